@@ -1,0 +1,1 @@
+"""Studies in batch: plan, check, run, report."""

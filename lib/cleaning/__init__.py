@@ -1,0 +1,1 @@
+"""Findings about raw files, and what follows from them. Nothing is ever moved or deleted."""

@@ -1,0 +1,1 @@
+"""Networks and what they need: custom CNN, pretrained backbones, heads, predictions and features."""
