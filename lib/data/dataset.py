@@ -1,0 +1,118 @@
+"""A data set in memory: where its raw files are, what is known about them, and the hashes that runs are keyed by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib import atomic, paths
+from lib.data import walk
+from lib.errors import DarkroomError, suggest
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SOURCE = "source.json"
+UNFINISHED = ".unfinished"
+"""Marks a folder whose raw files are still being brought in by us; what lies there may be made anew."""
+
+OWN = frozenset({SOURCE, "manifest.parquet", "findings.parquet", "findings.html", "ledger.jsonl", "splits", "pixels", "scan",
+                 "display.toml", "README.md"})
+"""What the suite itself keeps in `datasets/<name>/`; it is no data where the class folders lie directly beside it."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named data set. `raw` is wherever its files are and is never written; `source` says where it came from."""
+
+    name: str
+    folder: Path
+    raw: Path
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def files(self) -> list[walk.Found]:
+        """Returns every file below `raw`, sorted by path, without the suite's own."""
+        return walk.files(self.raw, leave_out=OWN if self.raw == self.folder else ())
+
+    def rows(self) -> DataFrame:
+        """Returns what the source says about its files: `path`, `label`, `source_split`, `attr_*`, `box_*`, sorted by path."""
+        from lib.data import sources
+
+        return sources.rows(self)
+
+    def manifest(self) -> DataFrame:
+        """Returns the manifest, one row a file. Raises DarkroomError when the data set has not been cleaned yet."""
+        from lib.data import manifest
+
+        return manifest.read(self.folder, name=self.name)
+
+    def accepted(self) -> DataFrame:
+        """Returns the rows of the manifest whose verdict is keep, with a fresh index."""
+        table = self.manifest()
+        return table[table["verdict"] == "keep"].reset_index(drop=True)
+
+    def class_names(self, target: str = "label") -> list[str]:
+        """Returns the sorted values that `target` (the label or an `attr_*` column) takes among the accepted files."""
+        table = self.accepted()
+        choices = [name for name in table.columns if name == "label" or name.startswith("attr_")]
+        if target not in choices:
+            raise DarkroomError(
+                f"The data set {self.name!r} has no label column {target!r}; it has {', '.join(choices)}."
+                f"{suggest(target, choices)}"
+            )
+        return sorted(str(value) for value in table[target].dropna().unique())
+
+    def raw_digest(self) -> str:
+        """Returns a hash over path, size and time of change of every raw file; no file is opened."""
+        total = hashlib.sha256(json.dumps(self.source.get("options", {}), sort_keys=True).encode())
+        for file in self.files():
+            total.update(f"{file.path}\0{file.size}\0{file.mtime_ns}\0{file.problem}\n".encode())
+        return total.hexdigest()
+
+    def digest(self) -> str:
+        """Returns a hash over path, pixels, label, group and source split of every accepted file."""
+        table = self.accepted()[["path", "pixels", "label", "group", "source_split"]]
+        total = hashlib.sha256()
+        for row in table.itertuples(index=False):
+            told = ["" if value is None or value != value else str(value) for value in row]
+            total.update(("\0".join(told) + "\n").encode())
+        return total.hexdigest()
+
+
+def names() -> list[str]:
+    """Returns the sorted names of the data sets that lie in `datasets/`."""
+    folder = paths.datasets()
+    if not folder.is_dir():
+        return []
+    here = [entry for entry in folder.iterdir() if entry.is_dir() and not (entry / UNFINISHED).exists()]
+    return sorted(entry.name for entry in here if not entry.name.startswith("."))
+
+
+def load(name: str) -> Dataset:
+    """Returns a data set that has been brought in before. Raises DarkroomError, naming those there are, when it has not."""
+    folder = paths.dataset(name)
+    if not (folder / SOURCE).is_file():
+        there = names()
+        raise DarkroomError(
+            f"There is no data set {name!r} here yet; there is {', '.join(there) or 'none'}.{suggest(name, there)} "
+            f"Run 1_clean with data={name!r} first."
+        )
+    source = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
+    where = source.get("path")
+    raw = folder / where if where else folder / "raw"
+    if not raw.is_dir():
+        raise DarkroomError(
+            f"The folder {raw} that the data set {name!r} refers to is gone; put it back, or delete {folder} and bring it anew."
+        )
+    return Dataset(name=name, folder=folder, raw=raw, source=source)
+
+
+def register(name: str, source: dict[str, Any]) -> Dataset:
+    """Writes `datasets/<name>/source.json` and returns the data set."""
+    folder = paths.dataset(name)
+    atomic.write_json(folder / SOURCE, source)
+    (folder / UNFINISHED).unlink(missing_ok=True)
+    return load(name)

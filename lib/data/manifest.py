@@ -1,0 +1,68 @@
+"""The manifest of a data set: `manifest.parquet`, one row a file, sorted by path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from lib import atomic
+from lib.errors import DarkroomError
+
+FILE = "manifest.parquet"
+
+COLUMNS = {
+    "path": "str",  # POSIX, relative to raw
+    "label": "str",
+    "sha256": "str",  # hex, of the file's bytes
+    "pixels": "str",  # hex sha256 of shape and decoded RGB; missing where it does not decode
+    "bytes": "int64",
+    "format": "str",
+    "width": "Int32",
+    "height": "Int32",
+    "mode": "str",
+    "verdict": "str",
+    "reasons": "object",  # list of str: the names of its findings
+    "group": "int64",  # near-duplicates share one; counted from 0 in the order of paths
+    "source_split": "str",  # train, test, val or missing
+}
+"""The columns that every manifest has, and their pandas types."""
+
+BOXES = ("box_left", "box_top", "box_right", "box_bottom")
+"""Float columns in pixels, only where the source gives boxes."""
+
+VERDICTS = ("keep", "review", "reject")
+
+
+def write(folder: Path, frame: pd.DataFrame) -> None:
+    """Writes `folder/manifest.parquet` at once. Raises ValueError when a column, a verdict or the order is not as it must be."""
+    lacking = [name for name in COLUMNS if name not in frame.columns]
+    if lacking:
+        raise ValueError(f"a manifest needs the columns {', '.join(COLUMNS)}. Missing: {', '.join(lacking)}.")
+    if not frame["path"].is_monotonic_increasing or not frame["path"].is_unique:
+        raise ValueError("a manifest holds each path once, sorted by path.")
+    strange = sorted(set(frame["verdict"]) - set(VERDICTS))
+    if strange:
+        raise ValueError(f"a verdict is one of {', '.join(VERDICTS)}. Received: {', '.join(map(str, strange))}.")
+    extra = sorted(name for name in frame.columns if name.startswith("attr_"))
+    boxes = [name for name in BOXES if name in frame.columns]
+    typed = frame[[*COLUMNS, *boxes, *extra]].astype({**COLUMNS, **dict.fromkeys(boxes, "float64")})
+    for name in extra:  # a column that mixes texts and numbers cannot be stored
+        if typed[name].dtype == object:
+            typed[name] = typed[name].astype("str")
+    typed["reasons"] = [list(reasons) for reasons in typed["reasons"]]
+    atomic.write_parquet(folder / FILE, typed.reset_index(drop=True))
+
+
+def read(folder: Path, *, name: str | None = None) -> pd.DataFrame:
+    """Returns the manifest with the types of `COLUMNS`; missing texts read as None-like (test with `isna`).
+
+    Raises DarkroomError when there is none.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        name = name or folder.name
+        raise DarkroomError(f"The data set {name!r} has no manifest yet; run 1_clean with data={name!r} first.")
+    frame = pd.read_parquet(path)
+    frame["reasons"] = [list(reasons) for reasons in frame["reasons"]]
+    return frame.astype({name: kind for name, kind in COLUMNS.items() if name != "reasons"})

@@ -1,0 +1,172 @@
+"""Bringing a data set in: by its name, by a folder, a table or an archive. What cannot be used is refused before any work."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lib import atomic, paths
+from lib.data import dataset as datasets
+from lib.data.dataset import Dataset
+from lib.data.sources import checks
+from lib.errors import DarkroomError, suggest
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+TABLES = (".csv", ".tsv", ".parquet")
+
+
+def bring(data: str, *, name: str | None = None, copy: bool = False, options: dict[str, Any] | None = None) -> Dataset:
+    """Returns the data set `data`, brought in if it is not here yet; calling it again is free.
+
+    `data` is the name of a data set in `datasets/` (also of a folder just dropped there), of a packaged one (`elpv`,
+    `digits`, `planted`), or the path of a folder, table or archive. A folder stays where it is and is referred to, unless
+    `copy`; an archive is unpacked. `name` is what to call it, else the last part of the path.
+    `options` go to the source, such as `{"label": "artist"}` for a table.
+
+    Raises:
+        DarkroomError: nothing is there; another data set has the name; fewer than two classes; a class with one file; no
+            file that looks like an image; too little room on the disk.
+    """
+    place = Path(data).expanduser()
+    if not _is_path(data):
+        return _by_name(data, options)
+    if not place.exists():
+        raise DarkroomError(f"There is no folder, table or archive at {str(place)!r}; check the path.")
+    place = place.resolve()
+    name = name or _name_for(place)
+    known = _known(name, place)
+    if known is not None and options in (None, known.source.get("options", {})):
+        return known
+    return _from_path(place, name, copy=copy, options=options)
+
+
+def name_of(data: str, *, name: str | None = None) -> str:
+    """Returns the name that `bring` gives to `data`, without looking at any file."""
+    return name or (_name_for(Path(data).expanduser().resolve()) if _is_path(data) else data)
+
+
+def _is_path(data: str) -> bool:
+    return any(sign in data for sign in "/\\~") or data in (".", "..") or data.lower().endswith((*ARCHIVES, *TABLES))
+
+
+def _name_for(place: Path) -> str:
+    stem = place.name
+    for ending in (*ARCHIVES, *TABLES):
+        stem = stem.removesuffix(ending)
+    return re.sub(r"[^\w.@+-]+", "_", stem).lstrip("._@+-")[:100] or "data"
+
+
+def _known(name: str, place: Path) -> Dataset | None:
+    """The data set of that name where it came from `place`; a clash with one from elsewhere is refused."""
+    if not (paths.dataset(name) / datasets.SOURCE).is_file():
+        return None
+    there = datasets.load(name)
+    if there.source.get("from") == str(place) or there.raw == place or there.folder == place:
+        return there
+    raise DarkroomError(
+        f"The name {name!r} is taken by the data set from {there.source.get('from', there.folder)}; give this one another "
+        f"name: bring({str(place)!r}, name='...')."
+    )
+
+
+def _by_name(name: str, options: dict[str, Any] | None) -> Dataset:
+    from lib.data.sources import PACKAGED, module
+
+    folder = paths.dataset(name)
+    if (folder / datasets.SOURCE).is_file():
+        there = datasets.load(name)
+        if options in (None, there.source.get("options", {})):
+            return there
+        return _register(name, {**there.source, "options": options})
+    if folder.is_dir() and not (folder / datasets.UNFINISHED).exists():
+        raw = folder / "raw" if (folder / "raw").is_dir() else folder
+        return _register(name, _describe(raw, raw.relative_to(folder), options=options, origin=raw))
+    if name in PACKAGED:
+        source = module(name)
+        checks.room(paths.root(), needed=200_000_000, what=f"the data set {name!r}")
+        noted = _fill(folder, source.intake)
+        return _register(name, {"kind": name, "mode": "copy", "path": "raw", "about": source.ABOUT, **noted})
+    choices = sorted({*datasets.names(), *PACKAGED})
+    raise DarkroomError(
+        f"There is no data set {name!r}; there is {', '.join(choices)}.{suggest(name, choices)} "
+        f"Put class folders into {paths.datasets() / name / 'raw'}, or give the path of a folder."
+    )
+
+
+def _from_path(place: Path, name: str, *, copy: bool, options: dict[str, Any] | None) -> Dataset:
+    folder = paths.dataset(name)
+    if place.is_file() and place.name.lower().endswith(ARCHIVES):
+        from lib.data.sources import archives
+
+        checks.room(paths.root(), needed=archives.unpacked_bytes(place), what=str(place))
+        noted = _fill(folder, lambda raw: _unpack(place, raw, name, options))
+        return _register(name, noted)
+    if place.is_file() and not place.name.lower().endswith(TABLES):
+        raise DarkroomError(
+            f"{str(place)!r} is a file, neither a table ({', '.join(TABLES)}) nor an archive ({', '.join(ARCHIVES)}); "
+            "give the folder that holds the class folders."
+        )
+    root = place.parent if place.is_file() else place
+    if place.is_file():
+        options = {"table": place.name, **(options or {})}
+    source = _describe(root, root, options=options, origin=place)
+    checks.usable(_preview(source, root, name, folder), where=place)
+    if copy:
+        files = [file for file in Dataset(name, folder, root).files() if file.problem is None]
+        checks.room(paths.root(), needed=sum(file.size for file in files), what=str(place))
+        _fill(folder, lambda raw: _copy(root, raw, [file.path for file in files]))
+        source |= {"path": "raw", "mode": "copy"}
+    return _register(name, source)
+
+
+def _describe(
+    raw: Path, path: Path, *, options: dict[str, Any] | None, origin: Path
+) -> dict[str, Any]:
+    from lib.data.sources import table
+
+    found = table.find(raw, **(options or {}))
+    rule = "the class folder's name" if found is None else f"column {found['label']!r} of {found['table']}"
+    return {
+        "kind": "folders" if found is None else "table", "path": path.as_posix(), "from": str(origin),
+        "mode": "copy" if path == Path("raw") else "reference", "label_rule": rule, "options": found or {},
+    }
+
+
+def _preview(source: dict[str, Any], raw: Path, name: str, folder: Path) -> Any:
+    return Dataset(name, folder, raw, source).rows()
+
+
+def _register(name: str, source: dict[str, Any]) -> Dataset:
+    folder = paths.dataset(name)
+    raw = folder / source["path"]
+    checks.usable(_preview(source, raw, name, folder), where=raw)
+    return datasets.register(name, {**source, "brought": datetime.now(UTC).isoformat(timespec="seconds")})
+
+
+def _fill(folder: Path, intake: Callable[[Path], dict[str, Any] | None]) -> dict[str, Any]:
+    if (folder / "raw").exists() and not (folder / datasets.UNFINISHED).exists():
+        raise DarkroomError(f"{folder / 'raw'} is there already and is not overwritten; give this data set another name.")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / datasets.UNFINISHED).touch()
+    with atomic.directory(folder / "raw") as aside:
+        return intake(aside) or {}
+
+
+def _unpack(archive: Path, aside: Path, name: str, options: dict[str, Any] | None) -> dict[str, Any]:
+    """Unpacks and looks at the result while it still lies aside, so that a useless archive leaves nothing behind."""
+    from lib.data.sources import archives
+
+    archives.extract(archive, aside)
+    source = _describe(aside, Path("raw"), options=options, origin=archive)
+    checks.usable(_preview(source, aside, name, aside.parent), where=archive, raw=aside)
+    return source
+
+
+def _copy(root: Path, raw: Path, files: list[str]) -> None:
+    for file in files:
+        (raw / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / file, raw / file)
