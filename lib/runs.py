@@ -41,9 +41,11 @@ class Data(Protocol):
 
     name: str
 
-    def raw_digest(self) -> str: ...
+    def raw_digest(self) -> str:
+        """Digest of the raw files."""
 
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """Digest of the accepted images, their labels and groups."""
 
 
 @dataclasses.dataclass

@@ -1,0 +1,84 @@
+"""Batches for Keras, on every backend: pixels from the cache, augmented on the host while the model computes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import pandas
+
+from lib.data import augmentation
+from lib.data.pixels import Pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Images with their truth: `images` is any array of images or features, mapped or in memory; `rows` picks from it.
+
+    `labels` holds class numbers (int64) in the order of the class names, one a picked row; `weights` one loss weight a row.
+    """
+
+    images: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def examples(pixels: Pixels, frame: pandas.DataFrame, class_names: list[str]) -> Examples:
+    """Returns the rows of a split's frame as examples; the label comes from the row's own path."""
+    labels = frame["label"].map({name: number for number, name in enumerate(class_names)})
+    return Examples(pixels.array, pixels.rows_of(frame["path"]), labels.to_numpy(np.int64))
+
+
+class Batches(keras.utils.PyDataset):
+    """Yields (images, labels[, weights]) batches of `Examples`.
+
+    With a seed the order is drawn anew each epoch from (seed, epoch), and so is the augmentation; without one the order is
+    that of the rows. The last batch may be smaller. Images come as uint8; the model rescales them.
+    """
+
+    def __init__(
+        self, given: Examples, *, batch_size: int, seed: int | None = None, policy: str = "none", first_epoch: int = 0
+    ) -> None:
+        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
+        self._given = given
+        self._batch_size = batch_size
+        self._seed = seed
+        self._policy = augmentation.policy(policy)
+        self._epoch = first_epoch
+        self._begin()
+
+    def __len__(self) -> int:
+        return -(-len(self._given) // self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        rows = self._given.rows[chosen]
+        # Ascending reads walk through the mapped file forwards; a random walk would fault in every page twice.
+        ascending = np.argsort(rows, kind="stable")
+        images = np.empty((len(rows), *self._given.images.shape[1:]), self._given.images.dtype)
+        images[ascending] = self._given.images[rows[ascending]]
+        if self._policy is not None:
+            images = augmentation.augment(images, self._policy, self._draws[chosen])
+        labels = self._given.labels[chosen]
+        if self._given.weights is None:
+            return images, labels
+        return images, labels, self._given.weights[chosen]
+
+    def on_epoch_end(self) -> None:
+        """Draws the next epoch's order and augmentation."""
+        self._epoch += 1
+        self._begin()
+
+    def _begin(self) -> None:
+        num_images = len(self._given)
+        if self._seed is None:
+            self._order = np.arange(num_images)
+            return
+        self._order = np.random.default_rng([self._seed, self._epoch, 1]).permutation(num_images)
+        if self._policy is not None:
+            self._draws = augmentation.draws(num_images, seed=self._seed, epoch=self._epoch)

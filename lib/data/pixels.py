@@ -1,0 +1,114 @@
+"""The decoded images of a data set as one array on disk: read once, mapped into memory by everybody after."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pandas
+
+from lib import atomic, fingerprint
+from lib.data import images
+from lib.data.dataset import Dataset
+from lib.errors import DarkroomError
+
+MIN_SIDE, MAX_SIDE = 8, 2048
+_CHUNK = 64  # images a task: large enough that threads do not wait on the queue, small enough to share the end evenly
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """A data set's accepted images, decoded and resized.
+
+    `array` is uint8 RGB of shape (images, side, side, 3), mapped from disk and read-only; `rows` maps a path to its row;
+    `key` names the images and how they were resized.
+    """
+
+    array: np.ndarray
+    rows: pandas.Series
+    key: str
+
+    def rows_of(self, paths: pandas.Series) -> np.ndarray:
+        """Returns the row numbers (int64) of the given paths, in their order."""
+        return self.rows.loc[paths].to_numpy()
+
+
+def cache(dataset: Dataset, *, side: int, fit: str = "stretch", progress: Callable[[int, int], None] | None = None) -> Pixels:
+    """Returns the decoded images of a data set; decodes them at the first call for this side.
+
+    Several processes may ask at once: one decodes, the others wait for it.
+
+    Args:
+        dataset: a cleaned data set.
+        side: height and width of the result in pixels, 8 to 2048.
+        fit: `stretch`, `pad` or `crop`, see `images.resize`.
+        progress: called with (images done, images in all) while decoding.
+
+    Raises:
+        DarkroomError: for a side out of range, too little free disk, or a file that changed since it was cleaned.
+    """
+    if not MIN_SIDE <= side <= MAX_SIDE:
+        raise DarkroomError(f"`image_side` must be {MIN_SIDE} to {MAX_SIDE} pixels. Received: {side}.")
+    rows = dataset.accepted().sort_values("path", ignore_index=True)
+    key = f"{side}-{fit}-{fingerprint.digest(*(f'{row.path}\0{row.pixels}' for row in rows.itertuples()))}"
+    folder = dataset.folder / "pixels" / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder.parent / f".{key}.lock"):
+        if not (folder / "index.json").is_file():
+            _refuse_full_disk(folder.parent, len(rows) * side * side * 3)
+            atomic.clear_aside(folder.parent)
+            with atomic.directory(folder) as aside:
+                _decode_all(dataset.raw, rows, aside / "pixels.npy", side=side, fit=fit, progress=progress)
+                atomic.write_json(aside / "index.json", {"paths": list(rows["path"])})
+    paths = json.loads((folder / "index.json").read_text(encoding="utf-8"))["paths"]
+    array = np.load(folder / "pixels.npy", mmap_mode="r")
+    return Pixels(array, pandas.Series(np.arange(len(paths)), index=paths), key)
+
+
+def _decode_all(
+    raw: Path, rows: pandas.DataFrame, target: Path, *, side: int, fit: str, progress: Callable[[int, int], None] | None
+) -> None:
+    array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=(len(rows), side, side, 3))
+    counted = threading.Lock()
+    done = 0
+
+    def decode(start: int) -> None:
+        nonlocal done
+        chunk = rows.iloc[start : start + _CHUNK]
+        for index, row in zip(range(start, start + len(chunk)), chunk.itertuples(), strict=True):
+            array[index] = images.resize(_read(raw, row), height=side, width=side, fit=fit)
+        with counted:
+            done += len(chunk)
+            if progress:
+                progress(done, len(rows))
+
+    # Pillow and OpenCV decode and resize without holding the interpreter's lock, so threads are enough.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(decode, range(0, len(rows), _CHUNK)))
+    array.flush()
+
+
+def _read(raw: Path, row: tuple) -> np.ndarray:
+    try:
+        return images.decode((raw / row.path).read_bytes()).pixels
+    except (OSError, images.ImageError) as error:
+        raise DarkroomError(
+            f"{row.path} could be read when the data set was cleaned and cannot now ({error}). Run 1_clean again."
+        ) from error
+
+
+def _refuse_full_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < 1.05 * needed:
+        raise DarkroomError(
+            f"The decoded images need {needed / 1e9:.2f} GB in {folder}; {free / 1e9:.2f} GB are free. "
+            "Free some (`darkroom prune` shows what can go) or choose a smaller image_side."
+        )

@@ -1,0 +1,175 @@
+"""Train, validation and test: made once, by group and stratified, stored, and named in every result.
+
+Near-duplicates share a group and a group never straddles two splits. A split is a table on disk that is never
+overwritten; its name tells method, fractions, seed, target and the images that it divides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+from lib import atomic, fingerprint
+from lib.data import targets
+from lib.data.dataset import Dataset
+from lib.errors import DarkroomError
+
+NAMES = ("train", "val", "test")
+METHODS = ("grouped", "random", "source")
+_FOLD = re.compile(r"fold (\d+) of (\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One division of a data set. `frame` has `path`, `split`, `label` (the target's class), `group`, `pixels`, by path."""
+
+    id: str
+    method: str
+    target: str
+    frame: pandas.DataFrame
+    class_names: list[str]
+
+    def of(self, name: str) -> pandas.DataFrame:
+        """Returns the rows of one split, `train`, `val` or `test`, sorted by path."""
+        return self.frame[self.frame["split"] == name].reset_index(drop=True)
+
+    def data_hash(self) -> str:
+        """Digest of accepted paths, pixels, labels and split: two results with equal ones were measured on the same data."""
+        columns = (self.frame[name].astype(str) for name in ("path", "pixels", "label", "split"))
+        return fingerprint.digest(*(part for row in zip(*columns, strict=True) for part in row))
+
+    def counts(self) -> pandas.DataFrame:
+        """Returns the number of images, one row a class and one column a split."""
+        table = pandas.crosstab(self.frame["label"], self.frame["split"])
+        return table.reindex(index=self.class_names, columns=list(NAMES), fill_value=0)
+
+
+def ensure(
+    dataset: Dataset,
+    *,
+    method: str = "grouped",
+    fractions: tuple[float, float, float] = (0.6, 0.15, 0.25),
+    seed: int = 0,
+    target: str = "label",
+) -> Split:
+    """Returns the split of a data set, made and stored at the first call and read at every later one.
+
+    Args:
+        dataset: a data set that has been cleaned; only its accepted images are divided.
+        method: `grouped`; `random` (stratified, but near-duplicates may straddle it, and every result says so); `source` (the
+            test images of the data's own split; validation is taken from its other images); or `fold K of N`.
+        fractions: the final shares of train, val and test, which sum to 1. For `source` and folds the test share follows
+            from the method, and the first two keep their proportion.
+        seed: which of the possible splits.
+        target: the column to stratify by and to learn, see `targets.truth`.
+
+    Raises:
+        DarkroomError: for shares that do not sum to 1, an unknown method, or classes too small to be divided.
+    """
+    _check(method, fractions)
+    rows = dataset.accepted().sort_values("path", ignore_index=True)
+    truth = targets.truth(rows, target)
+    rows = rows.assign(label=truth)[truth.notna()].reset_index(drop=True)
+    divided = fingerprint.digest(*(f"{row.path}\0{row.label}\0{row.group}" for row in rows.itertuples()))[:8]
+    id = _identity(method, fractions, seed=seed, target=target, divided=divided)
+    path = dataset.folder / "splits" / f"{id}.parquet"
+    if path.is_file():
+        stored = pandas.read_parquet(path).set_index("path")["split"]
+        assigned = rows["path"].map(stored)
+    else:
+        assigned = _assign(rows, method=method, fractions=fractions, seed=seed)
+        _refuse_gaps(rows, assigned, method)
+        _store(path, pandas.DataFrame({"path": rows["path"], "split": assigned}))
+    frame = rows[["path", "label", "group", "pixels"]].assign(split=assigned)
+    return Split(id, method, target, frame, sorted(rows["label"].unique()))
+
+
+def _check(method: str, fractions: tuple[float, float, float]) -> None:
+    if method not in METHODS and not _FOLD.fullmatch(method):
+        raise DarkroomError(f"A split's method is one of {', '.join(METHODS)} or 'fold K of N'. Received: {method!r}.")
+    fold = _FOLD.fullmatch(method)
+    if fold and not 1 <= int(fold[1]) <= int(fold[2]) <= 100:
+        raise DarkroomError(f"Folds count from 1 to N, with N at most 100. Received: {method!r}.")
+    if len(fractions) != 3 or min(fractions) <= 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+        raise DarkroomError(
+            "The fractions of train, val and test are the final shares: each above 0, and their sum is 1. "
+            f"Received: {list(fractions)}, whose sum is {sum(fractions):g}."
+        )
+
+
+def _identity(method: str, fractions: tuple[float, ...], *, seed: int, target: str, divided: str) -> str:
+    shares = "-".join(f"{100 * share:g}" for share in fractions)
+    safe = re.sub(r"[^\w.-]+", "_", target)
+    return f"{method.replace(' ', '_')}_{shares}_seed{seed}_{safe}_{divided}"
+
+
+def _assign(rows: pandas.DataFrame, *, method: str, fractions: tuple[float, float, float], seed: int) -> pandas.Series:
+    rng = np.random.default_rng(seed)
+    groups = rows["group"] if method != "random" else pandas.Series(rows.index, index=rows.index)
+    if method in ("grouped", "random"):
+        return _fill(rows["label"], groups, shares=dict(zip(NAMES, fractions, strict=True)), rng=rng)
+    if method == "source":
+        test = _source_test(rows)
+    else:
+        fold, folds = (int(part) for part in _FOLD.fullmatch(method).groups())
+        names = [str(number) for number in range(1, folds + 1)]
+        test = _fill(rows["label"], groups, shares=dict.fromkeys(names, 1 / folds), rng=rng) == str(fold)
+    kept = sum(fractions[:2])
+    shares = {"train": fractions[0] / kept, "val": fractions[1] / kept}
+    assigned = pandas.Series("test", index=rows.index)
+    assigned[~test] = _fill(rows["label"][~test], groups[~test], shares=shares, rng=rng)
+    return assigned
+
+
+def _fill(labels: pandas.Series, groups: pandas.Series, *, shares: dict[str, float], rng: np.random.Generator) -> pandas.Series:
+    """Gives each group, large ones first and else in random order, to the split that misses most of the group's class."""
+    table = pandas.DataFrame({"label": labels, "group": groups, "row": np.arange(len(labels))})
+    chosen = np.empty(len(labels), dtype=object)
+    by_group = table.groupby("group", sort=True)
+    owner = by_group["label"].agg(lambda values: values.mode().iloc[0])  # near-duplicates may bear two labels
+    members = by_group["row"].agg(list)
+    for label in sorted(owner.unique()):
+        own = [members[group] for group in owner.index[owner == label]]
+        rng.shuffle(own)
+        own.sort(key=len, reverse=True)
+        missing = {name: share * sum(map(len, own)) for name, share in shares.items()}
+        for rows in own:
+            neediest = max(missing, key=missing.__getitem__)
+            missing[neediest] -= len(rows)
+            chosen[rows] = neediest
+    return pandas.Series(chosen, index=labels.index)
+
+
+def _source_test(rows: pandas.DataFrame) -> pandas.Series:
+    test = rows["source_split"].eq("test")
+    if not test.any() or test.all():
+        raise DarkroomError(
+            "The method 'source' needs images that the source itself calls test, and others. "
+            f"Received {int(test.sum())} test images of {len(rows)}. Use split_method = 'grouped'."
+        )
+    return test
+
+
+def _refuse_gaps(rows: pandas.DataFrame, assigned: pandas.Series, method: str) -> None:
+    counts = pandas.crosstab(rows["label"], assigned).reindex(columns=list(NAMES), fill_value=0)
+    empty = counts[(counts == 0).any(axis=1)]
+    if empty.empty:
+        return
+    label = empty.index[0]
+    images, groups = int((rows["label"] == label).sum()), rows.loc[rows["label"] == label, "group"].nunique()
+    missing = ", ".join(name for name in NAMES if counts.loc[label, name] == 0)
+    raise DarkroomError(
+        f"The class {label!r} cannot be divided by the method {method!r}: its {images} images form {groups} group(s) of "
+        f"near-duplicates, which leaves none for {missing}. Add images of this class, leave the class out, or change the "
+        "fractions."
+    )
+
+
+def _store(path: Path, frame: pandas.DataFrame) -> None:
+    # The assignment depends on nothing but the name, so two writers at once write the same bytes.
+    atomic.write_parquet(path, frame)

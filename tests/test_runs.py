@@ -1,0 +1,98 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lib import runs
+from lib.errors import DarkroomError
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    (tmp_path / "notebooks").mkdir()
+    cells = [
+        {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": [
+            'study: str = "interactive"\narm: str = ""\narchitecture: str = "custom"\nseed: int = 0\nepochs: int = 3\n'
+        ]},
+    ]  # fmt: skip
+    about = {"darkroom": {"stage": "train", "reads": ["manifest"]}}
+    (tmp_path / "notebooks" / "t.ipynb").write_text(json.dumps({"cells": cells, "metadata": about}))
+    yield tmp_path
+    for run in list(runs._open_runs.values()):
+        run.lock.release()
+    runs._open_runs.clear()
+
+
+def values(**changed):
+    return {"study": "s", "arm": "a", "architecture": "custom", "seed": 1, "epochs": 3, **changed}
+
+
+def test_a_run_writes_its_folder_and_its_result_last(home):
+    run = runs.start("t", {**values(), "other": object()}, data=None)
+    assert run.folder == home / "logs" / "s" / "train" / "a-s1"
+    assert runs.state(run.folder) == "running"
+    assert json.loads((run.folder / "parameters.json").read_text()) == values()
+    assert not runs.finished(run.folder)
+    result = run.finish({"metrics": {"accuracy": 0.5}})
+    assert runs.state(run.folder) == "finished"
+    assert runs.read(run.folder) == result
+    assert (result["arm"], result["seed"], result["study"], result["unit"]) == ("a", 1, "s", "a-s1")
+
+
+def test_an_unfinished_run_with_the_same_key_goes_on_and_another_key_moves_it_aside(home):
+    run = runs.start("t", values(), data=None)
+    (run.folder / "history.csv").write_text("kept")
+    assert not run.resumed
+    again = runs.start("t", values(), data=None)
+    assert again.resumed
+    assert (again.folder / "history.csv").exists()
+    changed = runs.start("t", values(epochs=4), data=None)
+    assert not changed.resumed
+    assert not (changed.folder / "history.csv").exists()
+    assert len(list((home / "logs" / ".earlier" / "s" / "train").glob("a-s1-*/history.csv"))) == 1
+
+
+def test_a_finished_run_is_never_overwritten(home):
+    runs.start("t", values(), data=None).finish({"metrics": {}})
+    again = runs.start("t", values(), data=None)
+    assert not again.resumed
+    assert len(list((home / "logs" / ".earlier").rglob("result.json"))) == 1
+
+
+def test_a_second_process_is_refused_and_a_dead_one_frees_the_lock(home):
+    script = (
+        "import sys; from lib import runs\n"
+        f"run = runs.start('t', {values()!r}, data=None)\nprint('held', flush=True)\nsys.stdin.read()"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(DarkroomError, match="Another process works on the run a-s1"):
+        runs.start("t", values(), data=None)
+    holder.kill()
+    holder.communicate()
+    folder = home / "logs" / "s" / "train" / "a-s1"
+    assert runs.state(folder) == "killed"
+    assert runs.start("t", values(), data=None).resumed
+
+
+def test_changes_are_named():
+    old = {"parameters": {"epochs": 3, "seed": 1}, "data": "x", "code": "c"}
+    new = {"parameters": {"epochs": 5, "seed": 1}, "data": "y", "code": "c"}
+    assert runs.changes(old, new) == ["epochs 3 → 5", "the data"]
+
+
+def test_a_notebook_opened_by_hand_takes_the_architecture_as_its_arm():
+    assert runs.unit({"study": "interactive"}) == "all"
+    assert runs.unit({"arm": "", "architecture": "custom", "seed": 3}) == "custom-s3"
+    assert runs.unit({"arm": "base", "architecture": "custom", "seed": 3}) == "base-s3"
+
+
+def test_an_unreadable_result_is_not_finished(home):
+    folder = home / "logs" / "s" / "train" / "a-s1"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text('{"metrics":')
+    assert not runs.finished(folder)
+    with pytest.raises(DarkroomError, match="has not finished"):
+        runs.read(folder)

@@ -1,0 +1,126 @@
+import pandas
+import pytest
+
+from lib.data import splits, targets
+from lib.errors import DarkroomError
+
+
+class Fixed:
+    """A data set whose accepted rows are given."""
+
+    name = "fixed"
+
+    def __init__(self, folder, rows):
+        self.folder = folder
+        self.rows = rows
+
+    def accepted(self):
+        return self.rows.copy()
+
+
+def rows(per_class: dict[str, int], *, group_size: int = 1) -> pandas.DataFrame:
+    labels = [label for label, count in per_class.items() for _ in range(count)]
+    return pandas.DataFrame(
+        {
+            "path": [f"{label}/{number:04}.png" for number, label in enumerate(labels)],
+            "label": labels,
+            "group": [number // group_size for number in range(len(labels))],
+            "pixels": [f"{number:x}" for number in range(len(labels))],
+            "source_split": None,
+            "attr_type": ["mono" if number % 2 else "poly" for number in range(len(labels))],
+        }
+    )
+
+
+def test_fractions_are_final_and_hold_in_each_class(tmp_path):
+    split = splits.ensure(Fixed(tmp_path, rows({"a": 100, "b": 40})), fractions=(0.6, 0.15, 0.25))
+    assert split.counts().to_numpy().tolist() == [[60, 15, 25], [24, 6, 10]]
+
+
+def test_no_group_straddles_two_splits_whereas_random_lets_it(tmp_path):
+    data = Fixed(tmp_path, rows({"a": 120, "b": 120}, group_size=4))
+    grouped = splits.ensure(data, method="grouped").frame
+    assert grouped.groupby("group")["split"].nunique().max() == 1
+    random = splits.ensure(data, method="random").frame
+    assert random.groupby("group")["split"].nunique().max() > 1
+
+
+def test_the_same_seed_gives_the_same_split_and_another_seed_another(tmp_path):
+    data = Fixed(tmp_path / "one", rows({"a": 50, "b": 50}))
+    again = Fixed(tmp_path / "two", rows({"a": 50, "b": 50}).sample(frac=1, random_state=1))
+    first, second = splits.ensure(data, seed=1), splits.ensure(again, seed=1)
+    assert first.frame.equals(second.frame)
+    assert first.id == second.id
+    assert first.data_hash() == second.data_hash()
+    assert splits.ensure(data, seed=2).data_hash() != first.data_hash()
+
+
+def test_a_stored_split_is_read_and_never_made_again(tmp_path):
+    data = Fixed(tmp_path, rows({"a": 50, "b": 50}))
+    first = splits.ensure(data)
+    stored = tmp_path / "splits" / f"{first.id}.parquet"
+    before = stored.stat().st_mtime_ns
+    assert splits.ensure(data).frame.equals(first.frame)
+    assert stored.stat().st_mtime_ns == before
+
+
+def test_other_images_make_another_split(tmp_path):
+    table = rows({"a": 50, "b": 50})
+    first = splits.ensure(Fixed(tmp_path, table))
+    assert splits.ensure(Fixed(tmp_path, table.iloc[1:])).id != first.id
+
+
+def test_the_sources_own_test_images_stay_test(tmp_path):
+    table = rows({"a": 50, "b": 50})
+    table["source_split"] = ["test" if number % 5 == 0 else "train" for number in range(100)]
+    split = splits.ensure(Fixed(tmp_path, table), method="source", fractions=(0.64, 0.16, 0.2))
+    assert set(split.of("test")["path"]) == set(table["path"][::5])
+    assert split.counts().to_numpy().tolist() == [[32, 8, 10], [32, 8, 10]]
+
+
+def test_folds_hold_each_image_once_in_test(tmp_path):
+    data = Fixed(tmp_path, rows({"a": 60, "b": 40}, group_size=2))
+    tests = [set(splits.ensure(data, method=f"fold {fold} of 5").of("test")["path"]) for fold in range(1, 6)]
+    assert sum(map(len, tests)) == 100
+    assert len(set().union(*tests)) == 100
+
+
+@pytest.mark.parametrize(
+    ("fractions", "told"),
+    [((0.64, 0.16, 0.15), "their sum is 1.*sum is 0.95"), ((0.8, 0.2, 0.0), "each above 0")],
+)
+def test_fractions_that_do_not_sum_to_one_are_refused(tmp_path, fractions, told):
+    with pytest.raises(DarkroomError, match=told):
+        splits.ensure(Fixed(tmp_path, rows({"a": 50, "b": 50})), fractions=fractions)
+
+
+def test_a_class_that_is_one_group_is_refused_by_name(tmp_path):
+    table = rows({"a": 50, "b": 6})
+    table.loc[table["label"] == "b", "group"] = 1000
+    with pytest.raises(DarkroomError, match="'b' cannot be divided.*6 images form 1 group"):
+        splits.ensure(Fixed(tmp_path, table))
+
+
+def test_an_unknown_method_is_refused(tmp_path):
+    with pytest.raises(DarkroomError, match="one of grouped, random, source or 'fold K of N'. Received: 'gruped'"):
+        splits.ensure(Fixed(tmp_path, rows({"a": 50, "b": 50})), method="gruped")
+
+
+def test_one_class_against_the_rest(tmp_path):
+    table = rows({"Photo": 30, "Text": 30, "Sketch": 30})
+    split = splits.ensure(Fixed(tmp_path, table), target="label:Photo")
+    assert split.class_names == ["Photo", "rest"]
+    assert split.counts().sum(axis=1).to_dict() == {"Photo": 30, "rest": 60}
+
+
+def test_another_label_column_can_be_the_target(tmp_path):
+    assert splits.ensure(Fixed(tmp_path, rows({"a": 50, "b": 50})), target="attr_type").class_names == ["mono", "poly"]
+
+
+def test_targets_that_cannot_be_learnt_are_refused():
+    with pytest.raises(DarkroomError, match="no column 'atr_type'.*Did you mean 'attr_type'"):
+        targets.truth(rows({"a": 5, "b": 5}), "atr_type")
+    with pytest.raises(DarkroomError, match="at least two classes. Received 1: a"):
+        targets.truth(rows({"a": 5}))
+    with pytest.raises(DarkroomError, match="'c' is no class of label"):
+        targets.truth(rows({"a": 5, "b": 5}), "label:c")
