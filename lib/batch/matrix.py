@@ -1,0 +1,122 @@
+"""Arms times seeds: all runs of one stage with all their parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lib import paths
+from lib.batch import parameters, tables
+from lib.batch.notebooks import Notebook
+from lib.errors import DarkroomError, suggest
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One run: a notebook with all its parameters. `name` is `all`, `<arm>` or `<arm>-s<seed>`."""
+
+    stage: str
+    name: str
+    arm: str | None
+    seed: int | None
+    parameters: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """`<stage>/<name>`, unique in the study."""
+        return f"{self.stage}/{self.name}"
+
+
+@dataclass(frozen=True)
+class General:
+    """What holds for every stage of a study whose notebook declares it."""
+
+    folder: str
+    """The study's folder in `logs/`, and the value of the parameter `study`."""
+    shared: dict[str, Any]
+    forced: dict[str, Any]
+    """From `[tiny.parameters]` and `--set`; it wins over the arms."""
+    seeds: list[int] | None
+    """Instead of the stage's own."""
+    tiny: bool
+
+
+def units(table: dict[str, Any], notebook: Notebook, general: General, *, where: str) -> tuple[Unit, ...]:
+    """Returns the runs of a stage, seed by seed, so that every arm has a first run early.
+
+    `table` is the stage's table of the study file. Raises DarkroomError for arms, seeds or values that cannot be.
+    """
+    declared = notebook.parameters
+    arms, own = table.get("arms", {}), table.get("parameters", {})
+    if bool(arms) != ("arm" in declared):
+        wish = "takes no arms, since it declares no parameter `arm`" if arms else "needs arms, [stage.arms.<name>]"
+        raise DarkroomError(f"{where}: {notebook.name}.ipynb {wish}.")
+    tables.free(own, where=f"`parameters` of {where}")
+    shared = {name: value for name, value in general.shared.items() if name in declared}
+    base = notebook.defaults() | parameters.check(shared | own, declared, where=where)
+    forced = {name: value for name, value in general.forced.items() if name in declared}
+    filled = _arms(arms, base, parameters.check(forced, declared, where=where), notebook=notebook, where=where)
+    suite = {"study": general.folder, "tiny": general.tiny}
+    found = []
+    for seed in _seeds(table, general, notebook, where=where):
+        marks = {} if seed is None else dict.fromkeys(("seed", *table.get("seed_sets", [])), seed)
+        for arm, values in filled.items():
+            whole = {**values, **suite, **marks} | ({"arm": arm} if arm else {})
+            found.append(Unit(table["name"], _name(arm, seed), arm, seed, {name: whole[name] for name in declared}))
+    return tuple(found)
+
+
+def data_name(data: str) -> str:
+    """Returns the name of the data set that `data`, a name or a path, stands for."""
+    if re.fullmatch(r"[\w+@-]*", data):
+        return data
+    from lib.data import sources
+
+    return sources.name_of(data)
+
+
+def _arms(
+    arms: Mapping[str, Any], base: dict[str, Any], forced: dict[str, Any], *, notebook: Notebook, where: str
+) -> dict[str | None, dict[str, Any]]:
+    """Every arm's parameters. No two may come to the same; so at most one, the baseline, changes nothing."""
+    if not arms:
+        return {None: _named(base | forced)}
+    filled: dict[str | None, dict[str, Any]] = {}
+    for arm, changes in arms.items():
+        place = f"arm {arm!r} of {where}"
+        tables.known(changes, None, where=place)
+        tables.free(changes, where=place)
+        paths.run("study", "stage", arm)  # refuses a name that cannot be a folder
+        values = _named(base | parameters.check(changes, notebook.parameters, where=place) | forced)
+        if same := [other for other, earlier in filled.items() if earlier == values]:
+            cause = f" --set or [tiny] gives both {', '.join(sorted(set(changes) & set(forced)))}." if set(changes) & set(forced) else ""
+            raise DarkroomError(f"{place} is the same as the arm {same[0]!r}.{cause} Let it change something, or take it out.")
+        filled[arm] = values
+    return filled
+
+
+def _named(values: dict[str, Any]) -> dict[str, Any]:
+    return {**values, "data": data_name(values["data"])} if "data" in values else values
+
+
+def _seeds(table: dict[str, Any], general: General, notebook: Notebook, *, where: str) -> list[int | None]:
+    if "seed" not in notebook.parameters:
+        if "seeds" in table:
+            raise DarkroomError(f"{where} has seeds, but {notebook.name}.ipynb declares no parameter `seed`.")
+        return [None]
+    seeds = table.get("seeds", [0]) if general.seeds is None else general.seeds
+    if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) != len(seeds):
+        raise DarkroomError(f"`seeds` of {where} must be different integers from 0 on, such as [0, 1, 2]. Received: {seeds!r}.")
+    ints = [name for name, parameter in notebook.parameters.items() if parameter.type == "int"]
+    for name in table.get("seed_sets", []):
+        if name not in ints:
+            raise DarkroomError(f"`seed_sets` of {where} names {name!r}, which is no int parameter.{suggest(str(name), ints)}")
+    return list(seeds)
+
+
+def _name(arm: str | None, seed: int | None) -> str:
+    if arm is None:
+        return "all"
+    return arm if seed is None else f"{arm}-s{seed}"
