@@ -58,7 +58,7 @@ def cache(dataset: Dataset, *, side: int, fit: str = "stretch", progress: Callab
     if not MIN_SIDE <= side <= MAX_SIDE:
         raise DarkroomError(f"`image_side` must be {MIN_SIDE} to {MAX_SIDE} pixels. Received: {side}.")
     rows = dataset.accepted().sort_values("path", ignore_index=True)
-    key = f"{side}-{fit}-{fingerprint.digest(*(f'{row.path}\0{row.pixels}' for row in rows.itertuples()))}"
+    key = f"{side}-{fit}-{fingerprint.digest(*rows['path'], *rows['pixels'])}"
     folder = dataset.folder / "pixels" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.parent / f".{key}.lock"):
