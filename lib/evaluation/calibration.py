@@ -1,0 +1,139 @@
+"""Whether a stated probability means what it says: proper scores, reliability, temperature, risk against coverage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from lib.errors import DarkroomError
+from lib.evaluation.predictions import Predictions, blocks, probability_columns
+
+NUM_BINS = 15
+_SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+def log_loss(predictions: Predictions) -> float:
+    """The mean negative logarithm of the true class's probability, in nats; the same clipping as scikit-learn's."""
+    of_truth = _of_truth(predictions).astype(np.float64)
+    smallest = np.finfo(np.float32).eps  # scikit-learn clips by the dtype of the probabilities
+    return float(-np.log(np.clip(of_truth, smallest, 1 - smallest)).mean())
+
+
+def brier(predictions: Predictions) -> float:
+    """The mean over images of the summed squared differences to the one-hot truth, 0 (perfect) to 2.
+
+    Source: Brier, Monthly Weather Review 78 (1950), equation 2 (the original, which sums over the classes).
+    """
+    squares = sum(float(np.einsum("ij,ij->", block, block, dtype=np.float64)) for _, block in blocks(predictions.probabilities))
+    return squares / len(predictions) - 2 * float(_of_truth(predictions).mean(dtype=np.float64)) + 1
+
+
+def reliability(predictions: Predictions, *, num_bins: int = NUM_BINS) -> pd.DataFrame:
+    """One row a bin of the top probability: `low`, `high`, `num`, `confidence`, `accuracy` (NaN where empty)."""
+    edges = np.linspace(0, 1, num_bins + 1)
+    bins = np.clip(np.searchsorted(edges, predictions.confidence, side="left") - 1, 0, num_bins - 1)  # (low, high]
+    num = np.bincount(bins, minlength=num_bins)
+    with np.errstate(invalid="ignore"):
+        confidence = np.bincount(bins, predictions.confidence, minlength=num_bins) / num
+        accuracy = np.bincount(bins, predictions.predicted == predictions.truth, minlength=num_bins) / num
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "num": num, "confidence": confidence, "accuracy": accuracy})
+
+
+def calibration_error(predictions: Predictions, *, num_bins: int = NUM_BINS) -> float:
+    """The expected calibration error: the mean gap between top probability and accuracy over bins, weighted by images.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks (2017), equation 3.
+    """
+    bins = reliability(predictions, num_bins=num_bins).dropna()
+    return float(np.average((bins["confidence"] - bins["accuracy"]).abs(), weights=bins["num"]))
+
+
+def temperature(validation: Predictions) -> float:
+    """The temperature that makes the validation log loss smallest, 0.05 to 20; above 1 the model was too sure.
+
+    Works from probabilities: dividing logits by T is raising probabilities to 1/T and summing them to 1 again.
+    Source: Guo et al. (2017), section 4.2.
+    """
+    from scipy.optimize import minimize_scalar
+
+    _must_be_probabilities(validation, "A temperature")
+
+    def loss(log_temperature: float) -> float:
+        total = 0.0
+        for start, block in blocks(validation.probabilities):
+            scaled = _logarithm(block) / np.exp(log_temperature)
+            truth = validation.truth[start : start + len(block), None]
+            total += float((_log_sum(scaled) - np.take_along_axis(scaled, truth, axis=1)[:, 0]).sum())
+        return total / len(validation)
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))
+
+
+def scaled(predictions: Predictions, temperature: float) -> Predictions:
+    """The same predictions at another temperature; the predicted classes stay, their probabilities change."""
+    _must_be_probabilities(predictions, "A temperature")
+    logits = _logarithm(predictions.probabilities) / temperature
+    columns = probability_columns(predictions.class_names)
+    values = pd.DataFrame(np.exp(logits - _log_sum(logits)[:, None]).astype(np.float32), columns=columns)
+    rest = predictions.frame.drop(columns=columns).reset_index(drop=True)
+    return replace(predictions, frame=pd.concat([rest, values], axis=1))
+
+
+def risk_coverage(predictions: Predictions) -> pd.DataFrame:
+    """What answering only the surest images brings, one row a threshold.
+
+    Columns `threshold`, `coverage`, `num`, `accuracy`, `risk`, all 0 to 1 but `num`.
+
+    Images of equal confidence are answered together, for no threshold can tell them apart.
+    """
+    order = np.argsort(-predictions.confidence, kind="stable")
+    confidence = predictions.confidence[order]
+    right = np.cumsum((predictions.predicted == predictions.truth)[order])
+    last = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True))  # the last image of each confidence
+    num = last + 1
+    accuracy = right[last] / num
+    return pd.DataFrame(
+        {
+            "threshold": confidence[last],
+            "coverage": num / len(order),
+            "num": num,
+            "accuracy": accuracy,
+            "risk": 1 - accuracy,
+        }
+    )
+
+
+def threshold(validation: Predictions, *, accuracy: float) -> dict[str, float] | None:
+    """The lowest confidence from which on the answered images reach `accuracy`: `threshold`, `coverage`, `accuracy`.
+
+    None when no threshold reaches it. Choose it on validation and state what it gives on test.
+    """
+    if not 0 < accuracy <= 1:
+        raise DarkroomError(f"`accuracy` must lie in (0, 1]. Received: {accuracy}.")
+    curve = risk_coverage(validation)
+    good = curve[curve["accuracy"] >= accuracy]
+    if good.empty:
+        return None
+    row = good.iloc[-1]
+    return {name: float(row[name]) for name in ("threshold", "coverage", "accuracy")}
+
+
+def _of_truth(predictions: Predictions) -> np.ndarray:
+    return predictions.probabilities[np.arange(len(predictions)), predictions.truth]
+
+
+def _logarithm(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, _SMALLEST).astype(np.float64))
+
+
+def _log_sum(logits: np.ndarray) -> np.ndarray:
+    highest = logits.max(axis=1)
+    return highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+
+
+def _must_be_probabilities(predictions: Predictions, what: str) -> None:
+    if predictions.kind != "probability":
+        raise DarkroomError(f"{what} needs rows of kind probability. Received: {predictions.kind!r} ({predictions.run}).")

@@ -1,0 +1,152 @@
+"""Whether one arm is really better than another: paired on the same images, corrected over many arms, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from lib.errors import DarkroomError
+from lib.evaluation import confusion as matrices
+from lib.evaluation import metrics, statistics
+from lib.evaluation.predictions import Predictions
+from lib.evaluation.statistics import Estimate
+
+ALPHA = 0.05
+_IN_POINTS = {"accuracy", "balanced_accuracy", "macro_f1"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`first` minus `second` in one headline number. `p_adjusted` counts the other pairs (Holm); alone it is `p`."""
+
+    first: str
+    second: str
+    difference: Estimate
+    p: float
+    p_adjusted: float
+    method: str
+    num_pairs: int = 1
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether a difference is shown at 5 % after correction."""
+        return self.p_adjusted < ALPHA
+
+    @property
+    def verdict(self) -> str:
+        """One sentence, for people: who is better by how much, or that no difference is shown."""
+        name, value, low, high = self.difference.name, self.difference.value, self.difference.low, self.difference.high
+        if not self.is_shown:
+            return f"No difference shown between {self.first} and {self.second} ({_told(name, value, low, high)})."
+        if value > 0:
+            return f"{self.first} is better than {self.second} ({_told(name, value, low, high)})."
+        return f"{self.second} is better than {self.first} ({_told(name, -value, -high, -low)})."
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The exact two-sided p that two predictions err alike: of the images only one got right, which one got more.
+
+    Source: McNemar, Psychometrika 12 (1947), with the binomial distribution in place of its approximation.
+    """
+    from scipy.special import bdtr
+
+    disagreeing = only_first + only_second
+    if disagreeing == 0:
+        return 1.0
+    return min(1.0, 2 * float(bdtr(min(only_first, only_second), disagreeing, 0.5)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values corrected for their number, in the same order.
+
+    Source: Holm, Scandinavian Journal of Statistics 6 (1979).
+    """
+    order = np.argsort(p_values, kind="stable")
+    raised = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(raised))
+    return [float(value) for value in adjusted]
+
+
+def compare(
+    first: Mapping[int, Predictions],
+    second: Mapping[int, Predictions],
+    *,
+    names: tuple[str, str] = ("A", "B"),
+    metric: str = "accuracy",
+    split: str = "test",
+    seed: int = 0,
+) -> Pair:
+    """The paired comparison of two arms over the seeds both have; `first` and `second` map a seed to its run.
+
+    One seed: McNemar's exact test (accuracy, no near-duplicates), else the paired bootstrap. Several seeds on the same
+    images: variance over images and over seeds, added. Other images for each seed: the corrected resampled t-test.
+
+    Raises:
+        DarkroomError: no common seed, or a seed's two runs were scored on different images or classes.
+    """
+    seeds = sorted(set(first) & set(second))
+    if not seeds:
+        raise DarkroomError(f"{names[0]} and {names[1]} have no seed in common, so nothing pairs them.")
+    ours = [first[seed_].split(split) for seed_ in seeds]
+    theirs = [second[seed_].split(split) for seed_ in seeds]
+    for one, other, seed_ in zip(ours, theirs, seeds, strict=True):
+        if one.class_names != other.class_names or not statistics.same_images([one, other]):
+            raise DarkroomError(f"{names[0]} and {names[1]} were scored on different images or classes at seed {seed_}.")
+    values = np.array([_value(one, metric) - _value(other, metric) for one, other in zip(ours, theirs, strict=True)])
+    if not statistics.same_images(ours):
+        ratio = statistics.test_train_ratio([first[seed_] for seed_ in seeds], split)
+        draws = [
+            _paired_draws([one], [other], metric, seed + index)
+            for index, (one, other) in enumerate(zip(ours, theirs, strict=True))
+        ]
+        difference = statistics.resampled(metric, values, np.concatenate(draws, axis=1), ratio=ratio)
+        return _pair(names, difference, _p(difference), difference.method)
+    difference = statistics.combined(metric, values, _paired_draws(ours, theirs, metric, seed))
+    if len(seeds) == 1 and metric == "accuracy" and not statistics.has_groups(ours[0]):
+        right, also = (part[0].predicted == part[0].truth for part in (ours, theirs))
+        p = mcnemar(int((right & ~also).sum()), int((also & ~right).sum()))
+        return _pair(names, difference, p, "McNemar, exact")
+    return _pair(names, difference, _p(difference), "paired bootstrap" if len(seeds) == 1 else difference.method)
+
+
+def compare_all(arms: Mapping[str, Mapping[int, Predictions]], *, metric: str = "accuracy", split: str = "test") -> list[Pair]:
+    """Every pair of arms, Holm-corrected for their number; `arms` maps a name to its runs by seed."""
+    found = [
+        compare(arms[one], arms[other], names=(one, other), metric=metric, split=split) for one, other in combinations(arms, 2)
+    ]
+    adjusted = holm([pair.p for pair in found])
+    return [replace(pair, p_adjusted=p, num_pairs=len(found)) for pair, p in zip(found, adjusted, strict=True)]
+
+
+def _pair(names: tuple[str, str], difference: Estimate, p: float, method: str) -> Pair:
+    return Pair(names[0], names[1], difference, p, p, method)
+
+
+def _value(part: Predictions, metric: str) -> float:
+    return float(matrices.HEADLINES[metric](metrics.confusion(part)))
+
+
+def _paired_draws(ours: list[Predictions], theirs: list[Predictions], metric: str, seed: int) -> np.ndarray:
+    drawn = statistics.drawn_together([*ours, *theirs], seed=seed)[metric]  # (draws, 2 * seeds)
+    return drawn[:, : len(ours)] - drawn[:, len(ours) :]  # (draws, seeds)
+
+
+def _p(difference: Estimate) -> float:
+    from scipy.special import ndtr, stdtr
+
+    if difference.standard_error == 0:
+        return 1.0 if difference.value == 0 else 0.0
+    distance = -abs(difference.value) / difference.standard_error
+    degrees = difference.degrees_of_freedom
+    return float(2 * (ndtr(distance) if np.isinf(degrees) else stdtr(degrees, distance)))
+
+
+def _told(name: str, value: float, low: float, high: float) -> str:
+    label = name.replace("_", " ")
+    if name in _IN_POINTS:
+        return f"Δ {label} {100 * value:.1f} points, 95 % {100 * low:.1f} to {100 * high:.1f}".replace("-", "−")
+    return f"Δ {label} {value:.3f}, 95 % {low:.3f} to {high:.3f}".replace("-", "−")

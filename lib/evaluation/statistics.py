@@ -1,0 +1,247 @@
+"""Intervals: how sure a number is, given these images and these seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from lib.errors import DarkroomError
+from lib.evaluation import bootstrap, metrics
+from lib.evaluation import confusion as matrices
+from lib.evaluation.predictions import Predictions
+
+LEVEL = 0.95
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number over seeds, with both sources of its uncertainty kept apart.
+
+    `sd` is the deviation between seeds (NaN for one). `image_low … image_high` says how far other images of the same
+    kind would move the mean with these seeds; `low … high` is the interval for a new training on new images. `method`
+    says how it came about.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    image_low: float
+    image_high: float
+    sd: float
+    standard_error: float
+    degrees_of_freedom: float
+    num_seeds: int
+    method: str
+
+
+def wilson(num_right: int, num: int, *, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of a proportion. Source: Wilson, Journal of the American Statistical Association 22 (1927)."""
+    from scipy.special import ndtri
+
+    if not 0 <= num_right <= num or num == 0:
+        raise DarkroomError(f"A proportion needs 0 <= right <= number and one image at least. Received: {num_right} of {num}.")
+    z = float(ndtri((1 + level) / 2))
+    share, scale = num_right / num, 1 + z**2 / num
+    middle = (share + z**2 / (2 * num)) / scale
+    half = z * np.sqrt(share * (1 - share) / num + z**2 / (4 * num**2)) / scale
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def kappa_interval(confusion: np.ndarray, *, level: float = LEVEL) -> tuple[float, float]:
+    """The large-sample interval of Cohen's unweighted kappa, clipped to -1 … 1.
+
+    Where no image was confused that interval has no width; then Wilson's interval of the accuracy is carried over.
+
+    Source: Fleiss, Cohen and Everitt, Psychological Bulletin 72 (1969), equation 14; (Fleiss, Statistical Methods for
+    Rates and Proportions, 2nd edition, equation 13.15).
+    """
+    from scipy.special import ndtri
+
+    shares = np.asarray(confusion, dtype=np.float64) / np.sum(confusion)
+    truth, predicted = shares.sum(axis=1), shares.sum(axis=0)
+    kappa = float(matrices.kappa(confusion))
+    expected = float(truth @ predicted)
+    if expected == 1:
+        return kappa, kappa
+    if kappa == 1:
+        num = int(np.sum(confusion))
+        return (wilson(num, num, level=level)[0] - expected) / (1 - expected), 1.0
+    agree = np.diagonal(shares)
+    on = (agree * (1 - (truth + predicted) * (1 - kappa)) ** 2).sum()
+    weight = (predicted[:, None] + truth[None, :]) ** 2  # p_.i + p_j.
+    off = (1 - kappa) ** 2 * ((shares * weight).sum() - (agree * np.diagonal(weight)).sum())
+    variance = (on + off - (kappa - expected * (1 - kappa)) ** 2) / (np.sum(confusion) * (1 - expected) ** 2)
+    half = float(ndtri((1 + level) / 2)) * np.sqrt(max(variance, 0.0))
+    return max(-1.0, kappa - half), min(1.0, kappa + half)
+
+
+def intervals(predictions: Predictions, split: str, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """One row a headline number of one run: `value`, `low`, `high` (95 %), `method`.
+
+    Where every image is its own group, accuracy has Wilson's interval and kappa the large-sample one; everything else
+    is a percentile bootstrap, over groups where near-duplicates share one.
+    """
+    of_split = predictions.split(split)
+    counted = metrics.confusion(of_split)
+    grouped = has_groups(of_split)
+    drawn = bootstrap.of_confusion(
+        of_split.truth,
+        of_split.predicted,
+        groups=of_split.groups,
+        num_classes=len(of_split.class_names),
+        draws=draws,
+        seed=seed,
+    )
+    rows = {}
+    for name, function in matrices.HEADLINES.items():
+        low, high = bootstrap.percentile_interval(drawn[name])
+        method = "bootstrap over groups" if grouped else "bootstrap over images"
+        if name == "accuracy" and not grouped:
+            (low, high), method = wilson(int(np.trace(counted)), int(counted.sum())), "Wilson"
+        if name == "kappa" and not grouped:
+            (low, high), method = kappa_interval(counted), "large sample"
+        if low == high == 1:
+            low, method = _lowest_of_faultless(of_split, counted, name), "Wilson over groups" if grouped else "Wilson"
+        rows[name] = {"value": float(function(counted)), "low": low, "high": high, "method": method}
+    return pd.DataFrame(rows).T.astype({"value": float, "low": float, "high": float}).rename_axis("metric")
+
+
+def headline(predictions: Predictions, split: str = "test", *, draws: int = DRAWS, seed: int = 0) -> dict[str, float | str]:
+    """`metrics.summary` with `<name>_low` and `<name>_high` of each headline number and the bands of kappa."""
+    values: dict[str, float | str] = dict(metrics.summary(predictions, split))
+    for name, row in intervals(predictions, split, draws=draws, seed=seed).iterrows():
+        values |= {f"{name}_low": float(row["low"]), f"{name}_high": float(row["high"])}
+    for name in ("kappa", "kappa_low", "kappa_high"):
+        values[f"{name}_band"] = matrices.landis_koch(float(values[name]))
+    return {name: value for name, value in values.items() if isinstance(value, str) or np.isfinite(value)}
+
+
+def over_seeds(runs: Sequence[Predictions], name: str, *, split: str = "test", draws: int = DRAWS, seed: int = 0) -> Estimate:
+    """One headline number over the seeds of one arm.
+
+    With the same images for every seed, the variance over images (bootstrap) and over seeds add up; with other images
+    for each seed the corrected resampled interval is taken. One seed has only the interval over images.
+    """
+    parts = [run.split(split) for run in runs]
+    values = np.array([float(matrices.HEADLINES[name](metrics.confusion(part))) for part in parts])
+    if same_images(parts):
+        found = combined(name, values, drawn_together(parts, draws=draws, seed=seed)[name])
+    else:
+        single = [drawn_together([part], draws=draws, seed=seed + index)[name] for index, part in enumerate(parts)]
+        found = resampled(name, values, np.concatenate(single, axis=1), ratio=test_train_ratio(runs, split))
+    if found.low == found.high == 1:
+        found = replace(found, low=_lowest_of_faultless(parts[0], metrics.confusion(parts[0]), name))
+    lowest = -1.0 if name in ("kappa", "matthews") else 0.0
+    return replace(found, low=max(lowest, found.low), high=min(1.0, found.high))
+
+
+def combined(name: str, values: np.ndarray, draws: np.ndarray) -> Estimate:
+    """An estimate from seeds that saw the same images: `values` (seeds,), `draws` (draws, seeds) paired over images.
+
+    A seed's value varies by the seed and by how seed and image act together; the latter is in the bootstrap variance of
+    the mean already. It is read from the draws (what averaging over seeds takes off the variance) and counted once:
+    variance = image variance of the mean + (sd² - interaction) / seeds, with Satterthwaite's degrees of freedom.
+    """
+    num_seeds = len(values)
+    mean, mean_draws = float(values.mean()), draws.mean(axis=1)
+    image_variance = float(np.nanvar(mean_draws, ddof=1))
+    image_low, image_high = bootstrap.percentile_interval(mean_draws)
+    if num_seeds == 1:
+        error = float(np.sqrt(image_variance))
+        return Estimate(
+            name,
+            mean,
+            image_low,
+            image_high,
+            image_low,
+            image_high,
+            float("nan"),
+            error,
+            float("inf"),
+            1,
+            "bootstrap, one seed",
+        )
+    sd = float(values.std(ddof=1))
+    interaction = (float(np.nanvar(draws, axis=0, ddof=1).mean()) - image_variance) * num_seeds / (num_seeds - 1)
+    variance = image_variance + max(0.0, sd**2 - max(0.0, interaction)) / num_seeds
+    from_seeds = sd**2 / num_seeds
+    degrees = variance**2 / (from_seeds**2 / (num_seeds - 1)) if from_seeds > 0 else float("inf")
+    half = _quantile(degrees) * np.sqrt(variance)
+    return Estimate(
+        name, mean, mean - half, mean + half, image_low, image_high, sd, float(np.sqrt(variance)), degrees, num_seeds,
+        "images and seeds",
+    )  # fmt: skip
+
+
+def resampled(name: str, values: np.ndarray, draws: np.ndarray, *, ratio: float) -> Estimate:
+    """An estimate from seeds that each drew their own split; `ratio` is test images / training images.
+
+    The trainings overlap, so the variance of the mean is (1 / seeds + ratio) sd². A few seeds can lie together by
+    chance: sd² is taken no smaller than what the images of one test split make of it, the mean variance of `draws`
+    (draws, seeds).
+    Source: Nadeau and Bengio, Inference for the Generalization Error, Machine Learning 52 (2003), section 3.
+    """
+    num_seeds, mean = len(values), float(values.mean())
+    if num_seeds < 2:
+        raise DarkroomError("An interval over splits needs two seeds at least. Received: 1.")
+    image_low, image_high = bootstrap.percentile_interval(draws.mean(axis=1))
+    sd = float(values.std(ddof=1))
+    variance = max(sd**2, float(np.nanvar(draws, axis=0, ddof=1).mean()))
+    error = float(np.sqrt((1 / num_seeds + ratio) * variance))
+    half = _quantile(num_seeds - 1) * error
+    return Estimate(
+        name, mean, mean - half, mean + half, image_low, image_high, sd, error, float(num_seeds - 1), num_seeds,
+        "corrected resampled t",
+    )  # fmt: skip
+
+
+def same_images(parts: Sequence[Predictions]) -> bool:
+    """Whether all parts hold the same images in the same order."""
+    first = parts[0].frame["path"].to_numpy()
+    return all(np.array_equal(first, part.frame["path"].to_numpy()) for part in parts[1:])
+
+
+def has_groups(part: Predictions) -> bool:
+    """Whether any two images of the part are near-duplicates of each other."""
+    return bool(part.frame["group"].duplicated().any())
+
+
+def test_train_ratio(runs: Sequence[Predictions], split: str = "test") -> float:
+    """Images of `split` per training image, the mean over runs; 1 (cautious) where a run has no training rows."""
+    ratios = []
+    for run in runs:
+        num = run.frame["split"].value_counts()
+        ratios.append(num[split] / num["train"] if "train" in num else 1.0)
+    return float(np.mean(ratios))
+
+
+def drawn_together(parts: Sequence[Predictions], *, draws: int = DRAWS, seed: int = 0) -> dict[str, np.ndarray]:
+    """(draws, parts) of every headline number; the parts hold the same images, drawn for all of them together."""
+    predicted = np.stack([part.predicted for part in parts], axis=1)  # (n, parts)
+    first = parts[0]
+    return bootstrap.of_arms(
+        first.truth, predicted, groups=first.groups, num_classes=len(first.class_names), draws=draws, seed=seed
+    )
+
+
+def _lowest_of_faultless(part: Predictions, counted: np.ndarray, name: str) -> float:
+    # Without a single error there is nothing to resample; Wilson's bound of the accuracy still knows the number of images.
+    num_groups = part.frame["group"].nunique()
+    accuracy = wilson(num_groups, num_groups)[0]
+    if name not in ("kappa", "matthews"):
+        return accuracy
+    shares = counted.sum(axis=1) / counted.sum()
+    expected = float((shares**2).sum())
+    return (accuracy - expected) / (1 - expected)
+
+
+def _quantile(degrees_of_freedom: float) -> float:
+    from scipy.special import ndtri, stdtrit
+
+    upper = (1 + LEVEL) / 2
+    return float(ndtri(upper)) if np.isinf(degrees_of_freedom) else float(stdtrit(degrees_of_freedom, upper))

@@ -1,0 +1,189 @@
+"""Every number against a case worked by hand, and against scikit-learn where it has one."""
+
+import numpy as np
+import pytest
+
+from lib.errors import DarkroomError
+from lib.evaluation import calibration, confusion, metrics, predictions
+
+HAND = np.array([[20, 5], [10, 15]])
+
+
+def of_probabilities(probabilities, truth, *, names=None, kind="probability") -> predictions.Predictions:
+    names = names or [f"class {index}" for index in range(np.shape(probabilities)[1])]
+    num = len(truth)
+    frame = predictions.table(
+        [f"{index:06d}.png" for index in range(num)],
+        splits=["test"] * num,
+        labels=[names[index] for index in truth],
+        groups=range(num),
+        probabilities=probabilities,
+        class_names=names,
+    )
+    return predictions.Predictions(frame, tuple(names), kind=kind)
+
+
+def of_confusion(counts) -> predictions.Predictions:
+    counts = np.asarray(counts)
+    rows, columns = np.indices(counts.shape)
+    truth, predicted = (np.repeat(place.ravel(), counts.ravel()) for place in (rows, columns))
+    return of_probabilities(np.eye(len(counts))[predicted], truth)
+
+
+def random_predictions(seed=0, num=400, classes=4) -> predictions.Predictions:
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(classes, size=num)
+    scores = np.round(generator.random((num, classes)) * 4) / 4 + 0.5 * np.eye(classes)[truth] + 0.01  # many ties
+    return of_probabilities(scores / scores.sum(axis=1, keepdims=True), truth)
+
+
+def test_the_hand_worked_matrix():
+    assert metrics.confusion(of_confusion(HAND)).tolist() == HAND.tolist()
+    assert confusion.accuracy(HAND) == pytest.approx(0.7)
+    assert confusion.kappa(HAND) == pytest.approx(0.4)
+    assert confusion.balanced_accuracy(HAND) == pytest.approx((0.8 + 0.6) / 2)
+    assert confusion.precision(HAND).tolist() == pytest.approx([20 / 30, 15 / 20])
+    assert confusion.matthews(HAND) == pytest.approx((20 * 15 - 5 * 10) / np.sqrt(25 * 25 * 30 * 20))
+    assert confusion.shares(HAND).tolist() == [[0.8, 0.2], [0.4, 0.6]]
+
+
+def test_a_stack_of_matrices_is_one_call():
+    stack = np.stack([HAND, np.eye(2) * 5, [[0, 5], [5, 0]]])
+    assert confusion.kappa(stack).tolist() == pytest.approx([0.4, 1.0, -1.0])
+    assert confusion.accuracy(stack).tolist() == pytest.approx([0.7, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("weights", [None, "linear", "quadratic"])
+def test_kappa_agrees_with_scikit_learn(weights):
+    from sklearn.metrics import cohen_kappa_score
+
+    drawn = random_predictions()
+    expected = cohen_kappa_score(drawn.truth, drawn.predicted, weights=weights)
+    assert confusion.kappa(metrics.confusion(drawn), weights=weights) == pytest.approx(expected)
+
+
+def test_weighted_kappa_follows_the_order_it_is_given():
+    # One place off among three costs 1/4 of two places off; worked by hand: 1 - (2 * 1) / (expected 24 * ...) below.
+    counts = np.array([[4, 0, 0], [2, 2, 0], [0, 0, 4]])
+    drawn = of_confusion(counts)
+    squares = np.array([[0, 1, 4], [1, 0, 1], [4, 1, 0]])
+    margins = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
+    expected = 1 - (counts * squares).sum() / (margins * squares).sum()
+    assert metrics.weighted_kappa(drawn, order=list(drawn.class_names)) == pytest.approx(expected)
+    other = metrics.weighted_kappa(drawn, order=["class 1", "class 2", "class 0"])
+    assert other < expected  # now the confused pair lies two places apart
+    with pytest.raises(DarkroomError, match="`order` must name every class once"):
+        metrics.weighted_kappa(drawn, order=["class 1"])
+
+
+def test_the_bands_of_landis_and_koch_are_closed_above():
+    values = [-0.01, 0.0, 0.2, 0.21, 0.4, 0.6, 0.61, 0.8, 0.81, 1.0]
+    bands = ["poor", "slight", "slight", "fair", "fair", "moderate", "substantial", "substantial"]
+    assert [confusion.landis_koch(value) for value in values] == [*bands, "almost perfect", "almost perfect"]
+
+
+def test_scikit_learn_agrees_on_everything_it_has():
+    from sklearn import metrics as reference
+
+    drawn = random_predictions()
+    summary = metrics.summary(drawn, "test")
+    truth, predicted, probabilities = drawn.truth, drawn.predicted, drawn.probabilities.astype(np.float64)
+    report = reference.classification_report(truth, predicted, output_dict=True)
+    expected = {
+        "accuracy": reference.accuracy_score(truth, predicted),
+        "balanced_accuracy": reference.balanced_accuracy_score(truth, predicted),
+        "matthews": reference.matthews_corrcoef(truth, predicted),
+        "macro_f1": report["macro avg"]["f1-score"],
+        "weighted_f1": report["weighted avg"]["f1-score"],
+        "macro_precision": report["macro avg"]["precision"],
+        "weighted_recall": report["weighted avg"]["recall"],
+        "macro_roc_auc": reference.roc_auc_score(np.eye(4)[truth], drawn.probabilities, average="macro"),
+        "macro_average_precision": reference.average_precision_score(np.eye(4)[truth], drawn.probabilities),
+        "log_loss": reference.log_loss(truth, probabilities / probabilities.sum(axis=1, keepdims=True)),
+        "brier": np.mean(((drawn.probabilities - np.eye(4)[truth]) ** 2).sum(axis=1)),
+    }
+    assert {name: summary[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert summary["num_images"] == 400
+
+
+def test_top_k_ranks_equals_by_class_order():
+    drawn = of_probabilities([[0.4, 0.4, 0.2], [0.4, 0.4, 0.2], [0.1, 0.3, 0.6], [0.5, 0.3, 0.2]], [0, 1, 1, 2])
+    assert [metrics.top_k(drawn, k) for k in (1, 2, 3)] == [0.25, 0.75, 1.0]
+    assert metrics.top_k(drawn, 1) == metrics.summary(drawn, "test")["accuracy"]
+    with pytest.raises(DarkroomError, match="`k` must be 1 to 3"):
+        metrics.top_k(drawn, 4)
+
+
+def test_what_is_ill_defined_is_nan_in_tables_left_out_of_the_summary_and_never_a_warning():
+    drawn = of_confusion([[3, 1, 0], [2, 0, 0], [0, 0, 0]])  # class 1 is never right, class 2 is nowhere
+    table = metrics.per_class(drawn)
+    assert table["precision"].tolist() == pytest.approx([0.6, 0.0, np.nan], nan_ok=True)
+    assert table["recall"].tolist() == pytest.approx([0.75, 0.0, np.nan], nan_ok=True)
+    assert table["support"].tolist() == [4, 2, 0]
+    assert np.isnan(table["roc_auc"].iloc[2])
+    assert metrics.averages(table).loc["macro", "recall"] == pytest.approx(0.375)
+    assert all(np.isfinite(value) for value in metrics.summary(drawn, "test").values())
+    one_class = metrics.summary(of_confusion([[5, 0], [0, 0]]), "test")
+    assert one_class["kappa"] == 0.0
+    assert "macro_roc_auc" not in one_class
+
+
+def test_a_class_that_is_never_predicted_has_precision_zero():
+    assert confusion.precision([[4, 0], [2, 0]]).tolist() == pytest.approx([4 / 6, 0.0])
+
+
+def test_reliability_and_calibration_error_by_hand():
+    drawn = of_probabilities([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]], [0, 1, 0, 1])
+    bins = calibration.reliability(drawn, num_bins=2)
+    assert bins["num"].tolist() == [0, 4]
+    assert bins.loc[1, ["confidence", "accuracy"]].tolist() == pytest.approx([0.75, 0.75])
+    # Ten bins: 0.9 twice with accuracy 0.5, 0.6 twice with accuracy 1.
+    assert calibration.calibration_error(drawn, num_bins=10) == pytest.approx(0.5 * 0.4 + 0.5 * 0.4)
+
+
+def test_the_temperature_undoes_a_known_sharpening():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(20_000, 3)) * 2
+    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    truth = (honest.cumsum(axis=1) < generator.random((20_000, 1))).sum(axis=1)
+    sharp = honest**3 / (honest**3).sum(axis=1, keepdims=True)
+    sure = of_probabilities(sharp, truth)
+    found = calibration.temperature(sure)
+    assert found == pytest.approx(3, rel=0.05)
+    calmed = calibration.scaled(sure, found)
+    assert calibration.calibration_error(calmed) < 0.02 < 0.1 < calibration.calibration_error(sure)
+    assert (calmed.predicted == sure.predicted).all()
+    with pytest.raises(DarkroomError, match="needs rows of kind probability"):
+        calibration.temperature(of_probabilities(logits, truth, kind="score"))
+
+
+def test_risk_coverage_and_the_threshold_for_a_wished_accuracy():
+    drawn = of_probabilities([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.7, 0.3]], [0, 0, 0, 1])
+    curve = calibration.risk_coverage(drawn)
+    assert curve["num"].tolist() == [1, 2, 4]  # the two at 0.7 cannot be told apart
+    assert curve["accuracy"].tolist() == [1.0, 1.0, 0.75]
+    chosen = calibration.threshold(drawn, accuracy=0.9)
+    assert chosen == pytest.approx({"threshold": 0.8, "coverage": 0.5, "accuracy": 1.0})
+    assert calibration.threshold(of_probabilities([[0.9, 0.1]], [1]), accuracy=0.9) is None
+    with pytest.raises(DarkroomError, match="must lie in"):
+        calibration.threshold(drawn, accuracy=90)
+
+
+def test_the_hardest_images_come_first():
+    drawn = of_probabilities([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]], [0, 1, 0])
+    worst = metrics.hardest(drawn, 2)
+    assert worst["path"].tolist() == ["000001.png", "000002.png"]
+    assert worst["predicted"].tolist() == ["class 0", "class 1"]
+
+
+def test_scores_have_no_log_loss_and_multilabel_no_predicted_class():
+    scores = of_probabilities([[3.0, -1.0], [0.0, 2.0]], [0, 1], kind="score")
+    assert "log_loss" not in metrics.summary(scores, "test")
+    with pytest.raises(DarkroomError, match="multilabel"):
+        _ = of_probabilities([[1.0, 1.0]], [0], kind="multilabel").predicted
+
+
+def test_the_overview_has_one_row_a_split():
+    drawn = random_predictions()
+    drawn.frame.loc[:99, "split"] = "train"
+    assert metrics.overview(drawn).loc[["train", "test"], "num_images"].tolist() == [100, 300]
