@@ -106,6 +106,11 @@ def test_an_unknown_method_is_refused(tmp_path):
         splits.ensure(Fixed(tmp_path, rows({"a": 50, "b": 50})), method="gruped")
 
 
+def test_a_limit_takes_so_many_images_a_class(tmp_path):
+    split = splits.ensure(Fixed(tmp_path, rows({"a": 200, "b": 50, "c": 10})), limit_per_class=20)
+    assert split.frame["label"].value_counts().to_dict() == {"a": 20, "b": 20, "c": 10}
+
+
 def test_one_class_against_the_rest(tmp_path):
     table = rows({"Photo": 30, "Text": 30, "Sketch": 30})
     split = splits.ensure(Fixed(tmp_path, table), target="label:Photo")

@@ -56,6 +56,7 @@ def ensure(
     fractions: tuple[float, float, float] = (0.6, 0.15, 0.25),
     seed: int = 0,
     target: str = "label",
+    limit_per_class: int = 0,
 ) -> Split:
     """Returns the split of a data set, made and stored at the first call and read at every later one.
 
@@ -67,6 +68,7 @@ def ensure(
             from the method, and the first two keep their proportion.
         seed: which of the possible splits.
         target: the column to stratify by and to learn, see `targets.truth`.
+        limit_per_class: take at most so many images a class, chosen by the seed; 0 takes all.
 
     Raises:
         DarkroomError: for shares that do not sum to 1, an unknown method, or classes too small to be divided.
@@ -75,6 +77,8 @@ def ensure(
     rows = dataset.accepted().sort_values("path", ignore_index=True)
     truth = targets.truth(rows, target)
     rows = rows.assign(label=truth)[truth.notna()].reset_index(drop=True)
+    if limit_per_class:
+        rows = _limit(rows, limit_per_class, seed)
     divided = fingerprint.digest(*(f"{row.path}\0{row.label}\0{row.group}" for row in rows.itertuples()))[:8]
     id = _identity(method, fractions, seed=seed, target=target, divided=divided)
     path = dataset.folder / "splits" / f"{id}.parquet"
@@ -124,6 +128,11 @@ def _assign(rows: pandas.DataFrame, *, method: str, fractions: tuple[float, floa
     assigned = pandas.Series("test", index=rows.index)
     assigned[~test] = _fill(rows["label"][~test], groups[~test], shares=shares, rng=rng)
     return assigned
+
+
+def _limit(rows: pandas.DataFrame, limit: int, seed: int) -> pandas.DataFrame:
+    shuffled = rows.iloc[np.random.default_rng([seed, 1]).permutation(len(rows))]
+    return shuffled.groupby("label", sort=False).head(limit).sort_values("path", ignore_index=True)
 
 
 def _fill(labels: pandas.Series, groups: pandas.Series, *, shares: dict[str, float], rng: np.random.Generator) -> pandas.Series:
