@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,15 +85,19 @@ def _arms(
     if not arms:
         return {None: _named(base | forced)}
     filled: dict[str | None, dict[str, Any]] = {}
+    seen: dict[str, str] = {}
     for arm, changes in arms.items():
         place = f"arm {arm!r} of {where}"
         tables.known(changes, None, where=place)
         tables.free(changes, where=place)
         paths.run("study", "stage", arm)  # refuses a name that cannot be a folder
         values = _named(base | parameters.check(changes, notebook.parameters, where=place) | forced)
-        if same := [other for other, earlier in filled.items() if earlier == values]:
-            cause = f" --set or [tiny] gives both {', '.join(sorted(set(changes) & set(forced)))}." if set(changes) & set(forced) else ""
-            raise DarkroomError(f"{place} is the same as the arm {same[0]!r}.{cause} Let it change something, or take it out.")
+        written = json.dumps(values, sort_keys=True)
+        if written in seen:
+            overruled = sorted(set(changes) & set(forced))
+            cause = f" --set or [tiny] overrules its {', '.join(overruled)}." if overruled else ""
+            raise DarkroomError(f"{place} is the same as the arm {seen[written]!r}.{cause} Let it change something, or take it out.")
+        seen[written] = arm
         filled[arm] = values
     return filled
 

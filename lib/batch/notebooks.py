@@ -35,7 +35,7 @@ class Notebook:
 
 
 def find(name: str) -> Notebook:
-    """Returns the notebook `name`, with or without suffix. Raises DarkroomError when there is none, or it is not one of ours."""
+    """Returns the notebook `name`, with or without suffix. Raises DarkroomError when there is none that is one of ours."""
     path = notebook.find(name)
     stat = path.stat()
     return _read(path, stat.st_mtime_ns, stat.st_size)
