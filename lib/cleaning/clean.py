@@ -1,0 +1,182 @@
+"""Cleaning a data set: scan, group, judge, write the manifest; and the acts by hand that change it. Raw files stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from lib import atomic
+from lib.cleaning import duplicates, findings, ledger
+from lib.cleaning.findings import Thresholds
+from lib.cleaning.scan import scan
+from lib.data import manifest
+from lib.data.dataset import Dataset
+from lib.errors import DarkroomError
+
+FINDINGS = "findings.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaned:
+    """What cleaning found and decided. `findings` and `manifest` are also on disk; `scanned` holds measures and thumbnails."""
+
+    dataset: Dataset
+    scanned: pd.DataFrame
+    findings: pd.DataFrame
+    manifest: pd.DataFrame
+
+    @property
+    def classes(self) -> pd.DataFrame:
+        """Files a class: `before`, `keep`, `review`, `reject` and `after` (= keep), with the class as index."""
+        labelled = self.manifest[self.manifest["label"].notna()]
+        table = pd.crosstab(labelled["label"], labelled["verdict"]).reindex(columns=manifest.VERDICTS, fill_value=0)
+        table.insert(0, "before", table.sum(axis=1))
+        return table.assign(after=table["keep"]).rename_axis(columns=None)
+
+    @property
+    def counts(self) -> pd.DataFrame:
+        """Findings a reason: `files`, `verdict`, and `example` (the worst one's path), most frequent first."""
+        worst = self.findings.sort_values(["score", "path"])
+        table = worst.groupby("reason").agg(files=("path", "nunique"), verdict=("verdict", "first"), example=("path", "first"))
+        return table.sort_values("files", ascending=False, kind="stable")
+
+    @property
+    def largest_group(self) -> pd.DataFrame:
+        """The manifest's rows of the largest group of near-duplicates; one row when there is none."""
+        decoded = self.manifest[self.manifest["pixels"].notna()]
+        return decoded[decoded["group"] == decoded["group"].value_counts().sort_index().idxmax()]
+
+    def sentence(self) -> str:
+        """Returns what was done, in one sentence."""
+        verdicts = self.manifest["verdict"].value_counts()
+        return (
+            f"{self.dataset.name}: {len(self.manifest):,} files, {verdicts.get('keep', 0):,} kept, "
+            f"{verdicts.get('review', 0):,} to review, {verdicts.get('reject', 0):,} rejected; "
+            f"the largest group of near-duplicates has {len(self.largest_group):,} files. No raw file was changed."
+        )
+
+
+def clean(
+    dataset: Dataset, *, thresholds: Thresholds | None = None, verdicts: dict[str, str] | None = None,
+    workers: int | None = None, progress: Callable[[int, int], None] | None = None,
+) -> Cleaned:
+    """Scans the data set, groups duplicates, judges every file, writes manifest, findings and ledger, and returns it all.
+
+    What was decided by hand holds against the machine's judgement. The same files, thresholds and ledger give the same
+    manifest. `workers` and `progress` as in `scan`, `thresholds` and `verdicts` as in `judge`.
+
+    Raises DarkroomError when fewer than two classes have accepted files.
+    """
+    with FileLock(dataset.folder / ".lock"):
+        scanned = scan(dataset, workers=workers, progress=progress)
+        return _judge_and_write(dataset, scanned, thresholds or Thresholds(), verdicts or {})
+
+
+def relabel(dataset: Dataset, paths: Iterable[str], *, label: str, by: str = "hand") -> None:
+    """Gives the files another label, as an act of the ledger; run `clean` again to judge them under it."""
+    _by_hand(dataset, paths, action="label", after={"label": label}, by=by)
+
+
+def decide(dataset: Dataset, paths: Iterable[str], *, verdict: str, by: str = "hand") -> None:
+    """Gives the files a verdict (keep, review or reject) that holds against the machine's, as an act of the ledger."""
+    if verdict not in manifest.VERDICTS:
+        raise ValueError(f"verdict must be one of {', '.join(manifest.VERDICTS)}. Received: {verdict!r}.")
+    _by_hand(dataset, paths, action="verdict", after={"verdict": verdict}, by=by)
+
+
+def undo(dataset: Dataset, *, entry: int | None = None) -> dict[str, Any]:
+    """Takes back an act of the ledger, by default the last, writes the manifest that then holds, and returns the act."""
+    with FileLock(dataset.folder / ".lock"):
+        act = ledger.undo(dataset.folder, entry=entry)
+        _replay(dataset)
+    return act
+
+
+def _judge_and_write(dataset: Dataset, scanned: pd.DataFrame, limits: Thresholds, verdicts: dict[str, str]) -> Cleaned:
+    entries = ledger.read(dataset.folder)
+    by_hand = ledger.state(entries, by_hand=True)
+    scanned = scanned.assign(source_label=scanned["label"])
+    for path, said in by_hand.items():
+        if "label" in said:
+            scanned.loc[scanned["path"] == path, "label"] = said["label"]
+    scanned = duplicates.group(scanned)
+    found = findings.judge(scanned, thresholds=limits, verdicts=verdicts)
+    judged = _judged(found)
+    before = ledger.state([entry for entry in entries if entry["by"] in (ledger.MACHINE, "undo")])
+    plain: dict[str, Any] = {"verdict": "keep", "reasons": []}
+    changes = [
+        {"path": path, "before": before.get(path, plain), "after": judged.get(path, plain)}
+        for path in sorted(judged.keys() | before.keys())
+        if before.get(path, plain) != judged.get(path, plain)
+    ]
+    table = _table(scanned, {path: {**judged.get(path, plain), **by_hand.get(path, {})} for path in scanned["path"]})
+    _refuse_useless(dataset, table)
+    if changes:
+        ledger.append(
+            dataset.folder, by=ledger.MACHINE, action="clean", changes=changes,
+            thresholds=findings.as_parameters(limits), verdicts=verdicts,
+        )
+    atomic.write_parquet(dataset.folder / FINDINGS, found)
+    manifest.write(dataset.folder, table)
+    return Cleaned(dataset, scanned, found, manifest.read(dataset.folder))
+
+
+def _judged(found: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Path -> verdict and reasons, of the files that have a finding."""
+    return {
+        path: {"verdict": findings.worst(rows["verdict"]), "reasons": sorted(rows["reason"])}
+        for path, rows in found.groupby("path", sort=False)
+    }
+
+
+def _table(scanned: pd.DataFrame, said: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    told = [said[path] for path in scanned["path"]]
+    return scanned.assign(verdict=[one["verdict"] for one in told], reasons=[one["reasons"] for one in told])
+
+
+def _refuse_useless(dataset: Dataset, table: pd.DataFrame) -> None:
+    kept = table.loc[table["verdict"] == "keep", "label"].nunique()
+    if kept < 2:
+        why = pd.Series([reason for reasons in table["reasons"] for reason in reasons], dtype=object).value_counts()
+        raise DarkroomError(
+            f"Of the {len(table):,} files of {dataset.name!r} none are left in {'any' if kept == 0 else 'all but one'} class "
+            f"after cleaning ({', '.join(f'{name} {number:,}' for name, number in why.head(3).items())}); at least two "
+            "classes are needed, so look at the files or change the thresholds."
+        )
+
+
+def _by_hand(dataset: Dataset, paths: Iterable[str], *, action: str, after: dict[str, Any], by: str) -> None:
+    if by in (ledger.MACHINE, "undo"):
+        raise ValueError(f"{by!r} is the name of the machine; say who decided. Received: by={by!r}.")
+    with FileLock(dataset.folder / ".lock"):
+        table = dataset.manifest().set_index("path")
+        paths = sorted(set(paths))
+        strange = [path for path in paths if path not in table.index]
+        if strange or not paths:
+            raise DarkroomError(f"The data set {dataset.name!r} has no file {strange[0] if strange else '(none was given)'!r}.")
+        changes = [
+            {"path": path, "before": {name: _plain(table.at[path, name]) for name in after}, "after": after} for path in paths
+        ]
+        ledger.append(dataset.folder, by=by, action=action, changes=changes)
+        _replay(dataset)
+
+
+def _plain(value: Any) -> Any:
+    return None if value is None or value != value else value
+
+
+def _replay(dataset: Dataset) -> None:
+    """Writes the manifest anew from the source's labels and the standing acts."""
+    table = dataset.manifest()
+    said = ledger.state(ledger.read(dataset.folder))
+    labels = dict(zip(*(dataset.rows()[name] for name in ("path", "label")), strict=True))
+    plain: dict[str, Any] = {"verdict": "keep", "reasons": []}
+    told = [{**plain, "label": labels.get(path), **said.get(path, {})} for path in table["path"]]
+    manifest.write(
+        dataset.folder,
+        table.assign(**{name: pd.Series([one[name] for one in told], dtype=object) for name in ("verdict", "reasons", "label")}),
+    )

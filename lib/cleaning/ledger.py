@@ -1,0 +1,87 @@
+"""`ledger.jsonl`: every act upon a data set, one line each, none ever changed or deleted.
+
+A line holds `entry` (1, 2, ...), `at`, `by` (clean, or whoever did it by hand), `action` (clean, label, verdict, undo),
+`changes` (a list of {path, before, after}) and, for an undo, `of`. What holds now is what the acts that have not been
+undone say, the later over the earlier, hand over machine; so an undo is a line too, and can itself be undone.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lib import atomic
+from lib.errors import DarkroomError
+
+FILE = "ledger.jsonl"
+MACHINE = "clean"
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """Returns all entries in order; a last line that a dying disk has torn is passed over."""
+    path = folder / FILE
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            entries.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):  # without its line end: torn while it was written
+                continue
+            raise DarkroomError(f"Line {number} of {path} is damaged; restore the file from a backup.") from error
+    return entries
+
+
+def standing(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the acts that have not been undone, in order, without the undoing lines."""
+    undone: set[int] = set()
+    for entry in reversed(entries):  # a later undo may undo an earlier one
+        if entry["action"] == "undo" and entry["entry"] not in undone:
+            undone.add(entry["of"])
+    return [entry for entry in entries if entry["action"] != "undo" and entry["entry"] not in undone]
+
+
+def state(entries: list[dict[str, Any]], *, by_hand: bool = False) -> dict[str, dict[str, Any]]:
+    """Returns path -> what the standing acts say about it (`verdict`, `reasons`, `label`); only those `by_hand` if so asked."""
+    said: dict[str, dict[str, Any]] = {}
+    acts = standing(entries)
+    for act in [*(a for a in acts if a["by"] == MACHINE and not by_hand), *(a for a in acts if a["by"] != MACHINE)]:
+        for change in act["changes"]:
+            said.setdefault(change["path"], {}).update(change["after"])
+    return said
+
+
+def append(folder: Path, *, by: str, action: str, changes: list[dict[str, Any]], **noted: Any) -> dict[str, Any]:
+    """Adds an act and returns its entry."""
+    entries = read(folder)
+    entry = {
+        "entry": len(entries) + 1, "at": datetime.now(UTC).isoformat(timespec="seconds"), "by": by, "action": action,
+        **noted, "changes": changes,
+    }
+    path = folder / FILE
+    if path.is_file() and not path.read_bytes().endswith(b"\n"):
+        atomic.write_text(path, "".join(json.dumps(old, ensure_ascii=False) + "\n" for old in entries))
+    atomic.append_line(path, json.dumps(entry, ensure_ascii=False))
+    return entry
+
+
+def undo(folder: Path, *, entry: int | None = None) -> dict[str, Any]:
+    """Adds the undoing of `entry`, by default of the last act that stands, and returns the act that was undone.
+
+    Raises DarkroomError when there is nothing to undo or no such standing act.
+    """
+    entries = read(folder)
+    acts = {act["entry"]: act for act in standing(entries)}
+    if not acts:
+        raise DarkroomError(f"There is nothing to undo in {folder / FILE}.")
+    number = max(acts) if entry is None else entry
+    if number not in acts:
+        raise DarkroomError(f"There is no act {number} to undo; those that stand are {', '.join(map(str, sorted(acts)))}.")
+    append(folder, by="undo", action="undo", changes=[], of=number)
+    return acts[number]

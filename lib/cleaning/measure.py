@@ -1,0 +1,114 @@
+"""Everything that one look at one file tells: hashes, size, light, sharpness, a thumbnail. Runs in worker processes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib.data import images
+from lib.data.images import ImageError
+
+VERSION = 2
+"""Counts changes of what is measured; a scan of another version is read anew."""
+
+THUMB = 64
+"""Side of the stored grey thumbnail, px."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of one file. `problem` is a reason of `images.REASONS`, `unreadable`, `crashed` or None.
+
+    `dark` and `bright` are the 99th and 1st percentile of grey, `contrast` what lies between them, `uniform` the share
+    of pixels within 4 levels of the commonest grey, all 0..1; `sharpness` is the spread of the Laplacian over the spread of
+    grey; `hashes` (8 x uint64) and `thumb` (64 x 64 x uint8) are raw bytes.
+    """
+
+    sha256: str | None = None
+    problem: str | None = None
+    detail: str = ""
+    pixels: str | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    mode: str | None = None
+    dark: float | None = None
+    bright: float | None = None
+    contrast: float | None = None
+    uniform: float | None = None
+    sharpness: float | None = None
+    hashes: bytes | None = None
+    thumb: bytes | None = None
+
+
+def measure(path: Path, *, max_pixels: int = images.MAX_PIXELS) -> Measured:
+    """Reads the file once and returns all that can be told of it; broken bytes are a `problem`, not an exception."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return Measured(problem="unreadable", detail=error.strerror or str(error))
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        decoded = images.decode(data, max_pixels=max_pixels)
+    except ImageError as error:
+        return Measured(sha256=digest, problem=error.reason, detail=str(error))
+    height, width = decoded.pixels.shape[:2]
+    grey = cv2.cvtColor(decoded.pixels, cv2.COLOR_RGB2GRAY)  # (height, width)
+    small = cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    return Measured(
+        sha256=digest, pixels=pixel_hash(decoded.pixels), format=decoded.format, width=width, height=height,
+        mode=decoded.mode, hashes=perceptual_hashes(small).tobytes(), thumb=small.tobytes(), **light(grey),
+    )
+
+
+def pixel_hash(pixels: np.ndarray) -> str:
+    """Returns the hex sha256 of the shape and the pixels: the same picture has the same, however it is stored."""
+    total = hashlib.sha256(repr(pixels.shape).encode())
+    total.update(np.ascontiguousarray(pixels))
+    return total.hexdigest()
+
+
+def light(grey: np.ndarray) -> dict[str, float]:
+    """Returns `dark`, `bright`, `contrast`, `uniform` and `sharpness` of uint8 grey; see `Measured`."""
+    counts = np.bincount(grey.ravel(), minlength=256) if grey.size < 65_536 else cv2.calcHist(
+        [grey], [0], None, [256], [0, 256]
+    ).ravel()
+    share = np.cumsum(counts) / grey.size
+    low, high = (int(np.searchsorted(share, part)) for part in (0.01, 0.99))
+    mode = int(np.argmax(counts))
+    levels = np.arange(256)
+    mean = float(counts @ levels) / grey.size
+    spread = max(0.0, float(counts @ (levels - mean) ** 2) / grey.size) ** 0.5
+    edges = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))[1][0, 0]
+    return {
+        "dark": high / 255, "bright": low / 255, "contrast": (high - low) / 255,
+        "uniform": float(counts[max(0, mode - 4) : mode + 5].sum()) / grey.size,
+        "sharpness": float(edges) / (spread + 1.0),
+    }
+
+
+def perceptual_hashes(small: np.ndarray) -> np.ndarray:
+    """Returns the 64-bit pHash of uint8 grey (64, 64) as it is and as it would be in the 7 other orientations.
+
+    Order: upright, mirrored, upside down, both; then the same four of the transposed picture. Mirroring a picture turns the
+    sign of its odd cosine coefficients, so all eight come from one transform. Shape (8,), uint64.
+    Source: Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions (2010), section 3.2.
+    """
+    reduced = cv2.resize(small, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    low = cv2.dct(reduced)[:8, :8]
+    signs = np.where(np.arange(8) % 2, -1.0, 1.0).astype(np.float32)
+    turned = [low, low * signs, low * signs[:, None], low * signs * signs[:, None]]
+    blocks = np.stack([*turned, *(block.T for block in turned)]).reshape(8, 64)  # (orientation, coefficient)
+    blocks[:, 0] = -np.inf  # the mean brightness says nothing about the picture
+    bits = blocks > np.median(blocks[:, 1:], axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(np.uint64).ravel()
+
+
+def orient(small: np.ndarray, orientation: int) -> np.ndarray:
+    """Returns `small` in the orientation (0-7) of `perceptual_hashes`, a view."""
+    turned = (small, small[:, ::-1], small[::-1], small[::-1, ::-1])[orientation % 4]
+    return turned.T if orientation >= 4 else turned

@@ -1,0 +1,162 @@
+"""Worker processes that read files for the scan. A file that kills or hangs its worker is named, and the scan goes on.
+
+Each worker is its own interpreter (`python -m lib.cleaning.workers`) that reads paths as JSON lines and answers each with
+one. No process pool: a pool does not say which file broke it, and it runs the caller's `__main__` again.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lib import paths
+from lib.cleaning.measure import Measured, measure
+
+PATIENCE_SECONDS = 120.0
+"""How long one file may take before its worker is ended."""
+
+AHEAD = 32
+"""How many files a worker is handed at once."""
+
+
+def count(wanted: int | None = None) -> int:
+    """Returns `wanted`, or the number of processors that this process may use."""
+    if wanted is not None:
+        if wanted < 1:
+            raise ValueError(f"workers must be at least 1. Received: {wanted}.")
+        return wanted
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def measure_all(
+    files: Sequence[Path], *, workers: int | None = None, patience_seconds: float = PATIENCE_SECONDS
+) -> Iterator[tuple[int, Measured]]:
+    """Yields (position in `files`, what was measured) in the order in which they are done."""
+    todo: queue.SimpleQueue[range] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, Measured] | BaseException] = queue.SimpleQueue()
+    for start in range(0, len(files), AHEAD):
+        todo.put(range(start, min(start + AHEAD, len(files))))
+    stop = threading.Event()
+    threads = [
+        threading.Thread(target=_serve, args=(files, todo, done, stop, patience_seconds), daemon=True)
+        for _ in range(min(count(workers), -(-len(files) // AHEAD)))
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(len(files)):
+            item = done.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _serve(
+    files: Sequence[Path], todo: queue.SimpleQueue, done: queue.SimpleQueue, stop: threading.Event, patience: float
+) -> None:
+    """Feeds one worker at a time with chunks until there are none; a dead worker costs the file it was reading."""
+    worker: _Worker | None = None
+    try:
+        while not stop.is_set():
+            try:
+                left = list(todo.get_nowait())
+            except queue.Empty:
+                return
+            while left and not stop.is_set():
+                worker = worker or _Worker(patience)
+                for answer in worker.ask([files[position] for position in left]):
+                    done.put((left.pop(0), answer))
+                    if stop.is_set():
+                        return
+                if left:  # it died or hung on the first of those that it owes
+                    done.put((left.pop(0), Measured(problem="crashed", detail=worker.epitaph())))
+                    worker = None
+    except BaseException as error:  # handed to the thread that waits for results, which raises it
+        done.put(error)
+    finally:
+        if worker is not None:
+            worker.end()
+
+
+class _Worker:
+    def __init__(self, patience: float) -> None:
+        roads = [str(paths.checkout()), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
+            [sys.executable, "-m", "lib.cleaning.workers"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(roads), "PYTHONIOENCODING": "utf-8"},
+        )
+        self._patience, self._hung = patience, False
+
+    def ask(self, files: list[Path]) -> Iterator[Measured]:
+        """Yields an answer for each file, fewer when the worker dies or takes too long on the next one."""
+        lines = "".join(json.dumps(str(file)) + "\n" for file in files)
+        try:
+            self._process.stdin.write(lines.encode())
+            self._process.stdin.flush()
+        except OSError:  # it died while idle; the first file is asked again of nobody and counted as crashed
+            return
+        for _ in files:
+            watch = threading.Timer(self._patience, self._give_up)
+            watch.daemon = True
+            watch.start()
+            line = self._process.stdout.readline()
+            watch.cancel()
+            if not line.endswith(b"\n"):
+                return
+            yield _unpacked(json.loads(line))
+
+    def epitaph(self) -> str:
+        code = self._process.wait()
+        if self._hung:
+            return f"reading it took longer than {self._patience:g} s"
+        return f"reading it ended the worker process ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    def _give_up(self) -> None:
+        self._hung = True
+        self._process.kill()
+
+
+def _packed(measured: Measured) -> str:
+    told = dataclasses.asdict(measured)
+    for name in ("hashes", "thumb"):
+        told[name] = base64.b64encode(told[name]).decode() if told[name] is not None else None
+    return json.dumps(told)
+
+
+def _unpacked(told: dict) -> Measured:
+    for name in ("hashes", "thumb"):
+        told[name] = base64.b64decode(told[name]) if told[name] is not None else None
+    return Measured(**told)
+
+
+def _work() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)  # the workers are the parallelism
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", newline="\n")
+    sys.stdout = sys.stderr  # nothing that a decoder prints may stand between the answers
+    for line in sys.stdin.buffer:
+        print(_packed(measure(Path(json.loads(line)))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _work()
