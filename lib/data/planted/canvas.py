@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from lib.data.planted.palettes import Colour
+from lib.data.planted.palettes import Colour, mix
 
 _SHIFT = 4  # OpenCV reads coordinates in sixteenths of a pixel
 
@@ -87,7 +87,14 @@ class Scene:
         self.depth[first:last] = depth
 
     def shape(
-        self, points: np.ndarray, lit: Colour, shaded: Colour | None = None, *, depth: int, outline: bool = True, angle: float = 35
+        self,
+        points: np.ndarray,
+        lit: Colour,
+        shaded: Colour | None = None,
+        *,
+        depth: int,
+        outline: bool = True,
+        angle: float = 35,
     ) -> None:
         """Fills the polygon through points (n, 2) in pixels, from `lit` to `shaded` along `angle` (degrees, 90 is downward)."""
         left, top, right, bottom = (int(v) for v in np.floor(bounds(points)))
@@ -96,17 +103,20 @@ class Scene:
             self.outlines.append(np.asarray(points))
         if left >= right or top >= bottom:
             return
-        mask = np.zeros((bottom - top, right - left), np.uint8)
+        height, width = bottom - top, right - left
+        polygon(self.depth, points, depth)
+        if height * width < 300 or shaded in (None, lit):  # too small for a gradient to show
+            polygon(self.image, points, mix(lit, shaded or lit, 0.5))
+            return
+        mask = np.zeros((height, width), np.uint8)
         polygon(mask, points - (left, top), 255)
-        rows, columns = np.mgrid[0 : bottom - top, 0 : right - left].astype(np.float32)
         c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-        along = c * columns / max(1, right - left) + s * rows / max(1, bottom - top)
-        share = np.clip(along / max(1e-6, abs(c) + abs(s)), 0, 1)[..., None]
-        first, last = np.array(lit, np.float32), np.array(shaded or lit, np.float32)
-        cover = mask[..., None].astype(np.float32) / 255
+        along = np.add.outer(np.arange(height) * (s / height), np.arange(width) * (c / width)) / (abs(c) + abs(s))
+        share = np.clip(along, 0, 1).astype(np.float32)[..., None]
+        first, last = np.array(lit, np.float32), np.array(shaded, np.float32)
+        cover = mask[..., None] * np.float32(1 / 255)
         part = self.image[top:bottom, left:right]
-        part[:] = np.rint(part * (1 - cover) + (first + (last - first) * share) * cover)
-        self.depth[top:bottom, left:right][mask > 127] = depth
+        part[:] = part + (first + (last - first) * share - part) * cover + np.float32(0.5)
 
     def ball(self, centre: tuple[float, float], radius: float, lit: Colour, shaded: Colour, *, depth: int) -> None:
         """Fills a sphere with light from the upper left."""
@@ -114,5 +124,5 @@ class Scene:
         for step in range(1, 9):
             share = step / 9
             shift = radius * 0.34 * share
-            colour = tuple(int(b + (a - b) * share) for a, b in zip(lit, shaded, strict=True))
-            polygon(self.image, ring((centre[0] - shift, centre[1] - shift), (radius * (1 - share) + 0.5,) * 2), colour)
+            place = (centre[0] - shift, centre[1] - shift)
+            polygon(self.image, ring(place, (radius * (1 - share) + 0.5,) * 2), mix(shaded, lit, share))

@@ -134,12 +134,15 @@ COPIES: dict[str, Copy] = {
 """Near-duplicates: new pixels, and the affine (2, 3) matrix that takes the old points to the new ones."""
 
 STRANGERS: dict[str, tuple[str, bytes]] = {
-    "text": ("jpg", "Notes on the hanging of the spring show.\nRoom two needs lamps.\n".encode() * 6),
+    "text": ("jpg", b"Notes on the hanging of the spring show.\nRoom two needs lamps.\n" * 6),
     "html": ("jpg", b"<!DOCTYPE html><html><head><title>404</title></head><body><h1>Not Found</h1></body></html>\n"),
     "empty": ("png", b""),
     "header_only": ("jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"),
 }
 """Files that are no images in spite of their extension: extension and content."""
 
-LITTER: dict[str, bytes] = {".DS_Store": b"\x00\x00\x00\x01Bud1" + bytes(120), "Thumbs.db": bytes.fromhex("d0cf11e0a1b11ae1") + bytes(120)}
+LITTER: dict[str, bytes] = {
+    ".DS_Store": b"\x00\x00\x00\x01Bud1" + bytes(120),
+    "Thumbs.db": bytes.fromhex("d0cf11e0a1b11ae1") + bytes(120),
+}
 """What file managers leave behind: name and content."""

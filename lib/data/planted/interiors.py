@@ -57,12 +57,23 @@ def portrait(scene: Scene, rng: np.random.Generator, style: Style) -> None:
     _wall(scene, rng, mix(far, near, rng.uniform(0, 0.6)), mix(middle, near, 0.4))
     skin = mix(((236, 196, 168), (198, 150, 118), (141, 96, 70), (92, 62, 48))[int(rng.integers(4))], below, 0.12)
     hair = ((48, 36, 30), (120, 84, 52), (196, 164, 110), (170, 168, 164), near)[int(rng.integers(5))]
-    unit, x, y = scene.height * rng.uniform(0.17, 0.24), scene.width * rng.uniform(0.38, 0.62), scene.height * rng.uniform(0.36, 0.46)
+    unit, x, y = (
+        scene.height * rng.uniform(0.17, 0.24),
+        scene.width * rng.uniform(0.38, 0.62),
+        scene.height * rng.uniform(0.36, 0.46),
+    )
     turn = rng.uniform(-12, 12)
     dress = (accent, second, near, middle)[int(rng.integers(4))]
     back = ring((x, y + unit * 0.15), (unit * 1.0, unit * rng.uniform(1.15, 1.9)), turn=turn)
     scene.shape(back, hair, mix(hair, near, 0.5), depth=120)
-    neck = np.array([[x - unit * 0.32, y + unit * 0.5], [x + unit * 0.32, y + unit * 0.5], [x + unit * 0.4, y + unit * 1.8], [x - unit * 0.4, y + unit * 1.8]])
+    neck = np.array(
+        [
+            [x - unit * 0.32, y + unit * 0.5],
+            [x + unit * 0.32, y + unit * 0.5],
+            [x + unit * 0.4, y + unit * 1.8],
+            [x - unit * 0.4, y + unit * 1.8],
+        ]
+    )
     scene.shape(neck, mix(skin, near, 0.15), mix(skin, near, 0.45), depth=110)
     bust = ring((x, scene.height * 1.05), (unit * rng.uniform(1.7, 2.3), scene.height * 1.05 - y - unit * 1.25))
     scene.shape(bust, mix(dress, light, 0.25), mix(dress, near, 0.45), depth=90)
@@ -103,11 +114,22 @@ def _room(scene: Scene, rng: np.random.Generator, style: Style) -> float:
     edge = float(rng.uniform(0.55, 0.68))
     cloth = mix((middle, light, near, far)[int(rng.integers(4))], light, 0.2)
     slope = rng.uniform(-0.03, 0.03)
-    scene.shape(scene.at([[-0.02, edge - slope], [1.02, edge + slope], [1.02, 1.05], [-0.02, 1.05]]), mix(cloth, light, 0.2), mix(cloth, near, 0.4), depth=90, angle=70)
+    scene.shape(
+        scene.at([[-0.02, edge - slope], [1.02, edge + slope], [1.02, 1.05], [-0.02, 1.05]]),
+        mix(cloth, light, 0.2),
+        mix(cloth, near, 0.4),
+        depth=90,
+        angle=70,
+    )
     if rng.random() < 0.4:  # a window's light on the wall
         x, y = rng.uniform(0.05, 0.7), rng.uniform(0.05, 0.2)
         for i in range(2):
-            pane = [[x + 0.13 * i, y], [x + 0.13 * i + 0.11, y - 0.03], [x + 0.13 * i + 0.11, y + 0.26], [x + 0.13 * i, y + 0.3]]
+            pane = [
+                [x + 0.13 * i, y],
+                [x + 0.13 * i + 0.11, y - 0.03],
+                [x + 0.13 * i + 0.11, y + 0.26],
+                [x + 0.13 * i, y + 0.3],
+            ]
             scene.shape(scene.at(pane), mix(wall, light, 0.6), mix(wall, light, 0.3), depth=230)
     return edge
 
@@ -141,7 +163,9 @@ def _shadow(scene: Scene, points: np.ndarray, dark: Colour) -> None:
 def _glint(scene: Scene, points: np.ndarray, light: Colour) -> None:
     left, top, right, bottom = bounds(points)
     centre = (left + (right - left) * 0.34, top + (bottom - top) * 0.55)
-    here = tuple(int(v) for v in scene.image[int(min(max(centre[1], 0), scene.height - 1)), int(min(max(centre[0], 0), scene.width - 1))])
+    here = tuple(
+        int(v) for v in scene.image[int(min(max(centre[1], 0), scene.height - 1)), int(min(max(centre[0], 0), scene.width - 1))]
+    )
     scene.shape(ring(centre, ((right - left) * 0.05, (bottom - top) * 0.13)), mix(here, light, 0.6), depth=110, outline=False)
 
 

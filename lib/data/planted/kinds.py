@@ -51,16 +51,20 @@ def drawn(kind: str, *, seed: int | list[int], sides: tuple[int, int] = SIDES) -
         raise DarkroomError(f"`sides` must be a shortest and a longest side between 32 and 2048 pixels. Received: {sides!r}.")
     rng = np.random.default_rng([sorted(KINDS).index(kind), *np.atleast_1d(seed).tolist()])
     style = palettes.choose(rng)
-    longer = int(rng.integers((sides[0] + sides[1]) // 2, sides[1] + 1))
+    longer = int(rng.integers(sides[0] + (sides[1] - sides[0]) // 3, sides[1] + 1))
     shorter = max(sides[0], round(longer * rng.uniform(0.6, 1.0)))
     upright = rng.random() < (0.75 if kind == "text" else 0.42)
     width, height = (shorter, longer) if upright else (longer, shorter)
     drawing = KINDS[kind](rng, style, width=width, height=height)
-    warm = np.array([style.hand.warmth, 0, -style.hand.warmth]) * rng.uniform(0.3, 1.0)
-    pixels = np.clip(np.rint(drawing.pixels + warm), 0, 255).astype(np.uint8)
+    warm = np.rint(np.array([style.hand.warmth, 0, -style.hand.warmth]) * rng.uniform(0.3, 1.0)).astype(np.int16)
+    pixels = np.clip(drawing.pixels + warm, 0, 255).astype(np.uint8)
     return Picture(kind, pixels, drawing.box and _inside(drawing.box, width, height), style)
 
 
 def _inside(box: Box, width: int, height: int) -> Box | None:
     left, top, right, bottom = max(0.0, box[0]), max(0.0, box[1]), min(float(width), box[2]), min(float(height), box[3])
-    return (float(np.floor(left)), float(np.floor(top)), float(np.ceil(right)), float(np.ceil(bottom))) if right - left > 2 and bottom - top > 2 else None
+    return (
+        (float(np.floor(left)), float(np.floor(top)), float(np.ceil(right)), float(np.ceil(bottom)))
+        if right - left > 2 and bottom - top > 2
+        else None
+    )

@@ -22,8 +22,8 @@ def sky(scene: Scene, rng: np.random.Generator, style: Style) -> None:
     scene.backdrop(above, below, bottom=0.75)
     scene.backdrop(below, below, top=0.75)
     cloud = noise(rng, height=scene.height, width=scene.width, cells=int(rng.integers(2, 6)), octaves=4)
-    cover = np.clip((cloud + rng.uniform(-0.5, 0.2)) * 1.3, 0, 0.85)[..., None]
-    scene.image[:] = np.rint(scene.image * (1 - cover) + np.array(light) * cover)
+    cover = np.clip((cloud + np.float32(rng.uniform(-0.5, 0.2))) * np.float32(1.3), 0, 0.85)[..., None]
+    scene.image[:] = scene.image + (np.array(light, np.float32) - scene.image) * cover + np.float32(0.5)
     if rng.random() < 0.6:
         centre = scene.at([rng.uniform(0.12, 0.88), rng.uniform(0.1, 0.4)])
         radius = scene.height * rng.uniform(0.03, 0.09)
@@ -77,20 +77,28 @@ def field(scene: Scene, rng: np.random.Generator, style: Style) -> None:
     sky(scene, rng, style)
     horizon = rng.uniform(0.45, 0.65)
     scene.shape(scene.at(ridge(rng, level=horizon, height=0.06, rough=3)), far, mix(far, middle, 0.6), depth=215)
-    scene.shape(scene.at(ridge(rng, level=horizon + 0.06, height=0.02, rough=2)), mix(middle, light, 0.25), middle, depth=150, angle=90)
+    scene.shape(
+        scene.at(ridge(rng, level=horizon + 0.06, height=0.02, rough=2)), mix(middle, light, 0.25), middle, depth=150, angle=90
+    )
     vanish = rng.uniform(0.2, 0.8)
     for edge in np.linspace(-1.5, 2.5, int(rng.integers(8, 18))):
         furrow = [[vanish, horizon + 0.08], [edge + 0.05, 1.02], [edge - 0.05, 1.02]]
-        scene.shape(scene.at(furrow), mix(middle, near, 0.5), mix(second, near, 0.4), depth=110, angle=90, outline=rng.random() < 0.4)
+        scene.shape(
+            scene.at(furrow), mix(middle, near, 0.5), mix(second, near, 0.4), depth=110, angle=90, outline=rng.random() < 0.4
+        )
     if rng.random() < 0.5:
         _house(scene, rng, foot=(rng.uniform(0.1, 0.8), horizon + 0.12), size=rng.uniform(0.12, 0.25), style=style)
     for _ in range(int(rng.integers(1, 3))):
-        _tree(scene, rng, foot=(rng.uniform(0.1, 0.9), rng.uniform(horizon + 0.12, 0.95)), size=rng.uniform(0.3, 0.6), style=style)
+        _tree(
+            scene, rng, foot=(rng.uniform(0.1, 0.9), rng.uniform(horizon + 0.12, 0.95)), size=rng.uniform(0.3, 0.6), style=style
+        )
     for _ in range(int(rng.integers(0, 60))):
         y = rng.uniform(horizon + 0.12, 1)
         radius = scene.height * 0.014 * (0.3 + 1.5 * (y - horizon))
         colour = (accent, second, light)[int(rng.integers(3))]
-        scene.shape(ring(tuple(scene.at([rng.uniform(0, 1), y])), (radius, radius), num_points=7), colour, depth=40, outline=False)
+        scene.shape(
+            ring(tuple(scene.at([rng.uniform(0, 1), y])), (radius, radius), num_points=7), colour, depth=40, outline=False
+        )
 
 
 def street(scene: Scene, rng: np.random.Generator, style: Style) -> None:
@@ -107,7 +115,9 @@ def street(scene: Scene, rng: np.random.Generator, style: Style) -> None:
                 _facade(scene, rng, corners=(x, top, x + width, 0.86), colours=(colour, near, light), depth=depth)
             x += width
     lamp = rng.uniform(0.1, 0.9)
-    scene.shape(scene.at([[lamp, 0.55], [lamp + 0.012, 0.55], [lamp + 0.014, 0.97], [lamp - 0.002, 0.97]]), near, near, depth=20)
+    scene.shape(
+        scene.at([[lamp, 0.55], [lamp + 0.012, 0.55], [lamp + 0.014, 0.97], [lamp - 0.002, 0.97]]), near, near, depth=20
+    )
     glow = tuple(scene.at([lamp + 0.006, 0.54]))
     scene.ball(glow, scene.height * 0.025, light, second, depth=20)
 
@@ -144,7 +154,10 @@ def _water(scene: Scene, rng: np.random.Generator, *, top: float, style: Style) 
 def _fir(scene: Scene, rng: np.random.Generator, *, foot: tuple, size: float, style: Style) -> None:
     near, light = style.colours[4], style.colours[3]
     tiers, x, y = int(rng.integers(4, 8)), *foot
-    right = [(x + size * 0.22 * (0.25 + (i // 2) / tiers) * (1.0 if i % 2 else 0.55), y - size * (1 - (i + 1) / (2 * tiers))) for i in range(2 * tiers)]
+    right = [
+        (x + size * 0.22 * (0.25 + (i // 2) / tiers) * (1.0 if i % 2 else 0.55), y - size * (1 - (i + 1) / (2 * tiers)))
+        for i in range(2 * tiers)
+    ]
     left = [(2 * x - a, b) for a, b in reversed(right)]
     points = scene.at([(x, y - size), *right, *left])
     scene.shape(points, mix(near, light, 0.35), near, depth=50, angle=25)
@@ -177,7 +190,12 @@ def _house(scene: Scene, rng: np.random.Generator, *, foot: tuple, size: float, 
     scene.shape(roof, accent, mix(accent, near, 0.5), depth=90)
     for share in (0.2, 0.62):
         a, b = x + wide * share, x + wide * (share + 0.18)
-        scene.shape(scene.at([[a, y - tall * 0.7], [b, y - tall * 0.7], [b, y - tall * 0.3], [a, y - tall * 0.3]]), near, second, depth=90)
+        scene.shape(
+            scene.at([[a, y - tall * 0.7], [b, y - tall * 0.7], [b, y - tall * 0.3], [a, y - tall * 0.3]]),
+            near,
+            second,
+            depth=90,
+        )
     scene.box = _larger(scene.box, np.concatenate([wall, roof]))
 
 
@@ -185,7 +203,9 @@ def _boat(scene: Scene, rng: np.random.Generator, *, foot: tuple, size: float, s
     _, _, _, middle, near, accent, second, light = style.colours
     x, y = foot
     lean = rng.uniform(-0.15, 0.15) * size
-    hull = scene.at([[x - size / 2, y - size * 0.14], [x + size / 2, y - size * 0.16], [x + size * 0.36, y], [x - size * 0.34, y]])
+    hull = scene.at(
+        [[x - size / 2, y - size * 0.14], [x + size / 2, y - size * 0.16], [x + size * 0.36, y], [x - size * 0.34, y]]
+    )
     main = scene.at([[x, y - size * 0.18], [x + lean, y - size * 1.2], [x + size * 0.45, y - size * 0.22]])
     jib = scene.at([[x - size * 0.05, y - size * 0.2], [x + lean, y - size * 1.0], [x - size * 0.4, y - size * 0.24]])
     sail = (light, accent, second)[int(rng.integers(3))]

@@ -8,15 +8,23 @@ import numpy as np
 from lib.data.planted.canvas import polyline
 from lib.data.planted.palettes import Colour
 
-WORDS = (
-    "light paper silver lens aperture shutter film grain fixer bath the of and to in a is for with on exposure contrast shadow "
-    "print negative develop tray red lamp focus depth field plate salt iron gelatin colour tone warm cold wash dry frame edge "
-    "window river mountain harbour summer letter journey morning street archive museum collection number catalogue painter "
-    "drawing figure table measure length voltage current resistor signal input output valve pump motor gear shaft bearing"
-).split()
+_VOCABULARY = (
+    "light paper silver lens aperture shutter film grain fixer bath the of and to in a is for with on exposure "
+    "contrast shadow print negative develop tray red lamp focus depth field plate salt iron gelatin colour tone "
+    "warm cold wash dry frame edge window river mountain harbour summer letter journey morning street archive "
+    "museum collection number catalogue painter drawing figure table measure length voltage current resistor "
+    "signal input output valve pump motor gear shaft bearing"
+)
+WORDS = tuple(_VOCABULARY.split())
 """What our pages talk about."""
 
-FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX, cv2.FONT_HERSHEY_SCRIPT_SIMPLEX)
+FONTS = (
+    cv2.FONT_HERSHEY_SIMPLEX,
+    cv2.FONT_HERSHEY_DUPLEX,
+    cv2.FONT_HERSHEY_COMPLEX,
+    cv2.FONT_HERSHEY_TRIPLEX,
+    cv2.FONT_HERSHEY_SCRIPT_SIMPLEX,
+)
 """OpenCV's own letters, so that no font of the machine is asked for."""
 
 
@@ -27,7 +35,7 @@ def phrase(rng: np.random.Generator, num_words: int) -> str:
 
 def put(image: np.ndarray, text: str, at: tuple[float, float], *, height: float, colour: Colour, font: int = FONTS[0]) -> None:
     """Writes `text` with its baseline's left end `at` a point; capitals are about `height` pixels tall."""
-    thickness = 2 if height > 15 else 1
+    thickness = 2 if height > 12 else 1
     cv2.putText(image, text, (round(at[0]), round(at[1])), font, height / 22, colour, thickness, cv2.LINE_AA)
 
 
@@ -39,7 +47,9 @@ def line_to_fill(rng: np.random.Generator, *, width: float, height: float) -> st
     return " ".join(taken)[:letters].rstrip()
 
 
-def write(image: np.ndarray, rng: np.random.Generator, at: tuple[float, float], *, width: float, height: float, colour: Colour) -> None:
+def write(
+    image: np.ndarray, rng: np.random.Generator, at: tuple[float, float], *, width: float, height: float, colour: Colour
+) -> None:
     """Writes one line in a hand nobody can read: loops and sticks, `width` pixels long from the left end of the baseline."""
     x, limit = at[0], at[0] + width
     slant = 0.35

@@ -22,7 +22,7 @@ def paint(rng: np.random.Generator, style: Style, *, width: int, height: int) ->
 def _oil(rng: np.random.Generator, style: Style, source: np.ndarray) -> np.ndarray:
     image = _ground(rng, style, source)
     longer = max(source.shape[:2])
-    thickness = style.hand.weight * longer / rng.uniform(32, 50)
+    thickness = style.hand.weight * longer / rng.uniform(26, 44)
     blurred = cv2.GaussianBlur(source, (0, 0), max(0.8, thickness / 3))
     flow = _flow(rng, style, blurred)
     for size, share in ((thickness * 1.5, 1.0), (thickness * 0.8, 0.8), (thickness * 0.4, 0.5)):
@@ -30,7 +30,9 @@ def _oil(rng: np.random.Generator, style: Style, source: np.ndarray) -> np.ndarr
     return image
 
 
-def _strokes(rng: np.random.Generator, image: np.ndarray, source: np.ndarray, *, flow: np.ndarray, size: float, share: float) -> None:
+def _strokes(
+    rng: np.random.Generator, image: np.ndarray, source: np.ndarray, *, flow: np.ndarray, size: float, share: float
+) -> None:
     height, width = source.shape[:2]
     step = max(2.0, size * 0.95)
     rows, columns = np.mgrid[0:height:step, 0:width:step]
@@ -44,7 +46,9 @@ def _strokes(rng: np.random.Generator, image: np.ndarray, source: np.ndarray, *,
     colours = np.clip(source[at] + rng.normal(0, 7, (count, 1)) + rng.normal(0, 4, (count, 3)), 0, 255).astype(int)
     reach = size * rng.uniform(0.8, 2.2, count)
     angle = flow[at] + rng.normal(0, 0.2, count)
-    ends = np.stack([x - reach * np.cos(angle), y - reach * np.sin(angle), x + reach * np.cos(angle), y + reach * np.sin(angle)], axis=1)
+    ends = np.stack(
+        [x - reach * np.cos(angle), y - reach * np.sin(angle), x + reach * np.cos(angle), y + reach * np.sin(angle)], axis=1
+    )
     ends = np.rint(ends * 16).astype(int).tolist()
     thickness = max(1, round(size))
     for index, colour in zip(chosen.tolist(), colours[chosen].tolist(), strict=True):
@@ -55,7 +59,7 @@ def _strokes(rng: np.random.Generator, image: np.ndarray, source: np.ndarray, *,
 def _dabs(rng: np.random.Generator, style: Style, source: np.ndarray) -> np.ndarray:
     image = _ground(rng, style, source)
     height, width = source.shape[:2]
-    radius = max(1.6, style.hand.weight * max(height, width) / rng.uniform(70, 130))
+    radius = max(1.6, style.hand.weight * max(height, width) / rng.uniform(55, 100))
     count = min(5000, int(1.5 * height * width / (3.1 * radius**2)))
     x, y = rng.uniform(0, width, count), rng.uniform(0, height, count)
     colours = source[y.astype(int), x.astype(int)].astype(float)
@@ -123,8 +127,10 @@ def _canvas(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     rows, columns = np.mgrid[0:height, 0:width]
     weave = ((rows + columns) % 3 == 0).astype(np.float32) - ((rows - columns) % 4 == 0)
-    grain = rng.integers(-4, 5, (height, width)).astype(np.float32)
+    grain = rng.integers(-5, 6, (height, width), np.int8).astype(np.float32)
     grey = image.astype(np.float32).mean(axis=2)
     relief = np.zeros_like(grey)
-    relief[1:, 1:] = np.clip((grey[1:, 1:] - grey[:-1, :-1]) * 0.18, -14, 14)  # thick paint throws light
-    return np.clip(np.rint(image + (relief + grain + weave * rng.uniform(0, 3.5))[..., None]), 0, 255).astype(np.uint8)
+    relief[1:, 1:] = np.clip((grey[1:, 1:] - grey[:-1, :-1]) * 0.25, -18, 18)  # thick paint throws light
+    texture = relief + grain + weave * np.float32(rng.uniform(0, 3.5))
+    rich = image + (image - grey[..., None]) * np.float32(rng.uniform(0.0, 0.4))  # pigment is more colourful than light
+    return np.clip(np.rint(rich + texture[..., None]), 0, 255).astype(np.uint8)

@@ -28,12 +28,12 @@ def _surface(rng: np.random.Generator, image: np.ndarray, depth: np.ndarray) -> 
     coarse = noise(rng, height=height, width=width, cells=14, octaves=4)
     fine = noise(rng, height=height, width=width, cells=48, octaves=3)
     far = depth.astype(np.float32) / 255
-    strength = rng.uniform(5, 26) * np.where(depth >= 250, 0.12, 1.0).astype(np.float32)
+    strength = np.where(depth >= 250, 0.12, 1.0).astype(np.float32) * np.float32(rng.uniform(6, 24))
     texture = (coarse * (1 - far) + fine * (0.4 + 0.6 * far)) * strength
-    soft = cv2.GaussianBlur(image, (0, 0), max(0.6, max(height, width) / 420))
+    soft = cv2.GaussianBlur(image, (0, 0), max(0.7, max(height, width) / 300))
     lit = soft + texture[..., None]
-    haze = soft[: max(1, height // 3)].reshape(-1, 3).mean(axis=0)
-    share = (far**2 * rng.uniform(0, 0.4))[..., None]
+    haze = soft[: max(1, height // 3)].reshape(-1, 3).mean(axis=0).astype(np.float32)
+    share = (far**2 * np.float32(rng.uniform(0, 0.4)))[..., None]
     return np.clip(np.rint(lit * (1 - share) + haze * share), 0, 255).astype(np.uint8)
 
 
@@ -60,18 +60,22 @@ def _light(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     clouds = 1 + rng.uniform(0, 0.12) * noise(rng, height=height, width=width, cells=3, octaves=2)
     exposure = rng.uniform(0.8, 1.2)
     cast = np.array([1 + rng.normal(0, 0.035), 1.0, 1 + rng.normal(0, 0.035)])
-    lit = image * (beam * clouds * exposure)[..., None] * cast
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None]
+    quiet = grey + (image - grey) * np.float32(rng.uniform(0.45, 0.95))  # real light is less colourful than paint
+    lit = quiet * (beam * clouds * exposure).astype(np.float32)[..., None] * cast.astype(np.float32)
     if rng.random() < 0.25:  # the sun into the lens
         x, y, radius = rng.uniform(0, width), rng.uniform(0, height / 2), max(height, width) * rng.uniform(0.2, 0.5)
         flare = np.clip(1 - np.hypot(columns - x, rows - y) / radius, 0, 1) ** 2
-        lit = lit + flare[..., None] * np.array([110, 95, 70])
+        lit = lit + flare[..., None] * np.array([110, 95, 70], np.float32)
     return _curve(lit)
 
 
 def _curve(light: np.ndarray) -> np.ndarray:
     # A shoulder for the highlights and a toe for the shadows, as film has it.
-    share = np.clip(light / 255, 0, 1.3)
-    bent = np.where(share < 0.8, share * share * (1.9 - 0.78 * share) + 0.12 * share, 1 - 0.28 / (1 + 6 * np.maximum(share - 0.8, 0)))
+    share = np.clip(light * np.float32(1 / 255), 0, 1.3)
+    bent = np.where(
+        share < 0.8, share * share * (1.9 - 0.78 * share) + 0.12 * share, 1 - 0.0874 / (1 + 6 * np.maximum(share - 0.8, 0))
+    )
     return np.clip(np.rint((0.55 * share + 0.45 * bent) * 255), 0, 255).astype(np.uint8)
 
 
@@ -86,7 +90,8 @@ def _lens(rng: np.random.Generator, style: Style, image: np.ndarray) -> np.ndarr
     height, width = image.shape[:2]
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     away = ((columns / width - 0.5) ** 2 + (rows / height - 0.5) ** 2) * 2
-    vignette = 1 - rng.uniform(0.05, 0.5) * style.hand.weight * away
-    grain = rng.integers(-8, 9, (height, width, 1)) * rng.uniform(0.2, 1.2)
-    colour = rng.integers(-5, 6, (height, width, 3)) * rng.uniform(0, 0.9)
-    return np.clip(np.rint(image * vignette[..., None] + grain + colour), 0, 255).astype(np.uint8)
+    vignette = 1 - rng.uniform(0.2, 0.65) * style.hand.weight * away
+    grain = rng.integers(-8, 9, (height, width, 1), np.int8) * np.float32(rng.uniform(0.2, 1.2))
+    colour = rng.integers(-5, 6, (height, width, 3), np.int8) * np.float32(rng.uniform(0, 0.9))
+    seen = image * vignette.astype(np.float32)[..., None] + grain + colour
+    return np.clip(np.rint(seen), 0, 255).astype(np.uint8)

@@ -26,7 +26,9 @@ class Pen:
     thickness: float
     shake: float
 
-    def line(self, points: np.ndarray | list, *, closed: bool = False, colour: Colour | None = None, thickness: float | None = None) -> None:
+    def line(
+        self, points: np.ndarray | list, *, closed: bool = False, colour: Colour | None = None, thickness: float | None = None
+    ) -> None:
         """Draws straight lines through points (n, 2) in pixels."""
         points = np.asarray(points, float)
         if self.shake:
@@ -49,7 +51,14 @@ def schematic(rng: np.random.Generator, style: Style, *, width: int, height: int
     image = sheet(rng, style, width=width, height=height, colour=ground)
     ink = (225, 234, 242) if blue else mix((28, 28, 32), style.colours[4], 0.45)
     shake = rng.uniform(0.4, 1.1) if rng.random() < 0.22 else 0.0
-    pen = Pen(image, rng, ink, (240, 214, 140) if blue else style.colours[5], max(1.0, style.hand.weight * max(width, height) / 330), shake)
+    pen = Pen(
+        image,
+        rng,
+        ink,
+        (240, 214, 140) if blue else style.colours[5],
+        max(1.0, style.hand.weight * max(width, height) / 330),
+        shake,
+    )
     if rng.random() < 0.3:
         _grid(pen)
     kinds = (_circuit, _circuit, _flow_chart, _plot, _floor_plan, _part)
@@ -112,13 +121,22 @@ def _flow_chart(pen: Pen) -> Box:
     fill = rng.random() < 0.45
     for centre in kept:
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half + centre
-        forms = (corners, corners, ring(tuple(centre), tuple(half)), np.array([[-1.1, 0], [0, -1.1], [1.1, 0], [0, 1.1]]) * half + centre)
+        forms = (
+            corners,
+            corners,
+            ring(tuple(centre), tuple(half)),
+            np.array([[-1.1, 0], [0, -1.1], [1.1, 0], [0, 1.1]]) * half + centre,
+        )
         outline = forms[int(rng.integers(4))]
         if fill:
             polygon(pen.image, outline, mix(pen.accent, tuple(int(v) for v in pen.image[2, 2]), rng.uniform(0.4, 0.85)))
         pen.line(outline, closed=True)
         tall = min(half[1] * 0.5, half[0] * 0.3)
-        pen.label(str(rng.choice(lettering.WORDS))[: int(half[0] * 2.2 / tall)], tuple(centre + (-half[0] * 0.75, tall * 0.5)), height=tall)
+        pen.label(
+            str(rng.choice(lettering.WORDS))[: int(half[0] * 2.2 / tall)],
+            tuple(centre + (-half[0] * 0.75, tall * 0.5)),
+            height=tall,
+        )
     for before, after in zip(kept[:-1], kept[1:], strict=True):
         if abs(before[1] - after[1]) < 1:
             arrow(pen, before + half * (1, 0), after - half * (1, 0))

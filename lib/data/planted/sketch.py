@@ -31,7 +31,16 @@ def sketch(rng: np.random.Generator, style: Style, *, width: int, height: int) -
     return scanned(rng, Drawing(image, box), skew=2.0)
 
 
-def stroke(image: np.ndarray, rng: np.random.Generator, points: np.ndarray, colour: Colour, *, style: Style, thickness: float, closed: bool = False) -> None:
+def stroke(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    points: np.ndarray,
+    colour: Colour,
+    *,
+    style: Style,
+    thickness: float,
+    closed: bool = False,
+) -> None:
     """Draws a line as a hand does: bowed, trembling, overshooting, often set twice."""
     points = np.asarray(points, float)
     if closed:
@@ -44,7 +53,9 @@ def stroke(image: np.ndarray, rng: np.random.Generator, points: np.ndarray, colo
         polyline(image, points + drift + shift, colour, thickness=thickness)
 
 
-def hatch(image: np.ndarray, rng: np.random.Generator, mask: np.ndarray, colour: Colour, *, style: Style, gap: float, angle: float) -> None:
+def hatch(
+    image: np.ndarray, rng: np.random.Generator, mask: np.ndarray, colour: Colour, *, style: Style, gap: float, angle: float
+) -> None:
     """Fills the true part of `mask` (height, width) with parallel strokes `gap` pixels apart, `angle` degrees."""
     height, width = mask.shape
     direction = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
@@ -62,7 +73,9 @@ def hatch(image: np.ndarray, rng: np.random.Generator, mask: np.ndarray, colour:
         for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
             if last - first > 1:
                 over = rng.normal(0, gap * 0.5, 2)
-                span = np.array([middle + (steps[first] - over[0]) * direction, middle + (steps[last - 1] + over[1]) * direction])
+                span = np.array(
+                    [middle + (steps[first] - over[0]) * direction, middle + (steps[last - 1] + over[1]) * direction]
+                )
                 polyline(image, span + rng.normal(0, 0.4 * style.hand.shake, (2, 2)), colour)
 
 
@@ -160,7 +173,14 @@ def _rough_plan(image: np.ndarray, rng: np.random.Generator, style: Style, ink: 
         outline = corners if rng.random() < 0.6 else ring(centre, (half[0], half[1]))
         dense = np.concatenate([np.linspace(outline[i - 1], outline[i], 5)[:-1] for i in range(len(outline))])
         stroke(image, rng, dense, ink, style=style, thickness=thickness, closed=True)
-        lettering.write(image, rng, (centre[0] - half[0] * 0.7, centre[1] + half[1] * 0.3), width=half[0] * 1.5, height=half[1] * 0.5, colour=ink)
+        lettering.write(
+            image,
+            rng,
+            (centre[0] - half[0] * 0.7, centre[1] + half[1] * 0.3),
+            width=half[0] * 1.5,
+            height=half[1] * 0.5,
+            colour=ink,
+        )
         if index:
             line = np.linspace(np.array(centres[index - 1]) + half * (0, 1), np.array(centre) - half * (0, 1), 8)
             stroke(image, rng, line, ink, style=style, thickness=thickness)

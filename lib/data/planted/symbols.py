@@ -48,7 +48,17 @@ def inductor(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
 
 def diode(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
     """Draws a triangle and a bar."""
-    _body(pen, start, end, size, [[[-0.5, 0], [-0.25, 0], [-0.25, 0.28], [0.25, 0], [-0.25, -0.28], [-0.25, 0]], [[0.25, -0.28], [0.25, 0.28]], [[0.25, 0], [0.5, 0]]])
+    _body(
+        pen,
+        start,
+        end,
+        size,
+        [
+            [[-0.5, 0], [-0.25, 0], [-0.25, 0.28], [0.25, 0], [-0.25, -0.28], [-0.25, 0]],
+            [[0.25, -0.28], [0.25, 0.28]],
+            [[0.25, 0], [0.5, 0]],
+        ],
+    )
 
 
 def lamp(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
@@ -59,11 +69,22 @@ def lamp(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
 
 def switch(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
     """Draws an open switch."""
-    _body(pen, start, end, size, [[[-0.5, 0], [0.4, 0.4]], ring((-0.5, 0), (0.06, 0.06), num_points=8), ring((0.5, 0), (0.06, 0.06), num_points=8)])
+    _body(
+        pen,
+        start,
+        end,
+        size,
+        [[[-0.5, 0], [0.4, 0.4]], ring((-0.5, 0), (0.06, 0.06), num_points=8), ring((0.5, 0), (0.06, 0.06), num_points=8)],
+    )
 
 
 SYMBOLS: dict[str, Callable[[Any, np.ndarray, np.ndarray, float], None]] = {
-    "capacitor": capacitor, "diode": diode, "inductor": inductor, "lamp": lamp, "resistor": resistor, "switch": switch,
+    "capacitor": capacitor,
+    "diode": diode,
+    "inductor": inductor,
+    "lamp": lamp,
+    "resistor": resistor,
+    "switch": switch,
 }
 """The symbols by name."""
 
@@ -73,4 +94,8 @@ def arrow(pen: Any, start: np.ndarray, end: np.ndarray) -> None:
     along = (end - start) / max(1e-6, float(np.hypot(*(end - start))))
     across, size = np.array([-along[1], along[0]]), 3.5 * pen.thickness + 2.5
     pen.line([start, end])
-    polygon(pen.image, np.array([end, end - along * size + across * size * 0.42, end - along * size - across * size * 0.42]), pen.ink)
+    polygon(
+        pen.image,
+        np.array([end, end - along * size + across * size * 0.42, end - along * size - across * size * 0.42]),
+        pen.ink,
+    )

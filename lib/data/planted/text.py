@@ -64,9 +64,15 @@ def _table(image: np.ndarray, rng: np.random.Generator, ink: Colour, style: Styl
         if rules == 2 or row in (0, 1, rows):
             cv2.line(image, (round(box[0]), round(y)), (round(box[2]), round(y)), ink, 1, cv2.LINE_AA)
         for column in range(columns if row < rows else 0):
-            word = str(rng.choice(lettering.WORDS)) if row == 0 or column == 0 else f"{rng.uniform(0, 100):.{int(rng.integers(3))}f}"
+            word = (
+                str(rng.choice(lettering.WORDS))
+                if row == 0 or column == 0
+                else f"{rng.uniform(0, 100):.{int(rng.integers(3))}f}"
+            )
             at = (box[0] + column * wide + wide * 0.1, y + high * 0.68)
-            lettering.put(image, word[: int(wide / high / 0.4) + 2], at, height=min(high * 0.45, wide * 0.16), colour=ink, font=font)
+            lettering.put(
+                image, word[: int(wide / high / 0.4) + 2], at, height=min(high * 0.45, wide * 0.16), colour=ink, font=font
+            )
     if rules:
         for column in range(columns + 1):
             x = round(box[0] + column * wide)
@@ -85,7 +91,9 @@ def _letter(image: np.ndarray, rng: np.random.Generator, ink: Colour, style: Sty
             cv2.line(image, (0, round(rule)), (width, round(rule)), mix(blue, (220, 225, 235), 0.75), 1, cv2.LINE_AA)
     while y < box[3]:
         full = rng.random() < 0.85
-        lettering.write(image, rng, (box[0], y), width=(box[2] - box[0]) * (1 if full else rng.uniform(0.3, 0.8)), height=size, colour=blue)
+        lettering.write(
+            image, rng, (box[0], y), width=(box[2] - box[0]) * (1 if full else rng.uniform(0.3, 0.8)), height=size, colour=blue
+        )
         y, lines = y + size * (2 if full else 2.6), lines + 1
     if rng.random() < 0.3:
         _figure(image, rng, (box[0] + (box[2] - box[0]) * 0.5, box[3] - height * 0.25, box[2], box[3]), style, blue)
@@ -118,9 +126,18 @@ def _record(image: np.ndarray, rng: np.random.Generator, ink: Colour, style: Sty
         split = box[0] + (box[2] - box[0]) * rng.uniform(0.25, 0.75)
         for left, right in ((box[0], split), (split, box[2])):
             cv2.rectangle(image, (round(left), round(y)), (round(right), round(y + high)), ink, 1, cv2.LINE_AA)
-            lettering.put(image, str(rng.choice(lettering.WORDS)), (left + 3, y + high * 0.32), height=high * 0.2, colour=ink, font=font)
+            lettering.put(
+                image, str(rng.choice(lettering.WORDS)), (left + 3, y + high * 0.32), height=high * 0.2, colour=ink, font=font
+            )
             if rng.random() < 0.7:
-                lettering.write(image, rng, (left + 5, y + high * 0.85), width=(right - left) * 0.8, height=high * 0.3, colour=mix(ink, (30, 40, 120), 0.5))
+                lettering.write(
+                    image,
+                    rng,
+                    (left + 5, y + high * 0.85),
+                    width=(right - left) * 0.8,
+                    height=high * 0.3,
+                    colour=mix(ink, (30, 40, 120), 0.5),
+                )
         y += high
     if rng.random() < 0.5:
         centre, radius = (rng.uniform(0.5, 0.85) * width, rng.uniform(0.5, 0.85) * height), width * rng.uniform(0.06, 0.12)
@@ -176,6 +193,12 @@ def _figure(image: np.ndarray, rng: np.random.Generator, box: Box, style: Style,
     else:
         for index, share in enumerate(rng.uniform(0.2, 0.95, 6)):
             x = left + (index + 0.2) * wide / 6
-            polygon(image, np.array([[x, bottom], [x, bottom - share * high], [x + wide / 10, bottom - share * high], [x + wide / 10, bottom]]), ink)
+            polygon(
+                image,
+                np.array(
+                    [[x, bottom], [x, bottom - share * high], [x + wide / 10, bottom - share * high], [x + wide / 10, bottom]]
+                ),
+                ink,
+            )
         cv2.rectangle(image, (left, top), (right, bottom), ink, 1)
     return bottom + image.shape[1] * 0.03
