@@ -111,6 +111,8 @@ def _row(path: str, entry: Entry, file: File, picture: Picture | None) -> dict[s
         row |= dict(zip(("box_left", "box_top", "box_right", "box_bottom"), file.box, strict=True))
     if entry.fault in LOOKS:
         row["detail"] = f"a {entry.fault} picture"
+    if entry.fault == "wrong_label":
+        row["detail"] = f"truly {entry.kind}"
     return row
 
 
