@@ -1,0 +1,113 @@
+"""What is to be done: for every run of a study whether it has finished as it is now, and if not, why it must run.
+
+A stage can be judged only when those before it have ended, since cleaning decides the data that training's key is made of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib import paths, runs
+from lib.batch.matrix import Unit
+from lib.batch.studies import Stage, Study
+from lib.errors import DarkroomError
+
+if TYPE_CHECKING:
+    from lib.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Step:
+    """The verdict on one run: `action` is `skip`, `run` or `wait` (for a stage before it), `reason` says why."""
+
+    unit: Unit
+    action: str
+    reason: str
+    key: dict[str, Any] | None = None
+
+    def folder(self) -> Path:
+        """Returns the run's folder."""
+        return paths.run(self.unit.parameters["study"], self.unit.stage, self.unit.name)
+
+
+def whole(study: Study, *, force: bool = False) -> list[Step]:
+    """Returns a verdict on every run of a study, in order. Nothing is started or written."""
+    steps: list[Step] = []
+    waiting: set[str] = set()
+    for stage in study.stages:
+        if blocked := [name for name in stage.after if name in waiting]:
+            decided = [Step(unit, "wait", f"after {blocked[0]}") for unit in stage.units]
+        else:
+            decided = decide(stage, force=force)
+        if any(step.action != "skip" for step in decided):
+            waiting.add(stage.name)
+        steps += decided
+    return steps
+
+
+def decide(stage: Stage, *, force: bool = False) -> list[Step]:
+    """Returns a verdict on every run of a stage whose predecessors have ended.
+
+    Raises DarkroomError when the data that the stage needs cannot be read.
+    """
+    keys: dict[str | None, dict[str, Any]] = {}
+    steps = []
+    for unit in stage.units:
+        data = unit.parameters.get("data")
+        if data not in keys:
+            keys[data] = _shared_key(stage, unit)
+        key = {**keys[data], "parameters": unit.parameters}
+        step = Step(unit, "run", "forced" if force else "", key)
+        if not force:
+            reason = _reason(step.folder(), key)
+            step = Step(unit, "run" if reason else "skip", reason or "finished", key)
+        steps.append(step)
+    return steps
+
+
+def counts(steps: Iterable[Step]) -> dict[str, int]:
+    """Returns how many runs there are of each action."""
+    found = {"skip": 0, "run": 0, "wait": 0}
+    for step in steps:
+        found[step.action] += 1
+    return found
+
+
+def _shared_key(stage: Stage, unit: Unit) -> dict[str, Any]:
+    """The parts of the key that all runs of a stage on one data set share; reading the data for each would take long."""
+    return runs.key(stage.notebook.path, unit.parameters, data=_dataset(stage, unit.parameters.get("data")))
+
+
+def _dataset(stage: Stage, name: str | None) -> Dataset | None:
+    if name is None or not {"raw", "manifest"} & set(stage.notebook.reads):
+        return None
+    from lib.data import dataset
+
+    return dataset.load(name)
+
+
+def _reason(folder: Path, key: dict[str, Any]) -> str:
+    """Why a run must be done, or "" when it has finished with just this key."""
+    if (result := _read(folder / "result.json")) is not None:
+        changes = runs.changes(result.get("key", {}), key)
+        return f"changed: {', '.join(changes)}" if result.get("key") != key else ""
+    if (failure := _read(folder / "failure.json")) is not None:
+        return f"failed before: {failure.get('exception')}"
+    if (known := _read(folder / "key.json")) is not None:
+        return "was interrupted" if known == key else "was interrupted, and has changed since"
+    return "new"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        if path.name != "result.json":
+            return None
+        raise DarkroomError(f"{path} cannot be read ({error}). Delete the folder {path.parent}, then run the study again.") from None

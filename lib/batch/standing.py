@@ -1,0 +1,105 @@
+"""Where a study stands, read from its files alone: what `darkroom status` shows, and what a running study shows of itself."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib import atomic, paths, runs
+from lib.batch.studies import Study
+from lib.errors import DarkroomError, suggest
+
+FILE = "study.json"
+"""Beside the stages' folders: the study as it was run last, for everybody who reads its runs."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One run as it stands. `state` is one of `runs.STATES`, or `stale` when it finished with another key."""
+
+    stage: str
+    unit: str
+    state: str
+    progress: dict[str, Any]
+    failure: dict[str, Any] | None = None
+
+    def line(self) -> str:
+        """Returns how far a running run is, such as "epoch 3/12, val_accuracy 0.812"."""
+        told = []
+        if self.progress.get("epoch"):
+            told.append(f"epoch {self.progress['epoch']}/{self.progress.get('epochs', '?')}")
+        elif self.progress.get("cell"):
+            told.append(f"cell {self.progress['cell']}/{self.progress.get('cells', '?')}")
+        if isinstance(self.progress.get("value"), int | float):
+            told.append(f"{self.progress.get('metric', 'value')} {self.progress['value']:.4g}")
+        if self.progress.get("note"):
+            told.append(str(self.progress["note"]))
+        return ", ".join(told)
+
+
+def write(study: Study, *, command: str) -> None:
+    """Writes `study.json`: question, stages with what they come after, and all runs."""
+    content = {
+        "study": study.name,
+        "question": study.question,
+        "data": study.data,
+        "command": command,
+        "budget_minutes": study.budget_minutes,
+        "published": study.published,
+        "stages": [
+            {
+                "name": stage.name,
+                "notebook": stage.notebook.name,
+                "after": list(stage.after),
+                "upstream": study.upstream(stage.name),
+                "units": [unit.name for unit in stage.units],
+            }
+            for stage in study.stages
+        ],
+        "written": time.time(),
+    }
+    atomic.write_json(paths.logs() / study.folder / FILE, content)
+
+
+def folders() -> list[str]:
+    """Returns the names of all studies that ran, sorted."""
+    return sorted(path.parent.name for path in paths.logs().glob(f"*/{FILE}"))
+
+
+def read(folder: str) -> dict[str, Any]:
+    """Returns what `write` wrote. Raises DarkroomError for a study that never ran."""
+    path = paths.logs() / folder / FILE
+    content = peek(path)
+    if content is None:
+        known = folders()
+        raise DarkroomError(f"The study {folder!r} never ran.{suggest(folder, known)} There is {', '.join(known) or 'none'}.")
+    return content
+
+
+def standings(folder: str) -> list[Standing]:
+    """Returns how every run of a study stands, in the study's order."""
+    found = []
+    for stage in read(folder)["stages"]:
+        found += [standing(paths.run(folder, stage["name"], unit)) for unit in stage["units"]]
+    return found
+
+
+def standing(folder: Path) -> Standing:
+    """Returns how one run stands."""
+    state = runs.state(folder)
+    progress = peek(folder / "progress.json") or {}
+    if state == "running" and progress.get("state") != "running":
+        progress = {}
+    failure = peek(folder / "failure.json") if state == "failed" else None
+    return Standing(folder.parent.name, folder.name, state, progress, failure)
+
+
+def peek(path: Path) -> dict[str, Any] | None:
+    """Returns a JSON file's content, or None where there is none that can be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
