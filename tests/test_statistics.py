@@ -133,7 +133,7 @@ def test_splits_by_seed_get_the_corrected_interval_by_hand():
     found = statistics.over_seeds(seeds, "accuracy")
     assert found.method == "corrected resampled t"
     error = np.sqrt((1 / 3 + 100 / 300) * 0.1**2)
-    assert found.standard_error == pytest.approx(error)
+    assert found.seed_error == pytest.approx(error)
     assert found.low == pytest.approx(0.8 - stats.t.ppf(0.975, 2) * error)
 
 
@@ -155,6 +155,14 @@ def test_the_verdict_says_who_is_better_and_by_how_much():
     same = pairs.compare({0: good}, {0: good}, names=("A", "B"))
     assert same.p == 1.0
     assert same.verdict.startswith("No difference shown between A and B (Δ accuracy 0.0 points")
+
+
+def test_the_p_value_is_that_of_the_interval_that_reaches_zero():
+    made = statistics.resampled("accuracy", np.array([0.05, 0.07, 0.09]), np.zeros((10, 3)), ratio=1 / 3)
+    error = 0.02 * np.sqrt(1 / 3 + 1 / 3)
+    assert made.p_value == pytest.approx(2 * stats.t.sf(0.07 / error, 2))
+    alone = statistics.combined("accuracy", np.array([0.03]), np.array([[0.02], [0.04]]))
+    assert alone.p_value == pytest.approx(2 * stats.norm.sf(0.03 / np.sqrt(0.0002)))
 
 
 def test_a_pair_needs_common_seeds_and_the_same_images():
@@ -195,18 +203,19 @@ def test_ninety_five_percent_intervals_hold():
     assert all(0.93 <= count / num <= 0.97 for count in held.values()), held
 
 
-def test_intervals_over_images_and_seeds_hold():
+@pytest.mark.parametrize(("seeds", "spread"), [(3, 0.1), (5, 0.5)])
+def test_intervals_over_images_and_seeds_hold(seeds, spread):
     # Every seed shifts the model's skill, every image has its own difficulty; both are drawn anew in each simulation.
     generator = np.random.default_rng(11)
-    held, num, seeds, images = 0, 400, 5, 300
+    held, num, images = 0, 600, 300
     for _ in range(num):
-        skill = generator.normal(0, 0.5, size=seeds)
+        skill = generator.normal(0, spread, size=seeds)
         ease = generator.normal(0.9, 1.2, size=(images, 1))
         right = generator.random((images, seeds)) < stats.norm.cdf(ease + skill)  # (images, seeds)
         kinds, patterns = np.unique(right, axis=0, return_inverse=True)
         weights = generator.multinomial(images, np.bincount(patterns.ravel()) / images, size=300)
         found = statistics.combined("accuracy", right.mean(axis=0), weights @ kinds / images)
-        expected = stats.norm.cdf(0.9 / np.sqrt(1 + 1.2**2 + 0.5**2))
+        expected = stats.norm.cdf(0.9 / np.sqrt(1 + 1.2**2 + spread**2))
         held += found.low <= expected <= found.high
     assert 0.93 <= held / num <= 0.97, held / num
 

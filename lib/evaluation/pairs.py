@@ -104,13 +104,13 @@ def compare(
             for index, (one, other) in enumerate(zip(ours, theirs, strict=True))
         ]
         difference = statistics.resampled(metric, values, np.concatenate(draws, axis=1), ratio=ratio)
-        return _pair(names, difference, _p(difference), difference.method)
+        return _pair(names, difference, difference.p_value, difference.method)
     difference = statistics.combined(metric, values, _paired_draws(ours, theirs, metric, seed))
     if len(seeds) == 1 and metric == "accuracy" and not statistics.has_groups(ours[0]):
         right, also = (part[0].predicted == part[0].truth for part in (ours, theirs))
         p = mcnemar(int((right & ~also).sum()), int((also & ~right).sum()))
         return _pair(names, difference, p, "McNemar, exact")
-    return _pair(names, difference, _p(difference), "paired bootstrap" if len(seeds) == 1 else difference.method)
+    return _pair(names, difference, difference.p_value, "paired bootstrap" if len(seeds) == 1 else difference.method)
 
 
 def compare_all(arms: Mapping[str, Mapping[int, Predictions]], *, metric: str = "accuracy", split: str = "test") -> list[Pair]:
@@ -133,16 +133,6 @@ def _value(part: Predictions, metric: str) -> float:
 def _paired_draws(ours: list[Predictions], theirs: list[Predictions], metric: str, seed: int) -> np.ndarray:
     drawn = statistics.drawn_together([*ours, *theirs], seed=seed)[metric]  # (draws, 2 * seeds)
     return drawn[:, : len(ours)] - drawn[:, len(ours) :]  # (draws, seeds)
-
-
-def _p(difference: Estimate) -> float:
-    from scipy.special import ndtr, stdtr
-
-    if difference.standard_error == 0:
-        return 1.0 if difference.value == 0 else 0.0
-    distance = -abs(difference.value) / difference.standard_error
-    degrees = difference.degrees_of_freedom
-    return float(2 * (ndtr(distance) if np.isinf(degrees) else stdtr(degrees, distance)))
 
 
 def _told(name: str, value: float, low: float, high: float) -> str:

@@ -33,10 +33,16 @@ class Estimate:
     image_low: float
     image_high: float
     sd: float
-    standard_error: float
+    image_error: float
+    seed_error: float
     degrees_of_freedom: float
     num_seeds: int
     method: str
+
+    @property
+    def p_value(self) -> float:
+        """The two-sided p that the number is 0: one minus the level of the interval that just reaches it."""
+        return _p_value(abs(self.value), self.image_error, self.seed_error, self.degrees_of_freedom)
 
 
 def wilson(num_right: int, num: int, *, level: float = LEVEL) -> tuple[float, float]:
@@ -105,7 +111,7 @@ def intervals(predictions: Predictions, split: str, *, draws: int = DRAWS, seed:
             (low, high), method = wilson(int(np.trace(counted)), int(counted.sum())), "Wilson"
         if name == "kappa" and not grouped:
             (low, high), method = kappa_interval(counted), "large sample"
-        if low == high == 1:
+        if low > 1 - 1e-9:
             low, method = _lowest_of_faultless(of_split, counted, name), "Wilson over groups" if grouped else "Wilson"
         rows[name] = {"value": float(function(counted)), "low": low, "high": high, "method": method}
     return pd.DataFrame(rows).T.astype({"value": float, "low": float, "high": float}).rename_axis("metric")
@@ -134,7 +140,7 @@ def over_seeds(runs: Sequence[Predictions], name: str, *, split: str = "test", d
     else:
         single = [drawn_together([part], draws=draws, seed=seed + index)[name] for index, part in enumerate(parts)]
         found = resampled(name, values, np.concatenate(single, axis=1), ratio=test_train_ratio(runs, split))
-    if found.low == found.high == 1:
+    if found.low > 1 - 1e-9:
         found = replace(found, low=_lowest_of_faultless(parts[0], metrics.confusion(parts[0]), name))
     lowest = -1.0 if name in ("kappa", "matthews") else 0.0
     return replace(found, low=max(lowest, found.low), high=min(1.0, found.high))
@@ -143,61 +149,40 @@ def over_seeds(runs: Sequence[Predictions], name: str, *, split: str = "test", d
 def combined(name: str, values: np.ndarray, draws: np.ndarray) -> Estimate:
     """An estimate from seeds that saw the same images: `values` (seeds,), `draws` (draws, seeds) paired over images.
 
-    A seed's value varies by the seed and by how seed and image act together; the latter is in the bootstrap variance of
-    the mean already. It is read from the draws (what averaging over seeds takes off the variance) and counted once:
-    variance = image variance of the mean + (sd² - interaction) / seeds, with Satterthwaite's degrees of freedom.
+    A seed's value varies by the seed and by how seed and image act together. The latter is in the bootstrap variance of
+    the mean already; it is read from the draws (what averaging over seeds takes off the variance) and counted once. The
+    two errors, normal over images and t over seeds, are joined as the root of the sum of the squared half-widths.
+    Two seeds know little of their variance: simulated, 95 % then hold 89 to 97 %; from three seeds on 93 to 97 %.
+
+    Source: Zou and Donner, Statistics in Medicine 27 (2008), for joining the limits of two independent errors.
     """
-    num_seeds = len(values)
-    mean, mean_draws = float(values.mean()), draws.mean(axis=1)
+    num_seeds, mean_draws = len(values), draws.mean(axis=1)
     image_variance = float(np.nanvar(mean_draws, ddof=1))
-    image_low, image_high = bootstrap.percentile_interval(mean_draws)
     if num_seeds == 1:
+        low, high = bootstrap.percentile_interval(mean_draws)
         error = float(np.sqrt(image_variance))
         return Estimate(
-            name,
-            mean,
-            image_low,
-            image_high,
-            image_low,
-            image_high,
-            float("nan"),
-            error,
-            float("inf"),
-            1,
-            "bootstrap, one seed",
-        )
-    sd = float(values.std(ddof=1))
+            name, float(values[0]), low, high, low, high, float("nan"), error, 0.0, 0.0, 1, "bootstrap, one seed"
+        )  # fmt: skip
     interaction = (float(np.nanvar(draws, axis=0, ddof=1).mean()) - image_variance) * num_seeds / (num_seeds - 1)
-    variance = image_variance + max(0.0, sd**2 - max(0.0, interaction)) / num_seeds
-    from_seeds = sd**2 / num_seeds
-    degrees = variance**2 / (from_seeds**2 / (num_seeds - 1)) if from_seeds > 0 else float("inf")
-    half = _quantile(degrees) * np.sqrt(variance)
-    return Estimate(
-        name, mean, mean - half, mean + half, image_low, image_high, sd, float(np.sqrt(variance)), degrees, num_seeds,
-        "images and seeds",
-    )  # fmt: skip
+    seed_variance = max(0.0, float(values.var(ddof=1)) - max(0.0, interaction)) / num_seeds
+    errors = float(np.sqrt(image_variance)), float(np.sqrt(seed_variance))
+    return _estimate(name, values, mean_draws, errors=errors, method="images and seeds")
 
 
 def resampled(name: str, values: np.ndarray, draws: np.ndarray, *, ratio: float) -> Estimate:
     """An estimate from seeds that each drew their own split; `ratio` is test images / training images.
 
-    The trainings overlap, so the variance of the mean is (1 / seeds + ratio) sd². A few seeds can lie together by
-    chance: sd² is taken no smaller than what the images of one test split make of it, the mean variance of `draws`
-    (draws, seeds).
+    The trainings overlap, so the variance of the mean is (1 / seeds + ratio) sd². A few seeds can lie together by chance:
+    sd² is taken no smaller than what the images of one test split make of it, the mean variance of `draws` (draws, seeds).
+
     Source: Nadeau and Bengio, Inference for the Generalization Error, Machine Learning 52 (2003), section 3.
     """
-    num_seeds, mean = len(values), float(values.mean())
-    if num_seeds < 2:
+    if len(values) < 2:
         raise DarkroomError("An interval over splits needs two seeds at least. Received: 1.")
-    image_low, image_high = bootstrap.percentile_interval(draws.mean(axis=1))
-    sd = float(values.std(ddof=1))
-    variance = max(sd**2, float(np.nanvar(draws, axis=0, ddof=1).mean()))
-    error = float(np.sqrt((1 / num_seeds + ratio) * variance))
-    half = _quantile(num_seeds - 1) * error
-    return Estimate(
-        name, mean, mean - half, mean + half, image_low, image_high, sd, error, float(num_seeds - 1), num_seeds,
-        "corrected resampled t",
-    )  # fmt: skip
+    variance = max(float(values.var(ddof=1)), float(np.nanvar(draws, axis=0, ddof=1).mean()))
+    errors = 0.0, float(np.sqrt((1 / len(values) + ratio) * variance))
+    return _estimate(name, values, draws.mean(axis=1), errors=errors, method="corrected resampled t")
 
 
 def same_images(parts: Sequence[Predictions]) -> bool:
@@ -240,8 +225,32 @@ def _lowest_of_faultless(part: Predictions, counted: np.ndarray, name: str) -> f
     return (accuracy - expected) / (1 - expected)
 
 
-def _quantile(degrees_of_freedom: float) -> float:
+def _estimate(name: str, values: np.ndarray, mean_draws: np.ndarray, *, errors: tuple[float, float], method: str) -> Estimate:
+    mean, degrees = float(values.mean()), float(len(values) - 1)
+    half = _half_width(*errors, degrees, level=LEVEL)
+    image_low, image_high = bootstrap.percentile_interval(mean_draws)
+    sd = float(values.std(ddof=1))
+    return Estimate(
+        name, mean, mean - half, mean + half, image_low, image_high, sd, *errors, degrees, len(values), method
+    )  # fmt: skip
+
+
+def _half_width(image_error: float, seed_error: float, degrees: float, *, level: float) -> float:
     from scipy.special import ndtri, stdtrit
 
-    upper = (1 + LEVEL) / 2
-    return float(ndtri(upper)) if np.isinf(degrees_of_freedom) else float(stdtrit(degrees_of_freedom, upper))
+    upper = (1 + level) / 2
+    over_seeds = float(stdtrit(degrees, upper)) * seed_error if seed_error else 0.0
+    return float(np.hypot(ndtri(upper) * image_error, over_seeds))
+
+
+def _p_value(distance: float, image_error: float, seed_error: float, degrees: float) -> float:
+    if image_error == seed_error == 0:
+        return 1.0 if distance == 0 else 0.0
+    low, high = 0.0, 1.0  # the level of the interval that reaches `distance`, closed in on by halves
+    for _ in range(60):
+        level = (low + high) / 2
+        if _half_width(image_error, seed_error, degrees, level=level) < distance:
+            low = level
+        else:
+            high = level
+    return 1 - low
