@@ -1,6 +1,180 @@
-"""The command line `darkroom`."""
+"""The command line `darkroom`. Every command's imports are its own, so that help is there at once.
+
+Exit codes: 0 all is well; 1 a run failed or was stopped; 2 the wish itself was wrong, told in one sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from lib.errors import DarkroomError
 
 
-def main() -> int:
-    """Runs the command line."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except DarkroomError as error:
+        print(f"darkroom: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("darkroom: stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="darkroom",
+        description="Image-classification experiments whose numbers can be believed.",
+        epilog="Start with: darkroom run quickstart",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_status(commands)
+    listing = _add(commands, "list", _list, "show studies, data sets and notebooks with their parameters")
+    listing.add_argument("what", nargs="?", choices=["studies", "data", "notebooks"], help="only these")
+    listing.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    checking = _add(commands, "check", _check, "check study files and notebooks without running anything")
+    checking.add_argument("study", nargs="*", help="names or paths of study files (default: all)")
+    checking.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as in `run`")
+    checking.add_argument("--packages", action="store_true", help="also resolve the pinned packages for Python 3.11 to 3.13")
+    pruning = _add(commands, "prune", _prune, "delete what no run needs: earlier runs, leftovers, checkpoints without a run")
+    pruning.add_argument("--yes", action="store_true", help="do not ask")
+    pruning.add_argument("--caches", action="store_true", help="delete pixel caches too; they are made again when needed")
+    lab = _add(commands, "lab", _lab, "open JupyterLab on the notebooks")
+    lab.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to JupyterLab")
+    board = _add(commands, "board", _board, "open TensorBoard on all runs")
+    board.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to TensorBoard, such as --port 6007")
+    return parser
+
+
+def _add(commands: Any, name: str, command: Any, text: str, **more: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", **more)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    parser = _add(
+        commands, "run", _run, "run a study; what has finished is skipped, so a stopped study goes on by the same command",
+        epilog="Ctrl-C once: runs at work end, no other begins. Twice: they are stopped too.",
+    )  # fmt: skip
+    parser.add_argument("study", help="name of a study in studies/, or the path of a .toml file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE",
+        help="give a parameter another value in every notebook that has it, such as --set data=path/to/folder",
+    )  # fmt: skip
+    parser.add_argument("--tiny", action="store_true", help="the study's small twin, in a folder of its own")
+    parser.add_argument("--force", action="store_true", help="run again what has finished (the earlier runs are kept aside)")
+    parser.add_argument("--stage", action="append", default=[], help="run only this stage (may be given more than once)")
+    parser.add_argument("--workers", type=int, metavar="N", help="runs at the same time on this machine")
+    parser.add_argument("--cluster", metavar="URL", help="use this Dask cluster, such as tcp://10.0.0.1:8786")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be run, and why")
+    parser.add_argument("--json", action="store_true", help="only the outcome, as JSON, for scripts")
+
+
+def _add_status(commands: Any) -> None:
+    parser = _add(commands, "status", _status, "show how studies stand, also while they run in another terminal")
+    parser.add_argument("study", nargs="?", help="folder in logs/, such as quickstart or quickstart@flowers (default: all)")
+    parser.add_argument("--json", action="store_true", help="as JSON, for scripts")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from lib.batch import command
+
+    return command.run(
+        arguments.study,
+        settings=_settings(arguments.set),
+        tiny=arguments.tiny,
+        options=command.Options(
+            force=arguments.force, stages=arguments.stage, workers=arguments.workers, cluster=arguments.cluster,
+            dry=arguments.dry_run, json=arguments.json,
+        ),
+    )  # fmt: skip
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from lib.batch import listing
+
+    return listing.status(arguments.study, as_json=arguments.json)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from lib.batch import listing
+
+    return listing.show(arguments.what, as_json=arguments.json)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from lib.batch import command, packages
+
+    code = command.check(arguments.study, settings=_settings(arguments.set))
+    return max(code, packages.check()) if arguments.packages else code
+
+
+def _prune(arguments: argparse.Namespace) -> int:
+    from lib.batch import prune
+    from lib.batch.timing import spoken
+
+    found = prune.find(caches=arguments.caches)
+    for leftover in found:
+        print(f"{leftover.num_bytes / 1e6:10,.1f} MB  {spoken(leftover.age_s):>10} old  {leftover.path}  ({leftover.reason})")
+    total = sum(leftover.num_bytes for leftover in found) / 1e6
+    if not found:
+        print("There is nothing to delete.")
+        return 0
+    if not arguments.yes and input(f"Delete these {len(found)} ({total:,.1f} MB)? [y/N] ").strip().lower() not in ("y", "yes"):
+        print("Nothing was deleted.")
+        return 0
+    prune.delete(found)
+    print(f"Deleted {len(found)} ({total:,.1f} MB).")
     return 0
+
+
+def _lab(arguments: argparse.Namespace) -> int:
+    from lib import paths
+
+    return _module("jupyterlab", ["--notebook-dir", str(paths.notebooks()), *arguments.rest], package="jupyterlab")
+
+
+def _board(arguments: argparse.Namespace) -> int:
+    from lib import paths
+
+    return _module("tensorboard.main", ["--logdir", str(paths.logs()), *arguments.rest], package="tensorboard")
+
+
+def _module(name: str, arguments: list[str], *, package: str) -> int:
+    import importlib.util
+    import os
+    import subprocess
+
+    if importlib.util.find_spec(package) is None:
+        raise DarkroomError(f"{package} is not installed. Install it with: python -m pip install {package}")
+    try:  # an installed environment's own kernel comes before whatever the user has registered
+        environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
+        return subprocess.run([sys.executable, "-m", name, *arguments], env=environment, check=False).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
+def _settings(pairs: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not name:
+            raise DarkroomError(f"--set takes NAME=VALUE, such as --set epochs=20. Received: {pair!r}.")
+        if name in found:
+            raise DarkroomError(f"--set gives `{name}` twice: {found[name]!r} and {value!r}. Give it once.")
+        found[name] = value
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

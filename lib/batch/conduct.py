@@ -198,7 +198,8 @@ def holding(study: Study) -> Iterator[None]:
             "with Ctrl-C."
         ) from None
     try:
-        atomic.write_json(folder / ".holder.json", {"process": os.getpid(), "host": socket.gethostname(), "since": time.time()})
+        about = {"process": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+        atomic.write_json(folder / ".holder.json", about)
         yield
         (folder / ".holder.json").unlink(missing_ok=True)
     finally:

@@ -77,7 +77,8 @@ class Engine:
         key = f"darkroom-{name}-{uuid.uuid4().hex[:12]}"
 
         def again() -> Future:
-            future = client.submit(work, *arguments, key=f"{key}-{uuid.uuid4().hex[:4]}", pure=False, resources=resources or None)
+            fresh = f"{key}-{uuid.uuid4().hex[:4]}"
+            future = client.submit(work, *arguments, key=fresh, pure=False, resources=resources or None)
             future.add_done_callback(lambda done: self._done.put((name, done)))
             return future
 

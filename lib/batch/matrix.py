@@ -96,7 +96,9 @@ def _arms(
         if written in seen:
             overruled = sorted(set(changes) & set(forced))
             cause = f" --set or [tiny] overrules its {', '.join(overruled)}." if overruled else ""
-            raise DarkroomError(f"{place} is the same as the arm {seen[written]!r}.{cause} Let it change something, or take it out.")
+            raise DarkroomError(
+                f"{place} is the same as the arm {seen[written]!r}.{cause} Let it change something, or take it out."
+            )
         seen[written] = arm
         filled[arm] = values
     return filled

@@ -110,4 +110,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         if path.name != "result.json":
             return None
-        raise DarkroomError(f"{path} cannot be read ({error}). Delete the folder {path.parent}, then run the study again.") from None
+        raise DarkroomError(
+            f"{path} cannot be read ({error}). Delete the folder {path.parent}, then run the study again."
+        ) from None

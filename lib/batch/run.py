@@ -119,7 +119,7 @@ class _Execution:
         except (DeadKernelError, RuntimeError) as error:
             return self._stopped(self.killed or "kernel died", str(error))
         if not runs.finished(self.folder):
-            return Failure("code", "NoResult", "the notebook ran to its end, but wrote no result.json; call run.finish(...) last")
+            return Failure("code", "NoResult", "the notebook ended, but wrote no result.json; call run.finish(...) last")
         return None
 
     def _stopped(self, kind: str, message: str) -> Failure:

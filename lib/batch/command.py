@@ -1,0 +1,187 @@
+"""The commands `run` and `check` from beginning to end: read, check, bring the data in, run, tell."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lib import paths
+from lib.batch import conduct, notebooks, plan, room, studies, timing
+from lib.batch.conduct import Report
+from lib.batch.engine import Engine
+from lib.batch.failures import CLASSES
+from lib.batch.plan import Step
+from lib.batch.studies import Study
+from lib.batch.view import view
+from lib.errors import DarkroomError
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a study is run."""
+
+    force: bool = False
+    stages: list[str] = field(default_factory=list)
+    """Only these; all where empty."""
+    workers: int | None = None
+    cluster: str | None = None
+    dry: bool = False
+    json: bool = False
+
+
+def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options) -> int:
+    """Runs a study and prints what came of it. Returns 0 when every run has a result, else 1.
+
+    Raises DarkroomError, before anything is started, for whatever is wrong with the wish.
+    """
+    if options.workers is not None and options.workers < 1:
+        raise DarkroomError(f"--workers must be at least 1. Received: {options.workers}.")
+    if options.workers and options.cluster:
+        raise DarkroomError("--workers is for this machine; a cluster has the workers it has. Leave one of the two out.")
+    study = studies.read(name, settings=settings, tiny=tiny)
+    for stage in options.stages:
+        study.stage(stage)
+    _bring(study, quiet=options.json)
+    steps = plan.whole(study, force=options.force)
+    room.check(steps)
+    if not options.json:
+        _announce(study, steps)
+    if options.dry:
+        _tell_plan(steps, as_json=options.json)
+        return 0
+    line = _line(name, settings, tiny, options)
+    with Engine(workers=options.workers, cluster=options.cluster) as engine, view(quiet=options.json) as watcher:
+        engine.check_shared(paths.logs())
+        report = conduct.Conductor(study, engine, watcher, force=options.force, only=options.stages, command=line).run()
+    _tell_json(report) if options.json else _tell(report)
+    return 0 if report.complete() else 1
+
+
+def check(names: Sequence[str], *, settings: Mapping[str, str]) -> int:
+    """Reads studies and notebooks, prints what each comes to, and returns 0, or 2 when one of them is wrong."""
+    wrong = 0
+    for path in sorted(paths.notebooks().glob("*.ipynb")) if not names else []:
+        wrong += _reported(path.name, lambda path=path: f"{len(notebooks.find(path.stem).parameters)} parameters")
+    for name in names or studies.names():
+        wrong += _reported(name, lambda name=name: _counted(studies.read(name, settings=settings)))
+    return 2 if wrong else 0
+
+
+def _reported(name: str, check: Any) -> int:
+    try:
+        print(f"{name}: {check()}")
+    except DarkroomError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _counted(study: Study) -> str:
+    return ", ".join(f"{stage.name} × {len(stage.units)}" for stage in study.stages)
+
+
+def _bring(study: Study, *, quiet: bool) -> None:
+    """Makes sure that every data set is here, so that whatever is wrong with it is said before anything runs."""
+    used = {unit.parameters["data"] for unit in study.units() if "data" in unit.parameters}
+    if not used:
+        return
+    from lib.data import dataset, sources
+
+    for name in sorted(used):
+        wanted = study.data if study.data is not None and sources.name_of(study.data) == name else name
+        new = name not in dataset.names()
+        found = sources.bring(wanted)
+        if new and not quiet:
+            about = [str(found.source[key]) for key in ("about", "licence", "citation") if found.source.get(key)]
+            print(f"Data set {name!r} is here: {found.raw}", *about, sep="\n  ")
+
+
+def _announce(study: Study, steps: list[Step]) -> None:
+    counts = plan.counts(steps)
+    print(study.question or study.name)
+    waiting = f", {counts['wait']} to be judged when the stages before have ended" if counts["wait"] else ""
+    print(f"{len(steps)} runs in logs/{study.folder}: {counts['skip']} finished, {counts['run']} to do{waiting}.")
+
+
+def _tell_plan(steps: list[Step], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([{"run": step.unit.id, "action": step.action, "reason": step.reason} for step in steps], indent=1))
+        return
+    for step in steps:
+        print(f"{step.action:>5}  {step.unit.id}  ({step.reason})")
+
+
+def _tell(report: Report) -> None:
+    for unit, failure in report.failures.items():
+        folder = paths.logs() / report.study.folder / unit
+        where = f"cell {failure['cell']} ({failure['source']})" if failure.get("cell") else "no cell"
+        print(f"\nFailed: {unit}, {where}\n  {failure['exception']}: {failure['message']}")
+        print(f"  {failure['kind']}: {CLASSES[failure['kind']]}\n  Look at {folder / 'notebook.ipynb'}")
+    for unit, state in report.states.items():
+        if state == "blocked":
+            print(f"Left out: {unit} ({report.reasons[unit]})")
+    for table in tables(report.study):
+        _print_table(table)
+    unfinished = len(report.states) - report.count("finished", "skipped")
+    took = sum(report.seconds.values())
+    done = f"{report.count('finished')} runs done in {timing.spoken(took)} of work, " if took else ""
+    print(f"\n{done}{report.count('skipped')} runs had finished before.")
+    if unfinished:
+        print(f"{unfinished} runs have no result. Go on with the same command: what has finished is not repeated.")
+    for page in pages(report.study):
+        print(f"Report: {page}")
+
+
+def _tell_json(report: Report) -> None:
+    runs = [
+        {"run": unit, "state": state, "seconds": report.seconds.get(unit), "failure": report.failures.get(unit)}
+        for unit, state in report.states.items()
+    ]
+    outcome = {
+        "study": report.study.folder, "complete": report.complete(), "runs": runs,
+        "reports": [str(page) for page in pages(report.study)],
+    }  # fmt: skip
+    print(json.dumps(outcome, indent=1, ensure_ascii=False))
+
+
+def tables(study: Study) -> list[Path]:
+    """Returns the comparison tables of a study's stages, those that are there."""
+    return _files(study, "comparison.csv")
+
+
+def pages(study: Study) -> list[Path]:
+    """Returns the HTML reports of a study's stages, those that are there."""
+    return _files(study, "report.html")
+
+
+def _files(study: Study, name: str) -> list[Path]:
+    candidates = [paths.run(study.folder, unit.stage, unit.name) / name for unit in study.units()]
+    return [path for path in candidates if path.is_file()]
+
+
+def _print_table(path: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    print()
+    Console().print(table)
+
+
+def _line(name: str, settings: Mapping[str, str], tiny: bool, options: Options) -> str:
+    """The command as it can be typed again."""
+    import shlex
+
+    words = ["darkroom", "run", name, *(word for key, value in settings.items() for word in ("--set", f"{key}={value}"))]
+    words += ["--tiny"] if tiny else []
+    words += ["--cluster", options.cluster] if options.cluster else []
+    return shlex.join(words)

@@ -1,0 +1,126 @@
+"""What `darkroom status` and `darkroom list` print."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from lib import paths, runs
+from lib.batch import notebooks, standing, studies
+from lib.batch.standing import Standing
+
+KINDS = ("studies", "data", "notebooks")
+
+
+def status(folder: str | None, *, as_json: bool) -> int:
+    """Prints how one study stands, or all of them; returns 0."""
+    if folder is None:
+        return _all(as_json=as_json)
+    found = standing.standings(folder)
+    holder = standing.peek(paths.logs() / folder / ".holder.json") if _held(folder) else None
+    if as_json:
+        rows = [_row(one) for one in found]
+        content = {"study": folder, "runner": holder, "counts": _counts(found), "runs": rows}
+        print(json.dumps(content, indent=1, ensure_ascii=False))
+        return 0
+    print(standing.read(folder)["question"])
+    print(f"{folder}: {_spoken(found)}" + (f"; being run by process {holder['process']} on {holder['host']}" if holder else ""))
+    for one in found:
+        if one.state != "queued":
+            said = one.line() if one.state == "running" else _failure(one)
+            print(f"{one.state:>9}  {one.stage}/{one.unit}" + (f"  {said}" if said else ""))
+    return 0
+
+
+def show(kind: str | None, *, as_json: bool) -> int:
+    """Prints studies, data sets and notebooks, or one kind of them; returns 0."""
+    kinds = [kind] if kind else list(KINDS)
+    found = {each: _LISTS[each]() for each in kinds}
+    if as_json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+        return 0
+    for each, entries in found.items():
+        print(f"{each.upper()}")
+        for entry in entries:
+            print(f"  {entry['name']}  {entry.get('about', '')}".rstrip())
+            for parameter in entry.get("parameters", []):
+                allowed = f" ({parameter['allowed']})" if parameter["allowed"] else ""
+                print(f"    {parameter['name']}: {parameter['type']} = {parameter['default']!r}{allowed}  {parameter['help']}")
+    return 0
+
+
+def _all(*, as_json: bool) -> int:
+    found = {folder: standing.standings(folder) for folder in standing.folders()}
+    if as_json:
+        print(json.dumps({folder: _counts(runs_) for folder, runs_ in found.items()}, indent=1))
+    elif not found:
+        print("No study has been run yet. Start with: darkroom run quickstart")
+    else:
+        for folder, every in found.items():
+            print(f"{folder}: {_spoken(every)}")
+    return 0
+
+
+def _counts(found: list[Standing]) -> dict[str, int]:
+    counted = Counter(one.state for one in found)
+    return {state: counted[state] for state in runs.STATES if counted[state]}
+
+
+def _spoken(found: list[Standing]) -> str:
+    return f"{len(found)} runs, " + ", ".join(f"{number} {state}" for state, number in _counts(found).items())
+
+
+def _row(one: Standing) -> dict[str, Any]:
+    return {"run": f"{one.stage}/{one.unit}", "state": one.state, "progress": one.progress, "failure": one.failure}
+
+
+def _failure(one: Standing) -> str:
+    if one.failure is None:
+        return ""
+    cell, exception, message, kind = (one.failure.get(name) for name in ("cell", "exception", "message", "kind"))
+    return f"cell {cell}: {exception}: {message} [{kind}]"
+
+
+def _held(folder: str) -> bool:
+    import filelock
+
+    lock = filelock.FileLock(paths.logs() / folder / ".lock", is_singleton=False)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _studies() -> list[dict[str, Any]]:
+    from lib.batch import tables
+
+    return [{"name": name, "about": tables.read(studies.find(name)).get("question", "")} for name in studies.names()]
+
+
+def _data() -> list[dict[str, Any]]:
+    from lib.data import dataset, sources
+
+    here = dataset.names()
+    absent = [name for name in sources.PACKAGED if name not in here]
+    packaged = [{"name": name, "about": "packaged, comes when it is asked for"} for name in absent]
+    return [{"name": name, "about": str(paths.dataset(name))} for name in here] + packaged
+
+
+def _notebooks() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": notebook.name,
+            "about": notebook.title,
+            "parameters": [
+                {"name": each.name, "type": each.type, "default": each.default, "allowed": each.allowed(), "help": each.help}
+                for each in notebook.parameters.values()
+            ],
+        }
+        for notebook in notebooks.every()
+    ]
+
+
+_LISTS = {"studies": _studies, "data": _data, "notebooks": _notebooks}

@@ -1,0 +1,73 @@
+"""What no run needs any more: earlier runs that were moved aside, leftovers of interrupted writers, orphaned checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib import atomic, paths, runs
+
+_EARLIER = ".earlier"
+_YOUNG_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file or folder that may be deleted, and why."""
+
+    path: Path
+    reason: str
+    num_bytes: int
+    age_s: float
+
+
+def find(*, caches: bool = False) -> list[Leftover]:
+    """Returns all that may be deleted; nothing that a living process may be writing (leftovers must be an hour old).
+
+    With `caches` the pixel caches of all data sets too, which are made again when they are needed.
+    """
+    found = [*_earlier(), *_asides(), *_orphans()]
+    if caches:
+        found += [_leftover(path, "pixel cache") for path in sorted(paths.datasets().glob("*/pixels"))]
+    return found
+
+
+def delete(leftovers: list[Leftover]) -> None:
+    """Deletes them."""
+    for leftover in leftovers:
+        if leftover.path.is_dir() and not leftover.path.is_symlink():
+            shutil.rmtree(leftover.path)
+        else:
+            leftover.path.unlink(missing_ok=True)
+
+
+def _earlier() -> Iterator[Leftover]:
+    for top, what in ((paths.logs(), "an earlier run"), (paths.checkpoints(), "checkpoints of an earlier run")):
+        for path in sorted((top / _EARLIER).glob("*/*/*")):
+            yield _leftover(path, what)
+
+
+def _asides() -> Iterator[Leftover]:
+    for top in (paths.logs(), paths.checkpoints(), paths.datasets()):
+        for path in sorted(top.rglob(f"{atomic.ASIDE}*")):
+            leftover = _leftover(path, "left by an interrupted writer")
+            if leftover.age_s > _YOUNG_S:
+                yield leftover
+
+
+def _orphans() -> Iterator[Leftover]:
+    top = paths.checkpoints()
+    for path in sorted(top.glob("*/*/*")):
+        place = path.relative_to(top)
+        if path.is_dir() and not place.parts[0].startswith(".") and not (paths.logs() / place).exists():
+            if not runs.locked(paths.logs() / place):
+                yield _leftover(path, "checkpoints without a run")
+
+
+def _leftover(path: Path, reason: str) -> Leftover:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    num_bytes = sum(file.stat().st_size for file in files)
+    return Leftover(path, reason, num_bytes, max(0.0, time.time() - path.stat().st_mtime))

@@ -1,0 +1,45 @@
+"""Is there room for what is about to be written?"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+
+from lib import paths
+from lib.batch.plan import Step
+from lib.errors import DarkroomError
+
+BYTES_A_RUN = 25_000_000
+"""What a run leaves on the disk, its checkpoint included, by a generous guess."""
+BYTES_ALWAYS = 200_000_000
+"""What must stay free whatever is run."""
+
+
+def check(steps: Sequence[Step]) -> None:
+    """Raises DarkroomError when the disk of `logs/` cannot hold the runs that are to be done."""
+    number = sum(step.action != "skip" for step in steps)
+    if not number:
+        return
+    folder = paths.root()
+    needed = BYTES_ALWAYS + number * BYTES_A_RUN + _pixels(steps)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DarkroomError(
+            f"{number} runs need about {needed / 1e9:.1f} GB in {folder}, but its disk has {free / 1e9:.1f} GB free. Make room "
+            "(`darkroom prune`), or set DARKROOM_HOME to a folder on another disk."
+        )
+
+
+def _pixels(steps: Sequence[Step]) -> int:
+    """Bytes of the pixel caches: one for each data set and image side."""
+    sizes = {
+        (step.unit.parameters["data"], step.unit.parameters["image_side"])
+        for step in steps
+        if step.action != "skip" and {"data", "image_side"} <= set(step.unit.parameters)
+    }
+    if not sizes:
+        return 0
+    from lib.data import dataset
+
+    counted = {name: len(dataset.load(name).files()) for name in {name for name, _ in sizes}}
+    return sum(counted[name] * side * side * 3 for name, side in sizes)
