@@ -1,0 +1,98 @@
+"""Event files: what is written comes back through TensorBoard's own loader, with and without TensorFlow on the machine."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lib.errors import DarkroomError
+from lib.evaluation import curves
+from lib.evaluation.board import Board
+
+READ_BACK = """
+import json, sys
+sys.modules["tensorflow"] = None  # a machine without it
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.util.tensor_util import make_ndarray
+runs = EventMultiplexer().AddRunsFromDirectory(sys.argv[1])
+runs.Reload()
+found = {}
+for name in sorted(runs.Runs()):
+    one = runs.GetAccumulator(name)
+    tensors = {tag: [(event.step, event.tensor_proto) for event in one.Tensors(tag)] for tag in one.Tags()["tensors"]}
+    tag = "_hparams_/session_start_info"
+    told = one.SummaryMetadata(tag).plugin_data.content if tag in tensors else b""
+    start = plugin_data_pb2.HParamsPluginData.FromString(told).session_start_info
+    plugins = {t: one.SummaryMetadata(t).plugin_data.plugin_name for t in tensors}
+    found[name] = {
+        "scalars": {t: [(s, float(make_ndarray(p))) for s, p in v] for t, v in tensors.items() if plugins[t] == "scalars"},
+        "texts": {t: v[0][1].string_val[0].decode() for t, v in tensors.items() if t.endswith("text_summary")},
+        "plugins": plugins,
+        "hparams": {key: getattr(value, value.WhichOneof("kind")) for key, value in start.hparams.items()},
+        "images": {t: len(v[0][1].string_val) for t, v in tensors.items() if plugins[t] == "images"},
+    }
+print(json.dumps(found))
+"""
+
+
+def read_back(folder) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-c", READ_BACK, str(folder)], capture_output=True, text=True, timeout=120, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_tensorboards_own_loader_reads_everything_back(tmp_path):
+    board = Board(tmp_path / "train" / "cnn-s0")
+    board.scalars(1, {"loss": 0.5, "val/accuracy": 0.75})
+    board.scalars(2, {"loss": 0.25, "val/accuracy": 0.875})
+    board.text("verdict", "**ResNet** is better than 猫")
+    board.image("sample/猫", np.zeros((4, 6, 3), np.uint8))
+    board.histograms("weights/conv", np.arange(100.0).reshape(10, 10), step=3)
+    parameters = {"epochs": 12, "architecture": "custom", "tiny": False, "dropout": None, "sizes": [8, 16]}
+    board.hparams(parameters, {"kappa": 0.625, "kappa_band": "substantial"})
+
+    found = read_back(tmp_path)["train/cnn-s0"]
+    assert found["scalars"]["loss"] == [[1, 0.5], [2, 0.25]]
+    assert found["scalars"]["val/accuracy"] == [[1, 0.75], [2, 0.875]]
+    assert found["scalars"]["kappa"] == [[0, 0.625]]
+    assert found["texts"] == {"verdict/text_summary": "**ResNet** is better than 猫"}
+    assert found["plugins"]["weights/conv"] == "histograms"
+    assert found["images"] == {"sample/猫": 3}  # width, height and one picture
+    assert found["hparams"] == {"epochs": 12.0, "architecture": "custom", "tiny": False, "sizes": "8, 16"}
+
+
+def test_a_figure_comes_with_its_alt_text_and_one_directory_is_one_run(tmp_path):
+    import pandas as pd
+
+    history = pd.DataFrame({"epoch": [1], "loss": [1.0], "accuracy": [0.5], "val_loss": [1.0], "val_accuracy": [0.5]})
+    drawing = curves.of_run(history)
+    Board(tmp_path / "a").figure("curves", drawing)
+    Board(tmp_path / "b").scalars(1, {"loss": 1.0})
+    Board(tmp_path / "b").scalars(2, {"loss": 2.0})  # a resumed run writes a second file
+    found = read_back(tmp_path)
+    assert sorted(found) == ["a", "b"]
+    assert found["a"]["texts"] == {"curves/text_summary": drawing.alt}
+    assert found["b"]["scalars"]["loss"] == [[1, 1.0], [2, 2.0]]
+    assert len(list((tmp_path / "b").iterdir())) == 2
+
+
+def test_nothing_is_made_before_the_first_call_and_broken_values_are_refused(tmp_path):
+    board = Board(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(DarkroomError, match="must be uint8"):
+        board.image("x", np.zeros((2, 2)))
+    with pytest.raises(DarkroomError, match="needs finite values"):
+        board.histograms("x", np.array([np.nan]))
+
+
+def test_writing_does_not_import_tensorflow(tmp_path):
+    code = (
+        "import sys; from lib.evaluation.board import Board; from pathlib import Path; b = Board(Path(sys.argv[1]));"
+        "b.scalars(1, {'a': 1}); b.text('t', 'x'); b.hparams({'a': 1}, {'k': 1.0});"
+        "sys.exit(int('tensorflow' in sys.modules or 'keras' in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
