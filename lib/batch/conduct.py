@@ -194,8 +194,8 @@ def holding(study: Study) -> Iterator[None]:
         holder = standing.peek(folder / ".holder.json") or {}
         who = f"process {holder['process']} on {holder['host']}" if "process" in holder else "another process"
         raise DarkroomError(
-            f"The study {study.folder!r} is being run by {who}. Watch it with `darkroom status {study.folder}`, or stop it there "
-            "with Ctrl-C."
+            f"The study {study.folder!r} is being run by {who}. Watch it with `darkroom status {study.folder}`, or stop it "
+            "there with Ctrl-C."
         ) from None
     try:
         about = {"process": os.getpid(), "host": socket.gethostname(), "since": time.time()}

@@ -62,9 +62,9 @@ def _orphans() -> Iterator[Leftover]:
     top = paths.checkpoints()
     for path in sorted(top.glob("*/*/*")):
         place = path.relative_to(top)
-        if path.is_dir() and not place.parts[0].startswith(".") and not (paths.logs() / place).exists():
-            if not runs.locked(paths.logs() / place):
-                yield _leftover(path, "checkpoints without a run")
+        run = paths.logs() / place
+        if path.is_dir() and not place.parts[0].startswith(".") and not run.exists() and not runs.locked(run):
+            yield _leftover(path, "checkpoints without a run")
 
 
 def _leftover(path: Path, reason: str) -> Leftover:

@@ -1,0 +1,80 @@
+import json
+import time
+
+import pytest
+
+from lib import atomic, runs
+from lib.batch import plan, studies
+from lib.errors import DarkroomError
+
+
+def finish(step):
+    atomic.write_json(step.folder() / "key.json", step.key)
+    atomic.write_json(step.folder() / "result.json", {"key": step.key})
+
+
+def verdicts(study):
+    return {step.unit.id: (step.action, step.reason) for step in plan.whole(study)}
+
+
+def test_stages_wait_for_those_before_them(batch_home):
+    study = studies.read("one")
+    found = verdicts(study)
+    assert found["begin/all"] == ("run", "new")
+    assert found["work/plain-s0"] == ("wait", "after begin") and found["gather/all"] == ("wait", "after work")
+    finish(plan.decide(study.stages[0])[0])
+    assert verdicts(study)["begin/all"] == ("skip", "finished")
+    assert verdicts(study)["work/plain-s0"] == ("run", "new")
+
+
+def test_changed_runs_are_named_with_what_changed(batch_home):
+    study = studies.read("one")
+    for stage in study.stages[:2]:
+        for step in plan.decide(stage):
+            finish(step)
+    other = studies.read("one", settings={"method": "fancy"})
+    assert verdicts(other)["work/double-s1"] == ("run", "changed: method 'plain' → 'fancy'")
+    notebook = batch_home / "notebooks" / "ok.ipynb"
+    notebook.write_text(notebook.read_text().replace("seed * factor", "seed + factor"))
+    assert verdicts(study)["work/double-s1"] == ("run", "changed: the notebook")
+
+
+def test_interrupted_and_failed_runs_run_again(batch_home):
+    study = studies.read("one")
+    step = plan.decide(study.stages[0])[0]
+    atomic.write_json(step.folder() / "key.json", step.key)
+    assert verdicts(study)["begin/all"] == ("run", "was interrupted")
+    atomic.write_json(step.folder() / "failure.json", {"exception": "KeyError"})
+    assert verdicts(study)["begin/all"] == ("run", "failed before: KeyError")
+    finish(step)
+    assert plan.whole(study, force=True)[0].reason == "forced"
+
+
+def test_an_unreadable_result_stops_with_a_way_out(batch_home):
+    study = studies.read("one")
+    step = plan.decide(study.stages[0])[0]
+    finish(step)
+    (step.folder() / "result.json").write_text("{half")
+    with pytest.raises(DarkroomError, match="result.json cannot be read.*Delete the folder"):
+        plan.whole(study)
+
+
+def test_keys_survive_json_so_that_a_finished_run_is_known_again(batch_home):
+    study = studies.read("one")
+    for stage in study.stages[:2]:
+        for step in plan.decide(stage):
+            assert json.loads(json.dumps(step.key)) == step.key == runs.key(
+                stage.notebook.path, step.unit.parameters, data=None
+            )  # fmt: skip
+
+
+def test_ten_thousand_runs_are_planned_within_ten_seconds(batch_home):
+    path = batch_home / "studies" / "one.toml"
+    path.write_text(path.read_text().replace("seeds = [0, 1]", f"seeds = {list(range(5000))}"))
+    study = studies.read("one")
+    finish(plan.decide(study.stages[0])[0])
+    for step in plan.decide(study.stages[1])[:100]:
+        finish(step)
+    begun = time.perf_counter()
+    assert plan.counts(plan.whole(study)) == {"skip": 101, "run": 9900, "wait": 1}
+    assert time.perf_counter() - begun < 10

@@ -1,0 +1,91 @@
+import time
+
+import pytest
+
+from lib.batch import studies
+from lib.errors import DarkroomError
+
+
+def change(home, old, new):
+    path = home / "studies" / "one.toml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+def test_arms_times_seeds_with_every_parameter_filled_in(batch_home):
+    study = studies.read("one")
+    assert [unit.id for unit in study.units()] == [
+        "begin/all", "work/plain-s0", "work/double-s0", "work/plain-s1", "work/double-s1", "gather/all",
+    ]  # fmt: skip
+    assert study.stage("work").units[3].parameters == {
+        "study": "one", "tiny": False, "arm": "double", "seed": 1, "split_seed": 1, "seconds": 0.0, "factor": 2.0,
+        "method": "plain",
+    }  # fmt: skip
+    assert study.upstream("gather") == ["begin", "work"]
+    assert study.published == {"someone": {"score": 1.5}}
+
+
+def test_tiny_is_a_study_of_its_own(batch_home):
+    study = studies.read("one", tiny=True)
+    assert study.folder == "one+tiny"
+    assert [unit.name for unit in study.stage("work").units] == ["plain-s7", "double-s7"]
+    assert study.stage("work").units[0].parameters["tiny"] is True
+    assert study.stage("work").units[0].parameters["seconds"] == 0.001
+
+
+def test_settings_win_over_everything_and_are_typed(batch_home):
+    units = studies.read("one", settings={"method": "fancy", "seconds": "1"}).stage("work").units
+    assert {(unit.parameters["method"], unit.parameters["seconds"]) for unit in units} == {("fancy", 1.0)}
+    with pytest.raises(DarkroomError, match="parameter `metod`. Did you mean 'method'"):
+        studies.read("one", settings={"metod": "fancy"})
+    with pytest.raises(DarkroomError, match="--set must not set `seed`"):
+        studies.read("one", settings={"seed": "3"})
+    with pytest.raises(DarkroomError, match="'double'.*same as the arm 'plain'. --set or .tiny. overrules its factor"):
+        studies.read("one", settings={"factor": "3"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("factor = 2", "factr = 2", r"arm 'double'.*no parameter `factr`. Did you mean 'factor'"),
+        ("factor = 2", "factor = 200", r"`factor` must be above 0, at most 100. Received: 200"),
+        ("factor = 2", "factor = 1", r"arm 'double' .* is the same as the arm 'plain'"),
+        ("factor = 2", "seed = 2", r"must not set `seed`"),
+        ("arms.double", "arms.'a b'", r"name of a unit"),
+        ("seconds = 0.0", "second = 0.0", r"\[shared\] of one.toml sets `second`.*Did you mean 'seconds'"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", r"different integers"),
+        ("seeds = [0, 1]", "seads = [0, 1]", r"does not know `seads`. Did you mean 'seeds'"),
+        ("seeds = [0, 1]", "memory_gb = -1", r"`memory_gb` .* must be above 0"),
+        ('["split_seed"]', '["split_sed"]', r"no int parameter. Did you mean 'split_seed'"),
+        ('after = ["begin"]', 'after = ["gather"]', r"comes after 'gather', which is no earlier stage"),
+        ('notebook = "ok"', 'notebook = "okk"', r"no notebook 'okk'"),
+        ('name = "work"', 'name = "train"', r"must be named 'work'"),
+        ("[stage.arms.plain]\n[stage.arms.double]\nfactor = 2", "", r"needs arms"),
+        ('question = "Does', 'question = Does', r"not TOML.*line 2"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_refused_before_anything_runs(batch_home, old, new, told):
+    change(batch_home, old, new)
+    with pytest.raises(DarkroomError, match=told):
+        studies.read("one")
+
+
+def test_another_data_set_has_a_folder_of_its_own(batch_home):
+    notebook = batch_home / "notebooks" / "begin.ipynb"
+    notebook.write_text(notebook.read_text().replace("tiny: bool", 'data: str = \\"\\"  # the data set\\ntiny: bool'))
+    change(batch_home, "[shared]", '[shared]\ndata = "elpv"')
+    assert studies.read("one", settings={"data": "elpv"}).folder == "one"
+    assert studies.read("one", settings={"data": "flowers"}).folder == "one@flowers"
+    assert studies.read("one", settings={"data": "flowers"}).units()[0].parameters["data"] == "flowers"
+
+
+def test_missing_study_is_named(batch_home):
+    with pytest.raises(DarkroomError, match="no study 'on'. Did you mean 'one'"):
+        studies.read("on")
+
+
+def test_ten_thousand_runs_are_read_within_two_seconds(batch_home):
+    change(batch_home, "seeds = [0, 1]", f"seeds = {list(range(5000))}")
+    begun = time.perf_counter()
+    assert len(studies.read("one").units()) == 10_002
+    assert time.perf_counter() - begun < 2
