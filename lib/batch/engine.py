@@ -154,7 +154,7 @@ class Engine:
 
         self._local = None
         try:
-            client = Client(address, timeout=10, set_as_default=False)
+            client = Client(address, timeout=5, set_as_default=False)
             client.wait_for_workers(1, timeout=30)
         except (OSError, TimeoutError, ValueError) as error:
             raise DarkroomError(

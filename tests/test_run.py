@@ -1,0 +1,107 @@
+"""Each broken notebook ends in the one true state, with its cell, its class and a readable notebook."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib import paths, runs
+from lib.batch import launch, notebooks
+from lib.batch.engine import Engine
+from lib.batch.run import Job
+
+CASES = ("ok", "raises", "late", "silent", "dies", "eats", "endless", "nan")
+
+
+def job(name, **more):
+    notebook = notebooks.find(name)
+    filled = {**notebook.defaults(), "study": name, "arm": "a", "seed": 3}
+    folder = paths.run(name, notebook.stage, "a-s3")
+    key = runs.key(notebook.path, filled, data=None)
+    return Job(str(notebook.path), str(folder), filled, key, resume="darkroom run it", **more)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """The outcome and the folder of every case, run two at a time."""
+    home = tmp_path_factory.mktemp("home")
+    shutil.copytree(Path(__file__).parent / "notebooks", home / "notebooks")
+    limits = {"eats": {"memory_bytes": 400_000_000}, "endless": {"time_limit_s": 4.0}}
+    with pytest.MonkeyPatch.context() as patch, Engine(workers=2) as engine:
+        patch.setenv("DARKROOM_HOME", str(home))
+        for name in CASES:
+            engine.submit(name, launch.execute, job(name, **limits.get(name, {})), launch.Share(parallel=2), str(home))
+        found = {}
+        while len(found) < len(CASES):
+            for outcome in engine.poll(60):
+                assert outcome.error is None
+                found[outcome.name] = (outcome.value, home / "logs" / outcome.name / "work" / "a-s3")
+        yield found
+
+
+def test_a_run_that_works_has_its_result_and_its_notebook(ended):
+    outcome, folder = ended["ok"]
+    assert outcome["state"] == "finished" and outcome["failure"] is None
+    assert runs.read(folder)["metrics"] == {"score": 3.0}
+    executed = json.loads((folder / "notebook.ipynb").read_text())
+    assert executed["cells"][2]["metadata"]["tags"] == ["injected-parameters"]
+    assert "seed = 3" in "".join(executed["cells"][2]["source"])
+    progress = json.loads((folder / "progress.json").read_text())
+    assert progress["state"] == "finished" and progress["epoch"] == 4 and progress["cell"] == progress["cells"] == 5
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "exception", "cell", "source"),
+    [
+        ("raises", "code", "KeyError", 4, "if bad:"),
+        ("late", "code", "ZeroDivisionError", 5, "1 / 0"),
+        ("silent", "code", "NoResult", None, ""),
+        ("dies", "kernel died", "DeadKernel", 4, "import os"),
+        ("eats", "out of memory", "MemoryLimit", 4, "import time"),
+        ("endless", "time limit", "TimeLimit", 4, "import time"),
+        ("nan", "NaN", "FloatingPointError", 4, 'raise FloatingPointError("the loss became NaN in epoch 2")'),
+    ],
+)
+def test_a_run_that_breaks_is_never_finished(ended, case, kind, exception, cell, source):
+    outcome, folder = ended[case]
+    failure = json.loads((folder / "failure.json").read_text())
+    assert outcome["state"] == "failed" and outcome["failure"] == failure
+    assert (failure["kind"], failure["exception"], failure["cell"], failure["source"]) == (kind, exception, cell, source)
+    assert failure["resume"] == "darkroom run it"
+    assert runs.state(folder) == "failed" and not runs.finished(folder)
+    executed = json.loads((folder / "notebook.ipynb").read_text())
+    marked = [each for each in executed["cells"] if "darkroom-failure" in each["metadata"].get("tags", [])]
+    assert len(marked) == 1 and exception in "".join(marked[0]["source"])
+
+
+def test_a_broken_kernelspec_and_startup_file_of_the_users_do_no_harm(batch_home, monkeypatch):
+    spec = batch_home / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "p", "language": "python"}))
+    startup = batch_home / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00.py").write_text("raise SystemExit")
+    environment = {"JUPYTER_PATH": str(batch_home / "jupyter"), "IPYTHONDIR": str(batch_home / "ipython")}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    wanted = job("ok")
+    asked = [sys.executable, "-m", "lib.batch.run"]
+    process = subprocess.Popen(asked, stdin=subprocess.PIPE)
+    process.stdin.write(wanted.line())
+    process.stdin.flush()
+    try:
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.stdin.close()
+
+
+def test_two_at_the_same_run_are_never_both_at_work(batch_home):
+    wanted = job("ok")
+    with runs.acquire(Path(wanted.folder)):
+        process = subprocess.run(
+            [sys.executable, "-m", "lib.batch.run"], input=wanted.line(), capture_output=True, timeout=60, check=False
+        )
+    assert process.returncode == 3 and b"Another process works on the run a-s3" in process.stderr
