@@ -47,12 +47,7 @@ def draw(
         DarkroomError: too few images, impossible sides, or a folder that is not empty.
     """
     folder = Path(folder)
-    least = plan.MINIMUM if faults else len(kinds.KINDS)
-    if num_images < least:
-        with_faults = " with faults" if faults else ""
-        raise DarkroomError(f"`num_images` must be at least {least}{with_faults}. Received: {num_images}.")
-    if folder.exists() and any(folder.iterdir()):
-        raise DarkroomError(f"The folder {folder} is not empty; give one that is, or one that does not exist yet.")
+    _check(folder, num_images, with_faults=faults)
     entries = plan.settle(num_images, seed=seed, with_faults=faults)
     rows = []
     for entry, file, picture in _made(entries, seed=seed, sides=sides, touch=touch):
@@ -65,6 +60,14 @@ def draw(
     truth = _table(rows)
     atomic.write_parquet(folder.parent / TRUTH, truth)
     return truth
+
+
+def _check(folder: Path, num_images: int, *, with_faults: bool) -> None:
+    least, when = (plan.MINIMUM, " with faults") if with_faults else (len(kinds.KINDS), "")
+    if num_images < least:
+        raise DarkroomError(f"`num_images` must be at least {least}{when}. Received: {num_images}.")
+    if folder.exists() and any(folder.iterdir()):
+        raise DarkroomError(f"The folder {folder} is not empty; give one that is, or one that does not exist yet.")
 
 
 def _made(

@@ -94,22 +94,27 @@ def _facets(rng: np.random.Generator, style: Style, source: np.ndarray) -> np.nd
     step = max(height, width) / cells
     rows, columns = np.mgrid[-step : height + 2 * step : step, -step : width + 2 * step : step]
     x, y = columns + rng.uniform(-0.42, 0.42, columns.shape) * step, rows + rng.uniform(-0.42, 0.42, rows.shape) * step
+    corners = np.stack([x, y], axis=-1)  # (rows, columns, 2)
+    a, b, c, d = (part.reshape(-1, 2) for part in (corners[:-1, :-1], corners[:-1, 1:], corners[1:, 1:], corners[1:, :-1]))
+    falling = (rng.random(len(a)) < 0.5)[:, None, None]  # which of its two diagonals cuts a cell
+    first = np.where(falling, np.stack([a, b, c], axis=1), np.stack([a, b, d], axis=1))
+    second = np.where(falling, np.stack([a, c, d], axis=1), np.stack([b, c, d], axis=1))
+    halves = np.concatenate([first, second])  # (triangles, 3, 2)
+    middle = np.clip(halves.mean(axis=1), 0, (width - 1, height - 1)).astype(int)
+    colours = np.clip(source[middle[:, 1], middle[:, 0]] + rng.normal(0, 11, (len(halves), 1)), 0, 255).astype(int).tolist()
     image = source.copy()
-    for i in range(rows.shape[0] - 1):
-        for j in range(rows.shape[1] - 1):
-            square = np.array([[x[a, b], y[a, b]] for a, b in ((i, j), (i, j + 1), (i + 1, j + 1), (i + 1, j))])
-            halves = (square[[0, 1, 2]], square[[0, 2, 3]]) if rng.random() < 0.5 else (square[[0, 1, 3]], square[[1, 2, 3]])
-            for half in halves:
-                column, row = half.mean(axis=0)
-                here = source[int(np.clip(row, 0, height - 1)), int(np.clip(column, 0, width - 1))]
-                polygon(image, half, tuple(np.clip(here + rng.normal(0, 11), 0, 255).tolist()))
+    for half, colour in zip(halves, colours, strict=True):
+        polygon(image, half, colour)
     return image
 
 
 def _ground(rng: np.random.Generator, style: Style, source: np.ndarray) -> np.ndarray:
     tint = np.array(style.colours[int(rng.integers(8))], np.float32)
-    blurred = cv2.GaussianBlur(source, (0, 0), max(source.shape) / 40)
-    return np.rint(blurred * 0.7 + tint * 0.3).astype(np.uint8)
+    height, width = source.shape[:2]
+    small = cv2.resize(source, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
+    soft = cv2.GaussianBlur(small, (0, 0), max(small.shape) / 40)
+    blurred = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+    return (blurred * np.float32(0.7) + tint * np.float32(0.3)).astype(np.uint8)
 
 
 def _flow(rng: np.random.Generator, style: Style, source: np.ndarray) -> np.ndarray:

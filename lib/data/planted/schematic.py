@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
 from lib.data.planted import lettering
-from lib.data.planted.canvas import noise, polygon, polyline, ring
+from lib.data.planted.canvas import noise, polygon, ring
 from lib.data.planted.drawing import Box, Drawing
-from lib.data.planted.palettes import Colour, Style, mix
+from lib.data.planted.palettes import Style, mix
 from lib.data.planted.paper import scanned, sheet
-from lib.data.planted.symbols import SYMBOLS, arrow
-
-
-@dataclass(frozen=True)
-class Pen:
-    """A ruling pen on an image: colours of line and of accent, thickness in pixels, and how much it trembles (pixels)."""
-
-    image: np.ndarray
-    rng: np.random.Generator
-    ink: Colour
-    accent: Colour
-    thickness: float
-    shake: float
-
-    def line(
-        self, points: np.ndarray | list, *, closed: bool = False, colour: Colour | None = None, thickness: float | None = None
-    ) -> None:
-        """Draws straight lines through points (n, 2) in pixels."""
-        points = np.asarray(points, float)
-        if self.shake:
-            closing = points[:1] if closed else points[:0]
-            points = np.concatenate([points, closing])
-            points = np.concatenate([np.linspace(a, b, 6) for a, b in zip(points[:-1], points[1:], strict=True)])
-            points = points + self.rng.normal(0, self.shake, points.shape)
-            closed = False
-        polyline(self.image, points, colour or self.ink, thickness=thickness or self.thickness, closed=closed)
-
-    def label(self, text: str, at: tuple[float, float], *, height: float) -> None:
-        """Writes a label."""
-        lettering.put(self.image, text, at, height=max(height, 4.0), colour=self.ink)
+from lib.data.planted.pen import Pen
+from lib.data.planted.symbols import SYMBOLS
 
 
 def schematic(rng: np.random.Generator, style: Style, *, width: int, height: int) -> Drawing:
@@ -139,11 +109,11 @@ def _flow_chart(pen: Pen) -> Box:
         )
     for before, after in zip(kept[:-1], kept[1:], strict=True):
         if abs(before[1] - after[1]) < 1:
-            arrow(pen, before + half * (1, 0), after - half * (1, 0))
+            pen.arrow(before + half * (1, 0), after - half * (1, 0))
         else:
             bend = (before[1] + half[1] + after[1] - half[1]) / 2
             pen.line([before + half * (0, 1), (before[0], bend), (after[0], bend)])
-            arrow(pen, np.array([after[0], bend]), after - half * (0, 1))
+            pen.arrow(np.array([after[0], bend]), after - half * (0, 1))
     points = np.array(kept)
     return *(points.min(axis=0) - half).tolist(), *(points.max(axis=0) + half).tolist()
 
@@ -152,8 +122,8 @@ def _plot(pen: Pen) -> Box:
     height, width = pen.image.shape[:2]
     rng = pen.rng
     left, top, right, bottom = width * 0.14, height * 0.1, width * 0.92, height * 0.84
-    arrow(pen, np.array([left, bottom]), np.array([right, bottom]))
-    arrow(pen, np.array([left, bottom]), np.array([left, top]))
+    pen.arrow(np.array([left, bottom]), np.array([right, bottom]))
+    pen.arrow(np.array([left, bottom]), np.array([left, top]))
     for share in np.linspace(0.1, 0.9, int(rng.integers(4, 9))):
         x, y, tick = left + share * (right - left), bottom - share * (bottom - top), width * 0.012
         pen.line([[x, bottom - tick], [x, bottom + tick]])
@@ -229,8 +199,8 @@ def _part(pen: Pen) -> Box:
 
 def _dimension(pen: Pen, span: tuple[float, float], y: float) -> None:
     middle, size = sum(span) / 2, pen.image.shape[1] * 0.028
-    arrow(pen, np.array([middle - size, y]), np.array([span[0], y]))
-    arrow(pen, np.array([middle + size, y]), np.array([span[1], y]))
+    pen.arrow(np.array([middle - size, y]), np.array([span[0], y]))
+    pen.arrow(np.array([middle + size, y]), np.array([span[1], y]))
     pen.label(str(pen.rng.integers(10, 900)), (middle - size * 0.8, y - size * 0.35), height=size * 0.8)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from lib.data.planted.canvas import polygon, ring
+from lib.data.planted.canvas import ring
+from lib.data.planted.pen import Pen
 
 
-def _body(pen: Any, start: np.ndarray, end: np.ndarray, size: float, parts: list[np.ndarray], *, closed: bool = False) -> None:
+def _body(pen: Pen, start: np.ndarray, end: np.ndarray, size: float, parts: list[np.ndarray], *, closed: bool = False) -> None:
     # Parts are given along the lead: x from -0.5 to 0.5 of the size, y to its left.
     middle, along = (start + end) / 2, (end - start) / max(1e-6, float(np.hypot(*(end - start))))
     across = np.array([-along[1], along[0]])
@@ -21,7 +21,7 @@ def _body(pen: Any, start: np.ndarray, end: np.ndarray, size: float, parts: list
         pen.line(middle + part[:, :1] * along + part[:, 1:] * across, closed=closed)
 
 
-def resistor(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
+def resistor(pen: Pen, start: np.ndarray, end: np.ndarray, size: float) -> None:
     """Draws a zigzag or a box."""
     if pen.thickness > 1:
         _body(pen, start, end, size, [np.array([[-0.5, -0.17], [0.5, -0.17], [0.5, 0.17], [-0.5, 0.17]])], closed=True)
@@ -31,13 +31,13 @@ def resistor(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
     _body(pen, start, end, size, [np.stack([x, y], axis=1)])
 
 
-def capacitor(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
+def capacitor(pen: Pen, start: np.ndarray, end: np.ndarray, size: float) -> None:
     """Draws two plates."""
     plates = [[[-0.1, -0.4], [-0.1, 0.4]], [[0.1, -0.4], [0.1, 0.4]], [[-0.5, 0], [-0.1, 0]], [[0.1, 0], [0.5, 0]]]
     _body(pen, start, end, size, plates)
 
 
-def inductor(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
+def inductor(pen: Pen, start: np.ndarray, end: np.ndarray, size: float) -> None:
     """Draws four half turns."""
     arcs = []
     for index in range(4):
@@ -46,7 +46,7 @@ def inductor(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
     _body(pen, start, end, size, [np.concatenate(arcs)])
 
 
-def diode(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
+def diode(pen: Pen, start: np.ndarray, end: np.ndarray, size: float) -> None:
     """Draws a triangle and a bar."""
     _body(
         pen,
@@ -61,13 +61,13 @@ def diode(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
     )
 
 
-def lamp(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
+def lamp(pen: Pen, start: np.ndarray, end: np.ndarray, size: float) -> None:
     """Draws a circle with a cross."""
     c = 0.5 * np.cos(np.pi / 4)
     _body(pen, start, end, size, [ring((0, 0), (0.5, 0.5), num_points=22), [[-c, -c], [c, c]], [[-c, c], [c, -c]]], closed=True)
 
 
-def switch(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
+def switch(pen: Pen, start: np.ndarray, end: np.ndarray, size: float) -> None:
     """Draws an open switch."""
     _body(
         pen,
@@ -78,7 +78,7 @@ def switch(pen: Any, start: np.ndarray, end: np.ndarray, size: float) -> None:
     )
 
 
-SYMBOLS: dict[str, Callable[[Any, np.ndarray, np.ndarray, float], None]] = {
+SYMBOLS: dict[str, Callable[[Pen, np.ndarray, np.ndarray, float], None]] = {
     "capacitor": capacitor,
     "diode": diode,
     "inductor": inductor,
@@ -87,15 +87,3 @@ SYMBOLS: dict[str, Callable[[Any, np.ndarray, np.ndarray, float], None]] = {
     "switch": switch,
 }
 """The symbols by name."""
-
-
-def arrow(pen: Any, start: np.ndarray, end: np.ndarray) -> None:
-    """Draws a line with a filled head at `end`."""
-    along = (end - start) / max(1e-6, float(np.hypot(*(end - start))))
-    across, size = np.array([-along[1], along[0]]), 3.5 * pen.thickness + 2.5
-    pen.line([start, end])
-    polygon(
-        pen.image,
-        np.array([end, end - along * size + across * size * 0.42, end - along * size - across * size * 0.42]),
-        pen.ink,
-    )
