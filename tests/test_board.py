@@ -14,7 +14,7 @@ from lib.evaluation.board import Board
 READ_BACK = """
 import json, sys
 sys.modules["tensorflow"] = None  # a machine without it
-from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 runs = EventMultiplexer().AddRunsFromDirectory(sys.argv[1])
