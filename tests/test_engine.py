@@ -89,4 +89,3 @@ def test_work_of_a_lost_worker_is_done_anew(cluster, tmp_path):
         engine.check_shared(tmp_path)
         engine.submit("dies", die_once, str(tmp_path / "marker"))
         assert gather(engine, 1)["dies"].value == "done"
-        assert engine.slots == 2
