@@ -38,7 +38,7 @@ def point(name: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes `data` to `path`; a reader sees the old file or the new one, never a part."""
-    with _aside(path) as aside:
+    with replacing(path) as aside:
         aside.write_bytes(data)
 
 
@@ -61,7 +61,7 @@ def write_parquet(path: Path, frame: pandas.DataFrame, *, metadata: dict[str, An
     if metadata is not None:
         noted = {b"darkroom": json.dumps(metadata, ensure_ascii=False).encode()}
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **noted})
-    with _aside(path) as aside:
+    with replacing(path) as aside:
         pyarrow.parquet.write_table(table, aside)
 
 
@@ -108,7 +108,8 @@ def clear_aside(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a path beside `path` to write the new content to; it is flushed and takes `path`'s place when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside_name(path)
     try:

@@ -1,0 +1,94 @@
+"""The end of a training run: numbers from the prediction table, the audit, the saved model, and `result.json` last of all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from lib.data.dataset import Dataset
+from lib.data.splits import Split
+from lib.evaluation import audit, metrics, statistics
+from lib.evaluation.board import Board
+from lib.evaluation.predictions import Predictions
+from lib.models import saved
+from lib.runs import Run
+from lib.training import recipes
+from lib.training.recipes import Trained
+
+_PREFIXES = ("train", "val")
+
+
+def conclude(trained: Trained, split: Split, found: Predictions, *, dataset: Dataset, run: Run) -> dict[str, Any]:
+    """Saves the model with its card, audits the run, writes `result.json` and returns what it says.
+
+    Every number in it is computed from the prediction table `found`; those of the test split bear their plain names
+    (`accuracy`, `kappa_low`), those of the others a prefix (`val_accuracy`).
+    """
+    fitted = trained.fitted
+    fitted.history.to_csv(run.folder / "history.csv", index=False)
+    numbers: dict[str, Any] = dict(statistics.headline(found, "test"))
+    for name in _PREFIXES:
+        numbers |= {f"{name}_{key}": value for key, value in metrics.summary(found, name).items()}
+    result = {
+        "metrics": numbers,
+        "recipe": trained.recipe,
+        "settings": dataclasses.asdict(trained.settings),
+        "class_weights_that_acted": fitted.class_weights,
+        "class_names": split.class_names,
+        "split": split.id,
+        "split_method": split.method,
+        "split_counts": json.loads(split.counts().to_json()),
+        "target": split.target,
+        "data_hash": split.data_hash(),
+        "kept_epoch": fitted.kept_epoch,
+        "epochs_run": len(fitted.history),
+        "diverged": fitted.diverged,
+        "num_parameters": trained.model.count_params(),
+        "training_seconds": trained.seconds,
+    }
+    result["test_openings"] = audit.open_test(dataset.folder, split.id, f"{run.study}/{run.stage}/{run.unit}")
+    result["audit"] = audit.run(
+        found, history=fitted.history, kept_epoch=fitted.kept_epoch, test_openings=result["test_openings"]
+    )
+    audit.require(result["audit"])
+    saved.save(trained.model, run.checkpoint_folder / "model.keras", card=card(result, run))
+    Board(run.folder).hparams(run.parameters, {name: value for name, value in numbers.items() if isinstance(value, float)})
+    recipes.clear(run)
+    return run.finish(result)
+
+
+def card(result: dict[str, Any], run: Run) -> dict[str, Any]:
+    """Returns what a saved model says about itself: data, split, metrics with intervals, and how it was trained."""
+    numbers = result["metrics"]
+    return {
+        "run": f"{run.study}/{run.stage}/{run.unit}",
+        "data": run.data,
+        "data_hash": result["data_hash"],
+        "split": result["split"],
+        "target": result["target"],
+        "class_names": result["class_names"],
+        "parameters": run.parameters,
+        "metrics": {name: numbers[name] for name in sorted(numbers) if not name.startswith(_PREFIXES)},
+        "environment": json.loads((run.folder / "environment.json").read_text(encoding="utf-8")),
+    }
+
+
+def sentence(result: dict[str, Any]) -> str:
+    """Returns the result in words: accuracy and kappa with their intervals, what was kept, and what the audit flags."""
+    numbers = result["metrics"]
+    bands = sorted(
+        {numbers["kappa_low_band"], numbers["kappa_high_band"]}, key=[numbers["kappa_low_band"]].__contains__, reverse=True
+    )
+    told = [
+        f"{result['unit']} names {numbers['accuracy']:.1%} of {numbers['num_images']:,} test images rightly "
+        f"(95 % {numbers['accuracy_low']:.1%} to {numbers['accuracy_high']:.1%}).",
+        f"Cohen's kappa is {numbers['kappa']:.2f} (95 % {numbers['kappa_low']:.2f} to {numbers['kappa_high']:.2f}): "
+        f"{' to '.join(bands)} agreement after Landis and Koch.",
+        f"Epoch {result['kept_epoch']} of {result['epochs_run']} was kept; this test split has been read {result['test_openings']} "
+        "time(s), over all studies.",
+    ]
+    told += [
+        f"Flagged ({finding['guard']}): {finding['message']}" for finding in result["audit"] if finding["outcome"] != "held"
+    ]
+    return "\n".join(told)

@@ -1,0 +1,233 @@
+"""One way to fit: train on the train split, stop and keep the best on the validation split, resume exactly.
+
+Every random choice follows from (seed, epoch), so a training that was killed and goes on ends with the same weights as one
+that was left alone. The test split cannot be passed in here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import keras
+import numpy as np
+import pandas
+
+from lib import atomic
+from lib.data.batches import Batches, Examples
+from lib.errors import DarkroomError
+from lib.evaluation.board import Board
+from lib.models import heads
+from lib.runs import Run
+from lib.training import generations, optimizers
+
+_PLATEAU_FACTOR = 0.3
+_REPORT_SECONDS = 2.0
+_CHECKPOINT_SHARE = 0.1  # checkpoints may take at most this share of the time
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to train. `patience` counts epochs without a better `monitor` (0: never stop early); `class_weights` is `balanced`
+    (each class counts alike in the loss) or `none`; the other names are those of Keras or of the module they go to."""
+
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    optimizer: str = "adam"
+    schedule: str = "constant"
+    augmentation: str = "none"
+    class_weights: str = "none"
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    patience: int = 0
+    monitor: str = "val_loss"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or self.patience < 0:
+            raise DarkroomError(
+                "`epochs` and `batch_size` must be at least 1 and `patience` at least 0. "
+                f"Received: {self.epochs}, {self.batch_size}, {self.patience}."
+            )
+        if self.class_weights not in ("none", "balanced") or self.monitor not in ("val_loss", "val_accuracy"):
+            raise DarkroomError(
+                "`class_weights` is 'none' or 'balanced' and `monitor` is 'val_loss' or 'val_accuracy'. "
+                f"Received: {self.class_weights!r}, {self.monitor!r}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """What a training did: `history` has one row an epoch, `kept_epoch` is the one whose weights the model now has (1-based),
+    `class_weights` those that acted, `diverged` whether the loss left the finite numbers."""
+
+    history: pandas.DataFrame
+    kept_epoch: int
+    class_weights: dict[str, float] | None
+    diverged: bool
+
+
+def fit(model: keras.Model, train: Examples, val: Examples, *, settings: Settings, run: Run, phase: str = "train") -> Fitted:
+    """Trains a model in place, leaves it with its best weights, and returns what happened.
+
+    Args:
+        model: a model that ends in a `heads.Head`; it is compiled here.
+        train: examples to learn from; augmentation and class weights act on them alone.
+        val: examples to stop by and to choose the best epoch by, as they are.
+        settings: how to train.
+        run: the run, told of every epoch; its checkpoint folder holds what resume needs.
+        phase: names this fit where a run has several; it becomes a column of the history.
+
+    Raises:
+        DarkroomError: when the two splits share images, or the loss was never finite.
+    """
+    _refuse_overlap(train, val)
+    weights = class_weights(train.labels, heads.of(model).class_names, mode=settings.class_weights)
+    if weights:
+        ordered = np.array(list(weights.values()), np.float32)
+        train = dataclasses.replace(train, weights=ordered[train.labels])
+    steps = settings.epochs * -(-len(train) // settings.batch_size)
+    _compile(model, settings, steps)
+    folder = run.checkpoint_folder / phase
+    state = generations.restore(folder, model)
+    if state.epoch:
+        print(f"Going on after epoch {state.epoch} of {settings.epochs}.")
+    keeper = _Keeper(state, settings, run, folder)
+    if not keeper.done():
+        model.fit(
+            Batches(
+                train, batch_size=settings.batch_size, seed=settings.seed, policy=settings.augmentation, first_epoch=state.epoch
+            ),
+            validation_data=Batches(val, batch_size=settings.batch_size),
+            epochs=settings.epochs, initial_epoch=state.epoch, shuffle=False, verbose=0, callbacks=[keeper],
+        )  # fmt: skip
+    if state.best_weights is None:
+        raise DarkroomError(
+            f"The loss of {run.unit} was not a finite number from the first epoch on. Lower the learning_rate "
+            f"(it was {settings.learning_rate:g})."
+        )
+    model.set_weights(state.best_weights)
+    history = pandas.DataFrame(state.history).assign(phase=phase)
+    return Fitted(history, state.best_epoch, weights, keeper.diverged)
+
+
+def class_weights(labels: np.ndarray, class_names: tuple[str, ...], *, mode: str) -> dict[str, float] | None:
+    """Returns a loss weight a class, `n / (classes · n of the class)`, whose mean over the images is 1; None for `none`."""
+    if mode == "none":
+        return None
+    counts = np.bincount(labels, minlength=len(class_names))  # (classes,)
+    return {name: len(labels) / (len(class_names) * max(1, count)) for name, count in zip(class_names, counts, strict=True)}
+
+
+def _compile(model: keras.Model, settings: Settings, steps: int) -> None:
+    # XLA pays on accelerators; for convnets on a CPU, TensorFlow's plain graphs are ten times as fast.
+    compiled = keras.backend.backend() == "jax" or _has_gpu()
+    model.compile(
+        optimizer=optimizers.build(
+            settings.optimizer, learning_rate=settings.learning_rate, schedule=settings.schedule, total_steps=steps
+        ),
+        loss=heads.loss(model, label_smoothing=settings.label_smoothing, focal_gamma=settings.focal_gamma),
+        metrics=[heads.accuracy(model)],
+        jit_compile=compiled,
+    )
+
+
+def _has_gpu() -> bool:
+    return any("gpu" in device.lower() for device in keras.distribution.list_devices())
+
+
+def _refuse_overlap(train: Examples, val: Examples) -> None:
+    shared = np.intersect1d(train.rows, val.rows)
+    if len(shared):
+        raise DarkroomError(
+            f"{len(shared)} images are in train and in validation. Make the split with lib.data.splits, which divides files."
+        )
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Keeps the best weights, the history and the generations; stops early; reports to run folder, terminal and TensorBoard."""
+
+    def __init__(self, state: generations.State, settings: Settings, run: Run, folder) -> None:
+        super().__init__()
+        self.diverged = False
+        self._state, self._settings, self._run, self._folder = state, settings, run, folder
+        self._board = Board(run.folder)
+        self._reported = 0.0
+        self._written, self._writing = time.monotonic(), 0.0
+
+    def done(self) -> bool:
+        stalled = self._settings.patience and self._state.wait >= self._settings.patience
+        return self._state.epoch >= self._settings.epochs or bool(stalled)
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        self._began = time.monotonic()
+        _reseed(self.model, self._settings.seed, epoch)
+
+    def on_train_batch_end(self, batch: int, logs=None) -> None:
+        if not math.isfinite(logs["loss"]):
+            self.diverged = self.model.stop_training = True
+        if time.monotonic() - self._reported > _REPORT_SECONDS:
+            self._reported = time.monotonic()
+            self._run.progress(epoch=self._state.epoch, epochs=self._settings.epochs, batch=batch, note="training")
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        state, settings = self._state, self._settings
+        numbers = {name: float(value) for name, value in logs.items()}
+        if self.diverged or not all(map(math.isfinite, numbers.values())):
+            self.diverged = self.model.stop_training = True
+            print(f"The loss left the finite numbers in epoch {epoch + 1}; the best epoch before it is kept.")
+            return
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row = {"epoch": epoch + 1, **numbers, "learning_rate": rate, "seconds": round(time.monotonic() - self._began, 3)}
+        state.history.append(row)
+        self._judge(row[settings.monitor])
+        self._tell(row)
+        if self.done():
+            self.model.stop_training = True
+        self._checkpoint()
+
+    def _judge(self, value: float) -> None:
+        state, settings = self._state, self._settings
+        falls = settings.monitor == "val_loss"
+        better = state.best_value is None or (value < state.best_value if falls else value > state.best_value)
+        if better:
+            state.best_value, state.best_epoch, state.wait = value, state.epoch, 0
+            state.best_weights = self.model.get_weights()
+            return
+        state.wait += 1
+        pause = max(2, settings.patience // 2)
+        if settings.schedule == "plateau" and state.wait % pause == 0:
+            optimizer = self.model.optimizer
+            optimizer.learning_rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate)) * _PLATEAU_FACTOR
+
+    def _tell(self, row: dict[str, float]) -> None:
+        state, settings = self._state, self._settings
+        metric = "val_accuracy"
+        self._run.progress(epoch=state.epoch, epochs=settings.epochs, metric=metric, value=row[metric], note="")
+        self._board.scalars(state.epoch, {name: value for name, value in row.items() if name != "epoch"})
+        atomic.write_text(self._run.folder / "history.csv", pandas.DataFrame(state.history).to_csv(index=False))
+        mark = "  best so far" if state.wait == 0 else ""
+        print(
+            f"epoch {state.epoch:>3} of {settings.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.3f}  "
+            f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.3f}  {row['seconds']:.1f} s{mark}",
+            flush=True,
+        )
+
+    def _checkpoint(self) -> None:
+        now = time.monotonic()
+        if self.done() or (now - self._written) * _CHECKPOINT_SHARE < self._writing:
+            return
+        generations.write(self._folder, self._state, self.model)
+        self._written = time.monotonic()
+        self._writing = self._written - now
+
+
+def _reseed(model: keras.Model, seed: int, epoch: int) -> None:
+    """Sets the random state of dropout and the like from (seed, epoch, layer), since Keras does not save it."""
+    for number, layer in enumerate(model.layers):
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            drawn = np.random.default_rng([seed, epoch, number, 2]).integers(0, 2**31, size=generator.state.shape)
+            generator.state.assign(drawn.astype("uint32"))
