@@ -114,9 +114,11 @@ def compare(
 
 
 def compare_all(arms: Mapping[str, Mapping[int, Predictions]], *, metric: str = "accuracy", split: str = "test") -> list[Pair]:
-    """Every pair of arms, Holm-corrected for their number; `arms` maps a name to its runs by seed."""
+    """Every pair of arms with a common seed, Holm-corrected for their number; `arms` maps a name to its runs by seed."""
     found = [
-        compare(arms[one], arms[other], names=(one, other), metric=metric, split=split) for one, other in combinations(arms, 2)
+        compare(arms[one], arms[other], names=(one, other), metric=metric, split=split)
+        for one, other in combinations(arms, 2)
+        if set(arms[one]) & set(arms[other])
     ]
     adjusted = holm([pair.p for pair in found])
     return [replace(pair, p_adjusted=p, num_pairs=len(found)) for pair, p in zip(found, adjusted, strict=True)]

@@ -1,0 +1,243 @@
+"""The comparison of a study's trained runs: arms over seeds, best first, and which difference is real.
+
+Everything is computed from the runs' prediction tables; `result.json` only adds what they cost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib import atomic
+from lib.errors import DarkroomError
+from lib.evaluation import audit, metrics, pairs, statistics
+from lib.evaluation import confusion as matrices
+from lib.evaluation import predictions as tables
+from lib.evaluation.pairs import Pair
+from lib.evaluation.predictions import Predictions
+from lib.evaluation.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One finished run: its arm and seed, its predictions, its history and what it says of itself."""
+
+    folder: Path
+    arm: str
+    seed: int
+    predictions: Predictions
+    result: dict[str, Any] = field(default_factory=dict)
+    history: pd.DataFrame | None = None
+
+    def about(self, name: str) -> dict[str, Any]:
+        """One of the run's JSON files (`environment`, `parameters`), or {} where it has none."""
+        path = self.folder / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms over seeds, best first. `pairs` are all comparisons of two arms; `audit` is what the guards say."""
+
+    metric: str
+    arms: dict[str, tuple[Unit, ...]]
+    estimates: dict[str, dict[str, Estimate]]
+    pairs: tuple[Pair, ...]
+    audit: tuple[dict[str, str], ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, the same for every arm."""
+        return self.units[0].predictions.class_names
+
+    @property
+    def units(self) -> list[Unit]:
+        """All runs, by arm and seed."""
+        return [unit for units in self.arms.values() for unit in units]
+
+    @property
+    def verdicts(self) -> list[str]:
+        """Who is better than whom, first what is shown, then what is not; over more than six arms only pairs with the best."""
+        best = next(iter(self.arms))
+        told = [pair for pair in self.pairs if len(self.arms) <= 6 or best in (pair.first, pair.second)]
+        told.sort(key=lambda pair: (not pair.is_shown, -abs(pair.difference.value)))
+        return [pair.verdict for pair in told]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row an arm, best first: numbers as numbers, see `shown` for people.
+
+        `arm seeds num_test`, `train_accuracy val_accuracy test_accuracy` (means), for metric, accuracy and kappa the
+        `_sd _low _high`, `kappa_band`, `seconds`, `num_parameters` (NaN where a run does not tell).
+        """
+        return pd.DataFrame([self._row(arm) for arm in self.arms])
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """The table as text for terminal, notebook and `comparison.csv`."""
+        return pd.DataFrame([_told_row(row) for row in self.table.to_dict("records")])
+
+    def confusion(self, arm: str) -> np.ndarray:
+        """int64 (classes, classes): the test confusions of an arm, summed over its seeds."""
+        return sum(metrics.confusion(unit.predictions.split("test")) for unit in self.arms[arm])
+
+    def per_class(self, name: str = "f1") -> pd.DataFrame:
+        """One row a class, one column an arm: mean `f1`, `recall` or `precision` over seeds; widest difference first."""
+        function = {"f1": matrices.f1, "recall": matrices.recall, "precision": matrices.precision}[name]
+        columns = {}
+        for arm, units in self.arms.items():
+            values = np.stack([function(metrics.confusion(unit.predictions.split("test"))) for unit in units])
+            there = ~np.isnan(values)
+            columns[arm] = np.where(
+                there.any(axis=0), np.where(there, values, 0).sum(axis=0) / there.sum(axis=0).clip(1), np.nan
+            )
+        table = pd.DataFrame(columns, index=pd.Index(self.class_names, name="class"))
+        spread = table.max(axis=1) - table.min(axis=1)
+        return table.loc[spread.sort_values(ascending=False, kind="stable").index]
+
+    def hardest(self, num: int = 24) -> pd.DataFrame:
+        """The test images whose true class got the least probability, the mean over all runs that tested them.
+
+        Columns `path`, `label`, `of_truth`, `num_right`, `num_runs`, `said` (the wrong class named most often, or
+        None).
+        """
+        rows = pd.concat([_scored(unit) for unit in self.units], ignore_index=True)
+        wrong = rows[~rows["right"]].groupby("path")["said"].agg(lambda said: said.value_counts().index[0])
+        grouped = rows.groupby("path").agg(
+            label=("label", "first"), of_truth=("of_truth", "mean"), num_right=("right", "sum"), num_runs=("right", "size")
+        )
+        worst = grouped.sort_values("of_truth", kind="stable").head(num)
+        return worst.assign(said=wrong.reindex(worst.index).astype(object).where(lambda said: said.notna(), None)).reset_index()
+
+    def _row(self, arm: str) -> dict[str, Any]:
+        units, mine = self.arms[arm], self.estimates[arm]
+        row: dict[str, Any] = {"arm": arm, "seeds": len(units)}
+        row["num_test"] = int(np.mean([len(unit.predictions.split("test")) for unit in units]))
+        for split in tables.SPLITS:
+            parts = [unit.predictions.split(split) for unit in units if split in unit.predictions.splits]
+            values = [float(matrices.accuracy(metrics.confusion(part))) for part in parts]
+            row[f"{split}_accuracy"] = float(np.mean(values)) if values else float("nan")
+        for name, estimate in mine.items():
+            row |= {name: estimate.value, f"{name}_sd": estimate.sd, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        row["kappa_band"] = matrices.landis_koch(mine["kappa"].value)
+        for name in ("seconds", "num_parameters"):
+            told = [unit.result[name] for unit in units if unit.result.get(name) is not None]
+            row[name] = float(np.mean(told)) if told else float("nan")
+        return row
+
+
+def comparison(run_folders: Sequence[Path], *, metric: str = "accuracy") -> Comparison:
+    """The comparison of finished runs by `metric` (accuracy, balanced_accuracy, macro_f1, kappa or matthews) on test.
+
+    Raises:
+        DarkroomError: no runs, an unknown metric, a run that has not finished, other classes, two runs of one arm and
+        seed, or
+            runs of one seed that were measured on different data.
+    """
+    if metric not in matrices.HEADLINES:
+        raise DarkroomError(f"`metric` must be one of {', '.join(matrices.HEADLINES)}. Received: {metric!r}.")
+    units = sorted((read_unit(Path(folder)) for folder in run_folders), key=lambda unit: (unit.arm, unit.seed))
+    _refuse_mixture(units)
+    arms: dict[str, tuple[Unit, ...]] = {}
+    for unit in units:
+        arms[unit.arm] = (*arms.get(unit.arm, ()), unit)
+    names = dict.fromkeys((metric, "accuracy", "kappa"))
+    estimates = {
+        arm: {name: statistics.over_seeds([unit.predictions for unit in mine], name) for name in names}
+        for arm, mine in arms.items()
+    }
+    order = sorted(arms, key=lambda arm: -estimates[arm][metric].value)
+    arms, estimates = {arm: arms[arm] for arm in order}, {arm: estimates[arm] for arm in order}
+    by_seed = {arm: {unit.seed: unit.predictions for unit in mine} for arm, mine in arms.items()}
+    found = tuple(pairs.compare_all(by_seed, metric=metric))
+    flags = tuple(audit.comparison({arm: estimates[arm][metric] for arm in order}, found))
+    return Comparison(metric, arms, estimates, found, flags)
+
+
+def read_unit(folder: Path) -> Unit:
+    """One finished run's folder as a unit. Raises DarkroomError where it has not finished."""
+    path = folder / "result.json"
+    if not path.is_file():
+        raise DarkroomError(f"The run {folder} has not finished: it has no result.json.")
+    result = json.loads(path.read_text(encoding="utf-8"))
+    arm = result.get("arm") or folder.name.rsplit("-s", 1)[0]
+    history = folder / "history.csv"
+    return Unit(
+        folder=folder,
+        arm=arm,
+        seed=int(result.get("seed") or 0),
+        predictions=tables.read(folder / "predictions.parquet"),
+        result=result,
+        history=pd.read_csv(history) if history.is_file() else None,
+    )
+
+
+def finished_runs(stage_folder: Path) -> list[Path]:
+    """The folders of a stage's finished runs, sorted: those with `result.json` and `predictions.parquet`."""
+    return sorted(
+        path.parent for path in Path(stage_folder).glob("*/result.json") if (path.parent / "predictions.parquet").is_file()
+    )
+
+
+def write_table(comparison: Comparison, folder: Path) -> Path:
+    """Writes `comparison.csv` (what `darkroom run` prints at its end) into a run's folder and returns its path."""
+    path = Path(folder) / "comparison.csv"
+    atomic.write_text(path, comparison.shown.to_csv(index=False, lineterminator="\n"))
+    return path
+
+
+def _refuse_mixture(units: Sequence[Unit]) -> None:
+    if not units:
+        raise DarkroomError("There is nothing to compare: no finished run was given. Run the training stage first.")
+    first, by_seed, seen = units[0], {}, {}
+    for unit in units:
+        if unit.predictions.class_names != first.predictions.class_names:
+            raise DarkroomError(
+                f"{unit.folder} and {first.folder} have other class names, so their numbers cannot stand in one table."
+            )
+        other = by_seed.setdefault(unit.seed, unit)
+        if unit.predictions.data_hash != other.predictions.data_hash:
+            raise DarkroomError(
+                f"{unit.folder} and {other.folder} were measured on different data (seed {unit.seed}), so their numbers cannot "
+                "stand in one table. Run both again on the same data and split."
+            )
+        twin = seen.setdefault((unit.arm, unit.seed), unit)
+        if twin is not unit:
+            raise DarkroomError(f"{unit.folder} and {twin.folder} are both {unit.arm}, seed {unit.seed}; give one of them.")
+
+
+def _scored(unit: Unit) -> pd.DataFrame:
+    part = unit.predictions.split("test")
+    said = np.asarray(part.class_names, dtype=object)[part.predicted]
+    of_truth = part.probabilities[np.arange(len(part)), part.truth]
+    right = part.predicted == part.truth
+    return pd.DataFrame(
+        {"path": part.frame["path"], "label": part.frame["label"], "said": said, "of_truth": of_truth, "right": right}
+    )
+
+
+def _told_row(row: Mapping[str, Any]) -> dict[str, str]:
+    def percent(name: str) -> str:
+        return "–" if np.isnan(row[name]) else f"{100 * row[name]:.1f} %"
+
+    told = {"arm": str(row["arm"]), "seeds": str(row["seeds"]), "test images": f"{row['num_test']:,}"}
+    spread = "" if np.isnan(row["accuracy_sd"]) else f" ± {100 * row['accuracy_sd']:.1f}"
+    told["accuracy"] = f"{100 * row['accuracy']:.1f}{spread} %"
+    told["95 %"] = f"{100 * row['accuracy_low']:.1f} to {100 * row['accuracy_high']:.1f} %"
+    told["kappa"] = f"{row['kappa']:.3f}"
+    told["kappa 95 %"] = f"{row['kappa_low']:.3f} to {row['kappa_high']:.3f}"
+    told["agreement"] = str(row["kappa_band"])
+    for name in row:
+        if name in matrices.HEADLINES and name not in ("accuracy", "kappa"):
+            told[name.replace("_", " ")] = f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
+    told |= {"train": percent("train_accuracy"), "validation": percent("val_accuracy")}
+    told["seconds"] = "–" if np.isnan(row["seconds"]) else f"{row['seconds']:,.0f}"
+    told["parameters"] = "–" if np.isnan(row["num_parameters"]) else f"{row['num_parameters']:,.0f}"
+    return told

@@ -1,0 +1,182 @@
+"""The comparison and its page: the numbers are the tables' own, nothing unequal is mixed, and the page stands alone."""
+
+import html.parser
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lib.errors import DarkroomError
+from lib.evaluation import comparison, predictions, report
+
+CLASSES = ["<b>café</b>", "猫 & 🐈", "x $1$"]
+
+
+def make_run(logs, arm, seed, *, accuracy, classes=CLASSES, data_hash="h", num=60, offset=0, **result):
+    generator = np.random.default_rng(seed * 10 + offset)
+    k = len(classes)
+    truth = np.arange(num) % k
+    splits = np.where(np.arange(num) % 4 == 0, "test", np.where(np.arange(num) % 4 == 1, "val", "train"))
+    said = np.where(generator.random(num) < accuracy, truth, (truth + 1) % k)
+    probabilities = np.full((num, k), 0.1 / (k - 1))
+    probabilities[np.arange(num), said] = 0.9
+    frame = predictions.table(
+        [f"{index:03d} <i>.png" for index in range(num)],
+        splits=splits,
+        labels=[classes[index] for index in truth],
+        groups=range(num),
+        probabilities=probabilities,
+        class_names=classes,
+    )
+    folder = logs / f"{arm}-s{seed}"
+    folder.mkdir(parents=True)
+    predictions.write(folder / "predictions.parquet", frame, {"class_names": classes, "data_hash": data_hash})
+    (folder / "environment.json").write_text(json.dumps({"versions": {"keras": "3.15"}, "device": "cpu"}))
+    history = pd.DataFrame(
+        {"epoch": [1, 2], "loss": [1, 0.5], "accuracy": [0.5, 0.8], "val_loss": [1, 0.6], "val_accuracy": [0.5, 0.7]}
+    )
+    history.to_csv(folder / "history.csv", index=False)
+    told = {
+        "arm": arm,
+        "seed": seed,
+        "seconds": 12.5,
+        "num_parameters": 1000,
+        "audit": [{"guard": "D", "outcome": "flagged", "message": "moved"}],
+    }
+    (folder / "result.json").write_text(json.dumps(told | result))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    made = [make_run(tmp_path / "train", "cnn", seed, accuracy=0.6, num=600, offset=5) for seed in range(3)]
+    return made + [make_run(tmp_path / "train", "resnet", seed, accuracy=0.95, num=600) for seed in range(3)]
+
+
+def test_the_best_arm_comes_first_with_its_numbers(runs):
+    found = comparison.comparison(runs)
+    assert list(found.arms) == ["resnet", "cnn"]
+    row = found.table.iloc[0]
+    tests = [unit.predictions.split("test") for unit in found.arms["resnet"]]
+    assert row["accuracy"] == pytest.approx(np.mean([(part.truth == part.predicted).mean() for part in tests]))
+    assert (row["seeds"], row["num_test"], row["num_parameters"]) == (3, 150, 1000)
+    assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
+    assert found.verdicts[0].startswith("resnet is better than cnn (Δ accuracy ")
+    assert found.confusion("resnet").sum() == 450
+    shown = found.shown
+    assert shown["arm"].tolist() == ["resnet", "cnn"]
+    assert re.fullmatch(r"\d\d\.\d ± \d\.\d %", shown.loc[0, "accuracy"])
+
+
+def test_classes_and_images_on_which_arms_differ(runs):
+    found = comparison.comparison(runs, metric="kappa")
+    table = found.per_class("recall")
+    spread = (table["resnet"] - table["cnn"]).abs()
+    assert spread.is_monotonic_decreasing
+    hardest = found.hardest(5)
+    assert hardest["of_truth"].is_monotonic_increasing
+    assert (hardest["num_runs"] == 6).all()
+    assert set(hardest["said"]) <= set(CLASSES)
+
+
+def test_what_cannot_stand_in_one_table_is_refused(tmp_path, runs):
+    other = make_run(tmp_path / "other", "vgg", 0, accuracy=0.9, data_hash="z")
+    with pytest.raises(DarkroomError, match=r"measured on different data \(seed 0\)"):
+        comparison.comparison([*runs, other])
+    other = make_run(tmp_path / "classes", "vgg", 0, accuracy=0.9, classes=["a", "b", "c"])
+    with pytest.raises(DarkroomError, match="have other class names"):
+        comparison.comparison([*runs, other])
+    twin = make_run(tmp_path / "twin", "cnn", 0, accuracy=0.9)
+    with pytest.raises(DarkroomError, match="are both cnn, seed 0"):
+        comparison.comparison([*runs, twin])
+    with pytest.raises(DarkroomError, match="nothing to compare"):
+        comparison.comparison([])
+    with pytest.raises(DarkroomError, match="has not finished"):
+        comparison.comparison([tmp_path])
+    with pytest.raises(DarkroomError, match="`metric` must be one of accuracy"):
+        comparison.comparison(runs, metric="acuracy")
+
+
+def test_other_data_at_another_seed_is_another_split_and_allowed(tmp_path):
+    runs = [make_run(tmp_path, arm, seed, accuracy=0.8, data_hash=f"h{seed}") for arm in ("a", "b") for seed in (0, 1)]
+    assert len(comparison.comparison(runs).units) == 4
+
+
+def test_finished_runs_are_found_and_others_left_out(tmp_path, runs):
+    (tmp_path / "train" / "cnn-s9").mkdir()
+    assert comparison.finished_runs(tmp_path / "train") == sorted(runs)
+
+
+class Page(html.parser.HTMLParser):
+    """What a page holds, for looking at: its tags with attributes, and whether they are closed in order."""
+
+    void = ("meta", "img", "br", "link", "input")
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.words = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def raw_folder(tmp_path, runs):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    frame = predictions.read(runs[0] / "predictions.parquet").frame
+    for path in frame["path"][:-1]:
+        picture = Image.new("RGB", (40, 20), "teal")
+        picture.save(raw / path)
+    (raw / frame["path"].iloc[-1]).write_bytes(b"no image")
+    return raw
+
+
+def test_the_page_stands_alone_and_escapes_every_name(tmp_path, runs):
+    found = comparison.comparison(runs)
+    path = report.write(
+        found,
+        tmp_path / "compare",
+        question="Is <script>alert(1)</script> better?",
+        published={"Deitsch 2019": {"accuracy": 0.8842, "url": "https://example.org/?a=1&b=2"}},
+        raw=raw_folder(tmp_path, runs),
+        notes={"command": "darkroom run quickstart", "openings": {"grouped_seed0": 12}},
+    )
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert "&lt;b&gt;café&lt;/b&gt;" in text and "<b>café" not in text
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert pictures and all(attributes["alt"] and attributes["src"].startswith("data:image/") for attributes in pictures)
+    assert not [
+        1 for tag, attributes in page.tags if tag in ("link", "script", "iframe") or "http" in str(attributes.get("src"))
+    ]
+    words = " ".join(page.words)
+    assert found.verdicts[0] in words
+    assert "was read 12 times" in words and "published by others" in words and "moved" in words
+    targets = [attributes["popovertarget"] for tag, attributes in page.tags if "popovertarget" in attributes]
+    identities = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert targets and set(targets) <= set(identities) and len(identities) == len(set(identities))
+    assert (tmp_path / "compare" / "comparison.csv").read_text(encoding="utf-8").splitlines()[1].startswith("resnet,3,150,")
+
+
+def test_the_page_without_pictures_with_one_arm_and_many_classes(tmp_path):
+    classes = [f"class {index:02d}" for index in range(25)]
+    runs = [make_run(tmp_path, "only", 0, accuracy=0.9, classes=classes, num=400)]
+    text = report.render(comparison.comparison(runs))
+    assert "One arm only" in text
+    assert "Fewer than three seeds: only (1)" in text
+    assert 'alt="only: ' in text
