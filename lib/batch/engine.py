@@ -186,10 +186,8 @@ def default_workers() -> int:
 
     At least as many as there are GPUs, and never more than one for each 2 GB of memory.
     """
-    from distributed.system import MEMORY_LIMIT
-
     cores, gpus = launch.num_cores(), len(launch.visible_gpus())
-    return max(1, min(max(min(cores, 2), cores // 4, gpus), MEMORY_LIMIT // 2_000_000_000))
+    return max(1, min(max(min(cores, 2), cores // 4, gpus), launch.total_memory() // 2_000_000_000))
 
 
 def _sees(path: str) -> bool:

@@ -41,6 +41,8 @@ def main() -> None:
     """Serves a kernel until it is told to stop or its parent dies."""
     if "JPY_PARENT_PID" in os.environ and os.name != "nt":
         lifeline.die_with_parent(int(os.environ["JPY_PARENT_PID"]))
+    if sys.platform == "linux":  # where memory runs out all the same, the run goes and not its runner
+        Path("/proc/self/oom_score_adj").write_text("500")
     from ipykernel.kernelapp import IPKernelApp
 
     IPKernelApp.launch_instance()

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ def execute(job: Job, share: Share, home: str) -> dict[str, Any]:
     """
     started = time.monotonic()
     folder = Path(job.folder)
+    if job.memory_bytes is None:  # stop the run before the system must choose whom to kill
+        job = replace(job, memory_bytes=int(0.9 * total_memory()))
     if (folder.parent.parent / STOP).exists():
         return {"state": "queued", "seconds": 0.0, "failure": None}
     cancelled = _cancellation()
@@ -68,6 +70,13 @@ def num_cores() -> int:
     from dask.system import CPU_COUNT
 
     return CPU_COUNT
+
+
+def total_memory() -> int:
+    """Returns the bytes of memory this process may use, containers' limits heeded."""
+    from distributed.system import MEMORY_LIMIT
+
+    return MEMORY_LIMIT
 
 
 def visible_gpus() -> list[str]:
