@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import paths
-from lib.batch import conduct, notebooks, plan, room, studies, timing
+from lib.batch import conduct, matrix, notebooks, plan, room, studies, timing
 from lib.batch.conduct import Report
 from lib.batch.engine import Engine
 from lib.batch.failures import CLASSES
@@ -93,7 +93,7 @@ def _bring(study: Study, *, quiet: bool) -> None:
     from lib.data import dataset, sources
 
     for name in sorted(used):
-        wanted = study.data if study.data is not None and sources.name_of(study.data) == name else name
+        wanted = study.data if study.data is not None and matrix.data_name(study.data) == name else name
         new = name not in dataset.names()
         found = sources.bring(wanted)
         if new and not quiet:

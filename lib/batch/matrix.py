@@ -73,9 +73,9 @@ def data_name(data: str) -> str:
     """Returns the name of the data set that `data`, a name or a path, stands for."""
     if re.fullmatch(r"[\w+@-]*", data):
         return data
-    from lib.data import sources
+    from lib.data.sources import intake
 
-    return sources.name_of(data)
+    return intake.name_of(data)
 
 
 def _arms(
