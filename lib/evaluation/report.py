@@ -71,7 +71,7 @@ def render(
         summary=_summary(comparison),
         shown=comparison.shown.to_dict("records"),
         published=published,
-        figures=_figures(comparison, published),
+        figures={name: _embedded(drawing) for name, drawing in drawings(comparison, published).items()},
         fitting=_fitting(comparison),
         confusions=confusions,
         per_class=_per_class(comparison),
@@ -92,31 +92,32 @@ def _summary(comparison: Comparison) -> str:
         f"{100 * number:.1f} %" if comparison.metric in SHARES else f"{number:.3f}"
         for number in (estimate.value, estimate.low, estimate.high)
     )
+    bands = list(dict.fromkeys(matrices.landis_koch(row[f"kappa_{end}"]) for end in ("low", "high")))
     seeds = f"mean of {estimate.num_seeds} seeds" if estimate.num_seeds > 1 else "one seed"
     return (
         f"Highest {comparison.metric.replace('_', ' ')}: {best} with {value} ({seeds}; 95 % interval {low} to {high}) on "
-        f"{row['num_test']:,} test images; kappa {row['kappa']:.2f}, {row['kappa_band']} agreement "
-        f"(its interval: {matrices.landis_koch(row['kappa_low'])} to {matrices.landis_koch(row['kappa_high'])})."
+        f"{row['num_test']:,} test images; kappa {row['kappa']:.2f} ({row['kappa_low']:.2f} to {row['kappa_high']:.2f}), "
+        f"{' to '.join(bands)} agreement."
     )
 
 
-def _figures(comparison: Comparison, published: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def drawings(comparison: Comparison, published: Mapping[str, Any] | None = None) -> dict[str, Drawing]:
+    """The figures of the page by name: `arms`, `curves` (where runs have a history), and `confusion <arm>` for many classes."""
     estimates = {arm: mine[comparison.metric] for arm, mine in comparison.estimates.items()}
     function = matrices.HEADLINES[comparison.metric]
     values = {arm: [float(function(_test_confusion(unit))) for unit in units] for arm, units in comparison.arms.items()}
-    others = {name: told for name, value in published.items() if (told := _number(value, comparison.metric)) is not None}
-    figures = {"arms": _embedded(plots.arms(estimates, values, published=others))}
+    told = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
+    found = {"arms": plots.arms(estimates, values, published={name: value for name, value in told.items() if value is not None})}
     histories = {
         arm: [unit.history for unit in units if unit.history is not None and len(unit.history)]
         for arm, units in comparison.arms.items()
     }
     if histories := {arm: runs for arm, runs in histories.items() if runs}:
-        figures["curves"] = _embedded(curves.of_arms(histories))
+        found["curves"] = curves.of_arms(histories)
     if len(comparison.class_names) > _MOST_CLASSES:
         for arm in comparison.arms:
-            drawing = plots.confusion_matrix(comparison.confusion(arm), comparison.class_names, title=arm)
-            figures[f"confusion {arm}"] = _embedded(drawing)
-    return figures
+            found[f"confusion {arm}"] = plots.confusion_matrix(comparison.confusion(arm), comparison.class_names, title=arm)
+    return found
 
 
 def _confusion(comparison: Comparison, arm: str) -> dict[str, Any]:
