@@ -187,6 +187,11 @@ def read(folder: Path) -> dict[str, Any]:
     return result
 
 
+def about(study: str) -> dict[str, Any]:
+    """Returns what batch wrote about a study (`question`, `published`, `command`, …); empty for notebooks opened by hand."""
+    return _read_json(paths.logs() / study / "study.json") or {}
+
+
 def state(folder: Path) -> str:
     """Returns `queued`, `running`, `finished`, `failed` or `killed` (started, not finished, and nobody works on it)."""
     if locked(folder):

@@ -12,6 +12,12 @@ SIDE = 160
 
 
 def of(dataset: Dataset, path: str, *, side: int = SIDE) -> np.ndarray:
-    """Returns the image at `path` of a data set as uint8 RGB of shape (side, side, 3): the whole picture, padded."""
+    """Returns the image at `path` of a data set as uint8 RGB of shape (side, side, 3): the whole picture, on white."""
     pixels = images.decode((dataset.raw / path).read_bytes()).pixels
-    return images.resize(pixels, height=side, width=side, fit="pad")
+    scale = side / max(pixels.shape[:2])
+    height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
+    small = images.resize(pixels, height=height, width=width)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.full((side, side, 3), 255, np.uint8)
+    square[top : top + height, left : left + width] = small
+    return square

@@ -27,7 +27,7 @@ def baseline(split: Split) -> pd.DataFrame:
         f"always {largest!r}": float((test == largest).mean()),
         "drawing by the shares of train": float(test.map(shares).mean()),
     }
-    return pd.DataFrame({"test accuracy": right, "kappa": [0.0, 0.0]}).rename_axis("guess")
+    return pd.DataFrame({"test accuracy": pd.Series(right)}).assign(kappa=0.0).rename_axis("guess")
 
 
 def sizes(accepted: pd.DataFrame) -> Drawing:
@@ -36,8 +36,8 @@ def sizes(accepted: pd.DataFrame) -> Drawing:
     drawing = Drawing(5.6, 4.6)
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
-        area = 12 + 300 * counted["images"] / counted["images"].max()
-        axes.scatter(counted["width"], counted["height"], s=area, color=style.COLOURS[0], alpha=0.45, linewidths=0)
+        area = 10 + 300 * counted["images"] / counted["images"].sum()
+        axes.scatter(counted["width"], counted["height"], s=area, color=style.COLOURS[0], alpha=0.35, linewidths=0)
         low, high = _limits(counted[["width", "height"]].to_numpy())
         axes.plot([low, high], [low, high], color=style.INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
         axes.annotate("square", (high, high), (-4, -12), textcoords="offset points", ha="right", fontsize=8.5)
@@ -117,7 +117,7 @@ def against(accepted: pd.DataFrame, names: list[str]) -> Drawing:
             axes.set_title(name.removeprefix("attr_"))
             style.show_percent(axes.yaxis)
         handles, labels = panels[0].get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside lower center", ncols=min(4, len(classes)))
+        drawing.legend(handles, labels, loc="outside lower center", ncols=min(5, len(classes)))
     told = ", ".join(name.removeprefix("attr_") for name in names)
     drawing.alt = f"Shares of the classes for each value of {told}; under each bar the value and its number of images."
     return drawing
@@ -126,7 +126,9 @@ def against(accepted: pd.DataFrame, names: list[str]) -> Drawing:
 def _few_values(values: pd.Series) -> pd.Series:
     """Numbers with many values become four ranges; of many names the most frequent stay and the others are 'other'."""
     if pd.api.types.is_numeric_dtype(values) and values.nunique() > _MOST_VALUES:
-        return pd.qcut(values, 4, duplicates="drop").astype(str)
+        ranges = values.groupby(pd.qcut(values, 4, duplicates="drop"), observed=True).agg(["min", "max"])
+        names = {interval: f"{row['min']:g} to {row['max']:g}" for interval, row in ranges.iterrows()}
+        return pd.qcut(values, 4, duplicates="drop").map(names)
     frequent = values.value_counts().index[:_MOST_VALUES]
     return values.where(values.isin(frequent) | values.isna(), "other")
 

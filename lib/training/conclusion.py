@@ -77,9 +77,7 @@ def card(result: dict[str, Any], run: Run) -> dict[str, Any]:
 def sentence(result: dict[str, Any]) -> str:
     """Returns the result in words: accuracy and kappa with their intervals, what was kept, and what the audit flags."""
     numbers = result["metrics"]
-    bands = sorted(
-        {numbers["kappa_low_band"], numbers["kappa_high_band"]}, key=[numbers["kappa_low_band"]].__contains__, reverse=True
-    )
+    bands = list(dict.fromkeys([numbers["kappa_low_band"], numbers["kappa_high_band"]]))
     told = [
         f"{result['unit']} names {numbers['accuracy']:.1%} of {numbers['num_images']:,} test images rightly "
         f"(95 % {numbers['accuracy_low']:.1%} to {numbers['accuracy_high']:.1%}).",
