@@ -1,4 +1,4 @@
-"""Cleaning a data set: scan, group, judge, write the manifest; and the acts by hand that change it. Raw files stay as they are."""
+"""Cleaning a data set: scan, group, judge, write the manifest; and the acts by hand that change it. Raw files stay as is."""
 
 from __future__ import annotations
 
@@ -176,7 +176,5 @@ def _replay(dataset: Dataset) -> None:
     labels = dict(zip(*(dataset.rows()[name] for name in ("path", "label")), strict=True))
     plain: dict[str, Any] = {"verdict": "keep", "reasons": []}
     told = [{**plain, "label": labels.get(path), **said.get(path, {})} for path in table["path"]]
-    manifest.write(
-        dataset.folder,
-        table.assign(**{name: pd.Series([one[name] for one in told], dtype=object) for name in ("verdict", "reasons", "label")}),
-    )
+    columns = {name: pd.Series([one[name] for one in told], dtype=object) for name in ("verdict", "reasons", "label")}
+    manifest.write(dataset.folder, table.assign(**columns))

@@ -53,10 +53,13 @@ DEFAULT_VERDICTS = {
     **dict.fromkeys(BROKEN, "reject"),
     "unlabelled": "reject", "exact_duplicate": "reject", "two_labels": "reject",
     "too_small": "review", "odd_aspect": "review", "dark": "review", "bright": "review", "low_contrast": "review",
-    "uniform": "review", "blurred": "review", "near_two_labels": "review",
+    "uniform": "review", "blurred": "review", "near_two_labels": "keep",
     "wrong_extension": "keep", "near_duplicate": "keep", "duplicate_across_splits": "keep", "few": "keep",
 }
-"""Reason -> verdict. `judge` takes another table to change it."""
+"""Reason -> verdict. `judge` takes another table to change it.
+
+Near-duplicates stay, also under two labels: the group keeps them in one split, and two takes of a thing may truly differ.
+"""
 
 
 def judge(

@@ -14,8 +14,9 @@ BLOCK = 32_768
 def pairs(hashes: np.ndarray, *, distance: int, workers: int = 1) -> np.ndarray:
     """Returns every pair of pictures of which one, turned, lies within `distance` bits of the other as it is.
 
-    `hashes` is uint64 of shape (n, orientations), column 0 the picture as it is; the result is int64 of shape (pairs, 4),
-    sorted: first < second, orientation of the second that fits best, bits that differ. Brute force in blocks: n * n / 2
+    `hashes` is uint64 of shape (n, orientations), column 0 the picture as it is. The result is int64 of shape (hits, 4):
+    first < second, orientation of the second, bits that differ; a pair that fits in several orientations has a row for
+    each, the nearest first. Brute force in blocks: n * n / 2
     comparisons an orientation, about 1e9 a second and core, and no memory but the pairs'.
     """
     hashes = np.ascontiguousarray(hashes, np.uint64)
@@ -25,10 +26,7 @@ def pairs(hashes: np.ndarray, *, distance: int, workers: int = 1) -> np.ndarray:
     with ThreadPoolExecutor(workers) as threads:  # numpy lets go of the interpreter's lock while it compares
         found = list(threads.map(lambda band: _band(columns, band, distance), bands))
     rows = np.concatenate([np.empty((0, 4), np.int64), *found])
-    rows = rows[np.lexsort((rows[:, 2], rows[:, 3], rows[:, 1], rows[:, 0]))]
-    first = np.ones(len(rows), bool)
-    first[1:] = (rows[1:, :2] != rows[:-1, :2]).any(axis=1)  # of several orientations that fit, the nearest
-    return rows[first]
+    return rows[np.lexsort((rows[:, 2], rows[:, 3], rows[:, 1], rows[:, 0]))]
 
 
 def _band(columns: list[np.ndarray], band: range, distance: int) -> np.ndarray:

@@ -20,7 +20,8 @@ OTHER = (".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".pdf", ".doc", ".docx"
 def usable(rows: pd.DataFrame, *, where: Path, raw: Path | None = None) -> None:
     """Returns when there are at least two classes of at least two files each, some of which look like images.
 
-    `rows` as `sources.rows` returns them; `where` is what the message names, `raw` the folder itself where that is another. Reads the first 16 bytes of at most 400 files.
+    `rows` as `sources.rows` returns them; `where` is what the message names, `raw` the folder
+    itself where that is another. Reads the first 16 bytes of at most 400 files.
     Raises DarkroomError otherwise.
     """
     if rows.empty:

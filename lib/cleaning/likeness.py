@@ -1,0 +1,127 @@
+"""Whether two thumbnails show the same: laid over each other, and compared in what is particular to them.
+
+Plain correlation calls all pictures of one kind alike, because they share a layout: every solar cell has its busbars, every
+page its margins. So what a data set's pictures have in common is taken off first, and the rest is compared.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from lib.cleaning.measure import THUMB, orient
+
+COARSE = THUMB // 2
+EDGE = 5 / 64
+"""Share of a thumbnail's side that is left out at each edge, where a cropped or turned copy has nothing to show."""
+
+SAMPLE = 1_500
+COMMON_SHARE = 0.002
+MOST_COMMON = 32
+"""A component that holds more than 0.2 % of the energy of 1,500 pictures is common to them; at most 32 are. They hold 18 %
+of photographs of many things, but 84 % of the 2,624 solar cells of `elpv`."""
+
+LEAST_PARTICULAR = 0.1
+"""What must be left of a picture, as a share of its energy, once the common is off; with less it cannot be told apart from
+others of its kind, so only the same pixels make it a duplicate."""
+
+GREATEST_SHIFT = 0.12
+"""How far, as a share of the side, laying over may move a corner; more than that is another picture."""
+
+
+class Comparer:
+    """Compares thumbnails of one data set. `thumbs` is uint8 grey of shape (n, 64, 64)."""
+
+    def __init__(self, thumbs: np.ndarray) -> None:
+        self._fine = thumbs
+        self._coarse = np.stack([_shrunk(thumb) for thumb in thumbs]) if len(thumbs) else thumbs[:, ::2, ::2]
+        self._common = {THUMB: common(self._fine), COARSE: common(self._coarse)}
+
+    def likeness(self, first: int, second: int, turn: int) -> float:
+        """Returns how alike picture `first` and picture `second`, turned, are: 1 the same, below 0.8 something else.
+
+        0 where they could not be laid over each other, or differ so much at half size that it was not tried further.
+        """
+        warp = np.eye(2, 3, dtype=np.float32)
+        score = 0.0
+        for thumbs, blur, rounds, enough in ((self._coarse, 5, 20, 0.5), (self._fine, 3, 30, 0.0)):
+            one = thumbs[first].astype(np.float32)
+            other = np.ascontiguousarray(orient(thumbs[second], turn)).astype(np.float32)
+            as_they_are = self._correlation(one, other)
+            if as_they_are > 0.97:
+                return as_they_are
+            warp = _laid_over(one, other, warp, blur=blur, rounds=rounds)
+            if _shift(warp, len(one)) > GREATEST_SHIFT:
+                return max(0.0, as_they_are)
+            score = max(as_they_are, self._correlation(one, _warped(other, warp)))
+            if score < enough:
+                return 0.0
+            warp = _doubled(warp)
+        return score
+
+    def _correlation(self, one: np.ndarray, other: np.ndarray) -> float:
+        components = self._common[len(one)]
+        a, b = detail(one), detail(other)
+        whole = _cosine(a, b)
+        if whole < 0.5 or not components.shape[1]:
+            return whole
+        own_a, own_b = (vector - components @ (components.T @ vector) for vector in (a, b))
+        if min(own_a @ own_a / (a @ a + 1e-6), own_b @ own_b / (b @ b + 1e-6)) < LEAST_PARTICULAR:
+            return 0.0
+        return min(whole, _cosine(own_a, own_b))
+
+
+def detail(thumb: np.ndarray) -> np.ndarray:
+    """Returns what is finer than about a tenth of the thumbnail, its edge left out, as a float32 vector of mean 0."""
+    picture = thumb.astype(np.float32)
+    fine = picture - cv2.GaussianBlur(picture, (0, 0), len(thumb) * 3 / 64)
+    edge = round(len(thumb) * EDGE)
+    inner = fine[edge:-edge, edge:-edge]
+    return (inner - inner.mean()).ravel()
+
+
+def common(thumbs: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Returns the orthonormal components, shape (pixels, number), that the thumbnails share; see `COMMON_SHARE`."""
+    chosen = np.random.default_rng(seed).permutation(len(thumbs))[:SAMPLE]
+    if len(chosen) < 100:  # too few to tell what is common from what is particular
+        return np.empty((len(detail(np.zeros(thumbs.shape[1:], np.uint8))), 0), np.float32)
+    rows = np.stack([detail(thumbs[at]) for at in np.sort(chosen)])  # (pictures, pixels)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-6
+    energy, vectors = np.linalg.eigh(rows @ rows.T)
+    order = [at for at in np.argsort(-energy)[:MOST_COMMON] if energy[at] > COMMON_SHARE * energy.sum()]
+    return (rows.T @ vectors[:, order] / np.sqrt(energy[order])).astype(np.float32)
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.sqrt((a @ a) * (b @ b) + 1e-6))
+
+
+def _shrunk(thumb: np.ndarray) -> np.ndarray:
+    return cv2.resize(thumb, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
+
+
+def _laid_over(one: np.ndarray, other: np.ndarray, warp: np.ndarray, *, blur: int, rounds: int) -> np.ndarray:
+    """The affine map that lays `other` over `one`. Source: Evangelidis and Psarakis, TPAMI 30 (2008), algorithm ECC."""
+    until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, rounds, 1e-4)
+    try:
+        return cv2.findTransformECC(one, other, warp.copy(), cv2.MOTION_AFFINE, until, None, blur)[1]
+    except cv2.error:  # it does not converge where there is nothing in common: then they are compared as they are
+        return warp
+
+
+def _warped(picture: np.ndarray, warp: np.ndarray) -> np.ndarray:
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(picture, warp, picture.shape[::-1], flags=how, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _shift(warp: np.ndarray, side: int) -> float:
+    corners = np.array([[0, 0, 1], [side, 0, 1], [0, side, 1], [side, side, 1]], np.float64).T
+    return float(np.abs(warp @ corners - corners[:2]).max()) / side
+
+
+def _doubled(warp: np.ndarray) -> np.ndarray:
+    """The same map in pixels of half the size; pixel centres lie at (i + 1/2)."""
+    larger = warp.copy()
+    half = np.array([0.5, 0.5], np.float32)
+    larger[:, 2] = 2 * (warp[:, 2] + half - warp[:, :2] @ half) - half + warp[:, :2] @ half
+    return larger
