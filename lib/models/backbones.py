@@ -100,9 +100,7 @@ def graph(
     return build(include_top=False, weights=None, input_tensor=prepared, **options).output
 
 
-def table(
-    measured: Sequence[str] = (), *, image_side: int = 128, batch_size: int = 32, num_steps: int = 3
-) -> pandas.DataFrame:
+def table(measured: Sequence[str] = (), *, image_side: int = 128, batch_size: int = 32, num_steps: int = 3) -> pandas.DataFrame:
     """Returns one row a backbone: megabytes, parameters, depth, smallest side, origin of the weights, milliseconds a step.
 
     `predict_ms` and `train_ms` (a whole training step) are measured on this machine for the names in `measured`, the

@@ -1,47 +1,75 @@
-"""Features computed once and kept on disk: mapped into memory by every run that shares the network and the images."""
+"""Features on disk, computed once for each network and set of images, whoever asks and however many at once."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
-import filelock
 import keras
 import numpy as np
+from filelock import FileLock
 
 from lib import atomic
 from lib.models import predictor
 
+_NOT_WHAT_A_LAYER_COMPUTES = ("name", "trainable", "seed", "momentum", "dtype_policy")
+
 
 def ensure(
-    model: keras.Model, images: np.ndarray, *, images_key: str, folder: Path, layer: str = "pool", batch_size: int = 64
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    images_key: str,
+    folder: Path,
+    layer: str = "pool",
+    batch_size: int = 64,
 ) -> np.ndarray:
-    """Returns the float32 features (n, d) that `layer` gives for all images, mapped from disk and read-only.
+    """Returns the features of `layer` for every image, float32 (n, d), memory-mapped and read-only.
 
-    They are computed at the first call for this network, these images and this layer; several processes may ask at once.
-
-    Args:
-        model: a model as `lib.models.build` makes it, not compiled or compiled.
-        images: uint8 images (n, side, side, 3), read batch by batch.
-        images_key: names the images, as `Pixels.key` does.
-        folder: where features are kept; safe to delete.
-        layer: the name of the layer.
-        batch_size: images a step.
+    They are computed once and kept in `folder`, by the weights and layers up to `layer` and by `images_key`, which must name
+    the pixels (a digest). Two processes at once are safe: one computes, the other waits.
     """
-    key = f"{model.name}-{layer}-{_digest(predictor.up_to(model, layer), images_key)}"
-    path = folder / f"{key}.npy"
+    path = folder / key(model, images_key=images_key, layer=layer)
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / f".{key}.lock"):
-        if not path.is_file():
-            found = predictor.features(model, images, layer=layer, batch_size=batch_size)
-            with atomic.replacing(path) as aside, aside.open("wb") as file:
-                np.save(file, found)
-    return np.load(path, mmap_mode="r")
+    with FileLock(str(path) + ".lock"):
+        found = _stored(path, num_images=len(images))
+        if found is None:
+            _compute(path, model, images, layer=layer, batch_size=batch_size)
+            found = _stored(path, num_images=len(images))
+    return found
 
 
-def _digest(part: keras.Model, images_key: str) -> str:
-    hashed = hashlib.sha256(f"{images_key}\0{keras.config.dtype_policy().name}".encode())
-    for weight in part.weights:
-        values = keras.ops.convert_to_numpy(weight)
-        hashed.update(f"{weight.path}\0{values.shape}\0".encode() + np.ascontiguousarray(values).tobytes())
-    return hashed.hexdigest()[:16]
+def key(model: keras.Model, *, images_key: str, layer: str = "pool") -> str:
+    """Returns the name under which features are kept: what computes them, on what, by which backend."""
+    digest = hashlib.sha256(f"{images_key}\n{keras.backend.backend()}\n".encode())
+    part = predictor.up_to(model, layer)
+    for each in part.layers:
+        # Keras numbers some names anew in each process, and freezing does not change what a layer computes.
+        settings = {name: value for name, value in each.get_config().items() if name not in _NOT_WHAT_A_LAYER_COMPUTES}
+        settings = {name: value for name, value in settings.items() if not name.endswith("_initializer")}
+        digest.update(f"{type(each).__name__} {json.dumps(settings, sort_keys=True, default=str)}\n".encode())
+        for array in each.get_weights():
+            digest.update(np.ascontiguousarray(array))
+    return f"{layer}-{digest.hexdigest()[:20]}"
+
+
+def _compute(path: Path, model: keras.Model, images: np.ndarray, *, layer: str, batch_size: int) -> None:
+    shape = (len(images), predictor.up_to(model, layer).output_shape[-1])
+    with atomic.directory(path) as aside:
+        rows = np.lib.format.open_memmap(aside / "features.npy", mode="w+", dtype=np.float32, shape=shape)
+        for start, values in predictor.feature_batches(model, images, layer=layer, batch_size=batch_size):
+            rows[start : start + len(values)] = values
+        rows.flush()
+        del rows  # Windows renames no folder that holds a mapped file
+
+
+def _stored(path: Path, *, num_images: int) -> np.ndarray | None:
+    file = path / "features.npy"
+    if not file.is_file():
+        return None
+    try:
+        rows = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError):  # cut off or not an array: it is computed again
+        return None
+    return rows if rows.ndim == 2 and len(rows) == num_images else None

@@ -21,17 +21,23 @@ class Head(keras.layers.Dense):
     """Logits of named classes, in float32 under every dtype policy.
 
     softmax: one unit a class, one class an image. sigmoid: two classes and one unit, which stands for `positive`.
-    multilabel: one unit a class, each class there or not.
+    multilabel: one unit a class, each class there or not. `card` is what the model says about itself, once it is saved.
     """
 
     def __init__(
-        self, class_names: Sequence[str], *, kind: str = "softmax", positive: str | None = None, **layer: object
+        self,
+        class_names: Sequence[str],
+        *,
+        kind: str = "softmax",
+        positive: str | None = None,
+        card: dict | None = None,
+        **layer: object,
     ):
         class_names = tuple(class_names)
         _check_names(class_names, kind, positive)
         kept = {key: value for key, value in layer.items() if key not in ("units", "activation", "dtype")}
         super().__init__(1 if kind == "sigmoid" else len(class_names), dtype="float32", **kept)
-        self.class_names, self.kind, self.positive = class_names, kind, positive
+        self.class_names, self.kind, self.positive, self.card = class_names, kind, positive, card
 
     @property
     def positive_index(self) -> int:
@@ -43,7 +49,8 @@ class Head(keras.layers.Dense):
         config = super().get_config()
         for owned in ("units", "activation"):
             config.pop(owned)
-        return {**config, "class_names": list(self.class_names), "kind": self.kind, "positive": self.positive}
+        own = {"class_names": list(self.class_names), "kind": self.kind, "positive": self.positive, "card": self.card}
+        return config | own
 
 
 def of(model: keras.Model) -> Head:

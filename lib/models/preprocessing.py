@@ -27,9 +27,7 @@ NORMALIZATIONS: dict[str, Normalization | None] = {
     "none": Normalization((0.0,) * 3, (1.0,) * 3),
     "unit": Normalization((0.0,) * 3, (255.0,) * 3),
     "symmetric": Normalization((127.5,) * 3, (127.5,) * 3),
-    "imagenet": Normalization(
-        tuple(255 * value for value in _IMAGENET_MEAN), tuple(255 * value for value in _IMAGENET_STD)
-    ),
+    "imagenet": Normalization(tuple(255 * value for value in _IMAGENET_MEAN), tuple(255 * value for value in _IMAGENET_STD)),
     "caffe": Normalization((123.68, 116.779, 103.939), (1.0,) * 3, bgr=True),
     "lite": Normalization((127.0,) * 3, (128.0,) * 3),
     "zscore": None,  # mean and std of the train split, handed in
@@ -71,9 +69,7 @@ class Preprocess(keras.layers.Layer):
         return {**super().get_config(), "method": self.method, "mean": self.mean, "std": self.std}
 
 
-def normalization(
-    method: str, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
-) -> Normalization:
+def normalization(method: str, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> Normalization:
     """Returns the numbers of `method`. Raises DarkroomError for an unknown one and for a missing or useless mean and std."""
     if method not in NORMALIZATIONS:
         known = ", ".join(NORMALIZATIONS)

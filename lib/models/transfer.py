@@ -42,7 +42,10 @@ def unfreeze_top(model: keras.Model, *, fraction: float = 0.3) -> int:
 
 
 def unfreeze(model: keras.Model) -> int:
-    """Lets every layer learn, batch normalisation included; compile the model after. Returns the number of trainable parameters."""
+    """Lets every layer learn, batch normalisation included, and returns the number of trainable parameters.
+
+    Compile the model after.
+    """
     for layer in model.layers:
         layer.trainable = True
     return num_trainable(model)
