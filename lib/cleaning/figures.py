@@ -23,7 +23,7 @@ def counts(cleaned: Cleaned) -> Drawing:
     table = cleaned.counts
     if table.empty:
         return _sentence("Cleaning found nothing that speaks against any file.")
-    told = ", ".join(f"{reason} {row.files:,} ({row.verdict})" for reason, row in zip(table.index, table.itertuples(), strict=True))
+    told = ", ".join(f"{row.Index} {row.files:,} ({row.verdict})" for row in table.itertuples())
     drawing, axes = _bars(len(table), alt=f"Files a finding: {told}.")
     axes.barh(table.index, table["files"], color=table["verdict"].map(COLOURS))
     for at, (number, verdict) in enumerate(zip(table["files"], table["verdict"], strict=True)):

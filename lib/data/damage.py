@@ -6,6 +6,9 @@ import struct
 import zlib
 
 
+_BLOCK = 1 << 20
+
+
 class Damage(ValueError):
     """Bytes that are not what was once written; `reason` is truncated or rotten."""
 
@@ -38,8 +41,8 @@ def ends_early(data: bytes, promised: str) -> bool:
 
 
 def _check_png(data: bytes) -> None:
-    """Walks the chunks (Source: PNG specification, section 5) and inflates the pixels' checksum on the way."""
-    position, view = 8, memoryview(data)
+    """Walks the chunks (Source: PNG specification, section 5) and inflates the pixels, which must fill every row."""
+    position, view, packed = 8, memoryview(data), []
     while True:
         if position + 12 > len(data):
             raise Damage("truncated", "PNG ends before its end mark")
@@ -51,9 +54,29 @@ def _check_png(data: bytes) -> None:
         (declared,) = struct.unpack_from(">I", data, end - 4)
         if zlib.crc32(view[position + 4 : end - 4]) != declared:
             raise Damage("rotten", f"PNG: the checksum of the {name.decode('latin-1')!r} chunk does not match")
+        if name == b"IDAT":
+            packed.append(view[position + 8 : end - 4])
         if name == b"IEND":
+            _check_inflation(packed, data[16:29])
             return
         position = end
+
+
+def _check_inflation(packed: list[memoryview], header: bytes) -> None:
+    """Inflates without keeping: a stream that breaks, or ends before the last row, leaves rows that a decoder makes up."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    row = 1 + (width * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1) + 7) // 8
+    wanted = 0 if interlaced else height * row
+    stream, inflated = zlib.decompressobj(), 0
+    try:
+        for part in packed:
+            while part and not stream.eof:
+                inflated += len(stream.decompress(part, _BLOCK))
+                part = stream.unconsumed_tail
+    except zlib.error as error:
+        raise Damage("rotten", f"PNG: the packed pixels are damaged ({error})") from error
+    if not stream.eof or inflated < wanted:
+        raise Damage("truncated", f"PNG: the packed pixels end after {inflated:,} of {wanted:,} bytes")
 
 
 def _check_gif(data: bytes) -> None:

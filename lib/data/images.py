@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import re
 import threading
@@ -14,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image
 
-from lib.data import damage
+from lib.data import colours, damage
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is decoded. A short list on purpose: every further format is another parser that hostile bytes can reach."""
@@ -35,7 +34,7 @@ _SIGNS = (
 )
 _KINDS = [(re.compile(sign, re.DOTALL), name) for sign, name in _SIGNS]
 _WEAK = ("BMP", "PPM", "ICO", "JPEG XL")  # two or four bytes that other files may start with too
-_HARMLESS = re.compile(r"extraneous bytes before marker 0xd9|unknown JFIF revision|Unknown Adobe color|Invalid SOS parameters")
+_HARMLESS = re.compile(r"\b[1-4] extraneous bytes before marker 0xd9|unknown JFIF revision|Unknown Adobe color|Invalid SOS parameters")
 
 
 class ImageError(ValueError):
@@ -80,9 +79,11 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
         if promised is None or promised in _WEAK:
             raise ImageError("not_an_image", "empty file" if not data else "the bytes are no image format that we know")
         raise ImageError("unsupported", f"{promised} is not decoded; convert the file to JPEG or PNG")
+    opened = False
     with _quiet():
         try:
             with Image.open(io.BytesIO(data), formats=[promised]) as image:
+                opened = True
                 width, height = image.size
                 if width * height > max_pixels:
                     raise _too_large(f"{width:,} x {height:,} pixels")
@@ -95,6 +96,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
         except damage.Damage as error:
             raise ImageError(error.reason, str(error)) from error
         except Exception as error:  # a parser fed with broken bytes may raise anything: all of it means that they are broken
+            if promised in _WEAK and not opened:
+                raise ImageError("not_an_image", "the bytes are no image format that we know") from error
             raise _broken(error, data, promised) from error
 
 
@@ -133,16 +136,17 @@ def resize(
 
 def _convert(image: Image.Image, data: bytes, promised: str) -> Decoded:
     mode, profile, orientation = image.mode, image.info.get("icc_profile"), _orientation(image)
+    left = orientation  # what is still to be done: Pillow turns TIFF itself
     if promised == "JPEG":
         pixels = _jpeg(image, data)
     else:
         image.load()
-        if isinstance(image, PngImagePlugin.PngImageFile):
-            orientation = _orientation(image)  # PNG may carry it after the pixels
-        pixels = _wide_grey(np.asarray(image)) if mode[0] in "IF" else _rgb(image)
+        left = _orientation(image)
+        orientation = left if promised == "PNG" else orientation  # PNG may carry it after the pixels
+        pixels = colours.wide_grey(np.asarray(image)) if mode[0] in "IF" else colours.rgb(image)
     if profile and mode[0] not in "IF":
-        pixels = _to_srgb(image, pixels, profile)
-    return Decoded(_upright(pixels, orientation), promised, mode, orientation)
+        pixels = colours.to_srgb(image, pixels, profile)
+    return Decoded(colours.upright(pixels, left), promised, mode, orientation)
 
 
 def _jpeg(image: Image.Image, data: bytes) -> np.ndarray:
@@ -154,55 +158,7 @@ def _jpeg(image: Image.Image, data: bytes) -> np.ndarray:
         if not _HARMLESS.search(str(error)):
             raise
         pixels = simplejpeg.decode_jpeg(data, "RGB" if plain else "CMYK", strict=False)
-    return pixels if plain else _rgb(image)  # Adobe's inverted CMYK is Pillow's business
-
-
-def _rgb(image: Image.Image) -> np.ndarray:
-    if image.mode in ("La", "RGBa"):
-        image = image.convert(image.mode.upper())
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    if image.mode == "LAB":
-        image = ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), _srgb(), outputMode="RGB") or image
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _wide_grey(values: np.ndarray) -> np.ndarray:
-    """Scales 16-bit grey by its full range; floats within 0..1 by 1; anything larger by its greatest value."""
-    greatest = float(np.nan_to_num(values).max(initial=0))
-    unit = values.dtype.kind == "f" and greatest <= 1.0
-    top = 1.0 if unit else max(65535.0, greatest)
-    grey = np.rint(np.clip(np.nan_to_num(values.astype(np.float64)) / top, 0, 1) * 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
-
-
-def _to_srgb(image: Image.Image, pixels: np.ndarray, profile: bytes) -> np.ndarray:
-    space = {"RGB": "RGB", "L": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
-    transform = _transform(profile, space)
-    if transform is None:
-        return pixels
-    source = image if space == "CMYK" else Image.fromarray(pixels if space == "RGB" else pixels[..., 0])
-    return np.asarray(transform.apply(source))
-
-
-@functools.lru_cache(maxsize=32)
-def _transform(profile: bytes, space: str) -> ImageCms.ImageCmsTransform | None:
-    """The way from an ICC profile to sRGB; None where it is sRGB already, does not fit the pixels or is damaged."""
-    try:
-        opened = ImageCms.getOpenProfile(io.BytesIO(profile))
-        about = ImageCms.getProfileDescription(opened)
-        fits = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}[space] == opened.profile.xcolor_space.strip()
-        if "srgb" in about.casefold() or not fits:
-            return None
-        return ImageCms.buildTransform(opened, _srgb(), space, "RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return None
-
-
-@functools.cache
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    return pixels if plain else colours.rgb(image)  # Adobe's inverted CMYK is Pillow's business
 
 
 def _orientation(image: Image.Image) -> int:
@@ -213,21 +169,11 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2)
-    rows = -1 if orientation in (3, 4, 7, 8) else 1
-    columns = -1 if orientation in (2, 3, 6, 7) else 1
-    return np.ascontiguousarray(pixels[::rows, ::columns])
-
-
 def _too_large(what: str) -> ImageError:
     return ImageError("too_large", f"{what}; the limit is {MAX_PIXELS / 1e6:,.0f} million")
 
 
 def _broken(error: Exception, data: bytes, promised: str) -> ImageError:
-    if promised in _WEAK and isinstance(error, Image.UnidentifiedImageError):
-        return ImageError("not_an_image", "the bytes are no image format that we know")
     if isinstance(error, MemoryError):
         return ImageError("too_large", "decoding needs more memory than there is")
     message = str(error) or type(error).__name__

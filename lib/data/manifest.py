@@ -35,7 +35,7 @@ VERDICTS = ("keep", "review", "reject")
 
 
 def write(folder: Path, frame: pd.DataFrame) -> None:
-    """Writes `folder/manifest.parquet` at once. Raises ValueError when a column, a verdict or the order is not as it must be."""
+    """Writes `folder/manifest.parquet` at once. Raises ValueError for a lacking column, an unknown verdict or a wrong order."""
     lacking = [name for name in COLUMNS if name not in frame.columns]
     if lacking:
         raise ValueError(f"a manifest needs the columns {', '.join(COLUMNS)}. Missing: {', '.join(lacking)}.")
