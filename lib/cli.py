@@ -141,7 +141,8 @@ def _prune(arguments: argparse.Namespace) -> int:
 def _lab(arguments: argparse.Namespace) -> int:
     from lib import paths
 
-    return _module("jupyterlab", ["--notebook-dir", str(paths.notebooks()), *arguments.rest], package="jupyterlab")
+    place = ["--ServerApp.root_dir", str(paths.notebooks().parent), "--LabApp.default_url", "/lab/tree/notebooks"]
+    return _module("jupyterlab", [*place, *arguments.rest], package="jupyterlab")
 
 
 def _board(arguments: argparse.Namespace) -> int:

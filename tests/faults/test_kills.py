@@ -19,7 +19,8 @@ SHORT = ("key.json:renamed", "result.json:written", "result.json:renamed")
 
 def run(*words, **environment):
     return subprocess.run(
-        [*DARKROOM, "run", "one", *words], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+        [*DARKROOM, "run", "one", *words],
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
