@@ -2,14 +2,16 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from lib import paths, runs
-from lib.batch import launch, notebooks
+from lib.batch import launch, notebooks, runners
 from lib.batch.engine import Engine
 from lib.batch.run import Job
 
@@ -22,6 +24,25 @@ def job(name, **more):
     folder = paths.run(name, notebook.stage, "a-s3")
     key = runs.key(notebook.path, filled, data=None)
     return Job(str(notebook.path), str(folder), filled, key, resume="darkroom run it", **more)
+
+
+def begin(*jobs):
+    process = subprocess.Popen([sys.executable, "-m", "lib.batch.run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdin.writelines(each.line() for each in jobs)
+    process.stdin.flush()
+    return process
+
+
+def answers(*jobs):
+    process = begin(*jobs)
+    found = [int(process.stdout.readline()) for _ in jobs]
+    process.communicate(timeout=30)
+    return found
+
+
+def at_cell(wanted):
+    progress = Path(wanted.folder) / "progress.json"
+    return json.loads(progress.read_text()).get("cell", 0) if progress.exists() else 0
 
 
 @pytest.fixture(scope="module")
@@ -87,21 +108,39 @@ def test_a_broken_kernelspec_and_startup_file_of_the_users_do_no_harm(batch_home
     environment = {"JUPYTER_PATH": str(batch_home / "jupyter"), "IPYTHONDIR": str(batch_home / "ipython")}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    wanted = job("ok")
-    asked = [sys.executable, "-m", "lib.batch.run"]
-    process = subprocess.Popen(asked, stdin=subprocess.PIPE)
-    process.stdin.write(wanted.line())
-    process.stdin.flush()
-    try:
-        assert process.wait(timeout=60) == 0
-    finally:
-        process.stdin.close()
+    assert answers(job("ok")) == [0]
 
 
 def test_two_at_the_same_run_are_never_both_at_work(batch_home):
     wanted = job("ok")
     with runs.acquire(Path(wanted.folder)):
-        process = subprocess.run(
-            [sys.executable, "-m", "lib.batch.run"], input=wanted.line(), capture_output=True, timeout=60, check=False
-        )
-    assert process.returncode == 3 and b"Another process works on the run a-s3" in process.stderr
+        assert answers(wanted) == [3]
+    assert answers(wanted, wanted) == [0, 0]
+
+
+def test_the_end_of_its_input_is_the_end_of_a_run_and_its_kernel(batch_home):
+    wanted = job("endless")
+    process = begin(wanted)
+    while at_cell(wanted) < 4:
+        time.sleep(0.05)
+    process.stdin.close()
+    assert process.wait(timeout=10) == 143
+    end = time.monotonic() + 5
+    while runs.state(Path(wanted.folder)) != "killed":
+        assert time.monotonic() < end
+    process.stdout.close()
+
+
+def test_a_runner_that_died_is_replaced(batch_home):
+    runners.dismiss()  # those that know another home
+    runner = runners.take()
+    runner._process.kill()
+    runner.tell(job("ok").line())
+    assert runner.answer(10) == -signal.SIGKILL
+    runners.give_back(runner)
+    fresh = runners.take()
+    fresh.tell(job("ok").line())
+    assert fresh.answer(30) == 0 and fresh.said() == ""
+    runners.give_back(fresh)
+    assert runners.take() is fresh
+    fresh.end()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib.batch import launch
+from lib.batch import launch, runners
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class Engine:
         self._client = None
         if self._local is not None:
             self._local.close(timeout=20)
+            runners.dismiss()
 
     def _outcome(self, name: str, task: _Task) -> Outcome | None:
         from distributed import KilledWorker

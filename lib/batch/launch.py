@@ -1,12 +1,9 @@
-"""The work of a Dask worker: one run's process, started with its share of the machine, watched, and ended with it."""
+"""The work of a Dask worker: one run, given its share of the machine, watched, and ended when nobody wants it any more."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import paths, runs
-from lib.batch import failures, run
+from lib.batch import failures, run, runners
 from lib.batch.failures import Failure
 from lib.batch.run import Job
 
@@ -55,10 +52,11 @@ def execute(job: Job, share: Share, home: str) -> dict[str, Any]:
     cancelled = _cancellation()
     gpus = _take_gpus(share.gpus)
     try:
-        code, said = _process(job, _environment(share, gpus, home), cancelled)
+        job = replace(job, environment=_environment(share, gpus, home))
+        code, said = _process(job, cancelled)
         while code == run.BUSY and time.monotonic() - started < _BUSY_S and not cancelled():
             time.sleep(1)  # the process of a worker that was lost has not died yet
-            code, said = _process(job, _environment(share, gpus, home), cancelled)
+            code, said = _process(job, cancelled)
     finally:
         with _gpus_lock:
             _gpus_taken.difference_update(gpus)
@@ -87,36 +85,21 @@ def visible_gpus() -> list[str]:
     return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
 
 
-def _process(job: Job, environment: dict[str, str], cancelled: Callable[[], bool]) -> tuple[int, str]:
+def _process(job: Job, cancelled: Callable[[], bool]) -> tuple[int, str]:
+    """Has a runner do the job; returns its answer, or its exit code where it died, and what it said last."""
     limit = None if job.time_limit_s is None else time.monotonic() + job.time_limit_s + _GRACE_S
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lib.batch.run"],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, env=environment,
-            start_new_session=True,  # Ctrl-C in the terminal is the runner's to answer
-        )  # fmt: skip
-        try:
-            process.stdin.write(job.line())
-            process.stdin.flush()
-            while _alive(process):
-                if cancelled() or (limit is not None and time.monotonic() > limit):
-                    process.stdin.close()  # its lifeline
-                    process.wait(timeout=10)
-        finally:
-            process.kill()
-            process.wait()
-            if not process.stdin.closed:
-                process.stdin.close()
-        said.seek(0)
-        return process.returncode, said.read().decode("utf-8", errors="replace").strip()
-
-
-def _alive(process: subprocess.Popen[bytes]) -> bool:
+    runner = runners.take()
     try:
-        process.wait(timeout=0.2)
-    except subprocess.TimeoutExpired:
-        return True
-    return False
+        runner.tell(job.line())
+        while (answer := runner.answer(0.2)) is None:
+            if cancelled() or (limit is not None and time.monotonic() > limit):
+                runner.stop()
+    except BaseException:
+        runner.end()
+        raise
+    said = runner.said()
+    runners.give_back(runner)
+    return answer, said
 
 
 def _outcome(job: Job, code: int, said: str, *, cancelled: bool, seconds: float) -> dict[str, Any]:

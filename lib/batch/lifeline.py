@@ -25,12 +25,15 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def watch(pipe: BinaryIO, *, then: Callable[[], None]) -> threading.Thread:
-    """Calls `then` from a thread once the other end of `pipe` is closed, which happens at the latest when its holder dies."""
+def watch(pipe: BinaryIO, *, hear: Callable[[bytes], None], then: Callable[[], None]) -> threading.Thread:
+    """Hands every line that comes through `pipe` to `hear`, from a thread, and calls `then` when the pipe's end is reached.
+
+    The other end is closed at the latest when its holder dies.
+    """
 
     def wait() -> None:
-        while os.read(pipe.fileno(), 4096):
-            continue  # nothing is ever said on it
+        for line in pipe:
+            hear(line)
         then()
 
     thread = threading.Thread(target=wait, name="lifeline", daemon=True)

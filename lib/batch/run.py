@@ -1,7 +1,8 @@
-"""One run in a process of its own: `python -m lib.batch.run`, which is told its job in the first line of its input.
+"""Runs notebooks: `python -m lib.batch.run` is told a job in each line of its input and answers each with a line.
 
-The process executes one notebook on a kernel of this interpreter, saves it after each cell, and ends with 0 (finished),
-1 (failed, `failure.json` says why) or 3 (another process works on the run). When its input is closed, it dies with its kernel.
+Every job has a kernel of its own, a new process of this interpreter, which ends with the job; so its memory comes back. The
+notebook is saved after each cell. The answer is 0 (finished), 1 (failed, `failure.json` says why) or 3 (another process works
+on the run). When its input is closed, the process dies with its kernel.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import signal
 import sys
 import tempfile
@@ -41,21 +43,33 @@ class Job:
     """The command that goes on with the study."""
     time_limit_s: float | None = None
     memory_bytes: int | None = None
+    environment: dict[str, str] | None = None
+    """All environment variables that hold for the job; None leaves those there are."""
 
     def line(self) -> bytes:
         """Returns the job as one line of JSON."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
 
-def main() -> int:
-    """Runs the job told on standard input and returns the exit code."""
-    job = Job(**json.loads(_first_line(sys.stdin.fileno())))
+def main() -> None:
+    """Does one job after the other, until the input is closed."""
+    jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    lifeline.watch(sys.stdin.buffer, hear=jobs.put, then=_die)
+    while True:
+        print(_do(Job(**json.loads(jobs.get()))), flush=True)
+
+
+def _do(job: Job) -> int:
+    if job.environment is not None:
+        os.environ.clear()
+        os.environ.update(job.environment)
     folder = Path(job.folder)
     try:
         with runs.acquire(folder):
             runs.prepare(folder, job.key)
     except DarkroomError as busy:
         print(busy, file=sys.stderr)
+        sys.stderr.flush()
         return BUSY
     with tempfile.TemporaryDirectory(prefix="darkroom-") as private:
         failure = _Execution(job, Path(private)).run()
@@ -80,9 +94,11 @@ class _Execution:
         self.document = nbformat.reads(Path(job.notebook).read_text(encoding="utf-8"), as_version=4)
         self.number = 0
         self.killed: str | None = None
+        self.ended = False
         self.deadline = time.monotonic() + job.time_limit_s if job.time_limit_s else None
         _inject(self.document, job.parameters)
         self.manager = kernel.manager(private)
+        _at_work.append(self)
         self.client = NotebookClient(
             self.document,
             km=self.manager,
@@ -96,11 +112,11 @@ class _Execution:
 
     def run(self) -> Failure | None:
         """Executes all cells; returns None when the run has finished, else what went wrong."""
-        os.environ["IPYTHONDIR"] = str(self.private / "ipython")  # no start-up files, no settings of the user's
-        lifeline.watch(sys.stdin.buffer, then=self._die)
         with (self.private / "output").open("wb") as output:
             threading.Thread(target=self._watch_memory, daemon=True).start()
             failure = self._execute(output)
+        self.ended = True
+        _at_work.remove(self)
         if failure is not None:
             _mark(self.document, failure)
         self.document.metadata["darkroom"] = {**self.document.metadata.get("darkroom", {}), "failed": failure is not None}
@@ -110,8 +126,10 @@ class _Execution:
     def _execute(self, output: Any) -> Failure | None:
         from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+        environment = {**os.environ, "IPYTHONDIR": str(self.private / "ipython")}  # no start-up files, no settings of the user's
+        where = str(Path(self.job.notebook).parent)
         try:
-            self.client.execute(cleanup_kc=True, stdout=output, stderr=output, cwd=str(Path(self.job.notebook).parent))
+            self.client.execute(cleanup_kc=True, stdout=output, stderr=output, cwd=where, env=environment)
         except CellExecutionError as error:
             return failures.of_cell(self._cell(), exception=error.ename, message=error.evalue, traceback=[error.traceback])
         except CellTimeoutError:
@@ -159,7 +177,7 @@ class _Execution:
         import psutil
 
         limit = self.job.memory_bytes
-        while limit is not None and self.killed is None:
+        while limit is not None and self.killed is None and not self.ended:
             time.sleep(0.25)
             if (kernel := self._kernel()) is None:
                 continue
@@ -167,22 +185,29 @@ class _Execution:
                 family = [psutil.Process(kernel), *psutil.Process(kernel).children(recursive=True)]
                 if sum(process.memory_info().rss for process in family) > limit:
                     self.killed = "out of memory"
-                    self._kill(kernel)
+                    self.kill()
 
     def _kernel(self) -> int | None:
         return getattr(self.manager.provisioner, "pid", None)
 
-    def _kill(self, kernel: int) -> None:
+    def kill(self) -> None:
+        """Kills the kernel with whatever it has started."""
+        kernel = self._kernel()
         with contextlib.suppress(ProcessLookupError):
+            if kernel is None:
+                return
             if os.name == "nt":
                 os.kill(kernel, signal.SIGTERM)
             else:
                 os.killpg(kernel, signal.SIGKILL)  # the kernel leads a session, so its own children go too
 
-    def _die(self) -> None:
-        if (kernel := self._kernel()) is not None:
-            self._kill(kernel)
-        os._exit(143)
+_at_work: list[_Execution] = []
+
+
+def _die() -> None:
+    for execution in _at_work:
+        execution.kill()
+    os._exit(143)
 
 
 def _inject(document: Any, parameters: dict[str, Any]) -> None:
@@ -218,17 +243,5 @@ def _tell(folder: Path, **fields: Any) -> None:
     atomic.write_json(path, {**known, **fields, "updated": time.time()})
 
 
-def _first_line(handle: int) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        piece = os.read(handle, 1)  # unbuffered, so that the watch over the pipe misses nothing
-        if not piece:
-            raise SystemExit("The job was not told to its end.")
-        line += piece
-    return line
-
-
 if __name__ == "__main__":
-    code = main()
-    sys.stderr.flush()
-    os._exit(code)  # nbclient's own exit handlers stumble over a kernel that never came up
+    main()
