@@ -19,7 +19,7 @@ def sketch(rng: np.random.Generator, style: Style, *, width: int, height: int) -
     ink, ground = _media(rng, style)
     image = sheet(rng, style, width=width, height=height, colour=ground)
     pencil = Pencil(image, rng, style.hand, ink)
-    subject = str(rng.choice(["nature", "solids", "plan"], p=[0.72, 0.16, 0.12]))
+    subject = str(rng.choice(["nature", "solids", "plan"], p=[0.78, 0.13, 0.09]))
     subjects = {
         "nature": lambda: _from_nature(pencil, style),
         "solids": lambda: _solids(pencil),
@@ -51,7 +51,7 @@ def _from_nature(pencil: Pencil, style: Style) -> Box | None:
     height, width = image.shape[:2]
     world = scene(rng, style, width=width, height=height)
     ground = image[::7, ::7].reshape(-1, 3).mean(axis=0)
-    faint = tuple(int(v) for v in np.array(ink) * 0.62 + ground * 0.38)
+    faint = tuple(int(v) for v in np.array(ink) * 0.75 + ground * 0.25)
     tone = cv2.GaussianBlur(cv2.cvtColor(world.image, cv2.COLOR_RGB2GRAY), (0, 0), max(1.0, width / 150))
     if sum(ink) > 380:
         tone = 255 - tone
@@ -60,11 +60,11 @@ def _from_nature(pencil: Pencil, style: Style) -> Box | None:
     fade = min(height, width) * rng.uniform(0.0, 0.12)
     inner = np.zeros((height, width), bool)
     inner[int(fade) : height - int(fade), int(fade) : width - int(fade)] = True
-    gap = max(3.0, max(height, width) / rng.uniform(55, 110) * hand.weight)
-    dark, deep = np.quantile(tone, 0.42), np.quantile(tone, 0.18)
+    gap = max(3.0, max(height, width) / rng.uniform(65, 120) * hand.weight)
+    dark, deep = np.quantile(tone, 0.55), np.quantile(tone, 0.25)
     pencil.hatch((tone < dark) & inner, colour=faint, gap=gap, angle=hand.angle + rng.normal(0, 6))
     pencil.hatch((tone < deep) & inner, colour=ink, gap=gap, angle=hand.angle + 62 + rng.normal(0, 8))
-    thickness = hand.weight * max(height, width) / 320
+    thickness = hand.weight * max(height, width) / 260
     for points in world.outlines[:140]:
         left, top, right, bottom = bounds(points)
         if max(right - left, bottom - top) > 4:
