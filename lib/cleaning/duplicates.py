@@ -14,6 +14,9 @@ from lib.cleaning.measure import THUMB
 DISTANCE = 10
 """Bits in which the hashes of a proposed pair may differ."""
 
+COPY_DISTANCE = 4
+"""Bits up to which two pictures are taken for copies while it is learnt what a data set's pictures have in common."""
+
 LIKENESS = 0.85
 """From which likeness on a proposed pair is one; see `likeness.Comparer`."""
 
@@ -76,7 +79,8 @@ def _verified(subjects: pd.DataFrame, *, distance: int, likeness: float, num_thr
     hashes = np.frombuffer(b"".join(subjects["hashes"]), np.uint64).reshape(-1, 8)
     thumbs = np.frombuffer(b"".join(subjects["thumb"]), np.uint8).reshape(-1, THUMB, THUMB)
     proposed = hamming.pairs(hashes, distance=distance, workers=num_threads)
-    comparer = Comparer(thumbs)
+    copies = np.unique(proposed[proposed[:, 3] <= COPY_DISTANCE, 1])
+    comparer = Comparer(thumbs, distinct=np.setdiff1d(np.arange(len(thumbs)), copies))
     with ThreadPoolExecutor(num_threads) as threads:  # OpenCV lets go of the interpreter's lock
         scores = np.array(list(threads.map(lambda row: comparer.likeness(*row[:3]), proposed.tolist())), np.float64)
     table = pd.DataFrame({"first": proposed[:, 0], "second": proposed[:, 1], "score": scores})

@@ -110,7 +110,8 @@ def _pictures(scanned: pd.DataFrame, limits: Thresholds) -> Iterator[tuple]:
          good["contrast"]),
         ("uniform", 1 - good["uniform"], good["uniform"] > limits.uniform, "{:.1%} of the pixels in one grey",
          good["uniform"]),
-        ("blurred", good["sharpness"], good["sharpness"] < limits.sharpness, "sharpness {:.3f}", good["sharpness"]),
+        ("blurred", good["sharpness"], (good["sharpness"] < limits.sharpness) & (good["contrast"] >= limits.contrast),
+         "sharpness {:.3f}", good["sharpness"]),
     )
     for reason, score, flagged, text, value in checks:
         for at in good.index[flagged.to_numpy(bool)]:

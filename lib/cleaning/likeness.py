@@ -16,10 +16,10 @@ EDGE = 5 / 64
 """Share of a thumbnail's side that is left out at each edge, where a cropped or turned copy has nothing to show."""
 
 SAMPLE = 1_500
-COMMON_SHARE = 0.002
-MOST_COMMON = 32
-"""A component that holds more than 0.2 % of the energy of 1,500 pictures is common to them; at most 32 are. They hold 18 %
-of photographs of many things, but 84 % of the 2,624 solar cells of `elpv`."""
+MOST_COMMON = 50
+COMMON_SHARE = 3
+"""Of n pictures at most n / 50 components are common, those with more than 3 / n of the energy: three times what each picture
+has to itself. They hold 18 % of photographs of many things, but 84 % of the 2,624 solar cells of `elpv`."""
 
 LEAST_PARTICULAR = 0.1
 """What must be left of a picture, as a share of its energy, once the common is off; with less it cannot be told apart from
@@ -30,12 +30,17 @@ GREATEST_SHIFT = 0.12
 
 
 class Comparer:
-    """Compares thumbnails of one data set. `thumbs` is uint8 grey of shape (n, 64, 64)."""
+    """Compares thumbnails of one data set. `thumbs` is uint8 grey of shape (n, 64, 64).
 
-    def __init__(self, thumbs: np.ndarray) -> None:
+    `distinct` are positions of pictures that are no copies of each other (default: all): what is common is learnt from those,
+    since fifty copies of one picture have everything in common.
+    """
+
+    def __init__(self, thumbs: np.ndarray, *, distinct: np.ndarray | None = None) -> None:
         self._fine = thumbs
         self._coarse = np.stack([_shrunk(thumb) for thumb in thumbs]) if len(thumbs) else thumbs[:, ::2, ::2]
-        self._common = {THUMB: common(self._fine), COARSE: common(self._coarse)}
+        chosen = slice(None) if distinct is None else distinct
+        self._common = {THUMB: common(self._fine[chosen]), COARSE: common(self._coarse[chosen])}
 
     def likeness(self, first: int, second: int, turn: int) -> float:
         """Returns how alike picture `first` and picture `second`, turned, are: 1 the same, below 0.8 something else.
@@ -88,7 +93,8 @@ def common(thumbs: np.ndarray, *, seed: int = 0) -> np.ndarray:
     rows = np.stack([detail(thumbs[at]) for at in np.sort(chosen)])  # (pictures, pixels)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-6
     energy, vectors = np.linalg.eigh(rows @ rows.T)
-    order = [at for at in np.argsort(-energy)[:MOST_COMMON] if energy[at] > COMMON_SHARE * energy.sum()]
+    most, least = len(chosen) // MOST_COMMON, COMMON_SHARE / len(chosen)
+    order = [at for at in np.argsort(-energy)[:most] if energy[at] > least * energy.sum()]
     return (rows.T @ vectors[:, order] / np.sqrt(energy[order])).astype(np.float32)
 
 

@@ -81,8 +81,9 @@ def _serve(
                     if stop.is_set():
                         return
                 if left:  # it died or hung on the first of those that it owes
-                    done.put((left.pop(0), Measured(problem="crashed", detail=worker.epitaph())))
-                    worker = None
+                    epitaph, dead, worker = worker.epitaph(), worker, None
+                    dead.end()
+                    done.put((left.pop(0), Measured(problem="crashed", detail=epitaph)))
     except BaseException as error:  # handed to the thread that waits for results, which raises it
         done.put(error)
     finally:

@@ -34,7 +34,9 @@ _SIGNS = (
 )
 _KINDS = [(re.compile(sign, re.DOTALL), name) for sign, name in _SIGNS]
 _WEAK = ("BMP", "PPM", "ICO", "JPEG XL")  # two or four bytes that other files may start with too
-_HARMLESS = re.compile(r"\b[1-4] extraneous bytes before marker 0xd9|unknown JFIF revision|Unknown Adobe color|Invalid SOS parameters")
+_HARMLESS = re.compile(
+    r"\b[1-4] extraneous bytes before marker 0xd9|unknown JFIF revision|Unknown Adobe color|Invalid SOS parameters"
+)
 
 
 class ImageError(ValueError):

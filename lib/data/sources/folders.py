@@ -49,7 +49,8 @@ def _wrapping(parts: list[tuple[str, ...]]) -> int:
     while True:
         names = {part[depth] for part in parts if len(part) > depth}
         inside = [part for part in parts if len(part) > depth]
-        if len(names) != 1 or any(len(part) == depth + 1 for part in inside):
+        own_split = any(name.casefold() in SPLITS for name in names)
+        if len(names) != 1 or own_split or any(len(part) == depth + 1 for part in inside):
             return depth
         depth += 1
 

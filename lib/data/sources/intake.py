@@ -114,7 +114,7 @@ def _from_path(place: Path, name: str, *, copy: bool, options: dict[str, Any] | 
     if place.is_file():
         options = {"table": place.name, **(options or {})}
     source = _describe(root, root, options=options, origin=place)
-    checks.usable(_preview(source, root, name, folder), where=place)
+    checks.usable(_preview(source, root, name, folder), where=place, raw=root)
     if copy:
         files = [file for file in Dataset(name, folder, root).files() if file.problem is None]
         checks.room(paths.root(), needed=sum(file.size for file in files), what=str(place))

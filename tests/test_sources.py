@@ -1,0 +1,279 @@
+import os
+import zipfile
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lib import paths
+from lib.data import dataset as datasets
+from lib.data import sources, walk
+from lib.errors import DarkroomError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def draw(folder, *names, size=(12, 10)):
+    """Writes a different picture under each name."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seed = sum(os.fsencode(name))
+        Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8)).save(path, "PNG")
+    return folder
+
+
+def told(rows):
+    return {row.path: (row.label, row.source_split) for row in rows.itertuples()}
+
+
+def test_class_folders_are_referred_to_in_place(tmp_path):
+    folder = draw(tmp_path / "animals", "cat/1.png", "cat/2.png", "dog 犬/1.png", "dog 犬/deep/er/2.png")
+    data = sources.bring(str(folder))
+    assert (data.name, data.raw, data.source["kind"], data.source["mode"]) == ("animals", folder, "folders", "reference")
+    assert told(data.rows()) == {
+        "cat/1.png": ("cat", None), "cat/2.png": ("cat", None),
+        "dog 犬/1.png": ("dog 犬", None), "dog 犬/deep/er/2.png": ("dog 犬", None),
+    }
+    assert sources.bring(str(folder)) == data == datasets.load("animals")
+    assert datasets.names() == ["animals"]
+
+
+def test_a_copy_lies_in_raw(tmp_path):
+    folder = draw(tmp_path / "animals", "cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")
+    data = sources.bring(str(folder), name="pets", copy=True)
+    assert data.raw == paths.dataset("pets") / "raw" and data.source["mode"] == "copy"
+    assert (data.raw / "dog/2.png").read_bytes() == (folder / "dog/2.png").read_bytes()
+
+
+@pytest.mark.parametrize("layout", ["train/{c}/{i}.png", "images/{s}/{c}/{i}.png", "{c}/{s}/{i}.png"])
+def test_a_source_s_own_split_is_understood(tmp_path, layout):
+    names = [layout.format(s=s, c=c, i=i) for s in ("train", "Valid") for c in ("a", "b") for i in (1, 2)]
+    rows = sources.bring(str(draw(tmp_path / "d", *dict.fromkeys(names)))).rows()
+    splits = {"train"} if "{s}" not in layout else {"train", "val"}
+    assert set(rows["label"]) == {"a", "b"} and set(rows["source_split"]) == splits
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    rows = sources.bring(str(draw(tmp_path / "d", "train/1.png", "train/2.png", "boat/1.png", "boat/2.png"))).rows()
+    assert set(rows["label"]) == {"train", "boat"} and rows["source_split"].isna().all()
+
+
+def test_folders_dropped_into_datasets(home):
+    draw(home / "datasets/one/raw", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    draw(home / "datasets/two", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    assert sources.bring("one").raw == home / "datasets/one/raw"
+    two = sources.bring("two")
+    assert two.raw == two.folder
+    (two.folder / "splits").mkdir()
+    draw(two.folder, "splits/own.png")
+    assert len(two.rows()) == 4  # what the suite writes there is not data
+
+
+def test_digits_are_written_as_pictures():
+    data = sources.bring("digits")
+    rows = data.rows()
+    assert len(rows) == 1797 and sorted(rows["label"].unique()) == [str(digit) for digit in range(10)]
+    assert data.source["licence"] == "CC BY 4.0"
+    assert np.asarray(Image.open(data.raw / "0/0000.png")).max() == 239  # 15 of 16 levels
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DarkroomError, match="pip install elpv-dataset"):
+        sources.bring("elpv")
+    assert datasets.names() == []
+
+
+def test_an_interrupted_intake_is_done_anew(home, monkeypatch):
+    from lib.data.sources import digits
+
+    monkeypatch.setattr(digits, "intake", lambda raw: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        sources.bring("digits")
+    monkeypatch.undo()
+    monkeypatch.setenv("DARKROOM_HOME", str(home))
+    assert len(sources.bring("digits").rows()) == 1797
+
+
+@pytest.mark.parametrize("files, sentence", [
+    ((), "is empty"),
+    (("a/1.png", "a/2.png"), "only the class 'a'"),
+    (("1.png", "2.png"), "none in a class folder"),
+    (("a/1.png", "a/2.png", "b/1.png"), "class 'b' .* has only one image"),
+])
+def test_unusable_folders_are_refused_at_the_door(tmp_path, files, sentence):
+    (tmp_path / "bad").mkdir()
+    with pytest.raises(DarkroomError, match=sentence):
+        sources.bring(str(draw(tmp_path / "bad", *files)))
+    assert datasets.names() == []
+
+
+def test_a_folder_of_texts_is_refused(tmp_path):
+    for name in ("a/1.txt", "a/2.txt", "b/1.jpg"):
+        (tmp_path / "texts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "texts" / name).write_text("BMW, not a picture")
+    (tmp_path / "texts/b/1.jpg").write_text("neither")
+    (tmp_path / "texts/a/1.txt").write_text("neither, as well")
+    (tmp_path / "texts/a/2.txt").write_text("neither, as well")
+    with pytest.raises(DarkroomError, match="None of the 3 files .* is an image"):
+        sources.bring(str(tmp_path / "texts"))
+
+
+def test_what_is_not_there_is_named_with_what_is(tmp_path):
+    sources.bring(str(draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")))
+    with pytest.raises(DarkroomError, match="no data set 'animal'; there is animals, .*Did you mean 'animals'"):
+        sources.bring("animal")
+    with pytest.raises(DarkroomError, match="no folder, table or archive"):
+        sources.bring(str(tmp_path / "nowhere"))
+    with pytest.raises(DarkroomError, match="is a file, neither a table"):
+        sources.bring(str(tmp_path / "animals/a/1.png"))
+
+
+def test_two_folders_of_one_name_clash(tmp_path):
+    sources.bring(str(draw(tmp_path / "x/animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")))
+    other = draw(tmp_path / "y/animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    with pytest.raises(DarkroomError, match="name 'animals' is taken"):
+        sources.bring(str(other))
+    assert sources.bring(str(other), name="others").raw == other
+
+
+def test_a_full_disk_is_told_before_copying(tmp_path, monkeypatch):
+    folder = draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+    with pytest.raises(DarkroomError, match="make room, or refer to a folder in place"):
+        sources.bring(str(folder), copy=True)
+    assert not (paths.dataset("animals") / "raw").exists()
+
+
+def test_raw_of_the_user_is_never_overwritten(home, tmp_path):
+    draw(home / "datasets/animals/raw", "a/1.png")
+    folder = draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    with pytest.raises(DarkroomError, match="is there already"):
+        sources.bring(str(folder), copy=True)
+
+
+def test_the_walk_names_what_it_cannot_read(tmp_path):
+    draw(tmp_path / "d", "a/1.png", "a/🐈.png", "a/" + "é" * 125 + ".png", ".hidden/1.png", "a/Thumbs.db")
+    draw(tmp_path, "outside.png")
+    (tmp_path / "d/loop").symlink_to(tmp_path / "d")
+    (tmp_path / "d/a/out.png").symlink_to(tmp_path / "outside.png")
+    (tmp_path / "d/a/gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "d/a/in.png").symlink_to(tmp_path / "d/a/1.png")
+    os.mkfifo(tmp_path / "d/a/pipe.png")
+    with open(os.fsencode(tmp_path) + b"/d/a/caf\xe9.png", "wb") as file:
+        file.write(b"x")
+    problems = {file.path: file.problem for file in walk.files(tmp_path / "d")}
+    assert problems == {
+        "a/1.png": None, "a/in.png": None, "a/🐈.png": None, "a/" + "é" * 125 + ".png": None, "loop": "link_folder",
+        "a/out.png": "link_outside", "a/gone.png": "unreadable", "a/pipe.png": "special", r"a/caf\xe9.png": "name_not_text",
+    }
+
+
+def test_raw_digest_moves_with_the_files(tmp_path):
+    data = sources.bring(str(draw(tmp_path / "d", "a/1.png", "a/2.png", "b/1.png", "b/2.png")))
+    before = data.raw_digest()
+    assert before == data.raw_digest()
+    draw(tmp_path / "d", "b/3.png")
+    assert data.raw_digest() != before
+    (tmp_path / "d/b/3.png").unlink()
+    assert data.raw_digest() == before
+    os.utime(tmp_path / "d/b/2.png", ns=(5, 5))
+    assert data.raw_digest() != before
+
+
+def test_what_has_not_been_cleaned_says_so(tmp_path):
+    data = sources.bring(str(draw(tmp_path / "d", "a/1.png", "a/2.png", "b/1.png", "b/2.png")))
+    with pytest.raises(DarkroomError, match="no manifest yet; run 1_clean"):
+        data.manifest()
+    with pytest.raises(DarkroomError, match="Run 1_clean"):
+        datasets.load("d2")
+
+
+TABLE = pd.DataFrame({
+    "file": ["1.png", "2.png", "3.png", "4.png", "5.png", "6.png", "lost.png"],
+    "genre": ["b|a", "b", "a", "a|b", "a", "b", None],
+    "split": ["train", "test", "train", "valid", "train", "odd", "train"], "Year made": range(1999, 2006),
+    "xmin": [1, 2, 3, 4, 5, 6, 7], "ymin": [0] * 7, "xmax": [9] * 7, "ymax": [8] * 7,
+})
+
+
+@pytest.mark.parametrize("several, labels", [
+    ("first", ["b", "b", "a", "a", "a", "b"]), ("last", ["a", "b", "a", "b", "a", "b"]),
+    ("join", ["a + b", "b", "a", "a + b", "a", "b"]), ("drop", [None, "b", "a", None, "a", "b"]),
+])
+def test_a_table_gives_labels_attributes_and_boxes(tmp_path, several, labels):
+    folder = draw(tmp_path / "posters", *(f"images/{i}.png" for i in range(1, 7)))
+    TABLE.to_csv(folder / "posters.csv", index=False)
+    data = sources.bring(str(folder), options={"separator": "|", "several": several})
+    rows = data.rows()
+    assert data.source["kind"] == "table" and data.source["options"]["label"] == "genre"
+    assert list(rows["path"]) == [*(f"images/{i}.png" for i in range(1, 7)), "images/lost.png"]
+    assert list(rows["label"]) == [*labels, None] and rows["problem"][6] == "missing"
+    assert list(rows["source_split"]) == ["train", "test", "train", "val", "train", None, "train"]
+    assert list(rows["attr_year_made"][:2]) == [1999, 2000] and list(rows["attr_genre"][:2]) == ["b|a", "b"]
+    assert rows.loc[1, ["box_left", "box_top", "box_right", "box_bottom"]].tolist() == [2, 0, 9, 8]
+
+
+def test_a_parquet_table_with_another_label_and_names_without_ending(tmp_path):
+    folder = draw(tmp_path / "art", *(f"{i}.png" for i in (1, 2, 3, 4)))
+    pd.DataFrame({"id": ["1", "2", "3", "4"], "style": list("aabb"), "artist": list("xyxy")}).to_parquet(folder / "art.parquet")
+    rows = sources.bring(str(folder / "art.parquet"), options={"label": "artist"}).rows()
+    assert told(rows) == {"1.png": ("x", None), "2.png": ("y", None), "3.png": ("x", None), "4.png": ("y", None)}
+    assert list(rows["attr_style"]) == list("aabb")
+
+
+def test_a_table_refuses_what_it_lacks(tmp_path):
+    folder = draw(tmp_path / "art", *(f"{i}.png" for i in (1, 2, 3, 4)))
+    pd.DataFrame({"id": ["1", "2", "3", "4"], "style": list("aabb")}).to_csv(folder / "art.csv", index=False)
+    with pytest.raises(DarkroomError, match="no column 'stile'.*Did you mean 'style'"):
+        sources.bring(str(folder), options={"label": "stile"})
+    with pytest.raises(DarkroomError, match="several must be one of"):
+        sources.bring(str(folder), options={"several": "frist"})
+
+
+def test_a_zip_and_a_tar_are_unpacked(tmp_path):
+    import tarfile
+
+    folder = draw(tmp_path / "animals", "a/1.png", "a/2.png", "b: c/1.png", "b: c/2.png")
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for path in sorted(folder.rglob("*.png")):
+            archive.write(path, path.relative_to(tmp_path))
+    with tarfile.open(tmp_path / "more.tar.gz", "w:gz") as archive:
+        archive.add(folder, "animals")
+    for name in ("pets.zip", "more.tar.gz"):
+        data = sources.bring(str(tmp_path / name))
+        assert set(data.rows()["label"]) == {"a", "b: c"} and len(data.rows()) == 4
+        assert sources.bring(str(tmp_path / name)) == data
+
+
+@pytest.mark.parametrize("name", ["../out.png", "/etc/out.png", "a/../../out.png", "..\\out.png"])
+def test_an_archive_does_not_write_outside(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr(name, b"x")
+    with pytest.raises(DarkroomError, match="leads out of it"):
+        sources.bring(str(tmp_path / "evil.zip"))
+    assert not list(tmp_path.rglob("out.png")) and datasets.names() == []
+
+
+def test_an_archive_bomb_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/1.png", bytes(60_000_000))
+    with pytest.raises(DarkroomError, match="times its size, as bombs do"):
+        sources.bring(str(tmp_path / "bomb.zip"))
+
+
+def test_links_in_an_archive_are_left_out(tmp_path):
+    import tarfile
+
+    folder = draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    (folder / "a/link.png").symlink_to("/etc/passwd")
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        archive.add(folder, "animals")
+    assert len(sources.bring(str(tmp_path / "t.tar")).files()) == 4
