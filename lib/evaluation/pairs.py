@@ -88,40 +88,68 @@ def compare(
     Raises:
         DarkroomError: no common seed, or a seed's two runs were scored on different images or classes.
     """
-    seeds = sorted(set(first) & set(second))
-    if not seeds:
-        raise DarkroomError(f"{names[0]} and {names[1]} have no seed in common, so nothing pairs them.")
-    ours = [first[seed_].split(split) for seed_ in seeds]
-    theirs = [second[seed_].split(split) for seed_ in seeds]
-    for one, other, seed_ in zip(ours, theirs, seeds, strict=True):
-        if one.class_names != other.class_names or not statistics.same_images([one, other]):
-            raise DarkroomError(f"{names[0]} and {names[1]} were scored on different images or classes at seed {seed_}.")
-    values = np.array([_value(one, metric) - _value(other, metric) for one, other in zip(ours, theirs, strict=True)])
-    if not statistics.same_images(ours):
-        ratio = statistics.test_train_ratio([first[seed_] for seed_ in seeds], split)
-        draws = [
-            _paired_draws([one], [other], metric, seed + index)
-            for index, (one, other) in enumerate(zip(ours, theirs, strict=True))
-        ]
-        difference = statistics.resampled(metric, values, np.concatenate(draws, axis=1), ratio=ratio)
-        return _pair(names, difference, difference.p_value, difference.method)
-    difference = statistics.combined(metric, values, _paired_draws(ours, theirs, metric, seed))
-    if len(seeds) == 1 and metric == "accuracy" and not statistics.has_groups(ours[0]):
-        right, also = (part[0].predicted == part[0].truth for part in (ours, theirs))
-        p = mcnemar(int((right & ~also).sum()), int((also & ~right).sum()))
-        return _pair(names, difference, p, "McNemar, exact")
-    return _pair(names, difference, difference.p_value, "paired bootstrap" if len(seeds) == 1 else difference.method)
+    return _compare(*_scored([first, second], metric, split, seed), names=names, metric=metric)
 
 
 def compare_all(arms: Mapping[str, Mapping[int, Predictions]], *, metric: str = "accuracy", split: str = "test") -> list[Pair]:
     """Every pair of arms with a common seed, Holm-corrected for their number; `arms` maps a name to its runs by seed."""
+    scored = dict(zip(arms, _scored(list(arms.values()), metric, split, seed=0), strict=True))
     found = [
-        compare(arms[one], arms[other], names=(one, other), metric=metric, split=split)
+        _compare(scored[one], scored[other], names=(one, other), metric=metric)
         for one, other in combinations(arms, 2)
         if set(arms[one]) & set(arms[other])
     ]
     adjusted = holm([pair.p for pair in found])
     return [replace(pair, p_adjusted=p, num_pairs=len(found)) for pair, p in zip(found, adjusted, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One run's rows of the split, its number, and the number in each bootstrap draw."""
+
+    part: Predictions
+    ratio: float
+    value: float
+    draws: np.ndarray
+
+
+def _compare(first: Mapping[int, _Scored], second: Mapping[int, _Scored], *, names: tuple[str, str], metric: str) -> Pair:
+    seeds = sorted(set(first) & set(second))
+    if not seeds:
+        raise DarkroomError(f"{names[0]} and {names[1]} have no seed in common, so nothing pairs them.")
+    ours, theirs = [first[seed] for seed in seeds], [second[seed] for seed in seeds]
+    for one, other, seed in zip(ours, theirs, seeds, strict=True):
+        if one.part.class_names != other.part.class_names or not statistics.same_images([one.part, other.part]):
+            raise DarkroomError(f"{names[0]} and {names[1]} were scored on different images or classes at seed {seed}.")
+    values = np.array([one.value - other.value for one, other in zip(ours, theirs, strict=True)])
+    draws = np.stack([one.draws - other.draws for one, other in zip(ours, theirs, strict=True)], axis=1)  # (draws, seeds)
+    if not statistics.same_images([one.part for one in ours]):
+        ratio = float(np.mean([one.ratio for one in ours]))
+        difference = statistics.resampled(metric, values, draws, ratio=ratio)
+        return _pair(names, difference, difference.p_value, difference.method)
+    difference = statistics.combined(metric, values, draws)
+    if len(seeds) == 1 and metric == "accuracy" and not statistics.has_groups(ours[0].part):
+        right, also = (one.part.predicted == one.part.truth for one in (ours[0], theirs[0]))
+        p = mcnemar(int((right & ~also).sum()), int((also & ~right).sum()))
+        return _pair(names, difference, p, "McNemar, exact")
+    return _pair(names, difference, difference.p_value, "paired bootstrap" if len(seeds) == 1 else difference.method)
+
+
+def _scored(arms: Sequence[Mapping[int, Predictions]], metric: str, split: str, seed: int) -> list[dict[int, _Scored]]:
+    # Runs on the same images are drawn together, so that their differences are paired and a hundred runs cost one bootstrap.
+    together: dict[tuple, list[tuple[int, int, Predictions]]] = {}
+    for place, arm in enumerate(arms):
+        for its_seed, run in arm.items():
+            part = run.split(split)
+            key = (part.class_names, tuple(part.frame["path"]))
+            together.setdefault(key, []).append((place, its_seed, part))
+    scored: list[dict[int, _Scored]] = [{} for _ in arms]
+    for index, members in enumerate(together.values()):
+        drawn = statistics.drawn_together([part for *_, part in members], seed=seed + index)[metric]  # (draws, members)
+        for column, (place, its_seed, part) in enumerate(members):
+            ratio = statistics.test_train_ratio([arms[place][its_seed]], split)
+            scored[place][its_seed] = _Scored(part, ratio, _value(part, metric), drawn[:, column])
+    return scored
 
 
 def _pair(names: tuple[str, str], difference: Estimate, p: float, method: str) -> Pair:
@@ -132,9 +160,17 @@ def _value(part: Predictions, metric: str) -> float:
     return float(matrices.HEADLINES[metric](metrics.confusion(part)))
 
 
-def _paired_draws(ours: list[Predictions], theirs: list[Predictions], metric: str, seed: int) -> np.ndarray:
-    drawn = statistics.drawn_together([*ours, *theirs], seed=seed)[metric]  # (draws, 2 * seeds)
-    return drawn[:, : len(ours)] - drawn[:, len(ours) :]  # (draws, seeds)
+def _draws(arms: Sequence[Mapping[int, Predictions]], metric: str, split: str, seed: int) -> dict[int, np.ndarray]:
+    # The draws of every run, by its id; runs on the same images are drawn together, so that their differences are paired.
+    together: dict[tuple, list[Predictions]] = {}
+    for run in (run for arm in arms for run in arm.values()):
+        part = run.split(split)
+        together.setdefault((part.class_names, *part.frame["path"]), []).append(run)
+    drawn = {}
+    for index, runs in enumerate(together.values()):
+        found = statistics.drawn_together([run.split(split) for run in runs], seed=seed + index)[metric]  # (draws, runs)
+        drawn |= {id(run): found[:, place] for place, run in enumerate(runs)}
+    return drawn
 
 
 def _told(name: str, value: float, low: float, high: float) -> str:

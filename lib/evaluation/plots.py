@@ -167,7 +167,7 @@ def arms(
     published = dict(published or {})
     names = sorted(estimates, key=lambda name: estimates[name].value)
     metric = next(iter(estimates.values())).name
-    labels = [*(f"published: {style.label(name)}" for name in published), *map(style.label, names)]
+    labels = [*(f"published: {style.label(name, most=36)}" for name in published), *map(style.label, names)]
     drawing = Drawing(7.6, 0.56 * len(names) + 0.34 * len(published) + 1.3)
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
@@ -183,7 +183,7 @@ def arms(
         if metric in style.SHARES:
             style.show_percent(axes.xaxis)
         axes.grid(axis="x")
-        axes.set_xlabel(f"{metric.replace('_', ' ')} on test: circles are seeds, the bar is the 95 % interval of the mean")
+        axes.set_xlabel(f"{metric.replace('_', ' ')} on test (circle: a seed; bar: 95 % interval)")
         style.set_title(drawing, title or f"Arms by {metric.replace('_', ' ')}")
     told = "; ".join(
         f"{name} {_told(metric, estimates[name].value)} ({_told(metric, estimates[name].low)} to "

@@ -47,10 +47,16 @@ class Predictions:
         """The rows of one split ("train", "val" or "test"). Raises DarkroomError when there are none."""
         if name not in SPLITS:
             raise DarkroomError(f"A split is one of {', '.join(SPLITS)}. Received: {name!r}.")
-        rows = self.frame[(self.frame["split"] == name).to_numpy()].reset_index(drop=True)
-        if rows.empty:
-            raise DarkroomError(f"The predictions of {self.run or 'this run'} hold no rows of split {name!r}.")
-        return replace(self, frame=rows)
+        if name not in self._parts:
+            rows = self.frame[(self.frame["split"] == name).to_numpy()].reset_index(drop=True)
+            if rows.empty:
+                raise DarkroomError(f"The predictions of {self.run or 'this run'} hold no rows of split {name!r}.")
+            self._parts[name] = replace(self, frame=rows)
+        return self._parts[name]
+
+    @cached_property
+    def _parts(self) -> dict[str, Predictions]:
+        return {}  # a split is asked for again and again, and keeps what it has computed
 
     @property
     def splits(self) -> list[str]:

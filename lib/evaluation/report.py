@@ -107,7 +107,8 @@ def drawings(comparison: Comparison, published: Mapping[str, Any] | None = None)
     function = matrices.HEADLINES[comparison.metric]
     values = {arm: [float(function(_test_confusion(unit))) for unit in units] for arm, units in comparison.arms.items()}
     told = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
-    found = {"arms": plots.arms(estimates, values, published={name: value for name, value in told.items() if value is not None})}
+    others = {name: value for name, value in told.items() if value is not None}
+    found = {"arms": plots.arms(estimates, values, published=others)}
     histories = {
         arm: [unit.history for unit in units if unit.history is not None and len(unit.history)]
         for arm, units in comparison.arms.items()
@@ -148,9 +149,10 @@ def _paths_by_cell(units: Sequence[Unit]) -> dict[tuple[int, int], list[str]]:
     cells: dict[tuple[int, int], dict[str, None]] = {}
     for unit in units:
         part = unit.predictions.split("test")
+        names = part.frame["path"].to_numpy()
         for row in np.flatnonzero(part.truth != part.predicted):
             cell = cells.setdefault((int(part.truth[row]), int(part.predicted[row])), {})
-            cell[part.frame["path"].iloc[row]] = None
+            cell[names[row]] = None
     return {cell: list(paths) for cell, paths in cells.items()}
 
 
