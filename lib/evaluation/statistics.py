@@ -167,14 +167,15 @@ def combined(name: str, values: np.ndarray, draws: np.ndarray) -> Estimate:
     interaction = (float(np.nanvar(draws, axis=0, ddof=1).mean()) - image_variance) * num_seeds / (num_seeds - 1)
     seed_variance = max(0.0, float(values.var(ddof=1)) - max(0.0, interaction)) / num_seeds
     errors = float(np.sqrt(image_variance)), float(np.sqrt(seed_variance))
-    return _estimate(name, values, mean_draws, errors=errors, method="images and seeds")
+    return _estimate(name, values, mean_draws, errors=errors, method="variance over images and seeds")
 
 
 def resampled(name: str, values: np.ndarray, draws: np.ndarray, *, ratio: float) -> Estimate:
     """An estimate from seeds that each drew their own split; `ratio` is test images / training images.
 
-    The trainings overlap, so the variance of the mean is (1 / seeds + ratio) sd². A few seeds can lie together by chance:
-    sd² is taken no smaller than what the images of one test split make of it, the mean variance of `draws` (draws, seeds).
+    The trainings overlap, so the variance of the mean is (1 / seeds + ratio) sd². A few seeds can lie together by
+    chance: sd² is taken no smaller than what the images of one test split make of it, the mean variance of `draws`
+    (draws, seeds).
 
     Source: Nadeau and Bengio, Inference for the Generalization Error, Machine Learning 52 (2003), section 3.
     """
