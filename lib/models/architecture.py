@@ -62,19 +62,24 @@ def drawing(model: keras.Model) -> matplotlib.figure.Figure:
     shown = blocks(model)
     figure = Figure(figsize=(max(6.0, 1.25 * len(shown) + 0.6), 4.2), layout="constrained")
     axes = figure.add_subplot()
-    left = 0.0
+    end = box_end = 0.0
     for number, block in enumerate(shown):
+        # Boxes stand in slots of at least one unit, so that the words below them have room.
+        start = end + (0.45 if number else 0.0) + max(0.0, (1.0 - _width(block)) / 2)
         if number:
-            axes.annotate(
-                "", (left + 0.5, 0), (left, 0), arrowprops={"arrowstyle": "-|>", "color": "0.4", "shrinkA": 0, "shrinkB": 2}
-            )
-            left += 0.5
-        left = _draw(axes, block, left=left, largest=shown[0].side)
-    axes.set_xlim(-0.2, left + 0.2)
-    axes.set_ylim(-2.3, 2.1)
+            arrow = {"arrowstyle": "-|>", "color": "0.4", "shrinkA": 3, "shrinkB": 3}
+            axes.annotate("", (start, 0), (box_end, 0), arrowprops=arrow)
+        box_end = _draw(axes, block, left=start, largest=shown[0].side)
+        end = box_end + max(0.0, (1.0 - _width(block)) / 2)
+    axes.set_xlim(-0.2, end + 0.2)
+    axes.set_ylim(-2.3, 1.7)
     axes.set_axis_off()
     axes.set_title(f"{model.name}: {model.count_params():,} parameters", loc="left", fontsize=11)
     return figure
+
+
+def _width(block: Block) -> float:
+    return 0.12 + 0.09 * math.log2(block.channels + 1) if block.side else 0.16
 
 
 def _stages(maps: list[keras.layers.Layer]) -> list[Block]:
@@ -91,7 +96,10 @@ def _stages(maps: list[keras.layers.Layer]) -> list[Block]:
         elif counts["concatenate"]:
             title += "\n" + _counted(counts["concatenate"], "junction")
         num_parameters = sum(layer.count_params() for layer in inside)
-        stages.append(Block("maps", title, side, _shape(inside[-1])[2], num_parameters))
+        # The merged maps are the stage's result; of a stage without any it is the widest.
+        merged = [layer for layer in inside if isinstance(layer, keras.layers.Add | keras.layers.Concatenate)]
+        channels = _shape(merged[-1])[2] if merged else max(_shape(layer)[2] for layer in inside)
+        stages.append(Block("maps", title, side, channels, num_parameters))
     return stages
 
 
@@ -133,9 +141,8 @@ def _draw(axes: matplotlib.axes.Axes, block: Block, *, left: float, largest: int
     from matplotlib.patches import Polygon
 
     height = 0.25 + 1.75 * math.sqrt(block.side / largest) if block.side else 0.9
-    width = 0.12 + 0.09 * math.log2(block.channels + 1) if block.side else 0.16
     depth = 0.18 * height if block.side else 0.05
-    low, high, right = -height / 2, height / 2, left + width
+    low, high, right = -height / 2, height / 2, left + _width(block)
     faces = (
         ([(left, low), (right, low), (right, high), (left, high)], 0.85),
         ([(left, high), (right, high), (right + depth, high + depth), (left + depth, high + depth)], 0.55),
@@ -144,11 +151,11 @@ def _draw(axes: matplotlib.axes.Axes, block: Block, *, left: float, largest: int
     for corners, alpha in faces:
         axes.add_patch(Polygon(corners, facecolor=_COLOURS[block.kind], edgecolor="white", linewidth=0.8, alpha=alpha))
     shape = f"{block.side}x{block.side}x{block.channels}" if block.side else f"{block.channels:,}"
-    middle = left + (width + depth) / 2
+    middle = left + (_width(block) + depth) / 2
     axes.text(middle, -1.25, shape, ha="center", va="top", fontsize=8, weight="bold")
     weights = f"\n{_short(block.num_parameters)} weights" if block.num_parameters else ""
     axes.text(middle, -1.47, block.title + weights, ha="center", va="top", fontsize=7, color="0.25", linespacing=1.3)
-    return right + depth + max(0.0, 0.75 - width - depth)
+    return right + depth
 
 
 def _shape(layer: keras.layers.Layer) -> tuple[int, ...]:

@@ -101,7 +101,7 @@ def _check_range(batch: np.ndarray) -> None:
     low, high = float(batch.min()), float(batch.max())
     if not (low >= 0 and high <= 255):  # NaN fails as well
         raise DarkroomError(f"`images` of float must lie between 0 and 255. Received: {low:g} to {high:g}.")
-    if 0 < high <= 1:
+    if 0 < high <= 1 and (batch % 1).any():
         raise DarkroomError(
             "`images` must hold pixels of 0 to 255; the model scales them itself. "
             f"Received: {low:g} to {high:g}, which looks scaled to 0 to 1 already. Multiply by 255 or hand in the bytes."

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from lib.models import heads
+
 
 def step_times(architecture: str, *, image_side: int, batch_size: int, num_steps: int = 3) -> dict[str, float]:
     """Returns `predict_ms` and `train_ms`, the medians of `num_steps` steps in milliseconds after one that is not counted.
@@ -16,11 +18,12 @@ def step_times(architecture: str, *, image_side: int, batch_size: int, num_steps
     A step takes `batch_size` images through the network with random weights, under the current dtype policy; a training
     step goes back through all of its layers with Adam.
     """
-    from lib.models import heads
-    from lib.models.factory import build
+    from lib.models.factory import build  # which imports the table that calls this
 
     model = build(architecture, class_names=("a", "b"), image_side=image_side, weights="none")
     model.compile("adam", heads.loss(model), jit_compile=keras.backend.backend() == "jax")
+    # Made inside the first step, the optimizer's variables would have the whole step traced a second time.
+    model.optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch_size, image_side, image_side, 3), dtype=np.uint8)
     truth = rng.integers(0, 2, batch_size)

@@ -1,0 +1,145 @@
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from lib.errors import DarkroomError
+from lib.models import backbones, build, timing, weights
+
+
+@pytest.mark.parametrize("architecture", ["resnet50v2", "resnet18", "mobilenet_v2", "efficientnetv2_b0", "efficientnet_lite0"])
+def test_the_table_tells_the_truth(architecture):
+    backbone = backbones.BACKBONES[architecture]
+    model = build(architecture, class_names="ab", image_side=32, weights="none")
+    maps = weights.last_maps(model)
+    assert keras.Model(model.inputs, maps).count_params() == backbone.num_parameters
+    assert model.get_layer(backbone.last_convolution).output is maps
+    assert maps.shape[1:3] == (1, 1)  # halved five times
+    assert not any(isinstance(layer, keras.Model) for layer in model.layers)  # one graph, nothing nested
+    assert model.get_layer("preprocess").method == backbone.normalization
+
+
+def test_every_named_class_exists_in_keras():
+    for backbone in backbones.BACKBONES.values():
+        assert backbone.build is not None or hasattr(keras.applications, backbone.title)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"architecture": "resnet101v2", "image_side": 16},
+            "`image_side` must be at least 32 px for ResNet101V2, which halves it five times. Received: 16. "
+            "Use architecture='custom' or a larger side.",
+        ),
+        ({"architecture": "inception_v3", "image_side": 74}, "`image_side` must be at least 75 px for InceptionV3"),
+        ({"architecture": "resnet101"}, "must be one of custom, resnet101v2, .*Did you mean 'resnet101v2'"),
+        ({"normalization": "unit"}, "EfficientNet-Lite0 brings its own preprocessing, 'lite'"),
+        ({"alpha": 0.5}, "takes the options normalization, positive. Received: 'alpha'"),
+        ({"architecture": "mobilenet_v2", "alpha": 0.4}, "`alpha` of MobileNetV2 must be one of 0.35"),
+        ({"image_side": 7}, "`image_side` must be a whole number of at least 8 px. Received: 7"),
+        ({"image_side": 64.0}, "`image_side` must be a whole number"),
+        ({"dropout": 1.0}, "`dropout` must be a rate from 0 to below 1"),
+        ({"dropout": {"flat": 0.1}}, "must be one rate, before the head"),
+        ({"class_names": ["a"]}, "two or more names"),
+        ({"weights": "nowhere.h5"}, "`weights` must be 'imagenet', 'none' or a file that exists. Received: 'nowhere.h5'"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(arguments, message):
+    sound = {"architecture": "efficientnet_lite0", "class_names": "ab", "image_side": 64, "weights": "none"}
+    with pytest.raises(DarkroomError, match=message):
+        build(**{**sound, **arguments})
+
+
+def test_a_weights_file_of_keras_gives_its_weights_and_not_the_heads(tmp_path):
+    source = keras.applications.MobileNet(alpha=0.25, include_top=False, weights=None, input_shape=(32, 32, 3))
+    source.save_weights(tmp_path / "own.weights.h5")
+    model = build("mobilenet", alpha=0.25, class_names="ab", image_side=64, weights=tmp_path / "own.weights.h5")
+    for name in ("conv1", "conv_dw_7", "conv_pw_13_bn"):
+        for one, other in zip(source.get_layer(name).get_weights(), model.get_layer(name).get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_model_of_ours_gives_its_body_to_another_head(tmp_path):
+    first = build("custom", class_names="ab", image_side=16)
+    first.save(tmp_path / "first.keras")
+    second = build("custom", class_names="abc", image_side=16, weights=tmp_path / "first.keras")
+    np.testing.assert_array_equal(first.get_layer("block5_conv").get_weights(), second.get_layer("block5_conv").get_weights())
+    with pytest.raises(DarkroomError, match="first.keras does not fit the model"):
+        build("custom", class_names="ab", image_side=16, filters=[8, 8], weights=tmp_path / "first.keras")
+
+
+def test_a_file_that_does_not_fit_is_refused(tmp_path):
+    source = keras.applications.MobileNet(alpha=0.5, include_top=False, weights=None, input_shape=(32, 32, 3))
+    source.save_weights(tmp_path / "wide.weights.h5")
+    (tmp_path / "text.weights.h5").write_text("no weights at all")
+    for name in ("wide.weights.h5", "text.weights.h5"):
+        with pytest.raises(DarkroomError, match=f"{name} does not fit mobilenet"):
+            build("mobilenet", alpha=0.25, class_names="ab", image_side=32, weights=tmp_path / name)
+    (tmp_path / "weights.bin").write_bytes(b"0")
+    with pytest.raises(DarkroomError, match="must end in .h5, .weights.h5 or .keras"):
+        build("mobilenet", class_names="ab", image_side=32, weights=tmp_path / "weights.bin")
+
+
+def test_a_failed_download_is_an_error_and_never_random_weights(monkeypatch):
+    def offline(*, weights, **_):
+        assert weights == "imagenet"
+        raise Exception("URL fetch failure on https://example.org: None -- [Errno -2] Name or service not known")
+
+    built = keras.applications.MobileNet
+    monkeypatch.setattr(keras.applications, "MobileNet", lambda **how: (offline if how["weights"] else built)(**how))
+    with pytest.raises(DarkroomError, match="could not be downloaded \\(URL fetch.*weights='none', a file, or architecture"):
+        build("mobilenet", alpha=0.25, class_names="ab", image_side=32)
+
+
+def test_imagenet_weights_are_copied_below_the_head(monkeypatch):
+    built = keras.applications.MobileNet
+    sources = []
+
+    def online(*, weights, **how):
+        model = built(weights=None, **how)
+        sources.extend([model] if weights else [])
+        return model
+
+    monkeypatch.setattr(keras.applications, "MobileNet", online)
+    model = build("mobilenet", alpha=0.25, class_names="ab", image_side=32)
+    np.testing.assert_array_equal(sources[0].get_layer("conv_pw_13").get_weights(), model.get_layer("conv_pw_13").get_weights())
+
+
+def test_steps_are_measured():
+    times = timing.step_times("custom", image_side=16, batch_size=2, num_steps=1)
+    assert 0 < times["predict_ms"] < times["train_ms"] * 100 and times["train_ms"] > 0
+
+
+def test_table_has_a_row_a_backbone_and_measures_on_request(monkeypatch):
+    monkeypatch.setattr(timing, "step_times", lambda *_, **how: {"predict_ms": how["image_side"], "train_ms": 7.0})
+    table = backbones.table(["mobilenet"], image_side=32, batch_size=2, num_steps=1)
+    assert list(table.index) == list(backbones.BACKBONES)
+    assert table.loc["resnet50", "megabytes"] == pytest.approx(23_587_712 * 4 / 2**20)
+    assert table.loc["mobilenet", ["predict_ms", "train_ms"]].tolist() == [32, 7]
+    assert table.loc["resnet50", ["predict_ms", "train_ms"]].isna().all()
+    with pytest.raises(DarkroomError, match="Did you mean 'mobilenet'"):
+        backbones.table(["mobilnet"])
+
+
+@pytest.mark.skipif("DARKROOM_TEST_WEIGHTS" not in os.environ, reason="names the folder of the two real weights files")
+@pytest.mark.parametrize(
+    ("architecture", "alpha", "file"),
+    [
+        ("mobilenet", 0.75, "mobilenet_7_5_224_tf_no_top.h5"),
+        ("mobilenet_v2", 0.35, "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"),
+    ],
+)
+def test_real_weights_files_load_and_refuse_each_other(architecture, alpha, file):
+    folder = Path(os.environ["DARKROOM_TEST_WEIGHTS"])
+    model = build(architecture, alpha=alpha, class_names="ab", image_side=64, weights=folder / file)
+    source = getattr(keras.applications, backbones.BACKBONES[architecture].title)(
+        alpha=alpha, include_top=False, weights=str(folder / file), input_shape=(64, 64, 3)
+    )
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+    maps = keras.Model(model.inputs, weights.last_maps(model)).predict(images, verbose=0)
+    np.testing.assert_allclose(maps, source.predict(images / 127.5 - 1, verbose=0), atol=1e-4)
+    with pytest.raises(DarkroomError, match=f"does not fit {architecture}"):
+        build(architecture, alpha=1.0, class_names="ab", image_side=64, weights=folder / file)

@@ -1,0 +1,68 @@
+import keras
+import numpy as np
+import pytest
+
+from lib.errors import DarkroomError
+from lib.models import build, heads, predictor, transfer
+
+SIDE = 16
+
+
+@pytest.fixture
+def model():
+    return build(
+        "custom", class_names="ab", image_side=SIDE, filters=(4, 4), pool_after=(1,), dropout=0.5,
+        batch_normalization=["block"],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (32, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def trainable(model):
+    return [layer.name for layer in model.layers if layer.trainable and layer.weights]
+
+
+def test_frozen_only_the_head_learns(model, images):
+    assert transfer.freeze(model) == 4 * 2 + 2
+    assert trainable(model) == ["logits"]
+    before = predictor.features(model, images)
+    model.compile("adam", heads.loss(model))
+    model.fit(images, np.arange(32) % 2, verbose=0)
+    np.testing.assert_array_equal(predictor.features(model, images), before)  # running statistics stood still too
+
+
+def test_the_top_learns_and_batch_norm_does_not(model):
+    assert transfer.unfreeze_top(model, fraction=0.5) == 4 * 4 * 9 + 4 * 2 + 2
+    assert trainable(model) == ["block2_conv", "logits"]
+    transfer.unfreeze_top(model, fraction=1.0)
+    assert trainable(model) == ["block1_conv", "block2_conv", "logits"]
+    transfer.unfreeze(model)
+    assert trainable(model) == ["block1_conv", "block1_bn", "block2_conv", "block2_bn", "logits"]
+    with pytest.raises(DarkroomError, match="`fraction` must be above 0 and at most 1. Received: 0"):
+        transfer.unfreeze_top(model, fraction=0)
+
+
+def test_a_head_trained_on_features_makes_the_model_whole(model, images):
+    truth = images.mean(axis=(1, 2, 3)) > np.median(images.mean(axis=(1, 2, 3)))
+    features = predictor.features(model, images)
+    classifier = transfer.classifier_on_features(model)
+    np.testing.assert_allclose(
+        classifier.predict(features, verbose=0), predictor.features(model, images, layer="logits"), atol=1e-5
+    )
+    classifier.compile(keras.optimizers.Adam(0.1), heads.loss(classifier), metrics=[heads.accuracy(classifier)])
+    classifier.fit(features, truth.astype(int), epochs=2, verbose=0)
+    before = predictor.predict_proba(model, images)
+    transfer.graft(model, classifier)
+    found = predictor.predict_proba(model, images)
+    assert np.abs(found - before).max() > 1e-3
+    expected = heads.probabilities(heads.of(classifier), classifier.predict(features, verbose=0))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_head_of_another_model_is_refused(model):
+    other = build("custom", class_names="abc", image_side=SIDE)
+    with pytest.raises(DarkroomError, match="was not made from 'custom'"):
+        transfer.graft(model, transfer.classifier_on_features(other))
