@@ -69,7 +69,8 @@ def test_every_fault_is_found_and_judged(faulty):
     }
     verdicts = cleaned.manifest.set_index("path")["verdict"]
     assert verdicts["a/0.png"] == "keep"  # of two copies the first path stays
-    assert set(verdicts[["a/copy of 0.bmp", "a/text.png", "a/cut.jpg", "a/shared.png", "b/shared.png", "stray.png"]]) == {"reject"}
+    rejected = ["a/copy of 0.bmp", "a/cut.jpg", "a/shared.png", "a/text.png", "b/shared.png", "stray.png"]
+    assert sorted(verdicts.index[verdicts == "reject"]) == rejected
     assert set(verdicts[["b/tiny.png", "b/long.png", "b/black.png"]]) == {"review"} and verdicts["b/wrong.jpg"] == "keep"
     assert cleaned.classes.loc["a"].to_dict() == {"before": 9, "keep": 5, "review": 0, "reject": 4, "after": 5}
     assert "9 rejected" not in cleaned.sentence() and "6 rejected" in cleaned.sentence()

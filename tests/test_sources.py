@@ -167,8 +167,7 @@ def test_the_walk_names_what_it_cannot_read(tmp_path):
     (tmp_path / "d/a/gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "d/a/in.png").symlink_to(tmp_path / "d/a/1.png")
     os.mkfifo(tmp_path / "d/a/pipe.png")
-    with open(os.fsencode(tmp_path) + b"/d/a/caf\xe9.png", "wb") as file:
-        file.write(b"x")
+    (tmp_path / "d/a" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
     problems = {file.path: file.problem for file in walk.files(tmp_path / "d")}
     assert problems == {
         "a/1.png": None, "a/in.png": None, "a/🐈.png": None, "a/" + "é" * 125 + ".png": None, "loop": "link_folder",

@@ -36,10 +36,10 @@ class Thresholds:
     smallest_side: int = 8
     greatest_aspect: float = 8.0
     dark: float = 0.08
-    bright: float = 0.97
+    bright: float = 0.92
     contrast: float = 0.04
     uniform: float = 0.998
-    sharpness: float = 0.03
+    sharpness: float = 0.05
     few_files: int = 10
 
     def __post_init__(self) -> None:
