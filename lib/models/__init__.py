@@ -4,6 +4,11 @@ Every model takes RGB images of 0 to 255 with the shape (batch, height, width, 3
 un-nested functional graph, returns logits, and carries its class names (`heads.of(model)`).
 """
 
-from lib.models.factory import build
+from lib import quiet
+
+with quiet.loading():
+    import keras  # noqa: F401  the backend loads here, once
+
+from lib.models.factory import build  # noqa: E402
 
 __all__ = ["build"]

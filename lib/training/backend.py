@@ -6,6 +6,7 @@ import os
 
 import keras
 
+from lib import quiet
 from lib.runs import Run
 
 
@@ -14,7 +15,9 @@ def begin(*, seed: int, dtype_policy: str, run: Run) -> dict[str, str | int | No
 
     Returns what was noted.
     """
-    keras.utils.set_random_seed(seed)
+    with quiet.loading():  # the device is looked for at the first use
+        keras.utils.set_random_seed(seed)
+        devices = ", ".join(keras.distribution.list_devices())
     keras.config.set_dtype_policy(dtype_policy)
     if keras.backend.backend() == "tensorflow":
         import tensorflow
@@ -22,7 +25,7 @@ def begin(*, seed: int, dtype_policy: str, run: Run) -> dict[str, str | int | No
         tensorflow.config.experimental.enable_op_determinism()
     found = {
         "backend": keras.backend.backend(),
-        "devices": ", ".join(keras.distribution.list_devices()),
+        "devices": devices,
         "dtype_policy": keras.config.dtype_policy().name,
         "seed": seed,
         "threads": os.environ.get("TF_NUM_INTRAOP_THREADS") or os.environ.get("OMP_NUM_THREADS"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -94,7 +95,7 @@ def fit(model: keras.Model, train: Examples, val: Examples, *, settings: Setting
     state = generations.restore(folder, model)
     if state.epoch:
         print(f"Going on after epoch {state.epoch} of {settings.epochs}.")
-    keeper = _Keeper(state, settings, run, folder)
+    keeper = _Keeper(state, settings, run, folder)  # its folder's name is the phase
     if not keeper.done():
         model.fit(
             Batches(
@@ -149,7 +150,7 @@ def _refuse_overlap(train: Examples, val: Examples) -> None:
 class _Keeper(keras.callbacks.Callback):
     """Keeps the best weights, the history and the generations; stops early; reports to run folder, terminal and TensorBoard."""
 
-    def __init__(self, state: generations.State, settings: Settings, run: Run, folder) -> None:
+    def __init__(self, state: generations.State, settings: Settings, run: Run, folder: Path) -> None:
         super().__init__()
         self.diverged = False
         self._state, self._settings, self._run, self._folder = state, settings, run, folder
@@ -206,7 +207,8 @@ class _Keeper(keras.callbacks.Callback):
         state, settings = self._state, self._settings
         metric = "val_accuracy"
         self._run.progress(epoch=state.epoch, epochs=settings.epochs, metric=metric, value=row[metric], note="")
-        self._board.scalars(state.epoch, {name: value for name, value in row.items() if name != "epoch"})
+        group = "" if self._folder.name == "train" else f"{self._folder.name}/"  # so that two phases make two curves
+        self._board.scalars(state.epoch, {f"{group}{name}": value for name, value in row.items() if name != "epoch"})
         atomic.write_text(self._run.folder / "history.csv", pandas.DataFrame(state.history).to_csv(index=False))
         mark = "  best so far" if state.wait == 0 else ""
         print(
