@@ -126,7 +126,7 @@ class _Execution:
     def _execute(self, output: Any) -> Failure | None:
         from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-        environment = {**os.environ, "IPYTHONDIR": str(self.private / "ipython")}  # no start-up files, no settings of the user's
+        environment = {**os.environ, "IPYTHONDIR": str(self.private / "ipython")}  # none of the user's start-up files
         where = str(Path(self.job.notebook).parent)
         try:
             self.client.execute(cleanup_kc=True, stdout=output, stderr=output, cwd=where, env=environment)
