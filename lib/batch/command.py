@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lib import paths
 from lib.batch import conduct, matrix, notebooks, plan, room, studies, timing
@@ -19,6 +19,9 @@ from lib.batch.plan import Step
 from lib.batch.studies import Study
 from lib.batch.view import view
 from lib.errors import DarkroomError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -166,15 +169,23 @@ def _files(study: Study, name: str) -> list[Path]:
 
 def _print_table(path: Path) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    table = Table(*header, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
+        rows = list(csv.reader(file)) or [[]]
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    fits = console.measure(_table(rows)).maximum <= console.width
+    turned = [list(column) for column in zip(*rows, strict=True)]
     print()
-    Console().print(table)
+    console.print(_table(rows if fits else turned))
+
+
+def _table(rows: list[list[str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
 
 
 def _line(name: str, settings: Mapping[str, str], tiny: bool, options: Options) -> str:
