@@ -1,4 +1,7 @@
 import os
+import re
+import sys
+import types
 from pathlib import Path
 
 import keras
@@ -6,7 +9,7 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.models import backbones, build, timing, weights
+from lib.models import backbones, build, resnet18, timing, weights
 
 
 @pytest.mark.parametrize("architecture", ["resnet50v2", "resnet18", "mobilenet_v2", "efficientnetv2_b0", "efficientnet_lite0"])
@@ -106,6 +109,31 @@ def test_imagenet_weights_are_copied_below_the_head(monkeypatch):
     monkeypatch.setattr(keras.applications, "MobileNet", online)
     model = build("mobilenet", alpha=0.25, class_names="ab", image_side=32)
     np.testing.assert_array_equal(sources[0].get_layer("conv_pw_13").get_weights(), model.get_layer("conv_pw_13").get_weights())
+
+
+def test_resnet18_takes_weights_from_keras_hub_in_its_order(monkeypatch):
+    images = keras.Input((32, 32, 3))
+    source = keras.Model(images, resnet18.graph(images))
+    for layer in source.layers:
+        found = re.fullmatch(r"stage(\d)_block(\d)_(conv|bn)(\d)", layer.name)
+        if found:  # stack0_block0_1_conv, as KerasHub names them
+            stage, block, kind, number = found.groups()
+            layer.name = f"stack{int(stage) - 1}_block{int(block) - 1}_{number}_{kind}"
+        layer.name = layer.name.replace("stem_conv", "conv1_conv").replace("stem_bn", "conv1_bn")
+    backbone = types.SimpleNamespace(from_preset=lambda name: source)
+    hub = types.SimpleNamespace(models=types.SimpleNamespace(ResNetBackbone=backbone))
+    monkeypatch.setitem(sys.modules, "keras_hub", hub)
+    model = build("resnet18", class_names="ab", image_side=32)
+    noise = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    maps = keras.Model(model.get_layer("preprocess").output, weights.last_maps(model))
+    np.testing.assert_allclose(maps.predict(noise, verbose=0), source.predict(noise, verbose=0), atol=1e-5)
+
+    backbone.from_preset = lambda name: 1 / 0
+    with pytest.raises(DarkroomError, match="could not be downloaded through KerasHub \\(ZeroDivisionError\\)"):
+        build("resnet18", class_names="ab", image_side=32)
+    monkeypatch.setitem(sys.modules, "keras_hub", None)
+    with pytest.raises(DarkroomError, match="pip install keras-hub"):
+        build("resnet18", class_names="ab", image_side=32)
 
 
 def test_steps_are_measured():

