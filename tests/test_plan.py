@@ -1,5 +1,6 @@
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,3 +79,11 @@ def test_ten_thousand_runs_are_planned_within_ten_seconds(batch_home):
     begun = time.perf_counter()
     assert plan.counts(plan.whole(study)) == {"skip": 101, "run": 9900, "wait": 1}
     assert time.perf_counter() - begun < 10
+
+
+def test_every_notebook_with_data_is_keyed_by_it_as_its_run_will_be(batch_home, monkeypatch):
+    monkeypatch.setattr("lib.data.dataset.load", lambda name: SimpleNamespace(name=name, digest=lambda: f"digest of {name}"))
+    notebook = batch_home / "notebooks" / "gather.ipynb"  # it reads runs, and hands its data set to runs.start all the same
+    declared = 'data: str = \\"digits\\"  # the data set\\ntiny: bool'
+    notebook.write_text(notebook.read_text().replace("tiny: bool", declared))
+    assert plan.decide(studies.read("one").stage("gather"))[0].key["data"] == "digest of digits"

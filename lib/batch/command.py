@@ -173,7 +173,7 @@ def _print_table(path: Path) -> None:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file)) or [[]]
     console = Console() if sys.stdout.isatty() else Console(width=200)
-    fits = console.measure(_table(rows)).maximum <= console.width
+    fits = Console(width=10_000).measure(_table(rows)).maximum <= console.width
     turned = [list(column) for column in zip(*rows, strict=True)]
     print()
     console.print(_table(rows if fits else turned))

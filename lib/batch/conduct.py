@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import filelock
 
-from lib import atomic, paths
+from lib import atomic, paths, runs
 from lib.batch import launch, plan, standing
 from lib.batch.engine import Engine, Outcome
 from lib.batch.plan import Step
@@ -66,6 +66,7 @@ class Conductor:
         self.only = [study.stage(name).name for name in only] or [stage.name for stage in study.stages]
         self.report = Report(study, {unit.id: "queued" for unit in study.units()})
         self._open = list(study.stages)
+        self._keys: dict[str, dict[str, Any]] = {}
         self._interrupts = 0
 
     def run(self) -> Report:
@@ -126,6 +127,7 @@ class Conductor:
         home = str(paths.root())
         self.engine.submit(step.unit.id, launch.execute, job, share, home, cores=wanted.cores, gpus=wanted.gpus)
         self.report.slots = self.engine.slots
+        self._keys[step.unit.id] = job.key
         self._set(step.unit.id, "submitted", step.reason)
 
     def _note(self, outcome: Outcome) -> None:
@@ -138,7 +140,14 @@ class Conductor:
         self.report.seconds[outcome.name] = value["seconds"]
         if value["failure"]:
             self.report.failures[outcome.name] = value["failure"]
-        self._set(outcome.name, state, (value["failure"] or {}).get("message", ""))
+        note = self._doubt(outcome.name) if state == "finished" else (value["failure"] or {}).get("message", "")
+        self._set(outcome.name, state, note)
+
+    def _doubt(self, unit: str) -> str:
+        """Says so when a run has finished with another key than it was given, and will therefore be run again next time."""
+        found = runs.read(paths.logs() / self.study.folder / unit)["key"]
+        changed = runs.changes(self._keys[unit], found)
+        return f"changed while it ran: {', '.join(changed)}" if changed else ""
 
     def _ended(self, stage: str) -> bool:
         return all(self.report.states[unit.id] in ENDED for unit in self.study.stage(stage).units)

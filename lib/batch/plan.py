@@ -79,15 +79,16 @@ def counts(steps: Iterable[Step]) -> dict[str, int]:
 
 def _shared_key(stage: Stage, unit: Unit) -> dict[str, Any]:
     """The parts of the key that all runs of a stage on one data set share; reading the data for each would take long."""
-    return runs.key(stage.notebook.path, unit.parameters, data=_dataset(stage, unit.parameters.get("data")))
+    return runs.key(stage.notebook.path, unit.parameters, data=_dataset(unit))
 
 
-def _dataset(stage: Stage, name: str | None) -> Dataset | None:
-    if name is None or not {"raw", "manifest"} & set(stage.notebook.reads):
+def _dataset(unit: Unit) -> Dataset | None:
+    """The data set of a run, as its notebook hands it to `runs.start`."""
+    if "data" not in unit.parameters:
         return None
     from lib.data import dataset
 
-    return dataset.load(name)
+    return dataset.load(unit.parameters["data"])
 
 
 def _reason(folder: Path, key: dict[str, Any]) -> str:
