@@ -266,12 +266,24 @@ def _move_aside(folder: Path) -> None:
 
 
 def _inputs(study: str, stage: str) -> dict[str, str]:
-    results = sorted((paths.logs() / study).glob("*/*/result.json"))
-    return {
-        f"{path.parent.parent.name}/{path.parent.name}": fingerprint.digest(path.read_text(encoding="utf-8"))
-        for path in results
-        if path.parent.parent.name != stage
-    }
+    """Digests of the finished runs that a stage reads: those of the stages it comes after, as batch wrote them down.
+
+    A notebook opened by hand has no such list; then all trainings of its study count.
+    """
+    told = about(study)
+    stages = {each["name"]: each for each in told.get("stages", [])}
+    if stage in stages:
+        units = [(name, unit) for name in stages[stage]["upstream"] for unit in stages[name]["units"]]
+        shown = json.dumps([told.get("question"), told.get("published")], sort_keys=True)
+        found = {"study": fingerprint.digest(shown)}
+    else:
+        units = sorted((path.parent.parent.name, path.parent.name) for path in (paths.logs() / study).glob("train/*/result.json"))
+        found = {}
+    for name, unit in units:
+        with contextlib.suppress(OSError):
+            result = paths.run(study, name, unit) / "result.json"
+            found[f"{name}/{unit}"] = fingerprint.digest(result.read_text(encoding="utf-8"))
+    return found
 
 
 def _environment() -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""The notebooks: how they are written, and that they run from top to bottom, by plain papermill and in batch."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas
+import pytest
+
+from lib.data import planted
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MOST_LINES = 20  # prose comes in between, so that one thing is shown at a time
+KINDS = ["peinture à l'huile", "写真", "sketch 🎨"]
+
+
+def cells(path: Path, kind: str) -> list[str]:
+    return ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_prose_and_short_cells_without_outputs(path):
+    content = json.loads(path.read_text())
+    for cell in content["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code":
+            continue
+        assert not cell["outputs"]
+        assert cell["execution_count"] is None
+        assert "parameters" in cell["metadata"].get("tags", []) or len(source.splitlines()) <= MOST_LINES
+        tree = ast.parse(source)  # magics and shell lines do not parse
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Try)]
+        assert not re.search(r"[\"']([A-Za-z]:\\|/(home|tmp|root|Users|content|mnt)\b)", source)  # a path of one machine
+    assert content["cells"][0]["cell_type"] == "markdown"
+    assert content["cells"][1]["metadata"]["tags"] == ["parameters"]
+    assert len(cells(path, "markdown")) >= len(cells(path, "code")) / 2
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_shows_every_parameter_with_type_and_meaning(path):
+    from papermill.inspection import _infer_parameters
+    from papermill.iorw import load_notebook_node
+
+    shown = _infer_parameters(load_notebook_node(str(path)))
+    assert len(shown) == cells(path, "code")[0].count("\n") + 1
+    for parameter in shown:
+        assert parameter.inferred_type_name not in ("", "None"), parameter.name
+        assert len(parameter.help) > 10, parameter.name
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Three classes with hostile names, twenty drawn pictures each, one of them cut off."""
+    folder = tmp_path_factory.mktemp("pictures") / "mes images"
+    import cv2
+
+    for name, kind in zip(KINDS, ("painting", "photo", "sketch"), strict=True):
+        (folder / name).mkdir(parents=True)
+        for number in range(20):
+            drawn = cv2.cvtColor(planted.picture(kind, seed=number), cv2.COLOR_RGB2BGR)
+            (folder / name / f"{number:02}.png").write_bytes(cv2.imencode(".png", drawn)[1].tobytes())
+    broken = folder / KINDS[0] / "00.png"
+    broken.write_bytes(broken.read_bytes()[:500])
+    return folder
+
+
+def darkroom(*words: str, home: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "DARKROOM_HOME": str(home)}
+    return subprocess.run(
+        [sys.executable, "-m", "lib.cli", *words], env=environment, capture_output=True, text=True, timeout=600
+    )
+
+
+def test_a_study_runs_from_a_folder_to_a_report_and_repeats_nothing(pictures, tmp_path):
+    words = ("run", "quickstart", "--tiny", "--set", f"data={pictures}")
+    first = darkroom(*words, home=tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    [study] = [path for path in (tmp_path / "logs").iterdir() if not path.name.startswith(".")]
+    report = (study / "compare" / "all" / "report.html").read_text(encoding="utf-8")
+    assert all(name.split(" ")[0] in report for name in KINDS)
+    assert "http://" not in report.replace("http://www.w3.org", "")
+    for folder in (study / "train").glob("[!.]*"):
+        result = json.loads((folder / "result.json").read_text())
+        assert result["class_names"] == sorted(KINDS)
+        assert not [line for cell in json.loads((folder / "notebook.ipynb").read_text())["cells"] for line in cell.get("outputs", [])
+                    if line.get("name") == "stderr"]  # fmt: skip
+        table = pandas.read_parquet(folder / "predictions.parquet")
+        assert len(table) == 59
+        right = table[table["split"] == "test"]
+        named = right[[f"p_{name}" for name in sorted(KINDS)]].idxmax(axis=1).str.removeprefix("p_")
+        assert (named == right["label"]).mean() == pytest.approx(result["metrics"]["accuracy"], abs=1e-9)
+
+    began = time.monotonic()
+    second = darkroom(*words, home=tmp_path)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert time.monotonic() - began < 20  # nothing is run again; the bound is generous
+    assert len(list((study / "train").glob("*/result.json"))) == len(list((study / "train").glob("[!.]*")))
+    assert not (tmp_path / "logs" / ".earlier").exists()
+
+
+def test_plain_papermill_runs_a_training_and_writes_the_same_folder(pictures, tmp_path):
+    environment = {**os.environ, "DARKROOM_HOME": str(tmp_path)}
+    for name, *parameters in (["1_clean"], ["3_train", "-p", "architecture", "custom", "-p", "seed", "3"]):
+        words = ["-m", "papermill", str(ROOT / "notebooks" / f"{name}.ipynb"), str(tmp_path / f"{name}.ipynb"),
+                 "-p", "data", str(pictures), "-p", "tiny", "True", "--no-progress-bar", *parameters]  # fmt: skip
+        done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-2000:]
+    folder = tmp_path / "logs" / "interactive" / "train" / "custom-s3"
+    assert json.loads((folder / "parameters.json").read_text())["seed"] == 3
+    assert json.loads((folder / "result.json").read_text())["metrics"]["num_images"] == 15
