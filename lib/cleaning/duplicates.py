@@ -79,10 +79,13 @@ def _verified(subjects: pd.DataFrame, *, distance: int, likeness: float, num_thr
     hashes = np.frombuffer(b"".join(subjects["hashes"]), np.uint64).reshape(-1, 8)
     thumbs = np.frombuffer(b"".join(subjects["thumb"]), np.uint8).reshape(-1, THUMB, THUMB)
     proposed = hamming.pairs(hashes, distance=distance, workers=num_threads)
+    if not len(proposed):
+        return np.empty((0, 3))
     copies = np.unique(proposed[proposed[:, 3] <= COPY_DISTANCE, 1])
     comparer = Comparer(thumbs, distinct=np.setdiff1d(np.arange(len(thumbs)), copies))
     with ThreadPoolExecutor(num_threads) as threads:  # OpenCV lets go of the interpreter's lock
-        scores = np.array(list(threads.map(lambda row: comparer.likeness(*row[:3]), proposed.tolist())), np.float64)
+        chunks = np.array_split(proposed[:, :3], max(1, len(proposed) // 64))
+        scores = np.concatenate(list(threads.map(lambda rows: [comparer.likeness(*row) for row in rows.tolist()], chunks)))
     table = pd.DataFrame({"first": proposed[:, 0], "second": proposed[:, 1], "score": scores})
     best = table[table["score"] >= likeness].groupby(["first", "second"], as_index=False)["score"].max()
     return best.to_numpy(np.float64)

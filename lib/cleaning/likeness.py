@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy import linalg
 
 from lib.cleaning.measure import THUMB, orient
 
@@ -41,12 +42,15 @@ class Comparer:
         self._coarse = np.stack([_shrunk(thumb) for thumb in thumbs]) if len(thumbs) else thumbs[:, ::2, ::2]
         chosen = slice(None) if distinct is None else distinct
         self._common = {THUMB: common(self._fine[chosen]), COARSE: common(self._coarse[chosen])}
+        self._particular = np.full(len(thumbs), np.nan)
 
     def likeness(self, first: int, second: int, turn: int) -> float:
         """Returns how alike picture `first` and picture `second`, turned, are: 1 the same, below 0.8 something else.
 
-        0 where they could not be laid over each other, or differ so much at half size that it was not tried further.
+        0 where one of them has nothing of its own, or where they differ so much at half size that it was not tried further.
         """
+        if min(self.particular(first), self.particular(second)) < LEAST_PARTICULAR:
+            return 0.0
         warp = np.eye(2, 3, dtype=np.float32)
         score = 0.0
         for thumbs, blur, rounds, enough in ((self._coarse, 5, 20, 0.5), (self._fine, 3, 30, 0.0)):
@@ -64,16 +68,21 @@ class Comparer:
             warp = _doubled(warp)
         return score
 
+    def particular(self, at: int) -> float:
+        """Returns what is left of picture `at` once the common is off, as a share of its energy, 0..1."""
+        if np.isnan(self._particular[at]):
+            vector = detail(self._fine[at])
+            shared = self._common[THUMB].T @ vector
+            self._particular[at] = 1 - shared @ shared / (vector @ vector + 1e-6)
+        return float(self._particular[at])
+
     def _correlation(self, one: np.ndarray, other: np.ndarray) -> float:
         components = self._common[len(one)]
         a, b = detail(one), detail(other)
         whole = _cosine(a, b)
         if whole < 0.5 or not components.shape[1]:
             return whole
-        own_a, own_b = (vector - components @ (components.T @ vector) for vector in (a, b))
-        if min(own_a @ own_a / (a @ a + 1e-6), own_b @ own_b / (b @ b + 1e-6)) < LEAST_PARTICULAR:
-            return 0.0
-        return min(whole, _cosine(own_a, own_b))
+        return min(whole, _cosine(*(vector - components @ (components.T @ vector) for vector in (a, b))))
 
 
 def detail(thumb: np.ndarray) -> np.ndarray:
@@ -92,9 +101,9 @@ def common(thumbs: np.ndarray, *, seed: int = 0) -> np.ndarray:
         return np.empty((len(detail(np.zeros(thumbs.shape[1:], np.uint8))), 0), np.float32)
     rows = np.stack([detail(thumbs[at]) for at in np.sort(chosen)])  # (pictures, pixels)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-6
-    energy, vectors = np.linalg.eigh(rows @ rows.T)
-    most, least = len(chosen) // MOST_COMMON, COMMON_SHARE / len(chosen)
-    order = [at for at in np.argsort(-energy)[:most] if energy[at] > least * energy.sum()]
+    number, most = len(rows), len(rows) // MOST_COMMON
+    energy, vectors = linalg.eigh(rows @ rows.T, subset_by_index=[number - most, number - 1])
+    order = np.flatnonzero(energy > COMMON_SHARE / number * (rows * rows).sum())[::-1]
     return (rows.T @ vectors[:, order] / np.sqrt(energy[order])).astype(np.float32)
 
 
