@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from lib.errors import DarkroomError
-from lib.evaluation import audit, pairs
+from lib.evaluation import audit, openings, pairs, printed
+from lib.evaluation.guards import RunFacts
 from lib.evaluation.predictions import Predictions, table
 from lib.evaluation.statistics import Estimate
 
@@ -46,19 +47,17 @@ def messages(findings):
 def test_a_healthy_run_raises_no_alarm():
     for seed in range(20):
         healthy = run(seed=seed)
-        found = audit.run(
-            healthy,
-            history=history(accuracy_of(healthy, "val")),
-            kept_epoch=2,
-            reported={"accuracy": accuracy_of(healthy)},
-            test_openings=3,
-        )
+        facts = RunFacts(
+            healthy, history(accuracy_of(healthy, "val")), kept_epoch=2, reported={"accuracy": accuracy_of(healthy)},
+            settings={"monitor": "val_accuracy", "class_weights": "none"}, test_openings=3,
+        )  # fmt: skip
+        found = audit.run(facts)
         assert set(outcomes(found).values()) == {"held"}, found
         audit.require(found)
 
 
 def test_a_two_test_sets_under_one_table_stop_the_result():
-    found = audit.run(run(), reported={"accuracy": 0.7158})
+    found = audit.run(RunFacts(run(), reported={"accuracy": 0.7158}))
     assert outcomes(found)["A"] == "stops"
     with pytest.raises(DarkroomError, match="accuracy was reported as 0.715800.*two sets under one result"):
         audit.require(found)
@@ -66,48 +65,48 @@ def test_a_two_test_sets_under_one_table_stop_the_result():
 
 def test_a_printed_kappa_that_cannot_go_with_its_accuracy_is_told():
     # The Simpsons source: 19 balanced classes, 950 images, 71.58 % and kappa 0.2297.
-    assert audit.kappa_range(0.7158, [50] * 19) == pytest.approx(((0.7158 - 1 / 19) / (1 - 1 / 19),) * 2)
-    found = audit.printed(accuracy=0.7158, kappa=0.2297, support=[50] * 19)
+    assert printed.kappa_range(0.7158, [50] * 19) == pytest.approx(((0.7158 - 1 / 19) / (1 - 1 / 19),) * 2)
+    found = audit.figures_of_others(accuracy=0.7158, kappa=0.2297, support=[50] * 19)
     assert found["outcome"] == "stops"
     assert "a kappa of 0.700 to 0.700, not with 0.2297" in found["message"]
-    assert audit.printed(accuracy=0.7158, kappa=0.7, support=[50] * 19)["outcome"] == "held"
-    assert audit.printed(accuracy=0.7, kappa=0.4, support=[25, 25])["outcome"] == "held"
+    assert audit.figures_of_others(accuracy=0.7158, kappa=0.7, support=[50] * 19)["outcome"] == "held"
+    assert audit.figures_of_others(accuracy=0.7, kappa=0.4, support=[25, 25])["outcome"] == "held"
 
 
 def test_d_validation_that_moved_after_training_is_flagged():
-    moved = audit.run(run(), history=history(0.5), kept_epoch=2)
+    moved = audit.run(RunFacts(run(), history(0.5), kept_epoch=2))
     assert outcomes(moved)["D"] == "flagged"
     assert "at the kept epoch 2" in messages(moved)
-    assert "no epoch 9" in messages(audit.run(run(), history=history(0.5), kept_epoch=9))
+    assert "no epoch 9" in messages(audit.run(RunFacts(run(), history(0.5), kept_epoch=9)))
 
 
 def test_j_near_duplicates_across_splits_are_flagged():
-    found = audit.run(run(groups=np.arange(400) // 2))
+    found = audit.run(RunFacts(run(groups=np.arange(400) // 2)))
     assert outcomes(found)["J"] == "flagged"
     assert "100 groups of near-duplicates lie in more than one split, 100 test images" in messages(found)
 
 
 def test_m_openings_are_counted_for_each_split_over_all_runs(tmp_path):
-    assert audit.openings(tmp_path, "s0") == 0
-    assert audit.open_test(tmp_path, "s0", "study/train/a-s0") == 1
-    assert audit.open_test(tmp_path, "s0", "study/train/猫-s0") == 2
-    assert audit.open_test(tmp_path, "s1", "study/train/a-s1") == 1
-    with (tmp_path / audit.LEDGER).open("a") as file:
+    assert openings.count(tmp_path, "s0") == 0
+    assert openings.open_test(tmp_path, "s0", "study/train/a-s0") == 1
+    assert openings.open_test(tmp_path, "s0", "study/train/猫-s0") == 2
+    assert openings.open_test(tmp_path, "s1", "study/train/a-s1") == 1
+    with (tmp_path / openings.LEDGER).open("a") as file:
         file.write('{"split": "s')  # a power cut while writing
-    assert audit.openings(tmp_path, "s0") == 3
-    found = audit.run(run(), test_openings=0)
+    assert openings.count(tmp_path, "s0") == 3
+    found = audit.run(RunFacts(run(), test_openings=0))
     assert outcomes(found)["M"] == "flagged"
 
 
 def test_q_one_class_for_all_is_flagged():
-    found = audit.run(run(predicted=1))
+    found = audit.run(RunFacts(run(predicted=1)))
     assert outcomes(found)["Q"] == "flagged"
     assert "All 100 images were given one class, b." in messages(found)
 
 
 def test_y_no_better_than_chance_or_than_the_largest_class_is_flagged():
-    assert "Not shown to beat chance" in messages(audit.run(run(accuracy=0.5)))
-    assert "Worse than always saying the largest class" in messages(audit.run(run(accuracy=0.72, skew=0.93, num=4000)))
+    assert "Not shown to beat chance" in messages(audit.run(RunFacts(run(accuracy=0.5))))
+    assert "Worse than always saying the largest class" in messages(audit.run(RunFacts(run(accuracy=0.72, skew=0.93, num=4000))))
 
 
 def estimate(value, num_seeds=3):

@@ -16,13 +16,15 @@ from lib.data.pixels import Pixels
 class Examples:
     """Images with their truth: `images` is any array of images or features, mapped or in memory; `rows` picks from it.
 
-    `labels` holds class numbers (int64) in the order of the class names, one a picked row; `weights` one loss weight a row.
+    `labels` holds class numbers (int64) in the order of the class names, one a picked row; `weights` one loss weight a row;
+    `split` names the split that the rows are of, where they are of one.
     """
 
     images: np.ndarray
     rows: np.ndarray
     labels: np.ndarray
     weights: np.ndarray | None = None
+    split: str | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -31,7 +33,9 @@ class Examples:
 def examples(pixels: Pixels, frame: pandas.DataFrame, class_names: list[str]) -> Examples:
     """Returns the rows of a split's frame as examples; the label comes from the row's own path."""
     labels = frame["label"].map({name: number for number, name in enumerate(class_names)})
-    return Examples(pixels.array, pixels.rows_of(frame["path"]), labels.to_numpy(np.int64))
+    splits = frame["split"].unique()
+    split = str(splits[0]) if len(splits) == 1 else None
+    return Examples(pixels.array, pixels.rows_of(frame["path"]), labels.to_numpy(np.int64), split=split)
 
 
 class Batches(keras.utils.PyDataset):

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError
-from lib.evaluation.predictions import Predictions, blocks, probability_columns
+from lib.evaluation.checks import blocks
+from lib.evaluation.predictions import Predictions, probability_columns
 
 NUM_BINS = 15
 _SMALLEST = float(np.finfo(np.float32).tiny)

@@ -12,7 +12,8 @@ import pandas as pd
 from lib.errors import DarkroomError
 from lib.evaluation import calibration
 from lib.evaluation import confusion as matrices
-from lib.evaluation.predictions import Predictions, blocks
+from lib.evaluation.checks import blocks
+from lib.evaluation.predictions import Predictions
 
 
 def confusion(predictions: Predictions) -> np.ndarray:

@@ -1,15 +1,15 @@
 """The one prediction table of a run: what every metric, figure and verdict is computed from.
 
-One row an image: `path`, `split`, `label` (the true class by name), `group` (near-duplicates share one) and one float32
-column `p_<class name>` a class. The table says its own kind, classes and data hash, so that rows of different data
-never meet.
+One row an image: `path`, `split`, `label` (the true class by name; for multilabel the list of names), `group`
+(near-duplicates share one) and one float32 column `p_<class name>` a class. The table says its own kind, classes and data
+hash, so that rows of different data never meet.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,18 @@ import pandas as pd
 
 from lib import atomic
 from lib.errors import DarkroomError
+from lib.evaluation import checks
 
 KINDS = ("probability", "multilabel", "score")
-SPLITS = ("train", "val", "test")
-TOLERANCE = 1e-4
-"""How far the probabilities of one row may be from summing to 1 (float16 softmax stays well within it)."""
-
-_COLUMNS = ("path", "split", "label", "group")
-_BLOCK = 65_536  # rows looked at together, so that a million rows of 200 classes never exist twice
+SPLITS = checks.SPLITS
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A checked prediction table; `truth` and `predicted` are indices into `class_names`."""
+    """A checked prediction table; `truth` and `predicted` are indices into `class_names`.
+
+    `evaluated` holds what Keras' own evaluate said of the test images, by metric; the audit holds it against the table.
+    """
 
     frame: pd.DataFrame
     class_names: tuple[str, ...]
@@ -39,6 +38,7 @@ class Predictions:
     data_hash: str = ""
     run: str = ""
     target: str = "label"
+    evaluated: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -67,6 +67,7 @@ class Predictions:
     @cached_property
     def truth(self) -> np.ndarray:
         """int64 (n,): the index of each image's true class."""
+        self._refuse_multilabel()
         codes = pd.Index(self.class_names).get_indexer(self.frame["label"])
         return codes.astype(np.int64)
 
@@ -78,8 +79,7 @@ class Predictions:
     @cached_property
     def predicted(self) -> np.ndarray:
         """int64 (n,): the class of the highest probability; the first one of equals."""
-        if self.kind == "multilabel":
-            raise DarkroomError(f"{self.run or 'This table'} is multilabel: an image has no single predicted class.")
+        self._refuse_multilabel()
         return _by_block(self.probabilities, lambda block: block.argmax(axis=1)).astype(np.int64)
 
     @cached_property
@@ -87,25 +87,40 @@ class Predictions:
         """float32 (n,): the probability of the predicted class."""
         return _by_block(self.probabilities, lambda block: block.max(axis=1))
 
+    @cached_property
+    def truths(self) -> np.ndarray:
+        """bool (n, classes): which classes each image bears; exactly one but for multilabel."""
+        if self.kind != "multilabel":
+            return self.truth[:, None] == np.arange(len(self.class_names))
+        place = {name: index for index, name in enumerate(self.class_names)}
+        borne = np.zeros((len(self), len(place)), dtype=bool)
+        for row, names in enumerate(self.frame["label"]):
+            borne[row, [place[name] for name in names]] = True
+        return borne
+
     @property
     def groups(self) -> np.ndarray:
         """int64 (n,): the near-duplicate group of each image."""
         return self.frame["group"].to_numpy()
+
+    def _refuse_multilabel(self) -> None:
+        if self.kind == "multilabel":
+            raise DarkroomError(f"{self.run or 'This table'} is multilabel: an image has no single class.")
 
 
 def table(
     paths: Sequence[str],
     *,
     splits: Sequence[str],
-    labels: Sequence[str],
+    labels: Sequence[str] | Sequence[Sequence[str]],
     groups: Sequence[int],
     probabilities: np.ndarray,
     class_names: Sequence[str],
 ) -> pd.DataFrame:
     """The prediction table of n images, sorted by path.
 
-    `paths` are relative to raw, `labels` are names out of `class_names`, `probabilities` is (n, classes) in their
-    order.
+    `paths` are relative to raw, `labels` are names out of `class_names` (lists of names for multilabel), `probabilities`
+    is (n, classes) in their order.
 
     Raises:
         DarkroomError: the lengths differ.
@@ -130,7 +145,8 @@ def table(
 def write(path: Path, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
     """Writes a table after the same checks that `read` makes, so that no run leaves a table that cannot be read.
 
-    `metadata` holds `class_names` and `data_hash`, and may hold `kind` (default probability), `run` and `target`.
+    `metadata` holds `class_names` and `data_hash`, and may hold `kind` (default probability), `run`, `target` and
+    `evaluated`.
     """
     metadata = {"kind": "probability", "run": "", "target": "label", **metadata}
     _checked(frame, metadata, str(path))
@@ -163,21 +179,17 @@ def read(path: Path, *, class_names: Sequence[str] | None = None, paths: Sequenc
         raise DarkroomError(f"{path} is no prediction table: it does not say its kind, classes and data hash.")
     found = _checked(arrow.to_pandas(split_blocks=False, self_destruct=True), json.loads(noted), str(path))
     if class_names is not None and tuple(class_names) != found.class_names:
-        raise DarkroomError(f"{path} holds other classes. Expected: {_few(class_names)}. Received: {_few(found.class_names)}.")
+        raise DarkroomError(
+            f"{path} holds other classes. Expected: {checks.few(class_names)}. Received: {checks.few(found.class_names)}."
+        )
     if paths is not None:
-        _check_images(found.frame["path"], paths, str(path))
+        checks.images(found.frame["path"], paths, str(path))
     return found
 
 
 def probability_columns(class_names: Sequence[str]) -> list[str]:
     """The names of the probability columns, `p_<class name>`."""
     return [f"p_{name}" for name in class_names]
-
-
-def blocks(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (first row, contiguous rows) until all rows of `values` have passed."""
-    for start in range(0, len(values), _BLOCK):
-        yield start, np.ascontiguousarray(values[start : start + _BLOCK])
 
 
 def _checked(frame: pd.DataFrame, metadata: dict[str, Any], where: str) -> Predictions:
@@ -188,71 +200,22 @@ def _checked(frame: pd.DataFrame, metadata: dict[str, Any], where: str) -> Predi
     kind = metadata.get("kind", "probability")
     if kind not in KINDS:
         raise DarkroomError(f"{where}: `kind` must be one of {', '.join(KINDS)}. Received: {kind!r}.")
-    expected = [*_COLUMNS, *probability_columns(class_names)]
+    expected = [*checks.COLUMNS, *probability_columns(class_names)]
     missing = [name for name in expected if name not in frame.columns]
     extra = [name for name in frame.columns if name not in expected]
     if missing or extra or len(class_names) != len(set(class_names)):
         raise DarkroomError(
-            f"{where}: the columns do not fit the classes {_few(class_names)}. "
-            f"Missing: {_few(missing)}. Not expected: {_few(extra)}."
+            f"{where}: the columns do not fit the classes {checks.few(class_names)}. "
+            f"Missing: {checks.few(missing)}. Not expected: {checks.few(extra)}."
         )
     found = Predictions(
         frame=frame, class_names=class_names, kind=kind, data_hash=str(metadata["data_hash"]),
-        run=metadata.get("run", ""), target=metadata.get("target", "label"),
+        run=metadata.get("run", ""), target=metadata.get("target", "label"), evaluated=metadata.get("evaluated", {}),
     )  # fmt: skip
-    _check_columns(found, where)
-    _check_values(found, where)
+    checks.columns(found, where)
+    checks.values(found, where)
     return found
 
 
-def _check_columns(found: Predictions, where: str) -> None:
-    frame = found.frame
-    if frame.empty:
-        raise DarkroomError(f"{where} holds no rows.")
-    checks = {
-        "has no path": frame["path"].isna(),
-        "holds a path that is there twice": frame["path"].duplicated(),
-        f"names a split other than {', '.join(SPLITS)}": ~frame["split"].isin(SPLITS),
-        "has no group": frame["group"].isna(),
-    }
-    if found.kind != "multilabel":
-        checks["has a label that is no class"] = ~frame["label"].isin(found.class_names)
-    for what, bad in checks.items():
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            told = frame.iloc[row][list(_COLUMNS)].to_dict()
-            raise DarkroomError(f"{where}, row {row} {what}: {told} ({int(bad.sum())} such rows).")
-
-
-def _check_values(found: Predictions, where: str) -> None:
-    for start, block in blocks(found.probabilities):
-        bad = ~np.isfinite(block).all(axis=1)
-        what = "holds NaN or infinity"
-        if not bad.any() and found.kind != "score":
-            bad, what = ((block < 0) | (block > 1)).any(axis=1), "holds a probability outside 0 to 1"
-        if not bad.any() and found.kind == "probability":
-            sums = block.sum(axis=1, dtype=np.float64)
-            bad, what = np.abs(sums - 1) > TOLERANCE, "does not sum to 1"
-        if bad.any():
-            row = start + int(np.flatnonzero(bad)[0])
-            sum_ = float(found.probabilities[row].sum(dtype=np.float64))
-            raise DarkroomError(f"{where}, row {row} ({found.frame['path'].iloc[row]}) {what}; its sum is {sum_:.6g}.")
-
-
-def _check_images(received: pd.Series, expected: Sequence[str], where: str) -> None:
-    missing = sorted(set(expected) - set(received))
-    extra = sorted(set(received) - set(expected))
-    if missing or extra:
-        raise DarkroomError(
-            f"{where} must hold exactly {len(set(expected))} images. "
-            f"Missing: {len(missing)} ({_few(missing)}). Not expected: {len(extra)} ({_few(extra)})."
-        )
-
-
 def _by_block(values: np.ndarray, of_block: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    return np.concatenate([of_block(block) for _, block in blocks(values)])
-
-
-def _few(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(map(str, list(names)[:most])) or "none"
-    return shown + (f", … ({len(names)} in all)" if len(names) > most else "")
+    return np.concatenate([of_block(block) for _, block in checks.blocks(values)])

@@ -8,8 +8,9 @@ from typing import Any
 
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
-from lib.evaluation import audit, metrics, statistics
+from lib.evaluation import audit, metrics, openings, statistics
 from lib.evaluation.board import Board
+from lib.evaluation.guards import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import saved
 from lib.runs import Run
@@ -47,10 +48,12 @@ def conclude(trained: Trained, split: Split, found: Predictions, *, dataset: Dat
         "num_parameters": trained.model.count_params(),
         "training_seconds": trained.seconds,
     }
-    result["test_openings"] = audit.open_test(dataset.folder, split.id, f"{run.study}/{run.stage}/{run.unit}")
-    result["audit"] = audit.run(
-        found, history=fitted.history, kept_epoch=fitted.kept_epoch, test_openings=result["test_openings"]
-    )
+    result["test_openings"] = openings.count(dataset.folder, split.id)
+    facts = RunFacts(
+        found, fitted.history, fitted.kept_epoch, settings=result["settings"], class_weights=fitted.class_weights,
+        test_openings=result["test_openings"],
+    )  # fmt: skip
+    result["audit"] = audit.run(facts)
     audit.require(result["audit"])
     saved.save(trained.model, run.checkpoint_folder / "model.keras", card=card(result, run))
     Board(run.folder).hparams(run.parameters, {name: value for name, value in numbers.items() if isinstance(value, float)})

@@ -82,7 +82,7 @@ def fit(model: keras.Model, train: Examples, val: Examples, *, settings: Setting
         phase: names this fit where a run has several; it becomes a column of the history.
 
     Raises:
-        DarkroomError: when the two splits share images, or the loss was never finite.
+        DarkroomError: when the two splits share images, test images are given, or the loss was never finite.
     """
     _refuse_overlap(train, val)
     weights = class_weights(train.labels, heads.of(model).class_names, mode=settings.class_weights)
@@ -140,6 +140,8 @@ def _has_gpu() -> bool:
 
 
 def _refuse_overlap(train: Examples, val: Examples) -> None:
+    if "test" in (train.split, val.split):
+        raise DarkroomError("Test images were given to fit. It takes train and val; the test split is opened after selection.")
     shared = np.intersect1d(train.rows, val.rows)
     if len(shared):
         raise DarkroomError(

@@ -31,6 +31,11 @@ class Material:
     split: Split
     features_folder: Path
 
+    @property
+    def dataset_folder(self) -> Path:
+        """The data set's folder, where the openings of its test split are recorded."""
+        return self.features_folder.parent
+
     def examples(self, name: str) -> Examples:
         """Returns one split's images with their truth."""
         return examples(self.pixels, self.split.of(name), self.split.class_names)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from lib.data.batches import Batches
 from lib.errors import DarkroomError
-from lib.evaluation import predictions
+from lib.evaluation import openings, predictions
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
 from lib.runs import Run
@@ -22,9 +23,20 @@ def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 6
     """Scores train, validation and test, writes `predictions.parquet` into the run's folder and returns what it holds.
 
     The images are not augmented and the dtype policy is the model's own. Call it once a run, when the model is chosen:
-    this is where the test split is opened.
+    this is where the test split is opened, and the opening is recorded. The table also notes what Keras' own evaluate says
+    of the test images, which the audit holds against it.
+
+    Raises:
+        DarkroomError: the model has other classes than the split, or its stored features are another model's.
     """
     split = material.split
+    if list(heads.of(trained.model).class_names) != list(split.class_names):
+        raise DarkroomError(
+            f"The model has the classes {list(heads.of(trained.model).class_names)}, the split {list(split.class_names)}. "
+            "Build the model with the split's class_names."
+        )
+    name = f"{run.study}/{run.stage}/{run.unit}"
+    openings.open_test(material.dataset_folder, split.id, name)
     rows = material.pixels.rows_of(split.frame["path"])
     if trained.on_features is None:
         probabilities = np.concatenate(list(_chunks(trained.model, material.pixels.array, rows, batch_size)))
@@ -36,8 +48,19 @@ def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 6
     )  # fmt: skip
     path = run.folder / "predictions.parquet"
     about = {"class_names": split.class_names, "data_hash": split.data_hash(), "target": split.target}
-    predictions.write(path, table, {**about, "run": f"{run.study}/{run.stage}/{run.unit}"})
+    predictions.write(path, table, {**about, "run": name, "evaluated": _evaluated(trained, material, batch_size)})
     return predictions.read(path)
+
+
+def _evaluated(trained: Trained, material: Material, batch_size: int) -> dict[str, float]:
+    """What Keras says of the test images, by a way of its own: its batches, its metric, no probabilities."""
+    if trained.on_features is None:
+        model, test = trained.model, material.examples("test")
+    else:
+        model, features = trained.on_features
+        test = material.on_features("test", features)
+    found = model.evaluate(Batches(test, batch_size=batch_size), return_dict=True, verbose=0)
+    return {"accuracy": float(found["accuracy"])}
 
 
 def _chunks(model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
