@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.evaluation import calibration, confusion, metrics, predictions
+from lib.evaluation import calibration, confusion, metrics, multilabel, predictions, ranking, statistics
 
 HAND = np.array([[20, 5], [10, 15]])
 
@@ -108,10 +108,10 @@ def test_scikit_learn_agrees_on_everything_it_has():
 
 def test_top_k_ranks_equals_by_class_order():
     drawn = of_probabilities([[0.4, 0.4, 0.2], [0.4, 0.4, 0.2], [0.1, 0.3, 0.6], [0.5, 0.3, 0.2]], [0, 1, 1, 2])
-    assert [metrics.top_k(drawn, k) for k in (1, 2, 3)] == [0.25, 0.75, 1.0]
-    assert metrics.top_k(drawn, 1) == metrics.summary(drawn, "test")["accuracy"]
+    assert [ranking.top_k(drawn, k) for k in (1, 2, 3)] == [0.25, 0.75, 1.0]
+    assert ranking.top_k(drawn, 1) == metrics.summary(drawn, "test")["accuracy"]
     with pytest.raises(DarkroomError, match="`k` must be 1 to 3"):
-        metrics.top_k(drawn, 4)
+        ranking.top_k(drawn, 4)
 
 
 def test_what_is_ill_defined_is_nan_in_tables_left_out_of_the_summary_and_never_a_warning():
@@ -187,3 +187,76 @@ def test_the_overview_has_one_row_a_split():
     drawn = random_predictions()
     drawn.frame.loc[:99, "split"] = "train"
     assert metrics.overview(drawn).loc[["train", "test"], "num_images"].tolist() == [100, 300]
+
+
+def multilabel_predictions(num=60, seed=0):
+    generator = np.random.default_rng(seed)
+    names = ["action", "comedy", "noir"]
+    truths = generator.random((num, 3)) < [0.5, 0.3, 0.2]
+    scores = np.clip(np.round(0.35 * truths + 0.6 * generator.random((num, 3)), 2), 0, 1)
+    frame = predictions.table(
+        [f"{index:03d}.png" for index in range(num)],
+        splits=["test"] * num,
+        labels=[[name for name, borne in zip(names, row, strict=True) if borne] for row in truths],
+        groups=np.arange(num) // 2,
+        probabilities=scores,
+        class_names=names,
+    )
+    return predictions.Predictions(frame, tuple(names), kind="multilabel"), truths, scores
+
+
+def test_several_labels_an_image_agree_with_scikit_learn(tmp_path):
+    from sklearn import metrics as reference
+
+    drawn, truths, _ = multilabel_predictions()
+    said = multilabel.said(drawn)
+    assert (drawn.truths == truths).all()
+    summary = metrics.summary(drawn, "test")
+    expected = {
+        "exact_match": reference.accuracy_score(truths, said),
+        "accuracy": 1 - reference.hamming_loss(truths, said),
+        "micro_f1": reference.f1_score(truths, said, average="micro"),
+        "macro_f1": reference.f1_score(truths, said, average="macro"),
+        "micro_precision": reference.precision_score(truths, said, average="micro"),
+        "macro_recall": reference.recall_score(truths, said, average="macro"),
+        "macro_average_precision": reference.average_precision_score(truths, drawn.probabilities),
+        "macro_roc_auc": reference.roc_auc_score(truths, drawn.probabilities),
+    }
+    assert {name: summary[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert metrics.per_class(drawn)["support"].tolist() == truths.sum(axis=0).tolist()
+    values = statistics.headline(drawn)
+    assert values["micro_f1_low"] < values["micro_f1"] < values["micro_f1_high"]
+    path = tmp_path / "predictions.parquet"
+    about = {"class_names": list(drawn.class_names), "data_hash": "h", "kind": "multilabel"}
+    predictions.write(path, drawn.frame, about)
+    assert (predictions.read(path).truths == truths).all()
+    with pytest.raises(DarkroomError, match="has a label that is no class"):
+        predictions.write(path, drawn.frame.assign(label=[["western"]] * 60), about)
+
+
+def test_what_a_threshold_makes_of_one_class_by_hand():
+    drawn = of_probabilities([[0.9, 0.1], [0.6, 0.4], [0.4, 0.6], [0.2, 0.8]], [0, 1, 0, 1])
+    found = ranking.counts_at_thresholds(drawn, 0, np.array([0.0, 0.5, 0.95]))
+    assert found["true_positives"].tolist() == [2, 1, 0]
+    assert found["false_positives"].tolist() == [2, 1, 0]
+    assert found["false_negatives"].tolist() == [0, 1, 2]
+    assert found["precision"].tolist() == [0.5, 0.5, 1.0]
+    assert found["recall"].tolist() == [1.0, 0.5, 0.0]
+
+
+def test_advice_is_chosen_on_validation_and_told_for_test():
+    generator = np.random.default_rng(1)
+    truth = generator.integers(2, size=400)
+    sure = np.where(generator.random(400) < 0.7, 0.97, 0.6)  # sure ones are right nine times of ten, unsure ones never
+    right = np.where(sure > 0.9, generator.random(400) < 0.95, generator.random(400) < 0.5)
+    said = np.where(right, truth, 1 - truth)
+    drawn = of_probabilities(np.where(np.arange(2) == said[:, None], sure[:, None], 1 - sure[:, None]), truth)
+    drawn.frame["split"] = np.array(["val", "test"])[np.arange(400) % 2]
+    told = calibration.advice(drawn, wished=(0.9, 0.9999))
+    assert told["temperature"] == calibration.temperature(drawn.split("val"))
+    assert len(told["thresholds"]) == 1  # nothing reaches 99.99 %
+    (chosen,) = told["thresholds"]
+    assert chosen["threshold"] == pytest.approx(0.97)
+    test = drawn.split("test")
+    assert chosen["coverage"] == pytest.approx((test.confidence > 0.9).mean())
+    assert chosen["accuracy"] == pytest.approx((test.predicted == test.truth)[test.confidence > 0.9].mean())

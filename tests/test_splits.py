@@ -85,6 +85,17 @@ def test_folds_hold_each_image_once_in_test(tmp_path):
     assert len(set().union(*tests)) == 100
 
 
+def test_the_seed_walks_through_the_folds_and_then_divides_anew(tmp_path):
+    data = Fixed(tmp_path, rows({"a": 60, "b": 40}))
+    made = [splits.ensure(data, method="folds of 3", seed=seed) for seed in range(6)]
+    assert [split.method for split in made[:3]] == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
+    tests = [set(split.of("test")["path"]) for split in made]
+    for first in (0, 3):
+        assert sum(map(len, tests[first : first + 3])) == len(set().union(*tests[first : first + 3])) == 100
+    assert tests[0] != tests[3]
+    assert made[0].frame.equals(splits.ensure(data, method="fold 1 of 3", seed=0).frame)
+
+
 @pytest.mark.parametrize(
     ("fractions", "told"),
     [((0.64, 0.16, 0.15), "their sum is 1.*sum is 0.95"), ((0.8, 0.2, 0.0), "each above 0")],
@@ -102,7 +113,7 @@ def test_a_class_that_is_one_group_is_refused_by_name(tmp_path):
 
 
 def test_an_unknown_method_is_refused(tmp_path):
-    with pytest.raises(DarkroomError, match="one of grouped, random, source or 'fold K of N'. Received: 'gruped'"):
+    with pytest.raises(DarkroomError, match="one of grouped, random, source, 'fold K of N' or 'folds of N'.*'gruped'"):
         splits.ensure(Fixed(tmp_path, rows({"a": 50, "b": 50})), method="gruped")
 
 
@@ -116,6 +127,8 @@ def test_one_class_against_the_rest(tmp_path):
     split = splits.ensure(Fixed(tmp_path, table), target="label:Photo")
     assert split.class_names == ["Photo", "rest"]
     assert split.counts().sum(axis=1).to_dict() == {"Photo": 30, "rest": 60}
+    whole = splits.ensure(Fixed(tmp_path, table))  # both tell on the same images, so that they can be compared
+    assert split.frame["split"].equals(whole.frame["split"])
 
 
 def test_another_label_column_can_be_the_target(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from lib.errors import DarkroomError
-from lib.evaluation import bootstrap, confusion, metrics, pairs, statistics
+from lib.evaluation import analytic, bootstrap, confusion, metrics, pairs, statistics
 from lib.evaluation.predictions import Predictions, table
 
 HAND = np.array([[20, 5], [10, 15]])
@@ -30,11 +30,11 @@ def run(truth, predicted, *, paths=None, groups=None, classes=2, num_train=0) ->
 
 def test_wilson_against_a_published_value():
     # Newcombe, Statistics in Medicine 17 (1998), table I: 81 of 263 gives 0.2553 to 0.3662.
-    assert statistics.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert statistics.wilson(0, 20)[0] == 0.0
-    assert statistics.wilson(20, 20)[1] == 1.0
+    assert analytic.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert analytic.wilson(0, 20)[0] == 0.0
+    assert analytic.wilson(20, 20)[1] == 1.0
     with pytest.raises(DarkroomError, match="A proportion needs"):
-        statistics.wilson(3, 2)
+        analytic.wilson(3, 2)
 
 
 @pytest.mark.parametrize("counts", [HAND, np.array([[50, 3, 7], [9, 30, 2], [4, 4, 41]])])
@@ -49,14 +49,14 @@ def test_the_kappa_interval_against_the_delta_method_by_numbers(counts):
         slopes[cell] = (up - down) / (2 * step)
     flat = shares.ravel()
     error = np.sqrt(((flat * slopes**2).sum() - (flat * slopes).sum() ** 2) / num)
-    low, high = statistics.kappa_interval(counts)
+    low, high = analytic.kappa_interval(counts)
     assert (high - low) / 2 == pytest.approx(1.959964 * error, rel=1e-4)
 
 
 def test_a_faultless_matrix_still_has_a_width():
-    low, high = statistics.kappa_interval(np.diag([10, 10]))
+    low, high = analytic.kappa_interval(np.diag([10, 10]))
     assert high == 1.0
-    assert low == pytest.approx((statistics.wilson(20, 20)[0] - 0.5) / 0.5)
+    assert low == pytest.approx((analytic.wilson(20, 20)[0] - 0.5) / 0.5)
 
 
 def test_the_bootstrap_by_kinds_is_the_bootstrap_by_groups():
@@ -102,12 +102,12 @@ def test_intervals_name_their_method_and_hold_the_value():
 
 def test_no_number_is_certain_because_nothing_went_wrong():
     truth = np.arange(40) % 2
-    expected = statistics.wilson(40, 40)[0]
+    expected = analytic.wilson(40, 40)[0]
     alone = statistics.intervals(run(truth, truth), "test")
     assert alone.loc["macro_f1", "low"] == pytest.approx(expected)
     assert alone.loc["matthews", "low"] == pytest.approx((expected - 0.5) / 0.5) == alone.loc["kappa", "low"]
     grouped = statistics.intervals(run(truth, truth, groups=np.arange(40) // 4), "test")
-    assert grouped.loc["accuracy", "low"] == pytest.approx(statistics.wilson(10, 10)[0])
+    assert grouped.loc["accuracy", "low"] == pytest.approx(analytic.wilson(10, 10)[0])
     assert statistics.over_seeds([run(truth, truth)] * 2, "accuracy").low == pytest.approx(expected)
 
 
@@ -131,10 +131,49 @@ def test_splits_by_seed_get_the_corrected_interval_by_hand():
         for wrong in (10, 20, 30)
     ]
     found = statistics.over_seeds(seeds, "accuracy")
-    assert found.method == "corrected resampled t"
+    assert found.method.startswith("corrected resampled t")
     error = np.sqrt((1 / 3 + 100 / 300) * 0.1**2)
     assert found.seed_error == pytest.approx(error)
     assert found.low == pytest.approx(0.8 - stats.t.ppf(0.975, 2) * error)
+
+
+def folds(wrong, *, seed=0, num=20):
+    """One run a fold: each tests its own `num` images, `wrong[k]` of them wrongly, and trained on those of the others."""
+    return {
+        100 * seed + k: run(
+            np.zeros(num, int), np.arange(num) < bad, paths=[f"{k}-{index:02}" for index in range(num)],
+            num_train=num * (len(wrong) - 1),
+        )
+        for k, bad in enumerate(wrong)
+    }  # fmt: skip
+
+
+def test_folds_of_one_seed_are_resamples_by_hand():
+    found = statistics.over_seeds(list(folds([2, 4, 6, 4, 4]).values()), "accuracy")
+    assert found.method == "corrected resampled t over 5 folds"
+    assert (found.value, found.num_seeds) == (pytest.approx(0.8), 5)
+    values = np.array([0.9, 0.8, 0.7, 0.8, 0.8])
+    binomial = np.mean([p * (1 - p) / 20 for p in values])  # what 20 images make of it is more than the folds differ
+    assert values.var(ddof=1) < binomial
+    error = np.sqrt((1 / 5 + 20 / 80) * binomial)
+    assert found.seed_error == pytest.approx(error, rel=0.05)  # the binomial variance is drawn, not computed
+    assert found.value - found.low == pytest.approx(stats.t.ppf(0.975, 4) * found.seed_error)
+
+
+def test_seeds_of_one_fold_are_one_resample_and_pairs_know_folds_too():
+    first, second = folds([2, 4, 6, 4]), folds([6, 9, 10, 9])
+    again = {1000 + seed: each for seed, each in folds([4, 4, 6, 4]).items()}
+    found = statistics.over_seeds([*first.values(), *again.values()], "accuracy")
+    assert found.num_seeds == 4
+    assert found.value == pytest.approx(np.mean([0.85, 0.8, 0.7, 0.8]))
+    assert found.method == "corrected resampled t over 4 folds"
+    pair = pairs.compare(first, second, names=("A", "B"))
+    assert pair.method == "corrected resampled t over 4 folds"
+    differences = np.array([0.2, 0.25, 0.2, 0.25])
+    assert pair.difference.value == pytest.approx(differences.mean())
+    assert pair.difference.seed_error >= np.sqrt((1 / 4 + 1 / 3) * differences.var(ddof=1))
+    random = [run(np.zeros(9, int), np.zeros(9, int), paths=[f"{(start + k) % 20:02}" for k in range(9)]) for start in (0, 4)]
+    assert statistics.over_seeds(random, "accuracy").method == "corrected resampled t"
 
 
 def test_mcnemar_and_holm_by_hand():
@@ -172,6 +211,8 @@ def test_a_pair_needs_common_seeds_and_the_same_images():
         pairs.compare({0: one}, {1: one})
     with pytest.raises(DarkroomError, match="different images or classes at seed 0"):
         pairs.compare({0: one}, {0: other})
+    with pytest.raises(DarkroomError, match="different labels at seed 0"):
+        pairs.compare({0: one}, {0: run(np.arange(10) % 2, np.zeros(10, int))})
 
 
 def test_many_arms_are_corrected_for_their_number():
@@ -192,9 +233,9 @@ def test_ninety_five_percent_intervals_hold():
     num = 500
     for index in range(num):
         counts = generator.multinomial(300, shares.ravel()).reshape(2, 2)
-        low, high = statistics.wilson(int(np.trace(counts)), 300)
+        low, high = analytic.wilson(int(np.trace(counts)), 300)
         held["Wilson"] += low <= truths["accuracy"] <= high
-        low, high = statistics.kappa_interval(counts)
+        low, high = analytic.kappa_interval(counts)
         held["large sample"] += low <= truths["kappa"] <= high
         cells = np.repeat(np.arange(4), counts.ravel())
         drawn = bootstrap.of_confusion(cells // 2, cells % 2, groups=np.arange(300), num_classes=2, draws=400, seed=index)

@@ -59,6 +59,8 @@ def units(table: dict[str, Any], notebook: Notebook, general: General, *, where:
     base = notebook.defaults() | parameters.check(shared | own, declared, where=where)
     forced = {name: value for name, value in general.forced.items() if name in declared}
     filled = _arms(arms, base, parameters.check(forced, declared, where=where), notebook=notebook, where=where)
+    if "ablation_of" in table:
+        _refuse_confounded(filled, table["ablation_of"], where=where)
     suite = {"study": general.folder, "tiny": general.tiny}
     found = []
     for seed in _seeds(table, general, notebook, where=where):
@@ -102,6 +104,20 @@ def _arms(
         seen[written] = arm
         filled[arm] = values
     return filled
+
+
+def _refuse_confounded(filled: Mapping[str | None, dict[str, Any]], baseline: str, *, where: str) -> None:
+    """In an ablation every other arm changes one parameter of the baseline, so that its effect has one cause."""
+    if baseline not in filled:
+        names = [str(arm) for arm in filled]
+        raise DarkroomError(f"`ablation_of` of {where} names {baseline!r}, which is no arm.{suggest(baseline, names)}")
+    for arm, values in filled.items():
+        changed = [name for name, value in values.items() if value != filled[baseline][name]]
+        if arm != baseline and len(changed) != 1:
+            raise DarkroomError(
+                f"arm {arm!r} of {where} changes {', '.join(changed)} of {baseline!r}; in an ablation an arm changes one "
+                "thing. Make one arm of each, or take `ablation_of` out."
+            )
 
 
 def _named(values: dict[str, Any]) -> dict[str, Any]:

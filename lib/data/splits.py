@@ -22,6 +22,7 @@ from lib.errors import DarkroomError
 NAMES = ("train", "val", "test")
 METHODS = ("grouped", "random", "source")
 _FOLD = re.compile(r"fold (\d+) of (\d+)")
+_EVERY_FOLD = re.compile(r"folds of (\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,20 +64,24 @@ def ensure(
     Args:
         dataset: a data set that has been cleaned; only its accepted images are divided.
         method: `grouped`; `random` (stratified, but near-duplicates may straddle it, and every result says so); `source` (the
-            test images of the data's own split; validation is taken from its other images); or `fold K of N`.
+            test images of the data's own split; validation is taken from its other images); `fold K of N`; or `folds of N`,
+            where the seed walks through the folds: seeds 0 to N - 1 are the N folds of one division, the next N of another.
         fractions: the final shares of train, val and test, which sum to 1. For `source` and folds the test share follows
             from the method, and the first two keep their proportion.
         seed: which of the possible splits.
-        target: the column to stratify by and to learn, see `targets.truth`.
+        target: the column to learn and to stratify by, see `targets.truth`; for one class against the rest the division is
+            that of the whole column, so that both targets test the same images.
         limit_per_class: take at most so many images a class, chosen by the seed; 0 takes all.
 
     Raises:
         DarkroomError: for shares that do not sum to 1, an unknown method, or classes too small to be divided.
     """
+    method, seed = _walked(method, seed)
     _check(method, fractions)
     rows = dataset.accepted().sort_values("path", ignore_index=True)
     truth = targets.truth(rows, target)
-    rows = rows.assign(label=truth)[truth.notna()].reset_index(drop=True)
+    stratum = targets.truth(rows, target.partition(":")[0])
+    rows = rows.assign(label=truth, stratum=stratum)[truth.notna()].reset_index(drop=True)
     if limit_per_class:
         rows = _limit(rows, limit_per_class, seed)
     divided = fingerprint.digest(*(f"{row.path}\0{row.label}\0{row.group}" for row in rows.itertuples()))[:8]
@@ -93,9 +98,18 @@ def ensure(
     return Split(id, method, target, frame, sorted(rows["label"].unique()))
 
 
+def _walked(method: str, seed: int) -> tuple[str, int]:
+    every = _EVERY_FOLD.fullmatch(method)
+    if not every or not int(every[1]):
+        return method, seed
+    folds = int(every[1])
+    return f"fold {seed % folds + 1} of {folds}", seed // folds
+
+
 def _check(method: str, fractions: tuple[float, float, float]) -> None:
     if method not in METHODS and not _FOLD.fullmatch(method):
-        raise DarkroomError(f"A split's method is one of {', '.join(METHODS)} or 'fold K of N'. Received: {method!r}.")
+        known = f"{', '.join(METHODS)}, 'fold K of N' or 'folds of N'"
+        raise DarkroomError(f"A split's method is one of {known}. Received: {method!r}.")
     fold = _FOLD.fullmatch(method)
     if fold and not 1 <= int(fold[1]) <= int(fold[2]) <= 100:
         raise DarkroomError(f"Folds count from 1 to N, with N at most 100. Received: {method!r}.")
@@ -116,23 +130,23 @@ def _assign(rows: pandas.DataFrame, *, method: str, fractions: tuple[float, floa
     rng = np.random.default_rng(seed)
     groups = rows["group"] if method != "random" else pandas.Series(rows.index, index=rows.index)
     if method in ("grouped", "random"):
-        return _fill(rows["label"], groups, shares=dict(zip(NAMES, fractions, strict=True)), rng=rng)
+        return _fill(rows["stratum"], groups, shares=dict(zip(NAMES, fractions, strict=True)), rng=rng)
     if method == "source":
         test = _source_test(rows)
     else:
         fold, folds = (int(part) for part in _FOLD.fullmatch(method).groups())
         names = [str(number) for number in range(1, folds + 1)]
-        test = _fill(rows["label"], groups, shares=dict.fromkeys(names, 1 / folds), rng=rng) == str(fold)
+        test = _fill(rows["stratum"], groups, shares=dict.fromkeys(names, 1 / folds), rng=rng) == str(fold)
     kept = sum(fractions[:2])
     shares = {"train": fractions[0] / kept, "val": fractions[1] / kept}
     assigned = pandas.Series("test", index=rows.index)
-    assigned[~test] = _fill(rows["label"][~test], groups[~test], shares=shares, rng=rng)
+    assigned[~test] = _fill(rows["stratum"][~test], groups[~test], shares=shares, rng=rng)
     return assigned
 
 
 def _limit(rows: pandas.DataFrame, limit: int, seed: int) -> pandas.DataFrame:
     shuffled = rows.iloc[np.random.default_rng([seed, 1]).permutation(len(rows))]
-    return shuffled.groupby("label", sort=False).head(limit).sort_values("path", ignore_index=True)
+    return shuffled.groupby("stratum", sort=False).head(limit).sort_values("path", ignore_index=True)
 
 
 def _fill(labels: pandas.Series, groups: pandas.Series, *, shares: dict[str, float], rng: np.random.Generator) -> pandas.Series:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -120,6 +122,28 @@ def threshold(validation: Predictions, *, accuracy: float) -> dict[str, float] |
         return None
     row = good.iloc[-1]
     return {name: float(row[name]) for name in ("threshold", "coverage", "accuracy")}
+
+
+def advice(predictions: Predictions, *, wished: Sequence[float] = (0.9, 0.95, 0.99)) -> dict[str, Any]:
+    """What to do about stated probabilities, chosen on validation and told for test: plain values for `result.json`.
+
+    `temperature`; test's `calibration_error` and `calibration_error_scaled` at that temperature; and `thresholds`, one
+    entry for each wished accuracy that validation can reach: `wished`, `threshold`, and the `coverage` and `accuracy` it
+    has on test (`accuracy` None where no test image is that sure).
+    """
+    val, test = predictions.split("val"), predictions.split("test")
+    chosen = temperature(val)
+    told = {"temperature": chosen, "calibration_error": calibration_error(test)}
+    told["calibration_error_scaled"] = calibration_error(scaled(test, chosen))
+    told["thresholds"] = []
+    for accuracy in wished:
+        found = threshold(val, accuracy=accuracy)
+        if found is not None:
+            sure = test.confidence >= found["threshold"]
+            right = float((test.predicted == test.truth)[sure].mean()) if sure.any() else None
+            entry = {"wished": accuracy, "threshold": found["threshold"], "coverage": float(sure.mean()), "accuracy": right}
+            told["thresholds"].append(entry)
+    return told
 
 
 def _of_truth(predictions: Predictions) -> np.ndarray:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lib.evaluation import analytic, metrics
 from lib.evaluation import confusion as matrices
-from lib.evaluation import metrics, statistics
 from lib.evaluation.pairs import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate
@@ -154,9 +154,9 @@ def beats_chance(facts: RunFacts) -> str | None:
         return None
     counted = metrics.confusion(part)
     majority = float(counted.sum(axis=1).max() / counted.sum())
-    if len(np.unique(part.truth)) > 1 and statistics.kappa_interval(counted)[0] <= 0:
+    if len(np.unique(part.truth)) > 1 and analytic.kappa_interval(counted)[0] <= 0:
         return f"Not shown to beat chance: the 95 % interval of kappa ({float(matrices.kappa(counted)):.2f}) reaches 0."
-    if statistics.wilson(int(np.trace(counted)), int(counted.sum()))[1] < majority:
+    if analytic.wilson(int(np.trace(counted)), int(counted.sum()))[1] < majority:
         return f"Worse than always saying the largest class, which is right {100 * majority:.1f} % of the time."
     if "train" in facts.predictions.splits:
         trained = metrics.confusion(facts.predictions.split("train"))

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError
-from lib.evaluation import calibration
+from lib.evaluation import calibration, multilabel, ranking
 from lib.evaluation import confusion as matrices
-from lib.evaluation.checks import blocks
 from lib.evaluation.predictions import Predictions
 
 
@@ -23,8 +22,10 @@ def confusion(predictions: Predictions) -> np.ndarray:
 
 def per_class(predictions: Predictions) -> pd.DataFrame:
     """One row a class: `precision recall f1 support predicted roc_auc average_precision`; the index is its name."""
+    if predictions.kind == "multilabel":
+        return multilabel.per_class(predictions)
     counted = confusion(predictions)
-    ranked = ranking(predictions)
+    ranked = ranking.areas(predictions)
     columns = {
         "precision": matrices.precision(counted),
         "recall": matrices.recall(counted),
@@ -45,33 +46,14 @@ def averages(per_class: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"macro": values.mean(), "weighted": weighted}).T
 
 
-def ranking(predictions: Predictions) -> pd.DataFrame:
-    """`roc_auc` and `average_precision` of each class against the rest; NaN where all images or none are of it.
-
-    scikit-learn's definitions (a test holds that they agree), computed from one sort a class: a positive's rank among
-    all gives both, which is ten times faster at a million images and 200 classes.
-    """
-    rows = []
-    for index in range(len(predictions.class_names)):
-        scores = np.ascontiguousarray(predictions.probabilities[:, index])
-        rows.append(_ranking_of_one(scores, predictions.truth == index))
-    names = pd.Index(predictions.class_names, name="class")
-    return pd.DataFrame(rows, columns=["roc_auc", "average_precision"], index=names)
-
-
-def top_k(predictions: Predictions, k: int) -> float:
-    """The share of images whose true class is among the `k` most probable; equal probabilities rank by class order."""
-    if not 1 <= k <= len(predictions.class_names):
-        raise DarkroomError(f"`k` must be 1 to {len(predictions.class_names)}, the number of classes. Received: {k}.")
-    return float((_places(predictions) < k).mean())
-
-
 def summary(predictions: Predictions, split: str) -> dict[str, float]:
     """All numbers of one split, flat and finite, ready for `result.json` and HParams; `num_images` among them.
 
     Numbers that need probabilities are left out where the table holds scores; what is ill-defined is left out.
     """
     of_split = predictions.split(split)
+    if predictions.kind == "multilabel":
+        return multilabel.summary(of_split)
     counted = confusion(of_split)
     values: dict[str, float] = {"num_images": len(of_split)}
     values |= {name: float(function(counted)) for name, function in matrices.HEADLINES.items()}
@@ -81,7 +63,7 @@ def summary(predictions: Predictions, split: str) -> dict[str, float]:
         values |= {f"{average}_{name}": float(mean.loc[average, name]) for name in ("precision", "recall", "f1")}
     values |= {f"macro_{name}": float(by_class[name].mean()) for name in ("roc_auc", "average_precision")}
     if len(predictions.class_names) > 5:
-        values["top_5"] = top_k(of_split, 5)
+        values["top_5"] = ranking.top_k(of_split, 5)
     if predictions.kind == "probability":
         values["log_loss"] = calibration.log_loss(of_split)
         values["brier"] = calibration.brier(of_split)
@@ -121,28 +103,3 @@ def hardest(predictions: Predictions, num: int = 24) -> pd.DataFrame:
             "confidence": predictions.confidence[worst],
         }
     )
-
-
-def _ranking_of_one(scores: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
-    num, num_positive = len(scores), int(positive.sum())
-    if num_positive == 0:
-        return float("nan"), float("nan")
-    ordered, mine = np.sort(scores), np.sort(scores[positive])
-    below, not_above = np.searchsorted(ordered, mine, "left"), np.searchsorted(ordered, mine, "right")
-    mine_below, mine_not_above = np.searchsorted(mine, mine, "left"), np.searchsorted(mine, mine, "right")
-    precision = (num_positive - mine_below) / (num - below)  # (positives,) at the threshold of each positive
-    if num_positive == num:
-        return float("nan"), float(precision.mean())
-    others_below = (below - mine_below) + ((not_above - below) - (mine_not_above - mine_below)) / 2  # ties count half
-    return float(others_below.mean() / (num - num_positive)), float(precision.mean())
-
-
-def _places(predictions: Predictions) -> np.ndarray:
-    places = []
-    classes = np.arange(len(predictions.class_names))
-    for start, block in blocks(predictions.probabilities):
-        truth = predictions.truth[start : start + len(block), None]  # (rows, 1)
-        of_truth = np.take_along_axis(block, truth, axis=1)
-        before = (block > of_truth) | ((block == of_truth) & (classes < truth))
-        places.append(before.sum(axis=1))
-    return np.concatenate(places)

@@ -83,10 +83,11 @@ def compare(
     """The paired comparison of two arms over the seeds both have; `first` and `second` map a seed to its run.
 
     One seed: McNemar's exact test (accuracy, no near-duplicates), else the paired bootstrap. Several seeds on the same
-    images: variance over images and over seeds, added. Other images for each seed: the corrected resampled t-test.
+    images: variance over images and over seeds, added. Other images for each seed, or folds: the corrected resampled
+    t-test.
 
     Raises:
-        DarkroomError: no common seed, or a seed's two runs were scored on different images or classes.
+        DarkroomError: no common seed, or a seed's two runs were scored on different images, labels or classes.
     """
     return _compare(*_scored([first, second], metric, split, seed), names=names, metric=metric)
 
@@ -121,13 +122,12 @@ def _compare(first: Mapping[int, _Scored], second: Mapping[int, _Scored], *, nam
     for one, other, seed in zip(ours, theirs, seeds, strict=True):
         if one.part.class_names != other.part.class_names or not statistics.same_images([one.part, other.part]):
             raise DarkroomError(f"{names[0]} and {names[1]} were scored on different images or classes at seed {seed}.")
+        if not np.array_equal(one.part.truth, other.part.truth):
+            raise DarkroomError(f"{names[0]} and {names[1]} were scored against different labels at seed {seed}.")
     values = np.array([one.value - other.value for one, other in zip(ours, theirs, strict=True)])
     draws = np.stack([one.draws - other.draws for one, other in zip(ours, theirs, strict=True)], axis=1)  # (draws, seeds)
-    if not statistics.same_images([one.part for one in ours]):
-        ratio = float(np.mean([one.ratio for one in ours]))
-        difference = statistics.resampled(metric, values, draws, ratio=ratio)
-        return _pair(names, difference, difference.p_value, difference.method)
-    difference = statistics.combined(metric, values, draws)
+    ratio = float(np.mean([one.ratio for one in ours]))
+    difference = statistics.joined(metric, values, draws, [one.part for one in ours], ratio=ratio)
     if len(seeds) == 1 and metric == "accuracy" and not statistics.has_groups(ours[0].part):
         right, also = (one.part.predicted == one.part.truth for one in (ours[0], theirs[0]))
         p = mcnemar(int((right & ~also).sum()), int((also & ~right).sum()))
@@ -158,19 +158,6 @@ def _pair(names: tuple[str, str], difference: Estimate, p: float, method: str) -
 
 def _value(part: Predictions, metric: str) -> float:
     return float(matrices.HEADLINES[metric](metrics.confusion(part)))
-
-
-def _draws(arms: Sequence[Mapping[int, Predictions]], metric: str, split: str, seed: int) -> dict[int, np.ndarray]:
-    # The draws of every run, by its id; runs on the same images are drawn together, so that their differences are paired.
-    together: dict[tuple, list[Predictions]] = {}
-    for run in (run for arm in arms for run in arm.values()):
-        part = run.split(split)
-        together.setdefault((part.class_names, *part.frame["path"]), []).append(run)
-    drawn = {}
-    for index, runs in enumerate(together.values()):
-        found = statistics.drawn_together([run.split(split) for run in runs], seed=seed + index)[metric]  # (draws, runs)
-        drawn |= {id(run): found[:, place] for place, run in enumerate(runs)}
-    return drawn
 
 
 def _told(name: str, value: float, low: float, high: float) -> str:

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError
-from lib.evaluation import bootstrap, metrics
+from lib.evaluation import analytic, bootstrap, metrics, multilabel
 from lib.evaluation import confusion as matrices
 from lib.evaluation.predictions import Predictions
 
-LEVEL = 0.95
 DRAWS = 1000
 
 
@@ -45,47 +44,6 @@ class Estimate:
         return _p_value(abs(self.value), self.image_error, self.seed_error, self.degrees_of_freedom)
 
 
-def wilson(num_right: int, num: int, *, level: float = LEVEL) -> tuple[float, float]:
-    """The interval of a proportion. Source: Wilson, Journal of the American Statistical Association 22 (1927)."""
-    from scipy.special import ndtri
-
-    if not 0 <= num_right <= num or num == 0:
-        raise DarkroomError(f"A proportion needs 0 <= right <= number and one image at least. Received: {num_right} of {num}.")
-    z = float(ndtri((1 + level) / 2))
-    share, scale = num_right / num, 1 + z**2 / num
-    middle = (share + z**2 / (2 * num)) / scale
-    half = z * np.sqrt(share * (1 - share) / num + z**2 / (4 * num**2)) / scale
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
-
-
-def kappa_interval(confusion: np.ndarray, *, level: float = LEVEL) -> tuple[float, float]:
-    """The large-sample interval of Cohen's unweighted kappa, clipped to -1 … 1.
-
-    Where no image was confused that interval has no width; then Wilson's interval of the accuracy is carried over.
-
-    Source: Fleiss, Cohen and Everitt, Psychological Bulletin 72 (1969), equation 14; (Fleiss, Statistical Methods for
-    Rates and Proportions, 2nd edition, equation 13.15).
-    """
-    from scipy.special import ndtri
-
-    shares = np.asarray(confusion, dtype=np.float64) / np.sum(confusion)
-    truth, predicted = shares.sum(axis=1), shares.sum(axis=0)
-    kappa = float(matrices.kappa(confusion))
-    expected = float(truth @ predicted)
-    if expected == 1:
-        return kappa, kappa
-    if kappa == 1:
-        num = int(np.sum(confusion))
-        return (wilson(num, num, level=level)[0] - expected) / (1 - expected), 1.0
-    agree = np.diagonal(shares)
-    on = (agree * (1 - (truth + predicted) * (1 - kappa)) ** 2).sum()
-    weight = (predicted[:, None] + truth[None, :]) ** 2  # p_.i + p_j.
-    off = (1 - kappa) ** 2 * ((shares * weight).sum() - (agree * np.diagonal(weight)).sum())
-    variance = (on + off - (kappa - expected * (1 - kappa)) ** 2) / (np.sum(confusion) * (1 - expected) ** 2)
-    half = float(ndtri((1 + level) / 2)) * np.sqrt(max(variance, 0.0))
-    return max(-1.0, kappa - half), min(1.0, kappa + half)
-
-
 def intervals(predictions: Predictions, split: str, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
     """One row a headline number of one run: `value`, `low`, `high` (95 %), `method`.
 
@@ -108,9 +66,9 @@ def intervals(predictions: Predictions, split: str, *, draws: int = DRAWS, seed:
         low, high = bootstrap.percentile_interval(drawn[name])
         method = "bootstrap over groups" if grouped else "bootstrap over images"
         if name == "accuracy" and not grouped:
-            (low, high), method = wilson(int(np.trace(counted)), int(counted.sum())), "Wilson"
+            (low, high), method = analytic.wilson(int(np.trace(counted)), int(counted.sum())), "Wilson"
         if name == "kappa" and not grouped:
-            (low, high), method = kappa_interval(counted), "large sample"
+            (low, high), method = analytic.kappa_interval(counted), "large sample"
         if low > 1 - 1e-9:
             low, method = _lowest_of_faultless(of_split, counted, name), "Wilson over groups" if grouped else "Wilson"
         rows[name] = {"value": float(function(counted)), "low": low, "high": high, "method": method}
@@ -119,6 +77,8 @@ def intervals(predictions: Predictions, split: str, *, draws: int = DRAWS, seed:
 
 def headline(predictions: Predictions, split: str = "test", *, draws: int = DRAWS, seed: int = 0) -> dict[str, float | str]:
     """`metrics.summary` with `<name>_low` and `<name>_high` of each headline number and the bands of kappa."""
+    if predictions.kind == "multilabel":
+        return multilabel.headline(predictions.split(split), draws=draws, seed=seed)
     values: dict[str, float | str] = dict(metrics.summary(predictions, split))
     for name, row in intervals(predictions, split, draws=draws, seed=seed).iterrows():
         values |= {f"{name}_low": float(row["low"]), f"{name}_high": float(row["high"])}
@@ -131,19 +91,36 @@ def over_seeds(runs: Sequence[Predictions], name: str, *, split: str = "test", d
     """One headline number over the seeds of one arm.
 
     With the same images for every seed, the variance over images (bootstrap) and over seeds add up; with other images
-    for each seed the corrected resampled interval is taken. One seed has only the interval over images.
+    for each seed, or folds, the corrected resampled interval is taken. One seed has only the interval over images.
     """
     parts = [run.split(split) for run in runs]
     values = np.array([float(matrices.HEADLINES[name](metrics.confusion(part))) for part in parts])
-    if same_images(parts):
-        found = combined(name, values, drawn_together(parts, draws=draws, seed=seed)[name])
-    else:
-        single = [drawn_together([part], draws=draws, seed=seed + index)[name] for index, part in enumerate(parts)]
-        found = resampled(name, values, np.concatenate(single, axis=1), ratio=test_train_ratio(runs, split))
+    drawn = np.empty((draws, len(parts)))
+    for index, places in enumerate(by_images(parts)):
+        drawn[:, places] = drawn_together([parts[place] for place in places], draws=draws, seed=seed + index)[name]
+    found = joined(name, values, drawn, parts, ratio=test_train_ratio(runs, split))
     if found.low > 1 - 1e-9:
         found = replace(found, low=_lowest_of_faultless(parts[0], metrics.confusion(parts[0]), name))
     lowest = -1.0 if name in ("kappa", "matthews") else 0.0
     return replace(found, low=max(lowest, found.low), high=min(1.0, found.high))
+
+
+def joined(name: str, values: np.ndarray, draws: np.ndarray, parts: Sequence[Predictions], *, ratio: float) -> Estimate:
+    """An estimate from runs: `combined` where all tested the same images, else `resampled` over their test sets.
+
+    `values` (runs,), `draws` (draws, runs) and `parts` go together. Runs that tested the same images (seeds of one fold)
+    are one resample, their mean.
+    """
+    sets = by_images(parts)
+    if len(sets) == 1:
+        return combined(name, values, draws)
+    means = np.array([values[places].mean() for places in sets])
+    mean_draws = np.stack([draws[:, places].mean(axis=1) for places in sets], axis=1)  # (draws, test sets)
+    found = resampled(name, means, mean_draws, ratio=ratio)
+    tested = pd.concat([parts[places[0]].frame["path"] for places in sets]).value_counts()
+    if tested.max() == tested.min() < len(sets):  # every image was tested equally often: folds
+        return replace(found, method=f"{found.method} over {len(sets)} folds")
+    return found
 
 
 def combined(name: str, values: np.ndarray, draws: np.ndarray) -> Estimate:
@@ -192,6 +169,15 @@ def same_images(parts: Sequence[Predictions]) -> bool:
     return all(np.array_equal(first, part.frame["path"].to_numpy()) for part in parts[1:])
 
 
+def by_images(parts: Sequence[Predictions]) -> list[list[int]]:
+    """The places of the parts, those that hold the same images together, in order of first appearance."""
+    sets: list[list[int]] = []
+    for place, part in enumerate(parts):
+        same = next((places for places in sets if same_images([parts[places[0]], part])), None)
+        sets.append([place]) if same is None else same.append(place)
+    return sets
+
+
 def has_groups(part: Predictions) -> bool:
     """Whether any two images of the part are near-duplicates of each other."""
     return bool(part.frame["group"].duplicated().any())
@@ -218,7 +204,7 @@ def drawn_together(parts: Sequence[Predictions], *, draws: int = DRAWS, seed: in
 def _lowest_of_faultless(part: Predictions, counted: np.ndarray, name: str) -> float:
     # Without a single error there is nothing to resample; Wilson's bound of the accuracy still knows the number of images.
     num_groups = part.frame["group"].nunique()
-    accuracy = wilson(num_groups, num_groups)[0]
+    accuracy = analytic.wilson(num_groups, num_groups)[0]
     if name not in ("kappa", "matthews"):
         return accuracy
     shares = counted.sum(axis=1) / counted.sum()
@@ -228,7 +214,7 @@ def _lowest_of_faultless(part: Predictions, counted: np.ndarray, name: str) -> f
 
 def _estimate(name: str, values: np.ndarray, mean_draws: np.ndarray, *, errors: tuple[float, float], method: str) -> Estimate:
     mean, degrees = float(values.mean()), float(len(values) - 1)
-    half = _half_width(*errors, degrees, level=LEVEL)
+    half = _half_width(*errors, degrees, level=analytic.LEVEL)
     image_low, image_high = bootstrap.percentile_interval(mean_draws)
     sd = float(values.std(ddof=1))
     return Estimate(
