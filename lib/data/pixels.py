@@ -64,7 +64,6 @@ def cache(dataset: Dataset, *, side: int, fit: str = "stretch", progress: Callab
     with filelock.FileLock(folder.parent / f".{key}.lock"):
         if not (folder / "index.json").is_file():
             _refuse_full_disk(folder.parent, len(rows) * side * side * 3)
-            atomic.clear_aside(folder.parent)
             with atomic.directory(folder) as aside:
                 _decode_all(dataset.raw, rows, aside / "pixels.npy", side=side, fit=fit, progress=progress)
                 atomic.write_json(aside / "index.json", {"paths": list(rows["path"])})

@@ -1,0 +1,82 @@
+import subprocess
+import sys
+
+import numpy as np
+import pandas
+import pytest
+from PIL import Image
+
+from lib.data import pixels
+from lib.data.dataset import Dataset
+from lib.errors import DarkroomError
+
+
+@pytest.fixture
+def dataset(tmp_path, monkeypatch):
+    """Three one-coloured pictures, 10 × 20 px."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name, grey in (("b", 200), ("a", 100), ("c", 50)):
+        Image.new("L", (20, 10), grey).save(raw / f"{name}.png")
+    rows = pandas.DataFrame({"path": ["c.png", "a.png", "b.png"], "pixels": ["3", "1", "2"], "verdict": "keep"})
+    monkeypatch.setattr(Dataset, "accepted", lambda self: rows.copy())
+    return Dataset("d", tmp_path, raw)
+
+
+def test_images_lie_by_path_in_the_size_asked_for(dataset):
+    cached = pixels.cache(dataset, side=8)
+    assert cached.array.shape == (3, 8, 8, 3)
+    assert cached.array.dtype == np.uint8
+    assert cached.array[:, 0, 0, 0].tolist() == [100, 200, 50]
+    assert cached.rows_of(pandas.Series(["b.png", "a.png"])).tolist() == [1, 0]
+    with pytest.raises(ValueError, match="read-only"):
+        cached.array[0] = 0
+
+
+def test_a_second_call_reads_and_other_sides_coexist(dataset):
+    first = pixels.cache(dataset, side=8)
+    written = (dataset.folder / "pixels" / first.key / "pixels.npy").stat().st_mtime_ns
+    other = pixels.cache(dataset, side=16, fit="pad")
+    assert pixels.cache(dataset, side=8).key == first.key != other.key
+    assert (dataset.folder / "pixels" / first.key / "pixels.npy").stat().st_mtime_ns == written
+    assert other.array[0, 0].max() == 0  # padded with black above the wide picture
+    assert other.array[0, 8].min() == 100
+
+
+def test_progress_counts_every_image(dataset):
+    told = []
+    pixels.cache(dataset, side=8, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (3, 3)
+
+
+def test_processes_that_build_at_once_do_not_disturb_each_other(tmp_path):
+    """Two sides and twice the same side at once, the way parallel runs ask for them."""
+    for number in range(120):
+        folder = tmp_path / "raw" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+    script = (
+        "import sys, pandas, pathlib\nfrom lib.data import pixels\nfrom lib.data.dataset import Dataset\n"
+        "root = pathlib.Path(sys.argv[1])\n"
+        "paths = sorted(p.relative_to(root / 'raw').as_posix() for p in root.glob('raw/*/*.png'))\n"
+        "Dataset.accepted = lambda self: pandas.DataFrame({'path': paths, 'pixels': paths})\n"
+        "cached = pixels.cache(Dataset('d', root, root / 'raw'), side=int(sys.argv[2]))\nprint(cached.array.sum())"
+    )
+    asked = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), side], stdout=-1) for side in ("32", "48", "32", "48")]
+    told = [process.communicate(timeout=120)[0] for process in asked]
+    assert [process.returncode for process in asked] == [0, 0, 0, 0]
+    assert told[0] == told[2]
+    assert told[1] == told[3]
+    assert len([path for path in (tmp_path / "pixels").iterdir() if path.is_dir()]) == 2
+
+
+def test_bad_sides_full_disks_and_lost_files_are_refused(dataset, monkeypatch):
+    with pytest.raises(DarkroomError, match="8 to 2048 pixels. Received: 7"):
+        pixels.cache(dataset, side=7)
+    (dataset.raw / "a.png").write_bytes(b"gone bad")
+    with pytest.raises(DarkroomError, match=r"a.png could be read when.*Run 1_clean again"):
+        pixels.cache(dataset, side=8)
+    monkeypatch.setattr(pixels.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    with pytest.raises(DarkroomError, match="0.00 GB are free.*smaller image_side"):
+        pixels.cache(dataset, side=16)
