@@ -54,6 +54,20 @@ def test_papermill_shows_every_parameter_with_type_and_meaning(path):
         assert len(parameter.help) > 10, parameter.name
 
 
+def test_choices_in_the_notebooks_are_those_of_lib():
+    from lib.batch import notebooks
+    from lib.data.augmentation import POLICIES
+    from lib.models.backbones import BACKBONES
+    from lib.training.optimizers import OPTIMIZERS, SCHEDULES
+    from lib.training.recipes import RECIPES
+
+    declared = notebooks.find("3_train").parameters
+    known = {"architecture": ["custom", *BACKBONES], "augmentation": POLICIES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES,
+             "training": RECIPES}  # fmt: skip
+    for name, choices in known.items():
+        assert list(declared[name].choices) == list(choices), name
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
     """Three classes with hostile names, twenty drawn pictures each, one of them cut off."""
