@@ -127,8 +127,15 @@ def test_a_wrong_description_is_refused(wrong, message):
 
 
 def test_a_side_of_which_nothing_is_left_is_refused():
-    with pytest.raises(DarkroomError, match="of 8 px nothing is left after block 3 of 5"):
-        build("custom", class_names="ab", image_side=8, pool_after=[1, 2, 3, 4, 5])
+    with pytest.raises(DarkroomError, match="of 8 px nothing is left after block 2 of 5"):
+        build("custom", class_names="ab", image_side=8, padding="valid")
+
+
+def test_the_compact_network_takes_any_side():
+    for image_side in (8, 33, 128):
+        model = build("custom", class_names="ab", image_side=image_side)
+        assert model.output_shape == (None, 2)
+        assert model.count_params() == 320_498  # a pooled average has no weights that grow with the side
 
 
 def test_describe_turns_lists_and_single_numbers_into_tuples():
