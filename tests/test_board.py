@@ -5,11 +5,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib.errors import DarkroomError
-from lib.evaluation import curves
-from lib.evaluation.board import Board
+from lib.evaluation import bands, curves, projector
+from lib.evaluation.board import Board, Node
 
 READ_BACK = """
 import json, sys
@@ -32,6 +33,8 @@ for name in sorted(runs.Runs()):
         "texts": {t: v[0][1].string_val[0].decode() for t, v in tensors.items() if t.endswith("text_summary")},
         "plugins": plugins,
         "hparams": {key: getattr(value, value.WhichOneof("kind")) for key, value in start.hparams.items()},
+        "curves": {t: make_ndarray(v[0][1]).tolist() for t, v in tensors.items() if plugins[t] == "pr_curves"},
+        "graph": [[n.name, n.op, list(n.input)] for n in one.Graph().node] if one.Tags()["graph"] else [],
         "images": {t: len(v[0][1].string_val) for t, v in tensors.items() if plugins[t] == "images"},
     }
 print(json.dumps(found))
@@ -66,8 +69,6 @@ def test_tensorboards_own_loader_reads_everything_back(tmp_path):
 
 
 def test_a_figure_comes_with_its_alt_text_and_one_directory_is_one_run(tmp_path):
-    import pandas as pd
-
     history = pd.DataFrame({"epoch": [1], "loss": [1.0], "accuracy": [0.5], "val_loss": [1.0], "val_accuracy": [0.5]})
     drawing = curves.of_run(history)
     Board(tmp_path / "a").figure("curves", drawing)
@@ -78,6 +79,58 @@ def test_a_figure_comes_with_its_alt_text_and_one_directory_is_one_run(tmp_path)
     assert found["a"]["texts"] == {"curves/text_summary": drawing.alt}
     assert found["b"]["scalars"]["loss"] == [[1, 1.0], [2, 2.0]]
     assert len(list((tmp_path / "b").iterdir())) == 2
+
+
+def test_curves_weights_and_the_network_come_back(tmp_path):
+    board = Board(tmp_path)
+    columns = ["true_positives", "false_positives", "true_negatives", "false_negatives", "precision", "recall"]
+    board.precision_recall("test/猫", pd.DataFrame([[2, 2, 0, 0, 0.5, 1], [1, 0, 2, 1, 1, 0.5]], columns=columns))
+    board.weights(7, {"conv/kernel": np.ones((3, 3, 100, 100)), "conv/bias": np.array([np.nan])})
+    board.graph([Node("images", "InputLayer", (), (None, 8, 8, 3)), Node("logits", "Dense", ("images",), (None, 2), 130)])
+    (found,) = read_back(tmp_path).values()
+    assert found["curves"] == {"test/猫/pr_curves": [[2, 1], [2, 0], [0, 2], [0, 1], [0.5, 1], [1, 0.5]]}
+    assert [tag for tag, plugin in found["plugins"].items() if plugin == "histograms"] == ["weights/conv/kernel"]
+    assert found["graph"] == [["images", "InputLayer", []], ["logits", "Dense", ["images"]]]
+
+
+def test_mean_low_and_high_of_the_seeds_are_runs(tmp_path):
+    runs = [
+        pd.DataFrame({"epoch": [1, 2], "val_accuracy": [0.5, 0.7], "loss": [2.0, 1.0]}),
+        pd.DataFrame({"epoch": [1, 2, 3], "val_accuracy": [0.7, 0.8, 0.9], "loss": [1.0, 0.5, 0.2]}),
+    ]
+    bands.write(tmp_path, {"cnn": runs, "alone": runs[:1]})
+    found = read_back(tmp_path)
+    assert sorted(found) == ["cnn/high", "cnn/low", "cnn/mean"]  # and no band where there is one seed
+    assert found["cnn/mean"]["scalars"]["loss"] == [[1, 1.5], [2, 0.75]]  # the third epoch only one seed has
+    assert found["cnn/low"]["scalars"]["val_accuracy"] == [[1, 0.5], [2, pytest.approx(0.7)]]
+    assert found["cnn/high"]["scalars"]["val_accuracy"] == [[1, pytest.approx(0.7)], [2, pytest.approx(0.8)]]
+
+
+def test_the_projector_reads_its_files(tmp_path):
+    from google.protobuf import text_format
+    from PIL import Image
+    from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+    features = np.arange(15, dtype=np.float32).reshape(5, 3)
+    pictures = np.zeros((5, 8, 8, 3), np.uint8)
+    pictures[4] = 255
+    columns = {"label": ["猫", "a\tb", "c", "d", "e"], "verdict": ["right"] * 5}
+    projector.write(tmp_path, features, columns, pictures)
+    config = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), ProjectorConfig())
+    (embedding,) = config.embeddings
+    stored = np.fromfile(tmp_path / embedding.tensor_path, dtype="float32").reshape(list(embedding.tensor_shape))
+    assert (stored == features).all()
+    lines = (tmp_path / embedding.metadata_path).read_text(encoding="utf-8").splitlines()
+    assert lines[:3] == ["label\tverdict", "猫\tright", "a b\tright"]
+    side = embedding.sprite.single_image_dim[0]
+    with Image.open(tmp_path / embedding.sprite.image_path) as sheet:
+        assert sheet.size == (3 * side, 3 * side)
+        assert sheet.getpixel((1 * side + 5, 1 * side + 5)) == (255, 255, 255)  # the fifth, in the second row
+        assert sheet.getpixel((5, 5)) == (0, 0, 0)
+    with pytest.raises(DarkroomError, match="takes 1 to 1000 images"):
+        projector.write(tmp_path, features, columns, pictures[:2])
+    with pytest.raises(DarkroomError, match="finite"):
+        projector.write(tmp_path, features * np.nan, columns, pictures)
 
 
 def test_nothing_is_made_before_the_first_call_and_broken_values_are_refused(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lib.errors import DarkroomError
-from lib.evaluation import comparison, predictions, report
+from lib.evaluation import comparison, folding, predictions, prose, report
 
 CLASSES = ["<b>café</b>", "猫 & 🐈", "x $1$"]
 
@@ -150,7 +150,7 @@ def test_the_page_stands_alone_and_escapes_every_name(tmp_path, runs):
         found,
         tmp_path / "compare",
         question="Is <script>alert(1)</script> better?",
-        published={"Deitsch 2019": {"accuracy": 0.8842, "url": "https://example.org/?a=1&b=2"}},
+        published={"Deitsch 2019": {"accuracy": 0.8842, "n": 656, "url": "https://example.org/?a=1&b=2"}},
         raw=raw_folder(tmp_path, runs),
         notes={"command": "darkroom run quickstart", "openings": {"grouped_seed0": 12}},
     )
@@ -170,7 +170,50 @@ def test_the_page_stands_alone_and_escapes_every_name(tmp_path, runs):
     targets = [attributes["popovertarget"] for tag, attributes in page.tags if "popovertarget" in attributes]
     identities = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert targets and set(targets) <= set(identities) and len(identities) == len(set(identities))
-    assert (tmp_path / "compare" / "comparison.csv").read_text(encoding="utf-8").splitlines()[1].startswith("resnet,3,150,")
+    assert "88.4 %" in words and "85.7 to 90.6 %" in words  # the interval that 656 images give the published figure
+    assert "Deitsch 2019 (88.4 %, published by others, on other images) lies below the interval of resnet" in words
+    brief = (tmp_path / "compare" / "comparison.csv").read_text(encoding="utf-8").splitlines()
+    assert brief[0] == "arm,seeds,accuracy,kappa,seconds"
+    assert re.fullmatch(r'resnet,3,9\d\.\d % \(.* to .*\),0\.\d\d \(.*\) almost perfect,12', brief[1])
+    assert max(map(len, brief)) < 90
+    numbers = pd.read_csv(tmp_path / "compare" / "arms.csv")
+    assert numbers["accuracy"].tolist() == pytest.approx(found.table["accuracy"].tolist())
+    assert (tmp_path / "compare" / "seeds" / "resnet" / "mean").is_dir()
+
+
+def test_openings_and_memory_come_from_the_runs(tmp_path):
+    told = {"split": "grouped_seed0", "peak_memory_bytes": 1_500_000_000}
+    runs = [make_run(tmp_path, "only", seed, accuracy=0.9, test_openings=3 + seed, **told) for seed in (0, 1)]
+    found = comparison.comparison(runs)
+    assert found.openings == {"grouped_seed0": 4}
+    assert found.shown["memory"].tolist() == ["1.5 GB"]
+    assert "The test split grouped_seed0 was read 4 times" in " ".join(Page(report.render(found)).words)
+
+
+def test_over_fitting_is_told_from_accuracies_and_from_the_curves(tmp_path):
+    (folder,) = [make_run(tmp_path, "only", 0, accuracy=0.9, num=400)]
+    rising = pd.DataFrame({"epoch": [1, 2, 3], "val_loss": [0.8, 0.5, 0.9], "val_accuracy": 0.8, "loss": 0.1, "accuracy": 0.9})
+    rising.to_csv(folder / "history.csv", index=False)
+    (told,) = prose.fitting(comparison.comparison([folder]))
+    assert told.endswith("Its validation loss rose from 0.50 (epoch 2) to 0.90 at the end.")
+
+
+def test_a_model_of_many_classes_stands_beside_one_of_the_groups(tmp_path):
+    fine = [make_run(tmp_path, "fine", seed, accuracy=0.95, num=400) for seed in range(3)]
+    groups = {CLASSES[0]: "coffee"}
+    direct = []
+    for seed in range(3):
+        one = predictions.read(fine[seed] / "predictions.parquet")
+        folded = folding.fold(one, groups, rest="rest")
+        frame = folded.frame.assign(p_coffee=1 - folded.frame["p_coffee"], p_rest=1 - folded.frame["p_rest"])
+        direct.append(make_run(tmp_path, "direct", seed, accuracy=0.9))
+        about = {"class_names": ["coffee", "rest"], "data_hash": f"other {seed}"}
+        predictions.write(direct[-1] / "predictions.parquet", frame, about)
+    with pytest.raises(DarkroomError, match="have other class names"):
+        comparison.comparison([*fine, *direct])
+    found = comparison.comparison([*fine, *direct], fold=groups)
+    assert found.class_names == ("coffee", "rest")
+    assert found.verdicts[0].startswith("fine is better than direct")
 
 
 def test_the_page_without_pictures_with_one_arm_and_many_classes(tmp_path):

@@ -9,7 +9,8 @@ import io
 import itertools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,24 @@ import numpy as np
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from lib.evaluation.style import Drawing
 
 _numbers = itertools.count()
 _NUM_BUCKETS = 30
+_MOST_VALUES = 20_000  # of one array of weights; more change no histogram that an eye can tell
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer of a network: the names of the layers it reads, its output's shape (None where open), its parameters."""
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    shape: tuple[int | None, ...]
+    num_parameters: int = 0
 
 
 class Board:
@@ -84,6 +99,44 @@ class Board:
         )  # fmt: skip
         self._add([Summary.Value(tag=name, histo=proto)], step)
 
+    def weights(self, step: int, named: Mapping[str, np.ndarray]) -> None:
+        """Adds the distribution of each named array of a network; of large ones of every n-th value, so that it stays cheap.
+
+        Arrays that hold NaN or infinity are left out: a training that diverged is told elsewhere.
+        """
+        for name, array in named.items():
+            flat = np.asarray(array).ravel()
+            some = flat[:: max(1, flat.size // _MOST_VALUES)]
+            if some.size and np.isfinite(some).all():
+                self.histograms(f"weights/{name}", some, step)
+
+    def precision_recall(self, name: str, curve: pd.DataFrame, step: int = 0) -> None:
+        """Adds a precision-recall curve; `curve` is `ranking.counts_at_thresholds`, thresholds of equal steps from 0 to 1."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.pr_curve import metadata
+        from tensorboard.util.tensor_util import make_tensor_proto
+
+        rows = ("true_positives", "false_positives", "true_negatives", "false_negatives", "precision", "recall")
+        tensor = make_tensor_proto(curve[list(rows)].to_numpy(np.float32).T)  # (6, thresholds)
+        about = metadata.create_summary_metadata(name, "", len(curve))
+        self._add([Summary.Value(tag=f"{name}/pr_curves", tensor=tensor, metadata=about)], step)
+
+    def graph(self, nodes: Sequence[Node]) -> None:
+        """Adds the graph of a network, one node a layer."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.graph_pb2 import GraphDef
+
+        graph = GraphDef()
+        graph.versions.producer = 22
+        for node in nodes:
+            made = graph.node.add(name=node.name, op=node.kind, input=node.inputs)
+            shape = made.attr["_output_shapes"].list.shape.add()
+            for size in node.shape:
+                shape.dim.add(size=-1 if size is None else size)
+            made.attr["num_parameters"].i = node.num_parameters
+        self._begin()
+        self._write([Event(wall_time=time.time(), graph_def=graph.SerializeToString()).SerializeToString()])
+
     def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Adds this run to the HParams table: what it was given (typed; None is left out) and what it reached.
 
@@ -113,14 +166,19 @@ class Board:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        events = [Event(wall_time=time.time(), step=step, summary=Summary(value=values))]
+        self._begin()
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
+        self._write([event.SerializeToString()])
+
+    def _begin(self) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
         if self._path is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             # The name TensorBoard looks for; time, process and number keep two writers apart.
             name = f"events.out.tfevents.{int(time.time()):010d}.darkroom.{os.getpid()}.{next(_numbers)}"
             self._path = self.folder / name
-            events.insert(0, Event(wall_time=time.time(), file_version="brain.Event:2"))
-        self._write([event.SerializeToString() for event in events])
+            self._write([Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()])
 
     def _write(self, records: list[bytes]) -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter

@@ -5,9 +5,8 @@ Everything is computed from the runs' prediction tables; `result.json` only adds
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,29 +16,14 @@ import pandas as pd
 
 from lib import atomic
 from lib.errors import DarkroomError
-from lib.evaluation import audit, metrics, pairs, statistics
+from lib.evaluation import audit, cells, folding, metrics, pairs, statistics
 from lib.evaluation import confusion as matrices
 from lib.evaluation import predictions as tables
 from lib.evaluation.pairs import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One finished run: its arm and seed, its predictions, its history and what it says of itself."""
-
-    folder: Path
-    arm: str
-    seed: int
-    predictions: Predictions
-    result: dict[str, Any] = field(default_factory=dict)
-    history: pd.DataFrame | None = None
-
-    def about(self, name: str) -> dict[str, Any]:
-        """One of the run's JSON files (`environment`, `parameters`), or {} where it has none."""
-        path = self.folder / f"{name}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+from lib.evaluation.units import Unit
+from lib.evaluation.units import read as read_unit
 
 
 @dataclass(frozen=True)
@@ -75,14 +59,29 @@ class Comparison:
         """One row an arm, best first: numbers as numbers, see `shown` for people.
 
         `arm seeds num_test`, `train_accuracy val_accuracy test_accuracy` (means), for metric, accuracy and kappa the
-        `_sd _low _high`, `kappa_band`, `seconds`, `num_parameters` (NaN where a run does not tell).
+        `_sd _low _high`, `kappa_band`, `seconds`, `num_parameters`, `peak_memory_bytes` (NaN where a run does not tell).
         """
         return pd.DataFrame([self._row(arm) for arm in self.arms])
 
     @property
     def shown(self) -> pd.DataFrame:
-        """The table as text for terminal, notebook and `comparison.csv`."""
-        return pd.DataFrame([_told_row(row) for row in self.table.to_dict("records")])
+        """The whole table as text, for the notebook and the page."""
+        return pd.DataFrame([cells.full(row) for row in self.table.to_dict("records")])
+
+    @property
+    def brief(self) -> pd.DataFrame:
+        """What decides, as text for a terminal of 100 columns: arm, seeds, accuracy, kappa, seconds."""
+        return pd.DataFrame([cells.brief(row) for row in self.table.to_dict("records")])
+
+    @property
+    def openings(self) -> dict[str, int]:
+        """How often each test split had been read, over all studies, when the last of these runs was scored."""
+        counted: dict[str, int] = {}
+        for unit in self.units:
+            split, num = unit.result.get("split"), unit.result.get("test_openings")
+            if split is not None and num is not None:
+                counted[split] = max(counted.get(split, 0), num)
+        return counted
 
     def confusion(self, arm: str) -> np.ndarray:
         """int64 (classes, classes): the test confusions of an arm, summed over its seeds."""
@@ -127,23 +126,29 @@ class Comparison:
         for name, estimate in mine.items():
             row |= {name: estimate.value, f"{name}_sd": estimate.sd, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
         row["kappa_band"] = matrices.landis_koch(mine["kappa"].value)
-        for name in ("seconds", "num_parameters"):
+        for name in ("seconds", "num_parameters", "peak_memory_bytes"):
             told = [unit.result[name] for unit in units if unit.result.get(name) is not None]
             row[name] = float(np.mean(told)) if told else float("nan")
         return row
 
 
-def comparison(run_folders: Sequence[Path], *, metric: str = "accuracy") -> Comparison:
+def comparison(
+    run_folders: Sequence[Path], *, metric: str = "accuracy", fold: Mapping[str, str] | None = None, rest: str = "rest"
+) -> Comparison:
     """The comparison of finished runs by `metric` (accuracy, balanced_accuracy, macro_f1, kappa or matthews) on test.
+
+    `fold` maps class names to coarser groups, all others to `rest`: runs that have these classes are folded, and stand
+    beside runs that were trained on the groups.
 
     Raises:
         DarkroomError: no runs, an unknown metric, a run that has not finished, other classes, two runs of one arm and
-        seed, or
-            runs of one seed that were measured on different data.
+            seed, or runs of one seed that were measured on different data.
     """
     if metric not in matrices.HEADLINES:
         raise DarkroomError(f"`metric` must be one of {', '.join(matrices.HEADLINES)}. Received: {metric!r}.")
     units = sorted((read_unit(Path(folder)) for folder in run_folders), key=lambda unit: (unit.arm, unit.seed))
+    if fold:
+        units = [_folded(unit, fold, rest) for unit in units]
     _refuse_mixture(units)
     arms: dict[str, tuple[Unit, ...]] = {}
     for unit in units:
@@ -161,24 +166,6 @@ def comparison(run_folders: Sequence[Path], *, metric: str = "accuracy") -> Comp
     return Comparison(metric, arms, estimates, found, flags)
 
 
-def read_unit(folder: Path) -> Unit:
-    """One finished run's folder as a unit. Raises DarkroomError where it has not finished."""
-    path = folder / "result.json"
-    if not path.is_file():
-        raise DarkroomError(f"The run {folder} has not finished: it has no result.json.")
-    result = json.loads(path.read_text(encoding="utf-8"))
-    arm = result.get("arm") or folder.name.rsplit("-s", 1)[0]
-    history = folder / "history.csv"
-    return Unit(
-        folder=folder,
-        arm=arm,
-        seed=int(result.get("seed") or 0),
-        predictions=tables.read(folder / "predictions.parquet"),
-        result=result,
-        history=pd.read_csv(history) if history.is_file() else None,
-    )
-
-
 def finished_runs(stage_folder: Path) -> list[Path]:
     """The folders of a stage's finished runs, sorted: those with `result.json` and `predictions.parquet`."""
     return sorted(
@@ -187,10 +174,19 @@ def finished_runs(stage_folder: Path) -> list[Path]:
 
 
 def write_table(comparison: Comparison, folder: Path) -> Path:
-    """Writes `comparison.csv` (what `darkroom run` prints at its end) into a run's folder and returns its path."""
+    """Writes `comparison.csv` (`brief`, what `darkroom run` prints at its end) into a run's folder and returns its path.
+
+    Beside it `arms.csv` holds every number of the table, for other programs.
+    """
     path = Path(folder) / "comparison.csv"
-    atomic.write_text(path, comparison.shown.to_csv(index=False, lineterminator="\n"))
+    atomic.write_text(path, comparison.brief.to_csv(index=False, lineterminator="\n"))
+    atomic.write_text(path.with_name("arms.csv"), comparison.table.to_csv(index=False, lineterminator="\n"))
     return path
+
+
+def _folded(unit: Unit, fold: Mapping[str, str], rest: str) -> Unit:
+    direct = set(unit.predictions.class_names) == {*fold.values(), rest}
+    return unit if direct else replace(unit, predictions=folding.fold(unit.predictions, fold, rest=rest))
 
 
 def _refuse_mixture(units: Sequence[Unit]) -> None:
@@ -203,7 +199,7 @@ def _refuse_mixture(units: Sequence[Unit]) -> None:
                 f"{unit.folder} and {first.folder} have other class names, so their numbers cannot stand in one table."
             )
         other = by_seed.setdefault(unit.seed, unit)
-        if unit.predictions.data_hash != other.predictions.data_hash:
+        if not _same_data(unit.predictions, other.predictions):
             raise DarkroomError(
                 f"{unit.folder} and {other.folder} were measured on different data (seed {unit.seed}), so their numbers cannot "
                 "stand in one table. Run both again on the same data and split."
@@ -211,6 +207,14 @@ def _refuse_mixture(units: Sequence[Unit]) -> None:
         twin = seen.setdefault((unit.arm, unit.seed), unit)
         if twin is not unit:
             raise DarkroomError(f"{unit.folder} and {twin.folder} are both {unit.arm}, seed {unit.seed}; give one of them.")
+
+
+def _same_data(one: Predictions, other: Predictions) -> bool:
+    if one.data_hash == other.data_hash:
+        return True
+    # Folding changes the labels and with them the hash; then images, splits and labels themselves are compared.
+    seen = ["path", "split", "label"]
+    return folding.MARK in one.data_hash + other.data_hash and one.frame[seen].equals(other.frame[seen])
 
 
 def _scored(unit: Unit) -> pd.DataFrame:
@@ -221,23 +225,3 @@ def _scored(unit: Unit) -> pd.DataFrame:
     return pd.DataFrame(
         {"path": part.frame["path"], "label": part.frame["label"], "said": said, "of_truth": of_truth, "right": right}
     )
-
-
-def _told_row(row: Mapping[str, Any]) -> dict[str, str]:
-    def percent(name: str) -> str:
-        return "–" if np.isnan(row[name]) else f"{100 * row[name]:.1f} %"
-
-    told = {"arm": str(row["arm"]), "seeds": str(row["seeds"]), "test images": f"{row['num_test']:,}"}
-    spread = "" if np.isnan(row["accuracy_sd"]) else f" ± {100 * row['accuracy_sd']:.1f}"
-    told["accuracy"] = f"{100 * row['accuracy']:.1f}{spread} %"
-    told["95 %"] = f"{100 * row['accuracy_low']:.1f} to {100 * row['accuracy_high']:.1f} %"
-    told["kappa"] = f"{row['kappa']:.3f}"
-    told["kappa 95 %"] = f"{row['kappa_low']:.3f} to {row['kappa_high']:.3f}"
-    told["agreement"] = str(row["kappa_band"])
-    for name in row:
-        if name in matrices.HEADLINES and name not in ("accuracy", "kappa"):
-            told[name.replace("_", " ")] = f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
-    told |= {"train": percent("train_accuracy"), "validation": percent("val_accuracy")}
-    told["seconds"] = "–" if np.isnan(row["seconds"]) else f"{row['seconds']:,.0f}"
-    told["parameters"] = "–" if np.isnan(row["num_parameters"]) else f"{row['num_parameters']:,.0f}"
-    return told

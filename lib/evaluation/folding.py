@@ -16,6 +16,9 @@ from lib.evaluation import pairs
 from lib.evaluation.pairs import Pair
 from lib.evaluation.predictions import Predictions, probability_columns
 
+MARK = " folded"
+"""Ends the data hash of a folded table, whose labels are no longer those that were hashed."""
+
 
 def fold(predictions: Predictions, groups: Mapping[str, str], *, rest: str | None = None) -> Predictions:
     """The same images with coarser classes; a group's probability is the sum of its classes'.
@@ -48,7 +51,7 @@ def fold(predictions: Predictions, groups: Mapping[str, str], *, rest: str | Non
     frame = predictions.frame.drop(columns=probability_columns(names)).reset_index(drop=True)
     frame["label"] = frame["label"].map(owner)
     frame = pd.concat([frame, pd.DataFrame(summed, columns=probability_columns(coarse))], axis=1)
-    about = {"data_hash": f"{predictions.data_hash} folded", "target": f"{predictions.target} folded", "evaluated": {}}
+    about = {"data_hash": predictions.data_hash + MARK, "target": predictions.target + MARK, "evaluated": {}}
     return replace(predictions, frame=frame, class_names=tuple(coarse), **about)
 
 

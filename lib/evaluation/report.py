@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from lib import atomic
+from lib.evaluation import bands, cells, curves, plots, prose, thumbnails
 from lib.evaluation import confusion as matrices
-from lib.evaluation import curves, plots, thumbnails
-from lib.evaluation.comparison import Comparison, Unit, write_table
-from lib.evaluation.style import SHARES, Drawing
+from lib.evaluation.comparison import Comparison, write_table
+from lib.evaluation.style import Drawing
+from lib.evaluation.units import Unit
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MOST_CLASSES = 20  # more are drawn as a figure, not as a table
@@ -30,18 +32,22 @@ def write(
     raw: Path | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes `report.html` and `comparison.csv` into a run's folder and returns the page's path.
+    """Writes `report.html` and the tables into a run's folder and returns the page's path.
+
+    TensorBoard gets the mean, lowest and highest of each arm's seeds, in `seeds/<arm>/`.
 
     Args:
         question: the study's question, the page's title.
         published: figures of others by name: a number (of the comparison's metric) or a table whose keys name metrics
-        and anything else. raw: the folder the predictions' paths are relative to; without it the page has no pictures
-        of images. notes: told as they are: `command` (how to reproduce), `openings` (how often each test split was
-        read), `licence`.
+            (`accuracy`, `kappa`), `n`, the number of images, and anything else.
+        raw: the folder the predictions' paths are relative to; without it the page has no pictures of images.
+        notes: told as they are: `command` (how to reproduce), `licence`, and `openings` in place of those that the runs
+            noted.
     """
     path = Path(folder) / "report.html"
     atomic.write_text(path, render(comparison, question=question, published=published, raw=raw, notes=notes))
     write_table(comparison, folder)
+    bands.write(path.with_name("seeds"), _histories(comparison))
     return path
 
 
@@ -68,36 +74,20 @@ def render(
         title=question or f"Comparison of {len(comparison.arms)} arms",
         comparison=comparison,
         metric=comparison.metric.replace("_", " "),
-        summary=_summary(comparison),
+        summary=prose.summary(comparison),
         shown=comparison.shown.to_dict("records"),
-        published=published,
+        published={name: cells.published(value, comparison.metric) for name, value in published.items()},
         figures={name: _embedded(drawing) for name, drawing in drawings(comparison, published).items()},
-        fitting=_fitting(comparison),
+        fitting=[*prose.fitting(comparison), *prose.published(comparison, published)],
         confusions=confusions,
         per_class=_per_class(comparison),
-        disagreement=_disagreement(comparison),
+        disagreement=prose.disagreement(comparison),
         hardest=hardest.to_dict("records"),
         pictures=pictures,
         numbers={path: index for index, path in enumerate(pictures)},
         findings=_findings(comparison),
         environment=_environment(comparison.units),
-        notes=dict(notes or {}),
-    )
-
-
-def _summary(comparison: Comparison) -> str:
-    best, row = next(iter(comparison.arms)), comparison.table.iloc[0]
-    estimate = comparison.estimates[best][comparison.metric]
-    value, low, high = (
-        f"{100 * number:.1f} %" if comparison.metric in SHARES else f"{number:.3f}"
-        for number in (estimate.value, estimate.low, estimate.high)
-    )
-    bands = list(dict.fromkeys(matrices.landis_koch(row[f"kappa_{end}"]) for end in ("low", "high")))
-    seeds = f"mean of {estimate.num_seeds} seeds" if estimate.num_seeds > 1 else "one seed"
-    return (
-        f"Highest {comparison.metric.replace('_', ' ')}: {best} with {value} ({seeds}; 95 % interval {low} to {high}) on "
-        f"{row['num_test']:,} test images; kappa {row['kappa']:.2f} ({row['kappa_low']:.2f} to {row['kappa_high']:.2f}), "
-        f"{' to '.join(bands)} agreement."
+        notes={"openings": comparison.openings} | dict(notes or {}),
     )
 
 
@@ -109,16 +99,20 @@ def drawings(comparison: Comparison, published: Mapping[str, Any] | None = None)
     told = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
     others = {name: value for name, value in told.items() if value is not None}
     found = {"arms": plots.arms(estimates, values, published=others)}
-    histories = {
-        arm: [unit.history for unit in units if unit.history is not None and len(unit.history)]
-        for arm, units in comparison.arms.items()
-    }
-    if histories := {arm: runs for arm, runs in histories.items() if runs}:
+    if histories := _histories(comparison):
         found["curves"] = curves.of_arms(histories)
     if len(comparison.class_names) > _MOST_CLASSES:
         for arm in comparison.arms:
             found[f"confusion {arm}"] = plots.confusion_matrix(comparison.confusion(arm), comparison.class_names, title=arm)
     return found
+
+
+def _histories(comparison: Comparison) -> dict[str, list[pd.DataFrame]]:
+    found = {
+        arm: [unit.history for unit in units if unit.history is not None and len(unit.history)]
+        for arm, units in comparison.arms.items()
+    }
+    return {arm: runs for arm, runs in found.items() if runs}
 
 
 def _confusion(comparison: Comparison, arm: str) -> dict[str, Any]:
@@ -172,37 +166,6 @@ def _per_class(comparison: Comparison) -> list[dict[str, Any]]:
         {"name": name, "values": list(row), "best": int(np.nanargmax(row)) if not np.isnan(row).all() else -1}
         for name, row in zip(table.index, table.to_numpy(), strict=True)
     ]
-
-
-def _fitting(comparison: Comparison) -> list[str]:
-    told = []
-    for row in comparison.table.to_dict("records"):
-        train, test = row["train_accuracy"], row["test_accuracy"]
-        if np.isnan(train):
-            continue
-        gap = f"{100 * train:.1f} % on train (without augmentation), {100 * test:.1f} % on test"
-        if train - test > 0.1:
-            told.append(f"{row['arm']} over-fits: {gap}.")
-        elif train < 0.75 and train - test < 0.05:
-            told.append(f"{row['arm']} has not learnt its training images well: {gap}.")
-        else:
-            told.append(f"{row['arm']}: {gap}, a gap of {100 * (train - test):.1f} points.".replace("-", "−"))
-    return told
-
-
-def _disagreement(comparison: Comparison) -> str:
-    common = set.intersection(*({unit.seed for unit in units} for units in comparison.arms.values()))
-    if len(comparison.arms) < 2 or not common:
-        return ""
-    seed = min(common)
-    chosen = [next(unit for unit in units if unit.seed == seed) for units in comparison.arms.values()]
-    parts = [unit.predictions.split("test") for unit in chosen]
-    right = np.stack([part.predicted == part.truth for part in parts]).sum(axis=0)
-    num, everyone, nobody = len(right), int((right == len(parts)).sum()), int((right == 0).sum())
-    return (
-        f"With seed {seed}, all arms are right on {everyone:,} of {num:,} test images, none on {nobody:,}; "
-        f"on {num - everyone - nobody:,} they differ."
-    )
 
 
 def _findings(comparison: Comparison) -> list[dict[str, str]]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from typing import Any
 
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
-from lib.evaluation import audit, metrics, openings, statistics
-from lib.evaluation.board import Board
+from lib.evaluation import audit, calibration, metrics, openings, statistics
 from lib.evaluation.guards import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import saved
 from lib.runs import Run
-from lib.training import recipes
+from lib.training import recipes, showing
 from lib.training.recipes import Trained
 
 _PREFIXES = ("train", "val")
@@ -47,7 +47,10 @@ def conclude(trained: Trained, split: Split, found: Predictions, *, dataset: Dat
         "diverged": fitted.diverged,
         "num_parameters": trained.model.count_params(),
         "training_seconds": trained.seconds,
+        "peak_memory_bytes": _peak_memory(),
+        "calibration": calibration.advice(found),
     }
+    result["temperature"] = result["calibration"]["temperature"]
     result["test_openings"] = openings.count(dataset.folder, split.id)
     facts = RunFacts(
         found, fitted.history, fitted.kept_epoch, settings=result["settings"], class_weights=fitted.class_weights,
@@ -56,9 +59,19 @@ def conclude(trained: Trained, split: Split, found: Predictions, *, dataset: Dat
     result["audit"] = audit.run(facts)
     audit.require(result["audit"])
     saved.save(trained.model, run.checkpoint_folder / "model.keras", card=card(result, run))
-    Board(run.folder).hparams(run.parameters, {name: value for name, value in numbers.items() if isinstance(value, float)})
+    showing.show(run, trained, found, dataset=dataset, numbers=numbers)
     recipes.clear(run)
     return run.finish(result)
+
+
+def _peak_memory() -> int | None:
+    """The most main memory this process has held, in bytes; None where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def card(result: dict[str, Any], run: Run) -> dict[str, Any]:
@@ -86,8 +99,8 @@ def sentence(result: dict[str, Any]) -> str:
         f"(95 % {numbers['accuracy_low']:.1%} to {numbers['accuracy_high']:.1%}).",
         f"Cohen's kappa is {numbers['kappa']:.2f} (95 % {numbers['kappa_low']:.2f} to {numbers['kappa_high']:.2f}): "
         f"{' to '.join(bands)} agreement after Landis and Koch.",
-        f"Epoch {result['kept_epoch']} of {result['epochs_run']} was kept; this test split has been read {result['test_openings']} "
-        "time(s), over all studies.",
+        f"Epoch {result['kept_epoch']} of {result['epochs_run']} was kept; this test split has been read "
+        f"{result['test_openings']} time(s), over all studies.",
     ]
     told += [
         f"Flagged ({finding['guard']}): {finding['message']}" for finding in result["audit"] if finding["outcome"] != "held"

@@ -13,6 +13,7 @@ from lib.evaluation import openings, predictions
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
 from lib.runs import Run
+from lib.training import showing
 from lib.training.recipes import Material, Trained
 
 _BATCHES_AT_ONCE = 16  # so that no more than this many batches of pixels are in memory
@@ -24,7 +25,7 @@ def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 6
 
     The images are not augmented and the dtype policy is the model's own. Call it once a run, when the model is chosen:
     this is where the test split is opened, and the opening is recorded. The table also notes what Keras' own evaluate says
-    of the test images, which the audit holds against it.
+    of the test images, which the audit holds against it; their features go to TensorBoard's projector.
 
     Raises:
         DarkroomError: the model has other classes than the split, or its stored features are another model's.
@@ -49,7 +50,9 @@ def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 6
     path = run.folder / "predictions.parquet"
     about = {"class_names": split.class_names, "data_hash": split.data_hash(), "target": split.target}
     predictions.write(path, table, {**about, "run": name, "evaluated": _evaluated(trained, material, batch_size)})
-    return predictions.read(path)
+    found = predictions.read(path)
+    showing.features(trained, material, found, run=run)
+    return found
 
 
 def _evaluated(trained: Trained, material: Material, batch_size: int) -> dict[str, float]:
@@ -78,7 +81,7 @@ def _from_features(trained: Trained, images: np.ndarray, rows: np.ndarray) -> np
     apart = float(np.abs(whole - found[:: max(1, len(rows) // _COMPARED)][:_COMPARED]).max())
     if apart > _TOLERANCE:
         raise DarkroomError(
-            f"The whole model and its head on stored features disagree by up to {apart:.3f} in probability; the stored features "
-            "are not this model's. Delete the data set's folder `features` and run again."
+            f"The whole model and its head on stored features disagree by up to {apart:.3f} in probability; the stored "
+            "features are not this model's. Delete the data set's folder `features` and run again."
         )
     return found

@@ -1,0 +1,86 @@
+"""What TensorBoard shows of a finished training: figures, curves, weights, the network, hyperparameters, features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from lib.data import thumbnails
+from lib.data.dataset import Dataset
+from lib.evaluation import metrics, plots, projector, ranking
+from lib.evaluation.board import Board, Node
+from lib.evaluation.predictions import Predictions
+from lib.models import heads, predictor
+from lib.runs import Run
+from lib.training.recipes import Material, Trained
+
+HEADLINES = (
+    "accuracy", "kappa", "macro_f1", "log_loss", "calibration_error", "val_accuracy", "train_accuracy",
+)  # fmt: skip
+"""Columns of the HParams table; sixty of them nobody reads."""
+_MOST_CURVES, _SAMPLES = 20, 12
+_MOST_COMPUTED = 256  # features that were not stored must be computed, and a run shall not wait for that
+_THRESHOLDS = np.linspace(0, 1, 101)
+
+
+def show(run: Run, trained: Trained, found: Predictions, *, dataset: Dataset, numbers: dict[str, Any]) -> None:
+    """Adds the finished training to the run's TensorBoard: confusion, samples, curves, weights, network, hyperparameters."""
+    board, test, step = Board(run.folder), found.split("test"), trained.fitted.kept_epoch
+    board.figure("test/confusion", plots.confusion_matrix(metrics.confusion(test), found.class_names), step)
+    board.figure("test/samples", samples(test, dataset), step)
+    for index, name in enumerate(found.class_names[:_MOST_CURVES]):
+        board.precision_recall(f"test/{name}", ranking.counts_at_thresholds(test, index, _THRESHOLDS), step)
+    board.weights(step, {weight.path: keras.ops.convert_to_numpy(weight) for weight in trained.model.trainable_weights})
+    board.graph(nodes(trained.model))
+    board.hparams(run.parameters, {name: numbers[name] for name in HEADLINES if name in numbers})
+
+
+def samples(test: Predictions, dataset: Dataset) -> plots.Drawing:
+    """Returns a figure of test images spread evenly over the split, each with its truth, and what it was taken for."""
+    rows = np.unique(np.linspace(0, len(test) - 1, _SAMPLES).astype(int))
+    paths, labels = test.frame["path"].iloc[rows], test.frame["label"].iloc[rows]
+    said = [test.class_names[place] for place in test.predicted[rows]]
+    captions = [f"{label}\n→ {name} {sure:.0%}" for label, name, sure in zip(labels, said, test.confidence[rows], strict=True)]
+    right = [label == name for label, name in zip(labels, said, strict=True)]
+    return plots.pictures([thumbnails.of(dataset, path) for path in paths], captions, right=right, title="Test images")
+
+
+def nodes(model: keras.Model) -> list[Node]:
+    """Returns the model's layers with what each reads, as TensorBoard draws them."""
+    made = []
+    for layer in model.layers:
+        inputs = [] if isinstance(layer, keras.layers.InputLayer) else layer.input
+        read = inputs if isinstance(inputs, list | tuple) else [inputs]
+        names = tuple(dict.fromkeys(tensor._keras_history.operation.name for tensor in read))
+        output = layer.output[0] if isinstance(layer.output, list | tuple) else layer.output
+        made.append(Node(layer.name, type(layer).__name__, names, tuple(output.shape), layer.count_params()))
+    return made
+
+
+def features(trained: Trained, material: Material, found: Predictions, *, run: Run) -> None:
+    """Writes the features of test images with labels and pictures for TensorBoard's projector.
+
+    Stored features are all taken; others are computed for at most 256 images, spread evenly over the split.
+    """
+    test = found.split("test")
+    most = projector.MOST if trained.on_features is not None else _MOST_COMPUTED
+    chosen = np.unique(np.linspace(0, len(test) - 1, min(most, len(test))).astype(int))
+    rows = material.pixels.rows_of(test.frame["path"].iloc[chosen])
+    images = np.asarray(material.pixels.array[rows])
+    if trained.on_features is not None:
+        vectors = np.asarray(trained.on_features[1][rows], np.float32)
+    else:
+        vectors = predictor.features(trained.model, images, layer=_before_head(trained.model))
+    said = np.asarray(found.class_names, dtype=object)[test.predicted[chosen]]
+    frame = test.frame.iloc[chosen]
+    verdict = np.where(said == frame["label"], "right", "wrong")
+    columns = {"label": frame["label"], "predicted": said, "verdict": verdict, "path": frame["path"]}
+    projector.write(run.folder, vectors, columns, images)
+
+
+def _before_head(model: keras.Model) -> str:
+    """The layer whose output the head reads, dropout aside."""
+    heads.of(model)
+    return next(layer.name for layer in reversed(model.layers[:-1]) if not isinstance(layer, keras.layers.Dropout))
