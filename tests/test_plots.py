@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib.evaluation import curves, plots, style
+from lib.evaluation import curves, plots, standings, style
 from lib.evaluation.statistics import Estimate
 
 NAMES = ["café", "猫", "ネコ", "🐈‍⬛ cat", "$x_1$ \\frac", "_hidden", "a\nb\tc", "한국", "ไทย", "x" * 80]
@@ -96,12 +96,12 @@ def test_every_figure_tells_its_numbers():
 def test_the_arms_are_sorted_and_others_figures_are_marked_as_published():
     arms = {"cnn": estimate("accuracy", 0.8), "resnet": estimate("accuracy", 0.86)}
     values = {"cnn": [0.79, 0.8, 0.81], "resnet": [0.85, 0.86, 0.87]}
-    drawing = plots.arms(arms, values, published={"Deitsch et al. 2019": 0.8842})
+    drawing = standings.arms(arms, values, published={"Deitsch et al. 2019": 0.8842})
     assert drawing.alt.startswith("accuracy of the arms with 95 % intervals: resnet 86.0 % (84.0 % to 88.0 %, 3 seeds); cnn")
     assert "Published by others: Deitsch et al. 2019 88.4 %." in drawing.alt
     labels = [text.get_text() for text in drawing.axes[0].get_yticklabels()]
     assert labels == ["published: Deitsch et al. 2019", "cnn", "resnet"]
-    assert "kappa of the arms" in plots.arms({"a": estimate("kappa", 0.6)}, {"a": [0.6]}).alt
+    assert "kappa of the arms" in standings.arms({"a": estimate("kappa", 0.6)}, {"a": [0.6]}).alt
 
 
 def test_learning_curves_of_a_run_and_of_arms():

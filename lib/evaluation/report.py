@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib import atomic
-from lib.evaluation import bands, cells, curves, plots, prose, thumbnails
+from lib.evaluation import bands, cells, curves, plots, prose, standings, thumbnails
 from lib.evaluation import confusion as matrices
 from lib.evaluation.comparison import Comparison, write_table
 from lib.evaluation.style import Drawing
@@ -98,7 +98,7 @@ def drawings(comparison: Comparison, published: Mapping[str, Any] | None = None)
     values = {arm: [float(function(_test_confusion(unit))) for unit in units] for arm, units in comparison.arms.items()}
     told = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
     others = {name: value for name, value in told.items() if value is not None}
-    found = {"arms": plots.arms(estimates, values, published=others)}
+    found = {"arms": standings.arms(estimates, values, published=others)}
     if histories := _histories(comparison):
         found["curves"] = curves.of_arms(histories)
     if len(comparison.class_names) > _MOST_CLASSES:
