@@ -147,6 +147,8 @@ class Engine:
         self._local = LocalCluster(
             n_workers=1, threads_per_worker=self.slots, processes=False, resources=resources, memory_limit=0,
             dashboard_address=None, protocol="inproc://", silence_logs=50,
+            # Any free port for its status page, so that two studies at once do not get into each other's way.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
         )  # fmt: skip
         return Client(self._local, set_as_default=False)
 
