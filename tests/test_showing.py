@@ -1,0 +1,29 @@
+"""What TensorBoard shows of a training: the network as it is wired, and results that are no part of a learning curve."""
+
+import keras
+
+from lib import models
+from lib.evaluation.board import Node
+from lib.training import showing
+
+
+def test_the_network_is_told_layer_by_layer_with_its_branches():
+    images = keras.Input((8, 8, 3), name="images")
+    left = keras.layers.Conv2D(4, 1, name="left")(images)
+    right = keras.layers.Conv2D(4, 1, use_bias=False, name="right")(images)
+    model = keras.Model(images, keras.layers.Add(name="sum")([left, right]))
+    assert showing.nodes(model) == [
+        Node("images", "InputLayer", (), (None, 8, 8, 3), 0),
+        Node("left", "Conv2D", ("images",), (None, 8, 8, 4), 16),
+        Node("right", "Conv2D", ("images",), (None, 8, 8, 4), 12),
+        Node("sum", "Add", ("left", "right"), (None, 8, 8, 4), 0),
+    ]
+    ours = showing.nodes(models.build("custom", class_names=["a", "b"], image_side=16))
+    assert ours[-1].name == "logits"
+    known = {node.name for node in ours}
+    assert all(set(node.inputs) <= known for node in ours)
+
+
+def test_a_result_never_continues_a_learning_curve():
+    curves = {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"}
+    assert not curves & set(showing.HEADLINES.values())
