@@ -109,7 +109,7 @@ def clear_aside(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write the new content to; it is flushed and takes `path`'s place when the block ends well."""
+    """Yields a path to write the new content to; it is flushed and takes the place of `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside_name(path)
     try:

@@ -277,7 +277,7 @@ def _inputs(study: str, stage: str) -> dict[str, str]:
         shown = json.dumps([told.get("question"), told.get("published")], sort_keys=True)
         found = {"study": fingerprint.digest(shown)}
     else:
-        units = sorted((path.parent.parent.name, path.parent.name) for path in (paths.logs() / study).glob("train/*/result.json"))
+        units = sorted(("train", path.parent.name) for path in (paths.logs() / study).glob("train/*/result.json"))
         found = {}
     for name, unit in units:
         with contextlib.suppress(OSError):

@@ -59,7 +59,8 @@ def samples(dataset: Dataset, split: Split, *, per_class: int = 6, seed: int = 0
     rng = np.random.default_rng(seed)
     shown, captions = [], []
     for label in split.class_names[:_MOST_CLASSES]:
-        paths = split.of("train").query("label == @label")["path"].to_numpy()
+        train = split.of("train")
+        paths = train.loc[train["label"] == label, "path"].to_numpy()
         chosen = rng.choice(paths, size=min(per_class, len(paths)), replace=False)
         shown += [thumbnails.of(dataset, path) for path in chosen]
         shown += [np.full((thumbnails.SIDE, thumbnails.SIDE, 3), 255, np.uint8)] * (per_class - len(chosen))
@@ -71,7 +72,8 @@ def means(pixels: Pixels, split: Split) -> Drawing:
     """Returns the mean image of each class's train images."""
     shown = []
     for label in split.class_names[:_MOST_CLASSES]:
-        rows = pixels.rows_of(split.of("train").query("label == @label")["path"])
+        train = split.of("train")
+        rows = pixels.rows_of(train.loc[train["label"] == label, "path"])
         total = np.zeros(pixels.array.shape[1:])
         for row in rows:  # one at a time, since all together may not fit into memory
             total += pixels.array[row]
@@ -99,7 +101,7 @@ def attributes(accepted: pd.DataFrame) -> list[str]:
 
 
 def against(accepted: pd.DataFrame, names: list[str]) -> Drawing:
-    """Returns one panel a column of other labels: for each of its values (or range of values) how its images divide by class."""
+    """Returns one panel a column of other labels: for each value, or range, how its images divide by class."""
     classes = sorted(accepted["label"].dropna().unique())[:_MOST_CLASSES]
     drawing = Drawing(7.4, 2.6 * len(names) + 0.6)
     with matplotlib.rc_context(style.settings()):
