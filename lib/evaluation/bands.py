@@ -25,7 +25,7 @@ def write(folder: Path, histories: Mapping[str, Sequence[pd.DataFrame]]) -> list
         for kind, table in band(runs).items():
             board = Board(Path(folder) / arm / kind)
             for epoch, row in table.iterrows():
-                board.scalars(int(epoch), row.to_dict())
+                board.epoch(int(epoch), row.to_dict())
             written.append(board.folder)
     return written
 

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
     from lib.evaluation.style import Drawing
 
+CURVES = {
+    "loss": "train/loss", "accuracy": "train/accuracy", "val_loss": "val/loss", "val_accuracy": "val/accuracy",
+    "learning_rate": "training/learning_rate", "seconds": "training/seconds",
+}  # fmt: skip
+"""Columns of a history and the names of their curves. A bare "accuracy" would stand in the HParams table, as if it were the
+result."""
+
 _numbers = itertools.count()
 _NUM_BUCKETS = 30
 _MOST_VALUES = 20_000  # of one array of weights; more change no histogram that an eye can tell
@@ -51,6 +58,11 @@ class Board:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         self._add([Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()], step)
+
+    def epoch(self, step: int, row: Mapping[str, float], *, phase: str = "") -> None:
+        """Adds a history's row to its curves, under the names of `CURVES`; `phase` keeps two trainings of one run apart."""
+        ending = f"_{phase}" if phase else ""
+        self.scalars(step, {f"{tag}{ending}": row[name] for name, tag in CURVES.items() if name in row})
 
     def image(self, name: str, array: np.ndarray, step: int = 0) -> None:
         """Adds a picture, uint8 of shape (height, width) or (height, width, 3)."""

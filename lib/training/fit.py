@@ -209,8 +209,8 @@ class _Keeper(keras.callbacks.Callback):
         state, settings = self._state, self._settings
         metric = "val_accuracy"
         self._run.progress(epoch=state.epoch, epochs=settings.epochs, metric=metric, value=row[metric], note="")
-        group = "" if self._folder.name == "train" else f"{self._folder.name}/"  # so that two phases make two curves
-        self._board.scalars(state.epoch, {f"{group}{name}": value for name, value in row.items() if name != "epoch"})
+        phase = "" if self._folder.name == "train" else self._folder.name  # so that two phases make two curves
+        self._board.epoch(state.epoch, row, phase=phase)
         weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in self.model.trainable_weights}
         self._board.weights(state.epoch, weights)
         atomic.write_text(self._run.folder / "history.csv", pandas.DataFrame(state.history).to_csv(index=False))

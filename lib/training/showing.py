@@ -18,7 +18,7 @@ from lib.training.recipes import Material, Trained
 
 HEADLINES = {
     "accuracy": "test/accuracy", "kappa": "test/kappa", "macro_f1": "test/macro_f1", "log_loss": "test/log_loss",
-    "calibration_error": "test/calibration_error", "val_accuracy": "kept/val_accuracy", "train_accuracy": "kept/train_accuracy",
+    "calibration_error": "test/calibration_error", "val_accuracy": "val/kept_accuracy", "train_accuracy": "train/kept_accuracy",
 }  # fmt: skip
 """Columns of the HParams table; sixty of them nobody reads. No name is that of a learning curve: one is not the other."""
 _MOST_CURVES, _SAMPLES = 20, 12
