@@ -50,8 +50,8 @@ class Cnn:
 
 
 PRESETS = {
-    # Widens as the side halves. The first block leaves a sixteenth of the pixels, for most of the time is spent before:
-    # a training step at 128 px takes a third of the CPU time of twice the filters with one pooling less, as accurately.
+    # Widens as the side halves. The first block leaves a sixteenth of the pixels, because most of the time is spent before
+    # the maps are small.
     "compact": Cnn(
         filters=(16, 32, 64, 128, 192),
         first_stride=2,
