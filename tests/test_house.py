@@ -11,7 +11,8 @@ from lib import fingerprint
 
 HOUSE = Path(fingerprint.__file__).parent
 # Each room imports only from those before it and from itself.
-ROOMS = ("", "data", "models", "evaluation", "cleaning", "training", "batch", "tuning", "explain", "features", "apply", "web", "cli")
+ROOMS = ("", "data", "models", "evaluation", "cleaning", "training", "batch", "tuning", "explain", "features", "apply",
+         "web", "cli")  # fmt: skip
 WITHOUT_KERAS = ("", "evaluation", "batch", "cli")
 MODULES = sorted(HOUSE.rglob("*.py"))
 

@@ -102,8 +102,8 @@ def test_a_study_runs_from_a_folder_to_a_report_and_repeats_nothing(pictures, tm
     for folder in (study / "train").glob("[!.]*"):
         result = json.loads((folder / "result.json").read_text())
         assert result["class_names"] == sorted(KINDS)
-        assert not [line for cell in json.loads((folder / "notebook.ipynb").read_text())["cells"] for line in cell.get("outputs", [])
-                    if line.get("name") == "stderr"]  # fmt: skip
+        executed = json.loads((folder / "notebook.ipynb").read_text())["cells"]
+        assert not [line for cell in executed for line in cell.get("outputs", []) if line.get("name") == "stderr"]
         table = pandas.read_parquet(folder / "predictions.parquet")
         assert len(table) == 59
         right = table[table["split"] == "test"]

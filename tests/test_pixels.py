@@ -63,7 +63,8 @@ def test_processes_that_build_at_once_do_not_disturb_each_other(tmp_path):
         "Dataset.accepted = lambda self: pandas.DataFrame({'path': paths, 'pixels': paths})\n"
         "cached = pixels.cache(Dataset('d', root, root / 'raw'), side=int(sys.argv[2]))\nprint(cached.array.sum())"
     )
-    asked = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), side], stdout=-1) for side in ("32", "48", "32", "48")]
+    sides = ("32", "48", "32", "48")
+    asked = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), side], stdout=-1) for side in sides]
     told = [process.communicate(timeout=120)[0] for process in asked]
     assert [process.returncode for process in asked] == [0, 0, 0, 0]
     assert told[0] == told[2]

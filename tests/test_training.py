@@ -125,7 +125,8 @@ def test_only_two_generations_are_kept(run):
 
 
 def test_patience_stops_early(train_val, run):
-    settings = dataclasses.replace(SETTINGS, epochs=50, learning_rate=1e-9, schedule="constant", patience=2, monitor="val_accuracy")
+    stuck = {"epochs": 50, "learning_rate": 1e-9, "schedule": "constant"}
+    settings = dataclasses.replace(SETTINGS, **stuck, patience=2, monitor="val_accuracy")
     assert len(fit(network(), *train_val, settings=settings, run=run).history) == 3
 
 
