@@ -81,3 +81,12 @@ def test_bad_sides_full_disks_and_lost_files_are_refused(dataset, monkeypatch):
     monkeypatch.setattr(pixels.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(DarkroomError, match="0.00 GB are free.*smaller image_side"):
         pixels.cache(dataset, side=16)
+
+
+def test_a_thumbnail_may_be_of_any_height_and_width(dataset):
+    cached = pixels.cache(dataset, side=(3, 2))
+    assert cached.array.shape == (3, 3, 2, 3)
+    assert cached.array[:, 0, 0, 0].tolist() == [100, 200, 50]
+    assert pixels.cache(dataset, side=(8, 8)).key == pixels.cache(dataset, side=8).key
+    with pytest.raises(DarkroomError, match="`size` must be 1 to 2048"):
+        pixels.cache(dataset, side=(0, 10))

@@ -28,7 +28,7 @@ _CHUNK = 64  # images a task: large enough that threads do not wait on the queue
 class Pixels:
     """A data set's accepted images, decoded and resized.
 
-    `array` is uint8 RGB of shape (images, side, side, 3), mapped from disk and read-only; `rows` maps a path to its row;
+    `array` is uint8 RGB of shape (images, height, width, 3), mapped from disk and read-only; `rows` maps a path to its row;
     `key` names the images and how they were resized.
     """
 
@@ -41,41 +41,52 @@ class Pixels:
         return self.rows.loc[paths].to_numpy()
 
 
-def cache(dataset: Dataset, *, side: int, fit: str = "stretch", progress: Callable[[int, int], None] | None = None) -> Pixels:
+def cache(
+    dataset: Dataset, *, side: int | tuple[int, int], fit: str = "stretch", progress: Callable[[int, int], None] | None = None
+) -> Pixels:
     """Returns the decoded images of a data set; decodes them at the first call for this side.
 
     Several processes may ask at once: one decodes, the others wait for it.
 
     Args:
         dataset: a cleaned data set.
-        side: height and width of the result in pixels, 8 to 2048.
+        side: height and width of the result in pixels, 8 to 2048, or (height, width), each 1 to 2048, for thumbnails.
         fit: `stretch`, `pad` or `crop`, see `images.resize`.
         progress: called with (images done, images in all) while decoding.
 
     Raises:
         DarkroomError: for a side out of range, too little free disk, or a file that changed since it was cleaned.
     """
-    if not MIN_SIDE <= side <= MAX_SIDE:
-        raise DarkroomError(f"`image_side` must be {MIN_SIDE} to {MAX_SIDE} pixels. Received: {side}.")
+    height, width = _size(side)
     rows = dataset.accepted().sort_values("path", ignore_index=True)
-    key = f"{side}-{fit}-{fingerprint.digest(*rows['path'], *rows['pixels'])}"
+    key = f"{height if height == width else f'{height}x{width}'}-{fit}-{fingerprint.digest(*rows['path'], *rows['pixels'])}"
     folder = dataset.folder / "pixels" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.parent / f".{key}.lock"):
         if not (folder / "index.json").is_file():
-            _refuse_full_disk(folder.parent, len(rows) * side * side * 3)
+            _refuse_full_disk(folder.parent, len(rows) * height * width * 3)
             with atomic.directory(folder) as aside:
-                _decode_all(dataset.raw, rows, aside / "pixels.npy", side=side, fit=fit, progress=progress)
+                _decode_all(dataset.raw, rows, aside / "pixels.npy", size=(height, width), fit=fit, progress=progress)
                 atomic.write_json(aside / "index.json", {"paths": list(rows["path"])})
     paths = json.loads((folder / "index.json").read_text(encoding="utf-8"))["paths"]
     array = np.load(folder / "pixels.npy", mmap_mode="r")
     return Pixels(array, pandas.Series(np.arange(len(paths)), index=paths), key)
 
 
+def _size(side: int | tuple[int, int]) -> tuple[int, int]:
+    size = (side, side) if isinstance(side, int) else side
+    lowest = MIN_SIDE if isinstance(side, int) else 1
+    if not lowest <= min(size) <= max(size) <= MAX_SIDE:
+        name = "image_side" if isinstance(side, int) else "size"
+        raise DarkroomError(f"`{name}` must be {lowest} to {MAX_SIDE} pixels. Received: {side}.")
+    return size
+
+
 def _decode_all(
-    raw: Path, rows: pandas.DataFrame, target: Path, *, side: int, fit: str, progress: Callable[[int, int], None] | None
+    raw: Path, rows: pandas.DataFrame, target: Path, *, size: tuple[int, int], fit: str,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
-    array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=(len(rows), side, side, 3))
+    array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=(len(rows), *size, 3))
     counted = threading.Lock()
     done = 0
 
@@ -83,7 +94,7 @@ def _decode_all(
         nonlocal done
         chunk = rows.iloc[start : start + _CHUNK]
         for index, row in zip(range(start, start + len(chunk)), chunk.itertuples(), strict=True):
-            array[index] = images.resize(_read(raw, row), height=side, width=side, fit=fit)
+            array[index] = images.resize(_read(raw, row), height=size[0], width=size[1], fit=fit)
         with counted:
             done += len(chunk)
             if progress:

@@ -80,7 +80,7 @@ def ensure(
     _check(method, fractions)
     rows = dataset.accepted().sort_values("path", ignore_index=True)
     truth = targets.truth(rows, target)
-    stratum = targets.truth(rows, target.partition(":")[0])
+    stratum = targets.truth(rows, targets.stratum(target))
     rows = rows.assign(label=truth, stratum=stratum)[truth.notna()].reset_index(drop=True)
     if limit_per_class:
         rows = _limit(rows, limit_per_class, seed)

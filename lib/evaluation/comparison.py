@@ -166,11 +166,10 @@ def comparison(
     return Comparison(metric, arms, estimates, found, flags)
 
 
-def finished_runs(stage_folder: Path) -> list[Path]:
-    """The folders of a stage's finished runs, sorted: those with `result.json` and `predictions.parquet`."""
-    return sorted(
-        path.parent for path in Path(stage_folder).glob("*/result.json") if (path.parent / "predictions.parquet").is_file()
-    )
+def finished_runs(*stage_folders: Path) -> list[Path]:
+    """The folders of finished runs of one or more stages, sorted: those with `result.json` and `predictions.parquet`."""
+    found = [path.parent for folder in stage_folders for path in Path(folder).glob("*/result.json")]
+    return sorted(folder for folder in found if (folder / "predictions.parquet").is_file())
 
 
 def write_table(comparison: Comparison, folder: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from lib.data import targets
 from lib.errors import DarkroomError, suggest
 
 NAME = "table"
@@ -91,7 +92,10 @@ def rows(
         taken.add(label)
     for column in frame.columns:
         if column not in taken:
-            told["attr_" + re.sub(r"\W+", "_", column).strip("_").lower()] = frame[column]
+            cells = frame[column]
+            if column == label:  # several labels in a cell, as `targets` reads them
+                cells = cells.map(lambda cell: _one(cell, separator, "all"))
+            told["attr_" + re.sub(r"\W+", "_", column).strip("_").lower()] = cells
     return told[frame[image].notna().to_numpy()].drop_duplicates("path", ignore_index=True)
 
 
@@ -144,6 +148,8 @@ def _one(cell: Any, separator: str | None, several: str) -> str | None:
         return None
     text = str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
     parts = [part.strip() for part in text.split(separator) if part.strip()] if separator else [text]
+    if several == "all":
+        return targets.SEPARATOR.join(parts)
     if several == "join":
         return " + ".join(sorted(set(parts)))
     if len(parts) > 1 and several == "drop":
