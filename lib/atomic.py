@@ -52,6 +52,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """Returns a JSON file's content, or None where there is none that can be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
 def write_parquet(path: Path, frame: pandas.DataFrame, *, metadata: dict[str, Any] | None = None) -> None:
     """Writes a table without its index; `metadata` is stored as JSON under the schema key `darkroom`."""
     import pyarrow

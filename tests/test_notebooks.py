@@ -55,7 +55,7 @@ def test_papermill_shows_every_parameter_with_type_and_meaning(path):
 
 
 def test_choices_in_the_notebooks_are_those_of_lib():
-    from lib.batch import notebooks
+    from lib import notebooks
     from lib.data.augmentation import POLICIES
     from lib.models.backbones import BACKBONES
     from lib.training.optimizers import OPTIMIZERS, SCHEDULES

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lib.batch import parameters
+from lib import parameters
 from lib.errors import DarkroomError
 
 CELL = '''

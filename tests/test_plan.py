@@ -65,7 +65,7 @@ def test_keys_survive_json_so_that_a_finished_run_is_known_again(batch_home):
     for stage in study.stages[:2]:
         for step in plan.decide(stage):
             assert json.loads(json.dumps(step.key)) == step.key == runs.key(
-                stage.notebook.path, step.unit.parameters, data=None
+                stage.notebook, step.unit.parameters, data=None
             )  # fmt: skip
 
 

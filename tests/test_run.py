@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import paths, runs
-from lib.batch import launch, notebooks, runners
+from lib import notebooks, paths, runs
+from lib.batch import launch, runners
 from lib.batch.engine import Engine
 from lib.batch.run import Job
 
@@ -22,7 +22,7 @@ def job(name, **more):
     notebook = notebooks.find(name)
     filled = {**notebook.defaults(), "study": name, "arm": "a", "seed": 3}
     folder = paths.run(name, notebook.stage, "a-s3")
-    key = runs.key(notebook.path, filled, data=None)
+    key = runs.key(notebook, filled, data=None)
     return Job(str(notebook.path), str(folder), filled, key, resume="darkroom run it", **more)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from lib import runs
 from lib.errors import DarkroomError
+from lib.runs import run as opened
 
 
 @pytest.fixture
@@ -20,9 +21,9 @@ def home(tmp_path, monkeypatch):
     about = {"darkroom": {"stage": "train", "reads": ["manifest"]}}
     (tmp_path / "notebooks" / "t.ipynb").write_text(json.dumps({"cells": cells, "metadata": about}))
     yield tmp_path
-    for run in list(runs._open_runs.values()):
+    for run in list(opened._open_runs.values()):
         run.lock.release()
-    runs._open_runs.clear()
+    opened._open_runs.clear()
 
 
 def values(**changed):

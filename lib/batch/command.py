@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import paths
-from lib.batch import conduct, matrix, notebooks, plan, room, studies, timing
+from lib import notebooks, paths
+from lib.batch import conduct, matrix, plan, room, studies, timing
 from lib.batch.conduct import Report
 from lib.batch.engine import Engine
 from lib.batch.failures import CLASSES

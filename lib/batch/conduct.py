@@ -200,7 +200,7 @@ def holding(study: Study) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        holder = standing.peek(folder / ".holder.json") or {}
+        holder = atomic.read_json(folder / ".holder.json") or {}
         who = f"process {holder['process']} on {holder['host']}" if "process" in holder else "another process"
         raise DarkroomError(
             f"The study {study.folder!r} is being run by {who}. Watch it with `darkroom status {study.folder}`, or stop it "

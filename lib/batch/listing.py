@@ -6,8 +6,8 @@ import json
 from collections import Counter
 from typing import Any
 
-from lib import paths, runs
-from lib.batch import notebooks, standing, studies
+from lib import atomic, notebooks, paths, runs
+from lib.batch import standing, studies
 from lib.batch.standing import Standing
 
 KINDS = ("studies", "data", "notebooks")
@@ -18,7 +18,7 @@ def status(folder: str | None, *, as_json: bool) -> int:
     if folder is None:
         return _all(as_json=as_json)
     found = standing.standings(folder)
-    holder = standing.peek(paths.logs() / folder / ".holder.json") if _held(folder) else None
+    holder = atomic.read_json(paths.logs() / folder / ".holder.json") if _held(folder) else None
     if as_json:
         rows = [_row(one) for one in found]
         content = {"study": folder, "runner": holder, "counts": _counts(found), "runs": rows}

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lib import paths
-from lib.batch import parameters, tables
-from lib.batch.notebooks import Notebook
+from lib import parameters, paths
+from lib.batch import tables
 from lib.errors import DarkroomError, suggest
+from lib.notebooks import Notebook
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def counts(steps: Iterable[Step]) -> dict[str, int]:
 
 def _shared_key(stage: Stage, unit: Unit) -> dict[str, Any]:
     """The parts of the key that all runs of a stage on one data set share; reading the data for each would take long."""
-    return runs.key(stage.notebook.path, unit.parameters, data=_dataset(unit))
+    return runs.key(stage.notebook, unit.parameters, data=_dataset(unit))
 
 
 def _dataset(unit: Unit) -> Dataset | None:

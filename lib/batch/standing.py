@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +71,7 @@ def folders() -> list[str]:
 def read(folder: str) -> dict[str, Any]:
     """Returns what `write` wrote. Raises DarkroomError for a study that never ran."""
     path = paths.logs() / folder / FILE
-    content = peek(path)
+    content = atomic.read_json(path)
     if content is None:
         known = folders()
         raise DarkroomError(f"The study {folder!r} never ran.{suggest(folder, known)} There is {', '.join(known) or 'none'}.")
@@ -90,16 +89,8 @@ def standings(folder: str) -> list[Standing]:
 def standing(folder: Path) -> Standing:
     """Returns how one run stands."""
     state = runs.state(folder)
-    progress = peek(folder / "progress.json") or {}
+    progress = atomic.read_json(folder / "progress.json") or {}
     if state == "running" and progress.get("state") != "running":
         progress = {}
-    failure = peek(folder / "failure.json") if state == "failed" else None
+    failure = atomic.read_json(folder / "failure.json") if state == "failed" else None
     return Standing(folder.parent.name, folder.name, state, progress, failure)
-
-
-def peek(path: Path) -> dict[str, Any] | None:
-    """Returns a JSON file's content, or None where there is none that can be read."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib import paths
-from lib.batch import matrix, notebooks, parameters, tables
+from lib import notebooks, parameters, paths
+from lib.batch import matrix, tables
 from lib.batch.matrix import General, Unit
-from lib.batch.notebooks import Notebook
 from lib.errors import DarkroomError, suggest
+from lib.notebooks import Notebook
 
 _STUDY = {"question": str, "budget_minutes": (int, float), "shared": dict, "stage": list, "tiny": dict, "published": dict}
 _STAGE = {

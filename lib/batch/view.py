@@ -6,8 +6,8 @@ import sys
 import time
 from typing import IO, TYPE_CHECKING, Any
 
-from lib import paths
-from lib.batch import standing, timing
+from lib import atomic, paths
+from lib.batch import timing
 from lib.batch.conduct import Report
 from lib.batch.standing import Standing
 
@@ -103,7 +103,7 @@ def at_work(report: Report) -> list[Standing]:
             continue
         looked += 1
         folder = paths.run(report.study.folder, unit.stage, unit.name)
-        progress = standing.peek(folder / "progress.json") or {}
+        progress = atomic.read_json(folder / "progress.json") or {}
         if progress.get("state") == "running" and progress.get("updated", 0) >= report.started:
             found.append(Standing(unit.stage, unit.name, "running", progress))
         if len(found) >= report.slots or looked > 4 * report.slots + 8:

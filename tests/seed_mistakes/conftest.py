@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import models, notebook, paths, runs
+from lib import models, notebooks, runs
 from lib.cleaning import clean as cleaning
 from lib.data import augmentation, pixels, sources, splits
 from lib.training import conclusion, recipes, scoring
@@ -86,7 +86,7 @@ def healthy(dataset, split, material):
         augmented.update(image.tobytes() for image in images)
         return augment(images, *rest)
 
-    given = notebook.declaration(paths.notebooks() / "3_train.ipynb").parameters
+    given = notebooks.find("3_train").defaults()
     run = runs.start("3_train", given | {"study": "mistakes", "arm": "healthy", "data": dataset.name}, data=dataset)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(augmentation, "augment", noted)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import errors, models, notebook, paths, runs
-from lib.batch import matrix, notebooks, parameters
+from lib import errors, models, notebooks, parameters, paths, runs
+from lib.batch import matrix
 from lib.data import splits
 from lib.data.batches import Examples, examples
 from lib.evaluation import audit, metrics, openings, pairs, predictions, separation, statistics
@@ -236,7 +236,7 @@ def test_v_prose_that_the_code_does_not_follow(healthy):
         prose = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown"]
         found = [match[0] for cell in prose for match in numbers.finditer("".join(cell["source"]))]
         assert not found, f"{path.name} says in prose what a parameter decides: {found}"
-    assert notebook.declaration(paths.notebooks() / "3_train.ipynb").parameters["batch_size"]
+    assert notebooks.find("3_train").defaults()["batch_size"]
 
 
 def test_w_the_best_of_four_test_scores_of_one_run():

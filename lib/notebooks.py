@@ -1,4 +1,4 @@
-"""The suite's notebooks as batch sees them: where one lies, its stage, what it reads, what it may be told."""
+"""The suite's notebooks: where one lies, its stage, what it reads, and what it may be told."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import notebook, paths
-from lib.batch import parameters
-from lib.batch.parameters import Parameter
-from lib.errors import DarkroomError
+from lib import parameters, paths
+from lib.errors import DarkroomError, suggest
+from lib.parameters import Parameter
 
 READS = ("raw", "manifest", "runs")
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook that takes parameters."""
+    """A notebook's own account of itself, from its metadata `darkroom` and its cell tagged `parameters`."""
 
     name: str
     path: Path
@@ -35,8 +34,13 @@ class Notebook:
 
 
 def find(name: str) -> Notebook:
-    """Returns the notebook `name`, with or without suffix. Raises DarkroomError when there is none that is one of ours."""
-    path = notebook.find(name)
+    """Returns the notebook `name`, with or without `.ipynb`. Raises DarkroomError when there is none that is one of ours."""
+    path = paths.notebooks() / f"{name.removesuffix('.ipynb')}.ipynb"
+    if not path.is_file():
+        known = sorted(file.stem for file in paths.notebooks().glob("*.ipynb"))
+        raise DarkroomError(
+            f"There is no notebook {name!r} in {paths.notebooks()}. There are: {', '.join(known)}.{suggest(name, known)}"
+        )
     stat = path.stat()
     return _read(path, stat.st_mtime_ns, stat.st_size)
 
@@ -52,11 +56,17 @@ def _read(path: Path, _changed_ns: int, _size: int) -> Notebook:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise DarkroomError(f"{path} holds no JSON, so it is not a notebook. Restore it from the repository.") from None
-    declaration = notebook.declaration(path)
-    if unknown := [word for word in declaration.reads if word not in READS]:
+    about = content.get("metadata", {}).get("darkroom")
+    tagged = [cell for cell in content["cells"] if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    if about is None or not tagged:
+        raise DarkroomError(
+            f"{path.name} is not a notebook of this suite: it needs the metadata 'darkroom' and a cell tagged "
+            "'parameters'. Copy one of notebooks/ and change it."
+        )
+    if unknown := [word for word in about["reads"] if word not in READS]:
         raise DarkroomError(f"{path.name} reads {unknown[0]!r} by its metadata; allowed are {', '.join(READS)}.")
-    declared = parameters.declared(declaration.source, where=path.name)
-    return Notebook(path.stem, path, _title(content["cells"]), declaration.stage, declaration.reads, declared)
+    declared = parameters.declared("".join(tagged[0]["source"]), where=path.name)
+    return Notebook(path.stem, path, _title(content["cells"]), about["stage"], tuple(about["reads"]), declared)
 
 
 def _title(cells: list[dict[str, Any]]) -> str:
