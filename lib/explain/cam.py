@@ -1,0 +1,86 @@
+"""Grad-CAM and Grad-CAM++: where the last maps that still have height and width speak for the class."""
+
+from __future__ import annotations
+
+import cv2
+import keras
+import numpy as np
+
+from lib.errors import DarkroomError, suggest
+from lib.explain.scored import Scored
+
+_PASSING = (
+    keras.layers.MaxPooling2D, keras.layers.AveragePooling2D, keras.layers.Dropout, keras.layers.SpatialDropout2D,
+    keras.layers.ZeroPadding2D, keras.layers.Cropping2D, keras.layers.InputLayer,
+)  # fmt: skip
+
+
+def gradcam(scored: Scored, images: np.ndarray, targets: np.ndarray, *, seed: int = 0, layer: str | None = None) -> np.ndarray:
+    """Returns how much each place of the layer's maps speaks for the target, 0 where it speaks against it.
+
+    `layer` is by default the last one with maps of 2 x 2 or more. Source: Selvaraju et al. 2017, equations 1 and 2.
+    """
+    maps, gradients = scored.layer_gradients(find_layer(scored.model, layer), images, targets)
+    weights = gradients.mean(axis=(1, 2), keepdims=True)  # (n, 1, 1, channels)
+    return enlarge(np.maximum((weights * maps).sum(axis=-1), 0), side=scored.side)
+
+
+def gradcam_plus_plus(
+    scored: Scored, images: np.ndarray, targets: np.ndarray, *, seed: int = 0, layer: str | None = None
+) -> np.ndarray:
+    """Returns as `gradcam` does, with places weighted so that several objects of the class all count.
+
+    Source: Chattopadhay et al. 2018, equations 10 and 19, with the exponential of the score.
+    """
+    maps, gradients = scored.layer_gradients(find_layer(scored.model, layer), images, targets)
+    squares = gradients**2
+    below = 2 * squares + maps.sum(axis=(1, 2), keepdims=True) * squares * gradients
+    shares = np.divide(squares, below, out=np.zeros_like(squares), where=np.abs(below) > 1e-20)
+    weights = (shares * np.maximum(gradients, 0)).sum(axis=(1, 2), keepdims=True)  # (n, 1, 1, channels)
+    return enlarge(np.maximum((weights * maps).sum(axis=-1), 0), side=scored.side)
+
+
+def find_layer(model: keras.Model, name: str | None = None) -> keras.layers.Layer:
+    """Returns the layer of that name, inside nested models too; without a name the last one with maps of 2 x 2 or more.
+
+    Raises DarkroomError for an unknown name, for a layer without maps, and where no layer has any.
+    """
+    layers = list(_flat(model))
+    if name is not None:
+        found = [layer for layer in layers if layer.name == name]
+        if not found:
+            names = [layer.name for layer in layers]
+            raise DarkroomError(f"`layer` must name a layer of {model.name!r}. Received: {name!r}.{suggest(name, names)}")
+        if _shape(found[0]) is None:
+            raise DarkroomError(f"The layer {name!r} has no maps of height and width; take one before the pooling.")
+        return found[0]
+    for layer in reversed(layers):
+        shape = _shape(layer)
+        if shape is not None and not isinstance(layer, _PASSING) and min(shape[1:3]) >= 2:
+            return layer
+    raise DarkroomError(
+        f"No layer of {model.name!r} has maps of 2 x 2 or more, so Grad-CAM can show nothing. Use a larger image side, or "
+        "method='occlusion'."
+    )
+
+
+def enlarge(maps: np.ndarray, *, side: int) -> np.ndarray:
+    """Returns maps (n, height, width) enlarged to (n, side, side), float32, bilinear."""
+    large = [cv2.resize(each.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR) for each in maps]
+    return np.stack(large) if large else np.zeros((0, side, side), np.float32)
+
+
+def _flat(model: keras.Model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _flat(layer)
+        else:
+            yield layer
+
+
+def _shape(layer: keras.layers.Layer) -> tuple | None:
+    try:
+        shape = layer.output.shape
+    except (AttributeError, ValueError):  # it gives several outputs, or was never called symbolically
+        return None
+    return shape if len(shape) == 4 and None not in shape[1:] else None

@@ -1,0 +1,99 @@
+"""`explain`: one call for every method and every Keras model with images in and classes out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from lib.errors import DarkroomError, suggest
+from lib.explain import cam, gradients, masks, surrogate
+from lib.explain.scored import Scored
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to explain: its title in figures, its function, and what its maps are made of (maps, pixels, patches, pieces).
+
+    `seeded` ones draw at random, so their maps change a little with the seed.
+    """
+
+    title: str
+    function: Callable
+    grain: str
+    seeded: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The names of the options that the method takes."""
+        return tuple(inspect.signature(self.function).parameters)[4:]
+
+
+METHODS = {
+    "gradcam": Method("Grad-CAM", cam.gradcam, "maps"),
+    "gradcam_plus_plus": Method("Grad-CAM++", cam.gradcam_plus_plus, "maps"),
+    "integrated_gradients": Method("Integrated gradients", gradients.integrated_gradients, "pixels"),
+    "smoothgrad": Method("SmoothGrad", gradients.smoothgrad, "pixels", seeded=True),
+    "occlusion": Method("Occlusion", masks.occlusion, "patches"),
+    "rise": Method("RISE", masks.rise, "patches", seeded=True),
+    "lime": Method("LIME", surrogate.lime, "pieces", seeded=True),
+    "kernel_shap": Method("KernelSHAP", surrogate.kernel_shap, "pieces", seeded=True),
+}
+
+
+def explain(
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    method: str = "gradcam",
+    target: int | str | Sequence | None = None,
+    score: str = "logit",
+    seed: int = 0,
+    batch_size: int = 32,
+    **options: object,
+) -> np.ndarray:
+    """Returns float32 (n, side, side): how much each place of each image speaks for the target class; below 0 against it.
+
+    Args:
+        model: any Keras model of images (n, side, side, 3) with one output (n, classes); models inside models and an
+            activation at the end are no matter.
+        images: RGB as the model takes them, uint8 or float.
+        method: a name of `METHODS`.
+        target: the class to explain, by name or number, or one for each image; None takes the predicted one.
+        score: what of the class is explained, one of `compiled.SCORES`.
+        seed: of methods that draw at random; the same seed gives the same maps on every backend, up to rounding.
+        batch_size: images computed at once.
+        options: the method's own, as its function in `METHODS` names them.
+
+    Raises:
+        DarkroomError: for an unknown method, option or class, other images, and a model without maps for Grad-CAM.
+
+    Example:
+        >>> heat = explain(model, images, method="occlusion", target="Schematics", patch=16)
+    """
+    if method not in METHODS:
+        known = list(METHODS)
+        raise DarkroomError(f"`method` must be one of {', '.join(known)}. Received: {method!r}.{suggest(method, known)}")
+    known = METHODS[method].options
+    for name in options:
+        if name not in known:
+            raise DarkroomError(f"{method!r} takes the options {', '.join(known)}. Received: {name!r}.{suggest(name, known)}")
+    images = _checked(model, images, batch_size)
+    scored = Scored(model, score, batch_size)
+    if not len(images):
+        return np.zeros(images.shape[:3], np.float32)
+    targets = scored.targets(images, target)
+    return METHODS[method].function(scored, images, targets, seed=seed, **options).astype(np.float32)
+
+
+def _checked(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
+    if batch_size < 1:
+        raise DarkroomError(f"`batch_size` must be at least 1. Received: {batch_size}.")
+    side = model.input_shape[1]
+    if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != (side, side, 3):
+        received = images.shape if isinstance(images, np.ndarray) else type(images).__name__
+        raise DarkroomError(f"`images` must be an RGB array of the shape (n, {side}, {side}, 3). Received: {received}.")
+    return images.astype(np.float32)
