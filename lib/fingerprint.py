@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +32,19 @@ def notebook(path: Path) -> str:
 
 def code(path: Path) -> str:
     """Digest of all modules of `lib` that the notebook at `path` can reach through its imports."""
-    wanted = {name for source in code_cells(path) for name in imported(ast.parse(source))}
-    reached = _closure(frozenset(wanted))
-    return digest(*(part for name in sorted(reached) for part in (name, _module_essence(name))))
+    return _of_modules({name for source in code_cells(path) for name in imported(ast.parse(source))})
+
+
+def module(name: str) -> str:
+    """Digest of the module `name`, of `lib` or not, and of all modules of `lib` that it can reach through its imports."""
+    if module_file(name) is not None:
+        return _of_modules({name})
+    spec = importlib.util.find_spec(name)
+    file = Path(spec.origin) if spec is not None and spec.origin else None
+    if file is None or not file.is_file():
+        return digest(name)
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return digest(_essence(tree), _of_modules(set(imported(tree))))
 
 
 def code_cells(path: Path) -> list[str]:
@@ -59,6 +70,11 @@ def module_file(name: str) -> Path | None:
         if file.is_file():
             return file
     return None
+
+
+def _of_modules(names: set[str]) -> str:
+    reached = _closure(frozenset(names))
+    return digest(*(part for name in sorted(reached) for part in (name, _module_essence(name))))
 
 
 def _closure(names: frozenset[str]) -> set[str]:

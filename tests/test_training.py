@@ -97,6 +97,25 @@ def test_a_training_that_was_killed_ends_with_the_same_weights(train_val, run, m
     assert again.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
 
 
+def test_a_training_halted_after_an_epoch_goes_on_as_if_it_had_not_been(train_val, run):
+    whole = network()
+    straight = fit(whole, *train_val, settings=SETTINGS, run=run)
+    asked = []
+    for until in (2, 2, 4):  # halted; called again, nothing more is trained; then to the end
+
+        def halt(row, until=until):
+            asked.append(row["epoch"])
+            return row["epoch"] >= until
+
+        halted = network()
+        fitted = fit(halted, *train_val, settings=SETTINGS, run=run, phase="halted", halt=halt)
+        assert len(fitted.history) == until
+    assert asked == [1, 2, 2, 2, 3, 4]
+    assert list(fitted.history["val_loss"]) == list(straight.history["val_loss"])
+    for ours, theirs in zip(halted.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_a_damaged_generation_is_passed_over_aloud(train_val, run, capsys):
     model = network()
     optimizer = optimizers.build("adam", learning_rate=0.01, schedule="constant", total_steps=4)

@@ -49,17 +49,16 @@ def execute(job: Job, share: Share, home: str) -> dict[str, Any]:
         job = replace(job, memory_bytes=int(0.9 * total_memory()))
     if (folder.parent.parent / STOP).exists():
         return {"state": "queued", "seconds": 0.0, "failure": None}
-    cancelled = _cancellation()
-    gpus = _take_gpus(share.gpus)
+    cancelled = cancellation()
+    gpus = take_gpus(share.gpus)
     try:
-        job = replace(job, environment=_environment(share, gpus, home))
+        job = replace(job, environment=environment(share, gpus, home))
         code, said = _process(job, cancelled)
         while code == run.BUSY and time.monotonic() - started < _BUSY_S and not cancelled():
             time.sleep(1)  # the process of a worker that was lost has not died yet
             code, said = _process(job, cancelled)
     finally:
-        with _gpus_lock:
-            _gpus_taken.difference_update(gpus)
+        free_gpus(gpus)
     return _outcome(job, code, said, cancelled=cancelled(), seconds=time.monotonic() - started)
 
 
@@ -116,7 +115,8 @@ def _outcome(job: Job, code: int, said: str, *, cancelled: bool, seconds: float)
     return {"state": "failed", "seconds": seconds, "failure": json.loads((folder / "failure.json").read_text("utf-8"))}
 
 
-def _environment(share: Share, gpus: list[str], home: str) -> dict[str, str]:
+def environment(share: Share, gpus: list[str], home: str) -> dict[str, str]:
+    """Returns the environment variables of a process that computes with a share of this machine; for a Dask worker."""
     from distributed import get_worker
 
     slots = min(get_worker().state.nthreads, max(1, share.parallel))
@@ -132,15 +132,22 @@ def _environment(share: Share, gpus: list[str], home: str) -> dict[str, str]:
     return {**found, "CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else found
 
 
-def _take_gpus(wanted: int) -> list[str]:
+def take_gpus(wanted: int) -> list[str]:
+    """Returns at most `wanted` GPUs that no other work of this process has; give them back with `free_gpus`."""
     with _gpus_lock:
         gpus = [name for name in visible_gpus() if name not in _gpus_taken][:wanted]
         _gpus_taken.update(gpus)
     return gpus
 
 
-def _cancellation() -> Callable[[], bool]:
-    """A question to the worker: does anybody still want this task? Not so after a cancel, or when the runner has died."""
+def free_gpus(gpus: list[str]) -> None:
+    """Lets other work have these GPUs."""
+    with _gpus_lock:
+        _gpus_taken.difference_update(gpus)
+
+
+def cancellation() -> Callable[[], bool]:
+    """Returns a question to the worker: does nobody want this task any more? So after a cancel, or when the runner has died."""
     from distributed import get_worker
 
     worker = get_worker()

@@ -1,6 +1,7 @@
-"""The processes that do runs, kept for the next run: half of what a short run costs is starting one.
+"""The processes that do work, kept for the next piece: half of what a short one costs is starting a process.
 
-What a run computes with is its kernel, which is new every time. A process here only drives it, and is replaced now and then.
+What a run computes with is its kernel, which is new every time; a process here only drives it. A tuner's trials are computed
+in the process itself, which is therefore replaced when its memory has grown.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 
 from lib import paths
 
+RUNS = "lib.batch.run"
+"""The module whose process does runs."""
 _JOBS = 50
 """How many jobs a process does before it is replaced."""
 _idle: list[Runner] = []
@@ -22,14 +26,24 @@ _lock = threading.Lock()
 
 
 class Runner:
-    """One `python -m lib.batch.run`, which ends with this process at the latest."""
+    """One `python -m <module>`, which ends with this process at the latest.
 
-    def __init__(self) -> None:
-        path = os.pathsep.join(filter(None, [str(paths.checkout()), os.environ.get("PYTHONPATH")]))
+    It is told a job in each line of its input and answers each with a line that holds a whole number. `environment` is all
+    of its environment variables, those of this process where None. `most_growth` is by how many bytes its memory may grow
+    after its first job before it is replaced.
+    """
+
+    def __init__(
+        self, module: str = RUNS, environment: Mapping[str, str] | None = None, *, most_growth: int | None = None
+    ) -> None:
+        environment = os.environ if environment is None else environment
+        path = os.pathsep.join(filter(None, [str(paths.checkout()), environment.get("PYTHONPATH")]))
+        self.kind = _kind(module, environment)
+        self._most_growth, self._first_memory = most_growth, 0
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long-lived as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "lib.batch.run"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env={**os.environ, "PYTHONPATH": path},
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env={**environment, "PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C in the terminal is for the command to answer
         )  # fmt: skip
         self._answers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
@@ -59,9 +73,23 @@ class Runner:
         self._errors.seek(0)
         return self._errors.read().decode("utf-8", errors="replace").strip()
 
+    def memory(self) -> int:
+        """Returns the bytes of main memory that the process holds; 0 when it has ended."""
+        import psutil
+
+        try:
+            return psutil.Process(self._process.pid).memory_info().rss
+        except psutil.Error:
+            return 0
+
     def worn(self) -> bool:
         """Whether it should do no further job."""
-        return self._told >= _JOBS or self._process.poll() is not None
+        if self._process.poll() is not None:
+            return True
+        if self._most_growth is None:
+            return self._told >= _JOBS
+        self._first_memory = self._first_memory or self.memory()
+        return self.memory() > self._first_memory + self._most_growth
 
     def stop(self) -> None:
         """Ends the process, and with it the kernel that it drives."""
@@ -86,15 +114,18 @@ class Runner:
         self._answers.put(None)
 
 
-def take() -> Runner:
-    """Returns a process that is free, an old one or a new one."""
+def take(
+    module: str = RUNS, environment: Mapping[str, str] | None = None, *, most_growth: int | None = None
+) -> Runner:
+    """Returns a process that is free, an old one of the same module and environment or a new one; see `Runner`."""
+    kind = _kind(module, os.environ if environment is None else environment)
     with _lock:
-        while _idle:
-            runner = _idle.pop()
+        for runner in [each for each in _idle if each.kind == kind]:
+            _idle.remove(runner)
             if not runner.worn():
                 return runner
             runner.end()
-    return Runner()
+    return Runner(module, environment, most_growth=most_growth)
 
 
 def give_back(runner: Runner) -> None:
@@ -104,6 +135,11 @@ def give_back(runner: Runner) -> None:
         return
     with _lock:
         _idle.append(runner)
+
+
+def _kind(module: str, environment: Mapping[str, str]) -> tuple[str, frozenset[tuple[str, str]]]:
+    # The driver of a kernel is given each job's environment with the job, so one serves all.
+    return module, frozenset() if module == RUNS else frozenset(environment.items())
 
 
 def dismiss() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
@@ -23,6 +24,7 @@ from lib.models import heads
 from lib.runs import Run
 from lib.training import generations, optimizers
 
+Halt = Callable[[Mapping[str, float]], bool]
 _PLATEAU_FACTOR = 0.3
 _REPORT_SECONDS = 2.0
 _CHECKPOINT_SHARE = 0.1  # checkpoints may take at most this share of the time
@@ -70,7 +72,10 @@ class Fitted:
     diverged: bool
 
 
-def fit(model: keras.Model, train: Examples, val: Examples, *, settings: Settings, run: Run, phase: str = "train") -> Fitted:
+def fit(
+    model: keras.Model, train: Examples, val: Examples, *, settings: Settings, run: Run, phase: str = "train",
+    halt: Halt | None = None,
+) -> Fitted:
     """Trains a model in place, leaves it with its best weights, and returns what happened.
 
     Args:
@@ -80,6 +85,8 @@ def fit(model: keras.Model, train: Examples, val: Examples, *, settings: Setting
         settings: how to train.
         run: the run, told of every epoch; its checkpoint folder holds what resume needs.
         phase: names this fit where a run has several; it becomes a column of the history.
+        halt: asked after each epoch, with its row of the history, whether to interrupt the training there; called again, it
+            goes on exactly as if it had not been interrupted.
 
     Raises:
         DarkroomError: when the two splits share images, test images are given, or the loss was never finite.
@@ -95,8 +102,8 @@ def fit(model: keras.Model, train: Examples, val: Examples, *, settings: Setting
     state = generations.restore(folder, model)
     if state.epoch:
         print(f"Going on after epoch {state.epoch} of {settings.epochs}.")
-    keeper = _Keeper(state, settings, run, folder)  # its folder's name is the phase
-    if not keeper.done():
+    keeper = _Keeper(state, settings, run, folder, halt)  # its folder's name is the phase
+    if not keeper.done() and not keeper.halted():
         model.fit(
             Batches(
                 train, batch_size=settings.batch_size, seed=settings.seed, policy=settings.augmentation, first_epoch=state.epoch
@@ -152,10 +159,12 @@ def _refuse_overlap(train: Examples, val: Examples) -> None:
 class _Keeper(keras.callbacks.Callback):
     """Keeps the best weights, the history and the generations; stops early; reports to run folder, terminal and TensorBoard."""
 
-    def __init__(self, state: generations.State, settings: Settings, run: Run, folder: Path) -> None:
+    def __init__(
+        self, state: generations.State, settings: Settings, run: Run, folder: Path, halt: Halt | None = None
+    ) -> None:
         super().__init__()
         self.diverged = False
-        self._state, self._settings, self._run, self._folder = state, settings, run, folder
+        self._state, self._settings, self._run, self._folder, self._halt = state, settings, run, folder, halt
         self._board = Board(run.folder)
         self._reported = 0.0
         self._written, self._writing = time.monotonic(), 0.0
@@ -163,6 +172,9 @@ class _Keeper(keras.callbacks.Callback):
     def done(self) -> bool:
         stalled = self._settings.patience and self._state.wait >= self._settings.patience
         return self._state.epoch >= self._settings.epochs or bool(stalled)
+
+    def halted(self) -> bool:
+        return self._halt is not None and bool(self._state.history) and self._halt(self._state.history[-1])
 
     def on_epoch_begin(self, epoch: int, logs=None) -> None:
         self._began = time.monotonic()
@@ -187,9 +199,10 @@ class _Keeper(keras.callbacks.Callback):
         state.history.append(row)
         self._judge(row[settings.monitor])
         self._tell(row)
-        if self.done():
+        halted = self.halted()
+        if self.done() or halted:
             self.model.stop_training = True
-        self._checkpoint()
+        self._checkpoint(at_once=halted)
 
     def _judge(self, value: float) -> None:
         state, settings = self._state, self._settings
@@ -221,9 +234,9 @@ class _Keeper(keras.callbacks.Callback):
             flush=True,
         )
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, *, at_once: bool) -> None:
         now = time.monotonic()
-        if self.done() or (now - self._written) * _CHECKPOINT_SHARE < self._writing:
+        if self.done() or (not at_once and (now - self._written) * _CHECKPOINT_SHARE < self._writing):
             return
         generations.write(self._folder, self._state, self.model)
         self._written = time.monotonic()

@@ -17,7 +17,7 @@ from lib.errors import DarkroomError, suggest
 from lib.models import feature_cache, transfer
 from lib.runs import Run
 from lib.training import generations
-from lib.training.fit import Fitted, Settings, fit
+from lib.training.fit import Fitted, Halt, Settings, fit
 
 _HEAD = Settings(epochs=30, batch_size=32, learning_rate=1e-3, schedule="cosine")
 """The first phase of fine-tuning: a head on stored features costs seconds, so it may take its time."""
@@ -62,7 +62,8 @@ class Trained:
 
 
 def train(
-    recipe: str, model: keras.Model, material: Material, *, settings: Settings, run: Run, fraction: float = 0.3
+    recipe: str, model: keras.Model, material: Material, *, settings: Settings, run: Run, fraction: float = 0.3,
+    halt: Halt | None = None,
 ) -> Trained:
     """Trains `model` in place by a recipe.
 
@@ -74,6 +75,7 @@ def train(
         settings: of the main phase.
         run: the open run.
         fraction: share of the weighted layers that learn in fine-tuning, above 0 and at most 1.
+        halt: may interrupt the main phase after an epoch, see `fit`.
 
     Raises:
         DarkroomError: for an unknown recipe, a custom network that has nothing to freeze, or augmentation of frozen features.
@@ -88,7 +90,7 @@ def train(
             "Use training = 'scratch', or another architecture."
         )
     began = time.monotonic()
-    fitted, on_features = RECIPES[recipe](model, material, settings, run, fraction)
+    fitted, on_features = RECIPES[recipe](model, material, settings, run, fraction, halt)
     return Trained(model, fitted, recipe, settings, round(time.monotonic() - began, 2), on_features)
 
 
@@ -101,37 +103,41 @@ def clear(run: Run) -> None:
 _Outcome = tuple[Fitted, tuple[keras.Model, np.ndarray] | None]
 
 
-def _scratch(model: keras.Model, material: Material, settings: Settings, run: Run, _: float) -> _Outcome:
-    return fit(model, material.examples("train"), material.examples("val"), settings=settings, run=run), None
+def _scratch(model: keras.Model, material: Material, settings: Settings, run: Run, _: float, halt: Halt | None) -> _Outcome:
+    return fit(model, material.examples("train"), material.examples("val"), settings=settings, run=run, halt=halt), None
 
 
-def _frozen(model: keras.Model, material: Material, settings: Settings, run: Run, _: float) -> _Outcome:
+def _frozen(model: keras.Model, material: Material, settings: Settings, run: Run, _: float, halt: Halt | None) -> _Outcome:
     if settings.augmentation != "none":
         raise DarkroomError(
             "Frozen features are computed once, from the images as they are, so augmentation cannot act. "
             f"Received: augmentation = {settings.augmentation!r}. Use 'none', or training = 'fine_tune'."
         )
-    return _fit_head(model, material, settings, run, phase="train")
+    return _fit_head(model, material, settings, run, phase="train", halt=halt)
 
 
-def _fine_tune(model: keras.Model, material: Material, settings: Settings, run: Run, fraction: float) -> _Outcome:
+def _fine_tune(
+    model: keras.Model, material: Material, settings: Settings, run: Run, fraction: float, halt: Halt | None
+) -> _Outcome:
     first = dataclasses.replace(_HEAD, seed=settings.seed, class_weights=settings.class_weights)
     head, _ = _fit_head(model, material, first, run, phase="head")
     transfer.unfreeze_top(model, fraction=fraction)
-    main = fit(model, material.examples("train"), material.examples("val"), settings=settings, run=run)
+    main = fit(model, material.examples("train"), material.examples("val"), settings=settings, run=run, halt=halt)
     before = len(head.history)  # epochs count on from the first phase to the second
     history = pandas.concat([head.history, main.history.assign(epoch=main.history["epoch"] + before)], ignore_index=True)
     return dataclasses.replace(main, history=history, kept_epoch=main.kept_epoch + before), None
 
 
-def _fit_head(model: keras.Model, material: Material, settings: Settings, run: Run, *, phase: str) -> _Outcome:
+def _fit_head(
+    model: keras.Model, material: Material, settings: Settings, run: Run, *, phase: str, halt: Halt | None = None
+) -> _Outcome:
     transfer.freeze(model)
     features = feature_cache.ensure(
         model, material.pixels.array, images_key=material.pixels.key, folder=material.features_folder
     )
     classifier = transfer.classifier_on_features(model)
     train, val = (material.on_features(name, features) for name in ("train", "val"))
-    fitted = fit(classifier, train, val, settings=settings, run=run, phase=phase)
+    fitted = fit(classifier, train, val, settings=settings, run=run, phase=phase, halt=halt)
     transfer.graft(model, classifier)
     return fitted, (classifier, features)
 

@@ -1,0 +1,115 @@
+"""Computes trials: `python -m lib.tuning.worker` is told a job in each line of its input and answers each with a line.
+
+The process is kept for the next trial, because an import a trial is too dear; it is replaced when its memory has grown. What
+came of a trial lies in `outcome.json` of its folder before it is answered, so that a search which was killed in between does
+not do it again.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import queue
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from lib import atomic, fingerprint
+from lib.batch import lifeline
+from lib.tuning import work
+from lib.tuning.work import Work
+
+OUTCOME, EPOCHS, STOP = "outcome.json", "epochs.jsonl", "stop"
+"""Files of a trial's folder: what came of it, a line an epoch, and the wish that it stops after the epoch it is at."""
+DONE = 0
+_LOCK_S = 20.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial to be computed; everything in it can be written as JSON."""
+
+    objective: str
+    number: int
+    values: dict[str, Any]
+    epochs: int
+    start: int
+    goals: list[str]
+    folder: str
+    checkpoint_folder: str
+    context: dict[str, Any] = field(default_factory=dict)
+
+    def line(self) -> bytes:
+        """Returns the job as one line of JSON."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    def digest(self) -> str:
+        """Returns a digest of the job, by which its outcome is known again."""
+        return fingerprint.digest(self.line().decode())
+
+
+def main() -> None:
+    """Does one job after the other, until the input is closed."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever an objective prints must not be taken for an answer
+    jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    lifeline.watch(sys.stdin.buffer, hear=jobs.put, then=lambda: os._exit(143))
+    while True:
+        do(Job(**json.loads(jobs.get())))
+        print(DONE, file=answers, flush=True)
+
+
+def do(job: Job) -> None:
+    """Computes a trial and writes its outcome, unless that is there already."""
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # The process that was at work on it when the search was killed may not have ended yet.
+    with filelock.FileLock(folder / ".lock", timeout=_LOCK_S, is_singleton=False):
+        if read(job) is not None:
+            return
+        told = Work(
+            job.number, job.epochs, job.start, job.context, folder, Path(job.checkpoint_folder),
+            tell=lambda row: _reported(folder, row),
+        )  # fmt: skip
+        began = time.monotonic()
+        found = work.do(work.find(job.objective), job.values, told, goals=tuple(job.goals))
+        found = {**found, "seconds": round(time.monotonic() - began, 3), "job": job.digest()}
+        atomic.write_json(folder / OUTCOME, found)
+    _tidy()
+
+
+def read(job: Job) -> dict[str, Any] | None:
+    """Returns the outcome of just this job, or None while there is none."""
+    try:
+        found = json.loads((Path(job.folder) / OUTCOME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if found["job"] == job.digest() else None
+
+
+def _reported(folder: Path, row: dict[str, float]) -> bool:
+    with (folder / EPOCHS).open("a", encoding="utf-8") as file:  # one short write; lost at worst, then it is computed again
+        file.write(json.dumps(row) + "\n")
+    return (folder / STOP).exists()
+
+
+def _tidy() -> None:
+    """Gives back what a trial has left: Keras' graphs and names, and what the allocator holds."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.clear_session(free_memory=False)
+    gc.collect()
+    if sys.platform == "linux":
+        import ctypes
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:  # not on musl
+            trim(0)
+
+
+if __name__ == "__main__":
+    main()

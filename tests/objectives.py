@@ -1,0 +1,58 @@
+"""What the tests of lib.tuning search: scores that can be computed by hand, and trials that fail in every way there is."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def parabola(values, work):
+    """Best at x = 0.3; every epoch comes nearer to it. Counts in `context["ran"]` who was really computed."""
+    if "ran" in work.context:
+        with Path(work.context["ran"]).open("a") as file:
+            file.write(f"{work.number} {json.dumps(values)} {work.start} {work.epochs}\n")
+    best = -((values["x"] - 0.3) ** 2)
+    for epoch in range(work.start + 1, work.epochs + 1):
+        time.sleep(work.context.get("seconds", 0))
+        if work.report(epoch, score=best - 1 / epoch):
+            return best - 1 / epoch
+    return {"score": best - 1 / work.epochs, "twice": 2 * values["x"]}
+
+
+def chained(values, work):
+    """Keeps a number in its checkpoint folder, as a training keeps its optimiser; the score is the epochs really done."""
+    path = work.checkpoint_folder / "epochs"
+    work.checkpoint_folder.mkdir(parents=True, exist_ok=True)
+    done = int(path.read_text()) if path.exists() else 0
+    for epoch in range(done + 1, work.epochs + 1):
+        path.write_text(str(epoch))
+        work.report(epoch, score=float(epoch))
+    return float(path.read_text())
+
+
+def hostile(values, work):
+    """Fails as `values["how"]` says."""
+    how = values["how"]
+    if how == "raises":
+        raise RuntimeError("no such layer")
+    if how == "nan":
+        return float("nan")
+    if how == "memory":
+        held = bytearray(b"x") * 400_000_000
+        time.sleep(5)
+        return len(held)
+    if how == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "dies once":
+        marker = work.folder / "died"
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    print("printing is no answer")
+    return 1.0
+
+
+def two(values, work):
+    """The more units, the better and the slower."""
+    return {"score": values["units"] / 64, "size": values["units"] ** 2}

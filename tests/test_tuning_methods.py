@@ -1,0 +1,182 @@
+import math
+
+import pytest
+
+from lib.errors import DarkroomError
+from lib.tuning import methods, space
+from lib.tuning.methods.halving import rungs
+from lib.tuning.methods.hyperband import rounds
+
+SPACE = space.read({"x": {"low": 0.0, "high": 1.0}, "y": {"low": 1, "high": 8}, "z": ["a", "b", "c"]})
+GOAL = {"score": "max"}
+
+
+def drive(method, score, *, most=1000, at_once=1):
+    """Asks and tells until nothing is proposed any more; returns (proposal, score) in the order of the ends."""
+    ended, open_ = [], []
+    while len(ended) < most:
+        while len(open_) < at_once and (proposal := method.ask()) is not None:
+            open_.append(proposal)
+        if not open_:
+            return ended
+        proposal = open_.pop(0)
+        found = score(proposal)
+        method.tell(proposal.number, None if found is None else [found], [], spent=True)
+        ended.append((proposal, found))
+    return ended
+
+
+def by_x(proposal):
+    return -((proposal.values["x"] - 0.3) ** 2)
+
+
+def test_hyperband_has_the_rounds_of_the_paper():
+    # Li et al. 2018, table 1, the bracket s = 4 of R = 81, eta = 3.
+    assert [(each.trials, each.initial_epoch, each.epochs) for each in rounds(81, 3) if each.bracket == 4] == [
+        (81, 0, 1), (27, 1, 3), (9, 3, 9), (3, 9, 27), (1, 27, 81),
+    ]  # fmt: skip
+    # R = 10 by hand: 10/9 → 2, 10/3 → 4 and 10 epochs; 4 trials wide, since 1 + log3 10 = 3.1: 4/3 · 9, 4/3 · 3, 4/3, ….
+    assert [(each.bracket, each.trials, each.initial_epoch, each.epochs) for each in rounds(10, 3)] == [
+        (2, 12, 0, 2), (2, 4, 2, 4), (2, 2, 4, 10), (1, 6, 0, 4), (1, 2, 4, 10), (0, 4, 0, 10),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize(("epochs", "factor"), [(10, 3), (4, 2), (1, 3)])
+def test_hyperband_proposes_just_these_rounds(epochs, factor, at_once):
+    method = methods.make("hyperband", SPACE, goals=GOAL, epochs=epochs, options={"factor": factor})
+    ended = drive(method, by_x, at_once=at_once)
+    planned = rounds(epochs, factor)
+    assert len(ended) == sum(each.trials for each in planned)
+    for each in planned:
+        there = [p for p, _ in ended if (p.about["bracket"], p.about["round"]) == (each.bracket, each.round)]
+        assert len(there) == each.trials
+        assert {p.epochs for p in there} == {each.epochs}
+
+
+def test_hyperband_promotes_the_best_of_each_round_and_names_whom_they_go_on_with():
+    ended = drive(methods.make("hyperband", SPACE, goals=GOAL, epochs=10), by_x)
+    proposals = {p.number: p for p, _ in ended}
+    first = [p for p, _ in ended if (p.about["bracket"], p.about["round"]) == (2, 0)]
+    second = [p for p, _ in ended if (p.about["bracket"], p.about["round"]) == (2, 1)]
+    best = sorted(first, key=by_x, reverse=True)[:4]
+    assert {p.parent for p in second} == {p.number for p in best}
+    assert all(p.values == proposals[p.parent].values for p in second)
+    assert all(p.parent is None for p in first)
+
+
+def test_hyperband_goes_on_where_trials_fail():
+    """KerasTuner's own bracket stalls for ever when a third of a round has failed."""
+    ended = drive(methods.make("hyperband", SPACE, goals=GOAL, epochs=10), lambda p: None if p.number % 2 else by_x(p))
+    assert len(ended) == sum(each.trials for each in rounds(10, 3))
+    assert all(score is not None for p, score in ended if p.about == {"bracket": 2, "round": 1} and p.number % 2 == 0)
+
+
+def test_seed_zero_is_a_seed():
+    values = [[p.values for p, _ in drive(methods.make("hyperband", SPACE, goals=GOAL, epochs=3), by_x)] for _ in range(2)]
+    assert values[0] == values[1]
+
+
+def test_hyperband_refuses_a_space_that_is_smaller_than_its_first_rounds():
+    small = space.read({"z": ["a", "b", "c"], "y": [1, 2]})
+    with pytest.raises(DarkroomError, match="has 6 combinations, and Hyperband .* begins 22 different trials"):
+        methods.make("hyperband", small, goals=GOAL, epochs=10)
+
+
+@pytest.mark.parametrize("name", methods.SAMPLED)
+def test_a_sampler_ends_after_its_trials_and_follows_from_its_seed(name):
+    def run(seed):
+        ended = drive(methods.make(name, SPACE, goals=GOAL, num_trials=25, seed=seed), by_x)
+        return [p.values for p, _ in ended]
+
+    first = run(1)
+    assert len(first) == 25 and first == run(1) != run(2)
+    for values in first:
+        assert 0 <= values["x"] <= 1 and values["y"] in range(1, 9) and values["z"] in "abc"
+
+
+def test_what_was_done_before_is_free():
+    two = space.read({"z": ["a", "b"]})
+    method = methods.make("random", two, goals=GOAL, num_trials=2)
+    seen, asked = set(), 0
+    while (proposal := method.ask()) is not None:
+        asked += 1
+        method.tell(proposal.number, [1.0], [], spent=proposal.values["z"] not in seen)
+        seen.add(proposal.values["z"])
+    assert seen == {"a", "b"} and asked <= 10
+
+
+def test_several_goals_are_sought_by_the_genetic_search():
+    method = methods.make("genetic", SPACE, goals={"score": "max", "seconds": "min"}, num_trials=60, options={"population": 10})
+    best = []
+    while (proposal := method.ask()) is not None:
+        x = proposal.values["x"]
+        method.tell(proposal.number, [x, x**2], [], spent=True)
+        best.append(x)
+    assert len(best) == 60
+    with pytest.raises(DarkroomError, match="hyperband seeks one goal. Received: score, seconds"):
+        methods.make("hyperband", SPACE, goals={"score": "max", "seconds": "min"})
+
+
+def test_the_median_pruner_stops_what_is_worse_than_half():
+    method = methods.make("random", SPACE, goals=GOAL, num_trials=8, epochs=4, options={"pruner": "median"})
+    stopped = []
+    for quality in (5, 4, 3, 2, 1, 0, 9, 0):
+        proposal = method.ask()
+        pruned = False
+        for epoch in range(1, 5):
+            pruned = pruned or method.report(proposal.number, epoch, [quality + epoch])
+        method.tell(proposal.number, None if pruned else [quality + 4], [], spent=True)
+        stopped.append(pruned)
+    assert stopped == [False] * 5 + [True, False, True]  # the first five are never stopped
+
+
+def test_a_grid_of_four_by_three_is_twelve_and_its_order_follows_from_the_seed():
+    small = space.read({"z": ["a", "b", "c"], "y": [1, 2, 3, 4]})
+    ended = [drive(methods.make("grid", small, goals=GOAL, seed=seed), lambda p: 0.0) for seed in (0, 0, 1)]
+    orders = [[p.values for p, _ in each] for each in ended]
+    assert orders[0] == orders[1] != orders[2]
+    assert len({tuple(values.items()) for values in orders[0]}) == 12
+
+
+def test_a_refined_grid_closes_in_on_the_one_maximum():
+    one = space.read({"c": {"low": 0.01, "high": 100.0, "log": True}, "z": ["a", "b"]})
+    method = methods.make("refined", one, goals=GOAL, options={"points": 5, "rounds": 6})
+    ended = drive(method, lambda p: -abs(math.log10(p.values["c"] / 0.4)) + (p.values["z"] == "b"))
+    best = max(ended, key=lambda each: each[1])[0]
+    assert best.values["c"] == pytest.approx(0.4, rel=0.05) and best.values["z"] == "b"
+    assert len(ended) <= 5 * 2 + 5 * 5  # later rounds keep z
+    assert len({tuple(p.values.items()) for p, _ in ended}) == len(ended)
+
+
+def test_halving_keeps_the_best_third_of_each_rung():
+    assert rungs(9, 3) == [1, 3, 9] and rungs(10, 3) == [1, 3, 10] and rungs(1, 3) == [1]
+    ended = drive(methods.make("halving", SPACE, goals=GOAL, epochs=9), by_x, at_once=4)
+    assert [p.epochs for p, _ in ended] == [1] * 9 + [3] * 3 + [9]
+    first = sorted((p for p, _ in ended[:9]), key=by_x, reverse=True)
+    assert {p.parent for p, _ in ended[9:12]} == {p.number for p in first[:3]}
+    assert ended[12][0].values == first[0].values
+    few = space.read({"z": ["a", "b"]})
+    assert len(drive(methods.make("halving", few, goals=GOAL, epochs=9), lambda p: 0.0)) == 2 + 1 + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("hyperbnad", {}, "Did you mean 'hyperband'"),
+        ("tpe", {}, "`num_trials` must be at least 1 for tpe"),
+        ("grid", {"options": {"factor": 3}}, "grid has the options points. Received: 'factor'"),
+        ("tpe", {"num_trials": 5, "options": {"pruner": "median"}}, "needs one goal and two epochs or more"),
+        ("halving", {"options": {"factor": 1}}, "`factor` must be 2 or more"),
+        ("refined", {"options": {"points": 2}}, "`points` must be at least 3"),
+        ("hyperband", {"epochs": 0}, "`epochs` must be at least 1"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(name, settings, message):
+    with pytest.raises(DarkroomError, match=message):
+        methods.make(name, SPACE, goals=GOAL, **settings)
+
+
+def test_cmaes_refuses_a_space_without_numbers():
+    with pytest.raises(DarkroomError, match="cmaes moves along numbers .* Received: y. Use tpe"):
+        methods.make("cmaes", space.read({"y": [1, 2, 3], "z": ["a", "b"]}), goals=GOAL, num_trials=5)

@@ -1,0 +1,188 @@
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from lib.batch import runners
+from lib.batch.engine import Engine
+from lib.errors import DarkroomError
+from lib.tuning import search, space, trials, worker
+from lib.tuning.hands import Needs
+from lib.tuning.search import Plan
+
+LINE = space.read({"x": {"low": 0.0, "high": 1.0}})
+TENTHS = space.read({"x": {"low": 0.0, "high": 1.0, "step": 0.1}})
+PARABOLA = "objectives:parabola"
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
+
+
+def plan(method="random", where=LINE, **changes):
+    return Plan(where, method, **{"objective": PARABOLA, "goals": {"score": "max"}, "num_trials": 6, **changes})
+
+
+def ran(file):
+    return [line.split()[0] for line in file.read_text().splitlines()]
+
+
+def known(found):
+    return [(t.number, t.values, t.epochs, t.state, t.scores) for t in found.trials]
+
+
+def test_a_search_in_memory_finds_the_best_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = search.run(plan("grid", TENTHS, num_trials=0))
+    assert found.best.values == {"x": pytest.approx(0.3)} and found.best.scores == {"score": pytest.approx(-1.0)}
+    assert found.complete and len(found.trials) == 11 and not list(tmp_path.iterdir())
+    assert [round(trial.values["x"], 1) for trial in found.ranked[:3]] in ([0.3, 0.2, 0.4], [0.3, 0.4, 0.2])
+
+
+@pytest.mark.parametrize("method", ["random", "tpe", "genetic", "grid", "refined", "halving", "hyperband"])
+def test_a_search_that_was_stopped_anywhere_ends_as_one_that_was_not(method, tmp_path, monkeypatch):
+    where = TENTHS if method == "grid" else LINE
+    wanted = plan(method, where, epochs=3, context={"ran": str(tmp_path / "ran")}, num_trials=8)
+    straight = known(search.run(wanted))
+    (tmp_path / "ran").unlink()
+    left = []
+
+    def stop(told, trial):
+        left.append(trial.number)
+        if len(left) % 3 == 0:
+            raise KeyboardInterrupt
+
+    folder, stops = tmp_path / "search", 0
+    while True:
+        try:
+            found = search.run(wanted, folder, watch=stop)
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops >= 1 and known(found) == straight
+    assert len(ran(tmp_path / "ran")) == len(straight)  # none twice
+    assert known(search.run(wanted, folder)) == straight and len(ran(tmp_path / "ran")) == len(straight)
+    assert known(search.read(wanted, folder)) == straight
+
+
+def test_a_torn_last_line_is_cut_off_and_a_damaged_one_refused(tmp_path):
+    first = known(search.run(plan(), tmp_path))
+    journal = tmp_path / "journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[: whole.rstrip(b"\n").rfind(b"\n") + 10])
+    assert known(search.run(plan(), tmp_path)) == first
+    journal.write_bytes(b"{" + whole)
+    with pytest.raises(DarkroomError, match="Line 1 of .* is no event"):
+        search.run(plan(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"seed": 1}, {"num_trials": 7}, {"method": "tpe"}, {"where": TENTHS}, {"context": {"d": 1}}]
+)
+def test_another_search_in_the_same_folder_is_refused(changes, tmp_path):
+    search.run(plan(), tmp_path)
+    before = (tmp_path / "journal.jsonl").read_bytes()
+    with pytest.raises(DarkroomError, match="is another one .* Its trials do not count for this one"):
+        search.run(plan(**changes), tmp_path)
+    assert (tmp_path / "journal.jsonl").read_bytes() == before
+
+
+def test_the_same_trial_is_not_computed_twice(tmp_path):
+    file = tmp_path / "ran"
+    few = space.read({"x": [0.1, 0.2, 0.3]})
+    found = search.run(plan("random", few, num_trials=3, context={"ran": str(file)}))
+    assert sorted({json.dumps(trial.values) for trial in found.trials}) == ['{"x": 0.1}', '{"x": 0.2}', '{"x": 0.3}']
+    assert len(ran(file)) == 3 and Counter(trial.state for trial in found.trials)["finished"] == 3
+    copied = [trial for trial in found.trials if trial.state == "copied"]
+    assert all(trial.scores == found.trials[trial.about["copy_of"]].scores for trial in copied)
+
+
+def test_a_promoted_trial_goes_on_where_its_parent_stopped(tmp_path):
+    found = search.run(plan("hyperband", objective="objectives:chained", epochs=9), tmp_path)
+    assert all(trial.scores == {"score": trial.epochs} for trial in found.trials)
+    for trial in found.trials:
+        first = 1 if trial.parent is None else found.trials[trial.parent].epochs + 1
+        assert [row["epoch"] for row in trial.rows] == list(range(first, trial.epochs + 1))
+
+
+def test_pruned_trials_are_stopped_and_say_so():
+    found = search.run(plan("random", epochs=10, num_trials=20, options={"pruner": "median"}))
+    pruned = [trial for trial in found.trials if trial.state == "pruned"]
+    assert len(pruned) >= 3
+    assert all(len(trial.rows) < 10 and not trial.scores for trial in pruned)
+    assert found.best.state == "finished" and len(found.best.rows) == 10
+
+
+def test_the_budget_is_kept_and_a_larger_one_goes_on(tmp_path):
+    file = tmp_path / "ran"
+    wanted = plan(epochs=4, context={"seconds": 0.05, "ran": str(file)})
+    part = search.run(wanted, tmp_path / "search", budget_minutes=0.5 / 60)
+    assert not part.complete and 0.4 < part.seconds < 1.0 and 0 < sum(trial.done for trial in part.trials) < 6
+    again = search.run(wanted, tmp_path / "search", budget_minutes=0.5 / 60)  # used up: nothing is done
+    assert known(again) == known(part)
+    whole = search.run(wanted, tmp_path / "search", budget_minutes=1)
+    assert whole.complete and [trial.state for trial in whole.trials] == ["finished"] * 6
+    assert [trial.scores for trial in whole.trials] == [trial.scores for trial in search.run(plan(epochs=4)).trials]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"objective": "nowhere:f"}, "`objective` must name an importable function"),
+        ({"objective": "objectives:nothing"}, "`objective` must name an importable function"),
+        ({"goals": {"score": "best"}}, "`goals` must map numbers to max or min"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(wrong, message):
+    with pytest.raises(DarkroomError, match=message):
+        search.run(plan(**wrong))
+
+
+def test_where_every_trial_fails_the_search_ends_and_says_why():
+    found = search.run(plan("grid", space.read({"how": ["raises", "nan"]}), objective="objectives:hostile"))
+    assert found.complete and {trial.failure["kind"] for trial in found.trials} == {"code", "NaN"}
+    with pytest.raises(DarkroomError, match="None of the 2 trials has a score. no such layer score is nan"):
+        _ = found.best
+
+
+def test_tables_have_one_row_a_trial_and_one_a_trial_and_epoch():
+    found = search.run(plan("halving", epochs=3))
+    table, rows = trials.table(found.trials), trials.by_epoch(found.trials)
+    assert list(table["trial"]) == [0, 1, 2, 3] and list(table["epochs"]) == [1, 1, 1, 3]
+    assert list(rows["trial"]) == [0, 1, 2, 3, 3] and list(rows["epoch"]) == [1, 1, 1, 2, 3]
+    assert rows["epoch_score"].iloc[-1] == pytest.approx(found.trials[3].scores["score"])
+
+
+def test_the_front_holds_what_nothing_beats_in_every_goal():
+    wanted = plan("random", space.read({"units": [16, 32, 64]}), objective="objectives:two",
+                  goals={"score": "max", "size": "min"}, num_trials=3)  # fmt: skip
+    found = search.run(wanted)
+    assert [trial.values["units"] for trial in trials.front(found.trials, wanted.goals)] == [64, 32, 16]
+    worse = [*found.trials, trials.Trial(99, {}, 1, state="finished", scores={"score": 0.1, "size": 9999.0})]
+    assert 99 not in [trial.number for trial in trials.front(worse, wanted.goals)]
+
+
+def test_workers_isolate_trials_and_the_search_goes_on(tmp_path, importable):
+    how = space.read({"how": ["fine", "raises", "nan", "memory", "dies", "dies once"]})
+    with Engine(workers=2) as engine:
+        found = search.run(
+            plan("grid", how, objective="objectives:hostile"), tmp_path, engine=engine, needs=Needs(memory_gb=0.3)
+        )  # fmt: skip
+    came = {trial.values["how"]: (trial.failure or {"kind": trial.state})["kind"] for trial in found.trials}
+    assert came == {
+        "fine": "finished", "raises": "code", "nan": "NaN", "memory": "out of memory", "dies": "kernel died",
+        "dies once": "finished",
+    }  # fmt: skip
+
+
+def test_workers_give_what_this_process_gives_and_are_kept(tmp_path, importable):
+    wanted = plan("hyperband", objective=PARABOLA, epochs=4, options={"factor": 2})
+    with Engine(workers=2) as engine:
+        found = search.run(wanted, tmp_path, engine=engine)
+        assert len(runners._idle) <= 2
+        seen = {worker.OUTCOME, worker.EPOCHS} <= {path.name for path in (tmp_path / "trials" / "0000").iterdir()}
+    ours = {(json.dumps(t.values), t.epochs): t.scores for t in search.run(wanted).trials}
+    assert {(json.dumps(t.values), t.epochs): t.scores for t in found.trials} == ours and seen
+    assert all([row["epoch"] for row in t.rows] == sorted({row["epoch"] for row in t.rows}) for t in found.trials)
