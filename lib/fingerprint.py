@@ -25,6 +25,12 @@ def digest(*parts: str) -> str:
     return hashed.hexdigest()[:16]
 
 
+def file(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def notebook(path: Path) -> str:
     """Digest of a notebook's code cells; prose, outputs and comments are left aside."""
     return digest(*(_essence(ast.parse(source)) for source in code_cells(path)))

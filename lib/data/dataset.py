@@ -20,7 +20,7 @@ UNFINISHED = ".unfinished"
 """Marks a folder whose raw files are still being brought in by us; what lies there may be made anew."""
 
 OWN = frozenset({SOURCE, "manifest.parquet", "findings.parquet", "findings.html", "ledger.jsonl", "splits", "pixels", "scan",
-                 "display.toml", "README.md"})
+                 "display.toml", "README.md", "features", "selections.json", "test_openings.jsonl"})
 """What the suite itself keeps in `datasets/<name>/`; it is no data where the class folders lie directly beside it."""
 
 

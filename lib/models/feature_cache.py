@@ -24,23 +24,24 @@ def ensure(
     folder: Path,
     layer: str = "pool",
     batch_size: int = 64,
+    dtype: str = "float32",
 ) -> np.ndarray:
-    """Returns the features of `layer` for every image, float32 (n, d), memory-mapped and read-only.
+    """Returns the features of `layer` for every image, (n, d) in `dtype`, memory-mapped and read-only.
 
     They are computed once and kept in `folder`, by the weights and layers up to `layer` and by `images_key`, which must name
     the pixels (a digest). Two processes at once are safe: one computes, the other waits.
     """
-    path = folder / key(model, images_key=images_key, layer=layer)
+    path = folder / key(model, images_key=images_key, layer=layer, dtype=dtype)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(str(path) + ".lock"):
         found = _stored(path, num_images=len(images))
         if found is None:
-            _compute(path, model, images, layer=layer, batch_size=batch_size)
+            _compute(path, model, images, layer=layer, batch_size=batch_size, dtype=predictor.feature_dtype(dtype))
             found = _stored(path, num_images=len(images))
     return found
 
 
-def key(model: keras.Model, *, images_key: str, layer: str = "pool") -> str:
+def key(model: keras.Model, *, images_key: str, layer: str = "pool", dtype: str = "float32") -> str:
     """Returns the name under which features are kept: what computes them, on what, by which backend."""
     digest = hashlib.sha256(f"{images_key}\n{keras.backend.backend()}\n".encode())
     part = predictor.up_to(model, layer)
@@ -51,15 +52,16 @@ def key(model: keras.Model, *, images_key: str, layer: str = "pool") -> str:
         digest.update(f"{type(each).__name__} {json.dumps(settings, sort_keys=True, default=str)}\n".encode())
         for array in each.get_weights():
             digest.update(np.ascontiguousarray(array))
-    return f"{layer}-{digest.hexdigest()[:20]}"
+    return f"{layer}-{digest.hexdigest()[:20]}{'' if dtype == 'float32' else f'-{dtype}'}"
 
 
-def _compute(path: Path, model: keras.Model, images: np.ndarray, *, layer: str, batch_size: int) -> None:
+def _compute(path: Path, model: keras.Model, images: np.ndarray, *, layer: str, batch_size: int, dtype: np.dtype) -> None:
     shape = (len(images), predictor.up_to(model, layer).output_shape[-1])
+    limits = np.finfo(dtype)
     with atomic.directory(path) as aside:
-        rows = np.lib.format.open_memmap(aside / "features.npy", mode="w+", dtype=np.float32, shape=shape)
+        rows = np.lib.format.open_memmap(aside / "features.npy", mode="w+", dtype=dtype, shape=shape)
         for start, values in predictor.feature_batches(model, images, layer=layer, batch_size=batch_size):
-            rows[start : start + len(values)] = values
+            rows[start : start + len(values)] = np.clip(values, limits.min, limits.max)  # no infinity in half precision
         rows.flush()
         del rows  # Windows renames no folder that holds a mapped file
 

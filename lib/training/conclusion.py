@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from lib import fingerprint
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
 from lib.evaluation import audit, calibration, metrics, openings, statistics
@@ -58,7 +59,9 @@ def conclude(trained: Trained, split: Split, found: Predictions, *, dataset: Dat
     )  # fmt: skip
     result["audit"] = audit.run(facts)
     audit.require(result["audit"])
-    saved.save(trained.model, run.checkpoint_folder / "model.keras", card=card(result, run))
+    path = run.checkpoint_folder / "model.keras"
+    saved.save(trained.model, path, card=card(result, run))
+    result["model_sha256"] = fingerprint.file(path)  # the site loads no other file in its place
     showing.show(run, trained, found, dataset=dataset, numbers=numbers)
     recipes.clear(run)
     return run.finish(result)

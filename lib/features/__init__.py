@@ -1,0 +1,1 @@
+"""The feature space of a network: features, maps of it, and numbers that say what it separates."""
