@@ -6,8 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+import filelock
 import pytest
 
+from lib.batch import calls, shared
 from lib.batch.engine import Engine
 from lib.errors import DarkroomError
 
@@ -34,6 +36,59 @@ def test_nothing_starts_before_there_is_work():
         assert engine.poll(10) == []  # at once, though 10 s were allowed
         assert engine._client is None
     assert "distributed" not in _modules_after("from lib.batch.engine import Engine; Engine().close()")
+
+
+def whoami():
+    print("noise that must not come between the answers")
+    return os.getpid(), os.environ["OMP_NUM_THREADS"], os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"]
+
+
+def refuse(why):
+    raise KeyError(why)
+
+
+def crash():
+    print("last words", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_work_apart_has_its_share_is_kept_and_may_fail_crash_or_be_stopped(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    with Engine(workers=1) as engine:
+        engine.submit("first", whoami, apart=True, cores=1)
+        engine.submit("second", whoami, apart=True, cores=1)
+        engine.submit("refuses", refuse, "no such thing", apart=True)
+        engine.submit("crashes", crash, apart=True)
+        found = gather(engine, 4)
+        assert found["first"].value == found["second"].value  # one process did both
+        assert found["first"].value[0] != os.getpid() and found["first"].value[1:] == ("1", "false")
+        refused = found["refuses"].error
+        assert repr(refused) == "KeyError('no such thing')" and "in refuse" in refused.__notes__[0]
+        assert isinstance(found["crashes"].error, calls.Crashed)
+        assert "was killed by signal 11" in str(found["crashes"].error) and "last words" in str(found["crashes"].error)
+        begun = time.monotonic()
+        engine.submit("long", time.sleep, 60, apart=True)
+        assert engine.poll(0.5) == []
+        engine.cancel("long")
+        assert gather(engine, 1)["long"].value is None
+        engine.submit("after", os.getpid, apart=True)  # its place is free again
+        assert gather(engine, 1)["after"].value != os.getpid()
+        assert time.monotonic() - begun < 30
+
+
+def test_more_cores_and_memory_than_there_are_stand_for_all_of_them():
+    with Engine(workers=1) as engine:
+        engine.submit("greedy", sum, [1], cores=10_000, memory_gb=1e6)
+        assert gather(engine, 1)["greedy"].value == 1
+
+
+def test_more_gpus_than_any_worker_has_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with Engine() as engine:
+        engine.check(tmp_path, gpus=2)  # none at all: the study runs without
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+        with pytest.raises(DarkroomError, match="wants 2 GPUs, but no worker has more than 1"):
+            engine.check(tmp_path, gpus=2)
 
 
 def _modules_after(code):
@@ -84,8 +139,15 @@ def cluster(tmp_path):
         process.wait(timeout=30)
 
 
-def test_work_of_a_lost_worker_is_done_anew(cluster, tmp_path):
+def test_work_of_a_lost_worker_is_done_anew_and_a_cluster_that_does_not_fit_is_refused(cluster, tmp_path, monkeypatch):
     with Engine(cluster=cluster) as engine:
-        engine.check_shared(tmp_path)
+        engine.check(tmp_path)
         engine.submit("dies", die_once, str(tmp_path / "marker"))
         assert gather(engine, 1)["dies"].value == "done"
+        monkeypatch.setattr(shared, "code", lambda: "other")  # here, not on the workers
+        with pytest.raises(DarkroomError, match="has another version of the suite"):
+            engine.check(tmp_path)
+        monkeypatch.setattr(filelock.FileLock, "acquire", lambda lock: Path(lock.lock_file).touch())
+        monkeypatch.setattr(filelock.FileLock, "release", lambda lock, force=False: None)
+        with pytest.raises(DarkroomError, match="can lock a file in .* that this machine holds locked"):
+            engine.check(tmp_path)

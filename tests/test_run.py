@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from lib import notebooks, paths, runs
-from lib.batch import launch, runners
+from lib.batch import launch, machine, runners
 from lib.batch.engine import Engine
 from lib.batch.run import Job
 
-CASES = ("ok", "raises", "late", "silent", "dies", "eats", "endless", "nan")
+CASES = ("ok", "frugal", "raises", "late", "silent", "dies", "eats", "endless", "nan")
 
 
 def job(name, **more):
@@ -54,6 +54,7 @@ def ended(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, Engine(workers=2) as engine:
         patch.setenv("DARKROOM_HOME", str(home))
         for name in CASES:
+            (home / "logs" / name).mkdir(parents=True)  # as the study itself does
             engine.submit(name, launch.execute, job(name, **limits.get(name, {})), launch.Share(parallel=2), str(home))
         found = {}
         while len(found) < len(CASES):
@@ -98,6 +99,14 @@ def test_a_run_that_breaks_is_never_finished(ended, case, kind, exception, cell,
     assert len(marked) == 1 and exception in "".join(marked[0]["source"])
 
 
+def test_a_kernel_is_told_to_take_no_more_gpu_memory_than_it_needs_before_it_starts(ended):
+    outcome, folder = ended["frugal"]
+    told = runs.read(folder)["metrics"]
+    assert outcome["state"] == "finished"
+    assert told["TF_FORCE_GPU_ALLOW_GROWTH"] == "true" and told["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+    assert told["OMP_NUM_THREADS"] == str(max(1, machine.num_cores() // 2))
+
+
 def test_a_broken_kernelspec_and_startup_file_of_the_users_do_no_harm(batch_home, monkeypatch):
     spec = batch_home / "jupyter" / "kernels" / "python3"
     spec.mkdir(parents=True)
@@ -133,14 +142,14 @@ def test_the_end_of_its_input_is_the_end_of_a_run_and_its_kernel(batch_home):
 
 def test_a_runner_that_died_is_replaced(batch_home):
     runners.dismiss()  # those that know another home
-    runner = runners.take()
+    runner = runners.take("lib.batch.run")
     runner._process.kill()
     runner.tell(job("ok").line())
     assert runner.answer(10) == -signal.SIGKILL
     runners.give_back(runner)
-    fresh = runners.take()
+    fresh = runners.take("lib.batch.run")
     fresh.tell(job("ok").line())
     assert fresh.answer(30) == 0 and fresh.said() == ""
     runners.give_back(fresh)
-    assert runners.take() is fresh
+    assert runners.take("lib.batch.run") is fresh
     fresh.end()

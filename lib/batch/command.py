@@ -59,7 +59,7 @@ def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options)
         return 0
     line = _line(name, settings, tiny, options)
     with Engine(workers=options.workers, cluster=options.cluster) as engine, view(quiet=options.json) as watcher:
-        engine.check_shared(paths.logs())
+        engine.check(paths.logs(), gpus=max(stage.resources.gpus or 0 for stage in study.stages))
         report = conduct.Conductor(study, engine, watcher, force=options.force, only=options.stages, command=line).run()
     _tell_json(report) if options.json else _tell(report)
     return 0 if report.complete() else 1

@@ -17,6 +17,7 @@ import filelock
 from lib import atomic, paths, runs
 from lib.batch import launch, plan, standing
 from lib.batch.engine import Engine, Outcome
+from lib.batch.machine import Share
 from lib.batch.plan import Step
 from lib.batch.run import Job
 from lib.batch.studies import Stage, Study
@@ -123,9 +124,10 @@ class Conductor:
             time_limit_s=wanted.time_limit_minutes and wanted.time_limit_minutes * 60,
             memory_bytes=wanted.memory_gb and int(wanted.memory_gb * 1e9),
         )
-        share = launch.Share(cores=wanted.cores, parallel=parallel, gpus=wanted.gpus)
+        share = Share(cores=wanted.cores, parallel=parallel, gpus=wanted.gpus)
         home = str(paths.root())
-        self.engine.submit(step.unit.id, launch.execute, job, share, home, cores=wanted.cores, gpus=wanted.gpus)
+        needs = {"cores": wanted.cores, "gpus": wanted.gpus, "memory_gb": wanted.memory_gb}
+        self.engine.submit(step.unit.id, launch.execute, job, share, home, **needs)
         self.report.slots = self.engine.slots
         self._keys[step.unit.id] = job.key
         self._set(step.unit.id, "submitted", step.reason)

@@ -1,7 +1,11 @@
 """Work on Dask: submit, poll, cancel. Nothing else of the suite knows how and where work is done.
 
-Without an address a scheduler and a worker live in this very process (their tasks start processes, so nothing is lost);
-with one, an existing cluster is used, whose machines must see the same folders.
+    with Engine() as engine:
+        engine.submit("a", train, settings, apart=True)
+        for outcome in engine.poll(timeout_s=1.0): ...
+
+Without an address a scheduler and a worker live in this very process; with one, an existing cluster is used, whose machines
+must see the same folders. Work that is memory-hungry, that may crash, or that must be stoppable is done `apart`.
 """
 
 from __future__ import annotations
@@ -13,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib.batch import launch, runners
+from lib import paths
+from lib.batch import calls, machine, runners, shared
+from lib.batch.machine import Share
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
@@ -47,7 +53,7 @@ class Engine:
         self._client: Client | None = None
         self._tasks: dict[str, _Task] = {}
         self._done: queue.SimpleQueue[tuple[str, Future]] = queue.SimpleQueue()
-        self._resources: set[str] = set()
+        self._most: dict[str, float] = {}
 
     def __enter__(self) -> Engine:
         """Returns the engine itself."""
@@ -64,17 +70,29 @@ class Engine:
             return self._workers or default_workers()
         return max(1, sum(self._start().nthreads().values()))
 
-    def submit(self, name: str, work: Callable[..., Any], *arguments: Any, cores: float | None = None, gpus: int = 0) -> None:
+    def submit(
+        self, name: str, work: Callable[..., Any], *arguments: Any,
+        cores: float | None = None, gpus: int | None = None, memory_gb: float | None = None, apart: bool = False,
+    ) -> None:  # fmt: skip
         """Queues `work(*arguments)` under `name`, which must not be at work already; earlier work goes first.
 
-        `work` must be importable by name on the workers. `cores` and `gpus` are what it takes of a worker.
+        Args:
+            work: a function that the workers can import by its name.
+            cores: cores that it takes of its worker, at most all there are.
+            gpus: GPUs that it takes; asked for only where workers have any.
+            memory_gb: memory that it takes, at most all there is.
+            apart: call it in a process of its own, which has its share of cores and GPUs, is kept for the next call, and is
+                ended when the work is cancelled. Otherwise it is called in a thread of the worker.
         """
         if name in self._tasks:
             raise ValueError(f"`name` must not be at work already. Received: {name!r}.")
         client = self._start()
-        wanted = {"cores": cores or 0, "gpus": gpus}
-        resources = {kind: amount for kind, amount in wanted.items() if amount and kind in self._resources}
+        wanted = {"cores": cores or 0, "gpus": gpus or 0, "memory_gb": memory_gb or 0}
+        resources = {kind: min(amount, self._most[kind]) for kind, amount in wanted.items() if amount and kind in self._most}
         key = f"darkroom-{name}-{uuid.uuid4().hex[:12]}"
+        if apart:
+            share = Share(cores=cores, parallel=self.slots, gpus=gpus)
+            work, arguments = calls.call, (work, arguments, share, str(paths.root()))
 
         def again() -> Future:
             fresh = f"{key}-{uuid.uuid4().hex[:4]}"
@@ -118,6 +136,18 @@ class Engine:
             self._local.close(timeout=20)
             runners.dismiss()
 
+    def check(self, folder: Path, *, gpus: int = 0) -> None:
+        """Raises DarkroomError when work of this study could not be done here.
+
+        That is so when no worker has `gpus` GPUs though there are some, or when a worker of the cluster does not share
+        `folder`, to which all runs write, or has other code than this machine.
+        """
+        most = _here() if self._cluster is None else self._known()
+        if gpus > most.get("gpus", gpus):
+            raise DarkroomError(f"A stage wants {gpus} GPUs, but no worker has more than {most['gpus']:g}. Lower its `gpus`.")
+        if self._cluster is not None:
+            shared.check(self._start(), folder)
+
     def _outcome(self, name: str, task: _Task) -> Outcome | None:
         from distributed import KilledWorker
 
@@ -135,17 +165,20 @@ class Engine:
     def _start(self) -> Client:
         if self._client is None:
             self._client = self._join(self._cluster) if self._cluster else self._start_local()
-            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-            self._resources = {kind for worker in workers for kind in worker["resources"]}
+            for worker in self._client.scheduler_info(n_workers=-1)["workers"].values():
+                for kind, amount in worker["resources"].items():
+                    self._most[kind] = max(amount, self._most.get(kind, 0.0))
         return self._client
+
+    def _known(self) -> dict[str, float]:
+        self._start()
+        return self._most
 
     def _start_local(self) -> Client:
         from distributed import Client, LocalCluster
 
-        gpus = len(launch.visible_gpus())
-        resources = {"cores": float(launch.num_cores())} | ({"gpus": float(gpus)} if gpus else {})
         self._local = LocalCluster(
-            n_workers=1, threads_per_worker=self.slots, processes=False, resources=resources, memory_limit=0,
+            n_workers=1, threads_per_worker=self.slots, processes=False, resources=_here(), memory_limit=0,
             dashboard_address=None, protocol="inproc://", silence_logs=50,
             # Any free port for its status page, so that two studies at once do not get into each other's way.
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
@@ -166,32 +199,18 @@ class Engine:
             ) from None
         return client
 
-    def check_shared(self, folder: Path) -> None:
-        """Raises DarkroomError when a worker of the cluster does not see `folder`, which all runs write to."""
-        if self._cluster is None:
-            return
-        marker = folder / f".shared-{uuid.uuid4().hex}"
-        folder.mkdir(parents=True, exist_ok=True)
-        marker.touch()
-        try:
-            seen = self._start().run(_sees, str(marker))
-        finally:
-            marker.unlink()
-        if blind := sorted(worker for worker, sees in seen.items() if not sees):
-            raise DarkroomError(
-                f"The worker {blind[0]} does not see {folder}. Put DARKROOM_HOME on a folder that all machines share under the "
-                "same path."
-            )
-
 
 def default_workers() -> int:
     """Returns how many runs this machine does at a time: two, or one for each four cores where there are more than eight.
 
     At least as many as there are GPUs, and never more than one for each 2 GB of memory.
     """
-    cores, gpus = launch.num_cores(), len(launch.visible_gpus())
-    return max(1, min(max(min(cores, 2), cores // 4, gpus), launch.total_memory() // 2_000_000_000))
+    cores, gpus = machine.num_cores(), len(machine.visible_gpus())
+    return max(1, min(max(min(cores, 2), cores // 4, gpus), machine.total_memory() // 2_000_000_000))
 
 
-def _sees(path: str) -> bool:
-    return Path(path).exists()
+def _here() -> dict[str, float]:
+    """What this machine's own worker has, as Dask resources."""
+    gpus = len(machine.visible_gpus())
+    found = {"cores": float(machine.num_cores()), "memory_gb": machine.total_memory() / 1e9}
+    return found | ({"gpus": float(gpus)} if gpus else {})

@@ -32,8 +32,9 @@ class Resources:
     """What one run of a stage needs. None means: what the machine has, shared among the runs at work."""
 
     cores: float | None = None
-    gpus: int = 0
-    """GPU slots; asked for only where there are any, so that the same study runs on a laptop."""
+    gpus: int | None = None
+    """GPUs that the run has for itself; asked for only where there are any, so that the same study runs on a laptop. 0: the run
+    sees none. None: it shares one with other runs."""
     memory_gb: float | None = None
     """A run that grows beyond it is stopped."""
     time_limit_minutes: float | None = None

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lib import paths
-from lib.batch import launch as shares
-from lib.batch import runners
+from lib.batch import machine, runners, task
 from lib.batch.engine import Engine
-from lib.batch.launch import Share
+from lib.batch.machine import Share
 from lib.tuning import work, worker
 from lib.tuning.work import Work
 from lib.tuning.worker import Job
@@ -32,7 +31,7 @@ class Needs:
     """What a trial takes of its machine. None: what there is, shared among those at work. At `memory_gb` it is stopped."""
 
     cores: float | None = None
-    gpus: int = 0
+    gpus: int | None = None
     memory_gb: float | None = None
 
 
@@ -102,8 +101,9 @@ class Workers:
         share = Share(cores=self._needs.cores, parallel=self.slots, gpus=self._needs.gpus)
         limit = self._needs.memory_gb and int(self._needs.memory_gb * 1e9)
         self._engine.submit(
-            name, compute, job, share, str(paths.root()), limit, cores=self._needs.cores, gpus=self._needs.gpus
-        )
+            name, compute, job, share, str(paths.root()), limit,
+            cores=self._needs.cores, gpus=self._needs.gpus, memory_gb=self._needs.memory_gb,
+        )  # fmt: skip
 
     def poll(self, timeout_s: float) -> list[tuple[int, dict[str, Any]]]:
         """Returns what has ended; before that every epoch that was reported is heard."""
@@ -149,25 +149,20 @@ def compute(job: Job, share: Share, home: str, memory_bytes: int | None) -> dict
     """Has a process do a trial and returns its outcome; runs on a worker of the engine, which it keeps waiting."""
     if (found := worker.read(job)) is not None:
         return found
-    cancelled = shares.cancellation()
-    limit = memory_bytes or int(0.9 * shares.total_memory())
-    gpus = shares.take_gpus(share.gpus)
-    try:
-        environment = shares.environment(share, gpus, home)
-        ended = _await(runners.take(MODULE, environment, most_growth=MOST_GROWTH), job, cancelled, limit)
+    limit = memory_bytes or int(0.9 * machine.total_memory())
+    with task.begun(share, home) as (environment, wanted):
+        ended = _await(runners.take(MODULE, environment, most_growth=MOST_GROWTH), job, wanted, limit)
         if (ended["failure"] or {}).get("kind") == "kernel died":  # once is chance; it goes on from its checkpoints
-            ended = _await(runners.take(MODULE, environment, most_growth=MOST_GROWTH), job, cancelled, limit)
-    finally:
-        shares.free_gpus(gpus)
+            ended = _await(runners.take(MODULE, environment, most_growth=MOST_GROWTH), job, wanted, limit)
     return ended
 
 
-def _await(runner: runners.Runner, job: Job, cancelled: Callable[[], bool], limit: int) -> dict[str, Any]:
+def _await(runner: runners.Runner, job: Job, wanted: Callable[[], bool], limit: int) -> dict[str, Any]:
     began, grown = time.monotonic(), 0
     try:
         runner.tell(job.line())
         while (answer := runner.answer(0.1)) is None:
-            if cancelled():
+            if not wanted():
                 runner.stop()
             elif (held := runner.memory()) > limit:
                 grown = held
@@ -182,7 +177,7 @@ def _await(runner: runners.Runner, job: Job, cancelled: Callable[[], bool], limi
     seconds = {"seconds": round(time.monotonic() - began, 3)}
     if grown:
         return {**work.failed("out of memory", "MemoryLimit", f"grew beyond {limit / 1e9:.1f} GB"), **seconds}
-    if cancelled():
+    if not wanted():
         return {"state": "cancelled", "numbers": {}, "failure": None, **seconds}
     ending = f"its process ended with {answer}" if answer >= 0 else f"its process was killed by signal {-answer}"
     kind = "out of memory" if "bad_alloc" in said else "kernel died"
