@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_status(commands)
+    _add_apply(commands)
     listing = _add(commands, "list", _list, "show studies, data sets and notebooks with their parameters")
     listing.add_argument("what", nargs="?", choices=["studies", "data", "notebooks"], help="only these")
     listing.add_argument("--json", action="store_true", help="as JSON, for scripts")
@@ -86,6 +87,15 @@ def _add_status(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON, for scripts")
 
 
+def _add_apply(commands: Any) -> None:
+    parser = _add(commands, "apply", _apply, "give every picture of a folder a label, and say which of them to look at")
+    parser.add_argument("run", help="a trained run such as quickstart/train/custom-s0, a study (its best run), a saved model")
+    parser.add_argument("folder", help="the folder of new pictures; it is only read")
+    parser.add_argument("--accuracy", type=float, default=0.95, metavar="SHARE", help="wished for what is accepted (0.95)")
+    parser.add_argument("--copy", default="", metavar="FOLDER", help="copy the accepted pictures there, one folder a class")
+    parser.add_argument("--only", action="append", default=[], metavar="CLASS", help="copy only this class (may be repeated)")
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from lib.batch import command
 
@@ -104,6 +114,14 @@ def _status(arguments: argparse.Namespace) -> int:
     from lib.batch import listing
 
     return listing.status(arguments.study, as_json=arguments.json)
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    from lib.apply import command
+
+    return command.apply(
+        arguments.run, arguments.folder, accuracy=arguments.accuracy, copy_to=arguments.copy, classes=tuple(arguments.only)
+    )
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -120,11 +120,16 @@ def test_a_study_runs_from_a_folder_to_a_report_and_repeats_nothing(pictures, tm
 
 def test_plain_papermill_runs_a_training_and_writes_the_same_folder(pictures, tmp_path):
     environment = {**os.environ, "DARKROOM_HOME": str(tmp_path)}
-    for name, *parameters in (["1_clean"], ["3_train", "-p", "architecture", "custom", "-p", "seed", "3"]):
+    for name, reads, *parameters in (
+        ["1_clean", "data"], ["3_train", "data", "-p", "architecture", "custom", "-p", "seed", "3"], ["9_apply", "pictures"],
+    ):  # fmt: skip
         words = ["-m", "papermill", str(ROOT / "notebooks" / f"{name}.ipynb"), str(tmp_path / f"{name}.ipynb"),
-                 "-p", "data", str(pictures), "-p", "tiny", "True", "--no-progress-bar", *parameters]  # fmt: skip
+                 "-p", reads, str(pictures), "-p", "tiny", "True", "--no-progress-bar", *parameters]  # fmt: skip
         done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr[-2000:]
     folder = tmp_path / "logs" / "interactive" / "train" / "custom-s3"
     assert json.loads((folder / "parameters.json").read_text())["seed"] == 3
     assert json.loads((folder / "result.json").read_text())["metrics"]["num_images"] == 15
+    applied = json.loads((tmp_path / "logs" / "interactive" / "apply" / "all" / "result.json").read_text())
+    assert applied["model"] == "interactive/train/custom-s3"
+    assert (applied["metrics"]["pictures"], applied["metrics"]["not_read"]) == (48, 1)

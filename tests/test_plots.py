@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib.evaluation import curves, plots, standings, style
+from lib.evaluation import curves, plots, standings, style, trust
 from lib.evaluation.statistics import Estimate
 
 NAMES = ["café", "猫", "ネコ", "🐈‍⬛ cat", "$x_1$ \\frac", "_hidden", "a\nb\tc", "한국", "ไทย", "x" * 80]
@@ -88,7 +88,7 @@ def test_every_figure_tells_its_numbers():
     bins = pd.DataFrame(
         {"low": [0, 0.5], "high": [0.5, 1], "num": [0, 4], "confidence": [np.nan, 0.9], "accuracy": [np.nan, 0.75]}
     )
-    drawing = plots.reliability(bins, 0.15)
+    drawing = trust.reliability(bins, 0.15)
     assert "calibration error 15.0 %; on average too sure by 15.0 points" in drawing.alt
     saved(drawing)
 

@@ -56,12 +56,15 @@ def calibration_error(predictions: Predictions, *, num_bins: int = NUM_BINS) -> 
 def temperature(validation: Predictions) -> float:
     """The temperature that makes the validation log loss smallest, 0.05 to 20; above 1 the model was too sure.
 
-    Works from probabilities: dividing logits by T is raising probabilities to 1/T and summing them to 1 again.
+    Works from probabilities: dividing logits by T is raising probabilities to 1/T and summing them to 1 again. Where
+    validation has no error at all the smallest loss would be reached by being ever surer; then it is 1.
     Source: Guo et al. (2017), section 4.2.
     """
     from scipy.optimize import minimize_scalar
 
     _must_be_probabilities(validation, "A temperature")
+    if (validation.predicted == validation.truth).all():
+        return 1.0
 
     def loss(log_temperature: float) -> float:
         total = 0.0
@@ -78,11 +81,16 @@ def temperature(validation: Predictions) -> float:
 def scaled(predictions: Predictions, temperature: float) -> Predictions:
     """The same predictions at another temperature; the predicted classes stay, their probabilities change."""
     _must_be_probabilities(predictions, "A temperature")
-    logits = _logarithm(predictions.probabilities) / temperature
     columns = probability_columns(predictions.class_names)
-    values = pd.DataFrame(np.exp(logits - _log_sum(logits)[:, None]).astype(np.float32), columns=columns)
+    values = pd.DataFrame(at_temperature(predictions.probabilities, temperature), columns=columns)
     rest = predictions.frame.drop(columns=columns).reset_index(drop=True)
     return replace(predictions, frame=pd.concat([rest, values], axis=1))
+
+
+def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """float32 (n, classes): probabilities as they are at another temperature; the order within a row stays."""
+    logits = _logarithm(probabilities) / temperature
+    return np.exp(logits - _log_sum(logits)[:, None]).astype(np.float32)
 
 
 def risk_coverage(predictions: Predictions) -> pd.DataFrame:
@@ -128,13 +136,13 @@ def advice(predictions: Predictions, *, wished: Sequence[float] = (0.9, 0.95, 0.
     """What to do about stated probabilities, chosen on validation and told for test: plain values for `result.json`.
 
     `temperature`; test's `calibration_error` and `calibration_error_scaled` at that temperature; and `thresholds`, one
-    entry for each wished accuracy that validation can reach: `wished`, `threshold`, and the `coverage` and `accuracy` it
-    has on test (`accuracy` None where no test image is that sure).
+    entry for each wished accuracy that validation can reach: `wished`, `threshold` (of the scaled probability), and the
+    `coverage` and `accuracy` it has on test (`accuracy` None where no test image is that sure).
     """
-    val, test = predictions.split("val"), predictions.split("test")
-    chosen = temperature(val)
-    told = {"temperature": chosen, "calibration_error": calibration_error(test)}
-    told["calibration_error_scaled"] = calibration_error(scaled(test, chosen))
+    chosen = temperature(predictions.split("val"))
+    val, test = (scaled(predictions.split(split), chosen) for split in ("val", "test"))
+    told: dict[str, Any] = {"temperature": chosen, "calibration_error": calibration_error(predictions.split("test"))}
+    told["calibration_error_scaled"] = calibration_error(test)
     told["thresholds"] = []
     for accuracy in wished:
         found = threshold(val, accuracy=accuracy)

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.ticker import MaxNLocator
 
 from lib.evaluation import confusion as matrices
 from lib.evaluation import style
@@ -67,34 +66,6 @@ def per_class(table: pd.DataFrame, *, title: str = "F1 of each class") -> Drawin
     return drawing
 
 
-def reliability(bins: pd.DataFrame, error: float, *, title: str = "") -> Drawing:
-    """Accuracy against stated probability, one bar a bin, and how many images each bin holds.
-
-    `bins` is `calibration.reliability`, `error` the expected calibration error (0 to 1).
-    """
-    filled = bins.dropna()
-    gap = float(np.average(filled["accuracy"] - filled["confidence"], weights=filled["num"]))
-    manner = "too modest" if gap > 0 else "too sure"
-    drawing = Drawing(4.8, 5.0)
-    with matplotlib.rc_context(style.settings()):
-        upper, lower = drawing.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
-        width, middle = bins["high"] - bins["low"], (bins["low"] + bins["high"]) / 2
-        upper.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        upper.bar(middle, bins["accuracy"].fillna(0), width * 0.9, color=style.RIGHT, alpha=0.35)
-        upper.plot(filled["confidence"], filled["accuracy"], "o", color=style.RIGHT, markersize=5)
-        upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that was right")
-        lower.bar(middle, bins["num"], width * 0.9, color=style.MUTED, alpha=0.5)
-        lower.set(ylabel="images", xlabel="probability the model stated")
-        lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-        for axis in (upper.yaxis, lower.xaxis):
-            style.show_percent(axis)
-        style.set_title(drawing, title or f"Calibration error {100 * error:.1f} %, on average {manner}")
-    drawing.alt = (
-        f"Reliability: expected calibration error {100 * error:.1f} %; on average {manner} by {100 * abs(gap):.1f} points."
-    )
-    return drawing
-
-
 def class_distribution(numbers: pd.DataFrame, *, title: str = "Images of each class") -> Drawing:
     """Stacked bars of how many images each class has; `numbers` has one row a class and one column a split (or one column)."""
     numbers = numbers.loc[numbers.sum(axis=1).sort_values(kind="stable").index]
@@ -148,6 +119,14 @@ def pictures(
     told = "; ".join(caption.replace("\n", ", ") for caption in list(captions)[:6])
     verdict = "" if right is None else f" {sum(map(bool, right))} of {len(images)} are right."
     drawing.alt = f"{title or 'Pictures'}: {len(images)} images.{verdict} The first: {told}."
+    return drawing
+
+
+def said(words: str) -> Drawing:
+    """A sentence in a figure's place, where there is nothing to draw."""
+    drawing = Drawing(6.8, 0.7, alt=words)
+    with matplotlib.rc_context(style.settings()):
+        drawing.text(0.012, 0.5, words, ha="left", va="center", color=style.MUTED)
     return drawing
 
 

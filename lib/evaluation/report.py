@@ -77,7 +77,7 @@ def render(
         summary=prose.summary(comparison),
         shown=comparison.shown.to_dict("records"),
         published={name: cells.published(value, comparison.metric) for name, value in published.items()},
-        figures={name: _embedded(drawing) for name, drawing in drawings(comparison, published).items()},
+        figures={name: embedded(drawing) for name, drawing in drawings(comparison, published).items()},
         fitting=[*prose.fitting(comparison), *prose.published(comparison, published)],
         confusions=confusions,
         per_class=_per_class(comparison),
@@ -105,6 +105,15 @@ def drawings(comparison: Comparison, published: Mapping[str, Any] | None = None)
         for arm in comparison.arms:
             found[f"confusion {arm}"] = plots.confusion_matrix(comparison.confusion(arm), comparison.class_names, title=arm)
     return found
+
+
+def embedded(drawing: Drawing) -> dict[str, str]:
+    """A figure as the attributes of an `img`: `src` (a data URI), `alt` and `width`."""
+    return {
+        "src": f"data:image/png;base64,{base64.b64encode(drawing.png()).decode()}",
+        "alt": drawing.alt,
+        "width": str(int(drawing.get_figwidth() * 96)),
+    }
 
 
 def _histories(comparison: Comparison) -> dict[str, list[pd.DataFrame]]:
@@ -199,11 +208,3 @@ def _number(value: Any, metric: str) -> float | None:
 def _test_confusion(unit: Unit) -> np.ndarray:
     part = unit.predictions.split("test")
     return matrices.counts(part.truth, part.predicted, len(part.class_names))
-
-
-def _embedded(drawing: Drawing) -> dict[str, str]:
-    return {
-        "src": f"data:image/png;base64,{base64.b64encode(drawing.png()).decode()}",
-        "alt": drawing.alt,
-        "width": str(int(drawing.get_figwidth() * 96)),
-    }

@@ -88,6 +88,7 @@ def card(result: dict[str, Any], run: Run) -> dict[str, Any]:
         "target": result["target"],
         "class_names": result["class_names"],
         "parameters": run.parameters,
+        "calibration": result["calibration"],
         "metrics": {name: numbers[name] for name in sorted(numbers) if not name.startswith(_PREFIXES)},
         "environment": json.loads((run.folder / "environment.json").read_text(encoding="utf-8")),
     }

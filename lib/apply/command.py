@@ -1,0 +1,39 @@
+"""`darkroom apply` and `darkroom export`, behind the command line."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from lib import notebook, runs
+from lib.apply import classifier as models
+from lib.apply import folder as folders
+from lib.apply import page
+
+
+def apply(model: str, pictures: str, *, accuracy: float, copy_to: str = "", classes: tuple[str, ...] = ()) -> int:
+    """Applies a trained run to a folder as a run of 9_apply, `logs/apply@<folder>/apply/all`, and tells what came of it."""
+    classifier = models.load(model)
+    folder = folders.where(pictures)
+    name = re.sub(r"[^\w.@+-]+", "_", Path(pictures).expanduser().resolve().name).lstrip("._@+-")[:80] or "pictures"
+    given = {"study": f"apply@{name}", "model": model, "pictures": pictures, "wished_accuracy": accuracy, "copy_to": copy_to,
+             "classes": list(classes)}  # fmt: skip
+    run = runs.start("9_apply", notebook.declaration(notebook.find("9_apply")).parameters | given, data=None)
+    outcome = folders.apply(
+        classifier, folder, run.folder, accuracy=accuracy, copy_to=Path(copy_to) if copy_to else None, classes=classes,
+        progress=_told if sys.stderr.isatty() else None,
+    )  # fmt: skip
+    path = page.write(outcome, run.folder)
+    run.finish({"metrics": outcome.numbers, "model": classifier.name})
+    print(outcome.sentence)
+    for unread, problem in outcome.seen.unread:
+        print(f"  not read: {unread} ({problem})")
+    if outcome.copied_to is not None:
+        print(f"Copies: {outcome.copied_to}")
+    print(f"Tables: {run.folder / 'labels.csv'} and labels.parquet\nReport: {path}")
+    return 0
+
+
+def _told(done: int, num: int) -> None:
+    print(f"\r{done:,} of {num:,} files", end="\n" if done == num else "", file=sys.stderr, flush=True)

@@ -1,0 +1,163 @@
+"""A model on a whole folder, file by file, in memory that does not grow with it: `labels.csv`, `labels.parquet`, `report.html`.
+
+What cannot be read is a row of the tables like the rest, and stops nothing. The folder itself is only read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.apply import pictures, tables
+from lib.apply.classifier import Classifier
+from lib.apply.copies import Copies
+from lib.apply.pictures import ACCEPTED, UNREAD, UNSURE, Answer
+from lib.apply.seen import Seen
+from lib.data import walk
+from lib.data.walk import Found
+from lib.errors import DarkroomError
+
+_BATCH, _AHEAD = 64, 3  # pictures answered together, and how many such batches are decoded ahead
+_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a folder; `seen` keeps the counts and the few pictures that the page shows."""
+
+    folder: Path
+    classifier: Classifier
+    wished: float
+    threshold: float | None
+    seen: Seen
+    seconds: float
+    copied_to: Path | None = None
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Plain numbers for `result.json`."""
+        told = {name.replace(" ", "_"): self.seen.verdicts[name] for name in (ACCEPTED, UNSURE, UNREAD)}
+        return {"pictures": self.seen.num, **told, "wished_accuracy": self.wished, "threshold": self.threshold,
+                "temperature": self.classifier.temperature, "seconds": round(self.seconds, 2)}  # fmt: skip
+
+    @property
+    def sentence(self) -> str:
+        """What was done, in words."""
+        verdicts = self.seen.verdicts
+        told = (
+            f"{self.classifier.name} looked at {self.seen.num:,} files: {verdicts[ACCEPTED]:,} accepted, "
+            f"{verdicts[UNSURE]:,} to look at, {verdicts[UNREAD]:,} not read. "
+        )
+        if self.threshold is None:
+            return told + f"No probability reached {self.wished:.0%} on validation, so nothing was accepted."
+        told += f"Accepted is a probability of {self.threshold:.3f} or more, which reached {self.wished:.0%} on validation"
+        tested = self.classifier.tested(self.threshold)
+        if tested is None:
+            return told + "."
+        if not tested["coverage"]:
+            return told + "; no test image was that sure."
+        sure, right = tested["coverage"], tested["accuracy"]
+        return f"{told}; of the run's own test images {sure:.0%} were that sure, and {right:.1%} of these right."
+
+
+def where(pictures: str) -> Path:
+    """Returns the folder that `pictures` means: a path, or the raw files of the data set of that name."""
+    place = Path(pictures).expanduser()
+    if place.is_dir() or any(sign in pictures for sign in "/\\~."):
+        return place
+    from lib.data import sources
+
+    return sources.bring(pictures).raw
+
+
+def apply(
+    classifier: Classifier,
+    folder: Path,
+    out: Path,
+    *,
+    accuracy: float = 0.95,
+    copy_to: Path | None = None,
+    classes: Sequence[str] = (),
+    limit: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Outcome:
+    """Labels every file below `folder`, writes the tables into `out` and returns what came of it; see `page` for the report.
+
+    Args:
+        classifier: what to apply, see `classifier.load`.
+        folder: any folder of pictures, with or without folders inside; links out of it are not followed.
+        out: where `labels.csv` and `labels.parquet` go; both are there only when all is done.
+        accuracy: the accuracy that accepted pictures are wished to have, above 0 and at most 1.
+        copy_to: a folder, new or empty, outside `folder`, that accepted pictures are copied to, one folder a class.
+        classes: only accepted pictures of these classes are copied; none means all.
+        limit: look at so many files at most, spread evenly over the folder; 0 for all.
+        progress: called with (files done, files in all).
+
+    Raises:
+        DarkroomError: `folder` is none or holds no file, `copy_to` is not fit, `classes` names an unknown class.
+    """
+    folder, began = Path(folder).expanduser(), time.monotonic()
+    threshold = classifier.threshold(accuracy)
+    files = _files(folder, limit)
+    seen = Seen(classifier.class_names)
+    copying = Copies(copy_to, folder, classes, classifier.class_names)
+    with copying as copies, tables.Labels(out, classifier.class_names) as labels:
+        for found, answer in _answers(classifier, folder, files, threshold):
+            labels.add(found.path, answer)
+            seen.add(found.path, answer)
+            copies.add(found.path, answer)
+            if progress is not None and (seen.num % _BATCH == 0 or seen.num == len(files)):
+                progress(seen.num, len(files))
+    seconds = time.monotonic() - began
+    return Outcome(folder, classifier, accuracy, threshold, seen, seconds, Path(copy_to) if copy_to else None)
+
+
+def _files(folder: Path, limit: int) -> list[Found]:
+    if not folder.is_dir():
+        raise DarkroomError(f"There is no folder {str(folder)!r}; give the folder that holds the new pictures.")
+    files = walk.files(folder)
+    if not files:
+        raise DarkroomError(f"The folder {str(folder)!r} holds no files.")
+    if limit and limit < len(files):
+        files = [files[place] for place in np.unique(np.linspace(0, len(files) - 1, limit).astype(int))]
+    return files
+
+
+def _answers(
+    classifier: Classifier, folder: Path, files: Sequence[Found], threshold: float | None
+) -> Iterator[tuple[Found, Answer]]:
+    for batch, read in _read_ahead(classifier, folder, files):
+        pixels = [each for each in read if isinstance(each, np.ndarray)]
+        rows = iter(classifier.probabilities(np.stack(pixels)) if pixels else ())
+        for found, each in zip(batch, read, strict=True):
+            is_read = isinstance(each, np.ndarray)
+            yield found, pictures.answer(classifier, next(rows), threshold) if is_read else Answer(UNREAD, problem=each)
+
+
+def _read_ahead(
+    classifier: Classifier, folder: Path, files: Sequence[Found]
+) -> Iterator[tuple[Sequence[Found], list[np.ndarray | str]]]:
+    """Yields batches of files with their pixels (or problems); only a few batches are in memory at any time."""
+
+    def read(found: Found) -> np.ndarray | str:
+        if found.problem is not None:
+            return f"{found.problem}: {found.detail}" if found.detail else found.problem
+        return pictures.read_picture(folder / found.path, classifier)
+
+    waiting: deque[tuple[Sequence[Found], list[Future]]] = deque()
+    with ThreadPoolExecutor(_THREADS) as pool:  # decoders and resizing run without the interpreter's lock
+        for start in range(0, len(files), _BATCH):
+            batch = files[start : start + _BATCH]
+            waiting.append((batch, [pool.submit(read, found) for found in batch]))
+            if len(waiting) == _AHEAD:
+                first, futures = waiting.popleft()
+                yield first, [future.result() for future in futures]
+        for batch, futures in waiting:
+            yield batch, [future.result() for future in futures]
