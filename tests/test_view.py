@@ -3,7 +3,7 @@ import io
 import pytest
 
 from lib import atomic
-from lib.batch import packages, standing, studies, timing, view
+from lib.batch import standing, studies, timing, view
 from lib.batch.conduct import Report
 from lib.batch.standing import Standing
 
@@ -63,9 +63,3 @@ def test_a_progress_from_before_is_nobody_at_work(report):
     folder = standing.paths.run("one", "work", "plain-s0")
     atomic.write_json(folder / "progress.json", {"state": "running", "updated": 999.0})
     assert view.at_work(report) == []
-
-
-def test_requirements_are_resolved_without_the_suite_itself(tmp_path):
-    (tmp_path / "requirements.txt").write_text("-e .\nnumpy==2.0  # arrays\n\n# prose\n")
-    (tmp_path / "requirements-gpu.txt").write_text("-r requirements.txt\ntensorflow[and-cuda]\n")
-    assert packages._lines(tmp_path / "requirements-gpu.txt") == ["numpy==2.0", "tensorflow[and-cuda]"]
