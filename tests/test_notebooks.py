@@ -58,12 +58,14 @@ def test_choices_in_the_notebooks_are_those_of_lib():
     from lib import notebooks
     from lib.data.augmentation import POLICIES
     from lib.models.backbones import BACKBONES
+    from lib.models.cnn import PRESETS
     from lib.training.optimizers import OPTIMIZERS, SCHEDULES
     from lib.training.recipes import RECIPES
+    from lib.training.settings import LOSSES
 
     declared = notebooks.find("3_train").parameters
     known = {"architecture": ["custom", *BACKBONES], "augmentation": POLICIES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES,
-             "training": RECIPES}  # fmt: skip
+             "training": RECIPES, "loss": LOSSES, "preset": PRESETS}  # fmt: skip
     for name, choices in known.items():
         assert list(declared[name].choices) == list(choices), name
 

@@ -15,7 +15,8 @@ from lib.errors import DarkroomError
 from lib.models import predictor
 from lib.training import fit as fitting
 from lib.training import generations, optimizers, recipes, scoring
-from lib.training.fit import Settings, fit
+from lib.training.fit import fit
+from lib.training.settings import Settings
 
 NAMES = ("blue", "red")
 
@@ -118,7 +119,7 @@ def test_a_training_halted_after_an_epoch_goes_on_as_if_it_had_not_been(train_va
 
 def test_a_damaged_generation_is_passed_over_aloud(train_val, run, capsys):
     model = network()
-    optimizer = optimizers.build("adam", learning_rate=0.01, schedule="constant", total_steps=4)
+    optimizer = optimizers.build(Settings(learning_rate=0.01), total_steps=4)
     model.compile(optimizer=optimizer, loss="mse")
     optimizer.build(model.trainable_variables)
     folder = run.checkpoint_folder
@@ -235,13 +236,8 @@ def test_recipes_refuse_what_cannot_act(material, run):
 
 def test_optimisers_and_schedules_are_checked():
     with pytest.raises(DarkroomError, match="no optimizer 'adm'.*Did you mean 'adam'"):
-        optimizers.build("adm", learning_rate=0.1, schedule="constant", total_steps=10)
+        optimizers.build(Settings(optimizer="adm"), total_steps=10)
     with pytest.raises(DarkroomError, match="no schedule 'cosin'.*Did you mean 'cosine'"):
-        optimizers.build("sgd", learning_rate=0.1, schedule="cosin", total_steps=10)
+        optimizers.build(Settings(schedule="cosin"), total_steps=10)
     with pytest.raises(DarkroomError, match="above 0.*Received: -1"):
-        optimizers.build("sgd", learning_rate=-1, schedule="constant", total_steps=10)
-
-
-def test_a_step_schedule_falls_to_a_tenth_at_half_and_again_at_three_quarters():
-    rate = optimizers.build("sgd", learning_rate=1.0, schedule="step", total_steps=100)._learning_rate
-    assert [round(float(rate(step)), 6) for step in (0, 50, 51, 75, 76)] == [1.0, 1.0, 0.1, 0.1, 0.01]
+        optimizers.build(Settings(learning_rate=-1), total_steps=10)

@@ -12,6 +12,7 @@ import dataclasses
 import cv2
 import numpy as np
 
+from lib.data import learned
 from lib.errors import DarkroomError, suggest
 
 
@@ -20,7 +21,7 @@ class Policy:
     """How far an image may be changed; every range is symmetric and uniform.
 
     `rotation` in degrees; `zoom`, `shift`, `brightness` and `contrast` as fractions (0.1 is ±10 %), shift of the image's
-    side; `quarter_turns` turns by 0, 90, 180 or 270 degrees.
+    side; `quarter_turns` turns by 0, 90, 180 or 270 degrees; `crop` is the largest share of the side that a cut takes off.
     """
 
     flip_horizontal: bool = False
@@ -31,14 +32,16 @@ class Policy:
     shift: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
+    crop: float = 0.0
 
 
-POLICIES: dict[str, Policy | None] = {
+POLICIES: dict[str, Policy | learned.RandAugment | learned.AutoAugment | None] = {
     "none": None,
     "flip": Policy(flip_horizontal=True),
     "flip_both": Policy(flip_horizontal=True, flip_vertical=True),
     "square": Policy(flip_horizontal=True, flip_vertical=True, quarter_turns=True),
     "light": Policy(brightness=0.2, contrast=0.2),
+    "crop": Policy(flip_horizontal=True, crop=0.3),
     "gentle": Policy(flip_horizontal=True, rotation=10, zoom=0.1, shift=0.05, brightness=0.1, contrast=0.1),
     # The triage source: RandomFlip both ways, RandomRotation(0.1), which is 36 degrees, RandomZoom(0.1).
     "documents": Policy(flip_horizontal=True, flip_vertical=True, rotation=36, zoom=0.1),
@@ -49,11 +52,14 @@ POLICIES: dict[str, Policy | None] = {
         flip_horizontal=True, flip_vertical=True, quarter_turns=True, rotation=3, zoom=0.05, shift=0.03,
         brightness=0.1, contrast=0.1,
     ),
+    "rand_augment": learned.RandAugment(),
+    "auto_augment": learned.AutoAugment(),
 }  # fmt: skip
-_DRAWS = 9  # random numbers an image: two flips, quarter, rotation, zoom, shift x and y, brightness, contrast
+# Random numbers an image: two flips, quarter, rotation, zoom, shift x and y, brightness, contrast, cut and its place.
+_DRAWS = 12
 
 
-def policy(name: str) -> Policy | None:
+def policy(name: str) -> Policy | learned.RandAugment | learned.AutoAugment | None:
     """Returns the policy of that name, None for `none`. Raises DarkroomError for an unknown one."""
     if name not in POLICIES:
         raise DarkroomError(
@@ -63,16 +69,22 @@ def policy(name: str) -> Policy | None:
 
 
 def draws(num_images: int, *, seed: int, epoch: int) -> np.ndarray:
-    """Returns an epoch's random numbers, float64 in [0, 1) of shape (num_images, 9), the same for the same seed and epoch."""
+    """Returns an epoch's random numbers, float64 in [0, 1) of shape (num_images, 12), the same for the same seed and epoch."""
     return np.random.default_rng([seed, epoch]).random((num_images, _DRAWS))
 
 
-def augment(images: np.ndarray, chosen: Policy, drawn: np.ndarray) -> np.ndarray:
+def augment(
+    images: np.ndarray, chosen: Policy | learned.RandAugment | learned.AutoAugment, drawn: np.ndarray
+) -> np.ndarray:
     """Returns changed copies of uint8 images of shape (n, height, width, 3), one row of `draws` an image.
 
     What a warp uncovers is filled by mirroring the image at its border.
     """
     changed = np.empty_like(images)
+    if not isinstance(chosen, Policy):
+        for index, (image, row) in enumerate(zip(images, drawn, strict=True)):
+            changed[index] = learned.apply(image, learned.chosen(chosen, row[: learned.NUM_DRAWS]))
+        return changed
     height, width = images.shape[1:3]
     for index, (image, row) in enumerate(zip(images, drawn, strict=True)):
         matrix = _matrix(chosen, row, height=height, width=width)
@@ -93,6 +105,11 @@ def _matrix(chosen: Policy, row: np.ndarray, *, height: int, width: int) -> np.n
     linear = np.array([[cos * flip_x, -sin * flip_y], [sin * flip_x, cos * flip_y]])
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     move = centre - linear @ centre + chosen.shift * sign[5:7] * np.array([width, height])
+    if chosen.crop:
+        # The cut keeps `kept` of the side, somewhere inside the image, and is stretched to all of it.
+        kept = 1 - chosen.crop * row[9]
+        corner = (1 - kept) * row[10:12] * [width, height]
+        linear, move = linear / kept, (move - corner) / kept
     return np.column_stack([linear, move])
 
 

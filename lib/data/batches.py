@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pandas
 
-from lib.data import augmentation
+from lib.data import augmentation, mixing
 from lib.data.pixels import Pixels
 
 
@@ -17,7 +17,7 @@ class Examples:
     """Images with their truth: `images` is any array of images or features, mapped or in memory; `rows` picks from it.
 
     `labels` holds class numbers (int64) in the order of the class names, one a picked row; `weights` one loss weight a row;
-    `split` names the split that the rows are of, where they are of one.
+    `split` names the split that the rows are of, where they are of one; `num_classes` is needed where images are mixed.
     """
 
     images: np.ndarray
@@ -25,6 +25,7 @@ class Examples:
     labels: np.ndarray
     weights: np.ndarray | None = None
     split: str | None = None
+    num_classes: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -35,24 +36,35 @@ def examples(pixels: Pixels, frame: pandas.DataFrame, class_names: list[str]) ->
     labels = frame["label"].map({name: number for number, name in enumerate(class_names)})
     splits = frame["split"].unique()
     split = str(splits[0]) if len(splits) == 1 else None
-    return Examples(pixels.array, pixels.rows_of(frame["path"]), labels.to_numpy(np.int64), split=split)
+    return Examples(pixels.array, pixels.rows_of(frame["path"]), labels.to_numpy(np.int64), None, split, len(class_names))
 
 
 class Batches(keras.utils.PyDataset):
     """Yields (images, labels[, weights]) batches of `Examples`.
 
     With a seed the order is drawn anew each epoch from (seed, epoch), and so is the augmentation; without one the order is
-    that of the rows. The last batch may be smaller. Images come as uint8; the model rescales them.
+    that of the rows. The last batch may be smaller. Images come as uint8; the model rescales them. With `mix` the labels are
+    one share a class, float32 (batch, classes).
     """
 
     def __init__(
-        self, given: Examples, *, batch_size: int, seed: int | None = None, policy: str = "none", first_epoch: int = 0
+        self,
+        given: Examples,
+        *,
+        batch_size: int,
+        seed: int | None = None,
+        policy: str = "none",
+        mix: str = "none",
+        mix_alpha: float = 0.4,
+        first_epoch: int = 0,
     ) -> None:
+        mixing.check(mix)
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
         self._given = given
         self._batch_size = batch_size
         self._seed = seed
         self._policy = augmentation.policy(policy)
+        self._mix, self._mix_alpha = mix, mix_alpha
         self._epoch = first_epoch
         self._begin()
 
@@ -69,9 +81,12 @@ class Batches(keras.utils.PyDataset):
         if self._policy is not None:
             images = augmentation.augment(images, self._policy, self._draws[chosen])
         labels = self._given.labels[chosen]
-        if self._given.weights is None:
-            return images, labels
-        return images, labels, self._given.weights[chosen]
+        weights = None if self._given.weights is None else self._given.weights[chosen]
+        if self._mix != "none":
+            truth = np.eye(self._given.num_classes, dtype=np.float32)[labels]  # (batch, classes)
+            images, labels, own = mixing.mix(images, truth, self._mix, self._mixes[chosen])
+            weights = None if weights is None else own * weights + (1 - own) * np.roll(weights, 1)
+        return (images, labels) if weights is None else (images, labels, weights)
 
     def on_epoch_end(self) -> None:
         """Draws the next epoch's order and augmentation."""
@@ -86,3 +101,5 @@ class Batches(keras.utils.PyDataset):
         self._order = np.random.default_rng([self._seed, self._epoch, 1]).permutation(num_images)
         if self._policy is not None:
             self._draws = augmentation.draws(num_images, seed=self._seed, epoch=self._epoch)
+        if self._mix != "none":
+            self._mixes = mixing.draws(num_images, alpha=self._mix_alpha, seed=self._seed, epoch=self._epoch)

@@ -82,6 +82,19 @@ def _size(side: int | tuple[int, int]) -> tuple[int, int]:
     return size
 
 
+def statistics(array: np.ndarray, rows: np.ndarray) -> tuple[list[float], list[float]]:
+    """Returns mean and standard deviation (1 at least) of each channel over the given rows, in units of 0 to 255."""
+    counts = np.zeros((3, 256), np.int64)
+    for start in range(0, len(rows), _CHUNK):
+        chunk = array[rows[start : start + _CHUNK]]
+        counts += [np.bincount(chunk[..., channel].ravel(), minlength=256) for channel in range(3)]
+    shares = counts / counts.sum(axis=1, keepdims=True)  # (3, 256)
+    levels = np.arange(256)
+    mean = shares @ levels
+    std = np.sqrt(shares @ levels**2 - mean**2)
+    return [float(value) for value in mean], [max(1.0, float(value)) for value in std]
+
+
 def _decode_all(
     raw: Path, rows: pandas.DataFrame, target: Path, *, size: tuple[int, int], fit: str,
     progress: Callable[[int, int], None] | None,

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import os
+from typing import Any
 
 import keras
 
 from lib import quiet
+from lib.models import timing
 from lib.runs import Run
+from lib.training import precision
 
 
-def begin(*, seed: int, dtype_policy: str, run: Run) -> dict[str, str | int | None]:
+def begin(*, seed: int, dtype_policy: str, run: Run, image_side: int = 0) -> dict[str, Any]:
     """Seeds Python, NumPy and the backend, sets the dtype policy, notes both with backend and device in `environment.json`.
 
-    Returns what was noted.
+    With `auto` the policy is the faster one for the run's network at `image_side`, see `precision.choose`. Returns what was
+    noted. Raises DarkroomError for an unknown policy.
     """
+    precision.check(dtype_policy)
     with quiet.loading():  # the device is looked for at the first use
         keras.utils.set_random_seed(seed)
         devices = ", ".join(keras.distribution.list_devices())
-    keras.config.set_dtype_policy(dtype_policy)
+    chosen = {"dtype_policy": dtype_policy}
+    if dtype_policy == "auto":
+        chosen = precision.choose(run.parameters, image_side=image_side)
+        keras.utils.set_random_seed(seed)  # timing drew from it
+    keras.config.set_dtype_policy(chosen["dtype_policy"])
     if keras.backend.backend() == "tensorflow":
         import tensorflow
 
@@ -27,8 +35,10 @@ def begin(*, seed: int, dtype_policy: str, run: Run) -> dict[str, str | int | No
         "backend": keras.backend.backend(),
         "devices": devices,
         "dtype_policy": keras.config.dtype_policy().name,
+        "milliseconds_a_step": chosen.get("milliseconds_a_step"),
         "seed": seed,
-        "threads": os.environ.get("TF_NUM_INTRAOP_THREADS") or os.environ.get("OMP_NUM_THREADS"),
+        "threads": timing.threads(),
+        "processor": timing.processor(),
     }
     run.environment(**found)
     return found

@@ -15,7 +15,7 @@ from lib.evaluation.guards import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import saved
 from lib.runs import Run
-from lib.training import recipes, showing
+from lib.training import overfitting, recipes, showing
 from lib.training.recipes import Trained
 
 _PREFIXES = ("train", "val")
@@ -32,8 +32,13 @@ def conclude(trained: Trained, split: Split, found: Predictions, *, dataset: Dat
     numbers: dict[str, Any] = dict(statistics.headline(found, "test"))
     for name in _PREFIXES:
         numbers |= {f"{name}_{key}": value for key, value in metrics.summary(found, name).items()}
+    found_by_heart = overfitting.diagnose(
+        fitted.history, train_accuracy=numbers["train_accuracy"], val_accuracy=numbers["val_accuracy"]
+    )
+    numbers["overfit_gap"] = found_by_heart["gap"]
     result = {
         "metrics": numbers,
+        "overfitting": found_by_heart,
         "recipe": trained.recipe,
         "settings": dataclasses.asdict(trained.settings),
         "class_weights_that_acted": fitted.class_weights,
@@ -106,6 +111,7 @@ def sentence(result: dict[str, Any]) -> str:
         f"Epoch {result['kept_epoch']} of {result['epochs_run']} was kept; this test split has been read "
         f"{result['test_openings']} time(s), over all studies.",
     ]
+    told.append(overfitting.sentence(result["overfitting"]))
     told += [
         f"Flagged ({finding['guard']}): {finding['message']}" for finding in result["audit"] if finding["outcome"] != "held"
     ]

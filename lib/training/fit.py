@@ -20,45 +20,14 @@ from lib import atomic
 from lib.data.batches import Batches, Examples
 from lib.errors import DarkroomError
 from lib.evaluation.board import Board
-from lib.models import heads
+from lib.models import heads, timing
 from lib.runs import Run
 from lib.training import generations, optimizers
+from lib.training.settings import LOSSES, Settings
 
 Halt = Callable[[Mapping[str, float]], bool]
-_PLATEAU_FACTOR = 0.3
 _REPORT_SECONDS = 2.0
 _CHECKPOINT_SHARE = 0.1  # checkpoints may take at most this share of the time
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to train. `patience` counts epochs without a better `monitor` (0: never stop early); `class_weights` is `balanced`
-    (each class counts alike in the loss) or `none`; the other names are those of Keras or of the module they go to."""
-
-    epochs: int = 20
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    optimizer: str = "adam"
-    schedule: str = "constant"
-    augmentation: str = "none"
-    class_weights: str = "none"
-    label_smoothing: float = 0.0
-    focal_gamma: float = 0.0
-    patience: int = 0
-    monitor: str = "val_loss"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.patience < 0:
-            raise DarkroomError(
-                "`epochs` and `batch_size` must be at least 1 and `patience` at least 0. "
-                f"Received: {self.epochs}, {self.batch_size}, {self.patience}."
-            )
-        if self.class_weights not in ("none", "balanced") or self.monitor not in ("val_loss", "val_accuracy"):
-            raise DarkroomError(
-                "`class_weights` is 'none' or 'balanced' and `monitor` is 'val_loss' or 'val_accuracy'. "
-                f"Received: {self.class_weights!r}, {self.monitor!r}."
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +61,7 @@ def fit(
         DarkroomError: when the two splits share images, test images are given, or the loss was never finite.
     """
     _refuse_overlap(train, val)
+    _refuse_other_loss(model, settings)
     weights = class_weights(train.labels, heads.of(model).class_names, mode=settings.class_weights)
     if weights:
         ordered = np.array(list(weights.values()), np.float32)
@@ -106,7 +76,8 @@ def fit(
     if not keeper.done() and not keeper.halted():
         model.fit(
             Batches(
-                train, batch_size=settings.batch_size, seed=settings.seed, policy=settings.augmentation, first_epoch=state.epoch
+                train, batch_size=settings.batch_size, seed=settings.seed, policy=settings.augmentation, mix=settings.mix,
+                mix_alpha=settings.mix_alpha, first_epoch=state.epoch,
             ),
             validation_data=Batches(val, batch_size=settings.batch_size),
             epochs=settings.epochs, initial_epoch=state.epoch, shuffle=False, verbose=0, callbacks=[keeper],
@@ -130,20 +101,12 @@ def class_weights(labels: np.ndarray, class_names: tuple[str, ...], *, mode: str
 
 
 def _compile(model: keras.Model, settings: Settings, steps: int) -> None:
-    # XLA pays on accelerators; for convnets on a CPU, TensorFlow's plain graphs are ten times as fast.
-    compiled = keras.backend.backend() == "jax" or _has_gpu()
     model.compile(
-        optimizer=optimizers.build(
-            settings.optimizer, learning_rate=settings.learning_rate, schedule=settings.schedule, total_steps=steps
-        ),
-        loss=heads.loss(model, label_smoothing=settings.label_smoothing, focal_gamma=settings.focal_gamma),
+        optimizer=optimizers.build(settings, total_steps=steps),
+        loss=heads.loss(model, label_smoothing=settings.label_smoothing, focal_gamma=settings.acting_focal_gamma),
         metrics=[heads.accuracy(model)],
-        jit_compile=compiled,
+        jit_compile=timing.compiled(),
     )
-
-
-def _has_gpu() -> bool:
-    return any("gpu" in device.lower() for device in keras.distribution.list_devices())
 
 
 def _refuse_overlap(train: Examples, val: Examples) -> None:
@@ -153,6 +116,16 @@ def _refuse_overlap(train: Examples, val: Examples) -> None:
     if len(shared):
         raise DarkroomError(
             f"{len(shared)} images are in train and in validation. Make the split with lib.data.splits, which divides files."
+        )
+
+
+def _refuse_other_loss(model: keras.Model, settings: Settings) -> None:
+    kind = heads.of(model).kind
+    fitting = [loss for loss, head in LOSSES.items() if (head == "softmax") == (kind == "softmax")]
+    if settings.loss not in fitting:
+        raise DarkroomError(
+            f"A {kind} head learns by {' or '.join(fitting)}. Received: loss = {settings.loss!r}. "
+            "Build the model with lib.training.networks, where the loss decides the head."
         )
 
 
@@ -213,10 +186,9 @@ class _Keeper(keras.callbacks.Callback):
             state.best_weights = self.model.get_weights()
             return
         state.wait += 1
-        pause = max(2, settings.patience // 2)
-        if settings.schedule == "plateau" and state.wait % pause == 0:
+        if settings.schedule == "plateau" and state.wait % settings.plateau_patience == 0:
             optimizer = self.model.optimizer
-            optimizer.learning_rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate)) * _PLATEAU_FACTOR
+            optimizer.learning_rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate)) * settings.decay_factor
 
     def _tell(self, row: dict[str, float]) -> None:
         state, settings = self._state, self._settings

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from lib.data import thumbnails
 from lib.data.batches import Batches
 from lib.data.dataset import Dataset
 from lib.evaluation import metrics, plots
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.style import Drawing
-from lib.training.fit import Settings
 from lib.training.recipes import Material
+from lib.training.settings import Settings
 
 
 def first_batch(material: Material, settings: Settings, *, num: int = 12) -> Drawing:
     """Returns a figure of the first images of the first epoch, exactly as the network gets them."""
-    batches = Batches(material.examples("train"), batch_size=num, seed=settings.seed, policy=settings.augmentation)
-    pixels, labels = batches[0][:2]
-    names = [material.split.class_names[label] for label in labels]
-    side = pixels.shape[1]
-    return plots.pictures(list(pixels), names, title=f"Train images at {side} × {side}, augmentation: {settings.augmentation}")
+    batches = Batches(
+        material.examples("train"), batch_size=num, seed=settings.seed, policy=settings.augmentation, mix=settings.mix,
+        mix_alpha=settings.mix_alpha,
+    )  # fmt: skip
+    pixels, truth = batches[0][:2]
+    side, names = pixels.shape[1], material.split.class_names
+    captions = [_shares(row, names) for row in truth] if truth.ndim == 2 else [names[label] for label in truth]
+    mixed = "" if settings.mix == "none" else f", {settings.mix}"
+    title = f"Train images at {side} × {side}, augmentation: {settings.augmentation}{mixed}"
+    return plots.pictures(list(pixels), captions, title=title)
+
+
+def _shares(row: np.ndarray, names: list[str]) -> str:
+    return "\n".join(f"{names[place]} {row[place]:.0%}" for place in np.argsort(-row)[:2] if row[place] > 0)
 
 
 def hardest(test: Predictions, dataset: Dataset, *, num: int = 12) -> Drawing:

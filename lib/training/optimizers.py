@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules, each from one table of builders."""
+"""Optimisers and learning-rate schedules, from the settings of a training."""
 
 from __future__ import annotations
 
@@ -7,53 +7,75 @@ import math
 import keras
 
 from lib.errors import DarkroomError, suggest
+from lib.training.settings import Settings
 
 OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
-    "sgd": lambda **settings: keras.optimizers.SGD(momentum=0.9, nesterov=True, **settings),
+    "adam": lambda settings, shared: keras.optimizers.Adam(**shared),
+    "adamw": lambda settings, shared: keras.optimizers.AdamW(weight_decay=settings.weight_decay, **shared),
+    "sgd": lambda settings, shared: keras.optimizers.SGD(
+        momentum=settings.momentum, nesterov=settings.momentum > 0, weight_decay=settings.weight_decay or None, **shared
+    ),
 }
 SCHEDULES = ("constant", "cosine", "step", "plateau")
-WARM_UP = 0.05
-"""Share of all steps over which the cosine schedule rises from 0 to the full rate."""
+_NOT_DECAYED = ("bias", "gamma", "beta")
 
 
-def build(name: str, *, learning_rate: float, schedule: str, total_steps: int, clip: float = 1.0) -> keras.Optimizer:
-    """Returns an optimiser whose learning rate follows a schedule.
+def build(settings: Settings, *, total_steps: int) -> keras.Optimizer:
+    """Returns the optimiser that the settings name, its learning rate on their schedule over `total_steps`.
 
-    Args:
-        name: `adam`, `adamw` or `sgd` (Nesterov momentum 0.9).
-        learning_rate: the highest rate, above 0.
-        schedule: `constant`; `cosine` (warm-up, then down to 0); `step` (a tenth after half and again after three quarters of
-            all steps, as PyTorch's StepLR is used); `plateau` (constant here; `fit` lowers it when validation stalls).
-        total_steps: steps of the whole training.
-        clip: largest norm of all gradients together, 0 for none.
+    Optimisers: `adam`, `adamw`, `sgd` (Nesterov where `momentum` is above 0); decay acts on kernels alone. Schedules:
+    `constant`; `cosine` (up to the full rate during the share `warm_up` of all steps, then down to 0); `step` (by
+    `decay_factor` whenever the share `decay_every` of all steps has passed); `plateau` (constant here; `fit` lowers it when
+    validation stalls). `gradient_clip` bounds the norm of all gradients together, 0 for none.
 
     Raises:
-        DarkroomError: for an unknown name or a rate that is not above 0.
+        DarkroomError: for an unknown name or a number out of range.
     """
-    if name not in OPTIMIZERS:
-        raise _unknown("optimizer", name, list(OPTIMIZERS))
-    if schedule not in SCHEDULES:
-        raise _unknown("schedule", schedule, list(SCHEDULES))
-    if not learning_rate > 0 or not math.isfinite(learning_rate):
-        raise DarkroomError(f"`learning_rate` must be a finite number above 0, such as 0.001. Received: {learning_rate}.")
-    rate = _rate(schedule, learning_rate, total_steps)
-    return OPTIMIZERS[name](learning_rate=rate, global_clipnorm=clip or None)
+    if settings.optimizer not in OPTIMIZERS:
+        raise _unknown("optimizer", settings.optimizer, list(OPTIMIZERS))
+    if settings.schedule not in SCHEDULES:
+        raise _unknown("schedule", settings.schedule, list(SCHEDULES))
+    _check(settings)
+    shared = {"learning_rate": rate(settings, total_steps=total_steps), "global_clipnorm": settings.gradient_clip or None}
+    optimizer = OPTIMIZERS[settings.optimizer](settings, shared)
+    if settings.optimizer != "adam" and settings.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
+    return optimizer
 
 
-def _rate(schedule: str, learning_rate: float, total_steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    if schedule == "cosine":
-        warm_up = max(1, round(WARM_UP * total_steps))
+def rate(settings: Settings, *, total_steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the learning rate: a number, or Keras' schedule over `total_steps`."""
+    highest = settings.learning_rate
+    if settings.schedule == "cosine":
+        warm_up = round(settings.warm_up * total_steps)
+        if not warm_up:
+            return keras.optimizers.schedules.CosineDecay(highest, max(1, total_steps))
         return keras.optimizers.schedules.CosineDecay(
-            0.0, max(1, total_steps - warm_up), warmup_target=learning_rate, warmup_steps=warm_up
+            0.0, max(1, total_steps - warm_up), warmup_target=highest, warmup_steps=warm_up
         )
-    if schedule == "step":
-        bounds = [max(1, total_steps // 2), max(2, 3 * total_steps // 4)]
+    if settings.schedule == "step":
+        num_falls = math.ceil(1 / settings.decay_every) - 1
+        bounds = [max(1, round(number * settings.decay_every * total_steps)) for number in range(1, num_falls + 1)]
         return keras.optimizers.schedules.PiecewiseConstantDecay(
-            bounds, [learning_rate, learning_rate / 10, learning_rate / 100]
+            bounds, [highest * settings.decay_factor**number for number in range(num_falls + 1)]
         )
-    return learning_rate
+    return highest
+
+
+def _check(settings: Settings) -> None:
+    if not settings.learning_rate > 0 or not math.isfinite(settings.learning_rate):
+        raise DarkroomError(
+            f"`learning_rate` must be a finite number above 0, such as 0.001. Received: {settings.learning_rate}."
+        )
+    limits = {
+        "momentum": 0 <= settings.momentum < 1, "weight_decay": settings.weight_decay >= 0,
+        "gradient_clip": settings.gradient_clip >= 0, "warm_up": 0 <= settings.warm_up < 1,
+        "decay_every": 0 < settings.decay_every < 1, "decay_factor": 0 < settings.decay_factor < 1,
+    }  # fmt: skip
+    for name, holds in limits.items():
+        if not holds:
+            received = getattr(settings, name)
+            raise DarkroomError(f"`{name}` is out of range, which 3_train's parameters list. Received: {received}.")
 
 
 def _unknown(what: str, name: str, known: list[str]) -> DarkroomError:

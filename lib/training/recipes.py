@@ -1,9 +1,10 @@
-"""The three ways to train: from scratch, a head on frozen features, and fine-tuning in two phases."""
+"""The ways to train: from scratch, a head on frozen features, and fine-tuning in two phases, of the top or of everything."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -17,7 +18,8 @@ from lib.errors import DarkroomError, suggest
 from lib.models import feature_cache, transfer
 from lib.runs import Run
 from lib.training import generations
-from lib.training.fit import Fitted, Halt, Settings, fit
+from lib.training.fit import Fitted, Halt, fit
+from lib.training.settings import Settings
 
 _HEAD = Settings(epochs=30, batch_size=32, learning_rate=1e-3, schedule="cosine")
 """The first phase of fine-tuning: a head on stored features costs seconds, so it may take its time."""
@@ -68,13 +70,14 @@ def train(
     """Trains `model` in place by a recipe.
 
     Args:
-        recipe: `scratch` (all weights), `frozen` (the head alone, on features computed once) or `fine_tune` (the head first,
-            then the last layers at `settings.learning_rate`, with batch normalisation frozen).
+        recipe: `scratch` (all weights at once), `frozen` (the head alone, on features computed once), `fine_tune` (the head
+            first, then the last layers at `settings.learning_rate`, with batch normalisation frozen) or `full` (the head
+            first, then everything, batch normalisation included).
         model: as `lib.models.build` makes it.
         material: pixels and split.
         settings: of the main phase.
         run: the open run.
-        fraction: share of the weighted layers that learn in fine-tuning, above 0 and at most 1.
+        fraction: share of the weighted layers that learn in `fine_tune`, above 0 and at most 1.
         halt: may interrupt the main phase after an epoch, see `fit`.
 
     Raises:
@@ -108,20 +111,33 @@ def _scratch(model: keras.Model, material: Material, settings: Settings, run: Ru
 
 
 def _frozen(model: keras.Model, material: Material, settings: Settings, run: Run, _: float, halt: Halt | None) -> _Outcome:
-    if settings.augmentation != "none":
-        raise DarkroomError(
-            "Frozen features are computed once, from the images as they are, so augmentation cannot act. "
-            f"Received: augmentation = {settings.augmentation!r}. Use 'none', or training = 'fine_tune'."
-        )
+    for name in ("augmentation", "mix"):
+        if getattr(settings, name) != "none":
+            raise DarkroomError(
+                f"Frozen features are computed once, from the images as they are, so {name} cannot act. "
+                f"Received: {name} = {getattr(settings, name)!r}. Use 'none', or training = 'fine_tune'."
+            )
     return _fit_head(model, material, settings, run, phase="train", halt=halt)
 
 
 def _fine_tune(
     model: keras.Model, material: Material, settings: Settings, run: Run, fraction: float, halt: Halt | None
 ) -> _Outcome:
-    first = dataclasses.replace(_HEAD, seed=settings.seed, class_weights=settings.class_weights)
+    return _two_phases(model, material, settings, run, halt, release=lambda: transfer.unfreeze_top(model, fraction=fraction))
+
+
+def _full(model: keras.Model, material: Material, settings: Settings, run: Run, _: float, halt: Halt | None) -> _Outcome:
+    return _two_phases(model, material, settings, run, halt, release=lambda: transfer.unfreeze(model))
+
+
+def _two_phases(
+    model: keras.Model, material: Material, settings: Settings, run: Run, halt: Halt | None, *, release: Callable[[], int]
+) -> _Outcome:
+    # The head learns by the loss of the whole, or the second phase would begin by unlearning.
+    told = ("seed", "class_weights", "loss", "focal_gamma", "label_smoothing")
+    first = dataclasses.replace(_HEAD, **{name: getattr(settings, name) for name in told})
     head, _ = _fit_head(model, material, first, run, phase="head")
-    transfer.unfreeze_top(model, fraction=fraction)
+    release()
     main = fit(model, material.examples("train"), material.examples("val"), settings=settings, run=run, halt=halt)
     before = len(head.history)  # epochs count on from the first phase to the second
     history = pandas.concat([head.history, main.history.assign(epoch=main.history["epoch"] + before)], ignore_index=True)
@@ -142,4 +158,4 @@ def _fit_head(
     return fitted, (classifier, features)
 
 
-RECIPES = {"scratch": _scratch, "frozen": _frozen, "fine_tune": _fine_tune}
+RECIPES = {"scratch": _scratch, "frozen": _frozen, "fine_tune": _fine_tune, "full": _full}

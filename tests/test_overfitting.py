@@ -1,0 +1,37 @@
+import pandas
+import pytest
+
+from lib.training import overfitting
+
+
+def history(val_loss, phase="train"):
+    epochs = range(1, len(val_loss) + 1)
+    return pandas.DataFrame({"epoch": epochs, "loss": 0.1, "val_loss": val_loss, "phase": phase})
+
+
+def test_a_training_that_turned_and_memorised():
+    # lowest at epoch 2; the last three are 0.6, 0.7, 0.8, on average 0.7, which is 40 % above 0.5
+    found = overfitting.diagnose(history([0.9, 0.5, 0.55, 0.6, 0.7, 0.8]), train_accuracy=0.99, val_accuracy=0.8)
+    assert found == {"gap": pytest.approx(0.19), "turned_at": 2, "rise": pytest.approx(0.4), "verdict": "both"}
+    told = overfitting.sentence(found)
+    assert "+19.0 points" in told and "turned after epoch 2 and ended 40% above" in told
+
+
+def test_a_training_that_still_learns():
+    found = overfitting.diagnose(history([0.9, 0.6, 0.5]), train_accuracy=0.81, val_accuracy=0.8)
+    assert found == {"gap": pytest.approx(0.01), "turned_at": None, "rise": 0.0, "verdict": "none"}
+    assert "had not turned" in overfitting.sentence(found)
+
+
+def test_a_rise_within_the_noise_is_no_turn():
+    assert overfitting.diagnose(history([0.5, 0.51, 0.52]), train_accuracy=0.8, val_accuracy=0.8)["turned_at"] is None
+
+
+def test_of_two_phases_the_last_one_counts():
+    both = pandas.concat([history([0.5, 0.9, 0.9], "head"), history([0.4, 0.3], "train").assign(epoch=[4, 5])])
+    found = overfitting.diagnose(both, train_accuracy=0.95, val_accuracy=0.8)
+    assert (found["turned_at"], found["verdict"]) == (None, "memorised")
+
+
+def test_one_epoch_has_nowhere_to_turn():
+    assert overfitting.diagnose(history([0.5]), train_accuracy=0.5, val_accuracy=0.5)["rise"] == 0
