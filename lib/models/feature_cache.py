@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 from filelock import FileLock
 
 from lib import atomic
+from lib.models import engine as engines
 from lib.models import predictor
 
+_WORTH_AN_EXPORT = 500  # images; an export takes seconds
 _NOT_WHAT_A_LAYER_COMPUTES = ("name", "trainable", "seed", "momentum", "dtype_policy")
 
 
@@ -25,20 +28,37 @@ def ensure(
     layer: str = "pool",
     batch_size: int = 64,
     dtype: str = "float32",
+    engine: str = "auto",
 ) -> np.ndarray:
     """Returns the features of `layer` for every image, (n, d) in `dtype`, memory-mapped and read-only.
 
     They are computed once and kept in `folder`, by the weights and layers up to `layer` and by `images_key`, which must name
     the pixels (a digest). Two processes at once are safe: one computes, the other waits.
+
+    `engine` is one of `engines.ENGINES`; beside the features `engine.json` says what computed them and how it agreed with
+    Keras. Those that Keras has computed serve every wish but `openvino`.
     """
-    path = folder / key(model, images_key=images_key, layer=layer, dtype=dtype)
+    by_keras = folder / key(model, images_key=images_key, layer=layer, dtype=dtype)
+    chosen = engines.resolve(engine)
+    if engine == "auto" and len(images) < _WORTH_AN_EXPORT:
+        chosen = "keras"
+    path = by_keras if chosen == "keras" else by_keras.with_name(f"{by_keras.name}-{chosen}")
     folder.mkdir(parents=True, exist_ok=True)
+    if engine == "auto" and (found := _stored(by_keras, num_images=len(images))) is not None:
+        return found
     with FileLock(str(path) + ".lock"):
         found = _stored(path, num_images=len(images))
         if found is None:
-            _compute(path, model, images, layer=layer, batch_size=batch_size, dtype=predictor.feature_dtype(dtype))
+            wanted = chosen if chosen == "keras" else engine
+            _compute(path, model, images, layer=layer, batch_size=batch_size, dtype=predictor.feature_dtype(dtype), engine=wanted)
             found = _stored(path, num_images=len(images))
     return found
+
+
+def told(path: Path) -> dict[str, Any]:
+    """Returns what `engine.json` says beside stored features; empty for those that are older than it."""
+    file = path / "engine.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def key(model: keras.Model, *, images_key: str, layer: str = "pool", dtype: str = "float32") -> str:
@@ -55,15 +75,20 @@ def key(model: keras.Model, *, images_key: str, layer: str = "pool", dtype: str 
     return f"{layer}-{digest.hexdigest()[:20]}{'' if dtype == 'float32' else f'-{dtype}'}"
 
 
-def _compute(path: Path, model: keras.Model, images: np.ndarray, *, layer: str, batch_size: int, dtype: np.dtype) -> None:
+def _compute(
+    path: Path, model: keras.Model, images: np.ndarray, *, layer: str, batch_size: int, dtype: np.dtype, engine: str
+) -> None:
+    computing = engines.prepare(predictor.up_to(model, layer), images, engine=engine)
     shape = (len(images), predictor.up_to(model, layer).output_shape[-1])
     limits = np.finfo(dtype)
     with atomic.directory(path) as aside:
         rows = np.lib.format.open_memmap(aside / "features.npy", mode="w+", dtype=dtype, shape=shape)
-        for start, values in predictor.feature_batches(model, images, layer=layer, batch_size=batch_size):
+        batches = predictor.feature_batches(model, images, layer=layer, batch_size=batch_size, engine=computing)
+        for start, values in batches:
             rows[start : start + len(values)] = np.clip(values, limits.min, limits.max)  # no infinity in half precision
         rows.flush()
         del rows  # Windows renames no folder that holds a mapped file
+        atomic.write_json(aside / "engine.json", computing.told())
 
 
 def _stored(path: Path, *, num_images: int) -> np.ndarray | None:

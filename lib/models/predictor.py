@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from lib.errors import DarkroomError, suggest
+from lib.models import engine as engines
 from lib.models import heads
 
 _parts: weakref.WeakKeyDictionary[keras.Model, dict[str, keras.Model]] = weakref.WeakKeyDictionary()
@@ -28,24 +29,40 @@ def predict_proba(model: keras.Model, images: np.ndarray, *, batch_size: int = 6
 
 
 def features(
-    model: keras.Model, images: np.ndarray, *, layer: str = "pool", batch_size: int = 64, dtype: str = "float32"
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    layer: str = "pool",
+    batch_size: int = 64,
+    dtype: str = "float32",
+    engine: str = "keras",
 ) -> np.ndarray:
     """Returns what `layer` gives for each image, (n, d), as float32 or float16; maps are averaged over height and width.
 
-    Images as for `predict_proba`. Raises DarkroomError for an unknown layer, other images and another dtype.
+    Images as for `predict_proba`; `engine` is one of `engine.ENGINES` (an export takes seconds, so few images are faster by
+    Keras). Raises DarkroomError for an unknown layer, other images, another dtype and an engine that cannot be.
     """
     part = up_to(model, layer)
     found = np.empty((len(images), part.output_shape[-1]), feature_dtype(dtype))
-    for start, values in feature_batches(model, images, layer=layer, batch_size=batch_size):
+    computing = engines.prepare(part, images, engine=engine)
+    for start, values in feature_batches(model, images, layer=layer, batch_size=batch_size, engine=computing):
         found[start : start + len(values)] = values
     return found
 
 
 def feature_batches(
-    model: keras.Model, images: np.ndarray, *, layer: str = "pool", batch_size: int = 64
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    layer: str = "pool",
+    batch_size: int = 64,
+    engine: engines.Engine | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (index of the first image, features (at most batch_size, d)), so that no more than a batch is in memory."""
-    for start, values in _batches(up_to(model, layer), images, batch_size=batch_size):
+    """Yields (index of the first image, features (at most batch_size, d)), so that no more than a batch is in memory.
+
+    `engine` is what `engine.prepare` made of the part up to `layer`; None for Keras.
+    """
+    for start, values in _batches(up_to(model, layer), images, batch_size=batch_size, engine=engine):
         values = values.astype(np.float32)
         yield start, values.mean(axis=(1, 2)) if values.ndim == 4 else values
 
@@ -72,7 +89,9 @@ def feature_dtype(dtype: str) -> np.dtype:
     return np.dtype(dtype)
 
 
-def _batches(model: keras.Model, images: np.ndarray, *, batch_size: int) -> Iterator[tuple[int, np.ndarray]]:
+def _batches(
+    model: keras.Model, images: np.ndarray, *, batch_size: int, engine: engines.Engine | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
     if batch_size < 1:
         raise DarkroomError(f"`batch_size` must be at least 1. Received: {batch_size}.")
     _check_images(images, side=model.input_shape[1])
@@ -83,7 +102,7 @@ def _batches(model: keras.Model, images: np.ndarray, *, batch_size: int) -> Iter
         missing = batch_size - len(batch)
         # A last batch of another length would be compiled anew.
         filled = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
-        values = keras.ops.convert_to_numpy(model.predict_on_batch(filled))
+        values = engine(filled) if engine else keras.ops.convert_to_numpy(model.predict_on_batch(filled))
         yield start, values[: len(batch)]
 
 

@@ -45,7 +45,12 @@ def steps(
 
 def compiled() -> bool:
     """Returns whether XLA compiles: it pays on accelerators; on a CPU TensorFlow's plain graphs are ten times as fast."""
-    return keras.backend.backend() == "jax" or any("gpu" in device.lower() for device in keras.distribution.list_devices())
+    return keras.backend.backend() == "jax" or has_gpu()
+
+
+def has_gpu() -> bool:
+    """Returns whether the backend sees a GPU."""
+    return any("gpu" in device.lower() for device in keras.distribution.list_devices())
 
 
 def backend_version() -> str:

@@ -20,6 +20,7 @@ CONDITIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "decay_factor": ("schedule", ("step", "plateau")),
     "focal_gamma": ("loss", ("focal", "binary_focal")),
     "fine_tune_fraction": ("training", ("fine_tune",)),
+    "engine": ("training", ("frozen", "fine_tune", "full")),
     "augmentation": ("training", ("scratch", "fine_tune", "full")),
     "mix": ("training", ("scratch", "fine_tune", "full")),
     "mix_alpha": ("mix", ("mixup", "cutmix")),

@@ -15,6 +15,7 @@ from lib.data.batches import Examples, examples
 from lib.data.pixels import Pixels
 from lib.data.splits import Split
 from lib.errors import DarkroomError, suggest
+from lib.models import engine as engines
 from lib.models import feature_cache, transfer
 from lib.runs import Run
 from lib.training import generations
@@ -51,8 +52,8 @@ class Material:
 class Trained:
     """A trained model and how it came about; `seconds` is the time of this session alone.
 
-    Where only the head learnt, `on_features` holds the head as a model of its own and the stored features, one row a decoded
-    image, so that scoring need not compute them again.
+    Where only the head learnt, on features that Keras computed, `on_features` holds the head as a model of its own and the
+    stored features, one row a decoded image, so that scoring need not compute them again.
     """
 
     model: keras.Model
@@ -134,7 +135,7 @@ def _two_phases(
     model: keras.Model, material: Material, settings: Settings, run: Run, halt: Halt | None, *, release: Callable[[], int]
 ) -> _Outcome:
     # The head learns by the loss of the whole, or the second phase would begin by unlearning.
-    told = ("seed", "class_weights", "loss", "focal_gamma", "label_smoothing")
+    told = ("seed", "class_weights", "loss", "focal_gamma", "label_smoothing", "engine")
     first = dataclasses.replace(_HEAD, **{name: getattr(settings, name) for name in told})
     head, _ = _fit_head(model, material, first, run, phase="head")
     release()
@@ -149,13 +150,14 @@ def _fit_head(
 ) -> _Outcome:
     transfer.freeze(model)
     features = feature_cache.ensure(
-        model, material.pixels.array, images_key=material.pixels.key, folder=material.features_folder
+        model, material.pixels.array, images_key=material.pixels.key, folder=material.features_folder, engine=settings.engine
     )
     classifier = transfer.classifier_on_features(model)
     train, val = (material.on_features(name, features) for name in ("train", "val"))
     fitted = fit(classifier, train, val, settings=settings, run=run, phase=phase, halt=halt)
     transfer.graft(model, classifier)
-    return fitted, (classifier, features)
+    # A run's predictions come from Keras, so features of another engine serve learning alone.
+    return fitted, (classifier, features) if engines.resolve(settings.engine) == "keras" else None
 
 
 RECIPES = {"scratch": _scratch, "frozen": _frozen, "fine_tune": _fine_tune, "full": _full}

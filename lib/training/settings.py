@@ -16,9 +16,12 @@ LOSSES = {"cross_entropy": "softmax", "focal": "softmax", "binary_cross_entropy"
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to train. `patience` counts epochs without a better `monitor` (0: never stop early); `class_weights` is `balanced`
-    (each class counts alike in the loss) or `none`; `warm_up` and `decay_every` are shares of the whole training, as
-    `optimizers.build` uses them; the other names are those of Keras or of the module they go to.
+    """How to train.
+
+    `patience` counts epochs without a better `monitor` (0: never stop early); `class_weights` is `balanced` (each class counts
+    alike in the loss) or `none`; `warm_up` and `decay_every` are shares of the whole training, as `optimizers.build` uses
+    them; `engine` computes frozen features, see `lib.models.engine`; the other names are those of Keras or of the module they
+    go to.
 
     A value that differs from its default and cannot act beside the others (momentum without SGD) is refused.
     """
@@ -44,6 +47,7 @@ class Settings:
     label_smoothing: float = 0.0
     patience: int = 0
     monitor: str = "val_loss"
+    engine: str = "keras"
     seed: int = 0
 
     def __post_init__(self) -> None:
