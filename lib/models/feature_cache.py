@@ -49,8 +49,9 @@ def ensure(
     with FileLock(str(path) + ".lock"):
         found = _stored(path, num_images=len(images))
         if found is None:
+            number = predictor.feature_dtype(dtype)
             wanted = chosen if chosen == "keras" else engine
-            _compute(path, model, images, layer=layer, batch_size=batch_size, dtype=predictor.feature_dtype(dtype), engine=wanted)
+            _compute(path, model, images, layer=layer, batch_size=batch_size, dtype=number, engine=wanted)
             found = _stored(path, num_images=len(images))
     return found
 
