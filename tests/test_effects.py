@@ -136,9 +136,9 @@ def test_no_parameter_is_forgotten_here():
 
 @pytest.mark.parametrize("name", effects.CONDITIONS)
 def test_a_parameter_without_effect_is_refused(name):
-    other = {**NETWORK, **TRAINING, "fine_tune_fraction": (0.5, {})}[name][0]
+    other = {**NETWORK, **TRAINING, "fine_tune_fraction": (0.5, {}), "engine": ("auto", {})}[name][0]
     idle = {"optimizer": "adam", "schedule": "constant", "loss": "cross_entropy", "mix": "none"}
-    idle |= {"training": "frozen", "architecture": "resnet50"}
+    idle |= {"training": "scratch" if name == "engine" else "frozen", "architecture": "resnet50"}
     assert not effects.acts(name, {**DECLARED, **idle})
     with pytest.raises(DarkroomError, match=f"`{name}` acts only with .*Leave it at"):
         Settings.of({**DECLARED, **idle, name: other})
