@@ -1,0 +1,108 @@
+"""The results of a search, one row a model that was fitted: kept line by line, so that a search that was stopped goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from lib import atomic, fingerprint
+from lib.classic.fitting import Fit, log_loss, outputs, right, temperature
+from lib.classic.material import Material, Part, Size, told
+from lib.evaluation import analytic
+
+JOURNAL = "trials.jsonl"
+COLUMNS = {
+    "kind": "string", "seed": "int64", "n": "int64", "split": "string", "height": "int64", "width": "int64",
+    "categories": "string", "parameters": "string", "train_accuracy": "float64", "train_low": "float64",
+    "train_high": "float64", "val_accuracy": "float64", "val_low": "float64", "val_high": "float64", "val_log_loss": "float64",
+    "seconds": "float64", "converged": "bool",
+}  # fmt: skip
+"""Columns of the results table with their types. `n` counts train images, `categories` and `parameters` are JSON; accuracies
+have Wilson's 95 % interval; for several classes an image accuracy is the share with every class right."""
+
+
+class Journal:
+    """The rows that are known, by what they depend on; with a folder they are on the disk before anything follows from them."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._path = None if folder is None else folder / JOURNAL
+        self.rows: dict[str, dict[str, Any]] = {}
+        if self._path is not None and self._path.is_file():
+            for line in self._path.read_bytes().split(b"\n"):
+                _take(line, self.rows)
+            whole = "".join(json.dumps([key, row]) + "\n" for key, row in self.rows.items())
+            atomic.write_text(self._path, whole)  # what a dying disk left of a last line would spoil the next
+
+    def add(self, key: str, row: dict[str, Any]) -> None:
+        """Notes a row under its key."""
+        if self._path is not None:
+            atomic.append_line(self._path, json.dumps([key, row]))
+        self.rows[key] = row
+
+
+def _take(line: bytes, rows: dict[str, dict[str, Any]]) -> None:
+    try:
+        key, row = json.loads(line)
+    except ValueError:
+        return
+    rows[key] = row
+
+
+def key(kind: str, size: Size, parameters: Mapping[str, Any], material: Material, seed: int, *, share: float) -> str:
+    """Returns what a row depends on, as a digest: model, size, values, seed, data and the share of train images."""
+    values = json.dumps(parameters, sort_keys=True)
+    return fingerprint.digest(kind, told(size), values, str(seed), str(share), material.resize, material.data_hash())
+
+
+def row(fit: Fit, kind: str, size: Size, train: Part, val: Part, *, seed: int) -> dict[str, Any]:
+    """Returns the numbers of one fitted model, without what is the same for all of a search."""
+    found: dict[str, Any] = {"kind": kind, "seed": seed, "n": len(train.X), "height": size[0], "width": size[1]}
+    found["parameters"] = json.dumps(fit.parameters, sort_keys=True)
+    for name, part in (("train", train), ("val", val)):
+        said = outputs(fit.pipeline, part.X)
+        correct = right(said, part.y)
+        low, high = analytic.wilson(int(correct.sum()), len(correct))
+        found |= {f"{name}_accuracy": float(correct.mean()), f"{name}_low": low, f"{name}_high": high}
+    found["val_log_loss"] = log_loss(said, val.y, temperature(fit.pipeline, val))
+    return found | {"seconds": fit.seconds, "converged": fit.converged}
+
+
+def frame(rows: Iterable[Mapping[str, Any]], material: Material) -> pandas.DataFrame:
+    """Returns the results table in its columns and types, those of all train images first, the best on validation on top."""
+    categories = json.dumps(material.class_names, ensure_ascii=False)
+    whole = [{**row, "split": material.split.id, "categories": categories} for row in rows]
+    found = pandas.DataFrame(whole, columns=list(COLUMNS)).astype(COLUMNS)
+    order = {"n": False, "val_accuracy": False, "val_log_loss": True}
+    return found.sort_values(list(order), ascending=list(order.values()), kind="stable", ignore_index=True)
+
+
+def write(folder: Path, found: pandas.DataFrame) -> Path:
+    """Writes `trials.csv` into a run's folder and returns its path."""
+    path = Path(folder) / "trials.csv"
+    atomic.write_text(path, found.to_csv(index=False, lineterminator="\n"))
+    return path
+
+
+def verdict(found: pandas.DataFrame) -> str:
+    """Returns in words what was chosen, how many others validation cannot tell from it, and which value lies at an edge."""
+    best = found.iloc[0]
+    found = found[found["n"] == best["n"]]
+    near = int((found["val_accuracy"].iloc[1:] >= best["val_low"]).sum())
+    values = ", ".join(f"{name} {value}" for name, value in json.loads(best["parameters"]).items()) or "no parameters"
+    told = (
+        f"The best of {len(found)} on validation: {best['height']} x {best['width']} pixels, {values}, accuracy "
+        f"{best['val_accuracy']:.1%} (95 % {best['val_low']:.1%} to {best['val_high']:.1%})."
+    )
+    if near:
+        told += f" {near} other{'s lie' if near > 1 else ' lies'} within that interval: these images do not tell them apart."
+    values = pandas.DataFrame([json.loads(text) for text in found["parameters"]])
+    for name in values:
+        tried = values[name].unique() if pandas.api.types.is_numeric_dtype(values[name]) else []
+        if len(tried) > 2 and values[name].iloc[0] in (min(tried), max(tried)):
+            edge = "least" if values[name].iloc[0] == min(tried) else "greatest"
+            told += f" Its {name} is the {edge} that was tried: try more."
+    return told

@@ -1,0 +1,315 @@
+"""Classic models on thumbnails: against scikit-learn's own, on data whose answer is known, and what may not be believed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pandas
+import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.svm import LinearSVC
+
+from lib.classic import figures, fitting, kernels, margins, model, search, table, trials
+from lib.classic.material import Part, limit, size
+from lib.classic.networks import MLP
+from lib.errors import DarkroomError
+
+NAMES = ("bright", "dark", "green")
+SIZE = (3, 2)
+SMALL = {
+    "mlp": {"hidden_layers": [[4]], "epochs": [40], "batch_size": [8], "learning_rate": [0.01]},
+    "rbf_network": {"centres": [5], "gamma_scale": [1.0]},
+    "boosting": {"max_iter": [5], "max_leaf_nodes": [4]},
+    "neighbours": {"neighbours": [3]},
+}
+
+
+def drawn(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of 3 × 2 pixels, bright, dark or green, with noise: uint8 (num, 3, 2, 3) and their class numbers."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(num) % 3
+    colours = np.array([[190, 190, 190], [60, 60, 60], [60, 190, 60]])[y]
+    noise = rng.normal(0, 25, (num, *SIZE, 3))
+    return np.clip(colours[:, None, None] + noise, 0, 255).astype(np.uint8), y
+
+
+class Pictures:
+    """The material of a search without a data set on disk."""
+
+    resize, several, class_names = "stretch", False, list(NAMES)
+    split = type("Split", (), {"id": "grouped_0"})
+
+    def data_hash(self):
+        return "h"
+
+    def paths(self, name):
+        return range({"train": 60, "val": 30}[name])
+
+    def part(self, name, size):
+        images, y = drawn(60, 0) if name == "train" else drawn(30, 1)
+        return Part(images.reshape(len(images), -1).astype(np.float32) / 255, y)
+
+
+@pytest.fixture
+def parts():
+    return Pictures().part("train", SIZE), Pictures().part("val", SIZE)
+
+
+@pytest.mark.parametrize("kind", sorted(table.KINDS))
+def test_every_model_learns_is_saved_and_says_the_same_again(kind, parts, tmp_path):
+    train, val = parts
+    values = {name: tried[0] for name, tried in table.grid(kind, SMALL.get(kind)).items()}
+    fit = fitting.fit(kind, values, train, seed=0)
+    right = fitting.right(fitting.outputs(fit.pipeline, val.X), val.y).mean()
+    assert right == pytest.approx(1 / 3) if kind == "majority" else right >= 0.9
+    made = model.Model(kind, fit.pipeline, NAMES, SIZE, temperature=fitting.temperature(fit.pipeline, val), card={"data": "x"})
+    images, _ = drawn(9, 2)
+    stated = made.predict_proba(images)
+    assert stated.shape == (9, 3)
+    assert np.allclose(stated.sum(axis=1), 1, atol=1e-6)
+    assert made.num_parameters() > 0
+    model.save(made, tmp_path / "model.thumbnail")
+    again = model.load(tmp_path / "model.thumbnail")
+    assert np.array_equal(again.predict_proba(images), stated)
+    assert (again.class_names, again.size, again.card) == (NAMES, SIZE, {"data": "x"})
+    assert "bright, dark, green" in (tmp_path / "model.md").read_text()
+
+
+def test_the_linear_margin_is_liblinears_along_the_whole_path(parts):
+    X, y = parts[0].X.astype(np.float64), parts[0].y
+    rng = np.random.default_rng(0)
+    y = np.where(rng.random(len(y)) < 0.2, rng.integers(0, 3, len(y)), y)  # not separable
+    costs = [10.0, 0.01, 1.0]
+    for cost, ours in zip(costs, margins.path(X, y, costs), strict=True):
+        theirs = LinearSVC(C=cost, tol=1e-8, max_iter=100_000).fit(X, y)
+        assert np.allclose(ours.coef_, theirs.coef_, atol=2e-3 * np.abs(theirs.coef_).max())
+        assert np.array_equal(ours.predict(X), theirs.predict(X))
+        assert ours.converged_ and not ours.separable_.all()
+
+
+def test_more_features_than_images_give_the_same_machine():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(12, 40)), np.arange(12) % 2
+    ours, theirs = margins.LinearMargin(C=0.1).fit(X, y), LinearSVC(C=0.1, tol=1e-8, max_iter=100_000).fit(X, y)
+    assert np.allclose(ours.coef_, theirs.coef_, atol=1e-4)
+
+
+def test_a_hard_margin_lies_in_the_middle_and_says_whether_there_is_one():
+    X = np.array([[0.0], [1.0], [3.0], [4.0]])
+    hard = margins.LinearMargin(C=np.inf).fit(X, np.array([0, 0, 1, 1]))
+    assert hard.separable_.tolist() == [True]
+    # The widest gap is between 1 and 3; with the bias among the weights the best (w, b) with w + b ≤ -1 and 3w + b ≥ 1
+    # of least w² + b² is (1, -2): the border is at 2.
+    assert -hard.intercept_[0] / hard.coef_[0, 0] == pytest.approx(2, abs=1e-2)
+    assert margins.LinearMargin(C=np.inf).fit(X, np.array([0, 1, 0, 1])).separable_.tolist() == [False]
+
+
+def test_linear_regression_is_least_squares_on_the_classes(parts):
+    fit = fitting.fit("least_squares", {"alpha": 0.0}, parts[0], seed=0)
+    scaled = fit.pipeline[0].transform(parts[0].X)
+    wanted = np.where(np.eye(3)[parts[0].y] == 1, 1.0, -1.0)
+    theirs = LinearRegression().fit(scaled, wanted).predict(scaled)
+    assert np.allclose(fitting.outputs(fit.pipeline, parts[0].X), theirs, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_network_learns_as_scikit_learns_does(optimizer, parts):
+    X, y = parts[0].X, parts[0].y
+    settings = {"learning_rate_init": 0.02, "max_iter": 60, "batch_size": 16, "tol": 0, "n_iter_no_change": 10**6}
+    theirs = [MLPClassifier((6,), solver=optimizer, random_state=seed, **settings).fit(X, y).loss_ for seed in range(4)]
+    ours = []
+    for seed in range(4):
+        network = MLP((6,), 0.02, 60, 16, optimizer, seed=seed).fit(X, y, validation=(X, y))
+        ours.append(network.history_[-1]["loss"])
+    assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=3 * np.std(theirs) + 0.01)
+
+
+def test_a_step_of_the_network_follows_the_numeric_gradient():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(5, 3)).astype(np.float32), np.array([0, 1, 2, 0, 1])
+    for activation in ("relu", "tanh"):
+        before = MLP((4,), 0.0, 1, 5, "sgd", activation, l2=0.0).fit(X, y)
+        after = MLP((4,), 1e-3, 1, 5, "sgd", activation, momentum=0.0, l2=0.0).fit(X, y)
+        moved = (before.weights_ - after.weights_) / 1e-3
+        for place in range(0, len(moved), 5):
+            losses = []
+            for way in (1e-2, -1e-2):
+                shifted = MLP((4,), 0.0, 1, 5, "sgd", activation, l2=0.0).fit(X, y)
+                shifted.weights_[place] += way
+                losses.append(shifted._validated(X, y)["val_loss"])
+            assert moved[place] == pytest.approx((losses[0] - losses[1]) / 2e-2, abs=5e-3)
+
+
+def test_an_earlier_epoch_is_read_on_the_way_to_a_later_one(parts):
+    long = MLP((4,), epochs=20, batch_size=16, seed=3).fit(parts[0].X, parts[0].y, marks=(10, 20))
+    short = MLP((4,), epochs=10, batch_size=16, seed=3).fit(parts[0].X, parts[0].y)
+    assert np.array_equal(long.at(10).weights_, short.weights_)
+    assert np.array_equal(long.at(20).weights_, long.weights_)
+
+
+def test_losses_are_those_of_the_validation_images_and_change_nothing(parts):
+    train, val = parts
+    quiet = MLP((4,), epochs=5, batch_size=16).fit(train.X, train.y)
+    told = MLP((4,), epochs=5, batch_size=16).fit(train.X, train.y, validation=(val.X, val.y))
+    assert np.array_equal(quiet.weights_, told.weights_)
+    stated = told.predict_proba(val.X)[np.arange(len(val.y)), val.y]
+    assert told.history_[-1]["val_loss"] == pytest.approx(-np.log(stated).mean(), rel=1e-5)
+    assert [row["epoch"] for row in told.history_] == [1, 2, 3, 4, 5]
+
+
+def test_gamma_is_that_of_the_median_distance():
+    X = np.array([[0.0], [1.0], [3.0]])  # squared distances 1, 4, 9
+    assert kernels.median_gamma(X) == 1 / 4
+    assert kernels.median_gamma(np.zeros((5, 4))) == 1 / 4  # all alike: one over the number of features
+
+
+def test_an_rbf_network_around_every_image_goes_through_each_of_them():
+    X, y = np.arange(6.0)[:, None], np.array([0, 1, 0, 1, 0, 1])
+    exact = kernels.RBFNetwork(centres=0, gamma_scale=50.0, alpha=0.0).fit(X, y)
+    assert np.allclose(exact.decision_function(X), np.where(y == 1, 1, -1))
+
+
+def test_a_search_fits_each_once_and_goes_on_where_it_stopped(tmp_path):
+    values = {"C": [0.01, 0.1, 1.0]}
+    seen = []
+    first = search.run("svm_linear", values, [SIZE], Pictures(), journal=trials.Journal(tmp_path), jobs=2,
+                       progress=lambda done, all: seen.append((done, all)))  # fmt: skip
+    assert seen[-1] == (3, 3)
+    assert list(first.columns) == list(trials.COLUMNS)
+    lines = (tmp_path / trials.JOURNAL).read_text().splitlines()
+    (tmp_path / trials.JOURNAL).write_text("\n".join(lines[:2]) + "\n" + lines[2][:30])  # cut off in the third line
+    seen.clear()
+    again = search.run("svm_linear", values, [SIZE], Pictures(), journal=trials.Journal(tmp_path),
+                       progress=lambda done, all: seen.append((done, all)))  # fmt: skip
+    assert seen == [(3, 3)]
+    same = [name for name in trials.COLUMNS if name != "seconds"]
+    pandas.testing.assert_frame_equal(again[same], first[same])
+    assert len((tmp_path / trials.JOURNAL).read_text().splitlines()) == 3
+    assert search.run("svm_linear", values, [SIZE], Pictures(), seed=1)["seed"].tolist() == [1, 1, 1]
+
+
+def test_a_killed_search_loses_nothing_that_was_noted(tmp_path):
+    script = (
+        "from pathlib import Path\nfrom lib.classic.trials import Journal\n"
+        f"journal = Journal(Path({str(tmp_path)!r}))\nfor key in 'abc': journal.add(key, {{}})"
+    )
+    environment = {**os.environ, "DARKROOM_FAULT": "trials.jsonl:appended#2"}
+    killed = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(trials.Journal(tmp_path).rows) == 2
+
+
+def test_networks_are_fitted_in_processes_as_they_are_in_one():
+    values = table.grid("mlp", {"hidden_layers": [[4], [6]], "epochs": [3, 6], "batch_size": [16]})
+    one = search.run("mlp", values, [SIZE], Pictures(), jobs=1)
+    two = search.run("mlp", values, [SIZE], Pictures(), jobs=2)
+    assert sorted(json.loads(text)["epochs"] for text in one["parameters"]) == [3, 3, 6, 6]
+    assert one.set_index("parameters")["val_log_loss"].to_dict() == pytest.approx(
+        two.set_index("parameters")["val_log_loss"].to_dict(), rel=1e-4
+    )
+
+
+def test_the_verdict_counts_what_validation_cannot_tell_apart():
+    rows = [
+        {"kind": "svm_linear", "seed": 0, "n": 60, "height": 3, "width": 2, "parameters": json.dumps({"C": cost}),
+         "train_accuracy": 1.0, "train_low": 0.9, "train_high": 1.0, "val_accuracy": value, "val_low": value - 0.1,
+         "val_high": value + 0.1, "val_log_loss": 1.0, "seconds": 1.0, "converged": True}
+        for cost, value in ((0.1, 0.5), (1.0, 0.7), (10.0, 0.65))
+    ]  # fmt: skip
+    told = trials.verdict(trials.frame(rows, Pictures()))
+    assert "best of 3 on validation: 3 x 2 pixels, C 1.0, accuracy 70.0%" in told
+    assert "1 other lies within" in told and "try more" not in told
+    assert "Its C is the greatest" in trials.verdict(trials.frame([{**rows[2], "val_accuracy": 0.9}, *rows[:2]], Pictures()))
+
+
+def test_what_the_table_has_not_is_refused():
+    with pytest.raises(DarkroomError, match="no thumbnail model 'svm'.*Did you mean"):
+        table.get("svm")
+    with pytest.raises(DarkroomError, match="mlp has no parameter 'epoch'.*Did you mean 'epochs'"):
+        table.grid("mlp", {"epoch": [1]})
+    with pytest.raises(DarkroomError, match="`C` of svm_linear must be a finite number above 0. Received: 0"):
+        table.grid("svm_linear", {"C": [1, 0]})
+    with pytest.raises(DarkroomError, match="list of units a layer"):
+        table.grid("mlp", {"hidden_layers": [8]})
+    with pytest.raises(DarkroomError, match="one of relu, tanh"):
+        table.grid("mlp", {"activation": ["relo"]})
+    with pytest.raises(DarkroomError, match="`search` must be one of"):
+        search.run("majority", {}, [SIZE], Pictures(), method="gird")
+    assert table.grid("svm_linear", {"C": 3}) == {"C": [3]}
+
+
+def test_sizes_are_height_by_width():
+    assert size("15x10") == size("15 × 10") == (15, 10)
+    assert limit(["15x10", "20x20"]) == [(15, 10), (20, 20)]
+    refused = {"height x width": ["15"], "one size or more": [], "1 to 256": ["300x1"], "once": ["2x2", "2x2"]}
+    for message, wrong in refused.items():
+        with pytest.raises(DarkroomError, match=message):
+            limit(wrong)
+
+
+def test_a_model_file_that_could_run_code_is_refused(parts, tmp_path):
+    import skops.io
+
+    path = tmp_path / "model.thumbnail"
+    fit = fitting.fit("majority", {}, parts[0], seed=0)
+    model.save(model.Model("majority", fit.pipeline, NAMES, SIZE), path)
+    about = zipfile.ZipFile(path).read("about.json")
+    for held, message in ((subprocess.Popen, "Popen"), (np.zeros(3), "no pipeline")):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("about.json", about)
+            archive.writestr("pipeline.skops", skops.io.dumps(held))
+        with pytest.raises(DarkroomError, match=message):
+            model.load(path)
+    path.write_bytes(b"PK not a zip")
+    with pytest.raises(DarkroomError, match="not a saved thumbnail model"):
+        model.load(path)
+    with pytest.raises(DarkroomError, match="no saved model"):
+        model.load(tmp_path / "other.thumbnail")
+
+
+def test_images_of_another_size_or_type_are_refused(parts):
+    fit = fitting.fit("majority", {}, parts[0], seed=0)
+    made = model.Model("majority", fit.pipeline, NAMES, SIZE)
+    assert made.predict_proba(np.zeros((0, 3, 2, 3), np.uint8)).shape == (0, 3)
+    for wrong in (np.zeros((1, 2, 3, 3), np.uint8), np.zeros((1, 3, 2, 3), np.float32), [1]):
+        with pytest.raises(DarkroomError, match=r"uint8 of the shape \(n, 3, 2, 3\)"):
+            made.predict_proba(wrong)
+
+
+def test_weights_are_pictures_of_what_speaks_for_a_class(parts):
+    fit = fitting.fit("logistic", {"C": 0.01}, parts[0], seed=0)
+    found = figures.weights(model.Model("logistic", fit.pipeline, NAMES, SIZE))
+    assert found.shape == (3, 3, 2, 3)
+    of_channels = found.mean(axis=(1, 2))
+    assert of_channels[2].argmax() == 1  # green speaks for the green class
+    assert (of_channels[1] < 0).all()  # light speaks against the dark one
+    trees = fitting.fit("boosting", {"max_iter": 2, "learning_rate": 0.1, "max_leaf_nodes": 3}, parts[0], seed=0)
+    assert figures.weights(model.Model("boosting", trees.pipeline, NAMES, SIZE)) is None
+    assert figures.weights_drawing(model.Model("boosting", trees.pipeline, NAMES, SIZE)) is None
+
+
+@pytest.mark.parametrize("kind", ["logistic", "svm_linear", "neighbours", "mlp"])
+def test_several_classes_an_image_are_each_said_for_itself(kind, parts):
+    images, colour = drawn(90, 0)
+    y = np.stack([colour != 1, colour == 2], axis=1)  # "light" for bright and green, "green" for green alone
+    part = Part(images.reshape(90, -1).astype(np.float32) / 255, y)
+    values = {name: tried[-1] for name, tried in table.grid(kind, SMALL.get(kind)).items()}
+    fit = fitting.fit(kind, values, part, seed=0)
+    heat = fitting.temperature(fit.pipeline, part)
+    made = model.Model(kind, fit.pipeline, ("green", "light"), SIZE, several=True, temperature=heat)
+    stated = made.predict_proba(images)
+    assert ((stated >= 0.5) == y).all(axis=1).mean() > 0.9
+    assert fitting.right(fitting.outputs(fit.pipeline, part.X), y).mean() > 0.9
+
+
+def test_a_share_of_the_images_keeps_every_class():
+    part = Part(np.arange(20.0)[:, None], np.array([0] * 16 + [1] * 4))
+    some = part.some(0.25, seed=0)
+    assert np.bincount(some.y).tolist() == [4, 2]
+    assert np.array_equal(some.y, (some.X[:, 0] >= 16).astype(int))
