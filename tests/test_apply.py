@@ -53,7 +53,7 @@ def known(*, right: float = 0.9, num: int = 200) -> predictions.Predictions:
 
 @pytest.fixture
 def colours() -> Classifier:
-    return Classifier("by hand", NAMES, SIDE, shares, known=known())
+    return Classifier("by hand", NAMES, (SIDE, SIDE), shares, known=known())
 
 
 @pytest.fixture

@@ -23,14 +23,14 @@ MODELS = ("model.keras", "model.thumbnail")
 class Classifier:
     """A model that gives calibrated probabilities.
 
-    `predict` takes uint8 RGB, (n, image_side, image_side, 3), and gives (n, classes) as the model states them. `known` holds
-    the scaled predictions of its validation and test images; a model file without its run has only `advice`, the thresholds
-    noted inside.
+    `predict` takes uint8 RGB, (n, *size, 3), with `size` (height, width) in pixels, and gives (n, classes) as the model states
+    them. `known` holds the scaled predictions of its validation and test images; a model file without its run has only
+    `advice`, the thresholds noted inside.
     """
 
     name: str
     class_names: tuple[str, ...]
-    image_side: int
+    size: tuple[int, int]
     predict: Callable[[np.ndarray], np.ndarray]
     resize: str = "stretch"
     temperature: float = 1.0
@@ -143,11 +143,13 @@ def _result(run: Path) -> dict[str, Any]:
 def _open(path: Path) -> dict[str, Any]:
     """The model at `path` as the fields of a classifier, and the `calibration` noted inside."""
     if path.suffix != ".keras":
-        from lib.models import thumbnails
+        from lib.classic import model as thumbnails
 
         model = thumbnails.load(path)
-        return {"class_names": model.class_names, "image_side": model.image_side, "predict": model.predict_proba,
-                "resize": getattr(model, "resize", "stretch")}  # fmt: skip
+        if model.several:
+            raise DarkroomError(f"{path.name} gives an image several labels; only models of one class an image can be applied.")
+        return {"class_names": model.class_names, "size": model.size, "predict": model.predict_proba, "resize": model.resize,
+                "calibration": model.card.get("calibration", {})}  # fmt: skip
     from lib.models import heads, predictor, saved
 
     model = saved.load(path)
@@ -156,12 +158,12 @@ def _open(path: Path) -> dict[str, Any]:
         raise DarkroomError(f"{path.name} gives an image several labels; only models of one class an image can be applied.")
     card = head.card or {}
     return {
-        "class_names": head.class_names, "image_side": model.input_shape[1],
+        "class_names": head.class_names, "size": model.input_shape[1:3],
         "predict": lambda pixels: predictor.predict_proba(model, pixels),
         "resize": card.get("parameters", {}).get("resize", "stretch"), "calibration": card.get("calibration", {}),
     }  # fmt: skip
 
 
 def _about(saved: dict[str, Any]) -> dict[str, Any]:
-    about = {name: saved[name] for name in ("class_names", "image_side", "predict", "resize")}
+    about = {name: saved[name] for name in ("class_names", "size", "predict", "resize")}
     return {**about, "class_names": tuple(about["class_names"])}

@@ -19,7 +19,7 @@ _SIDE, _MOST = 160, 24
 def about(classifier: Classifier) -> pd.DataFrame:
     """Returns what a classifier knows of itself, one row a fact."""
     facts = {"model": classifier.name, "classes": ", ".join(classifier.class_names),
-             "sees": f"{classifier.image_side} × {classifier.image_side} pixels, {classifier.resize}",
+             "sees": f"{classifier.size[0]} × {classifier.size[1]} pixels, {classifier.resize}",
              "temperature": f"{classifier.temperature:.2f}"}  # fmt: skip
     if classifier.known is not None:
         for split, name in (("val", "validation"), ("test", "test")):

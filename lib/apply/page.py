@@ -58,7 +58,7 @@ def _facts(outcome: Outcome) -> dict[str, str]:
     classifier, test = outcome.classifier, outcome.classifier.known
     facts = {"folder": outcome.folder.resolve().name, "model": classifier.name,
              "classes": ", ".join(classifier.class_names),
-             "sees": f"{classifier.image_side} × {classifier.image_side} pixels, {classifier.resize}",
+             "sees": f"{classifier.size[0]} × {classifier.size[1]} pixels, {classifier.resize}",
              "temperature": f"{classifier.temperature:.2f}", "wished accuracy": f"{100 * outcome.wished:g} %"}  # fmt: skip
     if test is not None:
         part = test.split("test")

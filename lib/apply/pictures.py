@@ -57,7 +57,7 @@ def answer(classifier: Classifier, probabilities: np.ndarray, threshold: float |
 
 
 def read_picture(picture: bytes | Path | np.ndarray, classifier: Classifier) -> np.ndarray | str:
-    """Returns uint8 pixels of the classifier's side, resized as its training images were, or why there are none."""
+    """Returns uint8 pixels of the classifier's size, resized as its training images were, or why there are none."""
     try:
         pixels = picture if isinstance(picture, np.ndarray) else images.decode(_bytes(picture)).pixels
     except images.ImageError as error:
@@ -66,7 +66,8 @@ def read_picture(picture: bytes | Path | np.ndarray, classifier: Classifier) -> 
         return f"unreadable: {error.strerror or error}"
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise DarkroomError(f"A picture must be uint8 RGB (height, width, 3). Received: {pixels.dtype} {pixels.shape}.")
-    return images.resize(pixels, height=classifier.image_side, width=classifier.image_side, fit=classifier.resize)
+    height, width = classifier.size
+    return images.resize(pixels, height=height, width=width, fit=classifier.resize)
 
 
 def _bytes(picture: bytes | Path) -> bytes:

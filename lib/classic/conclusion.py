@@ -102,8 +102,9 @@ def sentence(result: dict[str, Any]) -> str:
     low, high = numbers.get("accuracy_low"), numbers.get("accuracy_high")
     if "exact_match" in numbers:
         told = (
-            f"{result['unit']} says each class rightly for {numbers['exact_match']:.1%} of {numbers['num_images']:,} "
-            f"test images; macro F1 {numbers['macro_f1']:.2f} (95 % {numbers['macro_f1_low']:.2f} to {numbers['macro_f1_high']:.2f})."
+            f"{result['unit']} says each class rightly for {numbers['exact_match']:.1%} of the {numbers['num_images']:,} test "
+            f"images; macro F1 {numbers['macro_f1']:.2f} (95 % {numbers['macro_f1_low']:.2f} to "
+            f"{numbers['macro_f1_high']:.2f})."
         )
     else:
         told = (
