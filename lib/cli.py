@@ -15,7 +15,12 @@ from lib.errors import DarkroomError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if "rest" in arguments:
+        arguments.rest = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return arguments.command(arguments)
     except DarkroomError as error:
@@ -49,10 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     pruning = _add(commands, "prune", _prune, "delete what no run needs: earlier runs, leftovers, checkpoints without a run")
     pruning.add_argument("--yes", action="store_true", help="do not ask")
     pruning.add_argument("--caches", action="store_true", help="delete pixel caches too; they are made again when needed")
-    lab = _add(commands, "lab", _lab, "open JupyterLab on the notebooks")
-    lab.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to JupyterLab")
-    board = _add(commands, "board", _board, "open TensorBoard on all runs")
-    board.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to TensorBoard, such as --port 6007")
+    for name, command, text in (
+        ("lab", _lab, "open JupyterLab on the notebooks; further options are passed on to it, such as --port 8889"),
+        ("board", _board, "open TensorBoard on all runs; further options are passed on to it, such as --port 6007"),
+    ):
+        _add(commands, name, command, text).set_defaults(rest=[])
     return parser
 
 

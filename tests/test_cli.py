@@ -59,6 +59,20 @@ def test_help_is_there_at_once():
     assert not {"pandas", "numpy", "distributed", "keras", "rich", "filelock"} & set(loaded)
 
 
+@pytest.mark.parametrize("name", ["lab", "board"])
+def test_further_options_reach_the_program_that_is_opened(name, monkeypatch):
+    started = []
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: started.append(words) or SimpleNamespace(returncode=0))
+    assert cli.main([name, "--port", "6007"]) == 0
+    assert started[0][-2:] == ["--port", "6007"]
+
+
+def test_an_option_that_a_command_does_not_know_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["list", "--port", "6007"])
+    assert "--port" in capsys.readouterr().err
+
+
 def test_a_study_runs_to_its_table_and_is_not_repeated(batch_home):
     first = say("run", "one", "--workers", "2")
     assert first.returncode == 0, first.stderr
