@@ -313,3 +313,23 @@ def test_a_share_of_the_images_keeps_every_class():
     some = part.some(0.25, seed=0)
     assert np.bincount(some.y).tolist() == [4, 2]
     assert np.array_equal(some.y, (some.X[:, 0] >= 16).astype(int))
+
+
+@pytest.mark.parametrize("method", ["refined", "halving", "genetic"])
+def test_methods_of_tuning_search_the_same_table(method):
+    values = {"C": [0.001, 0.01, 0.1, 1.0], "gamma_scale": [0.5, 1.0, 2.0]}
+    found = search.run("svm_rbf", values, [SIZE], Pictures(), method=method, num_trials=7, jobs=1)
+    tried = [json.loads(text) for text in found["parameters"]]
+    assert found["n"].iloc[0] == 60  # the winner has seen all train images
+    assert all(0.001 <= each["C"] <= 1.0 and 0.5 <= each["gamma_scale"] <= 2.0 for each in tried)
+    if method == "halving":
+        assert found["n"].value_counts().to_dict() == {6: 12, 21: 4, 60: 1}  # a ninth, but two of a class at least
+    else:
+        assert len(found) >= 7
+        assert (found["n"] == 60).all()
+
+
+def test_halving_spends_a_networks_epochs():
+    values = table.grid("mlp", {"hidden_layers": [[2], [3], [4], [5]], "epochs": [9], "batch_size": [16]})
+    found = search.run("mlp", values, [SIZE], Pictures(), method="halving", jobs=1)
+    assert sorted(json.loads(text)["epochs"] for text in found["parameters"]) == [1, 1, 1, 1, 3, 9]

@@ -12,7 +12,7 @@ import pandas
 import psutil
 import threadpoolctl
 
-from lib.batch import launch
+from lib.batch import machine
 from lib.classic import fitting, table, trials
 from lib.classic.material import Material, Part, Size, size, told
 from lib.classic.trials import Journal
@@ -140,13 +140,13 @@ class _Evaluator:
         return train if task.share == 1 else train.some(task.share, seed=self._seed), val
 
     def _cores(self) -> int:
-        return self._jobs or launch.num_cores()
+        return self._jobs or machine.num_cores()
 
     def _most_in_memory(self, tasks: Sequence[_Task]) -> int:
         num = len(self._material.paths("train"))
         widest = max(3 * task.size[0] * task.size[1] for task in tasks)
         needed = 6 * 8 * num * widest + (3 * 8 * num**2 if self._kind == "rbf_exact" else 0) + 200_000_000
-        return max(1, int(_MEMORY_SHARE * min(psutil.virtual_memory().available, launch.total_memory()) / needed))
+        return max(1, int(_MEMORY_SHARE * min(psutil.virtual_memory().available, machine.total_memory()) / needed))
 
 
 def _cost(task: _Task) -> float:
