@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_status(commands)
     _add_apply(commands)
+    _add_clean(commands)
     listing = _add(commands, "list", _list, "show studies, data sets and notebooks with their parameters")
     listing.add_argument("what", nargs="?", choices=["studies", "data", "notebooks"], help="only these")
     listing.add_argument("--json", action="store_true", help="as JSON, for scripts")
@@ -100,6 +101,44 @@ def _add_apply(commands: Any) -> None:
     parser.add_argument("--accuracy", type=float, default=0.95, metavar="SHARE", help="wished for what is accepted (0.95)")
     parser.add_argument("--copy", default="", metavar="FOLDER", help="copy the accepted pictures there, one folder a class")
     parser.add_argument("--only", action="append", default=[], metavar="CLASS", help="copy only this class (may be repeated)")
+
+
+def _add_clean(commands: Any) -> None:
+    parser = _add(
+        commands, "clean", _clean, "look at every file of a data set and judge it; list, decide by hand, undo, export",
+        epilog="No raw file is ever changed. Every decision is a line in datasets/NAME/ledger.jsonl and can be undone.",
+    )  # fmt: skip
+    parser.add_argument("data", help="a data set's name, or the path of a folder, table or archive")
+    group = parser.add_argument_group("cleaning")
+    group.add_argument("--look", default="none", metavar="NETWORK", help="a pretrained network finds wrong labels and outliers")
+    for name, pair, text in (
+        ("--threshold", "NAME=NUMBER", "such as dark=0.1"), ("--verdict", "FINDING=VERDICT", "such as blurred=keep"),
+        ("--option", "NAME=VALUE", "of the source, such as label=artist"),
+    ):  # fmt: skip
+        group.add_argument(name, action="append", default=[], metavar=pair, help=text)
+    group.add_argument("--workers", type=int, metavar="N", help="processes that read files (default: one a processor)")
+    group = parser.add_argument_group("one act on a data set that has been cleaned; files as the findings name them")
+    group.add_argument("--list", nargs="?", const="", metavar="FINDING", help="files with a finding or verdict")
+    group.add_argument("--history", action="store_true", help="all decisions, the oldest first")
+    group.add_argument("--undo", nargs="?", const=0, type=int, metavar="ENTRY", help="take back a decision (default: the last)")
+    for verdict in ("keep", "review", "reject"):
+        group.add_argument(f"--{verdict}", nargs="+", metavar="FILE", help=f"judge these files: {verdict}")
+    group.add_argument("--relabel", nargs="+", metavar=("LABEL", "FILE"), help="give these files another label")
+    group.add_argument("--export", metavar="FOLDER", help="write a clean copy with a folder a class")
+    group.add_argument("--by-split", action="store_true", help="with --export: the source's own split as outer folders")
+
+
+def _clean(arguments: argparse.Namespace) -> int:
+    from lib.cleaning import command
+
+    given = vars(arguments)
+    plain = ("data", "look", "workers", "list", "history", "undo", "relabel", "export", "by_split")
+    return command.run(command.Wish(
+        **{name: given[name] for name in plain},
+        options=_settings(arguments.option, "--option"), thresholds=_settings(arguments.threshold, "--threshold"),
+        verdicts=_settings(arguments.verdict, "--verdict"),
+        decided={name: given[name] for name in ("keep", "review", "reject") if given[name]},
+    ))  # fmt: skip
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -189,14 +228,15 @@ def _module(name: str, arguments: list[str], *, package: str) -> int:
         return 0
 
 
-def _settings(pairs: list[str]) -> dict[str, str]:
+def _settings(pairs: list[str], option: str = "--set") -> dict[str, str]:
     found: dict[str, str] = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign or not name:
-            raise DarkroomError(f"--set takes NAME=VALUE, such as --set epochs=20. Received: {pair!r}.")
+            example = {"--set": "epochs=20", "--threshold": "dark=0.1", "--verdict": "blurred=keep"}.get(option, "label=artist")
+            raise DarkroomError(f"{option} takes NAME=VALUE, such as {option} {example}. Received: {pair!r}.")
         if name in found:
-            raise DarkroomError(f"--set gives `{name}` twice: {found[name]!r} and {value!r}. Give it once.")
+            raise DarkroomError(f"{option} gives `{name}` twice: {found[name]!r} and {value!r}. Give it once.")
         found[name] = value
     return found
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock
 
 from lib import atomic
-from lib.cleaning import duplicates, findings, ledger
+from lib.cleaning import duplicates, findings, ledger, suspects
 from lib.cleaning.findings import Thresholds
 from lib.cleaning.scan import scan
+from lib.cleaning.suspects import Look
 from lib.data import manifest
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 
 FINDINGS = "findings.parquet"
+PLAIN: dict[str, Any] = {"verdict": "keep", "reasons": []}
+"""What holds of a file of which nobody has said anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,18 +65,19 @@ class Cleaned:
 
 def clean(
     dataset: Dataset, *, thresholds: Thresholds | None = None, verdicts: dict[str, str] | None = None,
-    workers: int | None = None, progress: Callable[[int, int], None] | None = None,
+    look: Look | None = None, workers: int | None = None, progress: Callable[[int, int], None] | None = None,
 ) -> Cleaned:
     """Scans the data set, groups duplicates, judges every file, writes manifest, findings and ledger, and returns it all.
 
-    What was decided by hand holds against the machine's judgement. The same files, thresholds and ledger give the same
-    manifest. `workers` and `progress` as in `scan`, `thresholds` and `verdicts` as in `judge`.
+    What was decided by hand holds against the machine's judgement. The same files, thresholds, look and ledger give the same
+    manifest. With a `look` a pretrained network names wrong labels and outliers among the files that are kept so far.
+    `workers` and `progress` as in `scan`, `thresholds` and `verdicts` as in `judge`.
 
     Raises DarkroomError when fewer than two classes have accepted files.
     """
     with FileLock(dataset.folder / ".lock"):
         scanned = scan(dataset, workers=workers, progress=progress)
-        return _judge_and_write(dataset, scanned, thresholds or Thresholds(), verdicts or {})
+        return _judge_and_write(dataset, scanned, thresholds or Thresholds(), verdicts or {}, look)
 
 
 def relabel(dataset: Dataset, paths: Iterable[str], *, label: str, by: str = "hand") -> None:
@@ -96,7 +100,9 @@ def undo(dataset: Dataset, *, entry: int | None = None) -> dict[str, Any]:
     return act
 
 
-def _judge_and_write(dataset: Dataset, scanned: pd.DataFrame, limits: Thresholds, verdicts: dict[str, str]) -> Cleaned:
+def _judge_and_write(
+    dataset: Dataset, scanned: pd.DataFrame, limits: Thresholds, verdicts: dict[str, str], look: Look | None
+) -> Cleaned:
     entries = ledger.read(dataset.folder)
     by_hand = ledger.state(entries, by_hand=True)
     scanned = scanned.assign(source_label=scanned["label"])
@@ -106,19 +112,24 @@ def _judge_and_write(dataset: Dataset, scanned: pd.DataFrame, limits: Thresholds
     scanned = duplicates.group(scanned)
     found = findings.judge(scanned, thresholds=limits, verdicts=verdicts)
     judged = _judged(found)
+    if look is not None:
+        kept = _table(scanned, judged, by_hand)
+        kept = kept[kept["verdict"] == "keep"].reset_index(drop=True)
+        suspected = suspects.find(dataset, kept, look, outlier=limits.outlier)
+        found = findings.table([*found.drop(columns="verdict").itertuples(index=False), *suspected], verdicts=verdicts)
+        judged = _judged(found)
     before = ledger.state([entry for entry in entries if entry["by"] in (ledger.MACHINE, "undo")])
-    plain: dict[str, Any] = {"verdict": "keep", "reasons": []}
     changes = [
-        {"path": path, "before": before.get(path, plain), "after": judged.get(path, plain)}
+        {"path": path, "before": before.get(path, PLAIN), "after": judged.get(path, PLAIN)}
         for path in sorted(judged.keys() | before.keys())
-        if before.get(path, plain) != judged.get(path, plain)
+        if before.get(path, PLAIN) != judged.get(path, PLAIN)
     ]
-    table = _table(scanned, {path: {**judged.get(path, plain), **by_hand.get(path, {})} for path in scanned["path"]})
+    table = _table(scanned, judged, by_hand)
     _refuse_useless(dataset, table)
     if changes:
         ledger.append(
             dataset.folder, by=ledger.MACHINE, action="clean", changes=changes,
-            thresholds=findings.as_parameters(limits), verdicts=verdicts,
+            thresholds=findings.as_parameters(limits), verdicts=verdicts, look=asdict(look) if look else None,
         )
     atomic.write_parquet(dataset.folder / FINDINGS, found)
     manifest.write(dataset.folder, table)
@@ -127,14 +138,16 @@ def _judge_and_write(dataset: Dataset, scanned: pd.DataFrame, limits: Thresholds
 
 def _judged(found: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Path -> verdict and reasons, of the files that have a finding."""
-    return {
-        path: {"verdict": findings.worst(rows["verdict"]), "reasons": sorted(rows["reason"])}
-        for path, rows in found.groupby("path", sort=False)
-    }
+    judged: dict[str, dict[str, Any]] = {}
+    for path, reason, verdict in zip(found["path"], found["reason"], found["verdict"], strict=True):  # sorted by both
+        known = judged.setdefault(path, {"verdict": "keep", "reasons": []})
+        known["verdict"] = findings.worst((known["verdict"], verdict))
+        known["reasons"].append(reason)
+    return judged
 
 
-def _table(scanned: pd.DataFrame, said: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    told = [said[path] for path in scanned["path"]]
+def _table(scanned: pd.DataFrame, judged: dict[str, dict[str, Any]], by_hand: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    told = [{**judged.get(path, PLAIN), **by_hand.get(path, {})} for path in scanned["path"]]
     return scanned.assign(verdict=[one["verdict"] for one in told], reasons=[one["reasons"] for one in told])
 
 
@@ -174,7 +187,6 @@ def _replay(dataset: Dataset) -> None:
     table = dataset.manifest()
     said = ledger.state(ledger.read(dataset.folder))
     labels = dict(zip(*(dataset.rows()[name] for name in ("path", "label")), strict=True))
-    plain: dict[str, Any] = {"verdict": "keep", "reasons": []}
-    told = [{**plain, "label": labels.get(path), **said.get(path, {})} for path in table["path"]]
+    told = [{**PLAIN, "label": labels.get(path), **said.get(path, {})} for path in table["path"]]
     columns = {name: pd.Series([one[name] for one in told], dtype=object) for name in ("verdict", "reasons", "label")}
     manifest.write(dataset.folder, table.assign(**columns))

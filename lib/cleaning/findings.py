@@ -27,7 +27,8 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where a measure becomes a finding. Shares and levels are 0..1, sides in px; see `measure.Measured`.
+    """Where a measure becomes a finding. Shares and levels are 0..1, sides in px, `outlier` in robust standard deviations; see
+    `measure.Measured` and `outliers.deviations`.
 
     The picture checks are set so that they name what is certainly odd; they lead to review, which keeps a file out of
     training until somebody has looked, and never to reject.
@@ -41,6 +42,7 @@ class Thresholds:
     uniform: float = 0.998
     sharpness: float = 0.05
     few_files: int = 10
+    outlier: float = 3.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -55,10 +57,13 @@ DEFAULT_VERDICTS = {
     "too_small": "review", "odd_aspect": "review", "dark": "review", "bright": "review", "low_contrast": "review",
     "uniform": "review", "blurred": "review", "near_two_labels": "keep",
     "wrong_extension": "keep", "near_duplicate": "keep", "duplicate_across_splits": "keep", "few": "keep",
+    "wrong_label": "keep", "outlier": "keep",
 }
 """Reason -> verdict. `judge` takes another table to change it.
 
 Near-duplicates stay, also under two labels: the group keeps them in one split, and two takes of a thing may truly differ.
+What only a network suspects stays too: to set aside whatever a network finds hard would make every later result look better
+than it is. Look at those pictures and decide by hand.
 """
 
 
@@ -70,19 +75,24 @@ def judge(
     `verdicts` overrides `DEFAULT_VERDICTS` for some reasons, such as `{"blurred": "keep"}`.
     Raises ValueError for an unknown reason or verdict.
     """
+    rows = [
+        *_broken(scanned), *_pictures(scanned, thresholds or Thresholds()), *_labels(scanned),
+        *_duplicates(scanned), *_few(scanned, thresholds or Thresholds()),
+    ]
+    return table(rows, verdicts=verdicts)
+
+
+def table(rows: Iterable[tuple[str, str, float, str]], *, verdicts: dict[str, str] | None = None) -> pd.DataFrame:
+    """Returns findings given as (path, reason, score, detail) with their verdicts, as `judge` does."""
     decided = {**DEFAULT_VERDICTS, **(verdicts or {})}
     strange = sorted(set(decided) - set(DEFAULT_VERDICTS)) or sorted(set(decided.values()) - set(VERDICTS))
     if strange:
         raise ValueError(
             f"verdicts maps reasons ({', '.join(DEFAULT_VERDICTS)}) to {', '.join(VERDICTS)}. Received: {strange[0]!r}."
         )
-    rows = [
-        *_broken(scanned), *_pictures(scanned, thresholds or Thresholds()), *_labels(scanned),
-        *_duplicates(scanned), *_few(scanned, thresholds or Thresholds()),
-    ]
-    table = pd.DataFrame(rows, columns=["path", "reason", "score", "detail"]).astype({"score": "float64"})
-    table.insert(3, "verdict", table["reason"].map(decided))
-    return table.sort_values(["path", "reason"], ignore_index=True)
+    found = pd.DataFrame(list(rows), columns=["path", "reason", "score", "detail"]).astype({"score": "float64"})
+    found.insert(3, "verdict", found["reason"].map(decided))
+    return found.sort_values(["path", "reason"], ignore_index=True)
 
 
 def worst(verdicts: Iterable[str]) -> str:

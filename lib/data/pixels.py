@@ -42,7 +42,8 @@ class Pixels:
 
 
 def cache(
-    dataset: Dataset, *, side: int | tuple[int, int], fit: str = "stretch", progress: Callable[[int, int], None] | None = None
+    dataset: Dataset, *, side: int | tuple[int, int], fit: str = "stretch", rows: pandas.DataFrame | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Pixels:
     """Returns the decoded images of a data set; decodes them at the first call for this side.
 
@@ -52,13 +53,14 @@ def cache(
         dataset: a cleaned data set.
         side: height and width of the result in pixels, 8 to 2048, or (height, width), each 1 to 2048, for thumbnails.
         fit: `stretch`, `pad` or `crop`, see `images.resize`.
+        rows: which images (`path` and `pixels` of a manifest); None takes those that are accepted.
         progress: called with (images done, images in all) while decoding.
 
     Raises:
         DarkroomError: for a side out of range, too little free disk, or a file that changed since it was cleaned.
     """
     height, width = _size(side)
-    rows = dataset.accepted().sort_values("path", ignore_index=True)
+    rows = (dataset.accepted() if rows is None else rows).sort_values("path", ignore_index=True)
     key = f"{height if height == width else f'{height}x{width}'}-{fit}-{fingerprint.digest(*rows['path'], *rows['pixels'])}"
     folder = dataset.folder / "pixels" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
