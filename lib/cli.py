@@ -101,6 +101,10 @@ def _add_apply(commands: Any) -> None:
     parser.add_argument("--accuracy", type=float, default=0.95, metavar="SHARE", help="wished for what is accepted (0.95)")
     parser.add_argument("--copy", default="", metavar="FOLDER", help="copy the accepted pictures there, one folder a class")
     parser.add_argument("--only", action="append", default=[], metavar="CLASS", help="copy only this class (may be repeated)")
+    exporting = _add(commands, "export", _export, "write a trained model for other programs")
+    exporting.add_argument("run", help="as for `apply`")
+    exporting.add_argument("format", choices=["onnx", "tflite", "saved_model"], help="what to write")
+    exporting.add_argument("--out", metavar="FOLDER", help="where it goes (default: beside the saved model)")
 
 
 def _add_clean(commands: Any) -> None:
@@ -167,6 +171,12 @@ def _apply(arguments: argparse.Namespace) -> int:
     return command.apply(
         arguments.run, arguments.folder, accuracy=arguments.accuracy, copy_to=arguments.copy, classes=tuple(arguments.only)
     )
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from lib.apply import command
+
+    return command.export(arguments.run, arguments.format, out=arguments.out)
 
 
 def _list(arguments: argparse.Namespace) -> int:

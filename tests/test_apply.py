@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib.apply import Classifier, classify, command, copies, folder, load, page
+from lib.apply import Classifier, classify, command, copies, export, folder, load, page
 from lib.apply import classifier as models
 from lib.errors import DarkroomError
 from lib.evaluation import calibration, predictions
@@ -224,3 +224,40 @@ def test_the_command_writes_a_run_and_names_what_it_could_not_read(trained, pile
     result = json.loads((folder_of_run / "result.json").read_text())
     assert result["metrics"]["pictures"] == 8
     assert (folder_of_run / "report.html").is_file()
+
+
+@pytest.mark.parametrize("form", ["onnx", "tflite", "saved_model"])
+def test_an_export_answers_as_keras_does(trained, tmp_path, monkeypatch, form):
+    for package in {"onnx": ("tf2onnx", "onnxruntime"), "tflite": ("ai_edge_litert",), "saved_model": ("tensorflow",)}[form]:
+        pytest.importorskip(package)
+    home, *_ = trained
+    monkeypatch.setenv("DARKROOM_HOME", str(home))
+    path, apart = export.export("s", form, folder=tmp_path)
+    assert path.exists()
+    assert apart < 1e-4
+    about = json.loads((tmp_path / "model.json").read_text())
+    assert about["class_names"] == list(NAMES)
+    assert about["temperature"] == load("s").temperature
+
+
+def test_an_export_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow")
+    home, *_ = trained
+    monkeypatch.setenv("DARKROOM_HOME", str(home))
+    monkeypatch.setattr(export, "_write", lambda *_: lambda pixels: np.full((len(pixels), 3), 1 / 3))
+    with pytest.raises(DarkroomError, match="differs from Keras by .*not kept"):
+        export.export("s", "onnx", folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DarkroomError, match="Did you mean 'onnx'"):
+        export.export("s", "onix")
+
+
+def test_a_sigmoid_head_exports_both_probabilities_in_order(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow")
+    from lib import models as networks
+    from lib.models import saved
+
+    model = networks.build("custom", class_names=("no", "yes"), image_side=16, head="sigmoid", positive="no")
+    saved.save(model, tmp_path / "two.keras", card={})
+    path, apart = export.export(tmp_path / "two.keras", "saved_model", folder=tmp_path / "out")
+    assert apart < 1e-5

@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from lib import notebook, runs
+from lib import notebooks, runs
 from lib.apply import classifier as models
 from lib.apply import folder as folders
 from lib.apply import page
@@ -19,7 +19,7 @@ def apply(model: str, pictures: str, *, accuracy: float, copy_to: str = "", clas
     name = re.sub(r"[^\w.@+-]+", "_", Path(pictures).expanduser().resolve().name).lstrip("._@+-")[:80] or "pictures"
     given = {"study": f"apply@{name}", "model": model, "pictures": pictures, "wished_accuracy": accuracy, "copy_to": copy_to,
              "classes": list(classes)}  # fmt: skip
-    run = runs.start("9_apply", notebook.declaration(notebook.find("9_apply")).parameters | given, data=None)
+    run = runs.start("9_apply", notebooks.find("9_apply").defaults() | given, data=None)
     outcome = folders.apply(
         classifier, folder, run.folder, accuracy=accuracy, copy_to=Path(copy_to) if copy_to else None, classes=classes,
         progress=_told if sys.stderr.isatty() else None,
@@ -32,6 +32,16 @@ def apply(model: str, pictures: str, *, accuracy: float, copy_to: str = "", clas
     if outcome.copied_to is not None:
         print(f"Copies: {outcome.copied_to}")
     print(f"Tables: {run.folder / 'labels.csv'} and labels.parquet\nReport: {path}")
+    return 0
+
+
+def export(model: str, format: str, *, out: str | None = None) -> int:
+    """Writes a trained model in another format and tells where it is."""
+    from lib.apply import export as exports
+
+    path, apart = exports.export(model, format, folder=Path(out) if out else None)
+    print(f"{path}\n{path.with_suffix('.json')}: classes, side, temperature, thresholds")
+    print(f"Its probabilities are within {max(apart, 1e-7):.0e} of Keras' own.")
     return 0
 
 
