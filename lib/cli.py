@@ -6,6 +6,7 @@ Exit codes: 0 all is well; 1 a run failed or was stopped; 2 the wish itself was 
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+            raise
+        print(f"darkroom: {error.filename or 'a file'} cannot be written: {error.strerror}.", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_status(commands)
+    resulting = _add(commands, "results", _results, "write all runs of a study as a table, and the page of all studies")
+    resulting.add_argument("study", nargs="?", help="folder in logs/ (default: all of them)")
+    resulting.add_argument("--json", action="store_true", help="the table as JSON, for scripts")
     _add_apply(commands)
     _add_clean(commands)
     listing = _add(commands, "list", _list, "show studies, data sets and notebooks with their parameters")
@@ -55,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     pruning = _add(commands, "prune", _prune, "delete what no run needs: earlier runs, leftovers, checkpoints without a run")
     pruning.add_argument("--yes", action="store_true", help="do not ask")
     pruning.add_argument("--caches", action="store_true", help="delete pixel caches too; they are made again when needed")
+    for each in (checking, pruning):
+        each.add_argument("--json", action="store_true", help="as JSON, for scripts")
     for name, command, text in (
         ("lab", _lab, "open JupyterLab on the notebooks; further options are passed on to it, such as --port 8889"),
         ("board", _board, "open TensorBoard on all runs; further options are passed on to it, such as --port 6007"),
@@ -188,27 +199,20 @@ def _list(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from lib.batch import command, packages
 
-    code = command.check(arguments.study, settings=_settings(arguments.set))
+    code = command.check(arguments.study, settings=_settings(arguments.set), as_json=arguments.json)
     return max(code, packages.check()) if arguments.packages else code
 
 
 def _prune(arguments: argparse.Namespace) -> int:
     from lib.batch import prune
-    from lib.batch.timing import spoken
 
-    found = prune.find(caches=arguments.caches)
-    for leftover in found:
-        print(f"{leftover.num_bytes / 1e6:10,.1f} MB  {spoken(leftover.age_s):>10} old  {leftover.path}  ({leftover.reason})")
-    total = sum(leftover.num_bytes for leftover in found) / 1e6
-    if not found:
-        print("There is nothing to delete.")
-        return 0
-    if not arguments.yes and input(f"Delete these {len(found)} ({total:,.1f} MB)? [y/N] ").strip().lower() not in ("y", "yes"):
-        print("Nothing was deleted.")
-        return 0
-    prune.delete(found)
-    print(f"Deleted {len(found)} ({total:,.1f} MB).")
-    return 0
+    return prune.run(yes=arguments.yes, caches=arguments.caches, as_json=arguments.json)
+
+
+def _results(arguments: argparse.Namespace) -> int:
+    from lib.batch import listing
+
+    return listing.results(arguments.study, as_json=arguments.json)
 
 
 def _lab(arguments: argparse.Namespace) -> int:

@@ -134,6 +134,22 @@ def test_check_names_what_is_wrong(batch_home, capsys):
     assert captured.err.startswith("two: There is no notebook 'begun'") and captured.err.count("\n") == 1
 
 
+def test_check_and_prune_answer_scripts(batch_home, capsys, monkeypatch):
+    assert cli.main(["check", "one", "won", "--json"]) == 2
+    one, won = json.loads(capsys.readouterr().out)
+    assert one == {"name": "one", "good": True, "about": "begin × 1, work × 4, gather × 1"}
+    assert not won["good"] and "There is no study 'won'" in won["about"]
+    orphan = batch_home / "checkpoints" / "one" / "work" / "gone"
+    orphan.mkdir(parents=True)
+    assert cli.main(["prune", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert not told["deleted"] and [row["path"] for row in told["leftovers"]] == [str(orphan)] and orphan.exists()
+    monkeypatch.setattr("builtins.input", lambda question: (_ for _ in ()).throw(EOFError))
+    assert cli.main(["prune"]) == 2
+    assert "Give it --yes" in capsys.readouterr().err and orphan.exists()
+    assert cli.main(["prune", "--json", "--yes"]) == 0 and not orphan.exists()
+
+
 def test_list_shows_parameters_with_what_is_allowed(batch_home, capsys):
     assert cli.main(["list", "notebooks", "--json"]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["notebooks"]}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib import notebooks, paths
-from lib.batch import conduct, matrix, plan, room, studies, timing
+from lib.batch import conduct, index, matrix, plan, results, room, studies, timing
 from lib.batch.conduct import Report
 from lib.batch.engine import Engine
 from lib.batch.failures import CLASSES
@@ -61,27 +61,31 @@ def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options)
     with Engine(workers=options.workers, cluster=options.cluster) as engine, view(quiet=options.json) as watcher:
         engine.check(paths.logs(), gpus=max(stage.resources.gpus or 0 for stage in study.stages))
         report = conduct.Conductor(study, engine, watcher, force=options.force, only=options.stages, command=line).run()
+    if report.count("finished", "failed") or not (paths.logs() / index.FILE).exists():
+        index.write()
     _tell_json(report) if options.json else _tell(report)
     return 0 if report.complete() else 1
 
 
-def check(names: Sequence[str], *, settings: Mapping[str, str]) -> int:
+def check(names: Sequence[str], *, settings: Mapping[str, str], as_json: bool = False) -> int:
     """Reads studies and notebooks, prints what each comes to, and returns 0, or 2 when one of them is wrong."""
-    wrong = 0
+    found = []
     for path in sorted(paths.notebooks().glob("*.ipynb")) if not names else []:
-        wrong += _reported(path.name, lambda path=path: f"{len(notebooks.find(path.stem).parameters)} parameters")
+        found.append(_reported(path.name, lambda path=path: f"{len(notebooks.find(path.stem).parameters)} parameters"))
     for name in names or studies.names():
-        wrong += _reported(name, lambda name=name: _counted(studies.read(name, settings=settings)))
-    return 2 if wrong else 0
+        found.append(_reported(name, lambda name=name: _counted(studies.read(name, settings=settings))))
+    if as_json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+    for each in found if not as_json else []:
+        print(f"{each['name']}: {each['about']}", file=sys.stdout if each["good"] else sys.stderr)
+    return 0 if all(each["good"] for each in found) else 2
 
 
-def _reported(name: str, check: Any) -> int:
+def _reported(name: str, check: Callable[[], str]) -> dict[str, Any]:
     try:
-        print(f"{name}: {check()}")
+        return {"name": name, "good": True, "about": check()}
     except DarkroomError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return {"name": name, "good": False, "about": str(error)}
 
 
 def _counted(study: Study) -> str:
@@ -138,6 +142,7 @@ def _tell(report: Report) -> None:
         print(f"{unfinished} runs have no result. Go on with the same command: what has finished is not repeated.")
     for page in pages(report.study):
         print(f"Report: {page}")
+    print(f"All studies: {paths.logs() / index.FILE}")
 
 
 def _tell_json(report: Report) -> None:
@@ -148,6 +153,7 @@ def _tell_json(report: Report) -> None:
     outcome = {
         "study": report.study.folder, "complete": report.complete(), "runs": runs,
         "reports": [str(page) for page in pages(report.study)],
+        "results": str(paths.logs() / report.study.folder / results.CSV),
     }  # fmt: skip
     print(json.dumps(outcome, indent=1, ensure_ascii=False))
 

@@ -17,7 +17,7 @@ def status(folder: str | None, *, as_json: bool) -> int:
     """Prints how one study stands, or all of them; returns 0."""
     if folder is None:
         return _all(as_json=as_json)
-    found = standing.standings(folder)
+    found = standing.judged(folder)
     holder = atomic.read_json(paths.logs() / folder / ".holder.json") if _held(folder) else None
     if as_json:
         rows = [_row(one) for one in found]
@@ -28,8 +28,27 @@ def status(folder: str | None, *, as_json: bool) -> int:
     print(f"{folder}: {_spoken(found)}" + (f"; being run by process {holder['process']} on {holder['host']}" if holder else ""))
     for one in found:
         if one.state != "queued":
-            said = one.line() if one.state == "running" else _failure(one)
+            said = one.line() if one.state == "running" else _failure(one) or one.changed
             print(f"{one.state:>9}  {one.stage}/{one.unit}" + (f"  {said}" if said else ""))
+    return 0
+
+
+def results(folder: str | None, *, as_json: bool) -> int:
+    """Writes the table of results of one study, or of all, and the page of all studies; prints where, or the table as JSON."""
+    from lib.batch import index
+    from lib.batch import results as tables
+
+    if folder is not None:
+        standing.read(folder)  # refuses a study that never ran
+    page = index.write()
+    chosen = standing.folders() if folder is None else [folder]
+    if as_json:
+        rows = [row for each in chosen for row in json.loads(tables.table(each).to_json(orient="records"))]
+        print(json.dumps([{name: value for name, value in row.items() if value is not None} for row in rows], indent=1))
+        return 0
+    for each in chosen:
+        print(paths.logs() / each / tables.CSV)
+    print(page)
     return 0
 
 
@@ -51,7 +70,7 @@ def show(kind: str | None, *, as_json: bool) -> int:
 
 
 def _all(*, as_json: bool) -> int:
-    found = {folder: standing.standings(folder) for folder in standing.folders()}
+    found = {folder: standing.judged(folder) for folder in standing.folders()}
     if as_json:
         print(json.dumps({folder: _counts(runs_) for folder, runs_ in found.items()}, indent=1))
     elif not found:
@@ -72,7 +91,8 @@ def _spoken(found: list[Standing]) -> str:
 
 
 def _row(one: Standing) -> dict[str, Any]:
-    return {"run": f"{one.stage}/{one.unit}", "state": one.state, "progress": one.progress, "failure": one.failure}
+    told = {"state": one.state, "progress": one.progress, "failure": one.failure, "changed": one.changed or None}
+    return {"run": f"{one.stage}/{one.unit}", **told}
 
 
 def _failure(one: Standing) -> str:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from lib.data.dataset import Dataset
 
 
+CHANGED = "changed: "
+"""Begins the reason of a run that has finished with another key."""
+
+
 @dataclass(frozen=True)
 class Step:
     """The verdict on one run: `action` is `skip`, `run` or `wait` (for a stage before it), `reason` says why."""
@@ -95,7 +99,7 @@ def _reason(folder: Path, key: dict[str, Any]) -> str:
     """Why a run must be done, or "" when it has finished with just this key."""
     if (result := _read(folder / "result.json")) is not None:
         changes = runs.changes(result.get("key", {}), key)
-        return f"changed: {', '.join(changes)}" if result.get("key") != key else ""
+        return f"{CHANGED}{', '.join(changes)}" if result.get("key") != key else ""
     if (failure := _read(folder / "failure.json")) is not None:
         return f"failed before: {failure.get('exception')}"
     if (known := _read(folder / "key.json")) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import atomic, paths, runs
+from lib.batch.timing import spoken
+from lib.errors import DarkroomError
 
 _EARLIER = ".earlier"
 _YOUNG_S = 3600.0
@@ -22,6 +25,29 @@ class Leftover:
     reason: str
     num_bytes: int
     age_s: float
+
+
+def run(*, yes: bool, caches: bool, as_json: bool) -> int:
+    """Lists what may be deleted, asks unless told `yes`, deletes it, and returns 0; as JSON it deletes only with `yes`."""
+    found = find(caches=caches)
+    total = sum(leftover.num_bytes for leftover in found)
+    if as_json:
+        if yes:
+            delete(found)
+        rows = [{"path": str(each.path), "reason": each.reason, "bytes": each.num_bytes, "age_s": each.age_s} for each in found]
+        print(json.dumps({"deleted": yes, "bytes": total, "leftovers": rows}, indent=1, ensure_ascii=False))
+        return 0
+    for leftover in found:
+        print(f"{leftover.num_bytes / 1e6:10,.1f} MB  {spoken(leftover.age_s):>10} old  {leftover.path}  ({leftover.reason})")
+    if not found:
+        print("There is nothing to delete.")
+        return 0
+    if not yes and not _agreed(f"Delete these {len(found)} ({total / 1e6:,.1f} MB)? [y/N] "):
+        print("Nothing was deleted.")
+        return 0
+    delete(found)
+    print(f"Deleted {len(found)} ({total / 1e6:,.1f} MB).")
+    return 0
 
 
 def find(*, caches: bool = False) -> list[Leftover]:
@@ -42,6 +68,13 @@ def delete(leftovers: list[Leftover]) -> None:
             shutil.rmtree(leftover.path)
         else:
             leftover.path.unlink(missing_ok=True)
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        raise DarkroomError("prune asks before it deletes, and nobody is there to answer. Give it --yes.") from None
 
 
 def _earlier() -> Iterator[Leftover]:

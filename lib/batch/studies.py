@@ -63,6 +63,9 @@ class Study:
     data: str | None
     stages: tuple[Stage, ...]
     published: dict[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What was typed with `--set`."""
+    tiny: bool = False
 
     def units(self) -> list[Unit]:
         """Returns all runs, in the order of the stages."""
@@ -129,8 +132,10 @@ def read(name: str, *, settings: Mapping[str, str] | None = None, tiny: bool = F
     stages: list[Stage] = []
     for table, notebook in zip(content["stage"], used, strict=True):
         stages.append(_stage(table, notebook, general, earlier=stages, where=f"stage {table['name']!r} of {path.name}"))
-    question, budget = content.get("question", ""), content.get("budget_minutes")
-    return Study(path.stem, path, general.folder, question, budget, data, tuple(stages), content.get("published", {}))
+    return Study(
+        path.stem, path, general.folder, content.get("question", ""), content.get("budget_minutes"), data, tuple(stages),
+        published=content.get("published", {}), settings=dict(settings or {}), tiny=tiny,
+    )  # fmt: skip
 
 
 def _notebooks(content: dict[str, Any], where: str) -> list[Notebook]:
