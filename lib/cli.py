@@ -156,6 +156,18 @@ def _clean(arguments: argparse.Namespace) -> int:
     ))  # fmt: skip
 
 
+def _add_collect(commands: Any) -> None:
+    parser = _add(
+        commands, "collect", _collect, "collect film posters by genre from TMDB, for those who have its permission",
+        epilog="The key is read from the environment, TMDB_TOKEN. The same command goes on where it was stopped.",
+    )  # fmt: skip
+    parser.add_argument("name", help="what the data set is called here")
+    parser.add_argument("--genres", required=True, help="TMDB's names with commas, such as Horror,Animation,Action")
+    parser.add_argument("--per-genre", type=int, default=1000, metavar="N", help="films of each genre (1000)")
+    parser.add_argument("--permission", default="", help="who allowed you to learn from TMDB's posters, when, for what")
+    parser.add_argument("--side", type=int, default=0, help="scale posters to so many pixels square, such as 256")
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from lib.batch import command
 
@@ -213,6 +225,17 @@ def _results(arguments: argparse.Namespace) -> int:
     from lib.batch import listing
 
     return listing.results(arguments.study, as_json=arguments.json)
+
+
+def _collect(arguments: argparse.Namespace) -> int:
+    from lib.data.sources import tmdb
+
+    there = tmdb.collect(
+        arguments.name, genres=[genre.strip() for genre in arguments.genres.split(",") if genre.strip()],
+        per_genre=arguments.per_genre, permission=arguments.permission, side=arguments.side,
+    )  # fmt: skip
+    print(f"{len(there.files()) - 1:,} posters in {there.raw}; use them as data = {there.name!r}.")
+    return 0
 
 
 def _lab(arguments: argparse.Namespace) -> int:

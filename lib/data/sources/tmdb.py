@@ -1,0 +1,292 @@
+"""Film posters by genre from The Movie Database, for those who have TMDB's permission to learn from them.
+
+`collect` fills `datasets/<name>/raw/` with posters/<film>.jpg and the table posters.csv; from then on it is a data set with a
+table like any other. Nothing is fetched twice: pages and posters that are there stay, so a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import csv
+import io
+import json
+import os
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from lib import atomic, paths
+from lib.data import dataset as datasets
+from lib.data import images, targets
+from lib.data.dataset import Dataset
+from lib.data.sources import checks, scaling
+from lib.data.sources.polite import Guest, Refused
+from lib.errors import DarkroomError, suggest
+
+NAME = "tmdb"
+ABOUT = "film posters by genre from The Movie Database, with its permission alone"
+LICENCE = "TMDB API terms of use: https://www.themoviedb.org/api-terms-of-use"
+NOTICE = "This product uses the TMDB API but is not endorsed or certified by TMDB."
+TERMS = (
+    "The Movie Database allows its API and images for non-commercial use with attribution, and restricts their use for machine "
+    "learning. Read https://www.themoviedb.org/api-terms-of-use, ask TMDB for permission for what you intend, and state it: "
+    'permission="who gave it, when, for what". Without one use a data set of your own.'
+)
+API = "https://api.themoviedb.org/3"
+TOKEN, KEY = "TMDB_TOKEN", "TMDB_API_KEY"  # noqa: S105  names of environment variables
+PER_SECOND = 10.0
+"""Requests a second; TMDB stops answering somewhere above 40."""
+
+_POSTERS, _TABLE, _PAGES, _WIDTH = "posters", "posters.csv", ".collecting", "w342"
+_MOST_PAGES = 500  # TMDB's own limit
+_COLUMNS = ("image", "genre", "genres", "title", "year", "vote", "votes", "tmdb_id")
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film with a poster: `genre` is the one that it was collected for, `genres` all of them by name."""
+
+    id: int
+    genre: str
+    genres: tuple[str, ...]
+    title: str
+    year: int | None
+    vote: float | None
+    votes: int | None
+    poster: str
+
+    def row(self) -> dict[str, Any]:
+        """Returns the film's row of the table."""
+        every = targets.SEPARATOR.join(self.genres)
+        return dict(zip(_COLUMNS, (f"{_POSTERS}/{self.id}.jpg", self.genre, every, self.title, self.year, self.vote, self.votes,
+                                   self.id), strict=True))  # fmt: skip
+
+
+def collect(
+    name: str,
+    *,
+    genres: Sequence[str],
+    per_genre: int,
+    permission: str,
+    side: int = 0,
+    guest: Guest | None = None,
+    api: str = API,
+    tell: Callable[[str], None] = print,
+) -> Dataset:
+    """Collects posters into `datasets/<name>` and returns the data set; called again after a stop, it goes on.
+
+    Args:
+        name: what the data set is called here.
+        genres: TMDB's English names, such as ["Horror", "Animation"]; each is filled alike, no film comes twice.
+        per_genre: films of each genre, at most 10,000.
+        permission: who allowed the use for machine learning, and when. It is noted with the data set.
+        side: scale posters to so many pixels square as they come in; 0 keeps TMDB's width of 342.
+        guest: how the server is asked.
+        api: the API's address.
+        tell: called with a line now and then.
+
+    Raises:
+        DarkroomError: no permission stated, no key in the environment, an unknown genre, a name that is taken, or a server
+            that refuses or does not answer.
+    """
+    if not permission.strip():
+        raise DarkroomError(TERMS)
+    if not 2 <= per_genre <= 20 * _MOST_PAGES or len(set(genres)) < 2:
+        raise DarkroomError(f"It takes two genres or more of 2 to 10,000 films each. Received: {list(genres)}, {per_genre}.")
+    tell(NOTICE)
+    server = _Server(api, guest or Guest(per_second=PER_SECOND))
+    folder = paths.dataset(name)
+    wish = {"genres": list(genres), "per_genre": per_genre, "side": side}
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder, name):
+        _refuse_taken(folder, name, wish)
+        for place in (folder, folder / _PAGES, folder / "raw", folder / "raw" / _POSTERS):
+            atomic.clear_aside(place)
+        films = list(_found(server, folder, genres, per_genre, tell))
+        failed = _posters(server, folder, films, side, tell)
+        _finish(folder, [film for film in films if film.id not in failed])
+    there = datasets.register(name, _source(wish, permission, len(films) - len(failed), failed))
+    checks.usable(there.rows(), where=there.raw)
+    return there
+
+
+class _Server:
+    """TMDB's API: what it is asked, with the key in the header or the query."""
+
+    def __init__(self, api: str, guest: Guest) -> None:
+        self._api, self._guest = api.rstrip("/"), guest
+        self._token, self._key = os.environ.get(TOKEN, ""), os.environ.get(KEY, "")
+        if not (self._token or self._key):
+            raise DarkroomError(
+                f"TMDB asks for a key: get one in your account's settings there and put the read access token into the "
+                f"environment variable {TOKEN} (or the older key into {KEY})."
+            )
+
+    def ask(self, path: str, **query: Any) -> dict[str, Any]:
+        """Returns the JSON object at `path`."""
+        if not self._token:
+            query["api_key"] = self._key
+        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {self._token}"} if self._token else {})
+        try:
+            body = self._guest.get(f"{self._api}{path}?{urllib.parse.urlencode(query)}", headers=headers, accept=_json_problem)
+        except Refused as error:
+            if error.status in (401, 403):
+                raise DarkroomError(f"TMDB refuses the key in {TOKEN if self._token else KEY} (HTTP {error.status}).") from None
+            raise
+        return json.loads(body)
+
+    def poster(self, address: str) -> bytes:
+        """Returns the picture at an address; no key is sent there."""
+        return self._guest.get(address, accept=_picture_problem)
+
+
+def _json_problem(kind: str, body: bytes) -> str | None:
+    try:
+        return None if isinstance(json.loads(body), dict) else "the answer is no JSON object"
+    except ValueError:
+        return f"the answer is {kind} and no JSON"
+
+
+def _picture_problem(kind: str, body: bytes) -> str | None:
+    if not kind.startswith("image/") and kind != "application/octet-stream":
+        return f"a poster came as {kind}"
+    try:
+        images.decode(body)
+    except images.ImageError as error:
+        return f"a poster is {error.reason}"
+    return None
+
+
+def _refuse_taken(folder: Path, name: str, wish: dict[str, Any]) -> None:
+    for file in (folder / datasets.SOURCE, folder / _PAGES / "wish.json"):
+        if not file.is_file():
+            continue
+        known = json.loads(file.read_text(encoding="utf-8"))
+        known = known.get("collected", {}) if file.name == datasets.SOURCE else known
+        if known != wish:
+            raise DarkroomError(
+                f"The data set {name!r} is there, collected by {known or 'other means'}. Give this one another name, or "
+                "the same genres, per_genre and side."
+            )
+    if (folder / "raw").exists() and not (folder / datasets.UNFINISHED).exists() and not (folder / datasets.SOURCE).exists():
+        raise DarkroomError(f"{folder / 'raw'} is there already and is not overwritten; give this data set another name.")
+    (folder / _PAGES).mkdir(parents=True, exist_ok=True)
+    if not (folder / datasets.SOURCE).exists():
+        (folder / datasets.UNFINISHED).touch()
+    atomic.write_json(folder / _PAGES / "wish.json", wish)
+
+
+def _found(
+    server: _Server, folder: Path, genres: Sequence[str], per_genre: int, tell: Callable[[str], None]
+) -> Iterator[Film]:  # fmt: skip
+    """Films of every genre, page by page in turn, so that a film of two genres goes now to the one and now to the other."""
+    every = _page(server, folder, "genres", "/genre/movie/list", language="en")["genres"]
+    listed = {each["name"]: int(each["id"]) for each in every}
+    for genre in genres:
+        if genre not in listed:
+            raise DarkroomError(f"TMDB has no genre {genre!r}. It has: {', '.join(listed)}.{suggest(genre, list(listed))}")
+    names = {number: name for name, number in listed.items()}
+    missing, page, seen = dict.fromkeys(genres, per_genre), dict.fromkeys(genres, 1), set()
+    while open_genres := [genre for genre in genres if missing[genre] and page[genre]]:
+        for genre in open_genres:
+            query = {"with_genres": listed[genre], "page": page[genre]}
+            query |= {"sort_by": "vote_count.desc", "include_adult": "false"}
+            answer = _page(server, folder, f"{listed[genre]}-{page[genre]:03}", "/discover/movie", **query)
+            for entry in answer.get("results", []):
+                film = _film(entry, genre, names)
+                if film and film.id not in seen and missing[genre]:
+                    seen.add(film.id)
+                    missing[genre] -= 1
+                    yield film
+            last = min(int(answer.get("total_pages", 1)), _MOST_PAGES)
+            page[genre] = page[genre] + 1 if page[genre] < last else 0
+    for genre, number in missing.items():
+        if number:
+            tell(f"TMDB has {per_genre - number} films with a poster for {genre}, {number} fewer than wished.")
+
+
+def _page(server: _Server, folder: Path, key: str, path: str, **query: Any) -> dict[str, Any]:
+    kept = folder / _PAGES / f"{key}.json"
+    if not kept.is_file():
+        atomic.write_json(kept, server.ask(path, **query))
+    return json.loads(kept.read_text(encoding="utf-8"))
+
+
+def _film(entry: Mapping[str, Any], genre: str, names: Mapping[int, str]) -> Film | None:
+    if not entry.get("poster_path") or type(entry.get("id")) is not int:
+        return None
+    year = str(entry.get("release_date") or "")[:4]
+    every = tuple(names[number] for number in entry.get("genre_ids", []) if number in names) or (genre,)
+    return Film(
+        entry["id"], genre, every, str(entry.get("title") or ""), int(year) if year.isdigit() else None,
+        entry.get("vote_average"), entry.get("vote_count"), str(entry["poster_path"]),
+    )  # fmt: skip
+
+
+def _posters(server: _Server, folder: Path, films: Sequence[Film], side: int, tell: Callable[[str], None]) -> dict[int, str]:
+    """Fetches what is not there yet; returns why a film has no poster. The server's silence ends it, a single bad one not."""
+    base = _page(server, folder, "configuration", "/configuration")["images"]["secure_base_url"].rstrip("/")
+    place = folder / "raw" / _POSTERS
+    place.mkdir(parents=True, exist_ok=True)
+    missing = [film for film in films if not (place / f"{film.id}.jpg").is_file()]
+    failed: dict[int, str] = {}
+
+    def fetch(film: Film) -> None:
+        try:
+            data = server.poster(f"{base}/{_WIDTH}/{film.poster.lstrip('/')}")
+            atomic.write_bytes(place / f"{film.id}.jpg", scaling.scaled(data, side=side) if side else data)
+        except DarkroomError as error:
+            failed[film.id] = str(error)
+            if len(failed) >= max(10, len(films) // 10):
+                raise DarkroomError(f"{len(failed)} posters could not be fetched, the last because: {error}") from None
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(fetch, film) for film in missing]
+        try:
+            for number, future in enumerate(concurrent.futures.as_completed(futures), start=1):
+                future.result()
+                if number % 200 == 0:
+                    tell(f"{len(films) - len(missing) + number:,} of {len(films):,} posters")
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return failed
+
+
+def _finish(folder: Path, films: Sequence[Film]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(film.row() for film in films)
+    atomic.write_text(folder / "raw" / _TABLE, text.getvalue())
+
+
+def _source(wish: dict[str, Any], permission: str, num: int, failed: Mapping[int, str]) -> dict[str, Any]:
+    options = {"table": _TABLE, "image": "image", "folder": "", "ending": "", "label": "genre"}
+    return {
+        "kind": "table", "path": "raw", "mode": "copy", "about": f"{num:,} {ABOUT}", "licence": LICENCE, "citation": NOTICE,
+        "permission": permission.strip(), "label_rule": "the genre that the film was collected for; attr_genres has all",
+        "options": {**options, "separator": None, "several": "first"}, "collected": wish,
+        "not_fetched": {str(film): why for film, why in failed.items()},
+        "brought": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    lock = filelock.FileLock(folder / ".collecting.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise DarkroomError(
+            f"Another process collects into the data set {name!r} now; wait for it or give another name."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
