@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lib import atomic
-from lib.errors import DarkroomError
+from lib.errors import DarkroomError, suggest
 from lib.evaluation import audit, cells, folding, metrics, pairs, statistics
 from lib.evaluation import confusion as matrices
 from lib.evaluation import predictions as tables
@@ -133,12 +133,17 @@ class Comparison:
 
 
 def comparison(
-    run_folders: Sequence[Path], *, metric: str = "accuracy", fold: Mapping[str, str] | None = None, rest: str = "rest"
+    run_folders: Sequence[Path],
+    *,
+    metric: str = "accuracy",
+    fold: Mapping[str, str] | None = None,
+    rest: str = "rest",
+    only: Sequence[str] = (),
 ) -> Comparison:
     """The comparison of finished runs by `metric` (accuracy, balanced_accuracy, macro_f1, kappa or matthews) on test.
 
     `fold` maps class names to coarser groups, all others to `rest`: runs that have these classes are folded, and stand
-    beside runs that were trained on the groups.
+    beside runs that were trained on the groups. `only` names the arms to compare; none means all.
 
     Raises:
         DarkroomError: no runs, an unknown metric, a run that has not finished, other classes, two runs of one arm and
@@ -147,6 +152,7 @@ def comparison(
     if metric not in matrices.HEADLINES:
         raise DarkroomError(f"`metric` must be one of {', '.join(matrices.HEADLINES)}. Received: {metric!r}.")
     units = sorted((read_unit(Path(folder)) for folder in run_folders), key=lambda unit: (unit.arm, unit.seed))
+    units = _chosen(units, only)
     if fold:
         units = [_folded(unit, fold, rest) for unit in units]
     _refuse_mixture(units)
@@ -181,6 +187,14 @@ def write_table(comparison: Comparison, folder: Path) -> Path:
     atomic.write_text(path, comparison.brief.to_csv(index=False, lineterminator="\n"))
     atomic.write_text(path.with_name("arms.csv"), comparison.table.to_csv(index=False, lineterminator="\n"))
     return path
+
+
+def _chosen(units: list[Unit], only: Sequence[str]) -> list[Unit]:
+    there = sorted({unit.arm for unit in units})
+    for name in only:
+        if name not in there:
+            raise DarkroomError(f"There is no arm {name!r} among the finished runs: {', '.join(there)}.{suggest(name, there)}")
+    return [unit for unit in units if not only or unit.arm in only]
 
 
 def _folded(unit: Unit, fold: Mapping[str, str], rest: str) -> Unit:

@@ -51,22 +51,6 @@ def fitting(comparison: Comparison) -> list[str]:
     return told
 
 
-def disagreement(comparison: Comparison) -> str:
-    """On how many test images all arms are right, none is, or they differ; "" for one arm or without a common seed."""
-    common = set.intersection(*({unit.seed for unit in units} for units in comparison.arms.values()))
-    if len(comparison.arms) < 2 or not common:
-        return ""
-    seed = min(common)
-    chosen = [next(unit for unit in units if unit.seed == seed) for units in comparison.arms.values()]
-    parts = [unit.predictions.split("test") for unit in chosen]
-    right = np.stack([part.predicted == part.truth for part in parts]).sum(axis=0)
-    num, everyone, nobody = len(right), int((right == len(parts)).sum()), int((right == 0).sum())
-    return (
-        f"With seed {seed}, all arms are right on {everyone:,} of {num:,} test images, none on {nobody:,}; "
-        f"on {num - everyone - nobody:,} they differ."
-    )
-
-
 def published(comparison: Comparison, figures: Mapping[str, Any]) -> list[str]:
     """Each figure of others against the best arm's interval; other images were measured, so it stays a remark."""
     best = next(iter(comparison.arms))

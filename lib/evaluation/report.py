@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib import atomic
-from lib.evaluation import bands, cells, curves, plots, prose, standings, thumbnails
+from lib.evaluation import bands, cells, curves, disputes, plots, prose, standings, sureness, thumbnails
 from lib.evaluation import confusion as matrices
 from lib.evaluation.comparison import Comparison, write_table
 from lib.evaluation.style import Drawing
@@ -19,7 +19,7 @@ from lib.evaluation.units import Unit
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MOST_CLASSES = 20  # more are drawn as a figure, not as a table
-_MOST_PICTURES_OF_A_CELL = 12
+_MOST_PICTURES_OF_A_CELL, _MOST_OF_THE_RIGHT = 12, 6
 _MOST_PICTURES = 240
 
 
@@ -66,9 +66,9 @@ def render(
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = lambda share: "–" if share is None or np.isnan(share) else f"{100 * share:.1f} %"
     published = dict(published or {})
-    hardest = comparison.hardest()
+    hardest, disputed, sure = comparison.hardest(), disputes.images(comparison), sureness.table(comparison)
     confusions = [_confusion(comparison, arm) for arm in comparison.arms]
-    wanted = [*hardest["path"], *_pictured(confusions)]
+    wanted = [*hardest["path"], *disputed["path"], *_pictured(confusions)]
     pictures = {} if raw is None else thumbnails.data_uris(raw, wanted)
     return environment.get_template("comparison.html").render(
         title=question or f"Comparison of {len(comparison.arms)} arms",
@@ -81,7 +81,9 @@ def render(
         fitting=[*prose.fitting(comparison), *prose.published(comparison, published)],
         confusions=confusions,
         per_class=_per_class(comparison),
-        disagreement=prose.disagreement(comparison),
+        sure=sureness.shown(sure).reset_index().to_dict("records") if len(sure) else [],
+        disagreement=disputes.sentence(comparison),
+        disputed=disputed.to_dict("records"),
         hardest=hardest.to_dict("records"),
         pictures=pictures,
         numbers={path: index for index, path in enumerate(pictures)},
@@ -92,7 +94,9 @@ def render(
 
 
 def drawings(comparison: Comparison, published: Mapping[str, Any] | None = None) -> dict[str, Drawing]:
-    """The figures of the page by name: `arms`, `curves` (where runs have a history), and `confusion <arm>` for many classes."""
+    """The figures of the page by name: `arms`; `curves` where runs have a history; `reliability` and `coverage` where they
+    state probabilities; `confusion <arm>` for many classes.
+    """
     estimates = {arm: mine[comparison.metric] for arm, mine in comparison.estimates.items()}
     function = matrices.HEADLINES[comparison.metric]
     values = {arm: [float(function(_test_confusion(unit))) for unit in units] for arm, units in comparison.arms.items()}
@@ -101,6 +105,7 @@ def drawings(comparison: Comparison, published: Mapping[str, Any] | None = None)
     found = {"arms": standings.arms(estimates, values, published=others)}
     if histories := _histories(comparison):
         found["curves"] = curves.of_arms(histories)
+    found |= sureness.drawings(comparison)
     if len(comparison.class_names) > _MOST_CLASSES:
         for arm in comparison.arms:
             found[f"confusion {arm}"] = plots.confusion_matrix(comparison.confusion(arm), comparison.class_names, title=arm)
@@ -138,7 +143,7 @@ def _confusion(comparison: Comparison, arm: str) -> dict[str, Any]:
                     "share": float(shares[row, column]),
                     "right": row == column,
                     "predicted": names[column],
-                    "paths": paths.get((row, column), [])[:_MOST_PICTURES_OF_A_CELL] if row != column else [],
+                    "paths": paths.get((row, column), [])[: _MOST_OF_THE_RIGHT if row == column else _MOST_PICTURES_OF_A_CELL],
                 }
                 for column in range(len(names))
             ],
@@ -153,7 +158,7 @@ def _paths_by_cell(units: Sequence[Unit]) -> dict[tuple[int, int], list[str]]:
     for unit in units:
         part = unit.predictions.split("test")
         names = part.frame["path"].to_numpy()
-        for row in np.flatnonzero(part.truth != part.predicted):
+        for row in range(len(part)):
             cell = cells.setdefault((int(part.truth[row]), int(part.predicted[row])), {})
             cell[names[row]] = None
     return {cell: list(paths) for cell, paths in cells.items()}
@@ -161,6 +166,7 @@ def _paths_by_cell(units: Sequence[Unit]) -> dict[tuple[int, int], list[str]]:
 
 def _pictured(confusions: Sequence[Mapping[str, Any]]) -> list[str]:
     cells = [cell for one in confusions for row in one["rows"] for cell in row["cells"]]
+    cells.sort(key=lambda cell: cell["right"])  # confusions are looked at first
     wanted: dict[str, None] = {}
     for place in range(_MOST_PICTURES_OF_A_CELL):  # the first of every cell, then the second of every cell, …
         for cell in cells:
