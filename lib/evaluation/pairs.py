@@ -40,7 +40,10 @@ class Pair:
         """One sentence, for people: who is better by how much, or that no difference is shown."""
         name, value, low, high = self.difference.name, self.difference.value, self.difference.low, self.difference.high
         if not self.is_shown:
-            return f"No difference shown between {self.first} and {self.second} ({_told(name, value, low, high)})."
+            told = _told(name, value, low, high)
+            if self.p < ALPHA:  # the interval alone would say otherwise
+                told += f"; p {self.p_adjusted:.2f} after correction for {self.num_pairs} comparisons"
+            return f"No difference shown between {self.first} and {self.second} ({told})."
         if value > 0:
             return f"{self.first} is better than {self.second} ({_told(name, value, low, high)})."
         return f"{self.second} is better than {self.first} ({_told(name, -value, -high, -low)})."

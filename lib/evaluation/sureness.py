@@ -15,18 +15,19 @@ from lib.evaluation.style import Drawing
 from lib.evaluation.units import Unit
 
 WISHED = 0.95
+_COLUMNS = ("calibration_error", "temperature", "calibration_error_scaled", "coverage", "accuracy")
 _MOST_ARMS = 8  # lines that an eye can follow
 
 
 def table(comparison: Comparison, *, wished: float = WISHED) -> pd.DataFrame:
-    """One row an arm, means over seeds; empty where the runs state no probabilities or hold no validation images.
+    """One row an arm, means over seeds; none for arms that state no probabilities or hold no validation images.
 
     `calibration_error` as stated, `temperature` (of validation), `calibration_error_scaled` at it; and what answering only
     above the threshold for the `wished` accuracy on validation does on test: `coverage` and `accuracy` (NaN where no seed
     reaches the wish).
     """
     rows = {arm: _row(units, wished) for arm, units in comparison.arms.items() if all(map(states_probabilities, units))}
-    return pd.DataFrame(rows).T.rename_axis("arm")
+    return pd.DataFrame(rows, index=list(_COLUMNS)).T.rename_axis("arm")
 
 
 def shown(found: pd.DataFrame, *, wished: float = WISHED) -> pd.DataFrame:
@@ -67,8 +68,7 @@ def states_probabilities(unit: Unit) -> bool:
 
 def _row(units: Sequence[Unit], wished: float) -> dict[str, float]:
     told = [calibration.advice(unit.predictions, wished=(wished,)) for unit in units]
-    row = {name: float(np.mean([each[name] for each in told]))
-           for name in ("calibration_error", "temperature", "calibration_error_scaled")}  # fmt: skip
+    row = {name: float(np.mean([each[name] for each in told])) for name in _COLUMNS[:3]}
     reached = [each["thresholds"][0] for each in told if each["thresholds"]]
     answered = [each for each in reached if each["accuracy"] is not None]
     # A seed whose validation never reaches the wish answers nothing.

@@ -1,0 +1,68 @@
+"""What a comparison says of probabilities and of disagreement, by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lib.errors import DarkroomError
+from lib.evaluation import comparison, disputes, predictions, sureness
+
+CLASSES = ("ape", "bee")
+
+
+def make_run(folder, arm, *, val, test, kind="probability"):
+    """A run of two classes: `val` and `test` hold (true class, probability of ape) for each image."""
+    rows = [*val, *test]
+    frame = predictions.table(
+        [f"{number:02}.png" for number in range(len(rows))], splits=["val"] * len(val) + ["test"] * len(test),
+        labels=[label for label, _ in rows], groups=range(len(rows)),
+        probabilities=np.array([[share, 1 - share] for _, share in rows]), class_names=CLASSES,
+    )  # fmt: skip
+    place = folder / "train" / f"{arm}-s0"
+    place.mkdir(parents=True)
+    predictions.write(place / "predictions.parquet", frame, {"class_names": CLASSES, "data_hash": "h", "kind": kind})
+    (place / "result.json").write_text(json.dumps({"arm": arm, "seed": 0}))
+    return place
+
+
+VAL = [("ape", 0.8)] * 8 + [("bee", 0.8)] * 2  # right as often as it says: the temperature is 1
+
+
+def test_calibration_of_an_arm_by_hand(tmp_path):
+    found = comparison.comparison([make_run(tmp_path, "a", val=VAL, test=[("ape", 0.8)] * 3 + [("bee", 0.8)])])
+    row = sureness.table(found, wished=0.8).loc["a"]
+    assert row["temperature"] == pytest.approx(1, abs=1e-3)
+    assert row["calibration_error"] == pytest.approx(0.05)  # says 0.80, is right in 0.75
+    assert (row["coverage"], row["accuracy"]) == (1, 0.75)
+    assert np.isnan(sureness.table(found, wished=0.95).loc["a", "coverage"])
+    assert sureness.shown(sureness.table(found)).loc["a", "calibration error"] == "5.0 %"
+    drawn = sureness.drawings(found)
+    assert "calibration error 5.0 %" in drawn["reliability"].alt
+    assert drawn["coverage"].alt.endswith("a 75.0 % of the surest half, 75.0 % of all")  # all equally sure: answered together
+
+
+def test_arms_without_probabilities_are_left_out(tmp_path):
+    found = comparison.comparison([make_run(tmp_path, "a", val=VAL, test=VAL, kind="score")])
+    assert sureness.drawings(found) == {}
+    assert sureness.shown(sureness.table(found)).empty
+
+
+def test_where_two_arms_disagree_the_surest_contradiction_comes_first(tmp_path):
+    truth = ("ape", "ape", "bee", "bee")
+    runs = [make_run(tmp_path, arm, val=VAL, test=list(zip(truth, shares, strict=True)))
+            for arm, shares in {"a": (0.9, 0.6, 0.8, 0.4), "b": (0.9, 0.3, 0.05, 0.2)}.items()]  # fmt: skip
+    found = comparison.comparison(runs)
+    table = disputes.images(found)
+    assert table["path"].tolist() == ["12.png", "11.png"]  # 0.95 against 0.8, then 0.7 against 0.6
+    assert table["a"].tolist() == ["ape", "ape"]
+    assert table["b"].tolist() == ["bee", "bee"]
+    assert disputes.sentence(found).endswith("all arms are right on 2 of 4 test images, none on 0; on 2 they differ.")
+    assert disputes.images(comparison.comparison(runs[:1])).empty
+
+
+def test_only_the_arms_that_were_asked_for_are_compared(tmp_path):
+    runs = [make_run(tmp_path, arm, val=VAL, test=VAL) for arm in ("first", "second", "third")]
+    assert set(comparison.comparison(runs, only=["first", "third"]).arms) == {"first", "third"}
+    with pytest.raises(DarkroomError, match="no arm 'secnd'.*Did you mean 'second'"):
+        comparison.comparison(runs, only=["secnd"])
