@@ -34,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+        if errno.errorcode.get(error.errno or 0) not in ("ENOSPC", "EROFS", "EACCES", "EDQUOT"):
             raise
-        print(f"darkroom: {error.filename or 'a file'} cannot be written: {error.strerror}.", file=sys.stderr)
+        print(f"darkroom: {error.strerror}: {error.filename or 'the disk'}", file=sys.stderr)
         return 1
 
 

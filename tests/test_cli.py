@@ -181,7 +181,7 @@ def test_a_second_run_of_a_study_is_refused_at_once_and_a_killed_one_leaves_noth
     begun = time.perf_counter()
     second = say("run", "one")
     assert second.returncode == 2 and f"is being run by process {first.pid} on" in second.stderr
-    assert time.perf_counter() - begun < 2.5
+    assert time.perf_counter() - begun < 5  # a second on a machine at rest, most of it Python's start
     assert '"work/double-s0",\n   "state": "running"' in say("status", "one", "--json").stdout
     first.kill()
     first.communicate(timeout=30)

@@ -49,6 +49,8 @@ def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options)
     study = studies.read(name, settings=settings, tiny=tiny)
     for stage in options.stages:
         study.stage(stage)
+    if not options.dry:
+        conduct.refuse_held(study)  # now, not when its data have been read
     _bring(study, quiet=options.json)
     steps = plan.whole(study, force=options.force)
     room.check(steps)
@@ -62,7 +64,7 @@ def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options)
         engine.check(paths.logs(), gpus=max(stage.resources.gpus or 0 for stage in study.stages))
         report = conduct.Conductor(study, engine, watcher, force=options.force, only=options.stages, command=line).run()
     if report.count("finished", "failed") or not (paths.logs() / index.FILE).exists():
-        index.write()
+        _write_index()
     _tell_json(report) if options.json else _tell(report)
     return 0 if report.complete() else 1
 
@@ -90,6 +92,13 @@ def _reported(name: str, check: Callable[[], str]) -> dict[str, Any]:
 
 def _counted(study: Study) -> str:
     return ", ".join(f"{stage.name} × {len(stage.units)}" for stage in study.stages)
+
+
+def _write_index() -> None:
+    try:
+        index.write()
+    except OSError as error:  # it is made anew next time; what came of the runs must be told
+        print(f"The page of all studies could not be written: {error}", file=sys.stderr)
 
 
 def _bring(study: Study, *, quiet: bool) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import filelock
 
 from lib import atomic, paths, runs
-from lib.batch import launch, plan, standing
+from lib.batch import failures, launch, plan, standing
 from lib.batch.engine import Engine, Outcome
 from lib.batch.machine import Share
 from lib.batch.plan import Step
@@ -23,6 +23,7 @@ from lib.batch.run import Job
 from lib.batch.studies import Stage, Study
 from lib.errors import DarkroomError
 
+_LOCK = ".lock"
 ENDED = ("finished", "skipped", "failed", "killed", "blocked")
 
 
@@ -134,7 +135,8 @@ class Conductor:
 
     def _note(self, outcome: Outcome) -> None:
         if outcome.error is not None:
-            failure = {"kind": "code", "exception": type(outcome.error).__name__, "message": str(outcome.error), "cell": None}
+            name, message = type(outcome.error).__name__, str(outcome.error)
+            failure = {"kind": failures.of_exception(name, message), "exception": name, "message": message, "cell": None}
             value = {"state": "failed", "seconds": 0.0, "failure": failure}
         else:
             value = outcome.value or {"state": "killed", "seconds": 0.0, "failure": None}
@@ -198,16 +200,7 @@ def holding(study: Study) -> Iterator[None]:
     """
     folder = paths.logs() / study.folder
     folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock", is_singleton=False)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        holder = atomic.read_json(folder / ".holder.json") or {}
-        who = f"process {holder['process']} on {holder['host']}" if "process" in holder else "another process"
-        raise DarkroomError(
-            f"The study {study.folder!r} is being run by {who}. Watch it with `darkroom status {study.folder}`, or stop it "
-            "there with Ctrl-C."
-        ) from None
+    lock = _taken(folder)
     try:
         about = {"process": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         atomic.write_json(folder / ".holder.json", about)
@@ -215,3 +208,24 @@ def holding(study: Study) -> Iterator[None]:
         (folder / ".holder.json").unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+def refuse_held(study: Study) -> None:
+    """Raises DarkroomError when another process runs the study; writes nothing."""
+    folder = paths.logs() / study.folder
+    if (folder / _LOCK).exists():
+        _taken(folder).release()
+
+
+def _taken(folder: Path) -> filelock.BaseFileLock:
+    lock = filelock.FileLock(folder / _LOCK, is_singleton=False)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        holder = atomic.read_json(folder / ".holder.json") or {}
+        who = f"process {holder['process']} on {holder['host']}" if "process" in holder else "another process"
+        raise DarkroomError(
+            f"The study {folder.name!r} is being run by {who}. Watch it with `darkroom status {folder.name}`, or stop it "
+            "there with Ctrl-C."
+        ) from None
+    return lock
