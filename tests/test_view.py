@@ -40,7 +40,7 @@ def test_lines_tell_what_happens_but_not_what_is_skipped(report):
     lines._told = -1000.0
     report.states |= {"begin/all": "finished", "work/plain-s0": "submitted", "work/plain-s1": "failed"}
     folder = standing.paths.run("one", "work", "plain-s0")
-    told = {"state": "running", "updated": 2000.0, "epoch": 3, "epochs": 4, "metric": "val_accuracy", "value": 0.81234}
+    told = {"state": "running", "epoch": 3, "epochs": 4, "metric": "val_accuracy", "value": 0.81234}
     atomic.write_json(folder / "progress.json", told)
     lines.tick(report)
     assert stream.getvalue().splitlines()[0] == "  0:00   FAILED  work/plain-s1  (too bad)"
@@ -61,5 +61,6 @@ def test_the_table_counts_every_run_once(report):
 def test_a_progress_from_before_is_nobody_at_work(report):
     report.states["work/plain-s0"] = "submitted"
     folder = standing.paths.run("one", "work", "plain-s0")
-    atomic.write_json(folder / "progress.json", {"state": "running", "updated": 999.0})
+    atomic.write_json(folder / "progress.json", {"state": "running", "epoch": 3})
+    standing.forget(folder)  # as the conductor does when it submits the run anew
     assert view.at_work(report) == []

@@ -126,6 +126,7 @@ class Conductor:
             memory_bytes=wanted.memory_gb and int(wanted.memory_gb * 1e9),
         )
         share = Share(cores=wanted.cores, parallel=parallel, gpus=wanted.gpus)
+        standing.forget(step.folder())
         home = str(paths.root())
         needs = {"cores": wanted.cores, "gpus": wanted.gpus, "memory_gb": wanted.memory_gb}
         self.engine.submit(step.unit.id, launch.execute, job, share, home, **needs)
@@ -220,7 +221,7 @@ def refuse_held(study: Study) -> None:
 def _taken(folder: Path) -> filelock.BaseFileLock:
     lock = filelock.FileLock(folder / _LOCK, is_singleton=False)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.5, poll_interval=0.05)  # `darkroom status` holds it for a moment
     except filelock.Timeout:
         holder = atomic.read_json(folder / ".holder.json") or {}
         who = f"process {holder['process']} on {holder['host']}" if "process" in holder else "another process"

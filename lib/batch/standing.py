@@ -126,6 +126,13 @@ def standing(folder: Path) -> Standing:
     return Standing(folder.parent.name, folder.name, state, progress, failure)
 
 
+def forget(folder: Path) -> None:
+    """Notes that nobody is at work on a run which was interrupted; nothing is told by clocks, which differ and are set back."""
+    told = atomic.read_json(folder / "progress.json") or {}
+    if told.get("state") == "running":
+        atomic.write_json(folder / "progress.json", {**told, "state": "queued"})
+
+
 def _judged(one: Standing, reason: str) -> Standing:
     changed = reason.removeprefix(plan.CHANGED)
     return replace(one, state="stale", changed=changed) if one.state == "finished" and changed != reason else one

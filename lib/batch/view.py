@@ -104,7 +104,7 @@ def at_work(report: Report) -> list[Standing]:
         looked += 1
         folder = paths.run(report.study.folder, unit.stage, unit.name)
         progress = atomic.read_json(folder / "progress.json") or {}
-        if progress.get("state") == "running" and progress.get("updated", 0) >= report.started:
+        if progress.get("state") == "running":
             found.append(Standing(unit.stage, unit.name, "running", progress))
         if len(found) >= report.slots or looked > 4 * report.slots + 8:
             break

@@ -65,7 +65,7 @@ def acquire(folder: Path) -> filelock.BaseFileLock:
     """Takes the lock of a run. Raises DarkroomError when another process holds it."""
     lock = _lock(folder)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1, poll_interval=0.05)  # somebody who only asks how it stands holds it for a moment
     except filelock.Timeout:
         raise DarkroomError(
             f"Another process works on the run {folder.name} in {folder.parent} now. Wait for it, stop it, or give this "

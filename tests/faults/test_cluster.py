@@ -1,0 +1,95 @@
+"""A cluster whose workers are killed one after the other: the study ends with what an undisturbed one ends with."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pandas
+import pytest
+
+
+class Cluster:
+    """A scheduler and three worker processes on loopback."""
+
+    def __init__(self, home):
+        file = home / "scheduler.json"
+        self.home, self.options, self.number = home, ["--scheduler-file", str(file), "--no-dashboard"], 0
+        begin = [sys.executable, "-m", "distributed.cli.dask_scheduler", *self.options, "--host", "127.0.0.1", "--port", "0"]
+        self.scheduler = subprocess.Popen(begin, stderr=subprocess.DEVNULL)
+        while not file.exists():
+            time.sleep(0.1)
+        self.address = json.loads(file.read_text())["address"]
+        self.workers = [self.worker() for _ in range(3)]
+
+    def worker(self):
+        self.number += 1
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", *self.options, "--nthreads", "1", "--no-nanny"]
+        folder = str(self.home / f"dask{self.number}")
+        return subprocess.Popen([*command, "--local-directory", folder], stderr=subprocess.DEVNULL, cwd=self.home)
+
+    def kill(self, which):
+        self.workers[which].kill()
+        self.workers[which].wait()
+        self.workers[which] = self.worker()
+
+    def close(self):
+        for process in (*self.workers, self.scheduler):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(one):
+    cluster = Cluster(one.home)
+    yield cluster
+    cluster.close()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "seconds", "kills", "every_s"), [(2, 2, 1, 0), pytest.param(6, 4, 30, 3, marks=pytest.mark.slow)]
+)
+def test_workers_are_killed_one_after_the_other(one, cluster, tmp_path_factory, monkeypatch, seeds, seconds, kills, every_s):
+    study = one.home / "studies" / "one.toml"
+    text = study.read_text().replace("[0, 1]", str(list(range(seeds)))).replace('notebook = "ok"', 'notebook = "steps"')
+    study.write_text(text.replace("seconds = 0.0", f"seconds = {seconds}.0"))
+    runner = one.begin("--cluster", cluster.address)
+    killed = 0
+    while runner.poll() is None and killed < kills:
+        wait_for_steps(one.home, runner)
+        time.sleep(every_s)
+        cluster.kill(killed % 3)
+        killed += 1
+    told, complained = runner.communicate(timeout=180)
+    assert runner.returncode == 0 and killed, told + complained
+    disturbed, found = predictions(one.home), metrics(one)
+    if kills == 1:
+        assert any(result["begun_at"] > 0 for result in read(one.home))  # it went on where it was, elsewhere
+
+    calm = type(one)(tmp_path_factory.mktemp("calm"))
+    for folder in ("notebooks", "studies"):
+        (calm.home / folder).symlink_to(one.home / folder)
+    monkeypatch.setenv("DARKROOM_HOME", str(calm.home))
+    study.write_text(study.read_text().replace(f"seconds = {seconds}.0", "seconds = 0.0"))
+    assert calm.run("--workers", "2").returncode == 0
+    assert metrics(calm) == found and len(found) == 2 * seeds + 2
+    assert predictions(calm.home) == disturbed and len(disturbed) == 2 * seeds
+
+
+def wait_for_steps(home, runner):
+    """Until as many runs as there are workers have saved a step."""
+    while runner.poll() is None and len(list(home.glob("checkpoints/one/work/*/state.json"))) < 3:
+        time.sleep(0.05)
+
+
+def metrics(study):
+    return {unit: told for unit, (told, _) in study.results().items()}
+
+
+def read(home):
+    return [json.loads(path.read_text()) for path in home.glob("logs/one/work/*/result.json")]
+
+
+def predictions(home):
+    tables = sorted(home.glob("logs/one/work/*/predictions.parquet"))
+    return {path.parent.name: list(pandas.read_parquet(path)["p"]) for path in tables}
