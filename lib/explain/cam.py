@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import keras
 import numpy as np
 
 from lib.errors import DarkroomError, suggest
+from lib.explain.heat import enlarge
 from lib.explain.scored import Scored
 
 _PASSING = (
@@ -18,7 +18,7 @@ _PASSING = (
 def gradcam(scored: Scored, images: np.ndarray, targets: np.ndarray, *, seed: int = 0, layer: str | None = None) -> np.ndarray:
     """Returns how much each place of the layer's maps speaks for the target, 0 where it speaks against it.
 
-    `layer` is by default the last one with maps of 2 x 2 or more. Source: Selvaraju et al. 2017, equations 1 and 2.
+    `layer` is by default the last one with maps of 4 x 4 or more (2 x 2 where there is none). Source: Selvaraju et al. 2017, equations 1 and 2.
     """
     maps, gradients = scored.layer_gradients(find_layer(scored.model, layer), images, targets)
     weights = gradients.mean(axis=(1, 2), keepdims=True)  # (n, 1, 1, channels)
@@ -41,7 +41,9 @@ def gradcam_plus_plus(
 
 
 def find_layer(model: keras.Model, name: str | None = None) -> keras.layers.Layer:
-    """Returns the layer of that name, inside nested models too; without a name the last one with maps of 2 x 2 or more.
+    """Returns the layer of that name, inside nested models too; without a name the last one with maps of 4 x 4 or more.
+
+    Where no layer has so many, the last one of 2 x 2 or more: a picture in four quarters is better than none.
 
     Raises DarkroomError for an unknown name, for a layer without maps, and where no layer has any.
     """
@@ -54,20 +56,15 @@ def find_layer(model: keras.Model, name: str | None = None) -> keras.layers.Laye
         if _shape(found[0]) is None:
             raise DarkroomError(f"The layer {name!r} has no maps of height and width; take one before the pooling.")
         return found[0]
-    for layer in reversed(layers):
-        shape = _shape(layer)
-        if shape is not None and not isinstance(layer, _PASSING) and min(shape[1:3]) >= 2:
-            return layer
+    maps = [layer for layer in layers if _shape(layer) is not None and not isinstance(layer, _PASSING)]
+    for least in (4, 2):
+        fitting = [layer for layer in maps if min(_shape(layer)[1:3]) >= least]
+        if fitting:
+            return fitting[-1]
     raise DarkroomError(
         f"No layer of {model.name!r} has maps of 2 x 2 or more, so Grad-CAM can show nothing. Use a larger image side, or "
         "method='occlusion'."
     )
-
-
-def enlarge(maps: np.ndarray, *, side: int) -> np.ndarray:
-    """Returns maps (n, height, width) enlarged to (n, side, side), float32, bilinear."""
-    large = [cv2.resize(each.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR) for each in maps]
-    return np.stack(large) if large else np.zeros((0, side, side), np.float32)
 
 
 def _flat(model: keras.Model):

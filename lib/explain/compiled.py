@@ -143,7 +143,9 @@ def _tensorflow(model_ref, wanted: str, score: str, layer_ref) -> Callable:
         gradients = tape.gradient(scores, seen[-1], unconnected_gradients="zero")
         return ops.cast(seen[-1], "float32"), ops.cast(gradients, "float32")
 
-    return tensorflow.function(run, autograph=False)
+    # Any number of images, so that the function is traced once.
+    shapes = [tensorflow.TensorSpec((None, *model_ref().input_shape[1:]), "float32"), tensorflow.TensorSpec((None,), "int32")]
+    return tensorflow.function(run, autograph=False, input_signature=shapes)
 
 
 def _jax(model_ref, wanted: str, score: str, layer_ref) -> Callable:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PACKAGED", "SOURCES", "bring", "module", "rows"]
 
-PACKAGED = ("elpv", "digits", "planted")
+PACKAGED = ("elpv", "digits", "planted", "marked")
 """Data sets that come by name alone; each has an `intake`."""
 
 SOURCES = (*PACKAGED, "folders", "table")

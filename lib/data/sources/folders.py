@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.data import walk
+from lib.data.sources import naming
 
 NAME = "folders"
 ABOUT = "a folder for each class"
@@ -28,7 +29,7 @@ def label(found: list[walk.Found]) -> pd.DataFrame:
     """Returns one row a file: the label is its class folder's name, the split that of the folder above or below it.
 
     A name counts as a split only where every folder beside it is one too, so a class may be called `train`.
-    Files that lie in no class folder have no label.
+    Files that lie in no class folder have no label. Class names "Make Model Type Year" also give `attr_*` (see `naming`).
     """
     parts = [tuple(file.path.split("/")[:-1]) for file in found]
     depth = _wrapping(parts)
@@ -36,11 +37,9 @@ def label(found: list[walk.Found]) -> pd.DataFrame:
     inner, splits = _take_split(inner, 0)
     if not any(splits):
         inner, splits = _take_split(inner, 1)
-    return pd.DataFrame({
-        "path": [file.path for file in found],
-        "label": [part[0] if part else None for part in inner],
-        "source_split": splits,
-    })
+    labels = [part[0] if part else None for part in inner]
+    told = pd.DataFrame({"path": [file.path for file in found], "label": labels, "source_split": splits})
+    return pd.concat([told, naming.columns(labels)], axis=1)
 
 
 def _wrapping(parts: list[tuple[str, ...]]) -> int:

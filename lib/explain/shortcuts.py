@@ -1,0 +1,152 @@
+"""Does the model look at a corner mark, a border, a watermark? Asked of the model by transplants, class by class.
+
+A region of an image of one class is pasted over images of other classes. A corner holds a fiftieth of the pixels, so an
+honest model does not care; where it now names the donor's class, whatever lies in that corner is what it has learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import keras
+import numpy as np
+import pandas as pd
+
+from lib.errors import DarkroomError
+from lib.evaluation import analytic
+from lib.explain import masks
+from lib.explain.scored import Scored
+
+ALARM = 0.3
+"""A region is suspected where more than this share of transplants turns the prediction, by the lower end of its interval."""
+
+FIXED, MOVING = "one place", "a small patch anywhere"
+"""The patch that matters most on average over the class, and the one that matters most in each image by itself."""
+
+
+def detect(
+    model: keras.Model,
+    images: np.ndarray,
+    classes: Sequence[int] | np.ndarray,
+    *,
+    transplants: int = 48,
+    per_class: int = 24,
+    seed: int = 0,
+    batch_size: int = 32,
+) -> pd.DataFrame:
+    """Returns one row a class and region, the most suspicious first.
+
+    Args:
+        model: as for `explain`.
+        images: (n, side, side, 3) of 0 to 255.
+        classes: (n,) the number of each image's true class. Images that the model names otherwise are left out.
+        transplants: pastes of a region tried for each class.
+        per_class: images of a class that are occluded to find the patches that matter.
+        seed: of the pairs of donor and receiver.
+        batch_size: images computed at once.
+
+    Columns: `class`, `region`, `area` (share of the pixels), `turned` (share of transplants after which the donor's class is
+    named), `low` and `high` (its 95 % Wilson interval), `evidence` (the region's share of what occlusion finds), `suspected`.
+
+    Raises:
+        DarkroomError: where fewer than two classes have an image that the model names rightly.
+    """
+    scored = Scored(model, "log_odds", batch_size)
+    images, classes = images.astype(np.float32), np.asarray(classes)
+    right = scored.targets(images, None) == classes
+    images, classes = images[right], classes[right]
+    present = np.unique(classes)
+    if len(present) < 2:
+        raise DarkroomError(
+            f"Transplants need rightly named images of two classes or more. Received: {len(images)} such images of "
+            f"{len(present)} class(es)."
+        )
+    rng, rows = np.random.default_rng(seed), []
+    for each in present:
+        own, others = np.flatnonzero(classes == each), np.flatnonzero(classes != each)
+        falls = patch_falls(scored, images[own[:per_class]], classes[own[:per_class]])
+        donors, receivers = rng.choice(own[:per_class], transplants), rng.choice(others, transplants)
+        for name, region in _regions(falls, side=scored.side, donors=np.searchsorted(own, donors)):
+            pasted = np.where(region[..., None], images[donors], images[receivers])
+            turned = int((scored.targets(pasted, None) == each).sum())
+            low, high = analytic.wilson(turned, transplants)
+            rows.append({
+                "class": scored.class_names[each], "region": name, "area": float(region.mean()),
+                "turned": turned / transplants, "low": low, "high": high, "evidence": _evidence(falls, region),
+                "suspected": low > ALARM,
+            })  # fmt: skip
+    return pd.DataFrame(rows).sort_values("turned", ascending=False, kind="stable", ignore_index=True)
+
+
+def sentence(found: pd.DataFrame) -> str:
+    """Returns what the table says, in words: each suspected region, or that there is none."""
+    suspected = found[found["suspected"]]
+    if suspected.empty:
+        worst = found.iloc[0]
+        return (
+            f"No shortcut shown: at most {worst['turned']:.0%} of transplants turned the prediction "
+            f"({worst['region']}, {worst['class']})."
+        )
+    told = [
+        f"{row['class']}: {row['region']} ({row['area']:.0%} of the pixels), pasted over other images, turns "
+        f"{row['turned']:.0%} of them into {row['class']} (95 % {row['low']:.0%} to {row['high']:.0%}); it holds "
+        f"{row['evidence']:.0%} of the evidence."
+        for _, row in suspected.iterrows()
+    ]
+    return "A shortcut is suspected.\n" + "\n".join(told)
+
+
+def patch_falls(scored: Scored, images: np.ndarray, targets: np.ndarray, *, across: int = 10) -> np.ndarray:
+    """Returns (n, across, across): how much the score falls when that cell of the image takes the image's mean colour."""
+    heat = masks.occlusion(scored, images, targets, patch=-(-scored.side // across))
+    places = (np.arange(across) * scored.side + scored.side // 2) // across
+    return heat[:, places][:, :, places]
+
+
+def corners_and_border(side: int) -> dict[str, np.ndarray]:
+    """Returns bool (side, side) for each corner (a seventh of the side) and the border (a sixteenth on each edge)."""
+    reach, edge = max(1, round(side / 7)), max(1, round(side / 16))
+    first, last = slice(0, reach), slice(side - reach, side)
+    found = {}
+    for name, rows, columns in (
+        ("top left corner", first, first), ("top right corner", first, last),
+        ("bottom left corner", last, first), ("bottom right corner", last, last),
+    ):  # fmt: skip
+        found[name] = np.zeros((side, side), bool)
+        found[name][rows, columns] = True
+    border = np.ones((side, side), bool)
+    border[edge : side - edge, edge : side - edge] = False
+    return {**found, "border": border}
+
+
+def _regions(falls: np.ndarray, *, side: int, donors: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields each region's name and bool (1 or donors, side, side)."""
+    for name, region in corners_and_border(side).items():
+        yield name, region[None]
+    reach = max(1, round(side / 5))
+    square = _squares(side=side, across=falls.shape[1], reach=reach)
+    yield FIXED, square(falls.mean(axis=0))[None]
+    yield MOVING, np.stack([square(falls[donor]) for donor in donors])
+
+
+def _squares(*, side: int, across: int, reach: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function from cells (across, across) to bool (side, side): the square around the highest cell."""
+
+    def square(cells: np.ndarray) -> np.ndarray:
+        place = np.unravel_index(cells.argmax(), cells.shape)
+        top, left = (int(np.clip((each + 0.5) * side / across - reach / 2, 0, side - reach)) for each in place)
+        region = np.zeros((side, side), bool)
+        region[top : top + reach, left : left + reach] = True
+        return region
+
+    return square
+
+
+def _evidence(falls: np.ndarray, region: np.ndarray) -> float:
+    """The share of all positive falls that lies in the region, by the part of each cell that it covers."""
+    positive = np.maximum(falls, 0).mean(axis=0)
+    side, across = region.shape[-1], falls.shape[1]
+    cell = np.minimum(np.arange(side) * across // side, across - 1)
+    large = positive[cell][:, cell]
+    total = float(large.sum())
+    return float((large * region.mean(axis=0)).sum() / total) if total > 0 else 0.0

@@ -1,0 +1,98 @@
+"""A finished run to be explained: its model, its predictions, and its images as the model sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from lib import paths, runs
+from lib.data import pixels
+from lib.data.dataset import Dataset
+from lib.errors import DarkroomError, suggest
+from lib.evaluation import predictions as tables
+from lib.evaluation.predictions import Predictions
+from lib.models import saved
+
+GROUPS = ("surely right", "surely wrong", "least certain")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One run's model with its predictions; `decoded` holds the data set's images at the model's side."""
+
+    unit: str
+    model: keras.Model
+    predictions: Predictions
+    decoded: pixels.Pixels
+
+    @property
+    def test(self) -> Predictions:
+        """The predictions of the test split."""
+        return self.predictions.split("test")
+
+    @property
+    def side(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.model.input_shape[1]
+
+    def images(self, rows: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Returns uint8 (n, side, side, 3): the test images in these rows of the predictions."""
+        return np.asarray(self.decoded.array[self.decoded.rows_of(self.test.frame["path"].iloc[rows])])
+
+    def chosen(self, num: int) -> pd.DataFrame:
+        """Returns `num` rows of test images a group of `GROUPS`: most confident right, most confident wrong, smallest margin.
+
+        Columns: `group`, `row` (in the predictions), `label`, `predicted`, `confidence`. A group has fewer where there are
+        no more; no image stands in two.
+        """
+        right = self.test.predicted == self.test.truth
+        ordered = np.sort(self.test.probabilities, axis=1)
+        margin, sure = ordered[:, -1] - ordered[:, -2], self.test.confidence
+        places = np.arange(len(right))
+        picked = [places[right][np.argsort(-sure[right], kind="stable")][:num]]
+        picked.append(places[~right][np.argsort(-sure[~right], kind="stable")][:num])
+        left = np.setdiff1d(places, np.concatenate(picked))
+        picked.append(left[np.argsort(margin[left], kind="stable")][:num])
+        return self.table(np.concatenate(picked), np.repeat(GROUPS, [len(each) for each in picked]))
+
+    def table(self, rows: np.ndarray, group: object = "") -> pd.DataFrame:
+        """Returns these rows with what the model said of them, in the columns of `chosen`."""
+        names = np.asarray(self.test.class_names, dtype=object)
+        return pd.DataFrame({
+            "group": group, "row": rows, "label": self.test.frame["label"].to_numpy()[rows],
+            "predicted": names[self.test.predicted[rows]], "confidence": self.test.confidence[rows],
+        })  # fmt: skip
+
+    def spread(self, num: int, *, seed: int = 0) -> np.ndarray:
+        """Returns the rows of at most `num` test images, drawn without regard to class or success."""
+        rng = np.random.default_rng(seed)
+        return np.sort(rng.permutation(len(self.test))[:num])
+
+
+def of_run(study: str, dataset: Dataset, *, stage: str = "train", unit: str = "") -> Subject:
+    """Returns a finished run of a study; without a unit, the one of the highest validation accuracy.
+
+    Raises DarkroomError where the study has no finished run of that name, or the run kept no model.
+    """
+    folder = paths.logs() / study / stage
+    there = {path.parent.name: runs.read(path.parent) for path in sorted(folder.glob("[!.]*/result.json"))}
+    if unit and unit not in there:
+        raise DarkroomError(
+            f"{study}/{stage} has no finished run {unit!r}. It has: {', '.join(there) or 'none'}.{suggest(unit, list(there))}"
+        )
+    if not there:
+        raise DarkroomError(f"The study {study!r} has no finished run in {folder}. Run 3_train first.")
+    unit = unit or max(there, key=lambda name: there[name].get("metrics", {}).get("val_accuracy", -1.0))
+    model = saved.load(_model_file(study, stage, unit))
+    fit = there[unit]["key"]["parameters"].get("resize", "stretch")
+    decoded = pixels.cache(dataset, side=model.input_shape[1], fit=fit)
+    return Subject(unit, model, tables.read(folder / unit / "predictions.parquet"), decoded)
+
+
+def _model_file(study: str, stage: str, unit: str) -> Path:
+    return paths.checkpoint(study, stage, unit) / "model.keras"
