@@ -18,7 +18,8 @@ _PASSING = (
 def gradcam(scored: Scored, images: np.ndarray, targets: np.ndarray, *, seed: int = 0, layer: str | None = None) -> np.ndarray:
     """Returns how much each place of the layer's maps speaks for the target, 0 where it speaks against it.
 
-    `layer` is by default the last one with maps of 4 x 4 or more (2 x 2 where there is none). Source: Selvaraju et al. 2017, equations 1 and 2.
+    `layer` is by default the last one with maps of 4 x 4 or more (2 x 2 where there is none).
+    Source: Selvaraju et al. 2017, equations 1 and 2.
     """
     maps, gradients = scored.layer_gradients(find_layer(scored.model, layer), images, targets)
     weights = gradients.mean(axis=(1, 2), keepdims=True)  # (n, 1, 1, channels)
