@@ -183,10 +183,10 @@ def test_scores_have_no_log_loss_and_multilabel_no_predicted_class():
         _ = of_probabilities([[1.0, 1.0]], [0], kind="multilabel").predicted
 
 
-def test_the_overview_has_one_row_a_split():
+def test_the_overview_has_one_column_a_split():
     drawn = random_predictions()
     drawn.frame.loc[:99, "split"] = "train"
-    assert metrics.overview(drawn).loc[["train", "test"], "num_images"].tolist() == [100, 300]
+    assert metrics.overview(drawn).loc["num_images", ["train", "test"]].tolist() == [100, 300]
 
 
 def multilabel_predictions(num=60, seed=0):

@@ -72,8 +72,10 @@ def summary(predictions: Predictions, split: str) -> dict[str, float]:
 
 
 def overview(predictions: Predictions) -> pd.DataFrame:
-    """`summary` of every split that the table holds, one row a split: train, val, test side by side."""
-    return pd.DataFrame({split: summary(predictions, split) for split in predictions.splits}).T.rename_axis("split")
+    """`summary` of every split that the table holds, to be read: one column a split, four digits after the point."""
+    table = pd.DataFrame({split: summary(predictions, split) for split in predictions.splits}).round(4).astype(object)
+    table.loc["num_images"] = [int(number) for number in table.loc["num_images"]]
+    return table
 
 
 def weighted_kappa(predictions: Predictions, *, order: list[str], weights: str = "quadratic") -> float:

@@ -1,8 +1,7 @@
-"""A model to look at: its layers as a table, and its shape as a drawing that needs no Graphviz."""
+"""A model to look at: its layers as a table, and its shape as the boxes that `lib.evaluation.network` draws."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,13 +9,10 @@ from typing import TYPE_CHECKING
 import keras
 
 if TYPE_CHECKING:
-    import matplotlib.axes
-    import matplotlib.figure
     import pandas
 
 _MOST_SINGLE_CONVOLUTIONS = 10
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
-_COLOURS = {"input": "#999999", "maps": "#0072b2", "vector": "#e69f00", "head": "#009e73"}  # Okabe and Ito's palette
 
 
 @dataclass(frozen=True)
@@ -53,33 +49,6 @@ def blocks(model: keras.Model) -> list[Block]:
     folded = len(convolutions) > _MOST_SINGLE_CONVOLUTIONS
     body = _stages(maps) if folded else [_single(layer, maps) for layer in convolutions]
     return [Block("input", "images", side, 3, 0), *body, *_tail(model)]
-
-
-def drawing(model: keras.Model) -> matplotlib.figure.Figure:
-    """Returns a figure of the architecture: boxes as high as their maps and as wide as their channels, left to right."""
-    from matplotlib.figure import Figure
-
-    shown = blocks(model)
-    figure = Figure(figsize=(max(6.0, 1.25 * len(shown) + 0.6), 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    end = box_end = 0.0
-    for number, block in enumerate(shown):
-        # Boxes stand in slots of at least one unit, so that the words below them have room.
-        start = end + (0.45 if number else 0.0) + max(0.0, (1.0 - _width(block)) / 2)
-        if number:
-            arrow = {"arrowstyle": "-|>", "color": "0.4", "shrinkA": 3, "shrinkB": 3}
-            axes.annotate("", (start, 0), (box_end, 0), arrowprops=arrow)
-        box_end = _draw(axes, block, left=start, largest=shown[0].side)
-        end = box_end + max(0.0, (1.0 - _width(block)) / 2)
-    axes.set_xlim(-0.2, end + 0.2)
-    axes.set_ylim(-2.3, 1.7)
-    axes.set_axis_off()
-    axes.set_title(f"{model.name}: {model.count_params():,} parameters", loc="left", fontsize=11)
-    return figure
-
-
-def _width(block: Block) -> float:
-    return 0.12 + 0.09 * math.log2(block.channels + 1) if block.side else 0.16
 
 
 def _stages(maps: list[keras.layers.Layer]) -> list[Block]:
@@ -136,28 +105,6 @@ def _tail(model: keras.Model) -> list[Block]:
     return found
 
 
-def _draw(axes: matplotlib.axes.Axes, block: Block, *, left: float, largest: int) -> float:
-    """Draws one box and returns where it ends."""
-    from matplotlib.patches import Polygon
-
-    height = 0.25 + 1.75 * math.sqrt(block.side / largest) if block.side else 0.9
-    depth = 0.18 * height if block.side else 0.05
-    low, high, right = -height / 2, height / 2, left + _width(block)
-    faces = (
-        ([(left, low), (right, low), (right, high), (left, high)], 0.85),
-        ([(left, high), (right, high), (right + depth, high + depth), (left + depth, high + depth)], 0.55),
-        ([(right, low), (right + depth, low + depth), (right + depth, high + depth), (right, high)], 0.7),
-    )
-    for corners, alpha in faces:
-        axes.add_patch(Polygon(corners, facecolor=_COLOURS[block.kind], edgecolor="white", linewidth=0.8, alpha=alpha))
-    shape = f"{block.side}x{block.side}x{block.channels}" if block.side else f"{block.channels:,}"
-    middle = left + (_width(block) + depth) / 2
-    axes.text(middle, -1.25, shape, ha="center", va="top", fontsize=8, weight="bold")
-    weights = f"\n{_short(block.num_parameters)} weights" if block.num_parameters else ""
-    axes.text(middle, -1.47, block.title + weights, ha="center", va="top", fontsize=7, color="0.25", linespacing=1.3)
-    return right + depth
-
-
 def _shape(layer: keras.layers.Layer) -> tuple[int, ...]:
     output = layer.output
     return tuple(output.shape[1:])
@@ -165,10 +112,3 @@ def _shape(layer: keras.layers.Layer) -> tuple[int, ...]:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _short(number: int) -> str:
-    for size, sign in ((1_000_000, " M"), (1_000, " k")):
-        if number >= size:
-            return f"{number / size:.3g}{sign}"
-    return str(number)

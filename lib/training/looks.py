@@ -1,17 +1,26 @@
-"""Pictures of what a training saw and of what its model finds hard."""
+"""Pictures of a training: its network, what it saw, and what its model finds hard."""
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 
 from lib.data import thumbnails
 from lib.data.batches import Batches
 from lib.data.dataset import Dataset
 from lib.evaluation import metrics, plots
+from lib.evaluation import network as drawn
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.style import Drawing
+from lib.models import architecture
 from lib.training.recipes import Material
 from lib.training.settings import Settings
+
+
+def network(model: keras.Model) -> Drawing:
+    """Returns a drawing of the network with the shape of each stage and its number of weights."""
+    title = f"{model.name}: {model.count_params():,} parameters"
+    return drawn.drawing(architecture.blocks(model), title=title)
 
 
 def first_batch(material: Material, settings: Settings, *, num: int = 12) -> Drawing:
