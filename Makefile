@@ -19,6 +19,9 @@ lab: $(READY)  ## JupyterLab on the notebooks
 board: $(READY)  ## TensorBoard on logs/
 	$(BIN)/darkroom board
 
+web: $(READY)  ## the site: runs, maps, classify
+	$(BIN)/darkroom web
+
 study: $(READY)  ## make study NAME=elpv [DATA=path/or/name]
 	$(BIN)/darkroom run $(NAME) $(STUDY_ARGUMENTS)
 
@@ -34,4 +37,4 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[elpv,test]'
 	@touch $(READY)
 
-.PHONY: run test soak lab board study check bench
+.PHONY: run test soak lab board web study check bench

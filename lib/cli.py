@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         ("board", _board, "open TensorBoard on all runs; further options are passed on to it, such as --port 6007"),
     ):
         _add(commands, name, command, text).set_defaults(rest=[])
+    _add_web(commands)
     return parser
 
 
@@ -166,6 +167,17 @@ def _add_collect(commands: Any) -> None:
     parser.add_argument("--per-genre", type=int, default=1000, metavar="N", help="films of each genre (1000)")
     parser.add_argument("--permission", default="", help="who allowed you to learn from TMDB's posters, when, for what")
     parser.add_argument("--side", type=int, default=0, help="scale posters to so many pixels square, such as 256")
+def _add_web(commands: Any) -> None:
+    parser = _add(commands, "web", _web, "serve the site: runs, maps of feature spaces, pictures to classify")
+    parser.add_argument("--port", type=int, default=8050, metavar="N", help="8050 where none is given; 0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default: this machine alone; no password)")
+    parser.add_argument("--name", action="append", default=[], help="a further host name to answer to (may be given again)")
+
+
+def _web(arguments: argparse.Namespace) -> int:
+    from lib.web import serving
+
+    return serving.serve(host=arguments.host, port=arguments.port, names=tuple(arguments.name))
 
 
 def _run(arguments: argparse.Namespace) -> int:

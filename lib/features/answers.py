@@ -52,10 +52,12 @@ def sentences(asked: pd.DataFrame, *, space: str = "trained") -> list[str]:
     told = []
     for row in asked.to_dict("records"):
         name = columns.title(row["column"])
+        accuracy, low, high, majority, shuffled = (
+            f"{100 * row[key]:.1f} %" for key in ("accuracy", "low", "high", "majority", "shuffled")
+        )
         numbers = (
-            f"a linear probe names {row['accuracy']:.1%} of {row['num_test']:,} held-out images rightly (95 % {row['low']:.1%} "
-            f"to {row['high']:.1%}); always saying the most frequent would reach {row['majority']:.1%}, shuffled labels "
-            f"{row['shuffled']:.1%}"
+            f"a linear probe names {accuracy} of {row['num_test']:,} held-out images rightly (95 % {low} to {high}); always "
+            f"saying the most frequent would reach {majority}, shuffled labels {shuffled}"
         )
         if row["column"] == "split":
             apart, alike = "can be told apart: it remembers what it was trained on, or they differ", "look alike to it"
@@ -87,8 +89,9 @@ def _gained(row: Mapping[str, Any]) -> str:
     if row.get("before") is None or np.isnan(row.get("before", np.nan)):
         return ""
     word = "more than" if row["gain_low"] > 0 else "less than" if row["gain_high"] < 0 else "not shown to differ from"
+    name = TITLES.get(row["before_name"], row["before_name"])
     return (
-        f" That is {word} the {TITLES.get(row['before_name'], row['before_name'])} network ({row['before']:.1%}; difference "
+        f" That is {word} the {name} network ({100 * row['before']:.1f} %; difference "
         f"{100 * row['gain']:+.1f} points, 95 % {100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f})."
     )
 

@@ -12,14 +12,10 @@ from matplotlib.axes import Axes
 from lib.evaluation import style
 from lib.evaluation.style import Drawing
 from lib.features import columns
+from lib.features.methods import METHODS
+from lib.features.palette import PALETTE, REST
 from lib.features.quality import MEASURES, Quality
-from lib.features.reduce import METHODS
 
-PALETTE = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5F4B8B", "#8C564B", "#7A8B00", "#3D405B",
-)  # fmt: skip
-"""Colours of classes on a map; the most frequent classes get one each, all others are grey."""
-REST = "#C3CAD1"
 _MARKS = "osD^vP"
 
 

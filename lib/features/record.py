@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,12 @@ from lib import atomic, fingerprint, paths
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 from lib.features import columns
-from lib.features.quality import Quality
-from lib.features.reduce import METHODS, Reduction
-from lib.features.spaces import Origin, Space
+from lib.features.methods import METHODS
+
+if TYPE_CHECKING:
+    from lib.features.quality import Quality
+    from lib.features.reduce import Reduction
+    from lib.features.spaces import Origin, Space  # they load Keras, which the site does without
 
 POINTS, ACCOUNT = "points.parquet", "maps.json"
 VERSION = 1

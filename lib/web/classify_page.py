@@ -1,0 +1,110 @@
+"""Classify: pictures dropped on a page are named, with how sure the model is, why, and what it has seen that is alike.
+
+A picture is decoded in memory and forgotten with the answer; nothing of it is written anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+from typing import Any
+
+import numpy as np
+from flask import Blueprint, Response, abort, jsonify, render_template, request
+
+from lib.data import images
+from lib.errors import DarkroomError
+from lib.web import archive, models, seen
+from lib.web.models import Loaded
+
+pages = Blueprint("classify_page", __name__)
+MAX_FILE = 20 << 20
+MAX_PIXELS = 40_000_000
+MOST_FILES = 24
+_MOST_SHOWN = 8
+_HEAT_SIDE = 320
+
+
+@pages.get("/classify")
+def page() -> str:
+    """The page, with the models to choose from."""
+    return render_template("classify.html", models=models.every(), most=MOST_FILES, page="classify")
+
+
+@pages.post("/api/classify/<study>/<stage>/<unit>")
+def answer(study: str, stage: str, unit: str) -> Response:
+    """Names the pictures of the form field `pictures`; one that is no picture makes the whole request a 4xx.
+
+    The form field `accuracy` says what the accepted answers should reach on validation.
+    """
+    found = archive.unit(study, stage, unit)
+    uploads = request.files.getlist("pictures")
+    if not 0 < len(uploads) <= MOST_FILES:
+        abort(400, f"Send 1 to {MOST_FILES} pictures at once. Received: {len(uploads)}.")
+    wished = request.form.get("accuracy", "0.95")
+    if wished not in ("0.9", "0.95", "0.99"):
+        abort(400, "`accuracy` is 0.9, 0.95 or 0.99.")
+    with contextlib.ExitStack() as opened:  # large ones lie in a temporary file, which goes with its handle
+        for upload in uploads:
+            opened.callback(upload.close)
+        pictures = [decode(upload.stream.read(MAX_FILE + 1)) for upload in uploads]
+    loaded = models.load(found)
+    return jsonify(answers=[_told(loaded, pixels, float(wished)) for pixels in pictures])
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Returns an upload as uint8 RGB. Answers 413 or 415 for what is too large or no picture."""
+    if len(data) > MAX_FILE:
+        abort(413, f"A picture may have {MAX_FILE >> 20} MB.")
+    try:
+        return images.decode(data, max_pixels=MAX_PIXELS).pixels
+    except images.ImageError as error:
+        abort(413 if error.reason == "too_large" else 415, f"This is no picture that can be read: {error}")
+
+
+def _told(loaded: Loaded, pixels: np.ndarray, accuracy: float) -> dict[str, Any]:
+    from lib.apply import classify
+
+    with loaded.asked:  # a network is asked by one visitor at a time; the others wait some milliseconds
+        found = classify(loaded.classifier, [pixels], accuracy=accuracy)[0]
+        side = loaded.classifier.image_side
+        small = images.resize(pixels, height=side, width=side, fit=loaded.classifier.resize)
+        heat = _heat(loaded, small, found.label)
+        near = seen.nearest(loaded, small)
+    ranked = sorted(found.probabilities.items(), key=lambda each: -each[1])[:_MOST_SHOWN]
+    threshold = loaded.classifier.threshold(accuracy)
+    return {
+        "label": found.label, "sure": found.verdict == "accepted", "threshold": threshold,
+        "probabilities": [[name, share] for name, share in ranked], "picture": _jpeg(pixels), "heat": heat, "nearest": near,
+    }  # fmt: skip
+
+
+def _heat(loaded: Loaded, small: np.ndarray, label: str | None) -> str | None:
+    from lib import explain
+
+    if not loaded.has_heat:
+        return None
+    try:
+        values = explain.explain(loaded.network, small[None], method="gradcam", target=label)[0]
+    except DarkroomError:  # a network without maps has no such picture
+        return None
+    return _jpeg(overlaid(small, values))
+
+
+def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Returns the picture, greyed, with the places that speak for the class in orange to yellow, uint8 (side, side, 3)."""
+    strength = np.clip(values / max(float(values.max()), 1e-9), 0, 1)[..., None]
+    grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2) * 0.75 + 40
+    warm = np.array([213, 94, 0]) + strength * (np.array([255, 236, 120]) - np.array([213, 94, 0]))
+    return np.clip(grey * (1 - 0.8 * strength) + warm * 0.8 * strength, 0, 255).astype(np.uint8)
+
+
+def _jpeg(pixels: np.ndarray) -> str:
+    from PIL import Image
+
+    scale = _HEAT_SIDE / max(pixels.shape[:2])
+    height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
+    buffer = io.BytesIO()
+    Image.fromarray(images.resize(pixels, height=height, width=width)).save(buffer, format="JPEG", quality=84)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,80 @@
+"""The models that the site may load: those of finished runs, whose file is still the one that the run wrote."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib import fingerprint, paths
+from lib.errors import DarkroomError
+from lib.web import archive
+from lib.web.archive import Unit
+
+_loading = threading.RLock()
+KEPT = 2
+"""Models in memory at once."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to be asked: the classifier with its calibration, the network itself, and what is known of its images."""
+
+    run: Unit
+    classifier: Any
+    network: Any
+    asked: threading.Lock
+
+    @property
+    def has_heat(self) -> bool:
+        """Whether a heat-map can be drawn: for a Keras network."""
+        return self.network is not None
+
+
+def every() -> list[Unit]:
+    """Returns the finished trainings that left a model and its hash, the best validation accuracy first in each study."""
+    found = [each for study in archive.studies() for each in archive.units(study) if _path(each) is not None]
+    found = [each for each in found if each.result.get("model_sha256")]
+    return sorted(found, key=lambda each: (each.study, -each.result["metrics"].get("val_accuracy", 0)))
+
+
+def load(found: Unit) -> Loaded:
+    """Returns a run's model, loaded once as long as its file stays as it is.
+
+    Raises DarkroomError for a model that is gone or whose bytes are not those that its run wrote.
+    """
+    path, expected = _path(found), found.result.get("model_sha256")
+    if path is None or not expected:
+        raise DarkroomError(f"{found.id} left no model that this site may load; train it again.")
+    with _loading:  # two at once would load it twice
+        return _loaded(found.id, path, path.stat().st_mtime_ns, expected)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _loaded(id: str, path: Path, _changed_ns: int, expected: str) -> Loaded:
+    if fingerprint.file(path) != expected:
+        raise DarkroomError(f"The model of {id} is not the file that its run wrote; it is not loaded. Train it again.")
+    from lib import apply
+    from lib.models import saved
+
+    run = archive.unit(*id.split("/"))
+    network = saved.load(path)
+    loaded = Loaded(run, apply.load(id), network, threading.Lock())
+    warm(loaded)
+    return loaded
+
+
+def warm(loaded: Loaded) -> None:
+    """Asks a model once, so that the first visitor does not wait for it to be compiled."""
+    side = loaded.classifier.image_side
+    loaded.classifier.probabilities(np.zeros((1, side, side, 3), np.uint8))
+
+
+def _path(found: Unit) -> Path | None:
+    path = paths.checkpoint(found.study, found.stage, found.unit) / "model.keras"
+    inside = path.is_file() and path.resolve().is_relative_to(paths.checkpoints().resolve())
+    return path if inside else None

@@ -1,0 +1,56 @@
+"""The training images most like a new picture, in the feature space of the model that was asked."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+
+from lib.errors import DarkroomError
+from lib.web import archive, maps
+from lib.web.maps import Shown
+from lib.web.models import Loaded
+
+NUMBER = 6
+
+
+def nearest(loaded: Loaded, pixels: np.ndarray) -> list[dict[str, Any]] | None:
+    """Returns the nearest training images of one picture (side, side, 3): `path`, `label`, `distance` and a small picture.
+
+    None where no run of features has looked at this model's space, so that there is nothing to compare with.
+    """
+    from lib.models import predictor
+
+    found = _space(loaded.run.id, loaded.run.result["model_sha256"])
+    if found is None:
+        return None
+    shown, rows = found
+    layer = shown.account["layer"]
+    wanted = predictor.features(loaded.network, pixels[None], layer=layer, batch_size=1)[0]
+    try:
+        near = maps.ranked(shown.features("trained")[rows], wanted, NUMBER)
+    except DarkroomError:  # the features were cleared away
+        return None
+    return [_told(shown, int(rows[each["row"]]), each["distance"]) for each in near]
+
+
+def _told(shown: Shown, row: int, distance: float) -> dict[str, Any]:
+    point = shown.points.iloc[row]
+    try:
+        picture = "data:image/jpeg;base64," + base64.b64encode(shown.thumbnail(row)).decode()
+    except DarkroomError:
+        picture = None
+    return {"path": str(point["path"]), "label": str(point[shown.account["target"]]), "distance": distance, "picture": picture}
+
+
+def _space(id: str, sha256: str) -> tuple[Shown, np.ndarray] | None:
+    for unit in archive.every("features"):
+        try:
+            shown = maps.shown(unit)
+        except DarkroomError:
+            continue
+        model = shown.account.get("model")
+        if model and model["sha256"] == sha256 and shown.account["spaces"][0]["name"] == "trained":
+            return shown, np.flatnonzero((shown.points["split"] == "train").to_numpy())
+    return None

@@ -1,0 +1,50 @@
+"""Serving the site: waitress, one process, on this machine's own address unless told otherwise."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from lib.errors import DarkroomError
+
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8050
+_THREADS = 8
+
+
+def serve(*, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, names: tuple[str, ...] = ()) -> int:
+    """Serves until it is stopped. `names` are further host names under which the site may be asked for.
+
+    Raises DarkroomError when the port is taken or the address is not this machine's.
+    """
+    import waitress
+
+    from lib.web import guard, site
+
+    app = site.create(hosts=(*guard.local_hosts(host), *names))
+    try:
+        server = waitress.create_server(
+            app, host=host, port=port, threads=_THREADS, max_request_body_size=guard.MAX_BODY, ident=None, channel_timeout=30,
+            clear_untrusted_proxy_headers=True,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise DarkroomError(
+            f"The site cannot be served on {host}, port {port} ({error}). Choose another with --port, or stop what uses it."
+        ) from None
+    shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host  # noqa: S104  only compared
+    print(f"The site is at http://{shown}:{server.effective_port}/ until you press Ctrl-C.", flush=True)
+    if guard.local_hosts(host)[0] != "localhost" or host in ("0.0.0.0", "::"):  # noqa: S104
+        print("Whoever reaches this address can see it and change the ledger; there is no password.", file=sys.stderr)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.close()
+    return 0
+
+
+def free_port() -> int:
+    """Returns a port of this machine that nobody uses now."""
+    with socket.socket() as asked:
+        asked.bind((DEFAULT_HOST, 0))
+        return asked.getsockname()[1]

@@ -1,0 +1,54 @@
+"""The application: its pages put together, and what all templates know."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+from pathlib import Path
+
+import bokeh
+from flask import Flask, Response, abort, redirect, request
+
+from lib.web import classify_page, guard, map_api, map_page, runs_page
+from lib.web.serving import DEFAULT_HOST
+
+_BOKEH = Path(bokeh.__file__).parent / "server" / "static" / "js"
+_SCRIPTS = ("bokeh.min.js", "bokeh-gl.min.js")
+_ICON = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#1f2933"/>'
+    b'<circle cx="16" cy="16" r="8" fill="none" stroke="#e69f00" stroke-width="3"/>'
+    b'<circle cx="16" cy="16" r="2.5" fill="#fff"/></svg>'
+)
+
+
+def create(*, hosts: tuple[str, ...] | None = None) -> Flask:
+    """Returns the site as a WSGI application; it answers only to `hosts`, by default to this machine's own names."""
+    app = Flask("lib.web", template_folder="templates", static_folder="static", static_url_path="/static")
+    app.json.sort_keys = False
+    app.jinja_env.policies["json.dumps_kwargs"] = {}  # sorted keys would tear Bokeh's references from what they name
+    app.jinja_env.filters["percent"] = lambda share: "–" if share is None or share != share else f"{100 * share:.1f} %"
+    guard.protect(app, hosts=hosts or guard.local_hosts(DEFAULT_HOST))
+    for part in (runs_page.pages, map_page.pages, map_api.api, classify_page.pages):
+        app.register_blueprint(part)
+    app.add_url_rule("/", view_func=lambda: redirect("/runs"), endpoint="home")
+    app.add_url_rule("/favicon.ico", view_func=lambda: Response(_ICON, mimetype="image/svg+xml"), endpoint="icon")
+    app.add_url_rule("/scripts/<name>", view_func=_script, endpoint="script")
+    return app
+
+
+def _script(name: str) -> Response:
+    if name not in _SCRIPTS:
+        abort(404)
+    content = _packed(name)
+    if "gzip" not in request.headers.get("Accept-Encoding", ""):
+        response = Response(gzip.decompress(content), mimetype="text/javascript")
+    else:
+        response = Response(content, mimetype="text/javascript", headers={"Content-Encoding": "gzip"})
+    response.headers["Vary"] = "Accept-Encoding"
+    response.headers["Cache-Control"] = "max-age=86400"
+    return response
+
+
+@functools.cache
+def _packed(name: str) -> bytes:
+    return gzip.compress((_BOKEH / name).read_bytes(), 6)

@@ -1,0 +1,83 @@
+"use strict";
+// The page that names pictures. Words that come from data are only ever set as text.
+
+const byId = (id) => document.getElementById(id);
+const form = byId("ask");
+
+function tell(text, bad = false) {
+  byId("told").textContent = text;
+  byId("told").classList.toggle("bad", bad);
+}
+
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+async function send(files) {
+  const pictures = [...files];
+  if (!pictures.length) return;
+  const path = form.elements.model.value.split("/").map(encodeURIComponent).join("/");
+  tell(pictures.length === 1 ? "Looking …" : `Looking at ${pictures.length} pictures …`);
+  for (const file of pictures) {
+    const body = new FormData();
+    body.append("pictures", file);
+    body.append("accuracy", form.elements.accuracy.value);
+    try {
+      const response = await fetch(`/api/classify/${path}`, { method: "POST", body });
+      const content = await response.json().catch(() => ({}));
+      if (!response.ok) throw new Error(`${file.name}: ${content.error || `the server answers ${response.status}`}`);
+      content.answers.forEach((answer) => show(answer, file.name));
+      tell(`${file.name}: ${content.answers[0].label}`);
+    } catch (error) {
+      tell(error.message, true);
+    }
+  }
+}
+
+function show(answer, name) {
+  const item = byId("answer").content.cloneNode(true).firstElementChild;
+  item.querySelector("h2").textContent = answer.label;
+  const picture = item.querySelector(".picture");
+  picture.src = answer.picture;
+  picture.alt = `The picture ${name}`;
+  const heat = item.querySelector(".heat");
+  heat.hidden = !answer.heat;
+  if (answer.heat) {
+    heat.querySelector("img").src = answer.heat;
+    heat.querySelector("img").alt = `Heat-map of ${name}: bright places speak for ${answer.label}`;
+  }
+  const verdict = item.querySelector(".verdict");
+  const share = percent(answer.probabilities[0][1]);
+  verdict.textContent = answer.sure ? `Sure enough: ${share}.`
+    : answer.threshold === null ? `${share}, but no answer of this model is sure enough for this wish. Look at it yourself.`
+    : `Not sure enough: ${share}, and it takes ${percent(answer.threshold)}. Look at it yourself.`;
+  verdict.classList.toggle("unsure", !answer.sure);
+  for (const [label, value] of answer.probabilities) {
+    const line = document.createElement("li"), title = document.createElement("span"), bar = document.createElement("i"), number = document.createElement("b");
+    title.textContent = title.title = label;
+    bar.style.setProperty("--share", `${100 * value}%`);
+    number.textContent = percent(value);
+    line.append(title, bar, number);
+    item.querySelector(".bars").append(line);
+  }
+  const near = item.querySelector(".near");
+  near.hidden = !answer.nearest;
+  for (const each of answer.nearest || []) {
+    const line = document.createElement("li"), image = document.createElement("img"), words = document.createElement("span");
+    if (each.picture) image.src = each.picture;
+    image.alt = each.path;
+    words.textContent = each.label;
+    line.title = each.path;
+    line.append(image, words);
+    near.querySelector("ul").append(line);
+  }
+  byId("answers").prepend(item);
+}
+
+if (form) {
+  const wanted = new URLSearchParams(location.search).get("model");
+  if ([...form.elements.model.options].some((option) => option.value === wanted)) form.elements.model.value = wanted;
+  byId("pictures").addEventListener("change", (event) => { send(event.target.files).finally(() => { event.target.value = ""; }); });
+  const drop = byId("drop");
+  for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
+  for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));
+  drop.addEventListener("drop", (event) => { event.preventDefault(); send(event.dataTransfer.files); });
+}

@@ -1,0 +1,528 @@
+"use strict";
+// The map page. Bokeh draws; what a point is, which are shown and which are marked is held here. Words that come from data
+// are only ever set as text.
+
+const about = JSON.parse(document.getElementById("about").textContent);
+const api = `/api/maps/${about.id.split("/").map(encodeURIComponent).join("/")}`;
+const byId = (id) => document.getElementById(id);
+const FLIGHT_MS = 700, SHOWN_AT_ONCE = 60;
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+const state = {
+  method: about.methods[0].name, spaces: [about.spaces[0].name], column: 0, codes: null, hidden: new Set(),
+  only: null, marked: new Set(), point: -1, listed: 0, lasso: false, walk: [], step: -1,
+};
+const plots = [];  // {letter, view, element, source, mapper, mark, ranges, x, y, grid, base}
+const stored = new Map();
+
+function make(tag, options = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), options);
+  element.append(...children);
+  return element;
+}
+
+async function ask(path, options) {
+  const response = await fetch(`${api}${path}`, options);
+  if (!response.ok) throw new Error((await response.json().catch(() => ({}))).error || `The server answers ${response.status}.`);
+  return response;
+}
+
+const post = (path, body, method = "POST") =>
+  ask(path, { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+let telling;
+function tell(text, { quietly = false } = {}) {
+  const line = byId("told");
+  line.textContent = text;
+  line.classList.toggle("shown", !quietly);
+  clearTimeout(telling);
+  telling = setTimeout(() => line.classList.remove("shown"), 4000);
+}
+
+const failed = (error) => tell(error.message);
+
+// ---- what is drawn
+
+async function places(space, method) {
+  const key = `${space} ${method}`;
+  if (!stored.has(key)) {
+    const query = new URLSearchParams({ space, method });
+    const values = new Float32Array(await (await ask(`/places?${query}`)).arrayBuffer());
+    stored.set(key, { x: values.subarray(0, about.points), y: values.subarray(about.points) });
+  }
+  return stored.get(key);
+}
+
+async function codes(index) {
+  const key = `column ${index}`;
+  if (!stored.has(key)) {
+    const content = await (await ask(`/columns/${index}`)).arrayBuffer();
+    const numbers = about.columns[index].kind === "numbers";
+    stored.set(key, numbers ? new Float32Array(content) : new Uint8Array(content));
+  }
+  return stored.get(key);
+}
+
+function isShown(row) {
+  if (state.only && !state.only.has(row)) return false;
+  return about.columns[state.column].kind === "numbers" || !state.hidden.has(state.codes[row]);
+}
+
+function colours() {
+  const column = about.columns[state.column];
+  if (column.kind === "numbers") return { palette: about.sequence, low: column.low, high: column.high, field: state.codes };
+  const palette = [...about.palette.slice(0, column.classes.length)];
+  palette.push(about.rest);
+  const last = palette.length - 1;
+  const field = Float32Array.from(state.codes, (code) => Math.min(code, last));
+  return { palette, low: -0.5, high: last + 0.5, field };
+}
+
+function paint(plot) {
+  const { palette, low, high, field } = colours();
+  plot.mapper.setv({ palette, low, high });
+  plot.code = field;
+  filter(plot);
+}
+
+// Hidden points have no place, so that neither the eye nor the lasso finds them.
+function filter(plot) {
+  const x = Float32Array.from(plot.base.x), y = Float32Array.from(plot.base.y);
+  if (state.only || state.hidden.size) {
+    for (let row = 0; row < x.length; row++) if (!isShown(row)) x[row] = y[row] = NaN;
+  }
+  put(plot, x, y);
+  plot.grid = new Grid(x, y);
+  walkAnew();
+}
+
+function put(plot, x, y) {
+  plot.x = x; plot.y = y;
+  plot.source.data = { x, y, code: plot.code };
+}
+
+async function move(plot, space) {
+  const target = await places(space, state.method);
+  plot.space = space;
+  const title = about.methods.find((each) => each.name === state.method);
+  const faithful = title.quality && space === about.spaces[0].name
+    ? `, keeps ${Math.round(100 * title.quality.preservation)} % of the nearest neighbours` : "";
+  byId(`label-${plot.letter}`).textContent = `${space}, ${title.title}${faithful}`;
+  const from = plot.base && { x: plot.x, y: plot.y };
+  plot.base = target;
+  if (!from || still.matches) { paint(plot); return point(state.point, { quietly: true }); }
+  await fly(plot, from, target);
+  paint(plot);
+  point(state.point, { quietly: true });
+}
+
+function fly(plot, from, to) {
+  const began = performance.now(), x = new Float32Array(about.points), y = new Float32Array(about.points);
+  plot.mark.data = { x: [], y: [] };
+  return new Promise((done) => {
+    requestAnimationFrame(function frame(now) {
+      const t = Math.min(1, Math.max(0, now - began) / FLIGHT_MS), share = t * t * (3 - 2 * t);
+      for (let row = 0; row < x.length; row++) {
+        x[row] = from.x[row] + (to.x[row] - from.x[row]) * share;
+        y[row] = from.y[row] + (to.y[row] - from.y[row]) * share;
+      }
+      put(plot, x.slice(), y.slice());
+      if (t < 1) requestAnimationFrame(frame); else done();
+    });
+  });
+}
+
+// ---- the frame: equal scale on both axes, whatever the window's shape
+
+function frame(plot, cx = 0.5, cy = 0.5, span = 1.1) {
+  const { clientWidth: width, clientHeight: height } = plot.element, least = Math.max(1, Math.min(width, height));
+  const dx = span / 2 * width / least, dy = span / 2 * height / least;
+  plot.ranges.x.setv({ start: cx - dx, end: cx + dx });
+  plot.ranges.y.setv({ start: cy - dy, end: cy + dy });
+}
+
+function seen(plot) {
+  const { x, y } = plot.ranges;
+  const span = Math.min(x.end - x.start, y.end - y.start);
+  return { cx: (x.start + x.end) / 2, cy: (y.start + y.end) / 2, span, left: x.start, right: x.end, bottom: y.start, top: y.end };
+}
+
+function placeOf(plot, event) {
+  const box = plot.element.getBoundingClientRect(), { x, y } = plot.ranges;
+  const px = event.clientX - box.left, py = event.clientY - box.top;
+  return { x: x.start + px / box.width * (x.end - x.start), y: y.end - py / box.height * (y.end - y.start), px, py,
+           reach: 9 * (x.end - x.start) / box.width };
+}
+
+// ---- legend
+
+function legend() {
+  const column = about.columns[state.column], list = byId("legend");
+  list.replaceChildren();
+  if (column.kind === "numbers") {
+    const ramp = make("div", { className: "ramp" });
+    ramp.style.background = `linear-gradient(90deg, ${about.sequence.join(",")})`;
+    const ends = make("div", { className: "ends" }, make("span", { textContent: column.low }), make("span", { textContent: column.high }));
+    list.append(make("li", {}, ramp, ends));
+    return;
+  }
+  column.classes.forEach((name, code) => {
+    const dot = make("i");
+    dot.style.background = about.palette[code] || about.rest;
+    const button = make("button", { type: "button", title: name }, dot, make("span", { textContent: name }),
+                        make("em", { textContent: column.counts[code].toLocaleString() }));
+    button.setAttribute("aria-pressed", String(!state.hidden.has(code)));
+    button.addEventListener("click", (event) => toggle(code, event.altKey || event.shiftKey));
+    list.append(make("li", {}, button));
+  });
+}
+
+// A click hides one class; with Shift it leaves that class alone on the map.
+function toggle(code, alone) {
+  const all = [...about.columns[state.column].classes.keys(), 255];
+  if (alone) state.hidden = new Set(all.filter((other) => other !== code));
+  else if (!state.hidden.delete(code)) state.hidden.add(code);
+  document.querySelectorAll("#legend button").forEach((button, other) => button.setAttribute("aria-pressed", String(!state.hidden.has(other))));
+  plots.forEach((plot) => plot.base && filter(plot));
+  const hidden = all.filter((other) => state.hidden.has(other)).length;
+  tell(hidden ? `${hidden} of ${all.length - 1} classes are hidden.` : "All classes are shown.", { quietly: true });
+}
+
+async function colour(index) {
+  state.codes = await codes(index);
+  state.column = index;
+  state.hidden = new Set();
+  byId("colour").value = String(index);
+  legend();
+  plots.forEach((plot) => plot.base && paint(plot));
+  if (state.marked.size) shares();
+  remember();
+}
+
+// ---- one point
+
+function pictureOf(row, large) { return `${api}/thumbnails/${row}${large ? "?large" : ""}`; }
+
+const words = new Map();
+async function told(rows) {
+  const missing = rows.filter((row) => !words.has(row));
+  if (missing.length) for (const each of await (await post("/points", { rows: missing })).json()) words.set(each.row, each);
+  return rows.map((row) => words.get(row));
+}
+
+const nameOf = (path) => path.split("/").pop();
+
+let hovered = -1, asked;
+function hover(plot, event) {
+  const at = placeOf(plot, event), row = plot.grid ? plot.grid.nearest(at.x, at.y, at.reach) : -1, box = byId("hover");
+  if (row < 0) { hovered = -1; box.hidden = true; return; }
+  const width = byId("stage").clientWidth, left = at.px + plot.element.parentElement.offsetLeft;
+  box.style.left = `${left + 210 > width ? left - 200 : left + 16}px`;
+  box.style.top = `${Math.min(at.py, Math.max(0, byId("stage").clientHeight - 250))}px`;
+  if (row === hovered) return;
+  hovered = row;
+  clearTimeout(asked);
+  asked = setTimeout(async () => {
+    const [each] = await told([row]).catch(() => [null]);
+    if (!each || hovered !== row) return;
+    const image = box.querySelector("img");
+    image.src = pictureOf(row);
+    image.alt = each.path;
+    box.querySelector("p").textContent = [nameOf(each.path), ...each.words.map(([title, word]) => `${title}: ${word}`)].join("\n");
+    box.hidden = false;
+  }, 40);
+}
+
+async function point(row, { quietly = false } = {}) {
+  state.point = row;
+  for (const plot of plots) {
+    const there = row >= 0 && plot.base && plot.x && !Number.isNaN(plot.x[row]);
+    plot.mark.data = there ? { x: [plot.x[row]], y: [plot.y[row]] } : { x: [], y: [] };
+  }
+  byId("point").hidden = row < 0;
+  if (row < 0 || quietly) return;
+  const [each] = await told([row]);
+  if (state.point !== row) return;
+  const list = make("dl");
+  each.words.forEach(([title, word]) => list.append(make("dt", { textContent: title }), make("dd", { textContent: word })));
+  const mark = make("button", { type: "button", className: "small", textContent: state.marked.has(row) ? "Unmark" : "Mark" });
+  mark.addEventListener("click", () => { flip(row); mark.textContent = state.marked.has(row) ? "Unmark" : "Mark"; });
+  const near = make("button", { type: "button", className: "small", textContent: "Nearest images" });
+  near.addEventListener("click", () => nearest(row).catch(failed));
+  byId("point-body").replaceChildren(
+    make("img", { className: "large", src: pictureOf(row, true), alt: each.path }), make("p", { className: "note", textContent: each.path }),
+    list, make("div", { className: "row" }, near, mark), make("ul", { className: "thumbs", id: "near" }));
+  tell(`${nameOf(each.path)}: ${each.words.map(([title, word]) => `${title} ${word}`).join(", ")}`, { quietly: true });
+}
+
+async function nearest(row) {
+  const found = await (await ask(`/nearest/${row}?space=${encodeURIComponent(plots[0].space)}`)).json();
+  found.forEach((each) => words.set(each.row, each));
+  byId("near").replaceChildren(...found.map((each) => thumb(each)));
+  tell(`The ${found.length} nearest images in the feature space.`, { quietly: true });
+}
+
+function thumb(each) {
+  const said = each.words.length ? each.words[0][1] : nameOf(each.path);
+  const button = make("button", { type: "button", title: each.path }, make("img", { loading: "lazy", src: pictureOf(each.row), alt: each.path }),
+                      make("span", { textContent: said }));
+  button.addEventListener("click", () => point(each.row).catch(failed));
+  return make("li", {}, button);
+}
+
+// ---- selection
+
+function mark(rows, { draw = true } = {}) {
+  state.marked = new Set(rows);
+  if (draw) plots.forEach((plot) => { plot.source.selected.indices = [...state.marked]; });
+  state.listed = 0;
+  byId("chosen").replaceChildren();
+  byId("chosen-count").textContent = state.marked.size ? `${state.marked.size.toLocaleString()} images are marked.`
+    : "Nothing is marked. Draw a lasso, search, or press space on a point.";
+  byId("acts").hidden = !state.marked.size;
+  shares();
+  list().catch(failed);
+  tell(`${state.marked.size.toLocaleString()} images are marked.`, { quietly: true });
+}
+
+function flip(row) {
+  const marked = new Set(state.marked);
+  if (!marked.delete(row)) marked.add(row);
+  mark(marked);
+}
+
+function shares() {
+  const column = about.columns[state.column], counts = new Map();
+  if (column.kind === "classes") for (const row of state.marked) counts.set(state.codes[row], (counts.get(state.codes[row]) || 0) + 1);
+  const first = [...counts].sort((one, other) => other[1] - one[1]).slice(0, 6);
+  byId("chosen-shares").replaceChildren(...first.map(([code, count]) => {
+    const bar = make("i");
+    bar.style.width = `${100 * count / state.marked.size}%`;
+    return make("li", {}, bar, make("span", { textContent: code === 255 ? "none of these" : column.classes[code] }),
+                make("span", { textContent: `${Math.round(100 * count / state.marked.size)} %` }));
+  }));
+}
+
+async function list() {
+  const rows = [...state.marked].slice(state.listed, state.listed + SHOWN_AT_ONCE), marked = state.marked;
+  byId("more").hidden = true;
+  if (!rows.length) return;
+  const found = await told(rows);
+  if (marked !== state.marked) return;
+  byId("chosen").append(...found.map(thumb));
+  state.listed += rows.length;
+  byId("more").hidden = state.listed >= state.marked.size;
+}
+
+async function kept() {
+  const found = await (await ask("/selections")).json();
+  byId("kept").replaceChildren(...found.map((each) => {
+    const open = make("button", { type: "button", className: "small", textContent: `${each.name} (${each.rows.length.toLocaleString()})` });
+    open.addEventListener("click", () => mark(each.rows));
+    const away = make("button", { type: "button", className: "small", textContent: "×", title: `Forget ${each.name}` });
+    away.setAttribute("aria-label", `Forget the selection ${each.name}`);
+    away.addEventListener("click", () => post("/selections", { name: each.name }, "DELETE").then(kept).catch(failed));
+    return make("li", {}, open, away);
+  }));
+  if (!found.length) byId("kept").append(make("li", { className: "note", textContent: "None yet." }));
+}
+
+async function csv() {
+  const content = await (await post("/csv", { rows: [...state.marked] })).blob();
+  const link = make("a", { href: URL.createObjectURL(content), download: "selection.csv" });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+async function judge(form) {
+  const action = form.action.value, body = { rows: [...state.marked], action };
+  const fields = new FormData(form);
+  body.action = fields.get("action");
+  if (body.action === "relabel") body.label = fields.get("label");
+  const done = await (await post("/ledger", body)).json();
+  byId("undo").hidden = false;
+  tell(`${done.files.toLocaleString()} images went to the ledger. Runs started from now on use it; this map shows what was.`);
+}
+
+// ---- keyboard
+
+function walkAnew() { state.walk = []; state.step = -1; }
+
+function walk(by) {
+  const plot = plots[0];
+  if (!state.walk.length) {
+    const view = seen(plot), rows = [];
+    plot.grid.each(view.left, view.right, view.bottom, view.top, (row) => {
+      if (plot.x[row] >= view.left && plot.x[row] <= view.right && plot.y[row] >= view.bottom && plot.y[row] <= view.top) rows.push(row);
+    });
+    const far = (row) => (plot.x[row] - view.cx) ** 2 + (plot.y[row] - view.cy) ** 2;
+    state.walk = rows.map((row) => [far(row), row]).sort((one, other) => one[0] - other[0]).map((each) => each[1]);
+  }
+  if (!state.walk.length) return tell("There is no point in view.");
+  state.step = (state.step + by + state.walk.length) % state.walk.length;
+  point(state.walk[state.step]).catch(failed);
+}
+
+function pan(dx, dy, zoom) {
+  for (const plot of plots.filter((each) => each.base)) {
+    const view = seen(plot);
+    frame(plot, view.cx + dx * view.span, view.cy + dy * view.span, view.span * zoom);
+  }
+  walkAnew();
+}
+
+const KEYS = {
+  ArrowLeft: () => pan(-0.15, 0, 1), ArrowRight: () => pan(0.15, 0, 1), ArrowUp: () => pan(0, 0.15, 1), ArrowDown: () => pan(0, -0.15, 1),
+  "+": () => pan(0, 0, 0.8), "=": () => pan(0, 0, 0.8), "-": () => pan(0, 0, 1.25),
+  "0": () => { plots.forEach((plot) => frame(plot)); walkAnew(); },
+  n: () => walk(1), p: () => walk(-1),
+  Enter: () => state.point >= 0 && nearest(state.point).catch(failed), " ": () => state.point >= 0 && flip(state.point),
+  s: () => { state.walk = []; walk(1); mark(state.walk); },
+  Escape: () => { mark([]); point(-1); }, c: () => colour((state.column + 1) % about.columns.length).catch(failed),
+  b: () => about.spaces.length > 1 && show(state.spaces.length > 1 ? [about.spaces[0].name] : about.spaces.map((each) => each.name)),
+  l: () => drag(!state.lasso), "/": () => byId("search").text.focus(), "?": () => byId("keys").showModal(),
+};
+
+function press(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const typing = event.target.closest("input, select, dialog, textarea");
+  const number = Number(event.key);
+  if (typing || (event.target.closest("button, a") && ["Enter", " "].includes(event.key))) return;
+  if (number >= 1 && number <= about.methods.length) { event.preventDefault(); return method(about.methods[number - 1].name); }
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const inside = event.target.closest(".plot");
+  if (!KEYS[key] || (!inside && (key.startsWith("Arrow") || key === " "))) return;
+  event.preventDefault();
+  KEYS[key]();
+}
+
+// ---- controls
+
+function choice(parent, values, chosen, act) {
+  values.forEach(([value, title]) => {
+    const button = make("button", { type: "button", textContent: title });
+    button.dataset.value = value;
+    button.addEventListener("click", () => act(value));
+    parent.append(button);
+  });
+  press1(parent, chosen);
+}
+
+function press1(parent, chosen) {
+  parent.querySelectorAll("button").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.value === chosen)));
+}
+
+async function method(name) {
+  state.method = name;
+  press1(byId("methods"), name);
+  await Promise.all(plots.filter((plot) => plot.space).map((plot) => move(plot, plot.space))).catch(failed);
+  tell(about.methods.find((each) => each.name === name).title, { quietly: true });
+  remember();
+}
+
+async function show(spaces) {
+  state.spaces = spaces;
+  press1(byId("spaces"), spaces.length > 1 ? "both" : spaces[0]);
+  const second = spaces.length > 1;
+  byId("plot-b").hidden = !second;
+  const views = plots.map(seen);
+  if (second && plots.length < 2) await open("b", 1);
+  plots.forEach((plot, place) => views[place] && frame(plot, views[place].cx, views[place].cy, views[place].span));
+  if (plots[1]) plots[1].space = second ? spaces[1] : undefined;
+  await Promise.all(spaces.map((space, place) => move(plots[place], space))).catch(failed);
+  if (second) plots[1].source.selected.indices = [...state.marked];
+  remember();
+}
+
+function drag(lasso) {
+  state.lasso = lasso;
+  for (const plot of plots) { plot.tools.pan.active = !lasso; plot.tools.lasso.active = lasso; }
+  document.querySelectorAll("[data-drag]").forEach((button) => button.setAttribute("aria-pressed", String((button.dataset.drag === "lasso") === lasso)));
+}
+
+function remember() {
+  const query = new URLSearchParams({ method: state.method, spaces: state.spaces.join(","), colour: about.columns[state.column].name });
+  history.replaceState(null, "", `#${query}`);
+}
+
+async function open(letter, place) {
+  const id = `map-${letter}`, element = byId(id);
+  const views = await Bokeh.embed.embed_item(about.items[place], id);
+  const document_ = Bokeh.documents[Bokeh.documents.length - 1];
+  const model = (name) => document_.get_model_by_name(`${id}-${name}`);
+  const figure = model("plot");
+  const plot = { letter, element, view: views.get(figure), source: model("points"), mapper: model("colours"), mark: model("mark"),
+                 ranges: { x: figure.x_range, y: figure.y_range }, tools: { pan: model("pan"), lasso: model("lasso") } };
+  plots.push(plot);
+  frame(plot);
+  new ResizeObserver(() => { const view = seen(plot); frame(plot, view.cx, view.cy, view.span); }).observe(element);
+  plot.source.selected.properties.indices.change.connect(() => {
+    const rows = plot.source.selected.indices;
+    if (rows.length === state.marked.size && rows.every((row) => state.marked.has(row))) return;
+    mark(rows, { draw: plots.length > 1 });
+  });
+  const holder = byId(`plot-${letter}`);
+  let down;
+  holder.addEventListener("pointerdown", (event) => { down = [event.clientX, event.clientY]; holder.focus({ preventScroll: true }); }, true);
+  holder.addEventListener("pointermove", (event) => (event.buttons ? (byId("hover").hidden = true) : hover(plot, event)));
+  holder.addEventListener("pointerleave", () => { hovered = -1; byId("hover").hidden = true; });
+  holder.addEventListener("pointerup", (event) => {
+    if (!down || Math.hypot(event.clientX - down[0], event.clientY - down[1]) > 4) { walkAnew(); return; }
+    const at = placeOf(plot, event), row = plot.grid ? plot.grid.nearest(at.x, at.y, at.reach) : -1;
+    if (row >= 0) point(row).catch(failed);
+  }, true);
+  return plot;
+}
+
+function controls() {
+  choice(byId("methods"), about.methods.map((each) => [each.name, each.title]), state.method, method);
+  const spaces = about.spaces.map((each) => [each.name, each.name]);
+  if (spaces.length > 1) spaces.push(["both", "side by side"]);
+  choice(byId("spaces"), spaces, state.spaces[0], (value) => show(value === "both" ? about.spaces.map((each) => each.name) : [value]));
+  byId("colour").append(...about.columns.map((each, index) => make("option", { value: index, textContent: each.title })));
+  byId("colour").addEventListener("change", (event) => colour(Number(event.target.value)).catch(failed));
+  document.querySelectorAll("[data-drag]").forEach((button) => button.addEventListener("click", () => drag(button.dataset.drag === "lasso")));
+  byId("all").addEventListener("click", () => { state.only = null; state.hidden = new Set(); legend(); plots.forEach((plot) => plot.base && filter(plot)); });
+  byId("none").addEventListener("click", () => mark([]));
+  byId("more").addEventListener("click", () => list().catch(failed));
+  byId("view").addEventListener("click", () => { state.only = new Set(state.marked); plots.forEach((plot) => plot.base && filter(plot)); tell("“All” in the legend shows everything again."); });
+  byId("csv").addEventListener("click", () => csv().catch(failed));
+  byId("help").addEventListener("click", () => byId("keys").showModal());
+  byId("search").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try {
+      const { rows } = await (await ask(`/search?${new URLSearchParams({ text: event.target.text.value })}`)).json();
+      mark(rows);
+      tell(rows.length ? `${rows.length.toLocaleString()} images found and marked.` : "Nothing was found.");
+      if (rows.length === 1) point(rows[0]).catch(failed);
+    } catch (error) { failed(error); }
+  });
+  byId("keep").addEventListener("submit", (event) => {
+    event.preventDefault();
+    post("/selections", { name: event.target.elements.name.value, rows: [...state.marked] })
+      .then(() => { event.target.reset(); tell("The selection is kept."); return kept(); }).catch(failed);
+  });
+  byId("judge").elements.action.addEventListener("change", (event) => { byId("relabel").hidden = event.target.value !== "relabel"; });
+  byId("judge").addEventListener("submit", (event) => { event.preventDefault(); judge(event.target).catch(failed); });
+  byId("undo").addEventListener("click", () => post("/ledger/undo", {}).then(() => { byId("undo").hidden = true; tell("The last act was taken back."); }).catch(failed));
+  document.addEventListener("keydown", press);
+}
+
+async function begin() {
+  const asked_ = new URLSearchParams(location.hash.slice(1));
+  if (about.methods.some((each) => each.name === asked_.get("method"))) state.method = asked_.get("method");
+  const wanted = (asked_.get("spaces") || "").split(",").filter((name) => about.spaces.some((each) => each.name === name));
+  const column = about.columns.findIndex((each) => each.name === (asked_.get("colour") || about.target));
+  controls();
+  state.codes = await codes(Math.max(0, column));
+  state.column = Math.max(0, column);
+  byId("colour").value = String(state.column);
+  await open("a", 0);
+  legend();
+  await show(wanted.length ? [...new Set(wanted)] : state.spaces);
+  byId("waiting").hidden = true;
+  document.documentElement.dataset.ready = "yes";
+  kept().catch(failed);
+}
+
+begin().catch((error) => { byId("waiting").textContent = error.message; });

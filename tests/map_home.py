@@ -1,0 +1,69 @@
+"""A root folder with a data set of hostile names and one finished run of features over it, for tests of the site."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from PIL import Image
+
+from lib import atomic
+from lib.cleaning import clean
+from lib.data import sources
+from lib.features import quality, record, reduce
+
+CLASSES = ("<img src=x onerror=alert(1)>", "=1+1 \"quoted\" & 'odd'", "写真 🎨")
+UNIT = ("odd@pictures", "features", "one-s0")
+PLACE = "/".join(UNIT)
+
+
+def build(root: Path, *, each: int = 20) -> Path:
+    """Writes the home below `root`, of which DARKROOM_HOME must already be set, and returns the folder of the run."""
+    folder = root / "came" / "pictures"
+    generator = np.random.default_rng(0)
+    for kind, name in enumerate(CLASSES):
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            coarse = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+            coarse[..., kind] //= 3
+            file = folder / name / (f"=cmd|'{number}.png" if number % 2 else f"<b onclick=x>{number}.png")
+            Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC).save(file)
+    dataset = sources.bring(str(folder))
+    clean.clean(dataset, verdicts={}, workers=1)
+    table = dataset.manifest().sort_values("path", ignore_index=True)
+    kind = table["label"].map({name: index for index, name in enumerate(CLASSES)}).to_numpy()
+    num = len(table)
+    table["attr_year"] = np.arange(num) + 1850
+    table["split"] = np.array(["train", "train", "val", "test"])[np.arange(num) % 4]
+    table["predicted"] = np.array(CLASSES, dtype=object)[np.where(np.arange(num) % 5 == 0, (kind + 1) % 3, kind)]
+    table["confidence"] = np.linspace(0.3, 1, num)
+    table["verdict"] = np.where(table["predicted"] == table["label"], "right", "wrong")
+    centres = generator.normal(0, 3, (3, 16))
+    features = (centres[kind] + generator.normal(size=(num, 16))).astype(np.float16)
+    spaces, maps = {}, {}
+    for name, values in {"trained": features, "untrained": generator.normal(size=(num, 16)).astype(np.float16)}.items():
+        place = dataset.folder / "features" / f"pool-{name}"
+        place.mkdir(parents=True)
+        np.save(place / "features.npy", values)
+        spaces[name] = SimpleNamespace(name=name, folder=place, features=values, layer="pool")
+        turned = reduce.reduce(values[:, ::-1], "pca")
+        maps[name] = {"pca": reduce.reduce(values, "pca"), "tsne": turned}
+    qualities = {name: quality.measure(features, each.places) for name, each in maps["trained"].items()}
+    kept = table.drop(columns=["reasons"])
+    origin = SimpleNamespace(table=kept, target="label", parameters={"architecture": "custom"}, model_path=None)
+    run = root / "logs" / Path(*UNIT)
+    (run / "figures").mkdir(parents=True)
+    Image.new("RGB", (40, 30), "white").save(run / "figures" / "maps.png")
+    said = [f"The trained network separates {CLASSES[0]}."]
+    record.write(run, dataset=dataset, origin=origin, spaces=spaces, maps=maps, qualities=qualities, sentences=said)
+    told = {"study": UNIT[0], "stage": UNIT[1], "unit": UNIT[2], "data": dataset.name, "figures": ["maps.png"], "metrics": {},
+            "sentences": said, "key": {"parameters": {"note": "<script>alert(2)</script>"}}}  # fmt: skip
+    (run / "key.json").write_text("{}")
+    atomic.write_json(run / "result.json", told)
+    (root / "secret.txt").write_text("the secret")
+    return run
+
+
+def account(run: Path) -> dict:
+    """Returns what the run tells of its maps."""
+    return json.loads((run / record.ACCOUNT).read_text(encoding="utf-8"))
