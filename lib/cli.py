@@ -54,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     resulting.add_argument("--json", action="store_true", help="the table as JSON, for scripts")
     _add_apply(commands)
     _add_clean(commands)
+    _add_collect(commands)
+    _add_store(commands)
     listing = _add(commands, "list", _list, "show studies, data sets and notebooks with their parameters")
     listing.add_argument("what", nargs="?", choices=["studies", "data", "notebooks"], help="only these")
     listing.add_argument("--json", action="store_true", help="as JSON, for scripts")
@@ -180,6 +182,17 @@ def _web(arguments: argparse.Namespace) -> int:
     return serving.serve(host=arguments.host, port=arguments.port, names=tuple(arguments.name))
 
 
+def _add_store(commands: Any) -> None:
+    parser = _add(
+        commands, "store", _store, "put data sets into MongoDB's GridFS and get them back",
+        epilog="The server's address is read from the environment, DARKROOM_MONGO=mongodb://host/database. What was stopped "
+        "goes on by the same command.",
+    )  # fmt: skip
+    parser.add_argument("what", choices=["put", "get", "list"], help="put a data set there, get it back, list what is there")
+    parser.add_argument("name", nargs="?", default="", help="the data set; for put also the path of a folder")
+    parser.add_argument("--as", dest="called", metavar="NAME", help="what it is called here when it comes back")
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from lib.batch import command
 
@@ -247,6 +260,23 @@ def _collect(arguments: argparse.Namespace) -> int:
         per_genre=arguments.per_genre, permission=arguments.permission, side=arguments.side,
     )  # fmt: skip
     print(f"{len(there.files()) - 1:,} posters in {there.raw}; use them as data = {there.name!r}.")
+    return 0
+
+
+def _store(arguments: argparse.Namespace) -> int:
+    from lib.data import sources
+    from lib.data.sources import gridfs
+
+    if arguments.what == "list":
+        print("\n".join(gridfs.names()) or "The store holds no data set.")
+        return 0
+    if not arguments.name:
+        raise DarkroomError(f"Which data set? Such as: darkroom store {arguments.what} elpv")
+    if arguments.what == "put":
+        done = gridfs.put(sources.bring(arguments.name))
+    else:
+        _, done = gridfs.get(arguments.name, called=arguments.called)
+    print(f"{done.images:,} images ({done.num_bytes / 1e6:,.1f} MB), {done.moved:,} of them moved in {done.seconds:.1f} s.")
     return 0
 
 
