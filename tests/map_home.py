@@ -1,20 +1,21 @@
 """A root folder with a data set of hostile names and one finished run of features over it, for tests of the site."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
 
-from lib import atomic
+from lib import atomic, fingerprint
 from lib.cleaning import clean
-from lib.data import sources
+from lib.data import dataset as datasets
+from lib.data import sources, thumbnails
 from lib.features import quality, record, reduce
 
 CLASSES = ("<img src=x onerror=alert(1)>", "=1+1 \"quoted\" & 'odd'", "写真 🎨")
 UNIT = ("odd@pictures", "features", "one-s0")
 PLACE = "/".join(UNIT)
+MODEL = "odd@pictures/train/tiny-s0"
 
 
 def build(root: Path, *, each: int = 20) -> Path:
@@ -64,6 +65,48 @@ def build(root: Path, *, each: int = 20) -> Path:
     return run
 
 
-def account(run: Path) -> dict:
-    """Returns what the run tells of its maps."""
-    return json.loads((run / record.ACCOUNT).read_text(encoding="utf-8"))
+def train(root: Path) -> Path:
+    """Writes a run with a network of a few weights over the same images, whose features a second run of features shows."""
+    from lib import models
+    from lib.evaluation import predictions
+    from lib.models import predictor, saved
+
+    dataset = datasets.load("pictures")
+    study, stage, unit = MODEL.split("/")
+    model = models.build("custom", class_names=sorted(CLASSES), image_side=16, filters=(4, 8), pool_after=(1, 2))
+    path = root / "checkpoints" / study / stage / unit / "model.keras"
+    path.parent.mkdir(parents=True)
+    saved.save(model, path, card={"parameters": {"resize": "stretch"}})
+    table = dataset.manifest().sort_values("path", ignore_index=True)
+    split = np.array(["train", "train", "val", "test"])[np.arange(len(table)) % 4]
+    kind = table["label"].map({name: index for index, name in enumerate(sorted(CLASSES))}).to_numpy()
+    said = np.where(np.arange(len(table)) % 5 == 0, (kind + 1) % 3, kind)
+    frame = predictions.table(
+        table["path"], splits=split, labels=table["label"], groups=np.arange(len(table)),
+        probabilities=np.eye(3)[said] * 0.7 + 0.1, class_names=sorted(CLASSES),
+    )  # fmt: skip
+    run = root / "logs" / study / stage / unit
+    run.mkdir(parents=True)
+    predictions.write(run / "predictions.parquet", frame, {"class_names": sorted(CLASSES), "data_hash": "h", "run": MODEL})
+    told = {"study": study, "stage": stage, "unit": unit, "data": dataset.name, "figures": [],
+            "model_sha256": fingerprint.file(path), "class_names": sorted(CLASSES),
+            "metrics": {"accuracy": 0.8, "val_accuracy": 0.8, "num_images": 15}}  # fmt: skip
+    (run / "key.json").write_text("{}")
+    atomic.write_json(run / "parameters.json", {"resize": "stretch"})
+    atomic.write_json(run / "result.json", told)
+    pictures = np.stack([thumbnails.of(dataset, each, side=16) for each in table["path"]])
+    features = predictor.features(model, pictures, dtype="float16")
+    place = dataset.folder / "features" / "pool-model"
+    place.mkdir()
+    np.save(place / "features.npy", features)
+    space = SimpleNamespace(name="trained", folder=place, features=features, layer="pool")
+    origin = SimpleNamespace(
+        table=table.drop(columns=["reasons"]).assign(split=split), target="label", parameters={}, model_path=path
+    )
+    shown = root / "logs" / study / "features" / "tiny-s0"
+    shown.mkdir(parents=True)
+    record.write(shown, dataset=dataset, origin=origin, spaces={"trained": space},
+                 maps={"trained": {"pca": reduce.reduce(features, "pca")}}, qualities={}, sentences=[])  # fmt: skip
+    (shown / "key.json").write_text("{}")
+    atomic.write_json(shown / "result.json", {"data": dataset.name, "figures": [], "metrics": {}})
+    return path

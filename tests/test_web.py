@@ -5,6 +5,7 @@ import json
 import random
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import map_home
 import numpy as np
@@ -306,6 +307,61 @@ def test_a_thousand_odd_requests_break_nothing(client, home):
         assert b"the secret" not in answer.data, asked
     assert codes.get(200, 0) > 50 and codes.get(404, 0) > 50 and codes.get(400, 0) > 20  # it reached what it should
     assert {path: path.read_bytes() for path in (home / "came").rglob("*.png")} == before  # raw files are never written
+
+
+@pytest.fixture(scope="module")
+def model(home):
+    return map_home.train(home)
+
+
+def sent(*pictures, accuracy="0.9"):
+    return {"pictures": [(io.BytesIO(data), "../<b>.jpg") for data in pictures], "accuracy": accuracy}
+
+
+def test_a_picture_is_named_with_calibrated_probabilities_a_heat_map_and_its_nearest(client, model, home):
+    address = f"/api/classify/{map_home.MODEL}"
+    files = sorted(path for path in home.rglob("*") if path.is_file())
+    answers = json_of(client.post(address, data=sent(picture(48), picture(20)), content_type="multipart/form-data"))["answers"]
+    assert len(answers) == 2
+    first = answers[0]
+    assert sum(share for _, share in first["probabilities"]) == pytest.approx(1, abs=1e-5)
+    assert first["probabilities"][0][0] == first["label"] and first["label"] in map_home.CLASSES
+    assert isinstance(first["sure"], bool)
+    assert first["heat"].startswith("data:image/jpeg;base64,")
+    assert len(first["nearest"]) == 6 and {each["label"] for each in first["nearest"]} <= set(map_home.CLASSES)
+    assert [each["distance"] for each in first["nearest"]] == sorted(each["distance"] for each in first["nearest"])
+    assert sorted(path for path in home.rglob("*") if path.is_file()) == files  # nothing was stored
+    assert map_home.MODEL in client.get("/classify").text
+
+
+def test_twenty_at_once_are_all_answered(client, model):
+    app = client.application
+
+    def ask(number):
+        data = sent(picture(16 + number))
+        answer = app.test_client().post(f"/api/classify/{map_home.MODEL}", data=data, content_type="multipart/form-data")
+        return answer.status_code
+
+    with ThreadPoolExecutor(20) as pool:
+        assert list(pool.map(ask, range(20))) == [200] * 20
+
+
+def test_a_model_whose_bytes_changed_is_not_loaded(client, model):
+    kept = model.read_bytes()
+    model.write_bytes(kept + b"\0")
+    try:
+        answer = client.post(f"/api/classify/{map_home.MODEL}", data=sent(picture()), content_type="multipart/form-data")
+        assert "not the file that its run wrote" in json_of(answer, 400)["error"]
+    finally:
+        model.write_bytes(kept)
+
+
+def test_the_heat_lies_on_the_picture_where_the_values_are():
+    values = np.zeros((8, 8), np.float32)
+    values[2, 3] = 4
+    shown = classify_page.overlaid(np.full((8, 8, 3), 100, np.uint8), values)
+    assert shown[2, 3].tolist() == [227, 212, 119]  # a fifth of grey 115, four fifths of light yellow
+    assert (shown[0, 0] == 115).all()
 
 
 def test_the_names_that_a_server_answers_to():

@@ -68,8 +68,8 @@ def _told(loaded: Loaded, pixels: np.ndarray, accuracy: float) -> dict[str, Any]
 
     with loaded.asked:  # a network is asked by one visitor at a time; the others wait some milliseconds
         found = classify(loaded.classifier, [pixels], accuracy=accuracy)[0]
-        side = loaded.classifier.image_side
-        small = images.resize(pixels, height=side, width=side, fit=loaded.classifier.resize)
+        height, width = loaded.classifier.size
+        small = images.resize(pixels, height=height, width=width, fit=loaded.classifier.resize)
         heat = _heat(loaded, small, found.label)
         near = seen.nearest(loaded, small)
     ranked = sorted(found.probabilities.items(), key=lambda each: -each[1])[:_MOST_SHOWN]
@@ -97,7 +97,7 @@ def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
     strength = np.clip(values / max(float(values.max()), 1e-9), 0, 1)[..., None]
     grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2) * 0.75 + 40
     warm = np.array([213, 94, 0]) + strength * (np.array([255, 236, 120]) - np.array([213, 94, 0]))
-    return np.clip(grey * (1 - 0.8 * strength) + warm * 0.8 * strength, 0, 255).astype(np.uint8)
+    return np.clip(np.rint(grey * (1 - 0.8 * strength) + warm * 0.8 * strength), 0, 255).astype(np.uint8)
 
 
 def _jpeg(pixels: np.ndarray) -> str:

@@ -28,6 +28,7 @@ MOST_ROWS = 200
 MOST_CLASSES = 250
 THUMBNAIL = 128
 _JUDGED = ("verdict", "predicted", "split", "confidence")
+_ORDERS = {"split": ("train", "val", "test"), "verdict": ("right", "wrong")}
 _BLOCK = 8_192
 
 
@@ -154,7 +155,7 @@ class Shown:
         if name == "confidence":
             return {**about, "kind": "numbers", "low": 0.0, "high": 1.0}
         counts = self._text(name).value_counts()
-        order = [value for value in ("train", "val", "test") if value in counts] if name == "split" else list(counts.index)
+        order = [value for value in _ORDERS.get(name, counts.index) if value in counts]
         kept = {str(value): int(counts[value]) for value in order[:MOST_CLASSES]}
         return {**about, "kind": "classes", "classes": list(kept), "counts": list(kept.values())}
 

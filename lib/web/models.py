@@ -70,8 +70,7 @@ def _loaded(id: str, path: Path, _changed_ns: int, expected: str) -> Loaded:
 
 def warm(loaded: Loaded) -> None:
     """Asks a model once, so that the first visitor does not wait for it to be compiled."""
-    side = loaded.classifier.image_side
-    loaded.classifier.probabilities(np.zeros((1, side, side, 3), np.uint8))
+    loaded.classifier.probabilities(np.zeros((1, *loaded.classifier.size, 3), np.uint8))
 
 
 def _path(found: Unit) -> Path | None:

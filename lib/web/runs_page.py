@@ -87,7 +87,7 @@ def _study(name: str) -> dict[str, Any]:
     waiting = [each for each in standings if each.state != "finished"]
     return {
         "name": name, "question": about.get("question", ""), "finished": len(units), "waiting": waiting,
-        "data": about.get("data") or next((each.result.get("data") for each in units if each.result.get("data")), None),
+        "data": next((each.result["data"] for each in units if each.result.get("data")), None),
         "best": max(reached, default=None), "report": archive.report(name),
         "maps": [each for each in units if (each.folder / record.ACCOUNT).is_file()],
     }  # fmt: skip
