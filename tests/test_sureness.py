@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.evaluation import comparison, disputes, predictions, sureness
+from lib.evaluation import agreement, comparison, disputes, metrics, predictions, sureness
 
 CLASSES = ("ape", "bee")
 
@@ -66,3 +66,27 @@ def test_only_the_arms_that_were_asked_for_are_compared(tmp_path):
     assert set(comparison.comparison(runs, only=["first", "third"]).arms) == {"first", "third"}
     with pytest.raises(DarkroomError, match="no arm 'secnd'.*Did you mean 'second'"):
         comparison.comparison(runs, only=["secnd"])
+
+
+def test_weighted_kappas_over_an_arm_know_the_order(tmp_path):
+    names = ("far", "middle", "near")
+    truth = np.repeat([0, 1, 2], 20)
+    said = np.where(np.arange(60) % 4 == 0, np.clip(truth + np.where(truth == 2, -1, 1), 0, 2), truth)  # a quarter one step off
+    frame = predictions.table(
+        [f"{number:02}.png" for number in range(60)], splits=["test"] * 60, labels=[names[place] for place in truth],
+        groups=range(60), probabilities=np.eye(3)[said], class_names=names,
+    )  # fmt: skip
+    (tmp_path / "a-s0").mkdir()
+    predictions.write(tmp_path / "a-s0" / "predictions.parquet", frame, {"class_names": names, "data_hash": "h"})
+    (tmp_path / "a-s0" / "result.json").write_text("{}")
+    found = comparison.comparison([tmp_path / "a-s0"])
+    table = agreement.table(found, ["near", "middle", "far"]).loc["a"]
+    part = found.units[0].predictions.split("test")
+    for weights in ("linear", "quadratic"):
+        assert table.loc[weights, "kappa"] == metrics.weighted_kappa(part, order=["near", "middle", "far"], weights=weights)
+    assert table.loc["unweighted", "kappa"] == pytest.approx(0.625)  # 0.75 right, margins 1/3, 5/12 and 1/4 against thirds
+    assert table["kappa"].is_monotonic_increasing
+    assert (table["low"] < table["kappa"]).all() and (table["kappa"] < table["high"]).all()
+    assert table.loc["unweighted", "agreement"].startswith("substantial (")
+    with pytest.raises(DarkroomError, match="name every class once"):
+        agreement.table(found, ["near", "far"])

@@ -7,7 +7,7 @@ hardly grows with the number of images.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,11 +83,19 @@ def of_confusion(
 
 
 def of_arms(
-    truth: np.ndarray, predicted: np.ndarray, *, groups: np.ndarray, num_classes: int, draws: int = 1000, seed: int = 0
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    *,
+    groups: np.ndarray,
+    num_classes: int,
+    draws: int = 1000,
+    seed: int = 0,
+    functions: Mapping[str, Metric] = matrices.HEADLINES,
 ) -> dict[str, np.ndarray]:
     """(draws, columns) of every headline number for several predictions of the same images, drawn together.
 
-    `predicted` is (n, columns): one column an arm and seed. Their differences in one draw are paired.
+    `predicted` is (n, columns): one column an arm and seed. Their differences in one draw are paired. `functions` are
+    other numbers of confusion matrices, of any number of them at once.
     """
     rows = np.column_stack([truth, predicted])
     unique, patterns = np.unique(rows, axis=0, return_inverse=True)
@@ -95,11 +103,11 @@ def of_arms(
     places = [unique[:, 0] * num_classes + unique[:, column] for column in range(1, rows.shape[1])]
 
     def headlines(drawn: np.ndarray) -> np.ndarray:
-        columns = [_headlines_of(_added(drawn, place, num_classes)) for place in places]
+        columns = [_headlines_of(_added(drawn, place, num_classes), functions) for place in places]
         return np.stack(columns, axis=2)  # (draws, headlines, columns)
 
     values = draw(kinds(patterns, groups), headlines, width=num_classes**2, draws=draws, seed=seed)
-    return {name: values[:, index] for index, name in enumerate(matrices.HEADLINES)}
+    return {name: values[:, index] for index, name in enumerate(functions)}
 
 
 def percentile_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
@@ -109,8 +117,8 @@ def percentile_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[flo
     return float(low), float(high)
 
 
-def _headlines_of(confusion: np.ndarray) -> np.ndarray:
-    return np.stack([function(confusion) for function in matrices.HEADLINES.values()], axis=1)
+def _headlines_of(confusion: np.ndarray, functions: Mapping[str, Metric] = matrices.HEADLINES) -> np.ndarray:
+    return np.stack([function(confusion) for function in functions.values()], axis=1)
 
 
 def _added(drawn: np.ndarray, place: np.ndarray, num_classes: int) -> np.ndarray:

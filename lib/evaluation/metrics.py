@@ -6,6 +6,8 @@ that has images and is never predicted has precision 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -83,12 +85,15 @@ def weighted_kappa(predictions: Predictions, *, order: list[str], weights: str =
 
     `order` is every class name once, from the lowest to the highest: sorted names have no order that means anything.
     """
-    if sorted(order) != sorted(predictions.class_names):
-        raise DarkroomError(
-            f"`order` must name every class once. Expected: {sorted(predictions.class_names)}. Received: {order}."
-        )
-    place = [predictions.class_names.index(name) for name in order]
-    return float(matrices.kappa(confusion(predictions)[np.ix_(place, place)], weights=weights))
+    return float(matrices.kappa(confusion(predictions)[..., *ordered(predictions.class_names, order)], weights=weights))
+
+
+def ordered(class_names: Sequence[str], order: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The index that puts a confusion matrix, or a stack of them, into the order of the classes: `confusion[..., *found]`."""
+    if sorted(order) != sorted(class_names):
+        raise DarkroomError(f"`order` must name every class once. Expected: {sorted(class_names)}. Received: {list(order)}.")
+    place = [list(class_names).index(name) for name in order]
+    return np.ix_(place, place)
 
 
 def hardest(predictions: Predictions, num: int = 24) -> pd.DataFrame:

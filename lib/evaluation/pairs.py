@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.errors import DarkroomError
 from lib.evaluation import confusion as matrices
-from lib.evaluation import metrics, statistics
+from lib.evaluation import metrics, resamples, statistics
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate
 
@@ -123,7 +123,7 @@ def _compare(first: Mapping[int, _Scored], second: Mapping[int, _Scored], *, nam
         raise DarkroomError(f"{names[0]} and {names[1]} have no seed in common, so nothing pairs them.")
     ours, theirs = [first[seed] for seed in seeds], [second[seed] for seed in seeds]
     for one, other, seed in zip(ours, theirs, seeds, strict=True):
-        if one.part.class_names != other.part.class_names or not statistics.same_images([one.part, other.part]):
+        if one.part.class_names != other.part.class_names or not resamples.same_images([one.part, other.part]):
             raise DarkroomError(f"{names[0]} and {names[1]} were scored on different images or classes at seed {seed}.")
         if not np.array_equal(one.part.truth, other.part.truth):
             raise DarkroomError(f"{names[0]} and {names[1]} were scored against different labels at seed {seed}.")
@@ -131,7 +131,7 @@ def _compare(first: Mapping[int, _Scored], second: Mapping[int, _Scored], *, nam
     draws = np.stack([one.draws - other.draws for one, other in zip(ours, theirs, strict=True)], axis=1)  # (draws, seeds)
     ratio = float(np.mean([one.ratio for one in ours]))
     difference = statistics.joined(metric, values, draws, [one.part for one in ours], ratio=ratio)
-    if len(seeds) == 1 and metric == "accuracy" and not statistics.has_groups(ours[0].part):
+    if len(seeds) == 1 and metric == "accuracy" and not resamples.has_groups(ours[0].part):
         right, also = (one.part.predicted == one.part.truth for one in (ours[0], theirs[0]))
         p = mcnemar(int((right & ~also).sum()), int((also & ~right).sum()))
         return _pair(names, difference, p, "McNemar, exact")
@@ -150,7 +150,7 @@ def _scored(arms: Sequence[Mapping[int, Predictions]], metric: str, split: str, 
     for index, members in enumerate(together.values()):
         drawn = statistics.drawn_together([part for *_, part in members], seed=seed + index)[metric]  # (draws, members)
         for column, (place, its_seed, part) in enumerate(members):
-            ratio = statistics.test_train_ratio([arms[place][its_seed]], split)
+            ratio = resamples.test_train_ratio([arms[place][its_seed]], split)
             scored[place][its_seed] = _Scored(part, ratio, _value(part, metric), drawn[:, column])
     return scored
 

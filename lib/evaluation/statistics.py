@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError
-from lib.evaluation import analytic, bootstrap, metrics, multilabel
+from lib.evaluation import analytic, bootstrap, metrics, multilabel, resamples
 from lib.evaluation import confusion as matrices
 from lib.evaluation.predictions import Predictions
 
@@ -52,7 +52,7 @@ def intervals(predictions: Predictions, split: str, *, draws: int = DRAWS, seed:
     """
     of_split = predictions.split(split)
     counted = metrics.confusion(of_split)
-    grouped = has_groups(of_split)
+    grouped = resamples.has_groups(of_split)
     drawn = bootstrap.of_confusion(
         of_split.truth,
         of_split.predicted,
@@ -87,21 +87,30 @@ def headline(predictions: Predictions, split: str = "test", *, draws: int = DRAW
     return {name: value for name, value in values.items() if isinstance(value, str) or np.isfinite(value)}
 
 
-def over_seeds(runs: Sequence[Predictions], name: str, *, split: str = "test", draws: int = DRAWS, seed: int = 0) -> Estimate:
-    """One headline number over the seeds of one arm.
+def over_seeds(
+    runs: Sequence[Predictions],
+    name: str,
+    *,
+    split: str = "test",
+    draws: int = DRAWS,
+    seed: int = 0,
+    functions: Mapping[str, bootstrap.Metric] = matrices.HEADLINES,
+) -> Estimate:
+    """One headline number, or another of `functions` of confusion matrices, over the seeds of one arm.
 
     With the same images for every seed, the variance over images (bootstrap) and over seeds add up; with other images
     for each seed, or folds, the corrected resampled interval is taken. One seed has only the interval over images.
     """
     parts = [run.split(split) for run in runs]
-    values = np.array([float(matrices.HEADLINES[name](metrics.confusion(part))) for part in parts])
+    values = np.array([float(functions[name](metrics.confusion(part))) for part in parts])
     drawn = np.empty((draws, len(parts)))
-    for index, places in enumerate(by_images(parts)):
-        drawn[:, places] = drawn_together([parts[place] for place in places], draws=draws, seed=seed + index)[name]
-    found = joined(name, values, drawn, parts, ratio=test_train_ratio(runs, split))
+    for index, places in enumerate(resamples.by_images(parts)):
+        same = [parts[place] for place in places]
+        drawn[:, places] = drawn_together(same, draws=draws, seed=seed + index, functions=functions)[name]
+    found = joined(name, values, drawn, parts, ratio=resamples.test_train_ratio(runs, split))
     if found.low > 1 - 1e-9:
         found = replace(found, low=_lowest_of_faultless(parts[0], metrics.confusion(parts[0]), name))
-    lowest = -1.0 if name in ("kappa", "matthews") else 0.0
+    lowest = -1.0 if name == "matthews" or "kappa" in name else 0.0
     return replace(found, low=max(lowest, found.low), high=min(1.0, found.high))
 
 
@@ -111,7 +120,7 @@ def joined(name: str, values: np.ndarray, draws: np.ndarray, parts: Sequence[Pre
     `values` (runs,), `draws` (draws, runs) and `parts` go together. Runs that tested the same images (seeds of one fold)
     are one resample, their mean.
     """
-    sets = by_images(parts)
+    sets = resamples.by_images(parts)
     if len(sets) == 1:
         return combined(name, values, draws)
     means = np.array([values[places].mean() for places in sets])
@@ -167,49 +176,27 @@ def resampled(name: str, values: np.ndarray, draws: np.ndarray, *, ratio: float)
     return _estimate(name, values, mean_draws, errors=errors, method="corrected resampled t")
 
 
-def same_images(parts: Sequence[Predictions]) -> bool:
-    """Whether all parts hold the same images in the same order."""
-    first = parts[0].frame["path"].to_numpy()
-    return all(np.array_equal(first, part.frame["path"].to_numpy()) for part in parts[1:])
-
-
-def by_images(parts: Sequence[Predictions]) -> list[list[int]]:
-    """The places of the parts, those that hold the same images together, in order of first appearance."""
-    sets: list[list[int]] = []
-    for place, part in enumerate(parts):
-        same = next((places for places in sets if same_images([parts[places[0]], part])), None)
-        sets.append([place]) if same is None else same.append(place)
-    return sets
-
-
-def has_groups(part: Predictions) -> bool:
-    """Whether any two images of the part are near-duplicates of each other."""
-    return bool(part.frame["group"].duplicated().any())
-
-
-def test_train_ratio(runs: Sequence[Predictions], split: str = "test") -> float:
-    """Images of `split` per training image, the mean over runs; 1 (cautious) where a run has no training rows."""
-    ratios = []
-    for run in runs:
-        num = run.frame["split"].value_counts()
-        ratios.append(num[split] / num["train"] if "train" in num else 1.0)
-    return float(np.mean(ratios))
-
-
-def drawn_together(parts: Sequence[Predictions], *, draws: int = DRAWS, seed: int = 0) -> dict[str, np.ndarray]:
-    """(draws, parts) of every headline number; the parts hold the same images, drawn for all of them together."""
+def drawn_together(
+    parts: Sequence[Predictions],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    functions: Mapping[str, bootstrap.Metric] = matrices.HEADLINES,
+) -> dict[str, np.ndarray]:
+    """(draws, parts) of every number of `functions`; the parts hold the same images, drawn for all of them together."""
     predicted = np.stack([part.predicted for part in parts], axis=1)  # (n, parts)
     first = parts[0]
     return bootstrap.of_arms(
-        first.truth, predicted, groups=first.groups, num_classes=len(first.class_names), draws=draws, seed=seed
-    )
+        first.truth, predicted, groups=first.groups, num_classes=len(first.class_names), draws=draws, seed=seed,
+        functions=functions,
+    )  # fmt: skip
 
 
 def _lowest_of_faultless(part: Predictions, counted: np.ndarray, name: str) -> float:
     # Without a single error there is nothing to resample; Wilson's bound of the accuracy still knows the number of images.
     num_groups = part.frame["group"].nunique()
     accuracy = analytic.wilson(num_groups, num_groups)[0]
-    if name not in ("kappa", "matthews"):
+    if name != "matthews" and "kappa" not in name:
         return accuracy
     shares = counted.sum(axis=1) / counted.sum()
     expected = float((shares**2).sum())
