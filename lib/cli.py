@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     resulting.add_argument("study", nargs="?", help="folder in logs/ (default: all of them)")
     resulting.add_argument("--json", action="store_true", help="the table as JSON, for scripts")
     _add_apply(commands)
+    _add_spread(commands)
     _add_clean(commands)
     _add_collect(commands)
     _add_store(commands)
@@ -119,6 +120,25 @@ def _add_apply(commands: Any) -> None:
     exporting.add_argument("run", help="as for `apply`")
     exporting.add_argument("format", choices=["onnx", "tflite", "saved_model"], help="what to write")
     exporting.add_argument("--out", metavar="FOLDER", help="where it goes (default: beside the saved model)")
+
+
+def _add_spread(commands: Any) -> None:
+    parser = _add(commands, "spread", None, "one long pass over very many files, on all cores or on a cluster")
+    passes = parser.add_subparsers(title="passes", required=True, metavar="PASS")
+    scanning = _add(passes, "scan", _spread, "read and measure every file, for 1_clean to judge")
+    computing = _add(passes, "features", _spread, "compute the features of all accepted images, for 8_features")
+    applying = _add(passes, "apply", _spread, "label every picture of a folder, as `darkroom apply` does")
+    scanning.add_argument("data", help="a data set's name, or the path of a folder, table or archive")
+    computing.add_argument("data", help="the name of a cleaned data set")
+    computing.add_argument("model", help="a trained run such as wikiart/train/custom-s0")
+    applying.add_argument("model", help="a trained run, a study (its best run), or a saved model that all machines see")
+    applying.add_argument("pictures", help="the folder of pictures; it is only read")
+    applying.add_argument("--accuracy", type=float, default=0.95, metavar="SHARE", help="wished for what is accepted (0.95)")
+    for name, each in (("scan", scanning), ("features", computing), ("apply", applying)):
+        each.set_defaults(work=name)
+        each.add_argument("--workers", type=int, metavar="N", help="processes on this machine")
+        each.add_argument("--cluster", metavar="URL", help="use this Dask cluster, such as tcp://10.0.0.1:8786")
+        each.add_argument("--size", type=int, default=2000, metavar="FILES", help="files in a part (2000)")
 
 
 def _add_clean(commands: Any) -> None:
@@ -205,6 +225,13 @@ def _run(arguments: argparse.Namespace) -> int:
             dry=arguments.dry_run, json=arguments.json,
         ),
     )  # fmt: skip
+
+
+def _spread(arguments: argparse.Namespace) -> int:
+    from lib.spread import command
+
+    told = {name: value for name, value in vars(arguments).items() if name not in ("command", "work")}
+    return getattr(command, arguments.work)(**told)
 
 
 def _status(arguments: argparse.Namespace) -> int:

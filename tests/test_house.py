@@ -12,7 +12,7 @@ from lib import fingerprint
 HOUSE = Path(fingerprint.__file__).parent
 # Each room imports only from those before it and from itself.
 ROOMS = ("", "data", "models", "evaluation", "cleaning", "training", "batch", "tuning", "classic", "explain", "features",
-         "apply", "web", "cli")  # fmt: skip
+         "apply", "spread", "web", "cli")  # fmt: skip
 WITHOUT_KERAS = ("", "evaluation", "batch", "classic", "cli")
 MODULES = sorted(HOUSE.rglob("*.py"))
 

@@ -10,10 +10,17 @@ from lib import notebooks, runs
 from lib.apply import classifier as models
 from lib.apply import folder as folders
 from lib.apply import page
+from lib.apply.folder import Answers
 
 
-def apply(model: str, pictures: str, *, accuracy: float, copy_to: str = "", classes: tuple[str, ...] = ()) -> int:
-    """Applies a trained run to a folder as a run of 9_apply, `logs/apply@<folder>/apply/all`, and tells what came of it."""
+def apply(
+    model: str, pictures: str, *, accuracy: float, copy_to: str = "", classes: tuple[str, ...] = (),
+    answers: Answers | None = None,
+) -> int:
+    """Applies a trained run to a folder as a run of 9_apply, `logs/apply@<folder>/apply/all`, and tells what came of it.
+
+    `answers` is who computes, see `folder.apply`.
+    """
     classifier = models.load(model)
     folder = folders.where(pictures)
     name = re.sub(r"[^\w.@+-]+", "_", Path(pictures).expanduser().resolve().name).lstrip("._@+-")[:80] or "pictures"
@@ -22,7 +29,7 @@ def apply(model: str, pictures: str, *, accuracy: float, copy_to: str = "", clas
     run = runs.start("9_apply", notebooks.find("9_apply").defaults() | given, data=None)
     outcome = folders.apply(
         classifier, folder, run.folder, accuracy=accuracy, copy_to=Path(copy_to) if copy_to else None, classes=classes,
-        progress=_told if sys.stderr.isatty() else None,
+        progress=_told if sys.stderr.isatty() else None, answers=answers,
     )  # fmt: skip
     path = page.write(outcome, run.folder)
     run.finish({"metrics": outcome.numbers, "model": classifier.name})

@@ -28,6 +28,10 @@ _BATCH, _AHEAD = 64, 3  # pictures answered together, and how many such batches 
 _THREADS = 4
 
 
+Answers = Callable[[Classifier, Path, Sequence[Found], float | None], Iterator[tuple[Found, Answer]]]
+"""Whoever answers for the files of a folder: classifier, folder, files and threshold in, (file, answer) out, in their order."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of a folder; `seen` keeps the counts and the few pictures that the page shows."""
@@ -87,6 +91,7 @@ def apply(
     classes: Sequence[str] = (),
     limit: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    answers: Answers | None = None,
 ) -> Outcome:
     """Labels every file below `folder`, writes the tables into `out` and returns what came of it; see `page` for the report.
 
@@ -99,6 +104,7 @@ def apply(
         classes: only accepted pictures of these classes are copied; none means all.
         limit: look at so many files at most, spread evenly over the folder; 0 for all.
         progress: called with (files done, files in all).
+        answers: who computes; None does it here.
 
     Raises:
         DarkroomError: `folder` is none or holds no file, `copy_to` is not fit, `classes` names an unknown class.
@@ -109,7 +115,7 @@ def apply(
     seen = Seen(classifier.class_names)
     copying = Copies(copy_to, folder, classes, classifier.class_names)
     with copying as copies, tables.Labels(out, classifier.class_names) as labels:
-        for found, answer in _answers(classifier, folder, files, threshold):
+        for found, answer in (answers or answer_all)(classifier, folder, files, threshold):
             labels.add(found.path, answer)
             seen.add(found.path, answer)
             copies.add(found.path, answer)
@@ -130,9 +136,10 @@ def _files(folder: Path, limit: int) -> list[Found]:
     return files
 
 
-def _answers(
+def answer_all(
     classifier: Classifier, folder: Path, files: Sequence[Found], threshold: float | None
 ) -> Iterator[tuple[Found, Answer]]:
+    """Yields every file with its answer, in order; only a few batches of pictures are in memory at any time."""
     for batch, read in _read_ahead(classifier, folder, files):
         pixels = [each for each in read if isinstance(each, np.ndarray)]
         rows = iter(classifier.probabilities(np.stack(pixels)) if pixels else ())

@@ -55,7 +55,7 @@ def find(*, caches: bool = False) -> list[Leftover]:
 
     With `caches` the pixel caches of all data sets too, which are made again when they are needed.
     """
-    found = [*_earlier(), *_asides(), *_orphans()]
+    found = [*_earlier(), *_asides(), *_orphans(), *_parts()]
     if caches:
         found += [_leftover(path, "pixel cache") for path in sorted(paths.datasets().glob("*/pixels"))]
     return found
@@ -98,6 +98,13 @@ def _orphans() -> Iterator[Leftover]:
         run = paths.logs() / place
         if path.is_dir() and not place.parts[0].startswith(".") and not run.exists() and not runs.locked(run):
             yield _leftover(path, "checkpoints without a run")
+
+
+def _parts() -> Iterator[Leftover]:
+    for path in sorted([*paths.logs().glob(".parts/*"), *paths.datasets().glob("*/*/*-parts")]):
+        leftover = _leftover(path, "parts of a pass that was stopped")
+        if leftover.age_s > _YOUNG_S:
+            yield leftover
 
 
 def _leftover(path: Path, reason: str) -> Leftover:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,8 @@ from lib.cleaning.measure import VERSION, Measured
 from lib.data.dataset import Dataset
 
 FILE = Path("scan", "scan.parquet")
+Measure = Callable[[Sequence[Path]], Iterator[tuple[int, Measured]]]
+"""Whoever reads files: paths in, (position, what was measured) out, in any order."""
 MEASURED = [field.name for field in dataclasses.fields(Measured)]
 _TYPES = {
     **dict.fromkeys(("sha256", "problem", "detail", "pixels", "format", "mode"), "str"),
@@ -24,12 +27,13 @@ _TYPES = {
 
 
 def scan(
-    dataset: Dataset, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+    dataset: Dataset, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None,
+    measure: Measure | None = None,
 ) -> pd.DataFrame:
     """Returns one row a file, sorted by path: the columns of `sources.rows` and of `Measured`.
 
     Files whose size and time of change are those of the last scan are not opened again. `workers` processes do the reading
-    (default: one a processor); `progress` is called with (files read, files to read).
+    (default: one a processor), or `measure` where somebody else does it; `progress` is called with (files read, files to read).
     """
     rows = dataset.rows()
     known = _known(dataset.folder / FILE)
@@ -45,7 +49,8 @@ def scan(
     table = table.drop(columns="barrier")
     todo = table.index[fresh]
     if len(todo):
-        read = _read(dataset, table.loc[todo, "path"], workers=workers, progress=progress)
+        measure = measure or functools.partial(pool.measure_all, workers=workers)
+        read = _read(dataset, table.loc[todo, "path"], measure=measure, progress=progress)
         for name in MEASURED:
             table.loc[todo, name] = read[name].set_axis(todo)
     if len(todo) or len(known) != len(table):
@@ -57,10 +62,10 @@ def scan(
 
 
 def _read(
-    dataset: Dataset, files: pd.Series, *, workers: int | None, progress: Callable[[int, int], None] | None
+    dataset: Dataset, files: pd.Series, *, measure: Measure, progress: Callable[[int, int], None] | None
 ) -> pd.DataFrame:
     results: list[Measured | None] = [None] * len(files)
-    measured = pool.measure_all([dataset.raw / path for path in files], workers=workers)
+    measured = measure([dataset.raw / path for path in files])
     for number, (position, result) in enumerate(measured, start=1):
         results[position] = result
         if progress is not None:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def cache(
     """
     height, width = _size(side)
     rows = (dataset.accepted() if rows is None else rows).sort_values("path", ignore_index=True)
-    key = f"{height if height == width else f'{height}x{width}'}-{fit}-{fingerprint.digest(*rows['path'], *rows['pixels'])}"
+    key = key_of(rows, side=side, fit=fit)
     folder = dataset.folder / "pixels" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.parent / f".{key}.lock"):
@@ -73,6 +73,21 @@ def cache(
     paths = json.loads((folder / "index.json").read_text(encoding="utf-8"))["paths"]
     array = np.load(folder / "pixels.npy", mmap_mode="r")
     return Pixels(array, pandas.Series(np.arange(len(paths)), index=paths), key)
+
+
+def key_of(rows: pandas.DataFrame, *, side: int | tuple[int, int], fit: str) -> str:
+    """Returns the name of the decoded images of `rows` (`path` and `pixels` of a manifest, sorted by path)."""
+    height, width = _size(side)
+    size = str(height) if height == width else f"{height}x{width}"
+    return f"{size}-{fit}-{fingerprint.digest(*rows['path'], *rows['pixels'])}"
+
+
+def decode(raw: Path, files: Sequence[str], *, side: int | tuple[int, int], fit: str = "stretch") -> np.ndarray:
+    """Returns a few images of a cleaned data set, uint8 (n, height, width, 3), without keeping them on disk."""
+    height, width = _size(side)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        read = pool.map(lambda path: images.resize(_read(raw, path), height=height, width=width, fit=fit), files)
+        return np.stack(list(read))
 
 
 def _size(side: int | tuple[int, int]) -> tuple[int, int]:
@@ -109,7 +124,7 @@ def _decode_all(
         nonlocal done
         chunk = rows.iloc[start : start + _CHUNK]
         for index, row in zip(range(start, start + len(chunk)), chunk.itertuples(), strict=True):
-            array[index] = images.resize(_read(raw, row), height=size[0], width=size[1], fit=fit)
+            array[index] = images.resize(_read(raw, row.path), height=size[0], width=size[1], fit=fit)
         with counted:
             done += len(chunk)
             if progress:
@@ -121,12 +136,12 @@ def _decode_all(
     array.flush()
 
 
-def _read(raw: Path, row: tuple) -> np.ndarray:
+def _read(raw: Path, path: str) -> np.ndarray:
     try:
-        return images.decode((raw / row.path).read_bytes()).pixels
+        return images.decode((raw / path).read_bytes()).pixels
     except (OSError, images.ImageError) as error:
         raise DarkroomError(
-            f"{row.path} could be read when the data set was cleaned and cannot now ({error}). Run 1_clean again."
+            f"{path} could be read when the data set was cleaned and cannot now ({error}). Run 1_clean again."
         ) from error
 
 
