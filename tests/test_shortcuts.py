@@ -66,5 +66,5 @@ def test_marks_lie_where_they_are_said_to_lie():
     assert colours == {(250, 30, 200), (250, 240, 40)}
     corner = marks.pictures(1, side=64, seed=3, mark="corner").inside[0]
     assert corner[56:, 56:].all() and corner.sum() == 64
-    with pytest.raises(DarkroomError, match="`mark` one of corner, border, anywhere"):
+    with pytest.raises(DarkroomError, match="`mark` one of corner, border, anywhere, or None; `ground`"):
         marks.pictures(1, side=64, seed=0, mark="centre")

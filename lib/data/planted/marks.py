@@ -24,26 +24,33 @@ class Marked:
     inside: np.ndarray
 
 
-def pictures(num: int, *, side: int, seed: int, shape: str | None = None, mark: str | None = None) -> Marked:
-    """Returns `num` pictures of one shape (at random without `shape`) before a soft background, with a mark or without.
+def pictures(
+    num: int, *, side: int, seed: int, shape: str | None = None, mark: str | None = None, ground: str = "soft"
+) -> Marked:
+    """Returns `num` pictures of one shape (at random without `shape`), with a mark or without.
 
-    Shape, colours, size and place are drawn from `seed`. Raises DarkroomError for an unknown shape or place of the mark.
+    The ground is "soft" (blurred colours) or "plain" (one grey, and no shape). Shape, colours, size and place are drawn from
+    `seed`. Raises DarkroomError for an unknown shape, ground or place of the mark.
     """
-    if shape not in (None, *SHAPES) or mark not in (None, *PLACES):
+    if shape not in (None, *SHAPES) or mark not in (None, *PLACES) or ground not in ("soft", "plain"):
         raise DarkroomError(
-            f"`shape` must be one of {', '.join(SHAPES)}, `mark` one of {', '.join(PLACES)}, or None. "
-            f"Received: {shape!r}, {mark!r}."
+            f"`shape` must be one of {', '.join(SHAPES)}, `mark` one of {', '.join(PLACES)}, or None; `ground` soft or plain. "
+            f"Received: {shape!r}, {mark!r}, {ground!r}."
         )
     rng = np.random.default_rng(seed)
     images = np.empty((num, side, side, 3), np.uint8)
     inside = np.zeros((num, side, side), bool)
     for row in range(num):
-        images[row] = _picture(rng, side, shape or SHAPES[rng.integers(len(SHAPES))])
+        images[row] = _plain(rng, side) if ground == "plain" else _picture(rng, side, shape or rng.choice(SHAPES))
         if mark is not None:
             inside[row] = _place(rng, side, mark)
             checks = _MARK[(np.add.outer(np.arange(side), np.arange(side)) // max(1, side // 16)) % 2]
             images[row][inside[row]] = checks[inside[row]]
     return Marked(images, inside)
+
+
+def _plain(rng: np.random.Generator, side: int) -> np.ndarray:
+    return np.clip(rng.uniform(60, 190) + rng.normal(0, 3, (side, side, 3)), 0, 255).astype(np.uint8)
 
 
 def _picture(rng: np.random.Generator, side: int, shape: str) -> np.ndarray:
