@@ -183,10 +183,10 @@ def test_sampled_subsets_come_in_pairs_with_their_complement():
 
 
 def test_patches_cover_every_pixel_to_the_edge():
-    hidden = masks.patches(10, patch=4, stride=4)
+    hidden = masks.patches((10, 10), patch=4, stride=4)
     assert len(hidden) == 9 and hidden.any(axis=0).all() and (hidden.sum(axis=(1, 2)) == 16).all()
     with pytest.raises(DarkroomError, match="`patch` must be 1 to 10 pixels and `stride` 1 to the patch"):
-        masks.patches(10, patch=4, stride=5)
+        masks.patches((10, 12), patch=4, stride=5)
 
 
 def test_segments_follow_a_border_of_colour():
@@ -263,3 +263,27 @@ def test_the_other_backend_gives_the_same_maps(models, images, tmp_path):
         ours = explain(models[name], images, method=method, target=1, **QUICK.get(method, {}))
         if ours.std() or theirs.std():
             assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.999, key
+
+
+class Thumbnail:
+    """A black box of 6 x 9 pixels that is sure of class 1 by how bright the pixel in row 2, column 7 is."""
+
+    class_names, size, kind = ("dark", "bright"), (6, 9), "mine"
+
+    def predict_proba(self, images):
+        assert images.dtype == np.uint8
+        share = 0.05 + 0.9 * images[:, 2, 7].mean(axis=-1) / 255
+        return np.stack([1 - share, share], axis=1).astype(np.float32)
+
+
+def test_a_black_box_that_is_not_square_is_explained_by_hiding():
+    images = np.zeros((2, 6, 9, 3), np.uint8)
+    images[:, 2, 7] = 255
+    for method, options in {"occlusion": {"patch": 1}, "rise": {}, "lime": {}, "kernel_shap": {"samples": 600}}.items():
+        heat = explain(Thumbnail(), images, method=method, target="bright", **options)
+        assert heat.shape == (2, 6, 9)
+        assert heat[0, 2, 7] == heat[0].max() > 0, method
+    exact = explain(Thumbnail(), images, method="occlusion", patch=1, baseline="black", score="probability")
+    assert exact[0, 2, 7] == pytest.approx(0.9) and np.count_nonzero(np.abs(exact[0]) > 1e-6) == 1
+    with pytest.raises(DarkroomError, match="has no gradients. Use a method that only hides parts"):
+        explain(Thumbnail(), images)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from lib.errors import DarkroomError
+from lib.explain.heat import enlarge
 
 FILLS = ("mean", "blur", "grey", "black")
 """The image's own mean colour, the image out of focus, middle grey, black."""
@@ -17,7 +18,7 @@ def fill(images: np.ndarray, kind: str = "mean") -> np.ndarray:
     if kind not in FILLS:
         raise DarkroomError(f"`baseline` must be one of {', '.join(FILLS)}. Received: {kind!r}.")
     if kind == "blur":
-        sigma = images.shape[1] / 10
+        sigma = max(images.shape[1:3]) / 10
         return np.stack([cv2.GaussianBlur(each, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) for each in images])
     if kind == "mean":
         return np.broadcast_to(images.mean(axis=(1, 2), keepdims=True), images.shape)
@@ -25,15 +26,13 @@ def fill(images: np.ndarray, kind: str = "mean") -> np.ndarray:
 
 
 def random_maps(images: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Returns float32 (n, side, side) of a smooth random field an image: as smooth as a heat-map and about nothing."""
+    """Returns float32 (n, height, width) of a smooth random field an image: as smooth as a heat-map and about nothing."""
     rng = np.random.default_rng(seed)
-    side = images.shape[1]
-    coarse = rng.random((len(images), 7, 7), np.float32)
-    return np.stack([cv2.resize(each, (side, side), interpolation=cv2.INTER_LINEAR) for each in coarse])
+    return enlarge(rng.random((len(images), 7, 7), np.float32), size=images.shape[1:3])
 
 
 def edge_maps(images: np.ndarray) -> np.ndarray:
-    """Returns float32 (n, side, side), the strength of edges (Sobel): looks like an explanation and knows no model."""
+    """Returns float32 (n, height, width), the strength of edges (Sobel): looks like an explanation and knows no model."""
     grey = [cv2.cvtColor(each.astype(np.uint8), cv2.COLOR_RGB2GRAY).astype(np.float32) for each in images]
     edges = [np.hypot(cv2.Sobel(each, cv2.CV_32F, 1, 0), cv2.Sobel(each, cv2.CV_32F, 0, 1)) for each in grey]
     return np.stack(edges)

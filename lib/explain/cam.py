@@ -21,9 +21,9 @@ def gradcam(scored: Scored, images: np.ndarray, targets: np.ndarray, *, seed: in
     `layer` is by default the last one with maps of 4 x 4 or more (2 x 2 where there is none).
     Source: Selvaraju et al. 2017, equations 1 and 2.
     """
-    maps, gradients = scored.layer_gradients(find_layer(scored.model, layer), images, targets)
+    maps, gradients = scored.layer_gradients(_layer(scored, layer), images, targets)
     weights = gradients.mean(axis=(1, 2), keepdims=True)  # (n, 1, 1, channels)
-    return enlarge(np.maximum((weights * maps).sum(axis=-1), 0), side=scored.side)
+    return enlarge(np.maximum((weights * maps).sum(axis=-1), 0), size=scored.size)
 
 
 def gradcam_plus_plus(
@@ -33,12 +33,12 @@ def gradcam_plus_plus(
 
     Source: Chattopadhay et al. 2018, equations 10 and 19, with the exponential of the score.
     """
-    maps, gradients = scored.layer_gradients(find_layer(scored.model, layer), images, targets)
+    maps, gradients = scored.layer_gradients(_layer(scored, layer), images, targets)
     squares = gradients**2
     below = 2 * squares + maps.sum(axis=(1, 2), keepdims=True) * squares * gradients
     shares = np.divide(squares, below, out=np.zeros_like(squares), where=np.abs(below) > 1e-20)
     weights = (shares * np.maximum(gradients, 0)).sum(axis=(1, 2), keepdims=True)  # (n, 1, 1, channels)
-    return enlarge(np.maximum((weights * maps).sum(axis=-1), 0), side=scored.side)
+    return enlarge(np.maximum((weights * maps).sum(axis=-1), 0), size=scored.size)
 
 
 def find_layer(model: keras.Model, name: str | None = None) -> keras.layers.Layer:
@@ -66,6 +66,10 @@ def find_layer(model: keras.Model, name: str | None = None) -> keras.layers.Laye
         f"No layer of {model.name!r} has maps of 2 x 2 or more, so Grad-CAM can show nothing. Use a larger image side, or "
         "method='occlusion'."
     )
+
+
+def _layer(scored: Scored, name: str | None) -> keras.layers.Layer | None:
+    return find_layer(scored.model, name) if isinstance(scored.model, keras.Model) else None
 
 
 def _flat(model: keras.Model):

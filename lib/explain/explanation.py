@@ -11,7 +11,8 @@ import numpy as np
 
 from lib.errors import DarkroomError, suggest
 from lib.explain import cam, gradients, masks, surrogate
-from lib.explain.scored import Scored
+from lib.explain import scored as asked
+from lib.explain.scored import BlackBox
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Method:
     function: Callable
     grain: str
     seeded: bool = False
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether only a network can be explained by it; the others ask for probabilities alone."""
+        return self.grain in ("maps", "pixels")
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -45,7 +51,7 @@ METHODS = {
 
 
 def explain(
-    model: keras.Model,
+    model: keras.Model | BlackBox,
     images: np.ndarray,
     *,
     method: str = "gradcam",
@@ -55,11 +61,11 @@ def explain(
     batch_size: int = 32,
     **options: object,
 ) -> np.ndarray:
-    """Returns float32 (n, side, side): how much each place of each image speaks for the target class; below 0 against it.
+    """Returns float32 (n, height, width): how much each place of each image speaks for the target class; below 0 against it.
 
     Args:
-        model: any Keras model of images (n, side, side, 3) with one output (n, classes); models inside models and an
-            activation at the end are no matter.
+        model: any Keras model of images (n, height, width, 3) with one output (n, classes); models inside models and an
+            activation at the end are no matter. Or a black box such as a thumbnail model, for methods without gradients.
         images: RGB as the model takes them, uint8 or float.
         method: a name of `METHODS`.
         target: the class to explain, by name or number, or one for each image; None takes the predicted one.
@@ -81,19 +87,19 @@ def explain(
     for name in options:
         if name not in known:
             raise DarkroomError(f"{method!r} takes the options {', '.join(known)}. Received: {name!r}.{suggest(name, known)}")
-    images = _checked(model, images, batch_size)
-    scored = Scored(model, score, batch_size)
+    scored = asked.of(model, score, batch_size)
+    images = _checked(images, scored.size, batch_size)
     if not len(images):
         return np.zeros(images.shape[:3], np.float32)
     targets = scored.targets(images, target)
     return METHODS[method].function(scored, images, targets, seed=seed, **options).astype(np.float32)
 
 
-def _checked(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
+def _checked(images: np.ndarray, size: tuple[int, int], batch_size: int) -> np.ndarray:
     if batch_size < 1:
         raise DarkroomError(f"`batch_size` must be at least 1. Received: {batch_size}.")
-    side = model.input_shape[1]
-    if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != (side, side, 3):
+    if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != (*size, 3):
         received = images.shape if isinstance(images, np.ndarray) else type(images).__name__
-        raise DarkroomError(f"`images` must be an RGB array of the shape (n, {side}, {side}, 3). Received: {received}.")
+        shape = f"(n, {size[0]}, {size[1]}, 3)"
+        raise DarkroomError(f"`images` must be an RGB array of the shape {shape}. Received: {received}.")
     return images.astype(np.float32)

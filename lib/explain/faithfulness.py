@@ -57,11 +57,10 @@ def mu_fidelity(
 
     Each set holds `share` of grid x grid cells. 0 where the map or the score does not vary. Source: Bhatt et al. 2020.
     """
-    rng, side = np.random.default_rng(seed), images.shape[1]
-    size = max(1, round(share * grid**2))
+    rng, size = np.random.default_rng(seed), max(1, round(share * grid**2))
     cells = rng.random((samples, grid**2)).argsort(axis=1) < size  # (samples, cells)
-    places = np.minimum(np.arange(side) * grid // side, grid - 1)
-    hidden = cells.reshape(samples, grid, grid)[:, places][:, :, places]  # (samples, side, side)
+    down, across = (np.arange(side) * grid // side for side in images.shape[1:3])
+    hidden = cells.reshape(samples, grid, grid)[:, down][:, :, across]  # (samples, height, width)
     images = _floats(images)
     scores = scored.masked(images, baselines.fill(images, baseline), ~hidden, targets)
     falls = scored.scores(images, targets)[:, None] - scores  # (n, samples)
@@ -109,13 +108,12 @@ def table(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _first(maps: np.ndarray, *, steps: int) -> np.ndarray:
-    """bool (n, steps + 1, side, side): the pixels of highest attribution, from none to all of them."""
-    num, side = maps.shape[0], maps.shape[1]
-    order = np.argsort(-maps.reshape(num, -1), axis=1, kind="stable")
+    """bool (n, steps + 1, height, width): the pixels of highest attribution, from none to all of them."""
+    order = np.argsort(-maps.reshape(len(maps), -1), axis=1, kind="stable")
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
-    limits = np.round(np.linspace(0, side * side, steps + 1))
-    return (ranks[:, None] < limits[None, :, None]).reshape(num, steps + 1, side, side)
+    limits = np.round(np.linspace(0, order.shape[1], steps + 1))
+    return (ranks[:, None] < limits[None, :, None]).reshape(len(maps), steps + 1, *maps.shape[1:])
 
 
 def _area(scores: np.ndarray) -> np.ndarray:

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 
 
-def enlarge(maps: np.ndarray, *, side: int) -> np.ndarray:
-    """Returns maps (n, height, width) enlarged to (n, side, side), float32, bilinear."""
-    large = [cv2.resize(each.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR) for each in maps]
-    return np.stack(large) if large else np.zeros((0, side, side), np.float32)
+def enlarge(maps: np.ndarray, *, size: tuple[int, int]) -> np.ndarray:
+    """Returns maps (n, …, …) enlarged to (n, height, width), float32, bilinear."""
+    large = [cv2.resize(each.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR) for each in maps]
+    return np.stack(large) if large else np.zeros((0, *size), np.float32)
 
 
 def scaled(heat: np.ndarray) -> np.ndarray:

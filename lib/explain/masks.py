@@ -25,8 +25,8 @@ def occlusion(
     `patch` is its side in pixels, by default a 14th of the image's (196 patches); `stride` is by default the patch.
     Source: Zeiler and Fergus 2014.
     """
-    patch = patch or max(1, round(scored.side / 14))
-    hidden = patches(scored.side, patch=patch, stride=stride or patch)  # (masks, side, side)
+    patch = patch or max(1, round(max(scored.size) / 14))
+    hidden = patches(scored.size, patch=patch, stride=stride or patch)  # (masks, height, width)
     whole = scored.scores(images, targets)[:, None]
     fills = baselines.fill(images, baseline)
     falls = whole - scored.masked(images, fills, ~hidden, targets)  # (n, masks)
@@ -52,35 +52,41 @@ def rise(
     """
     if samples < 2 or not 0 < shown < 1:
         raise DarkroomError(f"`samples` must be at least 2, `shown` between 0 and 1. Received: {samples}, {shown}.")
-    masks = soft_masks(samples, side=scored.side, grid=grid, shown=shown, seed=seed)
+    masks = soft_masks(samples, size=scored.size, grid=grid, shown=shown, seed=seed)
     scores = scored.masked(images, baselines.fill(images, baseline), masks, targets)  # (n, samples)
     centred = scores - scores.mean(axis=1, keepdims=True)
     masks = masks.astype(np.float32)
     return np.tensordot(centred, masks - masks.mean(axis=0), axes=1) / np.maximum(samples * masks.var(axis=0), 1e-6)
 
 
-def patches(side: int, *, patch: int, stride: int) -> np.ndarray:
-    """Returns bool (patches, side, side), true inside each patch; the last of a row reaches the edge, and none is left out."""
-    if not 1 <= patch <= side or not 1 <= stride <= patch:
+def patches(size: tuple[int, int], *, patch: int, stride: int) -> np.ndarray:
+    """Returns bool (patches, height, width), true inside each patch; the last of a row reaches the edge."""
+    if not 1 <= patch <= min(size) or not 1 <= stride <= patch:
         raise DarkroomError(
-            f"`patch` must be 1 to {side} pixels and `stride` 1 to the patch, so that every pixel is hidden once. "
+            f"`patch` must be 1 to {min(size)} pixels and `stride` 1 to the patch, so that every pixel is hidden once. "
             f"Received: patch={patch}, stride={stride}."
         )
+    down, across = (_bands(side, patch=patch, stride=stride) for side in size)
+    return (down[:, None, :, None] & across[None, :, None, :]).reshape(-1, *size)
+
+
+def _bands(side: int, *, patch: int, stride: int) -> np.ndarray:
     starts = sorted({*range(0, side - patch + 1, stride), side - patch})
     bands = np.zeros((len(starts), side), bool)
     for row, start in enumerate(starts):
         bands[row, start : start + patch] = True
-    return (bands[:, None, :, None] & bands[None, :, None, :]).reshape(-1, side, side)
+    return bands
 
 
-def soft_masks(num: int, *, side: int, grid: int, shown: float, seed: int) -> np.ndarray:
-    """Returns float16 (num, side, side) of 0 to 1: coarse random cells, enlarged and shifted by part of a cell."""
+def soft_masks(num: int, *, size: tuple[int, int], grid: int, shown: float, seed: int) -> np.ndarray:
+    """Returns float16 (num, height, width) of 0 to 1: coarse random cells, enlarged and shifted by part of a cell."""
     rng = np.random.default_rng(seed)
-    cell = -(-side // grid)
-    large = (grid + 1) * cell
-    masks = np.empty((num, side, side), np.float16)
+    height, width = size
+    cells = -(-height // grid), -(-width // grid)
+    large = ((grid + 1) * cells[1], (grid + 1) * cells[0])
+    masks = np.empty((num, *size), np.float16)
     for row in range(num):
         coarse = (rng.random((grid + 1, grid + 1)) < shown).astype(np.float32)
-        top, left = rng.integers(0, cell, 2)
-        masks[row] = cv2.resize(coarse, (large, large), interpolation=cv2.INTER_LINEAR)[top : top + side, left : left + side]
+        top, left = rng.integers(0, cells)
+        masks[row] = cv2.resize(coarse, large, interpolation=cv2.INTER_LINEAR)[top : top + height, left : left + width]
     return masks

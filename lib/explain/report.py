@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from lib.classic.figures import weights_drawing
 from lib.errors import DarkroomError, suggest
 from lib.evaluation.style import Drawing
 from lib.explain import faithfulness, figures, sanity, shortcuts
+from lib.explain import scored as asked
 from lib.explain.explanation import METHODS, explain
-from lib.explain.scored import Scored
+from lib.explain.scored import Scored, ScoredBlackBox
 from lib.explain.subject import Subject
 
 TITLES = {**{name: method.title for name, method in METHODS.items()}, faithfulness.EDGES: "Edges of the picture",
@@ -25,7 +26,10 @@ _TINY = {"rise": {"samples": 32}, "lime": {"samples": 32, "segments": 16}, "kern
 
 @dataclass(frozen=True)
 class Plan:
-    """A run, the methods it is explained by, and their seed; `tiny` has them draw little."""
+    """A run, the methods it is explained by, and their seed; `tiny` has them draw little.
+
+    Of a thumbnail model, which has no gradients, the methods that need them are left out.
+    """
 
     subject: Subject
     methods: Sequence[str]
@@ -37,6 +41,8 @@ class Plan:
             if name not in METHODS:
                 known = list(METHODS)
                 raise DarkroomError(f"`methods` must be any of {', '.join(known)}. Received: {name!r}.{suggest(name, known)}")
+        if not self.subject.is_network:  # what is left works on black boxes
+            object.__setattr__(self, "methods", [name for name in self.methods if not METHODS[name].needs_gradients])
         if not self.methods:
             raise DarkroomError(f"`methods` must name at least one of {', '.join(METHODS)}. Received none.")
 
@@ -59,6 +65,10 @@ class Plan:
             title = f"{group[0].upper()}{group[1:]}: evidence for the class that was named"
             drawings[group] = figures.side_by_side(images, titled, rows, notes=notes, title=title)
         return drawings
+
+    def weights(self) -> Drawing | None:
+        """The weights of a linear thumbnail model as pictures; None for every other model."""
+        return None if self.subject.is_network else weights_drawing(self.subject.model)
 
     def class_averages(self, method: str, num: int) -> Drawing:
         """The mean map of each class over rightly named test images, about `num` in all."""
@@ -85,15 +95,15 @@ class Plan:
         return faithfulness.table(found)
 
     def checks(self, num: int) -> pd.DataFrame:
-        """Returns `shuffled` and `stability` of each method, the means over `num` images."""
+        """Returns `stability` and, of a network, `shuffled` of each method, the means over `num` images."""
         images, targets = self._sample(num)
         rows = {}
         for name in self.methods:
             options = {"method": name, "target": targets, **self._options(name)}
-            alike = sanity.randomisation(self.subject.model, images, seed=self.seed, **options)
-            seeds = (0, 1) if self.tiny else (0, 1, 2)
-            stable = sanity.stability(self.subject.model, images, seeds=seeds, **options)
-            rows[name] = {"shuffled": alike.mean(), "stability": stable.mean()}
+            stable = sanity.stability(self.subject.model, images, seeds=(0, 1) if self.tiny else (0, 1, 2), **options)
+            rows[name] = {"stability": stable.mean()}
+            if self.subject.is_network:
+                rows[name]["shuffled"] = sanity.randomisation(self.subject.model, images, seed=self.seed, **options).mean()
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
     def shortcuts(self, *, transplants: int) -> pd.DataFrame:
@@ -117,14 +127,16 @@ class Plan:
         return self.subject.test.predicted[rows].astype(np.int32)
 
     def _one(self, name: str, images: np.ndarray, targets: Sequence[int]) -> np.ndarray:
+        if METHODS[name].needs_gradients and not self.subject.is_network:
+            name = "occlusion"
         return explain(self.subject.model, images, method=name, target=targets, seed=self.seed, **self._options(name))
 
     def _options(self, name: str) -> dict[str, int]:
         return _TINY.get(name, {}) if self.tiny else {}
 
-    @cached_property
-    def _probability(self) -> Scored:
-        return Scored(self.subject.model, "probability")
+    @property
+    def _probability(self) -> Scored | ScoredBlackBox:
+        return asked.of(self.subject.model, "probability")
 
     @property
     def _present(self) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""One model and the score to be explained, asked in batches of few different lengths."""
+"""One model and the score to be explained, asked in batches: a network with gradients, or a black box without."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -13,60 +14,43 @@ from lib.explain import compiled
 from lib.models import heads
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A model whose `score` (one of `compiled.SCORES`) is explained; `batch_size` images are computed at once."""
+class BlackBox(Protocol):
+    """What a model without gradients must offer; `lib.classic.model.Model` does."""
 
-    model: keras.Model
+    class_names: tuple[str, ...]
+    size: tuple[int, int]
+    """Height and width of the images."""
+
+    def predict_proba(self, images: np.ndarray) -> np.ndarray:
+        """Returns (n, classes) of uint8 RGB images (n, height, width, 3)."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What both kinds share: questions about parts of an image, and which class is meant."""
+
+    model: keras.Model | BlackBox
     score: str = "logit"
     batch_size: int = 32
 
-    @property
-    def side(self) -> int:
-        """Height and width of the images in pixels."""
-        return self.model.input_shape[1]
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes that can be a target."""
-        return max(2, self.model.output_shape[-1]) if self._kind == "sigmoid" else self.model.output_shape[-1]
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The class names; numbers as text where the model does not know them."""
-        last = compiled.last_layer(self.model)
-        return last.class_names if isinstance(last, heads.Head) else tuple(map(str, range(self.num_classes)))
-
     def scores(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Returns the score of each image's target class, (n,)."""
-        return self._run("scores", images, targets)[0]
+        raise NotImplementedError
 
     def masked(self, images: np.ndarray, fills: np.ndarray, masks: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Returns the score of every image under every mask, (n, masks): where a mask is 1 the image is seen, where 0 its fill.
+        """Returns (n, masks): the score of every image under every mask, seen where a mask is 1, its fill where it is 0.
 
-        `masks` is (masks, side, side), the same for all images, or (n, masks, side, side).
+        `masks` is (masks, height, width), the same for all images, or (n, masks, height, width).
         """
-        num, several = len(images), masks.ndim == 4
-        pairs = [(row, each) for row in range(num) for each in range(masks.shape[-3])]
-        found = np.empty(len(pairs), np.float32)
-        run, size = self._function("scores"), self._length(len(pairs))
-        for start in range(0, len(pairs), size):
-            part = np.array(pairs[start : start + size] + [pairs[-1]] * max(0, start + size - len(pairs)))
-            rows = part[:, 0]
-            mask = (masks[rows, part[:, 1]] if several else masks[part[:, 1]])[..., None].astype(np.float32)
-            seen = fills[rows] + mask * (images[rows] - fills[rows])  # (size, side, side, 3)
-            found[start : start + size] = _numpy(run(seen, targets[rows]))[: len(pairs) - start]
-        return found.reshape(num, -1)
-
-    def input_gradients(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Returns the gradients of the target's score in the pixels, float32 of the images' shape."""
-        return self._run("input", images, targets)[1]
-
-    def layer_gradients(
-        self, layer: keras.layers.Layer, images: np.ndarray, targets: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the layer's maps and the score's gradients in them, each float32 (n, height, width, channels)."""
-        return self._run("layer", images, targets, layer=layer)
+        several, num_masks = masks.ndim == 4, masks.shape[-3]
+        rows, places = (each.ravel() for each in np.indices((len(images), num_masks)))
+        found = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), self.batch_size):
+            row, place = rows[start : start + self.batch_size], places[start : start + self.batch_size]
+            mask = (masks[row, place] if several else masks[place])[..., None].astype(np.float32)
+            seen = fills[row] + mask * (images[row] - fills[row])  # (at most batch_size, height, width, 3)
+            found[start : start + len(row)] = self.scores(seen, targets[row])
+        return found.reshape(len(images), num_masks)
 
     def targets(self, images: np.ndarray, target: int | str | Sequence | None) -> np.ndarray:
         """Returns int32 (n,): the class to be explained for each image; None takes the one that the model predicts.
@@ -74,11 +58,7 @@ class Scored:
         Raises DarkroomError for a class that the model does not have, and for another number of targets than images.
         """
         if target is None:
-            logits = self._run("logits", images, np.zeros(len(images), np.int32))[0]
-            kind, positive = compiled.kind_of(self.model)
-            if kind == "sigmoid":
-                return np.where(logits[:, 0] >= 0, positive, 1 - positive).astype(np.int32)
-            return logits.argmax(axis=1).astype(np.int32)
+            return self.predicted(images)
         several = isinstance(target, Sequence | np.ndarray) and not isinstance(target, str)
         wanted = list(target) if several else [target] * len(images)
         if len(wanted) != len(images):
@@ -95,32 +75,114 @@ class Scored:
         hint = suggest(target, list(names)) if isinstance(target, str) else ""
         raise DarkroomError(f"`target` must be a class name or its number: {known}. Received: {target!r}.{hint}")
 
+
+@dataclass(frozen=True)
+class Scored(_Asked):
+    """A Keras model whose `score` (one of `compiled.SCORES`) is explained; `batch_size` images are computed at once."""
+
     @property
-    def _kind(self) -> str:
-        return compiled.kind_of(self.model)[0]
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return tuple(self.model.input_shape[1:3])
 
-    def _function(self, wanted: str, layer: keras.layers.Layer | None = None) -> Callable:
-        return compiled.function(self.model, wanted, score=self.score, layer=layer)
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class names; numbers as text where the model does not know them."""
+        last = compiled.last_layer(self.model)
+        if isinstance(last, heads.Head):
+            return last.class_names
+        kind, _ = compiled.kind_of(self.model)
+        return tuple(map(str, range(2 if kind == "sigmoid" else self.model.output_shape[-1])))
 
-    def _length(self, num: int) -> int:
+    def scores(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns the score of each image's target class, (n,)."""
+        return self._run("scores", images, targets)[0]
+
+    def predicted(self, images: np.ndarray) -> np.ndarray:
+        """Returns int32 (n,): the class that the model names."""
+        logits = self._run("logits", images, np.zeros(len(images), np.int32))[0]
+        kind, positive = compiled.kind_of(self.model)
+        if kind == "sigmoid":
+            return np.where(logits[:, 0] >= 0, positive, 1 - positive).astype(np.int32)
+        return logits.argmax(axis=1).astype(np.int32)
+
+    def input_gradients(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns the gradients of the target's score in the pixels, float32 of the images' shape."""
+        return self._run("input", images, targets)[1]
+
+    def layer_gradients(
+        self, layer: keras.layers.Layer, images: np.ndarray, targets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the layer's maps and the score's gradients in them, each float32 (n, height, width, channels)."""
+        return self._run("layer", images, targets, layer=layer)
+
+    def _run(
+        self, wanted: str, images: np.ndarray, targets: np.ndarray, layer: keras.layers.Layer | None = None
+    ) -> tuple[np.ndarray, ...]:
+        run: Callable = compiled.function(self.model, wanted, score=self.score, layer=layer)
         # Powers of two, so that any number of images is compiled for a handful of lengths at most.
-        return min(self.batch_size, 1 << max(0, num - 1).bit_length())
-
-    def _run(self, wanted: str, images: np.ndarray, targets: np.ndarray, **options: object) -> tuple[np.ndarray, ...]:
-        run, size = self._function(wanted, **options), self._length(len(images))
+        size = min(self.batch_size, 1 << max(0, len(images) - 1).bit_length())
         parts = []
         for start in range(0, len(images), size):
             batch, classes = (_filled(each[start : start + size], size) for each in (images, targets))
             found = run(batch.astype(np.float32), classes)
             found = found if isinstance(found, tuple | list) else (found,)
-            parts.append([_numpy(each)[: len(images) - start] for each in found])
+            parts.append([np.asarray(keras.ops.convert_to_numpy(each))[: len(images) - start] for each in found])
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+@dataclass(frozen=True)
+class ScoredBlackBox(_Asked):
+    """A model of which only probabilities are known: its logit is taken for the log of the odds."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return tuple(self.model.size)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class names."""
+        return tuple(self.model.class_names)
+
+    def scores(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns the score of each image's target class, (n,)."""
+        shares = self._probabilities(images)[np.arange(len(images)), targets]
+        if self.score == "probability":
+            return shares
+        shares = np.clip(shares.astype(np.float64), 1e-6, 1 - 1e-6)
+        return np.log(shares / (1 - shares)).astype(np.float32)
+
+    def predicted(self, images: np.ndarray) -> np.ndarray:
+        """Returns int32 (n,): the class of the highest probability."""
+        return self._probabilities(images).argmax(axis=1).astype(np.int32)
+
+    def input_gradients(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Raises DarkroomError: there are none."""
+        raise _without_gradients()
+
+    def layer_gradients(self, layer: object, images: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Raises DarkroomError: there are none."""
+        raise _without_gradients()
+
+    def _probabilities(self, images: np.ndarray) -> np.ndarray:
+        return self.model.predict_proba(np.clip(np.rint(images), 0, 255).astype(np.uint8))
+
+
+def of(model: keras.Model | BlackBox, score: str = "logit", batch_size: int = 32) -> Scored | ScoredBlackBox:
+    """Returns the model ready to be asked. Raises DarkroomError for an unknown score."""
+    if score not in compiled.SCORES:
+        raise DarkroomError(f"`score` must be one of {', '.join(compiled.SCORES)}. Received: {score!r}.")
+    return (Scored if isinstance(model, keras.Model) else ScoredBlackBox)(model, score, batch_size)
+
+
+def _without_gradients() -> DarkroomError:
+    return DarkroomError(
+        "This model is no network and has no gradients. Use a method that only hides parts of the image: occlusion, rise, lime "
+        "or kernel_shap."
+    )
 
 
 def _filled(rows: np.ndarray, size: int) -> np.ndarray:
     missing = size - len(rows)
     return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
-
-
-def _numpy(tensor: object) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(tensor))

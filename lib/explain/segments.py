@@ -9,31 +9,31 @@ from lib.errors import DarkroomError
 
 
 def segments(image: np.ndarray, *, num: int = 49, compactness: float = 12.0, rounds: int = 6) -> np.ndarray:
-    """Returns int (side, side): the number of each pixel's piece, 0, 1, … without gaps; about `num` pieces of one image.
+    """Returns int (height, width): the number of each pixel's piece, 0, 1, … without gaps; about `num` pieces of one image.
 
     A pixel goes to the nearest of the centres around it, by colour (CIELAB) and place; `compactness` weighs the place.
     Source: Achanta et al. 2012 (SLIC).
     """
-    side = image.shape[0]
-    across = round(num**0.5)
-    if not 1 <= across <= side:
-        raise DarkroomError(f"`segments` must be 1 to {side**2}. Received: {num}.")
-    step = side / across
+    height, width = image.shape[:2]
+    across = min(round(num**0.5), height, width)
+    if across < 1:
+        raise DarkroomError(f"`segments` must be at least 1. Received: {num}.")
+    step = (height * width) ** 0.5 / across
     lab = cv2.cvtColor((image / 255).astype(np.float32), cv2.COLOR_RGB2Lab)
-    rows, columns = np.mgrid[:side, :side].astype(np.float32)
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
     weight = np.float32(compactness / step)
     points = np.dstack([lab, weight * rows, weight * columns]).reshape(-1, 5)  # (pixels, 5)
-    home = np.minimum(rows // step, across - 1).astype(int) * across + np.minimum(columns // step, across - 1).astype(int)
+    home = (rows * across / height).astype(int) * across + (columns * across / width).astype(int)
     owner, near = home.ravel(), _neighbours(home, across=across)
     for _ in range(rounds):
         centres = _means(points, owner, num=across**2)
         distance = ((points[:, None, :] - centres[near]) ** 2).sum(axis=-1)  # (pixels, 9)
         owner = np.take_along_axis(near, distance.argmin(axis=1)[:, None], axis=1)[:, 0]
-    return np.unique(owner, return_inverse=True)[1].reshape(side, side)
+    return np.unique(owner, return_inverse=True)[1].reshape(height, width)
 
 
 def spread(values: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-    """Returns float32 (side, side): each pixel its share of its piece's value, so that a map sums as the values do."""
+    """Returns float32 (height, width): each pixel its share of its piece's value, so that a map sums as the values do."""
     return (values / np.bincount(pieces.ravel()))[pieces].astype(np.float32)
 
 

@@ -15,7 +15,8 @@ import pandas as pd
 from lib.errors import DarkroomError
 from lib.evaluation import analytic
 from lib.explain import masks
-from lib.explain.scored import Scored
+from lib.explain import scored as asked
+from lib.explain.scored import BlackBox, Scored
 
 ALARM = 0.3
 """A region is suspected where more than this share of transplants turns the prediction, by the lower end of its interval."""
@@ -25,7 +26,7 @@ FIXED, MOVING = "one place", "a small patch anywhere"
 
 
 def detect(
-    model: keras.Model,
+    model: keras.Model | BlackBox,
     images: np.ndarray,
     classes: Sequence[int] | np.ndarray,
     *,
@@ -38,7 +39,7 @@ def detect(
 
     Args:
         model: as for `explain`.
-        images: (n, side, side, 3) of 0 to 255.
+        images: (n, height, width, 3) of 0 to 255.
         classes: (n,) the number of each image's true class. Images that the model names otherwise are left out.
         transplants: pastes of a region tried for each class.
         per_class: images of a class that are occluded to find the patches that matter.
@@ -51,7 +52,7 @@ def detect(
     Raises:
         DarkroomError: where fewer than two classes have an image that the model names rightly.
     """
-    scored = Scored(model, "log_odds", batch_size)
+    scored = asked.of(model, "log_odds", batch_size)
     images, classes = images.astype(np.float32), np.asarray(classes)
     right = scored.targets(images, None) == classes
     images, classes = images[right], classes[right]
@@ -66,7 +67,7 @@ def detect(
         own, others = np.flatnonzero(classes == each), np.flatnonzero(classes != each)
         falls = patch_falls(scored, images[own[:per_class]], classes[own[:per_class]])
         donors, receivers = rng.choice(own[:per_class], transplants), rng.choice(others, transplants)
-        for name, region in _regions(falls, side=scored.side, donors=np.searchsorted(own, donors)):
+        for name, region in _regions(falls, size=scored.size, donors=np.searchsorted(own, donors)):
             pasted = np.where(region[..., None], images[donors], images[receivers])
             turned = int((scored.targets(pasted, None) == each).sum())
             low, high = analytic.wilson(turned, transplants)
@@ -98,45 +99,50 @@ def sentence(found: pd.DataFrame) -> str:
 
 def patch_falls(scored: Scored, images: np.ndarray, targets: np.ndarray, *, across: int = 10) -> np.ndarray:
     """Returns (n, across, across): how much the score falls when that cell of the image takes the image's mean colour."""
-    heat = masks.occlusion(scored, images, targets, patch=-(-scored.side // across))
-    places = (np.arange(across) * scored.side + scored.side // 2) // across
-    return heat[:, places][:, :, places]
+    heat = masks.occlusion(scored, images, targets, patch=-(-max(scored.size) // across))
+    down, right = ((np.arange(across) * side + side // 2) // across for side in scored.size)
+    return heat[:, down][:, :, right]
 
 
-def corners_and_border(side: int) -> dict[str, np.ndarray]:
-    """Returns bool (side, side) for each corner (a seventh of the side) and the border (a sixteenth on each edge)."""
-    reach, edge = max(1, round(side / 7)), max(1, round(side / 16))
-    first, last = slice(0, reach), slice(side - reach, side)
+def corners_and_border(size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Returns bool (height, width) for each corner (a seventh of the sides) and the border (a sixteenth on each edge)."""
+    ends = [
+        {"first": slice(0, reach), "last": slice(side - reach, side)}
+        for side, reach in zip(size, _shares(size, 7), strict=True)
+    ]
     found = {}
-    for name, rows, columns in (
-        ("top left corner", first, first), ("top right corner", first, last),
-        ("bottom left corner", last, first), ("bottom right corner", last, last),
-    ):  # fmt: skip
-        found[name] = np.zeros((side, side), bool)
-        found[name][rows, columns] = True
-    border = np.ones((side, side), bool)
-    border[edge : side - edge, edge : side - edge] = False
+    for down, rows in zip(("top", "bottom"), ends[0].values(), strict=True):
+        for across, columns in zip(("left", "right"), ends[1].values(), strict=True):
+            found[f"{down} {across} corner"] = np.zeros(size, bool)
+            found[f"{down} {across} corner"][rows, columns] = True
+    high, wide = _shares(size, 16)
+    border = np.ones(size, bool)
+    border[high : size[0] - high, wide : size[1] - wide] = False
     return {**found, "border": border}
 
 
-def _regions(falls: np.ndarray, *, side: int, donors: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields each region's name and bool (1 or donors, side, side)."""
-    for name, region in corners_and_border(side).items():
+def _shares(size: tuple[int, int], part: int) -> tuple[int, ...]:
+    return tuple(max(1, round(side / part)) for side in size)
+
+
+def _regions(falls: np.ndarray, *, size: tuple[int, int], donors: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields each region's name and bool (1 or donors, height, width)."""
+    for name, region in corners_and_border(size).items():
         yield name, region[None]
-    reach = max(1, round(side / 5))
-    square = _squares(side=side, across=falls.shape[1], reach=reach)
+    square = _squares(size, across=falls.shape[1])
     yield FIXED, square(falls.mean(axis=0))[None]
     yield MOVING, np.stack([square(falls[donor]) for donor in donors])
 
 
-def _squares(*, side: int, across: int, reach: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function from cells (across, across) to bool (side, side): the square around the highest cell."""
+def _squares(size: tuple[int, int], *, across: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function from cells (across, across) to bool (height, width): a fifth of the sides around the highest cell."""
 
     def square(cells: np.ndarray) -> np.ndarray:
-        place = np.unravel_index(cells.argmax(), cells.shape)
-        top, left = (int(np.clip((each + 0.5) * side / across - reach / 2, 0, side - reach)) for each in place)
-        region = np.zeros((side, side), bool)
-        region[top : top + reach, left : left + reach] = True
+        region, parts = np.zeros(size, bool), []
+        for place, side, reach in zip(np.unravel_index(cells.argmax(), cells.shape), size, _shares(size, 5), strict=True):
+            start = int(np.clip((place + 0.5) * side / across - reach / 2, 0, side - reach))
+            parts.append(slice(start, start + reach))
+        region[tuple(parts)] = True
         return region
 
     return square
@@ -145,8 +151,7 @@ def _squares(*, side: int, across: int, reach: int) -> Callable[[np.ndarray], np
 def _evidence(falls: np.ndarray, region: np.ndarray) -> float:
     """The share of all positive falls that lies in the region, by the part of each cell that it covers."""
     positive = np.maximum(falls, 0).mean(axis=0)
-    side, across = region.shape[-1], falls.shape[1]
-    cell = np.minimum(np.arange(side) * across // side, across - 1)
-    large = positive[cell][:, cell]
+    down, right = (np.arange(side) * falls.shape[1] // side for side in region.shape[1:])
+    large = positive[down][:, right]
     total = float(large.sum())
     return float((large * region.mean(axis=0)).sum() / total) if total > 0 else 0.0

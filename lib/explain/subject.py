@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 
 from lib import paths, runs
+from lib.classic import model as thumbnails
 from lib.data import pixels
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError, suggest
 from lib.evaluation import predictions as tables
 from lib.evaluation.predictions import Predictions
+from lib.explain import scored as asked
+from lib.explain.scored import BlackBox
 from lib.models import saved
 
 GROUPS = ("surely right", "surely wrong", "least certain")
@@ -26,7 +29,7 @@ class Subject:
     """One run's model with its predictions; `decoded` holds the data set's images at the model's side."""
 
     unit: str
-    model: keras.Model
+    model: keras.Model | BlackBox
     predictions: Predictions
     decoded: pixels.Pixels
 
@@ -36,12 +39,18 @@ class Subject:
         return self.predictions.split("test")
 
     @property
-    def side(self) -> int:
-        """Height and width of the images in pixels."""
-        return self.model.input_shape[1]
+    def is_network(self) -> bool:
+        """Whether the model has gradients; a thumbnail model has none."""
+        return isinstance(self.model, keras.Model)
+
+    def about(self) -> str:
+        """Returns what is explained, in words."""
+        name = self.model.name if self.is_network else self.model.kind
+        height, width = asked.of(self.model).size
+        return f"{self.unit}: {name} at {height} x {width} px, {len(self.test):,} test images"
 
     def images(self, rows: np.ndarray | Sequence[int]) -> np.ndarray:
-        """Returns uint8 (n, side, side, 3): the test images in these rows of the predictions."""
+        """Returns uint8 (n, height, width, 3): the test images in these rows of the predictions."""
         return np.asarray(self.decoded.array[self.decoded.rows_of(self.test.frame["path"].iloc[rows])])
 
     def chosen(self, num: int) -> pd.DataFrame:
@@ -88,11 +97,12 @@ def of_run(study: str, dataset: Dataset, *, stage: str = "train", unit: str = ""
     if not there:
         raise DarkroomError(f"The study {study!r} has no finished run in {folder}. Run 3_train first.")
     unit = unit or max(there, key=lambda name: there[name].get("metrics", {}).get("val_accuracy", -1.0))
-    model = saved.load(_model_file(study, stage, unit))
+    model = _model(paths.checkpoint(study, stage, unit))
     fit = there[unit]["key"]["parameters"].get("resize", "stretch")
-    decoded = pixels.cache(dataset, side=model.input_shape[1], fit=fit)
+    decoded = pixels.cache(dataset, side=asked.of(model).size, fit=fit)
     return Subject(unit, model, tables.read(folder / unit / "predictions.parquet"), decoded)
 
 
-def _model_file(study: str, stage: str, unit: str) -> Path:
-    return paths.checkpoint(study, stage, unit) / "model.keras"
+def _model(folder: Path) -> keras.Model | BlackBox:
+    thumbnail = folder / thumbnails.NAME
+    return thumbnails.load(thumbnail) if thumbnail.is_file() else saved.load(folder / "model.keras")
