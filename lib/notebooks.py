@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,14 @@ class Notebook:
     reads: tuple[str, ...]
     """What the data part of a run's key is made of: some of `raw`, `manifest`, `runs`."""
     parameters: dict[str, Parameter]
+    check: str = ""
+    """A function, `module:function`, that refuses parameters which do not fit together; "" where each is checked alone."""
+
+    def verify(self, values: dict[str, Any]) -> None:
+        """Raises DarkroomError for values, of all parameters, that the notebook's own check refuses."""
+        if self.check:
+            module, _, function = self.check.partition(":")
+            getattr(importlib.import_module(module), function)(values)
 
     def defaults(self) -> dict[str, Any]:
         """Returns the default of every parameter."""
@@ -66,7 +75,8 @@ def _read(path: Path, _changed_ns: int, _size: int) -> Notebook:
     if unknown := [word for word in about["reads"] if word not in READS]:
         raise DarkroomError(f"{path.name} reads {unknown[0]!r} by its metadata; allowed are {', '.join(READS)}.")
     declared = parameters.declared("".join(tagged[0]["source"]), where=path.name)
-    return Notebook(path.stem, path, _title(content["cells"]), about["stage"], tuple(about["reads"]), declared)
+    title, check = _title(content["cells"]), about.get("check", "")
+    return Notebook(path.stem, path, title, about["stage"], tuple(about["reads"]), declared, check)
 
 
 def _title(cells: list[dict[str, Any]]) -> str:

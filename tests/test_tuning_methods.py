@@ -167,8 +167,8 @@ def test_halving_keeps_the_best_third_of_each_rung():
         ("tpe", {}, "`num_trials` must be at least 1 for tpe"),
         ("grid", {"options": {"factor": 3}}, "grid has the options points. Received: 'factor'"),
         ("tpe", {"num_trials": 5, "options": {"pruner": "median"}}, "needs one goal and two epochs or more"),
-        ("halving", {"options": {"factor": 1}}, "`factor` must be 2 or more"),
-        ("refined", {"options": {"points": 2}}, "`points` must be at least 3"),
+        ("halving", {"options": {"factor": 1}}, "`factor` of halving must be a whole number of at least 2"),
+        ("refined", {"options": {"points": 2}}, "`points` of refined must be a whole number of at least 3"),
         ("hyperband", {"epochs": 0}, "`epochs` must be at least 1"),
     ],
 )

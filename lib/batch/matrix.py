@@ -63,12 +63,21 @@ def units(table: dict[str, Any], notebook: Notebook, general: General, *, where:
         _refuse_confounded(filled, table["ablation_of"], where=where)
     suite = {"study": general.folder, "tiny": general.tiny}
     found = []
+    for arm, values in filled.items():
+        _verify(notebook, {**values, **suite}, where=f"arm {arm!r} of {where}" if arm else where)
     for seed in _seeds(table, general, notebook, where=where):
         marks = {} if seed is None else dict.fromkeys(("seed", *table.get("seed_sets", [])), seed)
         for arm, values in filled.items():
             whole = {**values, **suite, **marks} | ({"arm": arm} if arm else {})
             found.append(Unit(table["name"], _name(arm, seed), arm, seed, {name: whole[name] for name in declared}))
     return tuple(found)
+
+
+def _verify(notebook: Notebook, values: dict[str, Any], *, where: str) -> None:
+    try:
+        notebook.verify(values)
+    except DarkroomError as error:
+        raise DarkroomError(f"{where}: {error}") from None
 
 
 def data_name(data: str) -> str:

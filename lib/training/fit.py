@@ -107,6 +107,8 @@ def _compile(model: keras.Model, settings: Settings, steps: int) -> None:
         metrics=[heads.accuracy(model)],
         jit_compile=timing.compiled(),
     )
+    # Made inside the first step, the optimizer's variables would have the whole step traced a second time.
+    model.optimizer.build(model.trainable_variables)
 
 
 def _refuse_overlap(train: Examples, val: Examples) -> None:

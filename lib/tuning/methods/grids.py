@@ -46,8 +46,6 @@ class Refined(Book):
 
     def __init__(self, space: Space, *, goal: str, epochs: int, points: int = 4, rounds: int = 3) -> None:
         super().__init__()
-        if points < 3 or rounds < 1:
-            raise DarkroomError(f"`points` must be at least 3 and `rounds` at least 1. Received: {points}, {rounds}.")
         self._goal, self._epochs, self._points, self._rounds = goal, epochs, points, rounds
         self._space, self._round = space, 1
         self._seen: set[str] = set()

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from lib.errors import DarkroomError
 from lib.tuning.methods.base import Book, Proposal
 from lib.tuning.methods.grids import listed
 from lib.tuning.space import Space
@@ -32,8 +31,6 @@ class Halving(Book):
 
     def __init__(self, space: Space, *, goal: str, epochs: int, seed: int, factor: int = 3, first_trials: int = 0) -> None:
         super().__init__()
-        if factor < 2 or first_trials < 0:
-            raise DarkroomError(f"`factor` must be 2 or more and `first_trials` 0 or more. Received: {factor}, {first_trials}.")
         self._goal, self._factor = goal, factor
         self._rungs = rungs(epochs, factor)
         self._rung, self._members = 0, []

@@ -61,14 +61,6 @@ class Hyperband:
     def __init__(
         self, space: Space, *, goals: Mapping[str, str], epochs: int, seed: int, factor: int = 3, iterations: int = 1
     ) -> None:
-        if factor < 2 or iterations < 1:
-            raise DarkroomError(f"`factor` must be at least 2 and `iterations` at least 1. Received: {factor}, {iterations}.")
-        first = iterations * sum(each.trials for each in rounds(epochs, factor) if each.round == 0)
-        if space.size() < first:
-            raise DarkroomError(
-                f"The space has {space.size():,.0f} combinations, and Hyperband with {epochs} epochs, factor {factor} and "
-                f"{iterations} iterations begins {first} different trials. Take fewer epochs, a wider space, or 'grid'."
-            )
         ((self._goal, self._direction),) = goals.items()
         self._space = space
         with _calm():

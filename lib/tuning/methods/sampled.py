@@ -8,14 +8,12 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib.errors import DarkroomError, suggest
 from lib.tuning.methods.base import Proposal
 from lib.tuning.space import Key, Space
 
 if TYPE_CHECKING:
     import optuna
 
-_PRUNERS = ("none", "median", "hyperband")
 _LOOKS = 5  # times `num_trials` that a sampler may propose, those done before included
 
 
@@ -31,13 +29,6 @@ class Sampled:
         self, space: Space, *, sampler: str, goals: Mapping[str, str], epochs: int, num_trials: int, seed: int,
         population: int = 0, pruner: str = "none",
     ) -> None:  # fmt: skip
-        if num_trials < 1:
-            raise DarkroomError(f"`num_trials` must be at least 1 for {sampler}. Received: {num_trials}.")
-        if pruner not in _PRUNERS:
-            near = suggest(pruner, _PRUNERS)
-            raise DarkroomError(f"`pruner` must be one of {', '.join(_PRUNERS)}. Received: {pruner!r}.{near}")
-        if pruner != "none" and (len(goals) > 1 or epochs < 2):
-            raise DarkroomError(f"The pruner {pruner!r} needs one goal and two epochs or more. Use pruner = 'none'.")
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -98,12 +89,6 @@ def _sampler(optuna: Any, name: str, space: Space, seed: int, population: int) -
         return samplers.RandomSampler(seed=seed)
     if name == "genetic":
         return samplers.NSGAIISampler(seed=seed, population_size=population)
-    plain = [key for key in space.keys if not key.when and (key.kind != "choice" or key.ordered)]
-    if len(plain) < 2:
-        raise DarkroomError(
-            f"cmaes moves along numbers and needs two or more keys of them without conditions. Received: "
-            f"{', '.join(key.name for key in plain) or 'none'}. Use tpe or genetic."
-        )
     with _calm():
         return samplers.CmaEsSampler(
             seed=seed, warn_independent_sampling=False, independent_sampler=samplers.RandomSampler(seed=seed)
