@@ -21,13 +21,13 @@ GOALS = {"val_accuracy": "max", "val_loss": "min", "num_parameters": "min", "sec
 """What may be sought, and which way."""
 OBJECTIVE = "lib.tuning.trainings:objective"
 _DATA = ("data", "target", "split_method", "fractions", "split_seed", "limit_per_class")
-_SUITE = {
+OF_SUITE = {
     **dict.fromkeys(("study", "arm", "tiny", "seed"), "the suite fills it in"),
     **dict.fromkeys(_DATA, "trials on different images cannot be compared"),
     "epochs": "the method decides how long a trial is trained; give `epochs` of 4_tune",
     "monitor": "the first of `goals` decides which epoch is kept",
 }
-_TINY = {"image_side": 32, "limit_per_class": 24, "epochs": 3}
+_TINY = {"image_side": 32, "limit_per_class": 24, "epochs": 2}
 
 
 def check(values: Mapping[str, Any], *, where: str = "4_tune") -> None:
@@ -37,8 +37,12 @@ def check(values: Mapping[str, Any], *, where: str = "4_tune") -> None:
         planned.method, planned.space, goals=planned.goals, epochs=planned.epochs, num_trials=planned.num_trials,
         options=planned.options,
     )  # fmt: skip
-    if values["top"] < 1 or not values["retrain_seeds"]:
-        raise DarkroomError(f"{where}: `top` must be at least 1 and `retrain_seeds` hold a seed, or no winner can be named.")
+    seeds = values["retrain_seeds"]
+    if not seeds or len(set(seeds)) != len(seeds) or values["search_seed"] in seeds:
+        raise DarkroomError(
+            f"`retrain_seeds` of {where} must be different seeds, without that of the search ({values['search_seed']}), whose "
+            f"luck chose the trials. Received: {seeds}."
+        )
 
 
 def plan(values: Mapping[str, Any], *, where: str = "4_tune", data: str = "") -> Plan:
@@ -68,8 +72,8 @@ def base(values: Mapping[str, Any], *, where: str = "4_tune") -> dict[str, Any]:
     """Returns all parameters of `3_train` as they are where the search changes nothing: the untuned training."""
     declared = notebooks.find(TRAINING)
     for name in values["base"]:
-        if name in _SUITE:
-            raise DarkroomError(f"`base` of {where} must not set `{name}`: {_SUITE[name]}.")
+        if name in OF_SUITE:
+            raise DarkroomError(f"`base` of {where} must not set `{name}`: {OF_SUITE[name]}.")
     own = parameters.check(values["base"], declared.parameters, where=f"`base` of {where}")
     found = {**declared.defaults(), **own, **{name: values[name] for name in _DATA}}
     effects.check({**found, **_freely(values["space"], found)}, declared.defaults())
@@ -88,8 +92,8 @@ def _known(searched: Space, where: str) -> Space:
     declared = notebooks.find(TRAINING).parameters
     keys = []
     for key in searched.keys:
-        if key.name in _SUITE:
-            raise DarkroomError(f"`{key.name}` of {where} cannot be searched: {_SUITE[key.name]}.")
+        if key.name in OF_SUITE:
+            raise DarkroomError(f"`{key.name}` of {where} cannot be searched: {OF_SUITE[key.name]}.")
         parameters.check({key.name: (key.choices or (key.low,))[0]}, declared, where=f"`space` of {where}")
         keys.append(_in_type(key, declared[key.name]))
     return Space(tuple(keys))

@@ -17,6 +17,8 @@ from lib.tuning import declared
 from lib.tuning.work import Work
 
 if TYPE_CHECKING:
+    from lib.data.dataset import Dataset
+    from lib.data.splits import Split
     from lib.training.recipes import Material, Trained
 
 
@@ -83,6 +85,16 @@ def _material(
     found = dataset.load(data)
     split = splits.ensure(found, method=method, fractions=fractions, seed=seed, target=target, limit_per_class=limit)
     return Material(pixels.cache(found, side=side, fit=resize), split, found.folder / "features")
+
+
+def split_of(parameters: Mapping[str, Any], dataset: Dataset) -> Split:
+    """Returns the split that all trials share; it is made here where it is new."""
+    from lib.data import splits
+
+    return splits.ensure(
+        dataset, method=parameters["split_method"], fractions=tuple(parameters["fractions"]), seed=parameters["split_seed"],
+        target=parameters["target"], limit_per_class=parameters["limit_per_class"],
+    )  # fmt: skip
 
 
 def _board(folder: Path, values: Mapping[str, Any], numbers: Mapping[str, float]) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas
 
+    from lib.tuning.space import Space
+
 STATES = ("open", "finished", "pruned", "failed", "copied")
 """`open`: proposed, and not ended yet; `copied`: the same had been done before, and its scores hold."""
 
@@ -84,6 +86,19 @@ def table(trials: Sequence[Trial]) -> pandas.DataFrame:
         failure = (trial.failure or {}).get("kind", "")
         rows.append({**row, "state": trial.state, **trial.scores, "seconds": trial.seconds, "failure": failure})
     return pandas.DataFrame(rows).convert_dtypes() if rows else pandas.DataFrame()
+
+
+def keys(space: Space) -> pandas.DataFrame:
+    """Returns one row a key of the space: its values, and the condition under which it acts."""
+    import pandas
+
+    rows = []
+    for key in space.keys:
+        scale = ", by its logarithm" if key.log else f", by {key.step:g}" if key.step else ""
+        values = ", ".join(map(str, key.choices)) if key.kind == "choice" else f"{key.low:g} to {key.high:g}{scale}"
+        when = " and ".join(f"{name} is {' or '.join(map(str, allowed))}" for name, allowed in key.when.items())
+        rows.append({"key": key.name, "values": values, "acts when": when or "always"})
+    return pandas.DataFrame(rows).set_index("key")
 
 
 def by_epoch(trials: Sequence[Trial]) -> pandas.DataFrame:

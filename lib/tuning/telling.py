@@ -1,0 +1,44 @@
+"""What a search says while it is at work: a line a trial, and its progress for `darkroom status`."""
+
+from __future__ import annotations
+
+import os
+
+from lib.batch import engine
+from lib.runs import Run
+from lib.tuning import trials
+from lib.tuning.search import Plan, Watch
+from lib.tuning.trials import Trial
+
+
+def room(at_once: int = 0) -> int:
+    """Returns how many trials to compute at once: as wished, else what the machine, or this run's share of it, has room for."""
+    share = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    return at_once or max(1, min(engine.default_workers(), int(share) if share.isdigit() else 1_000_000))
+
+
+def watch(run: Run, plan: Plan, *, expected: int, what: str = "trial") -> Watch:
+    """Returns what prints a line for each trial that has ended, and notes in the run's progress how far the search is."""
+    goal, direction = next(iter(plan.goals.items()))
+
+    def tell(all_trials: list[Trial], trial: Trial) -> None:
+        ended = sum(each.state != "open" for each in all_trials)
+        best = trials.ranked(all_trials, goal, direction)
+        run.progress(epoch=ended, epochs=max(expected, ended), metric=goal, value=best[0].scores[goal] if best else None)
+        print(f"{what} {ended:>3} of {expected}: {_line(trial, goal)}{_best(best, trial, goal)}", flush=True)
+
+    return tell
+
+
+def _line(trial: Trial, goal: str) -> str:
+    told = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in trial.values.items()}
+    values = ", ".join(f"{name} {value}" for name, value in told.items())
+    if not trial.done:
+        return f"{trial.state} ({(trial.failure or {}).get('message', 'hopeless')})  {values}"
+    return f"{goal} {trial.scores[goal]:.4g} after {trial.epochs} epochs, {trial.seconds:.0f} s  {values}"
+
+
+def _best(best: list[Trial], trial: Trial, goal: str) -> str:
+    if not best:
+        return ""
+    return "  best so far" if best[0] is trial else f"  (best {best[0].scores[goal]:.4g})"
