@@ -127,6 +127,13 @@ def test_another_model_has_no_head():
         heads.of(keras.Model(features, keras.layers.Dense(3, activation="softmax")(features)))
 
 
+def test_one_against_the_rest_by_hand():
+    """Softplus of each logit with the sign of its truth, the mean over three classes: of 2 for the true one, of 0 and -1."""
+    logits = np.array([[2.0, 0.0, -1.0]], np.float32)
+    expected = (np.log1p(np.exp(-2.0)) + np.log1p(np.exp(0.0)) + np.log1p(np.exp(-1.0))) / 3
+    assert float(heads.loss(model(), one_vs_rest=True)(np.array([0]), logits)) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize(("wrong", "message"), [({"label_smoothing": 1}, "below 1"), ({"focal_gamma": -1}, "negative")])
 def test_wrong_loss_settings_are_refused(wrong, message):
     with pytest.raises(DarkroomError, match=message):

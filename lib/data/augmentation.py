@@ -38,7 +38,11 @@ class Policy:
 POLICIES: dict[str, Policy | learned.RandAugment | learned.AutoAugment | None] = {
     "none": None,
     "flip": Policy(flip_horizontal=True),
+    "flip_vertical": Policy(flip_vertical=True),
     "flip_both": Policy(flip_horizontal=True, flip_vertical=True),
+    # The cars source: RandomRotation(15), and the same mirrored.
+    "rotate": Policy(rotation=15),
+    "flip_rotate": Policy(flip_horizontal=True, rotation=15),
     "square": Policy(flip_horizontal=True, flip_vertical=True, quarter_turns=True),
     "light": Policy(brightness=0.2, contrast=0.2),
     "crop": Policy(flip_horizontal=True, crop=0.3),

@@ -102,14 +102,17 @@ def decode(head: Head, probabilities: np.ndarray, *, threshold: float = 0.5) -> 
     return [names[index] for index in probabilities.argmax(axis=1)]
 
 
-def loss(model: keras.Model, *, label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> keras.losses.Loss:
+def loss(
+    model: keras.Model, *, label_smoothing: float = 0.0, focal_gamma: float = 0.0, one_vs_rest: bool = False
+) -> keras.losses.Loss:
     """Returns the loss that fits the model's head, computed from logits.
 
     Truth is a class index (n,) or (n, 1), or one share a class (n, num_classes), as MixUp makes it; for multilabel only
-    the latter. `focal_gamma` above 0 gives the focal loss. Source: Lin et al. 2017, equation 4.
+    the latter. `focal_gamma` above 0 gives the focal loss. Source: Lin et al. 2017, equation 4. `one_vs_rest` has a softmax
+    head learn each class against the rest by binary cross-entropy, as PyTorch's BCEWithLogitsLoss does with one-hot truth.
     """
     head = of(model)
-    return HeadLoss(_wiring(head), label_smoothing=label_smoothing, focal_gamma=focal_gamma)
+    return HeadLoss(_wiring(head), label_smoothing=label_smoothing, focal_gamma=focal_gamma, one_vs_rest=one_vs_rest)
 
 
 def accuracy(model: keras.Model) -> keras.metrics.Metric:
@@ -127,6 +130,7 @@ class HeadLoss(keras.losses.Loss):
         *,
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
+        one_vs_rest: bool = False,
         name: str = "cross_entropy",
         reduction: str = "sum_over_batch_size",
         **base: object,
@@ -137,11 +141,12 @@ class HeadLoss(keras.losses.Loss):
         if focal_gamma < 0:
             raise DarkroomError(f"`focal_gamma` must not be negative. Received: {focal_gamma}.")
         self.wiring, self.label_smoothing, self.focal_gamma = wiring, label_smoothing, focal_gamma
+        self.one_vs_rest = one_vs_rest
 
     def call(self, y_true, y_pred):
         """Returns one loss an image, (n,)."""
         truth = _shares(self.wiring, y_true)  # (n, units)
-        if self.wiring["kind"] == "softmax":
+        if self.wiring["kind"] == "softmax" and not self.one_vs_rest:
             truth = truth * (1 - self.label_smoothing) + self.label_smoothing / self.wiring["num_classes"]
             return ops.sum(self._terms(truth, ops.log_softmax(y_pred)), axis=-1)
         truth = truth * (1 - self.label_smoothing) + self.label_smoothing / 2
@@ -154,7 +159,7 @@ class HeadLoss(keras.losses.Loss):
 
     def get_config(self) -> dict:
         """Returns what rebuilds the loss."""
-        own = {name: getattr(self, name) for name in ("wiring", "label_smoothing", "focal_gamma")}
+        own = {name: getattr(self, name) for name in ("wiring", "label_smoothing", "focal_gamma", "one_vs_rest")}
         return {**super().get_config(), **own}
 
 

@@ -103,7 +103,7 @@ def class_weights(labels: np.ndarray, class_names: tuple[str, ...], *, mode: str
 def _compile(model: keras.Model, settings: Settings, steps: int) -> None:
     model.compile(
         optimizer=optimizers.build(settings, total_steps=steps),
-        loss=heads.loss(model, label_smoothing=settings.label_smoothing, focal_gamma=settings.acting_focal_gamma),
+        loss=heads.loss(model, **settings.of_loss),
         metrics=[heads.accuracy(model)],
         jit_compile=timing.compiled(),
     )

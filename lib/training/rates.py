@@ -44,7 +44,7 @@ def try_out(model: keras.Model, material: Material, *, settings: Settings, num_s
     growing = dataclasses.replace(settings, **{name: DEFAULTS[name] for name in _OF_SCHEDULES})
     optimizer = optimizers.build(growing, total_steps=num_steps)
     model.compile(
-        optimizer, heads.loss(model, label_smoothing=settings.label_smoothing, focal_gamma=settings.acting_focal_gamma),
+        optimizer, heads.loss(model, **settings.of_loss),
         jit_compile=timing.compiled(),
     )  # fmt: skip
     train = material.examples("train")

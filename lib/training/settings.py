@@ -10,7 +10,10 @@ from lib import notebooks
 from lib.errors import DarkroomError, suggest
 from lib.training import effects
 
-LOSSES = {"cross_entropy": "softmax", "focal": "softmax", "binary_cross_entropy": "sigmoid", "binary_focal": "sigmoid"}
+LOSSES = {
+    "cross_entropy": "softmax", "focal": "softmax", "one_vs_rest": "softmax", "binary_cross_entropy": "sigmoid",
+    "binary_focal": "sigmoid",
+}  # fmt: skip
 """Each loss, all computed from logits, with the head that it belongs to."""
 
 
@@ -73,9 +76,10 @@ class Settings:
         effects.check(dataclasses.asdict(self), DEFAULTS)
 
     @property
-    def acting_focal_gamma(self) -> float:
-        """The exponent of the focal loss; 0 for a loss that is not focal."""
-        return self.focal_gamma if "focal" in self.loss else 0.0
+    def of_loss(self) -> dict[str, Any]:
+        """What `heads.loss` takes: the focal exponent acts in focal losses alone."""
+        gamma = self.focal_gamma if "focal" in self.loss else 0.0
+        return {"label_smoothing": self.label_smoothing, "focal_gamma": gamma, "one_vs_rest": self.loss == "one_vs_rest"}
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any], *, tiny: bool = False) -> Settings:

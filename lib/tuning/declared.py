@@ -76,7 +76,7 @@ def base(values: Mapping[str, Any], *, where: str = "4_tune") -> dict[str, Any]:
             raise DarkroomError(f"`base` of {where} must not set `{name}`: {OF_SUITE[name]}.")
     own = parameters.check(values["base"], declared.parameters, where=f"`base` of {where}")
     found = {**declared.defaults(), **own, **{name: values[name] for name in _DATA}}
-    effects.check({**found, **_freely(values["space"], found)}, declared.defaults())
+    _check_base(found, values["space"], declared.defaults())
     if values["tiny"]:
         found |= {name: min(found[name] or most, most) for name, most in _TINY.items() if name != "epochs"}
     return found
@@ -138,15 +138,13 @@ def _acting(searched: Space, shared: Mapping[str, Any], where: str) -> Space:
     return space.read(Space(tuple(keys)).spec(), where=where)  # sorts the keys anew, and finds circles
 
 
-def _freely(table: Any, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Choices that the search makes, so that `base` may say what acts beside one of them alone."""
-    found = {}
+def _check_base(found: Mapping[str, Any], table: Any, defaults: Mapping[str, Any]) -> None:
+    """Refuses what can act in no trial; beside a choice that is searched it acts in some."""
+    written = table if isinstance(table, Mapping) else {}
+    offered = {name: each.get("choices", ()) if isinstance(each, Mapping) else each for name, each in written.items()}
     for name, (choice, allowed) in effects.CONDITIONS.items():
-        offered = table.get(choice) if isinstance(table, Mapping) else None
-        offered = offered.get("choices", []) if isinstance(offered, Mapping) else offered or []
-        if name in shared and any(value in allowed for value in offered):
-            found[choice] = next(value for value in offered if value in allowed)
-    return found
+        if name in found and not any(value in allowed for value in offered.get(choice, ())):
+            effects.check({name: found[name], choice: found[choice]}, defaults)
 
 
 def _either(values: Sequence[Any]) -> str:
