@@ -117,7 +117,7 @@ def _speed(home: str, *, epochs: int, seeds: int) -> None:
     for seed in range(seeds):
         row = {name: _process(name, home, epochs, seed) for name in ("theirs", "ours")}
         rows.append(row)
-        lines = [f"{name} {told['trials']} trials in {told['seconds']:.0f} s, best {told['best']:.3f}" for name, told in row.items()]
+        lines = [f"{name} {one['trials']} in {one['seconds']:.0f} s, best {one['best']:.3f}" for name, one in row.items()]
         print(f"seed {seed}: {'; '.join(lines)}", flush=True)
     ratio = float(np.median([_an_hour(each["ours"]) / _an_hour(each["theirs"]) for each in rows]))
     print(f"trials an hour against KerasTuner: {ratio:.2f} times (goal 2) {'ok' if ratio >= 2 else 'short'}")
