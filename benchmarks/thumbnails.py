@@ -1,0 +1,244 @@
+"""Claims: the posters source's grids several times faster than scikit-learn one by one; losses for little; GridFS at speed.
+
+With DARKROOM_SAMPLES also the table of all models on its posters, at three sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas
+import threadpoolctl
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from lib.classic import conclusion, fitting, material, search, table, trials
+from lib.classic.material import Part
+from lib.classic.networks import MLP
+from lib.evaluation import analytic
+
+warnings.simplefilter("ignore")
+SHAPES = [[8], [16], [32], [8, 8], [16, 16], [32, 32], [8, 16, 8], [450], [450, 450]]  # the source's first grid
+RATES = [0.001, 0.01]
+SIZE = (15, 10)
+SOURCE = 0.5193
+COSTS = [float(cost) for cost in np.geomspace(0.01, 100, 40)]
+
+
+class Drawn:
+    """As many pictures as the source had, 1,000 a class, that linear models tell apart about half of the time."""
+
+    resize, several, split = "stretch", False, type("Split", (), {"id": "drawn"})
+
+    def __init__(self, classes: int, num: int = 1000) -> None:
+        rng = np.random.default_rng(0)
+        self.class_names = [f"class {number}" for number in range(classes)]
+        y = np.arange(num * classes) % classes
+        centres = rng.normal(size=(3, 12, 450))[:classes]
+        X = 0.1 * centres[y, rng.integers(0, 12, len(y))] + np.cumsum(rng.normal(size=(len(y), 450)), axis=1) / 15
+        X = (0.5 + 0.15 * X).astype(np.float32)
+        cut = int(0.8 * len(y))
+        self._parts = {"train": Part(X[:cut], y[:cut]), "val": Part(X[cut:], y[cut:])}
+
+    def data_hash(self) -> str:
+        return str(len(self.class_names))
+
+    def paths(self, name: str) -> range:
+        return range(len(self._parts[name].y))
+
+    def part(self, name: str, size: tuple[int, int]) -> Part:
+        return self._parts[name]
+
+
+def networks(scale: int) -> None:
+    """The source's 72 results with `scale` times fewer epochs on both sides: seconds are proportional to epochs."""
+    epochs = [1000 // scale, 2000 // scale]
+    grid = table.grid("mlp", {"hidden_layers": SHAPES, "learning_rate": RATES, "epochs": epochs, "optimizer": ["sgd"]})
+    theirs, ours, differences = 0.0, 0.0, []
+    for classes in (2, 3):
+        drawn = Drawn(classes)
+        seconds, found = _timed(lambda drawn=drawn: search.run("mlp", grid, [SIZE], drawn))
+        ours += seconds
+        mine = {row["parameters"]: row["val_accuracy"] for row in found.to_dict("records")}
+        for text in mine:
+            seconds, score = _timed(lambda text=text, drawn=drawn: _scikit_network(json.loads(text), drawn))
+            theirs += seconds
+            differences.append(mine[text] - score)
+    apart, error = float(np.mean(differences)), float(np.std(differences) / np.sqrt(len(differences)))
+    told = f"ours {ours:.1f} s on {os.cpu_count()} cores, scikit-learn {theirs:.1f} s on one"
+    print(f"72 networks at 1/{scale} of the epochs: {told}")
+    _claim("the source's first grid against scikit-learn one by one", theirs / ours, 5, "times")
+    print(f"validation accuracy, ours less theirs: {100 * apart:+.2f} ± {100 * error:.2f} points (mean of 72, standard error)")
+
+
+def _scikit_network(values: dict, drawn: Drawn) -> float:
+    train, val = drawn.part("train", SIZE), drawn.part("val", SIZE)
+    with threadpoolctl.threadpool_limits(1):
+        scaler = StandardScaler().fit(train.X.astype(np.float64))
+        network = MLPClassifier(
+            tuple(values["hidden_layers"]), solver="sgd", learning_rate_init=values["learning_rate"],
+            max_iter=values["epochs"], tol=0, n_iter_no_change=10**9, random_state=0,
+        )  # fmt: skip
+        network.fit(scaler.transform(train.X.astype(np.float64)), train.y)
+        return float(network.score(scaler.transform(val.X.astype(np.float64)), val.y))
+
+
+def margins(every: int) -> None:
+    """40 values of C; scikit-learn fits each `every`-th of them, and its time is multiplied by that."""
+    drawn = Drawn(3)
+    ours, found = _timed(lambda: search.run("svm_linear", {"C": COSTS}, [SIZE], drawn))
+    train, val = drawn.part("train", SIZE), drawn.part("val", SIZE)
+    scaler = StandardScaler().fit(train.X)
+    X, scored = scaler.transform(train.X).astype(np.float64), scaler.transform(val.X)
+    theirs, apart = 0.0, []
+    mine = {json.loads(row["parameters"])["C"]: row["val_accuracy"] for row in found.to_dict("records")}
+    for cost in COSTS[every // 2 :: every]:
+        with threadpoolctl.threadpool_limits(1):
+            seconds, machine = _timed(lambda cost=cost: LinearSVC(C=cost, tol=1e-4, max_iter=100_000).fit(X, train.y))
+        theirs += every * seconds
+        apart.append(abs(mine[cost] - machine.score(scored, val.y)))
+    print(f"40 values of C: ours {ours:.1f} s, scikit-learn {theirs:.0f} s (each {every}th fitted, the sum times {every})")
+    _claim("40 linear SVMs against scikit-learn one by one", theirs / ours, 5, "times")
+    print(f"validation accuracy of the same C: at most {100 * max(apart):.2f} points apart")
+
+
+def losses(rounds: int) -> None:
+    """What train and validation loss after every epoch cost: the same training with and without, in turn."""
+    drawn = Drawn(3)
+    train, val = drawn.part("train", SIZE), drawn.part("val", SIZE)
+    for shape in ((8,), (32, 32), (450,)):
+        epochs = 60 if shape[0] < 100 else 12
+        ratios = []
+        for _ in range(rounds):
+            network = MLP(shape, 0.001, epochs, optimizer="sgd")
+            with threadpoolctl.threadpool_limits(1):
+                plain, _ = _cpu(lambda network=network: network.fit(train.X, train.y))
+                noted, _ = _cpu(lambda network=network: network.fit(train.X, train.y, validation=(val.X, val.y)))
+            ratios.append(noted / plain - 1)
+        cost = 100 * float(np.median(ratios))
+        print(f"losses every epoch, {shape}: {cost:+.0f} % (the source paid 25 to 30 %) {'ok' if cost < 25 else 'short'}")
+
+
+def store(num: int) -> None:
+    """GridFS on loopback, with the server that the tests use; pictures of 6 kB."""
+    server = Path(sys.executable).with_name("secantusd-py")
+    if not server.exists():
+        print("GridFS: skipped, since the test server is not installed (pip install -e '.[test]').")
+        return
+    from lib.data import sources
+    from lib.data.sources import gridfs
+
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        os.environ |= {"DARKROOM_HOME": f"{folder}/home", gridfs.URL: f"mongodb://127.0.0.1:{port}/darkroom"}
+        words = ["--host", "127.0.0.1", "--port", str(port), "--storage-path", f"{folder}/db", "--log-level", "ERROR"]
+        process = subprocess.Popen([server, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(3)
+            rng = np.random.default_rng(0)
+            for number in range(num):
+                place = Path(folder, "pictures", "ab"[number % 2], f"{number:05}.png")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(b"\x89PNG\r\n\x1a\n" + rng.bytes(6000))
+            wrote = gridfs.put(sources.bring(f"{folder}/pictures"), tell=lambda _: None)
+            _, read = gridfs.get("pictures", called="back", tell=lambda _: None)
+        finally:
+            process.kill()
+            process.wait()
+    _claim("GridFS written on loopback (server: secantusdb, Python)", num / wrote.seconds, 300, "images/s")
+    _claim("GridFS read on loopback (server: secantusdb, Python)", num / read.seconds, 1000, "images/s")
+
+
+def posters(sizes: list[str], samples: str | None) -> None:
+    """All models of the table at some sizes on the sample posters, and the linear SVM on three genres."""
+    if not samples:
+        print("Table of all models: skipped, since DARKROOM_SAMPLES names no folder with posters/.")
+        return
+    from lib.cleaning import clean
+    from lib.data import sources
+
+    home = Path(tempfile.mkdtemp())
+    os.environ["DARKROOM_HOME"] = str(home)
+    dataset = sources.bring(f"{samples}/posters")
+    clean.clean(dataset)
+    rows = []
+    for target in ("label", "label=Action_Adventure|Animation|Horror_Thriller"):
+        thumbs = material.gather(dataset, target=target)
+        for kind in table.KINDS if target == "label" else ("svm_linear",):
+            for size in sizes if target == "label" else ["15x10"]:
+                rows.append(_row(kind, size, thumbs, target))
+                print(json.dumps(rows[-1]), flush=True)
+    shown = pandas.DataFrame(rows[:-1])
+    percent = 100 * shown[["accuracy", "low", "high"]]
+    shown["test"] = [f"{each.accuracy:.1f} ({each.low:.1f} to {each.high:.1f})" for each in percent.itertuples()]
+    print(shown.pivot(index="model", columns="size", values="test").loc[list(table.KINDS)].to_string())
+    last = rows[-1]
+    ours = f"{last['accuracy']:.3f} ({last['low']:.3f} to {last['high']:.3f}), {last['values']}"
+    print(f"linear SVM at 15 × 10 on three genres: {ours}, n {last['n']}; the source: {SOURCE}, C chosen by its test score")
+    shutil.rmtree(home)
+
+
+def _row(kind: str, size: str, thumbs: material.Material, target: str) -> dict:
+    began = time.perf_counter()
+    found = search.run(kind, table.grid(kind), [material.size(size)], thumbs, journal=trials.Journal())
+    _, model = conclusion.chosen(found, thumbs, seed=0)
+    part = thumbs.part("test", model.size)
+    right = fitting.right(fitting.outputs(model.pipeline, part.X), part.y)
+    low, high = analytic.wilson(int(right.sum()), len(right))
+    return {
+        "model": kind, "size": size, "classes": len(thumbs.class_names), "n": len(right),
+        "accuracy": round(float(right.mean()), 4), "low": round(low, 4), "high": round(high, 4),
+        "val": round(float(found["val_accuracy"].iloc[0]), 4), "values": found["parameters"].iloc[0], "seconds": round(time.perf_counter() - began, 1),
+    }  # fmt: skip
+
+
+def _timed(work: Callable[[], object]) -> tuple[float, object]:
+    began = time.perf_counter()
+    found = work()
+    return time.perf_counter() - began, found
+
+
+def _cpu(work: Callable[[], object]) -> tuple[float, object]:
+    began = time.process_time()
+    found = work()
+    return time.process_time() - began, found
+
+
+def _claim(claim: str, value: float, goal: float, unit: str) -> None:
+    print(f"{claim}: {value:,.1f} {unit} (goal {goal:,}) {'ok' if value >= goal else 'short'}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default="networks,margins,losses,store,posters", help="some of these, with commas")
+    asked = parser.parse_args()
+    quick = asked.quick
+    parts = {
+        "networks": lambda: networks(200 if quick else 50),
+        "margins": lambda: margins(20 if quick else 5),
+        "losses": lambda: losses(3 if quick else 9),
+        "store": lambda: store(1000 if quick else 5000),
+        "posters": lambda: posters(["15x10"] if quick else ["10x10", "15x10", "20x20"], os.environ.get("DARKROOM_SAMPLES")),
+    }
+    for name in asked.only.split(","):
+        parts[name]()
+
+
+if __name__ == "__main__":
+    main()
