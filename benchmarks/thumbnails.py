@@ -203,9 +203,9 @@ def _row(kind: str, size: str, thumbs: material.Material, target: str) -> dict:
     return {
         "model": kind, "size": size, "classes": len(thumbs.class_names), "n": len(right),
         "accuracy": round(float(right.mean()), 4), "low": round(low, 4), "high": round(high, 4),
-        "accuracy": round(float(right.mean()), 4), "low": round(low, 4), "high": round(high, 4),
         "val": round(float(found["val_accuracy"].iloc[0]), 4), "values": found["parameters"].iloc[0],
         "seconds": round(time.perf_counter() - began, 1),
+    }  # fmt: skip
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, object]:
