@@ -134,6 +134,8 @@ def test_wishes_that_cannot_be_are_refused_before_any_work(colours, pile, tmp_pa
             folder.apply(colours, pile, tmp_path / "out", accuracy=0.5, copy_to=target)
     with pytest.raises(DarkroomError, match="Did you mean 'red'"):
         folder.apply(colours, pile, tmp_path / "out", accuracy=0.5, classes=["rad"])
+    with pytest.raises(DarkroomError, match="say where to"):
+        folder.apply(colours, pile, tmp_path / "out", accuracy=0.5, classes=["red"])
     with pytest.raises(DarkroomError, match="holds no files"):
         folder.apply(colours, tmp_path / "empty", tmp_path / "out")
     with pytest.raises(DarkroomError, match="There is no folder"):

@@ -26,6 +26,8 @@ class Copies:
                 f"The model has no class {unknown[0]!r}; it has {', '.join(class_names)}."
                 f"{suggest(unknown[0], tuple(class_names))}"
             )
+        if classes and target is None:
+            raise DarkroomError("`classes` says which accepted pictures are copied; say where to as well (`copy_to`, --copy).")
         self.target = None if target is None else _checked(Path(target).expanduser(), Path(source))
         self.source, self.wanted = Path(source), frozenset(classes or class_names)
         self.folders = {name: folder_name(name, class_names) for name in class_names}

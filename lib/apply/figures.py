@@ -9,11 +9,11 @@ import pandas as pd
 from lib.apply.classifier import Classifier
 from lib.apply.folder import Outcome
 from lib.apply.seen import NUM_BINS
-from lib.data import images
+from lib.data import images, thumbnails
 from lib.evaluation import calibration, plots, style, trust
 from lib.evaluation.style import Drawing
 
-_SIDE, _MOST = 160, 24
+_MOST = 24
 
 
 def about(classifier: Classifier) -> pd.DataFrame:
@@ -68,8 +68,6 @@ def least_sure(outcome: Outcome) -> Drawing:
             pixels = images.decode((outcome.folder / path).read_bytes()).pixels
         except (OSError, images.ImageError):
             continue  # it has gone since it was read
-        scale = _SIDE / max(pixels.shape[:2])
-        height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
-        shown.append(images.resize(pixels, height=height, width=width))
+        shown.append(thumbnails.square(pixels))
         captions.append(f"{label}? {sure:.0%}\n{path.rsplit('/', 1)[-1]}")
     return plots.pictures(shown, captions, title="Least sure") if shown else plots.said("There is nothing to look at.")

@@ -13,7 +13,11 @@ SIDE = 160
 
 def of(dataset: Dataset, path: str, *, side: int = SIDE) -> np.ndarray:
     """Returns the image at `path` of a data set as uint8 RGB of shape (side, side, 3): the whole picture, on white."""
-    pixels = images.decode((dataset.raw / path).read_bytes()).pixels
+    return square(images.decode((dataset.raw / path).read_bytes()).pixels, side=side)
+
+
+def square(pixels: np.ndarray, *, side: int = SIDE) -> np.ndarray:
+    """Returns a picture as uint8 RGB of shape (side, side, 3), whole, on white."""
     scale = side / max(pixels.shape[:2])
     height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
     small = images.resize(pixels, height=height, width=width)
