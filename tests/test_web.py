@@ -360,8 +360,8 @@ def test_the_heat_lies_on_the_picture_where_the_values_are():
     values = np.zeros((8, 8), np.float32)
     values[2, 3] = 4
     shown = classify_page.overlaid(np.full((8, 8, 3), 100, np.uint8), values)
-    assert shown[2, 3].tolist() == [227, 212, 119]  # a fifth of grey 115, four fifths of light yellow
-    assert (shown[0, 0] == 115).all()
+    assert shown[2, 3].tolist() == [215, 200, 107]  # a fifth of grey 55, four fifths of light yellow
+    assert (shown[0, 0] == 55).all()
 
 
 def test_the_names_that_a_server_answers_to():

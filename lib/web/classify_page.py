@@ -93,9 +93,9 @@ def _heat(loaded: Loaded, small: np.ndarray, label: str | None) -> str | None:
 
 
 def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Returns the picture, greyed, with the places that speak for the class in orange to yellow, uint8 (side, side, 3)."""
+    """Returns the picture, dark and grey, with the places that speak for the class in orange to yellow, uint8 (h, w, 3)."""
     strength = np.clip(values / max(float(values.max()), 1e-9), 0, 1)[..., None]
-    grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2) * 0.75 + 40
+    grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2) * 0.55
     warm = np.array([213, 94, 0]) + strength * (np.array([255, 236, 120]) - np.array([213, 94, 0]))
     return np.clip(np.rint(grey * (1 - 0.8 * strength) + warm * 0.8 * strength), 0, 255).astype(np.uint8)
 

@@ -1,0 +1,51 @@
+"""A headless Chromium and the site served over a home of hostile names. Without a browser these tests are skipped, and say so;
+where `DARKROOM_NEEDS_BROWSER` is set, as `.ci/run` does, a missing one is a failure."""
+
+import os
+import shutil
+import threading
+
+import map_home
+import pytest
+import waitress
+
+from lib.web import guard, serving, site
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from selenium import webdriver
+
+    binary = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    driver = shutil.which("chromedriver")
+    if not binary or not driver:
+        told = "no Chromium with its chromedriver on this machine (Debian: apt-get install chromium chromium-driver)"
+        pytest.fail(told) if os.environ.get("DARKROOM_NEEDS_BROWSER") else pytest.skip(told)
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,900", "--no-first-run",
+                 "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking"):  # fmt: skip
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    opened.set_script_timeout(30)
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory):
+    """The address of the site, served by waitress as `darkroom web` does."""
+    root = tmp_path_factory.mktemp("browser")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DARKROOM_HOME", str(root))
+        map_home.build(root)
+        port = serving.free_port()
+        server = waitress.create_server(site.create(hosts=guard.local_hosts("127.0.0.1")), host="127.0.0.1", port=port, threads=4)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        yield f"http://localhost:{port}"
+        server.close()
+        thread.join(10)

@@ -1,0 +1,179 @@
+"""The map page as a person uses it: with the mouse, with the keyboard alone, and with names that would like to be scripts."""
+
+import time
+
+import map_home
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+PAGE = f"/maps/{map_home.PLACE}"
+
+
+def until(browser, script, *given, seconds=30):
+    """Waits until a script returns something true, and returns that."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := browser.execute_script(f"return {script}", *given):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{script} never held; the page says {browser.execute_script('return document.body.innerText')[:500]!r}")
+
+
+def find(browser, selector):
+    return browser.find_element(By.CSS_SELECTOR, selector)
+
+
+@pytest.fixture
+def page(browser, served):
+    browser.get("about:blank")
+    browser.get(served + PAGE)
+    until(browser, "document.documentElement.dataset.ready")
+    yield browser
+    errors = [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    assert errors == []
+
+
+def press(page, *keys):
+    find(page, "#plot-a").send_keys(*keys)
+
+
+def test_it_is_drawn_from_this_server_alone_and_no_name_is_a_script(page, served):
+    assert len(page.find_elements(By.CSS_SELECTOR, "#legend button")) == 3
+    assert page.execute_script("return plots[0].x.length") == 60
+    until(page, "document.querySelector('.bk-Figure, .bk-Canvas, canvas') || document.querySelector('#map-a').firstElementChild")
+    loaded = page.execute_script("return performance.getEntriesByType('resource').map((each) => each.name)")
+    assert loaded and all(address.startswith(served) for address in loaded)
+    assert find(page, "#legend span").text in map_home.CLASSES
+    assert page.execute_script("return document.querySelectorAll('#legend img, aside script').length") == 0
+
+
+def test_a_click_in_the_legend_hides_a_class_and_shift_leaves_it_alone(page):
+    shown = "[...plots[0].x].filter((value) => !Number.isNaN(value)).length"
+    find(page, "#legend button").click()
+    assert page.execute_script(f"return {shown}") == 40
+    find(page, "#all").click()
+    assert page.execute_script(f"return {shown}") == 60
+    ActionChains(page).key_down(Keys.SHIFT).click(find(page, "#legend button")).key_up(Keys.SHIFT).perform()
+    assert page.execute_script(f"return {shown}") == 20
+
+
+def test_the_mouse_shows_a_picture_and_marks_by_lasso(page):
+    place = page.execute_script(
+        "const p = plots[0], v = seen(p), box = p.element.getBoundingClientRect();"
+        "return [box.left + (p.x[4] - v.left) / (v.right - v.left) * box.width,"
+        "        box.top + (v.top - p.y[4]) / (v.top - v.bottom) * box.height, box.left, box.top, box.width, box.height]"
+    )
+    x, y, left, top, width, height = map(int, place)
+    mouse = ActionChains(page, duration=50)
+    mouse.w3c_actions.pointer_action.move_to_location(x, y)
+    mouse.perform()
+    until(page, "!document.getElementById('hover').hidden && document.querySelector('#hover img').naturalWidth > 0")
+    assert "label: " in find(page, "#hover p").text
+    find(page, "[data-drag=lasso]").click()
+    mouse = ActionChains(page, duration=60)
+    at = mouse.w3c_actions.pointer_action
+    at.move_to_location(left + 8, top + 8)
+    at.pointer_down()
+    for corner in ((width - 8, 8), (width - 8, height - 8), (8, height - 8), (8, 12)):
+        at.move_to_location(left + corner[0], top + corner[1])
+    at.pointer_up()
+    mouse.perform()
+    assert until(page, "state.marked.size") == 60
+    until(page, "document.querySelectorAll('#chosen img').length === 60")
+    assert "60 images are marked" in find(page, "#chosen-count").text
+    assert page.execute_script("return [...document.querySelectorAll('#chosen img')].every((each) => each.alt)")
+
+
+def test_the_keyboard_alone_walks_marks_zooms_and_finds_neighbours(page):
+    press(page, "n")
+    first = until(page, "state.point >= 0 && state.point + 1")
+    press(page, "n", " ")
+    until(page, "state.marked.size === 1")
+    assert page.execute_script("return state.point + 1") != first
+    until(page, "document.querySelector('#point .large') && document.querySelector('#point .large').naturalWidth > 0")
+    press(page, Keys.ENTER)
+    until(page, "document.querySelectorAll('#near li').length === 12")
+    before = page.execute_script("return seen(plots[0]).span")
+    press(page, "+", Keys.ARROW_LEFT)
+    assert page.execute_script("return seen(plots[0]).span") == pytest.approx(0.8 * before)
+    assert page.execute_script("return seen(plots[0]).cx") < 0.5
+    press(page, "0", "s")
+    assert until(page, "state.marked.size > 1 && state.marked.size") == 60
+    press(page, Keys.ESCAPE)
+    assert page.execute_script("return state.marked.size") == 0
+    press(page, "?")
+    assert find(page, "#keys").is_displayed()
+    find(page, "#keys button").click()
+    press(page, "/")
+    assert page.execute_script("return document.activeElement.name") == "text"
+
+
+def test_points_fly_to_another_method_and_two_spaces_stand_side_by_side(page):
+    before = page.execute_script("return plots[0].x[3]")
+    press(page, "2")
+    flying = until(page, "plots[0].x[3] !== arguments[0] && plots[0].x[3]", before)
+    until(page, "Math.abs(plots[0].x[3] - stored.get('trained tsne').x[3]) < 1e-6")
+    assert flying != before
+    assert "t-SNE" in find(page, "#label-a").text
+    press(page, "b")
+    until(page, "plots.length === 2 && plots[1].x && plots[1].x.length === 60")
+    assert find(page, "#label-b").text.startswith("untrained")
+    until(page, "location.hash === '#method=tsne&spaces=trained%2Cuntrained&colour=label'")
+    press(page, "b")
+    until(page, "document.getElementById('plot-b').hidden")
+
+
+def test_a_search_is_kept_and_there_again_after_a_reload(page, served):
+    find(page, "#search input").send_keys("写真", Keys.ENTER)
+    assert until(page, "state.marked.size") == 24
+    name = "<b>mine</b>"
+    find(page, "#keep input").send_keys(name, Keys.ENTER)
+    until(page, "document.getElementById('kept').innerText.includes('(24)')")
+    page.get("about:blank")
+    page.get(served + PAGE)
+    until(page, "document.getElementById('kept').innerText.includes('<b>mine</b> (24)')")
+    find(page, "#kept button").click()
+    assert page.execute_script("return state.marked.size") == 24
+    find(page, "#kept li button:last-child").click()
+    until(page, "document.getElementById('kept').innerText.includes('None yet')")
+
+
+def test_colours_follow_a_column_of_numbers_and_of_verdicts(page):
+    columns = page.execute_script("return about.columns.map((each) => each.name)")
+    page.execute_script("colour(arguments[0])", columns.index("confidence"))
+    until(page, "document.querySelector('.ramp')")
+    assert page.execute_script("return plots[0].mapper.high") == 1
+    press(page, "c")
+    until(page, "document.querySelectorAll('#legend button').length > 0")
+    page.execute_script("colour(arguments[0])", columns.index("verdict"))
+    until(page, "state.column === arguments[0]", columns.index("verdict"))
+    assert [each.text for each in page.find_elements(By.CSS_SELECTOR, "#legend span")] == ["right", "wrong"]
+
+
+def test_what_is_marked_goes_to_the_ledger_and_back(page):
+    press(page, "n", " ")
+    until(page, "state.marked.size === 1")
+    find(page, "#judge button").click()
+    until(page, "!document.getElementById('undo').hidden")
+    assert "1 images went to the ledger" in find(page, "#told").text
+    find(page, "#undo").click()
+    until(page, "document.getElementById('told').textContent.includes('taken back')")
+
+
+@pytest.mark.parametrize("address", ["/runs", "/runs/odd@pictures", f"/runs/{map_home.PLACE}", "/maps", PAGE, "/classify", "/runs/none"])
+def test_every_page_can_be_used_without_seeing_it(browser, served, address):
+    browser.get(served + address)
+    assert browser.execute_script("return [...document.images].filter((each) => !each.hasAttribute('alt')).length") == 0
+    unnamed = browser.execute_script(
+        "return [...document.querySelectorAll('button, a, input:not([type=hidden]), select')].filter((each) =>"
+        " !(each.innerText || each.getAttribute('aria-label') || (each.labels && each.labels[0] && each.labels[0].innerText)"
+        " || each.closest('[hidden], dialog, template') || '').length && !each.closest('[hidden], dialog'))"
+        ".map((each) => each.outerHTML)"
+    )
+    assert unnamed == []
+    assert browser.execute_script("return document.documentElement.lang && document.querySelectorAll('h1').length === 1")
+    find(browser, "body").send_keys(Keys.TAB)
+    assert browser.execute_script("return document.activeElement.className") == "skip"  # the first stop leads to the content
+    browser.get_log("browser")
