@@ -43,7 +43,8 @@ def served(tmp_path_factory):
         patch.setenv("DARKROOM_HOME", str(root))
         map_home.build(root)
         port = serving.free_port()
-        server = waitress.create_server(site.create(hosts=guard.local_hosts("127.0.0.1")), host="127.0.0.1", port=port, threads=4)
+        app = site.create(hosts=guard.local_hosts("127.0.0.1"))
+        server = waitress.create_server(app, host="127.0.0.1", port=port, threads=4)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         yield f"http://localhost:{port}"

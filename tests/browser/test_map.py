@@ -18,7 +18,8 @@ def until(browser, script, *given, seconds=30):
         if found := browser.execute_script(f"return {script}", *given):
             return found
         time.sleep(0.05)
-    raise AssertionError(f"{script} never held; the page says {browser.execute_script('return document.body.innerText')[:500]!r}")
+    shown = browser.execute_script("return document.body.innerText")
+    raise AssertionError(f"{script} never held; the page says {shown[:500]!r}")
 
 
 def find(browser, selector):
@@ -42,7 +43,7 @@ def press(page, *keys):
 def test_it_is_drawn_from_this_server_alone_and_no_name_is_a_script(page, served):
     assert len(page.find_elements(By.CSS_SELECTOR, "#legend button")) == 3
     assert page.execute_script("return plots[0].x.length") == 60
-    until(page, "document.querySelector('.bk-Figure, .bk-Canvas, canvas') || document.querySelector('#map-a').firstElementChild")
+    assert page.execute_script("return document.querySelector('#map-a').firstElementChild.clientWidth") > 600
     loaded = page.execute_script("return performance.getEntriesByType('resource').map((each) => each.name)")
     assert loaded and all(address.startswith(served) for address in loaded)
     assert find(page, "#legend span").text in map_home.CLASSES
@@ -162,7 +163,10 @@ def test_what_is_marked_goes_to_the_ledger_and_back(page):
     until(page, "document.getElementById('told').textContent.includes('taken back')")
 
 
-@pytest.mark.parametrize("address", ["/runs", "/runs/odd@pictures", f"/runs/{map_home.PLACE}", "/maps", PAGE, "/classify", "/runs/none"])
+ADDRESSES = ("/runs", "/runs/odd@pictures", f"/runs/{map_home.PLACE}", "/maps", PAGE, "/classify", "/runs/none")
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
 def test_every_page_can_be_used_without_seeing_it(browser, served, address):
     browser.get(served + address)
     assert browser.execute_script("return [...document.images].filter((each) => !each.hasAttribute('alt')).length") == 0
