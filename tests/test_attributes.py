@@ -96,3 +96,6 @@ def test_boxes_are_measured_against_their_images(cars):
 def test_counts_of_make_and_year(cars):
     drawing = attributes.counts(cars, ["attr_make", "attr_year"])
     assert drawing.alt == "Images of each value; make: most Audi (8), year: most 2012 (8)."
+    many = pd.DataFrame({"attr_price": np.arange(100.0), "attr_owner": [f"owner {n // 2}" for n in range(100)]})
+    told = attributes.counts(many, ["attr_price", "attr_owner"]).alt
+    assert "(5)" in told and "most 11 others (22)" in told

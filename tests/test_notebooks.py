@@ -123,7 +123,8 @@ def test_a_study_runs_from_a_folder_to_a_report_and_repeats_nothing(pictures, tm
 def test_plain_papermill_runs_a_training_and_writes_the_same_folder(pictures, tmp_path):
     environment = {**os.environ, "DARKROOM_HOME": str(tmp_path)}
     for name, reads, *parameters in (
-        ["1_clean", "data"], ["3_train", "data", "-p", "architecture", "custom", "-p", "seed", "3"], ["9_apply", "pictures"],
+        ["1_clean", "data"], ["3_train", "data", "-p", "architecture", "custom", "-p", "seed", "3"], ["7_explain", "data"],
+        ["9_apply", "pictures"],
     ):  # fmt: skip
         words = ["-m", "papermill", str(ROOT / "notebooks" / f"{name}.ipynb"), str(tmp_path / f"{name}.ipynb"),
                  "-p", reads, str(pictures), "-p", "tiny", "True", "--no-progress-bar", *parameters]  # fmt: skip
@@ -132,6 +133,10 @@ def test_plain_papermill_runs_a_training_and_writes_the_same_folder(pictures, tm
     folder = tmp_path / "logs" / "interactive" / "train" / "custom-s3"
     assert json.loads((folder / "parameters.json").read_text())["seed"] == 3
     assert json.loads((folder / "result.json").read_text())["metrics"]["num_images"] == 15
+    explained = tmp_path / "logs" / "interactive" / "explain" / "all"
+    result = json.loads((explained / "result.json").read_text())
+    assert result["explained"] == "custom-s3" and {"surely_right.png", "class_averages.png"} <= set(result["figures"])
+    assert list(pandas.read_csv(explained / "faithfulness.csv")["method"])[-2:] == ["random", "edges"]
     applied = json.loads((tmp_path / "logs" / "interactive" / "apply" / "all" / "result.json").read_text())
     assert applied["model"] == "interactive/train/custom-s3"
     assert (applied["metrics"]["pictures"], applied["metrics"]["not_read"]) == (48, 1)

@@ -128,9 +128,12 @@ def confusion(tables: dict[str, Predictions], name: str) -> Drawing:
 
 
 def _counted(values: pd.Series) -> pd.Series:
-    counted = values.dropna().value_counts()
     if pd.api.types.is_numeric_dtype(values):
-        return counted.sort_index()[-_MOST_VALUES:]
+        if values.nunique() > _MOST_VALUES:
+            ranges = pd.cut(values.astype(float), 20)
+            return ranges.map(lambda each: f"{each.left:g} to {each.right:g}").value_counts(sort=False)
+        return values.dropna().value_counts().sort_index()
+    counted = values.dropna().value_counts()
     if len(counted) > _MOST_VALUES:
         rest = counted[_MOST_VALUES - 1 :]
         counted = pd.concat([counted[: _MOST_VALUES - 1], pd.Series({f"{len(rest)} others": rest.sum()})])
