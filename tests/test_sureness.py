@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
-from lib.evaluation import agreement, comparison, disputes, metrics, predictions, sureness
+from lib.evaluation import agreement, comparison, disputes, gallery, metrics, predictions, sureness
 
 CLASSES = ("ape", "bee")
 
@@ -90,3 +92,14 @@ def test_weighted_kappas_over_an_arm_know_the_order(tmp_path):
     assert table.loc["unweighted", "agreement"].startswith("substantial (")
     with pytest.raises(DarkroomError, match="name every class once"):
         agreement.table(found, ["near", "far"])
+
+
+def test_the_pictures_behind_a_comparison(tmp_path):
+    runs = [make_run(tmp_path, arm, val=VAL, test=list(zip(("ape", "ape", "bee"), shares, strict=True)))
+            for arm, shares in {"a": (0.9, 0.6, 0.8), "b": (0.9, 0.3, 0.05)}.items()]  # fmt: skip
+    for name in ("10.png", "12.png"):  # 11.png has gone
+        Image.new("RGB", (30, 20), "teal").save(tmp_path / name)
+    found, dataset = comparison.comparison(runs), Dataset("here", tmp_path, tmp_path)
+    assert gallery.disputed(found, dataset).alt.endswith("1 images. The first: bee, said: ape / bee.")
+    assert "bee, not ape, right in 1 of 2" in gallery.hardest(found, dataset).alt
+    assert gallery.disputed(comparison.comparison(runs[:1]), dataset).alt == "Where arms disagree: none."

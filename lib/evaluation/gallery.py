@@ -1,0 +1,40 @@
+"""The pictures behind a comparison, for the notebook: those that nobody gets right, and those that arms quarrel about."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lib.data import images, thumbnails
+from lib.data.dataset import Dataset
+from lib.evaluation import disputes, plots
+from lib.evaluation.comparison import Comparison
+from lib.evaluation.style import Drawing
+
+
+def hardest(comparison: Comparison, dataset: Dataset, *, num: int = 12) -> Drawing:
+    """The test images whose true class got the least probability, with what they were taken for and how often rightly."""
+    table = comparison.hardest(num)
+    captions = [
+        f"{row.label}{f', not {row.said}' if row.said else ''}\nright in {row.num_right} of {row.num_runs}"
+        for row in table.itertuples()
+    ]
+    return _pictures(table, captions, dataset, "Hardest images")
+
+
+def disputed(comparison: Comparison, dataset: Dataset, *, num: int = 12) -> Drawing:
+    """The test images on which two sure arms contradict each other, with every class that an arm named."""
+    table = disputes.images(comparison, num)
+    named = [list(dict.fromkeys(row)) for row in table[list(comparison.arms)].itertuples(index=False)]
+    captions = [f"{label}\nsaid: {' / '.join(said)}" for label, said in zip(table["label"], named, strict=True)]
+    return _pictures(table, captions, dataset, "Where arms disagree")
+
+
+def _pictures(table: pd.DataFrame, captions: list[str], dataset: Dataset, title: str) -> Drawing:
+    shown, kept = [], []
+    for path, caption in zip(table["path"], captions, strict=True):
+        try:
+            shown.append(thumbnails.of(dataset, path))
+        except (OSError, images.ImageError):
+            continue  # a folder that was cleared since; the table still names it
+        kept.append(caption)
+    return plots.pictures(shown, kept, title=title) if shown else plots.said(f"{title}: none.")
