@@ -63,6 +63,13 @@ class Cleaned:
         )
 
 
+def ensure(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> Dataset:
+    """Returns the data set as it is; where nobody has cleaned it yet, cleans it first by the default thresholds."""
+    if not dataset.cleaned():
+        print(clean(dataset, progress=progress).sentence())
+    return dataset
+
+
 def clean(
     dataset: Dataset, *, thresholds: Thresholds | None = None, verdicts: dict[str, str] | None = None,
     look: Look | None = None, workers: int | None = None, progress: Callable[[int, int], None] | None = None,

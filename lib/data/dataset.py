@@ -43,6 +43,12 @@ class Dataset:
 
         return sources.rows(self)
 
+    def cleaned(self) -> bool:
+        """Whether the data set has a manifest, which cleaning writes."""
+        from lib.data import manifest
+
+        return (self.folder / manifest.FILE).is_file()
+
     def manifest(self) -> DataFrame:
         """Returns the manifest, one row a file. Raises DarkroomError when the data set has not been cleaned yet."""
         from lib.data import manifest
