@@ -19,7 +19,7 @@ from lib.data import manifest, sources
 from lib.errors import DarkroomError
 
 pymongo = pytest.importorskip("pymongo")
-from lib.data.sources import gridfs  # noqa: E402
+from lib.data.sources import bucket, gridfs  # noqa: E402
 
 SERVER = Path(sys.executable).with_name("secantusd-py")
 pytestmark = pytest.mark.skipif(not SERVER.exists(), reason="the test server secantusdb is not installed")
@@ -157,14 +157,14 @@ def test_damage_in_the_store_is_found_by_the_hash(home):
 def test_a_name_that_leads_out_of_the_data_set_is_not_written(home):
     for name in ("../x.png", "/x.png", "a/../../x.png", "a\\x.png", "C:/x.png"):
         with pytest.raises(DarkroomError, match="leads out of the data set"):
-            gridfs._place(home, name)
-    assert gridfs._place(home, "a/b c.png") == home / "a" / "b c.png"
+            bucket.place(home, name)
+    assert bucket.place(home, "a/b c.png") == home / "a" / "b c.png"
 
 
 def test_a_missing_server_set_or_address_is_told(home, monkeypatch):
     with pytest.raises(DarkroomError, match="no data set 'nothing'"):
         gridfs.get("nothing", tell=quiet)
-    monkeypatch.setattr(gridfs, "_SELECTION_MS", 50)
+    monkeypatch.setattr(bucket, "_SELECTION_MS", 50)
     monkeypatch.setenv(gridfs.URL, "mongodb://someone:secret@127.0.0.1:9/darkroom")
     with pytest.raises(DarkroomError, match="The server at 127.0.0.1:9 does not answer") as told:
         gridfs.get("nothing", patience_s=0, tell=quiet)

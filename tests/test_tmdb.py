@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from lib.data import dataset, targets
-from lib.data.sources import polite, scaling, tmdb
+from lib.data.sources import polite, scaling, tmdb, tmdb_api
 from lib.errors import DarkroomError
 
 GENRES = {28: "Action", 16: "Animation", 27: "Horror"}
@@ -112,8 +112,8 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
-    monkeypatch.setenv(tmdb.TOKEN, TOKEN)
-    monkeypatch.delenv(tmdb.KEY, raising=False)
+    monkeypatch.setenv(tmdb_api.TOKEN, TOKEN)
+    monkeypatch.delenv(tmdb_api.KEY, raising=False)
     found = Tmdb()
     thread = threading.Thread(target=found.serve_forever)
     thread.start()
@@ -155,16 +155,16 @@ def test_posters_come_by_genre_with_what_tmdb_says_of_them(server, pauses):
 def test_without_permission_or_key_nothing_is_asked(server, pauses, monkeypatch):
     with pytest.raises(DarkroomError, match="restricts their use for machine learning.*state it"):
         collect(server, pauses, permission=" ")
-    monkeypatch.delenv(tmdb.TOKEN)
+    monkeypatch.delenv(tmdb_api.TOKEN)
     with pytest.raises(DarkroomError, match="TMDB_TOKEN"):
         collect(server, pauses)
     assert not server.asked
-    monkeypatch.setenv(tmdb.TOKEN, "wrong")
+    monkeypatch.setenv(tmdb_api.TOKEN, "wrong")
     with pytest.raises(DarkroomError, match=r"refuses the key in TMDB_TOKEN \(HTTP 401\)") as refused:
         collect(server, pauses)
     assert "wrong" not in str(refused.value)
-    monkeypatch.delenv(tmdb.TOKEN)
-    monkeypatch.setenv(tmdb.KEY, "old-key")
+    monkeypatch.delenv(tmdb_api.TOKEN)
+    monkeypatch.setenv(tmdb_api.KEY, "old-key")
     assert len(collect(server, pauses).rows()) == 10
 
 

@@ -11,10 +11,7 @@ import contextlib
 import csv
 import io
 import json
-import os
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,10 +20,10 @@ import filelock
 
 from lib import atomic, paths
 from lib.data import dataset as datasets
-from lib.data import images, targets
 from lib.data.dataset import Dataset
-from lib.data.sources import checks, scaling
-from lib.data.sources.polite import Guest, Refused
+from lib.data.sources import checks, scaling, tmdb_api
+from lib.data.sources.polite import Guest
+from lib.data.sources.tmdb_api import COLUMNS, POSTERS, Film, Server
 from lib.errors import DarkroomError, suggest
 
 NAME = "tmdb"
@@ -39,33 +36,11 @@ TERMS = (
     'permission="who gave it, when, for what". Without one use a data set of your own.'
 )
 API = "https://api.themoviedb.org/3"
-TOKEN, KEY = "TMDB_TOKEN", "TMDB_API_KEY"  # noqa: S105  names of environment variables
 PER_SECOND = 10.0
 """Requests a second; TMDB stops answering somewhere above 40."""
 
-_POSTERS, _TABLE, _PAGES, _WIDTH = "posters", "posters.csv", ".collecting", "w342"
+_TABLE, _PAGES, _WIDTH = "posters.csv", ".collecting", "w342"
 _MOST_PAGES = 500  # TMDB's own limit
-_COLUMNS = ("image", "genre", "genres", "title", "year", "vote", "votes", "tmdb_id")
-
-
-@dataclass(frozen=True)
-class Film:
-    """A film with a poster: `genre` is the one that it was collected for, `genres` all of them by name."""
-
-    id: int
-    genre: str
-    genres: tuple[str, ...]
-    title: str
-    year: int | None
-    vote: float | None
-    votes: int | None
-    poster: str
-
-    def row(self) -> dict[str, Any]:
-        """Returns the film's row of the table."""
-        every = targets.SEPARATOR.join(self.genres)
-        return dict(zip(_COLUMNS, (f"{_POSTERS}/{self.id}.jpg", self.genre, every, self.title, self.year, self.vote, self.votes,
-                                   self.id), strict=True))  # fmt: skip
 
 
 def collect(
@@ -100,13 +75,13 @@ def collect(
     if not 2 <= per_genre <= 20 * _MOST_PAGES or len(set(genres)) < 2:
         raise DarkroomError(f"It takes two genres or more of 2 to 10,000 films each. Received: {list(genres)}, {per_genre}.")
     tell(NOTICE)
-    server = _Server(api, guest or Guest(per_second=PER_SECOND))
+    server = Server(api, guest or Guest(per_second=PER_SECOND))
     folder = paths.dataset(name)
     wish = {"genres": list(genres), "per_genre": per_genre, "side": side}
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, name):
         _refuse_taken(folder, name, wish)
-        for place in (folder, folder / _PAGES, folder / "raw", folder / "raw" / _POSTERS):
+        for place in (folder, folder / _PAGES, folder / "raw", folder / "raw" / POSTERS):
             atomic.clear_aside(place)
         films = list(_found(server, folder, genres, per_genre, tell))
         failed = _posters(server, folder, films, side, tell)
@@ -114,53 +89,6 @@ def collect(
     there = datasets.register(name, _source(wish, permission, len(films) - len(failed), failed))
     checks.usable(there.rows(), where=there.raw)
     return there
-
-
-class _Server:
-    """TMDB's API: what it is asked, with the key in the header or the query."""
-
-    def __init__(self, api: str, guest: Guest) -> None:
-        self._api, self._guest = api.rstrip("/"), guest
-        self._token, self._key = os.environ.get(TOKEN, ""), os.environ.get(KEY, "")
-        if not (self._token or self._key):
-            raise DarkroomError(
-                f"TMDB asks for a key: get one in your account's settings there and put the read access token into the "
-                f"environment variable {TOKEN} (or the older key into {KEY})."
-            )
-
-    def ask(self, path: str, **query: Any) -> dict[str, Any]:
-        """Returns the JSON object at `path`."""
-        if not self._token:
-            query["api_key"] = self._key
-        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {self._token}"} if self._token else {})
-        try:
-            body = self._guest.get(f"{self._api}{path}?{urllib.parse.urlencode(query)}", headers=headers, accept=_json_problem)
-        except Refused as error:
-            if error.status in (401, 403):
-                raise DarkroomError(f"TMDB refuses the key in {TOKEN if self._token else KEY} (HTTP {error.status}).") from None
-            raise
-        return json.loads(body)
-
-    def poster(self, address: str) -> bytes:
-        """Returns the picture at an address; no key is sent there."""
-        return self._guest.get(address, accept=_picture_problem)
-
-
-def _json_problem(kind: str, body: bytes) -> str | None:
-    try:
-        return None if isinstance(json.loads(body), dict) else "the answer is no JSON object"
-    except ValueError:
-        return f"the answer is {kind} and no JSON"
-
-
-def _picture_problem(kind: str, body: bytes) -> str | None:
-    if not kind.startswith("image/") and kind != "application/octet-stream":
-        return f"a poster came as {kind}"
-    try:
-        images.decode(body)
-    except images.ImageError as error:
-        return f"a poster is {error.reason}"
-    return None
 
 
 def _refuse_taken(folder: Path, name: str, wish: dict[str, Any]) -> None:
@@ -183,7 +111,7 @@ def _refuse_taken(folder: Path, name: str, wish: dict[str, Any]) -> None:
 
 
 def _found(
-    server: _Server, folder: Path, genres: Sequence[str], per_genre: int, tell: Callable[[str], None]
+    server: Server, folder: Path, genres: Sequence[str], per_genre: int, tell: Callable[[str], None]
 ) -> Iterator[Film]:  # fmt: skip
     """Films of every genre, page by page in turn, so that a film of two genres goes now to the one and now to the other."""
     every = _page(server, folder, "genres", "/genre/movie/list", language="en")["genres"]
@@ -199,7 +127,7 @@ def _found(
             query |= {"sort_by": "vote_count.desc", "include_adult": "false"}
             answer = _page(server, folder, f"{listed[genre]}-{page[genre]:03}", "/discover/movie", **query)
             for entry in answer.get("results", []):
-                film = _film(entry, genre, names)
+                film = tmdb_api.film(entry, genre, names)
                 if film and film.id not in seen and missing[genre]:
                     seen.add(film.id)
                     missing[genre] -= 1
@@ -211,28 +139,17 @@ def _found(
             tell(f"TMDB has {per_genre - number} films with a poster for {genre}, {number} fewer than wished.")
 
 
-def _page(server: _Server, folder: Path, key: str, path: str, **query: Any) -> dict[str, Any]:
+def _page(server: Server, folder: Path, key: str, path: str, **query: Any) -> dict[str, Any]:
     kept = folder / _PAGES / f"{key}.json"
     if not kept.is_file():
         atomic.write_json(kept, server.ask(path, **query))
     return json.loads(kept.read_text(encoding="utf-8"))
 
 
-def _film(entry: Mapping[str, Any], genre: str, names: Mapping[int, str]) -> Film | None:
-    if not entry.get("poster_path") or type(entry.get("id")) is not int:
-        return None
-    year = str(entry.get("release_date") or "")[:4]
-    every = tuple(names[number] for number in entry.get("genre_ids", []) if number in names) or (genre,)
-    return Film(
-        entry["id"], genre, every, str(entry.get("title") or ""), int(year) if year.isdigit() else None,
-        entry.get("vote_average"), entry.get("vote_count"), str(entry["poster_path"]),
-    )  # fmt: skip
-
-
-def _posters(server: _Server, folder: Path, films: Sequence[Film], side: int, tell: Callable[[str], None]) -> dict[int, str]:
+def _posters(server: Server, folder: Path, films: Sequence[Film], side: int, tell: Callable[[str], None]) -> dict[int, str]:
     """Fetches what is not there yet; returns why a film has no poster. The server's silence ends it, a single bad one not."""
     base = _page(server, folder, "configuration", "/configuration")["images"]["secure_base_url"].rstrip("/")
-    place = folder / "raw" / _POSTERS
+    place = folder / "raw" / POSTERS
     place.mkdir(parents=True, exist_ok=True)
     missing = [film for film in films if not (place / f"{film.id}.jpg").is_file()]
     failed: dict[int, str] = {}
@@ -260,7 +177,7 @@ def _posters(server: _Server, folder: Path, films: Sequence[Film], side: int, te
 
 def _finish(folder: Path, films: Sequence[Film]) -> None:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(film.row() for film in films)
     atomic.write_text(folder / "raw" / _TABLE, text.getvalue())
