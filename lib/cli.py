@@ -97,6 +97,7 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("--tiny", action="store_true", help="the study's small twin, in a folder of its own")
     parser.add_argument("--force", action="store_true", help="run again what has finished (the earlier runs are kept aside)")
     parser.add_argument("--stage", action="append", default=[], help="run only this stage (may be given more than once)")
+    parser.add_argument("--arm", action="append", default=[], help="run only this arm (may be given more than once)")
     parser.add_argument("--workers", type=int, metavar="N", help="runs at the same time on this machine")
     parser.add_argument("--cluster", metavar="URL", help="use this Dask cluster, such as tcp://10.0.0.1:8786")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be run, and why")
@@ -221,8 +222,8 @@ def _run(arguments: argparse.Namespace) -> int:
         settings=_settings(arguments.set),
         tiny=arguments.tiny,
         options=command.Options(
-            force=arguments.force, stages=arguments.stage, workers=arguments.workers, cluster=arguments.cluster,
-            dry=arguments.dry_run, json=arguments.json,
+            force=arguments.force, stages=arguments.stage, arms=arguments.arm, workers=arguments.workers,
+            cluster=arguments.cluster, dry=arguments.dry_run, json=arguments.json,
         ),
     )  # fmt: skip
 

@@ -89,3 +89,26 @@ def test_ten_thousand_runs_are_read_within_two_seconds(batch_home):
     begun = time.perf_counter()
     assert len(studies.read("one").units()) == 10_002
     assert time.perf_counter() - begun < 2
+
+
+def test_a_study_is_narrowed_to_some_of_its_arms(batch_home):
+    narrowed = studies.read("one").narrowed(["double"])
+    assert [unit.id for unit in narrowed.units()] == ["begin/all", "work/double-s0", "work/double-s1", "gather/all"]
+    assert studies.read("one").narrowed([]) == studies.read("one")
+    with pytest.raises(DarkroomError, match=r"no arm 'dubble'. Did you mean 'double'\? Its arms: plain, double"):
+        studies.read("one").narrowed(["dubble"])
+
+
+@pytest.mark.parametrize("name", studies.names())
+def test_the_studies_of_the_suite_are_as_they_must_be(name):
+    study = studies.read(name)
+    assert f"darkroom run {name}" in study.path.read_text(encoding="utf-8").split("question =")[0]
+    assert study.question.endswith("?")
+    assert study.budget_minutes
+    assert len(studies.read(name, tiny=True).units()) <= len(study.units())
+
+
+def test_a_study_may_compare_its_arms_in_several_ways():
+    compared = studies.read("simpsons").stage("compare").units
+    assert [unit.id for unit in compared] == ["compare/grouped_split", "compare/random_split", "compare/separate_folder"]
+    assert compared[2].parameters["only"] == ["lite0_folder"]

@@ -31,6 +31,8 @@ class Options:
     force: bool = False
     stages: list[str] = field(default_factory=list)
     """Only these; all where empty."""
+    arms: list[str] = field(default_factory=list)
+    """Only these, in the stages that have one of them; all where empty."""
     workers: int | None = None
     cluster: str | None = None
     dry: bool = False
@@ -46,7 +48,7 @@ def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options)
         raise DarkroomError(f"--workers must be at least 1. Received: {options.workers}.")
     if options.workers and options.cluster:
         raise DarkroomError("--workers is for this machine; a cluster has the workers it has. Leave one of the two out.")
-    study = studies.read(name, settings=settings, tiny=tiny)
+    study = studies.read(name, settings=settings, tiny=tiny).narrowed(options.arms)
     for stage in options.stages:
         study.stage(stage)
     if not options.dry:
@@ -209,5 +211,6 @@ def _line(name: str, settings: Mapping[str, str], tiny: bool, options: Options) 
 
     words = ["darkroom", "run", name, *(word for key, value in settings.items() for word in ("--set", f"{key}={value}"))]
     words += ["--tiny"] if tiny else []
+    words += [word for arm in options.arms for word in ("--arm", arm)]
     words += ["--cluster", options.cluster] if options.cluster else []
     return shlex.join(words)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lib import parameters, paths
+from lib import parameters, paths, runs
 from lib.batch import tables
 from lib.errors import DarkroomError, suggest
 from lib.notebooks import Notebook
@@ -51,9 +51,10 @@ def units(table: dict[str, Any], notebook: Notebook, general: General, *, where:
     """
     declared = notebook.parameters
     arms, own = table.get("arms", {}), table.get("parameters", {})
-    if bool(arms) != ("arm" in declared):
-        wish = "takes no arms, since it declares no parameter `arm`" if arms else "needs arms, [stage.arms.<name>]"
-        raise DarkroomError(f"{where}: {notebook.name}.ipynb {wish}.")
+    if arms and "arm" not in declared:
+        raise DarkroomError(f"{where}: {notebook.name}.ipynb takes no arms, since it declares no parameter `arm`.")
+    if not arms and {"arm", "seed"} <= declared.keys():
+        raise DarkroomError(f"{where}: {notebook.name}.ipynb needs arms, [stage.arms.<name>].")
     tables.free(own, where=f"`parameters` of {where}")
     shared = {name: value for name, value in general.shared.items() if name in declared}
     base = notebook.defaults() | parameters.check(shared | own, declared, where=where)
@@ -69,7 +70,8 @@ def units(table: dict[str, Any], notebook: Notebook, general: General, *, where:
         marks = {} if seed is None else dict.fromkeys(("seed", *table.get("seed_sets", [])), seed)
         for arm, values in filled.items():
             whole = {**values, **suite, **marks} | ({"arm": arm} if arm else {})
-            found.append(Unit(table["name"], _name(arm, seed), arm, seed, {name: whole[name] for name in declared}))
+            whole = {name: whole[name] for name in declared}
+            found.append(Unit(table["name"], runs.unit(whole), arm, seed, whole))
     return tuple(found)
 
 
@@ -146,9 +148,3 @@ def _seeds(table: dict[str, Any], general: General, notebook: Notebook, *, where
         if name not in ints:
             raise DarkroomError(f"`seed_sets` of {where} names {name!r}, which is no int parameter.{suggest(str(name), ints)}")
     return list(seeds)
-
-
-def _name(arm: str | None, seed: int | None) -> str:
-    if arm is None:
-        return "all"
-    return arm if seed is None else f"{arm}-s{seed}"

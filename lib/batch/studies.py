@@ -7,8 +7,8 @@ what was typed with `--set`, and last what the suite itself fills in (`study`, `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,22 @@ class Study:
                 return stage
         names = [stage.name for stage in self.stages]
         raise DarkroomError(f"{self.path.name} has no stage {name!r}.{suggest(name, names)} Its stages: {', '.join(names)}.")
+
+    def narrowed(self, arms: Sequence[str]) -> Study:
+        """Returns the study with only these arms, in the stages that have one of them; all of it for none.
+
+        Raises DarkroomError for an arm that no stage has.
+        """
+        known = [unit.arm for unit in self.units() if unit.arm]
+        for arm in arms:
+            if arm not in known:
+                told = ", ".join(dict.fromkeys(known)) or "none"
+                raise DarkroomError(f"{self.path.name} has no arm {arm!r}.{suggest(arm, known)} Its arms: {told}.")
+        stages = []
+        for stage in self.stages:
+            chosen = tuple(unit for unit in stage.units if unit.arm in arms)
+            stages.append(replace(stage, units=chosen or stage.units))
+        return replace(self, stages=tuple(stages))
 
     def upstream(self, name: str) -> list[str]:
         """Returns the stages that `name` comes after, directly or through others, in the study's order."""

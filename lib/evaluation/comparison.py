@@ -139,11 +139,13 @@ def comparison(
     fold: Mapping[str, str] | None = None,
     rest: str = "rest",
     only: Sequence[str] = (),
+    omit: Sequence[str] = (),
 ) -> Comparison:
     """The comparison of finished runs by `metric` (accuracy, balanced_accuracy, macro_f1, kappa or matthews) on test.
 
     `fold` maps class names to coarser groups, all others to `rest`: runs that have these classes are folded, and stand
-    beside runs that were trained on the groups. `only` names the arms to compare; none means all.
+    beside runs that were trained on the groups. `only` names the arms to compare, none means all; those
+    in `omit` are left out.
 
     Raises:
         DarkroomError: no runs, an unknown metric, a run that has not finished, other classes, two runs of one arm and
@@ -152,7 +154,7 @@ def comparison(
     if metric not in matrices.HEADLINES:
         raise DarkroomError(f"`metric` must be one of {', '.join(matrices.HEADLINES)}. Received: {metric!r}.")
     units = sorted((read_unit(Path(folder)) for folder in run_folders), key=lambda unit: (unit.arm, unit.seed))
-    units = _chosen(units, only)
+    units = [unit for unit in _chosen(units, only) if unit.arm not in omit]
     if fold:
         units = [_folded(unit, fold, rest) for unit in units]
     _refuse_mixture(units)

@@ -106,11 +106,11 @@ def start(name: str, namespace: dict[str, Any], *, data: Data | None) -> Run:
 
 
 def unit(parameters: dict[str, Any]) -> str:
-    """Returns the unit's name: `all` without an arm, else `<arm>` or `<arm>-s<seed>`.
+    """Returns the unit's name: `all` where there are no arms, else `<arm>` or `<arm>-s<seed>`.
 
-    A notebook opened by hand names no arm; then the architecture stands for it.
+    A training opened by hand names no arm; then the architecture stands for it.
     """
     if "arm" not in parameters:
         return "all"
-    arm = parameters["arm"] or parameters.get("architecture", "arm")
+    arm = parameters["arm"] or parameters.get("architecture", "all")
     return f"{arm}-s{parameters['seed']}" if "seed" in parameters else arm
