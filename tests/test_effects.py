@@ -66,7 +66,7 @@ TRAINING = {
 ELSEWHERE = {
     # of the run and its data, held by the tests of those rooms
     "study", "arm", "tiny", "data", "target", "split_method", "fractions", "split_seed", "limit_per_class", "image_side",
-    "resize", "training", "weights", "fine_tune_fraction", "engine", "dtype_policy", "range_test",
+    "resize", "training", "weights", "fine_tune_fraction", "engine", "dtype_policy", "range_test", "devices",
 }  # fmt: skip
 
 

@@ -44,7 +44,8 @@ class Batches(keras.utils.PyDataset):
 
     With a seed the order is drawn anew each epoch from (seed, epoch), and so is the augmentation; without one the order is
     that of the rows. The last batch may be smaller. Images come as uint8; the model rescales them. With `mix` the labels are
-    one share a class, float32 (batch, classes).
+    one share a class, float32 (batch, classes). `multiple_of` fills a last batch up with images of weight 0, so that several
+    devices can share it; the weights of the others make its mean loss that of the real images.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Batches(keras.utils.PyDataset):
         mix: str = "none",
         mix_alpha: float = 0.4,
         first_epoch: int = 0,
+        multiple_of: int = 1,
     ) -> None:
         mixing.check(mix)
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
@@ -65,6 +67,7 @@ class Batches(keras.utils.PyDataset):
         self._seed = seed
         self._policy = augmentation.policy(policy)
         self._mix, self._mix_alpha = mix, mix_alpha
+        self._multiple_of = multiple_of
         self._epoch = first_epoch
         self._begin()
 
@@ -86,6 +89,9 @@ class Batches(keras.utils.PyDataset):
             truth = np.eye(self._given.num_classes, dtype=np.float32)[labels]  # (batch, classes)
             images, labels, own = mixing.mix(images, truth, self._mix, self._mixes[chosen])
             weights = None if weights is None else own * weights + (1 - own) * np.roll(weights, 1)
+        if len(images) % self._multiple_of:
+            weights = np.ones(len(images), np.float32) if weights is None else weights
+            images, labels, weights = _filled(images, labels, weights, multiple_of=self._multiple_of)
         return (images, labels) if weights is None else (images, labels, weights)
 
     def on_epoch_end(self) -> None:
@@ -103,3 +109,12 @@ class Batches(keras.utils.PyDataset):
             self._draws = augmentation.draws(num_images, seed=self._seed, epoch=self._epoch)
         if self._mix != "none":
             self._mixes = mixing.draws(num_images, alpha=self._mix_alpha, seed=self._seed, epoch=self._epoch)
+
+
+def _filled(
+    images: np.ndarray, labels: np.ndarray, weights: np.ndarray, *, multiple_of: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    missing = -len(images) % multiple_of
+    images, labels = (np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in (images, labels))
+    scaled = weights * (len(images) / len(weights))
+    return images, labels, np.concatenate([scaled, np.zeros(missing)]).astype(np.float32)

@@ -172,13 +172,14 @@ class HeadAccuracy(keras.metrics.Mean):
         self.wiring = wiring
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds one batch."""
+        """Adds one batch; an image of weight 0 does not count, and any other counts as one."""
         truth = _shares(self.wiring, y_true)
         if self.wiring["kind"] == "softmax":
             hits = ops.equal(ops.argmax(truth, axis=-1), ops.argmax(y_pred, axis=-1))
         else:
             hits = ops.mean(ops.cast(ops.equal(truth > 0.5, ops.convert_to_tensor(y_pred) >= 0), "float32"), axis=-1)
-        return super().update_state(ops.cast(hits, "float32"), sample_weight)
+        counted = None if sample_weight is None else ops.cast(ops.convert_to_tensor(sample_weight) > 0, "float32")
+        return super().update_state(ops.cast(hits, "float32"), counted)
 
     def get_config(self) -> dict:
         """Returns what rebuilds the metric."""

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from lib.errors import DarkroomError, suggest
+from lib.models import distribution, heads
 from lib.models import engine as engines
-from lib.models import heads
 
 _parts: weakref.WeakKeyDictionary[keras.Model, dict[str, keras.Model]] = weakref.WeakKeyDictionary()
 
@@ -96,6 +96,7 @@ def _batches(
         raise DarkroomError(f"`batch_size` must be at least 1. Received: {batch_size}.")
     _check_images(images, side=model.input_shape[1])
     batch_size = min(batch_size, max(len(images), 1))
+    batch_size += -batch_size % distribution.count()
     for start in range(0, len(images), batch_size):
         batch = np.asarray(images[start : start + batch_size])
         _check_range(batch)

@@ -20,7 +20,7 @@ from lib import atomic
 from lib.data.batches import Batches, Examples
 from lib.errors import DarkroomError
 from lib.evaluation.board import Board
-from lib.models import heads, timing
+from lib.models import distribution, heads, timing
 from lib.runs import Run
 from lib.training import generations, optimizers
 from lib.training.settings import LOSSES, Settings
@@ -62,6 +62,7 @@ def fit(
     """
     _refuse_overlap(train, val)
     _refuse_other_loss(model, settings)
+    distribution.check(settings.batch_size)
     weights = class_weights(train.labels, heads.of(model).class_names, mode=settings.class_weights)
     if weights:
         ordered = np.array(list(weights.values()), np.float32)
@@ -77,9 +78,9 @@ def fit(
         model.fit(
             Batches(
                 train, batch_size=settings.batch_size, seed=settings.seed, policy=settings.augmentation, mix=settings.mix,
-                mix_alpha=settings.mix_alpha, first_epoch=state.epoch,
+                mix_alpha=settings.mix_alpha, first_epoch=state.epoch, multiple_of=distribution.count(),
             ),
-            validation_data=Batches(val, batch_size=settings.batch_size),
+            validation_data=Batches(val, batch_size=settings.batch_size, multiple_of=distribution.count()),
             epochs=settings.epochs, initial_epoch=state.epoch, shuffle=False, verbose=0, callbacks=[keeper],
         )  # fmt: skip
     if state.best_weights is None:
@@ -104,7 +105,7 @@ def _compile(model: keras.Model, settings: Settings, steps: int) -> None:
     model.compile(
         optimizer=optimizers.build(settings, total_steps=steps),
         loss=heads.loss(model, **settings.of_loss),
-        metrics=[heads.accuracy(model)],
+        weighted_metrics=[heads.accuracy(model)],
         jit_compile=timing.compiled(),
     )
     # Made inside the first step, the optimizer's variables would have the whole step traced a second time.
