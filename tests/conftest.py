@@ -1,7 +1,12 @@
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+
+if os.environ.get("DARKROOM_TEST_WITHOUT_TENSORFLOW"):  # as on a GPU machine with JAX alone
+    sys.modules["tensorflow"] = None
 
 STUDY = """
 question = "Does it work?"

@@ -23,9 +23,9 @@ from lib.models import distribution, predictor
 from lib.training.fit import fit
 from lib.training.settings import Settings
 
-labels = np.arange(30) % 2
-images = np.random.default_rng(0).integers(0, 255, (30, 16, 16, 3), dtype=np.uint8)
-train, val = Examples(images, np.arange(19), labels[:19]), Examples(images, np.arange(19, 30), labels[19:])
+labels = np.arange(31) % 2
+images = np.random.default_rng(0).integers(0, 255, (31, 16, 16, 3), dtype=np.uint8)
+train, val = Examples(images, np.arange(19), labels[:19]), Examples(images, np.arange(19, 31), labels[19:])
 
 def learn(name):
     folder = Path(sys.argv[1]) / name
@@ -34,7 +34,7 @@ def learn(name):
     model = models.build("custom", class_names=("a", "b"), image_side=16, filters=(4,), pool_after=(), batch_normalization=())
     rng = np.random.default_rng(1)
     model.set_weights([rng.normal(0, 0.3, weight.shape) for weight in model.get_weights()])
-    settings = Settings(epochs=3, batch_size=8, class_weights="balanced", learning_rate=0.01)
+    settings = Settings(epochs=3, batch_size=8, class_weights="balanced", learning_rate=0.01, gradient_clip=0.0)
     history = fit(model, train, val, settings=settings, run=run).history
     return history[["loss", "val_loss", "accuracy", "val_accuracy"]].to_numpy(), predictor.predict_proba(model, images[:9])
 

@@ -112,3 +112,27 @@ def test_a_study_may_compare_its_arms_in_several_ways():
     compared = studies.read("simpsons").stage("compare").units
     assert [unit.id for unit in compared] == ["compare/grouped_split", "compare/random_split", "compare/separate_folder"]
     assert compared[2].parameters["only"] == ["lite0_folder"]
+
+
+def test_a_combination_says_so_and_is_made_of_single_changes(batch_home):
+    more = "[stage.arms.fancy]\nmethod = 'fancy'\n[stage.arms.both]\nfactor = 2\nmethod = 'fancy'\n"
+    change(batch_home, "[stage.arms.double]\nfactor = 2\n", f"[stage.arms.double]\nfactor = 2\n{more}")
+    change(batch_home, 'after = ["begin"]', 'after = ["begin"]\nablation_of = "plain"')
+    with pytest.raises(DarkroomError, match="'both'.*changes .*in an ablation an arm changes one thing.*`combinations`"):
+        studies.read("one")
+    change(batch_home, 'ablation_of = "plain"', 'ablation_of = "plain"\ncombinations = ["both"]')
+    assert [unit.arm for unit in studies.read("one").stage("work").units[:4]] == ["plain", "double", "fancy", "both"]
+    change(batch_home, "factor = 2\nmethod", "factor = 3\nmethod")
+    with pytest.raises(DarkroomError, match="'both'.*declared a combination and changes factor as no single arm does"):
+        studies.read("one")
+
+
+def test_the_ablations_of_the_triage_source_change_one_thing_each():
+    arms = {unit.arm: unit.parameters for unit in studies.read("ablations").stage("train").units if unit.seed == 0}
+    changed = {
+        arm: {name for name, value in values.items() if value != arms["base"][name]} - {"arm"} for arm, values in arms.items()
+    }
+    assert changed == {
+        "base": set(), "augmentation": {"augmentation"}, "dropout": {"preset"}, "early_stopping": {"patience"},
+        "everything": {"augmentation", "preset", "patience"},
+    }  # fmt: skip

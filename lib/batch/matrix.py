@@ -61,7 +61,7 @@ def units(table: dict[str, Any], notebook: Notebook, general: General, *, where:
     forced = {name: value for name, value in general.forced.items() if name in declared}
     filled = _arms(arms, base, parameters.check(forced, declared, where=where), notebook=notebook, where=where)
     if "ablation_of" in table:
-        _refuse_confounded(filled, table["ablation_of"], where=where)
+        _refuse_confounded(filled, table["ablation_of"], table.get("combinations", []), where=where)
     suite = {"study": general.folder, "tiny": general.tiny}
     found = []
     for arm, values in filled.items():
@@ -117,17 +117,31 @@ def _arms(
     return filled
 
 
-def _refuse_confounded(filled: Mapping[str | None, dict[str, Any]], baseline: str, *, where: str) -> None:
-    """In an ablation every other arm changes one parameter of the baseline, so that its effect has one cause."""
+def _refuse_confounded(
+    filled: Mapping[str | None, dict[str, Any]], baseline: str, combinations: list[str], *, where: str
+) -> None:
+    """In an ablation every other arm changes one parameter of the baseline, so that its effect has one cause.
+
+    An arm that the study declares a combination changes several, each to what an arm of its own changes it to.
+    """
     if baseline not in filled:
         names = [str(arm) for arm in filled]
         raise DarkroomError(f"`ablation_of` of {where} names {baseline!r}, which is no arm.{suggest(baseline, names)}")
+    if unknown := [arm for arm in combinations if arm not in filled or arm == baseline]:
+        raise DarkroomError(f"`combinations` of {where} names {unknown[0]!r}, which is no arm beside the baseline.")
+    singles = [(name, values[name]) for arm, values in filled.items() if arm not in combinations for name in values]
     for arm, values in filled.items():
         changed = [name for name, value in values.items() if value != filled[baseline][name]]
-        if arm != baseline and len(changed) != 1:
+        if arm in combinations:
+            if alone := [name for name in changed if (name, values[name]) not in singles]:
+                raise DarkroomError(
+                    f"arm {arm!r} of {where} is declared a combination and changes {alone[0]} as no single arm does. "
+                    "Make an arm of that change, too."
+                )
+        elif arm != baseline and len(changed) != 1:
             raise DarkroomError(
                 f"arm {arm!r} of {where} changes {', '.join(changed)} of {baseline!r}; in an ablation an arm changes one "
-                "thing. Make one arm of each, or take `ablation_of` out."
+                "thing. Make one arm of each, name it among `combinations`, or take `ablation_of` out."
             )
 
 

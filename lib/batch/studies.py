@@ -21,7 +21,7 @@ from lib.notebooks import Notebook
 _STUDY = {"question": str, "budget_minutes": (int, float), "shared": dict, "stage": list, "tiny": dict, "published": dict}
 _STAGE = {
     "name": str, "notebook": str, "after": list, "seeds": list, "seed_sets": list, "parameters": dict, "arms": dict,
-    "ablation_of": str,
+    "ablation_of": str, "combinations": list,
     "cores": (int, float), "gpus": int, "memory_gb": (int, float), "time_limit_minutes": (int, float),
 }  # fmt: skip
 _TINY = {"seeds": list, "parameters": dict}

@@ -89,7 +89,7 @@ class Batches(keras.utils.PyDataset):
             truth = np.eye(self._given.num_classes, dtype=np.float32)[labels]  # (batch, classes)
             images, labels, own = mixing.mix(images, truth, self._mix, self._mixes[chosen])
             weights = None if weights is None else own * weights + (1 - own) * np.roll(weights, 1)
-        if len(images) % self._multiple_of:
+        if self._multiple_of > 1:  # all batches of an epoch must be alike, so all have weights
             weights = np.ones(len(images), np.float32) if weights is None else weights
             images, labels, weights = _filled(images, labels, weights, multiple_of=self._multiple_of)
         return (images, labels) if weights is None else (images, labels, weights)

@@ -65,7 +65,7 @@ def conclude(trained: Trained, split: Split, found: Predictions, *, dataset: Dat
     result["audit"] = audit.run(facts)
     audit.require(result["audit"])
     path = run.checkpoint_folder / "model.keras"
-    saved.save(trained.model, path, card=card(result, run))
+    saved.save(trained.model, path, card=card(result, run, source=dataset.source))
     result["model_sha256"] = fingerprint.file(path)  # the site loads no other file in its place
     showing.show(run, trained, found, dataset=dataset, numbers=numbers)
     recipes.clear(run)
@@ -82,12 +82,17 @@ def _peak_memory() -> int | None:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def card(result: dict[str, Any], run: Run) -> dict[str, Any]:
-    """Returns what a saved model says about itself: data, split, metrics with intervals, and how it was trained."""
+def card(result: dict[str, Any], run: Run, *, source: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a saved model says about itself: data and its licence, split, metrics with intervals, how it was trained.
+
+    `source` is the data set's `source.json`; a folder of the user's own has no licence there, and the card says so.
+    """
     numbers = result["metrics"]
     return {
         "run": f"{run.study}/{run.stage}/{run.unit}",
         "data": run.data,
+        "licence_of_data": source.get("licence") or "not told by the source; ask whoever owns the pictures",
+        "citation_of_data": source.get("citation"),
         "data_hash": result["data_hash"],
         "split": result["split"],
         "target": result["target"],

@@ -1,0 +1,130 @@
+"""Claims: training costs a fraction of what the source projects' loops cost; images load faster, in a fraction of the memory.
+
+`python -m benchmarks training [--only triage,transfer,whole,loading,memory]`; needs DARKROOM_SAMPLES.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+
+from benchmarks.parts import measure, pictures
+
+PARTS = ("triage", "transfer", "whole", "loading", "memory")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
+    asked = parser.parse_args()
+    if pictures.samples() is None:
+        print(pictures.SKIPPED)
+        return
+    num_train, num_val = (320, 64) if asked.quick else (2000, 400)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        pictures.split(home, num_train=num_train, num_val=num_val)
+        for part in asked.only.split(","):
+            {"triage": triage, "transfer": transfer, "whole": whole, "loading": loading, "memory": memory}[part](
+                home, quick=asked.quick
+            )
+
+
+def claim(what: str, value: float, goal: float) -> None:
+    """Prints one line."""
+    print(f"{what}: {value:.1f} times (goal {goal:g}) {'ok' if value >= goal else 'short'}", flush=True)
+
+
+def triage(home: Path, *, quick: bool) -> None:
+    """The triage CNN at 128 x 128, batch 64, both sides with and without augmentation."""
+    epochs, num = (2, 320) if quick else (4, 2000)
+    steps = measure.run("benchmarks.parts.ours", "precision", home)["milliseconds"]
+    policy = "mixed_bfloat16" if steps["mixed_bfloat16"] * 1.1 < steps["float32"] else "float32"
+    print(f"triage CNN: a step of 64 takes {steps['float32']:.0f} ms in float32, {steps['mixed_bfloat16']:.0f} ms in bfloat16")
+    lowest = _later(measure.run("benchmarks.parts.ours", "floor", home, policy)["cpu"]) * 1000 / 64
+    for kind, augmentation, goal in (("augmented", "documents", 2.3), ("plain", "none", 1.7)):
+        shutil.rmtree(home / "ours", ignore_errors=True)
+        theirs = measure.run("benchmarks.naive.triage", home / "train", home / "val", kind, epochs)
+        ours = measure.run("benchmarks.parts.ours", "triage", home, augmentation, epochs, policy)
+        mine, other = _later(ours["cpu"]), _later(theirs["cpu"])
+        print(
+            f"{kind}: CPU-ms an image {1000 * mine / num:.2f} against {1000 * other / num:.2f} (the step alone {lowest:.2f}); "
+            f"wall s an epoch {_later(ours['wall']):.1f} against {_later(theirs['wall']):.1f}; "
+            f"best validation accuracy {ours['val_accuracy']:.3f} against {theirs['val_accuracy']:.3f}"
+        )
+        claim(f"triage CNN, {kind}, throughput by CPU time once the cache exists", other / mine, goal)
+        claim(f"triage CNN, {kind}, 10 epochs with the cache to build", 10 * other / (10 * mine + ours["build"]), 1.6)
+
+
+def transfer(home: Path, *, quick: bool) -> None:
+    """A head on frozen ResNet101V2, ten epochs."""
+    shutil.rmtree(home / "ours", ignore_errors=True)
+    theirs = measure.run("benchmarks.naive.transfer", home / "train", "frozen", 2, 0)
+    ten = 10 * theirs["cpu"][-1], 10 * theirs["wall"][-1]  # the second of two epochs, which compiles nothing
+    cold = measure.run("benchmarks.parts.ours", "frozen", home, "auto", 10)
+    warm = measure.run("benchmarks.parts.ours", "frozen", home, "auto", 10)
+    shares = cold["num_images"] / len(list((home / "train").rglob("*.jpg")))  # ours has the validation images too
+    print(
+        f"transfer, 10 epochs, engine {cold['engine']}: naive {ten[0]:.0f} CPU-s ({ten[1]:.0f} s); ours cold "
+        f"{sum(cold['cpu']):.1f} CPU-s ({sum(cold['wall']):.1f} s) for {shares:.1f} times the images, with features there "
+        f"{sum(warm['cpu']):.1f} CPU-s ({sum(warm['wall']):.1f} s)"
+    )
+    claim("transfer on a frozen backbone, cold, CPU time", ten[0] / sum(cold["cpu"]), 20)
+    claim("transfer on a frozen backbone, features there, CPU time", ten[0] / sum(warm["cpu"]), 40)
+
+
+def whole(home: Path, *, quick: bool) -> None:
+    """Whole training steps of ResNet101V2, ours in the faster arithmetic, theirs in float32, in graph mode and eagerly."""
+    steps = 2 if quick else 4
+    found = {policy: measure.run("benchmarks.parts.ours", "whole", home, policy, steps)
+             for policy in ("float32", "mixed_bfloat16")}  # fmt: skip
+    ours = min(_later(each["cpu"]) for each in found.values())
+    graph = _later(measure.run("benchmarks.naive.transfer", home / "train", "whole", 1, steps)["cpu"])
+    told = ", ".join(f"ours in {name} {_later(each['cpu']):.1f}" for name, each in found.items())
+    print(f"full fine-tuning of ResNet101V2, CPU-s a step of 64: {told}; naive {graph:.1f}")
+    claim("full fine-tuning of ResNet101V2 against float32 in graph mode, CPU time", graph / ours, 1.8)
+    if not quick:
+        eager = _later(measure.run("benchmarks.naive.transfer", home / "train", "eager", 1, 3)["cpu"])
+        print(f"run eagerly, as the source did: {eager:.1f} CPU-s a step, {eager / graph:.2f} times graph mode")
+
+
+def loading(home: Path, *, quick: bool) -> None:
+    """Decoding everything once, and reading it back, against a float array of everything."""
+    speeds = []
+    for _ in range(1 if quick else 3):
+        shutil.rmtree(home / "ours", ignore_errors=True)
+        theirs = measure.run("benchmarks.naive.loading", home / "train")
+        cold, warm = (measure.run("benchmarks.parts.ours", "loading", home) for _ in range(2))
+        share = cold["num_images"] / theirs["num_images"]
+        speeds.append((theirs["wall"][0] * share / cold["wall"][0], theirs["wall"][0] * share / warm["wall"][0]))
+    first, later = (statistics.median(side) for side in zip(*speeds, strict=True))
+    print(f"loading, wall time: {first:.1f} times at the first reading, {later:.1f} times at each later one")
+    claim("loading against a float array of everything, each later reading", later, 3)
+
+
+def memory(home: Path, *, quick: bool) -> None:
+    """The most memory held while everything is decoded and read, with all pictures and with a tenth of them."""
+    shutil.rmtree(home / "ours", ignore_errors=True)
+    num = len(list((home / "train").rglob("*.jpg")))
+    with tempfile.TemporaryDirectory() as folder:
+        few = Path(folder)
+        pictures.split(few, num_train=num // 10, num_val=10)
+        small = [measure.run("benchmarks.parts.ours", "loading", few) for _ in range(2)][1]["private_bytes"]
+        theirs = [measure.run("benchmarks.naive.loading", part / "train")["private_bytes"] for part in (few, home)]
+    large = [measure.run("benchmarks.parts.ours", "loading", home) for _ in range(2)][1]["private_bytes"]
+    print(f"memory of its own, MB, for a tenth and for all: ours {small / 1e6:.0f} and {large / 1e6:.0f}, "
+          f"naive {theirs[0] / 1e6:.0f} and {theirs[1] / 1e6:.0f}")  # fmt: skip
+    claim("memory that comes with the pictures, naive against ours", (theirs[1] - theirs[0]) / max(large - small, 1e6), 4)
+
+
+def _later(values: list[float]) -> float:
+    """The median without the first, which compiles."""
+    return statistics.median(values[1:] or values)
+
+
+if __name__ == "__main__":
+    main()
