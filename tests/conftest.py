@@ -82,3 +82,16 @@ def toy_network():
         return networks.describe(small | changes, class_names=["blue", "red"], image_side=32)
 
     return build
+
+
+@pytest.fixture
+def toy_run(tmp_path):
+    """An open run in a folder of its own."""
+    import filelock
+
+    from lib import runs
+
+    folder = tmp_path / "logs" / "study" / "train" / "arm-s0"
+    folder.mkdir(parents=True)
+    lock = filelock.FileLock(tmp_path / "lock")
+    return runs.Run(folder, tmp_path / "checkpoints", {}, {}, "train", None, False, lock)

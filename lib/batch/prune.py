@@ -55,7 +55,7 @@ def find(*, caches: bool = False) -> list[Leftover]:
 
     With `caches` the pixel caches of all data sets too, which are made again when they are needed.
     """
-    found = [*_earlier(), *_asides(), *_orphans(), *_parts()]
+    found = [*_earlier(), *_asides(), *_orphans(), *_parts(), *_stale()]
     if caches:
         found += [_leftover(path, "pixel cache") for path in sorted(paths.datasets().glob("*/pixels"))]
     return found
@@ -105,6 +105,20 @@ def _parts() -> Iterator[Leftover]:
         leftover = _leftover(path, "parts of a pass that was stopped")
         if leftover.age_s > _YOUNG_S:
             yield leftover
+
+
+def _stale() -> Iterator[Leftover]:
+    from lib.data import dataset, pixels
+
+    for folder in sorted(paths.datasets().glob("*/pixels")):
+        try:
+            old = pixels.stale(dataset.load(folder.parent.name))
+        except DarkroomError:  # no data set of ours, or not cleaned yet
+            continue
+        for path in old:
+            leftover = _leftover(path, "pixel cache of data that has changed")
+            if leftover.age_s > _YOUNG_S:
+                yield leftover
 
 
 def _leftover(path: Path, reason: str) -> Leftover:

@@ -69,10 +69,22 @@ def cache(
             _refuse_full_disk(folder.parent, len(rows) * height * width * 3)
             with atomic.directory(folder) as aside:
                 _decode_all(dataset.raw, rows, aside / "pixels.npy", size=(height, width), fit=fit, progress=progress)
-                atomic.write_json(aside / "index.json", {"paths": list(rows["path"])})
+                atomic.write_json(aside / "index.json", {"paths": list(rows["path"]), "pixels": list(rows["pixels"])})
     paths = json.loads((folder / "index.json").read_text(encoding="utf-8"))["paths"]
     array = np.load(folder / "pixels.npy", mmap_mode="r")
     return Pixels(array, pandas.Series(np.arange(len(paths)), index=paths), key)
+
+
+def stale(dataset: Dataset) -> list[Path]:
+    """Returns the folders of decoded images that are of other data: a picture in them has changed or is in no manifest now."""
+    table = dataset.manifest()
+    known = dict(zip(table["path"], table["pixels"], strict=True))
+    found = []
+    for index in sorted((dataset.folder / "pixels").glob("*/index.json")):
+        told = json.loads(index.read_text(encoding="utf-8"))
+        if any(known.get(path) != pixels for path, pixels in zip(told["paths"], told.get("pixels", ()), strict=False)):
+            found.append(index.parent)
+    return found
 
 
 def key_of(rows: pandas.DataFrame, *, side: int | tuple[int, int], fit: str) -> str:

@@ -7,6 +7,7 @@ import math
 import keras
 
 from lib.errors import DarkroomError, suggest
+from lib.models import distribution
 from lib.training.settings import Settings
 
 OPTIMIZERS = {
@@ -36,7 +37,8 @@ def build(settings: Settings, *, total_steps: int) -> keras.Optimizer:
     if settings.schedule not in SCHEDULES:
         raise _unknown("schedule", settings.schedule, list(SCHEDULES))
     _check(settings)
-    shared = {"learning_rate": rate(settings, total_steps=total_steps), "global_clipnorm": settings.gradient_clip or None}
+    longest = settings.gradient_clip / _parts() or None
+    shared = {"learning_rate": rate(settings, total_steps=total_steps), "global_clipnorm": longest}
     optimizer = OPTIMIZERS[settings.optimizer](settings, shared)
     if settings.optimizer != "adam" and settings.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
@@ -60,6 +62,11 @@ def rate(settings: Settings, *, total_steps: int) -> float | keras.optimizers.sc
             bounds, [highest * settings.decay_factor**number for number in range(num_falls + 1)]
         )
     return highest
+
+
+def _parts() -> int:
+    # Under TensorFlow each device clips its part of the gradient, which is so much shorter than the whole.
+    return distribution.count() if keras.backend.backend() == "tensorflow" else 1
 
 
 def _check(settings: Settings) -> None:
