@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     num = 2_000 if parser.parse_args().quick else 10_000
     model = networks.build("custom", class_names=("a", "b", "c"), image_side=SIDE)
-    ours = Classifier("random weights", ("a", "b", "c"), SIDE, lambda pixels: predictor.predict_proba(model, pixels),
+    ours = Classifier("random weights", ("a", "b", "c"), (SIDE, SIDE), lambda pixels: predictor.predict_proba(model, pixels),
                       advice=({"wished": 1.0, "threshold": 0.5},))  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         pile = _pile(Path(place) / "pile", num)

@@ -54,9 +54,8 @@ def export(model: str | Path, format: str, *, folder: Path | None = None) -> tup
     if path.suffix != ".keras":
         raise DarkroomError(f"Only Keras models can be exported. Received: {path.name}.")
     found = models.load(model)
-    side, names = found.image_side, found.class_names
     target = Path(folder or path.parent) / f"model{_ENDINGS[format]}"
-    pixels = np.random.default_rng(0).integers(0, 256, (_PICTURES, side, side, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (_PICTURES, *found.size, 3), dtype=np.uint8)
     expected = found.probabilities(pixels)
     writing = atomic.directory(target) if format == "saved_model" else atomic.replacing(target)
     with writing as aside:
@@ -65,12 +64,16 @@ def export(model: str | Path, format: str, *, folder: Path | None = None) -> tup
         if not apart <= TOLERANCE:
             told = f"differs from Keras by {apart:.4f} in probability"
             raise DarkroomError(f"The {format} export of {found.name} {told}; it is not kept.")
-    about = {"class_names": list(names), "image_side": side, "resize": found.resize, "pixels": "RGB, 0 to 255, float32",
-             "temperature": found.temperature, "model": found.name, "differs_from_keras_by": apart}  # fmt: skip
+    atomic.write_json(target.with_suffix(".json"), {**_about(found), "differs_from_keras_by": apart})
+    return target, apart
+
+
+def _about(found: models.Classifier) -> dict[str, Any]:
+    about = {"model": found.name, "class_names": list(found.class_names), "temperature": found.temperature,
+             "pixels": "RGB, 0 to 255, float32", "height_width": list(found.size), "resize": found.resize}  # fmt: skip
     if found.known is not None or found.advice:
         about["thresholds"] = {f"{wish:.0%}": found.threshold(wish) for wish in (0.9, 0.95, 0.99)}
-    atomic.write_json(target.with_suffix(".json"), about)
-    return target, apart
+    return about
 
 
 def _whole(path: Path, temperature: float) -> keras.Model:
