@@ -158,7 +158,7 @@ def test_every_column_is_asked_about_in_words_made_from_numbers():
     assert asked["is_shown"].tolist() == [True, False, False]
     assert asked["trained_on"].tolist() == [True, False, False]
     first, second, third = answers.sentences(asked)
-    assert first.startswith("The trained network separates label (6 classes, which it was trained on): a linear probe names")
+    assert first.startswith("The trained network separates class (6 classes, which it was trained on): a linear probe names")
     assert "more than the untrained network" in first
     assert second.startswith("The trained network is not shown to separate artist")
     assert third.startswith("Train and test images look alike to it")

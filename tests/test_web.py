@@ -68,10 +68,10 @@ def test_a_map_is_float_arrays_in_the_unit_square_with_its_own_proportions(clien
 
 def test_points_tell_their_words_and_their_nearest(client):
     [each] = json_of(client.post(f"{API}/points", json={"rows": [3]}))
-    assert each["row"] == 3 and ["label", map_home.CLASSES[0]] in each["words"]
+    assert each["row"] == 3 and ["class", map_home.CLASSES[0]] in each["words"]
     near = json_of(client.get(f"{API}/nearest/3?space=trained"))
     assert len(near) == 12 and near[0]["distance"] <= near[-1]["distance"] and 3 not in [one["row"] for one in near]
-    assert all(["label", map_home.CLASSES[0]] in one["words"] for one in near[:5])
+    assert all(["class", map_home.CLASSES[0]] in one["words"] for one in near[:5])
     for rows in ([60], [-1], ["3"], list(range(60)) * 4, "3"):
         assert client.post(f"{API}/points", json={"rows": rows}).status_code == 400
 

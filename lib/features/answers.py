@@ -47,17 +47,17 @@ def ask(
     return found.reset_index(drop=True)
 
 
-def sentences(asked: pd.DataFrame, *, space: str = "trained") -> list[str]:
-    """Returns the answer for each column in words, made from the numbers alone."""
+def sentences(asked: pd.DataFrame, *, space: str = "trained", label: str = "class") -> list[str]:
+    """Returns the answer for each column in words, made from the numbers alone; `label` is what the label is called."""
     told = []
     for row in asked.to_dict("records"):
-        name = columns.title(row["column"])
+        name = columns.title(row["column"], label)
         accuracy, low, high, majority, shuffled = (
-            f"{100 * row[key]:.1f} %" for key in ("accuracy", "low", "high", "majority", "shuffled")
+            f"{100 * row[key]:.1f}\u00a0%" for key in ("accuracy", "low", "high", "majority", "shuffled")
         )
         numbers = (
-            f"a linear probe names {accuracy} of {row['num_test']:,} held-out images rightly (95 % {low} to {high}); always "
-            f"saying the most frequent would reach {majority}, shuffled labels {shuffled}"
+            f"a linear probe names {accuracy} of {row['num_test']:,} held-out images rightly (95\u00a0% {low} to {high}); "
+            f"always saying the most frequent would reach {majority}, shuffled labels {shuffled}"
         )
         if row["column"] == "split":
             apart, alike = "can be told apart: it remembers what it was trained on, or they differ", "look alike to it"
@@ -66,7 +66,7 @@ def sentences(asked: pd.DataFrame, *, space: str = "trained") -> list[str]:
             continue
         role = "which it was trained on" if row["trained_on"] and space == "trained" else "which it was not trained on"
         verdict = "separates" if row["is_shown"] else "is not shown to separate"
-        told.append(f"The {space} network {verdict} {name} ({row['num_classes']} classes, {role}): {numbers}.{_gained(row)}")
+        told.append(f"The {TITLES.get(space, space)} network {verdict} {name} ({row['num_classes']} classes, {role}): {numbers}.{_gained(row)}")
     return told
 
 
@@ -91,8 +91,8 @@ def _gained(row: Mapping[str, Any]) -> str:
     word = "more than" if row["gain_low"] > 0 else "less than" if row["gain_high"] < 0 else "not shown to differ from"
     name = TITLES.get(row["before_name"], row["before_name"])
     return (
-        f" That is {word} the {name} network ({100 * row['before']:.1f} %; difference "
-        f"{100 * row['gain']:+.1f} points, 95 % {100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f})."
+        f" That is {word} the {name} network ({100 * row['before']:.1f}\u00a0%; difference "
+        f"{100 * row['gain']:+.1f} points, 95\u00a0% {100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f})."
     )
 
 

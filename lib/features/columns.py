@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -19,9 +21,14 @@ def names(table: pd.DataFrame) -> list[str]:
     return [name for name in sorted(found, key=lambda name: (name != "label", name)) if classes(table[name]).nunique() > 1]
 
 
-def title(name: str) -> str:
-    """Returns a column's name for people: `attr_module_type` is "module type"."""
-    return name.removeprefix("attr_").replace("_", " ")
+def title(name: str, label: str = "label") -> str:
+    """Returns a column's name for people: `attr_module_type` is "module type", and the label is called `label`."""
+    return label if name == "label" else name.removeprefix("attr_").replace("_", " ")
+
+
+def label_of(source: dict[str, Any]) -> str:
+    """Returns what the label of a data set is called where its source tells, such as "style", else "class"."""
+    return str(source.get("options", {}).get("label") or "class").replace("_", " ")
 
 
 def classes(values: pd.Series) -> pd.Series:

@@ -68,6 +68,7 @@ def write(
         "version": VERSION,
         "data": dataset.name,
         "target": origin.target,
+        "label": columns.label_of(dataset.source),
         "network": origin.parameters.get("architecture", "custom"),
         "model": model,
         "layer": next(iter(spaces.values())).layer,

@@ -20,7 +20,7 @@ from lib.features import columns
 from lib.models import build, feature_cache, saved
 
 INDEX = "index.json"
-TITLES = {"trained": "trained", "frozen": "pretrained, not trained here", "untrained": "untrained"}
+TITLES = {"trained": "trained", "frozen": "pretrained", "untrained": "untrained"}
 
 
 @dataclass(frozen=True)

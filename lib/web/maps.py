@@ -73,7 +73,7 @@ class Shown:
         found = []
         for row in self.checked(rows):
             point = self.points.iloc[row]
-            words = [[columns.title(name), _word(point[name])] for name in names if not pd.isna(point[name])]
+            words = [[self._title(name), _word(point[name])] for name in names if not pd.isna(point[name])]
             found.append({"row": row, "path": str(point["path"]), "words": words})
         return found
 
@@ -145,13 +145,16 @@ class Shown:
             return columns.classes(self.points[name])
         return self.points[name].astype("string")
 
+    def _title(self, name: str) -> str:
+        return columns.title(name, self.account.get("label", "label"))
+
     def _named(self, index: int) -> dict[str, Any]:
         if not 0 <= index < len(self.columns):
             raise DarkroomError(f"This map has {len(self.columns)} columns. Received: {index}.")
         return self.columns[index]
 
     def _column(self, name: str) -> dict[str, Any]:
-        about = {"name": name, "title": columns.title(name)}
+        about = {"name": name, "title": self._title(name)}
         if name == "confidence":
             return {**about, "kind": "numbers", "low": 0.0, "high": 1.0}
         counts = self._text(name).value_counts()

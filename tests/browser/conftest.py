@@ -48,5 +48,4 @@ def served(tmp_path_factory):
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         yield f"http://localhost:{port}"
-        server.close()
-        thread.join(10)
+        server.close()  # the thread ends with the process; waiting for its loop takes longer than any test

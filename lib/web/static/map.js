@@ -475,7 +475,7 @@ async function open(letter, place) {
 }
 
 function controls() {
-  choice(byId("methods"), about.methods.map((each) => [each.name, each.title]), state.method, method);
+  choice(byId("methods"), about.methods.map((each) => [each.name, each.title.replace("PCA to 30, then ", "PCA → ")]), state.method, method);
   const spaces = about.spaces.map((each) => [each.name, each.name]);
   if (spaces.length > 1) spaces.push(["both", "side by side"]);
   choice(byId("spaces"), spaces, state.spaces[0], (value) => show(value === "both" ? about.spaces.map((each) => each.name) : [value]));
