@@ -66,7 +66,8 @@ def sentences(asked: pd.DataFrame, *, space: str = "trained", label: str = "clas
             continue
         role = "which it was trained on" if row["trained_on"] and space == "trained" else "which it was not trained on"
         verdict = "separates" if row["is_shown"] else "is not shown to separate"
-        told.append(f"The {TITLES.get(space, space)} network {verdict} {name} ({row['num_classes']} classes, {role}): {numbers}.{_gained(row)}")
+        what = f"The {TITLES.get(space, space)} network {verdict} {name} ({row['num_classes']} classes, {role})"
+        told.append(f"{what}: {numbers}.{_gained(row)}")
     return told
 
 
