@@ -93,3 +93,17 @@ def read(home):
 def predictions(home):
     tables = sorted(home.glob("logs/one/work/*/predictions.parquet"))
     return {path.parent.name: list(pandas.read_parquet(path)["p"]) for path in tables}
+
+
+@pytest.mark.slow
+def test_runs_end_when_the_command_that_wanted_them_is_killed(one, cluster):
+    runner = one.begin("--cluster", cluster.address, "--set", "seconds=300")
+    while len(list(one.home.glob("logs/one/work/*/progress.json"))) < 3:
+        time.sleep(0.1)
+    runner.kill()
+    runner.communicate()
+    end = time.monotonic() + 30
+    while one.processes("lib.batch.kernel"):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    assert one.complete("--cluster", cluster.address) == one.expected
