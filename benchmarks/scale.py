@@ -1,0 +1,133 @@
+"""Unit costs, from which docs/scale.md works out what 1, 10 and 100 million images take. CPU time, one core.
+
+Pictures come from the folder that DARKROOM_SAMPLES names (one with `triage/` in it), tables and hashes are simulated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+SIDE = 128
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["DARKROOM_HOME"] = folder
+        tables(number=100_000 if quick else 1_000_000)
+        hashes(numbers=(25_000, 50_000) if quick else (50_000, 100_000, 200_000))
+        parts(Path(folder), number=20 if quick else 200)
+        samples = os.environ.get("DARKROOM_SAMPLES")
+        if samples is None:
+            print("Set DARKROOM_SAMPLES to a folder with triage/ in it to measure what pictures cost.")
+            return
+        pictures(sorted(Path(samples, "triage").glob("*/*"))[:: 10 if quick else 4])
+
+
+def tables(*, number: int) -> None:
+    """A manifest of so many rows: disk, reading, the digest that a run is keyed by, a grouped split."""
+    from lib.data import dataset as datasets
+    from lib.data import manifest, splits
+
+    generator = np.random.default_rng(0)
+    digits = generator.bytes(32 * number).hex()
+    sha = [digits[64 * row : 64 * row + 64] for row in range(number)]
+    frame = pd.DataFrame({
+        "path": [f"class {row % 100:02d}/picture {row:09d}.jpg" for row in range(number)],
+        "label": [f"class {row % 100:02d}" for row in range(number)], "sha256": sha, "pixels": [each[:40] for each in sha],
+        "bytes": 150_000, "format": "JPEG", "width": 640, "height": 480, "mode": "RGB", "verdict": "keep",
+        "group": np.arange(number) // 2, "source_split": None,
+    })  # fmt: skip
+    frame["reasons"] = [[] for _ in range(number)]
+    frame = frame.sort_values("path", ignore_index=True)
+    data = datasets.register("simulated", {"path": "."})
+    missing = [name for name in manifest.COLUMNS if name not in frame]
+    manifest.write(data.folder, frame.assign(**dict.fromkeys(missing)))
+    size = (data.folder / manifest.FILE).stat().st_size
+    million = number / 1e6
+    print(f"manifest, a million rows: {size / million / 1e6:.0f} MB on disk")
+    before = memory()
+    told("manifest read, a million rows", lambda: data.manifest(), per=million)
+    print(f"memory for it, a million rows: {(memory() - before) / million / 1e9:.2f} GB at most")
+    told("data hash, a million rows", lambda: data.digest(), per=million)
+    told("grouped split, a million rows", lambda: splits.ensure(data, seed=0), per=million)
+
+
+def hashes(*, numbers: tuple[int, ...]) -> None:
+    """The search for near-duplicates among random hashes; the last two sizes tell how it grows."""
+    from lib.cleaning import hamming
+
+    generator, took = np.random.default_rng(0), []
+    for number in numbers:
+        drawn = generator.integers(0, 2**63, (number, 8), dtype=np.uint64)
+        took.append(told(f"near hashes among {number:,}", lambda drawn=drawn: hamming.pairs(drawn, distance=10)))
+    growth = np.log(took[-1] / took[-2]) / np.log(numbers[-1] / numbers[-2])
+    print(f"it grows with the number to the power {growth:.2f}")
+
+
+def parts(home: Path, *, number: int) -> None:
+    """What a part of a pass costs beside its work: queueing, a process that is there already, its file."""
+    from lib.batch import partitions
+    from lib.batch.engine import Engine
+
+    cut = [[part] for part in range(number)]
+    with Engine(workers=1) as engine:
+        list(partitions.spread(engine, nothing, cut[:1], folder=home / "first"))  # starts the process
+        began = time.perf_counter()
+        list(partitions.spread(engine, nothing, cut, folder=home / "parts"))
+    print(f"a part beside its work: {(time.perf_counter() - began) / number * 1000:.0f} ms by the clock", flush=True)
+
+
+def nothing(part: list[int]) -> np.ndarray:
+    return np.float32(part)
+
+
+def pictures(files: list[Path]) -> None:
+    """Reading and measuring a file, decoding it to 128 px, features by a frozen network."""
+    from lib.cleaning.measure import measure
+    from lib.data import images
+
+    size = sum(file.stat().st_size for file in files) / len(files)
+    print(f"{len(files)} pictures of {size / 1000:.0f} kB on average")
+    told("scan, a picture", lambda: [measure(file) for file in files], per=len(files))
+    decoded = [images.decode(file.read_bytes()).pixels for file in files[:200]]
+    told("decoding, a picture", lambda: [images.decode(file.read_bytes()) for file in files], per=len(files))
+    shrink = lambda: [images.resize(each, height=SIDE, width=SIDE, fit="stretch") for each in decoded]  # noqa: E731
+    small = np.stack(shrink())
+    told(f"resizing to {SIDE}, a picture", shrink, per=len(decoded))
+    from lib import models
+    from lib.models import predictor
+
+    network = models.build("efficientnet_lite0", class_names=["a", "b"], image_side=SIDE)
+    predictor.features(network, small[:64])
+    told(f"features by efficientnet_lite0 at {SIDE}, a picture", lambda: predictor.features(network, small), per=len(small))
+    print(f"a feature of float16: {2 * predictor.features(network, small[:1]).shape[1]} bytes")
+
+
+def told(what: str, work: Callable[[], object], *, per: float = 1) -> float:
+    """Prints the seconds of CPU time (all threads) of `work`, a unit, and returns them."""
+    began = time.process_time()
+    work()
+    passed = (time.process_time() - began) / per
+    print(f"{what}: {passed * 1000:.2f} ms" if passed < 0.1 else f"{what}: {passed:.1f} s", flush=True)
+    return passed
+
+
+def memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    main()
