@@ -29,6 +29,7 @@ def main() -> None:
         tables(number=100_000 if quick else 1_000_000)
         hashes(numbers=(25_000, 50_000) if quick else (50_000, 100_000, 200_000))
         parts(Path(folder), number=20 if quick else 200)
+        walk(Path(folder, "walk"), number=5_000 if quick else 20_000)
         samples = os.environ.get("DARKROOM_SAMPLES")
         if samples is None:
             print("Set DARKROOM_SAMPLES to a folder with triage/ in it to measure what pictures cost.")
@@ -79,6 +80,7 @@ def hashes(*, numbers: tuple[int, ...]) -> None:
 
 def parts(home: Path, *, number: int) -> None:
     """What a part of a pass costs beside its work: queueing, a process that is there already, its file."""
+    from benchmarks.scale import nothing  # by the name that workers import, which is not __main__
     from lib.batch import partitions
     from lib.batch.engine import Engine
 
@@ -107,6 +109,7 @@ def pictures(files: list[Path]) -> None:
     shrink = lambda: [images.resize(each, height=SIDE, width=SIDE, fit="stretch") for each in decoded]  # noqa: E731
     small = np.stack(shrink())
     told(f"resizing to {SIDE}, a picture", shrink, per=len(decoded))
+    large(max(decoded, key=lambda pixels: pixels.size))
     from lib import models
     from lib.models import predictor
 
@@ -116,12 +119,37 @@ def pictures(files: list[Path]) -> None:
     print(f"a feature of float16: {2 * predictor.features(network, small[:1]).shape[1]} bytes")
 
 
+def large(pixels: np.ndarray) -> None:
+    """The same for photographs as cameras make them: one of the pictures, made larger and saved anew."""
+    import cv2
+
+    from lib.cleaning.measure import measure
+
+    for megapixels in (1, 12):
+        height, width = round((megapixels * 0.75e6) ** 0.5), round((megapixels * 1e6 / 0.75) ** 0.5)
+        coded = cv2.imencode(".jpg", cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC))[1].tobytes()
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "large.jpg")
+            file.write_bytes(coded)
+            told(f"scan, a photograph of {megapixels} megapixels ({len(coded) / 1e6:.1f} MB)", lambda: measure(file))  # noqa: B023
+
+
+def walk(folder: Path, *, number: int) -> None:
+    """Finding the files, with their sizes and times, on this machine's disk."""
+    from lib.data import walk
+
+    for row in range(number):
+        (folder / f"{row % 100:02d}").mkdir(parents=True, exist_ok=True)
+        (folder / f"{row % 100:02d}" / f"{row:06d}.jpg").touch()
+    told("walk, a million files", lambda: walk.files(folder), per=number / 1e6)
+
+
 def told(what: str, work: Callable[[], object], *, per: float = 1) -> float:
     """Prints the seconds of CPU time (all threads) of `work`, a unit, and returns them."""
     began = time.process_time()
     work()
     passed = (time.process_time() - began) / per
-    print(f"{what}: {passed * 1000:.2f} ms" if passed < 0.1 else f"{what}: {passed:.1f} s", flush=True)
+    print(f"{what}: {passed * 1000:.2f} ms" if passed < 1 else f"{what}: {passed:.1f} s", flush=True)
     return passed
 
 
