@@ -276,3 +276,21 @@ def test_links_in_an_archive_are_left_out(tmp_path):
     with tarfile.open(tmp_path / "t.tar", "w") as archive:
         archive.add(folder, "animals")
     assert len(sources.bring(str(tmp_path / "t.tar")).files()) == 4
+
+
+def test_a_copy_may_be_scaled_and_what_is_no_picture_comes_as_it_is(tmp_path):
+    folder = tmp_path / "large"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (300, 200), (number, 9, 9)).save(folder / name / f"{number}.jpg")
+    (folder / "a" / "broken.jpg").write_bytes((folder / "a" / "0.jpg").read_bytes()[:300])
+    with pytest.raises(DarkroomError, match="Only a copy can be scaled"):
+        sources.bring(str(folder), side=64)
+    data = sources.bring(str(folder), copy=True, side=64)
+    with Image.open(data.raw / "b" / "1.jpg") as picture:
+        assert picture.size == (64, 64)
+    assert (data.raw / "a" / "broken.jpg").stat().st_size == 300
+    assert data.source["scaled_to"] == 64
+    with Image.open(folder / "b" / "1.jpg") as original:
+        assert original.size == (300, 200)

@@ -19,12 +19,15 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 TABLES = (".csv", ".tsv", ".parquet")
 
 
-def bring(data: str, *, name: str | None = None, copy: bool = False, options: dict[str, Any] | None = None) -> Dataset:
+def bring(
+    data: str, *, name: str | None = None, copy: bool = False, side: int = 0, options: dict[str, Any] | None = None
+) -> Dataset:
     """Returns the data set `data`, brought in if it is not here yet; calling it again is free.
 
     `data` is the name of a data set in `datasets/` (also of a folder just dropped there), of a packaged one (`elpv`,
     `digits`, `planted`), or the path of a folder, table or archive. A folder stays where it is and is referred to, unless
     `copy`; an archive is unpacked. `name` is what to call it, else the last part of the path.
+    With `side` the copy's pictures are scaled to so many pixels square, where the originals would only fill the disk.
     `options` go to the source, such as `{"label": "artist"}` for a table.
 
     Raises:
@@ -41,7 +44,9 @@ def bring(data: str, *, name: str | None = None, copy: bool = False, options: di
     known = _known(name, place)
     if known is not None and options in (None, known.source.get("options", {})):
         return known
-    return _from_path(place, name, copy=copy, options=options)
+    if side and not copy:
+        raise DarkroomError(f"Only a copy can be scaled; the originals stay as they are. Use copy=True with side={side}.")
+    return _from_path(place, name, copy=copy, side=side, options=options)
 
 
 def name_of(data: str, *, name: str | None = None) -> str:
@@ -97,7 +102,7 @@ def _by_name(name: str, options: dict[str, Any] | None) -> Dataset:
     )
 
 
-def _from_path(place: Path, name: str, *, copy: bool, options: dict[str, Any] | None) -> Dataset:
+def _from_path(place: Path, name: str, *, copy: bool, side: int, options: dict[str, Any] | None) -> Dataset:
     folder = paths.dataset(name)
     if place.is_file() and place.name.lower().endswith(ARCHIVES):
         from lib.data.sources import archives
@@ -118,8 +123,8 @@ def _from_path(place: Path, name: str, *, copy: bool, options: dict[str, Any] | 
     if copy:
         files = [file for file in Dataset(name, folder, root).files() if file.problem is None]
         checks.room(paths.root(), needed=sum(file.size for file in files), what=str(place))
-        _fill(folder, lambda raw: _copy(root, raw, [file.path for file in files]))
-        source |= {"path": "raw", "mode": "copy"}
+        _fill(folder, lambda raw: _copy(root, raw, [file.path for file in files], side))
+        source |= {"path": "raw", "mode": "copy"} | ({"scaled_to": side} if side else {})
     return _register(name, source)
 
 
@@ -166,7 +171,21 @@ def _unpack(archive: Path, aside: Path, name: str, options: dict[str, Any] | Non
     return source
 
 
-def _copy(root: Path, raw: Path, files: list[str]) -> None:
+def _copy(root: Path, raw: Path, files: list[str], side: int) -> None:
     for file in files:
         (raw / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / file, raw / file)
+        if not side or not _scaled(root / file, raw / file, side):
+            shutil.copyfile(root / file, raw / file)
+
+
+def _scaled(origin: Path, target: Path, side: int) -> bool:
+    """Writes the picture smaller; False for what is none or is damaged, which cleaning shall see as it came."""
+    from lib.data import images
+    from lib.data.sources import scaling
+
+    try:
+        data = scaling.scaled(origin.read_bytes(), side=side)
+    except images.ImageError:
+        return False
+    target.write_bytes(data)
+    return True
