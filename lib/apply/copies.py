@@ -46,8 +46,12 @@ class Copies:
         if self.target is None or answer.verdict != ACCEPTED or answer.label not in self.wanted:
             return
         place = self._aside / self.folders[answer.label] / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.source / path, place)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.source / path, place)
+        except OSError as error:
+            told = f"{path} could not be copied to {self.target} ({error.strerror or error})"
+            raise DarkroomError(f"{told}; no copies were kept.") from error
 
 
 def folder_name(class_name: str, class_names: Sequence[str]) -> str:

@@ -54,21 +54,21 @@ class Outcome:
     @property
     def sentence(self) -> str:
         """What was done, in words."""
-        verdicts = self.seen.verdicts
+        verdicts, wished = self.seen.verdicts, f"{100 * self.wished:g} % on validation"
         told = (
             f"{self.classifier.name} looked at {self.seen.num:,} files: {verdicts[ACCEPTED]:,} accepted, "
             f"{verdicts[UNSURE]:,} to look at, {verdicts[UNREAD]:,} not read. "
         )
         if self.threshold is None:
-            return told + f"No probability reached {self.wished:.0%} on validation, so nothing was accepted."
-        told += f"Accepted is a probability of {self.threshold:.3f} or more, which reached {self.wished:.0%} on validation"
+            return told + f"No probability reached {wished}, so nothing was accepted."
+        told += f"Accepted is a probability of {self.threshold:.3f} or more, which reached {wished}"
         tested = self.classifier.tested(self.threshold)
         if tested is None:
             return told + "."
         if not tested["coverage"]:
             return told + "; no test image was that sure."
-        sure, right = tested["coverage"], tested["accuracy"]
-        return f"{told}; of the run's own test images {sure:.0%} were that sure, and {right:.1%} of these right."
+        sure, right = (f"{100 * tested[name]:.1f} %" for name in ("coverage", "accuracy"))
+        return told + f"; of the run's own test images {sure} were that sure, and {right} of these right."
 
 
 def where(pictures: str) -> Path:
