@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from lib.errors import DarkroomError, suggest
 from lib.evaluation import folding, metrics, plots, statistics, style
@@ -55,6 +56,10 @@ def boxes(accepted: pd.DataFrame) -> Drawing:
             axes.plot(ends, share * ends, color=style.MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
             axes.annotate(f"{share:.0%}", (ends[1], share * ends[1]), (3, -3), textcoords="offset points", fontsize=8)
         axes.set(xscale="log", yscale="log", xlim=ends, xlabel="image, pixels", ylabel="box, pixels")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(lambda value, _: f"{value / 1000:g} k" if value >= 1000 else f"{value:g}")
+            axis.set_minor_formatter(NullFormatter())
         style.set_title(drawing, "How much of the image the object fills")
     shares = table["share"]
     drawing.alt = (
