@@ -51,16 +51,17 @@ class Plan:
         return {name: self._one(name, images, targets) for name in self.methods}
 
     def figures(self, shown: pd.DataFrame) -> dict[str, Drawing]:
-        """Returns a figure for each group of `Subject.chosen`, with insertion and deletion below each map."""
+        """Returns a figure for each group of `Subject.chosen`, with the measures below each map."""
         drawings = {}
         for group, rows in shown.groupby("group", sort=False):
             images = self.subject.images(rows["row"].to_numpy())
             targets = self._named(rows["row"].to_numpy())
             maps, notes = self.maps(images, targets), {}
             for name, each in maps.items():
-                into = faithfulness.insertion(self._probability, images, each, targets)
-                out = faithfulness.deletion(self._probability, images, each, targets)
-                notes[TITLES[name]] = [f"ins {one:.2f} · del {other:.2f}" for one, other in zip(into, out, strict=True)]
+                found = faithfulness.measured(self._probability, images, each, targets, seed=self.seed)
+                notes[TITLES[name]] = [
+                    f"in {row.insertion:.2f} · out {row.deletion:.2f} · µ {row.mu_fidelity:.2f}" for row in found.itertuples()
+                ]
             titled = {TITLES[name]: each for name, each in maps.items()}
             title = f"{group[0].upper()}{group[1:]}: evidence for the class that was named"
             drawings[group] = figures.side_by_side(images, titled, rows, notes=notes, title=title)
