@@ -56,6 +56,8 @@ def test_papermill_shows_every_parameter_with_type_and_meaning(path):
 
 def test_choices_in_the_notebooks_are_those_of_lib():
     from lib import notebooks
+    from lib.classic.search import METHODS
+    from lib.classic.table import KINDS
     from lib.data.augmentation import POLICIES
     from lib.models.backbones import BACKBONES
     from lib.models.cnn import PRESETS
@@ -68,6 +70,9 @@ def test_choices_in_the_notebooks_are_those_of_lib():
              "training": RECIPES, "loss": LOSSES, "preset": PRESETS}  # fmt: skip
     for name, choices in known.items():
         assert list(declared[name].choices) == list(choices), name
+    declared = notebooks.find("5_thumbnails").parameters
+    assert list(declared["architecture"].choices) == list(KINDS)
+    assert list(declared["search"].choices) == list(METHODS)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +130,7 @@ def test_plain_papermill_runs_a_training_and_writes_the_same_folder(pictures, tm
     for name, reads, *parameters in (
         # The data set has not been cleaned; the training sees to that.
         ["3_train", "data", "-p", "architecture", "custom", "-p", "seed", "3"], ["7_explain", "data"], ["9_apply", "pictures"],
+        ["5_thumbnails", "data", "-p", "architecture", "logistic"],
     ):
         words = ["-m", "papermill", str(ROOT / "notebooks" / f"{name}.ipynb"), str(tmp_path / f"{name}.ipynb"),
                  "-p", reads, str(pictures), "-p", "tiny", "True", "--no-progress-bar", *parameters]  # fmt: skip
@@ -133,6 +139,9 @@ def test_plain_papermill_runs_a_training_and_writes_the_same_folder(pictures, tm
     folder = tmp_path / "logs" / "interactive" / "train" / "custom-s3"
     assert json.loads((folder / "parameters.json").read_text())["seed"] == 3
     assert json.loads((folder / "result.json").read_text())["metrics"]["num_images"] == 15
+    thumbnails = tmp_path / "logs" / "interactive" / "thumbnails" / "logistic-s0"
+    ours, theirs = (pandas.read_parquet(place / "predictions.parquet") for place in (folder, thumbnails))
+    pandas.testing.assert_frame_equal(ours[["path", "split", "label"]], theirs[["path", "split", "label"]])
     explained = tmp_path / "logs" / "interactive" / "explain" / "all"
     result = json.loads((explained / "result.json").read_text())
     assert result["explained"] == "custom-s3" and {"surely_right.png", "class_averages.png"} <= set(result["figures"])
