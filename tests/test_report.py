@@ -223,3 +223,4 @@ def test_the_page_without_pictures_with_one_arm_and_many_classes(tmp_path):
     assert "One arm only" in text
     assert "Fewer than three seeds: only (1)" in text
     assert 'alt="only: ' in text
+    assert 1 <= len(re.findall(r"<summary>class \d\d, taken for class \d\d: 1 ", text)) <= 12

@@ -11,16 +11,13 @@ import numpy as np
 import pandas as pd
 
 from lib import atomic
-from lib.evaluation import bands, cells, curves, disputes, plots, prose, standings, sureness, thumbnails
+from lib.evaluation import bands, cells, curves, disputes, pictured, plots, prose, standings, sureness, thumbnails
 from lib.evaluation import confusion as matrices
 from lib.evaluation.comparison import Comparison, write_table
 from lib.evaluation.style import Drawing
 from lib.evaluation.units import Unit
 
 TEMPLATES = Path(__file__).parent / "templates"
-_MOST_CLASSES = 20  # more are drawn as a figure, not as a table
-_MOST_PICTURES_OF_A_CELL, _MOST_OF_THE_RIGHT = 12, 6
-_MOST_PICTURES = 240
 
 
 def write(
@@ -67,8 +64,8 @@ def render(
     environment.filters["percent"] = lambda share: "–" if share is None or np.isnan(share) else f"{100 * share:.1f} %"
     published = dict(published or {})
     hardest, disputed, sure = comparison.hardest(), disputes.images(comparison), sureness.table(comparison)
-    confusions = [_confusion(comparison, arm) for arm in comparison.arms]
-    wanted = [*hardest["path"], *disputed["path"], *_pictured(confusions)]
+    confusions = [pictured.confusion(comparison, arm) for arm in comparison.arms]
+    wanted = [*hardest["path"], *disputed["path"], *pictured.wanted(confusions)]
     pictures = {} if raw is None else thumbnails.data_uris(raw, wanted)
     return environment.get_template("comparison.html").render(
         title=question or f"Comparison of {len(comparison.arms)} arms",
@@ -106,7 +103,7 @@ def drawings(comparison: Comparison, published: Mapping[str, Any] | None = None)
     if histories := _histories(comparison):
         found["curves"] = curves.of_arms(histories)
     found |= sureness.drawings(comparison)
-    if len(comparison.class_names) > _MOST_CLASSES:
+    if len(comparison.class_names) > pictured.MOST_CLASSES:
         for arm in comparison.arms:
             found[f"confusion {arm}"] = plots.confusion_matrix(comparison.confusion(arm), comparison.class_names, title=arm)
     return found
@@ -127,53 +124,6 @@ def _histories(comparison: Comparison) -> dict[str, list[pd.DataFrame]]:
         for arm, units in comparison.arms.items()
     }
     return {arm: runs for arm, runs in found.items() if runs}
-
-
-def _confusion(comparison: Comparison, arm: str) -> dict[str, Any]:
-    counts = comparison.confusion(arm)
-    names, shares = comparison.class_names, np.nan_to_num(matrices.shares(counts))
-    small = len(names) <= _MOST_CLASSES
-    paths = _paths_by_cell(comparison.arms[arm]) if small else {}
-    rows = [
-        {
-            "name": name,
-            "cells": [
-                {
-                    "count": int(counts[row, column]),
-                    "share": float(shares[row, column]),
-                    "right": row == column,
-                    "predicted": names[column],
-                    "paths": paths.get((row, column), [])[: _MOST_OF_THE_RIGHT if row == column else _MOST_PICTURES_OF_A_CELL],
-                }
-                for column in range(len(names))
-            ],
-        }
-        for row, name in enumerate(names)
-    ]
-    return {"arm": arm, "rows": rows if small else [], "accuracy": float(matrices.accuracy(counts)), "num": int(counts.sum())}
-
-
-def _paths_by_cell(units: Sequence[Unit]) -> dict[tuple[int, int], list[str]]:
-    cells: dict[tuple[int, int], dict[str, None]] = {}
-    for unit in units:
-        part = unit.predictions.split("test")
-        names, wrong = part.frame["path"].to_numpy(), part.truth != part.predicted
-        right = [np.flatnonzero(~wrong & (part.truth == place))[:_MOST_OF_THE_RIGHT] for place in range(len(part.class_names))]
-        for row in np.concatenate([np.flatnonzero(wrong), *right]):
-            cell = cells.setdefault((int(part.truth[row]), int(part.predicted[row])), {})
-            cell[names[row]] = None
-    return {cell: list(paths) for cell, paths in cells.items()}
-
-
-def _pictured(confusions: Sequence[Mapping[str, Any]]) -> list[str]:
-    cells = [cell for one in confusions for row in one["rows"] for cell in row["cells"]]
-    cells.sort(key=lambda cell: cell["right"])  # confusions are looked at first
-    wanted: dict[str, None] = {}
-    for place in range(_MOST_PICTURES_OF_A_CELL):  # the first of every cell, then the second of every cell, …
-        for cell in cells:
-            if place < len(cell["paths"]) and len(wanted) < _MOST_PICTURES:
-                wanted[cell["paths"][place]] = None
-    return list(wanted)
 
 
 def _per_class(comparison: Comparison) -> list[dict[str, Any]]:
