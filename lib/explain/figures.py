@@ -55,7 +55,7 @@ def side_by_side(
                     grid[place, column].set_title(name, fontsize=8.5, fontweight="bold", loc="center", pad=5)
                 if notes and name in notes:
                     grid[place, column].set_xlabel(notes[name][place], fontsize=7, color=style.MUTED)
-        _scale(drawing, grid[:, 1:])
+        _scale(drawing, grid)
         style.set_title(drawing, title)
     right = int((rows["label"] == rows["predicted"]).sum())
     drawing.alt = (
@@ -114,7 +114,7 @@ def _show(axes: Axes, image: np.ndarray, *, right: bool | None = None) -> None:
 
 
 def _frame(axes: Axes, colour: str | None = None) -> None:
-    axes.set(xticks=[], yticks=[])
+    axes.set(xticks=[], yticks=[], anchor="N")
     for spine in axes.spines.values():
         spine.set(visible=True, color=colour or "#A7B0B8", linewidth=2.2 if colour else 0.8)
 
@@ -123,7 +123,7 @@ def _told(row: pd.Series) -> str:
     label, predicted = style.label(str(row["label"]), most=22), style.label(str(row["predicted"]), most=22)
     if label == predicted:
         return f"✓ {label}\n{row['confidence']:.0%}"
-    return f"✗ {label}\n→ {predicted} {row['confidence']:.0%}"
+    return f"✗ {label}\n→ {predicted}\n{row['confidence']:.0%}"
 
 
 def _scale(drawing: Drawing, axes: np.ndarray) -> None:

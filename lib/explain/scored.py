@@ -45,11 +45,13 @@ class _Asked:
         several, num_masks = masks.ndim == 4, masks.shape[-3]
         rows, places = (each.ravel() for each in np.indices((len(images), num_masks)))
         found = np.empty(len(rows), np.float32)
-        for start in range(0, len(rows), self.batch_size):
-            row, place = rows[start : start + self.batch_size], places[start : start + self.batch_size]
+        length = min(self.batch_size, len(rows))
+        for start in range(0, len(rows), length):
+            # A last batch of another length would be compiled anew.
+            row, place = (_filled(each[start : start + length], length) for each in (rows, places))
             mask = (masks[row, place] if several else masks[place])[..., None].astype(np.float32)
-            seen = fills[row] + mask * (images[row] - fills[row])  # (at most batch_size, height, width, 3)
-            found[start : start + len(row)] = self.scores(seen, targets[row])
+            seen = fills[row] + mask * (images[row] - fills[row])  # (length, height, width, 3)
+            found[start : start + length] = self.scores(seen, targets[row])[: len(rows) - start]
         return found.reshape(len(images), num_masks)
 
     def targets(self, images: np.ndarray, target: int | str | Sequence | None) -> np.ndarray:
