@@ -149,3 +149,12 @@ def test_plain_papermill_runs_a_training_and_writes_the_same_folder(pictures, tm
     applied = json.loads((tmp_path / "logs" / "interactive" / "apply" / "all" / "result.json").read_text())
     assert applied["model"] == "interactive/train/custom-s3"
     assert (applied["metrics"]["pictures"], applied["metrics"]["not_read"]) == (48, 1)
+
+
+@pytest.mark.slow
+def test_the_tutorial_tells_its_story_from_the_beginning(tmp_path):
+    environment = {**os.environ, "DARKROOM_HOME": str(tmp_path)}
+    words = ["-m", "papermill", str(ROOT / "notebooks" / "0_tutorial.ipynb"), str(tmp_path / "0.ipynb"), "-p", "tiny", "True"]
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "truncated" in (tmp_path / "0.ipynb").read_text(encoding="utf-8")
