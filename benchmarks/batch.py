@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import filelock
+
 NOTEBOOKS = Path(__file__).parent.parent / "tests" / "notebooks"
 STUDY = """
 question = "What does it cost?"
@@ -54,6 +56,9 @@ def nothing(home: Path, *, number: int) -> float:
     tell("overhead a run, all but the notebook's own cells, median", statistics.median(beside), 1.5, "s")
     seconds, again, _ = darkroom("run", "nothing", "--workers", "2")
     tell(f"the same command when all {number} have finished", seconds, 5, f"s, CPU time {again:.1f} s")
+    with filelock.FileLock(home / "logs" / "nothing" / ".lock"):
+        seconds, _, _ = darkroom("run", "nothing", ends_with=2)
+    tell("a second command is refused", seconds, 1.5, "s")
     return cpu / number
 
 
@@ -100,16 +105,16 @@ def study(home: Path, name: str, *, number: int, seconds: float = 0.0) -> None:
     (home / "studies" / f"{name}.toml").write_text(text, encoding="utf-8")
 
 
-def darkroom(*words: str) -> tuple[float, float, str]:
-    return timed([sys.executable, "-m", "lib.cli", *words])
+def darkroom(*words: str, ends_with: int = 0) -> tuple[float, float, str]:
+    return timed([sys.executable, "-m", "lib.cli", *words], ends_with=ends_with)
 
 
-def timed(command: list[str]) -> tuple[float, float, str]:
+def timed(command: list[str], *, ends_with: int = 0) -> tuple[float, float, str]:
     """Seconds by the clock, seconds of CPU time with all children, and what was printed."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     passed, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
+    if done.returncode != ends_with:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return passed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
 

@@ -137,7 +137,7 @@ def _add_spread(commands: Any) -> None:
     applying.add_argument("--accuracy", type=float, default=0.95, metavar="SHARE", help="wished for what is accepted (0.95)")
     for name, each in (("scan", scanning), ("features", computing), ("apply", applying)):
         each.set_defaults(work=name)
-        each.add_argument("--workers", type=int, metavar="N", help="processes on this machine")
+        each.add_argument("--workers", type=int, metavar="N", help="processes on this machine (one a core)")
         each.add_argument("--cluster", metavar="URL", help="use this Dask cluster, such as tcp://10.0.0.1:8786")
         each.add_argument("--size", type=int, default=2000, metavar="FILES", help="files in a part (2000)")
 
@@ -326,10 +326,12 @@ def _module(name: str, arguments: list[str], *, package: str) -> int:
     import os
     import subprocess
 
+    from lib.batch import machine
+
     if importlib.util.find_spec(package) is None:
         raise DarkroomError(f"{package} is not installed. Install it with: python -m pip install {package}")
     try:  # an installed environment's own kernel comes before whatever the user has registered
-        environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
+        environment = {**machine.FRUGAL, **os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
         return subprocess.run([sys.executable, "-m", name, *arguments], env=environment, check=False).returncode
     except KeyboardInterrupt:
         return 0

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from lib import fingerprint, paths
-from lib.batch import partitions
+from lib.batch import machine, partitions
 from lib.batch.engine import Engine
 from lib.errors import DarkroomError
 
@@ -53,7 +53,7 @@ def apply(
 def _engine(folder: Path, workers: int | None, cluster: str | None) -> Engine:
     if workers is not None and (workers < 1 or cluster):
         raise DarkroomError("--workers must be at least 1, and is for this machine: a cluster has the workers it has.")
-    engine = Engine(workers=workers, cluster=cluster)
+    engine = Engine(workers=workers or (None if cluster else machine.num_cores()), cluster=cluster)
     engine.check(folder)
     return engine
 
