@@ -14,7 +14,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import LinearSVC
 
-from lib.classic import figures, fitting, kernels, margins, model, search, table, trials
+from lib.classic import figures, fitting, kernels, margins, model, networks, search, table, trials
 from lib.classic.material import Part, limit, size
 from lib.classic.networks import MLP
 from lib.errors import DarkroomError
@@ -119,15 +119,28 @@ def test_linear_regression_is_least_squares_on_the_classes(parts):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_the_network_learns_as_scikit_learns_does(optimizer, parts):
-    X, y = parts[0].X, parts[0].y
-    settings = {"learning_rate_init": 0.02, "max_iter": 60, "batch_size": 16, "tol": 0, "n_iter_no_change": 10**6}
-    theirs = [MLPClassifier((6,), solver=optimizer, random_state=seed, **settings).fit(X, y).loss_ for seed in range(4)]
-    ours = []
-    for seed in range(4):
-        network = MLP((6,), 0.02, 60, 16, optimizer, seed=seed).fit(X, y, validation=(X, y))
-        ours.append(network.history_[-1]["loss"])
-    assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=3 * np.std(theirs) + 0.01)
+def test_from_the_same_weights_the_network_goes_where_scikit_learns_goes(optimizer, monkeypatch):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(450, 20)), rng.integers(0, 3, 450)  # two full batches of 200, and one of 50
+    ours = MLP((6, 4), 0.01, 0, 200, optimizer).fit(X, y)
+    first = ours.weights_.copy()
+    initialize = MLPClassifier._initialize
+
+    def from_ours(self, *arguments):
+        initialize(self, *arguments)
+        self.coefs_ = [weights.astype(float) for weights, _ in ours.layers(first)]
+        self.intercepts_ = [bias.astype(float) for _, bias in ours.layers(first)]
+
+    monkeypatch.setattr(MLPClassifier, "_initialize", from_ours)
+    theirs = MLPClassifier((6, 4), solver=optimizer, learning_rate_init=0.01, max_iter=3, shuffle=False, tol=0).fit(X, y)
+    worker = networks._Worker(ours, X.astype(np.float32), y)
+    in_order = type("InOrder", (), {"permutation": staticmethod(np.arange)})()
+    losses = [worker.epoch(in_order)[0] / len(X) for _ in range(3)]
+    for (weights, bias), coefficients, intercepts in zip(ours.layers(), theirs.coefs_, theirs.intercepts_, strict=True):
+        assert np.allclose(weights, coefficients, atol=1e-6)
+        assert np.allclose(bias, intercepts, atol=1e-6)
+    assert np.abs(ours.weights_ - first).max() > 0.01
+    assert losses == pytest.approx(theirs.loss_curve_, abs=1e-4)  # theirs has the l2 term in it
 
 
 def test_a_step_of_the_network_follows_the_numeric_gradient():
