@@ -94,12 +94,13 @@ def test_a_thumbnail_may_be_of_any_height_and_width(dataset):
 
 def test_decoded_images_of_other_data_are_found(dataset, monkeypatch):
     table = pandas.DataFrame({"path": ["a.png", "b.png", "c.png"], "pixels": ["1", "2", "3"], "verdict": "keep"})
-    monkeypatch.setattr(Dataset, "manifest", lambda self: table)
+    now = {"table": table}
+    monkeypatch.setattr(Dataset, "manifest", lambda self: now["table"])
     cached = pixels.cache(dataset, side=8)
     few = pixels.cache(dataset, side=8, rows=table.iloc[:2])
     assert pixels.stale(dataset) == []
     table.loc[2, "pixels"] = "another picture"
     assert pixels.stale(dataset) == [dataset.folder / "pixels" / cached.key]
     table.loc[2, "pixels"] = "3"
-    table.drop(index=0, inplace=True)
+    now["table"] = table.drop(index=0)
     assert pixels.stale(dataset) == sorted(dataset.folder / "pixels" / each.key for each in (cached, few))

@@ -56,6 +56,7 @@ def test_a_saved_model_of_another_shape_as_first_weights(tmp_path, toy_network):
 def test_a_full_disk_stops_before_the_checkpoint_and_keeps_those_there_are(tmp_path, monkeypatch, toy_network):
     model = toy_network()
     model.compile(optimizer="adam", loss="mse")
+    model.optimizer.build(model.trainable_variables)
     generations.write(tmp_path, generations.State(history=[{"epoch": 1}]), model)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10, 9, 1))
     with pytest.raises(DarkroomError, match="needs 0.00 GB in .*; 0.00 GB are free.*it goes on from the last checkpoint"):
