@@ -104,7 +104,20 @@ def test_each_parameter_of_the_network_changes_it(name, material):
 
 
 @pytest.fixture(scope="module")
-def trained(material, tmp_path_factory):
+def step_by_step():
+    """Has TensorFlow compute without tracing graphs, which takes longer than these trainings."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow
+
+    tensorflow.config.run_functions_eagerly(True)
+    yield
+    tensorflow.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module")
+def trained(material, tmp_path_factory, step_by_step):
     """Trains a small network with some settings and returns its losses and kept weights, each combination once."""
     known = {}
 
@@ -123,6 +136,7 @@ def trained(material, tmp_path_factory):
     return weights
 
 
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`:UserWarning")
 @pytest.mark.parametrize("name", TRAINING)
 def test_each_parameter_of_the_training_changes_what_is_learnt(name, trained):
     value, beside = TRAINING[name]
