@@ -56,3 +56,25 @@ def hostile(values, work):
 def two(values, work):
     """The more units, the better and the slower."""
     return {"score": values["units"] / 64, "size": values["units"] ** 2}
+
+
+def main(folder, method):
+    """Searches 16 trials with two workers; the fault tests kill it."""
+    from lib.batch.engine import Engine
+    from lib.tuning import search, space
+
+    line = space.read({"x": {"low": 0.0, "high": 1.0}})
+    settings = {"num_trials": 16, "epochs": 3} if method == "random" else {"epochs": 9, "options": {"first_trials": 11}}
+    context = {"seconds": 0.02, "ran": str(Path(folder) / "ran")}
+    plan = search.Plan(line, method, "objectives:parabola", {"score": "max"}, context=context, **settings)
+    Path(folder).mkdir(exist_ok=True)
+    with Engine(workers=2) as engine:
+        found = search.run(plan, Path(folder) / "search", engine=engine)
+    told = [[trial.values["x"], trial.epochs, trial.state, trial.scores["score"], len(trial.rows)] for trial in found.trials]
+    print(json.dumps({"complete": found.complete, "trials": sorted(told)}))
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(*sys.argv[1:])

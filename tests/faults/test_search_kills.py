@@ -1,0 +1,79 @@
+"""A search may be killed at any moment: it ends with the same trials, and none is computed again after it had finished."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent.parent
+APPENDED = [f"journal.jsonl:appended#{number}" for number in range(1, 84)]
+SHORT = {f"journal.jsonl:appended#{number}" for number in (1, 3, 40, 83)}
+METHODS = ("random", "halving")
+
+
+def begin(folder, method, **environment):
+    path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, str(TESTS / "objectives.py"), str(folder), method],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path, **environment},
+    )  # fmt: skip
+
+
+def complete(folder, method, **environment):
+    process = begin(folder, method, **environment)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err[-2000:]
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    return {method: complete(tmp_path_factory.mktemp(method), method) for method in METHODS}
+
+
+def finished(folder):
+    return {int(path.parent.name) for path in folder.glob("search/trials/*/outcome.json")}
+
+
+def started(folder):
+    path = folder / "ran"
+    return [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def resumed(folder, method, straight):
+    """Ends the search and holds it to one that was not killed; what had finished is not begun again."""
+    done, before = finished(folder), started(folder)
+    found = complete(folder, method)
+    assert found == straight[method] and found["complete"]
+    assert not set(started(folder)[len(before) :]) & done
+
+
+@pytest.mark.parametrize("point", [pytest.param(p, marks=() if p in SHORT else pytest.mark.slow) for p in APPENDED])
+def test_killed_after_a_line_of_the_journal(tmp_path, straight, point):
+    assert len(straight["random"]["trials"]) == 16
+    process = begin(tmp_path, "random", DARKROOM_FAULT=point)
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    resumed(tmp_path, "random", straight)
+
+
+@pytest.mark.parametrize("point", ["outcome.json:written#2", "outcome.json:renamed#2"])
+def test_a_worker_killed_as_it_lays_down_its_outcome_is_replaced(tmp_path, straight, point):
+    assert complete(tmp_path, "random", DARKROOM_FAULT=point) == straight["random"]
+
+
+@pytest.mark.parametrize(
+    ("method", "seed"), [("halving", 0), *(pytest.param(m, s, marks=pytest.mark.slow) for m in METHODS for s in range(1, 11))]
+)
+def test_killed_at_a_random_moment(tmp_path, straight, method, seed):
+    process = begin(tmp_path, method)
+    time.sleep(random.Random(seed).uniform(0.8, 3.5))
+    process.kill()
+    process.communicate(timeout=120)
+    resumed(tmp_path, method, straight)
