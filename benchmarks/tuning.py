@@ -30,7 +30,7 @@ SPACE = {
     "activation": ["relu", "elu"],
 }
 BASE = {"preset": "triage", "filters": [8, 16, 32], "summary": "average", "batch_normalization": "block", "first_stride": 2}
-SIDE, IMAGES, BATCH = 32, 240, 32
+SIDE, IMAGES, BATCH = 64, 1200, 32
 KINDS = ("painting", "photo", "schematic", "sketch", "text")
 
 
@@ -49,7 +49,7 @@ def main() -> None:
         _planted(seeds=3 if asked.quick else 10)
     with tempfile.TemporaryDirectory() as home:
         if asked.part in (None, "speed"):
-            _speed(home, epochs=3 if asked.quick else 9, seeds=1 if asked.quick else 3)
+            _speed(home, epochs=3 if asked.quick else 5, seeds=1 if asked.quick else 3)
         if asked.part == "memory" or (asked.part is None and not asked.quick):
             _memory(Path(home), number=100)
 
@@ -151,8 +151,8 @@ def _bring(home: str) -> None:
     folder = Path(home) / "kinds"
     for kind in KINDS:
         (folder / kind).mkdir(parents=True)
-        for number in range(IMAGES // len(KINDS) * 2):
-            drawn = cv2.cvtColor(cv2.resize(planted.picture(kind, seed=number), (64, 64)), cv2.COLOR_RGB2BGR)
+        for number in range(IMAGES // len(KINDS)):
+            drawn = cv2.cvtColor(cv2.resize(planted.picture(kind, seed=number), (SIDE, SIDE)), cv2.COLOR_RGB2BGR)
             (folder / kind / f"{number:03}.png").write_bytes(cv2.imencode(".png", drawn)[1].tobytes())
     clean.clean(sources.bring(str(folder)))
 
