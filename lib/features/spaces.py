@@ -145,7 +145,7 @@ def _space(origin: Origin, dataset: Dataset, model: keras.Model, name: str, laye
     found = feature_cache.ensure(
         model, origin.images, images_key=origin.images_key, folder=folder, layer=layer, dtype="float16"
     )
-    own = folder / feature_cache.key(model, images_key=origin.images_key, layer=layer, dtype="float16")
+    own = Path(found.filename).parent  # its name also tells which engine computed them
     if not (own / INDEX).is_file():
         atomic.write_json(own / INDEX, {"paths": list(origin.table["path"]), "layer": layer, "network": model.name})
     return Space(name, found, own, layer)
