@@ -123,7 +123,7 @@ def test_a_wrong_wish_ends_with_one_sentence(batch_home, capsys, words, told):
 def test_too_little_disk_is_refused(batch_home, capsys, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1_000_000))
     assert cli.main(["run", "one"]) == 2
-    assert "6 runs need about 0.3 GB" in capsys.readouterr().err
+    assert "6 runs need about 0.2 GB" in capsys.readouterr().err
 
 
 def test_check_names_what_is_wrong(batch_home, capsys):

@@ -55,7 +55,8 @@ def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options)
         conduct.refuse_held(study)  # now, not when its data have been read
     _bring(study, quiet=options.json)
     steps = plan.whole(study, force=options.force)
-    room.check(steps)
+    if not options.dry:
+        room.check(steps)
     if not options.json:
         _announce(study, steps)
     if options.dry:

@@ -9,19 +9,21 @@ from lib import paths
 from lib.batch.plan import Step
 from lib.errors import DarkroomError
 
-BYTES_A_RUN = 25_000_000
-"""What a run leaves on the disk, its checkpoint included, by a generous guess."""
+BYTES_A_TRAINING, BYTES_A_RUN = 25_000_000, 2_000_000
+"""What a run leaves on the disk, by a generous guess: one that trains, its checkpoint included, and any other."""
 BYTES_ALWAYS = 200_000_000
 """What must stay free whatever is run."""
 
 
 def check(steps: Sequence[Step]) -> None:
     """Raises DarkroomError when the disk of `logs/` cannot hold the runs that are to be done."""
-    number = sum(step.action != "skip" for step in steps)
+    todo = [step for step in steps if step.action != "skip"]
+    number = len(todo)
     if not number:
         return
     folder = paths.root()
-    needed = BYTES_ALWAYS + number * BYTES_A_RUN + _pixels(steps)
+    trainings = sum("epochs" in step.unit.parameters for step in todo)
+    needed = BYTES_ALWAYS + trainings * BYTES_A_TRAINING + (number - trainings) * BYTES_A_RUN + _pixels(todo)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DarkroomError(
@@ -35,7 +37,7 @@ def _pixels(steps: Sequence[Step]) -> int:
     sizes = {
         (step.unit.parameters["data"], step.unit.parameters["image_side"])
         for step in steps
-        if step.action != "skip" and {"data", "image_side"} <= set(step.unit.parameters)
+        if {"data", "image_side"} <= set(step.unit.parameters)
     }
     if not sizes:
         return 0
