@@ -12,6 +12,7 @@ import keras
 import matplotlib
 import numpy as np
 import pandas
+from matplotlib.ticker import FuncFormatter
 
 from lib.data.batches import Batches
 from lib.errors import DarkroomError
@@ -83,11 +84,12 @@ def drawing(tried: pandas.DataFrame) -> Drawing:
     figure = Drawing(7.0, 3.6)
     with matplotlib.rc_context(style.settings()):
         axes = figure.subplots()
-        axes.plot(tried["learning_rate"], tried["loss"], color=style.FAINT, linewidth=1, label="each step")
+        axes.plot(tried["learning_rate"], tried["loss"], color=style.MUTED, alpha=0.4, linewidth=1, label="each step")
         axes.plot(tried["learning_rate"], tried["smoothed"], color=style.COLOURS[0], label="running mean")
         axes.axvline(rate, color=style.COLOURS[1], linestyle="--", linewidth=1.2, label=f"falls fastest at {rate:.1e}")
         axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title="Loss while the learning rate grows")
         axes.set_ylim(0, 1.2 * float(tried["smoothed"].iloc[:10].max()))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
         axes.legend()
     lowest = tried["smoothed"].min()
     figure.alt = f"The running mean of the loss falls fastest at a learning rate of {rate:.1e}; its lowest is {lowest:.3f}."
