@@ -142,3 +142,13 @@ def test_cutmix_by_hand():
 def test_an_unknown_mix_is_refused():
     with pytest.raises(DarkroomError, match="Did you mean 'mixup'"):
         mixing.check("mixupp")
+
+
+@pytest.mark.parametrize("name", ["gentle", "rand_augment"])
+def test_threads_change_nothing(name, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 255, (70, 8, 8, 3), np.uint8)
+    given = images, augmentation.policy(name), augmentation.draws(70, seed=0, epoch=0)
+    monkeypatch.setattr(augmentation.os, "cpu_count", lambda: 1)
+    alone = augmentation.augment(*given)
+    monkeypatch.setattr(augmentation.os, "cpu_count", lambda: 5)
+    assert np.array_equal(augmentation.augment(*given), alone)

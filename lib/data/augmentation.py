@@ -8,6 +8,11 @@ batch size, nor threads, nor where a training was interrupted.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -61,6 +66,7 @@ POLICIES: dict[str, Policy | learned.RandAugment | learned.AutoAugment | None] =
 }  # fmt: skip
 # Random numbers an image: two flips, quarter, rotation, zoom, shift x and y, brightness, contrast, cut and its place.
 _DRAWS = 12
+_LEAST = 16  # images a thread, so that handing over does not cost more than it brings
 
 
 def policy(name: str) -> Policy | learned.RandAugment | learned.AutoAugment | None:
@@ -85,43 +91,67 @@ def augment(
     What a warp uncovers is filled by mirroring the image at its border.
     """
     changed = np.empty_like(images)
-    if not isinstance(chosen, Policy):
-        for index, (image, row) in enumerate(zip(images, drawn, strict=True)):
-            changed[index] = learned.apply(image, learned.chosen(chosen, row[: learned.NUM_DRAWS]))
-        return changed
-    height, width = images.shape[1:3]
-    for index, (image, row) in enumerate(zip(images, drawn, strict=True)):
-        matrix = _matrix(chosen, row, height=height, width=width)
-        warped = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
-        changed[index] = _relight(warped, chosen, row)
+    if isinstance(chosen, Policy):
+        _in_threads(lambda part: _warp(images[part], chosen, drawn[part], out=changed[part]), len(images))
+    else:
+        _in_threads(lambda part: _operate(images[part], chosen, drawn[part], out=changed[part]), len(images))
     return changed
 
 
-def _matrix(chosen: Policy, row: np.ndarray, *, height: int, width: int) -> np.ndarray:
-    """One affine matrix (2, 3): flip, turn, zoom around the centre, then shift."""
-    sign = 2 * row - 1  # in [-1, 1)
-    flip_x = -1.0 if chosen.flip_horizontal and row[0] < 0.5 else 1.0
-    flip_y = -1.0 if chosen.flip_vertical and row[1] < 0.5 else 1.0
-    quarter = 90 * int(4 * row[2]) if chosen.quarter_turns else 0
-    angle = np.deg2rad(quarter + chosen.rotation * sign[3])
-    scale = 1 + chosen.zoom * sign[4]
+def _in_threads(act: Callable[[slice], None], num_images: int) -> None:
+    """Divides a batch among all cores but one, which the model's own thread needs; OpenCV computes without Python's lock."""
+    num = min((os.cpu_count() or 1) - 1, num_images // _LEAST)
+    if num < 2:
+        act(slice(0, num_images))
+        return
+    bounds = np.linspace(0, num_images, num + 1).astype(int)
+    list(_pool(num).map(act, [slice(start, end) for start, end in itertools.pairwise(bounds)]))
+
+
+@functools.cache
+def _pool(num: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(num)
+
+
+def _warp(images: np.ndarray, chosen: Policy, drawn: np.ndarray, *, out: np.ndarray) -> None:
+    height, width = images.shape[1:3]
+    matrices = _matrices(chosen, drawn, height=height, width=width)
+    tables = _tables(chosen, drawn)
+    for index, (image, matrix) in enumerate(zip(images, matrices, strict=True)):
+        warped = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        out[index] = warped if tables is None else cv2.LUT(warped, tables[index])
+
+
+def _operate(
+    images: np.ndarray, chosen: learned.RandAugment | learned.AutoAugment, drawn: np.ndarray, *, out: np.ndarray
+) -> None:
+    for index, (image, row) in enumerate(zip(images, drawn, strict=True)):
+        out[index] = learned.apply(image, learned.chosen(chosen, row[: learned.NUM_DRAWS]))
+
+
+def _matrices(chosen: Policy, drawn: np.ndarray, *, height: int, width: int) -> np.ndarray:
+    """One affine matrix an image, (n, 2, 3): flip, turn, zoom around the centre, shift, then a cut."""
+    sign = 2 * drawn - 1  # in [-1, 1)
+    size, centre = np.array([width, height]), np.array([(width - 1) / 2, (height - 1) / 2])
+    flip_x = np.where(chosen.flip_horizontal & (drawn[:, 0] < 0.5), -1.0, 1.0)
+    flip_y = np.where(chosen.flip_vertical & (drawn[:, 1] < 0.5), -1.0, 1.0)
+    quarter = 90 * np.floor(4 * drawn[:, 2]) if chosen.quarter_turns else 0
+    angle = np.deg2rad(quarter + chosen.rotation * sign[:, 3])
+    scale = 1 + chosen.zoom * sign[:, 4]
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    linear = np.array([[cos * flip_x, -sin * flip_y], [sin * flip_x, cos * flip_y]])
-    centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    move = centre - linear @ centre + chosen.shift * sign[5:7] * np.array([width, height])
-    if chosen.crop:
-        # The cut keeps `kept` of the side, somewhere inside the image, and is stretched to all of it.
-        kept = 1 - chosen.crop * row[9]
-        corner = (1 - kept) * row[10:12] * [width, height]
-        linear, move = linear / kept, (move - corner) / kept
-    return np.column_stack([linear, move])
+    linear = np.stack([cos * flip_x, -sin * flip_y, sin * flip_x, cos * flip_y], axis=1).reshape(-1, 2, 2)
+    move = centre - linear @ centre + chosen.shift * sign[:, 5:7] * size  # (n, 2)
+    # The cut keeps `kept` of the side, somewhere inside the image, and is stretched to all of it.
+    kept = 1 - chosen.crop * drawn[:, 9:10]
+    corner = (1 - kept) * drawn[:, 10:12] * size
+    return np.concatenate([linear / kept[:, :, None], ((move - corner) / kept)[:, :, None]], axis=2)
 
 
-def _relight(image: np.ndarray, chosen: Policy, row: np.ndarray) -> np.ndarray:
+def _tables(chosen: Policy, drawn: np.ndarray) -> np.ndarray | None:
+    """What becomes of each level in each image, uint8 (n, 256); None where light does not change."""
     if not chosen.brightness and not chosen.contrast:
-        return image
-    gain = 1 + chosen.contrast * (2 * row[8] - 1)
-    offset = 255 * chosen.brightness * (2 * row[7] - 1)
+        return None
+    gain = 1 + chosen.contrast * (2 * drawn[:, 8:9] - 1)
+    offset = 255 * chosen.brightness * (2 * drawn[:, 7:8] - 1)
     levels = np.arange(256)
-    table = np.clip((levels - 127.5) * gain + 127.5 + offset, 0, 255)
-    return cv2.LUT(image, table.astype(np.uint8))
+    return np.clip((levels - 127.5) * gain + 127.5 + offset, 0, 255).astype(np.uint8)
