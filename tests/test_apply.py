@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lib import cli
 from lib.apply import Classifier, classify, command, copies, export, folder, load, page
 from lib.apply import classifier as models
 from lib.errors import DarkroomError
@@ -263,3 +264,18 @@ def test_a_sigmoid_head_exports_both_probabilities_in_order(tmp_path, monkeypatc
     saved.save(model, tmp_path / "two.keras", card={})
     path, apart = export.export(tmp_path / "two.keras", "saved_model", folder=tmp_path / "out")
     assert apart < 1e-5
+
+
+def test_a_wrong_wish_is_one_sentence_and_exit_code_2(trained, pile, monkeypatch, capsys):
+    home, *_ = trained
+    monkeypatch.setenv("DARKROOM_HOME", str(home))
+    for words, told in (
+        (["apply", "s/train/gone", str(pile)], "There is no trained run"),
+        (["apply", "s", str(pile), "--accuracy", "95"], "above 0 and at most 1. Received: 95.0"),
+        (["apply", "s", str(pile / "gone")], "There is no folder"),
+        (["apply", "s", str(pile), "--only", "red"], "say where to"),
+    ):
+        assert cli.main(words) == 2
+        assert told in capsys.readouterr().err
+    assert not (home / "logs" / "apply@gone").exists()
+    assert not cli.main(["apply", "s", str(pile), "--accuracy", "0.5"])

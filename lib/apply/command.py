@@ -24,11 +24,13 @@ def apply(
     classifier = models.load(model)
     folder = folders.where(pictures)
     name = re.sub(r"[^\w.@+-]+", "_", Path(pictures).expanduser().resolve().name).lstrip("._@+-")[:80] or "pictures"
+    target = Path(copy_to) if copy_to else None
+    folders.check(classifier, folder, accuracy=accuracy, copy_to=target, classes=classes)  # before a run is there to fail
     given = {"study": f"apply@{name}", "model": model, "pictures": pictures, "wished_accuracy": accuracy, "copy_to": copy_to,
              "classes": list(classes)}  # fmt: skip
     run = runs.start("9_apply", notebooks.find("9_apply").defaults() | given, data=None)
     outcome = folders.apply(
-        classifier, folder, run.folder, accuracy=accuracy, copy_to=Path(copy_to) if copy_to else None, classes=classes,
+        classifier, folder, run.folder, accuracy=accuracy, copy_to=target, classes=classes,
         progress=_told if sys.stderr.isatty() else None, answers=answers,
     )  # fmt: skip
     path = page.write(outcome, run.folder)

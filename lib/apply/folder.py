@@ -81,6 +81,15 @@ def where(pictures: str) -> Path:
     return sources.bring(pictures).raw
 
 
+def check(
+    classifier: Classifier, folder: Path, *, accuracy: float, copy_to: Path | None = None, classes: Sequence[str] = ()
+) -> None:
+    """Raises DarkroomError for a wish that `apply` would refuse, without writing anything."""
+    classifier.threshold(accuracy)
+    _files(Path(folder).expanduser(), 1)
+    Copies(copy_to, folder, classes, classifier.class_names)
+
+
 def apply(
     classifier: Classifier,
     folder: Path,
