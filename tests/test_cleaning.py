@@ -243,3 +243,45 @@ def test_figures_say_what_they_show(faulty):
 
 def test_the_hardest_verdict_wins():
     assert findings.worst(["keep", "reject", "review"]) == "reject" and findings.worst([]) == "keep"
+
+
+def test_thumbnails_lie_apart_and_a_torn_one_is_cut_off(faulty):
+    data = sources.bring(str(faulty))
+    table = scanning.scan(data)
+    with (data.folder / scanning.THUMBS).open("ab") as file:
+        file.write(b"torn")
+    save(faulty / "a/new.png", scene(99))
+    again = scanning.scan(data).set_index("path")
+    stored = scanning.thumbs(data.folder)
+    assert stored.shape[1:] == (64, 64) and len(stored) == again["thumb"].notna().sum() == table["thumb"].notna().sum() + 1
+    assert stored[again.loc["a/new.png", "thumb"]].tobytes() == measure(faulty / "a/new.png").thumb
+    assert again["thumb"].dropna().is_unique
+
+
+def test_a_scan_that_was_stopped_goes_on_from_what_it_wrote(faulty, monkeypatch):
+    data = sources.bring(str(faulty))
+    monkeypatch.setattr(scanning, "SAVED_EVERY_S", 0.0)
+
+    def stop(done, total):
+        if done == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scanning.scan(data, progress=stop)
+    read = []
+    table = scanning.scan(data, progress=lambda done, total: read.append(total))
+    assert read[0] == len(table) - 8  # the ninth had been measured, but not written down
+
+
+def test_groups_are_found_once(faulty, monkeypatch):
+    from lib.cleaning import duplicates
+
+    data = sources.bring(str(faulty))
+    first = cleaning.clean(data)
+    monkeypatch.setattr(duplicates, "group", lambda *a, **k: pytest.fail("groups were sought again"))
+    pd.testing.assert_frame_equal(first.scanned, cleaning.clean(data).scanned)
+    with pytest.raises(DarkroomError, match="must be one of copies, look_alikes"):
+        cleaning.clean(data, grouping="twins")
+    save(faulty / "a/new.png", scene(99))
+    with pytest.raises(pytest.fail.Exception, match="sought again"):
+        cleaning.clean(data)

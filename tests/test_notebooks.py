@@ -58,7 +58,9 @@ def test_choices_in_the_notebooks_are_those_of_lib():
     from lib import notebooks
     from lib.classic.search import METHODS
     from lib.classic.table import KINDS
+    from lib.cleaning.duplicates import GROUPINGS
     from lib.data.augmentation import POLICIES
+    from lib.data.sources.table import SEVERAL
     from lib.models.backbones import BACKBONES
     from lib.models.cnn import PRESETS
     from lib.training.optimizers import OPTIMIZERS, SCHEDULES
@@ -73,6 +75,9 @@ def test_choices_in_the_notebooks_are_those_of_lib():
     declared = notebooks.find("5_thumbnails").parameters
     assert list(declared["architecture"].choices) == list(KINDS)
     assert list(declared["search"].choices) == list(METHODS)
+    cleaning = notebooks.find("1_clean").parameters
+    assert list(cleaning["look"].choices) == ["none", *BACKBONES]
+    assert list(cleaning["grouping"].choices) == list(GROUPINGS) and list(cleaning["several"].choices) == list(SEVERAL)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pandas as pd
 from filelock import FileLock
 
 from lib import atomic
-from lib.cleaning import duplicates, findings, ledger, suspects
+from lib.cleaning import duplicates, findings, groups, ledger, suspects
 from lib.cleaning.findings import Thresholds
 from lib.cleaning.scan import scan
 from lib.cleaning.suspects import Look
@@ -72,19 +72,24 @@ def ensure(dataset: Dataset, *, progress: Callable[[int, int], None] | None = No
 
 def clean(
     dataset: Dataset, *, thresholds: Thresholds | None = None, verdicts: dict[str, str] | None = None,
-    look: Look | None = None, workers: int | None = None, progress: Callable[[int, int], None] | None = None,
+    look: Look | None = None, grouping: str = "copies", workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Cleaned:
     """Scans the data set, groups duplicates, judges every file, writes manifest, findings and ledger, and returns it all.
 
     What was decided by hand holds against the machine's judgement. The same files, thresholds, look and ledger give the same
-    manifest. With a `look` a pretrained network names wrong labels and outliers among the files that are kept so far.
-    `workers` and `progress` as in `scan`, `thresholds` and `verdicts` as in `judge`.
+    manifest. `grouping` says what shares a group, see `duplicates.GROUPINGS`. With a `look` a pretrained network names wrong
+    labels and outliers among the files that are kept so far. `workers` and `progress` as in `scan`, `thresholds` and
+    `verdicts` as in `judge`.
 
     Raises DarkroomError when fewer than two classes have accepted files.
     """
+    if grouping not in duplicates.GROUPINGS:
+        raise DarkroomError(f"`grouping` must be one of {', '.join(duplicates.GROUPINGS)}. Received: {grouping!r}.")
     with FileLock(dataset.folder / ".lock"):
         scanned = scan(dataset, workers=workers, progress=progress)
-        return _judge_and_write(dataset, scanned, thresholds or Thresholds(), verdicts or {}, look)
+        grouped = groups.of(dataset, scanned, grouping=grouping, num_threads=workers)
+        return _judge_and_write(dataset, grouped, thresholds or Thresholds(), verdicts or {}, look)
 
 
 def relabel(dataset: Dataset, paths: Iterable[str], *, label: str, by: str = "hand") -> None:
@@ -116,7 +121,6 @@ def _judge_and_write(
     for path, said in by_hand.items():
         if "label" in said:
             scanned.loc[scanned["path"] == path, "label"] = said["label"]
-    scanned = duplicates.group(scanned)
     found = findings.judge(scanned, thresholds=limits, verdicts=verdicts)
     judged = _judged(found)
     if look is not None:

@@ -1,15 +1,23 @@
-"""Groups of pictures that show the same: proposed by a hash, verified on pixels, each member against one representative."""
+"""Groups of copies: proposed by a hash, verified on thumbnails, then in full size, each member against one representative."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 
 from lib.cleaning import hamming, workers
+from lib.cleaning.copies import Prover
 from lib.cleaning.likeness import Comparer
-from lib.cleaning.measure import THUMB
+
+VERSION = 3
+"""Counts changes of how groups are found; groups of another version are found anew."""
+
+GROUPINGS = ("copies", "look_alikes")
+"""What shares a group: one photograph and its edits; or also other photographs that look the same, such as neighbouring frames
+of a film, wafers of one ingot, reproductions of one painting."""
 
 DISTANCE = 10
 """Bits in which the hashes of a proposed pair may differ."""
@@ -27,12 +35,16 @@ LEAST_CONTRAST = 0.04
 
 
 def group(
-    scanned: pd.DataFrame, *, distance: int = DISTANCE, likeness: float = LIKENESS, num_threads: int | None = None
+    scanned: pd.DataFrame, thumbs: np.ndarray, *, read: Callable[[str], np.ndarray | None] | None = None,
+    grouping: str = "copies", distance: int = DISTANCE, likeness: float = LIKENESS, num_threads: int | None = None,
 ) -> pd.DataFrame:
-    """Returns the scan with `group` (int64, counted from 0 in the order of paths) and `likeness` (to its representative, 0..1).
+    """Returns the scan with `group` (int64, counted from 0 in the order of paths), `likeness` (to its representative, 0..1),
+    `look_alike` (the path of a picture of another group that looks the same, or None) and `alikeness` (how much).
 
-    Files with the same pixels share a group, and with them what was verified as nearly the same. There is no chaining: every
-    member has been compared with the group's representative itself. What does not decode has a group of its own.
+    Files with the same pixels share a group, and with them the verified copies; there is no chaining: every member has been
+    compared with the group's representative itself. What does not decode has a group of its own. `thumbs` is uint8 grey
+    (n, 64, 64), of which the scan's column `thumb` names rows. `read` gives the picture of a path as uint8 grey, for telling
+    copies from look-alikes; without it, as with `grouping` look_alikes, what is alike at 64 px is a copy.
     """
     same = scanned["pixels"].astype(object).where(scanned["pixels"].notna(), scanned["path"])
     ids, _ = pd.factorize(same)  # counted in the order of paths
@@ -43,10 +55,21 @@ def group(
         & (subjects[["width", "height"]].min(axis=1).fillna(0) >= SMALLEST_SIDE)
         & (subjects["contrast"].fillna(0) >= LEAST_CONTRAST)
     ).to_numpy(bool)
-    alike = _verified(subjects[fit], distance=distance, likeness=likeness, num_threads=workers.count(num_threads))
-    leader, score = stars(len(subjects), np.flatnonzero(fit)[alike[:, :2].astype(np.int64)], alike[:, 2])
+    threads = workers.count(num_threads)
+    alike = _alike(subjects[fit], thumbs, distance=distance, likeness=likeness, num_threads=threads)
+    place = np.flatnonzero(fit)
+    edges, scores = place[alike[["first", "second"]].to_numpy(np.int64)].reshape(-1, 2), alike["score"].to_numpy()
+    copies = np.ones(len(edges), bool)
+    if read is not None and grouping == "copies":
+        paths = subjects["path"].to_numpy()
+        copies = _proven(edges, alike["turn"].to_numpy(), Prover(lambda at: read(paths[at])), num_threads=threads)
+    leader, score = stars(len(subjects), edges[copies], scores[copies])
+    alike_leader, alike_score = stars(len(subjects), edges, scores)
     numbered, _ = pd.factorize(leader[ids])
-    return scanned.assign(group=numbered.astype("int64"), likeness=score[ids])
+    other = np.where(leader[alike_leader] != leader, subjects["path"].to_numpy(object)[alike_leader], None)
+    return scanned.assign(
+        group=numbered.astype("int64"), likeness=score[ids], look_alike=other[ids], alikeness=alike_score[ids]
+    )
 
 
 def stars(number: int, pairs: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -72,20 +95,29 @@ def stars(number: int, pairs: np.ndarray, scores: np.ndarray) -> tuple[np.ndarra
     return leader, likeness
 
 
-def _verified(subjects: pd.DataFrame, *, distance: int, likeness: float, num_threads: int) -> np.ndarray:
-    """The pairs among `subjects` that show the same: rows of (first, second, likeness), shape (pairs, 3)."""
+def _alike(
+    subjects: pd.DataFrame, thumbs: np.ndarray, *, distance: int, likeness: float, num_threads: int
+) -> pd.DataFrame:
+    """The pairs among `subjects` that are alike at 64 px: `first`, `second`, `turn` (of the second) and `score`."""
+    nothing = pd.DataFrame({"first": [], "second": [], "turn": [], "score": []})
     if len(subjects) < 2:
-        return np.empty((0, 3))
+        return nothing
     hashes = np.frombuffer(b"".join(subjects["hashes"]), np.uint64).reshape(-1, 8)
-    thumbs = np.frombuffer(b"".join(subjects["thumb"]), np.uint8).reshape(-1, THUMB, THUMB)
     proposed = hamming.pairs(hashes, distance=distance, workers=num_threads)
     if not len(proposed):
-        return np.empty((0, 3))
+        return nothing
     copies = np.unique(proposed[proposed[:, 3] <= COPY_DISTANCE, 1])
-    comparer = Comparer(thumbs, distinct=np.setdiff1d(np.arange(len(thumbs)), copies))
+    rows = subjects["thumb"].to_numpy(np.int64)
+    comparer = Comparer(thumbs, rows, distinct=np.setdiff1d(np.arange(len(rows)), copies))
     with ThreadPoolExecutor(num_threads) as threads:  # OpenCV lets go of the interpreter's lock
         chunks = np.array_split(proposed[:, :3], max(1, len(proposed) // 64))
         scores = np.concatenate(list(threads.map(lambda rows: [comparer.likeness(*row) for row in rows.tolist()], chunks)))
-    table = pd.DataFrame({"first": proposed[:, 0], "second": proposed[:, 1], "score": scores})
-    best = table[table["score"] >= likeness].groupby(["first", "second"], as_index=False)["score"].max()
-    return best.to_numpy(np.float64)
+    table = pd.DataFrame({"first": proposed[:, 0], "second": proposed[:, 1], "turn": proposed[:, 2], "score": scores})
+    best = table[table["score"] >= likeness].sort_values(["first", "second", "score"], kind="stable")
+    return best.drop_duplicates(["first", "second"], keep="last", ignore_index=True)
+
+
+def _proven(edges: np.ndarray, turns: np.ndarray, prover: Prover, *, num_threads: int) -> np.ndarray:
+    asked = list(zip(*edges.T.tolist(), turns.tolist(), strict=True)) if len(edges) else []
+    with ThreadPoolExecutor(num_threads) as threads:
+        return np.array(list(threads.map(lambda pair: prover.are_copies(*pair), asked)), bool)

@@ -110,6 +110,8 @@ def _thumbnails(cleaned: Cleaned, rows: list[list[tuple[str, str]]], *, alt: str
 
 def _thumbnail(cleaned: Cleaned, path: str) -> np.ndarray:
     try:
+        if cleaned.manifest.loc[cleaned.manifest["path"] == path, "pixels"].isna().all():
+            raise ImageError("not_an_image", "it may be a pipe, whose reading never ends")
         pixels = images.decode((cleaned.dataset.raw / path).read_bytes()).pixels
     except (OSError, ImageError):
         empty = np.full((SIDE, SIDE, 3), 235, np.uint8)

@@ -57,7 +57,7 @@ DEFAULT_VERDICTS = {
     "too_small": "review", "odd_aspect": "review", "dark": "review", "bright": "review", "low_contrast": "review",
     "uniform": "review", "blurred": "review", "near_two_labels": "keep",
     "wrong_extension": "keep", "near_duplicate": "keep", "duplicate_across_splits": "keep", "few": "keep",
-    "wrong_label": "keep", "outlier": "keep",
+    "wrong_label": "keep", "outlier": "keep", "look_alike": "keep",
 }
 """Reason -> verdict. `judge` takes another table to change it.
 
@@ -77,7 +77,7 @@ def judge(
     """
     rows = [
         *_broken(scanned), *_pictures(scanned, thresholds or Thresholds()), *_labels(scanned),
-        *_duplicates(scanned), *_few(scanned, thresholds or Thresholds()),
+        *_duplicates(scanned), *_alike(scanned), *_few(scanned, thresholds or Thresholds()),
     ]
     return table(rows, verdicts=verdicts)
 
@@ -153,6 +153,13 @@ def _duplicates(scanned: pd.DataFrame) -> Iterator[tuple]:
                 yield path, "duplicate_across_splits", 1 - likeness, f"{others}, in {' and '.join(splits)}"
             if len(labels) > 1 and distinct:
                 yield path, "near_two_labels", 1 - likeness, f"{others}, labelled {' and '.join(labels)}"
+
+
+def _alike(scanned: pd.DataFrame) -> Iterator[tuple]:
+    if "look_alike" in scanned.columns:
+        rows = scanned[scanned["look_alike"].notna() & scanned["label"].notna()]
+        for path, other, likeness in zip(rows["path"], rows["look_alike"], rows["alikeness"], strict=True):
+            yield path, "look_alike", 1 - likeness, f"looks like {other}, another photograph"
 
 
 def _exact(good: pd.DataFrame) -> Iterator[tuple]:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lib import atomic
 from lib.errors import DarkroomError
+
+if TYPE_CHECKING:
+    import pandas
 
 FILE = "ledger.jsonl"
 MACHINE = "clean"
@@ -55,6 +58,18 @@ def state(entries: list[dict[str, Any]], *, by_hand: bool = False) -> dict[str, 
         for change in act["changes"]:
             said.setdefault(change["path"], {}).update(change["after"])
     return said
+
+
+def by_hand(folder: Path) -> pandas.DataFrame:
+    """Returns the acts by hand that stand, one row a file: `entry`, `at`, `by`, `path`, `was` and `is`."""
+    import pandas
+
+    rows = [
+        {"entry": act["entry"], "at": act["at"], "by": act["by"], "path": change["path"],
+         "was": ", ".join(map(str, change["before"].values())), "is": ", ".join(map(str, change["after"].values()))}
+        for act in standing(read(folder)) if act["by"] != MACHINE for change in act["changes"]
+    ]  # fmt: skip
+    return pandas.DataFrame(rows, columns=["entry", "at", "by", "path", "was", "is"]).set_index("entry")
 
 
 def append(folder: Path, *, by: str, action: str, changes: list[dict[str, Any]], **noted: Any) -> dict[str, Any]:

@@ -6,6 +6,8 @@ page its margins. So what a data set's pictures have in common is taken off firs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from scipy import linalg
@@ -31,18 +33,22 @@ GREATEST_SHIFT = 0.12
 
 
 class Comparer:
-    """Compares thumbnails of one data set. `thumbs` is uint8 grey of shape (n, 64, 64).
+    """Compares thumbnails of one data set. `thumbs` is uint8 grey of shape (n, 64, 64), of which `rows` are the pictures'
+    (default: all); it may be mapped from disk, since only what is compared is read.
 
     `distinct` are positions of pictures that are no copies of each other (default: all): what is common is learnt from those,
     since fifty copies of one picture have everything in common.
     """
 
-    def __init__(self, thumbs: np.ndarray, *, distinct: np.ndarray | None = None) -> None:
-        self._fine = thumbs
-        self._coarse = np.stack([_shrunk(thumb) for thumb in thumbs]) if len(thumbs) else thumbs[:, ::2, ::2]
-        chosen = slice(None) if distinct is None else distinct
-        self._common = {THUMB: common(self._fine[chosen]), COARSE: common(self._coarse[chosen])}
-        self._particular = np.full(len(thumbs), np.nan)
+    def __init__(
+        self, thumbs: np.ndarray, rows: np.ndarray | None = None, *, distinct: np.ndarray | None = None
+    ) -> None:
+        self._thumbs, self._rows = thumbs, np.arange(len(thumbs)) if rows is None else rows
+        chosen = np.arange(len(self._rows)) if distinct is None else distinct
+        sample = np.sort(np.random.default_rng(0).permutation(chosen)[:SAMPLE])
+        fine = [self._picture(at) for at in sample]
+        self._common = {THUMB: common(fine, side=THUMB), COARSE: common([_shrunk(thumb) for thumb in fine], side=COARSE)}
+        self._particular = np.full(len(self._rows), np.nan)
 
     def likeness(self, first: int, second: int, turn: int) -> float:
         """Returns how alike picture `first` and picture `second`, turned, are: 1 the same, below 0.8 something else.
@@ -53,28 +59,31 @@ class Comparer:
             return 0.0
         warp = np.eye(2, 3, dtype=np.float32)
         score = 0.0
-        for thumbs, blur, rounds, enough in ((self._coarse, 5, 20, 0.5), (self._fine, 3, 30, 0.0)):
-            one = thumbs[first].astype(np.float32)
-            other = np.ascontiguousarray(orient(thumbs[second], turn)).astype(np.float32)
+        a, b = self._picture(first), np.ascontiguousarray(orient(self._picture(second), turn))
+        for coarse, blur, rounds, enough in ((True, 5, 20, 0.5), (False, 3, 30, 0.0)):
+            one, other = ((_shrunk(thumb) if coarse else thumb).astype(np.float32) for thumb in (a, b))
             as_they_are = self._correlation(one, other)
             if as_they_are > 0.97:
                 return as_they_are
-            warp = _laid_over(one, other, warp, blur=blur, rounds=rounds)
+            warp = laid_over(one, other, warp, blur=blur, rounds=rounds)
             if _shift(warp, len(one)) > GREATEST_SHIFT:
                 return max(0.0, as_they_are)
-            score = max(as_they_are, self._correlation(one, _warped(other, warp)))
+            score = max(as_they_are, self._correlation(one, warped(other, warp)))
             if score < enough:
                 return 0.0
-            warp = _doubled(warp)
+            warp = scaled(warp, 2)
         return score
 
     def particular(self, at: int) -> float:
         """Returns what is left of picture `at` once the common is off, as a share of its energy, 0..1."""
         if np.isnan(self._particular[at]):
-            vector = detail(self._fine[at])
+            vector = detail(self._picture(at))
             shared = self._common[THUMB].T @ vector
             self._particular[at] = 1 - shared @ shared / (vector @ vector + 1e-6)
         return float(self._particular[at])
+
+    def _picture(self, at: int) -> np.ndarray:
+        return np.asarray(self._thumbs[self._rows[at]])
 
     def _correlation(self, one: np.ndarray, other: np.ndarray) -> float:
         components = self._common[len(one)]
@@ -94,12 +103,11 @@ def detail(thumb: np.ndarray) -> np.ndarray:
     return (inner - inner.mean()).ravel()
 
 
-def common(thumbs: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Returns the orthonormal components, shape (pixels, number), that the thumbnails share; see `COMMON_SHARE`."""
-    chosen = np.random.default_rng(seed).permutation(len(thumbs))[:SAMPLE]
-    if len(chosen) < 100:  # too few to tell what is common from what is particular
-        return np.empty((len(detail(np.zeros(thumbs.shape[1:], np.uint8))), 0), np.float32)
-    rows = np.stack([detail(thumbs[at]) for at in np.sort(chosen)])  # (pictures, pixels)
+def common(thumbs: Sequence[np.ndarray], *, side: int) -> np.ndarray:
+    """Returns the orthonormal components, shape (pixels, number), that thumbnails of a side share; see `COMMON_SHARE`."""
+    if len(thumbs) < 100:  # too few to tell what is common from what is particular
+        return np.empty((len(detail(np.zeros((side, side), np.uint8))), 0), np.float32)
+    rows = np.stack([detail(thumb) for thumb in thumbs])  # (pictures, pixels)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-6
     number, most = len(rows), len(rows) // MOST_COMMON
     energy, vectors = linalg.eigh(rows @ rows.T, subset_by_index=[number - most, number - 1])
@@ -115,8 +123,11 @@ def _shrunk(thumb: np.ndarray) -> np.ndarray:
     return cv2.resize(thumb, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
 
 
-def _laid_over(one: np.ndarray, other: np.ndarray, warp: np.ndarray, *, blur: int, rounds: int) -> np.ndarray:
-    """The affine map that lays `other` over `one`. Source: Evangelidis and Psarakis, TPAMI 30 (2008), algorithm ECC."""
+def laid_over(one: np.ndarray, other: np.ndarray, warp: np.ndarray, *, blur: int, rounds: int) -> np.ndarray:
+    """Returns the affine map, found from `warp` on, that lays `other` over `one`; `warp` itself where none is found.
+
+    Source: Evangelidis and Psarakis, TPAMI 30 (2008), algorithm ECC.
+    """
     until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, rounds, 1e-4)
     try:
         return cv2.findTransformECC(one, other, warp.copy(), cv2.MOTION_AFFINE, until, None, blur)[1]
@@ -124,7 +135,8 @@ def _laid_over(one: np.ndarray, other: np.ndarray, warp: np.ndarray, *, blur: in
         return warp
 
 
-def _warped(picture: np.ndarray, warp: np.ndarray) -> np.ndarray:
+def warped(picture: np.ndarray, warp: np.ndarray) -> np.ndarray:
+    """Returns the picture under the map, its edge continued."""
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(picture, warp, picture.shape[::-1], flags=how, borderMode=cv2.BORDER_REPLICATE)
 
@@ -134,9 +146,9 @@ def _shift(warp: np.ndarray, side: int) -> float:
     return float(np.abs(warp @ corners - corners[:2]).max()) / side
 
 
-def _doubled(warp: np.ndarray) -> np.ndarray:
-    """The same map in pixels of half the size; pixel centres lie at (i + 1/2)."""
+def scaled(warp: np.ndarray, factor: float) -> np.ndarray:
+    """Returns the same map for pictures `factor` times as large; pixel centres lie at (i + 1/2)."""
     larger = warp.copy()
     half = np.array([0.5, 0.5], np.float32)
-    larger[:, 2] = 2 * (warp[:, 2] + half - warp[:, :2] @ half) - half + warp[:, :2] @ half
+    larger[:, 2] = factor * (warp[:, 2] + half - warp[:, :2] @ half) - half + warp[:, :2] @ half
     return larger

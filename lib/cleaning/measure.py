@@ -12,7 +12,7 @@ import numpy as np
 from lib.data import images
 from lib.data.images import ImageError
 
-VERSION = 2
+VERSION = 3
 """Counts changes of what is measured; a scan of another version is read anew."""
 
 THUMB = 64
@@ -58,11 +58,20 @@ def measure(path: Path, *, max_pixels: int = images.MAX_PIXELS) -> Measured:
         return Measured(sha256=digest, problem=error.reason, detail=str(error))
     height, width = decoded.pixels.shape[:2]
     grey = cv2.cvtColor(decoded.pixels, cv2.COLOR_RGB2GRAY)  # (height, width)
-    small = cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    small = thumbnail(grey)
     return Measured(
         sha256=digest, pixels=pixel_hash(decoded.pixels), format=decoded.format, width=width, height=height,
         mode=decoded.mode, hashes=perceptual_hashes(small).tobytes(), thumb=small.tobytes(), **light(grey),
     )
+
+
+def thumbnail(grey: np.ndarray) -> np.ndarray:
+    """Returns uint8 grey of 64 x 64 by area. Halving first takes a third of the time and moves no level by more than one."""
+    height, width = grey.shape
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 4 * THUMB:
+        height, width = height // 2, width // 2
+        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
 
 
 def pixel_hash(pixels: np.ndarray) -> str:
@@ -83,7 +92,8 @@ def light(grey: np.ndarray) -> dict[str, float]:
     levels = np.arange(256)
     mean = float(counts @ levels) / grey.size
     spread = max(0.0, float(counts @ (levels - mean) ** 2) / grey.size) ** 0.5
-    edges = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))[1][0, 0]
+    laplacian = cv2.Laplacian(grey, cv2.CV_16S)
+    edges = max(0.0, cv2.norm(laplacian) ** 2 / grey.size - cv2.mean(laplacian)[0] ** 2) ** 0.5
     return {
         "dark": high / 255, "bright": low / 255, "contrast": (high - low) / 255,
         "uniform": float(counts[max(0, mode - 4) : mode + 5].sum()) / grey.size,

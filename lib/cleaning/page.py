@@ -44,6 +44,7 @@ def render(cleaned: Cleaned) -> str:
     kinds, groups = _kinds(cleaned), _groups(cleaned)
     shown = [card["path"] for kind in kinds for card in kind["cards"]]
     shown += [card["path"] for group in groups for card in group["cards"]]
+    decoded = set(cleaned.manifest.loc[cleaned.manifest["pixels"].notna(), "path"])  # others may be pipes, which never end
     return environment.get_template(FILE).render(
         dataset=cleaned.dataset,
         sentence=cleaned.sentence(),
@@ -56,7 +57,7 @@ def render(cleaned: Cleaned) -> str:
         largest=len(cleaned.largest_group),
         kinds=kinds,
         leaks=leaks(cleaned),
-        pictures=thumbnails.data_uris(cleaned.dataset.raw, shown, side=144),
+        pictures=thumbnails.data_uris(cleaned.dataset.raw, [path for path in shown if path in decoded], side=144),
         by_hand=[act for act in ledger.standing(ledger.read(cleaned.dataset.folder)) if act["by"] != ledger.MACHINE],
     )
 
@@ -134,7 +135,7 @@ def _groups(cleaned: Cleaned) -> list[dict[str, Any]]:
 
 def _kinship(row: Any, pixels: str, first: bool) -> str:
     if first:
-        return "the group's representative"
+        return "representative"
     return "the same pixels" if row.pixels == pixels else f"likeness {row.likeness:.2f}"
 
 

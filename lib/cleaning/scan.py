@@ -1,28 +1,42 @@
-"""The scan: every file of a data set read once, what was measured kept beside the raw files and not measured again."""
+"""The scan: every file of a data set read once, what was measured kept beside the raw files and not measured again.
+
+The table is small; the thumbnails, 4 kB each, go to a file of their own as they come in, so that a scan needs the same memory
+for a thousand pictures as for a million.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import json
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
+import numpy as np
 import pandas as pd
 
 from lib import atomic
 from lib.cleaning import workers as pool
-from lib.cleaning.measure import VERSION, Measured
+from lib.cleaning.measure import THUMB, VERSION, Measured
 from lib.data.dataset import Dataset
 
 FILE = Path("scan", "scan.parquet")
+THUMBS = Path("scan", "thumbs.bin")
+SAVED_EVERY_S = 60.0
+"""How often a running scan writes down what it has, so that one that is killed goes on from there."""
+
 Measure = Callable[[Sequence[Path]], Iterator[tuple[int, Measured]]]
 """Whoever reads files: paths in, (position, what was measured) out, in any order."""
+
 MEASURED = [field.name for field in dataclasses.fields(Measured)]
 _TYPES = {
     **dict.fromkeys(("sha256", "problem", "detail", "pixels", "format", "mode"), "str"),
     **dict.fromkeys(("width", "height"), "Int32"),
     **dict.fromkeys(("dark", "bright", "contrast", "uniform", "sharpness"), "float64"),
-    **dict.fromkeys(("hashes", "thumb"), "object"),
+    "hashes": "object", "thumb": "Int64",
 }
 
 
@@ -30,13 +44,13 @@ def scan(
     dataset: Dataset, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None,
     measure: Measure | None = None,
 ) -> pd.DataFrame:
-    """Returns one row a file, sorted by path: the columns of `sources.rows` and of `Measured`.
+    """Returns one row a file, sorted by path: the columns of `sources.rows` and of `Measured`; `thumb` is a row of `thumbs`.
 
     Files whose size and time of change are those of the last scan are not opened again. `workers` processes do the reading
     (default: one a processor), or `measure` where somebody else does it; `progress` is called with (files read, files to read).
     """
     rows = dataset.rows()
-    known = _known(dataset.folder / FILE)
+    known = _known(dataset.folder)
     table = rows.drop(columns=["detail"]).rename(columns={"problem": "barrier"}).merge(
         known, on=["path", "bytes", "mtime_ns"], how="left", indicator=True
     )
@@ -50,41 +64,86 @@ def scan(
     todo = table.index[fresh]
     if len(todo):
         measure = measure or functools.partial(pool.measure_all, workers=workers)
-        read = _read(dataset, table.loc[todo, "path"], measure=measure, progress=progress)
-        for name in MEASURED:
-            table.loc[todo, name] = read[name].set_axis(todo)
+        _read(dataset, table, todo, left_out=barred, measure=measure, progress=progress)
     if len(todo) or len(known) != len(table):
-        kept = table[~barred & (table["problem"] != "unreadable")]  # what could not be read is tried again next time
-        atomic.write_parquet(
-            dataset.folder / FILE, kept[["path", "bytes", "mtime_ns", *MEASURED]], metadata={"version": VERSION}
-        )
+        _store(dataset.folder, table[~barred])
     return table
 
 
+def thumbs(folder: Path) -> np.ndarray:
+    """Returns the stored thumbnails of the data set in `folder`, uint8 grey (n, 64, 64), mapped from disk and read-only."""
+    path = folder / THUMBS
+    number = path.stat().st_size // THUMB**2 if path.is_file() else 0
+    if not number:
+        return np.empty((0, THUMB, THUMB), np.uint8)
+    return np.memmap(path, np.uint8, mode="r", shape=(number, THUMB, THUMB))
+
+
 def _read(
-    dataset: Dataset, files: pd.Series, *, measure: Measure, progress: Callable[[int, int], None] | None
-) -> pd.DataFrame:
-    results: list[Measured | None] = [None] * len(files)
-    measured = measure([dataset.raw / path for path in files])
-    for number, (position, result) in enumerate(measured, start=1):
-        results[position] = result
-        if progress is not None:
-            progress(number, len(files))
-    columns = {name: [getattr(result, name) for result in results] for name in MEASURED}
-    return pd.DataFrame(columns).astype(_TYPES)
+    dataset: Dataset, table: pd.DataFrame, todo: pd.Index, *, left_out: pd.Series, measure: Measure,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Measures the rows `todo` of `table` and writes what was measured into it."""
+    files = [dataset.raw / path for path in table.loc[todo, "path"]]
+    columns: dict[str, list] = {name: [None] * len(files) for name in MEASURED}
+    done = np.zeros(len(files), bool)
+    saved, count = time.monotonic(), 0
+    with _appending(dataset.folder / THUMBS) as file:
+        number = file.tell() // THUMB**2
+        for position, result in measure(files):
+            for name in MEASURED:
+                columns[name][position] = getattr(result, name)
+            if result.thumb is not None:
+                file.write(result.thumb)
+                columns["thumb"][position], number = number, number + 1
+            done[position], count = True, count + 1
+            if progress is not None:
+                progress(count, len(files))
+            if time.monotonic() - saved > SAVED_EVERY_S:
+                _flush(file)
+                _fill(table, todo[done], columns, done)
+                _store(dataset.folder, table[~left_out & ~table.index.isin(todo[~done])])
+                saved = time.monotonic()
+        _flush(file)
+    _fill(table, todo, columns, done)
 
 
-def _known(path: Path) -> pd.DataFrame:
-    import json
+def _fill(table: pd.DataFrame, rows: pd.Index, columns: dict[str, list], done: np.ndarray) -> None:
+    at = np.flatnonzero(done)
+    measured = pd.DataFrame({name: [values[i] for i in at] for name, values in columns.items()}, index=rows).astype(_TYPES)
+    for name in MEASURED:
+        table.loc[rows, name] = measured[name]
 
+
+def _store(folder: Path, table: pd.DataFrame) -> None:
+    kept = table[table["problem"] != "unreadable"]  # what could not be read is tried again next time
+    atomic.write_parquet(folder / FILE, kept[["path", "bytes", "mtime_ns", *MEASURED]], metadata={"version": VERSION})
+
+
+def _appending(path: Path) -> IO[bytes]:
+    """The file of thumbnails, open at its end; a last one that a killed scan wrote in part is cut off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("ab")
+    file.truncate(file.tell() // THUMB**2 * THUMB**2)
+    file.seek(0, os.SEEK_END)
+    return file
+
+
+def _flush(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    atomic.point("thumbs.bin:appended")
+
+
+def _known(folder: Path) -> pd.DataFrame:
     import pyarrow.parquet
 
-    empty = pd.DataFrame({"path": [], "bytes": [], "mtime_ns": [], **{name: [] for name in MEASURED}}).astype(
+    path = folder / FILE
+    if path.is_file():
+        noted = json.loads((pyarrow.parquet.read_schema(path).metadata or {}).get(b"darkroom", b"{}"))
+        if noted.get("version") == VERSION:
+            return pd.read_parquet(path).astype(_TYPES)
+    (folder / THUMBS).unlink(missing_ok=True)  # without its table nobody knows whose they are
+    return pd.DataFrame({"path": [], "bytes": [], "mtime_ns": [], **{name: [] for name in MEASURED}}).astype(
         {"path": "str", "bytes": "int64", "mtime_ns": "int64", **_TYPES}
     )
-    if not path.is_file():
-        return empty
-    noted = (pyarrow.parquet.read_schema(path).metadata or {}).get(b"darkroom", b"{}")
-    if json.loads(noted).get("version") != VERSION:
-        return empty
-    return pd.read_parquet(path)

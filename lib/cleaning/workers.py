@@ -26,6 +26,9 @@ PATIENCE_SECONDS = 120.0
 AHEAD = 32
 """How many files a worker is handed at once."""
 
+_ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "268435456", "MALLOC_TOP_PAD_": "16777216"}
+"""glibc gives every array of a picture back to the system and asks for it anew, which costs a third of the scan's time."""
+
 
 def count(wanted: int | None = None) -> int:
     """Returns `wanted`, or the number of processors that this process may use."""
@@ -97,7 +100,7 @@ class _Worker:
         self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
             [sys.executable, "-m", "lib.cleaning.workers"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(roads), "PYTHONIOENCODING": "utf-8"},
+            env={**_ALLOCATION, **os.environ, "PYTHONPATH": os.pathsep.join(roads), "PYTHONIOENCODING": "utf-8"},
         )
         self._patience, self._hung = patience, False
 

@@ -1,0 +1,278 @@
+"""Claims: cleaning reads as fast as decoding allows, misses no planted copy, groups no distinct things, names wrong labels.
+
+CleanVision, imagededup and cleanlab are installed into an environment of their own, beside this file, and see the same files in
+the same run. With DARKROOM_SAMPLES (a folder that holds triage/, cars/, wikiart/) real photographs are used, else drawn ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import shutil
+import statistics as middle
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.material.cleaning import SAMPLES, edits, jpegs, matched, tiny
+
+HERE = Path(__file__).parent
+RIVALS = HERE / "rivals"
+PACKAGES = ("cleanvision==0.3.7", "cleanlab==2.9.0")
+WITHOUT_TORCH = ("imagededup==0.3.3.post2", "PyWavelets==1.9.0")
+BARE, TIMES = 0.7, 6
+MATCH = 0.99
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", choices=sorted(PARTS), help="one part alone")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["DARKROOM_HOME"] = str(Path(folder, "home"))
+        for name, part in PARTS.items():
+            if asked.only in (None, name):
+                part(Path(folder, name), quick=asked.quick)
+
+
+def matrix(folder: Path, *, quick: bool) -> None:
+    """Every crafted file of the tests, judged; and the bomb's memory."""
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    import decoder_matrix
+
+    from lib.data import images
+
+    cases, right, worst = list(decoder_matrix.cases()), 0, 0
+    for _, data, expected in cases:
+        try:
+            pixels = images.decode(data).pixels
+        except images.ImageError as error:
+            right += isinstance(expected, str) and error.reason in expected.split(" or ")
+            continue
+        if not isinstance(expected, str) and pixels.shape == expected.shape:
+            apart = int(np.abs(pixels.astype(int) - expected).max())
+            worst, right = max(worst, apart), right + (apart <= 8)
+    print(f"the farthest pixel of an accepted file is {worst} levels off")
+    tell(f"decoder matrix, of {len(cases)} files judged right", right, len(cases), "files")
+    folder.mkdir()
+    (folder / "bomb.png").write_bytes(decoder_matrix.bomb())
+    told = _alone(
+        "from lib.cleaning.measure import measure\nfrom pathlib import Path\n"
+        f"before, bomb = peak(), Path({str(folder / 'bomb.png')!r})\n"
+        "print(json.dumps([measure(bomb).problem, peak() - before]))"
+    )
+    tell(f"1-bit PNG of 20,000 x 20,000 ({told[0]}): memory", told[1], 100, "MB", most=True)
+
+
+def scan(folder: Path, *, quick: bool) -> None:
+    """The whole scan of 640 x 480 JPEGs against bare reading, hashing and decoding, and against the others."""
+    from lib.cleaning import workers
+
+    files = jpegs(folder, number=200 if quick else 1_000)
+    bare, ours = [], []
+    for _ in range(1 if quick else 3):  # alternated, since machines are noisy
+        bare.append(len(files) / _seconds(lambda: _bare(files)))
+        ours.append(len(files) / _seconds(lambda: list(workers.measure_all(files, workers=2))))
+    rate = middle.median(ours)
+    print(f"scan of {len(files):,} JPEGs of 640 x 480 by two processes: {rate:.0f} images/s; bare {middle.median(bare):.0f}")
+    ratio = middle.median(o / b for o, b in zip(ours, bare, strict=True))
+    tell("scan against bare read, sha256 and decode", ratio, BARE, "times")
+    theirs = {name: _rival(name, folder) for name in ("cleanvision", "imagededup")}
+    for name, told in theirs.items():
+        if told:
+            print(f"{name}: {told['images'] / told['seconds']:.0f} images/s" + (", hash alone" if name == "imagededup" else ""))
+    if theirs["cleanvision"]:
+        told = theirs["cleanvision"]
+        tell("scan against CleanVision", rate / (told["images"] / told["seconds"]), TIMES, "times")
+
+
+def memory(folder: Path, *, quick: bool) -> None:
+    """The scan's highest memory at n and at 10 n pictures, and a second scan of an unchanged set."""
+    from lib.cleaning import scan as scanning
+    from lib.data import sources
+
+    small, large = (200, 2_000) if quick else (10_000, 100_000)
+    peaks = []
+    for number in (small, large):
+        place = folder / str(number)
+        tiny(place, number)
+        peaks.append(_alone(
+            "from lib.data import sources\nfrom lib.cleaning import scan\n"
+            f"scan.scan(sources.bring({str(place)!r}, name='n{number}'), workers=2)\nprint(json.dumps(peak()))"
+        ))  # fmt: skip
+    print(f"scan's own memory: {peaks[0]:.0f} MB for {small:,} pictures, {peaks[1]:.0f} MB for {large:,}")
+    tell("memory for each further picture", (peaks[1] - peaks[0]) * 1000 / (large - small), 5, "kB", most=True)
+    again = _seconds(lambda: scanning.scan(sources.bring(str(folder / str(large)), name=f"n{large}")))
+    tell(f"second scan of {large:,} unchanged files", again, 10 * large / 100_000, "s", most=True)
+
+
+def hashes(folder: Path, *, quick: bool) -> None:
+    """Pairs within distance 10 among hashes in eight orientations, held against brute force on one orientation's worth."""
+    sizes = (20_000, 50_000) if quick else (100_000, 300_000, 1_000_000)
+    for number in sizes:
+        told = _alone(
+            "import time\nfrom benchmarks.material.cleaning import planted_hashes, brute\nfrom lib.cleaning import hamming\n"
+            f"hashes = planted_hashes({number})\nbegan = time.perf_counter()\n"
+            "found = hamming.pairs(hashes, distance=10, workers=2)\nseconds = time.perf_counter() - began\nmegabytes = peak()\n"
+            f"same = brute(hashes, found) if {number} <= 100_000 else None\n"
+            "print(json.dumps([seconds, megabytes, len(found), same]))"
+        )
+        seconds, megabytes, pairs, same = told
+        exact = {True: "exactly those of brute force", False: "NOT those of brute force", None: "not held against it"}[same]
+        print(f"{number:,} hashes in 8 orientations: {pairs:,} pairs ({exact}) in {seconds:.1f} s and {megabytes:.0f} MB")
+        if number <= 100_000:
+            tell(f"pairs of {number:,} hashes", seconds, 30, "s", most=True)
+            tell("its memory", megabytes / 1000, 1, "GB", most=True)
+
+
+def planted(folder: Path, *, quick: bool) -> None:
+    """Photographs and nine edits of each: which are found to be copies, by us and by the others."""
+    from lib.cleaning import clean
+    from lib.data import sources
+
+    number = edits(folder, subjects=12 if quick else 80)
+    table = clean.clean(sources.bring(str(folder), name="planted_edits"), workers=2).manifest
+    groups = [rows["path"].tolist() for _, rows in table.groupby("group")]
+    print(f"{number} photographs with 9 edits each (JPEG 50, half size, light, crop, 2 degrees, mirror, quarter turn)")
+    recall, precision = matched(groups, subjects=number)
+    tell("planted edits, recall", recall, MATCH, "")
+    tell("planted edits, precision", precision, MATCH, "")
+    for name in ("cleanvision", "imagededup"):
+        if told := _rival(name, folder):
+            print("{}: recall {:.3f}, precision {:.3f}".format(name, *matched(told["groups"], subjects=number)))
+
+
+def distinct(folder: Path, *, quick: bool) -> None:
+    """Sets without copies or with few: which groups are found."""
+    from lib.cleaning import clean
+    from lib.data import sources
+
+    wanted = ["digits", *([] if quick else ["elpv"]), *([f"{SAMPLES}/cars"] if SAMPLES else [])]
+    for data in wanted:
+        cleaned = clean.clean(sources.bring(data), workers=2)
+        members = cleaned.manifest.dropna(subset=["pixels"]).groupby("group")["path"].agg(list)
+        several = members[members.map(len) > 1]
+        alike = int((cleaned.findings["reason"] == "look_alike").sum())
+        print(f"{cleaned.dataset.name}: {len(several)} groups of copies, the largest of {members.map(len).max()}; "
+              f"{alike} look-alikes; {'; '.join(' = '.join(group) for group in several.head(8))}")  # fmt: skip
+
+
+def labels(folder: Path, *, quick: bool) -> None:
+    """A tenth of the labels flipped: the ranking's average precision, and cleanlab's list from the same probabilities."""
+    from sklearn.metrics import average_precision_score
+
+    from lib.cleaning import labels as learning
+    from lib.cleaning import suspects
+    from lib.data import sources
+    from lib.data.dataset import Dataset
+
+    if SAMPLES is None:
+        print("wrong labels: skipped, since DARKROOM_SAMPLES names no folder with triage/.")
+        return
+    from lib.cleaning import clean
+
+    dataset: Dataset = sources.bring(f"{SAMPLES}/triage")
+    table = clean.clean(dataset, workers=2).manifest
+    table = table[table["verdict"] == "keep"].reset_index(drop=True)
+    if quick:
+        table = table.groupby("label").head(40).reset_index(drop=True)
+    rows = suspects.features(dataset, table, suspects.Look())
+    names, truth = np.unique(table["label"].to_numpy(str), return_inverse=True)
+    random = np.random.default_rng(0)
+    flipped = random.permutation(len(truth))[: len(truth) // 10]
+    given = truth.copy()
+    given[flipped] = (truth[flipped] + random.integers(1, len(names), len(flipped))) % len(names)
+    probabilities = learning.out_of_fold(rows, given, groups=table["group"].to_numpy())
+    told = learning.confident(given, probabilities)
+    tell(f"wrong labels, a tenth of {len(truth):,} flipped: average precision",
+         average_precision_score(given != truth, 1 - told["score"]), 0.8, "")  # fmt: skip
+    folder.mkdir()
+    np.savez(folder / "given.npz", labels=given, probabilities=probabilities)
+    if theirs := _rival("cleanlab", folder / "given.npz"):
+        ours, theirs = set(np.flatnonzero(told["wrong"]).tolist()), set(theirs["issues"])
+        print(f"cleanlab's confident learning on the same probabilities: {len(theirs)} issues, ours {len(ours)}, in common "
+              f"{len(ours & theirs)}; right of ours {np.mean([given[at] != truth[at] for at in ours]):.2f}")  # fmt: skip
+
+
+PARTS = {"matrix": matrix, "hashes": hashes, "scan": scan, "memory": memory, "planted": planted, "distinct": distinct,
+         "labels": labels}  # fmt: skip
+
+
+def tell(claim: str, value: float, goal: float, unit: str, *, most: bool = False) -> None:
+    """Prints one line; the value is to reach the goal, or not to exceed it."""
+    good = value <= goal if most else value >= goal
+    print(f"{claim}: {value:.3g} {unit} (goal {goal:g} {unit}) {'ok' if good else 'short'}".replace("  ", " "), flush=True)
+
+
+def _bare(files: list[Path]) -> None:
+    with ProcessPoolExecutor(2) as pool:
+        list(pool.map(_read, files, chunksize=16))
+
+
+def _read(file: Path) -> int:
+    data = file.read_bytes()
+    hashlib.sha256(data).hexdigest()
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB")).shape[0]
+
+
+def _seconds(function) -> float:
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def _alone(script: str):
+    """What a script prints as JSON in a process of its own; `peak()` is its highest memory in MB."""
+    head = (
+        "import json, resource, sys\nunit = 1e6 if sys.platform == 'darwin' else 1e3\n"
+        "def peak():\n    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit\n"
+    )
+    done = subprocess.run([sys.executable, "-c", head + script], capture_output=True, text=True, cwd=HERE.parent, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _rival(name: str, folder: Path):
+    """What another tool says, or None where it could not be installed."""
+    python = _environment()
+    if python is None:
+        return None
+    done = subprocess.run([python, RIVALS / "cleaning.py", name, folder], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{name} ended with an error: {done.stderr.strip().splitlines()[-1]}")
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _environment() -> Path | None:
+    """The Python of the environment with the others' packages, made at the first call."""
+    place = RIVALS / ".venv"
+    python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if (place / ".ready").is_file():
+        return python
+    shutil.rmtree(place, ignore_errors=True)
+    venv.create(place, with_pip=True)
+    for words in (PACKAGES, ("--no-deps", *WITHOUT_TORCH)):
+        asked = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words]
+        if subprocess.run(asked, check=False).returncode:
+            print("The other tools are left out: pip could not install them.")
+            return None
+    (place / ".ready").touch()
+    return python
+
+
+if __name__ == "__main__":
+    main()

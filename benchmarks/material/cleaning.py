@@ -1,0 +1,114 @@
+"""What the benchmark of cleaning measures on: hashes, photographs, their edits, and many tiny files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+SAMPLES = os.environ.get("DARKROOM_SAMPLES")
+
+
+def planted_hashes(number: int) -> np.ndarray:
+    """Random hashes, a twentieth of them within 12 bits of another in some orientation, uint64 (number, 8)."""
+    random = np.random.default_rng(0)
+    found = random.integers(0, 2**64, (number, 8), dtype=np.uint64)
+    count = number // 20
+    flips = np.zeros(count, np.uint64)
+    for _ in range(12):
+        bit = np.uint64(1) << random.integers(0, 64, count).astype(np.uint64)
+        flips |= np.where(random.random(count) < 0.8, bit, np.uint64(0))
+    origins = random.integers(0, number, count)
+    found[random.integers(0, number, count), random.integers(0, 8, count)] = found[origins, 0] ^ flips
+    return found
+
+
+def brute(hashes: np.ndarray, found: np.ndarray) -> bool:
+    """Whether every pair, compared with every other one by one, gives the same rows; in one process."""
+    rows = {tuple(row) for row in found.tolist()}
+    seen = 0
+    for turn in range(hashes.shape[1]):
+        column = np.ascontiguousarray(hashes[:, turn])
+        for first in range(len(hashes) - 1):
+            near = np.flatnonzero(np.bitwise_count(column[first + 1 :] ^ hashes[first, 0]) <= 10)
+            for second in (near + first + 1).tolist():
+                seen += 1
+                if (first, second, turn, int(np.bitwise_count(column[second] ^ hashes[first, 0]))) not in rows:
+                    return False
+    return seen == len(rows)
+
+
+def photographs(number: int) -> list[np.ndarray]:
+    """Real photographs where DARKROOM_SAMPLES has them, else pieces of the two that scikit-learn has and drawn ones."""
+    if SAMPLES:
+        from lib.data import images
+
+        files = sorted(Path(SAMPLES, "triage/Photo").iterdir()) + sorted(Path(SAMPLES, "cars").rglob("*.jpg"))
+        order = np.random.default_rng(0).permutation(len(files))
+        found = (images.decode(files[at].read_bytes()).pixels for at in order)
+        large = (pixels for pixels in found if min(pixels.shape[:2]) >= 96)
+        return [pixels for pixels, _ in zip(large, range(number), strict=False)]
+    from lib.data import planted as drawn
+
+    return [drawn.picture("photo", seed=seed) for seed in range(number)]
+
+
+def jpegs(folder: Path, *, number: int) -> list[Path]:
+    """JPEGs of 640 x 480 at quality 90, every one unlike the others."""
+    pictures, random = photographs(min(number, 100)), np.random.default_rng(0)
+    files = []
+    for at in range(number):
+        pixels = pictures[at % len(pictures)]
+        height, width = pixels.shape[:2]
+        top, left = random.integers(0, height // 4 + 1), random.integers(0, width // 4 + 1)
+        piece = pixels[top : top + height * 3 // 4, left : left + width * 3 // 4]
+        file = folder / "ab"[at % 2] / f"{at:05}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        larger = cv2.resize(piece, (640, 480), interpolation=cv2.INTER_CUBIC)
+        grain = random.integers(-6, 7, larger.shape, np.int16)  # photographs have some, enlarged ones have none
+        Image.fromarray((larger + grain).clip(0, 255).astype(np.uint8)).save(file, quality=90)
+        files.append(file)
+    return files
+
+
+def tiny(folder: Path, number: int) -> None:
+    random = np.random.default_rng(0)
+    for name in "ab":
+        (folder / name).mkdir(parents=True)
+    head = b"P6 16 16 255\n"
+    for at in range(number):
+        (folder / "ab"[at % 2] / f"{at:06}.ppm").write_bytes(head + random.bytes(16 * 16 * 3))
+
+
+def edits(folder: Path, *, subjects: int) -> int:
+    pictures = photographs(subjects)
+    for at, pixels in enumerate(pictures):
+        place = folder / "ab"[at % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        image, (height, width) = Image.fromarray(pixels), pixels.shape[:2]
+        rim = max(1, round(width / 100)), max(1, round(height / 100))
+        edits = {
+            "half": image.resize((width // 2, height // 2), Image.Resampling.LANCZOS),
+            "lighter": image.point(lambda level: min(255, round(level * 1.15))),
+            "darker": image.point(lambda level: level * 0.85),
+            "cropped": image.crop((*rim, width - rim[0], height - rim[1])),
+            "corner": image.crop((2 * rim[0], 2 * rim[1], width, height)), "turned": image.rotate(2, Image.Resampling.BILINEAR),
+            "mirrored": image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), "quarter": image.transpose(Image.Transpose.ROTATE_90),
+        }
+        image.save(place / f"{at:04}_original.png")
+        image.save(place / f"{at:04}_jpeg.jpg", quality=50)
+        for name, edited in edits.items():
+            edited.save(place / f"{at:04}_{name}.jpg", quality=90)
+    return len(pictures)
+
+
+def matched(groups: list[list[str]], *, subjects: int) -> tuple[float, float]:
+    """Of ten pictures a subject: the share of edits in a group with their original, and of grouped pairs of one subject."""
+    names = [[Path(path).name for path in group] for group in groups]
+    pairs = {frozenset((one, other)) for group in names for at, one in enumerate(group) for other in group[at + 1 :]}
+    right = [pair for pair in pairs if len({name[:4] for name in pair}) == 1]
+    found = [pair for pair in right if any("_original" in name for name in pair)]
+    return len(found) / (9 * subjects), len(right) / len(pairs) if pairs else 1.0

@@ -1,0 +1,94 @@
+"""Names, links and files that break other tools: each is named in the findings, and the rest goes on."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.cleaning import clean, page, workers
+from lib.cleaning.findings import Thresholds
+from lib.data import sources
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+
+
+def scene(seed):
+    coarse = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), np.uint8)
+    return Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC)
+
+
+GOOD = [
+    "a/1.png", "a/2.png", "b/1.png", "b/2.png", "a/🐈 猫.png", "b/" + "é" * 125 + ".png", "b/a\nnew line.png", "b/100%.png",
+    'b/"quoted" & <marked>.png',
+]
+
+
+@pytest.fixture
+def raw(tmp_path):
+    folder = tmp_path / "hostile"
+    for number, name in enumerate(GOOD):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        scene(number).save(folder / name, "PNG")
+    return folder
+
+
+def reasons(cleaned):
+    return {row.path: row.reasons for row in cleaned.manifest.itertuples() if row.reasons}
+
+
+def test_links_pipes_and_names_that_are_not_text(raw, tmp_path):
+    scene(50).save(tmp_path / "outside.png")
+    (raw / "a/loop").symlink_to(raw)
+    (raw / "a/itself.png").symlink_to(raw / "a/itself.png")
+    (raw / "a/there.png").symlink_to(raw / "a/back.png")
+    (raw / "a/back.png").symlink_to(raw / "a/there.png")
+    (raw / "a/out.png").symlink_to(tmp_path / "outside.png")
+    (raw / "a/out folder").symlink_to(tmp_path)
+    (raw / "b/gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(raw / "b/pipe.png")
+    (raw / "b" / os.fsdecode(b"caf\xe9.png")).write_bytes((raw / "b/1.png").read_bytes())
+    cleaned = clean.clean(sources.bring(str(raw)), thresholds=Thresholds(few_files=0))
+    found = reasons(cleaned)
+    assert found == {
+        "a/loop": ["link_folder"], "a/out folder": ["link_folder"], "a/out.png": ["link_outside"], "b/pipe.png": ["special"],
+        **dict.fromkeys(("a/itself.png", "a/there.png", "a/back.png", "b/gone.png"), ["unreadable"]),
+        r"b/caf\xe9.png": ["name_not_text"],
+    }
+    kept = cleaned.manifest.set_index("path")["verdict"]
+    assert sorted(kept.index[kept == "keep"]) == sorted(GOOD) and set(kept[list(found)]) == {"reject"}
+    told = page.render(cleaned)
+    assert r"caf\xe9.png" in told and "Not a plain file" in told
+
+
+def test_a_file_that_vanishes_while_the_scan_runs(raw, monkeypatch):
+    data = sources.bring(str(raw))
+    measure_all = workers.measure_all
+
+    def late(files, **options):
+        (raw / "a/2.png").unlink()
+        return measure_all(files, **options)
+
+    monkeypatch.setattr(workers, "measure_all", late)
+    cleaned = clean.clean(data, thresholds=Thresholds(few_files=0))
+    assert reasons(cleaned) == {"a/2.png": ["unreadable"]}
+    assert (cleaned.manifest["verdict"] == "keep").sum() == len(GOOD) - 1
+
+
+def test_a_folder_and_a_file_that_may_not_be_read(raw, monkeypatch):
+    (raw / "a/locked").mkdir()
+    scene(60).save(raw / "a/locked/1.png")
+    scandir = os.scandir
+
+    def refused(path):  # root may read everything, so permission is taken away here
+        if os.fspath(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    cleaned = clean.clean(sources.bring(str(raw)), thresholds=Thresholds(few_files=0))
+    assert reasons(cleaned) == {"a/locked": ["unreadable"]}
+    assert cleaned.findings["detail"].tolist() == ["Permission denied"]
