@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     checking = _add(commands, "check", _check, "check study files and notebooks without running anything")
     checking.add_argument("study", nargs="*", help="names or paths of study files (default: all)")
     checking.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as in `run`")
-    checking.add_argument("--packages", action="store_true", help="also resolve the pinned packages for Python 3.11 to 3.13")
+    checking.add_argument("--packages", action="store_true", help="also resolve the pinned packages, and ask for their flaws")
     pruning = _add(commands, "prune", _prune, "delete what no run needs: earlier runs, leftovers, checkpoints without a run")
     pruning.add_argument("--yes", action="store_true", help="do not ask")
     pruning.add_argument("--caches", action="store_true", help="delete pixel caches too; they are made again when needed")
@@ -262,10 +262,10 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from lib.batch import command, packages
+    from lib.batch import advisories, command, packages
 
     code = command.check(arguments.study, settings=_settings(arguments.set), as_json=arguments.json)
-    return max(code, packages.check()) if arguments.packages else code
+    return max(code, packages.check(), advisories.check()) if arguments.packages else code
 
 
 def _prune(arguments: argparse.Namespace) -> int:
