@@ -13,7 +13,8 @@ def check() -> int:
     words = ["--progress-spinner", "off", "--format", "json", "--path", sysconfig.get_path("purelib")]
     asked = subprocess.run([sys.executable, "-m", "pip_audit", *words], capture_output=True, text=True, check=False)
     lines, flawed = told(asked.stdout)
-    print("\n".join(lines or ["advisories: pip-audit gave no answer; " + (asked.stderr.splitlines() or ["it said nothing"])[-1]]))
+    said = (asked.stderr.splitlines() or ["nothing"])[-1]
+    print("\n".join(lines or [f"advisories: pip-audit gave no answer, but said: {said}"]))
     return 2 if flawed else 0
 
 
