@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from lib import runs
 from lib.batch import runners
 from lib.batch.engine import Engine
 from lib.errors import DarkroomError
-from lib.tuning import search, space, trials, worker
+from lib.tuning import adoption, search, space, trials, worker
 from lib.tuning.hands import Needs
 from lib.tuning.search import Plan
 
@@ -186,3 +187,22 @@ def test_workers_give_what_this_process_gives_and_are_kept(tmp_path, importable)
     ours = {(json.dumps(t.values), t.epochs): t.scores for t in search.run(wanted).trials}
     assert {(json.dumps(t.values), t.epochs): t.scores for t in found.trials} == ours and seen
     assert all([row["epoch"] for row in t.rows] == sorted({row["epoch"] for row in t.rows}) for t in found.trials)
+
+
+def test_a_search_moved_aside_for_its_budget_is_taken_up_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    folder, checkpoints = (tmp_path / top / "study" / "tune" / "arm" for top in ("logs", "checkpoints"))
+    run = runs.Run(folder, checkpoints, {}, {}, "tune", None, False, None)
+    wanted = plan(epochs=2, context={"ran": str(tmp_path / "ran")})
+
+    def begin(key, wanted):
+        runs.prepare(folder, key)
+        return adoption.adopt(run, wanted)
+
+    assert begin({"budget": 1}, wanted) == ""
+    first = known(search.run(wanted, folder))
+    assert begin({"budget": 1}, wanted) == ""  # it lies here
+    assert "goes on here" in begin({"budget": 2}, wanted)
+    assert known(search.run(wanted, folder)) == first and len(ran(tmp_path / "ran")) == 6  # none was computed again
+    other = plan(epochs=3, context={"ran": str(tmp_path / "ran")})
+    assert begin({"budget": 3}, other) == "" and not (folder / "journal.jsonl").exists()

@@ -55,7 +55,7 @@ def of_exception(exception: str, message: str) -> str:
         return "out of memory"
     if "No space left" in message or "Read-only file system" in message or "Disk quota" in message:
         return "disk"
-    if exception == "FloatingPointError" or re.search(r"\bnan\b", message, re.IGNORECASE):
+    if exception == "FloatingPointError" or re.search(r"\bnan\b|not a finite number", message, re.IGNORECASE):
         return "NaN"
     if exception in _DATA_ERRORS or (exception == "DarkroomError" and _DATA.search(message)):
         return "data"

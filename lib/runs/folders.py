@@ -98,11 +98,12 @@ def _lock(folder: Path) -> filelock.BaseFileLock:
 
 
 def _move_aside(folder: Path) -> None:
+    place = folder.relative_to(paths.logs())
+    name = f"{place.name}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns()}"  # one for both, so that they are found together
     for top in (paths.logs(), paths.checkpoints()):
-        place = folder.relative_to(paths.logs())
         if not (top / place).exists():
             continue
-        target = top / ".earlier" / place.with_name(f"{place.name}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns()}")
+        target = top / ".earlier" / place.with_name(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         (top / place).rename(target)
         for events in target.rglob("events.out.tfevents.*"):  # or TensorBoard would go on showing them

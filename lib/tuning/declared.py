@@ -12,8 +12,9 @@ from lib.errors import DarkroomError
 from lib.parameters import Parameter
 from lib.training import effects
 from lib.tuning import methods, space
-from lib.tuning.search import Plan
-from lib.tuning.space import Key, Space
+from lib.tuning.keys import Key
+from lib.tuning.plan import Plan
+from lib.tuning.space import Space
 
 TRAINING = "3_train"
 """The notebook whose parameters are searched."""

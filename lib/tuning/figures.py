@@ -15,12 +15,13 @@ from matplotlib.ticker import MaxNLocator
 from lib.evaluation import style
 from lib.evaluation.style import Drawing
 from lib.tuning import trials as tables
-from lib.tuning.search import Found
-from lib.tuning.space import Key
+from lib.tuning.keys import Key
+from lib.tuning.plan import Found
 from lib.tuning.trials import Trial
 
 _FEWEST = 10  # trials; an importance from fewer would be made of chance
 _MOST_LABELS = 8
+_ASIDE = -0.12  # where a line passes an axis whose key is not in use
 
 
 def history(found: Found) -> Drawing:
@@ -159,7 +160,7 @@ def _both(chosen: Sequence[Trial], across: str, up: str) -> tuple[list[float], l
 def _height(key: Key, value: Any) -> float:
     """Where a value stands on its key's axis, 0 to 1; below it where the key does not act."""
     if value is None:
-        return -0.12
+        return _ASIDE
     if key.kind == "choice":
         return key.choices.index(value) / max(1, len(key.choices) - 1)
     if key.log:
@@ -169,6 +170,8 @@ def _height(key: Key, value: Any) -> float:
 
 def _name_axis(axes: Axes, place: int, key: Key) -> None:
     axes.axvline(place, ymin=0.13, ymax=0.96, color="#A7B0B8", linewidth=0.8, zorder=1)
+    if key.when:
+        axes.text(place + 0.04, _ASIDE, "not in use", fontsize=7, va="center", color=style.MUTED, zorder=4)
     shown = key.choices if key.kind == "choice" else (key.low, key.high)
     shown = shown if len(shown) <= _MOST_LABELS else (shown[0], shown[-1])
     for value in shown:

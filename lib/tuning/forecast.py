@@ -16,7 +16,7 @@ from lib.tuning import hands
 from lib.tuning.methods.grids import listed
 from lib.tuning.methods.halving import rungs
 from lib.tuning.methods.hyperband import rounds
-from lib.tuning.search import Plan
+from lib.tuning.plan import Plan
 from lib.tuning.worker import Job
 
 if TYPE_CHECKING:

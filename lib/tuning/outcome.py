@@ -8,8 +8,8 @@ from typing import Any
 
 from lib import atomic
 from lib.tuning import declared, trials
+from lib.tuning.plan import Found
 from lib.tuning.retrain import Verdict
-from lib.tuning.search import Found
 
 
 def write(found: Found, folder: Path) -> Path:

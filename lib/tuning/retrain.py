@@ -17,8 +17,9 @@ from lib.evaluation.pairs import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate
 from lib.tuning import declared, hands, search, trainings
-from lib.tuning.search import Found, Plan
-from lib.tuning.space import Key, Space
+from lib.tuning.keys import Key
+from lib.tuning.plan import Found, Plan
+from lib.tuning.space import Space
 from lib.tuning.work import Work
 
 if TYPE_CHECKING:

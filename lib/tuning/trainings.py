@@ -47,6 +47,7 @@ def objective(values: dict[str, Any], work: Work) -> dict[str, Any]:
     kept = trained.fitted.history.iloc[trained.fitted.kept_epoch - 1]
     numbers = {name: float(kept[name]) for name in ("val_accuracy", "val_loss", "accuracy", "loss")}
     found = {**numbers, "kept_epoch": trained.fitted.kept_epoch, "num_parameters": trained.model.count_params()}
+    found["diverged"] = int(trained.fitted.diverged)
     _board(work.folder, values, {**found, "epochs": work.epochs})
     return found
 

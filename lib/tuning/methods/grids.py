@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from lib.errors import DarkroomError
+from lib.tuning.keys import Key
 from lib.tuning.methods.base import Book, Proposal
-from lib.tuning.space import Key, Space
+from lib.tuning.space import Space
 
 _MOST = 100_000
 

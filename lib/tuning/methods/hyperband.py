@@ -18,8 +18,9 @@ from typing import Any
 
 from lib import quiet
 from lib.errors import DarkroomError
+from lib.tuning.keys import Key
 from lib.tuning.methods.base import WORST, Proposal
-from lib.tuning.space import Key, Space
+from lib.tuning.space import Space
 
 _COLLISIONS = 10_000  # draws of an old trial before the space is taken to be exhausted; KerasTuner gives up after 20
 

@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lib.tuning.keys import Key
 from lib.tuning.methods.base import Proposal
-from lib.tuning.space import Key, Space
+from lib.tuning.space import Space
 
 if TYPE_CHECKING:
     import optuna
