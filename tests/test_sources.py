@@ -294,3 +294,49 @@ def test_a_copy_may_be_scaled_and_what_is_no_picture_comes_as_it_is(tmp_path):
     assert data.source["scaled_to"] == 64
     with Image.open(folder / "b" / "1.jpg") as original:
         assert original.size == (300, 200)
+
+
+def test_a_box_may_be_told_by_its_corner_and_size(tmp_path):
+    folder = draw(tmp_path / "art", *(f"{i}.png" for i in (1, 2, 3, 4)))
+    pd.DataFrame({"id": ["1", "2", "3", "4"], "bbox_x": [1, 2, 3, None], "bbox_y": 5, "bbox_width": 6, "bbox_height": 3,
+                  "kind": list("aabb")}).to_csv(folder / "art.csv", index=False)  # fmt: skip
+    rows = sources.bring(str(folder)).rows()
+    assert rows.loc[1, ["box_left", "box_top", "box_right", "box_bottom"]].tolist() == [2, 5, 8, 8]
+    assert rows["box_left"].isna().tolist() == [False, False, False, True] and list(rows["label"]) == list("aabb")
+    assert not [name for name in rows.columns if name.startswith("attr_")]
+
+
+@pytest.mark.parametrize("limit, value, sentence", [
+    ("MOST_FILES", 3, "holds 4 files; the limit is 3"), ("MOST_BYTES", 1000, "unpacks to 0 GB; the limit is 0 GB"),
+])
+def test_an_archive_beyond_a_limit_is_refused(tmp_path, monkeypatch, limit, value, sentence):
+    from lib.data.sources import archives
+
+    folder = draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for path in sorted(folder.rglob("*.png")):
+            archive.write(path, path.relative_to(folder))
+    monkeypatch.setattr(archives, limit, value)
+    with pytest.raises(DarkroomError, match=sentence):
+        sources.bring(str(tmp_path / "pets.zip"))
+    assert datasets.names() == []
+
+
+def test_an_archive_that_lies_about_a_size_is_refused(tmp_path):
+    from lib.data.sources import archives
+
+    with zipfile.ZipFile(tmp_path / "liar.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/1.png", bytes(5_000))
+    packed = (tmp_path / "liar.zip").read_bytes()
+    (tmp_path / "liar.zip").write_bytes(packed.replace((5_000).to_bytes(4, "little"), (50).to_bytes(4, "little")))
+    with pytest.raises(DarkroomError, match="damaged|lies about the size"):
+        archives.extract(tmp_path / "liar.zip", tmp_path / "out")
+    assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.png")) <= 51
+
+
+def test_two_members_of_one_name_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
+        archive.writestr("a/1.png", b"x")
+        archive.writestr("A/1.PNG", b"y")
+    with pytest.raises(DarkroomError, match="twice"):
+        sources.bring(str(tmp_path / "twice.zip"))

@@ -24,6 +24,13 @@ BOXES = {
     "box_right": ("box_right", "xmax", "x_max", "bbox_x2", "x2", "right"),
     "box_bottom": ("box_bottom", "ymax", "y_max", "bbox_y2", "y2", "bottom"),
 }
+SIZED_BOXES = {
+    "box_left": ("x", "bbox_x", "box_x"), "box_top": ("y", "bbox_y", "box_y"),
+    "box_right": ("w", "width", "bbox_width", "bbox_w", "box_width"),
+    "box_bottom": ("h", "height", "bbox_height", "bbox_h", "box_height"),
+}
+"""The same box told by its upper left corner and its size, as COCO does."""
+
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "val", "valid": "val",
           "validation": "val", "dev": "val"}
 SEVERAL = ("first", "last", "drop", "join")
@@ -83,11 +90,9 @@ def rows(
     told["source_split"] = None
     if split is not None:
         told["source_split"] = frame[split].astype(str).str.strip().str.lower().map(SPLITS).astype(object)
-    boxes = {name: _column(frame, names) for name, names in BOXES.items()}
-    if None not in boxes.values():
-        for name, column in boxes.items():
-            told[name] = pd.to_numeric(frame[column], errors="coerce").astype("float64")
-    taken = {image, split, *(boxes.values() if None not in boxes.values() else ())}
+    boxes = _boxes(frame)
+    told = told.assign(**{name: boxes[name].to_numpy() for name in boxes.columns})
+    taken = {image, split, *boxes.attrs["columns"]}
     if separator is None:
         taken.add(label)
     for column in frame.columns:
@@ -97,6 +102,24 @@ def rows(
                 cells = cells.map(lambda cell: _one(cell, separator, "all"))
             told["attr_" + re.sub(r"\W+", "_", column).strip("_").lower()] = cells
     return told[frame[image].notna().to_numpy()].drop_duplicates("path", ignore_index=True)
+
+
+def _boxes(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns `BOXES` in pixels, or none; `attrs["columns"]` names the table's columns that they came from."""
+    for known, sized in ((BOXES, False), (SIZED_BOXES, True)):
+        columns = {name: _column(frame, names) for name, names in known.items()}
+        if None in columns.values():
+            continue
+        table = frame[list(columns.values())].apply(pd.to_numeric, errors="coerce").astype("float64")
+        table.columns = list(columns)
+        if sized:
+            table["box_right"] += table["box_left"]
+            table["box_bottom"] += table["box_top"]
+        table.attrs["columns"] = list(columns.values())
+        return table
+    empty = pd.DataFrame(index=frame.index)
+    empty.attrs["columns"] = []
+    return empty
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -134,7 +157,7 @@ def _label(frame: pd.DataFrame, image: str | None) -> str | None:
     named = _column(frame, LABEL_COLUMNS, besides=image)
     if named is not None:
         return named
-    skipped = {image, _column(frame, SPLIT_COLUMNS), *(_column(frame, names) for names in BOXES.values())}
+    skipped = {image, _column(frame, SPLIT_COLUMNS), *_boxes(frame).attrs["columns"]}
     return next((name for name in frame.columns if name not in skipped), None)
 
 
