@@ -101,7 +101,13 @@ def test_the_same_trial_is_not_computed_twice(tmp_path):
 
 
 def test_a_promoted_trial_goes_on_where_its_parent_stopped(tmp_path):
-    found = search.run(plan("hyperband", objective="objectives:chained", epochs=9), tmp_path)
+    left = []
+
+    def watch(told, trial):
+        left.append(len(list(tmp_path.glob("checkpoints/*"))))
+
+    found = search.run(plan("hyperband", objective="objectives:chained", epochs=9), tmp_path, watch=watch)
+    assert max(left) > 5 and not list(tmp_path.glob("checkpoints"))  # kept while a trial may be promoted, then dropped
     assert all(trial.scores == {"score": trial.epochs} for trial in found.trials)
     for trial in found.trials:
         first = 1 if trial.parent is None else found.trials[trial.parent].epochs + 1

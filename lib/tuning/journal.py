@@ -5,10 +5,14 @@ It is the truth. What a search knows, and what its method will propose next, is 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from lib import atomic
 from lib.errors import DarkroomError
@@ -60,6 +64,24 @@ class Journal:
                 began = event["time"]
             last = event["time"]
         return total + (max(0.0, last - began) if began is not None else 0.0)
+
+
+@contextlib.contextmanager
+def holding(folder: Path | None) -> Iterator[None]:
+    """Holds the search in `folder`, if there is one, against every other process. Raises DarkroomError when one has it."""
+    if folder is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock", is_singleton=False)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise DarkroomError(f"Another process searches in {folder} now. Wait for it, or stop it there.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -130,8 +130,9 @@ def run(
     for split, objective in (("val", "train"), ("test", "test")):
         plan = Plan(space, "grid", f"{__name__}:{objective}", {"accuracy": "max"}, context=context)
         done = search.run(
-            plan, folder / split, checkpoint_folder=checkpoint_folder, engine=engine, at_once=at_once, watch=watch
-        )
+            plan, folder / split, checkpoint_folder=checkpoint_folder, keep_checkpoints=True, engine=engine, at_once=at_once,
+            watch=watch,
+        )  # fmt: skip
         _ = done.best
         read[split] = _tables(done, folder / split, _TABLE if split == "val" else _TESTED)
     verdict = judge(chosen, read["val"], read["test"])

@@ -10,14 +10,12 @@ their checkpoints. Another plan in the same folder is refused.
 
 from __future__ import annotations
 
-import contextlib
 import json
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import filelock
 
 from lib.batch.engine import Engine
 from lib.errors import DarkroomError
@@ -40,6 +38,7 @@ def run(
     folder: Path | None = None,
     *,
     checkpoint_folder: Path | None = None,
+    keep_checkpoints: bool = False,
     engine: Engine | None = None,
     at_once: int | None = None,
     needs: Needs | None = None,
@@ -52,6 +51,7 @@ def run(
         plan: what is searched, and how.
         folder: where the journal and the folders of the trials lie; None keeps the journal in memory and writes nothing.
         checkpoint_folder: where trials keep what resume and promotion need; `folder`/checkpoints where None.
+        keep_checkpoints: leave there what no trial needs any more.
         engine: whose workers compute the trials, isolated and several at once; None computes them in this process.
         at_once: how many trials at the same time; as many as the engine has slots where None.
         needs: what a trial takes of its machine.
@@ -66,8 +66,8 @@ def run(
     if budget_minutes is not None and budget_minutes <= 0:
         raise DarkroomError(f"`budget_minutes` must be above 0. Received: {budget_minutes}.")
     work.find(plan.objective)
-    with _holding(folder):
-        search = _Search(plan, folder, checkpoint_folder, watch)
+    with journals.holding(folder):
+        search = _Search(plan, folder, checkpoint_folder, watch, keep_checkpoints=keep_checkpoints)
         hands = Own(search.hear) if engine is None else Workers(engine, search.hear, at_once=at_once, needs=needs)
         return search.run(hands, budget_minutes)
 
@@ -80,11 +80,15 @@ def read(plan: Plan, folder: Path) -> Found:
 
 
 class _Search:
-    def __init__(self, plan: Plan, folder: Path | None, checkpoint_folder: Path | None, watch: Watch | None) -> None:
+    def __init__(
+        self, plan: Plan, folder: Path | None, checkpoint_folder: Path | None, watch: Watch | None, *,
+        keep_checkpoints: bool = True,
+    ) -> None:  # fmt: skip
         self.plan, self.method, self.journal = plan, plan.make(), Journal(folder)
         self.trials: list[Trial] = []
         self._folder, self._watch = folder, watch
         self._checkpoints = checkpoint_folder or (folder and folder / "checkpoints")
+        self._keeps = keep_checkpoints or self._checkpoints is None
         self._pruned: set[int] = set()
         self._over = False
 
@@ -109,6 +113,8 @@ class _Search:
                 at_work.discard(number)
                 self._end(self.trials[number], outcome)
         complete = all(trial.state != "open" for trial in self.trials) and not self._over
+        if complete and not self._keeps:
+            shutil.rmtree(self._checkpoints, ignore_errors=True)
         self.journal.add(journals.ENDED, complete=complete)
         return self.found(complete=complete)
 
@@ -182,6 +188,8 @@ class _Search:
     def _tell(self, trial: Trial, state: str, **about: Any) -> None:
         event = self.journal.add(journals.TOLD, trial=trial.number, state=state, **about)
         self._settle(trial, event)
+        if not self._keeps and (not self.method.promotes or trial.epochs >= self.plan.epochs):
+            shutil.rmtree(self._chain(trial), ignore_errors=True)
         if self._watch is not None:
             self._watch(self.trials, trial)
 
@@ -200,13 +208,16 @@ class _Search:
 
     def _job(self, trial: Trial) -> Job:
         start = 0 if trial.parent is None else self.trials[trial.parent].epochs
-        chain = f"{trials.root(self.trials, trial.number):04d}"
         return Job(
             self.plan.objective, trial.number, trial.values, trial.epochs, start, list(self.plan.goals),
             folder=str(self._folder / "trials" / f"{trial.number:04d}") if self._folder else "",
-            checkpoint_folder=str(self._checkpoints / chain) if self._checkpoints else "",
+            checkpoint_folder=str(self._chain(trial)) if self._checkpoints else "",
             context=dict(self.plan.context),
         )  # fmt: skip
+
+    def _chain(self, trial: Trial) -> Path:
+        """Where a trial keeps its checkpoints: the same for all that go on with each other."""
+        return self._checkpoints / f"{trials.root(self.trials, trial.number):04d}"
 
     def _call_off(self, at_work: set[int], hands: Hands, deadline: float) -> None:
         for number in at_work:
@@ -230,20 +241,3 @@ class _Search:
 
     def _scores(self, row: Mapping[str, float]) -> list[float] | None:
         return [row[goal] for goal in self.plan.goals] if all(goal in row for goal in self.plan.goals) else None
-
-
-@contextlib.contextmanager
-def _holding(folder: Path | None) -> Iterator[None]:
-    if folder is None:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock", is_singleton=False)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise DarkroomError(f"Another process searches in {folder} now. Wait for it, or stop it there.") from None
-    try:
-        yield
-    finally:
-        lock.release()

@@ -28,6 +28,9 @@ class Method(Protocol):
     """A way to search. What it proposes follows from its seed and from what it was asked and told, in that order, alone; so a
     search that was killed is brought back by asking and telling a fresh method the same."""
 
+    promotes: bool
+    """Whether a trial that has ended may be gone on with, so that its checkpoints are still needed."""
+
     def ask(self) -> Proposal | None:
         """Returns the next trial, numbered 0, 1, 2, …; None when there is none, or none before more is told."""
 
@@ -44,6 +47,8 @@ class Method(Protocol):
 
 class Book:
     """Numbers the proposals of a method and knows which are open; a base for methods of our own."""
+
+    promotes = False
 
     def __init__(self) -> None:
         self.proposals: list[Proposal] = []

@@ -29,6 +29,8 @@ class Halving(Book):
     Source: Jamieson and Talwalkar, Non-stochastic Best Arm Identification, AISTATS 2016.
     """
 
+    promotes = True
+
     def __init__(self, space: Space, *, goal: str, epochs: int, seed: int, factor: int = 3, first_trials: int = 0) -> None:
         super().__init__()
         self._goal, self._factor = goal, factor

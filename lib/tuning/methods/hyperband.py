@@ -59,6 +59,8 @@ def rounds(epochs: int, factor: int) -> list[Round]:
 class Hyperband:
     """Hyperband over `epochs` epochs at most; `iterations` repeats the whole with fresh trials."""
 
+    promotes = True
+
     def __init__(
         self, space: Space, *, goals: Mapping[str, str], epochs: int, seed: int, factor: int = 3, iterations: int = 1
     ) -> None:

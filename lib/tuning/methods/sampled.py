@@ -26,6 +26,8 @@ class Sampled:
     `median` than half of them at the same epoch, `hyperband` by brackets.
     """
 
+    promotes = False
+
     def __init__(
         self, space: Space, *, sampler: str, goals: Mapping[str, str], epochs: int, num_trials: int, seed: int,
         population: int = 0, pruner: str = "none",
