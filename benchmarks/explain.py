@@ -143,7 +143,7 @@ def _mark(quick: bool) -> None:
         for name in ("integrated_gradients", "smoothgrad"):
             share, net = _inside(np.maximum(maps[name], 0), inside), _inside(maps[name], inside)
             told = f"{share:.3f} of what speaks for it, {net:.3f} of the sum"
-            _say(f"{ground} ground, attribution inside the mark, {name}", told, "0.9", share >= 0.9)
+            _say(f"{ground} ground, attribution inside the mark, {name}", told, "0.9 of the sum", net >= 0.9)
         near = _peaks_near(maps["gradcam"], inside, cell=8)  # maps of 8 x 8
         _say(f"{ground} ground, Grad-CAM's peak in the mark or one cell beside", f"{near:.0%}", "95 %", near >= 0.95)
         if ground == "soft":

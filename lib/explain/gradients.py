@@ -28,11 +28,21 @@ def integrated_gradients(
 
 
 def smoothgrad(
-    scored: Scored, images: np.ndarray, targets: np.ndarray, *, seed: int = 0, samples: int = 16, noise: float = 0.15
+    scored: Scored,
+    images: np.ndarray,
+    targets: np.ndarray,
+    *,
+    seed: int = 0,
+    samples: int = 16,
+    noise: float = 0.15,
+    times_input: bool = True,
+    baseline: str = "blur",
 ) -> np.ndarray:
-    """Returns the size of the mean gradient over noisy copies of the image, the largest of the channels; never negative.
+    """Returns the mean gradient over noisy copies of the image times the image less its baseline, channels summed.
 
-    `noise` is the standard deviation as a share of the image's own range of pixels. Source: Smilkov et al. 2017, section 3.
+    Without `times_input` it is the size of the mean gradient, the largest of the channels: where the score is sensitive, which
+    is more than what speaks for the class. `noise` is the standard deviation as a share of the image's own range of pixels.
+    Source: Smilkov et al. 2017, section 3.
     """
     if samples < 1 or noise < 0:
         raise DarkroomError(f"`samples` must be at least 1, `noise` 0 or above. Received: {samples}, {noise}.")
@@ -41,5 +51,7 @@ def smoothgrad(
     total = np.zeros_like(images)
     for _ in range(samples):
         drawn = rng.standard_normal(images.shape[1:], np.float32)  # the same for all, so that an image's map is its own
-        total += scored.input_gradients(images + spread * drawn, targets)
-    return np.abs(total / samples).max(axis=-1)
+        total += scored.input_gradients(images + spread * drawn, targets) / samples
+    if not times_input:
+        return np.abs(total).max(axis=-1)
+    return (total * (images - baselines.fill(images, baseline))).sum(axis=-1)
