@@ -20,18 +20,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
+    parser.add_argument("--num", type=int, default=2000, help="train images (2000)")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of the triage CNN, of which the first does not count")
     asked = parser.parse_args()
     if pictures.samples() is None:
         print(pictures.SKIPPED)
         return
-    num_train, num_val = (320, 64) if asked.quick else (2000, 400)
+    num_train = 320 if asked.quick else asked.num
+    num_val = num_train // 5
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         pictures.split(home, num_train=num_train, num_val=num_val)
         for part in asked.only.split(","):
-            {"triage": triage, "transfer": transfer, "whole": whole, "loading": loading, "memory": memory}[part](
-                home, quick=asked.quick
-            )
+            if part == "triage":
+                triage(home, num=num_train, epochs=2 if asked.quick else asked.epochs)
+            else:
+                {"transfer": transfer, "whole": whole, "loading": loading, "memory": memory}[part](home, quick=asked.quick)
 
 
 def claim(what: str, value: float, goal: float) -> None:
@@ -39,9 +43,8 @@ def claim(what: str, value: float, goal: float) -> None:
     print(f"{what}: {value:.1f} times (goal {goal:g}) {'ok' if value >= goal else 'short'}", flush=True)
 
 
-def triage(home: Path, *, quick: bool) -> None:
+def triage(home: Path, *, num: int, epochs: int) -> None:
     """The triage CNN at 128 x 128, batch 64, both sides with and without augmentation."""
-    epochs, num = (2, 320) if quick else (4, 2000)
     steps = measure.run("benchmarks.parts.ours", "precision", home)["milliseconds"]
     policy = "mixed_bfloat16" if steps["mixed_bfloat16"] * 1.1 < steps["float32"] else "float32"
     print(f"triage CNN: a step of 64 takes {steps['float32']:.0f} ms in float32, {steps['mixed_bfloat16']:.0f} ms in bfloat16")
