@@ -29,16 +29,33 @@ def conclude(trained: Trained, split: Split, found: Predictions, *, dataset: Dat
     """
     fitted = trained.fitted
     fitted.history.to_csv(run.folder / "history.csv", index=False)
+    result = _numbers(trained, split, found)
+    result["test_openings"] = openings.count(dataset.folder, split.id)
+    facts = RunFacts(
+        found, fitted.history, fitted.kept_epoch, settings=result["settings"], class_weights=fitted.class_weights,
+        test_openings=result["test_openings"],
+    )  # fmt: skip
+    result["audit"] = audit.run(facts)
+    audit.require(result["audit"])
+    path = run.checkpoint_folder / "model.keras"
+    saved.save(trained.model, path, card=card(result, run, source=dataset.source))
+    result["model_sha256"] = fingerprint.file(path)  # the site loads no other file in its place
+    showing.show(run, trained, found, dataset=dataset, numbers=result["metrics"])
+    recipes.clear(run)
+    return run.finish(result)
+
+
+def _numbers(trained: Trained, split: Split, found: Predictions) -> dict[str, Any]:
+    fitted = trained.fitted
     numbers: dict[str, Any] = dict(statistics.headline(found, "test"))
     for name in _PREFIXES:
         numbers |= {f"{name}_{key}": value for key, value in metrics.summary(found, name).items()}
-    found_by_heart = overfitting.diagnose(
-        fitted.history, train_accuracy=numbers["train_accuracy"], val_accuracy=numbers["val_accuracy"]
-    )
-    numbers["overfit_gap"] = found_by_heart["gap"]
-    result = {
-        "metrics": numbers,
-        "overfitting": found_by_heart,
+    known = {"train_accuracy": numbers["train_accuracy"], "val_accuracy": numbers["val_accuracy"]}
+    by_heart = overfitting.diagnose(fitted.history, **known)
+    advice = calibration.advice(found)
+    return {
+        "metrics": numbers | {"overfit_gap": by_heart["gap"]},
+        "overfitting": by_heart,
         "recipe": trained.recipe,
         "settings": dataclasses.asdict(trained.settings),
         "class_weights_that_acted": fitted.class_weights,
@@ -54,22 +71,9 @@ def conclude(trained: Trained, split: Split, found: Predictions, *, dataset: Dat
         "num_parameters": trained.model.count_params(),
         "training_seconds": trained.seconds,
         "peak_memory_bytes": _peak_memory(),
-        "calibration": calibration.advice(found),
+        "calibration": advice,
+        "temperature": advice["temperature"],
     }
-    result["temperature"] = result["calibration"]["temperature"]
-    result["test_openings"] = openings.count(dataset.folder, split.id)
-    facts = RunFacts(
-        found, fitted.history, fitted.kept_epoch, settings=result["settings"], class_weights=fitted.class_weights,
-        test_openings=result["test_openings"],
-    )  # fmt: skip
-    result["audit"] = audit.run(facts)
-    audit.require(result["audit"])
-    path = run.checkpoint_folder / "model.keras"
-    saved.save(trained.model, path, card=card(result, run, source=dataset.source))
-    result["model_sha256"] = fingerprint.file(path)  # the site loads no other file in its place
-    showing.show(run, trained, found, dataset=dataset, numbers=numbers)
-    recipes.clear(run)
-    return run.finish(result)
 
 
 def _peak_memory() -> int | None:

@@ -68,11 +68,6 @@ def describe(
     )  # fmt: skip
 
 
-def custom(parameters: Mapping[str, Any]) -> cnn.Cnn:
-    """Returns the description of the custom network that the parameters give."""
-    return cnn.describe(**_custom(parameters))
-
-
 def _custom(given: Mapping[str, Any]) -> dict[str, Any]:
     preset = cnn.describe(given["preset"])
     changes: dict[str, Any] = {name: given[name] for name in _WORDS if given[name] not in (OWN, "none")}
