@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import pandas
 import pytest
 
-from lib.training import overfitting
+from lib.evaluation import overfitting
 
 
 def history(val_loss, phase="train"):
@@ -35,3 +37,16 @@ def test_of_two_phases_the_last_one_counts():
 
 def test_one_epoch_has_nowhere_to_turn():
     assert overfitting.diagnose(history([0.5]), train_accuracy=0.5, val_accuracy=0.5)["rise"] == 0
+
+
+def test_the_table_of_arms_by_hand():
+    def unit(gap, turned_at, rise):
+        told = {"gap": gap, "turned_at": turned_at, "rise": rise, "verdict": "none"}
+        return SimpleNamespace(result={"overfitting": told})
+
+    arms = {"light": [unit(0.02, None, 0.0)], "plain": [unit(0.2, 4, 0.5), unit(0.1, 6, 0.3)]}
+    arms["pixels"] = [SimpleNamespace(result={})]
+    found = overfitting.table(SimpleNamespace(arms=arms)).set_index("arm")
+    assert list(found.index) == ["light", "plain"]
+    assert found.loc["plain"].tolist() == [15.0, "2 of 2", 5.0, "40%"]
+    assert found.loc["light", "runs that turned"] == "0 of 1"

@@ -10,12 +10,12 @@ from typing import Any
 from lib import fingerprint
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
-from lib.evaluation import audit, calibration, metrics, openings, statistics
+from lib.evaluation import audit, calibration, metrics, openings, overfitting, statistics
 from lib.evaluation.guards import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import saved
 from lib.runs import Run
-from lib.training import overfitting, recipes, showing
+from lib.training import recipes, showing
 from lib.training.recipes import Trained
 
 _PREFIXES = ("train", "val")

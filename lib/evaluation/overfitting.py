@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas
+
+if TYPE_CHECKING:
+    from lib.evaluation.comparison import Comparison
 
 _RISE = 1.05  # the validation loss has turned when it ends five per cent above its lowest point
 _LAST = 3  # epochs whose mean is the end, since one alone is noisy
@@ -45,3 +48,24 @@ def sentence(found: dict[str, Any]) -> str:
     if found["turned_at"] is None:
         return f"{gap}; the validation loss had not turned when the training ended."
     return f"{gap}; the validation loss turned after epoch {found['turned_at']} and ended {found['rise']:.0%} above its lowest."
+
+
+def table(compared: Comparison) -> pandas.DataFrame:
+    """Returns one row an arm: the mean gap in points, how many of its runs turned, and the median epoch at which they did.
+
+    Arms whose runs were not diagnosed, such as those of classic models, are left out.
+    """
+    rows = []
+    for arm, units in compared.arms.items():
+        found = [unit.result["overfitting"] for unit in units if unit.result.get("overfitting")]
+        if not found:
+            continue
+        turns = [each["turned_at"] for each in found if each["turned_at"] is not None]
+        rows.append({
+            "arm": arm,
+            "gap in points": round(100 * float(np.mean([each["gap"] for each in found])), 1),
+            "runs that turned": f"{len(turns)} of {len(found)}",
+            "turned at epoch": float(np.median(turns)) if turns else np.nan,
+            "rise of the validation loss": f"{np.mean([each['rise'] for each in found]):.0%}",
+        })
+    return pandas.DataFrame(rows)
