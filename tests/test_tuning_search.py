@@ -212,3 +212,16 @@ def test_a_search_moved_aside_for_its_budget_is_taken_up_again(tmp_path, monkeyp
     assert known(search.run(wanted, folder)) == first and len(ran(tmp_path / "ran")) == 6  # none was computed again
     other = plan(epochs=3, context={"ran": str(tmp_path / "ran")})
     assert begin({"budget": 3}, other) == "" and not (folder / "journal.jsonl").exists()
+
+
+def test_an_interrupted_search_calls_its_trials_off_and_the_same_engine_goes_on(tmp_path, importable):
+    wanted = plan(epochs=2, num_trials=4, context={"seconds": 0.1})
+    with Engine(workers=2) as engine:
+
+        def interrupt(told, trial):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            search.run(wanted, tmp_path, engine=engine, watch=interrupt)
+        found = search.run(wanted, tmp_path, engine=engine)
+    assert found.complete and [trial.state for trial in found.trials] == ["finished"] * 4

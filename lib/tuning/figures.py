@@ -27,6 +27,7 @@ _ASIDE = -0.12  # where a line passes an axis whose key is not in use
 def history(found: Found) -> Drawing:
     """Every trial's score in the order of the search, and the best so far."""
     goal, direction = next(iter(found.plan.goals.items()))
+    best_trial = found.best  # raises where every trial failed
     drawing = Drawing(7.6, 3.6)
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
@@ -48,7 +49,7 @@ def history(found: Found) -> Drawing:
         style.set_title(drawing, f"{found.plan.method}: {len(found.trials)} trials")
     drawing.alt = (
         f"History of the search: {len(done)} of {len(found.trials)} trials have a score; the best {_spoken(goal)} is "
-        f"{found.best.scores[goal]:.4g}, of trial {found.best.number}."
+        f"{best_trial.scores[goal]:.4g}, of trial {best_trial.number}."
     )
     return drawing
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import secrets
 import shutil
 import time
 from collections.abc import Callable
@@ -90,12 +92,13 @@ class Workers:
     def __init__(self, engine: Engine, heard: Heard, *, at_once: int | None = None, needs: Needs | None = None) -> None:
         self._engine, self._heard, self._needs = engine, heard, needs or Needs()
         self.slots = at_once or engine.slots
+        self._numbers = itertools.count()
         self._jobs: dict[str, Job] = {}
         self._read: dict[str, int] = {}
 
     def submit(self, job: Job) -> None:
         """Hands a trial to the engine."""
-        name = f"{Path(job.folder).parent}/{job.number}"
+        name = f"{job.folder}#{next(self._numbers)}-{secrets.token_hex(4)}"  # one that was called off may still be ending
         (Path(job.folder) / worker.STOP).unlink(missing_ok=True)
         self._jobs[name], self._read[name] = job, 0
         share = Share(cores=self._needs.cores, parallel=self.slots, gpus=self._needs.gpus)
@@ -112,7 +115,8 @@ class Workers:
             self._hear(name)
         ended = []
         for outcome in outcomes:
-            job = self._jobs.pop(outcome.name)
+            if (job := self._jobs.pop(outcome.name, None)) is None:
+                continue  # of a search that was interrupted
             found = outcome.value
             if outcome.error is not None:
                 found = {**work.failed("code", type(outcome.error).__name__, str(outcome.error)), "seconds": 0.0}

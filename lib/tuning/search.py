@@ -100,18 +100,23 @@ class _Search:
             deadline = time.monotonic() + 60 * budget_minutes - self.journal.seconds()
         waiting = [trial for trial in self.trials if trial.state == "open"]
         at_work: set[int] = set()
-        while True:
-            self._over = deadline is not None and time.monotonic() > deadline
-            while not self._over and len(at_work) < hands.slots and (trial := self._next(waiting)) is not None:
-                if self._begin(trial, hands):
-                    at_work.add(trial.number)
-            if not at_work:
-                break
-            if self._over:
-                self._call_off(at_work, hands, deadline)
-            for number, outcome in hands.poll(_POLL_S):
-                at_work.discard(number)
-                self._end(self.trials[number], outcome)
+        try:
+            while True:
+                self._over = deadline is not None and time.monotonic() > deadline
+                while not self._over and len(at_work) < hands.slots and (trial := self._next(waiting)) is not None:
+                    if self._begin(trial, hands):
+                        at_work.add(trial.number)
+                if not at_work:
+                    break
+                if self._over:
+                    self._call_off(at_work, hands, deadline)
+                for number, outcome in hands.poll(_POLL_S):
+                    at_work.discard(number)
+                    self._end(self.trials[number], outcome)
+        except BaseException:
+            for number in at_work:  # a notebook that is interrupted keeps its engine
+                hands.cancel(number)
+            raise
         complete = all(trial.state != "open" for trial in self.trials) and not self._over
         if complete and not self._keeps:
             shutil.rmtree(self._checkpoints, ignore_errors=True)
