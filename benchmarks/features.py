@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -231,9 +232,9 @@ class _Served:
     """`darkroom web` in a process of its own over a home folder."""
 
     def __init__(self, home: str) -> None:
-        from lib.web import serving
-
-        self.address = f"http://127.0.0.1:{serving.free_port()}"
+        with socket.socket() as asked:
+            asked.bind(("127.0.0.1", 0))
+            self.address = f"http://127.0.0.1:{asked.getsockname()[1]}"
         words = [sys.executable, "-m", "lib.cli", "web", "--port", self.address.rpartition(":")[2]]
         environment = {**os.environ, "DARKROOM_HOME": home}
         self.process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import sys
@@ -144,6 +145,7 @@ def _pacmap(components: np.ndarray, seed: int, options: dict[str, Any], tell: Pr
         raise DarkroomError(
             "The method 'pacmap' needs a package that is not installed. Install it with: python -m pip install pacmap==0.9.1"
         ) from None
+    logging.getLogger("pacmap").setLevel(logging.ERROR)  # it warns of every seed
     with contextlib.redirect_stdout(io.StringIO()):
         model = pacmap.PaCMAP(n_components=2, n_neighbors=options["neighbours"], random_state=seed, apply_pca=False)
         found = model.fit_transform(components, init="pca")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import sys
+from typing import Any
 
 from lib.errors import DarkroomError
 
@@ -16,23 +16,10 @@ def serve(*, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, names: tuple[st
 
     Raises DarkroomError when the port is taken or the address is not this machine's.
     """
-    import waitress
-
-    from lib.web import guard, site
-
-    app = site.create(hosts=(*guard.local_hosts(host), *names))
-    try:
-        server = waitress.create_server(
-            app, host=host, port=port, threads=_THREADS, max_request_body_size=guard.MAX_BODY, ident=None, channel_timeout=30,
-            clear_untrusted_proxy_headers=True,
-        )  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise DarkroomError(
-            f"The site cannot be served on {host}, port {port} ({error}). Choose another with --port, or stop what uses it."
-        ) from None
+    server = listen(host=host, port=port, names=names)
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host  # noqa: S104  only compared
     print(f"The site is at http://{shown}:{server.effective_port}/ until you press Ctrl-C.", flush=True)
-    if guard.local_hosts(host)[0] != "localhost" or host in ("0.0.0.0", "::"):  # noqa: S104
+    if host not in ("localhost", "127.0.0.1", "::1"):
         print("Whoever reaches this address can see it and change the ledger; there is no password.", file=sys.stderr)
     try:
         server.run()
@@ -43,8 +30,24 @@ def serve(*, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, names: tuple[st
     return 0
 
 
-def free_port() -> int:
-    """Returns a port of this machine that nobody uses now."""
-    with socket.socket() as asked:
-        asked.bind((DEFAULT_HOST, 0))
-        return asked.getsockname()[1]
+def listen(*, host: str = DEFAULT_HOST, port: int = 0, names: tuple[str, ...] = ()) -> Any:
+    """Returns waitress with the site in it, listening but not yet serving: `run()` serves, `effective_port` tells the port.
+
+    Raises DarkroomError when the port is taken or the address is not this machine's.
+    """
+    import waitress
+
+    from lib.web import guard, site
+
+    host = DEFAULT_HOST if host == "localhost" else host  # the name may stand for two addresses, and one is enough
+    app = site.create(hosts=(*guard.local_hosts(host), *names))
+    try:
+        return waitress.create_server(
+            app, host=host, port=port, threads=_THREADS, max_request_body_size=guard.MAX_BODY, ident=None, channel_timeout=30,
+            clear_untrusted_proxy_headers=True,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise DarkroomError(
+            f"The site cannot be served on {host}, port {port} ({error}). Choose another with --port, or stop what uses it."
+        ) from None
+

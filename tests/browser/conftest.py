@@ -7,9 +7,8 @@ import threading
 
 import map_home
 import pytest
-import waitress
 
-from lib.web import guard, serving, site
+from lib.web import serving
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -42,10 +41,8 @@ def served(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DARKROOM_HOME", str(root))
         map_home.build(root)
-        port = serving.free_port()
-        app = site.create(hosts=guard.local_hosts("127.0.0.1"))
-        server = waitress.create_server(app, host="127.0.0.1", port=port, threads=4)
+        server = serving.listen()
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
-        yield f"http://localhost:{port}"
+        yield f"http://localhost:{server.effective_port}"
         server.close()  # the thread ends with the process; waiting for its loop takes longer than any test
