@@ -114,8 +114,9 @@ def test_a_promoted_trial_goes_on_where_its_parent_stopped(tmp_path):
         assert [row["epoch"] for row in trial.rows] == list(range(first, trial.epochs + 1))
 
 
-def test_pruned_trials_are_stopped_and_say_so():
-    found = search.run(plan("random", epochs=10, num_trials=20, options={"pruner": "median"}))
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_pruned_trials_are_stopped_and_say_so(pruner):
+    found = search.run(plan("random", epochs=10, num_trials=20, options={"pruner": pruner}))
     pruned = [trial for trial in found.trials if trial.state == "pruned"]
     assert len(pruned) >= 3
     assert all(len(trial.rows) < 10 and not trial.scores for trial in pruned)
