@@ -37,6 +37,7 @@ SHAPES = [[8], [16], [32], [8, 8], [16, 16], [32, 32], [8, 16, 8], [450], [450, 
 RATES = [0.001, 0.01]
 SIZE = (15, 10)
 SOURCE = 0.5193
+HOME = os.environ.get("DARKROOM_HOME")
 COSTS = [float(cost) for cost in np.geomspace(0.01, 100, 40)]
 
 
@@ -194,10 +195,9 @@ def posters(sizes: list[str], samples: str | None) -> None:
     from lib.cleaning import clean
     from lib.data import sources
 
-    home = Path(tempfile.mkdtemp())
-    os.environ["DARKROOM_HOME"] = str(home)
-    dataset = sources.bring(f"{samples}/posters")
-    clean.clean(dataset)
+    own = HOME or tempfile.mkdtemp()
+    os.environ["DARKROOM_HOME"] = own
+    dataset = clean.ensure(sources.bring(f"{samples}/posters"))
     rows = []
     for target in ("label", "label=Action_Adventure|Animation|Horror_Thriller"):
         thumbs = material.gather(dataset, target=target)
@@ -212,7 +212,8 @@ def posters(sizes: list[str], samples: str | None) -> None:
     last = rows[-1]
     ours = f"{last['accuracy']:.3f} ({last['low']:.3f} to {last['high']:.3f}), {last['values']}"
     print(f"linear SVM at 15 × 10 on three genres: {ours}, n {last['n']}; the source: {SOURCE}, C chosen by its test score")
-    shutil.rmtree(home)
+    if not HOME:
+        shutil.rmtree(own)
 
 
 def _row(kind: str, size: str, thumbs: material.Material, target: str) -> dict:

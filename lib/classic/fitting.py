@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
@@ -49,7 +50,8 @@ def along(
     part = Part(scaler.transform(train.X), train.y)
     rest = chosen.settings({name: value for name, value in parameters.items() if name != chosen.path})
     shared = time.perf_counter() - began
-    with warnings.catch_warnings():
+    # These matrices are small: more threads of BLAS on one of them wait for each other longer than they work.
+    with threadpoolctl.threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         if train.y.ndim == 2:
             found = [_several(chosen, {**rest, **_at(chosen, value)}, part, seed) for value in values]

@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 _MOST_STEPS = 200
 _HARDEST, _SLACK = 1e8, 1e-3  # C at which a margin is as hard as 64-bit numbers allow, and how much it may be missed
+_LEFT, _FROM = 0.9, 100.0
 
 
 class LinearMargin(ClassifierMixin, BaseEstimator):
@@ -60,12 +61,15 @@ def path(X: np.ndarray, y: np.ndarray, costs: Sequence[float], *, tol: float = 1
         signs = np.where(y == positive, 1.0, -1.0)
         weights = np.zeros(problem.images.shape[1])
         for place in order:
-            hard = np.isinf(costs[place])
+            hard, before = np.isinf(costs[place]), np.inf
             for cost in _ladder(costs[place]):
                 weights, converged = problem.solve(signs, cost, weights, tol)
-                beyond = bool((signs * (problem.images @ weights) >= 1 - _SLACK).all())
-                if hard and beyond:
+                missed = 1 - signs * (problem.images @ weights)
+                beyond, loss = bool((missed <= _SLACK).all()), float((np.maximum(missed, 0) ** 2).sum())
+                # Ten times the cost leaves a hundredth of the loss where the classes can be parted, and all of it elsewhere.
+                if hard and (beyond or loss > _LEFT * before):
                     break
+                before = loss if cost >= _FROM else np.inf
             found[place].converged_ &= converged or hard
             rows[place].append(weights)
             met[place].append(beyond)

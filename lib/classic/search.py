@@ -159,7 +159,7 @@ def _cost(task: _Task) -> float:
 
 
 def _work(task: _Task, train: Part, val: Part, kind: str, seed: int, threads: int) -> tuple[_Task, list[dict[str, Any]]]:
-    with threadpoolctl.threadpool_limits(threads):
+    with threadpoolctl.threadpool_limits(threads, user_api="openmp"):  # the trees' own; BLAS has one thread a fit anyway
         fits = fitting.along(kind, task.parameters, task.values, train, seed=seed)
         return task, [trials.row(fit, kind, task.size, train, val, seed=seed) for fit in fits]
 

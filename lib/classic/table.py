@@ -150,7 +150,7 @@ _CHOICES = {"optimizer": ("adam", "sgd"), "activation": ("relu", "tanh"), "weigh
 KINDS = {
     "majority": Kind("always the largest class of train: the floor", _majority, {}),
     "least_squares": Kind("linear regression on the classes as 1 and -1", _least_squares, {"alpha": [0.0, 100.0, 10000.0]}),
-    "logistic": Kind("linear classifier, softmax", _logistic, {"C": [0.0001, 0.001, 0.01, 0.1]}, path="C"),
+    "logistic": Kind("linear classifier, softmax", _logistic, {"C": [0.00001, 0.0001, 0.001, 0.01]}, path="C"),
     "perceptron": Kind("linear classifier, Rosenblatt's rule", _perceptron, {"l2": [0.00001, 0.001]}),
     "mlp": Kind(
         "dense layers", _mlp,
@@ -167,7 +167,7 @@ KINDS = {
     "rbf_exact": Kind(
         "radial functions around every image, then least squares", _rbf_exact, {"gamma_scale": [0.5, 1.0, 2.0], "alpha": [0.1]}
     ),
-    "svm_linear": Kind("linear SVM, soft margin", _svm_linear, {"C": [0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0]}, path="C"),
+    "svm_linear": Kind("linear SVM, soft margin", _svm_linear, {"C": [0.000001, 0.00001, 0.0001, 0.001, 0.01, 0.1]}, path="C"),
     "svm_hard": Kind("linear SVM, hard margin", _svm_hard, {}),
     "svm_rbf": Kind("SVM with radial kernel", _svm_rbf, {"C": [0.5, 1.0, 2.0, 5.0], "gamma_scale": [0.5, 1.0, 2.0]}),
     "svm_poly": Kind(
