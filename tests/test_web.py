@@ -4,6 +4,8 @@ import io
 import json
 import random
 import struct
+import subprocess
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -368,3 +370,16 @@ def test_the_names_that_a_server_answers_to():
     assert guard.local_hosts("127.0.0.1") == ("localhost", "127.0.0.1", "::1")
     assert guard.local_hosts("192.168.1.7") == ("192.168.1.7",)
     assert guard.local_hosts("lab.example") == ("lab.example",)
+
+
+def test_a_fresh_home_has_pages_that_say_how_to_begin(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    fresh = site.create().test_client()
+    for address, told in (("/runs", "darkroom run quickstart"), ("/maps", "8_features"), ("/classify", "no trained model yet")):
+        assert told in fresh.get(address).text
+
+
+def test_runs_and_maps_are_served_without_keras():
+    heavy = {"keras", "tensorflow", "jax", "torch", "umap", "openTSNE"}
+    script = f"import sys, lib.web.site; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
