@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas
 
+from lib import fingerprint
 from lib.classic import fitting
 from lib.classic import model as models
 from lib.classic.fitting import Fit
@@ -92,6 +93,7 @@ def conclude(
     audit.require(result["audit"])
     card = _card(result, run)
     models.save(Model(**{**vars(model), "card": card}), run.checkpoint_folder / models.NAME)
+    result["model_sha256"] = fingerprint.file(run.checkpoint_folder / models.NAME)  # the site loads no other file in its place
     _show(run, result, curve)
     return run.finish(result)
 

@@ -16,6 +16,7 @@ from lib.web import archive
 from lib.web.archive import Unit
 
 _loading = threading.RLock()
+_NAMES = ("model.keras", "model.thumbnail")
 KEPT = 2
 """Models in memory at once."""
 
@@ -36,7 +37,7 @@ class Loaded:
 
 
 def every() -> list[Unit]:
-    """Returns the finished trainings that left a model and its hash, the best validation accuracy first in each study."""
+    """Returns the finished trainings that left a model and its hash, the best on validation first in each study."""
     found = [each for study in archive.studies() for each in archive.units(study) if _path(each) is not None]
     found = [each for each in found if each.result.get("model_sha256")]
     return sorted(found, key=lambda each: (each.study, -each.result["metrics"].get("val_accuracy", 0)))
@@ -59,10 +60,13 @@ def _loaded(id: str, path: Path, _changed_ns: int, expected: str) -> Loaded:
     if fingerprint.file(path) != expected:
         raise DarkroomError(f"The model of {id} is not the file that its run wrote; it is not loaded. Train it again.")
     from lib import apply
-    from lib.models import saved
 
     run = archive.unit(*id.split("/"))
-    network = saved.load(path)
+    network = None
+    if path.suffix == ".keras":
+        from lib.models import saved
+
+        network = saved.load(path)
     loaded = Loaded(run, apply.load(id), network, threading.Lock())
     warm(loaded)
     return loaded
@@ -74,6 +78,7 @@ def warm(loaded: Loaded) -> None:
 
 
 def _path(found: Unit) -> Path | None:
-    path = paths.checkpoint(found.study, found.stage, found.unit) / "model.keras"
-    inside = path.is_file() and path.resolve().is_relative_to(paths.checkpoints().resolve())
-    return path if inside else None
+    folder = paths.checkpoint(found.study, found.stage, found.unit)
+    there = [folder / name for name in _NAMES if (folder / name).is_file()]
+    inside = [path for path in there if path.resolve().is_relative_to(paths.checkpoints().resolve())]
+    return next(iter(inside), None)

@@ -20,11 +20,11 @@ def nearest(loaded: Loaded, pixels: np.ndarray) -> list[dict[str, Any]] | None:
 
     None where no run of features has looked at this model's space, so that there is nothing to compare with.
     """
-    from lib.models import predictor
-
-    found = _space(loaded.run.id, loaded.run.result["model_sha256"])
+    found = _space(loaded.run.result["model_sha256"]) if loaded.network is not None else None
     if found is None:
         return None
+    from lib.models import predictor
+
     shown, rows = found
     layer = shown.account["layer"]
     wanted = predictor.features(loaded.network, pixels[None], layer=layer, batch_size=1)[0]
@@ -44,7 +44,7 @@ def _told(shown: Shown, row: int, distance: float) -> dict[str, Any]:
     return {"path": str(point["path"]), "label": str(point[shown.account["target"]]), "distance": distance, "picture": picture}
 
 
-def _space(id: str, sha256: str) -> tuple[Shown, np.ndarray] | None:
+def _space(sha256: str) -> tuple[Shown, np.ndarray] | None:
     for unit in archive.every("features"):
         try:
             shown = maps.shown(unit)
