@@ -109,11 +109,10 @@ class Plan:
 
     def shortcuts(self, *, transplants: int) -> pd.DataFrame:
         """Returns what `shortcuts.detect` finds on the test images, at most 24 a class."""
-        rows = np.concatenate([np.flatnonzero(self.subject.test.truth == place)[:24] for place in self._present])
-        images = self.subject.images(rows)
-        return shortcuts.detect(
-            self.subject.model, images, self.subject.test.truth[rows], transplants=transplants, seed=self.seed
-        )
+        truth = self.subject.test.truth
+        rows = np.concatenate([np.flatnonzero(truth == place)[:24] for place in np.unique(truth)])
+        images, classes = self.subject.images(rows), self.subject.classes(truth[rows])
+        return shortcuts.detect(self.subject.model, images, classes, transplants=transplants, seed=self.seed)
 
     def _averages(self, method: str, groups: dict[str, np.ndarray], title: str) -> Drawing:
         filled = {name: rows for name, rows in groups.items() if len(rows)}
@@ -125,7 +124,7 @@ class Plan:
         return self.subject.images(rows), self._named(rows)
 
     def _named(self, rows: np.ndarray) -> np.ndarray:
-        return self.subject.test.predicted[rows].astype(np.int32)
+        return self.subject.classes(self.subject.test.predicted[rows])
 
     def _one(self, name: str, images: np.ndarray, targets: Sequence[int]) -> np.ndarray:
         if METHODS[name].needs_gradients and not self.subject.is_network:
@@ -138,10 +137,6 @@ class Plan:
     @property
     def _probability(self) -> Scored | ScoredBlackBox:
         return asked.of(self.subject.model, "probability")
-
-    @property
-    def _present(self) -> np.ndarray:
-        return np.unique(self.subject.test.truth)
 
 
 def brief(table: pd.DataFrame) -> pd.DataFrame:

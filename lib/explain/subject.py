@@ -53,6 +53,11 @@ class Subject:
         """Returns uint8 (n, height, width, 3): the test images in these rows of the predictions."""
         return np.asarray(self.decoded.array[self.decoded.rows_of(self.test.frame["path"].iloc[rows])])
 
+    def classes(self, places: np.ndarray) -> np.ndarray:
+        """Returns int32 (n,): the model's own number of each class, given by its place in the predictions' class names."""
+        names = asked.of(self.model).class_names
+        return np.array([names.index(name) for name in self.test.class_names], np.int32)[places]
+
     def chosen(self, num: int) -> pd.DataFrame:
         """Returns `num` rows of test images a group of `GROUPS`: most confident right, most confident wrong, smallest margin.
 
