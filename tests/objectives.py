@@ -53,6 +53,11 @@ def hostile(values, work):
     return 1.0
 
 
+def idle(values, work):
+    """Reads x alone, as the triage source read `dense_units` where it searched `units`."""
+    return {"score": values["x"], "made": str(values["x"])}
+
+
 def two(values, work):
     """The more units, the better and the slower."""
     return {"score": values["units"] / 64, "size": values["units"] ** 2}

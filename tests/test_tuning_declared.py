@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from lib import notebooks
+from lib import notebooks, runs
 from lib.batch import studies
 from lib.errors import DarkroomError
-from lib.tuning import declared, figures, forecast, outcome, search, space, trials
+from lib.tuning import declared, figures, forecast, outcome, search, space, telling, trials
 from lib.tuning.search import Plan
 
 
@@ -165,3 +165,12 @@ def test_kerastuner_reads_what_is_exported(tmp_path):
     assert best.hyperparameters.values["x"] == found.best.values["x"]
     assert len(oracle.trials) == len(found.trials) and oracle.end_order == [f"{trial.number:04d}" for trial in found.trials]
     assert json.loads((tmp_path / "keras_tuner" / "tuner0.json").read_text()) == {}
+
+
+def test_a_search_of_a_value_that_nobody_reads_is_stopped_at_its_second_trial(tmp_path):
+    run = runs.Run(tmp_path, tmp_path, {}, {}, "tune", None, False, None)
+    wanted = Plan(space.read({"units": [16, 32, 64], "x": [0.1, 0.2]}), "grid", "objectives:idle", {"score": "max"})
+    told = []
+    with pytest.raises(DarkroomError, match="Two trials differ in units and made the same model"):
+        search.run(wanted, watch=lambda *seen: told.append(seen) or telling.watch(run, wanted, expected=6)(*seen))
+    assert len(told) <= 4  # of six: x is read, so two trials may differ by right

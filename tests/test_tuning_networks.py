@@ -38,6 +38,7 @@ def test_a_promoted_trial_continues_with_its_optimiser_and_its_schedule(tmp_path
     straight, whole = trial(tmp_path, context, "straight", 4)
     trial(tmp_path, context, "halted", 2)
     promoted, rows = trial(tmp_path, context, "halted", 4, start=2)
+    assert trial(tmp_path, {**context, "base": {**context["base"], "filters": [3]}}, "other", 1)[0]["made"] != straight["made"]
     assert promoted == straight
     timed, later = ([{**row, "seconds": 0} for row in given if row["epoch"] > 2] for given in (whole, rows))
     assert later == timed and len(later) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from lib.batch import engine, launch
+from lib.evaluation import audit
 from lib.runs import Run
 from lib.tuning import trials
 from lib.tuning.hands import Needs
@@ -25,10 +26,15 @@ def needs(memory_gb: float = 0.0) -> Needs:
 
 
 def watch(run: Run, plan: Plan, *, expected: int, what: str = "trial") -> Watch:
-    """Returns what prints a line for each trial that has ended, and notes in the run's progress how far the search is."""
+    """Returns what prints a line for each trial that has ended, and notes in the run's progress how far the search is.
+
+    It raises DarkroomError when two trials differ in a value and have made the same model: nobody reads that value.
+    """
     goal, direction = next(iter(plan.goals.items()))
 
     def tell(all_trials: list[Trial], trial: Trial) -> None:
+        made = [(each.values, each.metrics["made"]) for each in all_trials if "made" in each.metrics]
+        audit.require(audit.trials(made))  # at once, not after a night of trials that differ in nothing
         ended = sum(each.state != "open" for each in all_trials)
         best = trials.ranked(all_trials, goal, direction)
         run.progress(epoch=ended, epochs=max(expected, ended), metric=goal, value=best[0].scores[goal] if best else None)

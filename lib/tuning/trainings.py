@@ -6,13 +6,17 @@ test split is not read here.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib import fingerprint
 from lib.runs import Run
+from lib.training import effects
 from lib.tuning import declared
 from lib.tuning.work import Work
 
@@ -49,7 +53,7 @@ def objective(values: dict[str, Any], work: Work) -> dict[str, Any]:
     found = {**numbers, "kept_epoch": trained.fitted.kept_epoch, "num_parameters": trained.model.count_params()}
     found["diverged"] = int(trained.fitted.diverged)
     _board(work.folder, values, {**found, "epochs": work.epochs})
-    return found
+    return {**found, "made": _made(trained, parameters)}
 
 
 def train(
@@ -96,6 +100,14 @@ def split_of(parameters: Mapping[str, Any], dataset: Dataset) -> Split:
         dataset, method=parameters["split_method"], fractions=tuple(parameters["fractions"]), seed=parameters["split_seed"],
         target=parameters["target"], limit_per_class=parameters["limit_per_class"],
     )  # fmt: skip
+
+
+def _made(trained: Trained, parameters: Mapping[str, Any]) -> str:
+    """A digest of what the parameters have made: the network, where it comes from, and what acts on its training."""
+    beside = ("resize", "dtype_policy", "fine_tune_fraction", *(() if parameters["architecture"] == "custom" else ("weights",)))
+    told = {**dataclasses.asdict(trained.settings), **{name: parameters[name] for name in beside}}
+    acting = {name: value for name, value in told.items() if effects.acts(name, {**parameters, **told})}
+    return fingerprint.digest(json.dumps([trained.model.get_config(), trained.recipe, acting], sort_keys=True, default=str))
 
 
 def _board(folder: Path, values: Mapping[str, Any], numbers: Mapping[str, float]) -> None:
