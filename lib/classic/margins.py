@@ -89,8 +89,8 @@ class _Problem:
     def __init__(self, images: np.ndarray) -> None:
         self.images = images
         num, features = images.shape
-        self.dual = num < features  # the smaller of the two systems
-        self.products = images @ images.T if self.dual else images.T @ images
+        self.dual = num < features
+        self.products = images @ images.T if self.dual else images.T @ images  # the smaller of the two
 
     def solve(self, signs: np.ndarray, cost: float, weights: np.ndarray, tol: float) -> tuple[np.ndarray, bool]:
         """Returns the weights of the minimum, and whether the gradient fell as far as liblinear asks."""
@@ -114,9 +114,12 @@ class _Problem:
     def _minimum(self, signs: np.ndarray, cost: float, inside: np.ndarray) -> np.ndarray:
         """The weights that were best if exactly the images `inside` the margin counted."""
         some = self.images[inside]
-        if self.dual:
-            kernel = self.products[np.ix_(inside, inside)] + np.eye(len(some)) / (2 * cost)
-            return linalg.solve(kernel, signs[inside], assume_a="pos") @ some
+        num, features = some.shape
+        fewer = min(num, len(self.images) - num)
+        if self.dual or num**2 * features + num**3 / 3 < fewer * features**2 + features**3 / 3:  # the cheaper system
+            kernel = self.products[np.ix_(inside, inside)] if self.dual else some @ some.T
+            kernel[np.diag_indices_from(kernel)] += 1 / (2 * cost)
+            return linalg.solve(kernel, signs[inside], assume_a="pos", overwrite_a=True) @ some
         rest = self.images[~inside]
         squares = some.T @ some if len(some) <= len(rest) else self.products - rest.T @ rest
         system = 2 * cost * squares
