@@ -26,7 +26,7 @@ class OneStudy:
     def run(self, *words, **environment):
         return subprocess.run(
             [*DARKROOM, "run", "one", *words],
-            env={**os.environ, **environment}, capture_output=True, text=True, timeout=180, check=False,
+            env={**os.environ, **environment}, capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
 
     def begin(self, *words, **environment):

@@ -44,7 +44,7 @@ def test_a_disk_that_fills_up(one, small, seed):
         time.sleep(0.05)
     time.sleep(random.Random(seed).uniform(0, 4))
     fill(small.home)
-    told, complained = process.communicate(timeout=120)
+    told, complained = process.communicate(timeout=600)
     found = small.results()
     assert process.returncode == (0 if found.keys() == one.expected.keys() else 1)  # it may have been done by then
     assert "Traceback" not in told + complained

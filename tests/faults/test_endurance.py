@@ -33,7 +33,7 @@ def test_short_runs_leave_nothing_behind(batch_home, first, number, record_prope
                 engine.submit(str(each), launch.execute, job(each), Share(parallel=2), str(batch_home))
             ended = []
             while len(ended) < len(batch):
-                ended += engine.poll(60)
+                ended += engine.poll(300)
             assert {outcome.value["state"] for outcome in ended} == {"finished"}
             before = before or held()
         after = held()

@@ -36,5 +36,5 @@ def test_killed_at_a_random_moment(one, whom, seed):
         sought = {"run": "lib.batch.run", "kernel": "lib.batch.kernel"}[whom]
         for victim in one.processes(sought)[:1]:
             os.kill(victim, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert one.complete() == one.expected

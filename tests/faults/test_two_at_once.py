@@ -18,7 +18,7 @@ def test_two_runners_at_once(one, rounds):
     refused = 0
     for _ in range(rounds):
         both = [one.begin("--json") for _ in range(2)]
-        told = [process.communicate(timeout=60) for process in both]
+        told = [process.communicate(timeout=600) for process in both]
         codes = sorted(process.returncode for process in both)
         assert codes in ([0, 0], [0, 2]), told
         refused += codes == [0, 2]
