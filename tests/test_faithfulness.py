@@ -136,3 +136,4 @@ def test_overlays_show_evidence_for_and_leave_the_rest_grey():
     assert drawing.alt.startswith("Two: 2 images, 1 of them rightly named") and len(drawing.png()) > 5000
     averages = figures.averages({"cat": maps["Grad-CAM"]})
     assert "cat: top left" in averages.alt and len(averages.png()) > 3000
+    assert figures.averages({}).alt.endswith("There are no such images.") and figures.averages({}).png()

@@ -69,12 +69,14 @@ def averages(maps: Mapping[str, np.ndarray], *, title: str = "Where the model lo
     """The mean map of each group (a class; right and wrong), each image weighing the same; at most `most` groups."""
     shown = dict(list(maps.items())[:most])
     columns = min(6, max(1, len(shown)))
-    lines = -(-len(shown) // columns)
+    lines = max(1, -(-len(shown) // columns))
     drawing = Drawing(max(4.4, 1.6 * columns + 0.5), 1.95 * lines + 0.8)
     with matplotlib.rc_context(style.settings()):
         grid = drawing.subplots(lines, columns, squeeze=False)
         for axes in grid.ravel()[len(shown) :]:
             axes.set_axis_off()
+        if not shown:
+            grid[0, 0].text(0, 0.5, "There are no such images.", color=style.MUTED)
         for axes, (name, heats) in zip(grid.ravel(), shown.items(), strict=False):
             axes.imshow(mean_map(heats), cmap=COLOURS, vmin=0, vmax=1, interpolation="nearest")
             _frame(axes)
@@ -82,7 +84,8 @@ def averages(maps: Mapping[str, np.ndarray], *, title: str = "Where the model lo
         _scale(drawing, grid)
         style.set_title(drawing, title)
     peaks = [f"{name}: {_place(mean_map(heats))}" for name, heats in list(shown.items())[:8]]
-    drawing.alt = f"{title}. The highest mean evidence lies, of {'; '.join(peaks)}."
+    told = f"The highest mean evidence lies, of {'; '.join(peaks)}" if peaks else "There are no such images"
+    drawing.alt = f"{title}. {told}."
     return drawing
 
 

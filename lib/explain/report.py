@@ -20,6 +20,7 @@ from lib.explain.subject import Subject
 TITLES = {**{name: method.title for name, method in METHODS.items()}, faithfulness.EDGES: "Edges of the picture",
           faithfulness.RANDOM: "Random map"}  # fmt: skip
 
+_USUAL = {"rise": {"samples": 256}}  # half of its default: it is the slowest, and the table says how stable it is
 _TINY = {"rise": {"samples": 32}, "lime": {"samples": 32, "segments": 16}, "kernel_shap": {"samples": 32, "segments": 16},
          "integrated_gradients": {"steps": 4}, "smoothgrad": {"samples": 2}}  # fmt: skip
 
@@ -101,18 +102,24 @@ class Plan:
         rows = {}
         for name in self.methods:
             options = {"method": name, "target": targets, **self._options(name)}
-            stable = sanity.stability(self.subject.model, images, seeds=(0, 1) if self.tiny else (0, 1, 2), **options)
+            stable = sanity.stability(self.subject.model, images, seeds=(self.seed, self.seed + 1), **options)
             rows[name] = {"stability": stable.mean()}
             if self.subject.is_network:
                 rows[name]["shuffled"] = sanity.randomisation(self.subject.model, images, seed=self.seed, **options).mean()
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
-    def shortcuts(self, *, transplants: int) -> pd.DataFrame:
-        """Returns what `shortcuts.detect` finds on the test images, at most 24 a class."""
+    def shortcuts(self) -> pd.DataFrame:
+        """Returns what `shortcuts.detect` finds on test images; the more classes there are, the fewer images of each."""
         truth = self.subject.test.truth
-        rows = np.concatenate([np.flatnonzero(truth == place)[:24] for place in np.unique(truth)])
+        present = np.unique(truth)
+        rows = np.concatenate([np.flatnonzero(truth == place)[:24] for place in present])
         images, classes = self.subject.images(rows), self.subject.classes(truth[rows])
-        return shortcuts.detect(self.subject.model, images, classes, transplants=transplants, seed=self.seed)
+        occluded, pasted = (24, 160) if self.tiny else (120, 600)  # over all classes, or sixty of them would take an hour
+        limits = {
+            "per_class": int(np.clip(occluded // len(present), 2, 24)),
+            "transplants": int(np.clip(pasted // len(present), 16, 48)),
+        }
+        return shortcuts.detect(self.subject.model, images, classes, seed=self.seed, **limits)
 
     def _averages(self, method: str, groups: dict[str, np.ndarray], title: str) -> Drawing:
         filled = {name: rows for name, rows in groups.items() if len(rows)}
@@ -132,7 +139,7 @@ class Plan:
         return explain(self.subject.model, images, method=name, target=targets, seed=self.seed, **self._options(name))
 
     def _options(self, name: str) -> dict[str, int]:
-        return _TINY.get(name, {}) if self.tiny else {}
+        return (_TINY if self.tiny else _USUAL).get(name, {})
 
     @property
     def _probability(self) -> Scored | ScoredBlackBox:
@@ -178,7 +185,7 @@ def result(subject: Subject, table: pd.DataFrame, checks: pd.DataFrame, found: p
     """Returns what `result.json` keeps of an explanation."""
     numbers = {f"{name}_{measure}": float(row[measure]) for name, row in table.iterrows() for measure in faithfulness.MEASURES}
     numbers |= {f"{name}_{column}": float(row[column]) for name, row in checks.iterrows() for column in checks.columns}
-    suspected = found[found["suspected"]]
+    suspected = found[found["suspected"].astype(bool)]
     return {
         "explained": subject.unit,
         "metrics": {**numbers, "num_suspected": len(suspected)},
