@@ -27,10 +27,12 @@ def cleanvision(folder):
 
 
 def imagededup(folder):
-    # Its package imports torch for a network that is not used here; its hashes need none.
-    package = types.ModuleType("imagededup.methods")
-    package.__path__ = [str(Path(importlib.util.find_spec("imagededup").origin).parent / "methods")]
-    sys.modules["imagededup.methods"] = package
+    # Its packages import torch for a network that is not used here; its hashes need none.
+    place = Path(importlib.util.find_spec("imagededup").origin).parent
+    for name in ("methods", "utils"):
+        package = types.ModuleType(f"imagededup.{name}")
+        package.__path__ = [str(place / name)]
+        sys.modules[package.__name__] = package
     hashing = importlib.import_module("imagededup.methods.hashing")
     method = hashing.PHash(verbose=False)
     began = time.perf_counter()
