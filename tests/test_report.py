@@ -214,6 +214,8 @@ def test_a_model_of_many_classes_stands_beside_one_of_the_groups(tmp_path):
     found = comparison.comparison([*fine, *direct], fold=groups)
     assert found.class_names == ("coffee", "rest")
     assert found.verdicts[0].startswith("fine is better than direct")
+    assert [unit.history is None for unit in found.units] == [True] * 3 + [False] * 3  # epochs of other classes
+    assert report.drawings(found)["curves"].alt.count("direct") == 1
 
 
 def test_the_page_without_pictures_with_one_arm_and_many_classes(tmp_path):

@@ -201,7 +201,8 @@ def _chosen(units: list[Unit], only: Sequence[str]) -> list[Unit]:
 
 def _folded(unit: Unit, fold: Mapping[str, str], rest: str) -> Unit:
     direct = set(unit.predictions.class_names) == {*fold.values(), rest}
-    return unit if direct else replace(unit, predictions=folding.fold(unit.predictions, fold, rest=rest))
+    # What was told of the epochs was told of other classes, and cannot stand beside the folded numbers.
+    return unit if direct else replace(unit, predictions=folding.fold(unit.predictions, fold, rest=rest), history=None)
 
 
 def _refuse_mixture(units: Sequence[Unit]) -> None:
