@@ -1,10 +1,12 @@
 import json
 
+import numpy as np
 import pytest
 
 from lib import notebooks, runs
 from lib.batch import studies
 from lib.errors import DarkroomError
+from lib.training.settings import Settings
 from lib.tuning import declared, figures, forecast, outcome, search, space, telling, trials
 from lib.tuning.search import Plan
 
@@ -78,6 +80,9 @@ def test_the_studies_that_search_are_read_and_every_key_acts(name):
     study = studies.read(name)
     for unit in study.stage("tune").units:
         declared.check(unit.parameters)
+        wanted, rng = declared.plan(unit.parameters), np.random.default_rng(0)
+        for _ in range(50):  # no trial is refused by its training
+            Settings.of({**declared.filled(wanted.context["base"], wanted.space.sample(rng)), "epochs": wanted.epochs})
 
 
 def test_the_cars_source_is_searched_whole():
@@ -90,7 +95,8 @@ def test_the_cars_source_is_searched_whole():
         "image_side": (224, 256, 512, 672), "loss": ("cross_entropy", "one_vs_rest", "focal"),
     }  # fmt: skip
     assert {name: found[name].choices for name in wanted} == wanted
-    assert set(found["augmentation"].choices) >= {"none", "flip", "auto_augment"}
+    assert set(found["augmentation"].choices) >= {"none", "flip", "flip_vertical", "rotate", "auto_augment"}
+    assert found["normalization"].when == {"architecture": ("custom",)}  # a backbone's weights fit one alone
 
 
 def test_an_arm_is_written_as_toml_and_read_back():
