@@ -48,7 +48,9 @@ def test_every_page_answers_and_names_from_data_are_text(client):
         page = client.get(address)
         assert page.status_code == 200, address
         assert "<img src=x" not in page.text and "<script>alert" not in page.text and "<b onclick" not in page.text, address
-        assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+        policy = page.headers["Content-Security-Policy"]
+        assert "script-src 'self'" in policy and "default-src 'none'" in policy
+        assert ("unsafe-eval" in policy) == (address == f"/maps/{map_home.PLACE}")  # which WebGL needs, and only there
         assert "http://" not in page.text.replace("http://localhost:6006/", "") and "https://" not in page.text
     assert "&lt;img src=x onerror=alert(1)&gt;" in client.get("/maps").text
 

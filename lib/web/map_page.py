@@ -6,10 +6,10 @@ import functools
 import json
 from typing import Any
 
-from flask import Blueprint, render_template
+from flask import Blueprint, Response, make_response, render_template
 
 from lib.features.palette import PALETTE, REST, SEQUENCE
-from lib.web import archive, maps
+from lib.web import archive, guard, maps
 
 pages = Blueprint("map_page", __name__)
 
@@ -21,7 +21,7 @@ def every() -> str:
 
 
 @pages.get("/maps/<study>/<stage>/<unit>")
-def one(study: str, stage: str, unit: str) -> str:
+def one(study: str, stage: str, unit: str) -> Response:
     """One run's maps."""
     found = archive.unit(study, stage, unit)
     shown = maps.shown(found)
@@ -31,7 +31,9 @@ def one(study: str, stage: str, unit: str) -> str:
         "columns": shown.columns, "target": account["target"], "palette": PALETTE, "rest": REST, "sequence": SEQUENCE,
         "items": [figure(name, _size(len(shown))) for name in ("map-a", "map-b")],
     }  # fmt: skip
-    return render_template("map.html", found=found, account=account, shown=shown, about=about, page="maps")
+    response = make_response(render_template("map.html", found=found, account=account, shown=shown, about=about, page="maps"))
+    response.headers["Content-Security-Policy"] = guard.POLICY_OF_MAPS
+    return response
 
 
 def _size(num: int) -> int:
