@@ -31,6 +31,19 @@ def chained(values, work):
     return float(path.read_text())
 
 
+def slowly(values, work):
+    """As `chained`, a fifth of a second an epoch; stops where it is told to."""
+    path = work.checkpoint_folder / "epochs"
+    work.checkpoint_folder.mkdir(parents=True, exist_ok=True)
+    done = int(path.read_text()) if path.exists() else 0
+    for epoch in range(done + 1, work.epochs + 1):
+        time.sleep(0.2)
+        path.write_text(str(epoch))
+        if work.report(epoch, score=float(epoch)):
+            break
+    return float(path.read_text())
+
+
 def hostile(values, work):
     """Fails as `values["how"]` says."""
     how = values["how"]

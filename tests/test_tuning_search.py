@@ -135,6 +135,17 @@ def test_the_budget_is_kept_and_a_larger_one_goes_on(tmp_path):
     assert [trial.scores for trial in whole.trials] == [trial.scores for trial in search.run(plan(epochs=4)).trials]
 
 
+def test_a_trial_stopped_by_the_budget_goes_on_in_its_worker(tmp_path, importable):
+    wanted = plan(objective="objectives:slowly", epochs=20, num_trials=2)
+    with Engine(workers=2) as engine:
+        part = search.run(wanted, tmp_path, engine=engine, budget_minutes=2.5 / 60)
+        stopped = [len(trial.rows) for trial in part.trials]
+        assert not part.complete and all(0 < rows < 20 for rows in stopped)
+        whole = search.run(wanted, tmp_path, engine=engine, budget_minutes=1)
+    assert whole.complete and [trial.scores for trial in whole.trials] == [{"score": 20.0}] * 2
+    assert [[row["epoch"] for row in trial.rows] for trial in whole.trials] == [list(range(1, 21))] * 2
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -99,7 +99,7 @@ class Workers:
     def submit(self, job: Job) -> None:
         """Hands a trial to the engine."""
         name = f"{job.folder}#{next(self._numbers)}-{secrets.token_hex(4)}"  # one that was called off may still be ending
-        (Path(job.folder) / worker.STOP).unlink(missing_ok=True)
+        worker.open_again(job)
         self._jobs[name], self._read[name] = job, 0
         share = Share(cores=self._needs.cores, parallel=self.slots, gpus=self._needs.gpus)
         limit = self._needs.memory_gb and int(self._needs.memory_gb * 1e9)

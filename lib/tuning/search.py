@@ -11,6 +11,7 @@ their checkpoints. Another plan in the same folder is refused.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -90,26 +91,25 @@ class _Search:
         self._checkpoints = checkpoint_folder or (folder and folder / "checkpoints")
         self._keeps = keep_checkpoints or self._checkpoints is None
         self._pruned: set[int] = set()
+        self._deadline = math.inf
         self._over = False
 
     def run(self, hands: Hands, budget_minutes: float | None) -> Found:
         self.journal.begin(self.plan.key())
         self.replay()
-        deadline = None
         if budget_minutes is not None:
-            deadline = time.monotonic() + 60 * budget_minutes - self.journal.seconds()
+            self._deadline = time.monotonic() + 60 * budget_minutes - self.journal.seconds()
         waiting = [trial for trial in self.trials if trial.state == "open"]
         at_work: set[int] = set()
         try:
             while True:
-                self._over = deadline is not None and time.monotonic() > deadline
-                while not self._over and len(at_work) < hands.slots and (trial := self._next(waiting)) is not None:
+                while not self._is_over() and len(at_work) < hands.slots and (trial := self._next(waiting)) is not None:
                     if self._begin(trial, hands):
                         at_work.add(trial.number)
                 if not at_work:
                     break
                 if self._over:
-                    self._call_off(at_work, hands, deadline)
+                    self._call_off(at_work, hands)
                 for number, outcome in hands.poll(_POLL_S):
                     at_work.discard(number)
                     self._end(self.trials[number], outcome)
@@ -150,7 +150,7 @@ class _Search:
             stop = bool(scores) and epoch < trial.epochs and self.method.report(number, epoch, scores)
             trial.rows.append(self.journal.add(journals.REPORTED, trial=number, row=row, stop=stop)["row"])
             self._pruned |= {number} if stop else set()
-        return number in self._pruned or self._over
+        return number in self._pruned or self._is_over()
 
     def _next(self, waiting: list[Trial]) -> Trial | None:
         """The next trial to begin: first those that were open when the search was killed, then what the method proposes."""
@@ -224,10 +224,14 @@ class _Search:
         """Where a trial keeps its checkpoints: the same for all that go on with each other."""
         return self._checkpoints / f"{trials.root(self.trials, trial.number):04d}"
 
-    def _call_off(self, at_work: set[int], hands: Hands, deadline: float) -> None:
+    def _is_over(self) -> bool:
+        self._over = time.monotonic() > self._deadline
+        return self._over
+
+    def _call_off(self, at_work: set[int], hands: Hands) -> None:
         for number in at_work:
             hands.stop(number)
-            if time.monotonic() > deadline + _GRACE_S:
+            if time.monotonic() > self._deadline + _GRACE_S:
                 hands.cancel(number)
 
     def _note(self, proposal: Proposal) -> Trial:

@@ -92,6 +92,13 @@ def read(job: Job) -> dict[str, Any] | None:
     return found if found["job"] == job.digest() else None
 
 
+def open_again(job: Job) -> None:
+    """Takes back the wish that a trial stops, and what it laid down when it did; it goes on from its checkpoints."""
+    (Path(job.folder) / STOP).unlink(missing_ok=True)
+    if (read(job) or {}).get("state") == "stopped":
+        (Path(job.folder) / OUTCOME).unlink()
+
+
 def _reported(folder: Path, row: dict[str, float]) -> bool:
     with (folder / EPOCHS).open("a", encoding="utf-8") as file:  # one short write; lost at worst, then it is computed again
         file.write(json.dumps(row) + "\n")
