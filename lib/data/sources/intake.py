@@ -25,8 +25,8 @@ def bring(
     """Returns the data set `data`, brought in if it is not here yet; calling it again is free.
 
     `data` is the name of a data set in `datasets/` (also of a folder just dropped there), of a packaged one (`elpv`,
-    `digits`, `planted`), or the path of a folder, table or archive. A folder stays where it is and is referred to, unless
-    `copy`; an archive is unpacked. `name` is what to call it, else the last part of the path.
+    `digits`, `planted`, `marked`), or the path of a folder, table or archive. A folder stays where it is and is referred to,
+    unless `copy`; an archive is unpacked. `name` is what to call it, else the last part of the path.
     With `side` the copy's pictures are scaled to so many pixels square, where the originals would only fill the disk.
     `options` go to the source, such as `{"label": "artist"}` for a table.
 
