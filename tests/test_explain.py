@@ -14,6 +14,7 @@ from lib.errors import DarkroomError
 from lib.explain import METHODS, baselines, cam, explain, masks, segments, surrogate
 from lib.explain.scored import Scored
 from lib.models import build
+from lib.models import engine as engines
 from lib.models.heads import Head
 
 SIDE = 16
@@ -288,3 +289,16 @@ def test_a_black_box_that_is_not_square_is_explained_by_hiding():
     assert exact[0, 2, 7] == pytest.approx(0.9) and np.count_nonzero(np.abs(exact[0]) > 1e-6) == 1
     with pytest.raises(DarkroomError, match="has no gradients. Use a method that only hides parts"):
         explain(Thumbnail(), images)
+
+
+def test_an_exported_network_gives_the_same_maps(models, images, monkeypatch):
+    pytest.importorskip("openvino")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("the export goes through TensorFlow")
+    expected = explain(models["custom"], images, method="occlusion", patch=4)
+    found = explain(models["custom"], images, method="occlusion", patch=4, engine="openvino")
+    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+    monkeypatch.setattr(engines, "prepare", None)  # it is kept for the weights it was made for
+    np.testing.assert_array_equal(found, explain(models["custom"], images, method="occlusion", patch=4, engine="openvino"))
+    foreign = explain(models["nested"], images, method="occlusion", patch=4, engine="auto")  # no head of ours: by Keras
+    np.testing.assert_array_equal(foreign, explain(models["nested"], images, method="occlusion", patch=4))

@@ -59,6 +59,7 @@ def explain(
     score: str = "logit",
     seed: int = 0,
     batch_size: int = 32,
+    engine: str = "keras",
     **options: object,
 ) -> np.ndarray:
     """Returns float32 (n, height, width): how much each place of each image speaks for the target class; below 0 against it.
@@ -72,6 +73,8 @@ def explain(
         score: what of the class is explained, one of `compiled.SCORES`.
         seed: of methods that draw at random; the same seed gives the same maps on every backend, up to rounding.
         batch_size: images computed at once.
+        engine: what computes for methods without gradients: "keras", or "auto" and "openvino", faster on a CPU but for the
+            seconds of the first call.
         options: the method's own, as its function in `METHODS` names them.
 
     Raises:
@@ -92,6 +95,8 @@ def explain(
     if not len(images):
         return np.zeros(images.shape[:3], np.float32)
     targets = scored.targets(images, target)
+    if isinstance(scored, asked.Scored) and not METHODS[method].needs_gradients:
+        scored = asked.by_engine(scored, images, engine)
     return METHODS[method].function(scored, images, targets, seed=seed, **options).astype(np.float32)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,7 +13,10 @@ import numpy as np
 
 from lib.errors import DarkroomError, suggest
 from lib.explain import compiled
+from lib.models import engine as engines
 from lib.models import heads
+
+_engines: weakref.WeakKeyDictionary[keras.Model, tuple[bytes, engines.Engine]] = weakref.WeakKeyDictionary()
 
 
 class BlackBox(Protocol):
@@ -134,6 +139,22 @@ class Scored(_Asked):
 
 
 @dataclass(frozen=True)
+class ScoredByEngine(Scored):
+    """A network exported for inference, for methods that ask for many scores; gradients still come from Keras."""
+
+    engine: engines.Engine | None = None
+
+    def scores(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns the score of each image's target class, (n,)."""
+        found = []
+        for start in range(0, len(images), self.batch_size):
+            logits = self.engine(images[start : start + self.batch_size])
+            part = compiled.class_scores(self.model, logits, targets[start : start + self.batch_size], score=self.score)
+            found.append(keras.ops.convert_to_numpy(part))
+        return np.concatenate(found)
+
+
+@dataclass(frozen=True)
 class ScoredBlackBox(_Asked):
     """A model of which only probabilities are known: its logit is taken for the log of the odds."""
 
@@ -169,6 +190,25 @@ class ScoredBlackBox(_Asked):
 
     def _probabilities(self, images: np.ndarray) -> np.ndarray:
         return self.model.predict_proba(np.clip(np.rint(images), 0, 255).astype(np.uint8))
+
+
+def by_engine(scored: Scored, images: np.ndarray, engine: str) -> Scored:
+    """Returns the same model asked through `engine` ("keras", "auto", "openvino"), exported once for the weights it has.
+
+    In float32: falls of a score are small, and bfloat16 would drown them. A model without a head of ours stays with Keras.
+    """
+    if engines.resolve(engine) == "keras" or not isinstance(compiled.last_layer(scored.model), heads.Head):
+        return scored
+    digest = hashlib.blake2b(digest_size=16)
+    for weight in scored.model.get_weights():
+        digest.update(np.ascontiguousarray(weight))
+    kept = _engines.get(scored.model)
+    if kept is None or kept[0] != digest.digest():
+        made = engines.prepare(scored.model, images, engine=engine, scores=True, precisions=("f32",))
+        if made.name == "keras":
+            return scored
+        kept = _engines[scored.model] = (digest.digest(), made)
+    return ScoredByEngine(scored.model, scored.score, scored.batch_size, kept[1])
 
 
 def of(model: keras.Model | BlackBox, score: str = "logit", batch_size: int = 32) -> Scored | ScoredBlackBox:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -88,7 +88,13 @@ def resolve(engine: str) -> str:
 
 
 def prepare(
-    model: keras.Model, images: np.ndarray, *, engine: str = "auto", scores: bool = False, num_compared: int = NUM_COMPARED
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    engine: str = "auto",
+    scores: bool = False,
+    num_compared: int = NUM_COMPARED,
+    precisions: Sequence[str] = PRECISIONS,
 ) -> Engine:
     """Returns the model ready to be applied, exported where that is wished, possible and found to agree.
 
@@ -98,6 +104,7 @@ def prepare(
         engine: `auto`, `keras` or `openvino`.
         scores: whether the outputs are logits of classes, whose order must agree too.
         num_compared: at most so many images are compared.
+        precisions: of `PRECISIONS`, in the order in which they are tried.
 
     Raises:
         DarkroomError: for an engine that cannot be, and with `openvino` for a network whose export does not agree.
@@ -113,7 +120,7 @@ def prepare(
         if engine == "openvino":
             raise DarkroomError(f"OpenVINO cannot take {model.name!r}: {str(error).splitlines()[0]}. Use 'keras'.") from error
         return by_keras
-    for precision in PRECISIONS:
+    for precision in precisions:
         apply = _compile(exported, precision)
         found = compare(expected, apply(some) if len(some) else expected, scores=scores)
         if found.holds:
