@@ -48,9 +48,10 @@ def probabilities(outcome: Outcome) -> Drawing:
         axes.bar(edges[:-1], bins, 1 / NUM_BINS * 0.92, align="edge", color=style.RIGHT, alpha=0.55)
         if outcome.threshold is not None:
             axes.axvline(outcome.threshold, color=style.WRONG, linewidth=1.6, linestyle=(0, (4, 3)))
-            axes.annotate(f"accepted from {100 * outcome.threshold:.1f} %", (outcome.threshold, 1), (-5, -4), ha="right",
-                          va="top", xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=9,
-                          color=style.WRONG)  # fmt: skip
+            left = outcome.threshold > 0.4  # beside the line, where there is room
+            axes.annotate(f"accepted from {100 * outcome.threshold:.1f} %", (outcome.threshold, 1), (-5 if left else 5, -4),
+                          ha="right" if left else "left", va="top", xycoords=("data", "axes fraction"),
+                          textcoords="offset points", fontsize=9, color=style.WRONG)  # fmt: skip
         axes.set(xlim=(0, 1), xlabel="calibrated probability of the given class", ylabel="pictures")
         axes.margins(y=0.18)
         style.show_percent(axes.xaxis)
