@@ -197,7 +197,7 @@ def _theirs(home: Path, *, epochs: int, seed: int) -> dict:
         values = {key.name: hyperband._value(key, hp.get(key.name)) for key in searched.keys}
         model = networks.build({**base, **values}, material)
         optimizer = keras.optimizers.Adam(values["learning_rate"], global_clipnorm=1.0)
-        model.compile(optimizer, heads.loss(model), [heads.accuracy(model)])
+        model.compile(optimizer, heads.loss(model), metrics=[heads.accuracy(model)])
         return model
 
     searched = space.read(SPACE)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
-from lib.batch import engine, launch
+from lib.batch import engine
 from lib.evaluation import audit
 from lib.runs import Run
 from lib.tuning import trials
-from lib.tuning.hands import Needs
 from lib.tuning.plan import Plan
 from lib.tuning.search import Watch
 from lib.tuning.trials import Trial
@@ -16,13 +13,7 @@ from lib.tuning.trials import Trial
 
 def room(at_once: int = 0) -> int:
     """Returns how many trials to compute at once: as wished, else what the machine, or this run's share of it, has room for."""
-    share = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
-    return at_once or max(1, min(engine.default_workers(), int(share) if share.isdigit() else 1_000_000))
-
-
-def needs(memory_gb: float = 0.0) -> Needs:
-    """Returns what a trial takes: a GPU where there is one, and no more memory than wished."""
-    return Needs(gpus=min(1, len(launch.visible_gpus())), memory_gb=memory_gb or None)
+    return at_once or engine.default_workers()
 
 
 def watch(run: Run, plan: Plan, *, expected: int, what: str = "trial") -> Watch:
