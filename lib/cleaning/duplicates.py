@@ -12,7 +12,7 @@ from lib.cleaning import hamming, workers
 from lib.cleaning.copies import Prover
 from lib.cleaning.likeness import Comparer
 
-VERSION = 3
+VERSION = 4
 """Counts changes of how groups are found; groups of another version are found anew."""
 
 GROUPINGS = ("copies", "look_alikes")
@@ -27,6 +27,9 @@ COPY_DISTANCE = 4
 
 LIKENESS = 0.85
 """From which likeness on a proposed pair is one; see `likeness.Comparer`."""
+
+PROVABLE = 0.7
+"""From which likeness on a pair is tried in full size, where the proof is strict; a turned or cropped drawing loses so much."""
 
 SMALLEST_SIDE = 24
 """Pictures of fewer pixels tell too little of themselves; for them only the same pixels are the same picture."""
@@ -56,15 +59,18 @@ def group(
         & (subjects["contrast"].fillna(0) >= LEAST_CONTRAST)
     ).to_numpy(bool)
     threads = workers.count(num_threads)
-    alike = _alike(subjects[fit], thumbs, distance=distance, likeness=likeness, num_threads=threads)
+    proving = read is not None and grouping == "copies"
+    least = min(PROVABLE, likeness) if proving else likeness
+    alike = _alike(subjects[fit], thumbs, distance=distance, likeness=least, num_threads=threads)
     place = np.flatnonzero(fit)
     edges, scores = place[alike[["first", "second"]].to_numpy(np.int64)].reshape(-1, 2), alike["score"].to_numpy()
     copies = np.ones(len(edges), bool)
-    if read is not None and grouping == "copies":
+    if proving:
         paths = subjects["path"].to_numpy()
         copies = _proven(edges, alike["turn"].to_numpy(), Prover(lambda at: read(paths[at])), num_threads=threads)
     leader, score = stars(len(subjects), edges[copies], scores[copies])
-    alike_leader, alike_score = stars(len(subjects), edges, scores)
+    near = copies | (scores >= likeness)
+    alike_leader, alike_score = stars(len(subjects), edges[near], scores[near])
     numbered, _ = pd.factorize(leader[ids])
     other = np.where(leader[alike_leader] != leader, subjects["path"].to_numpy(object)[alike_leader], None)
     return scanned.assign(
