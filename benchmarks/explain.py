@@ -196,10 +196,10 @@ def _speed(quick: bool) -> None:
     _say("196-mask occlusion at 224 x 224 through ResNet50", f"{ours:.1f} s", "10 s", ours <= 10)
     _say("against an eager loop, one mask at a time", f"{eager / ours:.1f} times ({eager:.0f} s)", "5", eager / ours >= 5)
     explain(model, images[:32], target=1)
-    began = time.monotonic()
+    began, cpu = time.monotonic(), time.process_time()
     explain(model, images, target=1)
-    took = time.monotonic() - began
-    _say("100 Grad-CAMs of ResNet50", f"{took:.1f} s", "30 s", took <= 30)
+    took, cpu = time.monotonic() - began, time.process_time() - cpu
+    _say("100 Grad-CAMs of ResNet50", f"{took:.1f} s ({cpu:.1f} CPU-seconds)", "30 s", took <= 30)
 
 
 def _xplique(quick: bool) -> None:

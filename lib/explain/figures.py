@@ -70,7 +70,7 @@ def averages(maps: Mapping[str, np.ndarray], *, title: str = "Where the model lo
     shown = dict(list(maps.items())[:most])
     columns = min(6, max(1, len(shown)))
     lines = max(1, -(-len(shown) // columns))
-    drawing = Drawing(max(4.4, 1.6 * columns + 0.5), 1.95 * lines + 0.8)
+    drawing = Drawing(max(4.4, 1.6 * columns + 0.5), 2.15 * lines + 0.9)
     with matplotlib.rc_context(style.settings()):
         grid = drawing.subplots(lines, columns, squeeze=False)
         for axes in grid.ravel()[len(shown) :]:
@@ -80,7 +80,8 @@ def averages(maps: Mapping[str, np.ndarray], *, title: str = "Where the model lo
         for axes, (name, heats) in zip(grid.ravel(), shown.items(), strict=False):
             axes.imshow(mean_map(heats), cmap=COLOURS, vmin=0, vmax=1, interpolation="nearest")
             _frame(axes)
-            axes.set_title(f"{style.label(name, most=20)}\n{len(heats)} images", fontsize=8, fontweight="normal", loc="center")
+            images = f"{len(heats)} image{'' if len(heats) == 1 else 's'}"
+            axes.set_title(f"{style.label(name, most=20)}\n{images}", fontsize=8, fontweight="normal", loc="center")
         _scale(drawing, grid)
         style.set_title(drawing, title)
     peaks = [f"{name}: {_place(mean_map(heats))}" for name, heats in list(shown.items())[:8]]
