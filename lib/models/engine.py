@@ -81,7 +81,7 @@ def resolve(engine: str) -> str:
     if engine == "auto":
         return "openvino" if installed and exports and not timing.has_gpu() else "keras"
     if engine == "openvino" and not installed:
-        raise DarkroomError("engine = 'openvino' needs OpenVINO: run `pip install 'darkroom[engine]'`, or use engine = 'auto'.")
+        raise DarkroomError("engine = 'openvino' needs OpenVINO: run `pip install -e '.[engine]'`, or use engine = 'auto'.")
     if engine == "openvino" and not exports:
         raise DarkroomError("engine = 'openvino' exports through TensorFlow. Set KERAS_BACKEND=tensorflow, or use 'keras'.")
     return engine

@@ -209,7 +209,7 @@ def _connect() -> tuple[MongoClient, Database, str]:
     try:
         import pymongo
     except ImportError:
-        raise DarkroomError("Data sets in MongoDB need the package pymongo: pip install 'darkroom[mongo]'") from None
+        raise DarkroomError("Data sets in MongoDB need the package pymongo: pip install -e '.[mongo]'") from None
     url = os.environ.get(URL, "")
     if not url.startswith(("mongodb://", "mongodb+srv://")):
         raise DarkroomError(
