@@ -8,7 +8,7 @@ run: $(READY)  ## the quickstart: clean, train, compare on real pictures
 	$(BIN)/darkroom run quickstart
 
 test: $(READY)  ## everything that is fast enough for every change
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 soak: $(READY)  ## the long fault and endurance runs
 	$(BIN)/python -m pytest -m slow
