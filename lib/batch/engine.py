@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 _ATTEMPTS = 10
+_SHORT_MEMORY = {"distributed.admin.log-length": 1000, "distributed.admin.system-monitor.log-length": 100}
+"""What Dask remembers of its own doings for its status page, which grows for an hour otherwise."""
 
 
 @dataclass(frozen=True)
@@ -175,14 +177,16 @@ class Engine:
         return self._most
 
     def _start_local(self) -> Client:
+        import dask
         from distributed import Client, LocalCluster
 
-        self._local = LocalCluster(
-            n_workers=1, threads_per_worker=self.slots, processes=False, resources=_here(), memory_limit=0,
-            dashboard_address=None, protocol="inproc://", silence_logs=50,
-            # Any free port for its status page, so that two studies at once do not get into each other's way.
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-        )  # fmt: skip
+        with dask.config.set(_SHORT_MEMORY):
+            self._local = LocalCluster(
+                n_workers=1, threads_per_worker=self.slots, processes=False, resources=_here(), memory_limit=0,
+                dashboard_address=None, protocol="inproc://", silence_logs=50,
+                # Any free port for its status page, so that two studies at once do not get into each other's way.
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+            )  # fmt: skip
         return Client(self._local, set_as_default=False)
 
     def _join(self, address: str) -> Client:
