@@ -34,10 +34,10 @@ def maps(places: Mapping[str, np.ndarray], table: pd.DataFrame, *, column: str, 
         for axes in panels[len(places) :]:
             axes.set_axis_off()
         handles, names = panels[0].get_legend_handles_labels()
-        for handle in handles:
+        legend = drawing.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5), handletextpad=0.2)
+        for handle in legend.legend_handles:  # copies: the points themselves keep their size
             handle.set_sizes([28])
             handle.set_alpha(1)
-        drawing.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5), handletextpad=0.2)
         style.set_title(drawing, title or f"Coloured by {columns.title(column)}")
     grey = " and others in grey" if labels.nunique() > len(shown) else ""
     drawing.alt = (
