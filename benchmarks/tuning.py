@@ -122,7 +122,10 @@ def _speed(home: str, *, epochs: int, seeds: int) -> None:
     for seed in range(seeds):
         row = {name: _process(name, home, epochs, seed) for name in ("theirs", "ours")}
         rows.append(row)
-        lines = [f"{name} {one['trials']} in {one['seconds']:.0f} s, best {one['best']:.3f}" for name, one in row.items()]
+        lines = [
+            f"{name} {one['trials']} trials in {one['seconds']:.0f} s ({one['cpu']:.0f} s of CPU), best {one['best']:.3f}"
+            for name, one in row.items()
+        ]  # fmt: skip
         print(f"seed {seed}: {'; '.join(lines)}", flush=True)
     ratio = float(np.median([_an_hour(each["ours"]) / _an_hour(each["theirs"]) for each in rows]))
     work = float(np.median([each["theirs"]["cpu"] / each["ours"]["cpu"] for each in rows]))
