@@ -77,7 +77,7 @@ def two(values, work):
 
 
 def main(folder, method):
-    """Searches 16 trials with two workers; the fault tests kill it."""
+    """Searches 16 trials with two workers, or as many as `SEARCH_WORKERS` says; the fault tests kill it."""
     from lib.batch.engine import Engine
     from lib.tuning import search, space
 
@@ -86,7 +86,7 @@ def main(folder, method):
     context = {"seconds": 0.02, "ran": str(Path(folder) / "ran")}
     plan = search.Plan(line, method, "objectives:parabola", {"score": "max"}, context=context, **settings)
     Path(folder).mkdir(exist_ok=True)
-    with Engine(workers=2) as engine:
+    with Engine(workers=int(os.environ.get("SEARCH_WORKERS", 2))) as engine:
         found = search.run(plan, Path(folder) / "search", engine=engine)
     told = [[trial.values["x"], trial.epochs, trial.state, trial.scores["score"], len(trial.rows)] for trial in found.trials]
     print(json.dumps({"complete": found.complete, "trials": sorted(told)}))

@@ -244,9 +244,9 @@ def test_an_export_answers_as_keras_does(trained, tmp_path, monkeypatch, form):
 
 
 def test_an_export_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeypatch):
-    pytest.importorskip("tensorflow")
     home, *_ = trained
     monkeypatch.setenv("DARKROOM_HOME", str(home))
+    monkeypatch.setattr(export, "_require", lambda form: None)  # nothing is written by the packages here
     monkeypatch.setattr(export, "_write", lambda *_: lambda pixels: np.full((len(pixels), 3), 1 / 3))
     with pytest.raises(DarkroomError, match="differs from Keras by .*not kept"):
         export.export("s", "onnx", folder=tmp_path)

@@ -206,7 +206,8 @@ def test_a_binary_loss_tells_the_named_class_from_the_rest(material):
 
 def test_a_loss_that_does_not_fit_the_head_is_refused(material, run):
     model = networks.build(SMALL, material)
-    with pytest.raises(DarkroomError, match="A softmax head learns by cross_entropy or focal. Received: loss = 'binary_focal'"):
+    told = "A softmax head learns by cross_entropy, focal or one_vs_rest. Received: loss = 'binary_focal'"
+    with pytest.raises(DarkroomError, match=told):
         recipes.train("scratch", model, material, settings=Settings(loss="binary_focal"), run=run)
 
 

@@ -77,5 +77,5 @@ def test_engines_that_cannot_be_are_refused(monkeypatch):
         engine.resolve("openvno")
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
     assert engine.resolve("auto") == "keras"
-    with pytest.raises(DarkroomError, match=r"needs OpenVINO: run `pip install 'darkroom\[engine\]'`"):
+    with pytest.raises(DarkroomError, match=r"needs OpenVINO: run `pip install -e '.\[engine\]'`"):
         engine.resolve("openvino")

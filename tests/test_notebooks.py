@@ -107,7 +107,7 @@ def test_a_study_runs_from_a_folder_to_a_report_and_repeats_nothing(pictures, tm
     words = ("run", "quickstart", "--tiny", "--set", f"data={pictures}")
     first = darkroom(*words, home=tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
-    [study] = [path for path in (tmp_path / "logs").iterdir() if not path.name.startswith(".")]
+    [study] = [path for path in (tmp_path / "logs").iterdir() if path.is_dir() and not path.name.startswith(".")]
     report = (study / "compare" / "all" / "report.html").read_text(encoding="utf-8")
     assert all(name.split(" ")[0] in report for name in KINDS)
     assert "http://" not in report.replace("http://www.w3.org", "")

@@ -126,8 +126,9 @@ def _refuse_other_loss(model: keras.Model, settings: Settings) -> None:
     kind = heads.of(model).kind
     fitting = [loss for loss, head in LOSSES.items() if (head == "softmax") == (kind == "softmax")]
     if settings.loss not in fitting:
+        *others, last = fitting
         raise DarkroomError(
-            f"A {kind} head learns by {' or '.join(fitting)}. Received: loss = {settings.loss!r}. "
+            f"A {kind} head learns by {', '.join(others)} or {last}. Received: loss = {settings.loss!r}. "
             "Build the model with lib.training.networks, where the loss decides the head."
         )
 
