@@ -17,7 +17,7 @@ import numpy as np
 import sklearn
 from sklearn.pipeline import Pipeline
 
-from lib import atomic
+from lib import atomic, cards
 from lib.classic import fitting
 from lib.classic.material import Size, flat, told
 from lib.errors import DarkroomError
@@ -158,20 +158,9 @@ def _numbers(model: Any) -> int:
 
 
 def _markdown(model: Model) -> str:
-    lines = [
-        f"# {model.kind}", "",
-        f"- Takes: RGB images as thumbnails of {told(model.size)} px ({model.resize}); standardising is inside",
-        f"- Gives: probabilities of {len(model.class_names)} classes{', each for itself' if model.several else ''}",
-        f"- Classes: {', '.join(model.class_names)}",
-    ]  # fmt: skip
-    sections = {name: value for name, value in model.card.items() if isinstance(value, dict)}
-    lines += [f"- {name}: {value}" for name, value in model.card.items() if name not in ("class_names", *sections)]
-    for name, section in sections.items():
-        lines += ["", f"## {name}", "", "| what | value |", "|---|---|"]
-        lines += [f"| {_cell(each)} | {_cell(value)} |" for each, value in section.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    facts = [
+        f"Takes: RGB images as thumbnails of {told(model.size)} px ({model.resize}); standardising is inside",
+        f"Gives: probabilities of {len(model.class_names)} classes{', each for itself' if model.several else ''}",
+        f"Classes: {', '.join(model.class_names)}",
+    ]
+    return cards.markdown(model.kind, facts, model.card)

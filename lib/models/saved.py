@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from lib import atomic
+from lib import atomic, cards
 from lib.errors import DarkroomError
 from lib.models import heads
 
@@ -134,22 +134,10 @@ def _nodes(value: object) -> Iterator[dict[str, Any]]:
 
 def _markdown(model: keras.Model, head: heads.Head) -> str:
     side = model.input_shape[1]
-    lines = [
-        f"# {model.name}",
-        "",
-        f"- Takes: RGB images, {side} x {side} px, pixels of 0 to 255; preprocessing is inside",
-        f"- Gives: {head.kind} over {len(head.class_names)} classes",
-        f"- Parameters: {model.count_params():,}",
-        f"- Classes: {', '.join(head.class_names)}",
+    facts = [
+        f"Takes: RGB images, {side} x {side} px, pixels of 0 to 255; preprocessing is inside",
+        f"Gives: {head.kind} over {len(head.class_names)} classes",
+        f"Parameters: {model.count_params():,}",
+        f"Classes: {', '.join(head.class_names)}",
     ]
-    sections = {name: value for name, value in head.card.items() if isinstance(value, dict)}
-    lines += [f"- {name}: {value}" for name, value in head.card.items() if name not in ("class_names", *sections)]
-    for name, section in sections.items():
-        lines += ["", f"## {name}", "", "| what | value |", "|---|---|"]
-        lines += [f"| {_cell(key)} | {_cell(value)} |" for key, value in section.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return cards.markdown(model.name, facts, head.card)
