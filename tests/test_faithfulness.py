@@ -53,6 +53,26 @@ def test_deletion_of_what_counts_falls_at_once(scored, white):
     np.testing.assert_allclose(shown, worst, rtol=1e-4)
 
 
+def test_a_true_map_of_single_pixels_is_not_punished_for_its_grain():
+    side, edges = 24, np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32)[:, :, None, None] / 3
+    head, contrast = Head(["no", "yes"]), keras.layers.Conv2D(2, 3, activation="relu")
+    model = keras.Sequential([keras.Input((side, side, 3)), contrast, keras.layers.GlobalAveragePooling2D(), head])
+    contrast.set_weights([np.tile(edges, (1, 1, 3, 1)) * [1, -1], np.zeros(2)])
+    head.set_weights([np.array([[0, 1], [0, 1]], np.float32), np.zeros(2)])  # class 1 is contrast, wherever it is
+    images = np.broadcast_to(np.linspace(60, 190, side, dtype=np.float32)[None, None, :, None], (1, side, side, 3)).copy()
+    images[0, 10:14, 10:14] = 255 * (np.add.outer(np.arange(4), np.arange(4)) % 2)[:, :, None]
+    smooth = baselines.random_maps(images)
+    mark = np.zeros_like(smooth)
+    mark[0, 10:14, 10:14] = 2
+    dust = np.random.default_rng(0).random(smooth.shape).astype(np.float32)  # the order of all other pixels
+    asked, yes = Scored(model), np.array([1], np.int32)
+    grained, smoothed = (faithfulness.deletion(asked, images, mark + rest, yes)[0] for rest in (dust, smooth))
+    random = faithfulness.deletion(asked, images, smooth, yes)[0]
+    assert max(grained, smoothed) < 0.5 * random
+    by_mean = faithfulness.deletion(asked, images, mark + dust, yes, baseline="mean")[0]
+    assert by_mean > random  # what one colour in place of the pixels would say of a map that is right
+
+
 def test_mu_fidelity_is_one_for_a_map_that_adds_up(scored, white):
     found = faithfulness.mu_fidelity(scored, white, perfect(), YES, grid=12, baseline="black")
     np.testing.assert_allclose(found, 1, atol=1e-5)

@@ -23,12 +23,13 @@ RANDOM, EDGES = "random", "edges"
 
 
 def deletion(
-    scored: Scored, images: np.ndarray, maps: np.ndarray, targets: np.ndarray, *, steps: int = 14, baseline: str = "mean"
+    scored: Scored, images: np.ndarray, maps: np.ndarray, targets: np.ndarray, *, steps: int = 14, baseline: str = "blur"
 ) -> np.ndarray:
     """Returns (n,): the mean score while the pixels are hidden, those of the highest attribution first; low is good.
 
     Hidden are 0, 1/steps, … and all of the pixels; the mean is the area under that curve. With the score "probability" it
-    lies between 0 and 1. Source: Petsiuk et al. 2018, section 4.3.
+    lies between 0 and 1. Scattered pixels of one colour are a texture of their own, which a network may take for what was
+    hidden, so the image out of focus stands in their place. Source: Petsiuk et al. 2018, section 4.3.
     """
     seen = ~_first(maps, steps=steps)
     return _area(scored.masked(_floats(images), baselines.fill(images, baseline), seen, targets))
