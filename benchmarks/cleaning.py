@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.material.cleaning import SAMPLES, edits, jpegs, matched, tiny
+from benchmarks.material.cleaning import SAMPLES, edits, jpegs, matched, sample, tiny
 
 HERE = Path(__file__).parent
 RIVALS = HERE / "rivals"
@@ -205,8 +205,35 @@ def labels(folder: Path, *, quick: bool) -> None:
               f"{len(ours & theirs)}; right of ours {np.mean([given[at] != truth[at] for at in ours]):.2f}")  # fmt: skip
 
 
+def strangers(folder: Path, *, quick: bool) -> None:
+    """Nine pictures of another set filed at random among 600: how well their distances rank them, how many are named."""
+    from sklearn.metrics import average_precision_score
+
+    from lib.cleaning import outliers
+
+    if SAMPLES is None:
+        print("outliers: skipped, since DARKROOM_SAMPLES names no folder with triage/, simpsons/, cars/ and wikiart/.")
+        return
+    random = np.random.default_rng(0)
+    sets = {name: sample(name, 150 if quick else 600) for name in ("triage", "simpsons", "cars", "wikiart")}
+    ranks, named, wrong = [], [], []
+    for host, (rows, labels) in sets.items():
+        for guest in sets.keys() - {host}:
+            strange = sets[guest][0][random.permutation(len(sets[guest][0]))[:9]]
+            classes = np.concatenate([labels, random.choice(np.unique(labels), len(strange))])
+            both, truth = np.concatenate([rows, strange]), np.arange(len(classes)) >= len(labels)
+            far = outliers.distances(both, labels=classes, groups=np.arange(len(both)))
+            beyond = outliers.deviations(far, labels=classes)
+            ranks.append(average_precision_score(truth, beyond))
+            named.append(np.mean(beyond[truth] > 3))
+            wrong.append(np.mean(beyond[~truth] > 3))
+        print(f"  among {host}: average precision {np.mean(ranks[-3:]):.2f}, named {np.mean(named[-3:]):.0%}")
+    print(f"outliers of another set: average precision {np.mean(ranks):.2f}, {np.mean(named):.0%} of them named, "
+          f"beside {np.mean(wrong):.1%} of the set's own pictures")  # fmt: skip
+
+
 PARTS = {"matrix": matrix, "hashes": hashes, "scan": scan, "memory": memory, "planted": planted, "distinct": distinct,
-         "labels": labels}  # fmt: skip
+         "labels": labels, "strangers": strangers}  # fmt: skip
 
 
 def tell(claim: str, value: float, goal: float, unit: str, *, most: bool = False) -> None:

@@ -58,16 +58,26 @@ def test_a_class_of_one_cannot_be_judged():
 def test_distances_by_hand():
     angles = np.deg2rad([0, 60, 60, 180])
     rows = np.stack([np.cos(angles), np.sin(angles)], axis=1) * 7  # length does not count
-    far = outliers.distances(rows, groups=np.arange(4), neighbours=1)
+    one = np.zeros(4, int)
+    far = outliers.distances(rows, labels=one, groups=np.arange(4), neighbours=1)
     assert far == pytest.approx([1, 0, 0, 3**0.5], abs=1e-3)  # the chord of 60 degrees is 1, of 120 the root of 3
-    twins = outliers.distances(rows, groups=np.array([0, 1, 1, 2]), neighbours=1)
+    twins = outliers.distances(rows, labels=one, groups=np.array([0, 1, 1, 2]), neighbours=1)
     assert twins == pytest.approx([1, 1, 1, 3**0.5], abs=1e-3)  # a twin is no company
+    classes = outliers.distances(rows, labels=np.array(["a", "b", "a", "c"]), groups=np.arange(4))
+    assert classes == pytest.approx([1, np.nan, 1, np.nan], abs=1e-3, nan_ok=True)  # nor is another class
 
 
 def test_deviations_by_hand():
     far = np.exp([0.0, 1.0, 2.0, 3.0, 4.0])  # median 2, median absolute deviation 1
-    assert outliers.deviations(far)[4] == pytest.approx(2 / 1.4826)
-    assert outliers.deviations(np.ones(5)).tolist() == [0] * 5
+    assert outliers.deviations(far, labels=np.zeros(5))[4] == pytest.approx(2 / 1.4826)
+    assert outliers.deviations(np.ones(5), labels=np.zeros(5)).tolist() == [0] * 5
+    assert outliers.deviations(np.array([np.nan, 1.0]), labels=np.arange(2)).tolist() == [0, 0]
+
+
+def test_a_class_that_is_spread_more_is_judged_by_itself_as_far_as_it_is_large():
+    far, labels = np.exp(np.repeat([0.0, 2.0], 20)), np.repeat(["tight", "spread"], 20)
+    # Twenty pictures and twenty in reserve: the classes' usual distances are drawn half way to the median of all, 1.
+    assert outliers.deviations(far, labels=labels)[[0, 20]] == pytest.approx([-1 / 1.4826, 1 / 1.4826])
 
 
 def test_findings_name_both_classes_and_the_distance(tmp_path, monkeypatch):

@@ -112,3 +112,17 @@ def matched(groups: list[list[str]], *, subjects: int) -> tuple[float, float]:
     right = [pair for pair in pairs if len({name[:4] for name in pair}) == 1]
     found = [pair for pair in right if any("_original" in name for name in pair)]
     return len(found) / (9 * subjects), len(right) / len(pairs) if pairs else 1.0
+
+
+def sample(name: str, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of that many pictures of a sample by EfficientNet-Lite0 at 128 px, float32 (n, 1280), and their labels (n,)."""
+    from lib import models
+    from lib.data import images
+    from lib.models import predictor
+
+    place = Path(SAMPLES, name, {"simpsons": "train", "wikiart": "images"}.get(name, ""))
+    files = sorted(file for file in place.rglob("*") if file.suffix.lower() in (".jpg", ".png"))
+    chosen = [files[at] for at in np.random.default_rng(0).permutation(len(files))[:number]]
+    pixels = np.stack([images.resize(images.decode(file.read_bytes()).pixels, height=128, width=128) for file in chosen])
+    model = models.build("efficientnet_lite0", class_names=["a", "b"], image_side=128)
+    return predictor.features(model, pixels), np.array([file.parent.name for file in chosen])

@@ -36,7 +36,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "Probably wrong label",
         "A pretrained network's features say another class, learnt from pictures that do not include this one.",
     ),
-    "outlier": ("Outlier", "Far from every other picture in a pretrained network's features."),
+    "outlier": ("Outlier", "Far from the other pictures of its class in a pretrained network's features."),
     "wrong_extension": ("Wrong extension", "The name says another format than the bytes; it decodes all the same."),
     "few": ("Small class", "The class has very few pictures."),
 }

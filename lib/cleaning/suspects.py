@@ -82,11 +82,12 @@ def _wrong(table: pd.DataFrame, rows: np.ndarray, groups: np.ndarray) -> list[tu
 
 
 def _far(table: pd.DataFrame, rows: np.ndarray, groups: np.ndarray, limit: float) -> list[tuple[str, str, float, str]]:
-    deviations = outliers.deviations(outliers.distances(rows, groups=groups))
+    classes = table["label"].to_numpy(str)
+    deviations = outliers.deviations(outliers.distances(rows, labels=classes, groups=groups), labels=classes)
     return [
         (
             table["path"][at], "outlier", float(np.clip(limit / deviations[at], 0, 1)),
-            f"its nearest pictures are {deviations[at]:.1f} deviations farther than usual",
+            f"the nearest of its class are {deviations[at]:.1f} deviations farther than usual",
         )
         for at in np.flatnonzero(deviations > limit)
     ]
