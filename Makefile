@@ -13,6 +13,9 @@ test: $(READY)  ## everything that is fast enough for every change
 soak: $(READY)  ## the long fault and endurance runs
 	$(BIN)/python -m pytest -m slow
 
+fuzz: $(READY)  ## our parsers under a fuzzer, ten minutes each (Linux)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]' && $(BIN)/python -m tests.fuzz
+
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/darkroom lab
 
@@ -37,4 +40,4 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[elpv,test]'
 	@touch $(READY)
 
-.PHONY: run test soak lab board web study check bench
+.PHONY: run test soak fuzz lab board web study check bench

@@ -16,7 +16,6 @@ import statistics as middle
 import subprocess
 import sys
 import tempfile
-import time
 import venv
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.material.cleaning import SAMPLES, edits, jpegs, matched, sample, tiny
+from benchmarks.parts.quiet import seconds_of
 
 HERE = Path(__file__).parent
 RIVALS = HERE / "rivals"
@@ -82,8 +82,8 @@ def scan(folder: Path, *, quick: bool) -> None:
     files = jpegs(folder, number=200 if quick else 3_000)
     bare, ours = [], []
     for _ in range(1 if quick else 3):  # alternated, since machines are noisy
-        bare.append(len(files) / _seconds(lambda: _bare(files)))
-        ours.append(len(files) / _seconds(lambda: list(workers.measure_all(files, workers=2))))
+        bare.append(len(files) / seconds_of(lambda: _bare(files)))
+        ours.append(len(files) / seconds_of(lambda: list(workers.measure_all(files, workers=2))))
     rate = middle.median(ours)
     print(f"scan of {len(files):,} JPEGs of 640 x 480 by two processes: {rate:.0f} images/s; bare {middle.median(bare):.0f}")
     ratio = middle.median(o / b for o, b in zip(ours, bare, strict=True))
@@ -113,7 +113,7 @@ def memory(folder: Path, *, quick: bool) -> None:
         ))  # fmt: skip
     print(f"scan's own memory: {peaks[0]:.0f} MB for {small:,} pictures, {peaks[1]:.0f} MB for {large:,}")
     tell("memory for each further picture", (peaks[1] - peaks[0]) * 1000 / (large - small), 5, "kB", most=True)
-    again = _seconds(lambda: scanning.scan(sources.bring(str(folder / str(large)), name=f"n{large}")))
+    again = seconds_of(lambda: scanning.scan(sources.bring(str(folder / str(large)), name=f"n{large}")))
     tell(f"second scan of {large:,} unchanged files", again, 10 * large / 100_000, "s", most=True)
 
 
@@ -252,12 +252,6 @@ def _read(file: Path) -> int:
     hashlib.sha256(data).hexdigest()
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB")).shape[0]
-
-
-def _seconds(function) -> float:
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
 
 
 def _alone(script: str):

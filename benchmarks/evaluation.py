@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import resource
 import statistics as middle
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.parts.quiet import in_a_process, seconds_of
 from lib.evaluation import bootstrap, comparison, predictions, report, statistics
 
 CLASSES = 200
@@ -36,8 +36,8 @@ def main() -> None:
 def metrics(folder: Path, *, num: int) -> None:
     """Reads one table with all its checks and computes every number of it, in a process of its own."""
     path, size = folder / "large.parquet", f"{num:,} images in {CLASSES} classes"
-    _in_a_process(_write_large, path, num)
-    read, computed, peak = _in_a_process(_measure_large, path)
+    in_a_process(_write_large, path, num)
+    read, computed, peak = in_a_process(_measure_large, path)
     share = num / 1_000_000
     print(f"{size}: read and checked in {read:.1f} s")
     tell(f"all metrics of {size} with 1,000 draws", computed, SECONDS * share, "s")
@@ -75,7 +75,7 @@ def draws(*, num: int, rounds: int) -> None:
     def ours() -> None:
         bootstrap.of_confusion(truth, said, groups=np.arange(num), num_classes=10, draws=1000)
 
-    ratios = [_seconds(theirs) * 1000 / _seconds(ours) for _ in range(rounds)]
+    ratios = [seconds_of(theirs) * 1000 / seconds_of(ours) for _ in range(rounds)]
     told, ratio = "1,000 draws of five numbers against scikit-learn on drawn rows", middle.median(ratios)
     print(f"{told}: {ratio:.0f} times (goal {RATIO}) {'ok' if ratio >= RATIO else 'short'}")
 
@@ -128,18 +128,6 @@ def _write_run(folder: Path, arm: int, seed: int, *, num: int = 2_600, classes: 
     told = {"arm": f"arm{arm}", "seed": seed, "seconds": 60, "num_parameters": 1_000_000, "audit": []}
     (place / "result.json").write_text(json.dumps(told))
     return place
-
-
-def _in_a_process(function, *given):
-    # A fresh process, so that the highest memory is this claim's alone.
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, given)
-
-
-def _seconds(function) -> float:
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Chromium with chromedriver; `hypothesis` reads simpsons, triage and wikiart in t
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import resource
 import shutil
@@ -24,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from benchmarks.parts.quiet import in_a_process, seconds_of
 
 PARTS = ("reductions", "large", "features", "page", "classify", "hypothesis")
 
@@ -41,14 +42,14 @@ def reductions(*, quick: bool) -> None:
     """PCA, t-SNE and UMAP of clumps in 2,048 dimensions, each in a process of its own, libraries loaded and compiled before."""
     num = 1_000 if quick else 10_000
     for method, goal in (("pca", 5), ("tsne", 30), ("umap", 60)):
-        seconds, _ = _in_a_process(_reduce, method, num, 2_048)
+        seconds, _ = in_a_process(_reduce, method, num, 2_048)
         tell(f"{method} of {num:,} × 2,048", seconds, goal, "s")
 
 
 def large(*, quick: bool) -> None:
     """One non-linear map of a hundred thousand images."""
     num = 10_000 if quick else 100_000
-    seconds, peak = _in_a_process(_reduce, "umap", num, 512)
+    seconds, peak = in_a_process(_reduce, "umap", num, 512)
     tell(f"umap of {num:,} × 512", seconds, 300, "s")
     tell(f"memory for it, the features of {num * 512 * 2 / 1e9:.2f} GB included", peak, 4, "GB")
 
@@ -65,16 +66,16 @@ def features(*, quick: bool) -> None:
     some = images[: 16 if quick else 64]
     for image in some[:2]:
         part.predict(image[None].astype(np.float32), verbose=0)
-    naive = _seconds(lambda: [part.predict(image[None].astype(np.float32), verbose=0) for image in some]) / len(some)
+    naive = seconds_of(lambda: [part.predict(image[None].astype(np.float32), verbose=0) for image in some]) / len(some)
     predictor.features(model, images[:64])
-    keras = _seconds(lambda: predictor.features(model, images)) / num
+    keras = seconds_of(lambda: predictor.features(model, images)) / num
     told = f"features of {num:,} images at 128 × 128 through ResNet50"
     print(f"{told}: naive loop {1000 * naive:.1f} ms, Keras in batches {1000 * keras:.1f} ms an image")
     if engine.resolve("auto") == "keras":
         print("The engine is not installed (extra `engine`), so there is no figure for it.")
         return
     predictor.features(model, images[:64], engine="openvino")
-    ours = _seconds(lambda: predictor.features(model, images, engine="openvino")) / num
+    ours = seconds_of(lambda: predictor.features(model, images, engine="openvino")) / num
     tell_ratio(f"{told}, engine against the naive loop", naive / ours, 20)
     tell_ratio(f"{told}, engine against Keras float32 in batches", keras / ours, 5)
 
@@ -83,7 +84,7 @@ def page(*, quick: bool) -> None:
     """The map page of a hundred thousand points, served by `darkroom web` and driven in a headless Chromium."""
     num = 5_000 if quick else 100_000
     with tempfile.TemporaryDirectory() as folder:
-        _in_a_process(_write_map, folder, num)
+        in_a_process(_write_map, folder, num)
         with _Served(folder) as served:
             _thumbnails(served, num)
             _browse(served, num)
@@ -94,13 +95,13 @@ def page(*, quick: bool) -> None:
 def classify(*, quick: bool) -> None:
     """One picture, and twenty at once, through the site, once it is warm: EfficientNet-Lite0 at 128 px with a heat-map."""
     with tempfile.TemporaryDirectory() as folder:
-        _in_a_process(_write_model, folder)
+        in_a_process(_write_model, folder)
         with _Served(folder) as served:
             body, kind = _form()
             ask = lambda: served.post("/api/classify/bench/train/lite0-s0", body, kind)  # noqa: E731
             for _ in range(3):
                 ask()
-            one = statistics.median(_seconds(ask) for _ in range(5 if quick else 20))
+            one = statistics.median(seconds_of(ask) for _ in range(5 if quick else 20))
             tell("one picture classified, once warm", 1000 * one, 300, "ms")
             with ThreadPoolExecutor(20) as pool:
                 began = time.perf_counter()
@@ -115,7 +116,7 @@ def hypothesis(*, quick: bool) -> None:
         print("DARKROOM_SAMPLES names no folder with simpsons, triage and wikiart, so the supposition is not tested.")
         return
     for name in ("simpsons", "triage", "wikiart"):
-        for line in _in_a_process(_suppose, str(Path(samples) / name), 200 if quick else 1_200):
+        for line in in_a_process(_suppose, str(Path(samples) / name), 200 if quick else 1_200):
             print(f"{name}: {line}", flush=True)
 
 
@@ -140,7 +141,7 @@ def _reduce(method: str, num: int, length: int) -> tuple[float, float]:
         rows[start:stop] = centres[generator.integers(20, size=stop - start)]
         rows[start:stop] += generator.normal(0, 1, (stop - start, length)).astype(np.float16)
     reduce.reduce(rows[: min(num, 5_000)], method)  # so that libraries are loaded and compiled
-    seconds = _seconds(lambda: reduce.reduce(rows, method))
+    seconds = seconds_of(lambda: reduce.reduce(rows, method))
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
@@ -281,7 +282,7 @@ def _form() -> tuple[bytes, str]:
 
 def _thumbnails(served: _Served, num: int) -> None:
     rows = np.random.default_rng(1).integers(num, size=300)
-    taken = [_seconds(lambda row=row: served.get(f"/api/maps/bench/features/many-s0/thumbnails/{row}")) for row in rows]
+    taken = [seconds_of(lambda row=row: served.get(f"/api/maps/bench/features/many-s0/thumbnails/{row}")) for row in rows]
     tell("thumbnails of 640 × 480, 95th percentile", 1000 * float(np.quantile(taken, 0.95)), 100, "ms")
 
 
@@ -359,18 +360,6 @@ lasso._do_select([0, edge, edge, 0], [0, 0, height, height], true, 'replace');
 requestAnimationFrame(() => requestAnimationFrame(() => done([state.marked.size, performance.now() - began])));
 """
 """A lasso around the leftmost 20,000 points, as if drawn by the mouse, until the second frame after it."""
-
-
-def _in_a_process(function, *given):
-    # A fresh process, so that the highest memory and what is loaded are this claim's alone.
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, given)
-
-
-def _seconds(function) -> float:
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

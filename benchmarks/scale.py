@@ -18,23 +18,34 @@ import numpy as np
 import pandas as pd
 
 SIDE = 128
+PARTS = ("tables", "hashes", "parts", "walk", "pictures")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["DARKROOM_HOME"] = folder
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    asked = parser.parse_args()
+    for part in asked.only:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["DARKROOM_HOME"] = folder
+            measure(part, Path(folder), quick=asked.quick)
+
+
+def measure(part: str, folder: Path, *, quick: bool) -> None:
+    samples = os.environ.get("DARKROOM_SAMPLES")
+    if part == "tables":
         tables(number=100_000 if quick else 1_000_000)
+    elif part == "hashes":
         hashes(numbers=(25_000, 50_000) if quick else (50_000, 100_000, 200_000))
-        parts(Path(folder), number=20 if quick else 200)
-        walk(Path(folder, "walk"), number=5_000 if quick else 20_000)
-        samples = os.environ.get("DARKROOM_SAMPLES")
-        if samples is None:
-            print("Set DARKROOM_SAMPLES to a folder with triage/ in it to measure what pictures cost.")
-            return
-        pictures(sorted(Path(samples, "triage").glob("*/*"))[:: 10 if quick else 4])
+    elif part == "parts":
+        parts(folder, number=20 if quick else 200)
+    elif part == "walk":
+        walk(folder / "walk", number=20_000 if quick else 1_000_000)
+    elif samples is None:
+        print("Set DARKROOM_SAMPLES to a folder with triage/ in it to measure what pictures cost.")
+    else:
+        pictures(sorted(Path(samples, "triage").glob("*/*"))[:: 10 if quick else 1])
 
 
 def tables(*, number: int) -> None:

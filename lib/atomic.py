@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 ASIDE = ".aside-"
 """Prefix of everything that is being written; whatever carries it is not there yet and may be deleted."""
+
+_PAUSES_S = (0.01, 0.05, 0.25, 1.0) if os.name == "nt" else ()
+"""How long to wait for a reader to close the file: Windows lets nobody rename over an open one."""
 
 _passed: Counter[str] = Counter()
 
@@ -56,7 +60,7 @@ def read_json(path: Path) -> Any:
     """Returns a JSON file's content, or None where there is none that can be read."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -124,12 +128,22 @@ def replacing(path: Path) -> Iterator[Path]:
         yield aside
         _flush(aside)
         point(f"{path.name}:written")
-        aside.replace(path)
+        _into_place(aside, path)
         _flush(path.parent)
         point(f"{path.name}:renamed")
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def _into_place(aside: Path, path: Path) -> None:
+    for pause_s in _PAUSES_S:
+        try:
+            aside.replace(path)
+            return
+        except PermissionError:
+            time.sleep(pause_s)
+    aside.replace(path)
 
 
 def _aside_name(path: Path) -> Path:

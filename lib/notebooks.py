@@ -63,24 +63,42 @@ def every() -> list[Notebook]:
 def _read(path: Path, _changed_ns: int, _size: int) -> Notebook:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DarkroomError(f"{path} holds no JSON, so it is not a notebook. Restore it from the repository.") from None
-    about = content.get("metadata", {}).get("darkroom")
-    tagged = [cell for cell in content["cells"] if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    cells, about = _parts(content)
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
     if about is None or not tagged:
         raise DarkroomError(
-            f"{path.name} is not a notebook of this suite: it needs the metadata 'darkroom' and a cell tagged "
-            "'parameters'. Copy one of notebooks/ and change it."
+            f"{path.name} is not a notebook of this suite: it needs the metadata 'darkroom' with `stage` and `reads`, and a "
+            "cell tagged 'parameters'. Copy one of notebooks/ and change it."
         )
     if unknown := [word for word in about["reads"] if word not in READS]:
         raise DarkroomError(f"{path.name} reads {unknown[0]!r} by its metadata; allowed are {', '.join(READS)}.")
     declared = parameters.declared("".join(tagged[0]["source"]), where=path.name)
-    title, check = _title(content["cells"]), about.get("check", "")
-    return Notebook(path.stem, path, title, about["stage"], tuple(about["reads"]), declared, check)
+    return Notebook(path.stem, path, _title(cells), about["stage"], tuple(about["reads"]), declared, about.get("check", ""))
+
+
+def _parts(content: Any) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The cells that can be read as such, and what the notebook says of itself, None where that is not what it must be."""
+    content = content if isinstance(content, dict) else {}
+    listed, metadata = content.get("cells"), content.get("metadata")
+    cells = [cell for cell in listed if _is_cell(cell)] if isinstance(listed, list) else []
+    about = metadata.get("darkroom") if isinstance(metadata, dict) else None
+    known = {"stage": str, "reads": list, "check": str}
+    whole = isinstance(about, dict) and all(isinstance(about.get(name, ""), kind) for name, kind in known.items())
+    return cells, about if whole and "stage" in about else None
+
+
+def _is_cell(cell: Any) -> bool:
+    if not isinstance(cell, dict) or not isinstance(cell.get("metadata"), dict):
+        return False
+    lines = cell.get("source")
+    said = isinstance(lines, str) or isinstance(lines, list) and all(isinstance(line, str) for line in lines)
+    return said and isinstance(cell["metadata"].get("tags", []), list)
 
 
 def _title(cells: list[dict[str, Any]]) -> str:
     for cell in cells:
-        if cell["cell_type"] == "markdown":
+        if cell.get("cell_type") == "markdown":
             return "".join(cell["source"]).lstrip("# ").partition("\n")[0].strip()
     return ""

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import math
 import re
+import sys
 import tokenize
 import tomllib
 from collections.abc import Mapping
@@ -74,9 +76,10 @@ class Parameter:
             return self.check([each.strip() for each in text.split(",") if each.strip()])
         written = f"[{text}]" if _item_type(self.type) and not text.lstrip().startswith("[") else text
         try:
-            return self.check(tomllib.loads(f"value = {written}")["value"])
-        except tomllib.TOMLDecodeError:
+            value = tomllib.loads(f"value = {written}")["value"]
+        except (ValueError, RecursionError):  # no TOML, numbers of thousands of digits, lists in lists without end
             raise self._refusal(text) from None
+        return self.check(value)
 
     def allowed(self) -> str:
         """Returns what is allowed in words, such as "1 to 1000" or "one of custom, resnet101v2", or ""."""
@@ -87,10 +90,10 @@ class Parameter:
         return ", ".join(f"{word} {limit:g}" for word, limit in self.limits)
 
     def _one(self, value: Any, kind: str) -> Any:
-        if kind == "float" and type(value) is int:
+        if kind == "float" and type(value) is int and abs(value) <= sys.float_info.max:
             value = float(value)
         if kind == "dict":
-            if not isinstance(value, dict):
+            if not isinstance(value, dict) or not _is_json(value):
                 raise self._refusal(value)
             return dict(value)
         if type(value) is not _TYPES[kind] or (kind == "float" and not math.isfinite(value)):
@@ -112,10 +115,11 @@ def declared(source: str, *, where: str) -> dict[str, Parameter]:
     Raises DarkroomError for a cell that holds anything but annotated literals with readable comments.
     """
     try:
-        statements = ast.parse(source).body
+        statements, comments = ast.parse(source).body, _comments(source)
     except SyntaxError as error:
         raise DarkroomError(f"The parameters cell of {where} is not Python: line {error.lineno}, {error.msg}.") from None
-    comments = _comments(source)
+    except (ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:  # zero bytes, brackets without end
+        raise DarkroomError(f"The parameters cell of {where} is not Python: {error}.") from None
     found: dict[str, Parameter] = {}
     for statement in statements:
         name, kind, default = _assignment(statement, where)
@@ -153,7 +157,7 @@ def _assignment(statement: ast.stmt, where: str) -> tuple[str, str, Any]:
         raise DarkroomError(f"`{name}` in {where} must have one of the types {known}. Received: {kind}.")
     try:
         return name, kind, ast.literal_eval(statement.value)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):  # such as {[]: 1}
         raise DarkroomError(
             f"`{name}` in {where} must be a literal, since papermill replaces only literals. "
             f"Received: {ast.unparse(statement.value)!r}; compute it in the next cell."
@@ -163,6 +167,14 @@ def _assignment(statement: ast.stmt, where: str) -> tuple[str, str, Any]:
 def _item_type(kind: str) -> str | None:
     match = re.fullmatch(r"list\[(\w+)\]", kind)
     return match[1] if match and match[1] in _TYPES else None
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _comments(source: str) -> dict[int, str]:
@@ -178,9 +190,8 @@ def _split(comment: str) -> tuple[str, str]:
 def _limits(
     allowed: str, *, kind: str, name: str, where: str
 ) -> tuple[tuple[Any, ...], tuple[tuple[str, float], ...]]:
-    if allowed.startswith("one of "):
-        words = [word.strip() for word in allowed.removeprefix("one of ").split(",")]
-        return tuple(_TYPES[kind](word) for word in words), ()
+    if allowed.startswith("one of ") and kind == "str":
+        return tuple(word.strip() for word in allowed.removeprefix("one of ").split(",")), ()
     if match := _RANGE.fullmatch(allowed):
         return (), (("at least", float(match[1])), ("at most", float(match[2])))
     matches = [_CLAUSE.fullmatch(clause.strip()) for clause in allowed.split(",")] if allowed else []

@@ -57,3 +57,18 @@ def test_a_kill_at_a_named_point_leaves_the_old_or_the_new_file(tmp_path: Path, 
     died = subprocess.run([sys.executable, "-c", script, str(path)], env={**os.environ, "DARKROOM_FAULT": fault})
     assert died.returncode == -9
     assert path.read_text() == expected
+
+
+def test_a_file_that_somebody_reads_is_replaced_once_he_has_closed_it(tmp_path, monkeypatch):
+    refusals = [PermissionError(13, "in use")] * 2
+    replace = Path.replace
+
+    def busy(self, target):  # as under Windows
+        if refusals:
+            raise refusals.pop()
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", busy)
+    monkeypatch.setattr(atomic, "_PAUSES_S", (0, 0))
+    atomic.write_text(tmp_path / "told", "new")
+    assert (tmp_path / "told").read_text() == "new" and not refusals

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ DARKROOM = [sys.executable, "-m", "lib.cli"]
 
 
 def say(*words, **more):
-    return subprocess.run([*DARKROOM, *words], capture_output=True, text=True, timeout=300, check=False, **more)
+    return subprocess.run([*DARKROOM, *words], capture_output=True, text=True, timeout=120, check=False, **more)
 
 
 def begin(*words):
@@ -40,13 +39,7 @@ def alive(home):
     return [process for process in found if process != str(os.getpid())]
 
 
-def spent():
-    """CPU time of the commands so far: on a busy machine the clock tells nothing."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=30):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come about in time"
@@ -58,9 +51,9 @@ def at_work(home):
 
 
 def test_help_is_there_at_once():
-    begun = spent()
+    begun = time.perf_counter()
     assert "run a study" in say("--help").stdout
-    assert spent() - begun < 1
+    assert time.perf_counter() - begun < 2
     asked = [sys.executable, "-c", "import sys, lib.cli; print(*sys.modules)"]
     loaded = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
     assert not {"pandas", "numpy", "distributed", "keras", "rich", "filelock"} & set(loaded)
@@ -183,18 +176,18 @@ def test_prune_deletes_what_no_run_needs(batch_home, capsys, monkeypatch):
 
 
 def test_a_second_run_of_a_study_is_refused_at_once_and_a_killed_one_leaves_nothing_alive(batch_home):
-    first = begin("run", "one", "--set", "seconds=120", "--workers", "2")
+    first = begin("run", "one", "--set", "seconds=30", "--workers", "2")
     wait_for(lambda: len(at_work(batch_home)) == 2)
-    begun = spent()
+    begun = time.perf_counter()
     second = say("run", "one")
     assert second.returncode == 2 and f"is being run by process {first.pid} on" in second.stderr
-    assert spent() - begun < 2  # a second on a machine at rest, half of it Python's start
+    assert time.perf_counter() - begun < 5  # a second on a machine at rest, most of it Python's start
     assert '"work/double-s0",\n   "state": "running"' in say("status", "one", "--json").stdout
     first.kill()
-    first.communicate(timeout=60)
-    wait_for(lambda: not alive(batch_home), seconds=20)
+    first.communicate(timeout=30)
+    wait_for(lambda: not alive(batch_home), seconds=3)
     assert finished(batch_home) == {"begin/all"}
-    wait_for(lambda: runs.state(batch_home / "logs/one/work/double-s0") == "killed", seconds=20)
+    wait_for(lambda: runs.state(batch_home / "logs/one/work/double-s0") == "killed", seconds=3)
     assert say("run", "one").returncode == 0  # stale locks are nobody's
     assert len(finished(batch_home)) == 6
 
@@ -203,7 +196,7 @@ def test_ctrl_c_once_lets_the_runs_at_work_end_and_twice_stops_them(batch_home):
     gentle = begin("run", "one", "--set", "seconds=2", "--workers", "1")
     wait_for(lambda: at_work(batch_home))
     gentle.send_signal(signal.SIGINT)
-    told, _ = gentle.communicate(timeout=120)
+    told, _ = gentle.communicate(timeout=30)
     assert gentle.returncode == 1 and finished(batch_home) == {"begin/all", "work/plain-s0"}
     assert "4 runs have no result" in told
     harsh = begin("run", "one", "--set", "seconds=60", "--workers", "2")
@@ -211,6 +204,6 @@ def test_ctrl_c_once_lets_the_runs_at_work_end_and_twice_stops_them(batch_home):
     for _ in range(2):
         harsh.send_signal(signal.SIGINT)
         time.sleep(0.3)
-    harsh.communicate(timeout=60)
+    harsh.communicate(timeout=20)
     assert harsh.returncode == 1 and not alive(batch_home)
     assert finished(batch_home) == {"begin/all"}

@@ -103,7 +103,20 @@ def darkroom(*words: str, home: Path) -> subprocess.CompletedProcess:
     )
 
 
-def test_a_study_runs_from_a_folder_to_a_report_and_repeats_nothing(pictures, tmp_path):
+APPLY = """
+[[stage]]
+name = "apply"
+notebook = "9_apply"
+after = ["train"]
+parameters = {{pictures = {pictures}, wished_accuracy = 0.5}}
+"""
+
+
+def test_a_study_runs_from_a_folder_to_a_report_and_new_pictures_and_repeats_nothing(pictures, tmp_path):
+    (tmp_path / "studies").mkdir()
+    quickstart = (ROOT / "studies" / "quickstart.toml").read_text(encoding="utf-8")
+    text = quickstart + APPLY.format(pictures=json.dumps(str(pictures)))
+    (tmp_path / "studies" / "quickstart.toml").write_text(text, encoding="utf-8")
     words = ("run", "quickstart", "--tiny", "--set", f"data={pictures}")
     first = darkroom(*words, home=tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -121,6 +134,10 @@ def test_a_study_runs_from_a_folder_to_a_report_and_repeats_nothing(pictures, tm
         right = table[table["split"] == "test"]
         named = right[[f"p_{name}" for name in sorted(KINDS)]].idxmax(axis=1).str.removeprefix("p_")
         assert (named == right["label"]).mean() == pytest.approx(result["metrics"]["accuracy"], abs=1e-9)
+
+    applied = json.loads((study / "apply" / "all" / "result.json").read_text())
+    assert (applied["metrics"]["pictures"], applied["metrics"]["not_read"]) == (48, 1)
+    assert applied["model"].rpartition("/")[0] == f"{study.name}/train"
 
     began = time.monotonic()
     second = darkroom(*words, home=tmp_path)

@@ -1,13 +1,12 @@
 import dataclasses
 import json
 
-import filelock
 import keras
 import numpy as np
 import pandas
 import pytest
 
-from lib import models, runs
+from lib import models
 from lib.data.batches import Batches, Examples
 from lib.data.pixels import Pixels
 from lib.data.splits import Split
@@ -22,11 +21,8 @@ NAMES = ("blue", "red")
 
 
 @pytest.fixture
-def run(tmp_path):
-    folder = tmp_path / "logs" / "study" / "train" / "arm-s0"
-    folder.mkdir(parents=True)
-    lock = filelock.FileLock(tmp_path / "lock")
-    return runs.Run(folder, tmp_path / "checkpoints", {}, {}, "train", None, False, lock)
+def run(toy_run):
+    return toy_run
 
 
 @pytest.fixture(scope="module")

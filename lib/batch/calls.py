@@ -37,17 +37,9 @@ def call(work: Callable[..., Any], arguments: tuple[Any, ...], share: Share, hom
     """
     with task.begun(share, home) as (environment, wanted), tempfile.TemporaryDirectory(prefix="darkroom-") as private:
         answered = Path(private, "answer")
-        runner = runners.take(MODULE, environment, most_growth=MOST_GROWTH)
-        try:
-            runner.tell(base64.b64encode(pickle.dumps((work, arguments, answered))) + b"\n")
-            while (ending := runner.answer(0.2)) is None:
-                if not wanted():
-                    runner.stop()
-        except BaseException:
-            runner.end()
-            raise
-        said = runner.said()
-        runners.give_back(runner)
+        job = base64.b64encode(pickle.dumps((work, arguments, answered))) + b"\n"
+        kept = {"module": MODULE, "environment": environment, "most_growth": MOST_GROWTH}
+        ending, said = runners.ask(job, lambda _: not wanted(), **kept)
         if answered.exists():
             good, value = pickle.loads(answered.read_bytes())  # noqa: S301 - from our own child
             if good:
@@ -79,7 +71,7 @@ def _do(job: bytes) -> None:
         packed = _packed(error)
     aside = answered.with_suffix(".aside")
     aside.write_bytes(packed)
-    aside.rename(answered)
+    aside.replace(answered)
 
 
 def _packed(error: Exception) -> bytes:

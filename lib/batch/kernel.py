@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -42,7 +43,8 @@ def main() -> None:
     if "JPY_PARENT_PID" in os.environ and os.name != "nt":
         lifeline.die_with_parent(int(os.environ["JPY_PARENT_PID"]))
     if sys.platform == "linux":  # where memory runs out all the same, the run goes and not its runner
-        Path("/proc/self/oom_score_adj").write_text("500")
+        with contextlib.suppress(OSError):  # where a container forbids it, it stays as it was
+            Path("/proc/self/oom_score_adj").write_text("500")
     from ipykernel.kernelapp import IPKernelApp
 
     IPKernelApp.launch_instance()

@@ -51,18 +51,7 @@ def execute(job: Job, share: Share, home: str) -> dict[str, Any]:
 def _process(job: Job, wanted: Callable[[], bool]) -> tuple[int, str]:
     """Has a runner do the job; returns its answer, or its exit code where it died, and what it said last."""
     limit = None if job.time_limit_s is None else time.monotonic() + job.time_limit_s + _GRACE_S
-    runner = runners.take()
-    try:
-        runner.tell(job.line())
-        while (answer := runner.answer(0.2)) is None:
-            if not wanted() or (limit is not None and time.monotonic() > limit):
-                runner.stop()
-    except BaseException:
-        runner.end()
-        raise
-    said = runner.said()
-    runners.give_back(runner)
-    return answer, said
+    return runners.ask(job.line(), lambda _: not wanted() or (limit is not None and time.monotonic() > limit))
 
 
 def _outcome(job: Job, code: int, said: str, *, cancelled: bool, seconds: float) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def status(folder: str | None, *, as_json: bool) -> int:
     if folder is None:
         return _all(as_json=as_json)
     found = standing.judged(folder)
-    holder = atomic.read_json(paths.logs() / folder / ".holder.json") if _held(folder) else None
+    holder = atomic.read_json(paths.logs() / folder / ".holder.json") if runs.held(paths.logs() / folder / ".lock") else None
     if as_json:
         rows = [_row(one) for one in found]
         content = {"study": folder, "runner": holder, "counts": _counts(found), "runs": rows}
@@ -100,18 +100,6 @@ def _failure(one: Standing) -> str:
         return ""
     cell, exception, message, kind = (one.failure.get(name) for name in ("cell", "exception", "message", "kind"))
     return f"cell {cell}: {exception}: {message} [{kind}]"
-
-
-def _held(folder: str) -> bool:
-    import filelock
-
-    lock = filelock.FileLock(paths.logs() / folder / ".lock", is_singleton=False)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return True
-    lock.release()
-    return False
 
 
 def _studies() -> list[dict[str, Any]]:

@@ -127,7 +127,7 @@ def _refuse_confounded(
     if baseline not in filled:
         names = [str(arm) for arm in filled]
         raise DarkroomError(f"`ablation_of` of {where} names {baseline!r}, which is no arm.{suggest(baseline, names)}")
-    if unknown := [arm for arm in combinations if arm not in filled or arm == baseline]:
+    if unknown := [arm for arm in combinations if arm not in list(filled) or arm == baseline]:
         raise DarkroomError(f"`combinations` of {where} names {unknown[0]!r}, which is no arm beside the baseline.")
     singles = [(name, values[name]) for arm, values in filled.items() if arm not in combinations for name in values]
     for arm, values in filled.items():

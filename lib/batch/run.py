@@ -192,14 +192,16 @@ class _Execution:
 
     def kill(self) -> None:
         """Kills the kernel with whatever it has started."""
-        kernel = self._kernel()
-        with contextlib.suppress(ProcessLookupError):
-            if kernel is None:
-                return
-            if os.name == "nt":
-                os.kill(kernel, signal.SIGTERM)
-            else:
+        import psutil
+
+        if (kernel := self._kernel()) is None:
+            return
+        with contextlib.suppress(ProcessLookupError, psutil.Error):
+            if os.name != "nt":
                 os.killpg(kernel, signal.SIGKILL)  # the kernel leads a session, so its own children go too
+                return
+            for process in [*psutil.Process(kernel).children(recursive=True), psutil.Process(kernel)]:
+                process.kill()
 
 _at_work: list[_Execution] = []
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from lib import paths
 
@@ -21,6 +21,8 @@ RUNS = "lib.batch.run"
 """The module whose process does runs."""
 _JOBS = 50
 """How many jobs a process does before it is replaced."""
+_APART = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+"""What `start_new_session` is under Windows."""
 _idle: list[Runner] = []
 _lock = threading.Lock()
 
@@ -44,7 +46,7 @@ class Runner:
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env={**environment, "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C in the terminal is for the command to answer
+            start_new_session=True, creationflags=_APART,  # Ctrl-C in the terminal is for the command to answer
         )  # fmt: skip
         self._answers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -135,6 +137,32 @@ def give_back(runner: Runner) -> None:
         return
     with _lock:
         _idle.append(runner)
+
+
+def ask(
+    job: bytes,
+    unwanted: Callable[[Runner], bool],
+    *,
+    module: str = RUNS,
+    environment: Mapping[str, str] | None = None,
+    most_growth: int | None = None,
+) -> tuple[int, str]:
+    """Has a process do a job; returns its answer, or its exit code where it died, and what it said last; see `Runner`.
+
+    It is stopped as soon as `unwanted`, which is asked five times a second, says so.
+    """
+    runner = take(module, environment, most_growth=most_growth)
+    try:
+        runner.tell(job)
+        while (answer := runner.answer(0.2)) is None:
+            if unwanted(runner):
+                runner.stop()
+    except BaseException:
+        runner.end()
+        raise
+    said = runner.said()
+    give_back(runner)
+    return answer, said
 
 
 def _kind(module: str, environment: Mapping[str, str]) -> tuple[str, frozenset[tuple[str, str]]]:

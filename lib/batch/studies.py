@@ -7,6 +7,7 @@ what was typed with `--set`, and last what the suite itself fills in (`study`, `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -137,6 +138,8 @@ def read(name: str, *, settings: Mapping[str, str] | None = None, tiny: bool = F
     typed = _typed(settings or {}, declared, path.name)
     shared, small = content.get("shared", {}), content.get("tiny", {})
     _check_general(shared, small, declared, path.name)
+    if "data" in shared:
+        declared["data"].check(shared["data"])
     data = typed.get("data", shared.get("data"))
     general = General(
         folder=_folder(path.stem, data=data, own=shared.get("data"), tiny=tiny),
@@ -158,7 +161,8 @@ def _notebooks(content: dict[str, Any], where: str) -> list[Notebook]:
     if not content.get("stage"):
         raise DarkroomError(f"{where} has no stage. Add at least one [[stage]] with `name` and `notebook`.")
     for number, table in enumerate(content["stage"], start=1):
-        tables.known(table, _STAGE, where=f"stage {table.get('name', number)!r} of {where}")
+        called = table.get("name", number) if isinstance(table, dict) else number
+        tables.known(table, _STAGE, where=f"stage {called!r} of {where}")
         if missing := [key for key in ("name", "notebook") if key not in table]:
             raise DarkroomError(
                 f'Stage {number} of {where} has no `{missing[0]}`. Add it, such as name = "train" and notebook = "3_train".'
@@ -206,8 +210,8 @@ def _stage(table: dict[str, Any], notebook: Notebook, general: General, *, earli
 def _resources(table: dict[str, Any], where: str) -> Resources:
     asked = {name: table[name] for name in Resources.__dataclass_fields__ if name in table}
     for name, value in asked.items():
-        if value < 0 or (value == 0 and name != "gpus"):
-            raise DarkroomError(f"`{name}` of {where} must be above 0. Received: {value!r}.")
+        if not 0 <= value < math.inf or (value == 0 and name != "gpus"):
+            raise DarkroomError(f"`{name}` of {where} must be above 0 and finite. Received: {value!r}.")
     return Resources(**asked)
 
 

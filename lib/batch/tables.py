@@ -17,10 +17,10 @@ def read(path: Path) -> dict[str, Any]:
     """Returns a TOML file's content. Raises DarkroomError, with the line, where it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise DarkroomError(f"{path.name} is not TOML: {error}.") from None
     except UnicodeDecodeError:
         raise DarkroomError(f"{path.name} is not written in UTF-8. Save it as UTF-8.") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists without end
+        raise DarkroomError(f"{path.name} is not TOML: {error}.") from None
 
 
 def known(table: Any, allowed: Mapping[str, Any] | None, *, where: str) -> None:

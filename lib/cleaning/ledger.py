@@ -33,12 +33,27 @@ def read(folder: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            entries.append(json.loads(line))
-        except ValueError as error:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
             if number == len(lines):  # without its line end: torn while it was written
                 continue
-            raise DarkroomError(f"Line {number} of {path} is damaged; restore the file from a backup.") from error
+            entry = None
+        if not _is_entry(entry):
+            raise DarkroomError(f"Line {number} of {path} is damaged; restore the file from a backup.")
+        entries.append(entry)
     return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in ("at", "by", "action")):
+        return False
+    numbers, changes = [entry.get("entry"), *([entry.get("of")] if entry["action"] == "undo" else [])], entry.get("changes")
+    return all(type(number) is int for number in numbers) and isinstance(changes, list) and all(map(_is_change, changes))
+
+
+def _is_change(change: Any) -> bool:
+    known = {"path": str, "before": dict, "after": dict}
+    return isinstance(change, dict) and all(isinstance(change.get(name), kind) for name, kind in known.items())
 
 
 def standing(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

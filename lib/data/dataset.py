@@ -106,9 +106,10 @@ def load(name: str) -> Dataset:
             f"There is no data set {name!r} here yet; there is {', '.join(there) or 'none'}.{suggest(name, there)} "
             f"Run 1_clean with data={name!r} first."
         )
-    source = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
-    where = source.get("path")
-    raw = folder / where if where else folder / "raw"
+    source = atomic.read_json(folder / SOURCE)
+    if not isinstance(source, dict) or not isinstance(source.get("path") or "raw", str):
+        raise DarkroomError(f"{folder / SOURCE} is damaged; delete that file and run 1_clean with data={name!r} again.")
+    raw = folder / (source.get("path") or "raw")
     if not raw.is_dir():
         raise DarkroomError(
             f"The folder {raw} that the data set {name!r} refers to is gone; put it back, or delete {folder} and bring it anew."

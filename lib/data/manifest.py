@@ -57,12 +57,16 @@ def write(folder: Path, frame: pd.DataFrame) -> None:
 def read(folder: Path, *, name: str | None = None) -> pd.DataFrame:
     """Returns the manifest with the types of `COLUMNS`; missing texts read as None-like (test with `isna`).
 
-    Raises DarkroomError when there is none.
+    Raises DarkroomError when there is none, or none that can be read.
     """
-    path = folder / FILE
+    path, name = folder / FILE, name or folder.name
     if not path.is_file():
-        name = name or folder.name
         raise DarkroomError(f"The data set {name!r} has no manifest yet; run 1_clean with data={name!r} first.")
-    frame = pd.read_parquet(path)
-    frame["reasons"] = [list(reasons) for reasons in frame["reasons"]]
-    return frame.astype({name: kind for name, kind in COLUMNS.items() if name != "reasons"})
+    import pyarrow
+
+    try:
+        frame = pd.read_parquet(path)
+        frame["reasons"] = [list(reasons) for reasons in frame["reasons"]]
+        return frame.astype({name: kind for name, kind in COLUMNS.items() if name != "reasons"})
+    except (pyarrow.ArrowException, ValueError, TypeError, KeyError, OSError) as error:  # whatever a damaged table gives
+        raise DarkroomError(f"{path} is damaged ({type(error).__name__}); run 1_clean with data={name!r} again.") from error

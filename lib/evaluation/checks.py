@@ -11,6 +11,8 @@ import pandas as pd
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from lib.evaluation.predictions import Predictions
 
 SPLITS = ("train", "val", "test")
@@ -20,6 +22,28 @@ TOLERANCE = 1e-4
 """How far the probabilities of one row may be from summing to 1 (float16 softmax stays well within it)."""
 
 _BLOCK = 65_536  # rows looked at together, so that a million rows of 200 classes never exist twice
+
+
+def class_names(names: object, where: str) -> None:
+    """Raises DarkroomError unless these are the names of at least one class."""
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise DarkroomError(f"{where}: `class_names` must be a list of names. Received: {names!r}.")
+
+
+def types(schema: pyarrow.Schema, where: str) -> None:
+    """Raises DarkroomError for a column of a Parquet file whose values are no texts, whole numbers or probabilities."""
+    from pyarrow import types as kinds
+
+    def is_text(kind: pyarrow.DataType) -> bool:
+        plain = kind.value_type if kinds.is_dictionary(kind) else kind
+        return kinds.is_string(plain) or kinds.is_large_string(plain)
+
+    wanted = dict.fromkeys(("path", "split"), is_text) | {"group": kinds.is_integer}
+    wanted["label"] = lambda kind: is_text(kind.value_type if kinds.is_list(kind) or kinds.is_large_list(kind) else kind)
+    for column in schema:
+        fits = wanted.get(column.name, kinds.is_floating if column.name.startswith("p_") else lambda kind: True)
+        if not fits(column.type):
+            raise DarkroomError(f"{where}: the column {column.name!r} holds values of type {column.type}, which it must not.")
 
 
 def columns(found: Predictions, where: str) -> None:

@@ -174,10 +174,11 @@ def read(path: Path, *, class_names: Sequence[str] | None = None, paths: Sequenc
         arrow = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise DarkroomError(f"{path} cannot be read as parquet; it is truncated or damaged. Run the unit again.") from error
-    noted = (arrow.schema.metadata or {}).get(b"darkroom")
+    noted = _noted(arrow.schema.metadata)
     if noted is None:
         raise DarkroomError(f"{path} is no prediction table: it does not say its kind, classes and data hash.")
-    found = _checked(arrow.to_pandas(split_blocks=False, self_destruct=True), json.loads(noted), str(path))
+    checks.types(arrow.schema, str(path))
+    found = _checked(arrow.to_pandas(split_blocks=False, self_destruct=True), noted, str(path))
     if class_names is not None and tuple(class_names) != found.class_names:
         raise DarkroomError(
             f"{path} holds other classes. Expected: {checks.few(class_names)}. Received: {checks.few(found.class_names)}."
@@ -192,10 +193,19 @@ def probability_columns(class_names: Sequence[str]) -> list[str]:
     return [f"p_{name}" for name in class_names]
 
 
+def _noted(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any] | None:
+    try:
+        noted = json.loads((metadata or {})[b"darkroom"])
+    except (KeyError, ValueError, RecursionError):
+        return None
+    return noted if isinstance(noted, dict) else None
+
+
 def _checked(frame: pd.DataFrame, metadata: dict[str, Any], where: str) -> Predictions:
     for key in ("class_names", "data_hash"):
         if key not in metadata:
             raise DarkroomError(f"{where} does not say its `{key}`.")
+    checks.class_names(metadata["class_names"], where)
     class_names = tuple(metadata["class_names"])
     kind = metadata.get("kind", "probability")
     if kind not in KINDS:
@@ -209,8 +219,8 @@ def _checked(frame: pd.DataFrame, metadata: dict[str, Any], where: str) -> Predi
             f"Missing: {checks.few(missing)}. Not expected: {checks.few(extra)}."
         )
     found = Predictions(
-        frame=frame, class_names=class_names, kind=kind, data_hash=str(metadata["data_hash"]),
-        run=metadata.get("run", ""), target=metadata.get("target", "label"), evaluated=metadata.get("evaluated", {}),
+        frame=frame, class_names=class_names, kind=kind, data_hash=str(metadata["data_hash"]), run=str(metadata.get("run", "")),
+        target=str(metadata.get("target", "label")), evaluated=metadata.get("evaluated") or {},
     )  # fmt: skip
     checks.columns(found, where)
     checks.values(found, where)

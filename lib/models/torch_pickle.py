@@ -6,11 +6,11 @@ Source: `_legacy_save` in torch/serialization.py.
 
 from __future__ import annotations
 
-import collections
 import io
 import math
 import pickle
 import pickletools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,19 +44,42 @@ _OPCODES = frozenset(
 )
 
 
-@dataclass(frozen=True)
+def _sealed(self: object, state: object) -> None:
+    """What BUILD calls; without it a pickle could change attributes that have been checked, or our own functions."""
+    raise DarkroomError("its pickle changes what has been made.")
+
+
+@dataclass(frozen=True, slots=True)
 class _Storage:
     key: str
-    dtype: np.dtype
+    dtype: str
     num_elements: int
+    __setstate__ = _sealed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Tensor:
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    __setstate__ = _sealed
+
+
+class _Named(dict):
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        """Leaves aside the versions of layers that PyTorch notes on its OrderedDict."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    make: Callable[..., object]
+    __setstate__ = _sealed
+
+    def __call__(self, *given: object) -> object:
+        return self.make(*given)
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
@@ -119,9 +142,9 @@ def _scan(stream: io.BytesIO) -> None:
             # The unpickler reserves as many memo places as the largest number says.
             if opcode.name in ("PUT", "LONG_BINPUT") and not 0 <= int(argument) <= size:
                 raise DarkroomError("its pickle numbers its memo absurdly.")
-    except (ValueError, UnicodeDecodeError, OverflowError) as error:
-        if isinstance(error, DarkroomError):
-            raise
+    except DarkroomError:
+        raise
+    except (ValueError, OverflowError):
         raise DarkroomError("its pickle is broken or cut off.") from None
 
 
@@ -134,18 +157,18 @@ class _Unpickler(pickle.Unpickler):
         if not valid or (len(reference) == 6 and reference[5] is not None):
             raise DarkroomError("it refers to something else than a plain storage.")
         _, dtype, key, _, num_elements = reference[:5]
-        if not isinstance(dtype, np.dtype) or not isinstance(key, str) or not _natural(num_elements):
+        if dtype not in _STORAGES.values() or not isinstance(key, str) or not _natural(num_elements):
             raise DarkroomError("a reference to a storage is broken.")
         return _Storage(key, dtype, num_elements)
 
 
 def _allowed(module: str, name: str) -> object:
     if (module, name) == ("collections", "OrderedDict"):
-        return collections.OrderedDict
+        return _Maker(_Named)
     if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-        return _tensor
+        return _Maker(_tensor)
     if module == "torch" and name in _STORAGES:
-        return np.dtype(_STORAGES[name])
+        return _STORAGES[name]
     raise DarkroomError(f"it asks for {module}.{name}, and only tensors are allowed.")
 
 
@@ -186,7 +209,7 @@ def _storages(data: bytes, start: int, *, keys: list[str], tensors: dict[str, _T
     found = {}
     for key in keys:
         storage = wanted[key]
-        num_bytes = storage.num_elements * storage.dtype.itemsize
+        num_bytes = storage.num_elements * np.dtype(storage.dtype).itemsize
         if int.from_bytes(data[start : start + 8], "little") != storage.num_elements or len(data) < start + 8 + num_bytes:
             raise DarkroomError("a storage is cut off or has another length than it says.")
         found[key] = np.frombuffer(data, storage.dtype, storage.num_elements, start + 8)

@@ -5,11 +5,11 @@ A run is one notebook with one set of parameters. Its folder is `logs/<study>/<s
 frees it when that process dies, however it dies.
 """
 
-from lib.runs.folders import STATES, about, acquire, finished, locked, prepare, read, state
+from lib.runs.folders import STATES, about, acquire, finished, held, locked, prepare, read, state
 from lib.runs.keys import changes, key
 from lib.runs.run import Data, Run, start, unit
 
 __all__ = [
-    "STATES", "Data", "Run", "about", "acquire", "changes", "finished", "key", "locked", "prepare", "read", "start", "state",
-    "unit",
+    "STATES", "Data", "Run", "about", "acquire", "changes", "finished", "held", "key", "locked", "prepare", "read", "start",
+    "state", "unit",
 ]  # fmt: skip

@@ -76,9 +76,14 @@ def acquire(folder: Path) -> filelock.BaseFileLock:
 
 def locked(folder: Path) -> bool:
     """Whether a living process works on the run."""
-    if not _lock_file(folder).exists():
+    return held(_lock_file(folder))
+
+
+def held(lock_file: Path) -> bool:
+    """Whether a living process holds the lock that this file stands for; a file that is not there is nobody's."""
+    if not lock_file.exists():
         return False
-    lock = _lock(folder)
+    lock = filelock.FileLock(lock_file, is_singleton=False)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:

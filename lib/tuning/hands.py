@@ -155,27 +155,21 @@ def compute(job: Job, share: Share, home: str, memory_bytes: int | None) -> dict
         return found
     limit = memory_bytes or int(0.9 * machine.total_memory())
     with task.begun(share, home) as (environment, wanted):
-        ended = _await(runners.take(MODULE, environment, most_growth=MOST_GROWTH), job, wanted, limit)
+        ended = _await(environment, job, wanted, limit)
         if (ended["failure"] or {}).get("kind") == "kernel died":  # once is chance; it goes on from its checkpoints
-            ended = _await(runners.take(MODULE, environment, most_growth=MOST_GROWTH), job, wanted, limit)
+            ended = _await(environment, job, wanted, limit)
     return ended
 
 
-def _await(runner: runners.Runner, job: Job, wanted: Callable[[], bool], limit: int) -> dict[str, Any]:
-    began, grown = time.monotonic(), 0
-    try:
-        runner.tell(job.line())
-        while (answer := runner.answer(0.1)) is None:
-            if not wanted():
-                runner.stop()
-            elif (held := runner.memory()) > limit:
-                grown = held
-                runner.stop()
-    except BaseException:
-        runner.end()
-        raise
-    said = runner.said()
-    runners.give_back(runner)
+def _await(environment: dict[str, str], job: Job, wanted: Callable[[], bool], limit: int) -> dict[str, Any]:
+    began, grown = time.monotonic(), False
+
+    def unwanted(runner: runners.Runner) -> bool:
+        nonlocal grown
+        grown = grown or (wanted() and runner.memory() > limit)
+        return grown or not wanted()
+
+    answer, said = runners.ask(job.line(), unwanted, module=MODULE, environment=environment, most_growth=MOST_GROWTH)
     if (found := worker.read(job)) is not None:
         return found
     seconds = {"seconds": round(time.monotonic() - began, 3)}

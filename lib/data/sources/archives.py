@@ -54,12 +54,15 @@ def extract(archive: Path, target: Path) -> int:
             if str(path).casefold() in seen:
                 raise DarkroomError(f"The archive {archive} holds {member.name!r} twice; pack it anew.")
             seen.add(str(path).casefold())
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 with read(member) as source, path.open("xb") as file:
                     _copy(source, file, member, archive)
-            except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError) as error:
-                raise DarkroomError(f"The archive {archive} is damaged or locked at {member.name!r} ({error}).") from error
+            except DarkroomError:
+                raise
+            except Exception as error:  # damage may raise anything, and a name may be none that this disk can hold
+                told = f"{member.name!r} is damaged, locked or has no name for a file ({error})"
+                raise DarkroomError(f"The archive {archive} cannot be unpacked: {told}.") from error
         return len(members)
 
 
@@ -74,7 +77,9 @@ def _opened(archive: Path) -> Iterator[tuple[list[_Member], object]]:
             with tarfile.open(archive) as opened:
                 files = [item for item in opened.getmembers() if item.isreg()]
                 yield [_Member(item.name, item.size, item) for item in files], lambda one: opened.extractfile(one.handle)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    except DarkroomError:
+        raise
+    except Exception as error:  # parsers fed with broken bytes may raise anything: all of it means that they are broken
         raise DarkroomError(f"{archive} is not an archive that can be read ({error}); fetch it again.") from error
 
 
@@ -100,7 +105,8 @@ def _within_limits(archive: Path, members: list[_Member]) -> int:
 def _parts(archive: Path, name: str) -> list[str]:
     plain = name.replace("\\", "/")
     parts = [part for part in plain.split("/") if part not in ("", ".")]
-    if plain.startswith("/") or ".." in parts or not parts or _FORBIDDEN.search(plain):
+    climbs = any(not part.strip(". ") for part in parts)  # Windows takes ".. " for ".."
+    if plain.startswith("/") or climbs or not parts or _FORBIDDEN.search(plain):
         raise DarkroomError(f"The archive {archive} holds the name {name!r}, which leads out of it or is no file name.")
     return parts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -123,14 +124,23 @@ def _boxes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read(path: Path) -> pd.DataFrame:
+    import pyarrow
+
     try:
         if path.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(path)
+            frame = pd.read_parquet(path).reset_index(drop=True)
         else:
-            frame = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", encoding="utf-8-sig")
-    except (ValueError, OSError, UnicodeDecodeError) as error:
-        raise DarkroomError(f"The table {path} cannot be read ({str(error).splitlines()[0]}); save it as UTF-8 CSV.") from error
-    return frame.rename(columns=str)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more cells than the header
+                separator = "\t" if path.suffix.lower() == ".tsv" else ","
+                frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig", index_col=False)
+    except (ValueError, OSError, OverflowError, pyarrow.ArrowException, pd.errors.ParserWarning) as error:
+        told = str(error).partition("\n")[0]
+        raise DarkroomError(f"The table {path} cannot be read ({told}); save it as UTF-8 CSV.") from error
+    frame = frame.rename(columns=str)
+    if not frame.columns.is_unique:
+        raise DarkroomError(f"The table {path} has two columns of one name; rename one of them.")
+    return frame
 
 
 def _images(raw: Path, frame: pd.DataFrame, image: str | None) -> tuple[str, str, str] | None:
@@ -142,10 +152,17 @@ def _images(raw: Path, frame: pd.DataFrame, image: str | None) -> tuple[str, str
         sample = frame[column].dropna().astype(str).iloc[:: max(1, len(frame) // 20)][:20]
         for folder in folders:
             for ending in ("", ".jpg", ".png", ".jpeg"):
-                there = sum((raw / path).is_file() for path in _paths(sample, folder, ending))
+                there = sum(_is_file(raw / path) for path in _paths(sample, folder, ending))
                 if len(sample) and there >= max(1, len(sample) // 2):
                     return column, folder, ending
     return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a cell that is no file name, such as a long description
+        return False
 
 
 def _paths(cells: pd.Series, folder: str, ending: str) -> pd.Series:
