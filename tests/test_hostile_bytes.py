@@ -165,7 +165,7 @@ def test_a_table_of_labels_with_cells_that_are_no_file_names(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("labels.csv", b"image,label\na.png,x,more,and more\n", "cannot be read"),
+        ("labels.csv", b"image,label\na.png,x,more,and more\n", "a row has more cells than the header"),
         ("labels.csv", b"\xff\xfe", "cannot be read"),
         ("labels.parquet", b"PAR1", "cannot be read"),
     ],

@@ -131,11 +131,12 @@ def _read(path: Path) -> pd.DataFrame:
             frame = pd.read_parquet(path).reset_index(drop=True)
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more cells than the header
+                warnings.simplefilter("error", pd.errors.ParserWarning)
                 separator = "\t" if path.suffix.lower() == ".tsv" else ","
                 frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig", index_col=False)
     except (ValueError, OSError, OverflowError, pyarrow.ArrowException, pd.errors.ParserWarning) as error:
-        told = str(error).partition("\n")[0]
+        longer = isinstance(error, pd.errors.ParserWarning)
+        told = "a row has more cells than the header" if longer else str(error).partition("\n")[0]
         raise DarkroomError(f"The table {path} cannot be read ({told}); save it as UTF-8 CSV.") from error
     frame = frame.rename(columns=str)
     if not frame.columns.is_unique:
