@@ -60,12 +60,6 @@ def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
     return _mean_of_present(recall(confusion))
 
 
-def macro_precision(confusion: np.ndarray) -> np.ndarray:
-    """The mean precision over the classes that have images."""
-    has_images = np.asarray(confusion).sum(axis=-1) > 0
-    return _mean_of_present(np.where(has_images, precision(confusion), np.nan))
-
-
 def macro_f1(confusion: np.ndarray) -> np.ndarray:
     """The mean F1 over the classes that have images."""
     return _mean_of_present(f1(confusion))

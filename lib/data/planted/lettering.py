@@ -28,11 +28,6 @@ FONTS = (
 """OpenCV's own letters, so that no font of the machine is asked for."""
 
 
-def phrase(rng: np.random.Generator, num_words: int) -> str:
-    """Returns that many words in a row."""
-    return " ".join(rng.choice(WORDS, num_words).tolist())
-
-
 def put(image: np.ndarray, text: str, at: tuple[float, float], *, height: float, colour: Colour, font: int = FONTS[0]) -> None:
     """Writes `text` with its baseline's left end `at` a point; capitals are about `height` pixels tall."""
     thickness = 2 if height > 12 else 1
