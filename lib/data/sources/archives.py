@@ -80,7 +80,8 @@ def _opened(archive: Path) -> Iterator[tuple[list[_Member], object]]:
     except DarkroomError:
         raise
     except Exception as error:  # parsers fed with broken bytes may raise anything: all of it means that they are broken
-        raise DarkroomError(f"{archive} is not an archive that can be read ({error}); fetch it again.") from error
+        told = str(error).partition("\n")[0].rstrip(":")
+        raise DarkroomError(f"{archive} is not an archive that can be read ({told}); fetch it again.") from error
 
 
 def _regular(item: zipfile.ZipInfo) -> bool:
