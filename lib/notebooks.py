@@ -44,7 +44,7 @@ class Notebook:
 
 def find(name: str) -> Notebook:
     """Returns the notebook `name`, with or without `.ipynb`. Raises DarkroomError when there is none that is one of ours."""
-    path = paths.notebooks() / f"{name.removesuffix('.ipynb')}.ipynb"
+    path = paths.typed(paths.notebooks() / f"{name.removesuffix('.ipynb')}.ipynb")
     if not path.is_file():
         known = sorted(file.stem for file in paths.notebooks().glob("*.ipynb"))
         raise DarkroomError(

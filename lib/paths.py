@@ -67,6 +67,17 @@ def checkpoint(study: str, stage: str, unit: str) -> Path:
     return checkpoints() / _unit(study, stage, unit)
 
 
+def typed(text: str | Path) -> Path:
+    """Returns the path that somebody has typed, with `~` for his home. Raises DarkroomError for what can be no path here."""
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DarkroomError(f"This cannot be a path: {str(text)[:120]!r} ({why}). Give the path of what is there.") from None
+    return path
+
+
 def _unit(study: str, stage: str, unit: str) -> Path:
     return Path(_plain(study, "study"), _plain(stage, "stage"), _plain(unit, "unit"))
 

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 import test_torch_pickle as torch
 
-from lib import notebooks, parameters
+from lib import cli, notebooks, parameters
 from lib.batch import studies
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
@@ -115,12 +115,19 @@ def test_a_ledger(tmp_path, line):
         ledger.read(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"3", b"\xff", b'{"path": 3}', b"[" * 3_000])
-def test_a_data_sets_account_of_itself(tmp_path, monkeypatch, content):
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "source.json is damaged"), (b"3", "source.json is damaged"), (b"\xff", "source.json is damaged"),
+        (b'{"path": 3}', "source.json is damaged"), (b"[" * 3_000, "source.json is damaged"),
+        (b'{"path": "%s"}' % (b"x" * 300), "refers to is gone"), (b'{"path": "a\\u0000"}', "refers to is gone"),
+    ],
+)  # fmt: skip
+def test_a_data_sets_account_of_itself(tmp_path, monkeypatch, content, told):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
     (tmp_path / "datasets" / "d" / "raw").mkdir(parents=True)
     (tmp_path / "datasets" / "d" / datasets.SOURCE).write_bytes(content)
-    with pytest.raises(DarkroomError, match="source.json is damaged"):
+    with pytest.raises(DarkroomError, match=told):
         datasets.load("d")
 
 
@@ -250,3 +257,18 @@ def test_every_first_input_of_the_fuzzer_is_read_or_refused():
     environment = {"PYTHONPATH": f"{tests / 'fuzz'}:{tests}:{tests.parent}"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", LONG], ["run", f"{LONG}.toml"], ["run", "one", "--set", f"method={LONG}"], ["clean", f"/{LONG}/y"],
+        ["clean", "~nobody of that name/x"], ["clean", "a\0/b"], ["apply", LONG, "/"], ["apply", f"{LONG}.keras", "/"],
+        ["export", f"{LONG}/model.keras", "onnx"],
+    ],
+)  # fmt: skip
+def test_a_name_that_no_disk_can_hold_is_a_wrong_wish(batch_home, words):
+    assert cli.main(words) == 2

@@ -91,7 +91,7 @@ def load(model: str | Path, *, study: str = "interactive") -> Classifier:
 
 def find(model: str, *, study: str = "interactive") -> tuple[Path, Path | None]:
     """Returns the file of a saved model and its run's folder (None for a model by itself); `model` as for `load`."""
-    place = Path(model).expanduser()
+    place = paths.typed(model)
     if place.name in MODELS or place.suffix in (".keras", ".thumbnail"):
         if not place.exists():
             raise DarkroomError(f"There is no saved model {model!r}.")

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib import atomic
+from lib import atomic, paths
 from lib.apply.pictures import ACCEPTED, Answer
 from lib.errors import DarkroomError, suggest
 
@@ -28,7 +28,7 @@ class Copies:
             )
         if classes and target is None:
             raise DarkroomError("`classes` says which accepted pictures are copied; say where to as well (`copy_to`, --copy).")
-        self.target = None if target is None else _checked(Path(target).expanduser(), Path(source))
+        self.target = None if target is None else _checked(paths.typed(target), Path(source))
         self.source, self.wanted = Path(source), frozenset(classes or class_names)
         self.folders = {name: folder_name(name, class_names) for name in class_names}
         self._open = contextlib.ExitStack()

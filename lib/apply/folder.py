@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lib import paths
 from lib.apply import pictures, tables
 from lib.apply.classifier import Classifier
 from lib.apply.copies import Copies
@@ -73,7 +74,7 @@ class Outcome:
 
 def where(pictures: str) -> Path:
     """Returns the folder that `pictures` means: a path, or the raw files of the data set of that name."""
-    place = Path(pictures).expanduser()
+    place = paths.typed(pictures)
     if place.is_dir() or any(sign in pictures for sign in "/\\~."):
         return place
     from lib.data import sources
@@ -86,7 +87,7 @@ def check(
 ) -> None:
     """Raises DarkroomError for a wish that `apply` would refuse, without writing anything."""
     classifier.threshold(accuracy)
-    _files(Path(folder).expanduser(), 1)
+    _files(paths.typed(folder), 1)
     Copies(copy_to, folder, classes, classifier.class_names)
 
 
@@ -118,7 +119,7 @@ def apply(
     Raises:
         DarkroomError: `folder` is none or holds no file, `copy_to` is not fit, `classes` names an unknown class.
     """
-    folder, began = Path(folder).expanduser(), time.monotonic()
+    folder, began = paths.typed(folder), time.monotonic()
     threshold = classifier.threshold(accuracy)
     files = _files(folder, limit)
     seen = Seen(classifier.class_names)

@@ -114,7 +114,7 @@ def names() -> list[str]:
 
 def find(name: str) -> Path:
     """Returns the path of a study by its name or its path. Raises DarkroomError, with a suggestion, when there is none."""
-    path = Path(name) if name.endswith(".toml") else paths.studies() / f"{name}.toml"
+    path = paths.typed(name if name.endswith(".toml") else paths.studies() / f"{name}.toml")
     if not path.is_file():
         raise DarkroomError(f"There is no study {name!r}.{suggest(name, names())} There are: {', '.join(names()) or 'none'}.")
     return path

@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from lib import atomic
+from lib import atomic, paths
 from lib.cleaning.findings import ENDINGS
 from lib.data.dataset import Dataset
 from lib.data.sources import checks
@@ -24,7 +24,7 @@ def export(dataset: Dataset, target: Path, *, by_split: bool = False) -> int:
     Raises DarkroomError when `target` is there already or lies inside the data set, when a file changed since it was cleaned,
     and when the disk has no room.
     """
-    target = Path(target).expanduser().resolve()
+    target = paths.typed(target).resolve()
     if target.exists():
         raise DarkroomError(f"{target} is there already and is not overwritten; give a folder that does not exist yet.")
     if target.is_relative_to(dataset.raw.resolve()):

@@ -110,11 +110,18 @@ def load(name: str) -> Dataset:
     if not isinstance(source, dict) or not isinstance(source.get("path") or "raw", str):
         raise DarkroomError(f"{folder / SOURCE} is damaged; delete that file and run 1_clean with data={name!r} again.")
     raw = folder / (source.get("path") or "raw")
-    if not raw.is_dir():
+    if not _is_dir(raw):
         raise DarkroomError(
             f"The folder {raw} that the data set {name!r} refers to is gone; put it back, or delete {folder} and bring it anew."
         )
     return Dataset(name=name, folder=folder, raw=raw, source=source)
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # what cannot be a path is none
+        return False
 
 
 def register(name: str, source: dict[str, Any]) -> Dataset:

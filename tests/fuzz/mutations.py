@@ -1,5 +1,6 @@
 """How the fuzzer changes what has a grammar: one value at a time, so that most of what comes out can still be read."""
 
+import copy
 import json
 import random
 import re
@@ -58,7 +59,7 @@ def _change(root: list, rng: random.Random) -> None:
     holder, key = rng.choice(places)
     act = rng.random()
     if act < 0.6:
-        holder[key] = rng.choice(_VALUES)
+        holder[key] = copy.deepcopy(rng.choice(_VALUES))
     elif act < 0.8:
         other, there = rng.choice(places)
         holder[key] = json.loads(json.dumps(other[there]))

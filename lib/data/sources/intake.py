@@ -34,7 +34,7 @@ def bring(
         DarkroomError: nothing is there; another data set has the name; fewer than two classes; a class with one file; no
             file that looks like an image; too little room on the disk.
     """
-    place = Path(data).expanduser()
+    place = paths.typed(data)
     if not _is_path(data):
         return _by_name(data, options)
     if not place.exists():
@@ -51,7 +51,7 @@ def bring(
 
 def name_of(data: str, *, name: str | None = None) -> str:
     """Returns the name that `bring` gives to `data`, without looking at any file."""
-    return name or (_name_for(Path(data).expanduser().resolve()) if _is_path(data) else data)
+    return name or (_name_for(paths.typed(data).resolve()) if _is_path(data) else data)
 
 
 def _is_path(data: str) -> bool:
