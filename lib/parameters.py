@@ -122,7 +122,7 @@ def declared(source: str, *, where: str) -> dict[str, Parameter]:
         raise DarkroomError(f"The parameters cell of {where} is not Python: {error}.") from None
     found: dict[str, Parameter] = {}
     for statement in statements:
-        name, kind, default = _assignment(statement, where)
+        name, kind, default = _assignment(statement, source, where)
         comment = comments.get(statement.end_lineno or 0, "")
         if "=" in comment:
             raise DarkroomError(f"The comment of `{name}` in {where} must not hold '=': papermill cannot read it then.")
@@ -145,13 +145,16 @@ def check(values: Mapping[str, Any], parameters: Mapping[str, Parameter], *, whe
     return checked
 
 
-def _assignment(statement: ast.stmt, where: str) -> tuple[str, str, Any]:
+def _assignment(statement: ast.stmt, source: str, where: str) -> tuple[str, str, Any]:
+    def written(node: ast.AST) -> str:  # as it stands there; ast.unparse is lost in brackets within brackets
+        return (ast.get_source_segment(source, node) or "")[:200]
+
     if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name) or statement.value is None:
         raise DarkroomError(
             f"The parameters cell of {where} must hold only lines such as `epochs: int = 12  # 1 to 1000: meaning`. "
-            f"Received: {ast.unparse(statement)!r}."
+            f"Received: {written(statement)!r}."
         )
-    name, kind = statement.target.id, ast.unparse(statement.annotation)
+    name, kind = statement.target.id, written(statement.annotation)
     if kind not in (*_TYPES, "dict") and _item_type(kind) is None:
         known = ", ".join([*_TYPES, "dict", *(f"list[{item}]" for item in _TYPES)])
         raise DarkroomError(f"`{name}` in {where} must have one of the types {known}. Received: {kind}.")
@@ -160,7 +163,7 @@ def _assignment(statement: ast.stmt, where: str) -> tuple[str, str, Any]:
     except (ValueError, TypeError, RecursionError):  # such as {[]: 1}
         raise DarkroomError(
             f"`{name}` in {where} must be a literal, since papermill replaces only literals. "
-            f"Received: {ast.unparse(statement.value)!r}; compute it in the next cell."
+            f"Received: {written(statement.value)!r}; compute it in the next cell."
         ) from None
 
 

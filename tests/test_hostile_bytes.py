@@ -1,5 +1,6 @@
 """What the fuzzer (tests/fuzz) and a reading in its company found: bytes that nobody meant, each refused in one sentence."""
 
+import gzip
 import io
 import json
 import pickle
@@ -56,6 +57,8 @@ def test_a_study_file(batch_home, text, told):
         ("a: int = 1\0", "is not Python"),
         ("a: int = " + "(" * 300, "is not Python"),
         ("a: dict = {[]: 1}", "must be a literal"),
+        ("a: int = " + "b + " * 400 + "1", "must be a literal"),
+        ("a: " + "x." * 400 + "y = 1", "must have one of the types"),
         ("a: dict = {1: {2}}", "must be of type dict"),
         ("a: int = 1  # one of 1, two: how many", "cannot be read"),
     ],
@@ -245,6 +248,29 @@ def test_an_archive(tmp_path, data):
         archives.extract(tmp_path / "pets", tmp_path / "out")
     except DarkroomError as error:
         assert "\n" not in str(error)
+
+
+def test_an_archive_whose_header_would_fill_the_memory(tmp_path):
+    notes = tarfile.TarInfo("notes")
+    notes.type, notes.size = tarfile.XHDTYPE, 2 << 20
+    (tmp_path / "pets.tar.gz").write_bytes(gzip.compress(notes.tobuf() + b"9" * notes.size + tarred("a")))
+    with pytest.raises(DarkroomError, match="holds a header of 2,097,152 bytes"):
+        archives.extract(tmp_path / "pets.tar.gz", tmp_path / "out")
+
+
+def test_an_archive_with_a_damaged_header_is_not_taken_for_a_shorter_one(tmp_path):
+    (tmp_path / "pets.tar").write_bytes(tarred("a")[:1024] + b"\1" + tarred("b")[1:])
+    with pytest.raises(DarkroomError, match="a damaged header"):
+        archives.extract(tmp_path / "pets.tar", tmp_path / "out")
+
+
+def test_an_archive_of_more_headers_than_it_may_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MOST_FILES", 99)
+    folder = tarfile.TarInfo("a")
+    folder.type = tarfile.DIRTYPE
+    (tmp_path / "pets.tar.gz").write_bytes(gzip.compress(folder.tobuf() * 100))
+    with pytest.raises(DarkroomError, match="holds more than 99 files"):
+        archives.extract(tmp_path / "pets.tar.gz", tmp_path / "out")
 
 
 @pytest.mark.slow

@@ -307,7 +307,7 @@ def test_a_box_may_be_told_by_its_corner_and_size(tmp_path):
 
 
 @pytest.mark.parametrize("limit, value, sentence", [
-    ("MOST_FILES", 3, "holds 4 files; the limit is 3"), ("MOST_BYTES", 1000, "unpacks to 0 GB; the limit is 0 GB"),
+    ("MOST_FILES", 3, "holds more than 3 files"), ("MOST_BYTES", 1000, "unpacks to more than 0 GB"),
 ])
 def test_an_archive_beyond_a_limit_is_refused(tmp_path, monkeypatch, limit, value, sentence):
     from lib.data.sources import archives

@@ -6,7 +6,7 @@ import os
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ FREE_OF_RATIO = 50_000_000
 
 _FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f]' if os.name == "nt" else r"[\x00-\x1f]")
 _BLOCK = 1 << 20
+_ABOUT_THE_NEXT = (b"L", b"K", b"x", b"g", b"X")  # types of tar headers that hold a long name or notes
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,26 @@ class _Member:
     handle: zipfile.ZipInfo | tarfile.TarInfo
 
 
+class _Header(tarfile.TarInfo):
+    """A header of a tar file that takes no more memory than a long name needs."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _ABOUT_THE_NEXT and self.size > _BLOCK:
+            raise DarkroomError(f"The archive {archive.name} holds a header of {self.size:,} bytes, as bombs do.")
+        return super()._proc_member(archive)
+
+    def _proc_gnusparse_10(self, following: tarfile.TarInfo, headers: dict[str, str], archive: tarfile.TarFile) -> None:
+        raise DarkroomError(f"The archive {archive.name} holds the sparse file {following.name!r}; pack it anew without.")
+
+
 def unpacked_bytes(archive: Path) -> int:
     """Returns the size that the archive says its regular files have. Raises DarkroomError when it is beyond the limits."""
+    total = number = 0
     with _opened(archive) as (members, _):
-        return _within_limits(archive, members)
+        for member in members:
+            total, number = total + member.size, number + 1
+            _refuse_excess(archive, total, number)
+    return total
 
 
 def extract(archive: Path, target: Path) -> int:
@@ -45,12 +62,11 @@ def extract(archive: Path, target: Path) -> int:
     Links and devices are left out. No more bytes are written for a file than the archive declared.
     Raises DarkroomError for a name that leads out of the target, for two members of one name, and beyond the limits.
     """
+    unpacked_bytes(archive)
+    seen: set[str] = set()
     with _opened(archive) as (members, read):
-        _within_limits(archive, members)
-        seen: set[str] = set()
         for member in members:
-            parts = _parts(archive, member.name)
-            path = target.joinpath(*parts)
+            path = target.joinpath(*_parts(archive, member.name))
             if str(path).casefold() in seen:
                 raise DarkroomError(f"The archive {archive} holds {member.name!r} twice; pack it anew.")
             seen.add(str(path).casefold())
@@ -63,20 +79,19 @@ def extract(archive: Path, target: Path) -> int:
             except Exception as error:  # damage may raise anything, and a name may be none that this disk can hold
                 told = f"{member.name!r} is damaged, locked or has no name for a file ({error})"
                 raise DarkroomError(f"The archive {archive} cannot be unpacked: {told}.") from error
-        return len(members)
+    return len(seen)
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[tuple[list[_Member], object]]:
+def _opened(archive: Path) -> Iterator[tuple[Iterator[_Member], Callable[[_Member], IO[bytes]]]]:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
-                files = [item for item in opened.infolist() if not item.is_dir() and _regular(item)]
-                yield [_Member(item.filename, item.file_size, item) for item in files], lambda one: opened.open(one.handle)
+                files = (item for item in opened.infolist() if not item.is_dir() and _regular(item))
+                yield (_Member(item.filename, item.file_size, item) for item in files), lambda one: opened.open(one.handle)
         else:
-            with tarfile.open(archive) as opened:
-                files = [item for item in opened.getmembers() if item.isreg()]
-                yield [_Member(item.name, item.size, item) for item in files], lambda one: opened.extractfile(one.handle)
+            with tarfile.open(archive, tarinfo=_Header) as opened:
+                yield _of_tar(archive, opened), lambda one: opened.extractfile(one.handle)
     except DarkroomError:
         raise
     except Exception as error:  # parsers fed with broken bytes may raise anything: all of it means that they are broken
@@ -84,23 +99,35 @@ def _opened(archive: Path) -> Iterator[tuple[list[_Member], object]]:
         raise DarkroomError(f"{archive} is not an archive that can be read ({told}); fetch it again.") from error
 
 
+def _of_tar(archive: Path, opened: tarfile.TarFile) -> Iterator[_Member]:
+    number = 0
+    while (item := opened.next()) is not None:
+        opened.members.clear()  # else it keeps the header of every file that it has passed
+        number += 1
+        _refuse_excess(archive, 0, number)
+        if item.isreg():
+            yield _Member(item.name, item.size, item)
+    opened.fileobj.seek(opened.offset)
+    if opened.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):  # which tarfile takes for the end
+        raise tarfile.ReadError("a damaged header")
+
+
 def _regular(item: zipfile.ZipInfo) -> bool:
     kind = item.external_attr >> 16 & 0o170000  # 0 where it was not packed on Unix
     return kind in (0, 0o100000)
 
 
-def _within_limits(archive: Path, members: list[_Member]) -> int:
-    total, packed = sum(member.size for member in members), max(1, archive.stat().st_size)
-    if len(members) > MOST_FILES:
-        raise DarkroomError(f"The archive {archive} holds {len(members):,} files; the limit is {MOST_FILES:,}.")
+def _refuse_excess(archive: Path, total: int, number: int) -> None:
+    if number > MOST_FILES:
+        raise DarkroomError(f"The archive {archive} holds more than {MOST_FILES:,} files, which is the limit.")
     if total > MOST_BYTES:
-        raise DarkroomError(f"The archive {archive} unpacks to {total / 1e9:,.0f} GB; the limit is {MOST_BYTES / 1e9:,.0f} GB.")
-    if total > FREE_OF_RATIO and total / packed > GREATEST_RATIO:
+        raise DarkroomError(f"The archive {archive} unpacks to more than {MOST_BYTES / 1e9:,.0f} GB, which is the limit.")
+    ratio = total / max(1, archive.stat().st_size)
+    if total > FREE_OF_RATIO and ratio > GREATEST_RATIO:
         raise DarkroomError(
-            f"The archive {archive} unpacks to {total / packed:,.0f} times its size, as bombs do; the limit is "
+            f"The archive {archive} unpacks to {ratio:,.0f} times its size, as bombs do; the limit is "
             f"{GREATEST_RATIO} times. Unpack it yourself if you trust it and give the folder."
         )
-    return total
 
 
 def _parts(archive: Path, name: str) -> list[str]:
