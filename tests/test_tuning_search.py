@@ -100,6 +100,18 @@ def test_the_same_trial_is_not_computed_twice(tmp_path):
     assert all(trial.scores == found.trials[trial.about["copy_of"]].scores for trial in copied)
 
 
+def test_a_loser_s_checkpoints_go_as_soon_as_the_next_rung_begins(tmp_path):
+    left = []
+
+    def watch(told, trial):
+        left.append(len(list(tmp_path.glob("checkpoints/*"))))
+
+    search.run(
+        plan("halving", objective="objectives:chained", epochs=9, options={"first_trials": 9}), tmp_path, watch=watch
+    )
+    assert left == [1, 2, 3, 4, 5, 6, 7, 8, 9, 3, 3, 3, 1]  # nine for one epoch, three of them for three, one for nine
+
+
 def test_a_promoted_trial_goes_on_where_its_parent_stopped(tmp_path):
     left = []
 

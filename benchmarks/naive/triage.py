@@ -15,9 +15,10 @@ from keras import layers
 from benchmarks.parts.measure import Clock, told
 
 
-def main(train: str, val: str, *, augment: bool, epochs: int) -> None:
+def main(train: str, val: str, *, augment: bool, epochs: int, seed: int) -> None:
+    keras.utils.set_random_seed(seed)
     options = {"image_size": (128, 128), "batch_size": 64, "label_mode": "int"}
-    train_set = keras.utils.image_dataset_from_directory(train, shuffle=True, seed=0, verbose=False, **options)
+    train_set = keras.utils.image_dataset_from_directory(train, shuffle=True, seed=seed, verbose=False, **options)
     val_set = keras.utils.image_dataset_from_directory(val, shuffle=False, verbose=False, **options)
     classes = len(train_set.class_names)
     if augment:
@@ -47,8 +48,8 @@ def main(train: str, val: str, *, augment: bool, epochs: int) -> None:
     model.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
     clock = Clock()
     history = model.fit(train_set, validation_data=val_set, epochs=epochs, callbacks=[clock], verbose=0).history
-    told(clock, val_accuracy=max(history["val_accuracy"]), num_parameters=model.count_params())
+    told(clock, val_accuracy=history["val_accuracy"], num_parameters=model.count_params())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], augment=sys.argv[3] == "augmented", epochs=int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], augment=sys.argv[3] == "augmented", epochs=int(sys.argv[4]), seed=int(sys.argv[5]))

@@ -18,7 +18,7 @@ from lib.data.batches import Batches
 from lib.data.splits import Split
 from lib.models import engine as engines
 from lib.models import feature_cache, timing, transfer
-from lib.training import fit, networks, recipes
+from lib.training import backend, fit, networks, recipes
 from lib.training.settings import Settings
 
 SIDE = 128
@@ -43,17 +43,16 @@ def run_in(home: Path) -> runs.Run:
     return runs.Run(folder, folder / "checkpoints", {}, {}, "train", None, False, lock)
 
 
-def triage(home: Path, policy: str, epochs: int, dtype_policy: str) -> None:
+def triage(home: Path, policy: str, epochs: int, dtype_policy: str, seed: int) -> None:
     """The triage CNN from scratch, with everything a run of the suite does: checkpoints, history, TensorBoard."""
     built, clock, run = Clock(), Clock(), run_in(home)
-    keras.utils.set_random_seed(0)
-    keras.config.set_dtype_policy(dtype_policy)
+    backend.begin(seed=seed, dtype_policy=dtype_policy, run=run)
     given = material(home, built)
     model = networks.build({"preset": "triage", "dropout": -1.0}, given)
-    settings = Settings(epochs=epochs, batch_size=64, augmentation=policy)
+    settings = Settings(epochs=epochs, batch_size=64, augmentation=policy, seed=seed)
     measured(clock)
     history = recipes.train("scratch", model, given, settings=settings, run=run).fitted.history
-    told(clock, build=built.cpu[0], build_wall=built.wall[0], val_accuracy=float(history["val_accuracy"].max()),
+    told(clock, build=built.cpu[0], build_wall=built.wall[0], val_accuracy=history["val_accuracy"].tolist(),
          num_parameters=model.count_params(), dtype_policy=dtype_policy)  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from lib.errors import DarkroomError
 from lib.evaluation.board import Board
 from lib.models import distribution, heads, timing
 from lib.runs import Run
-from lib.training import generations, optimizers
+from lib.training import generations, optimizers, twins
 from lib.training.settings import LOSSES, Settings
 
 Halt = Callable[[Mapping[str, float]], bool]
@@ -68,14 +68,14 @@ def fit(
         ordered = np.array(list(weights.values()), np.float32)
         train = dataclasses.replace(train, weights=ordered[train.labels])
     steps = settings.epochs * -(-len(train) // settings.batch_size)
-    _compile(model, settings, steps)
+    learner = twins.learner(model, settings, total_steps=steps, compiles=lambda each: _compile(each, settings, steps))
     folder = run.checkpoint_folder / phase
-    state = generations.restore(folder, model)
+    state = generations.restore(folder, learner)
     if state.epoch:
         print(f"Going on after epoch {state.epoch} of {settings.epochs}.")
     keeper = _Keeper(state, settings, run, folder, halt)  # its folder's name is the phase
     if not keeper.done() and not keeper.halted():
-        model.fit(
+        learner.fit(
             Batches(
                 train, batch_size=settings.batch_size, seed=settings.seed, policy=settings.augmentation, mix=settings.mix,
                 mix_alpha=settings.mix_alpha, first_epoch=state.epoch, multiple_of=distribution.count(),

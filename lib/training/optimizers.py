@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from types import ModuleType
 
 import keras
 
 from lib.errors import DarkroomError, suggest
-from lib.models import distribution
+from lib.models import distribution, timing
+from lib.training import adam
 from lib.training.settings import Settings
 
 OPTIMIZERS = {
-    "adam": lambda settings, shared: keras.optimizers.Adam(**shared),
-    "adamw": lambda settings, shared: keras.optimizers.AdamW(weight_decay=settings.weight_decay, **shared),
+    "adam": lambda settings, shared: _adam().Adam(**shared),
+    "adamw": lambda settings, shared: _adam().AdamW(weight_decay=settings.weight_decay, **shared),
     "sgd": lambda settings, shared: keras.optimizers.SGD(
         momentum=settings.momentum, nesterov=settings.momentum > 0, weight_decay=settings.weight_decay or None, **shared
     ),
@@ -62,6 +64,12 @@ def rate(settings: Settings, *, total_steps: int) -> float | keras.optimizers.sc
             bounds, [highest * settings.decay_factor**number for number in range(num_falls + 1)]
         )
     return highest
+
+
+def _adam() -> ModuleType:
+    # XLA fuses Keras' own step by itself, and several replicas want their variables updated through their strategy.
+    plain = keras.backend.backend() == "tensorflow" and not timing.compiled() and distribution.count() == 1
+    return adam if plain else keras.optimizers
 
 
 def _parts() -> int:

@@ -60,7 +60,7 @@ def train(
     parameters: Mapping[str, Any], *, seed: int, folder: Path, checkpoint_folder: Path, halt: Any = None
 ) -> Trained:
     """Trains one network as `3_train` does with these parameters and returns it with its best weights."""
-    from lib.training import backend, networks, recipes
+    from lib.training import backend, networks, recipes, twins
     from lib.training.settings import Settings
 
     material = material_of(parameters)
@@ -68,10 +68,11 @@ def train(
     backend.begin(seed=seed, dtype_policy=parameters["dtype_policy"], run=run, image_side=parameters["image_side"])
     settings = Settings.of({**parameters, "seed": seed})
     model = networks.build(parameters, material)
-    return recipes.train(
-        parameters["training"], model, material, settings=settings, run=run, fraction=parameters["fine_tune_fraction"],
-        halt=halt,
-    )  # fmt: skip
+    with twins.kept():
+        return recipes.train(
+            parameters["training"], model, material, settings=settings, run=run, fraction=parameters["fine_tune_fraction"],
+            halt=halt,
+        )  # fmt: skip
 
 
 def material_of(parameters: Mapping[str, Any]) -> Material:

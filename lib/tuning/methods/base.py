@@ -28,9 +28,6 @@ class Method(Protocol):
     """A way to search. What it proposes follows from its seed and from what it was asked and told, in that order, alone; so a
     search that was killed is brought back by asking and telling a fresh method the same."""
 
-    promotes: bool
-    """Whether a trial that has ended may be gone on with, so that its checkpoints are still needed."""
-
     def ask(self) -> Proposal | None:
         """Returns the next trial, numbered 0, 1, 2, …; None when there is none, or none before more is told."""
 
@@ -44,11 +41,12 @@ class Method(Protocol):
         nothing was computed, because the same trial had been done before.
         """
 
+    def may_promote(self, number: int) -> bool:
+        """Returns whether a trial that has ended may still be gone on with, so that its checkpoints are needed."""
+
 
 class Book:
     """Numbers the proposals of a method and knows which are open; a base for methods of our own."""
-
-    promotes = False
 
     def __init__(self) -> None:
         self.proposals: list[Proposal] = []
@@ -61,6 +59,10 @@ class Book:
 
     def report(self, number: int, epoch: int, scores: Sequence[float]) -> bool:
         """Never stops a trial."""
+        return False
+
+    def may_promote(self, number: int) -> bool:
+        """Promotes no trial."""
         return False
 
     def note(self, number: int, scores: Sequence[float] | None, goal: str) -> None:

@@ -29,8 +29,6 @@ class Halving(Book):
     Source: Jamieson and Talwalkar, Non-stochastic Best Arm Identification, AISTATS 2016.
     """
 
-    promotes = True
-
     def __init__(self, space: Space, *, goal: str, epochs: int, seed: int, factor: int = 3, first_trials: int = 0) -> None:
         super().__init__()
         self._goal, self._factor = goal, factor
@@ -54,6 +52,10 @@ class Halving(Book):
     def tell(self, number: int, scores: Sequence[float] | None, rows: Sequence[Mapping[str, float]], *, spent: bool) -> None:
         """Notes the score."""
         self.note(number, scores, self._goal)
+
+    def may_promote(self, number: int) -> bool:
+        """Returns whether the trial is of the rung at work, or chosen for the next one and not begun there."""
+        return number in self._members or any(parent == number for _, parent in self._waiting)
 
 
 def _first(space: Space, number: int, seed: int) -> list[dict[str, Any]]:

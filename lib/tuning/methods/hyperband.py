@@ -59,8 +59,6 @@ def rounds(epochs: int, factor: int) -> list[Round]:
 class Hyperband:
     """Hyperband over `epochs` epochs at most; `iterations` repeats the whole with fresh trials."""
 
-    promotes = True
-
     def __init__(
         self, space: Space, *, goals: Mapping[str, str], epochs: int, seed: int, factor: int = 3, iterations: int = 1
     ) -> None:
@@ -103,6 +101,14 @@ class Hyperband:
                 self._oracle.update_trial(trial.trial_id, {self._goal: score}, step=0)
             trial.status = "COMPLETED"
             self._oracle.end_trial(trial)
+
+    def may_promote(self, number: int) -> bool:
+        """Returns whether the next round of the trial's bracket has a place left."""
+        for bracket in self._oracle._brackets:
+            for place, members in enumerate(bracket["rounds"][:-1]):
+                if any(member["id"] == _id(number) for member in members):
+                    return len(bracket["rounds"][place + 1]) < self._oracle._get_size(bracket["bracket_num"], place + 1)
+        return False
 
     def export(self, folder: Path) -> None:
         """Writes KerasTuner's own files into `folder`, from which `keras_tuner.Hyperband` with the same arguments goes on."""

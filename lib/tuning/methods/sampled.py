@@ -26,8 +26,6 @@ class Sampled:
     `median` than half of them at the same epoch, `hyperband` by brackets.
     """
 
-    promotes = False
-
     def __init__(
         self, space: Space, *, sampler: str, goals: Mapping[str, str], epochs: int, num_trials: int, seed: int,
         population: int = 0, pruner: str = "none",
@@ -68,6 +66,10 @@ class Sampled:
             return False
         self._trials[number].report(float(scores[0]), epoch)
         return self._trials[number].should_prune()
+
+    def may_promote(self, number: int) -> bool:
+        """Promotes no trial."""
+        return False
 
     def tell(self, number: int, scores: Sequence[float] | None, rows: Sequence[Mapping[str, float]], *, spent: bool) -> None:
         """Gives Optuna the scores; a trial without is pruned where it has reports, else failed."""
