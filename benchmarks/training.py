@@ -97,17 +97,15 @@ def triage(home: Path, *, num: int, epochs: int) -> None:
 def transfer(home: Path, *, quick: bool) -> None:
     """A head on frozen ResNet101V2, ten epochs."""
     shutil.rmtree(home / "ours", ignore_errors=True)
-    num = len(list((home / "train").rglob("*.jpg")))
     theirs = measure.run("benchmarks.naive.transfer", home / "train", "frozen", 1, 3 if quick else 8)
-    # All of its steps cost the same, so ten epochs are told from a few of them.
-    ten = [10 * num / 64 * _later(theirs[kind]) for kind in ("cpu", "wall")]
     cold = measure.run("benchmarks.parts.ours", "frozen", home, "auto", 10)
     warm = measure.run("benchmarks.parts.ours", "frozen", home, "auto", 10)
-    shares = cold["num_images"] / num  # ours has the validation images too
+    # All of its steps cost the same, so ten epochs, validation included, are told from a few of them.
+    ten = [10 * cold["num_images"] / 64 * _later(theirs[kind]) for kind in ("cpu", "wall")]
     print(
-        f"transfer, 10 epochs, engine {cold['engine']}: naive {ten[0]:.0f} CPU-s ({ten[1]:.0f} s); ours cold "
-        f"{sum(cold['cpu']):.1f} CPU-s ({sum(cold['wall']):.1f} s) for {shares:.1f} times the images, with features there "
-        f"{sum(warm['cpu']):.1f} CPU-s ({sum(warm['wall']):.1f} s)"
+        f"transfer, 10 epochs on {cold['num_images']} images, a sixth of them validation, engine {cold['engine']}: "
+        f"naive {ten[0]:.0f} CPU-s ({ten[1]:.0f} s); ours cold {sum(cold['cpu']):.1f} CPU-s ({sum(cold['wall']):.1f} s), "
+        f"with features there {sum(warm['cpu']):.1f} CPU-s ({sum(warm['wall']):.1f} s)"
     )
     claim("transfer on a frozen backbone, cold, CPU time", ten[0] / sum(cold["cpu"]), 20)
     claim("transfer on a frozen backbone, features there, CPU time", ten[0] / sum(warm["cpu"]), 40)

@@ -18,10 +18,12 @@ from lib.data.batches import Batches
 from lib.data.splits import Split
 from lib.models import engine as engines
 from lib.models import feature_cache, timing, transfer
-from lib.training import backend, fit, networks, recipes
+from lib.training import backend, fit, networks, optimizers, recipes
 from lib.training.settings import Settings
 
 SIDE = 128
+AS_THERE = {"batch_size": 64, "gradient_clip": 0.0}
+"""The sources clip no gradients, so neither do we here."""
 BACKBONE = {"architecture": "resnet101v2", "weights": "none"}
 
 
@@ -49,7 +51,7 @@ def triage(home: Path, policy: str, epochs: int, dtype_policy: str, seed: int) -
     backend.begin(seed=seed, dtype_policy=dtype_policy, run=run)
     given = material(home, built)
     model = networks.build({"preset": "triage", "dropout": -1.0}, given)
-    settings = Settings(epochs=epochs, batch_size=64, augmentation=policy, seed=seed)
+    settings = Settings(epochs=epochs, augmentation=policy, seed=seed, **AS_THERE)
     measured(clock)
     history = recipes.train("scratch", model, given, settings=settings, run=run).fitted.history
     told(clock, build=built.cpu[0], build_wall=built.wall[0], val_accuracy=history["val_accuracy"].tolist(),
@@ -76,7 +78,7 @@ def floor(_: Path, dtype_policy: str) -> None:
     keras.config.set_dtype_policy(dtype_policy)
     names = ["Painting", "Photo", "Schematics", "Sketch", "Text"]
     model = networks.describe({"preset": "triage", "dropout": -1.0}, class_names=names, image_side=SIDE)
-    fit._compile(model, Settings(batch_size=64), 100)
+    fit._compile(model, Settings(**AS_THERE), 100)
     rng = np.random.default_rng(0)
     batch, truth, clock = rng.integers(0, 256, (64, SIDE, SIDE, 3), np.uint8), rng.integers(0, 5, 64), Clock()
     for _ in range(12):
@@ -90,7 +92,7 @@ def frozen(home: Path, engine: str, epochs: int) -> None:
     given, clock, run = material(home, Clock()), Clock(), run_in(home)
     keras.utils.set_random_seed(0)
     model = networks.build(BACKBONE, given)
-    settings = Settings(epochs=epochs, batch_size=64, engine=engine)
+    settings = Settings(epochs=epochs, engine=engine, **AS_THERE)
     transfer.freeze(model)
     with clock.block():
         features = feature_cache.ensure(model, given.pixels.array, images_key=given.pixels.key,
@@ -105,7 +107,7 @@ def whole(home: Path, dtype_policy: str, steps: int) -> None:
     keras.config.set_dtype_policy(dtype_policy)
     given, clock = material(home, Clock()), Clock(by_step=True)
     model = networks.build(BACKBONE, given)
-    fit._compile(model, Settings(batch_size=64, learning_rate=1e-4), 100)
+    fit._compile(model, Settings(learning_rate=1e-4, **AS_THERE), 100)
     batches = Batches(given.examples("train"), batch_size=64, seed=0, policy="gentle")
     for index in range(steps):
         batch = batches[index % len(batches)]
@@ -131,7 +133,8 @@ def precision(home: Path) -> None:
     for policy in ("float32", "mixed_bfloat16"):
         keras.config.set_dtype_policy(policy)
         model = networks.describe({"preset": "triage"}, class_names=names[:2], image_side=SIDE)
-        found[policy] = timing.steps(model, keras.optimizers.Adam(), image_side=SIDE, batch_size=64, num_steps=5)["train_ms"]
+        optimizer = optimizers.build(Settings(**AS_THERE), total_steps=100)
+        found[policy] = timing.steps(model, optimizer, image_side=SIDE, batch_size=64, num_steps=5)["train_ms"]
     told(clock, milliseconds=found)
 
 

@@ -113,13 +113,13 @@ def prepare(
     if resolve(engine) == "keras":
         return by_keras
     some = np.asarray(images[:num_compared])
-    expected = by_keras(some) if len(some) else np.zeros((0, 1), np.float32)
     try:
-        exported = _export(model)
+        exported, traced = _export(model)
     except Exception as error:  # the converter raises classes of its own for a layer it does not know
         if engine == "openvino":
             raise DarkroomError(f"OpenVINO cannot take {model.name!r}: {str(error).splitlines()[0]}. Use 'keras'.") from error
         return by_keras
+    expected = traced(some) if len(some) else np.zeros((0, 1), np.float32)
     for precision in precisions:
         apply = _compile(exported, precision)
         found = compare(expected, apply(some) if len(some) else expected, scores=scores)
@@ -157,8 +157,11 @@ def _by_keras(model: keras.Model, batch: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(model.predict_on_batch(batch)).astype(np.float32)
 
 
-def _export(model: keras.Model) -> Any:
-    """Returns OpenVINO's network; its weights are copied, so that training on does not reach it."""
+def _export(model: keras.Model) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
+    """Returns OpenVINO's network, whose weights are copied so that training on does not reach it, and Keras' own to compare.
+
+    Both come from one trace, since tracing a large network takes longer than to compute the images that are compared.
+    """
     import openvino
     import tensorflow
 
@@ -168,7 +171,9 @@ def _export(model: keras.Model) -> Any:
         traced = tensorflow.function(
             lambda images: model(images, training=False), input_signature=[tensorflow.TensorSpec(shape, "float32")]
         )
-        return openvino.convert_model(traced.get_concrete_function(), share_weights=False)
+        function = traced.get_concrete_function()
+        exported = openvino.convert_model(function, share_weights=False)
+    return exported, lambda batch: np.asarray(function(tensorflow.constant(batch, "float32"))).astype(np.float32)
 
 
 def _compile(exported: Any, precision: str) -> Callable[[np.ndarray], np.ndarray]:
