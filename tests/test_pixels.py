@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -6,6 +7,7 @@ import pandas
 import pytest
 from PIL import Image
 
+from lib.batch import prune
 from lib.data import pixels
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
@@ -104,3 +106,23 @@ def test_decoded_images_of_other_data_are_found(dataset, monkeypatch):
     table.loc[2, "pixels"] = "3"
     now["table"] = table.drop(index=0)
     assert pixels.stale(dataset) == sorted(dataset.folder / "pixels" / each.key for each in (cached, few))
+
+
+def test_prune_finds_stale_caches_that_are_an_hour_old_and_deletes_them(dataset, tmp_path, monkeypatch):
+    table = pandas.DataFrame({"path": ["a.png", "b.png", "c.png"], "pixels": ["1", "2", "3"], "verdict": "keep"})
+    monkeypatch.setattr(Dataset, "manifest", lambda self: table)
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    dataset = Dataset("d", tmp_path / "datasets" / "d", dataset.raw)
+    monkeypatch.setattr("lib.data.dataset.load", lambda name: dataset)
+    old, few = pixels.cache(dataset, side=8), pixels.cache(dataset, side=8, rows=table.iloc[:2])
+    folders = [dataset.folder / "pixels" / each.key for each in (old, few)]
+    table.loc[2, "pixels"] = "another picture"
+    assert prune.find() == []  # whoever is reading it may have begun before the picture changed
+    hours_ago = folders[0].stat().st_mtime - 7200
+    for folder in folders:
+        os.utime(folder, (hours_ago, hours_ago))
+    (found,) = prune.find()
+    assert (found.path, found.reason) == (folders[0], "pixel cache of data that has changed")
+    assert found.num_bytes > 3 * 8 * 8 * 3
+    prune.delete([found])
+    assert not folders[0].exists() and folders[1].exists()

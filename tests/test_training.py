@@ -221,6 +221,19 @@ def test_fine_tuning_counts_its_epochs_through_both_phases(material, run):
     assert trained.fitted.kept_epoch > len(history) - 2
 
 
+@pytest.mark.parametrize(("recipe", "moves"), [("full", True), ("fine_tune", False)])
+def test_full_moves_every_weight_and_fine_tuning_only_the_top(recipe, moves, material, run):
+    model = backbone()
+    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    normalisation = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+    before = [weight.copy() for layer in (first, normalisation) for weight in layer.get_weights()]
+    trained = recipes.train(recipe, model, material, settings=dataclasses.replace(SETTINGS, epochs=1), run=run)
+    after = [weight for layer in (first, normalisation) for weight in layer.get_weights()]
+    # The first kernel, and scale, shift, mean and variance of the first normalisation.
+    assert [not np.array_equal(*pair) for pair in zip(before, after, strict=True)] == [moves] * 5
+    assert trained.fitted.history["phase"].tolist()[-2:] == ["head", "train"] and trained.on_features is None
+
+
 def test_recipes_refuse_what_cannot_act(material, run):
     with pytest.raises(DarkroomError, match="augmentation cannot act"):
         recipes.train("frozen", backbone(), material, settings=SETTINGS, run=run)

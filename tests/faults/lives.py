@@ -23,7 +23,8 @@ from lib.training.settings import Settings
 
 NAMES = ["blue", "red"]
 DROPPING = {"preset": "triage", "filters": [3], "dense_units": [5], "dropout": 0.4, "batch_normalization": "all"}
-NETWORKS = {"scratch": DROPPING, "fine_tune": {"architecture": "mobilenet", "alpha": 0.25, "weights": "none"}}
+BACKBONE = {"architecture": "mobilenet", "alpha": 0.25, "weights": "none"}
+NETWORKS = {"scratch": DROPPING, "fine_tune": BACKBONE, "full": BACKBONE}
 
 
 def material(folder: Path) -> recipes.Material:

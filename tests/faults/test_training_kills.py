@@ -78,3 +78,10 @@ def test_killed_at_twenty_random_moments(undisturbed, tmp_path, backend):
 @pytest.mark.parametrize("death", ["generation-00010:renamed", "generation-00030:written", "history.csv:renamed#33", "9"])
 def test_killed_in_either_phase_of_fine_tuning(undisturbed, tmp_path, death):
     assert same(outcome(tmp_path / "k", death, recipe="fine_tune")[0], undisturbed(recipe="fine_tune"))
+
+
+@pytest.mark.slow
+def test_killed_in_full_fine_tuning_where_batch_normalisation_learns(undisturbed, tmp_path):
+    found, ends, told = outcome(tmp_path / "k", "generation-00002:written", "generation-00004:renamed", recipe="full")
+    assert ends == [-9, -9] and "Going on after epoch 4 of 6" in told
+    assert same(found, undisturbed(recipe="full"))
