@@ -111,6 +111,8 @@ def _tidy() -> None:
         sys.modules["keras"].utils.clear_session(free_memory=False)
     _forget_gradients()
     gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()  # the libraries themselves, or each trial would have all of their objects looked through again
     if sys.platform == "linux":
         import ctypes
 
