@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--val", type=int, help="validation images (a fifth as many as train images)")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of the triage CNN, of which the first does not count")
     parser.add_argument("--seeds", default="0,1,2", help="of the accuracy part (0,1,2)")
+    parser.add_argument("--side", type=int, default=128, help="of the accuracy part (128)")
     parser.add_argument("--kinds", default="augmented,plain", help="of the accuracy part: augmented, plain")
     asked = parser.parse_args()
     if pictures.samples() is None:
@@ -39,7 +40,7 @@ def main() -> None:
         for part in asked.only.split(","):
             if part == "accuracy":
                 seeds = [0] if asked.quick else [int(seed) for seed in asked.seeds.split(",")]
-                accuracy(home, epochs=2 if asked.quick else asked.epochs, seeds=seeds, kinds=asked.kinds.split(","))
+                accuracy(home, epochs=2 if asked.quick else asked.epochs, seeds=seeds, kinds=asked.kinds.split(","), side=asked.side)
             elif part == "triage":
                 triage(home, num=num_train, epochs=2 if asked.quick else asked.epochs)
             else:
@@ -51,21 +52,21 @@ def claim(what: str, value: float, goal: float) -> None:
     print(f"{what}: {value:.1f} times (goal {goal:g}) {'ok' if value >= goal else 'short'}", flush=True)
 
 
-def accuracy(home: Path, *, epochs: int, seeds: list[int], kinds: list[str]) -> None:
+def accuracy(home: Path, *, epochs: int, seeds: list[int], kinds: list[str], side: int) -> None:
     """What both sides' triage CNN has learnt after as many epochs, ours in either arithmetic."""
     for kind in kinds:
         found: dict[str, list[float]] = {}
         for seed in seeds:
-            theirs = measure.run("benchmarks.naive.triage", home / "train", home / "val", kind, epochs, seed)
+            theirs = measure.run("benchmarks.naive.triage", home / "train", home / "val", kind, epochs, seed, side)
             found.setdefault("naive", []).append(_reached(theirs))
             for policy in ("float32", "mixed_bfloat16"):
-                ours = measure.run("benchmarks.parts.ours", "triage", home, AUGMENTATIONS[kind], epochs, policy, seed)
+                ours = measure.run("benchmarks.parts.ours", "triage", home, AUGMENTATIONS[kind], epochs, policy, seed, side)
                 found.setdefault(f"ours in {policy}", []).append(_reached(ours))
         told = "; ".join(
             f"{name} {statistics.mean(values):.3f} ({', '.join(f'{value:.3f}' for value in values)})"
             for name, values in found.items()
         )
-        print(f"triage CNN, {kind}, validation accuracy, mean of the later half of {epochs} epochs: {told}", flush=True)
+        print(f"triage CNN at {side} px, {kind}, validation accuracy, mean of the later half of {epochs} epochs: {told}", flush=True)
 
 
 def _reached(told: dict) -> float:
@@ -82,7 +83,7 @@ def triage(home: Path, *, num: int, epochs: int) -> None:
     lowest = _later(measure.run("benchmarks.parts.ours", "floor", home, policy)["cpu"]) * 1000 / 64
     for kind, goal in (("augmented", 2.3), ("plain", 1.7)):
         shutil.rmtree(home / "ours", ignore_errors=True)
-        theirs = measure.run("benchmarks.naive.triage", home / "train", home / "val", kind, epochs, 0)
+        theirs = measure.run("benchmarks.naive.triage", home / "train", home / "val", kind, epochs, 0, 128)
         ours = measure.run("benchmarks.parts.ours", "triage", home, AUGMENTATIONS[kind], epochs, policy, 0)
         mine, other = _later(ours["cpu"]), _later(theirs["cpu"])
         print(

@@ -15,9 +15,9 @@ from keras import layers
 from benchmarks.parts.measure import Clock, told
 
 
-def main(train: str, val: str, *, augment: bool, epochs: int, seed: int) -> None:
+def main(train: str, val: str, *, augment: bool, epochs: int, seed: int, side: int) -> None:
     keras.utils.set_random_seed(seed)
-    options = {"image_size": (128, 128), "batch_size": 64, "label_mode": "int"}
+    options = {"image_size": (side, side), "batch_size": 64, "label_mode": "int"}
     train_set = keras.utils.image_dataset_from_directory(train, shuffle=True, seed=seed, verbose=False, **options)
     val_set = keras.utils.image_dataset_from_directory(val, shuffle=False, verbose=False, **options)
     classes = len(train_set.class_names)
@@ -33,7 +33,7 @@ def main(train: str, val: str, *, augment: bool, epochs: int, seed: int) -> None
     train_set, val_set = train_set.prefetch(tf.data.AUTOTUNE), val_set.prefetch(tf.data.AUTOTUNE)
     model = keras.Sequential(
         [
-            keras.Input((128, 128, 3)),
+            keras.Input((side, side, 3)),
             layers.Rescaling(1.0 / 255),
             layers.Conv2D(16, 3, padding="same", activation="relu"),
             layers.MaxPooling2D(),
@@ -52,4 +52,5 @@ def main(train: str, val: str, *, augment: bool, epochs: int, seed: int) -> None
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], augment=sys.argv[3] == "augmented", epochs=int(sys.argv[4]), seed=int(sys.argv[5]))
+    epochs, seed, side = map(int, sys.argv[4:])
+    main(sys.argv[1], sys.argv[2], augment=sys.argv[3] == "augmented", epochs=epochs, seed=seed, side=side)

@@ -27,12 +27,12 @@ AS_THERE = {"batch_size": 64, "gradient_clip": 0.0}
 BACKBONE = {"architecture": "resnet101v2", "weights": "none"}
 
 
-def material(home: Path, clock: Clock) -> recipes.Material:
+def material(home: Path, clock: Clock, side: int = SIDE) -> recipes.Material:
     """The train and val pictures of `home`, decoded; decoding is the clock's first block."""
     cleaned = Cleaned(home / "ours", home)
     rows = cleaned.accepted()
     with clock.block():
-        decoded = pixels.cache(cleaned, side=SIDE)
+        decoded = pixels.cache(cleaned, side=side)
     frame = rows.assign(group=np.arange(len(rows)), split=[path.split("/")[0] for path in rows["path"]])
     split = Split("id", "random", "label", frame, sorted(frame["label"].unique()))
     return recipes.Material(decoded, split, home / "ours" / "features")
@@ -45,11 +45,11 @@ def run_in(home: Path) -> runs.Run:
     return runs.Run(folder, folder / "checkpoints", {}, {}, "train", None, False, lock)
 
 
-def triage(home: Path, policy: str, epochs: int, dtype_policy: str, seed: int) -> None:
+def triage(home: Path, policy: str, epochs: int, dtype_policy: str, seed: int, side: int = SIDE) -> None:
     """The triage CNN from scratch, with everything a run of the suite does: checkpoints, history, TensorBoard."""
     built, clock, run = Clock(), Clock(), run_in(home)
     backend.begin(seed=seed, dtype_policy=dtype_policy, run=run)
-    given = material(home, built)
+    given = material(home, built, side)
     model = networks.build({"preset": "triage", "dropout": -1.0}, given)
     settings = Settings(epochs=epochs, augmentation=policy, seed=seed, **AS_THERE)
     measured(clock)
