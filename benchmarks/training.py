@@ -40,7 +40,8 @@ def main() -> None:
         for part in asked.only.split(","):
             if part == "accuracy":
                 seeds = [0] if asked.quick else [int(seed) for seed in asked.seeds.split(",")]
-                accuracy(home, epochs=2 if asked.quick else asked.epochs, seeds=seeds, kinds=asked.kinds.split(","), side=asked.side)
+                epochs, kinds = 2 if asked.quick else asked.epochs, asked.kinds.split(",")
+                accuracy(home, epochs=epochs, seeds=seeds, kinds=kinds, side=asked.side)
             elif part == "triage":
                 triage(home, num=num_train, epochs=2 if asked.quick else asked.epochs)
             else:
@@ -66,7 +67,7 @@ def accuracy(home: Path, *, epochs: int, seeds: list[int], kinds: list[str], sid
             f"{name} {statistics.mean(values):.3f} ({', '.join(f'{value:.3f}' for value in values)})"
             for name, values in found.items()
         )
-        print(f"triage CNN at {side} px, {kind}, validation accuracy, mean of the later half of {epochs} epochs: {told}", flush=True)
+        print(f"triage CNN at {side} px, {kind}, validation accuracy, later half of {epochs} epochs: {told}", flush=True)
 
 
 def _reached(told: dict) -> float:
