@@ -55,7 +55,7 @@ def write(folder: Path, state: State, model: keras.Model) -> None:
     with atomic.directory(folder / f"generation-{state.epoch:05}") as aside:
         _save(aside / "weights.npz", model.get_weights())
         _save(aside / "optimizer.npz", [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables])
-        if state.best_weights is not None:
+        if state.best_weights is not None and state.best_epoch != state.epoch:  # else they are the weights
             _save(aside / "best.npz", state.best_weights)
         atomic.write_json(aside / "state.json", {**told, "learning_rate": float(keras.ops.convert_to_numpy(rate))})
         atomic.write_json(aside / _HASHES, {path.name: _sha256(path) for path in sorted(aside.iterdir())})
@@ -79,6 +79,8 @@ def restore(folder: Path, model: keras.Model) -> State:
         _assign(model.optimizer.variables, _load(generation / "optimizer.npz"), generation)
         if (generation / "best.npz").is_file():
             told["best_weights"] = _load(generation / "best.npz")
+        elif told["best_epoch"]:
+            told["best_weights"] = model.get_weights()
         told.pop("learning_rate")  # for readers; the optimiser's own variables hold it
         return State(**told)
     return State()
