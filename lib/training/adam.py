@@ -1,7 +1,7 @@
 """Adam in one pass over memory: Keras' own step of it, in TensorFlow's plain graphs, takes a dozen.
 
-A large dense layer's step is mostly memory traffic: with 33 million weights and batches of 64 this saves a fifth of all the time
-that a bfloat16 step takes (measured). The numbers are Keras' to within rounding, and so are the optimizer's variables.
+A large dense layer's step is mostly memory traffic: with 33 million weights and batches of 64 this saves a fifth of the whole
+bfloat16 step (measured). The numbers are Keras' to within rounding, and so are the optimizer's variables.
 """
 
 from __future__ import annotations

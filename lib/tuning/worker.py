@@ -7,6 +7,7 @@ not do it again.
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -111,14 +112,19 @@ def _tidy() -> None:
         sys.modules["keras"].utils.clear_session(free_memory=False)
     _forget_gradients()
     gc.collect()
-    if not gc.get_freeze_count():
-        gc.freeze()  # the libraries themselves, or each trial would have all of their objects looked through again
+    _pass_over_libraries()
     if sys.platform == "linux":
         import ctypes
 
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:  # not on musl
             trim(0)
+
+
+@functools.cache
+def _pass_over_libraries() -> None:
+    """Once, after the first trial: or the collector would look through all objects of TensorFlow after each one."""
+    gc.freeze()
 
 
 def _forget_gradients() -> None:
