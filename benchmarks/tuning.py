@@ -134,7 +134,8 @@ def _speed(home: str, *, epochs: int, seeds: range) -> None:
     print(f"trials an hour against KerasTuner: {ratio:.2f} times (goal 2) {'ok' if ratio >= 2 else 'short'}; "
           f"a trial's CPU time {work:.2f} times less")  # fmt: skip
     mine, plain = (float(np.mean([each[name]["best"] for each in rows])) for name in ("ours", "theirs"))
-    sd = float(np.std([each["ours"]["best"] - each["theirs"]["best"] for each in rows], ddof=1)) if len(seeds) > 1 else float("nan")
+    differences = [each["ours"]["best"] - each["theirs"]["best"] for each in rows]
+    sd = float(np.std(differences, ddof=1)) if len(seeds) > 1 else float("nan")
     least = plain - (2 * sd / np.sqrt(len(seeds)) if len(seeds) > 1 else 0.02)
     print(f"best validation accuracy, mean of {len(seeds)}: {mine:.3f} (KerasTuner {plain:.3f}, sd of differences {sd:.3f}) "
           f"{'ok' if mine >= least else 'short'}")  # fmt: skip
