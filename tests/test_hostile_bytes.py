@@ -8,9 +8,11 @@ import struct
 import subprocess
 import sys
 import tarfile
+import weakref
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow
 import pyarrow.parquet
@@ -26,6 +28,7 @@ from lib.data.sources import archives, table
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.models import torch_pickle
+from lib.web import classify_page, site
 
 HUGE = "9" * 5_000  # more digits than Python reads
 STAGE = '[[stage]]\nname = "begin"\nnotebook = "begin"\n'
@@ -271,6 +274,26 @@ def test_an_archive_of_more_headers_than_it_may_have(tmp_path, monkeypatch):
     (tmp_path / "pets.tar.gz").write_bytes(gzip.compress(folder.tobuf() * 100))
     with pytest.raises(DarkroomError, match="holds more than 99 files"):
         archives.extract(tmp_path / "pets.tar.gz", tmp_path / "out")
+
+
+def test_uploads_are_never_in_memory_together(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    decoded, most = weakref.WeakValueDictionary(), []
+
+    def decode(data):
+        pixels = np.zeros((8, 8, 3), np.uint8)
+        decoded[len(most)] = pixels
+        most.append(len(decoded))
+        return pixels
+
+    monkeypatch.setattr(classify_page, "decode", decode)
+    monkeypatch.setattr(classify_page, "_told", lambda loaded, pixels, accuracy: pixels.shape)
+    monkeypatch.setattr(classify_page.archive, "unit", lambda *names: None)
+    monkeypatch.setattr(classify_page.models, "load", lambda found: None)
+    files = [(io.BytesIO(b"x"), f"{number}.png") for number in range(5)]
+    answer = site.create().test_client().post("/api/classify/s/t/u", data={"pictures": files})
+    assert answer.status_code == 200 and len(answer.get_json()["answers"]) == 5
+    assert max(most) <= 2  # one is let go of when the next has been decoded
 
 
 @pytest.mark.slow

@@ -48,9 +48,11 @@ def answer(study: str, stage: str, unit: str) -> Response:
     with contextlib.ExitStack() as opened:  # large ones lie in a temporary file, which goes with its handle
         for upload in uploads:
             opened.callback(upload.close)
-        pictures = [decode(upload.stream.read(MAX_FILE + 1)) for upload in uploads]
+        files = [upload.stream.read(MAX_FILE + 1) for upload in uploads]
+    for data in files:  # all or none; together they would fill the memory, so each is decoded again when its turn comes
+        decode(data)
     loaded = models.load(found)
-    return jsonify(answers=[_told(loaded, pixels, float(wished)) for pixels in pictures])
+    return jsonify(answers=[_told(loaded, decode(data), float(wished)) for data in files])
 
 
 def decode(data: bytes) -> np.ndarray:
