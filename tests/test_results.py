@@ -77,6 +77,15 @@ def test_the_page_shows_every_study_and_what_went_wrong(study, batch_home):
     assert (batch_home / "logs" / "interactive" / "results.csv").is_file()
 
 
+def test_comparisons_are_named_where_there_are_several(tmp_path):
+    files = [tmp_path / name / "comparison.csv" for name in ("networks", "everything")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text("arm,score\n")
+    assert [name for name, _ in index._tables(files)] == ["networks", "everything"]
+    assert index._tables(files[:1]) == [("", [["arm", "score"]])]
+
+
 def test_results_as_a_script_reads_them(study, capsys):
     assert cli.main(["results", "one", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)

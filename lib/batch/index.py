@@ -58,7 +58,7 @@ def _study(folder: str) -> dict[str, Any]:
         "counts": {state: counts[state] for state in runs.STATES if counts[state]},
         "spoken": ", ".join(f"{counts[state]} {state}" for state in runs.STATES if counts[state]),
         "unfinished": any(one.state in ("failed", "killed", "stale", "queued") for one in found),
-        "tables": [_rows(path) for path in _files(folder, found, "comparison.csv")],
+        "tables": _tables(_files(folder, found, "comparison.csv")),
         "links": [*_pages(folder, found), ("all runs as CSV", _link(table)), ("Parquet", _link(table.with_suffix(".parquet")))],
         "failures": [_failure(one) for one in failed[:_MOST_FAILURES]],
         "rows": [_row(folder, one) for one in found[:_MOST_RUNS]],
@@ -85,6 +85,11 @@ def _pages(folder: str, found: Sequence[Standing]) -> list[tuple[str, str]]:
 def _files(folder: str, found: Sequence[Standing], name: str) -> list[Path]:
     candidates = [paths.run(folder, one.stage, one.unit) / name for one in found]
     return [path for path in candidates if path.is_file()]
+
+
+def _tables(files: Sequence[Path]) -> list[tuple[str, list[list[str]]]]:
+    """Each comparison with its name, which is needed only where there are several."""
+    return [(path.parent.name if len(files) > 1 else "", _rows(path)) for path in files]
 
 
 def _rows(path: Path) -> list[list[str]]:
