@@ -52,7 +52,8 @@ def objective(values: dict[str, Any], work: Work) -> dict[str, Any]:
     numbers = {name: float(kept[name]) for name in ("val_accuracy", "val_loss", "accuracy", "loss")}
     found = {**numbers, "kept_epoch": trained.fitted.kept_epoch, "num_parameters": trained.model.count_params()}
     found["diverged"] = int(trained.fitted.diverged)
-    _board(work.folder, values, {**found, "epochs": work.epochs})
+    if values:  # the untuned training that the forecast measures is no trial
+        _board(work.folder, values, {**found, "epochs": work.epochs})
     return {**found, "made": _made(trained, parameters)}
 
 
