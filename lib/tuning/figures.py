@@ -34,7 +34,8 @@ def history(found: Found) -> Drawing:
         done = [trial for trial in found.trials if trial.done]
         at, scores = np.array([trial.number for trial in done]), np.array([trial.scores[goal] for trial in done])
         full = np.array([trial.epochs == found.plan.epochs for trial in done], bool)
-        axes.scatter(at[~full], scores[~full], s=22, facecolors="none", edgecolors=style.MUTED, label="trained in part")
+        if not full.all():
+            axes.scatter(at[~full], scores[~full], s=22, facecolors="none", edgecolors=style.MUTED, label="trained in part")
         axes.scatter(at[full], scores[full], s=26, color=style.COLOURS[0], label="trained to the end")
         best = np.maximum.accumulate(scores) if direction == "max" else np.minimum.accumulate(scores)
         axes.step(at, best, where="post", color=style.COLOURS[1], linewidth=1.6, label="best so far")
@@ -67,7 +68,7 @@ def parallel(found: Found) -> Drawing:
         dark = max(1, round(len(ranked) / 10))
         for place, trial in reversed(list(enumerate(ranked))):
             line = [_height(key, trial.values.get(key.name)) for key in keys]
-            line.append((trial.scores[goal] - low) / ((high - low) or 1))
+            line.append((trial.scores[goal] - low) / (high - low) if high > low else 0.5)
             chosen = place < dark
             axes.plot(
                 range(len(line)), line, color=style.COLOURS[1] if chosen else style.COLOURS[0], alpha=0.9 if chosen else 0.22,
@@ -184,7 +185,7 @@ def _name_axis(axes: Axes, place: int, key: Key) -> None:
 
 def _name_ends(axes: Axes, place: int, low: float, high: float) -> None:
     axes.axvline(place, ymin=0.13, ymax=0.96, color=style.INK, linewidth=1.0, zorder=1)
-    for height, value in ((0.0, low), (1.0, high)):
+    for height, value in ((0.0, low), (1.0, high)) if high > low else ((0.5, low),):
         axes.text(place + 0.04, height, f"{value:.4g}", fontsize=8, va="center", zorder=4)
 
 
