@@ -183,11 +183,12 @@ def _true_maps(scored: Scored, images: np.ndarray, inside: np.ndarray, target: n
     """What the measures say of the mark itself, all other pixels after it in a smooth order or in one of dust."""
     smooth = baselines.random_maps(images)
     rests = {"smooth": smooth, "dust": np.random.default_rng(0).random(smooth.shape, np.float32)}
-    for fill in ("blur", "mean"):
-        told = [f"{name} {faithfulness.deletion(scored, images, 2 * inside + rest, target, baseline=fill).mean():.3f}"
+    for cell in (None, 1):
+        told = [f"{name} {faithfulness.deletion(scored, images, 2 * inside + rest, target, cell=cell).mean():.3f}"
                 for name, rest in rests.items()]  # fmt: skip
-        known = faithfulness.deletion(scored, images, smooth, target, baseline=fill).mean()
-        print(f"deletion by {fill} of the mark itself, the rest after it as {' or '.join(told)}; random maps {known:.3f}")
+        known = faithfulness.deletion(scored, images, smooth, target, cell=cell).mean()
+        grain = "single pixels" if cell else "cells"
+        print(f"deletion by {grain} of the mark itself, the rest after it as {' or '.join(told)}; random maps {known:.3f}")
 
 
 def _faithful(model, images: np.ndarray, maps: dict, target: np.ndarray) -> None:
