@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib import atomic, paths, runs
 from lib.batch.timing import spoken
 from lib.errors import DarkroomError
+
+if TYPE_CHECKING:
+    from lib.data.dataset import Dataset
 
 _EARLIER = ".earlier"
 _YOUNG_S = 3600.0
@@ -53,12 +58,14 @@ def run(*, yes: bool, caches: bool, as_json: bool) -> int:
 def find(*, caches: bool = False) -> list[Leftover]:
     """Returns all that may be deleted; nothing that a living process may be writing (leftovers must be an hour old).
 
-    With `caches` the pixel caches of all data sets too, which are made again when they are needed.
+    With `caches` also the pixel caches of all data sets, and the stored features that no finished run's map shows; both are
+    made again when they are needed.
     """
     found = [*_earlier(), *_asides(), *_orphans(), *_parts(), *_stale()]
     if caches:
         found += [_leftover(path, "pixel cache") for path in sorted(paths.datasets().glob("*/pixels"))]
-    return found
+        found += [_leftover(path, "stored features") for path in _stores()]
+    return list({leftover.path: leftover for leftover in found}.values())
 
 
 def delete(leftovers: list[Leftover]) -> None:
@@ -108,17 +115,32 @@ def _parts() -> Iterator[Leftover]:
 
 
 def _stale() -> Iterator[Leftover]:
-    from lib.data import dataset, pixels
+    from lib.batch import stores
+    from lib.data import pixels
 
-    for folder in sorted(paths.datasets().glob("*/pixels")):
-        try:
-            old = pixels.stale(dataset.load(folder.parent.name))
-        except DarkroomError:  # no data set of ours, or not cleaned yet
-            continue
-        for path in old:
-            leftover = _leftover(path, "pixel cache of data that has changed")
-            if leftover.age_s > _YOUNG_S:
-                yield leftover
+    old = [(path, "pixel cache of data that has changed") for dataset in _datasets("pixels") for path in pixels.stale(dataset)]
+    old += [each for dataset in _datasets("features") for each in stores.stale(dataset)]
+    for path, reason in old:
+        leftover = _leftover(path, reason)
+        if leftover.age_s > _YOUNG_S:
+            yield leftover
+
+
+def _stores() -> list[Path]:
+    from lib.batch import stores
+
+    return [path for dataset in _datasets("features") for path in stores.of(dataset)]
+
+
+def _datasets(holding: str) -> Iterator[Dataset]:
+    """Those that have a folder of that name and are cleaned."""
+    from lib.data import dataset as datasets
+
+    for folder in sorted(paths.datasets().glob(f"*/{holding}")):
+        with contextlib.suppress(DarkroomError):  # no data set of ours, or not cleaned yet
+            dataset = datasets.load(folder.parent.name)
+            dataset.accepted()
+            yield dataset
 
 
 def _leftover(path: Path, reason: str) -> Leftover:

@@ -26,7 +26,7 @@ def add_to(commands: Any) -> None:
     checking.add_argument("--packages", action="store_true", help="also resolve the pinned packages, and ask for their flaws")
     pruning = add(commands, "prune", _prune, "delete what no run needs: earlier runs, leftovers, checkpoints without a run")
     pruning.add_argument("--yes", action="store_true", help="do not ask")
-    pruning.add_argument("--caches", action="store_true", help="delete pixel caches too; they are made again when needed")
+    pruning.add_argument("--caches", action="store_true", help="delete pixel caches and features too; both are made again")
     for each in (checking, pruning):
         each.add_argument("--json", action="store_true", help="as JSON, for scripts")
 

@@ -147,7 +147,8 @@ def _space(origin: Origin, dataset: Dataset, model: keras.Model, name: str, laye
     )
     own = Path(found.filename).parent  # its name also tells which engine computed them
     if not (own / INDEX).is_file():
-        atomic.write_json(own / INDEX, {"paths": list(origin.table["path"]), "layer": layer, "network": model.name})
+        told = {"paths": list(origin.table["path"]), "layer": layer, "network": model.name, "space": name}
+        atomic.write_json(own / INDEX, told)
     return Space(name, found, own, layer)
 
 

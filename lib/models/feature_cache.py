@@ -35,8 +35,8 @@ def ensure(
     They are computed once and kept in `folder`, by the weights and layers up to `layer` and by `images_key`, which must name
     the pixels (a digest). Two processes at once are safe: one computes, the other waits.
 
-    `engine` is one of `engines.ENGINES`; beside the features `engine.json` says what computed them and how it agreed with
-    Keras. Those that Keras has computed serve every wish but `openvino`.
+    `engine` is one of `engines.ENGINES`; beside the features `engine.json` says what computed them, of which images, and how it
+    agreed with Keras. Those that Keras has computed serve every wish but `openvino`.
     """
     by_keras = folder / key(model, images_key=images_key, layer=layer, dtype=dtype)
     chosen = engines.resolve(engine)
@@ -51,7 +51,7 @@ def ensure(
         if found is None:
             number = predictor.feature_dtype(dtype)
             wanted = chosen if chosen == "keras" else engine
-            _compute(path, model, images, layer=layer, batch_size=batch_size, dtype=number, engine=wanted)
+            _compute(path, model, images, images_key, layer=layer, batch_size=batch_size, dtype=number, engine=wanted)
             found = _stored(path, num_images=len(images))
     return found
 
@@ -77,8 +77,9 @@ def key(model: keras.Model, *, images_key: str, layer: str = "pool", dtype: str 
 
 
 def _compute(
-    path: Path, model: keras.Model, images: np.ndarray, *, layer: str, batch_size: int, dtype: np.dtype, engine: str
-) -> None:
+    path: Path, model: keras.Model, images: np.ndarray, images_key: str, *, layer: str, batch_size: int, dtype: np.dtype,
+    engine: str,
+) -> None:  # fmt: skip
     computing = engines.prepare(predictor.up_to(model, layer), images, engine=engine)
     shape = (len(images), predictor.up_to(model, layer).output_shape[-1])
     limits = np.finfo(dtype)
@@ -89,7 +90,7 @@ def _compute(
             rows[start : start + len(values)] = np.clip(values, limits.min, limits.max)  # no infinity in half precision
         rows.flush()
         del rows  # Windows renames no folder that holds a mapped file
-        atomic.write_json(aside / "engine.json", computing.told())
+        atomic.write_json(aside / "engine.json", {**computing.told(), "images": images_key})
 
 
 def _stored(path: Path, *, num_images: int) -> np.ndarray | None:

@@ -65,7 +65,7 @@ def compute(
                 progress(index * size + len(values), len(rows))
         whole.flush()
         del whole  # Windows renames no folder that holds a mapped file
-        atomic.write_json(aside / "engine.json", {"engine": "keras"})
+        atomic.write_json(aside / "engine.json", {"engine": "keras", "images": images_key})
     shutil.rmtree(kept, ignore_errors=True)
     return target
 
