@@ -67,6 +67,16 @@ def test_a_probe_needs_something_held_out():
         probes.linear(features, kind, splits=["train"] * 24)
 
 
+def test_features_that_are_all_the_same_are_refused_and_tiny_ones_are_not():
+    features, kind = clumps()
+    split = divided(240)
+    with pytest.raises(DarkroomError, match="features of all images are the same"):
+        probes.linear(np.zeros_like(features), kind, splits=split)
+    whole = probes.linear(features, kind, splits=split, shuffles=1)
+    tiny = probes.linear(features.astype(np.float32) * 2.0**-30, kind, splits=split, shuffles=1)
+    assert tiny.accuracy == whole.accuracy and (tiny.right == whole.right).all()
+
+
 def test_near_duplicates_widen_the_interval():
     values = np.tile([0.0, 1.0], 50)
     alone = probes.interval(values, np.arange(100))

@@ -129,7 +129,10 @@ def _asked(
     }  # fmt: skip
     for other, theirs in others[:1]:
         theirs = np.asarray(theirs[chosen], np.float32)
-        earlier = probes.linear(theirs, kept, splits=split, groups=groups, shuffles=1, seed=seed)
+        try:
+            earlier = probes.linear(theirs, kept, splits=split, groups=groups, shuffles=1, seed=seed)
+        except DarkroomError:  # a network in which every image looks the same has nothing to be compared with
+            continue
         told |= {"before_name": other, "before": earlier.accuracy, **_gain(probe, earlier)}
     return told
 

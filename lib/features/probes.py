@@ -64,7 +64,7 @@ def linear(
         groups: (n,) near-duplicates; the interval counts a group as one.
 
     Raises:
-        DarkroomError: no train or test rows, or fewer than two classes in train.
+        DarkroomError: no train or test rows, fewer than two classes in train, or features that are all the same.
     """
     splits, generator = np.asarray(splits), np.random.default_rng(seed)
     names, codes = np.unique(np.asarray(labels).astype(str), return_inverse=True)
@@ -107,7 +107,9 @@ def _factorise(
     """Train rows and other rows in the eigenvectors of train's covariance, and its eigenvalues, the largest first."""
     rows = np.asarray(features[train], np.float32)
     mean, spread = rows.mean(axis=0), rows.std(axis=0)
-    spread = np.where(spread > 1e-6, spread, 1)
+    if not spread.any():
+        raise DarkroomError("The features of all images are the same, so there is nothing to tell them apart by.")
+    spread = np.where(spread > 1e-6 * spread.max(), spread, np.inf)
     rows = (rows - mean) / spread
     if len(rows) < rows.shape[1]:
         values, inner = np.linalg.eigh(rows @ rows.T)
