@@ -65,10 +65,9 @@ def figure(found: Unit, name: str) -> Path:
     return path
 
 
-def report(study: str) -> Unit | None:
-    """Returns the comparison of a study whose report can be read, the newest, or None."""
-    found = [each for each in units(study) if (each.folder / "report.html").is_file()]
-    return max(found, key=lambda each: (each.folder / "report.html").stat().st_mtime, default=None)
+def reports(study: str) -> list[Unit]:
+    """Returns the runs of a study that left a report to be read, by stage and unit."""
+    return [each for each in units(study) if (each.folder / "report.html").is_file()]
 
 
 def _known(study: str) -> str:

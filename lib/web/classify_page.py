@@ -23,7 +23,7 @@ MAX_FILE = 20 << 20
 MAX_PIXELS = 40_000_000
 MOST_FILES = 24
 _MOST_SHOWN = 8
-_HEAT_SIDE = 320
+_SHOWN_SIDE = 320
 
 
 @pages.get("/classify")
@@ -72,26 +72,30 @@ def _told(loaded: Loaded, pixels: np.ndarray, accuracy: float) -> dict[str, Any]
         found = classify(loaded.classifier, [pixels], accuracy=accuracy)[0]
         height, width = loaded.classifier.size
         small = images.resize(pixels, height=height, width=width, fit=loaded.classifier.resize)
-        heat = _heat(loaded, small, found.label)
+        heat = _heat(loaded, pixels, small, found.label)
         near = seen.nearest(loaded, small)
     ranked = sorted(found.probabilities.items(), key=lambda each: -each[1])[:_MOST_SHOWN]
     threshold = loaded.classifier.threshold(accuracy)
     return {
         "label": found.label, "sure": found.verdict == "accepted", "threshold": threshold,
-        "probabilities": [[name, share] for name, share in ranked], "picture": _jpeg(pixels), "heat": heat, "nearest": near,
+        "probabilities": [[name, share] for name, share in ranked], "picture": _jpeg(_shrunk(pixels)), "heat": heat,
+        "nearest": near,
     }  # fmt: skip
 
 
-def _heat(loaded: Loaded, small: np.ndarray, label: str | None) -> str | None:
+def _heat(loaded: Loaded, pixels: np.ndarray, small: np.ndarray, label: str | None) -> str | None:
+    """The heat on the whole picture where it was stretched for the model, else on what the model saw of it."""
     from lib import explain
+    from lib.explain import heat
 
-    if not loaded.has_heat:
+    if not loaded.is_network:
         return None
     try:
-        values = explain.explain(loaded.network, small[None], method="gradcam", target=label)[0]
+        values = explain.explain(loaded.model, small[None], method="gradcam", target=label)
     except DarkroomError:  # a network without maps has no such picture
         return None
-    return _jpeg(overlaid(small, values))
+    shown = _shrunk(pixels) if loaded.classifier.resize == "stretch" else _shrunk(small)
+    return _jpeg(overlaid(shown, heat.enlarge(values, size=shown.shape[:2])[0]))
 
 
 def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -102,11 +106,15 @@ def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(grey * (1 - 0.8 * strength) + warm * 0.8 * strength), 0, 255).astype(np.uint8)
 
 
+def _shrunk(pixels: np.ndarray) -> np.ndarray:
+    scale = _SHOWN_SIDE / max(pixels.shape[:2])
+    height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
+    return images.resize(pixels, height=height, width=width)
+
+
 def _jpeg(pixels: np.ndarray) -> str:
     from PIL import Image
 
-    scale = _HEAT_SIDE / max(pixels.shape[:2])
-    height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
     buffer = io.BytesIO()
-    Image.fromarray(images.resize(pixels, height=height, width=width)).save(buffer, format="JPEG", quality=84)
+    Image.fromarray(pixels).save(buffer, format="JPEG", quality=84)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -21,9 +21,6 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-POLICY_OF_MAPS = POLICY.replace("script-src 'self'", "script-src 'self' 'unsafe-eval'")
-"""For the map page alone: Bokeh's WebGL part compiles its drawing commands from text of its own. Scripts still come from this
-server's files only, none stands in a page, and none of ours evaluates anything."""
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",

@@ -6,12 +6,14 @@ import functools
 import json
 from typing import Any
 
-from flask import Blueprint, Response, make_response, render_template
+from flask import Blueprint, render_template
 
 from lib.features.palette import PALETTE, REST, SEQUENCE
-from lib.web import archive, guard, maps
+from lib.web import archive, maps
 
 pages = Blueprint("map_page", __name__)
+MAPS = ("map-a", "map-b")
+"""The page's two maps, by the names of their elements."""
 
 
 @pages.get("/maps")
@@ -21,19 +23,17 @@ def every() -> str:
 
 
 @pages.get("/maps/<study>/<stage>/<unit>")
-def one(study: str, stage: str, unit: str) -> Response:
+def one(study: str, stage: str, unit: str) -> str:
     """One run's maps."""
     found = archive.unit(study, stage, unit)
     shown = maps.shown(found)
     account = shown.account
     about = {
-        "id": found.id, "points": len(shown), "spaces": account["spaces"], "methods": account["methods"],
-        "columns": shown.columns, "target": account["target"], "palette": PALETTE, "rest": REST, "sequence": SEQUENCE,
-        "items": [figure(name, _size(len(shown))) for name in ("map-a", "map-b")],
+        "id": found.id, "points": len(shown), "size": _size(len(shown)), "columns": shown.columns, "target": account["target"],
+        "spaces": account["spaces"], "methods": account["methods"], "palette": PALETTE, "rest": REST, "sequence": SEQUENCE,
+        "items": [figure(name) for name in MAPS],
     }  # fmt: skip
-    response = make_response(render_template("map.html", found=found, account=account, shown=shown, about=about, page="maps"))
-    response.headers["Content-Security-Policy"] = guard.POLICY_OF_MAPS
-    return response
+    return render_template("map.html", found=found, account=account, shown=shown, about=about, page="maps")
 
 
 def _size(num: int) -> int:
@@ -42,30 +42,27 @@ def _size(num: int) -> int:
 
 
 @functools.cache
-def figure(name: str, size: int) -> dict[str, Any]:
-    """Returns an empty map as Bokeh's JSON; the page's script fills it. `name` is that of its element and of its models."""
+def figure(name: str) -> dict[str, Any]:
+    """Returns the frame of a map as Bokeh's JSON: ranges, and the tools of the mouse.
+
+    The points are not Bokeh's, which would keep five copies of each and draw them all anew for every movement; the page's
+    script draws them below. `name` is that of its element and of its models.
+    """
+    from bokeh.core.validation import silence
+    from bokeh.core.validation.warnings import MISSING_RENDERERS
     from bokeh.embed import json_item
-    from bokeh.models import ColumnDataSource, LassoSelectTool, LinearColorMapper, PanTool, Range1d, WheelZoomTool
+    from bokeh.models import LassoSelectTool, PanTool, Range1d, WheelZoomTool
     from bokeh.plotting import figure as make
 
     wheel, pan = WheelZoomTool(zoom_on_axis=False), PanTool(name=f"{name}-pan")
+    lasso = LassoSelectTool(name=f"{name}-lasso", continuous=False, renderers=[])
     plot = make(
-        x_range=Range1d(-0.05, 1.05), y_range=Range1d(-0.05, 1.05), output_backend="webgl", sizing_mode="stretch_both",
-        toolbar_location=None, tools=[pan, wheel, LassoSelectTool(name=f"{name}-lasso", continuous=False)],
-        name=f"{name}-plot", min_border=0, outline_line_color=None, background_fill_color=None, border_fill_color=None,
+        x_range=Range1d(-0.05, 1.05), y_range=Range1d(-0.05, 1.05), sizing_mode="stretch_both", toolbar_location=None,
+        tools=[pan, wheel, lasso], name=f"{name}-plot", min_border=0, outline_line_color=None, background_fill_color=None,
+        border_fill_color=None,
     )  # fmt: skip
     plot.axis.visible = False
     plot.grid.visible = False
     plot.toolbar.active_scroll, plot.toolbar.active_drag = wheel, pan
-    source = ColumnDataSource({"x": [], "y": [], "code": []}, name=f"{name}-points")
-    mapper = LinearColorMapper(palette=[REST], low=-0.5, high=0.5, nan_color=REST, name=f"{name}-colours")
-    colour = {"field": "code", "transform": mapper}
-    dots = plot.scatter(
-        "x", "y", source=source, size=size, fill_color=colour, line_color=None, fill_alpha=0.8, nonselection_fill_alpha=0.08,
-        nonselection_fill_color=colour, selection_fill_color=colour, name=f"{name}-dots",
-    )  # fmt: skip
-    dots.glyph.name = f"{name}-glyph"
-    mark = ColumnDataSource({"x": [], "y": []}, name=f"{name}-mark")
-    plot.scatter("x", "y", source=mark, size=17, fill_color=None, line_color="#111820", line_width=2.5)
-    plot.scatter("x", "y", source=mark, size=21, fill_color=None, line_color="#ffffff", line_width=1.5)
+    silence(MISSING_RENDERERS)
     return json.loads(json.dumps(json_item(plot, name)))

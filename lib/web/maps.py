@@ -41,6 +41,7 @@ class Shown:
         self.account = found.account
         self.dataset: Dataset = datasets.load(found.account["data"])
         self._raw = self.dataset.raw.resolve()
+        self._numbers: dict[str, tuple[np.ndarray, list[str]]] = {}
 
     def __len__(self) -> int:
         return len(self.points)
@@ -56,8 +57,10 @@ class Shown:
         name = self._named(index)["name"]
         if self._named(index)["kind"] == "numbers":
             return pd.to_numeric(self.points[name], errors="coerce").to_numpy("<f4").tobytes()
+        numbers, values = self._numbered(name)
         place = {value: code for code, value in enumerate(self._named(index)["classes"])}
-        return self._text(name).map(place).fillna(255).to_numpy(np.uint8).tobytes()
+        table = np.array([*(place.get(value, 255) for value in values), 255], np.uint8)  # the last, -1, is for none
+        return table[numbers].tobytes()
 
     def places(self, space: str, method: str) -> bytes:
         """Returns float32 x of all points, then y, both between 0 and 1 with the map's own proportions."""
@@ -140,6 +143,13 @@ class Shown:
             joined = joined + "\n" + self._text(name).fillna("")
         return joined.str.casefold()
 
+    def _numbered(self, name: str) -> tuple[np.ndarray, list[str]]:
+        """A column as numbers of its values, -1 for none, and these values."""
+        if name not in self._numbers:
+            numbers, values = pd.factorize(self._text(name))
+            self._numbers[name] = numbers, [str(value) for value in values]
+        return self._numbers[name]
+
     def _text(self, name: str) -> pd.Series:
         if name in self.account["columns"]:
             return columns.classes(self.points[name])
@@ -157,9 +167,10 @@ class Shown:
         about = {"name": name, "title": self._title(name)}
         if name == "confidence":
             return {**about, "kind": "numbers", "low": 0.0, "high": 1.0}
-        counts = self._text(name).value_counts()
-        order = [value for value in _ORDERS.get(name, counts.index) if value in counts]
-        kept = {str(value): int(counts[value]) for value in order[:MOST_CLASSES]}
+        numbers, values = self._numbered(name)
+        counts = dict(zip(values, np.bincount(numbers[numbers >= 0], minlength=len(values)).tolist(), strict=True))
+        order = [value for value in _ORDERS.get(name, sorted(values, key=lambda value: -counts[value])) if value in counts]
+        kept = {value: counts[value] for value in order[:MOST_CLASSES]}
         return {**about, "kind": "classes", "classes": list(kept), "counts": list(kept.values())}
 
 

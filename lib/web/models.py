@@ -23,17 +23,14 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to be asked: the classifier with its calibration, the network itself, and what is known of its images."""
+    """A model ready to be asked: the classifier with its calibration, and the model itself, which is a Keras network or one of
+    thumbnails."""
 
     run: Unit
     classifier: Any
-    network: Any
+    model: Any
+    is_network: bool
     asked: threading.Lock
-
-    @property
-    def has_heat(self) -> bool:
-        """Whether a heat-map can be drawn: for a Keras network."""
-        return self.network is not None
 
 
 def every() -> list[Unit]:
@@ -61,13 +58,12 @@ def _loaded(id: str, path: Path, _changed_ns: int, expected: str) -> Loaded:
         raise DarkroomError(f"The model of {id} is not the file that its run wrote; it is not loaded. Train it again.")
     from lib import apply
 
-    run = archive.unit(*id.split("/"))
-    network = None
-    if path.suffix == ".keras":
-        from lib.models import saved
-
-        network = saved.load(path)
-    loaded = Loaded(run, apply.load(id), network, threading.Lock())
+    is_network = path.suffix == ".keras"
+    if is_network:
+        from lib.models import saved as kind
+    else:
+        from lib.classic import model as kind
+    loaded = Loaded(archive.unit(*id.split("/")), apply.load(id), kind.load(path), is_network, threading.Lock())
     warm(loaded)
     return loaded
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, abort, render_template, request, send_file
 
@@ -15,6 +18,7 @@ from lib.web import archive
 from lib.web.archive import Unit
 
 pages = Blueprint("runs_page", __name__)
+_BOARD_PORT = 6006  # of `darkroom board`
 
 # The report is a page of its own without any script; nothing in it may load from anywhere.
 _REPORT_POLICY = (
@@ -33,9 +37,11 @@ def one_study(study: str) -> str:
     """One study: its question, its runs as a table, its report."""
     units = archive.units(study)
     trained = [each for each in units if "accuracy" in each.result.get("metrics", {})]
+    about = _study(study)
     return render_template(
-        "study.html", about=_study(study), trained=sorted(trained, key=lambda each: -each.result["metrics"]["accuracy"]),
-        others=[each for each in units if each not in trained], figures=_figures_of(archive.report(study)), page="runs",
+        "study.html", about=about, trained=sorted(trained, key=lambda each: -each.result["metrics"]["accuracy"]),
+        others=[each for each in units if each not in trained], drawn={each.id: _figures_of(each) for each in about["reports"]},
+        page="runs",
     )  # fmt: skip
 
 
@@ -62,7 +68,7 @@ def figure(study: str, stage: str, unit: str, name: str) -> Response:
 
 @pages.get("/runs/<study>/<stage>/<unit>/report")
 def report(study: str, stage: str, unit: str) -> Response:
-    """The report of a comparison, as it was written."""
+    """The report that a run wrote, as it is: of a comparison, or of a model applied to pictures."""
     path = archive.unit(study, stage, unit).folder / "report.html"
     if not path.is_file():
         abort(404, "This run wrote no report.")
@@ -72,9 +78,21 @@ def report(study: str, stage: str, unit: str) -> Response:
 
 
 @pages.app_template_global()
-def board_address() -> str:
-    """Where TensorBoard is, once `darkroom board` runs on the same machine."""
-    return f"http://{request.host.rsplit(':', 1)[0]}:6006/"
+def board_address(study: str = "") -> str | None:
+    """Where TensorBoard shows a study (all of them where none is named), or None while none runs beside this site."""
+    host = request.host.rsplit(":", 1)[0]
+    try:
+        socket.create_connection(("127.0.0.1", _BOARD_PORT), timeout=0.2).close()
+    except OSError:
+        return None
+    chosen = f"?{urlencode({'runFilter': f'^{re.escape(study)}/'})}" if study else ""
+    return f"http://{host}:{_BOARD_PORT}/{chosen}#timeseries"
+
+
+@pages.app_template_global()
+def report_title(found: Unit) -> str:
+    """What a report is called beside the others of its study: its arm, or its stage where it has none."""
+    return (found.stage if found.unit == "all" else found.unit).replace("_", " ")
 
 
 def _study(name: str) -> dict[str, Any]:
@@ -88,14 +106,12 @@ def _study(name: str) -> dict[str, Any]:
     return {
         "name": name, "question": about.get("question", ""), "finished": len(units), "waiting": waiting,
         "data": next((each.result["data"] for each in units if each.result.get("data")), None),
-        "best": max(reached, default=None), "report": archive.report(name),
+        "best": max(reached, default=None), "reports": archive.reports(name),
         "maps": [each for each in units if (each.folder / record.ACCOUNT).is_file()],
     }  # fmt: skip
 
 
-def _figures_of(found: Unit | None) -> list[dict[str, str]]:
-    if found is None:
-        return []
+def _figures_of(found: Unit) -> list[dict[str, str]]:
     told = []
     for name in found.result.get("figures", []):
         try:

@@ -20,14 +20,14 @@ def nearest(loaded: Loaded, pixels: np.ndarray) -> list[dict[str, Any]] | None:
 
     None where no run of features has looked at this model's space, so that there is nothing to compare with.
     """
-    found = _space(loaded.run.result["model_sha256"]) if loaded.network is not None else None
+    found = _space(loaded.run.result["model_sha256"]) if loaded.is_network else None
     if found is None:
         return None
     from lib.models import predictor
 
     shown, rows = found
     layer = shown.account["layer"]
-    wanted = predictor.features(loaded.network, pixels[None], layer=layer, batch_size=1)[0]
+    wanted = predictor.features(loaded.model, pixels[None], layer=layer, batch_size=1)[0]
     try:
         near = maps.ranked(shown.features("trained")[rows], wanted, NUMBER)
     except DarkroomError:  # the features were cleared away

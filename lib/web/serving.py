@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
 
 from lib.errors import DarkroomError
@@ -17,6 +18,7 @@ def serve(*, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, names: tuple[st
     Raises DarkroomError when the port is taken or the address is not this machine's.
     """
     server = listen(host=host, port=port, names=names)
+    threading.Thread(target=_warm, daemon=True).start()
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host  # noqa: S104  only compared
     print(f"The site is at http://{shown}:{server.effective_port}/ until you press Ctrl-C.", flush=True)
     if host not in ("localhost", "127.0.0.1", "::1"):
@@ -28,6 +30,12 @@ def serve(*, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, names: tuple[st
     finally:
         server.close()
     return 0
+
+
+def _warm() -> None:
+    from lib.web import site
+
+    site.warm()
 
 
 def listen(*, host: str = DEFAULT_HOST, port: int = 0, names: tuple[str, ...] = ()) -> Any:

@@ -13,7 +13,7 @@ from lib.web import classify_page, guard, map_api, map_page, runs_page
 from lib.web.serving import DEFAULT_HOST
 
 _BOKEH = Path(bokeh.__file__).parent / "server" / "static" / "js"
-_SCRIPTS = ("bokeh.min.js", "bokeh-gl.min.js")
+_SCRIPTS = ("bokeh.min.js",)
 _ICON = (
     b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#1f2933"/>'
     b'<circle cx="16" cy="16" r="8" fill="none" stroke="#e69f00" stroke-width="3"/>'
@@ -34,6 +34,16 @@ def create(*, hosts: tuple[str, ...] | None = None) -> Flask:
     app.add_url_rule("/favicon.ico", view_func=lambda: Response(_ICON, mimetype="image/svg+xml"), endpoint="icon")
     app.add_url_rule("/scripts/<name>", view_func=_script, endpoint="script")
     return app
+
+
+def warm() -> None:
+    """Loads and makes what the first map would wait for."""
+    import pyarrow.parquet  # noqa: F401  tables of points are read by it
+
+    for name in map_page.MAPS:
+        map_page.figure(name)
+    for name in _SCRIPTS:
+        _packed(name)
 
 
 def _script(name: str) -> Response:

@@ -44,12 +44,93 @@ def test_it_is_drawn_from_this_server_alone_and_no_name_is_a_script(page, served
     assert len(page.find_elements(By.CSS_SELECTOR, "#legend button")) == 3
     assert page.execute_script("return plots[0].x.length") == 60
     assert page.execute_script("return document.querySelector('#map-a').firstElementChild.clientWidth") > 600
-    drawn = "return [...plots[0].view.renderer_views.values()][0].has_webgl"
-    assert page.execute_script(drawn) == page.execute_script("return !!document.createElement('canvas').getContext('webgl')")
     loaded = page.execute_script("return performance.getEntriesByType('resource').map((each) => each.name)")
     assert loaded and all(address.startswith(served) for address in loaded)
     assert find(page, "#legend span").text in map_home.CLASSES
     assert page.execute_script("return document.querySelectorAll('#legend img, aside script').length") == 0
+
+
+def hexed(colour):
+    """0xBBGGRR as the palette writes it."""
+    return f"#{colour.to_bytes(3, 'little').hex()}"
+
+
+SHARE_OF_COLOUR = """
+const done = arguments[0], copy = document.createElement('canvas').getContext('2d');
+const where = plots[0].element, { canvas } = plots[0].cloud.painter;
+plots[0].cloud.now();
+const width = copy.canvas.width = where.clientWidth, height = copy.canvas.height = where.clientHeight;
+copy.fillStyle = getComputedStyle(where.parentElement).backgroundColor;
+copy.fillRect(0, 0, width, height);
+copy.drawImage(canvas, canvas.offsetLeft, canvas.offsetTop);
+const { data } = copy.getImageData(0, 0, width, height);
+const v = seen(plots[0]), row = 7;
+const i = Math.floor((plots[0].x[row] - v.left) / (v.right - v.left) * width);
+const j = Math.floor((v.top - plots[0].y[row]) / (v.top - v.bottom) * height);
+let ink = 0;
+for (let k = 0; k < data.length; k += 4) {
+  if (Math.hypot(data[k] - data[0], data[k + 1] - data[1], data[k + 2] - data[2]) > 60) ink++;
+}
+done([plots[0].cloud.drawn, [...data.slice(4 * (j * width + i), 4 * (j * width + i) + 3)], ink]);
+"""
+
+
+def test_a_graphics_card_and_this_processor_draw_the_same_points(page, served):
+    found = {}
+    for wished in ("webgl", "pixels"):
+        page.get("about:blank")
+        page.get(f"{served}{PAGE}#drawn={wished}")
+        until(page, "document.documentElement.dataset.ready")
+        drawn, colour, ink = page.execute_async_script(SHARE_OF_COLOUR)
+        assert drawn == wished
+        found[wished] = colour, ink
+    (card, inked), (own, ours) = found["webgl"], found["pixels"]
+    assert all(abs(one - other) <= 3 for one, other in zip(card, own, strict=True))  # the middle of a point
+    assert inked == pytest.approx(ours, rel=0.1) and ours > 60 * 30  # 60 discs 8 pixels wide, some of which overlap
+    page.execute_script("mark([0])")
+    until(page, "!plots[0].cloud.waiting")
+    _, faded, left = page.execute_async_script(SHARE_OF_COLOUR)
+    assert left < 100  # the one that is marked; the others have faded
+    assert sum(faded) > sum(own)
+
+
+def test_a_map_that_moves_shows_its_points_where_they_are_and_is_drawn_anew_at_rest(page, served):
+    page.get("about:blank")
+    page.get(f"{served}{PAGE}#drawn=pixels")
+    until(page, "document.documentElement.dataset.ready && !plots[0].cloud.waiting")
+    page.execute_script("window.shift = () => plots[0].cloud.painter.canvas.style.transform; point(3)")
+    until(page, "!document.querySelector('.ring').hidden")
+    before = page.execute_script("return document.querySelector('.ring').getBoundingClientRect().x")
+    page.execute_script("window.was = seen(plots[0]); window.right = (share) => { const v = seen(plots[0]);"
+                        "frame(plots[0], v.cx + share * (v.right - v.left), v.cy, v.span); }; right(0.1)")  # fmt: skip
+    until(page, "!plots[0].cloud.waiting")
+    width = page.execute_script("return plots[0].element.clientWidth")
+    after = page.execute_script("return document.querySelector('.ring').getBoundingClientRect().x")
+    assert before - after == pytest.approx(0.1 * width, abs=1)
+    until(page, "shift() === ''")  # at rest
+    assert page.execute_script("return plots[0].cloud.painter.drawn.left > was.left && !plots[0].figure.hold_render")
+    page.execute_script("right(0.05); plots[0].cloud.now()")
+    assert page.execute_script("return shift()").startswith("translate(-")
+    assert page.execute_script("return plots[0].cloud.painter.canvas.getBoundingClientRect().width") > 1.4 * width
+
+
+def test_a_lasso_takes_what_lies_inside_and_its_keys_add_or_take_away(page):
+    page.execute_script(
+        "const p = plots[0]; p.base = { x: p.x, y: p.y };"
+        "window.box = (left, right, keys) => { p.keys = keys; lasso(p, [left, right, right, left], [-1, -1, 2, 2]);"
+        " return [...state.marked].sort((a, b) => a - b); };"
+    )
+    places = page.execute_script("return [...plots[0].x]")
+    inside = lambda low, high: [row for row, x in enumerate(places) if low < x < high]  # noqa: E731
+    assert page.execute_script("return box(-1, 0.5, {})") == inside(-1, 0.5) != []
+    assert page.execute_script("return box(0.8, 2, {shift: true})") == sorted(inside(-1, 0.5) + inside(0.8, 2))
+    assert page.execute_script("return box(0.2, 2, {ctrl: true})") == sorted(inside(0.2, 0.5) + inside(0.8, 2))
+    assert page.execute_script("return box(0.8, 2, {ctrl: true, shift: true})") == inside(0.2, 0.5)
+    edge = page.execute_script(  # a crescent: the middle of its mouth lies outside
+        "plots[0].keys = {}; lasso(plots[0], [0, 1, 1, 0, 0, .9, .9, 0], [0, 0, 1, 1, .9, .9, .1, .1]);"
+        "return [...state.marked].every((row) => plots[0].y[row] >= .9 || plots[0].y[row] <= .1 || plots[0].x[row] >= .9)"
+    )
+    assert edge
 
 
 def test_a_click_in_the_legend_hides_a_class_and_shift_leaves_it_alone(page):
@@ -158,7 +239,9 @@ def test_colours_follow_a_column_of_numbers_and_of_verdicts(page):
     columns = page.execute_script("return about.columns.map((each) => each.name)")
     page.execute_script("colour(arguments[0])", columns.index("confidence"))
     until(page, "document.querySelector('.ramp')")
-    assert page.execute_script("return plots[0].mapper.high") == 1
+    ramp = [colour.lower() for colour in page.execute_script("return about.sequence")]
+    first, last = page.execute_script("return [0, 59].map((row) => plots[0].cloud.colour[row])")
+    assert [hexed(first), hexed(last)] == [ramp[round(0.3 * (len(ramp) - 1))], ramp[-1]]  # 0.3 and 1 of confidence
     press(page, "c")
     until(page, "document.querySelectorAll('#legend button').length > 0")
     page.execute_script("colour(arguments[0])", columns.index("verdict"))
@@ -171,7 +254,7 @@ def test_what_is_marked_goes_to_the_ledger_and_back(page):
     until(page, "document.querySelectorAll('#chosen img').length === 1")  # nothing moves any more
     find(page, "#judge button").click()
     until(page, "!document.getElementById('undo').hidden")
-    assert "1 images went to the ledger" in find(page, "#told").text
+    assert "1 image went to the ledger" in find(page, "#told").text
     find(page, "#undo").click()
     until(page, "document.getElementById('told').textContent.includes('taken back')")
 

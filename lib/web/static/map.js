@@ -1,18 +1,19 @@
 "use strict";
-// The map page. Bokeh draws; what a point is, which are shown and which are marked is held here. Words that come from data
-// are only ever set as text.
+// The map page. Bokeh has the frame and the mouse, a cloud draws the points; what a point is, which are shown and which are
+// marked is held here. Words that come from data are only ever set as text.
 
 const about = JSON.parse(document.getElementById("about").textContent);
 const api = `/api/maps/${about.id.split("/").map(encodeURIComponent).join("/")}`;
 const byId = (id) => document.getElementById(id);
 const FLIGHT_MS = 700, SHOWN_AT_ONCE = 60;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
+const wished = new URLSearchParams(location.hash.slice(1));
 
 const state = {
   method: about.methods[0].name, spaces: [about.spaces[0].name], column: 0, codes: null, hidden: new Set(),
   only: null, marked: new Set(), point: -1, listed: 0, lasso: false, walk: [], step: -1,
 };
-const plots = [];  // {letter, view, element, source, mapper, mark, ranges, x, y, grid, base}
+const plots = [];  // {letter, figure, bokeh, view, element, cloud, ranges, tools, x, y, known, base}
 const stored = new Map();
 
 function make(tag, options = {}, ...children) {
@@ -39,6 +40,8 @@ function tell(text, { quietly = false } = {}) {
   telling = setTimeout(() => line.classList.remove("shown"), 4000);
 }
 
+const counted = (number) => (number === 1 ? "1 image" : `${number.toLocaleString()} images`);
+const areMarked = (number) => `${counted(number)} ${number === 1 ? "is" : "are"} marked.`;
 const failed = (error) => tell(error.message);
 
 // ---- what is drawn
@@ -68,20 +71,24 @@ function isShown(row) {
   return about.columns[state.column].kind === "numbers" || !state.hidden.has(state.codes[row]);
 }
 
+// The colour of each row as 0xBBGGRR.
 function colours() {
-  const column = about.columns[state.column];
-  if (column.kind === "numbers") return { palette: about.sequence, low: column.low, high: column.high, field: state.codes };
-  const palette = [...about.palette.slice(0, column.classes.length)];
-  palette.push(about.rest);
-  const last = palette.length - 1;
-  const field = Float32Array.from(state.codes, (code) => Math.min(code, last));
-  return { palette, low: -0.5, high: last + 0.5, field };
+  const column = about.columns[state.column], numbers = column.kind === "numbers";
+  const table = Uint32Array.from([...(numbers ? about.sequence : about.palette.slice(0, column.classes.length)), about.rest], (hex) => {
+    const rgb = parseInt(hex.slice(1), 16);
+    return (rgb & 255) << 16 | rgb & 0xff00 | rgb >> 16;
+  });
+  const last = table.length - 1, found = new Uint32Array(about.points);
+  for (let row = 0; row < found.length; row++) {
+    const code = state.codes[row];
+    const place = numbers ? Math.round((code - column.low) / (column.high - column.low) * (last - 1)) : code;
+    found[row] = table[place >= 0 && place < last ? place : last];  // NaN is none of them
+  }
+  return found;
 }
 
 function paint(plot) {
-  const { palette, low, high, field } = colours();
-  plot.mapper.setv({ palette, low, high });
-  plot.code = field;
+  plot.cloud.paint(colours());
   filter(plot);
 }
 
@@ -92,14 +99,16 @@ function filter(plot) {
     for (let row = 0; row < x.length; row++) if (!isShown(row)) x[row] = y[row] = NaN;
   }
   put(plot, x, y);
-  plot.grid = new Grid(x, y);
   walkAnew();
 }
 
 function put(plot, x, y) {
-  plot.x = x; plot.y = y;
-  plot.source.data = { x, y, code: plot.code };
+  plot.x = x; plot.y = y; plot.known = null;
+  plot.cloud.place(x, y);
 }
+
+// Points in cells, for those who ask where the mouse is; made when somebody does.
+function grid(plot) { return plot.known ||= new Grid(plot.x, plot.y); }
 
 async function move(plot, space) {
   const target = await places(space, state.method);
@@ -118,7 +127,7 @@ async function move(plot, space) {
 
 function fly(plot, from, to) {
   const began = performance.now(), x = new Float32Array(about.points), y = new Float32Array(about.points);
-  plot.mark.data = { x: [], y: [] };
+  plot.cloud.ring(-1);
   return new Promise((done) => {
     requestAnimationFrame(function frame(now) {
       const t = Math.min(1, Math.max(0, now - began) / FLIGHT_MS), share = t * t * (3 - 2 * t);
@@ -126,7 +135,7 @@ function fly(plot, from, to) {
         x[row] = from.x[row] + (to.x[row] - from.x[row]) * share;
         y[row] = from.y[row] + (to.y[row] - from.y[row]) * share;
       }
-      put(plot, x.slice(), y.slice());
+      put(plot, x, y);
       if (t < 1) requestAnimationFrame(frame); else done();
     });
   });
@@ -139,6 +148,13 @@ function frame(plot, cx = 0.5, cy = 0.5, span = 1.1) {
   const dx = span / 2 * width / least, dy = span / 2 * height / least;
   plot.ranges.x.setv({ start: cx - dx, end: cx + dx });
   plot.ranges.y.setv({ start: cy - dy, end: cy + dy });
+}
+
+// While the map moves Bokeh need not draw its empty frame.
+function hold(plot) {
+  plot.figure.hold_render = true;
+  clearTimeout(plot.held);
+  plot.held = setTimeout(() => { plot.figure.hold_render = false; }, 150);
 }
 
 function seen(plot) {
@@ -214,7 +230,7 @@ const nameOf = (path) => path.split("/").pop();
 
 let hovered = -1, asked;
 function hover(plot, event) {
-  const at = placeOf(plot, event), row = plot.grid ? plot.grid.nearest(at.x, at.y, at.reach) : -1, box = byId("hover");
+  const at = placeOf(plot, event), row = plot.x ? grid(plot).nearest(at.x, at.y, at.reach) : -1, box = byId("hover");
   if (row < 0) { hovered = -1; box.hidden = true; return; }
   const width = byId("stage").clientWidth, left = at.px + plot.element.parentElement.offsetLeft;
   box.style.left = `${left + 210 > width ? left - 200 : left + 16}px`;
@@ -237,7 +253,7 @@ async function point(row, { quietly = false } = {}) {
   state.point = row;
   for (const plot of plots) {
     const there = row >= 0 && plot.base && plot.x && !Number.isNaN(plot.x[row]);
-    plot.mark.data = there ? { x: [plot.x[row]], y: [plot.y[row]] } : { x: [], y: [] };
+    plot.cloud.ring(there ? row : -1);
   }
   byId("point").hidden = row < 0;
   if (row < 0 || quietly) return;
@@ -272,17 +288,41 @@ function thumb(each) {
 
 // ---- selection
 
-function mark(rows, { draw = true } = {}) {
+function mark(rows) {
   state.marked = new Set(rows);
-  if (draw) plots.forEach((plot) => { plot.source.selected.indices = [...state.marked]; });
+  plots.forEach((plot) => plot.cloud.mark(state.marked));
   state.listed = 0;
   byId("chosen").replaceChildren();
-  byId("chosen-count").textContent = state.marked.size ? `${state.marked.size.toLocaleString()} images are marked.`
+  byId("chosen-count").textContent = state.marked.size ? areMarked(state.marked.size)
     : "Nothing is marked. Draw a lasso, search, or press space on a point.";
   byId("acts").hidden = !state.marked.size;
   shares();
   list().catch(failed);
-  tell(`${state.marked.size.toLocaleString()} images are marked.`, { quietly: true });
+  tell(areMarked(state.marked.size), { quietly: true });
+}
+
+// What a lasso holds, by whether a ray from each point crosses its line an odd number of times. With Shift it adds, with Ctrl
+// it keeps what was marked already, with both it takes away.
+function caught(plot, xs, ys) {
+  const found = [], left = Math.min(...xs), right = Math.max(...xs), bottom = Math.min(...ys), top = Math.max(...ys);
+  grid(plot).each(left, right, bottom, top, (row) => {
+    const x = plot.x[row], y = plot.y[row];
+    if (x < left || x > right || y < bottom || y > top) return;
+    let inside = false;
+    for (let i = 0, j = xs.length - 1; i < xs.length; j = i++) {
+      if (ys[i] > y !== ys[j] > y && x < (xs[j] - xs[i]) * (y - ys[i]) / (ys[j] - ys[i]) + xs[i]) inside = !inside;
+    }
+    if (inside) found.push(row);
+  });
+  return found.sort((one, other) => one - other);
+}
+
+function lasso(plot, xs, ys) {
+  const rows = caught(plot, Float64Array.from(xs), Float64Array.from(ys)), { shift = false, ctrl = false } = plot.keys;
+  if (!shift && !ctrl) return mark(rows);
+  if (shift && !ctrl) return mark([...state.marked, ...rows]);
+  const those = new Set(rows);
+  mark([...state.marked].filter((row) => those.has(row) !== (shift && ctrl)));
 }
 
 function flip(row) {
@@ -341,7 +381,7 @@ async function judge(form) {
   if (body.action === "relabel") body.label = fields.get("label");
   const done = await (await post("/ledger", body)).json();
   byId("undo").hidden = false;
-  tell(`${done.files.toLocaleString()} images went to the ledger. Runs started from now on use it; this map shows what was.`);
+  tell(`${counted(done.files)} went to the ledger. Runs started from now on use it; this map shows what was.`);
 }
 
 // ---- keyboard
@@ -352,7 +392,7 @@ function walk(by) {
   const plot = plots[0];
   if (!state.walk.length) {
     const view = seen(plot), rows = [];
-    plot.grid.each(view.left, view.right, view.bottom, view.top, (row) => {
+    grid(plot).each(view.left, view.right, view.bottom, view.top, (row) => {
       if (plot.x[row] >= view.left && plot.x[row] <= view.right && plot.y[row] >= view.bottom && plot.y[row] <= view.top) rows.push(row);
     });
     const far = (row) => (plot.x[row] - view.cx) ** 2 + (plot.y[row] - view.cy) ** 2;
@@ -430,18 +470,22 @@ async function show(spaces) {
   plots.forEach((plot, place) => views[place] && frame(plot, views[place].cx, views[place].cy, views[place].span));
   if (plots[1]) plots[1].space = second ? spaces[1] : undefined;
   await Promise.all(spaces.map((space, place) => move(plots[place], space))).catch(failed);
-  if (second) plots[1].source.selected.indices = [...state.marked];
+  if (second) plots[1].cloud.mark(state.marked);
   remember();
 }
 
 function drag(lasso) {
   state.lasso = lasso;
-  for (const plot of plots) { plot.tools.pan.active = !lasso; plot.tools.lasso.active = lasso; }
+  for (const plot of plots) {
+    plot.tools.pan.active = !lasso; plot.tools.lasso.active = lasso;
+    plot.bokeh.style.opacity = lasso ? 1 : 0;  // what is not seen need not be laid over the points at every frame
+  }
   document.querySelectorAll("[data-drag]").forEach((button) => button.setAttribute("aria-pressed", String((button.dataset.drag === "lasso") === lasso)));
 }
 
 function remember() {
   const query = new URLSearchParams({ method: state.method, spaces: state.spaces.join(","), colour: about.columns[state.column].name });
+  if (wished.has("drawn")) query.set("drawn", wished.get("drawn"));
   history.replaceState(null, "", `#${query}`);
 }
 
@@ -451,24 +495,26 @@ async function open(letter, place) {
   const document_ = Bokeh.documents[Bokeh.documents.length - 1];
   const model = (name) => document_.get_model_by_name(`${id}-${name}`);
   const figure = model("plot");
-  const plot = { letter, element, view: views.get(figure), source: model("points"), mapper: model("colours"), mark: model("mark"),
-                 ranges: { x: figure.x_range, y: figure.y_range }, tools: { pan: model("pan"), lasso: model("lasso") } };
+  const ranges = { x: figure.x_range, y: figure.y_range };
+  const plot = { letter, element, figure, bokeh: element.firstElementChild, view: views.get(figure), ranges, keys: {},
+                 tools: { pan: model("pan"), lasso: model("lasso") } };
+  plot.cloud = new Cloud(element, { size: about.size, view: () => seen(plot), drawn: wished.get("drawn") });
   plots.push(plot);
+  drag(state.lasso);
   frame(plot);
-  new ResizeObserver(() => { const view = seen(plot); frame(plot, view.cx, view.cy, view.span); }).observe(element);
-  plot.source.selected.properties.indices.change.connect(() => {
-    const rows = plot.source.selected.indices;
-    if (rows.length === state.marked.size && rows.every((row) => state.marked.has(row))) return;
-    mark(rows, { draw: plots.length > 1 });
-  });
+  for (const range of [ranges.x, ranges.y]) range.change.connect(() => { plot.cloud.draw(); hold(plot); });
+  new ResizeObserver(() => { const view = seen(plot); frame(plot, view.cx, view.cy, view.span); plot.cloud.draw(); }).observe(element);
+  figure.on_event("selectiongeometry", ({ geometry, final }) => final && lasso(plot, geometry.x, geometry.y));
+  document_.event_manager.subscribed_models.add(figure);
   const holder = byId(`plot-${letter}`);
   let down;
   holder.addEventListener("pointerdown", (event) => { down = [event.clientX, event.clientY]; holder.focus({ preventScroll: true }); }, true);
   holder.addEventListener("pointermove", (event) => (event.buttons ? (byId("hover").hidden = true) : hover(plot, event)));
   holder.addEventListener("pointerleave", () => { hovered = -1; byId("hover").hidden = true; });
   holder.addEventListener("pointerup", (event) => {
+    plot.keys = { shift: event.shiftKey, ctrl: event.ctrlKey };
     if (!down || Math.hypot(event.clientX - down[0], event.clientY - down[1]) > 4) { walkAnew(); return; }
-    const at = placeOf(plot, event), row = plot.grid ? plot.grid.nearest(at.x, at.y, at.reach) : -1;
+    const at = placeOf(plot, event), row = plot.x ? grid(plot).nearest(at.x, at.y, at.reach) : -1;
     if (row >= 0) point(row).catch(failed);
   }, true);
   return plot;
@@ -493,7 +539,7 @@ function controls() {
     try {
       const { rows } = await (await ask(`/search?${new URLSearchParams({ text: event.target.text.value })}`)).json();
       mark(rows);
-      tell(rows.length ? `${rows.length.toLocaleString()} images found and marked.` : "Nothing was found.");
+      tell(rows.length ? `${counted(rows.length)} found and marked.` : "Nothing was found.");
       if (rows.length === 1) point(rows[0]).catch(failed);
     } catch (error) { failed(error); }
   });
@@ -509,10 +555,9 @@ function controls() {
 }
 
 async function begin() {
-  const asked_ = new URLSearchParams(location.hash.slice(1));
-  if (about.methods.some((each) => each.name === asked_.get("method"))) state.method = asked_.get("method");
-  const wanted = (asked_.get("spaces") || "").split(",").filter((name) => about.spaces.some((each) => each.name === name));
-  const column = about.columns.findIndex((each) => each.name === (asked_.get("colour") || about.target));
+  if (about.methods.some((each) => each.name === wished.get("method"))) state.method = wished.get("method");
+  const wanted = (wished.get("spaces") || "").split(",").filter((name) => about.spaces.some((each) => each.name === name));
+  const column = about.columns.findIndex((each) => each.name === (wished.get("colour") || about.target));
   controls();
   state.codes = await codes(Math.max(0, column));
   state.column = Math.max(0, column);
