@@ -45,8 +45,8 @@ def perfect() -> np.ndarray:
 def test_deletion_of_what_counts_falls_at_once(scored, white):
     whole = 27 * 255 * 0.001  # nine pixels of three channels
     steps = 16  # 144 pixels, so nine at a step
-    best = faithfulness.deletion(scored, white, perfect(), YES, steps=steps, baseline="black")
-    worst = faithfulness.deletion(scored, white, -perfect(), YES, steps=steps, baseline="black")
+    best = faithfulness.deletion(scored, white, perfect(), YES, steps=steps, cell=1, baseline="black")
+    worst = faithfulness.deletion(scored, white, -perfect(), YES, steps=steps, cell=1, baseline="black")
     np.testing.assert_allclose(best, whole * 0.5 / 16, rtol=1e-4)  # one trapezium from whole to nothing
     np.testing.assert_allclose(worst, whole * 15.5 / 16, rtol=1e-4)
     shown = faithfulness.insertion(scored, white, perfect(), YES, steps=steps, baseline="black")
@@ -54,23 +54,23 @@ def test_deletion_of_what_counts_falls_at_once(scored, white):
 
 
 def test_a_true_map_of_single_pixels_is_not_punished_for_its_grain():
-    side, edges = 24, np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32)[:, :, None, None] / 3
+    side, edges = 56, np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32)[:, :, None, None] / 3
     head, contrast = Head(["no", "yes"]), keras.layers.Conv2D(2, 3, activation="relu")
     model = keras.Sequential([keras.Input((side, side, 3)), contrast, keras.layers.GlobalAveragePooling2D(), head])
     contrast.set_weights([np.tile(edges, (1, 1, 3, 1)) * [1, -1], np.zeros(2)])
     head.set_weights([np.array([[0, 1], [0, 1]], np.float32), np.zeros(2)])  # class 1 is contrast, wherever it is
-    images = np.broadcast_to(np.linspace(60, 190, side, dtype=np.float32)[None, None, :, None], (1, side, side, 3)).copy()
-    images[0, 10:14, 10:14] = 255 * (np.add.outer(np.arange(4), np.arange(4)) % 2)[:, :, None]
+    images = np.broadcast_to(np.linspace(100, 150, side, dtype=np.float32)[None, None, :, None], (1, side, side, 3)).copy()
+    images[0, 24:32, 24:32] = 255 * (np.add.outer(np.arange(8), np.arange(8)) % 2)[:, :, None]
     smooth = baselines.random_maps(images)
     mark = np.zeros_like(smooth)
-    mark[0, 10:14, 10:14] = 2
+    mark[0, 24:32, 24:32] = 2
     dust = np.random.default_rng(0).random(smooth.shape).astype(np.float32)  # the order of all other pixels
     asked, yes = Scored(model), np.array([1], np.int32)
     grained, smoothed = (faithfulness.deletion(asked, images, mark + rest, yes)[0] for rest in (dust, smooth))
     random = faithfulness.deletion(asked, images, smooth, yes)[0]
     assert max(grained, smoothed) < 0.5 * random
-    by_mean = faithfulness.deletion(asked, images, mark + dust, yes, baseline="mean")[0]
-    assert by_mean > random  # what one colour in place of the pixels would say of a map that is right
+    by_pixel = faithfulness.deletion(asked, images, mark + dust, yes, cell=1)[0]
+    assert by_pixel > random  # what single pixels would say of a map that is right
 
 
 def test_mu_fidelity_is_one_for_a_map_that_adds_up(scored, white):

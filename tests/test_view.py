@@ -38,14 +38,14 @@ def test_lines_tell_what_happens_but_not_what_is_skipped(report):
     lines.event("work/plain-s0", "skipped", "finished")
     lines.event("work/plain-s1", "failed", "too bad")
     lines._told = -1000.0
-    report.states |= {"begin/all": "finished", "work/plain-s0": "submitted", "work/plain-s1": "failed"}
+    report.states |= {"begin/all": "finished", "work/plain-s0": "submitted", "work/plain-s1": "failed", "gather/all": "blocked"}
     folder = standing.paths.run("one", "work", "plain-s0")
     told = {"state": "running", "epoch": 3, "epochs": 4, "metric": "val_accuracy", "value": 0.81234}
     atomic.write_json(folder / "progress.json", told)
     lines.tick(report)
     assert stream.getvalue().splitlines()[0] == "  0:00   FAILED  work/plain-s1  (too bad)"
     assert stream.getvalue().splitlines()[1] == "  0:00  at work  work/plain-s0  epoch 3/4, val_accuracy 0.8123"
-    assert "1 of 6 runs done, 1 failed" in stream.getvalue().splitlines()[2]
+    assert "1 of 6 runs done, 1 failed, 1 left out" in stream.getvalue().splitlines()[2]
 
 
 def test_the_table_counts_every_run_once(report):

@@ -113,8 +113,8 @@ def at_work(report: Report) -> list[Standing]:
 
 def summary(report: Report, running: list[Standing]) -> str:
     """Returns one line: how many runs are done, failed and left, and how long it will take."""
-    done, failed = report.count("finished", "skipped"), report.count("failed", "blocked")
-    told = [f"{done} of {len(report.states)} runs done"] + ([f"{failed} failed"] if failed else [])
+    told = [f"{report.count('finished', 'skipped')} of {len(report.states)} runs done"]
+    told += [f"{num} {_MARKS[state].lower()}" for state in ("failed", "blocked") if (num := report.count(state))]
     left = timing.seconds_left(report, running)
     told.append(f"{timing.spoken(time.time() - report.started)} so far")
     if left is not None:

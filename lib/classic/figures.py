@@ -11,7 +11,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from lib.classic.material import Material, Size, told
+from lib.classic.material import Material, Size
 from lib.classic.model import Model
 from lib.evaluation import plots, style
 from lib.evaluation.style import Drawing
@@ -55,7 +55,9 @@ def weights_drawing(model: Model) -> Drawing | None:
     of_classes = len(found) == len(model.class_names) and model.kind != "mlp"
     captions = list(model.class_names) if of_classes else [f"unit {number}" for number in range(len(found))]
     title = "Weights of each class" if of_classes else "Weights of the first hidden units"
-    return plots.pictures([_enlarged(each) for each in pictures], captions, title=f"{title}, {told(model.size)}", num_columns=8)
+    height, width = model.size
+    title = f"{title}, {height} × {width} pixels"
+    return plots.pictures([_enlarged(each) for each in pictures], captions, title=title, num_columns=8)
 
 
 def scores(found: pandas.DataFrame, *, title: str = "Score against size and values") -> Drawing:
@@ -80,7 +82,7 @@ def scores(found: pandas.DataFrame, *, title: str = "Score against size and valu
         axes.grid(axis="y")
         style.show_percent(axes.yaxis)
         style.set_title(drawing, title)
-        drawing.legend(loc="outside lower center", ncols=min(4, 2 * len(sizes)))
+        drawing.legend(loc="outside lower center", ncols=2 if len(sizes) == 1 else min(4, len(sizes)))  # train under validation
     best = found.iloc[0]
     at = json.loads(best["parameters"])[name]
     where = f"{name} {at}, {best['height']} × {best['width']}"

@@ -84,13 +84,18 @@ def _ladder(cost: float) -> list[float]:
 
 
 class _Problem:
-    """The images with a column of ones, and what all classes and C share: products of images or of features."""
+    """The images with a column of ones, and what all classes and C share: their products with one another and of features.
+
+    Between two steps, and from one C to the next, few images cross the margin; the products of features of those inside are
+    mended by what crossed.
+    """
 
     def __init__(self, images: np.ndarray) -> None:
         self.images = images
         num, features = images.shape
-        self.dual = num < features
-        self.products = images @ images.T if self.dual else images.T @ images  # the smaller of the two
+        self.kernel = images @ images.T if num <= 2 * features else None
+        self.inside = np.ones(num, bool)
+        self.squares = images.T @ images if num >= features else None  # of the images `inside`
 
     def solve(self, signs: np.ndarray, cost: float, weights: np.ndarray, tol: float) -> tuple[np.ndarray, bool]:
         """Returns the weights of the minimum, and whether the gradient fell as far as liblinear asks."""
@@ -115,16 +120,23 @@ class _Problem:
         """The weights that were best if exactly the images `inside` the margin counted."""
         some = self.images[inside]
         num, features = some.shape
-        fewer = min(num, len(self.images) - num)
-        if self.dual or num**2 * features + num**3 / 3 < fewer * features**2 + features**3 / 3:  # the cheaper system
-            kernel = self.products[np.ix_(inside, inside)] if self.dual else some @ some.T
+        if num <= features:  # the smaller system
+            kernel = some @ some.T if self.kernel is None else self.kernel[np.ix_(inside, inside)]
             kernel[np.diag_indices_from(kernel)] += 1 / (2 * cost)
             return linalg.solve(kernel, signs[inside], assume_a="pos", overwrite_a=True) @ some
-        rest = self.images[~inside]
-        squares = some.T @ some if len(some) <= len(rest) else self.products - rest.T @ rest
-        system = 2 * cost * squares
+        system = 2 * cost * self._squares_of(inside)
         system[np.diag_indices_from(system)] += 1
         return linalg.solve(system, 2 * cost * (signs[inside] @ some), assume_a="pos", overwrite_a=True)
+
+    def _squares_of(self, inside: np.ndarray) -> np.ndarray:
+        came, went = self.images[inside & ~self.inside], self.images[self.inside & ~inside]
+        if len(came) + len(went) < inside.sum():
+            self.squares += came.T @ came - went.T @ went
+        else:
+            some = self.images[inside]
+            self.squares = some.T @ some
+        self.inside = inside
+        return self.squares
 
 
 def _length(

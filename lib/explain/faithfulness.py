@@ -23,15 +23,24 @@ RANDOM, EDGES = "random", "edges"
 
 
 def deletion(
-    scored: Scored, images: np.ndarray, maps: np.ndarray, targets: np.ndarray, *, steps: int = 14, baseline: str = "blur"
+    scored: Scored,
+    images: np.ndarray,
+    maps: np.ndarray,
+    targets: np.ndarray,
+    *,
+    steps: int = 14,
+    cell: int | None = None,
+    baseline: str = "mean",
 ) -> np.ndarray:
-    """Returns (n,): the mean score while the pixels are hidden, those of the highest attribution first; low is good.
+    """Returns (n,): the mean score while the image is hidden, cells of the highest mean attribution first; low is good.
 
     Hidden are 0, 1/steps, … and all of the pixels; the mean is the area under that curve. With the score "probability" it
-    lies between 0 and 1. Scattered pixels of one colour are a texture of their own, which a network may take for what was
-    hidden, so the image out of focus stands in their place. Source: Petsiuk et al. 2018, section 4.3.
+    lies between 0 and 1. `cell` is its side in pixels, by default a 14th of the image's: scattered single pixels would be a
+    texture of their own, which a network may take for what was hidden. Source: Petsiuk et al. 2018, section 4.3; cells as in
+    Samek et al. 2017.
     """
-    seen = ~_first(maps, steps=steps)
+    cell = cell or max(2, round(max(images.shape[1:3]) / 14))
+    seen = ~_first(_by_cells(maps, cell=cell), steps=steps)
     return _area(scored.masked(_floats(images), baselines.fill(images, baseline), seen, targets))
 
 
@@ -106,6 +115,15 @@ def table(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                 row[f"{measure}_share"] = float((gains > 0).mean())
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _by_cells(maps: np.ndarray, *, cell: int) -> np.ndarray:
+    """Maps in which every pixel has the mean of its cell."""
+    down, across = (np.arange(side) // cell for side in maps.shape[1:])
+    cells = (down[:, None] * (across[-1] + 1) + across).ravel()
+    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    means = np.stack([np.bincount(cells, weights=each) for each in flat]) / np.bincount(cells)  # (n, cells)
+    return means[:, cells].reshape(maps.shape)
 
 
 def _first(maps: np.ndarray, *, steps: int) -> np.ndarray:
