@@ -160,9 +160,9 @@ def _parquet(path: Path, data: bytes) -> Path | None:
         told = json.loads(data)
         frame = pyarrow.table({str(name): pyarrow.array(values) for name, values in told["columns"].items()})
         noted = {b"darkroom": json.dumps(told["metadata"]).encode()} if "metadata" in told else {}
+        pyarrow.parquet.write_table(frame.replace_schema_metadata(noted), path)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, pyarrow.ArrowException):
-        return None  # no table, so nothing for a parser of ours
-    pyarrow.parquet.write_table(frame.replace_schema_metadata(noted), path)
+        return None  # no table that a file can hold, so nothing for a parser of ours
     return path
 
 
