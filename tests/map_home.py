@@ -110,3 +110,39 @@ def train(root: Path) -> Path:
     (shown / "key.json").write_text("{}")
     atomic.write_json(shown / "result.json", {"data": dataset.name, "figures": [], "metrics": {}})
     return path
+
+
+def train_thumbnails(root: Path) -> str:
+    """Writes a run with a linear model of 4 × 4 pixels, whose classes differ in how bright the left half is.
+
+    Returns its place in `logs/`.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    from lib.classic import material
+    from lib.classic import model as thumbnails
+    from lib.evaluation import predictions
+
+    names, num = sorted(CLASSES), 60
+    kind = np.arange(num) % 3
+    pictures = np.random.default_rng(0).integers(40, 80, (num, 4, 4, 3)).astype(np.uint8)
+    pictures[:, :, :2] = np.array([60, 220, 140], np.uint8)[kind][:, None, None, None]
+    pipeline = make_pipeline(LogisticRegression()).fit(material.flat(pictures), kind)
+    made = thumbnails.Model("logistic", pipeline, tuple(names), (4, 4))
+    place = "odd@pictures/thumbnails/logistic-s0"
+    path = root / "checkpoints" / place / thumbnails.NAME
+    path.parent.mkdir(parents=True)
+    thumbnails.save(made, path)
+    split = np.array(["train", "val", "test"])[np.arange(num) // 3 % 3]
+    frame = predictions.table(
+        [f"{row}.png" for row in range(num)], splits=split, labels=np.array(names, object)[kind], groups=np.arange(num),
+        probabilities=made.predict_proba(pictures), class_names=names,
+    )  # fmt: skip
+    run = root / "logs" / place
+    run.mkdir(parents=True)
+    predictions.write(run / "predictions.parquet", frame, {"class_names": names, "data_hash": "h", "run": place})
+    (run / "key.json").write_text("{}")
+    told = {"figures": [], "metrics": {"accuracy": 1.0}, "model_sha256": fingerprint.file(path), "class_names": names}
+    atomic.write_json(run / "result.json", told)
+    return place

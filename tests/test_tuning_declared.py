@@ -38,6 +38,7 @@ def test_keys_get_the_types_and_conditions_of_the_training_they_are_of():
 @pytest.mark.parametrize(
     ("table", "changes", "message"),
     [
+        ({"optimizer": 7}, {"base": {"momentum": 0.5}}, "momentum"),  # found by a fuzzer
         ({"learning_rat": [0.1, 0.2]}, {}, "has no parameter `learning_rat`. Did you mean 'learning_rate'"),
         ({"learning_rate": [0.1, 20.0]}, {}, "`learning_rate` must be above 0, at most 10"),
         ({"batch_size": {"low": 0, "high": 8}}, {}, "`batch_size` must be 1 to 4096"),

@@ -1,5 +1,6 @@
 """The site without a browser: what its pages say, what its addresses give, and what it refuses."""
 
+import base64
 import io
 import json
 import random
@@ -360,6 +361,24 @@ def test_a_picture_is_named_with_calibrated_probabilities_a_heat_map_and_its_nea
     assert [each["distance"] for each in first["nearest"]] == sorted(each["distance"] for each in first["nearest"])
     assert sorted(path for path in home.rglob("*") if path.is_file()) == files  # nothing was stored
     assert map_home.MODEL in client.get("/classify").text
+
+
+def test_a_thumbnail_model_shows_where_it_looked_too(client, home):
+    address = f"/api/classify/{map_home.train_thumbnails(home)}"
+    [found] = json_of(client.post(address, data=sent(halves()), content_type="multipart/form-data"))["answers"]
+    assert found["label"] == sorted(map_home.CLASSES)[1] and found["nearest"] is None
+    heat = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["heat"].partition(",")[2]))), float)
+    assert heat.shape == (160, 320, 3)  # as wide as the picture, not square as the model sees it
+    yellow = heat[..., 1] - heat[..., 2]
+    assert yellow[:, :100].mean() > 50 > 10 > yellow[:, 220:].mean()  # only the left half tells the classes apart
+
+
+def halves() -> bytes:
+    """A picture whose left half is bright."""
+    buffer, pixels = io.BytesIO(), np.full((40, 80, 3), 60, np.uint8)
+    pixels[:, :40] = 220
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def test_twenty_at_once_are_all_answered(client, model):

@@ -142,7 +142,8 @@ def _acting(searched: Space, shared: Mapping[str, Any], where: str) -> Space:
 def _check_base(found: Mapping[str, Any], table: Any, defaults: Mapping[str, Any]) -> None:
     """Refuses what can act in no trial; beside a choice that is searched it acts in some."""
     written = table if isinstance(table, Mapping) else {}
-    offered = {name: each.get("choices", ()) if isinstance(each, Mapping) else each for name, each in written.items()}
+    told = {name: each.get("choices") if isinstance(each, Mapping) else each for name, each in written.items()}
+    offered = {name: each for name, each in told.items() if isinstance(each, list | tuple)}  # all else is refused as a space
     for name, (choice, allowed) in effects.CONDITIONS.items():
         if name in found and not any(value in allowed for value in offered.get(choice, ())):
             effects.check({name: found[name], choice: found[choice]}, defaults)

@@ -88,10 +88,11 @@ def _heat(loaded: Loaded, pixels: np.ndarray, small: np.ndarray, label: str | No
     from lib import explain
     from lib.explain import heat
 
-    if not loaded.is_network:
-        return None
+    wished = {"method": "gradcam"}
+    if not loaded.is_network:  # no gradients: hide a patch at every place, and see what that costs
+        wished = {"method": "occlusion", "patch": max(1, min(small.shape[:2]) // 4), "stride": 1}
     try:
-        values = explain.explain(loaded.model, small[None], method="gradcam", target=label)
+        values = explain.explain(loaded.model, small[None], target=label, **wished)
     except DarkroomError:  # a network without maps has no such picture
         return None
     shown = _shrunk(pixels) if loaded.classifier.resize == "stretch" else _shrunk(small)
