@@ -110,7 +110,8 @@ ENTRY = {"entry": 1, "at": "", "by": "ada", "action": "label", "changes": [{"pat
     "line",
     [
         "[" * 3_000, "3", "[]", "{}", *(json.dumps({**ENTRY, **odd}) for odd in (
-            {"entry": "1"}, {"by": None}, {"changes": 3}, {"changes": [3]}, {"action": "undo"}, {"action": "undo", "of": [1]},
+            {"entry": "1"}, {"by": None}, {"by": "\ud800"}, {"changes": 3}, {"changes": [3]}, {"action": "undo"},
+            {"action": "undo", "of": [1]},
             {"changes": [{"path": 3, "before": {}, "after": {}}]}, {"changes": [{"path": "1", "before": [], "after": {}}]},
         )),
     ],

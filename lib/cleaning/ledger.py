@@ -34,6 +34,8 @@ def read(folder: Path) -> list[dict[str, Any]]:
             continue
         try:
             entry = json.loads(line)
+            if b"\\u" in line:  # half a character is no text: it could not be written again
+                json.dumps(entry, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             if number == len(lines):  # without its line end: torn while it was written
                 continue
