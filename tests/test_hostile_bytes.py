@@ -138,9 +138,25 @@ def test_a_data_sets_account_of_itself(tmp_path, monkeypatch, content, told):
         datasets.load("d")
 
 
-@pytest.mark.parametrize("columns", [{}, {"path": [1]}, {"reasons": [3]}, {"bytes": ["many"]}, {"width": [2**40]}])
-def test_a_manifest(tmp_path, columns):
-    pd.DataFrame(columns or {"x": [1]}).to_parquet(tmp_path / manifest.FILE)
+ROW = dict.fromkeys(manifest.COLUMNS, "0") | {"bytes": 9, "width": 2, "height": 2, "reasons": [], "group": 0}
+
+
+@pytest.mark.parametrize(
+    "odd", [{"reasons": 3}, {"bytes": "many"}, {"width": 2**40}, {"width": float("inf")}, {"label": b"\xe4"}, {"group": None}]
+)
+def test_a_manifest(tmp_path, odd):
+    row = {name: pyarrow.array([value]) for name, value in {**ROW, **odd}.items()}
+    if isinstance(odd.get("label"), bytes):  # text by its type, and no UTF-8
+        row["label"] = pyarrow.array([odd["label"]]).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table(row), tmp_path / manifest.FILE)
+    with pytest.raises(DarkroomError, match="manifest.parquet is damaged .*; run 1_clean with data="):
+        manifest.read(tmp_path)
+
+
+def test_a_manifest_that_is_whole_or_lacks_columns(tmp_path):
+    pd.DataFrame([ROW]).to_parquet(tmp_path / manifest.FILE)
+    assert manifest.read(tmp_path)["label"].tolist() == ["0"]
+    pd.DataFrame({"path": ["a"]}).to_parquet(tmp_path / manifest.FILE)
     with pytest.raises(DarkroomError, match="manifest.parquet is damaged .*; run 1_clean with data="):
         manifest.read(tmp_path)
 

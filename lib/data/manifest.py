@@ -15,7 +15,7 @@ COLUMNS = {
     "path": "str",  # POSIX, relative to raw
     "label": "str",
     "sha256": "str",  # hex, of the file's bytes
-    "pixels": "str",  # hex sha256 of shape and decoded RGB; missing where it does not decode
+    "pixels": "str",  # hex BLAKE3 of shape and decoded RGB; missing where it does not decode
     "bytes": "int64",
     "format": "str",
     "width": "Int32",
@@ -66,7 +66,9 @@ def read(folder: Path, *, name: str | None = None) -> pd.DataFrame:
 
     try:
         frame = pd.read_parquet(path)
+        texts = pyarrow.Table.from_pandas(frame.select_dtypes("str"), preserve_index=False)
+        texts.validate(full=True)  # bytes that are no UTF-8 would else come to light wherever a text is looked at
         frame["reasons"] = [list(reasons) for reasons in frame["reasons"]]
         return frame.astype({name: kind for name, kind in COLUMNS.items() if name != "reasons"})
-    except (pyarrow.ArrowException, ValueError, TypeError, KeyError, OSError) as error:  # whatever a damaged table gives
+    except (pyarrow.ArrowException, ArithmeticError, ValueError, TypeError, KeyError, OSError) as error:  # of a damaged table
         raise DarkroomError(f"{path} is damaged ({type(error).__name__}); run 1_clean with data={name!r} again.") from error
