@@ -195,7 +195,7 @@ def _limits(
 ) -> tuple[tuple[Any, ...], tuple[tuple[str, float], ...]]:
     if allowed.startswith("one of ") and kind == "str":
         return tuple(word.strip() for word in allowed.removeprefix("one of ").split(",")), ()
-    if match := _RANGE.fullmatch(allowed):
+    if (match := _RANGE.fullmatch(allowed)) and kind in ("int", "float"):
         return (), (("at least", float(match[1])), ("at most", float(match[2])))
     matches = [_CLAUSE.fullmatch(clause.strip()) for clause in allowed.split(",")] if allowed else []
     if None in matches or (matches and kind not in ("int", "float")):
