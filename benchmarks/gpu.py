@@ -24,6 +24,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import keras
 import numpy as np
 
+from benchmarks.parts.quiet import seconds_of
 from lib.data.batches import Batches, Examples
 from lib.models import timing
 from lib.training import fit, networks
@@ -80,11 +81,11 @@ def steps(batch_size: int, image_side: int, *, peak: float, architecture: str, n
     given = Examples(images, np.arange(num_images), rng.integers(0, len(NAMES), num_images))
     batch = Batches(given, batch_size=batch_size)[0]
     model.train_on_batch(*batch)
-    alone = statistics.median(_seconds(lambda: model.train_on_batch(*batch)) for _ in range(num))
+    alone = statistics.median(seconds_of(lambda: model.train_on_batch(*batch)) for _ in range(num))
     fed = Batches(given, batch_size=batch_size, seed=0, policy="gentle")
     model.fit(fed, epochs=1, shuffle=False, verbose=0)  # compiles the loop
-    whole = _seconds(lambda: model.fit(fed, epochs=1, shuffle=False, verbose=0)) / num
-    host = _seconds(lambda: [fed[index] for index in range(len(fed))]) / num
+    whole = seconds_of(lambda: model.fit(fed, epochs=1, shuffle=False, verbose=0)) / num
+    host = seconds_of(lambda: [fed[index] for index in range(len(fed))]) / num
     flops = 3 * forward_flops(model) * batch_size
     speed = batch_size / whole
     share = flops / whole / peak
@@ -144,12 +145,6 @@ def _compiled(function: Callable) -> Callable:
     import tensorflow
 
     return tensorflow.function(function)
-
-
-def _seconds(function: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

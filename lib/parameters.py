@@ -14,6 +14,7 @@ by a comma), or `one of a, b, c`. Everything else is the meaning. For a list it 
 from __future__ import annotations
 
 import ast
+import contextlib
 import io
 import json
 import math
@@ -193,8 +194,9 @@ def _split(comment: str) -> tuple[str, str]:
 def _limits(
     allowed: str, *, kind: str, name: str, where: str
 ) -> tuple[tuple[Any, ...], tuple[tuple[str, float], ...]]:
-    if allowed.startswith("one of ") and kind == "str":
-        return tuple(word.strip() for word in allowed.removeprefix("one of ").split(",")), ()
+    if allowed.startswith("one of ") and kind in ("str", "int", "float"):
+        with contextlib.suppress(ValueError):  # words where numbers belong are told below
+            return tuple(_TYPES[kind](word.strip()) for word in allowed.removeprefix("one of ").split(",")), ()
     if (match := _RANGE.fullmatch(allowed)) and kind in ("int", "float"):
         return (), (("at least", float(match[1])), ("at most", float(match[2])))
     matches = [_CLAUSE.fullmatch(clause.strip()) for clause in allowed.split(",")] if allowed else []

@@ -2,6 +2,7 @@ import io
 import json
 import signal
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from lib.cleaning import clean as cleaning
 from lib.cleaning import figures, findings, ledger, workers
 from lib.cleaning import scan as scanning
 from lib.cleaning.findings import Thresholds
-from lib.cleaning.measure import Measured, measure
+from lib.cleaning.measure import Measured, measure, thumbnail
 from lib.data import manifest, sources
 from lib.errors import DarkroomError
 
@@ -256,6 +257,14 @@ def test_thumbnails_lie_apart_and_a_torn_one_is_cut_off(faulty):
     assert stored.shape[1:] == (64, 64) and len(stored) == again["thumb"].notna().sum() == table["thumb"].notna().sum() + 1
     assert stored[again.loc["a/new.png", "thumb"]].tobytes() == measure(faulty / "a/new.png").thumb
     assert again["thumb"].dropna().is_unique
+
+
+@pytest.mark.parametrize(("size", "most", "mean"), [((512, 512), 1, 0.5), ((480, 640), 2, 0.5), ((300, 400), 5, 1.0)])
+def test_a_thumbnail_is_nearly_that_of_the_whole_picture_at_once(size, most, mean):
+    noise = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
+    grey = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
+    apart = np.abs(thumbnail(grey).astype(int) - cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA))
+    assert apart.max() <= most and apart.mean() <= mean
 
 
 def test_a_scan_that_was_stopped_goes_on_from_what_it_wrote(faulty, monkeypatch):

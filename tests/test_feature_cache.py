@@ -1,5 +1,6 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +41,21 @@ def test_the_key_follows_what_matters_and_nothing_else():
     assert feature_cache.key(twin, images_key="nine") != key  # the same weights behind another preprocessing
     model.get_layer("block1_conv").set_weights([weight + 1 for weight in model.get_layer("block1_conv").get_weights()])
     assert feature_cache.key(model, images_key="nine") != key
+
+
+def test_features_too_small_for_half_precision_are_kept_by_a_scale(tmp_path, images):
+    model = small()
+    conv = model.get_layer("block1_conv")
+    weights = conv.get_weights()
+    conv.set_weights([weight * 2.0**-40 for weight in weights])
+    exact = predictor.features(model, images)
+    kept = feature_cache.ensure(model, images, images_key="nine", folder=tmp_path, dtype="float16")
+    scale = feature_cache.told(Path(kept.filename).parent)["scale"]
+    assert np.log2(scale) % 1 == 0 and 0.5 <= np.abs(kept).max() <= 2
+    np.testing.assert_allclose(kept / scale, exact, rtol=2**-10, atol=2**-14 / scale)
+    conv.set_weights(weights)
+    kept = feature_cache.ensure(model, images, images_key="nine", folder=tmp_path, dtype="float16")
+    assert feature_cache.told(Path(kept.filename).parent)["scale"] == 1
 
 
 def test_a_damaged_file_is_computed_again(tmp_path, images):

@@ -75,6 +75,9 @@ def test_features_that_are_all_the_same_are_refused_and_tiny_ones_are_not():
     whole = probes.linear(features, kind, splits=split, shuffles=1)
     tiny = probes.linear(features.astype(np.float32) * 2.0**-30, kind, splits=split, shuffles=1)
     assert tiny.accuracy == whole.accuracy and (tiny.right == whole.right).all()
+    table = pd.DataFrame({"label": np.array(["a", "b", "c"])[kind], "split": split, "group": range(240)})
+    asked = answers.ask({"trained": features, "untrained": np.zeros_like(features)}, table, shuffles=19)
+    assert asked["column"].tolist() == ["label", "split"] and "before" not in asked
 
 
 def test_near_duplicates_widen_the_interval():

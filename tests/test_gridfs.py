@@ -46,6 +46,7 @@ class Server:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.05)
+        self.kill()  # or its end would be told of by whichever test runs then
         raise TimeoutError("the server does not answer")
 
     def kill(self):

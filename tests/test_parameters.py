@@ -85,6 +85,15 @@ def test_unreadable_declarations_are_refused(line, told):
         parameters.declared(line, where="t.ipynb")
 
 
+def test_numbers_may_be_one_of_a_few():
+    (side,) = parameters.declared("side: int = 64  # one of 32, 64: pixels", where="t.ipynb").values()
+    assert side.choices == (32, 64) and side.parse("32") == 32
+    with pytest.raises(DarkroomError, match="must be one of 32, 64. Received: 48"):
+        side.check(48)
+    with pytest.raises(DarkroomError, match="cannot be read: 'one of few, many'"):
+        parameters.declared("side: int = 64  # one of few, many: pixels", where="t.ipynb")
+
+
 def test_papermill_shows_every_parameter_with_type_and_meaning(tmp_path, declared):
     cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": CELL, "outputs": [], "execution_count": None}
     about = {"kernelspec": {"name": "python3", "language": "python", "display_name": "p"}}

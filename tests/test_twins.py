@@ -44,7 +44,7 @@ def same(one, other):
     return all(np.array_equal(*pair) for pair in zip(one[0], other[0], strict=True)) and one[1].equals(other[1])
 
 
-def test_the_next_training_is_that_of_a_fresh_process_bit_for_bit(learn):
+def test_the_next_training_is_what_it_is_without_twins_bit_for_bit(learn):
     alone = [learn(settings) for settings in OTHERS]
     with twins.kept():
         learn(FIRST)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib import atomic, fingerprint, paths
+from lib import atomic, paths
 from lib.data import pixels
 from lib.data.dataset import Dataset
 
@@ -27,7 +27,7 @@ def stale(dataset: Dataset) -> list[tuple[Path, str]]:
     That is so where their images are no longer the data set's, or where the network was that of a run whose map is gone.
     """
     accepted = dataset.accepted().sort_values("path", ignore_index=True)
-    now, old = fingerprint.digest(*accepted["path"], *accepted["pixels"]), {path.name for path in pixels.stale(dataset)}
+    now, old = pixels.digest_of(accepted), {path.name for path in pixels.stale(dataset)}
     there = {path.name for path in (dataset.folder / "pixels").glob("*")} - old
     found = []
     for path in of(dataset):

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-ACTIVATIONS = ("relu", "tanh")
-OPTIMIZERS = ("adam", "sgd")
 _Layer = tuple[np.ndarray, np.ndarray]  # weights (inputs, units), bias (units,)
 
 

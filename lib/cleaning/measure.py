@@ -13,7 +13,7 @@ from blake3 import blake3
 from lib.data import images
 from lib.data.images import ImageError
 
-VERSION = 4
+VERSION = 5
 """Counts changes of what is measured; a scan of another version is read anew."""
 
 THUMB = 64
@@ -71,9 +71,13 @@ def measure(path: Path, *, max_pixels: int = images.MAX_PIXELS) -> Measured:
 
 
 def thumbnail(grey: np.ndarray) -> np.ndarray:
-    """Returns uint8 grey of 64 x 64 by area. Halving first takes a tenth of the time and moves no level by more than one."""
+    """Returns uint8 grey of 64 x 64 by area.
+
+    Halving first takes a fifth of the time, and moves the levels of photographs by 0.2 to 0.7 on the mean, by 12 at an edge.
+    Once more, below four times the side, it would move them by up to 50 (measured at six sizes).
+    """
     height, width = grey.shape
-    while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 2 * THUMB:
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 4 * THUMB:
         height, width = height // 2, width // 2
         grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
     return cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
@@ -82,7 +86,7 @@ def thumbnail(grey: np.ndarray) -> np.ndarray:
 def pixel_hash(pixels: np.ndarray) -> str:
     """Returns the hex BLAKE3 of the shape and the pixels: the same picture has the same, however it is stored.
 
-    Not SHA-256, which would take a quarter of the whole scan for what BLAKE3 does in a third of the time, as safely.
+    Not SHA-256, which would take a quarter of the whole scan for what BLAKE3 does in less than half of the time, as safely.
     """
     return blake3(repr(pixels.shape).encode()).update(np.ascontiguousarray(pixels)).hexdigest()
 

@@ -91,7 +91,12 @@ def key_of(rows: pandas.DataFrame, *, side: int | tuple[int, int], fit: str) -> 
     """Returns the name of the decoded images of `rows` (`path` and `pixels` of a manifest, sorted by path)."""
     height, width = _size(side)
     size = str(height) if height == width else f"{height}x{width}"
-    return f"{size}-{fit}-{fingerprint.digest(*rows['path'], *rows['pixels'])}"
+    return f"{size}-{fit}-{digest_of(rows)}"
+
+
+def digest_of(rows: pandas.DataFrame) -> str:
+    """Returns the part of `key_of` that tells which images they are, whatever their size: 16 hex digits."""
+    return fingerprint.digest(*rows["path"], *rows["pixels"])
 
 
 def decode(raw: Path, files: Sequence[str], *, side: int | tuple[int, int], fit: str = "stretch") -> np.ndarray:

@@ -106,6 +106,8 @@ def few(names: Sequence[str], most: int = 5) -> str:
 
 def _unknown_label(found: Predictions) -> pd.Series:
     labels, known = found.frame["label"], set(found.class_names)
+    if found.kind != "multilabel" and labels.dtype == object:  # lists, say, of which `isin` finds some by the chance of a hash
+        return ~labels.map(lambda name: isinstance(name, str) and name in known)
     if found.kind != "multilabel":
         return ~labels.isin(known)
     return labels.map(lambda names: isinstance(names, str) or not np.iterable(names) or not known.issuperset(names))

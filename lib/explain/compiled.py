@@ -20,8 +20,6 @@ from lib.models import heads
 SCORES = ("logit", "log_odds", "probability")
 """What is explained: the class's own logit, its logit against all other classes together, or its probability."""
 
-WANTED = ("logits", "scores", "input", "layer")
-
 _compiled: weakref.WeakKeyDictionary[keras.Model, dict[tuple, Callable]] = weakref.WeakKeyDictionary()
 _tracing = threading.RLock()  # a tapped layer must not be seen by another thread
 

@@ -35,8 +35,9 @@ def ensure(
     They are computed once and kept in `folder`, by the weights and layers up to `layer` and by `images_key`, which must name
     the pixels (a digest). Two processes at once are safe: one computes, the other waits.
 
-    `engine` is one of `engines.ENGINES`; beside the features `engine.json` says what computed them, of which images, and how it
-    agreed with Keras. Those that Keras has computed serve every wish but `openvino`.
+    `engine` is one of `engines.ENGINES`; beside the features `engine.json` says what computed them, of which images, how it
+    agreed with Keras, and by which `scale` they were multiplied to fit into half precision. Those that Keras has computed
+    serve every wish but `openvino`.
     """
     by_keras = folder / key(model, images_key=images_key, layer=layer, dtype=dtype)
     chosen = engines.resolve(engine)
@@ -82,15 +83,25 @@ def _compute(
 ) -> None:  # fmt: skip
     computing = engines.prepare(predictor.up_to(model, layer), images, engine=engine)
     shape = (len(images), predictor.up_to(model, layer).output_shape[-1])
-    limits = np.finfo(dtype)
+    limits, scale = np.finfo(dtype), 0.0
     with atomic.directory(path) as aside:
         rows = np.lib.format.open_memmap(aside / "features.npy", mode="w+", dtype=dtype, shape=shape)
         batches = predictor.feature_batches(model, images, layer=layer, batch_size=batch_size, engine=computing)
         for start, values in batches:
-            rows[start : start + len(values)] = np.clip(values, limits.min, limits.max)  # no infinity in half precision
+            scale = scale or _scale(values, dtype)
+            rows[start : start + len(values)] = np.clip(scale * values, limits.min, limits.max)  # no infinity in half precision
         rows.flush()
         del rows  # Windows renames no folder that holds a mapped file
-        atomic.write_json(aside / "engine.json", {**computing.told(), "images": images_key})
+        atomic.write_json(aside / "engine.json", {**computing.told(), "images": images_key, "scale": scale})
+
+
+def _scale(values: np.ndarray, dtype: np.dtype) -> float:
+    """A power of two that brings features into the reach of half precision, 1 where they are: a deep network that nobody has
+    trained yet gives values so small that all would be 0. Neighbours, directions and shares do not change by it."""
+    largest = float(np.abs(values).max(initial=0))
+    if dtype != np.float16 or largest == 0 or largest >= 2**-6:
+        return 1.0
+    return 2.0 ** -round(np.log2(largest))
 
 
 def _stored(path: Path, *, num_images: int) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,15 @@ def nearest(loaded: Loaded, pixels: np.ndarray) -> list[dict[str, Any]] | None:
     found = _space(loaded.run.result["model_sha256"]) if loaded.is_network else None
     if found is None:
         return None
-    from lib.models import predictor
+    from lib.models import feature_cache, predictor
 
     shown, rows = found
     layer = shown.account["layer"]
     wanted = predictor.features(loaded.model, pixels[None], layer=layer, batch_size=1)[0]
     try:
-        near = maps.ranked(shown.features("trained")[rows], wanted, NUMBER)
+        stored = shown.features("trained")
+        scale = feature_cache.told(Path(stored.filename).parent).get("scale", 1)
+        near = maps.ranked(stored[rows], scale * wanted, NUMBER)
     except DarkroomError:  # the features were cleared away
         return None
     return [_told(shown, int(rows[each["row"]]), each["distance"]) for each in near]
