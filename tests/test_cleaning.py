@@ -12,7 +12,7 @@ from lib.cleaning import clean as cleaning
 from lib.cleaning import figures, findings, ledger, workers
 from lib.cleaning import scan as scanning
 from lib.cleaning.findings import Thresholds
-from lib.cleaning.measure import Measured, measure, thumbnail
+from lib.cleaning.measure import Measured, light, measure, thumbnail
 from lib.data import manifest, sources
 from lib.errors import DarkroomError
 
@@ -265,6 +265,14 @@ def test_a_thumbnail_is_nearly_that_of_the_whole_picture_at_once(size, most, mea
     grey = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
     apart = np.abs(thumbnail(grey).astype(int) - cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA))
     assert apart.max() <= most and apart.mean() <= mean
+
+
+def test_the_light_of_a_large_picture_is_nearly_that_of_every_row(monkeypatch):
+    grey = np.random.default_rng(0).normal(100, 10, (1201, 1600)).astype(np.uint8)
+    grey[300:600] = 250
+    some = light(grey)
+    monkeypatch.setattr("lib.cleaning.measure.ENOUGH", grey.size)
+    assert some == pytest.approx(light(grey), abs=0.005) and some["dark"] == 250 / 255
 
 
 def test_a_scan_that_was_stopped_goes_on_from_what_it_wrote(faulty, monkeypatch):

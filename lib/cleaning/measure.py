@@ -13,11 +13,14 @@ from blake3 import blake3
 from lib.data import images
 from lib.data.images import ImageError
 
-VERSION = 5
+VERSION = 6
 """Counts changes of what is measured; a scan of another version is read anew."""
 
 THUMB = 64
 """Side of the stored grey thumbnail, px."""
+
+ENOUGH = 262_144
+"""Pixels up to which light is told from every row; of a larger picture from every second, third, ... one."""
 
 _LEVELS = np.stack([np.arange(256.0), np.arange(256.0) ** 2])  # (moment, level)
 _ODD = np.where(np.arange(8) % 2, -1.0, 1.0).astype(np.float32)
@@ -74,12 +77,15 @@ def thumbnail(grey: np.ndarray) -> np.ndarray:
     """Returns uint8 grey of 64 x 64 by area.
 
     Halving first takes a fifth of the time, and moves the levels of photographs by 0.2 to 0.7 on the mean, by 12 at an edge.
-    Once more, below four times the side, it would move them by up to 50 (measured at six sizes).
+    Once more, below four times the side, it would move them by up to 50 (measured at six sizes). A side that shrinks by a whole
+    factor goes first, which OpenCV does thrice as fast and which moves nothing by more than a level.
     """
     height, width = grey.shape
     while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 4 * THUMB:
         height, width = height // 2, width // 2
         grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+    if width % THUMB == 0:
+        grey = cv2.resize(grey, (THUMB, height), interpolation=cv2.INTER_AREA)
     return cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
 
 
@@ -93,19 +99,21 @@ def pixel_hash(pixels: np.ndarray) -> str:
 
 def light(grey: np.ndarray) -> dict[str, float]:
     """Returns `dark`, `bright`, `contrast`, `uniform` and `sharpness` of uint8 grey; see `Measured`."""
-    counts = np.bincount(grey.ravel(), minlength=256) if grey.size < 65_536 else cv2.calcHist(
-        [grey], [0], None, [256], [0, 256]
+    rows = grey[:: grey.size // ENOUGH + 1]
+    counts = np.bincount(rows.ravel(), minlength=256) if rows.size < 65_536 else cv2.calcHist(
+        [rows], [0], None, [256], [0, 256]
     ).ravel()
     counts = counts.astype(np.float64)
-    low, high = np.searchsorted(np.cumsum(counts) / grey.size, (0.01, 0.99)).tolist()
+    number = counts.sum()
+    low, high = np.searchsorted(np.cumsum(counts) / number, (0.01, 0.99)).tolist()
     mode = int(counts.argmax())
-    mean, square = (float(moment) / grey.size for moment in _LEVELS @ counts)
+    mean, square = (float(moment) / number for moment in _LEVELS @ counts)
     spread = max(0.0, square - mean**2) ** 0.5
     laplacian = cv2.Laplacian(grey, cv2.CV_16S)
     edges = max(0.0, cv2.norm(laplacian) ** 2 / grey.size - cv2.mean(laplacian)[0] ** 2) ** 0.5
     return {
         "dark": high / 255, "bright": low / 255, "contrast": (high - low) / 255,
-        "uniform": float(counts[max(0, mode - 4) : mode + 5].sum()) / grey.size,
+        "uniform": float(counts[max(0, mode - 4) : mode + 5].sum()) / number,
         "sharpness": float(edges) / (spread + 1.0),
     }
 
