@@ -99,7 +99,7 @@ def pixel_hash(pixels: np.ndarray) -> str:
 
 def light(grey: np.ndarray) -> dict[str, float]:
     """Returns `dark`, `bright`, `contrast`, `uniform` and `sharpness` of uint8 grey; see `Measured`."""
-    rows = grey[:: grey.size // ENOUGH + 1]
+    rows = grey[:: -(-grey.size // ENOUGH)]
     counts = np.bincount(rows.ravel(), minlength=256) if rows.size < 65_536 else cv2.calcHist(
         [rows], [0], None, [256], [0, 256]
     ).ravel()
