@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ PLATFORMS = {
     "requirements-gpu.txt": ("linux",),  # TensorFlow has CUDA wheels for Linux alone
     "requirements-jax.txt": ("linux",),
 }
+OLDEST = {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
+"""The oldest macOS, on Apple silicon: onnxruntime, of the extra `export`, has no wheels for an older one."""
 
 
 def check() -> int:
@@ -41,7 +44,9 @@ def resolve(file: Path, *, python: str, platform: str) -> str | None:
     ]  # fmt: skip
     if file.name == "requirements.txt":
         words += ["pyproject.toml", "--all-extras"]
-    asked = subprocess.run([_uv(), *words], capture_output=True, text=True, check=False, cwd=file.parent)
+    asked = subprocess.run(
+        [_uv(), *words], capture_output=True, text=True, check=False, cwd=file.parent, env=OLDEST | os.environ
+    )
     if asked.returncode == 0:
         return None
     return " ".join(asked.stderr.split()) or f"uv ended with {asked.returncode}"
