@@ -242,6 +242,18 @@ def test_figures_say_what_they_show(faulty):
         figures.worst(cleaned, "rotten")
 
 
+def test_a_file_s_caption_is_its_path_as_a_decision_wants_it_and_all_that_is_told(faulty):
+    cleaned = cleaning.clean(sources.bring(str(faulty)))
+    drawing = figures.worst(cleaned, "two_labels")
+    captions = {axes.get_title() for axes in drawing.axes} - {""}
+    told = cleaned.findings.query("reason == 'two_labels'")
+    assert {" ".join(caption.split("\n")) for caption in captions} == set(told["path"] + " " + told["detail"])
+    assert drawing.get_suptitle() == "two_labels (reject): 2 files"
+    assert {tuple(np.diff(axes.get_xlim())) for axes in drawing.axes if axes.get_title()} == {(figures.SIDE,)}
+    bars = figures.counts(cleaned).axes[0]
+    assert not bars.spines["top"].get_visible() and not bars.spines["right"].get_visible()
+
+
 def test_the_hardest_verdict_wins():
     assert findings.worst(["keep", "reject", "review"]) == "reject" and findings.worst([]) == "keep"
 

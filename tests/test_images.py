@@ -132,6 +132,12 @@ def test_a_cut_file_is_refused(picture, kind, share):
     assert reason_of(data[: int(len(data) * share)]) in ("truncated", "rotten")
 
 
+@pytest.mark.parametrize(("data", "kind"), [(b"\xff\xd8\xff\xe0", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG")])
+def test_what_is_said_of_a_file_cut_in_its_head_holds_no_address_in_memory(data, kind):
+    with pytest.raises(ImageError, match=f"^{kind}: its head cannot be read$"):
+        decode(data)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_a_cut_file_is_called_truncated(picture, kind):
     data = stored(Image.fromarray(picture), kind)

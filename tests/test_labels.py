@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,7 +92,7 @@ def test_findings_name_both_classes_and_the_distance(tmp_path, monkeypatch):
                           "label": np.array(["bird", "cat", "dog"])[given]})  # fmt: skip
     found = suspects.find(Dataset("d", tmp_path, tmp_path), table, Look(), outlier=3.0)
     told = {(path, reason): detail for path, reason, _, detail in found}
-    assert told[("003.png", "wrong_label")].startswith("labelled cat, looks like bird (")
+    assert re.fullmatch(r"labelled cat \(\d+ %\), looks like bird \(\d+ %\)", told[("003.png", "wrong_label")])
     assert "deviations farther than usual" in told[("100.png", "outlier")]
     assert all(0 <= score <= 1 for _, _, score, _ in found)
     assert suspects.find(Dataset("d", tmp_path, tmp_path), table.head(10), Look(), outlier=3.0) == []

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from lib import runs
+from lib.batch import standing
 from lib.errors import DarkroomError
 from lib.runs import run as opened
 
@@ -40,6 +41,22 @@ def test_a_run_writes_its_folder_and_its_result_last(home):
     assert runs.state(run.folder) == "finished"
     assert runs.read(run.folder) == result
     assert (result["arm"], result["seed"], result["study"], result["unit"]) == ("a", 1, "s", "a-s1")
+
+
+def test_a_count_is_told_to_who_asks_how_far_a_run_is_and_writes_no_file_for_every_picture(home, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(opened.time, "monotonic", lambda: clock[0])
+    run = runs.start("t", values(), data=None)
+    told = []
+    monkeypatch.setattr(run, "progress", lambda **fields: told.append(fields["note"]))
+    tell = run.counting("files read")
+    for done in range(1, 2001):
+        clock[0] += 0.002  # 4 seconds in all
+        tell(done, 2000)
+    assert told[0] == "1 of 2,000 files read" and told[-1] == "2,000 of 2,000 files read"
+    assert len(told) == 5
+    known = {"cell": 4, "cells": 11, "note": told[2]}
+    assert standing.Standing("train", "a", "running", known).line() == f"cell 4/11, {told[2]}"
 
 
 def test_an_unfinished_run_with_the_same_key_goes_on_and_another_key_moves_it_aside(home):

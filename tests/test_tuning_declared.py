@@ -35,6 +35,11 @@ def test_keys_get_the_types_and_conditions_of_the_training_they_are_of():
     assert planned({"weight_decay": [0.1, 0.2], "optimizer": ["sgd", "adamw"]})["weight_decay"].when == {}
 
 
+@pytest.mark.parametrize(("data", "name"), [("elpv", "elpv"), ("/some/my pictures", "my_pictures"), ("../cats.tar.gz", "cats")])
+def test_trials_know_a_folder_by_the_name_that_it_was_brought_in_under(data, name):
+    assert declared.plan(values(data=data)).context["base"]["data"] == name
+
+
 @pytest.mark.parametrize(
     ("table", "changes", "message"),
     [

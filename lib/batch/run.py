@@ -159,7 +159,8 @@ class _Execution:
 
     def _before(self, cell: Any, cell_index: int) -> None:
         self.number = cell_index
-        _tell(self.folder, cell=self._count(), cells=sum(cell.cell_type == "code" for cell in self.document.cells))
+        cells = sum(cell.cell_type == "code" for cell in self.document.cells)
+        _tell(self.folder, cell=self._count(), cells=cells, note="")  # a note is of the cell before
 
     def _after(self, cell: Any, cell_index: int, execute_reply: Any) -> None:
         self._save()

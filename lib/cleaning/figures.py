@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
+import matplotlib
 import numpy as np
 
 from lib.data import images
 from lib.data.images import ImageError
-from lib.evaluation import style
+from lib.evaluation import plots, style
 
 if TYPE_CHECKING:
     from lib.cleaning.clean import Cleaned
@@ -16,21 +18,21 @@ if TYPE_CHECKING:
 
 COLOURS = {"keep": style.COLOURS[2], "review": style.COLOURS[4], "reject": style.COLOURS[1]}
 SIDE = 128
+_COLUMN = 1.75  # inches of a thumbnail with its margin
+_CHARACTERS = 30  # of a caption's line, at its size of letters
 
 
 def counts(cleaned: Cleaned) -> Drawing:
     """Returns bars of how many files each finding touches, in the colour of its verdict."""
     table = cleaned.counts
     if table.empty:
-        return _sentence("Cleaning found nothing that speaks against any file.")
+        return plots.said("Cleaning found nothing that speaks against any file.")
     told = ", ".join(f"{row.Index} {row.files:,} ({row.verdict})" for row in table.itertuples())
-    drawing, axes = _bars(len(table), alt=f"Files a finding: {told}.")
-    axes.barh(table.index, table["files"], color=table["verdict"].map(COLOURS))
+    drawing, axes = _bars(len(table), "Files that a finding speaks of", alt=f"Files a finding: {told}.")
+    axes.barh(table.index, table["files"], height=0.66, color=table["verdict"].map(COLOURS))
     for at, (number, verdict) in enumerate(zip(table["files"], table["verdict"], strict=True)):
         axes.annotate(f"{number:,} {verdict}", (number, at), (4, 0), textcoords="offset points", va="center", fontsize=8.5)
     axes.set_xlim(right=table["files"].max() * 1.3)
-    axes.set_xlabel("files")
-    axes.invert_yaxis()
     return drawing
 
 
@@ -38,19 +40,19 @@ def classes(cleaned: Cleaned) -> Drawing:
     """Returns bars of the files of each class, split into kept, to review and rejected."""
     table = cleaned.classes
     before, after = int(table["before"].sum()), int(table["after"].sum())
-    drawing, axes = _bars(len(table), alt=f"{len(table)} classes with {before:,} files before and {after:,} after cleaning.")
+    told = f"{len(table)} classes with {before:,} files before and {after:,} after cleaning."
+    drawing, axes = _bars(len(table), "Files of each class, by verdict", alt=told)
     places, left = np.arange(len(table)), np.zeros(len(table))
     for verdict, colour in COLOURS.items():
-        axes.barh(places, table[verdict], left=left, color=colour, label=verdict)
+        axes.barh(places, table[verdict], left=left, height=0.66, color=colour, label=verdict)
         left += table[verdict].to_numpy()
     for place, row in enumerate(table.itertuples()):
         text = f"{row.before:,}" if row.before == row.after else f"{row.before:,} to {row.after:,}"
         axes.annotate(text, (row.before, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5)
     axes.set_yticks(places, [style.label(str(name)) for name in table.index])
     axes.set_xlim(right=max(1, left.max()) * 1.25)
-    axes.set_xlabel("files")
-    axes.invert_yaxis()
-    drawing.legend(loc="outside lower center", ncols=3)
+    with matplotlib.rc_context(style.settings()):
+        drawing.legend(loc="outside lower center", ncols=3)
     return drawing
 
 
@@ -65,7 +67,10 @@ def worst(cleaned: Cleaned, reason: str, *, number: int = 12) -> Drawing:
         raise ValueError(f"there is no finding {reason!r} in {cleaned.dataset.name!r}; there is {there}.")
     told = list(zip(found["path"], found["detail"], strict=True))
     rows = [told[at : at + 6] for at in range(0, len(told), 6)]
-    return _thumbnails(cleaned, rows, alt=f"The {len(found)} worst files of {reason}: {', '.join(found['path'])}.")
+    verdict, files = cleaned.counts.loc[reason, ["verdict", "files"]]
+    many = f"the worst {len(found)} of {files:,} files" if files > len(found) else f"{files:,} file" + "s" * (files > 1)
+    title = f"{reason} ({verdict}): {many}"
+    return _thumbnails(cleaned, rows, title, alt=f"The {len(found)} worst files of {reason}: {', '.join(found['path'])}.")
 
 
 def groups(cleaned: Cleaned, *, number: int = 6, most: int = 6) -> Drawing:
@@ -74,38 +79,51 @@ def groups(cleaned: Cleaned, *, number: int = 6, most: int = 6) -> Drawing:
     sizes = table["group"].value_counts()
     chosen = sizes[sizes > 1].sort_index().sort_values(ascending=False, kind="stable").index[:number]
     if chosen.empty:
-        return _sentence("No two pictures show the same.")
+        return plots.said("No two pictures show the same.")
     members = [table[table["group"] == one][:most] for one in chosen]
     rows = [list(zip(part["path"], part["label"].fillna("no label"), strict=True)) for part in members]
     sizes_told = ", ".join(f"{sizes[one]:,}" for one in chosen)
-    return _thumbnails(cleaned, rows, alt=f"The {len(rows)} largest groups of duplicates, of {sizes_told} files.")
+    alt = f"The {len(rows)} largest groups of duplicates, of {sizes_told} files."
+    return _thumbnails(cleaned, rows, "The largest groups of duplicates, a row each", alt=alt)
 
 
-def _bars(number: int, *, alt: str) -> tuple:
-    drawing = style.Drawing(8, max(1.6, 0.9 + 0.3 * number), alt=alt)
-    return drawing, drawing.subplots()
+def _bars(number: int, title: str, *, alt: str) -> tuple:
+    """A drawing, and its axes for horizontal bars of files, the first on top."""
+    drawing = style.Drawing(6.8, max(2.0, 1.3 + 0.3 * number), alt=alt)
+    with matplotlib.rc_context(style.settings()):
+        axes = drawing.subplots()
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x")
+        axes.set_xlabel("files")
+        axes.invert_yaxis()
+        style.set_title(drawing, title)
+    return drawing, axes
 
 
-def _sentence(text: str) -> Drawing:
-    drawing, axes = _bars(1, alt=text)
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
-    axes.set_axis_off()
-    return drawing
-
-
-def _thumbnails(cleaned: Cleaned, rows: list[list[tuple[str, str]]], *, alt: str) -> Drawing:
-    """A row of thumbnails for each list of (path, what to write below the file's name)."""
-    width = max(map(len, rows))
-    drawing = style.Drawing(1.75 * max(width, 2), 2.15 * len(rows), alt=alt)
+def _thumbnails(cleaned: Cleaned, rows: list[list[tuple[str, str]]], title: str, *, alt: str) -> Drawing:
+    """A row of thumbnails for each list of (path, what to write below the path), each whole, in a square of the same size."""
+    width = max(max(map(len, rows)), 2)
+    captions = [[_caption(path, told) for path, told in row] for row in rows]
+    most = max(caption.count("\n") for row in captions for caption in row)
+    drawing = style.Drawing(_COLUMN * width, (_COLUMN + 0.2 + 0.12 * most) * len(rows) + 0.4, alt=alt)
     grid = drawing.subplots(len(rows), width, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
-    for line, row in zip(grid, rows, strict=True):
-        for axes, (path, told) in zip(line, row, strict=False):
-            axes.imshow(_thumbnail(cleaned, path))
-            title = f"{style.label(path.rsplit('/', 1)[-1], most=24)}\n{style.label(told, most=30)}"
-            axes.set_title(title, fontsize=6.5, fontweight="normal", pad=3)
+    for line, row, below in zip(grid, rows, captions, strict=True):
+        for axes, (path, _), caption in zip(line, row, below, strict=False):
+            pixels = _thumbnail(cleaned, path)
+            axes.imshow(pixels)
+            height, breadth = pixels.shape[:2]
+            axes.set(xlim=(breadth / 2 - SIDE / 2, breadth / 2 + SIDE / 2), ylim=(height / 2 + SIDE / 2, height / 2 - SIDE / 2))
+            axes.set_title(caption, fontsize=6.5, fontweight="normal", pad=3)
+    with matplotlib.rc_context(style.settings()):
+        style.set_title(drawing, title)
     return drawing
+
+
+def _caption(path: str, told: str) -> str:
+    """The path as `clean.decide` wants it, and the whole of what is told, in lines as long as a thumbnail is wide."""
+    return "\n".join([style.label(path, most=_CHARACTERS), *textwrap.wrap(style.label(told, most=120), _CHARACTERS)])
 
 
 def _thumbnail(cleaned: Cleaned, path: str) -> np.ndarray:

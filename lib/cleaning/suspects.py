@@ -74,8 +74,8 @@ def _wrong(table: pd.DataFrame, rows: np.ndarray, groups: np.ndarray) -> list[tu
     return [
         (
             table["path"][at], "wrong_label", float(told["score"][at]),
-            f"labelled {names[numbers[at]]}, looks like {names[told['suggested'][at]]} "
-            f"({told['score'][at]:.0%} against {probabilities[at, told['suggested'][at]]:.0%})",
+            f"labelled {names[numbers[at]]} ({100 * told['score'][at]:.0f} %), looks like {names[told['suggested'][at]]} "
+            f"({100 * probabilities[at, told['suggested'][at]]:.0f} %)",
         )
         for at in np.flatnonzero(told["wrong"])
     ]

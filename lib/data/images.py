@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lib.data import colours, damage
 
@@ -179,6 +179,8 @@ def _broken(error: Exception, data: bytes, promised: str) -> ImageError:
     if isinstance(error, MemoryError):
         return ImageError("too_large", "decoding needs more memory than there is")
     message = str(error) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):
+        message = "its head cannot be read"  # Pillow's words end in an address in memory, which no finding should change by
     short = damage.ends_early(data, promised) or re.search(r"truncated|premature end of jpeg|eof", message, re.IGNORECASE)
     return ImageError("truncated" if short else "rotten", f"{promised}: {message.splitlines()[0][:200]}")
 

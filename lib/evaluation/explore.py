@@ -27,7 +27,7 @@ def baseline(split: Split) -> pd.DataFrame:
         f"always {largest!r}": float((test == largest).mean()),
         "drawing by the shares of train": float(test.map(shares).mean()),
     }
-    return pd.DataFrame({"test accuracy": pd.Series(right)}).assign(kappa=0.0).rename_axis("guess")
+    return pd.DataFrame({"test accuracy": pd.Series(right).round(4)}).assign(kappa=0.0).rename_axis("guess")
 
 
 def sizes(accepted: pd.DataFrame) -> Drawing:
@@ -40,7 +40,7 @@ def sizes(accepted: pd.DataFrame) -> Drawing:
         axes.scatter(counted["width"], counted["height"], s=area, color=style.COLOURS[0], alpha=0.35, linewidths=0)
         low, high = _limits(counted[["width", "height"]].to_numpy())
         axes.plot([low, high], [low, high], color=style.INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-        axes.annotate("square", (high, high), (-4, -12), textcoords="offset points", ha="right", fontsize=8.5)
+        axes.annotate("square", (high, high), (-16, 0), textcoords="offset points", ha="right", va="top", fontsize=8.5)
         for axis, name in ((axes.xaxis, "width in pixels"), (axes.yaxis, "height in pixels")):
             axis.set_label_text(name)
         axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))

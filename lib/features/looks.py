@@ -23,7 +23,7 @@ def reduced(space: Space, methods: Sequence[str], *, seed: int, run: Run) -> dic
     for method in dict.fromkeys(methods):
 
         def tell(done: int, total: int, left: float, title: str = reduce.METHODS[method].title) -> None:
-            run.progress(done=done, total=total, note=f"{title} of the {space.name} space, about {left:.0f} s left")
+            run.progress(note=f"{title} of the {space.name} space, about {left:.0f} s left")
 
         found[method] = reduce.reduce(space.features, method, seed=seed, folder=space.maps, progress=tell)
     return found

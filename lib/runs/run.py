@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _open_runs: dict[Path, Run] = {}
+
+_COUNTED_EVERY_S = 1.0
 
 
 @dataclasses.dataclass
@@ -50,6 +53,18 @@ class Run:
         known = atomic.read_json(path) or {}
         about = {"state": "running", "stage": self.stage, "unit": self.unit, "started": self.started}
         atomic.write_json(path, {**known, **about, **fields, "updated": time.time()})
+
+    def counting(self, what: str) -> Callable[[int, int], None]:
+        """Returns a function of (done, total) that tells `darkroom status` of "done of total `what`", once a second at most."""
+        told = -_COUNTED_EVERY_S
+
+        def tell(done: int, total: int) -> None:  # called for every file, but a file is not written for every file
+            nonlocal told
+            if done == total or time.monotonic() - told >= _COUNTED_EVERY_S:
+                told = time.monotonic()
+                self.progress(note=f"{done:,} of {total:,} {what}")
+
+        return tell
 
     def figure(self, figure: Figure, name: str) -> Figure:
         """Saves a figure as `figures/<name>.png` and returns it, so that a cell can end in it and show it."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lib import notebooks, parameters
+from lib.data.sources import intake
 from lib.errors import DarkroomError
 from lib.parameters import Parameter
 from lib.training import effects
@@ -77,6 +78,7 @@ def base(values: Mapping[str, Any], *, where: str = "4_tune") -> dict[str, Any]:
             raise DarkroomError(f"`base` of {where} must not set `{name}`: {OF_SUITE[name]}.")
     own = parameters.check(values["base"], declared.parameters, where=f"`base` of {where}")
     found = {**declared.defaults(), **own, **{name: values[name] for name in _DATA}}
+    found["data"] = intake.name_of(values["data"])  # trials, in processes of their own, open what has been brought in
     _check_base(found, values["space"], declared.defaults())
     if values["tiny"]:
         found |= {name: min(found[name] or most, most) for name, most in _TINY.items() if name != "epochs"}
