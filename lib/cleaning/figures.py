@@ -61,15 +61,15 @@ def worst(cleaned: Cleaned, reason: str, *, number: int = 12) -> Drawing:
 
     Raises ValueError when there is no such finding, naming those there are.
     """
-    found = cleaned.findings[cleaned.findings["reason"] == reason].sort_values(["score", "path"])[:number]
+    every = cleaned.findings[cleaned.findings["reason"] == reason].sort_values(["score", "path"])
+    found, files = every[:number], every["path"].nunique()
     if found.empty:
         there = ", ".join(cleaned.counts.index) or "none"
         raise ValueError(f"there is no finding {reason!r} in {cleaned.dataset.name!r}; there is {there}.")
     told = list(zip(found["path"], found["detail"], strict=True))
     rows = [told[at : at + 6] for at in range(0, len(told), 6)]
-    verdict, files = cleaned.counts.loc[reason, ["verdict", "files"]]
     many = f"the worst {len(found)} of {files:,} files" if files > len(found) else f"{files:,} file" + "s" * (files > 1)
-    title = f"{reason} ({verdict}): {many}"
+    title = f"{reason} ({', '.join(sorted(every['verdict'].unique()))}): {many}"
     return _thumbnails(cleaned, rows, title, alt=f"The {len(found)} worst files of {reason}: {', '.join(found['path'])}.")
 
 
