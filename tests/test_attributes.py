@@ -90,7 +90,7 @@ def test_boxes_are_measured_against_their_images(cars):
     cars.loc[1, "box_right"] = np.nan
     shares = attributes.box_shares(cars)
     assert len(shares) == 11 and shares.loc[0, ["image", "box", "share"]].tolist() == [5000, 2500, 0.5]
-    assert "fill 50% of the image in the median" in attributes.boxes(cars).alt
+    assert "fill 50 % of the image in the median" in attributes.boxes(cars).alt
 
 
 def test_counts_of_make_and_year(cars):

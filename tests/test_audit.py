@@ -88,6 +88,7 @@ def test_j_near_duplicates_across_splits_are_flagged():
 
 def test_m_openings_are_counted_for_each_split_over_all_runs(tmp_path):
     assert openings.count(tmp_path, "s0") == 0
+    assert [openings.times(number) for number in (0, 1, 2, 5)] == ["never", "once", "twice", "5 times"]
     assert openings.open_test(tmp_path, "s0", "study/train/a-s0") == 1
     assert openings.open_test(tmp_path, "s0", "study/train/猫-s0") == 2
     assert openings.open_test(tmp_path, "s1", "study/train/a-s1") == 1

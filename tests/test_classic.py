@@ -236,7 +236,7 @@ def test_the_verdict_counts_what_validation_cannot_tell_apart():
         for cost, value in ((0.1, 0.5), (1.0, 0.7), (10.0, 0.65))
     ]  # fmt: skip
     told = trials.verdict(trials.frame(rows, Pictures()))
-    assert "best of 3 on validation: 3 x 2 pixels, C 1.0, accuracy 70.0%" in told
+    assert "best of 3 on validation: 3 x 2 pixels, C 1.0, accuracy 70.0 %" in told
     assert "1 other lies within" in told and "try more" not in told
     assert "Its C is the greatest" in trials.verdict(trials.frame([{**rows[2], "val_accuracy": 0.9}, *rows[:2]], Pictures()))
 

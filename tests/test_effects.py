@@ -94,6 +94,12 @@ def described(material, parameters):
     return networks.build({**DECLARED, **parameters, "weights": "none"}, material).to_json()
 
 
+def test_what_acts_is_told_apart_from_what_does_not():
+    settings = {"optimizer": "adam", "momentum": 0.9, "schedule": "step", "decay_every": 0.3, "plateau_patience": 3}
+    acting = effects.acting({**settings, "mix": "none"}, {"training": "frozen"})  # its features are computed once: no mixing
+    assert acting == {"optimizer": "adam", "schedule": "step", "decay_every": 0.3}
+
+
 @pytest.mark.parametrize("name", NETWORK)
 def test_each_parameter_of_the_network_changes_it(name, material):
     value, beside = NETWORK[name]

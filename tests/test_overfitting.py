@@ -16,13 +16,18 @@ def test_a_training_that_turned_and_memorised():
     found = overfitting.diagnose(history([0.9, 0.5, 0.55, 0.6, 0.7, 0.8]), train_accuracy=0.99, val_accuracy=0.8)
     assert found == {"gap": pytest.approx(0.19), "turned_at": 2, "rise": pytest.approx(0.4), "verdict": "both"}
     told = overfitting.sentence(found)
-    assert "+19.0 points" in told and "turned after epoch 2 and ended 40% above" in told
+    assert "19.0 points better" in told and "turned after epoch 2 and ended 40 % above" in told
 
 
 def test_a_training_that_still_learns():
     found = overfitting.diagnose(history([0.9, 0.6, 0.5]), train_accuracy=0.81, val_accuracy=0.8)
     assert found == {"gap": pytest.approx(0.01), "turned_at": None, "rise": 0.0, "verdict": "none"}
     assert "had not turned" in overfitting.sentence(found)
+
+
+def test_a_training_that_names_validation_images_better_says_so_without_a_sign():
+    found = overfitting.diagnose(history([0.9, 0.6, 0.5]), train_accuracy=0.8, val_accuracy=0.83)
+    assert overfitting.sentence(found).startswith("The kept weights name train images 3.0 points worse than validation images;")
 
 
 def test_a_rise_within_the_noise_is_no_turn():
@@ -48,5 +53,5 @@ def test_the_table_of_arms_by_hand():
     arms["pixels"] = [SimpleNamespace(result={})]
     found = overfitting.table(SimpleNamespace(arms=arms)).set_index("arm")
     assert list(found.index) == ["light", "plain"]
-    assert found.loc["plain"].tolist() == [15.0, "2 of 2", 5.0, "40%"]
+    assert found.loc["plain"].tolist() == [15.0, "2 of 2", 5.0, "40 %"]
     assert found.loc["light", "runs that turned"] == "0 of 1"

@@ -33,7 +33,7 @@ def test_a_model_that_looks_at_the_corner_is_found_out():
     assert by_region.loc["bottom right corner", "suspected"] and by_region.loc["bottom right corner", "evidence"] > 0.5
     assert by_region.loc["bottom right corner", "turned"] > 0.9
     assert not by_region.loc[["top left corner", "top right corner", "bottom left corner"], "suspected"].any()
-    assert "bottom right corner (2% of the pixels)" in shortcuts.sentence(found)
+    assert "bottom right corner (2 % of the pixels)" in shortcuts.sentence(found)
 
 
 def test_an_honest_model_is_not_accused():
@@ -47,7 +47,7 @@ def test_an_honest_model_is_not_accused():
     layer.set_weights([kernel, np.array([180, 0], np.float32)])
     found = shortcuts.detect(model, images, np.repeat([0, 1], 20))
     assert not found["suspected"].any() and len(found) == 2 * 7
-    assert shortcuts.sentence(found).startswith("No shortcut shown: at most 0% of transplants")
+    assert shortcuts.sentence(found).startswith("No shortcut shown: at most 0 % of transplants")
 
 
 def test_too_little_to_compare_is_said():

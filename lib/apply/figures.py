@@ -70,5 +70,5 @@ def least_sure(outcome: Outcome) -> Drawing:
         except (OSError, images.ImageError):
             continue  # it has gone since it was read
         shown.append(thumbnails.square(pixels))
-        captions.append(f"{label}? {sure:.0%}\n{path.rsplit('/', 1)[-1]}")
+        captions.append(f"{label}? {100 * sure:.0f} %\n{path.rsplit('/', 1)[-1]}")
     return plots.pictures(shown, captions, title="Least sure") if shown else plots.said("There is nothing to look at.")

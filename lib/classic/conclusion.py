@@ -104,18 +104,18 @@ def sentence(result: dict[str, Any]) -> str:
     low, high = numbers.get("accuracy_low"), numbers.get("accuracy_high")
     if "exact_match" in numbers:
         told = (
-            f"{result['unit']} says each class rightly for {numbers['exact_match']:.1%} of the {numbers['num_images']:,} test "
-            f"images; macro F1 {numbers['macro_f1']:.2f} (95 % {numbers['macro_f1_low']:.2f} to "
+            f"{result['unit']} says each class rightly for {100 * numbers['exact_match']:.1f} % of the "
+            f"{numbers['num_images']:,} test images; macro F1 {numbers['macro_f1']:.2f} (95 % {numbers['macro_f1_low']:.2f} to "
             f"{numbers['macro_f1_high']:.2f})."
         )
     else:
         told = (
-            f"{result['unit']} names {numbers['accuracy']:.1%} of {numbers['num_images']:,} test images rightly "
-            f"(95 % {low:.1%} to {high:.1%}); Cohen's kappa {numbers['kappa']:.2f}."
+            f"{result['unit']} names {100 * numbers['accuracy']:.1f} % of {numbers['num_images']:,} test images rightly "
+            f"(95 % {100 * low:.1f} % to {100 * high:.1f} %); Cohen's kappa {numbers['kappa']:.2f}."
         )
     fitted = f"It holds {result['num_parameters']:,} numbers and was fitted in {result['training_seconds']:.2g} s."
     flags = [f"{each['guard']}: {each['message']}" for each in result["audit"] if each["outcome"] != "held"]
-    opened = f"This test split has been read {result['test_openings']} time(s), over all studies."
+    opened = f"This test split has been read {openings.times(result['test_openings'])}, over all studies."
     return "\n".join([told, fitted, opened, *flags])
 
 

@@ -86,7 +86,7 @@ def scores(found: pandas.DataFrame, *, title: str = "Score against size and valu
     best = found.iloc[0]
     at = json.loads(best["parameters"])[name]
     where = f"{name} {at}, {best['height']} × {best['width']}"
-    drawing.alt = f"{title}: best validation accuracy {best['val_accuracy']:.1%} at {where}."
+    drawing.alt = f"{title}: best validation accuracy {100 * best['val_accuracy']:.1f} % at {where}."
     return drawing
 
 
@@ -114,7 +114,7 @@ def _rows(found: pandas.DataFrame, title: str) -> Drawing:
         style.show_percent(axes.xaxis)
         style.set_title(drawing, title)
         drawing.legend(loc="outside lower center", ncols=2)
-    best = f"{labels[-1]}, has validation accuracy {found.iloc[0]['val_accuracy']:.1%}"
+    best = f"{labels[-1]}, has validation accuracy {100 * found.iloc[0]['val_accuracy']:.1f} %"
     drawing.alt = f"{title}: the best of {len(found)}, {best}."
     return drawing
 

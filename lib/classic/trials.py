@@ -95,7 +95,7 @@ def verdict(found: pandas.DataFrame) -> str:
     values = ", ".join(f"{name} {value}" for name, value in json.loads(best["parameters"]).items()) or "no parameters"
     told = (
         f"The best of {len(found)} on validation: {best['height']} x {best['width']} pixels, {values}, accuracy "
-        f"{best['val_accuracy']:.1%} (95 % {best['val_low']:.1%} to {best['val_high']:.1%})."
+        f"{100 * best['val_accuracy']:.1f} % (95 % {100 * best['val_low']:.1f} % to {100 * best['val_high']:.1f} %)."
     )
     if near:
         told += f" {near} other{'s lie' if near > 1 else ' lies'} within that interval: these images do not tell them apart."

@@ -54,7 +54,7 @@ def boxes(accepted: pd.DataFrame) -> Drawing:
         ends = np.array([table["image"].min() / 1.3, table["image"].max() * 1.3])
         for share in (1.0, 0.5, 0.25, 0.1):
             axes.plot(ends, share * ends, color=style.MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-            axes.annotate(f"{share:.0%}", (ends[1], share * ends[1]), (3, -3), textcoords="offset points", fontsize=8)
+            axes.annotate(f"{100 * share:.0f} %", (ends[1], share * ends[1]), (3, -3), textcoords="offset points", fontsize=8)
         axes.set(xscale="log", yscale="log", xlim=ends, xlabel="image, pixels", ylabel="box, pixels")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -63,8 +63,8 @@ def boxes(accepted: pd.DataFrame) -> Drawing:
         style.set_title(drawing, "How much of the image the object fills")
     shares = table["share"]
     drawing.alt = (
-        f"Boxes of {len(table):,} images fill {shares.median():.0%} of the image in the median, "
-        f"{shares.quantile(0.05):.0%} to {shares.quantile(0.95):.0%} in nine of ten."
+        f"Boxes of {len(table):,} images fill {100 * shares.median():.0f} % of the image in the median, "
+        f"{100 * shares.quantile(0.05):.0f} % to {100 * shares.quantile(0.95):.0f} % in nine of ten."
     )
     return drawing
 

@@ -27,6 +27,11 @@ def count(dataset_folder: Path, split_id: str) -> int:
     return sum(_split_of(line) in (split_id, None) for line in lines if line.strip())
 
 
+def times(number: int) -> str:
+    """Returns how often in words: "once", "twice", "5 times"."""
+    return {0: "never", 1: "once", 2: "twice"}.get(number, f"{number:,} times")
+
+
 def _split_of(line: str) -> str | None:
     try:
         return str(json.loads(line)["split"])

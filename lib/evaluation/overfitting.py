@@ -42,12 +42,14 @@ def diagnose(history: pandas.DataFrame, *, train_accuracy: float, val_accuracy: 
 
 def sentence(found: dict[str, Any]) -> str:
     """Returns the diagnosis in words."""
-    gap = f"The kept weights name train images {100 * found['gap']:+.1f} points better than validation images"
+    better = "better" if found["gap"] >= 0 else "worse"
+    gap = f"The kept weights name train images {100 * abs(found['gap']):.1f} points {better} than validation images"
     if found["gap"] >= _WIDE:
         gap += ", so part of what they know is these very pictures"
     if found["turned_at"] is None:
         return f"{gap}; the validation loss had not turned when the training ended."
-    return f"{gap}; the validation loss turned after epoch {found['turned_at']} and ended {found['rise']:.0%} above its lowest."
+    rise = f"{100 * found['rise']:.0f} % above its lowest"
+    return f"{gap}; the validation loss turned after epoch {found['turned_at']} and ended {rise}."
 
 
 def table(compared: Comparison) -> pandas.DataFrame:
@@ -66,6 +68,6 @@ def table(compared: Comparison) -> pandas.DataFrame:
             "gap in points": round(100 * float(np.mean([each["gap"] for each in found])), 1),
             "runs that turned": f"{len(turns)} of {len(found)}",
             "turned at epoch": float(np.median(turns)) if turns else np.nan,
-            "rise of the validation loss": f"{np.mean([each['rise'] for each in found]):.0%}",
+            "rise of the validation loss": f"{100 * np.mean([each['rise'] for each in found]):.0f} %",
         })
     return pandas.DataFrame(rows)

@@ -140,7 +140,7 @@ def set_title(drawing: Drawing, text: str) -> None:
     """Writes the title at the drawing's left edge, in as many lines as its width asks for."""
     if text:
         lines = textwrap.wrap(label(text, most=140), max(16, int(drawing.get_figwidth() / 0.108)))
-        drawing.suptitle("\n".join(lines), x=0.012, ha="left", fontsize=11.5, fontweight="bold")
+        drawing.suptitle("\n".join(lines), x=0.012, ha="left", fontsize=11.5, fontweight="bold", color=INK)
 
 
 def show_percent(axis: Axis) -> None:

@@ -36,7 +36,7 @@ def shown(found: pd.DataFrame, *, wished: float = WISHED) -> pd.DataFrame:
         "calibration error": found["calibration_error"].map(_percent),
         "temperature": found["temperature"].map("{:.2f}".format),
         "error at that temperature": found["calibration_error_scaled"].map(_percent),
-        f"answered when {wished:.0%} is wished": found["coverage"].map(_percent),
+        f"answered when {100 * wished:.0f} % is wished": found["coverage"].map(_percent),
         "of these right": found["accuracy"].map(_percent),
     }
     return pd.DataFrame(told)

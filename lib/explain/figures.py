@@ -126,8 +126,8 @@ def _frame(axes: Axes, colour: str | None = None) -> None:
 def _told(row: pd.Series) -> str:
     label, predicted = style.label(str(row["label"]), most=22), style.label(str(row["predicted"]), most=22)
     if label == predicted:
-        return f"✓ {label}\n{row['confidence']:.0%}"
-    return f"✗ {label}\n→ {predicted}\n{row['confidence']:.0%}"
+        return f"✓ {label}\n{100 * row['confidence']:.0f} %"
+    return f"✗ {label}\n→ {predicted}\n{100 * row['confidence']:.0f} %"
 
 
 def _scale(drawing: Drawing, axes: np.ndarray) -> None:

@@ -85,13 +85,13 @@ def sentence(found: pd.DataFrame) -> str:
     if suspected.empty:
         worst = found.iloc[0]
         return (
-            f"No shortcut shown: at most {worst['turned']:.0%} of transplants turned the prediction "
+            f"No shortcut shown: at most {100 * worst['turned']:.0f} % of transplants turned the prediction "
             f"({worst['region']}, {worst['class']})."
         )
     told = [
-        f"{row['class']}: {row['region']} ({row['area']:.0%} of the pixels), pasted over other images, turns "
-        f"{row['turned']:.0%} of them into {row['class']} (95 % {row['low']:.0%} to {row['high']:.0%}); it holds "
-        f"{row['evidence']:.0%} of the evidence."
+        f"{row['class']}: {row['region']} ({100 * row['area']:.0f} % of the pixels), pasted over other images, turns "
+        f"{100 * row['turned']:.0f} % of them into {row['class']} (95 % {100 * row['low']:.0f} % to "
+        f"{100 * row['high']:.0f} %); it holds {100 * row['evidence']:.0f} % of the evidence."
         for _, row in suspected.iterrows()
     ]
     return "A shortcut is suspected.\n" + "\n".join(told)

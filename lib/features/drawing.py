@@ -96,7 +96,7 @@ def separated(asked: pd.DataFrame, *, title: str = "What the space separates") -
         drawing.legend(loc="outside lower center", ncols=4)
         style.set_title(drawing, title)
     told = "; ".join(
-        f"{columns.title(row['column'])} {row['accuracy']:.1%} (majority {row['majority']:.1%})"
+        f"{columns.title(row['column'])} {100 * row['accuracy']:.1f} % (majority {100 * row['majority']:.1f} %)"
         for row in asked.to_dict("records")
     )
     drawing.alt = f"{title}, accuracy of a linear probe on held-out images: {told}."

@@ -113,12 +113,12 @@ def sentence(result: dict[str, Any]) -> str:
     numbers = result["metrics"]
     bands = list(dict.fromkeys([numbers["kappa_low_band"], numbers["kappa_high_band"]]))
     told = [
-        f"{result['unit']} names {numbers['accuracy']:.1%} of {numbers['num_images']:,} test images rightly "
-        f"(95 % {numbers['accuracy_low']:.1%} to {numbers['accuracy_high']:.1%}).",
+        f"{result['unit']} names {100 * numbers['accuracy']:.1f} % of {numbers['num_images']:,} test images rightly "
+        f"(95 % {100 * numbers['accuracy_low']:.1f} % to {100 * numbers['accuracy_high']:.1f} %).",
         f"Cohen's kappa is {numbers['kappa']:.2f} (95 % {numbers['kappa_low']:.2f} to {numbers['kappa_high']:.2f}): "
         f"{' to '.join(bands)} agreement after Landis and Koch.",
         f"Epoch {result['kept_epoch']} of {result['epochs_run']} was kept; this test split has been read "
-        f"{result['test_openings']} time(s), over all studies.",
+        f"{openings.times(result['test_openings'])}, over all studies.",
     ]
     told.append(overfitting.sentence(result["overfitting"]))
     told += [

@@ -39,6 +39,11 @@ def acts(name: str, parameters: Mapping[str, Any]) -> bool:
     return choice not in parameters or parameters[choice] in values
 
 
+def acting(values: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of `values` that change anything, beside each other and the rest of the parameters."""
+    return {name: value for name, value in values.items() if acts(name, {**parameters, **values})}
+
+
 def check(parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Raises DarkroomError for a parameter that differs from its default and has no effect beside the others."""
     for name, value in parameters.items():

@@ -38,16 +38,16 @@ def first_batch(material: Material, settings: Settings, *, num: int = 12) -> Dra
 
 
 def _shares(row: np.ndarray, names: list[str]) -> str:
-    return "\n".join(f"{names[place]} {row[place]:.0%}" for place in np.argsort(-row)[:2] if row[place] > 0)
+    return "\n".join(f"{names[place]} {100 * row[place]:.0f} %" for place in np.argsort(-row)[:2] if row[place] > 0)
 
 
 def hardest(test: Predictions, dataset: Dataset, *, num: int = 12) -> Drawing:
     """Returns a figure of the images whose true class got the least probability, read from raw/ by the suite's one decoder."""
     rows = metrics.hardest(test, num)
     captions = [
-        f"{row.label}\n→ {row.predicted} {row.confidence:.0%}"
+        f"{row.label}\n→ {row.predicted} {100 * row.confidence:.0f} %"
         if row.label != row.predicted
-        else f"{row.label}\n{row.of_truth:.0%}"
+        else f"{row.label}\n{100 * row.of_truth:.0f} %"
         for row in rows.itertuples()
     ]
     right = list(rows["label"] == rows["predicted"])

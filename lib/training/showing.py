@@ -42,7 +42,8 @@ def samples(test: Predictions, dataset: Dataset) -> plots.Drawing:
     rows = np.unique(np.linspace(0, len(test) - 1, _SAMPLES).astype(int))
     paths, labels = test.frame["path"].iloc[rows], test.frame["label"].iloc[rows]
     said = [test.class_names[place] for place in test.predicted[rows]]
-    captions = [f"{label}\n→ {name} {sure:.0%}" for label, name, sure in zip(labels, said, test.confidence[rows], strict=True)]
+    shares = 100 * test.confidence[rows]
+    captions = [f"{label}\n→ {name} {share:.0f} %" for label, name, share in zip(labels, said, shares, strict=True)]
     right = [label == name for label, name in zip(labels, said, strict=True)]
     return plots.pictures([thumbnails.of(dataset, path) for path in paths], captions, right=right, title="Test images")
 

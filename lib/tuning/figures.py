@@ -131,7 +131,7 @@ def importances(found: Found) -> Drawing:
             style.show_percent(axes.xaxis)
             axes.grid(axis="x")
         style.set_title(drawing, "What mattered")
-    told = ", ".join(f"{row.key} {row.importance:.0%}" for row in table.head(3).itertuples())
+    told = ", ".join(f"{row.key} {100 * row.importance:.0f} %" for row in table.head(3).itertuples())
     drawing.alt = f"Importance of the keys: {told or 'too few trials to say'}."
     return drawing
 

@@ -108,7 +108,7 @@ def _made(trained: Trained, parameters: Mapping[str, Any]) -> str:
     """A digest of what the parameters have made: the network, where it comes from, and what acts on its training."""
     beside = ("resize", "dtype_policy", "fine_tune_fraction", *(() if parameters["architecture"] == "custom" else ("weights",)))
     told = {**dataclasses.asdict(trained.settings), **{name: parameters[name] for name in beside}}
-    acting = {name: value for name, value in told.items() if effects.acts(name, {**parameters, **told})}
+    acting = effects.acting(told, parameters)
     return fingerprint.digest(json.dumps([trained.model.get_config(), trained.recipe, acting], sort_keys=True, default=str))
 
 
