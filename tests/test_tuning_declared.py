@@ -149,7 +149,7 @@ def test_figures_say_in_words_what_they_show():
     table = figures.importance(found)
     assert table["key"][0] == "x" and table["importance"].sum() == pytest.approx(1) and table["importance"][0] > 0.8
     assert figures.importances(found).alt.startswith("Importance of the keys: x ")
-    assert "too few trials" in figures.importances(search.run(plan("random", num_trials=5))).alt
+    assert "too few to say" in figures.importances(search.run(plan("random", num_trials=5))).alt
 
 
 def test_a_search_leaves_its_table_and_says_what_limits_it(tmp_path):
@@ -157,7 +157,29 @@ def test_a_search_leaves_its_table_and_says_what_limits_it(tmp_path):
     lines = outcome.write(found, tmp_path).read_text().splitlines()
     assert len(lines) == 1 + 3 * 2 and lines[0].startswith("trial,x,epochs,parent,state,score,seconds,failure,epoch")
     assert outcome.doubts(found) == ["The best x, 0.5, lies at the lowest end of what was searched: look lower still."]
+    without = search.run(Plan(space.read({"x": [0.0, 0.6, 0.9]}), "grid", "objectives:parabola", {"score": "max"}, 2))
+    without.best.values["x"] = 0.0  # as of dropout: less than none cannot be tried
+    assert outcome.doubts(without) == []
     assert trials.keys(LINE).to_dict("index")["x"] == {"values": "0 to 1", "acts when": "always"}
+
+
+def test_the_lines_of_a_search_name_a_trial_as_the_table_does(tmp_path, capsys):
+    run = runs.Run(tmp_path, tmp_path, {}, {}, "tune", None, False, None)
+    wanted = Plan(space.read({"x": [0.25, 0.75], "y": {"low": 0.1, "high": 0.9, "when": {"x": [0.75]}}}),
+                  "grid", "objectives:parabola", {"score": "max"}, 2, options={"points": 2})  # fmt: skip
+    found = search.run(wanted, watch=telling.watch(run, wanted, expected=3))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["  1 of 3: trial 0", "  2 of 3: trial 1", "  3 of 3: trial 2"]
+    assert ", the best so far: x 0." in lines[0] and all(" after 2 epochs" in line for line in lines)
+    alone = next(trial.number for trial in found.trials if trial.values["x"] == 0.25)
+    assert lines[alone].endswith(": x 0.25")
+    table = trials.shown(found.trials)
+    assert list(table.columns)[:4] == ["x", "y", "epochs", "state"] and "failure" not in table and "parent" not in table
+    assert table.loc[alone, "y"] == "" and table.loc[alone, "x"] == "0.25"
+    tell = telling.anew(run)
+    again = trials.Trial(0, {"candidate": "tuned-1", "seed": 3}, 4, state="finished", scores={"accuracy": 0.68}, seconds=5.2)
+    tell([again], again)
+    assert capsys.readouterr().out == "tuned-1, seed 3: validation accuracy 0.6800, 5 s\n"
 
 
 def test_kerastuner_reads_what_is_exported(tmp_path):

@@ -73,16 +73,19 @@ def judged(**right):
 def test_a_winner_is_named_where_it_is_shown_and_helped():
     verdict = judged(tuned_1=95, tuned_2=75, untuned=70)
     assert verdict.shown and verdict.winner.name == "tuned-1"
-    assert verdict.told.startswith("The winner is tuned-1: shown to be better than tuned-2, untuned")
+    assert verdict.told.startswith("The winner is tuned-1: shown to be better than tuned-2 and untuned")
     assert verdict.told.endswith("Tuning has helped by more than the noise.")
     row = verdict.table.iloc[0]
     assert (row["search_score"], row["retrained_val_accuracy"], row["test_accuracy"]) == (0.99, 0.95, 0.95)
+    shown = verdict.shown_table
+    assert shown.loc["tuned-1"].tolist()[:3] == ["0.99", 5, "95.0 ± 0.0 %"] and shown.loc["tuned-1", "values"] == "x 0"
+    assert shown.loc["untuned", "search score"] == "" and shown.loc["untuned", "test (95 %)"].startswith("70.0 % (")
 
 
 def test_no_winner_is_named_where_no_difference_is_shown():
     verdict = judged(tuned_1=81, tuned_2=80, untuned=79)
     assert not verdict.shown and verdict.winner.name == "tuned-1"
-    assert verdict.told.startswith("No difference shown between tuned-1, which has the best mean on validation, and tuned-2")
+    assert verdict.told.startswith("tuned-1 has the best mean on validation images, but is not shown to be better than tuned-2")
     assert verdict.told.endswith("Tuning is not shown to have helped.")
     assert judged(tuned_1=70, untuned=90).told.endswith("Tuning has found nothing better than the untuned training.")
 

@@ -12,7 +12,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lib.evaluation import style
+from lib.evaluation import plots, style
 from lib.evaluation.style import Drawing
 from lib.tuning import trials as tables
 from lib.tuning.keys import Key
@@ -116,23 +116,21 @@ def importance(found: Found, *, repeats: int = 20) -> pandas.DataFrame:
 def importances(found: Found) -> Drawing:
     """Bars of `importance`, the weightiest on top; says so where there are too few trials."""
     table = importance(found)
+    if table.empty:
+        return plots.said(f"Fewer than {_FEWEST} trials have a score: too few to say what mattered.")
     drawing = Drawing(6.4, max(1.8, 0.34 * len(table) + 1.1))
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
-        if table.empty:
-            axes.text(0.5, 0.5, f"Fewer than {_FEWEST} scored trials: nothing to be said", ha="center", va="center")
-            axes.set_axis_off()
-        else:
-            labels = [style.label(name) for name in table["key"]]
-            axes.barh(range(len(table)), table["importance"], color=style.COLOURS[0], height=0.62)
-            axes.set_yticks(range(len(table)), labels)
-            axes.invert_yaxis()
-            axes.set(xlabel="share of what the score depends on")
-            style.show_percent(axes.xaxis)
-            axes.grid(axis="x")
+        labels = [style.label(name) for name in table["key"]]
+        axes.barh(range(len(table)), table["importance"], color=style.COLOURS[0], height=0.62)
+        axes.set_yticks(range(len(table)), labels)
+        axes.invert_yaxis()
+        axes.set(xlabel="share of what the score depends on")
+        style.show_percent(axes.xaxis)
+        axes.grid(axis="x")
         style.set_title(drawing, "What mattered")
     told = ", ".join(f"{row.key} {100 * row.importance:.0f} %" for row in table.head(3).itertuples())
-    drawing.alt = f"Importance of the keys: {told or 'too few trials to say'}."
+    drawing.alt = f"Importance of the keys: {told}."
     return drawing
 
 
@@ -179,7 +177,7 @@ def _name_axis(axes: Axes, place: int, key: Key) -> None:
     for value in shown:
         axes.text(
             place + 0.04, _height(key, value), style.label(_told(value), most=16), fontsize=7.5, va="center", zorder=4,
-            bbox={"facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
+            bbox={"facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.92, "pad": 0.6},
         )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ class Cost:
         """One row a round: how many trials, from which epoch to which."""
         import pandas
 
-        return pandas.DataFrame(list(self.rounds))
+        return pandas.DataFrame(list(self.rounds)).rename(columns={"from": "from epoch", "to": "to epoch"})
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ def doubts(found: Found) -> list[str]:
     """Returns what limits the search, in sentences: a best value at an end of its range, failures, an early end."""
     told = []
     for name, end in found.plan.space.at_edge(found.best.values).items():
+        if end == "lowest" and found.best.values[name] == 0:  # no dropout, no decay: there is nothing below nothing
+            continue
         way = "lower" if end == "lowest" else "higher"
         told.append(
             f"The best {name}, {found.best.values[name]!r}, lies at the {end} end of what was searched: look {way} still."

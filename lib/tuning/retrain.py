@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib.batch.engine import Engine
-from lib.evaluation import pairs, predictions, statistics
+from lib.evaluation import cells, pairs, predictions, statistics
 from lib.evaluation.pairs import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate
-from lib.tuning import declared, hands, search, trainings
+from lib.tuning import declared, hands, search, trainings, trials
 from lib.tuning.keys import Key
 from lib.tuning.plan import Found, Plan
 from lib.tuning.space import Space
@@ -65,20 +65,37 @@ class Verdict:
         """The verdict in sentences."""
         name, others = self.winner.name, [each.name for each in self.candidates if each.name != self.winner.name]
         if self.shown:
-            lines = [f"The winner is {name}: shown to be better than {', '.join(others)} on validation images."]
+            lines = [f"The winner is {name}: shown to be better than {' and '.join(others)} on validation images."]
         else:
             like = [
                 other for other in others
                 if not next(pair for pair in self.pairs if {pair.first, pair.second} == {name, other}).is_shown
             ]  # fmt: skip
-            lines = [f"No difference shown between {name}, which has the best mean on validation, and {', '.join(like)}."]
-        lines += [pair.verdict for pair in self.pairs if name in (pair.first, pair.second)]
+            lines = [f"{name} has the best mean on validation images, but is not shown to be better than {' and '.join(like)}."]
+        lines += [f"On validation images: {pair.verdict}" for pair in self.pairs if name in (pair.first, pair.second)]
         if self.gain is None:
             return "\n".join([*lines, "Tuning has found nothing better than the untuned training."])
         better = self.gain.is_shown and self.gain.difference.value > 0
         lines.append(f"On test images, which chose nothing: {self.gain.verdict}")
         lines.append("Tuning has helped by more than the noise." if better else "Tuning is not shown to have helped.")
         return "\n".join(lines)
+
+    @property
+    def shown_table(self) -> pandas.DataFrame:
+        """The table for people: accuracies in percent, with their spread over seeds or their interval."""
+        import pandas
+
+        rows = []
+        for row in self.table.to_dict("records"):
+            search = "" if pandas.isna(row["search_score"]) else f"{row['search_score']:.4g}"
+            spread = "" if pandas.isna(row["retrained_val_sd"]) else f" ± {100 * row['retrained_val_sd']:.1f}"
+            again = f"{100 * row['retrained_val_accuracy']:.1f}{spread} %"
+            test = cells.interval("accuracy", row["test_accuracy"], row["test_low"], row["test_high"])
+            rows.append({
+                "candidate": row["candidate"], "search score": search, "seeds": row["seeds"], "validation, retrained": again,
+                "test (95 %)": test, "values": row["values"],
+            })  # fmt: skip
+        return pandas.DataFrame(rows).set_index("candidate")
 
     @property
     def table(self) -> pandas.DataFrame:
@@ -91,7 +108,7 @@ class Verdict:
             row = {"candidate": each.name, "search_score": each.search_score, "seeds": val.num_seeds}
             row |= {"retrained_val_accuracy": val.value, "retrained_val_sd": val.sd}
             row |= {"test_accuracy": test.value, "test_low": test.low, "test_high": test.high}
-            rows.append({**row, "values": ", ".join(f"{name}={value}" for name, value in each.values.items())})
+            rows.append({**row, "values": ", ".join(f"{name} {trials.told(value)}" for name, value in each.values.items())})
         return pandas.DataFrame(rows)
 
 
@@ -119,7 +136,7 @@ def run(
         epochs: of each; 0 takes those of the search.
         name: of the run, under which the openings of the test split are recorded.
         at_once: trainings at the same time.
-        watch: called as in `search.run`.
+        watch: called as in `search.run`, for the trainings.
     """
     chosen = candidates(found, top=top)
     names = Key("candidate", "choice", choices=tuple(each.name for each in chosen))
@@ -131,7 +148,7 @@ def run(
         plan = Plan(space, "grid", f"{__name__}:{objective}", {"accuracy": "max"}, context=context)
         done = search.run(
             plan, folder / split, checkpoint_folder=checkpoint_folder, keep_checkpoints=True, engine=engine, at_once=at_once,
-            watch=watch,
+            watch=watch if split == "val" else None,
         )  # fmt: skip
         _ = done.best
         read[split] = _tables(done, folder / split, _TABLE if split == "val" else _TESTED)

@@ -16,7 +16,7 @@ def room(at_once: int = 0) -> int:
     return at_once or engine.default_workers()
 
 
-def watch(run: Run, plan: Plan, *, expected: int, what: str = "trial") -> Watch:
+def watch(run: Run, plan: Plan, *, expected: int) -> Watch:
     """Returns what prints a line for each trial that has ended, and notes in the run's progress how far the search is.
 
     It raises DarkroomError when two trials differ in a value and have made the same model: nobody reads that value.
@@ -29,20 +29,35 @@ def watch(run: Run, plan: Plan, *, expected: int, what: str = "trial") -> Watch:
         ended = sum(each.state != "open" for each in all_trials)
         best = trials.ranked(all_trials, goal, direction)
         run.progress(epoch=ended, epochs=max(expected, ended), metric=goal, value=best[0].scores[goal] if best else None)
-        print(f"{what} {ended:>3} of {expected}: {_line(trial, goal)}{_best(best, trial, goal)}", flush=True)
+        values = ", ".join(f"{name} {trials.told(value)}" for name, value in trial.values.items())
+        line = f"{_line(trial, goal)}{_best(best, trial, goal)}: {values}"
+        print(f"{ended:>3} of {expected}: trial {trial.number}, {line}", flush=True)
+
+    return tell
+
+
+def anew(run: Run) -> Watch:
+    """Returns what prints a line for each training of `retrain.run`, and notes in the run's progress how many have ended."""
+
+    def tell(all_trials: list[Trial], trial: Trial) -> None:
+        run.progress(note=f"{sum(each.state != 'open' for each in all_trials)} trained anew")
+        score = f"validation accuracy {trial.scores['accuracy']:.4f}, {trial.seconds:.0f} s" if trial.done else _fate(trial)
+        print(f"{trial.values['candidate']}, seed {trial.values['seed']}: {score}", flush=True)
 
     return tell
 
 
 def _line(trial: Trial, goal: str) -> str:
-    told = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in trial.values.items()}
-    values = ", ".join(f"{name} {value}" for name, value in told.items())
     if not trial.done:
-        return f"{trial.state} ({(trial.failure or {}).get('message', 'hopeless')})  {values}"
-    return f"{goal} {trial.scores[goal]:.4g} after {trial.epochs} epochs, {trial.seconds:.0f} s  {values}"
+        return _fate(trial)
+    return f"{goal} {trial.scores[goal]:.4f} after {trial.epochs} epochs, {trial.seconds:.0f} s"
+
+
+def _fate(trial: Trial) -> str:
+    return f"{trial.state} ({(trial.failure or {}).get('message', 'hopeless')})"
 
 
 def _best(best: list[Trial], trial: Trial, goal: str) -> str:
     if not best:
         return ""
-    return "  best so far" if best[0] is trial else f"  (best {best[0].scores[goal]:.4g})"
+    return ", the best so far" if best[0] is trial else f" (best: {best[0].scores[goal]:.4f})"

@@ -80,12 +80,23 @@ def table(trials: Sequence[Trial]) -> pandas.DataFrame:
     import pandas
 
     rows = []
+    names = dict.fromkeys(name for trial in trials for name in trial.values)  # those that only some have, beside the others
     for trial in trials:
-        told = {name: _shown(value) for name, value in trial.values.items()}
+        told = {name: _shown(trial.values.get(name)) for name in names}
         row = {"trial": trial.number, **told, **trial.about, "epochs": trial.epochs, "parent": trial.parent}
         failure = (trial.failure or {}).get("kind", "")
         rows.append({**row, "state": trial.state, **trial.scores, "seconds": trial.seconds, "failure": failure})
     return pandas.DataFrame(rows).convert_dtypes() if rows else pandas.DataFrame()
+
+
+def shown(trials: Sequence[Trial]) -> pandas.DataFrame:
+    """Returns `table` for people: four digits, nothing in the place of what is not, and no column without a value."""
+    found = table(trials)
+    if found.empty:
+        return found
+    empty = [name for name in found.columns if (found[name].isna() | (found[name] == "")).all()]
+    told = found.drop(columns=empty).set_index("trial")
+    return told.map(lambda value: f"{value:.4g}" if isinstance(value, float) else value).astype(object).where(told.notna(), "")
 
 
 def keys(space: Space) -> pandas.DataFrame:
@@ -116,6 +127,11 @@ def by_epoch(trials: Sequence[Trial]) -> pandas.DataFrame:
         for trial in trials for row in (trial.rows or [{}])
     ]  # fmt: skip
     return whole.merge(pandas.DataFrame(rows).convert_dtypes(), on="trial", how="left")
+
+
+def told(value: Any) -> str:
+    """Returns a value as text, a number with three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _shown(value: Any) -> Any:
