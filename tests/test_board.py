@@ -129,6 +129,10 @@ def test_the_projector_reads_its_files(tmp_path):
         assert sheet.size == (3 * side, 3 * side)
         assert sheet.getpixel((1 * side + 5, 1 * side + 5)) == (255, 255, 255)  # the fifth, in the second row
         assert sheet.getpixel((5, 5)) == (0, 0, 0)
+    tiny = tmp_path / "quickstart+tiny" / "train" / "a-s0"
+    tiny.mkdir(parents=True)
+    projector.write(tiny, features, columns, pictures)  # TensorBoard's page cannot ask for such a run, and would hang
+    assert not list(tiny.iterdir())
     with pytest.raises(DarkroomError, match="takes 1 to 1000 images"):
         projector.write(tmp_path, features, columns, pictures[:2])
     with pytest.raises(DarkroomError, match="finite"):

@@ -67,6 +67,12 @@ def test_further_options_reach_the_program_that_is_opened(name, monkeypatch):
     assert started[0][-2:] == ["--port", "6007"]
 
 
+def test_tensorboard_starts_without_tensorflow_and_its_words_on_gpus():
+    asked = [sys.executable, "-m", "lib.cli.board", "--version_tb"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
+    assert said.stdout.strip().startswith("2.") and "cuda" not in said.stderr.lower() and "oneDNN" not in said.stderr
+
+
 def test_an_option_that_a_command_does_not_know_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["list", "--port"])

@@ -53,5 +53,5 @@ def test_the_table_of_arms_by_hand():
     arms["pixels"] = [SimpleNamespace(result={})]
     found = overfitting.table(SimpleNamespace(arms=arms)).set_index("arm")
     assert list(found.index) == ["light", "plain"]
-    assert found.loc["plain"].tolist() == [15.0, "2 of 2", 5.0, "40 %"]
-    assert found.loc["light", "runs that turned"] == "0 of 1"
+    assert found.loc["plain"].tolist() == [15.0, "2 of 2", "5", "40 %"]
+    assert found.loc["light", ["runs that turned", "turned at epoch"]].tolist() == ["0 of 1", "never"]

@@ -99,6 +99,9 @@ def test_the_arms_are_sorted_and_others_figures_are_marked_as_published():
     drawing = standings.arms(arms, values, published={"Deitsch et al. 2019": 0.8842})
     assert drawing.alt.startswith("accuracy of the arms with 95 % intervals: resnet 86.0 % (84.0 % to 88.0 %, 3 seeds); cnn")
     assert "Published by others: Deitsch et al. 2019 88.4 %." in drawing.alt
+    (circles,) = [line for line in drawing.axes[0].lines if list(line.get_xdata()) == [0.85, 0.86, 0.87]]
+    place = drawing.axes[0].get_yticks()[-1]
+    assert (np.abs(circles.get_ydata() - place) > 0.1).all()  # none lies behind the diamond of the mean, 0.86
     labels = [text.get_text() for text in drawing.axes[0].get_yticklabels()]
     assert labels == ["published: Deitsch et al. 2019", "cnn", "resnet"]
     assert "kappa of the arms" in standings.arms({"a": estimate("kappa", 0.6)}, {"a": [0.6]}).alt

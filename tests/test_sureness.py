@@ -100,6 +100,6 @@ def test_the_pictures_behind_a_comparison(tmp_path):
     for name in ("10.png", "12.png"):  # 11.png has gone
         Image.new("RGB", (30, 20), "teal").save(tmp_path / name)
     found, dataset = comparison.comparison(runs), Dataset("here", tmp_path, tmp_path)
-    assert gallery.disputed(found, dataset).alt.endswith("1 images. The first: bee, said: ape / bee.")
+    assert gallery.disputed(found, dataset).alt.endswith("1 images. The first: bee, → ape / bee.")
     assert "bee, not ape, right in 1 of 2" in gallery.hardest(found, dataset).alt
     assert gallery.disputed(comparison.comparison(runs[:1]), dataset).alt == "Where arms disagree: none."

@@ -45,6 +45,15 @@ def test_a_promoted_trial_continues_with_its_optimiser_and_its_schedule(tmp_path
     assert straight["val_accuracy"] == max(row["val_accuracy"] for row in whole)
 
 
+def test_tensorboard_shows_a_search_s_goal_before_all_else(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    work = Work(0, 4, 0, {}, tmp_path, goals=("val_loss", "seconds"))
+    trainings._board(work, {"dropout": 0.2}, {"accuracy": 0.9, "val_loss": 0.4, "epochs": 4})
+    tags = EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"]
+    assert sorted(tags) == ["goal/val_loss", "trial/accuracy", "trial/epochs"]
+
+
 def scored(right, split, seed):
     """A hundred images of which `right` are named rightly, others each seed, and ten of train."""
     rng = np.random.default_rng([seed, right])

@@ -33,7 +33,7 @@ def _lab(arguments: argparse.Namespace) -> int:
 def _board(arguments: argparse.Namespace) -> int:
     from lib import paths
 
-    return _module("tensorboard.main", ["--logdir", str(paths.logs()), *arguments.rest], package="tensorboard")
+    return _module("lib.cli.board", ["--logdir", str(paths.logs()), *arguments.rest], package="tensorboard")
 
 
 def _module(name: str, arguments: list[str], *, package: str) -> int:

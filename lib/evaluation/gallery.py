@@ -25,8 +25,9 @@ def disputed(comparison: Comparison, dataset: Dataset, *, num: int = 12) -> Draw
     """The test images on which two sure arms contradict each other, with every class that an arm named."""
     table = disputes.images(comparison, num)
     named = [list(dict.fromkeys(row)) for row in table[list(comparison.arms)].itertuples(index=False)]
-    captions = [f"{label}\nsaid: {' / '.join(said)}" for label, said in zip(table["label"], named, strict=True)]
-    return _pictures(table, captions, dataset, "Where arms disagree")
+    captions = [f"{label}\n→ {' / '.join(said)}" for label, said in zip(table["label"], named, strict=True)]
+    order = ": the truth, then what they said, the best arm first" if captions else ""
+    return _pictures(table, captions, dataset, f"Where arms disagree{order}")
 
 
 def _pictures(table: pd.DataFrame, captions: list[str], dataset: Dataset, title: str) -> Drawing:

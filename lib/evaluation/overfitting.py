@@ -67,7 +67,7 @@ def table(compared: Comparison) -> pandas.DataFrame:
             "arm": arm,
             "gap in points": round(100 * float(np.mean([each["gap"] for each in found])), 1),
             "runs that turned": f"{len(turns)} of {len(found)}",
-            "turned at epoch": float(np.median(turns)) if turns else np.nan,
+            "turned at epoch": f"{np.median(turns):g}" if turns else "never",
             "rise of the validation loss": f"{100 * np.mean([each['rise'] for each in found]):.0f} %",
         })
     return pandas.DataFrame(rows)

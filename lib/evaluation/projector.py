@@ -15,10 +15,14 @@ MOST = 1_000
 """Images that the projector is given; a browser turns this many smoothly, and one sprite sheet holds them."""
 SIDE = 48
 FOLDER = "projector"
+_PARTS = 3  # of a run's path: study, stage and unit
 
 
 def write(folder: Path, features: np.ndarray, columns: Mapping[str, Sequence[object]], pictures: np.ndarray) -> None:
     """Writes what the projector shows of one run into its folder: vectors, their labels, and a sheet of small pictures.
+
+    Nothing is written for a run with a + in its path, such as those of tiny studies: TensorBoard's page asks for a run by its
+    bare name, the server reads the + as a space, and the page waits for ever on a run that nobody knows.
 
     Args:
         folder: the run's folder, where its event files are too.
@@ -35,6 +39,8 @@ def write(folder: Path, features: np.ndarray, columns: Mapping[str, Sequence[obj
         raise DarkroomError(f"The projector takes 1 to {MOST} images, all of one number. Received: {num} rows, {lengths}.")
     if not np.isfinite(features).all():
         raise DarkroomError("The projector takes finite features. Received NaN or infinity.")
+    if "+" in "/".join(Path(folder).absolute().parts[-_PARTS:]):
+        return
     place = Path(folder) / FOLDER
     features = np.ascontiguousarray(features, dtype="<f4")
     atomic.write_bytes(place / "features.bytes", features.tobytes())

@@ -59,8 +59,9 @@ def arms(
 def _arm(axes: Axes, place: int, estimate: Estimate, seeds: Sequence[float]) -> None:
     colour = style.RIGHT
     axes.plot([estimate.low, estimate.high], [place, place], color=colour, alpha=0.3, linewidth=9, solid_capstyle="butt")
-    offsets = 0.16 * np.linspace(-1, 1, len(seeds)) if len(seeds) > 1 else [0.0]
-    axes.plot(seeds, place + np.asarray(offsets), "o", color=style.INK, markersize=4.5, markerfacecolor="none", alpha=0.8)
+    lanes = np.arange(len(seeds))  # below and above in turn, and ever farther: none lies behind the diamond
+    offsets = np.where(lanes % 2, 1, -1) * (0.15 + 0.1 * (lanes // 2) / max(1, len(seeds) // 2))
+    axes.plot(seeds, place + offsets, "o", color=style.INK, markersize=4.5, markerfacecolor="none", alpha=0.8)
     axes.plot([estimate.value], [place], "D", color=colour, markersize=7, markeredgecolor=style.PAPER)
     axes.annotate(_told(estimate.name, estimate.value), (estimate.value, place), (0, 11), textcoords="offset points",
                   ha="center", va="bottom", fontsize=9, fontweight="bold", color=colour)  # fmt: skip

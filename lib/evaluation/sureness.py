@@ -50,7 +50,8 @@ def drawings(comparison: Comparison, *, wished: float = WISHED) -> dict[str, Dra
     best, units = next(iter(told.items()))
     pooled = _together([unit.predictions.split("test") for unit in units])
     error = calibration.calibration_error(pooled)
-    title = f"{best}: calibration error {100 * error:.1f} %"
+    together = f", its {len(units)} seeds together" if len(units) > 1 else ""  # not the mean over seeds that the table holds
+    title = f"{best}: calibration error {100 * error:.1f} %{together}"
     curves = {
         arm: calibration.risk_coverage(_together([_scaled(unit).split("test") for unit in its]))
         for arm, its in list(told.items())[:_MOST_ARMS]

@@ -72,7 +72,8 @@ class Own:
         job = self._waiting.pop(0)
         folders = [Path(each) if each else None for each in (job.folder, job.checkpoint_folder)]
         told = Work(
-            job.number, job.epochs, job.start, job.context, *folders, tell=lambda row: self._heard(job.number, row)
+            job.number, job.epochs, job.start, job.context, *folders, tell=lambda row: self._heard(job.number, row),
+            goals=tuple(job.goals),
         )  # fmt: skip
         began = time.monotonic()
         found = work.do(work.find(job.objective), job.values, told, goals=tuple(job.goals))

@@ -53,7 +53,7 @@ def objective(values: dict[str, Any], work: Work) -> dict[str, Any]:
     found = {**numbers, "kept_epoch": trained.fitted.kept_epoch, "num_parameters": trained.model.count_params()}
     found["diverged"] = int(trained.fitted.diverged)
     if values:  # the untuned training that the forecast measures is no trial
-        _board(work.folder, values, {**found, "epochs": work.epochs})
+        _board(work, values, {**found, "epochs": work.epochs})
     return {**found, "made": _made(trained, parameters)}
 
 
@@ -112,8 +112,9 @@ def _made(trained: Trained, parameters: Mapping[str, Any]) -> str:
     return fingerprint.digest(json.dumps([trained.model.get_config(), trained.recipe, acting], sort_keys=True, default=str))
 
 
-def _board(folder: Path, values: Mapping[str, Any], numbers: Mapping[str, float]) -> None:
-    """Adds the trial to TensorBoard's HParams."""
+def _board(work: Work, values: Mapping[str, Any], numbers: Mapping[str, float]) -> None:
+    """Adds the trial to TensorBoard's HParams, which shows the first five columns by name: the goals come before the rest."""
     from lib.evaluation.board import Board
 
-    Board(folder).hparams(values, {f"trial/{name}": float(value) for name, value in numbers.items()})
+    rooms = {name: "goal" if name in work.goals else "trial" for name in numbers}
+    Board(work.folder).hparams(values, {f"{rooms[name]}/{name}": float(value) for name, value in numbers.items()})

@@ -36,6 +36,7 @@ class Work:
     folder: Path | None = None
     checkpoint_folder: Path | None = None
     tell: Callable[[dict[str, float]], bool] = lambda row: False
+    goals: tuple[str, ...] = ()
     stopped: bool = field(default=False, init=False)
 
     def report(self, epoch: int, **numbers: float) -> bool:

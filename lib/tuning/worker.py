@@ -75,7 +75,7 @@ def do(job: Job) -> None:
             return
         told = Work(
             job.number, job.epochs, job.start, job.context, folder, Path(job.checkpoint_folder),
-            tell=lambda row: _reported(folder, row),
+            tell=lambda row: _reported(folder, row), goals=tuple(job.goals),
         )  # fmt: skip
         began = time.monotonic()
         found = work.do(work.find(job.objective), job.values, told, goals=tuple(job.goals))
