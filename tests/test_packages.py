@@ -14,6 +14,7 @@ def test_a_file_that_cannot_be_resolved_is_told_with_its_cause(tmp_path):
 def test_a_file_without_packages_needs_none(tmp_path):
     (tmp_path / "requirements-jax.txt").write_text("# nothing\n")
     assert packages.resolve(tmp_path / "requirements-jax.txt", python="3.12", platform="linux") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["requirements-jax.txt"]  # what uv says of it lies nowhere
 
 
 def test_every_list_of_requirements_is_checked():

@@ -8,7 +8,7 @@ from lib import runs
 from lib.batch import runners
 from lib.batch.engine import Engine
 from lib.errors import DarkroomError
-from lib.tuning import adoption, search, space, trials, worker
+from lib.tuning import adoption, forecast, search, space, trials, worker
 from lib.tuning.hands import Needs
 from lib.tuning.search import Plan
 
@@ -206,6 +206,13 @@ def test_workers_isolate_trials_and_the_search_goes_on(tmp_path, importable):
         "fine": "finished", "raises": "code", "nan": "NaN", "memory": "out of memory", "dies": "kernel died",
         "dies once": "finished",
     }  # fmt: skip
+
+
+def test_the_trainings_that_a_forecast_measures_are_no_runs_of_tensorboard(tmp_path, importable):
+    with Engine(workers=1) as engine:
+        measured = forecast.measure(plan(objective="objectives:watched"), tmp_path, engine)
+    assert measured.epoch_s == 0.25
+    assert len(list(tmp_path.rglob("outcome.json"))) == 2 and not list(tmp_path.rglob("events*"))
 
 
 def test_workers_give_what_this_process_gives_and_are_kept(tmp_path, importable):

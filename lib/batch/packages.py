@@ -40,7 +40,7 @@ def resolve(file: Path, *, python: str, platform: str) -> str | None:
     """
     words = [
         "pip", "compile", "--quiet", "--no-header", "--only-binary", ":all:", "--python-version", python,
-        "--python-platform", platform, "--output-file", "-", str(file),
+        "--python-platform", platform, str(file),
     ]  # fmt: skip
     if file.name == "requirements.txt":
         words += ["pyproject.toml", "--all-extras"]

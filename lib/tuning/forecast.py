@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,6 +82,9 @@ def measure(plan: Plan, folder: Path, engine: Engine) -> Measured:
                 dict(plan.context),
             ),
         )  # fmt: skip
+    for curves in folder.glob("*/events.out.tfevents*"):  # TensorBoard would show them as runs, and they are nobody's result
+        with contextlib.suppress(OSError):  # Windows deletes no file that the worker holds
+            curves.unlink()
     if outcome["state"] != "finished":
         raise DarkroomError(f"The untuned training fails: {outcome['failure']['message']} Mend `base` before searching.")
     epoch_s = min((row["seconds"] for row in heard[1]), default=outcome["seconds"])
