@@ -82,20 +82,20 @@ class Verdict:
 
     @property
     def shown_table(self) -> pandas.DataFrame:
-        """The table for people: accuracies in percent, with their spread over seeds or their interval."""
+        """The table for people, a column a candidate: accuracies with their spread over seeds or their interval, values."""
         import pandas
 
-        rows = []
+        found = {}
+        values = {each.name: {name: trials.told(value) for name, value in each.values.items()} for each in self.candidates}
         for row in self.table.to_dict("records"):
             search = "" if pandas.isna(row["search_score"]) else f"{row['search_score']:.4g}"
             spread = "" if pandas.isna(row["retrained_val_sd"]) else f" ± {100 * row['retrained_val_sd']:.1f}"
             again = f"{100 * row['retrained_val_accuracy']:.1f}{spread} %"
             test = cells.interval("accuracy", row["test_accuracy"], row["test_low"], row["test_high"])
-            rows.append({
-                "candidate": row["candidate"], "search score": search, "seeds": row["seeds"], "validation, retrained": again,
-                "test (95 %)": test, "values": row["values"],
-            })  # fmt: skip
-        return pandas.DataFrame(rows).set_index("candidate")
+            told = {"search score": search, "seeds": str(row["seeds"]), "validation, retrained": again, "test (95 %)": test}
+            found[row["candidate"]] = told | values[row["candidate"]]
+        keys = dict.fromkeys(name for told in found.values() for name in told)
+        return pandas.DataFrame({name: {key: told.get(key, "") for key in keys} for name, told in found.items()})
 
     @property
     def table(self) -> pandas.DataFrame:
