@@ -1,5 +1,7 @@
 """What TensorBoard shows of a training: the network as it is wired, and results that are no part of a learning curve."""
 
+from types import SimpleNamespace
+
 import keras
 
 from lib import models
@@ -23,6 +25,12 @@ def test_the_network_is_told_layer_by_layer_with_its_branches():
     assert ours[-1].name == "logits"
     known = {node.name for node in ours}
     assert all(set(node.inputs) <= known for node in ours)
+
+
+def test_a_notebook_opened_by_hand_has_an_arm_and_its_folder_a_name_in_the_table_of_hyperparameters():
+    run = SimpleNamespace(parameters={"arm": "", "seed": 12, "data": "/some/folder/cats", "epochs": 3}, unit="custom-s12")
+    told = showing.hyperparameters(run, SimpleNamespace(name="cats"))
+    assert told == {"arm": "custom", "seed": 12, "data": "cats", "epochs": 3}
 
 
 def test_a_result_never_continues_a_learning_curve():

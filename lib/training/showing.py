@@ -34,7 +34,12 @@ def show(run: Run, trained: Trained, found: Predictions, *, dataset: Dataset, nu
     for index, name in enumerate(found.class_names[:_MOST_CURVES]):
         board.precision_recall(f"test/{name}", ranking.counts_at_thresholds(test, index, _THRESHOLDS), step)
     board.graph(nodes(trained.model))
-    board.hparams(run.parameters, {tag: numbers[name] for name, tag in HEADLINES.items() if name in numbers})
+    board.hparams(hyperparameters(run, dataset), {tag: numbers[name] for name, tag in HEADLINES.items() if name in numbers})
+
+
+def hyperparameters(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """Returns the run's parameters, its data by their name and not their path, and its arm as its folder is called."""
+    return {**run.parameters, "data": dataset.name, "arm": run.unit.removesuffix(f"-s{run.parameters['seed']}")}
 
 
 def samples(test: Predictions, dataset: Dataset) -> plots.Drawing:
