@@ -238,7 +238,33 @@ def test_the_verdict_counts_what_validation_cannot_tell_apart():
     told = trials.verdict(trials.frame(rows, Pictures()))
     assert "best of 3 on validation: 3 x 2 pixels, C 1.0, accuracy 70.0 %" in told
     assert "1 other lies within" in told and "try more" not in told
+    several = trials.verdict(trials.frame(rows, Pictures()), measure="all classes right")
+    assert "all classes right 70.0 % (95 % 60.0 % to 80.0 %)" in several
     assert "Its C is the greatest" in trials.verdict(trials.frame([{**rows[2], "val_accuracy": 0.9}, *rows[:2]], Pictures()))
+
+
+def test_a_table_for_reading_shows_what_differs_and_nothing_else():
+    values = [{"hidden_layers": [8], "epochs": 60, "l2": 0.1}, {"hidden_layers": [8, 8], "epochs": 60, "l2": 0.1}]
+    rows = [
+        {"kind": "mlp", "seed": 0, "n": 60, "height": 3, "width": 2, "parameters": json.dumps(each), "train_accuracy": 1.0,
+         "train_low": 0.9, "train_high": 1.0, "val_accuracy": accuracy, "val_low": accuracy - 0.1, "val_high": accuracy + 0.1,
+         "val_log_loss": 1.23456, "seconds": 1.0, "converged": True}
+        for each, accuracy in zip(values, (0.5, 0.7), strict=True)
+    ]  # fmt: skip
+    found = trials.frame(rows, Pictures())
+    table = trials.brief(found)
+    assert list(table) == [
+        "pixels", "hidden_layers", "accuracy, train (95 %)", "accuracy, validation (95 %)", "validation log loss", "seconds"
+    ]  # fmt: skip
+    assert table.iloc[0].tolist() == ["3 × 2", [8, 8], "100.0 % (90.0 to 100.0)", "70.0 % (60.0 to 80.0)", 1.235, 1.0]
+    assert "3 x 2 pixels, hidden_layers [8, 8], accuracy 70.0 %" in trials.verdict(found)
+    alone = trials.verdict(trials.frame(rows[:1], Pictures()))
+    assert "hidden_layers [8], epochs 60, l2 0.1, accuracy" in alone
+    drawing = figures.scores(found, measure="all classes right")
+    drawn = drawing.axes[0]
+    told = [label.get_text() for label in drawn.get_yticklabels()]
+    assert told == ["3 × 2  hidden_layers [8]", "3 × 2  hidden_layers [8, 8]"]
+    assert drawn.get_xlabel() == "all classes right"
 
 
 def test_what_the_table_has_not_is_refused():

@@ -67,9 +67,12 @@ def test_several_classes_an_image_are_learnt_and_told_with_metrics_of_their_own(
     assert numbers["macro_f1_low"] <= numbers["macro_f1"] <= numbers["macro_f1_high"]
     table_ = predictions.read(run.folder / "predictions.parquet")
     assert table_.kind == "multilabel"
+    trained = table_.frame[table_.frame["split"] == "train"]["label"].explode().value_counts().to_dict()
+    assert result["split_counts"]["train"] == trained  # an image of two classes counts for both
     both = table_.frame[[len(names) == 2 for names in table_.frame["label"]]]
     assert len(both) == 40 and (both[["p_green", "p_light"]] >= 0.5).all(axis=1).mean() > 0.8
-    assert "says each class rightly" in conclusion.sentence(result)
+    told = conclusion.sentence(result)
+    assert "names all classes rightly" in told and "has been read once, over all studies" in told
     with pytest.raises(DarkroomError, match="several labels"):
         apply.load("study/thumbnails/arm-s0")
 

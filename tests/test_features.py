@@ -170,6 +170,7 @@ def test_every_column_is_asked_about_in_words_made_from_numbers():
     assert asked["column"].tolist() == ["label", "attr_artist", "split"]
     assert asked["is_shown"].tolist() == [True, False, False]
     assert asked["trained_on"].tolist() == [True, False, False]
+    assert not answers.ask({"frozen": features}, table, shuffles=19)["trained_on"].any()
     first, second, third = answers.sentences(asked)
     assert first.startswith("The trained network separates class (6 classes, which it was trained on): a linear probe names")
     assert "more than the untrained network" in first

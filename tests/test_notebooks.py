@@ -173,6 +173,14 @@ def test_plain_papermill_runs_a_training_and_writes_the_same_folder(pictures, tm
     assert (applied["metrics"]["pictures"], applied["metrics"]["not_read"]) == (48, 1)
 
 
+def test_what_the_notebook_of_features_brings_in_says_nothing_of_its_own():
+    code = "\n".join(cells(ROOT / "notebooks" / "8_features.ipynb", "code"))
+    lines = [line for line in code.splitlines() if line.startswith(("from lib", "import "))]
+    script = "\n".join(["import sys", *lines, "assert 'keras' in sys.modules"])
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert (told.stdout, told.stderr) == ("", "")
+
+
 @pytest.mark.slow
 def test_the_tutorial_tells_its_story_from_the_beginning(tmp_path):
     environment = {**os.environ, "DARKROOM_HOME": str(tmp_path)}

@@ -76,7 +76,7 @@ def conclude(
     result: dict[str, Any] = {
         "metrics": numbers, "recipe": "thumbnails", "model": model.kind, "size": told(model.size),
         "settings": {"size": told(model.size), **fit.parameters}, "class_names": list(model.class_names), "split": split.id,
-        "split_method": split.method, "split_counts": json.loads(split.counts().to_json()), "target": material.target,
+        "split_method": split.method, "split_counts": json.loads(material.counts().to_json()), "target": material.target,
         "data_hash": material.data_hash(), "num_parameters": model.num_parameters(), "training_seconds": fit.seconds,
         "num_trials": len(trials), "search_seconds": round(float(trials["seconds"].sum()), 3), "converged": fit.converged,
     }  # fmt: skip
@@ -104,7 +104,7 @@ def sentence(result: dict[str, Any]) -> str:
     low, high = numbers.get("accuracy_low"), numbers.get("accuracy_high")
     if "exact_match" in numbers:
         told = (
-            f"{result['unit']} says each class rightly for {100 * numbers['exact_match']:.1f} % of the "
+            f"{result['unit']} names all classes rightly for {100 * numbers['exact_match']:.1f} % of the "
             f"{numbers['num_images']:,} test images; macro F1 {numbers['macro_f1']:.2f} (95 % {numbers['macro_f1_low']:.2f} to "
             f"{numbers['macro_f1_high']:.2f})."
         )

@@ -11,6 +11,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
+from lib.classic import trials
 from lib.classic.material import Material, Size
 from lib.classic.model import Model
 from lib.evaluation import plots, style
@@ -60,13 +61,15 @@ def weights_drawing(model: Model) -> Drawing | None:
     return plots.pictures([_enlarged(each) for each in pictures], captions, title=title, num_columns=8)
 
 
-def scores(found: pandas.DataFrame, *, title: str = "Score against size and values") -> Drawing:
-    """Returns train and validation accuracy of the results table: against the number with most values, else row by row."""
+def scores(
+    found: pandas.DataFrame, *, title: str = "Score against size and values", measure: str = "accuracy"
+) -> Drawing:  # fmt: skip
+    """Returns the results table's `measure` on train and validation: against the number with most values, else row by row."""
     values = pandas.DataFrame([json.loads(text) for text in found["parameters"]])
     numbers = {name: values[name].nunique() for name in values if pandas.api.types.is_numeric_dtype(values[name])}
     name = max(numbers, key=numbers.__getitem__) if numbers else None
     if name is None or numbers[name] < 3:
-        return _rows(found, title)
+        return _rows(found, title, measure)
     sizes = found[["height", "width"]].drop_duplicates().sort_values(["height", "width"])
     drawing = Drawing(7.6, 4.0)
     with matplotlib.rc_context(style.settings()):
@@ -78,7 +81,7 @@ def scores(found: pandas.DataFrame, *, title: str = "Score against size and valu
         if len(positive) == len(values) and positive.max() / positive.min() >= 20:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set(xlabel=name)
+        axes.set(xlabel=name, ylabel=measure)
         axes.grid(axis="y")
         style.show_percent(axes.yaxis)
         style.set_title(drawing, title)
@@ -86,7 +89,7 @@ def scores(found: pandas.DataFrame, *, title: str = "Score against size and valu
     best = found.iloc[0]
     at = json.loads(best["parameters"])[name]
     where = f"{name} {at}, {best['height']} × {best['width']}"
-    drawing.alt = f"{title}: best validation accuracy {100 * best['val_accuracy']:.1f} % at {where}."
+    drawing.alt = f"{title}: best on validation, {measure} {100 * best['val_accuracy']:.1f} % at {where}."
     return drawing
 
 
@@ -99,9 +102,10 @@ def _line(axes: Axes, part: pandas.DataFrame, numbers: pandas.Series, index: int
     axes.plot(best["at"], best["train_accuracy"], color=colour, linestyle=(0, (4, 2)), linewidth=1.2, label=f"{size}, train")
 
 
-def _rows(found: pandas.DataFrame, title: str) -> Drawing:
+def _rows(found: pandas.DataFrame, title: str, measure: str) -> Drawing:
     shown = found.head(_MOST_ROWS)[::-1]
-    labels = [_told(row) for row in shown.to_dict("records")]
+    values = trials.varied(found).loc[shown.index].to_dict("records")
+    labels = [_told(row, own) for row, own in zip(shown.to_dict("records"), values, strict=True)]
     drawing = Drawing(7.6, 0.34 * len(shown) + 1.5)
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
@@ -110,18 +114,18 @@ def _rows(found: pandas.DataFrame, title: str) -> Drawing:
         axes.plot(shown["val_accuracy"], places, "o", color=style.COLOURS[0], label="validation, 95 %")
         axes.plot(shown["train_accuracy"], places, "D", color=style.COLOURS[1], markersize=4, label="train")
         axes.set_yticks(places, labels)
+        axes.set(ylim=(-0.6, len(shown) - 0.4), xlabel=measure)
         axes.grid(axis="x")
         style.show_percent(axes.xaxis)
         style.set_title(drawing, title)
         drawing.legend(loc="outside lower center", ncols=2)
-    best = f"{labels[-1]}, has validation accuracy {100 * found.iloc[0]['val_accuracy']:.1f} %"
+    best = f"{labels[-1]}, has {measure} {100 * found.iloc[0]['val_accuracy']:.1f} %"
     drawing.alt = f"{title}: the best of {len(found)}, {best}."
     return drawing
 
 
-def _told(row: dict[str, Any]) -> str:
-    values = json.loads(row["parameters"])
-    short = ", ".join(f"{name} {value}" for name, value in values.items()) or row["kind"]
+def _told(row: dict[str, Any], values: dict[str, Any]) -> str:
+    short = ", ".join(f"{name} {value}" for name, value in values.items())
     return style.label(f"{row['height']} × {row['width']}  {short}", most=60)
 
 

@@ -72,6 +72,18 @@ class Material:
         lists = [f"{path}\0{names}" for path, names in zip(self.labels.index, self.labels, strict=True)]
         return fingerprint.digest(self.split.data_hash(), *lists)
 
+    @property
+    def measure(self) -> str:
+        """What the share of right answers is called: for several classes an image every one of them has to be right."""
+        return "all classes right" if self.several else "accuracy"
+
+    def counts(self) -> pandas.DataFrame:
+        """Returns the number of images, one row a class and one column a split; an image counts for each of its classes."""
+        if not self.several:
+            return self.split.counts()
+        found = {name: self.truth(name).sum(axis=0) for name in splits.NAMES}
+        return pandas.DataFrame(found, index=pandas.Index(self.class_names, name="label"))
+
     def paths(self, name: str) -> pandas.Series:
         """Returns the paths of one split, sorted."""
         return self.split.of(name)["path"]

@@ -87,14 +87,37 @@ def write(folder: Path, found: pandas.DataFrame) -> Path:
     return path
 
 
-def verdict(found: pandas.DataFrame) -> str:
+def varied(found: pandas.DataFrame) -> pandas.DataFrame:
+    """Returns the values of each row that are not the same in all rows, a column each; of one row alone, all its values."""
+    values = pandas.DataFrame([json.loads(text) for text in found["parameters"]], index=found.index)
+    if len(found) == 1:
+        return values
+    return values[[name for name in values if values[name].map(json.dumps).nunique() > 1]]
+
+
+def brief(found: pandas.DataFrame, *, measure: str = "accuracy") -> pandas.DataFrame:
+    """Returns the results table for reading: what differs among its rows, and their numbers with intervals."""
+    shown = pandas.DataFrame({"pixels": [f"{row.height} × {row.width}" for row in found.itertuples()]}, index=found.index)
+    if found["n"].nunique() > 1:
+        shown["train images"] = found["n"]
+    shown = shown.join(varied(found))
+    for name, title in (("train", "train"), ("val", "validation")):
+        interval = zip(found[f"{name}_accuracy"], found[f"{name}_low"], found[f"{name}_high"], strict=True)
+        told = [f"{100 * at:.1f} % ({100 * low:.1f} to {100 * high:.1f})" for at, low, high in interval]
+        shown[f"{measure}, {title} (95 %)"] = told
+    shown["validation log loss"] = found["val_log_loss"].round(3)
+    shown["seconds"] = found["seconds"].round(2)
+    return shown if found["converged"].all() else shown.assign(converged=found["converged"])
+
+
+def verdict(found: pandas.DataFrame, *, measure: str = "accuracy") -> str:
     """Returns in words what was chosen, how many others validation cannot tell from it, and which value lies at an edge."""
     best = found.iloc[0]
     found = found[found["n"] == best["n"]]
     near = int((found["val_accuracy"].iloc[1:] >= best["val_low"]).sum())
-    values = ", ".join(f"{name} {value}" for name, value in json.loads(best["parameters"]).items()) or "no parameters"
+    values = "".join(f"{name} {value}, " for name, value in varied(found).astype(object).iloc[0].items())
     told = (
-        f"The best of {len(found)} on validation: {best['height']} x {best['width']} pixels, {values}, accuracy "
+        f"The best of {len(found)} on validation: {best['height']} x {best['width']} pixels, {values}{measure} "
         f"{100 * best['val_accuracy']:.1f} % (95 % {100 * best['val_low']:.1f} % to {100 * best['val_high']:.1f} %)."
     )
     if near:

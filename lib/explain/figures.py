@@ -42,19 +42,20 @@ def side_by_side(
     may hold a line a map, written below it.
     """
     num, columns = len(images), 1 + len(maps)
-    drawing = Drawing(1.5 * columns + 0.4, 1.95 * num + 1.0)
+    larger = 1.35 if columns > 6 else 1.0  # so wide a figure is shown smaller
+    drawing = Drawing(1.5 * columns + 0.4, (1.95 + 0.35 * (larger > 1)) * num + 1.0)
     with matplotlib.rc_context(style.settings()):
         grid = drawing.subplots(num, columns, squeeze=False)
         for place in range(num):
             row = rows.iloc[place]
             _show(grid[place, 0], images[place], right=row["label"] == row["predicted"])
-            grid[place, 0].set_xlabel(_told(row), fontsize=7.5, color=style.INK)
+            grid[place, 0].set_xlabel(_told(row), fontsize=7.5 * larger, color=style.INK)
             for column, (name, heats) in enumerate(maps.items(), start=1):
                 _show(grid[place, column], overlay(images[place], heats[place]))
                 if place == 0:
-                    grid[place, column].set_title(name, fontsize=8.5, fontweight="bold", loc="center", pad=5)
+                    grid[place, column].set_title(name.replace(" ", "\n"), fontsize=8.5 * larger, fontweight="bold", loc="center", pad=5)
                 if notes and name in notes:
-                    grid[place, column].set_xlabel(notes[name][place], fontsize=7, color=style.MUTED)
+                    grid[place, column].set_xlabel(notes[name][place], fontsize=7 * larger, color=style.MUTED)
         _scale(drawing, grid)
         style.set_title(drawing, title)
     right = int((rows["label"] == rows["predicted"]).sum())

@@ -47,6 +47,10 @@ class Plan:
         if not self.methods:
             raise DarkroomError(f"`methods` must name at least one of {', '.join(METHODS)}. Received none.")
 
+    def titles(self) -> list[str]:
+        """The names of the methods as figures bear them."""
+        return [TITLES[name] for name in self.methods]
+
     def maps(self, images: np.ndarray, targets: Sequence[int]) -> dict[str, np.ndarray]:
         """Returns each method's maps of these images for these classes."""
         return {name: self._one(name, images, targets) for name in self.methods}
@@ -61,7 +65,7 @@ class Plan:
             for name, each in maps.items():
                 found = faithfulness.measured(self._probability, images, each, targets, seed=self.seed)
                 notes[TITLES[name]] = [
-                    f"in {row.insertion:.2f} · out {row.deletion:.2f} · µ {row.mu_fidelity:.2f}" for row in found.itertuples()
+                    f"in {row.insertion:.2f} · out {row.deletion:.2f}\nµ {row.mu_fidelity:.2f}" for row in found.itertuples()
                 ]
             titled = {TITLES[name]: each for name, each in maps.items()}
             title = f"{group[0].upper()}{group[1:]}: evidence for the class that was named"

@@ -34,7 +34,8 @@ def ask(
     same test images.
 
     Args:
-        spaces: one or two spaces by name, each (n, d); the numbers are of the first.
+        spaces: one or two spaces by name, each (n, d); the numbers are of the first. Only one called `trained` was trained on
+            the target.
         table: n rows with `split`, `group` and the label columns.
         target: the column that the network was trained on, or would be.
     """
@@ -43,7 +44,7 @@ def ask(
     found = pd.DataFrame([row for row in rows if row is not None])
     if found.empty:
         raise DarkroomError("No label column has two classes with enough train and test images to be asked about.")
-    found.insert(1, "trained_on", found["column"] == target)
+    found.insert(1, "trained_on", (found["column"] == target) & (next(iter(spaces)) == "trained"))
     return found.reset_index(drop=True)
 
 
@@ -64,7 +65,7 @@ def sentences(asked: pd.DataFrame, *, space: str = "trained", label: str = "clas
             verdict = apart if row["is_shown"] else alike
             told.append(f"Train and test images {verdict} ({numbers}).")
             continue
-        role = "which it was trained on" if row["trained_on"] and space == "trained" else "which it was not trained on"
+        role = "which it was trained on" if row["trained_on"] else "which it was not trained on"
         verdict = "separates" if row["is_shown"] else "is not shown to separate"
         what = f"The {TITLES.get(space, space)} network {verdict} {name} ({row['num_classes']} classes, {role})"
         told.append(f"{what}: {numbers}.{_gained(row)}")

@@ -23,7 +23,7 @@ def maps(places: Mapping[str, np.ndarray], table: pd.DataFrame, *, column: str, 
     """One panel a method, points coloured by the classes of a column; `places` is method to (n, 2)."""
     labels = columns.classes(table[column]) if column in columns.names(table) else table[column].astype("string")
     shown = list(labels.value_counts().index[: len(PALETTE)])
-    across = min(len(places), 3)
+    across = 2 if len(places) == 4 else min(len(places), 3)  # four stand two by two
     down = -(-len(places) // across)
     drawing = Drawing(3.3 * across, 3.2 * down + 0.9)
     with matplotlib.rc_context(style.settings()):

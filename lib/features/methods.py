@@ -132,9 +132,12 @@ def _import_umap() -> Any:
             sys.modules["tensorflow"] = None  # an import of it fails at once
         try:
             import umap
+            import umap.layouts
+            from tqdm import tqdm
         finally:
             if absent:
                 del sys.modules["tensorflow"]
+    umap.layouts.tqdm = tqdm  # in a notebook its own draws a widget, whatever file it is given, and tells nobody else
     return umap
 
 

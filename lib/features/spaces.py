@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 
@@ -17,7 +16,9 @@ from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.features import columns
-from lib.models import build, feature_cache, saved
+from lib.models import build, feature_cache, saved  # before Keras: its backend loads there, quietly
+
+import keras  # noqa: E402, I001  isort: skip
 
 INDEX = "index.json"
 TITLES = {"trained": "trained", "frozen": "pretrained", "untrained": "untrained"}

@@ -1,0 +1,17 @@
+"""Printed sentences: broken between words, and nowhere else."""
+
+from lib.evaluation import paragraphs
+
+
+def test_a_long_sentence_is_broken_between_words_and_lines_that_stand_are_kept():
+    long = " ".join(["probability"] * 20)
+    told = paragraphs.wrapped(f"{long}\nshort")
+    lines = told.split("\n")
+    assert lines[-1] == "short" and len(lines) == 4
+    assert all(len(line) <= paragraphs.WIDTH for line in lines)
+    assert " ".join(lines[:-1]) == long
+
+
+def test_a_word_that_is_longer_than_the_line_stays_whole_and_sentences_stand_apart():
+    path = "/" + "x-" * 60
+    assert paragraphs.wrapped(["one", path], apart="\n\n") == f"one\n\n{path}"
