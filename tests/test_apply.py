@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -107,6 +108,8 @@ def test_a_folder_becomes_two_tables_a_page_and_copies(colours, pile, tmp_path):
     assert rows["später 写真/red.png"]["verdict"] == "look at it"
     assert rows["cut.png"]["verdict"] == rows["notes.txt"]["verdict"] == "not read"
     assert rows["cut.png"]["problem"].startswith("truncated")
+    problems = outcome.seen.problems.set_index("not read")["why"]
+    assert {"cut.png", "notes.txt"} <= set(problems.index) and problems["cut.png"].startswith("truncated")
     table = pd.read_parquet(tmp_path / "out" / "labels.parquet")
     assert list(table["path"]) == list(rows)
     assert table.loc[table["path"] == "green.png", "p_green"].iloc[0] == pytest.approx(outcome.seen.accepted["green"][0][0])
@@ -186,6 +189,16 @@ def test_a_run_is_found_by_every_name_it_has(trained, monkeypatch):
     for name in ("s/train/a-s0", "s", str(run), str(model)):
         assert models.find(name) == (model, run), name
     assert models.find("best", study="s") == (model, run)
+    several, result = run.with_name("films-s0"), {"metrics": {"val_accuracy": 0.9, "exact_match": 0.6}}
+    other = home / "checkpoints" / "s" / "train" / "films-s0"
+    shutil.copytree(model.parent, other)
+    several.mkdir()
+    (several / "result.json").write_text(json.dumps(result))
+    try:
+        assert models.find("best", study="s") == (model, run)  # what gives an image several labels cannot be applied
+    finally:
+        shutil.rmtree(several)
+        shutil.rmtree(other)
     with pytest.raises(DarkroomError, match="no trained run 's/train/b-s0'.*There are: s/train/a-s0"):
         models.find("s/train/b-s0")
     with pytest.raises(DarkroomError, match="There is no saved model"):

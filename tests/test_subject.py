@@ -1,11 +1,16 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from lib.data.dataset import Dataset
 from lib.data.pixels import Pixels
 from lib.errors import DarkroomError
+from lib.evaluation import predictions
 from lib.evaluation.predictions import Predictions, table
 from lib.explain import report
+from lib.explain import subject as subjects
 from lib.explain.subject import GROUPS, Subject
 from lib.models import build
 
@@ -35,6 +40,30 @@ def test_surely_right_surely_wrong_and_least_certain(subject):
     assert (wrong["label"], wrong["predicted"], round(wrong["confidence"], 2)) == ("cat", "dog", 0.95)
     assert subject.chosen(1)["row"].tolist() == [0, 3, 5]
     np.testing.assert_array_equal(subject.images([4, 1]), subject.decoded.array[[4, 1]])
+
+
+def test_the_run_that_is_explained_is_of_this_data_and_names_one_class(tmp_path, monkeypatch, subject):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    results = {
+        "a-s0": {"data": "here", "metrics": {"val_accuracy": 0.5}}, "b-s0": {"data": "there", "metrics": {"val_accuracy": 0.9}},
+        "c-s0": {"data": "here", "metrics": {"val_accuracy": 0.8, "exact_match": 0.4}},
+    }  # fmt: skip
+    for unit, result in results.items():
+        run = tmp_path / "logs" / "study" / "train" / unit
+        run.mkdir(parents=True)
+        (run / "result.json").write_text(json.dumps({**result, "key": {"parameters": {}}}))
+        about = {"class_names": ["cat", "dog"], "data_hash": "h", "run": unit}
+        predictions.write(run / "predictions.parquet", subject.predictions.frame, about)
+    monkeypatch.setattr(subjects, "_model", lambda folder: subject.model)
+    monkeypatch.setattr(subjects.pixels, "cache", lambda dataset, **options: subject.decoded)
+    here = Dataset("here", tmp_path, tmp_path / "raw")
+    assert subjects.of_run("study", here).unit == "a-s0"
+    with pytest.raises(DarkroomError, match="b-s0 was trained on the data set 'there'. Received: data = 'here'"):
+        subjects.of_run("study", here, unit="b-s0")
+    with pytest.raises(DarkroomError, match="c-s0 gives an image several classes"):
+        subjects.of_run("study", here, unit="c-s0")
+    with pytest.raises(DarkroomError, match="no finished run .* that names one class of the images of 'nowhere'"):
+        subjects.of_run("study", Dataset("nowhere", tmp_path, tmp_path / "raw"))
 
 
 def test_classes_are_found_by_name_not_by_place(subject):

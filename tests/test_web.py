@@ -237,6 +237,32 @@ def test_every_report_of_a_study_is_linked_and_tensorboard_once_it_runs(client, 
         assert str(port) not in page and "darkroom board" in page  # no link that leads nowhere
 
 
+def finished(home, place, result):
+    """A finished run of nothing but what it says of itself."""
+    run = home / "logs" / place
+    run.mkdir(parents=True)
+    (run / "key.json").write_text("{}")
+    (run / "result.json").write_text(json.dumps({"figures": [], "seconds": 1, **result}))
+
+
+def test_several_data_sets_or_classes_an_image_are_not_ranked_in_one_table(client, home):
+    several = {"accuracy": 0.99, "exact_match": 0.421, "exact_match_low": 0.3, "exact_match_high": 0.5, "macro_f1": 0.6,
+               "num_images": 90}  # fmt: skip
+    path = home / "checkpoints" / "mixed/thumbnails/many-s0" / "model.thumbnail"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    finished(home, "mixed/thumbnails/many-s0", {"data": "films", "metrics": several, "model_sha256": "0"})
+    finished(home, "mixed/train/one-s0", {"data": "cells", "metrics": {"accuracy": 0.7, "num_images": 90}})
+    page = client.get("/runs/mixed").text
+    first, second = page.split("Several classes an image")
+    assert "70.0 %" in first and "many-s0" not in first and "cells" in first
+    assert "42.1 %" in second and "99.0 %" not in page
+    card = next(each for each in client.get("/runs").text.split('<li class="card">') if "/runs/mixed" in each)
+    assert "cells, films" in card and "Best" not in card
+    assert "Names all classes rightly for 42.1 % of 90 test images" in client.get("/runs/mixed/thumbnails/many-s0").text
+    assert "many-s0" not in client.get("/classify").text
+
+
 def bomb(width: int, height: int) -> bytes:
     """A PNG of a few hundred bytes that says it is enormous."""
     def chunk(name, data):

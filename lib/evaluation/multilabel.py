@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -11,6 +14,11 @@ from lib.evaluation.predictions import Predictions
 THRESHOLD = 0.5
 HEADLINES = ("accuracy", "exact_match", "micro_f1", "macro_f1")
 """The numbers that get an interval: the share of image-class pairs that are right, of images with every class right, F1."""
+
+
+def is_of(result: Mapping[str, Any]) -> bool:
+    """Whether a run's result is of a model that gives an image several classes."""
+    return "exact_match" in result.get("metrics", {})
 
 
 def said(predictions: Predictions) -> np.ndarray:

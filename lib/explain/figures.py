@@ -53,7 +53,8 @@ def side_by_side(
             for column, (name, heats) in enumerate(maps.items(), start=1):
                 _show(grid[place, column], overlay(images[place], heats[place]))
                 if place == 0:
-                    grid[place, column].set_title(name.replace(" ", "\n"), fontsize=8.5 * larger, fontweight="bold", loc="center", pad=5)
+                    heading = {"fontsize": 8.5 * larger, "fontweight": "bold", "loc": "center", "pad": 5}
+                    grid[place, column].set_title(name.replace(" ", "\n"), **heading)
                 if notes and name in notes:
                     grid[place, column].set_xlabel(notes[name][place], fontsize=7 * larger, color=style.MUTED)
         _scale(drawing, grid)

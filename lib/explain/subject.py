@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from lib.classic import model as thumbnails
 from lib.data import pixels
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError, suggest
+from lib.evaluation import multilabel
 from lib.evaluation import predictions as tables
 from lib.evaluation.predictions import Predictions
 from lib.explain import scored as asked
@@ -89,9 +91,10 @@ class Subject:
 
 
 def of_run(study: str, dataset: Dataset, *, stage: str = "train", unit: str = "") -> Subject:
-    """Returns a finished run of a study; without a unit, the one of the highest validation accuracy.
+    """Returns a finished run of a study; without a unit, the one of the highest validation accuracy on this data set.
 
-    Raises DarkroomError where the study has no finished run of that name, or the run kept no model.
+    Raises DarkroomError where the study has no finished run of that name, or the run kept no model, was of other data or gives
+    an image several classes.
     """
     folder = paths.logs() / study / stage
     there = {path.parent.name: runs.read(path.parent) for path in sorted(folder.glob("[!.]*/result.json"))}
@@ -99,13 +102,31 @@ def of_run(study: str, dataset: Dataset, *, stage: str = "train", unit: str = ""
         raise DarkroomError(
             f"{study}/{stage} has no finished run {unit!r}. It has: {', '.join(there) or 'none'}.{suggest(unit, list(there))}"
         )
-    if not there:
-        raise DarkroomError(f"The study {study!r} has no finished run in {folder}. Run 3_train first.")
-    unit = unit or max(there, key=lambda name: there[name].get("metrics", {}).get("val_accuracy", -1.0))
+    if unit:
+        _check(f"{study}/{stage}/{unit}", there[unit], dataset)
+    here = {name: each for name, each in there.items() if _data(each, dataset) == dataset.name}
+    fitting = {name: each for name, each in here.items() if not multilabel.is_of(each)}
+    if not fitting:
+        raise DarkroomError(
+            f"The study {study!r} has no finished run in {folder} that names one class of the images of {dataset.name!r}. "
+            "Run 3_train first."
+        )
+    unit = unit or max(fitting, key=lambda name: fitting[name].get("metrics", {}).get("val_accuracy", -1.0))
     model = _model(paths.checkpoint(study, stage, unit))
     fit = there[unit]["key"]["parameters"].get("resize", "stretch")
     decoded = pixels.cache(dataset, side=asked.of(model).size, fit=fit)
     return Subject(unit, model, tables.read(folder / unit / "predictions.parquet"), decoded)
+
+
+def _check(name: str, result: Mapping[str, Any], dataset: Dataset) -> None:
+    if (data := _data(result, dataset)) != dataset.name:
+        raise DarkroomError(f"{name} was trained on the data set {data!r}. Received: data = {dataset.name!r}.")
+    if multilabel.is_of(result):
+        raise DarkroomError(f"{name} gives an image several classes; a map explains the one class that a model names.")
+
+
+def _data(result: Mapping[str, Any], dataset: Dataset) -> str:
+    return result.get("data") or dataset.name
 
 
 def _model(folder: Path) -> keras.Model | BlackBox:

@@ -12,7 +12,7 @@ from lib.errors import DarkroomError
 from lib.evaluation import separation
 from lib.features import columns, probes, quality
 from lib.features.probes import Probe
-from lib.features.spaces import TITLES
+from lib.features.record import TITLES
 
 _MOST_SILHOUETTE = 2_000
 _NEIGHBOURS = 10

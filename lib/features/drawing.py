@@ -15,6 +15,7 @@ from lib.features import columns
 from lib.features.methods import METHODS
 from lib.features.palette import PALETTE, REST
 from lib.features.quality import MEASURES, Quality
+from lib.features.record import TITLES
 
 _MARKS = "osD^vP"
 
@@ -87,6 +88,7 @@ def separated(asked: pd.DataFrame, *, title: str = "What the space separates") -
         axes.plot(asked["shuffled"], places, "x", color=style.MUTED, markersize=7, label="shuffled labels")
         if "before" in asked and asked["before"].notna().any():
             name = str(asked["before_name"].dropna().iloc[0])
+            name = TITLES.get(name, name)
             axes.plot(asked["before"], places, "D", color=style.WRONG, markersize=6, label=f"{name} network")
         axes.set_yticks(places, [_asked(row) for row in asked.to_dict("records")])
         axes.set(xlim=(0, 1.02), ylim=(-0.6, len(places) - 0.4), xlabel="accuracy on held-out images")

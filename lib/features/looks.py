@@ -12,8 +12,9 @@ from lib.data.dataset import Dataset
 from lib.evaluation import projector
 from lib.features import columns, reduce
 from lib.features.quality import Quality
+from lib.features.record import TITLES
 from lib.features.reduce import Reduction
-from lib.features.spaces import TITLES, Origin, Space
+from lib.features.spaces import Origin, Space
 from lib.runs import Run
 
 

@@ -1,9 +1,10 @@
 """The colours of classes on a map, on paper and on the site alike, chosen so that the colour-blind can tell them apart."""
 
 PALETTE = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5F4B8B", "#8C564B", "#7A8B00", "#B5172F",
+    "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#E69F00", "#CC79A7", "#5F4B8B", "#8C564B", "#7A8B00", "#B5172F",
 )  # fmt: skip
-"""The most frequent classes get one each. After Okabe and Ito, Color Universal Design (2008), and three more."""
+"""The most frequent classes get one each. After Okabe and Ito, Color Universal Design (2008), and three more.
+Their pink comes late: without red or green in the eye it is a grey like that of their green."""
 
 REST = "#C3CAD1"
 """All other classes."""

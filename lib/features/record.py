@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 POINTS, ACCOUNT = "points.parquet", "maps.json"
 VERSION = 1
+TITLES = {"trained": "trained", "frozen": "pretrained", "untrained": "untrained"}
+"""Spaces by name, and what people read."""
 
 
 @dataclasses.dataclass(frozen=True)

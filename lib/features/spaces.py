@@ -21,14 +21,13 @@ from lib.models import build, feature_cache, saved  # before Keras: its backend 
 import keras  # noqa: E402, I001  isort: skip
 
 INDEX = "index.json"
-TITLES = {"trained": "trained", "frozen": "pretrained", "untrained": "untrained"}
 
 
 @dataclass(frozen=True)
 class Space:
     """Features of images by one network: float16 (n, d), mapped from disk, row for row the images of the `Origin`.
 
-    `name` is one of `TITLES`; `folder` holds the features, their index, and the maps made of them.
+    `name` is one of `record.TITLES`; `folder` holds the features, their index, and the maps made of them.
     """
 
     name: str

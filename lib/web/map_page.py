@@ -9,6 +9,7 @@ from typing import Any
 from flask import Blueprint, render_template
 
 from lib.features.palette import PALETTE, REST, SEQUENCE
+from lib.features.record import TITLES
 from lib.web import archive, maps
 
 pages = Blueprint("map_page", __name__)
@@ -28,9 +29,10 @@ def one(study: str, stage: str, unit: str) -> str:
     found = archive.unit(study, stage, unit)
     shown = maps.shown(found)
     account = shown.account
+    spaces = [{**each, "title": TITLES.get(each["name"], each["name"])} for each in account["spaces"]]
     about = {
         "id": found.id, "points": len(shown), "size": _size(len(shown)), "columns": shown.columns, "target": account["target"],
-        "spaces": account["spaces"], "methods": account["methods"], "palette": PALETTE, "rest": REST, "sequence": SEQUENCE,
+        "spaces": spaces, "methods": account["methods"], "palette": PALETTE, "rest": REST, "sequence": SEQUENCE,
         "items": [figure(name) for name in MAPS],
     }  # fmt: skip
     return render_template("map.html", found=found, account=account, shown=shown, about=about, page="maps")

@@ -12,6 +12,7 @@ import numpy as np
 
 from lib import fingerprint, paths
 from lib.errors import DarkroomError
+from lib.evaluation import multilabel
 from lib.web import archive
 from lib.web.archive import Unit
 
@@ -34,9 +35,12 @@ class Loaded:
 
 
 def every() -> list[Unit]:
-    """Returns the finished trainings that left a model and its hash, the best on validation first in each study."""
+    """Returns the finished trainings that left a model and its hash, the best on validation first in each study.
+
+    Those that give an image several classes are left out: a page that names one would say less than they know.
+    """
     found = [each for study in archive.studies() for each in archive.units(study) if _path(each) is not None]
-    found = [each for each in found if each.result.get("model_sha256")]
+    found = [each for each in found if each.result.get("model_sha256") and not multilabel.is_of(each.result)]
     return sorted(found, key=lambda each: (each.study, -each.result["metrics"].get("val_accuracy", 0)))
 
 

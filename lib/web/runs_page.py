@@ -12,7 +12,7 @@ from flask import Blueprint, Response, abort, render_template, request, send_fil
 from lib.batch import standing
 from lib.data import images
 from lib.errors import DarkroomError
-from lib.evaluation import style
+from lib.evaluation import multilabel, style
 from lib.features import record
 from lib.web import archive
 from lib.web.archive import Unit
@@ -36,11 +36,13 @@ def every() -> str:
 def one_study(study: str) -> str:
     """One study: its question, its runs as a table, its report."""
     units = archive.units(study)
-    trained = [each for each in units if "accuracy" in each.result.get("metrics", {})]
+    trained = [each for each in units if _accuracy(each) is not None]
     about = _study(study)
     return render_template(
-        "study.html", about=about, trained=sorted(trained, key=lambda each: -each.result["metrics"]["accuracy"]),
-        others=[each for each in units if each not in trained], drawn={each.id: _figures_of(each) for each in about["reports"]},
+        "study.html", about=about, trained=sorted(trained, key=lambda each: (each.result.get("data") or "", -_accuracy(each))),
+        several=[each for each in units if multilabel.is_of(each.result)],
+        others=[each for each in units if _accuracy(each) is None and not multilabel.is_of(each.result)],
+        drawn={each.id: _figures_of(each) for each in about["reports"]},
         page="runs",
     )  # fmt: skip
 
@@ -101,14 +103,21 @@ def _study(name: str) -> dict[str, Any]:
     except (DarkroomError, KeyError, TypeError):  # a notebook opened by hand belongs to no study file
         about, standings = {}, []
     units = archive.units(name)
-    reached = [each.result["metrics"]["accuracy"] for each in units if "accuracy" in each.result.get("metrics", {})]
+    reached = [accuracy for each in units if (accuracy := _accuracy(each)) is not None]
+    data = sorted({each.result["data"] for each in units if each.result.get("data")})
     waiting = [each for each in standings if each.state != "finished"]
     return {
         "name": name, "question": about.get("question", ""), "finished": len(units), "waiting": waiting,
-        "data": next((each.result["data"] for each in units if each.result.get("data")), None),
-        "best": max(reached, default=None), "reports": archive.reports(name),
+        "data": data,
+        "best": max(reached, default=None) if len(data) < 2 else None,  # of several data sets none is the best
+        "reports": archive.reports(name),
         "maps": [each for each in units if (each.folder / record.ACCOUNT).is_file()],
     }  # fmt: skip
+
+
+def _accuracy(found: Unit) -> float | None:
+    """Of models that name one class; for several classes an image accuracy is another thing."""
+    return None if multilabel.is_of(found.result) else found.result.get("metrics", {}).get("accuracy")
 
 
 def _figures_of(found: Unit) -> list[dict[str, str]]:

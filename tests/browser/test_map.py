@@ -167,6 +167,58 @@ def test_the_mouse_shows_a_picture_and_marks_by_lasso(page):
     assert page.execute_script("return [...document.querySelectorAll('#chosen img')].every((each) => each.alt)")
 
 
+def test_a_picture_that_was_on_its_way_does_not_come_while_the_map_moves(page):
+    x, y = page.execute_script(
+        "const p = plots[0], v = seen(p), box = p.element.getBoundingClientRect();"
+        "return [box.left + (p.x[4] - v.left) / (v.right - v.left) * box.width,"
+        "        box.top + (v.top - p.y[4]) / (v.top - v.bottom) * box.height]"
+    )
+    page.execute_script("document.querySelector('#drag button').click()")  # the map moves by dragging
+    mouse = ActionChains(page, duration=10)
+    at = mouse.w3c_actions.pointer_action
+    for step in (40, 3, 0):
+        at.move_to_location(int(x) + step, int(y))
+    at.pointer_down()
+    at.move_to_location(int(x) + 60, int(y) + 20)
+    at.pause(0.5)
+    mouse.perform()
+    try:
+        assert page.execute_script("return document.getElementById('hover').hidden && hovered === -1")
+    finally:
+        done = ActionChains(page)
+        done.w3c_actions.pointer_action.pointer_up()
+        done.perform()
+    page.execute_script("plots[0].element.dispatchEvent(new PointerEvent('pointermove', arguments[0]))",
+                        {"bubbles": True, "clientX": int(x) + 60, "clientY": int(y) + 20})  # fmt: skip
+    until(page, "!document.getElementById('hover').hidden")
+    page.execute_script("plots[0].element.dispatchEvent(new WheelEvent('wheel', {bubbles: true, deltaY: 120}))")
+    assert page.execute_script("return document.getElementById('hover').hidden")
+
+
+def test_a_point_that_is_chosen_on_the_map_is_seen_beside_it(page):
+    press(page, "s")
+    until(page, "document.querySelectorAll('#chosen img').length === 60")
+    page.execute_script("document.querySelector('aside').scrollTop = 1e6")
+    press(page, "n")
+    until(page, "document.querySelector('#point .large')")
+    top, bottom = page.execute_script(
+        "const box = document.querySelector('aside').getBoundingClientRect(), top = document.getElementById('point')"
+        ".getBoundingClientRect().top; return [top - box.top, box.bottom - top]"
+    )
+    assert top > -1 and bottom > 100
+
+
+def test_the_legend_counts_the_points_in_grey(page):
+    page.execute_script("state.codes = state.codes.slice(); state.codes.fill(255, 0, 7); legend()")
+    assert find(page, "#legend .rest").text.split("\n") == ["none of these", "7"]
+    numbers = page.execute_script("return about.columns.findIndex((each) => each.kind === 'numbers')")
+    page.execute_script("colour(arguments[0])", numbers)
+    until(page, "document.querySelector('.ramp')")
+    assert page.find_elements(By.CSS_SELECTOR, "#legend .rest") == []
+    page.execute_script("state.codes = state.codes.slice(); state.codes.fill(NaN, 0, 5); legend()")
+    assert find(page, "#legend .rest").text.split("\n") == ["no number", "5"]
+
+
 def draw_around(page, left, top, width, height, pause):
     """Draws a lasso along the edge of the map."""
     mouse = ActionChains(page, duration=60)

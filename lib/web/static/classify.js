@@ -15,26 +15,31 @@ async function send(files) {
   const pictures = [...files];
   if (!pictures.length) return;
   const path = form.elements.model.value.split("/").map(encodeURIComponent).join("/");
+  const run = form.elements.model.selectedOptions[0].textContent.split(" – ")[0], failures = [];
   tell(pictures.length === 1 ? "Looking …" : `Looking at ${pictures.length} pictures …`);
-  for (const file of pictures) {
+  for (const [place, file] of pictures.entries()) {
     const body = new FormData();
     body.append("pictures", file);
     body.append("accuracy", form.elements.accuracy.value);
     try {
       const response = await fetch(`/api/classify/${path}`, { method: "POST", body });
       const content = await response.json().catch(() => ({}));
-      if (!response.ok) throw new Error(`${file.name}: ${content.error || `the server answers ${response.status}`}`);
-      content.answers.forEach((answer) => show(answer, file.name));
-      tell(`${file.name}: ${content.answers[0].label}`);
+      if (!response.ok) throw new Error(content.error || `The server answers ${response.status}.`);
+      content.answers.forEach((answer) => show(answer, file.name, run));
+      tell(`${file.name}: ${content.answers[0].label}${place + 1 < pictures.length ? ` (${place + 1} of ${pictures.length})` : ""}`);
     } catch (error) {
-      tell(error.message, true);
+      failures.push(`${file.name}: ${error.message}`);
     }
   }
+  const named = pictures.length - failures.length;
+  if (pictures.length > 1 && !failures.length) tell(`${named} pictures are named.`);
+  if (failures.length) tell([...(named ? [`${named} of ${pictures.length} pictures are named.`] : []), ...failures].join("\n"), true);
 }
 
-function show(answer, name) {
+function show(answer, name, run) {
   const item = byId("answer").content.cloneNode(true).firstElementChild;
   item.querySelector("h2").textContent = answer.label;
+  item.querySelector(".source").textContent = `${name} · ${run}`;
   const picture = item.querySelector(".picture");
   picture.src = answer.picture;
   picture.alt = `The picture ${name}`;

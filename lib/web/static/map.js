@@ -116,7 +116,7 @@ async function move(plot, space) {
   const title = about.methods.find((each) => each.name === state.method);
   const faithful = title.quality && space === about.spaces[0].name
     ? `, keeps ${Math.round(100 * title.quality.preservation)} % of the nearest neighbours` : "";
-  byId(`label-${plot.letter}`).textContent = `${space}, ${title.title}${faithful}`;
+  byId(`label-${plot.letter}`).textContent = `${about.spaces.find((each) => each.name === space).title}, ${title.title}${faithful}`;
   const from = plot.base && { x: plot.x, y: plot.y };
   plot.base = target;
   if (!from || still.matches) { paint(plot); return point(state.point, { quietly: true }); }
@@ -128,6 +128,7 @@ async function move(plot, space) {
 function fly(plot, from, to) {
   const began = performance.now(), x = new Float32Array(about.points), y = new Float32Array(about.points);
   plot.cloud.ring(-1);
+  unhover();
   return new Promise((done) => {
     requestAnimationFrame(function frame(now) {
       const t = Math.min(1, Math.max(0, now - began) / FLIGHT_MS), share = t * t * (3 - 2 * t);
@@ -179,7 +180,7 @@ function legend() {
     const ramp = make("div", { className: "ramp" });
     ramp.style.background = `linear-gradient(90deg, ${about.sequence.join(",")})`;
     const ends = make("div", { className: "ends" }, make("span", { textContent: column.low }), make("span", { textContent: column.high }));
-    list.append(make("li", {}, ramp, ends));
+    list.append(make("li", {}, ramp, ends), ...rest("no number", (code) => code !== code));
     return;
   }
   column.classes.forEach((name, code) => {
@@ -191,6 +192,16 @@ function legend() {
     button.addEventListener("click", (event) => toggle(code, event.altKey || event.shiftKey));
     list.append(make("li", {}, button));
   });
+  list.append(...rest("none of these", (code) => code >= column.classes.length));
+}
+
+// The line for the points in grey, where there are any.
+function rest(title, is) {
+  const count = state.codes.reduce((sum, code) => sum + is(code), 0);
+  if (!count) return [];
+  const dot = make("i"), number = make("em", { textContent: count.toLocaleString() });
+  dot.style.background = about.rest;
+  return [make("li", { className: "rest" }, dot, make("span", { textContent: title }), number)];
 }
 
 // A click hides one class; with Shift it leaves that class alone on the map.
@@ -231,7 +242,7 @@ const nameOf = (path) => path.split("/").pop();
 let hovered = -1, asked;
 function hover(plot, event) {
   const at = placeOf(plot, event), row = plot.x ? grid(plot).nearest(at.x, at.y, at.reach) : -1, box = byId("hover");
-  if (row < 0) { hovered = -1; box.hidden = true; return; }
+  if (row < 0) return unhover();
   const width = byId("stage").clientWidth, left = at.px + plot.element.parentElement.offsetLeft;
   box.style.left = `${left + 210 > width ? left - 200 : left + 16}px`;
   box.style.top = `${Math.min(at.py, Math.max(0, byId("stage").clientHeight - 250))}px`;
@@ -240,7 +251,7 @@ function hover(plot, event) {
   clearTimeout(asked);
   asked = setTimeout(async () => {
     const [each] = await told([row]).catch(() => [null]);
-    if (!each || hovered !== row) return;
+    if (!each || hovered !== row) return;  // the mouse has gone on, or drags
     const image = box.querySelector("img");
     image.src = pictureOf(row);
     image.alt = each.path;
@@ -249,7 +260,14 @@ function hover(plot, event) {
   }, 40);
 }
 
-async function point(row, { quietly = false } = {}) {
+// Whatever moves under the mouse is no longer what was shown there; a picture that is still on its way does not come.
+function unhover() {
+  hovered = -1;
+  clearTimeout(asked);
+  byId("hover").hidden = true;
+}
+
+async function point(row, { quietly = false, seek = false } = {}) {
   state.point = row;
   for (const plot of plots) {
     const there = row >= 0 && plot.base && plot.x && !Number.isNaN(plot.x[row]);
@@ -268,7 +286,14 @@ async function point(row, { quietly = false } = {}) {
   byId("point-body").replaceChildren(
     make("img", { className: "large", src: pictureOf(row, true), alt: each.path }), make("p", { className: "note", textContent: each.path }),
     list, make("div", { className: "row" }, near, mark), make("ul", { className: "thumbs", id: "near" }));
+  if (seek) into(byId("point"));
   tell(`${nameOf(each.path)}: ${each.words.map(([title, word]) => `${title} ${word}`).join(", ")}`, { quietly: true });
+}
+
+// Scrolls what is beside the map, and never the page, until the top of a section is seen.
+function into(section) {
+  const beside = section.closest("aside"), box = beside.getBoundingClientRect(), top = section.getBoundingClientRect().top;
+  if (top < box.top || top > box.bottom - 160) beside.scrollTop += top - box.top;
 }
 
 async function nearest(row) {
@@ -400,7 +425,7 @@ function walk(by) {
   }
   if (!state.walk.length) return tell("There is no point in view.");
   state.step = (state.step + by + state.walk.length) % state.walk.length;
-  point(state.walk[state.step]).catch(failed);
+  point(state.walk[state.step], { seek: true }).catch(failed);
 }
 
 function pan(dx, dy, zoom) {
@@ -509,23 +534,25 @@ async function open(letter, place) {
   const holder = byId(`plot-${letter}`);
   let down;
   holder.addEventListener("pointerdown", (event) => { down = [event.clientX, event.clientY]; holder.focus({ preventScroll: true }); }, true);
-  holder.addEventListener("pointermove", (event) => (event.buttons ? (byId("hover").hidden = true) : hover(plot, event)));
-  holder.addEventListener("pointerleave", () => { hovered = -1; byId("hover").hidden = true; });
+  holder.addEventListener("pointermove", (event) => (event.buttons ? unhover() : hover(plot, event)));
+  for (const name of ["pointerdown", "pointerleave", "wheel"]) holder.addEventListener(name, unhover, { capture: true, passive: true });
   holder.addEventListener("pointerup", (event) => {
     plot.keys = { shift: event.shiftKey, ctrl: event.ctrlKey };
     if (!down || Math.hypot(event.clientX - down[0], event.clientY - down[1]) > 4) { walkAnew(); return; }
     const at = placeOf(plot, event), row = plot.x ? grid(plot).nearest(at.x, at.y, at.reach) : -1;
-    if (row >= 0) point(row).catch(failed);
+    if (row >= 0) point(row, { seek: true }).catch(failed);
   }, true);
   return plot;
 }
 
 function controls() {
   choice(byId("methods"), about.methods.map((each) => [each.name, each.title.replace("PCA to 30, then ", "PCA → ")]), state.method, method);
-  const spaces = about.spaces.map((each) => [each.name, each.name]);
+  const spaces = about.spaces.map((each) => [each.name, each.title]);
   if (spaces.length > 1) spaces.push(["both", "side by side"]);
   choice(byId("spaces"), spaces, state.spaces[0], (value) => show(value === "both" ? about.spaces.map((each) => each.name) : [value]));
   byId("colour").append(...about.columns.map((each, index) => make("option", { value: index, textContent: each.title })));
+  const labels = about.columns.find((each) => each.name === "label");
+  byId("labels").append(...(labels?.classes || []).map((value) => make("option", { value })));
   byId("colour").addEventListener("change", (event) => colour(Number(event.target.value)).catch(failed));
   document.querySelectorAll("[data-drag]").forEach((button) => button.addEventListener("click", () => drag(button.dataset.drag === "lasso")));
   byId("all").addEventListener("click", () => { state.only = null; state.hidden = new Set(); legend(); plots.forEach((plot) => plot.base && filter(plot)); });
