@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.parts.quiet import seconds_of
 from lib.data.batches import Batches, Examples
-from lib.models import timing
+from lib.models import hardware
 from lib.training import fit, networks
 from lib.training.settings import Settings
 
@@ -40,10 +40,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
-    large = timing.has_gpu() and not asked.quick
+    large = hardware.has_gpu() and not asked.quick
     keras.config.set_dtype_policy("mixed_bfloat16")
-    print(f"{keras.backend.backend()} {timing.backend_version()} on {', '.join(keras.distribution.list_devices())}")
-    if not timing.has_gpu():
+    print(f"{keras.backend.backend()} {hardware.backend_version()} on {', '.join(keras.distribution.list_devices())}")
+    if not hardware.has_gpu():
         print("No GPU: a small form, which shows that it runs; no figure below means anything.")
     peak = matrix_peak(8192 if large else 512)
     print(f"matrix peak in bfloat16, measured: {peak / 1e12:.2f} TFLOP/s", flush=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from lib import quiet
 from lib.errors import DarkroomError, suggest
-from lib.models import timing
+from lib.models import hardware
 
 ENGINES = ("auto", "keras", "openvino")
 PRECISIONS = ("bf16", "f32")
@@ -79,7 +79,7 @@ def resolve(engine: str) -> str:
     installed = importlib.util.find_spec("openvino") is not None
     exports = keras.backend.backend() == "tensorflow"
     if engine == "auto":
-        return "openvino" if installed and exports and not timing.has_gpu() else "keras"
+        return "openvino" if installed and exports and not hardware.has_gpu() else "keras"
     if engine == "openvino" and not installed:
         raise DarkroomError("engine = 'openvino' needs OpenVINO: run `pip install -e '.[engine]'`, or use engine = 'auto'.")
     if engine == "openvino" and not exports:

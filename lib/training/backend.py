@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from lib import quiet
-from lib.models import distribution, timing
+from lib.models import distribution, hardware
 from lib.runs import Run
 from lib.training import precision
 
@@ -39,8 +39,8 @@ def begin(*, seed: int, dtype_policy: str, run: Run, image_side: int = 0, device
         "dtype_policy": keras.config.dtype_policy().name,
         "milliseconds_a_step": chosen.get("milliseconds_a_step"),
         "seed": seed,
-        "threads": timing.threads(),
-        "processor": timing.processor(),
+        "threads": hardware.threads(),
+        "processor": hardware.processor(),
     }
     run.environment(**found)
     return found

@@ -20,7 +20,7 @@ from lib import atomic
 from lib.data.batches import Batches, Examples
 from lib.errors import DarkroomError
 from lib.evaluation.board import Board
-from lib.models import distribution, heads, timing
+from lib.models import distribution, heads, learning
 from lib.runs import Run
 from lib.training import generations, optimizers, twins
 from lib.training.settings import LOSSES, Settings
@@ -102,14 +102,8 @@ def class_weights(labels: np.ndarray, class_names: tuple[str, ...], *, mode: str
 
 
 def _compile(model: keras.Model, settings: Settings, steps: int) -> None:
-    model.compile(
-        optimizer=optimizers.build(settings, total_steps=steps),
-        loss=heads.loss(model, **settings.of_loss),
-        weighted_metrics=[heads.accuracy(model)],
-        jit_compile=timing.compiled(),
-    )
-    # Made inside the first step, the optimizer's variables would have the whole step traced a second time.
-    model.optimizer.build(model.trainable_variables)
+    optimizer, loss = optimizers.build(settings, total_steps=steps), heads.loss(model, **settings.of_loss)
+    learning.ready(model, optimizer, loss, metrics=[heads.accuracy(model)])
 
 
 def _refuse_overlap(train: Examples, val: Examples) -> None:

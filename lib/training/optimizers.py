@@ -8,7 +8,7 @@ from types import ModuleType
 import keras
 
 from lib.errors import DarkroomError, suggest
-from lib.models import distribution, timing
+from lib.models import distribution, hardware
 from lib.training import adam
 from lib.training.settings import Settings
 
@@ -68,7 +68,7 @@ def rate(settings: Settings, *, total_steps: int) -> float | keras.optimizers.sc
 
 def _adam() -> ModuleType:
     # XLA fuses Keras' own step by itself, and several replicas want their variables updated through their strategy.
-    plain = keras.backend.backend() == "tensorflow" and not timing.compiled() and distribution.count() == 1
+    plain = keras.backend.backend() == "tensorflow" and not hardware.compiled() and distribution.count() == 1
     return adam if plain else keras.optimizers
 
 

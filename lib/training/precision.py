@@ -16,7 +16,7 @@ import keras
 
 from lib import atomic, paths
 from lib.errors import DarkroomError, suggest
-from lib.models import timing
+from lib.models import hardware, timing
 from lib.training import networks, optimizers
 from lib.training.settings import LOSSES, Settings
 
@@ -78,10 +78,8 @@ def _key(parameters: Mapping[str, Any], image_side: int) -> str:
 
 def machine() -> list[str]:
     """Returns what arithmetic runs on: backend with version, devices, processor, threads."""
-    devices = keras.distribution.list_devices()
-    return [
-        keras.backend.backend(), timing.backend_version(), *devices, platform.machine(), timing.processor(), timing.threads(),
-    ]  # fmt: skip
+    backend = [keras.backend.backend(), hardware.backend_version(), *keras.distribution.list_devices()]
+    return [*backend, platform.machine(), hardware.processor(), hardware.threads()]
 
 
 def _known(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from lib.data.batches import Batches
 from lib.errors import DarkroomError
 from lib.evaluation import style
 from lib.evaluation.style import Drawing
-from lib.models import heads, timing
+from lib.models import heads, learning
 from lib.training import optimizers
 from lib.training.recipes import Material
 from lib.training.settings import DEFAULTS, Settings
@@ -44,10 +44,7 @@ def try_out(model: keras.Model, material: Material, *, settings: Settings, num_s
     before = model.get_weights()
     growing = dataclasses.replace(settings, **{name: DEFAULTS[name] for name in _OF_SCHEDULES})
     optimizer = optimizers.build(growing, total_steps=num_steps)
-    model.compile(
-        optimizer, heads.loss(model, **settings.of_loss),
-        jit_compile=timing.compiled(),
-    )  # fmt: skip
+    learning.ready(model, optimizer, heads.loss(model, **settings.of_loss))
     train = material.examples("train")
     batches = Batches(
         train, batch_size=settings.batch_size, seed=settings.seed, policy=settings.augmentation, mix=settings.mix,
