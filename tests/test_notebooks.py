@@ -124,6 +124,7 @@ def test_a_study_runs_from_a_folder_to_a_report_and_new_pictures_and_repeats_not
     report = (study / "compare" / "all" / "report.html").read_text(encoding="utf-8")
     assert all(name.split(" ")[0] in report for name in KINDS)
     assert "http://" not in report.replace("http://www.w3.org", "")
+    assert "darkroom run quickstart --" in report  # the study's name, and not its folder's, which is none
     for folder in (study / "train").glob("[!.]*"):
         result = json.loads((folder / "result.json").read_text())
         assert result["class_names"] == sorted(KINDS)
