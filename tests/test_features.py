@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.errors import DarkroomError
-from lib.features import answers, columns, probes, quality, reduce
+from lib.features import answers, columns, methods, probes, quality, reduce
 
 
 def clumps(num=240, length=24, kinds=3, *, apart=4.0, seed=0):
@@ -158,6 +158,15 @@ def test_wrong_wishes_are_refused():
     features[0, 0] = np.nan
     with pytest.raises(DarkroomError, match="finite"):
         reduce.reduce(features, "pca")
+
+
+def test_umap_tells_the_run_how_far_it_is_and_draws_nothing_itself():
+    from tqdm import tqdm
+
+    assert methods._import_umap().layouts.tqdm is tqdm  # and not what a notebook would draw
+    told = []
+    reduce.reduce(clumps()[0], "umap", progress=lambda done, total, left: told.append((done, total)))
+    assert told[-1][0] == told[-1][1] > 1
 
 
 def test_every_column_is_asked_about_in_words_made_from_numbers():
