@@ -9,7 +9,8 @@ WIDTH = 88  # characters that a code cell's output shows on a screen of 1,300 pi
 
 
 def wrapped(sentences: str | Iterable[str], *, apart: str = "\n") -> str:
-    """Returns the sentences one below the other, each broken between words; lines that one of them has already are kept."""
+    """Returns the sentences one below the other, each broken between words and never between a number and its percent sign;
+    lines that one of them has already are kept."""
     paragraphs = [sentences] if isinstance(sentences, str) else sentences
-    lines = (line for paragraph in paragraphs for line in paragraph.split("\n"))
+    lines = (line.replace(" %", "\u00a0%") for paragraph in paragraphs for line in paragraph.split("\n"))
     return apart.join(textwrap.fill(line, WIDTH, break_long_words=False, break_on_hyphens=False) for line in lines)

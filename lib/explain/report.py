@@ -65,7 +65,7 @@ class Plan:
             for name, each in maps.items():
                 found = faithfulness.measured(self._probability, images, each, targets, seed=self.seed)
                 notes[TITLES[name]] = [
-                    f"in {row.insertion:.2f} · out {row.deletion:.2f}\nµ {row.mu_fidelity:.2f}" for row in found.itertuples()
+                    f"in {row.insertion:.2f} · out {row.deletion:.2f}\nµ {row.mu_fidelity:z.2f}" for row in found.itertuples()
                 ]
             titled = {TITLES[name]: each for name, each in maps.items()}
             title = f"{group[0].upper()}{group[1:]}: evidence for the class that was named"
@@ -160,7 +160,7 @@ def brief(table: pd.DataFrame) -> pd.DataFrame:
             if name != faithfulness.RANDOM:
                 line[f"{measure}, gain"] = (
                     f"{row[f'{measure}_gain']:+.3f} ({row[f'{measure}_low']:+.3f} to {row[f'{measure}_high']:+.3f}), "
-                    f"{row[f'{measure}_share']:.0%} of images"
+                    f"{100 * row[f'{measure}_share']:.0f} % of images"
                 )
         told[TITLES.get(name, name)] = line
     return pd.DataFrame.from_dict(told, orient="index").fillna("–")
