@@ -42,11 +42,6 @@ class Seen:
         table = pd.DataFrame(self.by_class).T.rename_axis("class")
         return table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
 
-    @property
-    def problems(self) -> pd.DataFrame:
-        """One row a file that could not be read, at most 200: its path, and why."""
-        return pd.DataFrame(self.unread, columns=["not read", "why"])
-
     def add(self, path: str, answer: Answer) -> None:
         """Counts one answer."""
         self.num += 1
