@@ -242,6 +242,13 @@ def test_figures_say_what_they_show(faulty):
         figures.worst(cleaned, "rotten")
 
 
+def test_where_no_two_files_are_alike_the_sentence_says_so(tmp_path):
+    for at, name in enumerate("aabb"):
+        save(tmp_path / "four" / name / f"{at}.png", scene(at))
+    told = cleaning.clean(sources.bring(str(tmp_path / "four"))).sentence()
+    assert told.endswith("0 rejected; there are no near-duplicates. No raw file was changed.")
+
+
 def test_a_file_s_caption_is_its_path_as_a_decision_wants_it_and_all_that_is_told(faulty):
     cleaned = cleaning.clean(sources.bring(str(faulty)))
     drawing = figures.worst(cleaned, "two_labels")

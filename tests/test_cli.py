@@ -198,6 +198,13 @@ def test_a_second_run_of_a_study_is_refused_at_once_and_a_killed_one_leaves_noth
     assert len(finished(batch_home)) == 6
 
 
+def test_what_a_wish_for_one_stage_leaves_out_is_counted_and_how_to_get_it_is_told(batch_home):
+    told = say("run", "one", "--stage", "begin").stdout
+    assert "Left out: 4 runs (its stage was left out)\n" in told and "Left out: gather/all (work has no result)\n" in told
+    assert "1 run done in " in told and " 0 runs had finished before." in told
+    assert "5 runs have no result. Without --stage they are run too: what has finished is not repeated." in told
+
+
 def test_ctrl_c_once_lets_the_runs_at_work_end_and_twice_stops_them(batch_home):
     gentle = begin("run", "one", "--set", "seconds=2", "--workers", "1")
     wait_for(lambda: at_work(batch_home))

@@ -23,6 +23,8 @@ from lib.errors import DarkroomError
 if TYPE_CHECKING:
     from rich.table import Table
 
+_NAMED = 3  # runs that were left out for one reason are named; more of them are counted
+
 
 @dataclass(frozen=True)
 class Options:
@@ -141,20 +143,29 @@ def _tell(report: Report) -> None:
         where = f"cell {failure['cell']} ({failure['source']})" if failure.get("cell") else "no cell"
         print(f"\nFailed: {unit}, {where}\n  {failure['exception']}: {failure['message']}")
         print(f"  {failure['kind']}: {CLASSES[failure['kind']]}\n  Look at {folder / 'notebook.ipynb'}")
+    left: dict[str, list[str]] = {}
     for unit, state in report.states.items():
         if state == "blocked":
-            print(f"Left out: {unit} ({report.reasons[unit]})")
+            left.setdefault(report.reasons[unit], []).append(unit)
+    for reason, units in left.items():
+        print(f"Left out: {', '.join(units) if len(units) <= _NAMED else _runs(len(units))} ({reason})")
     for table in tables(report.study):
         _print_table(table)
     unfinished = len(report.states) - report.count("finished", "skipped")
     took = sum(report.seconds.values())
-    done = f"{report.count('finished')} runs done in {timing.spoken(took)} of work, " if took else ""
-    print(f"\n{done}{report.count('skipped')} runs had finished before.")
+    done = f"{_runs(report.count('finished'))} done in {timing.spoken(took)} of work, " if took else ""
+    print(f"\n{done}{_runs(report.count('skipped'))} had finished before.")
     if unfinished:
-        print(f"{unfinished} runs have no result. Go on with the same command: what has finished is not repeated.")
+        how = "Without --stage they are run too" if conduct.LEFT_OUT in left else "Go on with the same command"
+        have = "has" if unfinished == 1 else "have"
+        print(f"{_runs(unfinished)} {have} no result. {how}: what has finished is not repeated.")
     for page in pages(report.study):
         print(f"Report: {page}")
     print(f"All studies: {paths.logs() / index.FILE}")
+
+
+def _runs(number: int) -> str:
+    return "1 run" if number == 1 else f"{number:,} runs"
 
 
 def _tell_json(report: Report) -> None:

@@ -59,6 +59,10 @@ class Report:
         return self.count("finished", "skipped") == len(self.states)
 
 
+LEFT_OUT = "its stage was left out"
+"""The reason of a run that the user has not asked for."""
+
+
 class Conductor:
     """One study at work. `only` names the stages to run; others count as they stand."""
 
@@ -108,7 +112,7 @@ class Conductor:
             if step.action == "skip":
                 self._set(step.unit.id, "skipped", step.reason)
             elif stage.name not in self.only:
-                self._set(step.unit.id, "blocked", "its stage was left out")
+                self._set(step.unit.id, "blocked", LEFT_OUT)
         if stage.name in self.only:
             for step in todo:
                 self._submit(stage, step, parallel=len(todo))

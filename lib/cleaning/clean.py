@@ -55,11 +55,12 @@ class Cleaned:
 
     def sentence(self) -> str:
         """Returns what was done, in one sentence."""
-        verdicts = self.manifest["verdict"].value_counts()
+        verdicts, most = self.manifest["verdict"].value_counts(), len(self.largest_group)
+        group = f"the largest group of near-duplicates has {most:,} files" if most > 1 else "there are no near-duplicates"
         return (
             f"{self.dataset.name}: {len(self.manifest):,} files, {verdicts.get('keep', 0):,} kept, "
             f"{verdicts.get('review', 0):,} to review, {verdicts.get('reject', 0):,} rejected; "
-            f"the largest group of near-duplicates has {len(self.largest_group):,} files. No raw file was changed."
+            f"{group}. No raw file was changed."
         )
 
 
