@@ -100,6 +100,19 @@ def test_what_cannot_stand_in_one_table_is_refused(tmp_path, runs):
         comparison.comparison(runs, metric="acuracy")
 
 
+def test_against_one_arm_there_are_fewer_tests_to_correct_for(tmp_path, runs):
+    third = [make_run(tmp_path / "train", "plain", seed, accuracy=0.5, num=600, offset=9) for seed in range(3)]
+    every = comparison.comparison([*runs, *third])
+    found = comparison.comparison([*runs, *third], against="plain")
+    assert [(pair.first, pair.second) for pair in found.pairs] == [("resnet", "plain"), ("cnn", "plain")]
+    assert [pair.num_pairs for pair in (*every.pairs, *found.pairs)] == [3, 3, 3, 2, 2]
+    ours, theirs = (next(pair for pair in each.pairs if pair.first == "cnn") for each in (found, every))
+    assert ours.p == theirs.p and ours.p_adjusted <= theirs.p_adjusted
+    assert any("lead of resnet over cnn is not tested" in flag["message"] for flag in found.audit)
+    with pytest.raises(DarkroomError, match="no arm 'plane'.*Did you mean 'plain'"):
+        comparison.comparison([*runs, *third], against="plane")
+
+
 def test_other_data_at_another_seed_is_another_split_and_allowed(tmp_path):
     runs = [make_run(tmp_path, arm, seed, accuracy=0.8, data_hash=f"h{seed}") for arm in ("a", "b") for seed in (0, 1)]
     assert len(comparison.comparison(runs).units) == 4

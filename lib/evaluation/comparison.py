@@ -28,7 +28,7 @@ from lib.evaluation.units import read as read_unit
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arms over seeds, best first. `pairs` are all comparisons of two arms; `audit` is what the guards say."""
+    """Arms over seeds, best first. `pairs` are the comparisons of two arms; `audit` is what the guards say."""
 
     metric: str
     arms: dict[str, tuple[Unit, ...]]
@@ -48,9 +48,9 @@ class Comparison:
 
     @property
     def verdicts(self) -> list[str]:
-        """Who is better than whom, first what is shown, then what is not; over more than six arms only pairs with the best."""
+        """Who is better than whom, first what is shown, then what is not; of more than 15 pairs only those with the best."""
         best = next(iter(self.arms))
-        told = [pair for pair in self.pairs if len(self.arms) <= 6 or best in (pair.first, pair.second)]
+        told = [pair for pair in self.pairs if len(self.pairs) <= 15 or best in (pair.first, pair.second)]
         told.sort(key=lambda pair: (not pair.is_shown, -abs(pair.difference.value)))
         return [pair.verdict for pair in told]
 
@@ -140,12 +140,13 @@ def comparison(
     rest: str = "rest",
     only: Sequence[str] = (),
     omit: Sequence[str] = (),
+    against: str = "",
 ) -> Comparison:
     """The comparison of finished runs by `metric` (accuracy, balanced_accuracy, macro_f1, kappa or matthews) on test.
 
     `fold` maps class names to coarser groups, all others to `rest`: runs that have these classes are folded, and stand
     beside runs that were trained on the groups. `only` names the arms to compare, none means all; those
-    in `omit` are left out.
+    in `omit` are left out. With `against` each is tested against that arm alone.
 
     Raises:
         DarkroomError: no runs, an unknown metric, a run that has not finished, other classes, two runs of one arm and
@@ -158,6 +159,7 @@ def comparison(
     if fold:
         units = [_folded(unit, fold, rest) for unit in units]
     _refuse_mixture(units)
+    _refuse_unknown([against] if against else [], units)
     arms: dict[str, tuple[Unit, ...]] = {}
     for unit in units:
         arms[unit.arm] = (*arms.get(unit.arm, ()), unit)
@@ -169,7 +171,7 @@ def comparison(
     order = sorted(arms, key=lambda arm: -estimates[arm][metric].value)
     arms, estimates = {arm: arms[arm] for arm in order}, {arm: estimates[arm] for arm in order}
     by_seed = {arm: {unit.seed: unit.predictions for unit in mine} for arm, mine in arms.items()}
-    found = tuple(pairs.compare_all(by_seed, metric=metric))
+    found = tuple(pairs.compare_all(by_seed, metric=metric, against=against))
     flags = tuple(audit.comparison({arm: estimates[arm][metric] for arm in order}, found))
     return Comparison(metric, arms, estimates, found, flags)
 
@@ -192,11 +194,15 @@ def write_table(comparison: Comparison, folder: Path) -> Path:
 
 
 def _chosen(units: list[Unit], only: Sequence[str]) -> list[Unit]:
+    _refuse_unknown(only, units)
+    return [unit for unit in units if not only or unit.arm in only]
+
+
+def _refuse_unknown(names: Sequence[str], units: Sequence[Unit]) -> None:
     there = sorted({unit.arm for unit in units})
-    for name in only:
+    for name in names:
         if name not in there:
             raise DarkroomError(f"There is no arm {name!r} among the finished runs: {', '.join(there)}.{suggest(name, there)}")
-    return [unit for unit in units if not only or unit.arm in only]
 
 
 def _folded(unit: Unit, fold: Mapping[str, str], rest: str) -> Unit:

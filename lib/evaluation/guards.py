@@ -181,7 +181,7 @@ def lead_within_noise(facts: ComparisonFacts) -> str | None:
         return None
     leads = [pair for pair in facts.pairs if {pair.first, pair.second} == set(names[:2])]
     if not leads:
-        return f"{names[0]} and {names[1]} have no seed in common, so the lead of the first is not tested."
+        return f"The lead of {names[0]} over {names[1]} is not tested: no seed in common, or both stand against a third."
     return None if leads[0].is_shown else f"The lead of {names[0]} over {names[1]} is within the noise: neither is the winner."
 
 

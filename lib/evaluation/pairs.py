@@ -95,13 +95,18 @@ def compare(
     return _compare(*_scored([first, second], metric, split, seed), names=names, metric=metric)
 
 
-def compare_all(arms: Mapping[str, Mapping[int, Predictions]], *, metric: str = "accuracy", split: str = "test") -> list[Pair]:
-    """Every pair of arms with a common seed, Holm-corrected for their number; `arms` maps a name to its runs by seed."""
+def compare_all(
+    arms: Mapping[str, Mapping[int, Predictions]], *, metric: str = "accuracy", split: str = "test", against: str = ""
+) -> list[Pair]:
+    """Every pair of arms with a common seed, Holm-corrected for their number; `arms` maps a name to its runs by seed.
+
+    With `against`, the name of an arm, only the pairs that it is one of: fewer tests, so less is lost to the correction.
+    """
     scored = dict(zip(arms, _scored(list(arms.values()), metric, split, seed=0), strict=True))
     found = [
         _compare(scored[one], scored[other], names=(one, other), metric=metric)
         for one, other in combinations(arms, 2)
-        if set(arms[one]) & set(arms[other])
+        if set(arms[one]) & set(arms[other]) and (not against or against in (one, other))
     ]
     adjusted = holm([pair.p for pair in found])
     return [replace(pair, p_adjusted=p, num_pairs=len(found)) for pair, p in zip(found, adjusted, strict=True)]
