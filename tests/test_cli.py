@@ -51,9 +51,7 @@ def at_work(home):
 
 
 def test_help_is_there_at_once():
-    begun = time.perf_counter()
     assert "run a study" in say("--help").stdout
-    assert time.perf_counter() - begun < 2
     asked = [sys.executable, "-c", "import sys, lib.cli; print(*sys.modules)"]
     loaded = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
     assert not {"pandas", "numpy", "distributed", "keras", "rich", "filelock"} & set(loaded)
@@ -184,10 +182,9 @@ def test_prune_deletes_what_no_run_needs(batch_home, capsys, monkeypatch):
 def test_a_second_run_of_a_study_is_refused_at_once_and_a_killed_one_leaves_nothing_alive(batch_home):
     first = begin("run", "one", "--set", "seconds=30", "--workers", "2")
     wait_for(lambda: len(at_work(batch_home)) == 2)
-    begun = time.perf_counter()
     second = say("run", "one")
     assert second.returncode == 2 and f"is being run by process {first.pid} on" in second.stderr
-    assert time.perf_counter() - begun < 5  # a second on a machine at rest, most of it Python's start
+    assert first.poll() is None and len(at_work(batch_home)) == 2  # it did not wait for the first one
     assert '"work/double-s0",\n   "state": "running"' in say("status", "one", "--json").stdout
     first.kill()
     first.communicate(timeout=30)

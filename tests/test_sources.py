@@ -237,6 +237,14 @@ def test_a_table_refuses_what_it_lacks(tmp_path):
         sources.bring(str(folder), options={"several": "frist"})
 
 
+def test_two_columns_of_a_table_that_would_be_one_are_refused(tmp_path):
+    folder = draw(tmp_path / "art", *(f"{i}.png" for i in (1, 2, 3, 4)))
+    told = {"id": ["1", "2", "3", "4"], "style": list("aabb"), "Year made": [1, 2, 3, 4], "year_made": [5, 6, 7, 8]}
+    pd.DataFrame(told).to_csv(folder / "art.csv", index=False)
+    with pytest.raises(DarkroomError, match="Two columns of art.csv would both be called attr_year_made, one of them"):
+        sources.bring(str(folder), options={"label": "style"})
+
+
 def test_a_zip_and_a_tar_are_unpacked(tmp_path):
     import tarfile
 

@@ -140,5 +140,5 @@ def test_targets_that_cannot_be_learnt_are_refused():
         targets.truth(rows({"a": 5, "b": 5}), "atr_type")
     with pytest.raises(DarkroomError, match="at least two classes. Received 1: a"):
         targets.truth(rows({"a": 5}))
-    with pytest.raises(DarkroomError, match="'c' is no class of label"):
+    with pytest.raises(DarkroomError, match="'c' is no class of label; its classes: a, b"):
         targets.truth(rows({"a": 5, "b": 5}), "label:c")

@@ -25,6 +25,7 @@ SEPARATOR = "|"
 """Parts the classes of one cell, and those that a target names."""
 
 RULES = ("first", "rarest", "all")
+_SHOWN = 12  # classes that a message names
 _TARGET = re.compile(r"(?P<column>[^/:=]+)(?:/(?P<rule>[^:=]*))?(?:(?P<sign>[:=])(?P<classes>.*))?", re.DOTALL)
 
 
@@ -142,7 +143,8 @@ def _column(manifest: pandas.DataFrame, column: str) -> pandas.Series:
 def _known(named: tuple[str, ...], classes: list[str], column: str) -> None:
     for name in named:
         if name not in classes:
-            raise DarkroomError(f"{name!r} is no class of {column}.{suggest(name, classes)}")
+            there = ", ".join(classes[:_SHOWN]) + (f", … ({len(classes)} in all)" if len(classes) > _SHOWN else "")
+            raise DarkroomError(f"{name!r} is no class of {column}; its classes: {there}.{suggest(name, classes)}")
 
 
 def _lists(values: pandas.Series) -> pandas.Series:

@@ -82,7 +82,8 @@ def rows(
 ) -> pd.DataFrame:
     """Returns one row an image of the table, in the columns that sources give; the options are those of `find`.
 
-    A path that the table names more than once keeps its first row. An empty cell is a missing label.
+    A path that the table names more than once keeps its first row. An empty cell is a missing label. Raises
+    DarkroomError for two columns that would have one name.
     """
     frame = _read(raw / table)
     told = pd.DataFrame({"path": _paths(frame[image], folder, ending)})
@@ -98,10 +99,12 @@ def rows(
         taken.add(label)
     for column in frame.columns:
         if column not in taken:
-            cells = frame[column]
+            cells, name = frame[column], "attr_" + re.sub(r"\W+", "_", column).strip("_").lower()
+            if name in told:
+                raise DarkroomError(f"Two columns of {table} would both be called {name}, one of them {column!r}; rename one.")
             if column == label:  # several labels in a cell, as `targets` reads them
                 cells = cells.map(lambda cell: _one(cell, separator, "all"))
-            told["attr_" + re.sub(r"\W+", "_", column).strip("_").lower()] = cells
+            told[name] = cells
     return told[frame[image].notna().to_numpy()].drop_duplicates("path", ignore_index=True)
 
 
