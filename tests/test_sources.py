@@ -1,4 +1,5 @@
 import os
+import tarfile
 import zipfile
 from types import SimpleNamespace
 
@@ -246,8 +247,6 @@ def test_two_columns_of_a_table_that_would_be_one_are_refused(tmp_path):
 
 
 def test_a_zip_and_a_tar_are_unpacked(tmp_path):
-    import tarfile
-
     folder = draw(tmp_path / "animals", "a/1.png", "a/2.png", "b: c/1.png", "b: c/2.png")
     with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
         for path in sorted(folder.rglob("*.png")):
@@ -276,8 +275,16 @@ def test_an_archive_bomb_is_refused(tmp_path):
         sources.bring(str(tmp_path / "bomb.zip"))
 
 
+def test_a_tar_whose_headers_lead_back_is_refused(tmp_path):
+    member = tarfile.TarInfo("a/1.png")
+    member.size = -tarfile.BLOCKSIZE
+    head = member.tobuf(tarfile.GNU_FORMAT)
+    (tmp_path / "back.tar").write_bytes(head * 2 + bytes(1024))
+    with pytest.raises(DarkroomError, match="holds a file of -512 bytes; it is damaged or hostile"):
+        sources.bring(str(tmp_path / "back.tar"))
+
+
 def test_links_in_an_archive_are_left_out(tmp_path):
-    import tarfile
 
     folder = draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
     (folder / "a/link.png").symlink_to("/etc/passwd")

@@ -40,6 +40,8 @@ class _Header(tarfile.TarInfo):
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _ABOUT_THE_NEXT and self.size > _BLOCK:
             raise DarkroomError(f"The archive {archive.name} holds a header of {self.size:,} bytes, as bombs do.")
+        if self.size < 0:  # the next header would lie before this one, and the reading never end (CVE-2025-8194)
+            raise DarkroomError(f"The archive {archive.name} holds a file of {self.size:,} bytes; it is damaged or hostile.")
         return super()._proc_member(archive)
 
     def _proc_gnusparse_10(self, following: tarfile.TarInfo, headers: dict[str, str], archive: tarfile.TarFile) -> None:
@@ -104,7 +106,7 @@ def _of_tar(archive: Path, opened: tarfile.TarFile) -> Iterator[_Member]:
     while (item := opened.next()) is not None:
         opened.members.clear()  # else it keeps the header of every file that it has passed
         number += 1
-        _refuse_excess(archive, 0, number)
+        _refuse_excess(archive, tarfile.BLOCKSIZE * number, number)  # the headers alone, which pack well
         if item.isreg():
             yield _Member(item.name, item.size, item)
     opened.fileobj.seek(opened.offset)
