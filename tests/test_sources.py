@@ -284,6 +284,15 @@ def test_a_tar_whose_headers_lead_back_is_refused(tmp_path):
         sources.bring(str(tmp_path / "back.tar"))
 
 
+def test_a_tar_of_empty_files_is_counted_by_its_headers(tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.data.sources.archives.FREE_OF_RATIO", 100_000)
+    with tarfile.open(tmp_path / "empty.tar.xz", "w:xz") as archive:
+        for _ in range(3_000):
+            archive.addfile(tarfile.TarInfo("a/1.png"))
+    with pytest.raises(DarkroomError, match="times its size, as bombs do"):
+        sources.bring(str(tmp_path / "empty.tar.xz"))
+
+
 def test_links_in_an_archive_are_left_out(tmp_path):
 
     folder = draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from lib import paths
-from lib.errors import DarkroomError, suggest
-from lib.evaluation import calibration, checks, multilabel, predictions
+from lib.errors import DarkroomError, few, suggest
+from lib.evaluation import calibration, multilabel, predictions
 from lib.evaluation.predictions import Predictions
 
 MODELS = ("model.keras", "model.thumbnail")
@@ -119,7 +119,7 @@ def _best(study_folder: Path, name: str) -> Path:
     if not found:
         known = sorted(f"{run.relative_to(paths.logs()).as_posix()}" for run in paths.logs().glob("[!.]*/*/*")
                        if (run / "result.json").is_file() and any(path.exists() for path in _places(run)))  # fmt: skip
-        told = f" There are: {checks.few(known)}." if known else " Train one with 3_train."
+        told = f" There are: {few(known)}." if known else " Train one with 3_train."
         raise DarkroomError(f"There is no trained run {name!r} in {paths.logs()}.{suggest(name, known)}{told}")
     found = [run for run in found if not multilabel.is_of(_result(run))] or found  # what gives several labels cannot be applied
     return max(found, key=lambda run: (_result(run)["metrics"].get("val_accuracy", 0), _result(run).get("seconds", 0)))

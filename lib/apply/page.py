@@ -7,7 +7,7 @@ from pathlib import Path
 from lib import atomic
 from lib.apply import figures
 from lib.apply.folder import Outcome
-from lib.evaluation import report, thumbnails
+from lib.evaluation import cells, report, thumbnails
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MOST_PICTURES = 240
@@ -28,7 +28,7 @@ def render(outcome: Outcome) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([TEMPLATES, report.TEMPLATES]), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+    environment.filters["percent"] = cells.percent
     seen, drawing = outcome.seen, figures.probabilities(outcome)
     accepted = {name: examples for name, examples in seen.accepted.items() if examples}
     uris = thumbnails.data_uris(outcome.folder, _shown(outcome, accepted))

@@ -12,7 +12,7 @@ import pandas
 from lib import atomic, fingerprint
 from lib.classic.fitting import Fit, log_loss, outputs, right, temperature
 from lib.classic.material import Material, Part, Size, told
-from lib.evaluation import analytic
+from lib.evaluation import analytic, cells
 
 JOURNAL = "trials.jsonl"
 COLUMNS = {
@@ -102,8 +102,8 @@ def brief(found: pandas.DataFrame, *, measure: str = "accuracy") -> pandas.DataF
         shown["train images"] = found["n"]
     shown = shown.join(varied(found))
     for name, title in (("train", "train"), ("val", "validation")):
-        interval = zip(found[f"{name}_accuracy"], found[f"{name}_low"], found[f"{name}_high"], strict=True)
-        told = [f"{100 * at:.1f} % ({100 * low:.1f} to {100 * high:.1f})" for at, low, high in interval]
+        numbers = zip(found[f"{name}_accuracy"], found[f"{name}_low"], found[f"{name}_high"], strict=True)
+        told = [cells.interval("accuracy", *each) for each in numbers]
         shown[f"{measure}, {title} (95 %)"] = told
     shown["validation log loss"] = found["val_log_loss"].round(3)
     shown["seconds"] = found["seconds"].round(2)

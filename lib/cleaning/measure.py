@@ -77,8 +77,8 @@ def thumbnail(grey: np.ndarray) -> np.ndarray:
     """Returns uint8 grey of 64 x 64 by area.
 
     Halving first takes a fifth of the time, and moves the levels of photographs by 0.2 to 0.7 on the mean, by 12 at an edge.
-    Once more, below four times the side, it would move them by up to 50 (measured at six sizes). A side that shrinks by a whole
-    factor goes first, which OpenCV does thrice as fast and which moves nothing by more than a level.
+    Once more, below four times the side, it would move them by up to 50 (measured at six sizes). A width that shrinks by a
+    whole factor goes first, which takes two thirds of the time for 320 x 240 and moves nothing by more than a level.
     """
     height, width = grey.shape
     while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 4 * THUMB:

@@ -91,6 +91,8 @@ def _serve(
                 for answer in worker.ask([files[position] for position in asked]):
                     done.put((left.pop(0), answer))
                     asked.pop(0)
+                    if stop.is_set():
+                        return
                 if asked:  # it died or hung over one of these
                     epitaph, dead, worker = worker.epitaph(), worker, None
                     dead.end()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import pandas
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, few, suggest
 
 REST = "rest"
 """The class of everything that is not the one class asked for."""
@@ -25,7 +25,6 @@ SEPARATOR = "|"
 """Parts the classes of one cell, and those that a target names."""
 
 RULES = ("first", "rarest", "all")
-_SHOWN = 12  # classes that a message names
 _TARGET = re.compile(r"(?P<column>[^/:=]+)(?:/(?P<rule>[^:=]*))?(?:(?P<sign>[:=])(?P<classes>.*))?", re.DOTALL)
 
 
@@ -143,8 +142,7 @@ def _column(manifest: pandas.DataFrame, column: str) -> pandas.Series:
 def _known(named: tuple[str, ...], classes: list[str], column: str) -> None:
     for name in named:
         if name not in classes:
-            there = ", ".join(classes[:_SHOWN]) + (f", … ({len(classes)} in all)" if len(classes) > _SHOWN else "")
-            raise DarkroomError(f"{name!r} is no class of {column}; its classes: {there}.{suggest(name, classes)}")
+            raise DarkroomError(f"{name!r} is no class of {column}; its classes: {few(classes, 12)}.{suggest(name, classes)}")
 
 
 def _lists(values: pandas.Series) -> pandas.Series:

@@ -23,7 +23,7 @@ def full(row: Mapping[str, Any]) -> dict[str, str]:
     told["agreement"] = str(row["kappa_band"])
     for name in _others(row):
         told[name.replace("_", " ")] = f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
-    told |= {"train": _percent(row["train_accuracy"]), "validation": _percent(row["val_accuracy"])}
+    told |= {"train": percent(row["train_accuracy"]), "validation": percent(row["val_accuracy"])}
     told["seconds"] = _or_dash(row["seconds"], "{:,.0f}")
     told["parameters"] = _or_dash(row["num_parameters"], "{:,.0f}")
     told["memory"] = _or_dash(row["peak_memory_bytes"] / 1e9, "{:.1f} GB")
@@ -61,7 +61,7 @@ def published(figures: Any, metric: str) -> dict[str, str]:
     for name in ("accuracy", "kappa", metric):
         value = table.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            told[name.replace("_", " ")] = _percent(value) if name in SHARES else f"{value:.3f}"
+            told[name.replace("_", " ")] = percent(value) if name in SHARES else f"{value:.3f}"
             table.pop(name)
             if name == "accuracy" and "test images" in told and 0 <= value <= 1:
                 low, high = analytic.wilson(round(value * num), num)
@@ -74,8 +74,9 @@ def _others(row: Mapping[str, Any]) -> list[str]:
     return [name for name in row if name in matrices.HEADLINES and name not in ("accuracy", "kappa")]
 
 
-def _percent(share: float) -> str:
-    return "–" if np.isnan(share) else f"{100 * share:.1f} %"
+def percent(share: float | None) -> str:
+    """A share with one digit, "–" where there is none; also a filter of the pages."""
+    return "–" if share is None or np.isnan(share) else f"{100 * share:.1f} %"
 
 
 def _or_dash(value: float, form: str) -> str:

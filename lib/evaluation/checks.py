@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lib.errors import DarkroomError
+from lib.errors import DarkroomError, few
 
 if TYPE_CHECKING:
     import pyarrow
@@ -96,12 +96,6 @@ def blocks(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yields (first row, contiguous rows) until all rows of `values` have passed."""
     for start in range(0, len(values), _BLOCK):
         yield start, np.ascontiguousarray(values[start : start + _BLOCK])
-
-
-def few(names: Sequence[str], most: int = 5) -> str:
-    """The first names and how many there are, for a message."""
-    shown = ", ".join(map(str, list(names)[:most])) or "none"
-    return shown + (f", … ({len(names)} in all)" if len(names) > most else "")
 
 
 def _unknown_label(found: Predictions) -> pd.Series:

@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
+from lib.evaluation import cells, style
 from lib.evaluation import confusion as matrices
-from lib.evaluation import style
 from lib.evaluation.style import Drawing
 
 _TINTS = {colour: LinearSegmentedColormap.from_list(colour, [style.PAPER, colour]) for colour in (style.RIGHT, style.WRONG)}
@@ -60,7 +60,7 @@ def per_class(table: pd.DataFrame, *, title: str = "F1 of each class") -> Drawin
         drawing.legend(loc="outside lower center", ncols=3)
     worst, best = table.iloc[0], table.iloc[-1]
     drawing.alt = (
-        f"{title}: from {_percent(worst['f1'])} ({worst.name}) to {_percent(best['f1'])} ({best.name}) "
+        f"{title}: from {cells.percent(worst['f1'])} ({worst.name}) to {cells.percent(best['f1'])} ({best.name}) "
         f"over {len(table)} classes; in brackets the number of images."
     )
     return drawing
@@ -172,7 +172,7 @@ def _name_both_axes(axes: Axes, class_names: Sequence[str], steep: bool) -> None
 def _told_confusion(counts: np.ndarray, class_names: Sequence[str], title: str) -> str:
     total = int(counts.sum())
     wrong = counts * ~np.eye(len(counts), dtype=bool)
-    told = f"{title}: {int(np.trace(counts)):,} of {total:,} images right ({_percent(matrices.accuracy(counts))})"
+    told = f"{title}: {int(np.trace(counts)):,} of {total:,} images right ({cells.percent(matrices.accuracy(counts))})"
     if not wrong.any():
         return told + "; no confusion."
     row, column = np.unravel_index(wrong.argmax(), wrong.shape)
@@ -194,10 +194,6 @@ def _picture(axes: Axes, image: np.ndarray, caption: str, right: bool | None) ->
     mark = "" if right is None else "✓ " if right else "✗ "
     lines = [style.label(line, most=24) for line in caption.split("\n")]
     axes.set_title(mark + "\n".join(lines), fontsize=7.5, fontweight="normal", pad=4, color=style.INK)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * float(share):.1f} %"
 
 
 def _whole_percent(share: float) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from lib import atomic
-from lib.errors import DarkroomError
+from lib.errors import DarkroomError, few
 from lib.evaluation import checks
 
 KINDS = ("probability", "multilabel", "score")
@@ -181,7 +181,7 @@ def read(path: Path, *, class_names: Sequence[str] | None = None, paths: Sequenc
     found = _checked(arrow.to_pandas(split_blocks=False, self_destruct=True), noted, str(path))
     if class_names is not None and tuple(class_names) != found.class_names:
         raise DarkroomError(
-            f"{path} holds other classes. Expected: {checks.few(class_names)}. Received: {checks.few(found.class_names)}."
+            f"{path} holds other classes. Expected: {few(class_names)}. Received: {few(found.class_names)}."
         )
     if paths is not None:
         checks.images(found.frame["path"], paths, str(path))
@@ -215,8 +215,8 @@ def _checked(frame: pd.DataFrame, metadata: dict[str, Any], where: str) -> Predi
     extra = [name for name in frame.columns if name not in expected]
     if missing or extra or len(class_names) != len(set(class_names)):
         raise DarkroomError(
-            f"{where}: the columns do not fit the classes {checks.few(class_names)}. "
-            f"Missing: {checks.few(missing)}. Not expected: {checks.few(extra)}."
+            f"{where}: the columns do not fit the classes {few(class_names)}. "
+            f"Missing: {few(missing)}. Not expected: {few(extra)}."
         )
     found = Predictions(
         frame=frame, class_names=class_names, kind=kind, data_hash=str(metadata["data_hash"]), run=str(metadata.get("run", "")),

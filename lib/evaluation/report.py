@@ -61,7 +61,7 @@ def render(
 
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = lambda share: "–" if share is None or np.isnan(share) else f"{100 * share:.1f} %"
+    environment.filters["percent"] = cells.percent
     published = dict(published or {})
     hardest, disputed, sure = comparison.hardest(), disputes.images(comparison), sureness.table(comparison)
     confusions = [pictured.confusion(comparison, arm) for arm in comparison.arms]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from lib.evaluation import calibration, trust
+from lib.evaluation import calibration, cells, trust
 from lib.evaluation.comparison import Comparison
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.style import Drawing
@@ -33,11 +33,11 @@ def table(comparison: Comparison, *, wished: float = WISHED) -> pd.DataFrame:
 def shown(found: pd.DataFrame, *, wished: float = WISHED) -> pd.DataFrame:
     """The table as text, for the notebook and the page."""
     told = {
-        "calibration error": found["calibration_error"].map(_percent),
+        "calibration error": found["calibration_error"].map(cells.percent),
         "temperature": found["temperature"].map("{:.2f}".format),
-        "error at that temperature": found["calibration_error_scaled"].map(_percent),
-        f"answered when {100 * wished:.0f} % is wished": found["coverage"].map(_percent),
-        "of these right": found["accuracy"].map(_percent),
+        "error at that temperature": found["calibration_error_scaled"].map(cells.percent),
+        f"answered when {100 * wished:.0f} % is wished": found["coverage"].map(cells.percent),
+        "of these right": found["accuracy"].map(cells.percent),
     }
     return pd.DataFrame(told)
 
@@ -85,7 +85,3 @@ def _scaled(unit: Unit) -> Predictions:
 
 def _together(parts: Sequence[Predictions]) -> Predictions:
     return replace(parts[0], frame=pd.concat([part.frame for part in parts], ignore_index=True))
-
-
-def _percent(share: float) -> str:
-    return "–" if np.isnan(share) else f"{100 * share:.1f} %"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,10 @@ from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.features import columns
-from lib.models import build, feature_cache, saved  # before Keras: its backend loads there, quietly
+from lib.models import build, feature_cache, saved
 
-import keras  # noqa: E402, I001  isort: skip
+if TYPE_CHECKING:
+    import keras  # the functions import it when lib.models has loaded its backend, quietly
 
 INDEX = "index.json"
 
@@ -100,6 +101,8 @@ def of_backbone(
     seed: int = 0,
 ) -> Origin:
     """Returns a network as it comes and the data set's images, divided by a grouped split of the seed."""
+    import keras
+
     split = splits.ensure(dataset, seed=seed, target=target)
     keras.utils.set_random_seed(seed)
     model = build(architecture, class_names=split.class_names, image_side=image_side, weights=weights)
@@ -122,6 +125,8 @@ def before(origin: Origin, dataset: Dataset, *, which: str, layer: str = "pool",
     `which` is `untrained` (weights drawn by the seed) or `frozen` (ImageNet's). Raises DarkroomError where there are none, or
     where it would be the very same network.
     """
+    import keras
+
     architecture = origin.parameters.get("architecture", "custom")
     if which == "untrained":
         keras.utils.set_random_seed(seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,7 +83,7 @@ def parallel(found: Found) -> Drawing:
             spine.set_visible(False)
         axes.tick_params(length=0)
         style.set_title(drawing, f"Which values went together: {len(ranked)} trials, the best {dark} dark")
-    told = ", ".join(f"{name} {_told(value)}" for name, value in found.best.values.items())
+    told = ", ".join(f"{name} {tables.told(value)}" for name, value in found.best.values.items())
     drawing.alt = f"Parallel coordinates of {len(ranked)} trials over {len(keys)} keys. The best has {told}."
     return drawing
 
@@ -176,7 +175,7 @@ def _name_axis(axes: Axes, place: int, key: Key) -> None:
     shown = shown if len(shown) <= _MOST_LABELS else (shown[0], shown[-1])
     for value in shown:
         axes.text(
-            place + 0.04, _height(key, value), style.label(_told(value), most=16), fontsize=7.5, va="center", zorder=4,
+            place + 0.04, _height(key, value), style.label(tables.told(value), most=16), fontsize=7.5, va="center", zorder=4,
             bbox={"facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.92, "pad": 0.6},
         )  # fmt: skip
 
@@ -185,12 +184,6 @@ def _name_ends(axes: Axes, place: int, low: float, high: float) -> None:
     axes.axvline(place, ymin=0.13, ymax=0.96, color=style.INK, linewidth=1.0, zorder=1)
     for height, value in ((0.0, low), (1.0, high)) if high > low else ((0.5, low),):
         axes.text(place + 0.04, height, f"{value:.4g}", fontsize=8, va="center", zorder=4)
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _spoken(goal: str) -> str:

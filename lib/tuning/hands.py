@@ -76,7 +76,7 @@ class Own:
             goals=tuple(job.goals),
         )  # fmt: skip
         began = time.monotonic()
-        found = work.do(work.find(job.objective), job.values, told, goals=tuple(job.goals))
+        found = work.do(work.find(job.objective), job.values, told)
         return [(job.number, {**found, "seconds": round(time.monotonic() - began, 3)})]
 
     def stop(self, number: int) -> None:

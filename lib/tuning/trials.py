@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -130,8 +131,10 @@ def by_epoch(trials: Sequence[Trial]) -> pandas.DataFrame:
 
 
 def told(value: Any) -> str:
-    """Returns a value as text, a number with three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """Returns a value as text, a number with three digits, all else but words as JSON."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _shown(value: Any) -> Any:

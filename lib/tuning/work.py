@@ -56,13 +56,13 @@ def find(name: str) -> Objective:
         ) from None
 
 
-def do(objective: Objective, values: Mapping[str, Any], work: Work, *, goals: tuple[str, ...]) -> dict[str, Any]:
+def do(objective: Objective, values: Mapping[str, Any], work: Work) -> dict[str, Any]:
     """Returns what came of a trial: `state` (finished, stopped or failed), `numbers`, and the `failure` where it failed.
 
     No error of the objective gets out: it is an outcome.
     """
     try:
-        numbers = _numbers(objective(dict(values), work), goals)
+        numbers = _numbers(objective(dict(values), work), work.goals)
     except MemoryError as error:
         return failed("out of memory", type(error).__name__, str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, the search goes on

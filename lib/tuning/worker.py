@@ -78,7 +78,7 @@ def do(job: Job) -> None:
             tell=lambda row: _reported(folder, row), goals=tuple(job.goals),
         )  # fmt: skip
         began = time.monotonic()
-        found = work.do(work.find(job.objective), job.values, told, goals=tuple(job.goals))
+        found = work.do(work.find(job.objective), job.values, told)
         found = {**found, "seconds": round(time.monotonic() - began, 3), "job": job.digest()}
         atomic.write_json(folder / OUTCOME, found)
     _tidy()

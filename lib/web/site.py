@@ -9,6 +9,7 @@ from pathlib import Path
 import bokeh
 from flask import Flask, Response, abort, redirect, request
 
+from lib.evaluation import cells
 from lib.web import classify_page, guard, map_api, map_page, runs_page
 from lib.web.serving import DEFAULT_HOST
 
@@ -26,7 +27,7 @@ def create(*, hosts: tuple[str, ...] | None = None) -> Flask:
     app = Flask("lib.web", template_folder="templates", static_folder="static", static_url_path="/static")
     app.json.sort_keys = False
     app.jinja_env.policies["json.dumps_kwargs"] = {}  # sorted keys would tear Bokeh's references from what they name
-    app.jinja_env.filters["percent"] = lambda share: "–" if share is None or share != share else f"{100 * share:.1f} %"
+    app.jinja_env.filters["percent"] = cells.percent
     guard.protect(app, hosts=hosts or guard.local_hosts(DEFAULT_HOST))
     for part in (runs_page.pages, map_page.pages, map_api.api, classify_page.pages):
         app.register_blueprint(part)
