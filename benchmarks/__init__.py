@@ -1,1 +1,3 @@
-"""One script a claim. Each alternates ours with what users do today in one run and prints `claim: value (goal …) ok|short`."""
+"""One script a claim. Each alternates ours with what users do today in one run and prints `claim:
+value (goal …) ok|short`.
+"""

@@ -13,8 +13,12 @@ FOLDER = Path(__file__).parent
 def main() -> int:
     names = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", default=names, metavar="NAME", help=f"some of: {', '.join(names)}")
-    parser.add_argument("--quick", action="store_true", help="each under a minute, with rougher figures")
+    parser.add_argument(
+        "names", nargs="*", default=names, metavar="NAME", help=f"some of: {', '.join(names)}"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="each under a minute, with rougher figures"
+    )
     asked = parser.parse_args()
     unknown = sorted(set(asked.names) - set(names))
     if unknown:

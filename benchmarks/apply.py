@@ -1,4 +1,6 @@
-"""Claims: a folder of any size in the same memory; several times as many pictures a second as one Keras call a picture."""
+"""Claims: a folder of any size in the same memory; several times as many pictures a second as one
+Keras call a picture.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     num = 2_000 if parser.parse_args().quick else 10_000
     model = networks.build("custom", class_names=("a", "b", "c"), image_side=SIDE)
-    ours = Classifier("random weights", ("a", "b", "c"), (SIDE, SIDE), lambda pixels: predictor.predict_proba(model, pixels),
-                      advice=({"wished": 1.0, "threshold": 0.5},))  # fmt: skip
+    ours = Classifier(
+        "random weights",
+        ("a", "b", "c"),
+        (SIDE, SIDE),
+        lambda pixels: predictor.predict_proba(model, pixels),
+        advice=({"wished": 1.0, "threshold": 0.5},),
+    )
     with tempfile.TemporaryDirectory() as place:
         pile = _pile(Path(place) / "pile", num)
         folder.apply(ours, pile, Path(place) / "warm", limit=256)
@@ -37,13 +44,21 @@ def main() -> None:
         seconds = time.perf_counter() - began
         each = _one_by_one(model, sorted(pile.rglob("*.jpg"))[:200])
     early = max(seen[: len(seen) // 5])
-    tell(f"memory that {num:,} pictures took beyond their first fifth", max(seen) - early, MEGABYTES, "MB", most=True)
+    tell(
+        f"memory that {num:,} pictures took beyond their first fifth",
+        max(seen) - early,
+        MEGABYTES,
+        "MB",
+        most=True,
+    )
     speed = f"{num / seconds:,.0f} pictures a second, against one load_img and predict a picture"
     tell(speed, num / seconds * each, RATIO, "times")
 
 
 def _pile(place: Path, num: int) -> Path:
-    """`num` JPEGs of 640 x 480, of which 200 are different; the rest are links to them, so that little disk is needed."""
+    """`num` JPEGs of 640 x 480, of which 200 are different; the rest are links to them, so that
+    little disk is needed.
+    """
     rng = np.random.default_rng(0)
     for number in range(DIFFERENT):
         (place / f"{number % 10}").mkdir(parents=True, exist_ok=True)
@@ -52,7 +67,10 @@ def _pile(place: Path, num: int) -> Path:
         cv2.imwrite(str(place / f"{number % 10}" / f"{number:06}.jpg"), large)
     for number in range(DIFFERENT, num):
         first = number % DIFFERENT
-        os.link(place / f"{first % 10}" / f"{first:06}.jpg", place / f"{first % 10}" / f"{number:06}.jpg")
+        os.link(
+            place / f"{first % 10}" / f"{first:06}.jpg",
+            place / f"{first % 10}" / f"{number:06}.jpg",
+        )
     return place
 
 

@@ -1,4 +1,6 @@
-"""Claim: one fused warp on the host costs a fraction of the CPU time of Keras' augmentation layers in the graph."""
+"""Claim: one fused warp on the host costs a fraction of the CPU time of Keras' augmentation layers
+in the graph.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,18 @@ def main() -> None:
     images = np.random.default_rng(0).integers(0, 255, (BATCH, SIDE, SIDE, 3), np.uint8)
     layers = _layers()
     layers(images)  # traced once, not counted
-    ours = lambda epoch: augmentation.augment(images, POLICY, augmentation.draws(BATCH, seed=0, epoch=epoch))  # noqa: E731
+    ours = lambda epoch: augmentation.augment(  # noqa: E731
+        images, POLICY, augmentation.draws(BATCH, seed=0, epoch=epoch)
+    )  # noqa: E731
     theirs = lambda _: layers(images)  # noqa: E731
     pairs = [(_cpu_ms(ours, batches), _cpu_ms(theirs, batches)) for _ in range(rounds)]
     mine, keras_ms = (statistics.median(side) for side in zip(*pairs, strict=True))
     ratio = statistics.median(theirs / ours for ours, theirs in pairs)
     print(f"CPU-ms an image at {SIDE} x {SIDE}: one warp {mine:.3f}, Keras layers {keras_ms:.3f}")
-    print(f"one warp against Keras' layers, CPU time: {ratio:.1f} times (goal 8) {'ok' if ratio >= 8 else 'short'}")
+    print(
+        f"one warp against Keras' layers, CPU time: {ratio:.1f} times (goal 8) "
+        f"{'ok' if ratio >= 8 else 'short'}"
+    )
 
 
 def _layers() -> Callable[[np.ndarray], object]:

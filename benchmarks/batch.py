@@ -1,4 +1,6 @@
-"""Claims: a run costs little beside its notebook, what has finished is known again, two workers do twice the work."""
+"""Claims: a run costs little beside its notebook, what has finished is known again, two workers do
+twice the work.
+"""
 
 from __future__ import annotations
 
@@ -48,14 +50,34 @@ def main() -> None:
 
 
 def nothing(home: Path, *, number: int) -> float:
-    """Runs that do nothing, then the same command again. Returns the seconds of CPU time for one run."""
+    """Runs that do nothing, then the same command again. Returns the seconds of CPU time for one
+    run.
+    """
     study(home, "nothing", number=number)
     seconds, cpu, told = darkroom("run", "nothing", "--workers", "2", "--json")
-    tell(f"{number} runs that do nothing, two at a time", seconds, 60 * number / 100, f"s, CPU time {cpu:.1f} s")
-    beside = [each["seconds"] - at_work(home / "logs" / "nothing" / each["run"]) for each in json.loads(told)["runs"]]
-    tell("overhead a run, all but the notebook's own cells, median", statistics.median(beside), 1.5, "s")
+    tell(
+        f"{number} runs that do nothing, two at a time",
+        seconds,
+        60 * number / 100,
+        f"s, CPU time {cpu:.1f} s",
+    )
+    beside = [
+        each["seconds"] - at_work(home / "logs" / "nothing" / each["run"])
+        for each in json.loads(told)["runs"]
+    ]
+    tell(
+        "overhead a run, all but the notebook's own cells, median",
+        statistics.median(beside),
+        1.5,
+        "s",
+    )
     seconds, again, _ = darkroom("run", "nothing", "--workers", "2")
-    tell(f"the same command when all {number} have finished", seconds, 5, f"s, CPU time {again:.1f} s")
+    tell(
+        f"the same command when all {number} have finished",
+        seconds,
+        5,
+        f"s, CPU time {again:.1f} s",
+    )
     with filelock.FileLock(home / "logs" / "nothing" / ".lock"):
         seconds, _, _ = darkroom("run", "nothing", ends_with=2)
     tell("a second command is refused", seconds, 1.5, "s")
@@ -63,7 +85,9 @@ def nothing(home: Path, *, number: int) -> float:
 
 
 def at_work(folder: Path) -> float:
-    """Seconds that the cells of a run were at work, their imports included, as the executed notebook notes them."""
+    """Seconds that the cells of a run were at work, their imports included, as the executed
+    notebook notes them.
+    """
     cells = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
     noted = [cell["metadata"]["execution"] for cell in cells if "execution" in cell["metadata"]]
     return sum(at(each["shell.execute_reply"]) - at(each["iopub.execute_input"]) for each in noted)
@@ -74,19 +98,37 @@ def at(stamp: str) -> float:
 
 
 def against_papermill(home: Path, ours: float, *, number: int) -> None:
-    """What users do today: plain papermill, one notebook after the other. CPU time, since it cannot use two cores."""
+    """What users do today: plain papermill, one notebook after the other. CPU time, since it cannot
+    use two cores.
+    """
     spent = []
     for seed in range(number):
-        words = ["-m", "papermill", str(home / "notebooks" / "ok.ipynb"), str(home / "out.ipynb"), "-p", "seed", str(seed)]
+        words = [
+            "-m",
+            "papermill",
+            str(home / "notebooks" / "ok.ipynb"),
+            str(home / "out.ipynb"),
+            "-p",
+            "seed",
+            str(seed),
+        ]
         _, cpu, _ = timed([sys.executable, *words, "-p", "study", "plain", "--no-progress-bar"])
         spent.append(cpu)
-    print(f"CPU time a run: {ours:.2f} s, plain papermill {statistics.median(spent):.2f} s", flush=True)
+    print(
+        f"CPU time a run: {ours:.2f} s, plain papermill {statistics.median(spent):.2f} s",
+        flush=True,
+    )
 
 
 def planned(home: Path, *, number: int) -> None:
     study(home, "large", number=number)
     seconds, _, _ = darkroom("run", "large", "--dry-run")
-    tell(f"{number:,} runs planned and listed", seconds, 10 * number / 10_000 if number > 1_000 else 10, "s")
+    tell(
+        f"{number:,} runs planned and listed",
+        seconds,
+        10 * number / 10_000 if number > 1_000 else 10,
+        "s",
+    )
 
 
 def two_workers(home: Path, *, number: int, seconds: float) -> None:
@@ -97,7 +139,9 @@ def two_workers(home: Path, *, number: int, seconds: float) -> None:
         took.append(darkroom("run", f"waits{workers}", "--workers", str(workers))[0])
     ratio = took[0] / took[1]
     verdict = "ok" if ratio >= 1.8 else "short"
-    print(f"throughput of two workers against one: {ratio:.2f} times (goal 1.8) {verdict}", flush=True)
+    print(
+        f"throughput of two workers against one: {ratio:.2f} times (goal 1.8) {verdict}", flush=True
+    )
 
 
 def study(home: Path, name: str, *, number: int, seconds: float = 0.0) -> None:
@@ -121,7 +165,10 @@ def timed(command: list[str], *, ends_with: int = 0) -> tuple[float, float, str]
 
 def tell(claim: str, value: float, goal: float, unit: str) -> None:
     """Prints one line; the value must not exceed the goal."""
-    print(f"{claim}: {value:.2f} {unit} (goal {goal:g} s) {'ok' if value <= goal else 'short'}", flush=True)
+    print(
+        f"{claim}: {value:.2f} {unit} (goal {goal:g} s) {'ok' if value <= goal else 'short'}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

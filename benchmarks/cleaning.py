@@ -1,7 +1,9 @@
-"""Claims: cleaning reads as fast as decoding allows, misses no planted copy, groups no distinct things, names wrong labels.
+"""Claims: cleaning reads as fast as decoding allows, misses no planted copy, groups no distinct
+things, names wrong labels.
 
-CleanVision, imagededup and cleanlab are installed into an environment of their own, beside this file, and see the same files in
-the same run. With DARKROOM_SAMPLES (a folder that holds triage/, cars/, wikiart/) real photographs are used, else drawn ones.
+CleanVision, imagededup and cleanlab are installed into an environment of their own, beside this
+file, and see the same files in the same run. With DARKROOM_SAMPLES (a folder that holds triage/,
+cars/, wikiart/) real photographs are used, else drawn ones.
 """
 
 from __future__ import annotations
@@ -51,13 +53,13 @@ def matrix(folder: Path, *, quick: bool) -> None:
     sys.path.insert(0, str(HERE.parent / "tests"))
     import decoder_matrix
 
-    from lib.data import images
+    from lib.data import decode
 
     cases, right, worst = list(decoder_matrix.cases()), 0, 0
     for _, data, expected in cases:
         try:
-            pixels = images.decode(data).pixels
-        except images.ImageError as error:
+            pixels = decode.decode(data).pixels
+        except decode.ImageError as error:
             right += isinstance(expected, str) and error.reason in expected.split(" or ")
             continue
         if not isinstance(expected, str) and pixels.shape == expected.shape:
@@ -68,7 +70,7 @@ def matrix(folder: Path, *, quick: bool) -> None:
     folder.mkdir()
     (folder / "bomb.png").write_bytes(decoder_matrix.bomb())
     told = _alone(
-        "from lib.cleaning.measure import measure\nfrom pathlib import Path\n"
+        "from lib.cleaning.measurements import measure\nfrom pathlib import Path\n"
         f"before, bomb = peak(), Path({str(folder / 'bomb.png')!r})\n"
         "print(json.dumps([measure(bomb).problem, peak() - before]))"
     )
@@ -76,22 +78,32 @@ def matrix(folder: Path, *, quick: bool) -> None:
 
 
 def scan(folder: Path, *, quick: bool) -> None:
-    """The whole scan of 640 x 480 JPEGs against bare reading, hashing and decoding, and against the others."""
-    from lib.cleaning import workers
+    """The whole scan of 640 x 480 JPEGs against bare reading, hashing and decoding, and against the
+    others.
+    """
+    from lib.cleaning import scan_workers
 
     files = jpegs(folder, number=200 if quick else 3_000)
     bare, ours = [], []
     for _ in range(1 if quick else 3):  # alternated, since machines are noisy
         bare.append(len(files) / seconds_of(lambda: _bare(files)))
-        ours.append(len(files) / seconds_of(lambda: list(workers.measure_all(files, workers=2))))
+        ours.append(
+            len(files) / seconds_of(lambda: list(scan_workers.measure_all(files, workers=2)))
+        )
     rate = middle.median(ours)
-    print(f"scan of {len(files):,} JPEGs of 640 x 480 by two processes: {rate:.0f} images/s; bare {middle.median(bare):.0f}")
+    print(
+        f"scan of {len(files):,} JPEGs of 640 x 480 by two processes: {rate:.0f} images/s; bare "
+        f"{middle.median(bare):.0f}"
+    )
     ratio = middle.median(o / b for o, b in zip(ours, bare, strict=True))
     tell("scan against bare read, sha256 and decode", ratio, BARE, "times")
     theirs = {name: _rival(name, folder) for name in ("cleanvision", "imagededup")}
     for name, told in theirs.items():
         if told:
-            print(f"{name}: {told['images'] / told['seconds']:.0f} images/s" + (", hash alone" if name == "imagededup" else ""))
+            print(
+                f"{name}: {told['images'] / told['seconds']:.0f} images/s"
+                + (", hash alone" if name == "imagededup" else "")
+            )
     if theirs["cleanvision"]:
         told = theirs["cleanvision"]
         tell("scan against CleanVision", rate / (told["images"] / told["seconds"]), TIMES, "times")
@@ -107,30 +119,55 @@ def memory(folder: Path, *, quick: bool) -> None:
     for number in (small, large):
         place = folder / str(number)
         tiny(place, number)
-        peaks.append(_alone(
-            "from lib.data import sources\nfrom lib.cleaning import scan\n"
-            f"scan.scan(sources.bring({str(place)!r}, name='n{number}'), workers=2)\nprint(json.dumps(peak()))"
-        ))  # fmt: skip
-    print(f"scan's own memory: {peaks[0]:.0f} MB for {small:,} pictures, {peaks[1]:.0f} MB for {large:,}")
-    tell("memory for each further picture", (peaks[1] - peaks[0]) * 1000 / (large - small), 5, "kB", most=True)
-    again = seconds_of(lambda: scanning.scan(sources.bring(str(folder / str(large)), name=f"n{large}")))
+        peaks.append(
+            _alone(
+                "from lib.data import sources\nfrom lib.cleaning import scan\n"
+                f"scan.scan(sources.bring({str(place)!r}, name='n{number}'), "
+                "workers=2)\nprint(json.dumps(peak()))"
+            )
+        )
+    print(
+        f"scan's own memory: {peaks[0]:.0f} MB for {small:,} pictures, {peaks[1]:.0f} MB for "
+        f"{large:,}"
+    )
+    tell(
+        "memory for each further picture",
+        (peaks[1] - peaks[0]) * 1000 / (large - small),
+        5,
+        "kB",
+        most=True,
+    )
+    again = seconds_of(
+        lambda: scanning.scan(sources.bring(str(folder / str(large)), name=f"n{large}"))
+    )
     tell(f"second scan of {large:,} unchanged files", again, 10 * large / 100_000, "s", most=True)
 
 
 def hashes(folder: Path, *, quick: bool) -> None:
-    """Pairs within distance 10 among hashes in eight orientations, held against brute force on one orientation's worth."""
+    """Pairs within distance 10 among hashes in eight orientations, held against brute force on one
+    orientation's worth.
+    """
     sizes = (20_000, 50_000) if quick else (100_000, 300_000, 1_000_000)
     for number in sizes:
         told = _alone(
-            "import time\nfrom benchmarks.material.cleaning import planted_hashes, brute\nfrom lib.cleaning import hamming\n"
+            "import time\nfrom benchmarks.material.cleaning import planted_hashes, brute\nfrom "
+            "lib.cleaning import hamming\n"
             f"hashes = planted_hashes({number})\nbegan = time.perf_counter()\n"
-            "found = hamming.pairs(hashes, distance=10, workers=2)\nseconds = time.perf_counter() - began\nmegabytes = peak()\n"
+            "found = hamming.pairs(hashes, distance=10, workers=2)\nseconds = time.perf_counter() "
+            "- began\nmegabytes = peak()\n"
             f"same = brute(hashes, found) if {number} <= 100_000 else None\n"
             "print(json.dumps([seconds, megabytes, len(found), same]))"
         )
         seconds, megabytes, pairs, same = told
-        exact = {True: "exactly those of brute force", False: "NOT those of brute force", None: "not held against it"}[same]
-        print(f"{number:,} hashes in 8 orientations: {pairs:,} pairs ({exact}) in {seconds:.1f} s and {megabytes:.0f} MB")
+        exact = {
+            True: "exactly those of brute force",
+            False: "NOT those of brute force",
+            None: "not held against it",
+        }[same]
+        print(
+            f"{number:,} hashes in 8 orientations: {pairs:,} pairs ({exact}) in {seconds:.1f} s "
+            f"and {megabytes:.0f} MB"
+        )
         if number <= 100_000:
             tell(f"pairs of {number:,} hashes", seconds, 30, "s", most=True)
             tell("its memory", megabytes / 1000, 1, "GB", most=True)
@@ -144,13 +181,20 @@ def planted(folder: Path, *, quick: bool) -> None:
     number = edits(folder, subjects=12 if quick else 80)
     table = clean.clean(sources.bring(str(folder), name="planted_edits"), workers=2).manifest
     groups = [rows["path"].tolist() for _, rows in table.groupby("group")]
-    print(f"{number} photographs with 9 edits each (JPEG 50, half size, light, crop, 2 degrees, mirror, quarter turn)")
+    print(
+        f"{number} photographs with 9 edits each (JPEG 50, half size, light, crop, 2 degrees, "
+        "mirror, quarter turn)"
+    )
     recall, precision = matched(groups, subjects=number)
     tell("planted edits, recall", recall, MATCH, "")
     tell("planted edits, precision", precision, MATCH, "")
     for name in ("cleanvision", "imagededup"):
         if told := _rival(name, folder):
-            print("{}: recall {:.3f}, precision {:.3f}".format(name, *matched(told["groups"], subjects=number)))
+            print(
+                "{}: recall {:.3f}, precision {:.3f}".format(
+                    name, *matched(told["groups"], subjects=number)
+                )
+            )
 
 
 def distinct(folder: Path, *, quick: bool) -> None:
@@ -164,16 +208,21 @@ def distinct(folder: Path, *, quick: bool) -> None:
         members = cleaned.manifest.dropna(subset=["pixels"]).groupby("group")["path"].agg(list)
         several = members[members.map(len) > 1]
         alike = int((cleaned.findings["reason"] == "look_alike").sum())
-        print(f"{cleaned.dataset.name}: {len(several)} groups of copies, the largest of {members.map(len).max()}; "
-              f"{alike} look-alikes; {'; '.join(' = '.join(group) for group in several.head(8))}")  # fmt: skip
+        print(
+            f"{cleaned.dataset.name}: {len(several)} groups of copies, the largest of "
+            f"{members.map(len).max()}; "
+            f"{alike} look-alikes; {'; '.join(' = '.join(group) for group in several.head(8))}"
+        )
 
 
 def labels(folder: Path, *, quick: bool) -> None:
-    """A tenth of the labels flipped: the ranking's average precision, and cleanlab's list from the same probabilities."""
+    """A tenth of the labels flipped: the ranking's average precision, and cleanlab's list from the
+    same probabilities.
+    """
     from sklearn.metrics import average_precision_score
 
-    from lib.cleaning import labels as learning
-    from lib.cleaning import suspects
+    from lib.cleaning import confident_learning as learning
+    from lib.cleaning import label_issues
     from lib.data import sources
     from lib.data.dataset import Dataset
 
@@ -187,7 +236,7 @@ def labels(folder: Path, *, quick: bool) -> None:
     table = table[table["verdict"] == "keep"].reset_index(drop=True)
     if quick:
         table = table.groupby("label").head(40).reset_index(drop=True)
-    rows = suspects.features(dataset, table, suspects.Look())
+    rows = label_issues.features(dataset, table, label_issues.Look())
     names, truth = np.unique(table["label"].to_numpy(str), return_inverse=True)
     random = np.random.default_rng(0)
     flipped = random.permutation(len(truth))[: len(truth) // 10]
@@ -195,27 +244,43 @@ def labels(folder: Path, *, quick: bool) -> None:
     given[flipped] = (truth[flipped] + random.integers(1, len(names), len(flipped))) % len(names)
     probabilities = learning.out_of_fold(rows, given, groups=table["group"].to_numpy())
     told = learning.confident(given, probabilities)
-    tell(f"wrong labels, a tenth of {len(truth):,} flipped: average precision",
-         average_precision_score(given != truth, 1 - told["score"]), 0.8, "")  # fmt: skip
+    tell(
+        f"wrong labels, a tenth of {len(truth):,} flipped: average precision",
+        average_precision_score(given != truth, 1 - told["score"]),
+        0.8,
+        "",
+    )
     folder.mkdir()
     np.savez(folder / "given.npz", labels=given, probabilities=probabilities)
     if theirs := _rival("cleanlab", folder / "given.npz"):
         ours, theirs = set(np.flatnonzero(told["wrong"]).tolist()), set(theirs["issues"])
-        print(f"cleanlab's confident learning on the same probabilities: {len(theirs)} issues, ours {len(ours)}, in common "
-              f"{len(ours & theirs)}; right of ours {np.mean([given[at] != truth[at] for at in ours]):.2f}")  # fmt: skip
+        print(
+            f"cleanlab's confident learning on the same probabilities: {len(theirs)} issues, ours "
+            f"{len(ours)}, in common "
+            f"{len(ours & theirs)}; right of ours "
+            f"{np.mean([given[at] != truth[at] for at in ours]):.2f}"
+        )
 
 
 def strangers(folder: Path, *, quick: bool) -> None:
-    """Nine pictures of another set filed at random among 600: how well their distances rank them, how many are named."""
+    """Nine pictures of another set filed at random among 600: how well their distances rank them,
+    how many are named.
+    """
     from sklearn.metrics import average_precision_score
 
     from lib.cleaning import outliers
 
     if SAMPLES is None:
-        print("outliers: skipped, since DARKROOM_SAMPLES names no folder with triage/, simpsons/, cars/ and wikiart/.")
+        print(
+            "outliers: skipped, since DARKROOM_SAMPLES names no folder with triage/, simpsons/, "
+            "cars/ and wikiart/."
+        )
         return
     random = np.random.default_rng(0)
-    sets = {name: sample(name, 150 if quick else 600) for name in ("triage", "simpsons", "cars", "wikiart")}
+    sets = {
+        name: sample(name, 150 if quick else 600)
+        for name in ("triage", "simpsons", "cars", "wikiart")
+    }
     ranks, named, wrong = [], [], []
     for host, (rows, labels) in sets.items():
         for guest in sets.keys() - {host}:
@@ -227,19 +292,38 @@ def strangers(folder: Path, *, quick: bool) -> None:
             ranks.append(average_precision_score(truth, beyond))
             named.append(np.mean(beyond[truth] > 3))
             wrong.append(np.mean(beyond[~truth] > 3))
-        print(f"  among {host}: average precision {np.mean(ranks[-3:]):.2f}, named {np.mean(named[-3:]):.0%}")
-    print(f"outliers of another set: average precision {np.mean(ranks):.2f}, {np.mean(named):.0%} of them named, "
-          f"beside {np.mean(wrong):.1%} of the set's own pictures")  # fmt: skip
+        print(
+            f"  among {host}: average precision {np.mean(ranks[-3:]):.2f}, named "
+            f"{np.mean(named[-3:]):.0%}"
+        )
+    print(
+        f"outliers of another set: average precision {np.mean(ranks):.2f}, {np.mean(named):.0%} of "
+        "them named, "
+        f"beside {np.mean(wrong):.1%} of the set's own pictures"
+    )
 
 
-PARTS = {"matrix": matrix, "hashes": hashes, "scan": scan, "memory": memory, "planted": planted, "distinct": distinct,
-         "labels": labels, "strangers": strangers}  # fmt: skip
+PARTS = {
+    "matrix": matrix,
+    "hashes": hashes,
+    "scan": scan,
+    "memory": memory,
+    "planted": planted,
+    "distinct": distinct,
+    "labels": labels,
+    "strangers": strangers,
+}
 
 
 def tell(claim: str, value: float, goal: float, unit: str, *, most: bool = False) -> None:
     """Prints one line; the value is to reach the goal, or not to exceed it."""
     good = value <= goal if most else value >= goal
-    print(f"{claim}: {value:.3g} {unit} (goal {goal:g} {unit}) {'ok' if good else 'short'}".replace("  ", " "), flush=True)
+    print(
+        f"{claim}: {value:.3g} {unit} (goal {goal:g} {unit}) {'ok' if good else 'short'}".replace(
+            "  ", " "
+        ),
+        flush=True,
+    )
 
 
 def _bare(files: list[Path]) -> None:
@@ -260,7 +344,13 @@ def _alone(script: str):
         "import json, resource, sys\nunit = 1e6 if sys.platform == 'darwin' else 1e3\n"
         "def peak():\n    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit\n"
     )
-    done = subprocess.run([sys.executable, "-c", head + script], capture_output=True, text=True, cwd=HERE.parent, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", head + script],
+        capture_output=True,
+        text=True,
+        cwd=HERE.parent,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
@@ -271,7 +361,9 @@ def _rival(name: str, folder: Path):
     python = _environment()
     if python is None:
         return None
-    done = subprocess.run([python, RIVALS / "cleaning.py", name, folder], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, RIVALS / "cleaning.py", name, folder], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         print(f"{name} ended with an error: {done.stderr.strip().splitlines()[-1]}")
         return None

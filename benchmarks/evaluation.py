@@ -1,4 +1,6 @@
-"""Claims: all metrics of a million images in 200 classes within a minute and 4 GB; a hundred runs compared in half a minute."""
+"""Claims: all metrics of a million images in 200 classes within a minute and 4 GB; a hundred runs
+compared in half a minute.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.parts.quiet import in_a_process, seconds_of
-from lib.evaluation import bootstrap, comparison, predictions, report, statistics
+from lib.evaluation import bootstrap, comparison, predictions, statistics
+from lib.reporting import report
 
 CLASSES = 200
 SECONDS, GIGABYTES = 60, 4
@@ -41,7 +44,12 @@ def metrics(folder: Path, *, num: int) -> None:
     share = num / 1_000_000
     print(f"{size}: read and checked in {read:.1f} s")
     tell(f"all metrics of {size} with 1,000 draws", computed, SECONDS * share, "s")
-    tell(f"memory for it, the table of {num * CLASSES * 4 / 1e9:.2f} GB included", peak, GIGABYTES, "GB")
+    tell(
+        f"memory for it, the table of {num * CLASSES * 4 / 1e9:.2f} GB included",
+        peak,
+        GIGABYTES,
+        "GB",
+    )
 
 
 def runs(folder: Path, *, arms: int, seeds: int) -> None:
@@ -52,8 +60,12 @@ def runs(folder: Path, *, arms: int, seeds: int) -> None:
     compared = time.perf_counter() - began
     report.write(found, folder / "compare")
     whole = time.perf_counter() - began
-    print(f"{len(made)} runs: {compared:.1f} s for the numbers, {whole - compared:.1f} s for the page")
-    tell(f"comparison of {len(made)} runs with its page", whole, RUNS_SECONDS * len(made) / 100, "s")
+    print(
+        f"{len(made)} runs: {compared:.1f} s for the numbers, {whole - compared:.1f} s for the page"
+    )
+    tell(
+        f"comparison of {len(made)} runs with its page", whole, RUNS_SECONDS * len(made) / 100, "s"
+    )
 
 
 def draws(*, num: int, rounds: int) -> None:
@@ -76,13 +88,19 @@ def draws(*, num: int, rounds: int) -> None:
         bootstrap.of_confusion(truth, said, groups=np.arange(num), num_classes=10, draws=1000)
 
     ratios = [seconds_of(theirs) * 1000 / seconds_of(ours) for _ in range(rounds)]
-    told, ratio = "1,000 draws of five numbers against scikit-learn on drawn rows", middle.median(ratios)
+    told, ratio = (
+        "1,000 draws of five numbers against scikit-learn on drawn rows",
+        middle.median(ratios),
+    )
     print(f"{told}: {ratio:.0f} times (goal {RATIO}) {'ok' if ratio >= RATIO else 'short'}")
 
 
 def tell(claim: str, value: float, goal: float, unit: str) -> None:
     """Prints one line; the value must not exceed the goal."""
-    print(f"{claim}: {value:.1f} {unit} (goal {goal:g} {unit}) {'ok' if value <= goal else 'short'}", flush=True)
+    print(
+        f"{claim}: {value:.1f} {unit} (goal {goal:g} {unit}) {'ok' if value <= goal else 'short'}",
+        flush=True,
+    )
 
 
 def _write_large(path: Path, num: int) -> None:
@@ -106,26 +124,52 @@ def _measure_large(path: Path) -> tuple[float, float, float]:
     read = time.perf_counter() - began
     statistics.headline(found)
     computed = time.perf_counter() - began - read
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
     return read, computed, peak / 1e9
 
 
 def _write_run(folder: Path, arm: int, seed: int, *, num: int = 2_600, classes: int = 5) -> Path:
-    split = np.random.default_rng(seed).permutation(np.repeat(["train", "val", "test"], [1_560, 390, 650]))
+    split = np.random.default_rng(seed).permutation(
+        np.repeat(["train", "val", "test"], [1_560, 390, 650])
+    )
     generator = np.random.default_rng([arm, seed])
     names, truth = [f"class {index}" for index in range(classes)], np.arange(num) % classes
-    said = np.where(generator.random(num) < 0.8 + arm / 100, truth, generator.integers(classes, size=num))
+    said = np.where(
+        generator.random(num) < 0.8 + arm / 100, truth, generator.integers(classes, size=num)
+    )
     frame = predictions.table(
-        [f"{index:04d}.png" for index in range(num)], splits=split, labels=[names[index] for index in truth],
-        groups=np.arange(num) // 2 * 2, probabilities=np.eye(classes)[said] * 0.9 + 0.1 / classes, class_names=names,
-    )  # fmt: skip
+        [f"{index:04d}.png" for index in range(num)],
+        splits=split,
+        labels=[names[index] for index in truth],
+        groups=np.arange(num) // 2 * 2,
+        probabilities=np.eye(classes)[said] * 0.9 + 0.1 / classes,
+        class_names=names,
+    )
     place = folder / f"arm{arm}-s{seed}"
     place.mkdir(parents=True)
-    predictions.write(place / "predictions.parquet", frame, {"class_names": names, "data_hash": f"split {seed}"})
+    predictions.write(
+        place / "predictions.parquet", frame, {"class_names": names, "data_hash": f"split {seed}"}
+    )
     epochs = np.arange(1, 21)
-    history = pd.DataFrame({"epoch": epochs, "loss": 1 / epochs, "val_loss": 1 / epochs, "accuracy": 0.8, "val_accuracy": 0.8})
+    history = pd.DataFrame(
+        {
+            "epoch": epochs,
+            "loss": 1 / epochs,
+            "val_loss": 1 / epochs,
+            "accuracy": 0.8,
+            "val_accuracy": 0.8,
+        }
+    )
     history.to_csv(place / "history.csv", index=False)
-    told = {"arm": f"arm{arm}", "seed": seed, "seconds": 60, "num_parameters": 1_000_000, "audit": []}
+    told = {
+        "arm": f"arm{arm}",
+        "seed": seed,
+        "seconds": 60,
+        "num_parameters": 1_000_000,
+        "audit": [],
+    }
     (place / "result.json").write_text(json.dumps(told))
     return place
 

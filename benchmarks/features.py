@@ -1,8 +1,10 @@
-"""Claims: maps of 10,000 and 100,000 images in seconds and minutes, features at the engine's pace, a map page of 100,000
-points that is light and quick, a classification in a blink, and whether t-SNE and UMAP beat PCA on three data sets.
+"""Claims: maps of 10,000 and 100,000 images in seconds and minutes, features at the engine's pace,
+a map page of 100,000 points that is light and quick, a classification in a blink, and whether t-SNE
+and UMAP beat PCA on three data sets.
 
-Parts: `python -m benchmarks.features [--quick] [reductions large features page classify hypothesis]`. The browser's part needs
-Chromium with chromedriver; `hypothesis` reads simpsons, triage and wikiart in the folder that `DARKROOM_SAMPLES` names.
+Parts: `python -m benchmarks.features [--quick] [reductions large features page classify
+    hypothesis]`. The browser's part needs Chromium with chromedriver; `hypothesis` reads simpsons,
+    triage and wikiart in the folder that `DARKROOM_SAMPLES` names.
 """
 
 from __future__ import annotations
@@ -32,14 +34,23 @@ PARTS = ("reductions", "large", "features", "page", "classify", "hypothesis")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("parts", nargs="*", default=PARTS, choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        default=PARTS,
+        choices=[*PARTS, []],
+        metavar="PART",
+        help=", ".join(PARTS),
+    )
     asked = parser.parse_args()
     for part in asked.parts:
         globals()[part](quick=asked.quick)
 
 
 def reductions(*, quick: bool) -> None:
-    """PCA, t-SNE and UMAP of clumps in 2,048 dimensions, each in a process of its own, libraries loaded and compiled before."""
+    """PCA, t-SNE and UMAP of clumps in 2,048 dimensions, each in a process of its own, libraries
+    loaded and compiled before.
+    """
     num = 1_000 if quick else 10_000
     for method, goal in (("pca", 5), ("tsne", 30), ("umap", 60)):
         seconds, _ = in_a_process(_reduce, method, num, 2_048)
@@ -55,9 +66,11 @@ def large(*, quick: bool) -> None:
 
 
 def features(*, quick: bool) -> None:
-    """ResNet50 at 128 px: the naive loop, Keras in batches, and the exported engine where it is installed."""
+    """ResNet50 at 128 px: the naive loop, Keras in batches, and the exported engine where it is
+    installed.
+    """
     from lib import models
-    from lib.models import engine, predictor
+    from lib.models import inference, predictor
 
     num = 64 if quick else 2_000
     images = np.random.default_rng(0).integers(0, 256, (num, 128, 128, 3), dtype=np.uint8)
@@ -66,12 +79,16 @@ def features(*, quick: bool) -> None:
     some = images[: 16 if quick else 64]
     for image in some[:2]:
         part.predict(image[None].astype(np.float32), verbose=0)
-    naive = seconds_of(lambda: [part.predict(image[None].astype(np.float32), verbose=0) for image in some]) / len(some)
+    naive = seconds_of(
+        lambda: [part.predict(image[None].astype(np.float32), verbose=0) for image in some]
+    ) / len(some)
     predictor.features(model, images[:64])
     keras = seconds_of(lambda: predictor.features(model, images)) / num
     told = f"features of {num:,} images at 128 × 128 through ResNet50"
-    print(f"{told}: naive loop {1000 * naive:.1f} ms, Keras in batches {1000 * keras:.1f} ms an image")
-    if engine.resolve("auto") == "keras":
+    print(
+        f"{told}: naive loop {1000 * naive:.1f} ms, Keras in batches {1000 * keras:.1f} ms an image"
+    )
+    if inference.resolve("auto") == "keras":
         print("The engine is not installed (extra `engine`), so there is no figure for it.")
         return
     predictor.features(model, images[:64], engine="openvino")
@@ -81,7 +98,9 @@ def features(*, quick: bool) -> None:
 
 
 def page(*, quick: bool) -> None:
-    """The map page of a hundred thousand points, served by `darkroom web` and driven in a headless Chromium."""
+    """The map page of a hundred thousand points, served by `darkroom web` and driven in a headless
+    Chromium.
+    """
     num = 5_000 if quick else 100_000
     with tempfile.TemporaryDirectory() as folder:
         in_a_process(_write_map, folder, num)
@@ -93,7 +112,9 @@ def page(*, quick: bool) -> None:
 
 
 def classify(*, quick: bool) -> None:
-    """One picture, and twenty at once, through the site, once it is warm: EfficientNet-Lite0 at 128 px with a heat-map."""
+    """One picture, and twenty at once, through the site, once it is warm: EfficientNet-Lite0 at 128
+    px with a heat-map.
+    """
     with tempfile.TemporaryDirectory() as folder:
         in_a_process(_write_model, folder)
         with _Served(folder) as served:
@@ -106,14 +127,22 @@ def classify(*, quick: bool) -> None:
             with ThreadPoolExecutor(20) as pool:
                 began = time.perf_counter()
                 codes = list(pool.map(lambda _: ask(), range(20)))
-            print(f"20 clients at once: {sum(code == 200 for code in codes)} answered in {time.perf_counter() - began:.1f} s")
+            print(
+                f"20 clients at once: {sum(code == 200 for code in codes)} answered in "
+                f"{time.perf_counter() - began:.1f} s"
+            )
 
 
 def hypothesis(*, quick: bool) -> None:
-    """The supposition on three data sets: frozen EfficientNet-Lite0 features at 128 px, maps judged on the same images."""
+    """The supposition on three data sets: frozen EfficientNet-Lite0 features at 128 px, maps judged
+    on the same images.
+    """
     samples = os.environ.get("DARKROOM_SAMPLES")
     if not samples:
-        print("DARKROOM_SAMPLES names no folder with simpsons, triage and wikiart, so the supposition is not tested.")
+        print(
+            "DARKROOM_SAMPLES names no folder with simpsons, triage and wikiart, so the "
+            "supposition is not tested."
+        )
         return
     for name in ("simpsons", "triage", "wikiart"):
         for line in in_a_process(_suppose, str(Path(samples) / name), 200 if quick else 1_200):
@@ -122,16 +151,22 @@ def hypothesis(*, quick: bool) -> None:
 
 def tell(claim: str, value: float, goal: float, unit: str) -> None:
     """Prints one line; the value must not exceed the goal."""
-    print(f"{claim}: {value:.1f} {unit} (goal {goal:g} {unit}) {'ok' if value <= goal else 'short'}", flush=True)
+    print(
+        f"{claim}: {value:.1f} {unit} (goal {goal:g} {unit}) {'ok' if value <= goal else 'short'}",
+        flush=True,
+    )
 
 
 def tell_ratio(claim: str, value: float, goal: float) -> None:
     """Prints one line; the value must reach the goal."""
-    print(f"{claim}: {value:.1f} times (goal {goal:g}) {'ok' if value >= goal else 'short'}", flush=True)
+    print(
+        f"{claim}: {value:.1f} times (goal {goal:g}) {'ok' if value >= goal else 'short'}",
+        flush=True,
+    )
 
 
 def _reduce(method: str, num: int, length: int) -> tuple[float, float]:
-    from lib.features import reduce
+    from lib.embeddings import reduce
 
     generator = np.random.default_rng(0)
     centres = generator.normal(0, 1, (20, length)).astype(np.float32)
@@ -142,32 +177,43 @@ def _reduce(method: str, num: int, length: int) -> tuple[float, float]:
         rows[start:stop] += generator.normal(0, 1, (stop - start, length)).astype(np.float16)
     reduce.reduce(rows[: min(num, 5_000)], method)  # so that libraries are loaded and compiled
     seconds = seconds_of(lambda: reduce.reduce(rows, method))
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    ) / 1e9
 
 
 def _suppose(folder: str, limit: int) -> list[str]:
     from lib.cleaning import clean
     from lib.data import sources
-    from lib.features import answers, quality, reduce, spaces
+    from lib.embeddings import feature_spaces, probe_results, quality, reduce
 
     with tempfile.TemporaryDirectory() as home:
         os.environ["DARKROOM_HOME"] = home
         dataset = sources.bring(folder)
         clean.clean(dataset, workers=1)
-        origin = spaces.of_backbone(dataset, architecture="efficientnet_lite0", image_side=128, limit=limit)
-        space = spaces.features(origin, dataset)
-        maps = {method: reduce.reduce(space.features, method).places for method in ("pca", "tsne", "umap")}
-        judged = {method: quality.measure(space.features, places) for method, places in maps.items()}
-        return answers.map_sentences(judged, {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"})
+        origin = feature_spaces.of_backbone(
+            dataset, architecture="efficientnet_lite0", image_side=128, limit=limit
+        )
+        space = feature_spaces.features(origin, dataset)
+        maps = {
+            method: reduce.reduce(space.features, method).places
+            for method in ("pca", "tsne", "umap")
+        }
+        judged = {
+            method: quality.measure(space.features, places) for method, places in maps.items()
+        }
+        return probe_results.map_sentences(judged, {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"})
 
 
 def _write_map(folder: str, num: int) -> None:
-    """A run of features without images: a data set of a few pictures whose paths come again and again."""
+    """A run of features without images: a data set of a few pictures whose paths come again and
+    again.
+    """
     from PIL import Image
 
-    from lib import atomic
+    from lib import files
     from lib.data import dataset as datasets
-    from lib.features import record
+    from lib.embeddings import record
 
     os.environ["DARKROOM_HOME"] = folder
     generator = np.random.default_rng(0)
@@ -181,52 +227,76 @@ def _write_map(folder: str, num: int) -> None:
     place = dataset.folder / "features" / "pool-many"
     place.mkdir(parents=True)
     np.save(place / "features.npy", generator.normal(size=(num, 512)).astype(np.float16))
-    points = pd.DataFrame({
-        "path": [f"{row % 400}.jpg" for row in range(num)], "group": range(num),
-        "label": [f"class {index:02}" for index in kind],
-        "attr_artist": [f"artist {index}" for index in generator.integers(60, size=num)],
-        "split": generator.choice(["train", "val", "test"], num), "confidence": generator.random(num),
-        "verdict": generator.choice(["right", "wrong"], num),
-    })  # fmt: skip
+    points = pd.DataFrame(
+        {
+            "path": [f"{row % 400}.jpg" for row in range(num)],
+            "group": range(num),
+            "label": [f"class {index:02}" for index in kind],
+            "attr_artist": [f"artist {index}" for index in generator.integers(60, size=num)],
+            "split": generator.choice(["train", "val", "test"], num),
+            "confidence": generator.random(num),
+            "verdict": generator.choice(["right", "wrong"], num),
+        }
+    )
     centres = generator.random((30, 2)) * 20
     for method in ("pca", "umap"):
-        points[[f"x trained {method}", f"y trained {method}"]] = centres[kind] + generator.normal(size=(num, 2))
+        points[[f"x trained {method}", f"y trained {method}"]] = centres[kind] + generator.normal(
+            size=(num, 2)
+        )
         kind = np.roll(kind, 1)
     run = Path(folder) / "logs" / "bench" / "features" / "many-s0"
     run.mkdir(parents=True)
-    atomic.write_json(run / record.ACCOUNT, {
-        "version": record.VERSION, "data": "many", "target": "label", "label": "class", "network": "none", "model": None,
-        "layer": "pool", "spaces": [{"name": "trained", "features": place.name, "length": 512}],
-        "methods": [{"name": name, "title": name.upper(), "quality": None} for name in ("pca", "umap")],
-        "columns": ["label", "attr_artist"], "sentences": [],
-    })  # fmt: skip
-    atomic.write_parquet(run / record.POINTS, points)
+    files.write_json(
+        run / record.ACCOUNT,
+        {
+            "version": record.VERSION,
+            "data": "many",
+            "target": "label",
+            "label": "class",
+            "network": "none",
+            "model": None,
+            "layer": "pool",
+            "spaces": [{"name": "trained", "features": place.name, "length": 512}],
+            "methods": [
+                {"name": name, "title": name.upper(), "quality": None} for name in ("pca", "umap")
+            ],
+            "columns": ["label", "attr_artist"],
+            "sentences": [],
+        },
+    )
+    files.write_parquet(run / record.POINTS, points)
     (run / "key.json").write_text("{}")
-    atomic.write_json(run / "result.json", {"data": "many", "figures": [], "metrics": {}})
+    files.write_json(run / "result.json", {"data": "many", "figures": [], "metrics": {}})
 
 
 def _write_model(folder: str) -> None:
-    from lib import atomic, fingerprint, models
+    from lib import files, hashing, models
     from lib.evaluation import predictions
-    from lib.models import saved
+    from lib.models import serialization
 
     os.environ["DARKROOM_HOME"] = folder
     names = [f"class {index}" for index in range(10)]
     path = Path(folder) / "checkpoints" / "bench" / "train" / "lite0-s0" / "model.keras"
     path.parent.mkdir(parents=True)
-    saved.save(models.build("efficientnet_lite0", class_names=names, image_side=128), path, card={})
+    serialization.save(
+        models.build("efficientnet_lite0", class_names=names, image_side=128), path, card={}
+    )
     run = Path(folder) / "logs" / "bench" / "train" / "lite0-s0"
     run.mkdir(parents=True)
     truth = np.arange(1_000) % 10
     frame = predictions.table(
-        [f"{row:04}.jpg" for row in range(1_000)], splits=np.resize(["train", "val", "test"], 1_000), groups=np.arange(1_000),
-        labels=[names[index] for index in truth], probabilities=np.eye(10)[truth] * 0.8 + 0.02, class_names=names,
-    )  # fmt: skip
+        [f"{row:04}.jpg" for row in range(1_000)],
+        splits=np.resize(["train", "val", "test"], 1_000),
+        groups=np.arange(1_000),
+        labels=[names[index] for index in truth],
+        probabilities=np.eye(10)[truth] * 0.8 + 0.02,
+        class_names=names,
+    )
     about = {"class_names": names, "data_hash": "h", "run": "bench/train/lite0-s0"}
     predictions.write(run / "predictions.parquet", frame, about)
     (run / "key.json").write_text("{}")
-    told = {"figures": [], "metrics": {"accuracy": 0.8}, "model_sha256": fingerprint.file(path)}
-    atomic.write_json(run / "result.json", told)
+    told = {"figures": [], "metrics": {"accuracy": 0.8}, "model_sha256": hashing.file(path)}
+    files.write_json(run / "result.json", told)
 
 
 class _Served:
@@ -238,7 +308,9 @@ class _Served:
             self.address = f"http://127.0.0.1:{asked.getsockname()[1]}"
         words = [sys.executable, "-m", "lib.cli", "web", "--port", self.address.rpartition(":")[2]]
         environment = {**os.environ, "DARKROOM_HOME": home}
-        self.process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def __enter__(self) -> _Served:
         for _ in range(600):
@@ -275,19 +347,36 @@ def _form() -> tuple[bytes, str]:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)).save(buffer, "JPEG")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)).save(
+        buffer, "JPEG"
+    )
     head = b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
     return head + buffer.getvalue() + b"\r\n--x--\r\n", "multipart/form-data; boundary=x"
 
 
 def _thumbnails(served: _Served, num: int) -> None:
     rows = np.random.default_rng(1).integers(num, size=300)
-    taken = [seconds_of(lambda row=row: served.get(f"/api/maps/bench/features/many-s0/thumbnails/{row}")) for row in rows]
-    tell("thumbnails of 640 × 480, 95th percentile", 1000 * float(np.quantile(taken, 0.95)), 100, "ms")
+    taken = [
+        seconds_of(lambda row=row: served.get(f"/api/maps/bench/features/many-s0/thumbnails/{row}"))
+        for row in rows
+    ]
+    tell(
+        "thumbnails of 640 × 480, 95th percentile",
+        1000 * float(np.quantile(taken, 0.95)),
+        100,
+        "ms",
+    )
 
 
 def _browse(served: _Served, num: int) -> None:
-    binary = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    binary = next(
+        (
+            path
+            for name in ("chromium", "chromium-browser", "google-chrome")
+            if (path := shutil.which(name))
+        ),
+        None,
+    )
     driver = shutil.which("chromedriver")
     if not binary or not driver:
         print("There is no Chromium with its chromedriver here, so the page was not measured.")
@@ -296,8 +385,14 @@ def _browse(served: _Served, num: int) -> None:
 
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,900",
-                 "--use-angle=swiftshader", "--enable-unsafe-swiftshader"):  # fmt: skip
+    for word in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--window-size=1400,900",
+        "--use-angle=swiftshader",
+        "--enable-unsafe-swiftshader",
+    ):
         options.add_argument(word)
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     browser.set_script_timeout(120)
@@ -317,14 +412,22 @@ def _measure(browser: object, served: _Served, num: int) -> None:
         while browser.execute_script("return document.documentElement.dataset.ready") != "yes":
             time.sleep(0.02)
         ready.append(time.perf_counter() - began)
-    tell(f"map page of {num:,} points ready (the first time {ready[0]:.1f} s)", statistics.median(ready), 3, "s")
+    tell(
+        f"map page of {num:,} points ready (the first time {ready[0]:.1f} s)",
+        statistics.median(ready),
+        3,
+        "s",
+    )
     size = browser.execute_script(
-        "const all = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];"
-        "return all.reduce((sum, each) => sum + Math.max(each.encodedBodySize, each.transferSize), 0)"
+        "const all = [...performance.getEntriesByType('navigation'), "
+        "...performance.getEntriesByType('resource')];"
+        "return all.reduce((sum, each) => sum + Math.max(each.encodedBodySize, each.transferSize), "
+        "0)"
     )
     tell("what it loads", size / 1e6, 3, "MB")
     renderer = browser.execute_script(
-        "const gl = document.createElement('canvas').getContext('webgl'); if (!gl) return 'no WebGL';"
+        "const gl = document.createElement('canvas').getContext('webgl'); if (!gl) return 'no "
+        "WebGL';"
         "const known = gl.getExtension('WEBGL_debug_renderer_info');"
         "return known ? gl.getParameter(known.UNMASKED_RENDERER_WEBGL) : 'WebGL'"
     )
@@ -336,10 +439,19 @@ def _measure(browser: object, served: _Served, num: int) -> None:
         drawn = browser.execute_script("return plots[0].cloud.drawn")
         frames, milliseconds = browser.execute_async_script(_PAN)
         word = "ok" if frames >= 30 else "short"
-        print(f"frames while panning, {wished} ({drawn}; WebGL is {renderer}): {frames:.0f} a second, {milliseconds:.1f} ms "
-              f"of script in a frame (goal 30 where there is WebGL) {word}", flush=True)  # fmt: skip
+        print(
+            f"frames while panning, {wished} ({drawn}; WebGL is {renderer}): {frames:.0f} a "
+            f"second, {milliseconds:.1f} ms "
+            f"of script in a frame (goal 30 where there is WebGL) {word}",
+            flush=True,
+        )
         marked, milliseconds = browser.execute_async_script(_LASSO)
-        tell(f"lasso around {marked:,} points, marked and drawn ({drawn})", milliseconds / 1000, 1, "s")
+        tell(
+            f"lasso around {marked:,} points, marked and drawn ({drawn})",
+            milliseconds / 1000,
+            1,
+            "s",
+        )
 
 
 _PAN = """
@@ -356,7 +468,9 @@ requestAnimationFrame(function step() {
   done([1000 * Math.min(count, drawn) / passed, spent / drawn]);
 });
 """
-"""Moves the map a little at every frame, for four seconds; counts frames in which the points were drawn."""
+"""Moves the map a little at every frame, for four seconds; counts frames in which the points were
+drawn.
+"""
 
 _LASSO = """
 const done = arguments[0], plot = plots[0];
@@ -369,7 +483,9 @@ const began = performance.now();
 lasso._do_select([0, edge, edge, 0], [0, 0, height, height], true, 'replace');
 requestAnimationFrame(() => requestAnimationFrame(() => done([state.marked.size, performance.now() - began])));
 """
-"""A lasso around the leftmost 20,000 points, as if drawn by the mouse, until the second frame after it."""
+"""A lasso around the leftmost 20,000 points, as if drawn by the mouse, until the second frame after
+it.
+"""
 
 
 if __name__ == "__main__":

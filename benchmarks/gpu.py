@@ -1,9 +1,11 @@
-"""Claims: on one GPU ResNet101V2 trains at a good share of the matrix peak, and the input never is the limit.
+"""Claims: on one GPU ResNet101V2 trains at a good share of the matrix peak, and the input never is
+the limit.
 
     KERAS_BACKEND=jax python -m benchmarks gpu
 
-Whole training steps of full fine-tuning at 128 x 128 in mixed bfloat16, batches of 64 and of 256, fed as a training is fed;
-then the whole chain by papermill. Without a GPU it runs small, to show that it runs; its figures mean nothing there.
+Whole training steps of full fine-tuning at 128 x 128 in mixed bfloat16, batches of 64 and of 256,
+fed as a training is fed; then the whole chain by papermill. Without a GPU it runs small, to show
+that it runs; its figures mean nothing there.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import numpy as np
 from benchmarks.parts.quiet import seconds_of
 from lib.data.batches import Batches, Examples
 from lib.models import hardware
-from lib.training import fit, networks
+from lib.training import fit, network
 from lib.training.settings import Settings
 
 SIMPSONS = 10_540
@@ -37,19 +39,30 @@ ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
     large = hardware.has_gpu() and not asked.quick
     keras.config.set_dtype_policy("mixed_bfloat16")
-    print(f"{keras.backend.backend()} {hardware.backend_version()} on {', '.join(keras.distribution.list_devices())}")
+    print(
+        f"{keras.backend.backend()} {hardware.backend_version()} on "
+        f"{', '.join(keras.distribution.list_devices())}"
+    )
     if not hardware.has_gpu():
         print("No GPU: a small form, which shows that it runs; no figure below means anything.")
     peak = matrix_peak(8192 if large else 512)
     print(f"matrix peak in bfloat16, measured: {peak / 1e12:.2f} TFLOP/s", flush=True)
     sizes = ((64, 128), (256, 128)) if large else ((4, 64),)
     for batch_size, image_side in sizes:
-        steps(batch_size, image_side, peak=peak, architecture="resnet101v2" if large else "resnet18", num=40 if large else 3)
+        steps(
+            batch_size,
+            image_side,
+            peak=peak,
+            architecture="resnet101v2" if large else "resnet18",
+            num=40 if large else 3,
+        )
     chain(large=large)
 
 
@@ -71,7 +84,7 @@ def matrix_peak(side: int) -> float:
 
 def steps(batch_size: int, image_side: int, *, peak: float, architecture: str, num: int) -> None:
     """Training steps on one batch that lies ready, then the same from the input pipeline."""
-    model = networks.describe(
+    model = network.describe(
         {"architecture": architecture, "weights": "none"}, class_names=NAMES, image_side=image_side
     )
     fit._compile(model, Settings(batch_size=batch_size, learning_rate=1e-4), 1000)
@@ -90,8 +103,10 @@ def steps(batch_size: int, image_side: int, *, peak: float, architecture: str, n
     speed = batch_size / whole
     share = flops / whole / peak
     print(
-        f"{architecture} at {image_side} px, batch {batch_size}: {speed:,.0f} images/s fed ({batch_size / alone:,.0f} from one "
-        f"batch that lies ready; the host alone prepares {batch_size / host:,.0f}), {share:.1%} of the matrix peak, "
+        f"{architecture} at {image_side} px, batch {batch_size}: {speed:,.0f} images/s fed "
+        f"({batch_size / alone:,.0f} from one "
+        f"batch that lies ready; the host alone prepares {batch_size / host:,.0f}), {share:.1%} of "
+        "the matrix peak, "
         f"{SIMPSONS / speed:.1f} s for {SIMPSONS:,} images (the source: 109 s)",
         flush=True,
     )
@@ -105,7 +120,9 @@ def claim(what: str, value: float, goal: float) -> None:
 
 
 def forward_flops(model: keras.Model) -> float:
-    """Returns the FLOP of one image through all convolutions and dense layers, two for each multiplication with its sum."""
+    """Returns the FLOP of one image through all convolutions and dense layers, two for each
+    multiplication with its sum.
+    """
     total = 0.0
     for layer in model.layers:
         if isinstance(layer, keras.layers.DepthwiseConv2D | keras.layers.Conv2D):
@@ -117,9 +134,20 @@ def forward_flops(model: keras.Model) -> float:
 
 
 def chain(*, large: bool) -> None:
-    """Cleaning and one training by plain papermill, as a user runs them; tells the seconds of its epochs."""
-    given = {"data": "planted", "architecture": "resnet101v2", "training": "full", "weights": "none", "epochs": 3,
-             "batch_size": 256, "image_side": 128, "dtype_policy": "mixed_bfloat16", "arm": "gpu"}  # fmt: skip
+    """Cleaning and one training by plain papermill, as a user runs them; tells the seconds of its
+    epochs.
+    """
+    given = {
+        "data": "planted",
+        "architecture": "resnet101v2",
+        "training": "full",
+        "weights": "none",
+        "epochs": 3,
+        "batch_size": 256,
+        "image_side": 128,
+        "dtype_policy": "mixed_bfloat16",
+        "arm": "gpu",
+    }
     if not large:
         given |= {"data": "digits", "architecture": "custom", "training": "scratch", "tiny": True}
     with tempfile.TemporaryDirectory() as folder:
@@ -127,14 +155,29 @@ def chain(*, large: bool) -> None:
         for name in ("1_clean", "3_train"):
             values = given if name == "3_train" else {"data": given["data"]}
             words = [word for key, value in values.items() for word in ("-p", key, str(value))]
-            command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / f"{name}.ipynb"), f"{folder}/{name}.ipynb"]
-            subprocess.run([*command, *words, "--no-progress-bar"], env=environment, cwd=ROOT, check=True, capture_output=True)
+            command = [
+                sys.executable,
+                "-m",
+                "papermill",
+                str(ROOT / "notebooks" / f"{name}.ipynb"),
+                f"{folder}/{name}.ipynb",
+            ]
+            subprocess.run(
+                [*command, *words, "--no-progress-bar"],
+                env=environment,
+                cwd=ROOT,
+                check=True,
+                capture_output=True,
+            )
         [result] = Path(folder).glob("logs/interactive/train/*/result.json")
         told = json.loads(result.read_text(encoding="utf-8"))
         rows = (result.parent / "history.csv").read_text(encoding="utf-8").splitlines()
         column = rows[0].split(",").index("seconds")
         seconds = [float(row.split(",")[column]) for row in rows[1:]]
-        print(f"chain by papermill: {told['seconds']:.0f} s, epochs of {', '.join(f'{each:.1f}' for each in seconds)} s")
+        print(
+            f"chain by papermill: {told['seconds']:.0f} s, epochs of "
+            f"{', '.join(f'{each:.1f}' for each in seconds)} s"
+        )
 
 
 def _compiled(function: Callable) -> Callable:

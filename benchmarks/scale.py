@@ -1,6 +1,8 @@
-"""Unit costs, from which docs/scale.md works out what 1, 10 and 100 million images take. CPU time, one core.
+"""Unit costs, from which docs/scale.md works out what 1, 10 and 100 million images take. CPU time,
+one core.
 
-Pictures come from the folder that DARKROOM_SAMPLES names (one with `triage/` in it), tables and hashes are simulated.
+Pictures come from the folder that DARKROOM_SAMPLES names (one with `triage/` in it), tables and
+hashes are simulated.
 """
 
 from __future__ import annotations
@@ -49,19 +51,31 @@ def measure(part: str, folder: Path, *, quick: bool) -> None:
 
 
 def tables(*, number: int) -> None:
-    """A manifest of so many rows: disk, reading, the digest that a run is keyed by, a grouped split."""
+    """A manifest of so many rows: disk, reading, the digest that a run is keyed by, a grouped
+    split.
+    """
     from lib.data import dataset as datasets
     from lib.data import manifest, splits
 
     generator = np.random.default_rng(0)
     digits = generator.bytes(32 * number).hex()
     sha = [digits[64 * row : 64 * row + 64] for row in range(number)]
-    frame = pd.DataFrame({
-        "path": [f"class {row % 100:02d}/picture {row:09d}.jpg" for row in range(number)],
-        "label": [f"class {row % 100:02d}" for row in range(number)], "sha256": sha, "pixels": [each[:40] for each in sha],
-        "bytes": 150_000, "format": "JPEG", "width": 640, "height": 480, "mode": "RGB", "verdict": "keep",
-        "group": np.arange(number) // 2, "source_split": None,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "path": [f"class {row % 100:02d}/picture {row:09d}.jpg" for row in range(number)],
+            "label": [f"class {row % 100:02d}" for row in range(number)],
+            "sha256": sha,
+            "pixels": [each[:40] for each in sha],
+            "bytes": 150_000,
+            "format": "JPEG",
+            "width": 640,
+            "height": 480,
+            "mode": "RGB",
+            "verdict": "keep",
+            "group": np.arange(number) // 2,
+            "source_split": None,
+        }
+    )
     frame["reasons"] = [[] for _ in range(number)]
     frame = frame.sort_values("path", ignore_index=True)
     data = datasets.register("simulated", {"path": "."})
@@ -84,23 +98,36 @@ def hashes(*, numbers: tuple[int, ...]) -> None:
     generator, took = np.random.default_rng(0), []
     for number in numbers:
         drawn = generator.integers(0, 2**63, (number, 8), dtype=np.uint64)
-        took.append(told(f"near hashes among {number:,}", lambda drawn=drawn: hamming.pairs(drawn, distance=10)))
+        took.append(
+            told(
+                f"near hashes among {number:,}",
+                lambda drawn=drawn: hamming.pairs(drawn, distance=10),
+            )
+        )
     growth = np.log(took[-1] / took[-2]) / np.log(numbers[-1] / numbers[-2])
     print(f"it grows with the number to the power {growth:.2f}")
 
 
 def parts(home: Path, *, number: int) -> None:
-    """What a part of a pass costs beside its work: queueing, a process that is there already, its file."""
+    """What a part of a pass costs beside its work: queueing, a process that is there already, its
+    file.
+    """
     from benchmarks.scale import nothing  # by the name that workers import, which is not __main__
     from lib.batch import partitions
-    from lib.batch.engine import Engine
+    from lib.batch.executor import Engine
 
     cut = [[part] for part in range(number)]
     with Engine(workers=1) as engine:
-        list(partitions.spread(engine, nothing, cut[:1], folder=home / "first"))  # starts the process
+        list(
+            partitions.spread(engine, nothing, cut[:1], folder=home / "first")
+        )  # starts the process
         began = time.perf_counter()
         list(partitions.spread(engine, nothing, cut, folder=home / "parts"))
-    print(f"a part beside its work: {(time.perf_counter() - began) / number * 1000:.0f} ms by the clock", flush=True)
+    print(
+        f"a part beside its work: {(time.perf_counter() - began) / number * 1000:.0f} ms by the "
+        "clock",
+        flush=True,
+    )
 
 
 def nothing(part: list[int]) -> np.ndarray:
@@ -109,15 +136,21 @@ def nothing(part: list[int]) -> np.ndarray:
 
 def pictures(files: list[Path]) -> None:
     """Reading and measuring a file, decoding it to 128 px, features by a frozen network."""
-    from lib.cleaning.measure import measure
-    from lib.data import images
+    from lib.cleaning.measurements import measure
+    from lib.data import decode
 
     size = sum(file.stat().st_size for file in files) / len(files)
     print(f"{len(files)} pictures of {size / 1000:.0f} kB on average")
     told("scan, a picture", lambda: [measure(file) for file in files], per=len(files))
-    decoded = [images.decode(file.read_bytes()).pixels for file in files[:200]]
-    told("decoding, a picture", lambda: [images.decode(file.read_bytes()) for file in files], per=len(files))
-    shrink = lambda: [images.resize(each, height=SIDE, width=SIDE, fit="stretch") for each in decoded]  # noqa: E731
+    decoded = [decode.decode(file.read_bytes()).pixels for file in files[:200]]
+    told(
+        "decoding, a picture",
+        lambda: [decode.decode(file.read_bytes()) for file in files],
+        per=len(files),
+    )
+    shrink = lambda: [  # noqa: E731
+        decode.resize(each, height=SIDE, width=SIDE, fit="stretch") for each in decoded
+    ]
     small = np.stack(shrink())
     told(f"resizing to {SIDE}, a picture", shrink, per=len(decoded))
     large(max(decoded, key=lambda pixels: pixels.size))
@@ -126,33 +159,44 @@ def pictures(files: list[Path]) -> None:
 
     network = models.build("efficientnet_lite0", class_names=["a", "b"], image_side=SIDE)
     predictor.features(network, small[:64])
-    told(f"features by efficientnet_lite0 at {SIDE}, a picture", lambda: predictor.features(network, small), per=len(small))
+    told(
+        f"features by efficientnet_lite0 at {SIDE}, a picture",
+        lambda: predictor.features(network, small),
+        per=len(small),
+    )
     print(f"a feature of float16: {2 * predictor.features(network, small[:1]).shape[1]} bytes")
 
 
 def large(pixels: np.ndarray) -> None:
-    """The same for photographs as cameras make them: one of the pictures, made larger and saved anew."""
+    """The same for photographs as cameras make them: one of the pictures, made larger and saved
+    anew.
+    """
     import cv2
 
-    from lib.cleaning.measure import measure
+    from lib.cleaning.measurements import measure
 
     for megapixels in (1, 12):
         height, width = round((megapixels * 0.75e6) ** 0.5), round((megapixels * 1e6 / 0.75) ** 0.5)
-        coded = cv2.imencode(".jpg", cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC))[1].tobytes()
+        coded = cv2.imencode(
+            ".jpg", cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
+        )[1].tobytes()
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "large.jpg")
             file.write_bytes(coded)
-            told(f"scan, a photograph of {megapixels} megapixels ({len(coded) / 1e6:.1f} MB)", lambda: measure(file))  # noqa: B023
+            told(
+                f"scan, a photograph of {megapixels} megapixels ({len(coded) / 1e6:.1f} MB)",
+                lambda: measure(file),  # noqa: B023
+            )
 
 
 def walk(folder: Path, *, number: int) -> None:
     """Finding the files, with their sizes and times, on this machine's disk."""
-    from lib.data import walk
+    from lib.data import file_listing
 
     for row in range(number):
         (folder / f"{row % 100:02d}").mkdir(parents=True, exist_ok=True)
         (folder / f"{row % 100:02d}" / f"{row:06d}.jpg").touch()
-    told("walk, a million files", lambda: walk.files(folder), per=number / 1e6)
+    told("walk, a million files", lambda: file_listing.files(folder), per=number / 1e6)
 
 
 def told(what: str, work: Callable[[], object], *, per: float = 1) -> float:
@@ -160,12 +204,16 @@ def told(what: str, work: Callable[[], object], *, per: float = 1) -> float:
     began = time.process_time()
     work()
     passed = (time.process_time() - began) / per
-    print(f"{what}: {passed * 1000:.2f} ms" if passed < 1 else f"{what}: {passed:.1f} s", flush=True)
+    print(
+        f"{what}: {passed * 1000:.2f} ms" if passed < 1 else f"{what}: {passed:.1f} s", flush=True
+    )
     return passed
 
 
 def memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Claims: the posters source's grids several times faster than scikit-learn one by one; losses for little; GridFS at speed.
+"""Claims: the posters source's grids several times faster than scikit-learn one by one; losses for
+little; GridFS at speed.
 
 With DARKROOM_SAMPLES also the table of all models on its posters, at three sizes.
 """
@@ -27,13 +28,23 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from lib.classic import conclusion, fitting, material, search, table, trials
-from lib.classic.material import Part
-from lib.classic.networks import MLP
-from lib.evaluation import analytic, openings
+from lib.baselines import data, finalise, fitting, search, table, trials
+from lib.baselines.data import Part
+from lib.baselines.networks import MLP
+from lib.evaluation import analytic, test_access
 
 warnings.simplefilter("ignore")
-SHAPES = [[8], [16], [32], [8, 8], [16, 16], [32, 32], [8, 16, 8], [450], [450, 450]]  # the source's first grid
+SHAPES = [
+    [8],
+    [16],
+    [32],
+    [8, 8],
+    [16, 16],
+    [32, 32],
+    [8, 16, 8],
+    [450],
+    [450, 450],
+]  # the source's first grid
 RATES = [0.001, 0.01]
 SIZE = (15, 10)
 SOURCE = 0.5193
@@ -42,7 +53,9 @@ COSTS = [float(cost) for cost in np.geomspace(0.01, 100, 40)]
 
 
 class Drawn:
-    """As many pictures as the source had, 1,000 a class, that linear models tell apart about half of the time."""
+    """As many pictures as the source had, 1,000 a class, that linear models tell apart about half
+    of the time.
+    """
 
     resize, several, split = "stretch", False, type("Split", (), {"id": "drawn"})
 
@@ -51,7 +64,10 @@ class Drawn:
         self.class_names = [f"class {number}" for number in range(classes)]
         y = np.arange(num * classes) % classes
         centres = rng.normal(size=(3, 12, 450))[:classes]
-        X = 0.1 * centres[y, rng.integers(0, 12, len(y))] + np.cumsum(rng.normal(size=(len(y), 450)), axis=1) / 15
+        X = (
+            0.1 * centres[y, rng.integers(0, 12, len(y))]
+            + np.cumsum(rng.normal(size=(len(y), 450)), axis=1) / 15
+        )
         X = (0.5 + 0.15 * X).astype(np.float32)
         cut = int(0.8 * len(y))
         self._parts = {"train": Part(X[:cut], y[:cut]), "val": Part(X[cut:], y[cut:])}
@@ -67,10 +83,17 @@ class Drawn:
 
 
 def networks(scale: int) -> None:
-    """The source's 72 results with `scale` times fewer epochs on both sides: seconds are proportional to epochs."""
+    """The source's 72 results with `scale` times fewer epochs on both sides: seconds are
+    proportional to epochs.
+    """
     epochs = [1000 // scale, 2000 // scale]
-    grid = table.grid("mlp", {"hidden_layers": SHAPES, "learning_rate": RATES, "epochs": epochs, "optimizer": ["sgd"]})
-    joblib.Parallel(os.cpu_count())(joblib.delayed(_ready)() for _ in range(8 * os.cpu_count()))  # imports are not counted
+    grid = table.grid(
+        "mlp",
+        {"hidden_layers": SHAPES, "learning_rate": RATES, "epochs": epochs, "optimizer": ["sgd"]},
+    )
+    joblib.Parallel(os.cpu_count())(
+        joblib.delayed(_ready)() for _ in range(8 * os.cpu_count())
+    )  # imports are not counted
     wall, cpu, differences = [0.0, 0.0], [0.0, 0.0], []
     for classes in (2, 3):
         drawn = Drawn(classes)
@@ -80,17 +103,25 @@ def networks(scale: int) -> None:
         for row in sorted(found.to_dict("records"), key=_shape):
             before = _cpu_of_all()
             values = json.loads(row["parameters"])
-            seconds, score = _timed(lambda values=values, drawn=drawn: _scikit_network(values, drawn))
+            seconds, score = _timed(
+                lambda values=values, drawn=drawn: _scikit_network(values, drawn)
+            )
             wall[1], cpu[1] = wall[1] + seconds, cpu[1] + _cpu_of_all() - before
             differences.append(row["val_accuracy"] - score)
-    # Rates and epochs of one shape share their first weights, so a shape on one set of classes counts once.
+    # Rates and epochs of one shape share their first weights, so a shape on one set of classes
+    # counts once.
     shapes = np.array(differences).reshape(2, len(SHAPES), -1).mean(axis=2).ravel()
     apart, error = float(shapes.mean()), float(shapes.std(ddof=1) / np.sqrt(len(shapes)))
     told = f"ours {wall[0]:.1f} s on {os.cpu_count()} cores, scikit-learn {wall[1]:.1f} s on one"
     print(f"{len(differences)} networks at 1/{scale} of the epochs: {told}")
-    print(f"  CPU seconds: ours {cpu[0]:.1f}, scikit-learn {cpu[1]:.1f}, {cpu[1] / cpu[0]:.1f} times")
+    print(
+        f"  CPU seconds: ours {cpu[0]:.1f}, scikit-learn {cpu[1]:.1f}, {cpu[1] / cpu[0]:.1f} times"
+    )
     _claim("the source's first grid against scikit-learn one by one", wall[1] / wall[0], 5, "times")
-    print(f"validation accuracy, ours less theirs: {100 * apart:+.2f} ± {100 * error:.2f} points (mean, standard error)")
+    print(
+        f"validation accuracy, ours less theirs: {100 * apart:+.2f} ± {100 * error:.2f} points "
+        "(mean, standard error)"
+    )
 
 
 def _shape(row: dict) -> int:
@@ -98,7 +129,9 @@ def _shape(row: dict) -> int:
 
 
 def seeds(num: int) -> None:
-    """Accuracies of networks of two shapes, ours and scikit-learn's, over seeds of their first weights and orders."""
+    """Accuracies of networks of two shapes, ours and scikit-learn's, over seeds of their first
+    weights and orders.
+    """
     drawn = Drawn(3)
     train, val = drawn.part("train", SIZE), drawn.part("val", SIZE)
     for shape, rate in (([8], 0.01), ([16, 16], 0.01)):
@@ -109,12 +142,20 @@ def seeds(num: int) -> None:
                 found = fitting.fit("mlp", values, train, seed=seed)
             mine = fitting.right(fitting.outputs(found.pipeline, val.X), val.y).mean()
             pairs[seed] = mine, _scikit_network(values, drawn, seed)
-        apart, error = pairs[:, 0] - pairs[:, 1], 100 * (pairs.var(axis=0, ddof=1).sum() / num) ** 0.5
-        print(f"{shape}, {num} seeds: ours less theirs {100 * apart.mean():+.2f} ± {error:.2f} points (standard error)")
+        apart, error = (
+            pairs[:, 0] - pairs[:, 1],
+            100 * (pairs.var(axis=0, ddof=1).sum() / num) ** 0.5,
+        )
+        print(
+            f"{shape}, {num} seeds: ours less theirs {100 * apart.mean():+.2f} ± {error:.2f} "
+            "points (standard error)"
+        )
 
 
 def shapes(rounds: int) -> None:
-    """CPU time of every shape, ours and scikit-learn in turn on one core, for results at e and at 2 e epochs."""
+    """CPU time of every shape, ours and scikit-learn in turn on one core, for results at e and at 2
+    e epochs.
+    """
     drawn = Drawn(3)
     train = drawn.part("train", SIZE)
     X, totals = StandardScaler().fit_transform(train.X.astype(np.float64)), [0.0, 0.0]
@@ -124,16 +165,27 @@ def shapes(rounds: int) -> None:
         values = {"hidden_layers": shape, "learning_rate": 0.001, "optimizer": "sgd"}
         pairs = []
         for _ in range(rounds):
-            mine, _ = _cpu(lambda v=values, e=few: fitting.along("mlp", v, [e, 2 * e], train, seed=0))
+            mine, _ = _cpu(
+                lambda v=values, e=few: fitting.along("mlp", v, [e, 2 * e], train, seed=0)
+            )
             with threadpoolctl.threadpool_limits(1):
                 theirs = sum(
-                    _cpu(lambda e=e, s=shape: MLPClassifier(tuple(s), max_iter=e, **settings).fit(X, train.y))[0]
+                    _cpu(
+                        lambda e=e, s=shape: MLPClassifier(tuple(s), max_iter=e, **settings).fit(
+                            X, train.y
+                        )
+                    )[0]
                     for e in (few, 2 * few)
                 )
             pairs.append((mine / few, theirs / few))
-        totals = [total + part for total, part in zip(totals, np.median(pairs, axis=0), strict=True)]
-    print(f"nine shapes, results at e and 2 e epochs, CPU time on one core: {totals[1] / totals[0]:.1f} times less than "
-          f"scikit-learn ({1000 * totals[0]:.0f} against {1000 * totals[1]:.0f} ms for each e)")  # fmt: skip
+        totals = [
+            total + part for total, part in zip(totals, np.median(pairs, axis=0), strict=True)
+        ]
+    print(
+        "nine shapes, results at e and 2 e epochs, CPU time on one core: "
+        f"{totals[1] / totals[0]:.1f} times less than "
+        f"scikit-learn ({1000 * totals[0]:.0f} against {1000 * totals[1]:.0f} ms for each e)"
+    )
 
 
 def _ready() -> None:
@@ -152,15 +204,22 @@ def _scikit_network(values: dict, drawn: Drawn, seed: int = 0) -> float:
     with threadpoolctl.threadpool_limits(1):
         scaler = StandardScaler().fit(train.X.astype(np.float64))
         network = MLPClassifier(
-            tuple(values["hidden_layers"]), solver="sgd", learning_rate_init=values["learning_rate"],
-            max_iter=values["epochs"], tol=0, n_iter_no_change=10**9, random_state=seed,
-        )  # fmt: skip
+            tuple(values["hidden_layers"]),
+            solver="sgd",
+            learning_rate_init=values["learning_rate"],
+            max_iter=values["epochs"],
+            tol=0,
+            n_iter_no_change=10**9,
+            random_state=seed,
+        )
         network.fit(scaler.transform(train.X.astype(np.float64)), train.y)
         return float(network.score(scaler.transform(val.X.astype(np.float64)), val.y))
 
 
 def margins(every: int) -> None:
-    """40 values of C; scikit-learn fits each `every`-th of them, and its time is multiplied by that."""
+    """40 values of C; scikit-learn fits each `every`-th of them, and its time is multiplied by
+    that.
+    """
     drawn, before = Drawn(3), _cpu_of_all()
     ours, found = _timed(lambda: search.run("svm_linear", {"C": COSTS}, [SIZE], drawn))
     cpu = [_cpu_of_all() - before, 0.0]
@@ -168,21 +227,32 @@ def margins(every: int) -> None:
     scaler = StandardScaler().fit(train.X)
     X, scored = scaler.transform(train.X).astype(np.float64), scaler.transform(val.X)
     theirs, apart = 0.0, []
-    mine = {json.loads(row["parameters"])["C"]: row["val_accuracy"] for row in found.to_dict("records")}
+    mine = {
+        json.loads(row["parameters"])["C"]: row["val_accuracy"] for row in found.to_dict("records")
+    }
     for cost in COSTS[every // 2 :: every]:
         with threadpoolctl.threadpool_limits(1):
             before = _cpu_of_all()
-            seconds, machine = _timed(lambda cost=cost: LinearSVC(C=cost, tol=1e-4, max_iter=100_000).fit(X, train.y))
+            seconds, machine = _timed(
+                lambda cost=cost: LinearSVC(C=cost, tol=1e-4, max_iter=100_000).fit(X, train.y)
+            )
         theirs, cpu[1] = theirs + every * seconds, cpu[1] + every * (_cpu_of_all() - before)
         apart.append(abs(mine[cost] - machine.score(scored, val.y)))
-    print(f"40 values of C: ours {ours:.1f} s, scikit-learn {theirs:.0f} s ({40 // every} of 40 fitted, the sum times {every})")
-    print(f"  CPU seconds: ours {cpu[0]:.1f}, scikit-learn {cpu[1]:.1f}, {cpu[1] / cpu[0]:.1f} times")
+    print(
+        f"40 values of C: ours {ours:.1f} s, scikit-learn {theirs:.0f} s ({40 // every} of 40 "
+        f"fitted, the sum times {every})"
+    )
+    print(
+        f"  CPU seconds: ours {cpu[0]:.1f}, scikit-learn {cpu[1]:.1f}, {cpu[1] / cpu[0]:.1f} times"
+    )
     _claim("40 linear SVMs against scikit-learn one by one", theirs / ours, 5, "times")
     print(f"validation accuracy of the same C: at most {100 * max(apart):.2f} points apart")
 
 
 def losses(rounds: int) -> None:
-    """What train and validation loss after every epoch cost: the same training with and without, in turn."""
+    """What train and validation loss after every epoch cost: the same training with and without, in
+    turn.
+    """
     drawn = Drawn(3)
     train, val = drawn.part("train", SIZE), drawn.part("val", SIZE)
     for shape in ((8,), (32, 32), (450,)):
@@ -192,10 +262,15 @@ def losses(rounds: int) -> None:
             network = MLP(shape, 0.001, epochs, optimizer="sgd")
             with threadpoolctl.threadpool_limits(1):
                 plain, _ = _cpu(lambda network=network: network.fit(train.X, train.y))
-                noted, _ = _cpu(lambda network=network: network.fit(train.X, train.y, validation=(val.X, val.y)))
+                noted, _ = _cpu(
+                    lambda network=network: network.fit(train.X, train.y, validation=(val.X, val.y))
+                )
             ratios.append(noted / plain - 1)
         cost = 100 * float(np.median(ratios))
-        print(f"losses every epoch, {shape}: {cost:+.0f} % (the source paid 25 to 30 %) {'ok' if cost < 25 else 'short'}")
+        print(
+            f"losses every epoch, {shape}: {cost:+.0f} % (the source paid 25 to 30 %) "
+            f"{'ok' if cost < 25 else 'short'}"
+        )
 
 
 def store(num: int) -> None:
@@ -211,9 +286,23 @@ def store(num: int) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        os.environ |= {"DARKROOM_HOME": f"{folder}/home", gridfs.URL: f"mongodb://127.0.0.1:{port}/darkroom"}
-        words = ["--host", "127.0.0.1", "--port", str(port), "--storage-path", f"{folder}/db", "--log-level", "ERROR"]
-        process = subprocess.Popen([server, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.environ |= {
+            "DARKROOM_HOME": f"{folder}/home",
+            gridfs.URL: f"mongodb://127.0.0.1:{port}/darkroom",
+        }
+        words = [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--storage-path",
+            f"{folder}/db",
+            "--log-level",
+            "ERROR",
+        ]
+        process = subprocess.Popen(
+            [server, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             time.sleep(3)
             rng = np.random.default_rng(0)
@@ -222,8 +311,10 @@ def store(num: int) -> None:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(b"\x89PNG\r\n\x1a\n" + rng.bytes(6000))
             rates = []
-            for work in (lambda: gridfs.put(sources.bring(f"{folder}/pictures"), tell=len),
-                         lambda: gridfs.get("pictures", called="back", tell=len)):  # fmt: skip
+            for work in (
+                lambda: gridfs.put(sources.bring(f"{folder}/pictures"), tell=len),
+                lambda: gridfs.get("pictures", called="back", tell=len),
+            ):
                 before = _cpu_of_all()
                 seconds, _ = _timed(work)
                 rates.append((num / seconds, num / (_cpu_of_all() - before)))
@@ -236,7 +327,9 @@ def store(num: int) -> None:
 
 
 def posters(sizes: list[str], samples: str | None) -> None:
-    """All models of the table at some sizes on the sample posters, and the linear SVM on three genres."""
+    """All models of the table at some sizes on the sample posters, and the linear SVM on three
+    genres.
+    """
     if not samples:
         print("Table of all models: skipped, since DARKROOM_SAMPLES names no folder with posters/.")
         return
@@ -248,38 +341,56 @@ def posters(sizes: list[str], samples: str | None) -> None:
     dataset = clean.ensure(sources.bring(f"{samples}/posters"))
     rows = []
     for target in ("label", "label=Action_Adventure|Animation|Horror_Thriller"):
-        thumbs = material.gather(dataset, target=target)
+        thumbs = data.gather(dataset, target=target)
         for kind in table.KINDS if target == "label" else ("svm_linear",):
             for size in sizes if target == "label" else ["15x10"]:
                 rows.append(_row(kind, size, thumbs, target))
                 print(json.dumps(rows[-1]), flush=True)
     shown = pandas.DataFrame(rows[:-1])
-    opened = openings.count(dataset.folder, material.gather(dataset).split.id)
-    print(f"the test split of all genres was opened {opened} times, once for each of {len(shown)} models unless it was before")
+    opened = test_access.count(dataset.folder, data.gather(dataset).split.id)
+    print(
+        f"the test split of all genres was opened {opened} times, once for each of {len(shown)} "
+        "models unless it was before"
+    )
     percent = 100 * shown[["accuracy", "low", "high"]]
-    shown["test"] = [f"{each.accuracy:.1f} ({each.low:.1f} to {each.high:.1f})" for each in percent.itertuples()]
-    print(shown.pivot(index="model", columns="size", values="test").loc[list(table.KINDS)].to_string())
+    shown["test"] = [
+        f"{each.accuracy:.1f} ({each.low:.1f} to {each.high:.1f})" for each in percent.itertuples()
+    ]
+    print(
+        shown.pivot(index="model", columns="size", values="test").loc[list(table.KINDS)].to_string()
+    )
     last = rows[-1]
     ours = f"{last['accuracy']:.3f} ({last['low']:.3f} to {last['high']:.3f}), {last['values']}"
-    print(f"linear SVM at 15 × 10 on three genres: {ours}, n {last['n']}; the source: {SOURCE}, C chosen by its test score")
+    print(
+        f"linear SVM at 15 × 10 on three genres: {ours}, n {last['n']}; the source: {SOURCE}, C "
+        "chosen by its test score"
+    )
     if not HOME:
         shutil.rmtree(own)
 
 
-def _row(kind: str, size: str, thumbs: material.Material, target: str) -> dict:
+def _row(kind: str, size: str, thumbs: data.Material, target: str) -> dict:
     began = time.perf_counter()
-    found = search.run(kind, table.grid(kind), [material.size(size)], thumbs, journal=trials.Journal())
-    _, model = conclusion.chosen(found, thumbs, seed=0)
-    openings.open_test(thumbs.dataset.folder, thumbs.split.id, f"benchmarks/thumbnails/{kind}-{size}")
+    found = search.run(kind, table.grid(kind), [data.size(size)], thumbs, journal=trials.Journal())
+    _, model = finalise.chosen(found, thumbs, seed=0)
+    test_access.open_test(
+        thumbs.dataset.folder, thumbs.split.id, f"benchmarks/thumbnails/{kind}-{size}"
+    )
     part = thumbs.part("test", model.size)
     right = fitting.right(fitting.outputs(model.pipeline, part.X), part.y)
     low, high = analytic.wilson(int(right.sum()), len(right))
     return {
-        "model": kind, "size": size, "classes": len(thumbs.class_names), "n": len(right),
-        "accuracy": round(float(right.mean()), 4), "low": round(low, 4), "high": round(high, 4),
-        "val": round(float(found["val_accuracy"].iloc[0]), 4), "values": found["parameters"].iloc[0],
+        "model": kind,
+        "size": size,
+        "classes": len(thumbs.class_names),
+        "n": len(right),
+        "accuracy": round(float(right.mean()), 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
+        "val": round(float(found["val_accuracy"].iloc[0]), 4),
+        "values": found["parameters"].iloc[0],
         "seconds": round(time.perf_counter() - began, 1),
-    }  # fmt: skip
+    }
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, object]:
@@ -295,7 +406,10 @@ def _cpu(work: Callable[[], object]) -> tuple[float, object]:
 
 
 def _claim(claim: str, value: float, goal: float, unit: str) -> None:
-    print(f"{claim}: {value:,.1f} {unit} (goal {goal:,}) {'ok' if value >= goal else 'short'}", flush=True)
+    print(
+        f"{claim}: {value:,.1f} {unit} (goal {goal:,}) {'ok' if value >= goal else 'short'}",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -312,7 +426,9 @@ def main() -> None:
         "margins": lambda: margins(20 if quick else 1),
         "losses": lambda: losses(3 if quick else 9),
         "store": lambda: store(1000 if quick else 5000),
-        "posters": lambda: posters(["15x10"] if quick else ["10x10", "15x10", "20x20"], os.environ.get("DARKROOM_SAMPLES")),
+        "posters": lambda: posters(
+            ["15x10"] if quick else ["10x10", "15x10", "20x20"], os.environ.get("DARKROOM_SAMPLES")
+        ),
     }
     for name in asked.only.split(","):
         parts[name]()

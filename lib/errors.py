@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 
 class DarkroomError(ValueError):
-    """A wish that cannot be fulfilled, told in one sentence: what came, what was expected, how to mend it.
+    """A wish that cannot be fulfilled, told in one sentence: what came, what was expected, how to
+    mend it.
 
     The command line prints the sentence without a traceback and exits with 2.
     """

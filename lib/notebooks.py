@@ -18,7 +18,9 @@ READS = ("raw", "manifest", "runs")
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook's own account of itself, from its metadata `darkroom` and its cell tagged `parameters`."""
+    """A notebook's own account of itself, from its metadata `darkroom` and its cell tagged
+    `parameters`.
+    """
 
     name: str
     path: Path
@@ -29,10 +31,14 @@ class Notebook:
     """What the data part of a run's key is made of: some of `raw`, `manifest`, `runs`."""
     parameters: dict[str, Parameter]
     check: str = ""
-    """A function, `module:function`, that refuses parameters which do not fit together; "" where each is checked alone."""
+    """A function, `module:function`, that refuses parameters which do not fit together; "" where
+    each is checked alone.
+    """
 
     def verify(self, values: dict[str, Any]) -> None:
-        """Raises DarkroomError for values, of all parameters, that the notebook's own check refuses."""
+        """Raises DarkroomError for values, of all parameters, that the notebook's own check
+        refuses.
+        """
         if self.check:
             module, _, function = self.check.partition(":")
             getattr(importlib.import_module(module), function)(values)
@@ -43,12 +49,15 @@ class Notebook:
 
 
 def find(name: str) -> Notebook:
-    """Returns the notebook `name`, with or without `.ipynb`. Raises DarkroomError when there is none that is one of ours."""
+    """Returns the notebook `name`, with or without `.ipynb`. Raises DarkroomError when there is
+    none that is one of ours.
+    """
     path = paths.typed(paths.notebooks() / f"{name.removesuffix('.ipynb')}.ipynb")
     if not path.is_file():
         known = sorted(file.stem for file in paths.notebooks().glob("*.ipynb"))
         raise DarkroomError(
-            f"There is no notebook {name!r} in {paths.notebooks()}. There are: {', '.join(known)}.{suggest(name, known)}"
+            f"There is no notebook {name!r} in {paths.notebooks()}. There are: "
+            f"{', '.join(known)}.{suggest(name, known)}"
         )
     stat = path.stat()
     return _read(path, stat.st_mtime_ns, stat.st_size)
@@ -64,28 +73,45 @@ def _read(path: Path, _changed_ns: int, _size: int) -> Notebook:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        raise DarkroomError(f"{path} holds no JSON, so it is not a notebook. Restore it from the repository.") from None
+        raise DarkroomError(
+            f"{path} holds no JSON, so it is not a notebook. Restore it from the repository."
+        ) from None
     cells, about = _parts(content)
     tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
     if about is None or not tagged:
         raise DarkroomError(
-            f"{path.name} is not a notebook of this suite: it needs the metadata 'darkroom' with `stage` and `reads`, and a "
+            f"{path.name} is not a notebook of this suite: it needs the metadata 'darkroom' with "
+            "`stage` and `reads`, and a "
             "cell tagged 'parameters'. Copy one of notebooks/ and change it."
         )
     if unknown := [word for word in about["reads"] if word not in READS]:
-        raise DarkroomError(f"{path.name} reads {unknown[0]!r} by its metadata; allowed are {', '.join(READS)}.")
+        raise DarkroomError(
+            f"{path.name} reads {unknown[0]!r} by its metadata; allowed are {', '.join(READS)}."
+        )
     declared = parameters.declared("".join(tagged[0]["source"]), where=path.name)
-    return Notebook(path.stem, path, _title(cells), about["stage"], tuple(about["reads"]), declared, about.get("check", ""))
+    return Notebook(
+        path.stem,
+        path,
+        _title(cells),
+        about["stage"],
+        tuple(about["reads"]),
+        declared,
+        about.get("check", ""),
+    )
 
 
 def _parts(content: Any) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The cells that can be read as such, and what the notebook says of itself, None where that is not what it must be."""
+    """The cells that can be read as such, and what the notebook says of itself, None where that is
+    not what it must be.
+    """
     content = content if isinstance(content, dict) else {}
     listed, metadata = content.get("cells"), content.get("metadata")
     cells = [cell for cell in listed if _is_cell(cell)] if isinstance(listed, list) else []
     about = metadata.get("darkroom") if isinstance(metadata, dict) else None
     known = {"stage": str, "reads": list, "check": str}
-    whole = isinstance(about, dict) and all(isinstance(about.get(name, ""), kind) for name, kind in known.items())
+    whole = isinstance(about, dict) and all(
+        isinstance(about.get(name, ""), kind) for name, kind in known.items()
+    )
     return cells, about if whole and "stage" in about else None
 
 
@@ -93,7 +119,11 @@ def _is_cell(cell: Any) -> bool:
     if not isinstance(cell, dict) or not isinstance(cell.get("metadata"), dict):
         return False
     lines = cell.get("source")
-    said = isinstance(lines, str) or isinstance(lines, list) and all(isinstance(line, str) for line in lines)
+    said = (
+        isinstance(lines, str)
+        or isinstance(lines, list)
+        and all(isinstance(line, str) for line in lines)
+    )
     return said and isinstance(cell["metadata"].get("tags", []), list)
 
 

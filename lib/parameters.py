@@ -1,14 +1,17 @@
-"""What a notebook may be told: the names, types, defaults, limits and meanings in its cell tagged `parameters`.
+"""What a notebook may be told: the names, types, defaults, limits and meanings in its cell tagged
+`parameters`.
 
-The cell is the one source. It holds annotated literals, each with a comment that `papermill --help-notebook` shows too:
+The cell is the one source. It holds annotated literals, each with a comment that `papermill
+--help-notebook` shows too:
 
     epochs: int = 12  # 1 to 1000: passes over the train split at most
     architecture: str = "custom"  # one of custom, resnet101v2: the network
     dropout: float = 0.2  # at least 0, below 1: share of the units that is dropped
     note: str = ""  # any text for the report
 
-Before the first ": " stands what is allowed: `A to B`, `at least A`, `at most B`, `above A`, `below B` (two of them joined
-by a comma), or `one of a, b, c`. Everything else is the meaning. For a list it holds for each item.
+Before the first ": " stands what is allowed: `A to B`, `at least A`, `at most B`, `above A`, `below
+B` (two of them joined by a comma), or `one of a, b, c`. Everything else is the meaning. For a list
+it holds for each item.
 """
 
 from __future__ import annotations
@@ -29,7 +32,16 @@ from typing import Any
 from lib.errors import DarkroomError, suggest
 
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str}
-_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_WORDS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER}) to ({_NUMBER})")
 _CLAUSE = re.compile(rf"(at least|at most|above|below) ({_NUMBER})")
@@ -58,7 +70,8 @@ class Parameter:
     def check(self, value: Any) -> Any:
         """Returns `value` in the declared type (an int becomes a float where a float is declared).
 
-        Raises DarkroomError for another type, a number out of range, or a word that is not among the choices.
+        Raises DarkroomError for another type, a number out of range, or a word that is not among
+        the choices.
         """
         item = _item_type(self.type)
         if item is None:
@@ -75,15 +88,22 @@ class Parameter:
             return self.check(_WORDS.get(text.strip().lower(), text))
         if _item_type(self.type) == "str" and not text.lstrip().startswith("["):
             return self.check([each.strip() for each in text.split(",") if each.strip()])
-        written = f"[{text}]" if _item_type(self.type) and not text.lstrip().startswith("[") else text
+        written = (
+            f"[{text}]" if _item_type(self.type) and not text.lstrip().startswith("[") else text
+        )
         try:
             value = tomllib.loads(f"value = {written}")["value"]
-        except (ValueError, RecursionError):  # no TOML, numbers of thousands of digits, lists in lists without end
+        except (
+            ValueError,
+            RecursionError,
+        ):  # no TOML, numbers of thousands of digits, lists in lists without end
             raise self._refusal(text) from None
         return self.check(value)
 
     def allowed(self) -> str:
-        """Returns what is allowed in words, such as "1 to 1000" or "one of custom, resnet101v2", or ""."""
+        """Returns what is allowed in words, such as "1 to 1000" or "one of custom, resnet101v2", or
+        "".
+        """
         if self.choices:
             return "one of " + ", ".join(map(str, self.choices))
         if [word for word, _ in self.limits] == ["at least", "at most"]:
@@ -101,32 +121,49 @@ class Parameter:
             raise self._refusal(value)
         if self.choices and value not in self.choices:
             near = suggest(str(value), [str(choice) for choice in self.choices])
-            raise DarkroomError(f"`{self.name}` must be {self.allowed()}. Received: {value!r}.{near}")
+            raise DarkroomError(
+                f"`{self.name}` must be {self.allowed()}. Received: {value!r}.{near}"
+            )
         if not all(_COMPARE[word](value, limit) for word, limit in self.limits):
             raise DarkroomError(f"`{self.name}` must be {self.allowed()}. Received: {value!r}.")
         return value
 
     def _refusal(self, value: Any) -> DarkroomError:
-        return DarkroomError(f"`{self.name}` must be of type {self.type}, such as {self.default!r}. Received: {value!r}.")
+        return DarkroomError(
+            f"`{self.name}` must be of type {self.type}, such as {self.default!r}. Received: "
+            f"{value!r}."
+        )
 
 
 def declared(source: str, *, where: str) -> dict[str, Parameter]:
-    """Returns the parameters that a parameters cell declares, by name, in order; `where` names the notebook in errors.
+    """Returns the parameters that a parameters cell declares, by name, in order; `where` names the
+    notebook in errors.
 
-    Raises DarkroomError for a cell that holds anything but annotated literals with readable comments.
+    Raises DarkroomError for a cell that holds anything but annotated literals with readable
+    comments.
     """
     try:
         statements, comments = ast.parse(source).body, _comments(source)
     except SyntaxError as error:
-        raise DarkroomError(f"The parameters cell of {where} is not Python: line {error.lineno}, {error.msg}.") from None
-    except (ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:  # zero bytes, brackets without end
+        raise DarkroomError(
+            f"The parameters cell of {where} is not Python: line {error.lineno}, {error.msg}."
+        ) from None
+    except (
+        ValueError,
+        RecursionError,
+        MemoryError,
+        tokenize.TokenError,
+    ) as error:  # zero bytes, brackets without end
         raise DarkroomError(f"The parameters cell of {where} is not Python: {error}.") from None
     found: dict[str, Parameter] = {}
     for statement in statements:
         name, kind, default = _assignment(statement, source, where)
         comment = comments.get(statement.end_lineno or 0, "")
         if "=" in comment:
-            raise DarkroomError(f"The comment of `{name}` in {where} must not hold '=': papermill cannot read it then.")
+            raise DarkroomError(
+                f"The comment of `{name}` in {where} must not hold '=': papermill cannot read it "
+                "then."
+            )
         allowed, meaning = _split(comment)
         choices, limits = _limits(allowed, kind=_item_type(kind) or kind, name=name, where=where)
         parameter = Parameter(name, kind, default, meaning, choices, limits)
@@ -134,31 +171,45 @@ def declared(source: str, *, where: str) -> dict[str, Parameter]:
     return found
 
 
-def check(values: Mapping[str, Any], parameters: Mapping[str, Parameter], *, where: str) -> dict[str, Any]:
-    """Returns `values` in their declared types. Raises DarkroomError for an unknown name (with a suggestion) or value."""
+def check(
+    values: Mapping[str, Any], parameters: Mapping[str, Parameter], *, where: str
+) -> dict[str, Any]:
+    """Returns `values` in their declared types. Raises DarkroomError for an unknown name (with a
+    suggestion) or value.
+    """
     checked = {}
     for name, value in values.items():
         if name not in parameters:
             raise DarkroomError(
-                f"{where} has no parameter `{name}`.{suggest(name, list(parameters))} Its parameters: {', '.join(parameters)}."
+                f"{where} has no parameter `{name}`.{suggest(name, list(parameters))} Its "
+                f"parameters: {', '.join(parameters)}."
             )
         checked[name] = parameters[name].check(value)
     return checked
 
 
 def _assignment(statement: ast.stmt, source: str, where: str) -> tuple[str, str, Any]:
-    def written(node: ast.AST) -> str:  # as it stands there; ast.unparse is lost in brackets within brackets
+    def written(
+        node: ast.AST,
+    ) -> str:  # as it stands there; ast.unparse is lost in brackets within brackets
         return (ast.get_source_segment(source, node) or "")[:200]
 
-    if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name) or statement.value is None:
+    if (
+        not isinstance(statement, ast.AnnAssign)
+        or not isinstance(statement.target, ast.Name)
+        or statement.value is None
+    ):
         raise DarkroomError(
-            f"The parameters cell of {where} must hold only lines such as `epochs: int = 12  # 1 to 1000: meaning`. "
+            f"The parameters cell of {where} must hold only lines such as `epochs: int = 12  # 1 "
+            "to 1000: meaning`. "
             f"Received: {written(statement)!r}."
         )
     name, kind = statement.target.id, written(statement.annotation)
     if kind not in (*_TYPES, "dict") and _item_type(kind) is None:
         known = ", ".join([*_TYPES, "dict", *(f"list[{item}]" for item in _TYPES)])
-        raise DarkroomError(f"`{name}` in {where} must have one of the types {known}. Received: {kind}.")
+        raise DarkroomError(
+            f"`{name}` in {where} must have one of the types {known}. Received: {kind}."
+        )
     try:
         return name, kind, ast.literal_eval(statement.value)
     except (ValueError, TypeError, RecursionError):  # such as {[]: 1}
@@ -183,7 +234,11 @@ def _is_json(value: Any) -> bool:
 
 def _comments(source: str) -> dict[int, str]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {token.start[0]: token.string.lstrip("#").strip() for token in tokens if token.type == tokenize.COMMENT}
+    return {
+        token.start[0]: token.string.lstrip("#").strip()
+        for token in tokens
+        if token.type == tokenize.COMMENT
+    }
 
 
 def _split(comment: str) -> tuple[str, str]:
@@ -196,13 +251,18 @@ def _limits(
 ) -> tuple[tuple[Any, ...], tuple[tuple[str, float], ...]]:
     if allowed.startswith("one of ") and kind in ("str", "int", "float"):
         with contextlib.suppress(ValueError):  # words where numbers belong are told below
-            return tuple(_TYPES[kind](word.strip()) for word in allowed.removeprefix("one of ").split(",")), ()
+            return tuple(
+                _TYPES[kind](word.strip()) for word in allowed.removeprefix("one of ").split(",")
+            ), ()
     if (match := _RANGE.fullmatch(allowed)) and kind in ("int", "float"):
         return (), (("at least", float(match[1])), ("at most", float(match[2])))
-    matches = [_CLAUSE.fullmatch(clause.strip()) for clause in allowed.split(",")] if allowed else []
+    matches = (
+        [_CLAUSE.fullmatch(clause.strip()) for clause in allowed.split(",")] if allowed else []
+    )
     if None in matches or (matches and kind not in ("int", "float")):
         raise DarkroomError(
             f"What is allowed for `{name}` in {where} cannot be read: {allowed!r}. "
-            "Write `A to B`, `at least A`, `at most B`, `above A`, `below B` or `one of a, b, c`, then a colon."
+            "Write `A to B`, `at least A`, `at most B`, `above A`, `below B` or `one of a, b, c`, "
+            "then a colon."
         )
     return (), tuple((match[1], float(match[2])) for match in matches if match)

@@ -53,7 +53,9 @@ def studies() -> Path:
 
 
 def dataset(name: str) -> Path:
-    """The folder of one data set. Raises DarkroomError for a name that is not one plain folder name."""
+    """The folder of one data set. Raises DarkroomError for a name that is not one plain folder
+    name.
+    """
     return datasets() / _plain(name, "data set")
 
 
@@ -68,13 +70,17 @@ def checkpoint(study: str, stage: str, unit: str) -> Path:
 
 
 def typed(text: str | Path) -> Path:
-    """Returns the path that somebody has typed, with `~` for his home. Raises DarkroomError for what can be no path here."""
+    """Returns the path that somebody has typed, with `~` for his home. Raises DarkroomError for
+    what can be no path here.
+    """
     try:
         path = Path(text).expanduser()
         path.exists()
     except (OSError, ValueError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise DarkroomError(f"This cannot be a path: {str(text)[:120]!r} ({why}). Give the path of what is there.") from None
+        raise DarkroomError(
+            f"This cannot be a path: {str(text)[:120]!r} ({why}). Give the path of what is there."
+        ) from None
     return path
 
 
@@ -85,7 +91,8 @@ def _unit(study: str, stage: str, unit: str) -> Path:
 def _plain(name: str, what: str) -> str:
     if not _NAME.fullmatch(name):
         raise DarkroomError(
-            f"The name of a {what} must start with a letter or digit and hold only letters, digits and . _ @ + - "
+            f"The name of a {what} must start with a letter or digit and hold only letters, digits "
+            "and . _ @ + - "
             f"(at most 100). Received: {name!r}."
         )
     return name

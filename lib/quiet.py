@@ -1,4 +1,6 @@
-"""Native libraries that talk while they load, about matters no reader of a notebook can act on, are held back."""
+"""Native libraries that talk while they load, about matters no reader of a notebook can act on, are
+held back.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,11 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """Holds back what native code writes to standard error in the block; when the block fails, all of it is given out.
+    """Holds back what native code writes to standard error in the block; when the block fails, all
+    of it is given out.
 
-    TensorFlow announces its instruction sets and missing CUDA drivers before it reads its own setting to be silent.
+    TensorFlow announces its instruction sets and missing CUDA drivers before it reads its own
+    setting to be silent.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()

@@ -39,7 +39,9 @@ someone = {score = 1.5}
 
 @pytest.fixture
 def batch_home(tmp_path, monkeypatch):
-    """A root folder with the fixture notebooks and the study `one`: begin, then 2 arms × 2 seeds, then gather."""
+    """A root folder with the fixture notebooks and the study `one`: begin, then 2 arms × 2 seeds,
+    then gather.
+    """
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
     shutil.copytree(Path(__file__).parent / "notebooks", tmp_path / "notebooks")
     (tmp_path / "studies").mkdir()
@@ -49,13 +51,15 @@ def batch_home(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def toy_material(tmp_path_factory):
-    """Thirty noisy pictures of 32 px in three splits, a third of them bluer and the others redder, ready to train on."""
+    """Thirty noisy pictures of 32 px in three splits, a third of them bluer and the others redder,
+    ready to train on.
+    """
     import numpy as np
     import pandas
 
-    from lib.data.pixels import Pixels
+    from lib.data.pixel_cache import Pixels
     from lib.data.splits import Split
-    from lib.training.recipes import Material
+    from lib.training.strategies import Material
 
     labels = np.arange(30) % 3 % 2
     images = np.random.default_rng(0).integers(0, 120, (30, 32, 32, 3), dtype=np.uint8)
@@ -63,23 +67,32 @@ def toy_material(tmp_path_factory):
     images[labels == 1, :, :16, 0] += 30
     paths = [f"{number:02}.png" for number in range(30)]
     frame = pandas.DataFrame({"path": paths, "group": range(30), "pixels": paths})
-    frame = frame.assign(label=np.where(labels == 0, "blue", "red"), split=["train"] * 18 + ["val"] * 6 + ["test"] * 6)
+    frame = frame.assign(
+        label=np.where(labels == 0, "blue", "red"),
+        split=["train"] * 18 + ["val"] * 6 + ["test"] * 6,
+    )
     split = Split("id", "grouped", "label", frame, ["blue", "red"])
-    return Material(Pixels(images, pandas.Series(range(30), index=paths), "k"), split, tmp_path_factory.mktemp("toy"))
+    return Material(
+        Pixels(images, pandas.Series(range(30), index=paths), "k"),
+        split,
+        tmp_path_factory.mktemp("toy"),
+    )
 
 
 @pytest.fixture
 def toy_network():
-    """Makes a small network for `toy_material`, always with the same first weights; parameters of 3_train may be changed."""
+    """Makes a small network for `toy_material`, always with the same first weights; parameters of
+    3_train may be changed.
+    """
 
     def build(**changes):
         import keras
 
-        from lib.training import networks
+        from lib.training import network
 
         keras.utils.set_random_seed(0)
         small = {"preset": "triage", "filters": [4], "dense_units": [6]}
-        return networks.describe(small | changes, class_names=["blue", "red"], image_side=32)
+        return network.describe(small | changes, class_names=["blue", "red"], image_side=32)
 
     return build
 

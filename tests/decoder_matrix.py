@@ -1,4 +1,5 @@
-"""Files of every kind that a folder of images holds, each with what it must decode to or why it must be refused.
+"""Files of every kind that a folder of images holds, each with what it must decode to or why it
+must be refused.
 
 `cases()` returns (name, bytes, expected): an array of uint8 RGB, or a reason of `images.REASONS`.
 """
@@ -38,7 +39,9 @@ def chunk(name, body):
 
 def png(width, height, packed, *, depth=8, colour=2, end=True):
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed) + (chunk(b"IEND", b"") if end else b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed) + (chunk(b"IEND", b"") if end else b"")
+    )
 
 
 def bomb(side=20_000):
@@ -75,13 +78,33 @@ def _png():
     yield "grey_alpha.png", stored(with_alpha, "PNG"), np.repeat(rgb[..., :1], 3, axis=2)
     yield "palette.png", stored(palette, "PNG"), np.asarray(palette.convert("RGB"))
     yield "palette_transparent.png", stored(palette, "PNG", transparency=5), see_through
-    yield "palette_4bit.png", stored(image.quantize(16), "PNG", bits=4), np.asarray(image.quantize(16).convert("RGB"))
-    yield "one_bit.png", stored(Image.fromarray(bits), "PNG"), np.repeat(bits[..., None] * np.uint8(255), 3, axis=2)
-    yield "sixteen_bit_grey.png", stored(Image.fromarray(wide[..., 0]), "PNG"), np.repeat(rgb[..., :1], 3, axis=2)
+    yield (
+        "palette_4bit.png",
+        stored(image.quantize(16), "PNG", bits=4),
+        np.asarray(image.quantize(16).convert("RGB")),
+    )
+    yield (
+        "one_bit.png",
+        stored(Image.fromarray(bits), "PNG"),
+        np.repeat(bits[..., None] * np.uint8(255), 3, axis=2),
+    )
+    yield (
+        "sixteen_bit_grey.png",
+        stored(Image.fromarray(wide[..., 0]), "PNG"),
+        np.repeat(rgb[..., :1], 3, axis=2),
+    )
     yield "sixteen_bit_rgb.png", cv2.imencode(".png", wide[..., ::-1])[1].tobytes(), rgb
-    yield "colour_key.png", stored(keyed, "PNG", transparency=(9, 8, 7)), np.full((4, 4, 3), 255, np.uint8)
+    yield (
+        "colour_key.png",
+        stored(keyed, "PNG", transparency=(9, 8, 7)),
+        np.full((4, 4, 3), 255, np.uint8),
+    )
     yield "srgb_profile.png", stored(image, "PNG", icc_profile=_profile("sRGB")), rgb
-    yield "swapped_profile.png", stored(image, "PNG", icc_profile=swapped_profile()), rgb[..., [1, 0, 2]]
+    yield (
+        "swapped_profile.png",
+        stored(image, "PNG", icc_profile=swapped_profile()),
+        rgb[..., [1, 0, 2]],
+    )
     yield "broken_profile.png", stored(image, "PNG", icc_profile=b"no profile"), rgb
     yield "text_chunks.png", stored(image, "PNG", pnginfo=_notes()), rgb
 
@@ -89,13 +112,23 @@ def _png():
 def _jpeg():
     image = Image.fromarray(picture())
     for name, options in {
-        "q95": {"quality": 95}, "q50": {"quality": 50}, "q5": {"quality": 5}, "progressive": {"progressive": True},
-        "444": {"subsampling": 0, "quality": 90}, "422": {"subsampling": 1}, "restarts": {"restart_marker_rows": 1},
-        "optimized": {"optimize": True}, "comment": {"comment": b"a comment"},
+        "q95": {"quality": 95},
+        "q50": {"quality": 50},
+        "q5": {"quality": 5},
+        "progressive": {"progressive": True},
+        "444": {"subsampling": 0, "quality": 90},
+        "422": {"subsampling": 1},
+        "restarts": {"restart_marker_rows": 1},
+        "optimized": {"optimize": True},
+        "comment": {"comment": b"a comment"},
     }.items():
         data = stored(image, "JPEG", **options)
         yield f"{name}.jpg", data, shown(data)
-    for name, other in {"grey": image.convert("L"), "cmyk": image.convert("CMYK"), "one_pixel": image.resize((1, 1))}.items():
+    for name, other in {
+        "grey": image.convert("L"),
+        "cmyk": image.convert("CMYK"),
+        "one_pixel": image.resize((1, 1)),
+    }.items():
         data = stored(other, "JPEG", quality=95)
         yield f"{name}.jpg", data, shown(data)
     for orientation in range(1, 9):
@@ -105,7 +138,11 @@ def _jpeg():
         yield f"turned_{orientation}.jpg", data, shown(data)
     data = stored(image, "JPEG")
     yield "bytes_after_the_end.jpg", data + b"\0" * 500, shown(data)
-    yield "garbage_exif.jpg", stored(image, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0garbage"), shown(data)
+    yield (
+        "garbage_exif.jpg",
+        stored(image, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0garbage"),
+        shown(data),
+    )
     lab = stored(image, "JPEG", icc_profile=_profile("LAB"))
     yield "profile_of_another_space.jpg", lab, shown(data)
     double = stored(image, "MPO", save_all=True, append_images=[ImageOps.invert(image)])
@@ -119,8 +156,16 @@ def _tiff():
     for how in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"):
         yield f"{how}.tif", stored(image, "TIFF", compression=how), rgb
     yield "grey.tif", stored(grey, "TIFF"), grey_rgb
-    yield "sixteen_bit.tif", stored(Image.fromarray(rgb[..., 0].astype(np.uint16) * 257), "TIFF"), grey_rgb
-    yield "float.tif", stored(Image.fromarray(rgb[..., 0].astype(np.float32) / 255), "TIFF"), grey_rgb
+    yield (
+        "sixteen_bit.tif",
+        stored(Image.fromarray(rgb[..., 0].astype(np.uint16) * 257), "TIFF"),
+        grey_rgb,
+    )
+    yield (
+        "float.tif",
+        stored(Image.fromarray(rgb[..., 0].astype(np.float32) / 255), "TIFF"),
+        grey_rgb,
+    )
     cmyk = stored(image.convert("CMYK"), "TIFF")
     yield "cmyk.tif", cmyk, shown(cmyk)
     bits = rgb[..., 1] > 100
@@ -130,7 +175,11 @@ def _tiff():
     exif[0x0112] = 6
     turned = stored(image, "TIFF", exif=exif)
     yield "turned.tif", turned, np.rot90(rgb, -1)
-    yield "pages.tif", stored(image, "TIFF", save_all=True, append_images=[ImageOps.invert(image)]), rgb
+    yield (
+        "pages.tif",
+        stored(image, "TIFF", save_all=True, append_images=[ImageOps.invert(image)]),
+        rgb,
+    )
 
 
 def _others():
@@ -141,7 +190,11 @@ def _others():
     clear = Image.fromarray(np.dstack([rgb, np.full(rgb.shape[:2], 128, np.uint8)]))
     half = np.rint(rgb * (128 / 255) + 255 * (127 / 255)).astype(np.uint8)
     yield "still.gif", stored(palette, "GIF"), np.asarray(palette.convert("RGB"))
-    yield "interlaced.gif", stored(palette, "GIF", interlace=True), np.asarray(palette.convert("RGB"))
+    yield (
+        "interlaced.gif",
+        stored(palette, "GIF", interlace=True),
+        np.asarray(palette.convert("RGB")),
+    )
     moving = stored(palette, "GIF", save_all=True, append_images=[inverted.quantize(64)], loop=0)
     yield "moving.gif", moving, shown(moving)
     yield "rgb.bmp", stored(image, "BMP"), rgb
@@ -150,9 +203,17 @@ def _others():
     lossy = stored(image, "WEBP", quality=80)
     yield "lossy.webp", lossy, shown(lossy)
     yield "alpha.webp", stored(clear, "WEBP", lossless=True, exact=True), half
-    yield "moving.webp", stored(image, "WEBP", save_all=True, append_images=[inverted], lossless=True), rgb
+    yield (
+        "moving.webp",
+        stored(image, "WEBP", save_all=True, append_images=[inverted], lossless=True),
+        rgb,
+    )
     yield "colour.ppm", stored(image, "PPM"), rgb
-    yield "grey.pgm", stored(image.convert("L"), "PPM"), np.asarray(image.convert("L").convert("RGB"))
+    yield (
+        "grey.pgm",
+        stored(image.convert("L"), "PPM"),
+        np.asarray(image.convert("L").convert("RGB")),
+    )
     avif = stored(image, "AVIF", quality=90)
     yield "still.avif", avif, shown(avif)
 
@@ -172,18 +233,41 @@ def _refused():
     yield "wavelet.jp2", b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(64), "unsupported"
     yield "bomb.png", bomb(), "too_large"
     screen, frame = struct.pack("<HH", 65_535, 65_535), struct.pack("<HHHH", 0, 0, 65_535, 65_535)
-    yield "huge.gif", b"GIF89a" + screen + b"\x80\0\0" + bytes(6) + b"," + frame + b"\0\x02\x02\x4c\x01\0;", "too_large"
+    yield (
+        "huge.gif",
+        b"GIF89a" + screen + b"\x80\0\0" + bytes(6) + b"," + frame + b"\0\x02\x02\x4c\x01\0;",
+        "too_large",
+    )
     small = stored(Image.new("RGB", (8, 8)), "BMP")
-    yield "huge.bmp", small.replace(struct.pack("<ii", 8, 8), struct.pack("<ii", 50_000, 50_000)), "too_large"
+    yield (
+        "huge.bmp",
+        small.replace(struct.pack("<ii", 8, 8), struct.pack("<ii", 50_000, 50_000)),
+        "too_large",
+    )
 
 
 def _cut():
     rng = np.random.default_rng(0)
-    noisy = Image.fromarray((picture().astype(int) + rng.integers(-40, 40, (HEIGHT, WIDTH, 3))).clip(0, 255).astype(np.uint8))
-    for kind, ending in (("JPEG", "jpg"), ("PNG", "png"), ("GIF", "gif"), ("WEBP", "webp"), ("BMP", "bmp"), ("PPM", "ppm")):
+    noisy = Image.fromarray(
+        (picture().astype(int) + rng.integers(-40, 40, (HEIGHT, WIDTH, 3)))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
+    for kind, ending in (
+        ("JPEG", "jpg"),
+        ("PNG", "png"),
+        ("GIF", "gif"),
+        ("WEBP", "webp"),
+        ("BMP", "bmp"),
+        ("PPM", "ppm"),
+    ):
         data = stored(noisy, kind)
         for share in (0.3, 0.7, 0.97):
-            yield f"cut_at_{share:.0%}.{ending}", data[: int(len(data) * share)], "truncated or rotten"
+            yield (
+                f"cut_at_{share:.0%}.{ending}",
+                data[: int(len(data) * share)],
+                "truncated or rotten",
+            )
     yield "only_the_header.png", png(8, 8, zlib.compress(b""))[:33], "truncated"
     yield "no_end_mark.png", png(8, 8, zlib.compress(bytes(25 * 8)), end=False), "truncated"
     yield "half_of_the_rows.png", png(64, 64, zlib.compress(bytes(193 * 30))), "truncated"
@@ -200,33 +284,56 @@ def _rotten():
     flipped = bytearray(whole)
     flipped[whole.index(b"IDAT") + 40] ^= 1
     yield "wrong_checksum.png", bytes(flipped), "rotten"
-    packed = bytearray(zlib.compress(np.random.default_rng(0).integers(0, 255, 64 * 193, np.uint8).tobytes()))
+    packed = bytearray(
+        zlib.compress(np.random.default_rng(0).integers(0, 255, 64 * 193, np.uint8).tobytes())
+    )
     packed[len(packed) // 2 :] = b"\xff" * (len(packed) - len(packed) // 2)
     yield "damaged_stream.png", png(64, 64, bytes(packed)), "rotten"
     yield "another_file_inside.png", whole[:60] + jpeg[60:], "truncated or rotten"
     gif = bytearray(stored(Image.fromarray(picture()).quantize(64), "GIF"))
-    yield "no_such_block.gif", bytes(gif[: 13 + 64 * 3]) + b"\x99" + bytes(50), "truncated or rotten"
+    yield (
+        "no_such_block.gif",
+        bytes(gif[: 13 + 64 * 3]) + b"\x99" + bytes(50),
+        "truncated or rotten",
+    )
 
 
 def swapped_profile():
-    """An ICC profile of sRGB whose red and green primaries have changed places. Source: ICC.1:2010, sections 7.2 and 10."""
+    """An ICC profile of sRGB whose red and green primaries have changed places. Source: ICC.1:2010,
+    sections 7.2 and 10.
+    """
+
     def number(value):
         return struct.pack(">i", round(value * 65536))
 
     def xyz(*values):
         return b"XYZ \0\0\0\0" + b"".join(number(value) for value in values)
 
-    curve = b"para\0\0\0\0\0\x03\0\0" + b"".join(number(v) for v in (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045))
+    curve = b"para\0\0\0\0\0\x03\0\0" + b"".join(
+        number(v) for v in (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    )
     tags = {
-        b"desc": b"desc\0\0\0\0\0\0\0\x08swapped\0" + bytes(78), b"wtpt": xyz(0.9642, 1, 0.8249),
-        b"rXYZ": xyz(0.3851, 0.7169, 0.0971), b"gXYZ": xyz(0.4361, 0.2225, 0.0139), b"bXYZ": xyz(0.1431, 0.0606, 0.7141),
-        b"rTRC": curve, b"gTRC": curve, b"bTRC": curve, b"cprt": b"text\0\0\0\0none\0",
+        b"desc": b"desc\0\0\0\0\0\0\0\x08swapped\0" + bytes(78),
+        b"wtpt": xyz(0.9642, 1, 0.8249),
+        b"rXYZ": xyz(0.3851, 0.7169, 0.0971),
+        b"gXYZ": xyz(0.4361, 0.2225, 0.0139),
+        b"bXYZ": xyz(0.1431, 0.0606, 0.7141),
+        b"rTRC": curve,
+        b"gTRC": curve,
+        b"bTRC": curve,
+        b"cprt": b"text\0\0\0\0none\0",
     }
     table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
     for name, data in tags.items():
         table += name + struct.pack(">II", start + len(body), len(data))
         body += data + bytes(-len(data) % 4)
-    head = struct.pack(">I4sI4s4s4s", start + len(body), bytes(4), 0x02400000, b"mntr", b"RGB ", b"XYZ ") + bytes(12) + b"acsp"
+    head = (
+        struct.pack(
+            ">I4sI4s4s4s", start + len(body), bytes(4), 0x02400000, b"mntr", b"RGB ", b"XYZ "
+        )
+        + bytes(12)
+        + b"acsp"
+    )
     white = number(0.9642) + number(1) + number(0.8249)
     return (head + bytes(28) + white).ljust(128, b"\0") + table + body
 

@@ -1,4 +1,6 @@
-"""What the tests of lib.tuning search: scores that can be computed by hand, and trials that fail in every way there is."""
+"""What the tests of lib.tuning search: scores that can be computed by hand, and trials that fail in
+every way there is.
+"""
 
 import json
 import os
@@ -8,7 +10,9 @@ from pathlib import Path
 
 
 def parabola(values, work):
-    """Best at x = 0.3; every epoch comes nearer to it. Counts in `context["ran"]` who was really computed."""
+    """Best at x = 0.3; every epoch comes nearer to it. Counts in `context["ran"]` who was really
+    computed.
+    """
     if "ran" in work.context:
         with Path(work.context["ran"]).open("a") as file:
             file.write(f"{work.number} {json.dumps(values)} {work.start} {work.epochs}\n")
@@ -21,7 +25,9 @@ def parabola(values, work):
 
 
 def chained(values, work):
-    """Keeps a number in its checkpoint folder, as a training keeps its optimiser; the score is the epochs really done."""
+    """Keeps a number in its checkpoint folder, as a training keeps its optimiser; the score is the
+    epochs really done.
+    """
     path = work.checkpoint_folder / "epochs"
     work.checkpoint_folder.mkdir(parents=True, exist_ok=True)
     done = int(path.read_text()) if path.exists() else 0
@@ -84,18 +90,29 @@ def watched(values, work):
 
 
 def main(folder, method):
-    """Searches 16 trials with two workers, or as many as `SEARCH_WORKERS` says; the fault tests kill it."""
-    from lib.batch.engine import Engine
+    """Searches 16 trials with two workers, or as many as `SEARCH_WORKERS` says; the fault tests
+    kill it.
+    """
+    from lib.batch.executor import Engine
     from lib.tuning import search, space
 
     line = space.read({"x": {"low": 0.0, "high": 1.0}})
-    settings = {"num_trials": 16, "epochs": 3} if method == "random" else {"epochs": 9, "options": {"first_trials": 11}}
+    settings = (
+        {"num_trials": 16, "epochs": 3}
+        if method == "random"
+        else {"epochs": 9, "options": {"first_trials": 11}}
+    )
     context = {"seconds": 0.02, "ran": str(Path(folder) / "ran")}
-    plan = search.Plan(line, method, "objectives:parabola", {"score": "max"}, context=context, **settings)
+    plan = search.Plan(
+        line, method, "objectives:parabola", {"score": "max"}, context=context, **settings
+    )
     Path(folder).mkdir(exist_ok=True)
     with Engine(workers=int(os.environ.get("SEARCH_WORKERS", 2))) as engine:
         found = search.run(plan, Path(folder) / "search", engine=engine)
-    told = [[trial.values["x"], trial.epochs, trial.state, trial.scores["score"], len(trial.rows)] for trial in found.trials]
+    told = [
+        [trial.values["x"], trial.epochs, trial.state, trial.scores["score"], len(trial.rows)]
+        for trial in found.trials
+    ]
     print(json.dumps({"complete": found.complete, "trials": sorted(told)}))
 
 

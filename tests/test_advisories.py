@@ -2,18 +2,22 @@
 
 import json
 
-from lib.batch import advisories
+from lib.batch import vulnerability_audit
 
 
 def test_a_flaw_is_told_with_its_number_and_its_mending():
     answer = {
         "dependencies": [
-            {"name": "flask", "version": "0.5", "vulns": [{"id": "PYSEC-2019-179", "fix_versions": ["1.0"], "aliases": []}]},
+            {
+                "name": "flask",
+                "version": "0.5",
+                "vulns": [{"id": "PYSEC-2019-179", "fix_versions": ["1.0"], "aliases": []}],
+            },
             {"name": "numpy", "version": "2.4.6", "vulns": []},
             {"name": "own", "skip_reason": "Dependency not found on PyPI"},
         ]
     }
-    lines, flawed = advisories.told(json.dumps(answer))
+    lines, flawed = vulnerability_audit.told(json.dumps(answer))
     assert flawed == 1
     assert lines == [
         "advisories: flask 0.5 has PYSEC-2019-179 (mended in 1.0)",
@@ -22,4 +26,4 @@ def test_a_flaw_is_told_with_its_number_and_its_mending():
 
 
 def test_no_answer_is_no_clean_bill():
-    assert advisories.told("") == ([], 0)
+    assert vulnerability_audit.told("") == ([], 0)

@@ -1,4 +1,6 @@
-"""A trained model on new pictures: labels, thresholds, copies, broken files, and the same answers wherever it is asked."""
+"""A trained model on new pictures: labels, thresholds, copies, broken files, and the same answers
+wherever it is asked.
+"""
 
 import csv
 import dataclasses
@@ -38,7 +40,9 @@ def shares(pixels: np.ndarray) -> np.ndarray:
 
 
 def known(*, right: float = 0.9, num: int = 200) -> predictions.Predictions:
-    """Half of the images have probability 0.95, of which `right` are right; the rest have 0.5, of which half are."""
+    """Half of the images have probability 0.95, of which `right` are right; the rest have 0.5, of
+    which half are.
+    """
     order = np.arange(num)
     sure = order % 2 == 0
     hit = np.where(sure, order % 20 < 20 * right, order % 4 == 1)
@@ -47,9 +51,13 @@ def known(*, right: float = 0.9, num: int = 200) -> predictions.Predictions:
     truth = np.where(hit, said, (said + 1) % 3)
     values = np.where(np.arange(3) == said[:, None], top[:, None], (1 - top[:, None]) / 2)
     frame = predictions.table(
-        [f"{number:04}.png" for number in order], splits=[("val", "test")[number // 20 % 2] for number in order],
-        labels=[NAMES[place] for place in truth], groups=order, probabilities=values, class_names=NAMES,
-    )  # fmt: skip
+        [f"{number:04}.png" for number in order],
+        splits=[("val", "test")[number // 20 % 2] for number in order],
+        labels=[NAMES[place] for place in truth],
+        groups=order,
+        probabilities=values,
+        class_names=NAMES,
+    )
     return predictions.Predictions(frame, NAMES, run="s/train/a-s0")
 
 
@@ -84,7 +92,12 @@ def test_a_few_pictures_are_answered_in_their_order(colours):
     pile = [picture("red"), b"nothing", picture("blue", mixed=0.9), picture("green", form="JPEG")]
     answers = classify(colours, pile, accuracy=0.85)
     assert [answer.label for answer in answers] == ["red", None, "blue", "green"]
-    assert [answer.verdict for answer in answers] == ["accepted", "not read", "look at it", "accepted"]
+    assert [answer.verdict for answer in answers] == [
+        "accepted",
+        "not read",
+        "look at it",
+        "accepted",
+    ]
     assert "not_an_image" in answers[1].problem
     assert sum(answers[0].probabilities.values()) == pytest.approx(1)
     assert classify(colours, [b""])[0].problem.startswith("not_an_image")
@@ -92,14 +105,24 @@ def test_a_few_pictures_are_answered_in_their_order(colours):
 
 def test_a_temperature_changes_how_sure_and_never_what(colours):
     warmer = dataclasses.replace(colours, temperature=3.0)
-    (plain,), (scaled,) = classify(colours, [picture("red", mixed=0.6)]), classify(warmer, [picture("red", mixed=0.6)])
+    (plain,), (scaled,) = (
+        classify(colours, [picture("red", mixed=0.6)]),
+        classify(warmer, [picture("red", mixed=0.6)]),
+    )
     assert scaled.label == plain.label == "red"
     expected = np.array(list(plain.probabilities.values())) ** (1 / 3)
     assert list(scaled.probabilities.values()) == pytest.approx(expected / expected.sum(), abs=1e-5)
 
 
 def test_a_folder_becomes_two_tables_a_page_and_copies(colours, pile, tmp_path):
-    outcome = folder.apply(colours, pile, tmp_path / "out", accuracy=0.85, copy_to=tmp_path / "copies", classes=["red", "blue"])
+    outcome = folder.apply(
+        colours,
+        pile,
+        tmp_path / "out",
+        accuracy=0.85,
+        copy_to=tmp_path / "copies",
+        classes=["red", "blue"],
+    )
     with (tmp_path / "out" / "labels.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
     assert len(rows) == 8
@@ -110,10 +133,15 @@ def test_a_folder_becomes_two_tables_a_page_and_copies(colours, pile, tmp_path):
     assert rows["cut.png"]["problem"].startswith("truncated")
     table = pd.read_parquet(tmp_path / "out" / "labels.parquet")
     assert list(table["path"]) == list(rows)
-    assert table.loc[table["path"] == "green.png", "p_green"].iloc[0] == pytest.approx(outcome.seen.accepted["green"][0][0])
+    assert table.loc[table["path"] == "green.png", "p_green"].iloc[0] == pytest.approx(
+        outcome.seen.accepted["green"][0][0]
+    )
     assert outcome.numbers["accepted"] == 3
     assert outcome.numbers["not_read"] == 2
-    copied = sorted(path.relative_to(tmp_path / "copies").as_posix() for path in (tmp_path / "copies").rglob("*.png"))
+    copied = sorted(
+        path.relative_to(tmp_path / "copies").as_posix()
+        for path in (tmp_path / "copies").rglob("*.png")
+    )
     assert copied == ["blue/blue.png", "red/red.png"]
     text = page.render(outcome)
     assert "cut.png" in text and "3 accepted" in text and text.count("data:image/jpeg") == 6
@@ -130,7 +158,11 @@ def test_wishes_that_cannot_be_are_refused_before_any_work(colours, pile, tmp_pa
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     (tmp_path / "empty").mkdir()
-    unfit = {pile / "inside": "folder of the pictures", tmp_path: "around it", tmp_path / "full": "empty folder"}
+    unfit = {
+        pile / "inside": "folder of the pictures",
+        tmp_path: "around it",
+        tmp_path / "full": "empty folder",
+    }
     for target, told in unfit.items():
         with pytest.raises(DarkroomError, match=told):
             folder.apply(colours, pile, tmp_path / "out", accuracy=0.5, copy_to=target)
@@ -165,16 +197,24 @@ def test_a_wish_that_nothing_reaches_accepts_nothing(colours, pile, tmp_path):
 def trained(tmp_path_factory):
     """A study of one run with a real Keras model, its predictions and its card."""
     from lib import models as networks
-    from lib.models import predictor, saved
+    from lib.models import predictor, serialization
 
     home = tmp_path_factory.mktemp("home")
     run, model_folder = (home / top / "s" / "train" / "a-s0" for top in ("logs", "checkpoints"))
     model = networks.build("custom", class_names=NAMES, image_side=16)
     advice = calibration.advice(known())
-    saved.save(model, model_folder / "model.keras", card={"calibration": advice, "parameters": {"resize": "pad"}})
+    serialization.save(
+        model,
+        model_folder / "model.keras",
+        card={"calibration": advice, "parameters": {"resize": "pad"}},
+    )
     run.mkdir(parents=True)
     table = known()
-    predictions.write(run / "predictions.parquet", table.frame, {"class_names": NAMES, "data_hash": "d", "run": "s/train/a-s0"})
+    predictions.write(
+        run / "predictions.parquet",
+        table.frame,
+        {"class_names": NAMES, "data_hash": "d", "run": "s/train/a-s0"},
+    )
     (run / "result.json").write_text(json.dumps({"metrics": {"val_accuracy": 0.7}, "key": {}}))
     return home, model, predictor.predict_proba, advice
 
@@ -187,17 +227,25 @@ def test_a_run_is_found_by_every_name_it_has(trained, monkeypatch):
     for name in ("s/train/a-s0", "s", str(run), str(model)):
         assert models.find(name) == (model, run), name
     assert models.find("best", study="s") == (model, run)
-    several, result = run.with_name("films-s0"), {"metrics": {"val_accuracy": 0.9, "exact_match": 0.6}}
+    several, result = (
+        run.with_name("films-s0"),
+        {"metrics": {"val_accuracy": 0.9, "exact_match": 0.6}},
+    )
     other = home / "checkpoints" / "s" / "train" / "films-s0"
     shutil.copytree(model.parent, other)
     several.mkdir()
     (several / "result.json").write_text(json.dumps(result))
     try:
-        assert models.find("best", study="s") == (model, run)  # what gives an image several labels cannot be applied
+        assert models.find("best", study="s") == (
+            model,
+            run,
+        )  # what gives an image several labels cannot be applied
     finally:
         shutil.rmtree(several)
         shutil.rmtree(other)
-    with pytest.raises(DarkroomError, match="no trained run 's/train/b-s0'.*There are: s/train/a-s0"):
+    with pytest.raises(
+        DarkroomError, match="no trained run 's/train/b-s0'.*There are: s/train/a-s0"
+    ):
         models.find("s/train/b-s0")
     with pytest.raises(DarkroomError, match="There is no saved model"):
         models.find("gone.keras")
@@ -223,12 +271,16 @@ def test_a_model_file_without_its_run_knows_its_thresholds(trained, tmp_path, mo
     assert alone.known is None
     assert alone.temperature == advice["temperature"]
     assert [each["wished"] for each in advice["thresholds"]] == [0.9]
-    assert alone.threshold(0.85) == advice["thresholds"][0]["threshold"]  # the next higher wish that was noted
+    assert (
+        alone.threshold(0.85) == advice["thresholds"][0]["threshold"]
+    )  # the next higher wish that was noted
     assert alone.threshold(0.92) is None
     assert alone.tested(0.9) is None
 
 
-def test_the_command_writes_a_run_and_names_what_it_could_not_read(trained, pile, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_a_run_and_names_what_it_could_not_read(
+    trained, pile, tmp_path, monkeypatch, capsys
+):
     home, *_ = trained
     monkeypatch.setenv("DARKROOM_HOME", str(home))
     assert command.apply("s", str(pile), accuracy=0.5) == 0
@@ -242,7 +294,11 @@ def test_the_command_writes_a_run_and_names_what_it_could_not_read(trained, pile
 
 @pytest.mark.parametrize("form", ["onnx", "tflite", "saved_model"])
 def test_an_export_answers_as_keras_does(trained, tmp_path, monkeypatch, form):
-    for package in {"onnx": ("tf2onnx", "onnxruntime"), "tflite": ("ai_edge_litert",), "saved_model": ("tensorflow",)}[form]:
+    for package in {
+        "onnx": ("tf2onnx", "onnxruntime"),
+        "tflite": ("ai_edge_litert",),
+        "saved_model": ("tensorflow",),
+    }[form]:
         pytest.importorskip(package)
     home, *_ = trained
     monkeypatch.setenv("DARKROOM_HOME", str(home))
@@ -257,8 +313,12 @@ def test_an_export_answers_as_keras_does(trained, tmp_path, monkeypatch, form):
 def test_an_export_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeypatch):
     home, *_ = trained
     monkeypatch.setenv("DARKROOM_HOME", str(home))
-    monkeypatch.setattr(export, "_require", lambda form: None)  # nothing is written by the packages here
-    monkeypatch.setattr(export, "_write", lambda *_: lambda pixels: np.full((len(pixels), 3), 1 / 3))
+    monkeypatch.setattr(
+        export, "_require", lambda form: None
+    )  # nothing is written by the packages here
+    monkeypatch.setattr(
+        export, "_write", lambda *_: lambda pixels: np.full((len(pixels), 3), 1 / 3)
+    )
     with pytest.raises(DarkroomError, match="differs from Keras by .*not kept"):
         export.export("s", "onnx", folder=tmp_path)
     assert not list(tmp_path.iterdir())
@@ -269,10 +329,12 @@ def test_an_export_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeyp
 def test_a_sigmoid_head_exports_both_probabilities_in_order(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow")
     from lib import models as networks
-    from lib.models import saved
+    from lib.models import serialization
 
-    model = networks.build("custom", class_names=("no", "yes"), image_side=16, head="sigmoid", positive="no")
-    saved.save(model, tmp_path / "two.keras", card={})
+    model = networks.build(
+        "custom", class_names=("no", "yes"), image_side=16, head="sigmoid", positive="no"
+    )
+    serialization.save(model, tmp_path / "two.keras", card={})
     path, apart = export.export(tmp_path / "two.keras", "saved_model", folder=tmp_path / "out")
     assert apart < 1e-5
 

@@ -6,19 +6,19 @@ from pathlib import Path
 import pandas
 import pytest
 
-from lib import atomic
+from lib import files
 
 
 def test_what_is_written_is_there_and_nothing_else(tmp_path):
-    atomic.write_text(tmp_path / "a" / "é 漢字.txt", "Grüße\n")
+    files.write_text(tmp_path / "a" / "é 漢字.txt", "Grüße\n")
     assert (tmp_path / "a" / "é 漢字.txt").read_text(encoding="utf-8") == "Grüße\n"
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["é 漢字.txt"]
 
 
 def test_a_failing_folder_leaves_the_old_one(tmp_path):
-    with atomic.directory(tmp_path / "kept") as aside:
+    with files.directory(tmp_path / "kept") as aside:
         (aside / "one").write_text("1")
-    with pytest.raises(RuntimeError, match="midway"), atomic.directory(tmp_path / "kept") as aside:
+    with pytest.raises(RuntimeError, match="midway"), files.directory(tmp_path / "kept") as aside:
         (aside / "two").write_text("2")
         raise RuntimeError("midway")
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["one"]
@@ -27,7 +27,7 @@ def test_a_failing_folder_leaves_the_old_one(tmp_path):
 
 def test_a_folder_is_replaced_whole(tmp_path):
     for name in ("one", "two"):
-        with atomic.directory(tmp_path / "kept") as aside:
+        with files.directory(tmp_path / "kept") as aside:
             (aside / name).write_text(name)
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["two"]
 
@@ -35,18 +35,25 @@ def test_a_folder_is_replaced_whole(tmp_path):
 def test_a_table_keeps_its_metadata(tmp_path):
     import pyarrow.parquet
 
-    atomic.write_parquet(tmp_path / "t.parquet", pandas.DataFrame({"a": [1]}), metadata={"kind": "probability"})
-    assert pyarrow.parquet.read_schema(tmp_path / "t.parquet").metadata[b"darkroom"] == b'{"kind": "probability"}'
+    files.write_parquet(
+        tmp_path / "t.parquet", pandas.DataFrame({"a": [1]}), metadata={"kind": "probability"}
+    )
+    assert (
+        pyarrow.parquet.read_schema(tmp_path / "t.parquet").metadata[b"darkroom"]
+        == b'{"kind": "probability"}'
+    )
     assert pandas.read_parquet(tmp_path / "t.parquet")["a"].tolist() == [1]
 
 
 def test_not_a_number_is_refused_in_json(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        atomic.write_json(tmp_path / "a.json", {"loss": float("nan")})
+        files.write_json(tmp_path / "a.json", {"loss": float("nan")})
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is a thing of POSIX")
-@pytest.mark.parametrize(("fault", "expected"), [("f:written", "old"), ("f:renamed", "new"), ("f:written#2", "new")])
+@pytest.mark.parametrize(
+    ("fault", "expected"), [("f:written", "old"), ("f:renamed", "new"), ("f:written#2", "new")]
+)
 def test_a_kill_at_a_named_point_leaves_the_old_or_the_new_file(tmp_path: Path, fault, expected):
     path = tmp_path / "f"
     path.write_text("old")
@@ -54,7 +61,9 @@ def test_a_kill_at_a_named_point_leaves_the_old_or_the_new_file(tmp_path: Path, 
     script += "for t in ('new', 'newer'): atomic.write_text(pathlib.Path(sys.argv[1]), t)"
     if fault.endswith("#2"):
         script = script.replace("'new', 'newer'", "'new', 'newest'")
-    died = subprocess.run([sys.executable, "-c", script, str(path)], env={**os.environ, "DARKROOM_FAULT": fault})
+    died = subprocess.run(
+        [sys.executable, "-c", script, str(path)], env={**os.environ, "DARKROOM_FAULT": fault}
+    )
     assert died.returncode == -9
     assert path.read_text() == expected
 
@@ -69,6 +78,6 @@ def test_a_file_that_somebody_reads_is_replaced_once_he_has_closed_it(tmp_path, 
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", busy)
-    monkeypatch.setattr(atomic, "_PAUSES_S", (0, 0))
-    atomic.write_text(tmp_path / "told", "new")
+    monkeypatch.setattr(files, "_PAUSES_S", (0, 0))
+    files.write_text(tmp_path / "told", "new")
     assert (tmp_path / "told").read_text() == "new" and not refusals

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.data.file_listing import Found
 from lib.data.sources import naming
 from lib.data.sources.folders import label
-from lib.data.walk import Found
 from lib.errors import DarkroomError
 from lib.evaluation import attributes
 from lib.evaluation.predictions import Predictions, table
@@ -74,7 +74,10 @@ def test_fine_predictions_judged_by_make(cars, predictions):
 
 def test_a_column_that_differs_within_a_class_is_no_coarser_label(cars, predictions):
     cars.loc[0, "attr_make"] = "Volvo"
-    with pytest.raises(DarkroomError, match="attr_make is no coarser label: images of 'Audi S5 Coupe 2012' have 2 values"):
+    with pytest.raises(
+        DarkroomError,
+        match="attr_make is no coarser label: images of 'Audi S5 Coupe 2012' have 2 values",
+    ):
         attributes.coarse(predictions, cars, ["attr_make"])
     with pytest.raises(DarkroomError, match="no column 'attr_maker'.*Did you mean 'attr_make'"):
         attributes.coarse(predictions, cars, ["attr_maker"])
@@ -89,13 +92,19 @@ def test_boxes_are_measured_against_their_images(cars):
     cars = cars.assign(box_left=0, box_top=0, box_right=50, box_bottom=50.0)
     cars.loc[1, "box_right"] = np.nan
     shares = attributes.box_shares(cars)
-    assert len(shares) == 11 and shares.loc[0, ["image", "box", "share"]].tolist() == [5000, 2500, 0.5]
+    assert len(shares) == 11 and shares.loc[0, ["image", "box", "share"]].tolist() == [
+        5000,
+        2500,
+        0.5,
+    ]
     assert "fill 50 % of the image in the median" in attributes.boxes(cars).alt
 
 
 def test_counts_of_make_and_year(cars):
     drawing = attributes.counts(cars, ["attr_make", "attr_year"])
     assert drawing.alt == "Images of each value; make: most Audi (8), year: most 2012 (8)."
-    many = pd.DataFrame({"attr_price": np.arange(100.0), "attr_owner": [f"owner {n // 2}" for n in range(100)]})
+    many = pd.DataFrame(
+        {"attr_price": np.arange(100.0), "attr_owner": [f"owner {n // 2}" for n in range(100)]}
+    )
     told = attributes.counts(many, ["attr_price", "attr_owner"]).alt
     assert "(5)" in told and "most 11 others (22)" in told

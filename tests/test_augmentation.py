@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from lib.data import augmentation, learned, mixing
+from lib.data import augmentation, auto_augment, mixup
 from lib.data.augmentation import Policy
 from lib.errors import DarkroomError
 
-# One row of draws that changes nothing: flips not taken, no quarter turn, every range at its middle, nothing cut off.
+# One row of draws that changes nothing: flips not taken, no quarter turn, every range at its
+# middle, nothing cut off.
 STILL = np.array([[0.9, 0.9, 0.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.0, 0.5, 0.5]])
 
 
@@ -14,7 +15,9 @@ def numbered(height: int = 4, width: int = 4) -> np.ndarray:
 
 
 def test_the_middle_of_every_range_leaves_the_image_as_it_is():
-    everything = Policy(True, True, True, rotation=30, zoom=0.2, shift=0.1, brightness=0.2, contrast=0.2)
+    everything = Policy(
+        True, True, True, rotation=30, zoom=0.2, shift=0.1, brightness=0.2, contrast=0.2
+    )
     assert np.array_equal(augmentation.augment(numbered(), everything, STILL), numbered())
 
 
@@ -43,7 +46,9 @@ def test_a_shift_moves_by_a_share_of_the_side():
 def test_brightness_adds_its_share_of_the_range():
     drawn = STILL.copy()
     drawn[0, 7] = 1.0
-    lighter = augmentation.augment(np.full((1, 2, 2, 3), 100, np.uint8), Policy(brightness=0.2), drawn)
+    lighter = augmentation.augment(
+        np.full((1, 2, 2, 3), 100, np.uint8), Policy(brightness=0.2), drawn
+    )
     assert (lighter == 151).all()  # 100 + 0.2 · 255
 
 
@@ -90,23 +95,29 @@ FLAT = np.full((4, 4, 3), 100, np.uint8)
     ],
 )
 def test_operations_by_hand(operation, signed, expected):
-    assert (learned.apply(FLAT, [(operation, signed)]) == expected).all()
+    assert (auto_augment.apply(FLAT, [(operation, signed)]) == expected).all()
 
 
 def test_equalising_spreads_levels_and_stretching_takes_the_whole_range():
     image = np.zeros((2, 2, 3), np.uint8)
     image[..., :] = np.array([[10, 20], [30, 40]])[..., None]
     # a quarter of the pixels each; below lie 0, 1, 2, 3 of the 3 that are not at the highest level
-    assert learned.apply(image, [("equalize", 1.0)])[..., 0].tolist() == [[0, 85], [170, 255]]
-    assert learned.apply(image, [("auto_contrast", 1.0)])[..., 0].tolist() == [[0, 85], [170, 255]]
+    assert auto_augment.apply(image, [("equalize", 1.0)])[..., 0].tolist() == [[0, 85], [170, 255]]
+    assert auto_augment.apply(image, [("auto_contrast", 1.0)])[..., 0].tolist() == [
+        [0, 85],
+        [170, 255],
+    ]
 
 
 def test_randaugment_draws_two_operations_and_autoaugment_one_of_its_pairs():
-    assert len(learned.OPERATIONS) == 14
+    assert len(auto_augment.OPERATIONS) == 14
     row = np.array([0.0, 0.0, 0.99, 0.0, 0.99, 0.0, 0.9])
-    assert learned.chosen(learned.RandAugment(strength=5), row) == [("shear_x", -0.5), ("identity", 0.5)]
+    assert auto_augment.chosen(auto_augment.RandAugment(strength=5), row) == [
+        ("shear_x", -0.5),
+        ("identity", 0.5),
+    ]
     # the first pair: posterize with 0.4, which 0.0 is below; rotate with 0.6, which 0.99 is not
-    assert learned.chosen(learned.AutoAugment(), row) == [("posterize", -0.8)]
+    assert auto_augment.chosen(auto_augment.AutoAugment(), row) == [("posterize", -0.8)]
 
 
 @pytest.mark.parametrize("name", augmentation.POLICIES)
@@ -122,7 +133,9 @@ def test_every_policy_keeps_shape_and_kind_and_changes_something(name):
 
 def test_mixup_by_hand():
     images = np.stack([np.full((2, 2, 3), 0, np.uint8), np.full((2, 2, 3), 200, np.uint8)])
-    mixed, truth, own = mixing.mix(images, np.eye(2, dtype=np.float32), "mixup", np.array([[0.75, 0, 0], [0.5, 0, 0]]))
+    mixed, truth, own = mixup.mix(
+        images, np.eye(2, dtype=np.float32), "mixup", np.array([[0.75, 0, 0], [0.5, 0, 0]])
+    )
     assert mixed[:, 0, 0, 0].tolist() == [50, 100]
     assert truth.tolist() == [[0.75, 0.25], [0.5, 0.5]]
     assert own.tolist() == [0.75, 0.5]
@@ -130,9 +143,10 @@ def test_mixup_by_hand():
 
 def test_cutmix_by_hand():
     images = np.stack([np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 9, np.uint8)])
-    # a quarter of the area about the middle: 2 x 2 pixels; the second about the corner: only a quarter of it is left
+    # a quarter of the area about the middle: 2 x 2 pixels; the second about the corner: only a
+    # quarter of it is left
     drawn = np.array([[0.75, 0.5, 0.5], [0.75, 0.0, 0.0]])
-    mixed, truth, _ = mixing.mix(images, np.eye(2, dtype=np.float32), "cutmix", drawn)
+    mixed, truth, _ = mixup.mix(images, np.eye(2, dtype=np.float32), "cutmix", drawn)
     assert mixed[0, ..., 0].tolist() == [[0, 0, 0, 0], [0, 9, 9, 0], [0, 9, 9, 0], [0, 0, 0, 0]]
     assert truth[0].tolist() == [0.75, 0.25]
     assert truth[1].tolist() == [1 / 16, 15 / 16]
@@ -141,7 +155,7 @@ def test_cutmix_by_hand():
 
 def test_an_unknown_mix_is_refused():
     with pytest.raises(DarkroomError, match="Did you mean 'mixup'"):
-        mixing.check("mixupp")
+        mixup.check("mixupp")
 
 
 @pytest.mark.parametrize("name", ["gentle", "rand_augment"])

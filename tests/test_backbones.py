@@ -12,7 +12,10 @@ from lib.errors import DarkroomError
 from lib.models import backbones, build, resnet18, timing, weights
 
 
-@pytest.mark.parametrize("architecture", ["resnet50v2", "resnet18", "mobilenet_v2", "efficientnetv2_b0", "efficientnet_lite0"])
+@pytest.mark.parametrize(
+    "architecture",
+    ["resnet50v2", "resnet18", "mobilenet_v2", "efficientnetv2_b0", "efficientnet_lite0"],
+)
 def test_the_table_tells_the_truth(architecture):
     backbone = backbones.BACKBONES[architecture]
     model = build(architecture, class_names="ab", image_side=32, weights="none")
@@ -20,7 +23,9 @@ def test_the_table_tells_the_truth(architecture):
     assert keras.Model(model.inputs, maps).count_params() == backbone.num_parameters
     assert model.get_layer(backbone.last_convolution).output is maps
     assert maps.shape[1:3] == (1, 1)  # halved five times
-    assert not any(isinstance(layer, keras.Model) for layer in model.layers)  # one graph, nothing nested
+    assert not any(
+        isinstance(layer, keras.Model) for layer in model.layers
+    )  # one graph, nothing nested
     assert model.get_layer("preprocess").method == backbone.normalization
 
 
@@ -34,34 +39,62 @@ def test_every_named_class_exists_in_keras():
     [
         (
             {"architecture": "resnet101v2", "image_side": 16},
-            "`image_side` must be at least 32 px for ResNet101V2, which halves it five times. Received: 16. "
+            "`image_side` must be at least 32 px for ResNet101V2, which halves it five times. "
+            "Received: 16. "
             "Use architecture='custom' or a larger side.",
         ),
-        ({"architecture": "inception_v3", "image_side": 74}, "`image_side` must be at least 75 px for InceptionV3"),
-        ({"architecture": "resnet101"}, "must be one of custom, resnet101v2, .*Did you mean 'resnet101v2'"),
+        (
+            {"architecture": "inception_v3", "image_side": 74},
+            "`image_side` must be at least 75 px for InceptionV3",
+        ),
+        (
+            {"architecture": "resnet101"},
+            "must be one of custom, resnet101v2, .*Did you mean 'resnet101v2'",
+        ),
         ({"normalization": "unit"}, "EfficientNet-Lite0 brings its own preprocessing, 'lite'"),
         ({"alpha": 0.5}, "takes the options normalization, positive. Received: 'alpha'"),
-        ({"architecture": "mobilenet_v2", "alpha": 0.4}, "`alpha` of MobileNetV2 must be one of 0.35"),
+        (
+            {"architecture": "mobilenet_v2", "alpha": 0.4},
+            "`alpha` of MobileNetV2 must be one of 0.35",
+        ),
         ({"image_side": 7}, "`image_side` must be a whole number of at least 8 px. Received: 7"),
         ({"image_side": 64.0}, "`image_side` must be a whole number"),
         ({"dropout": 1.0}, "`dropout` must be a rate from 0 to below 1"),
         ({"dropout": {"flat": 0.1}}, "must be one rate, before the head"),
         ({"class_names": ["a"]}, "two or more names"),
-        ({"weights": "nowhere.h5"}, "`weights` must be 'imagenet', 'none' or a file that exists. Received: 'nowhere.h5'"),
+        (
+            {"weights": "nowhere.h5"},
+            "`weights` must be 'imagenet', 'none' or a file that exists. Received: 'nowhere.h5'",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_refused(arguments, message):
-    sound = {"architecture": "efficientnet_lite0", "class_names": "ab", "image_side": 64, "weights": "none"}
+    sound = {
+        "architecture": "efficientnet_lite0",
+        "class_names": "ab",
+        "image_side": 64,
+        "weights": "none",
+    }
     with pytest.raises(DarkroomError, match=message):
         build(**{**sound, **arguments})
 
 
 def test_a_weights_file_of_keras_gives_its_weights_and_not_the_heads(tmp_path):
-    source = keras.applications.MobileNet(alpha=0.25, include_top=False, weights=None, input_shape=(32, 32, 3))
+    source = keras.applications.MobileNet(
+        alpha=0.25, include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
     source.save_weights(tmp_path / "own.weights.h5")
-    model = build("mobilenet", alpha=0.25, class_names="ab", image_side=64, weights=tmp_path / "own.weights.h5")
+    model = build(
+        "mobilenet",
+        alpha=0.25,
+        class_names="ab",
+        image_side=64,
+        weights=tmp_path / "own.weights.h5",
+    )
     for name in ("conv1", "conv_dw_7", "conv_pw_13_bn"):
-        for one, other in zip(source.get_layer(name).get_weights(), model.get_layer(name).get_weights(), strict=True):
+        for one, other in zip(
+            source.get_layer(name).get_weights(), model.get_layer(name).get_weights(), strict=True
+        ):
             np.testing.assert_array_equal(one, other)
 
 
@@ -69,13 +102,23 @@ def test_a_model_of_ours_gives_its_body_to_another_head(tmp_path):
     first = build("custom", class_names="ab", image_side=16)
     first.save(tmp_path / "first.keras")
     second = build("custom", class_names="abc", image_side=16, weights=tmp_path / "first.keras")
-    np.testing.assert_array_equal(first.get_layer("block5_conv").get_weights(), second.get_layer("block5_conv").get_weights())
+    np.testing.assert_array_equal(
+        first.get_layer("block5_conv").get_weights(), second.get_layer("block5_conv").get_weights()
+    )
     with pytest.raises(DarkroomError, match="first.keras does not fit the model"):
-        build("custom", class_names="ab", image_side=16, filters=[8, 8], weights=tmp_path / "first.keras")
+        build(
+            "custom",
+            class_names="ab",
+            image_side=16,
+            filters=[8, 8],
+            weights=tmp_path / "first.keras",
+        )
 
 
 def test_a_file_that_does_not_fit_is_refused(tmp_path):
-    source = keras.applications.MobileNet(alpha=0.5, include_top=False, weights=None, input_shape=(32, 32, 3))
+    source = keras.applications.MobileNet(
+        alpha=0.5, include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
     source.save_weights(tmp_path / "wide.weights.h5")
     (tmp_path / "text.weights.h5").write_text("no weights at all")
     for name in ("wide.weights.h5", "text.weights.h5"):
@@ -89,11 +132,18 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path):
 def test_a_failed_download_is_an_error_and_never_random_weights(monkeypatch):
     def offline(*, weights, **_):
         assert weights == "imagenet"
-        raise Exception("URL fetch failure on https://example.org: None -- [Errno -2] Name or service not known")
+        raise Exception(
+            "URL fetch failure on https://example.org: None -- [Errno -2] Name or service not known"
+        )
 
     built = keras.applications.MobileNet
-    monkeypatch.setattr(keras.applications, "MobileNet", lambda **how: (offline if how["weights"] else built)(**how))
-    with pytest.raises(DarkroomError, match="could not be downloaded \\(URL fetch.*weights='none', a file, or architecture"):
+    monkeypatch.setattr(
+        keras.applications, "MobileNet", lambda **how: (offline if how["weights"] else built)(**how)
+    )
+    with pytest.raises(
+        DarkroomError,
+        match="could not be downloaded \\(URL fetch.*weights='none', a file, or architecture",
+    ):
         build("mobilenet", alpha=0.25, class_names="ab", image_side=32)
 
 
@@ -108,7 +158,10 @@ def test_imagenet_weights_are_copied_below_the_head(monkeypatch):
 
     monkeypatch.setattr(keras.applications, "MobileNet", online)
     model = build("mobilenet", alpha=0.25, class_names="ab", image_side=32)
-    np.testing.assert_array_equal(sources[0].get_layer("conv_pw_13").get_weights(), model.get_layer("conv_pw_13").get_weights())
+    np.testing.assert_array_equal(
+        sources[0].get_layer("conv_pw_13").get_weights(),
+        model.get_layer("conv_pw_13").get_weights(),
+    )
 
 
 def test_resnet18_takes_weights_from_keras_hub_in_its_order(monkeypatch):
@@ -126,10 +179,14 @@ def test_resnet18_takes_weights_from_keras_hub_in_its_order(monkeypatch):
     model = build("resnet18", class_names="ab", image_side=32)
     noise = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
     maps = keras.Model(model.get_layer("preprocess").output, weights.last_maps(model))
-    np.testing.assert_allclose(maps.predict(noise, verbose=0), source.predict(noise, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(
+        maps.predict(noise, verbose=0), source.predict(noise, verbose=0), atol=1e-5
+    )
 
     backbone.from_preset = lambda name: 1 / 0
-    with pytest.raises(DarkroomError, match="could not be downloaded through KerasHub \\(ZeroDivisionError\\)"):
+    with pytest.raises(
+        DarkroomError, match="could not be downloaded through KerasHub \\(ZeroDivisionError\\)"
+    ):
         build("resnet18", class_names="ab", image_side=32)
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     with pytest.raises(DarkroomError, match="pip install keras-hub"):
@@ -142,7 +199,9 @@ def test_steps_are_measured():
 
 
 def test_table_has_a_row_a_backbone_and_measures_on_request(monkeypatch):
-    monkeypatch.setattr(timing, "step_times", lambda *_, **how: {"predict_ms": how["image_side"], "train_ms": 7.0})
+    monkeypatch.setattr(
+        timing, "step_times", lambda *_, **how: {"predict_ms": how["image_side"], "train_ms": 7.0}
+    )
     table = backbones.table(["mobilenet"], image_side=32, batch_size=2, num_steps=1)
     assert list(table.index) == list(backbones.BACKBONES)
     assert table.loc["resnet50", "megabytes"] == pytest.approx(23_587_712 * 4 / 2**20)
@@ -152,12 +211,19 @@ def test_table_has_a_row_a_backbone_and_measures_on_request(monkeypatch):
         backbones.table(["mobilnet"])
 
 
-@pytest.mark.skipif("DARKROOM_TEST_WEIGHTS" not in os.environ, reason="names the folder of the two real weights files")
+@pytest.mark.skipif(
+    "DARKROOM_TEST_WEIGHTS" not in os.environ,
+    reason="names the folder of the two real weights files",
+)
 @pytest.mark.parametrize(
     ("architecture", "alpha", "file"),
     [
         ("mobilenet", 0.75, "mobilenet_7_5_224_tf_no_top.h5"),
-        ("mobilenet_v2", 0.35, "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"),
+        (
+            "mobilenet_v2",
+            0.35,
+            "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5",
+        ),
     ],
 )
 def test_real_weights_files_load_and_refuse_each_other(architecture, alpha, file):

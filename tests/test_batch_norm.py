@@ -1,12 +1,16 @@
-"""Batch normalisation by TensorFlow's kernel: the same numbers as Keras', and Keras' own where nothing is learnt."""
+"""Batch normalisation by TensorFlow's kernel: the same numbers as Keras', and Keras' own where
+nothing is learnt.
+"""
 
 import keras
 import numpy as np
 import pytest
 
-from lib.models import batch_norm, build, hardware, saved
+from lib.models import batch_norm, build, hardware, serialization
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's kernel")
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow's kernel"
+)
 
 
 @pytest.fixture
@@ -16,7 +20,9 @@ def images():
 
 def alone(**options):
     inputs = keras.Input((9, 7, 5))
-    layer = keras.layers.BatchNormalization(gamma_initializer="random_uniform", beta_initializer="random_uniform", **options)
+    layer = keras.layers.BatchNormalization(
+        gamma_initializer="random_uniform", beta_initializer="random_uniform", **options
+    )
     return keras.Model(inputs, layer(inputs))
 
 
@@ -31,10 +37,15 @@ def learnt(model, images):
         uneven = np.cos(np.arange(images.size, dtype="float32")).reshape(images.shape)
         loss = tf.reduce_sum(tf.cast(outputs, "float32") * uneven)
     found = tape.gradient(loss, [seen, *(weight.value for weight in model.trainable_weights)])
-    return [np.asarray(tf.cast(value, "float32")) for value in (outputs, *found, *model.non_trainable_weights)]
+    return [
+        np.asarray(tf.cast(value, "float32"))
+        for value in (outputs, *found, *model.non_trainable_weights)
+    ]
 
 
-@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "epsilon": 1e-5}, {"scale": False}, {"center": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": 0.9, "epsilon": 1e-5}, {"scale": False}, {"center": False}]
+)
 @pytest.mark.parametrize(("policy", "apart"), [("float32", 2e-5), ("mixed_bfloat16", 0.03)])
 def test_it_learns_as_keras_does(images, options, policy, apart):
     keras.utils.set_random_seed(0)
@@ -43,7 +54,9 @@ def test_it_learns_as_keras_does(images, options, policy, apart):
     fused.set_weights(plain.get_weights())
     batch_norm.fuse(fused)
     for mine, theirs in zip(learnt(fused, images), learnt(plain, images), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=apart, atol=apart * max(1, np.abs(theirs).max()))
+        np.testing.assert_allclose(
+            mine, theirs, rtol=apart, atol=apart * max(1, np.abs(theirs).max())
+        )
 
 
 def operations(model, *, training):
@@ -71,9 +84,11 @@ def test_a_fused_model_is_saved_as_any_other(tmp_path):
     batch_norm.fuse(model)
     assert "FusedBatchNormV3" in operations(model, training=True)
     model.save(tmp_path / "model.keras")
-    again = saved.load(tmp_path / "model.keras")
+    again = serialization.load(tmp_path / "model.keras")
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
-    np.testing.assert_array_equal(again.predict(images, verbose=0), model.predict(images, verbose=0))
+    np.testing.assert_array_equal(
+        again.predict(images, verbose=0), model.predict(images, verbose=0)
+    )
 
 
 def test_what_the_kernel_cannot_do_is_left_alone(monkeypatch):

@@ -1,4 +1,6 @@
-"""Event files: what is written comes back through TensorBoard's own loader, with and without TensorFlow on the machine."""
+"""Event files: what is written comes back through TensorBoard's own loader, with and without
+TensorFlow on the machine.
+"""
 
 import json
 import subprocess
@@ -9,8 +11,8 @@ import pandas as pd
 import pytest
 
 from lib.errors import DarkroomError
-from lib.evaluation import bands, curves, projector
-from lib.evaluation.board import Board, Node
+from lib.reporting import learning_curves, projector, seed_envelope
+from lib.reporting.tensorboard import Board, Node
 
 READ_BACK = """
 import json, sys
@@ -43,7 +45,11 @@ print(json.dumps(found))
 
 def read_back(folder) -> dict:
     done = subprocess.run(
-        [sys.executable, "-c", READ_BACK, str(folder)], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", READ_BACK, str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -56,7 +62,13 @@ def test_tensorboards_own_loader_reads_everything_back(tmp_path):
     board.text("verdict", "**ResNet** is better than 猫")
     board.image("sample/猫", np.zeros((4, 6, 3), np.uint8))
     board.histograms("weights/conv", np.arange(100.0).reshape(10, 10), step=3)
-    parameters = {"epochs": 12, "architecture": "custom", "tiny": False, "dropout": None, "sizes": [8, 16]}
+    parameters = {
+        "epochs": 12,
+        "architecture": "custom",
+        "tiny": False,
+        "dropout": None,
+        "sizes": [8, 16],
+    }
     board.hparams(parameters, {"kappa": 0.625, "kappa_band": "substantial"})
 
     found = read_back(tmp_path)["train/cnn-s0"]
@@ -67,12 +79,19 @@ def test_tensorboards_own_loader_reads_everything_back(tmp_path):
     assert found["texts"] == {"verdict/text_summary": "**ResNet** is better than 猫"}
     assert found["plugins"]["weights/conv"] == "histograms"
     assert found["images"] == {"sample/猫": 3}  # width, height and one picture
-    assert found["hparams"] == {"epochs": 12.0, "architecture": "custom", "tiny": False, "sizes": "8, 16"}
+    assert found["hparams"] == {
+        "epochs": 12.0,
+        "architecture": "custom",
+        "tiny": False,
+        "sizes": "8, 16",
+    }
 
 
 def test_a_figure_comes_with_its_alt_text_and_one_directory_is_one_run(tmp_path):
-    history = pd.DataFrame({"epoch": [1], "loss": [1.0], "accuracy": [0.5], "val_loss": [1.0], "val_accuracy": [0.5]})
-    drawing = curves.of_run(history)
+    history = pd.DataFrame(
+        {"epoch": [1], "loss": [1.0], "accuracy": [0.5], "val_loss": [1.0], "val_accuracy": [0.5]}
+    )
+    drawing = learning_curves.of_run(history)
     Board(tmp_path / "a").figure("curves", drawing)
     Board(tmp_path / "b").scalars(1, {"loss": 1.0})
     Board(tmp_path / "b").scalars(2, {"loss": 2.0})  # a resumed run writes a second file
@@ -85,27 +104,57 @@ def test_a_figure_comes_with_its_alt_text_and_one_directory_is_one_run(tmp_path)
 
 def test_curves_weights_and_the_network_come_back(tmp_path):
     board = Board(tmp_path)
-    columns = ["true_positives", "false_positives", "true_negatives", "false_negatives", "precision", "recall"]
-    board.precision_recall("test/猫", pd.DataFrame([[2, 2, 0, 0, 0.5, 1], [1, 0, 2, 1, 1, 0.5]], columns=columns))
+    columns = [
+        "true_positives",
+        "false_positives",
+        "true_negatives",
+        "false_negatives",
+        "precision",
+        "recall",
+    ]
+    board.precision_recall(
+        "test/猫", pd.DataFrame([[2, 2, 0, 0, 0.5, 1], [1, 0, 2, 1, 1, 0.5]], columns=columns)
+    )
     board.weights(7, {"conv/kernel": np.ones((3, 3, 100, 100)), "conv/bias": np.array([np.nan])})
-    board.graph([Node("images", "InputLayer", (), (None, 8, 8, 3)), Node("logits", "Dense", ("images",), (None, 2), 130)])
+    board.graph(
+        [
+            Node("images", "InputLayer", (), (None, 8, 8, 3)),
+            Node("logits", "Dense", ("images",), (None, 2), 130),
+        ]
+    )
     (found,) = read_back(tmp_path).values()
-    assert found["curves"] == {"test/猫/pr_curves": [[2, 1], [2, 0], [0, 2], [0, 1], [0.5, 1], [1, 0.5]]}
-    assert [tag for tag, plugin in found["plugins"].items() if plugin == "histograms"] == ["weights/conv/kernel"]
+    assert found["curves"] == {
+        "test/猫/pr_curves": [[2, 1], [2, 0], [0, 2], [0, 1], [0.5, 1], [1, 0.5]]
+    }
+    assert [tag for tag, plugin in found["plugins"].items() if plugin == "histograms"] == [
+        "weights/conv/kernel"
+    ]
     assert found["graph"] == [["images", "InputLayer", []], ["logits", "Dense", ["images"]]]
 
 
 def test_mean_low_and_high_of_the_seeds_are_runs(tmp_path):
     runs = [
         pd.DataFrame({"epoch": [1, 2], "val_accuracy": [0.5, 0.7], "loss": [2.0, 1.0]}),
-        pd.DataFrame({"epoch": [1, 2, 3], "val_accuracy": [0.7, 0.8, 0.9], "loss": [1.0, 0.5, 0.2]}),
+        pd.DataFrame(
+            {"epoch": [1, 2, 3], "val_accuracy": [0.7, 0.8, 0.9], "loss": [1.0, 0.5, 0.2]}
+        ),
     ]
-    bands.write(tmp_path, {"cnn": runs, "alone": runs[:1]})
+    seed_envelope.write(tmp_path, {"cnn": runs, "alone": runs[:1]})
     found = read_back(tmp_path)
-    assert sorted(found) == ["cnn/high", "cnn/low", "cnn/mean"]  # and no band where there is one seed
-    assert found["cnn/mean"]["scalars"]["train/loss"] == [[1, 1.5], [2, 0.75]]  # the third epoch only one seed has
+    assert sorted(found) == [
+        "cnn/high",
+        "cnn/low",
+        "cnn/mean",
+    ]  # and no band where there is one seed
+    assert found["cnn/mean"]["scalars"]["train/loss"] == [
+        [1, 1.5],
+        [2, 0.75],
+    ]  # the third epoch only one seed has
     assert found["cnn/low"]["scalars"]["val/accuracy"] == [[1, 0.5], [2, pytest.approx(0.7)]]
-    assert found["cnn/high"]["scalars"]["val/accuracy"] == [[1, pytest.approx(0.7)], [2, pytest.approx(0.8)]]
+    assert found["cnn/high"]["scalars"]["val/accuracy"] == [
+        [1, pytest.approx(0.7)],
+        [2, pytest.approx(0.8)],
+    ]
 
 
 def test_the_projector_reads_its_files(tmp_path):
@@ -120,18 +169,26 @@ def test_the_projector_reads_its_files(tmp_path):
     projector.write(tmp_path, features, columns, pictures)
     config = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), ProjectorConfig())
     (embedding,) = config.embeddings
-    stored = np.fromfile(tmp_path / embedding.tensor_path, dtype="float32").reshape(list(embedding.tensor_shape))
+    stored = np.fromfile(tmp_path / embedding.tensor_path, dtype="float32").reshape(
+        list(embedding.tensor_shape)
+    )
     assert (stored == features).all()
     lines = (tmp_path / embedding.metadata_path).read_text(encoding="utf-8").splitlines()
     assert lines[:3] == ["label\tverdict", "猫\tright", "a b\tright"]
     side = embedding.sprite.single_image_dim[0]
     with Image.open(tmp_path / embedding.sprite.image_path) as sheet:
         assert sheet.size == (3 * side, 3 * side)
-        assert sheet.getpixel((1 * side + 5, 1 * side + 5)) == (255, 255, 255)  # the fifth, in the second row
+        assert sheet.getpixel((1 * side + 5, 1 * side + 5)) == (
+            255,
+            255,
+            255,
+        )  # the fifth, in the second row
         assert sheet.getpixel((5, 5)) == (0, 0, 0)
     tiny = tmp_path / "quickstart+tiny" / "train" / "a-s0"
     tiny.mkdir(parents=True)
-    projector.write(tiny, features, columns, pictures)  # TensorBoard's page cannot ask for such a run, and would hang
+    projector.write(
+        tiny, features, columns, pictures
+    )  # TensorBoard's page cannot ask for such a run, and would hang
     assert not list(tiny.iterdir())
     with pytest.raises(DarkroomError, match="takes 1 to 1000 images"):
         projector.write(tmp_path, features, columns, pictures[:2])
@@ -150,7 +207,8 @@ def test_nothing_is_made_before_the_first_call_and_broken_values_are_refused(tmp
 
 def test_writing_does_not_import_tensorflow(tmp_path):
     code = (
-        "import sys; from lib.evaluation.board import Board; from pathlib import Path; b = Board(Path(sys.argv[1]));"
+        "import sys; from lib.reporting.tensorboard import Board; from pathlib import Path; b = "
+        "Board(Path(sys.argv[1]));"
         "b.scalars(1, {'a': 1}); b.text('t', 'x'); b.hparams({'a': 1}, {'k': 1.0});"
         "sys.exit(int('tensorflow' in sys.modules or 'keras' in sys.modules))"
     )

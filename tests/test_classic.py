@@ -1,4 +1,6 @@
-"""Classic models on thumbnails: against scikit-learn's own, on data whose answer is known, and what may not be believed."""
+"""Classic models on thumbnails: against scikit-learn's own, on data whose answer is known, and what
+may not be believed.
+"""
 
 import json
 import os
@@ -14,9 +16,19 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import LinearSVC
 
-from lib.classic import figures, fitting, kernels, margins, model, networks, search, table, trials
-from lib.classic.material import Part, limit, size
-from lib.classic.networks import MLP
+from lib.baselines import (
+    fitting,
+    kernels,
+    linear_svm,
+    model,
+    networks,
+    plots,
+    search,
+    table,
+    trials,
+)
+from lib.baselines.data import Part, limit, size
+from lib.baselines.networks import MLP
 from lib.errors import DarkroomError
 
 NAMES = ("bright", "dark", "green")
@@ -30,7 +42,9 @@ SMALL = {
 
 
 def drawn(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of 3 × 2 pixels, bright, dark or green, with noise: uint8 (num, 3, 2, 3) and their class numbers."""
+    """Pictures of 3 × 2 pixels, bright, dark or green, with noise: uint8 (num, 3, 2, 3) and their
+    class numbers.
+    """
     rng = np.random.default_rng(seed)
     y = np.arange(num) % 3
     colours = np.array([[190, 190, 190], [60, 60, 60], [60, 190, 60]])[y]
@@ -67,7 +81,14 @@ def test_every_model_learns_is_saved_and_says_the_same_again(kind, parts, tmp_pa
     fit = fitting.fit(kind, values, train, seed=0)
     right = fitting.right(fitting.outputs(fit.pipeline, val.X), val.y).mean()
     assert right == pytest.approx(1 / 3) if kind == "majority" else right >= 0.9
-    made = model.Model(kind, fit.pipeline, NAMES, SIZE, temperature=fitting.temperature(fit.pipeline, val), card={"data": "x"})
+    made = model.Model(
+        kind,
+        fit.pipeline,
+        NAMES,
+        SIZE,
+        temperature=fitting.temperature(fit.pipeline, val),
+        card={"data": "x"},
+    )
     images, _ = drawn(9, 2)
     stated = made.predict_proba(images)
     assert stated.shape == (9, 3)
@@ -85,7 +106,7 @@ def test_the_linear_margin_is_liblinears_along_the_whole_path(parts):
     rng = np.random.default_rng(0)
     y = np.where(rng.random(len(y)) < 0.2, rng.integers(0, 3, len(y)), y)  # not separable
     costs = [10.0, 0.01, 1.0]
-    for cost, ours in zip(costs, margins.path(X, y, costs), strict=True):
+    for cost, ours in zip(costs, linear_svm.path(X, y, costs), strict=True):
         theirs = LinearSVC(C=cost, tol=1e-8, max_iter=100_000).fit(X, y)
         assert np.allclose(ours.coef_, theirs.coef_, atol=2e-3 * np.abs(theirs.coef_).max())
         assert np.array_equal(ours.predict(X), theirs.predict(X))
@@ -95,18 +116,24 @@ def test_the_linear_margin_is_liblinears_along_the_whole_path(parts):
 def test_more_features_than_images_give_the_same_machine():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(12, 40)), np.arange(12) % 2
-    ours, theirs = margins.LinearMargin(C=0.1).fit(X, y), LinearSVC(C=0.1, tol=1e-8, max_iter=100_000).fit(X, y)
+    ours, theirs = (
+        linear_svm.LinearMargin(C=0.1).fit(X, y),
+        LinearSVC(C=0.1, tol=1e-8, max_iter=100_000).fit(X, y),
+    )
     assert np.allclose(ours.coef_, theirs.coef_, atol=1e-4)
 
 
 def test_a_hard_margin_lies_in_the_middle_and_says_whether_there_is_one():
     X = np.array([[0.0], [1.0], [3.0], [4.0]])
-    hard = margins.LinearMargin(C=np.inf).fit(X, np.array([0, 0, 1, 1]))
+    hard = linear_svm.LinearMargin(C=np.inf).fit(X, np.array([0, 0, 1, 1]))
     assert hard.separable_.tolist() == [True]
-    # The widest gap is between 1 and 3; with the bias among the weights the best (w, b) with w + b ≤ -1 and 3w + b ≥ 1
+    # The widest gap is between 1 and 3; with the bias among the weights the best (w, b) with w + b
+    # ≤ -1 and 3w + b ≥ 1
     # of least w² + b² is (1, -2): the border is at 2.
     assert -hard.intercept_[0] / hard.coef_[0, 0] == pytest.approx(2, abs=1e-2)
-    assert margins.LinearMargin(C=np.inf).fit(X, np.array([0, 1, 0, 1])).separable_.tolist() == [False]
+    assert linear_svm.LinearMargin(C=np.inf).fit(X, np.array([0, 1, 0, 1])).separable_.tolist() == [
+        False
+    ]
 
 
 def test_linear_regression_is_least_squares_on_the_classes(parts):
@@ -121,7 +148,10 @@ def test_linear_regression_is_least_squares_on_the_classes(parts):
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_from_the_same_weights_the_network_goes_where_scikit_learns_goes(optimizer, monkeypatch):
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(450, 20)), rng.integers(0, 3, 450)  # two full batches of 200, and one of 50
+    X, y = (
+        rng.normal(size=(450, 20)),
+        rng.integers(0, 3, 450),
+    )  # two full batches of 200, and one of 50
     ours = MLP((6, 4), 0.01, 0, 200, optimizer).fit(X, y)
     first = ours.weights_.copy()
     initialize = MLPClassifier._initialize
@@ -132,11 +162,15 @@ def test_from_the_same_weights_the_network_goes_where_scikit_learns_goes(optimiz
         self.intercepts_ = [bias.astype(float) for _, bias in ours.layers(first)]
 
     monkeypatch.setattr(MLPClassifier, "_initialize", from_ours)
-    theirs = MLPClassifier((6, 4), solver=optimizer, learning_rate_init=0.01, max_iter=3, shuffle=False, tol=0).fit(X, y)
+    theirs = MLPClassifier(
+        (6, 4), solver=optimizer, learning_rate_init=0.01, max_iter=3, shuffle=False, tol=0
+    ).fit(X, y)
     worker = networks._Worker(ours, X.astype(np.float32), y)
     in_order = type("InOrder", (), {"permutation": staticmethod(np.arange)})()
     losses = [worker.epoch(in_order)[0] / len(X) for _ in range(3)]
-    for (weights, bias), coefficients, intercepts in zip(ours.layers(), theirs.coefs_, theirs.intercepts_, strict=True):
+    for (weights, bias), coefficients, intercepts in zip(
+        ours.layers(), theirs.coefs_, theirs.intercepts_, strict=True
+    ):
         assert np.allclose(weights, coefficients, atol=1e-6)
         assert np.allclose(bias, intercepts, atol=1e-6)
     assert np.abs(ours.weights_ - first).max() > 0.01
@@ -179,7 +213,9 @@ def test_losses_are_those_of_the_validation_images_and_change_nothing(parts):
 def test_gamma_is_that_of_the_median_distance():
     X = np.array([[0.0], [1.0], [3.0]])  # squared distances 1, 4, 9
     assert kernels.median_gamma(X) == 1 / 4
-    assert kernels.median_gamma(np.zeros((5, 4))) == 1 / 4  # all alike: one over the number of features
+    assert (
+        kernels.median_gamma(np.zeros((5, 4))) == 1 / 4
+    )  # all alike: one over the number of features
 
 
 def test_an_rbf_network_around_every_image_goes_through_each_of_them():
@@ -191,25 +227,44 @@ def test_an_rbf_network_around_every_image_goes_through_each_of_them():
 def test_a_search_fits_each_once_and_goes_on_where_it_stopped(tmp_path):
     values = {"C": [0.01, 0.1, 1.0]}
     seen = []
-    first = search.run("svm_linear", values, [SIZE], Pictures(), journal=trials.Journal(tmp_path), jobs=2,
-                       progress=lambda done, all: seen.append((done, all)))  # fmt: skip
+    first = search.run(
+        "svm_linear",
+        values,
+        [SIZE],
+        Pictures(),
+        journal=trials.Journal(tmp_path),
+        jobs=2,
+        progress=lambda done, all: seen.append((done, all)),
+    )
     assert seen[-1] == (3, 3)
     assert list(first.columns) == list(trials.COLUMNS)
     lines = (tmp_path / trials.JOURNAL).read_text().splitlines()
-    (tmp_path / trials.JOURNAL).write_text("\n".join(lines[:2]) + "\n" + lines[2][:30])  # cut off in the third line
+    (tmp_path / trials.JOURNAL).write_text(
+        "\n".join(lines[:2]) + "\n" + lines[2][:30]
+    )  # cut off in the third line
     seen.clear()
-    again = search.run("svm_linear", values, [SIZE], Pictures(), journal=trials.Journal(tmp_path),
-                       progress=lambda done, all: seen.append((done, all)))  # fmt: skip
+    again = search.run(
+        "svm_linear",
+        values,
+        [SIZE],
+        Pictures(),
+        journal=trials.Journal(tmp_path),
+        progress=lambda done, all: seen.append((done, all)),
+    )
     assert seen == [(3, 3)]
     same = [name for name in trials.COLUMNS if name != "seconds"]
     pandas.testing.assert_frame_equal(again[same], first[same])
     assert len((tmp_path / trials.JOURNAL).read_text().splitlines()) == 3
-    assert search.run("svm_linear", values, [SIZE], Pictures(), seed=1)["seed"].tolist() == [1, 1, 1]
+    assert search.run("svm_linear", values, [SIZE], Pictures(), seed=1)["seed"].tolist() == [
+        1,
+        1,
+        1,
+    ]
 
 
 def test_a_killed_search_loses_nothing_that_was_noted(tmp_path):
     script = (
-        "from pathlib import Path\nfrom lib.classic.trials import Journal\n"
+        "from pathlib import Path\nfrom lib.baselines.trials import Journal\n"
         f"journal = Journal(Path({str(tmp_path)!r}))\nfor key in 'abc': journal.add(key, {{}})"
     )
     environment = {**os.environ, "DARKROOM_FAULT": "trials.jsonl:appended#2"}
@@ -230,37 +285,82 @@ def test_networks_are_fitted_in_processes_as_they_are_in_one():
 
 def test_the_verdict_counts_what_validation_cannot_tell_apart():
     rows = [
-        {"kind": "svm_linear", "seed": 0, "n": 60, "height": 3, "width": 2, "parameters": json.dumps({"C": cost}),
-         "train_accuracy": 1.0, "train_low": 0.9, "train_high": 1.0, "val_accuracy": value, "val_low": value - 0.1,
-         "val_high": value + 0.1, "val_log_loss": 1.0, "seconds": 1.0, "converged": True}
+        {
+            "kind": "svm_linear",
+            "seed": 0,
+            "n": 60,
+            "height": 3,
+            "width": 2,
+            "parameters": json.dumps({"C": cost}),
+            "train_accuracy": 1.0,
+            "train_low": 0.9,
+            "train_high": 1.0,
+            "val_accuracy": value,
+            "val_low": value - 0.1,
+            "val_high": value + 0.1,
+            "val_log_loss": 1.0,
+            "seconds": 1.0,
+            "converged": True,
+        }
         for cost, value in ((0.1, 0.5), (1.0, 0.7), (10.0, 0.65))
-    ]  # fmt: skip
+    ]
     told = trials.verdict(trials.frame(rows, Pictures()))
     assert "best of 3 on validation: 3 x 2 pixels, C 1.0, accuracy 70.0 %" in told
     assert "1 other lies within" in told and "try more" not in told
     several = trials.verdict(trials.frame(rows, Pictures()), measure="all classes right")
     assert "all classes right 70.0 % (95 % 60.0 % to 80.0 %)" in several
-    assert "Its C is the greatest" in trials.verdict(trials.frame([{**rows[2], "val_accuracy": 0.9}, *rows[:2]], Pictures()))
+    assert "Its C is the greatest" in trials.verdict(
+        trials.frame([{**rows[2], "val_accuracy": 0.9}, *rows[:2]], Pictures())
+    )
 
 
 def test_a_table_for_reading_shows_what_differs_and_nothing_else():
-    values = [{"hidden_layers": [8], "epochs": 60, "l2": 0.1}, {"hidden_layers": [8, 8], "epochs": 60, "l2": 0.1}]
+    values = [
+        {"hidden_layers": [8], "epochs": 60, "l2": 0.1},
+        {"hidden_layers": [8, 8], "epochs": 60, "l2": 0.1},
+    ]
     rows = [
-        {"kind": "mlp", "seed": 0, "n": 60, "height": 3, "width": 2, "parameters": json.dumps(each), "train_accuracy": 1.0,
-         "train_low": 0.9, "train_high": 1.0, "val_accuracy": accuracy, "val_low": accuracy - 0.1, "val_high": accuracy + 0.1,
-         "val_log_loss": 1.23456, "seconds": 1.0, "converged": True}
+        {
+            "kind": "mlp",
+            "seed": 0,
+            "n": 60,
+            "height": 3,
+            "width": 2,
+            "parameters": json.dumps(each),
+            "train_accuracy": 1.0,
+            "train_low": 0.9,
+            "train_high": 1.0,
+            "val_accuracy": accuracy,
+            "val_low": accuracy - 0.1,
+            "val_high": accuracy + 0.1,
+            "val_log_loss": 1.23456,
+            "seconds": 1.0,
+            "converged": True,
+        }
         for each, accuracy in zip(values, (0.5, 0.7), strict=True)
-    ]  # fmt: skip
+    ]
     found = trials.frame(rows, Pictures())
     table = trials.brief(found)
     assert list(table) == [
-        "pixels", "hidden_layers", "accuracy, train (95 %)", "accuracy, validation (95 %)", "validation log loss", "seconds"
-    ]  # fmt: skip
-    assert table.iloc[0].tolist() == ["3 × 2", [8, 8], "100.0 % (90.0 to 100.0)", "70.0 % (60.0 to 80.0)", 1.235, 1.0]
+        "pixels",
+        "hidden_layers",
+        "accuracy, train (95 %)",
+        "accuracy, validation (95 %)",
+        "validation log loss",
+        "seconds",
+    ]
+    assert table.iloc[0].tolist() == [
+        "3 × 2",
+        [8, 8],
+        "100.0 % (90.0 to 100.0)",
+        "70.0 % (60.0 to 80.0)",
+        1.235,
+        1.0,
+    ]
     assert "3 x 2 pixels, hidden_layers [8, 8], accuracy 70.0 %" in trials.verdict(found)
     alone = trials.verdict(trials.frame(rows[:1], Pictures()))
     assert "hidden_layers [8], epochs 60, l2 0.1, accuracy" in alone
-    drawing = figures.scores(found, measure="all classes right")
+    drawing = plots.scores(found, measure="all classes right")
     drawn = drawing.axes[0]
     told = [label.get_text() for label in drawn.get_yticklabels()]
     assert told == ["3 × 2  hidden_layers [8]", "3 × 2  hidden_layers [8, 8]"]
@@ -272,7 +372,9 @@ def test_what_the_table_has_not_is_refused():
         table.get("svm")
     with pytest.raises(DarkroomError, match="mlp has no parameter 'epoch'.*Did you mean 'epochs'"):
         table.grid("mlp", {"epoch": [1]})
-    with pytest.raises(DarkroomError, match="`C` of svm_linear must be a finite number above 0. Received: 0"):
+    with pytest.raises(
+        DarkroomError, match="`C` of svm_linear must be a finite number above 0. Received: 0"
+    ):
         table.grid("svm_linear", {"C": [1, 0]})
     with pytest.raises(DarkroomError, match="list of units a layer"):
         table.grid("mlp", {"hidden_layers": [8]})
@@ -286,7 +388,12 @@ def test_what_the_table_has_not_is_refused():
 def test_sizes_are_height_by_width():
     assert size("15x10") == size("15 × 10") == (15, 10)
     assert limit(["15x10", "20x20"]) == [(15, 10), (20, 20)]
-    refused = {"height x width": ["15"], "one size or more": [], "1 to 256": ["300x1"], "once": ["2x2", "2x2"]}
+    refused = {
+        "height x width": ["15"],
+        "one size or more": [],
+        "1 to 256": ["300x1"],
+        "once": ["2x2", "2x2"],
+    }
     for message, wrong in refused.items():
         with pytest.raises(DarkroomError, match=message):
             limit(wrong)
@@ -323,20 +430,24 @@ def test_images_of_another_size_or_type_are_refused(parts):
 
 def test_weights_are_pictures_of_what_speaks_for_a_class(parts):
     fit = fitting.fit("logistic", {"C": 0.01}, parts[0], seed=0)
-    found = figures.weights(model.Model("logistic", fit.pipeline, NAMES, SIZE))
+    found = plots.weights(model.Model("logistic", fit.pipeline, NAMES, SIZE))
     assert found.shape == (3, 3, 2, 3)
     of_channels = found.mean(axis=(1, 2))
     assert of_channels[2].argmax() == 1  # green speaks for the green class
     assert (of_channels[1] < 0).all()  # light speaks against the dark one
-    trees = fitting.fit("boosting", {"max_iter": 2, "learning_rate": 0.1, "max_leaf_nodes": 3}, parts[0], seed=0)
-    assert figures.weights(model.Model("boosting", trees.pipeline, NAMES, SIZE)) is None
-    assert figures.weights_drawing(model.Model("boosting", trees.pipeline, NAMES, SIZE)) is None
+    trees = fitting.fit(
+        "boosting", {"max_iter": 2, "learning_rate": 0.1, "max_leaf_nodes": 3}, parts[0], seed=0
+    )
+    assert plots.weights(model.Model("boosting", trees.pipeline, NAMES, SIZE)) is None
+    assert plots.weights_drawing(model.Model("boosting", trees.pipeline, NAMES, SIZE)) is None
 
 
 @pytest.mark.parametrize("kind", ["logistic", "svm_linear", "neighbours", "mlp"])
 def test_several_classes_an_image_are_each_said_for_itself(kind, parts):
     images, colour = drawn(90, 0)
-    y = np.stack([colour != 1, colour == 2], axis=1)  # "light" for bright and green, "green" for green alone
+    y = np.stack(
+        [colour != 1, colour == 2], axis=1
+    )  # "light" for bright and green, "green" for green alone
     part = Part(images.reshape(90, -1).astype(np.float32) / 255, y)
     values = {name: tried[-1] for name, tried in table.grid(kind, SMALL.get(kind)).items()}
     fit = fitting.fit(kind, values, part, seed=0)
@@ -362,13 +473,19 @@ def test_methods_of_tuning_search_the_same_table(method):
     assert found["n"].iloc[0] == 60  # the winner has seen all train images
     assert all(0.001 <= each["C"] <= 1.0 and 0.5 <= each["gamma_scale"] <= 2.0 for each in tried)
     if method == "halving":
-        assert found["n"].value_counts().to_dict() == {6: 12, 21: 4, 60: 1}  # a ninth, but two of a class at least
+        assert found["n"].value_counts().to_dict() == {
+            6: 12,
+            21: 4,
+            60: 1,
+        }  # a ninth, but two of a class at least
     else:
         assert len(found) >= 7
         assert (found["n"] == 60).all()
 
 
 def test_halving_spends_a_networks_epochs():
-    values = table.grid("mlp", {"hidden_layers": [[2], [3], [4], [5]], "epochs": [9], "batch_size": [16]})
+    values = table.grid(
+        "mlp", {"hidden_layers": [[2], [3], [4], [5]], "epochs": [9], "batch_size": [16]}
+    )
     found = search.run("mlp", values, [SIZE], Pictures(), method="halving", jobs=1)
     assert sorted(json.loads(text)["epochs"] for text in found["parameters"]) == [1, 1, 1, 1, 3, 9]

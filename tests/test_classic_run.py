@@ -1,4 +1,6 @@
-"""A whole run of a thumbnail model on a data set on disk: one class an image, chosen classes, and several classes an image."""
+"""A whole run of a thumbnail model on a data set on disk: one class an image, chosen classes, and
+several classes an image.
+"""
 
 import json
 
@@ -9,14 +11,20 @@ import pytest
 from PIL import Image
 
 from lib import apply, runs
-from lib.classic import conclusion, figures, material, model, search, table, trials
+from lib.baselines import data, finalise, model, plots, search, table, trials
 from lib.data import dataset as datasets
 from lib.data import manifest, sources
 from lib.errors import DarkroomError
 from lib.evaluation import comparison, predictions
 
-# Every poster is bright or dark, and green or not: "light" says the first, "green" the second, and some are neither.
-COLOURS = {"light": (190, 190, 190), "green|light": (150, 240, 150), "green": (40, 110, 40), "": (50, 50, 50)}
+# Every poster is bright or dark, and green or not: "light" says the first, "green" the second, and
+# some are neither.
+COLOURS = {
+    "light": (190, 190, 190),
+    "green|light": (150, 240, 150),
+    "green": (40, 110, 40),
+    "": (50, 50, 50),
+}
 
 
 @pytest.fixture
@@ -30,32 +38,59 @@ def films(tmp_path, monkeypatch):
         genres = list(COLOURS)[number % 4]
         pixels = np.clip(rng.normal(COLOURS[genres], 25, (9, 6, 3)), 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "images" / f"{number:03}.png")
-        rows.append({"image": f"{number:03}.png", "genres": genres, "kind": ("noir", "day", "wood", "night")[number % 4]})
+        rows.append(
+            {
+                "image": f"{number:03}.png",
+                "genres": genres,
+                "kind": ("noir", "day", "wood", "night")[number % 4],
+            }
+        )
     pandas.DataFrame(rows).to_csv(folder / "films.csv", index=False)
     there = sources.bring(str(folder), options={"label": "kind"})
     told = there.rows()
     frame = pandas.DataFrame({name: [None] * len(told) for name in manifest.COLUMNS})
     frame = frame.assign(
-        path=told["path"], label=told["label"], sha256=told["path"], pixels=told["path"], bytes=1, format="PNG", width=6,
-        height=9, mode="RGB", verdict="keep", group=range(len(told)), reasons=[[] for _ in range(len(told))],
+        path=told["path"],
+        label=told["label"],
+        sha256=told["path"],
+        pixels=told["path"],
+        bytes=1,
+        format="PNG",
+        width=6,
+        height=9,
+        mode="RGB",
+        verdict="keep",
+        group=range(len(told)),
+        reasons=[[] for _ in range(len(told))],
         attr_genres=told["attr_genres"],
-    )  # fmt: skip
+    )
     manifest.write(there.folder, frame)
     return datasets.load("films")
 
 
-def whole(films, target: str, kind: str, wished: dict, unit: str = "arm-s0") -> tuple[dict, runs.Run]:
+def whole(
+    films, target: str, kind: str, wished: dict, unit: str = "arm-s0"
+) -> tuple[dict, runs.Run]:
     """What 5_thumbnails does."""
     folder = datasets.paths.run("study", "thumbnails", unit)
     folder.mkdir(parents=True)
-    checkpoint, lock = datasets.paths.checkpoint("study", "thumbnails", unit), filelock.FileLock(folder / "lock")
-    run = runs.Run(folder, checkpoint, {"arm": unit[:-3], "seed": 0}, {}, "thumbnails", "films", False, lock)
-    thumbs = material.gather(films, target=target, fractions=(0.5, 0.25, 0.25))
-    found = search.run(kind, table.grid(kind, wished), [(3, 2)], thumbs, journal=trials.Journal(folder), jobs=1)
-    fit, made = conclusion.chosen(found, thumbs, seed=0)
-    scored = conclusion.score(made, thumbs, run=run)
-    result = conclusion.conclude(made, fit, found, thumbs, scored, run=run)
-    assert figures.thumbnails(thumbs, (3, 2)).alt.startswith("Train images at 3 × 2 pixels: 18 numbers each")
+    checkpoint, lock = (
+        datasets.paths.checkpoint("study", "thumbnails", unit),
+        filelock.FileLock(folder / "lock"),
+    )
+    run = runs.Run(
+        folder, checkpoint, {"arm": unit[:-3], "seed": 0}, {}, "thumbnails", "films", False, lock
+    )
+    thumbs = data.gather(films, target=target, fractions=(0.5, 0.25, 0.25))
+    found = search.run(
+        kind, table.grid(kind, wished), [(3, 2)], thumbs, journal=trials.Journal(folder), jobs=1
+    )
+    fit, made = finalise.chosen(found, thumbs, seed=0)
+    scored = finalise.score(made, thumbs, run=run)
+    result = finalise.conclude(made, fit, found, thumbs, scored, run=run)
+    assert plots.thumbnails(thumbs, (3, 2)).alt.startswith(
+        "Train images at 3 × 2 pixels: 18 numbers each"
+    )
     return result, run
 
 
@@ -67,11 +102,13 @@ def test_several_classes_an_image_are_learnt_and_told_with_metrics_of_their_own(
     assert numbers["macro_f1_low"] <= numbers["macro_f1"] <= numbers["macro_f1_high"]
     table_ = predictions.read(run.folder / "predictions.parquet")
     assert table_.kind == "multilabel"
-    trained = table_.frame[table_.frame["split"] == "train"]["label"].explode().value_counts().to_dict()
+    trained = (
+        table_.frame[table_.frame["split"] == "train"]["label"].explode().value_counts().to_dict()
+    )
     assert result["split_counts"]["train"] == trained  # an image of two classes counts for both
     both = table_.frame[[len(names) == 2 for names in table_.frame["label"]]]
     assert len(both) == 40 and (both[["p_green", "p_light"]] >= 0.5).all(axis=1).mean() > 0.8
-    told = conclusion.sentence(result)
+    told = finalise.sentence(result)
     assert "names all classes rightly" in told and "has been read once, over all studies" in told
     with pytest.raises(DarkroomError, match="several labels"):
         apply.load("study/thumbnails/arm-s0")
@@ -81,7 +118,9 @@ def test_chosen_classes_and_the_rule_for_several_take_part_alone(films):
     result, run = whole(films, "label=noir|day", "least_squares", {"alpha": [1.0]})
     assert result["split_counts"]["train"] == {"day": 20, "noir": 20}
     assert len(pandas.read_parquet(run.folder / "predictions.parquet")) == 80
-    rarest, _ = whole(films, "attr_genres/first", "least_squares", {"alpha": [1.0]}, unit="first-s0")
+    rarest, _ = whole(
+        films, "attr_genres/first", "least_squares", {"alpha": [1.0]}, unit="first-s0"
+    )
     assert rarest["split_counts"]["train"] == {"green": 40, "light": 20}
 
 
@@ -99,7 +138,7 @@ def test_a_run_leaves_what_comparison_and_apply_read(films, tmp_path):
     assert answer.label == "noir"
     stored = predictions.read(run.folder / "predictions.parquet").frame.set_index("path")
     again = model.load(run.checkpoint_folder / "model.thumbnail")
-    thumbs = material.gather(films, fractions=(0.5, 0.25, 0.25))
+    thumbs = data.gather(films, fractions=(0.5, 0.25, 0.25))
     for split in ("train", "test"):
         stated = again.predict_proba(thumbs.images(split, (3, 2)))
         columns = [f"p_{name}" for name in again.class_names]
@@ -113,5 +152,7 @@ def test_a_network_leaves_its_losses(films):
     kept = json.loads((run.folder / "result.json").read_text())["kept_epoch"]
     assert list(history.columns) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
     assert len(history) == kept == result["settings"]["epochs"]
-    assert history["val_accuracy"].iloc[-1] == pytest.approx(result["metrics"]["val_accuracy"], abs=1e-6)
+    assert history["val_accuracy"].iloc[-1] == pytest.approx(
+        result["metrics"]["val_accuracy"], abs=1e-6
+    )
     assert list(run.folder.glob("events.out*"))

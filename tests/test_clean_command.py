@@ -26,7 +26,9 @@ def scene(seed, side=64):
 
 @pytest.fixture
 def pets(tmp_path):
-    """Two classes with hostile names: good pictures, one copy, one cut off, one with a place in its EXIF, a wrong extension."""
+    """Two classes with hostile names: good pictures, one copy, one cut off, one with a place in its
+    EXIF, a wrong extension.
+    """
     raw = tmp_path / "pets"
     for index, name in enumerate(("chien & <chat>", "猫 😀")):
         (raw / name).mkdir(parents=True)
@@ -64,37 +66,63 @@ def test_clean_list_decide_undo_and_export(pets, tmp_path, capsys):
     assert "16 files, 14 kept, 0 to review, 2 rejected" in told and "findings.html" in told
     darkroom("pets", "--list", "reject")
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [
-        "reject chien & <chat>/copy.png", "reject 猫 😀/cut.jpg"
+        "reject chien & <chat>/copy.png",
+        "reject 猫 😀/cut.jpg",
     ]
     darkroom("pets", "--reject", "猫 😀/1.png", "猫 😀/2.png")
     darkroom("pets", "--relabel", "chien & <chat>", "猫 😀/3.png")
     table = datasets.load("pets").manifest().set_index("path")
-    assert table.loc["猫 😀/1.png", "verdict"] == "reject" and table.loc["猫 😀/3.png", "label"] == "chien & <chat>"
+    assert (
+        table.loc["猫 😀/1.png", "verdict"] == "reject"
+        and table.loc["猫 😀/3.png", "label"] == "chien & <chat>"
+    )
     darkroom("pets", "--undo")
     darkroom("pets", "--undo", "2")
     table = datasets.load("pets").manifest().set_index("path")
-    assert table.loc["猫 😀/1.png", "verdict"] == "keep" and table.loc["猫 😀/3.png", "label"] == "猫 😀"
+    assert (
+        table.loc["猫 😀/1.png", "verdict"] == "keep"
+        and table.loc["猫 😀/3.png", "label"] == "猫 😀"
+    )
     capsys.readouterr()
     darkroom("pets", "--history")
     assert [line.split()[2:4] for line in capsys.readouterr().out.splitlines()] == [
-        ["clean", "clean"], ["hand", "verdict"], ["hand", "label"], ["undo", "undo"], ["undo", "undo"]
+        ["clean", "clean"],
+        ["hand", "verdict"],
+        ["hand", "label"],
+        ["undo", "undo"],
+        ["undo", "undo"],
     ]
     darkroom("pets", "--export", tmp_path / "copy")
-    copied = sorted(path.relative_to(tmp_path / "copy").as_posix() for path in (tmp_path / "copy").rglob("*.*"))
+    copied = sorted(
+        path.relative_to(tmp_path / "copy").as_posix() for path in (tmp_path / "copy").rglob("*.*")
+    )
     assert len(copied) == 14 and "猫 😀/really.png" in copied and "chien & _chat_/0.png" in copied
-    assert (tmp_path / "copy/猫 😀/place.jpg").read_bytes() == (pets / "猫 😀/place.jpg").read_bytes()
+    assert (tmp_path / "copy/猫 😀/place.jpg").read_bytes() == (
+        pets / "猫 😀/place.jpg"
+    ).read_bytes()
     assert digest(pets) == before
 
 
-@pytest.mark.parametrize("words, sentence", [
-    (["pets", "--list", "trunkated"], "Did you mean 'truncated'"), (["pets", "--keep", "none.png"], "has no file 'none.png'"),
-    (["pets", "--relabel", "x"], "takes the label and then the files"), (["pets", "--list", "--history"], "One act at a time"),
-    (["pets", "--undo", "7"], "no act 7 to undo"), (["pets", "--export", "{pets}/out"], "inside the raw files"),
-    (["pets", "--export", "{pets}"], "is there already"), (["pets", "--export", "x", "--by-split"], "no split of its own"),
-    (["{pets}", "--threshold", "drak=1"], "Did you mean 'dark'"), (["{pets}", "--threshold", "dark=x"], "must be a number"),
-    (["{pets}", "--verdict", "blurred=away"], "Received: 'away'"),
-    (["{pets}", "--threshold", "dark"], "--threshold takes NAME=VALUE, such as --threshold dark=0.1"),
-])
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["pets", "--list", "trunkated"], "Did you mean 'truncated'"),
+        (["pets", "--keep", "none.png"], "has no file 'none.png'"),
+        (["pets", "--relabel", "x"], "takes the label and then the files"),
+        (["pets", "--list", "--history"], "One act at a time"),
+        (["pets", "--undo", "7"], "no act 7 to undo"),
+        (["pets", "--export", "{pets}/out"], "inside the raw files"),
+        (["pets", "--export", "{pets}"], "is there already"),
+        (["pets", "--export", "x", "--by-split"], "no split of its own"),
+        (["{pets}", "--threshold", "drak=1"], "Did you mean 'dark'"),
+        (["{pets}", "--threshold", "dark=x"], "must be a number"),
+        (["{pets}", "--verdict", "blurred=away"], "Received: 'away'"),
+        (
+            ["{pets}", "--threshold", "dark"],
+            "--threshold takes NAME=VALUE, such as --threshold dark=0.1",
+        ),
+    ],
+)
 def test_a_wrong_wish_is_one_sentence(pets, words, sentence, capsys):
     darkroom(pets)
     darkroom(*(word.format(pets=pets) for word in words), code=2)
@@ -124,7 +152,10 @@ def test_an_export_keeps_the_source_s_split(tmp_path):
                 scene(number + 10 * index + 100 * at).save(raw / split / name / f"{number}.png")
     darkroom(raw)
     darkroom("split", "--export", tmp_path / "copy", "--by-split")
-    assert len(list((tmp_path / "copy").glob("*/*/*.png"))) == 8 and (tmp_path / "copy/test/a/0.png").is_file()
+    assert (
+        len(list((tmp_path / "copy").glob("*/*/*.png"))) == 8
+        and (tmp_path / "copy/test/a/0.png").is_file()
+    )
 
 
 def test_the_page_stands_alone_and_tells_nothing_of_the_files(pets):
@@ -132,14 +163,29 @@ def test_the_page_stands_alone_and_tells_nothing_of_the_files(pets):
     page = (datasets.load("pets").folder / "findings.html").read_text(encoding="utf-8")
     assert not re.search(r"<script|<link|@import|https?://", page)
     assert "chien &amp; &lt;chat&gt;" in page and "<chat>" not in page  # names are text, not markup
-    pictures = [base64.b64decode(found) for found in re.findall(r"data:image/jpeg;base64,([^\"]+)", page)]
+    pictures = [
+        base64.b64decode(found) for found in re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
+    ]
     assert len(pictures) >= 4
     for picture in pictures:
         opened = Image.open(io.BytesIO(picture))
-        assert not opened.getexif() and b"Exif" not in picture and b"SECRET" not in picture and max(opened.size) <= 144
-    for title in ("Exact copy", "Cut off", "Wrong extension", "Small class", "Classes before and after"):
+        assert (
+            not opened.getexif()
+            and b"Exif" not in picture
+            and b"SECRET" not in picture
+            and max(opened.size) <= 144
+        )
+    for title in (
+        "Exact copy",
+        "Cut off",
+        "Wrong extension",
+        "Small class",
+        "Classes before and after",
+    ):
         assert title in page
-    assert page.index('id="truncated"') < page.index('id="wrong_extension"')  # what was rejected comes first
+    assert page.index('id="truncated"') < page.index(
+        'id="wrong_extension"'
+    )  # what was rejected comes first
 
 
 def test_the_page_names_leaks_of_the_source(tmp_path):

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from lib.cleaning import clean as cleaning
-from lib.cleaning import figures, findings, ledger, workers
+from lib.cleaning import findings, ledger, plots, scan_workers
 from lib.cleaning import scan as scanning
 from lib.cleaning.findings import Thresholds
-from lib.cleaning.measure import Measured, light, measure, thumbnail
+from lib.cleaning.measurements import Measured, light, measure, thumbnail
 from lib.data import manifest, sources
 from lib.errors import DarkroomError
 
@@ -63,17 +63,40 @@ def reasons(cleaned):
 def test_every_fault_is_found_and_judged(faulty):
     cleaned = cleaning.clean(sources.bring(str(faulty)), thresholds=Thresholds(few_files=0))
     assert reasons(cleaned) == {
-        "a/copy of 0.bmp": ["exact_duplicate"], "a/text.png": ["not_an_image"], "a/cut.jpg": ["truncated"],
-        "a/shared.png": ["two_labels"], "b/shared.png": ["two_labels"], "b/wrong.jpg": ["wrong_extension"],
-        "b/tiny.png": ["too_small"], "b/long.png": ["odd_aspect"], "stray.png": ["unlabelled"],
-        "b/black.png": ["dark", "low_contrast", "uniform"], "b/white.png": ["bright", "low_contrast", "uniform"],
+        "a/copy of 0.bmp": ["exact_duplicate"],
+        "a/text.png": ["not_an_image"],
+        "a/cut.jpg": ["truncated"],
+        "a/shared.png": ["two_labels"],
+        "b/shared.png": ["two_labels"],
+        "b/wrong.jpg": ["wrong_extension"],
+        "b/tiny.png": ["too_small"],
+        "b/long.png": ["odd_aspect"],
+        "stray.png": ["unlabelled"],
+        "b/black.png": ["dark", "low_contrast", "uniform"],
+        "b/white.png": ["bright", "low_contrast", "uniform"],
     }
     verdicts = cleaned.manifest.set_index("path")["verdict"]
     assert verdicts["a/0.png"] == "keep"  # of two copies the first path stays
-    rejected = ["a/copy of 0.bmp", "a/cut.jpg", "a/shared.png", "a/text.png", "b/shared.png", "stray.png"]
+    rejected = [
+        "a/copy of 0.bmp",
+        "a/cut.jpg",
+        "a/shared.png",
+        "a/text.png",
+        "b/shared.png",
+        "stray.png",
+    ]
     assert sorted(verdicts.index[verdicts == "reject"]) == rejected
-    assert set(verdicts[["b/tiny.png", "b/long.png", "b/black.png"]]) == {"review"} and verdicts["b/wrong.jpg"] == "keep"
-    assert cleaned.classes.loc["a"].to_dict() == {"before": 9, "keep": 5, "review": 0, "reject": 4, "after": 5}
+    assert (
+        set(verdicts[["b/tiny.png", "b/long.png", "b/black.png"]]) == {"review"}
+        and verdicts["b/wrong.jpg"] == "keep"
+    )
+    assert cleaned.classes.loc["a"].to_dict() == {
+        "before": 9,
+        "keep": 5,
+        "review": 0,
+        "reject": 4,
+        "after": 5,
+    }
     assert "9 rejected" not in cleaned.sentence() and "6 rejected" in cleaned.sentence()
 
 
@@ -85,7 +108,13 @@ def test_raw_files_stay_and_the_manifest_is_the_contract_s(faulty):
     table = data.manifest()
     assert list(table.columns) == list(manifest.COLUMNS) and len(table) == len(before)
     row = table.set_index("path").loc["a/1.png"]
-    assert (row["format"], row["width"], row["height"], row["mode"], row["label"]) == ("PNG", 64, 64, "RGB", "a")
+    assert (row["format"], row["width"], row["height"], row["mode"], row["label"]) == (
+        "PNG",
+        64,
+        64,
+        "RGB",
+        "a",
+    )
     broken = table.set_index("path").loc["a/cut.jpg"]
     assert pd.isna(broken["pixels"]) and pd.isna(broken["width"]) and len(broken["sha256"]) == 64
     assert data.class_names() == ["a", "b"] and (data.accepted()["verdict"] == "keep").all()
@@ -97,7 +126,9 @@ def test_cleaning_again_changes_nothing_and_opens_nothing(faulty, monkeypatch):
     data = sources.bring(str(faulty))
     first = cleaning.clean(data)
     digest, entries = data.digest(), len(ledger.read(data.folder))
-    monkeypatch.setattr(workers, "measure_all", lambda *a, **k: pytest.fail("a file was opened"))
+    monkeypatch.setattr(
+        scan_workers, "measure_all", lambda *a, **k: pytest.fail("a file was opened")
+    )
     second = cleaning.clean(data)
     pd.testing.assert_frame_equal(first.manifest, second.manifest)
     pd.testing.assert_frame_equal(first.findings, second.findings)
@@ -117,7 +148,9 @@ def test_only_what_changed_is_read(faulty):
 
 def test_thresholds_and_verdicts_are_parameters(faulty):
     data = sources.bring(str(faulty))
-    loose = cleaning.clean(data, thresholds=Thresholds(smallest_side=2, few_files=0), verdicts={"odd_aspect": "reject"})
+    loose = cleaning.clean(
+        data, thresholds=Thresholds(smallest_side=2, few_files=0), verdicts={"odd_aspect": "reject"}
+    )
     verdicts = loose.manifest.set_index("path")["verdict"]
     assert verdicts["b/tiny.png"] == "keep" and verdicts["b/long.png"] == "reject"
     with pytest.raises(ValueError, match="threshold dark must be a number"):
@@ -138,7 +171,13 @@ def test_hand_decisions_hold_and_can_be_undone(faulty):
     assert data.manifest().set_index("path").loc["b/1.png", "label"] == "b"
     cleaning.undo(data, entry=2)
     pd.testing.assert_frame_equal(data.manifest(), plain)
-    assert [entry["action"] for entry in ledger.read(data.folder)] == ["clean", "verdict", "label", "undo", "undo"]
+    assert [entry["action"] for entry in ledger.read(data.folder)] == [
+        "clean",
+        "verdict",
+        "label",
+        "undo",
+        "undo",
+    ]
     cleaning.undo(data)  # the cleaning itself
     assert (data.manifest()["verdict"] == "keep").all()
     with pytest.raises(DarkroomError, match="nothing to undo"):
@@ -158,7 +197,12 @@ def test_a_relabelled_copy_is_no_conflict_any_more(faulty):
 
 def test_an_undo_can_be_undone(tmp_path):
     for label in ("x", "y"):
-        ledger.append(tmp_path, by="ada", action="label", changes=[{"path": "1", "before": {}, "after": {"label": label}}])
+        ledger.append(
+            tmp_path,
+            by="ada",
+            action="label",
+            changes=[{"path": "1", "before": {}, "after": {"label": label}}],
+        )
     ledger.undo(tmp_path)
     assert ledger.state(ledger.read(tmp_path)) == {"1": {"label": "x"}}
     ledger.append(tmp_path, by="undo", action="undo", changes=[], of=3)
@@ -173,7 +217,9 @@ def test_a_torn_last_line_is_passed_over_and_healed(tmp_path):
         file.write('{"entry": 2, "acti')
     assert len(ledger.read(tmp_path)) == 1
     assert ledger.append(tmp_path, by="ada", action="label", changes=[])["entry"] == 2
-    assert [json.loads(line)["entry"] for line in (tmp_path / ledger.FILE).read_text().splitlines()] == [1, 2]
+    assert [
+        json.loads(line)["entry"] for line in (tmp_path / ledger.FILE).read_text().splitlines()
+    ] == [1, 2]
 
 
 def test_a_source_that_leaks_is_named_and_the_test_copy_stays(tmp_path):
@@ -181,11 +227,14 @@ def test_a_source_that_leaks_is_named_and_the_test_copy_stays(tmp_path):
     for split, base in (("train", 0), ("test", 100)):
         for name in "ab":
             for number in range(3):
-                save(raw / split / name / f"{number}.png", scene(base + number + 10 * (name == "b")))
+                save(
+                    raw / split / name / f"{number}.png", scene(base + number + 10 * (name == "b"))
+                )
     save(raw / "train/a/leak.png", scene(100))
     found = cleaning.clean(sources.bring(str(raw)), thresholds=Thresholds(few_files=0)).findings
     assert found[["path", "reason", "verdict"]].values.tolist() == [
-        ["test/a/0.png", "duplicate_across_splits", "keep"], ["train/a/leak.png", "duplicate_across_splits", "keep"],
+        ["test/a/0.png", "duplicate_across_splits", "keep"],
+        ["train/a/leak.png", "duplicate_across_splits", "keep"],
         ["train/a/leak.png", "exact_duplicate", "reject"],
     ]
 
@@ -204,9 +253,21 @@ def test_a_file_that_kills_its_worker_is_named_and_the_rest_goes_on(tmp_path, mo
     names = ["1.png", "kill.png", "2.png", "hang.png", "3.png", "gone.png"]
     for name in names[:-1]:
         save(tmp_path / name, scene(1))
-    measured = dict(workers.measure_all([tmp_path / name for name in names], workers=1, patience_seconds=5))
-    assert [measured[at].problem for at in range(6)] == [None, "crashed", None, "crashed", None, "unreadable"]
-    assert f"signal {int(signal.SIGKILL)}" in measured[1].detail and "longer than 5 s" in measured[3].detail
+    measured = dict(
+        scan_workers.measure_all([tmp_path / name for name in names], workers=1, patience_seconds=5)
+    )
+    assert [measured[at].problem for at in range(6)] == [
+        None,
+        "crashed",
+        None,
+        "crashed",
+        None,
+        "unreadable",
+    ]
+    assert (
+        f"signal {int(signal.SIGKILL)}" in measured[1].detail
+        and "longer than 5 s" in measured[3].detail
+    )
 
 
 def test_measures_can_be_checked_by_hand(tmp_path):
@@ -215,10 +276,18 @@ def test_measures_can_be_checked_by_hand(tmp_path):
     save(tmp_path / "half.png", half)
     told = measure(tmp_path / "half.png")
     assert (told.dark, told.bright, told.contrast, told.uniform) == (1.0, 0.0, 1.0, 0.5)
-    assert (told.width, told.height, told.format, told.mode, told.problem) == (20, 10, "PNG", "RGB", None)
+    assert (told.width, told.height, told.format, told.mode, told.problem) == (
+        20,
+        10,
+        "PNG",
+        "RGB",
+        None,
+    )
     save(tmp_path / "half.bmp", half, "BMP")
     assert measure(tmp_path / "half.bmp").pixels == told.pixels
-    assert measure(tmp_path / "none.png") == Measured(problem="unreadable", detail="No such file or directory")
+    assert measure(tmp_path / "none.png") == Measured(
+        problem="unreadable", detail="No such file or directory"
+    )
 
 
 def test_too_little_left_is_refused(tmp_path):
@@ -234,12 +303,14 @@ def test_figures_say_what_they_show(faulty):
     save(faulty / "猫 😀 with a very long name indeed, longer than any axis" / "2.png", scene(201))
     cleaned = cleaning.clean(sources.bring(str(faulty)))
     for drawing, words in (
-        (figures.counts(cleaned), "two_labels 2 (reject)"), (figures.classes(cleaned), "3 classes"),
-        (figures.worst(cleaned, "truncated"), "a/cut.jpg"), (figures.groups(cleaned), "of 2, 2 files"),
+        (plots.counts(cleaned), "two_labels 2 (reject)"),
+        (plots.classes(cleaned), "3 classes"),
+        (plots.worst(cleaned, "truncated"), "a/cut.jpg"),
+        (plots.groups(cleaned), "of 2, 2 files"),
     ):
         assert words in drawing.alt and drawing.png(dpi=50).startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="no finding 'rotten'"):
-        figures.worst(cleaned, "rotten")
+        plots.worst(cleaned, "rotten")
 
 
 def test_where_no_two_files_are_alike_the_sentence_says_so(tmp_path):
@@ -251,13 +322,17 @@ def test_where_no_two_files_are_alike_the_sentence_says_so(tmp_path):
 
 def test_a_file_s_caption_is_its_path_as_a_decision_wants_it_and_all_that_is_told(faulty):
     cleaned = cleaning.clean(sources.bring(str(faulty)))
-    drawing = figures.worst(cleaned, "two_labels")
+    drawing = plots.worst(cleaned, "two_labels")
     captions = {axes.get_title() for axes in drawing.axes} - {""}
     told = cleaned.findings.query("reason == 'two_labels'")
-    assert {" ".join(caption.split("\n")) for caption in captions} == set(told["path"] + " " + told["detail"])
+    assert {" ".join(caption.split("\n")) for caption in captions} == set(
+        told["path"] + " " + told["detail"]
+    )
     assert drawing.get_suptitle() == "two_labels (reject): 2 files"
-    assert {tuple(np.diff(axes.get_xlim())) for axes in drawing.axes if axes.get_title()} == {(figures.SIDE,)}
-    bars = figures.counts(cleaned).axes[0]
+    assert {tuple(np.diff(axes.get_xlim())) for axes in drawing.axes if axes.get_title()} == {
+        (plots.SIDE,)
+    }
+    bars = plots.counts(cleaned).axes[0]
     assert not bars.spines["top"].get_visible() and not bars.spines["right"].get_visible()
 
 
@@ -273,16 +348,23 @@ def test_thumbnails_lie_apart_and_a_torn_one_is_cut_off(faulty):
     save(faulty / "a/new.png", scene(99))
     again = scanning.scan(data).set_index("path")
     stored = scanning.thumbs(data.folder)
-    assert stored.shape[1:] == (64, 64) and len(stored) == again["thumb"].notna().sum() == table["thumb"].notna().sum() + 1
+    assert (
+        stored.shape[1:] == (64, 64)
+        and len(stored) == again["thumb"].notna().sum() == table["thumb"].notna().sum() + 1
+    )
     assert stored[again.loc["a/new.png", "thumb"]].tobytes() == measure(faulty / "a/new.png").thumb
     assert again["thumb"].dropna().is_unique
 
 
-@pytest.mark.parametrize(("size", "most", "mean"), [((512, 512), 1, 0.5), ((480, 640), 2, 0.5), ((300, 400), 5, 1.0)])
+@pytest.mark.parametrize(
+    ("size", "most", "mean"), [((512, 512), 1, 0.5), ((480, 640), 2, 0.5), ((300, 400), 5, 1.0)]
+)
 def test_a_thumbnail_is_nearly_that_of_the_whole_picture_at_once(size, most, mean):
     noise = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
     grey = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
-    apart = np.abs(thumbnail(grey).astype(int) - cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA))
+    apart = np.abs(
+        thumbnail(grey).astype(int) - cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA)
+    )
     assert apart.max() <= most and apart.mean() <= mean
 
 
@@ -290,7 +372,7 @@ def test_the_light_of_a_large_picture_is_nearly_that_of_every_row(monkeypatch):
     grey = np.random.default_rng(0).normal(100, 10, (1201, 1600)).astype(np.uint8)
     grey[300:600] = 250
     some = light(grey)
-    monkeypatch.setattr("lib.cleaning.measure.ENOUGH", grey.size)
+    monkeypatch.setattr("lib.cleaning.measurements.ENOUGH", grey.size)
     assert some == pytest.approx(light(grey), abs=0.005) and some["dark"] == 250 / 255
 
 
@@ -314,7 +396,9 @@ def test_groups_are_found_once(faulty, monkeypatch):
 
     data = sources.bring(str(faulty))
     first = cleaning.clean(data)
-    monkeypatch.setattr(duplicates, "group", lambda *a, **k: pytest.fail("groups were sought again"))
+    monkeypatch.setattr(
+        duplicates, "group", lambda *a, **k: pytest.fail("groups were sought again")
+    )
     pd.testing.assert_frame_equal(first.scanned, cleaning.clean(data).scanned)
     with pytest.raises(DarkroomError, match="must be one of copies, look_alikes"):
         cleaning.clean(data, grouping="twins")

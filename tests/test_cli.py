@@ -18,15 +18,22 @@ DARKROOM = [sys.executable, "-m", "lib.cli"]
 
 
 def say(*words, **more):
-    return subprocess.run([*DARKROOM, *words], capture_output=True, text=True, timeout=120, check=False, **more)
+    return subprocess.run(
+        [*DARKROOM, *words], capture_output=True, text=True, timeout=120, check=False, **more
+    )
 
 
 def begin(*words):
-    return subprocess.Popen([*DARKROOM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*DARKROOM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def finished(home):
-    return {str(path.parent.relative_to(home / "logs" / "one")) for path in home.glob("logs/one/*/*/result.json")}
+    return {
+        str(path.parent.relative_to(home / "logs" / "one"))
+        for path in home.glob("logs/one/*/*/result.json")
+    }
 
 
 def alive(home):
@@ -60,7 +67,9 @@ def test_help_is_there_at_once():
 @pytest.mark.parametrize("name", ["lab", "board"])
 def test_further_options_reach_the_program_that_is_opened(name, monkeypatch):
     started = []
-    monkeypatch.setattr(subprocess, "run", lambda words, **_: started.append(words) or SimpleNamespace(returncode=0))
+    monkeypatch.setattr(
+        subprocess, "run", lambda words, **_: started.append(words) or SimpleNamespace(returncode=0)
+    )
     assert cli.main([name, "--port", "6007"]) == 0
     assert started[0][-2:] == ["--port", "6007"]
 
@@ -68,7 +77,11 @@ def test_further_options_reach_the_program_that_is_opened(name, monkeypatch):
 def test_tensorboard_starts_without_tensorflow_and_its_words_on_gpus():
     asked = [sys.executable, "-m", "lib.cli.board", "--version_tb"]
     said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
-    assert said.stdout.strip().startswith("2.") and "cuda" not in said.stderr.lower() and "oneDNN" not in said.stderr
+    assert (
+        said.stdout.strip().startswith("2.")
+        and "cuda" not in said.stderr.lower()
+        and "oneDNN" not in said.stderr
+    )
 
 
 def test_an_option_that_a_command_does_not_know_is_refused(capsys):
@@ -81,7 +94,10 @@ def test_a_study_runs_to_its_table_and_is_not_repeated(batch_home):
     first = say("run", "one", "--workers", "2")
     assert first.returncode == 0, first.stderr
     assert "6 runs in logs/one: 0 finished, 1 to do, 5 to be judged" in first.stdout
-    assert "double  2.0" in first.stdout and f"Report: {batch_home}/logs/one/gather/all/report.html" in first.stdout
+    assert (
+        "double  2.0" in first.stdout
+        and f"Report: {batch_home}/logs/one/gather/all/report.html" in first.stdout
+    )
     again = json.loads(say("run", "one", "--json").stdout)
     assert again["complete"] and {run["state"] for run in again["runs"]} == {"skipped"}
     changed = say("run", "one", "--set", "factor=3", "--dry-run")
@@ -95,13 +111,24 @@ def test_a_study_runs_to_its_table_and_is_not_repeated(batch_home):
 
 def test_a_failed_run_is_told_with_its_cell_and_the_others_go_on(batch_home):
     study = batch_home / "studies" / "one.toml"
-    text = study.read_text().replace('notebook = "ok"', 'notebook = "raises"').replace('seed_sets = ["split_seed"]\n', "")
-    study.write_text(text.replace("[stage.arms.plain]", "[stage.arms.plain]\nbad = false").replace("factor = 2", ""))
+    text = (
+        study.read_text()
+        .replace('notebook = "ok"', 'notebook = "raises"')
+        .replace('seed_sets = ["split_seed"]\n', "")
+    )
+    study.write_text(
+        text.replace("[stage.arms.plain]", "[stage.arms.plain]\nbad = false").replace(
+            "factor = 2", ""
+        )
+    )
     told = say("run", "one")
     assert told.returncode == 1
     assert "Failed: work/double-s0, cell 4 (if bad:)\n  KeyError: 'no such thing'" in told.stdout
     assert finished(batch_home) == {"begin/all", "work/plain-s0", "work/plain-s1", "gather/all"}
-    assert "plain  1.0" in told.stdout and "2 runs have no result. Go on with the same command" in told.stdout
+    assert (
+        "plain  1.0" in told.stdout
+        and "2 runs have no result. Go on with the same command" in told.stdout
+    )
     assert "failed  work/double-s1  cell 4: KeyError" in say("status", "one").stdout
 
 
@@ -109,7 +136,10 @@ def test_a_failed_run_is_told_with_its_cell_and_the_others_go_on(batch_home):
     ("words", "told"),
     [
         (["run", "won"], "There is no study 'won'. Did you mean 'one'?"),
-        (["run", "one", "--set", "second=1"], "has the parameter `second`. Did you mean 'seconds'?"),
+        (
+            ["run", "one", "--set", "second=1"],
+            "has the parameter `second`. Did you mean 'seconds'?",
+        ),
         (["run", "one", "--set", "seconds=long"], "`seconds` must be of type float"),
         (["run", "one", "--set", "seconds"], "--set takes NAME=VALUE"),
         (["run", "one", "--stage", "wrk"], "has no stage 'wrk'. Did you mean 'work'?"),
@@ -131,11 +161,19 @@ def test_too_little_disk_is_refused(batch_home, capsys, monkeypatch):
 
 
 def test_check_names_what_is_wrong(batch_home, capsys):
-    (batch_home / "studies" / "two.toml").write_text('question = "?"\n[[stage]]\nname = "begin"\nnotebook = "begun"\n')
+    (batch_home / "studies" / "two.toml").write_text(
+        'question = "?"\n[[stage]]\nname = "begin"\nnotebook = "begun"\n'
+    )
     assert cli.main(["check"]) == 2
     captured = capsys.readouterr()
-    assert "one: begin × 1, work × 4, gather × 1" in captured.out and "ok.ipynb: 8 parameters" in captured.out
-    assert captured.err.startswith("two: There is no notebook 'begun'") and captured.err.count("\n") == 1
+    assert (
+        "one: begin × 1, work × 4, gather × 1" in captured.out
+        and "ok.ipynb: 8 parameters" in captured.out
+    )
+    assert (
+        captured.err.startswith("two: There is no notebook 'begun'")
+        and captured.err.count("\n") == 1
+    )
 
 
 def test_check_and_prune_answer_scripts(batch_home, capsys, monkeypatch):
@@ -147,7 +185,11 @@ def test_check_and_prune_answer_scripts(batch_home, capsys, monkeypatch):
     orphan.mkdir(parents=True)
     assert cli.main(["prune", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert not told["deleted"] and [row["path"] for row in told["leftovers"]] == [str(orphan)] and orphan.exists()
+    assert (
+        not told["deleted"]
+        and [row["path"] for row in told["leftovers"]] == [str(orphan)]
+        and orphan.exists()
+    )
     monkeypatch.setattr("builtins.input", lambda question: (_ for _ in ()).throw(EOFError))
     assert cli.main(["prune"]) == 2
     assert "Give it --yes" in capsys.readouterr().err and orphan.exists()
@@ -158,8 +200,12 @@ def test_list_shows_parameters_with_what_is_allowed(batch_home, capsys):
     assert cli.main(["list", "notebooks", "--json"]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["notebooks"]}
     assert listed["ok"]["parameters"][-1] == {
-        "name": "method", "type": "str", "default": "plain", "allowed": "one of plain, fancy, none", "help": "how",
-    }  # fmt: skip
+        "name": "method",
+        "type": "str",
+        "default": "plain",
+        "allowed": "one of plain, fancy, none",
+        "help": "how",
+    }
     assert cli.main(["list", "studies"]) == 0
     assert capsys.readouterr().out == "STUDIES\n  one  Does it work?\n"
 
@@ -179,12 +225,16 @@ def test_prune_deletes_what_no_run_needs(batch_home, capsys, monkeypatch):
     assert not earlier.exists() and not orphan.exists() and kept.exists()
 
 
-def test_a_second_run_of_a_study_is_refused_at_once_and_a_killed_one_leaves_nothing_alive(batch_home):
+def test_a_second_run_of_a_study_is_refused_at_once_and_a_killed_one_leaves_nothing_alive(
+    batch_home,
+):
     first = begin("run", "one", "--set", "seconds=30", "--workers", "2")
     wait_for(lambda: len(at_work(batch_home)) == 2)
     second = say("run", "one")
     assert second.returncode == 2 and f"is being run by process {first.pid} on" in second.stderr
-    assert first.poll() is None and len(at_work(batch_home)) == 2  # it did not wait for the first one
+    assert (
+        first.poll() is None and len(at_work(batch_home)) == 2
+    )  # it did not wait for the first one
     assert '"work/double-s0",\n   "state": "running"' in say("status", "one", "--json").stdout
     first.kill()
     first.communicate(timeout=30)
@@ -197,9 +247,15 @@ def test_a_second_run_of_a_study_is_refused_at_once_and_a_killed_one_leaves_noth
 
 def test_what_a_wish_for_one_stage_leaves_out_is_counted_and_how_to_get_it_is_told(batch_home):
     told = say("run", "one", "--stage", "begin").stdout
-    assert "Left out: 4 runs (its stage was left out)\n" in told and "Left out: gather/all (work has no result)\n" in told
+    assert (
+        "Left out: 4 runs (its stage was left out)\n" in told
+        and "Left out: gather/all (work has no result)\n" in told
+    )
     assert "1 run done in " in told and " 0 runs had finished before." in told
-    assert "5 runs have no result. Without --stage they are run too: what has finished is not repeated." in told
+    assert (
+        "5 runs have no result. Without --stage they are run too: what has finished is not "
+        "repeated." in told
+    )
 
 
 def test_ctrl_c_once_lets_the_runs_at_work_end_and_twice_stops_them(batch_home):

@@ -19,12 +19,18 @@ def weighted(model):
 
 def num_parameters(model):
     total = model.count_params()
-    fixed = sum(layer.count_params() // 2 for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+    fixed = sum(
+        layer.count_params() // 2
+        for layer in model.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    )
     return total, total - fixed
 
 
 def test_triage_model_is_the_sources():
-    model = build("custom", preset="triage_dropout", class_names="ABCDE", image_side=64, initializer="zeros")
+    model = build(
+        "custom", preset="triage_dropout", class_names="ABCDE", image_side=64, initializer="zeros"
+    )
     assert weighted(model) == [
         ("Conv2D", (64, 64, 16), 448),
         ("MaxPooling2D", (32, 32, 16), 0),
@@ -37,11 +43,17 @@ def test_triage_model_is_the_sources():
         ("Dropout", (128,), 0),
         ("Head", (5,), 645),
     ]
-    assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [0.25, 0.25, 0.5]
+    assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [
+        0.25,
+        0.25,
+        0.5,
+    ]
 
 
 def test_simpsons_model_is_the_sources():
-    model = build("custom", preset="simpsons", class_names=NINETEEN, image_side=64, initializer="zeros")
+    model = build(
+        "custom", preset="simpsons", class_names=NINETEEN, image_side=64, initializer="zeros"
+    )
     assert weighted(model) == [
         ("Conv2D", (62, 62, 32), 896),
         ("Conv2D", (60, 60, 64), 18496),
@@ -56,7 +68,9 @@ def test_simpsons_model_is_the_sources():
 
 
 def test_final_simpsons_model_is_the_sources():
-    model = build("custom", preset="simpsons_final", class_names=NINETEEN, image_side=128, initializer="zeros")
+    model = build(
+        "custom", preset="simpsons_final", class_names=NINETEEN, image_side=128, initializer="zeros"
+    )
     assert weighted(model) == [
         ("Conv2D", (126, 126, 32), 896),
         ("Conv2D", (124, 124, 64), 18496),
@@ -73,7 +87,13 @@ def test_final_simpsons_model_is_the_sources():
 
 
 def test_every_field_of_the_description_acts():
-    plain = {"filters": [4, 6], "pool_after": [1], "dense_units": 5, "summary": "flatten", "batch_normalization": []}
+    plain = {
+        "filters": [4, 6],
+        "pool_after": [1],
+        "dense_units": 5,
+        "summary": "flatten",
+        "batch_normalization": [],
+    }
     changes = {
         "kernel": 5,
         "first_stride": 2,
@@ -92,7 +112,9 @@ def test_every_field_of_the_description_acts():
     }
     seen = set()
     for change in ({}, *({name: value} for name, value in changes.items())):
-        model = build("custom", class_names="ab", image_side=16, preset="triage", **{**plain, **change})
+        model = build(
+            "custom", class_names="ab", image_side=16, preset="triage", **{**plain, **change}
+        )
         config = [(type(layer), {**layer.get_config(), "name": ""}) for layer in model.layers]
         seen.add(str(config))
     assert len(seen) == len(changes) + 1
@@ -100,11 +122,21 @@ def test_every_field_of_the_description_acts():
 
 def test_leaky_relu_has_the_sources_slope():
     model = build("custom", preset="simpsons", class_names="ab", image_side=16, dense_units=2)
-    assert [layer.negative_slope for layer in model.layers if isinstance(layer, keras.layers.LeakyReLU)] == [pytest.approx(0.3)]
+    assert [
+        layer.negative_slope for layer in model.layers if isinstance(layer, keras.layers.LeakyReLU)
+    ] == [pytest.approx(0.3)]
 
 
 def test_l2_adds_the_squared_kernels_to_the_loss():
-    model = build("custom", class_names="ab", image_side=8, filters=1, pool_after=(), l2=0.5, initializer="ones")
+    model = build(
+        "custom",
+        class_names="ab",
+        image_side=8,
+        filters=1,
+        pool_after=(),
+        l2=0.5,
+        initializer="ones",
+    )
     assert [float(loss) for loss in model.losses] == [0.5 * 27]  # a kernel of 3 x 3 x 3 ones
 
 
@@ -112,10 +144,16 @@ def test_l2_adds_the_squared_kernels_to_the_loss():
     ("wrong", "message"),
     [
         ({"filter": 3}, "Did you mean 'filters'"),
-        ({"filters": [0]}, "`filters` of a CNN must be one or more whole numbers above 0. Received: \\(0,\\)"),
+        (
+            {"filters": [0]},
+            "`filters` of a CNN must be one or more whole numbers above 0. Received: \\(0,\\)",
+        ),
         ({"padding": "full"}, "`padding` of a CNN must be same or valid. Received: 'full'"),
         ({"pool_after": [9]}, "`pool_after` of a CNN must be numbers of blocks, 1 to 5"),
-        ({"dropout": {"block9": 0.5}}, "`dropout` of a CNN must be rates from 0 to below 1 at any of flat, dense, block1"),
+        (
+            {"dropout": {"block9": 0.5}},
+            "`dropout` of a CNN must be rates from 0 to below 1 at any of flat, dense, block1",
+        ),
         ({"dropout": {"flat": 1.0}}, "rates from 0 to below 1"),
         ({"preset": "compcat"}, "Did you mean 'compact'"),
         ({"activation": "rleu"}, "`activation` of a CNN must be one of relu"),
@@ -135,7 +173,9 @@ def test_the_compact_network_takes_any_side():
     for image_side in (8, 33, 128):
         model = build("custom", class_names="ab", image_side=image_side)
         assert model.output_shape == (None, 2)
-        assert model.count_params() == 320_498  # a pooled average has no weights that grow with the side
+        assert (
+            model.count_params() == 320_498
+        )  # a pooled average has no weights that grow with the side
 
 
 def test_describe_turns_lists_and_single_numbers_into_tuples():

@@ -42,10 +42,13 @@ def pictures(folder, **counts):
         (lambda folder: folder.mkdir(), "is empty"),
         (lambda folder: pictures(folder, cat=3), "only the class 'cat'"),
         (lambda folder: pictures(folder, cat=3, dog=1), "class 'dog' .* has only one image"),
-        (lambda folder: pictures(folder, a=0, b=0) and (folder / "a" / "a.txt").write_text("a"), "is an image"),
+        (
+            lambda folder: pictures(folder, a=0, b=0) and (folder / "a" / "a.txt").write_text("a"),
+            "is an image",
+        ),
         (lambda folder: None, "no folder, table or archive"),
     ],
-)  # fmt: skip
+)
 def test_unusable_data_is_refused_in_one_sentence(home, capsys, make, told):
     make(home / "mine")
     assert cli.main(["run", "count", "--set", f"data={home / 'mine'}"]) == 2
@@ -65,7 +68,9 @@ def test_a_folder_is_read_in_place_and_a_new_file_makes_the_run_stale(home, caps
     assert cli.main(["run", "count", "--set", f"data={mine}", "--json"]) == 0
     outcome = json.loads(capsys.readouterr().out)
     assert outcome["complete"] and outcome["study"] == "count@mine_漢字"
-    result = json.loads((home / "logs" / "count@mine_漢字" / "clean" / "all" / "result.json").read_text())
+    result = json.loads(
+        (home / "logs" / "count@mine_漢字" / "clean" / "all" / "result.json").read_text()
+    )
     assert result["metrics"] == {"num_files": 5} and result["data"] == "mine_漢字"
     assert cli.main(["run", "count", "--set", f"data={mine}", "--dry-run"]) == 0
     assert "skip  clean/all" in capsys.readouterr().out

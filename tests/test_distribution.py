@@ -41,14 +41,16 @@ def learn(name, train=train, **changes):
     history = fit(model, train, val, settings=settings, run=run).history
     return history[["loss", "val_loss", "accuracy", "val_accuracy"]].to_numpy(), predictor.predict_proba(model, images[:9])
 
-# All alike, so each device's part of the gradient is half of the whole, and what it is clipped to must be half as long.
+# All alike, so each device's part of the gradient is half of the whole, and what it is clipped to
+# must be half as long.
 alike = Examples(images, np.zeros(16, int), labels[np.zeros(16, int)])
 alone, short = learn("one"), learn("one-clipped", alike, class_weights="none", **CLIPPED)
 assert distribution.share(0) == distribution.count() == 2
 both, cut = learn("two"), learn("two-clipped", alike, class_weights="none", **CLIPPED)
 print(np.abs(short[1] - cut[1]).max() < 1e-5, np.abs(short[0][:, :2] - cut[0][:, :2]).max() < 1e-5)
 print(np.abs(alone[1] - both[1]).max() < 1e-5, np.abs(alone[0][:, 1:] - both[0][:, 1:]).max() < 1e-5)
-# The last batch of 3 is filled up to 4; Keras weighs it so in the mean over batches, and in that alone.
+# The last batch of 3 is filled up to 4; Keras weighs it so in the mean over batches, and in that
+# alone.
 print(np.abs(alone[0][:, 0] - both[0][:, 0]).max() < 0.05)
 try:
     distribution.check(7)
@@ -59,9 +61,17 @@ except ValueError as error:
 
 @pytest.mark.parametrize("backend", [pytest.param("tensorflow", marks=pytest.mark.slow), "jax"])
 def test_two_devices_learn_what_one_learns(tmp_path, backend):
-    environment = {**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     refused = "2 devices share each batch, so `batch_size` must be a multiple of 2. Received: 7."

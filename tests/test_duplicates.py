@@ -8,14 +8,16 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from lib.cleaning import hamming
-from lib.cleaning.copies import Prover
+from lib.cleaning.copy_verifier import Prover
 from lib.cleaning.duplicates import group, stars
-from lib.cleaning.likeness import Comparer, common, detail
-from lib.cleaning.measure import orient, perceptual_hashes
+from lib.cleaning.measurements import orient, perceptual_hashes
+from lib.cleaning.similar_images import Comparer, common, detail
 
 
 def small(pixels):
-    return cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (64, 64), interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (64, 64), interpolation=cv2.INTER_AREA
+    )
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,9 @@ def photographs():
     """Twelve unlike pieces of two real photographs, uint8 (213, 213, 3)."""
     return [
         np.ascontiguousarray(image[top : top + 213, left : left + 213])
-        for image in load_sample_images().images for top in (0, 213) for left in (0, 213, 426)
+        for image in load_sample_images().images
+        for top in (0, 213)
+        for left in (0, 213, 426)
     ]
 
 
@@ -33,20 +37,32 @@ def edited(pixels):
     Image.fromarray(pixels).save(buffer, "JPEG", quality=50)
     turn = cv2.getRotationMatrix2D((side / 2, side / 2), 2, 1)
     return {
-        "jpeg": np.asarray(Image.open(buffer)), "half": cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
-        "lighter": np.clip(pixels * 1.15, 0, 255).astype(np.uint8), "darker": (pixels * 0.85).astype(np.uint8),
-        "cropped": pixels[4:, 4:], "turned": cv2.warpAffine(pixels, turn, (side, side), borderMode=cv2.BORDER_REFLECT),
-        "mirrored": pixels[:, ::-1], "quarter": np.rot90(pixels), "upside": np.rot90(pixels, 2),
+        "jpeg": np.asarray(Image.open(buffer)),
+        "half": cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
+        "lighter": np.clip(pixels * 1.15, 0, 255).astype(np.uint8),
+        "darker": (pixels * 0.85).astype(np.uint8),
+        "cropped": pixels[4:, 4:],
+        "turned": cv2.warpAffine(pixels, turn, (side, side), borderMode=cv2.BORDER_REFLECT),
+        "mirrored": pixels[:, ::-1],
+        "quarter": np.rot90(pixels),
+        "upside": np.rot90(pixels, 2),
     }
 
 
 def scanned(pictures):
     thumbs = [small(np.ascontiguousarray(picture)) for picture in pictures]
-    return pd.DataFrame({
-        "path": [f"{number:03d}" for number in range(len(pictures))], "problem": pd.Series([None] * len(pictures), dtype="str"),
-        "pixels": [f"p{number}" for number in range(len(pictures))], "width": 213, "height": 213, "contrast": 0.8,
-        "hashes": [perceptual_hashes(thumb).tobytes() for thumb in thumbs], "thumb": range(len(thumbs)),
-    }), np.stack(thumbs)
+    return pd.DataFrame(
+        {
+            "path": [f"{number:03d}" for number in range(len(pictures))],
+            "problem": pd.Series([None] * len(pictures), dtype="str"),
+            "pixels": [f"p{number}" for number in range(len(pictures))],
+            "width": 213,
+            "height": 213,
+            "contrast": 0.8,
+            "hashes": [perceptual_hashes(thumb).tobytes() for thumb in thumbs],
+            "thumb": range(len(thumbs)),
+        }
+    ), np.stack(thumbs)
 
 
 def test_hashes_of_all_orientations_are_those_of_the_turned_picture(photographs):
@@ -57,7 +73,9 @@ def test_hashes_of_all_orientations_are_those_of_the_turned_picture(photographs)
         assert int(np.bitwise_count(own ^ hashes[turn])) <= 1  # but for rounding
 
 
-@pytest.mark.parametrize("columns, workers, few", [(1, 1, 20_000), (8, 2, 20_000), (1, 1, 0), (8, 2, 0)])
+@pytest.mark.parametrize(
+    "columns, workers, few", [(1, 1, 20_000), (8, 2, 20_000), (1, 1, 0), (8, 2, 0)]
+)
 def test_the_search_finds_exactly_what_brute_force_finds(columns, workers, few, monkeypatch):
     monkeypatch.setattr(hamming, "FEW", few)  # 0: by parts, also for these few
     monkeypatch.setattr(hamming, "ROWS", 5)
@@ -67,11 +85,15 @@ def test_the_search_finds_exactly_what_brute_force_finds(columns, workers, few, 
     for copy in range(0, 600, 3):  # plant neighbours at every distance around the limit
         for bit in random.choice(64, copy % 15, replace=False):
             hashes[copy, -1] ^= np.uint64(1) << np.uint64(bit)
-        hashes[copy, -1] = hashes[copy - 1, 0] ^ np.uint64(random.integers(0, 2**(copy % 15), dtype=np.uint64))
+        hashes[copy, -1] = hashes[copy - 1, 0] ^ np.uint64(
+            random.integers(0, 2 ** (copy % 15), dtype=np.uint64)
+        )
     expected = {
         (i, j, turn, int(bits))
-        for turn in range(columns) for i in range(600)
-        for j, bits in enumerate(np.bitwise_count(hashes[i, 0] ^ hashes[:, turn])) if j > i and bits <= 10
+        for turn in range(columns)
+        for i in range(600)
+        for j, bits in enumerate(np.bitwise_count(hashes[i, 0] ^ hashes[:, turn]))
+        if j > i and bits <= 10
     }
     found = hamming.pairs(hashes, distance=10, workers=workers)
     assert {tuple(row) for row in found.tolist()} == expected and len(found) == len(expected) > 50
@@ -83,7 +105,9 @@ def test_two_near_hashes_agree_in_a_part_but_for_its_allowance(number, distance)
     found = hamming.parts(number, distance)
     bits = np.concatenate([part for part, _ in found])
     assert len(set(bits.tolist())) == len(bits) and bits.max() < 64  # no bit is in two parts
-    assert sum(allowance + 1 for _, allowance in found) > distance  # to be apart in all takes more than that
+    assert (
+        sum(allowance + 1 for _, allowance in found) > distance
+    )  # to be apart in all takes more than that
 
 
 def test_nothing_to_search():
@@ -98,7 +122,9 @@ def test_edited_copies_join_and_others_do_not(photographs):
             subject.append(number)
     table = group(*scanned(pictures)).assign(subject=subject)
     assert (table.groupby("group")["subject"].nunique() == 1).all()  # no group of distinct pictures
-    joined = table.groupby("subject")["group"].agg(lambda groups: groups.value_counts().iloc[0]).sum()
+    joined = (
+        table.groupby("subject")["group"].agg(lambda groups: groups.value_counts().iloc[0]).sum()
+    )
     assert joined / len(pictures) >= 0.97
     assert table["likeness"].between(0.85, 1.0001).all()
 
@@ -122,7 +148,12 @@ def test_a_picture_with_nothing_of_its_own_is_like_no_other():
     random = np.random.default_rng(1)
     layout = np.full((64, 64), 150.0)
     layout[::16] = 20
-    thumbs = np.stack([np.clip(layout + random.normal(0, 2, (64, 64)), 0, 255).astype(np.uint8) for _ in range(120)])
+    thumbs = np.stack(
+        [
+            np.clip(layout + random.normal(0, 2, (64, 64)), 0, 255).astype(np.uint8)
+            for _ in range(120)
+        ]
+    )
     assert Comparer(thumbs).likeness(0, 1, 0) == 0.0
 
 
@@ -133,7 +164,14 @@ def test_few_pictures_share_nothing_that_could_be_known():
 def test_there_is_no_chaining():
     pairs, scores = np.array([[0, 1], [1, 2], [2, 3], [3, 4]]), np.array([0.9, 0.95, 0.9, 0.9])
     leader, likeness = stars(6, pairs, scores)
-    assert leader.tolist() == [1, 1, 1, 3, 3, 5]  # 1 and 2 tie at two partners each; 1 has the likest with the lower number
+    assert leader.tolist() == [
+        1,
+        1,
+        1,
+        3,
+        3,
+        5,
+    ]  # 1 and 2 tie at two partners each; 1 has the likest with the lower number
     assert likeness.tolist() == [0.9, 1.0, 0.95, 1.0, 0.9, 1.0]
 
 
@@ -142,7 +180,11 @@ def test_small_and_flat_pictures_join_only_by_their_pixels(photographs):
     assert group(table, thumbs)["group"].tolist() == [0, 0, 0]
     assert group(table.assign(width=20), thumbs)["group"].tolist() == [0, 1, 2]
     assert group(table.assign(contrast=0.01), thumbs)["group"].tolist() == [0, 1, 2]
-    assert group(table.assign(width=20, pixels=["x", "y", "x"]), thumbs)["group"].tolist() == [0, 1, 0]
+    assert group(table.assign(width=20, pixels=["x", "y", "x"]), thumbs)["group"].tolist() == [
+        0,
+        1,
+        0,
+    ]
 
 
 def grey(pixels):
@@ -159,7 +201,11 @@ def test_an_edited_photograph_is_a_copy(photographs, edit):
 def test_a_copy_is_recognised_in_every_orientation(photographs, turn):
     picture = grey(photographs[7])
     turned = [np.ascontiguousarray(orient(picture, each)) for each in range(8)]
-    found = [each for each in range(8) if Prover([picture, turned[turn]].__getitem__).are_copies(0, 1, each)]
+    found = [
+        each
+        for each in range(8)
+        if Prover([picture, turned[turn]].__getitem__).are_copies(0, 1, each)
+    ]
     assert len(found) == 1 and np.array_equal(orient(turned[turn], found[0]), picture)
 
 
@@ -171,21 +217,32 @@ def photographed(scene, *, seed):
 
 @pytest.fixture(scope="module")
 def smooth():
-    blobs = [cv2.GaussianBlur(np.random.default_rng(seed).normal(0, 900, (240, 240)), (0, 0), 6) for seed in range(3)]
+    blobs = [
+        cv2.GaussianBlur(np.random.default_rng(seed).normal(0, 900, (240, 240)), (0, 0), 6)
+        for seed in range(3)
+    ]
     return [np.clip(128 + blob, 0, 255) for blob in blobs]
 
 
 def test_two_photographs_of_one_thing_are_no_copies(smooth):
     one, other = photographed(smooth[0], seed=1), photographed(smooth[0], seed=2)
-    small = [cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA) for picture in (one, other)]
+    small = [
+        cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA) for picture in (one, other)
+    ]
     assert Comparer(np.stack(small)).likeness(0, 1, 0) > 0.95  # at 64 px there is no difference
     assert not Prover([one, other].__getitem__).are_copies(0, 1, 0)
-    packed = cv2.imdecode(cv2.imencode(".jpg", one, [cv2.IMWRITE_JPEG_QUALITY, 90])[1], cv2.IMREAD_GRAYSCALE)
+    packed = cv2.imdecode(
+        cv2.imencode(".jpg", one, [cv2.IMWRITE_JPEG_QUALITY, 90])[1], cv2.IMREAD_GRAYSCALE
+    )
     assert Prover([one, packed].__getitem__).are_copies(0, 1, 0)
 
 
 def test_look_alikes_are_named_and_grouped_only_if_asked(smooth):
-    pictures = [photographed(smooth[0], seed=1), photographed(smooth[0], seed=2), photographed(smooth[1], seed=3)]
+    pictures = [
+        photographed(smooth[0], seed=1),
+        photographed(smooth[0], seed=2),
+        photographed(smooth[1], seed=3),
+    ]
     pictures.append((pictures[0] * 0.9).astype(np.uint8))
     table, thumbs = scanned([np.repeat(picture[..., None], 3, axis=2) for picture in pictures])
     read = dict(zip(table["path"], pictures, strict=True)).get

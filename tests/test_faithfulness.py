@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from lib.errors import DarkroomError
-from lib.explain import baselines, explain, faithfulness, figures, sanity
+from lib.explain import baselines, explain, faithfulness, plots, sanity
 from lib.explain import heat as heat_maps
-from lib.explain.scored import Scored
+from lib.explain.model_wrapper import Scored
 from lib.models import build
 from lib.models.heads import Head
 
@@ -45,28 +45,47 @@ def perfect() -> np.ndarray:
 def test_deletion_of_what_counts_falls_at_once(scored, white):
     whole = 27 * 255 * 0.001  # nine pixels of three channels
     steps = 16  # 144 pixels, so nine at a step
-    best = faithfulness.deletion(scored, white, perfect(), YES, steps=steps, cell=1, baseline="black")
-    worst = faithfulness.deletion(scored, white, -perfect(), YES, steps=steps, cell=1, baseline="black")
-    np.testing.assert_allclose(best, whole * 0.5 / 16, rtol=1e-4)  # one trapezium from whole to nothing
+    best = faithfulness.deletion(
+        scored, white, perfect(), YES, steps=steps, cell=1, baseline="black"
+    )
+    worst = faithfulness.deletion(
+        scored, white, -perfect(), YES, steps=steps, cell=1, baseline="black"
+    )
+    np.testing.assert_allclose(
+        best, whole * 0.5 / 16, rtol=1e-4
+    )  # one trapezium from whole to nothing
     np.testing.assert_allclose(worst, whole * 15.5 / 16, rtol=1e-4)
     shown = faithfulness.insertion(scored, white, perfect(), YES, steps=steps, baseline="black")
     np.testing.assert_allclose(shown, worst, rtol=1e-4)
 
 
 def test_a_true_map_of_single_pixels_is_not_punished_for_its_grain():
-    side, edges = 56, np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32)[:, :, None, None] / 3
+    side, edges = (
+        56,
+        np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32)[:, :, None, None] / 3,
+    )
     head, contrast = Head(["no", "yes"]), keras.layers.Conv2D(2, 3, activation="relu")
-    model = keras.Sequential([keras.Input((side, side, 3)), contrast, keras.layers.GlobalAveragePooling2D(), head])
+    model = keras.Sequential(
+        [keras.Input((side, side, 3)), contrast, keras.layers.GlobalAveragePooling2D(), head]
+    )
     contrast.set_weights([np.tile(edges, (1, 1, 3, 1)) * [1, -1], np.zeros(2)])
-    head.set_weights([np.array([[0, 1], [0, 1]], np.float32), np.zeros(2)])  # class 1 is contrast, wherever it is
-    images = np.broadcast_to(np.linspace(100, 150, side, dtype=np.float32)[None, None, :, None], (1, side, side, 3)).copy()
+    head.set_weights(
+        [np.array([[0, 1], [0, 1]], np.float32), np.zeros(2)]
+    )  # class 1 is contrast, wherever it is
+    images = np.broadcast_to(
+        np.linspace(100, 150, side, dtype=np.float32)[None, None, :, None], (1, side, side, 3)
+    ).copy()
     images[0, 24:32, 24:32] = 255 * (np.add.outer(np.arange(8), np.arange(8)) % 2)[:, :, None]
     smooth = baselines.random_maps(images)
     mark = np.zeros_like(smooth)
     mark[0, 24:32, 24:32] = 2
-    dust = np.random.default_rng(0).random(smooth.shape).astype(np.float32)  # the order of all other pixels
+    dust = (
+        np.random.default_rng(0).random(smooth.shape).astype(np.float32)
+    )  # the order of all other pixels
     asked, yes = Scored(model), np.array([1], np.int32)
-    grained, smoothed = (faithfulness.deletion(asked, images, mark + rest, yes)[0] for rest in (dust, smooth))
+    grained, smoothed = (
+        faithfulness.deletion(asked, images, mark + rest, yes)[0] for rest in (dust, smooth)
+    )
     random = faithfulness.deletion(asked, images, smooth, yes)[0]
     assert max(grained, smoothed) < 0.5 * random
     by_pixel = faithfulness.deletion(asked, images, mark + dust, yes, cell=1)[0]
@@ -85,13 +104,16 @@ def test_the_table_holds_each_method_against_random(scored):
     images = np.random.default_rng(0).integers(0, 60, (6, SIDE, SIDE, 3)).astype(np.float32)
     images[:, 2:5, 2:5] += 180
     target = np.ones(6, np.int32)
-    maps = {"good": np.repeat(perfect()[:1], 6, axis=0), "bad": -np.repeat(perfect()[:1], 6, axis=0)}
+    maps = {
+        "good": np.repeat(perfect()[:1], 6, axis=0),
+        "bad": -np.repeat(perfect()[:1], 6, axis=0),
+    }
     table = faithfulness.table(faithfulness.of_all(scored, images, maps, target))
     assert list(table.index) == ["good", "bad", "random", "edges"]
     assert table.loc["good", "mu_fidelity_low"] > 0 > table.loc["bad", "mu_fidelity_high"]
     assert table.loc["good", "mu_fidelity_share"] == 1
     assert np.isnan(table.loc["random", "deletion_gain"])
-    drawing = figures.faithfulness(table, {"good": "Good"}, measure="mu_fidelity")
+    drawing = plots.faithfulness(table, {"good": "Good"}, measure="mu_fidelity")
     assert "Good +" in drawing.alt and "random" not in drawing.alt.split(":")[1]
     with pytest.raises(DarkroomError, match="`maps` must hold maps of the shape \\(6, 12, 12\\)"):
         faithfulness.of_all(scored, images, {"one": maps["good"][0]}, target)
@@ -102,7 +124,9 @@ def test_the_interval_is_student_s():
     found["one"] = pd.DataFrame(dict.fromkeys(faithfulness.MEASURES, [1.0, 2.0, 3.0]))
     row = faithfulness.table(found).loc["one"]
     assert row["insertion_gain"] == 2 and row["deletion_gain"] == -2 and row["deletion_share"] == 0
-    assert row["insertion_high"] == pytest.approx(2 + 4.302653 / 3**0.5, abs=1e-5)  # t with two degrees of freedom
+    assert row["insertion_high"] == pytest.approx(
+        2 + 4.302653 / 3**0.5, abs=1e-5
+    )  # t with two degrees of freedom
 
 
 def test_similarity_of_equal_opposite_and_unrelated_maps():
@@ -118,17 +142,24 @@ def test_similarity_of_equal_opposite_and_unrelated_maps():
 
 
 def test_shuffled_weights_are_the_same_numbers_in_another_model():
-    model = build("custom", class_names="ab", image_side=SIDE, weights="none", filters=(4, 6), pool_after=(1,))
+    model = build(
+        "custom", class_names="ab", image_side=SIDE, weights="none", filters=(4, 6), pool_after=(1,)
+    )
     before = [weight.copy() for weight in model.get_weights()]
     copy = sanity.shuffled(model)
     for first, other, now in zip(before, copy.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(first, now)
         np.testing.assert_array_equal(np.sort(first.ravel()), np.sort(other.ravel()))
     images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
-    assert (sanity.randomisation(model, images, method="occlusion", target=[0, 0], patch=2) < 1).all()
+    assert (
+        sanity.randomisation(model, images, method="occlusion", target=[0, 0], patch=2) < 1
+    ).all()
     options = {"samples": 12, "segments": 9}
     stable = sanity.stability(model, images, method="lime", target=[0, 1], seeds=(0, 1), **options)
-    maps = [explain(model, images, method="lime", target=[0, 1], seed=seed, **options) for seed in (0, 1)]
+    maps = [
+        explain(model, images, method="lime", target=[0, 1], seed=seed, **options)
+        for seed in (0, 1)
+    ]
     assert stable.shape == (2,) and (stable < 1).all()
     assert np.sign(stable[0]) == np.sign(np.corrcoef(maps[0][0].ravel(), maps[1][0].ravel())[0, 1])
     assert sanity.stability(model, images, method="occlusion", target=[0, 1]).tolist() == [1, 1]
@@ -140,20 +171,31 @@ def test_random_maps_and_edges_know_no_model():
     edges = baselines.edge_maps(images)
     assert edges[0, 6, 5] > 0 and edges[0, 6, 2] == 0
     one, other = baselines.random_maps(images, seed=0), baselines.random_maps(images, seed=1)
-    assert not np.array_equal(one, other) and np.array_equal(one, baselines.random_maps(images, seed=0))
+    assert not np.array_equal(one, other) and np.array_equal(
+        one, baselines.random_maps(images, seed=0)
+    )
 
 
 def test_overlays_show_evidence_for_and_leave_the_rest_grey():
     image = np.full((SIDE, SIDE, 3), (200, 100, 50), np.uint8)
     heat = np.zeros((SIDE, SIDE), np.float32)
     heat[3:5, 3:5], heat[8:, 8:] = 1, -5
-    drawn = figures.overlay(image, heat)
-    assert np.ptp(drawn[9, 9]) == 0 and np.ptp(drawn[3, 3]) > 60  # against the class: grey; for it: colour
+    drawn = plots.overlay(image, heat)
+    assert (
+        np.ptp(drawn[9, 9]) == 0 and np.ptp(drawn[3, 3]) > 60
+    )  # against the class: grey; for it: colour
     np.testing.assert_array_equal(heat_maps.scaled(np.zeros((4, 4))), 0)
-    rows = pd.DataFrame({"label": ["cat", "dog"], "predicted": ["cat", "cat"], "confidence": [0.9, 0.6]})
+    rows = pd.DataFrame(
+        {"label": ["cat", "dog"], "predicted": ["cat", "cat"], "confidence": [0.9, 0.6]}
+    )
     maps = {"Grad-CAM": np.stack([heat, heat])}
-    drawing = figures.side_by_side(np.stack([image, image]), maps, rows, notes={"Grad-CAM": ["one", "two"]}, title="Two")
-    assert drawing.alt.startswith("Two: 2 images, 1 of them rightly named") and len(drawing.png()) > 5000
-    averages = figures.averages({"cat": maps["Grad-CAM"]})
+    drawing = plots.side_by_side(
+        np.stack([image, image]), maps, rows, notes={"Grad-CAM": ["one", "two"]}, title="Two"
+    )
+    assert (
+        drawing.alt.startswith("Two: 2 images, 1 of them rightly named")
+        and len(drawing.png()) > 5000
+    )
+    averages = plots.averages({"cat": maps["Grad-CAM"]})
     assert "cat: top left" in averages.alt and len(averages.png()) > 3000
-    assert figures.averages({}).alt.endswith("There are no such images.") and figures.averages({}).png()
+    assert plots.averages({}).alt.endswith("There are no such images.") and plots.averages({}).png()

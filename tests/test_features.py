@@ -1,17 +1,21 @@
-"""The feature space: label columns, probes, maps and their quality, held to values that can be checked by hand."""
+"""The feature space: label columns, probes, maps and their quality, held to values that can be
+checked by hand.
+"""
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from lib.embeddings import label_columns, methods, probe_results, probes, quality, reduce
 from lib.errors import DarkroomError
-from lib.features import answers, columns, methods, probes, quality, reduce
 
 
 def clumps(num=240, length=24, kinds=3, *, apart=4.0, seed=0):
     generator = np.random.default_rng(seed)
     kind = np.arange(num) % kinds
-    return (generator.normal(0, apart, (kinds, length))[kind] + generator.normal(size=(num, length))).astype(np.float16), kind
+    return (
+        generator.normal(0, apart, (kinds, length))[kind] + generator.normal(size=(num, length))
+    ).astype(np.float16), kind
 
 
 def divided(num):
@@ -20,19 +24,26 @@ def divided(num):
 
 def test_years_become_bands_and_rare_classes_are_left_out():
     years = pd.Series([*range(1800, 1900), None])
-    bands = columns.classes(years)
+    bands = label_columns.classes(years)
     assert bands.nunique() == 5
     assert bands.iloc[0] == "1800–1819"
     assert pd.isna(bands.iloc[-1])
     styles = pd.Series(["a"] * 6 + ["b"] * 5 + [" ", None])
-    assert columns.classes(styles).tolist()[:6] == ["a"] * 6
-    assert columns.classes(styles)[6:].isna().all()
+    assert label_columns.classes(styles).tolist()[:6] == ["a"] * 6
+    assert label_columns.classes(styles)[6:].isna().all()
 
 
 def test_columns_with_one_class_are_no_question():
-    table = pd.DataFrame({"label": ["a"] * 6 + ["b"] * 6, "attr_one": "same", "attr_kind": ["x", "y"] * 6, "path": range(12)})
-    assert columns.names(table) == ["label", "attr_kind"]
-    assert columns.title("attr_module_type") == "module type"
+    table = pd.DataFrame(
+        {
+            "label": ["a"] * 6 + ["b"] * 6,
+            "attr_one": "same",
+            "attr_kind": ["x", "y"] * 6,
+            "path": range(12),
+        }
+    )
+    assert label_columns.names(table) == ["label", "attr_kind"]
+    assert label_columns.title("attr_module_type") == "module type"
 
 
 def test_a_probe_finds_clumps_and_not_chance():
@@ -43,7 +54,9 @@ def test_a_probe_finds_clumps_and_not_chance():
     assert found.p == 0.01  # none of 99 shuffles does as well
     assert found.majority == pytest.approx(1 / 6)
     assert found.shuffled == pytest.approx(1 / 6, abs=0.08)
-    luck = probes.linear(features, np.random.default_rng(1).permutation(kind), splits=split, shuffles=99)
+    luck = probes.linear(
+        features, np.random.default_rng(1).permutation(kind), splits=split, shuffles=99
+    )
     assert not luck.is_shown
 
 
@@ -75,8 +88,12 @@ def test_features_that_are_all_the_same_are_refused_and_tiny_ones_are_not():
     whole = probes.linear(features, kind, splits=split, shuffles=1)
     tiny = probes.linear(features.astype(np.float32) * 2.0**-30, kind, splits=split, shuffles=1)
     assert tiny.accuracy == whole.accuracy and (tiny.right == whole.right).all()
-    table = pd.DataFrame({"label": np.array(["a", "b", "c"])[kind], "split": split, "group": range(240)})
-    asked = answers.ask({"trained": features, "untrained": np.zeros_like(features)}, table, shuffles=19)
+    table = pd.DataFrame(
+        {"label": np.array(["a", "b", "c"])[kind], "split": split, "group": range(240)}
+    )
+    asked = probe_results.ask(
+        {"trained": features, "untrained": np.zeros_like(features)}, table, shuffles=19
+    )
     assert asked["column"].tolist() == ["label", "split"] and "before" not in asked
 
 
@@ -94,18 +111,27 @@ def test_quality_is_what_scikit_learn_says_and_1_for_the_space_itself():
     places = features[:, :2].astype(np.float32)
     found = quality.measure(features, places, neighbours=7).means()
     wide, flat = features.astype(np.float64), places.astype(np.float64)
-    assert found["trustworthiness"] == pytest.approx(trustworthiness(wide, flat, n_neighbors=7), abs=2e-3)
-    assert found["continuity"] == pytest.approx(trustworthiness(flat, wide, n_neighbors=7), abs=2e-3)
-    assert quality.measure(places, places, neighbours=7).means() == dict.fromkeys(quality.MEASURES, 1.0)
+    assert found["trustworthiness"] == pytest.approx(
+        trustworthiness(wide, flat, n_neighbors=7), abs=2e-3
+    )
+    assert found["continuity"] == pytest.approx(
+        trustworthiness(flat, wide, n_neighbors=7), abs=2e-3
+    )
+    assert quality.measure(places, places, neighbours=7).means() == dict.fromkeys(
+        quality.MEASURES, 1.0
+    )
 
 
 def test_quality_of_five_on_a_line_by_hand():
     line = np.array([[0.0], [1.1], [2.3], [3.6], [5.0]])
-    swapped = np.array([[3.6, 0], [1.1, 0], [2.3, 0], [0.0, 0], [5.0, 0]])  # images 0 and 3 change places
+    swapped = np.array(
+        [[3.6, 0], [1.1, 0], [2.3, 0], [0.0, 0], [5.0, 0]]
+    )  # images 0 and 3 change places
     found = quality.measure(line, swapped, neighbours=1)
     # The nearest before: 1 0 1 2 3; on the map: 2 3 1 1 0. Kept: that of image 2 alone.
     assert found.preservation.tolist() == [0, 0, 1, 0, 0]
-    # Ranks before of those on the map: 2 3 1 3 4, each less 1; the norm is 2 / (1 · (2·5 - 3·1 - 1)).
+    # Ranks before of those on the map: 2 3 1 3 4, each less 1; the norm is 2 / (1 · (2·5 - 3·1 -
+    # 1)).
     np.testing.assert_allclose(found.trustworthiness, 1 - np.array([1, 2, 0, 2, 3]) / 3, atol=1e-6)
 
 
@@ -114,7 +140,7 @@ def test_a_better_map_is_called_better_only_where_the_interval_says_so():
     good = reduce.reduce(features, "pca").places
     bad = np.random.default_rng(0).normal(size=good.shape)
     found = {"pca": quality.measure(features, good), "umap": quality.measure(features, bad)}
-    [told] = answers.map_sentences(found, {"pca": "PCA", "umap": "UMAP"})
+    [told] = probe_results.map_sentences(found, {"pca": "PCA", "umap": "UMAP"})
     assert told.startswith("UMAP against PCA: trustworthiness") and told.count("(worse") == 3
     same = quality.compare({"a": found["pca"], "b": found["pca"]}, first="a", second="b")
     assert {each.verdict for each in same} == {"no difference shown"}
@@ -133,16 +159,28 @@ def test_principal_axes_are_those_of_the_covariance_with_fixed_signs():
 def test_a_map_is_seeded_kept_and_takes_new_images(method, tmp_path):
     features, kind = clumps(num=150)
     told = []
-    first = reduce.reduce(features[:120], method, seed=1, folder=tmp_path, progress=lambda *step: told.append(step))
+    first = reduce.reduce(
+        features[:120], method, seed=1, folder=tmp_path, progress=lambda *step: told.append(step)
+    )
     assert told[-1][0] == told[-1][1]  # progress reaches its end
-    stored = reduce.reduce(features[:120], method, seed=1, folder=tmp_path, progress=lambda *_: pytest.fail("computed again"))
+    stored = reduce.reduce(
+        features[:120],
+        method,
+        seed=1,
+        folder=tmp_path,
+        progress=lambda *_: pytest.fail("computed again"),
+    )
     np.testing.assert_array_equal(stored.places, first.places)
     new = stored.place(features[120:])
     nearest = ((new[:, None] - first.places) ** 2).sum(axis=2).argmin(axis=1)
     assert (kind[nearest] == kind[120:]).mean() > 0.9
     [file] = tmp_path.glob("*.npz")
-    file.write_bytes(file.read_bytes()[:200])  # damaged: computed again, and the same seed gives the same map
-    np.testing.assert_array_equal(reduce.reduce(features[:120], method, seed=1, folder=tmp_path).places, first.places)
+    file.write_bytes(
+        file.read_bytes()[:200]
+    )  # damaged: computed again, and the same seed gives the same map
+    np.testing.assert_array_equal(
+        reduce.reduce(features[:120], method, seed=1, folder=tmp_path).places, first.places
+    )
 
 
 def test_wrong_wishes_are_refused():
@@ -165,7 +203,9 @@ def test_umap_tells_the_run_how_far_it_is_and_draws_nothing_itself():
 
     assert methods._import_umap().layouts.tqdm is tqdm  # and not what a notebook would draw
     told = []
-    reduce.reduce(clumps()[0], "umap", progress=lambda done, total, left: told.append((done, total)))
+    reduce.reduce(
+        clumps()[0], "umap", progress=lambda done, total, left: told.append((done, total))
+    )
     assert told[-1][0] == told[-1][1] > 1
 
 
@@ -175,13 +215,16 @@ def test_every_column_is_asked_about_in_words_made_from_numbers():
     other = np.random.default_rng(1).integers(2, size=480)
     labels = {"label": kind.astype(str), "attr_artist": other.astype(str)}
     table = pd.DataFrame({**labels, "split": divided(480), "group": range(480)})
-    asked = answers.ask({"trained": features, "untrained": noise}, table, shuffles=39)
+    asked = probe_results.ask({"trained": features, "untrained": noise}, table, shuffles=39)
     assert asked["column"].tolist() == ["label", "attr_artist", "split"]
     assert asked["is_shown"].tolist() == [True, False, False]
     assert asked["trained_on"].tolist() == [True, False, False]
-    assert not answers.ask({"frozen": features}, table, shuffles=19)["trained_on"].any()
-    first, second, third = answers.sentences(asked)
-    assert first.startswith("The trained network separates class (6 classes, which it was trained on): a linear probe names")
+    assert not probe_results.ask({"frozen": features}, table, shuffles=19)["trained_on"].any()
+    first, second, third = probe_results.sentences(asked)
+    assert first.startswith(
+        "The trained network separates class (6 classes, which it was trained on): a linear probe "
+        "names"
+    )
     assert "more than the untrained network" in first
     assert second.startswith("The trained network is not shown to separate artist")
     assert third.startswith("Train and test images look alike to it")

@@ -1,11 +1,13 @@
 import json
 
-from lib import fingerprint
+from lib import hashing
 
 
 def write(path, *sources, prose="# Title"):
     cells = [{"cell_type": "markdown", "source": [prose]}]
-    cells += [{"cell_type": "code", "source": source.splitlines(keepends=True)} for source in sources]
+    cells += [
+        {"cell_type": "code", "source": source.splitlines(keepends=True)} for source in sources
+    ]
     path.write_text(json.dumps({"cells": cells}), encoding="utf-8")
     return path
 
@@ -14,26 +16,28 @@ def test_prose_comments_and_layout_do_not_count(tmp_path):
     first = write(tmp_path / "a.ipynb", "x = 1  # one\ny = f(x)")
     second = write(tmp_path / "b.ipynb", "# changed\nx = 1\ny = f( x )", prose="# Another title")
     third = write(tmp_path / "c.ipynb", "x = 2\ny = f(x)")
-    assert fingerprint.notebook(first) == fingerprint.notebook(second)
-    assert fingerprint.notebook(first) != fingerprint.notebook(third)
+    assert hashing.notebook(first) == hashing.notebook(second)
+    assert hashing.notebook(first) != hashing.notebook(third)
 
 
 def test_the_parts_of_a_digest_cannot_flow_into_each_other():
-    assert fingerprint.digest("ab", "c") != fingerprint.digest("a", "bc")
+    assert hashing.digest("ab", "c") != hashing.digest("a", "bc")
 
 
 def test_code_is_followed_through_imports_inside_functions_too(tmp_path, monkeypatch):
     house = tmp_path / "lib"
     house.mkdir()
     (house / "__init__.py").write_text("")
-    (house / "door.py").write_text("def enter():\n    from lib.hall import light\n    return light\n")
+    (house / "door.py").write_text(
+        "def enter():\n    from lib.hall import light\n    return light\n"
+    )
     (house / "hall.py").write_text('"""Hall."""\nlight = 1\n')
     (house / "shed.py").write_text("tool = 1\n")
-    monkeypatch.setattr(fingerprint.paths, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(hashing.paths, "checkout", lambda: tmp_path)
     notebook = write(tmp_path / "n.ipynb", "from lib import door")
-    before = fingerprint.code(notebook)
+    before = hashing.code(notebook)
     (house / "shed.py").write_text("tool = 2\n")
     (house / "hall.py").write_text('"""The hall, better told."""\nlight = 1  # lux\n')
-    assert fingerprint.code(notebook) == before
+    assert hashing.code(notebook) == before
     (house / "hall.py").write_text('"""Hall."""\nlight = 2\n')
-    assert fingerprint.code(notebook) != before
+    assert hashing.code(notebook) != before

@@ -1,4 +1,6 @@
-"""Data sets in GridFS, on a real server in a process of its own, which is killed as often as the client is."""
+"""Data sets in GridFS, on a real server in a process of its own, which is killed as often as the
+client is.
+"""
 
 import os
 import shutil
@@ -19,11 +21,20 @@ from lib.data import manifest, sources
 from lib.errors import DarkroomError
 
 pymongo = pytest.importorskip("pymongo")
-from lib.data.sources import bucket, gridfs  # noqa: E402
+from lib.data.sources import gridfs, gridfs_bucket  # noqa: E402
 
 SERVER = Path(sys.executable).with_name("secantusd-py")
-pytestmark = pytest.mark.skipif(not SERVER.exists(), reason="the test server secantusdb is not installed")
-POINTS = ("gridfs:chunks", "gridfs:files", "gridfs:files#2", "gridfs:dropped", "gridfs:rows", "gridfs:set")
+pytestmark = pytest.mark.skipif(
+    not SERVER.exists(), reason="the test server secantusdb is not installed"
+)
+POINTS = (
+    "gridfs:chunks",
+    "gridfs:files",
+    "gridfs:files#2",
+    "gridfs:dropped",
+    "gridfs:rows",
+    "gridfs:set",
+)
 
 
 class Server:
@@ -37,9 +48,21 @@ class Server:
         self.start()
 
     def start(self):
-        words = ["--host", "127.0.0.1", "--port", str(self.port), "--storage-path", str(self.folder), "--log-level", "ERROR",
-                 "--cache-size", "64M"]  # fmt: skip
-        self.process = subprocess.Popen([SERVER, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        words = [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--storage-path",
+            str(self.folder),
+            "--log-level",
+            "ERROR",
+            "--cache-size",
+            "64M",
+        ]
+        self.process = subprocess.Popen(
+            [SERVER, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         until = time.monotonic() + 60
         while time.monotonic() < until:
             with socket.socket() as probe:
@@ -73,7 +96,9 @@ def home(server, tmp_path, monkeypatch):
 
 
 def pictures(folder: Path, num: int = 40, seed: int = 0) -> Path:
-    """Class folders of files of hostile names and sizes; one is larger than a chunk, one is empty, one is no picture."""
+    """Class folders of files of hostile names and sizes; one is larger than a chunk, one is empty,
+    one is no picture.
+    """
     rng = np.random.default_rng(seed)
     for number in range(num):
         place = folder / ("chats", "hündchen 🐶")[number % 2] / f"{number:03}.png"
@@ -86,7 +111,11 @@ def pictures(folder: Path, num: int = 40, seed: int = 0) -> Path:
 
 
 def content(raw: Path) -> dict[str, bytes]:
-    return {path.relative_to(raw).as_posix(): path.read_bytes() for path in sorted(raw.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(raw).as_posix(): path.read_bytes()
+        for path in sorted(raw.rglob("*"))
+        if path.is_file()
+    }
 
 
 def quiet(_):
@@ -97,10 +126,20 @@ def cleaned(there) -> pandas.DataFrame:
     rows = there.rows()
     frame = pandas.DataFrame({name: [None] * len(rows) for name in manifest.COLUMNS})
     frame = frame.assign(
-        path=rows["path"], label=rows["label"], sha256="a", pixels="p", bytes=rows["bytes"], format="PNG", width=3, height=2,
-        mode="RGB", verdict="keep", group=range(len(rows)), attr_year=range(1990, 1990 + len(rows)),
+        path=rows["path"],
+        label=rows["label"],
+        sha256="a",
+        pixels="p",
+        bytes=rows["bytes"],
+        format="PNG",
+        width=3,
+        height=2,
+        mode="RGB",
+        verdict="keep",
+        group=range(len(rows)),
+        attr_year=range(1990, 1990 + len(rows)),
         reasons=[["small", "dark"] if number == 1 else [] for number in range(len(rows))],
-    )  # fmt: skip
+    )
     manifest.write(there.folder, frame)
     return manifest.read(there.folder)
 
@@ -129,7 +168,10 @@ def test_any_driver_reads_the_images_as_gridfs(home):
     gridfs.put(there, tell=quiet)
     with pymongo.MongoClient(os.environ[gridfs.URL]) as client:
         bucket = theirs.GridFSBucket(client["darkroom"], "darkroom.standard")
-        assert bucket.open_download_stream_by_name("chats/large.png").read() == (there.raw / "chats" / "large.png").read_bytes()
+        assert (
+            bucket.open_download_stream_by_name("chats/large.png").read()
+            == (there.raw / "chats" / "large.png").read_bytes()
+        )
 
 
 def test_what_changed_is_replaced_and_what_is_gone_goes(home):
@@ -142,15 +184,21 @@ def test_what_changed_is_replaced_and_what_is_gone_goes(home):
     back, _ = gridfs.get("changing", called="changed", tell=quiet)
     assert content(back.raw) == content(folder)
     with pymongo.MongoClient(os.environ[gridfs.URL]) as client:
-        assert client["darkroom"]["darkroom.changing.chunks"].count_documents({}) == 9  # the empty file has none
+        assert (
+            client["darkroom"]["darkroom.changing.chunks"].count_documents({}) == 9
+        )  # the empty file has none
 
 
 def test_damage_in_the_store_is_found_by_the_hash(home):
     gridfs.put(sources.bring(str(pictures(home / "pictures", num=6)), name="damaged"), tell=quiet)
     with pymongo.MongoClient(os.environ[gridfs.URL]) as client:
         chunks = client["darkroom"]["darkroom.damaged.chunks"]
-        chunks.update_one({"_id": chunks.find_one({"n": 1})["_id"]}, {"$set": {"data": b"other bytes"}})
-    with pytest.raises(DarkroomError, match="'chats/large.png' of 'damaged' is damaged in the store"):
+        chunks.update_one(
+            {"_id": chunks.find_one({"n": 1})["_id"]}, {"$set": {"data": b"other bytes"}}
+        )
+    with pytest.raises(
+        DarkroomError, match="'chats/large.png' of 'damaged' is damaged in the store"
+    ):
         gridfs.get("damaged", called="undamaged", tell=quiet)
     assert "undamaged" not in datasets.names()
 
@@ -158,14 +206,14 @@ def test_damage_in_the_store_is_found_by_the_hash(home):
 def test_a_name_that_leads_out_of_the_data_set_is_not_written(home):
     for name in ("../x.png", "/x.png", "a/../../x.png", "a\\x.png", "C:/x.png"):
         with pytest.raises(DarkroomError, match="leads out of the data set"):
-            bucket.place(home, name)
-    assert bucket.place(home, "a/b c.png") == home / "a" / "b c.png"
+            gridfs_bucket.place(home, name)
+    assert gridfs_bucket.place(home, "a/b c.png") == home / "a" / "b c.png"
 
 
 def test_a_missing_server_set_or_address_is_told(home, monkeypatch):
     with pytest.raises(DarkroomError, match="no data set 'nothing'"):
         gridfs.get("nothing", tell=quiet)
-    monkeypatch.setattr(bucket, "_SELECTION_MS", 50)
+    monkeypatch.setattr(gridfs_bucket, "_SELECTION_MS", 50)
     monkeypatch.setenv(gridfs.URL, "mongodb://someone:secret@127.0.0.1:9/darkroom")
     with pytest.raises(DarkroomError, match="The server at 127.0.0.1:9 does not answer") as told:
         gridfs.get("nothing", patience_s=0, tell=quiet)
@@ -187,7 +235,9 @@ def test_the_command_puts_lists_and_gets(home, capsys):
 
 def client(words: str, home: Path, **environment: str) -> subprocess.Popen:
     script = f"from lib.data import sources\nfrom lib.data.sources import gridfs\ngridfs._BATCH_FILES = 10\n{words}"
-    return subprocess.Popen([sys.executable, "-c", script], env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-c", script], env={**os.environ, **environment}, stdout=subprocess.DEVNULL
+    )
 
 
 def put_again_and_compare(there, name: str) -> None:
@@ -197,7 +247,9 @@ def put_again_and_compare(there, name: str) -> None:
     assert content(back.raw) == content(there.raw)
     with pymongo.MongoClient(os.environ[gridfs.URL]) as one:
         files, chunks = (one["darkroom"][f"darkroom.{name}.{part}"] for part in ("files", "chunks"))
-        assert files.count_documents({}) == len(files.distinct("filename")) == len(there.files())  # none doubled
+        assert (
+            files.count_documents({}) == len(files.distinct("filename")) == len(there.files())
+        )  # none doubled
         assert set(chunks.distinct("files_id")) <= set(files.distinct("_id"))
 
 
@@ -221,7 +273,9 @@ def test_a_client_killed_at_any_point_loses_nothing(home, point):
 def test_a_reader_killed_goes_on(home):
     there = sources.bring(str(pictures(home / "pictures", num=30)), name="read")
     gridfs.put(there, tell=quiet)
-    killed = client("gridfs.get('read', called='half', tell=str)", home, DARKROOM_FAULT="gridfs:read#12")
+    killed = client(
+        "gridfs.get('read', called='half', tell=str)", home, DARKROOM_FAULT="gridfs:read#12"
+    )
     assert killed.wait(60) == -signal.SIGKILL
     assert "half" not in datasets.names()
     back, done = gridfs.get("read", called="half", tell=quiet)
@@ -230,10 +284,15 @@ def test_a_reader_killed_goes_on(home):
 
 
 def interrupted(server, home, there, name: str, moment: float, whom: str) -> None:
-    """Puts a data set, and kills client or server after `moment` seconds of writing; a killed server comes back."""
+    """Puts a data set, and kills client or server after `moment` seconds of writing; a killed
+    server comes back.
+    """
     at_work = client(f"gridfs.put(sources.bring({name!r}), tell=str)", home)
     with pymongo.MongoClient(server.url) as one:
-        while at_work.poll() is None and one["darkroom"][f"darkroom.{name}.files"].estimated_document_count() == 0:
+        while (
+            at_work.poll() is None
+            and one["darkroom"][f"darkroom.{name}.files"].estimated_document_count() == 0
+        ):
             time.sleep(0.005)
     time.sleep(moment)
     if whom == "client":

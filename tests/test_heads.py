@@ -25,7 +25,9 @@ def test_label_smoothing_by_hand():
     # p = (3/4, 1/8, 1/8); truth 0.8, 0.1, 0.1
     logits = np.log(np.array([[6, 1, 1]], np.float32))
     expected = -(0.8 * math.log(3 / 4) + 0.2 * math.log(1 / 8))
-    assert float(heads.loss(model(), label_smoothing=0.3)(np.array([0]), logits)) == pytest.approx(expected, rel=1e-5)
+    assert float(heads.loss(model(), label_smoothing=0.3)(np.array([0]), logits)) == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_focal_loss_by_hand():
@@ -49,14 +51,18 @@ def test_multilabel_loss_is_the_mean_over_classes():
     loss = heads.loss(model("multilabel"))
     expected = -(math.log(0.5) + math.log(0.75) + math.log(0.5)) / 3
     assert float(loss(np.array([[1, 1, 0]]), logits)) == pytest.approx(expected, rel=1e-5)
-    with pytest.raises(DarkroomError, match="must have the shape \\(n, 3\\), one share a class. Received: \\(1,\\)"):
+    with pytest.raises(
+        DarkroomError, match="must have the shape \\(n, 3\\), one share a class. Received: \\(1,\\)"
+    ):
         loss(np.array([1]), logits)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "multilabel"])
 def test_the_loss_stays_finite_for_absurd_logits(kind):
     truth = np.array([[0.0, 1.0, 0.0]])
-    found = float(heads.loss(model(kind), focal_gamma=2)(truth, np.array([[1e4, -1e4, 0]], np.float32)))
+    found = float(
+        heads.loss(model(kind), focal_gamma=2)(truth, np.array([[1e4, -1e4, 0]], np.float32))
+    )
     assert math.isfinite(found) and found > 1000
 
 
@@ -65,7 +71,9 @@ def test_accuracy_of_each_kind():
     softmax.update_state(np.array([0, 1]), np.array([[2.0, 1, 0], [2.0, 1, 0]]))
     assert float(softmax.result()) == 0.5
     sigmoid = heads.accuracy(model("sigmoid", ("photo", "rest"), "photo"))
-    sigmoid.update_state(np.array([0, 0, 1, 1]), np.array([[0.2], [-0.2], [-0.2], [-5.0]]))  # logits, so 0 is the threshold
+    sigmoid.update_state(
+        np.array([0, 0, 1, 1]), np.array([[0.2], [-0.2], [-0.2], [-5.0]])
+    )  # logits, so 0 is the threshold
     assert float(sigmoid.result()) == 0.75
     multilabel = heads.accuracy(model("multilabel"))
     multilabel.update_state(np.array([[1, 0, 1]]), np.array([[0.5, 0.5, -0.5]]))
@@ -74,12 +82,18 @@ def test_accuracy_of_each_kind():
 
 def test_probabilities_by_hand_and_in_class_order():
     softmax = heads.of(model())
-    np.testing.assert_allclose(heads.probabilities(softmax, np.log([[6.0, 1, 1]])), [[0.75, 0.125, 0.125]], rtol=1e-6)
+    np.testing.assert_allclose(
+        heads.probabilities(softmax, np.log([[6.0, 1, 1]])), [[0.75, 0.125, 0.125]], rtol=1e-6
+    )
     logits = np.array([[math.log(3)], [-800.0]])
     photo_first = heads.of(model("sigmoid", ("photo", "rest"), "photo"))
-    np.testing.assert_allclose(heads.probabilities(photo_first, logits), [[0.75, 0.25], [0, 1]], rtol=1e-6)
+    np.testing.assert_allclose(
+        heads.probabilities(photo_first, logits), [[0.75, 0.25], [0, 1]], rtol=1e-6
+    )
     photo_last = heads.of(model("sigmoid", ("other", "photo"), "photo"))
-    np.testing.assert_allclose(heads.probabilities(photo_last, logits), [[0.25, 0.75], [1, 0]], rtol=1e-6)
+    np.testing.assert_allclose(
+        heads.probabilities(photo_last, logits), [[0.25, 0.75], [1, 0]], rtol=1e-6
+    )
 
 
 def test_nineteen_classes_can_reach_certainty():
@@ -96,7 +110,10 @@ def test_decoding_fits_the_head():
     assert heads.decode(sigmoid, np.array([[0.6, 0.4]]), threshold=0.7) == ["rest"]
     assert heads.decode(heads.of(model()), np.array([[0.2, 0.5, 0.3]])) == ["b"]
     assert heads.decode(heads.of(model("multilabel")), np.array([[0.9, 0.1, 0.5]])) == [("a", "c")]
-    with pytest.raises(DarkroomError, match="must have the shape \\(n, 3\\), one column a class. Received: \\(1, 1\\)"):
+    with pytest.raises(
+        DarkroomError,
+        match="must have the shape \\(n, 3\\), one column a class. Received: \\(1, 1\\)",
+    ):
         heads.decode(heads.of(model()), np.array([[0.9]]))
 
 
@@ -117,7 +134,9 @@ def test_a_wrong_head_is_refused(wrong, message):
 
 
 def test_a_second_softmax_cannot_be_expressed():
-    with pytest.raises(DarkroomError, match="takes no activation; probabilities come from predict_proba"):
+    with pytest.raises(
+        DarkroomError, match="takes no activation; probabilities come from predict_proba"
+    ):
         heads.Head(("a", "b"), activation="softmax")
 
 
@@ -128,13 +147,19 @@ def test_another_model_has_no_head():
 
 
 def test_one_against_the_rest_by_hand():
-    """Softplus of each logit with the sign of its truth, the mean over three classes: of 2 for the true one, of 0 and -1."""
+    """Softplus of each logit with the sign of its truth, the mean over three classes: of 2 for the
+    true one, of 0 and -1.
+    """
     logits = np.array([[2.0, 0.0, -1.0]], np.float32)
     expected = (np.log1p(np.exp(-2.0)) + np.log1p(np.exp(0.0)) + np.log1p(np.exp(-1.0))) / 3
-    assert float(heads.loss(model(), one_vs_rest=True)(np.array([0]), logits)) == pytest.approx(expected, rel=1e-5)
+    assert float(heads.loss(model(), one_vs_rest=True)(np.array([0]), logits)) == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
-@pytest.mark.parametrize(("wrong", "message"), [({"label_smoothing": 1}, "below 1"), ({"focal_gamma": -1}, "negative")])
+@pytest.mark.parametrize(
+    ("wrong", "message"), [({"label_smoothing": 1}, "below 1"), ({"focal_gamma": -1}, "negative")]
+)
 def test_wrong_loss_settings_are_refused(wrong, message):
     with pytest.raises(DarkroomError, match=message):
         heads.loss(model(), **wrong)

@@ -1,4 +1,6 @@
-"""What the fuzzer (tests/fuzz) and a reading in its company found: bytes that nobody meant, each refused in one sentence."""
+"""What the fuzzer (tests/fuzz) and a reading in its company found: bytes that nobody meant, each
+refused in one sentence.
+"""
 
 import gzip
 import io
@@ -42,7 +44,12 @@ WORK = '[[stage]]\nname = "work"\nnotebook = "ok"\n[stage.arms.a]\n[stage.arms.b
         ("x = " + "[" * 3_000, "is not TOML"),
         ("stage = [1]", "stage 1 of one.toml must be a table"),
         ("[shared]\ndata = 3\n" + STAGE.replace('"begin"', '"read"'), "`data` must be of type str"),
-        (WORK.replace("[stage.arms.a]", 'ablation_of = "a"\ncombinations = [["b"]]\n[stage.arms.a]'), "which is no arm"),
+        (
+            WORK.replace(
+                "[stage.arms.a]", 'ablation_of = "a"\ncombinations = [["b"]]\n[stage.arms.a]'
+            ),
+            "which is no arm",
+        ),
         (STAGE + "cores = nan\n", "`cores` of .* must be above 0 and finite"),
         (STAGE + "memory_gb = inf\n", "`memory_gb` of .* must be above 0 and finite"),
         (WORK.replace("factor = 2", "factor = 1" + "0" * 400), "`factor` must be of type float"),
@@ -76,7 +83,9 @@ def test_a_parameters_cell(cell, told):
 def test_a_value_that_is_typed(kind, typed):
     [parameter] = parameters.declared(f"a: {kind}  # text", where="x.ipynb").values()
     if (kind, typed) == ("int = 1", "1" + "0" * 400):
-        assert parameter.parse(typed) == 10**400  # Python's own whole numbers are as long as one likes
+        assert (
+            parameter.parse(typed) == 10**400
+        )  # Python's own whole numbers are as long as one likes
         return
     with pytest.raises(DarkroomError, match="`a` must be of type"):
         parameter.parse(typed)
@@ -91,11 +100,19 @@ NOTEBOOK = {
 @pytest.mark.parametrize(
     "changed",
     [
-        [], {}, {"cells": 3}, {"cells": [3]}, {"cells": [{"metadata": []}]}, {"metadata": None}, {"metadata": {"darkroom": 3}},
-        {"metadata": {"darkroom": {"stage": 3, "reads": []}}}, {"metadata": {"darkroom": {"stage": "s", "reads": 3}}},
-        {"cells": [{**NOTEBOOK["cells"][0], "source": [3]}]}, {"cells": [{**NOTEBOOK["cells"][0], "metadata": {"tags": 3}}]},
+        [],
+        {},
+        {"cells": 3},
+        {"cells": [3]},
+        {"cells": [{"metadata": []}]},
+        {"metadata": None},
+        {"metadata": {"darkroom": 3}},
+        {"metadata": {"darkroom": {"stage": 3, "reads": []}}},
+        {"metadata": {"darkroom": {"stage": "s", "reads": 3}}},
+        {"cells": [{**NOTEBOOK["cells"][0], "source": [3]}]},
+        {"cells": [{**NOTEBOOK["cells"][0], "metadata": {"tags": 3}}]},
     ],
-)  # fmt: skip
+)
 def test_a_notebook(batch_home, changed):
     content = {**NOTEBOOK, **changed} if isinstance(changed, dict) and changed else changed
     (batch_home / "notebooks" / "odd.ipynb").write_text(json.dumps(content))
@@ -103,19 +120,38 @@ def test_a_notebook(batch_home, changed):
         notebooks.find("odd")
 
 
-ENTRY = {"entry": 1, "at": "", "by": "ada", "action": "label", "changes": [{"path": "1", "before": {}, "after": {}}]}
+ENTRY = {
+    "entry": 1,
+    "at": "",
+    "by": "ada",
+    "action": "label",
+    "changes": [{"path": "1", "before": {}, "after": {}}],
+}
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "[" * 3_000, "3", "[]", "{}", *(json.dumps({**ENTRY, **odd}) for odd in (
-            {"entry": "1"}, {"by": None}, {"by": "\ud800"}, {"changes": 3}, {"changes": [3]}, {"action": "undo"},
-            {"action": "undo", "of": [1]},
-            {"changes": [{"path": 3, "before": {}, "after": {}}]}, {"changes": [{"path": "1", "before": [], "after": {}}]},
-        )),
+        "[" * 3_000,
+        "3",
+        "[]",
+        "{}",
+        *(
+            json.dumps({**ENTRY, **odd})
+            for odd in (
+                {"entry": "1"},
+                {"by": None},
+                {"by": "\ud800"},
+                {"changes": 3},
+                {"changes": [3]},
+                {"action": "undo"},
+                {"action": "undo", "of": [1]},
+                {"changes": [{"path": 3, "before": {}, "after": {}}]},
+                {"changes": [{"path": "1", "before": [], "after": {}}]},
+            )
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_ledger(tmp_path, line):
     (tmp_path / ledger.FILE).write_text(f"{json.dumps(ENTRY)}\n{line}\n")
     with pytest.raises(DarkroomError, match="Line 2 of .* is damaged"):
@@ -125,11 +161,15 @@ def test_a_ledger(tmp_path, line):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "source.json is damaged"), (b"3", "source.json is damaged"), (b"\xff", "source.json is damaged"),
-        (b'{"path": 3}', "source.json is damaged"), (b"[" * 3_000, "source.json is damaged"),
-        (b'{"path": "%s"}' % (b"x" * 300), "refers to is gone"), (b'{"path": "a\\u0000"}', "refers to is gone"),
+        (b"", "source.json is damaged"),
+        (b"3", "source.json is damaged"),
+        (b"\xff", "source.json is damaged"),
+        (b'{"path": 3}', "source.json is damaged"),
+        (b"[" * 3_000, "source.json is damaged"),
+        (b'{"path": "%s"}' % (b"x" * 300), "refers to is gone"),
+        (b'{"path": "a\\u0000"}', "refers to is gone"),
     ],
-)  # fmt: skip
+)
 def test_a_data_sets_account_of_itself(tmp_path, monkeypatch, content, told):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
     (tmp_path / "datasets" / "d" / "raw").mkdir(parents=True)
@@ -138,18 +178,34 @@ def test_a_data_sets_account_of_itself(tmp_path, monkeypatch, content, told):
         datasets.load("d")
 
 
-ROW = dict.fromkeys(manifest.COLUMNS, "0") | {"bytes": 9, "width": 2, "height": 2, "reasons": [], "group": 0}
+ROW = dict.fromkeys(manifest.COLUMNS, "0") | {
+    "bytes": 9,
+    "width": 2,
+    "height": 2,
+    "reasons": [],
+    "group": 0,
+}
 
 
 @pytest.mark.parametrize(
-    "odd", [{"reasons": 3}, {"bytes": "many"}, {"width": 2**40}, {"width": float("inf")}, {"label": b"\xe4"}, {"group": None}]
+    "odd",
+    [
+        {"reasons": 3},
+        {"bytes": "many"},
+        {"width": 2**40},
+        {"width": float("inf")},
+        {"label": b"\xe4"},
+        {"group": None},
+    ],
 )
 def test_a_manifest(tmp_path, odd):
     row = {name: pyarrow.array([value]) for name, value in {**ROW, **odd}.items()}
     if isinstance(odd.get("label"), bytes):  # text by its type, and no UTF-8
         row["label"] = pyarrow.array([odd["label"]]).view(pyarrow.string())
     pyarrow.parquet.write_table(pyarrow.table(row), tmp_path / manifest.FILE)
-    with pytest.raises(DarkroomError, match="manifest.parquet is damaged .*; run 1_clean with data="):
+    with pytest.raises(
+        DarkroomError, match="manifest.parquet is damaged .*; run 1_clean with data="
+    ):
         manifest.read(tmp_path)
 
 
@@ -157,7 +213,9 @@ def test_a_manifest_that_is_whole_or_lacks_columns(tmp_path):
     pd.DataFrame([ROW]).to_parquet(tmp_path / manifest.FILE)
     assert manifest.read(tmp_path)["label"].tolist() == ["0"]
     pd.DataFrame({"path": ["a"]}).to_parquet(tmp_path / manifest.FILE)
-    with pytest.raises(DarkroomError, match="manifest.parquet is damaged .*; run 1_clean with data="):
+    with pytest.raises(
+        DarkroomError, match="manifest.parquet is damaged .*; run 1_clean with data="
+    ):
         manifest.read(tmp_path)
 
 
@@ -180,7 +238,9 @@ NOTED = {"class_names": ["x", "y"], "data_hash": "h"}
     ],
 )
 def test_a_prediction_table(tmp_path, columns, noted, told):
-    arrow = pyarrow.table({**TABLE, **columns}).replace_schema_metadata({b"darkroom": json.dumps(noted).encode()})
+    arrow = pyarrow.table({**TABLE, **columns}).replace_schema_metadata(
+        {b"darkroom": json.dumps(noted).encode()}
+    )
     pyarrow.parquet.write_table(arrow, tmp_path / "predictions.parquet")
     with pytest.raises(DarkroomError, match=told):
         predictions.read(tmp_path / "predictions.parquet")
@@ -195,7 +255,11 @@ def test_a_table_of_labels_with_cells_that_are_no_file_names(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("labels.csv", b"image,label\na.png,x,more,and more\n", "a row has more cells than the header"),
+        (
+            "labels.csv",
+            b"image,label\na.png,x,more,and more\n",
+            "a row has more cells than the header",
+        ),
         ("labels.csv", b"\xff\xfe", "cannot be read"),
         ("labels.parquet", b"PAR1", "cannot be read"),
     ],
@@ -219,8 +283,12 @@ SHAPE = b"}" + torch.text("shape") + torch.integers([9]) + b"s"
 @pytest.mark.parametrize(
     "tensors",
     [
-        {"a": built(torch.tensor("k", (2, 3), (3, 1)), SHAPE)},  # a tensor changed after it was checked
-        {"a": built(b"ctorch._utils\n_rebuild_tensor_v2\n", DEFAULTS)},  # our own function changed for all later files
+        {
+            "a": built(torch.tensor("k", (2, 3), (3, 1)), SHAPE)
+        },  # a tensor changed after it was checked
+        {
+            "a": built(b"ctorch._utils\n_rebuild_tensor_v2\n", DEFAULTS)
+        },  # our own function changed for all later files
         {"a": built(b"ctorch\nFloatStorage\n", SHAPE)},
     ],
 )
@@ -256,12 +324,21 @@ def tarred(name, *, size=b"00000000062"):
 @pytest.mark.parametrize(
     "data",
     [
-        zipped("a", "a/b"), zipped("é" * 200),
+        zipped("a", "a/b"),
+        zipped("é" * 200),
         zipped("a", change=lambda data: data.replace(b"\x14\0\0\0\0\0", b"\x14\0\0\0\x63\0")),
-        zipped("a", change=lambda data: data[:-22] + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 2**31, 0, 0)),
-        tarred("x" * 99 + "/" + "y"), tarred("a/b", size=b"\xff" * 11), b"\x1f\x8b\x08\0" + b"\0" * 20, b"BZh9" + b"\0" * 20,
+        zipped(
+            "a",
+            change=lambda data: (
+                data[:-22] + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 2**31, 0, 0)
+            ),
+        ),
+        tarred("x" * 99 + "/" + "y"),
+        tarred("a/b", size=b"\xff" * 11),
+        b"\x1f\x8b\x08\0" + b"\0" * 20,
+        b"BZh9" + b"\0" * 20,
     ],
-)  # fmt: skip
+)
 def test_an_archive(tmp_path, data):
     (tmp_path / "pets").write_bytes(data)
     try:
@@ -273,7 +350,9 @@ def test_an_archive(tmp_path, data):
 def test_an_archive_whose_header_would_fill_the_memory(tmp_path):
     notes = tarfile.TarInfo("notes")
     notes.type, notes.size = tarfile.XHDTYPE, 2 << 20
-    (tmp_path / "pets.tar.gz").write_bytes(gzip.compress(notes.tobuf() + b"9" * notes.size + tarred("a")))
+    (tmp_path / "pets.tar.gz").write_bytes(
+        gzip.compress(notes.tobuf() + b"9" * notes.size + tarred("a"))
+    )
     with pytest.raises(DarkroomError, match="holds a header of 2,097,152 bytes"):
         archives.extract(tmp_path / "pets.tar.gz", tmp_path / "out")
 
@@ -316,12 +395,16 @@ def test_uploads_are_never_in_memory_together(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_every_first_input_of_the_fuzzer_is_read_or_refused():
     script = (
-        "import targets\nfrom lib.errors import DarkroomError\nfor target, seeds, _ in targets.TARGETS.values():\n"
-        "    for data in seeds():\n        try:\n            target(data)\n        except DarkroomError:\n            pass\n"
+        "import targets\nfrom lib.errors import DarkroomError\nfor target, seeds, _ in "
+        "targets.TARGETS.values():\n"
+        "    for data in seeds():\n        try:\n            target(data)\n        except "
+        "DarkroomError:\n            pass\n"
     )
     tests = Path(__file__).parent
     environment = {"PYTHONPATH": f"{tests / 'fuzz'}:{tests}:{tests.parent}"}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -331,10 +414,16 @@ LONG = "x" * 300
 @pytest.mark.parametrize(
     "words",
     [
-        ["run", LONG], ["run", f"{LONG}.toml"], ["run", "one", "--set", f"method={LONG}"], ["clean", f"/{LONG}/y"],
-        ["clean", "~nobody of that name/x"], ["clean", "a\0/b"], ["apply", LONG, "/"], ["apply", f"{LONG}.keras", "/"],
+        ["run", LONG],
+        ["run", f"{LONG}.toml"],
+        ["run", "one", "--set", f"method={LONG}"],
+        ["clean", f"/{LONG}/y"],
+        ["clean", "~nobody of that name/x"],
+        ["clean", "a\0/b"],
+        ["apply", LONG, "/"],
+        ["apply", f"{LONG}.keras", "/"],
         ["export", f"{LONG}/model.keras", "onnx"],
     ],
-)  # fmt: skip
+)
 def test_a_name_that_no_disk_can_hold_is_a_wrong_wish(batch_home, words):
     assert cli.main(words) == 2

@@ -1,4 +1,6 @@
-"""Names, links and files that break other tools: each is named in the findings, and the rest goes on."""
+"""Names, links and files that break other tools: each is named in the findings, and the rest goes
+on.
+"""
 
 import os
 
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.cleaning import clean, page, workers
+from lib.cleaning import clean, findings_page, scan_workers
 from lib.cleaning.findings import Thresholds
 from lib.data import sources
 
@@ -22,7 +24,14 @@ def scene(seed):
 
 
 GOOD = [
-    "a/1.png", "a/2.png", "b/1.png", "b/2.png", "a/🐈 猫.png", "b/" + "é" * 125 + ".png", "b/a\nnew line.png", "b/100%.png",
+    "a/1.png",
+    "a/2.png",
+    "b/1.png",
+    "b/2.png",
+    "a/🐈 猫.png",
+    "b/" + "é" * 125 + ".png",
+    "b/a\nnew line.png",
+    "b/100%.png",
     'b/"quoted" & <marked>.png',
 ]
 
@@ -54,25 +63,32 @@ def test_links_pipes_and_names_that_are_not_text(raw, tmp_path):
     cleaned = clean.clean(sources.bring(str(raw)), thresholds=Thresholds(few_files=0))
     found = reasons(cleaned)
     assert found == {
-        "a/loop": ["link_folder"], "a/out folder": ["link_folder"], "a/out.png": ["link_outside"], "b/pipe.png": ["special"],
-        **dict.fromkeys(("a/itself.png", "a/there.png", "a/back.png", "b/gone.png"), ["unreadable"]),
+        "a/loop": ["link_folder"],
+        "a/out folder": ["link_folder"],
+        "a/out.png": ["link_outside"],
+        "b/pipe.png": ["special"],
+        **dict.fromkeys(
+            ("a/itself.png", "a/there.png", "a/back.png", "b/gone.png"), ["unreadable"]
+        ),
         r"b/caf\xe9.png": ["name_not_text"],
     }
     kept = cleaned.manifest.set_index("path")["verdict"]
-    assert sorted(kept.index[kept == "keep"]) == sorted(GOOD) and set(kept[list(found)]) == {"reject"}
-    told = page.render(cleaned)
+    assert sorted(kept.index[kept == "keep"]) == sorted(GOOD) and set(kept[list(found)]) == {
+        "reject"
+    }
+    told = findings_page.render(cleaned)
     assert r"caf\xe9.png" in told and "Not a plain file" in told
 
 
 def test_a_file_that_vanishes_while_the_scan_runs(raw, monkeypatch):
     data = sources.bring(str(raw))
-    measure_all = workers.measure_all
+    measure_all = scan_workers.measure_all
 
     def late(files, **options):
         (raw / "a/2.png").unlink()
         return measure_all(files, **options)
 
-    monkeypatch.setattr(workers, "measure_all", late)
+    monkeypatch.setattr(scan_workers, "measure_all", late)
     cleaned = clean.clean(data, thresholds=Thresholds(few_files=0))
     assert reasons(cleaned) == {"a/2.png": ["unreadable"]}
     assert (cleaned.manifest["verdict"] == "keep").sum() == len(GOOD) - 1

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from lib.data import images
-from lib.data.images import ImageError, decode, resize
+from lib.data import decode as decode_module
+from lib.data.decode import ImageError, decode, resize
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def stored(image, kind, **options):
 def reason_of(data, **options):
     with pytest.raises(ImageError) as caught:
         decode(data, **options)
-    assert caught.value.reason in images.REASONS
+    assert caught.value.reason in decode_module.REASONS
     return caught.value.reason
 
 
@@ -43,7 +43,9 @@ def test_lossless_formats_give_the_pixels_back(picture, kind):
     np.testing.assert_array_equal(decoded.pixels, picture)
 
 
-@pytest.mark.parametrize("options", [{"quality": 95}, {"quality": 50}, {"progressive": True}, {"subsampling": 0}])
+@pytest.mark.parametrize(
+    "options", [{"quality": 95}, {"quality": 50}, {"progressive": True}, {"subsampling": 0}]
+)
 def test_jpeg_is_what_pillow_makes_of_it(picture, options):
     data = stored(Image.fromarray(picture), "JPEG", **options)
     assert apart(decode(data).pixels, np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))) <= 2
@@ -77,8 +79,14 @@ def test_palettes_with_and_without_transparency():
     image.putpixel((1, 0), 1)
     assert decode(stored(image, "PNG")).pixels[0, :2].tolist() == [[10, 20, 30], [200, 100, 50]]
     see_through = decode(stored(image, "PNG", transparency=0))
-    assert see_through.mode == "P" and see_through.pixels[0, :2].tolist() == [[255, 255, 255], [200, 100, 50]]
-    assert decode(stored(image, "GIF", transparency=0)).pixels[0, :2].tolist() == [[255, 255, 255], [200, 100, 50]]
+    assert see_through.mode == "P" and see_through.pixels[0, :2].tolist() == [
+        [255, 255, 255],
+        [200, 100, 50],
+    ]
+    assert decode(stored(image, "GIF", transparency=0)).pixels[0, :2].tolist() == [
+        [255, 255, 255],
+        [200, 100, 50],
+    ]
 
 
 def test_one_bit_grey_and_grey_with_a_see_through_level():
@@ -91,7 +99,12 @@ def test_one_bit_grey_and_grey_with_a_see_through_level():
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_are_scaled_not_clipped(kind):
     values = np.array([[0, 257, 32768, 65535]], np.uint16)
-    assert decode(stored(Image.fromarray(values), kind)).pixels[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert decode(stored(Image.fromarray(values), kind)).pixels[0, :, 0].tolist() == [
+        0,
+        1,
+        128,
+        255,
+    ]
 
 
 def test_floats_between_zero_and_one_are_scaled_by_one():
@@ -116,23 +129,33 @@ def test_first_frame_of_an_animation(picture):
 def test_srgb_profile_changes_nothing_and_a_damaged_one_neither(picture):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for profile in (srgb, b"no profile at all"):
-        np.testing.assert_array_equal(decode(stored(Image.fromarray(picture), "PNG", icc_profile=profile)).pixels, picture)
+        np.testing.assert_array_equal(
+            decode(stored(Image.fromarray(picture), "PNG", icc_profile=profile)).pixels, picture
+        )
 
 
 def test_lab_profile_of_other_space_is_left_alone(picture):
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    np.testing.assert_array_equal(decode(stored(Image.fromarray(picture), "PNG", icc_profile=lab)).pixels, picture)
+    np.testing.assert_array_equal(
+        decode(stored(Image.fromarray(picture), "PNG", icc_profile=lab)).pixels, picture
+    )
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_cut_file_is_refused(picture, kind, share):
-    noisy = (picture.astype(int) + np.random.default_rng(0).integers(-40, 40, picture.shape)).clip(0, 255).astype(np.uint8)
+    noisy = (
+        (picture.astype(int) + np.random.default_rng(0).integers(-40, 40, picture.shape))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
     data = stored(Image.fromarray(noisy), kind)
     assert reason_of(data[: int(len(data) * share)]) in ("truncated", "rotten")
 
 
-@pytest.mark.parametrize(("data", "kind"), [(b"\xff\xd8\xff\xe0", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG")])
+@pytest.mark.parametrize(
+    ("data", "kind"), [(b"\xff\xd8\xff\xe0", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG")]
+)
 def test_what_is_said_of_a_file_cut_in_its_head_holds_no_address_in_memory(data, kind):
     with pytest.raises(ImageError, match=f"^{kind}: its head cannot be read$"):
         decode(data)
@@ -169,20 +192,36 @@ def chunk(name, body):
 
 def test_damaged_zlib_inside_right_checksums_is_refused():
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0))
-    packed = bytearray(zlib.compress(np.random.default_rng(0).integers(0, 255, 64 * 193, np.uint8).tobytes()))
+    packed = bytearray(
+        zlib.compress(np.random.default_rng(0).integers(0, 255, 64 * 193, np.uint8).tobytes())
+    )
     packed[len(packed) // 2 :] = b"\xff" * (len(packed) - len(packed) // 2)
     rotten = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", bytes(packed)) + chunk(b"IEND", b"")
-    short = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(193 * 20))) + chunk(b"IEND", b"")
+    short = (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + chunk(b"IDAT", zlib.compress(bytes(193 * 20)))
+        + chunk(b"IEND", b"")
+    )
     assert reason_of(rotten) == "rotten"
     assert reason_of(short) == "truncated"  # 20 of 64 rows: the rest would be black
 
 
-@pytest.mark.parametrize("data, reason", [
-    (b"", "not_an_image"), (b"hello, this is text\n" * 9, "not_an_image"), (b"BMW is a car", "not_an_image"),
-    (b"P5 is a page", "not_an_image"), (b"%PDF-1.7 ...", "not_an_image"), (b"<svg xmlns='x'></svg>", "unsupported"),
-    (b"8BPS\0\1" + bytes(40), "unsupported"), (b"\0\0\0\x18ftypheic" + bytes(40), "unsupported"),
-    (b"\xff\xd8\xff\xe0", "truncated"), (b"\x89PNG\r\n\x1a\n", "truncated"),
-])
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"", "not_an_image"),
+        (b"hello, this is text\n" * 9, "not_an_image"),
+        (b"BMW is a car", "not_an_image"),
+        (b"P5 is a page", "not_an_image"),
+        (b"%PDF-1.7 ...", "not_an_image"),
+        (b"<svg xmlns='x'></svg>", "unsupported"),
+        (b"8BPS\0\1" + bytes(40), "unsupported"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "unsupported"),
+        (b"\xff\xd8\xff\xe0", "truncated"),
+        (b"\x89PNG\r\n\x1a\n", "truncated"),
+    ],
+)
 def test_what_is_no_picture(data, reason):
     assert reason_of(data) == reason
 
@@ -190,7 +229,9 @@ def test_what_is_no_picture(data, reason):
 def test_a_bomb_is_refused_without_memory():
     row = zlib.compressobj(9)
     packed = row.compress(bytes(2501 * 20_000)) + row.flush()
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + chunk(
+        b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
+    )
     data += chunk(b"IDAT", packed) + chunk(b"IEND", b"")
     assert 45_000 < len(data) < 55_000
     del packed, row
@@ -217,8 +258,13 @@ def test_resize_fits():
     assert resize(tall, height=10, width=10).shape == (10, 10, 3)
     padded = resize(tall, height=20, width=20, fit="pad")
     assert padded[10, [0, 10, 16], 0].tolist() == [0, 200, 0]
-    assert resize(tall, height=10, width=10, fit="crop").min() == 200  # the middle square is all light
-    assert resize(np.full((4, 4, 3), 9, np.uint8), height=8, width=6).tolist() == np.full((8, 6, 3), 9).tolist()
+    assert (
+        resize(tall, height=10, width=10, fit="crop").min() == 200
+    )  # the middle square is all light
+    assert (
+        resize(np.full((4, 4, 3), 9, np.uint8), height=8, width=6).tolist()
+        == np.full((8, 6, 3), 9).tolist()
+    )
 
 
 def test_resize_by_area_averages():

@@ -5,26 +5,33 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.models import build, engine, feature_cache, predictor
+from lib.models import build, feature_cache, inference, predictor
 
 SIDE = 16
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, SIDE, SIDE, 3), dtype=np.uint8)
-needs_export = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the export goes through TensorFlow")
+needs_export = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the export goes through TensorFlow"
+)
 
 
 def small(**changes):
     keras.utils.set_random_seed(0)
-    return build("custom", class_names="abc", image_side=SIDE, **{"filters": (8,), "pool_after": (), **changes})
+    return build(
+        "custom",
+        class_names="abc",
+        image_side=SIDE,
+        **{"filters": (8,), "pool_after": (), **changes},
+    )
 
 
 @needs_export
 def test_the_exported_network_agrees_and_says_how_near():
     pytest.importorskip("openvino")
     model = small()
-    found = engine.prepare(model, IMAGES, engine="openvino", scores=True)
-    assert found.name == "openvino" and found.precision in engine.PRECISIONS
+    found = inference.prepare(model, IMAGES, engine="openvino", scores=True)
+    assert found.name == "openvino" and found.precision in inference.PRECISIONS
     assert found.agreement.holds and found.agreement.num_images == 12
-    by_keras = engine.prepare(model, IMAGES, engine="keras")
+    by_keras = inference.prepare(model, IMAGES, engine="keras")
     assert by_keras.told() == {"engine": "keras", "precision": "float32", "agreement": None}
     np.testing.assert_allclose(found(IMAGES), by_keras(IMAGES), atol=0.05)
     before = found(IMAGES)
@@ -37,45 +44,63 @@ def test_features_of_an_export_are_kept_beside_those_of_keras_and_say_so(tmp_pat
     pytest.importorskip("openvino")
     monkeypatch.setattr(feature_cache, "_WORTH_AN_EXPORT", 10)
     model = small()
-    exported = feature_cache.ensure(model, IMAGES, images_key="twelve", folder=tmp_path, engine="auto")
+    exported = feature_cache.ensure(
+        model, IMAGES, images_key="twelve", folder=tmp_path, engine="auto"
+    )
     [folder] = [path for path in tmp_path.iterdir() if path.is_dir()]
     assert folder.name.endswith("-openvino")
     told = feature_cache.told(folder)
-    assert told["engine"] == "openvino" and told["agreement"]["cosine"] > engine.LEAST_COSINE
+    assert told["engine"] == "openvino" and told["agreement"]["cosine"] > inference.LEAST_COSINE
     assert json.loads((folder / "engine.json").read_text()) == told
-    by_keras = feature_cache.ensure(model, IMAGES, images_key="twelve", folder=tmp_path, engine="keras")
+    by_keras = feature_cache.ensure(
+        model, IMAGES, images_key="twelve", folder=tmp_path, engine="keras"
+    )
     np.testing.assert_array_equal(by_keras, predictor.features(model, IMAGES))
     np.testing.assert_allclose(exported, by_keras, atol=0.05 * np.abs(by_keras).max())
     # From now on those of Keras, which are the truth, serve `auto` too.
-    assert np.array_equal(feature_cache.ensure(model, IMAGES, images_key="twelve", folder=tmp_path), by_keras)
+    assert np.array_equal(
+        feature_cache.ensure(model, IMAGES, images_key="twelve", folder=tmp_path), by_keras
+    )
 
 
 @needs_export
 def test_an_export_that_disagrees_is_not_used(monkeypatch):
     pytest.importorskip("openvino")
-    monkeypatch.setattr(engine, "_compile", lambda exported, precision: lambda batch: np.ones((len(batch), 3), np.float32))
-    assert engine.prepare(small(), IMAGES, engine="auto").name == "keras"
+    monkeypatch.setattr(
+        inference,
+        "_compile",
+        lambda exported, precision: lambda batch: np.ones((len(batch), 3), np.float32),
+    )
+    assert inference.prepare(small(), IMAGES, engine="auto").name == "keras"
     with pytest.raises(DarkroomError, match="do not agree with Keras.*smallest cosine"):
-        engine.prepare(small(), IMAGES, engine="openvino")
+        inference.prepare(small(), IMAGES, engine="openvino")
 
 
 def test_agreement_by_hand():
     expected = np.log(np.array([[0.50, 0.49, 0.01], [0.60, 0.30, 0.10]]))
     swapped = expected[:, [1, 0, 2]]
-    found = engine.compare(expected, swapped, scores=True)
+    found = inference.compare(expected, swapped, scores=True)
     assert found.changed == 1  # the first image's two best are only 0.01 apart
-    turned = engine.compare(np.array([[1.0, 0.0]]), np.array([[1.0, 1.0]]), scores=False)
+    turned = inference.compare(np.array([[1.0, 0.0]]), np.array([[1.0, 1.0]]), scores=False)
     assert turned.cosine == pytest.approx(1 / np.sqrt(2)) and not turned.holds
-    assert engine.compare(np.zeros((1, 2)), np.zeros((1, 2)), scores=False).cosine == 1
-    assert not engine.compare(np.ones((1, 2)), np.full((1, 2), np.nan), scores=False).holds
+    assert inference.compare(np.zeros((1, 2)), np.zeros((1, 2)), scores=False).cosine == 1
+    assert not inference.compare(np.ones((1, 2)), np.full((1, 2), np.nan), scores=False).holds
     # One logit: 0.0 is 50 %, 1.0 is 73 %.
-    assert engine.compare(np.array([[0.01], [1.0]]), np.array([[-0.01], [-1.0]]), scores=True).changed == 1
+    assert (
+        inference.compare(
+            np.array([[0.01], [1.0]]), np.array([[-0.01], [-1.0]]), scores=True
+        ).changed
+        == 1
+    )
 
 
 def test_engines_that_cannot_be_are_refused(monkeypatch):
-    with pytest.raises(DarkroomError, match="one of auto, keras, openvino. Received: 'openvno'. Did you mean 'openvino'"):
-        engine.resolve("openvno")
-    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
-    assert engine.resolve("auto") == "keras"
+    with pytest.raises(
+        DarkroomError,
+        match="one of auto, keras, openvino. Received: 'openvno'. Did you mean 'openvino'",
+    ):
+        inference.resolve("openvno")
+    monkeypatch.setattr(inference.importlib.util, "find_spec", lambda name: None)
+    assert inference.resolve("auto") == "keras"
     with pytest.raises(DarkroomError, match=r"needs OpenVINO: run `pip install -e '.\[engine\]'`"):
-        engine.resolve("openvino")
+        inference.resolve("openvino")

@@ -1,4 +1,6 @@
-"""Cross-validation from the split to the page: a fold a seed, every image tested once, the corrected interval."""
+"""Cross-validation from the split to the page: a fold a seed, every image tested once, the
+corrected interval.
+"""
 
 import json
 
@@ -7,7 +9,8 @@ import pandas as pd
 import pytest
 
 from lib.data import splits
-from lib.evaluation import comparison, predictions, report
+from lib.evaluation import comparison, predictions
+from lib.reporting import report
 
 LABELS = ("cup", "mug", "pot")
 
@@ -23,26 +26,43 @@ class Fixed:
     def accepted(self):
         numbers = np.arange(90)
         return pd.DataFrame(
-            {"path": [f"{number:02}.png" for number in numbers], "label": [LABELS[number // 2 % 3] for number in numbers],
-             "group": numbers // 2, "pixels": [f"{number:x}" for number in numbers], "source_split": None}
-        )  # fmt: skip
+            {
+                "path": [f"{number:02}.png" for number in numbers],
+                "label": [LABELS[number // 2 % 3] for number in numbers],
+                "group": numbers // 2,
+                "pixels": [f"{number:x}" for number in numbers],
+                "source_split": None,
+            }
+        )
 
 
 def folds(tmp_path, arm, accuracies):
     """One run a fold; of its test images the given share is right."""
     for seed, accuracy in enumerate(accuracies):
-        split = splits.ensure(Fixed(tmp_path), method="folds of 3", fractions=(0.5, 0.2, 0.3), seed=seed)
+        split = splits.ensure(
+            Fixed(tmp_path), method="folds of 3", fractions=(0.5, 0.2, 0.3), seed=seed
+        )
         frame = split.frame
         truth = np.array([LABELS.index(label) for label in frame["label"]])
-        order = frame.groupby("split").cumcount() / frame["split"].map(frame["split"].value_counts())
+        order = frame.groupby("split").cumcount() / frame["split"].map(
+            frame["split"].value_counts()
+        )
         said = np.where(order < accuracy, truth, (truth + 1) % 3)
         table = predictions.table(
-            frame["path"], splits=frame["split"], labels=frame["label"], groups=frame["group"],
-            probabilities=np.eye(3)[said] * 0.9 + 0.1 / 3, class_names=LABELS,
-        )  # fmt: skip
+            frame["path"],
+            splits=frame["split"],
+            labels=frame["label"],
+            groups=frame["group"],
+            probabilities=np.eye(3)[said] * 0.9 + 0.1 / 3,
+            class_names=LABELS,
+        )
         folder = tmp_path / "train" / f"{arm}-s{seed}"
         folder.mkdir(parents=True)
-        about = {"class_names": LABELS, "data_hash": split.data_hash(), "run": f"study/train/{arm}-s{seed}"}
+        about = {
+            "class_names": LABELS,
+            "data_hash": split.data_hash(),
+            "run": f"study/train/{arm}-s{seed}",
+        }
         predictions.write(folder / "predictions.parquet", table, about)
         told = {"arm": arm, "seed": seed, "split": split.id, "test_openings": 2}
         (folder / "result.json").write_text(json.dumps(told))
@@ -58,9 +78,15 @@ def test_folds_become_one_estimate_with_the_corrected_interval(tmp_path):
     assert estimate.method == "corrected resampled t over 3 folds"
     assert estimate.value == pytest.approx(0.8, abs=0.001)
     values = np.array([0.9, 0.8, 0.7])
-    ratio = np.mean([30 / (unit.predictions.frame["split"] == "train").sum() for unit in found.arms["good"]])
-    half = 4.302653 * np.sqrt((1 / 3 + ratio) * values.var(ddof=1))  # Student's t with two degrees of freedom
-    assert (estimate.low, estimate.high) == pytest.approx((0.8 - half, min(1, 0.8 + half)), abs=0.01)
+    ratio = np.mean(
+        [30 / (unit.predictions.frame["split"] == "train").sum() for unit in found.arms["good"]]
+    )
+    half = 4.302653 * np.sqrt(
+        (1 / 3 + ratio) * values.var(ddof=1)
+    )  # Student's t with two degrees of freedom
+    assert (estimate.low, estimate.high) == pytest.approx(
+        (0.8 - half, min(1, 0.8 + half)), abs=0.01
+    )
     assert found.verdicts[0].startswith("good is better than poor")
     page = report.render(found)
     assert "corrected resampled t over 3 folds" in page

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.cleaning import labels, outliers, suspects
-from lib.cleaning.suspects import Look
+from lib.cleaning import confident_learning, label_issues, outliers
+from lib.cleaning.label_issues import Look
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 
@@ -14,8 +14,15 @@ def test_the_confident_joint_by_hand():
     """Thresholds: class 0 (0.9 + 0.8 + 0.1) / 3 = 0.6, class 1 (0.7 + 0.9 + 0.5) / 3 = 0.7."""
     truth = np.array([0, 0, 0, 1, 1, 1])
     of_zero = np.array([0.9, 0.8, 0.1, 0.3, 0.1, 0.5])
-    told = labels.confident(truth, np.stack([of_zero, 1 - of_zero], axis=1))
-    assert told["wrong"].tolist() == [False, False, True, False, False, False]  # the last reaches neither threshold
+    told = confident_learning.confident(truth, np.stack([of_zero, 1 - of_zero], axis=1))
+    assert told["wrong"].tolist() == [
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]  # the last reaches neither threshold
     assert told["suggested"].tolist() == [0, 0, 1, 1, 1, 1]
     assert told["score"].tolist() == pytest.approx([0.9, 0.8, 0.1, 0.7, 0.9, 0.5])
 
@@ -23,7 +30,9 @@ def test_the_confident_joint_by_hand():
 def test_a_picture_that_reaches_two_thresholds_is_of_the_likelier_class():
     truth = np.array([0, 0, 1, 1])
     of_zero = np.array([0.6, 0.2, 0.5, 0.5])  # thresholds 0.4 and 0.5
-    assert labels.confident(truth, np.stack([of_zero, 1 - of_zero], axis=1))["suggested"].tolist() == [0, 1, 0, 0]
+    assert confident_learning.confident(truth, np.stack([of_zero, 1 - of_zero], axis=1))[
+        "suggested"
+    ].tolist() == [0, 1, 0, 0]
 
 
 def clusters(count=40, *, seed=0):
@@ -37,7 +46,9 @@ def test_flipped_labels_come_first():
     rows, truth = clusters()
     given = truth.copy()
     given[[3, 50, 90]] = [1, 2, 0]
-    told = labels.confident(given, labels.out_of_fold(rows, given, groups=np.arange(len(given))))
+    told = confident_learning.confident(
+        given, confident_learning.out_of_fold(rows, given, groups=np.arange(len(given)))
+    )
     assert set(np.flatnonzero(told["wrong"])) == {3, 50, 90}
     assert set(np.argsort(told["score"])[:3]) == {3, 50, 90}
     assert told["suggested"][[3, 50, 90]].tolist() == [0, 1, 2]
@@ -47,14 +58,14 @@ def test_a_twin_with_the_same_wrong_label_does_not_vouch_for_it():
     rows, truth = clusters(10)
     given, groups = truth.copy(), np.arange(len(truth))
     rows[:6], given[:6], groups[:6] = rows[0], 1, 0  # six copies, all mislabelled
-    apart = labels.out_of_fold(rows, given, groups=groups)[:6, 1]
-    together = labels.out_of_fold(rows, given, groups=np.arange(len(truth)))[:6, 1]
+    apart = confident_learning.out_of_fold(rows, given, groups=groups)[:6, 1]
+    together = confident_learning.out_of_fold(rows, given, groups=np.arange(len(truth)))[:6, 1]
     assert apart.max() < 0.3 < together.min()
 
 
 def test_a_class_of_one_cannot_be_judged():
     with pytest.raises(ValueError, match="at least two pictures"):
-        labels.out_of_fold(np.eye(3), np.array([0, 0, 1]), groups=np.arange(3))
+        confident_learning.out_of_fold(np.eye(3), np.array([0, 0, 1]), groups=np.arange(3))
 
 
 def test_distances_by_hand():
@@ -62,11 +73,15 @@ def test_distances_by_hand():
     rows = np.stack([np.cos(angles), np.sin(angles)], axis=1) * 7  # length does not count
     one = np.zeros(4, int)
     far = outliers.distances(rows, labels=one, groups=np.arange(4), neighbours=1)
-    assert far == pytest.approx([1, 0, 0, 3**0.5], abs=1e-3)  # the chord of 60 degrees is 1, of 120 the root of 3
+    assert far == pytest.approx(
+        [1, 0, 0, 3**0.5], abs=1e-3
+    )  # the chord of 60 degrees is 1, of 120 the root of 3
     twins = outliers.distances(rows, labels=one, groups=np.array([0, 1, 1, 2]), neighbours=1)
     assert twins == pytest.approx([1, 1, 1, 3**0.5], abs=1e-3)  # a twin is no company
     classes = outliers.distances(rows, labels=np.array(["a", "b", "a", "c"]), groups=np.arange(4))
-    assert classes == pytest.approx([1, np.nan, 1, np.nan], abs=1e-3, nan_ok=True)  # nor is another class
+    assert classes == pytest.approx(
+        [1, np.nan, 1, np.nan], abs=1e-3, nan_ok=True
+    )  # nor is another class
 
 
 def test_deviations_by_hand():
@@ -78,8 +93,11 @@ def test_deviations_by_hand():
 
 def test_a_class_that_is_spread_more_is_judged_by_itself_as_far_as_it_is_large():
     far, labels = np.exp(np.repeat([0.0, 2.0], 20)), np.repeat(["tight", "spread"], 20)
-    # Twenty pictures and twenty in reserve: the classes' usual distances are drawn half way to the median of all, 1.
-    assert outliers.deviations(far, labels=labels)[[0, 20]] == pytest.approx([-1 / 1.4826, 1 / 1.4826])
+    # Twenty pictures and twenty in reserve: the classes' usual distances are drawn half way to the
+    # median of all, 1.
+    assert outliers.deviations(far, labels=labels)[[0, 20]] == pytest.approx(
+        [-1 / 1.4826, 1 / 1.4826]
+    )
 
 
 def test_findings_name_both_classes_and_the_distance(tmp_path, monkeypatch):
@@ -87,18 +105,29 @@ def test_findings_name_both_classes_and_the_distance(tmp_path, monkeypatch):
     given = truth.copy()
     given[3] = 1
     rows[100] = -rows[100]
-    monkeypatch.setattr(suspects, "features", lambda *_, **__: rows)
-    table = pd.DataFrame({"path": [f"{at:03}.png" for at in range(120)], "pixels": "p", "group": np.arange(120),
-                          "label": np.array(["bird", "cat", "dog"])[given]})  # fmt: skip
-    found = suspects.find(Dataset("d", tmp_path, tmp_path), table, Look(), outlier=3.0)
+    monkeypatch.setattr(label_issues, "features", lambda *_, **__: rows)
+    table = pd.DataFrame(
+        {
+            "path": [f"{at:03}.png" for at in range(120)],
+            "pixels": "p",
+            "group": np.arange(120),
+            "label": np.array(["bird", "cat", "dog"])[given],
+        }
+    )
+    found = label_issues.find(Dataset("d", tmp_path, tmp_path), table, Look(), outlier=3.0)
     told = {(path, reason): detail for path, reason, _, detail in found}
-    assert re.fullmatch(r"labelled cat \(\d+ %\), looks like bird \(\d+ %\)", told[("003.png", "wrong_label")])
+    assert re.fullmatch(
+        r"labelled cat \(\d+ %\), looks like bird \(\d+ %\)", told[("003.png", "wrong_label")]
+    )
     assert "deviations farther than usual" in told[("100.png", "outlier")]
     assert all(0 <= score <= 1 for _, _, score, _ in found)
-    assert suspects.find(Dataset("d", tmp_path, tmp_path), table.head(10), Look(), outlier=3.0) == []
+    assert (
+        label_issues.find(Dataset("d", tmp_path, tmp_path), table.head(10), Look(), outlier=3.0)
+        == []
+    )
 
 
 def test_a_network_without_pretrained_weights_cannot_look(tmp_path):
     table = pd.DataFrame({"path": ["a"], "pixels": ["p"], "group": [0], "label": ["x"]})
     with pytest.raises(DarkroomError, match="Only a pretrained network"):
-        suspects.features(Dataset("d", tmp_path, tmp_path), table, Look("custom"))
+        label_issues.features(Dataset("d", tmp_path, tmp_path), table, Look("custom"))

@@ -26,10 +26,18 @@ def given(share, *, slots=1, wanted=lambda: True):
 def test_cores_are_shared_among_as_many_as_run_at_once(monkeypatch):
     monkeypatch.setattr(machine, "num_cores", lambda: 12)
     for share, slots, threads in [
-        (Share(parallel=100), 4, "3"), (Share(parallel=2), 4, "6"), (Share(cores=5), 4, "5"), (Share(parallel=100), 50, "1"),
-    ]:  # fmt: skip
+        (Share(parallel=100), 4, "3"),
+        (Share(parallel=2), 4, "6"),
+        (Share(cores=5), 4, "5"),
+        (Share(parallel=100), 50, "1"),
+    ]:
         with given(share, slots=slots) as found:
-            assert found["OMP_NUM_THREADS"] == found["TF_NUM_INTRAOP_THREADS"] == found[machine.CORES] == threads
+            assert (
+                found["OMP_NUM_THREADS"]
+                == found["TF_NUM_INTRAOP_THREADS"]
+                == found[machine.CORES]
+                == threads
+            )
     monkeypatch.undo()
     monkeypatch.setenv(machine.CORES, "3")
     assert machine.num_cores() == 3  # work that a run hands out keeps to what the run was given
@@ -40,7 +48,9 @@ def test_a_gpu_of_its_own_is_nobody_elses_and_others_wait_for_it():
         assert [first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]] == ["0", "1"]
         end = time.monotonic() + 1
         with given(Share(gpus=1), wanted=lambda: time.monotonic() < end) as third:
-            assert third["CUDA_VISIBLE_DEVICES"] == "-1" and time.monotonic() >= end  # it waited until nobody wanted it
+            assert (
+                third["CUDA_VISIBLE_DEVICES"] == "-1" and time.monotonic() >= end
+            )  # it waited until nobody wanted it
     with given(Share(gpus=2)) as both:
         assert both["CUDA_VISIBLE_DEVICES"] == "0,1"
 
@@ -52,7 +62,9 @@ def test_gpus_of_another_process_are_left_to_it_until_it_dies(tmp_path):
         "with machine.environment(machine.Share(gpus=1), slots=1, home='', wanted=lambda: True):\n"
         "    print('held', flush=True)\n    sys.stdin.read()"
     )
-    holder = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert holder.stdout.readline() == b"held\n"
     with given(Share(gpus=1)) as found:
         assert found["CUDA_VISIBLE_DEVICES"] == "1"
@@ -71,7 +83,12 @@ def test_work_that_a_run_hands_out_shares_the_gpus_that_the_run_holds(monkeypatc
 
 
 def test_runs_that_ask_for_none_share_the_one_used_least_and_those_that_ask_for_zero_see_none():
-    with given(Share()) as first, given(Share()) as second, given(Share()) as third, given(Share(gpus=0)) as blind:
+    with (
+        given(Share()) as first,
+        given(Share()) as second,
+        given(Share()) as third,
+        given(Share(gpus=0)) as blind,
+    ):
         found = [each["CUDA_VISIBLE_DEVICES"] for each in (first, second, third, blind)]
     assert found == ["0", "1", "0", "-1"]
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

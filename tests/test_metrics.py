@@ -4,12 +4,22 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.evaluation import calibration, confusion, metrics, multilabel, predictions, ranking, statistics
+from lib.evaluation import (
+    calibration,
+    confusion,
+    metrics,
+    multilabel,
+    predictions,
+    ranking,
+    statistics,
+)
 
 HAND = np.array([[20, 5], [10, 15]])
 
 
-def of_probabilities(probabilities, truth, *, names=None, kind="probability") -> predictions.Predictions:
+def of_probabilities(
+    probabilities, truth, *, names=None, kind="probability"
+) -> predictions.Predictions:
     names = names or [f"class {index}" for index in range(np.shape(probabilities)[1])]
     num = len(truth)
     frame = predictions.table(
@@ -33,7 +43,9 @@ def of_confusion(counts) -> predictions.Predictions:
 def random_predictions(seed=0, num=400, classes=4) -> predictions.Predictions:
     generator = np.random.default_rng(seed)
     truth = generator.integers(classes, size=num)
-    scores = np.round(generator.random((num, classes)) * 4) / 4 + 0.5 * np.eye(classes)[truth] + 0.01  # many ties
+    scores = (
+        np.round(generator.random((num, classes)) * 4) / 4 + 0.5 * np.eye(classes)[truth] + 0.01
+    )  # many ties
     return of_probabilities(scores / scores.sum(axis=1, keepdims=True), truth)
 
 
@@ -43,7 +55,9 @@ def test_the_hand_worked_matrix():
     assert confusion.kappa(HAND) == pytest.approx(0.4)
     assert confusion.balanced_accuracy(HAND) == pytest.approx((0.8 + 0.6) / 2)
     assert confusion.precision(HAND).tolist() == pytest.approx([20 / 30, 15 / 20])
-    assert confusion.matthews(HAND) == pytest.approx((20 * 15 - 5 * 10) / np.sqrt(25 * 25 * 30 * 20))
+    assert confusion.matthews(HAND) == pytest.approx(
+        (20 * 15 - 5 * 10) / np.sqrt(25 * 25 * 30 * 20)
+    )
     assert confusion.shares(HAND).tolist() == [[0.8, 0.2], [0.4, 0.6]]
 
 
@@ -63,7 +77,8 @@ def test_kappa_agrees_with_scikit_learn(weights):
 
 
 def test_weighted_kappa_follows_the_order_it_is_given():
-    # One place off among three costs 1/4 of two places off; worked by hand: 1 - (2 * 1) / (expected 24 * ...) below.
+    # One place off among three costs 1/4 of two places off; worked by hand: 1 - (2 * 1) / (expected
+    # 24 * ...) below.
     counts = np.array([[4, 0, 0], [2, 2, 0], [0, 0, 4]])
     drawn = of_confusion(counts)
     squares = np.array([[0, 1, 4], [1, 0, 1], [4, 1, 0]])
@@ -79,7 +94,11 @@ def test_weighted_kappa_follows_the_order_it_is_given():
 def test_the_bands_of_landis_and_koch_are_closed_above():
     values = [-0.01, 0.0, 0.2, 0.21, 0.4, 0.6, 0.61, 0.8, 0.81, 1.0]
     bands = ["poor", "slight", "slight", "fair", "fair", "moderate", "substantial", "substantial"]
-    assert [confusion.landis_koch(value) for value in values] == [*bands, "almost perfect", "almost perfect"]
+    assert [confusion.landis_koch(value) for value in values] == [
+        *bands,
+        "almost perfect",
+        "almost perfect",
+    ]
 
 
 def test_scikit_learn_agrees_on_everything_it_has():
@@ -87,7 +106,11 @@ def test_scikit_learn_agrees_on_everything_it_has():
 
     drawn = random_predictions()
     summary = metrics.summary(drawn, "test")
-    truth, predicted, probabilities = drawn.truth, drawn.predicted, drawn.probabilities.astype(np.float64)
+    truth, predicted, probabilities = (
+        drawn.truth,
+        drawn.predicted,
+        drawn.probabilities.astype(np.float64),
+    )
     report = reference.classification_report(truth, predicted, output_dict=True)
     expected = {
         "accuracy": reference.accuracy_score(truth, predicted),
@@ -97,9 +120,15 @@ def test_scikit_learn_agrees_on_everything_it_has():
         "weighted_f1": report["weighted avg"]["f1-score"],
         "macro_precision": report["macro avg"]["precision"],
         "weighted_recall": report["weighted avg"]["recall"],
-        "macro_roc_auc": reference.roc_auc_score(np.eye(4)[truth], drawn.probabilities, average="macro"),
-        "macro_average_precision": reference.average_precision_score(np.eye(4)[truth], drawn.probabilities),
-        "log_loss": reference.log_loss(truth, probabilities / probabilities.sum(axis=1, keepdims=True)),
+        "macro_roc_auc": reference.roc_auc_score(
+            np.eye(4)[truth], drawn.probabilities, average="macro"
+        ),
+        "macro_average_precision": reference.average_precision_score(
+            np.eye(4)[truth], drawn.probabilities
+        ),
+        "log_loss": reference.log_loss(
+            truth, probabilities / probabilities.sum(axis=1, keepdims=True)
+        ),
         "brier": np.mean(((drawn.probabilities - np.eye(4)[truth]) ** 2).sum(axis=1)),
     }
     assert {name: summary[name] for name in expected} == pytest.approx(expected, abs=1e-6)
@@ -107,7 +136,9 @@ def test_scikit_learn_agrees_on_everything_it_has():
 
 
 def test_top_k_ranks_equals_by_class_order():
-    drawn = of_probabilities([[0.4, 0.4, 0.2], [0.4, 0.4, 0.2], [0.1, 0.3, 0.6], [0.5, 0.3, 0.2]], [0, 1, 1, 2])
+    drawn = of_probabilities(
+        [[0.4, 0.4, 0.2], [0.4, 0.4, 0.2], [0.1, 0.3, 0.6], [0.5, 0.3, 0.2]], [0, 1, 1, 2]
+    )
     assert [ranking.top_k(drawn, k) for k in (1, 2, 3)] == [0.25, 0.75, 1.0]
     assert ranking.top_k(drawn, 1) == metrics.summary(drawn, "test")["accuracy"]
     with pytest.raises(DarkroomError, match="`k` must be 1 to 3"):
@@ -115,7 +146,9 @@ def test_top_k_ranks_equals_by_class_order():
 
 
 def test_what_is_ill_defined_is_nan_in_tables_left_out_of_the_summary_and_never_a_warning():
-    drawn = of_confusion([[3, 1, 0], [2, 0, 0], [0, 0, 0]])  # class 1 is never right, class 2 is nowhere
+    drawn = of_confusion(
+        [[3, 1, 0], [2, 0, 0], [0, 0, 0]]
+    )  # class 1 is never right, class 2 is nowhere
     table = metrics.per_class(drawn)
     assert table["precision"].tolist() == pytest.approx([0.6, 0.0, np.nan], nan_ok=True)
     assert table["recall"].tolist() == pytest.approx([0.75, 0.0, np.nan], nan_ok=True)
@@ -247,10 +280,14 @@ def test_what_a_threshold_makes_of_one_class_by_hand():
 def test_advice_is_chosen_on_validation_and_told_for_test():
     generator = np.random.default_rng(1)
     truth = generator.integers(2, size=400)
-    sure = np.where(generator.random(400) < 0.7, 0.97, 0.6)  # sure ones are right nine times of ten, unsure ones never
+    sure = np.where(
+        generator.random(400) < 0.7, 0.97, 0.6
+    )  # sure ones are right nine times of ten, unsure ones never
     right = np.where(sure > 0.9, generator.random(400) < 0.95, generator.random(400) < 0.5)
     said = np.where(right, truth, 1 - truth)
-    drawn = of_probabilities(np.where(np.arange(2) == said[:, None], sure[:, None], 1 - sure[:, None]), truth)
+    drawn = of_probabilities(
+        np.where(np.arange(2) == said[:, None], sure[:, None], 1 - sure[:, None]), truth
+    )
     drawn.frame["split"] = np.array(["val", "test"])[np.arange(400) % 2]
     told = calibration.advice(drawn, wished=(0.9, 0.9999))
     assert told["temperature"] == calibration.temperature(drawn.split("val"))
@@ -260,4 +297,6 @@ def test_advice_is_chosen_on_validation_and_told_for_test():
     assert chosen["threshold"] == pytest.approx(0.97**scale / (0.97**scale + 0.03**scale), abs=1e-5)
     test = drawn.split("test")
     assert chosen["coverage"] == pytest.approx((test.confidence > 0.9).mean())
-    assert chosen["accuracy"] == pytest.approx((test.predicted == test.truth)[test.confidence > 0.9].mean())
+    assert chosen["accuracy"] == pytest.approx(
+        (test.predicted == test.truth)[test.confidence > 0.9].mean()
+    )

@@ -13,8 +13,15 @@ def history(val_loss, phase="train"):
 
 def test_a_training_that_turned_and_memorised():
     # lowest at epoch 2; the last three are 0.6, 0.7, 0.8, on average 0.7, which is 40 % above 0.5
-    found = overfitting.diagnose(history([0.9, 0.5, 0.55, 0.6, 0.7, 0.8]), train_accuracy=0.99, val_accuracy=0.8)
-    assert found == {"gap": pytest.approx(0.19), "turned_at": 2, "rise": pytest.approx(0.4), "verdict": "both"}
+    found = overfitting.diagnose(
+        history([0.9, 0.5, 0.55, 0.6, 0.7, 0.8]), train_accuracy=0.99, val_accuracy=0.8
+    )
+    assert found == {
+        "gap": pytest.approx(0.19),
+        "turned_at": 2,
+        "rise": pytest.approx(0.4),
+        "verdict": "both",
+    }
     told = overfitting.sentence(found)
     assert "19.0 points better" in told and "turned after epoch 2 and ended 40 % above" in told
 
@@ -27,15 +34,24 @@ def test_a_training_that_still_learns():
 
 def test_a_training_that_names_validation_images_better_says_so_without_a_sign():
     found = overfitting.diagnose(history([0.9, 0.6, 0.5]), train_accuracy=0.8, val_accuracy=0.83)
-    assert overfitting.sentence(found).startswith("The kept weights name train images 3.0 points worse than validation images;")
+    assert overfitting.sentence(found).startswith(
+        "The kept weights name train images 3.0 points worse than validation images;"
+    )
 
 
 def test_a_rise_within_the_noise_is_no_turn():
-    assert overfitting.diagnose(history([0.5, 0.51, 0.52]), train_accuracy=0.8, val_accuracy=0.8)["turned_at"] is None
+    assert (
+        overfitting.diagnose(history([0.5, 0.51, 0.52]), train_accuracy=0.8, val_accuracy=0.8)[
+            "turned_at"
+        ]
+        is None
+    )
 
 
 def test_of_two_phases_the_last_one_counts():
-    both = pandas.concat([history([0.5, 0.9, 0.9], "head"), history([0.4, 0.3], "train").assign(epoch=[4, 5])])
+    both = pandas.concat(
+        [history([0.5, 0.9, 0.9], "head"), history([0.4, 0.3], "train").assign(epoch=[4, 5])]
+    )
     found = overfitting.diagnose(both, train_accuracy=0.95, val_accuracy=0.8)
     assert (found["turned_at"], found["verdict"]) == (None, "memorised")
 
@@ -54,4 +70,7 @@ def test_the_table_of_arms_by_hand():
     found = overfitting.table(SimpleNamespace(arms=arms)).set_index("arm")
     assert list(found.index) == ["light", "plain"]
     assert found.loc["plain"].tolist() == [15.0, "2 of 2", "5", "40 %"]
-    assert found.loc["light", ["runs that turned", "turned at epoch"]].tolist() == ["0 of 1", "never"]
+    assert found.loc["light", ["runs that turned", "turned at epoch"]].tolist() == [
+        "0 of 1",
+        "never",
+    ]

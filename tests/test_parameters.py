@@ -7,7 +7,7 @@ import pytest
 from lib import parameters
 from lib.errors import DarkroomError
 
-CELL = '''
+CELL = """
 epochs: int = 12  # 1 to 1000: passes over the train split at most
 rate: float = 1e-3  # above 0, at most 1: step of the optimizer
 architecture: str = "custom"  # one of custom, resnet101v2: the network
@@ -15,7 +15,7 @@ fast: bool = True  # whether to hurry
 sides: list[int] = [32, 64]  # at least 16: image sides
 words: list[str] = []  # tags of the run
 note: str = ""  # e.g. 5 words: shown in the report
-'''
+"""
 
 
 @pytest.fixture
@@ -29,14 +29,25 @@ def test_declaration_is_read_from_the_cell(declared):
     assert declared["epochs"].allowed() == "1 to 1000"
     assert declared["rate"].allowed() == "above 0, at most 1"
     assert declared["architecture"].choices == ("custom", "resnet101v2")
-    assert declared["note"].help == "e.g. 5 words: shown in the report" and declared["note"].allowed() == ""
+    assert (
+        declared["note"].help == "e.g. 5 words: shown in the report"
+        and declared["note"].allowed() == ""
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "text", "value"),
-    [("epochs", "3", 3), ("rate", "1", 1.0), ("rate", "1e-4", 1e-4), ("fast", "no", False), ("sides", "16,32", [16, 32]),
-     ("sides", "[20]", [20]), ("words", "a, ü 日", ["a", "ü 日"]), ("note", "3", "3")],
-)  # fmt: skip
+    [
+        ("epochs", "3", 3),
+        ("rate", "1", 1.0),
+        ("rate", "1e-4", 1e-4),
+        ("fast", "no", False),
+        ("sides", "16,32", [16, 32]),
+        ("sides", "[20]", [20]),
+        ("words", "a, ü 日", ["a", "ü 日"]),
+        ("note", "3", "3"),
+    ],
+)
 def test_parse_types_what_was_typed(declared, name, text, value):
     parsed = declared[name].parse(text)
     assert parsed == value and type(parsed) is type(value)
@@ -50,7 +61,11 @@ def test_parse_types_what_was_typed(declared, name, text, value):
         ("epochs", True, r"type int"),
         ("rate", 0.0, r"above 0, at most 1"),
         ("rate", float("nan"), r"type float"),
-        ("architecture", "resnet101", r"one of custom, resnet101v2. Received: 'resnet101'. Did you mean 'resnet101v2'"),
+        (
+            "architecture",
+            "resnet101",
+            r"one of custom, resnet101v2. Received: 'resnet101'. Did you mean 'resnet101v2'",
+        ),
         ("sides", [32, 8], r"at least 16. Received: 8"),
         ("sides", 32, r"list\[int\]"),
     ],
@@ -86,7 +101,9 @@ def test_unreadable_declarations_are_refused(line, told):
 
 
 def test_numbers_may_be_one_of_a_few():
-    (side,) = parameters.declared("side: int = 64  # one of 32, 64: pixels", where="t.ipynb").values()
+    (side,) = parameters.declared(
+        "side: int = 64  # one of 32, 64: pixels", where="t.ipynb"
+    ).values()
     assert side.choices == (32, 64) and side.parse("32") == 32
     with pytest.raises(DarkroomError, match="must be one of 32, 64. Received: 48"):
         side.check(48)
@@ -95,11 +112,21 @@ def test_numbers_may_be_one_of_a_few():
 
 
 def test_papermill_shows_every_parameter_with_type_and_meaning(tmp_path, declared):
-    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": CELL, "outputs": [], "execution_count": None}
+    cell = {
+        "cell_type": "code",
+        "metadata": {"tags": ["parameters"]},
+        "source": CELL,
+        "outputs": [],
+        "execution_count": None,
+    }
     about = {"kernelspec": {"name": "python3", "language": "python", "display_name": "p"}}
     notebook = {"cells": [cell], "metadata": about, "nbformat": 4, "nbformat_minor": 4}
     (tmp_path / "t.ipynb").write_text(json.dumps(notebook))
     asked = [sys.executable, "-m", "papermill", "--help-notebook", "t.ipynb"]
-    shown = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True).stdout
+    shown = subprocess.run(
+        asked, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
     for parameter in declared.values():
-        assert f"  {parameter.name}: {parameter.type} (default " in shown and parameter.help in shown
+        assert (
+            f"  {parameter.name}: {parameter.type} (default " in shown and parameter.help in shown
+        )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lib.batch import partitions
-from lib.batch.engine import Engine
+from lib.batch.executor import Engine
 from lib.errors import DarkroomError
 
 
@@ -26,7 +26,9 @@ def halves(part):
 
 
 def dies(part, marker):
-    """Kills its process on the part that begins with 2: the first time only, or always where there is no marker."""
+    """Kills its process on the part that begins with 2: the first time only, or always where there
+    is no marker.
+    """
     if part[0] == 2 and not (marker and Path(marker).exists()):
         if marker:
             Path(marker).touch()
@@ -36,7 +38,10 @@ def dies(part, marker):
 
 @pytest.fixture
 def engine(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH",
+        os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+    )
     with Engine(workers=2) as engine:
         yield engine
 
@@ -47,7 +52,11 @@ def test_parts_come_in_order_and_are_not_done_twice(engine, tmp_path):
     log = tmp_path / "log"
     for _ in range(2):
         found = partitions.spread(engine, squares, parts, 10, str(log), folder=tmp_path / "parts")
-        assert [(index, list(table["square"])) for index, table in found] == [(0, [0, 10]), (1, [40, 90]), (2, [160])]
+        assert [(index, list(table["square"])) for index, table in found] == [
+            (0, [0, 10]),
+            (1, [40, 90]),
+            (2, [160]),
+        ]
         assert sorted(log.read_text().split()) == ["0", "2", "4"]
     list(partitions.spread(engine, squares, parts, 11, str(log), folder=tmp_path / "parts"))
     assert len(log.read_text().split()) == 6  # other work is not taken for the same
@@ -58,6 +67,8 @@ def test_a_part_whose_process_dies_is_done_anew_and_given_up_at_last(engine, tmp
     marker = str(tmp_path / "marker")
     found = list(partitions.spread(engine, dies, parts, marker, folder=tmp_path / "parts"))
     assert [list(values) for _, values in found] == [[0, 0.5], [1, 1.5]]
-    with pytest.raises(DarkroomError, match=r"A part of 2 files, 2 to 3, failed: Crashed.*signal 9") as caught:
+    with pytest.raises(
+        DarkroomError, match=r"A part of 2 files, 2 to 3, failed: Crashed.*signal 9"
+    ) as caught:
         list(partitions.spread(engine, dies, parts, "", folder=tmp_path / "others"))
     assert "the same command goes on" in str(caught.value)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lib.batch import prune
-from lib.data import pixels
+from lib.data import pixel_cache
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 
@@ -20,13 +20,15 @@ def dataset(tmp_path, monkeypatch):
     raw.mkdir()
     for name, grey in (("b", 200), ("a", 100), ("c", 50)):
         Image.new("L", (20, 10), grey).save(raw / f"{name}.png")
-    rows = pandas.DataFrame({"path": ["c.png", "a.png", "b.png"], "pixels": ["3", "1", "2"], "verdict": "keep"})
+    rows = pandas.DataFrame(
+        {"path": ["c.png", "a.png", "b.png"], "pixels": ["3", "1", "2"], "verdict": "keep"}
+    )
     monkeypatch.setattr(Dataset, "accepted", lambda self: rows.copy())
     return Dataset("d", tmp_path, raw)
 
 
 def test_images_lie_by_path_in_the_size_asked_for(dataset):
-    cached = pixels.cache(dataset, side=8)
+    cached = pixel_cache.cache(dataset, side=8)
     assert cached.array.shape == (3, 8, 8, 3)
     assert cached.array.dtype == np.uint8
     assert cached.array[:, 0, 0, 0].tolist() == [100, 200, 50]
@@ -36,10 +38,10 @@ def test_images_lie_by_path_in_the_size_asked_for(dataset):
 
 
 def test_a_second_call_reads_and_other_sides_coexist(dataset):
-    first = pixels.cache(dataset, side=8)
+    first = pixel_cache.cache(dataset, side=8)
     written = (dataset.folder / "pixels" / first.key / "pixels.npy").stat().st_mtime_ns
-    other = pixels.cache(dataset, side=16, fit="pad")
-    assert pixels.cache(dataset, side=8).key == first.key != other.key
+    other = pixel_cache.cache(dataset, side=16, fit="pad")
+    assert pixel_cache.cache(dataset, side=8).key == first.key != other.key
     assert (dataset.folder / "pixels" / first.key / "pixels.npy").stat().st_mtime_ns == written
     assert other.array[0, 0].max() == 0  # padded with black above the wide picture
     assert other.array[0, 8].min() == 100
@@ -47,7 +49,7 @@ def test_a_second_call_reads_and_other_sides_coexist(dataset):
 
 def test_progress_counts_every_image(dataset):
     told = []
-    pixels.cache(dataset, side=8, progress=lambda done, total: told.append((done, total)))
+    pixel_cache.cache(dataset, side=8, progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (3, 3)
 
 
@@ -59,14 +61,19 @@ def test_processes_that_build_at_once_do_not_disturb_each_other(tmp_path):
         noise = np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)
         Image.fromarray(noise).save(folder / f"{number}.png")
     script = (
-        "import sys, pandas, pathlib\nfrom lib.data import pixels\nfrom lib.data.dataset import Dataset\n"
+        "import sys, pandas, pathlib\nfrom lib.data import pixels\nfrom lib.data.dataset import "
+        "Dataset\n"
         "root = pathlib.Path(sys.argv[1])\n"
         "paths = sorted(p.relative_to(root / 'raw').as_posix() for p in root.glob('raw/*/*.png'))\n"
         "Dataset.accepted = lambda self: pandas.DataFrame({'path': paths, 'pixels': paths})\n"
-        "cached = pixels.cache(Dataset('d', root, root / 'raw'), side=int(sys.argv[2]))\nprint(cached.array.sum())"
+        "cached = pixels.cache(Dataset('d', root, root / 'raw'), "
+        "side=int(sys.argv[2]))\nprint(cached.array.sum())"
     )
     sides = ("32", "48", "32", "48")
-    asked = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), side], stdout=-1) for side in sides]
+    asked = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), side], stdout=-1)
+        for side in sides
+    ]
     told = [process.communicate(timeout=120)[0] for process in asked]
     assert [process.returncode for process in asked] == [0, 0, 0, 0]
     assert told[0] == told[2]
@@ -76,45 +83,58 @@ def test_processes_that_build_at_once_do_not_disturb_each_other(tmp_path):
 
 def test_bad_sides_full_disks_and_lost_files_are_refused(dataset, monkeypatch):
     with pytest.raises(DarkroomError, match="8 to 2048 pixels. Received: 7"):
-        pixels.cache(dataset, side=7)
+        pixel_cache.cache(dataset, side=7)
     (dataset.raw / "a.png").write_bytes(b"gone bad")
     with pytest.raises(DarkroomError, match=r"a.png could be read when.*Run 1_clean again"):
-        pixels.cache(dataset, side=8)
-    monkeypatch.setattr(pixels.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
+        pixel_cache.cache(dataset, side=8)
+    monkeypatch.setattr(
+        pixel_cache.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})()
+    )
     with pytest.raises(DarkroomError, match="0.00 GB are free.*smaller image_side"):
-        pixels.cache(dataset, side=16)
+        pixel_cache.cache(dataset, side=16)
 
 
 def test_a_thumbnail_may_be_of_any_height_and_width(dataset):
-    cached = pixels.cache(dataset, side=(3, 2))
+    cached = pixel_cache.cache(dataset, side=(3, 2))
     assert cached.array.shape == (3, 3, 2, 3)
     assert cached.array[:, 0, 0, 0].tolist() == [100, 200, 50]
-    assert pixels.cache(dataset, side=(8, 8)).key == pixels.cache(dataset, side=8).key
+    assert pixel_cache.cache(dataset, side=(8, 8)).key == pixel_cache.cache(dataset, side=8).key
     with pytest.raises(DarkroomError, match="`size` must be 1 to 2048"):
-        pixels.cache(dataset, side=(0, 10))
+        pixel_cache.cache(dataset, side=(0, 10))
 
 
 def test_decoded_images_of_other_data_are_found(dataset, monkeypatch):
-    table = pandas.DataFrame({"path": ["a.png", "b.png", "c.png"], "pixels": ["1", "2", "3"], "verdict": "keep"})
+    table = pandas.DataFrame(
+        {"path": ["a.png", "b.png", "c.png"], "pixels": ["1", "2", "3"], "verdict": "keep"}
+    )
     now = {"table": table}
     monkeypatch.setattr(Dataset, "manifest", lambda self: now["table"])
-    cached = pixels.cache(dataset, side=8)
-    few = pixels.cache(dataset, side=8, rows=table.iloc[:2])
-    assert pixels.stale(dataset) == []
+    cached = pixel_cache.cache(dataset, side=8)
+    few = pixel_cache.cache(dataset, side=8, rows=table.iloc[:2])
+    assert pixel_cache.stale(dataset) == []
     table.loc[2, "pixels"] = "another picture"
-    assert pixels.stale(dataset) == [dataset.folder / "pixels" / cached.key]
+    assert pixel_cache.stale(dataset) == [dataset.folder / "pixels" / cached.key]
     table.loc[2, "pixels"] = "3"
     now["table"] = table.drop(index=0)
-    assert pixels.stale(dataset) == sorted(dataset.folder / "pixels" / each.key for each in (cached, few))
+    assert pixel_cache.stale(dataset) == sorted(
+        dataset.folder / "pixels" / each.key for each in (cached, few)
+    )
 
 
-def test_prune_finds_stale_caches_that_are_an_hour_old_and_deletes_them(dataset, tmp_path, monkeypatch):
-    table = pandas.DataFrame({"path": ["a.png", "b.png", "c.png"], "pixels": ["1", "2", "3"], "verdict": "keep"})
+def test_prune_finds_stale_caches_that_are_an_hour_old_and_deletes_them(
+    dataset, tmp_path, monkeypatch
+):
+    table = pandas.DataFrame(
+        {"path": ["a.png", "b.png", "c.png"], "pixels": ["1", "2", "3"], "verdict": "keep"}
+    )
     monkeypatch.setattr(Dataset, "manifest", lambda self: table)
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
     dataset = Dataset("d", tmp_path / "datasets" / "d", dataset.raw)
     monkeypatch.setattr("lib.data.dataset.load", lambda name: dataset)
-    old, few = pixels.cache(dataset, side=8), pixels.cache(dataset, side=8, rows=table.iloc[:2])
+    old, few = (
+        pixel_cache.cache(dataset, side=8),
+        pixel_cache.cache(dataset, side=8, rows=table.iloc[:2]),
+    )
     folders = [dataset.folder / "pixels" / each.key for each in (old, few)]
     table.loc[2, "pixels"] = "another picture"
     assert prune.find() == []  # whoever is reading it may have begun before the picture changed

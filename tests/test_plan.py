@@ -3,14 +3,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from lib import atomic, runs
+from lib import files, runs
 from lib.batch import plan, studies
 from lib.errors import DarkroomError
 
 
 def finish(step):
-    atomic.write_json(step.folder() / "key.json", step.key)
-    atomic.write_json(step.folder() / "result.json", {"key": step.key})
+    files.write_json(step.folder() / "key.json", step.key)
+    files.write_json(step.folder() / "result.json", {"key": step.key})
 
 
 def verdicts(study):
@@ -21,7 +21,10 @@ def test_stages_wait_for_those_before_them(batch_home):
     study = studies.read("one")
     found = verdicts(study)
     assert found["begin/all"] == ("run", "new")
-    assert found["work/plain-s0"] == ("wait", "after begin") and found["gather/all"] == ("wait", "after work")
+    assert found["work/plain-s0"] == ("wait", "after begin") and found["gather/all"] == (
+        "wait",
+        "after work",
+    )
     finish(plan.decide(study.stages[0])[0])
     assert verdicts(study)["begin/all"] == ("skip", "finished")
     assert verdicts(study)["work/plain-s0"] == ("run", "new")
@@ -42,9 +45,9 @@ def test_changed_runs_are_named_with_what_changed(batch_home):
 def test_interrupted_and_failed_runs_run_again(batch_home):
     study = studies.read("one")
     step = plan.decide(study.stages[0])[0]
-    atomic.write_json(step.folder() / "key.json", step.key)
+    files.write_json(step.folder() / "key.json", step.key)
     assert verdicts(study)["begin/all"] == ("run", "was interrupted")
-    atomic.write_json(step.folder() / "failure.json", {"exception": "KeyError"})
+    files.write_json(step.folder() / "failure.json", {"exception": "KeyError"})
     assert verdicts(study)["begin/all"] == ("run", "failed before: KeyError")
     finish(step)
     assert plan.whole(study, force=True)[0].reason == "forced"
@@ -63,9 +66,11 @@ def test_keys_survive_json_so_that_a_finished_run_is_known_again(batch_home):
     study = studies.read("one")
     for stage in study.stages[:2]:
         for step in plan.decide(stage):
-            assert json.loads(json.dumps(step.key)) == step.key == runs.key(
-                stage.notebook, step.unit.parameters, data=None
-            )  # fmt: skip
+            assert (
+                json.loads(json.dumps(step.key))
+                == step.key
+                == runs.key(stage.notebook, step.unit.parameters, data=None)
+            )
 
 
 def test_ten_thousand_runs_are_planned(batch_home):
@@ -79,8 +84,13 @@ def test_ten_thousand_runs_are_planned(batch_home):
 
 
 def test_every_notebook_with_data_is_keyed_by_it_as_its_run_will_be(batch_home, monkeypatch):
-    monkeypatch.setattr("lib.data.dataset.load", lambda name: SimpleNamespace(name=name, digest=lambda: f"digest of {name}"))
-    notebook = batch_home / "notebooks" / "gather.ipynb"  # it reads runs, and hands its data set to runs.start all the same
+    monkeypatch.setattr(
+        "lib.data.dataset.load",
+        lambda name: SimpleNamespace(name=name, digest=lambda: f"digest of {name}"),
+    )
+    notebook = (
+        batch_home / "notebooks" / "gather.ipynb"
+    )  # it reads runs, and hands its data set to runs.start all the same
     declared = 'data: str = \\"digits\\"  # the data set\\ntiny: bool'
     notebook.write_text(notebook.read_text().replace("tiny: bool", declared))
     assert plan.decide(studies.read("one").stage("gather"))[0].key["data"] == "digest of digits"

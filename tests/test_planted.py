@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib.data import planted
-from lib.data.planted import faults, formats, plan
-from lib.data.planted.drawing import moved
-from lib.data.sources import planted as source
+from lib.data.sources import synthetic as source
 from lib.errors import DarkroomError
+from tools import synthetic
+from tools.synthetic import faults, formats, plan
+from tools.synthetic.drawing import moved
 
 SMALL = (64, 96)
 
@@ -18,7 +18,7 @@ SMALL = (64, 96)
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted") / "raw"
-    return folder, planted.draw(folder, num_images=40, seed=3, sides=SMALL)
+    return folder, synthetic.draw(folder, num_images=40, seed=3, sides=SMALL)
 
 
 def pixels(path):
@@ -35,15 +35,15 @@ def one(truth, fault):
     return row
 
 
-@pytest.mark.parametrize("kind", sorted(planted.KINDS))
+@pytest.mark.parametrize("kind", sorted(synthetic.KINDS))
 def test_picture_is_settled_by_its_seed(kind):
-    first = planted.picture(kind, seed=5)
+    first = synthetic.picture(kind, seed=5)
     assert first.dtype == np.uint8
     assert first.ndim == 3
     assert first.shape[2] == 3
     assert 120 <= min(first.shape[:2]) <= max(first.shape[:2]) <= 480
-    assert np.array_equal(first, planted.picture(kind, seed=5))
-    other = planted.picture(kind, seed=6)
+    assert np.array_equal(first, synthetic.picture(kind, seed=5))
+    other = synthetic.picture(kind, seed=6)
     assert other.shape != first.shape or not np.array_equal(first, other)
     assert first.std() > 4
 
@@ -51,22 +51,24 @@ def test_picture_is_settled_by_its_seed(kind):
 def test_picture_does_not_touch_the_global_random_state():
     np.random.seed(1)
     before = np.random.get_state()[1].copy()
-    planted.picture("photo", seed=1, sides=SMALL)
+    synthetic.picture("photo", seed=1, sides=SMALL)
     assert np.array_equal(before, np.random.get_state()[1])
 
 
 def test_picture_refuses_what_it_cannot_draw():
-    with pytest.raises(DarkroomError, match=r"must be one of painting, photo.*'skech'.*Did you mean 'sketch'"):
-        planted.picture("skech", seed=0)
+    with pytest.raises(
+        DarkroomError, match=r"must be one of painting, photo.*'skech'.*Did you mean 'sketch'"
+    ):
+        synthetic.picture("skech", seed=0)
     with pytest.raises(DarkroomError, match=r"between 32 and 2048 pixels. Received: \(7, 90\)"):
-        planted.picture("text", seed=0, sides=(7, 90))
+        synthetic.picture("text", seed=0, sides=(7, 90))
     with pytest.raises(DarkroomError, match=r"Received: \(90, 60\)"):
-        planted.picture("text", seed=0, sides=(90, 60))
+        synthetic.picture("text", seed=0, sides=(90, 60))
 
 
 def test_the_same_seed_gives_the_same_files(tmp_path):
-    first = planted.draw(tmp_path / "a" / "raw", num_images=30, seed=8, sides=SMALL)
-    second = planted.draw(tmp_path / "b" / "raw", num_images=30, seed=8, sides=SMALL)
+    first = synthetic.draw(tmp_path / "a" / "raw", num_images=30, seed=8, sides=SMALL)
+    second = synthetic.draw(tmp_path / "b" / "raw", num_images=30, seed=8, sides=SMALL)
     pd.testing.assert_frame_equal(first, second)
     for path in first["path"]:
         assert digest(tmp_path / "a" / "raw" / path) == digest(tmp_path / "b" / "raw" / path)
@@ -74,27 +76,35 @@ def test_the_same_seed_gives_the_same_files(tmp_path):
 
 def test_truth_lies_beside_the_folder_and_names_every_file(drawn):
     folder, truth = drawn
-    there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    there = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
     assert there == sorted(truth["path"])
     assert list(truth["path"]) == sorted(truth["path"])
-    stored = pd.read_parquet(folder.parent / planted.TRUTH)
+    stored = pd.read_parquet(folder.parent / synthetic.TRUTH)
     assert list(stored["path"]) == list(truth["path"])
     assert list(stored["fault"].isna()) == list(truth["fault"].isna())
     assert (truth["path"].str.split("/").str[0] == truth["label"]).all()
-    assert sorted(truth["label"].unique()) == sorted(planted.KINDS)
+    assert sorted(truth["label"].unique()) == sorted(synthetic.KINDS)
 
 
 def test_every_fault_occurs_and_most_pictures_are_sound(drawn):
     _, truth = drawn
     assert set(truth["fault"].dropna()) == {*plan.IN_PLACE, *plan.EXTRA, "litter"}
-    assert truth["fault"].isna().sum() == 40 - len(plan.IN_PLACE)  # each once among forty, as 3 % of 40 is one
+    assert truth["fault"].isna().sum() == 40 - len(
+        plan.IN_PLACE
+    )  # each once among forty, as 3 % of 40 is one
     sound = truth[truth["fault"].isna()]
     assert (sound["kind"] == sound["label"]).all()
 
 
 def test_only_the_files_said_to_be_broken_do_not_decode(drawn):
     folder, truth = drawn
-    broken = set(faults.BYTES) - {"rotten_crc"} | {f"not_an_image_{name}" for name in faults.STRANGERS} | {"litter"}
+    broken = (
+        set(faults.BYTES) - {"rotten_crc"}
+        | {f"not_an_image_{name}" for name in faults.STRANGERS}
+        | {"litter"}
+    )
     for row in truth.itertuples():
         if row.fault in broken:
             with pytest.raises(OSError):
@@ -190,16 +200,24 @@ def test_a_box_stays_on_its_pixels_in_a_quarter_turn():
     image = np.zeros((80, 100, 3), np.uint8)
     image[20:60, 10:30] = 255
     copy, matrix = faults.COPIES["turn_90_degrees"](image)
-    left, top, right, bottom = (int(v) for v in moved((10, 20, 30, 60), matrix, width=80, height=100))
+    left, top, right, bottom = (
+        int(v) for v in moved((10, 20, 30, 60), matrix, width=80, height=100)
+    )
     assert copy[top:bottom, left:right].min() == 255
     assert copy.sum() == image.sum() == copy[top:bottom, left:right].sum()
 
 
 def test_without_faults_there_are_only_sound_files(tmp_path):
-    truth = planted.draw(tmp_path / "raw", num_images=50, faults=False, sides=SMALL)
+    truth = synthetic.draw(tmp_path / "raw", num_images=50, faults=False, sides=SMALL)
     assert len(truth) == 50
     assert truth["fault"].isna().all()
-    assert truth["label"].value_counts().to_dict() == {"painting": 11, "photo": 11, "schematic": 9, "sketch": 10, "text": 9}
+    assert truth["label"].value_counts().to_dict() == {
+        "painting": 11,
+        "photo": 11,
+        "schematic": 9,
+        "sketch": 10,
+        "text": 9,
+    }
 
 
 def test_touch_changes_the_drawn_pictures_last_of_all(tmp_path):
@@ -208,7 +226,7 @@ def test_touch_changes_the_drawn_pictures_last_of_all(tmp_path):
         marked[:8, :8] = 255 if label == "text" else 0
         return marked
 
-    truth = planted.draw(tmp_path / "raw", num_images=10, faults=False, sides=SMALL, touch=mark)
+    truth = synthetic.draw(tmp_path / "raw", num_images=10, faults=False, sides=SMALL, touch=mark)
     for row in truth.itertuples():
         corner = pixels(tmp_path / "raw" / row.path)[:8, :8].mean()
         assert corner > 200 if row.label == "text" else corner < 55
@@ -216,13 +234,13 @@ def test_touch_changes_the_drawn_pictures_last_of_all(tmp_path):
 
 def test_draw_refuses(tmp_path):
     with pytest.raises(DarkroomError, match="at least 30 with faults. Received: 29"):
-        planted.draw(tmp_path / "raw", num_images=29)
+        synthetic.draw(tmp_path / "raw", num_images=29)
     with pytest.raises(DarkroomError, match="at least 5. Received: 4"):
-        planted.draw(tmp_path / "raw", num_images=4, faults=False)
+        synthetic.draw(tmp_path / "raw", num_images=4, faults=False)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(DarkroomError, match="is not empty"):
-        planted.draw(tmp_path / "full")
+        synthetic.draw(tmp_path / "full")
     assert (tmp_path / "full" / "mine.txt").read_text(encoding="utf-8") == "mine"
 
 
@@ -245,7 +263,15 @@ def test_the_plan_of_a_thousand():
 def test_the_source_tells_labels_and_boxes_but_no_faults(drawn):
     folder, truth = drawn
     rows = source.rows(folder)
-    assert {"path", "label", "source_split", "attr_artist", "attr_palette", "attr_year", "box_left"} <= set(rows.columns)
+    assert {
+        "path",
+        "label",
+        "source_split",
+        "attr_artist",
+        "attr_palette",
+        "attr_year",
+        "box_left",
+    } <= set(rows.columns)
     assert not {"fault", "kind", "partner", "detail"} & set(rows.columns)
     assert sorted(rows["path"]) == sorted(truth.loc[truth["fault"] != "litter", "path"])
 

@@ -1,4 +1,6 @@
-"""Figures: their alt texts say their numbers, any class name can be drawn, and nothing warns (warnings are errors)."""
+"""Figures: their alt texts say their numbers, any class name can be drawn, and nothing warns
+(warnings are errors).
+"""
 
 import io
 
@@ -7,21 +9,51 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib.evaluation import curves, plots, standings, style, trust
 from lib.evaluation.statistics import Estimate
+from lib.reporting import leaderboard_plot, learning_curves, plots, reliability_plots, style
 
-NAMES = ["café", "猫", "ネコ", "🐈‍⬛ cat", "$x_1$ \\frac", "_hidden", "a\nb\tc", "한국", "ไทย", "x" * 80]
+NAMES = [
+    "café",
+    "猫",
+    "ネコ",
+    "🐈‍⬛ cat",
+    "$x_1$ \\frac",
+    "_hidden",
+    "a\nb\tc",
+    "한국",
+    "ไทย",
+    "x" * 80,
+]
 
 
 def estimate(name, value):
-    return Estimate(name, value, value - 0.02, value + 0.02, value - 0.01, value + 0.01, 0.01, 0.01, 0.0, 2.0, 3, "test")
+    return Estimate(
+        name,
+        value,
+        value - 0.02,
+        value + 0.02,
+        value - 0.01,
+        value + 0.01,
+        0.01,
+        0.01,
+        0.0,
+        2.0,
+        3,
+        "test",
+    )
 
 
 def history(num, best):
     epochs = np.arange(1, num + 1)
     values = best * (1 - np.exp(-epochs / 2))
     return pd.DataFrame(
-        {"epoch": epochs, "loss": 1 / epochs, "accuracy": values, "val_loss": 1.1 / epochs, "val_accuracy": values - 0.05}
+        {
+            "epoch": epochs,
+            "loss": 1 / epochs,
+            "accuracy": values,
+            "val_loss": 1.1 / epochs,
+            "val_accuracy": values - 0.05,
+        }
     )
 
 
@@ -34,7 +66,8 @@ def test_the_confusion_matrix_says_its_numbers_and_draws_any_name():
     counts[1, 3] = 7
     drawing = plots.confusion_matrix(counts, NAMES, title="Eleven $ of _ them")
     assert drawing.alt == (
-        "Eleven $ of _ them: 145 of 152 images right (95.4 %); the largest confusion: 7 of 18 images of "
+        "Eleven $ of _ them: 145 of 152 images right (95.4 %); the largest confusion: 7 of 18 "
+        "images of "
         "猫 were taken for 🐈‍⬛ cat."
     )
     assert saved(drawing).info["Description"] == drawing.alt
@@ -42,14 +75,18 @@ def test_the_confusion_matrix_says_its_numbers_and_draws_any_name():
 
 @pytest.mark.parametrize("num", [2, 13, 31, 60])
 def test_a_confusion_matrix_of_any_size_has_readable_labels_and_cells(num):
-    drawing = plots.confusion_matrix(np.eye(num, dtype=int) * 5, [f"class number {index}" for index in range(num)])
+    drawing = plots.confusion_matrix(
+        np.eye(num, dtype=int) * 5, [f"class number {index}" for index in range(num)]
+    )
     picture = saved(drawing)
     assert picture.width < 60 * 20
     drawing.canvas.draw()
     axes = drawing.axes[0]
     boxes = [text.get_window_extent() for text in axes.get_yticklabels()]
     assert len(boxes) == num
-    assert all(one.y0 >= other.y1 - 1 for one, other in zip(boxes, boxes[1:], strict=False))  # no label lies on the next
+    assert all(
+        one.y0 >= other.y1 - 1 for one, other in zip(boxes, boxes[1:], strict=False)
+    )  # no label lies on the next
     assert min(text.get_fontsize() for text in axes.get_yticklabels()) >= 7
 
 
@@ -80,15 +117,25 @@ def test_what_no_font_has_is_spelt(monkeypatch):
 
 def test_every_figure_tells_its_numbers():
     table = pd.DataFrame(
-        {"precision": [0.5, 1.0], "recall": [0.5, 0.8], "f1": [0.5, 0.889], "support": [4, 5]}, index=["a", "b"]
+        {"precision": [0.5, 1.0], "recall": [0.5, 0.8], "f1": [0.5, 0.889], "support": [4, 5]},
+        index=["a", "b"],
     )
     assert "from 50.0 % (a) to 88.9 % (b) over 2 classes" in plots.per_class(table).alt
     numbers = pd.DataFrame({"train": [8, 3], "test": [2, 2]}, index=["a", "b"])
-    assert "15 images in 2 classes, from 5 (b) to 10 (a), 2.0 times" in plots.class_distribution(numbers).alt
-    bins = pd.DataFrame(
-        {"low": [0, 0.5], "high": [0.5, 1], "num": [0, 4], "confidence": [np.nan, 0.9], "accuracy": [np.nan, 0.75]}
+    assert (
+        "15 images in 2 classes, from 5 (b) to 10 (a), 2.0 times"
+        in plots.class_distribution(numbers).alt
     )
-    drawing = trust.reliability(bins, 0.15)
+    bins = pd.DataFrame(
+        {
+            "low": [0, 0.5],
+            "high": [0.5, 1],
+            "num": [0, 4],
+            "confidence": [np.nan, 0.9],
+            "accuracy": [np.nan, 0.75],
+        }
+    )
+    drawing = reliability_plots.reliability(bins, 0.15)
     assert "calibration error 15.0 %; on average too sure by 15.0 points" in drawing.alt
     saved(drawing)
 
@@ -96,47 +143,74 @@ def test_every_figure_tells_its_numbers():
 def test_the_arms_are_sorted_and_others_figures_are_marked_as_published():
     arms = {"cnn": estimate("accuracy", 0.8), "resnet": estimate("accuracy", 0.86)}
     values = {"cnn": [0.79, 0.8, 0.81], "resnet": [0.85, 0.86, 0.87]}
-    drawing = standings.arms(arms, values, published={"Deitsch et al. 2019": 0.8842})
-    assert drawing.alt.startswith("accuracy of the arms with 95 % intervals: resnet 86.0 % (84.0 % to 88.0 %, 3 seeds); cnn")
+    drawing = leaderboard_plot.arms(arms, values, published={"Deitsch et al. 2019": 0.8842})
+    assert drawing.alt.startswith(
+        "accuracy of the arms with 95 % intervals: resnet 86.0 % (84.0 % to 88.0 %, 3 seeds); cnn"
+    )
     assert "Published by others: Deitsch et al. 2019 88.4 %." in drawing.alt
-    (circles,) = [line for line in drawing.axes[0].lines if list(line.get_xdata()) == [0.85, 0.86, 0.87]]
+    (circles,) = [
+        line for line in drawing.axes[0].lines if list(line.get_xdata()) == [0.85, 0.86, 0.87]
+    ]
     place = drawing.axes[0].get_yticks()[-1]
-    assert (np.abs(circles.get_ydata() - place) > 0.1).all()  # none lies behind the diamond of the mean, 0.86
+    assert (
+        np.abs(circles.get_ydata() - place) > 0.1
+    ).all()  # none lies behind the diamond of the mean, 0.86
     labels = [text.get_text() for text in drawing.axes[0].get_yticklabels()]
     assert labels == ["published: Deitsch et al. 2019", "cnn", "resnet"]
-    assert "kappa of the arms" in standings.arms({"a": estimate("kappa", 0.6)}, {"a": [0.6]}).alt
+    assert (
+        "kappa of the arms"
+        in leaderboard_plot.arms({"a": estimate("kappa", 0.6)}, {"a": [0.6]}).alt
+    )
 
 
 def test_learning_curves_of_a_run_and_of_arms():
-    drawing = curves.of_run(history(8, 0.9), kept_epoch=6, title="a-s0")
-    assert drawing.alt.startswith("a-s0: learning curves over 8 epochs; accuracy at the kept epoch, 6: training 85.5 %")
+    drawing = learning_curves.of_run(history(8, 0.9), kept_epoch=6, title="a-s0")
+    assert drawing.alt.startswith(
+        "a-s0: learning curves over 8 epochs; accuracy at the kept epoch, 6: training 85.5 %"
+    )
     saved(drawing)
-    saved(curves.of_run(history(1, 0.9)))
-    drawing = curves.of_arms({"a": [history(8, 0.9), history(5, 0.8)], "b": [history(3, 0.5)]})
+    saved(learning_curves.of_run(history(1, 0.9)))
+    drawing = learning_curves.of_arms(
+        {"a": [history(8, 0.9), history(5, 0.8)], "b": [history(3, 0.5)]}
+    )
     assert "a reached" in drawing.alt and "5 to 8 epochs (2 seeds)" in drawing.alt
     saved(drawing)
 
 
 def test_the_band_is_mean_and_deviation_of_the_seeds_that_are_still_there():
-    one, other = (pd.Series(values, index=range(1, len(values) + 1)) for values in ([0.2, 0.4, 0.6], [0.4, 0.4]))
-    found = curves.band([one, other])
+    one, other = (
+        pd.Series(values, index=range(1, len(values) + 1))
+        for values in ([0.2, 0.4, 0.6], [0.4, 0.4])
+    )
+    found = learning_curves.band([one, other])
     assert found["mean"].tolist() == pytest.approx([0.3, 0.4, 0.6])
     assert found["sd"].tolist() == pytest.approx([np.sqrt(0.02), 0, 0])
     assert found["num"].tolist() == [2, 2, 1]
 
 
 def test_pictures_of_any_shape_and_mode():
-    images = [np.zeros((4, 9, 3), np.uint8), np.full((9, 4), 200, np.uint8), np.zeros((5, 5, 3), np.uint8)]
-    drawing = plots.pictures(images, ["true: 猫\nsaid: b 90 %", "x", "y"], right=[True, False, True], title="Samples")
-    assert drawing.alt.startswith("Samples: 3 images. 2 of 3 are right. The first: true: 猫, said: b 90 %; x; y.")
+    images = [
+        np.zeros((4, 9, 3), np.uint8),
+        np.full((9, 4), 200, np.uint8),
+        np.zeros((5, 5, 3), np.uint8),
+    ]
+    drawing = plots.pictures(
+        images, ["true: 猫\nsaid: b 90 %", "x", "y"], right=[True, False, True], title="Samples"
+    )
+    assert drawing.alt.startswith(
+        "Samples: 3 images. 2 of 3 are right. The first: true: 猫, said: b 90 %; x; y."
+    )
     saved(drawing)
 
 
 def test_a_drawing_shows_itself_in_a_notebook_with_its_alt_text(tmp_path):
-    drawing = curves.of_run(history(3, 0.9))
+    drawing = learning_curves.of_run(history(3, 0.9))
     data, noted = drawing._repr_mimebundle_()
     assert data["text/plain"] == drawing.alt == noted["image/png"]["alt"]
     drawing.savefig(tmp_path / "figure.png")
     assert style.alt_of(tmp_path / "figure.png") == drawing.alt
     drawing.savefig(tmp_path / "figure.svg")
-    assert "Learning" in (tmp_path / "figure.svg").read_text() or "learning" in (tmp_path / "figure.svg").read_text()
+    assert (
+        "Learning" in (tmp_path / "figure.svg").read_text()
+        or "learning" in (tmp_path / "figure.svg").read_text()
+    )

@@ -28,7 +28,10 @@ def timed(tmp_path, monkeypatch):
 def test_the_faster_arithmetic_is_chosen_and_remembered(timed, tmp_path):
     _, asked = timed
     found = precision.choose(PARAMETERS, image_side=16)
-    assert found == {"dtype_policy": "mixed_bfloat16", "milliseconds_a_step": {"float32": 10.0, "mixed_bfloat16": 5.0}}
+    assert found == {
+        "dtype_policy": "mixed_bfloat16",
+        "milliseconds_a_step": {"float32": 10.0, "mixed_bfloat16": 5.0},
+    }
     assert precision.choose(PARAMETERS, image_side=16) == found
     assert asked == ["float32", "mixed_bfloat16"]  # once each
     assert keras.config.dtype_policy().name == "float32"
@@ -43,21 +46,35 @@ def test_a_gain_within_the_noise_keeps_float32(timed):
 
 def test_another_network_side_or_step_is_timed_anew(timed):
     _, asked = timed
-    for changes, side in (({}, 16), ({"filters": [3]}, 16), ({"batch_size": 8}, 16), ({}, 24), ({"training": "frozen"}, 16)):
+    for changes, side in (
+        ({}, 16),
+        ({"filters": [3]}, 16),
+        ({"batch_size": 8}, 16),
+        ({}, 24),
+        ({"training": "frozen"}, 16),
+    ):
         precision.choose(PARAMETERS | changes, image_side=side)
     assert len(asked) == 10
 
 
 def test_features_alone_are_judged_by_predicting(timed):
-    assert precision.choose(PARAMETERS | {"training": "frozen"}, image_side=16)["dtype_policy"] == "float32"
+    assert (
+        precision.choose(PARAMETERS | {"training": "frozen"}, image_side=16)["dtype_policy"]
+        == "float32"
+    )
 
 
 def test_a_real_step_is_timed_in_both_arithmetics(tmp_path, monkeypatch):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
-    found = precision.choose(PARAMETERS | {"loss": "binary_focal", "normalization": "zscore"}, image_side=16)
+    found = precision.choose(
+        PARAMETERS | {"loss": "binary_focal", "normalization": "zscore"}, image_side=16
+    )
     assert all(value > 0 for value in found["milliseconds_a_step"].values())
 
 
 def test_an_unknown_policy_is_refused():
-    with pytest.raises(DarkroomError, match="one of float32, mixed_bfloat16, auto. Received: 'bfloat16'.*Did you mean"):
+    with pytest.raises(
+        DarkroomError,
+        match="one of float32, mixed_bfloat16, auto. Received: 'bfloat16'.*Did you mean",
+    ):
         precision.check("bfloat16")

@@ -28,16 +28,25 @@ def small(**changes) -> pd.DataFrame:
 
 def written(folder, frame, **metadata):
     path = folder / "predictions.parquet"
-    predictions.write(path, frame, {"class_names": CLASSES, "data_hash": "abc", "run": "s/train/a-s0"} | metadata)
+    predictions.write(
+        path, frame, {"class_names": CLASSES, "data_hash": "abc", "run": "s/train/a-s0"} | metadata
+    )
     return path
 
 
 def test_a_table_comes_back_as_written(tmp_path):
-    found = predictions.read(written(tmp_path, small()), class_names=CLASSES, paths=["a.png", "b.png", "c.png"])
+    found = predictions.read(
+        written(tmp_path, small()), class_names=CLASSES, paths=["a.png", "b.png", "c.png"]
+    )
 
     assert found.frame["path"].tolist() == ["a.png", "b.png", "c.png"]
     assert found.class_names == tuple(CLASSES)
-    assert (found.kind, found.data_hash, found.run, found.target) == ("probability", "abc", "s/train/a-s0", "label")
+    assert (found.kind, found.data_hash, found.run, found.target) == (
+        "probability",
+        "abc",
+        "s/train/a-s0",
+        "label",
+    )
     assert found.splits == ["train", "test"]
     test = found.split("test")
     assert test.truth.tolist() == [1, 2]
@@ -79,9 +88,18 @@ def test_other_classes_and_other_images_are_refused(tmp_path):
         ({"paths": ["b.png", None, "c.png"]}, "row 2 has no path"),
         ({"splits": ["test", "trian", "test"]}, "row 0 names a split other than"),
         ({"labels": ["猫", "dog", "café"]}, "row 0 has a label that is no class"),
-        ({"probabilities": np.array([[0.2, 0.5, 0.3], [1, 0, 0], [np.nan, 0.5, 0.5]])}, r"row 2 \(c.png\) holds NaN"),
-        ({"probabilities": np.array([[0.2, 0.5, 0.3], [1, 0, 0], [0.3, 0.5, 0.3]])}, r"row 2 \(c.png\) does not sum to 1"),
-        ({"probabilities": np.array([[0.2, 0.5, 0.3], [2, -1, 0], [0.5, 0.5, 0]])}, "outside 0 to 1"),
+        (
+            {"probabilities": np.array([[0.2, 0.5, 0.3], [1, 0, 0], [np.nan, 0.5, 0.5]])},
+            r"row 2 \(c.png\) holds NaN",
+        ),
+        (
+            {"probabilities": np.array([[0.2, 0.5, 0.3], [1, 0, 0], [0.3, 0.5, 0.3]])},
+            r"row 2 \(c.png\) does not sum to 1",
+        ),
+        (
+            {"probabilities": np.array([[0.2, 0.5, 0.3], [2, -1, 0], [0.5, 0.5, 0]])},
+            "outside 0 to 1",
+        ),
     ],
 )
 def test_a_row_that_would_make_a_number_lie_is_refused(tmp_path, changes, told):
@@ -96,13 +114,17 @@ def test_rows_that_were_spoilt_after_writing_are_refused_on_reading(tmp_path):
     frame.loc[1, "p_猫"] = 0.9
     spoilt = pyarrow.Table.from_pandas(frame).replace_schema_metadata(table.schema.metadata)
     pyarrow.parquet.write_table(spoilt, path)
-    with pytest.raises(DarkroomError, match=rf"{path}, row 1 \(b.png\) does not sum to 1; its sum is 1.4"):
+    with pytest.raises(
+        DarkroomError, match=rf"{path}, row 1 \(b.png\) does not sum to 1; its sum is 1.4"
+    ):
         predictions.read(path)
 
 
 def test_scores_need_not_sum_to_one_and_a_kind_must_be_known(tmp_path):
     frame = small(probabilities=np.array([[-2, 5, 0.3], [7, 0, 0], [0.3, 0.5, 0.3]]))
-    assert predictions.read(written(tmp_path, frame, kind="score")).split("test").predicted.tolist() == [1, 1]
+    assert predictions.read(written(tmp_path, frame, kind="score")).split(
+        "test"
+    ).predicted.tolist() == [1, 1]
     with pytest.raises(DarkroomError, match="`kind` must be one of"):
         written(tmp_path, frame, kind="logit")
 

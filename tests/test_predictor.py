@@ -9,7 +9,13 @@ SIDE = 16
 
 @pytest.fixture(scope="module")
 def model():
-    return build("custom", class_names=["naïve", "漢字", "🙂"], image_side=SIDE, filters=(4, 8), pool_after=(1,))
+    return build(
+        "custom",
+        class_names=["naïve", "漢字", "🙂"],
+        image_side=SIDE,
+        filters=(4, 8),
+        pool_after=(1,),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +34,12 @@ def test_batch_size_type_and_storage_do_not_matter(model, images, tmp_path):
     expected = predictor.predict_proba(model, images)
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    np.testing.assert_allclose(predictor.predict_proba(model, mapped, batch_size=5), expected, atol=1e-6)
-    np.testing.assert_allclose(predictor.predict_proba(model, images.astype(np.float32), batch_size=1), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        predictor.predict_proba(model, mapped, batch_size=5), expected, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        predictor.predict_proba(model, images.astype(np.float32), batch_size=1), expected, atol=1e-6
+    )
 
 
 def test_floats_between_bytes_are_not_cut_to_whole_numbers(model):
@@ -68,11 +78,17 @@ def test_features_follow_the_weights(images):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (np.zeros((1, 8, 8, 3), np.uint8), "of the shape \\(n, 16, 16, 3\\). Received: \\(1, 8, 8, 3\\)"),
+        (
+            np.zeros((1, 8, 8, 3), np.uint8),
+            "of the shape \\(n, 16, 16, 3\\). Received: \\(1, 8, 8, 3\\)",
+        ),
         (np.zeros((1, SIDE, SIDE), np.uint8), "must be an RGB array"),
         (np.zeros((1, SIDE, SIDE, 4), np.uint8), "must be an RGB array"),
         ([[1]], "Received: list"),
-        (np.zeros((1, SIDE, SIDE, 3), np.int64), "must be uint8, or float of 0 to 255. Received: int64"),
+        (
+            np.zeros((1, SIDE, SIDE, 3), np.int64),
+            "must be uint8, or float of 0 to 255. Received: int64",
+        ),
         (np.full((1, SIDE, SIDE, 3), 256.0), "must lie between 0 and 255. Received: 256 to 256"),
         (np.full((1, SIDE, SIDE, 3), np.nan), "must lie between 0 and 255"),
         (np.full((1, SIDE, SIDE, 3), 0.5), "which looks scaled to 0 to 1 already"),

@@ -1,12 +1,15 @@
-"""What the sources printed: reproduced where their own numbers allow it, and contradicted where they contradict themselves."""
+"""What the sources printed: reproduced where their own numbers allow it, and contradicted where
+they contradict themselves.
+"""
 
 import pandas as pd
 import pytest
 
 from lib.errors import DarkroomError
-from lib.evaluation import audit, printed
+from lib.evaluation import audit, published_tables
 
-# The Simpsons source: precision, recall, F1 and support of its 19 characters, by transfer learning and by its own network.
+# The Simpsons source: precision, recall, F1 and support of its 19 characters, by transfer learning
+# and by its own network.
 TRANSFER = """
 0.96 0.97 0.97 112 | 1.00 0.98 0.99 55 | 0.91 0.95 0.93 171 | 0.94 0.91 0.92 144 | 0.93 0.98 0.95 130 | 0.94 0.94 0.94 48
 1.00 0.80 0.89 41 | 0.95 0.93 0.94 322 | 0.95 0.97 0.96 37 | 0.97 0.96 0.97 160 | 0.92 0.71 0.80 17 | 0.97 0.94 0.95 166
@@ -23,44 +26,68 @@ OWN = """
 
 def report(text) -> pd.DataFrame:
     rows = [map(float, row.split()) for row in text.replace("\n", "|").split("|") if row.strip()]
-    return pd.DataFrame(rows, columns=list(printed.COLUMNS))
+    return pd.DataFrame(rows, columns=list(published_tables.COLUMNS))
 
 
 def test_the_overall_figures_of_the_transfer_report_follow_from_its_classes():
     told = {
-        "num_images": 2326, "accuracy": 0.95, "macro_precision": 0.94, "macro_recall": 0.93, "macro_f1": 0.93,
-        "weighted_precision": 0.95, "weighted_recall": 0.95, "weighted_f1": 0.95,
-    }  # fmt: skip
-    assert printed.contradictions(report(TRANSFER), told) == []
-    assert printed.kappa(report(TRANSFER)) == pytest.approx(0.9430, abs=0.006)  # printed: 0.9430295
+        "num_images": 2326,
+        "accuracy": 0.95,
+        "macro_precision": 0.94,
+        "macro_recall": 0.93,
+        "macro_f1": 0.93,
+        "weighted_precision": 0.95,
+        "weighted_recall": 0.95,
+        "weighted_f1": 0.95,
+    }
+    assert published_tables.contradictions(report(TRANSFER), told) == []
+    assert published_tables.kappa(report(TRANSFER)) == pytest.approx(
+        0.9430, abs=0.006
+    )  # printed: 0.9430295
 
 
 def test_the_accuracy_that_evaluate_gave_beside_it_is_of_other_images():
-    (told,) = printed.contradictions(report(TRANSFER), {"accuracy": 0.9592})
+    (told,) = published_tables.contradictions(report(TRANSFER), {"accuracy": 0.9592})
     assert told == "The classes allow accuracy 0.943 to 0.953, the report says 0.9592."
 
 
 def test_the_report_of_the_own_network_goes_with_its_kappa_and_not_with_its_accuracy():
     own = report(OWN)
-    told = {"num_images": 2326, "accuracy": 0.29, "macro_precision": 0.36, "weighted_precision": 0.39}
-    assert printed.contradictions(own, told) == []
-    assert printed.kappa(own) == pytest.approx(0.2297, abs=0.012)
-    (told,) = printed.contradictions(own, {"accuracy": 0.7158})
+    told = {
+        "num_images": 2326,
+        "accuracy": 0.29,
+        "macro_precision": 0.36,
+        "weighted_precision": 0.39,
+    }
+    assert published_tables.contradictions(own, told) == []
+    assert published_tables.kappa(own) == pytest.approx(0.2297, abs=0.012)
+    (told,) = published_tables.contradictions(own, {"accuracy": 0.7158})
     assert told.endswith("the report says 0.7158.")
     for support in (own["support"], [50] * 19):  # of the 2,326 images as of the 950
         found = audit.figures_of_others(accuracy=0.7158, kappa=0.2297, support=support)
         assert found["outcome"] == "stops"
         assert "the two numbers come from different predictions" in found["message"]
-    low, high = printed.kappa_range(0.7158, [50] * 19)
+    low, high = published_tables.kappa_range(0.7158, [50] * 19)
     assert (round(low, 3), round(high, 3)) == (0.7, 0.7)
-    assert audit.figures_of_others(accuracy=0.29, kappa=0.2297, support=own["support"], digits=2)["outcome"] == "held"
+    assert (
+        audit.figures_of_others(accuracy=0.29, kappa=0.2297, support=own["support"], digits=2)[
+            "outcome"
+        ]
+        == "held"
+    )
 
 
 def test_bounds_by_hand_and_a_table_that_is_none():
-    two = pd.DataFrame({"precision": [1, 0.5], "recall": [0.5, 1], "f1": [0.67, 0.67], "support": [20, 10]})
-    low, high = printed.overall(two)["accuracy"]
+    two = pd.DataFrame(
+        {"precision": [1, 0.5], "recall": [0.5, 1], "f1": [0.67, 0.67], "support": [20, 10]}
+    )
+    low, high = published_tables.overall(two)["accuracy"]
     assert (low, high) == pytest.approx((20 / 30 - 0.005, 20 / 30 + 0.005))
-    assert printed.kappa(two) == pytest.approx((2 / 3 - 4 / 9) / (1 - 4 / 9))  # predicted 10 and 20: expected 4/9
-    assert printed.contradictions(two, {"num_images": 31}) == ["The classes have 30 images, the report says 31."]
+    assert published_tables.kappa(two) == pytest.approx(
+        (2 / 3 - 4 / 9) / (1 - 4 / 9)
+    )  # predicted 10 and 20: expected 4/9
+    assert published_tables.contradictions(two, {"num_images": 31}) == [
+        "The classes have 30 images, the report says 31."
+    ]
     with pytest.raises(DarkroomError, match="without support"):
-        printed.overall(two.drop(columns="support"))
+        published_tables.overall(two.drop(columns="support"))

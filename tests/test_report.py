@@ -1,4 +1,6 @@
-"""The comparison and its page: the numbers are the tables' own, nothing unequal is mixed, and the page stands alone."""
+"""The comparison and its page: the numbers are the tables' own, nothing unequal is mixed, and the
+page stands alone.
+"""
 
 import html.parser
 import json
@@ -10,16 +12,21 @@ import pytest
 from PIL import Image
 
 from lib.errors import DarkroomError
-from lib.evaluation import comparison, folding, predictions, prose, report
+from lib.evaluation import class_grouping, comparison, predictions
+from lib.reporting import captions, report
 
 CLASSES = ["<b>café</b>", "猫 & 🐈", "x $1$"]
 
 
-def make_run(logs, arm, seed, *, accuracy, classes=CLASSES, data_hash="h", num=60, offset=0, **result):
+def make_run(
+    logs, arm, seed, *, accuracy, classes=CLASSES, data_hash="h", num=60, offset=0, **result
+):
     generator = np.random.default_rng(seed * 10 + offset)
     k = len(classes)
     truth = np.arange(num) % k
-    splits = np.where(np.arange(num) % 4 == 0, "test", np.where(np.arange(num) % 4 == 1, "val", "train"))
+    splits = np.where(
+        np.arange(num) % 4 == 0, "test", np.where(np.arange(num) % 4 == 1, "val", "train")
+    )
     said = np.where(generator.random(num) < accuracy, truth, (truth + 1) % k)
     probabilities = np.full((num, k), 0.1 / (k - 1))
     probabilities[np.arange(num), said] = 0.9
@@ -33,10 +40,20 @@ def make_run(logs, arm, seed, *, accuracy, classes=CLASSES, data_hash="h", num=6
     )
     folder = logs / f"{arm}-s{seed}"
     folder.mkdir(parents=True)
-    predictions.write(folder / "predictions.parquet", frame, {"class_names": classes, "data_hash": data_hash})
-    (folder / "environment.json").write_text(json.dumps({"versions": {"keras": "3.15"}, "device": "cpu"}))
+    predictions.write(
+        folder / "predictions.parquet", frame, {"class_names": classes, "data_hash": data_hash}
+    )
+    (folder / "environment.json").write_text(
+        json.dumps({"versions": {"keras": "3.15"}, "device": "cpu"})
+    )
     history = pd.DataFrame(
-        {"epoch": [1, 2], "loss": [1, 0.5], "accuracy": [0.5, 0.8], "val_loss": [1, 0.6], "val_accuracy": [0.5, 0.7]}
+        {
+            "epoch": [1, 2],
+            "loss": [1, 0.5],
+            "accuracy": [0.5, 0.8],
+            "val_loss": [1, 0.6],
+            "val_accuracy": [0.5, 0.7],
+        }
     )
     history.to_csv(folder / "history.csv", index=False)
     told = {
@@ -52,8 +69,13 @@ def make_run(logs, arm, seed, *, accuracy, classes=CLASSES, data_hash="h", num=6
 
 @pytest.fixture
 def runs(tmp_path):
-    made = [make_run(tmp_path / "train", "cnn", seed, accuracy=0.6, num=600, offset=5) for seed in range(3)]
-    return made + [make_run(tmp_path / "train", "resnet", seed, accuracy=0.95, num=600) for seed in range(3)]
+    made = [
+        make_run(tmp_path / "train", "cnn", seed, accuracy=0.6, num=600, offset=5)
+        for seed in range(3)
+    ]
+    return made + [
+        make_run(tmp_path / "train", "resnet", seed, accuracy=0.95, num=600) for seed in range(3)
+    ]
 
 
 def test_the_best_arm_comes_first_with_its_numbers(runs):
@@ -61,7 +83,9 @@ def test_the_best_arm_comes_first_with_its_numbers(runs):
     assert list(found.arms) == ["resnet", "cnn"]
     row = found.table.iloc[0]
     tests = [unit.predictions.split("test") for unit in found.arms["resnet"]]
-    assert row["accuracy"] == pytest.approx(np.mean([(part.truth == part.predicted).mean() for part in tests]))
+    assert row["accuracy"] == pytest.approx(
+        np.mean([(part.truth == part.predicted).mean() for part in tests])
+    )
     assert (row["seeds"], row["num_test"], row["num_parameters"]) == (3, 150, 1000)
     assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
     assert found.verdicts[0].startswith("resnet is better than cnn (Δ accuracy ")
@@ -101,12 +125,20 @@ def test_what_cannot_stand_in_one_table_is_refused(tmp_path, runs):
 
 
 def test_against_one_arm_there_are_fewer_tests_to_correct_for(tmp_path, runs):
-    third = [make_run(tmp_path / "train", "plain", seed, accuracy=0.5, num=600, offset=9) for seed in range(3)]
+    third = [
+        make_run(tmp_path / "train", "plain", seed, accuracy=0.5, num=600, offset=9)
+        for seed in range(3)
+    ]
     every = comparison.comparison([*runs, *third])
     found = comparison.comparison([*runs, *third], against="plain")
-    assert [(pair.first, pair.second) for pair in found.pairs] == [("resnet", "plain"), ("cnn", "plain")]
+    assert [(pair.first, pair.second) for pair in found.pairs] == [
+        ("resnet", "plain"),
+        ("cnn", "plain"),
+    ]
     assert [pair.num_pairs for pair in (*every.pairs, *found.pairs)] == [3, 3, 3, 2, 2]
-    ours, theirs = (next(pair for pair in each.pairs if pair.first == "cnn") for each in (found, every))
+    ours, theirs = (
+        next(pair for pair in each.pairs if pair.first == "cnn") for each in (found, every)
+    )
     assert ours.p == theirs.p and ours.p_adjusted <= theirs.p_adjusted
     assert any("lead of resnet over cnn is not tested" in flag["message"] for flag in found.audit)
     with pytest.raises(DarkroomError, match="no arm 'plane'.*Did you mean 'plain'"):
@@ -114,7 +146,11 @@ def test_against_one_arm_there_are_fewer_tests_to_correct_for(tmp_path, runs):
 
 
 def test_other_data_at_another_seed_is_another_split_and_allowed(tmp_path):
-    runs = [make_run(tmp_path, arm, seed, accuracy=0.8, data_hash=f"h{seed}") for arm in ("a", "b") for seed in (0, 1)]
+    runs = [
+        make_run(tmp_path, arm, seed, accuracy=0.8, data_hash=f"h{seed}")
+        for arm in ("a", "b")
+        for seed in (0, 1)
+    ]
     assert len(comparison.comparison(runs).units) == 4
 
 
@@ -124,7 +160,9 @@ def test_finished_runs_are_found_and_others_left_out(tmp_path, runs):
 
 
 class Page(html.parser.HTMLParser):
-    """What a page holds, for looking at: its tags with attributes, and whether they are closed in order."""
+    """What a page holds, for looking at: its tags with attributes, and whether they are closed in
+    order.
+    """
 
     void = ("meta", "img", "br", "link", "input")
 
@@ -163,7 +201,9 @@ def test_the_page_stands_alone_and_escapes_every_name(tmp_path, runs):
         found,
         tmp_path / "compare",
         question="Is <script>alert(1)</script> better?",
-        published={"Deitsch 2019": {"accuracy": 0.8842, "n": 656, "url": "https://example.org/?a=1&b=2"}},
+        published={
+            "Deitsch 2019": {"accuracy": 0.8842, "n": 656, "url": "https://example.org/?a=1&b=2"}
+        },
         raw=raw_folder(tmp_path, runs),
         notes={"command": "darkroom run quickstart", "openings": {"grouped_seed0": 12}},
     )
@@ -173,21 +213,36 @@ def test_the_page_stands_alone_and_escapes_every_name(tmp_path, runs):
     assert "script" not in {tag for tag, _ in page.tags}
     assert "&lt;b&gt;café&lt;/b&gt;" in text and "<b>café" not in text
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert pictures and all(attributes["alt"] and attributes["src"].startswith("data:image/") for attributes in pictures)
+    assert pictures and all(
+        attributes["alt"] and attributes["src"].startswith("data:image/") for attributes in pictures
+    )
     assert not [
-        1 for tag, attributes in page.tags if tag in ("link", "script", "iframe") or "http" in str(attributes.get("src"))
+        1
+        for tag, attributes in page.tags
+        if tag in ("link", "script", "iframe") or "http" in str(attributes.get("src"))
     ]
     words = " ".join(page.words)
     assert found.verdicts[0] in words
     assert "was read 12 times" in words and "published by others" in words and "moved" in words
-    targets = [attributes["popovertarget"] for tag, attributes in page.tags if "popovertarget" in attributes]
+    targets = [
+        attributes["popovertarget"]
+        for tag, attributes in page.tags
+        if "popovertarget" in attributes
+    ]
     identities = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert targets and set(targets) <= set(identities) and len(identities) == len(set(identities))
-    assert "88.4 %" in words and "85.7 to 90.6 %" in words  # the interval that 656 images give the published figure
-    assert "Deitsch 2019 (88.4 %, published by others, on other images) lies below the interval of resnet" in words
+    assert (
+        "88.4 %" in words and "85.7 to 90.6 %" in words
+    )  # the interval that 656 images give the published figure
+    assert (
+        "Deitsch 2019 (88.4 %, published by others, on other images) lies below the interval of "
+        "resnet" in words
+    )
     brief = (tmp_path / "compare" / "comparison.csv").read_text(encoding="utf-8").splitlines()
     assert brief[0] == "arm,seeds,accuracy,kappa,seconds"
-    assert re.fullmatch(r'resnet,3,9\d\.\d % \(.* to .*\),0\.\d\d \(.*\) almost perfect,12', brief[1])
+    assert re.fullmatch(
+        r"resnet,3,9\d\.\d % \(.* to .*\),0\.\d\d \(.*\) almost perfect,12", brief[1]
+    )
     assert max(map(len, brief)) < 90
     numbers = pd.read_csv(tmp_path / "compare" / "arms.csv")
     assert numbers["accuracy"].tolist() == pytest.approx(found.table["accuracy"].tolist())
@@ -196,18 +251,31 @@ def test_the_page_stands_alone_and_escapes_every_name(tmp_path, runs):
 
 def test_openings_and_memory_come_from_the_runs(tmp_path):
     told = {"split": "grouped_seed0", "peak_memory_bytes": 1_500_000_000}
-    runs = [make_run(tmp_path, "only", seed, accuracy=0.9, test_openings=3 + seed, **told) for seed in (0, 1)]
+    runs = [
+        make_run(tmp_path, "only", seed, accuracy=0.9, test_openings=3 + seed, **told)
+        for seed in (0, 1)
+    ]
     found = comparison.comparison(runs)
     assert found.openings == {"grouped_seed0": 4}
     assert found.shown["memory"].tolist() == ["1.5 GB"]
-    assert "The test split grouped_seed0 was read 4 times" in " ".join(Page(report.render(found)).words)
+    assert "The test split grouped_seed0 was read 4 times" in " ".join(
+        Page(report.render(found)).words
+    )
 
 
 def test_over_fitting_is_told_from_accuracies_and_from_the_curves(tmp_path):
     (folder,) = [make_run(tmp_path, "only", 0, accuracy=0.9, num=400)]
-    rising = pd.DataFrame({"epoch": [1, 2, 3], "val_loss": [0.8, 0.5, 0.9], "val_accuracy": 0.8, "loss": 0.1, "accuracy": 0.9})
+    rising = pd.DataFrame(
+        {
+            "epoch": [1, 2, 3],
+            "val_loss": [0.8, 0.5, 0.9],
+            "val_accuracy": 0.8,
+            "loss": 0.1,
+            "accuracy": 0.9,
+        }
+    )
     rising.to_csv(folder / "history.csv", index=False)
-    (told,) = prose.fitting(comparison.comparison([folder]))
+    (told,) = captions.fitting(comparison.comparison([folder]))
     assert told.endswith("Its validation loss rose from 0.50 (epoch 2) to 0.90 at the end.")
 
 
@@ -217,8 +285,10 @@ def test_a_model_of_many_classes_stands_beside_one_of_the_groups(tmp_path):
     direct = []
     for seed in range(3):
         one = predictions.read(fine[seed] / "predictions.parquet")
-        folded = folding.fold(one, groups, rest="rest")
-        frame = folded.frame.assign(p_coffee=1 - folded.frame["p_coffee"], p_rest=1 - folded.frame["p_rest"])
+        folded = class_grouping.fold(one, groups, rest="rest")
+        frame = folded.frame.assign(
+            p_coffee=1 - folded.frame["p_coffee"], p_rest=1 - folded.frame["p_rest"]
+        )
         direct.append(make_run(tmp_path, "direct", seed, accuracy=0.9))
         about = {"class_names": ["coffee", "rest"], "data_hash": f"other {seed}"}
         predictions.write(direct[-1] / "predictions.parquet", frame, about)
@@ -227,7 +297,9 @@ def test_a_model_of_many_classes_stands_beside_one_of_the_groups(tmp_path):
     found = comparison.comparison([*fine, *direct], fold=groups)
     assert found.class_names == ("coffee", "rest")
     assert found.verdicts[0].startswith("fine is better than direct")
-    assert [unit.history is None for unit in found.units] == [True] * 3 + [False] * 3  # epochs of other classes
+    assert [unit.history is None for unit in found.units] == [True] * 3 + [
+        False
+    ] * 3  # epochs of other classes
     assert report.drawings(found)["curves"].alt.count("direct") == 1
 
 

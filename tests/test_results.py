@@ -1,4 +1,6 @@
-"""The table of a study's runs, the page of all studies, and runs that are no longer what they would be today."""
+"""The table of a study's runs, the page of all studies, and runs that are no longer what they would
+be today.
+"""
 
 import json
 import re
@@ -6,23 +8,34 @@ import re
 import pandas
 import pytest
 
-from lib import atomic, cli, paths, runs
-from lib.batch import index, plan, results, standing, studies
+from lib import cli, paths, runs
+from lib import files as files_module
+from lib.batch import index, plan, results, status, studies
 
 
 @pytest.fixture
 def study(batch_home):
-    """The study `one`, whose begin and work have finished but for one failed run, and whose gather was never run."""
+    """The study `one`, whose begin and work have finished but for one failed run, and whose gather
+    was never run.
+    """
     study = studies.read("one", settings={"method": "fancy"})
-    standing.write(study, command="darkroom run one --set method=fancy")
+    status.write(study, command="darkroom run one --set method=fancy")
     for step in [*plan.decide(study.stages[0]), *plan.decide(study.stages[1])]:
-        atomic.write_json(step.folder() / "key.json", step.key)
+        files_module.write_json(step.folder() / "key.json", step.key)
         if step.unit.name == "double-s1":
-            told = {"kind": "NaN", "exception": "FloatingPointError", "message": "<b>loss</b> is NaN"}
-            atomic.write_json(step.folder() / "failure.json", {**told, "cell": 4, "source": "fit()"})
+            told = {
+                "kind": "NaN",
+                "exception": "FloatingPointError",
+                "message": "<b>loss</b> is NaN",
+            }
+            files_module.write_json(
+                step.folder() / "failure.json", {**told, "cell": 4, "source": "fit()"}
+            )
             continue
         metrics = {"score": 0.5, "names": ["a", "ü"]} if step.unit.stage == "work" else {}
-        atomic.write_json(step.folder() / "result.json", {"key": step.key, "seconds": 12.5, "metrics": metrics})
+        files_module.write_json(
+            step.folder() / "result.json", {"key": step.key, "seconds": 12.5, "metrics": metrics}
+        )
     return study
 
 
@@ -32,19 +45,32 @@ def test_every_run_is_a_row_whether_finished_or_not(study):
     assert list(table["unit"]) == ["all", "plain-s0", "double-s0", "plain-s1", "double-s1", "all"]
     assert list(table["state"]) == ["finished"] * 4 + ["failed", "queued"]
     row = table.iloc[2]
-    assert (row["arm"], row["seed"], row["seconds"], row["metrics.score"]) == ("double", 0, 12.5, 0.5)
-    assert (row["parameters.factor"], row["parameters.method"], row["metrics.names"]) == (2.0, "fancy", '["a", "ü"]')
+    assert (row["arm"], row["seed"], row["seconds"], row["metrics.score"]) == (
+        "double",
+        0,
+        12.5,
+        0.5,
+    )
+    assert (row["parameters.factor"], row["parameters.method"], row["metrics.names"]) == (
+        2.0,
+        "fancy",
+        '["a", "ü"]',
+    )
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", row["finished"])
     assert table["failure"][4] == "NaN: FloatingPointError: <b>loss</b> is NaN"
     assert table.iloc[5][["arm", "seed", "metrics.score", "failure"]].isna().all()
-    assert path.read_text().splitlines()[0].startswith("study,stage,unit,arm,seed,state,seconds,finished,changed,failure,")
+    assert (
+        path.read_text()
+        .splitlines()[0]
+        .startswith("study,stage,unit,arm,seed,state,seconds,finished,changed,failure,")
+    )
     assert len(pandas.read_csv(path)) == 6
 
 
 def test_what_would_come_out_otherwise_today_is_stale_and_says_why(study, batch_home, capsys):
     notebook = batch_home / "notebooks" / "ok.ipynb"
     notebook.write_text(notebook.read_text().replace("seed * factor", "seed + factor"))
-    told = {f"{one.stage}/{one.unit}": (one.state, one.changed) for one in standing.judged("one")}
+    told = {f"{one.stage}/{one.unit}": (one.state, one.changed) for one in status.judged("one")}
     assert told["begin/all"] == ("finished", "")
     assert told["work/plain-s0"] == ("stale", "the notebook")
     assert told["work/double-s1"] == ("failed", "")  # it has no result that could be stale
@@ -54,13 +80,17 @@ def test_what_would_come_out_otherwise_today_is_stale_and_says_why(study, batch_
     assert cli.main(["status", "one"]) == 0
     assert "    stale  work/plain-s0  the notebook" in capsys.readouterr().out
     (batch_home / "studies" / "one.toml").unlink()
-    assert {one.state for one in standing.judged("one")} == {"finished", "failed", "queued"}  # nothing to judge by
+    assert {one.state for one in status.judged("one")} == {
+        "finished",
+        "failed",
+        "queued",
+    }  # nothing to judge by
 
 
 def test_the_page_shows_every_study_and_what_went_wrong(study, batch_home):
     by_hand = batch_home / "logs" / "interactive" / "work" / "custom-s0"
-    atomic.write_json(by_hand / "key.json", {"parameters": {}})
-    atomic.write_json(by_hand / "result.json", {"metrics": {}, "seconds": 1})
+    files_module.write_json(by_hand / "key.json", {"parameters": {}})
+    files_module.write_json(by_hand / "result.json", {"metrics": {}, "seconds": 1})
     gathered = paths.run("one", "gather", "all")
     gathered.mkdir(parents=True)
     (gathered / "report.html").write_text("<p>")
@@ -93,7 +123,10 @@ def test_results_as_a_script_reads_them(study, capsys):
     assert cli.main(["results", "won"]) == 2
     assert "Did you mean 'one'?" in capsys.readouterr().err
     assert cli.main(["results"]) == 0
-    assert capsys.readouterr().out.splitlines() == [str(paths.logs() / "one" / "results.csv"), str(paths.logs() / "index.html")]
+    assert capsys.readouterr().out.splitlines() == [
+        str(paths.logs() / "one" / "results.csv"),
+        str(paths.logs() / "index.html"),
+    ]
 
 
 def test_states_are_those_that_the_page_has_a_colour_for():

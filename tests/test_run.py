@@ -1,4 +1,6 @@
-"""Each broken notebook ends in the one true state, with its cell, its class and a readable notebook."""
+"""Each broken notebook ends in the one true state, with its cell, its class and a readable
+notebook.
+"""
 
 import json
 import shutil
@@ -11,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from lib import notebooks, paths, runs
-from lib.batch import launch, machine, runners
-from lib.batch.engine import Engine
+from lib.batch import launch, machine, pool
+from lib.batch.executor import Engine
 from lib.batch.run import Job
 
 CASES = ("ok", "frugal", "raises", "late", "silent", "dies", "eats", "endless", "nan")
@@ -27,7 +29,9 @@ def job(name, **more):
 
 
 def begin(*jobs):
-    process = subprocess.Popen([sys.executable, "-m", "lib.batch.run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lib.batch.run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     process.stdin.writelines(each.line() for each in jobs)
     process.stdin.flush()
     return process
@@ -55,12 +59,21 @@ def ended(tmp_path_factory):
         patch.setenv("DARKROOM_HOME", str(home))
         for name in CASES:
             (home / "logs" / name).mkdir(parents=True)  # as the study itself does
-            engine.submit(name, launch.execute, job(name, **limits.get(name, {})), launch.Share(parallel=2), str(home))
+            engine.submit(
+                name,
+                launch.execute,
+                job(name, **limits.get(name, {})),
+                launch.Share(parallel=2),
+                str(home),
+            )
         found = {}
         while len(found) < len(CASES):
             for outcome in engine.poll(60):
                 assert outcome.error is None
-                found[outcome.name] = (outcome.value, home / "logs" / outcome.name / "work" / "a-s3")
+                found[outcome.name] = (
+                    outcome.value,
+                    home / "logs" / outcome.name / "work" / "a-s3",
+                )
         yield found
 
 
@@ -72,7 +85,11 @@ def test_a_run_that_works_has_its_result_and_its_notebook(ended):
     assert executed["cells"][2]["metadata"]["tags"] == ["injected-parameters"]
     assert "seed = 3" in "".join(executed["cells"][2]["source"])
     progress = json.loads((folder / "progress.json").read_text())
-    assert progress["state"] == "finished" and progress["epoch"] == 4 and progress["cell"] == progress["cells"] == 5
+    assert (
+        progress["state"] == "finished"
+        and progress["epoch"] == 4
+        and progress["cell"] == progress["cells"] == 5
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,18 +101,31 @@ def test_a_run_that_works_has_its_result_and_its_notebook(ended):
         ("dies", "kernel died", "DeadKernel", 4, "import os"),
         ("eats", "out of memory", "MemoryLimit", 4, "import time"),
         ("endless", "time limit", "TimeLimit", 4, "import time"),
-        ("nan", "NaN", "FloatingPointError", 4, 'raise FloatingPointError("the loss became NaN in epoch 2")'),
+        (
+            "nan",
+            "NaN",
+            "FloatingPointError",
+            4,
+            'raise FloatingPointError("the loss became NaN in epoch 2")',
+        ),
     ],
 )
 def test_a_run_that_breaks_is_never_finished(ended, case, kind, exception, cell, source):
     outcome, folder = ended[case]
     failure = json.loads((folder / "failure.json").read_text())
     assert outcome["state"] == "failed" and outcome["failure"] == failure
-    assert (failure["kind"], failure["exception"], failure["cell"], failure["source"]) == (kind, exception, cell, source)
+    assert (failure["kind"], failure["exception"], failure["cell"], failure["source"]) == (
+        kind,
+        exception,
+        cell,
+        source,
+    )
     assert failure["resume"] == "darkroom run it"
     assert runs.state(folder) == "failed" and not runs.finished(folder)
     executed = json.loads((folder / "notebook.ipynb").read_text())
-    marked = [each for each in executed["cells"] if "darkroom-failure" in each["metadata"].get("tags", [])]
+    marked = [
+        each for each in executed["cells"] if "darkroom-failure" in each["metadata"].get("tags", [])
+    ]
     assert len(marked) == 1 and exception in "".join(marked[0]["source"])
 
 
@@ -103,18 +133,26 @@ def test_a_kernel_is_told_to_take_no_more_gpu_memory_than_it_needs_before_it_sta
     outcome, folder = ended["frugal"]
     told = runs.read(folder)["metrics"]
     assert outcome["state"] == "finished"
-    assert told["TF_FORCE_GPU_ALLOW_GROWTH"] == "true" and told["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+    assert (
+        told["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+        and told["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+    )
     assert told["OMP_NUM_THREADS"] == str(max(1, machine.num_cores() // 2))
 
 
 def test_a_broken_kernelspec_and_startup_file_of_the_users_do_no_harm(batch_home, monkeypatch):
     spec = batch_home / "jupyter" / "kernels" / "python3"
     spec.mkdir(parents=True)
-    (spec / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "p", "language": "python"}))
+    (spec / "kernel.json").write_text(
+        json.dumps({"argv": ["/bin/false"], "display_name": "p", "language": "python"})
+    )
     startup = batch_home / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
     (startup / "00.py").write_text("raise SystemExit")
-    environment = {"JUPYTER_PATH": str(batch_home / "jupyter"), "IPYTHONDIR": str(batch_home / "ipython")}
+    environment = {
+        "JUPYTER_PATH": str(batch_home / "jupyter"),
+        "IPYTHONDIR": str(batch_home / "ipython"),
+    }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert answers(job("ok")) == [0]
@@ -141,15 +179,15 @@ def test_the_end_of_its_input_is_the_end_of_a_run_and_its_kernel(batch_home):
 
 
 def test_a_runner_that_died_is_replaced(batch_home):
-    runners.dismiss()  # those that know another home
-    runner = runners.take("lib.batch.run")
+    pool.dismiss()  # those that know another home
+    runner = pool.take("lib.batch.run")
     runner._process.kill()
     runner.tell(job("ok").line())
     assert runner.answer(10) == -signal.SIGKILL
-    runners.give_back(runner)
-    fresh = runners.take("lib.batch.run")
+    pool.give_back(runner)
+    fresh = pool.take("lib.batch.run")
     fresh.tell(job("ok").line())
     assert fresh.answer(30) == 0 and fresh.said() == ""
-    runners.give_back(fresh)
-    assert runners.take("lib.batch.run") is fresh
+    pool.give_back(fresh)
+    assert pool.take("lib.batch.run") is fresh
     fresh.end()

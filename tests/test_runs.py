@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from lib import runs
-from lib.batch import standing
+from lib.batch import status
 from lib.errors import DarkroomError
 from lib.runs import run as opened
 
@@ -15,10 +15,14 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
     (tmp_path / "notebooks").mkdir()
     cells = [
-        {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": [
-            'study: str = "interactive"\narm: str = ""\narchitecture: str = "custom"\nseed: int = 0\nepochs: int = 3\n'
-        ]},
-    ]  # fmt: skip
+        {
+            "cell_type": "code",
+            "metadata": {"tags": ["parameters"]},
+            "source": [
+                'study: str = "interactive"\narm: str = ""\narchitecture: str = "custom"\nseed: int = 0\nepochs: int = 3\n'
+            ],
+        },
+    ]
     about = {"darkroom": {"stage": "train", "reads": ["manifest"]}}
     (tmp_path / "notebooks" / "t.ipynb").write_text(json.dumps({"cells": cells, "metadata": about}))
     yield tmp_path
@@ -43,7 +47,9 @@ def test_a_run_writes_its_folder_and_its_result_last(home):
     assert (result["arm"], result["seed"], result["study"], result["unit"]) == ("a", 1, "s", "a-s1")
 
 
-def test_a_count_is_told_to_who_asks_how_far_a_run_is_and_writes_no_file_for_every_picture(home, monkeypatch):
+def test_a_count_is_told_to_who_asks_how_far_a_run_is_and_writes_no_file_for_every_picture(
+    home, monkeypatch
+):
     clock = [100.0]
     monkeypatch.setattr(opened.time, "monotonic", lambda: clock[0])
     run = runs.start("t", values(), data=None)
@@ -56,7 +62,7 @@ def test_a_count_is_told_to_who_asks_how_far_a_run_is_and_writes_no_file_for_eve
     assert told[0] == "1 of 2,000 files read" and told[-1] == "2,000 of 2,000 files read"
     assert len(told) == 5
     known = {"cell": 4, "cells": 11, "note": told[2]}
-    assert standing.Standing("train", "a", "running", known).line() == f"cell 4/11, {told[2]}"
+    assert status.Standing("train", "a", "running", known).line() == f"cell 4/11, {told[2]}"
 
 
 def test_an_unfinished_run_with_the_same_key_goes_on_and_another_key_moves_it_aside(home):
@@ -82,9 +88,12 @@ def test_a_finished_run_is_never_overwritten(home):
 def test_a_second_process_is_refused_and_a_dead_one_frees_the_lock(home):
     script = (
         "import sys; from lib import runs\n"
-        f"run = runs.start('t', {values()!r}, data=None)\nprint('held', flush=True)\nsys.stdin.read()"
+        f"run = runs.start('t', {values()!r}, data=None)\nprint('held', "
+        "flush=True)\nsys.stdin.read()"
     )
-    holder = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert holder.stdout.readline() == b"held\n"
     with pytest.raises(DarkroomError, match="Another process works on the run a-s1"):
         runs.start("t", values(), data=None)

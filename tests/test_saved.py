@@ -6,15 +6,22 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.models import build, heads, predictor, saved
+from lib.models import build, heads, predictor, serialization
 
 SIDE = 16
 NAMES = ["café", "漢字", "🙂 smile"]
-CARD = {"data": {"name": "planted", "license": "CC0"}, "metrics": {"accuracy": 0.912345, "low|high": "0.9"}, "run": "a/b/c"}
+CARD = {
+    "data": {"name": "planted", "license": "CC0"},
+    "metrics": {"accuracy": 0.912345, "low|high": "0.9"},
+    "run": "a/b/c",
+}
 
 
 def small(**changes):
-    return build("custom", **{"class_names": NAMES, "image_side": SIDE, "filters": (4,), "pool_after": (), **changes})
+    return build(
+        "custom",
+        **{"class_names": NAMES, "image_side": SIDE, "filters": (4,), "pool_after": (), **changes},
+    )
 
 
 @pytest.fixture
@@ -34,42 +41,58 @@ def images():
 def test_everything_comes_back(tmp_path, images, changes):
     model = small(**changes)
     model.compile("adam", heads.loss(model), metrics=[heads.accuracy(model)])
-    saved.save(model, tmp_path / "model.keras", card=CARD)
-    found = saved.load(tmp_path / "model.keras")
+    serialization.save(model, tmp_path / "model.keras", card=CARD)
+    found = serialization.load(tmp_path / "model.keras")
     one, other = heads.of(model), heads.of(found)
-    assert (one.class_names, one.kind, one.positive) == (other.class_names, other.kind, other.positive)
-    np.testing.assert_array_equal(predictor.predict_proba(found, images), predictor.predict_proba(model, images))
+    assert (one.class_names, one.kind, one.positive) == (
+        other.class_names,
+        other.kind,
+        other.positive,
+    )
+    np.testing.assert_array_equal(
+        predictor.predict_proba(found, images), predictor.predict_proba(model, images)
+    )
     assert other.card == CARD
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.keras", "model.md"]
 
 
 def test_the_card_is_read_without_the_model_and_written_for_people(tmp_path):
-    saved.save(small(), tmp_path / "model.keras", card=CARD)
-    assert saved.card(tmp_path / "model.keras") == {"class_names": NAMES, "head": "softmax", **CARD}
+    serialization.save(small(), tmp_path / "model.keras", card=CARD)
+    assert serialization.card(tmp_path / "model.keras") == {
+        "class_names": NAMES,
+        "head": "softmax",
+        **CARD,
+    }
     text = (tmp_path / "model.md").read_text(encoding="utf-8")
     assert "- Takes: RGB images, 16 x 16 px" in text and "café, 漢字, 🙂 smile" in text
-    assert "| license | CC0 |" in text and "| accuracy | 0.9123 |" in text and "| low\\|high | 0.9 |" in text
+    assert (
+        "| license | CC0 |" in text
+        and "| accuracy | 0.9123 |" in text
+        and "| low\\|high | 0.9 |" in text
+    )
 
 
 def test_frozen_layers_stay_frozen(tmp_path):
     model = small()
     model.get_layer("block1_conv").trainable = False
-    saved.save(model, tmp_path / "model.keras", card={})
-    assert not saved.load(tmp_path / "model.keras").get_layer("block1_conv").trainable
+    serialization.save(model, tmp_path / "model.keras", card={})
+    assert not serialization.load(tmp_path / "model.keras").get_layer("block1_conv").trainable
 
 
 def test_files_that_are_no_models_of_ours_are_refused(tmp_path):
     inputs = keras.Input((4,))
     keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(tmp_path / "foreign.keras")
-    with pytest.raises(DarkroomError, match="foreign.keras was not saved by this suite: it holds no class names"):
-        saved.load(tmp_path / "foreign.keras")
+    with pytest.raises(
+        DarkroomError, match="foreign.keras was not saved by this suite: it holds no class names"
+    ):
+        serialization.load(tmp_path / "foreign.keras")
     (tmp_path / "text.keras").write_text("hello")
     with pytest.raises(DarkroomError, match="text.keras is not a saved Keras model"):
-        saved.load(tmp_path / "text.keras")
+        serialization.load(tmp_path / "text.keras")
     with pytest.raises(DarkroomError, match="There is no saved model .*nothing.keras"):
-        saved.load(tmp_path / "nothing.keras")
+        serialization.load(tmp_path / "nothing.keras")
     with pytest.raises(DarkroomError, match="ends in .keras. Received: 'model.h5'"):
-        saved.save(small(), tmp_path / "model.h5", card={})
+        serialization.save(small(), tmp_path / "model.h5", card={})
 
 
 def rewrite(path, change=lambda config: None, *, weights=None):
@@ -92,29 +115,33 @@ def rewrite(path, change=lambda config: None, *, weights=None):
         ("keras.layers", "TFSMLayer", None),
         ("os", "system", None),
         ("keras.utils", "get_file", None),
-        ("lib.models.saved", "Other", "darkroom>Other"),
+        ("lib.models.serialization", "Other", "darkroom>Other"),
         ("subprocess", "Popen", "darkroom>Preprocess"),
     ],
 )
 def test_a_layer_that_could_run_code_is_refused(tmp_path, module, name, registered):
-    saved.save(small(), tmp_path / "model.keras", card={})
+    serialization.save(small(), tmp_path / "model.keras", card={})
 
     def smuggle(config):
-        config["config"]["layers"][2].update(module=module, class_name=name, registered_name=registered)
+        config["config"]["layers"][2].update(
+            module=module, class_name=name, registered_name=registered
+        )
 
     rewrite(tmp_path / "model.keras", smuggle)
     with pytest.raises(DarkroomError, match="which none of our models needs"):
-        saved.load(tmp_path / "model.keras")
+        serialization.load(tmp_path / "model.keras")
 
 
 def test_a_card_may_say_what_it_likes(tmp_path):
     card = {"class_name": "Lambda", "module": "os"}
-    saved.save(small(), tmp_path / "model.keras", card=card)
-    assert heads.of(saved.load(tmp_path / "model.keras")).card == card
+    serialization.save(small(), tmp_path / "model.keras", card=card)
+    assert heads.of(serialization.load(tmp_path / "model.keras")).card == card
 
 
 def test_damaged_weights_are_refused(tmp_path):
-    saved.save(small(), tmp_path / "model.keras", card={})
+    serialization.save(small(), tmp_path / "model.keras", card={})
     rewrite(tmp_path / "model.keras", weights=b"rotten")
-    with pytest.raises(DarkroomError, match="model.keras cannot be loaded, its weights are damaged or do not fit"):
-        saved.load(tmp_path / "model.keras")
+    with pytest.raises(
+        DarkroomError, match="model.keras cannot be loaded, its weights are damaged or do not fit"
+    ):
+        serialization.load(tmp_path / "model.keras")

@@ -1,13 +1,15 @@
-"""What TensorBoard shows of a training: the network as it is wired, and results that are no part of a learning curve."""
+"""What TensorBoard shows of a training: the network as it is wired, and results that are no part of
+a learning curve.
+"""
 
 from types import SimpleNamespace
 
 import keras
 
 from lib import models
-from lib.evaluation import board
-from lib.evaluation.board import Node
-from lib.training import showing
+from lib.reporting import tensorboard
+from lib.reporting.tensorboard import Node
+from lib.training import tensorboard_logging
 
 
 def test_the_network_is_told_layer_by_layer_with_its_branches():
@@ -15,24 +17,29 @@ def test_the_network_is_told_layer_by_layer_with_its_branches():
     left = keras.layers.Conv2D(4, 1, name="left")(images)
     right = keras.layers.Conv2D(4, 1, use_bias=False, name="right")(images)
     model = keras.Model(images, keras.layers.Add(name="sum")([left, right]))
-    assert showing.nodes(model) == [
+    assert tensorboard_logging.nodes(model) == [
         Node("images", "InputLayer", (), (None, 8, 8, 3), 0),
         Node("left", "Conv2D", ("images",), (None, 8, 8, 4), 16),
         Node("right", "Conv2D", ("images",), (None, 8, 8, 4), 12),
         Node("sum", "Add", ("left", "right"), (None, 8, 8, 4), 0),
     ]
-    ours = showing.nodes(models.build("custom", class_names=["a", "b"], image_side=16))
+    ours = tensorboard_logging.nodes(models.build("custom", class_names=["a", "b"], image_side=16))
     assert ours[-1].name == "logits"
     known = {node.name for node in ours}
     assert all(set(node.inputs) <= known for node in ours)
 
 
 def test_a_notebook_opened_by_hand_has_an_arm_and_its_folder_a_name_in_the_table_of_hyperparameters():
-    run = SimpleNamespace(parameters={"arm": "", "seed": 12, "data": "/some/folder/cats", "epochs": 3}, unit="custom-s12")
-    told = showing.hyperparameters(run, SimpleNamespace(name="cats"))
+    run = SimpleNamespace(
+        parameters={"arm": "", "seed": 12, "data": "/some/folder/cats", "epochs": 3},
+        unit="custom-s12",
+    )
+    told = tensorboard_logging.hyperparameters(run, SimpleNamespace(name="cats"))
     assert told == {"arm": "custom", "seed": 12, "data": "cats", "epochs": 3}
 
 
 def test_a_result_never_continues_a_learning_curve():
-    assert not set(board.CURVES.values()) & set(showing.HEADLINES.values())
-    assert min([*board.CURVES.values(), *showing.HEADLINES.values()]).startswith("test/")  # the table's first columns
+    assert not set(tensorboard.CURVES.values()) & set(tensorboard_logging.HEADLINES.values())
+    assert min([*tensorboard.CURVES.values(), *tensorboard_logging.HEADLINES.values()]).startswith(
+        "test/"
+    )  # the table's first columns

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lib import paths
 from lib.data import dataset as datasets
-from lib.data import sources, walk
+from lib.data import file_listing, sources
 from lib.errors import DarkroomError
 
 
@@ -26,7 +26,9 @@ def draw(folder, *names, size=(12, 10)):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         seed = sum(os.fsencode(name))
-        Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8)).save(path, "PNG")
+        Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8)).save(
+            path, "PNG"
+        )
     return folder
 
 
@@ -35,12 +37,21 @@ def told(rows):
 
 
 def test_class_folders_are_referred_to_in_place(tmp_path):
-    folder = draw(tmp_path / "animals", "cat/1.png", "cat/2.png", "dog 犬/1.png", "dog 犬/deep/er/2.png")
+    folder = draw(
+        tmp_path / "animals", "cat/1.png", "cat/2.png", "dog 犬/1.png", "dog 犬/deep/er/2.png"
+    )
     data = sources.bring(str(folder))
-    assert (data.name, data.raw, data.source["kind"], data.source["mode"]) == ("animals", folder, "folders", "reference")
+    assert (data.name, data.raw, data.source["kind"], data.source["mode"]) == (
+        "animals",
+        folder,
+        "folders",
+        "reference",
+    )
     assert told(data.rows()) == {
-        "cat/1.png": ("cat", None), "cat/2.png": ("cat", None),
-        "dog 犬/1.png": ("dog 犬", None), "dog 犬/deep/er/2.png": ("dog 犬", None),
+        "cat/1.png": ("cat", None),
+        "cat/2.png": ("cat", None),
+        "dog 犬/1.png": ("dog 犬", None),
+        "dog 犬/deep/er/2.png": ("dog 犬", None),
     }
     assert sources.bring(str(folder)) == data == datasets.load("animals")
     assert datasets.names() == ["animals"]
@@ -53,16 +64,22 @@ def test_a_copy_lies_in_raw(tmp_path):
     assert (data.raw / "dog/2.png").read_bytes() == (folder / "dog/2.png").read_bytes()
 
 
-@pytest.mark.parametrize("layout", ["train/{c}/{i}.png", "images/{s}/{c}/{i}.png", "{c}/{s}/{i}.png"])
+@pytest.mark.parametrize(
+    "layout", ["train/{c}/{i}.png", "images/{s}/{c}/{i}.png", "{c}/{s}/{i}.png"]
+)
 def test_a_source_s_own_split_is_understood(tmp_path, layout):
-    names = [layout.format(s=s, c=c, i=i) for s in ("train", "Valid") for c in ("a", "b") for i in (1, 2)]
+    names = [
+        layout.format(s=s, c=c, i=i) for s in ("train", "Valid") for c in ("a", "b") for i in (1, 2)
+    ]
     rows = sources.bring(str(draw(tmp_path / "d", *dict.fromkeys(names)))).rows()
     splits = {"train"} if "{s}" not in layout else {"train", "val"}
     assert set(rows["label"]) == {"a", "b"} and set(rows["source_split"]) == splits
 
 
 def test_a_class_may_be_called_train(tmp_path):
-    rows = sources.bring(str(draw(tmp_path / "d", "train/1.png", "train/2.png", "boat/1.png", "boat/2.png"))).rows()
+    rows = sources.bring(
+        str(draw(tmp_path / "d", "train/1.png", "train/2.png", "boat/1.png", "boat/2.png"))
+    ).rows()
     assert set(rows["label"]) == {"train", "boat"} and rows["source_split"].isna().all()
 
 
@@ -80,7 +97,9 @@ def test_folders_dropped_into_datasets(home):
 def test_digits_are_written_as_pictures():
     data = sources.bring("digits")
     rows = data.rows()
-    assert len(rows) == 1797 and sorted(rows["label"].unique()) == [str(digit) for digit in range(10)]
+    assert len(rows) == 1797 and sorted(rows["label"].unique()) == [
+        str(digit) for digit in range(10)
+    ]
     assert data.source["licence"] == "CC BY 4.0"
     assert np.asarray(Image.open(data.raw / "0/0000.png")).max() == 239  # 15 of 16 levels
 
@@ -103,12 +122,15 @@ def test_an_interrupted_intake_is_done_anew(home, monkeypatch):
     assert len(sources.bring("digits").rows()) == 1797
 
 
-@pytest.mark.parametrize("files, sentence", [
-    ((), "is empty"),
-    (("a/1.png", "a/2.png"), "only the class 'a'"),
-    (("1.png", "2.png"), "none in a class folder"),
-    (("a/1.png", "a/2.png", "b/1.png"), "class 'b' .* has only one image"),
-])
+@pytest.mark.parametrize(
+    "files, sentence",
+    [
+        ((), "is empty"),
+        (("a/1.png", "a/2.png"), "only the class 'a'"),
+        (("1.png", "2.png"), "none in a class folder"),
+        (("a/1.png", "a/2.png", "b/1.png"), "class 'b' .* has only one image"),
+    ],
+)
 def test_unusable_folders_are_refused_at_the_door(tmp_path, files, sentence):
     (tmp_path / "bad").mkdir()
     with pytest.raises(DarkroomError, match=sentence):
@@ -129,7 +151,9 @@ def test_a_folder_of_texts_is_refused(tmp_path):
 
 def test_what_is_not_there_is_named_with_what_is(tmp_path):
     sources.bring(str(draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")))
-    with pytest.raises(DarkroomError, match="no data set 'animal'; there is animals, .*Did you mean 'animals'"):
+    with pytest.raises(
+        DarkroomError, match="no data set 'animal'; there is animals, .*Did you mean 'animals'"
+    ):
         sources.bring("animal")
     with pytest.raises(DarkroomError, match="no folder, table or archive"):
         sources.bring(str(tmp_path / "nowhere"))
@@ -161,7 +185,14 @@ def test_raw_of_the_user_is_never_overwritten(home, tmp_path):
 
 
 def test_the_walk_names_what_it_cannot_read(tmp_path):
-    draw(tmp_path / "d", "a/1.png", "a/🐈.png", "a/" + "é" * 125 + ".png", ".hidden/1.png", "a/Thumbs.db")
+    draw(
+        tmp_path / "d",
+        "a/1.png",
+        "a/🐈.png",
+        "a/" + "é" * 125 + ".png",
+        ".hidden/1.png",
+        "a/Thumbs.db",
+    )
     draw(tmp_path, "outside.png")
     (tmp_path / "d/loop").symlink_to(tmp_path / "d")
     (tmp_path / "d/a/out.png").symlink_to(tmp_path / "outside.png")
@@ -169,10 +200,17 @@ def test_the_walk_names_what_it_cannot_read(tmp_path):
     (tmp_path / "d/a/in.png").symlink_to(tmp_path / "d/a/1.png")
     os.mkfifo(tmp_path / "d/a/pipe.png")
     (tmp_path / "d/a" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
-    problems = {file.path: file.problem for file in walk.files(tmp_path / "d")}
+    problems = {file.path: file.problem for file in file_listing.files(tmp_path / "d")}
     assert problems == {
-        "a/1.png": None, "a/in.png": None, "a/🐈.png": None, "a/" + "é" * 125 + ".png": None, "loop": "link_folder",
-        "a/out.png": "link_outside", "a/gone.png": "unreadable", "a/pipe.png": "special", r"a/caf\xe9.png": "name_not_text",
+        "a/1.png": None,
+        "a/in.png": None,
+        "a/🐈.png": None,
+        "a/" + "é" * 125 + ".png": None,
+        "loop": "link_folder",
+        "a/out.png": "link_outside",
+        "a/gone.png": "unreadable",
+        "a/pipe.png": "special",
+        r"a/caf\xe9.png": "name_not_text",
     }
 
 
@@ -196,18 +234,29 @@ def test_what_has_not_been_cleaned_says_so(tmp_path):
         datasets.load("d2")
 
 
-TABLE = pd.DataFrame({
-    "file": ["1.png", "2.png", "3.png", "4.png", "5.png", "6.png", "lost.png"],
-    "genre": ["b|a", "b", "a", "a|b", "a", "b", None],
-    "split": ["train", "test", "train", "valid", "train", "odd", "train"], "Year made": range(1999, 2006),
-    "xmin": [1, 2, 3, 4, 5, 6, 7], "ymin": [0] * 7, "xmax": [9] * 7, "ymax": [8] * 7,
-})
+TABLE = pd.DataFrame(
+    {
+        "file": ["1.png", "2.png", "3.png", "4.png", "5.png", "6.png", "lost.png"],
+        "genre": ["b|a", "b", "a", "a|b", "a", "b", None],
+        "split": ["train", "test", "train", "valid", "train", "odd", "train"],
+        "Year made": range(1999, 2006),
+        "xmin": [1, 2, 3, 4, 5, 6, 7],
+        "ymin": [0] * 7,
+        "xmax": [9] * 7,
+        "ymax": [8] * 7,
+    }
+)
 
 
-@pytest.mark.parametrize("several, labels", [
-    ("first", ["b", "b", "a", "a", "a", "b"]), ("last", ["a", "b", "a", "b", "a", "b"]),
-    ("join", ["a + b", "b", "a", "a + b", "a", "b"]), ("drop", [None, "b", "a", None, "a", "b"]),
-])
+@pytest.mark.parametrize(
+    "several, labels",
+    [
+        ("first", ["b", "b", "a", "a", "a", "b"]),
+        ("last", ["a", "b", "a", "b", "a", "b"]),
+        ("join", ["a + b", "b", "a", "a + b", "a", "b"]),
+        ("drop", [None, "b", "a", None, "a", "b"]),
+    ],
+)
 def test_a_table_gives_labels_attributes_and_boxes(tmp_path, several, labels):
     folder = draw(tmp_path / "posters", *(f"images/{i}.png" for i in range(1, 7)))
     TABLE.to_csv(folder / "posters.csv", index=False)
@@ -217,21 +266,33 @@ def test_a_table_gives_labels_attributes_and_boxes(tmp_path, several, labels):
     assert list(rows["path"]) == [*(f"images/{i}.png" for i in range(1, 7)), "images/lost.png"]
     assert list(rows["label"]) == [*labels, None] and rows["problem"][6] == "missing"
     assert list(rows["source_split"]) == ["train", "test", "train", "val", "train", None, "train"]
-    assert list(rows["attr_year_made"][:2]) == [1999, 2000] and list(rows["attr_genre"][:2]) == ["b|a", "b"]
+    assert list(rows["attr_year_made"][:2]) == [1999, 2000] and list(rows["attr_genre"][:2]) == [
+        "b|a",
+        "b",
+    ]
     assert rows.loc[1, ["box_left", "box_top", "box_right", "box_bottom"]].tolist() == [2, 0, 9, 8]
 
 
 def test_a_parquet_table_with_another_label_and_names_without_ending(tmp_path):
     folder = draw(tmp_path / "art", *(f"{i}.png" for i in (1, 2, 3, 4)))
-    pd.DataFrame({"id": ["1", "2", "3", "4"], "style": list("aabb"), "artist": list("xyxy")}).to_parquet(folder / "art.parquet")
+    pd.DataFrame(
+        {"id": ["1", "2", "3", "4"], "style": list("aabb"), "artist": list("xyxy")}
+    ).to_parquet(folder / "art.parquet")
     rows = sources.bring(str(folder / "art.parquet"), options={"label": "artist"}).rows()
-    assert told(rows) == {"1.png": ("x", None), "2.png": ("y", None), "3.png": ("x", None), "4.png": ("y", None)}
+    assert told(rows) == {
+        "1.png": ("x", None),
+        "2.png": ("y", None),
+        "3.png": ("x", None),
+        "4.png": ("y", None),
+    }
     assert list(rows["attr_style"]) == list("aabb")
 
 
 def test_a_table_refuses_what_it_lacks(tmp_path):
     folder = draw(tmp_path / "art", *(f"{i}.png" for i in (1, 2, 3, 4)))
-    pd.DataFrame({"id": ["1", "2", "3", "4"], "style": list("aabb")}).to_csv(folder / "art.csv", index=False)
+    pd.DataFrame({"id": ["1", "2", "3", "4"], "style": list("aabb")}).to_csv(
+        folder / "art.csv", index=False
+    )
     with pytest.raises(DarkroomError, match="no column 'stile'.*Did you mean 'style'"):
         sources.bring(str(folder), options={"label": "stile"})
     with pytest.raises(DarkroomError, match="several must be one of"):
@@ -240,9 +301,17 @@ def test_a_table_refuses_what_it_lacks(tmp_path):
 
 def test_two_columns_of_a_table_that_would_be_one_are_refused(tmp_path):
     folder = draw(tmp_path / "art", *(f"{i}.png" for i in (1, 2, 3, 4)))
-    told = {"id": ["1", "2", "3", "4"], "style": list("aabb"), "Year made": [1, 2, 3, 4], "year_made": [5, 6, 7, 8]}
+    told = {
+        "id": ["1", "2", "3", "4"],
+        "style": list("aabb"),
+        "Year made": [1, 2, 3, 4],
+        "year_made": [5, 6, 7, 8],
+    }
     pd.DataFrame(told).to_csv(folder / "art.csv", index=False)
-    with pytest.raises(DarkroomError, match="Two columns of art.csv would both be called attr_year_made, one of them"):
+    with pytest.raises(
+        DarkroomError,
+        match="Two columns of art.csv would both be called attr_year_made, one of them",
+    ):
         sources.bring(str(folder), options={"label": "style"})
 
 
@@ -259,7 +328,9 @@ def test_a_zip_and_a_tar_are_unpacked(tmp_path):
         assert sources.bring(str(tmp_path / name)) == data
 
 
-@pytest.mark.parametrize("name", ["../out.png", "/etc/out.png", "a/../../out.png", "..\\out.png", "a/.. /out.png"])
+@pytest.mark.parametrize(
+    "name", ["../out.png", "/etc/out.png", "a/../../out.png", "..\\out.png", "a/.. /out.png"]
+)
 def test_an_archive_does_not_write_outside(tmp_path, name):
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         archive.writestr(name, b"x")
@@ -322,17 +393,31 @@ def test_a_copy_may_be_scaled_and_what_is_no_picture_comes_as_it_is(tmp_path):
 
 def test_a_box_may_be_told_by_its_corner_and_size(tmp_path):
     folder = draw(tmp_path / "art", *(f"{i}.png" for i in (1, 2, 3, 4)))
-    pd.DataFrame({"id": ["1", "2", "3", "4"], "bbox_x": [1, 2, 3, None], "bbox_y": 5, "bbox_width": 6, "bbox_height": 3,
-                  "kind": list("aabb")}).to_csv(folder / "art.csv", index=False)  # fmt: skip
+    pd.DataFrame(
+        {
+            "id": ["1", "2", "3", "4"],
+            "bbox_x": [1, 2, 3, None],
+            "bbox_y": 5,
+            "bbox_width": 6,
+            "bbox_height": 3,
+            "kind": list("aabb"),
+        }
+    ).to_csv(folder / "art.csv", index=False)
     rows = sources.bring(str(folder)).rows()
     assert rows.loc[1, ["box_left", "box_top", "box_right", "box_bottom"]].tolist() == [2, 5, 8, 8]
-    assert rows["box_left"].isna().tolist() == [False, False, False, True] and list(rows["label"]) == list("aabb")
+    assert rows["box_left"].isna().tolist() == [False, False, False, True] and list(
+        rows["label"]
+    ) == list("aabb")
     assert not [name for name in rows.columns if name.startswith("attr_")]
 
 
-@pytest.mark.parametrize("limit, value, sentence", [
-    ("MOST_FILES", 3, "holds more than 3 files"), ("MOST_BYTES", 1000, "unpacks to more than 0 GB"),
-])
+@pytest.mark.parametrize(
+    "limit, value, sentence",
+    [
+        ("MOST_FILES", 3, "holds more than 3 files"),
+        ("MOST_BYTES", 1000, "unpacks to more than 0 GB"),
+    ],
+)
 def test_an_archive_beyond_a_limit_is_refused(tmp_path, monkeypatch, limit, value, sentence):
     from lib.data.sources import archives
 
@@ -352,7 +437,9 @@ def test_an_archive_that_lies_about_a_size_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "liar.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/1.png", bytes(5_000))
     packed = (tmp_path / "liar.zip").read_bytes()
-    (tmp_path / "liar.zip").write_bytes(packed.replace((5_000).to_bytes(4, "little"), (50).to_bytes(4, "little")))
+    (tmp_path / "liar.zip").write_bytes(
+        packed.replace((5_000).to_bytes(4, "little"), (50).to_bytes(4, "little"))
+    )
     with pytest.raises(DarkroomError, match="damaged|lies about the size"):
         archives.extract(tmp_path / "liar.zip", tmp_path / "out")
     assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.png")) <= 51

@@ -80,7 +80,10 @@ def test_the_sources_own_test_images_stay_test(tmp_path):
 
 def test_folds_hold_each_image_once_in_test(tmp_path):
     data = Fixed(tmp_path, rows({"a": 60, "b": 40}, group_size=2))
-    tests = [set(splits.ensure(data, method=f"fold {fold} of 5").of("test")["path"]) for fold in range(1, 6)]
+    tests = [
+        set(splits.ensure(data, method=f"fold {fold} of 5").of("test")["path"])
+        for fold in range(1, 6)
+    ]
     assert sum(map(len, tests)) == 100
     assert len(set().union(*tests)) == 100
 
@@ -91,7 +94,11 @@ def test_the_seed_walks_through_the_folds_and_then_divides_anew(tmp_path):
     assert [split.method for split in made[:3]] == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
     tests = [set(split.of("test")["path"]) for split in made]
     for first in (0, 3):
-        assert sum(map(len, tests[first : first + 3])) == len(set().union(*tests[first : first + 3])) == 100
+        assert (
+            sum(map(len, tests[first : first + 3]))
+            == len(set().union(*tests[first : first + 3]))
+            == 100
+        )
     assert tests[0] != tests[3]
     assert made[0].frame.equals(splits.ensure(data, method="fold 1 of 3", seed=0).frame)
 
@@ -113,7 +120,10 @@ def test_a_class_that_is_one_group_is_refused_by_name(tmp_path):
 
 
 def test_an_unknown_method_is_refused(tmp_path):
-    with pytest.raises(DarkroomError, match="one of grouped, random, source, 'fold K of N' or 'folds of N'.*'gruped'"):
+    with pytest.raises(
+        DarkroomError,
+        match="one of grouped, random, source, 'fold K of N' or 'folds of N'.*'gruped'",
+    ):
         splits.ensure(Fixed(tmp_path, rows({"a": 50, "b": 50})), method="gruped")
 
 
@@ -127,12 +137,16 @@ def test_one_class_against_the_rest(tmp_path):
     split = splits.ensure(Fixed(tmp_path, table), target="label:Photo")
     assert split.class_names == ["Photo", "rest"]
     assert split.counts().sum(axis=1).to_dict() == {"Photo": 30, "rest": 60}
-    whole = splits.ensure(Fixed(tmp_path, table))  # both tell on the same images, so that they can be compared
+    whole = splits.ensure(
+        Fixed(tmp_path, table)
+    )  # both tell on the same images, so that they can be compared
     assert split.frame["split"].equals(whole.frame["split"])
 
 
 def test_another_label_column_can_be_the_target(tmp_path):
-    assert splits.ensure(Fixed(tmp_path, rows({"a": 50, "b": 50})), target="attr_type").class_names == ["mono", "poly"]
+    assert splits.ensure(
+        Fixed(tmp_path, rows({"a": 50, "b": 50})), target="attr_type"
+    ).class_names == ["mono", "poly"]
 
 
 def test_targets_that_cannot_be_learnt_are_refused():

@@ -9,11 +9,11 @@ import pytest
 from lib import cli, models
 from lib.apply import folder as folders
 from lib.apply import load
-from lib.batch.engine import Engine
+from lib.batch.executor import Engine
 from lib.cleaning import clean
 from lib.cleaning.scan import scan
-from lib.data import pixels, sources
-from lib.models import feature_cache, saved
+from lib.data import pixel_cache, sources
+from lib.models import feature_cache, serialization
 from lib.spread import answers, features, scanning
 
 
@@ -31,7 +31,9 @@ def pictures(tmp_path, monkeypatch):
     for number in range(9):
         path = tmp_path / "pictures" / ("cat", "dög")[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cv2.imencode(".png", draw.integers(0, 255, (40, 40, 3), dtype=np.uint8))[1].tobytes())
+        path.write_bytes(
+            cv2.imencode(".png", draw.integers(0, 255, (40, 40, 3), dtype=np.uint8))[1].tobytes()
+        )
     path.write_bytes(path.read_bytes()[:300])
     return sources.bring(str(tmp_path / "pictures"))
 
@@ -43,28 +45,48 @@ def test_a_spread_scan_is_the_scan(engine, pictures):
     alone = scan(pictures, workers=1)
     pd.testing.assert_frame_equal(found, alone)
     assert list(alone["problem"].notna()) == [False] * 4 + [True] + [False] * 4
-    assert cli.main(["spread", "scan", pictures.name, "--workers", "1"]) == 0  # nothing is left to do
+    assert (
+        cli.main(["spread", "scan", pictures.name, "--workers", "1"]) == 0
+    )  # nothing is left to do
 
 
 def test_spread_features_and_answers_are_those_of_one_machine(engine, pictures, tmp_path):
     clean.clean(pictures, workers=1)
     keras.utils.set_random_seed(0)
-    network = models.build("custom", class_names=["cat", "dög"], image_side=32, filters=[4], dense_units=[8])
+    network = models.build(
+        "custom", class_names=["cat", "dög"], image_side=32, filters=[4], dense_units=[8]
+    )
     path = tmp_path / "model.keras"
-    saved.save(network, path, card={"calibration": {"temperature": 1.0, "thresholds": [{"wished": 0.95, "threshold": 0.5}]}})
+    serialization.save(
+        network,
+        path,
+        card={
+            "calibration": {"temperature": 1.0, "thresholds": [{"wished": 0.95, "threshold": 0.5}]}
+        },
+    )
     layer = network.layers[-2].name
 
     folder = features.compute(engine, pictures, str(path), layer=layer, dtype="float32", size=3)
-    cached = pixels.cache(pictures, side=32)
+    cached = pixel_cache.cache(pictures, side=32)
     before = (folder / "features.npy").stat().st_mtime_ns
-    own = feature_cache.ensure(network, cached.array, images_key=cached.key, folder=pictures.folder / "features", layer=layer)
+    own = feature_cache.ensure(
+        network,
+        cached.array,
+        images_key=cached.key,
+        folder=pictures.folder / "features",
+        layer=layer,
+    )
     assert (folder / "features.npy").stat().st_mtime_ns == before  # it was found
-    np.testing.assert_allclose(own, feature_cache.predictor.features(network, cached.array, layer=layer), atol=1e-5)
+    np.testing.assert_allclose(
+        own, feature_cache.predictor.features(network, cached.array, layer=layer), atol=1e-5
+    )
 
     classifier = load(path)
     told = folders.apply(classifier, pictures.raw, tmp_path / "alone")
     spread = answers.by(engine, str(path), kept=tmp_path / "parts", size=4)
     ours = folders.apply(classifier, pictures.raw, tmp_path / "spread", answers=spread)
-    assert (tmp_path / "spread" / "labels.csv").read_text() == (tmp_path / "alone" / "labels.csv").read_text()
+    assert (tmp_path / "spread" / "labels.csv").read_text() == (
+        tmp_path / "alone" / "labels.csv"
+    ).read_text()
     assert ours.seen.verdicts == told.seen.verdicts and told.seen.verdicts["not read"] == 1
     assert not (tmp_path / "parts").exists()

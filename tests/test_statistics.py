@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from lib.errors import DarkroomError
-from lib.evaluation import analytic, bootstrap, confusion, metrics, pairs, statistics
+from lib.evaluation import analytic, bootstrap, confusion, metrics, paired_tests, statistics
 from lib.evaluation.predictions import Predictions, table
 
 HAND = np.array([[20, 5], [10, 15]])
@@ -14,14 +14,18 @@ HAND = np.array([[20, 5], [10, 15]])
 def run(truth, predicted, *, paths=None, groups=None, classes=2, num_train=0) -> Predictions:
     """Test rows with the given truth and prediction, and as many training rows as wished."""
     names = [f"c{index}" for index in range(classes)]
-    truth, predicted = (np.concatenate([values, np.zeros(num_train, int)]) for values in (truth, predicted))
+    truth, predicted = (
+        np.concatenate([values, np.zeros(num_train, int)]) for values in (truth, predicted)
+    )
     num_test = len(truth) - num_train
     paths = list(paths if paths is not None else [f"{index:05d}" for index in range(num_test)])
     frame = table(
         paths + [f"train{index}" for index in range(num_train)],
         splits=["test"] * num_test + ["train"] * num_train,
         labels=[names[index] for index in truth],
-        groups=np.concatenate([np.arange(num_test) if groups is None else groups, 10_000 + np.arange(num_train)]),
+        groups=np.concatenate(
+            [np.arange(num_test) if groups is None else groups, 10_000 + np.arange(num_train)]
+        ),
         probabilities=np.eye(classes)[predicted],
         class_names=names,
     )
@@ -45,7 +49,9 @@ def test_the_kappa_interval_against_the_delta_method_by_numbers(counts):
         moved = [shares.copy().ravel(), shares.copy().ravel()]
         moved[0][cell] += step
         moved[1][cell] -= step
-        up, down = (confusion.kappa((values / values.sum()).reshape(counts.shape)) for values in moved)
+        up, down = (
+            confusion.kappa((values / values.sum()).reshape(counts.shape)) for values in moved
+        )
         slopes[cell] = (up - down) / (2 * step)
     flat = shares.ravel()
     error = np.sqrt(((flat * slopes**2).sum() - (flat * slopes).sum() ** 2) / num)
@@ -63,7 +69,9 @@ def test_the_bootstrap_by_kinds_is_the_bootstrap_by_groups():
     generator = np.random.default_rng(3)
     groups = np.repeat(np.arange(60), 3)
     truth = generator.integers(3, size=180)
-    predicted = np.where(np.repeat(generator.random(60) < 0.7, 3), truth, (truth + 1) % 3)  # a group errs together
+    predicted = np.where(
+        np.repeat(generator.random(60) < 0.7, 3), truth, (truth + 1) % 3
+    )  # a group errs together
     drawn = bootstrap.of_confusion(truth, predicted, groups=groups, num_classes=3, draws=4000)
     plain = np.empty(4000)
     for index in range(4000):
@@ -72,7 +80,9 @@ def test_the_bootstrap_by_kinds_is_the_bootstrap_by_groups():
         plain[index] = confusion.kappa(confusion.counts(truth[rows], predicted[rows], 3))
     assert drawn["kappa"].mean() == pytest.approx(plain.mean(), abs=0.005)
     assert drawn["kappa"].std() == pytest.approx(plain.std(), rel=0.06)
-    alone = bootstrap.of_confusion(truth, predicted, groups=np.arange(180), num_classes=3, draws=4000)
+    alone = bootstrap.of_confusion(
+        truth, predicted, groups=np.arange(180), num_classes=3, draws=4000
+    )
     assert drawn["kappa"].std() > 1.4 * alone["kappa"].std()  # sqrt(3) when a group is one vote
 
 
@@ -105,7 +115,11 @@ def test_no_number_is_certain_because_nothing_went_wrong():
     expected = analytic.wilson(40, 40)[0]
     alone = statistics.intervals(run(truth, truth), "test")
     assert alone.loc["macro_f1", "low"] == pytest.approx(expected)
-    assert alone.loc["matthews", "low"] == pytest.approx((expected - 0.5) / 0.5) == alone.loc["kappa", "low"]
+    assert (
+        alone.loc["matthews", "low"]
+        == pytest.approx((expected - 0.5) / 0.5)
+        == alone.loc["kappa", "low"]
+    )
     grouped = statistics.intervals(run(truth, truth, groups=np.arange(40) // 4), "test")
     assert grouped.loc["accuracy", "low"] == pytest.approx(analytic.wilson(10, 10)[0])
     assert statistics.over_seeds([run(truth, truth)] * 2, "accuracy").low == pytest.approx(expected)
@@ -127,7 +141,12 @@ def test_seeds_and_images_are_kept_apart():
 def test_splits_by_seed_get_the_corrected_interval_by_hand():
     truth = np.zeros(100, int)
     seeds = [
-        run(truth, np.arange(100) < wrong, paths=[f"{wrong}-{index}" for index in range(100)], num_train=300)
+        run(
+            truth,
+            np.arange(100) < wrong,
+            paths=[f"{wrong}-{index}" for index in range(100)],
+            num_train=300,
+        )
         for wrong in (10, 20, 30)
     ]
     found = statistics.over_seeds(seeds, "accuracy")
@@ -138,14 +157,18 @@ def test_splits_by_seed_get_the_corrected_interval_by_hand():
 
 
 def folds(wrong, *, seed=0, num=20):
-    """One run a fold: each tests its own `num` images, `wrong[k]` of them wrongly, and trained on those of the others."""
+    """One run a fold: each tests its own `num` images, `wrong[k]` of them wrongly, and trained on
+    those of the others.
+    """
     return {
         100 * seed + k: run(
-            np.zeros(num, int), np.arange(num) < bad, paths=[f"{k}-{index:02}" for index in range(num)],
+            np.zeros(num, int),
+            np.arange(num) < bad,
+            paths=[f"{k}-{index:02}" for index in range(num)],
             num_train=num * (len(wrong) - 1),
         )
         for k, bad in enumerate(wrong)
-    }  # fmt: skip
+    }
 
 
 def test_folds_of_one_seed_are_resamples_by_hand():
@@ -173,38 +196,43 @@ def test_seeds_of_one_fold_are_one_resample_and_pairs_know_folds_too():
     assert found.num_seeds == 4
     assert found.value == pytest.approx(np.mean([0.85, 0.8, 0.7, 0.8]))
     assert found.method == "corrected resampled t over 4 folds"
-    pair = pairs.compare(first, second, names=("A", "B"))
+    pair = paired_tests.compare(first, second, names=("A", "B"))
     assert pair.method == "corrected resampled t over 4 folds"
     differences = np.array([0.2, 0.25, 0.2, 0.25])
     assert pair.difference.value == pytest.approx(differences.mean())
     half = stats.t.ppf(0.975, 3) * np.sqrt((1 / 4 + 1 / 3) * differences.var(ddof=1))
     assert pair.difference.high - pair.difference.value >= half - 1e-9
-    random = [run(np.zeros(9, int), np.zeros(9, int), paths=[f"{(start + k) % 20:02}" for k in range(9)]) for start in (0, 4)]
+    random = [
+        run(np.zeros(9, int), np.zeros(9, int), paths=[f"{(start + k) % 20:02}" for k in range(9)])
+        for start in (0, 4)
+    ]
     assert statistics.over_seeds(random, "accuracy").method == "corrected resampled t"
 
 
 def test_mcnemar_and_holm_by_hand():
-    assert pairs.mcnemar(10, 2) == pytest.approx(stats.binomtest(2, 12).pvalue)
-    assert pairs.mcnemar(0, 0) == 1.0
-    assert pairs.mcnemar(4, 4) == 1.0
-    assert pairs.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert pairs.holm([0.9, 0.001]) == pytest.approx([0.9, 0.002])
+    assert paired_tests.mcnemar(10, 2) == pytest.approx(stats.binomtest(2, 12).pvalue)
+    assert paired_tests.mcnemar(0, 0) == 1.0
+    assert paired_tests.mcnemar(4, 4) == 1.0
+    assert paired_tests.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert paired_tests.holm([0.9, 0.001]) == pytest.approx([0.9, 0.002])
 
 
 def test_the_verdict_says_who_is_better_and_by_how_much():
     truth = np.zeros(1000, int)
     good, bad = run(truth, np.arange(1000) < 100), run(truth, np.arange(1000) < 161)
-    found = pairs.compare({0: bad}, {0: good}, names=("CNN", "ResNet"))
+    found = paired_tests.compare({0: bad}, {0: good}, names=("CNN", "ResNet"))
     assert found.method == "McNemar, exact"
     assert found.verdict.startswith("ResNet is better than CNN (Δ accuracy 6.1 points, 95 % ")
     assert found.difference.low < -0.061 < found.difference.high < 0
-    same = pairs.compare({0: good}, {0: good}, names=("A", "B"))
+    same = paired_tests.compare({0: good}, {0: good}, names=("A", "B"))
     assert same.p == 1.0
     assert same.verdict.startswith("No difference shown between A and B (Δ accuracy 0.0 points")
 
 
 def test_the_p_value_is_that_of_the_interval_that_reaches_zero():
-    made = statistics.resampled("accuracy", np.array([0.05, 0.07, 0.09]), np.zeros((10, 3)), ratio=1 / 3)
+    made = statistics.resampled(
+        "accuracy", np.array([0.05, 0.07, 0.09]), np.zeros((10, 3)), ratio=1 / 3
+    )
     error = 0.02 * np.sqrt(1 / 3 + 1 / 3)
     assert made.p_value == pytest.approx(2 * stats.t.sf(0.07 / error, 2))
     alone = statistics.combined("accuracy", np.array([0.03]), np.array([[0.02], [0.04]]))
@@ -215,17 +243,17 @@ def test_a_pair_needs_common_seeds_and_the_same_images():
     one = run(np.zeros(10, int), np.zeros(10, int))
     other = run(np.zeros(10, int), np.zeros(10, int), paths=[f"x{index}" for index in range(10)])
     with pytest.raises(DarkroomError, match="no seed in common"):
-        pairs.compare({0: one}, {1: one})
+        paired_tests.compare({0: one}, {1: one})
     with pytest.raises(DarkroomError, match="different images or classes at seed 0"):
-        pairs.compare({0: one}, {0: other})
+        paired_tests.compare({0: one}, {0: other})
     with pytest.raises(DarkroomError, match="different labels at seed 0"):
-        pairs.compare({0: one}, {0: run(np.arange(10) % 2, np.zeros(10, int))})
+        paired_tests.compare({0: one}, {0: run(np.arange(10) % 2, np.zeros(10, int))})
 
 
 def test_many_arms_are_corrected_for_their_number():
     truth = np.zeros(1000, int)
     arms = {f"arm {wrong}": {0: run(truth, np.arange(1000) < wrong)} for wrong in (100, 107, 108)}
-    found = {(pair.first, pair.second): pair for pair in pairs.compare_all(arms)}
+    found = {(pair.first, pair.second): pair for pair in paired_tests.compare_all(arms)}
     pair = found["arm 100", "arm 108"]
     assert pair.num_pairs == 3
     assert pair.p < 0.05 / 3 < pair.p_adjusted == pytest.approx(3 * pair.p)
@@ -245,7 +273,9 @@ def test_ninety_five_percent_intervals_hold():
         low, high = analytic.kappa_interval(counts)
         held["large sample"] += low <= truths["kappa"] <= high
         cells = np.repeat(np.arange(4), counts.ravel())
-        drawn = bootstrap.of_confusion(cells // 2, cells % 2, groups=np.arange(300), num_classes=2, draws=400, seed=index)
+        drawn = bootstrap.of_confusion(
+            cells // 2, cells % 2, groups=np.arange(300), num_classes=2, draws=400, seed=index
+        )
         low, high = bootstrap.percentile_interval(drawn["kappa"])
         held["bootstrap"] += low <= truths["kappa"] <= high
     assert all(0.93 <= count / num <= 0.97 for count in held.values()), held
@@ -253,7 +283,8 @@ def test_ninety_five_percent_intervals_hold():
 
 @pytest.mark.parametrize(("seeds", "spread"), [(3, 0.1), (5, 0.5)])
 def test_intervals_over_images_and_seeds_hold(seeds, spread):
-    # Every seed shifts the model's skill, every image has its own difficulty; both are drawn anew in each simulation.
+    # Every seed shifts the model's skill, every image has its own difficulty; both are drawn anew
+    # in each simulation.
     generator = np.random.default_rng(11)
     held, num, images = 0, 600, 300
     for _ in range(num):
@@ -270,7 +301,8 @@ def test_intervals_over_images_and_seeds_hold(seeds, spread):
 
 @pytest.mark.parametrize(("splits", "spread"), [(3, 0.0), (3, 0.03), (5, 0.01), (10, 0.03)])
 def test_intervals_over_splits_hold(splits, spread):
-    # Trainings that share images err together: their common part has the share ratio / (1 + ratio) of the variance.
+    # Trainings that share images err together: their common part has the share ratio / (1 + ratio)
+    # of the variance.
     generator = np.random.default_rng(13)
     held, num, images, ratio = 0, 2000, 200, 0.4
     own = np.sqrt(0.8 * 0.2 / images + spread**2)

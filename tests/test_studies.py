@@ -1,4 +1,3 @@
-
 import pytest
 
 from lib.batch import studies
@@ -14,12 +13,23 @@ def change(home, old, new):
 def test_arms_times_seeds_with_every_parameter_filled_in(batch_home):
     study = studies.read("one")
     assert [unit.id for unit in study.units()] == [
-        "begin/all", "work/plain-s0", "work/double-s0", "work/plain-s1", "work/double-s1", "gather/all",
-    ]  # fmt: skip
+        "begin/all",
+        "work/plain-s0",
+        "work/double-s0",
+        "work/plain-s1",
+        "work/double-s1",
+        "gather/all",
+    ]
     assert study.stage("work").units[3].parameters == {
-        "study": "one", "tiny": False, "arm": "double", "seed": 1, "split_seed": 1, "seconds": 0.0, "factor": 2.0,
+        "study": "one",
+        "tiny": False,
+        "arm": "double",
+        "seed": 1,
+        "split_seed": 1,
+        "seconds": 0.0,
+        "factor": 2.0,
         "method": "plain",
-    }  # fmt: skip
+    }
     assert study.upstream("gather") == ["begin", "work"]
     assert study.published == {"someone": {"score": 1.5}}
 
@@ -34,12 +44,17 @@ def test_tiny_is_a_study_of_its_own(batch_home):
 
 def test_settings_win_over_everything_and_are_typed(batch_home):
     units = studies.read("one", settings={"method": "fancy", "seconds": "1"}).stage("work").units
-    assert {(unit.parameters["method"], unit.parameters["seconds"]) for unit in units} == {("fancy", 1.0)}
+    assert {(unit.parameters["method"], unit.parameters["seconds"]) for unit in units} == {
+        ("fancy", 1.0)
+    }
     with pytest.raises(DarkroomError, match="parameter `metod`. Did you mean 'method'"):
         studies.read("one", settings={"metod": "fancy"})
     with pytest.raises(DarkroomError, match="--set must not set `seed`"):
         studies.read("one", settings={"seed": "3"})
-    with pytest.raises(DarkroomError, match="'double'.*same as the arm 'plain'. --set or .tiny. overrules its factor"):
+    with pytest.raises(
+        DarkroomError,
+        match="'double'.*same as the arm 'plain'. --set or .tiny. overrules its factor",
+    ):
         studies.read("one", settings={"factor": "3"})
 
 
@@ -51,18 +66,26 @@ def test_settings_win_over_everything_and_are_typed(batch_home):
         ("factor = 2", "factor = 1", r"arm 'double' .* is the same as the arm 'plain'"),
         ("factor = 2", "seed = 2", r"must not set `seed`"),
         ("arms.double", "arms.'a b'", r"name of a unit"),
-        ("seconds = 0.0", "second = 0.0", r"\[shared\] of one.toml sets `second`.*Did you mean 'seconds'"),
+        (
+            "seconds = 0.0",
+            "second = 0.0",
+            r"\[shared\] of one.toml sets `second`.*Did you mean 'seconds'",
+        ),
         ("seeds = [0, 1]", "seeds = [0, 0]", r"different integers"),
         ("seeds = [0, 1]", "seads = [0, 1]", r"does not know `seads`. Did you mean 'seeds'"),
         ("seeds = [0, 1]", "memory_gb = -1", r"`memory_gb` .* must be above 0"),
         ('["split_seed"]', '["split_sed"]', r"no int parameter. Did you mean 'split_seed'"),
-        ('after = ["begin"]', 'after = ["gather"]', r"comes after 'gather', which is no earlier stage"),
+        (
+            'after = ["begin"]',
+            'after = ["gather"]',
+            r"comes after 'gather', which is no earlier stage",
+        ),
         ('notebook = "ok"', 'notebook = "okk"', r"no notebook 'okk'"),
         ('name = "work"', 'name = "train"', r"must be named 'work'"),
         ("[stage.arms.plain]\n[stage.arms.double]\nfactor = 2", "", r"needs arms"),
-        ('question = "Does', 'question = Does', r"not TOML.*line 2"),
+        ('question = "Does', "question = Does", r"not TOML.*line 2"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_refused_before_anything_runs(batch_home, old, new, told):
     change(batch_home, old, new)
     with pytest.raises(DarkroomError, match=told):
@@ -71,11 +94,17 @@ def test_mistakes_are_refused_before_anything_runs(batch_home, old, new, told):
 
 def test_another_data_set_has_a_folder_of_its_own(batch_home):
     notebook = batch_home / "notebooks" / "begin.ipynb"
-    notebook.write_text(notebook.read_text().replace("tiny: bool", 'data: str = \\"\\"  # the data set\\ntiny: bool'))
+    notebook.write_text(
+        notebook.read_text().replace(
+            "tiny: bool", 'data: str = \\"\\"  # the data set\\ntiny: bool'
+        )
+    )
     change(batch_home, "[shared]", '[shared]\ndata = "elpv"')
     assert studies.read("one", settings={"data": "elpv"}).folder == "one"
     assert studies.read("one", settings={"data": "flowers"}).folder == "one@flowers"
-    assert studies.read("one", settings={"data": "flowers"}).units()[0].parameters["data"] == "flowers"
+    assert (
+        studies.read("one", settings={"data": "flowers"}).units()[0].parameters["data"] == "flowers"
+    )
 
 
 def test_missing_study_is_named(batch_home):
@@ -90,9 +119,16 @@ def test_ten_thousand_runs_are_read(batch_home):
 
 def test_a_study_is_narrowed_to_some_of_its_arms(batch_home):
     narrowed = studies.read("one").narrowed(["double"])
-    assert [unit.id for unit in narrowed.units()] == ["begin/all", "work/double-s0", "work/double-s1", "gather/all"]
+    assert [unit.id for unit in narrowed.units()] == [
+        "begin/all",
+        "work/double-s0",
+        "work/double-s1",
+        "gather/all",
+    ]
     assert studies.read("one").narrowed([]) == studies.read("one")
-    with pytest.raises(DarkroomError, match=r"no arm 'dubble'. Did you mean 'double'\? Its arms: plain, double"):
+    with pytest.raises(
+        DarkroomError, match=r"no arm 'dubble'. Did you mean 'double'\? Its arms: plain, double"
+    ):
         studies.read("one").narrowed(["dubble"])
 
 
@@ -107,29 +143,54 @@ def test_the_studies_of_the_suite_are_as_they_must_be(name):
 
 def test_a_study_may_compare_its_arms_in_several_ways():
     compared = studies.read("simpsons").stage("compare").units
-    assert [unit.id for unit in compared] == ["compare/grouped_split", "compare/random_split", "compare/separate_folder"]
+    assert [unit.id for unit in compared] == [
+        "compare/grouped_split",
+        "compare/random_split",
+        "compare/separate_folder",
+    ]
     assert compared[2].parameters["only"] == ["lite0_folder"]
 
 
 def test_a_combination_says_so_and_is_made_of_single_changes(batch_home):
     more = "[stage.arms.fancy]\nmethod = 'fancy'\n[stage.arms.both]\nfactor = 2\nmethod = 'fancy'\n"
-    change(batch_home, "[stage.arms.double]\nfactor = 2\n", f"[stage.arms.double]\nfactor = 2\n{more}")
+    change(
+        batch_home, "[stage.arms.double]\nfactor = 2\n", f"[stage.arms.double]\nfactor = 2\n{more}"
+    )
     change(batch_home, 'after = ["begin"]', 'after = ["begin"]\nablation_of = "plain"')
-    with pytest.raises(DarkroomError, match="'both'.*changes .*in an ablation an arm changes one thing.*`combinations`"):
+    with pytest.raises(
+        DarkroomError,
+        match="'both'.*changes .*in an ablation an arm changes one thing.*`combinations`",
+    ):
         studies.read("one")
     change(batch_home, 'ablation_of = "plain"', 'ablation_of = "plain"\ncombinations = ["both"]')
-    assert [unit.arm for unit in studies.read("one").stage("work").units[:4]] == ["plain", "double", "fancy", "both"]
+    assert [unit.arm for unit in studies.read("one").stage("work").units[:4]] == [
+        "plain",
+        "double",
+        "fancy",
+        "both",
+    ]
     change(batch_home, "factor = 2\nmethod", "factor = 3\nmethod")
-    with pytest.raises(DarkroomError, match="'both'.*declared a combination and changes factor as no single arm does"):
+    with pytest.raises(
+        DarkroomError,
+        match="'both'.*declared a combination and changes factor as no single arm does",
+    ):
         studies.read("one")
 
 
 def test_the_ablations_of_the_triage_source_change_one_thing_each():
-    arms = {unit.arm: unit.parameters for unit in studies.read("ablations").stage("train").units if unit.seed == 0}
+    arms = {
+        unit.arm: unit.parameters
+        for unit in studies.read("ablations").stage("train").units
+        if unit.seed == 0
+    }
     changed = {
-        arm: {name for name, value in values.items() if value != arms["base"][name]} - {"arm"} for arm, values in arms.items()
+        arm: {name for name, value in values.items() if value != arms["base"][name]} - {"arm"}
+        for arm, values in arms.items()
     }
     assert changed == {
-        "base": set(), "augmentation": {"augmentation"}, "dropout": {"preset"}, "early_stopping": {"patience"},
+        "base": set(),
+        "augmentation": {"augmentation"},
+        "dropout": {"preset"},
+        "early_stopping": {"patience"},
         "everything": {"augmentation", "preset", "patience"},
-    }  # fmt: skip
+    }

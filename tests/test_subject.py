@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from lib.data.dataset import Dataset
-from lib.data.pixels import Pixels
+from lib.data.pixel_cache import Pixels
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.evaluation.predictions import Predictions, table
+from lib.explain import explained_run as subjects
 from lib.explain import report
-from lib.explain import subject as subjects
-from lib.explain.subject import GROUPS, Subject
+from lib.explain.explained_run import GROUPS, Subject
 from lib.models import build
 
 SIDE = 12
@@ -23,12 +23,24 @@ def subject():
     shares = np.array([0.9, 0.8, 0.7, 0.05, 0.2, 0.51])
     labels = ["cat", "cat", "cat", "cat", "dog", "dog"]
     paths = [f"{n}.png" for n in range(6)]
-    about = {"splits": ["test"] * 6, "labels": labels, "groups": range(6), "class_names": ["cat", "dog"]}
+    about = {
+        "splits": ["test"] * 6,
+        "labels": labels,
+        "groups": range(6),
+        "class_names": ["cat", "dog"],
+    }
     frame = table(paths, probabilities=np.stack([shares, 1 - shares], axis=1), **about)
     images = np.random.default_rng(0).integers(0, 256, (6, SIDE, SIDE, 3), dtype=np.uint8)
     decoded = Pixels(images, pd.Series(range(6), index=paths), "key")
     # The model has its classes the other way round than the table, as a saved one may.
-    model = build("custom", class_names=["dog", "cat"], image_side=SIDE, weights="none", filters=(4, 6), pool_after=(1,))
+    model = build(
+        "custom",
+        class_names=["dog", "cat"],
+        image_side=SIDE,
+        weights="none",
+        filters=(4, 6),
+        pool_after=(1,),
+    )
     return Subject("custom-s0", model, Predictions(frame, ("cat", "dog")), decoded)
 
 
@@ -37,17 +49,24 @@ def test_surely_right_surely_wrong_and_least_certain(subject):
     rows = {group: list(part["row"]) for group, part in chosen.groupby("group")}
     assert rows == {GROUPS[0]: [0, 1], GROUPS[1]: [3, 5], GROUPS[2]: [2, 4]}
     wrong = chosen[chosen["row"] == 3].iloc[0]
-    assert (wrong["label"], wrong["predicted"], round(wrong["confidence"], 2)) == ("cat", "dog", 0.95)
+    assert (wrong["label"], wrong["predicted"], round(wrong["confidence"], 2)) == (
+        "cat",
+        "dog",
+        0.95,
+    )
     assert subject.chosen(1)["row"].tolist() == [0, 3, 5]
     np.testing.assert_array_equal(subject.images([4, 1]), subject.decoded.array[[4, 1]])
 
 
-def test_the_run_that_is_explained_is_of_this_data_and_names_one_class(tmp_path, monkeypatch, subject):
+def test_the_run_that_is_explained_is_of_this_data_and_names_one_class(
+    tmp_path, monkeypatch, subject
+):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
     results = {
-        "a-s0": {"data": "here", "metrics": {"val_accuracy": 0.5}}, "b-s0": {"data": "there", "metrics": {"val_accuracy": 0.9}},
+        "a-s0": {"data": "here", "metrics": {"val_accuracy": 0.5}},
+        "b-s0": {"data": "there", "metrics": {"val_accuracy": 0.9}},
         "c-s0": {"data": "here", "metrics": {"val_accuracy": 0.8, "exact_match": 0.4}},
-    }  # fmt: skip
+    }
     for unit, result in results.items():
         run = tmp_path / "logs" / "study" / "train" / unit
         run.mkdir(parents=True)
@@ -58,11 +77,15 @@ def test_the_run_that_is_explained_is_of_this_data_and_names_one_class(tmp_path,
     monkeypatch.setattr(subjects.pixels, "cache", lambda dataset, **options: subject.decoded)
     here = Dataset("here", tmp_path, tmp_path / "raw")
     assert subjects.of_run("study", here).unit == "a-s0"
-    with pytest.raises(DarkroomError, match="b-s0 was trained on the data set 'there'. Received: data = 'here'"):
+    with pytest.raises(
+        DarkroomError, match="b-s0 was trained on the data set 'there'. Received: data = 'here'"
+    ):
         subjects.of_run("study", here, unit="b-s0")
     with pytest.raises(DarkroomError, match="c-s0 gives an image several classes"):
         subjects.of_run("study", here, unit="c-s0")
-    with pytest.raises(DarkroomError, match="no finished run .* that names one class of the images of 'nowhere'"):
+    with pytest.raises(
+        DarkroomError, match="no finished run .* that names one class of the images of 'nowhere'"
+    ):
         subjects.of_run("study", Dataset("nowhere", tmp_path, tmp_path / "raw"))
 
 
@@ -71,7 +94,9 @@ def test_classes_are_found_by_name_not_by_place(subject):
 
 
 def test_a_plan_refuses_methods_that_there_are_not(subject):
-    with pytest.raises(DarkroomError, match="`methods` must be any of gradcam.*Did you mean 'rise'"):
+    with pytest.raises(
+        DarkroomError, match="`methods` must be any of gradcam.*Did you mean 'rise'"
+    ):
         report.Plan(subject, ["rice"])
     with pytest.raises(DarkroomError, match="`methods` must name at least one"):
         report.Plan(subject, [])
@@ -79,16 +104,33 @@ def test_a_plan_refuses_methods_that_there_are_not(subject):
 
 def test_sentences_and_the_result_come_from_the_table(subject):
     ends = ("", "_gain", "_low", "_high", "_share")
-    measures = {f"{measure}{end}": 0.0 for measure in ("deletion", "insertion", "mu_fidelity") for end in ends}
-    good = {**measures, "num_images": 4, "deletion_low": 0.1, "insertion_low": 0.2, "insertion": 0.9}
+    measures = {
+        f"{measure}{end}": 0.0
+        for measure in ("deletion", "insertion", "mu_fidelity")
+        for end in ends
+    }
+    good = {
+        **measures,
+        "num_images": 4,
+        "deletion_low": 0.1,
+        "insertion_low": 0.2,
+        "insertion": 0.9,
+    }
     weak = {**measures, "num_images": 4, "insertion": 0.4}
     edges = {**measures, "num_images": 4, "insertion": 0.5}
-    frame = pd.DataFrame({"occlusion": good, "rise": weak, "random": {**measures, "num_images": 4}, "edges": edges}).T
+    frame = pd.DataFrame(
+        {"occlusion": good, "rise": weak, "random": {**measures, "num_images": 4}, "edges": edges}
+    ).T
     told = report.sentence(frame)
     assert told.startswith("Of 2 methods, 1 find what the model uses better than random maps do")
     assert told.count("Occlusion") == 1
     assert told.endswith("By insertion no better than the edges of the picture: RISE.")
-    assert list(report.brief(frame).index) == ["Occlusion", "RISE", "Random map", "Edges of the picture"]
+    assert list(report.brief(frame).index) == [
+        "Occlusion",
+        "RISE",
+        "Random map",
+        "Edges of the picture",
+    ]
     row = {"class": "cat", "region": "border", "turned": 0.9, "low": 0.8, "high": 0.95}
     found = pd.DataFrame([{**row, "suspected": True}])
     result = report.result(subject, frame, pd.DataFrame({"stability": {"occlusion": 1.0}}), found)

@@ -34,8 +34,11 @@ def test_a_target_names_column_rule_and_classes(target, expected):
 
 def test_all_classes_of_a_cell():
     assert targets.several(ROWS, "attr_genres/all").tolist() == [
-        ["Comedy", "Drama"], ["Comedy", "Drama", "Horror"], ["Comedy", "Drama"], ["Comedy", "Horror"],
-    ]  # fmt: skip
+        ["Comedy", "Drama"],
+        ["Comedy", "Drama", "Horror"],
+        ["Comedy", "Drama"],
+        ["Comedy", "Horror"],
+    ]
     two = targets.several(ROWS, "attr_genres/all=Drama|Horror")
     assert two.tolist() == [["Drama"], ["Drama", "Horror"], ["Drama"], ["Horror"]]
     assert targets.for_split("attr_genres/all=Drama|Horror") == "attr_genres/rarest=Drama|Horror"

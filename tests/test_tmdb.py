@@ -1,4 +1,6 @@
-"""Collecting posters, from a local server that plays TMDB: its documented answers, and everything that goes wrong on a line."""
+"""Collecting posters, from a local server that plays TMDB: its documented answers, and everything
+that goes wrong on a line.
+"""
 
 import io
 import json
@@ -15,7 +17,7 @@ import pytest
 from PIL import Image
 
 from lib.data import dataset, targets
-from lib.data.sources import polite, scaling, tmdb, tmdb_api
+from lib.data.sources import http_client, scaling, tmdb, tmdb_api
 from lib.errors import DarkroomError
 
 GENRES = {28: "Action", 16: "Animation", 27: "Horror"}
@@ -25,14 +27,18 @@ PER_PAGE, PAGES = 4, 3
 
 def jpeg(number: int) -> bytes:
     buffer = io.BytesIO()
-    Image.effect_noise((60, 90), 40).convert("RGB").save(buffer, "JPEG", comment=str(number).encode())
+    Image.effect_noise((60, 90), 40).convert("RGB").save(
+        buffer, "JPEG", comment=str(number).encode()
+    )
     return buffer.getvalue()
 
 
 class Tmdb(ThreadingHTTPServer):
-    """Films 1000 and up are Action, 2000 Animation, 3000 Horror; every fourth Action film is also Horror.
+    """Films 1000 and up are Action, 2000 Animation, 3000 Horror; every fourth Action film is also
+    Horror.
 
-    `trouble` maps a path to answers that come first: a status, "truncated", "text", "drop" or "rotten".
+    `trouble` maps a path to answers that come first: a status, "truncated", "text", "drop" or
+    "rotten".
     """
 
     daemon_threads = True
@@ -50,16 +56,24 @@ class Tmdb(ThreadingHTTPServer):
         first = {28: 1000, 16: 2000, 27: 3000}[genre] + (page - 1) * PER_PAGE
         results = [
             {
-                "id": number, "title": f"Film {number}",
+                "id": number,
+                "title": f"Film {number}",
                 "genre_ids": [genre, 27] if genre == 28 and number % 4 == 0 else [genre],
-                "release_date": "1999-05-01" if number % 2 else "", "vote_average": 7.5, "vote_count": 12,
+                "release_date": "1999-05-01" if number % 2 else "",
+                "vote_average": 7.5,
+                "vote_count": 12,
                 "poster_path": None if number % PER_PAGE == 3 else f"/{number}.jpg",
             }
             for number in range(first, first + PER_PAGE)
-        ]  # fmt: skip
+        ]
         if genre == 27 and page == 1:
             results[1]["id"], results[1]["genre_ids"] = 1000, [28, 27]  # the same film in two lists
-        return {"page": page, "results": results, "total_pages": PAGES, "total_results": PER_PAGE * PAGES}
+        return {
+            "page": page,
+            "results": results,
+            "total_pages": PAGES,
+            "total_results": PER_PAGE * PAGES,
+        }
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -76,20 +90,37 @@ class Answers(BaseHTTPRequestHandler):
         is_picture = parts.path.startswith("/img/")
         if is_picture:
             server.keys.add(("picture", self.headers.get("Authorization"), query.get("api_key")))
-        elif self.headers.get("Authorization") != f"Bearer {TOKEN}" and query.get("api_key") != "old-key":
-            return self.say(401, {"status_code": 7, "status_message": "Invalid API key", "success": False})
+        elif (
+            self.headers.get("Authorization") != f"Bearer {TOKEN}"
+            and query.get("api_key") != "old-key"
+        ):
+            return self.say(
+                401, {"status_code": 7, "status_message": "Invalid API key", "success": False}
+            )
         if trouble == "drop":
             self.close_connection = True
             return None
         if isinstance(trouble, int):
-            return self.say(trouble, {"status_code": 25, "success": False}, {"Retry-After": "3"} if trouble == 429 else {})
+            return self.say(
+                trouble,
+                {"status_code": 25, "success": False},
+                {"Retry-After": "3"} if trouble == 429 else {},
+            )
         if is_picture:
             body = jpeg(int(parts.path.rsplit("/")[-1].removesuffix(".jpg")))
-            return self.send(200, "text/html" if trouble == "text" else "image/jpeg",
-                             body[:200] if trouble == "rotten" else body, cut=trouble == "truncated")  # fmt: skip
+            return self.send(
+                200,
+                "text/html" if trouble == "text" else "image/jpeg",
+                body[:200] if trouble == "rotten" else body,
+                cut=trouble == "truncated",
+            )
         answers = {
-            "/3/genre/movie/list": lambda: {"genres": [{"id": number, "name": name} for number, name in GENRES.items()]},
-            "/3/configuration": lambda: {"images": {"secure_base_url": f"{server.api[:-2]}/img/", "poster_sizes": ["w342"]}},
+            "/3/genre/movie/list": lambda: {
+                "genres": [{"id": number, "name": name} for number, name in GENRES.items()]
+            },
+            "/3/configuration": lambda: {
+                "images": {"secure_base_url": f"{server.api[:-2]}/img/", "poster_sizes": ["w342"]}
+            },
             "/3/discover/movie": lambda: server.page(int(query["with_genres"]), int(query["page"])),
         }
         if trouble == "text":
@@ -129,21 +160,37 @@ def pauses():
 
 
 def collect(server, pauses, **changes):
-    wish = {"genres": ["Action", "Horror"], "per_genre": 5, "permission": "TMDB, 2026-01-05, coursework", "api": server.api}
-    guest = polite.Guest(per_second=10_000, pause=pauses.append)
+    wish = {
+        "genres": ["Action", "Horror"],
+        "per_genre": 5,
+        "permission": "TMDB, 2026-01-05, coursework",
+        "api": server.api,
+    }
+    guest = http_client.Guest(per_second=10_000, pause=pauses.append)
     return tmdb.collect("films", guest=guest, tell=lambda _: None, **{**wish, **changes})
 
 
 def test_posters_come_by_genre_with_what_tmdb_says_of_them(server, pauses):
     told = []
-    there = tmdb.collect("films", genres=["Action", "Horror"], per_genre=5, permission="yes", api=server.api, tell=told.append,
-                         guest=polite.Guest(per_second=10_000))  # fmt: skip
+    there = tmdb.collect(
+        "films",
+        genres=["Action", "Horror"],
+        per_genre=5,
+        permission="yes",
+        api=server.api,
+        tell=told.append,
+        guest=http_client.Guest(per_second=10_000),
+    )
     assert told[0] == "This product uses the TMDB API but is not endorsed or certified by TMDB."
     rows = there.rows().set_index("path")
     assert rows["label"].value_counts().to_dict() == {"Action": 5, "Horror": 5}
     assert rows.loc["posters/1000.jpg", "label"] == "Action"  # it is in both lists, and comes once
     assert rows.loc["posters/1000.jpg", "attr_genres"] == "Action|Horror"
-    assert rows.loc["posters/1001.jpg", ["attr_title", "attr_year", "attr_vote"]].tolist() == ["Film 1001", 1999, 7.5]
+    assert rows.loc["posters/1001.jpg", ["attr_title", "attr_year", "attr_vote"]].tolist() == [
+        "Film 1001",
+        1999,
+        7.5,
+    ]
     assert not rows["problem"].notna().any()
     assert "posters/1003.jpg" not in rows.index  # it has no poster
     assert targets.truth(there.rows(), "attr_genres/rarest").tolist().count("Horror") >= 5
@@ -160,7 +207,9 @@ def test_without_permission_or_key_nothing_is_asked(server, pauses, monkeypatch)
         collect(server, pauses)
     assert not server.asked
     monkeypatch.setenv(tmdb_api.TOKEN, "wrong")
-    with pytest.raises(DarkroomError, match=r"refuses the key in TMDB_TOKEN \(HTTP 401\)") as refused:
+    with pytest.raises(
+        DarkroomError, match=r"refuses the key in TMDB_TOKEN \(HTTP 401\)"
+    ) as refused:
         collect(server, pauses)
     assert "wrong" not in str(refused.value)
     monkeypatch.delenv(tmdb_api.TOKEN)
@@ -170,9 +219,13 @@ def test_without_permission_or_key_nothing_is_asked(server, pauses, monkeypatch)
 
 def test_trouble_on_the_line_is_waited_out(server, pauses):
     server.trouble = {
-        "/3/genre/movie/list": [503, "text"], "/3/discover/movie": [429, "drop"], "/3/configuration": [500],
-        "/img/w342/1000.jpg": ["truncated", "text"], "/img/w342/1001.jpg": ["rotten", 429], "/img/w342/1002.jpg": ["drop", 502],
-    }  # fmt: skip
+        "/3/genre/movie/list": [503, "text"],
+        "/3/discover/movie": [429, "drop"],
+        "/3/configuration": [500],
+        "/img/w342/1000.jpg": ["truncated", "text"],
+        "/img/w342/1001.jpg": ["rotten", 429],
+        "/img/w342/1002.jpg": ["drop", 502],
+    }
     assert len(collect(server, pauses).rows()) == 10
     assert pauses.count(3.0) == 2  # both 429 said Retry-After: 3
     assert 1.0 in pauses and 2.0 in pauses
@@ -189,7 +242,9 @@ def test_a_poster_that_never_comes_is_left_out_and_told(server, pauses):
 
 def test_a_server_that_is_gone_ends_it_in_words_and_the_same_call_goes_on(server, pauses):
     server.trouble = {"/3/discover/movie": [500] * 6}
-    with pytest.raises(DarkroomError, match="did not answer as expected in 6 tries; the last problem: HTTP 500"):
+    with pytest.raises(
+        DarkroomError, match="did not answer as expected in 6 tries; the last problem: HTTP 500"
+    ):
         collect(server, pauses)
     assert "films" not in dataset.names()
     assert len(collect(server, pauses).rows()) == 10
@@ -201,16 +256,30 @@ def test_a_server_that_is_gone_ends_it_in_words_and_the_same_call_goes_on(server
         collect(server, pauses, per_genre=6)
 
 
-@pytest.mark.parametrize("point", ["28-001.json:renamed", "configuration.json:written", "posters.csv:written",
-                                   "source.json:written", "1002.jpg:written", "3002.jpg:renamed"])  # fmt: skip
-def test_killed_at_any_write_the_same_call_ends_with_the_same_posters(server, pauses, point, tmp_path):
+@pytest.mark.parametrize(
+    "point",
+    [
+        "28-001.json:renamed",
+        "configuration.json:written",
+        "posters.csv:written",
+        "source.json:written",
+        "1002.jpg:written",
+        "3002.jpg:renamed",
+    ],
+)
+def test_killed_at_any_write_the_same_call_ends_with_the_same_posters(
+    server, pauses, point, tmp_path
+):
     script = (
         "from lib.data.sources import tmdb, polite\n"
-        f"tmdb.collect('films', genres=['Action', 'Horror'], per_genre=5, permission='yes', api={server.api!r}, "
+        "tmdb.collect('films', genres=['Action', 'Horror'], per_genre=5, permission='yes', "
+        f"api={server.api!r}, "
         "guest=polite.Guest(per_second=10000))"
     )
     environment = {**os.environ, "DARKROOM_FAULT": point}
-    killed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, check=False
+    )
     assert killed.returncode == -signal.SIGKILL
     there = collect(server, pauses)
     assert len(there.rows()) == 10
@@ -225,8 +294,15 @@ def test_an_unknown_genre_is_told(server, pauses):
 
 def test_a_genre_that_runs_out_is_told(server, pauses):
     told = []
-    tmdb.collect("few", genres=["Action", "Horror"], per_genre=20, permission="yes", api=server.api, tell=told.append,
-                 guest=polite.Guest(per_second=10_000))  # fmt: skip
+    tmdb.collect(
+        "few",
+        genres=["Action", "Horror"],
+        per_genre=20,
+        permission="yes",
+        api=server.api,
+        tell=told.append,
+        guest=http_client.Guest(per_second=10_000),
+    )
     assert "TMDB has 9 films with a poster for Action, 11 fewer than wished." in told
 
 
@@ -240,14 +316,14 @@ def test_posters_are_scaled_as_they_come(server, pauses):
 
 def test_no_more_is_asked_than_agreed(server):
     waits = []
-    guest = polite.Guest(per_second=2, pause=waits.append)
+    guest = http_client.Guest(per_second=2, pause=waits.append)
     for _ in range(3):
         guest.get(f"{server.api}/configuration?api_key=old-key", accept=lambda *_: None)
     assert waits == pytest.approx([0.5, 1.0], abs=0.2)  # the pauses are noted, not slept
 
 
 def test_messages_never_hold_the_key(server):
-    guest = polite.Guest(per_second=1000, pause=lambda _: None, tries=2)
+    guest = http_client.Guest(per_second=1000, pause=lambda _: None, tries=2)
     server.trouble = {"/3/configuration": [500, 500, 404]}
     for _ in range(2):
         with pytest.raises(DarkroomError) as told:

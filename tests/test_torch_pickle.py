@@ -9,7 +9,11 @@ from lib.errors import DarkroomError
 from lib.models import torch_pickle
 
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
-HEAD = MAGIC + pickle.dumps(1001, 2) + pickle.dumps({"protocol_version": 1001, "little_endian": True}, 2)
+HEAD = (
+    MAGIC
+    + pickle.dumps(1001, 2)
+    + pickle.dumps({"protocol_version": 1001, "little_endian": True}, 2)
+)
 
 
 def text(value):
@@ -26,11 +30,25 @@ def integers(values):
 
 def tensor(key, shape, strides, *, offset=0, num_elements=6, kind=b"FloatStorage"):
     """The pickle operations that PyTorch writes for one tensor."""
-    storage = b"(" + text("storage") + b"ctorch\n" + kind + b"\n" + text(key) + text("cpu") + integer(num_elements) + b"NtQ"
+    storage = (
+        b"("
+        + text("storage")
+        + b"ctorch\n"
+        + kind
+        + b"\n"
+        + text(key)
+        + text("cpu")
+        + integer(num_elements)
+        + b"NtQ"
+    )
     return (
         b"ctorch._utils\n_rebuild_tensor_v2\n("
-        + storage + integer(offset) + integers(shape) + integers(strides) + b"\x89ccollections\nOrderedDict\n)RtR"
-    )  # fmt: skip
+        + storage
+        + integer(offset)
+        + integers(shape)
+        + integers(strides)
+        + b"\x89ccollections\nOrderedDict\n)RtR"
+    )
 
 
 def named(tensors):
@@ -55,7 +73,13 @@ def test_tensors_come_back_with_shape_strides_and_dtype(tmp_path):
         "tail": tensor("a", (2,), (1,), offset=4),
         "scalar": tensor("b", (), (), num_elements=1, kind=b"LongStorage"),
     }
-    body = HEAD + named(tensors) + pickle.dumps(["a", "b"], 2) + storage(range(6)) + storage([7], "<i8")
+    body = (
+        HEAD
+        + named(tensors)
+        + pickle.dumps(["a", "b"], 2)
+        + storage(range(6))
+        + storage([7], "<i8")
+    )
     found = torch_pickle.load(write(tmp_path, body))
     assert found["rows"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert found["columns"].tolist() == [[0, 3], [1, 4], [2, 5]]
@@ -86,30 +110,63 @@ def test_code_in_the_file_is_never_run(tmp_path, protocol):
 ONE = named({"a": tensor("a", (6,), (1,))})
 
 HOSTILE = {
-    "class by name": (HEAD + b"\x80\x02cbuiltins\neval\n" + text("1") + b"\x85R.", "asks for builtins.eval"),
+    "class by name": (
+        HEAD + b"\x80\x02cbuiltins\neval\n" + text("1") + b"\x85R.",
+        "asks for builtins.eval",
+    ),
     "another torch class": (HEAD + b"\x80\x02ctorch\nload\n.", "asks for torch.load"),
-    "class from the stack": (HEAD + b"\x80\x04" + text("os") + text("system") + b"\x93.", "uses STACK_GLOBAL"),
-    "reserved memory": (HEAD + b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b".", "broken or cut off|uses BYTEARRAY8"),
-    "memo far out": (HEAD + b"\x80\x02]r" + struct.pack("<I", 0xFFFFFFF0) + b".", "numbers its memo absurdly"),
-    "string longer than the file": (HEAD + b"\x80\x02X" + struct.pack("<I", 0xFFFFFFF0) + b"a.", "broken or cut off"),
+    "class from the stack": (
+        HEAD + b"\x80\x04" + text("os") + text("system") + b"\x93.",
+        "uses STACK_GLOBAL",
+    ),
+    "reserved memory": (
+        HEAD + b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b".",
+        "broken or cut off|uses BYTEARRAY8",
+    ),
+    "memo far out": (
+        HEAD + b"\x80\x02]r" + struct.pack("<I", 0xFFFFFFF0) + b".",
+        "numbers its memo absurdly",
+    ),
+    "string longer than the file": (
+        HEAD + b"\x80\x02X" + struct.pack("<I", 0xFFFFFFF0) + b"a.",
+        "broken or cut off",
+    ),
     "no magic": (pickle.dumps(1, 2), "does not begin with the magic number"),
     "empty": (b"", "broken or cut off"),
     "zip": (b"PK\x03\x04" + bytes(100), "broken or cut off|uses"),
     "another protocol": (MAGIC + pickle.dumps(1002, 2), "its protocol is not 1001"),
     "stack underflow": (HEAD + b"\x80\x02u.", "pickle is broken"),
-    "no tensors": (HEAD + pickle.dumps([1], 2) + pickle.dumps(["a"], 2), "something else than tensors by name"),
-    "cut off": (HEAD + ONE + pickle.dumps(["a"], 2) + storage(range(6))[:-1], "cut off or has another length"),
-    "storage missing": (HEAD + ONE + pickle.dumps([], 2), "does not match its tensors"),
-    "length differs": (HEAD + ONE + pickle.dumps(["a"], 2) + storage(range(5)) + bytes(4), "another length than it says"),
-    "absurd length": (
-        HEAD + named({"a": tensor("a", (6,), (1,), num_elements=2**31 - 1)}) + pickle.dumps(["a"], 2) + bytes(8),
+    "no tensors": (
+        HEAD + pickle.dumps([1], 2) + pickle.dumps(["a"], 2),
+        "something else than tensors by name",
+    ),
+    "cut off": (
+        HEAD + ONE + pickle.dumps(["a"], 2) + storage(range(6))[:-1],
         "cut off or has another length",
     ),
-    "beyond its storage": (HEAD + named({"a": tensor("a", (7,), (1,))}), "reaches beyond its storage"),
+    "storage missing": (HEAD + ONE + pickle.dumps([], 2), "does not match its tensors"),
+    "length differs": (
+        HEAD + ONE + pickle.dumps(["a"], 2) + storage(range(5)) + bytes(4),
+        "another length than it says",
+    ),
+    "absurd length": (
+        HEAD
+        + named({"a": tensor("a", (6,), (1,), num_elements=2**31 - 1)})
+        + pickle.dumps(["a"], 2)
+        + bytes(8),
+        "cut off or has another length",
+    ),
+    "beyond its storage": (
+        HEAD + named({"a": tensor("a", (7,), (1,))}),
+        "reaches beyond its storage",
+    ),
     "negative": (HEAD + named({"a": tensor("a", (-1,), (1,))}), "shape is broken"),
-    "one element repeated": (HEAD + named({"a": tensor("a", (2**30, 6), (0, 1))}), "does not lie in one piece"),
+    "one element repeated": (
+        HEAD + named({"a": tensor("a", (2**30, 6), (0, 1))}),
+        "does not lie in one piece",
+    ),
     "gaps": (HEAD + named({"a": tensor("a", (3,), (2,))}), "does not lie in one piece"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", HOSTILE)

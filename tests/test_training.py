@@ -8,12 +8,12 @@ import pytest
 
 from lib import models
 from lib.data.batches import Batches, Examples
-from lib.data.pixels import Pixels
+from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
 from lib.errors import DarkroomError
 from lib.models import predictor
+from lib.training import checkpoints, optimizers, scoring, strategies
 from lib.training import fit as fitting
-from lib.training import generations, optimizers, recipes, scoring
 from lib.training.fit import fit
 from lib.training.settings import Settings
 
@@ -27,7 +27,9 @@ def run(toy_run):
 
 @pytest.fixture(scope="module")
 def pictures():
-    """Forty noisy 16×16 pictures, half of them bluer and half redder, with a tenth of the labels wrong."""
+    """Forty noisy 16×16 pictures, half of them bluer and half redder, with a tenth of the labels
+    wrong.
+    """
     rng = np.random.default_rng(0)
     labels = np.arange(40) % 2
     images = rng.integers(0, 120, (40, 16, 16, 3), dtype=np.uint8)
@@ -49,11 +51,19 @@ def train_val(pictures):
 def network(dropout=0.3):
     keras.utils.set_random_seed(1)
     return models.build(
-        "custom", class_names=NAMES, image_side=16, dropout=dropout, filters=(4,), dense_units=(8,), preset="triage"
+        "custom",
+        class_names=NAMES,
+        image_side=16,
+        dropout=dropout,
+        filters=(4,),
+        dense_units=(8,),
+        preset="triage",
     )
 
 
-SETTINGS = Settings(epochs=4, batch_size=8, learning_rate=0.01, augmentation="gentle", schedule="cosine", seed=5)
+SETTINGS = Settings(
+    epochs=4, batch_size=8, learning_rate=0.01, augmentation="gentle", schedule="cosine", seed=5
+)
 
 
 def test_the_kept_epoch_is_the_best_on_validation_and_its_weights_are_back(train_val, run):
@@ -69,7 +79,9 @@ def test_the_kept_epoch_is_the_best_on_validation_and_its_weights_are_back(train
     assert json.loads((run.folder / "progress.json").read_text())["epoch"] == 6
 
 
-def test_a_training_that_was_killed_ends_with_the_same_weights(train_val, run, monkeypatch, tmp_path):
+def test_a_training_that_was_killed_ends_with_the_same_weights(
+    train_val, run, monkeypatch, tmp_path
+):
     undisturbed = network()
     whole = fit(undisturbed, *train_val, settings=SETTINGS, run=run)
     other = dataclasses.replace(run, checkpoint_folder=tmp_path / "killed")
@@ -121,10 +133,14 @@ def test_a_damaged_generation_is_passed_over_aloud(train_val, run, capsys):
     folder = run.checkpoint_folder
     for epochs in (1, 2):
         model.set_weights([np.full_like(weight, epochs) for weight in model.get_weights()])
-        generations.write(folder, generations.State(history=[{"epoch": number} for number in range(epochs)]), model)
+        checkpoints.write(
+            folder,
+            checkpoints.State(history=[{"epoch": number} for number in range(epochs)]),
+            model,
+        )
     newest = folder / "generation-00002" / "weights.npz"
     newest.write_bytes(newest.read_bytes()[:-100])
-    state = generations.restore(folder, model)
+    state = checkpoints.restore(folder, model)
     assert state.epoch == 1
     assert all((weight == 1).all() for weight in model.get_weights())
     assert "generation-00002 is damaged" in capsys.readouterr().out
@@ -134,9 +150,12 @@ def test_only_two_generations_are_kept(run):
     model = network()
     model.compile(optimizer="adam", loss="mse")
     for epochs in (1, 2, 3, 4):
-        generations.write(run.checkpoint_folder, generations.State(history=[{}] * epochs), model)
-    assert [path.name for path in sorted(run.checkpoint_folder.iterdir())] == ["generation-00003", "generation-00004"]
-    generations.clear(run.checkpoint_folder)
+        checkpoints.write(run.checkpoint_folder, checkpoints.State(history=[{}] * epochs), model)
+    assert [path.name for path in sorted(run.checkpoint_folder.iterdir())] == [
+        "generation-00003",
+        "generation-00004",
+    ]
+    checkpoints.clear(run.checkpoint_folder)
     assert not list(run.checkpoint_folder.iterdir())
 
 
@@ -149,25 +168,43 @@ def test_patience_stops_early(train_val, run):
 def test_a_loss_that_is_never_finite_is_refused_with_a_cure(train_val, run):
     train, val = train_val
     broken = dataclasses.replace(train, weights=np.full(len(train), np.nan, np.float32))
-    with pytest.raises(DarkroomError, match="not a finite number from the first epoch on. Lower the learning_rate"):
+    with pytest.raises(
+        DarkroomError, match="not a finite number from the first epoch on. Lower the learning_rate"
+    ):
         fit(network(), broken, val, settings=SETTINGS, run=run)
 
 
 def test_train_and_validation_must_be_different_images(pictures, run):
     with pytest.raises(DarkroomError, match="3 images are in train and in validation"):
-        fit(network(), examples(pictures, range(20)), examples(pictures, range(17, 30)), settings=SETTINGS, run=run)
+        fit(
+            network(),
+            examples(pictures, range(20)),
+            examples(pictures, range(17, 30)),
+            settings=SETTINGS,
+            run=run,
+        )
 
 
 def test_class_weights_by_hand():
     # Three of one class and one of the other: 4 / (2 · 3) and 4 / (2 · 1).
     labels = np.array([0, 0, 0, 1])
-    assert fitting.class_weights(labels, NAMES, mode="balanced") == {"blue": pytest.approx(2 / 3), "red": 2.0}
+    assert fitting.class_weights(labels, NAMES, mode="balanced") == {
+        "blue": pytest.approx(2 / 3),
+        "red": 2.0,
+    }
     assert fitting.class_weights(labels, NAMES, mode="none") is None
 
 
 def test_the_weights_that_acted_are_told(train_val, run):
-    fitted = fit(network(), *train_val, settings=dataclasses.replace(SETTINGS, class_weights="balanced", epochs=1), run=run)
-    assert fitted.class_weights == fitting.class_weights(train_val[0].labels, NAMES, mode="balanced")
+    fitted = fit(
+        network(),
+        *train_val,
+        settings=dataclasses.replace(SETTINGS, class_weights="balanced", epochs=1),
+        run=run,
+    )
+    assert fitted.class_weights == fitting.class_weights(
+        train_val[0].labels, NAMES, mode="balanced"
+    )
 
 
 def test_batches_hold_each_image_once_an_epoch_in_an_order_of_seed_and_epoch(pictures):
@@ -180,8 +217,12 @@ def test_batches_hold_each_image_once_an_epoch_in_an_order_of_seed_and_epoch(pic
     assert sorted(first) == sorted(second) == list(range(28))
     assert list(first) != list(second)
     resumed = Batches(numbered, batch_size=8, seed=3, first_epoch=1)
-    assert np.array_equal(second, np.concatenate([resumed[index][1] for index in range(len(resumed))]))
-    assert all(np.array_equal(batch[0][:, 0], batch[1]) for batch in (resumed[index] for index in range(4)))
+    assert np.array_equal(
+        second, np.concatenate([resumed[index][1] for index in range(len(resumed))])
+    )
+    assert all(
+        np.array_equal(batch[0][:, 0], batch[1]) for batch in (resumed[index] for index in range(4))
+    )
 
 
 @pytest.fixture
@@ -189,32 +230,46 @@ def material(pictures, tmp_path):
     images, labels = pictures
     paths = [f"{number:02}.png" for number in range(40)]
     frame = pandas.DataFrame(
-        {"path": paths, "label": [NAMES[label] for label in labels], "group": range(40), "pixels": paths}
+        {
+            "path": paths,
+            "label": [NAMES[label] for label in labels],
+            "group": range(40),
+            "pixels": paths,
+        }
     ).assign(split=["train"] * 24 + ["val"] * 8 + ["test"] * 8)
     big = images.repeat(2, axis=1).repeat(2, axis=2)  # 32 px, the least that MobileNetV2 takes
     pixels = Pixels(big, pandas.Series(range(40), index=paths), "k")
-    return recipes.Material(pixels, Split("id", "grouped", "label", frame, list(NAMES)), tmp_path / "features")
+    return strategies.Material(
+        pixels, Split("id", "grouped", "label", frame, list(NAMES)), tmp_path / "features"
+    )
 
 
 def backbone():
     keras.utils.set_random_seed(1)
-    return models.build("mobilenet_v2", class_names=NAMES, image_side=32, weights="none", alpha=0.35)
+    return models.build(
+        "mobilenet_v2", class_names=NAMES, image_side=32, weights="none", alpha=0.35
+    )
 
 
 def test_a_head_on_stored_features_is_grafted_back_and_scores_alike(material, run):
     model = backbone()
     body = [weight.copy() for weight in model.layers[5].get_weights()]
     settings = dataclasses.replace(SETTINGS, augmentation="none")
-    trained = recipes.train("frozen", model, material, settings=settings, run=run)
+    trained = strategies.train("frozen", model, material, settings=settings, run=run)
     found = scoring.score(trained, material, run=run)
     whole = predictor.predict_proba(model, material.pixels.array)
     assert np.abs(found.probabilities - whole).max() < 1e-4
-    assert all(np.array_equal(old, new) for old, new in zip(body, model.layers[5].get_weights(), strict=True))
+    assert all(
+        np.array_equal(old, new)
+        for old, new in zip(body, model.layers[5].get_weights(), strict=True)
+    )
     assert len(list((material.features_folder).glob("*"))) >= 1
 
 
 def test_fine_tuning_counts_its_epochs_through_both_phases(material, run):
-    trained = recipes.train("fine_tune", backbone(), material, settings=dataclasses.replace(SETTINGS, epochs=2), run=run)
+    trained = strategies.train(
+        "fine_tune", backbone(), material, settings=dataclasses.replace(SETTINGS, epochs=2), run=run
+    )
     history = trained.fitted.history
     assert history["epoch"].tolist() == list(range(1, len(history) + 1))
     assert history["phase"].tolist()[-3:] == ["head", "train", "train"]
@@ -225,22 +280,29 @@ def test_fine_tuning_counts_its_epochs_through_both_phases(material, run):
 def test_full_moves_every_weight_and_fine_tuning_only_the_top(recipe, moves, material, run):
     model = backbone()
     first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
-    normalisation = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+    normalisation = next(
+        layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)
+    )
     before = [weight.copy() for layer in (first, normalisation) for weight in layer.get_weights()]
-    trained = recipes.train(recipe, model, material, settings=dataclasses.replace(SETTINGS, epochs=1), run=run)
+    trained = strategies.train(
+        recipe, model, material, settings=dataclasses.replace(SETTINGS, epochs=1), run=run
+    )
     after = [weight for layer in (first, normalisation) for weight in layer.get_weights()]
     # The first kernel, and scale, shift, mean and variance of the first normalisation.
     assert [not np.array_equal(*pair) for pair in zip(before, after, strict=True)] == [moves] * 5
-    assert trained.fitted.history["phase"].tolist()[-2:] == ["head", "train"] and trained.on_features is None
+    assert (
+        trained.fitted.history["phase"].tolist()[-2:] == ["head", "train"]
+        and trained.on_features is None
+    )
 
 
 def test_recipes_refuse_what_cannot_act(material, run):
     with pytest.raises(DarkroomError, match="augmentation cannot act"):
-        recipes.train("frozen", backbone(), material, settings=SETTINGS, run=run)
+        strategies.train("frozen", backbone(), material, settings=SETTINGS, run=run)
     with pytest.raises(DarkroomError, match="no training recipe 'frozn'.*Did you mean 'frozen'"):
-        recipes.train("frozn", backbone(), material, settings=SETTINGS, run=run)
+        strategies.train("frozn", backbone(), material, settings=SETTINGS, run=run)
     with pytest.raises(DarkroomError, match="needs a pretrained network"):
-        recipes.train("fine_tune", network(), material, settings=SETTINGS, run=run)
+        strategies.train("fine_tune", network(), material, settings=SETTINGS, run=run)
 
 
 def test_optimisers_and_schedules_are_checked():

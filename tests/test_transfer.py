@@ -11,9 +11,14 @@ SIDE = 16
 @pytest.fixture
 def model():
     return build(
-        "custom", class_names="ab", image_side=SIDE, filters=(4, 4), pool_after=(1,), dropout=0.5,
+        "custom",
+        class_names="ab",
+        image_side=SIDE,
+        filters=(4, 4),
+        pool_after=(1,),
+        dropout=0.5,
         batch_normalization=["block"],
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,9 @@ def test_frozen_only_the_head_learns(model, images):
     before = predictor.features(model, images)
     model.compile("adam", heads.loss(model))
     model.fit(images, np.arange(32) % 2, verbose=0)
-    np.testing.assert_array_equal(predictor.features(model, images), before)  # running statistics stood still too
+    np.testing.assert_array_equal(
+        predictor.features(model, images), before
+    )  # running statistics stood still too
 
 
 def test_the_top_learns_and_batch_norm_does_not(model):
@@ -41,7 +48,9 @@ def test_the_top_learns_and_batch_norm_does_not(model):
     assert trainable(model) == ["block1_conv", "block2_conv", "logits"]
     transfer.unfreeze(model)
     assert trainable(model) == ["block1_conv", "block1_bn", "block2_conv", "block2_bn", "logits"]
-    with pytest.raises(DarkroomError, match="`fraction` must be above 0 and at most 1. Received: 0"):
+    with pytest.raises(
+        DarkroomError, match="`fraction` must be above 0 and at most 1. Received: 0"
+    ):
         transfer.unfreeze_top(model, fraction=0)
 
 
@@ -50,9 +59,13 @@ def test_a_head_trained_on_features_makes_the_model_whole(model, images):
     features = predictor.features(model, images)
     classifier = transfer.classifier_on_features(model)
     np.testing.assert_allclose(
-        classifier.predict(features, verbose=0), predictor.features(model, images, layer="logits"), atol=1e-5
+        classifier.predict(features, verbose=0),
+        predictor.features(model, images, layer="logits"),
+        atol=1e-5,
     )
-    classifier.compile(keras.optimizers.Adam(0.1), heads.loss(classifier), metrics=[heads.accuracy(classifier)])
+    classifier.compile(
+        keras.optimizers.Adam(0.1), heads.loss(classifier), metrics=[heads.accuracy(classifier)]
+    )
     classifier.fit(features, truth.astype(int), epochs=2, verbose=0)
     before = predictor.predict_proba(model, images)
     transfer.graft(model, classifier)

@@ -7,12 +7,16 @@ from lib.tuning import methods, space
 from lib.tuning.methods.halving import rungs
 from lib.tuning.methods.hyperband import rounds
 
-SPACE = space.read({"x": {"low": 0.0, "high": 1.0}, "y": {"low": 1, "high": 8}, "z": ["a", "b", "c"]})
+SPACE = space.read(
+    {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 1, "high": 8}, "z": ["a", "b", "c"]}
+)
 GOAL = {"score": "max"}
 
 
 def drive(method, score, *, most=1000, at_once=1):
-    """Asks and tells until nothing is proposed any more; returns (proposal, score) in the order of the ends."""
+    """Asks and tells until nothing is proposed any more; returns (proposal, score) in the order of
+    the ends.
+    """
     ended, open_ = [], []
     while len(ended) < most:
         while len(open_) < at_once and (proposal := method.ask()) is not None:
@@ -32,13 +36,29 @@ def by_x(proposal):
 
 def test_hyperband_has_the_rounds_of_the_paper():
     # Li et al. 2018, table 1, the bracket s = 4 of R = 81, eta = 3.
-    assert [(each.trials, each.initial_epoch, each.epochs) for each in rounds(81, 3) if each.bracket == 4] == [
-        (81, 0, 1), (27, 1, 3), (9, 3, 9), (3, 9, 27), (1, 27, 81),
-    ]  # fmt: skip
-    # R = 10 by hand: 10/9 → 2, 10/3 → 4 and 10 epochs; 4 trials wide, since 1 + log3 10 = 3.1: 4/3 · 9, 4/3 · 3, 4/3, ….
-    assert [(each.bracket, each.trials, each.initial_epoch, each.epochs) for each in rounds(10, 3)] == [
-        (2, 12, 0, 2), (2, 4, 2, 4), (2, 2, 4, 10), (1, 6, 0, 4), (1, 2, 4, 10), (0, 4, 0, 10),
-    ]  # fmt: skip
+    assert [
+        (each.trials, each.initial_epoch, each.epochs)
+        for each in rounds(81, 3)
+        if each.bracket == 4
+    ] == [
+        (81, 0, 1),
+        (27, 1, 3),
+        (9, 3, 9),
+        (3, 9, 27),
+        (1, 27, 81),
+    ]
+    # R = 10 by hand: 10/9 → 2, 10/3 → 4 and 10 epochs; 4 trials wide, since 1 + log3 10 = 3.1: 4/3
+    # · 9, 4/3 · 3, 4/3, ….
+    assert [
+        (each.bracket, each.trials, each.initial_epoch, each.epochs) for each in rounds(10, 3)
+    ] == [
+        (2, 12, 0, 2),
+        (2, 4, 2, 4),
+        (2, 2, 4, 10),
+        (1, 6, 0, 4),
+        (1, 2, 4, 10),
+        (0, 4, 0, 10),
+    ]
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
@@ -49,7 +69,11 @@ def test_hyperband_proposes_just_these_rounds(epochs, factor, at_once):
     planned = rounds(epochs, factor)
     assert len(ended) == sum(each.trials for each in planned)
     for each in planned:
-        there = [p for p, _ in ended if (p.about["bracket"], p.about["round"]) == (each.bracket, each.round)]
+        there = [
+            p
+            for p, _ in ended
+            if (p.about["bracket"], p.about["round"]) == (each.bracket, each.round)
+        ]
         assert len(there) == each.trials
         assert {p.epochs for p in there} == {each.epochs}
 
@@ -67,19 +91,31 @@ def test_hyperband_promotes_the_best_of_each_round_and_names_whom_they_go_on_wit
 
 def test_hyperband_goes_on_where_trials_fail():
     """KerasTuner's own bracket stalls for ever when a third of a round has failed."""
-    ended = drive(methods.make("hyperband", SPACE, goals=GOAL, epochs=10), lambda p: None if p.number % 2 else by_x(p))
+    ended = drive(
+        methods.make("hyperband", SPACE, goals=GOAL, epochs=10),
+        lambda p: None if p.number % 2 else by_x(p),
+    )
     assert len(ended) == sum(each.trials for each in rounds(10, 3))
-    assert all(score is not None for p, score in ended if p.about == {"bracket": 2, "round": 1} and p.number % 2 == 0)
+    assert all(
+        score is not None
+        for p, score in ended
+        if p.about == {"bracket": 2, "round": 1} and p.number % 2 == 0
+    )
 
 
 def test_seed_zero_is_a_seed():
-    values = [[p.values for p, _ in drive(methods.make("hyperband", SPACE, goals=GOAL, epochs=3), by_x)] for _ in range(2)]
+    values = [
+        [p.values for p, _ in drive(methods.make("hyperband", SPACE, goals=GOAL, epochs=3), by_x)]
+        for _ in range(2)
+    ]
     assert values[0] == values[1]
 
 
 def test_hyperband_refuses_a_space_that_is_smaller_than_its_first_rounds():
     small = space.read({"z": ["a", "b", "c"], "y": [1, 2]})
-    with pytest.raises(DarkroomError, match="has 6 combinations, and Hyperband .* begins 22 different trials"):
+    with pytest.raises(
+        DarkroomError, match="has 6 combinations, and Hyperband .* begins 22 different trials"
+    ):
         methods.make("hyperband", small, goals=GOAL, epochs=10)
 
 
@@ -107,7 +143,13 @@ def test_what_was_done_before_is_free():
 
 
 def test_several_goals_are_sought_by_the_genetic_search():
-    method = methods.make("genetic", SPACE, goals={"score": "max", "seconds": "min"}, num_trials=60, options={"population": 10})
+    method = methods.make(
+        "genetic",
+        SPACE,
+        goals={"score": "max", "seconds": "min"},
+        num_trials=60,
+        options={"population": 10},
+    )
     best = []
     while (proposal := method.ask()) is not None:
         x = proposal.values["x"]
@@ -119,7 +161,9 @@ def test_several_goals_are_sought_by_the_genetic_search():
 
 
 def test_the_median_pruner_stops_what_is_worse_than_half():
-    method = methods.make("random", SPACE, goals=GOAL, num_trials=8, epochs=4, options={"pruner": "median"})
+    method = methods.make(
+        "random", SPACE, goals=GOAL, num_trials=8, epochs=4, options={"pruner": "median"}
+    )
     stopped = []
     for quality in (5, 4, 3, 2, 1, 0, 9, 0):
         proposal = method.ask()
@@ -133,7 +177,10 @@ def test_the_median_pruner_stops_what_is_worse_than_half():
 
 def test_a_grid_of_four_by_three_is_twelve_and_its_order_follows_from_the_seed():
     small = space.read({"z": ["a", "b", "c"], "y": [1, 2, 3, 4]})
-    ended = [drive(methods.make("grid", small, goals=GOAL, seed=seed), lambda p: 0.0) for seed in (0, 0, 1)]
+    ended = [
+        drive(methods.make("grid", small, goals=GOAL, seed=seed), lambda p: 0.0)
+        for seed in (0, 0, 1)
+    ]
     orders = [[p.values for p, _ in each] for each in ended]
     assert orders[0] == orders[1] != orders[2]
     assert len({tuple(values.items()) for values in orders[0]}) == 12
@@ -157,7 +204,9 @@ def test_halving_keeps_the_best_third_of_each_rung():
     assert {p.parent for p, _ in ended[9:12]} == {p.number for p in first[:3]}
     assert ended[12][0].values == first[0].values
     few = space.read({"z": ["a", "b"]})
-    assert len(drive(methods.make("halving", few, goals=GOAL, epochs=9), lambda p: 0.0)) == 2 + 1 + 1
+    assert (
+        len(drive(methods.make("halving", few, goals=GOAL, epochs=9), lambda p: 0.0)) == 2 + 1 + 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,9 +215,21 @@ def test_halving_keeps_the_best_third_of_each_rung():
         ("hyperbnad", {}, "Did you mean 'hyperband'"),
         ("tpe", {}, "`num_trials` must be at least 1 for tpe"),
         ("grid", {"options": {"factor": 3}}, "grid has the options points. Received: 'factor'"),
-        ("tpe", {"num_trials": 5, "options": {"pruner": "median"}}, "needs one goal and two epochs or more"),
-        ("halving", {"options": {"factor": 1}}, "`factor` of halving must be a whole number of at least 2"),
-        ("refined", {"options": {"points": 2}}, "`points` of refined must be a whole number of at least 3"),
+        (
+            "tpe",
+            {"num_trials": 5, "options": {"pruner": "median"}},
+            "needs one goal and two epochs or more",
+        ),
+        (
+            "halving",
+            {"options": {"factor": 1}},
+            "`factor` of halving must be a whole number of at least 2",
+        ),
+        (
+            "refined",
+            {"options": {"points": 2}},
+            "`points` of refined must be a whole number of at least 3",
+        ),
         ("hyperband", {"epochs": 0}, "`epochs` must be at least 1"),
     ],
 )
@@ -179,4 +240,6 @@ def test_what_cannot_be_searched_is_refused(name, settings, message):
 
 def test_cmaes_refuses_a_space_without_numbers():
     with pytest.raises(DarkroomError, match="cmaes moves along numbers .* Received: y. Use tpe"):
-        methods.make("cmaes", space.read({"y": [1, 2, 3], "z": ["a", "b"]}), goals=GOAL, num_trials=5)
+        methods.make(
+            "cmaes", space.read({"y": [1, 2, 3], "z": ["a", "b"]}), goals=GOAL, num_trials=5
+        )

@@ -1,4 +1,6 @@
-"""The search of networks: promoted trials continue exactly, winners are judged, a folder becomes a verdict."""
+"""The search of networks: promoted trials continue exactly, winners are judged, a folder becomes a
+verdict.
+"""
 
 import json
 import os
@@ -11,17 +13,23 @@ import pandas
 import pytest
 
 from lib import notebooks
-from lib.data import planted
 from lib.evaluation import predictions
-from lib.tuning import retrain, trainings
-from lib.tuning.retrain import UNTUNED, Candidate
+from lib.tuning import objective, retraining
+from lib.tuning.retraining import UNTUNED, Candidate
 from lib.tuning.work import Work
+from tools import synthetic
 
 
 @pytest.fixture
 def context(toy_material, monkeypatch):
-    monkeypatch.setattr(trainings, "material_of", lambda parameters: toy_material)
-    base = {**notebooks.find("3_train").defaults(), "data": "toy", "image_side": 32, "filters": [4], "preset": "triage"}
+    monkeypatch.setattr(objective, "material_of", lambda parameters: toy_material)
+    base = {
+        **notebooks.find("3_train").defaults(),
+        "data": "toy",
+        "image_side": 32,
+        "filters": [4],
+        "preset": "triage",
+    }
     base |= {"schedule": "cosine", "summary": "average", "dropout": 0.3, "augmentation": "gentle"}
     return {"base": base, "epochs": 4, "seed": 3, "monitor": "val_accuracy"}
 
@@ -30,17 +38,32 @@ def trial(tmp_path, context, name, epochs, start=0):
     rows = []
     folder = tmp_path / name
     folder.mkdir(exist_ok=True)
-    work = Work(0, epochs, start, context, folder, tmp_path / f"{name}-checkpoints", tell=lambda row: bool(rows.append(row)))
-    return trainings.objective({"learning_rate": 0.01}, work), rows
+    work = Work(
+        0,
+        epochs,
+        start,
+        context,
+        folder,
+        tmp_path / f"{name}-checkpoints",
+        tell=lambda row: bool(rows.append(row)),
+    )
+    return objective.objective({"learning_rate": 0.01}, work), rows
 
 
 def test_a_promoted_trial_continues_with_its_optimiser_and_its_schedule(tmp_path, context):
     straight, whole = trial(tmp_path, context, "straight", 4)
     trial(tmp_path, context, "halted", 2)
     promoted, rows = trial(tmp_path, context, "halted", 4, start=2)
-    assert trial(tmp_path, {**context, "base": {**context["base"], "filters": [3]}}, "other", 1)[0]["made"] != straight["made"]
+    assert (
+        trial(tmp_path, {**context, "base": {**context["base"], "filters": [3]}}, "other", 1)[0][
+            "made"
+        ]
+        != straight["made"]
+    )
     assert promoted == straight
-    timed, later = ([{**row, "seconds": 0} for row in given if row["epoch"] > 2] for given in (whole, rows))
+    timed, later = (
+        [{**row, "seconds": 0} for row in given if row["epoch"] > 2] for given in (whole, rows)
+    )
     assert later == timed and len(later) == 2
     assert straight["val_accuracy"] == max(row["val_accuracy"] for row in whole)
 
@@ -49,7 +72,7 @@ def test_tensorboard_shows_a_search_s_goal_before_all_else(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     work = Work(0, 4, 0, {}, tmp_path, goals=("val_loss", "seconds"))
-    trainings._board(work, {"dropout": 0.2}, {"accuracy": 0.9, "val_loss": 0.4, "epochs": 4})
+    objective._board(work, {"dropout": 0.2}, {"accuracy": 0.9, "val_loss": 0.4, "epochs": 4})
     tags = EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"]
     assert sorted(tags) == ["goal/val_loss", "trial/accuracy", "trial/epochs"]
 
@@ -62,41 +85,65 @@ def scored(right, split, seed):
     probabilities = np.eye(2)[np.r_[says, np.zeros(10, int)]] * 0.98 + 0.01
     return predictions.Predictions(
         predictions.table(
-            [f"{number:03}" for number in range(110)], splits=[split] * 100 + ["train"] * 10,
-            labels=["ab"[each] for each in truth] + ["a"] * 10, groups=range(110), probabilities=probabilities,
+            [f"{number:03}" for number in range(110)],
+            splits=[split] * 100 + ["train"] * 10,
+            labels=["ab"[each] for each in truth] + ["a"] * 10,
+            groups=range(110),
+            probabilities=probabilities,
             class_names=("a", "b"),
-        ), ("a", "b"),
-    )  # fmt: skip
+        ),
+        ("a", "b"),
+    )
 
 
 def judged(**right):
     names = {"tuned_1": "tuned-1", "tuned_2": "tuned-2", "untuned": UNTUNED}
     tables = {
-        split: {names[name]: {seed: scored(count, split, seed) for seed in range(5)} for name, count in right.items()}
+        split: {
+            names[name]: {seed: scored(count, split, seed) for seed in range(5)}
+            for name, count in right.items()
+        }
         for split in ("val", "test")
     }
-    chosen = [Candidate(name, {"x": place}, None if name == UNTUNED else 0.99) for place, name in enumerate(tables["val"])]
-    return retrain.judge(chosen, tables["val"], tables["test"])
+    chosen = [
+        Candidate(name, {"x": place}, None if name == UNTUNED else 0.99)
+        for place, name in enumerate(tables["val"])
+    ]
+    return retraining.judge(chosen, tables["val"], tables["test"])
 
 
 def test_a_winner_is_named_where_it_is_shown_and_helped():
     verdict = judged(tuned_1=95, tuned_2=75, untuned=70)
     assert verdict.shown and verdict.winner.name == "tuned-1"
-    assert verdict.told.startswith("The winner is tuned-1: shown to be better than tuned-2 and untuned")
+    assert verdict.told.startswith(
+        "The winner is tuned-1: shown to be better than tuned-2 and untuned"
+    )
     assert verdict.told.endswith("Tuning has helped by more than the noise.")
     row = verdict.table.iloc[0]
-    assert (row["search_score"], row["retrained_val_accuracy"], row["test_accuracy"]) == (0.99, 0.95, 0.95)
+    assert (row["search_score"], row["retrained_val_accuracy"], row["test_accuracy"]) == (
+        0.99,
+        0.95,
+        0.95,
+    )
     shown = verdict.shown_table
-    assert shown["tuned-1"].tolist()[:3] == ["0.99", "5", "95.0 ± 0.0 %"] and shown.loc["x"].tolist()[:2] == ["0", "1"]
-    assert shown.loc["search score", "untuned"] == "" and shown.loc["test (95 %)", "untuned"].startswith("70.0 % (")
+    assert shown["tuned-1"].tolist()[:3] == ["0.99", "5", "95.0 ± 0.0 %"] and shown.loc[
+        "x"
+    ].tolist()[:2] == ["0", "1"]
+    assert shown.loc["search score", "untuned"] == "" and shown.loc[
+        "test (95 %)", "untuned"
+    ].startswith("70.0 % (")
 
 
 def test_no_winner_is_named_where_no_difference_is_shown():
     verdict = judged(tuned_1=81, tuned_2=80, untuned=79)
     assert not verdict.shown and verdict.winner.name == "tuned-1"
-    assert verdict.told.startswith("tuned-1 has the best mean on validation images, but is not shown to be better than tuned-2")
+    assert verdict.told.startswith(
+        "tuned-1 has the best mean on validation images, but is not shown to be better than tuned-2"
+    )
     assert verdict.told.endswith("Tuning is not shown to have helped.")
-    assert judged(tuned_1=70, untuned=90).told.endswith("Tuning has found nothing better than the untuned training.")
+    assert judged(tuned_1=70, untuned=90).told.endswith(
+        "Tuning has found nothing better than the untuned training."
+    )
 
 
 STUDY = """
@@ -124,23 +171,34 @@ def test_a_study_tunes_from_a_folder_to_a_verdict_and_repeats_nothing(tmp_path):
     for kind in ("photo", "text"):
         (tmp_path / "pictures" / kind).mkdir(parents=True)
         for number in range(20):
-            drawn = cv2.cvtColor(planted.picture(kind, seed=number), cv2.COLOR_RGB2BGR)
-            (tmp_path / "pictures" / kind / f"{number:02}.png").write_bytes(cv2.imencode(".png", drawn)[1].tobytes())
+            drawn = cv2.cvtColor(synthetic.picture(kind, seed=number), cv2.COLOR_RGB2BGR)
+            (tmp_path / "pictures" / kind / f"{number:02}.png").write_bytes(
+                cv2.imencode(".png", drawn)[1].tobytes()
+            )
     (tmp_path / "search.toml").write_text(STUDY.format(data=tmp_path / "pictures"))
     words = [sys.executable, "-m", "lib.cli", "run", str(tmp_path / "search.toml"), "--tiny"]
     environment = {**os.environ, "DARKROOM_HOME": str(tmp_path)}
-    first, second = (subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600) for _ in range(2))
+    first, second = (
+        subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
+        for _ in range(2)
+    )
     assert first.returncode == 0, first.stdout + first.stderr
     assert second.returncode == 0 and "2 runs had finished before" in second.stdout
     folder = tmp_path / "logs" / "search+tiny" / "tune" / "small"
     result = json.loads((folder / "result.json").read_text())
-    assert result["metrics"]["trials"] == 2 and result["states"]["finished"] == 2 and result["complete"]
+    assert (
+        result["metrics"]["trials"] == 2
+        and result["states"]["finished"] == 2
+        and result["complete"]
+    )
     assert {"search_score", "retrained_val_accuracy", "test_accuracy"} <= set(result["metrics"])
     table = pandas.read_csv(folder / "trials.csv")
     assert sorted(table["epoch"]) == [1, 1, 2, 2] and set(table["learning_rate"]) <= {0.001, 0.01}
     arm = tomllib.loads((folder / "winner.toml").read_text())["stage"]["arms"]["tuned"]
     assert arm["filters"] == [4] and set(arm) <= set(notebooks.find("3_train").parameters)
     opened = (tmp_path / "datasets" / "pictures" / "test_openings.jsonl").read_text().splitlines()
-    assert len(opened) == 2 * 2  # candidates times seeds, after the verdict; the search itself opened nothing
+    assert (
+        len(opened) == 2 * 2
+    )  # candidates times seeds, after the verdict; the search itself opened nothing
     assert len(list((folder / "figures").glob("*.png"))) == 3
     assert len(list((folder / "trials").glob("*/events.out.tfevents*"))) >= 2

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from lib import runs
-from lib.batch import runners
-from lib.batch.engine import Engine
+from lib.batch import pool
+from lib.batch.executor import Engine
 from lib.errors import DarkroomError
-from lib.tuning import adoption, forecast, search, space, trials, worker
-from lib.tuning.hands import Needs
+from lib.tuning import cost_estimate, resume, search, space, trials, worker
+from lib.tuning.executors import Needs
 from lib.tuning.search import Plan
 
 LINE = space.read({"x": {"low": 0.0, "high": 1.0}})
@@ -23,7 +23,11 @@ def importable(monkeypatch):
 
 
 def plan(method="random", where=LINE, **changes):
-    return Plan(where, method, **{"objective": PARABOLA, "goals": {"score": "max"}, "num_trials": 6, **changes})
+    return Plan(
+        where,
+        method,
+        **{"objective": PARABOLA, "goals": {"score": "max"}, "num_trials": 6, **changes},
+    )
 
 
 def ran(file):
@@ -37,12 +41,19 @@ def known(found):
 def test_a_search_in_memory_finds_the_best_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = search.run(plan("grid", TENTHS, num_trials=0))
-    assert found.best.values == {"x": pytest.approx(0.3)} and found.best.scores == {"score": pytest.approx(-1.0)}
+    assert found.best.values == {"x": pytest.approx(0.3)} and found.best.scores == {
+        "score": pytest.approx(-1.0)
+    }
     assert found.complete and len(found.trials) == 11 and not list(tmp_path.iterdir())
-    assert [round(trial.values["x"], 1) for trial in found.ranked[:3]] in ([0.3, 0.2, 0.4], [0.3, 0.4, 0.2])
+    assert [round(trial.values["x"], 1) for trial in found.ranked[:3]] in (
+        [0.3, 0.2, 0.4],
+        [0.3, 0.4, 0.2],
+    )
 
 
-@pytest.mark.parametrize("method", ["random", "tpe", "genetic", "grid", "refined", "halving", "hyperband"])
+@pytest.mark.parametrize(
+    "method", ["random", "tpe", "genetic", "grid", "refined", "halving", "hyperband"]
+)
 def test_a_search_that_was_stopped_anywhere_ends_as_one_that_was_not(method, tmp_path, monkeypatch):
     where = TENTHS if method == "grid" else LINE
     wanted = plan(method, where, epochs=3, context={"ran": str(tmp_path / "ran")}, num_trials=8)
@@ -64,7 +75,9 @@ def test_a_search_that_was_stopped_anywhere_ends_as_one_that_was_not(method, tmp
             stops += 1
     assert stops >= 1 and known(found) == straight
     assert len(ran(tmp_path / "ran")) == len(straight)  # none twice
-    assert known(search.run(wanted, folder)) == straight and len(ran(tmp_path / "ran")) == len(straight)
+    assert known(search.run(wanted, folder)) == straight and len(ran(tmp_path / "ran")) == len(
+        straight
+    )
     assert known(search.read(wanted, folder)) == straight
 
 
@@ -80,12 +93,15 @@ def test_a_torn_last_line_is_cut_off_and_a_damaged_one_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"seed": 1}, {"num_trials": 7}, {"method": "tpe"}, {"where": TENTHS}, {"context": {"d": 1}}]
+    "changes",
+    [{"seed": 1}, {"num_trials": 7}, {"method": "tpe"}, {"where": TENTHS}, {"context": {"d": 1}}],
 )
 def test_another_search_in_the_same_folder_is_refused(changes, tmp_path):
     search.run(plan(), tmp_path)
     before = (tmp_path / "journal.jsonl").read_bytes()
-    with pytest.raises(DarkroomError, match="is another one .* Its trials do not count for this one"):
+    with pytest.raises(
+        DarkroomError, match="is another one .* Its trials do not count for this one"
+    ):
         search.run(plan(**changes), tmp_path)
     assert (tmp_path / "journal.jsonl").read_bytes() == before
 
@@ -94,7 +110,11 @@ def test_the_same_trial_is_not_computed_twice(tmp_path):
     file = tmp_path / "ran"
     few = space.read({"x": [0.1, 0.2, 0.3]})
     found = search.run(plan("random", few, num_trials=3, context={"ran": str(file)}))
-    assert sorted({json.dumps(trial.values) for trial in found.trials}) == ['{"x": 0.1}', '{"x": 0.2}', '{"x": 0.3}']
+    assert sorted({json.dumps(trial.values) for trial in found.trials}) == [
+        '{"x": 0.1}',
+        '{"x": 0.2}',
+        '{"x": 0.3}',
+    ]
     assert len(ran(file)) == 3 and Counter(trial.state for trial in found.trials)["finished"] == 3
     copied = [trial for trial in found.trials if trial.state == "copied"]
     assert all(trial.scores == found.trials[trial.about["copy_of"]].scores for trial in copied)
@@ -107,9 +127,25 @@ def test_a_loser_s_checkpoints_go_as_soon_as_the_next_rung_begins(tmp_path):
         left.append(len(list(tmp_path.glob("checkpoints/*"))))
 
     search.run(
-        plan("halving", objective="objectives:chained", epochs=9, options={"first_trials": 9}), tmp_path, watch=watch
+        plan("halving", objective="objectives:chained", epochs=9, options={"first_trials": 9}),
+        tmp_path,
+        watch=watch,
     )
-    assert left == [1, 2, 3, 4, 5, 6, 7, 8, 9, 3, 3, 3, 1]  # nine for one epoch, three of them for three, one for nine
+    assert left == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+        3,
+        3,
+        3,
+        1,
+    ]  # nine for one epoch, three of them for three, one for nine
 
 
 def test_a_promoted_trial_goes_on_where_its_parent_stopped(tmp_path):
@@ -118,8 +154,12 @@ def test_a_promoted_trial_goes_on_where_its_parent_stopped(tmp_path):
     def watch(told, trial):
         left.append(len(list(tmp_path.glob("checkpoints/*"))))
 
-    found = search.run(plan("hyperband", objective="objectives:chained", epochs=9), tmp_path, watch=watch)
-    assert max(left) > 5 and not list(tmp_path.glob("checkpoints"))  # kept while a trial may be promoted, then dropped
+    found = search.run(
+        plan("hyperband", objective="objectives:chained", epochs=9), tmp_path, watch=watch
+    )
+    assert max(left) > 5 and not list(
+        tmp_path.glob("checkpoints")
+    )  # kept while a trial may be promoted, then dropped
     assert all(trial.scores == {"score": trial.epochs} for trial in found.trials)
     for trial in found.trials:
         first = 1 if trial.parent is None else found.trials[trial.parent].epochs + 1
@@ -139,12 +179,20 @@ def test_the_budget_is_kept_and_a_larger_one_goes_on(tmp_path):
     file = tmp_path / "ran"
     wanted = plan(epochs=4, context={"seconds": 0.05, "ran": str(file)})
     part = search.run(wanted, tmp_path / "search", budget_minutes=0.5 / 60)
-    assert not part.complete and 0.4 < part.seconds < 1.0 and 0 < sum(trial.done for trial in part.trials) < 6
-    again = search.run(wanted, tmp_path / "search", budget_minutes=0.5 / 60)  # used up: nothing is done
+    assert (
+        not part.complete
+        and 0.4 < part.seconds < 1.0
+        and 0 < sum(trial.done for trial in part.trials) < 6
+    )
+    again = search.run(
+        wanted, tmp_path / "search", budget_minutes=0.5 / 60
+    )  # used up: nothing is done
     assert known(again) == known(part)
     whole = search.run(wanted, tmp_path / "search", budget_minutes=1)
     assert whole.complete and [trial.state for trial in whole.trials] == ["finished"] * 6
-    assert [trial.scores for trial in whole.trials] == [trial.scores for trial in search.run(plan(epochs=4)).trials]
+    assert [trial.scores for trial in whole.trials] == [
+        trial.scores for trial in search.run(plan(epochs=4)).trials
+    ]
 
 
 def test_a_trial_stopped_by_the_budget_goes_on_in_its_worker(tmp_path, importable):
@@ -155,7 +203,9 @@ def test_a_trial_stopped_by_the_budget_goes_on_in_its_worker(tmp_path, importabl
         assert not part.complete and all(0 < rows < 20 for rows in stopped)
         whole = search.run(wanted, tmp_path, engine=engine, budget_minutes=1)
     assert whole.complete and [trial.scores for trial in whole.trials] == [{"score": 20.0}] * 2
-    assert [[row["epoch"] for row in trial.rows] for trial in whole.trials] == [list(range(1, 21))] * 2
+    assert [[row["epoch"] for row in trial.rows] for trial in whole.trials] == [
+        list(range(1, 21))
+    ] * 2
 
 
 @pytest.mark.parametrize(
@@ -172,9 +222,13 @@ def test_a_plan_that_cannot_be_is_refused(wrong, message):
 
 
 def test_where_every_trial_fails_the_search_ends_and_says_why():
-    found = search.run(plan("grid", space.read({"how": ["raises", "nan"]}), objective="objectives:hostile"))
+    found = search.run(
+        plan("grid", space.read({"how": ["raises", "nan"]}), objective="objectives:hostile")
+    )
     assert found.complete and {trial.failure["kind"] for trial in found.trials} == {"code", "NaN"}
-    with pytest.raises(DarkroomError, match="None of the 2 trials has a score. no such layer score is nan"):
+    with pytest.raises(
+        DarkroomError, match="None of the 2 trials has a score. no such layer score is nan"
+    ):
         _ = found.best
 
 
@@ -187,11 +241,23 @@ def test_tables_have_one_row_a_trial_and_one_a_trial_and_epoch():
 
 
 def test_the_front_holds_what_nothing_beats_in_every_goal():
-    wanted = plan("random", space.read({"units": [16, 32, 64]}), objective="objectives:two",
-                  goals={"score": "max", "size": "min"}, num_trials=3)  # fmt: skip
+    wanted = plan(
+        "random",
+        space.read({"units": [16, 32, 64]}),
+        objective="objectives:two",
+        goals={"score": "max", "size": "min"},
+        num_trials=3,
+    )
     found = search.run(wanted)
-    assert [trial.values["units"] for trial in trials.front(found.trials, wanted.goals)] == [64, 32, 16]
-    worse = [*found.trials, trials.Trial(99, {}, 1, state="finished", scores={"score": 0.1, "size": 9999.0})]
+    assert [trial.values["units"] for trial in trials.front(found.trials, wanted.goals)] == [
+        64,
+        32,
+        16,
+    ]
+    worse = [
+        *found.trials,
+        trials.Trial(99, {}, 1, state="finished", scores={"score": 0.1, "size": 9999.0}),
+    ]
     assert 99 not in [trial.number for trial in trials.front(worse, wanted.goals)]
 
 
@@ -199,18 +265,28 @@ def test_workers_isolate_trials_and_the_search_goes_on(tmp_path, importable):
     how = space.read({"how": ["fine", "raises", "nan", "memory", "dies", "dies once"]})
     with Engine(workers=2) as engine:
         found = search.run(
-            plan("grid", how, objective="objectives:hostile"), tmp_path, engine=engine, needs=Needs(memory_gb=0.3)
-        )  # fmt: skip
-    came = {trial.values["how"]: (trial.failure or {"kind": trial.state})["kind"] for trial in found.trials}
+            plan("grid", how, objective="objectives:hostile"),
+            tmp_path,
+            engine=engine,
+            needs=Needs(memory_gb=0.3),
+        )
+    came = {
+        trial.values["how"]: (trial.failure or {"kind": trial.state})["kind"]
+        for trial in found.trials
+    }
     assert came == {
-        "fine": "finished", "raises": "code", "nan": "NaN", "memory": "out of memory", "dies": "kernel died",
+        "fine": "finished",
+        "raises": "code",
+        "nan": "NaN",
+        "memory": "out of memory",
+        "dies": "kernel died",
         "dies once": "finished",
-    }  # fmt: skip
+    }
 
 
 def test_the_trainings_that_a_forecast_measures_are_no_runs_of_tensorboard(tmp_path, importable):
     with Engine(workers=1) as engine:
-        measured = forecast.measure(plan(objective="objectives:watched"), tmp_path, engine)
+        measured = cost_estimate.measure(plan(objective="objectives:watched"), tmp_path, engine)
     assert measured.epoch_s == 0.25
     assert len(list(tmp_path.rglob("outcome.json"))) == 2 and not list(tmp_path.rglob("events*"))
 
@@ -219,33 +295,44 @@ def test_workers_give_what_this_process_gives_and_are_kept(tmp_path, importable)
     wanted = plan("hyperband", objective=PARABOLA, epochs=4, options={"factor": 2})
     with Engine(workers=2) as engine:
         found = search.run(wanted, tmp_path, engine=engine)
-        assert len(runners._idle) <= 2
-        seen = {worker.OUTCOME, worker.EPOCHS} <= {path.name for path in (tmp_path / "trials" / "0000").iterdir()}
+        assert len(pool._idle) <= 2
+        seen = {worker.OUTCOME, worker.EPOCHS} <= {
+            path.name for path in (tmp_path / "trials" / "0000").iterdir()
+        }
     ours = {(json.dumps(t.values), t.epochs): t.scores for t in search.run(wanted).trials}
     assert {(json.dumps(t.values), t.epochs): t.scores for t in found.trials} == ours and seen
-    assert all([row["epoch"] for row in t.rows] == sorted({row["epoch"] for row in t.rows}) for t in found.trials)
+    assert all(
+        [row["epoch"] for row in t.rows] == sorted({row["epoch"] for row in t.rows})
+        for t in found.trials
+    )
 
 
 def test_a_search_moved_aside_for_its_budget_is_taken_up_again(tmp_path, monkeypatch):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
-    folder, checkpoints = (tmp_path / top / "study" / "tune" / "arm" for top in ("logs", "checkpoints"))
+    folder, checkpoints = (
+        tmp_path / top / "study" / "tune" / "arm" for top in ("logs", "checkpoints")
+    )
     run = runs.Run(folder, checkpoints, {}, {}, "tune", None, False, None)
     wanted = plan(epochs=2, context={"ran": str(tmp_path / "ran")})
 
     def begin(key, wanted):
         runs.prepare(folder, key)
-        return adoption.adopt(run, wanted)
+        return resume.adopt(run, wanted)
 
     assert begin({"budget": 1}, wanted) == ""
     first = known(search.run(wanted, folder))
     assert begin({"budget": 1}, wanted) == ""  # it lies here
     assert "goes on here" in begin({"budget": 2}, wanted)
-    assert known(search.run(wanted, folder)) == first and len(ran(tmp_path / "ran")) == 6  # none was computed again
+    assert (
+        known(search.run(wanted, folder)) == first and len(ran(tmp_path / "ran")) == 6
+    )  # none was computed again
     other = plan(epochs=3, context={"ran": str(tmp_path / "ran")})
     assert begin({"budget": 3}, other) == "" and not (folder / "journal.jsonl").exists()
 
 
-def test_an_interrupted_search_calls_its_trials_off_and_the_same_engine_goes_on(tmp_path, importable):
+def test_an_interrupted_search_calls_its_trials_off_and_the_same_engine_goes_on(
+    tmp_path, importable
+):
     wanted = plan(epochs=2, num_trials=4, context={"seconds": 0.1})
     with Engine(workers=2) as engine:
 

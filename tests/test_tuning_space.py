@@ -22,8 +22,22 @@ def whole():
 
 
 def test_a_space_is_read_and_written_back_the_same(whole):
-    assert whole.names == ["optimizer", "learning_rate", "batch_size", "dense_units", "blocks", "momentum"]  # parents first
-    assert [key.kind for key in whole.keys] == ["choice", "float", "choice", "choice", "int", "float"]
+    assert whole.names == [
+        "optimizer",
+        "learning_rate",
+        "batch_size",
+        "dense_units",
+        "blocks",
+        "momentum",
+    ]  # parents first
+    assert [key.kind for key in whole.keys] == [
+        "choice",
+        "float",
+        "choice",
+        "choice",
+        "int",
+        "float",
+    ]
     assert space.read(whole.spec()) == whole
     assert space.read(whole.spec()).digest() == whole.digest()
     assert space.read({**TABLE, "blocks": {"low": 2, "high": 5}}).digest() != whole.digest()
@@ -36,24 +50,51 @@ def test_a_key_whose_condition_does_not_hold_is_not_in_a_trial(whole):
     assert {values["momentum"] for values in drawn if "momentum" in values} == {0.5, 0.7, 0.9}
     assert {type(values["blocks"]) for values in drawn} == {int}
     logs = [math.log10(values["learning_rate"]) for values in drawn]
-    assert min(logs) >= -4 and max(logs) <= -1 and abs(np.mean(logs) + 2.5) < 0.2  # even on the scale
-    assert whole.active({"optimizer": "adam", "momentum": 0.7, "blocks": 3}) == {"optimizer": "adam", "blocks": 3}
+    assert (
+        min(logs) >= -4 and max(logs) <= -1 and abs(np.mean(logs) + 2.5) < 0.2
+    )  # even on the scale
+    assert whole.active({"optimizer": "adam", "momentum": 0.7, "blocks": 3}) == {
+        "optimizer": "adam",
+        "blocks": 3,
+    }
 
 
 def test_the_grid_holds_every_combination_once():
-    small = space.read({"optimizer": ["adam", "sgd"], "momentum": {**TABLE["momentum"]}, "blocks": {"low": 2, "high": 4}})
+    small = space.read(
+        {
+            "optimizer": ["adam", "sgd"],
+            "momentum": {**TABLE["momentum"]},
+            "blocks": {"low": 2, "high": 4},
+        }
+    )
     cells = [tuple(sorted(cell.items())) for cell in small.grid()]
     assert len(cells) == len(set(cells)) == small.size() == (1 + 3) * 3
     assert space.read(TABLE).size() == math.inf
-    assert list(space.read({"x": {"low": 0.01, "high": 1.0, "log": True}}).grid(3)) == [{"x": 0.01}, {"x": 0.1}, {"x": 1.0}]
+    assert list(space.read({"x": {"low": 0.01, "high": 1.0, "log": True}}).grid(3)) == [
+        {"x": 0.01},
+        {"x": 0.1},
+        {"x": 1.0},
+    ]
     with pytest.raises(DarkroomError, match="`x` is a range without a `step`"):
         list(space.read({"x": {"low": 0.0, "high": 1.0}}).grid())
 
 
 def test_a_value_at_an_end_of_its_range_is_flagged(whole):
-    values = {"optimizer": "sgd", "momentum": 0.7, "learning_rate": 0.099, "batch_size": 16, "blocks": 3, "dense_units": [64]}
-    assert whole.at_edge(values) == {"learning_rate": "highest", "batch_size": "lowest"}  # a choice without order has no end
-    assert whole.at_edge({**values, "learning_rate": 1e-2, "batch_size": 32, "blocks": 4}) == {"blocks": "highest"}
+    values = {
+        "optimizer": "sgd",
+        "momentum": 0.7,
+        "learning_rate": 0.099,
+        "batch_size": 16,
+        "blocks": 3,
+        "dense_units": [64],
+    }
+    assert whole.at_edge(values) == {
+        "learning_rate": "highest",
+        "batch_size": "lowest",
+    }  # a choice without order has no end
+    assert whole.at_edge({**values, "learning_rate": 1e-2, "batch_size": 32, "blocks": 4}) == {
+        "blocks": "highest"
+    }
 
 
 @pytest.mark.parametrize(
@@ -67,10 +108,25 @@ def test_a_value_at_an_end_of_its_range_is_flagged(whole):
         ({"a": {"low": 0.0, "high": 1.0, "log": True}}, "`low` above 0"),
         ({"a": {"low": 1, "high": 3, "stp": 1}}, "does not know `stp`. Did you mean 'step'"),
         ({"a": {"low": 1, "high": 3, "step": 5}}, "must be above 0 and fit into the range"),
-        ({"a": {"low": 1, "high": 3, "when": {"b": 1}}}, "acts beside `b`, which is no choice of the space"),
-        ({"a": {"low": 1, "high": 3, "when": {"b": 1}}, "b": [2, 3]}, "beside b = 1, which is not among its choices"),
-        ({"a": {"choices": [1, 2], "when": {"b": 2}}, "b": {"choices": [2, 3], "when": {"a": 1}}}, "go round in a circle"),
-        ({"a": [1, 2], "b": {"low": 1, "high": 2, "when": 3}}, "`when` of `b` of the space must be a table"),
+        (
+            {"a": {"low": 1, "high": 3, "when": {"b": 1}}},
+            "acts beside `b`, which is no choice of the space",
+        ),
+        (
+            {"a": {"low": 1, "high": 3, "when": {"b": 1}}, "b": [2, 3]},
+            "beside b = 1, which is not among its choices",
+        ),
+        (
+            {
+                "a": {"choices": [1, 2], "when": {"b": 2}},
+                "b": {"choices": [2, 3], "when": {"a": 1}},
+            },
+            "go round in a circle",
+        ),
+        (
+            {"a": [1, 2], "b": {"low": 1, "high": 2, "when": 3}},
+            "`when` of `b` of the space must be a table",
+        ),
     ],
 )
 def test_what_is_no_space_is_refused_with_a_cure(table, message):

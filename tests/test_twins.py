@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lib import runs
-from lib.training import twins
+from lib.training import model_reuse
 from lib.training.fit import fit
 from lib.training.settings import Settings
 
@@ -21,7 +21,7 @@ OTHERS = [
 
 @pytest.fixture(autouse=True)
 def none_kept_before():
-    twins._twins.clear()
+    model_reuse._twins.clear()
 
 
 @pytest.fixture
@@ -32,51 +32,67 @@ def learn(toy_material, toy_network, tmp_path):
     def learn(settings, **changes):
         folder = tmp_path / str(next(count))
         folder.mkdir()
-        run = runs.Run(folder, folder / "c", {}, {}, "tune", None, False, filelock.FileLock(folder / "lock"))
+        run = runs.Run(
+            folder, folder / "c", {}, {}, "tune", None, False, filelock.FileLock(folder / "lock")
+        )
         model = toy_network(**{"batch_normalization": "block", "dropout": 0.3, **changes})
-        found = fit(model, toy_material.examples("train"), toy_material.examples("val"), settings=settings, run=run)
+        found = fit(
+            model,
+            toy_material.examples("train"),
+            toy_material.examples("val"),
+            settings=settings,
+            run=run,
+        )
         return model.get_weights(), found.history.drop(columns="seconds")
 
     return learn
 
 
 def same(one, other):
-    return all(np.array_equal(*pair) for pair in zip(one[0], other[0], strict=True)) and one[1].equals(other[1])
+    return all(np.array_equal(*pair) for pair in zip(one[0], other[0], strict=True)) and one[
+        1
+    ].equals(other[1])
 
 
 def test_the_next_training_is_what_it_is_without_twins_bit_for_bit(learn):
     alone = [learn(settings) for settings in OTHERS]
-    with twins.kept():
+    with model_reuse.kept():
         learn(FIRST)
         after = [learn(settings) for settings in OTHERS]
-        assert len(twins._twins) == 2  # Adam at any constant rate, size of batch and seed; and SGD on a cosine
+        assert (
+            len(model_reuse._twins) == 2
+        )  # Adam at any constant rate, size of batch and seed; and SGD on a cosine
         again = learn(OTHERS[0])
     assert all(same(*pair) for pair in zip(alone, after, strict=True))
     assert same(again, alone[0]) and not same(after[0], after[1])
 
 
 def test_what_a_traced_step_holds_as_a_constant_makes_another_twin(learn):
-    with twins.kept():
+    with model_reuse.kept():
         for settings, changes in [
-            (FIRST, {}), (FIRST, {"dropout": 0.2}), (FIRST, {"filters": [5]}), (FIRST, {"activation": "elu"}),
-            (dataclasses.replace(FIRST, loss="focal"), {}), (dataclasses.replace(FIRST, gradient_clip=0.5), {}),
-        ]:  # fmt: skip
+            (FIRST, {}),
+            (FIRST, {"dropout": 0.2}),
+            (FIRST, {"filters": [5]}),
+            (FIRST, {"activation": "elu"}),
+            (dataclasses.replace(FIRST, loss="focal"), {}),
+            (dataclasses.replace(FIRST, gradient_clip=0.5), {}),
+        ]:
             learn(dataclasses.replace(settings, epochs=1), **changes)
-    assert len(twins._twins) == 6
+    assert len(model_reuse._twins) == 6
 
 
 def test_only_a_few_small_ones_stay(learn, monkeypatch):
-    monkeypatch.setattr(twins, "MOST", 2)
-    with twins.kept():
+    monkeypatch.setattr(model_reuse, "MOST", 2)
+    with model_reuse.kept():
         for filters in (2, 3, 4):
             learn(dataclasses.replace(FIRST, epochs=1), filters=[filters])
-        newest = list(twins._twins.values())
+        newest = list(model_reuse._twins.values())
         assert [twin.get_layer("block1_conv").filters for twin in newest] == [3, 4]
-        monkeypatch.setattr(twins, "MOST_PARAMETERS", 1)
+        monkeypatch.setattr(model_reuse, "MOST_PARAMETERS", 1)
         learn(dataclasses.replace(FIRST, epochs=1), filters=[5])
-    assert [twin.get_layer("block1_conv").filters for twin in twins._twins.values()] == [5]
+    assert [twin.get_layer("block1_conv").filters for twin in model_reuse._twins.values()] == [5]
 
 
 def test_outside_of_a_search_a_network_learns_itself(learn):
     learn(dataclasses.replace(FIRST, epochs=1))
-    assert not twins._twins
+    assert not model_reuse._twins

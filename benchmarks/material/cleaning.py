@@ -1,4 +1,6 @@
-"""What the benchmark of cleaning measures on: hashes, photographs, their edits, and many tiny files."""
+"""What the benchmark of cleaning measures on: hashes, photographs, their edits, and many tiny
+files.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ SAMPLES = os.environ.get("DARKROOM_SAMPLES")
 
 
 def planted_hashes(number: int) -> np.ndarray:
-    """Random hashes, a twentieth of them within 12 bits of another in some orientation, uint64 (number, 8)."""
+    """Random hashes, a twentieth of them within 12 bits of another in some orientation, uint64
+    (number, 8).
+    """
     random = np.random.default_rng(0)
     found = random.integers(0, 2**64, (number, 8), dtype=np.uint64)
     count = number // 20
@@ -22,12 +26,16 @@ def planted_hashes(number: int) -> np.ndarray:
         bit = np.uint64(1) << random.integers(0, 64, count).astype(np.uint64)
         flips |= np.where(random.random(count) < 0.8, bit, np.uint64(0))
     origins = random.integers(0, number, count)
-    found[random.integers(0, number, count), random.integers(0, 8, count)] = found[origins, 0] ^ flips
+    found[random.integers(0, number, count), random.integers(0, 8, count)] = (
+        found[origins, 0] ^ flips
+    )
     return found
 
 
 def brute(hashes: np.ndarray, found: np.ndarray) -> bool:
-    """Whether every pair, compared with every other one by one, gives the same rows; in one process."""
+    """Whether every pair, compared with every other one by one, gives the same rows; in one
+    process.
+    """
     rows = {tuple(row) for row in found.tolist()}
     seen = 0
     for turn in range(hashes.shape[1]):
@@ -36,22 +44,31 @@ def brute(hashes: np.ndarray, found: np.ndarray) -> bool:
             near = np.flatnonzero(np.bitwise_count(column[first + 1 :] ^ hashes[first, 0]) <= 10)
             for second in (near + first + 1).tolist():
                 seen += 1
-                if (first, second, turn, int(np.bitwise_count(column[second] ^ hashes[first, 0]))) not in rows:
+                if (
+                    first,
+                    second,
+                    turn,
+                    int(np.bitwise_count(column[second] ^ hashes[first, 0])),
+                ) not in rows:
                     return False
     return seen == len(rows)
 
 
 def photographs(number: int) -> list[np.ndarray]:
-    """Real photographs where DARKROOM_SAMPLES has them, else pieces of the two that scikit-learn has and drawn ones."""
+    """Real photographs where DARKROOM_SAMPLES has them, else pieces of the two that scikit-learn
+    has and drawn ones.
+    """
     if SAMPLES:
-        from lib.data import images
+        from lib.data import decode
 
-        files = sorted(Path(SAMPLES, "triage/Photo").iterdir()) + sorted(Path(SAMPLES, "cars").rglob("*.jpg"))
+        files = sorted(Path(SAMPLES, "triage/Photo").iterdir()) + sorted(
+            Path(SAMPLES, "cars").rglob("*.jpg")
+        )
         order = np.random.default_rng(0).permutation(len(files))
-        found = (images.decode(files[at].read_bytes()).pixels for at in order)
+        found = (decode.decode(files[at].read_bytes()).pixels for at in order)
         large = (pixels for pixels in found if min(pixels.shape[:2]) >= 96)
         return [pixels for pixels, _ in zip(large, range(number), strict=False)]
-    from lib.data import planted as drawn
+    from tools import synthetic as drawn
 
     return [drawn.picture("photo", seed=seed) for seed in range(number)]
 
@@ -68,7 +85,9 @@ def jpegs(folder: Path, *, number: int) -> list[Path]:
         file = folder / "ab"[at % 2] / f"{at:05}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         larger = cv2.resize(piece, (640, 480), interpolation=cv2.INTER_CUBIC)
-        grain = random.integers(-6, 7, larger.shape, np.int16)  # photographs have some, enlarged ones have none
+        grain = random.integers(
+            -6, 7, larger.shape, np.int16
+        )  # photographs have some, enlarged ones have none
         Image.fromarray((larger + grain).clip(0, 255).astype(np.uint8)).save(file, quality=90)
         files.append(file)
     return files
@@ -95,8 +114,10 @@ def edits(folder: Path, *, subjects: int) -> int:
             "lighter": image.point(lambda level: min(255, round(level * 1.15))),
             "darker": image.point(lambda level: level * 0.85),
             "cropped": image.crop((*rim, width - rim[0], height - rim[1])),
-            "corner": image.crop((2 * rim[0], 2 * rim[1], width, height)), "turned": image.rotate(2, Image.Resampling.BILINEAR),
-            "mirrored": image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), "quarter": image.transpose(Image.Transpose.ROTATE_90),
+            "corner": image.crop((2 * rim[0], 2 * rim[1], width, height)),
+            "turned": image.rotate(2, Image.Resampling.BILINEAR),
+            "mirrored": image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+            "quarter": image.transpose(Image.Transpose.ROTATE_90),
         }
         image.save(place / f"{at:04}_original.png")
         image.save(place / f"{at:04}_jpeg.jpg", quality=50)
@@ -106,23 +127,37 @@ def edits(folder: Path, *, subjects: int) -> int:
 
 
 def matched(groups: list[list[str]], *, subjects: int) -> tuple[float, float]:
-    """Of ten pictures a subject: the share of edits in a group with their original, and of grouped pairs of one subject."""
+    """Of ten pictures a subject: the share of edits in a group with their original, and of grouped
+    pairs of one subject.
+    """
     names = [[Path(path).name for path in group] for group in groups]
-    pairs = {frozenset((one, other)) for group in names for at, one in enumerate(group) for other in group[at + 1 :]}
+    pairs = {
+        frozenset((one, other))
+        for group in names
+        for at, one in enumerate(group)
+        for other in group[at + 1 :]
+    }
     right = [pair for pair in pairs if len({name[:4] for name in pair}) == 1]
     found = [pair for pair in right if any("_original" in name for name in pair)]
     return len(found) / (9 * subjects), len(right) / len(pairs) if pairs else 1.0
 
 
 def sample(name: str, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features of that many pictures of a sample by EfficientNet-Lite0 at 128 px, float32 (n, 1280), and their labels (n,)."""
+    """Features of that many pictures of a sample by EfficientNet-Lite0 at 128 px, float32 (n,
+    1280), and their labels (n,).
+    """
     from lib import models
-    from lib.data import images
+    from lib.data import decode
     from lib.models import predictor
 
     place = Path(SAMPLES, name, {"simpsons": "train", "wikiart": "images"}.get(name, ""))
     files = sorted(file for file in place.rglob("*") if file.suffix.lower() in (".jpg", ".png"))
     chosen = [files[at] for at in np.random.default_rng(0).permutation(len(files))[:number]]
-    pixels = np.stack([images.resize(images.decode(file.read_bytes()).pixels, height=128, width=128) for file in chosen])
+    pixels = np.stack(
+        [
+            decode.resize(decode.decode(file.read_bytes()).pixels, height=128, width=128)
+            for file in chosen
+        ]
+    )
     model = models.build("efficientnet_lite0", class_names=["a", "b"], image_side=128)
     return predictor.features(model, pixels), np.array([file.parent.name for file in chosen])

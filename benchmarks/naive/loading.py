@@ -1,4 +1,6 @@
-"""The Simpsons source's loading: every picture read by OpenCV, resized, put into a list, the list made one float array."""
+"""The Simpsons source's loading: every picture read by OpenCV, resized, put into a list, the list
+made one float array.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The Simpsons source's transfer: ResNet101V2, frozen or whole, every image through all of it in every epoch, in float32.
+"""The Simpsons source's transfer: ResNet101V2, frozen or whole, every image through all of it in
+every epoch, in float32.
 
-`frozen` learns a head; `whole` learns everything; `eager` is the same as the source ran it, with run_eagerly = True. Weights
-are random, since what they are does not change what they cost.
+`frozen` learns a head; `whole` learns everything; `eager` is the same as the source ran it, with
+run_eagerly = True. Weights are random, since what they are does not change what they cost.
 """
 
 from __future__ import annotations
@@ -16,13 +17,22 @@ from benchmarks.parts.measure import Clock, told
 
 
 def main(train: str, *, kind: str, epochs: int, steps: int) -> None:
-    images = keras.utils.image_dataset_from_directory(train, image_size=(128, 128), batch_size=64, seed=0, verbose=False)
+    images = keras.utils.image_dataset_from_directory(
+        train, image_size=(128, 128), batch_size=64, seed=0, verbose=False
+    )
     classes = len(images.class_names)
-    images = images.map(lambda x, y: (keras.applications.resnet_v2.preprocess_input(x), y), num_parallel_calls=tf.data.AUTOTUNE)
+    images = images.map(
+        lambda x, y: (keras.applications.resnet_v2.preprocess_input(x), y),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
     images = (images.repeat() if steps else images).prefetch(tf.data.AUTOTUNE)
-    base = keras.applications.ResNet101V2(include_top=False, weights=None, input_shape=(128, 128, 3))
+    base = keras.applications.ResNet101V2(
+        include_top=False, weights=None, input_shape=(128, 128, 3)
+    )
     base.trainable = kind != "frozen"
-    model = keras.Sequential([base, layers.GlobalAveragePooling2D(), layers.Dropout(0.2), layers.Dense(classes)])
+    model = keras.Sequential(
+        [base, layers.GlobalAveragePooling2D(), layers.Dropout(0.2), layers.Dense(classes)]
+    )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = keras.optimizers.Adam(1e-3 if kind == "frozen" else 1e-4)
     model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], run_eagerly=kind == "eager")

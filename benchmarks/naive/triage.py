@@ -1,7 +1,9 @@
-"""The triage source's training: files are read and decoded in every epoch, Keras layers augment, all in float32.
+"""The triage source's training: files are read and decoded in every epoch, Keras layers augment,
+all in float32.
 
-As there: `image_dataset_from_directory`, Rescaling inside the model, RandomFlip, RandomRotation(0.1) and RandomZoom(0.1) mapped
-over the set, Adam. Fair to it: prefetching, parallel mapping, graph mode, the same images in the same split.
+As there: `image_dataset_from_directory`, Rescaling inside the model, RandomFlip,
+RandomRotation(0.1) and RandomZoom(0.1) mapped over the set, Adam. Fair to it: prefetching, parallel
+mapping, graph mode, the same images in the same split.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from benchmarks.parts.measure import Clock, told
 def main(train: str, val: str, *, augment: bool, epochs: int, seed: int, side: int) -> None:
     keras.utils.set_random_seed(seed)
     options = {"image_size": (side, side), "batch_size": 64, "label_mode": "int"}
-    train_set = keras.utils.image_dataset_from_directory(train, shuffle=True, seed=seed, verbose=False, **options)
+    train_set = keras.utils.image_dataset_from_directory(
+        train, shuffle=True, seed=seed, verbose=False, **options
+    )
     val_set = keras.utils.image_dataset_from_directory(val, shuffle=False, verbose=False, **options)
     classes = len(train_set.class_names)
     if augment:
@@ -29,7 +33,9 @@ def main(train: str, val: str, *, augment: bool, epochs: int, seed: int, side: i
                 layers.RandomZoom(0.1, fill_mode="nearest"),
             ]
         )
-        train_set = train_set.map(lambda x, y: (augmentation(x, training=True), y), num_parallel_calls=tf.data.AUTOTUNE)
+        train_set = train_set.map(
+            lambda x, y: (augmentation(x, training=True), y), num_parallel_calls=tf.data.AUTOTUNE
+        )
     train_set, val_set = train_set.prefetch(tf.data.AUTOTUNE), val_set.prefetch(tf.data.AUTOTUNE)
     model = keras.Sequential(
         [
@@ -47,10 +53,19 @@ def main(train: str, val: str, *, augment: bool, epochs: int, seed: int, side: i
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
     clock = Clock()
-    history = model.fit(train_set, validation_data=val_set, epochs=epochs, callbacks=[clock], verbose=0).history
+    history = model.fit(
+        train_set, validation_data=val_set, epochs=epochs, callbacks=[clock], verbose=0
+    ).history
     told(clock, val_accuracy=history["val_accuracy"], num_parameters=model.count_params())
 
 
 if __name__ == "__main__":
     epochs, seed, side = map(int, sys.argv[4:])
-    main(sys.argv[1], sys.argv[2], augment=sys.argv[3] == "augmented", epochs=epochs, seed=seed, side=side)
+    main(
+        sys.argv[1],
+        sys.argv[2],
+        augment=sys.argv[3] == "augmented",
+        epochs=epochs,
+        seed=seed,
+        side=side,
+    )

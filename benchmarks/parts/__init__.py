@@ -1,1 +1,3 @@
-"""What several benchmarks share, and our side of the training ones; nothing here is a benchmark of its own."""
+"""What several benchmarks share, and our side of the training ones; nothing here is a benchmark of
+its own.
+"""

@@ -1,4 +1,6 @@
-"""Wall and CPU seconds of epochs, steps and blocks, and the memory a process holds, as one line of JSON."""
+"""Wall and CPU seconds of epochs, steps and blocks, and the memory a process holds, as one line of
+JSON.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Clock:
-    """Measures; handed to Keras it takes each epoch, or with `by_step` each step, apart from the first, which compiles."""
+    """Measures; handed to Keras it takes each epoch, or with `by_step` each step, apart from the
+    first, which compiles.
+    """
 
     def __init__(self, *, by_step: bool = False) -> None:
         self.wall: list[float] = []
@@ -71,19 +75,25 @@ def told(clock: Clock, **more: object) -> None:
 
 
 def _private() -> int | None:
-    """Memory that is this process' own now; pages mapped from a file do not count, since the system may drop them."""
+    """Memory that is this process' own now; pages mapped from a file do not count, since the system
+    may drop them.
+    """
     try:
         told = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
         return None
-    return 1024 * int(next(line.split()[1] for line in told.splitlines() if line.startswith("RssAnon")))
+    return 1024 * int(
+        next(line.split()[1] for line in told.splitlines() if line.startswith("RssAnon"))
+    )
 
 
 def run(module: str, *words: object) -> dict:
     """Runs a module in a process of its own and returns what it told."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-m", module, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
     if done.returncode or not lines:
         raise SystemExit(f"{module} did not run to its end:\n{done.stderr[-3000:]}")

@@ -1,4 +1,6 @@
-"""Our side of the training benchmarks: `python -m benchmarks.parts.ours TASK FOLDER …`, measured as the naive side is."""
+"""Our side of the training benchmarks: `python -m benchmarks.parts.ours TASK FOLDER …`, measured as
+the naive side is.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,12 @@ import numpy as np
 from benchmarks.parts.measure import Clock, told
 from benchmarks.parts.pictures import Cleaned
 from lib import runs
-from lib.data import pixels
+from lib.data import pixel_cache
 from lib.data.batches import Batches
 from lib.data.splits import Split
-from lib.models import engine as engines
 from lib.models import feature_cache, timing, transfer
-from lib.training import backend, fit, networks, optimizers, recipes
+from lib.models import inference as engines
+from lib.training import fit, network, optimizers, setup, strategies
 from lib.training.settings import Settings
 
 SIDE = 128
@@ -27,15 +29,17 @@ AS_THERE = {"batch_size": 64, "gradient_clip": 0.0}
 BACKBONE = {"architecture": "resnet101v2", "weights": "none"}
 
 
-def material(home: Path, clock: Clock, side: int = SIDE) -> recipes.Material:
+def material(home: Path, clock: Clock, side: int = SIDE) -> strategies.Material:
     """The train and val pictures of `home`, decoded; decoding is the clock's first block."""
     cleaned = Cleaned(home / "ours", home)
     rows = cleaned.accepted()
     with clock.block():
-        decoded = pixels.cache(cleaned, side=side)
-    frame = rows.assign(group=np.arange(len(rows)), split=[path.split("/")[0] for path in rows["path"]])
+        decoded = pixel_cache.cache(cleaned, side=side)
+    frame = rows.assign(
+        group=np.arange(len(rows)), split=[path.split("/")[0] for path in rows["path"]]
+    )
     split = Split("id", "random", "label", frame, sorted(frame["label"].unique()))
-    return recipes.Material(decoded, split, home / "ours" / "features")
+    return strategies.Material(decoded, split, home / "ours" / "features")
 
 
 def run_in(home: Path) -> runs.Run:
@@ -45,17 +49,27 @@ def run_in(home: Path) -> runs.Run:
     return runs.Run(folder, folder / "checkpoints", {}, {}, "train", None, False, lock)
 
 
-def triage(home: Path, policy: str, epochs: int, dtype_policy: str, seed: int, side: int = SIDE) -> None:
-    """The triage CNN from scratch, with everything a run of the suite does: checkpoints, history, TensorBoard."""
+def triage(
+    home: Path, policy: str, epochs: int, dtype_policy: str, seed: int, side: int = SIDE
+) -> None:
+    """The triage CNN from scratch, with everything a run of the suite does: checkpoints, history,
+    TensorBoard.
+    """
     built, clock, run = Clock(), Clock(), run_in(home)
-    backend.begin(seed=seed, dtype_policy=dtype_policy, run=run)
+    setup.begin(seed=seed, dtype_policy=dtype_policy, run=run)
     given = material(home, built, side)
-    model = networks.build({"preset": "triage", "dropout": -1.0}, given)
+    model = network.build({"preset": "triage", "dropout": -1.0}, given)
     settings = Settings(epochs=epochs, augmentation=policy, seed=seed, **AS_THERE)
     measured(clock)
-    history = recipes.train("scratch", model, given, settings=settings, run=run).fitted.history
-    told(clock, build=built.cpu[0], build_wall=built.wall[0], val_accuracy=history["val_accuracy"].tolist(),
-         num_parameters=model.count_params(), dtype_policy=dtype_policy)  # fmt: skip
+    history = strategies.train("scratch", model, given, settings=settings, run=run).fitted.history
+    told(
+        clock,
+        build=built.cpu[0],
+        build_wall=built.wall[0],
+        val_accuracy=history["val_accuracy"].tolist(),
+        num_parameters=model.count_params(),
+        dtype_policy=dtype_policy,
+    )
 
 
 def measured(clock: Clock) -> None:
@@ -74,13 +88,21 @@ def measured(clock: Clock) -> None:
 
 
 def floor(_: Path, dtype_policy: str) -> None:
-    """The step alone: the same batch from memory again and again; below it no input pipeline can bring the time."""
+    """The step alone: the same batch from memory again and again; below it no input pipeline can
+    bring the time.
+    """
     keras.config.set_dtype_policy(dtype_policy)
     names = ["Painting", "Photo", "Schematics", "Sketch", "Text"]
-    model = networks.describe({"preset": "triage", "dropout": -1.0}, class_names=names, image_side=SIDE)
+    model = network.describe(
+        {"preset": "triage", "dropout": -1.0}, class_names=names, image_side=SIDE
+    )
     fit._compile(model, Settings(**AS_THERE), 100)
     rng = np.random.default_rng(0)
-    batch, truth, clock = rng.integers(0, 256, (64, SIDE, SIDE, 3), np.uint8), rng.integers(0, 5, 64), Clock()
+    batch, truth, clock = (
+        rng.integers(0, 256, (64, SIDE, SIDE, 3), np.uint8),
+        rng.integers(0, 5, 64),
+        Clock(),
+    )
     for _ in range(12):
         with clock.block():
             model.train_on_batch(batch, truth)
@@ -88,17 +110,24 @@ def floor(_: Path, dtype_policy: str) -> None:
 
 
 def frozen(home: Path, engine: str, epochs: int) -> None:
-    """A head on the frozen backbone: features once, then epochs on them; block 1 the features, block 2 the epochs."""
+    """A head on the frozen backbone: features once, then epochs on them; block 1 the features,
+    block 2 the epochs.
+    """
     given, clock, run = material(home, Clock()), Clock(), run_in(home)
     keras.utils.set_random_seed(0)
-    model = networks.build(BACKBONE, given)
+    model = network.build(BACKBONE, given)
     settings = Settings(epochs=epochs, engine=engine, **AS_THERE)
     transfer.freeze(model)
     with clock.block():
-        features = feature_cache.ensure(model, given.pixels.array, images_key=given.pixels.key,
-                                        folder=given.features_folder, engine=engine)  # fmt: skip
+        features = feature_cache.ensure(
+            model,
+            given.pixels.array,
+            images_key=given.pixels.key,
+            folder=given.features_folder,
+            engine=engine,
+        )
     with clock.block():
-        recipes.train("frozen", model, given, settings=settings, run=run)
+        strategies.train("frozen", model, given, settings=settings, run=run)
     told(clock, engine=engines.resolve(engine), num_images=len(features))
 
 
@@ -106,7 +135,7 @@ def whole(home: Path, dtype_policy: str, steps: int) -> None:
     """Full fine-tuning: whole training steps of the backbone on augmented batches from the cache."""
     keras.config.set_dtype_policy(dtype_policy)
     given, clock = material(home, Clock()), Clock(by_step=True)
-    model = networks.build(BACKBONE, given)
+    model = network.build(BACKBONE, given)
     fit._compile(model, Settings(learning_rate=1e-4, **AS_THERE), 100)
     batches = Batches(given.examples("train"), batch_size=64, seed=0, policy="gentle")
     for index in range(steps):
@@ -120,8 +149,11 @@ def loading(home: Path) -> None:
     """The cache of decoded pixels, and one pass over it in batches."""
     clock = Clock()
     with clock.block():
-        decoded = pixels.cache(Cleaned(home / "ours", home), side=SIDE)
-        total = sum(int(decoded.array[start : start + 64].sum()) for start in range(0, len(decoded.array), 64))
+        decoded = pixel_cache.cache(Cleaned(home / "ours", home), side=SIDE)
+        total = sum(
+            int(decoded.array[start : start + 64].sum())
+            for start in range(0, len(decoded.array), 64)
+        )
     told(clock, num_images=len(decoded.array), total=total)
 
 
@@ -132,13 +164,22 @@ def precision(home: Path) -> None:
     found = {}
     for policy in ("float32", "mixed_bfloat16"):
         keras.config.set_dtype_policy(policy)
-        model = networks.describe({"preset": "triage"}, class_names=names[:2], image_side=SIDE)
+        model = network.describe({"preset": "triage"}, class_names=names[:2], image_side=SIDE)
         optimizer = optimizers.build(Settings(**AS_THERE), total_steps=100)
-        found[policy] = timing.steps(model, optimizer, image_side=SIDE, batch_size=64, num_steps=5)["train_ms"]
+        found[policy] = timing.steps(model, optimizer, image_side=SIDE, batch_size=64, num_steps=5)[
+            "train_ms"
+        ]
     told(clock, milliseconds=found)
 
 
 if __name__ == "__main__":
     task, home, *words = sys.argv[1:]
-    tasks = {"triage": triage, "floor": floor, "frozen": frozen, "whole": whole, "loading": loading, "precision": precision}
+    tasks = {
+        "triage": triage,
+        "floor": floor,
+        "frozen": frozen,
+        "whole": whole,
+        "loading": loading,
+        "precision": precision,
+    }
     tasks[task](Path(home), *(int(word) if word.isdigit() else word for word in words))

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 
 def in_a_process(function: Callable, *given: object) -> object:
-    """Returns what `function` returns, called in a fresh process, whose highest memory and imports are this claim's alone."""
+    """Returns what `function` returns, called in a fresh process, whose highest memory and imports
+    are this claim's alone.
+    """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, given)
 

@@ -1,7 +1,9 @@
-"""What CleanVision, imagededup and cleanlab do with the same files; runs in the environment that benchmarks.cleaning makes.
+"""What CleanVision, imagededup and cleanlab do with the same files; runs in the environment that
+benchmarks.cleaning makes.
 
-    python rivals/cleaning.py cleanvision|imagededup FOLDER      prints seconds, images and the groups or pairs found, as JSON
-    python rivals/cleaning.py cleanlab FILE.npz                  prints the positions it calls label issues, as JSON
+python rivals/cleaning.py cleanvision|imagededup FOLDER      prints seconds, images and the groups
+or pairs found, as JSON python rivals/cleaning.py cleanlab FILE.npz                  prints the
+positions it calls label issues, as JSON
 """
 
 import contextlib
@@ -22,7 +24,11 @@ def cleanvision(folder):
     with contextlib.redirect_stdout(io.StringIO()):
         lab = Imagelab(data_path=folder)
         lab.find_issues(n_jobs=2, verbose=False)
-    sets = [group for kind in ("exact_duplicates", "near_duplicates") for group in lab.info[kind]["sets"]]
+    sets = [
+        group
+        for kind in ("exact_duplicates", "near_duplicates")
+        for group in lab.info[kind]["sets"]
+    ]
     return {"seconds": time.perf_counter() - began, "images": len(lab.issues), "groups": sets}
 
 
@@ -38,7 +44,9 @@ def imagededup(folder):
     began = time.perf_counter()
     encodings = method.encode_images(image_dir=folder, recursive=True, num_enc_workers=2)
     seconds = time.perf_counter() - began
-    found = method.find_duplicates(encoding_map=encodings, max_distance_threshold=10, num_dist_workers=0)
+    found = method.find_duplicates(
+        encoding_map=encodings, max_distance_threshold=10, num_dist_workers=0
+    )
     pairs = [[one, other] for one, others in found.items() for other in others]
     return {"seconds": seconds, "images": len(encodings), "groups": pairs}
 
@@ -48,9 +56,17 @@ def cleanlab(file):
     from cleanlab.filter import find_label_issues
 
     stored = np.load(file)
-    mask = find_label_issues(stored["labels"], stored["probabilities"], filter_by="confident_learning", n_jobs=1)
+    mask = find_label_issues(
+        stored["labels"], stored["probabilities"], filter_by="confident_learning", n_jobs=1
+    )
     return {"issues": np.flatnonzero(mask).tolist()}
 
 
 if __name__ == "__main__":
-    print(json.dumps({"cleanvision": cleanvision, "imagededup": imagededup, "cleanlab": cleanlab}[sys.argv[1]](sys.argv[2])))
+    print(
+        json.dumps(
+            {"cleanvision": cleanvision, "imagededup": imagededup, "cleanlab": cleanlab}[
+                sys.argv[1]
+            ](sys.argv[2])
+        )
+    )

@@ -14,25 +14,48 @@ from lib.apply.folder import Answers
 
 
 def apply(
-    model: str, pictures: str, *, accuracy: float, copy_to: str = "", classes: tuple[str, ...] = (),
+    model: str,
+    pictures: str,
+    *,
+    accuracy: float,
+    copy_to: str = "",
+    classes: tuple[str, ...] = (),
     answers: Answers | None = None,
 ) -> int:
-    """Applies a trained run to a folder as a run of 9_apply, `logs/apply@<folder>/apply/all`, and tells what came of it.
+    """Applies a trained run to a folder as a run of 9_apply, `logs/apply@<folder>/apply/all`, and
+    tells what came of it.
 
     `answers` is who computes, see `folder.apply`.
     """
     classifier = models.load(model)
     folder = folders.where(pictures)
-    name = re.sub(r"[^\w.@+-]+", "_", Path(pictures).expanduser().resolve().name).lstrip("._@+-")[:80] or "pictures"
+    name = (
+        re.sub(r"[^\w.@+-]+", "_", Path(pictures).expanduser().resolve().name).lstrip("._@+-")[:80]
+        or "pictures"
+    )
     target = Path(copy_to) if copy_to else None
-    folders.check(classifier, folder, accuracy=accuracy, copy_to=target, classes=classes)  # before a run is there to fail
-    given = {"study": f"apply@{name}", "model": model, "pictures": pictures, "wished_accuracy": accuracy, "copy_to": copy_to,
-             "classes": list(classes)}  # fmt: skip
+    folders.check(
+        classifier, folder, accuracy=accuracy, copy_to=target, classes=classes
+    )  # before a run is there to fail
+    given = {
+        "study": f"apply@{name}",
+        "model": model,
+        "pictures": pictures,
+        "wished_accuracy": accuracy,
+        "copy_to": copy_to,
+        "classes": list(classes),
+    }
     run = runs.start("9_apply", notebooks.find("9_apply").defaults() | given, data=None)
     outcome = folders.apply(
-        classifier, folder, run.folder, accuracy=accuracy, copy_to=target, classes=classes,
-        progress=_told if sys.stderr.isatty() else None, answers=answers,
-    )  # fmt: skip
+        classifier,
+        folder,
+        run.folder,
+        accuracy=accuracy,
+        copy_to=target,
+        classes=classes,
+        progress=_told if sys.stderr.isatty() else None,
+        answers=answers,
+    )
     path = page.write(outcome, run.folder)
     run.finish({"metrics": outcome.numbers, "model": classifier.name})
     print(outcome.sentence)
@@ -55,4 +78,6 @@ def export(model: str, format: str, *, out: str | None = None) -> int:
 
 
 def _told(done: int, num: int) -> None:
-    print(f"\r{done:,} of {num:,} files", end="\n" if done == num else "", file=sys.stderr, flush=True)
+    print(
+        f"\r{done:,} of {num:,} files", end="\n" if done == num else "", file=sys.stderr, flush=True
+    )

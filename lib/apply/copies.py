@@ -1,4 +1,6 @@
-"""Accepted pictures copied into a folder a class. Nothing is moved, and nothing that is there is written over."""
+"""Accepted pictures copied into a folder a class. Nothing is moved, and nothing that is there is
+written over.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +10,22 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib import atomic, paths
+from lib import files, paths
 from lib.apply.pictures import ACCEPTED, Answer
 from lib.errors import DarkroomError, suggest
 
 
 class Copies:
-    """Copies accepted pictures to `<target>/<class>/<path below the source>`; the target appears when the block ends well.
+    """Copies accepted pictures to `<target>/<class>/<path below the source>`; the target appears
+    when the block ends well.
 
-    Without a target nothing is copied. Below its class a picture keeps its whole path, so that equal names never meet.
+    Without a target nothing is copied. Below its class a picture keeps its whole path, so that
+    equal names never meet.
     """
 
-    def __init__(self, target: Path | None, source: Path, classes: Sequence[str], class_names: Sequence[str]) -> None:
+    def __init__(
+        self, target: Path | None, source: Path, classes: Sequence[str], class_names: Sequence[str]
+    ) -> None:
         unknown = [name for name in classes if name not in class_names]
         if unknown:
             raise DarkroomError(
@@ -27,7 +33,10 @@ class Copies:
                 f"{suggest(unknown[0], tuple(class_names))}"
             )
         if classes and target is None:
-            raise DarkroomError("`classes` says which accepted pictures are copied; say where to as well (`copy_to`, --copy).")
+            raise DarkroomError(
+                "`classes` says which accepted pictures are copied; say where to as well "
+                "(`copy_to`, --copy)."
+            )
         self.target = None if target is None else _checked(paths.typed(target), Path(source))
         self.source, self.wanted = Path(source), frozenset(classes or class_names)
         self.folders = {name: folder_name(name, class_names) for name in class_names}
@@ -35,7 +44,7 @@ class Copies:
 
     def __enter__(self) -> Copies:
         if self.target is not None:
-            self._aside = self._open.enter_context(atomic.directory(self.target))
+            self._aside = self._open.enter_context(files.directory(self.target))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -68,7 +77,13 @@ def _plain(name: str) -> str:
 def _checked(target: Path, source: Path) -> Path:
     inner, outer = target.resolve(), source.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-        raise DarkroomError(f"Copies may not go into the folder of the pictures, nor around it. Received: {str(target)!r}.")
+        raise DarkroomError(
+            "Copies may not go into the folder of the pictures, nor around it. Received: "
+            f"{str(target)!r}."
+        )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DarkroomError(f"Copies go to a new or empty folder, so that nothing is written over. Received: {str(target)!r}.")
+        raise DarkroomError(
+            "Copies go to a new or empty folder, so that nothing is written over. Received: "
+            f"{str(target)!r}."
+        )
     return inner

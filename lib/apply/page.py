@@ -1,13 +1,15 @@
-"""What came of a folder as one self-contained HTML page: counts, the pictures to look at, examples of the accepted ones."""
+"""What came of a folder as one self-contained HTML page: counts, the pictures to look at, examples
+of the accepted ones.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lib import atomic
+from lib import files
 from lib.apply import figures
 from lib.apply.folder import Outcome
-from lib.evaluation import cells, report, thumbnails
+from lib.reporting import formatting, report, thumbnails
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MOST_PICTURES = 240
@@ -16,7 +18,7 @@ _MOST_PICTURES = 240
 def write(outcome: Outcome, folder: Path) -> Path:
     """Writes `report.html` into `folder` and returns its path."""
     path = Path(folder) / "report.html"
-    atomic.write_text(path, render(outcome))
+    files.write_text(path, render(outcome))
     return path
 
 
@@ -26,9 +28,12 @@ def render(outcome: Outcome) -> str:
     from markupsafe import Markup
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([TEMPLATES, report.TEMPLATES]), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader([TEMPLATES, report.TEMPLATES]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["percent"] = cells.percent
+    environment.filters["percent"] = formatting.percent
     seen, drawing = outcome.seen, figures.probabilities(outcome)
     accepted = {name: examples for name, examples in seen.accepted.items() if examples}
     uris = thumbnails.data_uris(outcome.folder, _shown(outcome, accepted))
@@ -56,14 +61,23 @@ def _shown(outcome: Outcome, accepted: dict[str, list[tuple[float, str]]]) -> li
 
 def _facts(outcome: Outcome) -> dict[str, str]:
     classifier, test = outcome.classifier, outcome.classifier.known
-    facts = {"folder": outcome.folder.resolve().name, "model": classifier.name,
-             "classes": ", ".join(classifier.class_names),
-             "sees": f"{classifier.size[0]} × {classifier.size[1]} pixels, {classifier.resize}",
-             "temperature": f"{classifier.temperature:.2f}", "wished accuracy": f"{100 * outcome.wished:g} %"}  # fmt: skip
+    facts = {
+        "folder": outcome.folder.resolve().name,
+        "model": classifier.name,
+        "classes": ", ".join(classifier.class_names),
+        "sees": f"{classifier.size[0]} × {classifier.size[1]} pixels, {classifier.resize}",
+        "temperature": f"{classifier.temperature:.2f}",
+        "wished accuracy": f"{100 * outcome.wished:g} %",
+    }
     if test is not None:
         part = test.split("test")
-        facts["on its own test images"] = f"{100 * float((part.predicted == part.truth).mean()):.1f} % of {len(part):,} right"
+        facts["on its own test images"] = (
+            f"{100 * float((part.predicted == part.truth).mean()):.1f} % of {len(part):,} right"
+        )
     if outcome.copied_to is not None:
         facts["copied to"] = outcome.copied_to.name
-    facts["time"] = f"{outcome.seconds:,.1f} s, {outcome.seen.num / max(outcome.seconds, 1e-9):,.0f} files a second"
+    facts["time"] = (
+        f"{outcome.seconds:,.1f} s, {outcome.seen.num / max(outcome.seconds, 1e-9):,.0f} files a "
+        "second"
+    )
     return facts

@@ -1,4 +1,6 @@
-"""What is kept of a long walk over pictures: counts, and a few examples, never more of them than a page shows."""
+"""What is kept of a long walk over pictures: counts, and a few examples, never more of them than a
+page shows.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ _OF_A_CLASS, _UNSURE, _UNREAD = 8, 36, 200
 class Seen:
     """Counts by verdict and class, a histogram of probabilities, and examples of each.
 
-    `accepted` holds the first eight paths of a class; `unsure` the 36 least sure of all, least sure first, as (probability,
-    path, label); `unread` the first 200 as (path, problem). `bins` is int64 (20,), probabilities of 0 to 1.
+    `accepted` holds the first eight paths of a class; `unsure` the 36 least sure of all, least sure
+    first, as (probability, path, label); `unread` the first 200 as (path, problem). `bins` is int64
+    (20,), probabilities of 0 to 1.
     """
 
     def __init__(self, class_names: Sequence[str]) -> None:
@@ -38,7 +41,9 @@ class Seen:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a class, the fullest first: how many were accepted, and how many are to be looked at."""
+        """One row a class, the fullest first: how many were accepted, and how many are to be looked
+        at.
+        """
         table = pd.DataFrame(self.by_class).T.rename_axis("class")
         return table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
 

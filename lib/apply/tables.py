@@ -1,4 +1,6 @@
-"""The answers as two tables that grow on disk and not in memory: CSV for people, Parquet with every class's probability."""
+"""The answers as two tables that grow on disk and not in memory: CSV for people, Parquet with every
+class's probability.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lib import atomic
+from lib import files
 from lib.apply.pictures import Answer
 from lib.evaluation.predictions import probability_columns
 
@@ -17,7 +19,9 @@ _ROWS = 8192  # rows of a Parquet row group: what is held back before it is writ
 
 
 class Labels:
-    """Writes `labels.csv` and `labels.parquet`; both appear when the block ends well, and neither when it does not."""
+    """Writes `labels.csv` and `labels.parquet`; both appear when the block ends well, and neither
+    when it does not.
+    """
 
     def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
         self.folder, self.class_names = Path(folder), tuple(class_names)
@@ -28,15 +32,20 @@ class Labels:
         import pyarrow
         import pyarrow.parquet
 
-        told = [(name, pyarrow.float32() if name == "probability" else pyarrow.string()) for name in COLUMNS]
+        told = [
+            (name, pyarrow.float32() if name == "probability" else pyarrow.string())
+            for name in COLUMNS
+        ]
         named = [(name, pyarrow.float32()) for name in probability_columns(self.class_names)]
         self._schema = pyarrow.schema([*told, *named])
         with contextlib.ExitStack() as stack:
-            csv_aside = stack.enter_context(atomic.replacing(self.folder / "labels.csv"))
-            parquet_aside = stack.enter_context(atomic.replacing(self.folder / "labels.parquet"))
+            csv_aside = stack.enter_context(files.replacing(self.folder / "labels.csv"))
+            parquet_aside = stack.enter_context(files.replacing(self.folder / "labels.parquet"))
             file = stack.enter_context(csv_aside.open("w", encoding="utf-8", newline=""))
             self._csv = csv.writer(file, lineterminator="\n")
-            self._parquet = stack.enter_context(pyarrow.parquet.ParquetWriter(parquet_aside, self._schema))
+            self._parquet = stack.enter_context(
+                pyarrow.parquet.ParquetWriter(parquet_aside, self._schema)
+            )
             self._csv.writerow(COLUMNS)
             self._open = stack.pop_all()
         return self

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib import notebooks, paths
-from lib.batch import conduct, index, matrix, plan, results, room, studies, timing
-from lib.batch.conduct import Report
-from lib.batch.engine import Engine
+from lib.batch import disk_space, index, parameter_grid, plan, results, scheduler, studies, timing
+from lib.batch.executor import Engine
 from lib.batch.failures import CLASSES
 from lib.batch.plan import Step
+from lib.batch.progress_view import view
+from lib.batch.scheduler import Report
 from lib.batch.studies import Study
-from lib.batch.view import view
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
@@ -49,25 +49,33 @@ def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options)
     if options.workers is not None and options.workers < 1:
         raise DarkroomError(f"--workers must be at least 1. Received: {options.workers}.")
     if options.workers and options.cluster:
-        raise DarkroomError("--workers is for this machine; a cluster has the workers it has. Leave one of the two out.")
+        raise DarkroomError(
+            "--workers is for this machine; a cluster has the workers it has. Leave one of the two "
+            "out."
+        )
     study = studies.read(name, settings=settings, tiny=tiny).narrowed(options.arms)
     for stage in options.stages:
         study.stage(stage)
     if not options.dry:
-        conduct.refuse_held(study)  # now, not when its data have been read
+        scheduler.refuse_held(study)  # now, not when its data have been read
     _bring(study, quiet=options.json)
     steps = plan.whole(study, force=options.force)
     if not options.dry:
-        room.check(steps)
+        disk_space.check(steps)
     if not options.json:
         _announce(study, steps)
     if options.dry:
         _tell_plan(steps, as_json=options.json)
         return 0
     line = _line(name, settings, tiny, options)
-    with Engine(workers=options.workers, cluster=options.cluster) as engine, view(quiet=options.json) as watcher:
+    with (
+        Engine(workers=options.workers, cluster=options.cluster) as engine,
+        view(quiet=options.json) as watcher,
+    ):
         engine.check(paths.logs(), gpus=max(stage.resources.gpus or 0 for stage in study.stages))
-        report = conduct.Conductor(study, engine, watcher, force=options.force, only=options.stages, command=line).run()
+        report = scheduler.Conductor(
+            study, engine, watcher, force=options.force, only=options.stages, command=line
+        ).run()
     if report.count("finished", "failed") or not (paths.logs() / index.FILE).exists():
         _write_index()
     _tell_json(report) if options.json else _tell(report)
@@ -75,12 +83,21 @@ def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options)
 
 
 def check(names: Sequence[str], *, settings: Mapping[str, str], as_json: bool = False) -> int:
-    """Reads studies and notebooks, prints what each comes to, and returns 0, or 2 when one of them is wrong."""
+    """Reads studies and notebooks, prints what each comes to, and returns 0, or 2 when one of them
+    is wrong.
+    """
     found = []
     for path in sorted(paths.notebooks().glob("*.ipynb")) if not names else []:
-        found.append(_reported(path.name, lambda path=path: f"{len(notebooks.find(path.stem).parameters)} parameters"))
+        found.append(
+            _reported(
+                path.name,
+                lambda path=path: f"{len(notebooks.find(path.stem).parameters)} parameters",
+            )
+        )
     for name in names or studies.names():
-        found.append(_reported(name, lambda name=name: _counted(studies.read(name, settings=settings))))
+        found.append(
+            _reported(name, lambda name=name: _counted(studies.read(name, settings=settings)))
+        )
     if as_json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
     for each in found if not as_json else []:
@@ -107,31 +124,56 @@ def _write_index() -> None:
 
 
 def _bring(study: Study, *, quiet: bool) -> None:
-    """Makes sure that every data set is here, so that whatever is wrong with it is said before anything runs."""
+    """Makes sure that every data set is here, so that whatever is wrong with it is said before
+    anything runs.
+    """
     used = {unit.parameters["data"] for unit in study.units() if "data" in unit.parameters}
     if not used:
         return
     from lib.data import dataset, sources
 
     for name in sorted(used):
-        wanted = study.data if study.data is not None and matrix.data_name(study.data) == name else name
+        wanted = (
+            study.data
+            if study.data is not None and parameter_grid.data_name(study.data) == name
+            else name
+        )
         new = name not in dataset.names()
         found = sources.bring(wanted)
         if new and not quiet:
-            about = [str(found.source[key]) for key in ("about", "licence", "citation") if found.source.get(key)]
+            about = [
+                str(found.source[key])
+                for key in ("about", "licence", "citation")
+                if found.source.get(key)
+            ]
             print(f"Data set {name!r} is here: {found.raw}", *about, sep="\n  ")
 
 
 def _announce(study: Study, steps: list[Step]) -> None:
     counts = plan.counts(steps)
     print(study.question or study.name)
-    waiting = f", {counts['wait']} to be judged when the stages before have ended" if counts["wait"] else ""
-    print(f"{len(steps)} runs in logs/{study.folder}: {counts['skip']} finished, {counts['run']} to do{waiting}.")
+    waiting = (
+        f", {counts['wait']} to be judged when the stages before have ended"
+        if counts["wait"]
+        else ""
+    )
+    print(
+        f"{len(steps)} runs in logs/{study.folder}: {counts['skip']} finished, {counts['run']} to "
+        f"do{waiting}."
+    )
 
 
 def _tell_plan(steps: list[Step], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps([{"run": step.unit.id, "action": step.action, "reason": step.reason} for step in steps], indent=1))
+        print(
+            json.dumps(
+                [
+                    {"run": step.unit.id, "action": step.action, "reason": step.reason}
+                    for step in steps
+                ],
+                indent=1,
+            )
+        )
         return
     for step in steps:
         print(f"{step.action:>5}  {step.unit.id}  ({step.reason})")
@@ -140,23 +182,37 @@ def _tell_plan(steps: list[Step], *, as_json: bool) -> None:
 def _tell(report: Report) -> None:
     for unit, failure in report.failures.items():
         folder = paths.logs() / report.study.folder / unit
-        where = f"cell {failure['cell']} ({failure['source']})" if failure.get("cell") else "no cell"
+        where = (
+            f"cell {failure['cell']} ({failure['source']})" if failure.get("cell") else "no cell"
+        )
         print(f"\nFailed: {unit}, {where}\n  {failure['exception']}: {failure['message']}")
-        print(f"  {failure['kind']}: {CLASSES[failure['kind']]}\n  Look at {folder / 'notebook.ipynb'}")
+        print(
+            f"  {failure['kind']}: {CLASSES[failure['kind']]}\n  Look at "
+            f"{folder / 'notebook.ipynb'}"
+        )
     left: dict[str, list[str]] = {}
     for unit, state in report.states.items():
         if state == "blocked":
             left.setdefault(report.reasons[unit], []).append(unit)
     for reason, units in left.items():
-        print(f"Left out: {', '.join(units) if len(units) <= _NAMED else _runs(len(units))} ({reason})")
+        print(
+            f"Left out: {', '.join(units) if len(units) <= _NAMED else _runs(len(units))} "
+            f"({reason})"
+        )
     for table in tables(report.study):
         _print_table(table)
     unfinished = len(report.states) - report.count("finished", "skipped")
     took = sum(report.seconds.values())
-    done = f"{_runs(report.count('finished'))} done in {timing.spoken(took)} of work, " if took else ""
+    done = (
+        f"{_runs(report.count('finished'))} done in {timing.spoken(took)} of work, " if took else ""
+    )
     print(f"\n{done}{_runs(report.count('skipped'))} had finished before.")
     if unfinished:
-        how = "Without --stage they are run too" if conduct.LEFT_OUT in left else "Go on with the same command"
+        how = (
+            "Without --stage they are run too"
+            if scheduler.LEFT_OUT in left
+            else "Go on with the same command"
+        )
         have = "has" if unfinished == 1 else "have"
         print(f"{_runs(unfinished)} {have} no result. {how}: what has finished is not repeated.")
     for page in pages(report.study):
@@ -170,14 +226,21 @@ def _runs(number: int) -> str:
 
 def _tell_json(report: Report) -> None:
     runs = [
-        {"run": unit, "state": state, "seconds": report.seconds.get(unit), "failure": report.failures.get(unit)}
+        {
+            "run": unit,
+            "state": state,
+            "seconds": report.seconds.get(unit),
+            "failure": report.failures.get(unit),
+        }
         for unit, state in report.states.items()
     ]
     outcome = {
-        "study": report.study.folder, "complete": report.complete(), "runs": runs,
+        "study": report.study.folder,
+        "complete": report.complete(),
+        "runs": runs,
         "reports": [str(page) for page in pages(report.study)],
         "results": str(paths.logs() / report.study.folder / results.CSV),
-    }  # fmt: skip
+    }
     print(json.dumps(outcome, indent=1, ensure_ascii=False))
 
 
@@ -221,7 +284,12 @@ def _line(name: str, settings: Mapping[str, str], tiny: bool, options: Options) 
     """The command as it can be typed again."""
     import shlex
 
-    words = ["darkroom", "run", name, *(word for key, value in settings.items() for word in ("--set", f"{key}={value}"))]
+    words = [
+        "darkroom",
+        "run",
+        name,
+        *(word for key, value in settings.items() for word in ("--set", f"{key}={value}")),
+    ]
     words += ["--tiny"] if tiny else []
     words += [word for arm in options.arms for word in ("--arm", arm)]
     words += ["--cluster", options.cluster] if options.cluster else []

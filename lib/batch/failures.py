@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib import atomic
+from lib import files
 
 CLASSES = {
     "parameter": "a parameter does not fit; change it in the study or with --set",
@@ -22,7 +22,10 @@ CLASSES = {
 }
 """Every class of failure, with what it means for the user."""
 
-_MEMORY = re.compile(r"out of memory|\bOOM\b|RESOURCE_EXHAUSTED|ResourceExhausted|bad_alloc|Unable to allocate", re.IGNORECASE)
+_MEMORY = re.compile(
+    r"out of memory|\bOOM\b|RESOURCE_EXHAUSTED|ResourceExhausted|bad_alloc|Unable to allocate",
+    re.IGNORECASE,
+)
 _DATA = re.compile(r"data set|manifest|\bsplit\b|\bimages?\b|folder", re.IGNORECASE)
 _DATA_ERRORS = ("FileNotFoundError", "EOFError", "UnidentifiedImageError", "ArrowInvalid")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -30,7 +33,9 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run has no result. `cell` is the number in `In [ ]` of the executed notebook, None where no cell was at work."""
+    """Why a run has no result. `cell` is the number in `In [ ]` of the executed notebook, None
+    where no cell was at work.
+    """
 
     kind: str
     exception: str
@@ -55,7 +60,9 @@ def of_exception(exception: str, message: str) -> str:
         return "out of memory"
     if "No space left" in message or "Read-only file system" in message or "Disk quota" in message:
         return "disk"
-    if exception == "FloatingPointError" or re.search(r"\bnan\b|not a finite number", message, re.IGNORECASE):
+    if exception == "FloatingPointError" or re.search(
+        r"\bnan\b|not a finite number", message, re.IGNORECASE
+    ):
         return "NaN"
     if exception in _DATA_ERRORS or (exception == "DarkroomError" and _DATA.search(message)):
         return "data"
@@ -77,16 +84,24 @@ def of_cell(cell: dict[str, Any], *, exception: str, message: str, traceback: li
 
 def first_line(source: str) -> str:
     """Returns the first line of a cell that is no comment, at most 80 characters."""
-    lines = [line.strip() for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
+    lines = [
+        line.strip()
+        for line in source.splitlines()
+        if line.strip() and not line.strip().startswith("#")
+    ]
     return (lines or [""])[0][:80]
 
 
 def write(folder: Path, failure: Failure, *, resume: str) -> None:
-    """Writes `failure.json` into a run's folder; a result that was there already does not count any more."""
+    """Writes `failure.json` into a run's folder; a result that was there already does not count any
+    more.
+    """
     result = folder / "result.json"
     if result.exists():
         result.replace(folder / "result.refused.json")
-    atomic.write_json(folder / "failure.json", {**asdict(failure), "resume": resume, "time": time.time()})
+    files.write_json(
+        folder / "failure.json", {**asdict(failure), "resume": resume, "time": time.time()}
+    )
 
 
 def _first_line(message: str) -> str:

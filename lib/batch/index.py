@@ -1,4 +1,6 @@
-"""The page of all studies, `logs/index.html`: how each stands, its scores, its report, and what went wrong."""
+"""The page of all studies, `logs/index.html`: how each stands, its scores, its report, and what
+went wrong.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lib import atomic, paths, runs
-from lib.batch import matrix, results, standing
+from lib import files as files_module
+from lib import paths, runs
+from lib.batch import parameter_grid, results, status
 from lib.batch.failures import CLASSES
-from lib.batch.standing import Standing
+from lib.batch.status import Standing
 
 FILE = "index.html"
 _MOST_FAILURES = 10
@@ -23,27 +26,33 @@ _MOST_RUNS = 500
 
 
 def write() -> Path:
-    """Writes the page, and a table of results for every study that ran, and returns the page's path."""
+    """Writes the page, and a table of results for every study that ran, and returns the page's
+    path.
+    """
     import jinja2
 
     folder = paths.logs()
-    studies = [_study(name) for name in standing.folders()]
+    studies = [_study(name) for name in status.folders()]
     studies.sort(key=lambda study: study["latest"], reverse=True)
     templates = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    environment = jinja2.Environment(loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     page = environment.get_template(FILE).render(
-        style=importlib.resources.files("lib.evaluation").joinpath("templates", "comparison.css").read_text("utf-8"),
+        style=importlib.resources.files("lib.reporting")
+        .joinpath("templates", "comparison.css")
+        .read_text("utf-8"),
         studies=studies,
         lead=_lead(studies),
         made=_day(time.time()),
     )
-    atomic.write_text(folder / FILE, page)
+    files_module.write_text(folder / FILE, page)
     return folder / FILE
 
 
 def _study(folder: str) -> dict[str, Any]:
     about = runs.about(folder)
-    found = standing.judged(folder)
+    found = status.judged(folder)
     table = results.write(folder, found)
     counts = Counter(one.state for one in found)
     failed = [one for one in found if one.failure is not None]
@@ -51,7 +60,7 @@ def _study(folder: str) -> dict[str, Any]:
     return {
         "folder": folder,
         "question": about.get("question") or ("Notebooks run by hand" if not about else ""),
-        "data": about.get("data") and matrix.data_name(about["data"]),
+        "data": about.get("data") and parameter_grid.data_name(about["data"]),
         "when": _day(latest) if latest else "",
         "latest": latest,
         "command": about.get("command"),
@@ -59,7 +68,11 @@ def _study(folder: str) -> dict[str, Any]:
         "spoken": ", ".join(f"{counts[state]} {state}" for state in runs.STATES if counts[state]),
         "unfinished": any(one.state in ("failed", "killed", "stale", "queued") for one in found),
         "tables": _tables(_files(folder, found, "comparison.csv")),
-        "links": [*_pages(folder, found), ("all runs as CSV", _link(table)), ("Parquet", _link(table.with_suffix(".parquet")))],
+        "links": [
+            *_pages(folder, found),
+            ("all runs as CSV", _link(table)),
+            ("Parquet", _link(table.with_suffix(".parquet"))),
+        ],
         "failures": [_failure(one) for one in failed[:_MOST_FAILURES]],
         "rows": [_row(folder, one) for one in found[:_MOST_RUNS]],
     }
@@ -99,13 +112,21 @@ def _rows(path: Path) -> list[list[str]]:
 
 def _row(folder: str, one: Standing) -> dict[str, Any]:
     place = paths.run(folder, one.stage, one.unit)
-    seconds = (atomic.read_json(place / "result.json") or {}).get("seconds")
-    remark = one.line() if one.state == "running" else one.changed or (one.failure or {}).get("exception", "")
+    seconds = (files_module.read_json(place / "result.json") or {}).get("seconds")
+    remark = (
+        one.line()
+        if one.state == "running"
+        else one.changed or (one.failure or {}).get("exception", "")
+    )
     notebook = place / "notebook.ipynb"
     return {
         "run": f"{one.stage}/{one.unit}",
         "state": one.state,
-        "seconds": "" if seconds is None else f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}",
+        "seconds": ""
+        if seconds is None
+        else f"{seconds:,.0f}"
+        if seconds >= 10
+        else f"{seconds:.1f}",
         "remark": remark,
         "notebook": _link(notebook) if notebook.is_file() else None,
     }
@@ -115,7 +136,9 @@ def _failure(one: Standing) -> dict[str, Any]:
     told = one.failure or {}
     return {
         "run": f"{one.stage}/{one.unit}",
-        "where": f"cell {told['cell']} ({told.get('source', '')})" if told.get("cell") else "no cell",
+        "where": f"cell {told['cell']} ({told.get('source', '')})"
+        if told.get("cell")
+        else "no cell",
         "exception": told.get("exception"),
         "message": told.get("message"),
         "kind": told.get("kind"),

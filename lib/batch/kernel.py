@@ -1,6 +1,8 @@
-"""The kernel of a run: this very interpreter, whatever kernels the machine has registered, and none of the user's settings.
+"""The kernel of a run: this very interpreter, whatever kernels the machine has registered, and none
+of the user's settings.
 
-`python -m lib.batch.kernel -f connection.json` is what `OwnKernel` starts instead of a registered kernel's command.
+`python -m lib.batch.kernel -f connection.json` is what `OwnKernel` starts instead of a registered
+kernel's command.
 """
 
 from __future__ import annotations
@@ -11,14 +13,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib.batch import lifeline
+from lib.batch import parent_watch
 
 if TYPE_CHECKING:
     from jupyter_client import AsyncKernelManager
 
 
 def manager(folder: Path) -> AsyncKernelManager:
-    """Returns a kernel manager whose connection and sockets lie in `folder`, a private and short path.
+    """Returns a kernel manager whose connection and sockets lie in `folder`, a private and short
+    path.
 
     Sockets in a folder cannot collide, as two runs' TCP ports can; Windows has only TCP.
     """
@@ -41,8 +44,10 @@ def manager(folder: Path) -> AsyncKernelManager:
 def main() -> None:
     """Serves a kernel until it is told to stop or its parent dies."""
     if "JPY_PARENT_PID" in os.environ and os.name != "nt":
-        lifeline.die_with_parent(int(os.environ["JPY_PARENT_PID"]))
-    if sys.platform == "linux":  # where memory runs out all the same, the run goes and not its runner
+        parent_watch.die_with_parent(int(os.environ["JPY_PARENT_PID"]))
+    if (
+        sys.platform == "linux"
+    ):  # where memory runs out all the same, the run goes and not its runner
         with contextlib.suppress(OSError):  # where a container forbids it, it stays as it was
             Path("/proc/self/oom_score_adj").write_text("500")
     from ipykernel.kernelapp import IPKernelApp

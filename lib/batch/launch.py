@@ -1,4 +1,6 @@
-"""The work of a Dask worker: one run, given its share of the machine, watched, and ended when nobody wants it any more."""
+"""The work of a Dask worker: one run, given its share of the machine, watched, and ended when
+nobody wants it any more.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import runs
-from lib.batch import failures, machine, run, runners, task
+from lib.batch import failures, machine, pool, run, task
 from lib.batch.failures import Failure
 from lib.batch.machine import Share
 from lib.batch.run import Job
@@ -24,15 +26,18 @@ _BUSY_S = 20.0
 
 
 def execute(job: Job, share: Share, home: str) -> dict[str, Any]:
-    """Runs one job to its end and returns `state` (finished, failed, killed, busy or queued), `seconds`, `failure`.
+    """Runs one job to its end and returns `state` (finished, failed, killed, busy or queued),
+    `seconds`, `failure`.
 
-    Raises nothing for a run that fails: that is an outcome. `home` is the root folder, which all machines share.
+    Raises nothing for a run that fails: that is an outcome. `home` is the root folder, which all
+    machines share.
     """
     started = time.monotonic()
     folder = Path(job.folder)
     if not folder.parent.parent.is_dir():
         raise DarkroomError(
-            f"This machine does not see {folder.parent.parent}. Put DARKROOM_HOME on a folder that all machines share under "
+            f"This machine does not see {folder.parent.parent}. Put DARKROOM_HOME on a folder that "
+            "all machines share under "
             "the same path."
         )
     if (folder.parent.parent / STOP).exists():
@@ -49,9 +54,13 @@ def execute(job: Job, share: Share, home: str) -> dict[str, Any]:
 
 
 def _process(job: Job, wanted: Callable[[], bool]) -> tuple[int, str]:
-    """Has a runner do the job; returns its answer, or its exit code where it died, and what it said last."""
+    """Has a runner do the job; returns its answer, or its exit code where it died, and what it said
+    last.
+    """
     limit = None if job.time_limit_s is None else time.monotonic() + job.time_limit_s + _GRACE_S
-    return runners.ask(job.line(), lambda _: not wanted() or (limit is not None and time.monotonic() > limit))
+    return pool.ask(
+        job.line(), lambda _: not wanted() or (limit is not None and time.monotonic() > limit)
+    )
 
 
 def _outcome(job: Job, code: int, said: str, *, cancelled: bool, seconds: float) -> dict[str, Any]:
@@ -61,8 +70,24 @@ def _outcome(job: Job, code: int, said: str, *, cancelled: bool, seconds: float)
     if cancelled:
         return {"state": "killed", "seconds": seconds, "failure": None}
     if code == run.BUSY:
-        return {"state": "busy", "seconds": seconds, "failure": {"kind": "code", "exception": "Busy", "message": said}}
+        return {
+            "state": "busy",
+            "seconds": seconds,
+            "failure": {"kind": "code", "exception": "Busy", "message": said},
+        }
     if code != run.FAILED or not (folder / "failure.json").exists():
-        ending = f"the run's process ended with {code}" if code >= 0 else f"the run's process was killed by signal {-code}"
-        failures.write(folder, Failure("kernel died", "DeadRun", ending, output=said.splitlines()[-20:]), resume=job.resume)
-    return {"state": "failed", "seconds": seconds, "failure": json.loads((folder / "failure.json").read_text("utf-8"))}
+        ending = (
+            f"the run's process ended with {code}"
+            if code >= 0
+            else f"the run's process was killed by signal {-code}"
+        )
+        failures.write(
+            folder,
+            Failure("kernel died", "DeadRun", ending, output=said.splitlines()[-20:]),
+            resume=job.resume,
+        )
+    return {
+        "state": "failed",
+        "seconds": seconds,
+        "failure": json.loads((folder / "failure.json").read_text("utf-8")),
+    }

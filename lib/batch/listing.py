@@ -6,26 +6,33 @@ import json
 from collections import Counter
 from typing import Any
 
-from lib import atomic, notebooks, paths, runs
-from lib.batch import standing, studies
-from lib.batch.standing import Standing
+from lib import files, notebooks, paths, runs
+from lib.batch import status, studies
+from lib.batch.status import Standing
 
 KINDS = ("studies", "data", "notebooks")
 
 
-def status(folder: str | None, *, as_json: bool) -> int:
+def print_status(folder: str | None, *, as_json: bool) -> int:
     """Prints how one study stands, or all of them; returns 0."""
     if folder is None:
         return _all(as_json=as_json)
-    found = standing.judged(folder)
-    holder = atomic.read_json(paths.logs() / folder / ".holder.json") if runs.held(paths.logs() / folder / ".lock") else None
+    found = status.judged(folder)
+    holder = (
+        files.read_json(paths.logs() / folder / ".holder.json")
+        if runs.held(paths.logs() / folder / ".lock")
+        else None
+    )
     if as_json:
         rows = [_row(one) for one in found]
         content = {"study": folder, "runner": holder, "counts": _counts(found), "runs": rows}
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return 0
-    print(standing.read(folder)["question"])
-    print(f"{folder}: {_spoken(found)}" + (f"; being run by process {holder['process']} on {holder['host']}" if holder else ""))
+    print(status.read(folder)["question"])
+    print(
+        f"{folder}: {_spoken(found)}"
+        + (f"; being run by process {holder['process']} on {holder['host']}" if holder else "")
+    )
     for one in found:
         if one.state != "queued":
             said = one.line() if one.state == "running" else _failure(one) or one.changed
@@ -34,17 +41,28 @@ def status(folder: str | None, *, as_json: bool) -> int:
 
 
 def results(folder: str | None, *, as_json: bool) -> int:
-    """Writes the table of results of one study, or of all, and the page of all studies; prints where, or the table as JSON."""
+    """Writes the table of results of one study, or of all, and the page of all studies; prints
+    where, or the table as JSON.
+    """
     from lib.batch import index
     from lib.batch import results as tables
 
     if folder is not None:
-        standing.read(folder)  # refuses a study that never ran
+        status.read(folder)  # refuses a study that never ran
     page = index.write()
-    chosen = standing.folders() if folder is None else [folder]
+    chosen = status.folders() if folder is None else [folder]
     if as_json:
-        rows = [row for each in chosen for row in json.loads(tables.table(each).to_json(orient="records"))]
-        print(json.dumps([{name: value for name, value in row.items() if value is not None} for row in rows], indent=1))
+        rows = [
+            row
+            for each in chosen
+            for row in json.loads(tables.table(each).to_json(orient="records"))
+        ]
+        print(
+            json.dumps(
+                [{name: value for name, value in row.items() if value is not None} for row in rows],
+                indent=1,
+            )
+        )
         return 0
     for each in chosen:
         print(paths.logs() / each / tables.CSV)
@@ -65,12 +83,15 @@ def show(kind: str | None, *, as_json: bool) -> int:
             print(f"  {entry['name']}  {entry.get('about', '')}".rstrip())
             for parameter in entry.get("parameters", []):
                 allowed = f" ({parameter['allowed']})" if parameter["allowed"] else ""
-                print(f"    {parameter['name']}: {parameter['type']} = {parameter['default']!r}{allowed}  {parameter['help']}")
+                print(
+                    f"    {parameter['name']}: {parameter['type']} = "
+                    f"{parameter['default']!r}{allowed}  {parameter['help']}"
+                )
     return 0
 
 
 def _all(*, as_json: bool) -> int:
-    found = {folder: standing.judged(folder) for folder in standing.folders()}
+    found = {folder: status.judged(folder) for folder in status.folders()}
     if as_json:
         print(json.dumps({folder: _counts(runs_) for folder, runs_ in found.items()}, indent=1))
     elif not found:
@@ -87,25 +108,37 @@ def _counts(found: list[Standing]) -> dict[str, int]:
 
 
 def _spoken(found: list[Standing]) -> str:
-    return f"{len(found)} runs, " + ", ".join(f"{number} {state}" for state, number in _counts(found).items())
+    return f"{len(found)} runs, " + ", ".join(
+        f"{number} {state}" for state, number in _counts(found).items()
+    )
 
 
 def _row(one: Standing) -> dict[str, Any]:
-    told = {"state": one.state, "progress": one.progress, "failure": one.failure, "changed": one.changed or None}
+    told = {
+        "state": one.state,
+        "progress": one.progress,
+        "failure": one.failure,
+        "changed": one.changed or None,
+    }
     return {"run": f"{one.stage}/{one.unit}", **told}
 
 
 def _failure(one: Standing) -> str:
     if one.failure is None:
         return ""
-    cell, exception, message, kind = (one.failure.get(name) for name in ("cell", "exception", "message", "kind"))
+    cell, exception, message, kind = (
+        one.failure.get(name) for name in ("cell", "exception", "message", "kind")
+    )
     return f"cell {cell}: {exception}: {message} [{kind}]"
 
 
 def _studies() -> list[dict[str, Any]]:
     from lib.batch import tables
 
-    return [{"name": name, "about": tables.read(studies.find(name)).get("question", "")} for name in studies.names()]
+    return [
+        {"name": name, "about": tables.read(studies.find(name)).get("question", "")}
+        for name in studies.names()
+    ]
 
 
 def _data() -> list[dict[str, Any]]:
@@ -123,7 +156,13 @@ def _notebooks() -> list[dict[str, Any]]:
             "name": notebook.name,
             "about": notebook.title,
             "parameters": [
-                {"name": each.name, "type": each.type, "default": each.default, "allowed": each.allowed(), "help": each.help}
+                {
+                    "name": each.name,
+                    "type": each.type,
+                    "default": each.default,
+                    "allowed": each.allowed(),
+                    "help": each.help,
+                }
                 for each in notebook.parameters.values()
             ],
         }

@@ -17,16 +17,27 @@ import filelock
 from lib import paths
 
 CORES = "DARKROOM_CORES"
-"""Environment variable of a run: the cores it was given, so that work which it hands out itself keeps to them."""
+"""Environment variable of a run: the cores it was given, so that work which it hands out itself
+keeps to them.
+"""
 GPUS = "DARKROOM_GPUS"
 """Environment variable of a run: the GPUs it has for itself."""
 
 _THREADS = (
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OPENCV_FOR_THREADS_NUM", "LOKY_MAX_CPU_COUNT",
-)  # fmt: skip
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+    "LOKY_MAX_CPU_COUNT",
+)
 FRUGAL = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-"""Set before a kernel starts, so that it takes the GPU memory it needs, not all there is (TensorFlow, JAX)."""
+"""Set before a kernel starts, so that it takes the GPU memory it needs, not all there is
+(TensorFlow, JAX).
+"""
 
 _sharers: Counter[str] = Counter()
 _owned: set[str] = set()
@@ -35,16 +46,22 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Share:
-    """What a piece of work gets of its machine; `parallel` is how many pieces share it where `cores` is None."""
+    """What a piece of work gets of its machine; `parallel` is how many pieces share it where
+    `cores` is None.
+    """
 
     cores: float | None = None
     parallel: int = 1
     gpus: int | None = None
-    """So many GPUs that nobody else of ours uses. 0: it sees none; None: it shares the one that is used least."""
+    """So many GPUs that nobody else of ours uses. 0: it sees none; None: it shares the one that is
+    used least.
+    """
 
 
 def num_cores() -> int:
-    """Returns the cores this process may use; containers' limits are heeded, and what its run was given."""
+    """Returns the cores this process may use; containers' limits are heeded, and what its run was
+    given.
+    """
     if CORES in os.environ:
         return int(os.environ[CORES])
     from dask.system import CPU_COUNT
@@ -68,22 +85,34 @@ def visible_gpus() -> list[str]:
 
 
 @contextlib.contextmanager
-def environment(share: Share, *, slots: int, home: str, wanted: Callable[[], bool]) -> Iterator[dict[str, str]]:
-    """Yields the environment variables of a piece of work: threads, GPUs, the root folder `home`; GPUs are held meanwhile.
+def environment(
+    share: Share, *, slots: int, home: str, wanted: Callable[[], bool]
+) -> Iterator[dict[str, str]]:
+    """Yields the environment variables of a piece of work: threads, GPUs, the root folder `home`;
+    GPUs are held meanwhile.
 
-    `slots` is how many pieces this machine does at once. Waits for GPUs that others hold while `wanted()` is true.
+    `slots` is how many pieces this machine does at once. Waits for GPUs that others hold while
+    `wanted()` is true.
     """
-    threads = max(1, round(share.cores) if share.cores else num_cores() // min(slots, max(1, share.parallel)))
+    threads = max(
+        1, round(share.cores) if share.cores else num_cores() // min(slots, max(1, share.parallel))
+    )
     found = {
         **dict.fromkeys(_THREADS, str(threads)),
         **FRUGAL,
         CORES: str(threads),
         "DARKROOM_HOME": home,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(paths.checkout()), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(paths.checkout()), os.environ.get("PYTHONPATH")])
+        ),
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
     }
     with _gpus(share.gpus, wanted=wanted) as gpus:
-        yield found if gpus is None else {**found, "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1", **_owning(share, gpus)}
+        yield (
+            found
+            if gpus is None
+            else {**found, "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1", **_owning(share, gpus)}
+        )
 
 
 def _owning(share: Share, gpus: list[str]) -> dict[str, str]:
@@ -116,7 +145,9 @@ def _gpus(number: int | None, *, wanted: Callable[[], bool]) -> Iterator[list[st
 
 
 def _own(name: str, held: contextlib.ExitStack) -> bool:
-    """Whether a GPU could be taken for as long as `held` is open; other processes of this user are asked, too."""
+    """Whether a GPU could be taken for as long as `held` is open; other processes of this user are
+    asked, too.
+    """
     with _lock:
         if name in _owned:
             return False
@@ -134,4 +165,6 @@ def _own(name: str, held: contextlib.ExitStack) -> bool:
 
 def _lock_file(name: str) -> Path:
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
-    return Path(tempfile.gettempdir(), f"darkroom-{user}-gpu-{''.join(filter(str.isalnum, name))}.lock")
+    return Path(
+        tempfile.gettempdir(), f"darkroom-{user}-gpu-{''.join(filter(str.isalnum, name))}.lock"
+    )

@@ -1,7 +1,9 @@
-"""One long pass over many files, cut into parts that the engine's workers do, on this machine or on a cluster.
+"""One long pass over many files, cut into parts that the engine's workers do, on this machine or on
+a cluster.
 
-Each part's table or array is a file of its own in a folder that all machines share, so a pass that was stopped goes on where it
-was, a part whose worker died is done anew, and no more than one part is in anybody's memory.
+Each part's table or array is a file of its own in a folder that all machines share, so a pass that
+was stopped goes on where it was, a part whose worker died is done anew, and no more than one part
+is in anybody's memory.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import atomic, fingerprint
+from lib import files as files_module
+from lib import hashing
 from lib.batch.calls import Crashed
-from lib.batch.engine import Engine
+from lib.batch.executor import Engine
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
     import pandas
 
 SIZE = 2000
-"""Files in a part: about a minute of work, so that a lost worker costs little and starting one is a small share."""
+"""Files in a part: about a minute of work, so that a lost worker costs little and starting one is a
+small share.
+"""
 _TRIES = 3
 _AHEAD = 2
 """Parts that are queued for each worker, so that none waits for the next."""
@@ -43,26 +48,31 @@ def spread(
     folder: Path,
     gpus: int | None = None,
 ) -> Iterator[tuple[int, pandas.DataFrame | numpy.ndarray]]:
-    """Yields (index of the part, `work(part, *common)`) for every part, in order; those that were kept are not done again.
+    """Yields (index of the part, `work(part, *common)`) for every part, in order; those that were
+    kept are not done again.
 
     Args:
         work: a function that workers can import by name; it is called in a process of its own.
-        parts: their items, and `common`, must be writable as JSON, since a part's file is named by them.
-        folder: where the parts' files are kept; delete it when the whole is safe.
-        gpus: as for `Engine.submit`.
+        parts: their items, and `common`, must be writable as JSON, since a part's file is named by
+            them. folder: where the parts' files are kept; delete it when the whole is safe. gpus:
+            as for `Engine.submit`.
 
     Raises:
         DarkroomError: a part failed, or its process died three times; the other parts are kept.
     """
     files = [folder / _name(work, part, common) for part in parts]
-    waiting = deque(index for index, file in enumerate(files) if not any(path.is_file() for path in _kept(file)))
+    waiting = deque(
+        index for index, file in enumerate(files) if not any(path.is_file() for path in _kept(file))
+    )
     missing, tries = set(waiting), Counter[int]()
 
     def submit(index: int) -> None:
         tries[index] += 1
         name = f"{files[index]}-{tries[index]}"
         at_work[name] = index
-        engine.submit(name, do, work, list(parts[index]), common, files[index], cores=1, gpus=gpus, apart=True)
+        engine.submit(
+            name, do, work, list(parts[index]), common, files[index], cores=1, gpus=gpus, apart=True
+        )
 
     at_work: dict[str, int] = {}
     for index, file in enumerate(files):
@@ -87,14 +97,16 @@ def do(work: Callable[..., Any], part: Sequence[Any], common: tuple[Any, ...], f
     found = work(part, *common)
     table, array = _kept(file)
     if isinstance(found, numpy.ndarray):
-        with atomic.replacing(array) as aside, aside.open("wb") as target:
+        with files_module.replacing(array) as aside, aside.open("wb") as target:
             numpy.save(target, found)
     else:
-        atomic.write_parquet(table, found)
+        files_module.write_parquet(table, found)
 
 
 def _name(work: Callable[..., Any], part: Sequence[Any], common: tuple[Any, ...]) -> str:
-    return fingerprint.digest(f"{work.__module__}.{work.__qualname__}", json.dumps(list(part)), json.dumps(common))
+    return hashing.digest(
+        f"{work.__module__}.{work.__qualname__}", json.dumps(list(part)), json.dumps(common)
+    )
 
 
 def _kept(file: Path) -> tuple[Path, Path]:
@@ -114,6 +126,7 @@ def _read(file: Path) -> pandas.DataFrame | numpy.ndarray | None:
 def _failed(part: Sequence[Any], error: BaseException) -> DarkroomError:
     first, last = part[0], part[-1]
     return DarkroomError(
-        f"A part of {len(part)} files, {first} to {last}, failed: {type(error).__name__}: {error}. The other parts are kept; "
+        f"A part of {len(part)} files, {first} to {last}, failed: {type(error).__name__}: {error}. "
+        "The other parts are kept; "
         "the same command goes on."
     )

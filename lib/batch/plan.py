@@ -1,6 +1,8 @@
-"""What is to be done: for every run of a study whether it has finished as it is now, and if not, why it must run.
+"""What is to be done: for every run of a study whether it has finished as it is now, and if not,
+why it must run.
 
-A stage can be judged only when those before it have ended, since cleaning decides the data that training's key is made of.
+A stage can be judged only when those before it have ended, since cleaning decides the data that
+training's key is made of.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib import paths, runs
-from lib.batch.matrix import Unit
+from lib.batch.parameter_grid import Unit
 from lib.batch.studies import Stage, Study
 from lib.errors import DarkroomError
 
@@ -26,7 +28,9 @@ CHANGED = "changed: "
 
 @dataclass(frozen=True)
 class Step:
-    """The verdict on one run: `action` is `skip`, `run` or `wait` (for a stage before it), `reason` says why."""
+    """The verdict on one run: `action` is `skip`, `run` or `wait` (for a stage before it), `reason`
+    says why.
+    """
 
     unit: Unit
     action: str
@@ -82,7 +86,9 @@ def counts(steps: Iterable[Step]) -> dict[str, int]:
 
 
 def _shared_key(stage: Stage, unit: Unit) -> dict[str, Any]:
-    """The parts of the key that all runs of a stage on one data set share; reading the data for each would take long."""
+    """The parts of the key that all runs of a stage on one data set share; reading the data for
+    each would take long.
+    """
     return runs.key(stage.notebook, unit.parameters, data=_dataset(unit))
 
 
@@ -116,5 +122,6 @@ def _read(path: Path) -> dict[str, Any] | None:
         if path.name != "result.json":
             return None
         raise DarkroomError(
-            f"{path} cannot be read ({error}). Delete the folder {path.parent}, then run the study again."
+            f"{path} cannot be read ({error}). Delete the folder {path.parent}, then run the study "
+            "again."
         ) from None

@@ -1,4 +1,6 @@
-"""What no run needs any more: earlier runs that were moved aside, leftovers of interrupted writers, orphaned checkpoints."""
+"""What no run needs any more: earlier runs that were moved aside, leftovers of interrupted writers,
+orphaned checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib import atomic, paths, runs
+from lib import files as files_module
+from lib import paths, runs
 from lib.batch.timing import spoken
 from lib.errors import DarkroomError
 
@@ -33,17 +36,34 @@ class Leftover:
 
 
 def run(*, yes: bool, caches: bool, as_json: bool) -> int:
-    """Lists what may be deleted, asks unless told `yes`, deletes it, and returns 0; as JSON it deletes only with `yes`."""
+    """Lists what may be deleted, asks unless told `yes`, deletes it, and returns 0; as JSON it
+    deletes only with `yes`.
+    """
     found = find(caches=caches)
     total = sum(leftover.num_bytes for leftover in found)
     if as_json:
         if yes:
             delete(found)
-        rows = [{"path": str(each.path), "reason": each.reason, "bytes": each.num_bytes, "age_s": each.age_s} for each in found]
-        print(json.dumps({"deleted": yes, "bytes": total, "leftovers": rows}, indent=1, ensure_ascii=False))
+        rows = [
+            {
+                "path": str(each.path),
+                "reason": each.reason,
+                "bytes": each.num_bytes,
+                "age_s": each.age_s,
+            }
+            for each in found
+        ]
+        print(
+            json.dumps(
+                {"deleted": yes, "bytes": total, "leftovers": rows}, indent=1, ensure_ascii=False
+            )
+        )
         return 0
     for leftover in found:
-        print(f"{leftover.num_bytes / 1e6:10,.1f} MB  {spoken(leftover.age_s):>10} old  {leftover.path}  ({leftover.reason})")
+        print(
+            f"{leftover.num_bytes / 1e6:10,.1f} MB  {spoken(leftover.age_s):>10} old  "
+            f"{leftover.path}  ({leftover.reason})"
+        )
     if not found:
         print("There is nothing to delete.")
         return 0
@@ -56,14 +76,17 @@ def run(*, yes: bool, caches: bool, as_json: bool) -> int:
 
 
 def find(*, caches: bool = False) -> list[Leftover]:
-    """Returns all that may be deleted; nothing that a living process may be writing (leftovers must be an hour old).
+    """Returns all that may be deleted; nothing that a living process may be writing (leftovers must
+    be an hour old).
 
-    With `caches` also the pixel caches of all data sets, and the stored features that no finished run's map shows; both are
-    made again when they are needed.
+    With `caches` also the pixel caches of all data sets, and the stored features that no finished
+    run's map shows; both are made again when they are needed.
     """
     found = [*_earlier(), *_asides(), *_orphans(), *_parts(), *_stale()]
     if caches:
-        found += [_leftover(path, "pixel cache") for path in sorted(paths.datasets().glob("*/pixels"))]
+        found += [
+            _leftover(path, "pixel cache") for path in sorted(paths.datasets().glob("*/pixels"))
+        ]
         found += [_leftover(path, "stored features") for path in _stores()]
     return list({leftover.path: leftover for leftover in found}.values())
 
@@ -81,18 +104,23 @@ def _agreed(question: str) -> bool:
     try:
         return input(question).strip().lower() in ("y", "yes")
     except EOFError:
-        raise DarkroomError("prune asks before it deletes, and nobody is there to answer. Give it --yes.") from None
+        raise DarkroomError(
+            "prune asks before it deletes, and nobody is there to answer. Give it --yes."
+        ) from None
 
 
 def _earlier() -> Iterator[Leftover]:
-    for top, what in ((paths.logs(), "an earlier run"), (paths.checkpoints(), "checkpoints of an earlier run")):
+    for top, what in (
+        (paths.logs(), "an earlier run"),
+        (paths.checkpoints(), "checkpoints of an earlier run"),
+    ):
         for path in sorted((top / _EARLIER).glob("*/*/*")):
             yield _leftover(path, what)
 
 
 def _asides() -> Iterator[Leftover]:
     for top in (paths.logs(), paths.checkpoints(), paths.datasets()):
-        for path in sorted(top.rglob(f"{atomic.ASIDE}*")):
+        for path in sorted(top.rglob(f"{files_module.ASIDE}*")):
             leftover = _leftover(path, "left by an interrupted writer")
             if leftover.age_s > _YOUNG_S:
                 yield leftover
@@ -103,7 +131,12 @@ def _orphans() -> Iterator[Leftover]:
     for path in sorted(top.glob("*/*/*")):
         place = path.relative_to(top)
         run = paths.logs() / place
-        if path.is_dir() and not place.parts[0].startswith(".") and not run.exists() and not runs.locked(run):
+        if (
+            path.is_dir()
+            and not place.parts[0].startswith(".")
+            and not run.exists()
+            and not runs.locked(run)
+        ):
             yield _leftover(path, "checkpoints without a run")
 
 
@@ -115,11 +148,17 @@ def _parts() -> Iterator[Leftover]:
 
 
 def _stale() -> Iterator[Leftover]:
-    from lib.batch import stores
-    from lib.data import pixels
+    from lib.batch import feature_store_cleanup
+    from lib.data import pixel_cache
 
-    old = [(path, "pixel cache of data that has changed") for dataset in _datasets("pixels") for path in pixels.stale(dataset)]
-    old += [each for dataset in _datasets("features") for each in stores.stale(dataset)]
+    old = [
+        (path, "pixel cache of data that has changed")
+        for dataset in _datasets("pixels")
+        for path in pixel_cache.stale(dataset)
+    ]
+    old += [
+        each for dataset in _datasets("features") for each in feature_store_cleanup.stale(dataset)
+    ]
     for path, reason in old:
         leftover = _leftover(path, reason)
         if leftover.age_s > _YOUNG_S:
@@ -127,9 +166,9 @@ def _stale() -> Iterator[Leftover]:
 
 
 def _stores() -> list[Path]:
-    from lib.batch import stores
+    from lib.batch import feature_store_cleanup
 
-    return [path for dataset in _datasets("features") for path in stores.of(dataset)]
+    return [path for dataset in _datasets("features") for path in feature_store_cleanup.of(dataset)]
 
 
 def _datasets(holding: str) -> Iterator[Dataset]:

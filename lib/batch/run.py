@@ -1,8 +1,10 @@
-"""Runs notebooks: `python -m lib.batch.run` is told a job in each line of its input and answers each with a line.
+"""Runs notebooks: `python -m lib.batch.run` is told a job in each line of its input and answers
+each with a line.
 
-Every job has a kernel of its own, a new process of this interpreter, which ends with the job; so its memory comes back. The
-notebook is saved after each cell. The answer is 0 (finished), 1 (failed, `failure.json` says why) or 3 (another process works
-on the run). When its input is closed, the process dies with its kernel.
+Every job has a kernel of its own, a new process of this interpreter, which ends with the job; so
+its memory comes back. The notebook is saved after each cell. The answer is 0 (finished), 1 (failed,
+`failure.json` says why) or 3 (another process works on the run). When its input is closed, the
+process dies with its kernel.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import atomic, runs
-from lib.batch import failures, lifeline
+from lib import files, runs
+from lib.batch import failures, parent_watch
 from lib.batch.failures import Failure
 from lib.errors import DarkroomError
 
@@ -54,7 +56,7 @@ class Job:
 def main() -> None:
     """Does one job after the other, until the input is closed."""
     jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    lifeline.watch(sys.stdin.buffer, hear=jobs.put, then=_die)
+    parent_watch.watch(sys.stdin.buffer, hear=jobs.put, then=_die)
     while True:
         print(_do(Job(**json.loads(jobs.get()))), flush=True)
 
@@ -119,43 +121,78 @@ class _Execution:
         _at_work.remove(self)
         if failure is not None:
             _mark(self.document, failure)
-        self.document.metadata["darkroom"] = {**self.document.metadata.get("darkroom", {}), "failed": failure is not None}
+        self.document.metadata["darkroom"] = {
+            **self.document.metadata.get("darkroom", {}),
+            "failed": failure is not None,
+        }
         self._save()
         return failure
 
     def _execute(self, output: Any) -> Failure | None:
         from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-        environment = {**os.environ, "IPYTHONDIR": str(self.private / "ipython")}  # none of the user's start-up files
+        environment = {
+            **os.environ,
+            "IPYTHONDIR": str(self.private / "ipython"),
+        }  # none of the user's start-up files
         where = str(Path(self.job.notebook).parent)
         try:
-            self.client.execute(cleanup_kc=True, stdout=output, stderr=output, cwd=where, env=environment)
+            self.client.execute(
+                cleanup_kc=True, stdout=output, stderr=output, cwd=where, env=environment
+            )
         except CellExecutionError as error:
-            return failures.of_cell(self._cell(), exception=error.ename, message=error.evalue, traceback=[error.traceback])
+            return failures.of_cell(
+                self._cell(),
+                exception=error.ename,
+                message=error.evalue,
+                traceback=[error.traceback],
+            )
         except CellTimeoutError:
             return self._stopped("time limit", f"stopped after {self.job.time_limit_s:g} s")
         except (DeadKernelError, RuntimeError) as error:
             return self._stopped(self.killed or "kernel died", str(error))
         if not runs.finished(self.folder):
-            return Failure("code", "NoResult", "the notebook ended, but wrote no result.json; call run.finish(...) last")
+            return Failure(
+                "code",
+                "NoResult",
+                "the notebook ended, but wrote no result.json; call run.finish(...) last",
+            )
         return None
 
     def _stopped(self, kind: str, message: str) -> Failure:
         cell = self._cell()
-        said = (self.private / "output").read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+        said = (
+            (self.private / "output")
+            .read_text(encoding="utf-8", errors="replace")
+            .splitlines()[-20:]
+        )
         if kind == "kernel died" and failures.of_exception("", "\n".join(said)) == "out of memory":
             kind = "out of memory"
         if self.killed and self.job.memory_bytes:
             message = f"grew beyond {self.job.memory_bytes / 1e9:.1f} GB"
-        names = {"time limit": "TimeLimit", "out of memory": "MemoryLimit", "kernel died": "DeadKernel"}
+        names = {
+            "time limit": "TimeLimit",
+            "out of memory": "MemoryLimit",
+            "kernel died": "DeadKernel",
+        }
         source = failures.first_line(cell["source"])
-        return Failure(kind, names[kind], message, cell.get("execution_count") or self._count() or None, source, output=said)
+        return Failure(
+            kind,
+            names[kind],
+            message,
+            cell.get("execution_count") or self._count() or None,
+            source,
+            output=said,
+        )
 
     def _cell(self) -> Any:
         return self.document.cells[self.number]
 
     def _count(self) -> int:
-        return sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in self.document.cells[: self.number + 1])
+        return sum(
+            cell.cell_type == "code" and bool(cell.source.strip())
+            for cell in self.document.cells[: self.number + 1]
+        )
 
     def _before(self, cell: Any, cell_index: int) -> None:
         self.number = cell_index
@@ -168,7 +205,7 @@ class _Execution:
     def _save(self) -> None:
         import nbformat
 
-        atomic.write_text(self.folder / "notebook.ipynb", nbformat.v4.writes(self.document) + "\n")
+        files.write_text(self.folder / "notebook.ipynb", nbformat.v4.writes(self.document) + "\n")
 
     def _seconds_left(self, cell: Any) -> int | None:
         # nbclient counts whole seconds, and takes 0 as no limit.
@@ -199,10 +236,16 @@ class _Execution:
             return
         with contextlib.suppress(ProcessLookupError, psutil.Error):
             if os.name != "nt":
-                os.killpg(kernel, signal.SIGKILL)  # the kernel leads a session, so its own children go too
+                os.killpg(
+                    kernel, signal.SIGKILL
+                )  # the kernel leads a session, so its own children go too
                 return
-            for process in [*psutil.Process(kernel).children(recursive=True), psutil.Process(kernel)]:
+            for process in [
+                *psutil.Process(kernel).children(recursive=True),
+                psutil.Process(kernel),
+            ]:
                 process.kill()
+
 
 _at_work: list[_Execution] = []
 
@@ -214,14 +257,26 @@ def _die() -> None:
 
 
 def _inject(document: Any, parameters: dict[str, Any]) -> None:
-    """Puts the parameters after the cell tagged `parameters`, as papermill does, and clears what was shown before."""
+    """Puts the parameters after the cell tagged `parameters`, as papermill does, and clears what
+    was shown before.
+    """
     import nbformat
 
     lines = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-    cell = nbformat.v4.new_code_cell(f"# Parameters\n{lines}", metadata={"tags": ["injected-parameters"]})
+    cell = nbformat.v4.new_code_cell(
+        f"# Parameters\n{lines}", metadata={"tags": ["injected-parameters"]}
+    )
     tags = [each.metadata.get("tags", []) for each in document.cells]
-    document.cells = [each for each, tag in zip(document.cells, tags, strict=True) if "injected-parameters" not in tag]
-    at = next(index for index, each in enumerate(document.cells) if "parameters" in each.metadata.get("tags", []))
+    document.cells = [
+        each
+        for each, tag in zip(document.cells, tags, strict=True)
+        if "injected-parameters" not in tag
+    ]
+    at = next(
+        index
+        for index, each in enumerate(document.cells)
+        if "parameters" in each.metadata.get("tags", [])
+    )
     document.cells.insert(at + 1, cell)
     for each in document.cells:
         if each.cell_type == "code":
@@ -233,17 +288,27 @@ def _mark(document: Any, failure: Failure) -> None:
     import nbformat
 
     text = f"**The run stopped here.** {failure.sentence()}".replace("\n", " ")
-    at = next((n for n, cell in enumerate(document.cells) if cell.get("execution_count") == failure.cell), len(document.cells))
-    document.cells.insert(at, nbformat.v4.new_markdown_cell(text, metadata={"tags": ["darkroom-failure"]}))
+    at = next(
+        (n for n, cell in enumerate(document.cells) if cell.get("execution_count") == failure.cell),
+        len(document.cells),
+    )
+    document.cells.insert(
+        at, nbformat.v4.new_markdown_cell(text, metadata={"tags": ["darkroom-failure"]})
+    )
 
 
 def _tell(folder: Path, **fields: Any) -> None:
     """Adds to `progress.json`. The kernel writes it too, but only while a cell is at work."""
     path = folder / "progress.json"
-    known: dict[str, Any] = {"state": "running", "stage": folder.parent.name, "unit": folder.name, "started": time.time()}
+    known: dict[str, Any] = {
+        "state": "running",
+        "stage": folder.parent.name,
+        "unit": folder.name,
+        "started": time.time(),
+    }
     with contextlib.suppress(FileNotFoundError, ValueError):
         known |= json.loads(path.read_text(encoding="utf-8"))
-    atomic.write_json(path, {**known, **fields, "updated": time.time()})
+    files.write_json(path, {**known, **fields, "updated": time.time()})
 
 
 if __name__ == "__main__":

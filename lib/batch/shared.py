@@ -1,4 +1,6 @@
-"""Do the machines of a cluster see the same folder, with locks that hold between them, and the same code?"""
+"""Do the machines of a cluster see the same folder, with locks that hold between them, and the same
+code?
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from lib import fingerprint, paths
+from lib import hashing, paths
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def check(client: Client, folder: Path) -> None:
-    """Raises DarkroomError, naming the worker, when one does not share `folder`, or would compute with other code."""
+    """Raises DarkroomError, naming the worker, when one does not share `folder`, or would compute
+    with other code.
+    """
     marker = folder / f".shared-{uuid.uuid4().hex}"
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(marker, is_singleton=False)
@@ -31,8 +35,10 @@ def check(client: Client, folder: Path) -> None:
             raise DarkroomError(f"The worker {worker} {problem}")
         if its_code != own:
             raise DarkroomError(
-                f"The worker {worker} has another version of the suite ({its_code}) than this machine ({own}). Let all "
-                f"machines use one checkout, such as a shared folder, or update it; here it is {paths.checkout()}."
+                f"The worker {worker} has another version of the suite ({its_code}) than this "
+                f"machine ({own}). Let all "
+                "machines use one checkout, such as a shared folder, or update it; here it is "
+                f"{paths.checkout()}."
             )
 
 
@@ -40,11 +46,19 @@ def code() -> str:
     """Returns a digest of all of `lib`, which is the same on machines with the same code."""
     top = paths.checkout()
     files = sorted((top / "lib").rglob("*.py"))
-    return fingerprint.digest(*(part for file in files for part in (file.relative_to(top).as_posix(), file.read_text("utf-8"))))
+    return hashing.digest(
+        *(
+            part
+            for file in files
+            for part in (file.relative_to(top).as_posix(), file.read_text("utf-8"))
+        )
+    )
 
 
 def _look(marker: str) -> tuple[str, str]:
-    """Runs on a worker: what is wrong with the folder of `marker`, which the runner holds locked, and the code here."""
+    """Runs on a worker: what is wrong with the folder of `marker`, which the runner holds locked,
+    and the code here.
+    """
     path = Path(marker)
     where = "Put DARKROOM_HOME on a folder that all machines share under the same path."
     if not path.exists():
@@ -58,7 +72,8 @@ def _look(marker: str) -> tuple[str, str]:
     try:
         with filelock.FileLock(path, timeout=0, is_singleton=False):
             return (
-                f"can lock a file in {path.parent} that this machine holds locked, so two runs could write to one folder. "
+                f"can lock a file in {path.parent} that this machine holds locked, so two runs "
+                "could write to one folder. "
                 "Mount it with locks (for NFS: version 4, or without `nolock`).",
                 "",
             )

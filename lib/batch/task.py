@@ -1,4 +1,6 @@
-"""A task on a Dask worker, seen from inside: what it gets of its machine, and whether anybody still wants it."""
+"""A task on a Dask worker, seen from inside: what it gets of its machine, and whether anybody still
+wants it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from lib.batch.machine import Share
 
 @contextlib.contextmanager
 def begun(share: Share, home: str) -> Iterator[tuple[dict[str, str], Callable[[], bool]]]:
-    """Yields the environment variables for a process of this task, which holds its GPUs meanwhile, and: is it still wanted?
+    """Yields the environment variables for a process of this task, which holds its GPUs meanwhile,
+    and: is it still wanted?
 
     Nobody wants a task any more after a cancel, or when the runner of its study has died.
     """

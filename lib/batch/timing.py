@@ -1,4 +1,6 @@
-"""How long a study will still take, guessed from the runs that have ended and the epochs of those at work."""
+"""How long a study will still take, guessed from the runs that have ended and the epochs of those
+at work.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +8,29 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from lib.batch.conduct import ENDED, Report
-from lib.batch.standing import Standing
+from lib.batch.scheduler import ENDED, Report
+from lib.batch.status import Standing
 
 
-def seconds_left(report: Report, running: Sequence[Standing], *, now: float | None = None) -> float | None:
-    """Returns the seconds until all runs that can be guessed have ended, or None while nothing can be.
+def seconds_left(
+    report: Report, running: Sequence[Standing], *, now: float | None = None
+) -> float | None:
+    """Returns the seconds until all runs that can be guessed have ended, or None while nothing can
+    be.
 
-    A run is taken to last as long as the mean of its arm, else of its stage; one at work is projected from its epochs.
+    A run is taken to last as long as the mean of its arm, else of its stage; one at work is
+    projected from its epochs.
     """
     now = time.time() if now is None else now
     projected = {f"{one.stage}/{one.unit}": _projected(one, now) for one in running}
-    known = {unit: seconds for unit, seconds in report.seconds.items() if report.states[unit] == "finished"}
-    lasting = _means(report, {**{unit: both[0] for unit, both in projected.items() if both}, **known})
+    known = {
+        unit: seconds
+        for unit, seconds in report.seconds.items()
+        if report.states[unit] == "finished"
+    }
+    lasting = _means(
+        report, {**{unit: both[0] for unit, both in projected.items() if both}, **known}
+    )
     left = []
     for unit in report.study.units():
         if report.states[unit.id] in ENDED:
@@ -27,7 +39,14 @@ def seconds_left(report: Report, running: Sequence[Standing], *, now: float | No
         if (found := projected.get(unit.id)) is not None:
             left.append(found[1])
         elif whole is not None:
-            started = next((one.progress.get("started", now) for one in running if f"{one.stage}/{one.unit}" == unit.id), now)
+            started = next(
+                (
+                    one.progress.get("started", now)
+                    for one in running
+                    if f"{one.stage}/{one.unit}" == unit.id
+                ),
+                now,
+            )
             left.append(max(0.0, whole - (now - started)))
     if not left:
         return None

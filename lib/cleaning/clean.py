@@ -1,4 +1,6 @@
-"""Cleaning a data set: scan, group, judge, write the manifest; and the acts by hand that change it. Raw files stay as is."""
+"""Cleaning a data set: scan, group, judge, write the manifest; and the acts by hand that change it.
+Raw files stay as is.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,11 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from lib import atomic
-from lib.cleaning import duplicates, findings, groups, ledger, suspects
+from lib import files
+from lib.cleaning import duplicates, findings, groups, label_issues, ledger
 from lib.cleaning.findings import Thresholds
+from lib.cleaning.label_issues import Look
 from lib.cleaning.scan import scan
-from lib.cleaning.suspects import Look
 from lib.data import manifest
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
@@ -25,7 +27,9 @@ PLAIN: dict[str, Any] = {"verdict": "keep", "reasons": []}
 
 @dataclass(frozen=True, eq=False)
 class Cleaned:
-    """What cleaning found and decided. `findings` and `manifest` are also on disk; `scanned` holds measures and thumbnails."""
+    """What cleaning found and decided. `findings` and `manifest` are also on disk; `scanned` holds
+    measures and thumbnails.
+    """
 
     dataset: Dataset
     scanned: pd.DataFrame
@@ -34,17 +38,25 @@ class Cleaned:
 
     @property
     def classes(self) -> pd.DataFrame:
-        """Files a class: `before`, `keep`, `review`, `reject` and `after` (= keep), with the class as index."""
+        """Files a class: `before`, `keep`, `review`, `reject` and `after` (= keep), with the class
+        as index.
+        """
         labelled = self.manifest[self.manifest["label"].notna()]
-        table = pd.crosstab(labelled["label"], labelled["verdict"]).reindex(columns=manifest.VERDICTS, fill_value=0)
+        table = pd.crosstab(labelled["label"], labelled["verdict"]).reindex(
+            columns=manifest.VERDICTS, fill_value=0
+        )
         table.insert(0, "before", table.sum(axis=1))
         return table.assign(after=table["keep"]).rename_axis(columns=None)
 
     @property
     def counts(self) -> pd.DataFrame:
-        """Findings a reason: `files`, `verdict`, and `example` (the worst one's path), most frequent first."""
+        """Findings a reason: `files`, `verdict`, and `example` (the worst one's path), most
+        frequent first.
+        """
         worst = self.findings.sort_values(["score", "path"])
-        table = worst.groupby("reason").agg(files=("path", "nunique"), verdict=("verdict", "first"), example=("path", "first"))
+        table = worst.groupby("reason").agg(
+            files=("path", "nunique"), verdict=("verdict", "first"), example=("path", "first")
+        )
         return table.sort_values("files", ascending=False, kind="stable")
 
     @property
@@ -56,7 +68,11 @@ class Cleaned:
     def sentence(self) -> str:
         """Returns what was done, in one sentence."""
         verdicts, most = self.manifest["verdict"].value_counts(), len(self.largest_group)
-        group = f"the largest group of near-duplicates has {most:,} files" if most > 1 else "there are no near-duplicates"
+        group = (
+            f"the largest group of near-duplicates has {most:,} files"
+            if most > 1
+            else "there are no near-duplicates"
+        )
         return (
             f"{self.dataset.name}: {len(self.manifest):,} files, {verdicts.get('keep', 0):,} kept, "
             f"{verdicts.get('review', 0):,} to review, {verdicts.get('reject', 0):,} rejected; "
@@ -65,28 +81,39 @@ class Cleaned:
 
 
 def ensure(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """Returns the data set as it is; where nobody has cleaned it yet, cleans it first by the default thresholds."""
+    """Returns the data set as it is; where nobody has cleaned it yet, cleans it first by the
+    default thresholds.
+    """
     if not dataset.cleaned():
         print(clean(dataset, progress=progress).sentence())
     return dataset
 
 
 def clean(
-    dataset: Dataset, *, thresholds: Thresholds | None = None, verdicts: dict[str, str] | None = None,
-    look: Look | None = None, grouping: str = "copies", workers: int | None = None,
+    dataset: Dataset,
+    *,
+    thresholds: Thresholds | None = None,
+    verdicts: dict[str, str] | None = None,
+    look: Look | None = None,
+    grouping: str = "copies",
+    workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Cleaned:
-    """Scans the data set, groups duplicates, judges every file, writes manifest, findings and ledger, and returns it all.
+    """Scans the data set, groups duplicates, judges every file, writes manifest, findings and
+    ledger, and returns it all.
 
-    What was decided by hand holds against the machine's judgement. The same files, thresholds, look and ledger give the same
-    manifest. `grouping` says what shares a group, see `duplicates.GROUPINGS`. With a `look` a pretrained network names wrong
-    labels and outliers among the files that are kept so far. `workers` and `progress` as in `scan`, `thresholds` and
+    What was decided by hand holds against the machine's judgement. The same files, thresholds, look
+    and ledger give the same manifest. `grouping` says what shares a group, see
+    `duplicates.GROUPINGS`. With a `look` a pretrained network names wrong labels and outliers among
+    the files that are kept so far. `workers` and `progress` as in `scan`, `thresholds` and
     `verdicts` as in `judge`.
 
     Raises DarkroomError when fewer than two classes have accepted files.
     """
     if grouping not in duplicates.GROUPINGS:
-        raise DarkroomError(f"`grouping` must be one of {', '.join(duplicates.GROUPINGS)}. Received: {grouping!r}.")
+        raise DarkroomError(
+            f"`grouping` must be one of {', '.join(duplicates.GROUPINGS)}. Received: {grouping!r}."
+        )
     with FileLock(dataset.folder / ".lock"):
         scanned = scan(dataset, workers=workers, progress=progress)
         grouped = groups.of(dataset, scanned, grouping=grouping, num_threads=workers)
@@ -94,19 +121,27 @@ def clean(
 
 
 def relabel(dataset: Dataset, paths: Iterable[str], *, label: str, by: str = "hand") -> None:
-    """Gives the files another label, as an act of the ledger; run `clean` again to judge them under it."""
+    """Gives the files another label, as an act of the ledger; run `clean` again to judge them under
+    it.
+    """
     _by_hand(dataset, paths, action="label", after={"label": label}, by=by)
 
 
 def decide(dataset: Dataset, paths: Iterable[str], *, verdict: str, by: str = "hand") -> None:
-    """Gives the files a verdict (keep, review or reject) that holds against the machine's, as an act of the ledger."""
+    """Gives the files a verdict (keep, review or reject) that holds against the machine's, as an
+    act of the ledger.
+    """
     if verdict not in manifest.VERDICTS:
-        raise ValueError(f"verdict must be one of {', '.join(manifest.VERDICTS)}. Received: {verdict!r}.")
+        raise ValueError(
+            f"verdict must be one of {', '.join(manifest.VERDICTS)}. Received: {verdict!r}."
+        )
     _by_hand(dataset, paths, action="verdict", after={"verdict": verdict}, by=by)
 
 
 def undo(dataset: Dataset, *, entry: int | None = None) -> dict[str, Any]:
-    """Takes back an act of the ledger, by default the last, writes the manifest that then holds, and returns the act."""
+    """Takes back an act of the ledger, by default the last, writes the manifest that then holds,
+    and returns the act.
+    """
     with FileLock(dataset.folder / ".lock"):
         act = ledger.undo(dataset.folder, entry=entry)
         _replay(dataset)
@@ -114,7 +149,11 @@ def undo(dataset: Dataset, *, entry: int | None = None) -> dict[str, Any]:
 
 
 def _judge_and_write(
-    dataset: Dataset, scanned: pd.DataFrame, limits: Thresholds, verdicts: dict[str, str], look: Look | None
+    dataset: Dataset,
+    scanned: pd.DataFrame,
+    limits: Thresholds,
+    verdicts: dict[str, str],
+    look: Look | None,
 ) -> Cleaned:
     entries = ledger.read(dataset.folder)
     by_hand = ledger.state(entries, by_hand=True)
@@ -127,8 +166,10 @@ def _judge_and_write(
     if look is not None:
         kept = _table(scanned, judged, by_hand)
         kept = kept[kept["verdict"] == "keep"].reset_index(drop=True)
-        suspected = suspects.find(dataset, kept, look, outlier=limits.outlier)
-        found = findings.table([*found.drop(columns="verdict").itertuples(index=False), *suspected], verdicts=verdicts)
+        suspected = label_issues.find(dataset, kept, look, outlier=limits.outlier)
+        found = findings.table(
+            [*found.drop(columns="verdict").itertuples(index=False), *suspected], verdicts=verdicts
+        )
         judged = _judged(found)
     before = ledger.state([entry for entry in entries if entry["by"] in (ledger.MACHINE, "undo")])
     changes = [
@@ -140,10 +181,15 @@ def _judge_and_write(
     _refuse_useless(dataset, table)
     if changes:
         ledger.append(
-            dataset.folder, by=ledger.MACHINE, action="clean", changes=changes,
-            thresholds=findings.as_parameters(limits), verdicts=verdicts, look=asdict(look) if look else None,
+            dataset.folder,
+            by=ledger.MACHINE,
+            action="clean",
+            changes=changes,
+            thresholds=findings.as_parameters(limits),
+            verdicts=verdicts,
+            look=asdict(look) if look else None,
         )
-    atomic.write_parquet(dataset.folder / FINDINGS, found)
+    files.write_parquet(dataset.folder / FINDINGS, found)
     manifest.write(dataset.folder, table)
     return Cleaned(dataset, scanned, found, manifest.read(dataset.folder))
 
@@ -151,40 +197,63 @@ def _judge_and_write(
 def _judged(found: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Path -> verdict and reasons, of the files that have a finding."""
     judged: dict[str, dict[str, Any]] = {}
-    for path, reason, verdict in zip(found["path"], found["reason"], found["verdict"], strict=True):  # sorted by both
+    for path, reason, verdict in zip(
+        found["path"], found["reason"], found["verdict"], strict=True
+    ):  # sorted by both
         known = judged.setdefault(path, {"verdict": "keep", "reasons": []})
         known["verdict"] = findings.worst((known["verdict"], verdict))
         known["reasons"].append(reason)
     return judged
 
 
-def _table(scanned: pd.DataFrame, judged: dict[str, dict[str, Any]], by_hand: dict[str, dict[str, Any]]) -> pd.DataFrame:
+def _table(
+    scanned: pd.DataFrame, judged: dict[str, dict[str, Any]], by_hand: dict[str, dict[str, Any]]
+) -> pd.DataFrame:
     told = [{**judged.get(path, PLAIN), **by_hand.get(path, {})} for path in scanned["path"]]
-    return scanned.assign(verdict=[one["verdict"] for one in told], reasons=[one["reasons"] for one in told])
+    return scanned.assign(
+        verdict=[one["verdict"] for one in told], reasons=[one["reasons"] for one in told]
+    )
 
 
 def _refuse_useless(dataset: Dataset, table: pd.DataFrame) -> None:
     kept = table.loc[table["verdict"] == "keep", "label"].nunique()
     if kept < 2:
-        why = pd.Series([reason for reasons in table["reasons"] for reason in reasons], dtype=object).value_counts()
+        why = pd.Series(
+            [reason for reasons in table["reasons"] for reason in reasons], dtype=object
+        ).value_counts()
         raise DarkroomError(
-            f"Of the {len(table):,} files of {dataset.name!r} none are left in {'any' if kept == 0 else 'all but one'} class "
-            f"after cleaning ({', '.join(f'{name} {number:,}' for name, number in why.head(3).items())}); at least two "
+            f"Of the {len(table):,} files of {dataset.name!r} none are left in "
+            f"{'any' if kept == 0 else 'all but one'} class "
+            "after cleaning "
+            f"({', '.join(f'{name} {number:,}' for name, number in why.head(3).items())}); at "
+            "least two "
             "classes are needed, so look at the files or change the thresholds."
         )
 
 
-def _by_hand(dataset: Dataset, paths: Iterable[str], *, action: str, after: dict[str, Any], by: str) -> None:
+def _by_hand(
+    dataset: Dataset, paths: Iterable[str], *, action: str, after: dict[str, Any], by: str
+) -> None:
     if by in (ledger.MACHINE, "undo"):
-        raise ValueError(f"{by!r} is the name of the machine; say who decided. Received: by={by!r}.")
+        raise ValueError(
+            f"{by!r} is the name of the machine; say who decided. Received: by={by!r}."
+        )
     with FileLock(dataset.folder / ".lock"):
         table = dataset.manifest().set_index("path")
         paths = sorted(set(paths))
         strange = [path for path in paths if path not in table.index]
         if strange or not paths:
-            raise DarkroomError(f"The data set {dataset.name!r} has no file {strange[0] if strange else '(none was given)'!r}.")
+            raise DarkroomError(
+                f"The data set {dataset.name!r} has no file "
+                f"{strange[0] if strange else '(none was given)'!r}."
+            )
         changes = [
-            {"path": path, "before": {name: _plain(table.at[path, name]) for name in after}, "after": after} for path in paths
+            {
+                "path": path,
+                "before": {name: _plain(table.at[path, name]) for name in after},
+                "after": after,
+            }
+            for path in paths
         ]
         ledger.append(dataset.folder, by=by, action=action, changes=changes)
         _replay(dataset)
@@ -200,5 +269,8 @@ def _replay(dataset: Dataset) -> None:
     said = ledger.state(ledger.read(dataset.folder))
     labels = dict(zip(*(dataset.rows()[name] for name in ("path", "label")), strict=True))
     told = [{**PLAIN, "label": labels.get(path), **said.get(path, {})} for path in table["path"]]
-    columns = {name: pd.Series([one[name] for one in told], dtype=object) for name in ("verdict", "reasons", "label")}
+    columns = {
+        name: pd.Series([one[name] for one in told], dtype=object)
+        for name in ("verdict", "reasons", "label")
+    }
     manifest.write(dataset.folder, table.assign(**columns))

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from lib.cleaning import clean, export, ledger, page
+from lib.cleaning import clean, export, findings_page, ledger
 from lib.cleaning.findings import Thresholds
-from lib.cleaning.suspects import Look
+from lib.cleaning.label_issues import Look
 from lib.data import dataset as datasets
 from lib.data import manifest, sources
 from lib.data.dataset import Dataset
@@ -41,12 +41,19 @@ class Wish:
 def run(wish: Wish) -> int:
     """Does the one act that was asked for, by default cleaning, and returns the exit code."""
     acts: dict[Callable[[Wish], None], bool] = {
-        _list: wish.list is not None, _history: wish.history, _undo: wish.undo is not None, _decide: bool(wish.decided),
-        _relabel: bool(wish.relabel), _export: wish.export is not None,
-    }  # fmt: skip
+        _list: wish.list is not None,
+        _history: wish.history,
+        _undo: wish.undo is not None,
+        _decide: bool(wish.decided),
+        _relabel: bool(wish.relabel),
+        _export: wish.export is not None,
+    }
     asked = [act for act, wanted in acts.items() if wanted]
     if len(asked) > 1:
-        raise DarkroomError("One act at a time: --list, --history, --undo, --keep, --review, --reject, --relabel or --export.")
+        raise DarkroomError(
+            "One act at a time: --list, --history, --undo, --keep, --review, --reject, --relabel "
+            "or --export."
+        )
     (asked[0] if asked else _clean)(wish)
     return 0
 
@@ -57,14 +64,19 @@ def _clean(wish: Wish) -> None:
     look = None if wish.look == "none" else Look(wish.look)
     try:
         cleaned = clean.clean(
-            dataset, thresholds=limits, verdicts=wish.verdicts, look=look, workers=wish.workers, progress=_progress()
+            dataset,
+            thresholds=limits,
+            verdicts=wish.verdicts,
+            look=look,
+            workers=wish.workers,
+            progress=_progress(),
         )
     except ValueError as error:  # an unknown reason or verdict, told by `judge`
         raise DarkroomError(str(error)) from error
     for row in cleaned.counts.itertuples():
         print(f"{row.files:9,}  {row.verdict:<7}{row.Index:<24} such as {row.example}")
     print(cleaned.sentence())
-    print(f"Look at them: {page.write(cleaned)}")
+    print(f"Look at them: {findings_page.write(cleaned)}")
 
 
 def _list(wish: Wish) -> None:
@@ -72,10 +84,13 @@ def _list(wish: Wish) -> None:
     table = dataset.manifest()
     rows = table[[bool(reasons) for reasons in table["reasons"]]]
     if wish.list:
-        there = sorted({reason for reasons in table["reasons"] for reason in reasons} | set(table["verdict"]))
+        there = sorted(
+            {reason for reasons in table["reasons"] for reason in reasons} | set(table["verdict"])
+        )
         if wish.list not in there:
             raise DarkroomError(
-                f"No file of {dataset.name!r} has the finding or verdict {wish.list!r}; there is {', '.join(there)}."
+                f"No file of {dataset.name!r} has the finding or verdict {wish.list!r}; there is "
+                f"{', '.join(there)}."
                 f"{suggest(wish.list, there)}"
             )
         named = np.array([wish.list in reasons for reasons in table["reasons"]])
@@ -89,16 +104,25 @@ def _history(wish: Wish) -> None:
     standing = {act["entry"] for act in ledger.standing(entries)}
     for act in entries:
         about = f"of {act['of']}" if act["action"] == "undo" else f"{len(act['changes']):,} files"
-        after = ", ".join(sorted({str(change["after"][act["action"]]) for change in act["changes"]})) if act["action"] in (
-            "label", "verdict") else ""  # fmt: skip
+        after = (
+            ", ".join(sorted({str(change["after"][act["action"]]) for change in act["changes"]}))
+            if act["action"] in ("label", "verdict")
+            else ""
+        )
         undone = "" if act["entry"] in standing or act["action"] == "undo" else "  (undone)"
-        print(f"{act['entry']:4}  {act['at']}  {act['by']:<8}{act['action']:<8}{after:<8}{about}{undone}")
+        print(
+            f"{act['entry']:4}  {act['at']}  "
+            f"{act['by']:<8}{act['action']:<8}{after:<8}{about}{undone}"
+        )
 
 
 def _undo(wish: Wish) -> None:
     dataset = _known(wish.data)
     act = clean.undo(dataset, entry=wish.undo or None)
-    print(f"Undone: entry {act['entry']}, {act['action']} by {act['by']} of {len(act['changes']):,} files.")
+    print(
+        f"Undone: entry {act['entry']}, {act['action']} by {act['by']} of {len(act['changes']):,} "
+        "files."
+    )
     print(_standing(dataset))
 
 
@@ -114,9 +138,13 @@ def _relabel(wish: Wish) -> None:
     dataset = _known(wish.data)
     label, *files = wish.relabel or []
     if not files:
-        raise DarkroomError("--relabel takes the label and then the files: --relabel cat photos/1.jpg photos/2.jpg.")
+        raise DarkroomError(
+            "--relabel takes the label and then the files: --relabel cat photos/1.jpg photos/2.jpg."
+        )
     clean.relabel(dataset, files, label=label)
-    print(f"{len(set(files)):,} files are labelled {label!r} now; clean again to judge them under it.")
+    print(
+        f"{len(set(files)):,} files are labelled {label!r} now; clean again to judge them under it."
+    )
     _tell_undo(dataset)
 
 
@@ -127,7 +155,9 @@ def _tell_undo(dataset: Dataset) -> None:
 def _export(wish: Wish) -> None:
     dataset = _known(wish.data)
     number = export.export(dataset, Path(wish.export), by_split=wish.by_split)
-    print(f"{number:,} files copied to {Path(wish.export).expanduser().resolve()}, a folder a class.")
+    print(
+        f"{number:,} files copied to {Path(wish.export).expanduser().resolve()}, a folder a class."
+    )
 
 
 def _known(data: str) -> Dataset:
@@ -144,11 +174,16 @@ def _thresholds(given: dict[str, str]) -> Thresholds:
     values: dict[str, Any] = {}
     for name, text in given.items():
         if name not in kinds:
-            raise DarkroomError(f"There is no threshold {name!r}; there is {', '.join(kinds)}.{suggest(name, list(kinds))}")
+            raise DarkroomError(
+                f"There is no threshold {name!r}; there is "
+                f"{', '.join(kinds)}.{suggest(name, list(kinds))}"
+            )
         try:
             values[name] = kinds[name](text)
         except ValueError as error:
-            raise DarkroomError(f"The threshold {name} must be a number. Received: {text!r}.") from error
+            raise DarkroomError(
+                f"The threshold {name} must be a number. Received: {text!r}."
+            ) from error
     try:
         return Thresholds(**values)
     except ValueError as error:
@@ -163,6 +198,11 @@ def _progress() -> Callable[[int, int], None] | None:
 
     def show(done: int, total: int) -> None:
         if done % 100 == 0 or done == total:
-            print(f"\r{done:,} of {total:,} files read", end="\n" if done == total else "", file=sys.stderr, flush=True)
+            print(
+                f"\r{done:,} of {total:,} files read",
+                end="\n" if done == total else "",
+                file=sys.stderr,
+                flush=True,
+            )
 
     return show

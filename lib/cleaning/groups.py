@@ -9,29 +9,40 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib import atomic, fingerprint
+from lib import files, hashing
 from lib.cleaning import duplicates, scan
-from lib.data import images
+from lib.data import decode
 from lib.data.dataset import Dataset
-from lib.data.images import ImageError
+from lib.data.decode import ImageError
 
 FILE = "groups.parquet"
 _FOUND = ["group", "likeness", "look_alike", "alikeness"]
 
 
-def of(dataset: Dataset, scanned: pd.DataFrame, *, grouping: str = "copies", num_threads: int | None = None) -> pd.DataFrame:
-    """Returns the scan with the columns of `duplicates.group`, which are kept beside it, by pictures and way of grouping."""
+def of(
+    dataset: Dataset,
+    scanned: pd.DataFrame,
+    *,
+    grouping: str = "copies",
+    num_threads: int | None = None,
+) -> pd.DataFrame:
+    """Returns the scan with the columns of `duplicates.group`, which are kept beside it, by
+    pictures and way of grouping.
+    """
     path = dataset.folder / "scan" / FILE
     pixels = scanned["pixels"].where(scanned["pixels"].notna(), "")
-    key = fingerprint.digest(f"{duplicates.VERSION} {grouping}", *scanned["path"], *pixels)
+    key = hashing.digest(f"{duplicates.VERSION} {grouping}", *scanned["path"], *pixels)
     known = _stored(path, key)
     if known is None:
         found = duplicates.group(
-            scanned, scan.thumbs(dataset.folder), read=lambda file: _grey(dataset, file), grouping=grouping,
+            scanned,
+            scan.thumbs(dataset.folder),
+            read=lambda file: _grey(dataset, file),
+            grouping=grouping,
             num_threads=num_threads,
         )
         known = found[_FOUND]
-        atomic.write_parquet(path, known, metadata={"key": key})
+        files.write_parquet(path, known, metadata={"key": key})
     return scanned.assign(**{name: known[name].to_numpy() for name in _FOUND})
 
 
@@ -45,8 +56,12 @@ def _stored(path: Path, key: str) -> pd.DataFrame | None:
 
 
 def _grey(dataset: Dataset, path: str) -> np.ndarray | None:
-    """The picture as grey; None when it has gone or changed since it was scanned, so that it is nobody's copy."""
+    """The picture as grey; None when it has gone or changed since it was scanned, so that it is
+    nobody's copy.
+    """
     try:
-        return cv2.cvtColor(images.decode((dataset.raw / path).read_bytes()).pixels, cv2.COLOR_RGB2GRAY)
+        return cv2.cvtColor(
+            decode.decode((dataset.raw / path).read_bytes()).pixels, cv2.COLOR_RGB2GRAY
+        )
     except (OSError, ImageError):
         return None

@@ -1,4 +1,6 @@
-"""Exact search for pairs of 64-bit hashes that differ in few bits, in any of their eight orientations."""
+"""Exact search for pairs of 64-bit hashes that differ in few bits, in any of their eight
+orientations.
+"""
 
 from __future__ import annotations
 
@@ -10,41 +12,52 @@ from itertools import combinations
 import numpy as np
 
 FEW = 20_000
-"""Up to so many hashes everything is compared with everything; beyond, only what shares a part of its bits."""
+"""Up to so many hashes everything is compared with everything; beyond, only what shares a part of
+its bits.
+"""
 
 BUCKET = 100
-"""Hashes that share a part, on average; fewer make more parts to walk through than comparisons to save."""
+"""Hashes that share a part, on average; fewer make more parts to walk through than comparisons to
+save.
+"""
 
 ROWS, COLUMNS = 64, 4_096
 """Compared at once: 2 MB of differences, which stay in a core's cache."""
 
 
 def pairs(hashes: np.ndarray, *, distance: int, workers: int = 1) -> np.ndarray:
-    """Returns every pair of pictures of which one, turned, lies within `distance` bits of the other as it is.
+    """Returns every pair of pictures of which one, turned, lies within `distance` bits of the other
+    as it is.
 
-    `hashes` is uint64 of shape (n, orientations), column 0 the picture as it is. The result is int64 of shape (hits, 4):
-    first < second, orientation of the second, bits that differ; a pair that fits in several orientations has a row for
-    each, the nearest first.
+    `hashes` is uint64 of shape (n, orientations), column 0 the picture as it is. The result is
+    int64 of shape (hits, 4): first < second, orientation of the second, bits that differ; a pair
+    that fits in several orientations has a row for each, the nearest first.
 
-    Exact, by the pigeonhole principle: of m parts of the bits with allowances a_1 + ... + a_m = distance - m + 1, two near
-    hashes agree in one part but for its allowance, so only hashes whose parts do so are compared.
-    Source: Norouzi, Punjani and Fleet, Fast Exact Search in Hamming Space with Multi-Index Hashing, TPAMI 36 (2014).
+    Exact, by the pigeonhole principle: of m parts of the bits with allowances a_1 + ... + a_m =
+    distance - m + 1, two near hashes agree in one part but for its allowance, so only hashes whose
+    parts do so are compared. Source: Norouzi, Punjani and Fleet, Fast Exact Search in Hamming Space
+    with Multi-Index Hashing, TPAMI 36 (2014).
     """
     hashes = np.ascontiguousarray(hashes, np.uint64)
     tasks = [
         (turn, bits, allowance)
-        for turn in range(hashes.shape[1]) for bits, allowance in parts(len(hashes), distance)
-    ]  # fmt: skip
-    with ThreadPoolExecutor(workers) as threads:  # numpy lets go of the interpreter's lock while it compares
+        for turn in range(hashes.shape[1])
+        for bits, allowance in parts(len(hashes), distance)
+    ]
+    with ThreadPoolExecutor(
+        workers
+    ) as threads:  # numpy lets go of the interpreter's lock while it compares
         found = list(threads.map(lambda task: _search(hashes, *task, distance=distance), tasks))
     rows = np.unique(np.concatenate([np.empty((0, 4), np.int64), *found]), axis=0)
     return rows[np.lexsort((rows[:, 2], rows[:, 3], rows[:, 1], rows[:, 0]))]
 
 
 def parts(number: int, distance: int) -> list[tuple[np.ndarray, int]]:
-    """Returns the parts of the 64 bits for so many hashes: positions of their bits, and how many of them may differ.
+    """Returns the parts of the 64 bits for so many hashes: positions of their bits, and how many of
+    them may differ.
 
-    A part takes every m-th bit, so that coarse and fine coefficients mix and no part is alike in all pictures.
+    A part takes every m-th bit, so that coarse and fine coefficients mix and no part is alike in
+    all pictures.
     """
     if number <= FEW:
         return [(np.empty(0, np.uint64), 0)]  # one part without bits, in which all agree
@@ -53,26 +66,38 @@ def parts(number: int, distance: int) -> list[tuple[np.ndarray, int]]:
     spare = distance - count + 1
     allowances = [spare // count + (index < spare % count) for index in range(count)]
     return [
-        (np.arange(index, 64, count, dtype=np.uint64)[:width], allowance) for index, allowance in enumerate(allowances)
+        (np.arange(index, 64, count, dtype=np.uint64)[:width], allowance)
+        for index, allowance in enumerate(allowances)
     ]
 
 
-def _search(hashes: np.ndarray, turn: int, bits: np.ndarray, allowance: int, *, distance: int) -> np.ndarray:
+def _search(
+    hashes: np.ndarray, turn: int, bits: np.ndarray, allowance: int, *, distance: int
+) -> np.ndarray:
     upright, turned = hashes[:, 0], np.ascontiguousarray(hashes[:, turn])
     asking, asked = _key(upright, bits), _key(turned, bits)
     order, starts = _buckets(asking, len(bits))
     other_order, other_starts = _buckets(asked, len(bits))
-    flips = [chosen for size in range(allowance + 1) for chosen in combinations(range(len(bits)), size)]
+    flips = [
+        chosen for size in range(allowance + 1) for chosen in combinations(range(len(bits)), size)
+    ]
     masks = [sum(1 << bit for bit in chosen) for chosen in flips]
     found = [np.empty((0, 4), np.int64)]
     room = tuple(np.empty(ROWS * COLUMNS, kind) for kind in (np.uint64, np.uint8, bool))
     for key in np.flatnonzero(np.diff(starts)):
         one = order[starts[key] : starts[key + 1]]
-        other = np.concatenate([other_order[other_starts[key ^ mask] : other_starts[(key ^ mask) + 1]] for mask in masks])
+        other = np.concatenate(
+            [
+                other_order[other_starts[key ^ mask] : other_starts[(key ^ mask) + 1]]
+                for mask in masks
+            ]
+        )
         other.sort()
         found += [
             np.stack([one[row], other[column], np.full(len(row), turn), bits_apart], axis=1)
-            for row, column, bits_apart in _near(upright[one], one, turned[other], other, distance=distance, room=room)
+            for row, column, bits_apart in _near(
+                upright[one], one, turned[other], other, distance=distance, room=room
+            )
         ]
     return np.concatenate(found)
 
@@ -91,12 +116,22 @@ def _buckets(keys: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _near(
-    one: np.ndarray, one_at: np.ndarray, other: np.ndarray, other_at: np.ndarray, *, distance: int, room: tuple
+    one: np.ndarray,
+    one_at: np.ndarray,
+    other: np.ndarray,
+    other_at: np.ndarray,
+    *,
+    distance: int,
+    room: tuple,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yields (index in `one`, index in `other`, bits that differ) of near pairs whose second position is the later one."""
+    """Yields (index in `one`, index in `other`, bits that differ) of near pairs whose second
+    position is the later one.
+    """
     for top in range(0, len(one), ROWS):
         rows, places = one[top : top + ROWS], one_at[top : top + ROWS]
-        for left in range(int(np.searchsorted(other_at, places[0], side="right")), len(other), COLUMNS):
+        for left in range(
+            int(np.searchsorted(other_at, places[0], side="right")), len(other), COLUMNS
+        ):
             columns = other[left : left + COLUMNS]
             size, shape = len(rows) * len(columns), (len(rows), len(columns))
             # Into memory that is there already: to ask for it anew costs more than the comparison.

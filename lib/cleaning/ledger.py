@@ -1,8 +1,9 @@
 """`ledger.jsonl`: every act upon a data set, one line each, none ever changed or deleted.
 
-A line holds `entry` (1, 2, ...), `at`, `by` (clean, or whoever did it by hand), `action` (clean, label, verdict, undo),
-`changes` (a list of {path, before, after}) and, for an undo, `of`. What holds now is what the acts that have not been
-undone say, the later over the earlier, hand over machine; so an undo is a line too, and can itself be undone.
+A line holds `entry` (1, 2, ...), `at`, `by` (clean, or whoever did it by hand), `action` (clean,
+label, verdict, undo), `changes` (a list of {path, before, after}) and, for an undo, `of`. What
+holds now is what the acts that have not been undone say, the later over the earlier, hand over
+machine; so an undo is a line too, and can itself be undone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import atomic
+from lib import files
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
@@ -41,21 +42,34 @@ def read(folder: Path) -> list[dict[str, Any]]:
                 continue
             entry = None
         if not _is_entry(entry):
-            raise DarkroomError(f"Line {number} of {path} is damaged; restore the file from a backup.")
+            raise DarkroomError(
+                f"Line {number} of {path} is damaged; restore the file from a backup."
+            )
         entries.append(entry)
     return entries
 
 
 def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in ("at", "by", "action")):
+    if not isinstance(entry, dict) or not all(
+        isinstance(entry.get(name), str) for name in ("at", "by", "action")
+    ):
         return False
-    numbers, changes = [entry.get("entry"), *([entry.get("of")] if entry["action"] == "undo" else [])], entry.get("changes")
-    return all(type(number) is int for number in numbers) and isinstance(changes, list) and all(map(_is_change, changes))
+    numbers, changes = (
+        [entry.get("entry"), *([entry.get("of")] if entry["action"] == "undo" else [])],
+        entry.get("changes"),
+    )
+    return (
+        all(type(number) is int for number in numbers)
+        and isinstance(changes, list)
+        and all(map(_is_change, changes))
+    )
 
 
 def _is_change(change: Any) -> bool:
     known = {"path": str, "before": dict, "after": dict}
-    return isinstance(change, dict) and all(isinstance(change.get(name), kind) for name, kind in known.items())
+    return isinstance(change, dict) and all(
+        isinstance(change.get(name), kind) for name, kind in known.items()
+    )
 
 
 def standing(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -64,47 +78,75 @@ def standing(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for entry in reversed(entries):  # a later undo may undo an earlier one
         if entry["action"] == "undo" and entry["entry"] not in undone:
             undone.add(entry["of"])
-    return [entry for entry in entries if entry["action"] != "undo" and entry["entry"] not in undone]
+    return [
+        entry for entry in entries if entry["action"] != "undo" and entry["entry"] not in undone
+    ]
 
 
 def state(entries: list[dict[str, Any]], *, by_hand: bool = False) -> dict[str, dict[str, Any]]:
-    """Returns path -> what the standing acts say about it (`verdict`, `reasons`, `label`); only those `by_hand` if so asked."""
+    """Returns path -> what the standing acts say about it (`verdict`, `reasons`, `label`); only
+    those `by_hand` if so asked.
+    """
     said: dict[str, dict[str, Any]] = {}
     acts = standing(entries)
-    for act in [*(a for a in acts if a["by"] == MACHINE and not by_hand), *(a for a in acts if a["by"] != MACHINE)]:
+    for act in [
+        *(a for a in acts if a["by"] == MACHINE and not by_hand),
+        *(a for a in acts if a["by"] != MACHINE),
+    ]:
         for change in act["changes"]:
             said.setdefault(change["path"], {}).update(change["after"])
     return said
 
 
 def by_hand(folder: Path) -> pandas.DataFrame:
-    """Returns the acts by hand that stand, one row a file: `entry`, `at`, `by`, `path`, `was` and `is`."""
+    """Returns the acts by hand that stand, one row a file: `entry`, `at`, `by`, `path`, `was` and
+    `is`.
+    """
     import pandas
 
     rows = [
-        {"entry": act["entry"], "at": act["at"], "by": act["by"], "path": change["path"],
-         "was": ", ".join(map(str, change["before"].values())), "is": ", ".join(map(str, change["after"].values()))}
-        for act in standing(read(folder)) if act["by"] != MACHINE for change in act["changes"]
-    ]  # fmt: skip
-    return pandas.DataFrame(rows, columns=["entry", "at", "by", "path", "was", "is"]).set_index("entry")
+        {
+            "entry": act["entry"],
+            "at": act["at"],
+            "by": act["by"],
+            "path": change["path"],
+            "was": ", ".join(map(str, change["before"].values())),
+            "is": ", ".join(map(str, change["after"].values())),
+        }
+        for act in standing(read(folder))
+        if act["by"] != MACHINE
+        for change in act["changes"]
+    ]
+    return pandas.DataFrame(rows, columns=["entry", "at", "by", "path", "was", "is"]).set_index(
+        "entry"
+    )
 
 
-def append(folder: Path, *, by: str, action: str, changes: list[dict[str, Any]], **noted: Any) -> dict[str, Any]:
+def append(
+    folder: Path, *, by: str, action: str, changes: list[dict[str, Any]], **noted: Any
+) -> dict[str, Any]:
     """Adds an act and returns its entry."""
     entries = read(folder)
     entry = {
-        "entry": len(entries) + 1, "at": datetime.now(UTC).isoformat(timespec="seconds"), "by": by, "action": action,
-        **noted, "changes": changes,
+        "entry": len(entries) + 1,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": by,
+        "action": action,
+        **noted,
+        "changes": changes,
     }
     path = folder / FILE
     if path.is_file() and not path.read_bytes().endswith(b"\n"):
-        atomic.write_text(path, "".join(json.dumps(old, ensure_ascii=False) + "\n" for old in entries))
-    atomic.append_line(path, json.dumps(entry, ensure_ascii=False))
+        files.write_text(
+            path, "".join(json.dumps(old, ensure_ascii=False) + "\n" for old in entries)
+        )
+    files.append_line(path, json.dumps(entry, ensure_ascii=False))
     return entry
 
 
 def undo(folder: Path, *, entry: int | None = None) -> dict[str, Any]:
-    """Adds the undoing of `entry`, by default of the last act that stands, and returns the act that was undone.
+    """Adds the undoing of `entry`, by default of the last act that stands, and returns the act that
+    was undone.
 
     Raises DarkroomError when there is nothing to undo or no such standing act.
     """
@@ -114,6 +156,9 @@ def undo(folder: Path, *, entry: int | None = None) -> dict[str, Any]:
         raise DarkroomError(f"There is nothing to undo in {folder / FILE}.")
     number = max(acts) if entry is None else entry
     if number not in acts:
-        raise DarkroomError(f"There is no act {number} to undo; those that stand are {', '.join(map(str, sorted(acts)))}.")
+        raise DarkroomError(
+            f"There is no act {number} to undo; those that stand are "
+            f"{', '.join(map(str, sorted(acts)))}."
+        )
     append(folder, by="undo", action="undo", changes=[], of=number)
     return acts[number]

@@ -1,7 +1,8 @@
-"""The scan: every file of a data set read once, what was measured kept beside the raw files and not measured again.
+"""The scan: every file of a data set read once, what was measured kept beside the raw files and not
+measured again.
 
-The table is small; the thumbnails, 4 kB each, go to a file of their own as they come in, so that a scan needs the same memory
-for a thousand pictures as for a million.
+The table is small; the thumbnails, 4 kB each, go to a file of their own as they come in, so that a
+scan needs the same memory for a thousand pictures as for a million.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from typing import IO
 import numpy as np
 import pandas as pd
 
-from lib import atomic
-from lib.cleaning import workers as pool
-from lib.cleaning.measure import THUMB, VERSION, Measured
+from lib import files as files_module
+from lib.cleaning import scan_workers as pool
+from lib.cleaning.measurements import THUMB, VERSION, Measured
 from lib.data.dataset import Dataset
 
 FILE = Path("scan", "scan.parquet")
 THUMBS = Path("scan", "thumbs.bin")
 SAVED_EVERY_S = 60.0
-"""How often a running scan writes down what it has, so that one that is killed goes on from there."""
+"""How often a running scan writes down what it has, so that one that is killed goes on from there.
+"""
 
 Measure = Callable[[Sequence[Path]], Iterator[tuple[int, Measured]]]
 """Whoever reads files: paths in, (position, what was measured) out, in any order."""
@@ -36,23 +38,31 @@ _TYPES = {
     **dict.fromkeys(("sha256", "problem", "detail", "pixels", "format", "mode"), "str"),
     **dict.fromkeys(("width", "height"), "Int32"),
     **dict.fromkeys(("dark", "bright", "contrast", "uniform", "sharpness"), "float64"),
-    "hashes": "object", "thumb": "Int64",
+    "hashes": "object",
+    "thumb": "Int64",
 }
 
 
 def scan(
-    dataset: Dataset, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None,
+    dataset: Dataset,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
     measure: Measure | None = None,
 ) -> pd.DataFrame:
-    """Returns one row a file, sorted by path: the columns of `sources.rows` and of `Measured`; `thumb` is a row of `thumbs`.
+    """Returns one row a file, sorted by path: the columns of `sources.rows` and of `Measured`;
+    `thumb` is a row of `thumbs`.
 
-    Files whose size and time of change are those of the last scan are not opened again. `workers` processes do the reading
-    (default: one a processor), or `measure` where somebody else does it; `progress` is called with (files read, files to read).
+    Files whose size and time of change are those of the last scan are not opened again. `workers`
+    processes do the reading (default: one a processor), or `measure` where somebody else does it;
+    `progress` is called with (files read, files to read).
     """
     rows = dataset.rows()
     known = _known(dataset.folder)
-    table = rows.drop(columns=["detail"]).rename(columns={"problem": "barrier"}).merge(
-        known, on=["path", "bytes", "mtime_ns"], how="left", indicator=True
+    table = (
+        rows.drop(columns=["detail"])
+        .rename(columns={"problem": "barrier"})
+        .merge(known, on=["path", "bytes", "mtime_ns"], how="left", indicator=True)
     )
     told = rows.set_index("path")["detail"]
     fresh = (table["_merge"] == "left_only") & table["barrier"].isna()
@@ -71,7 +81,9 @@ def scan(
 
 
 def thumbs(folder: Path) -> np.ndarray:
-    """Returns the stored thumbnails of the data set in `folder`, uint8 grey (n, 64, 64), mapped from disk and read-only."""
+    """Returns the stored thumbnails of the data set in `folder`, uint8 grey (n, 64, 64), mapped
+    from disk and read-only.
+    """
     path = folder / THUMBS
     number = path.stat().st_size // THUMB**2 if path.is_file() else 0
     if not number:
@@ -80,7 +92,12 @@ def thumbs(folder: Path) -> np.ndarray:
 
 
 def _read(
-    dataset: Dataset, table: pd.DataFrame, todo: pd.Index, *, left_out: pd.Series, measure: Measure,
+    dataset: Dataset,
+    table: pd.DataFrame,
+    todo: pd.Index,
+    *,
+    left_out: pd.Series,
+    measure: Measure,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Measures the rows `todo` of `table` and writes what was measured into it."""
@@ -110,18 +127,26 @@ def _read(
 
 def _fill(table: pd.DataFrame, rows: pd.Index, columns: dict[str, list], done: np.ndarray) -> None:
     at = np.flatnonzero(done)
-    measured = pd.DataFrame({name: [values[i] for i in at] for name, values in columns.items()}, index=rows).astype(_TYPES)
+    measured = pd.DataFrame(
+        {name: [values[i] for i in at] for name, values in columns.items()}, index=rows
+    ).astype(_TYPES)
     for name in MEASURED:
         table.loc[rows, name] = measured[name]
 
 
 def _store(folder: Path, table: pd.DataFrame) -> None:
-    kept = table[table["problem"] != "unreadable"]  # what could not be read is tried again next time
-    atomic.write_parquet(folder / FILE, kept[["path", "bytes", "mtime_ns", *MEASURED]], metadata={"version": VERSION})
+    kept = table[
+        table["problem"] != "unreadable"
+    ]  # what could not be read is tried again next time
+    files_module.write_parquet(
+        folder / FILE, kept[["path", "bytes", "mtime_ns", *MEASURED]], metadata={"version": VERSION}
+    )
 
 
 def _appending(path: Path) -> IO[bytes]:
-    """The file of thumbnails, open at its end; a last one that a killed scan wrote in part is cut off."""
+    """The file of thumbnails, open at its end; a last one that a killed scan wrote in part is cut
+    off.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("ab")
     file.truncate(file.tell() // THUMB**2 * THUMB**2)
@@ -132,7 +157,7 @@ def _appending(path: Path) -> IO[bytes]:
 def _flush(file: IO[bytes]) -> None:
     file.flush()
     os.fsync(file.fileno())
-    atomic.point("thumbs.bin:appended")
+    files_module.point("thumbs.bin:appended")
 
 
 def _known(folder: Path) -> pd.DataFrame:
@@ -140,10 +165,12 @@ def _known(folder: Path) -> pd.DataFrame:
 
     path = folder / FILE
     if path.is_file():
-        noted = json.loads((pyarrow.parquet.read_schema(path).metadata or {}).get(b"darkroom", b"{}"))
+        noted = json.loads(
+            (pyarrow.parquet.read_schema(path).metadata or {}).get(b"darkroom", b"{}")
+        )
         if noted.get("version") == VERSION:
             return pd.read_parquet(path).astype(_TYPES)
     (folder / THUMBS).unlink(missing_ok=True)  # without its table nobody knows whose they are
-    return pd.DataFrame({"path": [], "bytes": [], "mtime_ns": [], **{name: [] for name in MEASURED}}).astype(
-        {"path": "str", "bytes": "int64", "mtime_ns": "int64", **_TYPES}
-    )
+    return pd.DataFrame(
+        {"path": [], "bytes": [], "mtime_ns": [], **{name: [] for name in MEASURED}}
+    ).astype({"path": "str", "bytes": "int64", "mtime_ns": "int64", **_TYPES})

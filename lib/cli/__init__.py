@@ -1,6 +1,7 @@
 """The command line `darkroom`. Every command's imports are its own, so that help is there at once.
 
-Exit codes: 0 all is well; 1 a run failed or was stopped; 2 the wish itself was wrong, told in one sentence.
+Exit codes: 0 all is well; 1 a run failed or was stopped; 2 the wish itself was wrong, told in one
+sentence.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""TensorBoard without TensorFlow: our files do not need it, and without it there are no warnings of missing GPUs."""
+"""TensorBoard without TensorFlow: our files do not need it, and without it there are no warnings of
+missing GPUs.
+"""
 
 from __future__ import annotations
 

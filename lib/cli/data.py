@@ -18,27 +18,62 @@ def add_to(commands: Any) -> None:
 
 def _add_clean(commands: Any) -> None:
     parser = add(
-        commands, "clean", _clean, "look at every file of a data set and judge it; list, decide by hand, undo, export",
+        commands,
+        "clean",
+        _clean,
+        "look at every file of a data set and judge it; list, decide by hand, undo, export",
         epilog="No raw file is ever changed. Every decision is a line in datasets/NAME/ledger.jsonl and can be undone.",
-    )  # fmt: skip
+    )
     parser.add_argument("data", help="a data set's name, or the path of a folder, table or archive")
     group = parser.add_argument_group("cleaning")
-    group.add_argument("--look", default="none", metavar="NETWORK", help="a pretrained network finds wrong labels and outliers")
+    group.add_argument(
+        "--look",
+        default="none",
+        metavar="NETWORK",
+        help="a pretrained network finds wrong labels and outliers",
+    )
     for name, pair, text in (
-        ("--threshold", "NAME=NUMBER", "such as dark=0.1"), ("--verdict", "FINDING=VERDICT", "such as blurred=keep"),
+        ("--threshold", "NAME=NUMBER", "such as dark=0.1"),
+        ("--verdict", "FINDING=VERDICT", "such as blurred=keep"),
         ("--option", "NAME=VALUE", "of the source, such as label=artist"),
-    ):  # fmt: skip
+    ):
         group.add_argument(name, action="append", default=[], metavar=pair, help=text)
-    group.add_argument("--workers", type=int, metavar="N", help="processes that read files (default: one a processor)")
-    group = parser.add_argument_group("one act on a data set that has been cleaned; files as the findings name them")
-    group.add_argument("--list", nargs="?", const="", metavar="FINDING", help="files with a finding or verdict")
+    group.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that read files (default: one a processor)",
+    )
+    group = parser.add_argument_group(
+        "one act on a data set that has been cleaned; files as the findings name them"
+    )
+    group.add_argument(
+        "--list", nargs="?", const="", metavar="FINDING", help="files with a finding or verdict"
+    )
     group.add_argument("--history", action="store_true", help="all decisions, the oldest first")
-    group.add_argument("--undo", nargs="?", const=0, type=int, metavar="ENTRY", help="take back a decision (default: the last)")
+    group.add_argument(
+        "--undo",
+        nargs="?",
+        const=0,
+        type=int,
+        metavar="ENTRY",
+        help="take back a decision (default: the last)",
+    )
     for verdict in ("keep", "review", "reject"):
-        group.add_argument(f"--{verdict}", nargs="+", metavar="FILE", help=f"judge these files: {verdict}")
-    group.add_argument("--relabel", nargs="+", metavar=("LABEL", "FILE"), help="give these files another label")
-    group.add_argument("--export", metavar="FOLDER", help="write a clean copy with a folder a class")
-    group.add_argument("--by-split", action="store_true", help="with --export: the source's own split as outer folders")
+        group.add_argument(
+            f"--{verdict}", nargs="+", metavar="FILE", help=f"judge these files: {verdict}"
+        )
+    group.add_argument(
+        "--relabel", nargs="+", metavar=("LABEL", "FILE"), help="give these files another label"
+    )
+    group.add_argument(
+        "--export", metavar="FOLDER", help="write a clean copy with a folder a class"
+    )
+    group.add_argument(
+        "--by-split",
+        action="store_true",
+        help="with --export: the source's own split as outer folders",
+    )
 
 
 def _clean(arguments: argparse.Namespace) -> int:
@@ -46,46 +81,76 @@ def _clean(arguments: argparse.Namespace) -> int:
 
     given = vars(arguments)
     plain = ("data", "look", "workers", "list", "history", "undo", "relabel", "export", "by_split")
-    return command.run(command.Wish(
-        **{name: given[name] for name in plain},
-        options=settings(arguments.option, "--option"), thresholds=settings(arguments.threshold, "--threshold"),
-        verdicts=settings(arguments.verdict, "--verdict"),
-        decided={name: given[name] for name in ("keep", "review", "reject") if given[name]},
-    ))  # fmt: skip
+    return command.run(
+        command.Wish(
+            **{name: given[name] for name in plain},
+            options=settings(arguments.option, "--option"),
+            thresholds=settings(arguments.threshold, "--threshold"),
+            verdicts=settings(arguments.verdict, "--verdict"),
+            decided={name: given[name] for name in ("keep", "review", "reject") if given[name]},
+        )
+    )
 
 
 def _add_collect(commands: Any) -> None:
     parser = add(
-        commands, "collect", _collect, "collect film posters by genre from TMDB, for those who have its permission",
+        commands,
+        "collect",
+        _collect,
+        "collect film posters by genre from TMDB, for those who have its permission",
         epilog="The key is read from the environment, TMDB_TOKEN. The same command goes on where it was stopped.",
-    )  # fmt: skip
+    )
     parser.add_argument("name", help="what the data set is called here")
-    parser.add_argument("--genres", required=True, help="TMDB's names with commas, such as Horror,Animation,Action")
-    parser.add_argument("--per-genre", type=int, default=1000, metavar="N", help="films of each genre (1000)")
-    parser.add_argument("--permission", default="", help="who allowed you to learn from TMDB's posters, when, for what")
-    parser.add_argument("--side", type=int, default=0, help="scale posters to so many pixels square, such as 256")
+    parser.add_argument(
+        "--genres", required=True, help="TMDB's names with commas, such as Horror,Animation,Action"
+    )
+    parser.add_argument(
+        "--per-genre", type=int, default=1000, metavar="N", help="films of each genre (1000)"
+    )
+    parser.add_argument(
+        "--permission",
+        default="",
+        help="who allowed you to learn from TMDB's posters, when, for what",
+    )
+    parser.add_argument(
+        "--side", type=int, default=0, help="scale posters to so many pixels square, such as 256"
+    )
 
 
 def _collect(arguments: argparse.Namespace) -> int:
     from lib.data.sources import tmdb
 
     there = tmdb.collect(
-        arguments.name, genres=[genre.strip() for genre in arguments.genres.split(",") if genre.strip()],
-        per_genre=arguments.per_genre, permission=arguments.permission, side=arguments.side,
-    )  # fmt: skip
+        arguments.name,
+        genres=[genre.strip() for genre in arguments.genres.split(",") if genre.strip()],
+        per_genre=arguments.per_genre,
+        permission=arguments.permission,
+        side=arguments.side,
+    )
     print(f"{len(there.files()) - 1:,} posters in {there.raw}; use them as data = {there.name!r}.")
     return 0
 
 
 def _add_store(commands: Any) -> None:
     parser = add(
-        commands, "store", _store, "put data sets into MongoDB's GridFS and get them back",
+        commands,
+        "store",
+        _store,
+        "put data sets into MongoDB's GridFS and get them back",
         epilog="The server's address is read from the environment, DARKROOM_MONGO=mongodb://host/database. What was stopped "
         "goes on by the same command.",
-    )  # fmt: skip
-    parser.add_argument("what", choices=["put", "get", "list"], help="put a data set there, get it back, list what is there")
-    parser.add_argument("name", nargs="?", default="", help="the data set; for put also the path of a folder")
-    parser.add_argument("--as", dest="called", metavar="NAME", help="what it is called here when it comes back")
+    )
+    parser.add_argument(
+        "what",
+        choices=["put", "get", "list"],
+        help="put a data set there, get it back, list what is there",
+    )
+    parser.add_argument(
+        "name", nargs="?", default="", help="the data set; for put also the path of a folder"
+    )
+    parser.add_argument(
+        "--as", dest="called", metavar="NAME", help="what it is called here when it comes back"
+    )
 
 
 def _store(arguments: argparse.Namespace) -> int:
@@ -101,5 +166,8 @@ def _store(arguments: argparse.Namespace) -> int:
         done = gridfs.put(sources.bring(arguments.name))
     else:
         _, done = gridfs.get(arguments.name, called=arguments.called)
-    print(f"{done.images:,} images ({done.num_bytes / 1e6:,.1f} MB), {done.moved:,} of them moved in {done.seconds:.1f} s.")
+    print(
+        f"{done.images:,} images ({done.num_bytes / 1e6:,.1f} MB), {done.moved:,} of them moved in "
+        f"{done.seconds:.1f} s."
+    )
     return 0

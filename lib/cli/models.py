@@ -10,43 +10,99 @@ from lib.cli.arguments import add
 
 def add_to(commands: Any) -> None:
     """Adds these commands to the command line."""
-    parser = add(commands, "apply", _apply, "give every picture of a folder a label, and say which of them to look at")
-    parser.add_argument("run", help="a trained run such as quickstart/train/custom-s0, a study (its best run), a saved model")
+    parser = add(
+        commands,
+        "apply",
+        _apply,
+        "give every picture of a folder a label, and say which of them to look at",
+    )
+    parser.add_argument(
+        "run",
+        help="a trained run such as quickstart/train/custom-s0, a study (its best run), a saved model",
+    )
     parser.add_argument("folder", help="the folder of new pictures; it is only read")
-    parser.add_argument("--accuracy", type=float, default=0.95, metavar="SHARE", help="wished for what is accepted (0.95)")
-    parser.add_argument("--copy", default="", metavar="FOLDER", help="copy the accepted pictures there, one folder a class")
-    parser.add_argument("--only", action="append", default=[], metavar="CLASS", help="copy only this class (may be repeated)")
+    parser.add_argument(
+        "--accuracy",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
+        help="wished for what is accepted (0.95)",
+    )
+    parser.add_argument(
+        "--copy",
+        default="",
+        metavar="FOLDER",
+        help="copy the accepted pictures there, one folder a class",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="CLASS",
+        help="copy only this class (may be repeated)",
+    )
     exporting = add(commands, "export", _export, "write a trained model for other programs")
     exporting.add_argument("run", help="as for `apply`")
-    exporting.add_argument("format", choices=["onnx", "tflite", "saved_model"], help="what to write")
-    exporting.add_argument("--out", metavar="FOLDER", help="where it goes (default: beside the saved model)")
+    exporting.add_argument(
+        "format", choices=["onnx", "tflite", "saved_model"], help="what to write"
+    )
+    exporting.add_argument(
+        "--out", metavar="FOLDER", help="where it goes (default: beside the saved model)"
+    )
     _add_spread(commands)
 
 
 def _add_spread(commands: Any) -> None:
-    parser = add(commands, "spread", None, "one long pass over very many files, on all cores or on a cluster")
+    parser = add(
+        commands, "spread", None, "one long pass over very many files, on all cores or on a cluster"
+    )
     passes = parser.add_subparsers(title="passes", required=True, metavar="PASS")
     scanning = add(passes, "scan", _spread, "read and measure every file, for 1_clean to judge")
-    computing = add(passes, "features", _spread, "compute the features of all accepted images, for 8_features")
-    applying = add(passes, "apply", _spread, "label every picture of a folder, as `darkroom apply` does")
-    scanning.add_argument("data", help="a data set's name, or the path of a folder, table or archive")
+    computing = add(
+        passes, "features", _spread, "compute the features of all accepted images, for 8_features"
+    )
+    applying = add(
+        passes, "apply", _spread, "label every picture of a folder, as `darkroom apply` does"
+    )
+    scanning.add_argument(
+        "data", help="a data set's name, or the path of a folder, table or archive"
+    )
     computing.add_argument("data", help="the name of a cleaned data set")
     computing.add_argument("model", help="a trained run such as wikiart/train/custom-s0")
-    applying.add_argument("model", help="a trained run, a study (its best run), or a saved model that all machines see")
+    applying.add_argument(
+        "model",
+        help="a trained run, a study (its best run), or a saved model that all machines see",
+    )
     applying.add_argument("pictures", help="the folder of pictures; it is only read")
-    applying.add_argument("--accuracy", type=float, default=0.95, metavar="SHARE", help="wished for what is accepted (0.95)")
+    applying.add_argument(
+        "--accuracy",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
+        help="wished for what is accepted (0.95)",
+    )
     for name, each in (("scan", scanning), ("features", computing), ("apply", applying)):
         each.set_defaults(work=name)
-        each.add_argument("--workers", type=int, metavar="N", help="processes on this machine (one a core)")
-        each.add_argument("--cluster", metavar="URL", help="use this Dask cluster, such as tcp://10.0.0.1:8786")
-        each.add_argument("--size", type=int, default=2000, metavar="FILES", help="files in a part (2000)")
+        each.add_argument(
+            "--workers", type=int, metavar="N", help="processes on this machine (one a core)"
+        )
+        each.add_argument(
+            "--cluster", metavar="URL", help="use this Dask cluster, such as tcp://10.0.0.1:8786"
+        )
+        each.add_argument(
+            "--size", type=int, default=2000, metavar="FILES", help="files in a part (2000)"
+        )
 
 
 def _apply(arguments: argparse.Namespace) -> int:
     from lib.apply import command
 
     return command.apply(
-        arguments.run, arguments.folder, accuracy=arguments.accuracy, copy_to=arguments.copy, classes=tuple(arguments.only)
+        arguments.run,
+        arguments.folder,
+        accuracy=arguments.accuracy,
+        copy_to=arguments.copy,
+        classes=tuple(arguments.only),
     )
 
 
@@ -59,5 +115,7 @@ def _export(arguments: argparse.Namespace) -> int:
 def _spread(arguments: argparse.Namespace) -> int:
     from lib.spread import command
 
-    told = {name: value for name, value in vars(arguments).items() if name not in ("command", "work")}
+    told = {
+        name: value for name, value in vars(arguments).items() if name not in ("command", "work")
+    }
     return getattr(command, arguments.work)(**told)

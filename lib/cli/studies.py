@@ -11,44 +11,106 @@ from lib.cli.arguments import add, settings
 def add_to(commands: Any) -> None:
     """Adds these commands to the command line."""
     _add_run(commands)
-    parser = add(commands, "status", _status, "show how studies stand, also while they run in another terminal")
-    parser.add_argument("study", nargs="?", help="folder in logs/, such as quickstart or quickstart@flowers (default: all)")
+    parser = add(
+        commands,
+        "status",
+        _status,
+        "show how studies stand, also while they run in another terminal",
+    )
+    parser.add_argument(
+        "study",
+        nargs="?",
+        help="folder in logs/, such as quickstart or quickstart@flowers (default: all)",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON, for scripts")
-    resulting = add(commands, "results", _results, "write all runs of a study as a table, and the page of all studies")
+    resulting = add(
+        commands,
+        "results",
+        _results,
+        "write all runs of a study as a table, and the page of all studies",
+    )
     resulting.add_argument("study", nargs="?", help="folder in logs/ (default: all of them)")
     resulting.add_argument("--json", action="store_true", help="the table as JSON, for scripts")
-    listing = add(commands, "list", _list, "show studies, data sets and notebooks with their parameters")
-    listing.add_argument("what", nargs="?", choices=["studies", "data", "notebooks"], help="only these")
+    listing = add(
+        commands, "list", _list, "show studies, data sets and notebooks with their parameters"
+    )
+    listing.add_argument(
+        "what", nargs="?", choices=["studies", "data", "notebooks"], help="only these"
+    )
     listing.add_argument("--json", action="store_true", help="as JSON, for scripts")
-    checking = add(commands, "check", _check, "check study files and notebooks without running anything")
+    checking = add(
+        commands, "check", _check, "check study files and notebooks without running anything"
+    )
     checking.add_argument("study", nargs="*", help="names or paths of study files (default: all)")
-    checking.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as in `run`")
-    checking.add_argument("--packages", action="store_true", help="also resolve the pinned packages, and ask for their flaws")
-    pruning = add(commands, "prune", _prune, "delete what no run needs: earlier runs, leftovers, checkpoints without a run")
+    checking.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="as in `run`"
+    )
+    checking.add_argument(
+        "--packages",
+        action="store_true",
+        help="also resolve the pinned packages, and ask for their flaws",
+    )
+    pruning = add(
+        commands,
+        "prune",
+        _prune,
+        "delete what no run needs: earlier runs, leftovers, checkpoints without a run",
+    )
     pruning.add_argument("--yes", action="store_true", help="do not ask")
-    pruning.add_argument("--caches", action="store_true", help="delete pixel caches and features too; both are made again")
+    pruning.add_argument(
+        "--caches",
+        action="store_true",
+        help="delete pixel caches and features too; both are made again",
+    )
     for each in (checking, pruning):
         each.add_argument("--json", action="store_true", help="as JSON, for scripts")
 
 
 def _add_run(commands: Any) -> None:
     parser = add(
-        commands, "run", _run, "run a study; what has finished is skipped, so a stopped study goes on by the same command",
+        commands,
+        "run",
+        _run,
+        "run a study; what has finished is skipped, so a stopped study goes on by the same command",
         epilog="Ctrl-C once: runs at work end, no other begins. Twice: they are stopped too.",
-    )  # fmt: skip
+    )
     parser.add_argument("study", help="name of a study in studies/, or the path of a .toml file")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE",
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
         help="give a parameter another value in every notebook that has it, such as --set data=path/to/folder",
-    )  # fmt: skip
-    parser.add_argument("--tiny", action="store_true", help="the study's small twin, in a folder of its own")
-    parser.add_argument("--force", action="store_true", help="run again what has finished (the earlier runs are kept aside)")
-    parser.add_argument("--stage", action="append", default=[], help="run only this stage (may be given more than once)")
-    parser.add_argument("--arm", action="append", default=[], help="run only this arm (may be given more than once)")
-    parser.add_argument("--workers", type=int, metavar="N", help="runs at the same time on this machine")
-    parser.add_argument("--cluster", metavar="URL", help="use this Dask cluster, such as tcp://10.0.0.1:8786")
-    parser.add_argument("--dry-run", action="store_true", help="only show what would be run, and why")
-    parser.add_argument("--json", action="store_true", help="only the outcome, as JSON, for scripts")
+    )
+    parser.add_argument(
+        "--tiny", action="store_true", help="the study's small twin, in a folder of its own"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="run again what has finished (the earlier runs are kept aside)",
+    )
+    parser.add_argument(
+        "--stage",
+        action="append",
+        default=[],
+        help="run only this stage (may be given more than once)",
+    )
+    parser.add_argument(
+        "--arm", action="append", default=[], help="run only this arm (may be given more than once)"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="runs at the same time on this machine"
+    )
+    parser.add_argument(
+        "--cluster", metavar="URL", help="use this Dask cluster, such as tcp://10.0.0.1:8786"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only show what would be run, and why"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="only the outcome, as JSON, for scripts"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -59,16 +121,21 @@ def _run(arguments: argparse.Namespace) -> int:
         settings=settings(arguments.set),
         tiny=arguments.tiny,
         options=command.Options(
-            force=arguments.force, stages=arguments.stage, arms=arguments.arm, workers=arguments.workers,
-            cluster=arguments.cluster, dry=arguments.dry_run, json=arguments.json,
+            force=arguments.force,
+            stages=arguments.stage,
+            arms=arguments.arm,
+            workers=arguments.workers,
+            cluster=arguments.cluster,
+            dry=arguments.dry_run,
+            json=arguments.json,
         ),
-    )  # fmt: skip
+    )
 
 
 def _status(arguments: argparse.Namespace) -> int:
     from lib.batch import listing
 
-    return listing.status(arguments.study, as_json=arguments.json)
+    return listing.print_status(arguments.study, as_json=arguments.json)
 
 
 def _results(arguments: argparse.Namespace) -> int:
@@ -84,10 +151,12 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from lib.batch import advisories, command, packages
+    from lib.batch import command, lock_check, vulnerability_audit
 
     code = command.check(arguments.study, settings=settings(arguments.set), as_json=arguments.json)
-    return max(code, packages.check(), advisories.check()) if arguments.packages else code
+    return (
+        max(code, lock_check.check(), vulnerability_audit.check()) if arguments.packages else code
+    )
 
 
 def _prune(arguments: argparse.Namespace) -> int:

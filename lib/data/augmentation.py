@@ -1,8 +1,9 @@
-"""Augmentation: each image of the train split is warped once, by one matrix that holds all its random changes.
+"""Augmentation: each image of the train split is warped once, by one matrix that holds all its
+random changes.
 
-Measured on two cores, the same changes as Keras layers cost twelve times as much, and several warps in a row blur
-several times. Parameters are drawn for a whole epoch at once from (seed, epoch), so an image's change depends on neither
-batch size, nor threads, nor where a training was interrupted.
+Measured on two cores, the same changes as Keras layers cost twelve times as much, and several warps
+in a row blur several times. Parameters are drawn for a whole epoch at once from (seed, epoch), so
+an image's change depends on neither batch size, nor threads, nor where a training was interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from lib.data import learned
+from lib.data import auto_augment
 from lib.errors import DarkroomError, suggest
 
 
@@ -25,8 +26,9 @@ from lib.errors import DarkroomError, suggest
 class Policy:
     """How far an image may be changed; every range is symmetric and uniform.
 
-    `rotation` in degrees; `zoom`, `shift`, `brightness` and `contrast` as fractions (0.1 is ±10 %), shift of the image's
-    side; `quarter_turns` turns by 0, 90, 180 or 270 degrees; `crop` is the largest share of the side that a cut takes off.
+    `rotation` in degrees; `zoom`, `shift`, `brightness` and `contrast` as fractions (0.1 is ±10 %),
+    shift of the image's side; `quarter_turns` turns by 0, 90, 180 or 270 degrees; `crop` is the
+    largest share of the side that a cut takes off.
     """
 
     flip_horizontal: bool = False
@@ -40,7 +42,7 @@ class Policy:
     crop: float = 0.0
 
 
-POLICIES: dict[str, Policy | learned.RandAugment | learned.AutoAugment | None] = {
+POLICIES: dict[str, Policy | auto_augment.RandAugment | auto_augment.AutoAugment | None] = {
     "none": None,
     "flip": Policy(flip_horizontal=True),
     "flip_vertical": Policy(flip_vertical=True),
@@ -51,55 +53,78 @@ POLICIES: dict[str, Policy | learned.RandAugment | learned.AutoAugment | None] =
     "square": Policy(flip_horizontal=True, flip_vertical=True, quarter_turns=True),
     "light": Policy(brightness=0.2, contrast=0.2),
     "crop": Policy(flip_horizontal=True, crop=0.3),
-    "gentle": Policy(flip_horizontal=True, rotation=10, zoom=0.1, shift=0.05, brightness=0.1, contrast=0.1),
-    # The triage source: RandomFlip both ways, RandomRotation(0.1), which is 36 degrees, RandomZoom(0.1).
+    "gentle": Policy(
+        flip_horizontal=True, rotation=10, zoom=0.1, shift=0.05, brightness=0.1, contrast=0.1
+    ),
+    # The triage source: RandomFlip both ways, RandomRotation(0.1), which is 36 degrees,
+    # RandomZoom(0.1).
     "documents": Policy(flip_horizontal=True, flip_vertical=True, rotation=36, zoom=0.1),
     # The Simpsons source: mirror, 45 degrees, zoom 0.2, shifts of half the image.
     "strong_shift": Policy(flip_horizontal=True, rotation=45, zoom=0.2, shift=0.5),
-    # Turned and mirrored exactly, then moved a little: for pictures without an up, such as solar cells.
+    # Turned and mirrored exactly, then moved a little: for pictures without an up, such as solar
+    # cells.
     "square_gentle": Policy(
-        flip_horizontal=True, flip_vertical=True, quarter_turns=True, rotation=3, zoom=0.05, shift=0.03,
-        brightness=0.1, contrast=0.1,
+        flip_horizontal=True,
+        flip_vertical=True,
+        quarter_turns=True,
+        rotation=3,
+        zoom=0.05,
+        shift=0.03,
+        brightness=0.1,
+        contrast=0.1,
     ),
-    "rand_augment": learned.RandAugment(),
-    "auto_augment": learned.AutoAugment(),
-}  # fmt: skip
-# Random numbers an image: two flips, quarter, rotation, zoom, shift x and y, brightness, contrast, cut and its place.
+    "rand_augment": auto_augment.RandAugment(),
+    "auto_augment": auto_augment.AutoAugment(),
+}
+# Random numbers an image: two flips, quarter, rotation, zoom, shift x and y, brightness, contrast,
+# cut and its place.
 _DRAWS = 12
 _LEAST = 16  # images a thread, so that handing over does not cost more than it brings
 
 
-def policy(name: str) -> Policy | learned.RandAugment | learned.AutoAugment | None:
+def policy(name: str) -> Policy | auto_augment.RandAugment | auto_augment.AutoAugment | None:
     """Returns the policy of that name, None for `none`. Raises DarkroomError for an unknown one."""
     if name not in POLICIES:
         raise DarkroomError(
-            f"There is no augmentation policy {name!r}. There are: {', '.join(POLICIES)}.{suggest(name, list(POLICIES))}"
+            f"There is no augmentation policy {name!r}. There are: "
+            f"{', '.join(POLICIES)}.{suggest(name, list(POLICIES))}"
         )
     return POLICIES[name]
 
 
 def draws(num_images: int, *, seed: int, epoch: int) -> np.ndarray:
-    """Returns an epoch's random numbers, float64 in [0, 1) of shape (num_images, 12), the same for the same seed and epoch."""
+    """Returns an epoch's random numbers, float64 in [0, 1) of shape (num_images, 12), the same for
+    the same seed and epoch.
+    """
     return np.random.default_rng([seed, epoch]).random((num_images, _DRAWS))
 
 
 def augment(
-    images: np.ndarray, chosen: Policy | learned.RandAugment | learned.AutoAugment, drawn: np.ndarray
+    images: np.ndarray,
+    chosen: Policy | auto_augment.RandAugment | auto_augment.AutoAugment,
+    drawn: np.ndarray,
 ) -> np.ndarray:
-    """Returns changed copies of uint8 images of shape (n, height, width, 3), one row of `draws` an image.
+    """Returns changed copies of uint8 images of shape (n, height, width, 3), one row of `draws` an
+    image.
 
     What a warp uncovers is filled by mirroring the image at its border.
     """
     changed = np.empty_like(images)
     if isinstance(chosen, Policy):
-        _in_threads(lambda part: _warp(images[part], chosen, drawn[part], out=changed[part]), len(images))
+        _in_threads(
+            lambda part: _warp(images[part], chosen, drawn[part], out=changed[part]), len(images)
+        )
     else:
-        _in_threads(lambda part: _operate(images[part], chosen, drawn[part], out=changed[part]), len(images))
+        _in_threads(
+            lambda part: _operate(images[part], chosen, drawn[part], out=changed[part]), len(images)
+        )
     return changed
 
 
 def _in_threads(act: Callable[[slice], None], num_images: int) -> None:
-    """Divides a batch among all cores but one, which the model's own thread needs; OpenCV computes without Python's lock."""
+    """Divides a batch among all cores but one, which the model's own thread needs; OpenCV computes
+    without Python's lock.
+    """
     num = min((os.cpu_count() or 1) - 1, num_images // _LEAST)
     if num < 2:
         act(slice(0, num_images))
@@ -123,10 +148,16 @@ def _warp(images: np.ndarray, chosen: Policy, drawn: np.ndarray, *, out: np.ndar
 
 
 def _operate(
-    images: np.ndarray, chosen: learned.RandAugment | learned.AutoAugment, drawn: np.ndarray, *, out: np.ndarray
+    images: np.ndarray,
+    chosen: auto_augment.RandAugment | auto_augment.AutoAugment,
+    drawn: np.ndarray,
+    *,
+    out: np.ndarray,
 ) -> None:
     for index, (image, row) in enumerate(zip(images, drawn, strict=True)):
-        out[index] = learned.apply(image, learned.chosen(chosen, row[: learned.NUM_DRAWS]))
+        out[index] = auto_augment.apply(
+            image, auto_augment.chosen(chosen, row[: auto_augment.NUM_DRAWS])
+        )
 
 
 def _matrices(chosen: Policy, drawn: np.ndarray, *, height: int, width: int) -> np.ndarray:
@@ -139,7 +170,9 @@ def _matrices(chosen: Policy, drawn: np.ndarray, *, height: int, width: int) -> 
     angle = np.deg2rad(quarter + chosen.rotation * sign[:, 3])
     scale = 1 + chosen.zoom * sign[:, 4]
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    linear = np.stack([cos * flip_x, -sin * flip_y, sin * flip_x, cos * flip_y], axis=1).reshape(-1, 2, 2)
+    linear = np.stack([cos * flip_x, -sin * flip_y, sin * flip_x, cos * flip_y], axis=1).reshape(
+        -1, 2, 2
+    )
     move = centre - linear @ centre + chosen.shift * sign[:, 5:7] * size  # (n, 2)
     # The cut keeps `kept` of the side, somewhere inside the image, and is stretched to all of it.
     kept = 1 - chosen.crop * drawn[:, 9:10]

@@ -1,4 +1,6 @@
-"""Batches for Keras, on every backend: pixels from the cache, augmented on the host while the model computes."""
+"""Batches for Keras, on every backend: pixels from the cache, augmented on the host while the model
+computes.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,18 @@ import keras
 import numpy as np
 import pandas
 
-from lib.data import augmentation, mixing
-from lib.data.pixels import Pixels
+from lib.data import augmentation, mixup
+from lib.data.pixel_cache import Pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Images with their truth: `images` is any array of images or features, mapped or in memory; `rows` picks from it.
+    """Images with their truth: `images` is any array of images or features, mapped or in memory;
+    `rows` picks from it.
 
-    `labels` holds class numbers (int64) in the order of the class names, one a picked row; `weights` one loss weight a row;
-    `split` names the split that the rows are of, where they are of one; `num_classes` is needed where images are mixed.
+    `labels` holds class numbers (int64) in the order of the class names, one a picked row;
+    `weights` one loss weight a row; `split` names the split that the rows are of, where they are of
+    one; `num_classes` is needed where images are mixed.
     """
 
     images: np.ndarray
@@ -36,16 +40,24 @@ def examples(pixels: Pixels, frame: pandas.DataFrame, class_names: list[str]) ->
     labels = frame["label"].map({name: number for number, name in enumerate(class_names)})
     splits = frame["split"].unique()
     split = str(splits[0]) if len(splits) == 1 else None
-    return Examples(pixels.array, pixels.rows_of(frame["path"]), labels.to_numpy(np.int64), None, split, len(class_names))
+    return Examples(
+        pixels.array,
+        pixels.rows_of(frame["path"]),
+        labels.to_numpy(np.int64),
+        None,
+        split,
+        len(class_names),
+    )
 
 
 class Batches(keras.utils.PyDataset):
     """Yields (images, labels[, weights]) batches of `Examples`.
 
-    With a seed the order is drawn anew each epoch from (seed, epoch), and so is the augmentation; without one the order is
-    that of the rows. The last batch may be smaller. Images come as uint8; the model rescales them. With `mix` the labels are
-    one share a class, float32 (batch, classes). `multiple_of` fills a last batch up with images of weight 0, so that several
-    devices can share it; the weights of the others make its mean loss that of the real images.
+    With a seed the order is drawn anew each epoch from (seed, epoch), and so is the augmentation;
+    without one the order is that of the rows. The last batch may be smaller. Images come as uint8;
+    the model rescales them. With `mix` the labels are one share a class, float32 (batch, classes).
+    `multiple_of` fills a last batch up with images of weight 0, so that several devices can share
+    it; the weights of the others make its mean loss that of the real images.
     """
 
     def __init__(
@@ -60,7 +72,7 @@ class Batches(keras.utils.PyDataset):
         first_epoch: int = 0,
         multiple_of: int = 1,
     ) -> None:
-        mixing.check(mix)
+        mixup.check(mix)
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
         self._given = given
         self._batch_size = batch_size
@@ -77,7 +89,8 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         rows = self._given.rows[chosen]
-        # Ascending reads walk through the mapped file forwards; a random walk would fault in every page twice.
+        # Ascending reads walk through the mapped file forwards; a random walk would fault in every
+        # page twice.
         ascending = np.argsort(rows, kind="stable")
         images = np.empty((len(rows), *self._given.images.shape[1:]), self._given.images.dtype)
         images[ascending] = self._given.images[rows[ascending]]
@@ -87,11 +100,13 @@ class Batches(keras.utils.PyDataset):
         weights = None if self._given.weights is None else self._given.weights[chosen]
         if self._mix != "none":
             truth = np.eye(self._given.num_classes, dtype=np.float32)[labels]  # (batch, classes)
-            images, labels, own = mixing.mix(images, truth, self._mix, self._mixes[chosen])
+            images, labels, own = mixup.mix(images, truth, self._mix, self._mixes[chosen])
             weights = None if weights is None else own * weights + (1 - own) * np.roll(weights, 1)
         if self._multiple_of > 1:  # all batches of an epoch must be alike, so all have weights
             weights = np.ones(len(images), np.float32) if weights is None else weights
-            images, labels, weights = _filled(images, labels, weights, multiple_of=self._multiple_of)
+            images, labels, weights = _filled(
+                images, labels, weights, multiple_of=self._multiple_of
+            )
         return (images, labels) if weights is None else (images, labels, weights)
 
     def on_epoch_end(self) -> None:
@@ -108,13 +123,18 @@ class Batches(keras.utils.PyDataset):
         if self._policy is not None:
             self._draws = augmentation.draws(num_images, seed=self._seed, epoch=self._epoch)
         if self._mix != "none":
-            self._mixes = mixing.draws(num_images, alpha=self._mix_alpha, seed=self._seed, epoch=self._epoch)
+            self._mixes = mixup.draws(
+                num_images, alpha=self._mix_alpha, seed=self._seed, epoch=self._epoch
+            )
 
 
 def _filled(
     images: np.ndarray, labels: np.ndarray, weights: np.ndarray, *, multiple_of: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     missing = -len(images) % multiple_of
-    images, labels = (np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in (images, labels))
+    images, labels = (
+        np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+        for array in (images, labels)
+    )
     scaled = weights * (len(images) / len(weights))
     return images, labels, np.concatenate([scaled, np.zeros(missing)]).astype(np.float32)

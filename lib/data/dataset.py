@@ -1,4 +1,6 @@
-"""A data set in memory: where its raw files are, what is known about them, and the hashes that runs are keyed by."""
+"""A data set in memory: where its raw files are, what is known about them, and the hashes that runs
+are keyed by.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import atomic, paths
-from lib.data import walk
+from lib import files, paths
+from lib.data import file_listing
 from lib.errors import DarkroomError, suggest
 
 if TYPE_CHECKING:
@@ -17,28 +19,51 @@ if TYPE_CHECKING:
 
 SOURCE = "source.json"
 UNFINISHED = ".unfinished"
-"""Marks a folder whose raw files are still being brought in by us; what lies there may be made anew."""
+"""Marks a folder whose raw files are still being brought in by us; what lies there may be made
+anew.
+"""
 
-OWN = frozenset({SOURCE, "manifest.parquet", "findings.parquet", "findings.html", "ledger.jsonl", "splits", "pixels", "scan",
-                 "display.toml", "README.md", "features", "selections.json", "test_openings.jsonl"})
-"""What the suite itself keeps in `datasets/<name>/`; it is no data where the class folders lie directly beside it."""
+OWN = frozenset(
+    {
+        SOURCE,
+        "manifest.parquet",
+        "findings.parquet",
+        "findings.html",
+        "ledger.jsonl",
+        "splits",
+        "pixels",
+        "scan",
+        "display.toml",
+        "README.md",
+        "features",
+        "selections.json",
+        "test_openings.jsonl",
+    }
+)
+"""What the suite itself keeps in `datasets/<name>/`; it is no data where the class folders lie
+directly beside it.
+"""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named data set. `raw` is wherever its files are and is never written; `source` says where it came from."""
+    """A named data set. `raw` is wherever its files are and is never written; `source` says where
+    it came from.
+    """
 
     name: str
     folder: Path
     raw: Path
     source: dict[str, Any] = field(default_factory=dict)
 
-    def files(self) -> list[walk.Found]:
+    def files(self) -> list[file_listing.Found]:
         """Returns every file below `raw`, sorted by path, without the suite's own."""
-        return walk.files(self.raw, leave_out=OWN if self.raw == self.folder else ())
+        return file_listing.files(self.raw, leave_out=OWN if self.raw == self.folder else ())
 
     def rows(self) -> DataFrame:
-        """Returns what the source says about its files: `path`, `label`, `source_split`, `attr_*`, `box_*`, sorted by path."""
+        """Returns what the source says about its files: `path`, `label`, `source_split`, `attr_*`,
+        `box_*`, sorted by path.
+        """
         from lib.data import sources
 
         return sources.rows(self)
@@ -50,7 +75,9 @@ class Dataset:
         return (self.folder / manifest.FILE).is_file()
 
     def manifest(self) -> DataFrame:
-        """Returns the manifest, one row a file. Raises DarkroomError when the data set has not been cleaned yet."""
+        """Returns the manifest, one row a file. Raises DarkroomError when the data set has not been
+        cleaned yet.
+        """
         from lib.data import manifest
 
         return manifest.read(self.folder, name=self.name)
@@ -61,12 +88,15 @@ class Dataset:
         return table[table["verdict"] == "keep"].reset_index(drop=True)
 
     def class_names(self, target: str = "label") -> list[str]:
-        """Returns the sorted values that `target` (the label or an `attr_*` column) takes among the accepted files."""
+        """Returns the sorted values that `target` (the label or an `attr_*` column) takes among the
+        accepted files.
+        """
         table = self.accepted()
         choices = [name for name in table.columns if name == "label" or name.startswith("attr_")]
         if target not in choices:
             raise DarkroomError(
-                f"The data set {self.name!r} has no label column {target!r}; it has {', '.join(choices)}."
+                f"The data set {self.name!r} has no label column {target!r}; it has "
+                f"{', '.join(choices)}."
                 f"{suggest(target, choices)}"
             )
         return sorted(str(value) for value in table[target].dropna().unique())
@@ -93,26 +123,35 @@ def names() -> list[str]:
     folder = paths.datasets()
     if not folder.is_dir():
         return []
-    here = [entry for entry in folder.iterdir() if entry.is_dir() and not (entry / UNFINISHED).exists()]
+    here = [
+        entry for entry in folder.iterdir() if entry.is_dir() and not (entry / UNFINISHED).exists()
+    ]
     return sorted(entry.name for entry in here if not entry.name.startswith("."))
 
 
 def load(name: str) -> Dataset:
-    """Returns a data set that has been brought in before. Raises DarkroomError, naming those there are, when it has not."""
+    """Returns a data set that has been brought in before. Raises DarkroomError, naming those there
+    are, when it has not.
+    """
     folder = paths.dataset(name)
     if not (folder / SOURCE).is_file():
         there = names()
         raise DarkroomError(
-            f"There is no data set {name!r} here yet; there is {', '.join(there) or 'none'}.{suggest(name, there)} "
+            f"There is no data set {name!r} here yet; there is "
+            f"{', '.join(there) or 'none'}.{suggest(name, there)} "
             f"Run 1_clean with data={name!r} first."
         )
-    source = atomic.read_json(folder / SOURCE)
+    source = files.read_json(folder / SOURCE)
     if not isinstance(source, dict) or not isinstance(source.get("path") or "raw", str):
-        raise DarkroomError(f"{folder / SOURCE} is damaged; delete that file and run 1_clean with data={name!r} again.")
+        raise DarkroomError(
+            f"{folder / SOURCE} is damaged; delete that file and run 1_clean with data={name!r} "
+            "again."
+        )
     raw = folder / (source.get("path") or "raw")
     if not _is_dir(raw):
         raise DarkroomError(
-            f"The folder {raw} that the data set {name!r} refers to is gone; put it back, or delete {folder} and bring it anew."
+            f"The folder {raw} that the data set {name!r} refers to is gone; put it back, or "
+            f"delete {folder} and bring it anew."
         )
     return Dataset(name=name, folder=folder, raw=raw, source=source)
 
@@ -127,6 +166,6 @@ def _is_dir(path: Path) -> bool:
 def register(name: str, source: dict[str, Any]) -> Dataset:
     """Writes `datasets/<name>/source.json` and returns the data set."""
     folder = paths.dataset(name)
-    atomic.write_json(folder / SOURCE, source)
+    files.write_json(folder / SOURCE, source)
     (folder / UNFINISHED).unlink(missing_ok=True)
     return load(name)

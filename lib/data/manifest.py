@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import atomic
+from lib import files
 from lib.errors import DarkroomError
 
 FILE = "manifest.parquet"
@@ -35,15 +35,21 @@ VERDICTS = ("keep", "review", "reject")
 
 
 def write(folder: Path, frame: pd.DataFrame) -> None:
-    """Writes `folder/manifest.parquet` at once. Raises ValueError for a lacking column, an unknown verdict or a wrong order."""
+    """Writes `folder/manifest.parquet` at once. Raises ValueError for a lacking column, an unknown
+    verdict or a wrong order.
+    """
     lacking = [name for name in COLUMNS if name not in frame.columns]
     if lacking:
-        raise ValueError(f"a manifest needs the columns {', '.join(COLUMNS)}. Missing: {', '.join(lacking)}.")
+        raise ValueError(
+            f"a manifest needs the columns {', '.join(COLUMNS)}. Missing: {', '.join(lacking)}."
+        )
     if not frame["path"].is_monotonic_increasing or not frame["path"].is_unique:
         raise ValueError("a manifest holds each path once, sorted by path.")
     strange = sorted(set(frame["verdict"]) - set(VERDICTS))
     if strange:
-        raise ValueError(f"a verdict is one of {', '.join(VERDICTS)}. Received: {', '.join(map(str, strange))}.")
+        raise ValueError(
+            f"a verdict is one of {', '.join(VERDICTS)}. Received: {', '.join(map(str, strange))}."
+        )
     extra = sorted(name for name in frame.columns if name.startswith("attr_"))
     boxes = [name for name in BOXES if name in frame.columns]
     typed = frame[[*COLUMNS, *boxes, *extra]].astype({**COLUMNS, **dict.fromkeys(boxes, "float64")})
@@ -51,24 +57,38 @@ def write(folder: Path, frame: pd.DataFrame) -> None:
         if typed[name].dtype == object:
             typed[name] = typed[name].astype("str")
     typed["reasons"] = [list(reasons) for reasons in typed["reasons"]]
-    atomic.write_parquet(folder / FILE, typed.reset_index(drop=True))
+    files.write_parquet(folder / FILE, typed.reset_index(drop=True))
 
 
 def read(folder: Path, *, name: str | None = None) -> pd.DataFrame:
-    """Returns the manifest with the types of `COLUMNS`; missing texts read as None-like (test with `isna`).
+    """Returns the manifest with the types of `COLUMNS`; missing texts read as None-like (test with
+    `isna`).
 
     Raises DarkroomError when there is none, or none that can be read.
     """
     path, name = folder / FILE, name or folder.name
     if not path.is_file():
-        raise DarkroomError(f"The data set {name!r} has no manifest yet; run 1_clean with data={name!r} first.")
+        raise DarkroomError(
+            f"The data set {name!r} has no manifest yet; run 1_clean with data={name!r} first."
+        )
     import pyarrow
 
     try:
         frame = pd.read_parquet(path)
         texts = pyarrow.Table.from_pandas(frame.select_dtypes("str"), preserve_index=False)
-        texts.validate(full=True)  # bytes that are no UTF-8 would else come to light wherever a text is looked at
+        texts.validate(
+            full=True
+        )  # bytes that are no UTF-8 would else come to light wherever a text is looked at
         frame["reasons"] = [list(reasons) for reasons in frame["reasons"]]
         return frame.astype({name: kind for name, kind in COLUMNS.items() if name != "reasons"})
-    except (pyarrow.ArrowException, ArithmeticError, ValueError, TypeError, KeyError, OSError) as error:  # of a damaged table
-        raise DarkroomError(f"{path} is damaged ({type(error).__name__}); run 1_clean with data={name!r} again.") from error
+    except (
+        pyarrow.ArrowException,
+        ArithmeticError,
+        ValueError,
+        TypeError,
+        KeyError,
+        OSError,
+    ) as error:  # of a damaged table
+        raise DarkroomError(
+            f"{path} is damaged ({type(error).__name__}); run 1_clean with data={name!r} again."
+        ) from error

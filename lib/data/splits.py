@@ -1,7 +1,9 @@
-"""Train, validation and test: made once, by group and stratified, stored, and named in every result.
+"""Train, validation and test: made once, by group and stratified, stored, and named in every
+result.
 
-Near-duplicates share a group and a group never straddles two splits. A split is a table on disk that is never
-overwritten; its name tells method, fractions, seed, target and the images that it divides.
+Near-duplicates share a group and a group never straddles two splits. A split is a table on disk
+that is never overwritten; its name tells method, fractions, seed, target and the images that it
+divides.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from lib import atomic, fingerprint
+from lib import files, hashing
 from lib.data import targets
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
@@ -27,7 +29,9 @@ _EVERY_FOLD = re.compile(r"folds of (\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One division of a data set. `frame` has `path`, `split`, `label` (the target's class), `group`, `pixels`, by path."""
+    """One division of a data set. `frame` has `path`, `split`, `label` (the target's class),
+    `group`, `pixels`, by path.
+    """
 
     id: str
     method: str
@@ -40,9 +44,11 @@ class Split:
         return self.frame[self.frame["split"] == name].reset_index(drop=True)
 
     def data_hash(self) -> str:
-        """Digest of accepted paths, pixels, labels and split: two results with equal ones were measured on the same data."""
+        """Digest of accepted paths, pixels, labels and split: two results with equal ones were
+        measured on the same data.
+        """
         columns = (self.frame[name].astype(str) for name in ("path", "pixels", "label", "split"))
-        return fingerprint.digest(*(part for row in zip(*columns, strict=True) for part in row))
+        return hashing.digest(*(part for row in zip(*columns, strict=True) for part in row))
 
     def counts(self) -> pandas.DataFrame:
         """Returns the number of images, one row a class and one column a split."""
@@ -59,22 +65,25 @@ def ensure(
     target: str = "label",
     limit_per_class: int = 0,
 ) -> Split:
-    """Returns the split of a data set, made and stored at the first call and read at every later one.
+    """Returns the split of a data set, made and stored at the first call and read at every later
+    one.
 
     Args:
         dataset: a data set that has been cleaned; only its accepted images are divided.
-        method: `grouped`; `random` (stratified, but near-duplicates may straddle it, and every result says so); `source` (the
-            test images of the data's own split; validation is taken from its other images); `fold K of N`; or `folds of N`,
-            where the seed walks through the folds: seeds 0 to N - 1 are the N folds of one division, the next N of another.
-        fractions: the final shares of train, val and test, which sum to 1. For `source` and folds the test share follows
-            from the method, and the first two keep their proportion.
-        seed: which of the possible splits.
-        target: the column to learn and to stratify by, see `targets.truth`; for one class against the rest the division is
-            that of the whole column, so that both targets test the same images.
-        limit_per_class: take at most so many images a class, chosen by the seed; 0 takes all.
+        method: `grouped`; `random` (stratified, but near-duplicates may straddle it, and every
+            result says so); `source` (the test images of the data's own split; validation is taken
+            from its other images); `fold K of N`; or `folds of N`, where the seed walks through the
+            folds: seeds 0 to N - 1 are the N folds of one division, the next N of another.
+            fractions: the final shares of train, val and test, which sum to 1. For `source` and
+            folds the test share follows from the method, and the first two keep their proportion.
+            seed: which of the possible splits. target: the column to learn and to stratify by, see
+            `targets.truth`; for one class against the rest the division is that of the whole
+            column, so that both targets test the same images. limit_per_class: take at most so many
+            images a class, chosen by the seed; 0 takes all.
 
     Raises:
-        DarkroomError: for shares that do not sum to 1, an unknown method, or classes too small to be divided.
+        DarkroomError: for shares that do not sum to 1, an unknown method, or classes too small to
+            be divided.
     """
     method, seed = _walked(method, seed)
     _check(method, fractions)
@@ -84,7 +93,9 @@ def ensure(
     rows = rows.assign(label=truth, stratum=stratum)[truth.notna()].reset_index(drop=True)
     if limit_per_class:
         rows = _limit(rows, limit_per_class, seed)
-    divided = fingerprint.digest(*(f"{row.path}\0{row.label}\0{row.group}" for row in rows.itertuples()))[:8]
+    divided = hashing.digest(
+        *(f"{row.path}\0{row.label}\0{row.group}" for row in rows.itertuples())
+    )[:8]
     id = _identity(method, fractions, seed=seed, target=target, divided=divided)
     path = dataset.folder / "splits" / f"{id}.parquet"
     if path.is_file():
@@ -113,30 +124,43 @@ def _check(method: str, fractions: tuple[float, float, float]) -> None:
     fold = _FOLD.fullmatch(method)
     if fold and not 1 <= int(fold[1]) <= int(fold[2]) <= 100:
         raise DarkroomError(f"Folds count from 1 to N, with N at most 100. Received: {method!r}.")
-    if len(fractions) != 3 or min(fractions) <= 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+    if (
+        len(fractions) != 3
+        or min(fractions) <= 0
+        or not math.isclose(sum(fractions), 1, abs_tol=1e-6)
+    ):
         raise DarkroomError(
-            "The fractions of train, val and test are the final shares: each above 0, and their sum is 1. "
+            "The fractions of train, val and test are the final shares: each above 0, and their "
+            "sum is 1. "
             f"Received: {list(fractions)}, whose sum is {sum(fractions):g}."
         )
 
 
-def _identity(method: str, fractions: tuple[float, ...], *, seed: int, target: str, divided: str) -> str:
+def _identity(
+    method: str, fractions: tuple[float, ...], *, seed: int, target: str, divided: str
+) -> str:
     shares = "-".join(f"{100 * share:g}" for share in fractions)
     safe = re.sub(r"[^\w.-]+", "_", target)
     return f"{method.replace(' ', '_')}_{shares}_seed{seed}_{safe}_{divided}"
 
 
-def _assign(rows: pandas.DataFrame, *, method: str, fractions: tuple[float, float, float], seed: int) -> pandas.Series:
+def _assign(
+    rows: pandas.DataFrame, *, method: str, fractions: tuple[float, float, float], seed: int
+) -> pandas.Series:
     rng = np.random.default_rng(seed)
     groups = rows["group"] if method != "random" else pandas.Series(rows.index, index=rows.index)
     if method in ("grouped", "random"):
-        return _fill(rows["stratum"], groups, shares=dict(zip(NAMES, fractions, strict=True)), rng=rng)
+        return _fill(
+            rows["stratum"], groups, shares=dict(zip(NAMES, fractions, strict=True)), rng=rng
+        )
     if method == "source":
         test = _source_test(rows)
     else:
         fold, folds = (int(part) for part in _FOLD.fullmatch(method).groups())
         names = [str(number) for number in range(1, folds + 1)]
-        test = _fill(rows["stratum"], groups, shares=dict.fromkeys(names, 1 / folds), rng=rng) == str(fold)
+        test = _fill(
+            rows["stratum"], groups, shares=dict.fromkeys(names, 1 / folds), rng=rng
+        ) == str(fold)
     kept = sum(fractions[:2])
     shares = {"train": fractions[0] / kept, "val": fractions[1] / kept}
     assigned = pandas.Series("test", index=rows.index)
@@ -146,15 +170,27 @@ def _assign(rows: pandas.DataFrame, *, method: str, fractions: tuple[float, floa
 
 def _limit(rows: pandas.DataFrame, limit: int, seed: int) -> pandas.DataFrame:
     shuffled = rows.iloc[np.random.default_rng([seed, 1]).permutation(len(rows))]
-    return shuffled.groupby("stratum", sort=False).head(limit).sort_values("path", ignore_index=True)
+    return (
+        shuffled.groupby("stratum", sort=False).head(limit).sort_values("path", ignore_index=True)
+    )
 
 
-def _fill(labels: pandas.Series, groups: pandas.Series, *, shares: dict[str, float], rng: np.random.Generator) -> pandas.Series:
-    """Gives each group, large ones first and else in random order, to the split that misses most of the group's class."""
+def _fill(
+    labels: pandas.Series,
+    groups: pandas.Series,
+    *,
+    shares: dict[str, float],
+    rng: np.random.Generator,
+) -> pandas.Series:
+    """Gives each group, large ones first and else in random order, to the split that misses most of
+    the group's class.
+    """
     table = pandas.DataFrame({"label": labels, "group": groups, "row": np.arange(len(labels))})
     chosen = np.empty(len(labels), dtype=object)
     by_group = table.groupby("group", sort=True)
-    owner = by_group["label"].agg(lambda values: values.mode().iloc[0])  # near-duplicates may bear two labels
+    owner = by_group["label"].agg(
+        lambda values: values.mode().iloc[0]
+    )  # near-duplicates may bear two labels
     members = by_group["row"].agg(list)
     for label in sorted(owner.unique()):
         own = [members[group] for group in owner.index[owner == label]]
@@ -184,15 +220,20 @@ def _refuse_gaps(rows: pandas.DataFrame, assigned: pandas.Series, method: str) -
     if empty.empty:
         return
     label = empty.index[0]
-    images, groups = int((rows["label"] == label).sum()), rows.loc[rows["label"] == label, "group"].nunique()
+    images, groups = (
+        int((rows["label"] == label).sum()),
+        rows.loc[rows["label"] == label, "group"].nunique(),
+    )
     missing = ", ".join(name for name in NAMES if counts.loc[label, name] == 0)
     raise DarkroomError(
-        f"The class {label!r} cannot be divided by the method {method!r}: its {images} images form {groups} group(s) of "
-        f"near-duplicates, which leaves none for {missing}. Add images of this class, leave the class out, or change the "
+        f"The class {label!r} cannot be divided by the method {method!r}: its {images} images form "
+        f"{groups} group(s) of "
+        f"near-duplicates, which leaves none for {missing}. Add images of this class, leave the "
+        "class out, or change the "
         "fractions."
     )
 
 
 def _store(path: Path, frame: pandas.DataFrame) -> None:
     # The assignment depends on nothing but the name, so two writers at once write the same bytes.
-    atomic.write_parquet(path, frame)
+    files.write_parquet(path, frame)

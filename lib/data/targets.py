@@ -1,12 +1,12 @@
 """Which column a model learns, and which of its classes.
 
-    label                            the class of each image
-    attr_style                       another column of the manifest
-    label:Photo                      one class against the rest
-    label=Horror|Animation           these classes alone; other images take no part
-    attr_genres/first                a cell holds several classes, "Horror|Comedy": the first one counts
-    attr_genres/rarest=Horror|Drama  the one with the fewest images counts; then these alone
-    attr_genres/all                  all of them, for models that say several (`5_thumbnails`)
+label                            the class of each image
+attr_style                       another column of the manifest
+label:Photo                      one class against the rest
+label=Horror|Animation           these classes alone; other images take no part
+attr_genres/first                a cell holds several classes, "Horror|Comedy": the first one counts
+attr_genres/rarest=Horror|Drama  the one with the fewest images counts; then these alone
+attr_genres/all                  all of them, for models that say several (`5_thumbnails`)
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ SEPARATOR = "|"
 """Parts the classes of one cell, and those that a target names."""
 
 RULES = ("first", "rarest", "all")
-_TARGET = re.compile(r"(?P<column>[^/:=]+)(?:/(?P<rule>[^:=]*))?(?:(?P<sign>[:=])(?P<classes>.*))?", re.DOTALL)
+_TARGET = re.compile(
+    r"(?P<column>[^/:=]+)(?:/(?P<rule>[^:=]*))?(?:(?P<sign>[:=])(?P<classes>.*))?", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
 class Target:
-    """A target taken apart: `rule` is one of RULES or None, `positive` the class of `column:class`, `only` those of `=`."""
+    """A target taken apart: `rule` is one of RULES or None, `positive` the class of `column:class`,
+    `only` those of `=`.
+    """
 
     column: str
     rule: str | None = None
@@ -39,22 +43,33 @@ class Target:
 
 
 def parse(target: str) -> Target:
-    """Returns the parts of a target. Raises DarkroomError for one that has another form or an unknown rule."""
+    """Returns the parts of a target. Raises DarkroomError for one that has another form or an
+    unknown rule.
+    """
     match = _TARGET.fullmatch(target)
     if not match:
-        raise DarkroomError(f"A target is such as 'label', 'label:Photo' or 'label=Photo|Text'. Received: {target!r}.")
+        raise DarkroomError(
+            "A target is such as 'label', 'label:Photo' or 'label=Photo|Text'. Received: "
+            f"{target!r}."
+        )
     rule = match["rule"]
     if rule is not None and rule not in RULES:
-        raise DarkroomError(f"The rule after '/' is one of {', '.join(RULES)}. Received: {rule!r}.{suggest(rule, RULES)}")
+        raise DarkroomError(
+            f"The rule after '/' is one of {', '.join(RULES)}. Received: "
+            f"{rule!r}.{suggest(rule, RULES)}"
+        )
     if match["sign"] == ":":
         return Target(match["column"], rule, positive=match["classes"])
     named = [name.strip() for name in (match["classes"] or "").split(SEPARATOR)]
     if match["sign"] == "=" and (len(set(named)) < 2 or "" in named):
         raise DarkroomError(
-            f"After '=' stand at least two classes with '{SEPARATOR}' between them, such as 'label=Horror|Drama'. "
+            f"After '=' stand at least two classes with '{SEPARATOR}' between them, such as "
+            "'label=Horror|Drama'. "
             f"Received: {target!r}."
         )
-    return Target(match["column"], rule, only=tuple(sorted(set(named))) if match["sign"] == "=" else ())
+    return Target(
+        match["column"], rule, only=tuple(sorted(set(named))) if match["sign"] == "=" else ()
+    )
 
 
 def truth(manifest: pandas.DataFrame, target: str = "label") -> pandas.Series:
@@ -62,17 +77,19 @@ def truth(manifest: pandas.DataFrame, target: str = "label") -> pandas.Series:
 
     Args:
         manifest: rows of a manifest.
-        target: a column (`label`, `attr_…`), or `column:class` for two classes, that one and `rest`; see the module for rules
-            and choices of classes.
+        target: a column (`label`, `attr_…`), or `column:class` for two classes, that one and
+            `rest`; see the module for rules and choices of classes.
 
     Raises:
-        DarkroomError: for a column or class that the data set has not, or a target with fewer than two classes.
+        DarkroomError: for a column or class that the data set has not, or a target with fewer than
+            two classes.
     """
     wanted = parse(target)
     values = _column(manifest, wanted.column).astype("string")
     if wanted.rule == "all":
         raise DarkroomError(
-            f"{target!r} gives an image several classes, which only 5_thumbnails learns. Use '{wanted.column}/first' or "
+            f"{target!r} gives an image several classes, which only 5_thumbnails learns. Use "
+            f"'{wanted.column}/first' or "
             f"'{wanted.column}/rarest' here."
         )
     if wanted.rule is not None:
@@ -88,14 +105,16 @@ def truth(manifest: pandas.DataFrame, target: str = "label") -> pandas.Series:
         classes = list(wanted.only)
     if len(classes) < 2:
         raise DarkroomError(
-            f"To learn {target!r} takes at least two classes. Received {len(classes)}: {', '.join(classes) or 'none'}. "
+            f"To learn {target!r} takes at least two classes. Received {len(classes)}: "
+            f"{', '.join(classes) or 'none'}. "
             "Put each class into a folder of its own, or choose another target."
         )
     return values
 
 
 def several(manifest: pandas.DataFrame, target: str) -> pandas.Series:
-    """Returns the list of sorted class names of each row for a target `column/all`; an empty list where it has none.
+    """Returns the list of sorted class names of each row for a target `column/all`; an empty list
+    where it has none.
 
     Raises DarkroomError as `truth` does.
     """
@@ -105,12 +124,17 @@ def several(manifest: pandas.DataFrame, target: str) -> pandas.Series:
     _known(wanted.only, classes, wanted.column)
     keep = set(wanted.only or classes)
     if len(keep) < 2:
-        raise DarkroomError(f"To learn {target!r} takes at least two classes. Received: {', '.join(classes) or 'none'}.")
+        raise DarkroomError(
+            f"To learn {target!r} takes at least two classes. Received: "
+            f"{', '.join(classes) or 'none'}."
+        )
     return lists.map(lambda names: sorted({name for name in names if name in keep}))
 
 
 def for_split(target: str) -> str:
-    """Returns the target to divide by: where images bear several classes, their rarest one, so that each split has it."""
+    """Returns the target to divide by: where images bear several classes, their rarest one, so that
+    each split has it.
+    """
     wanted = parse(target)
     if wanted.rule != "all":
         return target
@@ -118,7 +142,9 @@ def for_split(target: str) -> str:
 
 
 def stratum(target: str) -> str:
-    """Returns the target whose classes keep their shares in every split: the whole column for one class against the rest."""
+    """Returns the target whose classes keep their shares in every split: the whole column for one
+    class against the rest.
+    """
     wanted = parse(target)
     if wanted.positive is None:
         return target
@@ -126,7 +152,9 @@ def stratum(target: str) -> str:
 
 
 def class_names(manifest: pandas.DataFrame, target: str = "label") -> list[str]:
-    """Returns the sorted class names of a target; their order is the order of every model's outputs."""
+    """Returns the sorted class names of a target; their order is the order of every model's
+    outputs.
+    """
     return sorted(truth(manifest, target).dropna().unique())
 
 
@@ -134,7 +162,8 @@ def _column(manifest: pandas.DataFrame, column: str) -> pandas.Series:
     choices = ["label", *(name for name in manifest.columns if name.startswith("attr_"))]
     if column not in choices:
         raise DarkroomError(
-            f"The data set has no column {column!r} to learn. It has: {', '.join(choices)}.{suggest(column, choices)}"
+            f"The data set has no column {column!r} to learn. It has: "
+            f"{', '.join(choices)}.{suggest(column, choices)}"
         )
     return manifest[column]
 
@@ -142,16 +171,28 @@ def _column(manifest: pandas.DataFrame, column: str) -> pandas.Series:
 def _known(named: tuple[str, ...], classes: list[str], column: str) -> None:
     for name in named:
         if name not in classes:
-            raise DarkroomError(f"{name!r} is no class of {column}; its classes: {few(classes, 12)}.{suggest(name, classes)}")
+            raise DarkroomError(
+                f"{name!r} is no class of {column}; its classes: "
+                f"{few(classes, 12)}.{suggest(name, classes)}"
+            )
 
 
 def _lists(values: pandas.Series) -> pandas.Series:
-    cells = [[] if value is pandas.NA or value is None else str(value).split(SEPARATOR) for value in values]
-    return pandas.Series([[name.strip() for name in cell if name.strip()] for cell in cells], index=values.index, dtype=object)
+    cells = [
+        [] if value is pandas.NA or value is None else str(value).split(SEPARATOR)
+        for value in values
+    ]
+    return pandas.Series(
+        [[name.strip() for name in cell if name.strip()] for cell in cells],
+        index=values.index,
+        dtype=object,
+    )
 
 
 def _one(lists: pandas.Series, rule: str) -> pandas.Series:
     counts = lists.explode().value_counts()
     rarest = lambda names: min(names, key=lambda name: (counts[name], name))  # noqa: E731
-    chosen = [None if not names else names[0] if rule == "first" else rarest(names) for names in lists]
+    chosen = [
+        None if not names else names[0] if rule == "first" else rarest(names) for names in lists
+    ]
     return pandas.Series(chosen, index=lists.index, dtype="string")

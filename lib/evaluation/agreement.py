@@ -1,4 +1,6 @@
-"""Kappa of classes that have an order, over the arms of a comparison: near misses count less than far ones."""
+"""Kappa of classes that have an order, over the arms of a comparison: near misses count less than
+far ones.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +16,48 @@ from lib.evaluation.comparison import Comparison
 
 
 def table(comparison: Comparison, order: Sequence[str]) -> pd.DataFrame:
-    """One row an arm and weighting (`unweighted`, `linear`, `quadratic`): `kappa`, `low`, `high`, `agreement`.
+    """One row an arm and weighting (`unweighted`, `linear`, `quadratic`): `kappa`, `low`, `high`,
+    `agreement`.
 
-    `order` is every class once, from the lowest to the highest. `agreement` is Landis and Koch's word for the kappa, and for
-    both ends of its 95 % interval where they have another.
+    `order` is every class once, from the lowest to the highest. `agreement` is Landis and Koch's
+    word for the kappa, and for both ends of its 95 % interval where they have another.
     """
     index = metrics.ordered(comparison.class_names, order)
-    functions = {f"{name} kappa": partial(_kappa, index=index, weights=weights)
-                 for name, weights in (("unweighted", None), ("linear", "linear"), ("quadratic", "quadratic"))}  # fmt: skip
+    functions = {
+        f"{name} kappa": partial(_kappa, index=index, weights=weights)
+        for name, weights in (
+            ("unweighted", None),
+            ("linear", "linear"),
+            ("quadratic", "quadratic"),
+        )
+    }
     rows = []
     for arm, units in comparison.arms.items():
         for name in functions:
-            found = statistics.over_seeds([unit.predictions for unit in units], name, functions=functions)
-            rows.append({"arm": arm, "weights": name.removesuffix(" kappa"), "kappa": found.value, "low": found.low,
-                         "high": found.high, "agreement": _words(found)})  # fmt: skip
+            found = statistics.over_seeds(
+                [unit.predictions for unit in units], name, functions=functions
+            )
+            rows.append(
+                {
+                    "arm": arm,
+                    "weights": name.removesuffix(" kappa"),
+                    "kappa": found.value,
+                    "low": found.low,
+                    "high": found.high,
+                    "agreement": _words(found),
+                }
+            )
     return pd.DataFrame(rows).set_index(["arm", "weights"])
 
 
-def _kappa(confusion: np.ndarray, *, index: tuple[np.ndarray, np.ndarray], weights: str | None) -> np.ndarray:
+def _kappa(
+    confusion: np.ndarray, *, index: tuple[np.ndarray, np.ndarray], weights: str | None
+) -> np.ndarray:
     return matrices.kappa(np.asarray(confusion)[..., *index], weights=weights)
 
 
 def _words(found: statistics.Estimate) -> str:
-    low, middle, high = (matrices.landis_koch(value) for value in (found.low, found.value, found.high))
+    low, middle, high = (
+        matrices.landis_koch(value) for value in (found.low, found.value, found.high)
+    )
     return middle if low == middle == high else f"{middle} ({low} to {high})"

@@ -1,4 +1,6 @@
-"""Intervals in closed form: of a proportion and of Cohen's kappa, where every image stands for itself."""
+"""Intervals in closed form: of a proportion and of Cohen's kappa, where every image stands for
+itself.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,16 @@ LEVEL = 0.95
 
 
 def wilson(num_right: int, num: int, *, level: float = LEVEL) -> tuple[float, float]:
-    """The interval of a proportion. Source: Wilson, Journal of the American Statistical Association 22 (1927)."""
+    """The interval of a proportion. Source: Wilson, Journal of the American Statistical Association
+    22 (1927).
+    """
     from scipy.special import ndtri
 
     if not 0 <= num_right <= num or num == 0:
-        raise DarkroomError(f"A proportion needs 0 <= right <= number and one image at least. Received: {num_right} of {num}.")
+        raise DarkroomError(
+            "A proportion needs 0 <= right <= number and one image at least. Received: "
+            f"{num_right} of {num}."
+        )
     z = float(ndtri((1 + level) / 2))
     share, scale = num_right / num, 1 + z**2 / num
     middle = (share + z**2 / (2 * num)) / scale
@@ -26,10 +33,11 @@ def wilson(num_right: int, num: int, *, level: float = LEVEL) -> tuple[float, fl
 def kappa_interval(confusion: np.ndarray, *, level: float = LEVEL) -> tuple[float, float]:
     """The large-sample interval of Cohen's unweighted kappa, clipped to -1 … 1.
 
-    Where no image was confused that interval has no width; then Wilson's interval of the accuracy is carried over.
+    Where no image was confused that interval has no width; then Wilson's interval of the accuracy
+    is carried over.
 
-    Source: Fleiss, Cohen and Everitt, Psychological Bulletin 72 (1969), equation 14; (Fleiss, Statistical Methods for
-    Rates and Proportions, 2nd edition, equation 13.15).
+    Source: Fleiss, Cohen and Everitt, Psychological Bulletin 72 (1969), equation 14; (Fleiss,
+        Statistical Methods for Rates and Proportions, 2nd edition, equation 13.15).
     """
     from scipy.special import ndtri
 
@@ -46,6 +54,8 @@ def kappa_interval(confusion: np.ndarray, *, level: float = LEVEL) -> tuple[floa
     on = (agree * (1 - (truth + predicted) * (1 - kappa)) ** 2).sum()
     weight = (predicted[:, None] + truth[None, :]) ** 2  # p_.i + p_j.
     off = (1 - kappa) ** 2 * ((shares * weight).sum() - (agree * np.diagonal(weight)).sum())
-    variance = (on + off - (kappa - expected * (1 - kappa)) ** 2) / (np.sum(confusion) * (1 - expected) ** 2)
+    variance = (on + off - (kappa - expected * (1 - kappa)) ** 2) / (
+        np.sum(confusion) * (1 - expected) ** 2
+    )
     half = float(ndtri((1 + level) / 2)) * np.sqrt(max(variance, 0.0))
     return max(-1.0, kappa - half), min(1.0, kappa + half)

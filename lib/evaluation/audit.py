@@ -1,7 +1,9 @@
-"""The audit at the end of a run and of a comparison: every guard against a classic mistake says whether it held.
+"""The audit at the end of a run and of a comparison: every guard against a classic mistake says
+whether it held.
 
-The tables name each guard by its letter and say what a finding does: "stops" (the result may not be used) or "flagged"
-(shown wherever the result is). Mistakes that have no guard here cannot be made, or are refused where they would be made.
+The tables name each guard by its letter and say what a finding does: "stops" (the result may not be
+used) or "flagged" (shown wherever the result is). Mistakes that have no guard here cannot be made,
+or are refused where they would be made.
 """
 
 from __future__ import annotations
@@ -10,30 +12,36 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lib.errors import DarkroomError
-from lib.evaluation import guards, printed
-from lib.evaluation.guards import ComparisonFacts, RunFacts
-from lib.evaluation.pairs import Pair
+from lib.evaluation import checks, published_tables
+from lib.evaluation.checks import ComparisonFacts, RunFacts
+from lib.evaluation.paired_tests import Pair
 from lib.evaluation.separation import Separation
 from lib.evaluation.statistics import Estimate
 
 RUN_GUARDS: dict[str, tuple[str, Callable[[RunFacts], str | None], str]] = {
-    "A": ("stops", guards.one_table, "all numbers come from one prediction table"),
-    "D": ("flagged", guards.validation_moved, "validation scored after training agrees with training"),
-    "E": ("flagged", guards.kept_epoch, "the kept epoch is the best of the history"),
-    "J": ("flagged", guards.groups_across_splits, "no near-duplicates across splits"),
-    "M": ("flagged", guards.test_opened, "the opening of the test split is in the ledger"),
-    "P": ("flagged", guards.weights_acted, "class weights acted as they were asked for"),
-    "Q": ("flagged", guards.one_class, "more than one class is predicted"),
-    "Y": ("flagged", guards.beats_chance, "better than chance and than the largest class"),
+    "A": ("stops", checks.one_table, "all numbers come from one prediction table"),
+    "D": (
+        "flagged",
+        checks.validation_moved,
+        "validation scored after training agrees with training",
+    ),
+    "E": ("flagged", checks.kept_epoch, "the kept epoch is the best of the history"),
+    "J": ("flagged", checks.groups_across_splits, "no near-duplicates across splits"),
+    "M": ("flagged", checks.test_opened, "the opening of the test split is in the ledger"),
+    "P": ("flagged", checks.weights_acted, "class weights acted as they were asked for"),
+    "Q": ("flagged", checks.one_class, "more than one class is predicted"),
+    "Y": ("flagged", checks.beats_chance, "better than chance and than the largest class"),
 }
 COMPARISON_GUARDS: dict[str, tuple[str, Callable[[ComparisonFacts], str | None], str]] = {
-    "K": ("flagged", guards.few_seeds, "every mean has seeds, deviation and interval"),
-    "W": ("flagged", guards.lead_within_noise, "the best arm leads by more than the noise"),
+    "K": ("flagged", checks.few_seeds, "every mean has seeds, deviation and interval"),
+    "W": ("flagged", checks.lead_within_noise, "the best arm leads by more than the noise"),
 }
 
 
 def run(facts: RunFacts) -> list[dict[str, str]]:
-    """What every guard of a run says, for `result.json`: {guard, outcome ("held", "flagged", "stops"), message}."""
+    """What every guard of a run says, for `result.json`: {guard, outcome ("held", "flagged",
+    "stops"), message}.
+    """
     return _judged(RUN_GUARDS, facts)
 
 
@@ -42,14 +50,21 @@ def comparison(estimates: Mapping[str, Estimate], pairs: Sequence[Pair]) -> list
     return _judged(COMPARISON_GUARDS, ComparisonFacts(estimates, pairs))
 
 
-def figures_of_others(*, accuracy: float, kappa: float, support: Sequence[int], digits: int = 4) -> dict[str, str]:
-    """Whether an accuracy and a kappa printed with `digits` decimals can come from one confusion matrix (guard A)."""
-    message = printed.kappa_contradiction(accuracy=accuracy, kappa=kappa, support=support, digits=digits)
+def figures_of_others(
+    *, accuracy: float, kappa: float, support: Sequence[int], digits: int = 4
+) -> dict[str, str]:
+    """Whether an accuracy and a kappa printed with `digits` decimals can come from one confusion
+    matrix (guard A).
+    """
+    message = published_tables.kappa_contradiction(
+        accuracy=accuracy, kappa=kappa, support=support, digits=digits
+    )
     return _finding("A", "stops", message, "accuracy and kappa can come from one table")
 
 
 def trials(found: Sequence[tuple[Mapping[str, Any], str]]) -> list[dict[str, str]]:
-    """Whether a search searches what it names (guard O): `found` holds each trial's values and a digest of what they made.
+    """Whether a search searches what it names (guard O): `found` holds each trial's values and a
+    digest of what they made.
 
     Two trials that differ in a value and made the same model mean that nobody reads that value.
     """
@@ -75,8 +90,13 @@ def require(findings: Sequence[Mapping[str, str]]) -> None:
         raise DarkroomError(" ".join(stopping))
 
 
-def _judged(of: Mapping[str, tuple[str, Callable[[Any], str | None], str]], facts: Any) -> list[dict[str, str]]:
-    return [_finding(letter, outcome, guard(facts), holds) for letter, (outcome, guard, holds) in of.items()]
+def _judged(
+    of: Mapping[str, tuple[str, Callable[[Any], str | None], str]], facts: Any
+) -> list[dict[str, str]]:
+    return [
+        _finding(letter, outcome, guard(facts), holds)
+        for letter, (outcome, guard, holds) in of.items()
+    ]
 
 
 def _finding(letter: str, outcome: str, message: str | None, holds: str) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""Whether a stated probability means what it says: proper scores, reliability, temperature, risk against coverage."""
+"""Whether a stated probability means what it says: proper scores, reliability, temperature, risk
+against coverage.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError
-from lib.evaluation.checks import blocks
+from lib.evaluation.array_checks import blocks
 from lib.evaluation.predictions import Predictions, probability_columns
 
 NUM_BINS = 15
@@ -18,34 +20,56 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 def log_loss(predictions: Predictions) -> float:
-    """The mean negative logarithm of the true class's probability, in nats; the same clipping as scikit-learn's."""
+    """The mean negative logarithm of the true class's probability, in nats; the same clipping as
+    scikit-learn's.
+    """
     of_truth = _of_truth(predictions).astype(np.float64)
     smallest = np.finfo(np.float32).eps  # scikit-learn clips by the dtype of the probabilities
     return float(-np.log(np.clip(of_truth, smallest, 1 - smallest)).mean())
 
 
 def brier(predictions: Predictions) -> float:
-    """The mean over images of the summed squared differences to the one-hot truth, 0 (perfect) to 2.
+    """The mean over images of the summed squared differences to the one-hot truth, 0 (perfect) to
+    2.
 
-    Source: Brier, Monthly Weather Review 78 (1950), equation 2 (the original, which sums over the classes).
+    Source: Brier, Monthly Weather Review 78 (1950), equation 2 (the original, which sums over the
+        classes).
     """
-    squares = sum(float(np.einsum("ij,ij->", block, block, dtype=np.float64)) for _, block in blocks(predictions.probabilities))
+    squares = sum(
+        float(np.einsum("ij,ij->", block, block, dtype=np.float64))
+        for _, block in blocks(predictions.probabilities)
+    )
     return squares / len(predictions) - 2 * float(_of_truth(predictions).mean(dtype=np.float64)) + 1
 
 
 def reliability(predictions: Predictions, *, num_bins: int = NUM_BINS) -> pd.DataFrame:
-    """One row a bin of the top probability: `low`, `high`, `num`, `confidence`, `accuracy` (NaN where empty)."""
+    """One row a bin of the top probability: `low`, `high`, `num`, `confidence`, `accuracy` (NaN
+    where empty).
+    """
     edges = np.linspace(0, 1, num_bins + 1)
-    bins = np.clip(np.searchsorted(edges, predictions.confidence, side="left") - 1, 0, num_bins - 1)  # (low, high]
+    bins = np.clip(
+        np.searchsorted(edges, predictions.confidence, side="left") - 1, 0, num_bins - 1
+    )  # (low, high]
     num = np.bincount(bins, minlength=num_bins)
     with np.errstate(invalid="ignore"):
         confidence = np.bincount(bins, predictions.confidence, minlength=num_bins) / num
-        accuracy = np.bincount(bins, predictions.predicted == predictions.truth, minlength=num_bins) / num
-    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "num": num, "confidence": confidence, "accuracy": accuracy})
+        accuracy = (
+            np.bincount(bins, predictions.predicted == predictions.truth, minlength=num_bins) / num
+        )
+    return pd.DataFrame(
+        {
+            "low": edges[:-1],
+            "high": edges[1:],
+            "num": num,
+            "confidence": confidence,
+            "accuracy": accuracy,
+        }
+    )
 
 
 def calibration_error(predictions: Predictions, *, num_bins: int = NUM_BINS) -> float:
-    """The expected calibration error: the mean gap between top probability and accuracy over bins, weighted by images.
+    """The expected calibration error: the mean gap between top probability and accuracy over bins,
+    weighted by images.
 
     Source: Guo et al., On Calibration of Modern Neural Networks (2017), equation 3.
     """
@@ -54,11 +78,12 @@ def calibration_error(predictions: Predictions, *, num_bins: int = NUM_BINS) -> 
 
 
 def temperature(validation: Predictions) -> float:
-    """The temperature that makes the validation log loss smallest, 0.05 to 20; above 1 the model was too sure.
+    """The temperature that makes the validation log loss smallest, 0.05 to 20; above 1 the model
+    was too sure.
 
-    Works from probabilities: dividing logits by T is raising probabilities to 1/T and summing them to 1 again. Where
-    validation has no error at all the smallest loss would be reached by being ever surer; then it is 1.
-    Source: Guo et al. (2017), section 4.2.
+    Works from probabilities: dividing logits by T is raising probabilities to 1/T and summing them
+    to 1 again. Where validation has no error at all the smallest loss would be reached by being
+    ever surer; then it is 1. Source: Guo et al. (2017), section 4.2.
     """
     from scipy.optimize import minimize_scalar
 
@@ -71,15 +96,21 @@ def temperature(validation: Predictions) -> float:
         for start, block in blocks(validation.probabilities):
             scaled = _logarithm(block) / np.exp(log_temperature)
             truth = validation.truth[start : start + len(block), None]
-            total += float((_log_sum(scaled) - np.take_along_axis(scaled, truth, axis=1)[:, 0]).sum())
+            total += float(
+                (_log_sum(scaled) - np.take_along_axis(scaled, truth, axis=1)[:, 0]).sum()
+            )
         return total / len(validation)
 
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded", options={"xatol": 1e-4})
+    found = minimize_scalar(
+        loss, bounds=(np.log(0.05), np.log(20)), method="bounded", options={"xatol": 1e-4}
+    )
     return float(np.exp(found.x))
 
 
 def scaled(predictions: Predictions, temperature: float) -> Predictions:
-    """The same predictions at another temperature; the predicted classes stay, their probabilities change."""
+    """The same predictions at another temperature; the predicted classes stay, their probabilities
+    change.
+    """
     _must_be_probabilities(predictions, "A temperature")
     columns = probability_columns(predictions.class_names)
     values = pd.DataFrame(at_temperature(predictions.probabilities, temperature), columns=columns)
@@ -88,7 +119,9 @@ def scaled(predictions: Predictions, temperature: float) -> Predictions:
 
 
 def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """float32 (n, classes): probabilities as they are at another temperature; the order within a row stays."""
+    """float32 (n, classes): probabilities as they are at another temperature; the order within a
+    row stays.
+    """
     logits = _logarithm(probabilities) / temperature
     return np.exp(logits - _log_sum(logits)[:, None]).astype(np.float32)
 
@@ -103,7 +136,9 @@ def risk_coverage(predictions: Predictions) -> pd.DataFrame:
     order = np.argsort(-predictions.confidence, kind="stable")
     confidence = predictions.confidence[order]
     right = np.cumsum((predictions.predicted == predictions.truth)[order])
-    last = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True))  # the last image of each confidence
+    last = np.flatnonzero(
+        np.append(confidence[1:] != confidence[:-1], True)
+    )  # the last image of each confidence
     num = last + 1
     accuracy = right[last] / num
     return pd.DataFrame(
@@ -118,7 +153,8 @@ def risk_coverage(predictions: Predictions) -> pd.DataFrame:
 
 
 def threshold(validation: Predictions, *, accuracy: float) -> dict[str, float] | None:
-    """The lowest confidence from which on the answered images reach `accuracy`: `threshold`, `coverage`, `accuracy`.
+    """The lowest confidence from which on the answered images reach `accuracy`: `threshold`,
+    `coverage`, `accuracy`.
 
     None when no threshold reaches it. Choose it on validation and state what it gives on test.
     """
@@ -132,16 +168,23 @@ def threshold(validation: Predictions, *, accuracy: float) -> dict[str, float] |
     return {name: float(row[name]) for name in ("threshold", "coverage", "accuracy")}
 
 
-def advice(predictions: Predictions, *, wished: Sequence[float] = (0.9, 0.95, 0.99)) -> dict[str, Any]:
-    """What to do about stated probabilities, chosen on validation and told for test: plain values for `result.json`.
+def advice(
+    predictions: Predictions, *, wished: Sequence[float] = (0.9, 0.95, 0.99)
+) -> dict[str, Any]:
+    """What to do about stated probabilities, chosen on validation and told for test: plain values
+    for `result.json`.
 
-    `temperature`; test's `calibration_error` and `calibration_error_scaled` at that temperature; and `thresholds`, one
-    entry for each wished accuracy that validation can reach: `wished`, `threshold` (of the scaled probability), and the
-    `coverage` and `accuracy` it has on test (`accuracy` None where no test image is that sure).
+    `temperature`; test's `calibration_error` and `calibration_error_scaled` at that temperature;
+    and `thresholds`, one entry for each wished accuracy that validation can reach: `wished`,
+    `threshold` (of the scaled probability), and the `coverage` and `accuracy` it has on test
+    (`accuracy` None where no test image is that sure).
     """
     chosen = temperature(predictions.split("val"))
     val, test = (scaled(predictions.split(split), chosen) for split in ("val", "test"))
-    told: dict[str, Any] = {"temperature": chosen, "calibration_error": calibration_error(predictions.split("test"))}
+    told: dict[str, Any] = {
+        "temperature": chosen,
+        "calibration_error": calibration_error(predictions.split("test")),
+    }
     told["calibration_error_scaled"] = calibration_error(test)
     told["thresholds"] = []
     for accuracy in wished:
@@ -149,7 +192,12 @@ def advice(predictions: Predictions, *, wished: Sequence[float] = (0.9, 0.95, 0.
         if found is not None:
             sure = test.confidence >= found["threshold"]
             right = float((test.predicted == test.truth)[sure].mean()) if sure.any() else None
-            entry = {"wished": accuracy, "threshold": found["threshold"], "coverage": float(sure.mean()), "accuracy": right}
+            entry = {
+                "wished": accuracy,
+                "threshold": found["threshold"],
+                "coverage": float(sure.mean()),
+                "accuracy": right,
+            }
             told["thresholds"].append(entry)
     return told
 
@@ -169,4 +217,7 @@ def _log_sum(logits: np.ndarray) -> np.ndarray:
 
 def _must_be_probabilities(predictions: Predictions, what: str) -> None:
     if predictions.kind != "probability":
-        raise DarkroomError(f"{what} needs rows of kind probability. Received: {predictions.kind!r} ({predictions.run}).")
+        raise DarkroomError(
+            f"{what} needs rows of kind probability. Received: {predictions.kind!r} "
+            f"({predictions.run})."
+        )

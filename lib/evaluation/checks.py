@@ -1,107 +1,223 @@
-"""What a prediction table must be: refused with file and row, before any number is made of it."""
+"""The guards themselves: each looks at the facts and returns None when it held, else one sentence
+that says what is wrong.
+
+Their letters are those of the list of classic mistakes; `lib.evaluation.audit` says what a finding
+of each does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.errors import DarkroomError, few
+from lib.evaluation import analytic, metrics
+from lib.evaluation import confusion as matrices
+from lib.evaluation.paired_tests import Pair
+from lib.evaluation.predictions import Predictions
+from lib.evaluation.statistics import Estimate
 
-if TYPE_CHECKING:
-    import pyarrow
-
-    from lib.evaluation.predictions import Predictions
-
-SPLITS = ("train", "val", "test")
-COLUMNS = ("path", "split", "label", "group")
-"""Every table has these, and one column a class."""
-TOLERANCE = 1e-4
-"""How far the probabilities of one row may be from summing to 1 (float16 softmax stays well within it)."""
-
-_BLOCK = 65_536  # rows looked at together, so that a million rows of 200 classes never exist twice
+AGREEMENT = 1e-6
+"""How far two ways to the same number may be apart."""
 
 
-def class_names(names: object, where: str) -> None:
-    """Raises DarkroomError unless these are the names of at least one class."""
-    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
-        raise DarkroomError(f"{where}: `class_names` must be a list of names. Received: {names!r}.")
+@dataclass(frozen=True)
+class RunFacts:
+    """What the guards of a run look at; whatever is None is not judged.
+
+    `reported` are numbers told elsewhere (Keras' evaluate) by their name here, by default those
+    noted in the table; `settings` what the training was asked for (`monitor`, `class_weights`),
+    `class_weights` those that acted.
+    """
+
+    predictions: Predictions
+    history: pd.DataFrame | None = None
+    kept_epoch: int | None = None
+    reported: Mapping[str, float] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    class_weights: Mapping[str, float] | None = None
+    test_openings: int | None = None
 
 
-def types(schema: pyarrow.Schema, where: str) -> None:
-    """Raises DarkroomError for a column of a Parquet file whose values are no texts, whole numbers or probabilities."""
-    from pyarrow import types as kinds
+@dataclass(frozen=True)
+class ComparisonFacts:
+    """What the guards of a comparison look at: arms by name, best first, and their pairs."""
 
-    def is_text(kind: pyarrow.DataType) -> bool:
-        plain = kind.value_type if kinds.is_dictionary(kind) else kind
-        return kinds.is_string(plain) or kinds.is_large_string(plain)
-
-    wanted = dict.fromkeys(("path", "split"), is_text) | {"group": kinds.is_integer}
-    wanted["label"] = lambda kind: is_text(kind.value_type if kinds.is_list(kind) or kinds.is_large_list(kind) else kind)
-    for column in schema:
-        fits = wanted.get(column.name, kinds.is_floating if column.name.startswith("p_") else lambda kind: True)
-        if not fits(column.type):
-            raise DarkroomError(f"{where}: the column {column.name!r} holds values of type {column.type}, which it must not.")
+    estimates: Mapping[str, Estimate]
+    pairs: Sequence[Pair]
 
 
-def columns(found: Predictions, where: str) -> None:
-    """Raises DarkroomError for a row without path or group, a path that is there twice, an unknown split or label."""
-    frame = found.frame
-    if frame.empty:
-        raise DarkroomError(f"{where} holds no rows.")
-    bad_rows = {
-        "has no path": frame["path"].isna(),
-        "holds a path that is there twice": frame["path"].duplicated(),
-        f"names a split other than {', '.join(SPLITS)}": ~frame["split"].isin(SPLITS),
-        "has no group": frame["group"].isna(),
-        "has a label that is no class": _unknown_label(found),
-    }
-    for what, bad in bad_rows.items():
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            told = frame.iloc[row][list(COLUMNS)].to_dict()
-            raise DarkroomError(f"{where}, row {row} {what}: {told} ({int(bad.sum())} such rows).")
+def one_table(facts: RunFacts) -> str | None:
+    """A: kappa by two ways, and whatever Keras' evaluate said, agree with the prediction table."""
+    from sklearn.metrics import cohen_kappa_score
+
+    part = _test(facts)
+    if part.kind == "multilabel":
+        return None
+    counted = metrics.confusion(part)
+    ours = {name: float(function(counted)) for name, function in matrices.HEADLINES.items()}
+    if len(np.union1d(part.truth, part.predicted)) > 1:
+        theirs = float(cohen_kappa_score(part.truth, part.predicted))
+        if abs(theirs - ours["kappa"]) > AGREEMENT:
+            return f"Kappa from the margins is {ours['kappa']:.6f}, from the rows {theirs:.6f}."
+    reported = part.evaluated if facts.reported is None else facts.reported
+    for name, value in reported.items():
+        if name in ours and abs(value - ours[name]) > AGREEMENT + _on_the_fence(part):
+            told = f"{name} was reported as {value:.6f}, but the prediction table gives {ours[name]:.6f}"
+            return f"{told}: two sets under one result."
+    return None
 
 
-def values(found: Predictions, where: str) -> None:
-    """Raises DarkroomError for NaN, for probabilities outside 0 to 1, and for rows that do not sum to 1."""
-    for start, block in blocks(found.probabilities):
-        bad = ~np.isfinite(block).all(axis=1)
-        what = "holds NaN or infinity"
-        if not bad.any() and found.kind != "score":
-            bad, what = ((block < 0) | (block > 1)).any(axis=1), "holds a probability outside 0 to 1"
-        if not bad.any() and found.kind == "probability":
-            sums = block.sum(axis=1, dtype=np.float64)
-            bad, what = np.abs(sums - 1) > TOLERANCE, "does not sum to 1"
-        if bad.any():
-            row = start + int(np.flatnonzero(bad)[0])
-            total = float(found.probabilities[row].sum(dtype=np.float64))
-            raise DarkroomError(f"{where}, row {row} ({found.frame['path'].iloc[row]}) {what}; its sum is {total:.6g}.")
+def validation_moved(facts: RunFacts) -> str | None:
+    """D: validation accuracy after training is that of the kept epoch."""
+    if facts.history is None or facts.kept_epoch is None or "val" not in facts.predictions.splits:
+        return None
+    row = facts.history[facts.history["epoch"] == facts.kept_epoch]
+    val = facts.predictions.split("val")
+    if row.empty or val.kind == "multilabel":
+        return None
+    during, after = (
+        float(row["val_accuracy"].iloc[-1]),
+        float(matrices.accuracy(metrics.confusion(val))),
+    )
+    if abs(during - after) <= 0.002 + 1.5 / len(val):  # an image on the fence may fall either way
+        return None
+    return (
+        f"Validation accuracy was {during:.3f} at the kept epoch {facts.kept_epoch} and "
+        f"{after:.3f} when scored after "
+        "training: validation images or weights were not the same."
+    )
 
 
-def images(received: pd.Series, expected: Sequence[str], where: str) -> None:
-    """Raises DarkroomError unless the table holds just the expected images."""
-    missing = sorted(set(expected) - set(received))
-    extra = sorted(set(received) - set(expected))
-    if missing or extra:
-        raise DarkroomError(
-            f"{where} must hold exactly {len(set(expected))} images. "
-            f"Missing: {len(missing)} ({few(missing)}). Not expected: {len(extra)} ({few(extra)})."
+def kept_epoch(facts: RunFacts) -> str | None:
+    """E: the epoch said to be kept is in the history, and the best there by what was monitored."""
+    if facts.history is None or facts.kept_epoch is None:
+        return None
+    history = facts.history
+    row = history[history["epoch"] == facts.kept_epoch]
+    if row.empty:
+        return f"The history has no epoch {facts.kept_epoch}, which is said to be kept."
+    monitor = facts.settings.get("monitor")
+    if monitor not in history.columns:
+        return None
+    if "phase" in history.columns:
+        history = history[history["phase"] == row["phase"].iloc[-1]]
+    best = history[monitor].min() if monitor.endswith("loss") else history[monitor].max()
+    value = float(row[monitor].iloc[-1])
+    if value == best:
+        return None
+    return f"Epoch {facts.kept_epoch} is said to be kept with {monitor} {value:.4f}, but the best was {best:.4f}."
+
+
+def groups_across_splits(facts: RunFacts) -> str | None:
+    """J: near-duplicates lie in one split."""
+    frame = facts.predictions.frame
+    spread = frame.groupby("group")["split"].nunique()
+    torn = spread.index[spread > 1]
+    if not len(torn):
+        return None
+    touched = int((frame["group"].isin(torn) & (frame["split"] == "test")).sum())
+    return (
+        f"{len(torn)} groups of near-duplicates lie in more than one split, {touched} test images "
+        "among them: "
+        "the score is too good. Split by group, or report both."
+    )
+
+
+def test_opened(facts: RunFacts) -> str | None:
+    """M: the opening of the test split was recorded."""
+    if "test" in facts.predictions.splits and facts.test_openings == 0:
+        return "Test images were scored without an entry in the ledger of openings."
+    return None
+
+
+def weights_acted(facts: RunFacts) -> str | None:
+    """P: class weights acted where they were asked for, and only there."""
+    asked = facts.settings.get("class_weights")
+    if asked is None or (asked == "none") == (facts.class_weights is None):
+        return None
+    if asked == "none":
+        return "Class weights acted although none were asked for."
+    return f"Class weights were asked for ({asked}) and never reached the loss."
+
+
+def one_class(facts: RunFacts) -> str | None:
+    """Q: more than one class is predicted."""
+    part = _test(facts)
+    if part.kind == "multilabel":
+        return None
+    said = np.unique(part.predicted)
+    if len(said) > 1 or len(np.unique(part.truth)) == 1:
+        return None
+    return f"All {len(part)} images were given one class, {part.class_names[said[0]]}."
+
+
+def beats_chance(facts: RunFacts) -> str | None:
+    """Y: better than chance, than the largest class, and something was learnt in training."""
+    part = _test(facts)
+    if part.kind == "multilabel":
+        return None
+    counted = metrics.confusion(part)
+    majority = float(counted.sum(axis=1).max() / counted.sum())
+    if len(np.unique(part.truth)) > 1 and analytic.kappa_interval(counted)[0] <= 0:
+        return f"Not shown to beat chance: the 95 % interval of kappa ({float(matrices.kappa(counted)):.2f}) reaches 0."
+    if analytic.wilson(int(np.trace(counted)), int(counted.sum()))[1] < majority:
+        return f"Worse than always saying the largest class, which is right {100 * majority:.1f} % of the time."
+    if "train" in facts.predictions.splits:
+        trained = metrics.confusion(facts.predictions.split("train"))
+        reached, most = (
+            float(matrices.accuracy(trained)),
+            float(trained.sum(axis=1).max() / trained.sum()),
         )
+        if (
+            len(np.flatnonzero(trained.sum(axis=1))) > 1
+            and float(matrices.kappa(trained)) <= 0.02
+            and reached <= most + 0.01
+        ):
+            return f"Training accuracy ({reached:.3f}) is not above the largest class's share ({most:.3f}): nothing was learnt."
+    return None
 
 
-def blocks(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (first row, contiguous rows) until all rows of `values` have passed."""
-    for start in range(0, len(values), _BLOCK):
-        yield start, np.ascontiguousarray(values[start : start + _BLOCK])
+def few_seeds(facts: ComparisonFacts) -> str | None:
+    """K: every mean has the seeds that a deviation takes."""
+    few = [
+        f"{name} ({estimate.num_seeds})"
+        for name, estimate in facts.estimates.items()
+        if estimate.num_seeds < 3
+    ]
+    if not few:
+        return None
+    return f"Fewer than three seeds: {', '.join(few)}; how much a new training would move these numbers is hardly known."
 
 
-def _unknown_label(found: Predictions) -> pd.Series:
-    labels, known = found.frame["label"], set(found.class_names)
-    if found.kind != "multilabel" and labels.dtype == object:  # lists, say, of which `isin` finds some by the chance of a hash
-        return ~labels.map(lambda name: isinstance(name, str) and name in known)
-    if found.kind != "multilabel":
-        return ~labels.isin(known)
-    return labels.map(lambda names: isinstance(names, str) or not np.iterable(names) or not known.issuperset(names))
+def lead_within_noise(facts: ComparisonFacts) -> str | None:
+    """W: the best arm leads by more than the noise."""
+    names = list(facts.estimates)
+    if len(names) < 2:
+        return None
+    leads = [pair for pair in facts.pairs if {pair.first, pair.second} == set(names[:2])]
+    if not leads:
+        return f"The lead of {names[0]} over {names[1]} is not tested: no seed in common, or both stand against a third."
+    return (
+        None
+        if leads[0].is_shown
+        else f"The lead of {names[0]} over {names[1]} is within the noise: neither is the winner."
+    )
+
+
+def _test(facts: RunFacts) -> Predictions:
+    predictions = facts.predictions
+    return predictions.split("test" if "test" in predictions.splits else predictions.splits[-1])
+
+
+def _on_the_fence(part: Predictions, *, margin: float = 1e-3) -> float:
+    """The share of images whose two highest probabilities are so near that another order of summing
+    may swap them.
+    """
+    if part.probabilities.shape[1] < 2:
+        return 0.0
+    highest = np.partition(part.probabilities, -2, axis=1)[:, -2:]  # (n, 2), the highest last
+    return float((highest[:, 1] - highest[:, 0] < margin).mean())

@@ -1,4 +1,5 @@
-"""The comparison of a study's trained runs: arms over seeds, best first, and which difference is real.
+"""The comparison of a study's trained runs: arms over seeds, best first, and which difference is
+real.
 
 Everything is computed from the runs' prediction tables; `result.json` only adds what they cost.
 """
@@ -14,21 +15,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import atomic
+from lib import files
 from lib.errors import DarkroomError, suggest
-from lib.evaluation import audit, cells, folding, metrics, pairs, statistics
+from lib.evaluation import audit, class_grouping, metrics, paired_tests, statistics
 from lib.evaluation import confusion as matrices
 from lib.evaluation import predictions as tables
-from lib.evaluation.pairs import Pair
+from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
+from lib.evaluation.run_records import Unit
+from lib.evaluation.run_records import read as read_unit
 from lib.evaluation.statistics import Estimate
-from lib.evaluation.units import Unit
-from lib.evaluation.units import read as read_unit
+from lib.reporting import formatting
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arms over seeds, best first. `pairs` are the comparisons of two arms; `audit` is what the guards say."""
+    """Arms over seeds, best first. `pairs` are the comparisons of two arms; `audit` is what the
+    guards say.
+    """
 
     metric: str
     arms: dict[str, tuple[Unit, ...]]
@@ -48,9 +52,15 @@ class Comparison:
 
     @property
     def verdicts(self) -> list[str]:
-        """Who is better than whom, first what is shown, then what is not; of more than 15 pairs only those with the best."""
+        """Who is better than whom, first what is shown, then what is not; of more than 15 pairs
+        only those with the best.
+        """
         best = next(iter(self.arms))
-        told = [pair for pair in self.pairs if len(self.pairs) <= 15 or best in (pair.first, pair.second)]
+        told = [
+            pair
+            for pair in self.pairs
+            if len(self.pairs) <= 15 or best in (pair.first, pair.second)
+        ]
         told.sort(key=lambda pair: (not pair.is_shown, -abs(pair.difference.value)))
         return [pair.verdict for pair in told]
 
@@ -58,24 +68,29 @@ class Comparison:
     def table(self) -> pd.DataFrame:
         """One row an arm, best first: numbers as numbers, see `shown` for people.
 
-        `arm seeds num_test`, `train_accuracy val_accuracy test_accuracy` (means), for metric, accuracy and kappa the
-        `_sd _low _high`, `kappa_band`, `seconds`, `num_parameters`, `peak_memory_bytes` (NaN where a run does not tell).
+        `arm seeds num_test`, `train_accuracy val_accuracy test_accuracy` (means), for metric,
+        accuracy and kappa the `_sd _low _high`, `kappa_band`, `seconds`, `num_parameters`,
+        `peak_memory_bytes` (NaN where a run does not tell).
         """
         return pd.DataFrame([self._row(arm) for arm in self.arms])
 
     @property
     def shown(self) -> pd.DataFrame:
         """The whole table as text, for the notebook and the page."""
-        return pd.DataFrame([cells.full(row) for row in self.table.to_dict("records")])
+        return pd.DataFrame([formatting.full(row) for row in self.table.to_dict("records")])
 
     @property
     def brief(self) -> pd.DataFrame:
-        """What decides, as text for a terminal of 100 columns: arm, seeds, accuracy, kappa, seconds."""
-        return pd.DataFrame([cells.brief(row) for row in self.table.to_dict("records")])
+        """What decides, as text for a terminal of 100 columns: arm, seeds, accuracy, kappa,
+        seconds.
+        """
+        return pd.DataFrame([formatting.brief(row) for row in self.table.to_dict("records")])
 
     @property
     def openings(self) -> dict[str, int]:
-        """How often each test split had been read, over all studies, when the last of these runs was scored."""
+        """How often each test split had been read, over all studies, when the last of these runs
+        was scored.
+        """
         counted: dict[str, int] = {}
         for unit in self.units:
             split, num = unit.result.get("split"), unit.result.get("test_openings")
@@ -88,43 +103,68 @@ class Comparison:
         return sum(metrics.confusion(unit.predictions.split("test")) for unit in self.arms[arm])
 
     def per_class(self, name: str = "f1") -> pd.DataFrame:
-        """One row a class, one column an arm: mean `f1`, `recall` or `precision` over seeds; widest difference first."""
-        function = {"f1": matrices.f1, "recall": matrices.recall, "precision": matrices.precision}[name]
+        """One row a class, one column an arm: mean `f1`, `recall` or `precision` over seeds; widest
+        difference first.
+        """
+        function = {"f1": matrices.f1, "recall": matrices.recall, "precision": matrices.precision}[
+            name
+        ]
         columns = {}
         for arm, units in self.arms.items():
-            values = np.stack([function(metrics.confusion(unit.predictions.split("test"))) for unit in units])
+            values = np.stack(
+                [function(metrics.confusion(unit.predictions.split("test"))) for unit in units]
+            )
             there = ~np.isnan(values)
             columns[arm] = np.where(
-                there.any(axis=0), np.where(there, values, 0).sum(axis=0) / there.sum(axis=0).clip(1), np.nan
+                there.any(axis=0),
+                np.where(there, values, 0).sum(axis=0) / there.sum(axis=0).clip(1),
+                np.nan,
             )
         table = pd.DataFrame(columns, index=pd.Index(self.class_names, name="class"))
         spread = table.max(axis=1) - table.min(axis=1)
         return table.loc[spread.sort_values(ascending=False, kind="stable").index]
 
     def hardest(self, num: int = 24) -> pd.DataFrame:
-        """The test images whose true class got the least probability, the mean over all runs that tested them.
+        """The test images whose true class got the least probability, the mean over all runs that
+        tested them.
 
-        Columns `path`, `label`, `of_truth`, `num_right`, `num_runs`, `said` (the wrong class named most often, or
-        None).
+        Columns `path`, `label`, `of_truth`, `num_right`, `num_runs`, `said` (the wrong class named
+        most often, or None).
         """
         rows = pd.concat([_scored(unit) for unit in self.units], ignore_index=True)
-        wrong = rows[~rows["right"]].groupby("path")["said"].agg(lambda said: said.value_counts().index[0])
+        wrong = (
+            rows[~rows["right"]]
+            .groupby("path")["said"]
+            .agg(lambda said: said.value_counts().index[0])
+        )
         grouped = rows.groupby("path").agg(
-            label=("label", "first"), of_truth=("of_truth", "mean"), num_right=("right", "sum"), num_runs=("right", "size")
+            label=("label", "first"),
+            of_truth=("of_truth", "mean"),
+            num_right=("right", "sum"),
+            num_runs=("right", "size"),
         )
         worst = grouped.sort_values("of_truth", kind="stable").head(num)
-        return worst.assign(said=wrong.reindex(worst.index).astype(object).where(lambda said: said.notna(), None)).reset_index()
+        return worst.assign(
+            said=wrong.reindex(worst.index).astype(object).where(lambda said: said.notna(), None)
+        ).reset_index()
 
     def _row(self, arm: str) -> dict[str, Any]:
         units, mine = self.arms[arm], self.estimates[arm]
         row: dict[str, Any] = {"arm": arm, "seeds": len(units)}
         row["num_test"] = int(np.mean([len(unit.predictions.split("test")) for unit in units]))
         for split in tables.SPLITS:
-            parts = [unit.predictions.split(split) for unit in units if split in unit.predictions.splits]
+            parts = [
+                unit.predictions.split(split) for unit in units if split in unit.predictions.splits
+            ]
             values = [float(matrices.accuracy(metrics.confusion(part))) for part in parts]
             row[f"{split}_accuracy"] = float(np.mean(values)) if values else float("nan")
         for name, estimate in mine.items():
-            row |= {name: estimate.value, f"{name}_sd": estimate.sd, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            row |= {
+                name: estimate.value,
+                f"{name}_sd": estimate.sd,
+                f"{name}_low": estimate.low,
+                f"{name}_high": estimate.high,
+            }
         row["kappa_band"] = matrices.landis_koch(mine["kappa"].value)
         for name in ("seconds", "num_parameters", "peak_memory_bytes"):
             told = [unit.result[name] for unit in units if unit.result.get(name) is not None]
@@ -142,19 +182,25 @@ def comparison(
     omit: Sequence[str] = (),
     against: str = "",
 ) -> Comparison:
-    """The comparison of finished runs by `metric` (accuracy, balanced_accuracy, macro_f1, kappa or matthews) on test.
+    """The comparison of finished runs by `metric` (accuracy, balanced_accuracy, macro_f1, kappa or
+    matthews) on test.
 
-    `fold` maps class names to coarser groups, all others to `rest`: runs that have these classes are folded, and stand
-    beside runs that were trained on the groups. `only` names the arms to compare, none means all; those
-    in `omit` are left out. With `against` each is tested against that arm alone.
+    `fold` maps class names to coarser groups, all others to `rest`: runs that have these classes
+    are folded, and stand beside runs that were trained on the groups. `only` names the arms to
+    compare, none means all; those in `omit` are left out. With `against` each is tested against
+    that arm alone.
 
     Raises:
-        DarkroomError: no runs, an unknown metric, a run that has not finished, other classes, two runs of one arm and
-            seed, or runs of one seed that were measured on different data.
+        DarkroomError: no runs, an unknown metric, a run that has not finished, other classes, two
+            runs of one arm and seed, or runs of one seed that were measured on different data.
     """
     if metric not in matrices.HEADLINES:
-        raise DarkroomError(f"`metric` must be one of {', '.join(matrices.HEADLINES)}. Received: {metric!r}.")
-    units = sorted((read_unit(Path(folder)) for folder in run_folders), key=lambda unit: (unit.arm, unit.seed))
+        raise DarkroomError(
+            f"`metric` must be one of {', '.join(matrices.HEADLINES)}. Received: {metric!r}."
+        )
+    units = sorted(
+        (read_unit(Path(folder)) for folder in run_folders), key=lambda unit: (unit.arm, unit.seed)
+    )
     units = [unit for unit in _chosen(units, only) if unit.arm not in omit]
     if fold:
         units = [_folded(unit, fold, rest) for unit in units]
@@ -165,31 +211,38 @@ def comparison(
         arms[unit.arm] = (*arms.get(unit.arm, ()), unit)
     names = dict.fromkeys((metric, "accuracy", "kappa"))
     estimates = {
-        arm: {name: statistics.over_seeds([unit.predictions for unit in mine], name) for name in names}
+        arm: {
+            name: statistics.over_seeds([unit.predictions for unit in mine], name) for name in names
+        }
         for arm, mine in arms.items()
     }
     order = sorted(arms, key=lambda arm: -estimates[arm][metric].value)
     arms, estimates = {arm: arms[arm] for arm in order}, {arm: estimates[arm] for arm in order}
     by_seed = {arm: {unit.seed: unit.predictions for unit in mine} for arm, mine in arms.items()}
-    found = tuple(pairs.compare_all(by_seed, metric=metric, against=against))
+    found = tuple(paired_tests.compare_all(by_seed, metric=metric, against=against))
     flags = tuple(audit.comparison({arm: estimates[arm][metric] for arm in order}, found))
     return Comparison(metric, arms, estimates, found, flags)
 
 
 def finished_runs(*stage_folders: Path) -> list[Path]:
-    """The folders of finished runs of one or more stages, sorted: those with `result.json` and `predictions.parquet`."""
+    """The folders of finished runs of one or more stages, sorted: those with `result.json` and
+    `predictions.parquet`.
+    """
     found = [path.parent for folder in stage_folders for path in Path(folder).glob("*/result.json")]
     return sorted(folder for folder in found if (folder / "predictions.parquet").is_file())
 
 
 def write_table(comparison: Comparison, folder: Path) -> Path:
-    """Writes `comparison.csv` (`brief`, what `darkroom run` prints at its end) into a run's folder and returns its path.
+    """Writes `comparison.csv` (`brief`, what `darkroom run` prints at its end) into a run's folder
+    and returns its path.
 
     Beside it `arms.csv` holds every number of the table, for other programs.
     """
     path = Path(folder) / "comparison.csv"
-    atomic.write_text(path, comparison.brief.to_csv(index=False, lineterminator="\n"))
-    atomic.write_text(path.with_name("arms.csv"), comparison.table.to_csv(index=False, lineterminator="\n"))
+    files.write_text(path, comparison.brief.to_csv(index=False, lineterminator="\n"))
+    files.write_text(
+        path.with_name("arms.csv"), comparison.table.to_csv(index=False, lineterminator="\n")
+    )
     return path
 
 
@@ -202,41 +255,61 @@ def _refuse_unknown(names: Sequence[str], units: Sequence[Unit]) -> None:
     there = sorted({unit.arm for unit in units})
     for name in names:
         if name not in there:
-            raise DarkroomError(f"There is no arm {name!r} among the finished runs: {', '.join(there)}.{suggest(name, there)}")
+            raise DarkroomError(
+                f"There is no arm {name!r} among the finished runs: "
+                f"{', '.join(there)}.{suggest(name, there)}"
+            )
 
 
 def _folded(unit: Unit, fold: Mapping[str, str], rest: str) -> Unit:
     direct = set(unit.predictions.class_names) == {*fold.values(), rest}
-    # What was told of the epochs was told of other classes, and cannot stand beside the folded numbers.
-    return unit if direct else replace(unit, predictions=folding.fold(unit.predictions, fold, rest=rest), history=None)
+    # What was told of the epochs was told of other classes, and cannot stand beside the folded
+    # numbers.
+    return (
+        unit
+        if direct
+        else replace(
+            unit, predictions=class_grouping.fold(unit.predictions, fold, rest=rest), history=None
+        )
+    )
 
 
 def _refuse_mixture(units: Sequence[Unit]) -> None:
     if not units:
-        raise DarkroomError("There is nothing to compare: no finished run was given. Run the training stage first.")
+        raise DarkroomError(
+            "There is nothing to compare: no finished run was given. Run the training stage first."
+        )
     first, by_seed, seen = units[0], {}, {}
     for unit in units:
         if unit.predictions.class_names != first.predictions.class_names:
             raise DarkroomError(
-                f"{unit.folder} and {first.folder} have other class names, so their numbers cannot stand in one table."
+                f"{unit.folder} and {first.folder} have other class names, so their numbers cannot "
+                "stand in one table."
             )
         other = by_seed.setdefault(unit.seed, unit)
         if not _same_data(unit.predictions, other.predictions):
             raise DarkroomError(
-                f"{unit.folder} and {other.folder} were measured on different data (seed {unit.seed}), so their numbers cannot "
+                f"{unit.folder} and {other.folder} were measured on different data (seed "
+                f"{unit.seed}), so their numbers cannot "
                 "stand in one table. Run both again on the same data and split."
             )
         twin = seen.setdefault((unit.arm, unit.seed), unit)
         if twin is not unit:
-            raise DarkroomError(f"{unit.folder} and {twin.folder} are both {unit.arm}, seed {unit.seed}; give one of them.")
+            raise DarkroomError(
+                f"{unit.folder} and {twin.folder} are both {unit.arm}, seed {unit.seed}; give one "
+                "of them."
+            )
 
 
 def _same_data(one: Predictions, other: Predictions) -> bool:
     if one.data_hash == other.data_hash:
         return True
-    # Folding changes the labels and with them the hash; then images, splits and labels themselves are compared.
+    # Folding changes the labels and with them the hash; then images, splits and labels themselves
+    # are compared.
     seen = ["path", "split", "label"]
-    return folding.MARK in one.data_hash + other.data_hash and one.frame[seen].equals(other.frame[seen])
+    return class_grouping.MARK in one.data_hash + other.data_hash and one.frame[seen].equals(
+        other.frame[seen]
+    )
 
 
 def _scored(unit: Unit) -> pd.DataFrame:
@@ -245,5 +318,11 @@ def _scored(unit: Unit) -> pd.DataFrame:
     of_truth = part.probabilities[np.arange(len(part)), part.truth]
     right = part.predicted == part.truth
     return pd.DataFrame(
-        {"path": part.frame["path"], "label": part.frame["label"], "said": said, "of_truth": of_truth, "right": right}
+        {
+            "path": part.frame["path"],
+            "label": part.frame["label"],
+            "said": said,
+            "of_truth": of_truth,
+            "right": right,
+        }
     )

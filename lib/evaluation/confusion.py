@@ -1,19 +1,30 @@
 """Confusion matrices and everything that is a function of them alone.
 
-Rows are truth, columns prediction. Every function takes one matrix (classes, classes) or a stack (..., classes,
-classes) of counts and returns one number a matrix, so that a thousand bootstrap draws are one call.
+Rows are truth, columns prediction. Every function takes one matrix (classes, classes) or a stack
+(..., classes, classes) of counts and returns one number a matrix, so that a thousand bootstrap
+draws are one call.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-LANDIS_KOCH = ((0.0, "slight"), (0.2, "fair"), (0.4, "moderate"), (0.6, "substantial"), (0.8, "almost perfect"))
-"""Lower bounds of the bands; below 0 the agreement is "poor". Source: Landis and Koch, Biometrics 33 (1977), p. 165."""
+LANDIS_KOCH = (
+    (0.0, "slight"),
+    (0.2, "fair"),
+    (0.4, "moderate"),
+    (0.6, "substantial"),
+    (0.8, "almost perfect"),
+)
+"""Lower bounds of the bands; below 0 the agreement is "poor". Source: Landis and Koch, Biometrics
+33 (1977), p. 165.
+"""
 
 
 def counts(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """int64 (classes, classes): how many images of each true class (row) were given each class (column)."""
+    """int64 (classes, classes): how many images of each true class (row) were given each class
+    (column).
+    """
     cells = np.asarray(truth, dtype=np.int64) * num_classes + predicted
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
@@ -68,10 +79,12 @@ def macro_f1(confusion: np.ndarray) -> np.ndarray:
 def kappa(confusion: np.ndarray, *, weights: str | None = None) -> np.ndarray:
     """Cohen's kappa, agreement beyond what the margins alone would give; -1 to 1.
 
-    `weights` is None, "linear" or "quadratic" (for classes in an order, which is then that of the matrix).
-    0 where the margins leave no disagreement to expect (one class in truth and prediction).
+    `weights` is None, "linear" or "quadratic" (for classes in an order, which is then that of the
+    matrix). 0 where the margins leave no disagreement to expect (one class in truth and
+    prediction).
 
-    Source: Cohen, Educational and Psychological Measurement 20 (1960); weighted: Psychological Bulletin 70 (1968).
+    Source: Cohen, Educational and Psychological Measurement 20 (1960); weighted: Psychological
+        Bulletin 70 (1968).
     """
     confusion = np.asarray(confusion, dtype=np.float64)
     total = confusion.sum(axis=(-2, -1))
@@ -88,7 +101,9 @@ def kappa(confusion: np.ndarray, *, weights: str | None = None) -> np.ndarray:
 
 def disagreement_cost(num_classes: int, weights: str | None) -> np.ndarray:
     """float64 (classes, classes): what a confusion costs in kappa: 1 each, |i - j| or (i - j)²."""
-    distance = np.abs(np.subtract.outer(np.arange(num_classes), np.arange(num_classes))).astype(np.float64)
+    distance = np.abs(np.subtract.outer(np.arange(num_classes), np.arange(num_classes))).astype(
+        np.float64
+    )
     costs = {None: (distance > 0).astype(np.float64), "linear": distance, "quadratic": distance**2}
     if weights not in costs:
         raise ValueError(f"`weights` must be None, 'linear' or 'quadratic'. Received: {weights!r}.")
@@ -104,7 +119,9 @@ def matthews(confusion: np.ndarray) -> np.ndarray:
     total = confusion.sum(axis=(-2, -1))
     truth, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
     covariance = total * _diagonal(confusion).sum(axis=-1) - (truth * predicted).sum(axis=-1)
-    spread = np.sqrt(total**2 - (truth**2).sum(axis=-1)) * np.sqrt(total**2 - (predicted**2).sum(axis=-1))
+    spread = np.sqrt(total**2 - (truth**2).sum(axis=-1)) * np.sqrt(
+        total**2 - (predicted**2).sum(axis=-1)
+    )
     return np.where(spread == 0, 0.0, _ratio(covariance, spread))
 
 

@@ -1,7 +1,8 @@
-"""The numbers of one prediction table. What is ill-defined is NaN in tables, left out of `summary`, never a warning.
+"""The numbers of one prediction table. What is ill-defined is NaN in tables, left out of `summary`,
+never a warning.
 
-Classes without an image in the split have no recall, F1 or ROC-AUC (NaN) and stay outside the macro averages; a class
-that has images and is never predicted has precision 0.
+Classes without an image in the split have no recall, F1 or ROC-AUC (NaN) and stay outside the macro
+averages; a class that has images and is never predicted has precision 0.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def confusion(predictions: Predictions) -> np.ndarray:
 
 
 def per_class(predictions: Predictions) -> pd.DataFrame:
-    """One row a class: `precision recall f1 support predicted roc_auc average_precision`; the index is its name."""
+    """One row a class: `precision recall f1 support predicted roc_auc average_precision`; the index
+    is its name.
+    """
     if predictions.kind == "multilabel":
         return multilabel.per_class(predictions)
     counted = confusion(predictions)
@@ -41,7 +44,9 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
 
 
 def averages(per_class: pd.DataFrame) -> pd.DataFrame:
-    """Two rows, `macro` (each class counts alike) and `weighted` (by support), of the columns precision, recall, f1."""
+    """Two rows, `macro` (each class counts alike) and `weighted` (by support), of the columns
+    precision, recall, f1.
+    """
     present = per_class[per_class["support"] > 0]
     values = present[["precision", "recall", "f1"]]
     weighted = values.mul(present["support"], axis=0).sum() / present["support"].sum()
@@ -49,9 +54,11 @@ def averages(per_class: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(predictions: Predictions, split: str) -> dict[str, float]:
-    """All numbers of one split, flat and finite, ready for `result.json` and HParams; `num_images` among them.
+    """All numbers of one split, flat and finite, ready for `result.json` and HParams; `num_images`
+    among them.
 
-    Numbers that need probabilities are left out where the table holds scores; what is ill-defined is left out.
+    Numbers that need probabilities are left out where the table holds scores; what is ill-defined
+    is left out.
     """
     of_split = predictions.split(split)
     if predictions.kind == "multilabel":
@@ -62,8 +69,13 @@ def summary(predictions: Predictions, split: str) -> dict[str, float]:
     by_class = per_class(of_split)
     mean = averages(by_class)
     for average in ("macro", "weighted"):
-        values |= {f"{average}_{name}": float(mean.loc[average, name]) for name in ("precision", "recall", "f1")}
-    values |= {f"macro_{name}": float(by_class[name].mean()) for name in ("roc_auc", "average_precision")}
+        values |= {
+            f"{average}_{name}": float(mean.loc[average, name])
+            for name in ("precision", "recall", "f1")
+        }
+    values |= {
+        f"macro_{name}": float(by_class[name].mean()) for name in ("roc_auc", "average_precision")
+    }
     if len(predictions.class_names) > 5:
         values["top_5"] = ranking.top_k(of_split, 5)
     if predictions.kind == "probability":
@@ -74,30 +86,51 @@ def summary(predictions: Predictions, split: str) -> dict[str, float]:
 
 
 def overview(predictions: Predictions) -> pd.DataFrame:
-    """`summary` of every split that the table holds, to be read: one column a split, four digits after the point."""
-    table = pd.DataFrame({split: summary(predictions, split) for split in predictions.splits}).round(4).astype(object)
+    """`summary` of every split that the table holds, to be read: one column a split, four digits
+    after the point.
+    """
+    table = (
+        pd.DataFrame({split: summary(predictions, split) for split in predictions.splits})
+        .round(4)
+        .astype(object)
+    )
     table.loc["num_images"] = [int(number) for number in table.loc["num_images"]]
     return table
 
 
-def weighted_kappa(predictions: Predictions, *, order: list[str], weights: str = "quadratic") -> float:
-    """Kappa for classes in an order, each confusion costing its distance ("linear") or its square ("quadratic").
+def weighted_kappa(
+    predictions: Predictions, *, order: list[str], weights: str = "quadratic"
+) -> float:
+    """Kappa for classes in an order, each confusion costing its distance ("linear") or its square
+    ("quadratic").
 
-    `order` is every class name once, from the lowest to the highest: sorted names have no order that means anything.
+    `order` is every class name once, from the lowest to the highest: sorted names have no order
+    that means anything.
     """
-    return float(matrices.kappa(confusion(predictions)[..., *ordered(predictions.class_names, order)], weights=weights))
+    return float(
+        matrices.kappa(
+            confusion(predictions)[..., *ordered(predictions.class_names, order)], weights=weights
+        )
+    )
 
 
 def ordered(class_names: Sequence[str], order: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The index that puts a confusion matrix, or a stack of them, into the order of the classes: `confusion[..., *found]`."""
+    """The index that puts a confusion matrix, or a stack of them, into the order of the classes:
+    `confusion[..., *found]`.
+    """
     if sorted(order) != sorted(class_names):
-        raise DarkroomError(f"`order` must name every class once. Expected: {sorted(class_names)}. Received: {list(order)}.")
+        raise DarkroomError(
+            f"`order` must name every class once. Expected: {sorted(class_names)}. Received: "
+            f"{list(order)}."
+        )
     place = [list(class_names).index(name) for name in order]
     return np.ix_(place, place)
 
 
 def hardest(predictions: Predictions, num: int = 24) -> pd.DataFrame:
-    """The `num` images whose true class got the least probability: `path label predicted of_truth confidence`."""
+    """The `num` images whose true class got the least probability: `path label predicted of_truth
+    confidence`.
+    """
     of_truth = predictions.probabilities[np.arange(len(predictions)), predictions.truth]
     worst = np.argsort(of_truth, kind="stable")[:num]
     names = np.asarray(predictions.class_names, dtype=object)

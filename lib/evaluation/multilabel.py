@@ -1,4 +1,6 @@
-"""Numbers for images that bear several classes or none: each class is there or not, said from probability 0.5 on."""
+"""Numbers for images that bear several classes or none: each class is there or not, said from
+probability 0.5 on.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from lib.evaluation.predictions import Predictions
 
 THRESHOLD = 0.5
 HEADLINES = ("accuracy", "exact_match", "micro_f1", "macro_f1")
-"""The numbers that get an interval: the share of image-class pairs that are right, of images with every class right, F1."""
+"""The numbers that get an interval: the share of image-class pairs that are right, of images with
+every class right, F1.
+"""
 
 
 def is_of(result: Mapping[str, Any]) -> bool:
@@ -27,9 +31,11 @@ def said(predictions: Predictions) -> np.ndarray:
 
 
 def per_class(predictions: Predictions) -> pd.DataFrame:
-    """One row a class: `precision recall f1 support predicted roc_auc average_precision`; the index is its name.
+    """One row a class: `precision recall f1 support predicted roc_auc average_precision`; the index
+    is its name.
 
-    A class that no image bears has NaN for recall, F1 and ROC-AUC; one that is borne and never said has precision 0.
+    A class that no image bears has NaN for recall, F1 and ROC-AUC; one that is borne and never said
+    has precision 0.
     """
     truths, found = predictions.truths, said(predictions)
     hits, support, predicted = (values.sum(axis=0) for values in (truths & found, truths, found))
@@ -47,20 +53,32 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
 
 
 def summary(predictions: Predictions) -> dict[str, float]:
-    """All numbers of one split's table, flat and finite: `num_images`, the headlines, micro and macro averages."""
+    """All numbers of one split's table, flat and finite: `num_images`, the headlines, micro and
+    macro averages.
+    """
     truths, found = predictions.truths, said(predictions)
     by_class = per_class(predictions)
     hits = float((truths & found).sum())
-    values = {"num_images": len(predictions), **_headlines(np.ones((1, len(truths))), *_parts(truths, found))}
+    values = {
+        "num_images": len(predictions),
+        **_headlines(np.ones((1, len(truths))), *_parts(truths, found)),
+    }
     values = {name: float(np.squeeze(value)) for name, value in values.items()}
-    values |= {"micro_precision": float(_ratio(hits, found.sum())), "micro_recall": float(_ratio(hits, truths.sum()))}
+    values |= {
+        "micro_precision": float(_ratio(hits, found.sum())),
+        "micro_recall": float(_ratio(hits, truths.sum())),
+    }
     columns = ("precision", "recall", "roc_auc", "average_precision")
     values |= {f"macro_{name}": float(by_class[name].mean()) for name in columns}
-    return {name: value for name, value in values.items() if np.isfinite(value)} | {"num_images": len(predictions)}
+    return {name: value for name, value in values.items() if np.isfinite(value)} | {
+        "num_images": len(predictions)
+    }
 
 
 def headline(predictions: Predictions, *, draws: int, seed: int = 0) -> dict[str, float]:
-    """`summary` with `<name>_low` and `<name>_high` (95 %, bootstrap over groups) of each headline number."""
+    """`summary` with `<name>_low` and `<name>_high` (95 %, bootstrap over groups) of each headline
+    number.
+    """
     truths, found = predictions.truths, said(predictions)
     rows, patterns = np.unique(np.concatenate([truths, found], axis=1), axis=0, return_inverse=True)
     borne, named = np.split(rows, 2, axis=1)  # (patterns, classes)
@@ -70,7 +88,9 @@ def headline(predictions: Predictions, *, draws: int, seed: int = 0) -> dict[str
         return np.stack(list(_headlines(drawn, *parts).values()), axis=1)
 
     kinds = bootstrap.kinds(patterns.reshape(-1), predictions.groups)
-    drawn = bootstrap.draw(kinds, numbers, width=3 * truths.shape[1], draws=draws, seed=seed)  # (draws, headlines)
+    drawn = bootstrap.draw(
+        kinds, numbers, width=3 * truths.shape[1], draws=draws, seed=seed
+    )  # (draws, headlines)
     values = dict(summary(predictions))
     for name, column in zip(HEADLINES, drawn.T, strict=True):
         values[f"{name}_low"], values[f"{name}_high"] = bootstrap.percentile_interval(column)
@@ -78,11 +98,15 @@ def headline(predictions: Predictions, *, draws: int, seed: int = 0) -> dict[str
 
 
 def _parts(borne: np.ndarray, named: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    right = np.stack([(borne == named).mean(axis=1), (borne == named).all(axis=1)], axis=1)  # (rows, 2)
+    right = np.stack(
+        [(borne == named).mean(axis=1), (borne == named).all(axis=1)], axis=1
+    )  # (rows, 2)
     return (borne & named).astype(np.float64), borne.astype(np.float64) + named, right
 
 
-def _headlines(times: np.ndarray, hits: np.ndarray, both: np.ndarray, right: np.ndarray) -> dict[str, np.ndarray]:
+def _headlines(
+    times: np.ndarray, hits: np.ndarray, both: np.ndarray, right: np.ndarray
+) -> dict[str, np.ndarray]:
     # `times` (draws, rows): how often each row was drawn.
     total = times.sum(axis=1)
     hit, sums = times @ hits, times @ both  # (draws, classes)
@@ -94,6 +118,13 @@ def _headlines(times: np.ndarray, hits: np.ndarray, both: np.ndarray, right: np.
     return dict(zip(HEADLINES, (shares[:, 0], shares[:, 1], micro, macro), strict=True))
 
 
-def _ratio(above: np.ndarray, below: np.ndarray, *, where_none: np.ndarray | float = np.nan) -> np.ndarray:
+def _ratio(
+    above: np.ndarray, below: np.ndarray, *, where_none: np.ndarray | float = np.nan
+) -> np.ndarray:
     above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
-    return np.divide(above, below, out=np.broadcast_to(where_none, above.shape).astype(np.float64), where=below > 0)
+    return np.divide(
+        above,
+        below,
+        out=np.broadcast_to(where_none, above.shape).astype(np.float64),
+        where=below > 0,
+    )

@@ -1,8 +1,8 @@
 """The one prediction table of a run: what every metric, figure and verdict is computed from.
 
-One row an image: `path`, `split`, `label` (the true class by name; for multilabel the list of names), `group`
-(near-duplicates share one) and one float32 column `p_<class name>` a class. The table says its own kind, classes and data
-hash, so that rows of different data never meet.
+One row an image: `path`, `split`, `label` (the true class by name; for multilabel the list of
+names), `group` (near-duplicates share one) and one float32 column `p_<class name>` a class. The
+table says its own kind, classes and data hash, so that rows of different data never meet.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import atomic
+from lib import files
 from lib.errors import DarkroomError, few
-from lib.evaluation import checks
+from lib.evaluation import array_checks
 
 KINDS = ("probability", "multilabel", "score")
-SPLITS = checks.SPLITS
+SPLITS = array_checks.SPLITS
 
 
 @dataclass(frozen=True)
 class Predictions:
     """A checked prediction table; `truth` and `predicted` are indices into `class_names`.
 
-    `evaluated` holds what Keras' own evaluate said of the test images, by metric; the audit holds it against the table.
+    `evaluated` holds what Keras' own evaluate said of the test images, by metric; the audit holds
+    it against the table.
     """
 
     frame: pd.DataFrame
@@ -44,13 +45,17 @@ class Predictions:
         return len(self.frame)
 
     def split(self, name: str) -> Predictions:
-        """The rows of one split ("train", "val" or "test"). Raises DarkroomError when there are none."""
+        """The rows of one split ("train", "val" or "test"). Raises DarkroomError when there are
+        none.
+        """
         if name not in SPLITS:
             raise DarkroomError(f"A split is one of {', '.join(SPLITS)}. Received: {name!r}.")
         if name not in self._parts:
             rows = self.frame[(self.frame["split"] == name).to_numpy()].reset_index(drop=True)
             if rows.empty:
-                raise DarkroomError(f"The predictions of {self.run or 'this run'} hold no rows of split {name!r}.")
+                raise DarkroomError(
+                    f"The predictions of {self.run or 'this run'} hold no rows of split {name!r}."
+                )
             self._parts[name] = replace(self, frame=rows)
         return self._parts[name]
 
@@ -73,8 +78,12 @@ class Predictions:
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        """float32 (n, classes), columns in the order of `class_names`; a view of the table where pandas allows it."""
-        return self.frame[probability_columns(self.class_names)].to_numpy(dtype=np.float32, copy=False)
+        """float32 (n, classes), columns in the order of `class_names`; a view of the table where
+        pandas allows it.
+        """
+        return self.frame[probability_columns(self.class_names)].to_numpy(
+            dtype=np.float32, copy=False
+        )
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -105,7 +114,9 @@ class Predictions:
 
     def _refuse_multilabel(self) -> None:
         if self.kind == "multilabel":
-            raise DarkroomError(f"{self.run or 'This table'} is multilabel: an image has no single class.")
+            raise DarkroomError(
+                f"{self.run or 'This table'} is multilabel: an image has no single class."
+            )
 
 
 def table(
@@ -119,8 +130,8 @@ def table(
 ) -> pd.DataFrame:
     """The prediction table of n images, sorted by path.
 
-    `paths` are relative to raw, `labels` are names out of `class_names` (lists of names for multilabel), `probabilities`
-    is (n, classes) in their order.
+    `paths` are relative to raw, `labels` are names out of `class_names` (lists of names for
+    multilabel), `probabilities` is (n, classes) in their order.
 
     Raises:
         DarkroomError: the lengths differ.
@@ -128,32 +139,43 @@ def table(
     probabilities = np.asarray(probabilities, dtype=np.float32)
     if probabilities.ndim != 2 or probabilities.shape != (len(paths), len(class_names)):
         raise DarkroomError(
-            f"`probabilities` must have one row a path and one column a class, ({len(paths)}, {len(class_names)}). "
+            f"`probabilities` must have one row a path and one column a class, ({len(paths)}, "
+            f"{len(class_names)}). "
             f"Received shape: {probabilities.shape}."
         )
     named = {"splits": splits, "labels": labels, "groups": groups}
     for name, values in named.items():
         if len(values) != len(paths):
-            raise DarkroomError(f"`{name}` must be as long as `paths` ({len(paths)}). Received: {len(values)}.")
+            raise DarkroomError(
+                f"`{name}` must be as long as `paths` ({len(paths)}). Received: {len(values)}."
+            )
     frame = pd.DataFrame(
-        {"path": list(paths), "split": list(splits), "label": list(labels), "group": np.asarray(groups, dtype=np.int64)}
+        {
+            "path": list(paths),
+            "split": list(splits),
+            "label": list(labels),
+            "group": np.asarray(groups, dtype=np.int64),
+        }
     )
     scores = pd.DataFrame(probabilities, columns=probability_columns(class_names))
     return pd.concat([frame, scores], axis=1).sort_values("path", kind="stable", ignore_index=True)
 
 
 def write(path: Path, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
-    """Writes a table after the same checks that `read` makes, so that no run leaves a table that cannot be read.
+    """Writes a table after the same checks that `read` makes, so that no run leaves a table that
+    cannot be read.
 
-    `metadata` holds `class_names` and `data_hash`, and may hold `kind` (default probability), `run`, `target` and
-    `evaluated`.
+    `metadata` holds `class_names` and `data_hash`, and may hold `kind` (default probability),
+    `run`, `target` and `evaluated`.
     """
     metadata = {"kind": "probability", "run": "", "target": "label", **metadata}
     _checked(frame, metadata, str(path))
-    atomic.write_parquet(path, frame, metadata=metadata)
+    files.write_parquet(path, frame, metadata=metadata)
 
 
-def read(path: Path, *, class_names: Sequence[str] | None = None, paths: Sequence[str] | None = None) -> Predictions:
+def read(
+    path: Path, *, class_names: Sequence[str] | None = None, paths: Sequence[str] | None = None
+) -> Predictions:
     """The checked table of one run.
 
     Args:
@@ -161,30 +183,39 @@ def read(path: Path, *, class_names: Sequence[str] | None = None, paths: Sequenc
         paths: the images it must hold (no fewer, no others), where the caller knows them.
 
     Raises:
-        DarkroomError: the file is missing, truncated or no prediction table; classes or images are others; a path is
-            missing or there twice; a value is NaN; a row of kind probability does not sum to 1; a label is unknown.
+        DarkroomError: the file is missing, truncated or no prediction table; classes or images are
+            others; a path is missing or there twice; a value is NaN; a row of kind probability does
+            not sum to 1; a label is unknown.
     """
     import pyarrow
     import pyarrow.parquet
 
     path = Path(path)
     if not path.is_file():
-        raise DarkroomError(f"There is no prediction table {path}: the run has not finished, or this is no run's folder.")
+        raise DarkroomError(
+            f"There is no prediction table {path}: the run has not finished, or this is no run's "
+            "folder."
+        )
     try:
         arrow = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise DarkroomError(f"{path} cannot be read as parquet; it is truncated or damaged. Run the unit again.") from error
+        raise DarkroomError(
+            f"{path} cannot be read as parquet; it is truncated or damaged. Run the unit again."
+        ) from error
     noted = _noted(arrow.schema.metadata)
     if noted is None:
-        raise DarkroomError(f"{path} is no prediction table: it does not say its kind, classes and data hash.")
-    checks.types(arrow.schema, str(path))
+        raise DarkroomError(
+            f"{path} is no prediction table: it does not say its kind, classes and data hash."
+        )
+    array_checks.types(arrow.schema, str(path))
     found = _checked(arrow.to_pandas(split_blocks=False, self_destruct=True), noted, str(path))
     if class_names is not None and tuple(class_names) != found.class_names:
         raise DarkroomError(
-            f"{path} holds other classes. Expected: {few(class_names)}. Received: {few(found.class_names)}."
+            f"{path} holds other classes. Expected: {few(class_names)}. Received: "
+            f"{few(found.class_names)}."
         )
     if paths is not None:
-        checks.images(found.frame["path"], paths, str(path))
+        array_checks.images(found.frame["path"], paths, str(path))
     return found
 
 
@@ -205,12 +236,14 @@ def _checked(frame: pd.DataFrame, metadata: dict[str, Any], where: str) -> Predi
     for key in ("class_names", "data_hash"):
         if key not in metadata:
             raise DarkroomError(f"{where} does not say its `{key}`.")
-    checks.class_names(metadata["class_names"], where)
+    array_checks.class_names(metadata["class_names"], where)
     class_names = tuple(metadata["class_names"])
     kind = metadata.get("kind", "probability")
     if kind not in KINDS:
-        raise DarkroomError(f"{where}: `kind` must be one of {', '.join(KINDS)}. Received: {kind!r}.")
-    expected = [*checks.COLUMNS, *probability_columns(class_names)]
+        raise DarkroomError(
+            f"{where}: `kind` must be one of {', '.join(KINDS)}. Received: {kind!r}."
+        )
+    expected = [*array_checks.COLUMNS, *probability_columns(class_names)]
     missing = [name for name in expected if name not in frame.columns]
     extra = [name for name in frame.columns if name not in expected]
     if missing or extra or len(class_names) != len(set(class_names)):
@@ -219,13 +252,18 @@ def _checked(frame: pd.DataFrame, metadata: dict[str, Any], where: str) -> Predi
             f"Missing: {few(missing)}. Not expected: {few(extra)}."
         )
     found = Predictions(
-        frame=frame, class_names=class_names, kind=kind, data_hash=str(metadata["data_hash"]), run=str(metadata.get("run", "")),
-        target=str(metadata.get("target", "label")), evaluated=metadata.get("evaluated") or {},
-    )  # fmt: skip
-    checks.columns(found, where)
-    checks.values(found, where)
+        frame=frame,
+        class_names=class_names,
+        kind=kind,
+        data_hash=str(metadata["data_hash"]),
+        run=str(metadata.get("run", "")),
+        target=str(metadata.get("target", "label")),
+        evaluated=metadata.get("evaluated") or {},
+    )
+    array_checks.columns(found, where)
+    array_checks.values(found, where)
     return found
 
 
 def _by_block(values: np.ndarray, of_block: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    return np.concatenate([of_block(block) for _, block in checks.blocks(values)])
+    return np.concatenate([of_block(block) for _, block in array_checks.blocks(values)])

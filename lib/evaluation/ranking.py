@@ -1,4 +1,6 @@
-"""What only the order of the probabilities decides: ROC-AUC and average precision a class, precision and recall, top-k."""
+"""What only the order of the probabilities decides: ROC-AUC and average precision a class,
+precision and recall, top-k.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,17 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError
-from lib.evaluation.checks import blocks
+from lib.evaluation.array_checks import blocks
 from lib.evaluation.predictions import Predictions
 
 
 def areas(predictions: Predictions) -> pd.DataFrame:
-    """`roc_auc` and `average_precision` of each class against the rest; NaN where all images or none are of it.
+    """`roc_auc` and `average_precision` of each class against the rest; NaN where all images or
+    none are of it.
 
-    scikit-learn's definitions (a test holds that they agree), computed from one sort a class: a positive's rank among
-    all gives both, which is ten times faster at a million images and 200 classes.
+    scikit-learn's definitions (a test holds that they agree), computed from one sort a class: a
+    positive's rank among all gives both, which is ten times faster at a million images and 200
+    classes.
     """
     rows = []
     for index in range(len(predictions.class_names)):
@@ -24,14 +28,20 @@ def areas(predictions: Predictions) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["roc_auc", "average_precision"], index=names)
 
 
-def counts_at_thresholds(predictions: Predictions, index: int, thresholds: np.ndarray) -> pd.DataFrame:
-    """One row a threshold: how the class at `index` against the rest falls when probabilities at or above it say yes.
+def counts_at_thresholds(
+    predictions: Predictions, index: int, thresholds: np.ndarray
+) -> pd.DataFrame:
+    """One row a threshold: how the class at `index` against the rest falls when probabilities at or
+    above it say yes.
 
-    Columns `threshold true_positives false_positives true_negatives false_negatives precision recall`; precision is 1
-    where nothing is said to be of the class.
+    Columns `threshold true_positives false_positives true_negatives false_negatives precision
+    recall`; precision is 1 where nothing is said to be of the class.
     """
     scores, positive = predictions.probabilities[:, index], predictions.truths[:, index]
-    said = [len(values) - np.searchsorted(np.sort(values), thresholds, "left") for values in (scores[positive], scores)]
+    said = [
+        len(values) - np.searchsorted(np.sort(values), thresholds, "left")
+        for values in (scores[positive], scores)
+    ]
     hits, said_yes = (values.astype(np.float64) for values in said)
     num_positive = int(positive.sum())
     false = said_yes - hits
@@ -49,9 +59,14 @@ def counts_at_thresholds(predictions: Predictions, index: int, thresholds: np.nd
 
 
 def top_k(predictions: Predictions, k: int) -> float:
-    """The share of images whose true class is among the `k` most probable; equal probabilities rank by class order."""
+    """The share of images whose true class is among the `k` most probable; equal probabilities rank
+    by class order.
+    """
     if not 1 <= k <= len(predictions.class_names):
-        raise DarkroomError(f"`k` must be 1 to {len(predictions.class_names)}, the number of classes. Received: {k}.")
+        raise DarkroomError(
+            f"`k` must be 1 to {len(predictions.class_names)}, the number of classes. Received: "
+            f"{k}."
+        )
     return float((_places(predictions) < k).mean())
 
 
@@ -60,12 +75,22 @@ def _of_one(scores: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
     if num_positive == 0:
         return float("nan"), float("nan")
     ordered, mine = np.sort(scores), np.sort(scores[positive])
-    below, not_above = np.searchsorted(ordered, mine, "left"), np.searchsorted(ordered, mine, "right")
-    mine_below, mine_not_above = np.searchsorted(mine, mine, "left"), np.searchsorted(mine, mine, "right")
-    precision = (num_positive - mine_below) / (num - below)  # (positives,) at the threshold of each positive
+    below, not_above = (
+        np.searchsorted(ordered, mine, "left"),
+        np.searchsorted(ordered, mine, "right"),
+    )
+    mine_below, mine_not_above = (
+        np.searchsorted(mine, mine, "left"),
+        np.searchsorted(mine, mine, "right"),
+    )
+    precision = (num_positive - mine_below) / (
+        num - below
+    )  # (positives,) at the threshold of each positive
     if num_positive == num:
         return float("nan"), float(precision.mean())
-    others_below = (below - mine_below) + ((not_above - below) - (mine_not_above - mine_below)) / 2  # ties count half
+    others_below = (below - mine_below) + (
+        (not_above - below) - (mine_not_above - mine_below)
+    ) / 2  # ties count half
     return float(others_below.mean() / (num - num_positive)), float(precision.mean())
 
 

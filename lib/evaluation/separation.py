@@ -1,7 +1,9 @@
-"""Whether classes lie apart in a feature space: held-out neighbours against labels that were shuffled.
+"""Whether classes lie apart in a feature space: held-out neighbours against labels that were
+shuffled.
 
-What the eye sees in a map of training features is not evidence; here every test image is judged by training images that
-it shares no group with, and the same is done again with labels that mean nothing.
+What the eye sees in a map of training features is not evidence; here every test image is judged by
+training images that it shares no group with, and the same is done again with labels that mean
+nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ _ROWS = 2_048  # test rows whose distances are in memory together
 
 @dataclass(frozen=True)
 class Separation:
-    """`purity` is the share of a test image's nearest training images that bear its label; `baseline` the same for
-    shuffled labels, whose 95th percentile is `baseline_high`; `p` how often shuffled labels do as well."""
+    """`purity` is the share of a test image's nearest training images that bear its label;
+    `baseline` the same for shuffled labels, whose 95th percentile is `baseline_high`; `p` how often
+    shuffled labels do as well.
+    """
 
     purity: float
     baseline: float
@@ -37,7 +41,11 @@ class Separation:
     def sentence(self) -> str:
         """What was found, for people."""
         told = f"purity {self.purity:.3f} on {self.num_test:,} test images, {self.baseline:.3f} for shuffled labels"
-        return f"The classes lie apart ({told})." if self.is_shown else f"The classes are not shown to lie apart ({told})."
+        return (
+            f"The classes lie apart ({told})."
+            if self.is_shown
+            else f"The classes are not shown to lie apart ({told})."
+        )
 
 
 def measure(
@@ -54,10 +62,10 @@ def measure(
     Args:
         features: (n, d), one row an image.
         labels: (n,), any label, learnt or not (an artist, a year).
-        splits: (n,), `train` and `test` of each row; others are left out. Without both there is nothing held out.
-        groups: (n,) near-duplicates; a test image's own group never counts as its neighbour.
-        neighbours: nearest training images that vote.
-        shuffles: how often the training labels are shuffled for the baseline.
+        splits: (n,), `train` and `test` of each row; others are left out. Without both there is
+            nothing held out. groups: (n,) near-duplicates; a test image's own group never counts as
+            its neighbour. neighbours: nearest training images that vote. shuffles: how often the
+            training labels are shuffled for the baseline.
 
     Raises:
         DarkroomError: when train or test is missing, or the lengths differ.
@@ -65,32 +73,47 @@ def measure(
     labels, splits = np.asarray(labels).astype(str), np.asarray(splits)
     features = np.asarray(features, dtype=np.float32)
     if not len(features) == len(labels) == len(splits):
-        raise DarkroomError(f"Features, labels and splits differ in length: {len(features)}, {len(labels)}, {len(splits)}.")
+        raise DarkroomError(
+            f"Features, labels and splits differ in length: {len(features)}, {len(labels)}, "
+            f"{len(splits)}."
+        )
     train, test = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "test")
     if not len(test) or len(train) <= neighbours:
         raise DarkroomError(
-            f"Separation is judged on held-out images: it takes test rows and more than {neighbours} train rows. "
+            "Separation is judged on held-out images: it takes test rows and more than "
+            f"{neighbours} train rows. "
             f"Received {len(train)} train and {len(test)} test rows."
         )
     own = np.arange(len(features)) if groups is None else np.asarray(groups)
-    nearest = _nearest(features, train, test, own, neighbours)  # (test, neighbours), places in train
+    nearest = _nearest(
+        features, train, test, own, neighbours
+    )  # (test, neighbours), places in train
     _, codes = np.unique(labels, return_inverse=True)
     purity = float((codes[train][nearest] == codes[test][:, None]).mean())
     generator = np.random.default_rng(0)
-    shuffled = np.array([
-        (generator.permutation(codes[train])[nearest] == codes[test][:, None]).mean() for _ in range(shuffles)
-    ])  # fmt: skip
+    shuffled = np.array(
+        [
+            (generator.permutation(codes[train])[nearest] == codes[test][:, None]).mean()
+            for _ in range(shuffles)
+        ]
+    )
     p = (1 + int((shuffled >= purity).sum())) / (1 + shuffles)
-    return Separation(purity, float(shuffled.mean()), float(np.quantile(shuffled, 0.95)), p, len(test))
+    return Separation(
+        purity, float(shuffled.mean()), float(np.quantile(shuffled, 0.95)), p, len(test)
+    )
 
 
-def _nearest(features: np.ndarray, train: np.ndarray, test: np.ndarray, groups: np.ndarray, num: int) -> np.ndarray:
+def _nearest(
+    features: np.ndarray, train: np.ndarray, test: np.ndarray, groups: np.ndarray, num: int
+) -> np.ndarray:
     known = features[train]
     squares = (known**2).sum(axis=1)  # (train,)
     found = []
     for start in range(0, len(test), _ROWS):
         rows = test[start : start + _ROWS]
-        distance = squares - 2 * features[rows] @ known.T  # (rows, train), but for a term that ranks nothing
+        distance = (
+            squares - 2 * features[rows] @ known.T
+        )  # (rows, train), but for a term that ranks nothing
         distance[groups[rows][:, None] == groups[train]] = np.inf
         found.append(np.argpartition(distance, num, axis=1)[:, :num])
     return np.concatenate(found)

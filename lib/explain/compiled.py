@@ -1,7 +1,9 @@
-"""A model's score of a class and its gradients, compiled once for each model: the one place that knows the backends.
+"""A model's score of a class and its gradients, compiled once for each model: the one place that
+knows the backends.
 
-A layer deep inside is reached by tapping it: while the compiler walks through the model, the layer's output passes through
-our hands. So it does not matter whether the layer stands in the model itself, in a model inside it or in a Sequential one.
+A layer deep inside is reached by tapping it: while the compiler walks through the model, the
+layer's output passes through our hands. So it does not matter whether the layer stands in the model
+itself, in a model inside it or in a Sequential one.
 """
 
 from __future__ import annotations
@@ -18,32 +20,51 @@ from lib.errors import DarkroomError
 from lib.models import heads
 
 SCORES = ("logit", "log_odds", "probability")
-"""What is explained: the class's own logit, its logit against all other classes together, or its probability."""
+"""What is explained: the class's own logit, its logit against all other classes together, or its
+probability.
+"""
 
-_compiled: weakref.WeakKeyDictionary[keras.Model, dict[tuple, Callable]] = weakref.WeakKeyDictionary()
+_compiled: weakref.WeakKeyDictionary[keras.Model, dict[tuple, Callable]] = (
+    weakref.WeakKeyDictionary()
+)
 _tracing = threading.RLock()  # a tapped layer must not be seen by another thread
 
 
-def function(model: keras.Model, wanted: str, *, score: str = "logit", layer: keras.layers.Layer | None = None) -> Callable:
-    """Returns a compiled function of images (n, side, side, 3) and target classes (n,), the same one at every call.
+def function(
+    model: keras.Model,
+    wanted: str,
+    *,
+    score: str = "logit",
+    layer: keras.layers.Layer | None = None,
+) -> Callable:
+    """Returns a compiled function of images (n, side, side, 3) and target classes (n,), the same
+    one at every call.
 
-    It gives, by `wanted`: "logits" (n, units), "scores" (n,), "input" the scores and their gradients of the images' shape,
-    or "layer" the maps of `layer` (n, height, width, channels) and the scores' gradients of the same shape.
+    It gives, by `wanted`: "logits" (n, units), "scores" (n,), "input" the scores and their
+    gradients of the images' shape, or "layer" the maps of `layer` (n, height, width, channels) and
+    the scores' gradients of the same shape.
     """
     backend = keras.backend.backend()
     if backend not in _BACKENDS:
-        raise DarkroomError(f"Explanations run on the backends {', '.join(_BACKENDS)}. Received: KERAS_BACKEND={backend}.")
+        raise DarkroomError(
+            f"Explanations run on the backends {', '.join(_BACKENDS)}. Received: "
+            f"KERAS_BACKEND={backend}."
+        )
     if score not in SCORES:
         raise DarkroomError(f"`score` must be one of {', '.join(SCORES)}. Received: {score!r}.")
     kept = _compiled.setdefault(model, {})
     key = (wanted, score, id(layer))
     if key not in kept:
-        kept[key] = _BACKENDS[backend](weakref.ref(model), wanted, score, layer and weakref.ref(layer))
+        kept[key] = _BACKENDS[backend](
+            weakref.ref(model), wanted, score, layer and weakref.ref(layer)
+        )
     return kept[key]
 
 
 def class_scores(model: keras.Model, logits, targets, *, score: str):
-    """Returns (n,): the score of each row's target class, from logits (n, units); a tensor of the backend."""
+    """Returns (n,): the score of each row's target class, from logits (n, units); a tensor of the
+    backend.
+    """
     logits = ops.cast(logits, "float32")
     kind, positive = kind_of(model)
     if kind == "sigmoid":
@@ -54,12 +75,17 @@ def class_scores(model: keras.Model, logits, targets, *, score: str):
     chosen = ops.sum(logits * hot, axis=-1)
     if score == "logit" or (kind == "multilabel" and score == "log_odds"):
         return chosen
-    odds = chosen if kind == "multilabel" else chosen - ops.logsumexp(ops.where(hot > 0, -1e30, logits), axis=-1)
+    odds = (
+        chosen
+        if kind == "multilabel"
+        else chosen - ops.logsumexp(ops.where(hot > 0, -1e30, logits), axis=-1)
+    )
     return ops.sigmoid(odds) if score == "probability" else odds
 
 
 def kind_of(model: keras.Model) -> tuple[str, int]:
-    """Returns the head's kind, and the place of the positive class where the head is one sigmoid unit.
+    """Returns the head's kind, and the place of the positive class where the head is one sigmoid
+    unit.
 
     A model that was not built here has no head with names; its last activation tells the kind.
     """
@@ -69,7 +95,11 @@ def kind_of(model: keras.Model) -> tuple[str, int]:
     units = model.output_shape[-1]
     if units == 1:
         return "sigmoid", 1
-    return ("multilabel" if getattr(last, "activation", None) is keras.activations.sigmoid else "softmax"), 1
+    return (
+        "multilabel"
+        if getattr(last, "activation", None) is keras.activations.sigmoid
+        else "softmax"
+    ), 1
 
 
 def last_layer(model: keras.Model) -> keras.layers.Layer:
@@ -107,7 +137,9 @@ def _linear(model: keras.Model):
 
 
 def _tapped(layer: keras.layers.Layer | None, receive: Callable):
-    """A context in which the layer's output goes through `receive`, which returns what the next layer sees."""
+    """A context in which the layer's output goes through `receive`, which returns what the next
+    layer sees.
+    """
     if layer is None:
         return nullcontext()
     call = layer.call
@@ -142,7 +174,10 @@ def _tensorflow(model_ref, wanted: str, score: str, layer_ref) -> Callable:
         return ops.cast(seen[-1], "float32"), ops.cast(gradients, "float32")
 
     # Any number of images, so that the function is traced once.
-    shapes = [tensorflow.TensorSpec((None, *model_ref().input_shape[1:]), "float32"), tensorflow.TensorSpec((None,), "int32")]
+    shapes = [
+        tensorflow.TensorSpec((None, *model_ref().input_shape[1:]), "float32"),
+        tensorflow.TensorSpec((None,), "int32"),
+    ]
     return tensorflow.function(run, autograph=False, input_signature=shapes)
 
 
@@ -167,18 +202,27 @@ def _jax(model_ref, wanted: str, score: str, layer_ref) -> Callable:
             _, (logits, scores, _) = scored(weights, images, targets, None)
             return logits if wanted == "logits" else scores
         if wanted == "input":
-            gradients, (_, scores, _) = jax.grad(scored, argnums=1, has_aux=True)(weights, images, targets, None)
+            gradients, (_, scores, _) = jax.grad(scored, argnums=1, has_aux=True)(
+                weights, images, targets, None
+            )
             return scores, gradients
         maps = jax.eval_shape(scored, weights, images, targets, None)[1][2]
-        nudge = jax.numpy.zeros(maps.shape, maps.dtype)  # the maps' gradient is that of something added to them
-        gradients, (_, _, maps) = jax.grad(scored, argnums=3, has_aux=True)(weights, images, targets, nudge)
+        nudge = jax.numpy.zeros(
+            maps.shape, maps.dtype
+        )  # the maps' gradient is that of something added to them
+        gradients, (_, _, maps) = jax.grad(scored, argnums=3, has_aux=True)(
+            weights, images, targets, nudge
+        )
         return maps.astype("float32"), gradients.astype("float32")
 
     compiled = jax.jit(run)
 
     def call(images, targets):
         model = model_ref()
-        weights = [[each.value for each in group] for group in (model.trainable_variables, model.non_trainable_variables)]
+        weights = [
+            [each.value for each in group]
+            for group in (model.trainable_variables, model.non_trainable_variables)
+        ]
         return compiled(weights, images, targets)
 
     return call

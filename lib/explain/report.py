@@ -1,4 +1,6 @@
-"""What the notebook shows of one run: figures, the table over methods, and sentences made from them."""
+"""What the notebook shows of one run: figures, the table over methods, and sentences made from
+them.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +10,31 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lib.classic.figures import weights_drawing
+from lib.baselines.plots import weights_drawing
 from lib.errors import DarkroomError, suggest
-from lib.evaluation.style import Drawing
-from lib.explain import faithfulness, figures, sanity, shortcuts
-from lib.explain import scored as asked
+from lib.explain import faithfulness, plots, sanity, shortcuts
+from lib.explain import model_wrapper as asked
+from lib.explain.explained_run import Subject
 from lib.explain.explanation import METHODS, explain
-from lib.explain.scored import Scored, ScoredBlackBox
-from lib.explain.subject import Subject
+from lib.explain.model_wrapper import Scored, ScoredBlackBox
+from lib.reporting.style import Drawing
 
-TITLES = {**{name: method.title for name, method in METHODS.items()}, faithfulness.EDGES: "Edges of the picture",
-          faithfulness.RANDOM: "Random map"}  # fmt: skip
+TITLES = {
+    **{name: method.title for name, method in METHODS.items()},
+    faithfulness.EDGES: "Edges of the picture",
+    faithfulness.RANDOM: "Random map",
+}
 
-_USUAL = {"rise": {"samples": 256}}  # half of its default: it is the slowest, and the table says how stable it is
-_TINY = {"rise": {"samples": 32}, "lime": {"samples": 32, "segments": 16}, "kernel_shap": {"samples": 32, "segments": 16},
-         "integrated_gradients": {"steps": 4}, "smoothgrad": {"samples": 2}}  # fmt: skip
+_USUAL = {
+    "rise": {"samples": 256}
+}  # half of its default: it is the slowest, and the table says how stable it is
+_TINY = {
+    "rise": {"samples": 32},
+    "lime": {"samples": 32, "segments": 16},
+    "kernel_shap": {"samples": 32, "segments": 16},
+    "integrated_gradients": {"steps": 4},
+    "smoothgrad": {"samples": 2},
+}
 
 
 @dataclass(frozen=True)
@@ -41,11 +53,20 @@ class Plan:
         for name in self.methods:
             if name not in METHODS:
                 known = list(METHODS)
-                raise DarkroomError(f"`methods` must be any of {', '.join(known)}. Received: {name!r}.{suggest(name, known)}")
+                raise DarkroomError(
+                    f"`methods` must be any of {', '.join(known)}. Received: "
+                    f"{name!r}.{suggest(name, known)}"
+                )
         if not self.subject.is_network:  # what is left works on black boxes
-            object.__setattr__(self, "methods", [name for name in self.methods if not METHODS[name].needs_gradients])
+            object.__setattr__(
+                self,
+                "methods",
+                [name for name in self.methods if not METHODS[name].needs_gradients],
+            )
         if not self.methods:
-            raise DarkroomError(f"`methods` must name at least one of {', '.join(METHODS)}. Received none.")
+            raise DarkroomError(
+                f"`methods` must name at least one of {', '.join(METHODS)}. Received none."
+            )
 
     def titles(self) -> list[str]:
         """The names of the methods as figures bear them."""
@@ -63,13 +84,16 @@ class Plan:
             targets = self._named(rows["row"].to_numpy())
             maps, notes = self.maps(images, targets), {}
             for name, each in maps.items():
-                found = faithfulness.measured(self._probability, images, each, targets, seed=self.seed)
+                found = faithfulness.measured(
+                    self._probability, images, each, targets, seed=self.seed
+                )
                 notes[TITLES[name]] = [
-                    f"in {row.insertion:.2f} · out {row.deletion:.2f}\nµ {row.mu_fidelity:z.2f}" for row in found.itertuples()
+                    f"in {row.insertion:.2f} · out {row.deletion:.2f}\nµ {row.mu_fidelity:z.2f}"
+                    for row in found.itertuples()
                 ]
             titled = {TITLES[name]: each for name, each in maps.items()}
             title = f"{group[0].upper()}{group[1:]}: evidence for the class that was named"
-            drawings[group] = figures.side_by_side(images, titled, rows, notes=notes, title=title)
+            drawings[group] = plots.side_by_side(images, titled, rows, notes=notes, title=title)
         return drawings
 
     def weights(self) -> Drawing | None:
@@ -81,11 +105,16 @@ class Plan:
         test = self.subject.test
         right = np.flatnonzero(test.predicted == test.truth)
         each = max(2, num // len(test.class_names))
-        groups = {name: right[test.truth[right] == place][:each] for place, name in enumerate(test.class_names)}
+        groups = {
+            name: right[test.truth[right] == place][:each]
+            for place, name in enumerate(test.class_names)
+        }
         return self._averages(method, groups, "Where the model looks, on average")
 
     def right_and_wrong(self, method: str, num: int) -> Drawing:
-        """The mean map of images that were named rightly, and of those that were not, for the class that was named."""
+        """The mean map of images that were named rightly, and of those that were not, for the class
+        that was named.
+        """
         test, rng = self.subject.test, np.random.default_rng(self.seed)
         right = test.predicted == test.truth
         groups = {
@@ -95,30 +124,44 @@ class Plan:
         return self._averages(method, groups, "Where right and wrong predictions look")
 
     def table(self, num: int) -> pd.DataFrame:
-        """Returns `faithfulness.table` over the methods on `num` test images, explained for the class that was named."""
+        """Returns `faithfulness.table` over the methods on `num` test images, explained for the
+        class that was named.
+        """
         images, targets = self._sample(8 if self.tiny else num)
-        found = faithfulness.of_all(self._probability, images, self.maps(images, targets), targets, seed=self.seed)
+        found = faithfulness.of_all(
+            self._probability, images, self.maps(images, targets), targets, seed=self.seed
+        )
         return faithfulness.table(found)
 
     def checks(self, num: int) -> pd.DataFrame:
-        """Returns `stability` and, of a network, `shuffled` of each method, the means over `num` images."""
+        """Returns `stability` and, of a network, `shuffled` of each method, the means over `num`
+        images.
+        """
         images, targets = self._sample(num)
         rows = {}
         for name in self.methods:
             options = {"method": name, "target": targets, **self._options(name)}
-            stable = sanity.stability(self.subject.model, images, seeds=(self.seed, self.seed + 1), **options)
+            stable = sanity.stability(
+                self.subject.model, images, seeds=(self.seed, self.seed + 1), **options
+            )
             rows[name] = {"stability": stable.mean()}
             if self.subject.is_network:
-                rows[name]["shuffled"] = sanity.randomisation(self.subject.model, images, seed=self.seed, **options).mean()
+                rows[name]["shuffled"] = sanity.randomisation(
+                    self.subject.model, images, seed=self.seed, **options
+                ).mean()
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
     def shortcuts(self) -> pd.DataFrame:
-        """Returns what `shortcuts.detect` finds on test images; the more classes there are, the fewer images of each."""
+        """Returns what `shortcuts.detect` finds on test images; the more classes there are, the
+        fewer images of each.
+        """
         truth = self.subject.test.truth
         present = np.unique(truth)
         rows = np.concatenate([np.flatnonzero(truth == place)[:24] for place in present])
         images, classes = self.subject.images(rows), self.subject.classes(truth[rows])
-        occluded, pasted = (24, 160) if self.tiny else (120, 600)  # over all classes, or sixty of them would take an hour
+        occluded, pasted = (
+            (24, 160) if self.tiny else (120, 600)
+        )  # over all classes, or sixty of them would take an hour
         limits = {
             "per_class": int(np.clip(occluded // len(present), 2, 24)),
             "transplants": int(np.clip(pasted // len(present), 16, 48)),
@@ -127,8 +170,11 @@ class Plan:
 
     def _averages(self, method: str, groups: dict[str, np.ndarray], title: str) -> Drawing:
         filled = {name: rows for name, rows in groups.items() if len(rows)}
-        maps = {name: self._one(method, self.subject.images(rows), self._named(rows)) for name, rows in filled.items()}
-        return figures.averages(maps, title=title)
+        maps = {
+            name: self._one(method, self.subject.images(rows), self._named(rows))
+            for name, rows in filled.items()
+        }
+        return plots.averages(maps, title=title)
 
     def _sample(self, num: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self.subject.spread(num, seed=self.seed)
@@ -140,7 +186,14 @@ class Plan:
     def _one(self, name: str, images: np.ndarray, targets: Sequence[int]) -> np.ndarray:
         if METHODS[name].needs_gradients and not self.subject.is_network:
             name = "occlusion"
-        return explain(self.subject.model, images, method=name, target=targets, seed=self.seed, **self._options(name))
+        return explain(
+            self.subject.model,
+            images,
+            method=name,
+            target=targets,
+            seed=self.seed,
+            **self._options(name),
+        )
 
     def _options(self, name: str) -> dict[str, int]:
         return (_TINY if self.tiny else _USUAL).get(name, {})
@@ -151,7 +204,9 @@ class Plan:
 
 
 def brief(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the table over methods for reading: each measure, its gain over random with the interval, the share of images."""
+    """Returns the table over methods for reading: each measure, its gain over random with the
+    interval, the share of images.
+    """
     told = {}
     for name, row in table.iterrows():
         line = {"images": int(row["num_images"])}
@@ -159,7 +214,8 @@ def brief(table: pd.DataFrame) -> pd.DataFrame:
             line[measure] = f"{row[measure]:.3f}"
             if name != faithfulness.RANDOM:
                 line[f"{measure}, gain"] = (
-                    f"{row[f'{measure}_gain']:+.3f} ({row[f'{measure}_low']:+.3f} to {row[f'{measure}_high']:+.3f}), "
+                    f"{row[f'{measure}_gain']:+.3f} ({row[f'{measure}_low']:+.3f} to "
+                    f"{row[f'{measure}_high']:+.3f}), "
                     f"{100 * row[f'{measure}_share']:.0f} % of images"
                 )
         told[TITLES.get(name, name)] = line
@@ -167,28 +223,44 @@ def brief(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def trusted(table: pd.DataFrame) -> list[str]:
-    """Returns the methods whose gain over random maps has an interval above 0 by both deletion and insertion."""
+    """Returns the methods whose gain over random maps has an interval above 0 by both deletion and
+    insertion.
+    """
     above = (table["deletion_low"] > 0) & (table["insertion_low"] > 0)
     return [name for name in table.index[above] if name in METHODS]
 
 
 def sentence(table: pd.DataFrame) -> str:
-    """Returns in words which methods did better than random maps, and which were no better than edges."""
+    """Returns in words which methods did better than random maps, and which were no better than
+    edges.
+    """
     methods, good = [name for name in table.index if name in METHODS], trusted(table)
-    weak = [name for name in methods if table.loc[name, "insertion"] <= table.loc[faithfulness.EDGES, "insertion"]]
-    told = (
-        f"Of {len(methods)} methods, {len(good)} find what the model uses better than random maps do, by deletion and insertion"
-    )
+    weak = [
+        name
+        for name in methods
+        if table.loc[name, "insertion"] <= table.loc[faithfulness.EDGES, "insertion"]
+    ]
+    told = f"Of {len(methods)} methods, {len(good)} find what the model uses better than random maps do, by deletion and insertion"
     told += f": {', '.join(TITLES[name] for name in good)}." if good else "."
     if weak:
         told += f" By insertion no better than the edges of the picture: {', '.join(TITLES[name] for name in weak)}."
     return told
 
 
-def result(subject: Subject, table: pd.DataFrame, checks: pd.DataFrame, found: pd.DataFrame) -> dict:
+def result(
+    subject: Subject, table: pd.DataFrame, checks: pd.DataFrame, found: pd.DataFrame
+) -> dict:
     """Returns what `result.json` keeps of an explanation."""
-    numbers = {f"{name}_{measure}": float(row[measure]) for name, row in table.iterrows() for measure in faithfulness.MEASURES}
-    numbers |= {f"{name}_{column}": float(row[column]) for name, row in checks.iterrows() for column in checks.columns}
+    numbers = {
+        f"{name}_{measure}": float(row[measure])
+        for name, row in table.iterrows()
+        for measure in faithfulness.MEASURES
+    }
+    numbers |= {
+        f"{name}_{column}": float(row[column])
+        for name, row in checks.iterrows()
+        for column in checks.columns
+    }
     suspected = found[found["suspected"].astype(bool)]
     return {
         "explained": subject.unit,

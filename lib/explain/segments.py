@@ -1,4 +1,6 @@
-"""Superpixels: an image cut into pieces that follow its colours, for methods that switch pieces on and off."""
+"""Superpixels: an image cut into pieces that follow its colours, for methods that switch pieces on
+and off.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,14 @@ import numpy as np
 from lib.errors import DarkroomError
 
 
-def segments(image: np.ndarray, *, num: int = 49, compactness: float = 12.0, rounds: int = 6) -> np.ndarray:
-    """Returns int (height, width): the number of each pixel's piece, 0, 1, … without gaps; about `num` pieces of one image.
+def segments(
+    image: np.ndarray, *, num: int = 49, compactness: float = 12.0, rounds: int = 6
+) -> np.ndarray:
+    """Returns int (height, width): the number of each pixel's piece, 0, 1, … without gaps; about
+    `num` pieces of one image.
 
-    A pixel goes to the nearest of the centres around it, by colour (CIELAB) and place; `compactness` weighs the place.
-    Source: Achanta et al. 2012 (SLIC).
+    A pixel goes to the nearest of the centres around it, by colour (CIELAB) and place;
+    `compactness` weighs the place. Source: Achanta et al. 2012 (SLIC).
     """
     height, width = image.shape[:2]
     across = min(round(num**0.5), height, width)
@@ -33,7 +38,9 @@ def segments(image: np.ndarray, *, num: int = 49, compactness: float = 12.0, rou
 
 
 def spread(values: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-    """Returns float32 (height, width): each pixel its share of its piece's value, so that a map sums as the values do."""
+    """Returns float32 (height, width): each pixel its share of its piece's value, so that a map
+    sums as the values do.
+    """
     return (values / np.bincount(pieces.ravel()))[pieces].astype(np.float32)
 
 
@@ -41,12 +48,19 @@ def _neighbours(home: np.ndarray, *, across: int) -> np.ndarray:
     """For each pixel the nine cells around its own; at the edge some of them twice."""
     row, column = home.ravel() // across, home.ravel() % across
     moves = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-    near = [np.clip(row + down, 0, across - 1) * across + np.clip(column + right, 0, across - 1) for down, right in moves]
+    near = [
+        np.clip(row + down, 0, across - 1) * across + np.clip(column + right, 0, across - 1)
+        for down, right in moves
+    ]
     return np.stack(near, axis=1)
 
 
 def _means(points: np.ndarray, owner: np.ndarray, *, num: int) -> np.ndarray:
     counts = np.bincount(owner, minlength=num)
-    sums = np.stack([np.bincount(owner, weights=column, minlength=num) for column in points.T], axis=1)
+    sums = np.stack(
+        [np.bincount(owner, weights=column, minlength=num) for column in points.T], axis=1
+    )
     # A piece that lost all its pixels goes far away and gets none back.
-    return np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], 1e6).astype(np.float32)
+    return np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], 1e6).astype(
+        np.float32
+    )

@@ -1,4 +1,6 @@
-"""By a simple model in place of the network: LIME and KernelSHAP over superpixels. Black boxes both."""
+"""By a simple model in place of the network: LIME and KernelSHAP over superpixels. Black boxes
+both.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from lib.errors import DarkroomError
 from lib.explain import baselines
-from lib.explain.scored import Scored
+from lib.explain.model_wrapper import Scored
 from lib.explain.segments import segments as pieces_of
 from lib.explain.segments import spread
 
@@ -25,9 +27,11 @@ def lime(
     baseline: str = "mean",
     width: float = 0.25,
 ) -> np.ndarray:
-    """Returns the weight of each superpixel in a ridge regression of the score on which pieces are seen.
+    """Returns the weight of each superpixel in a ridge regression of the score on which pieces are
+    seen.
 
-    Samples near the whole image count more: a kernel of `width` over the cosine distance. Source: Ribeiro et al. 2016.
+    Samples near the whole image count more: a kernel of `width` over the cosine distance. Source:
+    Ribeiro et al. 2016.
     """
 
     def fitted(seen: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -52,10 +56,12 @@ def kernel_shap(
     segments: int = 49,
     baseline: str = "mean",
 ) -> np.ndarray:
-    """Returns the Shapley value of each superpixel, its pixels sharing it: what seeing the piece adds, over all orders.
+    """Returns the Shapley value of each superpixel, its pixels sharing it: what seeing the piece
+    adds, over all orders.
 
-    A map sums to the score of the image less that of its baseline, exactly. Subsets are drawn in pairs, each with its
-    complement; all of them are taken where there are fewer than `samples`. Source: Lundberg and Lee 2017, theorem 2.
+    A map sums to the score of the image less that of its baseline, exactly. Subsets are drawn in
+    pairs, each with its complement; all of them are taken where there are fewer than `samples`.
+    Source: Lundberg and Lee 2017, theorem 2.
     """
 
     def drawn(num: int) -> np.ndarray:
@@ -65,7 +71,8 @@ def kernel_shap(
 
 
 def subsets(num: int, *, samples: int, seed: int) -> np.ndarray:
-    """Returns bool (subsets, num): none and all of `num` pieces, then subsets drawn by the Shapley kernel in pairs.
+    """Returns bool (subsets, num): none and all of `num` pieces, then subsets drawn by the Shapley
+    kernel in pairs.
 
     All 2**num subsets, each once, where that is not more than `samples`.
     """
@@ -86,8 +93,8 @@ def subsets(num: int, *, samples: int, seed: int) -> np.ndarray:
 def shapley(seen: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Returns (pieces,): the values that fit the scores of subsets best and sum to all less none.
 
-    The first two rows of `seen` are none and all, the rest as `subsets` gives them: every subset once, weighted here, or
-    drawn by their weight.
+    The first two rows of `seen` are none and all, the rest as `subsets` gives them: every subset
+    once, weighted here, or drawn by their weight.
     """
     num = seen.shape[1]
     none, whole = scores[:2].astype(np.float64)
@@ -96,7 +103,12 @@ def shapley(seen: np.ndarray, scores: np.ndarray) -> np.ndarray:
     inside, gains = seen[2:].astype(np.float64), scores[2:] - none
     sizes = inside.sum(axis=1)
     full = len(inside) == 2**num - 2 if num < 31 else False
-    weights = (num - 1) / (np.array([math.comb(num, int(size)) for size in sizes]) * sizes * (num - sizes)) if full else None
+    weights = (
+        (num - 1)
+        / (np.array([math.comb(num, int(size)) for size in sizes]) * sizes * (num - sizes))
+        if full
+        else None
+    )
     # The last piece takes what the others leave of the whole, so that the sum is exact.
     left = inside[:, :-1] - inside[:, -1:]
     right = gains - inside[:, -1] * (whole - none)
@@ -105,8 +117,12 @@ def shapley(seen: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.append(solved, whole - none - solved.sum())
 
 
-def ridge(seen: np.ndarray, scores: np.ndarray, weights: np.ndarray, *, penalty: float) -> np.ndarray:
-    """Returns the coefficients (pieces,) of a weighted ridge regression with an intercept that is not punished."""
+def ridge(
+    seen: np.ndarray, scores: np.ndarray, weights: np.ndarray, *, penalty: float
+) -> np.ndarray:
+    """Returns the coefficients (pieces,) of a weighted ridge regression with an intercept that is
+    not punished.
+    """
     total = weights.sum()
     columns = seen - (weights @ seen) / total
     rest = scores - (weights @ scores) / total
@@ -115,7 +131,14 @@ def ridge(seen: np.ndarray, scores: np.ndarray, weights: np.ndarray, *, penalty:
 
 
 def _by_pieces(
-    scored: Scored, images: np.ndarray, targets: np.ndarray, draw: Callable, fit: Callable, *, segments: int, baseline: str
+    scored: Scored,
+    images: np.ndarray,
+    targets: np.ndarray,
+    draw: Callable,
+    fit: Callable,
+    *,
+    segments: int,
+    baseline: str,
 ) -> np.ndarray:
     if segments < 2:
         raise DarkroomError(f"`segments` must be at least 2. Received: {segments}.")

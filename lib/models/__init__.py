@@ -1,7 +1,8 @@
 """Networks and what they need: custom CNN, pretrained backbones, heads, predictions and features.
 
-Every model takes RGB images of 0 to 255 with the shape (batch, height, width, 3), does its preprocessing itself, is one
-un-nested functional graph, returns logits, and carries its class names (`heads.of(model)`).
+Every model takes RGB images of 0 to 255 with the shape (batch, height, width, 3), does its
+preprocessing itself, is one un-nested functional graph, returns logits, and carries its class names
+(`heads.of(model)`).
 """
 
 from lib import quiet

@@ -1,4 +1,6 @@
-"""A convolutional network from a short description; the networks of the source projects are three of its presets."""
+"""A convolutional network from a short description; the networks of the source projects are three
+of its presets.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ _ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh")
 class Cnn:
     """What stands between the preprocessing and the head.
 
-    A block is convolution, batch normalisation, activation, pooling, dropout, each where it is asked for; then the maps
-    become one vector (`summary`), then come the dense layers.
+    A block is convolution, batch normalisation, activation, pooling, dropout, each where it is
+    asked for; then the maps become one vector (`summary`), then come the dense layers.
     """
 
     filters: tuple[int, ...] = (32, 64, 128)
@@ -41,7 +43,8 @@ class Cnn:
     dense_activation: str | None = None
     """None takes `activation`."""
     batch_normalization: tuple[str, ...] = ()
-    """Any of block (before the activation), flat (after the summary), dense (after the activation)."""
+    """Any of block (before the activation), flat (after the summary), dense (after the activation).
+    """
     dropout: Mapping[str, float] = field(default_factory=dict)
     """Rate by place: block1, block2, ..., flat, dense (after each dense layer)."""
     l2: float = 0.0
@@ -50,7 +53,8 @@ class Cnn:
 
 
 PRESETS = {
-    # Widens as the side halves. The first block leaves a sixteenth of the pixels, because most of the time is spent before
+    # Widens as the side halves. The first block leaves a sixteenth of the pixels, because most of
+    # the time is spent before
     # the maps are small.
     "compact": Cnn(
         filters=(16, 32, 64, 128, 192),
@@ -97,21 +101,28 @@ PRESETS = {
 
 
 def describe(preset: str = "compact", **changes: object) -> Cnn:
-    """Returns a preset with some fields changed; lists become tuples, one number for a tuple becomes a tuple of one.
+    """Returns a preset with some fields changed; lists become tuples, one number for a tuple
+    becomes a tuple of one.
 
     Raises DarkroomError for an unknown preset, an unknown field and a value that cannot be built.
     """
     if preset not in PRESETS:
         raise DarkroomError(
-            f"`preset` must be one of {', '.join(PRESETS)}. Received: {preset!r}.{suggest(preset, list(PRESETS))}"
+            f"`preset` must be one of {', '.join(PRESETS)}. Received: "
+            f"{preset!r}.{suggest(preset, list(PRESETS))}"
         )
     names = [each.name for each in fields(Cnn)]
     for name in changes:
         if name not in names:
-            raise DarkroomError(f"A CNN has the fields {', '.join(names)}. Received: {name!r}.{suggest(name, names)}")
+            raise DarkroomError(
+                f"A CNN has the fields {', '.join(names)}. Received: "
+                f"{name!r}.{suggest(name, names)}"
+            )
     base = PRESETS[preset]
     if "filters" in changes and "pool_after" not in changes:
-        changes["pool_after"] = tuple(n for n in base.pool_after if n <= len(_as_field(changes["filters"], "filters")))
+        changes["pool_after"] = tuple(
+            n for n in base.pool_after if n <= len(_as_field(changes["filters"], "filters"))
+        )
     cnn = replace(base, **{name: _as_field(value, name) for name, value in changes.items()})
     check(cnn)
     return cnn
@@ -120,7 +131,8 @@ def describe(preset: str = "compact", **changes: object) -> Cnn:
 def graph(images: keras.KerasTensor, cnn: Cnn) -> keras.KerasTensor:
     """Returns the features (batch, d) that the head sees; `images` are already preprocessed.
 
-    The layer `pool` holds the summary of the last maps. Raises DarkroomError for a side too small for the description.
+    The layer `pool` holds the summary of the last maps. Raises DarkroomError for a side too small
+    for the description.
     """
     check(cnn)
     _check_side(images.shape[1], cnn)
@@ -145,17 +157,29 @@ def check(cnn: Cnn) -> None:
     numbers = range(1, len(cnn.filters) + 1)
     places = ("flat", "dense", *(f"block{number}" for number in numbers))
     rules = {
-        "filters": (bool(cnn.filters) and all(_whole(n) for n in cnn.filters), "one or more whole numbers above 0"),
+        "filters": (
+            bool(cnn.filters) and all(_whole(n) for n in cnn.filters),
+            "one or more whole numbers above 0",
+        ),
         "kernel": (_whole(cnn.kernel), "a whole number above 0"),
         "first_stride": (_whole(cnn.first_stride), "a whole number above 0"),
         "padding": (cnn.padding in ("same", "valid"), "same or valid"),
         "pooling": (cnn.pooling in ("max", "average"), "max or average"),
-        "pool_after": (set(cnn.pool_after) <= set(numbers), f"numbers of blocks, 1 to {len(cnn.filters)}"),
+        "pool_after": (
+            set(cnn.pool_after) <= set(numbers),
+            f"numbers of blocks, 1 to {len(cnn.filters)}",
+        ),
         "summary": (cnn.summary in SUMMARIES, f"one of {', '.join(SUMMARIES)}"),
         "dense_units": (all(_whole(n) for n in cnn.dense_units), "whole numbers above 0"),
         "activation": (cnn.activation in _ACTIVATIONS, f"one of {', '.join(_ACTIVATIONS)}"),
-        "dense_activation": (cnn.dense_activation in (None, *_ACTIVATIONS), f"one of {', '.join(_ACTIVATIONS)}"),
-        "batch_normalization": (set(cnn.batch_normalization) <= set(NORMALIZED), f"any of {', '.join(NORMALIZED)}"),
+        "dense_activation": (
+            cnn.dense_activation in (None, *_ACTIVATIONS),
+            f"one of {', '.join(_ACTIVATIONS)}",
+        ),
+        "batch_normalization": (
+            set(cnn.batch_normalization) <= set(NORMALIZED),
+            f"any of {', '.join(NORMALIZED)}",
+        ),
         "dropout": (
             all(place in places and 0 <= rate < 1 for place, rate in cnn.dropout.items()),
             f"rates from 0 to below 1 at any of {', '.join(places)}",
@@ -164,7 +188,9 @@ def check(cnn: Cnn) -> None:
     }
     for name, (holds, expected) in rules.items():
         if not holds:
-            raise DarkroomError(f"`{name}` of a CNN must be {expected}. Received: {getattr(cnn, name)!r}.")
+            raise DarkroomError(
+                f"`{name}` of a CNN must be {expected}. Received: {getattr(cnn, name)!r}."
+            )
 
 
 _SUMMARIES = {
@@ -202,7 +228,11 @@ def _dropout(x: keras.KerasTensor, cnn: Cnn, *, place: str, name: str) -> keras.
 
 def _activation(activation: str, *, name: str) -> layers.Layer:
     # The layer's slope, 0.3, is the sources'; Keras' function of the same name has 0.2.
-    return layers.LeakyReLU(name=name) if activation == "leaky_relu" else layers.Activation(activation, name=name)
+    return (
+        layers.LeakyReLU(name=name)
+        if activation == "leaky_relu"
+        else layers.Activation(activation, name=name)
+    )
 
 
 def _kernel(cnn: Cnn) -> dict:
@@ -229,6 +259,8 @@ def _check_side(image_side: int, cnn: Cnn) -> None:
         side = side // 2 if number in cnn.pool_after else side
         if side < 1:
             raise DarkroomError(
-                f"`image_side` is too small: of {image_side} px nothing is left after block {number} of "
-                f"{len(cnn.filters)}. Use a larger side, fewer blocks, less pooling or padding='same'."
+                f"`image_side` is too small: of {image_side} px nothing is left after block "
+                f"{number} of "
+                f"{len(cnn.filters)}. Use a larger side, fewer blocks, less pooling or "
+                "padding='same'."
             )

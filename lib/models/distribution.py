@@ -1,8 +1,9 @@
-"""Several devices that share each batch: every one holds all weights, computes its part, and the gradients are summed.
+"""Several devices that share each batch: every one holds all weights, computes its part, and the
+gradients are summed.
 
-One call before a network is built sets it for the process: Keras' own distribution under JAX, MirroredStrategy under
-TensorFlow.
-There batch normalisation has statistics of each device's part, whereas under JAX it sees the whole batch.
+One call before a network is built sets it for the process: Keras' own distribution under JAX,
+MirroredStrategy under TensorFlow. There batch normalisation has statistics of each device's part,
+whereas under JAX it sees the whole batch.
 """
 
 from __future__ import annotations
@@ -17,29 +18,42 @@ _scopes: list[object] = []  # entered once for the rest of the process
 
 
 def share(num_devices: int) -> int:
-    """Lets `num_devices` devices share each batch from now on, all there are for 0, and returns their number.
+    """Lets `num_devices` devices share each batch from now on, all there are for 0, and returns
+    their number.
 
-    GPUs where there are any, else what the backend calls CPU devices. Raises DarkroomError for more than there are, and for a
-    second call with another number.
+    GPUs where there are any, else what the backend calls CPU devices. Raises DarkroomError for more
+    than there are, and for a second call with another number.
     """
     devices = keras.distribution.list_devices()
     wanted = num_devices or len(devices)
     if wanted > len(devices):
-        raise DarkroomError(f"`devices` is {num_devices}, and the backend sees {len(devices)}: {', '.join(devices)}.")
+        raise DarkroomError(
+            f"`devices` is {num_devices}, and the backend sees {len(devices)}: "
+            f"{', '.join(devices)}."
+        )
     if wanted == count():
         return wanted
     if count() > 1:
-        raise DarkroomError(f"{count()} devices share each batch in this process already. Start anew for {wanted}.")
+        raise DarkroomError(
+            f"{count()} devices share each batch in this process already. Start anew for {wanted}."
+        )
     if keras.backend.backend() == "jax":
-        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices[:wanted], auto_shard_dataset=False))
+        keras.distribution.set_distribution(
+            keras.distribution.DataParallel(devices=devices[:wanted], auto_shard_dataset=False)
+        )
     elif keras.backend.backend() == "tensorflow":
         import tensorflow
 
-        scope = tensorflow.distribute.MirroredStrategy([device.upper() for device in devices[:wanted]]).scope()
+        scope = tensorflow.distribute.MirroredStrategy(
+            [device.upper() for device in devices[:wanted]]
+        ).scope()
         scope.__enter__()
         _scopes.append(scope)
     else:
-        raise DarkroomError(f"Several devices share a batch under JAX and TensorFlow alone, not {keras.backend.backend()}.")
+        raise DarkroomError(
+            "Several devices share a batch under JAX and TensorFlow alone, not "
+            f"{keras.backend.backend()}."
+        )
     return wanted
 
 
@@ -55,5 +69,6 @@ def check(batch_size: int) -> None:
     """Raises DarkroomError for a batch that cannot be shared evenly."""
     if batch_size % count():
         raise DarkroomError(
-            f"{count()} devices share each batch, so `batch_size` must be a multiple of {count()}. Received: {batch_size}."
+            f"{count()} devices share each batch, so `batch_size` must be a multiple of {count()}. "
+            f"Received: {batch_size}."
         )

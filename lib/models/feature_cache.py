@@ -1,4 +1,6 @@
-"""Features on disk, computed once for each network and set of images, whoever asks and however many at once."""
+"""Features on disk, computed once for each network and set of images, whoever asks and however many
+at once.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ import keras
 import numpy as np
 from filelock import FileLock
 
-from lib import atomic
-from lib.models import engine as engines
+from lib import files
+from lib.models import inference as engines
 from lib.models import predictor
 
 _WORTH_AN_EXPORT = 500  # images; an export takes seconds
@@ -30,14 +32,16 @@ def ensure(
     dtype: str = "float32",
     engine: str = "auto",
 ) -> np.ndarray:
-    """Returns the features of `layer` for every image, (n, d) in `dtype`, memory-mapped and read-only.
+    """Returns the features of `layer` for every image, (n, d) in `dtype`, memory-mapped and
+    read-only.
 
-    They are computed once and kept in `folder`, by the weights and layers up to `layer` and by `images_key`, which must name
-    the pixels (a digest). Two processes at once are safe: one computes, the other waits.
+    They are computed once and kept in `folder`, by the weights and layers up to `layer` and by
+    `images_key`, which must name the pixels (a digest). Two processes at once are safe: one
+    computes, the other waits.
 
-    `engine` is one of `engines.ENGINES`; beside the features `engine.json` says what computed them, of which images, how it
-    agreed with Keras, and by which `scale` they were multiplied to fit into half precision. Those that Keras has computed
-    serve every wish but `openvino`.
+    `engine` is one of `engines.ENGINES`; beside the features `engine.json` says what computed them,
+    of which images, how it agreed with Keras, and by which `scale` they were multiplied to fit into
+    half precision. Those that Keras has computed serve every wish but `openvino`.
     """
     by_keras = folder / key(model, images_key=images_key, layer=layer, dtype=dtype)
     chosen = engines.resolve(engine)
@@ -52,52 +56,91 @@ def ensure(
         if found is None:
             number = predictor.feature_dtype(dtype)
             wanted = chosen if chosen == "keras" else engine
-            _compute(path, model, images, images_key, layer=layer, batch_size=batch_size, dtype=number, engine=wanted)
+            _compute(
+                path,
+                model,
+                images,
+                images_key,
+                layer=layer,
+                batch_size=batch_size,
+                dtype=number,
+                engine=wanted,
+            )
             found = _stored(path, num_images=len(images))
     return found
 
 
 def told(path: Path) -> dict[str, Any]:
-    """Returns what `engine.json` says beside stored features; empty for those that are older than it."""
+    """Returns what `engine.json` says beside stored features; empty for those that are older than
+    it.
+    """
     file = path / "engine.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def key(model: keras.Model, *, images_key: str, layer: str = "pool", dtype: str = "float32") -> str:
-    """Returns the name under which features are kept: what computes them, on what, by which backend."""
+    """Returns the name under which features are kept: what computes them, on what, by which
+    backend.
+    """
     digest = hashlib.sha256(f"{images_key}\n{keras.backend.backend()}\n".encode())
     part = predictor.up_to(model, layer)
     for each in part.layers:
-        # Keras numbers some names anew in each process, and freezing does not change what a layer computes.
-        settings = {name: value for name, value in each.get_config().items() if name not in _NOT_WHAT_A_LAYER_COMPUTES}
-        settings = {name: value for name, value in settings.items() if not name.endswith("_initializer")}
-        digest.update(f"{type(each).__name__} {json.dumps(settings, sort_keys=True, default=str)}\n".encode())
+        # Keras numbers some names anew in each process, and freezing does not change what a layer
+        # computes.
+        settings = {
+            name: value
+            for name, value in each.get_config().items()
+            if name not in _NOT_WHAT_A_LAYER_COMPUTES
+        }
+        settings = {
+            name: value for name, value in settings.items() if not name.endswith("_initializer")
+        }
+        digest.update(
+            f"{type(each).__name__} {json.dumps(settings, sort_keys=True, default=str)}\n".encode()
+        )
         for array in each.get_weights():
             digest.update(np.ascontiguousarray(array))
     return f"{layer}-{digest.hexdigest()[:20]}{'' if dtype == 'float32' else f'-{dtype}'}"
 
 
 def _compute(
-    path: Path, model: keras.Model, images: np.ndarray, images_key: str, *, layer: str, batch_size: int, dtype: np.dtype,
+    path: Path,
+    model: keras.Model,
+    images: np.ndarray,
+    images_key: str,
+    *,
+    layer: str,
+    batch_size: int,
+    dtype: np.dtype,
     engine: str,
-) -> None:  # fmt: skip
+) -> None:
     computing = engines.prepare(predictor.up_to(model, layer), images, engine=engine)
     shape = (len(images), predictor.up_to(model, layer).output_shape[-1])
     limits, scale = np.finfo(dtype), 0.0
-    with atomic.directory(path) as aside:
-        rows = np.lib.format.open_memmap(aside / "features.npy", mode="w+", dtype=dtype, shape=shape)
-        batches = predictor.feature_batches(model, images, layer=layer, batch_size=batch_size, engine=computing)
+    with files.directory(path) as aside:
+        rows = np.lib.format.open_memmap(
+            aside / "features.npy", mode="w+", dtype=dtype, shape=shape
+        )
+        batches = predictor.feature_batches(
+            model, images, layer=layer, batch_size=batch_size, engine=computing
+        )
         for start, values in batches:
             scale = scale or _scale(values, dtype)
-            rows[start : start + len(values)] = np.clip(scale * values, limits.min, limits.max)  # no infinity in half precision
+            rows[start : start + len(values)] = np.clip(
+                scale * values, limits.min, limits.max
+            )  # no infinity in half precision
         rows.flush()
         del rows  # Windows renames no folder that holds a mapped file
-        atomic.write_json(aside / "engine.json", {**computing.told(), "images": images_key, "scale": scale})
+        files.write_json(
+            aside / "engine.json", {**computing.told(), "images": images_key, "scale": scale}
+        )
 
 
 def _scale(values: np.ndarray, dtype: np.dtype) -> float:
-    """A power of two that brings features into the reach of half precision, 1 where they are: a deep network that nobody has
-    trained yet gives values so small that all would be 0. Neighbours, directions and shares do not change by it."""
+    """A power of two that brings features into the reach of half precision, 1 where they are: a
+    deep network that nobody has trained yet gives values so small that all would be 0. Neighbours,
+    directions and shares do not change by it.
+    """
     largest = float(np.abs(values).max(initial=0))
     if dtype != np.float16 or largest == 0 or largest >= 2**-6:
         return 1.0

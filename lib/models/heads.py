@@ -1,6 +1,8 @@
-"""The last layer of every model. It returns logits and knows its class names, its loss and how to be decoded.
+"""The last layer of every model. It returns logits and knows its class names, its loss and how to
+be decoded.
 
-Probabilities come from `lib.models.predictor.predict_proba` alone, so a second softmax cannot be written down.
+Probabilities come from `lib.models.predictor.predict_proba` alone, so a second softmax cannot be
+written down.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ KINDS = ("softmax", "sigmoid", "multilabel")
 class Head(keras.layers.Dense):
     """Logits of named classes, in float32 under every dtype policy.
 
-    softmax: one unit a class, one class an image. sigmoid: two classes and one unit, which stands for `positive`.
-    multilabel: one unit a class, each class there or not. `card` is what the model says about itself, once it is saved.
+    softmax: one unit a class, one class an image. sigmoid: two classes and one unit, which stands
+        for `positive`. multilabel: one unit a class, each class there or not. `card` is what the
+        model says about itself, once it is saved.
     """
 
     def __init__(
@@ -37,10 +40,13 @@ class Head(keras.layers.Dense):
         _check_names(class_names, kind, positive)
         if "activation" in layer:
             raise DarkroomError(
-                "A head gives logits and takes no activation; probabilities come from predict_proba. "
+                "A head gives logits and takes no activation; probabilities come from "
+                "predict_proba. "
                 f"Received: activation={layer['activation']!r}."
             )
-        super().__init__(1 if kind == "sigmoid" else len(class_names), **{**layer, "dtype": "float32"})
+        super().__init__(
+            1 if kind == "sigmoid" else len(class_names), **{**layer, "dtype": "float32"}
+        )
         self.class_names, self.kind, self.positive, self.card = class_names, kind, positive, card
 
     @property
@@ -53,7 +59,12 @@ class Head(keras.layers.Dense):
         config = super().get_config()
         for owned in ("units", "activation"):
             config.pop(owned)
-        own = {"class_names": list(self.class_names), "kind": self.kind, "positive": self.positive, "card": self.card}
+        own = {
+            "class_names": list(self.class_names),
+            "kind": self.kind,
+            "positive": self.positive,
+            "card": self.card,
+        }
         return config | own
 
 
@@ -62,14 +73,17 @@ def of(model: keras.Model) -> Head:
     last = model.layers[-1]
     if not isinstance(last, Head):
         raise DarkroomError(
-            f"The model must end in a head with class names, as lib.models.build makes it. Received: {model.name!r}, "
+            "The model must end in a head with class names, as lib.models.build makes it. "
+            f"Received: {model.name!r}, "
             f"which ends in {type(last).__name__}."
         )
     return last
 
 
 def probabilities(head: Head, logits: np.ndarray) -> np.ndarray:
-    """Returns float32 (n, num_classes) in the order of `head.class_names`; rows sum to 1, except for multilabel."""
+    """Returns float32 (n, num_classes) in the order of `head.class_names`; rows sum to 1, except
+    for multilabel.
+    """
     logits = np.asarray(logits, np.float64)
     if head.kind == "softmax":
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -83,8 +97,11 @@ def probabilities(head: Head, logits: np.ndarray) -> np.ndarray:
     return np.concatenate(columns, axis=1).astype(np.float32)  # (n, 2)
 
 
-def decode(head: Head, probabilities: np.ndarray, *, threshold: float = 0.5) -> list[str] | list[tuple[str, ...]]:
-    """Returns the class name of each row; for multilabel a tuple of the names at `threshold` or above.
+def decode(
+    head: Head, probabilities: np.ndarray, *, threshold: float = 0.5
+) -> list[str] | list[tuple[str, ...]]:
+    """Returns the class name of each row; for multilabel a tuple of the names at `threshold` or
+    above.
 
     For a sigmoid head the positive class is named where its probability reaches `threshold`.
     """
@@ -92,37 +109,58 @@ def decode(head: Head, probabilities: np.ndarray, *, threshold: float = 0.5) -> 
     names = head.class_names
     if probabilities.ndim != 2 or probabilities.shape[1] != len(names):
         raise DarkroomError(
-            f"`probabilities` must have the shape (n, {len(names)}), one column a class. Received: {probabilities.shape}."
+            f"`probabilities` must have the shape (n, {len(names)}), one column a class. Received: "
+            f"{probabilities.shape}."
         )
     if head.kind == "multilabel":
-        return [tuple(name for name, p in zip(names, row, strict=True) if p >= threshold) for row in probabilities]
+        return [
+            tuple(name for name, p in zip(names, row, strict=True) if p >= threshold)
+            for row in probabilities
+        ]
     if head.kind == "sigmoid":
         negative = names[1 - head.positive_index]
-        return [head.positive if p >= threshold else negative for p in probabilities[:, head.positive_index]]
+        return [
+            head.positive if p >= threshold else negative
+            for p in probabilities[:, head.positive_index]
+        ]
     return [names[index] for index in probabilities.argmax(axis=1)]
 
 
 def loss(
-    model: keras.Model, *, label_smoothing: float = 0.0, focal_gamma: float = 0.0, one_vs_rest: bool = False
+    model: keras.Model,
+    *,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+    one_vs_rest: bool = False,
 ) -> keras.losses.Loss:
     """Returns the loss that fits the model's head, computed from logits.
 
-    Truth is a class index (n,) or (n, 1), or one share a class (n, num_classes), as MixUp makes it; for multilabel only
-    the latter. `focal_gamma` above 0 gives the focal loss. Source: Lin et al. 2017, equation 4. `one_vs_rest` has a softmax
-    head learn each class against the rest by binary cross-entropy, as PyTorch's BCEWithLogitsLoss does with one-hot truth.
+    Truth is a class index (n,) or (n, 1), or one share a class (n, num_classes), as MixUp makes it;
+    for multilabel only the latter. `focal_gamma` above 0 gives the focal loss. Source: Lin et al.
+    2017, equation 4. `one_vs_rest` has a softmax head learn each class against the rest by binary
+    cross-entropy, as PyTorch's BCEWithLogitsLoss does with one-hot truth.
     """
     head = of(model)
-    return HeadLoss(_wiring(head), label_smoothing=label_smoothing, focal_gamma=focal_gamma, one_vs_rest=one_vs_rest)
+    return HeadLoss(
+        _wiring(head),
+        label_smoothing=label_smoothing,
+        focal_gamma=focal_gamma,
+        one_vs_rest=one_vs_rest,
+    )
 
 
 def accuracy(model: keras.Model) -> keras.metrics.Metric:
-    """Returns the metric `accuracy` that fits the model's head; it takes truth as `loss` does, and logits."""
+    """Returns the metric `accuracy` that fits the model's head; it takes truth as `loss` does, and
+    logits.
+    """
     return HeadAccuracy(_wiring(of(model)))
 
 
 @keras.saving.register_keras_serializable("darkroom")
 class HeadLoss(keras.losses.Loss):
-    """Cross-entropy from logits for any head, with label smoothing and focal weighting. Made by `loss`."""
+    """Cross-entropy from logits for any head, with label smoothing and focal weighting. Made by
+    `loss`.
+    """
 
     def __init__(
         self,
@@ -137,7 +175,9 @@ class HeadLoss(keras.losses.Loss):
     ):
         super().__init__(name=name, reduction=reduction, **base)
         if not 0 <= label_smoothing < 1:
-            raise DarkroomError(f"`label_smoothing` must be at least 0 and below 1. Received: {label_smoothing}.")
+            raise DarkroomError(
+                f"`label_smoothing` must be at least 0 and below 1. Received: {label_smoothing}."
+            )
         if focal_gamma < 0:
             raise DarkroomError(f"`focal_gamma` must not be negative. Received: {focal_gamma}.")
         self.wiring, self.label_smoothing, self.focal_gamma = wiring, label_smoothing, focal_gamma
@@ -147,25 +187,39 @@ class HeadLoss(keras.losses.Loss):
         """Returns one loss an image, (n,)."""
         truth = _shares(self.wiring, y_true)  # (n, units)
         if self.wiring["kind"] == "softmax" and not self.one_vs_rest:
-            truth = truth * (1 - self.label_smoothing) + self.label_smoothing / self.wiring["num_classes"]
+            truth = (
+                truth * (1 - self.label_smoothing)
+                + self.label_smoothing / self.wiring["num_classes"]
+            )
             return ops.sum(self._terms(truth, ops.log_softmax(y_pred)), axis=-1)
         truth = truth * (1 - self.label_smoothing) + self.label_smoothing / 2
-        terms = self._terms(truth, ops.log_sigmoid(y_pred)) + self._terms(1 - truth, ops.log_sigmoid(-y_pred))
+        terms = self._terms(truth, ops.log_sigmoid(y_pred)) + self._terms(
+            1 - truth, ops.log_sigmoid(-y_pred)
+        )
         return ops.mean(terms, axis=-1)
 
     def _terms(self, truth, log_probability):
         terms = -truth * log_probability
-        return terms * (1 - ops.exp(log_probability)) ** self.focal_gamma if self.focal_gamma else terms
+        return (
+            terms * (1 - ops.exp(log_probability)) ** self.focal_gamma
+            if self.focal_gamma
+            else terms
+        )
 
     def get_config(self) -> dict:
         """Returns what rebuilds the loss."""
-        own = {name: getattr(self, name) for name in ("wiring", "label_smoothing", "focal_gamma", "one_vs_rest")}
+        own = {
+            name: getattr(self, name)
+            for name in ("wiring", "label_smoothing", "focal_gamma", "one_vs_rest")
+        }
         return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("darkroom")
 class HeadAccuracy(keras.metrics.Mean):
-    """The share of images whose class is right; for multilabel of image-class pairs. Made by `accuracy`."""
+    """The share of images whose class is right; for multilabel of image-class pairs. Made by
+    `accuracy`.
+    """
 
     def __init__(self, wiring: dict, *, name: str = "accuracy", dtype: object = None):
         super().__init__(name=name, dtype=dtype)
@@ -177,8 +231,15 @@ class HeadAccuracy(keras.metrics.Mean):
         if self.wiring["kind"] == "softmax":
             hits = ops.equal(ops.argmax(truth, axis=-1), ops.argmax(y_pred, axis=-1))
         else:
-            hits = ops.mean(ops.cast(ops.equal(truth > 0.5, ops.convert_to_tensor(y_pred) >= 0), "float32"), axis=-1)
-        counted = None if sample_weight is None else ops.cast(ops.convert_to_tensor(sample_weight) > 0, "float32")
+            hits = ops.mean(
+                ops.cast(ops.equal(truth > 0.5, ops.convert_to_tensor(y_pred) >= 0), "float32"),
+                axis=-1,
+            )
+        counted = (
+            None
+            if sample_weight is None
+            else ops.cast(ops.convert_to_tensor(sample_weight) > 0, "float32")
+        )
         return super().update_state(ops.cast(hits, "float32"), counted)
 
     def get_config(self) -> dict:
@@ -197,8 +258,10 @@ def _shares(wiring: dict, truth):
     if wiring["kind"] == "multilabel" or not by_index:
         if len(truth.shape) != 2 or truth.shape[-1] not in (None, wiring["num_classes"]):
             raise DarkroomError(
-                f"The truth of a {wiring['kind']} head must have the shape (n, {wiring['num_classes']}), one share a class"
-                f"{'' if wiring['kind'] == 'multilabel' else ', or (n,), an index each'}. Received: {tuple(truth.shape)}."
+                f"The truth of a {wiring['kind']} head must have the shape (n, "
+                f"{wiring['num_classes']}), one share a class"
+                f"{'' if wiring['kind'] == 'multilabel' else ', or (n,), an index each'}. "
+                f"Received: {tuple(truth.shape)}."
             )
         shares = ops.cast(truth, "float32")
         place = wiring["positive"]
@@ -211,13 +274,22 @@ def _shares(wiring: dict, truth):
 
 def _check_names(class_names: tuple[str, ...], kind: str, positive: str | None) -> None:
     if kind not in KINDS:
-        raise DarkroomError(f"`head` must be one of {', '.join(KINDS)}. Received: {kind!r}.{suggest(kind, KINDS)}")
-    if len(set(class_names)) != len(class_names) or len(class_names) < (1 if kind == "multilabel" else 2):
-        raise DarkroomError(f"`class_names` must hold two or more names, each once. Received: {list(class_names)}.")
+        raise DarkroomError(
+            f"`head` must be one of {', '.join(KINDS)}. Received: {kind!r}.{suggest(kind, KINDS)}"
+        )
+    if len(set(class_names)) != len(class_names) or len(class_names) < (
+        1 if kind == "multilabel" else 2
+    ):
+        raise DarkroomError(
+            f"`class_names` must hold two or more names, each once. Received: {list(class_names)}."
+        )
     if kind == "sigmoid" and (len(class_names) != 2 or positive not in class_names):
         raise DarkroomError(
-            f"A sigmoid head needs two class names and `positive`, one of them. Received: {list(class_names)}, "
+            "A sigmoid head needs two class names and `positive`, one of them. Received: "
+            f"{list(class_names)}, "
             f"positive={positive!r}. Use head='softmax' for more classes."
         )
     if kind != "sigmoid" and positive is not None:
-        raise DarkroomError(f"`positive` belongs to head='sigmoid'. Received: positive={positive!r}, head={kind!r}.")
+        raise DarkroomError(
+            f"`positive` belongs to head='sigmoid'. Received: positive={positive!r}, head={kind!r}."
+        )

@@ -12,7 +12,9 @@ from lib.errors import DarkroomError, suggest
 
 @dataclass(frozen=True)
 class Normalization:
-    """(pixel - mean) / std with pixels of 0 to 255, one number a channel (R, G, B); `bgr` turns the channels round after."""
+    """(pixel - mean) / std with pixels of 0 to 255, one number a channel (R, G, B); `bgr` turns the
+    channels round after.
+    """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -21,13 +23,17 @@ class Normalization:
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# Source: keras.applications.imagenet_utils.preprocess_input, modes "tf", "torch" and "caffe"; for "lite" MEAN_RGB and
+# Source: keras.applications.imagenet_utils.preprocess_input, modes "tf", "torch" and "caffe"; for
+# "lite" MEAN_RGB and
 # STDDEV_RGB of efficientnet_lite_builder.py in https://github.com/tensorflow/tpu.
 NORMALIZATIONS: dict[str, Normalization | None] = {
     "none": Normalization((0.0,) * 3, (1.0,) * 3),
     "unit": Normalization((0.0,) * 3, (255.0,) * 3),
     "symmetric": Normalization((127.5,) * 3, (127.5,) * 3),
-    "imagenet": Normalization(tuple(255 * value for value in _IMAGENET_MEAN), tuple(255 * value for value in _IMAGENET_STD)),
+    "imagenet": Normalization(
+        tuple(255 * value for value in _IMAGENET_MEAN),
+        tuple(255 * value for value in _IMAGENET_STD),
+    ),
     "caffe": Normalization((123.68, 116.779, 103.939), (1.0,) * 3, bgr=True),
     "lite": Normalization((127.0,) * 3, (128.0,) * 3),
     "zscore": None,  # mean and std of the train split, handed in
@@ -38,7 +44,8 @@ NORMALIZATIONS: dict[str, Normalization | None] = {
 class Preprocess(keras.layers.Layer):
     """Normalises RGB images of 0 to 255 by a method of `NORMALIZATIONS`, always in float32.
 
-    `mean` and `std` (three numbers each, in units of 0 to 255) belong to "zscore" and to no other method.
+    `mean` and `std` (three numbers each, in units of 0 to 255) belong to "zscore" and to no other
+    method.
     """
 
     def __init__(
@@ -69,26 +76,43 @@ class Preprocess(keras.layers.Layer):
         return {**super().get_config(), "method": self.method, "mean": self.mean, "std": self.std}
 
 
-def normalization(method: str, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> Normalization:
-    """Returns the numbers of `method`. Raises DarkroomError for an unknown one and for a missing or useless mean and std."""
+def normalization(
+    method: str, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> Normalization:
+    """Returns the numbers of `method`. Raises DarkroomError for an unknown one and for a missing or
+    useless mean and std.
+    """
     if method not in NORMALIZATIONS:
         known = ", ".join(NORMALIZATIONS)
         raise DarkroomError(
-            f"`normalization` must be one of {known}. Received: {method!r}.{suggest(method, list(NORMALIZATIONS))}"
+            f"`normalization` must be one of {known}. Received: "
+            f"{method!r}.{suggest(method, list(NORMALIZATIONS))}"
         )
     if method != "zscore":
         if mean is not None or std is not None:
-            raise DarkroomError(f"`mean` and `std` belong to normalization='zscore'. Received: {method!r}.")
+            raise DarkroomError(
+                f"`mean` and `std` belong to normalization='zscore'. Received: {method!r}."
+            )
         return NORMALIZATIONS[method]
-    if mean is None or std is None or len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
+    if (
+        mean is None
+        or std is None
+        or len(mean) != 3
+        or len(std) != 3
+        or not all(value > 0 for value in std)
+    ):
         raise DarkroomError(
-            "normalization='zscore' needs `mean` and `std` of the train split, three numbers each in units of 0 to 255, "
+            "normalization='zscore' needs `mean` and `std` of the train split, three numbers each "
+            "in units of 0 to 255, "
             f"std above 0. Received: mean={mean}, std={std}."
         )
     return Normalization(tuple(map(float, mean)), tuple(map(float, std)))
 
 
 def inputs(image_side: int) -> keras.KerasTensor:
-    """Returns the symbolic input of every model: float32 or uint8 images of (batch, image_side, image_side, 3)."""
-    # float32 here: Keras casts bytes on the device, whereas an input of uint8 would cut augmented floats to whole numbers.
+    """Returns the symbolic input of every model: float32 or uint8 images of (batch, image_side,
+    image_side, 3).
+    """
+    # float32 here: Keras casts bytes on the device, whereas an input of uint8 would cut augmented
+    # floats to whole numbers.
     return keras.Input((image_side, image_side, 3), dtype="float32", name="images")

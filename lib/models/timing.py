@@ -9,26 +9,40 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from lib.models import heads, learning
+from lib.models import compilation, heads
 
 
-def step_times(architecture: str, *, image_side: int, batch_size: int, num_steps: int = 3) -> dict[str, float]:
-    """Returns `predict_ms` and `train_ms`, the medians of `num_steps` steps in milliseconds after one that is not counted.
+def step_times(
+    architecture: str, *, image_side: int, batch_size: int, num_steps: int = 3
+) -> dict[str, float]:
+    """Returns `predict_ms` and `train_ms`, the medians of `num_steps` steps in milliseconds after
+    one that is not counted.
 
-    A step takes `batch_size` images through the network with random weights, under the current dtype policy; a training
-    step goes back through all of its layers with Adam.
+    A step takes `batch_size` images through the network with random weights, under the current
+    dtype policy; a training step goes back through all of its layers with Adam.
     """
     from lib.models.factory import build  # which imports the table that calls this
 
     model = build(architecture, class_names=("a", "b"), image_side=image_side, weights="none")
-    return steps(model, keras.optimizers.Adam(), image_side=image_side, batch_size=batch_size, num_steps=num_steps)
+    return steps(
+        model,
+        keras.optimizers.Adam(),
+        image_side=image_side,
+        batch_size=batch_size,
+        num_steps=num_steps,
+    )
 
 
 def steps(
-    model: keras.Model, optimizer: keras.Optimizer, *, image_side: int, batch_size: int, num_steps: int
+    model: keras.Model,
+    optimizer: keras.Optimizer,
+    *,
+    image_side: int,
+    batch_size: int,
+    num_steps: int,
 ) -> dict[str, float]:
     """Returns the same of a model of two classes as it stands, with an optimiser."""
-    learning.ready(model, optimizer, heads.loss(model))
+    compilation.ready(model, optimizer, heads.loss(model))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch_size, image_side, image_side, 3), dtype=np.uint8)
     truth = rng.integers(0, 2, batch_size)

@@ -1,7 +1,8 @@
-"""Weights out of a legacy PyTorch file, without PyTorch and without running anything that the file says.
+"""Weights out of a legacy PyTorch file, without PyTorch and without running anything that the file
+says.
 
-Such a file is five pickles (magic number, protocol, machine, tensors by name, storage keys) and then the storages raw.
-Source: `_legacy_save` in torch/serialization.py.
+Such a file is five pickles (magic number, protocol, machine, tensors by name, storage keys) and
+then the storages raw. Source: `_legacy_save` in torch/serialization.py.
 """
 
 from __future__ import annotations
@@ -34,9 +35,21 @@ _STORAGES = {
     "BoolStorage": "?",
 }
 
-# What tensors by name need, and nothing that names a class in another way, makes an object or reserves memory ahead.
+# What tensors by name need, and nothing that names a class in another way, makes an object or
+# reserves memory ahead.
 _OPCODES = frozenset(
-    ("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID", "NONE", "NEWTRUE", "NEWFALSE")
+    (
+        "PROTO",
+        "STOP",
+        "MARK",
+        "GLOBAL",
+        "REDUCE",
+        "BUILD",
+        "BINPERSID",
+        "NONE",
+        "NEWTRUE",
+        "NEWFALSE",
+    )
     + ("PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET")
     + ("BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE")
     + ("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS")
@@ -45,7 +58,9 @@ _OPCODES = frozenset(
 
 
 def _sealed(self: object, state: object) -> None:
-    """What BUILD calls; without it a pickle could change attributes that have been checked, or our own functions."""
+    """What BUILD calls; without it a pickle could change attributes that have been checked, or our
+    own functions.
+    """
     raise DarkroomError("its pickle changes what has been made.")
 
 
@@ -83,20 +98,25 @@ class _Maker:
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """Returns the tensors by name, each a read-only view of the file's bytes in the tensor's shape and dtype.
+    """Returns the tensors by name, each a read-only view of the file's bytes in the tensor's shape
+    and dtype.
 
-    Raises DarkroomError for anything but a legacy PyTorch file of named tensors; nothing in it is ever executed, and no
-    more memory is taken than the file has bytes.
+    Raises DarkroomError for anything but a legacy PyTorch file of named tensors; nothing in it is
+    ever executed, and no more memory is taken than the file has bytes.
     """
     path = Path(path)
     if not path.is_file():
         raise DarkroomError(f"There is no weights file {str(path)!r}.")
     if path.stat().st_size > _MOST_BYTES:
-        raise DarkroomError(f"{path.name} is larger than {_MOST_BYTES >> 30} GiB, which no weights file of ours is.")
+        raise DarkroomError(
+            f"{path.name} is larger than {_MOST_BYTES >> 30} GiB, which no weights file of ours is."
+        )
     try:
         return _load(path.read_bytes())
     except DarkroomError as error:
-        raise DarkroomError(f"{path.name} is not a legacy PyTorch file of named tensors: {error}") from None
+        raise DarkroomError(
+            f"{path.name} is not a legacy PyTorch file of named tensors: {error}"
+        ) from None
 
 
 def _load(data: bytes) -> dict[str, np.ndarray]:
@@ -136,7 +156,9 @@ def _scan(stream: io.BytesIO) -> None:
     try:
         for opcode, argument, _ in pickletools.genops(stream):
             if opcode.name not in _OPCODES:
-                raise DarkroomError(f"its pickle uses {opcode.name}, which named tensors do not need.")
+                raise DarkroomError(
+                    f"its pickle uses {opcode.name}, which named tensors do not need."
+                )
             if opcode.name == "GLOBAL":
                 _allowed(*argument.split(" ", 1))
             # The unpickler reserves as many memo places as the largest number says.
@@ -153,11 +175,17 @@ class _Unpickler(pickle.Unpickler):
         return _allowed(module, name)
 
     def persistent_load(self, reference: object) -> _Storage:
-        valid = isinstance(reference, tuple) and len(reference) in (5, 6) and reference[0] == "storage"
+        valid = (
+            isinstance(reference, tuple) and len(reference) in (5, 6) and reference[0] == "storage"
+        )
         if not valid or (len(reference) == 6 and reference[5] is not None):
             raise DarkroomError("it refers to something else than a plain storage.")
         _, dtype, key, _, num_elements = reference[:5]
-        if dtype not in _STORAGES.values() or not isinstance(key, str) or not _natural(num_elements):
+        if (
+            dtype not in _STORAGES.values()
+            or not isinstance(key, str)
+            or not _natural(num_elements)
+        ):
             raise DarkroomError("a reference to a storage is broken.")
         return _Storage(key, dtype, num_elements)
 
@@ -173,13 +201,22 @@ def _allowed(module: str, name: str) -> object:
 
 
 def _tensor(
-    storage: object, offset: object, shape: object, strides: object, requires_grad: object = False, hooks: object = None
+    storage: object,
+    offset: object,
+    shape: object,
+    strides: object,
+    requires_grad: object = False,
+    hooks: object = None,
 ) -> _Tensor:
     if not isinstance(storage, _Storage) or not _natural(offset) or not isinstance(shape, tuple):
         raise DarkroomError("a tensor is broken.")
     if len(shape) > 8 or not all(_natural(length) for length in shape):
         raise DarkroomError("a tensor's shape is broken.")
-    if not isinstance(strides, tuple) or len(strides) != len(shape) or not _in_one_piece(shape, strides):
+    if (
+        not isinstance(strides, tuple)
+        or len(strides) != len(shape)
+        or not _in_one_piece(shape, strides)
+    ):
         raise DarkroomError("a tensor does not lie in one piece.")
     if offset + math.prod(shape) > storage.num_elements:
         raise DarkroomError("a tensor reaches beyond its storage.")
@@ -187,7 +224,8 @@ def _tensor(
 
 
 def _in_one_piece(shape: tuple[int, ...], strides: tuple[object, ...]) -> bool:
-    # The axes may be permuted, as conversions from TensorFlow leave them; elements must neither repeat nor leave gaps.
+    # The axes may be permuted, as conversions from TensorFlow leave them; elements must neither
+    # repeat nor leave gaps.
     expected = 1
     axes = [axis for axis, length in enumerate(shape) if length != 1]
     if not all(_natural(strides[axis]) for axis in range(len(shape))):
@@ -199,7 +237,9 @@ def _in_one_piece(shape: tuple[int, ...], strides: tuple[object, ...]) -> bool:
     return True
 
 
-def _storages(data: bytes, start: int, *, keys: list[str], tensors: dict[str, _Tensor]) -> dict[str, np.ndarray]:
+def _storages(
+    data: bytes, start: int, *, keys: list[str], tensors: dict[str, _Tensor]
+) -> dict[str, np.ndarray]:
     wanted: dict[str, _Storage] = {}
     for tensor in tensors.values():
         if wanted.setdefault(tensor.storage.key, tensor.storage) != tensor.storage:
@@ -210,7 +250,10 @@ def _storages(data: bytes, start: int, *, keys: list[str], tensors: dict[str, _T
     for key in keys:
         storage = wanted[key]
         num_bytes = storage.num_elements * np.dtype(storage.dtype).itemsize
-        if int.from_bytes(data[start : start + 8], "little") != storage.num_elements or len(data) < start + 8 + num_bytes:
+        if (
+            int.from_bytes(data[start : start + 8], "little") != storage.num_elements
+            or len(data) < start + 8 + num_bytes
+        ):
             raise DarkroomError("a storage is cut off or has another length than it says.")
         found[key] = np.frombuffer(data, storage.dtype, storage.num_elements, start + 8)
         start += 8 + num_bytes
@@ -219,7 +262,9 @@ def _storages(data: bytes, start: int, *, keys: list[str], tensors: dict[str, _T
 
 def _array(tensor: _Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
     flat = storages[tensor.storage.key][tensor.offset : tensor.offset + math.prod(tensor.shape)]
-    slowest_first = sorted(range(len(tensor.shape)), key=lambda axis: tensor.strides[axis], reverse=True)
+    slowest_first = sorted(
+        range(len(tensor.shape)), key=lambda axis: tensor.strides[axis], reverse=True
+    )
     stored = flat.reshape([tensor.shape[axis] for axis in slowest_first])
     return stored.transpose(np.argsort(slowest_first, kind="stable"))
 

@@ -1,4 +1,6 @@
-"""Ways to train a pretrained model: its head alone, its head on stored features, its top, all of it."""
+"""Ways to train a pretrained model: its head alone, its head on stored features, its top, all of
+it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,11 @@ from lib.models import heads
 
 
 def freeze(model: keras.Model) -> int:
-    """Freezes everything up to and including the layer `pool`, so that only what follows learns; compile the model after.
+    """Freezes everything up to and including the layer `pool`, so that only what follows learns;
+    compile the model after.
 
-    Returns the number of trainable parameters that are left. Frozen batch normalisation runs in inference mode.
+    Returns the number of trainable parameters that are left. Frozen batch normalisation runs in
+    inference mode.
     """
     heads.of(model)
     body, tail = _parts(model)
@@ -25,24 +29,30 @@ def freeze(model: keras.Model) -> int:
 
 
 def unfreeze_top(model: keras.Model, *, fraction: float = 0.3) -> int:
-    """Lets the last `fraction` of the body's weighted layers learn and freezes the rest; compile the model after.
+    """Lets the last `fraction` of the body's weighted layers learn and freezes the rest; compile
+    the model after.
 
-    Batch normalisation of the body stays frozen, in inference mode: statistics of small batches would spoil the pretrained
-    ones. Counted are convolutions and dense layers; `fraction` is above 0 and at most 1. Returns the number of trainable
-    parameters.
+    Batch normalisation of the body stays frozen, in inference mode: statistics of small batches
+    would spoil the pretrained ones. Counted are convolutions and dense layers; `fraction` is above
+    0 and at most 1. Returns the number of trainable parameters.
     """
     if not 0 < fraction <= 1:
         raise DarkroomError(f"`fraction` must be above 0 and at most 1. Received: {fraction}.")
     freeze(model)
     body, _ = _parts(model)
-    kernels = [layer for layer in body if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)]
+    kernels = [
+        layer
+        for layer in body
+        if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)
+    ]
     for layer in kernels[len(kernels) - math.ceil(fraction * len(kernels)) :]:
         layer.trainable = True
     return num_trainable(model)
 
 
 def unfreeze(model: keras.Model) -> int:
-    """Lets every layer learn, batch normalisation included, and returns the number of trainable parameters.
+    """Lets every layer learn, batch normalisation included, and returns the number of trainable
+    parameters.
 
     Compile the model after.
     """
@@ -57,12 +67,16 @@ def num_trainable(model: keras.Model) -> int:
 
 
 def classifier_on_features(model: keras.Model) -> keras.Model:
-    """Returns a model of what follows the layer `pool`, from features (batch, d) to logits, to be trained on stored features.
+    """Returns a model of what follows the layer `pool`, from features (batch, d) to logits, to be
+    trained on stored features.
 
-    It starts from the model's own weights and shares none of them; `graft` puts what it learnt back.
+    It starts from the model's own weights and shares none of them; `graft` puts what it learnt
+    back.
     """
     head = heads.of(model)
-    features = keras.Input(model.get_layer("pool").output.shape[1:], dtype="float32", name="features")
+    features = keras.Input(
+        model.get_layer("pool").output.shape[1:], dtype="float32", name="features"
+    )
     x = features
     _, tail = _parts(model)
     for layer in tail:
@@ -73,11 +87,16 @@ def classifier_on_features(model: keras.Model) -> keras.Model:
 
 
 def graft(model: keras.Model, classifier: keras.Model) -> None:
-    """Puts the weights that `classifier_on_features` has learnt into the model, which is whole again and can be saved."""
+    """Puts the weights that `classifier_on_features` has learnt into the model, which is whole
+    again and can be saved.
+    """
     _, tail = _parts(model)
     expected = [tuple(weight.shape) for layer in tail for weight in layer.weights]
     if [tuple(weight.shape) for weight in classifier.weights] != expected:
-        raise DarkroomError(f"The classifier {classifier.name!r} was not made from {model.name!r}; their shapes differ.")
+        raise DarkroomError(
+            f"The classifier {classifier.name!r} was not made from {model.name!r}; their shapes "
+            "differ."
+        )
     for layer in tail:
         layer.set_weights(classifier.get_layer(layer.name).get_weights())
 

@@ -1,4 +1,6 @@
-"""Weights for a backbone: ImageNet's, a file's, or none. Never random ones when others were asked for."""
+"""Weights for a backbone: ImageNet's, a file's, or none. Never random ones when others were asked
+for.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,9 @@ _SECONDS_TO_ANSWER = 20
 def load(model: keras.Model, architecture: str, weights: str | Path, *, alpha: float = 1.0) -> None:
     """Gives the layers of the backbone in `model` their weights; the head keeps its own.
 
-    `weights` is "imagenet", "none", or a file: `.h5` as Keras' applications store it without top, `.keras` as this suite
-    saves its models, `.pth` for EfficientNet-Lite0. Raises DarkroomError for a file that is missing or does not fit, and
-    for a download that fails.
+    `weights` is "imagenet", "none", or a file: `.h5` as Keras' applications store it without top,
+    `.keras` as this suite saves its models, `.pth` for EfficientNet-Lite0. Raises DarkroomError for
+    a file that is missing or does not fit, and for a download that fails.
     """
     if weights == "none":
         return
@@ -36,18 +38,24 @@ def load(model: keras.Model, architecture: str, weights: str | Path, *, alpha: f
 
 
 def check(architecture: str, weights: str | Path) -> None:
-    """Raises DarkroomError, before anything is built, for a weights file that is missing or of an unknown kind."""
+    """Raises DarkroomError, before anything is built, for a weights file that is missing or of an
+    unknown kind.
+    """
     if weights in ("imagenet", "none"):
         return
     path = Path(weights)
     if not path.is_file():
         raise DarkroomError(
-            f"`weights` must be 'imagenet', 'none' or a file that exists. Received: {str(weights)!r} for {architecture}."
+            "`weights` must be 'imagenet', 'none' or a file that exists. Received: "
+            f"{str(weights)!r} for {architecture}."
         )
-    if path.suffix not in _SUFFIXES or (path.suffix == ".pth" and architecture != "efficientnet_lite0"):
+    if path.suffix not in _SUFFIXES or (
+        path.suffix == ".pth" and architecture != "efficientnet_lite0"
+    ):
         raise DarkroomError(
             f"A weights file for {architecture} must end in .h5, .weights.h5 or .keras"
-            f"{' or .pth' if architecture == 'efficientnet_lite0' else ''}. Received: {path.name!r}."
+            f"{' or .pth' if architecture == 'efficientnet_lite0' else ''}. Received: "
+            f"{path.name!r}."
         )
 
 
@@ -59,13 +67,16 @@ def _load_application(model: keras.Model, architecture: str, *, alpha: float) ->
     socket.setdefaulttimeout(_SECONDS_TO_ANSWER)
     try:
         with warnings.catch_warnings():
-            # The MobileNets' weights were trained at several sides; those of 224 px fit all, which Keras warns of.
+            # The MobileNets' weights were trained at several sides; those of 224 px fit all, which
+            # Keras warns of.
             warnings.filterwarnings("ignore", message="`input_shape` is undefined or non-square")
             source = build(include_top=False, weights="imagenet", **options)
     except Exception as error:  # Keras raises a bare Exception for an address that does not answer
         raise DarkroomError(
-            f"The ImageNet weights of {backbone.title} could not be downloaded ({_first_line(error)}). Go online once, or "
-            "use weights='none', a file, or architecture='efficientnet_lite0', whose weights come by pip."
+            f"The ImageNet weights of {backbone.title} could not be downloaded "
+            f"({_first_line(error)}). Go online once, or "
+            "use weights='none', a file, or architecture='efficientnet_lite0', whose weights come "
+            "by pip."
         ) from error
     finally:
         socket.setdefaulttimeout(before)
@@ -78,29 +89,39 @@ def _load_file(model: keras.Model, architecture: str, path: Path) -> None:
         efficientnet_lite.load_weights(model, path)
         return
     if path.suffix == ".keras":
-        from lib.models import saved
+        from lib.models import serialization
 
-        _copy(saved.load(path), model, what=path.name)
+        _copy(serialization.load(path), model, what=path.name)
         return
     # A model that ends at the last maps has exactly the layers that such a file holds.
     headless = keras.Model(model.inputs, last_maps(model))
     before = _kernel_sums(headless)
     try:
         headless.load_weights(path)
-    except Exception as error:  # h5py and Keras raise classes of every kind for a file that is none or does not fit
-        raise DarkroomError(f"{path.name} does not fit {architecture}: {_first_line(error)}") from error
+    # h5py and Keras raise classes of every kind for a file that is none or does not fit
+    except Exception as error:
+        raise DarkroomError(
+            f"{path.name} does not fit {architecture}: {_first_line(error)}"
+        ) from error
     unchanged = [name for name, total in _kernel_sums(headless).items() if total == before[name]]
     if unchanged:
-        raise DarkroomError(f"{path.name} does not fit {architecture}: it holds no weights for layer {unchanged[0]}.")
+        raise DarkroomError(
+            f"{path.name} does not fit {architecture}: it holds no weights for layer "
+            f"{unchanged[0]}."
+        )
 
 
 def last_maps(model: keras.Model) -> keras.KerasTensor:
-    """Returns the last tensor with height and width, (batch, height, width, channels): what the layer `pool` sums up."""
+    """Returns the last tensor with height and width, (batch, height, width, channels): what the
+    layer `pool` sums up.
+    """
     return model.get_layer("pool").input
 
 
 def _copy(source: keras.Model, model: keras.Model, *, what: str) -> None:
-    """Copies every layer with weights up to `pool`, in order, after all of their shapes have been compared."""
+    """Copies every layer with weights up to `pool`, in order, after all of their shapes have been
+    compared.
+    """
     ours = _weighted(keras.Model(model.inputs, last_maps(model)))
     theirs = _weighted(source)
     if any(layer.name == "pool" for layer in source.layers):
@@ -110,7 +131,8 @@ def _copy(source: keras.Model, model: keras.Model, *, what: str) -> None:
     expected = [[tuple(weight.shape) for weight in layer.weights] for layer in ours]
     if shapes != expected:
         raise DarkroomError(
-            f"{what} does not fit the model: it holds {len(shapes)} layers of other shapes than the {len(expected)} here."
+            f"{what} does not fit the model: it holds {len(shapes)} layers of other shapes than "
+            f"the {len(expected)} here."
         )
     for layer, each in zip(ours, arrays, strict=True):
         layer.set_weights(each)

@@ -14,9 +14,19 @@ from typing import Any
 from lib import paths
 
 _VERSIONS = (
-    "keras", "tensorflow", "jax", "torch", "numpy", "pandas", "pillow", "opencv-python-headless", "scikit-learn",
-    "keras-tuner", "papermill", "tensorboard",
-)  # fmt: skip
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "numpy",
+    "pandas",
+    "pillow",
+    "opencv-python-headless",
+    "scikit-learn",
+    "keras-tuner",
+    "papermill",
+    "tensorboard",
+)
 
 
 def found() -> dict[str, Any]:
@@ -40,8 +50,11 @@ def _commit() -> str | None:
     try:
         asked = subprocess.run(
             ["git", "-C", str(paths.checkout()), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True, text=True, timeout=10, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return asked.stdout.strip() or None

@@ -1,4 +1,6 @@
-"""A run in progress: what a notebook opens with `start`, tells its progress to, and ends with `finish`."""
+"""A run in progress: what a notebook opens with `start`, tells its progress to, and ends with
+`finish`.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from lib import atomic, notebooks, paths
-from lib.runs import environment, folders, keys
+from lib import files, notebooks, paths
+from lib.runs import environment, keys, record
 from lib.runs.keys import Data
 
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ class Run:
     resumed: bool
     lock: filelock.BaseFileLock
     started: float = dataclasses.field(default_factory=time.time)
-    _began: float = dataclasses.field(default_factory=time.monotonic)  # the clock on the wall may be set back
+    _began: float = dataclasses.field(
+        default_factory=time.monotonic
+    )  # the clock on the wall may be set back
 
     @property
     def study(self) -> str:
@@ -48,17 +52,28 @@ class Run:
         return self.folder.name
 
     def progress(self, **fields: Any) -> None:
-        """Tells how far the run is, for `darkroom status`: `epoch`, `epochs`, `metric`, `value`, `note`."""
+        """Tells how far the run is, for `darkroom status`: `epoch`, `epochs`, `metric`, `value`,
+        `note`.
+        """
         path = self.folder / "progress.json"
-        known = atomic.read_json(path) or {}
-        about = {"state": "running", "stage": self.stage, "unit": self.unit, "started": self.started}
-        atomic.write_json(path, {**known, **about, **fields, "updated": time.time()})
+        known = files.read_json(path) or {}
+        about = {
+            "state": "running",
+            "stage": self.stage,
+            "unit": self.unit,
+            "started": self.started,
+        }
+        files.write_json(path, {**known, **about, **fields, "updated": time.time()})
 
     def counting(self, what: str) -> Callable[[int, int], None]:
-        """Returns a function of (done, total) that tells `darkroom status` of "done of total `what`", once a second at most."""
+        """Returns a function of (done, total) that tells `darkroom status` of "done of total
+        `what`", once a second at most.
+        """
         told = -_COUNTED_EVERY_S
 
-        def tell(done: int, total: int) -> None:  # called for every file, but a file is not written for every file
+        def tell(
+            done: int, total: int
+        ) -> None:  # called for every file, but a file is not written for every file
             nonlocal told
             if done == total or time.monotonic() - told >= _COUNTED_EVERY_S:
                 told = time.monotonic()
@@ -67,26 +82,41 @@ class Run:
         return tell
 
     def figure(self, figure: Figure, name: str) -> Figure:
-        """Saves a figure as `figures/<name>.png` and returns it, so that a cell can end in it and show it."""
+        """Saves a figure as `figures/<name>.png` and returns it, so that a cell can end in it and
+        show it.
+        """
         folder = self.folder / "figures"
         folder.mkdir(exist_ok=True)
-        figure.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight", metadata={"Title": name})
+        figure.savefig(
+            folder / f"{name}.png", dpi=110, bbox_inches="tight", metadata={"Title": name}
+        )
         return figure
 
     def environment(self, **found: Any) -> None:
-        """Adds to `environment.json` what only the running process knows: backend, device, dtype policy."""
+        """Adds to `environment.json` what only the running process knows: backend, device, dtype
+        policy.
+        """
         path = self.folder / "environment.json"
-        atomic.write_json(path, {**(atomic.read_json(path) or {}), **found})
+        files.write_json(path, {**(files.read_json(path) or {}), **found})
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Writes `result.json`, the last file of a run, frees the lock and returns what was written."""
+        """Writes `result.json`, the last file of a run, frees the lock and returns what was
+        written.
+        """
         about = {"study": self.study, "stage": self.stage, "unit": self.unit, "data": self.data}
         marks = {name: self.parameters[name] for name in ("arm", "seed") if name in self.parameters}
         figures = sorted(path.name for path in self.folder.glob("figures/*.png"))
         seconds = round(time.monotonic() - self._began, 2)
-        whole = {**about, **marks, "seconds": seconds, "figures": figures, **result, "key": self.key}
+        whole = {
+            **about,
+            **marks,
+            "seconds": seconds,
+            "figures": figures,
+            **result,
+            "key": self.key,
+        }
         self.progress(state="finished")
-        atomic.write_json(self.folder / "result.json", whole)
+        files.write_json(self.folder / "result.json", whole)
         _open_runs.pop(self.folder, None)
         self.lock.release()
         return whole
@@ -97,8 +127,8 @@ def start(name: str, namespace: dict[str, Any], *, data: Data | None) -> Run:
 
     Args:
         name: the notebook's name, such as `3_train`.
-        namespace: the notebook's `globals()`; the values of the declared parameters are taken from it.
-        data: the data set, whose digest becomes part of the run's key.
+        namespace: the notebook's `globals()`; the values of the declared parameters are taken from
+            it. data: the data set, whose digest becomes part of the run's key.
 
     Raises:
         DarkroomError: when another process works on the same run.
@@ -110,12 +140,21 @@ def start(name: str, namespace: dict[str, Any], *, data: Data | None) -> Run:
     wanted = keys.key(notebook, parameters, data=data)
     if folder in _open_runs:  # the cell was run again in the same kernel
         _open_runs.pop(folder).lock.release()
-    lock = folders.acquire(folder)
-    resumed = folders.prepare(folder, wanted)
-    run = Run(folder, paths.checkpoint(*place), parameters, wanted, notebook.stage, data and data.name, resumed, lock)
+    lock = record.acquire(folder)
+    resumed = record.prepare(folder, wanted)
+    run = Run(
+        folder,
+        paths.checkpoint(*place),
+        parameters,
+        wanted,
+        notebook.stage,
+        data and data.name,
+        resumed,
+        lock,
+    )
     _open_runs[folder] = run
-    atomic.write_json(folder / "parameters.json", parameters)
-    atomic.write_json(folder / "environment.json", environment.found())
+    files.write_json(folder / "parameters.json", parameters)
+    files.write_json(folder / "environment.json", environment.found())
     run.progress()
     return run
 

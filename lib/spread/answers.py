@@ -17,13 +17,14 @@ from lib.apply.classifier import Classifier
 from lib.apply.folder import Answers
 from lib.apply.pictures import UNREAD, Answer
 from lib.batch import partitions
-from lib.batch.engine import Engine
-from lib.data.walk import Found
+from lib.batch.executor import Engine
+from lib.data.file_listing import Found
 from lib.evaluation.predictions import probability_columns
 
 
 def by(engine: Engine, model: str, *, kept: Path, size: int = partitions.SIZE) -> Answers:
-    """Returns who answers in place of this process, for `apply.folder.apply`; `model` as for `classifier.load`.
+    """Returns who answers in place of this process, for `apply.folder.apply`; `model` as for
+    `classifier.load`.
 
     The answers of finished parts lie in the folder `kept` until all are there.
     """
@@ -31,13 +32,22 @@ def by(engine: Engine, model: str, *, kept: Path, size: int = partitions.SIZE) -
     def answers(
         classifier: Classifier, folder: Path, files: Sequence[Found], threshold: float | None
     ) -> Iterator[tuple[Found, Answer]]:
-        parts = partitions.cut([[each.path, each.size, each.mtime_ns, each.problem, each.detail] for each in files], size=size)
+        parts = partitions.cut(
+            [[each.path, each.size, each.mtime_ns, each.problem, each.detail] for each in files],
+            size=size,
+        )
         columns = probability_columns(classifier.class_names)
-        for index, table in partitions.spread(engine, probabilities, parts, str(folder.resolve()), model, folder=kept):
+        for index, table in partitions.spread(
+            engine, probabilities, parts, str(folder.resolve()), model, folder=kept
+        ):
             values = table[columns].to_numpy(np.float32)
             for place, problem in enumerate(table["problem"]):
                 known = pd.isna(problem)
-                told = pictures.answer(classifier, values[place], threshold) if known else Answer(UNREAD, problem=problem)
+                told = (
+                    pictures.answer(classifier, values[place], threshold)
+                    if known
+                    else Answer(UNREAD, problem=problem)
+                )
                 yield files[index * size + place], told
         shutil.rmtree(kept, ignore_errors=True)
 
@@ -45,13 +55,25 @@ def by(engine: Engine, model: str, *, kept: Path, size: int = partitions.SIZE) -
 
 
 def probabilities(part: Sequence[Sequence], folder: str, model: str) -> pd.DataFrame:
-    """Returns one row a file: its calibrated probabilities, or the problem that it has; runs on a worker."""
+    """Returns one row a file: its calibrated probabilities, or the problem that it has; runs on a
+    worker.
+    """
     classifier = _loaded(model)
-    files = [Found(path, size, mtime_ns, problem, detail) for path, size, mtime_ns, problem, detail in part]
+    files = [
+        Found(path, size, mtime_ns, problem, detail)
+        for path, size, mtime_ns, problem, detail in part
+    ]
     told = [answer for _, answer in folders.answer_all(classifier, Path(folder), files, None)]
-    names = dict(zip(classifier.class_names, probability_columns(classifier.class_names), strict=True))
-    values = {column: np.float32([each.probabilities.get(name, np.nan) for each in told]) for name, column in names.items()}
-    return pd.DataFrame({**values, "problem": pd.array([each.problem for each in told], dtype="string")})
+    names = dict(
+        zip(classifier.class_names, probability_columns(classifier.class_names), strict=True)
+    )
+    values = {
+        column: np.float32([each.probabilities.get(name, np.nan) for each in told])
+        for name, column in names.items()
+    }
+    return pd.DataFrame(
+        {**values, "problem": pd.array([each.problem for each in told], dtype="string")}
+    )
 
 
 @functools.lru_cache(maxsize=1)

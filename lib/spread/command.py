@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lib import fingerprint, paths
+from lib import hashing, paths
 from lib.batch import machine, partitions
-from lib.batch.engine import Engine
+from lib.batch.executor import Engine
 from lib.errors import DarkroomError
 
 
-def scan(data: str, *, workers: int | None, cluster: str | None, size: int = partitions.SIZE) -> int:
+def scan(
+    data: str, *, workers: int | None, cluster: str | None, size: int = partitions.SIZE
+) -> int:
     """Reads every file of a data set; cleaning then finds all of them measured."""
     from lib.cleaning.scan import scan as whole
     from lib.data import sources
@@ -21,11 +23,16 @@ def scan(data: str, *, workers: int | None, cluster: str | None, size: int = par
     with _engine(dataset.folder, workers, cluster) as engine:
         measure = scanning.by(engine, dataset, size=size)
         table = whole(dataset, measure=measure, progress=_told)
-    print(f"{dataset.name}: {len(table):,} files read. Go on with 1_clean or `darkroom clean {dataset.name}`.")
+    print(
+        f"{dataset.name}: {len(table):,} files read. Go on with 1_clean or `darkroom clean "
+        f"{dataset.name}`."
+    )
     return 0
 
 
-def features(data: str, model: str, *, workers: int | None, cluster: str | None, size: int = partitions.SIZE) -> int:
+def features(
+    data: str, model: str, *, workers: int | None, cluster: str | None, size: int = partitions.SIZE
+) -> int:
     """Computes the features of a data set's accepted images; 8_features then finds them done."""
     from lib.data import dataset as datasets
     from lib.spread import features as computing
@@ -38,21 +45,35 @@ def features(data: str, model: str, *, workers: int | None, cluster: str | None,
 
 
 def apply(
-    model: str, pictures: str, *, accuracy: float, workers: int | None, cluster: str | None, size: int = partitions.SIZE
+    model: str,
+    pictures: str,
+    *,
+    accuracy: float,
+    workers: int | None,
+    cluster: str | None,
+    size: int = partitions.SIZE,
 ) -> int:
     """Has a model label every picture of a folder, as `darkroom apply` does."""
     from lib.apply import command
     from lib.apply.folder import where
     from lib.spread import answers
 
-    kept = paths.logs() / ".parts" / fingerprint.digest(model, str(where(pictures).resolve()))
+    kept = paths.logs() / ".parts" / hashing.digest(model, str(where(pictures).resolve()))
     with _engine(paths.logs(), workers, cluster) as engine:
-        return command.apply(model, pictures, accuracy=accuracy, answers=answers.by(engine, model, kept=kept, size=size))
+        return command.apply(
+            model,
+            pictures,
+            accuracy=accuracy,
+            answers=answers.by(engine, model, kept=kept, size=size),
+        )
 
 
 def _engine(folder: Path, workers: int | None, cluster: str | None) -> Engine:
     if workers is not None and (workers < 1 or cluster):
-        raise DarkroomError("--workers must be at least 1, and is for this machine: a cluster has the workers it has.")
+        raise DarkroomError(
+            "--workers must be at least 1, and is for this machine: a cluster has the workers it "
+            "has."
+        )
     engine = Engine(workers=workers or (None if cluster else machine.num_cores()), cluster=cluster)
     engine.check(folder)
     return engine
@@ -60,4 +81,9 @@ def _engine(folder: Path, workers: int | None, cluster: str | None) -> Engine:
 
 def _told(done: int, number: int) -> None:
     if sys.stderr.isatty():
-        print(f"\r{done:,} of {number:,} files", end="\n" if done == number else "", file=sys.stderr, flush=True)
+        print(
+            f"\r{done:,} of {number:,} files",
+            end="\n" if done == number else "",
+            file=sys.stderr,
+            flush=True,
+        )

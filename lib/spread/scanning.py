@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from lib.batch import partitions
-from lib.batch.engine import Engine
-from lib.cleaning import workers
-from lib.cleaning.measure import VERSION, Measured
+from lib.batch.executor import Engine
+from lib.cleaning import scan_workers
+from lib.cleaning.measurements import VERSION, Measured
 from lib.cleaning.scan import Measure
 from lib.data.dataset import Dataset
 
@@ -20,7 +20,9 @@ _FIELDS = [field.name for field in dataclasses.fields(Measured)]
 
 
 def by(engine: Engine, dataset: Dataset, *, size: int = partitions.SIZE) -> Measure:
-    """Returns who measures files in place of this machine's own processes, for `cleaning.scan.scan`."""
+    """Returns who measures files in place of this machine's own processes, for
+    `cleaning.scan.scan`.
+    """
 
     def measure(files: Sequence[Path]) -> Iterator[tuple[int, Measured]]:
         kept = dataset.folder / "scan" / "reading-parts"
@@ -28,18 +30,27 @@ def by(engine: Engine, dataset: Dataset, *, size: int = partitions.SIZE) -> Meas
         parts = partitions.cut(stamps, size=size)
         for index, table in partitions.spread(engine, of_part, parts, VERSION, folder=kept):
             for place, row in enumerate(table[_FIELDS].itertuples(index=False)):
-                yield index * size + place, Measured(*(None if pd.isna(value) else value for value in row))
+                yield (
+                    index * size + place,
+                    Measured(*(None if pd.isna(value) else value for value in row)),
+                )
         shutil.rmtree(kept, ignore_errors=True)
 
     return measure
 
 
 def of_part(part: Sequence[tuple[str, int, int]], version: str) -> pd.DataFrame:
-    """Returns one row a file, the fields of `Measured`; runs on a worker. A file that kills its reader is a row, too."""
+    """Returns one row a file, the fields of `Measured`; runs on a worker. A file that kills its
+    reader is a row, too.
+    """
     found: list[Measured | None] = [None] * len(part)
-    for position, measured in workers.measure_all([Path(path) for path, _, _ in part], workers=1):
+    for position, measured in scan_workers.measure_all(
+        [Path(path) for path, _, _ in part], workers=1
+    ):
         found[position] = measured
-    return pd.DataFrame([dataclasses.astuple(each) for each in found], columns=_FIELDS).convert_dtypes()
+    return pd.DataFrame(
+        [dataclasses.astuple(each) for each in found], columns=_FIELDS
+    ).convert_dtypes()
 
 
 def _stamp(file: Path) -> tuple[str, int, int]:

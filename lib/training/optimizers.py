@@ -8,15 +8,17 @@ from types import ModuleType
 import keras
 
 from lib.errors import DarkroomError, suggest
-from lib.models import distribution, hardware
-from lib.training import adam
+from lib.models import distribution, fused_adam, hardware
 from lib.training.settings import Settings
 
 OPTIMIZERS = {
     "adam": lambda settings, shared: _adam().Adam(**shared),
     "adamw": lambda settings, shared: _adam().AdamW(weight_decay=settings.weight_decay, **shared),
     "sgd": lambda settings, shared: keras.optimizers.SGD(
-        momentum=settings.momentum, nesterov=settings.momentum > 0, weight_decay=settings.weight_decay or None, **shared
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        weight_decay=settings.weight_decay or None,
+        **shared,
     ),
 }
 SCHEDULES = ("constant", "cosine", "step", "plateau")
@@ -24,12 +26,14 @@ _NOT_DECAYED = ("bias", "gamma", "beta")
 
 
 def build(settings: Settings, *, total_steps: int) -> keras.Optimizer:
-    """Returns the optimiser that the settings name, its learning rate on their schedule over `total_steps`.
+    """Returns the optimiser that the settings name, its learning rate on their schedule over
+    `total_steps`.
 
-    Optimisers: `adam`, `adamw`, `sgd` (Nesterov where `momentum` is above 0); decay acts on kernels alone. Schedules:
-    `constant`; `cosine` (up to the full rate during the share `warm_up` of all steps, then down to 0); `step` (by
-    `decay_factor` whenever the share `decay_every` of all steps has passed); `plateau` (constant here; `fit` lowers it when
-    validation stalls). `gradient_clip` bounds the norm of all gradients together, 0 for none.
+    Optimisers: `adam`, `adamw`, `sgd` (Nesterov where `momentum` is above 0); decay acts on kernels
+        alone. Schedules: `constant`; `cosine` (up to the full rate during the share `warm_up` of
+        all steps, then down to 0); `step` (by `decay_factor` whenever the share `decay_every` of
+        all steps has passed); `plateau` (constant here; `fit` lowers it when validation stalls).
+        `gradient_clip` bounds the norm of all gradients together, 0 for none.
 
     Raises:
         DarkroomError: for an unknown name or a number out of range.
@@ -47,7 +51,9 @@ def build(settings: Settings, *, total_steps: int) -> keras.Optimizer:
     return optimizer
 
 
-def rate(settings: Settings, *, total_steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+def rate(
+    settings: Settings, *, total_steps: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """Returns the learning rate: a number, or Keras' schedule over `total_steps`."""
     highest = settings.learning_rate
     if settings.schedule == "cosine":
@@ -59,7 +65,10 @@ def rate(settings: Settings, *, total_steps: int) -> float | keras.optimizers.sc
         )
     if settings.schedule == "step":
         num_falls = math.ceil(1 / settings.decay_every) - 1
-        bounds = [max(1, round(number * settings.decay_every * total_steps)) for number in range(1, num_falls + 1)]
+        bounds = [
+            max(1, round(number * settings.decay_every * total_steps))
+            for number in range(1, num_falls + 1)
+        ]
         return keras.optimizers.schedules.PiecewiseConstantDecay(
             bounds, [highest * settings.decay_factor**number for number in range(num_falls + 1)]
         )
@@ -67,31 +76,45 @@ def rate(settings: Settings, *, total_steps: int) -> float | keras.optimizers.sc
 
 
 def _adam() -> ModuleType:
-    # XLA fuses Keras' own step by itself, and several replicas want their variables updated through their strategy.
-    plain = keras.backend.backend() == "tensorflow" and not hardware.compiled() and distribution.count() == 1
-    return adam if plain else keras.optimizers
+    # XLA fuses Keras' own step by itself, and several replicas want their variables updated through
+    # their strategy.
+    plain = (
+        keras.backend.backend() == "tensorflow"
+        and not hardware.compiled()
+        and distribution.count() == 1
+    )
+    return fused_adam if plain else keras.optimizers
 
 
 def _parts() -> int:
-    # Under TensorFlow each device clips its part of the gradient, which is so much shorter than the whole.
+    # Under TensorFlow each device clips its part of the gradient, which is so much shorter than the
+    # whole.
     return distribution.count() if keras.backend.backend() == "tensorflow" else 1
 
 
 def _check(settings: Settings) -> None:
     if not settings.learning_rate > 0 or not math.isfinite(settings.learning_rate):
         raise DarkroomError(
-            f"`learning_rate` must be a finite number above 0, such as 0.001. Received: {settings.learning_rate}."
+            "`learning_rate` must be a finite number above 0, such as 0.001. Received: "
+            f"{settings.learning_rate}."
         )
     limits = {
-        "momentum": 0 <= settings.momentum < 1, "weight_decay": settings.weight_decay >= 0,
-        "gradient_clip": settings.gradient_clip >= 0, "warm_up": 0 <= settings.warm_up < 1,
-        "decay_every": 0 < settings.decay_every < 1, "decay_factor": 0 < settings.decay_factor < 1,
-    }  # fmt: skip
+        "momentum": 0 <= settings.momentum < 1,
+        "weight_decay": settings.weight_decay >= 0,
+        "gradient_clip": settings.gradient_clip >= 0,
+        "warm_up": 0 <= settings.warm_up < 1,
+        "decay_every": 0 < settings.decay_every < 1,
+        "decay_factor": 0 < settings.decay_factor < 1,
+    }
     for name, holds in limits.items():
         if not holds:
             received = getattr(settings, name)
-            raise DarkroomError(f"`{name}` is out of range, which 3_train's parameters list. Received: {received}.")
+            raise DarkroomError(
+                f"`{name}` is out of range, which 3_train's parameters list. Received: {received}."
+            )
 
 
 def _unknown(what: str, name: str, known: list[str]) -> DarkroomError:
-    return DarkroomError(f"There is no {what} {name!r}. There are: {', '.join(known)}.{suggest(name, known)}")
+    return DarkroomError(
+        f"There is no {what} {name!r}. There are: {', '.join(known)}.{suggest(name, known)}"
+    )

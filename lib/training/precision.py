@@ -1,6 +1,8 @@
-"""Which arithmetic is faster here: float32 or mixed bfloat16, found by timed steps and remembered for network and machine.
+"""Which arithmetic is faster here: float32 or mixed bfloat16, found by timed steps and remembered
+for network and machine.
 
-Neither wins everywhere: on a CPU with AMX, bfloat16 is much faster for plain convolutions and slower for depthwise ones.
+Neither wins everywhere: on a CPU with AMX, bfloat16 is much faster for plain convolutions and
+slower for depthwise ones.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from typing import Any
 
 import keras
 
-from lib import atomic, paths
+from lib import files, paths
 from lib.errors import DarkroomError, suggest
 from lib.models import hardware, timing
-from lib.training import networks, optimizers
+from lib.training import network, optimizers
 from lib.training.settings import LOSSES, Settings
 
 POLICIES = ("float32", "mixed_bfloat16")
@@ -30,25 +32,31 @@ def check(policy: str) -> None:
     """Raises DarkroomError for an unknown policy."""
     if policy not in CHOICES:
         raise DarkroomError(
-            f"`dtype_policy` must be one of {', '.join(CHOICES)}. Received: {policy!r}.{suggest(policy, list(CHOICES))}"
+            f"`dtype_policy` must be one of {', '.join(CHOICES)}. Received: "
+            f"{policy!r}.{suggest(policy, list(CHOICES))}"
         )
 
 
 def choose(parameters: Mapping[str, Any], *, image_side: int) -> dict[str, Any]:
-    """Returns the faster policy for the network that `3_train`'s parameters describe: `dtype_policy` and milliseconds a step.
+    """Returns the faster policy for the network that `3_train`'s parameters describe:
+    `dtype_policy` and milliseconds a step.
 
-    A training on frozen features is judged by predicting, any other by whole training steps. The first call on a machine
-    times both, with random weights; later ones read `checkpoints/.precision.json`. Leaves the global policy as it was.
+    A training on frozen features is judged by predicting, any other by whole training steps. The
+    first call on a machine times both, with random weights; later ones read
+    `checkpoints/.precision.json`. Leaves the global policy as it was.
     """
     path = paths.checkpoints() / ".precision.json"
     known = _known(path)
     key = _key(parameters, image_side)
     if key not in known:
         found = {policy: _milliseconds(policy, parameters, image_side) for policy in POLICIES}
-        chosen = "mixed_bfloat16" if found["mixed_bfloat16"] * _GAIN < found["float32"] else "float32"
+        chosen = (
+            "mixed_bfloat16" if found["mixed_bfloat16"] * _GAIN < found["float32"] else "float32"
+        )
         known[key] = {"dtype_policy": chosen, "milliseconds_a_step": found}
-        # Two processes at once may each time their network; the later one adds to what the other wrote.
-        atomic.write_json(path, {**_known(path), key: known[key]})
+        # Two processes at once may each time their network; the later one adds to what the other
+        # wrote.
+        files.write_json(path, {**_known(path), key: known[key]})
     return known[key]
 
 
@@ -58,12 +66,22 @@ def _milliseconds(policy: str, parameters: Mapping[str, Any], image_side: int) -
     try:
         binary = LOSSES[parameters["loss"]] == "sigmoid"
         target = "label:a" if binary else "label"
-        model = networks.describe(
-            {**parameters, "weights": "none"}, class_names=["a", "b"], image_side=image_side, target=target,
-            mean=(127.0,) * 3, std=(64.0,) * 3,
-        )  # fmt: skip
+        model = network.describe(
+            {**parameters, "weights": "none"},
+            class_names=["a", "b"],
+            image_side=image_side,
+            target=target,
+            mean=(127.0,) * 3,
+            std=(64.0,) * 3,
+        )
         optimizer = optimizers.build(Settings.of(parameters), total_steps=1000)
-        times = timing.steps(model, optimizer, image_side=image_side, batch_size=parameters["batch_size"], num_steps=_STEPS)
+        times = timing.steps(
+            model,
+            optimizer,
+            image_side=image_side,
+            batch_size=parameters["batch_size"],
+            num_steps=_STEPS,
+        )
     finally:
         keras.config.set_dtype_policy(before)
     return round(times["predict_ms" if parameters["training"] == "frozen" else "train_ms"], 3)
@@ -71,14 +89,22 @@ def _milliseconds(policy: str, parameters: Mapping[str, Any], image_side: int) -
 
 def _key(parameters: Mapping[str, Any], image_side: int) -> str:
     """What the answer hangs on: the network's own parameters, the size of a step, and the machine."""
-    named = {name: parameters[name] for name in (*networks.NAMES, "training", "batch_size", "optimizer") if name in parameters}
+    named = {
+        name: parameters[name]
+        for name in (*network.NAMES, "training", "batch_size", "optimizer")
+        if name in parameters
+    }
     told = json.dumps([named, image_side, machine()], sort_keys=True, default=str)
     return f"{parameters['architecture']}-{image_side}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
 def machine() -> list[str]:
     """Returns what arithmetic runs on: backend with version, devices, processor, threads."""
-    backend = [keras.backend.backend(), hardware.backend_version(), *keras.distribution.list_devices()]
+    backend = [
+        keras.backend.backend(),
+        hardware.backend_version(),
+        *keras.distribution.list_devices(),
+    ]
     return [*backend, platform.machine(), hardware.processor(), hardware.threads()]
 
 

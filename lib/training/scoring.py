@@ -1,4 +1,6 @@
-"""From a trained model to its prediction table: every accepted image scored once, by the model as it was kept."""
+"""From a trained model to its prediction table: every accepted image scored once, by the model as
+it was kept.
+"""
 
 from __future__ import annotations
 
@@ -9,54 +11,72 @@ import numpy as np
 
 from lib.data.batches import Batches
 from lib.errors import DarkroomError
-from lib.evaluation import openings, predictions
+from lib.evaluation import predictions, test_access
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
 from lib.runs import Run
-from lib.training import showing
-from lib.training.recipes import Material, Trained
+from lib.training import tensorboard_logging
+from lib.training.strategies import Material, Trained
 
 _BATCHES_AT_ONCE = 16  # so that no more than this many batches of pixels are in memory
 _COMPARED, _TOLERANCE = 64, 0.01
 
 
 def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 64) -> Predictions:
-    """Scores train, validation and test, writes `predictions.parquet` into the run's folder and returns what it holds.
+    """Scores train, validation and test, writes `predictions.parquet` into the run's folder and
+    returns what it holds.
 
-    The images are not augmented and the dtype policy is the model's own. Call it once a run, when the model is chosen:
-    this is where the test split is opened, and the opening is recorded. The table also notes what Keras' own evaluate says
-    of the test images, which the audit holds against it; their features go to TensorBoard's projector.
+    The images are not augmented and the dtype policy is the model's own. Call it once a run, when
+    the model is chosen: this is where the test split is opened, and the opening is recorded. The
+    table also notes what Keras' own evaluate says of the test images, which the audit holds against
+    it; their features go to TensorBoard's projector.
 
     Raises:
-        DarkroomError: the model has other classes than the split, or its stored features are another model's.
+        DarkroomError: the model has other classes than the split, or its stored features are
+            another model's.
     """
     split = material.split
     if list(heads.of(trained.model).class_names) != list(split.class_names):
         raise DarkroomError(
-            f"The model has the classes {list(heads.of(trained.model).class_names)}, the split {list(split.class_names)}. "
+            f"The model has the classes {list(heads.of(trained.model).class_names)}, the split "
+            f"{list(split.class_names)}. "
             "Build the model with the split's class_names."
         )
     name = f"{run.study}/{run.stage}/{run.unit}"
-    openings.open_test(material.dataset_folder, split.id, name)
+    test_access.open_test(material.dataset_folder, split.id, name)
     rows = material.pixels.rows_of(split.frame["path"])
     if trained.on_features is None:
-        probabilities = np.concatenate(list(_chunks(trained.model, material.pixels.array, rows, batch_size)))
+        probabilities = np.concatenate(
+            list(_chunks(trained.model, material.pixels.array, rows, batch_size))
+        )
     else:
         probabilities = _from_features(trained, material.pixels.array, rows)
     table = predictions.table(
-        split.frame["path"], splits=split.frame["split"], labels=split.frame["label"], groups=split.frame["group"],
-        probabilities=probabilities, class_names=split.class_names,
-    )  # fmt: skip
+        split.frame["path"],
+        splits=split.frame["split"],
+        labels=split.frame["label"],
+        groups=split.frame["group"],
+        probabilities=probabilities,
+        class_names=split.class_names,
+    )
     path = run.folder / "predictions.parquet"
-    about = {"class_names": split.class_names, "data_hash": split.data_hash(), "target": split.target}
-    predictions.write(path, table, {**about, "run": name, "evaluated": _evaluated(trained, material, batch_size)})
+    about = {
+        "class_names": split.class_names,
+        "data_hash": split.data_hash(),
+        "target": split.target,
+    }
+    predictions.write(
+        path, table, {**about, "run": name, "evaluated": _evaluated(trained, material, batch_size)}
+    )
     found = predictions.read(path)
-    showing.features(trained, material, found, run=run)
+    tensorboard_logging.features(trained, material, found, run=run)
     return found
 
 
 def _evaluated(trained: Trained, material: Material, batch_size: int) -> dict[str, float]:
-    """What Keras says of the test images, by a way of its own: its batches, its metric, no probabilities."""
+    """What Keras says of the test images, by a way of its own: its batches, its metric, no
+    probabilities.
+    """
     if trained.on_features is None:
         model, test = trained.model, material.examples("test")
     else:
@@ -66,22 +86,29 @@ def _evaluated(trained: Trained, material: Material, batch_size: int) -> dict[st
     return {"accuracy": float(found["accuracy"])}
 
 
-def _chunks(model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+def _chunks(
+    model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int
+) -> Iterator[np.ndarray]:
     chunk = batch_size * _BATCHES_AT_ONCE
     for start in range(0, len(rows), chunk):
-        yield predictor.predict_proba(model, images[rows[start : start + chunk]], batch_size=batch_size)
+        yield predictor.predict_proba(
+            model, images[rows[start : start + chunk]], batch_size=batch_size
+        )
 
 
 def _from_features(trained: Trained, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Scores with the head alone, and holds the whole model to it on a few images."""
     classifier, features = trained.on_features
-    found = heads.probabilities(heads.of(trained.model), classifier.predict(features[rows], batch_size=512, verbose=0))
+    found = heads.probabilities(
+        heads.of(trained.model), classifier.predict(features[rows], batch_size=512, verbose=0)
+    )
     some = rows[:: max(1, len(rows) // _COMPARED)][:_COMPARED]
     whole = predictor.predict_proba(trained.model, images[some])
     apart = float(np.abs(whole - found[:: max(1, len(rows) // _COMPARED)][:_COMPARED]).max())
     if apart > _TOLERANCE:
         raise DarkroomError(
-            f"The whole model and its head on stored features disagree by up to {apart:.3f} in probability; the stored "
+            f"The whole model and its head on stored features disagree by up to {apart:.3f} in "
+            "probability; the stored "
             "features are not this model's. Delete the data set's folder `features` and run again."
         )
     return found

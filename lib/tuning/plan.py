@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lib import fingerprint
+from lib import hashing
 from lib.errors import DarkroomError
 from lib.tuning import methods, trials
 from lib.tuning.methods import Method
@@ -20,11 +20,12 @@ _LIBRARIES = {"hyperband": "keras-tuner", **dict.fromkeys(methods.SAMPLED, "optu
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that proposals and results depend on; see `methods.make` for what is not said here.
+    """Everything that proposals and results depend on; see `methods.make` for what is not said
+    here.
 
-    `objective` is an importable function, `module:function`, see `lib.tuning.work`. `context` is handed to every trial and must
-    be JSON; whoever reads data puts their digest there. Of the `goals` the first decides which trial is the best; `seconds` is
-    measured.
+    `objective` is an importable function, `module:function`, see `lib.tuning.work`. `context` is
+    handed to every trial and must be JSON; whoever reads data puts their digest there. Of the
+    `goals` the first decides which trial is the best; `seconds` is measured.
     """
 
     space: Space
@@ -38,24 +39,39 @@ class Plan:
     context: Mapping[str, Any] = field(default_factory=dict)
 
     def key(self) -> dict[str, Any]:
-        """Returns what the journal is known by: the plan, the code of the objective and the version of the method's library."""
+        """Returns what the journal is known by: the plan, the code of the objective and the version
+        of the method's library.
+        """
         told = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         library = _LIBRARIES.get(self.method)
         version = f"{library} {importlib.metadata.version(library)}" if library else ""
-        code = fingerprint.module(self.objective.partition(":")[0])
-        return {**told, "goals": list(self.goals.items()), "space": self.space.spec(), "library": version, "code": code}
+        code = hashing.module(self.objective.partition(":")[0])
+        return {
+            **told,
+            "goals": list(self.goals.items()),
+            "space": self.space.spec(),
+            "library": version,
+            "code": code,
+        }
 
     def make(self) -> Method:
         """Returns the plan's method, which has proposed nothing yet."""
         return methods.make(
-            self.method, self.space, goals=self.goals, epochs=self.epochs, num_trials=self.num_trials, seed=self.seed,
+            self.method,
+            self.space,
+            goals=self.goals,
+            epochs=self.epochs,
+            num_trials=self.num_trials,
+            seed=self.seed,
             options=self.options,
-        )  # fmt: skip
+        )
 
 
 @dataclass
 class Found:
-    """What a search has found. `complete` is false where the budget ended it; `seconds` counts all its sessions."""
+    """What a search has found. `complete` is false where the budget ended it; `seconds` counts all
+    its sessions.
+    """
 
     plan: Plan
     trials: list[Trial]
@@ -74,5 +90,7 @@ class Found:
         """The best trial. Raises DarkroomError where every one failed."""
         if not self.ranked:
             kinds = sorted({trial.failure["message"] for trial in self.trials if trial.failure})
-            raise DarkroomError(f"None of the {len(self.trials)} trials has a score. {' '.join(kinds[:3])}".strip())
+            raise DarkroomError(
+                f"None of the {len(self.trials)} trials has a score. {' '.join(kinds[:3])}".strip()
+            )
         return self.ranked[0]

@@ -1,11 +1,12 @@
-"""A search: asks its method for trials, has them computed, and notes everything in its journal before anything follows from it.
+"""A search: asks its method for trials, has them computed, and notes everything in its journal
+before anything follows from it.
 
-    found = search.run(Plan(space=space.read({"x": {"low": 0.0, "high": 1.0}}), method="tpe", objective="module:function",
-                            goals={"score": "max"}, num_trials=30), folder=folder)
-    found.best.values
+    found = search.run(Plan(space=space.read({"x": {"low": 0.0, "high": 1.0}}), method="tpe",
+                            objective="module:function", goals={"score": "max"}, num_trials=30),
+                            folder=folder) found.best.values
 
-Killed at any moment and called again with the same plan it goes on: finished trials are not repeated, open ones go on from
-their checkpoints. Another plan in the same folder is refused.
+Killed at any moment and called again with the same plan it goes on: finished trials are not
+repeated, open ones go on from their checkpoints. Another plan in the same folder is refused.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.batch.engine import Engine
+from lib.batch.executor import Engine
 from lib.errors import DarkroomError
-from lib.tuning import journal as journals
+from lib.tuning import event_log as journals
 from lib.tuning import trials, work
-from lib.tuning.hands import Hands, Needs, Own, Workers
+from lib.tuning.executors import Hands, Needs, Own, Workers
 from lib.tuning.plan import Found, Plan
 from lib.tuning.record import Record
 from lib.tuning.trials import Trial
@@ -44,30 +45,39 @@ def run(
     budget_minutes: float | None = None,
     watch: Watch | None = None,
 ) -> Found:
-    """Searches until the method proposes no more or the budget is used up, and returns what was found.
+    """Searches until the method proposes no more or the budget is used up, and returns what was
+    found.
 
     Args:
         plan: what is searched, and how.
-        folder: where the journal and the folders of the trials lie; None keeps the journal in memory and writes nothing.
-        checkpoint_folder: where trials keep what resume and promotion need; `folder`/checkpoints where None.
-        keep_checkpoints: leave there what no trial needs any more; else a loser's go as soon as it cannot be promoted.
-        engine: whose workers compute the trials, isolated and several at once; None computes them in this process.
-        at_once: how many trials at the same time; as many as the engine has slots where None.
-        needs: what a trial takes of its machine.
-        budget_minutes: of all sessions together. A trial at work when they are over stops after its epoch and stays open.
-        watch: called with all trials and the one that has just ended.
+        folder: where the journal and the folders of the trials lie; None keeps the journal in
+            memory and writes nothing. checkpoint_folder: where trials keep what resume and
+            promotion need; `folder`/checkpoints where None. keep_checkpoints: leave there what no
+            trial needs any more; else a loser's go as soon as it cannot be promoted. engine: whose
+            workers compute the trials, isolated and several at once; None computes them in this
+            process. at_once: how many trials at the same time; as many as the engine has slots
+            where None. needs: what a trial takes of its machine. budget_minutes: of all sessions
+            together. A trial at work when they are over stops after its epoch and stays open.
+            watch: called with all trials and the one that has just ended.
 
     Raises:
         DarkroomError: for a plan that cannot be, or a folder that holds another search.
     """
     if engine is not None and folder is None:
-        raise DarkroomError("Trials in processes of their own need a `folder`, in which they lay down what came of them.")
+        raise DarkroomError(
+            "Trials in processes of their own need a `folder`, in which they lay down what came of "
+            "them."
+        )
     if budget_minutes is not None and budget_minutes <= 0:
         raise DarkroomError(f"`budget_minutes` must be above 0. Received: {budget_minutes}.")
     work.find(plan.objective)
     with journals.holding(folder):
         search = _Search(plan, folder, checkpoint_folder, watch, keep_checkpoints=keep_checkpoints)
-        hands = Own(search.hear) if engine is None else Workers(engine, search.hear, at_once=at_once, needs=needs)
+        hands = (
+            Own(search.hear)
+            if engine is None
+            else Workers(engine, search.hear, at_once=at_once, needs=needs)
+        )
         return search.run(hands, budget_minutes)
 
 
@@ -82,7 +92,13 @@ class _Search:
     """Has the trials of a record computed, and clears away what they leave."""
 
     def __init__(
-        self, plan: Plan, folder: Path | None, checkpoint_folder: Path | None, watch: Watch | None, *, keep_checkpoints: bool
+        self,
+        plan: Plan,
+        folder: Path | None,
+        checkpoint_folder: Path | None,
+        watch: Watch | None,
+        *,
+        keep_checkpoints: bool,
     ) -> None:
         self._plan, self._record = plan, Record(plan, folder)
         self._folder, self._watch = folder, watch
@@ -102,7 +118,11 @@ class _Search:
         at_work: set[int] = set()
         try:
             while True:
-                while not self._is_over() and len(at_work) < hands.slots and (trial := self._next(waiting)) is not None:
+                while (
+                    not self._is_over()
+                    and len(at_work) < hands.slots
+                    and (trial := self._next(waiting)) is not None
+                ):
                     if self._begin(trial, hands):
                         at_work.add(trial.number)
                 self._clear()
@@ -129,7 +149,9 @@ class _Search:
         return number in self._record.pruned or self._is_over()
 
     def _next(self, waiting: list[Trial]) -> Trial | None:
-        """The next trial to begin: first those that were open when the search was killed, then what the method proposes."""
+        """The next trial to begin: first those that were open when the search was killed, then what
+        the method proposes.
+        """
         return waiting.pop(0) if waiting else self._record.ask()
 
     def _begin(self, trial: Trial, hands: Hands) -> bool:
@@ -155,11 +177,24 @@ class _Search:
             state = "pruned"
         if state in ("stopped", "cancelled"):
             if not self._over:
-                raise DarkroomError(f"Trial {trial.number} was called off from outside. The same command goes on.")
+                raise DarkroomError(
+                    f"Trial {trial.number} was called off from outside. The same command goes on."
+                )
             return  # the budget is used up; the trial stays open
         scores = {goal: numbers[goal] for goal in self._plan.goals} if state == "finished" else {}
-        rest = {name: value for name, value in numbers.items() if name not in scores and name != "seconds"}
-        self._tell(trial, state, scores=scores, metrics=rest, failure=outcome["failure"], seconds=outcome["seconds"])
+        rest = {
+            name: value
+            for name, value in numbers.items()
+            if name not in scores and name != "seconds"
+        }
+        self._tell(
+            trial,
+            state,
+            scores=scores,
+            metrics=rest,
+            failure=outcome["failure"],
+            seconds=outcome["seconds"],
+        )
 
     def _tell(self, trial: Trial, state: str, **about: Any) -> None:
         self._record.tell(trial, state, **about)
@@ -178,12 +213,22 @@ class _Search:
         all_trials = self._record.trials
         start = 0 if trial.parent is None else all_trials[trial.parent].epochs
         # A trial keeps its checkpoints where all that go on with each other do.
-        chain = self._checkpoints / f"{trials.root(all_trials, trial.number):04d}" if self._checkpoints else ""
+        chain = (
+            self._checkpoints / f"{trials.root(all_trials, trial.number):04d}"
+            if self._checkpoints
+            else ""
+        )
         return Job(
-            self._plan.objective, trial.number, trial.values, trial.epochs, start, list(self._plan.goals),
+            self._plan.objective,
+            trial.number,
+            trial.values,
+            trial.epochs,
+            start,
+            list(self._plan.goals),
             folder=str(self._folder / "trials" / f"{trial.number:04d}") if self._folder else "",
-            checkpoint_folder=str(chain), context=dict(self._plan.context),
-        )  # fmt: skip
+            checkpoint_folder=str(chain),
+            context=dict(self._plan.context),
+        )
 
     def _is_over(self) -> bool:
         self._over = time.monotonic() > self._deadline

@@ -1,7 +1,8 @@
 """One trial as its objective sees it, and what an objective must be.
 
-An objective is any importable function `objective(values, work)`. It returns the score, or a mapping of numbers that holds
-every goal; whatever else is in it is kept with the trial. It may report after each epoch, and stops when it is told to.
+An objective is any importable function `objective(values, work)`. It returns the score, or a
+mapping of numbers that holds every goal; whatever else is in it is kept with the trial. It may
+report after each epoch, and stops when it is told to.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ Objective = Callable[[dict[str, Any], "Work"], Any]
 class Work:
     """What an objective is given besides the values.
 
-    `epochs` is how far to train in all; `start` how far the trial's checkpoints have come when it goes on with another.
-    `context` is what the search hands to every trial. `folder` and `checkpoint_folder` (shared by a chain of trials that go on
-    with each other) are None where nothing is written.
+    `epochs` is how far to train in all; `start` how far the trial's checkpoints have come when it
+    goes on with another. `context` is what the search hands to every trial. `folder` and
+    `checkpoint_folder` (shared by a chain of trials that go on with each other) are None where
+    nothing is written.
     """
 
     number: int
@@ -40,7 +42,9 @@ class Work:
     stopped: bool = field(default=False, init=False)
 
     def report(self, epoch: int, **numbers: float) -> bool:
-        """Tells what an epoch (1-based) has brought, the goals among it; returns True when the trial shall stop there."""
+        """Tells what an epoch (1-based) has brought, the goals among it; returns True when the
+        trial shall stop there.
+        """
         self.stopped = self.tell({"epoch": epoch, **numbers}) or self.stopped
         return self.stopped
 
@@ -52,12 +56,14 @@ def find(name: str) -> Objective:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise DarkroomError(
-            f"`objective` must name an importable function as 'module:function'. Received: {name!r} ({error})."
+            "`objective` must name an importable function as 'module:function'. Received: "
+            f"{name!r} ({error})."
         ) from None
 
 
 def do(objective: Objective, values: Mapping[str, Any], work: Work) -> dict[str, Any]:
-    """Returns what came of a trial: `state` (finished, stopped or failed), `numbers`, and the `failure` where it failed.
+    """Returns what came of a trial: `state` (finished, stopped or failed), `numbers`, and the
+    `failure` where it failed.
 
     No error of the objective gets out: it is an outcome.
     """
@@ -67,11 +73,18 @@ def do(objective: Objective, values: Mapping[str, Any], work: Work) -> dict[str,
         return failed("out of memory", type(error).__name__, str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, the search goes on
         name, message = type(error).__name__, str(error).strip().partition("\n")[0][:500]
-        return failed(failures.of_exception(name, message), name, message, traceback.format_exc().splitlines()[-20:])
+        return failed(
+            failures.of_exception(name, message),
+            name,
+            message,
+            traceback.format_exc().splitlines()[-20:],
+        )
     return {"state": "stopped" if work.stopped else "finished", "numbers": numbers, "failure": None}
 
 
-def failed(kind: str, exception: str, message: str, told: list[str] | None = None) -> dict[str, Any]:
+def failed(
+    kind: str, exception: str, message: str, told: list[str] | None = None
+) -> dict[str, Any]:
     """Returns the outcome of a trial that failed; `kind` is a class of `lib.batch.failures`."""
     about = {"kind": kind, "exception": exception, "message": message, "traceback": told or []}
     return {"state": "failed", "numbers": {}, "failure": about}

@@ -1,8 +1,9 @@
-"""Computes trials: `python -m lib.tuning.worker` is told a job in each line of its input and answers each with a line.
+"""Computes trials: `python -m lib.tuning.worker` is told a job in each line of its input and
+answers each with a line.
 
-The process is kept for the next trial, because an import a trial is too dear; it is replaced when its memory has grown. What
-came of a trial lies in `outcome.json` of its folder before it is answered, so that a search which was killed in between does
-not do it again.
+The process is kept for the next trial, because an import a trial is too dear; it is replaced when
+its memory has grown. What came of a trial lies in `outcome.json` of its folder before it is
+answered, so that a search which was killed in between does not do it again.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from typing import Any
 
 import filelock
 
-from lib import atomic, fingerprint
-from lib.batch import lifeline
+from lib import files, hashing
+from lib.batch import parent_watch
 from lib.tuning import work
 from lib.tuning.work import Work
 
 OUTCOME, EPOCHS, STOP = "outcome.json", "epochs.jsonl", "stop"
-"""Files of a trial's folder: what came of it, a line an epoch, and the wish that it stops after the epoch it is at."""
+"""Files of a trial's folder: what came of it, a line an epoch, and the wish that it stops after the
+epoch it is at.
+"""
 DONE = 0
 _LOCK_S = 20.0
 
@@ -51,7 +54,7 @@ class Job:
 
     def digest(self) -> str:
         """Returns a digest of the job, by which its outcome is known again."""
-        return fingerprint.digest(self.line().decode())
+        return hashing.digest(self.line().decode())
 
 
 def main() -> None:
@@ -59,7 +62,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever an objective prints must not be taken for an answer
     jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    lifeline.watch(sys.stdin.buffer, hear=jobs.put, then=lambda: os._exit(143))
+    parent_watch.watch(sys.stdin.buffer, hear=jobs.put, then=lambda: os._exit(143))
     while True:
         do(Job(**json.loads(jobs.get())))
         print(DONE, file=answers, flush=True)
@@ -74,13 +77,19 @@ def do(job: Job) -> None:
         if read(job) is not None:
             return
         told = Work(
-            job.number, job.epochs, job.start, job.context, folder, Path(job.checkpoint_folder),
-            tell=lambda row: _reported(folder, row), goals=tuple(job.goals),
-        )  # fmt: skip
+            job.number,
+            job.epochs,
+            job.start,
+            job.context,
+            folder,
+            Path(job.checkpoint_folder),
+            tell=lambda row: _reported(folder, row),
+            goals=tuple(job.goals),
+        )
         began = time.monotonic()
         found = work.do(work.find(job.objective), job.values, told)
         found = {**found, "seconds": round(time.monotonic() - began, 3), "job": job.digest()}
-        atomic.write_json(folder / OUTCOME, found)
+        files.write_json(folder / OUTCOME, found)
     _tidy()
 
 
@@ -94,14 +103,18 @@ def read(job: Job) -> dict[str, Any] | None:
 
 
 def open_again(job: Job) -> None:
-    """Takes back the wish that a trial stops, and what it laid down when it did; it goes on from its checkpoints."""
+    """Takes back the wish that a trial stops, and what it laid down when it did; it goes on from
+    its checkpoints.
+    """
     (Path(job.folder) / STOP).unlink(missing_ok=True)
     if (read(job) or {}).get("state") == "stopped":
         (Path(job.folder) / OUTCOME).unlink()
 
 
 def _reported(folder: Path, row: dict[str, float]) -> bool:
-    with (folder / EPOCHS).open("a", encoding="utf-8") as file:  # one short write; lost at worst, then it is computed again
+    with (folder / EPOCHS).open(
+        "a", encoding="utf-8"
+    ) as file:  # one short write; lost at worst, then it is computed again
         file.write(json.dumps(row) + "\n")
     return (folder / STOP).exists()
 
@@ -123,13 +136,17 @@ def _tidy() -> None:
 
 @functools.cache
 def _pass_over_libraries() -> None:
-    """Once, after the first trial: or the collector would look through all objects of TensorFlow after each one."""
+    """Once, after the first trial: or the collector would look through all objects of TensorFlow
+    after each one.
+    """
     gc.freeze()
 
 
 def _forget_gradients() -> None:
-    """Keras' optimizers sum gradients by a function with a gradient of its own, which TensorFlow keeps for ever under a new
-    name, and with it the graph of the whole step: 6 MB for each small network that is trained."""
+    """Keras' optimizers sum gradients by a function with a gradient of its own, which TensorFlow
+    keeps for ever under a new name, and with it the graph of the whole step: 6 MB for each small
+    network that is trained.
+    """
     framework = sys.modules.get("tensorflow.python.framework.ops")
     registry = getattr(getattr(framework, "gradient_registry", None), "_registry", {})
     for name in [name for name in registry if name.startswith("CustomGradient-")]:

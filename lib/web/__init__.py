@@ -1,1 +1,3 @@
-"""The site: runs, maps and classification in a browser, for people who do not write Python. Served on this machine alone."""
+"""The site: runs, maps and classification in a browser, for people who do not write Python. Served
+on this machine alone.
+"""

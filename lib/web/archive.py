@@ -1,4 +1,6 @@
-"""What lies on disk, as pages ask for it. A request names things; only names that a listing of ours holds are opened."""
+"""What lies on disk, as pages ask for it. A request names things; only names that a listing of ours
+holds are opened.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import atomic, paths
+from lib import files, paths
 from lib.errors import DarkroomError
 
 
@@ -29,12 +31,16 @@ class Unit:
 
 def studies() -> list[str]:
     """Returns the names of all studies that have runs, the one that was written to last first."""
-    folders = [path for path in _folders(paths.logs()) if any(True for _ in path.glob("*/*/key.json"))]
+    folders = [
+        path for path in _folders(paths.logs()) if any(True for _ in path.glob("*/*/key.json"))
+    ]
     return [path.name for path in sorted(folders, key=lambda path: -path.stat().st_mtime)]
 
 
 def units(study: str, *, stage: str | None = None) -> list[Unit]:
-    """Returns the finished runs of a study, by stage and unit; only those of one stage where it is given."""
+    """Returns the finished runs of a study, by stage and unit; only those of one stage where it is
+    given.
+    """
     found = []
     for folder in _folders(paths.logs() / _known(study)):
         if stage in (None, folder.name):
@@ -45,7 +51,9 @@ def units(study: str, *, stage: str | None = None) -> list[Unit]:
 def unit(study: str, stage: str, name: str) -> Unit:
     """Returns one finished run. Raises DarkroomError when there is none of that name."""
     folder = paths.run(study, stage, name)  # refuses what is no plain name
-    found = _read(study, stage, folder) if folder.is_dir() and _inside(folder, paths.logs()) else None
+    found = (
+        _read(study, stage, folder) if folder.is_dir() and _inside(folder, paths.logs()) else None
+    )
     if found is None:
         raise DarkroomError(f"There is no finished run {study}/{stage}/{name}.")
     return found
@@ -58,9 +66,15 @@ def every(stage: str) -> list[Unit]:
 
 
 def figure(found: Unit, name: str) -> Path:
-    """Returns the file of a run's figure. Raises DarkroomError for a name that the run's own listing does not hold."""
+    """Returns the file of a run's figure. Raises DarkroomError for a name that the run's own
+    listing does not hold.
+    """
     path = found.folder / "figures" / name
-    if name not in found.result.get("figures", []) or not path.is_file() or not _inside(path, found.folder):
+    if (
+        name not in found.result.get("figures", [])
+        or not path.is_file()
+        or not _inside(path, found.folder)
+    ):
         raise DarkroomError("This run has no such figure.")
     return path
 
@@ -99,4 +113,4 @@ def _read(study: str, stage: str, folder: Path) -> Unit | None:
 
 @functools.lru_cache(maxsize=4_096)
 def _result(file: Path, _changed_ns: int) -> Any:
-    return atomic.read_json(file)
+    return files.read_json(file)

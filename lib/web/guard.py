@@ -1,4 +1,6 @@
-"""What every request must pass and every answer carries: known host, own origin, small bodies, no foreign script."""
+"""What every request must pass and every answer carries: known host, own origin, small bodies, no
+foreign script.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ MAX_BODY = 40 << 20
 MAX_JSON = 4 << 20
 SAFE = ("GET", "HEAD", "OPTIONS")
 
-# Bokeh writes its own styles into the page; scripts come from this server's files alone, and none is evaluated from text.
+# Bokeh writes its own styles into the page; scripts come from this server's files alone, and none
+# is evaluated from text.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: "
+    "blob:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
@@ -33,7 +37,9 @@ HEADERS = {
 
 
 def protect(app: Flask, *, hosts: tuple[str, ...]) -> None:
-    """Lets the app answer only requests that name one of `hosts`, and change something only when a page of its own asks."""
+    """Lets the app answer only requests that name one of `hosts`, and change something only when a
+    page of its own asks.
+    """
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_JSON
     app.config["MAX_FORM_PARTS"] = 200
@@ -42,8 +48,14 @@ def protect(app: Flask, *, hosts: tuple[str, ...]) -> None:
     @app.before_request
     def check() -> None:
         if _name(request.headers.get("Host", "")) not in known:
-            abort(421, "This server does not answer to that name. Open it by the address that `darkroom web` printed.")
-        if request.method not in SAFE and not _is_own(request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")):
+            abort(
+                421,
+                "This server does not answer to that name. Open it by the address that `darkroom "
+                "web` printed.",
+            )
+        if request.method not in SAFE and not _is_own(
+            request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+        ):
             abort(403, "Only a page of this site may ask for that.")
         if request.is_json and (request.content_length or 0) > MAX_JSON:
             abort(413, "That is more than this site takes at once.")
@@ -67,7 +79,9 @@ def protect(app: Flask, *, hosts: tuple[str, ...]) -> None:
 
 
 def local_hosts(host: str) -> tuple[str, ...]:
-    """Returns the names under which a server bound to `host` may be asked for: its own, and localhost where that is meant."""
+    """Returns the names under which a server bound to `host` may be asked for: its own, and
+    localhost where that is meant.
+    """
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -80,17 +94,25 @@ def local_hosts(host: str) -> tuple[str, ...]:
 def _name(host: str) -> str:
     if not re.fullmatch(r"[\w.-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?", host, re.ASCII):
         return ""
-    return host.rsplit("]", 1)[0].lstrip("[").lower() if host.startswith("[") else host.split(":")[0].lower()
+    return (
+        host.rsplit("]", 1)[0].lstrip("[").lower()
+        if host.startswith("[")
+        else host.split(":")[0].lower()
+    )
 
 
 def _is_own(origin: str | None, site: str | None) -> bool:
-    """A browser names the page's origin with every request that may change something; other programs name none."""
+    """A browser names the page's origin with every request that may change something; other
+    programs name none.
+    """
     if site not in (None, "same-origin", "none"):
         return False
     if origin is None:
         return True
     try:
-        return urlsplit(origin).netloc.lower() == request.headers.get("Host", "").lower() and origin.startswith("http")
+        return urlsplit(origin).netloc.lower() == request.headers.get(
+            "Host", ""
+        ).lower() and origin.startswith("http")
     except ValueError:
         return False
 
@@ -101,4 +123,6 @@ def _refusal(sentence: str, code: int) -> tuple[Response, int]:
 
     if request.path.startswith("/api/"):
         return jsonify(error=sentence), code
-    return Response(render_template("refused.html", sentence=sentence, code=code), mimetype="text/html"), code
+    return Response(
+        render_template("refused.html", sentence=sentence, code=code), mimetype="text/html"
+    ), code

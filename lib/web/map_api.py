@@ -1,4 +1,6 @@
-"""What the map page's script asks for: arrays, words, thumbnails, neighbours, selections, and acts for the cleaning ledger."""
+"""What the map page's script asks for: arrays, words, thumbnails, neighbours, selections, and acts
+for the cleaning ledger.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,10 @@ def points(study: str, stage: str, unit: str) -> Response:
 def thumbnail(study: str, stage: str, unit: str, row: int) -> Response:
     """A small picture of one point."""
     found, shown = _found(study, stage, unit)
-    response = Response(shown.thumbnail(row, side=320 if "large" in request.args else maps.THUMBNAIL), mimetype="image/jpeg")
+    response = Response(
+        shown.thumbnail(row, side=320 if "large" in request.args else maps.THUMBNAIL),
+        mimetype="image/jpeg",
+    )
     response.headers["Cache-Control"] = "private, max-age=3600"
     return response
 
@@ -67,10 +72,16 @@ def kept(study: str, stage: str, unit: str) -> Response:
     """The named selections of the data set, as rows of this map."""
     shown = _found(study, stage, unit)[1]
     row_of = {path: row for row, path in enumerate(shown.points["path"])}
-    return jsonify([
-        {"name": name, "saved": each["saved"], "rows": [row_of[path] for path in each["paths"] if path in row_of]}
-        for name, each in selections.read(shown.dataset).items()
-    ])  # fmt: skip
+    return jsonify(
+        [
+            {
+                "name": name,
+                "saved": each["saved"],
+                "rows": [row_of[path] for path in each["paths"] if path in row_of],
+            }
+            for name, each in selections.read(shown.dataset).items()
+        ]
+    )
 
 
 @api.post("/selections")
@@ -78,7 +89,9 @@ def keep(study: str, stage: str, unit: str) -> Response:
     """Keeps some points under a name."""
     shown = _found(study, stage, unit)[1]
     rows = shown.checked(_body("rows", list), most=len(shown))
-    selections.save(shown.dataset, _body("name", str), [str(path) for path in shown.points["path"].iloc[rows]])
+    selections.save(
+        shown.dataset, _body("name", str), [str(path) for path in shown.points["path"].iloc[rows]]
+    )
     return jsonify(ok=True)
 
 
@@ -99,7 +112,9 @@ def csv(study: str, stage: str, unit: str) -> Response:
 
 @api.post("/ledger")
 def ledger(study: str, stage: str, unit: str) -> Response:
-    """Sends points to the cleaning ledger: `action` is keep, review, reject, or relabel with a `label`."""
+    """Sends points to the cleaning ledger: `action` is keep, review, reject, or relabel with a
+    `label`.
+    """
     from lib.cleaning import clean
 
     shown = _found(study, stage, unit)[1]
@@ -127,7 +142,10 @@ def undo(study: str, stage: str, unit: str) -> Response:
     dataset = _found(study, stage, unit)[1].dataset
     standing = acts.standing(acts.read(dataset.folder))
     if not standing or standing[-1]["by"] != _BY:
-        raise DarkroomError("The last act of the ledger was not made here; take it back with `darkroom clean --undo`.")
+        raise DarkroomError(
+            "The last act of the ledger was not made here; take it back with `darkroom clean "
+            "--undo`."
+        )
     clean.undo(dataset)
     return jsonify(ok=True, files=len(standing[-1]["changes"]))
 

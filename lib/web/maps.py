@@ -1,7 +1,8 @@
-"""One finished run of features as the map page sees it: places, colours, words and pictures, each asked for on its own.
+"""One finished run of features as the map page sees it: places, colours, words and pictures, each
+asked for on its own.
 
-A hundred thousand points must be on the screen within seconds, so places and colours travel as plain arrays, and what a
-point says of itself only when somebody looks at it.
+A hundred thousand points must be on the screen within seconds, so places and colours travel as
+plain arrays, and what a point says of itself only when somebody looks at it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import fingerprint
+from lib import hashing
 from lib.data import dataset as datasets
-from lib.data import images
+from lib.data import decode
 from lib.data.dataset import Dataset
+from lib.embeddings import label_columns, record
+from lib.embeddings.record import Record
 from lib.errors import DarkroomError
-from lib.features import columns, record
-from lib.features.record import Record
 from lib.web.archive import Unit
 
 MOST_ROWS = 200
@@ -33,7 +34,9 @@ _BLOCK = 8_192
 
 
 class Shown:
-    """A record with what is computed from it once: columns as codes, places in the unit square, a text to search in."""
+    """A record with what is computed from it once: columns as codes, places in the unit square, a
+    text to search in.
+    """
 
     def __init__(self, found: Record) -> None:
         self.record = found
@@ -48,22 +51,30 @@ class Shown:
 
     @functools.cached_property
     def columns(self) -> list[dict[str, Any]]:
-        """What the points can be coloured by: `name`, `title`, `kind` (classes or numbers), and the classes with counts."""
+        """What the points can be coloured by: `name`, `title`, `kind` (classes or numbers), and the
+        classes with counts.
+        """
         told = [name for name in (*self.account["columns"], *_JUDGED) if name in self.points]
         return [self._column(name) for name in dict.fromkeys(told)]
 
     def codes(self, index: int) -> bytes:
-        """Returns a column for the browser: uint8 places in its classes (255 for none), or float32 numbers (NaN for none)."""
+        """Returns a column for the browser: uint8 places in its classes (255 for none), or float32
+        numbers (NaN for none).
+        """
         name = self._named(index)["name"]
         if self._named(index)["kind"] == "numbers":
             return pd.to_numeric(self.points[name], errors="coerce").to_numpy("<f4").tobytes()
         numbers, values = self._numbered(name)
         place = {value: code for code, value in enumerate(self._named(index)["classes"])}
-        table = np.array([*(place.get(value, 255) for value in values), 255], np.uint8)  # the last, -1, is for none
+        table = np.array(
+            [*(place.get(value, 255) for value in values), 255], np.uint8
+        )  # the last, -1, is for none
         return table[numbers].tobytes()
 
     def places(self, space: str, method: str) -> bytes:
-        """Returns float32 x of all points, then y, both between 0 and 1 with the map's own proportions."""
+        """Returns float32 x of all points, then y, both between 0 and 1 with the map's own
+        proportions.
+        """
         found = self.record.places(space, method)
         low, high = found.min(axis=0), found.max(axis=0)
         span = float(max(high - low)) or 1.0
@@ -76,18 +87,27 @@ class Shown:
         found = []
         for row in self.checked(rows):
             point = self.points.iloc[row]
-            words = [[self._title(name), _word(point[name])] for name in names if not pd.isna(point[name])]
+            words = [
+                [self._title(name), _word(point[name])]
+                for name in names
+                if not pd.isna(point[name])
+            ]
             found.append({"row": row, "path": str(point["path"]), "words": words})
         return found
 
     def checked(self, rows: list[int], *, most: int = MOST_ROWS) -> list[int]:
-        """Returns the rows that were asked for. Raises DarkroomError for others than this map has, or too many of them."""
+        """Returns the rows that were asked for. Raises DarkroomError for others than this map has,
+        or too many of them.
+        """
         if not isinstance(rows, list) or not all(type(row) is int for row in rows):
             raise DarkroomError("Points are asked for by a list of whole numbers.")
         if len(rows) > most:
             raise DarkroomError(f"At most {most:,} points at once. Received: {len(rows):,}.")
         if rows and (min(rows) < 0 or max(rows) >= len(self)):
-            raise DarkroomError(f"This map has the points 0 to {len(self) - 1:,}. Received: {min(rows)} to {max(rows)}.")
+            raise DarkroomError(
+                f"This map has the points 0 to {len(self) - 1:,}. Received: {min(rows)} to "
+                f"{max(rows)}."
+            )
         return rows
 
     def search(self, text: str) -> list[int]:
@@ -101,14 +121,18 @@ class Shown:
         return np.flatnonzero(hit).tolist()
 
     def nearest(self, row: int, *, space: str, number: int = 12) -> list[dict[str, float]]:
-        """Returns the images nearest to one in the feature space, not on a map: `row` and `distance`, the nearest first."""
+        """Returns the images nearest to one in the feature space, not on a map: `row` and
+        `distance`, the nearest first.
+        """
         self.checked([row])
         features = self.features(space)
         found = ranked(features, np.asarray(features[row], np.float32), number + 1)
         return [each for each in found if each["row"] != row][:number]
 
     def features(self, space: str) -> np.ndarray:
-        """Returns the features of a space, (n, d), mapped from disk. Raises DarkroomError where they are gone."""
+        """Returns the features of a space, (n, d), mapped from disk. Raises DarkroomError where
+        they are gone.
+        """
         known = {each["name"]: each["features"] for each in self.account["spaces"]}
         if space not in known:
             raise DarkroomError(f"This run has the spaces {', '.join(known)}. Received: {space!r}.")
@@ -116,13 +140,19 @@ class Shown:
         try:
             found = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):
-            raise DarkroomError("The features of this map are not on disk any more; run 8_features again.") from None
+            raise DarkroomError(
+                "The features of this map are not on disk any more; run 8_features again."
+            ) from None
         if len(found) != len(self):
-            raise DarkroomError("The features of this map are of other images; run 8_features again.")
+            raise DarkroomError(
+                "The features of this map are of other images; run 8_features again."
+            )
         return found
 
     def thumbnail(self, row: int, *, side: int = THUMBNAIL) -> bytes:
-        """Returns a small JPEG of an image, drawn anew, so that nothing of the file but its pixels comes along."""
+        """Returns a small JPEG of an image, drawn anew, so that nothing of the file but its pixels
+        comes along.
+        """
         self.checked([row])
         path = (self._raw / str(self.points["path"].iloc[row])).resolve()
         if not path.is_relative_to(self._raw):
@@ -130,10 +160,16 @@ class Shown:
         return _thumbnail(path, side)
 
     def csv(self, rows: list[int]) -> str:
-        """Returns points as a table for a spreadsheet. A cell that one would compute starts with an apostrophe."""
+        """Returns points as a table for a spreadsheet. A cell that one would compute starts with an
+        apostrophe.
+        """
         names = ["path", *(each["name"] for each in self.columns)]
         table = self.points.iloc[self.checked(rows, most=len(self))][names]
-        return table.apply(lambda column: column.map(_harmless)).rename(columns=_harmless).to_csv(index=False)
+        return (
+            table.apply(lambda column: column.map(_harmless))
+            .rename(columns=_harmless)
+            .to_csv(index=False)
+        )
 
     @functools.cached_property
     def _searchable(self) -> pd.Series:
@@ -152,11 +188,11 @@ class Shown:
 
     def _text(self, name: str) -> pd.Series:
         if name in self.account["columns"]:
-            return columns.classes(self.points[name])
+            return label_columns.classes(self.points[name])
         return self.points[name].astype("string")
 
     def _title(self, name: str) -> str:
-        return columns.title(name, self.account.get("label", "label"))
+        return label_columns.title(name, self.account.get("label", "label"))
 
     def _named(self, index: int) -> dict[str, Any]:
         if not 0 <= index < len(self.columns):
@@ -168,14 +204,26 @@ class Shown:
         if name == "confidence":
             return {**about, "kind": "numbers", "low": 0.0, "high": 1.0}
         numbers, values = self._numbered(name)
-        counts = dict(zip(values, np.bincount(numbers[numbers >= 0], minlength=len(values)).tolist(), strict=True))
-        order = [value for value in _ORDERS.get(name, sorted(values, key=lambda value: -counts[value])) if value in counts]
+        counts = dict(
+            zip(
+                values,
+                np.bincount(numbers[numbers >= 0], minlength=len(values)).tolist(),
+                strict=True,
+            )
+        )
+        order = [
+            value
+            for value in _ORDERS.get(name, sorted(values, key=lambda value: -counts[value]))
+            if value in counts
+        ]
         kept = {value: counts[value] for value in order[:MOST_CLASSES]}
         return {**about, "kind": "classes", "classes": list(kept), "counts": list(kept.values())}
 
 
 def ranked(features: np.ndarray, wanted: np.ndarray, number: int) -> list[dict[str, float]]:
-    """Returns the rows of `features` (n, d) nearest to `wanted` (d,) by Euclidean distance, the nearest first."""
+    """Returns the rows of `features` (n, d) nearest to `wanted` (d,) by Euclidean distance, the
+    nearest first.
+    """
     distance = np.empty(len(features), np.float32)
     for start in range(0, len(features), _BLOCK):
         block = np.asarray(features[start : start + _BLOCK], np.float32) - wanted
@@ -186,7 +234,9 @@ def ranked(features: np.ndarray, wanted: np.ndarray, number: int) -> list[dict[s
 
 
 def shown(found: Unit) -> Shown:
-    """Returns a run of features, read once as long as it stays as it is. Raises DarkroomError where it has no maps."""
+    """Returns a run of features, read once as long as it stays as it is. Raises DarkroomError where
+    it has no maps.
+    """
     file = found.folder / record.POINTS
     if not file.is_file():
         raise DarkroomError(f"{found.id} has no maps; run 8_features.")
@@ -203,13 +253,15 @@ def _drawn(path: Path, _changed_ns: int, side: int) -> bytes:
     from PIL import Image
 
     try:
-        pixels = images.decode(path.read_bytes()).pixels
-    except (OSError, images.ImageError):
+        pixels = decode.decode(path.read_bytes()).pixels
+    except (OSError, decode.ImageError):
         return b""
     scale = min(1.0, side / max(pixels.shape[:2]))
     height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
     buffer = io.BytesIO()
-    Image.fromarray(images.resize(pixels, height=height, width=width)).save(buffer, format="JPEG", quality=84)
+    Image.fromarray(decode.resize(pixels, height=height, width=width)).save(
+        buffer, format="JPEG", quality=84
+    )
     return buffer.getvalue()
 
 
@@ -226,7 +278,7 @@ def _thumbnail(path: Path, side: int) -> bytes:
 def etag(found: Unit, *parts: object) -> str:
     """Returns a short name of one answer about a run, which changes when the run does."""
     changed = (found.folder / record.POINTS).stat().st_mtime_ns
-    return fingerprint.digest(found.id, str(changed), *map(str, parts))
+    return hashing.digest(found.id, str(changed), *map(str, parts))
 
 
 def _word(value: Any) -> str:
@@ -234,4 +286,8 @@ def _word(value: Any) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        else value
+    )

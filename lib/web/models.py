@@ -1,4 +1,6 @@
-"""The models that the site may load: those of finished runs, whose file is still the one that the run wrote."""
+"""The models that the site may load: those of finished runs, whose file is still the one that the
+run wrote.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lib import fingerprint, paths
+from lib import hashing, paths
 from lib.errors import DarkroomError
 from lib.evaluation import multilabel
 from lib.web import archive
@@ -24,8 +26,9 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to be asked: the classifier with its calibration, and the model itself, which is a Keras network or one of
-    thumbnails."""
+    """A model ready to be asked: the classifier with its calibration, and the model itself, which
+    is a Keras network or one of thumbnails.
+    """
 
     run: Unit
     classifier: Any
@@ -35,13 +38,26 @@ class Loaded:
 
 
 def every() -> list[Unit]:
-    """Returns the finished trainings that left a model and its hash, the best on validation first in each study.
+    """Returns the finished trainings that left a model and its hash, the best on validation first
+    in each study.
 
-    Those that give an image several classes are left out: a page that names one would say less than they know.
+    Those that give an image several classes are left out: a page that names one would say less than
+    they know.
     """
-    found = [each for study in archive.studies() for each in archive.units(study) if _path(each) is not None]
-    found = [each for each in found if each.result.get("model_sha256") and not multilabel.is_of(each.result)]
-    return sorted(found, key=lambda each: (each.study, -each.result["metrics"].get("val_accuracy", 0)))
+    found = [
+        each
+        for study in archive.studies()
+        for each in archive.units(study)
+        if _path(each) is not None
+    ]
+    found = [
+        each
+        for each in found
+        if each.result.get("model_sha256") and not multilabel.is_of(each.result)
+    ]
+    return sorted(
+        found, key=lambda each: (each.study, -each.result["metrics"].get("val_accuracy", 0))
+    )
 
 
 def load(found: Unit) -> Loaded:
@@ -58,16 +74,21 @@ def load(found: Unit) -> Loaded:
 
 @functools.lru_cache(maxsize=KEPT)
 def _loaded(id: str, path: Path, _changed_ns: int, expected: str) -> Loaded:
-    if fingerprint.file(path) != expected:
-        raise DarkroomError(f"The model of {id} is not the file that its run wrote; it is not loaded. Train it again.")
+    if hashing.file(path) != expected:
+        raise DarkroomError(
+            f"The model of {id} is not the file that its run wrote; it is not loaded. Train it "
+            "again."
+        )
     from lib import apply
 
     is_network = path.suffix == ".keras"
     if is_network:
-        from lib.models import saved as kind
+        from lib.models import serialization as kind
     else:
-        from lib.classic import model as kind
-    loaded = Loaded(archive.unit(*id.split("/")), apply.load(id), kind.load(path), is_network, threading.Lock())
+        from lib.baselines import model as kind
+    loaded = Loaded(
+        archive.unit(*id.split("/")), apply.load(id), kind.load(path), is_network, threading.Lock()
+    )
     warm(loaded)
     return loaded
 
@@ -80,5 +101,7 @@ def warm(loaded: Loaded) -> None:
 def _path(found: Unit) -> Path | None:
     folder = paths.checkpoint(found.study, found.stage, found.unit)
     there = [folder / name for name in _NAMES if (folder / name).is_file()]
-    inside = [path for path in there if path.resolve().is_relative_to(paths.checkpoints().resolve())]
+    inside = [
+        path for path in there if path.resolve().is_relative_to(paths.checkpoints().resolve())
+    ]
     return next(iter(inside), None)

@@ -1,4 +1,6 @@
-"""The pages of what ran: studies, the runs of one, and one run with its figures, numbers and report."""
+"""The pages of what ran: studies, the runs of one, and one run with its figures, numbers and
+report.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,12 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, abort, render_template, request, send_file
 
-from lib.batch import standing
-from lib.data import images
+from lib.batch import status
+from lib.data import decode
+from lib.embeddings import record
 from lib.errors import DarkroomError
-from lib.evaluation import multilabel, style
-from lib.features import record
+from lib.evaluation import multilabel
+from lib.reporting import style
 from lib.web import archive
 from lib.web.archive import Unit
 
@@ -21,15 +24,15 @@ pages = Blueprint("runs_page", __name__)
 _BOARD_PORT = 6006  # of `darkroom board`
 
 # The report is a page of its own without any script; nothing in it may load from anywhere.
-_REPORT_POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; sandbox"
-)
+_REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; sandbox"
 
 
 @pages.get("/runs")
 def every() -> str:
     """All studies, the latest first."""
-    return render_template("runs.html", studies=[_study(name) for name in archive.studies()], page="runs")
+    return render_template(
+        "runs.html", studies=[_study(name) for name in archive.studies()], page="runs"
+    )
 
 
 @pages.get("/runs/<study>")
@@ -39,31 +42,53 @@ def one_study(study: str) -> str:
     trained = [each for each in units if _accuracy(each) is not None]
     about = _study(study)
     return render_template(
-        "study.html", about=about, trained=sorted(trained, key=lambda each: (each.result.get("data") or "", -_accuracy(each))),
+        "study.html",
+        about=about,
+        trained=sorted(trained, key=lambda each: (each.result.get("data") or "", -_accuracy(each))),
         several=[each for each in units if multilabel.is_of(each.result)],
-        others=[each for each in units if _accuracy(each) is None and not multilabel.is_of(each.result)],
+        others=[
+            each for each in units if _accuracy(each) is None and not multilabel.is_of(each.result)
+        ],
         drawn={each.id: _figures_of(each) for each in about["reports"]},
         page="runs",
-    )  # fmt: skip
+    )
 
 
 @pages.get("/runs/<study>/<stage>/<unit>")
 def one_run(study: str, stage: str, unit: str) -> str:
     """One run: sentences, numbers, figures with their words, parameters."""
     found = archive.unit(study, stage, unit)
-    numbers = {name: value for name, value in found.result.get("metrics", {}).items() if isinstance(value, int | float | str)}
-    flagged = [each for each in found.result.get("audit", []) if isinstance(each, dict) and each.get("outcome") != "held"]
+    numbers = {
+        name: value
+        for name, value in found.result.get("metrics", {}).items()
+        if isinstance(value, int | float | str)
+    }
+    flagged = [
+        each
+        for each in found.result.get("audit", [])
+        if isinstance(each, dict) and each.get("outcome") != "held"
+    ]
     parameters = found.result.get("key", {}).get("parameters", {})
     return render_template(
-        "run.html", found=found, figures=_figures_of(found), numbers=numbers, flagged=flagged, parameters=parameters,
-        has_maps=(found.folder / record.ACCOUNT).is_file(), page="runs",
-    )  # fmt: skip
+        "run.html",
+        found=found,
+        figures=_figures_of(found),
+        numbers=numbers,
+        flagged=flagged,
+        parameters=parameters,
+        has_maps=(found.folder / record.ACCOUNT).is_file(),
+        page="runs",
+    )
 
 
 @pages.get("/runs/<study>/<stage>/<unit>/figures/<name>")
 def figure(study: str, stage: str, unit: str, name: str) -> Response:
     """A figure of a run."""
-    response = send_file(archive.figure(archive.unit(study, stage, unit), name), mimetype="image/png", conditional=True)
+    response = send_file(
+        archive.figure(archive.unit(study, stage, unit), name),
+        mimetype="image/png",
+        conditional=True,
+    )
     response.headers["Cache-Control"] = "private, no-cache"
     return response
 
@@ -81,7 +106,9 @@ def report(study: str, stage: str, unit: str) -> Response:
 
 @pages.app_template_global()
 def board_address(study: str = "") -> str | None:
-    """Where TensorBoard shows a study (all of them where none is named), or None while none runs beside this site."""
+    """Where TensorBoard shows a study (all of them where none is named), or None while none runs
+    beside this site.
+    """
     host = request.host.rsplit(":", 1)[0]
     try:
         socket.create_connection(("127.0.0.1", _BOARD_PORT), timeout=0.2).close()
@@ -93,31 +120,44 @@ def board_address(study: str = "") -> str | None:
 
 @pages.app_template_global()
 def report_title(found: Unit) -> str:
-    """What a report is called beside the others of its study: its arm, or its stage where it has none."""
+    """What a report is called beside the others of its study: its arm, or its stage where it has
+    none.
+    """
     return (found.stage if found.unit == "all" else found.unit).replace("_", " ")
 
 
 def _study(name: str) -> dict[str, Any]:
     try:
-        about, standings = standing.read(name), standing.standings(name)
-    except (DarkroomError, KeyError, TypeError):  # a notebook opened by hand belongs to no study file
+        about, standings = status.read(name), status.standings(name)
+    except (
+        DarkroomError,
+        KeyError,
+        TypeError,
+    ):  # a notebook opened by hand belongs to no study file
         about, standings = {}, []
     units = archive.units(name)
     reached = [accuracy for each in units if (accuracy := _accuracy(each)) is not None]
     data = sorted({each.result["data"] for each in units if each.result.get("data")})
     waiting = [each for each in standings if each.state != "finished"]
     return {
-        "name": name, "question": about.get("question", ""), "finished": len(units), "waiting": waiting,
+        "name": name,
+        "question": about.get("question", ""),
+        "finished": len(units),
+        "waiting": waiting,
         "data": data,
-        "best": max(reached, default=None) if len(data) < 2 else None,  # of several data sets none is the best
+        "best": max(reached, default=None)
+        if len(data) < 2
+        else None,  # of several data sets none is the best
         "reports": archive.reports(name),
         "maps": [each for each in units if (each.folder / record.ACCOUNT).is_file()],
-    }  # fmt: skip
+    }
 
 
 def _accuracy(found: Unit) -> float | None:
     """Of models that name one class; for several classes an image accuracy is another thing."""
-    return None if multilabel.is_of(found.result) else found.result.get("metrics", {}).get("accuracy")
+    return (
+        None if multilabel.is_of(found.result) else found.result.get("metrics", {}).get("accuracy")
+    )
 
 
 def _figures_of(found: Unit) -> list[dict[str, str]]:
@@ -125,7 +165,13 @@ def _figures_of(found: Unit) -> list[dict[str, str]]:
     for name in found.result.get("figures", []):
         try:
             words = style.alt_of(archive.figure(found, name))
-        except (DarkroomError, OSError, images.ImageError):
+        except (DarkroomError, OSError, decode.ImageError):
             continue
-        told.append({"name": name, "title": name.removesuffix(".png").replace("_", " "), "alt": words or name})
+        told.append(
+            {
+                "name": name,
+                "title": name.removesuffix(".png").replace("_", " "),
+                "alt": words or name,
+            }
+        )
     return told

@@ -17,9 +17,11 @@ NUMBER = 6
 
 
 def nearest(loaded: Loaded, pixels: np.ndarray) -> list[dict[str, Any]] | None:
-    """Returns the nearest training images of one picture (side, side, 3): `path`, `label`, `distance` and a small picture.
+    """Returns the nearest training images of one picture (side, side, 3): `path`, `label`,
+    `distance` and a small picture.
 
-    None where no run of features has looked at this model's space, so that there is nothing to compare with.
+    None where no run of features has looked at this model's space, so that there is nothing to
+    compare with.
     """
     found = _space(loaded.run.result["model_sha256"]) if loaded.is_network else None
     if found is None:
@@ -44,7 +46,12 @@ def _told(shown: Shown, row: int, distance: float) -> dict[str, Any]:
         picture = "data:image/jpeg;base64," + base64.b64encode(shown.thumbnail(row)).decode()
     except DarkroomError:
         picture = None
-    return {"path": str(point["path"]), "label": str(point[shown.account["target"]]), "distance": distance, "picture": picture}
+    return {
+        "path": str(point["path"]),
+        "label": str(point[shown.account["target"]]),
+        "distance": distance,
+        "picture": picture,
+    }
 
 
 def _space(sha256: str) -> tuple[Shown, np.ndarray] | None:

@@ -1,4 +1,6 @@
-"""Named selections of images: kept beside the data set by path, so that they outlive a restart and serve every map of it."""
+"""Named selections of images: kept beside the data set by path, so that they outlive a restart and
+serve every map of it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from lib import atomic
+from lib import files
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 
@@ -17,18 +19,22 @@ MOST, LONGEST = 500, 100
 
 def read(dataset: Dataset) -> dict[str, dict[str, Any]]:
     """Returns name to `{"paths": [...], "saved": when}`, the latest first."""
-    found = atomic.read_json(dataset.folder / FILE)
+    found = files.read_json(dataset.folder / FILE)
     return found if isinstance(found, dict) else {}
 
 
 def save(dataset: Dataset, name: str, paths: list[str]) -> None:
     """Keeps a selection under a name; one of the same name is replaced.
 
-    Raises DarkroomError for a name that is empty, long or holds line ends, and for an empty selection.
+    Raises DarkroomError for a name that is empty, long or holds line ends, and for an empty
+    selection.
     """
     name = " ".join(str(name).split())
     if not name or len(name) > LONGEST or not name.isprintable():
-        raise DarkroomError(f"A selection's name is one line of 1 to {LONGEST} characters. Received: {name[:120]!r}.")
+        raise DarkroomError(
+            f"A selection's name is one line of 1 to {LONGEST} characters. Received: "
+            f"{name[:120]!r}."
+        )
     if not paths:
         raise DarkroomError("There is nothing in this selection; mark some points first.")
     with FileLock(dataset.folder / f".{FILE}.lock"):
@@ -36,7 +42,7 @@ def save(dataset: Dataset, name: str, paths: list[str]) -> None:
         if len(known) >= MOST:
             raise DarkroomError(f"There are {MOST} selections already; delete one first.")
         kept = {"paths": sorted(paths), "saved": datetime.now(UTC).isoformat(timespec="seconds")}
-        atomic.write_json(dataset.folder / FILE, {name: kept, **known})
+        files.write_json(dataset.folder / FILE, {name: kept, **known})
 
 
 def delete(dataset: Dataset, name: str) -> None:
@@ -45,4 +51,6 @@ def delete(dataset: Dataset, name: str) -> None:
         known = read(dataset)
         if name not in known:
             raise DarkroomError(f"There is no selection {name!r}.")
-        atomic.write_json(dataset.folder / FILE, {other: each for other, each in known.items() if other != name})
+        files.write_json(
+            dataset.folder / FILE, {other: each for other, each in known.items() if other != name}
+        )

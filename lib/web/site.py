@@ -9,7 +9,7 @@ from pathlib import Path
 import bokeh
 from flask import Flask, Response, abort, redirect, request
 
-from lib.evaluation import cells
+from lib.reporting import formatting
 from lib.web import classify_page, guard, map_api, map_page, runs_page
 from lib.web.serving import DEFAULT_HOST
 
@@ -23,16 +23,24 @@ _ICON = (
 
 
 def create(*, hosts: tuple[str, ...] | None = None) -> Flask:
-    """Returns the site as a WSGI application; it answers only to `hosts`, by default to this machine's own names."""
-    app = Flask("lib.web", template_folder="templates", static_folder="static", static_url_path="/static")
+    """Returns the site as a WSGI application; it answers only to `hosts`, by default to this
+    machine's own names.
+    """
+    app = Flask(
+        "lib.web", template_folder="templates", static_folder="static", static_url_path="/static"
+    )
     app.json.sort_keys = False
-    app.jinja_env.policies["json.dumps_kwargs"] = {}  # sorted keys would tear Bokeh's references from what they name
-    app.jinja_env.filters["percent"] = cells.percent
+    app.jinja_env.policies[
+        "json.dumps_kwargs"
+    ] = {}  # sorted keys would tear Bokeh's references from what they name
+    app.jinja_env.filters["percent"] = formatting.percent
     guard.protect(app, hosts=hosts or guard.local_hosts(DEFAULT_HOST))
     for part in (runs_page.pages, map_page.pages, map_api.api, classify_page.pages):
         app.register_blueprint(part)
     app.add_url_rule("/", view_func=lambda: redirect("/runs"), endpoint="home")
-    app.add_url_rule("/favicon.ico", view_func=lambda: Response(_ICON, mimetype="image/svg+xml"), endpoint="icon")
+    app.add_url_rule(
+        "/favicon.ico", view_func=lambda: Response(_ICON, mimetype="image/svg+xml"), endpoint="icon"
+    )
     app.add_url_rule("/scripts/<name>", view_func=_script, endpoint="script")
     return app
 
@@ -54,7 +62,9 @@ def _script(name: str) -> Response:
     if "gzip" not in request.headers.get("Accept-Encoding", ""):
         response = Response(gzip.decompress(content), mimetype="text/javascript")
     else:
-        response = Response(content, mimetype="text/javascript", headers={"Content-Encoding": "gzip"})
+        response = Response(
+            content, mimetype="text/javascript", headers={"Content-Encoding": "gzip"}
+        )
     response.headers["Vary"] = "Accept-Encoding"
     response.headers["Cache-Control"] = "max-age=86400"
     return response

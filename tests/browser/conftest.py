@@ -1,5 +1,7 @@
-"""A headless Chromium and the site served over a home of hostile names. Without a browser these tests are skipped, and say so;
-where `DARKROOM_NEEDS_BROWSER` is set, as `.ci/run` does, a missing one is a failure."""
+"""A headless Chromium and the site served over a home of hostile names. Without a browser these
+tests are skipped, and say so; where `DARKROOM_NEEDS_BROWSER` is set, as `.ci/run` does, a missing
+one is a failure.
+"""
 
 import os
 import shutil
@@ -24,8 +26,16 @@ def browser():
         pytest.fail(told) if os.environ.get("DARKROOM_NEEDS_BROWSER") else pytest.skip(told)
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,900", "--no-first-run",
-                 "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking"):  # fmt: skip
+    for word in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--window-size=1400,900",
+        "--no-first-run",
+        "--use-angle=swiftshader",
+        "--enable-unsafe-swiftshader",
+        "--disable-background-networking",
+    ):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
@@ -45,4 +55,5 @@ def served(tmp_path_factory):
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         yield f"http://localhost:{server.effective_port}"
-        server.close()  # the thread ends with the process; waiting for its loop takes longer than any test
+        # the thread ends with the process; waiting for its loop takes longer than any test
+        server.close()

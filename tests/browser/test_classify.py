@@ -17,7 +17,9 @@ def place(served):
     return map_home.train_thumbnails(paths.root())
 
 
-def test_of_several_files_each_is_named_and_those_that_cannot_be_read_are_told(browser, served, place, tmp_path):
+def test_of_several_files_each_is_named_and_those_that_cannot_be_read_are_told(
+    browser, served, place, tmp_path
+):
     pixels = np.full((20, 30, 3), 50, np.uint8)
     pixels[:, :15] = 220
     for name in ("one.png", "two.png"):
@@ -27,12 +29,17 @@ def test_of_several_files_each_is_named_and_those_that_cannot_be_read_are_told(b
     files = [str(tmp_path / name) for name in ("one.png", "between.png", "two.png")]
     browser.find_element(By.ID, "pictures").send_keys("\n".join(files))
     end = time.monotonic() + 60
-    while "are named" not in (told := browser.find_element(By.ID, "told").text) and time.monotonic() < end:
+    while (
+        "are named" not in (told := browser.find_element(By.ID, "told").text)
+        and time.monotonic() < end
+    ):
         time.sleep(0.1)
     first, second = told.split("\n")
     assert first == "2 of 3 pictures are named."
     assert second.startswith("between.png: This is no picture that can be read")
     sources = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "#answers .source")]
     assert sources == [f"{name} · odd@pictures / logistic-s0" for name in ("two.png", "one.png")]
-    assert all(each.is_displayed() for each in browser.find_elements(By.CSS_SELECTOR, "#answers .heat"))
+    assert all(
+        each.is_displayed() for each in browser.find_elements(By.CSS_SELECTOR, "#answers .heat")
+    )
     browser.get_log("browser")

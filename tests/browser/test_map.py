@@ -1,4 +1,6 @@
-"""The map page as a person uses it: with the mouse, with the keyboard alone, and with names that would like to be scripts."""
+"""The map page as a person uses it: with the mouse, with the keyboard alone, and with names that
+would like to be scripts.
+"""
 
 import time
 
@@ -43,11 +45,19 @@ def press(page, *keys):
 def test_it_is_drawn_from_this_server_alone_and_no_name_is_a_script(page, served):
     assert len(page.find_elements(By.CSS_SELECTOR, "#legend button")) == 3
     assert page.execute_script("return plots[0].x.length") == 60
-    assert page.execute_script("return document.querySelector('#map-a').firstElementChild.clientWidth") > 600
-    loaded = page.execute_script("return performance.getEntriesByType('resource').map((each) => each.name)")
+    assert (
+        page.execute_script("return document.querySelector('#map-a').firstElementChild.clientWidth")
+        > 600
+    )
+    loaded = page.execute_script(
+        "return performance.getEntriesByType('resource').map((each) => each.name)"
+    )
     assert loaded and all(address.startswith(served) for address in loaded)
     assert find(page, "#legend span").text in map_home.CLASSES
-    assert page.execute_script("return document.querySelectorAll('#legend img, aside script').length") == 0
+    assert (
+        page.execute_script("return document.querySelectorAll('#legend img, aside script').length")
+        == 0
+    )
 
 
 def hexed(colour):
@@ -85,8 +95,12 @@ def test_a_graphics_card_and_this_processor_draw_the_same_points(page, served):
         assert drawn == wished
         found[wished] = colour, ink
     (card, inked), (own, ours) = found["webgl"], found["pixels"]
-    assert all(abs(one - other) <= 3 for one, other in zip(card, own, strict=True))  # the middle of a point
-    assert inked == pytest.approx(ours, rel=0.1) and ours > 60 * 30  # 60 discs 8 pixels wide, some of which overlap
+    assert all(
+        abs(one - other) <= 3 for one, other in zip(card, own, strict=True)
+    )  # the middle of a point
+    assert (
+        inked == pytest.approx(ours, rel=0.1) and ours > 60 * 30
+    )  # 60 discs 8 pixels wide, some of which overlap
     page.execute_script("mark([0])")
     until(page, "!plots[0].cloud.waiting")
     _, faded, left = page.execute_async_script(SHARE_OF_COLOUR)
@@ -98,37 +112,53 @@ def test_a_map_that_moves_shows_its_points_where_they_are_and_is_drawn_anew_at_r
     page.get("about:blank")
     page.get(f"{served}{PAGE}#drawn=pixels")
     until(page, "document.documentElement.dataset.ready && !plots[0].cloud.waiting")
-    page.execute_script("window.shift = () => plots[0].cloud.painter.canvas.style.transform; point(3)")
+    page.execute_script(
+        "window.shift = () => plots[0].cloud.painter.canvas.style.transform; point(3)"
+    )
     until(page, "!document.querySelector('.ring').hidden")
     before = page.execute_script("return document.querySelector('.ring').getBoundingClientRect().x")
-    page.execute_script("window.was = seen(plots[0]); window.right = (share) => { const v = seen(plots[0]);"
-                        "frame(plots[0], v.cx + share * (v.right - v.left), v.cy, v.span); }; right(0.1)")  # fmt: skip
+    page.execute_script(
+        "window.was = seen(plots[0]); window.right = (share) => { const v = seen(plots[0]);"
+        "frame(plots[0], v.cx + share * (v.right - v.left), v.cy, v.span); }; right(0.1)"
+    )
     until(page, "!plots[0].cloud.waiting")
     width = page.execute_script("return plots[0].element.clientWidth")
     after = page.execute_script("return document.querySelector('.ring').getBoundingClientRect().x")
     assert before - after == pytest.approx(0.1 * width, abs=1)
     until(page, "shift() === ''")  # at rest
-    assert page.execute_script("return plots[0].cloud.painter.drawn.left > was.left && !plots[0].figure.hold_render")
+    assert page.execute_script(
+        "return plots[0].cloud.painter.drawn.left > was.left && !plots[0].figure.hold_render"
+    )
     page.execute_script("right(0.05); plots[0].cloud.now()")
     assert page.execute_script("return shift()").startswith("translate(-")
-    assert page.execute_script("return plots[0].cloud.painter.canvas.getBoundingClientRect().width") > 1.4 * width
+    assert (
+        page.execute_script("return plots[0].cloud.painter.canvas.getBoundingClientRect().width")
+        > 1.4 * width
+    )
 
 
 def test_a_lasso_takes_what_lies_inside_and_its_keys_add_or_take_away(page):
     page.execute_script(
         "const p = plots[0]; p.base = { x: p.x, y: p.y };"
-        "window.box = (left, right, keys) => { p.keys = keys; lasso(p, [left, right, right, left], [-1, -1, 2, 2]);"
+        "window.box = (left, right, keys) => { p.keys = keys; lasso(p, [left, right, right, left], "
+        "[-1, -1, 2, 2]);"
         " return [...state.marked].sort((a, b) => a - b); };"
     )
     places = page.execute_script("return [...plots[0].x]")
     inside = lambda low, high: [row for row, x in enumerate(places) if low < x < high]  # noqa: E731
     assert page.execute_script("return box(-1, 0.5, {})") == inside(-1, 0.5) != []
-    assert page.execute_script("return box(0.8, 2, {shift: true})") == sorted(inside(-1, 0.5) + inside(0.8, 2))
-    assert page.execute_script("return box(0.2, 2, {ctrl: true})") == sorted(inside(0.2, 0.5) + inside(0.8, 2))
+    assert page.execute_script("return box(0.8, 2, {shift: true})") == sorted(
+        inside(-1, 0.5) + inside(0.8, 2)
+    )
+    assert page.execute_script("return box(0.2, 2, {ctrl: true})") == sorted(
+        inside(0.2, 0.5) + inside(0.8, 2)
+    )
     assert page.execute_script("return box(0.8, 2, {ctrl: true, shift: true})") == inside(0.2, 0.5)
     edge = page.execute_script(  # a crescent: the middle of its mouth lies outside
-        "plots[0].keys = {}; lasso(plots[0], [0, 1, 1, 0, 0, .9, .9, 0], [0, 0, 1, 1, .9, .9, .1, .1]);"
-        "return [...state.marked].every((row) => plots[0].y[row] >= .9 || plots[0].y[row] <= .1 || plots[0].x[row] >= .9)"
+        "plots[0].keys = {}; lasso(plots[0], [0, 1, 1, 0, 0, .9, .9, 0], [0, 0, 1, 1, .9, .9, .1, "
+        ".1]);"
+        "return [...state.marked].every((row) => plots[0].y[row] >= .9 || plots[0].y[row] <= .1 || "
+        "plots[0].x[row] >= .9)"
     )
     assert edge
 
@@ -139,7 +169,9 @@ def test_a_click_in_the_legend_hides_a_class_and_shift_leaves_it_alone(page):
     assert page.execute_script(f"return {shown}") == 40
     find(page, "#all").click()
     assert page.execute_script(f"return {shown}") == 60
-    ActionChains(page).key_down(Keys.SHIFT).click(find(page, "#legend button")).key_up(Keys.SHIFT).perform()
+    ActionChains(page).key_down(Keys.SHIFT).click(find(page, "#legend button")).key_up(
+        Keys.SHIFT
+    ).perform()
     assert page.execute_script(f"return {shown}") == 20
 
 
@@ -147,14 +179,19 @@ def test_the_mouse_shows_a_picture_and_marks_by_lasso(page):
     place = page.execute_script(
         "const p = plots[0], v = seen(p), box = p.element.getBoundingClientRect();"
         "return [box.left + (p.x[4] - v.left) / (v.right - v.left) * box.width,"
-        "        box.top + (v.top - p.y[4]) / (v.top - v.bottom) * box.height, box.left, box.top, box.width, box.height]"
+        "        box.top + (v.top - p.y[4]) / (v.top - v.bottom) * box.height, box.left, box.top, "
+        "box.width, box.height]"
     )
     x, y, left, top, width, height = map(int, place)
     mouse = ActionChains(page, duration=50)
     for step in (40, 3, 0):  # a mouse that does not move shows nothing
         mouse.w3c_actions.pointer_action.move_to_location(x + step, y)
     mouse.perform()
-    until(page, "!document.getElementById('hover').hidden && document.querySelector('#hover img').naturalWidth > 0")
+    until(
+        page,
+        "!document.getElementById('hover').hidden && document.querySelector('#hover "
+        "img').naturalWidth > 0",
+    )
     assert "class: " in find(page, "#hover p").text
     find(page, "[data-drag=lasso]").click()
     for pause in (0.1, 0.5, 1.5):  # a busy machine swallows movements that are too quick
@@ -164,7 +201,9 @@ def test_the_mouse_shows_a_picture_and_marks_by_lasso(page):
     assert until(page, "state.marked.size") == 60
     until(page, "document.querySelectorAll('#chosen img').length === 60")
     assert "60 images are marked" in find(page, "#chosen-count").text
-    assert page.execute_script("return [...document.querySelectorAll('#chosen img')].every((each) => each.alt)")
+    assert page.execute_script(
+        "return [...document.querySelectorAll('#chosen img')].every((each) => each.alt)"
+    )
 
 
 def test_a_picture_that_was_on_its_way_does_not_come_while_the_map_moves(page):
@@ -173,7 +212,9 @@ def test_a_picture_that_was_on_its_way_does_not_come_while_the_map_moves(page):
         "return [box.left + (p.x[4] - v.left) / (v.right - v.left) * box.width,"
         "        box.top + (v.top - p.y[4]) / (v.top - v.bottom) * box.height]"
     )
-    page.execute_script("document.querySelector('#drag button').click()")  # the map moves by dragging
+    page.execute_script(
+        "document.querySelector('#drag button').click()"
+    )  # the map moves by dragging
     mouse = ActionChains(page, duration=10)
     at = mouse.w3c_actions.pointer_action
     for step in (40, 3, 0):
@@ -183,15 +224,21 @@ def test_a_picture_that_was_on_its_way_does_not_come_while_the_map_moves(page):
     at.pause(0.5)
     mouse.perform()
     try:
-        assert page.execute_script("return document.getElementById('hover').hidden && hovered === -1")
+        assert page.execute_script(
+            "return document.getElementById('hover').hidden && hovered === -1"
+        )
     finally:
         done = ActionChains(page)
         done.w3c_actions.pointer_action.pointer_up()
         done.perform()
-    page.execute_script("plots[0].element.dispatchEvent(new PointerEvent('pointermove', arguments[0]))",
-                        {"bubbles": True, "clientX": int(x) + 60, "clientY": int(y) + 20})  # fmt: skip
+    page.execute_script(
+        "plots[0].element.dispatchEvent(new PointerEvent('pointermove', arguments[0]))",
+        {"bubbles": True, "clientX": int(x) + 60, "clientY": int(y) + 20},
+    )
     until(page, "!document.getElementById('hover').hidden")
-    page.execute_script("plots[0].element.dispatchEvent(new WheelEvent('wheel', {bubbles: true, deltaY: 120}))")
+    page.execute_script(
+        "plots[0].element.dispatchEvent(new WheelEvent('wheel', {bubbles: true, deltaY: 120}))"
+    )
     assert page.execute_script("return document.getElementById('hover').hidden")
 
 
@@ -202,7 +249,8 @@ def test_a_point_that_is_chosen_on_the_map_is_seen_beside_it(page):
     press(page, "n")
     until(page, "document.querySelector('#point .large')")
     top, bottom = page.execute_script(
-        "const box = document.querySelector('aside').getBoundingClientRect(), top = document.getElementById('point')"
+        "const box = document.querySelector('aside').getBoundingClientRect(), top = "
+        "document.getElementById('point')"
         ".getBoundingClientRect().top; return [top - box.top, box.bottom - top]"
     )
     assert top > -1 and bottom > 100
@@ -211,7 +259,9 @@ def test_a_point_that_is_chosen_on_the_map_is_seen_beside_it(page):
 def test_the_legend_counts_the_points_in_grey(page):
     page.execute_script("state.codes = state.codes.slice(); state.codes.fill(255, 0, 7); legend()")
     assert find(page, "#legend .rest").text.split("\n") == ["none of these", "7"]
-    numbers = page.execute_script("return about.columns.findIndex((each) => each.kind === 'numbers')")
+    numbers = page.execute_script(
+        "return about.columns.findIndex((each) => each.kind === 'numbers')"
+    )
     page.execute_script("colour(arguments[0])", numbers)
     until(page, "document.querySelector('.ramp')")
     assert page.find_elements(By.CSS_SELECTOR, "#legend .rest") == []
@@ -239,7 +289,11 @@ def test_the_keyboard_alone_walks_marks_zooms_and_finds_neighbours(page):
     press(page, "n", " ")
     until(page, "state.marked.size === 1")
     assert page.execute_script("return state.point + 1") != first
-    until(page, "document.querySelector('#point .large') && document.querySelector('#point .large').naturalWidth > 0")
+    until(
+        page,
+        "document.querySelector('#point .large') && document.querySelector('#point "
+        ".large').naturalWidth > 0",
+    )
     press(page, Keys.ENTER)
     until(page, "document.querySelectorAll('#near li').length === 12")
     before = page.execute_script("return seen(plots[0]).span")
@@ -293,12 +347,18 @@ def test_colours_follow_a_column_of_numbers_and_of_verdicts(page):
     until(page, "document.querySelector('.ramp')")
     ramp = [colour.lower() for colour in page.execute_script("return about.sequence")]
     first, last = page.execute_script("return [0, 59].map((row) => plots[0].cloud.colour[row])")
-    assert [hexed(first), hexed(last)] == [ramp[round(0.3 * (len(ramp) - 1))], ramp[-1]]  # 0.3 and 1 of confidence
+    assert [hexed(first), hexed(last)] == [
+        ramp[round(0.3 * (len(ramp) - 1))],
+        ramp[-1],
+    ]  # 0.3 and 1 of confidence
     press(page, "c")
     until(page, "document.querySelectorAll('#legend button').length > 0")
     page.execute_script("colour(arguments[0])", columns.index("verdict"))
     until(page, "state.column === arguments[0]", columns.index("verdict"))
-    assert [each.text for each in page.find_elements(By.CSS_SELECTOR, "#legend span")] == ["right", "wrong"]
+    assert [each.text for each in page.find_elements(By.CSS_SELECTOR, "#legend span")] == [
+        "right",
+        "wrong",
+    ]
 
 
 def test_what_is_marked_goes_to_the_ledger_and_back(page):
@@ -311,21 +371,41 @@ def test_what_is_marked_goes_to_the_ledger_and_back(page):
     until(page, "document.getElementById('told').textContent.includes('taken back')")
 
 
-ADDRESSES = ("/runs", "/runs/odd@pictures", f"/runs/{map_home.PLACE}", "/maps", PAGE, "/classify", "/runs/none")
+ADDRESSES = (
+    "/runs",
+    "/runs/odd@pictures",
+    f"/runs/{map_home.PLACE}",
+    "/maps",
+    PAGE,
+    "/classify",
+    "/runs/none",
+)
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_every_page_can_be_used_without_seeing_it(browser, served, address):
     browser.get(served + address)
-    assert browser.execute_script("return [...document.images].filter((each) => !each.hasAttribute('alt')).length") == 0
+    assert (
+        browser.execute_script(
+            "return [...document.images].filter((each) => !each.hasAttribute('alt')).length"
+        )
+        == 0
+    )
     unnamed = browser.execute_script(
-        "return [...document.querySelectorAll('button, a, input:not([type=hidden]), select')].filter((each) =>"
-        " !(each.innerText || each.getAttribute('aria-label') || (each.labels && each.labels[0] && each.labels[0].innerText)"
-        " || each.closest('[hidden], dialog, template') || '').length && !each.closest('[hidden], dialog'))"
+        "return [...document.querySelectorAll('button, a, input:not([type=hidden]), "
+        "select')].filter((each) =>"
+        " !(each.innerText || each.getAttribute('aria-label') || (each.labels && each.labels[0] && "
+        "each.labels[0].innerText)"
+        " || each.closest('[hidden], dialog, template') || '').length && !each.closest('[hidden], "
+        "dialog'))"
         ".map((each) => each.outerHTML)"
     )
     assert unnamed == []
-    assert browser.execute_script("return document.documentElement.lang && document.querySelectorAll('h1').length === 1")
+    assert browser.execute_script(
+        "return document.documentElement.lang && document.querySelectorAll('h1').length === 1"
+    )
     find(browser, "body").send_keys(Keys.TAB)
-    assert browser.execute_script("return document.activeElement.className") == "skip"  # the first stop leads to the content
+    assert (
+        browser.execute_script("return document.activeElement.className") == "skip"
+    )  # the first stop leads to the content
     browser.get_log("browser")

@@ -22,7 +22,8 @@ def say(served: str, head: str, body: bytes = b"") -> tuple[int, bytes]:
 def test_a_gigabyte_is_refused_before_it_is_sent(served):
     began = time.monotonic()
     head = (
-        f"POST /api/classify/{map_home.PLACE} HTTP/1.1\nHost: localhost\nContent-Length: {1 << 30}\n"
+        f"POST /api/classify/{map_home.PLACE} HTTP/1.1\nHost: localhost\nContent-Length: "
+        f"{1 << 30}\n"
         "Content-Type: multipart/form-data; boundary=x\nConnection: close"
     )
     code, _ = say(served, head)
@@ -35,31 +36,48 @@ def test_a_gigabyte_is_refused_before_it_is_sent(served):
     [
         ("GET /runs HTTP/1.1\nHost: evil.example\nConnection: close", {421}),
         ("GET /runs HTTP/1.1\nConnection: close", {400, 421}),
-        ("GET /runs HTTP/1.1\nHost: localhost\nX-Forwarded-Host: evil.example\nConnection: close", {200}),
+        (
+            "GET /runs HTTP/1.1\nHost: localhost\nX-Forwarded-Host: evil.example\nConnection: "
+            "close",
+            {200},
+        ),
         ("GET http://evil.example/runs HTTP/1.1\nHost: evil.example\nConnection: close", {421}),
         ("GET /../../secret.txt HTTP/1.1\nHost: localhost\nConnection: close", {404}),
         ("GET /static/..%5c..%5cguard.py HTTP/1.1\nHost: localhost\nConnection: close", {404}),
         ("GET //etc/passwd HTTP/1.1\nHost: localhost\nConnection: close", {308, 404}),
-        ("POST /api/x HTTP/1.1\nHost: localhost\nContent-Length: 5\nTransfer-Encoding: chunked\nConnection: close", {400, 404}),
+        (
+            "POST /api/x HTTP/1.1\nHost: localhost\nContent-Length: 5\nTransfer-Encoding: "
+            "chunked\nConnection: close",
+            {400, 404},
+        ),
         ("\0\1\2", {400}),
     ],
 )
 def test_odd_requests_get_plain_refusals(served, head, codes):
     code, answer = say(served, head, b"0\r\n\r\n" if "chunked" in head else b"")
     assert code in codes
-    assert b"the secret" not in answer and b"Traceback" not in answer and b"evil.example" not in answer.split(b"\r\n\r\n")[-1]
+    assert (
+        b"the secret" not in answer
+        and b"Traceback" not in answer
+        and b"evil.example" not in answer.split(b"\r\n\r\n")[-1]
+    )
 
 
 def test_nothing_tells_what_serves_it(served):
     _, answer = say(served, "GET /runs HTTP/1.1\nHost: localhost\nConnection: close")
     head = answer.split(b"\r\n\r\n")[0].lower()
-    assert b"\r\nserver:" not in head and b"werkzeug" not in head and b"content-security-policy:" in head
+    assert (
+        b"\r\nserver:" not in head
+        and b"werkzeug" not in head
+        and b"content-security-policy:" in head
+    )
 
 
 def test_a_page_elsewhere_cannot_write_to_the_ledger(served):
     body = json.dumps({"rows": [1], "action": "reject"}).encode()
     head = (
-        f"POST /api/maps/{map_home.PLACE}/ledger HTTP/1.1\nHost: localhost\nOrigin: http://evil.example\nConnection: close\n"
+        f"POST /api/maps/{map_home.PLACE}/ledger HTTP/1.1\nHost: localhost\nOrigin: "
+        "http://evil.example\nConnection: close\n"
         f"Content-Type: application/json\nContent-Length: {len(body)}"
     )
     assert say(served, head, body)[0] == 403

@@ -1,4 +1,6 @@
-"""The study `one` as a person runs it from a shell, and what must hold of it after whatever has happened."""
+"""The study `one` as a person runs it from a shell, and what must hold of it after whatever has
+happened.
+"""
 
 import json
 import os
@@ -15,10 +17,13 @@ class OneStudy:
     """Begin, then 2 arms × 2 seeds, then gather, in `home`; `expected` is what they find."""
 
     expected = {
-        "begin/all": {}, "gather/all": {"num_runs": 4},
-        "work/plain-s0": {"score": 0.0}, "work/plain-s1": {"score": 1.0},
-        "work/double-s0": {"score": 0.0}, "work/double-s1": {"score": 2.0},
-    }  # fmt: skip
+        "begin/all": {},
+        "gather/all": {"num_runs": 4},
+        "work/plain-s0": {"score": 0.0},
+        "work/plain-s1": {"score": 1.0},
+        "work/double-s0": {"score": 0.0},
+        "work/double-s1": {"score": 2.0},
+    }
 
     def __init__(self, home: Path):
         self.home = home
@@ -26,14 +31,21 @@ class OneStudy:
     def run(self, *words, **environment):
         return subprocess.run(
             [*DARKROOM, "run", "one", *words],
-            env={**os.environ, **environment}, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
 
     def begin(self, *words, **environment):
         return subprocess.Popen(
             [*DARKROOM, "run", "one", *words],
-            env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def results(self):
         """What each finished run has found, and when; reading fails when any file is torn."""
@@ -46,16 +58,19 @@ class OneStudy:
         return found
 
     def complete(self, *words):
-        """Runs the study to its end and returns the metrics; a run that had finished is not done again."""
+        """Runs the study to its end and returns the metrics; a run that had finished is not done
+        again.
+        """
         before = self.results()
         told = self.run("--json", *words)
         assert told.returncode == 0, told.stdout + told.stderr
         after = self.results()
         stage = ("begin/", "work/")  # gather is done anew when what it reads is new
-        assert {unit: found for unit, found in before.items() if unit.startswith(stage)}.items() <= after.items()
+        assert {
+            unit: found for unit, found in before.items() if unit.startswith(stage)
+        }.items() <= after.items()
         assert not list(self.home.glob("logs/one/*/.aside-*/result.json"))
         return {unit: metrics for unit, (metrics, _) in after.items()}
-
 
     def processes(self, module):
         """Those that run `module` for this study."""

@@ -1,7 +1,9 @@
-"""Trains one small model in a child process that may be killed, as often as it takes: `python lives.py FOLDER RECIPE DEATH...`.
+"""Trains one small model in a child process that may be killed, as often as it takes: `python
+lives.py FOLDER RECIPE DEATH...`.
 
-A death is the name of a write point (`generation-00002:written`), a number of seconds after which the child is killed, or
-`none`. Whatever came before, the last child is left alone. Libraries are loaded once; each child starts from nothing else.
+A death is the name of a write point (`generation-00002:written`), a number of seconds after which
+the child is killed, or `none`. Whatever came before, the last child is left alone. Libraries are
+loaded once; each child starts from nothing else.
 """
 
 import os
@@ -14,27 +16,43 @@ import filelock
 import numpy as np
 import pandas
 
-from lib import atomic, runs
-from lib.data.pixels import Pixels
+from lib import files, runs
+from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
-from lib.models import predictor, saved
-from lib.training import backend, fit, networks, recipes
+from lib.models import predictor, serialization
+from lib.training import fit, network, setup, strategies
 from lib.training.settings import Settings
 
 NAMES = ["blue", "red"]
-DROPPING = {"preset": "triage", "filters": [3], "dense_units": [5], "dropout": 0.4, "batch_normalization": "all"}
+DROPPING = {
+    "preset": "triage",
+    "filters": [3],
+    "dense_units": [5],
+    "dropout": 0.4,
+    "batch_normalization": "all",
+}
 BACKBONE = {"architecture": "mobilenet", "alpha": 0.25, "weights": "none"}
 NETWORKS = {"scratch": DROPPING, "fine_tune": BACKBONE, "full": BACKBONE}
 
 
-def material(folder: Path) -> recipes.Material:
+def material(folder: Path) -> strategies.Material:
     labels = np.arange(60) % 2
     images = np.random.default_rng(0).integers(0, 200, (60, 32, 32, 3), dtype=np.uint8)
     images[labels == 0, ..., 2] += 40
     paths = [f"{number:02}.png" for number in range(60)]
-    frame = pandas.DataFrame({"path": paths, "label": np.where(labels == 0, *NAMES), "group": range(60), "pixels": paths})
-    split = Split("id", "grouped", "label", frame.assign(split=["train"] * 40 + ["val"] * 10 + ["test"] * 10), NAMES)
-    return recipes.Material(Pixels(images, pandas.Series(range(60), index=paths), "k"), split, folder / "features")
+    frame = pandas.DataFrame(
+        {"path": paths, "label": np.where(labels == 0, *NAMES), "group": range(60), "pixels": paths}
+    )
+    split = Split(
+        "id",
+        "grouped",
+        "label",
+        frame.assign(split=["train"] * 40 + ["val"] * 10 + ["test"] * 10),
+        NAMES,
+    )
+    return strategies.Material(
+        Pixels(images, pandas.Series(range(60), index=paths), "k"), split, folder / "features"
+    )
 
 
 def live(folder: Path, recipe: str) -> None:
@@ -42,21 +60,40 @@ def live(folder: Path, recipe: str) -> None:
     given = material(folder)
     unit = folder / "logs" / "unit"
     unit.mkdir(parents=True, exist_ok=True)
-    run = runs.Run(unit, folder / "checkpoints", {}, {}, "train", None, False, filelock.FileLock(folder / "lock"))
-    backend.begin(seed=os.getpid(), dtype_policy="float32", run=run)  # what Keras drew from before must not matter ...
-    model = networks.build(NETWORKS[recipe], given)
+    run = runs.Run(
+        unit,
+        folder / "checkpoints",
+        {},
+        {},
+        "train",
+        None,
+        False,
+        filelock.FileLock(folder / "lock"),
+    )
+    setup.begin(
+        seed=os.getpid(), dtype_policy="float32", run=run
+    )  # what Keras drew from before must not matter ...
+    model = network.build(NETWORKS[recipe], given)
     first = np.random.default_rng(7)  # ... but the first weights are the seed's
     model.set_weights([first.normal(0, 0.1, weight.shape) ** 2 for weight in model.get_weights()])
     settings = Settings(
-        epochs=6, batch_size=8, learning_rate=0.01, schedule="cosine", augmentation="gentle", mix="mixup", seed=5
+        epochs=6,
+        batch_size=8,
+        learning_rate=0.01,
+        schedule="cosine",
+        augmentation="gentle",
+        mix="mixup",
+        seed=5,
     )
     fit._CHECKPOINT_SHARE = 1e9  # a generation after every epoch, however short it was
-    trained = recipes.train(recipe, model, given, settings=settings, run=run)
-    saved.save(model, folder / "model.keras", card={})
-    weights = np.concatenate([weight.ravel() for weight in saved.load(folder / "model.keras").get_weights()])
+    trained = strategies.train(recipe, model, given, settings=settings, run=run)
+    serialization.save(model, folder / "model.keras", card={})
+    weights = np.concatenate(
+        [weight.ravel() for weight in serialization.load(folder / "model.keras").get_weights()]
+    )
     history = trained.fitted.history.drop(columns=["seconds", "phase"]).to_numpy()
     probabilities = predictor.predict_proba(model, given.pixels.array)
-    with atomic.replacing(folder / "outcome.npz") as aside, aside.open("wb") as file:
+    with files.replacing(folder / "outcome.npz") as aside, aside.open("wb") as file:
         np.savez(file, weights=weights, history=history, probabilities=probabilities)
 
 

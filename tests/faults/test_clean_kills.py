@@ -1,4 +1,6 @@
-"""Cleaning is killed wherever it writes and whenever: raw files stay as they are, and the same command brings it to its end."""
+"""Cleaning is killed wherever it writes and whenever: raw files stay as they are, and the same
+command brings it to its end.
+"""
 
 import hashlib
 import io
@@ -17,7 +19,14 @@ from PIL import Image
 from lib.cleaning import clean, ledger
 from lib.data import dataset as datasets
 
-FILES = ("source.json", "scan.parquet", "groups.parquet", "findings.parquet", "manifest.parquet", "findings.html")
+FILES = (
+    "source.json",
+    "scan.parquet",
+    "groups.parquet",
+    "findings.parquet",
+    "manifest.parquet",
+    "findings.html",
+)
 POINTS = [f"{file}:{moment}" for file in FILES for moment in ("written", "renamed")]
 POINTS += ["thumbs.bin:appended", "ledger.jsonl:appended"]
 SHORT = ("scan.parquet:written", "ledger.jsonl:appended")
@@ -34,8 +43,12 @@ def raw(tmp_path):
     for name in "ab":
         (folder / name).mkdir(parents=True)
         for number in range(20):
-            coarse = np.random.default_rng(number + 100 * (name == "b")).integers(0, 255, (8, 8, 3), np.uint8)
-            Image.fromarray(coarse).resize((80, 80), Image.Resampling.BICUBIC).save(folder / name / f"{number}.jpg")
+            coarse = np.random.default_rng(number + 100 * (name == "b")).integers(
+                0, 255, (8, 8, 3), np.uint8
+            )
+            Image.fromarray(coarse).resize((80, 80), Image.Resampling.BICUBIC).save(
+                folder / name / f"{number}.jpg"
+            )
     buffer = io.BytesIO()
     Image.open(folder / "a/0.jpg").save(buffer, "PNG")
     (folder / "a/copy.png").write_bytes(buffer.getvalue())
@@ -45,7 +58,14 @@ def raw(tmp_path):
 
 def darkroom(*words, **environment):
     command = [sys.executable, "-m", "lib.cli", "clean", *map(str, words)]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def digest(folder):
@@ -59,14 +79,18 @@ def digest(folder):
 
 
 def complete(raw, before):
-    """Cleans to the end and holds what must be: raw files, verdicts, one act in the ledger, the same manifest replayed."""
+    """Cleans to the end and holds what must be: raw files, verdicts, one act in the ledger, the
+    same manifest replayed.
+    """
     assert digest(raw) == before
     done = darkroom(raw)
     assert done.returncode == 0, done.stderr
     data = datasets.load("pets")
     table = data.manifest()
     told = {row.path: row.reasons for row in table.itertuples() if row.verdict == "reject"}
-    assert told == {"a/copy.png": ["exact_duplicate"], "b/cut.jpg": ["truncated"]} and len(table) == 42
+    assert (
+        told == {"a/copy.png": ["exact_duplicate"], "b/cut.jpg": ["truncated"]} and len(table) == 42
+    )
     assert [act["action"] for act in ledger.standing(ledger.read(data.folder))] == ["clean"]
     clean.decide(data, ["a/1.jpg"], verdict="reject")
     clean.undo(data)
@@ -74,7 +98,9 @@ def complete(raw, before):
     assert digest(raw) == before and not list(data.folder.rglob(".aside*.parquet"))
 
 
-@pytest.mark.parametrize("point", [pytest.param(p, marks=() if p in SHORT else pytest.mark.slow) for p in POINTS])
+@pytest.mark.parametrize(
+    "point", [pytest.param(p, marks=() if p in SHORT else pytest.mark.slow) for p in POINTS]
+)
 def test_killed_at_a_point(raw, point):
     before = digest(raw)
     assert darkroom(raw, DARKROOM_FAULT=point).returncode < 0
@@ -86,7 +112,9 @@ def test_killed_at_a_point(raw, point):
 def test_killed_at_a_random_moment(raw, seed):
     before = digest(raw)
     process = subprocess.Popen(
-        [sys.executable, "-m", "lib.cli", "clean", str(raw)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "lib.cli", "clean", str(raw)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     time.sleep(random.Random(seed).uniform(0.2, 4.0))
     process.kill()
@@ -95,8 +123,12 @@ def test_killed_at_a_random_moment(raw, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", ["ledger.jsonl:appended", "manifest.parquet:written", "manifest.parquet:renamed"])
-@pytest.mark.parametrize("act", [("--reject", "a/3.jpg"), ("--relabel", "b", "a/3.jpg"), ("--undo",)])
+@pytest.mark.parametrize(
+    "point", ["ledger.jsonl:appended", "manifest.parquet:written", "manifest.parquet:renamed"]
+)
+@pytest.mark.parametrize(
+    "act", [("--reject", "a/3.jpg"), ("--relabel", "b", "a/3.jpg"), ("--undo",)]
+)
 def test_acts_by_hand_are_killed(raw, act, point):
     before = digest(raw)
     assert darkroom(raw).returncode == 0
@@ -120,7 +152,10 @@ def test_unpacking_an_archive_is_killed(raw, tmp_path, point):
     assert darkroom(tmp_path / "pets.zip", DARKROOM_FAULT=point).returncode < 0
     done = darkroom(tmp_path / "pets.zip")
     assert done.returncode == 0, done.stderr
-    assert digest(datasets.load("pets").raw) == digest(raw) and (tmp_path / "pets.zip").read_bytes() == packed
+    assert (
+        digest(datasets.load("pets").raw) == digest(raw)
+        and (tmp_path / "pets.zip").read_bytes() == packed
+    )
 
 
 @pytest.mark.slow

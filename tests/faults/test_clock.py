@@ -19,7 +19,9 @@ def test_the_clock_is_set_back(one, tmp_path, monkeypatch):
     flag = tmp_path / "yesterday"
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(JUMP.format(flag=str(flag)))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    )
     process = one.begin("--workers", "2", "--set", "seconds=2")
     while not (one.home / "logs" / "one" / "work" / "plain-s0" / "progress.json").exists():
         time.sleep(0.05)

@@ -1,4 +1,6 @@
-"""A cluster whose workers are killed one after the other: the study ends with what an undisturbed one ends with."""
+"""A cluster whose workers are killed one after the other: the study ends with what an undisturbed
+one ends with.
+"""
 
 import json
 import subprocess
@@ -14,8 +16,21 @@ class Cluster:
 
     def __init__(self, home):
         file = home / "scheduler.json"
-        self.home, self.options, self.number = home, ["--scheduler-file", str(file), "--no-dashboard"], 0
-        begin = [sys.executable, "-m", "distributed.cli.dask_scheduler", *self.options, "--host", "127.0.0.1", "--port", "0"]
+        self.home, self.options, self.number = (
+            home,
+            ["--scheduler-file", str(file), "--no-dashboard"],
+            0,
+        )
+        begin = [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_scheduler",
+            *self.options,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+        ]
         self.scheduler = subprocess.Popen(begin, stderr=subprocess.DEVNULL)
         while not file.exists():
             time.sleep(0.1)
@@ -24,9 +39,19 @@ class Cluster:
 
     def worker(self):
         self.number += 1
-        command = [sys.executable, "-m", "distributed.cli.dask_worker", *self.options, "--nthreads", "1", "--no-nanny"]
+        command = [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_worker",
+            *self.options,
+            "--nthreads",
+            "1",
+            "--no-nanny",
+        ]
         folder = str(self.home / f"dask{self.number}")
-        return subprocess.Popen([*command, "--local-directory", folder], stderr=subprocess.DEVNULL, cwd=self.home)
+        return subprocess.Popen(
+            [*command, "--local-directory", folder], stderr=subprocess.DEVNULL, cwd=self.home
+        )
 
     def kill(self, which):
         self.workers[which].kill()
@@ -47,11 +72,18 @@ def cluster(one):
 
 
 @pytest.mark.parametrize(
-    ("seeds", "seconds", "kills", "every_s"), [(2, 0, 1, 0), pytest.param(6, 4, 30, 3, marks=pytest.mark.slow)]
+    ("seeds", "seconds", "kills", "every_s"),
+    [(2, 0, 1, 0), pytest.param(6, 4, 30, 3, marks=pytest.mark.slow)],
 )
-def test_workers_are_killed_one_after_the_other(one, cluster, tmp_path_factory, monkeypatch, seeds, seconds, kills, every_s):
+def test_workers_are_killed_one_after_the_other(
+    one, cluster, tmp_path_factory, monkeypatch, seeds, seconds, kills, every_s
+):
     study = one.home / "studies" / "one.toml"
-    text = study.read_text().replace("[0, 1]", str(list(range(seeds)))).replace('notebook = "ok"', 'notebook = "steps"')
+    text = (
+        study.read_text()
+        .replace("[0, 1]", str(list(range(seeds))))
+        .replace('notebook = "ok"', 'notebook = "steps"')
+    )
     study.write_text(text.replace("seconds = 0.0", f"seconds = {seconds}.0"))
     if kills == 1:  # each of the first three runs waits at its fourth step, on a worker of its own
         (one.home / "hold").touch()
@@ -67,7 +99,12 @@ def test_workers_are_killed_one_after_the_other(one, cluster, tmp_path_factory, 
     assert runner.returncode == 0 and killed, told + complained
     disturbed, found = predictions(one.home), metrics(one)
     if kills == 1:
-        assert sorted(result["begun_at"] for result in read(one.home)) == [0, 0, 0, 4]  # it went on elsewhere, where it was
+        assert sorted(result["begun_at"] for result in read(one.home)) == [
+            0,
+            0,
+            0,
+            4,
+        ]  # it went on elsewhere, where it was
 
     calm = type(one)(tmp_path_factory.mktemp("calm"))
     for folder in ("notebooks", "studies"):
@@ -82,7 +119,10 @@ def test_workers_are_killed_one_after_the_other(one, cluster, tmp_path_factory, 
 def wait_for_steps(home, runner, epoch):
     """Until as many runs as there are workers have saved a step."""
     while runner.poll() is None:
-        saved = [json.loads(path.read_text())["epoch"] for path in home.glob("checkpoints/one/work/*/state.json")]
+        saved = [
+            json.loads(path.read_text())["epoch"]
+            for path in home.glob("checkpoints/one/work/*/state.json")
+        ]
         if sum(each >= epoch for each in saved) >= 3:
             return
         time.sleep(0.05)

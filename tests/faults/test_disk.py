@@ -1,4 +1,6 @@
-"""A disk that fills up and a folder that cannot be written: told in one sentence, nothing torn, and room again is enough."""
+"""A disk that fills up and a folder that cannot be written: told in one sentence, nothing torn, and
+room again is enough.
+"""
 
 import os
 import random
@@ -32,12 +34,17 @@ def small(one, tmp_path_factory, monkeypatch):
 
 
 def fill(home):
-    with pytest.raises(OSError, match="No space"), (home / "filler").open("wb", buffering=0) as file:
+    with (
+        pytest.raises(OSError, match="No space"),
+        (home / "filler").open("wb", buffering=0) as file,
+    ):
         while True:
             file.write(bytes(1 << 20)[: max(1, shutil.disk_usage(home).free)])
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
+)
 def test_a_disk_that_fills_up(one, small, seed):
     process = small.begin("--workers", "2", "--set", "seconds=1")
     while not (small.home / "logs" / "one" / "begin" / "all" / "result.json").exists():
@@ -46,7 +53,9 @@ def test_a_disk_that_fills_up(one, small, seed):
     fill(small.home)
     told, complained = process.communicate(timeout=600)
     found = small.results()
-    assert process.returncode == (0 if found.keys() == one.expected.keys() else 1)  # it may have been done by then
+    assert process.returncode == (
+        0 if found.keys() == one.expected.keys() else 1
+    )  # it may have been done by then
     assert "Traceback" not in told + complained
     if process.returncode:
         assert "No space left on device" in told + complained
@@ -59,7 +68,11 @@ def test_a_folder_that_cannot_be_written(one):
     mount("--bind", "-o", "ro", str(one.home), str(one.home))
     try:
         told = one.run()
-        assert told.returncode == 1 and "Read-only file system" in told.stderr and "Traceback" not in told.stderr
+        assert (
+            told.returncode == 1
+            and "Read-only file system" in told.stderr
+            and "Traceback" not in told.stderr
+        )
         assert told.stderr.count("\n") == 1
     finally:
         subprocess.run(["umount", str(one.home)], check=True)

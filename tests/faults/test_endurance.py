@@ -1,11 +1,13 @@
-"""Hundreds of short runs in a row: the runner's memory, its open files and its child processes stay where they were."""
+"""Hundreds of short runs in a row: the runner's memory, its open files and its child processes stay
+where they were.
+"""
 
 import psutil
 import pytest
 
 from lib import notebooks, paths, runs
 from lib.batch import launch
-from lib.batch.engine import Engine
+from lib.batch.executor import Engine
 from lib.batch.machine import Share
 from lib.batch.run import Job
 
@@ -14,15 +16,24 @@ def job(number):
     notebook = notebooks.find("ok")
     parameters = {**notebook.defaults(), "study": "one", "arm": "a", "seed": number}
     folder = paths.run("one", notebook.stage, f"a-s{number}")
-    return Job(str(notebook.path), str(folder), parameters, runs.key(notebook, parameters, data=None))
+    return Job(
+        str(notebook.path), str(folder), parameters, runs.key(notebook, parameters, data=None)
+    )
 
 
 def held():
     process = psutil.Process()
-    return process.memory_info().rss, process.num_fds(), len(process.children(recursive=True)), process.num_threads()
+    return (
+        process.memory_info().rss,
+        process.num_fds(),
+        len(process.children(recursive=True)),
+        process.num_threads(),
+    )
 
 
-@pytest.mark.parametrize(("first", "number"), [(4, 12), pytest.param(60, 500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("first", "number"), [(4, 12), pytest.param(60, 500, marks=pytest.mark.slow)]
+)
 def test_short_runs_leave_nothing_behind(batch_home, first, number, record_property):
     (batch_home / "logs" / "one").mkdir(parents=True)
     before = None
@@ -30,14 +41,18 @@ def test_short_runs_leave_nothing_behind(batch_home, first, number, record_prope
         for start in range(0, number, first):
             batch = range(start, min(start + first, number))
             for each in batch:
-                engine.submit(str(each), launch.execute, job(each), Share(parallel=2), str(batch_home))
+                engine.submit(
+                    str(each), launch.execute, job(each), Share(parallel=2), str(batch_home)
+                )
             ended = []
             while len(ended) < len(batch):
                 ended += engine.poll(300)
             assert {outcome.value["state"] for outcome in ended} == {"finished"}
             before = before or held()
         after = held()
-    for what, old, new in zip(("memory", "files", "children", "threads"), before, after, strict=True):
+    for what, old, new in zip(
+        ("memory", "files", "children", "threads"), before, after, strict=True
+    ):
         record_property(what, f"{old} → {new}")
         print(f"{what}: {old:,} → {new:,} after {number} runs")
     assert after[0] < before[0] + 30_000_000

@@ -1,4 +1,6 @@
-"""A search may be killed at any moment: it ends with the same trials, and none is computed again after it had finished."""
+"""A search may be killed at any moment: it ends with the same trials, and none is computed again
+after it had finished.
+"""
 
 import json
 import os
@@ -21,8 +23,11 @@ def begin(folder, method, **environment):
     path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, str(TESTS / "objectives.py"), str(folder), method],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path, **environment},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+    )
 
 
 def complete(folder, method, **environment):
@@ -47,14 +52,18 @@ def started(folder):
 
 
 def resumed(folder, method, straight):
-    """Ends the search and holds it to one that was not killed; what had finished is not begun again."""
+    """Ends the search and holds it to one that was not killed; what had finished is not begun
+    again.
+    """
     done, before = finished(folder), started(folder)
     found = complete(folder, method)
     assert found == straight[method] and found["complete"]
     assert not set(started(folder)[len(before) :]) & done
 
 
-@pytest.mark.parametrize("point", [pytest.param(p, marks=() if p in SHORT else pytest.mark.slow) for p in APPENDED])
+@pytest.mark.parametrize(
+    "point", [pytest.param(p, marks=() if p in SHORT else pytest.mark.slow) for p in APPENDED]
+)
 def test_killed_after_a_line_of_the_journal(tmp_path, straight, point):
     assert len(straight["random"]["trials"]) == 16
     process = begin(tmp_path, "random", DARKROOM_FAULT=point)
@@ -64,15 +73,23 @@ def test_killed_after_a_line_of_the_journal(tmp_path, straight, point):
 
 
 @pytest.mark.parametrize(
-    "point", ["outcome.json:written#2", pytest.param("outcome.json:renamed#2", marks=pytest.mark.slow)]
+    "point",
+    ["outcome.json:written#2", pytest.param("outcome.json:renamed#2", marks=pytest.mark.slow)],
 )
 def test_a_worker_killed_as_it_lays_down_its_outcome_is_replaced(tmp_path, straight, point):
-    # One at a time: a trial whose worker died must not be given to another one that is about to die of its second write.
-    assert complete(tmp_path, "random", DARKROOM_FAULT=point, SEARCH_WORKERS="1") == straight["random"]
+    # One at a time: a trial whose worker died must not be given to another one that is about to die
+    # of its second write.
+    assert (
+        complete(tmp_path, "random", DARKROOM_FAULT=point, SEARCH_WORKERS="1") == straight["random"]
+    )
 
 
 @pytest.mark.parametrize(
-    ("method", "seed"), [("halving", 0), *(pytest.param(m, s, marks=pytest.mark.slow) for m in METHODS for s in range(1, 11))]
+    ("method", "seed"),
+    [
+        ("halving", 0),
+        *(pytest.param(m, s, marks=pytest.mark.slow) for m in METHODS for s in range(1, 11)),
+    ],
 )
 def test_killed_at_a_random_moment(tmp_path, straight, method, seed):
     process = begin(tmp_path, method)

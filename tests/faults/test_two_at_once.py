@@ -1,4 +1,6 @@
-"""Two runners of one study begin at the same moment: one does the work, the other refuses or finds it done."""
+"""Two runners of one study begin at the same moment: one does the work, the other refuses or finds
+it done.
+"""
 
 import shutil
 
@@ -23,7 +25,11 @@ def test_two_runners_at_once(one, rounds):
         assert codes in ([0, 0], [0, 2]), told
         refused += codes == [0, 2]
         if codes == [0, 2]:
-            [complaint] = [error for process, (_, error) in zip(both, told, strict=True) if process.returncode == 2]
+            [complaint] = [
+                error
+                for process, (_, error) in zip(both, told, strict=True)
+                if process.returncode == 2
+            ]
             assert "is being run by process" in complaint and complaint.count("\n") == 1
         assert one.results().keys() == {"begin/all"}
         assert not (one.home / "logs" / ".earlier").exists()  # nothing was done twice

@@ -1,4 +1,6 @@
-"""How the fuzzer changes what has a grammar: one value at a time, so that most of what comes out can still be read."""
+"""How the fuzzer changes what has a grammar: one value at a time, so that most of what comes out
+can still be read.
+"""
 
 import copy
 import json
@@ -6,19 +8,88 @@ import random
 import re
 
 _VALUES = (
-    None, True, False, 0, -1, 1, 2, 7.5, 1e308, float("nan"), float("inf"), 2**31, 2**63, 2**70, -(2**63),
-    "", "x", "y", "all", "../x", "a/b", "keep", "train", "test", "label", "\0", "\ud800", "é" * 200,
-    [], [None], [1, 2], ["x", "y"], [[]], {}, {"a": 1}, {"": None},
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2,
+    7.5,
+    1e308,
+    float("nan"),
+    float("inf"),
+    2**31,
+    2**63,
+    2**70,
+    -(2**63),
+    "",
+    "x",
+    "y",
+    "all",
+    "../x",
+    "a/b",
+    "keep",
+    "train",
+    "test",
+    "label",
+    "\0",
+    "\ud800",
+    "é" * 200,
+    [],
+    [None],
+    [1, 2],
+    ["x", "y"],
+    [[]],
+    {},
+    {"a": 1},
+    {"": None},
+)
 _LITERALS = (
-    "true", "0", "-1", "3", "1e400", "nan", "inf", "99999999999999999999", "0x7f", "1979-05-27", "07:32:00", "1j",
-    '""', '"x"', '"../x"', "'custom'", '"plain"', '"\\u0000"', '"""\n"""', "b'x'", "f'x'", "_", "None", "...", "1 + 1",
-    "[]", "[0]", "[0, 0]", "[true]", '["begin"]', "[[]]", "[None]", "(1, 2)", "{}", "{a = 1}", '{"" = 2}', "{1: 2}",
-)  # fmt: skip
+    "true",
+    "0",
+    "-1",
+    "3",
+    "1e400",
+    "nan",
+    "inf",
+    "99999999999999999999",
+    "0x7f",
+    "1979-05-27",
+    "07:32:00",
+    "1j",
+    '""',
+    '"x"',
+    '"../x"',
+    "'custom'",
+    '"plain"',
+    '"\\u0000"',
+    '"""\n"""',
+    "b'x'",
+    "f'x'",
+    "_",
+    "None",
+    "...",
+    "1 + 1",
+    "[]",
+    "[0]",
+    "[0, 0]",
+    "[true]",
+    '["begin"]',
+    "[[]]",
+    "[None]",
+    "(1, 2)",
+    "{}",
+    "{a = 1}",
+    '{"" = 2}',
+    "{1: 2}",
+)
 
 
 def json_text(data: bytes, rng: random.Random) -> bytes | None:
-    """One node of a JSON text made another, left out, doubled or moved; None where the text is no JSON."""
+    """One node of a JSON text made another, left out, doubled or moved; None where the text is no
+    JSON.
+    """
     try:
         root = [json.loads(data)]
     except (ValueError, RecursionError):
@@ -35,21 +106,31 @@ def json_lines(data: bytes, rng: random.Random) -> bytes | None:
     changed = json_text(lines[place], rng) if rng.random() < 0.8 else rng.choice(lines)
     if changed is None:
         return None
-    return b"\n".join([*lines[:place], *([changed] * rng.choice((0, 1, 1, 1, 1, 2))), *lines[place + 1 :]])
+    return b"\n".join(
+        [*lines[:place], *([changed] * rng.choice((0, 1, 1, 1, 1, 2))), *lines[place + 1 :]]
+    )
 
 
 def assignments(data: bytes, rng: random.Random) -> bytes | None:
-    """One `name = value` of a text given another value or name, or a line left out, doubled or moved."""
+    """One `name = value` of a text given another value or name, or a line left out, doubled or
+    moved.
+    """
     lines = data.split(b"\n")
     for _ in range(rng.choice((1, 1, 2, 4))):
         place = rng.randrange(len(lines))
         name, equals, value = lines[place].partition(b"=")
         if equals and rng.random() < 0.7:
             literal = rng.choice(_LITERALS).encode()
-            lines[place] = name + b"= " + (re.sub(rb"[^#\s][^#]*", lambda _: literal, value, count=1) or literal)  # noqa: B023
+            lines[place] = (
+                name
+                + b"= "
+                + (re.sub(rb"[^#\s][^#]*", lambda _: literal, value, count=1) or literal)  # noqa: B023
+            )
         else:
             other = rng.choice(lines)
-            lines[place : place + 1] = rng.choice(([], [other], [lines[place], other], [name + b" = 1"]))
+            lines[place : place + 1] = rng.choice(
+                ([], [other], [lines[place], other], [name + b" = 1"])
+            )
         lines = lines or [b""]
     return b"\n".join(lines)
 

@@ -1,6 +1,7 @@
 """What the fuzzer feeds: a function a parser of ours, and real bytes to begin with.
 
-A target takes bytes and returns; a `DarkroomError` is how a parser refuses, everything else that is raised is a crash.
+A target takes bytes and returns; a `DarkroomError` is how a parser refuses, everything else that is
+raised is a crash.
 """
 
 import contextlib
@@ -36,7 +37,9 @@ TESTS = Path(__file__).parent.parent
 ALLOWED = ("DarkroomError",)
 _FOLDER = tempfile.TemporaryDirectory()
 HOME = Path(_FOLDER.name)
-tarfile.calc_chksums = lambda header, real=tarfile.calc_chksums: _Any(real(header))  # else every change is refused at once
+tarfile.calc_chksums = lambda header, real=tarfile.calc_chksums: _Any(
+    real(header)
+)  # else every change is refused at once
 os.fsync = lambda handle: None  # what is written here need not outlive anything
 logging.getLogger("lib.web").disabled = True  # a 500 is counted, not told
 
@@ -51,7 +54,9 @@ class _Any(tuple):
 def study(data: bytes) -> None:
     """A study file, then after a zero byte what is typed with `--set`, `name=value` in lines."""
     content, _, typed = data.partition(b"\0")
-    settings = dict(line.split("=", 1) for line in typed.decode("utf-8", "replace").splitlines() if "=" in line)
+    settings = dict(
+        line.split("=", 1) for line in typed.decode("utf-8", "replace").splitlines() if "=" in line
+    )
     (HOME / "fuzz.toml").write_bytes(content)
     studies.read(str(HOME / "fuzz.toml"), settings=settings, tiny=data[-1:] == b"\n").units()
 
@@ -142,7 +147,9 @@ def picture(data: bytes) -> None:
 
 
 def request(data: bytes) -> None:
-    """A whole request: its kind in the first byte, then the body of a form, or an object for the map's addresses."""
+    """A whole request: its kind in the first byte, then the body of a form, or an object for the
+    map's addresses.
+    """
     if not data:
         return
     address, kind = _REQUESTS[data[0] % len(_REQUESTS)]
@@ -158,17 +165,31 @@ def _parquet(path: Path, data: bytes) -> Path | None:
         return path
     try:
         told = json.loads(data)
-        frame = pyarrow.table({str(name): pyarrow.array(values) for name, values in told["columns"].items()})
+        frame = pyarrow.table(
+            {str(name): pyarrow.array(values) for name, values in told["columns"].items()}
+        )
         noted = {b"darkroom": json.dumps(told["metadata"]).encode()} if "metadata" in told else {}
         pyarrow.parquet.write_table(frame.replace_schema_metadata(noted), path)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, pyarrow.ArrowException):
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+        pyarrow.ArrowException,
+    ):
         return None  # no table that a file can hold, so nothing for a parser of ours
     return path
 
 
 _FORM = "multipart/form-data; boundary=fuzz"
-_REQUESTS = [("/api/classify/s/t/u", _FORM), ("/api/classify/s/t/u", "application/x-www-form-urlencoded")] + [
-    (f"/api/maps/s/t/u/{name}", "application/json") for name in ("points", "selections", "csv", "ledger")
+_REQUESTS = [
+    ("/api/classify/s/t/u", _FORM),
+    ("/api/classify/s/t/u", "application/x-www-form-urlencoded"),
+] + [
+    (f"/api/maps/s/t/u/{name}", "application/json")
+    for name in ("points", "selections", "csv", "ledger")
 ]
 
 
@@ -221,21 +242,40 @@ def _told(**columns) -> bytes:
 
 def _manifest() -> dict:
     return {
-        "path": list("abcdefghijkl"), "label": ["x", "y"] * 6, "sha256": ["0"] * 12, "pixels": ["0"] * 12, "bytes": [9] * 12,
-        "format": ["PNG"] * 12, "width": [8] * 12, "height": [8] * 12, "mode": ["RGB"] * 12, "verdict": ["keep"] * 12,
-        "reasons": [["few"]] * 12, "group": list(range(12)), "source_split": ["train"] * 12, "attr_year": [1990.0] * 12,
-    }  # fmt: skip
+        "path": list("abcdefghijkl"),
+        "label": ["x", "y"] * 6,
+        "sha256": ["0"] * 12,
+        "pixels": ["0"] * 12,
+        "bytes": [9] * 12,
+        "format": ["PNG"] * 12,
+        "width": [8] * 12,
+        "height": [8] * 12,
+        "mode": ["RGB"] * 12,
+        "verdict": ["keep"] * 12,
+        "reasons": [["few"]] * 12,
+        "group": list(range(12)),
+        "source_split": ["train"] * 12,
+        "attr_year": [1990.0] * 12,
+    }
 
 
 def _predicted() -> dict:
-    return {"path": ["a", "b"], "split": ["train", "test"], "label": ["x", "y"], "group": [0, 1], "p_x": [0.5, 0.25],
-            "p_y": [0.5, 0.75]}  # fmt: skip
+    return {
+        "path": ["a", "b"],
+        "split": ["train", "test"],
+        "label": ["x", "y"],
+        "group": [0, 1],
+        "p_x": [0.5, 0.25],
+        "p_y": [0.5, 0.75],
+    }
 
 
 def _tables() -> list[bytes]:
     about = {"class_names": ["x", "y"], "data_hash": "h"}
     one = _told(columns=_predicted(), metadata={**about, "kind": "probability"})
-    several = _told(columns={**_predicted(), "label": [["x"], []]}, metadata={**about, "kind": "multilabel"})
+    several = _told(
+        columns={**_predicted(), "label": [["x"], []]}, metadata={**about, "kind": "multilabel"}
+    )
     return [one, several, _as_file(one)]
 
 
@@ -255,16 +295,27 @@ def _zip(method: int, names: tuple[str, ...] = ("a/1.png", "b/ü.txt")) -> bytes
 def _tar(kind: str, form: int) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=f"w{kind}", format=form) as opened:
-        for name, about in (("a/1.png", tarfile.REGTYPE), ("b/link", tarfile.SYMTYPE), ("d" * 60 + "/" + "ü" * 40, b"0")):
+        for name, about in (
+            ("a/1.png", tarfile.REGTYPE),
+            ("b/link", tarfile.SYMTYPE),
+            ("d" * 60 + "/" + "ü" * 40, b"0"),
+        ):
             member = tarfile.TarInfo(name)
-            member.type, member.size, member.linkname = about, 9 if about == tarfile.REGTYPE else 0, "../../x"
+            member.type, member.size, member.linkname = (
+                about,
+                9 if about == tarfile.REGTYPE else 0,
+                "../../x",
+            )
             opened.addfile(member, io.BytesIO(b"123456789"))
     return buffer.getvalue()
 
 
 def _weights() -> list[bytes]:
     of = test_torch_pickle
-    tensors = {"rows": of.tensor("a", (2, 3), (3, 1)), "scalar": of.tensor("b", (), (), num_elements=1, kind=b"LongStorage")}
+    tensors = {
+        "rows": of.tensor("a", (2, 3), (3, 1)),
+        "scalar": of.tensor("b", (), (), num_elements=1, kind=b"LongStorage"),
+    }
     both = of.HEAD + of.named(tensors) + b"\x80\x02](" + of.text("a") + of.text("b") + b"e."
     one = of.HEAD + of.named({"rows": tensors["rows"]}) + b"\x80\x02]" + of.text("a") + b"a."
     return [both + of.storage(range(6)) + of.storage([7], "<i8"), one + of.storage(range(6))]
@@ -273,14 +324,20 @@ def _weights() -> list[bytes]:
 def _form() -> bytes:
     part = b'--fuzz\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
     image = decoder_matrix.stored(_small(), "PNG")
-    return part % (b"pictures", b'; filename="a.png"', image) + part % (b"accuracy", b"", b"0.9") + b"--fuzz--\r\n"
+    return (
+        part % (b"pictures", b'; filename="a.png"', image)
+        + part % (b"accuracy", b"", b"0.9")
+        + b"--fuzz--\r\n"
+    )
 
 
 def _ledger() -> bytes:
     change = {"path": "a/1.png", "before": {"label": "x"}, "after": {"label": "y"}}
-    acts = [{"entry": 1, "at": "2026-01-01", "by": "clean", "action": "clean", "changes": [change]},
-            {"entry": 2, "at": "2026-01-01", "by": "ada", "action": "label", "changes": [change]},
-            {"entry": 3, "at": "2026-01-01", "by": "undo", "action": "undo", "changes": [], "of": 2}]  # fmt: skip
+    acts = [
+        {"entry": 1, "at": "2026-01-01", "by": "clean", "action": "clean", "changes": [change]},
+        {"entry": 2, "at": "2026-01-01", "by": "ada", "action": "label", "changes": [change]},
+        {"entry": 3, "at": "2026-01-01", "by": "undo", "action": "undo", "changes": [], "of": 2},
+    ]
     return b"".join(json.dumps(act).encode() + b"\n" for act in acts)
 
 
@@ -290,8 +347,15 @@ def _small() -> Image.Image:
 
 def _pictures() -> list[bytes]:
     small = _small()
-    made = [decoder_matrix.stored(small, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")]
-    return [*made, decoder_matrix.stored(small.convert("P"), "PNG"), decoder_matrix.stored(small.convert("CMYK"), "JPEG")]
+    made = [
+        decoder_matrix.stored(small, kind)
+        for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+    ]
+    return [
+        *made,
+        decoder_matrix.stored(small.convert("P"), "PNG"),
+        decoder_matrix.stored(small.convert("CMYK"), "JPEG"),
+    ]
 
 
 def _cells(folder: Path) -> list[bytes]:
@@ -299,9 +363,18 @@ def _cells(folder: Path) -> list[bytes]:
 
 
 def _parameters() -> list[bytes]:
-    cells = [cell for data in _cells(TESTS.parent / "notebooks") for cell in json.loads(data)["cells"]]
-    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    return [f"{text}\0{typed}".encode() for text, typed in zip(tagged, ["3", "1e-3", "yes", "a,b", "[1, 2]"] * 2, strict=False)]
+    cells = [
+        cell for data in _cells(TESTS.parent / "notebooks") for cell in json.loads(data)["cells"]
+    ]
+    tagged = [
+        "".join(cell["source"])
+        for cell in cells
+        if "parameters" in cell["metadata"].get("tags", [])
+    ]
+    return [
+        f"{text}\0{typed}".encode()
+        for text, typed in zip(tagged, ["3", "1e-3", "yes", "a,b", "[1, 2]"] * 2, strict=False)
+    ]
 
 
 def _studies() -> list[bytes]:
@@ -312,25 +385,56 @@ def _studies() -> list[bytes]:
 
 
 def _requests() -> list[bytes]:
-    bodies = [b'{"rows": [0, 2], "name": "odd", "action": "keep"}', b'{"rows": [1], "action": "relabel", "label": "x"}']
-    return [b"\0" + _form(), b"\1accuracy=0.9", *(bytes([2 + place]) + body for place in range(4) for body in bodies)]
+    bodies = [
+        b'{"rows": [0, 2], "name": "odd", "action": "keep"}',
+        b'{"rows": [1], "action": "relabel", "label": "x"}',
+    ]
+    return [
+        b"\0" + _form(),
+        b"\1accuracy=0.9",
+        *(bytes([2 + place]) + body for place in range(4) for body in bodies),
+    ]
 
 
 _begin()
 TARGETS = {
     "study": (study, _studies, "assignments"),
     "prediction_table": (prediction_table, _tables, "json_text"),
-    "manifest_table": (manifest_table, lambda: [told := _told(columns=_manifest()), _as_file(told)], "json_text"),
-    "source": (source, lambda: [b'{"kind": "folders", "path": "raw", "from": "x", "options": {}}'], "json_text"),
+    "manifest_table": (
+        manifest_table,
+        lambda: [told := _told(columns=_manifest()), _as_file(told)],
+        "json_text",
+    ),
+    "source": (
+        source,
+        lambda: [b'{"kind": "folders", "path": "raw", "from": "x", "options": {}}'],
+        "json_text",
+    ),
     "notebook": (notebook, lambda: _cells(TESTS / "notebooks"), "json_text"),
     "setting": (setting, _parameters, "assignments"),
     "torch_file": (torch_file, _weights, ""),
-    "zip": (packed, lambda: [_zip(method) for method in (0, 8, 12, 14)] + [_zip(0, ("../x", "/y", "a\\b"))], ""),
-    "tar": (packed, lambda: [_tar(kind, form) for kind in ("", ":gz", ":bz2", ":xz") for form in (0, 1, 2)], ""),
-    "labels": (labels, lambda: [b"image,label,year,x1,y1,x2,y2,split\na.png,x|y,1990,0,0,4,4,train\nb.png,y,,1,1,2,2,test\n",
-                                b"id\tgenre\nc\t\"a, b\"\n"], ""),
+    "zip": (
+        packed,
+        lambda: [_zip(method) for method in (0, 8, 12, 14)] + [_zip(0, ("../x", "/y", "a\\b"))],
+        "",
+    ),
+    "tar": (
+        packed,
+        lambda: [_tar(kind, form) for kind in ("", ":gz", ":bz2", ":xz") for form in (0, 1, 2)],
+        "",
+    ),
+    "labels": (
+        labels,
+        lambda: [
+            b"image,label,year,x1,y1,x2,y2,split\na.png,x|y,1990,0,0,4,4,train\nb.png,y,,1,1,2,2,test\n",
+            b'id\tgenre\nc\t"a, b"\n',
+        ],
+        "",
+    ),
     "ledger": (ledger_file, lambda: [_ledger(), _ledger()[:-20]], "json_lines"),
     "picture": (picture, _pictures, ""),
     "request": (request, _requests, ""),
-}  # fmt: skip
-"""Name to the target, what makes its first inputs, and the grammar by which `mutations` changes them ("": bytes)."""
+}
+"""Name to the target, what makes its first inputs, and the grammar by which `mutations` changes
+them ("": bytes).
+"""

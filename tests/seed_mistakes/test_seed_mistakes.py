@@ -1,4 +1,6 @@
-"""The 26 classic mistakes, each made in miniature with the suite's own parts: it is refused or flagged, or cannot be said."""
+"""The 26 classic mistakes, each made in miniature with the suite's own parts: it is refused or
+flagged, or cannot be said.
+"""
 
 import dataclasses
 import json
@@ -10,15 +12,23 @@ import pandas as pd
 import pytest
 
 from lib import errors, models, notebooks, parameters, paths, runs
-from lib.batch import matrix
+from lib.batch import parameter_grid
 from lib.data import splits
 from lib.data.batches import Examples, examples
-from lib.evaluation import audit, metrics, openings, pairs, predictions, separation, statistics
-from lib.evaluation.guards import RunFacts
+from lib.evaluation import (
+    audit,
+    metrics,
+    paired_tests,
+    predictions,
+    separation,
+    statistics,
+    test_access,
+)
+from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
 from lib.models.preprocessing import Preprocess
-from lib.training import conclusion, recipes, scoring
+from lib.training import finalise, scoring, strategies
 from lib.training.fit import Settings, fit
 
 from .conftest import SETTINGS, network
@@ -27,16 +37,24 @@ REFUSED = errors.DarkroomError
 
 
 def test_the_healthy_run_has_no_finding(healthy):
-    assert {finding["outcome"] for finding in healthy.result["audit"]} == {"held"}, healthy.result["audit"]
+    assert {finding["outcome"] for finding in healthy.result["audit"]} == {"held"}, healthy.result[
+        "audit"
+    ]
     assert healthy.result["metrics"]["accuracy"] > 0.8
 
 
 def test_a_two_test_sets_under_one_table(healthy):
-    assert healthy.predictions.evaluated["accuracy"] == pytest.approx(healthy.result["metrics"]["accuracy"], abs=1e-6)
-    other = dataclasses.replace(healthy.predictions, evaluated={"accuracy": 0.7158})  # evaluate saw other images
+    assert healthy.predictions.evaluated["accuracy"] == pytest.approx(
+        healthy.result["metrics"]["accuracy"], abs=1e-6
+    )
+    other = dataclasses.replace(
+        healthy.predictions, evaluated={"accuracy": 0.7158}
+    )  # evaluate saw other images
     found = finding(audit.run(RunFacts(other)), "A")
     assert found["outcome"] == "stops"
-    with pytest.raises(REFUSED, match="accuracy was reported as 0.715800.*two sets under one result"):
+    with pytest.raises(
+        REFUSED, match="accuracy was reported as 0.715800.*two sets under one result"
+    ):
         audit.require([found])
     printed = audit.figures_of_others(accuracy=0.7158, kappa=0.2297, support=[50] * 19)
     assert printed["outcome"] == "stops"
@@ -45,7 +63,9 @@ def test_a_two_test_sets_under_one_table(healthy):
 
 def test_b_trained_through_one_preprocessing_scored_through_another(healthy):
     model = healthy.trained.model
-    assert any(isinstance(layer, Preprocess) for layer in model.layers)  # there is none outside to forget
+    assert any(
+        isinstance(layer, Preprocess) for layer in model.layers
+    )  # there is none outside to forget
     centred = np.linspace(-1, 1, 16 * 16 * 3, dtype=np.float32).reshape(1, 16, 16, 3)
     with pytest.raises(REFUSED, match="must lie between 0 and 255. Received: -1 to 1"):
         predictor.predict_proba(model, centred)
@@ -58,7 +78,9 @@ def test_c_softmax_of_softmax(healthy):
     logits = np.zeros((1, 19))
     logits[0, 4] = 10
     found = heads.probabilities(heads.Head(names), logits)
-    assert found.max() > 0.99 > np.e / (np.e + 18) == pytest.approx(0.131, abs=1e-3)  # the cap of a second softmax
+    assert (
+        found.max() > 0.99 > np.e / (np.e + 18) == pytest.approx(0.131, abs=1e-3)
+    )  # the cap of a second softmax
     assert healthy.predictions.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-6)
 
 
@@ -66,7 +88,9 @@ def test_d_validation_images_are_augmented(healthy, material):
     train = material.examples("train")
     assert healthy.augmented == {train.images[row].tobytes() for row in train.rows}
     val = metrics.summary(healthy.predictions, "val")["accuracy"]
-    history = pd.DataFrame({"epoch": [1], "val_accuracy": [val - 0.104]})  # the source: 0.847 in fit, 0.951 after
+    history = pd.DataFrame(
+        {"epoch": [1], "val_accuracy": [val - 0.104]}
+    )  # the source: 0.847 in fit, 0.951 after
     found = finding(audit.run(RunFacts(healthy.predictions, history, kept_epoch=1)), "D")
     assert found["outcome"] == "flagged"
     assert "validation images or weights were not the same" in found["message"]
@@ -76,10 +100,15 @@ def test_e_the_epoch_said_to_be_kept_was_not(healthy):
     kept, history = healthy.result["kept_epoch"], healthy.trained.fitted.history
     assert history.loc[history["val_loss"].idxmin(), "epoch"] == kept
     wrong = kept % len(history) + 1
-    facts = RunFacts(healthy.predictions, history, kept_epoch=wrong, settings=healthy.result["settings"])
+    facts = RunFacts(
+        healthy.predictions, history, kept_epoch=wrong, settings=healthy.result["settings"]
+    )
     found = finding(audit.run(facts), "E")
-    assert (found["outcome"], f"Epoch {wrong} is said to be kept" in found["message"]) == ("flagged", True)
-    assert f"Epoch {kept} of {len(history)} was kept" in conclusion.sentence(healthy.result)
+    assert (found["outcome"], f"Epoch {wrong} is said to be kept" in found["message"]) == (
+        "flagged",
+        True,
+    )
+    assert f"Epoch {kept} of {len(history)} was kept" in finalise.sentence(healthy.result)
 
 
 def test_f_the_text_says_one_batch_size_and_the_log_another(healthy, split):
@@ -95,11 +124,19 @@ def test_g_fractions_that_do_not_sum_to_one(dataset):
 
 
 def test_h_classes_in_the_order_of_a_folder_listing(dataset, material, healthy, another_run):
-    assert dataset.class_names() == ["brick", "leaf", "sea"] == list(heads.of(healthy.trained.model).class_names)
+    assert (
+        dataset.class_names()
+        == ["brick", "leaf", "sea"]
+        == list(heads.of(healthy.trained.model).class_names)
+    )
     with pytest.raises(REFUSED, match="holds other classes"):
-        predictions.read(healthy.run.folder / "predictions.parquet", class_names=["leaf", "sea", "brick"])
+        predictions.read(
+            healthy.run.folder / "predictions.parquet", class_names=["leaf", "sea", "brick"]
+        )
     other = dataclasses.replace(healthy.trained, model=network(["leaf", "sea", "brick"]))
-    with pytest.raises(REFUSED, match="The model has the classes .'leaf', 'sea', 'brick'., the split .'brick'"):
+    with pytest.raises(
+        REFUSED, match="The model has the classes .'leaf', 'sea', 'brick'., the split .'brick'"
+    ):
         scoring.score(other, material, run=another_run)
 
 
@@ -118,27 +155,51 @@ def test_j_frames_of_one_film_in_train_and_test(dataset, split):
     assert finding(audit.run(RunFacts(table_of(split))), "J")["outcome"] == "held"
     random = splits.ensure(dataset, method="random", fractions=(0.5, 0.2, 0.3))
     found = finding(audit.run(RunFacts(table_of(random))), "J")
-    assert (found["outcome"], "near-duplicates lie in more than one split" in found["message"]) == ("flagged", True)
+    assert (found["outcome"], "near-duplicates lie in more than one split" in found["message"]) == (
+        "flagged",
+        True,
+    )
 
 
 def test_k_a_mean_of_one(healthy):
     alone = {"healthy": statistics.over_seeds([healthy.predictions], "accuracy")}
     found = finding(audit.comparison(alone, []), "K")
-    assert (found["outcome"], "Fewer than three seeds: healthy (1)" in found["message"]) == ("flagged", True)
+    assert (found["outcome"], "Fewer than three seeds: healthy (1)" in found["message"]) == (
+        "flagged",
+        True,
+    )
 
 
 def test_l_raw_pixels_into_a_pretrained_network():
     own = Preprocess("symmetric")(np.array([[[[0.0, 127.5, 255.0]]]], np.float32))
-    assert keras.ops.convert_to_numpy(own).ravel().tolist() == [-1, 0, 1]  # what ResNet101V2's weights expect
-    with pytest.raises(REFUSED, match="brings its own preprocessing, 'symmetric', and its weights fit no other"):
-        models.build("resnet101v2", class_names=["a", "b"], image_side=32, weights="none", normalization="unit")
+    assert keras.ops.convert_to_numpy(own).ravel().tolist() == [
+        -1,
+        0,
+        1,
+    ]  # what ResNet101V2's weights expect
+    with pytest.raises(
+        REFUSED, match="brings its own preprocessing, 'symmetric', and its weights fit no other"
+    ):
+        models.build(
+            "resnet101v2",
+            class_names=["a", "b"],
+            image_side=32,
+            weights="none",
+            normalization="unit",
+        )
 
 
 def test_m_test_images_as_validation(dataset, split, material, healthy):
     with pytest.raises(REFUSED, match="Test images were given to fit"):
-        fit(object(), material.examples("train"), material.examples("test"), settings=SETTINGS, run=healthy.run)
+        fit(
+            object(),
+            material.examples("train"),
+            material.examples("test"),
+            settings=SETTINGS,
+            run=healthy.run,
+        )
     assert healthy.result["test_openings"] == 1
-    assert openings.count(dataset.folder, split.id) >= 1
+    assert test_access.count(dataset.folder, split.id) >= 1
     unseen = finding(audit.run(RunFacts(healthy.predictions, test_openings=0)), "M")
     assert unseen["outcome"] == "flagged"
 
@@ -167,7 +228,9 @@ def test_p_class_weights_computed_and_never_passed(healthy):
     acted = healthy.result["class_weights_that_acted"]
     assert set(acted) == {"brick", "leaf", "sea"}
     assert finding(healthy.result["audit"], "P")["outcome"] == "held"
-    found = finding(audit.run(RunFacts(healthy.predictions, settings={"class_weights": "balanced"})), "P")
+    found = finding(
+        audit.run(RunFacts(healthy.predictions, settings={"class_weights": "balanced"})), "P"
+    )
     assert (found["outcome"], "never reached the loss" in found["message"]) == ("flagged", True)
 
 
@@ -177,39 +240,62 @@ def test_q_argmax_of_one_sigmoid():
     assert scored.argmax(axis=1).tolist() == [0, 1]  # one column would always give 0
     assert heads.decode(head, scored) == ["cat", "dog"]
     found = finding(audit.run(RunFacts(said(np.arange(40) % 2, np.zeros(40, int)))), "Q")
-    assert (found["outcome"], found["message"]) == ("flagged", "All 40 images were given one class, c0.")
+    assert (found["outcome"], found["message"]) == (
+        "flagged",
+        "All 40 images were given one class, c0.",
+    )
 
 
 def test_r_an_ablation_that_switches_something_else_too():
     arms = {"full": {}, "no_dropout": {"dropout": 0.0, "learning_rate": 0.1}}
     table = {"name": "train", "arms": arms, "ablation_of": "full"}
-    general = matrix.General("study", {}, {}, [0], False)
-    with pytest.raises(REFUSED, match="'no_dropout'.*changes learning_rate, dropout of 'full'.*one thing"):
-        matrix.units(table, notebooks.find("3_train"), general, where="stage 'train'")
+    general = parameter_grid.General("study", {}, {}, [0], False)
+    with pytest.raises(
+        REFUSED, match="'no_dropout'.*changes learning_rate, dropout of 'full'.*one thing"
+    ):
+        parameter_grid.units(table, notebooks.find("3_train"), general, where="stage 'train'")
     one = {**table, "arms": {"full": {}, "no_dropout": {"dropout": 0.0}}}
-    assert len(matrix.units(one, notebooks.find("3_train"), general, where="stage 'train'")) == 2
+    assert (
+        len(parameter_grid.units(one, notebooks.find("3_train"), general, where="stage 'train'"))
+        == 2
+    )
     same = {**table, "arms": {"full": {}, "alike": {"dropout": 0.2}}}
     with pytest.raises(REFUSED, match="is the same as the arm 'full'"):
-        matrix.units(same, notebooks.find("3_train"), general, where="stage 'train'")
+        parameter_grid.units(same, notebooks.find("3_train"), general, where="stage 'train'")
 
 
 def test_s_two_ways_to_say_validation(material, healthy):
     train, val = material.examples("train"), material.examples("val")
     with pytest.raises(TypeError, match="validation_split"):
-        fit(healthy.trained.model, train, val, settings=SETTINGS, run=healthy.run, validation_split=0.2)
+        fit(
+            healthy.trained.model,
+            train,
+            val,
+            settings=SETTINGS,
+            run=healthy.run,
+            validation_split=0.2,
+        )
     with pytest.raises(TypeError, match="validation_split"):
         Settings(validation_split=0.2)
     with pytest.raises(REFUSED, match="augmentation cannot act"):
-        recipes.train("frozen", backbone(), material, settings=SETTINGS, run=healthy.run)
+        strategies.train("frozen", backbone(), material, settings=SETTINGS, run=healthy.run)
 
 
 def test_t_one_checkpoint_for_all_runs(material, healthy, another_run, split):
     given = {"arm": "cnn", "seed": 0}
-    assert runs.unit(given) != runs.unit(given | {"seed": 1}) != runs.unit(given | {"arm": "resnet"})
-    assert paths.checkpoint("study", "train", "cnn-s0") != paths.checkpoint("study", "train", "cnn-s1")
+    assert (
+        runs.unit(given) != runs.unit(given | {"seed": 1}) != runs.unit(given | {"arm": "resnet"})
+    )
+    assert paths.checkpoint("study", "train", "cnn-s0") != paths.checkpoint(
+        "study", "train", "cnn-s1"
+    )
     weaker = dataclasses.replace(SETTINGS, epochs=1, learning_rate=1e-6)
     found = fit(
-        network(split.class_names), material.examples("train"), material.examples("val"), settings=weaker, run=another_run
+        network(split.class_names),
+        material.examples("train"),
+        material.examples("val"),
+        settings=weaker,
+        run=another_run,
     )
     best = healthy.trained.fitted.history["val_loss"].min()
     assert found.kept_epoch == 1  # though the run before it was better
@@ -217,12 +303,20 @@ def test_t_one_checkpoint_for_all_runs(material, healthy, another_run, split):
 
 
 def test_u_raw_files_moved_deleted_or_passed_over(raw, cleaned, dataset):
-    before = {file.relative_to(raw).as_posix(): file.stat().st_mtime_ns for file in raw.rglob("*") if file.is_file()}
-    assert set(cleaned.manifest["path"]) == set(before)  # nothing is passed over, and nothing was lost
+    before = {
+        file.relative_to(raw).as_posix(): file.stat().st_mtime_ns
+        for file in raw.rglob("*")
+        if file.is_file()
+    }
+    assert set(cleaned.manifest["path"]) == set(
+        before
+    )  # nothing is passed over, and nothing was lost
     rows = cleaned.manifest.set_index("path")
     assert rows.loc["sea/torn.jpg", "verdict"] == "reject"
     assert rows.loc["brick/named wrongly.jpg", "format"] == "PNG"
-    assert rows.loc[["sea/00.png", "leaf/00.png"], "sha256"].nunique() == 2  # the same name in two folders
+    assert (
+        rows.loc[["sea/00.png", "leaf/00.png"], "sha256"].nunique() == 2
+    )  # the same name in two folders
     lines = (dataset.folder / "ledger.jsonl").read_text().splitlines()
     changed = [change["path"] for line in lines for change in json.loads(line)["changes"]]
     assert "sea/torn.jpg" in changed
@@ -230,10 +324,17 @@ def test_u_raw_files_moved_deleted_or_passed_over(raw, cleaned, dataset):
 
 def test_v_prose_that_the_code_does_not_follow(healthy):
     changed = healthy.result | {"kept_epoch": 77}
-    assert "Epoch 77 of" in conclusion.sentence(changed)
-    numbers = re.compile(r"\b(batch|epochs?|patience|kernel|learning rate|dropout|units|filters)\W{0,12}\d", re.IGNORECASE)
+    assert "Epoch 77 of" in finalise.sentence(changed)
+    numbers = re.compile(
+        r"\b(batch|epochs?|patience|kernel|learning rate|dropout|units|filters)\W{0,12}\d",
+        re.IGNORECASE,
+    )
     for path in sorted(paths.notebooks().glob("*.ipynb")):
-        prose = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown"]
+        prose = [
+            cell
+            for cell in json.loads(path.read_text())["cells"]
+            if cell["cell_type"] == "markdown"
+        ]
         found = [match[0] for cell in prose for match in numbers.finditer("".join(cell["source"]))]
         assert not found, f"{path.name} says in prose what a parameter decides: {found}"
     assert notebooks.find("3_train").defaults()["batch_size"]
@@ -243,13 +344,20 @@ def test_w_the_best_of_four_test_scores_of_one_run():
     generator = np.random.default_rng(0)
     truth = generator.integers(4, size=150)
     arms = {
-        f"C = {value}": {0: said(truth, np.where(generator.random(150) < accuracy, truth, (truth + 1) % 4))}
+        f"C = {value}": {
+            0: said(truth, np.where(generator.random(150) < accuracy, truth, (truth + 1) % 4))
+        }
         for value, accuracy in ((0.1, 0.427), (1, 0.427), (10, 0.47), (100, 0.432))
     }
-    estimates = {name: statistics.over_seeds(list(of.values()), "accuracy") for name, of in arms.items()}
+    estimates = {
+        name: statistics.over_seeds(list(of.values()), "accuracy") for name, of in arms.items()
+    }
     ordered = dict(sorted(estimates.items(), key=lambda item: -item[1].value))
-    found = finding(audit.comparison(ordered, pairs.compare_all(arms)), "W")
-    assert (found["outcome"], "within the noise: neither is the winner" in found["message"]) == ("flagged", True)
+    found = finding(audit.comparison(ordered, paired_tests.compare_all(arms)), "W")
+    assert (found["outcome"], "within the noise: neither is the winner" in found["message"]) == (
+        "flagged",
+        True,
+    )
 
 
 def test_x_one_poster_in_two_genres(cleaned, dataset, split):
@@ -276,9 +384,14 @@ def test_z_separation_judged_by_eye(healthy, material, split):
     with pytest.raises(REFUSED, match="judged on held-out images"):
         separation.measure(generator.normal(size=(120, 8)), labels, splits=["train"] * 120)
     frame = split.frame
-    known = predictor.features(healthy.trained.model, material.pixels.array, layer=healthy.trained.model.layers[-2].name)
+    known = predictor.features(
+        healthy.trained.model, material.pixels.array, layer=healthy.trained.model.layers[-2].name
+    )
     apart = separation.measure(
-        known[material.pixels.rows_of(frame["path"])], frame["label"], splits=frame["split"], groups=frame["group"]
+        known[material.pixels.rows_of(frame["path"])],
+        frame["label"],
+        splits=frame["split"],
+        groups=frame["group"],
     )
     assert finding(audit.separated(apart), "Z")["outcome"] == "held"
     assert apart.purity > 0.6 > 0.45 > apart.baseline
@@ -287,7 +400,9 @@ def test_z_separation_judged_by_eye(healthy, material, split):
 def test_every_letter_is_here():
     letters = {name[5] for name in globals() if re.match(r"test_[a-z]_", name)}
     assert letters == set("abcdefghijklmnopqrstuvwxyz")
-    assert set(audit.RUN_GUARDS) | set(audit.COMPARISON_GUARDS) <= {letter.upper() for letter in letters}
+    assert set(audit.RUN_GUARDS) | set(audit.COMPARISON_GUARDS) <= {
+        letter.upper() for letter in letters
+    }
 
 
 def finding(findings, letter):
@@ -295,17 +410,29 @@ def finding(findings, letter):
 
 
 def backbone():
-    return models.build("mobilenet_v2", class_names=["brick", "leaf", "sea"], image_side=32, weights="none", alpha=0.35)
+    return models.build(
+        "mobilenet_v2",
+        class_names=["brick", "leaf", "sea"],
+        image_side=32,
+        weights="none",
+        alpha=0.35,
+    )
 
 
 def said(truth, predicted, *, num_classes=0) -> Predictions:
     """A table of test images with the given truth and prediction."""
-    names = [f"c{index}" for index in range(num_classes or int(max(truth.max(), predicted.max())) + 1)]
+    names = [
+        f"c{index}" for index in range(num_classes or int(max(truth.max(), predicted.max())) + 1)
+    ]
     names = names if len(names) > 1 else ["c0", "c1"]
     frame = predictions.table(
-        [f"{index:04}.png" for index in range(len(truth))], splits=["test"] * len(truth), groups=range(len(truth)),
-        labels=[names[index] for index in truth], probabilities=np.eye(len(names))[predicted], class_names=names,
-    )  # fmt: skip
+        [f"{index:04}.png" for index in range(len(truth))],
+        splits=["test"] * len(truth),
+        groups=range(len(truth)),
+        labels=[names[index] for index in truth],
+        probabilities=np.eye(len(names))[predicted],
+        class_names=names,
+    )
     return Predictions(frame, tuple(names))
 
 
@@ -314,7 +441,11 @@ def table_of(split) -> Predictions:
     frame, names = split.frame, split.class_names
     exact = np.eye(len(names))[[names.index(label) for label in frame["label"]]]
     table = predictions.table(
-        frame["path"], splits=frame["split"], labels=frame["label"], groups=frame["group"], probabilities=exact,
+        frame["path"],
+        splits=frame["split"],
+        labels=frame["label"],
+        groups=frame["group"],
+        probabilities=exact,
         class_names=names,
-    )  # fmt: skip
+    )
     return Predictions(table, tuple(names))

@@ -1,4 +1,6 @@
-"""Zip and tar files, unpacked by our own hands: regular files only, inside the target only, within limits."""
+"""Zip and tar files, unpacked by our own hands: regular files only, inside the target only, within
+limits.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,22 @@ from lib.errors import DarkroomError
 MOST_FILES = 2_000_000
 MOST_BYTES = 400_000_000_000
 GREATEST_RATIO = 200
-"""Unpacked over packed size above which a file counts as a bomb; pictures hardly shrink in an archive."""
+"""Unpacked over packed size above which a file counts as a bomb; pictures hardly shrink in an
+archive.
+"""
 
 FREE_OF_RATIO = 50_000_000
 """Bytes that an archive may hold whatever the ratio: a few blank pages do shrink a thousandfold."""
 
 _FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f]' if os.name == "nt" else r"[\x00-\x1f]")
 _BLOCK = 1 << 20
-_ABOUT_THE_NEXT = (b"L", b"K", b"x", b"g", b"X")  # types of tar headers that hold a long name or notes
+_ABOUT_THE_NEXT = (
+    b"L",
+    b"K",
+    b"x",
+    b"g",
+    b"X",
+)  # types of tar headers that hold a long name or notes
 
 
 @dataclass(frozen=True)
@@ -39,17 +49,31 @@ class _Header(tarfile.TarInfo):
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _ABOUT_THE_NEXT and self.size > _BLOCK:
-            raise DarkroomError(f"The archive {archive.name} holds a header of {self.size:,} bytes, as bombs do.")
-        if self.size < 0:  # the next header would lie before this one, and the reading never end (CVE-2025-8194)
-            raise DarkroomError(f"The archive {archive.name} holds a file of {self.size:,} bytes; it is damaged or hostile.")
+            raise DarkroomError(
+                f"The archive {archive.name} holds a header of {self.size:,} bytes, as bombs do."
+            )
+        if (
+            self.size < 0
+        ):  # the next header would lie before this one, and the reading never end (CVE-2025-8194)
+            raise DarkroomError(
+                f"The archive {archive.name} holds a file of {self.size:,} bytes; it is damaged or "
+                "hostile."
+            )
         return super()._proc_member(archive)
 
-    def _proc_gnusparse_10(self, following: tarfile.TarInfo, headers: dict[str, str], archive: tarfile.TarFile) -> None:
-        raise DarkroomError(f"The archive {archive.name} holds the sparse file {following.name!r}; pack it anew without.")
+    def _proc_gnusparse_10(
+        self, following: tarfile.TarInfo, headers: dict[str, str], archive: tarfile.TarFile
+    ) -> None:
+        raise DarkroomError(
+            f"The archive {archive.name} holds the sparse file {following.name!r}; pack it anew "
+            "without."
+        )
 
 
 def unpacked_bytes(archive: Path) -> int:
-    """Returns the size that the archive says its regular files have. Raises DarkroomError when it is beyond the limits."""
+    """Returns the size that the archive says its regular files have. Raises DarkroomError when it
+    is beyond the limits.
+    """
     total = number = 0
     with _opened(archive) as (members, _):
         for member in members:
@@ -59,10 +83,12 @@ def unpacked_bytes(archive: Path) -> int:
 
 
 def extract(archive: Path, target: Path) -> int:
-    """Unpacks the regular files of `archive` into the folder `target` and returns how many there were.
+    """Unpacks the regular files of `archive` into the folder `target` and returns how many there
+    were.
 
     Links and devices are left out. No more bytes are written for a file than the archive declared.
-    Raises DarkroomError for a name that leads out of the target, for two members of one name, and beyond the limits.
+    Raises DarkroomError for a name that leads out of the target, for two members of one name, and
+    beyond the limits.
     """
     unpacked_bytes(archive)
     seen: set[str] = set()
@@ -70,7 +96,9 @@ def extract(archive: Path, target: Path) -> int:
         for member in members:
             path = target.joinpath(*_parts(archive, member.name))
             if str(path).casefold() in seen:
-                raise DarkroomError(f"The archive {archive} holds {member.name!r} twice; pack it anew.")
+                raise DarkroomError(
+                    f"The archive {archive} holds {member.name!r} twice; pack it anew."
+                )
             seen.add(str(path).casefold())
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +106,9 @@ def extract(archive: Path, target: Path) -> int:
                     _copy(source, file, member, archive)
             except DarkroomError:
                 raise
-            except Exception as error:  # damage may raise anything, and a name may be none that this disk can hold
+            except (
+                Exception
+            ) as error:  # damage may raise anything, and a name may be none that this disk can hold
                 told = f"{member.name!r} is damaged, locked or has no name for a file ({error})"
                 raise DarkroomError(f"The archive {archive} cannot be unpacked: {told}.") from error
     return len(seen)
@@ -90,15 +120,21 @@ def _opened(archive: Path) -> Iterator[tuple[Iterator[_Member], Callable[[_Membe
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
                 files = (item for item in opened.infolist() if not item.is_dir() and _regular(item))
-                yield (_Member(item.filename, item.file_size, item) for item in files), lambda one: opened.open(one.handle)
+                yield (
+                    (_Member(item.filename, item.file_size, item) for item in files),
+                    lambda one: opened.open(one.handle),
+                )
         else:
             with tarfile.open(archive, tarinfo=_Header) as opened:
                 yield _of_tar(archive, opened), lambda one: opened.extractfile(one.handle)
     except DarkroomError:
         raise
-    except Exception as error:  # parsers fed with broken bytes may raise anything: all of it means that they are broken
+    # parsers fed with broken bytes may raise anything: all of it means that they are broken
+    except Exception as error:
         told = str(error).partition("\n")[0].rstrip(":")
-        raise DarkroomError(f"{archive} is not an archive that can be read ({told}); fetch it again.") from error
+        raise DarkroomError(
+            f"{archive} is not an archive that can be read ({told}); fetch it again."
+        ) from error
 
 
 def _of_tar(archive: Path, opened: tarfile.TarFile) -> Iterator[_Member]:
@@ -106,7 +142,9 @@ def _of_tar(archive: Path, opened: tarfile.TarFile) -> Iterator[_Member]:
     while (item := opened.next()) is not None:
         opened.members.clear()  # else it keeps the header of every file that it has passed
         number += 1
-        _refuse_excess(archive, tarfile.BLOCKSIZE * number, number)  # the headers alone, which pack well
+        _refuse_excess(
+            archive, tarfile.BLOCKSIZE * number, number
+        )  # the headers alone, which pack well
         if item.isreg():
             yield _Member(item.name, item.size, item)
     opened.fileobj.seek(opened.offset)
@@ -121,13 +159,19 @@ def _regular(item: zipfile.ZipInfo) -> bool:
 
 def _refuse_excess(archive: Path, total: int, number: int) -> None:
     if number > MOST_FILES:
-        raise DarkroomError(f"The archive {archive} holds more than {MOST_FILES:,} files, which is the limit.")
+        raise DarkroomError(
+            f"The archive {archive} holds more than {MOST_FILES:,} files, which is the limit."
+        )
     if total > MOST_BYTES:
-        raise DarkroomError(f"The archive {archive} unpacks to more than {MOST_BYTES / 1e9:,.0f} GB, which is the limit.")
+        raise DarkroomError(
+            f"The archive {archive} unpacks to more than {MOST_BYTES / 1e9:,.0f} GB, which is the "
+            "limit."
+        )
     ratio = total / max(1, archive.stat().st_size)
     if total > FREE_OF_RATIO and ratio > GREATEST_RATIO:
         raise DarkroomError(
-            f"The archive {archive} unpacks to {ratio:,.0f} times its size, as bombs do; the limit is "
+            f"The archive {archive} unpacks to {ratio:,.0f} times its size, as bombs do; the limit "
+            "is "
             f"{GREATEST_RATIO} times. Unpack it yourself if you trust it and give the folder."
         )
 
@@ -137,7 +181,10 @@ def _parts(archive: Path, name: str) -> list[str]:
     parts = [part for part in plain.split("/") if part not in ("", ".")]
     climbs = any(not part.strip(". ") for part in parts)  # Windows takes ".. " for ".."
     if plain.startswith("/") or climbs or not parts or _FORBIDDEN.search(plain):
-        raise DarkroomError(f"The archive {archive} holds the name {name!r}, which leads out of it or is no file name.")
+        raise DarkroomError(
+            f"The archive {archive} holds the name {name!r}, which leads out of it or is no file "
+            "name."
+        )
     return parts
 
 
@@ -146,5 +193,8 @@ def _copy(source: IO[bytes], file: IO[bytes], member: _Member, archive: Path) ->
     while block := source.read(min(_BLOCK, left + 1)):
         left -= len(block)
         if left < 0:
-            raise DarkroomError(f"The archive {archive} lies about the size of {member.name!r}; it was not unpacked.")
+            raise DarkroomError(
+                f"The archive {archive} lies about the size of {member.name!r}; it was not "
+                "unpacked."
+            )
         file.write(block)

@@ -12,58 +12,97 @@ from lib.errors import DarkroomError
 PROBED = 400
 """How many files at most are opened to see whether any of them looks like an image."""
 
-OTHER = (".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".pdf", ".doc", ".docx", ".xlsx", ".html", ".py", ".ipynb", ".zip",
-         ".db", ".parquet", ".yaml", ".yml", ".log", ".mp4", ".avi", ".mov", ".npy", ".npz")
+OTHER = (
+    ".txt",
+    ".csv",
+    ".tsv",
+    ".json",
+    ".xml",
+    ".md",
+    ".pdf",
+    ".doc",
+    ".docx",
+    ".xlsx",
+    ".html",
+    ".py",
+    ".ipynb",
+    ".zip",
+    ".db",
+    ".parquet",
+    ".yaml",
+    ".yml",
+    ".log",
+    ".mp4",
+    ".avi",
+    ".mov",
+    ".npy",
+    ".npz",
+)
 """Endings of files that nobody means to be pictures; they do not count towards a class."""
 
 
 def usable(rows: pd.DataFrame, *, where: Path, raw: Path | None = None) -> None:
-    """Returns when there are at least two classes of at least two files each, some of which look like images.
+    """Returns when there are at least two classes of at least two files each, some of which look
+    like images.
 
     `rows` as `sources.rows` returns them; `where` is what the message names, `raw` the folder
     itself where that is another. Reads the first 16 bytes of at most 400 files.
     Raises DarkroomError otherwise.
     """
     if rows.empty:
-        raise DarkroomError(f"The folder {where} is empty; expected one folder for each class with images in it.")
+        raise DarkroomError(
+            f"The folder {where} is empty; expected one folder for each class with images in it."
+        )
     readable = rows[rows["problem"].isna()]
     if not _some_image(raw or where, readable["path"]):
         raise DarkroomError(
-            f"None of the {len(rows):,} files in {where} is an image; expected one folder for each class with images in it."
+            f"None of the {len(rows):,} files in {where} is an image; expected one folder for each "
+            "class with images in it."
         )
     pictures = readable[~readable["path"].str.lower().str.endswith(OTHER)]
     counts = pictures["label"].dropna().value_counts()
     if len(counts) < 2:
-        there = f"only the class {counts.index[0]!r}" if len(counts) else "images, but none in a class folder"
-        raise DarkroomError(f"The folder {where} holds {there}; a classifier needs at least two classes, a folder for each.")
+        there = (
+            f"only the class {counts.index[0]!r}"
+            if len(counts)
+            else "images, but none in a class folder"
+        )
+        raise DarkroomError(
+            f"The folder {where} holds {there}; a classifier needs at least two classes, a folder "
+            "for each."
+        )
     lonely = sorted(str(name) for name in counts.index[counts < 2])
     if lonely:
         raise DarkroomError(
-            f"The class {lonely[0]!r} in {where} has only one image; a class needs at least two to be trained and tested, so "
+            f"The class {lonely[0]!r} in {where} has only one image; a class needs at least two to "
+            "be trained and tested, so "
             "add images or take its folder out."
         )
 
 
 def room(folder: Path, *, needed: int, what: str) -> None:
-    """Returns when the disk of `folder` has `needed` bytes and a tenth more. Raises DarkroomError otherwise."""
+    """Returns when the disk of `folder` has `needed` bytes and a tenth more. Raises DarkroomError
+    otherwise.
+    """
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed * 1.1:
         raise DarkroomError(
-            f"Copying {what} needs {needed * 1.1 / 1e6:,.0f} MB, but the disk of {folder} has {free / 1e6:,.0f} MB free; make "
+            f"Copying {what} needs {needed * 1.1 / 1e6:,.0f} MB, but the disk of {folder} has "
+            f"{free / 1e6:,.0f} MB free; make "
             "room, or refer to a folder in place (copy=False)."
         )
 
 
 def _some_image(where: Path, files: pd.Series) -> bool:
-    from lib.data import images
+    from lib.data import decode
 
     step = max(1, len(files) // PROBED)
     for path in files.iloc[::step]:
         try:
             with (where / path).open("rb") as file:
-                if images.kind(file.read(32)) is not None:
+                if decode.kind(file.read(32)) is not None:
                     return True
         except OSError:
             continue  # the scan names it in the findings

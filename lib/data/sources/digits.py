@@ -15,7 +15,9 @@ CITATION = "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 
 
 
 def intake(raw: Path) -> dict[str, Any]:
-    """Writes the digits as PNG files into class folders of the empty folder `raw`; returns what to note about them."""
+    """Writes the digits as PNG files into class folders of the empty folder `raw`; returns what to
+    note about them.
+    """
     from PIL import Image
     from sklearn.datasets import load_digits
 
@@ -25,7 +27,11 @@ def intake(raw: Path) -> dict[str, Any]:
         folder = raw / str(label)
         folder.mkdir(exist_ok=True)
         Image.fromarray(image).save(folder / f"{number:04d}.png")
-    return {"licence": LICENCE, "citation": CITATION, "label_rule": "the digit, which is the folder's name"}
+    return {
+        "licence": LICENCE,
+        "citation": CITATION,
+        "label_rule": "the digit, which is the folder's name",
+    }
 
 
 def rows(raw: Path) -> pd.DataFrame:

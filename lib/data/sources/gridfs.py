@@ -1,7 +1,8 @@
-"""Data sets in MongoDB's GridFS: put there with their manifest, and brought back, in parallel, resumable, checked by hash.
+"""Data sets in MongoDB's GridFS: put there with their manifest, and brought back, in parallel,
+resumable, checked by hash.
 
-A data set is a GridFS bucket `darkroom.<name>` that any driver reads: an image is one file under its path, with its sha256 in
-the metadata. `darkroom.sets` says which sets are complete.
+A data set is a GridFS bucket `darkroom.<name>` that any driver reads: an image is one file under
+its path, with its sha256 in the metadata. `darkroom.sets` says which sets are complete.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import Any
 
 import pandas
 
-from lib import atomic, fingerprint, paths
+from lib import files, hashing, paths
 from lib.data import dataset as datasets
 from lib.data import manifest
 from lib.data.dataset import Dataset
-from lib.data.sources import bucket
-from lib.data.sources.bucket import URL, Bucket, names, sha_of
+from lib.data.sources import gridfs_bucket
+from lib.data.sources.gridfs_bucket import URL, Bucket, names, sha_of
 from lib.errors import DarkroomError
 
 __all__ = ["URL", "Transfer", "get", "names", "put"]
@@ -47,14 +48,21 @@ class Transfer:
 
 
 def put(
-    dataset: Dataset, *, threads: int = _THREADS, patience_s: float = _PATIENCE_S, tell: Callable[[str], None] = print
+    dataset: Dataset,
+    *,
+    threads: int = _THREADS,
+    patience_s: float = _PATIENCE_S,
+    tell: Callable[[str], None] = print,
 ) -> Transfer:
-    """Makes the store hold the data set as it is here: its raw files, and its manifest where it has been cleaned.
+    """Makes the store hold the data set as it is here: its raw files, and its manifest where it has
+    been cleaned.
 
-    What is there already is left; what is no longer here is deleted there at the end. Called again after a stop, it goes on.
+    What is there already is left; what is no longer here is deleted there at the end. Called again
+    after a stop, it goes on.
 
     Raises:
-        DarkroomError: no server in the environment, or one that does not answer for `patience_s` seconds.
+        DarkroomError: no server in the environment, or one that does not answer for `patience_s`
+            seconds.
     """
     began = time.monotonic()
     local = {file.path: dataset.raw / file.path for file in dataset.files() if file.problem is None}
@@ -66,54 +74,97 @@ def put(
             missing = [path for path, sha in wanted.items() if not store.has(path, sha)]
             if not missing:
                 break
-            _parallel(store.write, _batches(local, missing), threads, lambda done: tell(f"{done:,} images written"))
+            _parallel(
+                store.write,
+                _batches(local, missing),
+                threads,
+                lambda done: tell(f"{done:,} images written"),
+            )
             moved += len(missing)
             store.look()
         if lost := [path for path, sha in wanted.items() if not store.has(path, sha)]:
-            raise DarkroomError(f"The server took {len(lost)} images and has lost them, such as {lost[0]!r}. Put it again.")
+            raise DarkroomError(
+                f"The server took {len(lost)} images and has lost them, such as {lost[0]!r}. Put "
+                "it again."
+            )
         store.drop_all_but(wanted)
         rows, types = _rows(dataset)
         store.write_rows(rows)
         sizes = sum(place.stat().st_size for place in local.values())
-        about = {"images": len(wanted), "bytes": sizes, "rows": len(rows), "types": types, "digest": _digest(wanted.items())}
+        about = {
+            "images": len(wanted),
+            "bytes": sizes,
+            "rows": len(rows),
+            "types": types,
+            "digest": _digest(wanted.items()),
+        }
         store.finish({**about, "source": dataset.source})
     return Transfer(len(wanted), sizes, moved, time.monotonic() - began)
 
 
 def get(
-    name: str, *, called: str | None = None, threads: int = _THREADS, patience_s: float = _PATIENCE_S,
+    name: str,
+    *,
+    called: str | None = None,
+    threads: int = _THREADS,
+    patience_s: float = _PATIENCE_S,
     tell: Callable[[str], None] = print,
-) -> tuple[Dataset, Transfer]:  # fmt: skip
-    """Brings a data set back into `datasets/<called or name>`; every image is held against its hash.
+) -> tuple[Dataset, Transfer]:
+    """Brings a data set back into `datasets/<called or name>`; every image is held against its
+    hash.
 
-    Images that are here already are left, so a transfer that was stopped goes on. A manifest comes back as it was put.
+    Images that are here already are left, so a transfer that was stopped goes on. A manifest comes
+    back as it was put.
 
     Raises:
-        DarkroomError: no server, no such data set, one whose `put` did not end, a name that is taken, an image that is
-            damaged in the store.
+        DarkroomError: no server, no such data set, one whose `put` did not end, a name that is
+            taken, an image that is damaged in the store.
     """
     began = time.monotonic()
     with Bucket(name, patience_s) as store:
         about = store.about()
         folder = paths.dataset(called or name)
-        if (folder / datasets.SOURCE).is_file() or ((folder / "raw").exists() and not (folder / datasets.UNFINISHED).exists()):
-            raise DarkroomError(f"There is a data set {folder.name!r} here; it is not overwritten. Give called='another name'.")
+        if (folder / datasets.SOURCE).is_file() or (
+            (folder / "raw").exists() and not (folder / datasets.UNFINISHED).exists()
+        ):
+            raise DarkroomError(
+                f"There is a data set {folder.name!r} here; it is not overwritten. Give "
+                "called='another name'."
+            )
         raw = folder / "raw"
         raw.mkdir(parents=True, exist_ok=True)
         (folder / datasets.UNFINISHED).touch()
         entries = list(store.entries.values())
         if len(entries) != about["images"] or _digest(store.entries) != about["digest"]:
-            raise DarkroomError(f"The store holds {len(entries)} images of {name!r}, not those it says. Put it again.")
+            raise DarkroomError(
+                f"The store holds {len(entries)} images of {name!r}, not those it says. Put it "
+                "again."
+            )
         missing = [each for each in entries if not _is_here(raw, each)]
-        batches = [missing[start : start + _BATCH_FILES] for start in range(0, len(missing), _BATCH_FILES)]
-        _parallel(lambda batch: store.read(batch, raw), batches, threads, lambda done: tell(f"{done:,} images read"))
+        batches = [
+            missing[start : start + _BATCH_FILES] for start in range(0, len(missing), _BATCH_FILES)
+        ]
+        _parallel(
+            lambda batch: store.read(batch, raw),
+            batches,
+            threads,
+            lambda done: tell(f"{done:,} images read"),
+        )
         _write_manifest(folder, store.rows(about["rows"]), about["types"])
-    for place in {folder, *(file.parent for file in raw.rglob(f"{atomic.ASIDE}*"))}:
-        atomic.clear_aside(place)
+    for place in {folder, *(file.parent for file in raw.rglob(f"{files.ASIDE}*"))}:
+        files.clear_aside(place)
     _flush_disk()
-    source = {**about["source"], "path": "raw", "mode": "copy", "from": f"gridfs {store.address}", "put": str(about["put"])}
+    source = {
+        **about["source"],
+        "path": "raw",
+        "mode": "copy",
+        "from": f"gridfs {store.address}",
+        "put": str(about["put"]),
+    }
     there = datasets.register(folder.name, source)
-    return there, Transfer(len(entries), int(about["bytes"]), len(missing), time.monotonic() - began)
+    return there, Transfer(
+        len(entries), int(about["bytes"]), len(missing), time.monotonic() - began
+    )
 
 
 def _sha256(place: Path) -> str:
@@ -122,12 +173,16 @@ def _sha256(place: Path) -> str:
 
 
 def _digest(wanted: Iterable[tuple[str, str]]) -> str:
-    return fingerprint.digest(*(f"{path}\0{sha}" for path, sha in sorted(wanted)))
+    return hashing.digest(*(f"{path}\0{sha}" for path, sha in sorted(wanted)))
 
 
 def _is_here(raw: Path, entry: Mapping[str, Any]) -> bool:
-    place = bucket.place(raw, entry["filename"])
-    return place.is_file() and place.stat().st_size == entry["length"] and _sha256(place) == sha_of(entry)
+    place = gridfs_bucket.place(raw, entry["filename"])
+    return (
+        place.is_file()
+        and place.stat().st_size == entry["length"]
+        and _sha256(place) == sha_of(entry)
+    )
 
 
 def _batches(local: Mapping[str, Path], wanted: Sequence[str]) -> Iterator[list[tuple[str, Path]]]:
@@ -143,8 +198,12 @@ def _batches(local: Mapping[str, Path], wanted: Sequence[str]) -> Iterator[list[
         yield batch
 
 
-def _parallel(work: Callable[[Any], int], batches: Any, threads: int, tell: Callable[[int], None]) -> None:
-    """Does the batches on threads, few more in hand than there are threads; the first error ends it."""
+def _parallel(
+    work: Callable[[Any], int], batches: Any, threads: int, tell: Callable[[int], None]
+) -> None:
+    """Does the batches on threads, few more in hand than there are threads; the first error ends
+    it.
+    """
     done, room, last = 0, threading.Semaphore(2 * threads), time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         futures = []
@@ -166,13 +225,21 @@ def _parallel(work: Callable[[Any], int], batches: Any, threads: int, tell: Call
 
 
 def _rows(dataset: Dataset) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The manifest as documents with the types of its columns; none where the data set has not been cleaned."""
+    """The manifest as documents with the types of its columns; none where the data set has not been
+    cleaned.
+    """
     if not (dataset.folder / manifest.FILE).is_file():
         return [], {}
     table = dataset.manifest()
     columns = {name: [_plain(value) for value in table[name]] for name in table.columns}
-    rows = [{"_id": path, "order": number, "row": {name: values[number] for name, values in columns.items()}}
-            for number, path in enumerate(columns["path"])]  # fmt: skip
+    rows = [
+        {
+            "_id": path,
+            "order": number,
+            "row": {name: values[number] for name, values in columns.items()},
+        }
+        for number, path in enumerate(columns["path"])
+    ]
     return rows, {name: str(kind) for name, kind in table.dtypes.items()}
 
 
@@ -188,7 +255,9 @@ def _plain(value: Any) -> Any:
 def _write_manifest(folder: Path, rows: Sequence[dict[str, Any]], types: Mapping[str, str]) -> None:
     if rows:
         table = pandas.DataFrame([each["row"] for each in rows])
-        manifest.write(folder, table.astype({name: types[name] for name in types if name.startswith("attr_")}))
+        manifest.write(
+            folder, table.astype({name: types[name] for name in types if name.startswith("attr_")})
+        )
 
 
 def _flush_disk() -> None:

@@ -1,4 +1,6 @@
-"""Bringing a data set in: by its name, by a folder, a table or an archive. What cannot be used is refused before any work."""
+"""Bringing a data set in: by its name, by a folder, a table or an archive. What cannot be used is
+refused before any work.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lib import atomic, paths
+from lib import files as files_module
+from lib import paths
 from lib.data import dataset as datasets
 from lib.data.dataset import Dataset
 from lib.data.sources import checks
@@ -20,32 +23,43 @@ TABLES = (".csv", ".tsv", ".parquet")
 
 
 def bring(
-    data: str, *, name: str | None = None, copy: bool = False, side: int = 0, options: dict[str, Any] | None = None
+    data: str,
+    *,
+    name: str | None = None,
+    copy: bool = False,
+    side: int = 0,
+    options: dict[str, Any] | None = None,
 ) -> Dataset:
     """Returns the data set `data`, brought in if it is not here yet; calling it again is free.
 
-    `data` is the name of a data set in `datasets/` (also of a folder just dropped there), of a packaged one (`elpv`,
-    `digits`, `planted`, `marked`), or the path of a folder, table or archive. A folder stays where it is and is referred to,
-    unless `copy`; an archive is unpacked. `name` is what to call it, else the last part of the path.
-    With `side` the copy's pictures are scaled to so many pixels square, where the originals would only fill the disk.
-    `options` go to the source, such as `{"label": "artist"}` for a table.
+    `data` is the name of a data set in `datasets/` (also of a folder just dropped there), of a
+    packaged one (`elpv`, `digits`, `planted`, `marked`), or the path of a folder, table or archive.
+    A folder stays where it is and is referred to, unless `copy`; an archive is unpacked. `name` is
+    what to call it, else the last part of the path. With `side` the copy's pictures are scaled to
+    so many pixels square, where the originals would only fill the disk. `options` go to the source,
+    such as `{"label": "artist"}` for a table.
 
     Raises:
-        DarkroomError: nothing is there; another data set has the name; fewer than two classes; a class with one file; no
-            file that looks like an image; too little room on the disk.
+        DarkroomError: nothing is there; another data set has the name; fewer than two classes; a
+            class with one file; no file that looks like an image; too little room on the disk.
     """
     place = paths.typed(data)
     if not _is_path(data):
         return _by_name(data, options)
     if not place.exists():
-        raise DarkroomError(f"There is no folder, table or archive at {str(place)!r}; check the path.")
+        raise DarkroomError(
+            f"There is no folder, table or archive at {str(place)!r}; check the path."
+        )
     place = place.resolve()
     name = name or _name_for(place)
     known = _known(name, place)
     if known is not None and options in (None, known.source.get("options", {})):
         return known
     if side and not copy:
-        raise DarkroomError(f"Only a copy can be scaled; the originals stay as they are. Use copy=True with side={side}.")
+        raise DarkroomError(
+            "Only a copy can be scaled; the originals stay as they are. Use copy=True with "
+            f"side={side}."
+        )
     return _from_path(place, name, copy=copy, side=side, options=options)
 
 
@@ -55,7 +69,11 @@ def name_of(data: str, *, name: str | None = None) -> str:
 
 
 def _is_path(data: str) -> bool:
-    return any(sign in data for sign in "/\\~") or data in (".", "..") or data.lower().endswith((*ARCHIVES, *TABLES))
+    return (
+        any(sign in data for sign in "/\\~")
+        or data in (".", "..")
+        or data.lower().endswith((*ARCHIVES, *TABLES))
+    )
 
 
 def _name_for(place: Path) -> str:
@@ -66,14 +84,17 @@ def _name_for(place: Path) -> str:
 
 
 def _known(name: str, place: Path) -> Dataset | None:
-    """The data set of that name where it came from `place`; a clash with one from elsewhere is refused."""
+    """The data set of that name where it came from `place`; a clash with one from elsewhere is
+    refused.
+    """
     if not (paths.dataset(name) / datasets.SOURCE).is_file():
         return None
     there = datasets.load(name)
     if there.source.get("from") == str(place) or there.raw == place or there.folder == place:
         return there
     raise DarkroomError(
-        f"The name {name!r} is taken by the data set from {there.source.get('from', there.folder)}; give this one another "
+        f"The name {name!r} is taken by the data set from "
+        f"{there.source.get('from', there.folder)}; give this one another "
         f"name: bring({str(place)!r}, name='...')."
     )
 
@@ -94,7 +115,9 @@ def _by_name(name: str, options: dict[str, Any] | None) -> Dataset:
         source = module(name)
         checks.room(paths.root(), needed=200_000_000, what=f"the data set {name!r}")
         noted = _fill(folder, source.intake)
-        return _register(name, {"kind": name, "mode": "copy", "path": "raw", "about": source.ABOUT, **noted})
+        return _register(
+            name, {"kind": name, "mode": "copy", "path": "raw", "about": source.ABOUT, **noted}
+        )
     choices = sorted({*datasets.names(), *PACKAGED})
     raise DarkroomError(
         f"There is no data set {name!r}; there is {', '.join(choices)}.{suggest(name, choices)} "
@@ -102,7 +125,9 @@ def _by_name(name: str, options: dict[str, Any] | None) -> Dataset:
     )
 
 
-def _from_path(place: Path, name: str, *, copy: bool, side: int, options: dict[str, Any] | None) -> Dataset:
+def _from_path(
+    place: Path, name: str, *, copy: bool, side: int, options: dict[str, Any] | None
+) -> Dataset:
     folder = paths.dataset(name)
     if place.is_file() and place.name.lower().endswith(ARCHIVES):
         from lib.data.sources import archives
@@ -112,7 +137,8 @@ def _from_path(place: Path, name: str, *, copy: bool, side: int, options: dict[s
         return _register(name, noted)
     if place.is_file() and not place.name.lower().endswith(TABLES):
         raise DarkroomError(
-            f"{str(place)!r} is a file, neither a table ({', '.join(TABLES)}) nor an archive ({', '.join(ARCHIVES)}); "
+            f"{str(place)!r} is a file, neither a table ({', '.join(TABLES)}) nor an archive "
+            f"({', '.join(ARCHIVES)}); "
             "give the folder that holds the class folders."
         )
     root = place.parent if place.is_file() else place
@@ -134,10 +160,18 @@ def _describe(
     from lib.data.sources import table
 
     found = table.find(raw, **(options or {}))
-    rule = "the class folder's name" if found is None else f"column {found['label']!r} of {found['table']}"
+    rule = (
+        "the class folder's name"
+        if found is None
+        else f"column {found['label']!r} of {found['table']}"
+    )
     return {
-        "kind": "folders" if found is None else "table", "path": path.as_posix(), "from": str(origin),
-        "mode": "copy" if path == Path("raw") else "reference", "label_rule": rule, "options": found or {},
+        "kind": "folders" if found is None else "table",
+        "path": path.as_posix(),
+        "from": str(origin),
+        "mode": "copy" if path == Path("raw") else "reference",
+        "label_rule": rule,
+        "options": found or {},
     }
 
 
@@ -149,20 +183,29 @@ def _register(name: str, source: dict[str, Any]) -> Dataset:
     folder = paths.dataset(name)
     raw = folder / source["path"]
     checks.usable(_preview(source, raw, name, folder), where=raw)
-    return datasets.register(name, {**source, "brought": datetime.now(UTC).isoformat(timespec="seconds")})
+    return datasets.register(
+        name, {**source, "brought": datetime.now(UTC).isoformat(timespec="seconds")}
+    )
 
 
 def _fill(folder: Path, intake: Callable[[Path], dict[str, Any] | None]) -> dict[str, Any]:
     if (folder / "raw").exists() and not (folder / datasets.UNFINISHED).exists():
-        raise DarkroomError(f"{folder / 'raw'} is there already and is not overwritten; give this data set another name.")
+        raise DarkroomError(
+            f"{folder / 'raw'} is there already and is not overwritten; give this data set another "
+            "name."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / datasets.UNFINISHED).touch()
-    with atomic.directory(folder / "raw") as aside:
+    with files_module.directory(folder / "raw") as aside:
         return intake(aside) or {}
 
 
-def _unpack(archive: Path, aside: Path, name: str, options: dict[str, Any] | None) -> dict[str, Any]:
-    """Unpacks and looks at the result while it still lies aside, so that a useless archive leaves nothing behind."""
+def _unpack(
+    archive: Path, aside: Path, name: str, options: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Unpacks and looks at the result while it still lies aside, so that a useless archive leaves
+    nothing behind.
+    """
     from lib.data.sources import archives
 
     archives.extract(archive, aside)
@@ -179,13 +222,15 @@ def _copy(root: Path, raw: Path, files: list[str], side: int) -> None:
 
 
 def _scaled(origin: Path, target: Path, side: int) -> bool:
-    """Writes the picture smaller; False for what is none or is damaged, which cleaning shall see as it came."""
-    from lib.data import images
+    """Writes the picture smaller; False for what is none or is damaged, which cleaning shall see as
+    it came.
+    """
+    from lib.data import decode
     from lib.data.sources import scaling
 
     try:
         data = scaling.scaled(origin.read_bytes(), side=side)
-    except images.ImageError:
+    except decode.ImageError:
         return False
     target.write_bytes(data)
     return True

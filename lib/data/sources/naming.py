@@ -12,25 +12,34 @@ _MAKES_OF_TWO_WORDS = ("AM General", "Alfa Romeo", "Aston Martin", "Great Wall",
 _BODIES = ("Sedan", "SUV", "Coupe", "Convertible", "Hatchback", "Wagon", "Van", "Minivan", "Pickup")
 _TYPES = {
     **{name.lower(): name for name in _BODIES},
-    "cab": "Pickup", "supercab": "Pickup", "sut": "Pickup", "roadster": "Convertible", "cabriolet": "Convertible",
+    "cab": "Pickup",
+    "supercab": "Pickup",
+    "sut": "Pickup",
+    "roadster": "Convertible",
+    "cabriolet": "Convertible",
     "estate": "Wagon",
-}  # fmt: skip
+}
 """The words that name a body; a cab (Crew Cab, Extended Cab) is a pickup's."""
 
 
 def parts(name: str) -> dict[str, object] | None:
-    """Returns `make`, `type` (None where no word names it) and `year` of a class name "Make Model Type Year", else None."""
+    """Returns `make`, `type` (None where no word names it) and `year` of a class name "Make Model
+    Type Year", else None.
+    """
     found = _YEAR.match(name)
     if not found:
         return None
     words = found["words"]
-    make = next((each for each in _MAKES_OF_TWO_WORDS if words.startswith(each + " ")), words.split(" ")[0])
+    make = next(
+        (each for each in _MAKES_OF_TWO_WORDS if words.startswith(each + " ")), words.split(" ")[0]
+    )
     bodies = [_TYPES[word.lower()] for word in words[len(make) :].split() if word.lower() in _TYPES]
     return {"make": make, "type": bodies[-1] if bodies else None, "year": int(found["year"])}
 
 
 def columns(labels: Iterable[str | None]) -> pd.DataFrame:
-    """Returns `attr_make`, `attr_type` and `attr_year`, one row a label; no columns unless every class name has the parts.
+    """Returns `attr_make`, `attr_type` and `attr_year`, one row a label; no columns unless every
+    class name has the parts.
 
     Rows without a label have none.
     """
@@ -39,8 +48,10 @@ def columns(labels: Iterable[str | None]) -> pd.DataFrame:
     if len(known) < 2 or not all(known.values()):
         return pd.DataFrame(index=range(len(labels)))
     told = [known.get(name, {}) if name is not None else {} for name in labels]
-    return pd.DataFrame({
-        "attr_make": pd.Series([each.get("make") for each in told], dtype=object),
-        "attr_type": pd.Series([each.get("type") for each in told], dtype=object),
-        "attr_year": pd.array([each.get("year") for each in told], dtype="Int64"),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "attr_make": pd.Series([each.get("make") for each in told], dtype=object),
+            "attr_type": pd.Series([each.get("type") for each in told], dtype=object),
+            "attr_year": pd.array([each.get("year") for each in told], dtype="Int64"),
+        }
+    )

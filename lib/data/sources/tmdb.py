@@ -1,7 +1,9 @@
-"""Film posters by genre from The Movie Database, for those who have TMDB's permission to learn from them.
+"""Film posters by genre from The Movie Database, for those who have TMDB's permission to learn from
+them.
 
-`collect` fills `datasets/<name>/raw/` with posters/<film>.jpg and the table posters.csv; from then on it is a data set with a
-table like any other. Nothing is fetched twice: pages and posters that are there stay, so a run that was stopped goes on.
+`collect` fills `datasets/<name>/raw/` with posters/<film>.jpg and the table posters.csv; from then
+on it is a data set with a table like any other. Nothing is fetched twice: pages and posters that
+are there stay, so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from typing import Any
 
 import filelock
 
-from lib import atomic, paths
+from lib import files, paths
 from lib.data import dataset as datasets
 from lib.data.dataset import Dataset
 from lib.data.sources import checks, scaling, tmdb_api
-from lib.data.sources.polite import Guest
+from lib.data.sources.http_client import Guest
 from lib.data.sources.tmdb_api import COLUMNS, POSTERS, Film, Server
 from lib.errors import DarkroomError, suggest
 
@@ -31,8 +33,10 @@ ABOUT = "film posters by genre from The Movie Database, with its permission alon
 LICENCE = "TMDB API terms of use: https://www.themoviedb.org/api-terms-of-use"
 NOTICE = "This product uses the TMDB API but is not endorsed or certified by TMDB."
 TERMS = (
-    "The Movie Database allows its API and images for non-commercial use with attribution, and restricts their use for machine "
-    "learning. Read https://www.themoviedb.org/api-terms-of-use, ask TMDB for permission for what you intend, and state it: "
+    "The Movie Database allows its API and images for non-commercial use with attribution, and "
+    "restricts their use for machine "
+    "learning. Read https://www.themoviedb.org/api-terms-of-use, ask TMDB for permission for what "
+    "you intend, and state it: "
     'permission="who gave it, when, for what". Without one use a data set of your own.'
 )
 API = "https://api.themoviedb.org/3"
@@ -54,26 +58,28 @@ def collect(
     api: str = API,
     tell: Callable[[str], None] = print,
 ) -> Dataset:
-    """Collects posters into `datasets/<name>` and returns the data set; called again after a stop, it goes on.
+    """Collects posters into `datasets/<name>` and returns the data set; called again after a stop,
+    it goes on.
 
     Args:
         name: what the data set is called here.
-        genres: TMDB's English names, such as ["Horror", "Animation"]; each is filled alike, no film comes twice.
-        per_genre: films of each genre, at most 10,000.
-        permission: who allowed the use for machine learning, and when. It is noted with the data set.
-        side: scale posters to so many pixels square as they come in; 0 keeps TMDB's width of 342.
-        guest: how the server is asked.
-        api: the API's address.
-        tell: called with a line now and then.
+        genres: TMDB's English names, such as ["Horror", "Animation"]; each is filled alike, no film
+            comes twice. per_genre: films of each genre, at most 10,000. permission: who allowed the
+            use for machine learning, and when. It is noted with the data set. side: scale posters
+            to so many pixels square as they come in; 0 keeps TMDB's width of 342. guest: how the
+            server is asked. api: the API's address. tell: called with a line now and then.
 
     Raises:
-        DarkroomError: no permission stated, no key in the environment, an unknown genre, a name that is taken, or a server
-            that refuses or does not answer.
+        DarkroomError: no permission stated, no key in the environment, an unknown genre, a name
+            that is taken, or a server that refuses or does not answer.
     """
     if not permission.strip():
         raise DarkroomError(TERMS)
     if not 2 <= per_genre <= 20 * _MOST_PAGES or len(set(genres)) < 2:
-        raise DarkroomError(f"It takes two genres or more of 2 to 10,000 films each. Received: {list(genres)}, {per_genre}.")
+        raise DarkroomError(
+            f"It takes two genres or more of 2 to 10,000 films each. Received: {list(genres)}, "
+            f"{per_genre}."
+        )
     tell(NOTICE)
     server = Server(api, guest or Guest(per_second=PER_SECOND))
     folder = paths.dataset(name)
@@ -82,7 +88,7 @@ def collect(
     with _alone(folder, name):
         _refuse_taken(folder, name, wish)
         for place in (folder, folder / _PAGES, folder / "raw", folder / "raw" / POSTERS):
-            atomic.clear_aside(place)
+            files.clear_aside(place)
         films = list(_found(server, folder, genres, per_genre, tell))
         failed = _posters(server, folder, films, side, tell)
         _finish(folder, [film for film in films if film.id not in failed])
@@ -99,33 +105,48 @@ def _refuse_taken(folder: Path, name: str, wish: dict[str, Any]) -> None:
         known = known.get("collected", {}) if file.name == datasets.SOURCE else known
         if known != wish:
             raise DarkroomError(
-                f"The data set {name!r} is there, collected by {known or 'other means'}. Give this one another name, or "
+                f"The data set {name!r} is there, collected by {known or 'other means'}. Give this "
+                "one another name, or "
                 "the same genres, per_genre and side."
             )
-    if (folder / "raw").exists() and not (folder / datasets.UNFINISHED).exists() and not (folder / datasets.SOURCE).exists():
-        raise DarkroomError(f"{folder / 'raw'} is there already and is not overwritten; give this data set another name.")
+    if (
+        (folder / "raw").exists()
+        and not (folder / datasets.UNFINISHED).exists()
+        and not (folder / datasets.SOURCE).exists()
+    ):
+        raise DarkroomError(
+            f"{folder / 'raw'} is there already and is not overwritten; give this data set another "
+            "name."
+        )
     (folder / _PAGES).mkdir(parents=True, exist_ok=True)
     if not (folder / datasets.SOURCE).exists():
         (folder / datasets.UNFINISHED).touch()
-    atomic.write_json(folder / _PAGES / "wish.json", wish)
+    files.write_json(folder / _PAGES / "wish.json", wish)
 
 
 def _found(
     server: Server, folder: Path, genres: Sequence[str], per_genre: int, tell: Callable[[str], None]
-) -> Iterator[Film]:  # fmt: skip
-    """Films of every genre, page by page in turn, so that a film of two genres goes now to the one and now to the other."""
+) -> Iterator[Film]:
+    """Films of every genre, page by page in turn, so that a film of two genres goes now to the one
+    and now to the other.
+    """
     every = _page(server, folder, "genres", "/genre/movie/list", language="en")["genres"]
     listed = {each["name"]: int(each["id"]) for each in every}
     for genre in genres:
         if genre not in listed:
-            raise DarkroomError(f"TMDB has no genre {genre!r}. It has: {', '.join(listed)}.{suggest(genre, list(listed))}")
+            raise DarkroomError(
+                f"TMDB has no genre {genre!r}. It has: "
+                f"{', '.join(listed)}.{suggest(genre, list(listed))}"
+            )
     names = {number: name for name, number in listed.items()}
     missing, page, seen = dict.fromkeys(genres, per_genre), dict.fromkeys(genres, 1), set()
     while open_genres := [genre for genre in genres if missing[genre] and page[genre]]:
         for genre in open_genres:
             query = {"with_genres": listed[genre], "page": page[genre]}
             query |= {"sort_by": "vote_count.desc", "include_adult": "false"}
-            answer = _page(server, folder, f"{listed[genre]}-{page[genre]:03}", "/discover/movie", **query)
+            answer = _page(
+                server, folder, f"{listed[genre]}-{page[genre]:03}", "/discover/movie", **query
+            )
             for entry in answer.get("results", []):
                 film = tmdb_api.film(entry, genre, names)
                 if film and film.id not in seen and missing[genre]:
@@ -136,19 +157,28 @@ def _found(
             page[genre] = page[genre] + 1 if page[genre] < last else 0
     for genre, number in missing.items():
         if number:
-            tell(f"TMDB has {per_genre - number} films with a poster for {genre}, {number} fewer than wished.")
+            tell(
+                f"TMDB has {per_genre - number} films with a poster for {genre}, {number} fewer "
+                "than wished."
+            )
 
 
 def _page(server: Server, folder: Path, key: str, path: str, **query: Any) -> dict[str, Any]:
     kept = folder / _PAGES / f"{key}.json"
     if not kept.is_file():
-        atomic.write_json(kept, server.ask(path, **query))
+        files.write_json(kept, server.ask(path, **query))
     return json.loads(kept.read_text(encoding="utf-8"))
 
 
-def _posters(server: Server, folder: Path, films: Sequence[Film], side: int, tell: Callable[[str], None]) -> dict[int, str]:
-    """Fetches what is not there yet; returns why a film has no poster. The server's silence ends it, a single bad one not."""
-    base = _page(server, folder, "configuration", "/configuration")["images"]["secure_base_url"].rstrip("/")
+def _posters(
+    server: Server, folder: Path, films: Sequence[Film], side: int, tell: Callable[[str], None]
+) -> dict[int, str]:
+    """Fetches what is not there yet; returns why a film has no poster. The server's silence ends
+    it, a single bad one not.
+    """
+    base = _page(server, folder, "configuration", "/configuration")["images"][
+        "secure_base_url"
+    ].rstrip("/")
     place = folder / "raw" / POSTERS
     place.mkdir(parents=True, exist_ok=True)
     missing = [film for film in films if not (place / f"{film.id}.jpg").is_file()]
@@ -157,11 +187,15 @@ def _posters(server: Server, folder: Path, films: Sequence[Film], side: int, tel
     def fetch(film: Film) -> None:
         try:
             data = server.poster(f"{base}/{_WIDTH}/{film.poster.lstrip('/')}")
-            atomic.write_bytes(place / f"{film.id}.jpg", scaling.scaled(data, side=side) if side else data)
+            files.write_bytes(
+                place / f"{film.id}.jpg", scaling.scaled(data, side=side) if side else data
+            )
         except DarkroomError as error:
             failed[film.id] = str(error)
             if len(failed) >= max(10, len(films) // 10):
-                raise DarkroomError(f"{len(failed)} posters could not be fetched, the last because: {error}") from None
+                raise DarkroomError(
+                    f"{len(failed)} posters could not be fetched, the last because: {error}"
+                ) from None
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(fetch, film) for film in missing]
@@ -180,18 +214,27 @@ def _finish(folder: Path, films: Sequence[Film]) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(film.row() for film in films)
-    atomic.write_text(folder / "raw" / _TABLE, text.getvalue())
+    files.write_text(folder / "raw" / _TABLE, text.getvalue())
 
 
-def _source(wish: dict[str, Any], permission: str, num: int, failed: Mapping[int, str]) -> dict[str, Any]:
+def _source(
+    wish: dict[str, Any], permission: str, num: int, failed: Mapping[int, str]
+) -> dict[str, Any]:
     options = {"table": _TABLE, "image": "image", "folder": "", "ending": "", "label": "genre"}
     return {
-        "kind": "table", "path": "raw", "mode": "copy", "about": f"{num:,} {ABOUT}", "licence": LICENCE, "citation": NOTICE,
-        "permission": permission.strip(), "label_rule": "the genre that the film was collected for; attr_genres has all",
-        "options": {**options, "separator": None, "several": "first"}, "collected": wish,
+        "kind": "table",
+        "path": "raw",
+        "mode": "copy",
+        "about": f"{num:,} {ABOUT}",
+        "licence": LICENCE,
+        "citation": NOTICE,
+        "permission": permission.strip(),
+        "label_rule": "the genre that the film was collected for; attr_genres has all",
+        "options": {**options, "separator": None, "several": "first"},
+        "collected": wish,
         "not_fetched": {str(film): why for film, why in failed.items()},
         "brought": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
+    }
 
 
 @contextlib.contextmanager
@@ -201,7 +244,8 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise DarkroomError(
-            f"Another process collects into the data set {name!r} now; wait for it or give another name."
+            f"Another process collects into the data set {name!r} now; wait for it or give another "
+            "name."
         ) from None
     try:
         yield

@@ -1,4 +1,6 @@
-"""TMDB's API: what it is asked, and a film as it answers. The key goes to the API alone, in the header where it can."""
+"""TMDB's API: what it is asked, and a film as it answers. The key goes to the API alone, in the
+header where it can.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lib.data import images, targets
-from lib.data.sources.polite import Guest, Refused
+from lib.data import decode, targets
+from lib.data.sources.http_client import Guest, Refused
 from lib.errors import DarkroomError
 
 TOKEN, KEY = "TMDB_TOKEN", "TMDB_API_KEY"  # noqa: S105  names of environment variables
@@ -20,7 +22,9 @@ COLUMNS = ("image", "genre", "genres", "title", "year", "vote", "votes", "tmdb_i
 
 @dataclass(frozen=True)
 class Film:
-    """A film with a poster: `genre` is the one that it was collected for, `genres` all of them by name."""
+    """A film with a poster: `genre` is the one that it was collected for, `genres` all of them by
+    name.
+    """
 
     id: int
     genre: str
@@ -34,8 +38,22 @@ class Film:
     def row(self) -> dict[str, Any]:
         """Returns the film's row of the table."""
         every = targets.SEPARATOR.join(self.genres)
-        return dict(zip(COLUMNS, (f"{POSTERS}/{self.id}.jpg", self.genre, every, self.title, self.year, self.vote, self.votes,
-                                   self.id), strict=True))  # fmt: skip
+        return dict(
+            zip(
+                COLUMNS,
+                (
+                    f"{POSTERS}/{self.id}.jpg",
+                    self.genre,
+                    every,
+                    self.title,
+                    self.year,
+                    self.vote,
+                    self.votes,
+                    self.id,
+                ),
+                strict=True,
+            )
+        )
 
 
 def film(entry: Mapping[str, Any], genre: str, names: Mapping[int, str]) -> Film | None:
@@ -43,11 +61,19 @@ def film(entry: Mapping[str, Any], genre: str, names: Mapping[int, str]) -> Film
     if not entry.get("poster_path") or type(entry.get("id")) is not int:
         return None
     year = str(entry.get("release_date") or "")[:4]
-    every = tuple(names[number] for number in entry.get("genre_ids", []) if number in names) or (genre,)
+    every = tuple(names[number] for number in entry.get("genre_ids", []) if number in names) or (
+        genre,
+    )
     return Film(
-        entry["id"], genre, every, str(entry.get("title") or ""), int(year) if year.isdigit() else None,
-        entry.get("vote_average"), entry.get("vote_count"), str(entry["poster_path"]),
-    )  # fmt: skip
+        entry["id"],
+        genre,
+        every,
+        str(entry.get("title") or ""),
+        int(year) if year.isdigit() else None,
+        entry.get("vote_average"),
+        entry.get("vote_count"),
+        str(entry["poster_path"]),
+    )
 
 
 class Server:
@@ -58,7 +84,8 @@ class Server:
         self._token, self._key = os.environ.get(TOKEN, ""), os.environ.get(KEY, "")
         if not (self._token or self._key):
             raise DarkroomError(
-                f"TMDB asks for a key: get one in your account's settings there and put the read access token into the "
+                "TMDB asks for a key: get one in your account's settings there and put the read "
+                "access token into the "
                 f"environment variable {TOKEN} (or the older key into {KEY})."
             )
 
@@ -66,12 +93,21 @@ class Server:
         """Returns the JSON object at `path`."""
         if not self._token:
             query["api_key"] = self._key
-        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {self._token}"} if self._token else {})
+        headers = {"Accept": "application/json"} | (
+            {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        )
         try:
-            body = self._guest.get(f"{self._api}{path}?{urllib.parse.urlencode(query)}", headers=headers, accept=_json_problem)
+            body = self._guest.get(
+                f"{self._api}{path}?{urllib.parse.urlencode(query)}",
+                headers=headers,
+                accept=_json_problem,
+            )
         except Refused as error:
             if error.status in (401, 403):
-                raise DarkroomError(f"TMDB refuses the key in {TOKEN if self._token else KEY} (HTTP {error.status}).") from None
+                raise DarkroomError(
+                    f"TMDB refuses the key in {TOKEN if self._token else KEY} (HTTP "
+                    f"{error.status})."
+                ) from None
             raise
         return json.loads(body)
 
@@ -91,7 +127,7 @@ def _picture_problem(kind: str, body: bytes) -> str | None:
     if not kind.startswith("image/") and kind != "application/octet-stream":
         return f"a poster came as {kind}"
     try:
-        images.decode(body)
-    except images.ImageError as error:
+        decode.decode(body)
+    except decode.ImageError as error:
         return f"a poster is {error.reason}"
     return None

@@ -1,8 +1,9 @@
 """Hyperband: KerasTuner's oracle proposes, our journal is the truth.
 
-Of KerasTuner's oracle only the proposals are used. Its files are not written while it searches (a kill tears them), a seed of 0
-is a seed, a failed trial counts as the worst instead of letting its bracket stall, and a trial that continues another one names
-it, so that the training goes on with its optimiser. `export` writes KerasTuner's files when the search has ended.
+Of KerasTuner's oracle only the proposals are used. Its files are not written while it searches (a
+kill tears them), a seed of 0 is a seed, a failed trial counts as the worst instead of letting its
+bracket stall, and a trial that continues another one names it, so that the training goes on with
+its optimiser. `export` writes KerasTuner's files when the search has ended.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from typing import Any
 
 from lib import quiet
 from lib.errors import DarkroomError
-from lib.tuning.keys import Key
+from lib.tuning.hyperparameter import Key
 from lib.tuning.methods.base import WORST, Proposal
 from lib.tuning.space import Space
 
-_COLLISIONS = 10_000  # draws of an old trial before the space is taken to be exhausted; KerasTuner gives up after 20
+# draws of an old trial before the space is taken to be exhausted; KerasTuner gives up after 20
+_COLLISIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Round:
 
 
 def rounds(epochs: int, factor: int) -> list[Round]:
-    """Returns all rounds of one iteration of Hyperband as KerasTuner counts them, the most halving bracket first.
+    """Returns all rounds of one iteration of Hyperband as KerasTuner counts them, the most halving
+    bracket first.
 
     Source: Li et al., Hyperband, JMLR 18 (2018), algorithm 1, with KerasTuner's rounding.
     """
@@ -60,12 +63,21 @@ class Hyperband:
     """Hyperband over `epochs` epochs at most; `iterations` repeats the whole with fresh trials."""
 
     def __init__(
-        self, space: Space, *, goals: Mapping[str, str], epochs: int, seed: int, factor: int = 3, iterations: int = 1
+        self,
+        space: Space,
+        *,
+        goals: Mapping[str, str],
+        epochs: int,
+        seed: int,
+        factor: int = 3,
+        iterations: int = 1,
     ) -> None:
         ((self._goal, self._direction),) = goals.items()
         self._space = space
         with _calm():
-            self._oracle = _oracle(space, self._goal, self._direction, epochs, factor, iterations, seed)
+            self._oracle = _oracle(
+                space, self._goal, self._direction, epochs, factor, iterations, seed
+            )
         self._failed: set[int] = set()
 
     def ask(self) -> Proposal | None:
@@ -76,16 +88,29 @@ class Hyperband:
         if trial.status != "RUNNING":
             return None
         told = trial.hyperparameters.values
-        values = {name: _value(self._space[name], told[name]) for name in self._space.names if name in told}
+        values = {
+            name: _value(self._space[name], told[name])
+            for name in self._space.names
+            if name in told
+        }
         parent = int(told["tuner/trial_id"]) if "tuner/trial_id" in told else None
         bracket, place = self._place(trial.trial_id)
-        return Proposal(number, values, told["tuner/epochs"], parent, {"bracket": bracket, "round": place})
+        return Proposal(
+            number, values, told["tuner/epochs"], parent, {"bracket": bracket, "round": place}
+        )
 
     def report(self, number: int, epoch: int, scores: Sequence[float]) -> bool:
         """Never stops a trial; halving does."""
         return False
 
-    def tell(self, number: int, scores: Sequence[float] | None, rows: Sequence[Mapping[str, float]], *, spent: bool) -> None:
+    def tell(
+        self,
+        number: int,
+        scores: Sequence[float] | None,
+        rows: Sequence[Mapping[str, float]],
+        *,
+        spent: bool,
+    ) -> None:
         """Gives the oracle the epochs and the score."""
         trial = self._oracle.trials[_id(number)]
         if scores is None:
@@ -107,11 +132,15 @@ class Hyperband:
         for bracket in self._oracle._brackets:
             for place, members in enumerate(bracket["rounds"][:-1]):
                 if any(member["id"] == _id(number) for member in members):
-                    return len(bracket["rounds"][place + 1]) < self._oracle._get_size(bracket["bracket_num"], place + 1)
+                    return len(bracket["rounds"][place + 1]) < self._oracle._get_size(
+                        bracket["bracket_num"], place + 1
+                    )
         return False
 
     def export(self, folder: Path) -> None:
-        """Writes KerasTuner's own files into `folder`, from which `keras_tuner.Hyperband` with the same arguments goes on."""
+        """Writes KerasTuner's own files into `folder`, from which `keras_tuner.Hyperband` with the
+        same arguments goes on.
+        """
         with _calm():
             self._oracle.write(folder, failed={_id(number) for number in self._failed})
 
@@ -121,10 +150,15 @@ class Hyperband:
             for place, members in enumerate(bracket["rounds"]):
                 if any(member["id"] == trial_id for member in members):
                     return bracket["bracket_num"], place
-        raise DarkroomError(f"KerasTuner's oracle has lost the bracket of trial {trial_id}. Is its version the pinned one?")
+        raise DarkroomError(
+            f"KerasTuner's oracle has lost the bracket of trial {trial_id}. Is its version the "
+            "pinned one?"
+        )
 
 
-def _oracle(space: Space, goal: str, direction: str, epochs: int, factor: int, iterations: int, seed: int) -> Any:
+def _oracle(
+    space: Space, goal: str, direction: str, epochs: int, factor: int, iterations: int, seed: int
+) -> Any:
     with quiet.loading():
         import keras_tuner
 
@@ -155,10 +189,15 @@ def _oracle(space: Space, goal: str, direction: str, epochs: int, factor: int, i
             (folder / "tuner0.json").write_text(json.dumps({}), encoding="utf-8")
 
     oracle = Oracle(
-        objective=keras_tuner.Objective(goal, direction), max_epochs=epochs, factor=factor, hyperband_iterations=iterations,
+        objective=keras_tuner.Objective(goal, direction),
+        max_epochs=epochs,
+        factor=factor,
+        hyperband_iterations=iterations,
         seed=seed + 1,  # KerasTuner takes 0 for "draw one"
-        hyperparameters=hyperparameters(space), tune_new_entries=False, allow_new_entries=False,
-    )  # fmt: skip
+        hyperparameters=hyperparameters(space),
+        tune_new_entries=False,
+        allow_new_entries=False,
+    )
     oracle.told = {}
     oracle.verbose = 0
     oracle._max_collisions = _COLLISIONS
@@ -184,7 +223,13 @@ def _add(found: Any, key: Key) -> None:
     if key.kind == "choice":
         found.Choice(key.name, [_token(key, value) for value in key.choices])
     elif key.kind == "int":
-        found.Int(key.name, int(key.low), int(key.high), step=None if key.log else int(key.step or 1), **scale)
+        found.Int(
+            key.name,
+            int(key.low),
+            int(key.high),
+            step=None if key.log else int(key.step or 1),
+            **scale,
+        )
     else:
         found.Float(key.name, float(key.low), float(key.high), step=key.step, **scale)
 

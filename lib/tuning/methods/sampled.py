@@ -1,4 +1,6 @@
-"""Optuna's samplers: each trial is drawn with regard to those before; its pruners stop what is hopeless."""
+"""Optuna's samplers: each trial is drawn with regard to those before; its pruners stop what is
+hopeless.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib.tuning.keys import Key
+from lib.tuning.hyperparameter import Key
 from lib.tuning.methods.base import Proposal
 from lib.tuning.space import Space
 
@@ -21,15 +23,24 @@ _LOOKS = 5  # times `num_trials` that a sampler may propose, those done before i
 class Sampled:
     """One of Optuna's samplers: `tpe`, `genetic` (NSGA-II), `cmaes` or `random`.
 
-    It ends when `num_trials` trials have been computed; proposals of what has been done before are free. `population` is of
-    the genetic search, 0 for a fifth of the trials. `pruner` stops trials whose reports are worse than those of others:
-    `median` than half of them at the same epoch, `hyperband` by brackets.
+    It ends when `num_trials` trials have been computed; proposals of what has been done before are
+    free. `population` is of the genetic search, 0 for a fifth of the trials. `pruner` stops trials
+    whose reports are worse than those of others: `median` than half of them at the same epoch,
+    `hyperband` by brackets.
     """
 
     def __init__(
-        self, space: Space, *, sampler: str, goals: Mapping[str, str], epochs: int, num_trials: int, seed: int,
-        population: int = 0, pruner: str = "none",
-    ) -> None:  # fmt: skip
+        self,
+        space: Space,
+        *,
+        sampler: str,
+        goals: Mapping[str, str],
+        epochs: int,
+        num_trials: int,
+        seed: int,
+        population: int = 0,
+        pruner: str = "none",
+    ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -48,7 +59,10 @@ class Sampled:
 
     def ask(self) -> Proposal | None:
         """Returns the next draw."""
-        if self._num_spent + len(self._open) >= self._num_trials or len(self._trials) >= _LOOKS * self._num_trials:
+        if (
+            self._num_spent + len(self._open) >= self._num_trials
+            or len(self._trials) >= _LOOKS * self._num_trials
+        ):
             return None
         with _calm():
             trial = self._study.ask()
@@ -71,7 +85,14 @@ class Sampled:
         """Promotes no trial."""
         return False
 
-    def tell(self, number: int, scores: Sequence[float] | None, rows: Sequence[Mapping[str, float]], *, spent: bool) -> None:
+    def tell(
+        self,
+        number: int,
+        scores: Sequence[float] | None,
+        rows: Sequence[Mapping[str, float]],
+        *,
+        spent: bool,
+    ) -> None:
         """Gives Optuna the scores; a trial without is pruned where it has reports, else failed."""
         from optuna.trial import TrialState
 
@@ -96,7 +117,9 @@ def _sampler(optuna: Any, name: str, space: Space, seed: int, population: int) -
         return samplers.NSGAIISampler(seed=seed, population_size=population)
     with _calm():
         return samplers.CmaEsSampler(
-            seed=seed, warn_independent_sampling=False, independent_sampler=samplers.RandomSampler(seed=seed)
+            seed=seed,
+            warn_independent_sampling=False,
+            independent_sampler=samplers.RandomSampler(seed=seed),
         )
 
 
@@ -104,7 +127,9 @@ def _pruner(optuna: Any, name: str, epochs: int) -> Any:
     if name == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, epochs // 5))
     if name == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3)
+        return optuna.pruners.HyperbandPruner(
+            min_resource=1, max_resource=epochs, reduction_factor=3
+        )
     return optuna.pruners.NopPruner()
 
 
@@ -116,18 +141,27 @@ def _nop() -> type:
 
 def _suggest(trial: Any, key: Key) -> Any:
     if key.kind == "int":
-        return trial.suggest_int(key.name, int(key.low), int(key.high), step=int(key.step or 1), log=key.log)
+        return trial.suggest_int(
+            key.name, int(key.low), int(key.high), step=int(key.step or 1), log=key.log
+        )
     if key.kind == "float":
-        return trial.suggest_float(key.name, float(key.low), float(key.high), step=key.step, log=key.log)
+        return trial.suggest_float(
+            key.name, float(key.low), float(key.high), step=key.step, log=key.log
+        )
     if key.ordered:  # by its place, so that the sampler knows which choices are neighbours
         return key.choices[trial.suggest_int(key.name, 0, len(key.choices) - 1)]
-    tokens = [value if isinstance(value, str | int | float | bool) else json.dumps(value) for value in key.choices]
+    tokens = [
+        value if isinstance(value, str | int | float | bool) else json.dumps(value)
+        for value in key.choices
+    ]
     return key.choices[tokens.index(trial.suggest_categorical(key.name, tokens))]
 
 
 @contextlib.contextmanager
 def _calm() -> Iterator[None]:
-    """Optuna marks its samplers' finer options as experimental, and tells of ranges that a step does not divide."""
+    """Optuna marks its samplers' finer options as experimental, and tells of ranges that a step
+    does not divide.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,0 +1,3 @@
+"""Classic models on thumbnails: what a linear model, an SVM or a small network reaches on a few
+hundred numbers an image.
+"""

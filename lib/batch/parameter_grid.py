@@ -1,0 +1,212 @@
+"""Arms times seeds: all runs of one stage with all their parameters."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lib import parameters, paths, runs
+from lib.batch import tables
+from lib.errors import DarkroomError, suggest
+from lib.notebooks import Notebook
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One run: a notebook with all its parameters. `name` is `all`, `<arm>` or `<arm>-s<seed>`."""
+
+    stage: str
+    name: str
+    arm: str | None
+    seed: int | None
+    parameters: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """`<stage>/<name>`, unique in the study."""
+        return f"{self.stage}/{self.name}"
+
+
+@dataclass(frozen=True)
+class General:
+    """What holds for every stage of a study whose notebook declares it."""
+
+    folder: str
+    """The study's folder in `logs/`, and the value of the parameter `study`."""
+    shared: dict[str, Any]
+    forced: dict[str, Any]
+    """From `[tiny.parameters]` and `--set`; it wins over the arms."""
+    seeds: list[int] | None
+    """Instead of the stage's own."""
+    tiny: bool
+
+
+def units(
+    table: dict[str, Any], notebook: Notebook, general: General, *, where: str
+) -> tuple[Unit, ...]:
+    """Returns the runs of a stage, seed by seed, so that every arm has a first run early.
+
+    `table` is the stage's table of the study file. Raises DarkroomError for arms, seeds or values
+    that cannot be.
+    """
+    declared = notebook.parameters
+    arms, own = table.get("arms", {}), table.get("parameters", {})
+    if arms and "arm" not in declared:
+        raise DarkroomError(
+            f"{where}: {notebook.name}.ipynb takes no arms, since it declares no parameter `arm`."
+        )
+    if not arms and {"arm", "seed"} <= declared.keys():
+        raise DarkroomError(f"{where}: {notebook.name}.ipynb needs arms, [stage.arms.<name>].")
+    tables.free(own, where=f"`parameters` of {where}")
+    shared = {name: value for name, value in general.shared.items() if name in declared}
+    base = notebook.defaults() | parameters.check(shared | own, declared, where=where)
+    forced = {name: value for name, value in general.forced.items() if name in declared}
+    filled = _arms(
+        arms, base, parameters.check(forced, declared, where=where), notebook=notebook, where=where
+    )
+    if "ablation_of" in table:
+        _refuse_confounded(filled, table["ablation_of"], table.get("combinations", []), where=where)
+    suite = {"study": general.folder, "tiny": general.tiny}
+    found = []
+    for arm, values in filled.items():
+        _verify(notebook, {**values, **suite}, where=f"arm {arm!r} of {where}" if arm else where)
+    for seed in _seeds(table, general, notebook, where=where):
+        marks = {} if seed is None else dict.fromkeys(("seed", *table.get("seed_sets", [])), seed)
+        for arm, values in filled.items():
+            whole = {**values, **suite, **marks} | ({"arm": arm} if arm else {})
+            whole = {name: whole[name] for name in declared}
+            found.append(Unit(table["name"], runs.unit(whole), arm, seed, whole))
+    return tuple(found)
+
+
+def _verify(notebook: Notebook, values: dict[str, Any], *, where: str) -> None:
+    try:
+        notebook.verify(values)
+    except DarkroomError as error:
+        raise DarkroomError(f"{where}: {error}") from None
+
+
+def data_name(data: str) -> str:
+    """Returns the name of the data set that `data`, a name or a path, stands for."""
+    if re.fullmatch(r"[\w+@-]*", data):
+        return data
+    from lib.data.sources import intake
+
+    return intake.name_of(data)
+
+
+def _arms(
+    arms: Mapping[str, Any],
+    base: dict[str, Any],
+    forced: dict[str, Any],
+    *,
+    notebook: Notebook,
+    where: str,
+) -> dict[str | None, dict[str, Any]]:
+    """Every arm's parameters. No two may come to the same; so at most one, the baseline, changes
+    nothing.
+    """
+    if not arms:
+        return {None: _named(base | forced)}
+    filled: dict[str | None, dict[str, Any]] = {}
+    seen: dict[str, str] = {}
+    for arm, changes in arms.items():
+        place = f"arm {arm!r} of {where}"
+        tables.known(changes, None, where=place)
+        tables.free(changes, where=place)
+        paths.run("study", "stage", arm)  # refuses a name that cannot be a folder
+        values = _named(base | parameters.check(changes, notebook.parameters, where=place) | forced)
+        written = json.dumps(values, sort_keys=True)
+        if written in seen:
+            overruled = sorted(set(changes) & set(forced))
+            cause = f" --set or [tiny] overrules its {', '.join(overruled)}." if overruled else ""
+            raise DarkroomError(
+                f"{place} is the same as the arm {seen[written]!r}.{cause} Let it change "
+                "something, or take it out."
+            )
+        seen[written] = arm
+        filled[arm] = values
+    return filled
+
+
+def _refuse_confounded(
+    filled: Mapping[str | None, dict[str, Any]],
+    baseline: str,
+    combinations: list[str],
+    *,
+    where: str,
+) -> None:
+    """In an ablation every other arm changes one parameter of the baseline, so that its effect has
+    one cause.
+
+    An arm that the study declares a combination changes several, each to what an arm of its own
+    changes it to.
+    """
+    if baseline not in filled:
+        names = [str(arm) for arm in filled]
+        raise DarkroomError(
+            f"`ablation_of` of {where} names {baseline!r}, which is no "
+            f"arm.{suggest(baseline, names)}"
+        )
+    if unknown := [arm for arm in combinations if arm not in list(filled) or arm == baseline]:
+        raise DarkroomError(
+            f"`combinations` of {where} names {unknown[0]!r}, which is no arm beside the baseline."
+        )
+    singles = [
+        (name, values[name])
+        for arm, values in filled.items()
+        if arm not in combinations
+        for name in values
+    ]
+    for arm, values in filled.items():
+        changed = [name for name, value in values.items() if value != filled[baseline][name]]
+        if arm in combinations:
+            if alone := [name for name in changed if (name, values[name]) not in singles]:
+                raise DarkroomError(
+                    f"arm {arm!r} of {where} is declared a combination and changes {alone[0]} as "
+                    "no single arm does. "
+                    "Make an arm of that change, too."
+                )
+        elif arm != baseline and len(changed) != 1:
+            raise DarkroomError(
+                f"arm {arm!r} of {where} changes {', '.join(changed)} of {baseline!r}; in an "
+                "ablation an arm changes one "
+                "thing. Make one arm of each, name it among `combinations`, or take `ablation_of` "
+                "out."
+            )
+
+
+def _named(values: dict[str, Any]) -> dict[str, Any]:
+    return {**values, "data": data_name(values["data"])} if "data" in values else values
+
+
+def _seeds(
+    table: dict[str, Any], general: General, notebook: Notebook, *, where: str
+) -> list[int | None]:
+    if "seed" not in notebook.parameters:
+        if "seeds" in table:
+            raise DarkroomError(
+                f"{where} has seeds, but {notebook.name}.ipynb declares no parameter `seed`."
+            )
+        return [None]
+    seeds = table.get("seeds", [0]) if general.seeds is None else general.seeds
+    if (
+        not seeds
+        or any(type(seed) is not int or seed < 0 for seed in seeds)
+        or len(set(seeds)) != len(seeds)
+    ):
+        raise DarkroomError(
+            f"`seeds` of {where} must be different integers from 0 on, such as [0, 1, 2]. "
+            f"Received: {seeds!r}."
+        )
+    ints = [name for name, parameter in notebook.parameters.items() if parameter.type == "int"]
+    for name in table.get("seed_sets", []):
+        if name not in ints:
+            raise DarkroomError(
+                f"`seed_sets` of {where} names {name!r}, which is no int "
+                f"parameter.{suggest(str(name), ints)}"
+            )
+    return list(seeds)

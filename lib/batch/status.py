@@ -1,0 +1,163 @@
+"""Where a study stands, read from its files alone: what `darkroom status` shows, and what a running
+study shows of itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lib import files, paths, runs
+from lib.batch import plan, studies
+from lib.batch.studies import Study
+from lib.errors import DarkroomError, suggest
+
+FILE = "study.json"
+"""Beside the stages' folders: the study as it was run last, for everybody who reads its runs."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One run as it stands. `state` is one of `runs.STATES`; `changed` says why a finished run is
+    stale.
+    """
+
+    stage: str
+    unit: str
+    state: str
+    progress: dict[str, Any]
+    failure: dict[str, Any] | None = None
+    changed: str = ""
+
+    def line(self) -> str:
+        """Returns how far a running run is, such as "epoch 3/12, val_accuracy 0.812"."""
+        told = []
+        if self.progress.get("epoch"):
+            told.append(f"epoch {self.progress['epoch']}/{self.progress.get('epochs', '?')}")
+        elif self.progress.get("cell"):
+            told.append(f"cell {self.progress['cell']}/{self.progress.get('cells', '?')}")
+        if isinstance(self.progress.get("value"), int | float):
+            told.append(f"{self.progress.get('metric', 'value')} {self.progress['value']:.4g}")
+        if self.progress.get("note"):
+            told.append(str(self.progress["note"]))
+        return ", ".join(told)
+
+
+def write(study: Study, *, command: str) -> None:
+    """Writes `study.json`: question, stages with what they come after, and all runs."""
+    content = {
+        "study": study.name,
+        "file": str(study.path.resolve()),
+        "settings": dict(study.settings),
+        "tiny": study.tiny,
+        "question": study.question,
+        "data": study.data,
+        "command": command,
+        "budget_minutes": study.budget_minutes,
+        "published": study.published,
+        "stages": [
+            {
+                "name": stage.name,
+                "notebook": stage.notebook.name,
+                "after": list(stage.after),
+                "upstream": study.upstream(stage.name),
+                "units": [unit.name for unit in stage.units],
+            }
+            for stage in study.stages
+        ],
+        "written": time.time(),
+    }
+    files.write_json(paths.logs() / study.folder / FILE, content)
+
+
+def folders() -> list[str]:
+    """Returns the names of all studies that ran, sorted; notebooks opened by hand are one, too."""
+    studies_, by_hand = paths.logs().glob(f"*/{FILE}"), paths.logs().glob("*/*/*/key.json")
+    found = {path.parent.name for path in studies_} | {path.parents[2].name for path in by_hand}
+    return sorted(name for name in found if not name.startswith("."))
+
+
+def read(folder: str) -> dict[str, Any]:
+    """Returns what `write` wrote; of notebooks opened by hand, what lies there.
+
+    Raises DarkroomError for a study that never ran.
+    """
+    content = files.read_json(paths.logs() / folder / FILE)
+    if content is None:
+        known = folders()
+        if folder in known:
+            return _by_hand(folder)
+        raise DarkroomError(
+            f"The study {folder!r} never ran.{suggest(folder, known)} There is "
+            f"{', '.join(known) or 'none'}."
+        )
+    return content
+
+
+def standings(folder: str) -> list[Standing]:
+    """Returns how every run of a study stands, in the study's order."""
+    found = []
+    for stage in read(folder)["stages"]:
+        found += [standing(paths.run(folder, stage["name"], unit)) for unit in stage["units"]]
+    return found
+
+
+def judged(folder: str) -> list[Standing]:
+    """Returns the same, where what has finished with another key than it would have today is
+    `stale`, with what changed.
+
+    A stage whose data or study file cannot be read any more is not judged.
+    """
+    found = standings(folder)
+    about = read(folder)
+    try:
+        study = studies.read(about["file"], settings=about["settings"], tiny=about["tiny"])
+    except (DarkroomError, KeyError):
+        return found
+    reasons: dict[str, str] = {}
+    for stage in study.stages:
+        with contextlib.suppress(DarkroomError):
+            reasons |= {step.unit.id: step.reason for step in plan.decide(stage)}
+    return [_judged(one, reasons.get(f"{one.stage}/{one.unit}", "")) for one in found]
+
+
+def standing(folder: Path) -> Standing:
+    """Returns how one run stands."""
+    state = runs.state(folder)
+    progress = files.read_json(folder / "progress.json") or {}
+    if state == "running" and progress.get("state") != "running":
+        progress = {}
+    failure = files.read_json(folder / "failure.json") if state == "failed" else None
+    return Standing(folder.parent.name, folder.name, state, progress, failure)
+
+
+def forget(folder: Path) -> None:
+    """Notes that nobody is at work on a run which was interrupted; nothing is told by clocks, which
+    differ and are set back.
+    """
+    told = files.read_json(folder / "progress.json") or {}
+    if told.get("state") == "running":
+        files.write_json(folder / "progress.json", {**told, "state": "queued"})
+
+
+def _judged(one: Standing, reason: str) -> Standing:
+    changed = reason.removeprefix(plan.CHANGED)
+    return (
+        replace(one, state="stale", changed=changed)
+        if one.state == "finished" and changed != reason
+        else one
+    )
+
+
+def _by_hand(folder: str) -> dict[str, Any]:
+    stages: dict[str, list[str]] = {}
+    for path in sorted((paths.logs() / folder).glob("*/*/key.json")):
+        stages.setdefault(path.parents[1].name, []).append(path.parent.name)
+    listed = [
+        {"name": name, "units": units, "after": [], "upstream": []}
+        for name, units in stages.items()
+    ]
+    return {"question": "Notebooks run by hand", "stages": listed}

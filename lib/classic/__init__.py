@@ -1,1 +1,0 @@
-"""Classic models on thumbnails: what a linear model, an SVM or a small network reaches on a few hundred numbers an image."""

@@ -1,0 +1,189 @@
+"""What cleaning found, as figures in the house style."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+
+from lib.data import decode
+from lib.data.decode import ImageError
+from lib.reporting import plots, style
+
+if TYPE_CHECKING:
+    from lib.cleaning.clean import Cleaned
+    from lib.reporting.style import Drawing
+
+COLOURS = {"keep": style.COLOURS[2], "review": style.COLOURS[4], "reject": style.COLOURS[1]}
+SIDE = 128
+_COLUMN = 1.75  # inches of a thumbnail with its margin
+_CHARACTERS = 30  # of a caption's line, at its size of letters
+
+
+def counts(cleaned: Cleaned) -> Drawing:
+    """Returns bars of how many files each finding touches, in the colour of its verdict."""
+    table = cleaned.counts
+    if table.empty:
+        return plots.said("Cleaning found nothing that speaks against any file.")
+    told = ", ".join(f"{row.Index} {row.files:,} ({row.verdict})" for row in table.itertuples())
+    drawing, axes = _bars(
+        len(table), "Files that a finding speaks of", alt=f"Files a finding: {told}."
+    )
+    axes.barh(table.index, table["files"], height=0.66, color=table["verdict"].map(COLOURS))
+    for at, (number, verdict) in enumerate(zip(table["files"], table["verdict"], strict=True)):
+        axes.annotate(
+            f"{number:,} {verdict}",
+            (number, at),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+        )
+    axes.set_xlim(right=table["files"].max() * 1.3)
+    return drawing
+
+
+def classes(cleaned: Cleaned) -> Drawing:
+    """Returns bars of the files of each class, split into kept, to review and rejected."""
+    table = cleaned.classes
+    before, after = int(table["before"].sum()), int(table["after"].sum())
+    told = f"{len(table)} classes with {before:,} files before and {after:,} after cleaning."
+    drawing, axes = _bars(len(table), "Files of each class, by verdict", alt=told)
+    places, left = np.arange(len(table)), np.zeros(len(table))
+    for verdict, colour in COLOURS.items():
+        axes.barh(places, table[verdict], left=left, height=0.66, color=colour, label=verdict)
+        left += table[verdict].to_numpy()
+    for place, row in enumerate(table.itertuples()):
+        text = f"{row.before:,}" if row.before == row.after else f"{row.before:,} to {row.after:,}"
+        axes.annotate(
+            text, (row.before, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5
+        )
+    axes.set_yticks(places, [style.label(str(name)) for name in table.index])
+    axes.set_xlim(right=max(1, left.max()) * 1.25)
+    with matplotlib.rc_context(style.settings()):
+        drawing.legend(loc="outside lower center", ncols=3)
+    return drawing
+
+
+def worst(cleaned: Cleaned, reason: str, *, number: int = 12) -> Drawing:
+    """Returns thumbnails of the files that a finding speaks against most; what does not decode is a
+    crossed frame.
+
+    Raises ValueError when there is no such finding, naming those there are.
+    """
+    every = cleaned.findings[cleaned.findings["reason"] == reason].sort_values(["score", "path"])
+    found, files = every[:number], every["path"].nunique()
+    if found.empty:
+        there = ", ".join(cleaned.counts.index) or "none"
+        raise ValueError(
+            f"there is no finding {reason!r} in {cleaned.dataset.name!r}; there is {there}."
+        )
+    told = list(zip(found["path"], found["detail"], strict=True))
+    rows = [told[at : at + 6] for at in range(0, len(told), 6)]
+    many = (
+        f"the worst {len(found)} of {files:,} files"
+        if files > len(found)
+        else f"{files:,} file" + "s" * (files > 1)
+    )
+    title = f"{reason} ({', '.join(sorted(every['verdict'].unique()))}): {many}"
+    return _thumbnails(
+        cleaned,
+        rows,
+        title,
+        alt=f"The {len(found)} worst files of {reason}: {', '.join(found['path'])}.",
+    )
+
+
+def groups(cleaned: Cleaned, *, number: int = 6, most: int = 6) -> Drawing:
+    """Returns the largest groups of duplicates, a row each, side by side with the class below every
+    name.
+    """
+    table = cleaned.manifest[cleaned.manifest["pixels"].notna()]
+    sizes = table["group"].value_counts()
+    chosen = (
+        sizes[sizes > 1].sort_index().sort_values(ascending=False, kind="stable").index[:number]
+    )
+    if chosen.empty:
+        return plots.said("No two pictures show the same.")
+    members = [table[table["group"] == one][:most] for one in chosen]
+    rows = [
+        list(zip(part["path"], part["label"].fillna("no label"), strict=True)) for part in members
+    ]
+    sizes_told = ", ".join(f"{sizes[one]:,}" for one in chosen)
+    alt = f"The {len(rows)} largest groups of duplicates, of {sizes_told} files."
+    return _thumbnails(cleaned, rows, "The largest groups of duplicates, a row each", alt=alt)
+
+
+def _bars(number: int, title: str, *, alt: str) -> tuple:
+    """A drawing, and its axes for horizontal bars of files, the first on top."""
+    drawing = style.Drawing(6.8, max(2.0, 1.3 + 0.3 * number), alt=alt)
+    with matplotlib.rc_context(style.settings()):
+        axes = drawing.subplots()
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x")
+        axes.set_xlabel("files")
+        axes.invert_yaxis()
+        style.set_title(drawing, title)
+    return drawing, axes
+
+
+def _thumbnails(
+    cleaned: Cleaned, rows: list[list[tuple[str, str]]], title: str, *, alt: str
+) -> Drawing:
+    """A row of thumbnails for each list of (path, what to write below the path), each whole, in a
+    square of the same size.
+    """
+    width = max(max(map(len, rows)), 2)
+    captions = [[_caption(path, told) for path, told in row] for row in rows]
+    most = max(caption.count("\n") for row in captions for caption in row)
+    drawing = style.Drawing(
+        _COLUMN * width, (_COLUMN + 0.2 + 0.12 * most) * len(rows) + 0.4, alt=alt
+    )
+    grid = drawing.subplots(len(rows), width, squeeze=False)
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    for line, row, below in zip(grid, rows, captions, strict=True):
+        for axes, (path, _), caption in zip(line, row, below, strict=False):
+            pixels = _thumbnail(cleaned, path)
+            axes.imshow(pixels)
+            height, breadth = pixels.shape[:2]
+            axes.set(
+                xlim=(breadth / 2 - SIDE / 2, breadth / 2 + SIDE / 2),
+                ylim=(height / 2 + SIDE / 2, height / 2 - SIDE / 2),
+            )
+            axes.set_title(caption, fontsize=6.5, fontweight="normal", pad=3)
+    with matplotlib.rc_context(style.settings()):
+        style.set_title(drawing, title)
+    return drawing
+
+
+def _caption(path: str, told: str) -> str:
+    """The path as `clean.decide` wants it, and the whole of what is told, in lines as long as a
+    thumbnail is wide.
+    """
+    return "\n".join(
+        [
+            style.label(path, most=_CHARACTERS),
+            *textwrap.wrap(style.label(told, most=120), _CHARACTERS),
+        ]
+    )
+
+
+def _thumbnail(cleaned: Cleaned, path: str) -> np.ndarray:
+    try:
+        if cleaned.manifest.loc[cleaned.manifest["path"] == path, "pixels"].isna().all():
+            raise ImageError("not_an_image", "it may be a pipe, whose reading never ends")
+        pixels = decode.decode((cleaned.dataset.raw / path).read_bytes()).pixels
+    except (OSError, ImageError):
+        empty = np.full((SIDE, SIDE, 3), 235, np.uint8)
+        empty[np.eye(SIDE, dtype=bool) | np.eye(SIDE, dtype=bool)[::-1]] = (
+            120  # a cross: there is nothing to show
+        )
+        return empty
+    height, width = pixels.shape[:2]
+    scale = SIDE / max(height, width)
+    return decode.resize(
+        pixels, height=max(1, round(height * scale)), width=max(1, round(width * scale))
+    )

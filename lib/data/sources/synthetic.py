@@ -1,0 +1,51 @@
+"""Pictures drawn by ourselves, with planted faults: the data set that needs no download and no
+permission.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib.errors import DarkroomError
+
+NAME = "planted"
+ABOUT = "1,000 pictures drawn by this suite (painting, photo, schematic, sketch, text), with planted faults"
+LICENCE = "CC0 1.0"
+CITATION = "Drawn by Darkroom itself, lib/data/planted."
+NUM_IMAGES = 1000
+
+
+def intake(raw: Path) -> dict[str, Any]:
+    """Draws the data set into the empty folder `raw`, and its truth table beside it; returns what
+    to note about it.
+    """
+    from tools import synthetic
+
+    synthetic.draw(raw, num_images=NUM_IMAGES, seed=0)
+    rule = "the class folder's name; 3 % are planted wrong, truth.parquet says which"
+    return {"licence": LICENCE, "citation": CITATION, "label_rule": rule}
+
+
+def rows(raw: Path) -> pd.DataFrame:
+    """Returns one row a file, with boxes in pixels and `attr_artist`, `attr_palette`, `attr_year`;
+    nothing of the faults.
+
+    Raises DarkroomError when the truth table that was drawn with the pictures is gone.
+    """
+    from tools import synthetic
+    from tools.synthetic.faults import LITTER
+
+    table = raw.parent / synthetic.TRUTH
+    if not table.is_file():
+        raise DarkroomError(
+            f"The table {table} that was drawn with the pictures is gone; delete {raw.parent} and "
+            "draw anew."
+        )
+    truth = pd.read_parquet(table)
+    truth = truth[~truth["path"].str.rsplit("/", n=1).str[-1].isin(list(LITTER))]
+    told = truth.drop(columns=["kind", "fault", "detail", "partner"]).reset_index(drop=True)
+    told["source_split"] = None
+    return told

@@ -1,0 +1,45 @@
+"""The lock on the test split: every opening is a line in the data set's ledger, and is counted over
+all studies.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from lib import files
+
+LEDGER = "test_openings.jsonl"
+
+
+def open_test(dataset_folder: Path, split_id: str, run: str) -> int:
+    """Notes that `run` reads the test images of a split; returns how often that split was read,
+    this time included.
+    """
+    entry = {"split": split_id, "run": run, "opened": round(time.time(), 3)}
+    files.append_line(Path(dataset_folder) / LEDGER, json.dumps(entry, ensure_ascii=False))
+    return count(dataset_folder, split_id)
+
+
+def count(dataset_folder: Path, split_id: str) -> int:
+    """How often the test images of a split were read, over all studies; a torn line counts, for it
+    was an opening.
+    """
+    path = Path(dataset_folder) / LEDGER
+    if not path.is_file():
+        return 0
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return sum(_split_of(line) in (split_id, None) for line in lines if line.strip())
+
+
+def times(number: int) -> str:
+    """Returns how often in words: "once", "twice", "5 times"."""
+    return {0: "never", 1: "once", 2: "twice"}.get(number, f"{number:,} times")
+
+
+def _split_of(line: str) -> str | None:
+    try:
+        return str(json.loads(line)["split"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,181 @@
+"""Files that are never half there: written aside, flushed to the disk, then renamed.
+
+Every write passes two named points, `<name>:written` and `<name>:renamed`. A fault test sets
+`DARKROOM_FAULT` to one of them (`result.json:written`, or `result.json:written#3` for the third
+time) and the process is killed there, as by a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+
+ASIDE = ".aside-"
+"""Prefix of everything that is being written; whatever carries it is not there yet and may be
+deleted.
+"""
+
+_PAUSES_S = (0.01, 0.05, 0.25, 1.0) if os.name == "nt" else ()
+"""How long to wait for a reader to close the file: Windows lets nobody rename over an open one."""
+
+_passed: Counter[str] = Counter()
+
+
+def point(name: str) -> None:
+    """Dies by SIGKILL here when the environment variable `DARKROOM_FAULT` names this point;
+    otherwise does nothing.
+    """
+    wanted = os.environ.get("DARKROOM_FAULT")
+    if not wanted:
+        return
+    _passed[name] += 1
+    if wanted in (name, f"{name}#{_passed[name]}"):
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes `data` to `path`; a reader sees the old file or the new one, never a part."""
+    with replacing(path) as aside:
+        aside.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8 with the line ends it has."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON; NaN and infinity are refused, since other readers refuse
+    them.
+    """
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Returns a JSON file's content, or None where there is none that can be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def write_parquet(
+    path: Path, frame: pandas.DataFrame, *, metadata: dict[str, Any] | None = None
+) -> None:
+    """Writes a table without its index; `metadata` is stored as JSON under the schema key
+    `darkroom`.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+    if metadata is not None:
+        noted = {b"darkroom": json.dumps(metadata, ensure_ascii=False).encode()}
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **noted})
+    with replacing(path) as aside:
+        pyarrow.parquet.write_table(table, aside)
+
+
+def append_line(path: Path, text: str) -> None:
+    """Appends one line in one write and flushes it; a torn last line can only come from a full or
+    dying disk.
+    """
+    if "\n" in text:
+        raise ValueError(f"a line must not hold a line end. Received: {text!r}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(text.encode("utf-8") + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    point(f"{path.name}:appended")
+
+
+@contextlib.contextmanager
+def directory(path: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `path` and renames it to `path` when the block ends well; an
+    old `path` is replaced.
+    """
+    aside = _aside_name(path)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        for file in sorted(aside.rglob("*")):
+            if file.is_file():
+                _flush(file)
+        _flush(aside)
+        point(f"{path.name}:written")
+        old = _aside_name(path)
+        if path.exists():
+            path.rename(old)  # a folder cannot be renamed over a full one
+        aside.rename(path)
+        _flush(path.parent)
+        point(f"{path.name}:renamed")
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def clear_aside(folder: Path) -> None:
+    """Deletes what an interrupted writer left in `folder` (not below it). Call it only under the
+    folder's lock.
+    """
+    for left in folder.glob(f"{ASIDE}*"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a path to write the new content to; it is flushed and takes the place of `path` when
+    the block ends well.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = _aside_name(path)
+    try:
+        yield aside
+        _flush(aside)
+        point(f"{path.name}:written")
+        _into_place(aside, path)
+        _flush(path.parent)
+        point(f"{path.name}:renamed")
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def _into_place(aside: Path, path: Path) -> None:
+    for pause_s in _PAUSES_S:
+        try:
+            aside.replace(path)
+            return
+        except PermissionError:
+            time.sleep(pause_s)
+    aside.replace(path)
+
+
+def _aside_name(path: Path) -> Path:
+    # The name itself may be 255 bytes long, so it does not become part of the aside name.
+    return path.with_name(f"{ASIDE}{secrets.token_hex(6)}")
+
+
+def _flush(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return  # Windows has no handle to flush a folder by
+    # Windows flushes only handles that may write.
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

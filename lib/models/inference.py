@@ -1,0 +1,225 @@
+"""What computes where nothing is learnt: Keras itself, or the same network exported to OpenVINO,
+much faster on a CPU.
+
+An exported network is held against Keras before it is believed. Predictions of a run always come
+from Keras.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from lib import quiet
+from lib.errors import DarkroomError, suggest
+from lib.models import hardware
+
+ENGINES = ("auto", "keras", "openvino")
+PRECISIONS = ("bf16", "f32")
+"""Tried in this order: bfloat16 is faster, and kept where what comes out agrees."""
+NUM_COMPARED = 64
+LEAST_COSINE = 0.995
+MOST_APART = 0.02
+"""Two classes that Keras itself holds this near to each other may change places."""
+_converting = threading.Lock()  # the converter is not made for two threads
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near an exported network's outputs come to Keras', over the first images.
+
+    `cosine` is the smallest cosine between the two outputs of an image; `changed` counts images
+    whose highest output moved though Keras holds the two highest further apart than 0.02 (as
+    probabilities, after a softmax).
+    """
+
+    num_images: int
+    cosine: float
+    changed: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the export may be used."""
+        return self.cosine >= LEAST_COSINE and not self.changed
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A network ready to be applied: `name` and `precision` say by what, `agreement` how it agreed
+    (None for Keras).
+
+    Call it with a batch (n, height, width, 3) of 0 to 255; it returns float32 outputs (n, ...).
+    """
+
+    name: str
+    precision: str
+    apply: Callable[[np.ndarray], np.ndarray]
+    agreement: Agreement | None = None
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """Returns the network's outputs."""
+        return self.apply(batch)
+
+    def told(self) -> dict[str, Any]:
+        """Returns name, precision and agreement as plain values."""
+        return {
+            "engine": self.name,
+            "precision": self.precision,
+            "agreement": self.agreement and asdict(self.agreement),
+        }
+
+
+def resolve(engine: str) -> str:
+    """Returns `keras` or `openvino` for a wish.
+
+    `auto` takes OpenVINO where it is installed and there is no GPU; under the backend JAX it takes
+    Keras, since the export goes through TensorFlow. Raises DarkroomError for an unknown engine, and
+    for `openvino` where it cannot be.
+    """
+    if engine not in ENGINES:
+        raise DarkroomError(
+            f"`engine` must be one of {', '.join(ENGINES)}. Received: "
+            f"{engine!r}.{suggest(engine, ENGINES)}"
+        )
+    installed = importlib.util.find_spec("openvino") is not None
+    exports = keras.backend.backend() == "tensorflow"
+    if engine == "auto":
+        return "openvino" if installed and exports and not hardware.has_gpu() else "keras"
+    if engine == "openvino" and not installed:
+        raise DarkroomError(
+            "engine = 'openvino' needs OpenVINO: run `pip install -e '.[engine]'`, or use engine = "
+            "'auto'."
+        )
+    if engine == "openvino" and not exports:
+        raise DarkroomError(
+            "engine = 'openvino' exports through TensorFlow. Set KERAS_BACKEND=tensorflow, or use "
+            "'keras'."
+        )
+    return engine
+
+
+def prepare(
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    engine: str = "auto",
+    scores: bool = False,
+    num_compared: int = NUM_COMPARED,
+    precisions: Sequence[str] = PRECISIONS,
+) -> Engine:
+    """Returns the model ready to be applied, exported where that is wished, possible and found to
+    agree.
+
+    Args:
+        model: a model or the part of one, as `predictor.up_to` gives it; its weights of this moment
+            are taken. images: RGB of 0 to 255 in the model's size; the export is compared on the
+            first of them. engine: `auto`, `keras` or `openvino`. scores: whether the outputs are
+            logits of classes, whose order must agree too. num_compared: at most so many images are
+            compared. precisions: of `PRECISIONS`, in the order in which they are tried.
+
+    Raises:
+        DarkroomError: for an engine that cannot be, and with `openvino` for a network whose export
+            does not agree.
+    """
+    by_keras = Engine(
+        "keras", keras.config.dtype_policy().name, lambda batch: _by_keras(model, batch)
+    )
+    if resolve(engine) == "keras":
+        return by_keras
+    some = np.asarray(images[:num_compared])
+    try:
+        exported, traced = _export(model)
+    except (
+        Exception
+    ) as error:  # the converter raises classes of its own for a layer it does not know
+        if engine == "openvino":
+            raise DarkroomError(
+                f"OpenVINO cannot take {model.name!r}: {str(error).splitlines()[0]}. Use 'keras'."
+            ) from error
+        return by_keras
+    expected = traced(some) if len(some) else np.zeros((0, 1), np.float32)
+    for precision in precisions:
+        apply = _compile(exported, precision)
+        found = compare(expected, apply(some) if len(some) else expected, scores=scores)
+        if found.holds:
+            return Engine("openvino", precision, apply, found)
+    if engine == "openvino":
+        raise DarkroomError(
+            f"OpenVINO's outputs of {model.name!r} do not agree with Keras': the smallest cosine "
+            f"is {found.cosine:.4f} and "
+            f"{found.changed} of {found.num_images} images change class. Use engine = 'keras'."
+        )
+    return by_keras
+
+
+def compare(expected: np.ndarray, found: np.ndarray, *, scores: bool) -> Agreement:
+    """Returns how near `found` comes to what Keras gave, both (n, ...); with `scores` classes are
+    compared too.
+    """
+    flat, other = (array.reshape(len(array), -1).astype(np.float64) for array in (expected, found))
+    norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(other, axis=1)
+    # Two vectors of zeros agree; a vector of zeros and another do not.
+    alike = np.where(
+        norms > 0,
+        (flat * other).sum(axis=1) / np.where(norms > 0, norms, 1),
+        np.all(flat == other, axis=1),
+    )
+    alike = np.where(np.isfinite(alike), alike, -1.0)
+    changed = _changed(flat, other) if scores else 0
+    return Agreement(len(expected), float(alike.min(initial=1.0)), changed)
+
+
+def _changed(expected: np.ndarray, found: np.ndarray) -> int:
+    if expected.shape[1] == 1:  # one logit: two classes
+        expected, found = (np.column_stack([-array / 2, array / 2]) for array in (expected, found))
+    raised = np.exp(expected - expected.max(axis=1, keepdims=True))
+    probabilities = np.sort(raised / raised.sum(axis=1, keepdims=True), axis=1)
+    sure = probabilities[:, -1] - probabilities[:, -2] > MOST_APART
+    return int((sure & (expected.argmax(axis=1) != found.argmax(axis=1))).sum())
+
+
+def _by_keras(model: keras.Model, batch: np.ndarray) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model.predict_on_batch(batch)).astype(np.float32)
+
+
+def _export(model: keras.Model) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
+    """Returns OpenVINO's network, whose weights are copied so that training on does not reach it,
+    and Keras' own to compare.
+
+    Both come from one trace, since tracing a large network takes longer than to compute the images
+    that are compared.
+    """
+    import openvino
+    import tensorflow
+
+    shape = (None, *model.input_shape[1:])
+    with _converting, warnings.catch_warnings(), quiet.loading():
+        warnings.simplefilter("ignore")  # the converter and TensorFlow warn of their own old names
+        traced = tensorflow.function(
+            lambda images: model(images, training=False),
+            input_signature=[tensorflow.TensorSpec(shape, "float32")],
+        )
+        function = traced.get_concrete_function()
+        exported = openvino.convert_model(function, share_weights=False)
+    return exported, lambda batch: np.asarray(
+        function(tensorflow.constant(batch, "float32"))
+    ).astype(np.float32)
+
+
+def _compile(exported: Any, precision: str) -> Callable[[np.ndarray], np.ndarray]:
+    import openvino
+
+    # One batch at a time with all cores; "throughput" would keep cores free for batches that never
+    # come.
+    hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(exported, "CPU", hints)
+    return lambda batch: np.array(
+        compiled([np.ascontiguousarray(batch, np.float32)])[0], np.float32
+    )

@@ -1,0 +1,199 @@
+"""Models on disk: one `.keras` file that says everything about itself, and a card beside it that
+people read.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from lib import files, model_card
+from lib.errors import DarkroomError
+from lib.models import heads
+
+_HEAD = "darkroom>Head"
+_OURS = (_HEAD, "darkroom>Preprocess")
+_MOST_CONFIG_BYTES = 64 << 20
+
+# Layers that only compute. Those that run code or read files (Lambda, TFSMLayer, StringLookup, ...)
+# are not among them.
+_LAYERS = frozenset(
+    ("InputLayer", "Activation", "LeakyReLU", "ReLU", "PReLU", "ELU", "Softmax")
+    + (
+        "Conv2D",
+        "Conv2DTranspose",
+        "DepthwiseConv2D",
+        "SeparableConv2D",
+        "Dense",
+        "Dropout",
+        "SpatialDropout2D",
+    )
+    + (
+        "BatchNormalization",
+        "LayerNormalization",
+        "GroupNormalization",
+        "Rescaling",
+        "Normalization",
+    )
+    + (
+        "MaxPooling2D",
+        "AveragePooling2D",
+        "GlobalAveragePooling2D",
+        "GlobalMaxPooling2D",
+        "UpSampling2D",
+    )
+    + ("ZeroPadding2D", "Cropping2D", "Flatten", "Reshape", "Permute")
+    + ("Add", "Subtract", "Multiply", "Average", "Maximum", "Concatenate")
+)
+_PLAIN_MODULES = ("keras.initializers", "keras.regularizers", "keras.constraints")
+_NAMED = frozenset(
+    {
+        ("keras.src.models.functional", "Functional"),
+        ("keras", "DTypePolicy"),
+        ("keras", "DTypePolicyMap"),
+        ("keras.src.applications.inception_resnet_v2", "CustomScaleLayer"),
+        (None, "__keras_tensor__"),
+    }
+)
+
+
+def save(model: keras.Model, path: Path, *, card: dict[str, Any]) -> None:
+    """Writes the model to `path`, which ends in .keras, and its card as Markdown beside it
+    (model.keras, model.md).
+
+    `card` (plain JSON values: data, split, metrics, ...) goes inside the file as well; `card(path)`
+    reads it back. The optimizer's state is left out.
+    """
+    head = heads.of(model)
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise DarkroomError(
+            f"A model is saved under a name that ends in .keras. Received: {path.name!r}."
+        )
+    head.card = json.loads(json.dumps(card, default=str))
+    with files.replacing(path) as aside:
+        suffixed = aside.with_name(aside.name + ".keras")  # Keras writes under no other ending
+        try:
+            keras.saving.save_model(model, suffixed)
+            suffixed.replace(aside)
+        finally:
+            suffixed.unlink(missing_ok=True)
+    files.write_text(path.with_suffix(".md"), _markdown(model, head))
+
+
+def load(path: Path) -> keras.Model:
+    """Returns the model, not compiled; no code from the file runs.
+
+    Raises DarkroomError for a file that is missing, broken, not one of this suite's models or holds
+    a layer that could do more than compute.
+    """
+    path = Path(path)
+    _check_layers(path, _config(path))
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (
+        Exception
+    ) as error:  # Keras, h5py and zipfile raise classes of every kind for a damaged file
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DarkroomError(
+            f"{path.name} cannot be loaded, its weights are damaged or do not fit: {first}"
+        ) from error
+
+
+def card(path: Path) -> dict[str, Any]:
+    """Returns the card inside a saved model, with `class_names` and `head`, without building the
+    model.
+    """
+    path = Path(path)
+    head = _head_settings(path, _config(path))
+    return {"class_names": head["class_names"], "head": head["kind"], **(head.get("card") or {})}
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DarkroomError(f"There is no saved model {str(path)!r}.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo("config.json").file_size > _MOST_CONFIG_BYTES:
+                raise DarkroomError(
+                    f"{path.name} describes itself in more than {_MOST_CONFIG_BYTES >> 20} MiB; it "
+                    "is refused."
+                )
+            config = json.loads(archive.read("config.json"))
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        OSError,
+    ) as error:
+        raise DarkroomError(
+            f"{path.name} is not a saved Keras model ({type(error).__name__})."
+        ) from None
+    return config
+
+
+def _head_settings(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    found = [
+        node["config"]
+        for node in _nodes(config.get("config"))
+        if node.get("registered_name") == _HEAD
+    ]
+    if len(found) != 1:
+        raise DarkroomError(
+            f"{path.name} was not saved by this suite: it holds no class names. "
+            "Build a model with lib.models.build and hand the file to it as `weights`."
+        )
+    return found[0]
+
+
+def _check_layers(path: Path, config: dict[str, Any]) -> None:
+    _head_settings(path, config)
+    outer = {name: config.get(name) for name in ("module", "class_name", "registered_name")}
+    for node in (outer, *_nodes(config.get("config"))):
+        module, name, registered = (
+            node.get("module"),
+            node.get("class_name"),
+            node.get("registered_name"),
+        )
+        ours = registered in _OURS and name == registered.removeprefix("darkroom>")
+        plain = (
+            (module == "keras.layers" and name in _LAYERS)
+            or module in _PLAIN_MODULES
+            or (module, name) in _NAMED
+        )
+        if not ours and not (plain and registered in (None, name)):
+            raise DarkroomError(
+                f"{path.name} holds {registered or f'{module}.{name}'}, which none of our models "
+                "needs and which could run "
+                "code; it is refused."
+            )
+
+
+def _nodes(value: object) -> Iterator[dict[str, Any]]:
+    """Yields every serialised object below `value`; a card is data and may say what it likes."""
+    if isinstance(value, dict):
+        if "class_name" in value:
+            yield value
+        for name, each in value.items():
+            if not (name == "card" and "class_names" in value):
+                yield from _nodes(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _nodes(each)
+
+
+def _markdown(model: keras.Model, head: heads.Head) -> str:
+    side = model.input_shape[1]
+    facts = [
+        f"Takes: RGB images, {side} x {side} px, pixels of 0 to 255; preprocessing is inside",
+        f"Gives: {head.kind} over {len(head.class_names)} classes",
+        f"Parameters: {model.count_params():,}",
+        f"Classes: {', '.join(head.class_names)}",
+    ]
+    return model_card.markdown(model.name, facts, head.card)

@@ -1,0 +1,1 @@
+"""What people see: figures, tables, the HTML report and TensorBoard. No Keras."""

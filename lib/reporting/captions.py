@@ -1,0 +1,102 @@
+"""Sentences about a comparison, made from its numbers; they say only what the numbers carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lib.evaluation import confusion as matrices
+from lib.evaluation.comparison import Comparison
+from lib.evaluation.run_records import Unit
+from lib.reporting import formatting, learning_curves
+from lib.reporting.style import SHARES
+
+_WIDE_GAP, _POOR_FIT, _RISE = 0.1, 0.75, 0.1
+
+
+def summary(comparison: Comparison) -> str:
+    """Who is highest, with intervals and the bands of kappa's interval."""
+    best, row = next(iter(comparison.arms)), comparison.table.iloc[0]
+    estimate = comparison.estimates[best][comparison.metric]
+    value, low, high = (
+        f"{100 * number:.1f} %" if comparison.metric in SHARES else f"{number:.3f}"
+        for number in (estimate.value, estimate.low, estimate.high)
+    )
+    bands = list(
+        dict.fromkeys(matrices.landis_koch(row[f"kappa_{end}"]) for end in ("low", "high"))
+    )
+    seeds = f"mean of {estimate.num_seeds} seeds" if estimate.num_seeds > 1 else "one seed"
+    return (
+        f"Highest {comparison.metric.replace('_', ' ')}: {best} with {value} ({seeds}; 95 % "
+        f"interval {low} to {high}) on "
+        f"{row['num_test']:,} test images; kappa {row['kappa']:.2f} ({row['kappa_low']:.2f} to "
+        f"{row['kappa_high']:.2f}), "
+        f"{' to '.join(bands)} agreement."
+    )
+
+
+def fitting(comparison: Comparison) -> list[str]:
+    """How each arm fits: training accuracy beside test accuracy, and whether validation loss rose
+    after the kept epoch.
+    """
+    told = []
+    for row in comparison.table.to_dict("records"):
+        train, test = row["train_accuracy"], row["test_accuracy"]
+        if np.isnan(train):
+            continue
+        gap = f"{100 * train:.1f} % on train (without augmentation), {100 * test:.1f} % on test"
+        if train - test > _WIDE_GAP:
+            sentence = f"{row['arm']} over-fits: {gap}."
+        elif train < _POOR_FIT and train - test < _WIDE_GAP / 2:
+            sentence = f"{row['arm']} has not learnt its training images well: {gap}."
+        else:
+            sentence = f"{row['arm']}: {gap}, a gap of {100 * (train - test):.1f} points.".replace(
+                "-", "−"
+            )
+        told.append(sentence + _rise(comparison.arms[row["arm"]]))
+    return told
+
+
+def published(comparison: Comparison, figures: Mapping[str, Any]) -> list[str]:
+    """Each figure of others against the best arm's interval; other images were measured, so it
+    stays a remark.
+    """
+    best = next(iter(comparison.arms))
+    estimate = comparison.estimates[best][comparison.metric]
+    told = []
+    for name, value in figures.items():
+        value = value.get(comparison.metric) if isinstance(value, Mapping) else value
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        place = (
+            "inside"
+            if estimate.low <= value <= estimate.high
+            else "below"
+            if value < estimate.low
+            else "above"
+        )
+        shown = f"{100 * value:.1f} %" if comparison.metric in SHARES else f"{value:.3f}"
+        ours = formatting.interval(comparison.metric, estimate.value, estimate.low, estimate.high)
+        told.append(
+            f"{name} ({shown}, published by others, on other images) lies {place} the interval of "
+            f"{best}, {ours}."
+        )
+    return told
+
+
+def _rise(units: tuple[Unit, ...]) -> str:
+    histories = [unit.history for unit in units if unit.history is not None and len(unit.history)]
+    if not histories or not all("val_loss" in history.columns for history in histories):
+        return ""
+    loss = learning_curves.band(
+        [
+            history.drop_duplicates("epoch", keep="last").set_index("epoch")["val_loss"]
+            for history in histories
+        ]
+    )
+    loss = loss.loc[loss["num"] == len(histories), "mean"]
+    if not len(loss) or loss.iloc[-1] <= (1 + _RISE) * loss.min():
+        return ""
+    return f" Its validation loss rose from {loss.min():.2f} (epoch {loss.idxmin()}) to {loss.iloc[-1]:.2f} at the end."

@@ -1,0 +1,205 @@
+"""Figures and tables of a data set before anything is trained on it."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+
+from lib.data import augmentation, thumbnails
+from lib.data.dataset import Dataset
+from lib.data.pixel_cache import Pixels
+from lib.data.splits import Split
+from lib.reporting import plots, style
+from lib.reporting.style import Drawing
+
+_MOST_CLASSES = 20  # beyond that a grid of samples is no longer looked at
+_MOST_VALUES = 12
+
+
+def baseline(split: Split) -> pd.DataFrame:
+    """Returns what guessing reaches on the test split: always the largest class, and drawing by the
+    classes' shares.
+    """
+    train, test = split.of("train")["label"], split.of("test")["label"]
+    shares = train.value_counts(normalize=True)
+    largest = shares.index[0]
+    right = {
+        f"always {largest!r}": float((test == largest).mean()),
+        "drawing by the shares of train": float(test.map(shares).mean()),
+    }
+    return (
+        pd.DataFrame({"test accuracy": pd.Series(right).round(4)})
+        .assign(kappa=0.0)
+        .rename_axis("guess")
+    )
+
+
+def sizes(accepted: pd.DataFrame) -> Drawing:
+    """Returns width against height in pixels of every image, on logarithmic axes; a point's area
+    tells how many lie there.
+    """
+    counted = accepted.groupby(["width", "height"]).size().reset_index(name="images")
+    drawing = Drawing(5.6, 4.6)
+    with matplotlib.rc_context(style.settings()):
+        axes = drawing.subplots()
+        area = 10 + 300 * counted["images"] / counted["images"].sum()
+        axes.scatter(
+            counted["width"],
+            counted["height"],
+            s=area,
+            color=style.COLOURS[0],
+            alpha=0.35,
+            linewidths=0,
+        )
+        low, high = _limits(counted[["width", "height"]].to_numpy())
+        axes.plot(
+            [low, high],
+            [low, high],
+            color=style.INK,
+            linewidth=0.8,
+            linestyle=(0, (4, 3)),
+            zorder=0,
+        )
+        axes.annotate(
+            "square",
+            (high, high),
+            (-16, 0),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            fontsize=8.5,
+        )
+        for axis, name in ((axes.xaxis, "width in pixels"), (axes.yaxis, "height in pixels")):
+            axis.set_label_text(name)
+        axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+        _plain_ticks(axes, low, high)
+        style.set_title(drawing, "Sizes of the images")
+    widths, heights = accepted["width"], accepted["height"]
+    drawing.alt = (
+        f"Sizes of {len(accepted):,} images: {len(counted)} different ones, width {widths.min()} "
+        f"to {widths.max()} pixels "
+        f"(median {widths.median():.0f}), height {heights.min()} to {heights.max()} (median "
+        f"{heights.median():.0f})."
+    )
+    return drawing
+
+
+def samples(dataset: Dataset, split: Split, *, per_class: int = 6, seed: int = 0) -> Drawing:
+    """Returns `per_class` images of each class, drawn at random from the train split, one row a
+    class (at most 20).
+    """
+    rng = np.random.default_rng(seed)
+    shown, captions = [], []
+    for label in split.class_names[:_MOST_CLASSES]:
+        train = split.of("train")
+        paths = train.loc[train["label"] == label, "path"].to_numpy()
+        chosen = rng.choice(paths, size=min(per_class, len(paths)), replace=False)
+        shown += [thumbnails.of(dataset, path) for path in chosen]
+        shown += [np.full((thumbnails.SIDE, thumbnails.SIDE, 3), 255, np.uint8)] * (
+            per_class - len(chosen)
+        )
+        captions += [label] + [""] * (per_class - 1)
+    return plots.pictures(
+        shown, captions, title="Samples of each class, from train", num_columns=per_class
+    )
+
+
+def means(pixels: Pixels, split: Split) -> Drawing:
+    """Returns the mean image of each class's train images."""
+    shown = []
+    for label in split.class_names[:_MOST_CLASSES]:
+        train = split.of("train")
+        rows = pixels.rows_of(train.loc[train["label"] == label, "path"])
+        total = np.zeros(pixels.array.shape[1:])
+        for row in rows:  # one at a time, since all together may not fit into memory
+            total += pixels.array[row]
+        shown.append((total / len(rows)).round().astype(np.uint8))
+    return plots.pictures(
+        shown, split.class_names[:_MOST_CLASSES], title="Mean image of each class"
+    )
+
+
+def augmented(pixels: Pixels, split: Split, policy: str, *, num: int = 11) -> Drawing:
+    """Returns one train image and what the policy makes of it in eleven epochs."""
+    row = int(pixels.rows_of(split.of("train")["path"].head(1))[0])
+    original = np.array(pixels.array[row])
+    chosen = augmentation.policy(policy)
+    if chosen is None:
+        return plots.pictures([original], ["as it is"], title="Augmentation: none")
+    drawn = augmentation.draws(num, seed=0, epoch=0)
+    changed = augmentation.augment(np.repeat(original[None], num, axis=0), chosen, drawn)
+    captions = ["as it is", *(f"epoch {number}" for number in range(1, num + 1))]
+    return plots.pictures([original, *changed], captions, title=f"Augmentation: {policy}")
+
+
+def attributes(accepted: pd.DataFrame) -> list[str]:
+    """Returns the columns of other labels that have at least two values."""
+    names = [name for name in accepted.columns if name.startswith("attr_")]
+    return [name for name in names if accepted[name].nunique() >= 2]
+
+
+def against(accepted: pd.DataFrame, names: list[str]) -> Drawing:
+    """Returns one panel a column of other labels: for each value, or range, how its images divide
+    by class.
+    """
+    classes = sorted(accepted["label"].dropna().unique())[:_MOST_CLASSES]
+    drawing = Drawing(7.4, 2.6 * len(names) + 0.6)
+    with matplotlib.rc_context(style.settings()):
+        panels = drawing.subplots(len(names), 1, squeeze=False)[:, 0]
+        for axes, name in zip(panels, names, strict=True):
+            shares = pd.crosstab(_few_values(accepted[name]), accepted["label"]).reindex(
+                columns=classes, fill_value=0
+            )
+            totals = shares.sum(axis=1)
+            bottom = np.zeros(len(shares))
+            for index, label in enumerate(classes):
+                heights = (shares[label] / totals).to_numpy()
+                axes.bar(
+                    np.arange(len(shares)),
+                    heights,
+                    bottom=bottom,
+                    color=style.colour(index),
+                    label=style.label(label),
+                )
+                bottom += heights
+            ticks = [f"{style.label(str(value))}\n{total:,}" for value, total in totals.items()]
+            axes.set_xticks(np.arange(len(shares)), ticks)
+            axes.set_title(name.removeprefix("attr_"))
+            style.show_percent(axes.yaxis)
+        handles, labels = panels[0].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=min(5, len(classes)))
+    told = ", ".join(name.removeprefix("attr_") for name in names)
+    drawing.alt = f"Shares of the classes for each value of {told}; under each bar the value and its number of images."
+    return drawing
+
+
+def _few_values(values: pd.Series) -> pd.Series:
+    """Numbers with many values become four ranges; of many names the most frequent stay and the
+    others are 'other'.
+    """
+    if pd.api.types.is_numeric_dtype(values) and values.nunique() > _MOST_VALUES:
+        ranges = values.groupby(pd.qcut(values, 4, duplicates="drop"), observed=True).agg(
+            ["min", "max"]
+        )
+        names = {
+            interval: f"{row['min']:g} to {row['max']:g}" for interval, row in ranges.iterrows()
+        }
+        return pd.qcut(values, 4, duplicates="drop").map(names)
+    frequent = values.value_counts().index[:_MOST_VALUES]
+    return values.where(values.isin(frequent) | values.isna(), "other")
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    return float(values.min()) / 1.25, float(values.max()) * 1.25
+
+
+def _plain_ticks(axes: matplotlib.axes.Axes, low: float, high: float) -> None:
+    steps = [base * 10**power for power in range(0, 6) for base in (1, 2, 3, 5)]
+    shown = [step for step in steps if low <= step <= high] or [round((low * high) ** 0.5)]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(FixedLocator(shown))
+        axis.set_minor_locator(NullLocator())
+        axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -1,0 +1,108 @@
+"""The comparison's numbers as text: for the page and the notebook (`full`), for a terminal of 100
+columns (`brief`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lib.evaluation import analytic
+from lib.evaluation import confusion as matrices
+from lib.reporting.style import SHARES
+
+
+def full(row: Mapping[str, Any]) -> dict[str, str]:
+    """Every column of one arm, from a row of `Comparison.table`."""
+    told = {
+        "arm": str(row["arm"]),
+        "seeds": str(row["seeds"]),
+        "test images": f"{row['num_test']:,}",
+    }
+    spread = "" if np.isnan(row["accuracy_sd"]) else f" ± {100 * row['accuracy_sd']:.1f}"
+    told["accuracy"] = f"{100 * row['accuracy']:.1f}{spread} %"
+    told["95 %"] = f"{100 * row['accuracy_low']:.1f} to {100 * row['accuracy_high']:.1f} %"
+    told["kappa"] = f"{row['kappa']:.3f}"
+    told["kappa 95 %"] = f"{row['kappa_low']:.3f} to {row['kappa_high']:.3f}"
+    told["agreement"] = str(row["kappa_band"])
+    for name in _others(row):
+        told[name.replace("_", " ")] = (
+            f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
+        )
+    told |= {"train": percent(row["train_accuracy"]), "validation": percent(row["val_accuracy"])}
+    told["seconds"] = _or_dash(row["seconds"], "{:,.0f}")
+    told["parameters"] = _or_dash(row["num_parameters"], "{:,.0f}")
+    told["memory"] = _or_dash(row["peak_memory_bytes"] / 1e9, "{:.1f} GB")
+    return told
+
+
+def brief(row: Mapping[str, Any]) -> dict[str, str]:
+    """What decides, in five or six columns: arm, seeds, accuracy and kappa with their intervals,
+    seconds.
+    """
+    told = {"arm": str(row["arm"]), "seeds": str(row["seeds"])}
+    for name in _others(row):
+        told[name.replace("_", " ")] = interval(
+            name, row[name], row[f"{name}_low"], row[f"{name}_high"]
+        )
+    told["accuracy"] = interval(
+        "accuracy", row["accuracy"], row["accuracy_low"], row["accuracy_high"]
+    )
+    told["kappa"] = (
+        f"{interval('kappa', row['kappa'], row['kappa_low'], row['kappa_high'])} "
+        f"{row['kappa_band']}"
+    )
+    told["seconds"] = _or_dash(row["seconds"], "{:,.0f}")
+    return told
+
+
+def interval(name: str, value: float, low: float, high: float) -> str:
+    """A number with its interval: "84.5 % (83.0 to 86.0)" for a share, "0.69 (0.66 to 0.72)" for
+    others.
+    """
+    if name in SHARES:
+        return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def published(figures: Any, metric: str) -> dict[str, str]:
+    """A figure of others in the columns of `full`, with Wilson's interval where it says its number
+    of images, `n`.
+
+    `figures` is a number of the comparison's metric, or a table; what has no column goes to
+    `words`.
+    """
+    table = dict(figures) if isinstance(figures, Mapping) else {metric: figures}
+    told: dict[str, str] = {}
+    num = table.pop("n", None) or table.pop("num_test", None)
+    if isinstance(num, int) and num > 0:
+        told["test images"] = f"{num:,}"
+    for name in ("accuracy", "kappa", metric):
+        value = table.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            told[name.replace("_", " ")] = percent(value) if name in SHARES else f"{value:.3f}"
+            table.pop(name)
+            if name == "accuracy" and "test images" in told and 0 <= value <= 1:
+                low, high = analytic.wilson(round(value * num), num)
+                told["95 %"] = f"{100 * low:.1f} to {100 * high:.1f} %"
+    told["words"] = "; ".join(
+        str(value) if key == "source" else f"{key}: {value}" for key, value in table.items()
+    )
+    return told
+
+
+def _others(row: Mapping[str, Any]) -> list[str]:
+    return [
+        name for name in row if name in matrices.HEADLINES and name not in ("accuracy", "kappa")
+    ]
+
+
+def percent(share: float | None) -> str:
+    """A share with one digit, "–" where there is none; also a filter of the pages."""
+    return "–" if share is None or np.isnan(share) else f"{100 * share:.1f} %"
+
+
+def _or_dash(value: float, form: str) -> str:
+    return "–" if np.isnan(value) else form.format(value)

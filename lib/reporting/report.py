@@ -1,0 +1,210 @@
+"""The comparison as one self-contained HTML page: verdicts first, every picture with an alt text,
+no script, no network.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib import files
+from lib.evaluation import confusion as matrices
+from lib.evaluation import disagreements, selective_prediction
+from lib.evaluation.comparison import Comparison, write_table
+from lib.evaluation.run_records import Unit
+from lib.reporting import (
+    captions,
+    formatting,
+    image_panels,
+    leaderboard_plot,
+    learning_curves,
+    plots,
+    seed_envelope,
+    thumbnails,
+)
+from lib.reporting.style import Drawing
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write(
+    comparison: Comparison,
+    folder: Path,
+    *,
+    question: str = "",
+    published: Mapping[str, Any] | None = None,
+    raw: Path | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes `report.html` and the tables into a run's folder and returns the page's path.
+
+    TensorBoard gets the mean, lowest and highest of each arm's seeds, in `seeds/<arm>/`.
+
+    Args:
+        question: the study's question, the page's title.
+        published: figures of others by name: a number (of the comparison's metric) or a table whose
+            keys name metrics (`accuracy`, `kappa`), `n`, the number of images, and anything else.
+            raw: the folder the predictions' paths are relative to; without it the page has no
+            pictures of images. notes: told as they are: `command` (how to reproduce), `licence`,
+            and `openings` in place of those that the runs noted.
+    """
+    path = Path(folder) / "report.html"
+    files.write_text(
+        path, render(comparison, question=question, published=published, raw=raw, notes=notes)
+    )
+    write_table(comparison, folder)
+    seed_envelope.write(path.with_name("seeds"), _histories(comparison))
+    return path
+
+
+def render(
+    comparison: Comparison,
+    *,
+    question: str = "",
+    published: Mapping[str, Any] | None = None,
+    raw: Path | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> str:
+    """The page as text; arguments as for `write`."""
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = formatting.percent
+    published = dict(published or {})
+    hardest, disputed, sure = (
+        comparison.hardest(),
+        disagreements.images(comparison),
+        selective_prediction.table(comparison),
+    )
+    confusions = [image_panels.confusion(comparison, arm) for arm in comparison.arms]
+    wanted = [*hardest["path"], *disputed["path"], *image_panels.wanted(confusions)]
+    pictures = {} if raw is None else thumbnails.data_uris(raw, wanted)
+    return environment.get_template("comparison.html").render(
+        title=question or f"Comparison of {len(comparison.arms)} arms",
+        comparison=comparison,
+        metric=comparison.metric.replace("_", " "),
+        summary=captions.summary(comparison),
+        shown=comparison.shown.to_dict("records"),
+        published={
+            name: formatting.published(value, comparison.metric)
+            for name, value in published.items()
+        },
+        figures={
+            name: embedded(drawing) for name, drawing in drawings(comparison, published).items()
+        },
+        fitting=[*captions.fitting(comparison), *captions.published(comparison, published)],
+        confusions=confusions,
+        per_class=_per_class(comparison),
+        sure=selective_prediction.shown(sure).reset_index().to_dict("records") if len(sure) else [],
+        disagreement=disagreements.sentence(comparison),
+        disputed=disputed.to_dict("records"),
+        hardest=hardest.to_dict("records"),
+        pictures=pictures,
+        numbers={path: index for index, path in enumerate(pictures)},
+        findings=_findings(comparison),
+        environment=_environment(comparison.units),
+        notes={"openings": comparison.openings} | dict(notes or {}),
+    )
+
+
+def drawings(
+    comparison: Comparison, published: Mapping[str, Any] | None = None
+) -> dict[str, Drawing]:
+    """The figures of the page by name: `arms`; `curves` where runs have a history; `reliability`
+    and `coverage` where they state probabilities; `confusion <arm>` for many classes.
+    """
+    estimates = {arm: mine[comparison.metric] for arm, mine in comparison.estimates.items()}
+    function = matrices.HEADLINES[comparison.metric]
+    values = {
+        arm: [float(function(_test_confusion(unit))) for unit in units]
+        for arm, units in comparison.arms.items()
+    }
+    told = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
+    others = {name: value for name, value in told.items() if value is not None}
+    found = {"arms": leaderboard_plot.arms(estimates, values, published=others)}
+    if histories := _histories(comparison):
+        found["curves"] = learning_curves.of_arms(histories)
+    found |= selective_prediction.drawings(comparison)
+    if len(comparison.class_names) > image_panels.MOST_CLASSES:
+        for arm in comparison.arms:
+            found[f"confusion {arm}"] = plots.confusion_matrix(
+                comparison.confusion(arm), comparison.class_names, title=arm
+            )
+    return found
+
+
+def embedded(drawing: Drawing) -> dict[str, str]:
+    """A figure as the attributes of an `img`: `src` (a data URI), `alt` and `width`."""
+    return {
+        "src": f"data:image/png;base64,{base64.b64encode(drawing.png()).decode()}",
+        "alt": drawing.alt,
+        "width": str(int(drawing.get_figwidth() * 96)),
+    }
+
+
+def _histories(comparison: Comparison) -> dict[str, list[pd.DataFrame]]:
+    found = {
+        arm: [unit.history for unit in units if unit.history is not None and len(unit.history)]
+        for arm, units in comparison.arms.items()
+    }
+    return {arm: runs for arm, runs in found.items() if runs}
+
+
+def _per_class(comparison: Comparison) -> list[dict[str, Any]]:
+    table = comparison.per_class("f1")
+    return [
+        {
+            "name": name,
+            "values": list(row),
+            "best": int(np.nanargmax(row)) if not np.isnan(row).all() else -1,
+        }
+        for name, row in zip(table.index, table.to_numpy(), strict=True)
+    ]
+
+
+def _findings(comparison: Comparison) -> list[dict[str, str]]:
+    found = [{**finding, "where": "comparison"} for finding in comparison.audit]
+    for unit in comparison.units:
+        where = f"{unit.arm}, seed {unit.seed}"
+        found += [{**finding, "where": where} for finding in unit.result.get("audit", [])]
+    return sorted(
+        found,
+        key=lambda finding: (finding["outcome"] == "held", finding["guard"], finding["where"]),
+    )
+
+
+def _environment(units: Sequence[Unit]) -> dict[str, str]:
+    told: dict[str, dict[str, None]] = {}
+    for unit in units:
+        for name, value in _flat(unit.about("environment")).items():
+            told.setdefault(name, {})[str(value)] = None
+    return {name: " / ".join(values) for name, values in told.items() if len(values) <= 4}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= (
+            _flat(value, f"{prefix}{name} ")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{name}": value}
+        )
+    return flat
+
+
+def _number(value: Any, metric: str) -> float | None:
+    value = value.get(metric) if isinstance(value, Mapping) else value
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _test_confusion(unit: Unit) -> np.ndarray:
+    part = unit.predictions.split("test")
+    return matrices.counts(part.truth, part.predicted, len(part.class_names))

@@ -1,0 +1,230 @@
+"""The house style of every figure: colours that the colour-blind can tell apart, fonts that exist,
+an alt text.
+
+A figure is a `Drawing`: matplotlib's Figure plus `.alt`, its numbers as one or two sentences. It
+shows itself in a notebook with that text, and writes the text into the PNG or SVG it is saved as
+(`alt_of` reads it back), so no figure is ever without it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import textwrap
+import unicodedata
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+# Okabe and Ito, Color Universal Design (2008), without its yellow, which is too pale for lines on
+# white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5F4B8B", "#000000")
+RIGHT, WRONG = COLOURS[0], COLOURS[1]
+INK, MUTED, FAINT, PAPER = "#1F2933", "#5B6770", "#E3E7EB", "#FFFFFF"
+SPLIT_COLOURS = {"train": COLOURS[0], "val": COLOURS[4], "test": COLOURS[1]}
+
+SHARES = ("accuracy", "balanced_accuracy", "macro_f1")
+"""Numbers that are told in percent; kappa and Matthews are not shares of anything."""
+
+_PREFERRED_FONTS = (
+    "DejaVu Sans",
+    "Noto Sans",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans JP",
+    "Noto Sans SC",
+    "Noto Sans KR",
+    "WenQuanYi Micro Hei",
+    "IPAexGothic",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Apple SD Gothic Neo",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "Noto Sans Symbols",
+    "Noto Sans Symbols2",
+    "Noto Emoji",
+    "Symbola",
+    "Segoe UI Emoji",
+    "Segoe UI Symbol",
+)
+_LONGEST = 28
+
+
+class Drawing(Figure):
+    """A figure in the house style; `alt` says in words what it shows."""
+
+    def __init__(self, width: float, height: float, *, alt: str = "") -> None:
+        with matplotlib.rc_context(settings()):
+            super().__init__(figsize=(width, height), layout="constrained", facecolor=PAPER)
+        self.alt = alt
+
+    def draw(self, renderer: Any) -> None:
+        """Draws; ticks that matplotlib makes as late as this get the house style too."""
+        with matplotlib.rc_context(settings()):
+            super().draw(renderer)
+
+    def savefig(self, fname: str | os.PathLike | io.BytesIO, **options: Any) -> None:
+        """Saves as matplotlib does, with `alt` in the file's own description."""
+        name = fname if isinstance(fname, str | os.PathLike) else options.get("format", "png")
+        key = {"png": "Description", "svg": "Description", "pdf": "Subject"}.get(
+            str(name).rsplit(".", 1)[-1].lower()
+        )
+        if key:
+            options["metadata"] = {key: self.alt} | (options.get("metadata") or {})
+        with matplotlib.rc_context(settings()):
+            super().savefig(fname, **({"dpi": 144} | options))
+
+    def png(self, *, dpi: int = 144) -> bytes:
+        """The figure as PNG."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=dpi)
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+        picture = base64.b64encode(self.png()).decode()
+        size = {"width": int(self.get_figwidth() * 96), "alt": self.alt}
+        return {"image/png": picture, "text/plain": self.alt}, {"image/png": size}
+
+
+def settings() -> dict[str, Any]:
+    """matplotlib's settings of the house style."""
+    return {
+        "font.family": list(families()),
+        "font.size": 10,
+        "text.color": INK,
+        "text.parse_math": False,
+        "axes.titlesize": 11.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.titlepad": 10,
+        "axes.labelcolor": MUTED,
+        "axes.labelsize": 10,
+        "axes.edgecolor": "#A7B0B8",
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.unicode_minus": True,
+        "grid.color": FAINT,
+        "grid.linewidth": 0.8,
+        "lines.linewidth": 2,
+        "lines.solid_capstyle": "round",
+        "xtick.color": "#A7B0B8",
+        "ytick.color": "#A7B0B8",
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "legend.frameon": False,
+        "legend.fontsize": 9,
+        "figure.facecolor": PAPER,
+        "savefig.facecolor": PAPER,
+        "svg.fonttype": "path",
+    }
+
+
+@cache
+def families() -> tuple[str, ...]:
+    """The preferred font families that this machine has; DejaVu Sans comes with matplotlib and is
+    always first.
+    """
+    from matplotlib.font_manager import fontManager
+
+    there = {font.name for font in fontManager.ttflist}
+    return tuple(name for name in _PREFERRED_FONTS if name in there)
+
+
+@cache
+def _drawable() -> frozenset[int]:
+    from matplotlib.font_manager import findfont, get_font
+
+    return frozenset().union(*(get_font(findfont(name)).get_charmap() for name in families()))
+
+
+def label(text: str, *, most: int = _LONGEST) -> str:
+    """`text` as the fonts of this machine can draw it, at most `most` characters, shortened in the
+    middle.
+
+    Characters without a glyph are spelt: ":cat:" for an emoji, the sound of a kana or Hangul
+    syllable, "⟨732B⟩" for what has no name of its own; control characters are escaped. Nothing is
+    ever a box.
+    """
+    spelt, unnamed = [], []
+    for character in unicodedata.normalize("NFC", str(text)):
+        form = _spelt(character)
+        if form is None:
+            unnamed.append(f"{ord(character):04X}")
+            continue
+        if unnamed:
+            spelt.append(f"⟨{'·'.join(unnamed)}⟩")
+            unnamed = []
+        spelt.append(form)
+    if unnamed:
+        spelt.append(f"⟨{'·'.join(unnamed)}⟩")
+    whole = "".join(spelt)
+    if len(whole) <= most:
+        return whole
+    head = (most - 1) * 2 // 3
+    return f"{whole[:head]}…{whole[-(most - 1 - head) :]}"
+
+
+def alt_of(path: Path) -> str:
+    """The alt text inside a PNG that a `Drawing` was saved as; "" where there is none."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return str(picture.info.get("Description", ""))
+
+
+def set_title(drawing: Drawing, text: str) -> None:
+    """Writes the title at the drawing's left edge, in as many lines as its width asks for."""
+    if text:
+        lines = textwrap.wrap(label(text, most=140), max(16, int(drawing.get_figwidth() / 0.108)))
+        drawing.suptitle(
+            "\n".join(lines), x=0.012, ha="left", fontsize=11.5, fontweight="bold", color=INK
+        )
+
+
+def show_percent(axis: Axis) -> None:
+    """Makes the ticks of an axis of shares percent, with decimals only where they differ."""
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 4):g} %"))
+
+
+def colour(index: int) -> str:
+    """The colour of the arm at this place; after eight they come again, so figures also use place
+    and label.
+    """
+    return COLOURS[index % len(COLOURS)]
+
+
+def _spelt(character: str) -> str | None:
+    # None: a character that neither the fonts nor a short name can show.
+    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+        return repr(character)[1:-1]
+    if ord(character) in _drawable():
+        return character
+    if unicodedata.category(character) in ("Cf", "Mn"):
+        return ""  # joiners and variation selectors have no shape of their own
+    name = unicodedata.name(character, "")
+    plain = unicodedata.normalize("NFKD", character)
+    if plain != character and all(ord(part) in _drawable() for part in plain):
+        return plain
+    if unicodedata.category(character) == "So":
+        return f":{name.lower().replace(' ', '_')}:"
+    words = name.split()
+    if len(words) > 1 and words[-2] in ("LETTER", "SYLLABLE"):
+        return words[-1].lower()
+    return None

@@ -1,0 +1,271 @@
+"""TensorBoard event files, written without TensorFlow: only TensorBoard's own message types are
+used.
+
+One directory is one run to TensorBoard. Every call is on disk when it returns, so a killed training
+keeps its curves.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lib.errors import DarkroomError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lib.reporting.style import Drawing
+
+CURVES = {
+    "loss": "train/loss",
+    "accuracy": "train/accuracy",
+    "val_loss": "val/loss",
+    "val_accuracy": "val/accuracy",
+    "learning_rate": "training/learning_rate",
+    "seconds": "training/seconds",
+}
+"""Columns of a history and the names of their curves. A bare "accuracy" would stand in the HParams
+table, as if it were the result.
+"""
+
+_numbers = itertools.count()
+_NUM_BUCKETS = 30
+_MOST_VALUES = 20_000  # of one array of weights; more change no histogram that an eye can tell
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer of a network: the names of the layers it reads, its output's shape (None where
+    open), its parameters.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    shape: tuple[int | None, ...]
+    num_parameters: int = 0
+
+
+class Board:
+    """The event file of one run; it is made at the first call, a new one for each process that goes
+    on with the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self._path: Path | None = None
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds one point to the curve of each name; a "/" in a name groups it ("val/accuracy")."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._add(
+            [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()],
+            step,
+        )
+
+    def epoch(self, step: int, row: Mapping[str, float], *, phase: str = "") -> None:
+        """Adds a history's row to its curves, under the names of `CURVES`; `phase` keeps two
+        trainings of one run apart.
+        """
+        ending = f"_{phase}" if phase else ""
+        self.scalars(
+            step, {f"{tag}{ending}": row[name] for name, tag in CURVES.items() if name in row}
+        )
+
+    def image(self, name: str, array: np.ndarray, step: int = 0) -> None:
+        """Adds a picture, uint8 of shape (height, width) or (height, width, 3)."""
+        from PIL import Image
+
+        array = np.asarray(array)
+        if array.dtype != np.uint8 or array.ndim not in (2, 3):
+            raise DarkroomError(
+                f"A picture must be uint8 of shape (height, width[, 3]). Received: {array.dtype} "
+                f"{array.shape}."
+            )
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, format="PNG")
+        self._add_png(name, buffer.getvalue(), array.shape[:2], step)
+
+    def figure(self, name: str, drawing: Drawing, step: int = 0) -> None:
+        """Adds a figure as a picture, and its alt text as text of the same name."""
+        dpi = 110
+        size = (int(drawing.get_figheight() * dpi), int(drawing.get_figwidth() * dpi))
+        self._add_png(name, drawing.png(dpi=dpi), size, step)
+        self.text(name, drawing.alt, step)
+
+    def text(self, name: str, words: str, step: int = 0) -> None:
+        """Adds a text; TensorBoard reads it as Markdown."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto
+        from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+        from tensorboard.compat.proto.types_pb2 import DT_STRING
+        from tensorboard.plugins.text import metadata
+
+        one = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+        tensor = TensorProto(dtype=DT_STRING, string_val=[words.encode()], tensor_shape=one)
+        about = metadata.create_summary_metadata(display_name=name, description="")
+        self._add([Summary.Value(tag=f"{name}/text_summary", tensor=tensor, metadata=about)], step)
+
+    def histograms(self, name: str, values: np.ndarray, step: int = 0) -> None:
+        """Adds the distribution of `values` (any shape, finite), in 30 buckets of equal width."""
+        from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+
+        flat = np.asarray(values, dtype=np.float64).ravel()
+        if not flat.size or not np.isfinite(flat).all():
+            raise DarkroomError(
+                f"A distribution needs finite values, one at least. Received for {name!r}: "
+                f"{flat.size}."
+            )
+        counts, edges = np.histogram(flat, bins=_NUM_BUCKETS)
+        proto = HistogramProto(
+            min=flat.min(),
+            max=flat.max(),
+            num=flat.size,
+            sum=flat.sum(),
+            sum_squares=(flat**2).sum(),
+            bucket_limit=edges[1:],
+            bucket=counts,
+        )
+        self._add([Summary.Value(tag=name, histo=proto)], step)
+
+    def weights(self, step: int, named: Mapping[str, np.ndarray]) -> None:
+        """Adds the distribution of each named array of a network; of large ones of every n-th
+        value, so that it stays cheap.
+
+        Arrays that hold NaN or infinity are left out: a training that diverged is told elsewhere.
+        """
+        for name, array in named.items():
+            flat = np.asarray(array).ravel()
+            some = flat[:: max(1, flat.size // _MOST_VALUES)]
+            if some.size and np.isfinite(some).all():
+                self.histograms(f"weights/{name}", some, step)
+
+    def precision_recall(self, name: str, curve: pd.DataFrame, step: int = 0) -> None:
+        """Adds a precision-recall curve; `curve` is `ranking.counts_at_thresholds`, thresholds of
+        equal steps from 0 to 1.
+        """
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.pr_curve import metadata
+        from tensorboard.util.tensor_util import make_tensor_proto
+
+        rows = (
+            "true_positives",
+            "false_positives",
+            "true_negatives",
+            "false_negatives",
+            "precision",
+            "recall",
+        )
+        tensor = make_tensor_proto(curve[list(rows)].to_numpy(np.float32).T)  # (6, thresholds)
+        about = metadata.create_summary_metadata(name, "", len(curve))
+        self._add([Summary.Value(tag=f"{name}/pr_curves", tensor=tensor, metadata=about)], step)
+
+    def graph(self, nodes: Sequence[Node]) -> None:
+        """Adds the graph of a network, one node a layer."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.graph_pb2 import GraphDef
+
+        graph = GraphDef()
+        graph.versions.producer = 22
+        for node in nodes:
+            made = graph.node.add(name=node.name, op=node.kind, input=node.inputs)
+            shape = made.attr["_output_shapes"].list.shape.add()
+            for size in node.shape:
+                shape.dim.add(size=-1 if size is None else size)
+            made.attr["num_parameters"].i = node.num_parameters
+        self._begin()
+        self._write(
+            [Event(wall_time=time.time(), graph_def=graph.SerializeToString()).SerializeToString()]
+        )
+
+    def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Adds this run to the HParams table: what it was given (typed; None is left out) and what
+        it reached.
+
+        `metrics` become curves of one point under the same names; TensorBoard takes its columns
+        from them.
+        """
+        from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+        start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
+        for name, value in sorted(parameters.items()):
+            if value is not None:
+                field, typed = _typed(value)
+                setattr(start.hparams[name], field, typed)
+        end = plugin_data_pb2.SessionEndInfo(status="STATUS_SUCCESS", end_time_secs=time.time())
+        about = plugin_data_pb2.HParamsPluginData
+        self._add(
+            [_hparams_value(metadata.SESSION_START_INFO_TAG, about(session_start_info=start))], 0
+        )
+        self.scalars(
+            0, {name: value for name, value in metrics.items() if not isinstance(value, str)}
+        )
+        self._add([_hparams_value(metadata.SESSION_END_INFO_TAG, about(session_end_info=end))], 0)
+
+    def _add_png(self, name: str, png: bytes, size: tuple[int, int], step: int) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        height, width = size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        self._add([Summary.Value(tag=name, image=image)], step)
+
+    def _add(self, values: list, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._begin()
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
+        self._write([event.SerializeToString()])
+
+    def _begin(self) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        if self._path is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # The name TensorBoard looks for; time, process and number keep two writers apart.
+            name = f"events.out.tfevents.{int(time.time()):010d}.darkroom.{os.getpid()}.{next(_numbers)}"
+            self._path = self.folder / name
+            self._write(
+                [Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()]
+            )
+
+    def _write(self, records: list[bytes]) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        buffer = io.BytesIO()
+        writer = RecordWriter(buffer)
+        for record in records:
+            writer.write(record)
+        with self._path.open("ab") as file:
+            file.write(buffer.getvalue())
+
+
+def _hparams_value(tag: str, about: Any) -> Any:
+    # Built here because TensorBoard's own function for it asks for TensorFlow where that is
+    # installed.
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import metadata
+
+    return Summary.Value(
+        tag=tag, metadata=metadata.create_summary_metadata(about), tensor=metadata.NULL_TENSOR
+    )
+
+
+def _typed(value: Any) -> tuple[str, bool | float | str]:
+    if isinstance(value, bool | np.bool_):
+        return "bool_value", bool(value)
+    if isinstance(value, int | float | np.number):
+        return "number_value", float(value)
+    return "string_value", ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(
+        value
+    )

@@ -1,0 +1,149 @@
+"""The end of a training run: numbers from the prediction table, the audit, the saved model, and
+`result.json` last of all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from lib import hashing
+from lib.data.dataset import Dataset
+from lib.data.splits import Split
+from lib.evaluation import audit, calibration, metrics, overfitting, statistics, test_access
+from lib.evaluation.checks import RunFacts
+from lib.evaluation.predictions import Predictions
+from lib.models import serialization
+from lib.runs import Run
+from lib.training import strategies, tensorboard_logging
+from lib.training.strategies import Trained
+
+_PREFIXES = ("train", "val")
+
+
+def conclude(
+    trained: Trained, split: Split, found: Predictions, *, dataset: Dataset, run: Run
+) -> dict[str, Any]:
+    """Saves the model with its card, audits the run, writes `result.json` and returns what it says.
+
+    Every number in it is computed from the prediction table `found`; those of the test split bear
+    their plain names (`accuracy`, `kappa_low`), those of the others a prefix (`val_accuracy`).
+    """
+    fitted = trained.fitted
+    fitted.history.to_csv(run.folder / "history.csv", index=False)
+    result = _numbers(trained, split, found)
+    result["test_openings"] = test_access.count(dataset.folder, split.id)
+    facts = RunFacts(
+        found,
+        fitted.history,
+        fitted.kept_epoch,
+        settings=result["settings"],
+        class_weights=fitted.class_weights,
+        test_openings=result["test_openings"],
+    )
+    result["audit"] = audit.run(facts)
+    audit.require(result["audit"])
+    path = run.checkpoint_folder / "model.keras"
+    serialization.save(trained.model, path, card=card(result, run, source=dataset.source))
+    result["model_sha256"] = hashing.file(path)  # the site loads no other file in its place
+    tensorboard_logging.show(run, trained, found, dataset=dataset, numbers=result["metrics"])
+    strategies.clear(run)
+    return run.finish(result)
+
+
+def _numbers(trained: Trained, split: Split, found: Predictions) -> dict[str, Any]:
+    fitted = trained.fitted
+    numbers: dict[str, Any] = dict(statistics.headline(found, "test"))
+    for name in _PREFIXES:
+        numbers |= {f"{name}_{key}": value for key, value in metrics.summary(found, name).items()}
+    known = {"train_accuracy": numbers["train_accuracy"], "val_accuracy": numbers["val_accuracy"]}
+    by_heart = overfitting.diagnose(fitted.history, **known)
+    advice = calibration.advice(found)
+    return {
+        "metrics": numbers | {"overfit_gap": by_heart["gap"]},
+        "overfitting": by_heart,
+        "recipe": trained.recipe,
+        "settings": dataclasses.asdict(trained.settings),
+        "class_weights_that_acted": fitted.class_weights,
+        "class_names": split.class_names,
+        "split": split.id,
+        "split_method": split.method,
+        "split_counts": json.loads(split.counts().to_json()),
+        "target": split.target,
+        "data_hash": split.data_hash(),
+        "kept_epoch": fitted.kept_epoch,
+        "epochs_run": len(fitted.history),
+        "diverged": fitted.diverged,
+        "num_parameters": trained.model.count_params(),
+        "training_seconds": trained.seconds,
+        "peak_memory_bytes": _peak_memory(),
+        "calibration": advice,
+        "temperature": advice["temperature"],
+    }
+
+
+def _peak_memory() -> int | None:
+    """The most main memory this process has held, in bytes; None where the system does not tell
+    (Windows).
+    """
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def card(result: dict[str, Any], run: Run, *, source: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a saved model says about itself: data and its licence, split, metrics with
+    intervals, how it was trained.
+
+    `source` is the data set's `source.json`; a folder of the user's own has no licence there, and
+    the card says so.
+    """
+    numbers = result["metrics"]
+    return {
+        "run": f"{run.study}/{run.stage}/{run.unit}",
+        "data": run.data,
+        "licence_of_data": source.get("licence")
+        or "not told by the source; ask whoever owns the pictures",
+        "citation_of_data": source.get("citation"),
+        "data_hash": result["data_hash"],
+        "split": result["split"],
+        "target": result["target"],
+        "class_names": result["class_names"],
+        "parameters": run.parameters,
+        "calibration": result["calibration"],
+        "metrics": {
+            name: numbers[name] for name in sorted(numbers) if not name.startswith(_PREFIXES)
+        },
+        "environment": json.loads((run.folder / "environment.json").read_text(encoding="utf-8")),
+    }
+
+
+def sentence(result: dict[str, Any]) -> str:
+    """Returns the result in words: accuracy and kappa with their intervals, what was kept, and what
+    the audit flags.
+    """
+    numbers = result["metrics"]
+    bands = list(dict.fromkeys([numbers["kappa_low_band"], numbers["kappa_high_band"]]))
+    told = [
+        f"{result['unit']} names {100 * numbers['accuracy']:.1f} % of {numbers['num_images']:,} "
+        "test images rightly "
+        f"(95 % {100 * numbers['accuracy_low']:.1f} % to {100 * numbers['accuracy_high']:.1f} %).",
+        f"Cohen's kappa is {numbers['kappa']:.2f} (95 % {numbers['kappa_low']:.2f} to "
+        f"{numbers['kappa_high']:.2f}): "
+        f"{' to '.join(bands)} agreement after Landis and Koch.",
+        f"Epoch {result['kept_epoch']} of {result['epochs_run']} was kept; this test split has "
+        "been read "
+        f"{test_access.times(result['test_openings'])}, over all studies.",
+    ]
+    told.append(overfitting.sentence(result["overfitting"]))
+    told += [
+        f"Flagged ({finding['guard']}): {finding['message']}"
+        for finding in result["audit"]
+        if finding["outcome"] != "held"
+    ]
+    return "\n".join(told)

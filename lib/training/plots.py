@@ -1,0 +1,74 @@
+"""Pictures of a training: its network, what it saw, and what its model finds hard."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from lib.data import thumbnails
+from lib.data.batches import Batches
+from lib.data.dataset import Dataset
+from lib.evaluation import metrics
+from lib.evaluation.predictions import Predictions
+from lib.models import layer_summary
+from lib.reporting import architecture_diagram as drawn
+from lib.reporting import plots
+from lib.reporting.style import Drawing
+from lib.training.settings import Settings
+from lib.training.strategies import Material
+
+
+def network(model: keras.Model) -> Drawing:
+    """Returns a drawing of the network with the shape of each stage and its number of weights."""
+    title = f"{model.name}: {model.count_params():,} parameters"
+    return drawn.drawing(layer_summary.blocks(model), title=title)
+
+
+def first_batch(material: Material, settings: Settings, *, num: int = 12) -> Drawing:
+    """Returns a figure of the first images of the first epoch, exactly as the network gets them."""
+    batches = Batches(
+        material.examples("train"),
+        batch_size=num,
+        seed=settings.seed,
+        policy=settings.augmentation,
+        mix=settings.mix,
+        mix_alpha=settings.mix_alpha,
+    )
+    pixels, truth = batches[0][:2]
+    side, names = pixels.shape[1], material.split.class_names
+    captions = (
+        [_shares(row, names) for row in truth]
+        if truth.ndim == 2
+        else [names[label] for label in truth]
+    )
+    mixed = "" if settings.mix == "none" else f", {settings.mix}"
+    title = f"Train images at {side} × {side}, augmentation: {settings.augmentation}{mixed}"
+    return plots.pictures(list(pixels), captions, title=title)
+
+
+def _shares(row: np.ndarray, names: list[str]) -> str:
+    return "\n".join(
+        f"{names[place]} {100 * row[place]:.0f} %"
+        for place in np.argsort(-row)[:2]
+        if row[place] > 0
+    )
+
+
+def hardest(test: Predictions, dataset: Dataset, *, num: int = 12) -> Drawing:
+    """Returns a figure of the images whose true class got the least probability, read from raw/ by
+    the suite's one decoder.
+    """
+    rows = metrics.hardest(test, num)
+    captions = [
+        f"{row.label}\n→ {row.predicted} {100 * row.confidence:.0f} %"
+        if row.label != row.predicted
+        else f"{row.label}\n{100 * row.of_truth:.0f} %"
+        for row in rows.itertuples()
+    ]
+    right = list(rows["label"] == rows["predicted"])
+    return plots.pictures(
+        [thumbnails.of(dataset, path) for path in rows["path"]],
+        captions,
+        right=right,
+        title="The hardest images",
+    )

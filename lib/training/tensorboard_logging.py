@@ -1,0 +1,140 @@
+"""What TensorBoard shows of a finished training: figures, curves, the network, hyperparameters,
+features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from lib.data import thumbnails
+from lib.data.dataset import Dataset
+from lib.evaluation import metrics, ranking
+from lib.evaluation.predictions import Predictions
+from lib.models import heads, predictor
+from lib.reporting import plots, projector
+from lib.reporting.tensorboard import Board, Node
+from lib.runs import Run
+from lib.training.strategies import Material, Trained
+
+HEADLINES = {
+    "accuracy": "test/accuracy",
+    "kappa": "test/kappa",
+    "macro_f1": "test/macro_f1",
+    "log_loss": "test/log_loss",
+    "calibration_error": "test/calibration_error",
+    "val_accuracy": "val/kept_accuracy",
+    "train_accuracy": "train/kept_accuracy",
+}
+"""Columns of the HParams table; sixty of them nobody reads. No name is that of a learning curve:
+one is not the other.
+"""
+_MOST_CURVES, _SAMPLES = 20, 12
+_MOST_COMPUTED = (
+    256  # features that were not stored must be computed, and a run shall not wait for that
+)
+_THRESHOLDS = np.linspace(0, 1, 101)
+
+
+def show(
+    run: Run, trained: Trained, found: Predictions, *, dataset: Dataset, numbers: dict[str, Any]
+) -> None:
+    """Adds the finished training to the run's TensorBoard: confusion, samples, curves, network,
+    hyperparameters.
+    """
+    board, test, step = Board(run.folder), found.split("test"), trained.fitted.kept_epoch
+    board.figure(
+        "test/confusion", plots.confusion_matrix(metrics.confusion(test), found.class_names), step
+    )
+    board.figure("test/samples", samples(test, dataset), step)
+    for index, name in enumerate(found.class_names[:_MOST_CURVES]):
+        board.precision_recall(
+            f"test/{name}", ranking.counts_at_thresholds(test, index, _THRESHOLDS), step
+        )
+    board.graph(nodes(trained.model))
+    board.hparams(
+        hyperparameters(run, dataset),
+        {tag: numbers[name] for name, tag in HEADLINES.items() if name in numbers},
+    )
+
+
+def hyperparameters(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """Returns the run's parameters, its data by their name and not their path, and its arm as its
+    folder is called.
+    """
+    return {
+        **run.parameters,
+        "data": dataset.name,
+        "arm": run.unit.removesuffix(f"-s{run.parameters['seed']}"),
+    }
+
+
+def samples(test: Predictions, dataset: Dataset) -> plots.Drawing:
+    """Returns a figure of test images spread evenly over the split, each with its truth, and what
+    it was taken for.
+    """
+    rows = np.unique(np.linspace(0, len(test) - 1, _SAMPLES).astype(int))
+    paths, labels = test.frame["path"].iloc[rows], test.frame["label"].iloc[rows]
+    said = [test.class_names[place] for place in test.predicted[rows]]
+    shares = 100 * test.confidence[rows]
+    captions = [
+        f"{label}\n→ {name} {share:.0f} %"
+        for label, name, share in zip(labels, said, shares, strict=True)
+    ]
+    right = [label == name for label, name in zip(labels, said, strict=True)]
+    return plots.pictures(
+        [thumbnails.of(dataset, path) for path in paths], captions, right=right, title="Test images"
+    )
+
+
+def nodes(model: keras.Model) -> list[Node]:
+    """Returns the model's layers with what each reads, as TensorBoard draws them."""
+    made = []
+    for layer in model.layers:
+        inputs = [] if isinstance(layer, keras.layers.InputLayer) else layer.input
+        read = inputs if isinstance(inputs, list | tuple) else [inputs]
+        names = tuple(dict.fromkeys(tensor._keras_history.operation.name for tensor in read))
+        output = layer.output[0] if isinstance(layer.output, list | tuple) else layer.output
+        made.append(
+            Node(layer.name, type(layer).__name__, names, tuple(output.shape), layer.count_params())
+        )
+    return made
+
+
+def features(trained: Trained, material: Material, found: Predictions, *, run: Run) -> None:
+    """Writes the features of test images with labels and pictures for TensorBoard's projector.
+
+    Stored features are all taken; others are computed for at most 256 images, spread evenly over
+    the split.
+    """
+    test = found.split("test")
+    most = projector.MOST if trained.on_features is not None else _MOST_COMPUTED
+    chosen = np.unique(np.linspace(0, len(test) - 1, min(most, len(test))).astype(int))
+    rows = material.pixels.rows_of(test.frame["path"].iloc[chosen])
+    images = np.asarray(material.pixels.array[rows])
+    if trained.on_features is not None:
+        vectors = np.asarray(trained.on_features[1][rows], np.float32)
+    else:
+        vectors = predictor.features(trained.model, images, layer=_before_head(trained.model))
+    said = np.asarray(found.class_names, dtype=object)[test.predicted[chosen]]
+    frame = test.frame.iloc[chosen]
+    verdict = np.where(said == frame["label"], "right", "wrong")
+    columns = {
+        "label": frame["label"],
+        "predicted": said,
+        "verdict": verdict,
+        "path": frame["path"],
+    }
+    projector.write(run.folder, vectors, columns, images)
+
+
+def _before_head(model: keras.Model) -> str:
+    """The layer whose output the head reads, dropout aside."""
+    heads.of(model)
+    return next(
+        layer.name
+        for layer in reversed(model.layers[:-1])
+        if not isinstance(layer, keras.layers.Dropout)
+    )
