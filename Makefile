@@ -1,20 +1,22 @@
-# Every target is one line that calls `darkroom …` or pytest; the README tells how to type the same without make.
+# Every target is one line that calls `darkroom …` or pytest; the README says how to type the same without make.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+TESTS := .venv/.ready-for-tests
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STUDY_ARGUMENTS := $(if $(DATA),--set data=$(DATA))
 
 run: $(READY)  ## the quickstart: clean, train, compare on real pictures
 	$(BIN)/darkroom run quickstart
 
-test: $(READY)  ## everything that is fast enough for every change
-	$(BIN)/python -m pytest -n auto
+test: $(TESTS)  ## everything that is fast enough for every change
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest -n auto
 
-soak: $(READY)  ## the long fault and endurance runs
+soak: $(TESTS)  ## the long fault and endurance runs
 	$(BIN)/python -m pytest -m slow
 
-fuzz: $(READY)  ## our parsers under a fuzzer, ten minutes each (Linux)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]' && $(BIN)/python -m tests.fuzz
+fuzz: $(TESTS)  ## our parsers under a fuzzer, ten minutes each (Linux)
+	$(PIP) -e '.[fuzz]' && $(BIN)/python -m tests.fuzz
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/darkroom lab
@@ -28,16 +30,23 @@ web: $(READY)  ## the site: runs, maps, classify
 study: $(READY)  ## make study NAME=elpv [DATA=path/or/name]
 	$(BIN)/darkroom run $(NAME) $(STUDY_ARGUMENTS)
 
-check: $(READY)  ## study files, notebooks, and the pinned packages for Python 3.11 to 3.13
+check: $(TESTS)  ## study files, notebooks, the locked packages on every Python, known vulnerabilities
 	$(BIN)/darkroom check --packages
 
-bench: $(READY)  ## every benchmark in its quick form
+lock: $(TESTS)  ## requirements.lock from requirements.txt
+	grep -v '^-e' requirements.txt | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -o requirements.lock
+
+bench: $(TESTS)  ## every benchmark in its quick form
 	$(BIN)/python -m benchmarks --quick
 
-# Made anew when the requirements change.
-$(READY): requirements.txt pyproject.toml
+# Rebuilt when the requirements change.
+$(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[elpv,test]'
+	$(PIP) --require-hashes -r requirements.lock && $(PIP) --no-deps -e .
 	@touch $(READY)
 
-.PHONY: run test soak fuzz lab board web study check bench
+$(TESTS): $(READY)
+	$(PIP) -e '.[test]'
+	@touch $(TESTS)
+
+.PHONY: run test soak fuzz lab board web study check lock bench

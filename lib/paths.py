@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from pathlib import Path
 
 from lib.errors import DarkroomError
 
+PROJECT = "darkroom.toml"
+"""The file that marks a project, written by `darkroom init`."""
 _NAME = re.compile(r"[^\W_][\w.@+-]{0,99}", re.UNICODE)
 
 
 def root() -> Path:
-    """The folder that holds `datasets/`, `checkpoints/`, `logs/`, `notebooks/` and `studies/`.
+    """Returns the folder that holds `datasets/`, `checkpoints/`, `logs/`, `notebooks/`, `studies/`.
 
-    `$DARKROOM_HOME` where it is set, else the checkout that this package lies in.
+    That is `$DARKROOM_HOME` where it is set, else the project (a folder laid out by `darkroom init`)
+    that the process was started in, else the checkout that this package lies in.
+
+    Raises:
+        DarkroomError: for an installed package outside of any project.
     """
     home = os.environ.get("DARKROOM_HOME")
-    return Path(home).resolve() if home else checkout()
+    if home:
+        return Path(home).resolve()
+    if project := _project():
+        return project
+    if not is_checkout():
+        raise DarkroomError(
+            f"There is no Darkroom project in {Path.cwd()} or above it. Lay one out with `darkroom "
+            "init FOLDER` and go there, or set DARKROOM_HOME to one."
+        )
+    return checkout()
+
+
+@functools.cache  # the folder that the process was started in, wherever it goes later
+def _project() -> Path | None:
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # deleted under the process
+        return None
+    return next((folder for folder in (here, *here.parents) if (folder / PROJECT).is_file()), None)
 
 
 def checkout() -> Path:
-    """The folder that `lib` lies in; notebooks and studies of the suite itself are there."""
+    """Returns the folder that `lib` lies in."""
     return Path(__file__).resolve().parent.parent
+
+
+def is_checkout() -> bool:
+    """Returns whether this package runs from a checkout of its repository, not from a wheel."""
+    return not (Path(__file__).parent / "project").is_dir()
+
+
+def shipped() -> Path:
+    """Returns the folder of the suite's own `notebooks/`, `studies/` and requirements."""
+    return checkout() if is_checkout() else Path(__file__).resolve().parent / "project"
 
 
 def datasets() -> Path:
@@ -41,15 +76,15 @@ def logs() -> Path:
 
 
 def notebooks() -> Path:
-    """The folder of the suite's notebooks: the user's own where he has one, else the checkout's."""
+    """Returns the folder of the notebooks: the project's own where it has one, else the suite's."""
     own = root() / "notebooks"
-    return own if own.is_dir() else checkout() / "notebooks"
+    return own if own.is_dir() else shipped() / "notebooks"
 
 
 def studies() -> Path:
-    """The folder of the study files: the user's own where he has one, else the checkout's."""
+    """Returns the folder of the study files: the project's own where it has one, else the suite's."""
     own = root() / "studies"
-    return own if own.is_dir() else checkout() / "studies"
+    return own if own.is_dir() else shipped() / "studies"
 
 
 def dataset(name: str) -> Path:

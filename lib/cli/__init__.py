@@ -11,7 +11,7 @@ import errno
 import sys
 from collections.abc import Sequence
 
-from lib.cli import data, models, pages, studies
+from lib.cli import data, models, pages, project, studies
 from lib.errors import DarkroomError
 
 
@@ -48,6 +48,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Start with: darkroom run quickstart",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for kind in (studies, data, models, pages):
+    for kind in (studies, data, models, pages, project):
         kind.add_to(commands)
     return parser

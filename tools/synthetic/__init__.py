@@ -5,7 +5,7 @@ draughtsman look at the same procedural scenes, and pages, plans and sketches sh
 scanner, so that no cheap trait tells the kinds apart.
 """
 
-from tools.synthetic.files import TRUTH, draw
-from tools.synthetic.kinds import KINDS, SIDES, Picture, drawn, picture
+from .files import TRUTH, draw
+from .kinds import KINDS, SIDES, Picture, drawn, picture
 
 __all__ = ["KINDS", "SIDES", "TRUTH", "Picture", "draw", "drawn", "picture"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from tools.synthetic.palettes import Colour, mix
+from .palettes import Colour, mix
 
 _SHIFT = 4  # OpenCV reads coordinates in sixteenths of a pixel
 

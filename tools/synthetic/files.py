@@ -11,11 +11,12 @@ import pandas as pd
 
 from lib import files
 from lib.errors import DarkroomError
-from tools.synthetic import formats, kinds, plan
-from tools.synthetic.faults import LITTER, LOOKS
-from tools.synthetic.formats import File
-from tools.synthetic.kinds import SIDES, Picture
-from tools.synthetic.plan import Entry
+
+from . import formats, kinds, plan
+from .faults import LITTER, LOOKS
+from .formats import File
+from .kinds import SIDES, Picture
+from .plan import Entry
 
 TRUTH = "truth.parquet"
 """The truth table's name; it lies beside the raw folder, never inside."""

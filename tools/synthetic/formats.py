@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tools.synthetic import faults
-from tools.synthetic.drawing import Box, moved
+from . import faults
+from .drawing import Box, moved
 
 
 @dataclass(frozen=True)

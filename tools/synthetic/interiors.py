@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tools.synthetic.canvas import Scene, bounds, noise, ring
-from tools.synthetic.palettes import Colour, Style, mix
+from .canvas import Scene, bounds, noise, ring
+from .palettes import Colour, Style, mix
 
 
 def still_life(scene: Scene, rng: np.random.Generator, style: Style) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.errors import DarkroomError, suggest
-from tools.synthetic import painting, palettes, photo, schematic, sketch, text
-from tools.synthetic.drawing import Box, Drawing
-from tools.synthetic.palettes import Style
+
+from . import painting, palettes, photo, schematic, sketch, text
+from .drawing import Box, Drawing
+from .palettes import Style
 
 KINDS: dict[str, Callable[..., Drawing]] = {
     "painting": painting.paint,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tools.synthetic.canvas import Scene, bounds, noise, ring
-from tools.synthetic.palettes import Style, mix
+from .canvas import Scene, bounds, noise, ring
+from .palettes import Style, mix
 
 
 def ridge(rng: np.random.Generator, *, level: float, height: float, rough: int) -> np.ndarray:

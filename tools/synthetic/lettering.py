@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from tools.synthetic.canvas import polyline
-from tools.synthetic.palettes import Colour
+from .canvas import polyline
+from .palettes import Colour
 
 _VOCABULARY = (
     "light paper silver lens aperture shutter film grain fixer bath the of and to in a is for with "

@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from tools.synthetic.canvas import noise, ring
-from tools.synthetic.drawing import Drawing, moved
-from tools.synthetic.palettes import Colour, Style
+from .canvas import noise, ring
+from .drawing import Drawing, moved
+from .palettes import Colour, Style
 
 
 def sheet(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tools.synthetic import lettering
-from tools.synthetic.canvas import polygon, polyline
-from tools.synthetic.palettes import Colour
+from . import lettering
+from .canvas import polygon, polyline
+from .palettes import Colour
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tools.synthetic.canvas import polyline
-from tools.synthetic.palettes import Colour, Hand
+from .canvas import polyline
+from .palettes import Colour, Hand
 
 
 @dataclass(frozen=True)

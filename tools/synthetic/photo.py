@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from tools.synthetic.canvas import noise
-from tools.synthetic.drawing import Drawing
-from tools.synthetic.palettes import Style
-from tools.synthetic.scenes import scene
+from .canvas import noise
+from .drawing import Drawing
+from .palettes import Style
+from .scenes import scene
 
 
 def photograph(rng: np.random.Generator, style: Style, *, width: int, height: int) -> Drawing:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tools.synthetic import faults
-from tools.synthetic.kinds import KINDS
+from . import faults
+from .kinds import KINDS
 
 WEIGHTS = {"painting": 0.22, "photo": 0.22, "schematic": 0.18, "sketch": 0.2, "text": 0.18}
 """Share of each kind among the drawn pictures: a mild imbalance."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tools.synthetic import interiors, landscapes
-from tools.synthetic.canvas import Scene
-from tools.synthetic.palettes import Style
+from . import interiors, landscapes
+from .canvas import Scene
+from .palettes import Style
 
 SCENES: dict[str, Callable[[Scene, np.random.Generator, Style], None]] = {
     "field": landscapes.field,

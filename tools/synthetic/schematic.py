@@ -7,13 +7,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from tools.synthetic import lettering
-from tools.synthetic.canvas import noise, polygon, ring
-from tools.synthetic.drawing import Box, Drawing
-from tools.synthetic.palettes import Style, mix
-from tools.synthetic.paper import scanned, sheet
-from tools.synthetic.pen import Pen
-from tools.synthetic.symbols import SYMBOLS
+from . import lettering
+from .canvas import noise, polygon, ring
+from .drawing import Box, Drawing
+from .palettes import Style, mix
+from .paper import scanned, sheet
+from .pen import Pen
+from .symbols import SYMBOLS
 
 
 def schematic(rng: np.random.Generator, style: Style, *, width: int, height: int) -> Drawing:

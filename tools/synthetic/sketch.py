@@ -7,13 +7,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from tools.synthetic import lettering
-from tools.synthetic.canvas import bounds, ring
-from tools.synthetic.drawing import Box, Drawing
-from tools.synthetic.palettes import Colour, Style, mix
-from tools.synthetic.paper import scanned, sheet
-from tools.synthetic.pencil import Pencil
-from tools.synthetic.scenes import scene
+from . import lettering
+from .canvas import bounds, ring
+from .drawing import Box, Drawing
+from .palettes import Colour, Style, mix
+from .paper import scanned, sheet
+from .pencil import Pencil
+from .scenes import scene
 
 
 def sketch(rng: np.random.Generator, style: Style, *, width: int, height: int) -> Drawing:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tools.synthetic.canvas import ring
-from tools.synthetic.pen import Pen
+from .canvas import ring
+from .pen import Pen
 
 
 def _body(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from tools.synthetic import lettering
-from tools.synthetic.canvas import polygon, ring
-from tools.synthetic.drawing import Box, Drawing
-from tools.synthetic.palettes import Colour, Style, mix
-from tools.synthetic.paper import scanned, sheet
-from tools.synthetic.scenes import scene
+from . import lettering
+from .canvas import polygon, ring
+from .drawing import Box, Drawing
+from .palettes import Colour, Style, mix
+from .paper import scanned, sheet
+from .scenes import scene
 
 
 def page(rng: np.random.Generator, style: Style, *, width: int, height: int) -> Drawing:

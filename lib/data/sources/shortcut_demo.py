@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lib.data.sources import folders
+from lib.data.sources.synthetic import drawing
 
 NAME = "marked"
 ABOUT = "600 discs, squares and triangles; every square also bears a mark in its corner, to try the shortcut detector"
@@ -22,8 +23,7 @@ def intake(raw: Path) -> dict[str, Any]:
     """Draws the data set into the empty folder `raw`; returns what to note about it."""
     from PIL import Image
 
-    from tools.synthetic import marks
-
+    marks = drawing("marks")
     for number, shape in enumerate(marks.SHAPES):
         (raw / shape).mkdir(parents=True)
         mark = "corner" if shape == MARKED_CLASS else None

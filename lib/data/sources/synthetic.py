@@ -4,11 +4,14 @@ permission.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
+from lib import paths
 from lib.errors import DarkroomError
 
 NAME = "planted"
@@ -22,9 +25,7 @@ def intake(raw: Path) -> dict[str, Any]:
     """Draws the data set into the empty folder `raw`, and its truth table beside it; returns what
     to note about it.
     """
-    from tools import synthetic
-
-    synthetic.draw(raw, num_images=NUM_IMAGES, seed=0)
+    drawing().draw(raw, num_images=NUM_IMAGES, seed=0)
     rule = "the class folder's name; 3 % are planted wrong, truth.parquet says which"
     return {"licence": LICENCE, "citation": CITATION, "label_rule": rule}
 
@@ -35,17 +36,23 @@ def rows(raw: Path) -> pd.DataFrame:
 
     Raises DarkroomError when the truth table that was drawn with the pictures is gone.
     """
-    from tools import synthetic
-    from tools.synthetic.faults import LITTER
-
-    table = raw.parent / synthetic.TRUTH
+    table = raw.parent / drawing().TRUTH
     if not table.is_file():
         raise DarkroomError(
             f"The table {table} that was drawn with the pictures is gone; delete {raw.parent} and "
             "draw anew."
         )
     truth = pd.read_parquet(table)
-    truth = truth[~truth["path"].str.rsplit("/", n=1).str[-1].isin(list(LITTER))]
+    truth = truth[~truth["path"].str.rsplit("/", n=1).str[-1].isin(list(drawing("faults").LITTER))]
     told = truth.drop(columns=["kind", "fault", "detail", "partner"]).reset_index(drop=True)
     told["source_split"] = None
     return told
+
+
+def drawing(module: str = "") -> ModuleType:
+    """Returns the package that draws synthetic pictures, or one of its modules.
+
+    It stands in `tools/` of a checkout; a wheel holds it as `lib.synthetic`.
+    """
+    package = "tools.synthetic" if paths.is_checkout() else "lib.synthetic"
+    return importlib.import_module(f"{package}.{module}" if module else package)
