@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from lib.errors import DarkroomError
-from lib.reporting import learning_curves, projector, seed_envelope
+from lib.reporting import plots, projector, tensorboard
 from lib.reporting.tensorboard import Board, Node
 
 READ_BACK = """
@@ -91,7 +91,7 @@ def test_a_figure_comes_with_its_alt_text_and_one_directory_is_one_run(tmp_path)
     history = pd.DataFrame(
         {"epoch": [1], "loss": [1.0], "accuracy": [0.5], "val_loss": [1.0], "val_accuracy": [0.5]}
     )
-    drawing = learning_curves.of_run(history)
+    drawing = plots.learning_curves(history)
     Board(tmp_path / "a").figure("curves", drawing)
     Board(tmp_path / "b").scalars(1, {"loss": 1.0})
     Board(tmp_path / "b").scalars(2, {"loss": 2.0})  # a resumed run writes a second file
@@ -139,7 +139,7 @@ def test_mean_low_and_high_of_the_seeds_are_runs(tmp_path):
             {"epoch": [1, 2, 3], "val_accuracy": [0.7, 0.8, 0.9], "loss": [1.0, 0.5, 0.2]}
         ),
     ]
-    seed_envelope.write(tmp_path, {"cnn": runs, "alone": runs[:1]})
+    tensorboard.write_seed_envelope(tmp_path, {"cnn": runs, "alone": runs[:1]})
     found = read_back(tmp_path)
     assert sorted(found) == [
         "cnn/high",

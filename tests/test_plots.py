@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lib.evaluation.statistics import Estimate
-from lib.reporting import leaderboard_plot, learning_curves, plots, reliability_plots, style
+from lib.reporting import plots, style
 
 NAMES = [
     "café",
@@ -135,7 +135,7 @@ def test_every_figure_tells_its_numbers():
             "accuracy": [np.nan, 0.75],
         }
     )
-    drawing = reliability_plots.reliability(bins, 0.15)
+    drawing = plots.reliability(bins, 0.15)
     assert "calibration error 15.0 %; on average too sure by 15.0 points" in drawing.alt
     saved(drawing)
 
@@ -143,7 +143,7 @@ def test_every_figure_tells_its_numbers():
 def test_the_arms_are_sorted_and_others_figures_are_marked_as_published():
     arms = {"cnn": estimate("accuracy", 0.8), "resnet": estimate("accuracy", 0.86)}
     values = {"cnn": [0.79, 0.8, 0.81], "resnet": [0.85, 0.86, 0.87]}
-    drawing = leaderboard_plot.arms(arms, values, published={"Deitsch et al. 2019": 0.8842})
+    drawing = plots.leaderboard(arms, values, published={"Deitsch et al. 2019": 0.8842})
     assert drawing.alt.startswith(
         "accuracy of the arms with 95 % intervals: resnet 86.0 % (84.0 % to 88.0 %, 3 seeds); cnn"
     )
@@ -157,20 +157,17 @@ def test_the_arms_are_sorted_and_others_figures_are_marked_as_published():
     ).all()  # none lies behind the diamond of the mean, 0.86
     labels = [text.get_text() for text in drawing.axes[0].get_yticklabels()]
     assert labels == ["published: Deitsch et al. 2019", "cnn", "resnet"]
-    assert (
-        "kappa of the arms"
-        in leaderboard_plot.arms({"a": estimate("kappa", 0.6)}, {"a": [0.6]}).alt
-    )
+    assert "kappa of the arms" in plots.leaderboard({"a": estimate("kappa", 0.6)}, {"a": [0.6]}).alt
 
 
 def test_learning_curves_of_a_run_and_of_arms():
-    drawing = learning_curves.of_run(history(8, 0.9), kept_epoch=6, title="a-s0")
+    drawing = plots.learning_curves(history(8, 0.9), kept_epoch=6, title="a-s0")
     assert drawing.alt.startswith(
         "a-s0: learning curves over 8 epochs; accuracy at the kept epoch, 6: training 85.5 %"
     )
     saved(drawing)
-    saved(learning_curves.of_run(history(1, 0.9)))
-    drawing = learning_curves.of_arms(
+    saved(plots.learning_curves(history(1, 0.9)))
+    drawing = plots.learning_curves_of_arms(
         {"a": [history(8, 0.9), history(5, 0.8)], "b": [history(3, 0.5)]}
     )
     assert "a reached" in drawing.alt and "5 to 8 epochs (2 seeds)" in drawing.alt
@@ -182,7 +179,7 @@ def test_the_band_is_mean_and_deviation_of_the_seeds_that_are_still_there():
         pd.Series(values, index=range(1, len(values) + 1))
         for values in ([0.2, 0.4, 0.6], [0.4, 0.4])
     )
-    found = learning_curves.band([one, other])
+    found = plots.mean_over_seeds([one, other])
     assert found["mean"].tolist() == pytest.approx([0.3, 0.4, 0.6])
     assert found["sd"].tolist() == pytest.approx([np.sqrt(0.02), 0, 0])
     assert found["num"].tolist() == [2, 2, 1]
@@ -204,7 +201,7 @@ def test_pictures_of_any_shape_and_mode():
 
 
 def test_a_drawing_shows_itself_in_a_notebook_with_its_alt_text(tmp_path):
-    drawing = learning_curves.of_run(history(3, 0.9))
+    drawing = plots.learning_curves(history(3, 0.9))
     data, noted = drawing._repr_mimebundle_()
     assert data["text/plain"] == drawing.alt == noted["image/png"]["alt"]
     drawing.savefig(tmp_path / "figure.png")

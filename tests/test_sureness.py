@@ -16,7 +16,7 @@ from lib.evaluation import (
     predictions,
     selective_prediction,
 )
-from lib.reporting import image_figures
+from lib.reporting import images
 
 CLASSES = ("ape", "bee")
 
@@ -140,11 +140,9 @@ def test_the_pictures_behind_a_comparison(tmp_path):
     for name in ("10.png", "12.png"):  # 11.png has gone
         Image.new("RGB", (30, 20), "teal").save(tmp_path / name)
     found, dataset = comparison.comparison(runs), Dataset("here", tmp_path, tmp_path)
-    assert image_figures.disputed(found, dataset).alt.endswith(
-        "1 images. The first: bee, → ape / bee."
-    )
-    assert "bee, not ape, right in 1 of 2" in image_figures.hardest(found, dataset).alt
+    assert images.disputed(found, dataset).alt.endswith("1 images. The first: bee, → ape / bee.")
+    assert "bee, not ape, right in 1 of 2" in images.hardest(found, dataset).alt
     assert (
-        image_figures.disputed(comparison.comparison(runs[:1]), dataset).alt
+        images.disputed(comparison.comparison(runs[:1]), dataset).alt
         == "Where arms disagree: none."
     )

@@ -19,7 +19,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
-from lib.web import archive, classify_page, guard, runs_page, selections, site
+from lib.web import archive, classify_page, guard, pictures, runs_page, selections, site
 
 API = f"/api/maps/{map_home.PLACE}"
 
@@ -661,7 +661,7 @@ def test_a_model_whose_bytes_changed_is_not_loaded(client, model):
 def test_the_heat_lies_on_the_picture_where_the_values_are():
     values = np.zeros((8, 8), np.float32)
     values[2, 3] = 4
-    shown = classify_page.overlaid(np.full((8, 8, 3), 100, np.uint8), values)
+    shown = pictures.overlaid(np.full((8, 8, 3), 100, np.uint8), values)
     assert shown[2, 3].tolist() == [
         215,
         200,

@@ -13,7 +13,7 @@ from lib.apply.folder import Outcome
 from lib.apply.seen import NUM_BINS
 from lib.data import decode, thumbnails
 from lib.evaluation import calibration
-from lib.reporting import plots, reliability_plots, style
+from lib.reporting import plots, style
 from lib.reporting.style import Drawing
 
 _MOST = 24
@@ -44,13 +44,11 @@ def coverage(classifier: Classifier, wished: float) -> Drawing:
     A model without its run has no curve; then the figure says so.
     """
     if classifier.known is None:
-        return plots.said("This model came without its run, so its curve is not known.")
+        return plots.message("This model came without its run, so its curve is not known.")
     curves = {
         split: calibration.risk_coverage(classifier.known.split(split)) for split in ("val", "test")
     }
-    return reliability_plots.risk_coverage(
-        {"validation": curves["val"], "test": curves["test"]}, wished=wished
-    )
+    return plots.risk_coverage({"validation": curves["val"], "test": curves["test"]}, wished=wished)
 
 
 def probabilities(outcome: Outcome) -> Drawing:
@@ -96,5 +94,5 @@ def least_sure(outcome: Outcome) -> Drawing:
     return (
         plots.pictures(shown, captions, title="Least sure")
         if shown
-        else plots.said("There is nothing to look at.")
+        else plots.message("There is nothing to look at.")
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from lib import files
 from lib.apply import figures
 from lib.apply.folder import Outcome
-from lib.reporting import formatting, report, thumbnails
+from lib.reporting import images, report, text
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MOST_PICTURES = 240
@@ -33,10 +33,10 @@ def render(outcome: Outcome) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = formatting.percent
+    environment.filters["percent"] = text.percent
     seen, drawing = outcome.seen, figures.probabilities(outcome)
     accepted = {name: examples for name, examples in seen.accepted.items() if examples}
-    uris = thumbnails.data_uris(outcome.folder, _shown(outcome, accepted))
+    uris = images.data_uris(outcome.folder, _shown(outcome, accepted))
     missing = Markup('<span class="gone">picture not shown</span>')
     shown = Markup('<img src="{}" alt="{}" loading="lazy">')
     return environment.get_template("applied.html").render(

@@ -15,7 +15,7 @@ from lib import files, hashing
 from lib.baselines.data import Material, Part, Size, told
 from lib.baselines.fitting import Fit, log_loss, outputs, right, temperature
 from lib.evaluation import analytic
-from lib.reporting import formatting
+from lib.reporting import text
 
 JOURNAL = "trials.jsonl"
 COLUMNS = {
@@ -159,7 +159,7 @@ def brief(found: pandas.DataFrame, *, measure: str = "accuracy") -> pandas.DataF
         numbers = zip(
             found[f"{name}_accuracy"], found[f"{name}_low"], found[f"{name}_high"], strict=True
         )
-        told = [formatting.interval("accuracy", *each) for each in numbers]
+        told = [text.interval("accuracy", *each) for each in numbers]
         shown[f"{measure}, {title} (95 %)"] = told
     shown["validation log loss"] = found["val_log_loss"].round(3)
     shown["seconds"] = found["seconds"].round(2)

@@ -81,12 +81,27 @@ class Cleaned:
 
 
 def ensure(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """Returns the data set as it is; where nobody has cleaned it yet, cleans it first by the
-    default thresholds.
+    """Returns the data set, cleaned by the default thresholds where nobody has cleaned it yet.
+
+    The manifest then reflects all decisions in the ledger.
     """
     if not dataset.cleaned():
         print(clean(dataset, progress=progress).sentence())
+    sync(dataset)
     return dataset
+
+
+def sync(dataset: Dataset) -> bool:
+    """Brings the manifest up to the ledger and returns whether it was behind.
+
+    Decisions made in the browser are only appended to the ledger; this applies them.
+    """
+    with FileLock(dataset.folder / ".lock"):
+        size = ledger.num_bytes(dataset.folder)
+        if not dataset.cleaned() or manifest.ledger_bytes(dataset.folder) == size:
+            return False
+        _replay(dataset)
+    return True
 
 
 def clean(
@@ -155,6 +170,7 @@ def _judge_and_write(
     verdicts: dict[str, str],
     look: Look | None,
 ) -> Cleaned:
+    reflected = ledger.num_bytes(dataset.folder)
     entries = ledger.read(dataset.folder)
     by_hand = ledger.state(entries, by_hand=True)
     scanned = scanned.assign(source_label=scanned["label"])
@@ -180,7 +196,7 @@ def _judge_and_write(
     table = _table(scanned, judged, by_hand)
     _refuse_useless(dataset, table)
     if changes:
-        ledger.append(
+        entry = ledger.append(
             dataset.folder,
             by=ledger.MACHINE,
             action="clean",
@@ -189,8 +205,10 @@ def _judge_and_write(
             verdicts=verdicts,
             look=asdict(look) if look else None,
         )
+        if ledger.num_bytes(dataset.folder) == reflected + ledger.size_of(entry):
+            reflected += ledger.size_of(entry)  # nobody has decided anything in the meantime
     files.write_parquet(dataset.folder / FINDINGS, found)
-    manifest.write(dataset.folder, table)
+    manifest.write(dataset.folder, table, ledger_bytes=reflected)
     return Cleaned(dataset, scanned, found, manifest.read(dataset.folder))
 
 
@@ -266,6 +284,7 @@ def _plain(value: Any) -> Any:
 def _replay(dataset: Dataset) -> None:
     """Writes the manifest anew from the source's labels and the standing acts."""
     table = dataset.manifest()
+    reflected = ledger.num_bytes(dataset.folder)
     said = ledger.state(ledger.read(dataset.folder))
     labels = dict(zip(*(dataset.rows()[name] for name in ("path", "label")), strict=True))
     told = [{**PLAIN, "label": labels.get(path), **said.get(path, {})} for path in table["path"]]
@@ -273,4 +292,4 @@ def _replay(dataset: Dataset) -> None:
         name: pd.Series([one[name] for one in told], dtype=object)
         for name in ("verdict", "reasons", "label")
     }
-    manifest.write(dataset.folder, table.assign(**columns))
+    manifest.write(dataset.folder, table.assign(**columns), ledger_bytes=reflected)

@@ -14,7 +14,7 @@ import pandas as pd
 from lib import files as files_module
 from lib.cleaning import ledger
 from lib.cleaning.issue_descriptions import MEANINGS
-from lib.reporting import report, thumbnails
+from lib.reporting import images, report
 
 if TYPE_CHECKING:
     from lib.cleaning.clean import Cleaned
@@ -73,7 +73,7 @@ def render(cleaned: Cleaned) -> str:
         largest=len(cleaned.largest_group),
         kinds=kinds,
         leaks=leaks(cleaned),
-        pictures=thumbnails.data_uris(
+        pictures=images.data_uris(
             cleaned.dataset.raw, [path for path in shown if path in decoded], side=144
         ),
         by_hand=[

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from lib import files
 from lib.errors import DarkroomError
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 FILE = "ledger.jsonl"
 MACHINE = "clean"
+
+_ends: dict[Path, tuple[int, int]] = {}
+"""Ledger -> its size and number of entries after this process's last write."""
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -125,23 +130,41 @@ def by_hand(folder: Path) -> pandas.DataFrame:
 def append(
     folder: Path, *, by: str, action: str, changes: list[dict[str, Any]], **noted: Any
 ) -> dict[str, Any]:
-    """Adds an act and returns its entry."""
-    entries = read(folder)
-    entry = {
-        "entry": len(entries) + 1,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "by": by,
-        "action": action,
-        **noted,
-        "changes": changes,
-    }
+    """Adds an act, flushed to the disk, and returns its entry.
+
+    The file is not read again as long as nobody else has written to it, so that deciding by
+    keyboard takes the same time whatever the ledger's length.
+    """
     path = folder / FILE
-    if path.is_file() and not path.read_bytes().endswith(b"\n"):
-        files.write_text(
-            path, "".join(json.dumps(old, ensure_ascii=False) + "\n" for old in entries)
-        )
-    files.append_line(path, json.dumps(entry, ensure_ascii=False))
+    with FileLock(folder / f".{FILE}.lock"):
+        size, number = _ends.get(path, (-1, 0))
+        if size != num_bytes(folder):
+            entries = read(folder)
+            number = len(entries)
+            if path.is_file() and not path.read_bytes().endswith(b"\n"):
+                files.write_text(path, "".join(_line(old) + "\n" for old in entries))
+        entry = {
+            "entry": number + 1,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "by": by,
+            "action": action,
+            **noted,
+            "changes": changes,
+        }
+        files.append_line(path, _line(entry))
+        _ends[path] = num_bytes(folder), number + 1
     return entry
+
+
+def size_of(entry: dict[str, Any]) -> int:
+    """Returns the size in bytes of an entry's line."""
+    return len(_line(entry).encode()) + 1
+
+
+def num_bytes(folder: Path) -> int:
+    """Returns the size of the ledger; 0 where there is none."""
+    path = folder / FILE
+    return path.stat().st_size if path.is_file() else 0
 
 
 def undo(folder: Path, *, entry: int | None = None) -> dict[str, Any]:
@@ -162,3 +185,7 @@ def undo(folder: Path, *, entry: int | None = None) -> dict[str, Any]:
         )
     append(folder, by="undo", action="undo", changes=[], of=number)
     return acts[number]
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return json.dumps(entry, ensure_ascii=False)

@@ -26,7 +26,7 @@ def counts(cleaned: Cleaned) -> Drawing:
     """Returns bars of how many files each finding touches, in the colour of its verdict."""
     table = cleaned.counts
     if table.empty:
-        return plots.said("Cleaning found nothing that speaks against any file.")
+        return plots.message("Cleaning found nothing that speaks against any file.")
     told = ", ".join(f"{row.Index} {row.files:,} ({row.verdict})" for row in table.itertuples())
     drawing, axes = _bars(
         len(table), "Files that a finding speaks of", alt=f"Files a finding: {told}."
@@ -106,7 +106,7 @@ def groups(cleaned: Cleaned, *, number: int = 6, most: int = 6) -> Drawing:
         sizes[sizes > 1].sort_index().sort_values(ascending=False, kind="stable").index[:number]
     )
     if chosen.empty:
-        return plots.said("No two pictures show the same.")
+        return plots.message("No two pictures show the same.")
     members = [table[table["group"] == one][:most] for one in chosen]
     rows = [
         list(zip(part["path"], part["label"].fillna("no label"), strict=True)) for part in members

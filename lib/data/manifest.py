@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -34,9 +35,11 @@ BOXES = ("box_left", "box_top", "box_right", "box_bottom")
 VERDICTS = ("keep", "review", "reject")
 
 
-def write(folder: Path, frame: pd.DataFrame) -> None:
-    """Writes `folder/manifest.parquet` at once. Raises ValueError for a lacking column, an unknown
-    verdict or a wrong order.
+def write(folder: Path, frame: pd.DataFrame, *, ledger_bytes: int = 0) -> None:
+    """Writes `folder/manifest.parquet` at once.
+
+    `ledger_bytes` is how much of the ledger the table reflects; see `ledger_bytes`. Raises
+    ValueError for a lacking column, an unknown verdict or a wrong order.
     """
     lacking = [name for name in COLUMNS if name not in frame.columns]
     if lacking:
@@ -57,7 +60,19 @@ def write(folder: Path, frame: pd.DataFrame) -> None:
         if typed[name].dtype == object:
             typed[name] = typed[name].astype("str")
     typed["reasons"] = [list(reasons) for reasons in typed["reasons"]]
-    files.write_parquet(folder / FILE, typed.reset_index(drop=True))
+    noted = {"ledger_bytes": ledger_bytes}
+    files.write_parquet(folder / FILE, typed.reset_index(drop=True), metadata=noted)
+
+
+def ledger_bytes(folder: Path) -> int:
+    """Returns how many bytes of the ledger the manifest in `folder` reflects; 0 where unknown."""
+    import pyarrow.parquet
+
+    try:
+        metadata = pyarrow.parquet.read_schema(folder / FILE).metadata or {}
+        return int(json.loads(metadata.get(b"darkroom", b"{}")).get("ledger_bytes", 0))
+    except (pyarrow.ArrowException, OSError, ValueError, AttributeError):
+        return 0
 
 
 def read(folder: Path, *, name: str | None = None) -> pd.DataFrame:

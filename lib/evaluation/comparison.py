@@ -25,7 +25,7 @@ from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import Unit
 from lib.evaluation.run_records import read as read_unit
 from lib.evaluation.statistics import Estimate
-from lib.reporting import formatting
+from lib.reporting import text
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ class Comparison:
     @property
     def shown(self) -> pd.DataFrame:
         """The whole table as text, for the notebook and the page."""
-        return pd.DataFrame([formatting.full(row) for row in self.table.to_dict("records")])
+        return pd.DataFrame([text.full_row(row) for row in self.table.to_dict("records")])
 
     @property
     def brief(self) -> pd.DataFrame:
         """What decides, as text for a terminal of 100 columns: arm, seeds, accuracy, kappa,
         seconds.
         """
-        return pd.DataFrame([formatting.brief(row) for row in self.table.to_dict("records")])
+        return pd.DataFrame([text.brief_row(row) for row in self.table.to_dict("records")])
 
     @property
     def openings(self) -> dict[str, int]:

@@ -14,7 +14,7 @@ from lib.evaluation import calibration
 from lib.evaluation.comparison import Comparison
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import Unit
-from lib.reporting import formatting, reliability_plots
+from lib.reporting import plots, text
 from lib.reporting.style import Drawing
 
 WISHED = 0.95
@@ -41,11 +41,11 @@ def table(comparison: Comparison, *, wished: float = WISHED) -> pd.DataFrame:
 def shown(found: pd.DataFrame, *, wished: float = WISHED) -> pd.DataFrame:
     """The table as text, for the notebook and the page."""
     told = {
-        "calibration error": found["calibration_error"].map(formatting.percent),
+        "calibration error": found["calibration_error"].map(text.percent),
         "temperature": found["temperature"].map("{:.2f}".format),
-        "error at that temperature": found["calibration_error_scaled"].map(formatting.percent),
-        f"answered when {100 * wished:.0f} % is wished": found["coverage"].map(formatting.percent),
-        "of these right": found["accuracy"].map(formatting.percent),
+        "error at that temperature": found["calibration_error_scaled"].map(text.percent),
+        f"answered when {100 * wished:.0f} % is wished": found["coverage"].map(text.percent),
+        "of these right": found["accuracy"].map(text.percent),
     }
     return pd.DataFrame(told)
 
@@ -73,10 +73,8 @@ def drawings(comparison: Comparison, *, wished: float = WISHED) -> dict[str, Dra
         for arm, its in list(told.items())[:_MOST_ARMS]
     }
     return {
-        "reliability": reliability_plots.reliability(
-            calibration.reliability(pooled), error, title=title
-        ),
-        "coverage": reliability_plots.risk_coverage(curves, wished=wished),
+        "reliability": plots.reliability(calibration.reliability(pooled), error, title=title),
+        "coverage": plots.risk_coverage(curves, wished=wished),
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from lib.evaluation import confusion as matrices
 from lib.evaluation.comparison import Comparison
 from lib.evaluation.run_records import Unit
-from lib.reporting import formatting, learning_curves
+from lib.reporting import plots, text
 from lib.reporting.style import SHARES
 
 _WIDE_GAP, _POOR_FIT, _RISE = 0.1, 0.75, 0.1
@@ -78,7 +78,7 @@ def published(comparison: Comparison, figures: Mapping[str, Any]) -> list[str]:
             else "above"
         )
         shown = f"{100 * value:.1f} %" if comparison.metric in SHARES else f"{value:.3f}"
-        ours = formatting.interval(comparison.metric, estimate.value, estimate.low, estimate.high)
+        ours = text.interval(comparison.metric, estimate.value, estimate.low, estimate.high)
         told.append(
             f"{name} ({shown}, published by others, on other images) lies {place} the interval of "
             f"{best}, {ours}."
@@ -90,7 +90,7 @@ def _rise(units: tuple[Unit, ...]) -> str:
     histories = [unit.history for unit in units if unit.history is not None and len(unit.history)]
     if not histories or not all("val_loss" in history.columns for history in histories):
         return ""
-    loss = learning_curves.band(
+    loss = plots.mean_over_seeds(
         [
             history.drop_duplicates("epoch", keep="last").set_index("epoch")["val_loss"]
             for history in histories

@@ -1,17 +1,21 @@
-"""The figures of one run: each a `style.Drawing` with its alt text, neither shown nor saved here."""
+"""The figures of runs and comparisons: each a `style.Drawing` with its alt text, neither shown nor
+saved here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import MaxNLocator
 
 from lib.evaluation import confusion as matrices
-from lib.reporting import formatting, style
+from lib.evaluation.statistics import Estimate
+from lib.reporting import style, text
 from lib.reporting.style import Drawing
 
 _TINTS = {
@@ -52,7 +56,7 @@ def confusion_matrix(
         _write_cells(axes, counts, shares, num)
         _name_both_axes(axes, class_names, steep)
         style.set_title(drawing, title)
-    drawing.alt = _told_confusion(counts, class_names, title)
+    drawing.alt = _describe_confusion(counts, class_names, title)
     return drawing
 
 
@@ -90,8 +94,8 @@ def per_class(table: pd.DataFrame, *, title: str = "F1 of each class") -> Drawin
         drawing.legend(loc="outside lower center", ncols=3)
     worst, best = table.iloc[0], table.iloc[-1]
     drawing.alt = (
-        f"{title}: from {formatting.percent(worst['f1'])} ({worst.name}) to "
-        f"{formatting.percent(best['f1'])} ({best.name}) "
+        f"{title}: from {text.percent(worst['f1'])} ({worst.name}) to "
+        f"{text.percent(best['f1'])} ({best.name}) "
         f"over {len(table)} classes; in brackets the number of images."
     )
     return drawing
@@ -176,7 +180,7 @@ def pictures(
     return drawing
 
 
-def said(words: str) -> Drawing:
+def message(words: str) -> Drawing:
     """A sentence in a figure's place, where there is nothing to draw."""
     drawing = Drawing(6.8, 0.7, alt=words)
     with matplotlib.rc_context(style.settings()):
@@ -258,10 +262,10 @@ def _name_both_axes(axes: Axes, class_names: Sequence[str], steep: bool) -> None
         spine.set_visible(False)
 
 
-def _told_confusion(counts: np.ndarray, class_names: Sequence[str], title: str) -> str:
+def _describe_confusion(counts: np.ndarray, class_names: Sequence[str], title: str) -> str:
     total = int(counts.sum())
     wrong = counts * ~np.eye(len(counts), dtype=bool)
-    told = f"{title}: {int(np.trace(counts)):,} of {total:,} images right ({formatting.percent(matrices.accuracy(counts))})"
+    told = f"{title}: {int(np.trace(counts)):,} of {total:,} images right ({text.percent(matrices.accuracy(counts))})"
     if not wrong.any():
         return told + "; no confusion."
     row, column = np.unravel_index(wrong.argmax(), wrong.shape)
@@ -295,3 +299,350 @@ def _picture(axes: Axes, image: np.ndarray, caption: str, right: bool | None) ->
 
 def _whole_percent(share: float) -> str:
     return "< 1 %" if share < 0.005 else f"{100 * share:.0f} %"
+
+
+def learning_curves(
+    history: pd.DataFrame, *, kept_epoch: int | None = None, title: str = ""
+) -> Drawing:
+    """Loss and accuracy of train and validation over the epochs; the kept epoch is marked.
+
+    `history` has the columns of `history.csv`: `epoch` (from 1), `loss`, `accuracy`, `val_loss`,
+    `val_accuracy`.
+    """
+    drawing = Drawing(8.6, 3.4)
+    with matplotlib.rc_context(style.settings()):
+        panels = drawing.subplots(1, 2)
+        for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
+            for split, column in (("train", name), ("validation", f"val_{name}")):
+                colour = style.COLOURS[0] if split == "train" else style.COLOURS[1]
+                shape = "-" if split == "train" else (0, (5, 1.5))
+                dots = "o" if len(history) <= 20 else None
+                axes.plot(
+                    history["epoch"],
+                    history[column],
+                    color=colour,
+                    linestyle=shape,
+                    marker=dots,
+                    markersize=3.5,
+                    label=split,
+                )
+            _finish_curves(axes, name, kept_epoch)
+        handles, labels = panels[0].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=3)
+        style.set_title(drawing, title)
+    drawing.alt = _describe_run(history, kept_epoch, title)
+    return drawing
+
+
+def learning_curves_of_arms(
+    histories: Mapping[str, Sequence[pd.DataFrame]], *, title: str = ""
+) -> Drawing:
+    """Validation loss and accuracy, one line an arm: the mean over seeds, its band one standard
+    deviation.
+
+    Dotted where some seeds have stopped already: the mean is then over fewer of them.
+    """
+    drawing = Drawing(8.6, 3.7 + 0.12 * len(histories))
+    with matplotlib.rc_context(style.settings()):
+        panels = drawing.subplots(1, 2)
+        for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
+            for index, (arm, runs) in enumerate(histories.items()):
+                _draw_arm_curve(
+                    axes,
+                    [run.set_index("epoch")[f"val_{name}"] for run in runs],
+                    index,
+                    style.label(arm),
+                )
+            _finish_curves(axes, f"validation {name}", None)
+        handles, labels = panels[0].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+        style.set_title(drawing, title)
+    drawing.alt = "Validation accuracy over the epochs, mean over seeds: " + "; ".join(
+        _describe_arm(arm, runs) for arm, runs in histories.items()
+    )
+    return drawing
+
+
+def mean_over_seeds(runs: Sequence[pd.Series]) -> pd.DataFrame:
+    """`mean`, `sd` (0 for one run) and `num` of series over their epochs; runs that have stopped
+    drop out.
+    """
+    together = pd.concat(list(runs), axis=1).sort_index()
+    return pd.DataFrame(
+        {
+            "mean": together.mean(axis=1),
+            "sd": together.std(axis=1, ddof=1).fillna(0.0),
+            "num": together.notna().sum(axis=1),
+        }
+    )
+
+
+def _draw_arm_curve(axes: Axes, runs: Sequence[pd.Series], index: int, label: str) -> None:
+    values, colour = mean_over_seeds(runs), style.colour(index)
+    all_there = values[values["num"] == len(runs)]
+    rest = values.loc[all_there.index.max() :] if len(all_there) else values
+    shape = {
+        "marker": "os^DvPX*"[index % 8],
+        "markersize": 4.5,
+        "markevery": max(1, len(values) // 8),
+    }
+    axes.fill_between(
+        all_there.index,
+        all_there["mean"] - all_there["sd"],
+        all_there["mean"] + all_there["sd"],
+        color=colour,
+        alpha=0.16,
+        linewidth=0,
+    )
+    axes.plot(all_there.index, all_there["mean"], color=colour, label=label, **shape)
+    if len(rest) > 1:
+        axes.plot(rest.index, rest["mean"], color=colour, linestyle=":", linewidth=1.2)
+
+
+def _finish_curves(axes: Axes, name: str, kept_epoch: int | None) -> None:
+    axes.set_title(name.capitalize(), fontsize=10.5)
+    axes.set_xlabel("epoch")
+    axes.grid(axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    if name.endswith("accuracy"):
+        style.show_percent(axes.yaxis)
+    if kept_epoch is not None:
+        label = f"kept: epoch {kept_epoch}"
+        axes.axvline(
+            kept_epoch,
+            color=style.MUTED,
+            linewidth=1.2,
+            linestyle=(0, (1.5, 1.5)),
+            zorder=0,
+            label=label,
+        )
+
+
+def _describe_run(history: pd.DataFrame, kept_epoch: int | None, title: str) -> str:
+    row = history[history["epoch"] == kept_epoch] if kept_epoch is not None else history.tail(1)
+    row = history.tail(1) if row.empty else row
+    epoch = int(row["epoch"].iloc[0])
+    said = ", ".join(
+        f"{split} {100 * float(row[column].iloc[0]):.1f} %"
+        for split, column in (("training", "accuracy"), ("validation", "val_accuracy"))
+        if np.isfinite(row[column].iloc[0])
+    )
+    which = "the kept epoch" if kept_epoch is not None else "the last epoch"
+    return f"{title + ': l' if title else 'L'}earning curves over {len(history)} epochs; accuracy at {which}, {epoch}: {said}."
+
+
+def _describe_arm(arm: str, runs: Sequence[pd.DataFrame]) -> str:
+    best = [float(run["val_accuracy"].max()) for run in runs]
+    lengths = [len(run) for run in runs]
+    epochs = (
+        f"{min(lengths)}" if min(lengths) == max(lengths) else f"{min(lengths)} to {max(lengths)}"
+    )
+    return (
+        f"{arm} reached {100 * np.mean(best):.1f} % at best in {epochs} epochs ({len(runs)} seeds)"
+    )
+
+
+def leaderboard(
+    estimates: Mapping[str, Estimate],
+    values: Mapping[str, Sequence[float]],
+    *,
+    published: Mapping[str, float] | None = None,
+    title: str = "",
+) -> Drawing:
+    """One row an arm: every seed a circle, the mean a diamond, its 95 % interval a bar; best on
+    top.
+
+    `values` holds each arm's seeds. `published` are figures of others: own rows that say so, with a
+    dashed line to compare with.
+    """
+    published = dict(published or {})
+    names = sorted(estimates, key=lambda name: estimates[name].value)
+    metric = next(iter(estimates.values())).name
+    labels = [
+        *(f"published: {style.label(name, most=36)}" for name in published),
+        *map(style.label, names),
+    ]
+    drawing = Drawing(7.6, 0.56 * len(names) + 0.34 * len(published) + 1.3)
+    with matplotlib.rc_context(style.settings()):
+        axes = drawing.subplots()
+        places = [
+            *(0.6 * np.arange(len(published))),
+            *(0.6 * len(published) + 0.2 + np.arange(len(names))),
+        ]
+        for place, value in zip(places, published.values(), strict=False):
+            _draw_published(axes, place, _value_text(metric, value), value)
+        for place, name in zip(places[len(published) :], names, strict=True):
+            _draw_arm(axes, place, estimates[name], values[name])
+        axes.set_yticks(places, labels)
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(-0.5, places[-1] + 0.7)
+        axes.margins(x=0.08)
+        if metric in style.SHARES:
+            style.show_percent(axes.xaxis)
+        axes.grid(axis="x")
+        axes.set_xlabel(f"{metric.replace('_', ' ')} on test (circle: a seed; bar: 95 % interval)")
+        style.set_title(drawing, title or f"Arms by {metric.replace('_', ' ')}")
+    told = "; ".join(
+        f"{name} {_value_text(metric, estimates[name].value)} ({_value_text(metric, estimates[name].low)} to "
+        f"{_value_text(metric, estimates[name].high)}, {estimates[name].num_seeds} seeds)"
+        for name in reversed(names)
+    )
+    others = "".join(
+        f" Published by others: {name} {_value_text(metric, value)}."
+        for name, value in published.items()
+    )
+    drawing.alt = f"{metric.replace('_', ' ')} of the arms with 95 % intervals: {told}.{others}"
+    return drawing
+
+
+def _draw_arm(axes: Axes, place: int, estimate: Estimate, seeds: Sequence[float]) -> None:
+    colour = style.RIGHT
+    axes.plot(
+        [estimate.low, estimate.high],
+        [place, place],
+        color=colour,
+        alpha=0.3,
+        linewidth=9,
+        solid_capstyle="butt",
+    )
+    lanes = np.arange(
+        len(seeds)
+    )  # below and above in turn, and ever farther: none lies behind the diamond
+    offsets = np.where(lanes % 2, 1, -1) * (0.15 + 0.1 * (lanes // 2) / max(1, len(seeds) // 2))
+    axes.plot(
+        seeds,
+        place + offsets,
+        "o",
+        color=style.INK,
+        markersize=4.5,
+        markerfacecolor="none",
+        alpha=0.8,
+    )
+    axes.plot(
+        [estimate.value], [place], "D", color=colour, markersize=7, markeredgecolor=style.PAPER
+    )
+    axes.annotate(
+        _value_text(estimate.name, estimate.value),
+        (estimate.value, place),
+        (0, 11),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=9,
+        fontweight="bold",
+        color=colour,
+    )
+
+
+def _draw_published(axes: Axes, place: float, told: str, value: float) -> None:
+    axes.axvline(value, color=style.WRONG, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    axes.plot([value], [place], "D", color=style.WRONG, markersize=6.5, markerfacecolor=style.PAPER)
+    axes.annotate(
+        told,
+        (value, place),
+        (9, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=9,
+        color=style.WRONG,
+        bbox={"facecolor": style.PAPER, "edgecolor": "none", "pad": 1},
+    )
+
+
+def _value_text(metric: str, value: float) -> str:
+    return f"{100 * value:.1f} %" if metric in style.SHARES else f"{value:.3f}"
+
+
+def reliability(bins: pd.DataFrame, error: float, *, title: str = "") -> Drawing:
+    """Accuracy against stated probability, one bar a bin, and how many images each bin holds.
+
+    `bins` is `calibration.reliability`, `error` the expected calibration error (0 to 1).
+    """
+    filled = bins.dropna()
+    gap = float(np.average(filled["accuracy"] - filled["confidence"], weights=filled["num"]))
+    manner = "too modest" if gap > 0 else "too sure"
+    drawing = Drawing(4.8, 5.0)
+    with matplotlib.rc_context(style.settings()):
+        upper, lower = drawing.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
+        width, middle = bins["high"] - bins["low"], (bins["low"] + bins["high"]) / 2
+        upper.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        upper.bar(middle, bins["accuracy"].fillna(0), width * 0.9, color=style.RIGHT, alpha=0.35)
+        upper.plot(filled["confidence"], filled["accuracy"], "o", color=style.RIGHT, markersize=5)
+        upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that was right")
+        lower.bar(middle, bins["num"], width * 0.9, color=style.MUTED, alpha=0.5)
+        lower.set(ylabel="images", xlabel="probability the model stated")
+        lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        for axis in (upper.yaxis, lower.xaxis):
+            style.show_percent(axis)
+        style.set_title(
+            drawing, title or f"Calibration error {100 * error:.1f} %, on average {manner}"
+        )
+    drawing.alt = f"Reliability: expected calibration error {100 * error:.1f} %; on average {manner} by {100 * abs(gap):.1f} points."
+    return drawing
+
+
+def risk_coverage(
+    curves: Mapping[str, pd.DataFrame], *, wished: float | None = None, title: str = ""
+) -> Drawing:
+    """How accuracy falls as ever less sure images are answered, one line a curve.
+
+    `curves` maps a name (an arm, or a split) to `calibration.risk_coverage`; `wished` is an
+    accuracy to mark.
+    """
+    drawing = Drawing(5.6, 3.9)
+    lowest = min(
+        float(curve.loc[curve["num"] >= _min_images(curve), "accuracy"].min())
+        for curve in curves.values()
+    )
+    with matplotlib.rc_context(style.settings()):
+        axes = drawing.subplots()
+        for index, (name, curve) in enumerate(curves.items()):
+            shown = curve[
+                curve["num"] >= _min_images(curve)
+            ]  # of the first few images a share says nothing
+            shape = {
+                "marker": "os^DvPX*"[index % 8],
+                "markersize": 4.5,
+                "markevery": max(1, len(shown) // 8),
+            }
+            axes.plot(
+                shown["coverage"],
+                shown["accuracy"],
+                color=style.colour(index),
+                label=style.label(name),
+                **shape,
+            )
+        if wished is not None:
+            axes.axhline(
+                wished,
+                color=style.MUTED,
+                linewidth=1,
+                linestyle=(0, (4, 3)),
+                label=f"wished: {100 * wished:g} %",
+            )
+        axes.set(
+            xlim=(0, 1),
+            xlabel="share of images answered, the surest first",
+            ylabel="share of answers that are right",
+        )
+        axes.set_ylim(min(lowest, wished or 1.0) - 0.02, 1.005)
+        for axis in (axes.xaxis, axes.yaxis):
+            style.show_percent(axis)
+        axes.grid(axis="y")
+        drawing.legend(loc="outside lower center", ncols=min(3, len(curves) + (wished is not None)))
+        style.set_title(drawing, title or "Answering only when sure")
+    drawing.alt = "Accuracy when only the surest images are answered: " + "; ".join(
+        f"{name} {_accuracy_at(curve, 0.5)} of the surest half, {_accuracy_at(curve, 1.0)} of all"
+        for name, curve in curves.items()
+    )
+    return drawing
+
+
+def _min_images(curve: pd.DataFrame) -> int:
+    return max(1, min(20, int(curve["num"].iloc[-1]) // 20))
+
+
+def _accuracy_at(curve: pd.DataFrame, coverage: float) -> str:
+    row = curve[curve["coverage"] <= coverage].tail(1)
+    row = curve.head(1) if row.empty else row
+    return f"{100 * float(row['accuracy'].iloc[0]):.1f} %"

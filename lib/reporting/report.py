@@ -17,16 +17,7 @@ from lib.evaluation import confusion as matrices
 from lib.evaluation import disagreements, selective_prediction
 from lib.evaluation.comparison import Comparison, write_table
 from lib.evaluation.run_records import Unit
-from lib.reporting import (
-    captions,
-    formatting,
-    image_panels,
-    leaderboard_plot,
-    learning_curves,
-    plots,
-    seed_envelope,
-    thumbnails,
-)
+from lib.reporting import captions, images, plots, tensorboard, text
 from lib.reporting.style import Drawing
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -58,7 +49,7 @@ def write(
         path, render(comparison, question=question, published=published, raw=raw, notes=notes)
     )
     write_table(comparison, folder)
-    seed_envelope.write(path.with_name("seeds"), _histories(comparison))
+    tensorboard.write_seed_envelope(path.with_name("seeds"), _histories(comparison))
     return path
 
 
@@ -77,16 +68,16 @@ def render(
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["percent"] = formatting.percent
+    environment.filters["percent"] = text.percent
     published = dict(published or {})
     hardest, disputed, sure = (
         comparison.hardest(),
         disagreements.images(comparison),
         selective_prediction.table(comparison),
     )
-    confusions = [image_panels.confusion(comparison, arm) for arm in comparison.arms]
-    wanted = [*hardest["path"], *disputed["path"], *image_panels.wanted(confusions)]
-    pictures = {} if raw is None else thumbnails.data_uris(raw, wanted)
+    confusions = [images.confusion_cells(comparison, arm) for arm in comparison.arms]
+    wanted = [*hardest["path"], *disputed["path"], *images.wanted_images(confusions)]
+    pictures = {} if raw is None else images.data_uris(raw, wanted)
     return environment.get_template("comparison.html").render(
         title=question or f"Comparison of {len(comparison.arms)} arms",
         comparison=comparison,
@@ -94,8 +85,7 @@ def render(
         summary=captions.summary(comparison),
         shown=comparison.shown.to_dict("records"),
         published={
-            name: formatting.published(value, comparison.metric)
-            for name, value in published.items()
+            name: text.published_row(value, comparison.metric) for name, value in published.items()
         },
         figures={
             name: embedded(drawing) for name, drawing in drawings(comparison, published).items()
@@ -129,11 +119,11 @@ def drawings(
     }
     told = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
     others = {name: value for name, value in told.items() if value is not None}
-    found = {"arms": leaderboard_plot.arms(estimates, values, published=others)}
+    found = {"arms": plots.leaderboard(estimates, values, published=others)}
     if histories := _histories(comparison):
-        found["curves"] = learning_curves.of_arms(histories)
+        found["curves"] = plots.learning_curves_of_arms(histories)
     found |= selective_prediction.drawings(comparison)
-    if len(comparison.class_names) > image_panels.MOST_CLASSES:
+    if len(comparison.class_names) > images.MOST_CLASSES:
         for arm in comparison.arms:
             found[f"confusion {arm}"] = plots.confusion_matrix(
                 comparison.confusion(arm), comparison.class_names, title=arm

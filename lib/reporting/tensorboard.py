@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lib.reporting.style import Drawing
+import pandas as pd
 
 CURVES = {
     "loss": "train/loss",
@@ -269,3 +270,44 @@ def _typed(value: Any) -> tuple[str, bool | float | str]:
     return "string_value", ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(
         value
     )
+
+
+ENVELOPE = ("accuracy", "loss", "val_accuracy", "val_loss")
+
+
+def write_seed_envelope(
+    folder: Path, histories: Mapping[str, Sequence[pd.DataFrame]]
+) -> list[Path]:
+    """Writes `<folder>/<arm>/mean`, `low` and `high`, one TensorBoard run each; returns their
+    folders.
+
+    `histories` maps an arm to one history a seed (columns `epoch` and some of `accuracy loss
+    val_accuracy val_loss`). An epoch counts where every seed has it, so that no band jumps where a
+    seed has stopped. Arms of one seed are left out.
+    """
+    written = []
+    for arm, runs in histories.items():
+        if len(runs) < 2:
+            continue
+        for kind, table in seed_envelope(runs).items():
+            board = Board(Path(folder) / arm / kind)
+            for epoch, row in table.iterrows():
+                board.epoch(int(epoch), row.to_dict())
+            written.append(board.folder)
+    return written
+
+
+def seed_envelope(runs: Sequence[pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """`mean`, `low` and `high` over seeds: one row an epoch that all of them have, one column a
+    number that all have.
+    """
+    names = [name for name in ENVELOPE if all(name in run.columns for run in runs)]
+    together = pd.concat(
+        [run.drop_duplicates("epoch", keep="last").set_index("epoch")[names] for run in runs]
+    )
+    by_epoch = together.groupby(level="epoch")
+    whole = by_epoch.size() == len(runs)
+    return {
+        kind: getattr(by_epoch, how)()[whole]
+        for kind, how in (("mean", "mean"), ("low", "min"), ("high", "max"))
+    }

@@ -172,7 +172,7 @@ def importances(found: Found) -> Drawing:
     """Bars of `importance`, the weightiest on top; says so where there are too few trials."""
     table = importance(found)
     if table.empty:
-        return plots.said(
+        return plots.message(
             f"Fewer than {_FEWEST} trials have a score: too few to say what mattered."
         )
     drawing = Drawing(6.4, max(1.8, 0.34 * len(table) + 1.1))

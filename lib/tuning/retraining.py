@@ -17,7 +17,7 @@ from lib.evaluation import paired_tests, predictions, statistics
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate
-from lib.reporting import formatting
+from lib.reporting import text
 from lib.tuning import config, executors, search, trials
 from lib.tuning import objective as objective_module
 from lib.tuning.hyperparameter import Key
@@ -124,7 +124,7 @@ class Verdict:
                 else f" ± {100 * row['retrained_val_sd']:.1f}"
             )
             again = f"{100 * row['retrained_val_accuracy']:.1f}{spread} %"
-            test = formatting.interval(
+            test = text.interval(
                 "accuracy", row["test_accuracy"], row["test_low"], row["test_high"]
             )
             told = {

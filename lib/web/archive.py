@@ -1,6 +1,4 @@
-"""What lies on disk, as pages ask for it. A request names things; only names that a listing of ours
-holds are opened.
-"""
+"""Finished runs as pages ask for them. Only names that a listing of ours holds are opened."""
 
 from __future__ import annotations
 
@@ -14,81 +12,71 @@ from lib.errors import DarkroomError
 
 
 @dataclass(frozen=True)
-class Unit:
-    """A run that has finished: where it lies and what it says of itself."""
+class Run:
+    """A finished run: its folder and the content of its result."""
 
     study: str
     stage: str
-    unit: str
+    name: str
     folder: Path
     result: dict[str, Any]
 
     @property
     def id(self) -> str:
-        """`<study>/<stage>/<unit>`, its place in every address."""
-        return f"{self.study}/{self.stage}/{self.unit}"
+        """`<study>/<stage>/<run>`, its place in every address."""
+        return f"{self.study}/{self.stage}/{self.name}"
 
 
 def studies() -> list[str]:
-    """Returns the names of all studies that have runs, the one that was written to last first."""
-    folders = [
-        path for path in _folders(paths.logs()) if any(True for _ in path.glob("*/*/key.json"))
-    ]
+    """Returns the names of all studies that have runs, the most recently changed first."""
+    folders = [path for path in _folders(paths.logs()) if any(path.glob("*/*/key.json"))]
     return [path.name for path in sorted(folders, key=lambda path: -path.stat().st_mtime)]
 
 
-def units(study: str, *, stage: str | None = None) -> list[Unit]:
-    """Returns the finished runs of a study, by stage and unit; only those of one stage where it is
-    given.
-    """
-    found = []
-    for folder in _folders(paths.logs() / _known(study)):
-        if stage in (None, folder.name):
-            found += [_read(study, folder.name, unit) for unit in _folders(folder)]
-    return [each for each in found if each is not None]
+def runs(study: str, *, stage: str | None = None) -> list[Run]:
+    """Returns the finished runs of a study, or of one of its stages, by stage and name."""
+    paths.run(study, "stage", "run")  # refuses what is no plain name
+    if not (paths.logs() / study).is_dir():
+        raise DarkroomError(f"There is no study {study!r} in logs/.")
+    stages = [folder for folder in _folders(paths.logs() / study) if stage in (None, folder.name)]
+    found = [_read(study, folder.name, path) for folder in stages for path in _folders(folder)]
+    return [run for run in found if run is not None]
 
 
-def unit(study: str, stage: str, name: str) -> Unit:
+def run(study: str, stage: str, name: str) -> Run:
     """Returns one finished run. Raises DarkroomError when there is none of that name."""
-    folder = paths.run(study, stage, name)  # refuses what is no plain name
-    found = (
-        _read(study, stage, folder) if folder.is_dir() and _inside(folder, paths.logs()) else None
-    )
+    folder = paths.run(study, stage, name)
+    found = None
+    if folder.is_dir() and is_inside(folder, paths.logs()):
+        found = _read(study, stage, folder)
     if found is None:
         raise DarkroomError(f"There is no finished run {study}/{stage}/{name}.")
     return found
 
 
-def every(stage: str) -> list[Unit]:
+def runs_of_stage(stage: str) -> list[Run]:
     """Returns the finished runs of a stage over all studies, the newest first."""
-    found = [each for study in studies() for each in units(study, stage=stage)]
-    return sorted(found, key=lambda each: -(each.folder / "result.json").stat().st_mtime)
+    found = [run for study in studies() for run in runs(study, stage=stage)]
+    return sorted(found, key=lambda run: -(run.folder / "result.json").stat().st_mtime)
 
 
-def figure(found: Unit, name: str) -> Path:
-    """Returns the file of a run's figure. Raises DarkroomError for a name that the run's own
-    listing does not hold.
-    """
-    path = found.folder / "figures" / name
-    if (
-        name not in found.result.get("figures", [])
-        or not path.is_file()
-        or not _inside(path, found.folder)
-    ):
+def figure_path(run: Run, name: str) -> Path:
+    """Returns the file of a run's figure. Raises DarkroomError for a name not in its result."""
+    path = run.folder / "figures" / name
+    listed = name in run.result.get("figures", [])
+    if not listed or not path.is_file() or not is_inside(path, run.folder):
         raise DarkroomError("This run has no such figure.")
     return path
 
 
-def reports(study: str) -> list[Unit]:
-    """Returns the runs of a study that left a report to be read, by stage and unit."""
-    return [each for each in units(study) if (each.folder / "report.html").is_file()]
+def reports(study: str) -> list[Run]:
+    """Returns the runs of a study that wrote a report, by stage and name."""
+    return [run for run in runs(study) if (run.folder / "report.html").is_file()]
 
 
-def _known(study: str) -> str:
-    paths.run(study, "stage", "unit")  # refuses what is no plain name
-    if not (paths.logs() / study).is_dir():
-        raise DarkroomError(f"There is no study {study!r} in logs/.")
-    return study
+def is_inside(path: Path, folder: Path) -> bool:
+    """Returns whether a path, with its links resolved, lies in a folder."""
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -98,17 +86,13 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in here if not path.name.startswith("."))
 
 
-def _inside(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
-
-
-def _read(study: str, stage: str, folder: Path) -> Unit | None:
+def _read(study: str, stage: str, folder: Path) -> Run | None:
     file = folder / "result.json"
     try:
         result = _result(file, file.stat().st_mtime_ns)
     except OSError:
         return None
-    return Unit(study, stage, folder.name, folder, result) if isinstance(result, dict) else None
+    return Run(study, stage, folder.name, folder, result) if isinstance(result, dict) else None
 
 
 @functools.lru_cache(maxsize=4_096)

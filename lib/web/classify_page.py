@@ -1,143 +1,193 @@
-"""Classify: pictures dropped on a page are named, with how sure the model is, why, and what it has
-seen that is alike.
+"""Classify: a model's answer for uploaded pictures, with heat-map and nearest training images.
 
 A picture is decoded in memory and forgotten with the answer; nothing of it is written anywhere.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flask import Blueprint, Response, abort, jsonify, render_template, request
 
-from lib.data import decode as decode_module
+from lib.data import decode as decoder
+from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
-from lib.web import archive, models, seen
+from lib.web import archive, maps, models, pictures
+from lib.web.maps import MapRun
 from lib.web.models import Loaded
 
 pages = Blueprint("classify_page", __name__)
 MAX_FILE = 20 << 20
 MAX_PIXELS = 40_000_000
-MOST_FILES = 24
-_MOST_SHOWN = 8
-_SHOWN_SIDE = 320
+MAX_FILES = 24
+NUM_NEAREST = 6
+_NUM_CLASSES = 8
+_SIDE = 320
+_MAX_KEPT = 8 << 20  # bytes of a decoded picture that is kept while others are checked
 
 
 @pages.get("/classify")
 def page() -> str:
     """The page, with the models to choose from."""
-    return render_template("classify.html", models=models.every(), most=MOST_FILES, page="classify")
+    return render_template(
+        "classify.html", models=models.choices(), most=MAX_FILES, page="classify"
+    )
 
 
-@pages.post("/api/classify/<study>/<stage>/<unit>")
-def answer(study: str, stage: str, unit: str) -> Response:
-    """Names the pictures of the form field `pictures`; one that is no picture makes the whole
-    request a 4xx.
+@pages.post("/api/classify/<study>/<stage>/<run>")
+def answer(study: str, stage: str, run: str) -> Response:
+    """Classifies the pictures of the form field `pictures`, all or none.
 
-    The form field `accuracy` says what the accepted answers should reach on validation.
+    The form field `accuracy` is the accuracy that accepted answers should reach on validation.
     """
-    found = archive.unit(study, stage, unit)
+    found = archive.run(study, stage, run)
     uploads = request.files.getlist("pictures")
-    if not 0 < len(uploads) <= MOST_FILES:
-        abort(400, f"Send 1 to {MOST_FILES} pictures at once. Received: {len(uploads)}.")
-    wished = request.form.get("accuracy", "0.95")
-    if wished not in ("0.9", "0.95", "0.99"):
+    if not 0 < len(uploads) <= MAX_FILES:
+        abort(400, f"Send 1 to {MAX_FILES} pictures at once. Received: {len(uploads)}.")
+    target = request.form.get("accuracy", "0.95")
+    if target not in ("0.9", "0.95", "0.99"):
         abort(400, "`accuracy` is 0.9, 0.95 or 0.99.")
-    with (
-        contextlib.ExitStack() as opened
-    ):  # large ones lie in a temporary file, which goes with its handle
+    with contextlib.ExitStack() as stack:  # a large upload is a temporary file until it is closed
         for upload in uploads:
-            opened.callback(upload.close)
-        files = [upload.stream.read(MAX_FILE + 1) for upload in uploads]
-    # all or none; together they would fill the memory, so each is decoded again when its turn comes
-    for data in files:
-        decode(data)
+            stack.callback(upload.close)
+        contents = [upload.stream.read(MAX_FILE + 1) for upload in uploads]
+    # All are checked before the model is loaded; large ones are decoded again when their turn
+    # comes, since together they would fill the memory.
+    decoded = [_small_or_none(decode(content)) for content in contents]
     loaded = models.load(found)
-    return jsonify(answers=[_told(loaded, decode(data), float(wished)) for data in files])
+    answers = [
+        _answer(loaded, decode(content) if pixels is None else pixels, float(target))
+        for content, pixels in zip(contents, decoded, strict=True)
+    ]
+    return jsonify(answers=answers)
 
 
-def decode(data: bytes) -> np.ndarray:
+def _small_or_none(pixels: np.ndarray) -> np.ndarray | None:
+    return pixels if pixels.nbytes <= _MAX_KEPT else None
+
+
+def decode(content: bytes) -> np.ndarray:
     """Returns an upload as uint8 RGB. Answers 413 or 415 for what is too large or no picture."""
-    if len(data) > MAX_FILE:
+    if len(content) > MAX_FILE:
         abort(413, f"A picture may have {MAX_FILE >> 20} MB.")
     try:
-        return decode_module.decode(data, max_pixels=MAX_PIXELS).pixels
-    except decode_module.ImageError as error:
-        abort(
-            413 if error.reason == "too_large" else 415,
-            f"This is no picture that can be read: {error}",
-        )
+        return decoder.decode(content, max_pixels=MAX_PIXELS).pixels
+    except decoder.ImageError as error:
+        code = 413 if error.reason == "too_large" else 415
+        abort(code, f"This is no picture that can be read: {error}")
 
 
-def _told(loaded: Loaded, pixels: np.ndarray, accuracy: float) -> dict[str, Any]:
+def heat_of_file(loaded: Loaded, dataset: Dataset, path: str) -> bytes | None:
+    """Returns the heat-map of an image of a data set as JPEG, for the class that is predicted.
+
+    None where the model offers none.
+    """
+    content = Path(pictures.file_of(dataset, path)).read_bytes()
+    try:
+        pixels = decoder.decode(content, max_pixels=MAX_PIXELS).pixels
+    except decoder.ImageError as error:
+        raise DarkroomError(f"This image cannot be read: {error}") from error
+    with loaded.asked:
+        small = _resized(loaded, pixels)
+        shares = loaded.classifier.probabilities(small[None])[0]
+        label = loaded.classifier.class_names[int(shares.argmax())]
+        return _heat(loaded, pixels, small, label, side=1280)
+
+
+def _answer(loaded: Loaded, pixels: np.ndarray, accuracy: float) -> dict[str, Any]:
     from lib.apply import classify
 
-    with (
-        loaded.asked
-    ):  # a network is asked by one visitor at a time; the others wait some milliseconds
+    with loaded.asked:  # one visitor at a time; the others wait some milliseconds
         found = classify(loaded.classifier, [pixels], accuracy=accuracy)[0]
-        height, width = loaded.classifier.size
-        small = decode_module.resize(
-            pixels, height=height, width=width, fit=loaded.classifier.resize
-        )
-        heat = _heat(loaded, pixels, small, found.label)
-        near = seen.nearest(loaded, small)
-    ranked = sorted(found.probabilities.items(), key=lambda each: -each[1])[:_MOST_SHOWN]
-    threshold = loaded.classifier.threshold(accuracy)
+        small = _resized(loaded, pixels)
+        heat = _heat(loaded, pixels, small, found.label, side=_SIDE)
+        near = nearest(loaded, small)
+    ranked = sorted(found.probabilities.items(), key=lambda item: -item[1])[:_NUM_CLASSES]
     return {
         "label": found.label,
         "sure": found.verdict == "accepted",
-        "threshold": threshold,
+        "threshold": loaded.classifier.threshold(accuracy),
         "probabilities": [[name, share] for name, share in ranked],
-        "picture": _jpeg(_shrunk(pixels)),
-        "heat": heat,
+        "picture": _uri(pictures.shrunk(pixels, side=_SIDE, enlarge=True)),
+        "heat": None if heat is None else pictures.data_uri(heat),
         "nearest": near,
     }
 
 
-def _heat(loaded: Loaded, pixels: np.ndarray, small: np.ndarray, label: str | None) -> str | None:
-    """The heat on the whole picture where it was stretched for the model, else on what the model
-    saw of it.
-    """
+def _resized(loaded: Loaded, pixels: np.ndarray) -> np.ndarray:
+    height, width = loaded.classifier.size
+    return decoder.resize(pixels, height=height, width=width, fit=loaded.classifier.resize)
+
+
+def _heat(
+    loaded: Loaded, pixels: np.ndarray, small: np.ndarray, label: str | None, *, side: int
+) -> bytes | None:
+    # On the whole picture where it was stretched for the model, else on what the model saw of it.
     from lib import explain
     from lib.explain import heat
 
-    wished = {"method": "gradcam"}
-    if not loaded.is_network:  # no gradients: hide a patch at every place, and see what that costs
-        wished = {"method": "occlusion", "patch": max(1, min(small.shape[:2]) // 4), "stride": 1}
+    options: dict[str, Any] = {"method": "gradcam"}
+    if not loaded.is_network:  # no gradients: cover every place, and see what that costs
+        patch = max(1, min(small.shape[:2]) // 4)
+        options = {"method": "occlusion", "patch": patch, "stride": 1}
     try:
-        values = explain.explain(loaded.model, small[None], target=label, **wished)
-    except DarkroomError:  # a network without maps has no such picture
+        values = explain.explain(loaded.model, small[None], target=label, **options)
+    except DarkroomError:  # a network without feature maps
         return None
-    shown = _shrunk(pixels) if loaded.classifier.resize == "stretch" else _shrunk(small)
-    return _jpeg(overlaid(shown, heat.enlarge(values, size=shown.shape[:2])[0]))
+    source = pixels if loaded.classifier.resize == "stretch" else small
+    shown = pictures.shrunk(source, side=side, enlarge=True)
+    enlarged = heat.enlarge(values, size=shown.shape[:2])[0]
+    return pictures.jpeg(pictures.overlaid(shown, enlarged))
 
 
-def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Returns the picture, dark and grey, with the places that speak for the class in orange to
-    yellow, uint8 (h, w, 3).
+def nearest(loaded: Loaded, pixels: np.ndarray) -> list[dict[str, Any]] | None:
+    """Returns the training images nearest to a picture (side, side, 3) in the model's own space.
+
+    Each has `path`, `label`, `distance` and a small `picture`. None where no run of
+    `8_features` has computed this model's features.
     """
-    strength = np.clip(values / max(float(values.max()), 1e-9), 0, 1)[..., None]
-    grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2) * 0.55
-    warm = np.array([213, 94, 0]) + strength * (np.array([255, 236, 120]) - np.array([213, 94, 0]))
-    return np.clip(np.rint(grey * (1 - 0.8 * strength) + warm * 0.8 * strength), 0, 255).astype(
-        np.uint8
-    )
+    found = _space(loaded.run.result["model_sha256"]) if loaded.is_network else None
+    if found is None:
+        return None
+    from lib.models import feature_cache, predictor
+
+    shown, rows = found
+    layer = shown.account["layer"]
+    query = predictor.features(loaded.model, pixels[None], layer=layer, batch_size=1)[0]
+    try:
+        stored = shown.features("trained")
+        scale = feature_cache.told(Path(stored.filename).parent).get("scale", 1)
+        near = maps.ranked(stored[rows], scale * query, NUM_NEAREST)
+    except DarkroomError:  # the features were cleared away
+        return None
+    return [_neighbour(shown, int(rows[item["row"]]), item["distance"]) for item in near]
 
 
-def _shrunk(pixels: np.ndarray) -> np.ndarray:
-    scale = _SHOWN_SIDE / max(pixels.shape[:2])
-    height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
-    return decode_module.resize(pixels, height=height, width=width)
+def _neighbour(shown: MapRun, row: int, distance: float) -> dict[str, Any]:
+    point = shown.points.iloc[row]
+    try:
+        picture = pictures.data_uri(shown.thumbnail(row))
+    except DarkroomError:
+        picture = None
+    label = str(point[shown.account["target"]])
+    return {"path": str(point["path"]), "label": label, "distance": distance, "picture": picture}
 
 
-def _jpeg(pixels: np.ndarray) -> str:
-    from PIL import Image
+def _space(sha256: str) -> tuple[MapRun, np.ndarray] | None:
+    for run in archive.runs_of_stage("features"):
+        try:
+            shown = maps.load(run)
+        except DarkroomError:
+            continue
+        model = shown.account.get("model")
+        trained = shown.account["spaces"][0]["name"] == "trained"
+        if model and model["sha256"] == sha256 and trained:
+            return shown, np.flatnonzero((shown.points["split"] == "train").to_numpy())
+    return None
 
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=84)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+def _uri(pixels: np.ndarray) -> str:
+    return pictures.data_uri(pictures.jpeg(pixels))

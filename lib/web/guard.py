@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
@@ -16,6 +15,7 @@ from lib.errors import DarkroomError
 MAX_BODY = 40 << 20
 """Bytes of a request's body at most: a few dozen photographs."""
 MAX_JSON = 4 << 20
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8050
 SAFE = ("GET", "HEAD", "OPTIONS")
 
 # Bokeh writes its own styles into the page; scripts come from this server's files alone, and none
@@ -32,7 +32,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
 }
 
 
@@ -61,7 +61,7 @@ def protect(app: Flask, *, hosts: tuple[str, ...]) -> None:
             abort(413, "That is more than this site takes at once.")
 
     @app.after_request
-    def mark(response: Response) -> Response:
+    def add_headers(response: Response) -> Response:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Content-Security-Policy", POLICY)
@@ -70,7 +70,7 @@ def protect(app: Flask, *, hosts: tuple[str, ...]) -> None:
         return response
 
     @app.errorhandler(DarkroomError)
-    def wish(error: DarkroomError) -> tuple[Response, int]:
+    def not_possible(error: DarkroomError) -> tuple[Response, int]:
         return _refusal(str(error), 404 if request.method in SAFE else 400)
 
     @app.errorhandler(HTTPException)
@@ -102,19 +102,14 @@ def _name(host: str) -> str:
 
 
 def _is_own(origin: str | None, site: str | None) -> bool:
-    """A browser names the page's origin with every request that may change something; other
-    programs name none.
-    """
+    # A browser names the page's origin with every request that may change something; other
+    # programs name none.
     if site not in (None, "same-origin", "none"):
         return False
     if origin is None:
         return True
-    try:
-        return urlsplit(origin).netloc.lower() == request.headers.get(
-            "Host", ""
-        ).lower() and origin.startswith("http")
-    except ValueError:
-        return False
+    host = request.headers.get("Host", "").lower()
+    return origin.lower() in (f"http://{host}", f"https://{host}")
 
 
 def _refusal(sentence: str, code: int) -> tuple[Response, int]:

@@ -11,8 +11,8 @@ from flask import Blueprint, Response, abort, jsonify, request
 
 from lib.errors import DarkroomError
 from lib.web import archive, maps, selections
-from lib.web.archive import Unit
-from lib.web.maps import Shown
+from lib.web.archive import Run
+from lib.web.maps import MapRun
 
 api = Blueprint("map_api", __name__, url_prefix="/api/maps/<study>/<stage>/<unit>")
 _BY = "map page"
@@ -150,12 +150,12 @@ def undo(study: str, stage: str, unit: str) -> Response:
     return jsonify(ok=True, files=len(standing[-1]["changes"]))
 
 
-def _found(study: str, stage: str, unit: str) -> tuple[Unit, Shown]:
-    found = archive.unit(study, stage, unit)
-    return found, maps.shown(found)
+def _found(study: str, stage: str, unit: str) -> tuple[Run, MapRun]:
+    found = archive.run(study, stage, unit)
+    return found, maps.load(found)
 
 
-def _array(found: Unit, content: bytes, *parts: object) -> Response:
+def _array(found: Run, content: bytes, *parts: object) -> Response:
     response = Response(content, mimetype="application/octet-stream")
     response.set_etag(maps.etag(found, *parts))
     response.headers["Cache-Control"] = "private, no-cache"

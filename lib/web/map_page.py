@@ -20,14 +20,14 @@ MAPS = ("map-a", "map-b")
 @pages.get("/maps")
 def every() -> str:
     """All runs of features, the newest first."""
-    return render_template("maps.html", found=archive.every("features"), page="maps")
+    return render_template("maps.html", found=archive.runs_of_stage("features"), page="maps")
 
 
 @pages.get("/maps/<study>/<stage>/<unit>")
 def one(study: str, stage: str, unit: str) -> str:
     """One run's maps."""
-    found = archive.unit(study, stage, unit)
-    shown = maps.shown(found)
+    found = archive.run(study, stage, unit)
+    shown = maps.load(found)
     account = shown.account
     spaces = [
         {**each, "title": TITLES.get(each["name"], each["name"])} for each in account["spaces"]

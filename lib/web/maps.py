@@ -8,7 +8,6 @@ plain arrays, and what a point says of itself only when somebody looks at it.
 from __future__ import annotations
 
 import functools
-import io
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ import pandas as pd
 
 from lib import hashing
 from lib.data import dataset as datasets
-from lib.data import decode
 from lib.data.dataset import Dataset
 from lib.embeddings import label_columns, record
 from lib.embeddings.record import Record
 from lib.errors import DarkroomError
-from lib.web.archive import Unit
+from lib.web import pictures
+from lib.web.archive import Run
 
 MOST_ROWS = 200
 """Points whose words are told at once."""
@@ -33,7 +32,7 @@ _ORDERS = {"split": ("train", "val", "test"), "verdict": ("right", "wrong")}
 _BLOCK = 8_192
 
 
-class Shown:
+class MapRun:
     """A record with what is computed from it once: columns as codes, places in the unit square, a
     text to search in.
     """
@@ -43,7 +42,6 @@ class Shown:
         self.points = found.points
         self.account = found.account
         self.dataset: Dataset = datasets.load(found.account["data"])
-        self._raw = self.dataset.raw.resolve()
         self._numbers: dict[str, tuple[np.ndarray, list[str]]] = {}
 
     def __len__(self) -> int:
@@ -150,14 +148,9 @@ class Shown:
         return found
 
     def thumbnail(self, row: int, *, side: int = THUMBNAIL) -> bytes:
-        """Returns a small JPEG of an image, drawn anew, so that nothing of the file but its pixels
-        comes along.
-        """
+        """Returns a small JPEG of an image, from its pixels alone."""
         self.checked([row])
-        path = (self._raw / str(self.points["path"].iloc[row])).resolve()
-        if not path.is_relative_to(self._raw):
-            raise DarkroomError("This image lies outside its data set; it is not shown.")
-        return _thumbnail(path, side)
+        return pictures.of_file(self.dataset, str(self.points["path"].iloc[row]), side=side)
 
     def csv(self, rows: list[int]) -> str:
         """Returns points as a table for a spreadsheet. A cell that one would compute starts with an
@@ -233,52 +226,25 @@ def ranked(features: np.ndarray, wanted: np.ndarray, number: int) -> list[dict[s
     return [{"row": int(row), "distance": float(np.sqrt(distance[row]))} for row in best]
 
 
-def shown(found: Unit) -> Shown:
+def load(run: Run) -> MapRun:
     """Returns a run of features, read once as long as it stays as it is. Raises DarkroomError where
     it has no maps.
     """
-    file = found.folder / record.POINTS
+    file = run.folder / record.POINTS
     if not file.is_file():
-        raise DarkroomError(f"{found.id} has no maps; run 8_features.")
-    return _shown(found.folder, file.stat().st_mtime_ns)
+        raise DarkroomError(f"{run.id} has no maps; run 8_features.")
+    return _read(run.folder, file.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=3)
-def _shown(folder: Path, _changed_ns: int) -> Shown:
-    return Shown(record.read(folder))
+def _read(folder: Path, _changed_ns: int) -> MapRun:
+    return MapRun(record.read(folder))
 
 
-@functools.lru_cache(maxsize=4_000)
-def _drawn(path: Path, _changed_ns: int, side: int) -> bytes:
-    from PIL import Image
-
-    try:
-        pixels = decode.decode(path.read_bytes()).pixels
-    except (OSError, decode.ImageError):
-        return b""
-    scale = min(1.0, side / max(pixels.shape[:2]))
-    height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
-    buffer = io.BytesIO()
-    Image.fromarray(decode.resize(pixels, height=height, width=width)).save(
-        buffer, format="JPEG", quality=84
-    )
-    return buffer.getvalue()
-
-
-def _thumbnail(path: Path, side: int) -> bytes:
-    try:
-        found = _drawn(path, path.stat().st_mtime_ns, side)
-    except OSError:
-        found = b""
-    if not found:
-        raise DarkroomError("This image cannot be read any more.")
-    return found
-
-
-def etag(found: Unit, *parts: object) -> str:
+def etag(run: Run, *parts: object) -> str:
     """Returns a short name of one answer about a run, which changes when the run does."""
-    changed = (found.folder / record.POINTS).stat().st_mtime_ns
-    return hashing.digest(found.id, str(changed), *map(str, parts))
+    changed = (run.folder / record.POINTS).stat().st_mtime_ns
+    return hashing.digest(run.id, str(changed), *map(str, parts))
 
 
 def _word(value: Any) -> str:

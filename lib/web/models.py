@@ -14,9 +14,9 @@ import numpy as np
 
 from lib import hashing, paths
 from lib.errors import DarkroomError
-from lib.evaluation import multilabel
+from lib.evaluation import analytic, multilabel
 from lib.web import archive
-from lib.web.archive import Unit
+from lib.web.archive import Run
 
 _loading = threading.RLock()
 _NAMES = ("model.keras", "model.thumbnail")
@@ -30,46 +30,61 @@ class Loaded:
     is a Keras network or one of thumbnails.
     """
 
-    run: Unit
+    run: Run
     classifier: Any
     model: Any
     is_network: bool
     asked: threading.Lock
 
 
-def every() -> list[Unit]:
-    """Returns the finished trainings that left a model and its hash, the best on validation first
-    in each study.
+@dataclass(frozen=True)
+class Choice:
+    """A model to choose from. `is_tiny` marks a run of seconds, whose answers mean nothing."""
 
-    Those that give an image several classes are left out: a page that names one would say less than
-    they know.
+    id: str
+    title: str
+    data: str
+    val_accuracy: float | None
+    is_tiny: bool
+
+
+def choices() -> list[Choice]:
+    """Returns the models that can be asked, the best on validation first and tiny runs last.
+
+    Models are ranked by the lower end of the 95 % interval of their validation accuracy, so that
+    a lucky one of few images does not lead. Multi-label models are left out.
     """
-    found = [
-        each
-        for study in archive.studies()
-        for each in archive.units(study)
-        if _path(each) is not None
-    ]
-    found = [
-        each
-        for each in found
-        if each.result.get("model_sha256") and not multilabel.is_of(each.result)
-    ]
-    return sorted(
-        found, key=lambda each: (each.study, -each.result["metrics"].get("val_accuracy", 0))
-    )
+    runs = [run for study in archive.studies() for run in archive.runs(study)]
+    runs = [run for run in runs if run.result.get("model_sha256") and _path(run) is not None]
+    runs = [run for run in runs if not multilabel.is_of(run.result)]
+    listed = [(_choice(run), _lower_bound(run)) for run in runs]
+    return [choice for choice, _ in sorted(listed, key=lambda item: (item[0].is_tiny, -item[1]))]
 
 
-def load(found: Unit) -> Loaded:
+def _choice(run: Run) -> Choice:
+    parameters = run.result.get("key", {}).get("parameters", {})
+    title = f"{run.study} / {run.name}"
+    accuracy = run.result.get("metrics", {}).get("val_accuracy")
+    is_tiny = bool(parameters.get("tiny"))
+    return Choice(run.id, title, str(run.result.get("data") or ""), accuracy, is_tiny)
+
+
+def _lower_bound(run: Run) -> float:
+    metrics = run.result.get("metrics", {})
+    share, num = metrics.get("val_accuracy"), metrics.get("num_images") or 30
+    return analytic.wilson(round(share * num), num)[0] if isinstance(share, float) else -1.0
+
+
+def load(run: Run) -> Loaded:
     """Returns a run's model, loaded once as long as its file stays as it is.
 
     Raises DarkroomError for a model that is gone or whose bytes are not those that its run wrote.
     """
-    path, expected = _path(found), found.result.get("model_sha256")
+    path, expected = _path(run), run.result.get("model_sha256")
     if path is None or not expected:
-        raise DarkroomError(f"{found.id} left no model that this site may load; train it again.")
+        raise DarkroomError(f"{run.id} left no model that this site may load; train it again.")
     with _loading:  # two at once would load it twice
-        return _loaded(found.id, path, path.stat().st_mtime_ns, expected)
+        return _loaded(run.id, path, path.stat().st_mtime_ns, expected)
 
 
 @functools.lru_cache(maxsize=KEPT)
@@ -87,7 +102,7 @@ def _loaded(id: str, path: Path, _changed_ns: int, expected: str) -> Loaded:
     else:
         from lib.baselines import model as kind
     loaded = Loaded(
-        archive.unit(*id.split("/")), apply.load(id), kind.load(path), is_network, threading.Lock()
+        archive.run(*id.split("/")), apply.load(id), kind.load(path), is_network, threading.Lock()
     )
     warm(loaded)
     return loaded
@@ -98,8 +113,8 @@ def warm(loaded: Loaded) -> None:
     loaded.classifier.probabilities(np.zeros((1, *loaded.classifier.size, 3), np.uint8))
 
 
-def _path(found: Unit) -> Path | None:
-    folder = paths.checkpoint(found.study, found.stage, found.unit)
+def _path(run: Run) -> Path | None:
+    folder = paths.checkpoint(run.study, run.stage, run.name)
     there = [folder / name for name in _NAMES if (folder / name).is_file()]
     inside = [
         path for path in there if path.resolve().is_relative_to(paths.checkpoints().resolve())

@@ -18,7 +18,7 @@ from lib.errors import DarkroomError
 from lib.evaluation import multilabel
 from lib.reporting import style
 from lib.web import archive
-from lib.web.archive import Unit
+from lib.web.archive import Run
 
 pages = Blueprint("runs_page", __name__)
 _BOARD_PORT = 6006  # of `darkroom board`
@@ -38,7 +38,7 @@ def every() -> str:
 @pages.get("/runs/<study>")
 def one_study(study: str) -> str:
     """One study: its question, its runs as a table, its report."""
-    units = archive.units(study)
+    units = archive.runs(study)
     trained = [each for each in units if _accuracy(each) is not None]
     about = _study(study)
     return render_template(
@@ -57,7 +57,7 @@ def one_study(study: str) -> str:
 @pages.get("/runs/<study>/<stage>/<unit>")
 def one_run(study: str, stage: str, unit: str) -> str:
     """One run: sentences, numbers, figures with their words, parameters."""
-    found = archive.unit(study, stage, unit)
+    found = archive.run(study, stage, unit)
     numbers = {
         name: value
         for name, value in found.result.get("metrics", {}).items()
@@ -85,7 +85,7 @@ def one_run(study: str, stage: str, unit: str) -> str:
 def figure(study: str, stage: str, unit: str, name: str) -> Response:
     """A figure of a run."""
     response = send_file(
-        archive.figure(archive.unit(study, stage, unit), name),
+        archive.figure_path(archive.run(study, stage, unit), name),
         mimetype="image/png",
         conditional=True,
     )
@@ -96,7 +96,7 @@ def figure(study: str, stage: str, unit: str, name: str) -> Response:
 @pages.get("/runs/<study>/<stage>/<unit>/report")
 def report(study: str, stage: str, unit: str) -> Response:
     """The report that a run wrote, as it is: of a comparison, or of a model applied to pictures."""
-    path = archive.unit(study, stage, unit).folder / "report.html"
+    path = archive.run(study, stage, unit).folder / "report.html"
     if not path.is_file():
         abort(404, "This run wrote no report.")
     response = send_file(path, mimetype="text/html", conditional=True)
@@ -119,11 +119,11 @@ def board_address(study: str = "") -> str | None:
 
 
 @pages.app_template_global()
-def report_title(found: Unit) -> str:
+def report_title(found: Run) -> str:
     """What a report is called beside the others of its study: its arm, or its stage where it has
     none.
     """
-    return (found.stage if found.unit == "all" else found.unit).replace("_", " ")
+    return (found.stage if found.name == "all" else found.name).replace("_", " ")
 
 
 def _study(name: str) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _study(name: str) -> dict[str, Any]:
         TypeError,
     ):  # a notebook opened by hand belongs to no study file
         about, standings = {}, []
-    units = archive.units(name)
+    units = archive.runs(name)
     reached = [accuracy for each in units if (accuracy := _accuracy(each)) is not None]
     data = sorted({each.result["data"] for each in units if each.result.get("data")})
     waiting = [each for each in standings if each.state != "finished"]
@@ -153,18 +153,18 @@ def _study(name: str) -> dict[str, Any]:
     }
 
 
-def _accuracy(found: Unit) -> float | None:
+def _accuracy(found: Run) -> float | None:
     """Of models that name one class; for several classes an image accuracy is another thing."""
     return (
         None if multilabel.is_of(found.result) else found.result.get("metrics", {}).get("accuracy")
     )
 
 
-def _figures_of(found: Unit) -> list[dict[str, str]]:
+def _figures_of(found: Run) -> list[dict[str, str]]:
     told = []
     for name in found.result.get("figures", []):
         try:
-            words = style.alt_of(archive.figure(found, name))
+            words = style.alt_of(archive.figure_path(found, name))
         except (DarkroomError, OSError, decode.ImageError):
             continue
         told.append(

@@ -7,9 +7,12 @@ import threading
 from typing import Any
 
 from lib.errors import DarkroomError
+from lib.web import guard, site
+from lib.web.guard import DEFAULT_HOST, DEFAULT_PORT
 
-DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8050
 _THREADS = 8
+_MAX_CONNECTIONS = 900
+"""More than a browser or an attack on this machine opens; `select` and most limits allow 1,024."""
 
 
 def serve(
@@ -21,7 +24,7 @@ def serve(
     Raises DarkroomError when the port is taken or the address is not this machine's.
     """
     server = listen(host=host, port=port, names=names)
-    threading.Thread(target=_warm, daemon=True).start()
+    threading.Thread(target=site.warm, daemon=True).start()
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host  # noqa: S104  only compared
     print(
         f"The site is at http://{shown}:{server.effective_port}/ until you press Ctrl-C.",
@@ -29,7 +32,7 @@ def serve(
     )
     if host not in ("localhost", "127.0.0.1", "::1"):
         print(
-            "Whoever reaches this address can see it and change the ledger; there is no password.",
+            "Everybody who reaches this address can see the site and change the ledger: there is no password.",
             file=sys.stderr,
         )
     try:
@@ -41,12 +44,6 @@ def serve(
     return 0
 
 
-def _warm() -> None:
-    from lib.web import site
-
-    site.warm()
-
-
 def listen(*, host: str = DEFAULT_HOST, port: int = 0, names: tuple[str, ...] = ()) -> Any:
     """Returns waitress with the site in it, listening but not yet serving: `run()` serves,
     `effective_port` tells the port.
@@ -55,11 +52,8 @@ def listen(*, host: str = DEFAULT_HOST, port: int = 0, names: tuple[str, ...] = 
     """
     import waitress
 
-    from lib.web import guard, site
-
-    host = (
-        DEFAULT_HOST if host == "localhost" else host
-    )  # the name may stand for two addresses, and one is enough
+    if host == "localhost":  # may stand for two addresses, and one is enough
+        host = DEFAULT_HOST
     app = site.create(hosts=(*guard.local_hosts(host), *names))
     try:
         return waitress.create_server(
@@ -69,7 +63,10 @@ def listen(*, host: str = DEFAULT_HOST, port: int = 0, names: tuple[str, ...] = 
             threads=_THREADS,
             max_request_body_size=guard.MAX_BODY,
             ident=None,
-            channel_timeout=30,
+            connection_limit=_MAX_CONNECTIONS,
+            asyncore_use_poll=True,
+            channel_timeout=20,
+            cleanup_interval=5,  # half-sent requests give their place back
             clear_untrusted_proxy_headers=True,
         )
     except (OSError, ValueError) as error:

@@ -9,9 +9,9 @@ from pathlib import Path
 import bokeh
 from flask import Flask, Response, abort, redirect, request
 
-from lib.reporting import formatting
-from lib.web import classify_page, guard, map_api, map_page, runs_page
-from lib.web.serving import DEFAULT_HOST
+from lib.reporting import text
+from lib.web import classify_page, data_page, guard, label_page, map_api, map_page, runs_page
+from lib.web.guard import DEFAULT_HOST
 
 _BOKEH = Path(bokeh.__file__).parent / "server" / "static" / "js"
 _SCRIPTS = ("bokeh.min.js",)
@@ -30,12 +30,18 @@ def create(*, hosts: tuple[str, ...] | None = None) -> Flask:
         "lib.web", template_folder="templates", static_folder="static", static_url_path="/static"
     )
     app.json.sort_keys = False
-    app.jinja_env.policies[
-        "json.dumps_kwargs"
-    ] = {}  # sorted keys would tear Bokeh's references from what they name
-    app.jinja_env.filters["percent"] = formatting.percent
+    # Sorted keys would tear Bokeh's references from what they name.
+    app.jinja_env.policies["json.dumps_kwargs"] = {}
+    app.jinja_env.filters["percent"] = text.percent
     guard.protect(app, hosts=hosts or guard.local_hosts(DEFAULT_HOST))
-    for part in (runs_page.pages, map_page.pages, map_api.api, classify_page.pages):
+    for part in (
+        runs_page.pages,
+        data_page.pages,
+        label_page.pages,
+        map_page.pages,
+        map_api.api,
+        classify_page.pages,
+    ):
         app.register_blueprint(part)
     app.add_url_rule("/", view_func=lambda: redirect("/runs"), endpoint="home")
     app.add_url_rule(

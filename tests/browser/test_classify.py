@@ -30,15 +30,17 @@ def test_of_several_files_each_is_named_and_those_that_cannot_be_read_are_told(
     browser.find_element(By.ID, "pictures").send_keys("\n".join(files))
     end = time.monotonic() + 60
     while (
-        "are named" not in (told := browser.find_element(By.ID, "told").text)
+        "classified" not in (told := browser.find_element(By.ID, "message").text)
         and time.monotonic() < end
     ):
         time.sleep(0.1)
     first, second = told.split("\n")
-    assert first == "2 of 3 pictures are named."
+    assert first == "2 of 3 pictures classified."
     assert second.startswith("between.png: This is no picture that can be read")
     sources = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "#answers .source")]
-    assert sources == [f"{name} · odd@pictures / logistic-s0" for name in ("two.png", "one.png")]
+    assert sources == [
+        f"{name} · odd@pictures/thumbnails/logistic-s0" for name in ("two.png", "one.png")
+    ]
     assert all(
         each.is_displayed() for each in browser.find_elements(By.CSS_SELECTOR, "#answers .heat")
     )

@@ -1,12 +1,12 @@
 "use strict";
-// The page that names pictures. Words that come from data are only ever set as text.
+// The page that classifies pictures. Text that comes from data is only ever set as text.
 
 const byId = (id) => document.getElementById(id);
 const form = byId("ask");
 
-function tell(text, bad = false) {
-  byId("told").textContent = text;
-  byId("told").classList.toggle("bad", bad);
+function report(text, bad = false) {
+  byId("message").textContent = text;
+  byId("message").classList.toggle("bad", bad);
 }
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
@@ -15,8 +15,8 @@ async function send(files) {
   const pictures = [...files];
   if (!pictures.length) return;
   const path = form.elements.model.value.split("/").map(encodeURIComponent).join("/");
-  const run = form.elements.model.selectedOptions[0].textContent.split(" – ")[0], failures = [];
-  tell(pictures.length === 1 ? "Looking …" : `Looking at ${pictures.length} pictures …`);
+  const run = form.elements.model.value, failures = [];
+  report(pictures.length === 1 ? "Looking …" : `Looking at ${pictures.length} pictures …`);
   for (const [place, file] of pictures.entries()) {
     const body = new FormData();
     body.append("pictures", file);
@@ -26,14 +26,14 @@ async function send(files) {
       const content = await response.json().catch(() => ({}));
       if (!response.ok) throw new Error(content.error || `The server answers ${response.status}.`);
       content.answers.forEach((answer) => show(answer, file.name, run));
-      tell(`${file.name}: ${content.answers[0].label}${place + 1 < pictures.length ? ` (${place + 1} of ${pictures.length})` : ""}`);
+      report(`${file.name}: ${content.answers[0].label}${place + 1 < pictures.length ? ` (${place + 1} of ${pictures.length})` : ""}`);
     } catch (error) {
       failures.push(`${file.name}: ${error.message}`);
     }
   }
   const named = pictures.length - failures.length;
-  if (pictures.length > 1 && !failures.length) tell(`${named} pictures are named.`);
-  if (failures.length) tell([...(named ? [`${named} of ${pictures.length} pictures are named.`] : []), ...failures].join("\n"), true);
+  if (pictures.length > 1 && !failures.length) report(`${named} pictures classified.`);
+  if (failures.length) report([...(named ? [`${named} of ${pictures.length} pictures classified.`] : []), ...failures].join("\n"), true);
 }
 
 function show(answer, name, run) {
@@ -51,9 +51,9 @@ function show(answer, name, run) {
   }
   const verdict = item.querySelector(".verdict");
   const share = percent(answer.probabilities[0][1]);
-  verdict.textContent = answer.sure ? `Sure enough: ${share}.`
-    : answer.threshold === null ? `${share}, but no answer of this model is sure enough for this wish. Look at it yourself.`
-    : `Not sure enough: ${share}, and it takes ${percent(answer.threshold)}. Look at it yourself.`;
+  verdict.textContent = answer.sure ? `Accepted: ${share}.`
+    : answer.threshold === null ? `${share}, but no threshold of this model reaches the target accuracy. Check this picture yourself.`
+    : `Not accepted: ${share}, below the threshold of ${percent(answer.threshold)}. Check this picture yourself.`;
   verdict.classList.toggle("unsure", !answer.sure);
   for (const [label, value] of answer.probabilities) {
     const line = document.createElement("li"), title = document.createElement("span"), bar = document.createElement("i"), number = document.createElement("b");
@@ -80,7 +80,8 @@ function show(answer, name, run) {
 if (form) {
   const wanted = new URLSearchParams(location.search).get("model");
   if ([...form.elements.model.options].some((option) => option.value === wanted)) form.elements.model.value = wanted;
-  byId("pictures").addEventListener("change", (event) => { send(event.target.files).finally(() => { event.target.value = ""; }); });
+  for (const id of ["pictures", "camera"]) byId(id).addEventListener("change", (event) => { send(event.target.files).finally(() => { event.target.value = ""; }); });
+  document.addEventListener("paste", (event) => send([...event.clipboardData.files].filter((file) => file.type.startsWith("image/"))));
   const drop = byId("drop");
   for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
   for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));

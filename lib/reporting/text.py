@@ -1,10 +1,9 @@
-"""The comparison's numbers as text: for the page and the notebook (`full`), for a terminal of 100
-columns (`brief`).
-"""
+"""Numbers and sentences as text: rows of tables, intervals, percentages, wrapped paragraphs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from lib.evaluation import confusion as matrices
 from lib.reporting.style import SHARES
 
 
-def full(row: Mapping[str, Any]) -> dict[str, str]:
+def full_row(row: Mapping[str, Any]) -> dict[str, str]:
     """Every column of one arm, from a row of `Comparison.table`."""
     told = {
         "arm": str(row["arm"]),
@@ -38,7 +37,7 @@ def full(row: Mapping[str, Any]) -> dict[str, str]:
     return told
 
 
-def brief(row: Mapping[str, Any]) -> dict[str, str]:
+def brief_row(row: Mapping[str, Any]) -> dict[str, str]:
     """What decides, in five or six columns: arm, seeds, accuracy and kappa with their intervals,
     seconds.
     """
@@ -67,7 +66,7 @@ def interval(name: str, value: float, low: float, high: float) -> str:
     return f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
-def published(figures: Any, metric: str) -> dict[str, str]:
+def published_row(figures: Any, metric: str) -> dict[str, str]:
     """A figure of others in the columns of `full`, with Wilson's interval where it says its number
     of images, `n`.
 
@@ -106,3 +105,19 @@ def percent(share: float | None) -> str:
 
 def _or_dash(value: float, form: str) -> str:
     return "–" if np.isnan(value) else form.format(value)
+
+
+WIDTH = 88  # characters that a code cell's output shows on a screen of 1,300 pixels
+
+
+def wrapped(sentences: str | Iterable[str], *, apart: str = "\n") -> str:
+    """Returns the sentences one below the other, each broken between words and never between a
+    number and its percent sign; lines that one of them has already are kept.
+    """
+    paragraphs = [sentences] if isinstance(sentences, str) else sentences
+    lines = (
+        line.replace(" %", "\u00a0%") for paragraph in paragraphs for line in paragraph.split("\n")
+    )
+    return apart.join(
+        textwrap.fill(line, WIDTH, break_long_words=False, break_on_hyphens=False) for line in lines
+    )

@@ -1,0 +1,168 @@
+"""Images in reports and notebooks: thumbnails, the images behind a confusion, the hardest ones."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.data import decode, thumbnails
+from lib.data.dataset import Dataset
+from lib.evaluation import confusion as matrices
+from lib.evaluation import disagreements
+from lib.evaluation.comparison import Comparison
+from lib.evaluation.run_records import Unit
+from lib.reporting import plots
+from lib.reporting.style import Drawing
+
+SIDE = 96
+
+
+def data_uris(raw: Path, paths: Iterable[str], *, side: int = SIDE) -> dict[str, str]:
+    """Path to `data:image/jpeg;base64,…`, the longer side `side` px; files that are gone or do not
+    decode are left out.
+    """
+    return {
+        path: uri
+        for path in dict.fromkeys(paths)
+        if (uri := _data_uri(Path(raw) / path, side)) is not None
+    }
+
+
+def _data_uri(path: Path, side: int) -> str | None:
+    from PIL import Image
+
+    try:
+        pixels = decode.decode(path.read_bytes()).pixels
+    except (OSError, decode.ImageError):
+        return None  # the report says "picture not available" in its place
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    small = decode.resize(
+        pixels, height=max(1, round(height * scale)), width=max(1, round(width * scale))
+    )
+    buffer = io.BytesIO()
+    Image.fromarray(small).save(buffer, format="JPEG", quality=82)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+MOST_CLASSES = 20
+"""More classes are drawn as a figure, with a list of the largest confusions, and not as a table."""
+
+_OF_A_CONFUSION, _OF_THE_RIGHT = 12, 6  # images behind one cell
+_NUM_LARGEST = 12  # confusions that are listed where there is no table
+_MOST_PICTURES = 240
+
+
+def confusion_cells(comparison: Comparison, arm: str) -> dict[str, Any]:
+    """One arm's matrix for the page: `arm`, `accuracy`, `num`, and `rows` of cells, or `largest`
+    cells for many classes.
+
+    A cell holds `count`, `share` (of its row), `right`, `truth`, `predicted` and `paths`, the
+    images behind it.
+    """
+    counts, paths = comparison.confusion(arm), _paths_by_cell(comparison.arms[arm])
+    names, shares = comparison.class_names, np.nan_to_num(matrices.shares(counts))
+
+    def cell(row: int, column: int) -> dict[str, Any]:
+        most = _OF_THE_RIGHT if row == column else _OF_A_CONFUSION
+        return {
+            "count": int(counts[row, column]),
+            "share": float(shares[row, column]),
+            "right": row == column,
+            "truth": names[row],
+            "predicted": names[column],
+            "paths": paths.get((row, column), [])[:most],
+        }
+
+    found = {
+        "arm": arm,
+        "accuracy": float(matrices.accuracy(counts)),
+        "num": int(counts.sum()),
+        "rows": [],
+        "largest": [],
+    }
+    if len(names) <= MOST_CLASSES:
+        found["rows"] = [
+            [cell(row, column) for column in range(len(names))] for row in range(len(names))
+        ]
+        return found
+    wrong = counts * ~np.eye(len(counts), dtype=bool)
+    places = np.argsort(-wrong, axis=None, kind="stable")[:_NUM_LARGEST]
+    found["largest"] = [
+        cell(*np.unravel_index(place, wrong.shape)) for place in places if wrong.flat[place]
+    ]
+    return found
+
+
+def wanted_images(confusions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The images to show, so that every cell gets its first before any gets its second; of
+    confusions before the others.
+    """
+    cells = [cell for one in confusions for row in [*one["rows"], one["largest"]] for cell in row]
+    cells.sort(key=lambda cell: cell["right"])  # confusions are looked at first
+    found: dict[str, None] = {}
+    for place in range(_OF_A_CONFUSION):
+        for cell in cells:
+            if place < len(cell["paths"]) and len(found) < _MOST_PICTURES:
+                found[cell["paths"][place]] = None
+    return list(found)
+
+
+def _paths_by_cell(units: Sequence[Unit]) -> dict[tuple[int, int], list[str]]:
+    cells: dict[tuple[int, int], dict[str, None]] = {}
+    for unit in units:
+        part = unit.predictions.split("test")
+        names, wrong = part.frame["path"].to_numpy(), part.truth != part.predicted
+        right = [
+            np.flatnonzero(~wrong & (part.truth == place))[:_OF_THE_RIGHT]
+            for place in range(len(part.class_names))
+        ]
+        for row in np.concatenate([np.flatnonzero(wrong), *right]):
+            cell = cells.setdefault((int(part.truth[row]), int(part.predicted[row])), {})
+            cell[names[row]] = None
+    return {cell: list(paths) for cell, paths in cells.items()}
+
+
+def hardest(comparison: Comparison, dataset: Dataset, *, num: int = 12) -> Drawing:
+    """The test images whose true class got the least probability, with what they were taken for and
+    how often rightly.
+    """
+    table = comparison.hardest(num)
+    captions = [
+        f"{row.label}{f', not {row.said}' if row.said else ''}\nright in {row.num_right} of "
+        f"{row.num_runs}"
+        for row in table.itertuples()
+    ]
+    return _pictures(table, captions, dataset, "Hardest images")
+
+
+def disputed(comparison: Comparison, dataset: Dataset, *, num: int = 12) -> Drawing:
+    """The test images on which two sure arms contradict each other, with every class that an arm
+    named.
+    """
+    table = disagreements.images(comparison, num)
+    named = [
+        list(dict.fromkeys(row)) for row in table[list(comparison.arms)].itertuples(index=False)
+    ]
+    captions = [
+        f"{label}\n→ {' / '.join(said)}" for label, said in zip(table["label"], named, strict=True)
+    ]
+    order = ": the truth, then what they said, the best arm first" if captions else ""
+    return _pictures(table, captions, dataset, f"Where arms disagree{order}")
+
+
+def _pictures(table: pd.DataFrame, captions: list[str], dataset: Dataset, title: str) -> Drawing:
+    shown, kept = [], []
+    for path, caption in zip(table["path"], captions, strict=True):
+        try:
+            shown.append(thumbnails.of(dataset, path))
+        except (OSError, decode.ImageError):
+            continue  # a folder that was cleared since; the table still names it
+        kept.append(caption)
+    return plots.pictures(shown, kept, title=title) if shown else plots.message(f"{title}: none.")

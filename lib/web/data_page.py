@@ -1,0 +1,272 @@
+"""Data: look at the images of a data set, decide, relabel; see what a run predicted for each of them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+from typing import Any
+
+import numpy as np
+from flask import Blueprint, Response, abort, jsonify, render_template, request
+
+from lib.cleaning import clean
+from lib.data import dataset as datasets
+from lib.errors import DarkroomError
+from lib.evaluation import multilabel, predictions
+from lib.evaluation.predictions import Predictions
+from lib.web import archive, image_table, pictures
+from lib.web.archive import Run
+from lib.web.image_table import NONE, Decision, ImageTable
+
+pages = Blueprint("data_page", __name__)
+SYNC_AFTER_S = 3.0
+"""Seconds without a decision after which the manifest is brought up to the ledger."""
+_timers: dict[str, threading.Timer] = {}
+
+
+@pages.get("/data")
+def index() -> str:
+    """All data sets."""
+    return render_template(
+        "data_index.html", datasets=[_card(name) for name in datasets.names()], page="data"
+    )
+
+
+@pages.get("/data/<name>")
+def one(name: str) -> str:
+    """One data set. Its script asks for everything else."""
+    table = image_table.load(name)
+    runs = [
+        {"id": run.id, "title": f"{run.study} / {run.stage} / {run.name}"} for run in _runs(name)
+    ]
+    about = {"mode": "clean", "api": f"/api/data/{name}", "runs": runs}
+    return render_template(
+        "data.html", name=name, about=about, title=name, files=len(table), page="data"
+    )
+
+
+@pages.get("/api/data/<name>/about")
+def about(name: str) -> Response:
+    """Names and counts."""
+    return jsonify(image_table.load(name).about())
+
+
+@pages.get("/api/data/<name>/arrays")
+def arrays(name: str) -> Response:
+    """All columns as one block of arrays."""
+    return Response(image_table.load(name).arrays(), mimetype="application/octet-stream")
+
+
+@pages.post("/api/data/<name>/rows")
+def rows(name: str) -> Response:
+    """Some images in words."""
+    table = _table(name)
+    return jsonify(table.described(body("rows", list)))
+
+
+@pages.get("/api/data/<name>/search")
+def search(name: str) -> Response:
+    """The images whose path holds some words."""
+    return jsonify(rows=image_table.load(name).search(request.args.get("text", "")[:200]))
+
+
+@pages.get("/api/data/<name>/pictures/<int:row>")
+def picture(name: str, row: int) -> Response:
+    """An image as a JPEG of the side that was asked for."""
+    table = image_table.load(name)
+    return jpeg_response(pictures.of_file(table.dataset, table.picture(row), side=asked_side()))
+
+
+@pages.post("/api/data/<name>/decide")
+def decide(name: str) -> Response:
+    """Writes a decision into the ledger: `action` is keep, review, reject, or relabel with a `label`."""
+    table, chosen, action = _table(name), body("rows", list), body("action", str)
+    if action == "relabel":
+        decision = table.decide(chosen, label=plain_label(body("label", str)))
+    elif action in image_table.VERDICTS:
+        decision = table.decide(chosen, verdict=action)
+    else:
+        raise DarkroomError(
+            f"An action is one of {', '.join(image_table.VERDICTS)} or relabel. Received: {action[:40]!r}."
+        )
+    return _decided(table, decision)
+
+
+@pages.post("/api/data/<name>/undo")
+def undo(name: str) -> Response:
+    """Takes back the last decision that was made on this page."""
+    table = _table(name)
+    return _decided(table, table.undo())
+
+
+@pages.get("/api/data/<name>/predictions/<study>/<stage>/<run>")
+def predicted(name: str, study: str, stage: str, run: str) -> Response:
+    """What a run predicted, as arrays in the order of the data set's images."""
+    table = image_table.load(name)
+    found = _predictions(archive.run(study, stage, run))
+    return Response(
+        _aligned(table, found),
+        mimetype="application/octet-stream",
+        headers={"X-Classes": json.dumps(found.class_names)},
+    )
+
+
+@pages.get("/api/data/<name>/probabilities/<int:row>/<study>/<stage>/<run>")
+def probabilities(name: str, row: int, study: str, stage: str, run: str) -> Response:
+    """All probabilities that a run gave to one image, the highest first."""
+    table = image_table.load(name)
+    found = _predictions(archive.run(study, stage, run))
+    place = found.frame["path"].searchsorted(table.picture(row))
+    if place >= len(found) or found.frame["path"].iloc[place] != table.picture(row):
+        return jsonify([])
+    shares = zip(found.class_names, map(float, found.probabilities[place]), strict=True)
+    return jsonify(sorted(shares, key=lambda share: -share[1])[:12])
+
+
+@pages.get("/api/data/<name>/heat/<int:row>/<study>/<stage>/<run>")
+def heat(name: str, row: int, study: str, stage: str, run: str) -> Response:
+    """The heat-map of a run's model for one image and the class that it predicts."""
+    from lib.web import classify_page, models
+
+    table = image_table.load(name)
+    loaded = models.load(archive.run(study, stage, run))
+    content = classify_page.heat_of_file(loaded, table.dataset, table.picture(row))
+    if content is None:
+        abort(404, "This model has no heat-map.")
+    return jpeg_response(content)
+
+
+def body(name: str, kind: type) -> Any:
+    """Returns one field of the request's JSON. Answers 400 where it is missing or of another type."""
+    try:
+        content = json.loads(request.get_data()) if request.is_json else None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        abort(400, "This takes JSON: an object.")
+    if not isinstance(content.get(name), kind):
+        abort(400, f"`{name}` is missing or of another type than {kind.__name__}.")
+    return content[name]
+
+
+def plain_label(text: str) -> str:
+    """Returns a class name as it is kept. Raises DarkroomError for one that is empty, long or holds control characters."""
+    label = " ".join(text.split())
+    if not label or len(label) > 200 or not label.isprintable():
+        raise DarkroomError("A label is one line of 1 to 200 characters.")
+    return label
+
+
+def asked_side() -> int:
+    """Returns the side in pixels that the request asks for, one of `pictures.SIDES`."""
+    side = request.args.get("side", "256")
+    return (
+        int(side)
+        if side in map(str, pictures.SIDES)
+        else abort(400, f"`side` is one of {pictures.SIDES}.")
+    )
+
+
+def jpeg_response(content: bytes) -> Response:
+    """Returns a picture that the browser may keep; its address changes with the data set."""
+    response = Response(content, mimetype="image/jpeg")
+    response.headers["Cache-Control"] = "private, max-age=86400, immutable"
+    return response
+
+
+def _table(name: str) -> ImageTable:
+    """The table of a request that names rows; they must be rows of the data set as it is now."""
+    table = image_table.load(name)
+    if body("version", str) != table.version:
+        abort(409, "The files of this data set have changed since the page was opened; reload it.")
+    return table
+
+
+def _decided(table: ImageTable, decision: Decision) -> Response:
+    image_table.remember(table)
+    _sync_later(table)
+    return jsonify(
+        entry=decision.entry, rows=decision.rows, verdicts=decision.verdicts, labels=decision.labels,
+        names=table.labels, undo=decision.undo,
+    )  # fmt: skip
+
+
+def _sync_later(table: ImageTable) -> None:
+    """Brings the manifest up to the ledger once nobody has decided anything for a while; the ledger itself is never behind."""
+    name = table.dataset.name
+
+    def sync() -> None:
+        clean.sync(table.dataset)
+        image_table.remember(table)
+
+    if name in _timers:
+        _timers[name].cancel()
+    timer = _timers[name] = threading.Timer(SYNC_AFTER_S, sync)
+    timer.daemon = True
+    timer.start()
+
+
+def _card(name: str) -> dict[str, Any]:
+    try:
+        dataset = datasets.load(name)
+    except DarkroomError as error:
+        return {"name": name, "problem": str(error)}
+    if not dataset.cleaned():
+        return {"name": name, "problem": f"Not cleaned yet. Type: darkroom clean {name}"}
+    try:
+        table = image_table.load(name)
+    except DarkroomError as error:
+        return {"name": name, "problem": str(error)}
+    counts = np.bincount(table.verdict, minlength=len(image_table.VERDICTS))
+    kept = np.flatnonzero(table.verdict == 0)
+    return {
+        "name": name, "files": len(table), "classes": len(np.unique(table.label[table.label != NONE])),
+        "counts": dict(zip(image_table.VERDICTS, counts.tolist(), strict=True)), "decided": int(table.decided.sum()),
+        "samples": kept[np.unique(np.linspace(0, len(kept) - 1, 6).astype(int))].tolist() if len(kept) else [],
+        "version": table.version,
+    }  # fmt: skip
+
+
+def _runs(name: str) -> list[Run]:
+    runs = [
+        run
+        for study in archive.studies()
+        for run in archive.runs(study)
+        if run.result.get("data") == name
+    ]
+    return [
+        run
+        for run in runs
+        if (run.folder / "predictions.parquet").is_file() and not multilabel.is_of(run.result)
+    ]
+
+
+def _predictions(run: Run) -> Predictions:
+    file = run.folder / "predictions.parquet"
+    try:
+        return _read(file, file.stat().st_mtime_ns)
+    except OSError:
+        raise DarkroomError(f"{run.id} has no predictions.") from None
+
+
+@functools.lru_cache(maxsize=4)
+def _read(file: Any, _changed_ns: int) -> Predictions:
+    return predictions.read(file)
+
+
+def _aligned(table: ImageTable, found: Predictions) -> bytes:
+    known = {path: row for row, path in enumerate(table.paths)}
+    rows = np.array([known.get(path, -1) for path in found.frame["path"]])
+    there = rows >= 0
+    num = len(table)
+    truth, predicted = np.full(num, NONE, "<u2"), np.full(num, NONE, "<u2")
+    confidence, split = np.full(num, np.nan, "<f4"), np.full(num, 255, np.uint8)
+    truth[rows[there]] = found.truth[there]
+    predicted[rows[there]] = found.predicted[there]
+    confidence[rows[there]] = found.confidence[there]
+    codes = {name: code for code, name in enumerate(image_table.SPLITS)}
+    split[rows[there]] = np.array([codes[name] for name in found.frame["split"]], np.uint8)[there]
+    return image_table.packed(
+        {"truth": truth, "predicted": predicted, "confidence": confidence, "split": split}
+    )

@@ -1,0 +1,114 @@
+"""The labelling loop: order of usefulness, labels on disk, the data set they join, the gain."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.apply import labelling
+from lib.cleaning import clean
+from lib.data import sources
+from lib.errors import DarkroomError
+from lib.evaluation import predictions
+
+
+def test_the_most_uncertain_comes_first_and_its_double_later():
+    probabilities = np.array([[0.99, 0.01], [0.5, 0.5], [0.5, 0.5], [0.3, 0.7], [0.7, 0.3]])
+    order = labelling.order(probabilities).tolist()
+    assert order[0] == 1  # the first of the two most uncertain
+    assert order.index(2) > order.index(3) and order.index(2) > order.index(4)
+
+
+def test_of_equally_uncertain_pictures_those_that_look_different_come_first():
+    probabilities = np.full((5, 2), 0.5)
+    looks = np.array([[0.0], [0.01], [0.02], [5.0], [9.0]])
+    assert labelling.order(probabilities, lambda rows: looks[rows]).tolist()[:3] == [0, 4, 3]
+
+
+def test_the_order_is_a_permutation_for_any_number():
+    for num in (1, 2, 3, labelling.POOL + 7):
+        shares = np.random.default_rng(num).dirichlet([1, 1, 1], num)
+        assert sorted(labelling.order(shares).tolist()) == list(range(num))
+
+
+@pytest.fixture
+def pets(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    generator = np.random.default_rng(0)
+    for place in ("pets/cat", "pets/dog", "new"):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(12):
+            pixels = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+            picture = Image.fromarray(pixels).resize((64, 48), Image.Resampling.BICUBIC)
+            picture.save(tmp_path / place / f"{number:02d}.png")
+    dataset = sources.bring(str(tmp_path / "pets"))
+    clean.clean(dataset, workers=1)
+    return dataset
+
+
+def test_labels_join_as_a_data_set_of_their_own_and_keep_the_test_images(pets, tmp_path):
+    new = tmp_path / "new"
+    with pytest.raises(DarkroomError, match="Nothing has been labelled"):
+        labelling.join(pets)
+    labelling.append(pets, new, "00.png", label="cat")
+    labelling.append(pets, new, "01.png", label="dog")
+    labelling.append(pets, new, "01.png", label="cat")  # the later holds
+    labelling.append(pets, new, "02.png", label="dog")
+    labelling.append(pets, new, "02.png", label=None)  # taken back
+    labelling.append(pets, new, "03.png", label=None, skipped=True)
+    assert [line["path"] for line in labelling.labelled(pets)] == ["00.png", "01.png"]
+    assert labelling.read(pets, new)["03.png"]["skipped"]
+    joined = labelling.join(pets, splits={"cat/00.png": "test", "dog/00.png": "val"})
+    assert joined.name == "pets_labelled"
+    rows = joined.rows().set_index("path")
+    assert len(rows) == 26 and rows["label"].value_counts().to_dict() == {"cat": 14, "dog": 12}
+    assert rows.loc["cat/00.png", "source_split"] == "test"
+    added = rows[rows.index.str.startswith("labelled/")]
+    assert added["source_split"].tolist() == ["train", "train"]
+    assert added["attr_source"].tolist() == ["new", "new"]
+    assert labelling.join(pets).name == "pets_labelled_2"
+    assert sorted(path.name for path in pets.raw.iterdir()) == ["cat", "dog"]
+
+
+def test_a_torn_line_is_passed_over_and_a_foreign_one_refused(pets, tmp_path):
+    labelling.append(pets, tmp_path, "a.png", label="cat")
+    file = pets.folder / labelling.FILE
+    with file.open("ab") as torn:
+        torn.write(b'{"path": "b.p')
+    labelling.append(pets, tmp_path, "c.png", label="dog")
+    assert [line["path"] for line in labelling.labelled(pets)] == ["a.png", "c.png"]
+    file.write_text('{"path": 3}\n')
+    with pytest.raises(DarkroomError, match="Line 1 of .* is damaged"):
+        labelling.labelled(pets)
+
+
+def _predictions(tmp_path, name, right):
+    num = len(right)
+    truth = np.arange(num) % 2
+    said = np.where(right, truth, 1 - truth)
+    frame = predictions.table(
+        [f"{index:03d}.png" for index in range(num)],
+        splits=["test"] * num,
+        labels=[("cat", "dog")[code] for code in truth],
+        groups=range(num),
+        probabilities=np.eye(2)[said] * 0.8 + 0.1,
+        class_names=("cat", "dog"),
+    )
+    about = {"class_names": ["cat", "dog"], "data_hash": "h"}
+    predictions.write(tmp_path / name, frame, about)
+    return predictions.read(tmp_path / name)
+
+
+def test_the_gain_is_paired_on_the_shared_test_images(tmp_path):
+    right = np.ones(100, bool)
+    before, after = right.copy(), right.copy()
+    before[:20] = False  # 20 wrong before, of which 15 become right and 5 others wrong
+    after[15:20] = False
+    after[20:25] = False
+    found = labelling.gain(
+        _predictions(tmp_path, "a.parquet", before), _predictions(tmp_path, "b.parquet", after)
+    )
+    assert (found["num"], found["before"], found["after"]) == (100, 0.8, 0.9)
+    assert found["difference"] == pytest.approx(0.1)
+    assert found["p"] == pytest.approx(0.0414, abs=1e-4)  # exact binomial: 5 of 20, two-sided
+    assert found["low"] == pytest.approx(0.0121, abs=1e-4)  # (10 - 8.77) / 102
+    assert found["high"] == pytest.approx(0.1840, abs=1e-4)
