@@ -31,7 +31,7 @@ study: $(READY)  ## make study NAME=elpv [DATA=path/or/name]
 	$(BIN)/darkroom run $(NAME) $(STUDY_ARGUMENTS)
 
 check: $(TESTS)  ## study files, notebooks, the locked packages on every Python, known vulnerabilities
-	$(BIN)/darkroom check --packages
+	$(BIN)/darkroom check && $(BIN)/python -m tools.lock_check && $(BIN)/python -m tools.vulnerability_audit
 
 lock: $(TESTS)  ## requirements.lock from requirements.txt
 	grep -v '^-e' requirements.txt | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -o requirements.lock

@@ -113,16 +113,13 @@ def parts(home: Path, *, number: int) -> None:
     file.
     """
     from benchmarks.scale import nothing  # by the name that workers import, which is not __main__
-    from lib.batch import partitions
-    from lib.batch.executor import Engine
+    from lib.batch.executor import Executor
 
     cut = [[part] for part in range(number)]
-    with Engine(workers=1) as engine:
-        list(
-            partitions.spread(engine, nothing, cut[:1], folder=home / "first")
-        )  # starts the process
+    with Executor(workers=1) as executor:
+        list(executor.map(nothing, cut[:1], folder=home / "first"))  # starts the process
         began = time.perf_counter()
-        list(partitions.spread(engine, nothing, cut, folder=home / "parts"))
+        list(executor.map(nothing, cut, folder=home / "parts"))
     print(
         f"a part beside its work: {(time.perf_counter() - began) / number * 1000:.0f} ms by the "
         "clock",

@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from lib import notebooks
-from lib.batch.executor import Engine
+from lib.batch.executor import Executor
 from lib.tuning import config, search, space
 from lib.tuning.methods import hyperband
 from lib.tuning.search import Plan
@@ -258,8 +258,8 @@ def _ours(home: Path, *, epochs: int, seed: int) -> dict:
         context=context,
     )
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=home) as folder, Engine(workers=2) as engine:
-        found = search.run(plan, Path(folder), engine=engine)
+    with tempfile.TemporaryDirectory(dir=home) as folder, Executor(workers=2) as executor:
+        found = search.run(plan, Path(folder), executor=executor)
     best = found.best.scores["val_accuracy"]
     return {
         "trials": len(found.trials),
@@ -340,8 +340,8 @@ def _memory(home: Path, *, number: int) -> None:
     plan = Plan(
         searched, "random", config.OBJECTIVE, {"val_accuracy": "max"}, 1, number, context=context
     )
-    with Engine(workers=2) as engine:
-        search.run(plan, Path(tempfile.mkdtemp(dir=home)), engine=engine, watch=watch)
+    with Executor(workers=2) as executor:
+        search.run(plan, Path(tempfile.mkdtemp(dir=home)), executor=executor, watch=watch)
     early, late = (float(np.median(held[place - 5 : place + 5])) for place in (10, number - 5))
     growth = 100 * (late / early - 1)
     print(

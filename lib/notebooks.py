@@ -76,14 +76,30 @@ def _read(path: Path, _changed_ns: int, _size: int) -> Notebook:
         raise DarkroomError(
             f"{path} holds no JSON, so it is not a notebook. Restore it from the repository."
         ) from None
+    notebook = _of_content(content, path)
+    if notebook is None:
+        raise DarkroomError(
+            f"{path.name} is not a notebook of this suite: it needs the metadata 'darkroom' with "
+            "`stage` and `reads`, and a cell tagged 'parameters'. Copy one of notebooks/ and "
+            "change it."
+        )
+    return notebook
+
+
+def of_document(document: Any) -> Notebook | None:
+    """Returns what a notebook read by nbformat says of itself, or None for one that is not ours.
+
+    Raises DarkroomError where it is one of ours that cannot be used.
+    """
+    where = document.metadata.get("papermill", {}).get("input_path") or "notebook.ipynb"
+    return _of_content(document, Path(where if isinstance(where, str) else "notebook.ipynb"))
+
+
+def _of_content(content: Any, path: Path) -> Notebook | None:
     cells, about = _parts(content)
     tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
     if about is None or not tagged:
-        raise DarkroomError(
-            f"{path.name} is not a notebook of this suite: it needs the metadata 'darkroom' with "
-            "`stage` and `reads`, and a "
-            "cell tagged 'parameters'. Copy one of notebooks/ and change it."
-        )
+        return None
     if unknown := [word for word in about["reads"] if word not in READS]:
         raise DarkroomError(
             f"{path.name} reads {unknown[0]!r} by its metadata; allowed are {', '.join(READS)}."

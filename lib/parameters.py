@@ -188,6 +188,26 @@ def check(
     return checked
 
 
+def check_all(
+    values: Mapping[str, Any], parameters: Mapping[str, Parameter], *, where: str
+) -> dict[str, Any]:
+    """Returns `values`, as they were written or as text, in their declared types; see `check`."""
+    readable = {
+        name: _as_declared(value, parameters[name]) if name in parameters else value
+        for name, value in values.items()
+    }
+    return check(readable, parameters, where=where)
+
+
+def _as_declared(value: Any, parameter: Parameter) -> Any:
+    """A value that a command line may have taken for another type, such as 2024 for a name."""
+    if isinstance(value, str) and parameter.type != "str":
+        return parameter.parse(value)
+    if parameter.type == "str" and type(value) in (int, float):
+        return str(value)
+    return value
+
+
 def _assignment(statement: ast.stmt, source: str, where: str) -> tuple[str, str, Any]:
     def written(
         node: ast.AST,

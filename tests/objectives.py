@@ -93,7 +93,7 @@ def main(folder, method):
     """Searches 16 trials with two workers, or as many as `SEARCH_WORKERS` says; the fault tests
     kill it.
     """
-    from lib.batch.executor import Engine
+    from lib.batch.executor import Executor
     from lib.tuning import search, space
 
     line = space.read({"x": {"low": 0.0, "high": 1.0}})
@@ -107,8 +107,8 @@ def main(folder, method):
         line, method, "objectives:parabola", {"score": "max"}, context=context, **settings
     )
     Path(folder).mkdir(exist_ok=True)
-    with Engine(workers=int(os.environ.get("SEARCH_WORKERS", 2))) as engine:
-        found = search.run(plan, Path(folder) / "search", engine=engine)
+    with Executor(workers=int(os.environ.get("SEARCH_WORKERS", 2))) as executor:
+        found = search.run(plan, Path(folder) / "search", executor=executor)
     told = [
         [trial.values["x"], trial.epochs, trial.state, trial.scores["score"], len(trial.rows)]
         for trial in found.trials

@@ -2,7 +2,7 @@
 
 import json
 
-from lib.batch import vulnerability_audit
+from tools import vulnerability_audit
 
 
 def test_a_flaw_is_told_with_its_number_and_its_mending():

@@ -9,15 +9,16 @@ from pathlib import Path
 import filelock
 import pytest
 
-from lib.batch import calls, shared
-from lib.batch.executor import Engine
+from lib import processes
+from lib.batch import executor as executors
+from lib.batch.executor import Executor
 from lib.errors import DarkroomError
 
 
-def gather(engine, number):
+def gather(executor, number):
     found = {}
     while len(found) < number:
-        outcomes = engine.poll(30)
+        outcomes = executor.poll(30)
         assert outcomes, "nothing came within 30 s"
         found.update({outcome.name: outcome for outcome in outcomes})
     return found
@@ -32,11 +33,11 @@ def die_once(marker):
 
 
 def test_nothing_starts_before_there_is_work():
-    with Engine(workers=2) as engine:
-        assert engine.poll(10) == []  # at once, though 10 s were allowed
-        assert engine._client is None
+    with Executor(workers=2) as executor:
+        assert executor.poll(10) == []  # at once, though 10 s were allowed
+        assert executor._client is None
     assert "distributed" not in _modules_after(
-        "from lib.batch.executor import Engine; Engine().close()"
+        "from lib.batch.executor import Executor; Executor().close()"
     )
 
 
@@ -59,43 +60,43 @@ def test_work_apart_has_its_share_is_kept_and_may_fail_crash_or_be_stopped(monke
         "PYTHONPATH",
         os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
     )
-    with Engine(workers=1) as engine:
-        engine.submit("first", whoami, apart=True, cores=1)
-        engine.submit("second", whoami, apart=True, cores=1)
-        engine.submit("refuses", refuse, "no such thing", apart=True)
-        engine.submit("crashes", crash, apart=True)
-        found = gather(engine, 4)
+    with Executor(workers=1) as executor:
+        executor.submit("first", whoami, isolated=True, cores=1)
+        executor.submit("second", whoami, isolated=True, cores=1)
+        executor.submit("refuses", refuse, "no such thing", isolated=True)
+        executor.submit("crashes", crash, isolated=True)
+        found = gather(executor, 4)
         assert found["first"].value == found["second"].value  # one process did both
         assert found["first"].value[0] != os.getpid() and found["first"].value[1:] == ("1", "false")
         refused = found["refuses"].error
         assert repr(refused) == "KeyError('no such thing')" and "in refuse" in refused.__notes__[0]
-        assert isinstance(found["crashes"].error, calls.Crashed)
+        assert isinstance(found["crashes"].error, processes.WorkerDied)
         assert "was killed by signal 11" in str(found["crashes"].error) and "last words" in str(
             found["crashes"].error
         )
         begun = time.monotonic()
-        engine.submit("long", time.sleep, 60, apart=True)
-        assert engine.poll(0.5) == []
-        engine.cancel("long")
-        assert gather(engine, 1)["long"].value is None
-        engine.submit("after", os.getpid, apart=True)  # its place is free again
-        assert gather(engine, 1)["after"].value != os.getpid()
+        executor.submit("long", time.sleep, 60, isolated=True)
+        assert executor.poll(0.5) == []
+        executor.cancel("long")
+        assert gather(executor, 1)["long"].value is None
+        executor.submit("after", os.getpid, isolated=True)  # its place is free again
+        assert gather(executor, 1)["after"].value != os.getpid()
         assert time.monotonic() - begun < 30
 
 
 def test_more_cores_and_memory_than_there_are_stand_for_all_of_them():
-    with Engine(workers=1) as engine:
-        engine.submit("greedy", sum, [1], cores=10_000, memory_gb=1e6)
-        assert gather(engine, 1)["greedy"].value == 1
+    with Executor(workers=1) as executor:
+        executor.submit("greedy", sum, [1], cores=10_000, memory_gb=1e6)
+        assert gather(executor, 1)["greedy"].value == 1
 
 
 def test_more_gpus_than_any_worker_has_are_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with Engine() as engine:
-        engine.check(tmp_path, gpus=2)  # none at all: the study runs without
+    with Executor() as executor:
+        executor.check(tmp_path, gpus=2)  # none at all: the study runs without
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
         with pytest.raises(DarkroomError, match="wants 2 GPUs, but no worker has more than 1"):
-            engine.check(tmp_path, gpus=2)
+            executor.check(tmp_path, gpus=2)
 
 
 def _modules_after(code):
@@ -109,29 +110,29 @@ def _modules_after(code):
 
 
 def test_values_and_errors_come_back():
-    with Engine(workers=2) as engine:
-        engine.submit("sum", sum, [1, 2, 3])
-        engine.submit("no", int, "x")
-        found = gather(engine, 2)
+    with Executor(workers=2) as executor:
+        executor.submit("sum", sum, [1, 2, 3])
+        executor.submit("no", int, "x")
+        found = gather(executor, 2)
     assert found["sum"].value == 6 and found["sum"].error is None
     assert isinstance(found["no"].error, ValueError)
 
 
 def test_cancelled_work_comes_back_without_a_value():
-    with Engine(workers=1) as engine:
-        engine.submit("long", time.sleep, 3)
-        engine.submit("waiting", sum, [1])
-        engine.cancel("waiting")
-        found = gather(engine, 1)
+    with Executor(workers=1) as executor:
+        executor.submit("long", time.sleep, 3)
+        executor.submit("waiting", sum, [1])
+        executor.cancel("waiting")
+        found = gather(executor, 1)
         assert (found["waiting"].value, found["waiting"].error) == (None, None)
 
 
 def test_a_cluster_that_is_not_there_is_refused():
     with (
-        Engine(cluster="tcp://127.0.0.1:9") as engine,
+        Executor(cluster="tcp://127.0.0.1:9") as executor,
         pytest.raises(DarkroomError, match="No cluster answers at 'tcp://127"),
     ):
-        engine.submit("sum", sum, [1])
+        executor.submit("sum", sum, [1])
 
 
 @pytest.fixture
@@ -180,16 +181,16 @@ def cluster(tmp_path):
 def test_work_of_a_lost_worker_is_done_anew_and_a_cluster_that_does_not_fit_is_refused(
     cluster, tmp_path, monkeypatch
 ):
-    with Engine(cluster=cluster) as engine:
-        engine.check(tmp_path)
-        engine.submit("dies", die_once, str(tmp_path / "marker"))
-        assert gather(engine, 1)["dies"].value == "done"
-        monkeypatch.setattr(shared, "code", lambda: "other")  # here, not on the workers
+    with Executor(cluster=cluster) as executor:
+        executor.check(tmp_path)
+        executor.submit("dies", die_once, str(tmp_path / "marker"))
+        assert gather(executor, 1)["dies"].value == "done"
+        monkeypatch.setattr(executors, "code_digest", lambda: "other")  # here, not on the workers
         with pytest.raises(DarkroomError, match="has another version of the suite"):
-            engine.check(tmp_path)
+            executor.check(tmp_path)
         monkeypatch.setattr(filelock.FileLock, "acquire", lambda lock: Path(lock.lock_file).touch())
         monkeypatch.setattr(filelock.FileLock, "release", lambda lock, force=False: None)
         with pytest.raises(
             DarkroomError, match="can lock a file in .* that this machine holds locked"
         ):
-            engine.check(tmp_path)
+            executor.check(tmp_path)

@@ -22,7 +22,7 @@ import pytest
 import test_torch_pickle as torch
 
 from lib import cli, notebooks, parameters
-from lib.batch import studies
+from lib.batch import study as studies
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
 from lib.data import manifest

@@ -79,7 +79,7 @@ def test_rooms_without_keras_never_name_it(path):
 
 def test_the_first_rooms_load_no_backend():
     script = (
-        "import sys, lib, lib.runs, lib.cli, lib.batch.studies, lib.evaluation.comparison, "
+        "import sys, lib, lib.runs, lib.cli, lib.batch.study, lib.evaluation.comparison, "
         "lib.reporting.report\n"
         "import lib.data.splits, lib.data.pixel_cache\n"
         "print(sorted({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)))"

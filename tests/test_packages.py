@@ -1,7 +1,7 @@
 """The check of the pinned packages: what uv says comes back in one line. No index is asked here."""
 
 from lib import paths
-from lib.batch import lock_check
+from tools import lock_check
 
 
 def test_a_file_that_cannot_be_resolved_is_told_with_its_cause(tmp_path):

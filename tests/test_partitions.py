@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.batch import partitions
-from lib.batch.executor import Engine
+from lib.batch.executor import Executor, split_parts
 from lib.errors import DarkroomError
 
 
@@ -37,38 +36,38 @@ def dies(part, marker):
 
 
 @pytest.fixture
-def engine(monkeypatch):
+def executor(monkeypatch):
     monkeypatch.setenv(
         "PYTHONPATH",
         os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
     )
-    with Engine(workers=2) as engine:
-        yield engine
+    with Executor(workers=2) as executor:
+        yield executor
 
 
-def test_parts_come_in_order_and_are_not_done_twice(engine, tmp_path):
-    parts = partitions.cut(range(5), size=2)
+def test_parts_come_in_order_and_are_not_done_twice(executor, tmp_path):
+    parts = split_parts(range(5), size=2)
     assert [list(part) for part in parts] == [[0, 1], [2, 3], [4]]
     log = tmp_path / "log"
     for _ in range(2):
-        found = partitions.spread(engine, squares, parts, 10, str(log), folder=tmp_path / "parts")
+        found = executor.map(squares, parts, 10, str(log), folder=tmp_path / "parts")
         assert [(index, list(table["square"])) for index, table in found] == [
             (0, [0, 10]),
             (1, [40, 90]),
             (2, [160]),
         ]
         assert sorted(log.read_text().split()) == ["0", "2", "4"]
-    list(partitions.spread(engine, squares, parts, 11, str(log), folder=tmp_path / "parts"))
+    list(executor.map(squares, parts, 11, str(log), folder=tmp_path / "parts"))
     assert len(log.read_text().split()) == 6  # other work is not taken for the same
 
 
-def test_a_part_whose_process_dies_is_done_anew_and_given_up_at_last(engine, tmp_path):
-    parts = partitions.cut(range(4), size=2)
+def test_a_part_whose_process_dies_is_done_anew_and_given_up_at_last(executor, tmp_path):
+    parts = split_parts(range(4), size=2)
     marker = str(tmp_path / "marker")
-    found = list(partitions.spread(engine, dies, parts, marker, folder=tmp_path / "parts"))
+    found = list(executor.map(dies, parts, marker, folder=tmp_path / "parts"))
     assert [list(values) for _, values in found] == [[0, 0.5], [1, 1.5]]
     with pytest.raises(
-        DarkroomError, match=r"A part of 2 files, 2 to 3, failed: Crashed.*signal 9"
+        DarkroomError, match=r"A part of 2 files, 2 to 3, failed: WorkerDied.*signal 9"
     ) as caught:
-        list(partitions.spread(engine, dies, parts, "", folder=tmp_path / "others"))
+        list(executor.map(dies, parts, "", folder=tmp_path / "others"))
     assert "the same command goes on" in str(caught.value)

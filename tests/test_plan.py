@@ -4,7 +4,8 @@ from types import SimpleNamespace
 import pytest
 
 from lib import files, runs
-from lib.batch import plan, studies
+from lib.batch import plan
+from lib.batch import study as studies
 from lib.errors import DarkroomError
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from lib import cli, paths, runs
 from lib import files as files_module
-from lib.batch import index, plan, results, status, studies
+from lib.batch import plan, results, status
+from lib.batch import study as studies
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_the_page_shows_every_study_and_what_went_wrong(study, batch_home):
     gathered.mkdir(parents=True)
     (gathered / "report.html").write_text("<p>")
     (gathered / "comparison.csv").write_text("arm,score\ndouble,2.0\n")
-    page = index.write().read_text()
+    page = results.write_page().read_text()
     assert page.count("<section") == 2
     assert "Does it work?" in page and "Notebooks run by hand" in page
     assert 'href="one/gather/all/report.html"' in page and "<td>2.0</td>" in page
@@ -112,8 +113,8 @@ def test_comparisons_are_named_where_there_are_several(tmp_path):
     for file in files:
         file.parent.mkdir()
         file.write_text("arm,score\n")
-    assert [name for name, _ in index._tables(files)] == ["networks", "everything"]
-    assert index._tables(files[:1]) == [("", [["arm", "score"]])]
+    assert [name for name, _ in results._tables(files)] == ["networks", "everything"]
+    assert results._tables(files[:1]) == [("", [["arm", "score"]])]
 
 
 def test_results_as_a_script_reads_them(study, capsys):

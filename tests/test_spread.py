@@ -9,7 +9,7 @@ import pytest
 from lib import cli, models
 from lib.apply import folder as folders
 from lib.apply import load
-from lib.batch.executor import Engine
+from lib.batch.executor import Executor
 from lib.cleaning import clean
 from lib.cleaning.scan import scan
 from lib.data import pixel_cache, sources
@@ -18,9 +18,9 @@ from lib.spread import answers, features, scanning
 
 
 @pytest.fixture
-def engine():
-    with Engine(workers=1) as engine:
-        yield engine
+def executor():
+    with Executor(workers=1) as executor:
+        yield executor
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def pictures(tmp_path, monkeypatch):
     return sources.bring(str(tmp_path / "pictures"))
 
 
-def test_a_spread_scan_is_the_scan(engine, pictures):
-    found = scan(pictures, measure=scanning.by(engine, pictures, size=4))
+def test_a_spread_scan_is_the_scan(executor, pictures):
+    found = scan(pictures, measure=scanning.by(executor, pictures, size=4))
     assert not list((pictures.folder / "scan").glob("*-parts"))
     (pictures.folder / "scan" / "scan.parquet").unlink()
     alone = scan(pictures, workers=1)
@@ -50,7 +50,7 @@ def test_a_spread_scan_is_the_scan(engine, pictures):
     )  # nothing is left to do
 
 
-def test_spread_features_and_answers_are_those_of_one_machine(engine, pictures, tmp_path):
+def test_spread_features_and_answers_are_those_of_one_machine(executor, pictures, tmp_path):
     clean.clean(pictures, workers=1)
     keras.utils.set_random_seed(0)
     network = models.build(
@@ -66,7 +66,7 @@ def test_spread_features_and_answers_are_those_of_one_machine(engine, pictures, 
     )
     layer = network.layers[-2].name
 
-    folder = features.compute(engine, pictures, str(path), layer=layer, dtype="float32", size=3)
+    folder = features.compute(executor, pictures, str(path), layer=layer, dtype="float32", size=3)
     cached = pixel_cache.cache(pictures, side=32)
     before = (folder / "features.npy").stat().st_mtime_ns
     own = feature_cache.ensure(
@@ -83,7 +83,7 @@ def test_spread_features_and_answers_are_those_of_one_machine(engine, pictures, 
 
     classifier = load(path)
     told = folders.apply(classifier, pictures.raw, tmp_path / "alone")
-    spread = answers.by(engine, str(path), kept=tmp_path / "parts", size=4)
+    spread = answers.by(executor, str(path), kept=tmp_path / "parts", size=4)
     ours = folders.apply(classifier, pictures.raw, tmp_path / "spread", answers=spread)
     assert (tmp_path / "spread" / "labels.csv").read_text() == (
         tmp_path / "alone" / "labels.csv"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lib import files, paths
-from lib.batch import feature_store_cleanup, prune
+from lib.batch import prune
 from lib.cleaning import clean
 from lib.data import dataset as datasets
 from lib.data import pixel_cache
@@ -46,8 +46,8 @@ def test_what_a_map_shows_or_anybody_may_ask_for_again_stays(dataset):
     for name, images in (("whole", key), ("part", f"{key}-5-0123456789abcdef"), ("older", "")):
         store(dataset, name, images=images)
     store(dataset, "backbone", images=key, space="frozen")
-    assert feature_store_cleanup.stale(dataset) == []
-    assert {path.name for path in feature_store_cleanup.of(dataset)} == {
+    assert prune._stale_features(dataset) == []
+    assert {path.name for path in prune._unshown_features(dataset)} == {
         "whole",
         "part",
         "older",

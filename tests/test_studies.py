@@ -1,6 +1,6 @@
 import pytest
 
-from lib.batch import studies
+from lib.batch import study as studies
 from lib.errors import DarkroomError
 
 

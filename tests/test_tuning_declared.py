@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lib import notebooks, runs
-from lib.batch import studies
+from lib.batch import study as studies
 from lib.errors import DarkroomError
 from lib.training.settings import Settings
 from lib.tuning import config, cost_estimate, outcome, plots, progress, search, space, trials

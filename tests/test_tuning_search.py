@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import runs
-from lib.batch import pool
-from lib.batch.executor import Engine
+from lib import processes, runs
+from lib.batch.executor import Executor
 from lib.errors import DarkroomError
 from lib.tuning import cost_estimate, resume, search, space, trials, worker
 from lib.tuning.executors import Needs
@@ -197,11 +196,11 @@ def test_the_budget_is_kept_and_a_larger_one_goes_on(tmp_path):
 
 def test_a_trial_stopped_by_the_budget_goes_on_in_its_worker(tmp_path, importable):
     wanted = plan(objective="objectives:slowly", epochs=20, num_trials=2)
-    with Engine(workers=2) as engine:
-        part = search.run(wanted, tmp_path, engine=engine, budget_minutes=2.5 / 60)
+    with Executor(workers=2) as executor:
+        part = search.run(wanted, tmp_path, executor=executor, budget_minutes=2.5 / 60)
         stopped = [len(trial.rows) for trial in part.trials]
         assert not part.complete and all(0 < rows < 20 for rows in stopped)
-        whole = search.run(wanted, tmp_path, engine=engine, budget_minutes=1)
+        whole = search.run(wanted, tmp_path, executor=executor, budget_minutes=1)
     assert whole.complete and [trial.scores for trial in whole.trials] == [{"score": 20.0}] * 2
     assert [[row["epoch"] for row in trial.rows] for trial in whole.trials] == [
         list(range(1, 21))
@@ -263,11 +262,11 @@ def test_the_front_holds_what_nothing_beats_in_every_goal():
 
 def test_workers_isolate_trials_and_the_search_goes_on(tmp_path, importable):
     how = space.read({"how": ["fine", "raises", "nan", "memory", "dies", "dies once"]})
-    with Engine(workers=2) as engine:
+    with Executor(workers=2) as executor:
         found = search.run(
             plan("grid", how, objective="objectives:hostile"),
             tmp_path,
-            engine=engine,
+            executor=executor,
             needs=Needs(memory_gb=0.3),
         )
     came = {
@@ -285,17 +284,17 @@ def test_workers_isolate_trials_and_the_search_goes_on(tmp_path, importable):
 
 
 def test_the_trainings_that_a_forecast_measures_are_no_runs_of_tensorboard(tmp_path, importable):
-    with Engine(workers=1) as engine:
-        measured = cost_estimate.measure(plan(objective="objectives:watched"), tmp_path, engine)
+    with Executor(workers=1) as executor:
+        measured = cost_estimate.measure(plan(objective="objectives:watched"), tmp_path, executor)
     assert measured.epoch_s == 0.25
     assert len(list(tmp_path.rglob("outcome.json"))) == 2 and not list(tmp_path.rglob("events*"))
 
 
 def test_workers_give_what_this_process_gives_and_are_kept(tmp_path, importable):
     wanted = plan("hyperband", objective=PARABOLA, epochs=4, options={"factor": 2})
-    with Engine(workers=2) as engine:
-        found = search.run(wanted, tmp_path, engine=engine)
-        assert len(pool._idle) <= 2
+    with Executor(workers=2) as executor:
+        found = search.run(wanted, tmp_path, executor=executor)
+        assert len(processes._idle) <= 2
         seen = {worker.OUTCOME, worker.EPOCHS} <= {
             path.name for path in (tmp_path / "trials" / "0000").iterdir()
         }
@@ -334,12 +333,12 @@ def test_an_interrupted_search_calls_its_trials_off_and_the_same_engine_goes_on(
     tmp_path, importable
 ):
     wanted = plan(epochs=2, num_trials=4, context={"seconds": 0.1})
-    with Engine(workers=2) as engine:
+    with Executor(workers=2) as executor:
 
         def interrupt(told, trial):
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            search.run(wanted, tmp_path, engine=engine, watch=interrupt)
-        found = search.run(wanted, tmp_path, engine=engine)
+            search.run(wanted, tmp_path, executor=executor, watch=interrupt)
+        found = search.run(wanted, tmp_path, executor=executor)
     assert found.complete and [trial.state for trial in found.trials] == ["finished"] * 4

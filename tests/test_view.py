@@ -3,7 +3,8 @@ import io
 import pytest
 
 from lib import files
-from lib.batch import progress_view, status, studies, timing
+from lib.batch import progress_view, status
+from lib.batch import study as studies
 from lib.batch.scheduler import Report
 from lib.batch.status import Standing
 
@@ -15,17 +16,17 @@ def report(batch_home):
 
 
 def test_time_left_follows_from_arms_that_ended_and_epochs_of_those_at_work(report):
-    assert timing.seconds_left(report, []) is None
+    assert progress_view.seconds_left(report, []) is None
     report.states |= {"begin/all": "skipped", "work/plain-s0": "finished", "gather/all": "skipped"}
     report.seconds["work/plain-s0"] = 10.0
     at_work = Standing(
         "work", "double-s0", "running", {"epoch": 2, "epochs": 10, "started": 1000.0}
     )
     # double: 6 s for 2 of 10 epochs, so 24 s left and 30 s for a whole one; plain-s1: 10 s
-    assert timing.seconds_left(report, [at_work], now=1006.0) == (24 + 10 + 30) / 2
+    assert progress_view.seconds_left(report, [at_work], now=1006.0) == (24 + 10 + 30) / 2
     report.states |= {"work/plain-s1": "finished", "work/double-s1": "failed"}
     assert (
-        timing.seconds_left(report, [at_work], now=1006.0) == 24
+        progress_view.seconds_left(report, [at_work], now=1006.0) == 24
     )  # the last one has no one to share with
 
 
@@ -34,7 +35,7 @@ def test_time_left_follows_from_arms_that_ended_and_epochs_of_those_at_work(repo
     [(0.2, "1 s"), (89, "89 s"), (91, "2 min"), (3000, "50 min"), (7500, "2 h 5 min")],
 )
 def test_durations_are_spoken(seconds, told):
-    assert timing.spoken(seconds) == told
+    assert progress_view.spoken(seconds) == told
 
 
 def test_lines_tell_what_happens_but_not_what_is_skipped(report):

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib import notebooks, paths
-from lib.batch import disk_space, index, parameter_grid, plan, results, scheduler, studies, timing
-from lib.batch.executor import Engine
-from lib.batch.failures import CLASSES
+from lib.batch import parameter_grid, plan, progress_view, results, scheduler
+from lib.batch import study as studies
+from lib.batch.executor import Executor
 from lib.batch.plan import Step
 from lib.batch.progress_view import view
 from lib.batch.scheduler import Report
-from lib.batch.studies import Study
+from lib.batch.study import Study
 from lib.errors import DarkroomError
+from lib.runs.failure import CLASSES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,7 +62,7 @@ def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options)
     _bring(study, quiet=options.json)
     steps = plan.whole(study, force=options.force)
     if not options.dry:
-        disk_space.check(steps)
+        plan.check_disk_space(steps)
     if not options.json:
         _announce(study, steps)
     if options.dry:
@@ -69,14 +70,14 @@ def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options)
         return 0
     line = _line(name, settings, tiny, options)
     with (
-        Engine(workers=options.workers, cluster=options.cluster) as engine,
+        Executor(workers=options.workers, cluster=options.cluster) as executor,
         view(quiet=options.json) as watcher,
     ):
-        engine.check(paths.logs(), gpus=max(stage.resources.gpus or 0 for stage in study.stages))
+        executor.check(paths.logs(), gpus=max(stage.resources.gpus or 0 for stage in study.stages))
         report = scheduler.Conductor(
-            study, engine, watcher, force=options.force, only=options.stages, command=line
+            study, executor, watcher, force=options.force, only=options.stages, command=line
         ).run()
-    if report.count("finished", "failed") or not (paths.logs() / index.FILE).exists():
+    if report.count("finished", "failed") or not (paths.logs() / results.PAGE).exists():
         _write_index()
     _tell_json(report) if options.json else _tell(report)
     return 0 if report.complete() else 1
@@ -118,7 +119,7 @@ def _counted(study: Study) -> str:
 
 def _write_index() -> None:
     try:
-        index.write()
+        results.write_page()
     except OSError as error:  # it is made anew next time; what came of the runs must be told
         print(f"The page of all studies could not be written: {error}", file=sys.stderr)
 
@@ -204,7 +205,9 @@ def _tell(report: Report) -> None:
     unfinished = len(report.states) - report.count("finished", "skipped")
     took = sum(report.seconds.values())
     done = (
-        f"{_runs(report.count('finished'))} done in {timing.spoken(took)} of work, " if took else ""
+        f"{_runs(report.count('finished'))} done in {progress_view.spoken(took)} of work, "
+        if took
+        else ""
     )
     print(f"\n{done}{_runs(report.count('skipped'))} had finished before.")
     if unfinished:
@@ -217,7 +220,7 @@ def _tell(report: Report) -> None:
         print(f"{_runs(unfinished)} {have} no result. {how}: what has finished is not repeated.")
     for page in pages(report.study):
         print(f"Report: {page}")
-    print(f"All studies: {paths.logs() / index.FILE}")
+    print(f"All studies: {paths.logs() / results.PAGE}")
 
 
 def _runs(number: int) -> str:

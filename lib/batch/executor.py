@@ -1,37 +1,55 @@
-"""Work on Dask: submit, poll, cancel. Nothing else of the suite knows how and where work is done.
+"""Work on Dask: submit, poll, cancel, map. No other module knows where and how work is done.
 
-    with Engine() as engine:
-        engine.submit("a", train, settings, apart=True)
-        for outcome in engine.poll(timeout_s=1.0): ...
+    with Executor() as executor:
+        executor.submit("a", train, settings, isolated=True)
+        for outcome in executor.poll(timeout_s=1.0): ...
+        for index, table in executor.map(measure, parts, folder=folder): ...
 
-Without an address a scheduler and a worker live in this very process; with one, an existing cluster
-is used, whose machines must see the same folders. Work that is memory-hungry, that may crash, or
-that must be stoppable is done `apart`.
+Without an address a scheduler and a worker live in this process; with one, an existing cluster is
+used, whose machines must see the same folders. Work that needs much memory, may crash or must be
+stoppable runs isolated, in a process of the pool.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import queue
 import uuid
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import paths
-from lib.batch import calls, machine, pool, shared
+import filelock
+
+from lib import files, hashing, paths, processes
+from lib.batch import machine
 from lib.batch.machine import Share
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
+    import numpy
+    import pandas
     from distributed import Client, Future
 
+PART_SIZE = 2000
+"""Items of a part: about a minute of work, so that a lost worker costs little and starting one is a
+small share.
+"""
+MAX_GROWTH = 500_000_000
+"""Bytes by which a process of isolated work may grow after its first call before it is replaced."""
+
 _ATTEMPTS = 10
+_MAP_ATTEMPTS = 3
+_PARTS_AHEAD = 2  # queued for each worker, so that none waits for the next
 _SHORT_MEMORY = {
     "distributed.admin.log-length": 1000,
     "distributed.admin.system-monitor.log-length": 100,
 }
-"""What Dask remembers of its own doings for its status page, which grows for an hour otherwise."""
+"""Dask's own history for its status page, which otherwise grows for an hour."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +66,13 @@ class Outcome:
 @dataclass
 class _Task:
     future: Future
-    again: Callable[[], Future]
+    restart: Callable[[], Future]
     attempts: int = 1
 
 
-class Engine:
-    """Does work on this machine or on a cluster. It starts with the first work it is given; use it
-    in a `with` block.
+class Executor:
+    """Does work on this machine or on a cluster; starts with the first piece of work. Use it in a
+    `with` block.
     """
 
     def __init__(self, *, workers: int | None = None, cluster: str | None = None) -> None:
@@ -65,12 +83,12 @@ class Engine:
         self._done: queue.SimpleQueue[tuple[str, Future]] = queue.SimpleQueue()
         self._most: dict[str, float] = {}
 
-    def __enter__(self) -> Engine:
-        """Returns the engine itself."""
+    def __enter__(self) -> Executor:
+        """Returns the executor itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes the engine."""
+        """Closes the executor."""
         self.close()
 
     @property
@@ -81,15 +99,9 @@ class Engine:
         return max(1, sum(self._start().nthreads().values()))
 
     def submit(
-        self,
-        name: str,
-        work: Callable[..., Any],
-        *arguments: Any,
-        cores: float | None = None,
-        gpus: int | None = None,
-        memory_gb: float | None = None,
-        apart: bool = False,
-    ) -> None:
+        self, name: str, work: Callable[..., Any], *arguments: Any,
+        cores: float | None = None, gpus: int | None = None, memory_gb: float | None = None, isolated: bool = False,
+    ) -> None:  # fmt: skip
         """Queues `work(*arguments)` under `name`, which must not be at work already; earlier work
         goes first.
 
@@ -98,9 +110,8 @@ class Engine:
             cores: cores that it takes of its worker, at most all there are.
             gpus: GPUs that it takes; asked for only where workers have any.
             memory_gb: memory that it takes, at most all there is.
-            apart: call it in a process of its own, which has its share of cores and GPUs, is kept
-                for the next call, and is ended when the work is cancelled. Otherwise it is called
-                in a thread of the worker.
+            isolated: call it in a process of the pool, which has its share of cores and GPUs and is
+                ended when the work is cancelled. Otherwise it is called in a thread of the worker.
         """
         if name in self._tasks:
             raise ValueError(f"`name` must not be at work already. Received: {name!r}.")
@@ -112,23 +123,23 @@ class Engine:
             if amount and kind in self._most
         }
         key = f"darkroom-{name}-{uuid.uuid4().hex[:12]}"
-        if apart:
+        if isolated:
             share = Share(cores=cores, parallel=self.slots, gpus=gpus)
-            work, arguments = calls.call, (work, arguments, share, str(paths.root()))
+            work, arguments = call_isolated, (work, arguments, share, str(paths.root()))
 
-        def again() -> Future:
-            fresh = f"{key}-{uuid.uuid4().hex[:4]}"
+        def start() -> Future:
+            unique = f"{key}-{uuid.uuid4().hex[:4]}"
             future = client.submit(
-                work, *arguments, key=fresh, pure=False, resources=resources or None
+                work, *arguments, key=unique, pure=False, resources=resources or None
             )
             future.add_done_callback(lambda done: self._done.put((name, done)))
             return future
 
-        self._tasks[name] = _Task(again(), again)
+        self._tasks[name] = _Task(start(), start)
 
     def poll(self, timeout_s: float) -> list[Outcome]:
-        """Waits at most `timeout_s` for something to be done and returns all that is. Work of lost
-        workers is done anew.
+        """Waits at most `timeout_s` for work to end and returns all that has. Work of lost workers
+        is restarted.
         """
         outcomes = []
         while self._tasks:
@@ -145,14 +156,14 @@ class Engine:
         return outcomes
 
     def cancel(self, name: str | None = None) -> None:
-        """Stops one piece of work, or all, whether it waits or is at work."""
+        """Stops one piece of work, or all, whether queued or running."""
         names = [name] if name is not None else list(self._tasks)
-        futures = [self._tasks[each].future for each in names if each in self._tasks]
+        futures = [self._tasks[key].future for key in names if key in self._tasks]
         if futures:
             self._start().cancel(futures, force=True)
 
     def close(self) -> None:
-        """Lets go of the workers; what is still at work is stopped."""
+        """Releases the workers; what is still running is stopped."""
         if self._client is None:
             return
         self.cancel()
@@ -160,7 +171,7 @@ class Engine:
         self._client = None
         if self._local is not None:
             self._local.close(timeout=20)
-            pool.dismiss()
+            processes.shutdown()
 
     def check(self, folder: Path, *, gpus: int = 0) -> None:
         """Raises DarkroomError when work of this study could not be done here.
@@ -172,11 +183,65 @@ class Engine:
         most = _here() if self._cluster is None else self._known()
         if gpus > most.get("gpus", gpus):
             raise DarkroomError(
-                f"A stage wants {gpus} GPUs, but no worker has more than {most['gpus']:g}. Lower "
-                "its `gpus`."
+                f"A stage wants {gpus} GPUs, but no worker has more than {most['gpus']:g}. Lower its `gpus`."
             )
         if self._cluster is not None:
-            shared.check(self._start(), folder)
+            check_shared(self._start(), folder)
+
+    def map(
+        self,
+        work: Callable[..., pandas.DataFrame | numpy.ndarray],
+        parts: Sequence[Sequence[Any]],
+        *common: Any,
+        folder: Path,
+        gpus: int | None = None,
+    ) -> Iterator[tuple[int, pandas.DataFrame | numpy.ndarray]]:
+        """Yields (index of the part, `work(part, *common)`) for every part, in order.
+
+        Each part's table or array is a file in `folder`, which all machines share; so a pass that
+        was stopped goes on where it was, and no more than one part is in memory.
+
+        Args:
+            work: a function that workers can import by its name; it is called isolated.
+            parts: their items, and `common`, must be writable as JSON, which names a part's file.
+            common: further arguments of `work`.
+            folder: where the parts' files are kept; delete it when the whole is safe.
+            gpus: as for `submit`.
+
+        Raises:
+            DarkroomError: a part failed, or its process died three times; the other parts are kept.
+        """
+        stored = [folder / _part_name(work, part, common) for part in parts]
+        waiting = deque(
+            i
+            for i, file in enumerate(stored)
+            if not any(path.is_file() for path in _part_files(file))
+        )
+        missing, tries, running = set(waiting), Counter[int](), dict[str, int]()
+
+        def submit(index: int) -> None:
+            tries[index] += 1
+            name = f"{stored[index]}-{tries[index]}"
+            running[name] = index
+            arguments = (work, list(parts[index]), common, stored[index])
+            self.submit(name, do_part, *arguments, cores=1, gpus=gpus, isolated=True)
+
+        for index, file in enumerate(stored):
+            while index in missing:
+                while waiting and len(running) < self.slots * _PARTS_AHEAD:
+                    submit(waiting.popleft())
+                for outcome in self.poll(1.0):
+                    done = running.pop(outcome.name)
+                    if (
+                        isinstance(outcome.error, processes.WorkerDied)
+                        and tries[done] < _MAP_ATTEMPTS
+                    ):
+                        submit(done)
+                    elif outcome.error is not None:
+                        raise _part_failed(parts[done], outcome.error)
+                    else:
+                        missing.discard(done)
+            yield index, _read_part(file)
 
     def _outcome(self, name: str, task: _Task) -> Outcome | None:
         from distributed import KilledWorker
@@ -188,7 +253,7 @@ class Engine:
         error = task.future.exception()
         if isinstance(error, KilledWorker) and task.attempts < _ATTEMPTS:
             task.attempts += 1
-            task.future = task.again()
+            task.future = task.restart()
             return None
         return Outcome(name, None, error)
 
@@ -210,18 +275,12 @@ class Engine:
 
         with dask.config.set(_SHORT_MEMORY):
             self._local = LocalCluster(
-                n_workers=1,
-                threads_per_worker=self.slots,
-                processes=False,
-                resources=_here(),
-                memory_limit=0,
-                dashboard_address=None,
-                protocol="inproc://",
-                silence_logs=50,
+                n_workers=1, threads_per_worker=self.slots, processes=False, resources=_here(), memory_limit=0,
+                dashboard_address=None, protocol="inproc://", silence_logs=50,
                 # Any free port for its status page, so that two studies at once do not get into
                 # each other's way.
                 scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-            )
+            )  # fmt: skip
         return Client(self._local, set_as_default=False)
 
     def _join(self, address: str) -> Client:
@@ -233,8 +292,7 @@ class Engine:
             client.wait_for_workers(1, timeout=30)
         except (OSError, TimeoutError, ValueError) as error:
             raise DarkroomError(
-                f"No cluster answers at {address!r} ({error}). Start one with `dask scheduler` and "
-                "`dask worker ADDRESS`, "
+                f"No cluster answers at {address!r} ({error}). Start one with `dask scheduler` and `dask worker ADDRESS`, "
                 "then give its address, such as tcp://10.0.0.1:8786."
             ) from None
         return client
@@ -257,3 +315,156 @@ def _here() -> dict[str, float]:
     gpus = len(machine.visible_gpus())
     found = {"cores": float(machine.num_cores()), "memory_gb": machine.total_memory() / 1e9}
     return found | ({"gpus": float(gpus)} if gpus else {})
+
+
+def call_isolated(
+    work: Callable[..., Any], arguments: tuple[Any, ...], share: Share, home: str
+) -> Any:
+    """Returns `work(*arguments)`, computed in a process of the pool with its `share` of this
+    machine; on a Dask worker.
+
+    Raises what `work` raises, and WorkerDied when its process died. Returns None when the call was
+    cancelled.
+    """
+    with work_environment(share, home) as (environment, wanted):
+        options = {"environment": environment, "max_growth": MAX_GROWTH}
+        try:
+            return processes.call(work, *arguments, should_stop=lambda _: not wanted(), **options)
+        except processes.WorkerDied:
+            if wanted():
+                raise
+            return None
+
+
+@contextlib.contextmanager
+def work_environment(
+    share: Share, home: str
+) -> Iterator[tuple[dict[str, str], Callable[[], bool]]]:
+    """Yields the environment variables for a process of this Dask task, and a function: is the task
+    still wanted?
+
+    The task holds its GPUs meanwhile. It is no longer wanted after a cancel, or when the client has
+    died.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def wanted() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is not None and task.state not in ("cancelled", "released", "forgotten")
+
+    with machine.environment(share, slots=worker.state.nthreads, home=home, wanted=wanted) as added:
+        yield {**os.environ, **added}, wanted
+
+
+def split_parts(items: Sequence[Any], *, size: int = PART_SIZE) -> list[Sequence[Any]]:
+    """Returns `items` in parts of `size`, in order; the last may be shorter."""
+    if size < 1:
+        raise DarkroomError(f"A part must hold at least one file. Received: {size}.")
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def do_part(
+    work: Callable[..., Any], part: Sequence[Any], common: tuple[Any, ...], file: Path
+) -> None:
+    """Writes `work(part, *common)` to `file` with the suffix of its kind; runs on a worker."""
+    import numpy
+
+    result = work(part, *common)
+    table, array = _part_files(file)
+    if isinstance(result, numpy.ndarray):
+        with files.replacing(array) as aside, aside.open("wb") as target:
+            numpy.save(target, result)
+    else:
+        files.write_parquet(table, result)
+
+
+def _part_name(work: Callable[..., Any], part: Sequence[Any], common: tuple[Any, ...]) -> str:
+    return hashing.digest(
+        f"{work.__module__}.{work.__qualname__}", json.dumps(list(part)), json.dumps(common)
+    )
+
+
+def _part_files(file: Path) -> tuple[Path, Path]:
+    return file.with_name(f"{file.name}.parquet"), file.with_name(f"{file.name}.npy")
+
+
+def _read_part(file: Path) -> pandas.DataFrame | numpy.ndarray | None:
+    import numpy
+    import pandas
+
+    table, array = _part_files(file)
+    if array.is_file():
+        return numpy.load(array, mmap_mode="r", allow_pickle=False)
+    return pandas.read_parquet(table) if table.is_file() else None
+
+
+def _part_failed(part: Sequence[Any], error: BaseException) -> DarkroomError:
+    first, last = part[0], part[-1]
+    return DarkroomError(
+        f"A part of {len(part)} files, {first} to {last}, failed: {type(error).__name__}: {error}. The other parts are kept; "
+        "the same command goes on."
+    )
+
+
+def check_shared(client: Client, folder: Path) -> None:
+    """Raises DarkroomError, naming the worker, when one does not share `folder`, or would compute
+    with other code.
+    """
+    marker = folder / f".shared-{uuid.uuid4().hex}"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(marker, is_singleton=False)
+    try:
+        with lock:
+            answers = client.run(_look, str(marker))
+    finally:
+        marker.unlink(missing_ok=True)
+    own = code_digest()
+    for worker, (problem, its_code) in sorted(answers.items()):
+        if problem:
+            raise DarkroomError(f"The worker {worker} {problem}")
+        if its_code != own:
+            raise DarkroomError(
+                f"The worker {worker} has another version of the suite ({its_code}) than this machine ({own}). Let all "
+                f"machines use one checkout, such as a shared folder, or update it; here it is {paths.checkout()}."
+            )
+
+
+def code_digest() -> str:
+    """Returns a digest of all of `lib`, which is the same on machines with the same code."""
+    top = paths.checkout()
+    modules = sorted((top / "lib").rglob("*.py"))
+    return hashing.digest(
+        *(
+            part
+            for file in modules
+            for part in (file.relative_to(top).as_posix(), file.read_text("utf-8"))
+        )
+    )
+
+
+def _look(marker: str) -> tuple[str, str]:
+    """Runs on a worker: what is wrong with the folder of `marker`, which the runner holds locked,
+    and the code here.
+    """
+    path = Path(marker)
+    where = "Put DARKROOM_HOME on a folder that all machines share under the same path."
+    if not path.exists():
+        return f"does not see {path.parent}. {where}", ""
+    try:
+        path.with_name(f"{path.name}-{uuid.uuid4().hex}").touch()
+        for written in path.parent.glob(f"{path.name}-*"):
+            written.unlink(missing_ok=True)
+    except OSError as error:
+        return f"cannot write to {path.parent} ({error.strerror}). {where}", ""
+    try:
+        with filelock.FileLock(path, timeout=0, is_singleton=False):
+            return (
+                f"can lock a file in {path.parent} that this machine holds locked, so two runs could write to one folder. "
+                "Mount it with locks (for NFS: version 4, or without `nolock`).",
+                "",
+            )
+    except filelock.Timeout:
+        return "", code_digest()

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib.batch import parent_watch
+from lib import processes
 
 if TYPE_CHECKING:
     from jupyter_client import AsyncKernelManager
@@ -44,7 +44,7 @@ def manager(folder: Path) -> AsyncKernelManager:
 def main() -> None:
     """Serves a kernel until it is told to stop or its parent dies."""
     if "JPY_PARENT_PID" in os.environ and os.name != "nt":
-        parent_watch.die_with_parent(int(os.environ["JPY_PARENT_PID"]))
+        processes.die_with_parent(int(os.environ["JPY_PARENT_PID"]))
     if (
         sys.platform == "linux"
     ):  # where memory runs out all the same, the run goes and not its runner

@@ -7,7 +7,8 @@ from collections import Counter
 from typing import Any
 
 from lib import files, notebooks, paths, runs
-from lib.batch import status, studies
+from lib.batch import status
+from lib.batch import study as studies
 from lib.batch.status import Standing
 
 KINDS = ("studies", "data", "notebooks")
@@ -44,12 +45,11 @@ def results(folder: str | None, *, as_json: bool) -> int:
     """Writes the table of results of one study, or of all, and the page of all studies; prints
     where, or the table as JSON.
     """
-    from lib.batch import index
     from lib.batch import results as tables
 
     if folder is not None:
         status.read(folder)  # refuses a study that never ran
-    page = index.write()
+    page = tables.write_page()
     chosen = status.folders() if folder is None else [folder]
     if as_json:
         rows = [
@@ -133,10 +133,10 @@ def _failure(one: Standing) -> str:
 
 
 def _studies() -> list[dict[str, Any]]:
-    from lib.batch import tables
+    from lib.batch import parameter_grid
 
     return [
-        {"name": name, "about": tables.read(studies.find(name)).get("question", "")}
+        {"name": name, "about": parameter_grid.read_toml(studies.find(name)).get("question", "")}
         for name in studies.names()
     ]
 

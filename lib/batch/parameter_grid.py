@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lib import parameters, paths, runs
-from lib.batch import tables
 from lib.errors import DarkroomError, suggest
 from lib.notebooks import Notebook
 
@@ -60,7 +61,7 @@ def units(
         )
     if not arms and {"arm", "seed"} <= declared.keys():
         raise DarkroomError(f"{where}: {notebook.name}.ipynb needs arms, [stage.arms.<name>].")
-    tables.free(own, where=f"`parameters` of {where}")
+    refuse_reserved(own, where=f"`parameters` of {where}")
     shared = {name: value for name, value in general.shared.items() if name in declared}
     base = notebook.defaults() | parameters.check(shared | own, declared, where=where)
     forced = {name: value for name, value in general.forced.items() if name in declared}
@@ -115,8 +116,8 @@ def _arms(
     seen: dict[str, str] = {}
     for arm, changes in arms.items():
         place = f"arm {arm!r} of {where}"
-        tables.known(changes, None, where=place)
-        tables.free(changes, where=place)
+        check_keys(changes, None, where=place)
+        refuse_reserved(changes, where=place)
         paths.run("study", "stage", arm)  # refuses a name that cannot be a folder
         values = _named(base | parameters.check(changes, notebook.parameters, where=place) | forced)
         written = json.dumps(values, sort_keys=True)
@@ -210,3 +211,45 @@ def _seeds(
                 f"parameter.{suggest(str(name), ints)}"
             )
     return list(seeds)
+
+
+RESERVED = ("study", "arm", "seed", "tiny")
+"""Parameters that only the suite itself fills in."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Returns a TOML file's content. Raises DarkroomError, with the line, where it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise DarkroomError(f"{path.name} is not written in UTF-8. Save it as UTF-8.") from None
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # numbers of thousands of digits, lists in lists without end
+        raise DarkroomError(f"{path.name} is not TOML: {error}.") from None
+
+
+def check_keys(table: Any, allowed: Mapping[str, Any] | None, *, where: str) -> None:
+    """Raises DarkroomError unless `table` is a table whose keys and types `allowed` names (None:
+    any keys).
+    """
+    if not isinstance(table, dict):
+        raise DarkroomError(f"{where} must be a table. Received: {table!r}.")
+    for key, value in table.items() if allowed is not None else ():
+        if key not in allowed:
+            raise DarkroomError(
+                f"{where} does not know `{key}`.{suggest(key, list(allowed))} It knows: "
+                f"{', '.join(allowed)}."
+            )
+        if not isinstance(value, allowed[key]) or isinstance(value, bool):
+            raise DarkroomError(f"`{key}` of {where} has the wrong type. Received: {value!r}.")
+
+
+def refuse_reserved(table: Mapping[str, Any], *, where: str) -> None:
+    """Raises DarkroomError when `table` sets a parameter that only the suite itself fills in."""
+    if taken := [name for name in table if name in RESERVED]:
+        raise DarkroomError(
+            f"{where} must not set `{taken[0]}`: the suite fills it in from study, arms, seeds and "
+            "--tiny."
+        )

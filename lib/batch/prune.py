@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib import files as files_module
-from lib import paths, runs
-from lib.batch.timing import spoken
+from lib import files, paths, runs
+from lib.batch.progress_view import spoken
+from lib.data import pixel_cache
+from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
     from lib.data.dataset import Dataset
+
 
 _EARLIER = ".earlier"
 _YOUNG_S = 3600.0
@@ -120,7 +123,7 @@ def _earlier() -> Iterator[Leftover]:
 
 def _asides() -> Iterator[Leftover]:
     for top in (paths.logs(), paths.checkpoints(), paths.datasets()):
-        for path in sorted(top.rglob(f"{files_module.ASIDE}*")):
+        for path in sorted(top.rglob(f"{files.ASIDE}*")):
             leftover = _leftover(path, "left by an interrupted writer")
             if leftover.age_s > _YOUNG_S:
                 yield leftover
@@ -148,7 +151,6 @@ def _parts() -> Iterator[Leftover]:
 
 
 def _stale() -> Iterator[Leftover]:
-    from lib.batch import feature_store_cleanup
     from lib.data import pixel_cache
 
     old = [
@@ -156,9 +158,7 @@ def _stale() -> Iterator[Leftover]:
         for dataset in _datasets("pixels")
         for path in pixel_cache.stale(dataset)
     ]
-    old += [
-        each for dataset in _datasets("features") for each in feature_store_cleanup.stale(dataset)
-    ]
+    old += [each for dataset in _datasets("features") for each in _stale_features(dataset)]
     for path, reason in old:
         leftover = _leftover(path, reason)
         if leftover.age_s > _YOUNG_S:
@@ -166,9 +166,8 @@ def _stale() -> Iterator[Leftover]:
 
 
 def _stores() -> list[Path]:
-    from lib.batch import feature_store_cleanup
 
-    return [path for dataset in _datasets("features") for path in feature_store_cleanup.of(dataset)]
+    return [path for dataset in _datasets("features") for path in _unshown_features(dataset)]
 
 
 def _datasets(holding: str) -> Iterator[Dataset]:
@@ -186,3 +185,57 @@ def _leftover(path: Path, reason: str) -> Leftover:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     num_bytes = sum(file.stat().st_size for file in files)
     return Leftover(path, reason, num_bytes, max(0.0, time.time() - path.stat().st_mtime))
+
+
+_NOTES, _INDEX, _MAPS = (
+    "engine.json",
+    "index.json",
+    "maps.json",
+)  # of models.feature_cache, features.spaces, features.record
+_BY_A_RUN = (
+    "trained",
+    "untrained",
+)  # spaces that no other run will ask for; a pretrained network's are there for all
+
+
+def _unshown_features(dataset: Dataset) -> list[Path]:
+    """Returns the folders of all stored features of a data set that no finished run's map shows."""
+    shown = set(_shown())
+    found = sorted(path.parent for path in (dataset.folder / "features").glob("*/features.npy"))
+    return [path for path in found if (dataset.name, path.name) not in shown]
+
+
+def _stale_features(dataset: Dataset) -> list[tuple[Path, str]]:
+    """Returns those of them that nothing will ask for again, each with the reason why.
+
+    That is so where their images are no longer the data set's, or where the network was that of a
+    run whose map is gone.
+    """
+    accepted = dataset.accepted().sort_values("path", ignore_index=True)
+    now, old = pixel_cache.digest_of(accepted), {path.name for path in pixel_cache.stale(dataset)}
+    there = {path.name for path in (dataset.folder / "pixels").glob("*")} - old
+    found = []
+    for path in _unshown_features(dataset):
+        images, space = _note(path / _NOTES, "images"), _note(path / _INDEX, "space")
+        of_pixels = re.match(
+            r"[^-]+-[^-]+-([0-9a-f]{16})", images
+        )  # a part of the images has a longer name
+        if of_pixels and of_pixels[1] != now and of_pixels[0] not in there:
+            found.append((path, "features of data that has changed"))
+        elif space in _BY_A_RUN:
+            found.append((path, "features of a network that no run shows any more"))
+    return found
+
+
+def _shown() -> Iterator[tuple[str, str]]:
+    for file in paths.logs().glob(f"[!.]*/*/*/{_MAPS}"):
+        account = files.read_json(file)
+        if isinstance(account, dict):
+            yield from (
+                (account.get("data", ""), each["features"]) for each in account.get("spaces", ())
+            )
+
+
+def _note(file: Path, name: str) -> str:
+    told = files.read_json(file) if file.is_file() else None
+    return str(told.get(name, "")) if isinstance(told, dict) else ""

@@ -1,4 +1,4 @@
-"""Runs a study: judges each stage when those before it have ended, hands its runs to the engine,
+"""Runs a study: judges each stage when those before it have ended, hands its runs to the executor,
 notes what comes of them.
 """
 
@@ -17,13 +17,15 @@ from typing import Any, Protocol
 import filelock
 
 from lib import files, paths, runs
-from lib.batch import failures, launch, plan, status
-from lib.batch.executor import Engine, Outcome
+from lib.batch import job as jobs
+from lib.batch import plan, status
+from lib.batch.executor import Executor, Outcome
+from lib.batch.job import Job
 from lib.batch.machine import Share
 from lib.batch.plan import Step
-from lib.batch.run import Job
-from lib.batch.studies import Stage, Study
+from lib.batch.study import Stage, Study
 from lib.errors import DarkroomError
+from lib.runs import failure
 
 _LOCK = ".lock"
 ENDED = ("finished", "skipped", "failed", "killed", "blocked")
@@ -73,14 +75,14 @@ class Conductor:
     def __init__(
         self,
         study: Study,
-        engine: Engine,
+        executor: Executor,
         view: View,
         *,
         force: bool,
         only: list[str],
         command: str,
     ) -> None:
-        self.study, self.engine, self.view = study, engine, view
+        self.study, self.executor, self.view = study, executor, view
         self.force, self.command = force, command
         self.only = [study.stage(name).name for name in only] or [
             stage.name for stage in study.stages
@@ -99,7 +101,7 @@ class Conductor:
             self._stop_file().unlink(missing_ok=True)
             self._release()
             while self.report.count("submitted"):
-                for outcome in self.engine.poll(0.25):
+                for outcome in self.executor.poll(0.25):
                     self._note(outcome)
                     self._release()
                 self.view.tick(self.report)
@@ -154,21 +156,21 @@ class Conductor:
         status.forget(step.folder())
         home = str(paths.root())
         needs = {"cores": wanted.cores, "gpus": wanted.gpus, "memory_gb": wanted.memory_gb}
-        self.engine.submit(step.unit.id, launch.execute, job, share, home, **needs)
-        self.report.slots = self.engine.slots
+        self.executor.submit(step.unit.id, jobs.execute, job, share, home, **needs)
+        self.report.slots = self.executor.slots
         self._keys[step.unit.id] = job.key
         self._set(step.unit.id, "submitted", step.reason)
 
     def _note(self, outcome: Outcome) -> None:
         if outcome.error is not None:
             name, message = type(outcome.error).__name__, str(outcome.error)
-            failure = {
-                "kind": failures.of_exception(name, message),
+            failed = {
+                "kind": failure.of_exception(name, message),
                 "exception": name,
                 "message": message,
                 "cell": None,
             }
-            value = {"state": "failed", "seconds": 0.0, "failure": failure}
+            value = {"state": "failed", "seconds": 0.0, "failure": failed}
         else:
             value = outcome.value or {"state": "killed", "seconds": 0.0, "failure": None}
         state = "failed" if value["state"] == "busy" else value["state"]
@@ -213,7 +215,7 @@ class Conductor:
         self.view.event(unit, state, note)
 
     def _stop_file(self) -> Path:
-        return paths.logs() / self.study.folder / launch.STOP
+        return paths.logs() / self.study.folder / jobs.STOP
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -224,7 +226,7 @@ class Conductor:
             self.report.stopping = True
             self._stop_file().touch()
             if self._interrupts > 1:
-                self.engine.cancel()
+                self.executor.cancel()
 
         before = {
             name: signal.signal(name, interrupted) for name in (signal.SIGINT, signal.SIGTERM)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lib import files, paths, runs
-from lib.batch import plan, studies
-from lib.batch.studies import Study
+from lib.batch import plan
+from lib.batch import study as studies
+from lib.batch.study import Study
 from lib.errors import DarkroomError, suggest
 
 FILE = "study.json"

@@ -45,11 +45,6 @@ def add_to(commands: Any) -> None:
     checking.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="as in `run`"
     )
-    checking.add_argument(
-        "--packages",
-        action="store_true",
-        help="also resolve the pinned packages, and ask for their flaws",
-    )
     pruning = add(
         commands,
         "prune",
@@ -151,12 +146,9 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from lib.batch import command, lock_check, vulnerability_audit
+    from lib.batch import command
 
-    code = command.check(arguments.study, settings=settings(arguments.set), as_json=arguments.json)
-    return (
-        max(code, lock_check.check(), vulnerability_audit.check()) if arguments.packages else code
-    )
+    return command.check(arguments.study, settings=settings(arguments.set), as_json=arguments.json)
 
 
 def _prune(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""A model on a whole folder of pictures, its parts answered by the workers of an engine."""
+"""A model on a whole folder of pictures, its parts answered by the workers of an executor."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from lib.apply import pictures
 from lib.apply.classifier import Classifier
 from lib.apply.folder import Answers
 from lib.apply.pictures import UNREAD, Answer
-from lib.batch import partitions
-from lib.batch.executor import Engine
+from lib.batch.executor import PART_SIZE, Executor, split_parts
 from lib.data.file_listing import Found
 from lib.evaluation.predictions import probability_columns
 
 
-def by(engine: Engine, model: str, *, kept: Path, size: int = partitions.SIZE) -> Answers:
+def by(executor: Executor, model: str, *, kept: Path, size: int = PART_SIZE) -> Answers:
     """Returns who answers in place of this process, for `apply.folder.apply`; `model` as for
     `classifier.load`.
 
@@ -32,13 +31,13 @@ def by(engine: Engine, model: str, *, kept: Path, size: int = partitions.SIZE) -
     def answers(
         classifier: Classifier, folder: Path, files: Sequence[Found], threshold: float | None
     ) -> Iterator[tuple[Found, Answer]]:
-        parts = partitions.cut(
+        parts = split_parts(
             [[each.path, each.size, each.mtime_ns, each.problem, each.detail] for each in files],
             size=size,
         )
         columns = probability_columns(classifier.class_names)
-        for index, table in partitions.spread(
-            engine, probabilities, parts, str(folder.resolve()), model, folder=kept
+        for index, table in executor.map(
+            probabilities, parts, str(folder.resolve()), model, folder=kept
         ):
             values = table[columns].to_numpy(np.float32)
             for place, problem in enumerate(table["problem"]):

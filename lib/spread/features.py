@@ -1,4 +1,4 @@
-"""Features of all accepted images by a trained network, computed by the workers of an engine.
+"""Features of all accepted images by a trained network, computed by the workers of an executor.
 
 They are put where `feature_cache.ensure` looks for them, so that 8_features and the site find them
 done.
@@ -15,8 +15,7 @@ import numpy as np
 
 from lib import files
 from lib.apply import classifier
-from lib.batch import partitions
-from lib.batch.executor import Engine
+from lib.batch.executor import PART_SIZE, Executor, split_parts
 from lib.data import pixel_cache
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
@@ -26,13 +25,13 @@ _BATCH = 64
 
 
 def compute(
-    engine: Engine,
+    executor: Executor,
     dataset: Dataset,
     model: str,
     *,
     layer: str = "pool",
     dtype: str = "float16",
-    size: int = partitions.SIZE,
+    size: int = PART_SIZE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Returns the folder of the features, float (n, d) in `features.npy`, row for row the accepted
@@ -61,14 +60,14 @@ def compute(
     if (target / "features.npy").is_file():
         return target
     kept = target.with_name(f"{target.name}-parts")
-    parts = partitions.cut(list(rows["path"]), size=size)
+    parts = split_parts(list(rows["path"]), size=size)
     common = (str(dataset.raw.resolve()), str(path.resolve()), layer, dtype)
     with files.directory(target) as aside:
         width = predictor.up_to(network, layer).output_shape[-1]
         whole = np.lib.format.open_memmap(
             aside / "features.npy", mode="w+", dtype=dtype, shape=(len(rows), width)
         )
-        for index, values in partitions.spread(engine, of_part, parts, *common, folder=kept):
+        for index, values in executor.map(of_part, parts, *common, folder=kept):
             whole[index * size : index * size + len(values)] = values
             if progress is not None:
                 progress(index * size + len(values), len(rows))

@@ -1,4 +1,4 @@
-"""The scan of a data set, its parts read by the workers of an engine."""
+"""The scan of a data set, its parts read by the workers of an executor."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.batch import partitions
-from lib.batch.executor import Engine
+from lib.batch.executor import PART_SIZE, Executor, split_parts
 from lib.cleaning import scan_workers
 from lib.cleaning.measurements import VERSION, Measured
 from lib.cleaning.scan import Measure
@@ -19,7 +18,7 @@ from lib.data.dataset import Dataset
 _FIELDS = [field.name for field in dataclasses.fields(Measured)]
 
 
-def by(engine: Engine, dataset: Dataset, *, size: int = partitions.SIZE) -> Measure:
+def by(executor: Executor, dataset: Dataset, *, size: int = PART_SIZE) -> Measure:
     """Returns who measures files in place of this machine's own processes, for
     `cleaning.scan.scan`.
     """
@@ -27,8 +26,8 @@ def by(engine: Engine, dataset: Dataset, *, size: int = partitions.SIZE) -> Meas
     def measure(files: Sequence[Path]) -> Iterator[tuple[int, Measured]]:
         kept = dataset.folder / "scan" / "reading-parts"
         stamps = [_stamp(file) for file in files]
-        parts = partitions.cut(stamps, size=size)
-        for index, table in partitions.spread(engine, of_part, parts, VERSION, folder=kept):
+        parts = split_parts(stamps, size=size)
+        for index, table in executor.map(of_part, parts, VERSION, folder=kept):
             for place, row in enumerate(table[_FIELDS].itertuples(index=False)):
                 yield (
                     index * size + place,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lib.batch import timing
+from lib.batch import progress_view
 from lib.errors import DarkroomError
 from lib.tuning import executors
 from lib.tuning.methods.grids import listed
@@ -25,7 +25,7 @@ from lib.tuning.worker import Job
 if TYPE_CHECKING:
     import pandas
 
-    from lib.batch.executor import Engine
+    from lib.batch.executor import Executor
 
 _PROBE_EPOCHS = 2
 _DRAWS = 200
@@ -83,13 +83,13 @@ def cost(plan: Plan) -> Cost:
     return Cost(sum(each["trials"] for each in found), total, tuple(found))
 
 
-def measure(plan: Plan, folder: Path, engine: Engine) -> Measured:
+def measure(plan: Plan, folder: Path, executor: Executor) -> Measured:
     """Trains the untuned parameters for two epochs, as a trial would, and returns what that took;
     once a folder.
     """
     heard: list[list[dict[str, float]]] = [[], []]
     workers = executors.Workers(
-        engine, lambda number, row: bool(heard[number].append(row)), at_once=1
+        executor, lambda number, row: bool(heard[number].append(row)), at_once=1
     )
     for number in range(2):  # the first has to start a process; the second is as all that follow
         where = folder / f"{number}"
@@ -148,7 +148,7 @@ def sentence(plan: Plan, measured: Measured, *, slots: int, budget_minutes: floa
         f"{slots} at once.",
         f"One training took {measured.begin_s:.1f} s to begin and {measured.epoch_s:.1f} s an "
         "epoch, so the search takes about "
-        f"{timing.spoken(60 * needed)}.",
+        f"{progress_view.spoken(60 * needed)}.",
     ]
     if budget_minutes:
         enough = needed <= budget_minutes
@@ -158,7 +158,7 @@ def sentence(plan: Plan, measured: Measured, *, slots: int, budget_minutes: floa
             else f" It will end after about {100 * budget_minutes / needed:.0f} % of that, and can go on later."
         )
         told.append(
-            f"The budget is {timing.spoken(60 * budget_minutes)}: "
+            f"The budget is {progress_view.spoken(60 * budget_minutes)}: "
             f"{'enough' if enough else 'not enough'}.{rest}"
         )
     return "\n".join(told)

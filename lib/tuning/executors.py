@@ -1,4 +1,4 @@
-"""Those that compute trials: this process itself, one after the other, or workers of the engine,
+"""Those that compute trials: this process itself, one after the other, or workers of the executor,
 several at once.
 """
 
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lib import paths
-from lib.batch import machine, pool, task
-from lib.batch.executor import Engine
+from lib import paths, processes
+from lib.batch import machine
+from lib.batch.executor import Executor, work_environment
 from lib.batch.machine import Share
 from lib.tuning import work, worker
 from lib.tuning.work import Work
@@ -25,8 +25,7 @@ from lib.tuning.worker import Job
 Heard = Callable[[int, dict[str, float]], bool]
 """Called with a trial's number and an epoch's row; returns whether the trial shall stop."""
 
-MODULE = "lib.tuning.worker"
-MOST_GROWTH = 200_000_000
+MAX_GROWTH = 200_000_000
 """Bytes by which a worker may grow after its first trial before it is replaced."""
 
 
@@ -99,33 +98,33 @@ class Own:
 
 
 class Workers:
-    """Processes of the engine, isolated from the search and from each other, and kept from trial to
+    """Processes of the executor, isolated from the search and from each other, and kept from trial to
     trial.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        executor: Executor,
         heard: Heard,
         *,
         at_once: int | None = None,
         needs: Needs | None = None,
     ) -> None:
-        self._engine, self._heard, self._needs = engine, heard, needs or Needs()
-        self.slots = at_once or engine.slots
+        self._executor, self._heard, self._needs = executor, heard, needs or Needs()
+        self.slots = at_once or executor.slots
         self._numbers = itertools.count()
         self._jobs: dict[str, Job] = {}
         self._read: dict[str, int] = {}
 
     def submit(self, job: Job) -> None:
-        """Hands a trial to the engine."""
+        """Hands a trial to the executor."""
         # one that was called off may still be ending
         name = f"{job.folder}#{next(self._numbers)}-{secrets.token_hex(4)}"
         worker.open_again(job)
         self._jobs[name], self._read[name] = job, 0
         share = Share(cores=self._needs.cores, parallel=self.slots, gpus=self._needs.gpus)
         limit = self._needs.memory_gb and int(self._needs.memory_gb * 1e9)
-        self._engine.submit(
+        self._executor.submit(
             name,
             compute,
             job,
@@ -139,7 +138,7 @@ class Workers:
 
     def poll(self, timeout_s: float) -> list[tuple[int, dict[str, Any]]]:
         """Returns what has ended; before that every epoch that was reported is heard."""
-        outcomes = self._engine.poll(timeout_s)
+        outcomes = self._executor.poll(timeout_s)
         for name in list(self._jobs):
             self._hear(name)
         ended = []
@@ -168,10 +167,10 @@ class Workers:
                 (Path(job.folder) / worker.STOP).touch()
 
     def cancel(self, number: int) -> None:
-        """Has the engine end the trial's process."""
+        """Has the executor end the trial's process."""
         for name, job in self._jobs.items():
             if job.number == number:
-                self._engine.cancel(name)
+                self._executor.cancel(name)
 
     def _hear(self, name: str) -> None:
         job = self._jobs[name]
@@ -187,13 +186,13 @@ class Workers:
 
 
 def compute(job: Job, share: Share, home: str, memory_bytes: int | None) -> dict[str, Any]:
-    """Has a process do a trial and returns its outcome; runs on a worker of the engine, which it
+    """Has a process do a trial and returns its outcome; runs on a worker of the executor, which it
     keeps waiting.
     """
     if (found := worker.read(job)) is not None:
         return found
     limit = memory_bytes or int(0.9 * machine.total_memory())
-    with task.begun(share, home) as (environment, wanted):
+    with work_environment(share, home) as (environment, wanted):
         ended = _await(environment, job, wanted, limit)
         if (ended["failure"] or {}).get(
             "kind"
@@ -207,14 +206,17 @@ def _await(
 ) -> dict[str, Any]:
     began, grown = time.monotonic(), False
 
-    def unwanted(runner: pool.Runner) -> bool:
+    def should_stop(process: processes.Worker) -> bool:
         nonlocal grown
-        grown = grown or (wanted() and runner.memory() > limit)
+        grown = grown or (wanted() and process.memory() > limit)
         return grown or not wanted()
 
-    answer, said = pool.ask(
-        job.line(), unwanted, module=MODULE, environment=environment, most_growth=MOST_GROWTH
-    )
+    exit_code, output = 0, ""
+    try:
+        options = {"environment": environment, "max_growth": MAX_GROWTH}
+        processes.call(worker.do, job, should_stop=should_stop, **options)
+    except processes.WorkerDied as died:
+        exit_code, output = died.exit_code, died.output
     if (found := worker.read(job)) is not None:
         return found
     seconds = {"seconds": round(time.monotonic() - began, 3)}
@@ -226,12 +228,12 @@ def _await(
     if not wanted():
         return {"state": "cancelled", "numbers": {}, "failure": None, **seconds}
     ending = (
-        f"its process ended with {answer}"
-        if answer >= 0
-        else f"its process was killed by signal {-answer}"
+        f"its process ended with {exit_code}"
+        if exit_code >= 0
+        else f"its process was killed by signal {-exit_code}"
     )
-    kind = "out of memory" if "bad_alloc" in said else "kernel died"
-    return {**work.failed(kind, "DeadWorker", ending, said.splitlines()[-20:]), **seconds}
+    kind = "out of memory" if "bad_alloc" in output else "kernel died"
+    return {**work.failed(kind, "DeadWorker", ending, output.splitlines()[-20:]), **seconds}
 
 
 def clear(folder: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib.batch.executor import Engine
+from lib.batch.executor import Executor
 from lib.evaluation import paired_tests, predictions, statistics
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
@@ -183,7 +183,7 @@ def run(
     folder: Path,
     *,
     checkpoint_folder: Path,
-    engine: Engine,
+    executor: Executor,
     top: int,
     seeds: Sequence[int],
     epochs: int = 0,
@@ -198,7 +198,7 @@ def run(
         found: the search.
         folder: where the journals and tables go.
         checkpoint_folder: where the trained models go; those of the winner stay.
-        engine: whose workers train.
+        executor: whose workers train.
         top: how many of the best trials are trained anew.
         seeds: of the new trainings.
         epochs: of each; 0 takes those of the search.
@@ -224,7 +224,7 @@ def run(
             folder / split,
             checkpoint_folder=checkpoint_folder,
             keep_checkpoints=True,
-            engine=engine,
+            executor=executor,
             at_once=at_once,
             watch=watch if split == "val" else None,
         )

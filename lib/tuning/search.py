@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.batch.executor import Engine
+from lib.batch.executor import Executor
 from lib.errors import DarkroomError
 from lib.tuning import event_log as journals
 from lib.tuning import trials, work
@@ -39,7 +39,7 @@ def run(
     *,
     checkpoint_folder: Path | None = None,
     keep_checkpoints: bool = False,
-    engine: Engine | None = None,
+    executor: Executor | None = None,
     at_once: int | None = None,
     needs: Needs | None = None,
     budget_minutes: float | None = None,
@@ -53,9 +53,9 @@ def run(
         folder: where the journal and the folders of the trials lie; None keeps the journal in
             memory and writes nothing. checkpoint_folder: where trials keep what resume and
             promotion need; `folder`/checkpoints where None. keep_checkpoints: leave there what no
-            trial needs any more; else a loser's go as soon as it cannot be promoted. engine: whose
+            trial needs any more; else a loser's go as soon as it cannot be promoted. executor: whose
             workers compute the trials, isolated and several at once; None computes them in this
-            process. at_once: how many trials at the same time; as many as the engine has slots
+            process. at_once: how many trials at the same time; as many as the executor has slots
             where None. needs: what a trial takes of its machine. budget_minutes: of all sessions
             together. A trial at work when they are over stops after its epoch and stays open.
             watch: called with all trials and the one that has just ended.
@@ -63,7 +63,7 @@ def run(
     Raises:
         DarkroomError: for a plan that cannot be, or a folder that holds another search.
     """
-    if engine is not None and folder is None:
+    if executor is not None and folder is None:
         raise DarkroomError(
             "Trials in processes of their own need a `folder`, in which they lay down what came of "
             "them."
@@ -75,8 +75,8 @@ def run(
         search = _Search(plan, folder, checkpoint_folder, watch, keep_checkpoints=keep_checkpoints)
         hands = (
             Own(search.hear)
-            if engine is None
-            else Workers(engine, search.hear, at_once=at_once, needs=needs)
+            if executor is None
+            else Workers(executor, search.hear, at_once=at_once, needs=needs)
         )
         return search.run(hands, budget_minutes)
 
@@ -134,7 +134,7 @@ class _Search:
                     at_work.discard(number)
                     self._end(record.trials[number], outcome)
         except BaseException:
-            for number in at_work:  # a notebook that is interrupted keeps its engine
+            for number in at_work:  # a notebook that is interrupted keeps its executor
                 hands.cancel(number)
             raise
         complete = all(trial.state != "open" for trial in record.trials) and not self._over

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib.batch import failures
 from lib.errors import DarkroomError
+from lib.runs import failure
 
 Objective = Callable[[dict[str, Any], "Work"], Any]
 
@@ -74,7 +74,7 @@ def do(objective: Objective, values: Mapping[str, Any], work: Work) -> dict[str,
     except Exception as error:  # noqa: BLE001 - whatever it is, the search goes on
         name, message = type(error).__name__, str(error).strip().partition("\n")[0][:500]
         return failed(
-            failures.of_exception(name, message),
+            failure.of_exception(name, message),
             name,
             message,
             traceback.format_exc().splitlines()[-20:],
@@ -85,7 +85,7 @@ def do(objective: Objective, values: Mapping[str, Any], work: Work) -> dict[str,
 def failed(
     kind: str, exception: str, message: str, told: list[str] | None = None
 ) -> dict[str, Any]:
-    """Returns the outcome of a trial that failed; `kind` is a class of `lib.batch.failures`."""
+    """Returns the outcome of a trial that failed; `kind` is a class of `lib.runs.failure`."""
     about = {"kind": kind, "exception": exception, "message": message, "traceback": told or []}
     return {"state": "failed", "numbers": {}, "failure": about}
 

@@ -1,9 +1,7 @@
-"""Computes trials: `python -m lib.tuning.worker` is told a job in each line of its input and
-answers each with a line.
+"""Computes trials in a process of the pool.
 
-The process is kept for the next trial, because an import a trial is too dear; it is replaced when
-its memory has grown. What came of a trial lies in `outcome.json` of its folder before it is
-answered, so that a search which was killed in between does not do it again.
+What came of a trial lies in `outcome.json` of its folder before the call returns, so that a search
+which was killed in between does not repeat it.
 """
 
 from __future__ import annotations
@@ -11,8 +9,6 @@ from __future__ import annotations
 import functools
 import gc
 import json
-import os
-import queue
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -22,7 +18,6 @@ from typing import Any
 import filelock
 
 from lib import files, hashing
-from lib.batch import parent_watch
 from lib.tuning import work
 from lib.tuning.work import Work
 
@@ -30,7 +25,6 @@ OUTCOME, EPOCHS, STOP = "outcome.json", "epochs.jsonl", "stop"
 """Files of a trial's folder: what came of it, a line an epoch, and the wish that it stops after the
 epoch it is at.
 """
-DONE = 0
 _LOCK_S = 20.0
 
 
@@ -55,17 +49,6 @@ class Job:
     def digest(self) -> str:
         """Returns a digest of the job, by which its outcome is known again."""
         return hashing.digest(self.line().decode())
-
-
-def main() -> None:
-    """Does one job after the other, until the input is closed."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever an objective prints must not be taken for an answer
-    jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    parent_watch.watch(sys.stdin.buffer, hear=jobs.put, then=lambda: os._exit(143))
-    while True:
-        do(Job(**json.loads(jobs.get())))
-        print(DONE, file=answers, flush=True)
 
 
 def do(job: Job) -> None:
@@ -151,7 +134,3 @@ def _forget_gradients() -> None:
     registry = getattr(getattr(framework, "gradient_registry", None), "_registry", {})
     for name in [name for name in registry if name.startswith("CustomGradient-")]:
         del registry[name]
-
-
-if __name__ == "__main__":
-    main()

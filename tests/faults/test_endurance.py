@@ -6,10 +6,10 @@ import psutil
 import pytest
 
 from lib import notebooks, paths, runs
-from lib.batch import launch
-from lib.batch.executor import Engine
+from lib.batch import job as jobs
+from lib.batch.executor import Executor
+from lib.batch.job import Job
 from lib.batch.machine import Share
-from lib.batch.run import Job
 
 
 def job(number):
@@ -37,16 +37,16 @@ def held():
 def test_short_runs_leave_nothing_behind(batch_home, first, number, record_property):
     (batch_home / "logs" / "one").mkdir(parents=True)
     before = None
-    with Engine(workers=2) as engine:
+    with Executor(workers=2) as executor:
         for start in range(0, number, first):
             batch = range(start, min(start + first, number))
             for each in batch:
-                engine.submit(
-                    str(each), launch.execute, job(each), Share(parallel=2), str(batch_home)
+                executor.submit(
+                    str(each), jobs.execute, job(each), Share(parallel=2), str(batch_home)
                 )
             ended = []
             while len(ended) < len(batch):
-                ended += engine.poll(300)
+                ended += executor.poll(300)
             assert {outcome.value["state"] for outcome in ended} == {"finished"}
             before = before or held()
         after = held()

@@ -50,7 +50,7 @@ def test_killed_at_a_random_moment(one, whom, seed):
     if whom == "runner":
         process.kill()
     else:
-        sought = {"run": "lib.batch.run", "kernel": "lib.batch.kernel"}[whom]
+        sought = {"run": "lib.processes", "kernel": "lib.batch.kernel"}[whom]
         for victim in one.processes(sought)[:1]:
             os.kill(victim, signal.SIGKILL)
     process.communicate(timeout=600)

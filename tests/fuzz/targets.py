@@ -23,7 +23,7 @@ from PIL import Image
 from werkzeug.exceptions import HTTPException
 
 from lib import notebooks, paths
-from lib.batch import studies
+from lib.batch import study as studies
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
 from lib.data import manifest, splits

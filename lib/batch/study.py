@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import notebooks, parameters, paths
-from lib.batch import parameter_grid, tables
+from lib.batch import parameter_grid
 from lib.batch.parameter_grid import General, Unit
 from lib.errors import DarkroomError, suggest
 from lib.notebooks import Notebook
@@ -169,8 +169,8 @@ def read(name: str, *, settings: Mapping[str, str] | None = None, tiny: bool = F
             mend it.
     """
     path = find(name)
-    content = tables.read(path)
-    tables.known(content, _STUDY, where=path.name)
+    content = parameter_grid.read_toml(path)
+    parameter_grid.check_keys(content, _STUDY, where=path.name)
     used = _notebooks(content, path.name)
     declared = {
         name: parameter for notebook in used for name, parameter in notebook.parameters.items()
@@ -220,7 +220,7 @@ def _notebooks(content: dict[str, Any], where: str) -> list[Notebook]:
         )
     for number, table in enumerate(content["stage"], start=1):
         called = table.get("name", number) if isinstance(table, dict) else number
-        tables.known(table, _STAGE, where=f"stage {called!r} of {where}")
+        parameter_grid.check_keys(table, _STAGE, where=f"stage {called!r} of {where}")
         if missing := [key for key in ("name", "notebook") if key not in table]:
             raise DarkroomError(
                 f'Stage {number} of {where} has no `{missing[0]}`. Add it, such as name = "train" and notebook = "3_train".'
@@ -231,7 +231,7 @@ def _notebooks(content: dict[str, Any], where: str) -> list[Notebook]:
 def _typed(
     settings: Mapping[str, str], declared: dict[str, parameters.Parameter], where: str
 ) -> dict[str, Any]:
-    tables.free(settings, where="--set")
+    parameter_grid.refuse_reserved(settings, where="--set")
     for name in settings:
         if name not in declared:
             raise DarkroomError(
@@ -243,9 +243,9 @@ def _typed(
 def _check_general(
     shared: dict[str, Any], small: dict[str, Any], declared: dict[str, Any], where: str
 ) -> None:
-    tables.known(small, _TINY, where=f"[tiny] of {where}")
+    parameter_grid.check_keys(small, _TINY, where=f"[tiny] of {where}")
     for table, place in ((shared, "[shared]"), (small.get("parameters", {}), "[tiny.parameters]")):
-        tables.free(table, where=f"{place} of {where}")
+        parameter_grid.refuse_reserved(table, where=f"{place} of {where}")
         for name in table:
             if name not in declared:
                 raise DarkroomError(

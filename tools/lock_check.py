@@ -86,3 +86,7 @@ def _uv() -> str:
             "-m pip install -e '.[test]'."
         ) from None
     return uv.find_uv_bin()
+
+
+if __name__ == "__main__":
+    sys.exit(check())

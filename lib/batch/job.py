@@ -1,0 +1,223 @@
+"""One run of a study: a Dask worker gives it its share of the machine, a process of the pool has
+papermill execute it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lib import files, paths, processes, runs
+from lib.batch import machine
+from lib.batch.executor import work_environment
+from lib.batch.machine import Share
+from lib.errors import DarkroomError
+from lib.runs import failure
+from lib.runs.failure import Failure
+
+STOP = ".stop"
+"""A file of this name in the study's folder lets no further run begin."""
+OUTPUT = "output.log"
+"""What the cells of a run print, where the study is run with `--log-output`."""
+MAX_RUNS = 50
+"""Runs after which the process that drives their kernels is replaced."""
+
+_GRACE_S = 30.0
+_BUSY_S = 20.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be done."""
+
+    notebook: str
+    """Path of the notebook."""
+    folder: str
+    """The run's folder."""
+    parameters: dict[str, Any]
+    key: dict[str, Any]
+    resume: str = ""
+    """The command that goes on with the study."""
+    time_limit_s: float | None = None
+    memory_bytes: int | None = None
+    cwd: str = ""
+    """The folder that relative paths in parameters start from."""
+    output: str = ""
+    """Where the executed notebook is written too when the run has ended; any path that papermill
+    can write to.
+    """
+    log_output: bool = False
+    environment: dict[str, str] | None = None
+    """All environment variables of the run; None leaves those of the process."""
+
+
+class Busy(DarkroomError):
+    """Another process works on the run."""
+
+
+def execute(job: Job, share: Share, home: str) -> dict[str, Any]:
+    """Does one run and returns `state` (finished, failed, killed, busy or queued), `seconds`,
+    `failure`, `note`.
+
+    Raises nothing for a run that fails: that is an outcome. Called on a Dask worker; `home` is the
+    root folder, which all machines share.
+    """
+    started = time.monotonic()
+    folder = Path(job.folder)
+    if not folder.parent.parent.is_dir():
+        raise DarkroomError(
+            f"This machine does not see {folder.parent.parent}. Put DARKROOM_HOME on a folder that all machines share under "
+            "the same path."
+        )
+    if (folder.parent.parent / STOP).exists():
+        return _outcome("queued", started)
+    if job.memory_bytes is None:  # stop the run before the system must choose whom to kill
+        job = replace(job, memory_bytes=int(0.9 * machine.total_memory()))
+    with work_environment(share, home) as (environment, wanted):
+        try:
+            note = _run(replace(job, environment=environment), wanted)
+        except Busy as busy:
+            told = {"kind": "code", "exception": "Busy", "message": str(busy)}
+            return _outcome("busy", started, told)
+        except processes.WorkerDied as died:
+            if not wanted():
+                return _outcome("killed", started)
+            _note_death(job, died)
+            note = ""
+    if runs.finished(folder):
+        return _outcome("finished", started, note=note)
+    return _outcome(
+        "failed", started, json.loads((folder / "failure.json").read_text("utf-8")), note
+    )
+
+
+def _run(job: Job, wanted: Callable[[], bool]) -> str:
+    limit = None if job.time_limit_s is None else time.monotonic() + job.time_limit_s + _GRACE_S
+
+    def should_stop(_: processes.Worker) -> bool:
+        return not wanted() or (limit is not None and time.monotonic() > limit)
+
+    until = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            return processes.call(run_notebook, job, should_stop=should_stop, max_calls=MAX_RUNS)
+        except Busy:  # the process of a worker that was lost may not have died yet
+            if time.monotonic() > until or not wanted():
+                raise
+            time.sleep(1)
+
+
+def _note_death(job: Job, died: processes.WorkerDied) -> None:
+    code = died.exit_code
+    how = f"ended with {code}" if code >= 0 else f"was killed by signal {-code}"
+    output = died.output.splitlines()[-20:]
+    lost = Failure("kernel died", "DeadRun", f"the run's process {how}", output=output)
+    failure.write(Path(job.folder), lost, resume=job.resume)
+
+
+def _outcome(
+    state: str, started: float, failed: dict[str, Any] | None = None, note: str = ""
+) -> dict[str, Any]:
+    return {"state": state, "seconds": time.monotonic() - started, "failure": failed, "note": note}
+
+
+def run_notebook(job: Job) -> str:
+    """Has papermill execute a job's notebook into the run's folder; in a process of the pool.
+
+    Returns what must be said of a run that is complete, such as an output that could not be
+    written. Why a run has failed stands in its `failure.json`.
+
+    Raises:
+        Busy: another process works on the run.
+    """
+    if job.environment is not None:
+        os.environ.clear()
+        os.environ.update(job.environment)
+    folder = Path(job.folder)
+    try:
+        with runs.acquire(folder):
+            runs.prepare(folder, job.key)
+    except DarkroomError as error:
+        raise Busy(str(error)) from None
+    _set_up_papermill(Path(folder.anchor))
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    from lib.batch.papermill_engine import NAME, Supervision
+
+    notebook = folder / "notebook.ipynb"
+    log = folder / OUTPUT if job.log_output else Path(os.devnull)
+    # `failure.json` says why a run has failed.
+    with log.open("w", encoding="utf-8") as stream, contextlib.suppress(PapermillExecutionError):
+        papermill.execute_notebook(
+            _literal(job.notebook),
+            _literal(str(notebook)),
+            job.parameters,
+            engine_name=NAME,
+            progress_bar=False,
+            stdout_file=stream,
+            stderr_file=stream,
+            start_timeout=120,
+            cwd=job.cwd if job.cwd and Path(job.cwd).is_dir() else str(paths.root()),
+            supervision=Supervision(folder, job.time_limit_s, job.memory_bytes, job.resume),
+        )
+    return _write_elsewhere(notebook, job.output) if job.output else ""
+
+
+@functools.cache
+def _set_up_papermill(anchor: Path) -> None:
+    """Prepares papermill in this process: our engine, and files of the disk at `anchor` written
+    atomically, also those that papermill writes after the engine has ended.
+    """
+    # jsonschema, which nbformat imports, would spend 2.5 s on a grammar that nothing here needs.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    from papermill.engines import papermill_engines
+    from papermill.iorw import LocalHandler, papermill_io
+
+    from lib.batch import papermill_engine
+
+    class AtomicHandler(LocalHandler):
+        def write(self, buf: str, path: str) -> None:
+            files.write_text(Path(path), buf)
+
+    papermill_engines.register(papermill_engine.NAME, papermill_engine.DarkroomEngine)
+    papermill_io.register(str(anchor), AtomicHandler())
+    processes.on_parent_death.append(papermill_engine.kill_kernels)
+
+
+def prepare_notebook(job: Job, target: Path) -> None:
+    """Writes a job's notebook with its parameters to `target`, without executing it."""
+    _set_up_papermill(Path(target.anchor))
+    import papermill
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    papermill.execute_notebook(
+        _literal(job.notebook),
+        _literal(str(target)),
+        job.parameters,
+        prepare_only=True,
+        progress_bar=False,
+    )
+
+
+def _write_elsewhere(notebook: Path, target: str) -> str:
+    from papermill.iorw import papermill_io
+
+    try:
+        papermill_io.write(notebook.read_text("utf-8"), target)
+    except Exception as error:  # whatever a storage service's library raises
+        return f"the notebook could not be written to {target} ({type(error).__name__}: {error})"
+    return ""
+
+
+def _literal(path: str) -> str:
+    """Papermill fills in parameters between braces in a path."""
+    return path.replace("{", "{{").replace("}", "}}")

@@ -1,0 +1,438 @@
+"""The papermill engine `darkroom`, by which every notebook of the suite is executed.
+
+    papermill --engine darkroom notebooks/3_train.ipynb out.ipynb -p data elpv     # by hand
+    darkroom run quickstart                                                        # the same, a
+    study
+
+Beyond papermill's own engine it checks and types parameters before a kernel starts, starts a kernel
+of this interpreter on private sockets, stops the whole run at a deadline or a memory limit, saves
+atomically, reports progress, and writes `failure.json`. A cell that a dead kernel never reached
+stays "pending".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from click import ClickException
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, NotebookExecutionManager
+
+from lib import files, notebooks, parameters, paths, runs
+from lib.errors import DarkroomError
+from lib.notebooks import Notebook
+from lib.runs import failure
+from lib.runs.failure import Failure
+
+NAME = "darkroom"
+AUTOSAVE_S = 10
+"""How often the notebook is saved within a long cell."""
+_MARK = "darkroom-failure"
+
+
+class Refused(DarkroomError, ClickException):
+    """Parameters that the notebook refuses; papermill's command line prints the sentence and exits
+    with 2.
+    """
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What `darkroom run` sets for an execution; by hand all of it is left out."""
+
+    folder: Path | None = None
+    """The run's folder, made ready; None: the notebook makes it when it opens its run."""
+    time_limit_s: float | None = None
+    memory_bytes: int | None = None
+    resume: str = ""
+    """The command that goes on with the study, for `failure.json`."""
+
+
+class DarkroomEngine(NBClientEngine):
+    """Executes a notebook as papermill's own engine does, with what the module's docstring lists."""
+
+    @classmethod
+    def execute_notebook(
+        cls,
+        nb: Any,
+        kernel_name: str,
+        output_path: str | None = None,
+        progress_bar: Any = True,
+        log_output: bool = False,
+        autosave_cell_every: int = AUTOSAVE_S,
+        **options: Any,
+    ) -> Any:
+        """Returns the executed notebook; papermill then raises for the error that a failed one
+        holds.
+
+        Raises:
+            DarkroomError: a parameter is unknown, of another type or out of range; nothing is
+                started.
+        """
+        nb = _typed(nb, kernel_name)
+        manager = ExecutionManager(
+            nb,
+            output_path=output_path,
+            progress_bar=progress_bar,
+            log_output=log_output,
+            autosave_cell_every=autosave_cell_every,
+        )
+        manager.notebook_start()
+        try:
+            cls.execute_managed_notebook(manager, kernel_name, log_output=log_output, **options)
+        finally:
+            manager.cleanup_pbar()
+            manager.notebook_complete()
+        return manager.nb
+
+    @classmethod
+    def execute_managed_notebook(
+        cls,
+        nb_man: ExecutionManager,
+        kernel_name: str,
+        log_output: bool = False,
+        stdout_file: Any = None,
+        stderr_file: Any = None,
+        start_timeout: int = 60,
+        execution_timeout: int | None = None,
+        supervision: Supervision | None = None,
+        cwd: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Executes all cells; a failure is noted in the notebook and in the run's folder, not
+        raised.
+        """
+        with tempfile.TemporaryDirectory(prefix="darkroom-", ignore_cleanup_errors=True) as private:
+            execution = _Execution(nb_man, supervision or Supervision(), Path(private))
+            execution.run(
+                beside=_folder_of(options.get("input_path")),
+                cwd=cwd,
+                cell_timeout_s=execution_timeout,
+                startup_timeout=start_timeout,
+                log_output=log_output,
+                stdout_file=stdout_file,
+                stderr_file=stderr_file,
+            )
+
+
+class ExecutionManager(NotebookExecutionManager):
+    """Papermill's record of an execution, saved atomically, where only what ran is "completed"."""
+
+    _saving = True
+
+    def save(self, **_: Any) -> None:
+        """Saves the notebook; one with a remote path is written there at the end, by papermill."""
+        self.last_save_time = self.now()
+        if self._saving and self.output_path and "://" not in self.output_path:
+            files.write_text(Path(self.output_path), written(self.nb))
+
+    def cell_complete(self, cell: Any, cell_index: int | None = None, **_: Any) -> None:
+        """Notes the end of a cell; the start of the next one saves it at once."""
+        self._saving = False
+        try:
+            super().cell_complete(cell, cell_index)
+        finally:
+            self._saving = True
+
+    def notebook_complete(self, **_: Any) -> None:
+        """Notes the end of the notebook. Cells that were never reached stay "pending"."""
+        papermill = self.nb.metadata.papermill
+        self.end_time = self.now()
+        papermill["end_time"] = self.end_time.isoformat()
+        if papermill.get("start_time"):
+            papermill["duration"] = (self.end_time - self.start_time).total_seconds()
+        self.cleanup_pbar()
+        self.save()
+
+
+class _Client(PapermillNotebookClient):
+    """Executes cell by cell, and goes no further after one that failed in whatever way."""
+
+    number = 0
+
+    def execute(self, **kernel: Any) -> None:
+        """Starts the kernel and executes all cells.
+
+        Raises:
+            CellExecutionError: a cell raised.
+            CellTimeoutError: the deadline has passed.
+            DeadKernelError: the kernel died.
+        """
+        self.reset_execution_trackers()
+        with self.setup_kernel(cleanup_kc=True, **kernel):
+            self.papermill_execute_cells()
+            about = self.wait_for_reply(self.kc.kernel_info())
+            self.nb.metadata["language_info"] = about["content"]["language_info"]
+            self.set_widgets_metadata()
+
+    def papermill_execute_cells(self) -> None:
+        for index, cell in enumerate(self.nb.cells):
+            self.number = index
+            self.nb_man.cell_start(cell, index)
+            try:
+                self.execute_cell(cell, index)
+            except BaseException as error:
+                self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+                raise
+            finally:
+                self.nb_man.cell_complete(cell, cell_index=index)
+
+
+class _Execution:
+    """One notebook at work: the client that drives the kernel, and the watches over it."""
+
+    def __init__(self, manager: ExecutionManager, supervision: Supervision, private: Path) -> None:
+        from lib.batch import kernel
+
+        self.manager, self.limits, self.private = manager, supervision, private
+        self.record = _RunRecord(manager.nb, supervision.folder)
+        self.kernel_manager = kernel.manager(private)
+        self.killed = self.ended = False
+        self.deadline = supervision.time_limit_s and time.monotonic() + supervision.time_limit_s
+
+    def run(
+        self, *, beside: Path | None, cwd: str | None, cell_timeout_s: int | None, **client: Any
+    ) -> None:
+        """Executes all cells and notes a failure in the notebook and in `failure.json`."""
+        self.cell_timeout_s = cell_timeout_s
+        self.client = _Client(
+            self.manager,
+            km=self.kernel_manager,
+            timeout_func=self._seconds_left,
+            force_raise_errors=True,
+            shutdown_kernel="immediate",
+            on_cell_execute=self._before,
+            **client,
+        )
+        _at_work.append(self)
+        threading.Thread(target=self._watch_memory, daemon=True).start()
+        try:
+            failed = self._execute(cwd or str(Path.cwd()), beside)
+        finally:
+            self.ended = True
+            _at_work.remove(self)
+        if failed is not None:
+            _note_failure(self.manager.nb, failed)
+        self.record.close(self.manager, failed, resume=self.limits.resume)
+
+    def _execute(self, cwd: str, beside: Path | None) -> Failure | None:
+        with (self.private / "output").open("wb") as output:
+            try:
+                environment = _kernel_environment(self.private, beside)
+                self.client.execute(stdout=output, stderr=output, cwd=cwd, env=environment)
+            except CellExecutionError as error:
+                return failure.of_cell(
+                    self._cell(),
+                    exception=error.ename,
+                    message=error.evalue,
+                    traceback=[error.traceback],
+                )
+            except CellTimeoutError:
+                seconds = self.limits.time_limit_s or self.cell_timeout_s
+                return self._stopped("time limit", f"stopped after {seconds:g} s")
+            except (DeadKernelError, RuntimeError) as error:
+                return self._stopped("out of memory" if self.killed else "kernel died", str(error))
+        if self.record.begun() and not runs.finished(self.record.folder):
+            message = "the notebook ended, but wrote no result.json; call run.finish(...) last"
+            return Failure("code", "NoResult", message)
+        return None
+
+    def _stopped(self, kind: str, message: str) -> Failure:
+        output = (self.private / "output").read_text("utf-8", errors="replace").splitlines()[-20:]
+        if kind == "kernel died" and failure.of_exception("", "\n".join(output)) == "out of memory":
+            kind = "out of memory"
+        if self.killed:
+            message = f"grew beyond {self.limits.memory_bytes / 1e9:.1f} GB"
+        names = {
+            "time limit": "TimeLimit",
+            "out of memory": "MemoryLimit",
+            "kernel died": "DeadKernel",
+        }
+        cell = self._cell()
+        number = cell.get("execution_count") or self._count() or None
+        source = failure.first_line(cell["source"])
+        return Failure(kind, names[kind], message, number, source, output=output)
+
+    def _cell(self) -> Any:
+        return self.manager.nb.cells[self.client.number]
+
+    def _count(self) -> int:
+        """How many code cells there are up to the present one."""
+        return sum(_is_code(cell) for cell in self.manager.nb.cells[: self.client.number + 1])
+
+    def _before(self, **_: Any) -> None:
+        cells = sum(_is_code(cell) for cell in self.manager.nb.cells)
+        self.record.progress(
+            cell=self._count(), cells=cells, note=""
+        )  # a note is of the cell before
+
+    def _seconds_left(self, cell: Any) -> int | None:
+        left = [] if self.deadline is None else [self.deadline - time.monotonic()]
+        left += [] if self.cell_timeout_s is None else [self.cell_timeout_s]
+        return max(1, int(min(left))) if left else None  # nbclient takes 0 as no limit
+
+    def _watch_memory(self) -> None:
+        import psutil
+
+        limit = self.limits.memory_bytes
+        while limit is not None and not self.killed and not self.ended:
+            time.sleep(0.25)
+            if (pid := self._kernel_pid()) is None:
+                continue
+            with contextlib.suppress(psutil.Error):
+                family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+                if sum(process.memory_info().rss for process in family) > limit:
+                    self.killed = True
+                    self.kill()
+
+    def _kernel_pid(self) -> int | None:
+        return getattr(self.kernel_manager.provisioner, "pid", None)
+
+    def kill(self) -> None:
+        """Kills the kernel with everything that it has started."""
+        import psutil
+
+        if (pid := self._kernel_pid()) is None:
+            return
+        with contextlib.suppress(ProcessLookupError, psutil.Error):
+            if os.name != "nt":
+                os.killpg(pid, signal.SIGKILL)  # the kernel leads a session with its own children
+                return
+            for process in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
+                process.kill()
+
+
+class _RunRecord:
+    """The run's folder, as far as the engine writes to it: progress, the notebook, a failure."""
+
+    def __init__(self, nb: Any, folder: Path | None) -> None:
+        self.prepared = folder is not None
+        self.folder = folder or _run_folder(nb)
+        self._started = self._read().get("started")
+
+    def begun(self) -> bool:
+        """Whether the folder is this execution's, and not that of an earlier run."""
+        return self.prepared or self._read().get("started", self._started) != self._started
+
+    def progress(self, **fields: Any) -> None:
+        """Adds to `progress.json`. The kernel writes it too, but only while a cell is at work."""
+        if self.begun():
+            about = {"state": "running", "stage": self.folder.parent.name, "unit": self.folder.name}
+            now = time.time()
+            known = {**about, "started": now, **self._read(), **fields, "updated": now}
+            files.write_json(self.folder / "progress.json", known)
+
+    def close(self, manager: ExecutionManager, failed: Failure | None, *, resume: str) -> None:
+        """Writes `failure.json`, and a copy of a notebook whose output goes elsewhere."""
+        if not self.begun():
+            return
+        if failed is not None:
+            failure.write(self.folder, failed, resume=resume)
+            self.progress(state="failed")
+        own = self.folder / "notebook.ipynb"
+        if manager.output_path is None or Path(manager.output_path).absolute() != own.absolute():
+            files.write_text(own, written(manager.nb))
+
+    def _read(self) -> dict[str, Any]:
+        return {} if self.folder is None else files.read_json(self.folder / "progress.json") or {}
+
+
+def written(nb: Any) -> str:
+    """Returns a notebook as text."""
+    return nbformat.v4.writes(nb) + "\n"
+
+
+def _typed(nb: Any, kernel_name: str) -> Any:
+    """Returns the notebook with its parameters in their declared types; one that is not ours as it
+    is.
+    """
+    given = nb.metadata.papermill.get("parameters") or {}
+    try:
+        declared = notebooks.of_document(nb)
+        checked = None if declared is None else _checked(declared, given)
+    except DarkroomError as error:
+        raise Refused(str(error)) from None
+    if checked is None or checked == dict(given):
+        return nb
+    from papermill.parameterize import parameterize_notebook
+
+    return parameterize_notebook(nb, checked, kernel_name=kernel_name, engine_name=NAME)
+
+
+def _checked(notebook: Notebook, given: Mapping[str, Any]) -> dict[str, Any]:
+    checked = parameters.check_all(given, notebook.parameters, where=f"{notebook.name}.ipynb")
+    notebook.verify({**notebook.defaults(), **checked})
+    return checked
+
+
+def _run_folder(nb: Any) -> Path | None:
+    """The folder that the notebook will open its run in; None for a notebook that is not ours."""
+    declared = notebooks.of_document(nb)
+    if declared is None:
+        return None
+    values = {**declared.defaults(), **nb.metadata.papermill.get("parameters", {})}
+    if "study" not in values:
+        return None
+    return paths.run(values["study"], declared.stage, runs.unit(values))
+
+
+def _note_failure(nb: Any, failed: Failure) -> None:
+    """Notes a failure where people look: above the cell that failed, and as the cell's error."""
+    nb.metadata.papermill["exception"] = True
+    numbered = [cell for cell in nb.cells if _is_code(cell)]
+    at = next((cell for cell in numbered if cell.get("execution_count") == failed.cell), None)
+    if at is None and failed.cell is not None and failed.cell <= len(numbered):
+        at = numbered[failed.cell - 1]
+    if (shown := at or numbered[-1]) and not any(o.output_type == "error" for o in shown.outputs):
+        about = {"ename": failed.exception, "evalue": failed.message}
+        shown.outputs.append(
+            nbformat.v4.new_output("error", **about, traceback=[failed.sentence()])
+        )
+    text = f"**The run stopped here.** {failed.sentence()}".replace("\n", " ")
+    index = len(nb.cells) if at is None else nb.cells.index(at)
+    note = nbformat.v4.new_markdown_cell(text, metadata={"tags": [_MARK]})
+    note.metadata["papermill"] = {"status": "completed", "exception": False}
+    nb.cells.insert(index, note)
+
+
+def _is_code(cell: Any) -> bool:
+    return cell.cell_type == "code" and bool(cell.source.strip())
+
+
+def _kernel_environment(private: Path, beside: Path | None) -> dict[str, str]:
+    """The kernel's environment: none of the user's start-up files, and modules beside the notebook
+    importable.
+    """
+    places = [str(paths.checkout()), os.environ.get("PYTHONPATH"), beside and str(beside)]
+    return {
+        **os.environ,
+        "IPYTHONDIR": str(private / "ipython"),
+        "PYTHONPATH": os.pathsep.join(filter(None, places)),
+    }
+
+
+def _folder_of(input_path: Any) -> Path | None:
+    local = isinstance(input_path, str) and Path(input_path).is_file()
+    return Path(input_path).absolute().parent if local else None
+
+
+_at_work: list[_Execution] = []
+
+
+def kill_kernels() -> None:
+    """Kills the kernels of this process."""
+    for execution in list(_at_work):
+        execution.kill()
