@@ -62,7 +62,7 @@ def test_a_count_is_told_to_who_asks_how_far_a_run_is_and_writes_no_file_for_eve
     assert told[0] == "1 of 2,000 files read" and told[-1] == "2,000 of 2,000 files read"
     assert len(told) == 5
     known = {"cell": 4, "cells": 11, "note": told[2]}
-    assert status.Standing("train", "a", "running", known).line() == f"cell 4/11, {told[2]}"
+    assert status.RunStatus("train", "a", "running", known).line() == f"cell 4/11, {told[2]}"
 
 
 def test_an_unfinished_run_with_the_same_key_goes_on_and_another_key_moves_it_aside(home):

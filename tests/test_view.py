@@ -5,8 +5,10 @@ import pytest
 from lib import files
 from lib.batch import progress_view, status
 from lib.batch import study as studies
+from lib.batch.durations import Durations
+from lib.batch.parameter_grid import RunSpec
 from lib.batch.scheduler import Report
-from lib.batch.status import Standing
+from lib.batch.status import RunStatus
 
 
 @pytest.fixture
@@ -16,18 +18,55 @@ def report(batch_home):
 
 
 def test_time_left_follows_from_arms_that_ended_and_epochs_of_those_at_work(report):
-    assert progress_view.seconds_left(report, []) is None
+    assert progress_view.estimate(report, []).unknown == tuple(report.states)
+    assert "about 60 s by the study's own figure" in progress_view.summary(report, [])
     report.states |= {"begin/all": "skipped", "work/plain-s0": "finished", "gather/all": "skipped"}
     report.seconds["work/plain-s0"] = 10.0
-    at_work = Standing(
-        "work", "double-s0", "running", {"epoch": 2, "epochs": 10, "started": 1000.0}
-    )
-    # double: 6 s for 2 of 10 epochs, so 24 s left and 30 s for a whole one; plain-s1: 10 s
-    assert progress_view.seconds_left(report, [at_work], now=1006.0) == (24 + 10 + 30) / 2
-    report.states |= {"work/plain-s1": "finished", "work/double-s1": "failed"}
-    assert (
-        progress_view.seconds_left(report, [at_work], now=1006.0) == 24
-    )  # the last one has no one to share with
+    progress = {"epoch": 2, "epochs": 10, "started": 1000.0}
+    at_work = RunStatus("work", "double-s0", "running", progress)
+    left = progress_view.estimate(report, [at_work], now=1006.0)
+    # double-s0: 6 s for 2 of 10 epochs, so 30 s and 15 % more in all, 28.5 s left; plain-s1: 10 s;
+    # double-s1: unknown until double-s0 has ended
+    assert left == progress_view.Estimate(28.5, ("work/double-s1",))
+    assert "more than 28 s left (work/double-s1 never run here" in left.text(report)
+    at_work.progress.update(phase=1, phases=2)  # the head; nothing is known of the second phase
+    unknown = progress_view.estimate(report, [at_work], now=1006.0).unknown
+    assert unknown == ("work/double-s0", "work/double-s1")
+
+
+def test_earlier_runs_on_this_machine_say_how_long_others_take(report):
+    runs = {unit.id: unit for unit in report.study.units()}
+    durations = Durations()
+    assert durations.expected(runs["work/double-s1"]) is None
+    for seconds in (8.0, 12.0, 40.0):
+        durations.note(runs["work/double-s0"], seconds)
+    known = Durations()  # read from the file
+    assert known.expected(runs["work/double-s1"]) == 12.0  # another seed; the median
+    assert known.expected(runs["work/plain-s0"]) is None  # another factor
+    report.states = dict.fromkeys(report.states, "skipped") | {"work/double-s1": "submitted"}
+    assert progress_view.estimate(report, [], durations=known).seconds == 12.0
+
+
+def test_more_epochs_take_longer_in_proportion(report):
+    short = RunSpec("train", "a-s0", "a", 0, {"epochs": 10, "architecture": "custom"})
+    long = RunSpec("train", "b-s0", "b", 0, {"epochs": 30, "architecture": "custom"})
+    durations = Durations()
+    durations.note(short, 20.0)
+    assert durations.expected(long) == 60.0
+
+
+def test_output_of_cells_is_passed_on_line_by_line(report):
+    stream = io.StringIO()
+    lines = progress_view.Lines(stream, log_output=True)
+    report.states["work/plain-s0"] = "submitted"
+    log = status.paths.run("one", "work", "plain-s0") / "output.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("epoch 1\nepo")
+    lines.tick(report)
+    log.write_text("epoch 1\nepoch 2\n")
+    lines.tick(report)
+    lines.tick(report)
+    assert stream.getvalue() == "work/plain-s0 | epoch 1\nwork/plain-s0 | epoch 2\n"
 
 
 @pytest.mark.parametrize(
@@ -43,7 +82,7 @@ def test_lines_tell_what_happens_but_not_what_is_skipped(report):
     lines = progress_view.Lines(stream)
     lines.event("work/plain-s0", "skipped", "finished")
     lines.event("work/plain-s1", "failed", "too bad")
-    lines._told = -1000.0
+    lines._reported = -1000.0
     report.states |= {
         "begin/all": "finished",
         "work/plain-s0": "submitted",
@@ -57,7 +96,7 @@ def test_lines_tell_what_happens_but_not_what_is_skipped(report):
     assert stream.getvalue().splitlines()[0] == "  0:00   FAILED  work/plain-s1  (too bad)"
     assert (
         stream.getvalue().splitlines()[1]
-        == "  0:00  at work  work/plain-s0  epoch 3/4, val_accuracy 0.8123"
+        == "  0:00  running  work/plain-s0  epoch 3/4, val_accuracy 0.8123"
     )
     assert "1 of 6 runs done, 1 failed, 1 left out" in stream.getvalue().splitlines()[2]
 
@@ -82,5 +121,5 @@ def test_a_progress_from_before_is_nobody_at_work(report):
     report.states["work/plain-s0"] = "submitted"
     folder = status.paths.run("one", "work", "plain-s0")
     files.write_json(folder / "progress.json", {"state": "running", "epoch": 3})
-    status.forget(folder)  # as the conductor does when it submits the run anew
+    status.mark_interrupted(folder)  # as the conductor does when it submits the run anew
     assert progress_view.at_work(report) == []

@@ -16,14 +16,16 @@ from lib.batch import study as studies
 from lib.batch.executor import Executor
 from lib.batch.plan import Step
 from lib.batch.progress_view import view
-from lib.batch.scheduler import Report
+from lib.batch.scheduler import Execution, Report, Scheduler
 from lib.batch.study import Study
-from lib.errors import DarkroomError
+from lib.errors import DarkroomError, suggest
 from lib.runs.failure import CLASSES
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+PREPARED = "prepared.ipynb"
+"""A run's notebook with its parameters, written by `--prepare-only`."""
 _NAMED = 3  # runs that were left out for one reason are named; more of them are counted
 
 
@@ -36,17 +38,65 @@ class Options:
     """Only these; all where empty."""
     arms: list[str] = field(default_factory=list)
     """Only these, in the stages that have one of them; all where empty."""
+    seeds: list[int] = field(default_factory=list)
+    """In place of the stages' own."""
     workers: int | None = None
     cluster: str | None = None
-    dry: bool = False
+    dry_run: bool = False
+    prepare_only: bool = False
+    """Only write each run's notebook with its parameters."""
+    log_output: bool = False
+    """Print what the cells print."""
+    output: str = ""
+    """Where the executed notebooks are written too; any folder that papermill can write to."""
     json: bool = False
 
 
 def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options) -> int:
-    """Runs a study and prints what came of it. Returns 0 when every run has a result, else 1.
+    """Runs a study and prints its results. Returns 0 when every run has a result, else 1.
 
-    Raises DarkroomError, before anything is started, for whatever is wrong with the wish.
+    Raises DarkroomError, before anything is started, for whatever is wrong with the request.
     """
+    _check_options(options)
+    study = studies.read(name, settings=settings, tiny=tiny, seeds=options.seeds)
+    study = study.narrowed(options.arms)
+    for stage in options.stages:
+        study.stage(stage)
+    if options.dry_run:
+        steps = plan.whole(study, force=options.force, absent=_absent(study))
+        if not options.json:
+            _announce(study, steps)
+        _print_plan(steps, as_json=options.json)
+        return 0
+    if options.prepare_only:
+        return _prepare(study, options)
+    scheduler.refuse_held(study)  # now, not when its data have been read
+    _bring(study, quiet=options.json)
+    steps = plan.whole(study, force=options.force)
+    plan.check_disk_space(steps)
+    if not options.json:
+        _announce(study, steps)
+    line = _command_line(name, settings, tiny, options)
+    how = Execution(
+        force=options.force,
+        only=options.stages,
+        command=line,
+        output=options.output.rstrip("/"),
+        log_output=options.log_output,
+    )
+    with (
+        Executor(workers=options.workers, cluster=options.cluster) as executor,
+        view(quiet=options.json, log_output=options.log_output) as watcher,
+    ):
+        executor.check(paths.logs(), gpus=max(stage.resources.gpus or 0 for stage in study.stages))
+        report = Scheduler(study, executor, watcher, how).run()
+    if report.count("finished", "failed") or not (paths.logs() / results.PAGE).exists():
+        _write_page()
+    _print_json(report) if options.json else _print_report(report)
+    return 0 if report.complete() and not report.unwritten else 1
+
+
+def _check_options(options: Options) -> None:
     if options.workers is not None and options.workers < 1:
         raise DarkroomError(f"--workers must be at least 1. Received: {options.workers}.")
     if options.workers and options.cluster:
@@ -54,33 +104,59 @@ def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options)
             "--workers is for this machine; a cluster has the workers it has. Leave one of the two "
             "out."
         )
-    study = studies.read(name, settings=settings, tiny=tiny).narrowed(options.arms)
-    for stage in options.stages:
-        study.stage(stage)
-    if not options.dry:
-        scheduler.refuse_held(study)  # now, not when its data have been read
-    _bring(study, quiet=options.json)
-    steps = plan.whole(study, force=options.force)
-    if not options.dry:
-        plan.check_disk_space(steps)
-    if not options.json:
-        _announce(study, steps)
-    if options.dry:
-        _tell_plan(steps, as_json=options.json)
-        return 0
-    line = _line(name, settings, tiny, options)
-    with (
-        Executor(workers=options.workers, cluster=options.cluster) as executor,
-        view(quiet=options.json) as watcher,
-    ):
-        executor.check(paths.logs(), gpus=max(stage.resources.gpus or 0 for stage in study.stages))
-        report = scheduler.Conductor(
-            study, executor, watcher, force=options.force, only=options.stages, command=line
-        ).run()
-    if report.count("finished", "failed") or not (paths.logs() / results.PAGE).exists():
-        _write_index()
-    _tell_json(report) if options.json else _tell(report)
-    return 0 if report.complete() else 1
+    if options.dry_run and options.prepare_only:
+        raise DarkroomError("--dry-run writes nothing, --prepare-only writes notebooks: give one.")
+
+
+def _absent(study: Study) -> dict[str, str]:
+    """Data sets of a study that are not here yet, with what would be done; nothing is written.
+
+    Raises DarkroomError for data that cannot be brought here.
+    """
+    from lib.data import dataset, sources
+
+    here, absent = dataset.names(), {}
+    for name in sorted(_data_names(study)):
+        if name in here:
+            continue
+        wanted = _as_given(study, name)
+        if name not in sources.PACKAGED and not paths.typed(wanted).exists():
+            raise DarkroomError(
+                f"There is no data set {wanted!r}.{suggest(name, [*here, *sources.PACKAGED])} "
+                "Give the name of one (`darkroom list data`), or the path of a folder, table or "
+                "archive."
+            )
+        absent[name] = f"the data set {name!r} would be brought here first"
+    return absent
+
+
+def _data_names(study: Study) -> set[str]:
+    return {unit.parameters["data"] for unit in study.units() if unit.parameters.get("data")}
+
+
+def _as_given(study: Study, name: str) -> str:
+    """A data set as it was given, which may be a path."""
+    given = study.data is not None and parameter_grid.data_name(study.data) == name
+    return study.data if given else name
+
+
+def _prepare(study: Study, options: Options) -> int:
+    from lib.batch import job
+
+    written = []
+    for stage in study.stages:
+        for unit in stage.units:
+            if options.stages and stage.name not in options.stages:
+                continue
+            folder = paths.run(study.folder, unit.stage, unit.name)
+            target = folder / PREPARED
+            job.prepare_notebook(str(stage.notebook.path), target, unit.parameters)
+            written.append(str(target))
+    if options.json:
+        print(json.dumps({"study": study.folder, "prepared": written}, indent=1))
+    else:
+        print(*written, sep="\n")
+    return 0
 
 
 def check(names: Sequence[str], *, settings: Mapping[str, str], as_json: bool = False) -> int:
@@ -117,37 +193,28 @@ def _counted(study: Study) -> str:
     return ", ".join(f"{stage.name} × {len(stage.units)}" for stage in study.stages)
 
 
-def _write_index() -> None:
+def _write_page() -> None:
     try:
         results.write_page()
-    except OSError as error:  # it is made anew next time; what came of the runs must be told
+    except OSError as error:  # it is rebuilt next time; what came of the runs must be said
         print(f"The page of all studies could not be written: {error}", file=sys.stderr)
 
 
 def _bring(study: Study, *, quiet: bool) -> None:
-    """Makes sure that every data set is here, so that whatever is wrong with it is said before
-    anything runs.
+    """Makes sure that every data set is here, so that what is wrong with it is said before anything
+    runs.
     """
-    used = {unit.parameters["data"] for unit in study.units() if "data" in unit.parameters}
+    used = _data_names(study)
     if not used:
         return
     from lib.data import dataset, sources
 
     for name in sorted(used):
-        wanted = (
-            study.data
-            if study.data is not None and parameter_grid.data_name(study.data) == name
-            else name
-        )
-        new = name not in dataset.names()
-        found = sources.bring(wanted)
-        if new and not quiet:
-            about = [
-                str(found.source[key])
-                for key in ("about", "licence", "citation")
-                if found.source.get(key)
-            ]
-            print(f"Data set {name!r} is here: {found.raw}", *about, sep="\n  ")
+        is_new = name not in dataset.names()
+        brought = sources.bring(_as_given(study, name))
+        if is_new and not quiet:
+            about = [brought.source.get(key) for key in ("about", "licence", "citation")]
+            print(f"Data set {name!r}: {brought.raw}", *filter(None, about), sep="\n  ")
 
 
 def _announce(study: Study, steps: list[Step]) -> None:
@@ -164,7 +231,7 @@ def _announce(study: Study, steps: list[Step]) -> None:
     )
 
 
-def _tell_plan(steps: list[Step], *, as_json: bool) -> None:
+def _print_plan(steps: list[Step], *, as_json: bool) -> None:
     if as_json:
         print(
             json.dumps(
@@ -180,7 +247,7 @@ def _tell_plan(steps: list[Step], *, as_json: bool) -> None:
         print(f"{step.action:>5}  {step.unit.id}  ({step.reason})")
 
 
-def _tell(report: Report) -> None:
+def _print_report(report: Report) -> None:
     for unit, failure in report.failures.items():
         folder = paths.logs() / report.study.folder / unit
         where = (
@@ -200,6 +267,8 @@ def _tell(report: Report) -> None:
             f"Left out: {', '.join(units) if len(units) <= _NAMED else _runs(len(units))} "
             f"({reason})"
         )
+    for note in report.unwritten:
+        print(f"Not written: {note}")
     for table in tables(report.study):
         _print_table(table)
     unfinished = len(report.states) - report.count("finished", "skipped")
@@ -227,13 +296,15 @@ def _runs(number: int) -> str:
     return "1 run" if number == 1 else f"{number:,} runs"
 
 
-def _tell_json(report: Report) -> None:
+def _print_json(report: Report) -> None:
     runs = [
         {
             "run": unit,
             "state": state,
             "seconds": report.seconds.get(unit),
+            "reason": report.reasons.get(unit, ""),
             "failure": report.failures.get(unit),
+            "folder": str(paths.logs() / report.study.folder / unit),
         }
         for unit, state in report.states.items()
     ]
@@ -241,6 +312,7 @@ def _tell_json(report: Report) -> None:
         "study": report.study.folder,
         "complete": report.complete(),
         "runs": runs,
+        "not_written": report.unwritten,
         "reports": [str(page) for page in pages(report.study)],
         "results": str(paths.logs() / report.study.folder / results.CSV),
     }
@@ -283,7 +355,7 @@ def _table(rows: list[list[str]]) -> Table:
     return table
 
 
-def _line(name: str, settings: Mapping[str, str], tiny: bool, options: Options) -> str:
+def _command_line(name: str, settings: Mapping[str, str], tiny: bool, options: Options) -> str:
     """The command as it can be typed again."""
     import shlex
 
@@ -295,5 +367,7 @@ def _line(name: str, settings: Mapping[str, str], tiny: bool, options: Options) 
     ]
     words += ["--tiny"] if tiny else []
     words += [word for arm in options.arms for word in ("--arm", arm)]
+    words += ["--seeds", ",".join(map(str, options.seeds))] if options.seeds else []
     words += ["--cluster", options.cluster] if options.cluster else []
+    words += ["--output", options.output] if options.output else []
     return shlex.join(words)

@@ -193,18 +193,14 @@ def _set_up_papermill(anchor: Path) -> None:
     processes.on_parent_death.append(papermill_engine.kill_kernels)
 
 
-def prepare_notebook(job: Job, target: Path) -> None:
-    """Writes a job's notebook with its parameters to `target`, without executing it."""
+def prepare_notebook(notebook: str, target: Path, parameters: dict[str, Any]) -> None:
+    """Writes a notebook with its parameters to `target`, without executing it."""
     _set_up_papermill(Path(target.anchor))
     import papermill
 
     target.parent.mkdir(parents=True, exist_ok=True)
     papermill.execute_notebook(
-        _literal(job.notebook),
-        _literal(str(target)),
-        job.parameters,
-        prepare_only=True,
-        progress_bar=False,
+        _literal(notebook), _literal(str(target)), parameters, prepare_only=True, progress_bar=False
     )
 
 

@@ -1,144 +1,179 @@
-"""What `darkroom status` and `darkroom list` print."""
+"""What `darkroom status`, `darkroom results` and `darkroom list` print."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from lib import files, notebooks, paths, runs
-from lib.batch import status
+from lib.batch import parameter_grid, status
 from lib.batch import study as studies
-from lib.batch.status import Standing
+from lib.batch.status import RunStatus
+from lib.errors import DarkroomError, suggest
 
 KINDS = ("studies", "data", "notebooks")
+_NAMED = 3  # stale runs that the overview of all studies names
 
 
 def print_status(folder: str | None, *, as_json: bool) -> int:
     """Prints how one study stands, or all of them; returns 0."""
     if folder is None:
-        return _all(as_json=as_json)
-    found = status.judged(folder)
-    holder = (
-        files.read_json(paths.logs() / folder / ".holder.json")
-        if runs.held(paths.logs() / folder / ".lock")
-        else None
-    )
+        return _print_all(as_json=as_json)
+    rows = status.with_staleness(folder)
+    lock = paths.logs() / folder / ".lock"
+    holder = files.read_json(lock.with_name(".holder.json")) if runs.held(lock) else None
     if as_json:
-        rows = [_row(one) for one in found]
-        content = {"study": folder, "runner": holder, "counts": _counts(found), "runs": rows}
+        content = {
+            "study": folder,
+            "question": status.read(folder)["question"],
+            "runner": holder,
+            "counts": _counts(rows),
+            "runs": [_as_json(row) for row in rows],
+        }
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return 0
+    runner = f"; run by process {holder['process']} on {holder['host']}" if holder else ""
     print(status.read(folder)["question"])
-    print(
-        f"{folder}: {_spoken(found)}"
-        + (f"; being run by process {holder['process']} on {holder['host']}" if holder else "")
-    )
-    for one in found:
-        if one.state != "queued":
-            said = one.line() if one.state == "running" else _failure(one) or one.changed
-            print(f"{one.state:>9}  {one.stage}/{one.unit}" + (f"  {said}" if said else ""))
+    print(f"{folder}: {_summary(rows)}{runner}")
+    for row in rows:
+        if row.state != "queued":
+            print(f"{row.state:>9}  {row.id}" + (f"  {about}" if (about := _about(row)) else ""))
     return 0
 
 
-def results(folder: str | None, *, as_json: bool) -> int:
+def _print_all(*, as_json: bool) -> int:
+    every = {folder: status.with_staleness(folder) for folder in status.folders()}
+    if as_json:
+        print(json.dumps({folder: _counts(rows) for folder, rows in every.items()}, indent=1))
+    elif not every:
+        print("No study has been run yet. Start with: darkroom run quickstart")
+    for folder, rows in every.items() if not as_json else ():
+        print(f"{folder}: {_summary(rows)}")
+        stale = [row for row in rows if row.state == "stale"]
+        for row in stale[:_NAMED]:
+            print(f"    stale: {row.id} ({row.changed})")
+        if len(stale) > _NAMED:
+            print(f"    and {len(stale) - _NAMED} more: darkroom status {folder}")
+    return 0
+
+
+def print_results(folder: str | None, *, as_json: bool) -> int:
     """Writes the table of results of one study, or of all, and the page of all studies; prints
     where, or the table as JSON.
     """
-    from lib.batch import results as tables
+    from lib.batch import results
 
     if folder is not None:
         status.read(folder)  # refuses a study that never ran
-    page = tables.write_page()
     chosen = status.folders() if folder is None else [folder]
     if as_json:
-        rows = [
-            row
-            for each in chosen
-            for row in json.loads(tables.table(each).to_json(orient="records"))
-        ]
-        print(
-            json.dumps(
-                [{name: value for name, value in row.items() if value is not None} for row in rows],
-                indent=1,
-            )
-        )
+        tables = [results.table(name) for name in chosen]
+        rows = [row for table in tables for row in json.loads(table.to_json(orient="records"))]
+        known = [{key: value for key, value in row.items() if value is not None} for row in rows]
+        print(json.dumps(known, indent=1, ensure_ascii=False))
         return 0
-    for each in chosen:
-        print(paths.logs() / each / tables.CSV)
+    page = results.write_page()
+    for name in chosen:
+        print(paths.logs() / name / results.CSV)
     print(page)
     return 0
 
 
-def show(kind: str | None, *, as_json: bool) -> int:
-    """Prints studies, data sets and notebooks, or one kind of them; returns 0."""
-    kinds = [kind] if kind else list(KINDS)
-    found = {each: _LISTS[each]() for each in kinds}
+def print_list(what: str | None, *, as_json: bool) -> int:
+    """Prints studies, data sets and notebooks, one kind of them, or the parameters of one notebook.
+
+    Raises DarkroomError for what is none of these.
+    """
+    if what is not None and what not in KINDS:
+        return _print_parameters(what, as_json=as_json)
+    listed = {kind: _LISTS[kind]() for kind in ([what] if what else KINDS)}
     if as_json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+        print(json.dumps(listed, indent=1, ensure_ascii=False))
         return 0
-    for each, entries in found.items():
-        print(f"{each.upper()}")
-        for entry in entries:
+    for kind, entries in listed.items():
+        print(kind.upper())
+        if what is None:
+            print(_wrapped([entry["name"] for entry in entries]))
+        for entry in entries if what else ():
             print(f"  {entry['name']}  {entry.get('about', '')}".rstrip())
-            for parameter in entry.get("parameters", []):
-                allowed = f" ({parameter['allowed']})" if parameter["allowed"] else ""
-                print(
-                    f"    {parameter['name']}: {parameter['type']} = "
-                    f"{parameter['default']!r}{allowed}  {parameter['help']}"
-                )
+    if what is None:
+        print("\nMore: darkroom list studies, data or notebooks")
+        print("Parameters of a notebook: darkroom list 3_train")
+    elif what == "notebooks":
+        print("\nParameters of one: darkroom list 3_train")
     return 0
 
 
-def _all(*, as_json: bool) -> int:
-    found = {folder: status.judged(folder) for folder in status.folders()}
+def _print_parameters(name: str, *, as_json: bool) -> int:
+    known = [notebook.name for notebook in notebooks.every()]
+    if name.removesuffix(".ipynb") not in known:
+        choices = [*KINDS, *known]
+        raise DarkroomError(
+            f"There is nothing to list for {name!r}.{suggest(name, choices)} Choose from "
+            f"{', '.join(choices)}."
+        )
+    entry = _notebook(notebooks.find(name))
     if as_json:
-        print(json.dumps({folder: _counts(runs_) for folder, runs_ in found.items()}, indent=1))
-    elif not found:
-        print("No study has been run yet. Start with: darkroom run quickstart")
-    else:
-        for folder, every in found.items():
-            print(f"{folder}: {_spoken(every)}")
+        print(json.dumps(entry, indent=1, ensure_ascii=False))
+        return 0
+    print(entry["about"])
+    for parameter in entry["parameters"]:
+        allowed = f" ({parameter['allowed']})" if parameter["allowed"] else ""
+        default = f"{parameter['name']}: {parameter['type']} = {parameter['default']!r}"
+        print(f"  {default}{allowed}  {parameter['help']}")
     return 0
 
 
-def _counts(found: list[Standing]) -> dict[str, int]:
-    counted = Counter(one.state for one in found)
-    return {state: counted[state] for state in runs.STATES if counted[state]}
-
-
-def _spoken(found: list[Standing]) -> str:
-    return f"{len(found)} runs, " + ", ".join(
-        f"{number} {state}" for state, number in _counts(found).items()
+def _wrapped(names: Sequence[str]) -> str:
+    width = min(shutil.get_terminal_size().columns, 100)
+    text = ", ".join(names) or "none"
+    return textwrap.fill(
+        text, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
     )
 
 
-def _row(one: Standing) -> dict[str, Any]:
-    told = {
-        "state": one.state,
-        "progress": one.progress,
-        "failure": one.failure,
-        "changed": one.changed or None,
+def _counts(rows: Sequence[RunStatus]) -> dict[str, int]:
+    counted = Counter(row.state for row in rows)
+    return {state: counted[state] for state in runs.STATES if counted[state]}
+
+
+def _summary(rows: Sequence[RunStatus]) -> str:
+    counts = ", ".join(f"{number} {state}" for state, number in _counts(rows).items())
+    return f"{len(rows)} runs, {counts}"
+
+
+def _as_json(row: RunStatus) -> dict[str, Any]:
+    return {
+        "run": row.id,
+        "state": row.state,
+        "progress": row.progress,
+        "failure": row.failure,
+        "changed": row.changed or None,
+        "folder": str(row.folder()),
     }
-    return {"run": f"{one.stage}/{one.unit}", **told}
 
 
-def _failure(one: Standing) -> str:
-    if one.failure is None:
-        return ""
+def _about(row: RunStatus) -> str:
+    if row.state == "running":
+        return row.line()
+    if row.failure is None:
+        return row.changed
     cell, exception, message, kind = (
-        one.failure.get(name) for name in ("cell", "exception", "message", "kind")
+        row.failure.get(name) for name in ("cell", "exception", "message", "kind")
     )
     return f"cell {cell}: {exception}: {message} [{kind}]"
 
 
 def _studies() -> list[dict[str, Any]]:
-    from lib.batch import parameter_grid
-
-    return [
-        {"name": name, "about": parameter_grid.read_toml(studies.find(name)).get("question", "")}
-        for name in studies.names()
-    ]
+    listed = []
+    for name in studies.names():
+        content = parameter_grid.read_toml(studies.find(name))
+        listed.append({"name": name, "about": content.get("question", "")})
+    return listed
 
 
 def _data() -> list[dict[str, Any]]:
@@ -146,28 +181,29 @@ def _data() -> list[dict[str, Any]]:
 
     here = dataset.names()
     absent = [name for name in sources.PACKAGED if name not in here]
-    packaged = [{"name": name, "about": "packaged, comes when it is asked for"} for name in absent]
+    packaged = [{"name": name, "about": "packaged; installed on first use"} for name in absent]
     return [{"name": name, "about": str(paths.dataset(name))} for name in here] + packaged
 
 
 def _notebooks() -> list[dict[str, Any]]:
-    return [
-        {
-            "name": notebook.name,
-            "about": notebook.title,
-            "parameters": [
-                {
-                    "name": each.name,
-                    "type": each.type,
-                    "default": each.default,
-                    "allowed": each.allowed(),
-                    "help": each.help,
-                }
-                for each in notebook.parameters.values()
-            ],
-        }
-        for notebook in notebooks.every()
-    ]
+    return [_notebook(notebook) for notebook in notebooks.every()]
+
+
+def _notebook(notebook: notebooks.Notebook) -> dict[str, Any]:
+    return {
+        "name": notebook.name,
+        "about": notebook.title,
+        "parameters": [
+            {
+                "name": parameter.name,
+                "type": parameter.type,
+                "default": parameter.default,
+                "allowed": parameter.allowed(),
+                "help": parameter.help,
+            }
+            for parameter in notebook.parameters.values()
+        ],
+    }
 
 
 _LISTS = {"studies": _studies, "data": _data, "notebooks": _notebooks}

@@ -16,7 +16,7 @@ from lib.notebooks import Notebook
 
 
 @dataclass(frozen=True)
-class Unit:
+class RunSpec:
     """One run: a notebook with all its parameters. `name` is `all`, `<arm>` or `<arm>-s<seed>`."""
 
     stage: str
@@ -24,6 +24,8 @@ class Unit:
     arm: str | None
     seed: int | None
     parameters: dict[str, Any]
+    title: str = ""
+    """The arm's name for people."""
 
     @property
     def id(self) -> str:
@@ -38,8 +40,10 @@ class General:
     folder: str
     """The study's folder in `logs/`, and the value of the parameter `study`."""
     shared: dict[str, Any]
-    forced: dict[str, Any]
-    """From `[tiny.parameters]` and `--set`; it wins over the arms."""
+    tiny_parameters: dict[str, Any]
+    """From `[tiny.parameters]`; they win over the arms."""
+    typed: dict[str, dict[str, Any]]
+    """Stage → parameter → value from `--set`, which wins over everything."""
     seeds: list[int] | None
     """Instead of the stage's own."""
     tiny: bool
@@ -47,7 +51,7 @@ class General:
 
 def units(
     table: dict[str, Any], notebook: Notebook, general: General, *, where: str
-) -> tuple[Unit, ...]:
+) -> tuple[RunSpec, ...]:
     """Returns the runs of a stage, seed by seed, so that every arm has a first run early.
 
     `table` is the stage's table of the study file. Raises DarkroomError for arms, seeds or values
@@ -64,7 +68,11 @@ def units(
     refuse_reserved(own, where=f"`parameters` of {where}")
     shared = {name: value for name, value in general.shared.items() if name in declared}
     base = notebook.defaults() | parameters.check(shared | own, declared, where=where)
-    forced = {name: value for name, value in general.forced.items() if name in declared}
+    small = general.tiny_parameters.items()
+    forced = {name: value for name, value in small if name in declared}
+    forced |= general.typed[table["name"]]
+    titles = {arm: _title(changes) for arm, changes in arms.items()}
+    arms = {arm: _without_title(changes) for arm, changes in arms.items()}
     filled = _arms(
         arms, base, parameters.check(forced, declared, where=where), notebook=notebook, where=where
     )
@@ -79,8 +87,22 @@ def units(
         for arm, values in filled.items():
             whole = {**values, **suite, **marks} | ({"arm": arm} if arm else {})
             whole = {name: whole[name] for name in declared}
-            found.append(Unit(table["name"], runs.unit(whole), arm, seed, whole))
+            name, title = runs.unit(whole), titles.get(arm) or ""
+            found.append(RunSpec(table["name"], name, arm, seed, whole, title))
     return tuple(found)
+
+
+def _title(changes: Any) -> str:
+    title = changes.get("title", "") if isinstance(changes, dict) else ""
+    if not isinstance(title, str):
+        raise DarkroomError(f"The `title` of an arm must be text. Received: {title!r}.")
+    return title
+
+
+def _without_title(changes: Any) -> Any:
+    if not isinstance(changes, dict):
+        return changes
+    return {name: value for name, value in changes.items() if name != "title"}
 
 
 def _verify(notebook: Notebook, values: dict[str, Any], *, where: str) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib import paths, runs
-from lib.batch.parameter_grid import Unit
+from lib.batch.parameter_grid import RunSpec
 from lib.batch.study import Stage, Study
 from lib.errors import DarkroomError
 
@@ -33,7 +33,7 @@ class Step:
     says why.
     """
 
-    unit: Unit
+    unit: RunSpec
     action: str
     reason: str
     key: dict[str, Any] | None = None
@@ -43,19 +43,31 @@ class Step:
         return paths.run(self.unit.parameters["study"], self.unit.stage, self.unit.name)
 
 
-def whole(study: Study, *, force: bool = False) -> list[Step]:
-    """Returns a verdict on every run of a study, in order. Nothing is started or written."""
+def whole(
+    study: Study, *, force: bool = False, absent: Mapping[str, str] | None = None
+) -> list[Step]:
+    """Returns a verdict on every run of a study, in order. Nothing is started or written.
+
+    `absent` names data sets that are not here, with the reason to give for the runs that need them.
+    """
     steps: list[Step] = []
     waiting: set[str] = set()
     for stage in study.stages:
         if blocked := [name for name in stage.after if name in waiting]:
             decided = [Step(unit, "wait", f"after {blocked[0]}") for unit in stage.units]
+        elif reason := _needs_absent(stage, absent or {}):
+            decided = [Step(unit, "run", reason) for unit in stage.units]
         else:
             decided = decide(stage, force=force)
         if any(step.action != "skip" for step in decided):
             waiting.add(stage.name)
         steps += decided
     return steps
+
+
+def _needs_absent(stage: Stage, absent: Mapping[str, str]) -> str:
+    reasons = [absent.get(unit.parameters.get("data"), "") for unit in stage.units]
+    return next(filter(None, reasons), "")
 
 
 def decide(stage: Stage, *, force: bool = False) -> list[Step]:
@@ -86,14 +98,14 @@ def counts(steps: Iterable[Step]) -> dict[str, int]:
     return found
 
 
-def _shared_key(stage: Stage, unit: Unit) -> dict[str, Any]:
+def _shared_key(stage: Stage, unit: RunSpec) -> dict[str, Any]:
     """The parts of the key that all runs of a stage on one data set share; reading the data for
     each would take long.
     """
     return runs.key(stage.notebook, unit.parameters, data=_dataset(unit))
 
 
-def _dataset(unit: Unit) -> Dataset | None:
+def _dataset(unit: RunSpec) -> Dataset | None:
     """The data set of a run, as its notebook hands it to `runs.start`."""
     if "data" not in unit.parameters:
         return None

@@ -1,22 +1,30 @@
-"""What a person sees of a study at work: one live table in a terminal, plain lines elsewhere."""
+"""What a person sees of a study at work: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from lib import files, paths
+from lib.batch.durations import Durations
+from lib.batch.job import OUTPUT
+from lib.batch.parameter_grid import RunSpec
 from lib.batch.scheduler import ENDED, Report
-from lib.batch.status import Standing
+from lib.batch.status import RunStatus
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-
 _EVERY_S = 30.0
+_DRAW_S = 0.5
+_TAIL = 1.15  # a run goes on after its last epoch: scoring, figures
+_BAR = 24  # characters
+_NAMED = 2
 _MARKS = {
     "finished": "done",
     "failed": "FAILED",
@@ -37,11 +45,12 @@ class Silent:
 
 
 class Lines:
-    """One line for each thing that happens, and every half minute how far the runs at work are."""
+    """One line for each event, and every half minute how far the running runs are."""
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
+    def __init__(self, stream: IO[str] | None = None, *, log_output: bool = False) -> None:
         self._stream = stream or sys.stdout
-        self._started = self._told = time.monotonic()
+        self._started = self._reported = time.monotonic()
+        self._output = _Output() if log_output else None
 
     def event(self, unit: str, state: str, note: str) -> None:
         """Writes a line, except for runs that are skipped."""
@@ -49,13 +58,15 @@ class Lines:
             self._write(f"{_MARKS[state]:>8}  {unit}" + (f"  ({note})" if note else ""))
 
     def tick(self, report: Report) -> None:
-        """Writes how far the runs at work are, if the last time is long ago."""
-        if time.monotonic() - self._told < _EVERY_S:
+        """Writes new output, and now and then how far the running runs are."""
+        for line in self._output.new_lines(report) if self._output else ():
+            print(line, file=self._stream, flush=True)
+        if time.monotonic() - self._reported < _EVERY_S:
             return
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
         running = at_work(report)
-        for one in running:
-            self._write(f" at work  {one.stage}/{one.unit}  {one.line()}")
+        for run in running:
+            self._write(f" running  {run.id}  {run.line()}")
         self._write(f"          {summary(report, running)}")
 
     def _write(self, line: str) -> None:
@@ -64,13 +75,14 @@ class Lines:
 
 
 class Live:
-    """One table that is drawn anew twice a second; use it in a `with` block."""
+    """A table that is redrawn twice a second; use it in a `with` block."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, log_output: bool = False) -> None:
         from rich.live import Live as RichLive
 
         self._live = RichLive(auto_refresh=False, transient=True)
         self._drawn = 0.0
+        self._output = _Output() if log_output else None
 
     def __enter__(self) -> Live:
         """Begins to draw."""
@@ -87,28 +99,49 @@ class Live:
             self._live.console.print(f"[bold red]failed[/]  {unit}  {_plain(note)}")
 
     def tick(self, report: Report) -> None:
-        """Draws the table."""
-        if time.monotonic() - self._drawn >= 0.5:
+        """Prints new output and redraws the table."""
+        if time.monotonic() - self._drawn >= _DRAW_S:
             self._drawn = time.monotonic()
+            for line in self._output.new_lines(report) if self._output else ():
+                self._live.console.print(_plain(line))
             self._live.update(_table(report), refresh=True)
 
 
-def view(*, quiet: bool = False) -> Any:
-    """Returns the view that fits: live in a terminal, lines elsewhere, nothing when `quiet`; use it
-    in a `with` block.
-    """
-    import contextlib
+class _Output:
+    """What the cells of a study's runs print, as it comes, from the runs' `output.log`."""
 
+    def __init__(self) -> None:
+        self._read: dict[str, int] = {}
+
+    def new_lines(self, report: Report) -> Iterator[str]:
+        for unit, state in report.states.items():
+            if state not in ("submitted", "finished", "failed"):
+                continue
+            with contextlib.suppress(OSError):
+                content = (paths.logs() / report.study.folder / unit / OUTPUT).read_bytes()
+                done = self._read.get(unit, 0)
+                end = content.rfind(b"\n") + 1
+                if end > done:
+                    self._read[unit] = end
+                    for line in content[done:end].decode("utf-8", "replace").splitlines():
+                        yield f"{unit} | {line}"
+
+
+def view(*, quiet: bool = False, log_output: bool = False) -> Any:
+    """Returns the view that fits: live in a terminal, lines elsewhere, nothing when `quiet`.
+
+    Use it in a `with` block.
+    """
     if quiet:
         return contextlib.nullcontext(Silent())
-    return Live() if sys.stdout.isatty() else contextlib.nullcontext(Lines())
+    if sys.stdout.isatty():
+        return Live(log_output=log_output)
+    return contextlib.nullcontext(Lines(log_output=log_output))
 
 
-def at_work(report: Report) -> list[Standing]:
-    """Returns the runs that are computing now. They begin in order, so only the first that wait are
-    looked at.
-    """
-    found: list[Standing] = []
+def at_work(report: Report) -> list[RunStatus]:
+    """Returns the runs that are computing now."""
+    found: list[RunStatus] = []
     looked = 0
     for unit in report.study.units():
         if report.states[unit.id] != "submitted":
@@ -117,48 +150,142 @@ def at_work(report: Report) -> list[Standing]:
         folder = paths.run(report.study.folder, unit.stage, unit.name)
         progress = files.read_json(folder / "progress.json") or {}
         if progress.get("state") == "running":
-            found.append(Standing(unit.stage, unit.name, "running", progress))
+            study = report.study.folder
+            found.append(RunStatus(unit.stage, unit.name, "running", progress, study=study))
+        # They begin in order, so only the first that wait are looked at.
         if len(found) >= report.slots or looked > 4 * report.slots + 8:
             break
     return found
 
 
-def summary(report: Report, running: list[Standing]) -> str:
+def summary(report: Report, running: list[RunStatus]) -> str:
     """Returns one line: how many runs are done, failed and left, and how long it will take."""
-    told = [f"{report.count('finished', 'skipped')} of {len(report.states)} runs done"]
-    told += [
-        f"{num} {_MARKS[state].lower()}"
+    parts = [f"{report.count('finished', 'skipped')} of {len(report.states)} runs done"]
+    parts += [
+        f"{number} {_MARKS[state].lower()}"
         for state in ("failed", "blocked")
-        if (num := report.count(state))
+        if (number := report.count(state))
     ]
-    left = seconds_left(report, running)
-    told.append(f"{spoken(time.time() - report.started)} so far")
-    if left is not None:
-        told.append(f"about {spoken(left)} left")
+    parts.append(f"{spoken(time.time() - report.started)} so far")
+    parts.append(estimate(report, running).text(report))
     if report.stopping:
-        told.append("stopping: runs at work end first, Ctrl-C again stops them too")
-    return ", ".join(told)
+        parts.append("stopping: running runs end first, Ctrl-C again stops them too")
+    return ", ".join(filter(None, parts))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long a study still takes: the seconds that are known, and the runs that are not."""
+
+    seconds: float
+    unknown: tuple[str, ...] = ()
+
+    def text(self, report: Report) -> str:
+        """Returns it in words; "" when everything has ended."""
+        if not self.unknown:
+            return f"about {spoken(self.seconds)} left" if self.seconds else ""
+        names = ", ".join(self.unknown[:_NAMED])
+        more = len(self.unknown) - _NAMED
+        unknown = f"{names} and {more} more" if more > 0 else names
+        if self.seconds:
+            return f"more than {spoken(self.seconds)} left ({unknown} never run here before)"
+        if report.study.budget_minutes and not report.count("finished"):
+            return f"about {spoken(60 * report.study.budget_minutes)} by the study's own figure"
+        return f"time left unknown ({unknown} never run here before)"
+
+
+def estimate(
+    report: Report,
+    running: Sequence[RunStatus],
+    *,
+    durations: Durations | None = None,
+    now: float | None = None,
+) -> Estimate:
+    """Returns how long a study still takes.
+
+    A run is expected to take as long as the same arm with another seed took, else as long as a run
+    of its kind took on this machine, else what its epochs so far say. What no run has shown yet is
+    not guessed from other arms, which may take ten times as long.
+    """
+    now = time.time() if now is None else now
+    durations = report.durations if durations is None else durations
+    running_now = {run.id: run for run in running}
+    measured = _means(report)
+    levels: dict[int, list[float]] = {}
+    unknown = []
+    for unit in report.study.units():
+        if report.states[unit.id] in ENDED:
+            continue
+        left = _seconds_left(unit, running_now.get(unit.id), measured, durations, now)
+        if left is None:
+            unknown.append(unit.id)
+        else:
+            levels.setdefault(len(report.study.upstream(unit.stage)), []).append(left)
+    slots = max(1, report.slots)
+    total = sum(max(max(left), sum(left) / slots) for left in levels.values())
+    return Estimate(total, tuple(unknown))
+
+
+def _seconds_left(
+    unit: RunSpec,
+    run: RunStatus | None,
+    measured: dict[tuple[str, str | None], float],
+    durations: Durations,
+    now: float,
+) -> float | None:
+    whole = measured.get((unit.stage, unit.arm), durations.expected(unit))
+    if run is None:
+        return whole
+    passed = max(0.0, now - run.progress.get("started", now))
+    if whole is not None:
+        return max(whole - passed, 0.05 * whole)
+    epoch, epochs = run.progress.get("epoch"), run.progress.get("epochs")
+    if not epoch or not epochs or run.progress.get("phase", 1) != run.progress.get("phases", 1):
+        return None
+    return max(0.0, _TAIL * passed * epochs / epoch - passed)
+
+
+def _means(report: Report) -> dict[tuple[str, str | None], float]:
+    gathered: dict[tuple[str, str | None], list[float]] = {}
+    for unit in report.study.units():
+        if report.states[unit.id] == "finished" and unit.id in report.seconds:
+            gathered.setdefault((unit.stage, unit.arm), []).append(report.seconds[unit.id])
+    return {key: statistics.fmean(values) for key, values in gathered.items()}
+
+
+def spoken(seconds: float) -> str:
+    """Returns a duration in words: "40 s", "3 min", "2 h 5 min"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _table(report: Report) -> RenderableType:
     from rich.console import Group
+    from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     running = at_work(report)
     stages = Table(box=None, pad_edge=False)
-    for column in ("stage", "done", "at work", "queued", "failed"):
-        stages.add_column(column, justify="left" if column == "stage" else "right")
+    for column in ("stage", "", "done", "running", "queued", "failed"):
+        stages.add_column(column, justify="left" if column in ("stage", "") else "right")
     for stage in report.study.stages:
         states = [report.states[unit.id] for unit in stage.units]
-        work = sum(one.stage == stage.name for one in running)
+        work = sum(run.stage == stage.name for run in running)
         done = sum(state in ("finished", "skipped") for state in states)
         failed = sum(state in ("failed", "blocked", "killed") for state in states)
         counts = (done, work, len(states) - done - failed - work, failed)
-        stages.add_row(stage.name, *(str(number) if number else "·" for number in counts))
+        bar = ProgressBar(total=len(states), completed=done, width=_BAR)
+        stages.add_row(stage.name, bar, *(str(number) if number else "·" for number in counts))
     work = Table(box=None, pad_edge=False, show_header=False)
-    for one in running:
-        work.add_row(f"{one.stage}/{one.unit}", one.line())
+    now = time.time()
+    for run in running:
+        epoch, epochs = run.progress.get("epoch", 0), run.progress.get("epochs", 0)
+        bar = ProgressBar(total=epochs or None, completed=epoch, width=_BAR, pulse=not epochs)
+        passed = spoken(now - run.progress.get("started", now))
+        work.add_row(run.id, bar, passed, run.line())
     return Group(
         Text(report.study.question, style="bold"),
         stages,
@@ -173,70 +300,3 @@ def _plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-def seconds_left(
-    report: Report, running: Sequence[Standing], *, now: float | None = None
-) -> float | None:
-    """Returns the seconds until all runs that can be guessed have ended, or None while nothing can
-    be.
-
-    A run is taken to last as long as the mean of its arm, else of its stage; one at work is
-    projected from its epochs.
-    """
-    now = time.time() if now is None else now
-    projected = {f"{one.stage}/{one.unit}": _projected(one, now) for one in running}
-    known = {
-        unit: seconds
-        for unit, seconds in report.seconds.items()
-        if report.states[unit] == "finished"
-    }
-    lasting = _means(
-        report, {**{unit: both[0] for unit, both in projected.items() if both}, **known}
-    )
-    left = []
-    for unit in report.study.units():
-        if report.states[unit.id] in ENDED:
-            continue
-        whole = lasting.get((unit.stage, unit.arm), lasting.get((unit.stage, None)))
-        if (found := projected.get(unit.id)) is not None:
-            left.append(found[1])
-        elif whole is not None:
-            started = next(
-                (
-                    one.progress.get("started", now)
-                    for one in running
-                    if f"{one.stage}/{one.unit}" == unit.id
-                ),
-                now,
-            )
-            left.append(max(0.0, whole - (now - started)))
-    if not left:
-        return None
-    return max(max(left), sum(left) / max(1, report.slots))
-
-
-def spoken(seconds: float) -> str:
-    """Returns a duration as a person says it: "40 s", "3 min", "2 h 5 min"."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _projected(one: Standing, now: float) -> tuple[float, float] | None:
-    """(whole, left) seconds of a run at work, from its epochs."""
-    epoch, epochs, started = (one.progress.get(name) for name in ("epoch", "epochs", "started"))
-    if not epoch or not epochs or started is None:
-        return None
-    passed = max(0.0, now - started)
-    return passed * epochs / epoch, passed * max(0, epochs - epoch) / epoch
-
-
-def _means(report: Report, seconds: dict[str, float]) -> dict[tuple[str, str | None], float]:
-    gathered: dict[tuple[str, str | None], list[float]] = {}
-    for unit in report.study.units():
-        if unit.id in seconds:
-            for key in {(unit.stage, unit.arm), (unit.stage, None)}:
-                gathered.setdefault(key, []).append(seconds[unit.id])
-    return {key: statistics.fmean(values) for key, values in gathered.items()}

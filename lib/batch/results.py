@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from lib import files, paths, runs
 from lib.batch import parameter_grid, status
-from lib.batch.status import Standing
+from lib.batch.status import RunStatus
 from lib.runs.failure import CLASSES
 
 if TYPE_CHECKING:
@@ -43,13 +43,15 @@ FIXED = (
 )
 
 
-def table(folder: str, found: Sequence[Standing] | None = None) -> DataFrame:
+def table(folder: str, found: Sequence[RunStatus] | None = None) -> DataFrame:
     """Returns one row for each run of the study in `folder`, in the study's order; `found` where
     that is known already.
     """
     import pandas
 
-    rows = [_row(folder, one) for one in (status.judged(folder) if found is None else found)]
+    rows = [
+        _row(folder, one) for one in (status.with_staleness(folder) if found is None else found)
+    ]
     more = sorted({name for row in rows for name in row if name not in FIXED})
     frame = pandas.DataFrame(rows, columns=[*FIXED, *more]).convert_dtypes()
     for name in more:  # a column that mixes numbers and texts cannot be stored
@@ -58,7 +60,7 @@ def table(folder: str, found: Sequence[Standing] | None = None) -> DataFrame:
     return frame
 
 
-def write(folder: str, found: Sequence[Standing] | None = None) -> Path:
+def write(folder: str, found: Sequence[RunStatus] | None = None) -> Path:
     """Writes both files and returns the path of `results.csv`."""
     frame = table(folder, found)
     place = paths.logs() / folder
@@ -67,7 +69,7 @@ def write(folder: str, found: Sequence[Standing] | None = None) -> Path:
     return place / CSV
 
 
-def _row(folder: str, one: Standing) -> dict[str, Any]:
+def _row(folder: str, one: RunStatus) -> dict[str, Any]:
     place = paths.run(folder, one.stage, one.unit)
     result = files.read_json(place / "result.json") if one.state in ("finished", "stale") else None
     parameters = ((result or {}).get("key") or files.read_json(place / "key.json") or {}).get(
@@ -143,7 +145,7 @@ def write_page() -> Path:
 
 def _study(folder: str) -> dict[str, Any]:
     about = runs.about(folder)
-    found = status.judged(folder)
+    found = status.with_staleness(folder)
     table = write(folder, found)
     counts = Counter(one.state for one in found)
     failed = [one for one in found if one.failure is not None]
@@ -177,7 +179,7 @@ def _lead(studies: Sequence[dict[str, Any]]) -> str:
     return f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, {sum(counts.values())} runs: {told}."
 
 
-def _pages(folder: str, found: Sequence[Standing]) -> list[tuple[str, str]]:
+def _pages(folder: str, found: Sequence[RunStatus]) -> list[tuple[str, str]]:
     pages = []
     for one in found:
         for path in sorted(paths.run(folder, one.stage, one.unit).glob("*.html")):
@@ -186,7 +188,7 @@ def _pages(folder: str, found: Sequence[Standing]) -> list[tuple[str, str]]:
     return sorted(pages, key=lambda page: "report" not in page[0])
 
 
-def _files(folder: str, found: Sequence[Standing], name: str) -> list[Path]:
+def _files(folder: str, found: Sequence[RunStatus], name: str) -> list[Path]:
     candidates = [paths.run(folder, one.stage, one.unit) / name for one in found]
     return [path for path in candidates if path.is_file()]
 
@@ -201,7 +203,7 @@ def _rows(path: Path) -> list[list[str]]:
         return list(csv.reader(file)) or [[]]
 
 
-def _page_row(folder: str, one: Standing) -> dict[str, Any]:
+def _page_row(folder: str, one: RunStatus) -> dict[str, Any]:
     place = paths.run(folder, one.stage, one.unit)
     seconds = (files.read_json(place / "result.json") or {}).get("seconds")
     remark = (
@@ -223,7 +225,7 @@ def _page_row(folder: str, one: Standing) -> dict[str, Any]:
     }
 
 
-def _page_failure(one: Standing) -> dict[str, Any]:
+def _page_failure(one: RunStatus) -> dict[str, Any]:
     told = one.failure or {}
     return {
         "run": f"{one.stage}/{one.unit}",
@@ -241,7 +243,7 @@ def _link(path: Path) -> str:
     return quote(path.relative_to(paths.logs()).as_posix())
 
 
-def _changed(folder: str, one: Standing) -> float:
+def _changed(folder: str, one: RunStatus) -> float:
     try:
         return (paths.run(folder, one.stage, one.unit) / "result.json").stat().st_mtime
     except OSError:

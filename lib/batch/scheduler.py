@@ -19,6 +19,7 @@ import filelock
 from lib import files, paths, runs
 from lib.batch import job as jobs
 from lib.batch import plan, status
+from lib.batch.durations import Durations
 from lib.batch.executor import Executor, Outcome
 from lib.batch.job import Job
 from lib.batch.machine import Share
@@ -55,6 +56,9 @@ class Report:
     slots: int = 1
     started: float = field(default_factory=time.time)
     stopping: bool = False
+    durations: Durations = field(default_factory=Durations)
+    unwritten: list[str] = field(default_factory=list)
+    """Outputs of finished runs that could not be written to where they were wanted."""
 
     def count(self, *states: str) -> int:
         """Returns how many runs are in one of these states."""
@@ -69,26 +73,30 @@ LEFT_OUT = "its stage was left out"
 """The reason of a run that the user has not asked for."""
 
 
-class Conductor:
-    """One study at work. `only` names the stages to run; others count as they stand."""
+@dataclass(frozen=True)
+class Execution:
+    """How a study is executed."""
 
-    def __init__(
-        self,
-        study: Study,
-        executor: Executor,
-        view: View,
-        *,
-        force: bool,
-        only: list[str],
-        command: str,
-    ) -> None:
-        self.study, self.executor, self.view = study, executor, view
-        self.force, self.command = force, command
-        self.only = [study.stage(name).name for name in only] or [
-            stage.name for stage in study.stages
-        ]
+    force: bool = False
+    only: list[str] = field(default_factory=list)
+    """Stages to run, all where empty; others count as they stand."""
+    command: str = ""
+    """The command that goes on with the study."""
+    output: str = ""
+    """A folder, possibly remote, to which the executed notebooks are written too."""
+    log_output: bool = False
+
+
+class Scheduler:
+    """One study at work."""
+
+    def __init__(self, study: Study, executor: Executor, view: View, how: Execution) -> None:
+        self.study, self.executor, self.view, self.how = study, executor, view, how
+        everything = [stage.name for stage in study.stages]
+        self.only = [study.stage(name).name for name in how.only] or everything
         self.report = Report(study, {unit.id: "queued" for unit in study.units()})
         self._open = list(study.stages)
+        self._specs = {unit.id: unit for unit in study.units()}
         self._keys: dict[str, dict[str, Any]] = {}
         self._interrupts = 0
 
@@ -97,7 +105,7 @@ class Conductor:
         process runs the study.
         """
         with holding(self.study), self._interruptible():
-            status.write(self.study, command=self.command)
+            status.write(self.study, command=self.how.command)
             self._stop_file().unlink(missing_ok=True)
             self._release()
             while self.report.count("submitted"):
@@ -127,7 +135,7 @@ class Conductor:
         if missing:
             return self._set_all(stage, "blocked", f"{missing[0]} has no result")
         try:
-            steps = plan.decide(stage, force=self.force and stage.name in self.only)
+            steps = plan.decide(stage, force=self.how.force and stage.name in self.only)
         except DarkroomError as error:
             return self._set_all(stage, "blocked", str(error))
         todo = [step for step in steps if step.action == "run"]
@@ -148,12 +156,15 @@ class Conductor:
             folder=str(step.folder()),
             parameters=step.unit.parameters,
             key=step.key or {},
-            resume=self.command,
+            resume=self.how.command,
+            cwd=str(Path.cwd()),
+            output=f"{self.how.output}/{step.unit.id}.ipynb" if self.how.output else "",
+            log_output=self.how.log_output,
             time_limit_s=wanted.time_limit_minutes and wanted.time_limit_minutes * 60,
             memory_bytes=wanted.memory_gb and int(wanted.memory_gb * 1e9),
         )
         share = Share(cores=wanted.cores, parallel=parallel, gpus=wanted.gpus)
-        status.forget(step.folder())
+        status.mark_interrupted(step.folder())
         home = str(paths.root())
         needs = {"cores": wanted.cores, "gpus": wanted.gpus, "memory_gb": wanted.memory_gb}
         self.executor.submit(step.unit.id, jobs.execute, job, share, home, **needs)
@@ -175,8 +186,12 @@ class Conductor:
             value = outcome.value or {"state": "killed", "seconds": 0.0, "failure": None}
         state = "failed" if value["state"] == "busy" else value["state"]
         self.report.seconds[outcome.name] = value["seconds"]
+        if value.get("note"):
+            self.report.unwritten.append(f"{outcome.name}: {value['note']}")
         if value["failure"]:
             self.report.failures[outcome.name] = value["failure"]
+        if state == "finished":
+            self.report.durations.note(self._specs[outcome.name], value["seconds"])
         note = (
             self._doubt(outcome.name)
             if state == "finished"

@@ -21,7 +21,7 @@ FILE = "study.json"
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunStatus:
     """One run as it stands. `state` is one of `runs.STATES`; `changed` says why a finished run is
     stale.
     """
@@ -32,6 +32,16 @@ class Standing:
     progress: dict[str, Any]
     failure: dict[str, Any] | None = None
     changed: str = ""
+    study: str = ""
+
+    @property
+    def id(self) -> str:
+        """`<stage>/<unit>`, unique in the study."""
+        return f"{self.stage}/{self.unit}"
+
+    def folder(self) -> Path:
+        """Returns the run's folder."""
+        return paths.run(self.study, self.stage, self.unit)
 
     def line(self) -> str:
         """Returns how far a running run is, such as "epoch 3/12, val_accuracy 0.812"."""
@@ -54,6 +64,8 @@ def write(study: Study, *, command: str) -> None:
         "file": str(study.path.resolve()),
         "settings": dict(study.settings),
         "tiny": study.tiny,
+        "seeds": list(study.seeds),
+        "titles": {unit.arm: unit.title for unit in study.units() if unit.arm and unit.title},
         "question": study.question,
         "data": study.data,
         "command": command,
@@ -98,24 +110,29 @@ def read(folder: str) -> dict[str, Any]:
     return content
 
 
-def standings(folder: str) -> list[Standing]:
+def of_study(folder: str) -> list[RunStatus]:
     """Returns how every run of a study stands, in the study's order."""
     found = []
     for stage in read(folder)["stages"]:
-        found += [standing(paths.run(folder, stage["name"], unit)) for unit in stage["units"]]
+        found += [of_run(paths.run(folder, stage["name"], unit)) for unit in stage["units"]]
     return found
 
 
-def judged(folder: str) -> list[Standing]:
+def with_staleness(folder: str) -> list[RunStatus]:
     """Returns the same, where what has finished with another key than it would have today is
     `stale`, with what changed.
 
     A stage whose data or study file cannot be read any more is not judged.
     """
-    found = standings(folder)
+    found = of_study(folder)
     about = read(folder)
     try:
-        study = studies.read(about["file"], settings=about["settings"], tiny=about["tiny"])
+        study = studies.read(
+            about["file"],
+            settings=about["settings"],
+            tiny=about["tiny"],
+            seeds=about.get("seeds"),
+        )
     except (DarkroomError, KeyError):
         return found
     reasons: dict[str, str] = {}
@@ -125,17 +142,24 @@ def judged(folder: str) -> list[Standing]:
     return [_judged(one, reasons.get(f"{one.stage}/{one.unit}", "")) for one in found]
 
 
-def standing(folder: Path) -> Standing:
+def of_run(folder: Path) -> RunStatus:
     """Returns how one run stands."""
     state = runs.state(folder)
     progress = files.read_json(folder / "progress.json") or {}
     if state == "running" and progress.get("state") != "running":
         progress = {}
     failure = files.read_json(folder / "failure.json") if state == "failed" else None
-    return Standing(folder.parent.name, folder.name, state, progress, failure)
+    return RunStatus(
+        folder.parent.name,
+        folder.name,
+        state,
+        progress,
+        failure,
+        study=folder.parent.parent.name,
+    )
 
 
-def forget(folder: Path) -> None:
+def mark_interrupted(folder: Path) -> None:
     """Notes that nobody is at work on a run which was interrupted; nothing is told by clocks, which
     differ and are set back.
     """
@@ -144,7 +168,7 @@ def forget(folder: Path) -> None:
         files.write_json(folder / "progress.json", {**told, "state": "queued"})
 
 
-def _judged(one: Standing, reason: str) -> Standing:
+def _judged(one: RunStatus, reason: str) -> RunStatus:
     changed = reason.removeprefix(plan.CHANGED)
     return (
         replace(one, state="stale", changed=changed)

@@ -15,14 +15,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lib import notebooks, parameters, paths
+from lib import notebooks, paths
 from lib.batch import parameter_grid
-from lib.batch.parameter_grid import General, Unit
+from lib.batch.parameter_grid import General, RunSpec
 from lib.errors import DarkroomError, suggest
 from lib.notebooks import Notebook
 
 _STUDY = {
     "question": str,
+    "extends": str,
     "budget_minutes": (int, float),
     "shared": dict,
     "stage": list,
@@ -45,6 +46,13 @@ _STAGE = {
     "time_limit_minutes": (int, float),
 }
 _TINY = {"seeds": list, "parameters": dict}
+_PUBLISHED_RANGES = {
+    **dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy"), (0, 1)),
+    **dict.fromkeys(("train_accuracy", "val_accuracy", "roc_auc"), (0, 1)),
+    **dict.fromkeys(("kappa", "matthews"), (-1, 1)),
+    "n": (1, math.inf),
+}
+"""What a published figure can be at all."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class Stage:
     notebook: Notebook
     after: tuple[str, ...]
     resources: Resources
-    units: tuple[Unit, ...]
+    units: tuple[RunSpec, ...]
 
 
 @dataclass(frozen=True)
@@ -91,8 +99,10 @@ class Study:
     settings: Mapping[str, str] = field(default_factory=dict)
     """What was typed with `--set`."""
     tiny: bool = False
+    seeds: tuple[int, ...] = ()
+    """What was typed with `--seeds`."""
 
-    def units(self) -> list[Unit]:
+    def units(self) -> list[RunSpec]:
         """Returns all runs, in the order of the stages."""
         return [unit for stage in self.stages for unit in stage.units]
 
@@ -157,35 +167,43 @@ def find(name: str) -> Path:
     return path
 
 
-def read(name: str, *, settings: Mapping[str, str] | None = None, tiny: bool = False) -> Study:
+def read(
+    name: str,
+    *,
+    settings: Mapping[str, str] | None = None,
+    tiny: bool = False,
+    seeds: Sequence[int] | None = None,
+) -> Study:
     """Returns the study `name` (or the file at that path), filled in and checked.
 
     Args:
-        settings: parameter → value as typed with `--set`, read by the notebook's own declaration.
+        settings: parameter, or stage.parameter, → value as typed with `--set`.
         tiny: take the study's small twin, which goes to a folder of its own.
+        seeds: in place of those of every stage that has seeds.
 
     Raises:
         DarkroomError: the file, a parameter, an arm or a setting is wrong; it says which and how to
             mend it.
     """
     path = find(name)
-    content = parameter_grid.read_toml(path)
-    parameter_grid.check_keys(content, _STUDY, where=path.name)
+    content = _read_extended(path)
     used = _notebooks(content, path.name)
     declared = {
         name: parameter for notebook in used for name, parameter in notebook.parameters.items()
     }
-    typed = _typed(settings or {}, declared, path.name)
+    typed = _typed(settings or {}, content["stage"], used, path.name)
     shared, small = content.get("shared", {}), content.get("tiny", {})
+    _check_published(content.get("published", {}), path.name)
     _check_general(shared, small, declared, path.name)
     if "data" in shared:
         declared["data"].check(shared["data"])
-    data = typed.get("data", shared.get("data"))
+    given = next((values["data"] for values in typed.values() if "data" in values), None)
     general = General(
-        folder=_folder(path.stem, data=data, own=shared.get("data"), tiny=tiny),
+        folder=_folder(path.stem, given=given, own=shared.get("data"), tiny=tiny),
         shared=shared,
-        forced=(small.get("parameters", {}) if tiny else {}) | typed,
-        seeds=small.get("seeds") if tiny else None,
+        tiny_parameters=small.get("parameters", {}) if tiny else {},
+        typed=typed,
+        seeds=list(seeds) if seeds else small.get("seeds") if tiny else None,
         tiny=tiny,
     )
     stages: list[Stage] = []
@@ -205,12 +223,51 @@ def read(name: str, *, settings: Mapping[str, str] | None = None, tiny: bool = F
         general.folder,
         content.get("question", ""),
         content.get("budget_minutes"),
-        data,
+        given or shared.get("data"),
         tuple(stages),
         published=content.get("published", {}),
         settings=dict(settings or {}),
         tiny=tiny,
+        seeds=tuple(seeds or ()),
     )
+
+
+def _read_extended(path: Path, *, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Returns a study file's content over that of the study which it extends.
+
+    What stands here replaces what stands there, in tables key by key, in stages by their name.
+    """
+    content = parameter_grid.read_toml(path)
+    parameter_grid.check_keys(content, _STUDY, where=path.name)
+    for number, table in enumerate(content.get("stage", ()), start=1):
+        called = table.get("name", number) if isinstance(table, dict) else number
+        parameter_grid.check_keys(table, _STAGE, where=f"stage {called!r} of {path.name}")
+    if "extends" not in content:
+        return content
+    parent = find(content.pop("extends"))
+    if parent.resolve() in [other.resolve() for other in (*below, path)]:
+        raise DarkroomError(f"{path.name} extends {parent.name}, which extends {path.name}.")
+    return _over(_read_extended(parent, below=(*below, path)), content)
+
+
+def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    whole = dict(base)
+    for key, value in changes.items():
+        if key == "stage":
+            whole[key] = _stages_over(base.get(key, []), value)
+        elif isinstance(value, dict) and isinstance(base.get(key), dict):
+            whole[key] = _over(base[key], value)
+        else:
+            whole[key] = value
+    return whole
+
+
+def _stages_over(base: list[dict[str, Any]], changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    named = {stage.get("name"): stage for stage in base}
+    for stage in changes:
+        name = stage.get("name")
+        named[name] = _over(named[name], stage) if name in named else stage
+    return list(named.values())
 
 
 def _notebooks(content: dict[str, Any], where: str) -> list[Notebook]:
@@ -219,25 +276,67 @@ def _notebooks(content: dict[str, Any], where: str) -> list[Notebook]:
             f"{where} has no stage. Add at least one [[stage]] with `name` and `notebook`."
         )
     for number, table in enumerate(content["stage"], start=1):
-        called = table.get("name", number) if isinstance(table, dict) else number
-        parameter_grid.check_keys(table, _STAGE, where=f"stage {called!r} of {where}")
         if missing := [key for key in ("name", "notebook") if key not in table]:
             raise DarkroomError(
-                f'Stage {number} of {where} has no `{missing[0]}`. Add it, such as name = "train" and notebook = "3_train".'
+                f"Stage {number} of {where} has no `{missing[0]}`. Add it, such as "
+                'name = "train" and notebook = "3_train".'
             )
     return [notebooks.find(table["notebook"]) for table in content["stage"]]
 
 
 def _typed(
-    settings: Mapping[str, str], declared: dict[str, parameters.Parameter], where: str
-) -> dict[str, Any]:
-    parameter_grid.refuse_reserved(settings, where="--set")
-    for name in settings:
-        if name not in declared:
+    settings: Mapping[str, str],
+    stages: Sequence[Mapping[str, Any]],
+    used: Sequence[Notebook],
+    where: str,
+) -> dict[str, dict[str, Any]]:
+    """Returns stage → parameter → value for what was typed with `--set`.
+
+    Every stage whose notebook has the parameter reads the text by its own declaration.
+    """
+    typed: dict[str, dict[str, Any]] = {table["name"]: {} for table in stages}
+    for key, text in settings.items():
+        stage, dot, name = key.rpartition(".")
+        if dot and stage not in typed:
             raise DarkroomError(
-                f"No notebook of {where} has the parameter `{name}`.{suggest(name, list(declared))}"
+                f"--set {key}: {where} has no stage {stage!r}.{suggest(stage, list(typed))} "
+                f"Its stages: {', '.join(typed)}."
             )
-    return {name: declared[name].parse(text) for name, text in settings.items()}
+        parameter_grid.refuse_reserved([name], where="--set")
+        addressed = [
+            (table["name"], notebook)
+            for table, notebook in zip(stages, used, strict=True)
+            if name in notebook.parameters and stage in ("", table["name"])
+        ]
+        if not addressed:
+            chosen = [
+                notebook
+                for table, notebook in zip(stages, used, strict=True)
+                if stage in ("", table["name"])
+            ]
+            known = sorted({known for notebook in chosen for known in notebook.parameters})
+            which = f"The notebook of stage {stage!r}" if stage else f"No notebook of {where}"
+            verb = "has no" if stage else "has the"
+            raise DarkroomError(f"{which} {verb} parameter `{name}`.{suggest(name, known)}")
+        for called, notebook in addressed:
+            if name not in typed[called] or stage:  # the stage's own setting wins
+                typed[called][name] = notebook.parameters[name].parse(text)
+    return typed
+
+
+def _check_published(published: dict[str, Any], where: str) -> None:
+    """Refuses figures that cannot be: shares beyond 0 to 1, agreements beyond -1 to 1."""
+    for name, entry in published.items():
+        place = f"[published.{name}] of {where}"
+        parameter_grid.check_keys(entry, None, where=place)
+        for key, value in entry.items():
+            low, high = _PUBLISHED_RANGES.get(key, (-math.inf, math.inf))
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if key in _PUBLISHED_RANGES and not (number and low <= value <= high):
+                raise DarkroomError(
+                    f"`{key}` of {place} must be a number from {low:g} to {high:g}. "
+                    f"Received: {value!r}."
+                )
 
 
 def _check_general(
@@ -299,13 +398,12 @@ def _resources(table: dict[str, Any], where: str) -> Resources:
     return Resources(**asked)
 
 
-def _folder(name: str, *, data: str | None, own: str | None, tiny: bool) -> str:
+def _folder(name: str, *, given: str | None, own: str | None, tiny: bool) -> str:
+    """The study's folder; that of other data than the study's own carries the data set's name."""
     base = f"{name}+tiny" if tiny else name
-    other = (
-        data is not None
-        and own is not None
-        and parameter_grid.data_name(data) != parameter_grid.data_name(own)
-    )
-    folder = f"{base}@{parameter_grid.data_name(data)}" if other else base
-    paths.run(folder, "stage", "unit")  # refuses a name that cannot be a folder
-    return folder
+    if given is not None:
+        given = parameter_grid.data_name(given)
+        if own is None or given != parameter_grid.data_name(own):
+            base = f"{base}@{given}"
+    paths.run(base, "stage", "unit")  # refuses a name that cannot be a folder
+    return base

@@ -6,6 +6,9 @@ import argparse
 from typing import Any
 
 from lib.cli.arguments import add, settings
+from lib.errors import DarkroomError
+
+MAX_SEEDS = 1000
 
 
 def add_to(commands: Any) -> None:
@@ -31,11 +34,11 @@ def add_to(commands: Any) -> None:
     )
     resulting.add_argument("study", nargs="?", help="folder in logs/ (default: all of them)")
     resulting.add_argument("--json", action="store_true", help="the table as JSON, for scripts")
-    listing = add(
-        commands, "list", _list, "show studies, data sets and notebooks with their parameters"
-    )
+    listing = add(commands, "list", _list, "show what there is: studies, data sets, notebooks")
     listing.add_argument(
-        "what", nargs="?", choices=["studies", "data", "notebooks"], help="only these"
+        "what",
+        nargs="?",
+        help="studies, data or notebooks; or a notebook such as 3_train, for its parameters",
     )
     listing.add_argument("--json", action="store_true", help="as JSON, for scripts")
     checking = add(
@@ -101,6 +104,23 @@ def _add_run(commands: Any) -> None:
         "--cluster", metavar="URL", help="use this Dask cluster, such as tcp://10.0.0.1:8786"
     )
     parser.add_argument(
+        "--seeds",
+        metavar="N",
+        help="so many seeds, or these (0,1,7), in place of the study's own",
+    )
+    parser.add_argument("--log-output", action="store_true", help="print what the cells print")
+    parser.add_argument(
+        "--output",
+        default="",
+        metavar="FOLDER",
+        help="write the executed notebooks there too: a folder, s3://, gs://, …",
+    )
+    parser.add_argument(
+        "--prepare-only",
+        action="store_true",
+        help="only write each run's notebook with its parameters",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="only show what would be run, and why"
     )
     parser.add_argument(
@@ -119,12 +139,31 @@ def _run(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             stages=arguments.stage,
             arms=arguments.arm,
+            seeds=_seeds(arguments.seeds),
             workers=arguments.workers,
             cluster=arguments.cluster,
-            dry=arguments.dry_run,
+            dry_run=arguments.dry_run,
+            prepare_only=arguments.prepare_only,
+            log_output=arguments.log_output,
+            output=arguments.output,
             json=arguments.json,
         ),
     )
+
+
+def _seeds(text: str | None) -> list[int]:
+    """The seeds that `--seeds` names: a number of them, or a list with commas."""
+    if text is None:
+        return []
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() for word in words) or words == ["0"]:
+        raise DarkroomError(
+            "--seeds takes how many seeds, such as 5, or the seeds with commas, such as 0,1,7. "
+            f"Received: {text!r}."
+        )
+    if "," not in text and int(words[0]) > MAX_SEEDS:
+        raise DarkroomError(f"--seeds takes at most {MAX_SEEDS} seeds. Received: {text}.")
+    return list(range(int(words[0]))) if "," not in text else [int(word) for word in words]
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -136,13 +175,13 @@ def _status(arguments: argparse.Namespace) -> int:
 def _results(arguments: argparse.Namespace) -> int:
     from lib.batch import listing
 
-    return listing.results(arguments.study, as_json=arguments.json)
+    return listing.print_results(arguments.study, as_json=arguments.json)
 
 
 def _list(arguments: argparse.Namespace) -> int:
     from lib.batch import listing
 
-    return listing.show(arguments.what, as_json=arguments.json)
+    return listing.print_list(arguments.what, as_json=arguments.json)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -128,7 +128,7 @@ def report_title(found: Run) -> str:
 
 def _study(name: str) -> dict[str, Any]:
     try:
-        about, standings = status.read(name), status.standings(name)
+        about, standings = status.read(name), status.of_study(name)
     except (
         DarkroomError,
         KeyError,
