@@ -71,7 +71,9 @@ def test_every_run_is_a_row_whether_finished_or_not(study):
 def test_what_would_come_out_otherwise_today_is_stale_and_says_why(study, batch_home, capsys):
     notebook = batch_home / "notebooks" / "ok.ipynb"
     notebook.write_text(notebook.read_text().replace("seed * factor", "seed + factor"))
-    told = {f"{one.stage}/{one.unit}": (one.state, one.changed) for one in status.with_staleness("one")}
+    told = {
+        f"{one.stage}/{one.unit}": (one.state, one.changed) for one in status.with_staleness("one")
+    }
     assert told["begin/all"] == ("finished", "")
     assert told["work/plain-s0"] == ("stale", "the notebook")
     assert told["work/double-s1"] == ("failed", "")  # it has no result that could be stale

@@ -183,7 +183,8 @@ class Executor:
         most = _here() if self._cluster is None else self._known()
         if gpus > most.get("gpus", gpus):
             raise DarkroomError(
-                f"A stage wants {gpus} GPUs, but no worker has more than {most['gpus']:g}. Lower its `gpus`."
+                f"A stage wants {gpus} GPUs, but no worker has more than {most['gpus']:g}. Lower "
+                "its `gpus`."
             )
         if self._cluster is not None:
             check_shared(self._start(), folder)
@@ -292,7 +293,8 @@ class Executor:
             client.wait_for_workers(1, timeout=30)
         except (OSError, TimeoutError, ValueError) as error:
             raise DarkroomError(
-                f"No cluster answers at {address!r} ({error}). Start one with `dask scheduler` and `dask worker ADDRESS`, "
+                f"No cluster answers at {address!r} ({error}). Start one with `dask scheduler` and "
+                "`dask worker ADDRESS`, "
                 "then give its address, such as tcp://10.0.0.1:8786."
             ) from None
         return client
@@ -404,7 +406,8 @@ def _read_part(file: Path) -> pandas.DataFrame | numpy.ndarray | None:
 def _part_failed(part: Sequence[Any], error: BaseException) -> DarkroomError:
     first, last = part[0], part[-1]
     return DarkroomError(
-        f"A part of {len(part)} files, {first} to {last}, failed: {type(error).__name__}: {error}. The other parts are kept; "
+        f"A part of {len(part)} files, {first} to {last}, failed: {type(error).__name__}: {error}. "
+        "The other parts are kept; "
         "the same command goes on."
     )
 
@@ -427,8 +430,10 @@ def check_shared(client: Client, folder: Path) -> None:
             raise DarkroomError(f"The worker {worker} {problem}")
         if its_code != own:
             raise DarkroomError(
-                f"The worker {worker} has another version of the suite ({its_code}) than this machine ({own}). Let all "
-                f"machines use one checkout, such as a shared folder, or update it; here it is {paths.checkout()}."
+                f"The worker {worker} has another version of the suite ({its_code}) than this "
+                f"machine ({own}). Let all "
+                "machines use one checkout, such as a shared folder, or update it; here it is "
+                f"{paths.checkout()}."
             )
 
 
@@ -462,7 +467,8 @@ def _look(marker: str) -> tuple[str, str]:
     try:
         with filelock.FileLock(path, timeout=0, is_singleton=False):
             return (
-                f"can lock a file in {path.parent} that this machine holds locked, so two runs could write to one folder. "
+                f"can lock a file in {path.parent} that this machine holds locked, so two runs "
+                "could write to one folder. "
                 "Mount it with locks (for NFS: version 4, or without `nolock`).",
                 "",
             )

@@ -74,7 +74,8 @@ def execute(job: Job, share: Share, home: str) -> dict[str, Any]:
     folder = Path(job.folder)
     if not folder.parent.parent.is_dir():
         raise DarkroomError(
-            f"This machine does not see {folder.parent.parent}. Put DARKROOM_HOME on a folder that all machines share under "
+            f"This machine does not see {folder.parent.parent}. Put DARKROOM_HOME on a folder that "
+            "all machines share under "
             "the same path."
         )
     if (folder.parent.parent / STOP).exists():

@@ -62,7 +62,7 @@ class Supervision:
 
 
 class DarkroomEngine(NBClientEngine):
-    """Executes a notebook as papermill's own engine does, with what the module's docstring lists."""
+    """Executes a notebook as papermill's own engine does, with what the module's head lists."""
 
     @classmethod
     def execute_notebook(

@@ -240,7 +240,7 @@ RESERVED = ("study", "arm", "seed", "tiny")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Returns a TOML file's content. Raises DarkroomError, with the line, where it cannot be read."""
+    """Returns a TOML file's content. Raises DarkroomError, with the line, when it is unreadable."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:

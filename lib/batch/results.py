@@ -176,7 +176,8 @@ def _lead(studies: Sequence[dict[str, Any]]) -> str:
     for study in studies:
         counts.update(study["counts"])
     told = ", ".join(f"{counts[state]} {state}" for state in runs.STATES if counts[state])
-    return f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, {sum(counts.values())} runs: {told}."
+    number = f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}"
+    return f"{number}, {sum(counts.values())} runs: {told}."
 
 
 def _pages(folder: str, found: Sequence[RunStatus]) -> list[tuple[str, str]]:

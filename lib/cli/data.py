@@ -22,7 +22,8 @@ def _add_clean(commands: Any) -> None:
         "clean",
         _clean,
         "look at every file of a data set and judge it; list, decide by hand, undo, export",
-        epilog="No raw file is ever changed. Every decision is a line in datasets/NAME/ledger.jsonl and can be undone.",
+        epilog="No raw file is ever changed. Every decision is a line in "
+        "datasets/NAME/ledger.jsonl and can be undone.",
     )
     parser.add_argument("data", help="a data set's name, or the path of a folder, table or archive")
     group = parser.add_argument_group("cleaning")
@@ -98,7 +99,8 @@ def _add_collect(commands: Any) -> None:
         "collect",
         _collect,
         "collect film posters by genre from TMDB, for those who have its permission",
-        epilog="The key is read from the environment, TMDB_TOKEN. The same command goes on where it was stopped.",
+        epilog="The key is read from the environment, TMDB_TOKEN. The same command goes on "
+        "where it was stopped.",
     )
     parser.add_argument("name", help="what the data set is called here")
     parser.add_argument(
@@ -137,8 +139,8 @@ def _add_store(commands: Any) -> None:
         "store",
         _store,
         "put data sets into MongoDB's GridFS and get them back",
-        epilog="The server's address is read from the environment, DARKROOM_MONGO=mongodb://host/database. What was stopped "
-        "goes on by the same command.",
+        epilog="The server's address is read from the environment, "
+        "DARKROOM_MONGO=mongodb://host/database. What was stopped goes on by the same command.",
     )
     parser.add_argument(
         "what",

@@ -18,7 +18,8 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "run",
-        help="a trained run such as quickstart/train/custom-s0, a study (its best run), a saved model",
+        help="a trained run such as quickstart/train/custom-s0, a study (its best run), a saved "
+        "model",
     )
     parser.add_argument("folder", help="the folder of new pictures; it is only read")
     parser.add_argument(

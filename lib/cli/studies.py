@@ -78,7 +78,8 @@ def _add_run(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="give a parameter another value in every notebook that has it, such as --set data=path/to/folder",
+        help="another value of a parameter in every notebook that has it, such as "
+        "--set data=path/to/folder, or in one stage, such as --set train.epochs=20",
     )
     parser.add_argument(
         "--tiny", action="store_true", help="the study's small twin, in a folder of its own"

@@ -12,12 +12,14 @@ from lib import files
 
 CLASSES = {
     "parameter": "a parameter does not fit; change it in the study or with --set",
-    "data": "the data are not what the notebook needs; look at findings.html of the data set",
-    "out of memory": "the run needed more memory than it may have; lower batch_size or image_side, or raise memory_gb",
+    "data": "the data are not what the notebook needs; see findings.html of the data set",
+    "out of memory": "the run needed more memory than it may have; lower batch_size or image_side, "
+    "or raise memory_gb",
     "time limit": "the run took longer than its stage's time_limit_minutes allows",
     "NaN": "numbers became infinite or undefined; lower learning_rate",
     "disk": "the disk is full or cannot be written",
-    "kernel died": "the process ended without a word, as a crash in native code or a kill from outside does",
+    "kernel died": "the process ended without a message, as after a crash in native code or a kill "
+    "from outside",
     "code": "the code raised an exception",
 }
 """Every class of failure, with what it means for the user."""

@@ -49,7 +49,8 @@ class Hands(Protocol):
         """Begins a trial, or queues it."""
 
     def poll(self, timeout_s: float) -> list[tuple[int, dict[str, Any]]]:
-        """Returns the trials that have ended with their outcomes, after at most about `timeout_s`."""
+        """Returns the trials that have ended with their outcomes, after at most about `timeout_s`.
+        """
 
     def stop(self, number: int) -> None:
         """Wishes that a trial stops after its epoch."""
@@ -98,8 +99,8 @@ class Own:
 
 
 class Workers:
-    """Processes of the executor, isolated from the search and from each other, and kept from trial to
-    trial.
+    """Processes of the executor, isolated from the search and from each other, and kept from trial
+    to trial.
     """
 
     def __init__(
