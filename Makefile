@@ -30,7 +30,10 @@ web: $(READY)  ## the site: runs, maps, classify
 study: $(READY)  ## make study NAME=elpv [DATA=path/or/name]
 	$(BIN)/darkroom run $(NAME) $(STUDY_ARGUMENTS)
 
-check: $(TESTS)  ## study files, notebooks, the locked packages on every Python, known vulnerabilities
+docs: $(TESTS)  ## the documentation as a site, in build/site
+	$(PIP) -e '.[docs]' && $(BIN)/zensical build --clean --strict
+
+check: $(TESTS) docs  ## study files, notebooks, the locked packages on every Python, known vulnerabilities
 	$(BIN)/darkroom check && $(BIN)/python -m tools.lock_check && $(BIN)/python -m tools.vulnerability_audit
 
 lock: $(TESTS)  ## requirements.lock from requirements.txt
@@ -49,4 +52,4 @@ $(TESTS): $(READY)
 	$(PIP) -e '.[test]'
 	@touch $(TESTS)
 
-.PHONY: run test soak fuzz lab board web study check lock bench
+.PHONY: run test soak fuzz lab board web study check docs lock bench
