@@ -136,7 +136,7 @@ def test_every_figure_tells_its_numbers():
         }
     )
     drawing = plots.reliability(bins, 0.15)
-    assert "calibration error 15.0 %; on average too sure by 15.0 points" in drawing.alt
+    assert "calibration error 15.0 %; on average overconfident by 15.0 points" in drawing.alt
     saved(drawing)
 
 
@@ -211,3 +211,28 @@ def test_a_drawing_shows_itself_in_a_notebook_with_its_alt_text(tmp_path):
         "Learning" in (tmp_path / "figure.svg").read_text()
         or "learning" in (tmp_path / "figure.svg").read_text()
     )
+
+
+def test_a_figure_as_svg_follows_the_colours_of_its_page_and_holds_its_alt_text():
+    drawing = plots.confusion_matrix(np.array([[8, 2], [0, 9]]), ["a", "b"])
+    text = drawing.svg()
+    assert text.startswith("<svg") and "prefers-color-scheme:dark" in text
+    assert style.INK.lower() not in text.replace("--c1f2933:", "")  # only by its variable
+    assert "17 of 19 images right" in text
+    assert drawing.data_uri().startswith("data:image/svg+xml;base64,")
+
+
+def test_no_figure_grows_beyond_its_bound_with_the_number_of_classes():
+    num = 196
+    counts = np.eye(num, dtype=int) * 5
+    counts[3, 7] = 2
+    names = [f"class {index}" for index in range(num)]
+    drawing = plots.confusion_matrix(counts, names)
+    assert drawing.get_figwidth() <= 12 and drawing.get_figheight() <= 8
+    assert "2 of 7 images of class 3 were taken for class 7" in drawing.alt
+    table = pd.DataFrame({"train": np.arange(num)}, index=names)
+    drawing = plots.class_distribution(table)
+    assert drawing.get_figheight() < 20 and "in 196 classes" in drawing.alt
+    big = style.Drawing(200, 3, alt="wide")
+    with Image.open(io.BytesIO(big.png())) as picture:
+        assert max(picture.size) <= style.MAX_PIXELS

@@ -16,6 +16,26 @@ from lib.reporting.style import SHARES
 _WIDE_GAP, _POOR_FIT, _RISE = 0.1, 0.75, 0.1
 
 
+def answer(comparison: Comparison) -> str:
+    """What the comparison says, in one sentence: the differences that are significant, or that none
+    is and how large the largest is.
+    """
+    if not comparison.pairs:
+        return f"One arm: {next(iter(comparison.arms))}."
+    shown = [pair for pair in comparison.pairs if pair.is_shown]
+    if not shown:
+        widest = max(comparison.pairs, key=lambda pair: abs(pair.difference.value))
+        return f"No difference is significant. The largest: {widest.verdict}"
+    best = next(iter(comparison.arms))
+    first = next((pair for pair in shown if best in (pair.first, pair.second)), shown[0])
+    others = len(comparison.pairs) - len(shown)
+    rest = (
+        f" {others} of {len(comparison.pairs)} pairs do not differ significantly." if others else ""
+    )
+    more = f" {len(shown) - 1} more significant." if len(shown) > 1 else ""
+    return f"{first.verdict}{more}{rest}"
+
+
 def summary(comparison: Comparison) -> str:
     """Who is highest, with intervals and the bands of kappa's interval."""
     best, row = next(iter(comparison.arms)), comparison.table.iloc[0]
@@ -48,13 +68,11 @@ def fitting(comparison: Comparison) -> list[str]:
             continue
         gap = f"{100 * train:.1f} % on train (without augmentation), {100 * test:.1f} % on test"
         if train - test > _WIDE_GAP:
-            sentence = f"{row['arm']} over-fits: {gap}."
+            sentence = f"{row['arm']} overfits: {gap}."
         elif train < _POOR_FIT and train - test < _WIDE_GAP / 2:
-            sentence = f"{row['arm']} has not learnt its training images well: {gap}."
+            sentence = f"{row['arm']} underfits: {gap}."
         else:
-            sentence = f"{row['arm']}: {gap}, a gap of {100 * (train - test):.1f} points.".replace(
-                "-", "−"
-            )
+            sentence = f"{row['arm']}: {gap}."
         told.append(sentence + _rise(comparison.arms[row["arm"]]))
     return told
 

@@ -20,7 +20,8 @@ from lib.evaluation.run_records import Unit
 from lib.reporting import plots
 from lib.reporting.style import Drawing
 
-SIDE = 96
+SIDE = 192
+"""Pixels of a thumbnail's longer side: twice what a page shows, for sharp screens and for zoom."""
 
 
 def data_uris(raw: Path, paths: Iterable[str], *, side: int = SIDE) -> dict[str, str]:
@@ -47,40 +48,39 @@ def _data_uri(path: Path, side: int) -> str | None:
         pixels, height=max(1, round(height * scale)), width=max(1, round(width * scale))
     )
     buffer = io.BytesIO()
-    Image.fromarray(small).save(buffer, format="JPEG", quality=82)
+    Image.fromarray(small).save(buffer, format="JPEG", quality=76)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 MOST_CLASSES = 20
 """More classes are drawn as a figure, with a list of the largest confusions, and not as a table."""
 
-_OF_A_CONFUSION, _OF_THE_RIGHT = 12, 6  # images behind one cell
 _NUM_LARGEST = 12  # confusions that are listed where there is no table
-_MOST_PICTURES = 240
+_MAX_PICTURES = 600
 
 
 def confusion_cells(comparison: Comparison, arm: str) -> dict[str, Any]:
     """One arm's matrix for the page: `arm`, `accuracy`, `num`, and `rows` of cells, or `largest`
     cells for many classes.
 
-    A cell holds `count`, `share` (of its row), `right`, `truth`, `predicted` and `paths`, the
-    images behind it.
+    A cell holds `count`, `share` (of its row), `right`, `truth`, `predicted` and `images`, those
+    behind it: `path` and `probability` of the predicted class (the highest over the seeds), the
+    most confident first.
     """
-    counts, paths = comparison.confusion(arm), _paths_by_cell(comparison.arms[arm])
+    counts, behind = comparison.confusion(arm), _images_by_cell(comparison.arms[arm])
     names, shares = comparison.class_names, np.nan_to_num(matrices.shares(counts))
 
     def cell(row: int, column: int) -> dict[str, Any]:
-        most = _OF_THE_RIGHT if row == column else _OF_A_CONFUSION
         return {
             "count": int(counts[row, column]),
             "share": float(shares[row, column]),
             "right": row == column,
             "truth": names[row],
             "predicted": names[column],
-            "paths": paths.get((row, column), [])[:most],
+            "images": behind.get((row, column), []),
         }
 
-    found = {
+    matrix = {
         "arm": arm,
         "accuracy": float(matrices.accuracy(counts)),
         "num": int(counts.sum()),
@@ -88,45 +88,44 @@ def confusion_cells(comparison: Comparison, arm: str) -> dict[str, Any]:
         "largest": [],
     }
     if len(names) <= MOST_CLASSES:
-        found["rows"] = [
-            [cell(row, column) for column in range(len(names))] for row in range(len(names))
-        ]
-        return found
+        places = range(len(names))
+        return matrix | {"rows": [[cell(row, column) for column in places] for row in places]}
     wrong = counts * ~np.eye(len(counts), dtype=bool)
-    places = np.argsort(-wrong, axis=None, kind="stable")[:_NUM_LARGEST]
-    found["largest"] = [
-        cell(*np.unravel_index(place, wrong.shape)) for place in places if wrong.flat[place]
-    ]
-    return found
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_NUM_LARGEST]
+    largest = [cell(*np.unravel_index(place, wrong.shape)) for place in order if wrong.flat[place]]
+    return matrix | {"largest": largest}
 
 
 def wanted_images(confusions: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The images to show, so that every cell gets its first before any gets its second; of
-    confusions before the others.
+    """The images to embed: all of the confusions first, then of the right ones, as far as a page
+    carries them (600).
     """
     cells = [cell for one in confusions for row in [*one["rows"], one["largest"]] for cell in row]
-    cells.sort(key=lambda cell: cell["right"])  # confusions are looked at first
-    found: dict[str, None] = {}
-    for place in range(_OF_A_CONFUSION):
-        for cell in cells:
-            if place < len(cell["paths"]) and len(found) < _MOST_PICTURES:
-                found[cell["paths"][place]] = None
-    return list(found)
+    wanted: dict[str, None] = {}
+    for right in (False, True):
+        chosen = [cell["images"] for cell in cells if cell["right"] == right]
+        for place in range(max(map(len, chosen), default=0)):
+            for images in chosen:
+                if place < len(images) and len(wanted) < _MAX_PICTURES:
+                    wanted[images[place]["path"]] = None
+    return list(wanted)
 
 
-def _paths_by_cell(units: Sequence[Unit]) -> dict[tuple[int, int], list[str]]:
-    cells: dict[tuple[int, int], dict[str, None]] = {}
+def _images_by_cell(units: Sequence[Unit]) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    cells: dict[tuple[int, int], dict[str, float]] = {}
     for unit in units:
         part = unit.predictions.split("test")
-        names, wrong = part.frame["path"].to_numpy(), part.truth != part.predicted
-        right = [
-            np.flatnonzero(~wrong & (part.truth == place))[:_OF_THE_RIGHT]
-            for place in range(len(part.class_names))
+        rows = zip(part.frame["path"], part.truth, part.predicted, part.confidence, strict=True)
+        for path, truth, predicted, probability in rows:
+            cell = cells.setdefault((int(truth), int(predicted)), {})
+            cell[path] = max(cell.get(path, 0.0), float(probability))
+    return {
+        place: [
+            {"path": path, "probability": probability}
+            for path, probability in sorted(cell.items(), key=lambda item: (-item[1], item[0]))
         ]
-        for row in np.concatenate([np.flatnonzero(wrong), *right]):
-            cell = cells.setdefault((int(part.truth[row]), int(part.predicted[row])), {})
-            cell[names[row]] = None
-    return {cell: list(paths) for cell, paths in cells.items()}
+        for place, cell in cells.items()
+    }
 
 
 def hardest(comparison: Comparison, dataset: Dataset, *, num: int = 12) -> Drawing:

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
 from lib.evaluation import confusion as matrices
@@ -18,10 +18,10 @@ from lib.evaluation.statistics import Estimate
 from lib.reporting import style, text
 from lib.reporting.style import Drawing
 
-_TINTS = {
-    colour: LinearSegmentedColormap.from_list(colour, [style.PAPER, colour])
-    for colour in (style.RIGHT, style.WRONG)
-}
+MAX_CLASSES = 60
+"""Beyond this a confusion matrix shows tints and its largest confusions, and names no class."""
+_MAX_BARS = 60
+"""Beyond this a figure of classes shows the first and the last ones alone."""
 
 
 def confusion_matrix(
@@ -31,20 +31,15 @@ def confusion_matrix(
     orange where wrong.
 
     `counts` is (classes, classes). Up to 12 classes a cell holds count and share, up to 30 the
-    count, beyond that the tint alone and the counts of the larger confusions.
+    count, up to 60 the tint and the larger counts; beyond that the matrix has a fixed size and the
+    largest confusions are listed next to it.
     """
     counts = np.asarray(counts)
     num, shares = len(counts), np.nan_to_num(matrices.shares(counts))
     longest = max(len(style.label(name)) for name in class_names)
-    side = (
-        0.24
-        if num > 30
-        else 0.42
-        if num > 12
-        else 0.72
-        if num > 4
-        else float(np.clip(0.09 * longest, 0.8, 1.4))
-    )
+    if num > MAX_CLASSES:
+        return _large_confusion(counts, shares, class_names, title)
+    side = _side_of_cell(num, longest)
     steep = 0.085 * longest > side
     drawing = Drawing(
         max(3.4, num * side + 0.085 * longest + 0.9),
@@ -60,11 +55,47 @@ def confusion_matrix(
     return drawing
 
 
+def _side_of_cell(num: int, longest: int) -> float:
+    if num > 30:
+        return 0.24
+    if num > 12:
+        return 0.42
+    return 0.72 if num > 4 else float(np.clip(0.09 * longest, 0.8, 1.4))
+
+
+def _large_confusion(
+    counts: np.ndarray, shares: np.ndarray, class_names: Sequence[str], title: str
+) -> Drawing:
+    drawing = Drawing(11.0, 6.4)
+    with matplotlib.rc_context(style.settings()):
+        matrix, bars = drawing.subplots(1, 2, width_ratios=[1.15, 1])
+        matrix.imshow(_tinted(shares), aspect="equal", interpolation="nearest")
+        matrix.set(xlabel="predicted class, by number", ylabel="true class, by number")
+        wrong = counts * ~np.eye(len(counts), dtype=bool)
+        places = np.argsort(-wrong, axis=None, kind="stable")[:20]
+        pairs = [np.unravel_index(place, wrong.shape) for place in places if wrong.flat[place]]
+        names = [
+            f"{style.label(class_names[row], most=22)} → {style.label(class_names[column], most=22)}"
+            for row, column in pairs
+        ]
+        values = [int(wrong[row, column]) for row, column in pairs]
+        bars.barh(range(len(pairs)), values, height=0.66, color=style.WRONG, alpha=0.75)
+        bars.set_yticks(range(len(pairs)), names, fontsize=8)
+        bars.tick_params(axis="y", length=0)
+        bars.invert_yaxis()
+        bars.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        bars.set_title("Largest confusions, truth → prediction (images)", fontsize=10)
+        style.set_title(drawing, title)
+    drawing.alt = _describe_confusion(counts, class_names, title)
+    return drawing
+
+
 def per_class(table: pd.DataFrame, *, title: str = "F1 of each class") -> Drawing:
     """One bar a class (F1), with precision and recall as marks; `table` is `metrics.per_class`,
-    sorted here by F1.
+    sorted here by F1. Of more than 60 classes the best and the worst are drawn.
     """
-    table = table.dropna(subset="f1").sort_values("f1")
+    whole = table.dropna(subset="f1").sort_values("f1")
+    table, title = _ends_of(whole, title)
     drawing = Drawing(6.8, max(2.2, 0.3 * len(table) + 1.3))
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
@@ -92,20 +123,21 @@ def per_class(table: pd.DataFrame, *, title: str = "F1 of each class") -> Drawin
         axes.grid(axis="x")
         style.set_title(drawing, title)
         drawing.legend(loc="outside lower center", ncols=3)
-    worst, best = table.iloc[0], table.iloc[-1]
+    worst, best = whole.iloc[0], whole.iloc[-1]
     drawing.alt = (
         f"{title}: from {text.percent(worst['f1'])} ({worst.name}) to "
         f"{text.percent(best['f1'])} ({best.name}) "
-        f"over {len(table)} classes; in brackets the number of images."
+        f"over {len(whole)} classes; in brackets the number of images."
     )
     return drawing
 
 
 def class_distribution(numbers: pd.DataFrame, *, title: str = "Images of each class") -> Drawing:
     """Stacked bars of how many images each class has; `numbers` has one row a class and one column
-    a split (or one column).
+    a split (or one column). Of more than 60 classes the largest and the smallest are drawn.
     """
-    numbers = numbers.loc[numbers.sum(axis=1).sort_values(kind="stable").index]
+    whole = numbers.loc[numbers.sum(axis=1).sort_values(kind="stable").index]
+    numbers, title = _ends_of(whole, title)
     totals = numbers.sum(axis=1)
     drawing = Drawing(6.8, max(2.0, 0.3 * len(numbers) + 1.3))
     with matplotlib.rc_context(style.settings()):
@@ -142,7 +174,7 @@ def class_distribution(numbers: pd.DataFrame, *, title: str = "Images of each cl
         if len(numbers.columns) > 1:
             drawing.legend(loc="outside lower center", ncols=len(numbers.columns))
     drawing.alt = (
-        f"{title}: {int(totals.sum()):,} images in {len(numbers)} classes, from "
+        f"{title}: {int(whole.to_numpy().sum()):,} images in {len(whole)} classes, from "
         f"{int(totals.iloc[0]):,} ({numbers.index[0]}) "
         f"to {int(totals.iloc[-1]):,} ({numbers.index[-1]}), "
         f"{totals.iloc[-1] / max(1, totals.iloc[0]):.1f} times as many."
@@ -180,6 +212,14 @@ def pictures(
     return drawing
 
 
+def _ends_of(table: pd.DataFrame, title: str) -> tuple[pd.DataFrame, str]:
+    if len(table) <= _MAX_BARS:
+        return table, title
+    half = _MAX_BARS // 2
+    ends = pd.concat([table.head(half), table.tail(half)])
+    return ends, f"{title}: the {half} last and the {half} first of {len(table)}"
+
+
 def message(words: str) -> Drawing:
     """A sentence in a figure's place, where there is nothing to draw."""
     drawing = Drawing(6.8, 0.7, alt=words)
@@ -189,11 +229,15 @@ def message(words: str) -> Drawing:
 
 
 def _tinted(shares: np.ndarray) -> np.ndarray:
-    wrong = _TINTS[style.WRONG](np.sqrt(shares) * 0.92)[
-        ..., :3
-    ]  # the root lets rare confusions be seen
-    right = _TINTS[style.RIGHT](0.12 + 0.8 * shares)[..., :3]
-    return np.where(np.eye(len(shares), dtype=bool)[..., None], right, wrong)
+    # float (classes, classes, 4): see-through where nothing is, so that any page shows through
+    strength = np.where(
+        np.eye(len(shares), dtype=bool), 0.12 + 0.8 * shares, np.sqrt(shares) * 0.92
+    )
+    tints = np.empty((*shares.shape, 4))
+    tints[..., :3] = to_rgb(style.WRONG)
+    tints[np.eye(len(shares), dtype=bool), :3] = to_rgb(style.RIGHT)
+    tints[..., 3] = strength
+    return tints
 
 
 def _write_cells(axes: Axes, counts: np.ndarray, shares: np.ndarray, num: int) -> None:
@@ -203,8 +247,8 @@ def _write_cells(axes: Axes, counts: np.ndarray, shares: np.ndarray, num: int) -
         share = shares[row, column]
         if num > 30 and share < 0.1:
             continue
-        dark = float(np.dot(tints[row, column], [0.299, 0.587, 0.114])) < 0.58
-        colour = style.PAPER if dark else style.INK
+        is_strong = tints[row, column, 3] > (0.55 if row == column else 0.62)
+        colour = style.ON_DARK if is_strong else style.INK
         if num <= 12:
             axes.text(
                 column,
@@ -287,7 +331,7 @@ def _picture(axes: Axes, image: np.ndarray, caption: str, right: bool | None) ->
         xlim=(width / 2 - side - 0.5, width / 2 + side - 0.5),
         ylim=(height / 2 + side - 0.5, height / 2 - side - 0.5),
     )
-    colour = "#A7B0B8" if right is None else style.RIGHT if right else style.WRONG
+    colour = style.AXIS if right is None else style.RIGHT if right else style.WRONG
     for spine in axes.spines.values():
         spine.set(visible=True, color=colour, linewidth=1 if right is None else 2.2)
     mark = "" if right is None else "✓ " if right else "✗ "
@@ -560,7 +604,7 @@ def reliability(bins: pd.DataFrame, error: float, *, title: str = "") -> Drawing
     """
     filled = bins.dropna()
     gap = float(np.average(filled["accuracy"] - filled["confidence"], weights=filled["num"]))
-    manner = "too modest" if gap > 0 else "too sure"
+    manner = "underconfident" if gap > 0 else "overconfident"
     drawing = Drawing(4.8, 5.0)
     with matplotlib.rc_context(style.settings()):
         upper, lower = drawing.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
@@ -568,15 +612,13 @@ def reliability(bins: pd.DataFrame, error: float, *, title: str = "") -> Drawing
         upper.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         upper.bar(middle, bins["accuracy"].fillna(0), width * 0.9, color=style.RIGHT, alpha=0.35)
         upper.plot(filled["confidence"], filled["accuracy"], "o", color=style.RIGHT, markersize=5)
-        upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that was right")
+        upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
         lower.bar(middle, bins["num"], width * 0.9, color=style.MUTED, alpha=0.5)
-        lower.set(ylabel="images", xlabel="probability the model stated")
+        lower.set(ylabel="images", xlabel="predicted probability")
         lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         for axis in (upper.yaxis, lower.xaxis):
             style.show_percent(axis)
-        style.set_title(
-            drawing, title or f"Calibration error {100 * error:.1f} %, on average {manner}"
-        )
+        style.set_title(drawing, title or f"Reliability: on average {manner}")
     drawing.alt = f"Reliability: expected calibration error {100 * error:.1f} %; on average {manner} by {100 * abs(gap):.1f} points."
     return drawing
 
@@ -618,19 +660,19 @@ def risk_coverage(
                 color=style.MUTED,
                 linewidth=1,
                 linestyle=(0, (4, 3)),
-                label=f"wished: {100 * wished:g} %",
+                label=f"target: {100 * wished:g} %",
             )
         axes.set(
             xlim=(0, 1),
-            xlabel="share of images answered, the surest first",
-            ylabel="share of answers that are right",
+            xlabel="coverage: share of images answered, most confident first",
+            ylabel="accuracy of the answers",
         )
         axes.set_ylim(min(lowest, wished or 1.0) - 0.02, 1.005)
         for axis in (axes.xaxis, axes.yaxis):
             style.show_percent(axis)
         axes.grid(axis="y")
         drawing.legend(loc="outside lower center", ncols=min(3, len(curves) + (wished is not None)))
-        style.set_title(drawing, title or "Answering only when sure")
+        style.set_title(drawing, title or "Accuracy and coverage")
     drawing.alt = "Accuracy when only the surest images are answered: " + "; ".join(
         f"{name} {_accuracy_at(curve, 0.5)} of the surest half, {_accuracy_at(curve, 1.0)} of all"
         for name, curve in curves.items()

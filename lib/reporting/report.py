@@ -4,10 +4,11 @@ no script, no network.
 
 from __future__ import annotations
 
-import base64
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,16 @@ from lib.reporting import captions, images, plots, tensorboard, text
 from lib.reporting.style import Drawing
 
 TEMPLATES = Path(__file__).parent / "templates"
+SITE, BOARD = "http://localhost:8050", "http://localhost:6006"
+"""Where `darkroom web` and `darkroom board` serve by default."""
+ICON_SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+    '<rect width="32" height="32" rx="7" fill="#1f2933"/>'
+    '<circle cx="16" cy="16" r="8" fill="none" stroke="#e69f00" stroke-width="3"/>'
+    '<circle cx="16" cy="16" r="2.5" fill="#fff"/></svg>'
+)
+ICON = "data:image/svg+xml," + quote(ICON_SVG)
+"""The icon of all pages, as an address."""
 
 
 def write(
@@ -78,11 +89,18 @@ def render(
     confusions = [images.confusion_cells(comparison, arm) for arm in comparison.arms]
     wanted = [*hardest["path"], *disputed["path"], *images.wanted_images(confusions)]
     pictures = {} if raw is None else images.data_uris(raw, wanted)
+    data = str(comparison.units[0].result.get("data") or "")
+    study = comparison.units[0].folder.parents[1].name
     return environment.get_template("comparison.html").render(
         title=question or f"Comparison of {len(comparison.arms)} arms",
         comparison=comparison,
         metric=comparison.metric.replace("_", " "),
+        answer=captions.answer(comparison),
         summary=captions.summary(comparison),
+        icon=ICON,
+        data=data,
+        site=_site_links(study, data),
+        addresses={arm: _images_link(units[0], data) for arm, units in comparison.arms.items()},
         shown=comparison.shown.to_dict("records"),
         published={
             name: text.published_row(value, comparison.metric) for name, value in published.items()
@@ -133,11 +151,22 @@ def drawings(
 
 def embedded(drawing: Drawing) -> dict[str, str]:
     """A figure as the attributes of an `img`: `src` (a data URI), `alt` and `width`."""
-    return {
-        "src": f"data:image/png;base64,{base64.b64encode(drawing.png()).decode()}",
-        "alt": drawing.alt,
-        "width": str(int(drawing.get_figwidth() * 96)),
-    }
+    width = str(int(drawing.get_figwidth() * 96))
+    return {"src": drawing.data_uri(), "alt": drawing.alt, "width": width}
+
+
+def _site_links(study: str, data: str) -> dict[str, str]:
+    links = {"runs": f"{SITE}/runs/{quote(study)}"}
+    if data:
+        links["data"] = f"{SITE}/data/{quote(data)}"
+    query = urlencode({"runFilter": f"^{re.escape(study)}/"})
+    return links | {"board": f"{BOARD}/?{query}#timeseries"}
+
+
+def _images_link(unit: Unit, data: str) -> str:
+    """The page of the images that a run predicted, or nothing where the data set has no name."""
+    run = "/".join(unit.folder.parts[-3:])
+    return f"{SITE}/data/{quote(data)}?{urlencode({'run': run})}" if data else ""
 
 
 def _histories(comparison: Comparison) -> dict[str, list[pd.DataFrame]]:

@@ -27,6 +27,19 @@ from matplotlib.ticker import FuncFormatter
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5F4B8B", "#000000")
 RIGHT, WRONG = COLOURS[0], COLOURS[1]
 INK, MUTED, FAINT, PAPER = "#1F2933", "#5B6770", "#E3E7EB", "#FFFFFF"
+ON_DARK, ON_LIGHT = "#FEFEFE", "#1E2832"
+"""Text on a coloured area: these stay as they are when a page is dark."""
+AXIS = "#A7B0B8"
+_DARK = {
+    INK: "#E6EAED", MUTED: "#A3AFB8", FAINT: "#2B343B", PAPER: "#14181C", AXIS: "#5B6770",
+    "#0072B2": "#56B4E9", "#D55E00": "#FF8C32", "#009E73": "#2FCB9F", "#5F4B8B": "#B8A4E3",
+    "#000000": "#FFFFFF",
+}  # fmt: skip
+"""Colours of a figure on a dark page."""
+MAX_PIXELS = 6_000
+"""Longest side of a figure in pixels; a larger one is drawn with fewer pixels an inch."""
+DPI = 192
+"""Two pixels for each pixel of a page, so that figures are sharp on every screen."""
 SPLIT_COLOURS = {"train": COLOURS[0], "val": COLOURS[4], "test": COLOURS[1]}
 
 SHARES = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -61,6 +74,7 @@ _PREFERRED_FONTS = (
     "Segoe UI Symbol",
 )
 _LONGEST = 28
+_LARGEST_SVG = 900_000
 
 
 class Drawing(Figure):
@@ -84,14 +98,48 @@ class Drawing(Figure):
         )
         if key:
             options["metadata"] = {key: self.alt} | (options.get("metadata") or {})
+        options["dpi"] = self._bounded(options.get("dpi") or DPI)
         with matplotlib.rc_context(settings()):
-            super().savefig(fname, **({"dpi": 144} | options))
+            super().savefig(fname, **options)
 
-    def png(self, *, dpi: int = 144) -> bytes:
+    def png(self, *, dpi: int = DPI) -> bytes:
         """The figure as PNG."""
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=dpi)
         return buffer.getvalue()
+
+    def svg(self) -> str:
+        """The figure as SVG, sharp at every size, in the colours of a light or a dark page.
+
+        The colours follow the reader's setting through a style sheet inside the file.
+        """
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="svg")
+        text = buffer.getvalue().decode("utf-8")
+        text = text[text.index("<svg") :]
+        light, dark = [], []
+        for colour, other in _DARK.items():
+            variable = f"--c{colour[1:].lower()}"
+            text = text.replace(colour.lower(), f"var({variable})")
+            light.append(f"{variable}:{colour}")
+            dark.append(f"{variable}:{other}")
+        sheet = (
+            f"<style>:root{{{';'.join(light)}}}"
+            f"@media (prefers-color-scheme:dark){{:root{{{';'.join(dark)}}}}}</style>"
+        )
+        end = text.index(">") + 1
+        return text[:end] + sheet + text[end:]
+
+    def data_uri(self) -> str:
+        """The figure as the address of an embedded picture: SVG, or PNG where that is smaller."""
+        text = self.svg()
+        if len(text) <= _LARGEST_SVG:
+            return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
+        return "data:image/png;base64," + base64.b64encode(self.png()).decode()
+
+    def _bounded(self, dpi: float) -> float:
+        longest = max(self.get_figwidth(), self.get_figheight()) * dpi
+        return dpi * min(1.0, MAX_PIXELS / longest)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         picture = base64.b64encode(self.png()).decode()
@@ -112,7 +160,7 @@ def settings() -> dict[str, Any]:
         "axes.titlepad": 10,
         "axes.labelcolor": MUTED,
         "axes.labelsize": 10,
-        "axes.edgecolor": "#A7B0B8",
+        "axes.edgecolor": AXIS,
         "axes.linewidth": 0.8,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -122,8 +170,8 @@ def settings() -> dict[str, Any]:
         "grid.linewidth": 0.8,
         "lines.linewidth": 2,
         "lines.solid_capstyle": "round",
-        "xtick.color": "#A7B0B8",
-        "ytick.color": "#A7B0B8",
+        "xtick.color": AXIS,
+        "ytick.color": AXIS,
         "xtick.labelcolor": INK,
         "ytick.labelcolor": INK,
         "xtick.labelsize": 9,

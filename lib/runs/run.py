@@ -82,14 +82,14 @@ class Run:
         return tell
 
     def figure(self, figure: Figure, name: str) -> Figure:
-        """Saves a figure as `figures/<name>.png` and returns it, so that a cell can end in it and
-        show it.
+        """Saves a figure as `figures/<name>.png` (and `.svg`, where it can) and returns it, so that
+        a cell can end in it and show it.
         """
         folder = self.folder / "figures"
         folder.mkdir(exist_ok=True)
-        figure.savefig(
-            folder / f"{name}.png", dpi=110, bbox_inches="tight", metadata={"Title": name}
-        )
+        figure.savefig(folder / f"{name}.png", dpi=192, metadata={"Title": name})
+        if hasattr(figure, "svg"):
+            files.write_text(folder / f"{name}.svg", figure.svg())
         return figure
 
     def environment(self, **found: Any) -> None:

@@ -9,17 +9,12 @@ from pathlib import Path
 import bokeh
 from flask import Flask, Response, abort, redirect, request
 
-from lib.reporting import text
+from lib.reporting import report, text
 from lib.web import classify_page, data_page, guard, label_page, map_api, map_page, runs_page
 from lib.web.guard import DEFAULT_HOST
 
 _BOKEH = Path(bokeh.__file__).parent / "server" / "static" / "js"
 _SCRIPTS = ("bokeh.min.js",)
-_ICON = (
-    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#1f2933"/>'
-    b'<circle cx="16" cy="16" r="8" fill="none" stroke="#e69f00" stroke-width="3"/>'
-    b'<circle cx="16" cy="16" r="2.5" fill="#fff"/></svg>'
-)
 
 
 def create(*, hosts: tuple[str, ...] | None = None) -> Flask:
@@ -45,7 +40,9 @@ def create(*, hosts: tuple[str, ...] | None = None) -> Flask:
         app.register_blueprint(part)
     app.add_url_rule("/", view_func=lambda: redirect("/runs"), endpoint="home")
     app.add_url_rule(
-        "/favicon.ico", view_func=lambda: Response(_ICON, mimetype="image/svg+xml"), endpoint="icon"
+        "/favicon.ico",
+        view_func=lambda: Response(report.ICON_SVG, mimetype="image/svg+xml"),
+        endpoint="icon",
     )
     app.add_url_rule("/scripts/<name>", view_func=_script, endpoint="script")
     return app
