@@ -140,7 +140,7 @@ def chain(*, large: bool) -> None:
     given = {
         "data": "planted",
         "architecture": "resnet101v2",
-        "training": "full",
+        "strategy": "full",
         "weights": "none",
         "epochs": 3,
         "batch_size": 256,
@@ -149,7 +149,7 @@ def chain(*, large: bool) -> None:
         "arm": "gpu",
     }
     if not large:
-        given |= {"data": "digits", "architecture": "custom", "training": "scratch", "tiny": True}
+        given |= {"data": "digits", "architecture": "custom", "strategy": "scratch", "tiny": True}
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "DARKROOM_HOME": folder, "PYTHONPATH": str(ROOT)}
         for name in ("1_clean", "3_train"):

@@ -1,6 +1,6 @@
-"""Digests of code: of a notebook, and of those modules of `lib` that it can reach through imports.
+"""Digests of files, folders, notebooks and modules.
 
-Docstrings, comments and layout do not count, so that better prose repeats no training.
+Docstrings, comments and layout of code do not count, so that better prose repeats no work.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import ast
 import functools
 import hashlib
 import importlib.util
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from lib import paths
+from lib import files, paths
 
 
 def digest(*parts: str) -> str:
@@ -31,16 +31,53 @@ def file(path: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def notebook(path: Path) -> str:
-    """Digest of a notebook's code cells; prose, outputs and comments are left aside."""
-    return digest(*(_essence(ast.parse(source)) for source in code_cells(path)))
+def contents(named: Iterable[tuple[str, Path]], *, cache: Path) -> Iterator[tuple[str, str]]:
+    """Yields each name with the SHA-256 of its file's content.
+
+    Args:
+        named: names and files; a name is what the cache knows a file by.
+        cache: a JSON file that remembers hashes by size and times of change, so that files which
+            have not changed are not read again. It is safe to delete.
+    """
+    stored = files.read_json(cache)
+    known = stored if isinstance(stored, dict) else {}
+    fresh: dict[str, list[Any]] = {}
+    for name, path in named:
+        stat = path.stat()
+        mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        old = known.get(name)
+        is_known = isinstance(old, list) and len(old) == 4 and old[:3] == mark
+        fresh[name] = [*mark, old[3] if is_known else file(path)]
+        yield name, fresh[name][3]
+    if fresh != known:
+        files.write_json(cache, fresh)
 
 
-def code(path: Path) -> str:
-    """Digest of all modules of `lib` that the notebook at `path` can reach through its imports."""
-    return _of_modules(
-        {name for source in code_cells(path) for name in imported(ast.parse(source))}
-    )
+def tree(path: Path, *, cache: Path) -> str:
+    """Returns a digest of a file's content, or of all names and contents in a folder.
+
+    `cache` is a folder for what `contents` remembers.
+    """
+    if path.is_file():
+        return file(path)
+    named = [
+        (entry.relative_to(path).as_posix(), entry) for entry in path.rglob("*") if entry.is_file()
+    ]
+    memory = cache / f"{digest(str(path.resolve()))}.json"
+    return digest(*(text for pair in contents(sorted(named), cache=memory) for text in pair))
+
+
+def cells(sources: Iterable[str]) -> str:
+    """Returns a digest of a notebook's code cells, without comments."""
+    return digest(*(_essence(ast.parse(source)) for source in sources))
+
+
+@functools.cache
+def library() -> str:
+    """Returns a digest of the source text of all of `lib`."""
+    top = paths.checkout()
+    sources = sorted(top.glob("lib/**/*.py"))
+    return digest(*(source.read_text(encoding="utf-8") for source in sources))
 
 
 def module(name: str) -> str:
@@ -57,12 +94,6 @@ def module(name: str) -> str:
     return digest(_essence(tree), _of_modules(set(imported(tree))))
 
 
-def code_cells(path: Path) -> list[str]:
-    """Returns the sources of a notebook's code cells, in order."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-
-
 def imported(tree: ast.AST) -> Iterator[str]:
     """Yields the dotted names below `lib` that a piece of code imports, inside functions too."""
     for node in ast.walk(tree):
@@ -77,11 +108,11 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def module_file(name: str) -> Path | None:
-    """Returns the file of the module `lib.…`, or None where the name is no module but something
-    inside one.
+def module_file(name: str, *, root: Path | None = None) -> Path | None:
+    """Returns the file of the module `lib.…` below `root`, by default this checkout; None where the
+    name is no module but something inside one.
     """
-    stem = paths.checkout().joinpath(*name.split("."))
+    stem = (root or paths.checkout()).joinpath(*name.split("."))
     for file in (stem.with_suffix(".py"), stem / "__init__.py"):
         if file.is_file():
             return file

@@ -1,25 +1,27 @@
-"""The suite's notebooks: where one lies, its stage, what it reads, and what it may be told."""
+"""The suite's notebooks: where one lies, its stage, what it reads, and its parameters."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lib import parameters, paths
+from lib import parameters, paths, schema
 from lib.errors import DarkroomError, suggest
 from lib.parameters import Parameter
 
 READS = ("raw", "manifest", "runs")
+PARAMETERS_TAG, INJECTED_TAG = "parameters", "injected-parameters"
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook's own account of itself, from its metadata `darkroom` and its cell tagged
-    `parameters`.
+    """A notebook of a study, from its metadata `darkroom`, its cell tagged `parameters`, and
+    `lib.schema`.
     """
 
     name: str
@@ -30,29 +32,57 @@ class Notebook:
     reads: tuple[str, ...]
     """What the data part of a run's key is made of: some of `raw`, `manifest`, `runs`."""
     parameters: dict[str, Parameter]
-    check: str = ""
-    """A function, `module:function`, that refuses parameters which do not fit together; "" where
-    each is checked alone.
+    """Every parameter by name, those of `options` included; defaults are those of the notebook's
+    own cell.
     """
-
-    def verify(self, values: dict[str, Any]) -> None:
-        """Raises DarkroomError for values, of all parameters, that the notebook's own check
-        refuses.
-        """
-        if self.check:
-            module, _, function = self.check.partition(":")
-            getattr(importlib.import_module(module), function)(values)
+    cells: tuple[str, ...] = ()
+    """The code cells, without those of parameters."""
+    check_function: str = ""
+    """A function, `module:function`, that refuses values which do not fit together; "" where there
+    is none.
+    """
+    cross_checks: tuple[Callable[[Mapping[str, Any]], None], ...] = ()
 
     def defaults(self) -> dict[str, Any]:
         """Returns the default of every parameter."""
         return {name: parameter.default for name, parameter in self.parameters.items()}
 
+    def check(
+        self, values: Mapping[str, Any], *, text: bool = False, where: str = ""
+    ) -> dict[str, Any]:
+        """Returns some values in their types, by their flat names; see `parameters.check`."""
+        return parameters.check(values, self.parameters, where=where or self.name, text=text)
+
+    def complete(
+        self, values: Mapping[str, Any], *, text: bool = False, where: str = ""
+    ) -> dict[str, Any]:
+        """Returns the value of every parameter, checked alone and together."""
+        full = self.defaults() | self.check(values, text=text, where=where)
+        self.verify(full)
+        return full
+
+    def verify(self, values: Mapping[str, Any]) -> None:
+        """Raises DarkroomError for values, of all parameters, that contradict each other or have no
+        effect.
+        """
+        parameters.check_conditions(values, self.parameters)
+        for cross_check in self.cross_checks:
+            cross_check(values)
+        if self.check_function:
+            module, _, function = self.check_function.partition(":")
+            getattr(importlib.import_module(module), function)(values)
+
 
 def find(name: str) -> Notebook:
-    """Returns the notebook `name`, with or without `.ipynb`. Raises DarkroomError when there is
-    none that is one of ours.
+    """Returns the notebook of that name or path, with or without `.ipynb`.
+
+    Raises:
+        DarkroomError: when there is none that is one of the suite's.
     """
-    path = paths.typed(paths.notebooks() / f"{name.removesuffix('.ipynb')}.ipynb")
+    stem = name.removesuffix(".ipynb")
+    path = paths.typed(
+        stem + ".ipynb" if Path(stem).is_absolute() else paths.notebooks() / f"{stem}.ipynb"
+    )
     if not path.is_file():
         known = sorted(file.stem for file in paths.notebooks().glob("*.ipynb"))
         raise DarkroomError(
@@ -66,6 +96,22 @@ def find(name: str) -> Notebook:
 def every() -> list[Notebook]:
     """Returns all notebooks of the suite, sorted by name."""
     return [find(path.stem) for path in sorted(paths.notebooks().glob("*.ipynb"))]
+
+
+def of_schema(name: str) -> Notebook:
+    """Returns a notebook by its schema alone, for work that no notebook does, such as
+    `training.train`.
+    """
+    table = schema.find(name)
+    return Notebook(
+        name,
+        Path(name),
+        "",
+        table.stage,
+        table.reads,
+        table.parameters,
+        cross_checks=table.cross_checks,
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -97,50 +143,74 @@ def of_document(document: Any) -> Notebook | None:
 
 def _of_content(content: Any, path: Path) -> Notebook | None:
     cells, about = _parts(content)
-    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
+    tagged = [cell for cell in cells if PARAMETERS_TAG in cell["metadata"].get("tags", ())]
     if about is None or not tagged:
         return None
     if unknown := [word for word in about["reads"] if word not in READS]:
         raise DarkroomError(
             f"{path.name} reads {unknown[0]!r} by its metadata; allowed are {', '.join(READS)}."
         )
-    declared = parameters.declared("".join(tagged[0]["source"]), where=path.name)
+    own = parameters.declared("".join(tagged[0]["source"]), where=path.name)
+    table = schema.NOTEBOOKS.get(about.get("schema", ""))
+    code = tuple("".join(cell["source"]) for cell in cells if _is_code(cell))
     return Notebook(
         path.stem,
         path,
         _title(cells),
         about["stage"],
         tuple(about["reads"]),
-        declared,
+        _merged(own, table),
+        code,
         about.get("check", ""),
+        table.cross_checks if table else (),
     )
 
 
+def _merged(own: dict[str, Parameter], table: schema.Schema | None) -> dict[str, Parameter]:
+    """The parameters of a notebook: the schema's, with the defaults of its own cell, and what the
+    cell declares besides.
+    """
+    if table is None:
+        return own
+    rows = {}
+    for name, row in table.parameters.items():
+        default = own[name].default if name in own else row.default
+        rows[name] = row if default == row.default else replace(row, default=row.check(default))
+    return rows | {name: row for name, row in own.items() if name not in rows and name != "options"}
+
+
 def _parts(content: Any) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The cells that can be read as such, and what the notebook says of itself, None where that is
-    not what it must be.
+    """The readable cells, and what the notebook says of itself, None where that is not what it must
+    be.
     """
     content = content if isinstance(content, dict) else {}
     listed, metadata = content.get("cells"), content.get("metadata")
     cells = [cell for cell in listed if _is_cell(cell)] if isinstance(listed, list) else []
     about = metadata.get("darkroom") if isinstance(metadata, dict) else None
-    known = {"stage": str, "reads": list, "check": str}
-    whole = isinstance(about, dict) and all(
-        isinstance(about.get(name, ""), kind) for name, kind in known.items()
+    known = {"stage": str, "reads": list, "check": str, "schema": str}
+    is_sound = isinstance(about, dict) and all(
+        isinstance(about.get(name, kind()), kind) for name, kind in known.items()
     )
-    return cells, about if whole and "stage" in about else None
+    return cells, about if is_sound and {"stage", "reads"} <= about.keys() else None
 
 
 def _is_cell(cell: Any) -> bool:
     if not isinstance(cell, dict) or not isinstance(cell.get("metadata"), dict):
         return False
     lines = cell.get("source")
-    said = (
+    is_text = (
         isinstance(lines, str)
         or isinstance(lines, list)
         and all(isinstance(line, str) for line in lines)
     )
-    return said and isinstance(cell["metadata"].get("tags", []), list)
+    return is_text and isinstance(cell["metadata"].get("tags", []), list)
+
+
+def _is_code(cell: dict[str, Any]) -> bool:
+    tags = cell["metadata"].get("tags", ())
+    return (
+        cell.get("cell_type") == "code" and PARAMETERS_TAG not in tags and INJECTED_TAG not in tags
+    )
 
 
 def _title(cells: list[dict[str, Any]]) -> str:

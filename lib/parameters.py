@@ -1,15 +1,14 @@
-"""What a notebook may be told: the names, types, defaults, limits and meanings in its cell tagged
-`parameters`.
+"""Parameters of notebooks: types, ranges, choices, and what is refused.
 
-The cell is the one source. It holds annotated literals, each with a comment that `papermill
---help-notebook` shows too:
+`lib.schema` declares those of the suite. A notebook of your own declares them in its cell tagged
+`parameters`, as literals with types, each with a comment that `papermill --help-notebook` shows
+too:
 
     epochs: int = 12  # 1 to 1000: passes over the train split at most
     architecture: str = "custom"  # one of custom, resnet101v2: the network
-    dropout: float = 0.2  # at least 0, below 1: share of the units that is dropped
     note: str = ""  # any text for the report
 
-Before the first ": " stands what is allowed: `A to B`, `at least A`, `at most B`, `above A`, `below
+What is allowed stands before the first ": ": `A to B`, `at least A`, `at most B`, `above A`, `below
 B` (two of them joined by a comma), or `one of a, b, c`. Everything else is the meaning. For a list
 it holds for each item.
 """
@@ -18,6 +17,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import io
 import json
 import math
@@ -25,8 +25,9 @@ import re
 import sys
 import tokenize
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lib.errors import DarkroomError, suggest
@@ -46,6 +47,7 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER}) to ({_NUMBER})")
 _CLAUSE = re.compile(rf"(at least|at most|above|below) ({_NUMBER})")
 _ALLOWED = re.compile(rf"(?:{_NUMBER}\s|at (?:least|most)\b|above\b|below\b|one of\b)")
+_OPTIONAL = " | None"
 _COMPARE = {
     "at least": lambda value, limit: value >= limit,
     "at most": lambda value, limit: value <= limit,
@@ -60,45 +62,92 @@ class Parameter:
 
     name: str
     type: str
-    """`int`, `float`, `bool`, `str`, `dict`, or `list[...]` of one of the first four."""
+    """`int`, `float`, `bool`, `str`, `dict`, or `list[...]` of one of the first four; with ` |
+    None` where it may be left open.
+    """
     default: Any
     help: str = ""
-    choices: tuple[Any, ...] = ()
-    limits: tuple[tuple[str, float], ...] = ()
-    """Such as `(("at least", 1.0), ("at most", 1000.0))`."""
+    allows: str = ""
+    """What is allowed, as in a comment: "1 to 1000", "above 0, at most 1"; choices stand in
+    `options`.
+    """
+    options: tuple[Any, ...] = ()
+    """The choices. `"lib.models.backbones:BACKBONES"` stands for the keys of that table."""
+    when: tuple[str, tuple[Any, ...]] | None = None
+    """Another parameter and the values of it beside which this one acts; None where it always does.
+    """
+    group: str = ""
+    in_cell: bool = True
+    """False for what is set through `options` of the notebook's parameters cell."""
+    is_path: bool = False
+    """Whether a value may be the path of a file or folder, whose content then belongs to the key of
+    a run.
+    """
+    was: str = ""
+    """The name that it had before, which runs on disk still have."""
+    pattern: str = ""
+    """A regular expression that a text must match; `help` says in words what it allows."""
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The values that are allowed; empty where they are not listed."""
+        return tuple(choice for option in self.options for choice in _expanded(option))
+
+    @property
+    def limits(self) -> tuple[tuple[str, float], ...]:
+        """Such as `(("at least", 1.0), ("at most", 1000.0))`."""
+        if match := _RANGE.fullmatch(self.allows):
+            return ("at least", float(match[1])), ("at most", float(match[2]))
+        clauses = (
+            [_CLAUSE.fullmatch(clause.strip()) for clause in self.allows.split(",")]
+            if self.allows
+            else []
+        )
+        return tuple((clause[1], float(clause[2])) for clause in clauses if clause)
+
+    @property
+    def kind(self) -> str:
+        """The type without ` | None`."""
+        return self.type.removesuffix(_OPTIONAL)
 
     def check(self, value: Any) -> Any:
         """Returns `value` in the declared type (an int becomes a float where a float is declared).
 
-        Raises DarkroomError for another type, a number out of range, or a word that is not among
-        the choices.
+        Raises:
+            DarkroomError: for another type, a number out of range, or a word that is not among the
+                choices.
         """
-        item = _item_type(self.type)
+        if value is None and self.type.endswith(_OPTIONAL):
+            return None
+        item = _item_type(self.kind)
         if item is None:
-            return self._one(value, self.type)
+            return self._one(value, self.kind)
         if not isinstance(value, list | tuple):
             raise self._refusal(value)
         return [self._one(each, item) for each in value]
 
     def parse(self, text: str) -> Any:
-        """Returns the value that `text`, typed on a command line, stands for in the declared type."""
-        if self.type == "str":
+        """Returns the value that a text, such as one typed on a command line, stands for in the
+        declared type.
+        """
+        item = _item_type(self.kind)
+        if self.type.endswith(_OPTIONAL) and text.strip() == "None":
+            return None
+        if self.kind == "str":
             return self.check(text)
-        if self.type == "bool":
+        if self.kind == "bool":
             return self.check(_WORDS.get(text.strip().lower(), text))
-        if _item_type(self.type) == "str" and not text.lstrip().startswith("["):
-            return self.check([each.strip() for each in text.split(",") if each.strip()])
-        written = (
-            f"[{text}]" if _item_type(self.type) and not text.lstrip().startswith("[") else text
-        )
+        if item == "str" and not text.lstrip().startswith("["):
+            return self.check([word.strip() for word in text.split(",") if word.strip()])
+        written = f"[{text}]" if item and not text.lstrip().startswith("[") else text
         try:
             value = tomllib.loads(f"value = {written}")["value"]
         except (
             ValueError,
             RecursionError,
         ):  # no TOML, numbers of thousands of digits, lists in lists without end
-            raise self._refusal(text) from None
-        return self.check(value)
+            value = _literal(text)
+        return self.check(text if value is None else value)
 
     def allowed(self) -> str:
         """Returns what is allowed in words, such as "1 to 1000" or "one of custom, resnet101v2", or
@@ -106,9 +155,7 @@ class Parameter:
         """
         if self.choices:
             return "one of " + ", ".join(map(str, self.choices))
-        if [word for word, _ in self.limits] == ["at least", "at most"]:
-            return f"{self.limits[0][1]:g} to {self.limits[1][1]:g}"
-        return ", ".join(f"{word} {limit:g}" for word, limit in self.limits)
+        return self.allows
 
     def _one(self, value: Any, kind: str) -> Any:
         if kind == "float" and type(value) is int and abs(value) <= sys.float_info.max:
@@ -122,16 +169,107 @@ class Parameter:
         if self.choices and value not in self.choices:
             near = suggest(str(value), [str(choice) for choice in self.choices])
             raise DarkroomError(
-                f"`{self.name}` must be {self.allowed()}. Received: {value!r}.{near}"
+                f"`{self.name}` must be {self.allowed()}{self._open}. Received: {value!r}.{near}"
             )
+        if self.pattern and not re.fullmatch(self.pattern, value):
+            raise DarkroomError(f"`{self.name}` must be {self.help}. Received: {value!r}.")
         if not all(_COMPARE[word](value, limit) for word, limit in self.limits):
-            raise DarkroomError(f"`{self.name}` must be {self.allowed()}. Received: {value!r}.")
+            raise DarkroomError(
+                f"`{self.name}` must be {self.allowed()}{self._open}. Received: {value!r}."
+            )
         return value
 
+    @property
+    def _open(self) -> str:
+        return ", or None" if self.type.endswith(_OPTIONAL) else ""
+
     def _refusal(self, value: Any) -> DarkroomError:
+        example = "" if self.default is None else f", such as {self.default!r}"
         return DarkroomError(
-            f"`{self.name}` must be of type {self.type}, such as {self.default!r}. Received: "
-            f"{value!r}."
+            f"`{self.name}` must be of type {self.type}{example}. Received: {value!r}."
+        )
+
+
+def check(
+    values: Mapping[str, Any],
+    parameters: Mapping[str, Parameter],
+    *,
+    where: str,
+    text: bool = False,
+) -> dict[str, Any]:
+    """Returns `values` in their declared types.
+
+    Args:
+        values: some of the parameters; those of `options` by their names or within `options`.
+        parameters: all that there are, by name.
+        where: what the error names, such as "3_train" or "arm 'a' of stage 'train'".
+        text: whether a string stands for a value of another type, as on a command line: "false" for
+            False.
+
+    Raises:
+        DarkroomError: for an unknown name, with a suggestion, or a wrong value.
+    """
+    checked: dict[str, Any] = {}
+    for name, value in _flat(values, parameters, where=where, text=text):
+        if name not in parameters:
+            raise _unknown(name, parameters, where)
+        if name in checked:
+            raise DarkroomError(
+                f"{where} sets `{name}` twice, by itself and in `options`. Set it once."
+            )
+        parameter = parameters[name]
+        if text and parameter.kind == "str" and type(value) in (int, float):
+            value = str(value)  # papermill reads 2024 as a number
+        as_text = isinstance(value, str) and (
+            text or (value == "None" and parameter.type.endswith(_OPTIONAL))
+        )
+        checked[name] = parameter.parse(value) if as_text else parameter.check(value)
+    return checked
+
+
+def has_options(parameters: Mapping[str, Parameter]) -> bool:
+    """Returns whether a notebook takes some of its parameters through `options`."""
+    return any(not parameter.in_cell for parameter in parameters.values())
+
+
+def cell_values(values: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Returns flat values as the parameters cell takes them: those without a line of their own go
+    into `options`.
+
+    Options at their defaults are left out.
+    """
+    own = {name: value for name, value in values.items() if parameters[name].in_cell}
+    if not has_options(parameters):
+        return own
+    rest = {
+        name: value
+        for name, value in values.items()
+        if name not in own and value != parameters[name].default
+    }
+    return {**own, "options": rest}
+
+
+def is_active(name: str, values: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> bool:
+    """Returns whether a parameter acts beside the others; a choice that is not among the values
+    does not count.
+    """
+    choice, allowed = (parameters[name].when if name in parameters else None) or ("", ())
+    return choice not in values or values[choice] in allowed
+
+
+def check_conditions(values: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> None:
+    """Raises DarkroomError for a value that differs from its default and has no effect beside the
+    others.
+    """
+    for name, value in values.items():
+        parameter = parameters.get(name)
+        if parameter is None or value == parameter.default or is_active(name, values, parameters):
+            continue
+        choice, allowed = parameter.when
+        raise DarkroomError(
+            f"`{name}` acts only with {choice} = {' or '.join(map(repr, allowed))}. Received: "
+            f"{name} = {value!r} with "
+            f"{choice} = {values[choice]!r}. Leave it at {parameter.default!r}, or change {choice}."
         )
 
 
@@ -139,8 +277,8 @@ def declared(source: str, *, where: str) -> dict[str, Parameter]:
     """Returns the parameters that a parameters cell declares, by name, in order; `where` names the
     notebook in errors.
 
-    Raises DarkroomError for a cell that holds anything but annotated literals with readable
-    comments.
+    Raises:
+        DarkroomError: for a cell that holds anything but annotated literals with readable comments.
     """
     try:
         statements, comments = ast.parse(source).body, _comments(source)
@@ -165,47 +303,76 @@ def declared(source: str, *, where: str) -> dict[str, Parameter]:
                 "then."
             )
         allowed, meaning = _split(comment)
-        choices, limits = _limits(allowed, kind=_item_type(kind) or kind, name=name, where=where)
-        parameter = Parameter(name, kind, default, meaning, choices, limits)
-        found[name] = Parameter(name, kind, parameter.check(default), meaning, choices, limits)
+        options = _options(allowed, kind=_item_type(kind) or kind, name=name, where=where)
+        parameter = Parameter(name, kind, default, meaning, "" if options else allowed, options)
+        found[name] = Parameter(
+            name, kind, parameter.check(default), meaning, parameter.allows, options
+        )
     return found
 
 
-def check(
-    values: Mapping[str, Any], parameters: Mapping[str, Parameter], *, where: str
-) -> dict[str, Any]:
-    """Returns `values` in their declared types. Raises DarkroomError for an unknown name (with a
-    suggestion) or value.
+def assigned(source: str) -> dict[str, Any]:
+    """Returns the names and values of a cell that holds nothing but literals under names; {} for
+    any other cell.
     """
-    checked = {}
-    for name, value in values.items():
-        if name not in parameters:
-            raise DarkroomError(
-                f"{where} has no parameter `{name}`.{suggest(name, list(parameters))} Its "
-                f"parameters: {', '.join(parameters)}."
+    try:
+        statements = ast.parse(source).body
+        found = {}
+        for statement in statements:
+            targets = (
+                [statement.target] if isinstance(statement, ast.AnnAssign) else statement.targets
             )
-        checked[name] = parameters[name].check(value)
-    return checked
+            found |= {target.id: ast.literal_eval(statement.value) for target in targets}
+    except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError):
+        return {}
+    return found
 
 
-def check_all(
-    values: Mapping[str, Any], parameters: Mapping[str, Parameter], *, where: str
-) -> dict[str, Any]:
-    """Returns `values`, as they were written or as text, in their declared types; see `check`."""
-    readable = {
-        name: _as_declared(value, parameters[name]) if name in parameters else value
-        for name, value in values.items()
-    }
-    return check(readable, parameters, where=where)
+def _flat(
+    values: Mapping[str, Any], parameters: Mapping[str, Parameter], *, where: str, text: bool
+) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if name != "options" or name in parameters or not has_options(parameters):
+            yield name, value
+            continue
+        table = Parameter("options", "dict", {})
+        given = table.parse(value) if text and isinstance(value, str) else table.check(value)
+        for inner in given:
+            if inner in parameters and parameters[inner].in_cell:
+                raise DarkroomError(
+                    f"`{inner}` is a parameter of {where} itself. Set it there, not in `options`."
+                )
+        yield from given.items()
 
 
-def _as_declared(value: Any, parameter: Parameter) -> Any:
-    """A value that a command line may have taken for another type, such as 2024 for a name."""
-    if isinstance(value, str) and parameter.type != "str":
-        return parameter.parse(value)
-    if parameter.type == "str" and type(value) in (int, float):
-        return str(value)
-    return value
+def _unknown(name: str, parameters: Mapping[str, Parameter], where: str) -> DarkroomError:
+    for parameter in parameters.values():
+        if name == parameter.was:
+            return DarkroomError(
+                f"The parameter `{name}` of {where} is called `{parameter.name}` now."
+            )
+    return DarkroomError(
+        f"{where} has no parameter `{name}`.{suggest(name, list(parameters))} Its parameters: "
+        f"{', '.join(parameters)}."
+    )
+
+
+@functools.cache
+def _expanded(option: Any) -> tuple[Any, ...]:
+    """The keys of the table that an option refers to, read from its source, so that no check loads
+    Keras; else the option.
+    """
+    module, colon, table = str(option).partition(":")
+    if not module.startswith("lib.") or not colon:
+        return (option,)
+    stem = Path(__file__).resolve().parent.parent.joinpath(*module.split("."))
+    file = stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if table in [getattr(target, "id", "") for target in targets]:
+            keys = node.value.keys if isinstance(node.value, ast.Dict) else node.value.elts
+            return tuple(ast.literal_eval(key) for key in keys)
+    raise LookupError(f"There is no table {table} in {module}.")
 
 
 def _assignment(statement: ast.stmt, source: str, where: str) -> tuple[str, str, Any]:
@@ -244,6 +411,12 @@ def _item_type(kind: str) -> str | None:
     return match[1] if match and match[1] in _TYPES else None
 
 
+def _literal(text: str) -> Any:
+    with contextlib.suppress(SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return ast.literal_eval(text)
+    return None
+
+
 def _is_json(value: Any) -> bool:
     try:
         json.dumps(value, allow_nan=False)
@@ -266,23 +439,19 @@ def _split(comment: str) -> tuple[str, str]:
     return (head.rstrip(":"), meaning.strip()) if _ALLOWED.match(head) else ("", comment)
 
 
-def _limits(
-    allowed: str, *, kind: str, name: str, where: str
-) -> tuple[tuple[Any, ...], tuple[tuple[str, float], ...]]:
+def _options(allowed: str, *, kind: str, name: str, where: str) -> tuple[Any, ...]:
+    """The choices of a comment; what it allows otherwise must be readable as limits of a number."""
     if allowed.startswith("one of ") and kind in ("str", "int", "float"):
-        with contextlib.suppress(ValueError):  # words where numbers belong are told below
+        with contextlib.suppress(ValueError):  # words instead of numbers are refused below
             return tuple(
                 _TYPES[kind](word.strip()) for word in allowed.removeprefix("one of ").split(",")
-            ), ()
-    if (match := _RANGE.fullmatch(allowed)) and kind in ("int", "float"):
-        return (), (("at least", float(match[1])), ("at most", float(match[2])))
-    matches = (
-        [_CLAUSE.fullmatch(clause.strip()) for clause in allowed.split(",")] if allowed else []
-    )
-    if None in matches or (matches and kind not in ("int", "float")):
+            )
+    clauses = [clause.strip() for clause in allowed.split(",")] if allowed else []
+    readable = _RANGE.fullmatch(allowed) or all(_CLAUSE.fullmatch(clause) for clause in clauses)
+    if not readable or (clauses and kind not in ("int", "float")):
         raise DarkroomError(
             f"What is allowed for `{name}` in {where} cannot be read: {allowed!r}. "
             "Write `A to B`, `at least A`, `at most B`, `above A`, `below B` or `one of a, b, c`, "
             "then a colon."
         )
-    return (), tuple((match[1], float(match[2])) for match in matches if match)
+    return ()

@@ -10,14 +10,14 @@ import numpy as np
 import pandas
 import pytest
 
-from lib import notebooks, runs
+from lib import runs, schema
 from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
 from lib.errors import DarkroomError
-from lib.training import conditions, network, optimizers, strategies
+from lib.training import network, optimizers, strategies
 from lib.training.settings import DEFAULTS, Settings
 
-DECLARED = notebooks.find("3_train").defaults()
+DECLARED = schema.find("3_train").defaults()
 NAMES = ["blue", "red"]
 SMALL = {"architecture": "custom", "preset": "triage", "filters": [4], "dense_units": [6]}
 # What a parameter is changed to, beside which others.
@@ -26,7 +26,7 @@ NETWORK = {
     "normalization": ("zscore", SMALL),
     "preset": ("simpsons", {}),
     "filters": ([8, 8], {}),
-    "kernel": (5, SMALL),
+    "kernel_size": (5, SMALL),
     "first_stride": (1, {}),
     "padding": ("valid", SMALL),
     "pooling": ("average", SMALL),
@@ -64,6 +64,7 @@ TRAINING = {
     "loss": ("focal", {}),
     "focal_gamma": (0.5, {"loss": "focal"}),
     "label_smoothing": (0.2, {}),
+    "min_delta": (0.5, {"monitor": "val_accuracy", "epochs": 4}),
     "patience": (1, {"epochs": 4, "learning_rate": 1e-9, "monitor": "val_accuracy"}),
     "monitor": ("val_accuracy", {"learning_rate": 5.0, "optimizer": "sgd", "epochs": 4}),
     "seed": (1, {}),
@@ -81,10 +82,10 @@ ELSEWHERE = {
     "limit_per_class",
     "image_side",
     "resize",
-    "training",
+    "strategy",
     "weights",
     "fine_tune_fraction",
-    "engine",
+    "feature_backend",
     "dtype_policy",
     "range_test",
     "devices",
@@ -131,8 +132,8 @@ def test_what_acts_is_told_apart_from_what_does_not():
         "decay_every": 0.3,
         "plateau_patience": 3,
     }
-    acting = conditions.acting(
-        {**settings, "mix": "none"}, {"training": "frozen"}
+    acting = schema.active(
+        {**settings, "mix": "none"}, {"strategy": "frozen"}
     )  # its features are computed once: no mixing
     assert acting == {"optimizer": "adam", "schedule": "step", "decay_every": 0.3}
 
@@ -208,17 +209,17 @@ def test_each_parameter_of_the_training_changes_what_is_learnt(name, trained):
 
 def test_no_parameter_is_forgotten_here():
     assert set(DECLARED) == set(NETWORK) | set(TRAINING) | ELSEWHERE
-    assert set(DEFAULTS) <= set(TRAINING) | {"engine"}
+    assert set(DEFAULTS) <= set(TRAINING) | {"feature_backend"}
 
 
-@pytest.mark.parametrize("name", conditions.CONDITIONS)
+@pytest.mark.parametrize("name", [name for name, row in schema.TRAINING.items() if row.when])
 def test_a_parameter_without_effect_is_refused(name):
-    other = {**NETWORK, **TRAINING, "fine_tune_fraction": (0.5, {}), "engine": ("auto", {})}[name][
-        0
-    ]
+    elsewhere = {"fine_tune_fraction": (0.5, {}), "feature_backend": ("auto", {})}
+    other = {**NETWORK, **TRAINING, **elsewhere}[name][0]
     idle = {"optimizer": "adam", "schedule": "constant", "loss": "cross_entropy", "mix": "none"}
-    idle |= {"training": "scratch" if name == "engine" else "frozen", "architecture": "resnet50"}
-    assert not conditions.acts(name, {**DECLARED, **idle})
+    strategy = "scratch" if name == "feature_backend" else "frozen"
+    idle |= {"strategy": strategy, "architecture": "resnet50"}
+    assert not schema.is_active(name, {**DECLARED, **idle})
     with pytest.raises(DarkroomError, match=f"`{name}` acts only with .*Leave it at"):
         Settings.of({**DECLARED, **idle, name: other})
 
@@ -226,7 +227,7 @@ def test_a_parameter_without_effect_is_refused(name):
 def test_settings_alone_refuse_what_cannot_act():
     with pytest.raises(
         DarkroomError,
-        match="`momentum` acts only with optimizer = 'sgd'. Received: momentum = 0.5 beside",
+        match="`momentum` acts only with optimizer = 'sgd'. Received: momentum = 0.5 with",
     ):
         Settings(momentum=0.5)
     with pytest.raises(DarkroomError, match="stops before the rate falls at plateau_patience = 3"):
@@ -235,14 +236,9 @@ def test_settings_alone_refuse_what_cannot_act():
         Settings(loss="focl")
 
 
-def test_defaults_of_notebook_and_settings_agree():
-    differing = {name for name, default in DEFAULTS.items() if DECLARED[name] != default}
-    assert differing == {"epochs"}  # the notebook's first training is shorter
-
-
 def test_preset_is_built_to_the_parameter_when_nothing_is_changed(material):
     # 3·3·3·16+16, 3·3·16·32+32, 3·3·32·64+64; 16 px · 16 px · 64 maps into 128 units; two classes
-    model = network.build({"preset": "triage_dropout", "dropout": -1.0}, material)
+    model = network.build({"preset": "triage_dropout"}, material)
     assert model.count_params() == 448 + 4640 + 18496 + (16 * 16 * 64 * 128 + 128) + (128 * 2 + 2)
     assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [
         0.25,

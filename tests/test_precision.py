@@ -51,7 +51,7 @@ def test_another_network_side_or_step_is_timed_anew(timed):
         ({"filters": [3]}, 16),
         ({"batch_size": 8}, 16),
         ({}, 24),
-        ({"training": "frozen"}, 16),
+        ({"strategy": "frozen"}, 16),
     ):
         precision.choose(PARAMETERS | changes, image_side=side)
     assert len(asked) == 10
@@ -59,7 +59,7 @@ def test_another_network_side_or_step_is_timed_anew(timed):
 
 def test_features_alone_are_judged_by_predicting(timed):
     assert (
-        precision.choose(PARAMETERS | {"training": "frozen"}, image_side=16)["dtype_policy"]
+        precision.choose(PARAMETERS | {"strategy": "frozen"}, image_side=16)["dtype_policy"]
         == "float32"
     )
 

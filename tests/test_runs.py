@@ -1,10 +1,11 @@
 import json
 import subprocess
 import sys
+import types
 
 import pytest
 
-from lib import runs
+from lib import notebooks, runs
 from lib.batch import status
 from lib.errors import DarkroomError
 from lib.runs import run as opened
@@ -114,6 +115,102 @@ def test_a_notebook_opened_by_hand_takes_the_architecture_as_its_arm():
     assert runs.unit({"study": "interactive"}) == "all"
     assert runs.unit({"arm": "", "architecture": "custom", "seed": 3}) == "custom-s3"
     assert runs.unit({"arm": "base", "architecture": "custom", "seed": 3}) == "base-s3"
+
+
+def test_a_result_that_does_not_fit_its_files_is_not_finished(home):
+    run = runs.start("t", values(), data=None)
+    (run.folder / "predictions.parquet").write_bytes(b"as it was scored")
+    result = run.finish({"metrics": {}})
+    assert list(result["files"]) == ["predictions.parquet"] and runs.finished(run.folder)
+    (run.folder / "predictions.parquet").write_bytes(b"edited afterwards")
+    assert runs.state(run.folder) == "killed"
+    with pytest.raises(
+        DarkroomError, match="predictions.parquet is not the one that the run wrote"
+    ):
+        runs.read(run.folder)
+    (run.folder / "predictions.parquet").unlink()
+    with pytest.raises(DarkroomError, match="predictions.parquet is gone"):
+        runs.read(run.folder)
+
+
+def test_a_run_of_before_which_notes_no_files_is_finished(home):
+    folder = home / "logs" / "s" / "train" / "a-s1"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text('{"metrics": {}, "key": {}}')
+    assert runs.finished(folder) and runs.state(folder) == "finished"
+
+
+def test_a_truncated_result_is_moved_aside_and_the_run_repeated(home):
+    run = runs.start("t", values(), data=None)
+    run.finish({"metrics": {"accuracy": 0.5}})
+    text = (run.folder / "result.json").read_text()
+    (run.folder / "result.json").write_text(text[: len(text) // 2])
+    assert not runs.finished(run.folder) and runs.state(run.folder) == "killed"
+    assert not runs.start("t", values(), data=None).resumed
+    assert len(list((home / "logs" / ".earlier").rglob("result.json"))) == 1
+
+
+def test_a_new_parameter_at_its_default_changes_no_key():
+    old = {"parameters": {"epochs": 3}, "data": "x", "code": "c", "lib": "1"}
+    new = {
+        "stage": "train",
+        "parameters": {"epochs": 3, "min_delta": 0.0},
+        "data": "x",
+        "code": "c",
+    }
+    assert runs.changes(old, new) == [] and runs.is_older(old, {**new, "lib": "2"})
+    new["parameters"]["min_delta"] = 0.1
+    assert runs.changes(old, new) == ["min_delta None → 0.1"]
+
+
+def test_other_content_under_a_name_is_another_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"one")
+    apply = notebooks.of_schema("9_apply")
+    given = apply.complete({"pictures": str(folder)})
+    first = runs.key(apply, given, data=None)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "a.png").write_bytes(b"one")
+    copied = runs.key(apply, {**given, "pictures": str(tmp_path / "copy")}, data=None)
+    assert copied["files"] == first["files"]
+    (folder / "b.png").write_bytes(b"two")
+    assert runs.changes(first, runs.key(apply, given, data=None)) == [
+        "files that its parameters name"
+    ]
+
+
+def test_a_cell_that_raises_is_noted(home, monkeypatch):
+    shell = types.SimpleNamespace(events=Events())
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    for _ in range(2):  # the cell that starts the run is run again
+        run = runs.start("t", values(), data=None)
+    [note] = shell.events.callbacks["post_run_cell"]
+    cell = types.SimpleNamespace(raw_cell="1 / 0")
+    note(types.SimpleNamespace(error_in_exec=None, execution_count=3, info=cell))
+    assert runs.state(run.folder) == "running"
+    error = ZeroDivisionError("division by zero")
+    note(types.SimpleNamespace(error_in_exec=error, execution_count=4, info=cell))
+    failure = json.loads((run.folder / "failure.json").read_text())
+    assert (failure["exception"], failure["cell"], failure["source"]) == (
+        "ZeroDivisionError",
+        4,
+        "1 / 0",
+    )
+
+
+class Events:
+    """IPython's register of callbacks."""
+
+    def __init__(self):
+        self.callbacks = {"post_run_cell": []}
+
+    def register(self, event, function):
+        self.callbacks[event].append(function)
+
+    def unregister(self, event, function):
+        self.callbacks[event].remove(function)
 
 
 def test_an_unreadable_result_is_not_finished(home):

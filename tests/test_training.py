@@ -12,7 +12,7 @@ from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
 from lib.errors import DarkroomError
 from lib.models import predictor
-from lib.training import checkpoints, optimizers, scoring, strategies
+from lib.training import callbacks, checkpoints, optimizers, scoring, strategies
 from lib.training import fit as fitting
 from lib.training.fit import fit
 from lib.training.settings import Settings
@@ -86,7 +86,7 @@ def test_a_training_that_was_killed_ends_with_the_same_weights(
     whole = fit(undisturbed, *train_val, settings=SETTINGS, run=run)
     other = dataclasses.replace(run, checkpoint_folder=tmp_path / "killed")
 
-    begin = fitting._Keeper.on_epoch_begin
+    begin = callbacks.SeedLayers.on_epoch_begin
 
     def dies(self, epoch, logs=None):
         if epoch == 2:
@@ -94,7 +94,7 @@ def test_a_training_that_was_killed_ends_with_the_same_weights(
         begin(self, epoch, logs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(fitting._Keeper, "on_epoch_begin", dies)
+        patched.setattr(callbacks.SeedLayers, "on_epoch_begin", dies)
         with pytest.raises(KeyboardInterrupt):
             fit(network(), *train_val, settings=SETTINGS, run=other)
     keras.utils.set_random_seed(99)  # what another process would start from
@@ -169,7 +169,7 @@ def test_a_loss_that_is_never_finite_is_refused_with_a_cure(train_val, run):
     train, val = train_val
     broken = dataclasses.replace(train, weights=np.full(len(train), np.nan, np.float32))
     with pytest.raises(
-        DarkroomError, match="not a finite number from the first epoch on. Lower the learning_rate"
+        DarkroomError, match="was NaN or infinite from the first epoch on. Lower the learning_rate"
     ):
         fit(network(), broken, val, settings=SETTINGS, run=run)
 

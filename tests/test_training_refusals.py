@@ -105,7 +105,7 @@ def test_the_largest_preset_needs_what_is_told():
     4 bytes each.
     """
     keras.backend.clear_session()
-    largest = {"preset": "simpsons_final", "dropout": -1.0, "initializer": "zeros"}
+    largest = {"preset": "simpsons_final", "initializer": "zeros"}
     model = network.describe(largest, class_names=list("abcdefghijklmnopqrs"), image_side=128)
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     assert (model.count_params(), trainable) == (125_799_443, 123_894_035)

@@ -20,8 +20,8 @@ OTHERS = [
 
 
 @pytest.fixture(autouse=True)
-def none_kept_before():
-    model_reuse._twins.clear()
+def nothing_compiled_before():
+    model_reuse._compiled.clear()
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ def same(one, other):
     ].equals(other[1])
 
 
-def test_the_next_training_is_what_it_is_without_twins_bit_for_bit(learn):
+def test_the_next_training_is_what_it_is_without_compiled_bit_for_bit(learn):
     alone = [learn(settings) for settings in OTHERS]
-    with model_reuse.kept():
+    with model_reuse.reusing():
         learn(FIRST)
         after = [learn(settings) for settings in OTHERS]
         assert (
-            len(model_reuse._twins) == 2
+            len(model_reuse._compiled) == 2
         )  # Adam at any constant rate, size of batch and seed; and SGD on a cosine
         again = learn(OTHERS[0])
     assert all(same(*pair) for pair in zip(alone, after, strict=True))
@@ -68,7 +68,7 @@ def test_the_next_training_is_what_it_is_without_twins_bit_for_bit(learn):
 
 
 def test_what_a_traced_step_holds_as_a_constant_makes_another_twin(learn):
-    with model_reuse.kept():
+    with model_reuse.reusing():
         for settings, changes in [
             (FIRST, {}),
             (FIRST, {"dropout": 0.2}),
@@ -78,21 +78,21 @@ def test_what_a_traced_step_holds_as_a_constant_makes_another_twin(learn):
             (dataclasses.replace(FIRST, gradient_clip=0.5), {}),
         ]:
             learn(dataclasses.replace(settings, epochs=1), **changes)
-    assert len(model_reuse._twins) == 6
+    assert len(model_reuse._compiled) == 6
 
 
 def test_only_a_few_small_ones_stay(learn, monkeypatch):
     monkeypatch.setattr(model_reuse, "MOST", 2)
-    with model_reuse.kept():
+    with model_reuse.reusing():
         for filters in (2, 3, 4):
             learn(dataclasses.replace(FIRST, epochs=1), filters=[filters])
-        newest = list(model_reuse._twins.values())
+        newest = list(model_reuse._compiled.values())
         assert [twin.get_layer("block1_conv").filters for twin in newest] == [3, 4]
         monkeypatch.setattr(model_reuse, "MOST_PARAMETERS", 1)
         learn(dataclasses.replace(FIRST, epochs=1), filters=[5])
-    assert [twin.get_layer("block1_conv").filters for twin in model_reuse._twins.values()] == [5]
+    assert [twin.get_layer("block1_conv").filters for twin in model_reuse._compiled.values()] == [5]
 
 
 def test_outside_of_a_search_a_network_learns_itself(learn):
     learn(dataclasses.replace(FIRST, epochs=1))
-    assert not model_reuse._twins
+    assert not model_reuse._compiled

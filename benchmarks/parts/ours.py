@@ -20,7 +20,7 @@ from lib.data.batches import Batches
 from lib.data.splits import Split
 from lib.models import feature_cache, timing, transfer
 from lib.models import inference as engines
-from lib.training import fit, network, optimizers, setup, strategies
+from lib.training import callbacks, fit, network, optimizers, setup, strategies
 from lib.training.settings import Settings
 
 SIDE = 128
@@ -58,7 +58,7 @@ def triage(
     built, clock, run = Clock(), Clock(), run_in(home)
     setup.begin(seed=seed, dtype_policy=dtype_policy, run=run)
     given = material(home, built, side)
-    model = network.build({"preset": "triage", "dropout": -1.0}, given)
+    model = network.build({"preset": "triage"}, given)
     settings = Settings(epochs=epochs, augmentation=policy, seed=seed, **AS_THERE)
     measured(clock)
     history = strategies.train("scratch", model, given, settings=settings, run=run).fitted.history
@@ -74,7 +74,7 @@ def triage(
 
 def measured(clock: Clock) -> None:
     """Has the training's own callback tell the clock when an epoch begins and ends."""
-    begin, end = fit._Keeper.on_epoch_begin, fit._Keeper.on_epoch_end
+    begin, end = callbacks.SeedLayers.on_epoch_begin, callbacks.WriteCheckpoints.on_epoch_end
 
     def on_epoch_begin(self, epoch, logs=None):
         clock.on_epoch_begin()
@@ -84,7 +84,8 @@ def measured(clock: Clock) -> None:
         end(self, epoch, logs)
         clock.on_epoch_end()
 
-    fit._Keeper.on_epoch_begin, fit._Keeper.on_epoch_end = on_epoch_begin, on_epoch_end
+    callbacks.SeedLayers.on_epoch_begin = on_epoch_begin
+    callbacks.WriteCheckpoints.on_epoch_end = on_epoch_end
 
 
 def floor(_: Path, dtype_policy: str) -> None:
@@ -93,9 +94,7 @@ def floor(_: Path, dtype_policy: str) -> None:
     """
     keras.config.set_dtype_policy(dtype_policy)
     names = ["Painting", "Photo", "Schematics", "Sketch", "Text"]
-    model = network.describe(
-        {"preset": "triage", "dropout": -1.0}, class_names=names, image_side=SIDE
-    )
+    model = network.describe({"preset": "triage"}, class_names=names, image_side=SIDE)
     fit._compile(model, Settings(**AS_THERE), 100)
     rng = np.random.default_rng(0)
     batch, truth, clock = (
@@ -116,7 +115,7 @@ def frozen(home: Path, engine: str, epochs: int) -> None:
     given, clock, run = material(home, Clock()), Clock(), run_in(home)
     keras.utils.set_random_seed(0)
     model = network.build(BACKBONE, given)
-    settings = Settings(epochs=epochs, engine=engine, **AS_THERE)
+    settings = Settings(epochs=epochs, feature_backend=engine, **AS_THERE)
     transfer.freeze(model)
     with clock.block():
         features = feature_cache.ensure(

@@ -4,7 +4,6 @@ sure it must be.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from lib import paths
 from lib.errors import DarkroomError, few, suggest
 from lib.evaluation import calibration, multilabel, predictions
 from lib.evaluation.predictions import Predictions
+from lib.runs import record
 
 MODELS = ("model.keras", "model.thumbnail")
 """What a trained run's saved model is called in its folder of checkpoints: Keras' own, or one of
@@ -96,7 +96,7 @@ def load(model: str | Path, *, study: str = "interactive") -> Classifier:
     """
     path, folder = find(str(model), study=study)
     saved = _open(path)
-    table = folder and folder / "predictions.parquet"
+    table = folder and folder / record.PREDICTIONS
     if not table or not table.is_file():
         noted = saved.get("calibration", {})
         return Classifier(
@@ -138,7 +138,7 @@ def find(model: str, *, study: str = "interactive") -> tuple[Path, Path | None]:
     name = study if model == "best" else model.strip("/")
     run = (
         place.resolve()
-        if place.is_absolute() or (place / "result.json").is_file()
+        if place.is_absolute() or (place / record.RESULT).is_file()
         else paths.logs() / name
     )
     if not run.is_relative_to(paths.logs().resolve()) and not run.is_relative_to(paths.logs()):
@@ -146,7 +146,7 @@ def find(model: str, *, study: str = "interactive") -> tuple[Path, Path | None]:
             f"{model!r} is neither a run in {paths.logs()} nor a saved model (a name that ends in "
             ".keras)."
         )
-    if (run / "result.json").is_file():
+    if (run / record.RESULT).is_file():
         return _model_of(run), run
     run = _best(run, name)
     return _model_of(run), run
@@ -154,7 +154,7 @@ def find(model: str, *, study: str = "interactive") -> tuple[Path, Path | None]:
 
 def trained(study_folder: Path) -> list[Path]:
     """Returns the run folders below a study's folder in `logs/` that left a model, sorted."""
-    finished = sorted(path.parent for path in Path(study_folder).glob("*/*/result.json"))
+    finished = record.finished_runs(*Path(study_folder).glob("[!.]*"))
     return [folder for folder in finished if any(path.exists() for path in _places(folder))]
 
 
@@ -164,7 +164,7 @@ def _best(study_folder: Path, name: str) -> Path:
         known = sorted(
             f"{run.relative_to(paths.logs()).as_posix()}"
             for run in paths.logs().glob("[!.]*/*/*")
-            if (run / "result.json").is_file() and any(path.exists() for path in _places(run))
+            if record.result(run) is not None and any(path.exists() for path in _places(run))
         )
         told = f" There are: {few(known)}." if known else " Train one with 3_train."
         raise DarkroomError(
@@ -198,7 +198,7 @@ def _model_of(run: Path) -> Path:
 
 
 def _result(run: Path) -> dict[str, Any]:
-    return json.loads((run / "result.json").read_text(encoding="utf-8"))
+    return record.read(run)
 
 
 def _open(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from lib import notebooks, runs
+from lib import runs, schema
 from lib.apply import classifier as models
 from lib.apply import folder as folders
 from lib.apply import page
@@ -41,11 +41,11 @@ def apply(
         "study": f"apply@{name}",
         "model": model,
         "pictures": pictures,
-        "wished_accuracy": accuracy,
+        "target_accuracy": accuracy,
         "copy_to": copy_to,
         "classes": list(classes),
     }
-    run = runs.start("9_apply", notebooks.find("9_apply").defaults() | given, data=None)
+    run = runs.start("9_apply", schema.find("9_apply").defaults() | given, data=None)
     outcome = folders.apply(
         classifier,
         folder,

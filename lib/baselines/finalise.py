@@ -19,7 +19,7 @@ from lib.evaluation import audit, calibration, metrics, predictions, statistics,
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.reporting.tensorboard import Board
-from lib.runs import Run
+from lib.runs import Run, record
 
 _SPLITS = ("train", "val", "test")
 _PREFIXES = ("train", "val")
@@ -81,7 +81,7 @@ def score(model: Model, material: Material, *, run: Run) -> Predictions:
                 class_names=model.class_names,
             )
         )
-    path = run.folder / "predictions.parquet"
+    path = run.folder / record.PREDICTIONS
     about = {
         "class_names": list(model.class_names),
         "data_hash": material.data_hash(),
@@ -131,7 +131,7 @@ def conclude(
     }
     kept = None
     if curve is not None:
-        curve.to_csv(run.folder / "history.csv", index=False)
+        curve.to_csv(run.folder / record.HISTORY, index=False)
         kept = int(curve["epoch"].iloc[-1])
         result |= {"kept_epoch": kept, "epochs_run": len(curve)}
     if not model.several:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import sys
 import time
@@ -20,7 +19,7 @@ from lib.batch import machine
 from lib.batch.executor import work_environment
 from lib.batch.machine import Share
 from lib.errors import DarkroomError
-from lib.runs import failure
+from lib.runs import failure, record
 from lib.runs.failure import Failure
 
 STOP = ".stop"
@@ -95,9 +94,7 @@ def execute(job: Job, share: Share, home: str) -> dict[str, Any]:
             note = ""
     if runs.finished(folder):
         return _outcome("finished", started, note=note)
-    return _outcome(
-        "failed", started, json.loads((folder / "failure.json").read_text("utf-8")), note
-    )
+    return _outcome("failed", started, record.failure(folder), note)
 
 
 def _run(job: Job, wanted: Callable[[], bool]) -> str:

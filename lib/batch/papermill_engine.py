@@ -32,7 +32,7 @@ from papermill.engines import NBClientEngine, NotebookExecutionManager
 from lib import files, notebooks, parameters, paths, runs
 from lib.errors import DarkroomError
 from lib.notebooks import Notebook
-from lib.runs import failure
+from lib.runs import failure, record
 from lib.runs.failure import Failure
 
 NAME = "darkroom"
@@ -231,7 +231,8 @@ class _Execution:
     def _execute(self, cwd: str, beside: Path | None) -> Failure | None:
         with (self.private / "output").open("wb") as output:
             try:
-                environment = _kernel_environment(self.private, beside)
+                executed = self.manager.nb.metadata.papermill.get("input_path")
+                environment = _kernel_environment(self.private, beside, executed)
                 self.client.execute(stdout=output, stderr=output, cwd=cwd, env=environment)
             except CellExecutionError as error:
                 return failure.of_cell(
@@ -333,7 +334,7 @@ class _RunRecord:
             about = {"state": "running", "stage": self.folder.parent.name, "unit": self.folder.name}
             now = time.time()
             known = {**about, "started": now, **self._read(), **fields, "updated": now}
-            files.write_json(self.folder / "progress.json", known)
+            files.write_json(self.folder / record.PROGRESS, known)
 
     def close(self, manager: ExecutionManager, failed: Failure | None, *, resume: str) -> None:
         """Writes `failure.json`, and a copy of a notebook whose output goes elsewhere."""
@@ -347,7 +348,7 @@ class _RunRecord:
             files.write_text(own, written(manager.nb))
 
     def _read(self) -> dict[str, Any]:
-        return {} if self.folder is None else files.read_json(self.folder / "progress.json") or {}
+        return {} if self.folder is None else record.progress(self.folder)
 
 
 def written(nb: Any) -> str:
@@ -373,9 +374,9 @@ def _typed(nb: Any, kernel_name: str) -> Any:
 
 
 def _checked(notebook: Notebook, given: Mapping[str, Any]) -> dict[str, Any]:
-    checked = parameters.check_all(given, notebook.parameters, where=f"{notebook.name}.ipynb")
+    checked = notebook.check(given, text=True, where=f"{notebook.name}.ipynb")
     notebook.verify({**notebook.defaults(), **checked})
-    return checked
+    return parameters.cell_values(checked, notebook.parameters)
 
 
 def _run_folder(nb: Any) -> Path | None:
@@ -412,15 +413,16 @@ def _is_code(cell: Any) -> bool:
     return cell.cell_type == "code" and bool(cell.source.strip())
 
 
-def _kernel_environment(private: Path, beside: Path | None) -> dict[str, str]:
-    """The kernel's environment: none of the user's start-up files, and modules beside the notebook
-    importable.
+def _kernel_environment(private: Path, beside: Path | None, executed: Any) -> dict[str, str]:
+    """The kernel's environment: none of the user's start-up files, modules beside the notebook
+    importable, and the name of the notebook that is executed, whose cells are part of the key.
     """
     places = [str(paths.checkout()), os.environ.get("PYTHONPATH"), beside and str(beside)]
     return {
         **os.environ,
         "IPYTHONDIR": str(private / "ipython"),
         "PYTHONPATH": os.pathsep.join(filter(None, places)),
+        **({runs.NOTEBOOK_VARIABLE: str(Path(executed).absolute())} if beside else {}),
     }
 
 

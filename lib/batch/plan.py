@@ -7,7 +7,6 @@ training's key is made of.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from lib import paths, runs
 from lib.batch.parameter_grid import RunSpec
 from lib.batch.study import Stage, Study
 from lib.errors import DarkroomError
+from lib.runs import record
 
 if TYPE_CHECKING:
     from lib.data.dataset import Dataset
@@ -75,13 +75,14 @@ def decide(stage: Stage, *, force: bool = False) -> list[Step]:
 
     Raises DarkroomError when the data that the stage needs cannot be read.
     """
-    keys: dict[str | None, dict[str, Any]] = {}
+    digests: dict[str | None, str | None] = {}
     steps = []
     for unit in stage.units:
         data = unit.parameters.get("data")
-        if data not in keys:
-            keys[data] = _shared_key(stage, unit)
-        key = {**keys[data], "parameters": unit.parameters}
+        if data not in digests:  # reading the data for each run would take long
+            dataset = _dataset(unit)
+            digests[data] = dataset and runs.data_digest(stage.notebook, dataset)
+        key = runs.key(stage.notebook, unit.parameters, data=digests[data])
         step = Step(unit, "run", "forced" if force else "", key)
         if not force:
             reason = _reason(step.folder(), key)
@@ -98,13 +99,6 @@ def counts(steps: Iterable[Step]) -> dict[str, int]:
     return found
 
 
-def _shared_key(stage: Stage, unit: RunSpec) -> dict[str, Any]:
-    """The parts of the key that all runs of a stage on one data set share; reading the data for
-    each would take long.
-    """
-    return runs.key(stage.notebook, unit.parameters, data=_dataset(unit))
-
-
 def _dataset(unit: RunSpec) -> Dataset | None:
     """The data set of a run, as its notebook hands it to `runs.start`."""
     if "data" not in unit.parameters:
@@ -115,29 +109,18 @@ def _dataset(unit: RunSpec) -> Dataset | None:
 
 
 def _reason(folder: Path, key: dict[str, Any]) -> str:
-    """Why a run must be done, or "" when it has finished with just this key."""
-    if (result := _read(folder / "result.json")) is not None:
-        changes = runs.changes(result.get("key", {}), key)
-        return f"{CHANGED}{', '.join(changes)}" if result.get("key") != key else ""
-    if (failure := _read(folder / "failure.json")) is not None:
+    """Why a run must be done, or "" when it has finished with a key that decides the same numbers."""
+    if (result := record.result(folder)) is not None:
+        changes = runs.changes(result.get("key") or {}, key)
+        return f"{CHANGED}{', '.join(changes)}" if changes else ""
+    if (folder / record.RESULT).exists():
+        return record.damage(folder)
+    if (failure := record.failure(folder)) is not None:
         return f"failed before: {failure.get('exception')}"
-    if (known := _read(folder / "key.json")) is not None:
-        return "was interrupted" if known == key else "was interrupted, and has changed since"
+    if (known := record.key(folder)) is not None:
+        has_changed = bool(runs.changes(known, key))
+        return "was interrupted, and has changed since" if has_changed else "was interrupted"
     return "new"
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        if path.name != "result.json":
-            return None
-        raise DarkroomError(
-            f"{path} cannot be read ({error}). Delete the folder {path.parent}, then run the study "
-            "again."
-        ) from None
 
 
 BYTES_A_TRAINING, BYTES_A_RUN = 25_000_000, 2_000_000

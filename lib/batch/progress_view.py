@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from lib import files, paths
+from lib import paths
 from lib.batch.durations import Durations
 from lib.batch.job import OUTPUT
 from lib.batch.parameter_grid import RunSpec
 from lib.batch.scheduler import ENDED, Report
 from lib.batch.status import RunStatus
+from lib.runs import record
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -148,7 +149,7 @@ def at_work(report: Report) -> list[RunStatus]:
             continue
         looked += 1
         folder = paths.run(report.study.folder, unit.stage, unit.name)
-        progress = files.read_json(folder / "progress.json") or {}
+        progress = record.progress(folder)
         if progress.get("state") == "running":
             study = report.study.folder
             found.append(RunStatus(unit.stage, unit.name, "running", progress, study=study))

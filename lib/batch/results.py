@@ -22,6 +22,7 @@ from urllib.parse import quote
 from lib import files, paths, runs
 from lib.batch import parameter_grid, status
 from lib.batch.status import RunStatus
+from lib.runs import record
 from lib.runs.failure import CLASSES
 
 if TYPE_CHECKING:
@@ -71,10 +72,8 @@ def write(folder: str, found: Sequence[RunStatus] | None = None) -> Path:
 
 def _row(folder: str, one: RunStatus) -> dict[str, Any]:
     place = paths.run(folder, one.stage, one.unit)
-    result = files.read_json(place / "result.json") if one.state in ("finished", "stale") else None
-    parameters = ((result or {}).get("key") or files.read_json(place / "key.json") or {}).get(
-        "parameters", {}
-    )
+    result = record.result(place) if one.state in ("finished", "stale") else None
+    parameters = ((result or {}).get("key") or record.key(place) or {}).get("parameters", {})
     result = result or {}
     row = {
         "study": folder,
@@ -84,7 +83,7 @@ def _row(folder: str, one: RunStatus) -> dict[str, Any]:
         "seed": parameters.get("seed"),
         "state": one.state,
         "seconds": result.get("seconds"),
-        "finished": _when(place / "result.json") if result else None,
+        "finished": _when(place / record.RESULT) if result else None,
         "changed": one.changed or None,
         "failure": _why(one.failure),
     }
@@ -206,7 +205,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 def _page_row(folder: str, one: RunStatus) -> dict[str, Any]:
     place = paths.run(folder, one.stage, one.unit)
-    seconds = (files.read_json(place / "result.json") or {}).get("seconds")
+    seconds = (record.result(place) or {}).get("seconds")
     remark = (
         one.line()
         if one.state == "running"
@@ -246,7 +245,7 @@ def _link(path: Path) -> str:
 
 def _changed(folder: str, one: RunStatus) -> float:
     try:
-        return (paths.run(folder, one.stage, one.unit) / "result.json").stat().st_mtime
+        return (paths.run(folder, one.stage, one.unit) / record.RESULT).stat().st_mtime
     except OSError:
         return 0.0
 

@@ -15,8 +15,9 @@ from lib.batch import plan
 from lib.batch import study as studies
 from lib.batch.study import Study
 from lib.errors import DarkroomError, suggest
+from lib.runs import record
 
-FILE = "study.json"
+FILE = record.STUDY
 """Beside the stages' folders: the study as it was run last, for everybody who reads its runs."""
 
 
@@ -88,7 +89,7 @@ def write(study: Study, *, command: str) -> None:
 
 def folders() -> list[str]:
     """Returns the names of all studies that ran, sorted; notebooks opened by hand are one, too."""
-    studies_, by_hand = paths.logs().glob(f"*/{FILE}"), paths.logs().glob("*/*/*/key.json")
+    studies_, by_hand = paths.logs().glob(f"*/{FILE}"), paths.logs().glob(f"*/*/*/{record.KEY}")
     found = {path.parent.name for path in studies_} | {path.parents[2].name for path in by_hand}
     return sorted(name for name in found if not name.startswith("."))
 
@@ -145,10 +146,10 @@ def with_staleness(folder: str) -> list[RunStatus]:
 def of_run(folder: Path) -> RunStatus:
     """Returns how one run stands."""
     state = runs.state(folder)
-    progress = files.read_json(folder / "progress.json") or {}
+    progress = record.progress(folder)
     if state == "running" and progress.get("state") != "running":
         progress = {}
-    failure = files.read_json(folder / "failure.json") if state == "failed" else None
+    failure = record.failure(folder) if state == "failed" else None
     return RunStatus(
         folder.parent.name,
         folder.name,
@@ -163,9 +164,9 @@ def mark_interrupted(folder: Path) -> None:
     """Notes that nobody is at work on a run which was interrupted; nothing is told by clocks, which
     differ and are set back.
     """
-    told = files.read_json(folder / "progress.json") or {}
+    told = record.progress(folder)
     if told.get("state") == "running":
-        files.write_json(folder / "progress.json", {**told, "state": "queued"})
+        files.write_json(folder / record.PROGRESS, {**told, "state": "queued"})
 
 
 def _judged(one: RunStatus, reason: str) -> RunStatus:
@@ -179,7 +180,7 @@ def _judged(one: RunStatus, reason: str) -> RunStatus:
 
 def _by_hand(folder: str) -> dict[str, Any]:
     stages: dict[str, list[str]] = {}
-    for path in sorted((paths.logs() / folder).glob("*/*/key.json")):
+    for path in sorted((paths.logs() / folder).glob(f"*/*/{record.KEY}")):
         stages.setdefault(path.parents[1].name, []).append(path.parent.name)
     listed = [
         {"name": name, "units": units, "after": [], "upstream": []}

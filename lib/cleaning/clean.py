@@ -16,7 +16,7 @@ from lib.cleaning import duplicates, findings, groups, label_issues, ledger
 from lib.cleaning.findings import Thresholds
 from lib.cleaning.label_issues import Look
 from lib.cleaning.scan import scan
-from lib.data import manifest
+from lib.data import manifest, sources
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 
@@ -78,6 +78,18 @@ class Cleaned:
             f"{verdicts.get('review', 0):,} to review, {verdicts.get('reject', 0):,} rejected; "
             f"{group}. No raw file was changed."
         )
+
+
+def load(data: str, **options: str) -> Dataset:
+    """Returns the data set of that name, or of the folder, table or archive at that path, cleaned.
+
+    It is brought in and cleaned by the default thresholds where that has not been done yet.
+    `options` say how it is read, such as `label="column"`.
+
+    Raises:
+        DarkroomError: when it cannot be read, or not in one way only.
+    """
+    return ensure(sources.bring(data, options=options or None))
 
 
 def ensure(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> Dataset:

@@ -4,8 +4,9 @@ are parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,6 +71,12 @@ class Thresholds:
                 raise ValueError(
                     f"the threshold {field.name} must be a number of at least 0. Received: {value}."
                 )
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Thresholds:
+        """Returns the thresholds among the parameters of `1_clean`."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: parameters[name] for name in names if name in parameters})
 
 
 DEFAULT_VERDICTS = {

@@ -11,7 +11,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
@@ -107,6 +109,18 @@ def ensure(
         _store(path, pandas.DataFrame({"path": rows["path"], "split": assigned}))
     frame = rows[["path", "label", "group", "pixels"]].assign(split=assigned)
     return Split(id, method, target, frame, sorted(rows["label"].unique()))
+
+
+def of_parameters(dataset: Dataset, parameters: Mapping[str, Any]) -> Split:
+    """Returns the split that the parameters of a notebook describe, see `ensure`."""
+    return ensure(
+        dataset,
+        method=parameters["split_method"],
+        fractions=tuple(parameters["fractions"]),
+        seed=parameters["split_seed"],
+        target=parameters["target"],
+        limit_per_class=parameters.get("limit_per_class", 0),
+    )
 
 
 def _walked(method: str, seed: int) -> tuple[str, int]:

@@ -4,7 +4,6 @@ every image.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from lib.embeddings import label_columns
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.models import build, feature_cache, serialization
+from lib.runs import record
 
 if TYPE_CHECKING:
     import keras  # the functions import it when lib.models has loaded its backend, quietly
@@ -82,7 +82,7 @@ def of_run(dataset: Dataset, *, study: str, trained: str, limit: int = 0, seed: 
         paths.run(study, stage, unit),
         paths.checkpoint(study, stage, unit) / "model.keras",
     )
-    if not (folder / "result.json").is_file() or not model_path.is_file():
+    if record.result(folder) is None or not model_path.is_file():
         done = sorted(
             path.parent.name for path in (paths.logs() / study).glob("*/*/predictions.parquet")
         )
@@ -91,8 +91,8 @@ def of_run(dataset: Dataset, *, study: str, trained: str, limit: int = 0, seed: 
             f"{study}: "
             f"{', '.join(done) or 'none'}."
         )
-    parameters = json.loads((folder / "parameters.json").read_text(encoding="utf-8"))
-    model, found = serialization.load(model_path), predictions.read(folder / "predictions.parquet")
+    parameters = record.parameters(folder)
+    model, found = serialization.load(model_path), predictions.read(folder / record.PREDICTIONS)
     known = _judged(found).set_index("path")
     fit = parameters.get("resize", "stretch")
     table, images, key = _images(dataset, model, known.index, fit=fit, limit=limit, seed=seed)

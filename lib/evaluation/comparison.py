@@ -26,6 +26,7 @@ from lib.evaluation.run_records import Unit
 from lib.evaluation.run_records import read as read_unit
 from lib.evaluation.statistics import Estimate
 from lib.reporting import text
+from lib.runs import record
 
 
 @dataclass(frozen=True)
@@ -228,8 +229,8 @@ def finished_runs(*stage_folders: Path) -> list[Path]:
     """The folders of finished runs of one or more stages, sorted: those with `result.json` and
     `predictions.parquet`.
     """
-    found = [path.parent for folder in stage_folders for path in Path(folder).glob("*/result.json")]
-    return sorted(folder for folder in found if (folder / "predictions.parquet").is_file())
+    found = record.finished_runs(*stage_folders)
+    return [folder for folder in found if (folder / record.PREDICTIONS).is_file()]
 
 
 def write_table(comparison: Comparison, folder: Path) -> Path:

@@ -4,16 +4,16 @@ says of itself.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lib.errors import DarkroomError
+from lib import files
 from lib.evaluation import predictions as tables
 from lib.evaluation.predictions import Predictions
+from lib.runs import record
 
 
 @dataclass(frozen=True)
@@ -29,23 +29,21 @@ class Unit:
 
     def about(self, name: str) -> dict[str, Any]:
         """One of the run's JSON files (`environment`, `parameters`), or {} where it has none."""
-        path = self.folder / f"{name}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if name == "parameters":
+            return record.parameters(self.folder)
+        return files.read_json(self.folder / f"{name}.json") or {}
 
 
 def read(folder: Path) -> Unit:
     """One finished run's folder as a unit. Raises DarkroomError where it has not finished."""
-    path = folder / "result.json"
-    if not path.is_file():
-        raise DarkroomError(f"The run {folder} has not finished: it has no result.json.")
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = record.read(folder)
     arm = result.get("arm") or folder.name.rsplit("-s", 1)[0]
-    history = folder / "history.csv"
+    history = folder / record.HISTORY
     return Unit(
         folder=folder,
         arm=arm,
         seed=int(result.get("seed") or 0),
-        predictions=tables.read(folder / "predictions.parquet"),
+        predictions=tables.read(folder / record.PREDICTIONS),
         result=result,
         history=pd.read_csv(history) if history.is_file() else None,
     )

@@ -24,6 +24,7 @@ from lib.evaluation.predictions import Predictions
 from lib.explain import model_wrapper as asked
 from lib.explain.model_wrapper import BlackBox
 from lib.models import serialization
+from lib.runs import record
 
 GROUPS = ("surely right", "surely wrong", "least certain")
 
@@ -137,7 +138,7 @@ def of_run(study: str, dataset: Dataset, *, stage: str = "train", unit: str = ""
     model = _model(paths.checkpoint(study, stage, unit))
     fit = there[unit]["key"]["parameters"].get("resize", "stretch")
     decoded = pixel_cache.cache(dataset, side=asked.of(model).size, fit=fit)
-    return Subject(unit, model, tables.read(folder / unit / "predictions.parquet"), decoded)
+    return Subject(unit, model, tables.read(folder / unit / record.PREDICTIONS), decoded)
 
 
 def _check(name: str, result: Mapping[str, Any], dataset: Dataset) -> None:

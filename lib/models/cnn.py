@@ -61,6 +61,7 @@ PRESETS = {
         first_stride=2,
         pool_after=(1, 2, 3, 4),
         batch_normalization=("block",),
+        dropout={"flat": 0.2},
         initializer="he_normal",
     ),
     # Source: the document-triage project, chapter 8.1.

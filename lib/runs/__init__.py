@@ -5,24 +5,40 @@ has finished when `result.json` lies there, which is written last. The process t
 the run's lock, and the operating system frees it when that process dies, however it dies.
 """
 
-from lib.runs.keys import changes, key
-from lib.runs.record import STATES, about, acquire, finished, held, locked, prepare, read, state
-from lib.runs.run import Data, Run, start, unit
+from lib.runs.keys import data_digest, key
+from lib.runs.record import (
+    STATES,
+    acquire,
+    changes,
+    finished,
+    held,
+    is_older,
+    locked,
+    prepare,
+    read,
+    state,
+    study_info,
+)
+from lib.runs.run import NOTEBOOK_VARIABLE, Data, Run, open_run, start, unit
 
 __all__ = [
+    "NOTEBOOK_VARIABLE",
     "STATES",
     "Data",
     "Run",
-    "about",
     "acquire",
     "changes",
+    "data_digest",
     "finished",
     "held",
+    "is_older",
     "key",
     "locked",
+    "open_run",
     "prepare",
     "read",
     "start",
     "state",
+    "study_info",
     "unit",
 ]

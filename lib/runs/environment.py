@@ -29,19 +29,19 @@ _VERSIONS = (
 )
 
 
-def found() -> dict[str, Any]:
+def versions() -> dict[str, Any]:
     """Returns what is known before the backend is loaded; `Run.environment` adds the rest."""
-    versions = {}
+    installed = {}
     for name in _VERSIONS:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "executable": Path(sys.executable).name,
-        "versions": versions,
+        "versions": installed,
         "commit": _commit(),
     }
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from traceback import format_exception
+from typing import TYPE_CHECKING, Any
 
 from lib import files
+from lib.runs import record
+
+if TYPE_CHECKING:
+    from lib.runs.run import Run
 
 CLASSES = {
     "parameter": "a parameter does not fit; change it in the study or with --set",
@@ -94,16 +101,41 @@ def first_line(source: str) -> str:
     return (lines or [""])[0][:80]
 
 
-def write(folder: Path, failure: Failure, *, resume: str) -> None:
-    """Writes `failure.json` into a run's folder; a result that was there already does not count any
-    more.
-    """
-    result = folder / "result.json"
+def write(folder: Path, failure: Failure, *, resume: str = "") -> None:
+    """Writes `failure.json` into a run's folder; a result that is there no longer counts."""
+    result = folder / record.RESULT
     if result.exists():
-        result.replace(folder / "result.refused.json")
-    files.write_json(
-        folder / "failure.json", {**asdict(failure), "resume": resume, "time": time.time()}
-    )
+        result.replace(folder / record.REFUSED_RESULT)
+    content = {**asdict(failure), "resume": resume, "time": time.time()}
+    files.write_json(folder / record.FAILURE, content)
+
+
+def watch_cells(open_run: Callable[[], Run | None]) -> None:
+    """Makes IPython write `failure.json` when a cell raises while `open_run()` returns a run.
+
+    Outside of IPython it does nothing.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is None:
+        return
+
+    def note(result: Any) -> None:
+        error, run = result.error_in_exec, open_run()
+        if error is None or isinstance(error, KeyboardInterrupt) or run is None:
+            return
+        cell = {"execution_count": result.execution_count, "source": result.info.raw_cell}
+        traceback = format_exception(error)
+        name = type(error).__name__
+        write(
+            run.folder,
+            of_cell(cell, exception=name, message=str(error), traceback=traceback),
+        )
+
+    for registered in list(shell.events.callbacks["post_run_cell"]):
+        if getattr(registered, "__qualname__", "") == note.__qualname__:
+            shell.events.unregister("post_run_cell", registered)
+    shell.events.register("post_run_cell", note)
 
 
 def _first_line(message: str) -> str:

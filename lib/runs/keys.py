@@ -1,16 +1,19 @@
-"""The key of a run: all that its result depends on, so that what has finished is known again and
-what changed is named.
+"""The key of a run: all that decides its numbers, so that a finished run is known again and a
+change is named.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
-from lib import hashing, paths
+from lib import hashing, paths, schema
 from lib.notebooks import Notebook
-from lib.runs import record
+from lib.parameters import Parameter
+from lib.runs import code_digest, record
 
 
 class Data(Protocol):
@@ -25,39 +28,71 @@ class Data(Protocol):
         """Digest of the accepted images, their labels and groups."""
 
 
-def key(notebook: Notebook, parameters: dict[str, Any], *, data: Data | None) -> dict[str, Any]:
-    """Returns what a run's result depends on; two runs with equal keys have equal results.
+def key(
+    notebook: Notebook,
+    parameters: dict[str, Any],
+    *,
+    data: Data | str | None,
+    cells: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Returns what decides the numbers of a run; two runs with equal keys have equal results.
 
-    Parts: `parameters`; `data`, the digest of what the notebook reads (raw files or manifest);
-        `inputs`, a digest for each finished run that it reads; `notebook` and `code`, digests
-        without docstrings and comments.
+    Args:
+        notebook: the notebook that runs.
+        parameters: all of them, by their flat names.
+        data: the data set, or the digest of what the notebook reads of it, as `data_digest` returns
+            it. cells: the code cells that run instead of the notebook's own.
+
+    Returns:
+        `stage`; `parameters`; `data`; `inputs`, a digest for each finished run that it reads;
+        `files`, digests of the content of files and folders that parameters name; `notebook` and
+        `code`, digests of its cells and of the code that decides its numbers. `lib` is only noted:
+        it tells whether other code has changed since.
     """
-    found = None
-    if data is not None:
-        found = data.raw_digest() if "raw" in notebook.reads else data.digest()
+    cells = notebook.cells if cells is None else tuple(cells)
     return {
+        "stage": notebook.stage,
         "parameters": parameters,
-        "data": found,
+        "data": data if data is None or isinstance(data, str) else data_digest(notebook, data),
         "inputs": _inputs(parameters["study"], notebook.stage) if "runs" in notebook.reads else {},
-        "notebook": hashing.notebook(notebook.path),
-        "code": hashing.code(notebook.path),
+        "files": _files(parameters, notebook.parameters),
+        "notebook": hashing.cells(cells),
+        "code": code_digest.digest(notebook.stage, cells, parameters),
+        "lib": hashing.library(),
     }
 
 
-def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Returns what differs between two keys, in words: `epochs 12 → 20`, `the data`, `the code of
-    lib`.
+def data_digest(notebook: Notebook, data: Data) -> str:
+    """Returns the digest of what a notebook reads of a data set: its raw files, or its manifest."""
+    return data.raw_digest() if "raw" in notebook.reads else data.digest()
+
+
+def _files(parameters: dict[str, Any], declared: dict[str, Parameter]) -> dict[str, str]:
+    """Digests of the content of files and folders that parameters name, so that others under the
+    same name are noticed.
     """
     named = {
-        "data": "the data",
-        "inputs": "the runs it reads",
-        "notebook": "the notebook",
-        "code": "the code of lib",
+        name: value
+        for name, value in parameters.items()
+        if name in declared and declared[name].is_path
     }
-    before, after = old.get("parameters", {}), new.get("parameters", {})
-    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    told = [f"{name} {before.get(name)!r} → {after.get(name)!r}" for name in names]
-    return told + [words for part, words in named.items() if old.get(part) != new.get(part)]
+    base = parameters.get("base")
+    if isinstance(base, dict):  # the parameters that a search keeps
+        named |= {
+            f"base.{name}": value
+            for name, value in base.items()
+            if name in schema.TRAINING and schema.TRAINING[name].is_path
+        }
+    found = {}
+    for name, value in named.items():
+        with contextlib.suppress(OSError, ValueError):
+            path = Path(value).expanduser()
+            run = paths.logs() / value
+            if value and path.exists():
+                found[name] = hashing.tree(path, cache=paths.logs() / ".hashes")
+            elif value and (run / record.RESULT).is_file():
+                found[name] = hashing.file(run / record.RESULT)
+    return found
 
 
 def _inputs(study: str, stage: str) -> dict[str, str]:
@@ -66,22 +101,22 @@ def _inputs(study: str, stage: str) -> dict[str, str]:
 
     A notebook opened by hand has no such list; then all trainings of its study count.
     """
-    told = record.about(study)
-    stages = {each["name"]: each for each in told.get("stages", [])}
+    about = record.study_info(study)
+    stages = {row["name"]: row for row in about.get("stages", [])}
     if stage in stages:
         units = [
             (name, unit) for name in stages[stage]["upstream"] for unit in stages[name]["units"]
         ]
-        shown = json.dumps([told.get("question"), told.get("published")], sort_keys=True)
+        shown = json.dumps([about.get("question"), about.get("published")], sort_keys=True)
         found = {"study": hashing.digest(shown)}
     else:
         units = sorted(
-            ("train", path.parent.name)
-            for path in (paths.logs() / study).glob("train/*/result.json")
+            ("train", folder.name)
+            for folder in record.finished_runs(paths.logs() / study / "train")
         )
         found = {}
     for name, unit in units:
         with contextlib.suppress(OSError):
-            result = paths.run(study, name, unit) / "result.json"
+            result = paths.run(study, name, unit) / record.RESULT
             found[f"{name}/{unit}"] = hashing.digest(result.read_text(encoding="utf-8"))
     return found

@@ -1,102 +1,218 @@
-"""The folder of a run: how it stands, who works on it, and how it is made ready for another run."""
+"""The folder of a run: the names of its files, how they are read, and whether the run has finished.
+
+Nothing else in `lib` spells these names. A run has finished where its `result.json`, which is
+written last, can be read and fits the files whose SHA-256 it notes.
+"""
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from lib import files, paths
+from lib import files, hashing, paths, schema
 from lib.errors import DarkroomError
 
 STATES = ("queued", "running", "finished", "stale", "failed", "killed")
 
+RESULT = "result.json"
+REFUSED_RESULT = "result.refused.json"
+FAILURE = "failure.json"
+PROGRESS = "progress.json"
+PARAMETERS = "parameters.json"
+ENVIRONMENT = "environment.json"
+KEY = "key.json"
+HISTORY = "history.csv"
+PREDICTIONS = "predictions.parquet"
+NOTEBOOK = "notebook.ipynb"
+FIGURES = "figures"
+MODEL = "model.keras"
+STUDY = "study.json"
+"""In the folder of a study."""
+_HASHED = (PREDICTIONS, HISTORY)
+_PARTS = {
+    "data": "the data",
+    "inputs": "the runs it reads",
+    "files": "files that its parameters name",
+    "notebook": "the notebook",
+    "code": "the code that decides its numbers",
+}
 
-def finished(folder: Path, wanted: dict[str, Any] | None = None) -> bool:
-    """Whether a run has finished; with a key, whether it finished with just that key."""
-    result = files.read_json(folder / "result.json")
-    return result is not None and (wanted is None or result.get("key") == wanted)
+
+def result(folder: Path) -> dict[str, Any] | None:
+    """Returns the result of a finished run, or None where there is none that can be read and fits
+    its files.
+    """
+    return None if damage(folder) else files.read_json(folder / RESULT)
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Returns a finished run's `result.json`. Raises DarkroomError where there is none."""
-    result = files.read_json(folder / "result.json")
-    if result is None:
-        raise DarkroomError(
-            f"The run {folder} has not finished: it has no readable result.json. Run its study "
-            "again."
-        )
-    return result
-
-
-def about(study: str) -> dict[str, Any]:
-    """Returns what batch wrote about a study (`question`, `published`, `command`, …); empty for
-    notebooks opened by hand.
+    """Returns the result of a finished run. Raises DarkroomError, which says why, where it has not
+    finished.
     """
-    return files.read_json(paths.logs() / study / "study.json") or {}
+    problem = damage(folder)
+    if problem:
+        raise DarkroomError(f"The run {folder} has not finished: {problem}. Run its study again.")
+    return files.read_json(folder / RESULT)
+
+
+def finished(folder: Path, wanted: dict[str, Any] | None = None) -> bool:
+    """Returns whether a run has finished; with a key, whether it finished with one that names the
+    same numbers.
+    """
+    found = result(folder)
+    return found is not None and (wanted is None or not changes(found.get("key") or {}, wanted))
+
+
+def damage(folder: Path) -> str:
+    """Returns why a run does not count as finished, or "" where it does."""
+    found = files.read_json(folder / RESULT)
+    if not isinstance(found, dict):
+        return f"its {RESULT} is damaged" if (folder / RESULT).exists() else f"it has no {RESULT}"
+    noted = found.get("files")
+    for name, expected in (
+        noted if isinstance(noted, dict) else {}
+    ).items():  # runs of before noted none
+        path = folder / name
+        if not path.is_file():
+            return f"its {name} is gone"
+        stat = path.stat()
+        if _sha256(path, stat.st_mtime_ns, stat.st_size) != expected:
+            return f"its {name} is not the one that the run wrote"
+    return ""
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Returns the SHA-256 of the files that a result speaks of, for `result.json` to note."""
+    return {name: hashing.file(folder / name) for name in _HASHED if (folder / name).is_file()}
 
 
 def state(folder: Path) -> str:
-    """Returns `queued`, `running`, `finished`, `failed` or `killed` (started, not finished, and
-    nobody works on it).
+    """Returns `queued`, `running`, `finished`, `failed` or `killed` (started, not finished, and no
+    process works on it).
 
-    Whether what has finished is `stale` by now, only the study can tell.
+    Only its study can tell whether a finished run is `stale`.
     """
     if locked(folder):
         return "running"
-    for file, told in (
-        ("result.json", "finished"),
-        ("failure.json", "failed"),
-        ("progress.json", "killed"),
-    ):
-        if (folder / file).is_file():
-            return told
-    return "queued"
+    if result(folder) is not None:
+        return "finished"
+    if (folder / FAILURE).is_file():
+        return "failed"
+    return "killed" if (folder / PROGRESS).is_file() or (folder / RESULT).is_file() else "queued"
+
+
+def parameters(folder: Path) -> dict[str, Any]:
+    """Returns the parameters of a run under today's names, {} where they cannot be read."""
+    found = files.read_json(folder / PARAMETERS)
+    if not isinstance(found, dict):
+        key = files.read_json(folder / KEY)
+        found = key.get("parameters", {}) if isinstance(key, dict) else {}
+    return schema.renamed(found, folder.parent.name)
+
+
+def progress(folder: Path) -> dict[str, Any]:
+    """Returns how far a run is, as it noted last; {} where it noted nothing."""
+    found = files.read_json(folder / PROGRESS)
+    return found if isinstance(found, dict) else {}
+
+
+def failure(folder: Path) -> dict[str, Any] | None:
+    """Returns why a run failed, None where it did not."""
+    found = files.read_json(folder / FAILURE)
+    return found if isinstance(found, dict) else None
+
+
+def key(folder: Path) -> dict[str, Any] | None:
+    """Returns the key that a run was started with, None where it never was."""
+    found = files.read_json(folder / KEY)
+    return found if isinstance(found, dict) else None
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Returns what differs between two keys, in words: `epochs 12 → 20`, `the data`; [] where they
+    decide the same numbers.
+
+    A parameter that the old key does not know yet had its default.
+    """
+    before, after = old.get("parameters", {}), new.get("parameters", {})
+    today = schema.of_stage(new.get("stage", ""))
+    defaults = today.defaults() if today else {}
+    names = [
+        name
+        for name in {**before, **after}
+        if before.get(name, defaults.get(name)) != after.get(name, defaults.get(name))
+    ]
+    words = [f"{name} {before.get(name)!r} → {after.get(name)!r}" for name in names]
+    return words + [
+        text for part, text in _PARTS.items() if (old.get(part) or None) != (new.get(part) or None)
+    ]
+
+
+def is_older(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Returns whether a run finished with older code, none of which decides its numbers."""
+    return not changes(old, new) and old.get("lib") != new.get("lib")
+
+
+def finished_runs(*stage_folders: Path) -> list[Path]:
+    """Returns the folders of all finished runs in the folders of stages, sorted."""
+    found = [
+        path.parent for folder in stage_folders for path in Path(folder).glob(f"[!.]*/{RESULT}")
+    ]
+    return sorted(folder for folder in found if result(folder) is not None)
+
+
+def study_info(study: str) -> dict[str, Any]:
+    """Returns what batch wrote about a study (`question`, `published`, `command`, …); {} for
+    notebooks opened by hand.
+    """
+    found = files.read_json(paths.logs() / study / STUDY)
+    return found if isinstance(found, dict) else {}
 
 
 def prepare(folder: Path, wanted: dict[str, Any]) -> bool:
     """Makes `folder` ready for a run with the key `wanted`; returns whether an interrupted one can
     go on there.
 
-    A finished run, or one with another key, is moved aside to `logs/.earlier/` with its
-    checkpoints, never overwritten.
+    A finished run, a damaged one, or one with another key is moved aside to `logs/.earlier/` with
+    its checkpoints.
     """
-    known = files.read_json(folder / "key.json")
-    resumable = known == wanted and not (folder / "result.json").exists()
+    known = key(folder)
+    resumable = known is not None and not changes(known, wanted) and not (folder / RESULT).exists()
     if folder.exists() and not resumable and known is not None:
-        _move_aside(folder)
+        move_aside(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / "key.json", wanted)
-    (folder / "failure.json").unlink(missing_ok=True)
+    files.write_json(folder / KEY, wanted)
+    (folder / FAILURE).unlink(missing_ok=True)
     return resumable
 
 
 def acquire(folder: Path) -> filelock.BaseFileLock:
     """Takes the lock of a run. Raises DarkroomError when another process holds it."""
-    lock = _lock(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(_lock_file(folder), is_singleton=False)
     try:
-        lock.acquire(
-            timeout=1, poll_interval=0.05
-        )  # somebody who only asks how it stands holds it for a moment
+        lock.acquire(timeout=1, poll_interval=0.05)  # a reader of the state holds it for a moment
     except filelock.Timeout:
         raise DarkroomError(
-            f"Another process works on the run {folder.name} in {folder.parent} now. Wait for it, "
-            "stop it, or give this "
-            "one another study or arm."
+            f"Another process works on the run {folder.name} in {folder.parent}. Wait for it, stop "
+            "it, or give this run "
+            "another study or arm."
         ) from None
     return lock
 
 
 def locked(folder: Path) -> bool:
-    """Whether a living process works on the run."""
+    """Returns whether a living process works on the run."""
     return held(_lock_file(folder))
 
 
 def held(lock_file: Path) -> bool:
-    """Whether a living process holds the lock that this file stands for; a file that is not there
-    is nobody's.
+    """Returns whether a living process holds the lock of this file; a file that does not exist is
+    not held.
     """
     if not lock_file.exists():
         return False
@@ -109,20 +225,10 @@ def held(lock_file: Path) -> bool:
     return False
 
 
-def _lock_file(folder: Path) -> Path:
-    # Beside the folder, because the folder itself may be moved, which Windows forbids while a file
-    # in it is open.
-    return folder.with_name(f".{folder.name}.lock")
-
-
-def _lock(folder: Path) -> filelock.BaseFileLock:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(_lock_file(folder), is_singleton=False)
-
-
-def _move_aside(folder: Path) -> None:
+def move_aside(folder: Path) -> None:
+    """Moves a run and its checkpoints to `.earlier/`, where nothing reads them any more."""
     place = folder.relative_to(paths.logs())
-    # one for both, so that they are found together
+    # one name for both, to find them together
     name = f"{place.name}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns()}"
     for top in (paths.logs(), paths.checkpoints()):
         if not (top / place).exists():
@@ -130,7 +236,15 @@ def _move_aside(folder: Path) -> None:
         target = top / ".earlier" / place.with_name(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         (top / place).rename(target)
-        for events in target.rglob(
-            "events.out.tfevents.*"
-        ):  # or TensorBoard would go on showing them
+        for events in target.rglob("events.out.tfevents.*"):  # TensorBoard would go on showing them
             events.rename(events.with_name(events.name.replace("tfevents", "earlier")))
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(path: Path, changed_ns: int, size: int) -> str:
+    return hashing.file(path)
+
+
+def _lock_file(folder: Path) -> Path:
+    # Outside of the folder, which may be moved; Windows forbids that while a file in it is open.
+    return folder.with_name(f".{folder.name}.lock")

@@ -1,19 +1,22 @@
-"""A run in progress: what a notebook opens with `start`, tells its progress to, and ends with
+"""A run in progress: a notebook opens it with `start`, reports its progress and ends it with
 `finish`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from lib import files, notebooks, paths
-from lib.runs import environment, keys, record
+from lib import errors, files, notebooks, parameters, paths
+from lib.errors import DarkroomError
+from lib.notebooks import Notebook
+from lib.runs import environment, failure, keys, record
 from lib.runs.keys import Data
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 _open_runs: dict[Path, Run] = {}
 
 _COUNTED_EVERY_S = 1.0
+NOTEBOOK_VARIABLE = "DARKROOM_NOTEBOOK"
+"""The environment variable in which an engine says which notebook file it executes."""
 
 
 @dataclasses.dataclass
@@ -31,15 +36,16 @@ class Run:
     folder: Path
     checkpoint_folder: Path
     parameters: dict[str, Any]
+    """All of them, those of `options` by their own names."""
     key: dict[str, Any]
     stage: str
     data: str | None
     resumed: bool
-    lock: filelock.BaseFileLock
+    lock: filelock.BaseFileLock | None
     started: float = dataclasses.field(default_factory=time.time)
     _began: float = dataclasses.field(
         default_factory=time.monotonic
-    )  # the clock on the wall may be set back
+    )  # the wall clock may be set back
 
     @property
     def study(self) -> str:
@@ -48,56 +54,60 @@ class Run:
 
     @property
     def unit(self) -> str:
-        """The unit's name: `all`, `<arm>` or `<arm>-s<seed>`."""
+        """The run's name in its stage: `all`, `<arm>` or `<arm>-s<seed>`."""
         return self.folder.name
 
+    @property
+    def name(self) -> str:
+        """`<study>/<stage>/<unit>`."""
+        return f"{self.study}/{self.stage}/{self.unit}"
+
     def progress(self, **fields: Any) -> None:
-        """Tells how far the run is, for `darkroom status`: `epoch`, `epochs`, `metric`, `value`,
+        """Notes how far the run is, for `darkroom status`: `epoch`, `epochs`, `metric`, `value`,
         `note`.
         """
-        path = self.folder / "progress.json"
-        known = files.read_json(path) or {}
         about = {
             "state": "running",
             "stage": self.stage,
             "unit": self.unit,
             "started": self.started,
         }
-        files.write_json(path, {**known, **about, **fields, "updated": time.time()})
+        known = record.progress(self.folder)
+        files.write_json(
+            self.folder / record.PROGRESS, {**known, **about, **fields, "updated": time.time()}
+        )
 
     def counting(self, what: str) -> Callable[[int, int], None]:
-        """Returns a function of (done, total) that tells `darkroom status` of "done of total
-        `what`", once a second at most.
+        """Returns a function of (done, total) that notes "done of total `what`" as progress, at
+        most once a second.
         """
-        told = -_COUNTED_EVERY_S
+        last = -_COUNTED_EVERY_S
 
-        def tell(
-            done: int, total: int
-        ) -> None:  # called for every file, but a file is not written for every file
-            nonlocal told
-            if done == total or time.monotonic() - told >= _COUNTED_EVERY_S:
-                told = time.monotonic()
+        def update(done: int, total: int) -> None:
+            nonlocal last
+            if done == total or time.monotonic() - last >= _COUNTED_EVERY_S:
+                last = time.monotonic()
                 self.progress(note=f"{done:,} of {total:,} {what}")
 
-        return tell
+        return update
 
     def figure(self, figure: Figure, name: str) -> Figure:
         """Saves a figure as `figures/<name>.png` (and `.svg`, where it can) and returns it, so that
         a cell can end in it and show it.
         """
-        folder = self.folder / "figures"
+        folder = self.folder / record.FIGURES
         folder.mkdir(exist_ok=True)
         figure.savefig(folder / f"{name}.png", dpi=192, metadata={"Title": name})
         if hasattr(figure, "svg"):
             files.write_text(folder / f"{name}.svg", figure.svg())
         return figure
 
-    def environment(self, **found: Any) -> None:
+    def environment(self, **known: Any) -> None:
         """Adds to `environment.json` what only the running process knows: backend, device, dtype
         policy.
         """
-        path = self.folder / "environment.json"
-        files.write_json(path, {**(files.read_json(path) or {}), **found})
+        path = self.folder / record.ENVIRONMENT
+        files.write_json(path, {**(files.read_json(path) or {}), **known})
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Writes `result.json`, the last file of a run, frees the lock and returns what was
@@ -105,47 +115,67 @@ class Run:
         """
         about = {"study": self.study, "stage": self.stage, "unit": self.unit, "data": self.data}
         marks = {name: self.parameters[name] for name in ("arm", "seed") if name in self.parameters}
-        figures = sorted(path.name for path in self.folder.glob("figures/*.png"))
+        figures = sorted(path.name for path in (self.folder / record.FIGURES).glob("*.png"))
         seconds = round(time.monotonic() - self._began, 2)
-        whole = {
-            **about,
-            **marks,
-            "seconds": seconds,
-            "figures": figures,
-            **result,
-            "key": self.key,
-        }
+        full = {**about, **marks, "seconds": seconds, "figures": figures, **result}
+        full |= {"files": record.hashes(self.folder), "key": self.key}
         self.progress(state="finished")
-        files.write_json(self.folder / "result.json", whole)
+        files.write_json(self.folder / record.RESULT, full)
+        self.close()
+        return full
+
+    def close(self) -> None:
+        """Frees the lock; without `finish` the run counts as interrupted."""
         _open_runs.pop(self.folder, None)
-        self.lock.release()
-        return whole
+        if self.lock is not None:
+            self.lock.release()
 
 
 def start(name: str, namespace: dict[str, Any], *, data: Data | None) -> Run:
-    """Opens the run of the notebook `name` with the parameters found in `namespace`.
+    """Opens the run of a notebook with the parameters in its namespace, and writes their typed
+    values back to it.
+
+    In a notebook, an exception of a later cell is noted in the run's `failure.json`.
 
     Args:
         name: the notebook's name, such as `3_train`.
-        namespace: the notebook's `globals()`; the values of the declared parameters are taken from
-            it. data: the data set, whose digest becomes part of the run's key.
+        namespace: the notebook's `globals()`. Values set through `options`, or given by name in a
+            cell of parameters, count. data: the data set, whose digest becomes part of the run's
+            key.
 
     Raises:
-        DarkroomError: when another process works on the same run.
+        DarkroomError: for an unknown or wrong parameter, or when another process works on the same
+            run.
     """
-    notebook = notebooks.find(name)
-    parameters = {parameter: namespace[parameter] for parameter in notebook.parameters}
-    place = (parameters["study"], notebook.stage, unit(parameters))
+    notebook = notebooks.find(os.environ.get(NOTEBOOK_VARIABLE) or name)
+    values = notebook.complete(_values(notebook, namespace), text=True)
+    namespace.update(parameters.cell_values(values, notebook.parameters))
+    run = open_run(notebook, values, data=data)
+    failure.watch_cells(lambda: _open_runs.get(run.folder))
+    return run
+
+
+def open_run(
+    notebook: Notebook,
+    values: dict[str, Any],
+    *,
+    data: Data | None,
+    cells: Sequence[str] | None = None,
+) -> Run:
+    """Opens a run with checked values of all parameters; `cells` is the code that runs, by default
+    the notebook's own.
+    """
+    place = (values["study"], notebook.stage, unit(values))
     folder = paths.run(*place)
-    wanted = keys.key(notebook, parameters, data=data)
+    wanted = keys.key(notebook, values, data=data, cells=cells)
     if folder in _open_runs:  # the cell was run again in the same kernel
-        _open_runs.pop(folder).lock.release()
+        _open_runs[folder].close()
     lock = record.acquire(folder)
     resumed = record.prepare(folder, wanted)
     run = Run(
         folder,
         paths.checkpoint(*place),
-        parameters,
+        values,
         wanted,
         notebook.stage,
         data and data.name,
@@ -153,18 +183,48 @@ def start(name: str, namespace: dict[str, Any], *, data: Data | None) -> Run:
         lock,
     )
     _open_runs[folder] = run
-    files.write_json(folder / "parameters.json", parameters)
-    files.write_json(folder / "environment.json", environment.found())
+    files.write_json(folder / record.PARAMETERS, values)
+    files.write_json(folder / record.ENVIRONMENT, environment.versions())
     run.progress()
     return run
 
 
-def unit(parameters: dict[str, Any]) -> str:
-    """Returns the unit's name: `all` where there are no arms, else `<arm>` or `<arm>-s<seed>`.
+def unit(values: Mapping[str, Any]) -> str:
+    """Returns a run's name in its stage: `all` where there are no arms, else `<arm>` or
+    `<arm>-s<seed>`.
 
-    A training opened by hand names no arm; then the architecture stands for it.
+    A training opened by hand names no arm; then the architecture, or the classifier, stands for it.
     """
-    if "arm" not in parameters:
+    if "arm" not in values:
         return "all"
-    arm = parameters["arm"] or parameters.get("architecture", "all")
-    return f"{arm}-s{parameters['seed']}" if "seed" in parameters else arm
+    arm = values["arm"] or values.get("architecture") or values.get("classifier") or "all"
+    return f"{arm}-s{values['seed']}" if "seed" in values else arm
+
+
+def _values(notebook: Notebook, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the parameters in a namespace, and those that a cell of parameters sets by
+    names of its own.
+
+    IPython keeps the cells that ran in `In`. From the last parameters cell on, a cell that holds
+    nothing but literals under names sets parameters, such as the one that papermill injects; so a
+    misspelt name is found.
+    """
+    in_cell = [name for name, row in notebook.parameters.items() if row.in_cell]
+    values = {name: namespace[name] for name in in_cell if name in namespace}
+    if missing := [name for name in in_cell if name not in values]:
+        raise DarkroomError(
+            f"`{missing[0]}` of {notebook.name} has no value. Run the cell with the parameters "
+            "first."
+        )
+    if parameters.has_options(notebook.parameters):
+        values["options"] = namespace.get("options", {})
+    ran = [parameters.assigned(source) for source in list(namespace.get("In", ()))[:-1]]
+    last = max(
+        (number for number, found in enumerate(ran) if set(found) >= set(in_cell)), default=len(ran)
+    )
+    for found in ran[last:]:
+        if any(name in notebook.parameters or errors.suggest(name, in_cell) for name in found):
+            values |= {
+                name: value for name, value in found.items() if name not in (*in_cell, "options")
+            }
+    return values

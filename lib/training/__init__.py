@@ -1,1 +1,10 @@
-"""Fitting a model to the train split, watched on the validation split."""
+"""Training: `train(pictures, architecture=…, strategy=…)`, or step by step as a `Session`."""
+
+from lib import lazy
+
+__getattr__ = lazy.attach(
+    __name__,
+    train="lib.training.session",
+    Session="lib.training.session",
+    TrainedRun="lib.training.session",
+)

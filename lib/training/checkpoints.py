@@ -37,6 +37,10 @@ class State:
     best_epoch: int = 0
     best_weights: list[np.ndarray] | None = None
     wait: int = 0
+    diverged: bool = False
+    """Whether the loss became NaN or infinite in this session; never stored."""
+    halted: bool = False
+    """Whether a caller interrupted the training in this session; never stored."""
 
     @property
     def epoch(self) -> int:

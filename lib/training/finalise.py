@@ -9,14 +9,14 @@ import json
 import sys
 from typing import Any
 
-from lib import hashing
+from lib import files, hashing
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
 from lib.evaluation import audit, calibration, metrics, overfitting, statistics, test_access
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import serialization
-from lib.runs import Run
+from lib.runs import Run, record
 from lib.training import strategies, tensorboard_logging
 from lib.training.strategies import Trained
 
@@ -32,7 +32,7 @@ def conclude(
     their plain names (`accuracy`, `kappa_low`), those of the others a prefix (`val_accuracy`).
     """
     fitted = trained.fitted
-    fitted.history.to_csv(run.folder / "history.csv", index=False)
+    fitted.history.to_csv(run.folder / record.HISTORY, index=False)
     result = _numbers(trained, split, found)
     result["test_openings"] = test_access.count(dataset.folder, split.id)
     facts = RunFacts(
@@ -119,7 +119,7 @@ def card(result: dict[str, Any], run: Run, *, source: dict[str, Any]) -> dict[st
         "metrics": {
             name: numbers[name] for name in sorted(numbers) if not name.startswith(_PREFIXES)
         },
-        "environment": json.loads((run.folder / "environment.json").read_text(encoding="utf-8")),
+        "environment": files.read_json(run.folder / record.ENVIRONMENT),
     }
 
 

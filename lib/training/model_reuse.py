@@ -1,8 +1,8 @@
-"""In a process that trains many networks, one of equal structure learns in a new one's place,
-because its steps are traced.
+"""Reuse of compiled models, for a process that trains many networks of equal structure.
 
-Tracing costs a small network as much as an epoch or two. A twin takes the new network's weights
-over, and its optimizer begins anew, so nothing of an earlier training reaches a later one.
+Tracing its steps costs a small network as much as an epoch or two. A compiled model takes over the
+weights of the next network of its structure and a fresh optimizer state, so nothing of an earlier
+training reaches a later one.
 """
 
 from __future__ import annotations
@@ -20,53 +20,54 @@ from lib.models import distribution
 from lib.training.settings import Settings
 
 MOST, MOST_PARAMETERS = 8, 4_000_000
-"""So many twins are kept, with so many parameters together, which take sixteen bytes each."""
+"""Limits on the models kept and on their parameters together, of sixteen bytes each."""
 _BY_STEP = ("cosine", "step")  # schedules whose numbers are constants of the traced step
-_twins: OrderedDict[str, keras.Model] = OrderedDict()
-_keeps = False
+_compiled: OrderedDict[str, keras.Model] = OrderedDict()
+_is_reusing = False
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
-    """Inside, whatever is fitted learns by a twin, which stays for the next one of its structure."""
-    global _keeps
-    before, _keeps = _keeps, True
+def reusing() -> Iterator[None]:
+    """Inside, `fit` trains a compiled model kept from an earlier network of equal structure."""
+    global _is_reusing
+    before, _is_reusing = _is_reusing, True
     try:
         yield
     finally:
-        _keeps = before
+        _is_reusing = before
 
 
-def learner(
+def compiled(
     model: keras.Model,
     settings: Settings,
     *,
     total_steps: int,
-    compiles: Callable[[keras.Model], None],
+    compile: Callable[[keras.Model], None],
 ) -> keras.Model:
-    """Returns what learns for `model`, compiled and with its weights: the model itself outside of
-    `kept`, else its twin.
+    """Returns a compiled model with the weights of `model`: itself, or inside `reusing` one of
+    equal structure that was compiled before.
     """
-    if not _keeps or distribution.count() > 1:
-        compiles(model)
+    if not _is_reusing or distribution.count() > 1:
+        compile(model)
         return model
     key = _key(model, settings, total_steps)
-    twin = _twins.pop(key, None)
-    if twin is None:
-        twin = keras.models.clone_model(model)
-        compiles(twin)
+    reused = _compiled.pop(key, None)
+    if reused is None:
+        reused = keras.models.clone_model(model)
+        compile(reused)
     else:
-        _begin_anew(twin.optimizer, settings)
-    twin.set_weights(model.get_weights())
-    _twins[key] = twin
-    while len(_twins) > 1 and (
-        len(_twins) > MOST or sum(each.count_params() for each in _twins.values()) > MOST_PARAMETERS
+        _reset(reused.optimizer, settings)
+    reused.set_weights(model.get_weights())
+    _compiled[key] = reused
+    while len(_compiled) > 1 and (
+        len(_compiled) > MOST
+        or sum(kept.count_params() for kept in _compiled.values()) > MOST_PARAMETERS
     ):
-        _twins.popitem(last=False)
-    return twin
+        _compiled.popitem(last=False)
+    return reused
 
 
-def _begin_anew(optimizer: keras.Optimizer, settings: Settings) -> None:
+def _reset(optimizer: keras.Optimizer, settings: Settings) -> None:
     for variable in optimizer.variables:
         variable.assign(np.zeros(variable.shape, variable.dtype))
     if settings.schedule not in _BY_STEP:
@@ -75,7 +76,7 @@ def _begin_anew(optimizer: keras.Optimizer, settings: Settings) -> None:
 
 def _key(model: keras.Model, settings: Settings, total_steps: int) -> str:
     """All that a traced step holds as a constant."""
-    told = [
+    constants = [
         model.get_config(),
         settings.of_loss,
         settings.optimizer,
@@ -84,12 +85,12 @@ def _key(model: keras.Model, settings: Settings, total_steps: int) -> str:
         settings.gradient_clip,
     ]
     if settings.schedule in _BY_STEP:
-        told += [
+        constants += [
             settings.schedule,
             settings.learning_rate,
             settings.warm_up,
             settings.decay_every,
             settings.decay_factor,
         ]
-        told.append(total_steps)
-    return hashing.digest(json.dumps(told, sort_keys=True, default=str))
+        constants.append(total_steps)
+    return hashing.digest(json.dumps(constants, sort_keys=True, default=str))

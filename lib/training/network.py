@@ -1,4 +1,4 @@
-"""From the flat parameters of a training, as notebook, study or tuner gives them, to its network."""
+"""From the flat parameters of a training to its network."""
 
 from __future__ import annotations
 
@@ -7,39 +7,25 @@ from typing import Any
 
 import keras
 
-from lib import models, notebooks
+from lib import models, schema
 from lib.data import pixel_cache, targets
 from lib.errors import DarkroomError
 from lib.models import cnn
-from lib.training import conditions
+from lib.parameters import check_conditions
 from lib.training.settings import LOSSES
 from lib.training.strategies import Material
 
-OWN = "preset"
-"""What a word says that leaves a field as the preset has it; numbers say it by 0 or a negative one,
-lists by being empty.
-"""
-NAMES = (
-    "architecture",
-    "normalization",
-    "preset",
+_FIELDS = (
     "filters",
-    "kernel",
     "first_stride",
     "padding",
-    "pooling",
     "summary",
-    "alpha",
     "dense_units",
     "activation",
-    "batch_normalization",
-    "block_dropout",
     "l2",
     "initializer",
-    "dropout",
 )
-"""The parameters that a network follows from, beside its loss, its classes and its side."""
-_WORDS = ("padding", "pooling", "summary", "activation", "initializer")
+"""Fields of a CNN whose parameters have the same names."""
 _NORMALIZED = {
     "none": (),
     "block": ("block",),
@@ -52,8 +38,7 @@ def build(parameters: Mapping[str, Any], material: Material) -> keras.Model:
     """Returns the network that `3_train`'s parameters describe, for the classes and the side of the
     material.
 
-    Of the parameters only those that stand in `parameters` are used; the others keep their
-    defaults. The loss decides the head: a binary one takes the sigmoid, for two classes alone, and
+    Parameters that are missing have their defaults. The loss decides the head: a binary one takes the sigmoid, for two classes alone, and
     its positive class is that of target = "label:CLASS" (the second name elsewhere).
 
     Raises:
@@ -87,50 +72,46 @@ def describe(
     """Returns the same network from names and side alone; `mean` and `std` of the train split
     belong to `zscore`.
     """
-    defaults = notebooks.find("3_train").defaults()
-    given = {**defaults, **parameters}
-    conditions.check(given, defaults)
-    architecture = given["architecture"]
-    options = _custom(given) if architecture == "custom" else _backbone(given)
-    if given["normalization"] != "auto":
-        options["normalization"] = given["normalization"]
-    if given["normalization"] == "zscore":
+    values = {**schema.find("3_train").defaults(), **parameters}
+    check_conditions(values, schema.TRAINING)
+    architecture = values["architecture"]
+    options = _custom(values) if architecture == "custom" else _backbone(values)
+    if values["normalization"] is not None:
+        options["normalization"] = values["normalization"]
+    if values["normalization"] == "zscore":
         options |= {"mean": mean, "std": std}
     return models.build(
         architecture,
         class_names=class_names,
         image_side=image_side,
-        weights=given["weights"],
-        **_head(given["loss"], target, class_names),
+        weights=values["weights"],
+        **_head(values["loss"], target, class_names),
         **options,
     )
 
 
-def _custom(given: Mapping[str, Any]) -> dict[str, Any]:
-    preset = cnn.describe(given["preset"])
-    changes: dict[str, Any] = {
-        name: given[name] for name in _WORDS if given[name] not in (OWN, "none")
-    }
-    changes |= {name: given[name] for name in ("kernel", "first_stride", "filters") if given[name]}
-    if given["dense_units"]:
-        changes["dense_units"] = [units for units in given["dense_units"] if units]
-    if given["l2"] >= 0:
-        changes["l2"] = given["l2"]
-    if given["batch_normalization"] != OWN:
-        changes["batch_normalization"] = _NORMALIZED[given["batch_normalization"]]
+def _custom(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the preset that the parameters change; None leaves one as the preset has it."""
+    preset = cnn.describe(values["preset"])
+    changes = {name: values[name] for name in _FIELDS if values[name] is not None}
+    if values["kernel_size"] is not None:
+        changes["kernel"] = values["kernel_size"]
+    if values["batch_normalization"] is not None:
+        changes["batch_normalization"] = _NORMALIZED[values["batch_normalization"]]
     if "activation" in changes:
-        changes["dense_activation"] = None  # one word for all layers
-    if given["pooling"] == "none":
+        changes["dense_activation"] = None  # one activation for all layers
+    if values["pooling"] == "none":
         changes["pool_after"] = ()
-    elif given["pooling"] != OWN and not preset.pool_after:
-        changes["pool_after"] = tuple(range(1, len(given["filters"] or preset.filters)))
-    changes["dropout"] = _dropout(
-        given, preset, cnn.describe(given["preset"], **{**changes, "dropout": {}})
-    )
-    return {"preset": given["preset"], **changes}
+    elif values["pooling"] is not None:
+        changes["pooling"] = values["pooling"]
+        if not preset.pool_after:
+            changes["pool_after"] = tuple(range(1, len(values["filters"] or preset.filters)))
+    described = cnn.describe(values["preset"], **{**changes, "dropout": {}})
+    changes["dropout"] = _dropout(values, preset, described)
+    return {"preset": values["preset"], **changes}
 
 
-def _dropout(given: Mapping[str, Any], preset: cnn.Cnn, described: cnn.Cnn) -> dict[str, float]:
+def _dropout(values: Mapping[str, Any], preset: cnn.Cnn, described: cnn.Cnn) -> dict[str, float]:
     """Rates by place; the last layer of a network without dense ones follows the summary, so its
     rate stands there.
     """
@@ -140,16 +121,16 @@ def _dropout(given: Mapping[str, Any], preset: cnn.Cnn, described: cnn.Cnn) -> d
         for place, rate in preset.dropout.items()
         if not place.startswith("block") or place in blocks
     }
-    if given["block_dropout"] >= 0:
-        places |= dict.fromkeys(blocks, given["block_dropout"])
-    if given["dropout"] >= 0:
-        places["dense" if described.dense_units else "flat"] = given["dropout"]
+    if values["block_dropout"] is not None:
+        places |= dict.fromkeys(blocks, values["block_dropout"])
+    if values["dropout"] is not None:
+        places["dense" if described.dense_units else "flat"] = values["dropout"]
     return places
 
 
-def _backbone(given: Mapping[str, Any]) -> dict[str, Any]:
-    options: dict[str, Any] = {} if given["dropout"] < 0 else {"dropout": given["dropout"]}
-    return options | ({"alpha": given["alpha"]} if given["alpha"] != 1.0 else {})
+def _backbone(values: Mapping[str, Any]) -> dict[str, Any]:
+    options = {} if values["dropout"] is None else {"dropout": values["dropout"]}
+    return options | ({"alpha": values["alpha"]} if values["alpha"] != 1.0 else {})
 
 
 def _head(loss: str, target: str, class_names: list[str]) -> dict[str, Any]:

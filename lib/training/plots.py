@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pandas
 
 from lib.data import thumbnails
 from lib.data.batches import Batches
@@ -22,6 +23,11 @@ def network(model: keras.Model) -> Drawing:
     """Returns a drawing of the network with the shape of each stage and its number of weights."""
     title = f"{model.name}: {model.count_params():,} parameters"
     return drawn.drawing(layer_summary.blocks(model), title=title)
+
+
+def layer_table(model: keras.Model) -> pandas.DataFrame:
+    """Returns one row a layer: its name, kind, output shape and number of parameters."""
+    return layer_summary.layer_table(model).drop(columns="trainable")
 
 
 def first_batch(material: Material, settings: Settings, *, num: int = 12) -> Drawing:

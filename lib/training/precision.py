@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from lib import files, paths
+from lib import files, paths, schema
 from lib.errors import DarkroomError, suggest
 from lib.models import hardware, timing
 from lib.training import network, optimizers
@@ -84,14 +84,14 @@ def _milliseconds(policy: str, parameters: Mapping[str, Any], image_side: int) -
         )
     finally:
         keras.config.set_dtype_policy(before)
-    return round(times["predict_ms" if parameters["training"] == "frozen" else "train_ms"], 3)
+    return round(times["predict_ms" if parameters["strategy"] == "frozen" else "train_ms"], 3)
 
 
 def _key(parameters: Mapping[str, Any], image_side: int) -> str:
     """What the answer hangs on: the network's own parameters, the size of a step, and the machine."""
     named = {
         name: parameters[name]
-        for name in (*network.NAMES, "training", "batch_size", "optimizer")
+        for name in (*schema.NETWORK, "strategy", "batch_size", "optimizer")
         if name in parameters
     }
     told = json.dumps([named, image_side, machine()], sort_keys=True, default=str)

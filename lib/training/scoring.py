@@ -14,7 +14,7 @@ from lib.errors import DarkroomError
 from lib.evaluation import predictions, test_access
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
-from lib.runs import Run
+from lib.runs import Run, record
 from lib.training import tensorboard_logging
 from lib.training.strategies import Material, Trained
 
@@ -59,7 +59,7 @@ def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 6
         probabilities=probabilities,
         class_names=split.class_names,
     )
-    path = run.folder / "predictions.parquet"
+    path = run.folder / record.PREDICTIONS
     about = {
         "class_names": split.class_names,
         "data_hash": split.data_hash(),

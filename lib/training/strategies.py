@@ -5,8 +5,9 @@ top or of everything.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -21,7 +22,8 @@ from lib.models import feature_cache, transfer
 from lib.models import inference as engines
 from lib.runs import Run
 from lib.training import checkpoints
-from lib.training.fit import Fitted, Halt, fit
+from lib.training.callbacks import Halt
+from lib.training.fit import Fitted, fit
 from lib.training.settings import Settings
 
 _HEAD = Settings(epochs=30, batch_size=32, learning_rate=1e-3, schedule="cosine")
@@ -81,6 +83,7 @@ def train(
     run: Run,
     fraction: float = 0.3,
     halt: Halt | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Trained:
     """Trains `model` in place by a recipe.
 
@@ -88,10 +91,14 @@ def train(
         recipe: `scratch` (all weights at once), `frozen` (the head alone, on features computed
             once), `fine_tune` (the head first, then the last layers at `settings.learning_rate`,
             with batch normalisation frozen) or `full` (the head first, then everything, batch
-            normalisation included). model: as `lib.models.build` makes it. material: pixels and
-            split. settings: of the main phase. run: the open run. fraction: share of the weighted
-            layers that learn in `fine_tune`, above 0 and at most 1. halt: may interrupt the main
-            phase after an epoch, see `fit`.
+            normalisation included).
+        model: as `lib.models.build` makes it.
+        material: pixels and split.
+        settings: of the main phase.
+        run: the open run.
+        fraction: share of the weighted layers that learn in `fine_tune`, above 0 and at most 1.
+        halt: may interrupt the main phase after an epoch, see `fit`.
+        callbacks: Keras callbacks of the main phase.
 
     Raises:
         DarkroomError: for an unknown recipe, a custom network that has nothing to freeze, or
@@ -106,10 +113,11 @@ def train(
         raise DarkroomError(
             f"The recipe {recipe!r} needs a pretrained network, and the custom one starts from "
             "random weights. "
-            "Use training = 'scratch', or another architecture."
+            "Use strategy = 'scratch', or another architecture."
         )
     began = time.monotonic()
-    fitted, on_features = RECIPES[recipe](model, material, settings, run, fraction, halt)
+    main = functools.partial(fit, run=run, halt=halt, callbacks=callbacks)
+    fitted, on_features = RECIPES[recipe](model, material, settings, run, fraction, main)
     return Trained(model, fitted, recipe, settings, round(time.monotonic() - began, 2), on_features)
 
 
@@ -120,6 +128,7 @@ def clear(run: Run) -> None:
 
 
 _Outcome = tuple[Fitted, tuple[keras.Model, np.ndarray] | None]
+_Fit = Callable[..., Fitted]
 
 
 def _scratch(
@@ -128,16 +137,10 @@ def _scratch(
     settings: Settings,
     run: Run,
     _: float,
-    halt: Halt | None,
+    main: _Fit,
 ) -> _Outcome:
-    return fit(
-        model,
-        material.examples("train"),
-        material.examples("val"),
-        settings=settings,
-        run=run,
-        halt=halt,
-    ), None
+    train, val = material.examples("train"), material.examples("val")
+    return main(model, train, val, settings=settings), None
 
 
 def _frozen(
@@ -146,17 +149,17 @@ def _frozen(
     settings: Settings,
     run: Run,
     _: float,
-    halt: Halt | None,
+    main: _Fit,
 ) -> _Outcome:
     for name in ("augmentation", "mix"):
         if getattr(settings, name) != "none":
             raise DarkroomError(
                 f"Frozen features are computed once, from the images as they are, so {name} cannot "
                 "act. "
-                f"Received: {name} = {getattr(settings, name)!r}. Use 'none', or training = "
+                f"Received: {name} = {getattr(settings, name)!r}. Use 'none', or strategy = "
                 "'fine_tune'."
             )
-    return _fit_head(model, material, settings, run, phase="train", halt=halt)
+    return _fit_head(model, material, settings, run, functools.partial(main, phase="train"))
 
 
 def _fine_tune(
@@ -165,14 +168,14 @@ def _fine_tune(
     settings: Settings,
     run: Run,
     fraction: float,
-    halt: Halt | None,
+    main: _Fit,
 ) -> _Outcome:
     return _two_phases(
         model,
         material,
         settings,
         run,
-        halt,
+        main,
         release=lambda: transfer.unfreeze_top(model, fraction=fraction),
     )
 
@@ -183,10 +186,10 @@ def _full(
     settings: Settings,
     run: Run,
     _: float,
-    halt: Halt | None,
+    main: _Fit,
 ) -> _Outcome:
     return _two_phases(
-        model, material, settings, run, halt, release=lambda: transfer.unfreeze(model)
+        model, material, settings, run, main, release=lambda: transfer.unfreeze(model)
     )
 
 
@@ -195,28 +198,22 @@ def _two_phases(
     material: Material,
     settings: Settings,
     run: Run,
-    halt: Halt | None,
+    main: _Fit,
     *,
     release: Callable[[], int],
 ) -> _Outcome:
     # The head learns by the loss of the whole, or the second phase would begin by unlearning.
-    told = ("seed", "class_weights", "loss", "focal_gamma", "label_smoothing", "engine")
+    told = ("seed", "class_weights", "loss", "focal_gamma", "label_smoothing", "feature_backend")
     first = dataclasses.replace(_HEAD, **{name: getattr(settings, name) for name in told})
-    head, _ = _fit_head(model, material, first, run, phase="head")
+    head, _ = _fit_head(model, material, first, run, functools.partial(fit, run=run, phase="head"))
     release()
-    main = fit(
-        model,
-        material.examples("train"),
-        material.examples("val"),
-        settings=settings,
-        run=run,
-        halt=halt,
-    )
+    fitted = main(model, material.examples("train"), material.examples("val"), settings=settings)
     before = len(head.history)  # epochs count on from the first phase to the second
     history = pandas.concat(
-        [head.history, main.history.assign(epoch=main.history["epoch"] + before)], ignore_index=True
+        [head.history, fitted.history.assign(epoch=fitted.history["epoch"] + before)],
+        ignore_index=True,
     )
-    return dataclasses.replace(main, history=history, kept_epoch=main.kept_epoch + before), None
+    return dataclasses.replace(fitted, history=history, kept_epoch=fitted.kept_epoch + before), None
 
 
 def _fit_head(
@@ -224,9 +221,7 @@ def _fit_head(
     material: Material,
     settings: Settings,
     run: Run,
-    *,
-    phase: str,
-    halt: Halt | None = None,
+    fit_head: _Fit,
 ) -> _Outcome:
     transfer.freeze(model)
     features = feature_cache.ensure(
@@ -234,14 +229,15 @@ def _fit_head(
         material.pixels.array,
         images_key=material.pixels.key,
         folder=material.features_folder,
-        engine=settings.engine,
+        engine=settings.feature_backend,
     )
     classifier = transfer.classifier_on_features(model)
     train, val = (material.on_features(name, features) for name in ("train", "val"))
-    fitted = fit(classifier, train, val, settings=settings, run=run, phase=phase, halt=halt)
+    fitted = fit_head(classifier, train, val, settings=settings)
     transfer.graft(model, classifier)
     # A run's predictions come from Keras, so features of another engine serve learning alone.
-    return fitted, (classifier, features) if engines.resolve(settings.engine) == "keras" else None
+    is_exact = engines.resolve(settings.feature_backend) == "keras"
+    return fitted, (classifier, features) if is_exact else None
 
 
 RECIPES = {"scratch": _scratch, "frozen": _frozen, "fine_tune": _fine_tune, "full": _full}

@@ -9,11 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib import notebooks, parameters
+from lib import parameters, schema
 from lib.data.sources import intake
 from lib.errors import DarkroomError
 from lib.parameters import Parameter
-from lib.training import conditions
 from lib.tuning import methods, space
 from lib.tuning.hyperparameter import Key
 from lib.tuning.plan import Plan
@@ -82,7 +81,7 @@ def plan(values: Mapping[str, Any], *, where: str = "4_tune", data: str = "") ->
         epochs=epochs,
         num_trials=_num_trials(values),
         seed=values["search_seed"],
-        options=values["options"],
+        options=values["method_options"],
         context={
             "base": shared,
             "epochs": epochs,
@@ -97,7 +96,7 @@ def base(values: Mapping[str, Any], *, where: str = "4_tune") -> dict[str, Any]:
     """Returns all parameters of `3_train` as they are where the search changes nothing: the untuned
     training.
     """
-    declared = notebooks.find(TRAINING)
+    declared = schema.find(TRAINING)
     for name in values["base"]:
         if name in OF_SUITE:
             raise DarkroomError(f"`base` of {where} must not set `{name}`: {OF_SUITE[name]}.")
@@ -106,7 +105,7 @@ def base(values: Mapping[str, Any], *, where: str = "4_tune") -> dict[str, Any]:
     found["data"] = intake.name_of(
         values["data"]
     )  # trials, in processes of their own, open what has been brought in
-    _check_base(found, values["space"], declared.defaults())
+    _check_base(found, values["space"])
     if values["tiny"]:
         found |= {
             name: min(found[name] or most, most) for name, most in _TINY.items() if name != "epochs"
@@ -118,15 +117,15 @@ def filled(shared: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, An
     """Returns the parameters of one trial; what cannot act beside its choices falls back to its
     default.
     """
-    whole, defaults = {**shared, **values}, notebooks.find(TRAINING).defaults()
+    whole, defaults = {**shared, **values}, schema.find(TRAINING).defaults()
     return {
-        name: value if conditions.acts(name, whole) else defaults[name]
+        name: value if schema.is_active(name, whole) else defaults[name]
         for name, value in whole.items()
     }
 
 
 def _known(searched: Space, where: str) -> Space:
-    declared = notebooks.find(TRAINING).parameters
+    declared = schema.TRAINING
     keys = []
     for key in searched.keys:
         if key.name in OF_SUITE:
@@ -160,7 +159,7 @@ def _acting(searched: Space, shared: Mapping[str, Any], where: str) -> Space:
     """
     keys = []
     for key in searched.keys:
-        choice, allowed = conditions.CONDITIONS.get(key.name, ("", ()))
+        choice, allowed = schema.TRAINING[key.name].when or ("", ())
         if choice not in searched:
             if choice and shared[choice] not in allowed:
                 raise DarkroomError(
@@ -191,7 +190,7 @@ def _acting(searched: Space, shared: Mapping[str, Any], where: str) -> Space:
     )  # sorts the keys anew, and finds circles
 
 
-def _check_base(found: Mapping[str, Any], table: Any, defaults: Mapping[str, Any]) -> None:
+def _check_base(found: Mapping[str, Any], table: Any) -> None:
     """Refuses what can act in no trial; beside a choice that is searched it acts in some."""
     written = table if isinstance(table, Mapping) else {}
     told = {
@@ -201,9 +200,10 @@ def _check_base(found: Mapping[str, Any], table: Any, defaults: Mapping[str, Any
     offered = {
         name: each for name, each in told.items() if isinstance(each, list | tuple)
     }  # all else is refused as a space
-    for name, (choice, allowed) in conditions.CONDITIONS.items():
-        if name in found and not any(value in allowed for value in offered.get(choice, ())):
-            conditions.check({name: found[name], choice: found[choice]}, defaults)
+    for name, parameter in schema.TRAINING.items():
+        choice, allowed = parameter.when or ("", ())
+        if choice and not any(value in allowed for value in offered.get(choice, ())):
+            parameters.check_conditions({name: found[name], choice: found[choice]}, schema.TRAINING)
 
 
 def _either(values: Sequence[Any]) -> str:

@@ -49,8 +49,7 @@ class Hands(Protocol):
         """Begins a trial, or queues it."""
 
     def poll(self, timeout_s: float) -> list[tuple[int, dict[str, Any]]]:
-        """Returns the trials that have ended with their outcomes, after at most about `timeout_s`.
-        """
+        """Returns the trials that have ended with their outcomes, after at most about `timeout_s`."""
 
     def stop(self, number: int) -> None:
         """Wishes that a trial stops after its epoch."""

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import hashing
+from lib import hashing, schema
 from lib.runs import Run
-from lib.training import conditions
 from lib.tuning import config
 from lib.tuning.work import Work
 
@@ -102,9 +101,9 @@ def train(
     )
     settings = Settings.of({**parameters, "seed": seed})
     model = network.build(parameters, material)
-    with model_reuse.kept():
+    with model_reuse.reusing():
         return strategies.train(
-            parameters["training"],
+            parameters["strategy"],
             model,
             material,
             settings=settings,
@@ -179,7 +178,7 @@ def _made(trained: Trained, parameters: Mapping[str, Any]) -> str:
         *(() if parameters["architecture"] == "custom" else ("weights",)),
     )
     told = {**dataclasses.asdict(trained.settings), **{name: parameters[name] for name in beside}}
-    acting = conditions.acting(told, parameters)
+    acting = schema.active(told, parameters)
     return hashing.digest(
         json.dumps(
             [trained.model.get_config(), trained.recipe, acting], sort_keys=True, default=str

@@ -59,9 +59,9 @@ def arm(verdict: Verdict, base: Mapping[str, Any], folder: Path, *, name: str = 
     """Writes the winning parameters as an arm, `winner.toml`, to be put under the training stage of
     a study.
     """
-    from lib import notebooks
+    from lib import schema
 
-    defaults = notebooks.find(config.TRAINING).defaults()
+    defaults = schema.find(config.TRAINING).defaults()
     whole = config.filled(base, verdict.winner.values)
     changed = {
         key: value for key, value in whole.items() if key in defaults and value != defaults[key]

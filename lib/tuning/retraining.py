@@ -18,6 +18,7 @@ from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate
 from lib.reporting import text
+from lib.runs import record
 from lib.tuning import config, executors, search, trials
 from lib.tuning import objective as objective_module
 from lib.tuning.hyperparameter import Key
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import pandas
 
 UNTUNED = "untuned"
-_TABLE, _TESTED, _MODEL = "predictions.parquet", "tested.parquet", "model.keras"
+_TABLE, _TESTED, _MODEL = record.PREDICTIONS, "tested.parquet", "model.keras"
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import files, paths
+from lib import paths
 from lib.errors import DarkroomError
+from lib.runs import record
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Run:
 
 def studies() -> list[str]:
     """Returns the names of all studies that have runs, the most recently changed first."""
-    folders = [path for path in _folders(paths.logs()) if any(path.glob("*/*/key.json"))]
+    folders = [path for path in _folders(paths.logs()) if any(path.glob(f"*/*/{record.KEY}"))]
     return [path.name for path in sorted(folders, key=lambda path: -path.stat().st_mtime)]
 
 
@@ -57,7 +57,7 @@ def run(study: str, stage: str, name: str) -> Run:
 def runs_of_stage(stage: str) -> list[Run]:
     """Returns the finished runs of a stage over all studies, the newest first."""
     found = [run for study in studies() for run in runs(study, stage=stage)]
-    return sorted(found, key=lambda run: -(run.folder / "result.json").stat().st_mtime)
+    return sorted(found, key=lambda run: -(run.folder / record.RESULT).stat().st_mtime)
 
 
 def figure_path(run: Run, name: str) -> Path:
@@ -87,14 +87,5 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _read(study: str, stage: str, folder: Path) -> Run | None:
-    file = folder / "result.json"
-    try:
-        result = _result(file, file.stat().st_mtime_ns)
-    except OSError:
-        return None
-    return Run(study, stage, folder.name, folder, result) if isinstance(result, dict) else None
-
-
-@functools.lru_cache(maxsize=4_096)
-def _result(file: Path, _changed_ns: int) -> Any:
-    return files.read_json(file)
+    result = record.result(folder)
+    return None if result is None else Run(study, stage, folder.name, folder, result)
