@@ -143,7 +143,7 @@ def write_page() -> Path:
 
 
 def _study(folder: str) -> dict[str, Any]:
-    about = runs.about(folder)
+    about = runs.study_info(folder)
     found = status.with_staleness(folder)
     table = write(folder, found)
     counts = Counter(one.state for one in found)
