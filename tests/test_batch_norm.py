@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from lib.models import batch_norm, build, hardware, serialization
+from lib.models import build, compilation, hardware, serialization
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's kernel"
@@ -27,7 +27,7 @@ def alone(**options):
 
 
 def learnt(model, images):
-    """Outputs, gradients of a loss for inputs and weights, and the moving statistics after a step."""
+    """Outputs, gradients for inputs and weights, and the moving statistics after a step."""
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
@@ -52,7 +52,7 @@ def test_it_learns_as_keras_does(images, options, policy, apart):
     plain = alone(dtype=policy, **options)
     fused = keras.models.clone_model(plain)
     fused.set_weights(plain.get_weights())
-    batch_norm.fuse(fused)
+    compilation.fuse_batch_norm(fused)
     for mine, theirs in zip(learnt(fused, images), learnt(plain, images), strict=True):
         np.testing.assert_allclose(
             mine, theirs, rtol=apart, atol=apart * max(1, np.abs(theirs).max())
@@ -71,7 +71,7 @@ def operations(model, *, training):
 def test_what_is_frozen_or_applied_stays_with_keras(images):
     model = alone()
     before = model.predict(images, verbose=0)
-    batch_norm.fuse(model)
+    compilation.fuse_batch_norm(model)
     assert "FusedBatchNormV3" in operations(model, training=True)
     assert "FusedBatchNormV3" not in operations(model, training=False)
     np.testing.assert_array_equal(model.predict(images, verbose=0), before)
@@ -81,7 +81,7 @@ def test_what_is_frozen_or_applied_stays_with_keras(images):
 
 def test_a_fused_model_is_saved_as_any_other(tmp_path):
     model = build("custom", class_names=("a", "b"), image_side=16, preset="compact")
-    batch_norm.fuse(model)
+    compilation.fuse_batch_norm(model)
     assert "FusedBatchNormV3" in operations(model, training=True)
     model.save(tmp_path / "model.keras")
     again = serialization.load(tmp_path / "model.keras")
@@ -94,9 +94,9 @@ def test_a_fused_model_is_saved_as_any_other(tmp_path):
 def test_what_the_kernel_cannot_do_is_left_alone(monkeypatch):
     inputs = keras.Input((4,))
     flat = keras.Model(inputs, keras.layers.BatchNormalization()(inputs))
-    batch_norm.fuse(flat)
+    compilation.fuse_batch_norm(flat)
     assert "FusedBatchNormV3" not in operations(flat, training=True)
     monkeypatch.setattr(hardware, "compiled", lambda: True)  # as on a GPU
     model = alone()
-    batch_norm.fuse(model)
+    compilation.fuse_batch_norm(model)
     assert "FusedBatchNormV3" not in operations(model, training=True)

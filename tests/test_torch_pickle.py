@@ -117,15 +117,15 @@ HOSTILE = {
     "another torch class": (HEAD + b"\x80\x02ctorch\nload\n.", "asks for torch.load"),
     "class from the stack": (
         HEAD + b"\x80\x04" + text("os") + text("system") + b"\x93.",
-        "uses STACK_GLOBAL",
+        "pickle is broken",
     ),
     "reserved memory": (
         HEAD + b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b".",
-        "broken or cut off|uses BYTEARRAY8",
+        "broken or cut off",
     ),
     "memo far out": (
         HEAD + b"\x80\x02]r" + struct.pack("<I", 0xFFFFFFF0) + b".",
-        "numbers its memo absurdly",
+        "broken or cut off",
     ),
     "string longer than the file": (
         HEAD + b"\x80\x02X" + struct.pack("<I", 0xFFFFFFF0) + b"a.",
@@ -133,7 +133,7 @@ HOSTILE = {
     ),
     "no magic": (pickle.dumps(1, 2), "does not begin with the magic number"),
     "empty": (b"", "broken or cut off"),
-    "zip": (b"PK\x03\x04" + bytes(100), "broken or cut off|uses"),
+    "zip": (b"PK\x03\x04" + bytes(100), "broken or cut off"),
     "another protocol": (MAGIC + pickle.dumps(1002, 2), "its protocol is not 1001"),
     "stack underflow": (HEAD + b"\x80\x02u.", "pickle is broken"),
     "no tensors": (
@@ -163,7 +163,7 @@ HOSTILE = {
     "negative": (HEAD + named({"a": tensor("a", (-1,), (1,))}), "shape is broken"),
     "one element repeated": (
         HEAD + named({"a": tensor("a", (2**30, 6), (0, 1))}),
-        "does not lie in one piece",
+        "reaches beyond its storage|does not lie in one piece",
     ),
     "gaps": (HEAD + named({"a": tensor("a", (3,), (2,))}), "does not lie in one piece"),
 }

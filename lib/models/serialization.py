@@ -4,6 +4,7 @@ people read.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import zipfile
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ _LAYERS = frozenset(
         "AveragePooling2D",
         "GlobalAveragePooling2D",
         "GlobalMaxPooling2D",
+        "GlobalAveragePooling1D",
         "UpSampling2D",
     )
     + ("ZeroPadding2D", "Cropping2D", "Flatten", "Reshape", "Permute")
@@ -57,6 +59,10 @@ _NAMED = frozenset(
         ("keras", "DTypePolicy"),
         ("keras", "DTypePolicyMap"),
         ("keras.src.applications.inception_resnet_v2", "CustomScaleLayer"),
+        ("keras.src.applications.convnext", "LayerScale"),
+        ("keras.src.applications.convnext", "StochasticDepth"),
+        ("keras.src.ops.numpy", "Add"),  # MobileNetV3 adds and multiplies constants
+        ("keras.src.ops.numpy", "Multiply"),
         (None, "__keras_tensor__"),
     }
 )
@@ -93,7 +99,10 @@ def load(path: Path) -> keras.Model:
     a layer that could do more than compute.
     """
     path = Path(path)
-    _check_layers(path, _config(path))
+    config = _config(path)
+    _check_layers(path, config)
+    if "keras_hub>" in json.dumps(config):
+        importlib.import_module("keras_hub")  # which registers its layers
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (
@@ -162,6 +171,7 @@ def _check_layers(path: Path, config: dict[str, Any]) -> None:
             node.get("registered_name"),
         )
         ours = registered in _OURS and name == registered.removeprefix("darkroom>")
+        ours = ours or _is_of_keras_hub(registered, name)
         plain = (
             (module == "keras.layers" and name in _LAYERS)
             or module in _PLAIN_MODULES
@@ -173,6 +183,15 @@ def _check_layers(path: Path, config: dict[str, Any]) -> None:
                 "needs and which could run "
                 "code; it is refused."
             )
+
+
+def _is_of_keras_hub(registered: object, name: object) -> bool:
+    """Whether a layer is one of KerasHub's that only compute; tokenizers read files."""
+    if not isinstance(registered, str) or registered != f"keras_hub>{name}":
+        return False
+    if any(word in registered for word in ("Tokenizer", "Preprocessor", "Converter", "Generator")):
+        return False
+    return importlib.util.find_spec("keras_hub") is not None
 
 
 def _nodes(value: object) -> Iterator[dict[str, Any]]:

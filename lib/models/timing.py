@@ -4,12 +4,56 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
+import pandas
 
-from lib.models import compilation, heads
+from lib.models import backbones, compilation, heads
+from lib.models.factory import build
+
+
+def backbone_table(
+    measured: Sequence[str] = (), *, image_side: int = 128, batch_size: int = 32, num_steps: int = 3
+) -> pandas.DataFrame:
+    """Returns one row a backbone: what is known of it and, for those named, its speed here.
+
+    Args:
+        measured: names whose `predict_ms` and `train_ms` (a whole training step) are measured; NaN
+            for the others. image_side: side of the images in pixels. batch_size: images a step.
+            num_steps: steps of which the median is taken.
+
+    Returns:
+        A table by architecture: `title`, `top1`, `top5` (ImageNet, percent), `num_parameters`,
+        `megabytes`, `depth`, `smallest_side`, `weights` (where they come from), `offline` (whether
+        they are on this machine through pip), `predict_ms`, `train_ms`.
+    """
+    rows = []
+    for name in measured:
+        backbones.named(name)
+    for name, backbone in backbones.BACKBONES.items():
+        times = {"predict_ms": float("nan"), "train_ms": float("nan")}
+        if name in measured:
+            times = step_times(
+                name, image_side=image_side, batch_size=batch_size, num_steps=num_steps
+            )
+        rows.append(
+            {
+                "title": backbone.title,
+                "top1": backbone.top1,
+                "top5": backbone.top5,
+                "num_parameters": backbone.num_parameters,
+                "megabytes": backbone.num_parameters * 4 / 2**20,
+                "depth": backbone.depth,
+                "smallest_side": backbone.smallest_side,
+                "weights": backbone.origin,
+                "offline": backbone.is_offline,
+                **times,
+            }
+        )
+    index = pandas.Index(backbones.BACKBONES, name="architecture")
+    return pandas.DataFrame(rows, index=index)
 
 
 def step_times(
@@ -21,8 +65,6 @@ def step_times(
     A step takes `batch_size` images through the network with random weights, under the current
     dtype policy; a training step goes back through all of its layers with Adam.
     """
-    from lib.models.factory import build  # which imports the table that calls this
-
     model = build(architecture, class_names=("a", "b"), image_side=image_side, weights="none")
     return steps(
         model,
@@ -42,7 +84,7 @@ def steps(
     num_steps: int,
 ) -> dict[str, float]:
     """Returns the same of a model of two classes as it stands, with an optimiser."""
-    compilation.ready(model, optimizer, heads.loss(model))
+    compilation.compile_model(model, optimizer, heads.loss(model))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch_size, image_side, image_side, 3), dtype=np.uint8)
     truth = rng.integers(0, 2, batch_size)

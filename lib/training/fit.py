@@ -161,7 +161,7 @@ def _compile(model: keras.Model, settings: Settings, steps: int) -> None:
         optimizers.build(settings, total_steps=steps),
         heads.loss(model, **settings.of_loss),
     )
-    compilation.ready(model, optimizer, loss, metrics=[heads.accuracy(model)])
+    compilation.compile_model(model, optimizer, loss, metrics=[heads.accuracy(model)])
 
 
 def _refuse_overlap(train: Examples, val: Examples) -> None:

@@ -51,7 +51,7 @@ def try_out(
     before = model.get_weights()
     growing = dataclasses.replace(settings, **{name: DEFAULTS[name] for name in _OF_SCHEDULES})
     optimizer = optimizers.build(growing, total_steps=num_steps)
-    compilation.ready(model, optimizer, heads.loss(model, **settings.of_loss))
+    compilation.compile_model(model, optimizer, heads.loss(model, **settings.of_loss))
     train = material.examples("train")
     batches = Batches(
         train,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from types import ModuleType
 
 import keras
 
 from lib.errors import DarkroomError, suggest
-from lib.models import distribution, fused_adam, hardware
+from lib.models import compilation, distribution
 from lib.training.settings import Settings
 
 OPTIMIZERS = {
-    "adam": lambda settings, shared: _adam().Adam(**shared),
-    "adamw": lambda settings, shared: _adam().AdamW(weight_decay=settings.weight_decay, **shared),
+    "adam": lambda settings, shared: compilation.adam(**shared),
+    "adamw": lambda settings, shared: compilation.adamw(
+        weight_decay=settings.weight_decay, **shared
+    ),
     "sgd": lambda settings, shared: keras.optimizers.SGD(
         momentum=settings.momentum,
         nesterov=settings.momentum > 0,
@@ -73,17 +74,6 @@ def rate(
             bounds, [highest * settings.decay_factor**number for number in range(num_falls + 1)]
         )
     return highest
-
-
-def _adam() -> ModuleType:
-    # XLA fuses Keras' own step by itself, and several replicas want their variables updated through
-    # their strategy.
-    plain = (
-        keras.backend.backend() == "tensorflow"
-        and not hardware.compiled()
-        and distribution.count() == 1
-    )
-    return fused_adam if plain else keras.optimizers
 
 
 def _parts() -> int:

@@ -1,0 +1,80 @@
+"""Image backbones of KerasHub by preset name or from a local preset folder, an optional extra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from lib.errors import DarkroomError
+
+
+def graph(images: keras.KerasTensor, preset: str) -> keras.KerasTensor:
+    """Returns the last maps (batch, height, width, channels) or, of transformers, features (batch,
+    d).
+
+    The preset's weights and its scaling of the pixels are inside; `images` are RGB of 0 to 255.
+    Tokens are averaged.
+
+    Raises:
+        DarkroomError: where KerasHub is missing, the preset cannot be loaded, or it takes another
+            side.
+    """
+    backbone = _load("Backbone", preset)
+    side, expected = images.shape[1], _side(backbone)
+    if expected not in (None, side):
+        raise DarkroomError(
+            f"`image_side` of {preset} must be {expected} px, the side it was trained at. "
+            f"Received: {side}."
+        )
+    name = Path(preset).name.replace(".", "_")
+    scaled = _scaling(preset)(images)
+    outputs = backbone(scaled)
+    if isinstance(outputs, dict):
+        raise DarkroomError(
+            f"The KerasHub preset {preset!r} has several outputs; an image backbone has one."
+        )
+    if len(outputs.shape) == 3:
+        return keras.layers.GlobalAveragePooling1D(name="pool")(outputs)
+    if len(outputs.shape) not in (2, 4):
+        raise DarkroomError(
+            f"The KerasHub preset {name!r} gives {outputs.shape}, which is not an image's features."
+        )
+    return outputs
+
+
+def _side(backbone: keras.Model) -> int | None:
+    shape = backbone.input_shape
+    return shape[1] if isinstance(shape, tuple) and len(shape) == 4 else None
+
+
+def _scaling(preset: str) -> keras.layers.Layer:
+    """The preset's image converter as Keras' own layer: pixels · scale + offset."""
+    converter = _load("ImageConverter", preset, module="layers", required=False)
+    scale = getattr(converter, "scale", None)
+    offset = getattr(converter, "offset", None)
+    scale = 1.0 if scale is None else scale
+    offset = 0.0 if offset is None else offset
+    return keras.layers.Rescaling(scale, offset, name="preset_scaling")
+
+
+def _load(kind: str, preset: str, *, module: str = "models", required: bool = True) -> Any:
+    try:
+        import keras_hub
+    except ImportError:
+        raise DarkroomError(
+            "KerasHub is not installed: run `pip install 'darkroom[hub]'`, or use a backbone of "
+            "the table."
+        ) from None
+    try:
+        return getattr(getattr(keras_hub, module), kind).from_preset(preset)
+    except Exception as error:  # its downloader raises classes of many packages
+        if not required:
+            return None
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DarkroomError(
+            f"The KerasHub preset {preset!r} could not be loaded ({first}). Go online once, or "
+            "give the path "
+            "of a local preset folder."
+        ) from error
