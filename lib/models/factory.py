@@ -66,9 +66,7 @@ def build(
 
 
 def _name(architecture: str) -> str:
-    return re.sub(
-        r"[^\w+]+", "_", architecture
-    )  # a preset may be a path, which Keras takes for scopes
+    return re.sub(r"[^\w.-]+", "-", architecture)  # TensorFlow takes no other names for scopes
 
 
 def option_names(architecture: str) -> tuple[str, ...]:
