@@ -50,14 +50,14 @@ def test_a_probe_finds_clumps_and_not_chance():
     features, kind = clumps(num=720, kinds=6)
     split = np.array(["train", "train", "val", "test"])[np.arange(720) // 6 % 4]
     found = probes.linear(features, kind, splits=split, shuffles=99)
-    assert found.accuracy == 1.0 and found.is_shown
+    assert found.accuracy == 1.0 and found.is_significant
     assert found.p == 0.01  # none of 99 shuffles does as well
     assert found.majority == pytest.approx(1 / 6)
     assert found.shuffled == pytest.approx(1 / 6, abs=0.08)
     luck = probes.linear(
         features, np.random.default_rng(1).permutation(kind), splits=split, shuffles=99
     )
-    assert not luck.is_shown
+    assert not luck.is_significant
 
 
 def test_a_probe_of_more_features_than_images_is_the_same_ridge_regression():
@@ -217,7 +217,7 @@ def test_every_column_is_asked_about_in_words_made_from_numbers():
     table = pd.DataFrame({**labels, "split": divided(480), "group": range(480)})
     asked = probe_results.ask({"trained": features, "untrained": noise}, table, shuffles=39)
     assert asked["column"].tolist() == ["label", "attr_artist", "split"]
-    assert asked["is_shown"].tolist() == [True, False, False]
+    assert asked["is_significant"].tolist() == [True, False, False]
     assert asked["trained_on"].tolist() == [True, False, False]
     assert not probe_results.ask({"frozen": features}, table, shuffles=19)["trained_on"].any()
     first, second, third = probe_results.sentences(asked)

@@ -242,7 +242,7 @@ def test_several_labels_an_image_agree_with_scikit_learn(tmp_path):
     from sklearn import metrics as reference
 
     drawn, truths, _ = multilabel_predictions()
-    said = multilabel.said(drawn)
+    said = multilabel.predicted_labels(drawn)
     assert (drawn.truths == truths).all()
     summary = metrics.summary(drawn, "test")
     expected = {

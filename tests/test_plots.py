@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lib.evaluation.linear_model import Uncertainty
 from lib.evaluation.statistics import Estimate
 from lib.reporting import plots, style
 
@@ -35,11 +36,9 @@ def estimate(name, value):
         value - 0.01,
         value + 0.01,
         0.01,
-        0.01,
-        0.0,
-        2.0,
         3,
         "test",
+        Uncertainty(0.01**2, 0.01**2, 2.0),
     )
 
 

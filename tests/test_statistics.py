@@ -1,11 +1,23 @@
 """Intervals and comparisons: against hand-worked cases, a second implementation, and simulation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from lib.errors import DarkroomError
-from lib.evaluation import analytic, bootstrap, confusion, metrics, paired_tests, statistics
+from lib.evaluation import (
+    analytic,
+    bootstrap,
+    confusion,
+    design,
+    influence,
+    linear_model,
+    metrics,
+    paired_tests,
+    statistics,
+)
 from lib.evaluation.predictions import Predictions, table
 
 HAND = np.array([[20, 5], [10, 15]])
@@ -138,7 +150,7 @@ def test_seeds_and_images_are_kept_apart():
     assert (single.low, single.high) == (single.image_low, single.image_high)
 
 
-def test_splits_by_seed_get_the_corrected_interval_by_hand():
+def test_splits_that_share_no_image_by_hand():
     truth = np.zeros(100, int)
     seeds = [
         run(
@@ -150,10 +162,32 @@ def test_splits_by_seed_get_the_corrected_interval_by_hand():
         for wrong in (10, 20, 30)
     ]
     found = statistics.over_seeds(seeds, "accuracy")
-    assert found.method.startswith("corrected resampled t")
-    error = np.sqrt((1 / 3 + 100 / 300) * 0.1**2)
-    assert found.seed_error == pytest.approx(error)
-    assert found.low == pytest.approx(0.8 - stats.t.ppf(0.975, 2) * error)
+    assert found.method == "over images, 3 folds and trainings"
+    over_images = np.mean([0.9 * 0.1, 0.8 * 0.2, 0.7 * 0.3]) / 100  # of one run
+    square, overlap = 0.1**2, 1 + linear_model.SHARED_TRAINING * 100 / 300
+    known = over_images / 3 * overlap - over_images / 3
+    variance = known + square / 3
+    assert found.uncertainty.image_variance == pytest.approx(over_images / 3)
+    assert found.uncertainty.variance == pytest.approx(variance)
+    degrees = 2 * (variance / (square / 3)) ** 2
+    assert found.uncertainty.degrees_of_freedom == pytest.approx(degrees)
+    half = stats.t.ppf(0.975, degrees) * np.sqrt(variance)
+    assert found.uncertainty.half_width(0.95) == pytest.approx(half)
+    assert (found.low, found.high) == pytest.approx(analytic.bounded_interval(0.8, half, num=300))
+    new = stats.t.ppf(0.975, 2) * np.sqrt(square * (1 + 1 / 3))
+    assert (found.new_low, found.new_high) == pytest.approx(
+        analytic.bounded_interval(0.8, new, num=300)
+    )
+
+
+def test_a_bounded_interval_is_wilsons_and_stays_inside():
+    half = 1.959963984540054 * np.sqrt(0.3 * 0.7 / 50)
+    assert analytic.bounded_interval(0.3, half, num=50) == pytest.approx(analytic.wilson(15, 50))
+    assert analytic.bounded_interval(1.0, 0.01, num=50) == pytest.approx(analytic.wilson(50, 50))
+    low, high = analytic.bounded_interval(0.2, 0.9, num=10)
+    assert 0 <= low < 0.2 < high <= 1
+    low, high = analytic.bounded_interval(0.9, 0.5, num=10, lowest=-1)
+    assert -1 <= low < 0.9 < high <= 1
 
 
 def folds(wrong, *, seed=0, num=20):
@@ -171,42 +205,125 @@ def folds(wrong, *, seed=0, num=20):
     }
 
 
-def test_folds_of_one_seed_are_resamples_by_hand():
-    found = statistics.over_seeds(list(folds([2, 4, 6, 4, 4]).values()), "accuracy")
-    assert found.method == "corrected resampled t over 5 folds"
-    assert (found.value, found.num_seeds) == (pytest.approx(0.8), 5)
-    values = np.array([0.9, 0.8, 0.7, 0.8, 0.8])
-    error = np.sqrt((1 / 5 + 20 / 80) * values.var(ddof=1))
-    assert (found.image_error, found.seed_error) == (0, pytest.approx(error))
-    assert found.value - found.low == pytest.approx(stats.t.ppf(0.975, 4) * error)
-
-
 def test_folds_that_lie_together_by_chance_are_no_surer_than_their_images():
     found = statistics.over_seeds(list(folds([4, 4, 4]).values()), "accuracy")
-    assert (found.sd, found.seed_error) == (pytest.approx(0), 0)
+    assert found.sd == pytest.approx(0)
     error = np.sqrt(0.8 * 0.2 / 60)  # sixty images, 80 % of them right
-    assert found.image_error == pytest.approx(error, rel=0.08)  # drawn, not computed
-    assert found.value - found.low == pytest.approx(stats.norm.ppf(0.975) * found.image_error)
+    assert found.uncertainty.image_variance == pytest.approx(error**2)
+    assert found.uncertainty.half_width(0.95) >= stats.norm.ppf(0.975) * error - 1e-12
 
 
 def test_seeds_of_one_fold_are_one_resample_and_pairs_know_folds_too():
     first, second = folds([2, 4, 6, 4]), folds([6, 9, 10, 9])
-    again = {1000 + seed: each for seed, each in folds([4, 4, 6, 4]).items()}
+    again = {1000 + seed: part for seed, part in folds([4, 4, 6, 4]).items()}
     found = statistics.over_seeds([*first.values(), *again.values()], "accuracy")
-    assert found.num_seeds == 4
+    assert found.num_seeds == 8
     assert found.value == pytest.approx(np.mean([0.85, 0.8, 0.7, 0.8]))
-    assert found.method == "corrected resampled t over 4 folds"
+    assert found.method == "over images, 4 folds and trainings"
     pair = paired_tests.compare(first, second, names=("A", "B"))
-    assert pair.method == "corrected resampled t over 4 folds"
-    differences = np.array([0.2, 0.25, 0.2, 0.25])
-    assert pair.difference.value == pytest.approx(differences.mean())
-    half = stats.t.ppf(0.975, 3) * np.sqrt((1 / 4 + 1 / 3) * differences.var(ddof=1))
-    assert pair.difference.high - pair.difference.value >= half - 1e-9
+    assert pair.method == "over images, 4 folds and trainings"
+    assert pair.difference.value == pytest.approx(np.mean([0.2, 0.25, 0.2, 0.25]))
     random = [
         run(np.zeros(9, int), np.zeros(9, int), paths=[f"{(start + k) % 20:02}" for k in range(9)])
         for start in (0, 4)
     ]
-    assert statistics.over_seeds(random, "accuracy").method == "corrected resampled t"
+    method = statistics.over_seeds(random, "accuracy").method
+    assert method == "over images, 2 splits and trainings"
+
+
+@pytest.mark.parametrize("name", list(confusion.HEADLINES))
+def test_influences_are_the_numeric_derivatives_of_the_metrics(name):
+    function = confusion.HEADLINES[name]
+    counts = np.array([[50.0, 3, 7, 0], [9, 30, 2, 1], [4, 4, 41, 0], [0, 0, 0, 0]])
+    exact, numeric = influence.of_confusion(counts, function), influence._numeric(counts, function)
+    held = counts > 0
+    assert exact[held] == pytest.approx(numeric[held], abs=1e-7)
+    assert (counts * exact).sum() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_image_variance_of_accuracy_is_binomial_and_knows_groups():
+    part = run(np.zeros(100, int), np.arange(100) < 20)
+    found = statistics.over_seeds([part], "accuracy").uncertainty
+    assert found.image_variance == pytest.approx(0.2 * 0.8 / 100)
+    pairs = run(np.zeros(100, int), np.arange(100) < 20, groups=np.arange(100) // 2)
+    found = statistics.over_seeds([pairs], "accuracy").uncertainty
+    assert found.image_variance == pytest.approx(0.2 * 0.8 / 50 * 50 / 49)
+
+
+def test_mean_squares_are_pooled_over_arms_by_hand():
+    def arm(wrongs):
+        return {
+            seed: run(np.zeros(100, int), np.arange(100) < wrong, num_train=300)
+            for seed, wrong in enumerate(wrongs)
+        }
+
+    arms = {"a": arm((10, 12, 14)), "b": arm((20, 24, 22)), "c": arm((30, 33, 36))}
+    pairs = {(pair.first, pair.second): pair for pair in paired_tests.compare_all(arms)}
+    found = pairs["a", "b"].difference.uncertainty
+    assert found.degrees_each == pytest.approx(3)  # three arms: six degrees of freedom for two
+    alone = paired_tests.compare(arms["a"], arms["b"]).difference.uncertainty
+    assert alone.degrees_each == pytest.approx(2)
+
+
+def test_an_arm_that_scatters_more_keeps_its_own_mean_square():
+    generator = np.random.default_rng(0)
+
+    def scores(deviations):
+        arms = [f"a{place}" for place in range(len(deviations)) for _ in range(6)]
+        values = 0.8 + np.concatenate([generator.normal(0, sd, 6) for sd in deviations])
+        same = np.arange(100)
+        return linear_model.Scores(
+            metric="accuracy",
+            arms=tuple(arms),
+            seeds=tuple(range(6)) * len(deviations),
+            sets=np.tile(np.arange(6), len(deviations)),
+            values=values,
+            covariance=1e-4 * np.eye(len(arms)),
+            ratios=np.full(len(arms), 0.25),
+            images=tuple(same + 100 * place for place in range(6)),
+            groups=tuple(same + 100 * place for place in range(6)),
+        )
+
+    wild = linear_model.LinearModel(scores([0.01, 0.01, 0.01, 0.2]))
+    assert wild.difference("a0", "a1")[1].degrees_each == pytest.approx(2)
+    assert wild.difference("a0", "a3")[1].degrees_each == pytest.approx(1)
+    assert wild.difference("a0", "a3")[1].variance > 20 * wild.difference("a0", "a1")[1].variance
+
+
+def test_arms_without_a_difference_share_a_letter():
+    def pair(first, second, p):
+        return replace(
+            paired_tests.compare(*[{0: run(np.zeros(9, int), np.zeros(9, int))}] * 2),
+            first=first,
+            second=second,
+            p_adjusted=p,
+        )
+
+    found = [pair("a", "b", 0.5), pair("a", "c", 0.01), pair("b", "c", 0.5)]
+    assert paired_tests.letters(["a", "b", "c"], found) == {"a": "a", "b": "ab", "c": "b"}
+    found = [pair("a", "b", 0.5), pair("a", "c", 0.9), pair("b", "c", 0.5)]
+    assert paired_tests.letters(["a", "b", "c"], found) == {"a": "a", "b": "a", "c": "a"}
+
+
+def test_a_design_knows_what_it_can_show():
+    def smallest(**design_of):
+        known = {"num_test": 656, "num_train": 1574, "is_splits": True}
+        return design.before(**(known | design_of)).difference
+
+    assert smallest(num_arms=3, num_runs=10) < smallest(num_arms=3, num_runs=3)
+    assert smallest(num_arms=3, num_runs=3) < smallest(num_arms=3, num_runs=3, num_test=100)
+    assert smallest(num_arms=2, num_runs=3) < smallest(num_arms=11, num_runs=3, num_pairs=55)
+    known = linear_model.Uncertainty(1e-4, 1e-4, np.inf)
+    expected = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * 0.01
+    assert design.detectable(known) == pytest.approx(expected, rel=1e-6)
+    assert (
+        "assumed"
+        in design.before(
+            num_arms=3, num_runs=3, num_test=656, num_train=1574, is_splits=True
+        ).sentence
+    )
+    with pytest.raises(DarkroomError, match="takes two arms"):
+        design.before(num_arms=1, num_runs=3, num_test=9, num_train=9, is_splits=True)
 
 
 def test_mcnemar_and_holm_by_hand():
@@ -220,30 +337,48 @@ def test_mcnemar_and_holm_by_hand():
 def test_the_verdict_says_who_is_better_and_by_how_much():
     truth = np.zeros(1000, int)
     good, bad = run(truth, np.arange(1000) < 100), run(truth, np.arange(1000) < 161)
-    found = paired_tests.compare({0: bad}, {0: good}, names=("CNN", "ResNet"))
-    assert found.method == "McNemar, exact"
-    assert found.verdict.startswith("ResNet is better than CNN (Δ accuracy 6.1 points, 95 % ")
-    assert found.difference.low < -0.061 < found.difference.high < 0
-    same = paired_tests.compare({0: good}, {0: good}, names=("A", "B"))
-    assert same.p == 1.0
-    assert same.verdict.startswith("No difference shown between A and B (Δ accuracy 0.0 points")
-
-
-def test_the_p_value_is_that_of_the_interval_that_reaches_zero():
-    made = statistics.resampled(
-        "accuracy", np.array([0.05, 0.07, 0.09]), np.zeros((10, 3)), ratio=1 / 3
+    one = paired_tests.compare({0: bad}, {0: good}, names=("CNN", "ResNet"))
+    right, also = (np.arange(1000) >= wrong for wrong in (161, 100))
+    assert one.p == pytest.approx(paired_tests.mcnemar(int((right & ~also).sum()), 61))
+    assert one.verdict.startswith(
+        "These two trained models, ResNet and CNN, differ: ResNet has the higher accuracy "
+        "(accuracy +6.1 points, 95 % "
     )
-    error = 0.02 * np.sqrt(1 / 3 + 1 / 3)
-    assert made.p_value == pytest.approx(2 * stats.t.sf(0.07 / error, 2))
-    alone = statistics.combined("accuracy", np.array([0.03]), np.array([[0.02], [0.04]]))
-    assert alone.p_value == pytest.approx(2 * stats.norm.sf(0.03 / np.sqrt(0.0002)))
+    assert one.low < -0.061 < one.high < 0
+    seeds = [
+        {seed: run(truth, np.arange(1000) < wrong + seed) for seed in range(3)}
+        for wrong in (161, 100)
+    ]
+    found = paired_tests.compare(*seeds, names=("CNN", "ResNet"))
+    assert found.verdict.startswith("ResNet is better than CNN (accuracy +6.1 points, 95 % ")
+    same = paired_tests.compare({0: good}, {0: good}, names=("A", "B"))
+    assert same.p == 1.0 and same.is_equivalent
+    assert "equivalent, within 2.0 points of each other" in same.verdict
+
+
+def test_interval_p_and_equivalence_say_the_same():
+    generator = np.random.default_rng(5)
+    truth, arms = np.zeros(400, int), {}
+    for arm, rate in {"a": 0.1, "b": 0.12, "c": 0.15, "d": 0.2, "e": 0.105}.items():
+        parts = [run(truth, generator.random(400) < rate, num_train=900) for _ in range(3)]
+        arms[arm] = dict(enumerate(parts))
+    pairs = paired_tests.compare_all(arms, margin=0.05)
+    assert {pair.is_significant for pair in pairs} == {True, False}
+    for pair in pairs:
+        assert pair.is_significant == (pair.low > 0 or pair.high < 0)
+        assert pair.low <= pair.difference.low and pair.difference.high <= pair.high
+        assert pair.difference.low <= pair.difference.image_low
+    wide = paired_tests.compare_all(arms, margin=0.5)
+    assert all(pair.is_equivalent for pair in wide)
+    with pytest.raises(DarkroomError, match="`margin` must lie between 0 and 1"):
+        paired_tests.compare_all(arms, margin=0.0)
 
 
 def test_a_pair_needs_common_seeds_and_the_same_images():
     one = run(np.zeros(10, int), np.zeros(10, int))
     other = run(np.zeros(10, int), np.zeros(10, int), paths=[f"x{index}" for index in range(10)])
-    with pytest.raises(DarkroomError, match="no seed in common"):
-        paired_tests.compare({0: one}, {1: one})
+    with pytest.raises(DarkroomError, match="no test images in common"):
+        paired_tests.compare({0: one}, {1: other})
     with pytest.raises(DarkroomError, match="different images or classes at seed 0"):
         paired_tests.compare({0: one}, {0: other})
     with pytest.raises(DarkroomError, match="different labels at seed 0"):
@@ -279,39 +414,6 @@ def test_ninety_five_percent_intervals_hold():
         low, high = bootstrap.percentile_interval(drawn["kappa"])
         held["bootstrap"] += low <= truths["kappa"] <= high
     assert all(0.93 <= count / num <= 0.97 for count in held.values()), held
-
-
-@pytest.mark.parametrize(("seeds", "spread"), [(3, 0.1), (5, 0.5)])
-def test_intervals_over_images_and_seeds_hold(seeds, spread):
-    # Every seed shifts the model's skill, every image has its own difficulty; both are drawn anew
-    # in each simulation.
-    generator = np.random.default_rng(11)
-    held, num, images = 0, 600, 300
-    for _ in range(num):
-        skill = generator.normal(0, spread, size=seeds)
-        ease = generator.normal(0.9, 1.2, size=(images, 1))
-        right = generator.random((images, seeds)) < stats.norm.cdf(ease + skill)  # (images, seeds)
-        kinds, patterns = np.unique(right, axis=0, return_inverse=True)
-        weights = generator.multinomial(images, np.bincount(patterns.ravel()) / images, size=300)
-        found = statistics.combined("accuracy", right.mean(axis=0), weights @ kinds / images)
-        expected = stats.norm.cdf(0.9 / np.sqrt(1 + 1.2**2 + spread**2))
-        held += found.low <= expected <= found.high
-    assert 0.93 <= held / num <= 0.97, held / num
-
-
-@pytest.mark.parametrize(("splits", "spread"), [(3, 0.0), (3, 0.03), (5, 0.01), (10, 0.03)])
-def test_intervals_over_splits_hold(splits, spread):
-    # Trainings that share images err together: their common part has the share ratio / (1 + ratio)
-    # of the variance.
-    generator = np.random.default_rng(13)
-    held, num, images, ratio = 0, 2000, 200, 0.4
-    own = np.sqrt(0.8 * 0.2 / images + spread**2)
-    for _ in range(num):
-        values = 0.8 + own * (np.sqrt(ratio) * generator.normal() + generator.normal(size=splits))
-        draws = 0.8 + np.sqrt(0.8 * 0.2 / images) * generator.normal(size=(100, splits))
-        found = statistics.resampled("accuracy", values, draws, ratio=ratio)
-        held += found.low <= 0.8 <= found.high
-    assert 0.93 <= held / num <= 0.97, held / num
 
 
 def test_a_summary_row_and_its_interval_come_from_the_same_matrix():

@@ -73,11 +73,11 @@ def sentences(asked: pd.DataFrame, *, space: str = "trained", label: str = "clas
                 "can be told apart: it remembers what it was trained on, or they differ",
                 "look alike to it",
             )
-            verdict = apart if row["is_shown"] else alike
+            verdict = apart if row["is_significant"] else alike
             told.append(f"Train and test images {verdict} ({numbers}).")
             continue
         role = "which it was trained on" if row["trained_on"] else "which it was not trained on"
-        verdict = "separates" if row["is_shown"] else "is not shown to separate"
+        verdict = "separates" if row["is_significant"] else "is not shown to separate"
         what = f"The {TITLES.get(space, space)} network {verdict} {name} ({row['num_classes']} classes, {role})"
         told.append(f"{what}: {numbers}.{_gained(row)}")
     return told
@@ -162,7 +162,7 @@ def _asked(
         "majority": probe.majority,
         "shuffled": probe.shuffled,
         "p": probe.p,
-        "is_shown": probe.is_shown,
+        "is_significant": probe.is_significant,
         "purity": pure.purity,
         "purity_shuffled": pure.baseline,
         "purity_p": pure.p,

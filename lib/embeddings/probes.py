@@ -43,7 +43,7 @@ class Probe:
     groups: np.ndarray
 
     @property
-    def is_shown(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether the classes can be told apart: better than shuffled labels at 5 %, and surely
         better than the majority.
         """

@@ -10,6 +10,8 @@ from lib.errors import DarkroomError
 from lib.evaluation import confusion as matrices
 
 LEVEL = 0.95
+NORMAL = 1.959963984540054
+"""The 97.5th percentile of the normal distribution."""
 
 
 def wilson(num_right: int, num: int, *, level: float = LEVEL) -> tuple[float, float]:
@@ -59,3 +61,21 @@ def kappa_interval(confusion: np.ndarray, *, level: float = LEVEL) -> tuple[floa
     )
     half = float(ndtri((1 + level) / 2)) * np.sqrt(max(variance, 0.0))
     return max(-1.0, kappa - half), min(1.0, kappa + half)
+
+
+def bounded_interval(
+    value: float, half: float, *, num: int, lowest: float = 0.0, highest: float = 1.0
+) -> tuple[float, float]:
+    """Wilson's interval of a number whose symmetric interval would be `value` ± `half`.
+
+    It cannot leave `lowest` … `highest`. The number of images that Wilson's formula asks for is the
+    one at which a proportion has this half-width; for a number at either end it is `num`.
+    """
+    width = highest - lowest
+    share, half = (value - lowest) / width, half / width
+    variance = share * (1 - share)
+    excess = half**2 / variance if variance > 1e-12 else NORMAL**2 / num  # q² / n
+    middle = share + excess / 2
+    reach = float(np.sqrt((half**2 if variance > 1e-12 else 0.0) + excess**2 / 4))
+    low, high = ((middle + sign * reach) / (1 + excess) for sign in (-1, 1))
+    return lowest + width * max(0.0, float(low)), lowest + width * min(1.0, float(high))

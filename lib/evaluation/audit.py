@@ -15,6 +15,7 @@ from lib.errors import DarkroomError
 from lib.evaluation import checks, published_tables
 from lib.evaluation.checks import ComparisonFacts, RunFacts
 from lib.evaluation.paired_tests import Pair
+from lib.evaluation.run_records import Unit
 from lib.evaluation.separation import Separation
 from lib.evaluation.statistics import Estimate
 
@@ -50,6 +51,27 @@ def comparison(estimates: Mapping[str, Estimate], pairs: Sequence[Pair]) -> list
     return _judged(COMPARISON_GUARDS, ComparisonFacts(estimates, pairs))
 
 
+def trainings(arms: Mapping[str, Sequence[Unit]], opened: Sequence[str]) -> list[dict[str, str]]:
+    """Whether the comparison holds every training of its arms that has read the test images."""
+    here = {unit.folder.name for units in arms.values() for unit in units}
+    stages = {"/".join(unit.folder.parts[-3:-1]) for units in arms.values() for unit in units}
+    missing = [
+        name
+        for name in opened
+        if name.rpartition("/")[0] in stages
+        and (run := name.rpartition("/")[2]) not in here
+        and run.rpartition("-s")[0] in {other.rpartition("-s")[0] for other in here}
+    ]
+    if not opened:
+        message = None
+    elif missing:
+        names = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
+        message = f"{len(missing)} trainings read the test images and are left out here: {names}."
+    else:
+        message = None
+    return [_finding("K", "flagged", message, "no training of these arms is left out")]
+
+
 def figures_of_others(
     *, accuracy: float, kappa: float, support: Sequence[int], digits: int = 4
 ) -> dict[str, str]:
@@ -80,7 +102,9 @@ def trials(found: Sequence[tuple[Mapping[str, Any], str]]) -> list[dict[str, str
 
 def separated(found: Separation) -> list[dict[str, str]]:
     """Whether a map of features may be read as classes that lie apart (guard Z)."""
-    return [_finding("Z", "flagged", None if found.is_shown else found.sentence, found.sentence)]
+    return [
+        _finding("Z", "flagged", None if found.is_significant else found.sentence, found.sentence)
+    ]
 
 
 def require(findings: Sequence[Mapping[str, str]]) -> None:

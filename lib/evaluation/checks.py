@@ -203,7 +203,7 @@ def lead_within_noise(facts: ComparisonFacts) -> str | None:
         return f"The lead of {names[0]} over {names[1]} is not tested: no seed in common, or both stand against a third."
     return (
         None
-        if leads[0].is_shown
+        if leads[0].is_significant
         else f"The lead of {names[0]} over {names[1]} is within the noise: neither is the winner."
     )
 

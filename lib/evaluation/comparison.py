@@ -1,7 +1,8 @@
-"""The comparison of a study's trained runs: arms over seeds, best first, and which difference is
-real.
+"""The comparison of a study's runs: arms over seeds or splits, and which differences are
+significant.
 
-Everything is computed from the runs' prediction tables; `result.json` only adds what they cost.
+Arms stand in the order of their validation results; nothing is chosen or sorted by test. Everything
+is computed from the runs' prediction tables; `result.json` only adds what they cost.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import pandas as pd
 
 from lib import files
 from lib.errors import DarkroomError, suggest
-from lib.evaluation import audit, class_grouping, metrics, paired_tests, statistics
+from lib.evaluation import audit, class_grouping, linear_model, metrics, paired_tests, statistics
 from lib.evaluation import confusion as matrices
 from lib.evaluation import predictions as tables
+from lib.evaluation.linear_model import LinearModel
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import Unit
@@ -31,8 +33,8 @@ from lib.runs import record
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arms over seeds, best first. `pairs` are the comparisons of two arms; `audit` is what the
-    guards say.
+    """Arms over seeds, the best on validation first. `pairs` are the comparisons of two arms;
+    `audit` holds the outcomes of the checks.
     """
 
     metric: str
@@ -52,22 +54,47 @@ class Comparison:
         return [unit for units in self.arms.values() for unit in units]
 
     @property
+    def winner(self) -> str | None:
+        """The arm that is significantly better than every other one; None where there is none."""
+        for arm in self.arms:
+            mine = [pair for pair in self.pairs if arm in (pair.first, pair.second)]
+            if (
+                len(mine) == len(self.arms) - 1
+                and mine
+                and all(pair.better == arm for pair in mine)
+            ):
+                return arm
+        return None
+
+    @property
     def verdicts(self) -> list[str]:
-        """Who is better than whom, first what is shown, then what is not; of more than 15 pairs
-        only those with the best.
+        """One sentence a pair, significant differences first.
+
+        With more than five arms groups of letters come first, and of the pairs only those with the
+        arm that is best on validation.
         """
-        best = next(iter(self.arms))
-        told = [
-            pair
-            for pair in self.pairs
-            if len(self.pairs) <= 15 or best in (pair.first, pair.second)
+        first = next(iter(self.arms))
+        pairs = [
+            pair for pair in self.pairs if len(self.arms) <= 5 or first in (pair.first, pair.second)
         ]
-        told.sort(key=lambda pair: (not pair.is_shown, -abs(pair.difference.value)))
-        return [pair.verdict for pair in told]
+        pairs.sort(key=lambda pair: (not pair.is_significant, -abs(pair.difference.value)))
+        return [*self._letters_sentence(), *(pair.verdict for pair in pairs)]
+
+    @property
+    def letters(self) -> dict[str, str]:
+        """Groups of letters: arms that share a letter do not differ significantly."""
+        return paired_tests.letters(list(self.arms), self.pairs)
+
+    def _letters_sentence(self) -> list[str]:
+        num_pairs = len(self.arms) * (len(self.arms) - 1) // 2
+        if len(self.arms) <= 5 or len(self.pairs) < num_pairs:
+            return []
+        groups = "; ".join(f"{arm} {letters}" for arm, letters in self.letters.items())
+        return [f"Arms that share a letter do not differ significantly: {groups}."]
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row an arm, best first: numbers as numbers, see `shown` for people.
+        """One row an arm, the best on validation first: numbers as numbers, see `shown` for people.
 
         `arm seeds num_test`, `train_accuracy val_accuracy test_accuracy` (means), for metric,
         accuracy and kappa the `_sd _low _high`, `kappa_band`, `seconds`, `num_parameters`,
@@ -182,18 +209,28 @@ def comparison(
     only: Sequence[str] = (),
     omit: Sequence[str] = (),
     against: str = "",
+    margin: float = paired_tests.MARGIN,
+    opened: Sequence[str] = (),
 ) -> Comparison:
-    """The comparison of finished runs by `metric` (accuracy, balanced_accuracy, macro_f1, kappa or
-    matthews) on test.
+    """The comparison of finished runs on test, the arms in the order of their validation results.
 
-    `fold` maps class names to coarser groups, all others to `rest`: runs that have these classes
-    are folded, and stand beside runs that were trained on the groups. `only` names the arms to
-    compare, none means all; those in `omit` are left out. With `against` each is tested against
-    that arm alone.
+    Args:
+        run_folders: finished runs, of one study or of several.
+        metric: accuracy, balanced_accuracy, macro_f1, kappa or matthews.
+        fold: class names to coarser groups; runs of all classes are judged on these groups, beside
+            runs that were trained on them.
+        rest: the group of the classes that `fold` does not name.
+        only: the arms to compare; empty takes all.
+        omit: arms to leave out.
+        against: one arm that all others are tested against, instead of all pairs.
+        margin: arms are equivalent where they are shown to lie less than this apart.
+        opened: names of all runs that have read these test images (`test_access.runs`), so that
+            trainings left out of the comparison are noticed.
 
     Raises:
-        DarkroomError: no runs, an unknown metric, a run that has not finished, other classes, two
-            runs of one arm and seed, or runs of one seed that were measured on different data.
+        DarkroomError: no runs, an unknown metric, a run that has not finished or whose predictions
+            have changed since, other classes, two runs of one arm and seed, one training under two
+            seeds, or runs of one seed that were measured on different data.
     """
     if metric not in matrices.HEADLINES:
         raise DarkroomError(
@@ -210,19 +247,24 @@ def comparison(
     arms: dict[str, tuple[Unit, ...]] = {}
     for unit in units:
         arms[unit.arm] = (*arms.get(unit.arm, ()), unit)
-    names = dict.fromkeys((metric, "accuracy", "kappa"))
+    order = _by_validation(arms, metric)
+    arms = {arm: arms[arm] for arm in order}
+    by_seed = {arm: {unit.seed: unit.predictions for unit in mine} for arm, mine in arms.items()}
+    functions = {name: matrices.HEADLINES[name] for name in (metric, "accuracy", "kappa")}
+    scores = linear_model.score(by_seed, functions)
+    models = {name: LinearModel(scored) for name, scored in scores.items()}
     estimates = {
         arm: {
-            name: statistics.over_seeds([unit.predictions for unit in mine], name) for name in names
+            name: statistics.of_arm(scores[name], arm, model=model)
+            for name, model in models.items()
         }
-        for arm, mine in arms.items()
+        for arm in order
     }
-    order = sorted(arms, key=lambda arm: -estimates[arm][metric].value)
-    arms, estimates = {arm: arms[arm] for arm in order}, {arm: estimates[arm] for arm in order}
-    by_seed = {arm: {unit.seed: unit.predictions for unit in mine} for arm, mine in arms.items()}
-    found = tuple(paired_tests.compare_all(by_seed, metric=metric, against=against))
-    flags = tuple(audit.comparison({arm: estimates[arm][metric] for arm in order}, found))
-    return Comparison(metric, arms, estimates, found, flags)
+    exact = paired_tests.exact_p_values(by_seed, metric, "test")
+    pairs = paired_tests.of_model(models[metric], against=against, margin=margin, exact=exact)
+    notes = audit.comparison({arm: estimates[arm][metric] for arm in order}, pairs)
+    notes += audit.trainings(arms, opened)
+    return Comparison(metric, arms, estimates, tuple(pairs), tuple(notes))
 
 
 def finished_runs(*stage_folders: Path) -> list[Path]:
@@ -245,6 +287,19 @@ def write_table(comparison: Comparison, folder: Path) -> Path:
         path.with_name("arms.csv"), comparison.table.to_csv(index=False, lineterminator="\n")
     )
     return path
+
+
+def _by_validation(arms: Mapping[str, Sequence[Unit]], metric: str) -> list[str]:
+    function = matrices.HEADLINES[metric]
+
+    def result(arm: str) -> float:
+        parts = [
+            unit.predictions.split("val") for unit in arms[arm] if "val" in unit.predictions.splits
+        ]
+        values = [float(function(metrics.confusion(part))) for part in parts]
+        return float(np.mean(values)) if values else -np.inf
+
+    return sorted(arms, key=lambda arm: (-result(arm), arm))
 
 
 def _chosen(units: list[Unit], only: Sequence[str]) -> list[Unit]:
@@ -299,6 +354,19 @@ def _refuse_mixture(units: Sequence[Unit]) -> None:
             raise DarkroomError(
                 f"{unit.folder} and {twin.folder} are both {unit.arm}, seed {unit.seed}; give one "
                 "of them."
+            )
+    _refuse_copies(units)
+
+
+def _refuse_copies(units: Sequence[Unit]) -> None:
+    # A network that was trained twice never gives the same probabilities; a baseline may.
+    seen: dict[tuple[str, str], Unit] = {}
+    for unit in units:
+        twin = seen.setdefault((unit.arm, unit.table_digest), unit)
+        if twin is not unit and unit.history is not None:
+            raise DarkroomError(
+                f"{unit.folder} and {twin.folder} hold the same predictions to the last digit: one "
+                "training under two seeds. Remove the copy, or train the second seed."
             )
 
 

@@ -25,7 +25,7 @@ def is_of(result: Mapping[str, Any]) -> bool:
     return "exact_match" in result.get("metrics", {})
 
 
-def said(predictions: Predictions) -> np.ndarray:
+def predicted_labels(predictions: Predictions) -> np.ndarray:
     """bool (n, classes): the classes that each image is said to bear."""
     return predictions.probabilities >= THRESHOLD
 
@@ -37,7 +37,7 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
     A class that no image bears has NaN for recall, F1 and ROC-AUC; one that is borne and never said
     has precision 0.
     """
-    truths, found = predictions.truths, said(predictions)
+    truths, found = predictions.truths, predicted_labels(predictions)
     hits, support, predicted = (values.sum(axis=0) for values in (truths & found, truths, found))
     ranked = ranking.areas(predictions)
     columns = {
@@ -56,7 +56,7 @@ def summary(predictions: Predictions) -> dict[str, float]:
     """All numbers of one split's table, flat and finite: `num_images`, the headlines, micro and
     macro averages.
     """
-    truths, found = predictions.truths, said(predictions)
+    truths, found = predictions.truths, predicted_labels(predictions)
     by_class = per_class(predictions)
     hits = float((truths & found).sum())
     values = {
@@ -79,7 +79,7 @@ def headline(predictions: Predictions, *, draws: int, seed: int = 0) -> dict[str
     """`summary` with `<name>_low` and `<name>_high` (95 %, bootstrap over groups) of each headline
     number.
     """
-    truths, found = predictions.truths, said(predictions)
+    truths, found = predictions.truths, predicted_labels(predictions)
     rows, patterns = np.unique(np.concatenate([truths, found], axis=1), axis=0, return_inverse=True)
     borne, named = np.split(rows, 2, axis=1)  # (patterns, classes)
     parts = _parts(borne, named)

@@ -1,5 +1,8 @@
-"""Whether one arm is really better than another: paired on the same images, corrected over many
-arms, in words.
+"""Which arms differ: every pair on the same images, corrected for the number of pairs, as a verdict
+in words.
+
+A verdict rests on `linear_model`. With one training an arm it speaks of these two trained models,
+never of the methods.
 """
 
 from __future__ import annotations
@@ -11,19 +14,27 @@ from itertools import combinations
 import numpy as np
 
 from lib.errors import DarkroomError
+from lib.evaluation import analytic, design, linear_model
 from lib.evaluation import confusion as matrices
-from lib.evaluation import metrics, split_comparison, statistics
+from lib.evaluation.linear_model import LinearModel, Uncertainty
 from lib.evaluation.predictions import Predictions
-from lib.evaluation.statistics import Estimate
+from lib.evaluation.statistics import Estimate, method_of
 
 ALPHA = 0.05
-_IN_POINTS = {"accuracy", "balanced_accuracy", "macro_f1"}
+MARGIN = 0.02
+"""Arms are equivalent where they are shown to lie less than this apart."""
+_IN_POINTS = {"accuracy", "balanced_accuracy", "macro_f1", "exact_match", "micro_f1"}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """`first` minus `second` in one headline number. `p_adjusted` counts the other pairs (Holm);
-    alone it is `p`.
+    """`first` minus `second` in one metric.
+
+    `difference` has the 95 % interval of this pair alone. `low` and `high`, `p_adjusted` and
+    `p_equivalent` are corrected for the number of pairs (Holm): the interval excludes 0 just where
+    `p_adjusted` is below 5 %, and lies within `margin` just where `p_equivalent` is. `detectable`
+    is the smallest difference that this design shows with 80 % power; `runs_needed` how many runs
+    an arm would show the observed difference (None: no number of them would).
     """
 
     first: str
@@ -31,48 +42,69 @@ class Pair:
     difference: Estimate
     p: float
     p_adjusted: float
+    p_equivalent: float
+    low: float
+    high: float
+    margin: float
     method: str
     num_pairs: int = 1
+    detectable: float = float("nan")
+    runs_needed: int | None = None
+    is_splits: bool = True
 
     @property
-    def is_shown(self) -> bool:
-        """Whether a difference is shown at 5 % after correction."""
+    def is_significant(self) -> bool:
+        """Whether the arms differ at 5 % after correction."""
         return self.p_adjusted < ALPHA
 
     @property
+    def better(self) -> str | None:
+        """The arm that is significantly better; None where the difference is not significant."""
+        if not self.is_significant:
+            return None
+        return self.first if self.difference.value > 0 else self.second
+
+    @property
+    def is_equivalent(self) -> bool:
+        """Whether the arms are shown to lie less than `margin` apart, at 5 % after correction."""
+        return self.p_equivalent < ALPHA
+
+    @property
     def verdict(self) -> str:
-        """One sentence, for people: who is better by how much, or that no difference is shown."""
-        name, value, low, high = (
-            self.difference.name,
-            self.difference.value,
-            self.difference.low,
-            self.difference.high,
-        )
-        if not self.is_shown:
-            told = _told(name, value, low, high)
-            if self.p < ALPHA:  # the interval alone would say otherwise
-                told += (
-                    f"; p {self.p_adjusted:.2f} after correction for {self.num_pairs} comparisons"
-                )
-            return f"No difference shown between {self.first} and {self.second} ({told})."
-        if value > 0:
-            return f"{self.first} is better than {self.second} ({_told(name, value, low, high)})."
-        return f"{self.second} is better than {self.first} ({_told(name, -value, -high, -low)})."
+        """One sentence for people: which arm is better and by how much, that they are equivalent,
+        or what is not shown.
+        """
+        name, value, low, high = self.difference.name, self.difference.value, self.low, self.high
+        better, worse = (self.first, self.second) if value >= 0 else (self.second, self.first)
+        if value < 0:
+            value, low, high = -value, -high, -low
+        numbers = _interval(name, value, low, high)
+        if self.difference.num_seeds == 1:
+            return self._of_two_models(better, worse, numbers)
+        within = f"within {_amount(name, self.margin)} of each other"
+        if self.is_significant:
+            small = f"; the two are {within}" if self.is_equivalent else ""
+            return f"{better} is better than {worse} ({numbers}){small}."
+        if self.is_equivalent:
+            return f"{better} and {worse} are equivalent, {within} ({numbers})."
+        return f"No significant difference between {better} and {worse} ({numbers}){self._what_would_show_it()}."
 
+    def _of_two_models(self, better: str, worse: str, numbers: str) -> str:
+        models = f"These two trained models, {better} and {worse},"
+        more = "one training each says nothing about the methods; train with more seeds"
+        if self.is_significant:
+            return f"{models} differ: {better} has the higher {_label(self.difference.name)} ({numbers}); {more}."
+        if self.is_equivalent:
+            within = f"within {_amount(self.difference.name, self.margin)} of each other"
+            return f"{models} are equivalent, {within} ({numbers}); {more}."
+        return f"{models} show no significant difference ({numbers}); {more}."
 
-def mcnemar(only_first: int, only_second: int) -> float:
-    """The exact two-sided p that two predictions err alike: of the images only one got right, which
-    one got more.
-
-    Source: McNemar, Psychometrika 12 (1947), with the binomial distribution in place of its
-        approximation.
-    """
-    from scipy.special import bdtr
-
-    disagreeing = only_first + only_second
-    if disagreeing == 0:
-        return 1.0
-    return min(1.0, 2 * float(bdtr(min(only_first, only_second), disagreeing, 0.5)))
+    def _what_would_show_it(self) -> str:
+        noun = "splits" if self.is_splits else "seeds"
+        told = f"; this design can show {_amount(self.difference.name, self.detectable)}"
+        if self.runs_needed is not None:
+            return f"{told}; about {self.runs_needed} {noun} would show this one"
+        return f"{told}; no number of {noun} of these images would show this one"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -87,6 +119,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The exact two-sided p that two predictions err alike: of the images only one got right, which
+    one got more.
+
+    Source: McNemar, Psychometrika 12 (1947), with the binomial distribution in place of its
+    approximation.
+    """
+    from scipy.special import bdtr
+
+    disagreeing = only_first + only_second
+    if disagreeing == 0:
+        return 1.0
+    return min(1.0, 2 * float(bdtr(min(only_first, only_second), disagreeing, 0.5)))
+
+
 def compare(
     first: Mapping[int, Predictions],
     second: Mapping[int, Predictions],
@@ -94,20 +141,22 @@ def compare(
     names: tuple[str, str] = ("A", "B"),
     metric: str = "accuracy",
     split: str = "test",
-    seed: int = 0,
+    margin: float = MARGIN,
 ) -> Pair:
-    """The paired comparison of two arms over the seeds both have; `first` and `second` map a seed
-    to its run.
-
-    One seed: McNemar's exact test (accuracy, no near-duplicates), else the paired bootstrap.
-    Several seeds on the same images: variance over images and over seeds, added. Other images for
-    each seed, or folds: the corrected resampled t-test.
+    """The paired comparison of two arms; `first` and `second` map a seed to its run.
 
     Raises:
-        DarkroomError: no common seed, or a seed's two runs were scored on different images, labels
-            or classes.
+        DarkroomError: no test set in common, or a seed's two runs were scored on different images,
+            labels or classes.
     """
-    return _compare(*_scored([first, second], metric, split, seed), names=names, metric=metric)
+    pairs = compare_all(
+        {names[0]: first, names[1]: second}, metric=metric, split=split, margin=margin
+    )
+    if not pairs:
+        raise DarkroomError(
+            f"{names[0]} and {names[1]} have no test images in common, so nothing pairs them."
+        )
+    return pairs[0]
 
 
 def compare_all(
@@ -116,115 +165,208 @@ def compare_all(
     metric: str = "accuracy",
     split: str = "test",
     against: str = "",
+    margin: float = MARGIN,
 ) -> list[Pair]:
-    """Every pair of arms with a common seed, Holm-corrected for their number; `arms` maps a name to
+    """Every pair of arms with a common test set, corrected for their number; `arms` maps a name to
     its runs by seed.
 
     With `against`, the name of an arm, only the pairs that it is one of: fewer tests, so less is
     lost to the correction.
     """
-    scored = dict(zip(arms, _scored(list(arms.values()), metric, split, seed=0), strict=True))
-    found = [
-        _compare(scored[one], scored[other], names=(one, other), metric=metric)
-        for one, other in combinations(arms, 2)
-        if set(arms[one]) & set(arms[other]) and (not against or against in (one, other))
-    ]
-    adjusted = holm([pair.p for pair in found])
-    return [
-        replace(pair, p_adjusted=p, num_pairs=len(found))
-        for pair, p in zip(found, adjusted, strict=True)
-    ]
+    refuse_other_images(arms, split)
+    scores = linear_model.score(arms, {metric: matrices.HEADLINES.get(metric)}, split=split)[metric]
+    exact = exact_p_values(arms, metric, split)
+    return of_model(LinearModel(scores), against=against, margin=margin, exact=exact)
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """One run's rows of the split, its number, and the number in each bootstrap draw."""
-
-    part: Predictions
-    ratio: float
-    value: float
-    draws: np.ndarray
-
-
-def _compare(
-    first: Mapping[int, _Scored],
-    second: Mapping[int, _Scored],
+def of_model(
+    model: LinearModel,
     *,
-    names: tuple[str, str],
-    metric: str,
-) -> Pair:
-    seeds = sorted(set(first) & set(second))
-    if not seeds:
-        raise DarkroomError(
-            f"{names[0]} and {names[1]} have no seed in common, so nothing pairs them."
+    against: str = "",
+    margin: float = MARGIN,
+    exact: Mapping[tuple[str, str], float] | None = None,
+) -> list[Pair]:
+    """The pairs of the arms of a model, Holm-corrected for their number.
+
+    `exact` holds p values that take the place of the model's, by pair, as McNemar's do.
+    """
+    if not 0 < margin < 1:
+        raise DarkroomError(f"`margin` must lie between 0 and 1. Received: {margin}.")
+    names = [pair for pair in combinations(model.arms, 2) if not against or against in pair]
+    found = {pair: model.difference(*pair) for pair in names}
+    found = {pair: result for pair, result in found.items() if result is not None}
+    uncertain = {
+        pair: _agreeing_with(exact[pair], *result) if exact and pair in exact else result[1]
+        for pair, result in found.items()
+    }
+    p = {
+        pair: exact[pair] if exact and pair in exact else uncertain[pair].p_value(abs(value))
+        for pair, (value, _) in found.items()
+    }
+    equal = {
+        pair: uncertain[pair].upper_tail(margin - abs(value)) for pair, (value, _) in found.items()
+    }
+    adjusted, equivalent = holm(list(p.values())), holm(list(equal.values()))
+    return [
+        _pair(
+            model,
+            pair,
+            found[pair][0],
+            uncertain[pair],
+            p[pair],
+            p_adjusted,
+            p_equal,
+            margin,
+            len(p),
         )
-    ours, theirs = [first[seed] for seed in seeds], [second[seed] for seed in seeds]
-    for one, other, seed in zip(ours, theirs, seeds, strict=True):
-        if one.part.class_names != other.part.class_names or not split_comparison.same_images(
-            [one.part, other.part]
-        ):
-            raise DarkroomError(
-                f"{names[0]} and {names[1]} were scored on different images or classes at seed "
-                f"{seed}."
-            )
-        if not np.array_equal(one.part.truth, other.part.truth):
-            raise DarkroomError(
-                f"{names[0]} and {names[1]} were scored against different labels at seed {seed}."
-            )
-    values = np.array([one.value - other.value for one, other in zip(ours, theirs, strict=True)])
-    draws = np.stack(
-        [one.draws - other.draws for one, other in zip(ours, theirs, strict=True)], axis=1
-    )  # (draws, seeds)
-    ratio = float(np.mean([one.ratio for one in ours]))
-    difference = statistics.joined(metric, values, draws, [one.part for one in ours], ratio=ratio)
-    if len(seeds) == 1 and metric == "accuracy" and not split_comparison.has_groups(ours[0].part):
-        right, also = (one.part.predicted == one.part.truth for one in (ours[0], theirs[0]))
-        p = mcnemar(int((right & ~also).sum()), int((also & ~right).sum()))
-        return _pair(names, difference, p, "McNemar, exact")
-    return _pair(
-        names,
+        for pair, p_adjusted, p_equal in zip(found, adjusted, equivalent, strict=True)
+    ]
+
+
+def letters(arms: Sequence[str], pairs: Sequence[Pair]) -> dict[str, str]:
+    """The compact letter display: arms that share a letter do not differ significantly.
+
+    Source: Piepho, Journal of Computational and Graphical Statistics 13 (2004), insert and absorb.
+    """
+    columns = [set(arms)]
+    for pair in pairs:
+        if pair.is_significant:
+            split = []
+            for column in columns:
+                both = {pair.first, pair.second} <= column
+                split += [column - {pair.first}, column - {pair.second}] if both else [column]
+            columns = [
+                column
+                for place, column in enumerate(split)
+                if not any(column < other for other in split) and column not in split[:place]
+            ]
+    order = {arm: place for place, arm in enumerate(arms)}
+    columns.sort(key=lambda column: sorted(order[arm] for arm in column))
+    names = [_letter(place) for place in range(len(columns))]
+    return {
+        arm: "".join(name for name, column in zip(names, columns, strict=True) if arm in column)
+        for arm in arms
+    }
+
+
+def exact_p_values(
+    arms: Mapping[str, Mapping[int, Predictions]], metric: str, split: str
+) -> dict[tuple[str, str], float]:
+    """McNemar's exact p of every two arms with one training each, without groups of images."""
+    single = {
+        arm: next(iter(runs.values())).split(split) for arm, runs in arms.items() if len(runs) == 1
+    }
+    if metric != "accuracy":
+        return {}
+    found = {}
+    for (one, first), (other, second) in combinations(single.items(), 2):
+        is_paired = np.array_equal(first.frame["path"].to_numpy(), second.frame["path"].to_numpy())
+        if first.kind == "multilabel" or not is_paired or linear_model.has_groups(first):
+            continue
+        right, also = first.predicted == first.truth, second.predicted == second.truth
+        found[one, other] = mcnemar(int((right & ~also).sum()), int((also & ~right).sum()))
+    return found
+
+
+def refuse_other_images(arms: Mapping[str, Mapping[int, Predictions]], split: str) -> None:
+    """Raises DarkroomError for two runs of one seed with other classes, images or labels."""
+    first: dict[int, tuple[str, Predictions]] = {}
+    for arm, runs in arms.items():
+        for seed, run in runs.items():
+            part = run.split(split)
+            other, seen = first.setdefault(seed, (arm, part))
+            if seen.class_names != part.class_names or not np.array_equal(
+                seen.frame["path"].to_numpy(), part.frame["path"].to_numpy()
+            ):
+                raise DarkroomError(
+                    f"{other} and {arm} were scored on different images or classes at seed {seed}."
+                )
+            if not np.array_equal(seen.truths, part.truths):
+                raise DarkroomError(
+                    f"{other} and {arm} were scored against different labels at seed {seed}."
+                )
+
+
+def _agreeing_with(p: float, value: float, uncertainty: Uncertainty) -> Uncertainty:
+    # The standard error at which the normal test gives the exact p: interval and p then agree.
+    from scipy.special import ndtri
+
+    if value == 0 or p >= 0.5:
+        return uncertainty
+    variance = (value / float(ndtri(p / 2))) ** 2
+    return replace(uncertainty, image_variance=variance, variance=variance)
+
+
+def _pair(
+    model: LinearModel,
+    names: tuple[str, str],
+    value: float,
+    uncertainty: Uncertainty,
+    p: float,
+    p_adjusted: float,
+    p_equivalent: float,
+    margin: float,
+    num_pairs: int,
+) -> Pair:
+    scores = model.scores
+    sets = set(scores.sets[scores.rows(names[0])]) & set(scores.sets[scores.rows(names[1])])
+    rows = np.array(
+        [row for name in names for row in scores.rows(name) if scores.sets[row] in sets]
+    )
+    widest = 2.0 if scores.metric == "matthews" or "kappa" in scores.metric else 1.0
+    level = 1 - ALPHA * p / p_adjusted if p_adjusted > 0 else 1 - ALPHA / num_pairs
+    num = model.num_runs(*names)
+
+    def interval(half: float) -> tuple[float, float]:
+        return max(-widest, value - half), min(widest, value + half)
+
+    new_half = uncertainty.half_width_of_new_run(0.95) if num > 1 else float("nan")
+    difference = Estimate(
+        scores.metric,
+        value,
+        *interval(uncertainty.half_width(0.95)),
+        *interval(analytic.NORMAL * float(np.sqrt(uncertainty.image_variance))),
+        model.deviation(*names),
+        num,
+        method_of(scores, rows[: len(rows) if len(sets) > 1 else num]),
+        uncertainty,
+        *(interval(new_half) if num > 1 else (new_half, new_half)),
+    )
+    low, high = interval(uncertainty.half_width(level))
+    more = design.runs_needed(value, uncertainty, num_pairs=num_pairs) if num > 1 else None
+    return Pair(
+        names[0],
+        names[1],
         difference,
-        difference.p_value,
-        "paired bootstrap" if len(seeds) == 1 else difference.method,
+        p,
+        p_adjusted,
+        p_equivalent,
+        low,
+        high,
+        margin,
+        difference.method,
+        num_pairs,
+        design.detectable(uncertainty, num_pairs=num_pairs),
+        more,
+        len(sets) > 1,
     )
 
 
-def _scored(
-    arms: Sequence[Mapping[int, Predictions]], metric: str, split: str, seed: int
-) -> list[dict[int, _Scored]]:
-    # Runs on the same images are drawn together, so that their differences are paired and a hundred
-    # runs cost one bootstrap.
-    together: dict[tuple, list[tuple[int, int, Predictions]]] = {}
-    for place, arm in enumerate(arms):
-        for its_seed, run in arm.items():
-            part = run.split(split)
-            key = (part.class_names, tuple(part.frame["path"]))
-            together.setdefault(key, []).append((place, its_seed, part))
-    scored: list[dict[int, _Scored]] = [{} for _ in arms]
-    for index, members in enumerate(together.values()):
-        drawn = statistics.drawn_together([part for *_, part in members], seed=seed + index)[
-            metric
-        ]  # (draws, members)
-        for column, (place, its_seed, part) in enumerate(members):
-            ratio = split_comparison.test_train_ratio([arms[place][its_seed]], split)
-            scored[place][its_seed] = _Scored(part, ratio, _value(part, metric), drawn[:, column])
-    return scored
+def _letter(place: int) -> str:
+    return chr(ord("a") + place) if place < 26 else _letter(place // 26 - 1) + _letter(place % 26)
 
 
-def _pair(names: tuple[str, str], difference: Estimate, p: float, method: str) -> Pair:
-    return Pair(names[0], names[1], difference, p, p, method)
+def _label(name: str) -> str:
+    return name.replace("_", " ")
 
 
-def _value(part: Predictions, metric: str) -> float:
-    return float(matrices.HEADLINES[metric](metrics.confusion(part)))
+def _amount(name: str, value: float) -> str:
+    return f"{100 * value:.1f} points" if name in _IN_POINTS else f"{value:.3f}"
 
 
-def _told(name: str, value: float, low: float, high: float) -> str:
-    label = name.replace("_", " ")
+def _interval(name: str, value: float, low: float, high: float) -> str:
     if name in _IN_POINTS:
-        return (
-            f"Δ {label} {100 * value:.1f} points, 95 % {100 * low:.1f} to {100 * high:.1f}".replace(
-                "-", "−"
-            )
-        )
-    return f"Δ {label} {value:.3f}, 95 % {low:.3f} to {high:.3f}".replace("-", "−")
+        text = f"{_label(name)} {100 * value:+.1f} points, 95 % {100 * low:.1f} to {100 * high:.1f}"
+    else:
+        text = f"{_label(name)} {value:+.3f}, 95 % {low:.3f} to {high:.3f}"
+    return text.replace("-", "−")

@@ -4,10 +4,13 @@ says of itself.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lib import files
@@ -27,6 +30,14 @@ class Unit:
     result: dict[str, Any] = field(default_factory=dict)
     history: pd.DataFrame | None = None
 
+    @cached_property
+    def table_digest(self) -> str:
+        """The SHA-256 of the paths and probabilities of the test images."""
+        part = self.predictions.split("test")
+        marks = hashlib.sha256("\0".join(part.frame["path"]).encode())
+        marks.update(np.ascontiguousarray(part.probabilities).tobytes())
+        return marks.hexdigest()
+
     def about(self, name: str) -> dict[str, Any]:
         """One of the run's JSON files (`environment`, `parameters`), or {} where it has none."""
         if name == "parameters":
@@ -35,7 +46,11 @@ class Unit:
 
 
 def read(folder: Path) -> Unit:
-    """One finished run's folder as a unit. Raises DarkroomError where it has not finished."""
+    """One finished run's folder as a unit.
+
+    Raises:
+        DarkroomError: the run has not finished, or its predictions are not those it finished with.
+    """
     result = record.read(folder)
     arm = result.get("arm") or folder.name.rsplit("-s", 1)[0]
     history = folder / record.HISTORY

@@ -33,7 +33,7 @@ class Separation:
     num_test: int
 
     @property
-    def is_shown(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether the classes are shown to lie apart, at 5 %."""
         return self.p < ALPHA
 
@@ -43,7 +43,7 @@ class Separation:
         told = f"purity {self.purity:.3f} on {self.num_test:,} test images, {self.baseline:.3f} for shuffled labels"
         return (
             f"The classes lie apart ({told})."
-            if self.is_shown
+            if self.is_significant
             else f"The classes are not shown to lie apart ({told})."
         )
 

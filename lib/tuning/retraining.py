@@ -63,7 +63,7 @@ class Verdict:
     def shown(self) -> bool:
         """Whether the winner is shown to be better than every other candidate on validation."""
         own = [pair for pair in self.pairs if self.winner.name in (pair.first, pair.second)]
-        return all(pair.is_shown for pair in own)
+        return all(pair.is_significant for pair in own)
 
     @property
     def told(self) -> str:
@@ -83,7 +83,7 @@ class Verdict:
                 for other in others
                 if not next(
                     pair for pair in self.pairs if {pair.first, pair.second} == {name, other}
-                ).is_shown
+                ).is_significant
             ]
             lines = [
                 f"{name} has the best mean on validation images, but is not shown to be better "
@@ -96,7 +96,7 @@ class Verdict:
         ]
         if self.gain is None:
             return "\n".join([*lines, "Tuning has found nothing better than the untuned training."])
-        better = self.gain.is_shown and self.gain.difference.value > 0
+        better = self.gain.is_significant and self.gain.difference.value > 0
         lines.append(f"On test images, which chose nothing: {self.gain.verdict}")
         lines.append(
             "Tuning has helped by more than the noise."

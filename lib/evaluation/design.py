@@ -1,0 +1,142 @@
+"""What a study can show before it runs and after: power, the smallest difference it detects, the
+runs that it takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.errors import DarkroomError
+from lib.evaluation import linear_model
+from lib.evaluation.linear_model import Uncertainty
+
+ALPHA, POWER = 0.05, 0.8
+DISAGREEMENT = 0.15
+"""The assumed share of test images that only one of two arms gets right, before anything is
+measured.
+"""
+TRAINING_SD = 0.01
+"""The assumed standard deviation of accuracy between trainings of one arm on the same images."""
+_MOST_RUNS = 100
+
+
+@dataclass(frozen=True)
+class Detectable:
+    """The smallest difference in accuracy that a study shows with 80 % power; `num_pairs` are
+    corrected for.
+    """
+
+    difference: float
+    num_runs: int
+    num_pairs: int
+    num_test: int
+    is_splits: bool
+
+    @property
+    def sentence(self) -> str:
+        """One sentence for people, with what was assumed."""
+        runs = f"{self.num_runs} {'splits' if self.is_splits else 'seeds'}"
+        pairs = "1 comparison" if self.num_pairs == 1 else f"{self.num_pairs} comparisons"
+        images = f"{self.num_test:,} test images"
+        if self.num_runs == 1:
+            return (
+                f"One training each, {images}: this study can show that two trained models differ by "
+                f"{100 * self.difference:.1f} points, but nothing about the methods."
+            )
+        return (
+            f"Smallest difference this study can show: {100 * self.difference:.1f} points of accuracy ({runs}, {images}, "
+            f"{pairs}, power {100 * POWER:.0f} %; assumed: two arms disagree on {100 * DISAGREEMENT:.0f} % of the images, "
+            f"trainings vary by {100 * TRAINING_SD:.0f} point)."
+        )
+
+
+def before(
+    *,
+    num_arms: int,
+    num_runs: int,
+    num_test: int,
+    num_train: int,
+    is_splits: bool,
+    num_pairs: int | None = None,
+    disagreement: float = DISAGREEMENT,
+    training_sd: float = TRAINING_SD,
+) -> Detectable:
+    """The smallest difference in accuracy that a study of this design shows with 80 % power.
+
+    Args:
+        num_arms: arms, two or more.
+        num_runs: trainings an arm.
+        num_test: test images of one run.
+        num_train: training images of one run.
+        is_splits: each run has its own split; otherwise all runs share one.
+        num_pairs: comparisons to correct for; by default all pairs of arms.
+        disagreement: the share of test images that only one of two arms gets right.
+        training_sd: the standard deviation of accuracy between trainings of one arm on the same
+            images.
+    """
+    if num_arms < 2 or num_runs < 1 or num_test < 1 or num_train < 1:
+        raise DarkroomError(
+            "A comparison takes two arms, one run and one image at least. "
+            f"Received: {num_arms} arms, {num_runs} runs, {num_test} test and {num_train} training images."
+        )
+    pairs = num_arms * (num_arms - 1) // 2 if num_pairs is None else num_pairs
+    over_images, of_training = disagreement / num_test, 2 * training_sd**2
+    if num_runs == 1:
+        expected = Uncertainty(over_images, over_images, np.inf)
+    else:
+        share = of_training / num_runs
+        known = over_images
+        if is_splits:
+            share += over_images * num_train / (num_train + num_test) / num_runs
+            seen = num_test / (num_train + num_test)
+            known = over_images * (
+                seen + linear_model.SHARED_TRAINING * num_test / num_train / num_runs
+            )
+        degrees = (num_arms - (1 if is_splits else 0)) * (num_runs - 1)
+        variance = known + share
+        expected = Uncertainty(
+            known if is_splits else over_images, variance, degrees * (variance / share) ** 2
+        )
+    return Detectable(detectable(expected, num_pairs=pairs), num_runs, pairs, num_test, is_splits)
+
+
+def power(difference: float, uncertainty: Uncertainty, *, num_pairs: int = 1) -> float:
+    """The probability that a true difference is shown at 5 %, corrected for `num_pairs`
+    (Bonferroni, Holm's first step).
+    """
+    from scipy.special import nctdtr, ndtr
+
+    level = 1 - ALPHA / num_pairs
+    needed = uncertainty.half_width(level)
+    error, degrees = np.sqrt(uncertainty.variance), uncertainty.degrees_of_freedom
+    if not np.isfinite(degrees) or degrees > 1e4:
+        return float(ndtr((abs(difference) - needed) / error))
+    return float(1 - nctdtr(degrees, abs(difference) / error, needed / error))
+
+
+def detectable(uncertainty: Uncertainty, *, num_pairs: int = 1) -> float:
+    """The smallest difference that is shown with 80 % power."""
+    low, high = (
+        0.0,
+        uncertainty.half_width(1 - ALPHA / num_pairs) + 10 * np.sqrt(uncertainty.variance),
+    )
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high)
+            if power(middle, uncertainty, num_pairs=num_pairs) < POWER
+            else (low, middle)
+        )
+    return high
+
+
+def runs_needed(difference: float, uncertainty: Uncertainty, *, num_pairs: int = 1) -> int | None:
+    """How many runs an arm show a difference of this size with 80 % power; None where up to 100 do
+    not.
+    """
+    for num in range(2, _MOST_RUNS + 1):
+        if power(difference, uncertainty.with_runs(num), num_pairs=num_pairs) >= POWER:
+            return num
+    return None

@@ -1,0 +1,521 @@
+"""The linear model of a study: arms over splits or seeds, with the variance over images and
+trainings.
+
+Every arm has a value on every test set; runs of one arm on the same test images are seeds. Three
+things move a mean over runs:
+
+- *images*: their covariance between any two runs, overlapping test sets included, comes from
+  `influence`, by groups where images share one;
+- *splits and trainings*: the mean square between runs beyond what the images alone make of it,
+  pooled over the arms; an arm that scatters more than the others keeps its own (Cochran's test);
+- *training images that splits share*, which move all runs alike and show in neither.
+
+For a mean over S runs with image variance V, mean square M between runs, and the mean square B that
+images alone would give, Var = V (1 + c r) + (M - B) / S. r is test / training images, c is
+`SHARED_TRAINING`, and both are left out where all runs share one test set. Degrees of freedom
+follow Satterthwaite, those of M being those of the whole table.
+
+The correction of Nadeau and Bengio, (1 / S + r) M, takes all of M as shared. Simulated with
+logistic regressions, trees and networks (`benchmarks/verdicts.py`) it is 1.0 to 3.7 times the true
+variance; this one is 0.9 to 1.1 times.
+
+Source: Nadeau and Bengio, Machine Learning 52 (2003), section 3; Bayle et al., Cross-validation
+Confidence Intervals for Test Error (2020), for V; Satterthwaite, Biometrics Bulletin 2 (1946).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from lib.evaluation import influence, metrics
+from lib.evaluation.predictions import Predictions
+
+SHARED_TRAINING = 0.3
+"""How much of the image variance shared training images add, times test / training images."""
+_OUTLIER_LEVEL = 0.05
+_NULL_DRAWS = 4_000
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """The variance of an estimate: over images with these trainings, and over images, splits and
+    trainings.
+
+    `variance` has `degrees_of_freedom` (infinite where it is known). `square` is the mean square
+    between the runs, `num_runs` their number, `known` the part that more runs do not take away, and
+    `degrees_each` the degrees of freedom that one more run brings.
+    """
+
+    image_variance: float
+    variance: float
+    degrees_of_freedom: float
+    square: float = float("nan")
+    num_runs: int = 1
+    known: float = 0.0
+    degrees_each: float = 0.0
+
+    def half_width_of_new_run(self, level: float) -> float:
+        """Half the prediction interval, around the mean, of one further run of the same design."""
+        from scipy.special import stdtrit
+
+        degrees = max(1.0, self.degrees_each * (self.num_runs - 1))
+        return float(
+            stdtrit(degrees, (1 + level) / 2) * np.sqrt(self.square * (1 + 1 / self.num_runs))
+        )
+
+    def with_runs(self, num: int) -> Uncertainty:
+        """What the uncertainty would be with another number of runs, everything else as measured."""
+        share = self.square / num
+        variance = self.known + share
+        degrees = self.degrees_each * (num - 1) * (variance / share) ** 2 if share else np.inf
+        over_images = self.image_variance * min(1.0, variance / self.variance)
+        return replace(
+            self,
+            image_variance=over_images,
+            variance=variance,
+            degrees_of_freedom=degrees,
+            num_runs=num,
+        )
+
+    def half_width(self, level: float) -> float:
+        """Half the interval at `level`; never narrower than what the images alone allow."""
+        from scipy.special import ndtri, stdtrit
+
+        upper = (1 + level) / 2
+        over_images = float(ndtri(upper)) * np.sqrt(self.image_variance)
+        if not np.isfinite(self.degrees_of_freedom):
+            return float(max(over_images, ndtri(upper) * np.sqrt(self.variance)))
+        return float(
+            max(over_images, stdtrit(self.degrees_of_freedom, upper) * np.sqrt(self.variance))
+        )
+
+    def upper_tail(self, distance: float) -> float:
+        """The one-sided p of an estimate that lies `distance` above the hypothesis."""
+        from scipy.special import ndtr, stdtr
+
+        def tail(variance: float, degrees: float) -> float:
+            if variance == 0:
+                return 0.5 if distance == 0 else float(distance < 0)
+            ratio = -distance / np.sqrt(variance)
+            return float(stdtr(degrees, ratio) if np.isfinite(degrees) else ndtr(ratio))
+
+        tails = tail(self.image_variance, np.inf), tail(self.variance, self.degrees_of_freedom)
+        return max(tails) if distance >= 0 else min(tails)
+
+    def p_value(self, distance: float) -> float:
+        """The two-sided p: 1 minus the level of the interval that just reaches the hypothesis."""
+        return min(1.0, 2 * self.upper_tail(abs(distance)))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One metric of all runs of a study.
+
+    `values` (runs,) and `covariance` (runs, runs; over images) share their order with `arms`,
+    `seeds`, `sets` (which test set) and `ratios` (test / training images). `images` and `groups`
+    number the images of each test set, and the groups that they belong to.
+    """
+
+    metric: str
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    sets: np.ndarray
+    values: np.ndarray
+    covariance: np.ndarray
+    ratios: np.ndarray
+    images: tuple[np.ndarray, ...]
+    groups: tuple[np.ndarray, ...]
+
+    def rows(self, arm: str) -> np.ndarray:
+        """The places of the runs of one arm."""
+        return np.array([place for place, name in enumerate(self.arms) if name == arm])
+
+    def weights(self, arm: str, sets: Sequence[int] | None = None) -> np.ndarray:
+        """float64 (sets, runs): the mean over an arm's runs of each test set, in `sets` or all."""
+        mine = self.rows(arm)
+        sets = sorted(set(self.sets[mine])) if sets is None else sets
+        found = np.zeros((len(sets), len(self.values)))
+        for row, name in enumerate(sets):
+            chosen = mine[self.sets[mine] == name]
+            found[row, chosen] = 1 / len(chosen)
+        return found
+
+
+def score(
+    arms: Mapping[str, Mapping[int, Predictions]],
+    functions: Mapping[str, influence.Function | None],
+    *,
+    split: str = "test",
+) -> dict[str, Scores]:
+    """The scores of all runs for every metric of `functions`; `arms` maps a name to its runs by
+    seed.
+    """
+    names = [(arm, seed) for arm, runs in arms.items() for seed in runs]
+    parts = [arms[arm][seed].split(split) for arm, seed in names]
+    sets = test_sets(parts)
+    firsts = [parts[int(np.flatnonzero(sets == place)[0])] for place in range(sets.max() + 1)]
+    images, clusters = independent_groups(firsts)
+    grouped = any(has_groups(part) for part in parts)
+    found = {}
+    for name, function in functions.items():
+        columns = [value_and_influence(part, name, function) for part in parts]
+        found[name] = Scores(
+            metric=name,
+            arms=tuple(arm for arm, _ in names),
+            seeds=tuple(seed for _, seed in names),
+            sets=sets,
+            values=np.array([value for value, _ in columns]),
+            covariance=_covariance(
+                [slopes for _, slopes in columns], sets, clusters, grouped=grouped
+            ),
+            ratios=np.array([test_train_ratio([arms[arm][seed]], split) for arm, seed in names]),
+            images=tuple(images),
+            groups=tuple(clusters),
+        )
+    return found
+
+
+def value_and_influence(
+    part: Predictions, name: str, function: influence.Function | None
+) -> tuple[float, np.ndarray]:
+    """A metric of one split and the influence of each of its images, float64 (n,)."""
+    if part.kind == "multilabel":
+        return influence.of_labels(part, name)
+    return float(function(metrics.confusion(part))), influence.of_images(part, function)
+
+
+def test_sets(parts: Sequence[Predictions]) -> np.ndarray:
+    """int64 (parts,): parts of the same images share a number, counted in order of first
+    appearance.
+    """
+    known: list[np.ndarray] = []
+    places = []
+    for part in parts:
+        paths = part.frame["path"].to_numpy()
+        place = next(
+            (place for place, seen in enumerate(known) if np.array_equal(seen, paths)), len(known)
+        )
+        if place == len(known):
+            known.append(paths)
+        places.append(place)
+    return np.array(places)
+
+
+def has_groups(part: Predictions) -> bool:
+    """Whether any two images of the part belong to one group."""
+    return bool(part.frame["group"].duplicated().any())
+
+
+def test_train_ratio(runs: Sequence[Predictions], split: str = "test") -> float:
+    """Images of `split` per training image, the mean over runs; 1 (cautious) where a run has no
+    training rows.
+    """
+    ratios = []
+    for run in runs:
+        num = run.frame["split"].value_counts()
+        ratios.append(num[split] / num["train"] if "train" in num else 1.0)
+    return float(np.mean(ratios))
+
+
+def independent_groups(
+    parts: Sequence[Predictions],
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The numbers of the images and of their groups, int64 (n,) for each part.
+
+    An image has the same numbers in every part that holds it.
+    """
+    from scipy import sparse
+
+    lengths = [len(part) for part in parts]
+    images, _ = pd.factorize(np.concatenate([part.frame["path"].to_numpy() for part in parts]))
+    if not any(has_groups(part) for part in parts):
+        found = np.split(images, np.cumsum(lengths)[:-1])
+        return found, found
+    groups, start = (
+        [],
+        int(images.max()) + 1,
+    )  # images and the groups of each part are the nodes of one graph
+    for part in parts:
+        codes, names = pd.factorize(part.groups)
+        groups.append(codes + start)
+        start += len(names)
+    edges = sparse.coo_matrix(
+        (np.ones(len(images)), (images, np.concatenate(groups))), shape=(start, start)
+    )
+    _, members = sparse.csgraph.connected_components(edges, directed=False)
+    ends = np.cumsum(lengths)[:-1]
+    return np.split(images, ends), np.split(members[images], ends)
+
+
+def _covariance(
+    slopes: Sequence[np.ndarray], sets: np.ndarray, clusters: Sequence[np.ndarray], *, grouped: bool
+) -> np.ndarray:
+    from scipy import sparse
+
+    if len(clusters) == 1 and not grouped:
+        together = np.stack(slopes, axis=1)  # (n, runs)
+        return together.T @ together
+    num_groups = 1 + max(int(codes.max()) for codes in clusters)
+    sums = [
+        np.bincount(clusters[place], column, num_groups)
+        for column, place in zip(slopes, sets, strict=True)
+    ]
+    together = sparse.csc_matrix(np.stack(sums, axis=1))  # (groups, runs)
+    few = len(np.unique(clusters[0])) if grouped else 0
+    return np.asarray((together.T @ together).todense()) * (few / (few - 1) if few > 1 else 1.0)
+
+
+class LinearModel:
+    """Means of arms and differences between them, each with its `Uncertainty`, from the `Scores` of
+    one metric.
+    """
+
+    def __init__(self, scores: Scores) -> None:
+        self.scores = scores
+        self.arms = list(dict.fromkeys(scores.arms))
+        self._sets = {arm: sorted(set(scores.sets[scores.rows(arm)])) for arm in self.arms}
+        self._pools: dict[tuple[int, ...], _Pool] = {}
+
+    def mean(self, arm: str) -> tuple[float, Uncertainty]:
+        """The mean over an arm's test sets (each the mean of its seeds) and its uncertainty."""
+        rows, sets = self.scores.rows(arm), self._sets[arm]
+        weights = self.scores.weights(arm)
+        value, over_images = self._moments(weights.mean(axis=0), rows)
+        if len(rows) == 1:
+            return value, Uncertainty(over_images, over_images, np.inf)
+        pool = self._pool(tuple(sets))
+        square, degrees, floor = pool.of_arm(arm)
+        num = len(rows) if len(sets) == 1 else len(sets)
+        known = over_images * self._overlap(rows, sets) - floor / num
+        return value, _combined(known, over_images, [(square, num, degrees)])
+
+    def difference(self, first: str, second: str) -> tuple[float, Uncertainty] | None:
+        """`first` minus `second` over the test sets that both have; None where they share none."""
+        sets = sorted(set(self._sets[first]) & set(self._sets[second]))
+        if not sets:
+            return None
+        weights = self.scores.weights(first, sets) - self.scores.weights(second, sets)
+        rows = np.flatnonzero(np.abs(weights).sum(axis=0))
+        value, over_images = self._moments(weights.mean(axis=0), rows)
+        if len(sets) > 1:
+            square, degrees, floor = self._pool(tuple(sets)).of_pair(first, second)
+            known = over_images * self._overlap(rows, sets) - floor / len(sets)
+            return value, _combined(known, over_images, [(square, len(sets), degrees)])
+        numbers = [
+            int((self.scores.sets[self.scores.rows(arm)] == sets[0]).sum())
+            for arm in (first, second)
+        ]
+        if min(numbers) == 1:
+            return value, Uncertainty(over_images, over_images, np.inf)
+        pool = self._pool(tuple(sets))
+        parts = [pool.of_arm(arm) for arm in (first, second)]
+        shares = [
+            (square, num, degrees) for (square, degrees, _), num in zip(parts, numbers, strict=True)
+        ]
+        floor = sum(floor / num for (_, _, floor), num in zip(parts, numbers, strict=True))
+        return value, _combined(
+            over_images - floor, over_images, shares, is_shared=pool.is_shared(first, second)
+        )
+
+    def deviation(self, first: str, second: str) -> float:
+        """The standard deviation of the difference between test sets, or between seeds of one; NaN
+        for one run.
+        """
+        sets = sorted(set(self._sets[first]) & set(self._sets[second]))
+        values = (
+            self.scores.weights(first, sets) - self.scores.weights(second, sets)
+        ) @ self.scores.values
+        if len(sets) == 1:
+            seeds = [
+                {self.scores.seeds[row]: self.scores.values[row] for row in self.scores.rows(arm)}
+                for arm in (first, second)
+            ]
+            values = np.array(
+                [seeds[0][seed] - seeds[1][seed] for seed in seeds[0] if seed in seeds[1]]
+            )
+        return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+    def num_runs(self, first: str, second: str) -> int:
+        """The runs of the arm that has fewer, on the test sets that both have."""
+        sets = set(self._sets[first]) & set(self._sets[second])
+        return min(
+            int(np.isin(self.scores.sets[self.scores.rows(arm)], list(sets)).sum())
+            for arm in (first, second)
+        )
+
+    def _overlap(self, rows: np.ndarray, sets: Sequence[int]) -> float:
+        return (
+            1.0 if len(sets) == 1 else 1 + SHARED_TRAINING * float(self.scores.ratios[rows].mean())
+        )
+
+    def _moments(self, weights: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+        variance = float(weights @ self.scores.covariance @ weights)
+        num_groups = max(
+            len(np.unique(self.scores.groups[place])) for place in set(self.scores.sets[rows])
+        )
+        one_image = float(num_groups) ** -2.0
+        return float(weights @ self.scores.values), max(variance, one_image)
+
+    def _pool(self, sets: tuple[int, ...]) -> _Pool:
+        if sets not in self._pools:
+            if len(sets) == 1:
+                members = [
+                    arm
+                    for arm in self.arms
+                    if (self.scores.sets[self.scores.rows(arm)] == sets[0]).sum() > 1
+                ]
+            else:
+                members = [arm for arm in self.arms if set(sets) <= set(self._sets[arm])]
+            self._pools[sets] = _Pool(self.scores, members, sets)
+        return self._pools[sets]
+
+
+class _Pool:
+    """The mean squares of arms that were measured on the same test sets, pooled where they agree."""
+
+    def __init__(self, scores: Scores, arms: Sequence[str], sets: tuple[int, ...]) -> None:
+        self.is_seeds = len(sets) == 1
+        self.observed: dict[
+            str, np.ndarray
+        ] = {}  # the observations of each arm as weights of the runs
+        for arm in arms:
+            if self.is_seeds:
+                rows = scores.rows(arm)
+                rows = rows[scores.sets[rows] == sets[0]]
+                self.observed[arm] = np.eye(len(scores.values))[rows]
+            else:
+                self.observed[arm] = scores.weights(arm, sets)
+        self.scores = scores
+        self._alike = self._members_alike()
+
+    def is_shared(self, first: str, second: str) -> bool:
+        """Whether both arms take their mean square from the common pool."""
+        return first in self._alike and second in self._alike
+
+    def of_arm(self, arm: str) -> tuple[float, float, float]:
+        """The mean square between the runs of an arm, its degrees of freedom, and what images make
+        of it.
+        """
+        square, floor = self._square(self.observed[arm])
+        degrees = float(len(self.observed[arm]) - 1)
+        if arm in self._alike:
+            squares = np.array([self._square(self.observed[name]) for name in self._alike])
+            if squares[:, 1].sum() > 0 and floor > 0:
+                square, degrees = (
+                    floor * squares[:, 0].sum() / squares[:, 1].sum(),
+                    self._degrees_of_arms(),
+                )
+        return square, degrees, floor
+
+    def of_pair(self, first: str, second: str) -> tuple[float, float, float]:
+        """As `of_arm`, for the difference of two arms on the same test sets."""
+        square, floor = self._square(self.observed[first] - self.observed[second])
+        degrees = float(len(self.observed[first]) - 1)
+        if self.is_shared(first, second):
+            squares = np.array(
+                [
+                    self._square(self.observed[one] - self.observed[other])
+                    for one, other in combinations(self._alike, 2)
+                ]
+            )
+            if squares[:, 1].sum() > 0 and floor > 0:
+                square = floor * squares[:, 0].sum() / squares[:, 1].sum()
+                degrees *= len(self._alike) - 1
+        return square, degrees, floor
+
+    def _square(self, weights: np.ndarray) -> tuple[float, float]:
+        # The mean square between observations, and its expectation if the images alone moved them.
+        num = len(weights)
+        covariance = weights @ self.scores.covariance @ weights.T
+        of_mean = covariance.mean()
+        floor = (np.trace(covariance) / num - of_mean) * num / (num - 1)
+        return float((weights @ self.scores.values).var(ddof=1)), max(0.0, float(floor))
+
+    def _degrees_of_arms(self) -> float:
+        values = np.stack([self.observed[arm] @ self.scores.values for arm in self._alike], axis=0)
+        num_arms, num = values.shape
+        if self.is_seeds or num_arms == 1:
+            return float(num_arms * (num - 1))
+        between = num_arms * values.mean(axis=0).var(
+            ddof=1
+        )  # arms share the test sets, and what is easy in them
+        residual = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+        within = (residual**2).sum() / ((num_arms - 1) * (num - 1))
+        total = between + (num_arms - 1) * within
+        parts = between**2 / (num - 1) + (num_arms - 1) * within**2 / (num - 1)
+        return float(total**2 / parts) if parts > 0 else float(num - 1)
+
+    def _members_alike(self) -> list[str]:
+        # Arms whose mean square stands out are taken out of the pool, one after another (Cochran's test).
+        alike = [arm for arm, weights in self.observed.items() if self._square(weights)[1] > 0]
+        lengths = {arm: len(self.observed[arm]) for arm in alike}
+        alike = [arm for arm in alike if lengths[arm] == max(lengths.values())]
+        while len(alike) >= (2 if self.is_seeds else 3):
+            excess = self._excess(alike)
+            if not _stands_out(excess, lengths[alike[0]], is_seeds=self.is_seeds):
+                break
+            alike.pop(int(np.argmax(excess)))
+        return alike
+
+    def _excess(self, arms: Sequence[str]) -> np.ndarray:
+        if self.is_seeds:
+            squares = np.array([self._square(self.observed[arm]) for arm in arms])
+            return squares[:, 0] / squares[:, 1]
+        found = np.zeros(len(arms))
+        for one, other in combinations(range(len(arms)), 2):
+            square, floor = self._square(self.observed[arms[one]] - self.observed[arms[other]])
+            found[[one, other]] += square / floor if floor > 0 else 0.0
+        return found
+
+
+def _combined(
+    known: float,
+    over_images: float,
+    shares: Sequence[tuple[float, int, float]],
+    *,
+    is_shared: bool = True,
+) -> Uncertainty:
+    # What images do to all runs alike is known; the mean squares of each arm, with its number of runs, are estimated.
+    known, parts = max(0.0, known), [square / num for square, num, _ in shares]
+    variance, degrees = known + sum(parts), [degrees for *_, degrees in shares]
+    noise = (
+        sum(parts) ** 2 / degrees[0]
+        if is_shared
+        else sum(part**2 / each for part, each in zip(parts, degrees, strict=True))
+    )
+    num = min(num for _, num, _ in shares)
+    return Uncertainty(
+        image_variance=over_images,
+        variance=variance,
+        degrees_of_freedom=variance**2 / noise if noise > 0 else np.inf,
+        square=sum(square for square, *_ in shares),
+        num_runs=num,
+        known=known,
+        degrees_each=min(degrees) / max(1, num - 1),
+    )
+
+
+def _stands_out(excess: np.ndarray, num: int, *, is_seeds: bool) -> bool:
+    """Whether the largest of the arms' mean squares is too large a share of them, at 5 %.
+
+    Source: Cochran, Annals of Eugenics 11 (1941); the distribution without a difference is drawn.
+    """
+    if excess.sum() == 0:
+        return False
+    drawn = _null_shares(len(excess), num, is_seeds)
+    return bool(excess.max() / excess.sum() > np.quantile(drawn, 1 - _OUTLIER_LEVEL))
+
+
+def _null_shares(num_arms: int, num: int, is_seeds: bool) -> np.ndarray:
+    values = np.random.default_rng(0).normal(size=(_NULL_DRAWS, num_arms, num))
+    if is_seeds:
+        squares = values.var(axis=2, ddof=1)  # (draws, arms)
+    else:
+        differences = values[:, :, None] - values[:, None]  # (draws, arms, arms, sets)
+        squares = differences.var(axis=3, ddof=1).sum(axis=2)
+    return squares.max(axis=1) / squares.sum(axis=1)
