@@ -534,8 +534,10 @@ NOTEBOOKS = {
             _group(
                 "The comparison",
                 _row("stages", "list[str]", ["train"], "stages that hold the runs", was="stage"),
-                _row("metric", "str", "accuracy", "what the arms are sorted by",
+                _row("metric", "str", "accuracy", "what the arms are compared by",
                      choices=("accuracy", "balanced_accuracy", "macro_f1", "kappa", "matthews")),
+                _row("margin", "float", 0.02, "arms this close are called equivalent, if shown",
+                     "above 0, below 1"),
                 _row("only", "list[str]", [], "compare only these arms; empty takes all"),
                 _row("omit", "list[str]", [], "leave these arms out"),
                 _row("baseline", "str", "",

@@ -8,6 +8,7 @@ from lib.errors import DarkroomError
 from lib.evaluation import audit, paired_tests, published_tables, test_access
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions, table
+from lib.evaluation.linear_model import Uncertainty
 from lib.evaluation.statistics import Estimate
 
 
@@ -133,18 +134,21 @@ def test_y_no_better_than_chance_or_than_the_largest_class_is_flagged():
 
 
 def estimate(value, num_seeds=3):
-    return Estimate(
-        "accuracy", value, value, value, value, value, 0.0, 0.01, 0.0, 2.0, num_seeds, "test"
-    )
+    known = Uncertainty(1e-4, 1e-4, 2.0)
+    return Estimate("accuracy", value, value, value, value, value, 0.0, num_seeds, "test", known)
+
+
+def pair(value, p):
+    return paired_tests.Pair("a", "b", estimate(value), p, p, 1.0, value, value, 0.02, "test")
 
 
 def test_k_and_w_a_mean_of_few_and_a_lead_within_noise_are_flagged():
-    lead = paired_tests.Pair("a", "b", estimate(0.01), 0.2, 0.2, "test")
+    lead = pair(0.01, 0.2)
     found = audit.comparison({"a": estimate(0.8), "b": estimate(0.79, num_seeds=1)}, [lead])
     assert outcomes(found) == {"K": "flagged", "W": "flagged"}
     assert "Fewer than three seeds: b (1)" in messages(found)
     assert "The lead of a over b is within the noise" in messages(found)
-    lead = paired_tests.Pair("a", "b", estimate(0.1), 0.001, 0.001, "test")
+    lead = pair(0.1, 0.001)
     assert outcomes(audit.comparison({"a": estimate(0.9), "b": estimate(0.8)}, [lead])) == {
         "K": "held",
         "W": "held",

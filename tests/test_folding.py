@@ -63,7 +63,7 @@ def test_five_classes_folded_against_two_paired_on_the_same_images():
         {0: many}, {0: two}, groups={"photo": "photo"}, rest="rest", names=("five", "two")
     )
     assert found.method == "McNemar, exact"
-    assert found.verdict.startswith("five is better than two (Δ accuracy ")
+    assert found.verdict.startswith("These two trained models, five and two, differ: ")
     folded = class_grouping.fold(many, {"photo": "photo"}, rest="rest")
     right = [float((each.predicted == each.truth).mean()) for each in (folded, two)]
     assert found.difference.value == pytest.approx(right[0] - right[1])

@@ -88,7 +88,7 @@ def test_the_best_arm_comes_first_with_its_numbers(runs):
     )
     assert (row["seeds"], row["num_test"], row["num_parameters"]) == (3, 150, 1000)
     assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
-    assert found.verdicts[0].startswith("resnet is better than cnn (Δ accuracy ")
+    assert found.verdicts[0].startswith("resnet is better than cnn (accuracy +")
     assert found.confusion("resnet").sum() == 450
     shown = found.shown
     assert shown["arm"].tolist() == ["resnet", "cnn"]

@@ -39,6 +39,7 @@ SHARED_TRAINING = 0.3
 """How much of the image variance shared training images add, times test / training images."""
 _OUTLIER_LEVEL = 0.05
 _NULL_DRAWS = 4_000
+_LEAST = 1e-6  # of the image variance, where runs happen to agree to the last image
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Uncertainty:
     def with_runs(self, num: int) -> Uncertainty:
         """What the uncertainty would be with another number of runs, everything else as measured."""
         share = self.square / num
-        variance = self.known + share
+        variance = max(self.known + share, _LEAST * self.image_variance)
         degrees = self.degrees_each * (num - 1) * (variance / share) ** 2 if share else np.inf
         over_images = self.image_variance * min(1.0, variance / self.variance)
         return replace(
@@ -482,7 +483,8 @@ def _combined(
 ) -> Uncertainty:
     # What images do to all runs alike is known; the mean squares of each arm, with its number of runs, are estimated.
     known, parts = max(0.0, known), [square / num for square, num, _ in shares]
-    variance, degrees = known + sum(parts), [degrees for *_, degrees in shares]
+    degrees = [degrees for *_, degrees in shares]
+    variance = max(known + sum(parts), _LEAST * over_images)
     noise = (
         sum(parts) ** 2 / degrees[0]
         if is_shared

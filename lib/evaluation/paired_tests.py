@@ -195,31 +195,28 @@ def of_model(
     names = [pair for pair in combinations(model.arms, 2) if not against or against in pair]
     found = {pair: model.difference(*pair) for pair in names}
     found = {pair: result for pair, result in found.items() if result is not None}
+    exact = dict(exact or {})
     uncertain = {
-        pair: _agreeing_with(exact[pair], *result) if exact and pair in exact else result[1]
+        pair: _agreeing_with(exact[pair], *result) if pair in exact else result[1]
         for pair, result in found.items()
     }
     p = {
-        pair: exact[pair] if exact and pair in exact else uncertain[pair].p_value(abs(value))
+        pair: exact[pair] if pair in exact else uncertain[pair].p_value(abs(value))
         for pair, (value, _) in found.items()
     }
     equal = {
         pair: uncertain[pair].upper_tail(margin - abs(value)) for pair, (value, _) in found.items()
     }
     adjusted, equivalent = holm(list(p.values())), holm(list(equal.values()))
+    pairs = [
+        _pair(model, pair, found[pair][0], uncertain[pair], (p[pair], p_adjusted), margin, len(p))
+        for pair, p_adjusted in zip(found, adjusted, strict=True)
+    ]
     return [
-        _pair(
-            model,
-            pair,
-            found[pair][0],
-            uncertain[pair],
-            p[pair],
-            p_adjusted,
-            p_equal,
-            margin,
-            len(p),
+        replace(
+            pair, p_equivalent=p_equal, method="McNemar, exact" if names in exact else pair.method
         )
-        for pair, p_adjusted, p_equal in zip(found, adjusted, equivalent, strict=True)
+        for pair, names, p_equal in zip(pairs, found, equivalent, strict=True)
     ]
 
 
@@ -302,25 +299,19 @@ def _pair(
     names: tuple[str, str],
     value: float,
     uncertainty: Uncertainty,
-    p: float,
-    p_adjusted: float,
-    p_equivalent: float,
+    p_values: tuple[float, float],
     margin: float,
     num_pairs: int,
 ) -> Pair:
-    scores = model.scores
+    scores, (p, p_adjusted) = model.scores, p_values
     sets = set(scores.sets[scores.rows(names[0])]) & set(scores.sets[scores.rows(names[1])])
-    rows = np.array(
-        [row for name in names for row in scores.rows(name) if scores.sets[row] in sets]
-    )
+    rows = np.array([row for row in scores.rows(names[0]) if scores.sets[row] in sets])
     widest = 2.0 if scores.metric == "matthews" or "kappa" in scores.metric else 1.0
-    level = 1 - ALPHA * p / p_adjusted if p_adjusted > 0 else 1 - ALPHA / num_pairs
     num = model.num_runs(*names)
 
     def interval(half: float) -> tuple[float, float]:
         return max(-widest, value - half), min(widest, value + half)
 
-    new_half = uncertainty.half_width_of_new_run(0.95) if num > 1 else float("nan")
     difference = Estimate(
         scores.metric,
         value,
@@ -328,27 +319,29 @@ def _pair(
         *interval(analytic.NORMAL * float(np.sqrt(uncertainty.image_variance))),
         model.deviation(*names),
         num,
-        method_of(scores, rows[: len(rows) if len(sets) > 1 else num]),
+        method_of(scores, rows[:num] if len(sets) == 1 else rows),
         uncertainty,
-        *(interval(new_half) if num > 1 else (new_half, new_half)),
+        *(interval(uncertainty.half_width_of_new_run(0.95)) if num > 1 else ()),
     )
+    level = 1 - ALPHA * (p / p_adjusted if p_adjusted > 0 else 1 / num_pairs)
     low, high = interval(uncertainty.half_width(level))
-    more = design.runs_needed(value, uncertainty, num_pairs=num_pairs) if num > 1 else None
     return Pair(
-        names[0],
-        names[1],
-        difference,
-        p,
-        p_adjusted,
-        p_equivalent,
-        low,
-        high,
-        margin,
-        difference.method,
-        num_pairs,
-        design.detectable(uncertainty, num_pairs=num_pairs),
-        more,
-        len(sets) > 1,
+        first=names[0],
+        second=names[1],
+        difference=difference,
+        p=p,
+        p_adjusted=p_adjusted,
+        p_equivalent=1.0,
+        low=low,
+        high=high,
+        margin=margin,
+        method=difference.method,
+        num_pairs=num_pairs,
+        detectable=design.detectable(uncertainty, num_pairs=num_pairs),
+        runs_needed=design.runs_needed(value, uncertainty, num_pairs=num_pairs)
+        if num > 1
+        else None,
+        is_splits=len(sets) > 1,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from lib.evaluation import confusion as matrices
 from lib.evaluation.comparison import Comparison
 from lib.evaluation.run_records import Unit
+from lib.evaluation.statistics import Estimate
 from lib.reporting import plots, text
 from lib.reporting.style import SHARES
 
@@ -22,10 +23,14 @@ def answer(comparison: Comparison) -> str:
     """
     if not comparison.pairs:
         return f"One arm: {next(iter(comparison.arms))}."
-    shown = [pair for pair in comparison.pairs if pair.is_shown]
+    shown = [pair for pair in comparison.pairs if pair.is_significant]
     if not shown:
         widest = max(comparison.pairs, key=lambda pair: abs(pair.difference.value))
-        return f"No difference is significant. The largest: {widest.verdict}"
+        if len(comparison.pairs) == 1:
+            return widest.verdict
+        equal = sum(pair.is_equivalent for pair in comparison.pairs)
+        also = f" {equal} of {len(comparison.pairs)} pairs are equivalent." if equal else ""
+        return f"No difference is significant. The largest: {widest.verdict}{also}"
     best = next(iter(comparison.arms))
     first = next((pair for pair in shown if best in (pair.first, pair.second)), shown[0])
     others = len(comparison.pairs) - len(shown)
@@ -37,24 +42,44 @@ def answer(comparison: Comparison) -> str:
 
 
 def summary(comparison: Comparison) -> str:
-    """Who is highest, with intervals and the bands of kappa's interval."""
+    """The arm that is best on validation, its test result with both intervals, and kappa's bands."""
     best, row = next(iter(comparison.arms)), comparison.table.iloc[0]
     estimate = comparison.estimates[best][comparison.metric]
-    value, low, high = (
+    value, low, high, image_low, image_high = (
         f"{100 * number:.1f} %" if comparison.metric in SHARES else f"{number:.3f}"
-        for number in (estimate.value, estimate.low, estimate.high)
+        for number in (
+            estimate.value,
+            estimate.low,
+            estimate.high,
+            estimate.image_low,
+            estimate.image_high,
+        )
     )
     bands = list(
         dict.fromkeys(matrices.landis_koch(row[f"kappa_{end}"]) for end in ("low", "high"))
     )
-    seeds = f"mean of {estimate.num_seeds} seeds" if estimate.num_seeds > 1 else "one seed"
+    if estimate.num_seeds > 1:
+        runs, more = f"mean of {estimate.num_seeds} trainings", f" {_new_training(estimate)}"
+        intervals = (
+            f"95 % interval {low} to {high} {estimate.method}, {image_low} to {image_high} over "
+            "images with these trainings"
+        )
+    else:
+        runs, more = "one training", ""
+        intervals = f"95 % interval {low} to {high} {estimate.method}"
     return (
-        f"Highest {comparison.metric.replace('_', ' ')}: {best} with {value} ({seeds}; 95 % "
-        f"interval {low} to {high}) on "
-        f"{row['num_test']:,} test images; kappa {row['kappa']:.2f} ({row['kappa_low']:.2f} to "
-        f"{row['kappa_high']:.2f}), "
-        f"{' to '.join(bands)} agreement."
+        f"Best on validation: {best}, test {comparison.metric.replace('_', ' ')} {value} "
+        f"({runs}; {intervals}) on {row['num_test']:,} test images; kappa {row['kappa']:.2f} "
+        f"({row['kappa_low']:.2f} to {row['kappa_high']:.2f}), {' to '.join(bands)} agreement.{more}"
     )
+
+
+def _new_training(estimate: Estimate) -> str:
+    low, high = (
+        f"{100 * number:.1f} %" if estimate.name in SHARES else f"{number:.3f}"
+        for number in (estimate.new_low, estimate.new_high)
+    )
+    return f"A single new training is expected between {low} and {high} (95 %)."
 
 
 def fitting(comparison: Comparison) -> list[str]:
