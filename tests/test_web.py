@@ -337,7 +337,7 @@ def test_several_data_sets_or_classes_an_image_are_not_ranked_in_one_table(clien
     )
     assert "cells, films" in card and "Best" not in card
     assert (
-        "Names all classes rightly for 42.1 % of 90 test images"
+        "Exact match on test: 42.1 % (90 images)"
         in client.get("/runs/mixed/thumbnails/many-s0").text
     )
     assert "many-s0" not in client.get("/classify").text

@@ -107,7 +107,7 @@ def append(
 
 
 def labelled(dataset: Dataset) -> list[dict[str, Any]]:
-    """Returns the standing labels of all folders, one a picture, in the order of folder and path."""
+    """Returns the standing labels of all folders, one a picture, by folder and path."""
     last = {(line["folder"], line["path"]): line for line in _lines(dataset)}
     return [last[key] for key in sorted(last) if last[key]["label"] is not None]
 
@@ -161,7 +161,8 @@ def join(dataset: Dataset, *, splits: Mapping[str, str] | None = None, name: str
 
 
 def gain(before: Predictions, after: Predictions) -> dict[str, float] | None:
-    """Returns how much better the second of two models is on the test images that both were tested on.
+    """Returns how much better the second of two models is on the test images that both were tested
+    on.
 
     `num` images, `before` and `after` (accuracies), `difference` with its 95 % interval (`low`,
     `high`) and `p` (exact McNemar). It speaks of these two trained models. None where they share

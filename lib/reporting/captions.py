@@ -142,4 +142,5 @@ def _rise(units: tuple[Unit, ...]) -> str:
     loss = loss.loc[loss["num"] == len(histories), "mean"]
     if not len(loss) or loss.iloc[-1] <= (1 + _RISE) * loss.min():
         return ""
-    return f" Its validation loss rose from {loss.min():.2f} (epoch {loss.idxmin()}) to {loss.iloc[-1]:.2f} at the end."
+    lowest = f"{loss.min():.2f} (epoch {loss.idxmin()})"
+    return f" Its validation loss rose from {lowest} to {loss.iloc[-1]:.2f} at the end."

@@ -171,7 +171,10 @@ def against(accepted: pd.DataFrame, names: list[str]) -> Drawing:
         handles, labels = panels[0].get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside lower center", ncols=min(5, len(classes)))
     told = ", ".join(name.removeprefix("attr_") for name in names)
-    drawing.alt = f"Shares of the classes for each value of {told}; under each bar the value and its number of images."
+    drawing.alt = (
+        f"Shares of the classes for each value of {told}; under each bar the value and its number "
+        "of images."
+    )
     return drawing
 
 

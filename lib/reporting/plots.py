@@ -75,7 +75,8 @@ def _large_confusion(
         places = np.argsort(-wrong, axis=None, kind="stable")[:20]
         pairs = [np.unravel_index(place, wrong.shape) for place in places if wrong.flat[place]]
         names = [
-            f"{style.label(class_names[row], most=22)} → {style.label(class_names[column], most=22)}"
+            f"{style.label(class_names[row], most=22)} → "
+            f"{style.label(class_names[column], most=22)}"
             for row, column in pairs
         ]
         values = [int(wrong[row, column]) for row, column in pairs]
@@ -309,7 +310,8 @@ def _name_both_axes(axes: Axes, class_names: Sequence[str], steep: bool) -> None
 def _describe_confusion(counts: np.ndarray, class_names: Sequence[str], title: str) -> str:
     total = int(counts.sum())
     wrong = counts * ~np.eye(len(counts), dtype=bool)
-    told = f"{title}: {int(np.trace(counts)):,} of {total:,} images right ({text.percent(matrices.accuracy(counts))})"
+    accuracy = text.percent(matrices.accuracy(counts))
+    told = f"{title}: {int(np.trace(counts)):,} of {total:,} images right ({accuracy})"
     if not wrong.any():
         return told + "; no confusion."
     row, column = np.unravel_index(wrong.argmax(), wrong.shape)
@@ -472,7 +474,8 @@ def _describe_run(history: pd.DataFrame, kept_epoch: int | None, title: str) -> 
         if np.isfinite(row[column].iloc[0])
     )
     which = "the kept epoch" if kept_epoch is not None else "the last epoch"
-    return f"{title + ': l' if title else 'L'}earning curves over {len(history)} epochs; accuracy at {which}, {epoch}: {said}."
+    begin = f"{title}: learning curves" if title else "Learning curves"
+    return f"{begin} over {len(history)} epochs; accuracy at {which}, {epoch}: {said}."
 
 
 def _describe_arm(arm: str, runs: Sequence[pd.DataFrame]) -> str:
@@ -527,7 +530,8 @@ def leaderboard(
         axes.set_xlabel(f"{metric.replace('_', ' ')} on test (circle: a seed; bar: 95 % interval)")
         style.set_title(drawing, title or f"Arms by {metric.replace('_', ' ')}")
     told = "; ".join(
-        f"{name} {_value_text(metric, estimates[name].value)} ({_value_text(metric, estimates[name].low)} to "
+        f"{name} {_value_text(metric, estimates[name].value)} "
+        f"({_value_text(metric, estimates[name].low)} to "
         f"{_value_text(metric, estimates[name].high)}, {estimates[name].num_seeds} seeds)"
         for name in reversed(names)
     )
@@ -619,7 +623,10 @@ def reliability(bins: pd.DataFrame, error: float, *, title: str = "") -> Drawing
         for axis in (upper.yaxis, lower.xaxis):
             style.show_percent(axis)
         style.set_title(drawing, title or f"Reliability: on average {manner}")
-    drawing.alt = f"Reliability: expected calibration error {100 * error:.1f} %; on average {manner} by {100 * abs(gap):.1f} points."
+    drawing.alt = (
+        f"Reliability: expected calibration error {100 * error:.1f} %; on average {manner} by "
+        f"{100 * abs(gap):.1f} points."
+    )
     return drawing
 
 

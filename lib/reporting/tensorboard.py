@@ -234,7 +234,8 @@ class Board:
         if self._path is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             # The name TensorBoard looks for; time, process and number keep two writers apart.
-            name = f"events.out.tfevents.{int(time.time()):010d}.darkroom.{os.getpid()}.{next(_numbers)}"
+            writer = f"darkroom.{os.getpid()}.{next(_numbers)}"
+            name = f"events.out.tfevents.{int(time.time()):010d}.{writer}"
             self._path = self.folder / name
             self._write(
                 [Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()]

@@ -1,4 +1,6 @@
-"""Data: look at the images of a data set, decide, relabel; see what a run predicted for each of them."""
+"""Data: look at the images of a data set, decide, relabel; see what a run predicted for each of
+them.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def picture(name: str, row: int) -> Response:
 
 @pages.post("/api/data/<name>/decide")
 def decide(name: str) -> Response:
-    """Writes a decision into the ledger: `action` is keep, review, reject, or relabel with a `label`."""
+    """Writes a decision into the ledger: `action` is keep, review, reject, or relabel with a
+    `label`.
+    """
     table, chosen, action = _table(name), body("rows", list), body("action", str)
     if action == "relabel":
         decision = table.decide(chosen, label=plain_label(body("label", str)))
@@ -88,7 +92,8 @@ def decide(name: str) -> Response:
         decision = table.decide(chosen, verdict=action)
     else:
         raise DarkroomError(
-            f"An action is one of {', '.join(image_table.VERDICTS)} or relabel. Received: {action[:40]!r}."
+            f"An action is one of {', '.join(image_table.VERDICTS)} or relabel. Received: "
+            f"{action[:40]!r}."
         )
     return _decided(table, decision)
 
@@ -138,7 +143,7 @@ def heat(name: str, row: int, study: str, stage: str, run: str) -> Response:
 
 
 def body(name: str, kind: type) -> Any:
-    """Returns one field of the request's JSON. Answers 400 where it is missing or of another type."""
+    """Returns a field of the request's JSON. Answers 400 where it is missing or of another type."""
     try:
         content = json.loads(request.get_data()) if request.is_json else None
     except (ValueError, RecursionError):
@@ -151,7 +156,9 @@ def body(name: str, kind: type) -> Any:
 
 
 def plain_label(text: str) -> str:
-    """Returns a class name as it is kept. Raises DarkroomError for one that is empty, long or holds control characters."""
+    """Returns a class name as it is kept. Raises DarkroomError for one that is empty, long or holds
+    control characters.
+    """
     label = " ".join(text.split())
     if not label or len(label) > 200 or not label.isprintable():
         raise DarkroomError("A label is one line of 1 to 200 characters.")
@@ -187,13 +194,19 @@ def _decided(table: ImageTable, decision: Decision) -> Response:
     image_table.remember(table)
     _sync_later(table)
     return jsonify(
-        entry=decision.entry, rows=decision.rows, verdicts=decision.verdicts, labels=decision.labels,
-        names=table.labels, undo=decision.undo,
-    )  # fmt: skip
+        entry=decision.entry,
+        rows=decision.rows,
+        verdicts=decision.verdicts,
+        labels=decision.labels,
+        names=table.labels,
+        undo=decision.undo,
+    )
 
 
 def _sync_later(table: ImageTable) -> None:
-    """Brings the manifest up to the ledger once nobody has decided anything for a while; the ledger itself is never behind."""
+    """Brings the manifest up to the ledger once nobody has decided anything for a while; the ledger
+    itself is never behind.
+    """
     name = table.dataset.name
 
     def sync() -> None:
@@ -221,11 +234,16 @@ def _card(name: str) -> dict[str, Any]:
     counts = np.bincount(table.verdict, minlength=len(image_table.VERDICTS))
     kept = np.flatnonzero(table.verdict == 0)
     return {
-        "name": name, "files": len(table), "classes": len(np.unique(table.label[table.label != NONE])),
-        "counts": dict(zip(image_table.VERDICTS, counts.tolist(), strict=True)), "decided": int(table.decided.sum()),
-        "samples": kept[np.unique(np.linspace(0, len(kept) - 1, 6).astype(int))].tolist() if len(kept) else [],
+        "name": name,
+        "files": len(table),
+        "classes": len(np.unique(table.label[table.label != NONE])),
+        "counts": dict(zip(image_table.VERDICTS, counts.tolist(), strict=True)),
+        "decided": int(table.decided.sum()),
+        "samples": kept[np.unique(np.linspace(0, len(kept) - 1, 6).astype(int))].tolist()
+        if len(kept)
+        else [],
         "version": table.version,
-    }  # fmt: skip
+    }
 
 
 def _runs(name: str) -> list[Run]:

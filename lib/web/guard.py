@@ -23,7 +23,8 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: "
     "blob:; font-src 'self'; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors "
+    "'none'"
 )
 
 HEADERS = {
@@ -113,7 +114,7 @@ def _is_own(origin: str | None, site: str | None) -> bool:
 
 
 def _refusal(sentence: str, code: int) -> tuple[Response, int]:
-    """A page for people, JSON for the pages' own scripts; what the request said is escaped in both."""
+    # A page for people, JSON for the pages' own scripts.
     from flask import jsonify, render_template
 
     if request.path.startswith("/api/"):

@@ -1,7 +1,9 @@
-"""A data set's images as plain arrays for the browser, kept up to date with every decision made by hand.
+"""A data set's images as plain arrays for the browser, kept up to date with every decision made by
+hand.
 
-A hundred thousand images must be on the screen within a second, so that what the grid filters and sorts by travels as one
-block of arrays, and text, findings and pictures only for the images that somebody looks at.
+A hundred thousand images must be on the screen within a second, so that what the grid filters and
+sorts by travels as one block of arrays, and text, findings and pictures only for the images that
+somebody looks at.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ _OPINION = re.compile(r"looks like (.+) \((\d+(?:\.\d+)?) %\)$", re.DOTALL)
 
 @dataclass(frozen=True)
 class Decision:
-    """What a decision changed: the images' rows, the verdict and label code that each has now, and how many can be undone."""
+    """What a decision changed: the images' rows, the verdict and label code that each has now, and
+    how many can be undone.
+    """
 
     entry: int
     undo: int
@@ -49,8 +53,8 @@ class Decision:
 class ImageTable:
     """The manifest, the findings and the decisions of one data set.
 
-    `labels` are class names in the order of their codes; `verdict` and `label` are codes, one an image, and change with
-    every decision. All methods may be called from several threads.
+    `labels` are class names in the order of their codes; `verdict` and `label` are codes, one an
+    image, and change with every decision. All methods may be called from several threads.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -80,33 +84,54 @@ class ImageTable:
     def __len__(self) -> int:
         return len(self.paths)
 
-    # --- what the browser asks for ------------------------------------------------------------------------------------
-
     def about(self) -> dict[str, Any]:
         """Returns names and counts: all that the page needs beside the arrays."""
         source = self.dataset.source
         attributes = [name for name in self.frame.columns if name.startswith("attr_")]
         return {
-            "name": self.dataset.name, "files": len(self), "version": self.version, "labels": self.labels,
-            "verdicts": list(VERDICTS), "splits": list(SPLITS), "attributes": attributes,
+            "name": self.dataset.name,
+            "files": len(self),
+            "version": self.version,
+            "labels": self.labels,
+            "verdicts": list(VERDICTS),
+            "splits": list(SPLITS),
+            "attributes": attributes,
             "reasons": [
-                {"name": name, "title": MEANINGS.get(name, (name, ""))[0], "meaning": MEANINGS.get(name, ("", ""))[1]}
+                {
+                    "name": name,
+                    "title": MEANINGS.get(name, (name, ""))[0],
+                    "meaning": MEANINGS.get(name, ("", ""))[1],
+                }
                 for name in self.reasons
             ],
-            "licence": source.get("licence") or "", "citation": source.get("citation") or "",
-            "label_rule": source.get("label_rule") or "", "undo": len(self._undoable),
-        }  # fmt: skip
+            "licence": source.get("licence") or "",
+            "citation": source.get("citation") or "",
+            "label_rule": source.get("label_rule") or "",
+            "undo": len(self._undoable),
+        }
 
     def arrays(self) -> bytes:
         """Returns all columns as one block; see `packed`."""
         opinion, confidence, score = self._findings
         with self._lock:
             columns = {
-                "verdict": self.verdict, "label": self.label, "source_label": self.source_label, "decided": self.decided,
-                "split": _codes(self.frame["source_split"], SPLITS), "reasons": self._reason_bits,
-                "group": self._groups, "opinion": opinion, "confidence": confidence, "score": score,
-                "side": self.frame[["width", "height"]].min(axis=1).fillna(0).astype(float).clip(upper=65_535).to_numpy("<u2"),
-            }  # fmt: skip
+                "verdict": self.verdict,
+                "label": self.label,
+                "source_label": self.source_label,
+                "decided": self.decided,
+                "split": _codes(self.frame["source_split"], SPLITS),
+                "reasons": self._reason_bits,
+                "group": self._groups,
+                "opinion": opinion,
+                "confidence": confidence,
+                "score": score,
+                "side": self.frame[["width", "height"]]
+                .min(axis=1)
+                .fillna(0)
+                .astype(float)
+                .clip(upper=65_535)
+                .to_numpy("<u2"),
+            }
             return packed(columns)
 
     def described(self, rows: list[int]) -> list[dict[str, Any]]:
@@ -121,10 +146,17 @@ class ImageTable:
                 for name in self.frame.columns
                 if name.startswith("attr_") and pd.notna(image[name])
             }
-            described.append({
-                "row": row, "path": self.paths[row], "size": size, "format": _text(image["format"]),
-                "bytes": int(image["bytes"]), "findings": findings, "attributes": attributes,
-            })  # fmt: skip
+            described.append(
+                {
+                    "row": row,
+                    "path": self.paths[row],
+                    "size": size,
+                    "format": _text(image["format"]),
+                    "bytes": int(image["bytes"]),
+                    "findings": findings,
+                    "attributes": attributes,
+                }
+            )
         return described
 
     def search(self, text: str) -> list[int]:
@@ -142,25 +174,28 @@ class ImageTable:
         return str(self.paths[self.checked([row], most=1)[0]])
 
     def checked(self, rows: list[int], *, most: int) -> list[int]:
-        """Returns `rows`. Raises DarkroomError for rows that the data set does not have, or too many of them."""
+        """Returns `rows`. Raises DarkroomError for rows that the data set does not have, or too
+        many of them.
+        """
         if not isinstance(rows, list) or not rows or not all(type(row) is int for row in rows):
             raise DarkroomError("Images are named by a list of whole numbers.")
         if len(rows) > most:
             raise DarkroomError(f"At most {most:,} images at once. Received: {len(rows):,}.")
         if min(rows) < 0 or max(rows) >= len(self):
             raise DarkroomError(
-                f"This data set has the images 0 to {len(self) - 1:,}. Received: {min(rows)} to {max(rows)}."
+                f"This data set has the images 0 to {len(self) - 1:,}. Received: {min(rows)} to "
+                f"{max(rows)}."
             )
         return rows
-
-    # --- decisions ----------------------------------------------------------------------------------------------------
 
     def decide(
         self, rows: list[int], *, verdict: str | None = None, label: str | None = None
     ) -> Decision:
-        """Writes one decision about some images into the ledger, flushed to the disk before this returns.
+        """Writes one decision about some images into the ledger, flushed to the disk before this
+        returns.
 
-        A relabelled image that was set aside for review is kept from then on: somebody has looked at it.
+        A relabelled image that was set aside for review is kept from then on: somebody has looked
+        at it.
         """
         if (verdict is None) == (label is None):
             raise ValueError("a decision is either a verdict or a label.")
@@ -186,7 +221,7 @@ class ImageTable:
             )
 
     def undo(self) -> Decision:
-        """Takes back the last decision made on this page. Raises DarkroomError when there is none."""
+        """Takes back this page's last decision. Raises DarkroomError when there is none."""
         with self._lock:
             if not self._undoable:
                 raise DarkroomError("There is no decision of this page to undo.")
@@ -237,8 +272,6 @@ class ImageTable:
         code = int(self.label[row])
         return None if code == NONE else self.labels[code]
 
-    # --- computed once ------------------------------------------------------------------------------------------------
-
     @functools.cached_property
     def _searchable(self) -> pd.Series:
         return pd.Series(self.paths).astype("string").str.casefold()
@@ -253,7 +286,9 @@ class ImageTable:
 
     @functools.cached_property
     def _reason_bits(self) -> np.ndarray:
-        """uint8 (n, ceil(reasons / 8)): bit `i` of a row is set where the image has the finding `reasons[i]`."""
+        """uint8 (n, ceil(reasons / 8)): bit `i` of a row is set where the image has the finding
+        `reasons[i]`.
+        """
         place = {name: index for index, name in enumerate(self.reasons)}
         bits = np.zeros((len(self), max(1, -(-len(place) // 8))), np.uint8)
         for row, reasons in enumerate(self.frame["reasons"]):
@@ -282,7 +317,9 @@ class ImageTable:
 
     @functools.cached_property
     def _findings(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The class that a network suggests (code), how sure it is, and the worst finding's score, one an image."""
+        """The class that a network suggests (code), how sure it is, and the worst finding's score,
+        one an image.
+        """
         opinion = np.full(len(self), NONE, "<u2")
         confidence = np.full(len(self), np.nan, "<f4")
         score = np.full(len(self), np.nan, "<f4")
@@ -300,9 +337,11 @@ class ImageTable:
 
 
 def packed(columns: dict[str, np.ndarray]) -> bytes:
-    """Returns arrays as one block: uint32 length of a JSON header, the header, then each array at a multiple of eight bytes.
+    """Returns arrays as one block: uint32 length of a JSON header, the header, then each array at a
+    multiple of eight bytes.
 
-    The header lists `name`, `type` (NumPy's name), `offset` in bytes from the block's start, and `shape`.
+    The header lists `name`, `type` (NumPy's name), `offset` in bytes from the block's start, and
+    `shape`.
     """
     parts, listed, offset = [], [], 0
     for name, values in columns.items():
@@ -323,7 +362,8 @@ _opening = threading.Lock()
 
 
 def load(name: str) -> ImageTable:
-    """Returns the table of a data set, read again when somebody else has changed its manifest or its ledger.
+    """Returns the table of a data set, read again when somebody else has changed its manifest or
+    its ledger.
 
     Raises DarkroomError for a data set that is not there or has not been cleaned.
     """
@@ -344,7 +384,9 @@ def load(name: str) -> ImageTable:
 
 
 def remember(table: ImageTable) -> None:
-    """Notes that the ledger and the manifest are as the table knows them, after a decision or a replay of our own."""
+    """Notes that the ledger and the manifest are as the table knows them, after a decision or a
+    replay of our own.
+    """
     with _opening:
         if _opened.get(table.dataset.name, (None, None))[1] is table:
             _opened[table.dataset.name] = _state(table.dataset, table), table

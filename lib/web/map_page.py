@@ -51,7 +51,7 @@ def one(study: str, stage: str, unit: str) -> str:
 
 
 def _size(num: int) -> int:
-    """Pixels across a point: few points may be large, a hundred thousand must not hide each other."""
+    # Pixels across a point: few may be large, a hundred thousand must not hide each other.
     return next(
         size
         for most, size in ((2_000, 8), (10_000, 6), (40_000, 4), (float("inf"), 3))

@@ -1,4 +1,6 @@
-"""Small JPEGs for pages, made from decoded pixels alone, so that nothing else of a file reaches the browser."""
+"""Small JPEGs for pages, made from decoded pixels alone, so that nothing else of a file reaches the
+browser.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def file_of(dataset: Dataset, path: str) -> Path:
 
 
 def of_path(file: Path, *, side: int) -> bytes:
-    """Returns an image file as JPEG whose longer side is at most `side` pixels. Raises DarkroomError if it cannot be read."""
+    """Returns an image file as JPEG whose longer side is at most `side` pixels. Raises
+    DarkroomError if it cannot be read.
+    """
     try:
         content = _cached(file, file.stat().st_mtime_ns, side)
     except OSError:
@@ -57,7 +61,9 @@ def _cached(file: Path, _changed_ns: int, side: int) -> bytes:
 
 
 def shrunk(pixels: np.ndarray, *, side: int, enlarge: bool = False) -> np.ndarray:
-    """Returns uint8 RGB pixels whose longer side is `side`; a smaller picture stays as it is unless `enlarge`."""
+    """Returns uint8 RGB pixels whose longer side is `side`; a smaller picture stays as it is unless
+    `enlarge`.
+    """
     scale = side / max(pixels.shape[:2])
     if not enlarge:
         scale = min(1.0, scale)
@@ -80,7 +86,9 @@ def data_uri(content: bytes) -> str:
 
 
 def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Returns the picture in dark grey, with the places that speak for the class in orange to yellow, uint8 (h, w, 3)."""
+    """Returns the picture in dark grey, with the places that speak for the class in orange to
+    yellow, uint8 (h, w, 3).
+    """
     strength = np.clip(values / max(float(values.max()), 1e-9), 0, 1)[..., None]  # (h, w, 1)
     grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2) * _DARKENED
     warm = _LOW + strength * (_HIGH - _LOW)

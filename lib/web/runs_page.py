@@ -1,17 +1,21 @@
-"""The pages of what ran: studies, the runs of one, and one run with its figures, numbers and
-report.
-"""
+"""Runs: all studies, the runs of one with its report and curves, and one run with its figures."""
 
 from __future__ import annotations
 
+import csv
+import math
 import re
 import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, abort, render_template, request, send_file
+import numpy as np
+from flask import Blueprint, Response, abort, jsonify, render_template, request, send_file
 
+from lib import paths
 from lib.batch import status
+from lib.batch.status import RunStatus
 from lib.data import decode
 from lib.embeddings import record
 from lib.errors import DarkroomError
@@ -22,92 +26,131 @@ from lib.web.archive import Run
 
 pages = Blueprint("runs_page", __name__)
 _BOARD_PORT = 6006  # of `darkroom board`
+CURVES = ("val_accuracy", "val_loss", "accuracy", "loss", "learning_rate")
+_MAX_EPOCHS = 5_000
 
-# The report is a page of its own without any script; nothing in it may load from anywhere.
-_REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; sandbox"
+# The report is a page of its own without any script; nothing in it may load from anywhere. The
+# study's page frames it and reads its height.
+_REPORT_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'; "
+    "base-uri 'none'; sandbox allow-same-origin allow-popups"
+)
+_FIGURE_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox"
 
 
 @pages.get("/runs")
-def every() -> str:
+def all_studies() -> str:
     """All studies, the latest first."""
-    return render_template(
-        "runs.html", studies=[_study(name) for name in archive.studies()], page="runs"
-    )
+    studies = [_study(name) for name in archive.studies()]
+    return render_template("runs.html", studies=studies, page="runs")
 
 
 @pages.get("/runs/<study>")
 def one_study(study: str) -> str:
-    """One study: its question, its runs as a table, its report."""
-    units = archive.runs(study)
-    trained = [each for each in units if _accuracy(each) is not None]
+    """One study: its question, its progress, its report, its runs by validation, their curves."""
+    runs = archive.runs(study)
     about = _study(study)
+    trained = sorted(filter(_is_training, runs), key=_place)
     return render_template(
         "study.html",
         about=about,
-        trained=sorted(trained, key=lambda each: (each.result.get("data") or "", -_accuracy(each))),
-        several=[each for each in units if multilabel.is_of(each.result)],
-        others=[
-            each for each in units if _accuracy(each) is None and not multilabel.is_of(each.result)
-        ],
-        drawn={each.id: _figures_of(each) for each in about["reports"]},
+        arms=_arms(trained),
+        trained=trained,
+        multilabel=[run for run in runs if multilabel.is_of(run.result)],
+        others=[run for run in runs if not _is_training(run) and not multilabel.is_of(run.result)],
+        data=data_of(about["data"]),
         page="runs",
     )
 
 
-@pages.get("/runs/<study>/<stage>/<unit>")
-def one_run(study: str, stage: str, unit: str) -> str:
-    """One run: sentences, numbers, figures with their words, parameters."""
-    found = archive.run(study, stage, unit)
+@pages.get("/runs/<study>/<stage>/<run>")
+def one_run(study: str, stage: str, run: str) -> str:
+    """One run: sentences, numbers, figures with their alt texts, parameters."""
+    found = archive.run(study, stage, run)
+    metrics = found.result.get("metrics", {})
     numbers = {
-        name: value
-        for name, value in found.result.get("metrics", {}).items()
-        if isinstance(value, int | float | str)
+        name: value for name, value in metrics.items() if isinstance(value, int | float | str)
     }
-    flagged = [
-        each
-        for each in found.result.get("audit", [])
-        if isinstance(each, dict) and each.get("outcome") != "held"
-    ]
-    parameters = found.result.get("key", {}).get("parameters", {})
+    checks = [each for each in found.result.get("audit", []) if isinstance(each, dict)]
     return render_template(
         "run.html",
         found=found,
-        figures=_figures_of(found),
+        figures=_figures(found),
         numbers=numbers,
-        flagged=flagged,
-        parameters=parameters,
+        flagged=[each for each in checks if each.get("outcome") != "held"],
+        parameters=found.result.get("key", {}).get("parameters", {}),
         has_maps=(found.folder / record.ACCOUNT).is_file(),
+        has_labels=(found.folder / "labels.parquet").is_file(),
+        has_predictions=(found.folder / "predictions.parquet").is_file(),
+        data=_data(found),
         page="runs",
     )
 
 
-@pages.get("/runs/<study>/<stage>/<unit>/figures/<name>")
-def figure(study: str, stage: str, unit: str, name: str) -> Response:
-    """A figure of a run."""
-    response = send_file(
-        archive.figure_path(archive.run(study, stage, unit), name),
-        mimetype="image/png",
-        conditional=True,
-    )
+@pages.get("/runs/<study>/<stage>/<run>/figures/<name>")
+def figure(study: str, stage: str, run: str, name: str) -> Response:
+    """A figure of a run, as SVG where the run saved one and the request takes it."""
+    path = archive.figure_path(archive.run(study, stage, run), name)
+    drawn = path.with_suffix(".svg")
+    is_vector = "svg" in request.args and drawn.is_file() and archive.is_inside(drawn, path.parent)
+    mimetype = "image/svg+xml" if is_vector else "image/png"
+    response = send_file(drawn if is_vector else path, mimetype=mimetype, conditional=True)
     response.headers["Cache-Control"] = "private, no-cache"
+    response.headers["Content-Security-Policy"] = _FIGURE_POLICY
     return response
 
 
-@pages.get("/runs/<study>/<stage>/<unit>/report")
-def report(study: str, stage: str, unit: str) -> Response:
+@pages.get("/runs/<study>/<stage>/<run>/report")
+def report(study: str, stage: str, run: str) -> Response:
     """The report that a run wrote, as it is: of a comparison, or of a model applied to pictures."""
-    path = archive.run(study, stage, unit).folder / "report.html"
+    path = archive.run(study, stage, run).folder / "report.html"
     if not path.is_file():
         abort(404, "This run wrote no report.")
     response = send_file(path, mimetype="text/html", conditional=True)
     response.headers["Content-Security-Policy"] = _REPORT_POLICY
+    response.headers["X-Frame-Options"] = "SAMEORIGIN"
     return response
+
+
+@pages.get("/api/runs/<study>/progress")
+def progress(study: str) -> Response:
+    """How every run of a study stands, for a page that is open while it works."""
+    archive.runs(study)  # refuses what is no study
+    return jsonify([_progress(one) for one in _statuses(study)])
+
+
+@pages.get("/api/runs/<study>/curves")
+def curves(study: str) -> Response:
+    """The history of every run of a study that has one, also of those at work."""
+    archive.runs(study)
+    folder = paths.logs() / study
+    found = {}
+    for file in sorted(folder.glob("*/*/history.csv")):
+        if archive.is_inside(file, folder):
+            history = _history(file)
+            if history:
+                found["/".join(file.parts[-4:-1])] = history
+    return jsonify(found)
+
+
+@pages.get("/api/runs/<study>/parameters")
+def parameters(study: str) -> Response:
+    """The parameters in which the chosen runs (`run`, several times) differ."""
+    chosen = [run for run in archive.runs(study) if run.id in request.args.getlist("run")]
+    given = {run.id: run.result.get("key", {}).get("parameters", {}) for run in chosen}
+    names = sorted({name for values in given.values() for name in values})
+    differing = [
+        name for name in names if len({str(values.get(name)) for values in given.values()}) > 1
+    ]
+    return jsonify(
+        {name: [str(given[run.id].get(name, "")) for run in chosen] for name in differing}
+    )
 
 
 @pages.app_template_global()
 def board_address(study: str = "") -> str | None:
     """Where TensorBoard shows a study (all of them where none is named), or None while none runs
-    beside this site.
+    on this machine.
     """
     host = request.host.rsplit(":", 1)[0]
     try:
@@ -119,59 +162,119 @@ def board_address(study: str = "") -> str | None:
 
 
 @pages.app_template_global()
-def report_title(found: Run) -> str:
-    """What a report is called beside the others of its study: its arm, or its stage where it has
-    none.
-    """
-    return (found.stage if found.name == "all" else found.name).replace("_", " ")
+def report_title(run: Run) -> str:
+    """What a report is called among the others of its study: its arm, or its stage."""
+    return (run.stage if run.name == "all" else run.name).replace("_", " ")
+
+
+def data_of(names: list[str]) -> list[str]:
+    """Returns those of some data sets that the data page can show."""
+    return [name for name in names if (paths.datasets() / name / "manifest.parquet").is_file()]
 
 
 def _study(name: str) -> dict[str, Any]:
+    about, statuses = {}, _statuses(name)
     try:
-        about, standings = status.read(name), status.of_study(name)
-    except (
-        DarkroomError,
-        KeyError,
-        TypeError,
-    ):  # a notebook opened by hand belongs to no study file
-        about, standings = {}, []
-    units = archive.runs(name)
-    reached = [accuracy for each in units if (accuracy := _accuracy(each)) is not None]
-    data = sorted({each.result["data"] for each in units if each.result.get("data")})
-    waiting = [each for each in standings if each.state != "finished"]
+        about = status.read(name)
+    except (DarkroomError, KeyError, TypeError):  # a notebook opened by hand belongs to no study
+        statuses = []
+    runs = archive.runs(name)
+    trained = [run for run in runs if _is_training(run)]
     return {
         "name": name,
         "question": about.get("question", ""),
-        "finished": len(units),
-        "waiting": waiting,
-        "data": data,
-        "best": max(reached, default=None)
-        if len(data) < 2
-        else None,  # of several data sets none is the best
+        "finished": len(runs),
+        "unfinished": [_progress(one) for one in statuses if one.state != "finished"],
+        "total": max(len(statuses), len(runs)),
+        "data": sorted({_data(run) for run in runs} - {""}),
+        "arms": _arms(trained),
         "reports": archive.reports(name),
-        "maps": [each for each in units if (each.folder / record.ACCOUNT).is_file()],
+        "maps": [run for run in runs if (run.folder / record.ACCOUNT).is_file()],
     }
 
 
-def _accuracy(found: Run) -> float | None:
-    """Of models that name one class; for several classes an image accuracy is another thing."""
-    return (
-        None if multilabel.is_of(found.result) else found.result.get("metrics", {}).get("accuracy")
-    )
+def _statuses(study: str) -> list[RunStatus]:
+    try:
+        return status.of_study(study)
+    except (DarkroomError, KeyError, TypeError):
+        return []
 
 
-def _figures_of(found: Run) -> list[dict[str, str]]:
-    told = []
-    for name in found.result.get("figures", []):
+def _progress(one: RunStatus) -> dict[str, Any]:
+    failure = one.failure or {}
+    epoch, epochs = one.progress.get("epoch"), one.progress.get("epochs")
+    cell, cells = one.progress.get("cell"), one.progress.get("cells")
+    part, whole = (epoch, epochs) if epoch and epochs else (cell, cells)
+    known = isinstance(part, int | float) and isinstance(whole, int | float) and whole > 0
+    return {
+        "run": f"{one.stage}/{one.unit}",
+        "state": one.state,
+        "line": one.line(),
+        "share": min(1.0, part / whole) if known else None,
+        "failure": f"{failure.get('exception')}: {failure.get('message', '')}" if failure else "",
+    }
+
+
+def _history(file: Path) -> dict[str, list[float | None]]:
+    try:
+        with file.open(encoding="utf-8", newline="") as opened:
+            rows = [row for _, row in zip(range(_MAX_EPOCHS), csv.DictReader(opened), strict=False)]
+    except (OSError, ValueError, csv.Error):
+        return {}
+    columns = {name: [_number(row.get(name)) for row in rows] for name in ("epoch", *CURVES)}
+    return {name: values for name, values in columns.items() if any(v is not None for v in values)}
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _arms(trained: list[Run]) -> list[dict[str, Any]]:
+    """One row an arm and data set: mean validation accuracy over its seeds, the best first."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in trained:
+        arm = str(run.result.get("arm") or run.name.rsplit("-s", 1)[0])
+        groups.setdefault((_data(run), arm), []).append(run)
+    arms = []
+    for (data, arm), runs in groups.items():
+        values = np.array([_validation(run) for run in runs])
+        spread = float(values.std(ddof=1)) if len(values) > 1 else None
+        mean = float(values.mean())
+        arms.append({"arm": arm, "data": data, "num": len(runs), "mean": mean, "sd": spread})
+    return sorted(arms, key=lambda row: (row["data"], -np.nan_to_num(row["mean"], nan=-1.0)))
+
+
+def _is_training(run: Run) -> bool:
+    metrics = run.result.get("metrics", {})
+    return isinstance(metrics.get("accuracy"), float) and not multilabel.is_of(run.result)
+
+
+def _validation(run: Run) -> float:
+    value = run.result["metrics"].get("val_accuracy")
+    return value if isinstance(value, float) else float("nan")
+
+
+def _place(run: Run) -> tuple[str, float]:
+    return _data(run), -float(np.nan_to_num(_validation(run), nan=-1.0))
+
+
+def _data(run: Run) -> str:
+    return str(run.result.get("data") or "")
+
+
+def _figures(run: Run) -> list[dict[str, Any]]:
+    figures = []
+    for name in run.result.get("figures", []):
         try:
-            words = style.alt_of(archive.figure_path(found, name))
+            path = archive.figure_path(run, name)
+            alt = style.alt_of(path)
         except (DarkroomError, OSError, decode.ImageError):
             continue
-        told.append(
-            {
-                "name": name,
-                "title": name.removesuffix(".png").replace("_", " "),
-                "alt": words or name,
-            }
-        )
-    return told
+        title = name.removesuffix(".png").replace("_", " ")
+        is_vector = path.with_suffix(".svg").is_file()
+        figures.append({"name": name, "title": title, "alt": alt or name, "is_vector": is_vector})
+    return figures

@@ -32,7 +32,8 @@ def serve(
     )
     if host not in ("localhost", "127.0.0.1", "::1"):
         print(
-            "Everybody who reaches this address can see the site and change the ledger: there is no password.",
+            "Everybody who reaches this address can see the site and change the ledger: there is "
+            "no password.",
             file=sys.stderr,
         )
     try:

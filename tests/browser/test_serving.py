@@ -81,3 +81,30 @@ def test_a_page_elsewhere_cannot_write_to_the_ledger(served):
         f"Content-Type: application/json\nContent-Length: {len(body)}"
     )
     assert say(served, head, body)[0] == 403
+
+
+@pytest.mark.parametrize("scheme", ["httpx", "ftp", "chrome-extension", "http", "https"])
+def test_only_pages_of_this_address_by_http_may_change_something(served, scheme):
+    port = urlsplit(served).port
+    head = (
+        f"POST /api/data/none/undo HTTP/1.1\nHost: localhost:{port}\n"
+        f"Origin: {scheme}://localhost:{port}\nConnection: close\n"
+        "Content-Type: application/json\nContent-Length: 2"
+    )
+    expected = {400, 404} if scheme in ("http", "https") else {403}
+    assert say(served, head, b"{}")[0] in expected
+
+
+def test_half_sent_requests_keep_nobody_waiting(served):
+    port = urlsplit(served).port
+    lines = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(200)]
+    try:
+        for line in lines:
+            line.sendall(
+                b"POST /api/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf"
+            )
+        code, _ = say(served, "GET /data HTTP/1.1\nHost: localhost\nConnection: close")
+        assert code == 200
+    finally:
+        for line in lines:
+            line.close()
