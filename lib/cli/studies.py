@@ -34,6 +34,9 @@ def add_to(commands: Any) -> None:
     )
     resulting.add_argument("study", nargs="?", help="folder in logs/ (default: all of them)")
     resulting.add_argument("--json", action="store_true", help="the table as JSON, for scripts")
+    resulting.add_argument(
+        "--mlflow", metavar="URI", help="export the study's finished runs to this MLflow store"
+    )
     listing = add(commands, "list", _list, "show what there is: studies, data sets, notebooks")
     listing.add_argument(
         "what",
@@ -176,7 +179,19 @@ def _status(arguments: argparse.Namespace) -> int:
 def _results(arguments: argparse.Namespace) -> int:
     from lib.batch import listing
 
+    if arguments.mlflow:
+        return _export_to_mlflow(arguments)
     return listing.print_results(arguments.study, as_json=arguments.json)
+
+
+def _export_to_mlflow(arguments: argparse.Namespace) -> int:
+    from lib.batch import mlflow_export
+
+    if arguments.study is None:
+        raise DarkroomError("--mlflow needs a study: darkroom results STUDY --mlflow URI.")
+    exported = mlflow_export.export(arguments.study, arguments.mlflow)
+    print("\n".join(f"exported {name}" for name in exported) or "nothing new to export")
+    return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
