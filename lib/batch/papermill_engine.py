@@ -18,7 +18,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,9 @@ class Refused(DarkroomError, ClickException):
     """
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        ClickException.__init__(self, message)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class DarkroomEngine(NBClientEngine):
         finally:
             manager.cleanup_pbar()
             manager.notebook_complete()
+            manager.close()
         return manager.nb
 
     @classmethod
@@ -132,6 +136,8 @@ class ExecutionManager(NotebookExecutionManager):
     """Papermill's record of an execution, saved atomically, where only what ran is "completed"."""
 
     _saving = True
+    close: Callable[[], None] = staticmethod(lambda: None)
+    """Called when the notebook is complete."""
 
     def save(self, **_: Any) -> None:
         """Saves the notebook; one with a remote path is written there at the end, by papermill."""
@@ -226,7 +232,8 @@ class _Execution:
             _at_work.remove(self)
         if failed is not None:
             _note_failure(self.manager.nb, failed)
-        self.record.close(self.manager, failed, resume=self.limits.resume)
+        resume = self.limits.resume
+        self.manager.close = lambda: self.record.close(self.manager, failed, resume=resume)
 
     def _execute(self, cwd: str, beside: Path | None) -> Failure | None:
         with (self.private / "output").open("wb") as output:
