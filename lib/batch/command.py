@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import notebooks, paths
+from lib import notebooks, parameters, paths
 from lib.batch import parameter_grid, plan, progress_view, results, scheduler
 from lib.batch import study as studies
 from lib.batch.executor import Executor
@@ -150,7 +150,8 @@ def _prepare(study: Study, options: Options) -> int:
                 continue
             folder = paths.run(study.folder, unit.stage, unit.name)
             target = folder / PREPARED
-            job.prepare_notebook(str(stage.notebook.path), target, unit.parameters)
+            values = parameters.cell_values(unit.parameters, stage.notebook.parameters)
+            job.prepare_notebook(str(stage.notebook.path), target, values)
             written.append(str(target))
     if options.json:
         print(json.dumps({"study": study.folder, "prepared": written}, indent=1))

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import filelock
 
-from lib import files, paths, runs
+from lib import files, parameters, paths, runs
 from lib.batch import job as jobs
 from lib.batch import plan, status
 from lib.batch.durations import Durations
@@ -154,7 +154,9 @@ class Scheduler:
         job = Job(
             notebook=str(stage.notebook.path),
             folder=str(step.folder()),
-            parameters=step.unit.parameters,
+            parameters=parameters.cell_values(
+                step.unit.parameters, stage.notebook.parameters
+            ),
             key=step.key or {},
             resume=self.how.command,
             cwd=str(Path.cwd()),
