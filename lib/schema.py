@@ -204,8 +204,13 @@ def _with_default(row: Parameter, default: Any, **changes: Any) -> Parameter:
     return dataclasses.replace(row, default=default, **changes)
 
 
-def _check_fractions(values: Mapping[str, Any]) -> None:
-    shares = values["fractions"]
+def _check_split(values: Mapping[str, Any]) -> None:
+    shares, method = values["fractions"], values.get("split_method", "")
+    numbers = [int(word) for word in method.split() if word.isdigit()]
+    if numbers and not (1 <= numbers[0] <= numbers[-1] and numbers[-1] >= 2):
+        raise DarkroomError(
+            f"`split_method` must name one of at least 2 folds. Received: {method!r}."
+        )
     if len(shares) != 3 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
         raise DarkroomError(
             "`fractions` must be three shares, of train, validation and test, whose sum is 1. "
@@ -427,7 +432,7 @@ NOTEBOOKS = {
                 _with_default(_RESIZE, "stretch", in_cell=True),
             ),
             _group("Augmentation", _with_default(_AUGMENTATION, "gentle")),
-            cross_checks=(_check_fractions,),
+            cross_checks=(_check_split,),
         ),
         _notebook(
             "3_train",
@@ -436,7 +441,7 @@ NOTEBOOKS = {
             _group("Network", *_NETWORK),
             _group("Training", *_FIT),
             _group("Machine", *_MACHINE),
-            cross_checks=(_check_fractions, check_patience),
+            cross_checks=(_check_split, check_patience),
         ),
         _notebook(
             "4_tune",
@@ -489,7 +494,7 @@ NOTEBOOKS = {
                      "epochs of the retrainings, 0 for those of the search", "0 to 10000",
                      option=True),
             ),
-            cross_checks=(_check_fractions,),
+            cross_checks=(_check_split,),
         ),
         _notebook(
             "5_thumbnails",
@@ -520,7 +525,7 @@ NOTEBOOKS = {
                 _row("genetic_trials", "int", 0, "of the genetic search, 0 for half of the grid",
                      "at least 0"),
             ),
-            cross_checks=(_check_fractions,),
+            cross_checks=(_check_split,),
         ),
         _notebook(
             "6_compare",

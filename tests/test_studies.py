@@ -194,3 +194,115 @@ def test_the_ablations_of_the_triage_source_change_one_thing_each():
         "early_stopping": {"patience"},
         "everything": {"augmentation", "preset", "patience"},
     }
+
+
+TRAINING = """
+[shared]
+data = "digits"
+[[stage]]
+name = "train"
+notebook = "3_train"
+[stage.arms.a]
+title = "Frozen"
+architecture = "mobilenet"
+strategy = "frozen"
+"""
+
+
+@pytest.fixture
+def training(tmp_path, monkeypatch):
+    """The study `training` beside the suite's own notebooks, from a folder of its own."""
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "training.toml").write_text(TRAINING)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_paths_start_from_the_current_directory_and_must_exist(training):
+    with pytest.raises(DarkroomError, match="`weights` names 'nosuch.h5', but there is no such"):
+        studies.read("training", settings={"weights": "nosuch.h5"})
+    (training / "own.keras").touch()
+    study = studies.read("training", settings={"weights": "own.keras"})
+    assert study.units()[0].parameters["weights"] == str(training / "own.keras")
+    assert studies.read("training").units()[0].parameters["weights"] == "imagenet"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tiny_", "false"),
+        ("limit_per_class", "-5"),
+        ("learning_rate", "50"),
+        ("learning_rate", "nan"),
+        ("l2", "3"),
+        ("filters", "[]4"),
+        ("filters", "0"),
+        ("devices", "-1"),
+        ("fractions", "[0.6, 0.2]"),
+        ("fractions", "[0.6, 0.3, 0.3]"),
+        ("patience", "None"),
+        ("epochs", "1.5"),
+        ("batch_size", "0"),
+        ("split_method", "fold 6 of 5"),
+        ("image_side", "1"),
+        ("dropout", "1"),
+        ("split_sed", "1"),
+        ("train.epoch", "1"),
+        ("trian.epochs", "1"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(training, name, value):
+    with pytest.raises(DarkroomError):
+        studies.read("training", settings={name: value})
+    assert sorted(path.name for path in training.iterdir()) == ["studies"]
+
+
+def test_a_setting_may_address_one_stage(batch_home):
+    settings = {"seconds": "1", "work.seconds": "2"}
+    study = studies.read("one", settings=settings)
+    assert {unit.parameters["seconds"] for unit in study.stage("work").units} == {2.0}
+    with pytest.raises(DarkroomError, match="has no stage 'wrk'. Did you mean 'work'"):
+        studies.read("one", settings={"wrk.seconds": "1"})
+    with pytest.raises(DarkroomError, match="stage 'work' has no parameter `sekonds`. Did you me"):
+        studies.read("one", settings={"work.sekonds": "1"})
+
+
+def test_a_study_extends_another(batch_home):
+    (batch_home / "studies" / "two.toml").write_text(
+        'extends = "one"\nquestion = "And twice?"\n'
+        '[[stage]]\nname = "work"\nseeds = [5]\n'
+        '[stage.arms.triple]\nfactor = 3\ntitle = "Three times"\n'
+    )
+    study = studies.read("two")
+    assert study.question == "And twice?" and study.folder == "two"
+    assert [unit.name for unit in study.stage("work").units] == [
+        "plain-s5",
+        "double-s5",
+        "triple-s5",
+    ]
+    assert study.stage("work").units[2].title == "Three times"
+    assert study.published == {"someone": {"score": 1.5}}
+    (batch_home / "studies" / "one.toml").write_text('extends = "two"\n')
+    with pytest.raises(DarkroomError, match="extends"):
+        studies.read("two")
+
+
+def test_seeds_are_given_on_the_command_line(batch_home):
+    units = studies.read("one", seeds=[0, 1, 7]).stage("work").units
+    assert [unit.seed for unit in units] == [0, 0, 1, 1, 7, 7]
+
+
+def test_other_data_go_to_a_folder_of_their_own(training):
+    assert studies.read("training").folder == "training"
+    assert studies.read("training", settings={"data": "elpv"}).folder == "training@elpv"
+    without = training / "studies" / "without.toml"
+    without.write_text(TRAINING.replace('[shared]\ndata = "digits"\n', ""))
+    assert studies.read("without", settings={"data": "elpv"}).folder == "without@elpv"
+    assert studies.read("without", settings={"train.data": "digits"}).folder == "without@digits"
+
+
+def test_published_figures_that_cannot_be_are_refused(batch_home):
+    change(batch_home, "someone = {score = 1.5}", "someone = {accuracy = 7}")
+    with pytest.raises(DarkroomError, match="`accuracy` of .published.someone.*from 0 to 1"):
+        studies.read("one")

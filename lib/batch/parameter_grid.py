@@ -133,7 +133,7 @@ def _arms(
     nothing.
     """
     if not arms:
-        return {None: _named(base | forced)}
+        return {None: _located(base | forced, notebook, where=where)}
     filled: dict[str | None, dict[str, Any]] = {}
     seen: dict[str, str] = {}
     for arm, changes in arms.items():
@@ -141,7 +141,8 @@ def _arms(
         check_keys(changes, None, where=place)
         refuse_reserved(changes, where=place)
         paths.run("study", "stage", arm)  # refuses a name that cannot be a folder
-        values = _named(base | parameters.check(changes, notebook.parameters, where=place) | forced)
+        own = parameters.check(changes, notebook.parameters, where=place)
+        values = _located(base | own | forced, notebook, where=place)
         written = json.dumps(values, sort_keys=True)
         if written in seen:
             overruled = sorted(set(changes) & set(forced))
@@ -202,8 +203,34 @@ def _refuse_confounded(
             )
 
 
-def _named(values: dict[str, Any]) -> dict[str, Any]:
-    return {**values, "data": data_name(values["data"])} if "data" in values else values
+def _located(values: dict[str, Any], notebook: Notebook, *, where: str) -> dict[str, Any]:
+    """Returns the values with the data set's name for its path, and other paths made absolute.
+
+    A relative path starts from the current directory. Raises DarkroomError for one that leads to
+    nothing.
+    """
+    located = dict(values)
+    if values.get("data"):
+        located["data"] = data_name(values["data"])
+    for name, row in notebook.parameters.items():
+        value = values.get(name)
+        if name == "data" or not row.is_path or not isinstance(value, str):
+            continue
+        path = paths.typed(value)
+        if value and path.exists():
+            located[name] = str(path.absolute())
+        elif _is_written_as_path(name, value):
+            raise DarkroomError(
+                f"{where}: `{name}` names {value!r}, but there is no such file or folder in "
+                f"{Path.cwd()}. Give the path of one that exists ({row.help})."
+            )
+    return located
+
+
+def _is_written_as_path(name: str, value: str) -> bool:
+    # The model of a run, such as study/train/arm-s0, may not be there before the study has run.
+    separated = "/" in value and name != "model"
+    return separated or value.startswith(("/", ".", "~")) or bool(Path(value).suffix)
 
 
 def _seeds(

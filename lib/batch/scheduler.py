@@ -154,9 +154,7 @@ class Scheduler:
         job = Job(
             notebook=str(stage.notebook.path),
             folder=str(step.folder()),
-            parameters=parameters.cell_values(
-                step.unit.parameters, stage.notebook.parameters
-            ),
+            parameters=parameters.cell_values(step.unit.parameters, stage.notebook.parameters),
             key=step.key or {},
             resume=self.how.command,
             cwd=str(Path.cwd()),
