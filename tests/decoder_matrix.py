@@ -1,7 +1,7 @@
 """Files of every kind that a folder of images holds, each with what it must decode to or why it
 must be refused.
 
-`cases()` returns (name, bytes, expected): an array of uint8 RGB, or a reason of `images.REASONS`.
+`cases()` returns (name, bytes, expected): an array of uint8 RGB, or a reason of `decode.REASONS`.
 """
 
 import io
@@ -227,7 +227,7 @@ def _refused():
     yield "film.jpg", b"\0\0\0\x20ftypisom" + bytes(64), "not_an_image"
     yield "word_that_begins_like_a_bitmap.txt", b"BMW is a car\n" * 9, "not_an_image"
     yield "zeros.jpg", bytes(5000), "not_an_image"
-    yield "phone.heic", b"\0\0\0\x18ftypheic" + bytes(64), "unsupported"
+    yield "phone.heic", b"\0\0\0\x18ftypheic" + bytes(64), "unsupported or corrupted"
     yield "layers.psd", b"8BPS\0\1" + bytes(64), "unsupported"
     yield "drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", "unsupported"
     yield "wavelet.jp2", b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(64), "unsupported"
@@ -266,7 +266,7 @@ def _cut():
             yield (
                 f"cut_at_{share:.0%}.{ending}",
                 data[: int(len(data) * share)],
-                "truncated or rotten",
+                "truncated or corrupted",
             )
     yield "only_the_header.png", png(8, 8, zlib.compress(b""))[:33], "truncated"
     yield "no_end_mark.png", png(8, 8, zlib.compress(bytes(25 * 8)), end=False), "truncated"
@@ -278,23 +278,23 @@ def _rotten():
     large = Image.fromarray(picture()).resize((256, 192))
     jpeg, whole = stored(large, "JPEG", quality=90), stored(Image.fromarray(picture()), "PNG")
     middle = len(jpeg) // 2
-    yield "patched_end.jpg", jpeg[:middle] + b"\xff\xd9", "truncated or rotten"
-    yield "hole.jpg", jpeg[:middle] + jpeg[middle + 400 :], "truncated or rotten"
-    yield "zeroed.jpg", jpeg[:middle] + bytes(300) + jpeg[middle + 300 :], "truncated or rotten"
+    yield "patched_end.jpg", jpeg[:middle] + b"\xff\xd9", "truncated or corrupted"
+    yield "hole.jpg", jpeg[:middle] + jpeg[middle + 400 :], "truncated or corrupted"
+    yield "zeroed.jpg", jpeg[:middle] + bytes(300) + jpeg[middle + 300 :], "truncated or corrupted"
     flipped = bytearray(whole)
     flipped[whole.index(b"IDAT") + 40] ^= 1
-    yield "wrong_checksum.png", bytes(flipped), "rotten"
+    yield "wrong_checksum.png", bytes(flipped), "corrupted"
     packed = bytearray(
         zlib.compress(np.random.default_rng(0).integers(0, 255, 64 * 193, np.uint8).tobytes())
     )
     packed[len(packed) // 2 :] = b"\xff" * (len(packed) - len(packed) // 2)
-    yield "damaged_stream.png", png(64, 64, bytes(packed)), "rotten"
-    yield "another_file_inside.png", whole[:60] + jpeg[60:], "truncated or rotten"
+    yield "damaged_stream.png", png(64, 64, bytes(packed)), "corrupted"
+    yield "another_file_inside.png", whole[:60] + jpeg[60:], "truncated or corrupted"
     gif = bytearray(stored(Image.fromarray(picture()).quantize(64), "GIF"))
     yield (
         "no_such_block.gif",
         bytes(gif[: 13 + 64 * 3]) + b"\x99" + bytes(50),
-        "truncated or rotten",
+        "truncated or corrupted",
     )
 
 

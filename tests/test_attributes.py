@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.data.file_listing import Found
+from lib.data.file_listing import ListedFile
 from lib.data.sources import naming
 from lib.data.sources.folders import label
 from lib.errors import DarkroomError
@@ -34,11 +34,11 @@ def test_other_names_say_nothing(name):
 
 
 def test_folders_give_the_parts_only_where_every_class_has_them():
-    files = [Found(f"{name}/{n}.jpg", 1, 0) for name in CARS for n in (1, 2)]
+    files = [ListedFile(f"{name}/{n}.jpg", 1, 0) for name in CARS for n in (1, 2)]
     rows = label(files)
     assert rows.loc[0, ["attr_make", "attr_type", "attr_year"]].tolist() == ["Audi", "Coupe", 2012]
     assert set(rows.loc[rows["label"] == "BMW X3 SUV 2012", "attr_type"]) == {"SUV"}
-    assert "attr_make" not in label([*files, Found("bicycle/1.jpg", 1, 0)])
+    assert "attr_make" not in label([*files, ListedFile("bicycle/1.jpg", 1, 0)])
 
 
 @pytest.fixture

@@ -309,8 +309,8 @@ def test_figures_say_what_they_show(faulty):
         (plots.groups(cleaned), "of 2, 2 files"),
     ):
         assert words in drawing.alt and drawing.png(dpi=50).startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match="no finding 'rotten'"):
-        plots.worst(cleaned, "rotten")
+    with pytest.raises(ValueError, match="no finding 'corrupted'"):
+        plots.worst(cleaned, "corrupted")
 
 
 def test_where_no_two_files_are_alike_the_sentence_says_so(tmp_path):

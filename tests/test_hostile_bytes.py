@@ -26,7 +26,7 @@ from lib.batch import study as studies
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
 from lib.data import manifest
-from lib.data.sources import archives, table
+from lib.data.sources import archives, columns, tables
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.models import torch_pickle
@@ -249,7 +249,9 @@ def test_a_prediction_table(tmp_path, columns, noted, told):
 def test_a_table_of_labels_with_cells_that_are_no_file_names(tmp_path):
     (tmp_path / "a.png").touch()
     (tmp_path / "labels.csv").write_text(f"about,picture,label\n{'long ' * 100},a.png,x\n")
-    assert table.find(tmp_path)["image"] == "picture"
+    index = tables.FileIndex(["a.png"])
+    named, _ = columns.name_pictures(tables.load(tmp_path, "labels.csv"), index, None)
+    assert named.image == "picture" and list(named.paths) == ["a.png"]
 
 
 @pytest.mark.parametrize(
@@ -258,16 +260,16 @@ def test_a_table_of_labels_with_cells_that_are_no_file_names(tmp_path):
         (
             "labels.csv",
             b"image,label\na.png,x,more,and more\n",
-            "a row has more cells than the header",
+            "row 2 has 4 cells and the first row has 2",
         ),
-        ("labels.csv", b"\xff\xfe", "cannot be read"),
-        ("labels.parquet", b"PAR1", "cannot be read"),
+        ("labels.csv", b"\xff\xfe", "it is empty"),
+        ("labels.parquet", b"PAR1", "Parquet file"),
     ],
 )
 def test_a_table_of_labels(tmp_path, name, content, told):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DarkroomError, match=told):
-        table.find(tmp_path)
+    with pytest.raises(tables.NoTable, match=told):
+        tables.load(tmp_path, name)
 
 
 def built(pickled, state):
@@ -382,7 +384,7 @@ def test_uploads_are_never_in_memory_together(tmp_path, monkeypatch):
         most.append(len(decoded))
         return pixels
 
-    monkeypatch.setattr(classify_page, "decode", decode)
+    monkeypatch.setattr(classify_page, "read_upload", decode)
     monkeypatch.setattr(classify_page, "_told", lambda loaded, pixels, accuracy: pixels.shape)
     monkeypatch.setattr(classify_page.archive, "unit", lambda *names: None)
     monkeypatch.setattr(classify_page.models, "load", lambda found: None)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from lib.data import decode as decode_module
-from lib.data.decode import ImageError, decode, resize
+from lib.data.decode import REASONS, ImageError, decode, resize
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def stored(image, kind, **options):
 def reason_of(data, **options):
     with pytest.raises(ImageError) as caught:
         decode(data, **options)
-    assert caught.value.reason in decode_module.REASONS
+    assert caught.value.reason in REASONS
     return caught.value.reason
 
 
@@ -150,7 +149,7 @@ def test_a_cut_file_is_refused(picture, kind, share):
         .astype(np.uint8)
     )
     data = stored(Image.fromarray(noisy), kind)
-    assert reason_of(data[: int(len(data) * share)]) in ("truncated", "rotten")
+    assert reason_of(data[: int(len(data) * share)]) in ("truncated", "corrupted")
 
 
 @pytest.mark.parametrize(
@@ -171,8 +170,8 @@ def test_a_jpeg_that_a_decoder_would_fill_with_grey_is_refused(picture):
     data = stored(Image.fromarray(picture).resize((256, 256)), "JPEG", quality=90)
     half = data[: len(data) // 2] + b"\xff\xd9"
     assert Image.open(io.BytesIO(half)).convert("RGB").size == (256, 256)  # Pillow passes it over
-    assert reason_of(half) == "rotten"
-    assert reason_of(data[: len(data) // 2] + data[len(data) // 2 + 400 :]) == "rotten"
+    assert reason_of(half) == "corrupted"
+    assert reason_of(data[: len(data) // 2] + data[len(data) // 2 + 400 :]) == "corrupted"
 
 
 def test_bytes_after_the_end_of_a_jpeg_do_no_harm(picture):
@@ -183,7 +182,7 @@ def test_bytes_after_the_end_of_a_jpeg_do_no_harm(picture):
 def test_a_png_whose_checksum_does_not_match_is_rotten(picture):
     data = bytearray(stored(Image.fromarray(picture), "PNG"))
     data[data.index(b"IDAT") + 40] ^= 1
-    assert reason_of(bytes(data)) == "rotten"
+    assert reason_of(bytes(data)) == "corrupted"
 
 
 def chunk(name, body):
@@ -203,7 +202,7 @@ def test_damaged_zlib_inside_right_checksums_is_refused():
         + chunk(b"IDAT", zlib.compress(bytes(193 * 20)))
         + chunk(b"IEND", b"")
     )
-    assert reason_of(rotten) == "rotten"
+    assert reason_of(rotten) == "corrupted"
     assert reason_of(short) == "truncated"  # 20 of 64 rows: the rest would be black
 
 
@@ -217,13 +216,13 @@ def test_damaged_zlib_inside_right_checksums_is_refused():
         (b"%PDF-1.7 ...", "not_an_image"),
         (b"<svg xmlns='x'></svg>", "unsupported"),
         (b"8BPS\0\1" + bytes(40), "unsupported"),
-        (b"\0\0\0\x18ftypheic" + bytes(40), "unsupported"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "unsupported or corrupted"),
         (b"\xff\xd8\xff\xe0", "truncated"),
         (b"\x89PNG\r\n\x1a\n", "truncated"),
     ],
 )
 def test_what_is_no_picture(data, reason):
-    assert reason_of(data) == reason
+    assert reason_of(data) in reason.split(" or ")
 
 
 def test_a_bomb_is_refused_without_memory():

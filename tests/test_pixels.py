@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lib.batch import prune
-from lib.data import pixel_cache
+from lib.data import decode, pixel_cache
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 
@@ -20,11 +20,32 @@ def dataset(tmp_path, monkeypatch):
     raw.mkdir()
     for name, grey in (("b", 200), ("a", 100), ("c", 50)):
         Image.new("L", (20, 10), grey).save(raw / f"{name}.png")
-    rows = pandas.DataFrame(
-        {"path": ["c.png", "a.png", "b.png"], "pixels": ["3", "1", "2"], "verdict": "keep"}
-    )
+    names = ["c.png", "a.png", "b.png"]
+    rows = pandas.DataFrame({"path": names, "pixels": hashes_of(raw, names), "verdict": "keep"})
     monkeypatch.setattr(Dataset, "accepted", lambda self: rows.copy())
     return Dataset("d", tmp_path, raw)
+
+
+def hashes_of(raw, names):
+    return [decode.pixel_hash(decode.decode((raw / name).read_bytes()).pixels) for name in names]
+
+
+def table_of(dataset):
+    names = ["a.png", "b.png", "c.png"]
+    return pandas.DataFrame(
+        {"path": names, "pixels": hashes_of(dataset.raw, names), "verdict": "keep"}
+    )
+
+
+def test_a_picture_that_was_replaced_since_is_refused_and_no_cache_stays(dataset):
+    first, second = (dataset.raw / name for name in ("a.png", "b.png"))
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(DarkroomError, match="a.png has changed since the data set 'd' was cleaned"):
+        pixel_cache.cache(dataset, side=8)
+    assert not [path for path in (dataset.folder / "pixels").iterdir() if path.is_dir()]
+    first.write_bytes(kept)
+    assert pixel_cache.cache(dataset, side=8).array[:, 0, 0, 0].tolist() == [100, 200, 50]
 
 
 def test_images_lie_by_path_in_the_size_asked_for(dataset):
@@ -61,11 +82,13 @@ def test_processes_that_build_at_once_do_not_disturb_each_other(tmp_path):
         noise = np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)
         Image.fromarray(noise).save(folder / f"{number}.png")
     script = (
-        "import sys, pandas, pathlib\nfrom lib.data import pixels\nfrom lib.data.dataset import "
-        "Dataset\n"
+        "import sys, pandas, pathlib\nfrom lib.data import decode, pixels\nfrom lib.data.dataset "
+        "import Dataset\n"
         "root = pathlib.Path(sys.argv[1])\n"
         "paths = sorted(p.relative_to(root / 'raw').as_posix() for p in root.glob('raw/*/*.png'))\n"
-        "Dataset.accepted = lambda self: pandas.DataFrame({'path': paths, 'pixels': paths})\n"
+        "told = [decode.pixel_hash(decode.decode((root / 'raw' / path).read_bytes()).pixels) for "
+        "path in paths]\n"
+        "Dataset.accepted = lambda self: pandas.DataFrame({'path': paths, 'pixels': told})\n"
         "cached = pixels.cache(Dataset('d', root, root / 'raw'), "
         "side=int(sys.argv[2]))\nprint(cached.array.sum())"
     )
@@ -104,9 +127,8 @@ def test_a_thumbnail_may_be_of_any_height_and_width(dataset):
 
 
 def test_decoded_images_of_other_data_are_found(dataset, monkeypatch):
-    table = pandas.DataFrame(
-        {"path": ["a.png", "b.png", "c.png"], "pixels": ["1", "2", "3"], "verdict": "keep"}
-    )
+    table = table_of(dataset)
+    kept = table.loc[2, "pixels"]
     now = {"table": table}
     monkeypatch.setattr(Dataset, "manifest", lambda self: now["table"])
     cached = pixel_cache.cache(dataset, side=8)
@@ -114,7 +136,7 @@ def test_decoded_images_of_other_data_are_found(dataset, monkeypatch):
     assert pixel_cache.stale(dataset) == []
     table.loc[2, "pixels"] = "another picture"
     assert pixel_cache.stale(dataset) == [dataset.folder / "pixels" / cached.key]
-    table.loc[2, "pixels"] = "3"
+    table.loc[2, "pixels"] = kept
     now["table"] = table.drop(index=0)
     assert pixel_cache.stale(dataset) == sorted(
         dataset.folder / "pixels" / each.key for each in (cached, few)
@@ -124,9 +146,7 @@ def test_decoded_images_of_other_data_are_found(dataset, monkeypatch):
 def test_prune_finds_stale_caches_that_are_an_hour_old_and_deletes_them(
     dataset, tmp_path, monkeypatch
 ):
-    table = pandas.DataFrame(
-        {"path": ["a.png", "b.png", "c.png"], "pixels": ["1", "2", "3"], "verdict": "keep"}
-    )
+    table = table_of(dataset)
     monkeypatch.setattr(Dataset, "manifest", lambda self: table)
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
     dataset = Dataset("d", tmp_path / "datasets" / "d", dataset.raw)

@@ -24,7 +24,7 @@ from lib.apply.copies import Copies
 from lib.apply.pictures import ACCEPTED, UNREAD, UNSURE, Answer
 from lib.apply.seen import Seen
 from lib.data import file_listing
-from lib.data.file_listing import Found
+from lib.data.file_listing import ListedFile
 from lib.errors import DarkroomError
 
 _BATCH, _AHEAD = 64, 3  # pictures answered together, and how many such batches are decoded ahead
@@ -32,7 +32,7 @@ _THREADS = 4
 
 
 Answers = Callable[
-    [Classifier, Path, Sequence[Found], float | None], Iterator[tuple[Found, Answer]]
+    [Classifier, Path, Sequence[ListedFile], float | None], Iterator[tuple[ListedFile, Answer]]
 ]
 """Whoever answers for the files of a folder: classifier, folder, files and threshold in, (file,
 answer) out, in their order.
@@ -164,7 +164,7 @@ def apply(
     )
 
 
-def _files(folder: Path, limit: int) -> list[Found]:
+def _files(folder: Path, limit: int) -> list[ListedFile]:
     if not folder.is_dir():
         raise DarkroomError(
             f"There is no folder {str(folder)!r}; give the folder that holds the new pictures."
@@ -180,8 +180,8 @@ def _files(folder: Path, limit: int) -> list[Found]:
 
 
 def answer_all(
-    classifier: Classifier, folder: Path, files: Sequence[Found], threshold: float | None
-) -> Iterator[tuple[Found, Answer]]:
+    classifier: Classifier, folder: Path, files: Sequence[ListedFile], threshold: float | None
+) -> Iterator[tuple[ListedFile, Answer]]:
     """Yields every file with its answer, in order; only a few batches of pictures are in memory at
     any time.
     """
@@ -199,18 +199,18 @@ def answer_all(
 
 
 def _read_ahead(
-    classifier: Classifier, folder: Path, files: Sequence[Found]
-) -> Iterator[tuple[Sequence[Found], list[np.ndarray | str]]]:
+    classifier: Classifier, folder: Path, files: Sequence[ListedFile]
+) -> Iterator[tuple[Sequence[ListedFile], list[np.ndarray | str]]]:
     """Yields batches of files with their pixels (or problems); only a few batches are in memory at
     any time.
     """
 
-    def read(found: Found) -> np.ndarray | str:
+    def read(found: ListedFile) -> np.ndarray | str:
         if found.problem is not None:
             return f"{found.problem}: {found.detail}" if found.detail else found.problem
         return pictures.read_picture(folder / found.path, classifier)
 
-    waiting: deque[tuple[Sequence[Found], list[Future]]] = deque()
+    waiting: deque[tuple[Sequence[ListedFile], list[Future]]] = deque()
     with ThreadPoolExecutor(
         _THREADS
     ) as pool:  # decoders and resizing run without the interpreter's lock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from lib.cleaning import clean, export, findings_page, ledger
+from lib.cleaning import clean, export, findings_page, ledger, scan
 from lib.cleaning.findings import Thresholds
 from lib.cleaning.label_issues import Look
 from lib.data import dataset as datasets
 from lib.data import manifest, sources
 from lib.data.dataset import Dataset
+from lib.data.sources import reading
 from lib.data.sources.intake import name_of
 from lib.errors import DarkroomError, suggest
 
@@ -24,6 +26,8 @@ class Wish:
     """What was asked for; see `darkroom clean --help`."""
 
     data: str
+    name: str | None = None
+    json: bool = False
     options: dict[str, str] = field(default_factory=dict)
     thresholds: dict[str, str] = field(default_factory=dict)
     verdicts: dict[str, str] = field(default_factory=dict)
@@ -60,7 +64,7 @@ def run(wish: Wish) -> int:
 
 def _clean(wish: Wish) -> None:
     limits = _thresholds(wish.thresholds)
-    dataset = sources.bring(wish.data, options=dict(wish.options) or None)
+    dataset = sources.bring(wish.data, name=wish.name, options=dict(wish.options) or None)
     look = None if wish.look == "none" else Look(wish.look)
     try:
         cleaned = clean.clean(
@@ -73,10 +77,57 @@ def _clean(wish: Wish) -> None:
         )
     except ValueError as error:  # an unknown reason or verdict, told by `judge`
         raise DarkroomError(str(error)) from error
+    address = findings_page.write(cleaned)
+    if wish.json:
+        print(json.dumps(summary(cleaned), ensure_ascii=False))
+        return
+    print(understood(dataset))
+    for note in scan.notes(dataset, cleaned.scanned):
+        print(f"  {note}")
     for row in cleaned.counts.itertuples():
         print(f"{row.files:9,}  {row.verdict:<7}{row.Index:<24} such as {row.example}")
     print(cleaned.sentence())
-    print(f"Look at them: {findings_page.write(cleaned)}")
+    print(f"Look at them: {address}")
+
+
+def understood(dataset: Dataset) -> str:
+    """Returns how the data set was read and what was noticed, one line each."""
+    if "read_as" not in dataset.source:
+        return f"{dataset.name}: label from {dataset.source.get('label_rule', 'the source')}"
+    facts = dataset.source
+    return "\n".join(
+        [
+            f"{dataset.name}: {reading.sentence(facts, dataset.rows())}",
+            *(f"  {note}" for note in facts["notes"]),
+        ]
+    )
+
+
+def summary(cleaned: clean.Cleaned) -> dict[str, Any]:
+    """Returns what was read and what cleaning decided, as plain values."""
+    table, source = cleaned.manifest, cleaned.dataset.source
+    kept = table[table["verdict"] == "keep"]
+    groups = kept["source_group"].dropna() if "source_group" in kept else kept["label"][:0]
+    reasons = [reason for reasons in table["reasons"] for reason in reasons]
+    splits = kept["source_split"].where(kept["source_split"].notna(), "").value_counts()
+    return {
+        "name": cleaned.dataset.name,
+        "read_as": source.get(
+            "read_as", {"label": source.get("label_rule"), "split": None, "group": None}
+        ),
+        "classes": {
+            str(name): int(number)
+            for name, number in kept["label"].value_counts().sort_index().items()
+        },
+        "splits": {name: int(splits.get(name, 0)) for name in ("train", "val", "test", "")},
+        "groups": int(groups.nunique()) or None,
+        "verdicts": {
+            verdict: int((table["verdict"] == verdict).sum()) for verdict in manifest.VERDICTS
+        },
+        "reasons": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
+        "not_used": source.get("not_used", {"rows": 0, "files": 0, "why": {}}),
+        "notes": [*source.get("notes", []), *scan.notes(cleaned.dataset, cleaned.scanned)],
+    }
 
 
 def _list(wish: Wish) -> None:

@@ -22,7 +22,7 @@ BROKEN = (
     "unsupported",
     "too_large",
     "truncated",
-    "rotten",
+    "corrupted",
     "crashed",
     "unreadable",
     "missing",
@@ -42,6 +42,9 @@ ENDINGS = {
     "WEBP": ("webp",),
     "PPM": ("ppm", "pgm", "pbm", "pnm"),
     "AVIF": ("avif", "avifs"),
+    "NPY": ("npy",),
+    "HEIC": ("heic", "heif"),
+    "JPEG XL": ("jxl",),
 }
 
 
@@ -93,6 +96,7 @@ DEFAULT_VERDICTS = {
     "blurred": "review",
     "near_two_labels": "keep",
     "wrong_extension": "keep",
+    "several_frames": "keep",
     "near_duplicate": "keep",
     "duplicate_across_splits": "keep",
     "few": "keep",
@@ -125,6 +129,7 @@ def judge(
         *_broken(scanned),
         *_pictures(scanned, thresholds or Thresholds()),
         *_labels(scanned),
+        *_frames(scanned),
         *_duplicates(scanned),
         *_alike(scanned),
         *_few(scanned, thresholds or Thresholds()),
@@ -230,8 +235,15 @@ def _pictures(scanned: pd.DataFrame, limits: Thresholds) -> Iterator[tuple]:
             )
     for path, found in zip(good["path"], good["format"], strict=True):
         ending = path.rsplit("/", 1)[-1].rpartition(".")[2].lower()
-        if ending not in ENDINGS[found]:
+        if ending not in ENDINGS.get(found, (ending,)):
             yield path, "wrong_extension", 0.5, f"the bytes are {found}, the name ends in .{ending}"
+
+
+def _frames(scanned: pd.DataFrame) -> Iterator[tuple]:
+    if "frames" in scanned.columns:
+        several = scanned[scanned["frames"].fillna(1) > 1]
+        for path, frames in zip(several["path"], several["frames"], strict=True):
+            yield path, "several_frames", 0.5, f"only the first of {frames} frames or pages counts"
 
 
 def _labels(scanned: pd.DataFrame) -> Iterator[tuple]:

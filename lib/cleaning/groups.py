@@ -11,7 +11,6 @@ import pandas as pd
 
 from lib import files, hashing
 from lib.cleaning import duplicates, scan
-from lib.data import decode
 from lib.data.dataset import Dataset
 from lib.data.decode import ImageError
 
@@ -60,8 +59,6 @@ def _grey(dataset: Dataset, path: str) -> np.ndarray | None:
     nobody's copy.
     """
     try:
-        return cv2.cvtColor(
-            decode.decode((dataset.raw / path).read_bytes()).pixels, cv2.COLOR_RGB2GRAY
-        )
+        return cv2.cvtColor(dataset.image(path).pixels, cv2.COLOR_RGB2GRAY)
     except (OSError, ImageError):
         return None

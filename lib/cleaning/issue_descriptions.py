@@ -15,7 +15,11 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "The file declares more pixels than anything sensible has; it was not decoded.",
     ),
     "truncated": ("Cut off", "The file ends before the picture does, as after a broken download."),
-    "rotten": (
+    "several_frames": (
+        "Several frames",
+        "An animation or a file of several pages; only the first frame counts.",
+    ),
+    "corrupted": (
         "Damaged",
         "The bytes are not what was once written; most viewers fill the damage with grey or black.",
     ),

@@ -5,18 +5,24 @@ worker processes.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from blake3 import blake3
 
 from lib.data import decode
 from lib.data.decode import ImageError
+from lib.data.value_range import Rendering
 
-VERSION = 6
+VERSION = 7
 """Counts changes of what is measured; a scan of another version is read anew."""
+
+MAX_BYTES = 512 << 20
+"""A larger file is not decoded: no photograph is that large, and a few at once would fill the
+memory.
+"""
 
 THUMB = 64
 """Side of the stored grey thumbnail, px."""
@@ -40,13 +46,15 @@ _SIGNS = np.stack(
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of one file. `problem` is a reason of `images.REASONS`, `unreadable`, `crashed`
+    """What is known of one file. `problem` is a reason of `decode.REASONS`, `unreadable`, `crashed`
     or None.
 
     `dark` and `bright` are the 99th and 1st percentile of grey, `contrast` what lies between them,
     `uniform` the share of pixels within 4 levels of the commonest grey, all 0..1; `sharpness` is
     the spread of the Laplacian over the spread of grey; `hashes` (8 x uint64) and `thumb` (64 x 64
-    x uint8) are raw bytes.
+    x uint8) are raw bytes. Of pictures of more than 8 bits `stored` is the kind of their values,
+    `stored_low` and `stored_high` the ends of these, `range_low` and `range_high` what became 0 and
+    255.
     """
 
     sha256: str | None = None
@@ -64,19 +72,30 @@ class Measured:
     sharpness: float | None = None
     hashes: bytes | None = None
     thumb: bytes | None = None
+    frames: int | None = None
+    stored: str | None = None
+    stored_low: float | None = None
+    stored_high: float | None = None
+    range_low: float | None = None
+    range_high: float | None = None
 
 
-def measure(path: Path, *, max_pixels: int = decode.MAX_PIXELS) -> Measured:
+def measure(
+    path: Path, *, max_pixels: int = decode.MAX_PIXELS, rendering: Rendering | None = None
+) -> Measured:
     """Reads the file once and returns all that can be told of it; broken bytes are a `problem`, not
     an exception.
     """
     try:
-        data = path.read_bytes()
+        data, digest = read_file(path)
     except OSError as error:
         return Measured(problem="unreadable", detail=error.strerror or str(error))
-    digest = hashlib.sha256(data).hexdigest()
     try:
-        decoded = decode.decode(data, max_pixels=max_pixels)
+        if data is None:
+            raise ImageError(
+                "too_large", f"more than {MAX_BYTES >> 20} MiB; the limit keeps the memory free"
+            )
+        decoded = decode.decode(data, max_pixels=max_pixels, rendering=rendering)
     except ImageError as error:
         return Measured(sha256=digest, problem=error.reason, detail=str(error))
     height, width = decoded.pixels.shape[:2]
@@ -84,15 +103,48 @@ def measure(path: Path, *, max_pixels: int = decode.MAX_PIXELS) -> Measured:
     small = thumbnail(grey)
     return Measured(
         sha256=digest,
-        pixels=pixel_hash(decoded.pixels),
+        pixels=decode.pixel_hash(decoded.pixels),
         format=decoded.format,
         width=width,
         height=height,
         mode=decoded.mode,
         hashes=perceptual_hashes(small).tobytes(),
         thumb=small.tobytes(),
+        frames=decoded.frames,
+        **_stored(decoded),
         **light(grey),
     )
+
+
+def _stored(decoded: decode.Decoded) -> dict[str, str | float]:
+    if decoded.stored is None or decoded.range is None:
+        return {}
+    (kind, low, high), (start, end) = decoded.stored, decoded.range
+    return {
+        "stored": kind,
+        "stored_low": low,
+        "stored_high": high,
+        "range_low": start,
+        "range_high": end,
+    }
+
+
+def read_file(path: Path) -> tuple[bytes | None, str]:
+    """Returns the bytes and their SHA-256; of a film or an archive, and of what is larger than
+    `MAX_BYTES`, the head or None.
+
+    Those are hashed block by block, so that they need no memory.
+    """
+    with path.open("rb") as file:
+        head = file.read(decode.HEAD_BYTES)
+        is_image = decode.kind(head) is not None
+        if is_image and os.fstat(file.fileno()).st_size <= MAX_BYTES:
+            data = head + file.read(MAX_BYTES)
+            return data, hashlib.sha256(data).hexdigest()
+        digest = hashlib.sha256(head)
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return (None if is_image else head), digest.hexdigest()
 
 
 def thumbnail(grey: np.ndarray) -> np.ndarray:
@@ -110,16 +162,6 @@ def thumbnail(grey: np.ndarray) -> np.ndarray:
     if width % THUMB == 0:
         grey = cv2.resize(grey, (THUMB, height), interpolation=cv2.INTER_AREA)
     return cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
-
-
-def pixel_hash(pixels: np.ndarray) -> str:
-    """Returns the hex BLAKE3 of the shape and the pixels: the same picture has the same, however it
-    is stored.
-
-    Not SHA-256, which would take a quarter of the whole scan for what BLAKE3 does in less than half
-    of the time, as safely.
-    """
-    return blake3(repr(pixels.shape).encode()).update(np.ascontiguousarray(pixels)).hexdigest()
 
 
 def light(grey: np.ndarray) -> dict[str, float]:

@@ -175,7 +175,7 @@ def _thumbnail(cleaned: Cleaned, path: str) -> np.ndarray:
     try:
         if cleaned.manifest.loc[cleaned.manifest["path"] == path, "pixels"].isna().all():
             raise ImageError("not_an_image", "it may be a pipe, whose reading never ends")
-        pixels = decode.decode((cleaned.dataset.raw / path).read_bytes()).pixels
+        pixels = cleaned.dataset.image(path).pixels
     except (OSError, ImageError):
         empty = np.full((SIDE, SIDE, 3), 235, np.uint8)
         empty[np.eye(SIDE, dtype=bool) | np.eye(SIDE, dtype=bool)[::-1]] = (

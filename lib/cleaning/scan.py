@@ -8,7 +8,6 @@ scan needs the same memory for a thousand pictures as for a million.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import time
@@ -22,7 +21,9 @@ import pandas as pd
 from lib import files as files_module
 from lib.cleaning import scan_workers as pool
 from lib.cleaning.measurements import THUMB, VERSION, Measured
+from lib.data import value_range
 from lib.data.dataset import Dataset
+from lib.data.value_range import Rendering
 
 FILE = Path("scan", "scan.parquet")
 THUMBS = Path("scan", "thumbs.bin")
@@ -30,13 +31,16 @@ SAVED_EVERY_S = 60.0
 """How often a running scan writes down what it has, so that one that is killed goes on from there.
 """
 
-Measure = Callable[[Sequence[Path]], Iterator[tuple[int, Measured]]]
-"""Whoever reads files: paths in, (position, what was measured) out, in any order."""
+Measure = Callable[[Sequence[Path], Rendering], Iterator[tuple[int, Measured]]]
+"""Reads files: paths and how wide values are rendered in, (position, what was measured) out, in any
+order.
+"""
 
 MEASURED = [field.name for field in dataclasses.fields(Measured)]
 _TYPES = {
-    **dict.fromkeys(("sha256", "problem", "detail", "pixels", "format", "mode"), "str"),
-    **dict.fromkeys(("width", "height"), "Int32"),
+    **dict.fromkeys(("sha256", "problem", "detail", "pixels", "format", "mode", "stored"), "str"),
+    **dict.fromkeys(("width", "height", "frames"), "Int32"),
+    **dict.fromkeys(("stored_low", "stored_high", "range_low", "range_high"), "float64"),
     **dict.fromkeys(("dark", "bright", "contrast", "uniform", "sharpness"), "float64"),
     "hashes": "object",
     "thumb": "Int64",
@@ -73,11 +77,53 @@ def scan(
     table = table.drop(columns="barrier")
     todo = table.index[fresh]
     if len(todo):
-        measure = measure or functools.partial(pool.measure_all, workers=workers)
-        _read(dataset, table, todo, left_out=barred, measure=measure, progress=progress)
+        _read(
+            dataset,
+            table,
+            todo,
+            left_out=barred,
+            measure=measure or _by_workers(workers),
+            progress=progress,
+        )
+    again = _rendered_otherwise(dataset, table)
+    if len(again):  # one range for the whole set is known only now
+        _read(
+            dataset,
+            table,
+            again,
+            left_out=barred,
+            measure=measure or _by_workers(workers),
+            progress=None,
+        )
+        todo = todo.union(again)
     if len(todo) or len(known) != len(table):
         _store(dataset.folder, table[~barred])
     return table
+
+
+def notes(dataset: Dataset, scanned: pd.DataFrame) -> list[str]:
+    """Returns what a user should know of how the pictures were decoded: several frames, more than 8
+    bits.
+    """
+    good, found = scanned[scanned["problem"].isna()], []
+    frames = good["frames"].fillna(1)
+    if (frames > 1).any():
+        found.append(
+            f"{int((frames > 1).sum()):,} files hold several frames or pages (up to "
+            f"{int(frames.max())}); only the first counts."
+        )
+    for kind, members in good[good["stored"].notna()].groupby("stored"):
+        low, high = members["range_low"].iloc[0], members["range_high"].iloc[0]
+        least, most = members["stored_low"].min(), members["stored_high"].max()
+        outside = int(((members["stored_low"] < low) | (members["stored_high"] > high)).sum())
+        found.append(
+            f"{len(members):,} pictures hold {kind} values from {least:g} to {most:g}; {low:g} "
+            f"becomes black and {high:g} white in all of "
+            f"them{f', which cuts values of {outside:,} pictures' if outside else ''} "
+            "(range=LOW..HIGH chooses otherwise)."
+        )
+    bands = dataset.rendering.bands
+    return [*found, *([f"Bands {', '.join(map(str, bands))} are taken."] if bands else [])]
 
 
 def thumbs(folder: Path) -> np.ndarray:
@@ -107,7 +153,7 @@ def _read(
     saved, count = time.monotonic(), 0
     with _appending(dataset.folder / THUMBS) as file:
         number = file.tell() // THUMB**2
-        for position, result in measure(files):
+        for position, result in measure(files, dataset.rendering):
             for name in MEASURED:
                 columns[name][position] = getattr(result, name)
             if result.thumb is not None:
@@ -123,6 +169,35 @@ def _read(
                 saved = time.monotonic()
         _flush(file)
     _fill(table, todo, columns, done)
+
+
+def _by_workers(workers: int | None) -> Measure:
+    return lambda files, rendering: pool.measure_all(files, workers=workers, rendering=rendering)
+
+
+def _rendered_otherwise(dataset: Dataset, table: pd.DataFrame) -> pd.Index:
+    """Notes the range of stored values of the whole set, and returns the rows that were rendered by
+    another one.
+    """
+    wide = table[table["stored"].notna() & table["problem"].isna()]
+    if wide.empty:
+        return wide.index
+    if not dataset.source.get("options", {}).get("range"):
+        ranges = value_range.united(
+            zip(wide["stored"], wide["stored_low"], wide["stored_high"], strict=True)
+        )
+        dataset.note(rendering=Rendering(ranges).as_json())
+    ranges = dataset.rendering.ranges
+    ends = [
+        ranges.get(kind, (low, high))
+        for kind, low, high in zip(
+            wide["stored"], wide["range_low"], wide["range_high"], strict=True
+        )
+    ]
+    same = (wide["range_low"] == [low for low, _ in ends]) & (
+        wide["range_high"] == [high for _, high in ends]
+    )
+    return wide.index[~same]
 
 
 def _fill(table: pd.DataFrame, rows: pd.Index, columns: dict[str, list], done: np.ndarray) -> None:

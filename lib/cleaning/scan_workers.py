@@ -24,6 +24,7 @@ from pathlib import Path
 
 from lib import paths
 from lib.cleaning.measurements import Measured, measure
+from lib.data.value_range import Rendering
 
 PATIENCE_SECONDS = 120.0
 """How long one file may take before its worker is ended."""
@@ -54,7 +55,11 @@ def count(wanted: int | None = None) -> int:
 
 
 def measure_all(
-    files: Sequence[Path], *, workers: int | None = None, patience_seconds: float = PATIENCE_SECONDS
+    files: Sequence[Path],
+    *,
+    workers: int | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
+    rendering: Rendering | None = None,
 ) -> Iterator[tuple[int, Measured]]:
     """Yields (position in `files`, what was measured) in the order in which they are done."""
     todo: queue.SimpleQueue[range] = queue.SimpleQueue()
@@ -64,7 +69,7 @@ def measure_all(
     stop = threading.Event()
     threads = [
         threading.Thread(
-            target=_serve, args=(files, todo, done, stop, patience_seconds), daemon=True
+            target=_serve, args=(files, todo, done, stop, patience_seconds, rendering), daemon=True
         )
         for _ in range(min(count(workers), -(-len(files) // TOGETHER)))
     ]
@@ -88,6 +93,7 @@ def _serve(
     done: queue.SimpleQueue,
     stop: threading.Event,
     patience: float,
+    rendering: Rendering | None,
 ) -> None:
     """Feeds one worker at a time with lists until there are none; a dead worker costs the file it
     was reading.
@@ -102,7 +108,7 @@ def _serve(
             while left and not stop.is_set():
                 worker = worker or _Worker(patience)
                 asked = left[:1] if one_by_one else left[:]
-                for answer in worker.ask([files[position] for position in asked]):
+                for answer in worker.ask([files[position] for position in asked], rendering):
                     done.put((left.pop(0), answer))
                     asked.pop(0)
                     if stop.is_set():
@@ -140,12 +146,22 @@ class _Worker:
         self._due, self._ended = math.inf, threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def ask(self, files: list[Path]) -> Iterator[Measured]:
+    def ask(self, files: list[Path], rendering: Rendering | None) -> Iterator[Measured]:
         """Yields an answer for each file, fewer when the worker dies or takes too long on one of
         them.
         """
         try:
-            self._process.stdin.write((json.dumps([str(file) for file in files]) + "\n").encode())
+            self._process.stdin.write(
+                (
+                    json.dumps(
+                        {
+                            "files": [str(file) for file in files],
+                            "rendering": rendering and rendering.as_json(),
+                        }
+                    )
+                    + "\n"
+                ).encode()
+            )
             self._process.stdin.flush()
         except OSError:  # it died while idle
             return
@@ -202,8 +218,10 @@ def _work() -> None:
     sys.stdout = sys.stderr  # nothing that a decoder prints may stand between the answers
     for line in sys.stdin.buffer:
         told = time.monotonic()
-        for path in json.loads(line):
-            answers.write(_packed(measure(Path(path))).encode() + b"\n")
+        asked = json.loads(line)
+        rendering = Rendering.from_json(asked["rendering"])
+        for path in asked["files"]:
+            answers.write(_packed(measure(Path(path), rendering=rendering)).encode() + b"\n")
             if time.monotonic() - told > HELD_SECONDS:
                 answers.flush()
                 told = time.monotonic()

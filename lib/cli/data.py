@@ -40,6 +40,14 @@ def _add_clean(commands: Any) -> None:
     ):
         group.add_argument(name, action="append", default=[], metavar=pair, help=text)
     group.add_argument(
+        "--name",
+        metavar="NAME",
+        help="what to call the data set (default: the last part of the path)",
+    )
+    group.add_argument(
+        "--json", action="store_true", help="print what was read and found as one JSON object"
+    )
+    group.add_argument(
         "--workers",
         type=int,
         metavar="N",
@@ -81,7 +89,8 @@ def _clean(arguments: argparse.Namespace) -> int:
     from lib.cleaning import command
 
     given = vars(arguments)
-    plain = ("data", "look", "workers", "list", "history", "undo", "relabel", "export", "by_split")
+    plain = ("data", "name", "json", "look", "workers", "list", "history", "undo", "relabel")
+    plain += ("export", "by_split")
     return command.run(
         command.Wish(
             **{name: given[name] for name in plain},

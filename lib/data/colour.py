@@ -28,17 +28,16 @@ def rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def wide_grey(values: np.ndarray) -> np.ndarray:
-    """Scales 16-bit grey by its full range; floats within 0..1 by 1; anything larger by its
-    greatest value.
+def on_white(rgba: np.ndarray, *, is_multiplied: bool) -> np.ndarray:
+    """Returns uint8 RGBA (height, width, 4) laid on white, by rows; `is_multiplied` where colours
+    hold their alpha already.
     """
-    greatest = float(np.nan_to_num(values).max(initial=0))
-    unit = values.dtype.kind == "f" and greatest <= 1.0
-    top = 1.0 if unit else max(65535.0, greatest)
-    grey = np.rint(np.clip(np.nan_to_num(values.astype(np.float64)) / top, 0, 1) * 255).astype(
-        np.uint8
-    )
-    return np.repeat(grey[..., None], 3, axis=2)
+    result = np.empty((*rgba.shape[:2], 3), np.uint8)
+    for row, target in zip(rgba, result, strict=True):
+        alpha = row[:, 3:].astype(np.float32) / 255
+        shade = row[:, :3] if is_multiplied else row[:, :3] * alpha
+        target[...] = np.rint(np.clip(shade + 255 * (1 - alpha), 0, 255))
+    return result
 
 
 def to_srgb(image: Image.Image, pixels: np.ndarray, profile: bytes) -> np.ndarray:

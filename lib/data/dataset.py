@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib import files, paths
-from lib.data import file_listing
+from lib.data import decode, file_listing
+from lib.data.value_range import Rendering
 from lib.errors import DarkroomError, suggest
 
 if TYPE_CHECKING:
@@ -56,9 +57,44 @@ class Dataset:
     raw: Path
     source: dict[str, Any] = field(default_factory=dict)
 
-    def files(self) -> list[file_listing.Found]:
+    def files(self) -> list[file_listing.ListedFile]:
         """Returns every file below `raw`, sorted by path, without the suite's own."""
-        return file_listing.files(self.raw, leave_out=OWN if self.raw == self.folder else ())
+        options = self.source.get("options", {})
+        return file_listing.files(
+            self.raw,
+            leave_out=OWN if self.raw == self.folder else (),
+            links=options.get("links"),
+            hidden="use" if options.get("hidden") == "use" else "report",
+        )
+
+    @property
+    def rendering(self) -> Rendering:
+        """Returns how stored values of more than 8 bits and bands become RGB: the options, then
+        what the scan has found.
+        """
+        from lib.data.sources import options as reading_options
+
+        options, found = (
+            self.source.get("options", {}),
+            Rendering.from_json(self.source.get("rendering")),
+        )
+        bands = reading_options.band_numbers(options["bands"]) if options.get("bands") else ()
+        if not options.get("range"):
+            return Rendering(found.ranges, bands)
+        ends = reading_options.values_range(options["range"])
+        return Rendering(dict.fromkeys(("uint16", "int16", "int32", "float"), ends), bands)
+
+    def image(self, path: str) -> decode.Decoded:
+        """Returns the picture at `path`, decoded as training sees it. Raises OSError or
+        decode.ImageError.
+        """
+        return decode.decode((self.raw / path).read_bytes(), rendering=self.rendering)
+
+    def note(self, **facts: Any) -> None:
+        """Writes further facts into `source.json`, where the data set is registered."""
+        self.source.update(facts)
+        if (self.folder / SOURCE).is_file():
+            files.write_json(self.folder / SOURCE, self.source)
 
     def rows(self) -> DataFrame:
         """Returns what the source says about its files: `path`, `label`, `source_split`, `attr_*`,

@@ -15,42 +15,53 @@ from typing import Literal
 
 import numpy as np
 import simplejpeg
+from blake3 import blake3
 from PIL import Image, UnidentifiedImageError
 
-from lib.data import colour, integrity
+from lib.data import arrays, colour, integrity, value_range
+from lib.data.value_range import Rendering
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "NPY", "PNG", "PPM", "TIFF", "WEBP")
 """What is decoded. A short list on purpose: every further format is another parser that hostile
 bytes can reach.
 """
 
-REASONS = ("not_an_image", "unsupported", "too_large", "truncated", "rotten")
+EXTRA_FORMATS = {"DICOM": "pydicom", "HEIC": "pillow_heif", "JPEG XL": "pillow_jxl"}
+"""What is decoded where the package is installed: `pip install "darkroom[formats]"`."""
+
+REASONS = ("not_an_image", "unsupported", "too_large", "truncated", "corrupted")
 """Why bytes are refused; the vocabulary of `ImageError.reason`."""
 
 MAX_PIXELS = 100_000_000
 """Declared width times height above which nothing is decoded: 300 MB of RGB."""
 
+MAX_SCANS = 100
+"""Scans of a progressive JPEG above which it is refused; encoders write about ten, and each costs a
+pass over the picture.
+"""
+
+HEAD_BYTES = 192
+"""How many bytes of a file tell its format."""
+
 _SIGNS = (
-    (rb"\xff\xd8\xff", "JPEG"),
-    (rb"\x89PNG\r\n\x1a\n", "PNG"),
-    (rb"GIF8[79]a", "GIF"),
-    (rb"RIFF....WEBP", "WEBP"),
-    (rb"II[*+]\0|MM\0[*+]", "TIFF"),
-    (rb"....ftypavi[fs]", "AVIF"),
-    (rb"BM", "BMP"),
-    (rb"P[1-6]\s", "PPM"),
-    (rb"....ftyp(hei[cxms]|hev[cx]|mif1|msf1)", "HEIC"),
-    (rb"8BPS", "PSD"),
-    (rb"\0\0\x01\0", "ICO"),
-    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
-    (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
-    (rb"\s*<svg", "SVG"),
-)
+    (rb"\xff\xd8\xff", "JPEG"), (rb"\x89PNG\r\n\x1a\n", "PNG"), (rb"GIF8[79]a", "GIF"), (rb"RIFF....WEBP", "WEBP"),
+    (rb"II[*+]\0|MM\0[*+]", "TIFF"), (rb"....ftypavi[fs]", "AVIF"), (rb"BM", "BMP"), (rb"P[1-6]\s", "PPM"),
+    (rb"\x93NUMPY", "NPY"), (rb".{128}DICM", "DICOM"),
+    (rb"....ftyp(hei[cxms]|hev[cx]|mif1|msf1)", "HEIC"), (rb"8BPS", "PSD"), (rb"\0\0\x01\0", "ICO"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"), (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
+    (rb"\s*(<\?xml[^>]*>\s*)?<svg", "SVG"),
+)  # fmt: skip
 _KINDS = [(re.compile(sign, re.DOTALL), name) for sign, name in _SIGNS]
 _WEAK = ("BMP", "PPM", "ICO", "JPEG XL")  # two or four bytes that other files may start with too
 _HARMLESS = re.compile(
     r"\b[1-4] extraneous bytes before marker 0xd9|unknown JFIF revision|Unknown Adobe "
     r"color|Invalid SOS parameters"
+)
+_NOT_SUPPORTED = re.compile(
+    r"unsupported|not supported|not implemented|unknown pixel mode|decoder .* not "
+    r"available|unknown compression|"
+    r"bad photometric|unrecognized .* mode|data precision|arithmetic coding",
+    re.IGNORECASE,
 )
 
 
@@ -67,37 +78,49 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """A picture. `pixels` is uint8 RGB of shape (height, width, 3), turned upright; `mode` is
-    Pillow's name of how it was stored (1, L, I;16, P, RGB, RGBA, CMYK, ...), `orientation` the EXIF
-    value 1-8 that has been applied.
+    """A picture. `pixels` is uint8 RGB of shape (height, width, 3), turned upright.
+
+    Args:
+        pixels: the first frame.
+        format: one of `FORMATS` or `EXTRA_FORMATS`.
+        mode: Pillow's name of how it was stored (1, L, I;16, P, RGB, RGBA, CMYK, ...), or bands x
+            bits. orientation: the EXIF value 1-8 that has been applied. frames: how many frames or
+            pages the file holds. stored: kind, least and greatest of the stored values where they
+            have more than 8 bits, else None. range: the stored values that became 0 and 255, or
+            None.
     """
 
     pixels: np.ndarray
     format: str
     mode: str
     orientation: int = 1
+    frames: int = 1
+    stored: tuple[str, float, float] | None = None
+    range: tuple[float, float] | None = None
 
 
 def kind(head: bytes) -> str | None:
-    """Returns the format that the first bytes (12 or more) promise, also of formats that are not
-    decoded, or None.
+    """Returns the format that the first `HEAD_BYTES` promise, also of formats that are not decoded,
+    or None.
     """
     return next((name for sign, name in _KINDS if sign.match(head)), None)
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, rendering: Rendering | None = None
+) -> Decoded:
     """Returns the first frame as it should look on a screen: upright, sRGB, transparency laid on
     white.
 
-    CMYK, palettes, 1-bit and grey are converted; 16-bit grey is scaled to 0..255, not clipped. The
-    declared size is checked before anything is decoded. Damage is refused also where a decoder
-    would paper over it.
+    CMYK, palettes, 1-bit and grey are converted. More than 8 bits are scaled to 0..255 by the
+    ranges of `rendering`, which are those of the data set. The declared size is checked before
+    anything is decoded. Damage is refused also where a decoder would paper over it.
 
     Raises:
-        ImageError: `not_an_image`, `unsupported`, `too_large`, `truncated` or `rotten`.
+        ImageError: `not_an_image`, `unsupported`, `too_large`, `truncated` or `corrupted`.
     """
-    promised = kind(data[:64])
-    if promised not in FORMATS:
+    promised, rendering = kind(data[:HEAD_BYTES]), rendering or Rendering()
+    if promised not in FORMATS and promised not in EXTRA_FORMATS:
         if promised is None or promised in _WEAK:
             raise ImageError(
                 "not_an_image",
@@ -109,17 +132,23 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     opened = False
     with _quiet():
         try:
-            with Image.open(io.BytesIO(data), formats=[promised]) as image:
+            if promised in ("NPY", "DICOM") or (
+                promised == "TIFF" and _needs_array(data, rendering)
+            ):
+                return _from_array(data, promised, max_pixels, rendering)
+            with Image.open(io.BytesIO(data), formats=[_pillow_format(promised)]) as image:
                 opened = True
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise _too_large(f"{width:,} x {height:,} pixels")
+                _refuse_large(*image.size, max_pixels)
                 integrity.check(data, promised)
-                return _convert(image, data, promised)
-        except ImageError:
+                return _convert(image, data, promised, rendering)
+        except ImageError as error:
+            if promised in _WEAK and not opened and error.reason == "unsupported":
+                raise ImageError(
+                    "not_an_image", "the bytes are no image format that we know"
+                ) from error
             raise
         except Image.DecompressionBombError as error:
-            raise _too_large(str(error)) from error
+            raise _too_large(str(error), max_pixels) from error
         except integrity.Damage as error:
             raise ImageError(error.reason, str(error)) from error
         # a parser fed with broken bytes may raise anything: all of it means that they are broken
@@ -129,6 +158,16 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
                     "not_an_image", "the bytes are no image format that we know"
                 ) from error
             raise _broken(error, data, promised) from error
+
+
+def pixel_hash(pixels: np.ndarray) -> str:
+    """Returns the hex BLAKE3 of the shape and the pixels: the same picture has the same, however it
+    is stored.
+
+    Not SHA-256, which would take a quarter of the whole scan for what BLAKE3 does in less than half
+    of the time, as safely.
+    """
+    return blake3(repr(pixels.shape).encode()).update(np.ascontiguousarray(pixels)).hexdigest()
 
 
 def resize(
@@ -178,21 +217,170 @@ def resize(
     )
 
 
-def _convert(image: Image.Image, data: bytes, promised: str) -> Decoded:
+def _needs_array(data: bytes, rendering: Rendering) -> bool:
+    """Whether a TIFF has bands or values that Pillow does not read, or reads by the high byte
+    alone.
+    """
+    tags = integrity.tiff_tags(data)
+    bits, bands = tags.bits, tags.bands
+    return (
+        bool(rendering.bands)
+        or bands > 4
+        or bits > 32
+        or (bits > 8 and bands > 1)
+        or (bits == 16 and tags.is_float)
+    )
+
+
+def _pillow_format(promised: str) -> str:
+    """Returns Pillow's name of the format, whose plugin is loaded where it needs one. Raises
+    ImageError without it.
+    """
+    package = EXTRA_FORMATS.get(promised)
+    if package is None:
+        return promised
+    try:
+        if promised == "HEIC":
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+            return "HEIF"
+        import pillow_jxl  # noqa: F401  registers itself
+    except ImportError as error:
+        raise _needs_package(promised) from error
+    return "JXL"
+
+
+def _needs_package(promised: str) -> ImageError:
+    package = EXTRA_FORMATS[promised].replace("_", "-").replace("pillow-jxl", "pillow-jxl-plugin")
+    return ImageError(
+        "unsupported", f"{promised} is decoded where {package} is installed: pip install {package}"
+    )
+
+
+def _from_array(data: bytes, promised: str, max_pixels: int, rendering: Rendering) -> Decoded:
+    """A picture that is read as an array of stored values: NumPy files, DICOM, TIFF of many bands."""
+    try:
+        stored = {"NPY": arrays.from_npy, "DICOM": arrays.from_dicom, "TIFF": arrays.from_tiff}[
+            promised
+        ](data, max_pixels)
+    except arrays.NotSupported as error:
+        raise ImageError("unsupported", f"{promised}: {error}") from error
+    except arrays.TooLarge as error:
+        raise _too_large(str(error), max_pixels) from error
+    except ImportError as error:
+        raise _needs_package("DICOM") from error
+    values, mode = stored.values, stored.mode
+    if rendering.bands:
+        if max(rendering.bands) > values.shape[2]:
+            raise ImageError("unsupported", f"{mode}: there is no band {max(rendering.bands)}")
+        values = values[..., [band - 1 for band in rendering.bands]]
+    elif values.shape[2] not in (1, 3):
+        if values.shape[2] != 4 or stored.alpha is None:
+            raise ImageError("unsupported", f"{mode}; choose the bands by the option bands=1,2,3")
+    orientation = integrity.tiff_tags(data).orientation if promised == "TIFF" else 1
+    known, ends = None, None
+    if values.dtype != np.uint8:
+        kind_name, (low, high) = value_range.kind_of(values), value_range.ends_of(values)
+        known, ends = (kind_name, low, high), rendering.range_of(kind_name, low, high)
+        values = value_range.to_8_bit(values, *ends)
+    if values.shape[2] == 4:
+        values = colour.on_white(values, is_multiplied=stored.alpha == 1)
+    if stored.white_is_zero:
+        values = 255 - values
+    pixels = np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
+    return Decoded(
+        colour.upright(pixels, orientation), promised, mode, orientation, stored.frames, known, ends
+    )
+
+
+def _convert(image: Image.Image, data: bytes, promised: str, rendering: Rendering) -> Decoded:
     mode, profile, orientation = image.mode, image.info.get("icc_profile"), _orientation(image)
+    frames = _frames(image)
     left = orientation  # what is still to be done: Pillow turns TIFF itself
+    known = ends = None
     if promised == "JPEG":
         pixels = _jpeg(image, data)
+    elif promised == "PNG" and data[24] == 16 and mode in ("RGB", "RGBA", "LA"):
+        pixels, known, ends = _wide_png(image, data, rendering)
     else:
         image.load()
         left = _orientation(image)
         orientation = (
             left if promised == "PNG" else orientation
         )  # PNG may carry it after the pixels
-        pixels = colour.wide_grey(np.asarray(image)) if mode[0] in "IF" else colour.rgb(image)
-    if profile and mode[0] not in "IF":
+        if mode[0] in "IF":
+            pixels, known, ends = _wide_grey(image, data, promised, rendering)
+        elif promised == "TIFF" and mode == "RGBA" and integrity.tiff_tags(data).alpha is None:
+            pixels = np.asarray(image)[
+                ..., :3
+            ]  # the fourth band is something else, such as near infrared
+        else:
+            pixels = colour.rgb(image)
+            integrity.check_palette(image, promised)
+    if profile and mode[0] not in "IF" and known is None:
         pixels = colour.to_srgb(image, pixels, profile)
-    return Decoded(colour.upright(pixels, left), promised, mode, orientation)
+    return Decoded(colour.upright(pixels, left), promised, mode, orientation, frames, known, ends)
+
+
+def _frames(image: Image.Image) -> int:
+    try:
+        number = int(getattr(image, "n_frames", 1))
+        image.seek(0)
+        return number
+    except (OSError, SyntaxError, ValueError, EOFError):
+        return 1  # what follows the first frame does not damage it
+
+
+def _wide_grey(
+    image: Image.Image, data: bytes, promised: str, rendering: Rendering
+) -> tuple[np.ndarray, tuple[str, float, float], tuple[float, float]]:
+    """16-bit, 32-bit and float grey by the data set's range; a TIFF whose zero is white is
+    inverted.
+    """
+    values = np.asarray(image)
+    tags = integrity.tiff_tags(data) if promised == "TIFF" else None
+    if values.dtype == np.int32:
+        if tags is not None and tags.bits == 16:
+            values = values.astype(np.int16)
+        elif tags is not None and tags.bits == 32 and not tags.is_signed:
+            values = values.view(np.uint32)
+        elif promised != "TIFF":
+            values = values.astype(np.uint16)
+    kind_name, (low, high) = value_range.kind_of(values), value_range.ends_of(values)
+    ends = rendering.range_of(kind_name, low, high)
+    grey = value_range.to_8_bit(values, *ends)
+    if tags is not None and tags.white_is_zero:
+        grey = 255 - grey
+    return np.repeat(grey[..., None], 3, axis=2), (kind_name, low, high), ends
+
+
+def _wide_png(
+    image: Image.Image, data: bytes, rendering: Rendering
+) -> tuple[np.ndarray, tuple[str, float, float], tuple[float, float]]:
+    """A PNG of 16 bits and several channels, of which Pillow would keep the high bytes alone."""
+    import cv2
+
+    image.load()  # which refuses what OpenCV would pass over
+    values = cv2.imdecode(
+        np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    )
+    if values is None or values.dtype != np.uint16:
+        raise ImageError("corrupted", "PNG: its 16-bit pixels cannot be read")
+    values = (
+        values[..., [2, 1, 0, *range(3, values.shape[2])]]
+        if values.ndim == 3
+        else values[..., None]
+    )
+    colours = values[..., :3]
+    low, high = value_range.ends_of(colours)
+    ends = rendering.range_of("uint16", low, high)
+    pixels = value_range.to_8_bit(colours, *ends)
+    if values.ndim == 3 and values.shape[2] == 4:
+        alpha = value_range.to_8_bit(values[..., 3:], 0, 65535)
+        pixels = colour.on_white(np.dstack([pixels, alpha]), is_multiplied=False)
+    pixels = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    return pixels, ("uint16", low, high), ends
 
 
 def _jpeg(image: Image.Image, data: bytes) -> np.ndarray:
@@ -200,6 +388,9 @@ def _jpeg(image: Image.Image, data: bytes) -> np.ndarray:
     fills with grey.
     """
     plain = image.mode in ("RGB", "L")
+    scans = data.count(b"\xff\xda")
+    if scans > MAX_SCANS:
+        raise ImageError("too_large", f"JPEG of {scans:,} scans; the limit is {MAX_SCANS}")
     try:
         pixels = simplejpeg.decode_jpeg(data, "RGB" if plain else "CMYK", strict=True)
     except ValueError as error:
@@ -217,8 +408,17 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _too_large(what: str) -> ImageError:
-    return ImageError("too_large", f"{what}; the limit is {MAX_PIXELS / 1e6:,.0f} million")
+def _refuse_large(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise _too_large(f"{width:,} x {height:,} pixels", max_pixels)
+
+
+def _too_large(what: str, max_pixels: int) -> ImageError:
+    return ImageError(
+        "too_large",
+        f"{what}; the limit is {max_pixels / 1e6:,.0f} million pixels. Make the picture smaller, "
+        "or cut it into tiles",
+    )
 
 
 def _broken(error: Exception, data: bytes, promised: str) -> ImageError:
@@ -228,11 +428,18 @@ def _broken(error: Exception, data: bytes, promised: str) -> ImageError:
     if isinstance(error, UnidentifiedImageError):
         # Pillow's words end in an address in memory, which no finding should change by
         message = "its head cannot be read"
+        described = integrity.tiff_tags(data).describe() if promised == "TIFF" else None
+        if described is not None:
+            return ImageError(
+                "unsupported", f"TIFF of {described} is not decoded; convert the file to PNG"
+            )
     short = integrity.ends_early(data, promised) or re.search(
         r"truncated|premature end of jpeg|eof", message, re.IGNORECASE
     )
+    if not short and _NOT_SUPPORTED.search(message):
+        return ImageError("unsupported", f"{promised}: {message.splitlines()[0][:200]}")
     return ImageError(
-        "truncated" if short else "rotten", f"{promised}: {message.splitlines()[0][:200]}"
+        "truncated" if short else "corrupted", f"{promised}: {message.splitlines()[0][:200]}"
     )
 
 

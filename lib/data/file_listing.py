@@ -1,4 +1,4 @@
-"""The walk over a raw folder: which files there are, and what stands in the way of the others."""
+"""The files of a raw folder, and what stands in the way of those that cannot be read."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found"})
-"""What operating systems leave in folders; it is passed over in silence, as is every name that
-starts with a dot.
+LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin"})
+"""What operating systems leave in folders; it is passed over, as is every file whose name starts
+with a dot.
 """
+
+HIDDEN_LITTER = frozenset(
+    ".git .svn .hg .dvc .cache .huggingface .ipynb_checkpoints .idea .vscode .thumbnails .trash "
+    ".trashes "
+    ".spotlight-v100 .fseventsd .temporaryitems .appledouble .venv .tox .pytest_cache".split()
+)
+"""Hidden folders that programs keep for themselves; pictures of a data set lie in none of them."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """One file of a raw folder. `path` is relative and POSIX; `problem` names why the file cannot
-    be read, else None.
+class ListedFile:
+    """One file of a raw folder. `path` is relative and POSIX; `problem` says why the file cannot be
+    read, or is None.
     """
 
     path: str
@@ -26,83 +34,139 @@ class Found:
     detail: str = ""
 
 
-def files(raw: Path, *, leave_out: Iterable[str] = ()) -> list[Found]:
+def files(
+    raw: Path,
+    *,
+    leave_out: Iterable[str] = (),
+    links: str | None = None,
+    hidden: Literal["skip", "report", "use"] = "skip",
+) -> list[ListedFile]:
     """Returns every file below `raw`, sorted by path; what cannot be read is in the list too, with
     its problem.
 
-    Problems: `unreadable` (no permission, gone while we looked, broken link), `link_folder` (a link
-        to a folder is never followed, so that loops end), `link_outside` (a link to a file outside
-        `raw`), `special` (pipe, socket, device), `name_not_text` (bytes in the name that are not
-        UTF-8; the path then shows them as `\\xe9`). `leave_out` names entries directly in `raw`
-        that are not part of the data.
+    Problems: `unreadable` (no permission, deleted meanwhile, broken link), `link_folder` and
+        `link_outside` (a link to a folder, or to a file outside `raw`), `special` (pipe, socket,
+        device), `name_not_text` (a name that is not UTF-8; the path then shows it as `\\xe9`),
+        `hidden` (in a folder whose name starts with a dot).
+
+    Args:
+        raw: the folder.
+        leave_out: entries directly in `raw` that are not part of the data.
+        links: None follows no link that leads out; `follow` follows all; a folder follows those
+            that lead below it. hidden: whether files in hidden folders are skipped, reported as a
+            problem, or used.
     """
     base, left_out = os.fspath(raw), frozenset(leave_out)
-    found: list[Found] = []
-    folders = [""]
+    found: list[ListedFile] = []
+    folders: list[tuple[str, bool, frozenset[str]]] = [("", False, frozenset())]
     while folders:
-        folder = folders.pop()
+        folder, is_hidden, linked = folders.pop()
         try:
             with os.scandir(os.path.join(base, folder)) as scan:  # noqa: PTH118  strings: this runs for every file
                 entries = list(scan)
         except OSError as error:
-            found.append(Found(_shown(folder) or ".", problem="unreadable", detail=_why(error)))
+            found.append(
+                ListedFile(_readable(folder) or ".", problem="unreadable", detail=_reason(error))
+            )
             continue
         for entry in entries:
-            if (
-                entry.name.startswith(".")
-                or entry.name.casefold() in LITTER
-                or (not folder and entry.name in left_out)
-            ):
+            name = entry.name
+            if name.casefold() in LITTER or (not folder and name in left_out):
                 continue
-            path = f"{folder}/{entry.name}" if folder else entry.name
+            path = f"{folder}/{name}" if folder else name
             if entry.is_dir(follow_symlinks=False):
-                folders.append(path)
+                if not name.startswith("."):
+                    folders.append((path, is_hidden, linked))
+                elif hidden != "skip" and name.casefold() not in HIDDEN_LITTER:
+                    folders.append((path, hidden == "report", linked))
+            elif name.startswith("."):
+                continue
+            elif links is not None and (target := _linked_folder(entry, links)) is not None:
+                if target not in linked:  # else the link leads back to a folder above itself
+                    folders.append((path, is_hidden, linked | {target}))
             else:
-                found.append(_look(entry, path, raw))
+                file = _look(entry, path, raw, links)
+                if is_hidden and file.problem is None:
+                    file = ListedFile(
+                        file.path,
+                        file.size,
+                        file.mtime_ns,
+                        "hidden",
+                        "a folder above starts with a dot",
+                    )
+                found.append(file)
     return sorted(found, key=lambda item: item.path)
 
 
-def _look(entry: os.DirEntry[str], path: str, raw: Path) -> Found:
-    shown = _shown(path)
+def _look(entry: os.DirEntry[str], path: str, raw: Path, links: str | None) -> ListedFile:
+    name = _readable(path)
     try:
         if entry.is_symlink():
-            problem, detail = _link(Path(entry.path), raw)
+            problem, detail = _link_problem(Path(entry.path), raw, links)
             if problem:
-                return Found(shown, problem=problem, detail=detail)
+                return ListedFile(name, problem=problem, detail=detail)
         elif not entry.is_file(follow_symlinks=False):
-            return Found(shown, problem="special", detail="a pipe, socket or device, not a file")
+            return ListedFile(
+                name, problem="special", detail="a pipe, socket or device, not a file"
+            )
         stat = entry.stat()
     except OSError as error:
-        return Found(shown, problem="unreadable", detail=_why(error))
-    if shown != path:
-        return Found(
-            shown,
+        return ListedFile(name, problem="unreadable", detail=_reason(error))
+    if name != path:
+        return ListedFile(
+            name,
             stat.st_size,
             stat.st_mtime_ns,
             "name_not_text",
             "rename the file so that its name is UTF-8",
         )
-    return Found(shown, stat.st_size, stat.st_mtime_ns)
+    return ListedFile(name, stat.st_size, stat.st_mtime_ns)
 
 
-def _link(link: Path, raw: Path) -> tuple[str | None, str]:
+def _linked_folder(entry: os.DirEntry[str], links: str) -> str | None:
+    """The folder that a link to a folder leads to, where it may be followed."""
+    if not entry.is_symlink():
+        return None
+    try:
+        target = Path(entry.path).resolve(strict=True)
+    except (OSError, RuntimeError):
+        return None
+    if not target.is_dir() or not _is_allowed(target, links):
+        return None
+    is_above = (
+        Path(entry.path).parent.resolve().is_relative_to(target)
+    )  # following it would never end
+    return None if is_above else str(target)
+
+
+def _link_problem(link: Path, raw: Path, links: str | None) -> tuple[str | None, str]:
     try:
         target = link.resolve(strict=True)
     except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
-        return "unreadable", f"a link that leads nowhere ({_why(error)})"
+        return "unreadable", f"a link that leads nowhere ({_reason(error)})"
     if target.is_dir():
         return (
             "link_folder",
-            "a link to a folder is not followed; copy the folder here or refer to it itself",
+            "a link to a folder is not followed; copy the folder, or use the option links=follow",
         )
-    if not target.is_relative_to(raw.resolve()):
-        return "link_outside", "a link out of the data set is not followed; copy the file here"
-    return (None, "") if target.is_file() else ("special", "a link to what is not a file")
+    if not target.is_relative_to(raw.resolve()) and not _is_allowed(target, links):
+        return (
+            "link_outside",
+            "a link out of the data set is not followed; copy the file, or use the option "
+            "links=follow",
+        )
+    return (None, "") if target.is_file() else ("special", "a link to something that is not a file")
 
 
-def _shown(path: str) -> str:
+def _is_allowed(target: Path, links: str | None) -> bool:
+    if links is None:
+        return False
+    return links == "follow" or target.is_relative_to(Path(links).expanduser().resolve())
+
+
+def _readable(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)

@@ -1,15 +1,20 @@
-"""Damage that decoders pass over in silence, found in the bytes themselves."""
+"""What the bytes of a file say themselves: damage that decoders pass over, and the tags of a TIFF."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _BLOCK = 1 << 20
 
 
 class Damage(ValueError):
-    """Bytes that are not what was once written; `reason` is truncated or rotten."""
+    """Bytes that are not what was once written; `reason` is truncated or corrupted."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -30,6 +35,8 @@ def check(data: bytes, promised: str) -> None:
             raise Damage("truncated", f"WEBP of {declared:,} bytes ends after {len(data):,}")
     elif promised == "GIF":
         _check_gif(data)
+    elif promised == "BMP":
+        _check_bmp(data)
 
 
 def ends_early(data: bytes, promised: str) -> bool:
@@ -44,6 +51,7 @@ def _check_png(data: bytes) -> None:
     fill every row.
     """
     position, view, packed = 8, memoryview(data), []
+    num_heads = 0
     while True:
         if position + 12 > len(data):
             raise Damage("truncated", "PNG ends before its end mark")
@@ -55,9 +63,12 @@ def _check_png(data: bytes) -> None:
         (declared,) = struct.unpack_from(">I", data, end - 4)
         if zlib.crc32(view[position + 4 : end - 4]) != declared:
             raise Damage(
-                "rotten",
+                "corrupted",
                 f"PNG: the checksum of the {name.decode('latin-1')!r} chunk does not match",
             )
+        num_heads += name == b"IHDR"
+        if num_heads > 1:
+            raise Damage("corrupted", "PNG: a second IHDR chunk")
         if name == b"IDAT":
             packed.append(view[position + 8 : end - 4])
         if name == b"IEND":
@@ -67,24 +78,96 @@ def _check_png(data: bytes) -> None:
 
 
 def _check_inflation(packed: list[memoryview], header: bytes) -> None:
-    """Inflates without keeping: a stream that breaks, or ends before the last row, leaves rows that
-    a decoder makes up.
+    """Inflates as much as the rows need, without keeping it: a stream that breaks or ends before
+    leaves rows made up.
     """
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    row = 1 + (width * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1) + 7) // 8
-    wanted = 0 if interlaced else height * row
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    wanted = 0
+    for left, top, across, down in passes:
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        wanted += rows * (1 + (columns * bits + 7) // 8) if columns > 0 and rows > 0 else 0
     stream, inflated = zlib.decompressobj(), 0
     try:
         for part in packed:
-            while part and not stream.eof:
+            while part and not stream.eof and inflated <= wanted:
                 inflated += len(stream.decompress(part, _BLOCK))
                 part = stream.unconsumed_tail
     except zlib.error as error:
-        raise Damage("rotten", f"PNG: the packed pixels are damaged ({error})") from error
-    if not stream.eof or inflated < wanted:
+        raise Damage("corrupted", f"PNG: the packed pixels are damaged ({error})") from error
+    if inflated < wanted or (not stream.eof and inflated == wanted):
         raise Damage(
             "truncated", f"PNG: the packed pixels end after {inflated:,} of {wanted:,} bytes"
         )
+    if inflated > wanted:
+        raise Damage("corrupted", f"PNG: more packed pixels than the {wanted:,} bytes of its rows")
+
+
+_ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+"""First column, first row, and the steps to the next, of each pass. Source: PNG specification,
+section 8.2.
+"""
+
+
+def check_palette(image: Image.Image, promised: str) -> None:
+    """Raises Damage where a pixel of a PNG or BMP names a colour that the palette does not have."""
+    if image.mode != "P" or promised not in ("PNG", "BMP") or image.palette is None:
+        return
+    num_colours = len(image.palette.getdata()[1]) // len(
+        image.palette.getdata()[0].replace("X", "").replace(";", "")[:4] or "RGB"
+    )
+    greatest = image.getextrema()[1]
+    if greatest >= max(1, num_colours):
+        raise Damage(
+            "corrupted",
+            f"{promised}: a pixel has colour {greatest}, and the palette has {num_colours} colours",
+        )
+
+
+def _check_bmp(data: bytes) -> None:
+    """Walks the runs of a compressed BMP, which must stay inside the picture. Source: Microsoft,
+    Bitmap compression.
+    """
+    if len(data) < 54 or data[14:18] < b"\x28":
+        return
+    offset, size = struct.unpack_from("<II", data, 10)
+    if size < 40:
+        return
+    width, height = struct.unpack_from("<ii", data, 18)
+    (compression,) = struct.unpack_from("<I", data, 30)
+    if compression not in (1, 2):
+        return
+    x = y = 0
+    position = offset
+    while position + 1 < len(data):
+        count, value = data[position], data[position + 1]
+        position += 2
+        if count:
+            x += count
+        elif value == 0:
+            x, y = 0, y + 1
+        elif value == 1:
+            return
+        elif value == 2:
+            if position + 1 >= len(data):
+                break
+            x, y, position = x + data[position], y + data[position + 1], position + 2
+        else:
+            x += value
+            num_bytes = value if compression == 1 else (value + 1) // 2
+            position += num_bytes + num_bytes % 2
+        if x > width or y > abs(height):
+            raise Damage("corrupted", "BMP: a run leads out of the picture")
+    raise Damage("truncated", "BMP: its runs have no end")
 
 
 def _check_gif(data: bytes) -> None:
@@ -105,7 +188,7 @@ def _check_gif(data: bytes) -> None:
         elif block == 0x21:
             position = _skip(data, position + 2)
         else:
-            raise Damage("rotten", "GIF: a block of an unknown kind before the first frame")
+            raise Damage("corrupted", "GIF: a block of an unknown kind before the first frame")
     raise Damage("truncated", "GIF ends inside its first frame")
 
 
@@ -117,3 +200,80 @@ def _skip(data: bytes, position: int) -> int:
         if size == 0:
             return position
     return len(data) + 1
+
+
+@dataclass(frozen=True)
+class TiffTags:
+    """What the first page of a TIFF says about itself; zeros where nothing can be read."""
+
+    bits: int = 0
+    bands: int = 1
+    photometric: int = -1
+    sample_format: int = 1
+    compression: int = 1
+    orientation: int = 1
+    alpha: int | None = None
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the values are floating-point numbers."""
+        return self.sample_format == 3
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether the values are signed whole numbers."""
+        return self.sample_format == 2
+
+    @property
+    def white_is_zero(self) -> bool:
+        """Whether zero is white."""
+        return self.photometric == 0
+
+    def describe(self) -> str | None:
+        """Returns `5 bands x 16 bits`, or None where the tags could not be read."""
+        if not self.bits:
+            return None
+        kind = " float" if self.is_float else ""
+        return f"{self.bands} bands x {self.bits} bits{kind}, compression {self.compression}"
+
+
+_SIZES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 16: 8}
+_LETTERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q"}
+
+
+def tiff_tags(data: bytes) -> TiffTags:
+    """Returns the tags of the first page of a TIFF or BigTIFF. Source: TIFF revision 6.0, sections
+    2 and 8.
+    """
+    try:
+        return _tags_of(data)
+    except (struct.error, ValueError, IndexError):
+        return TiffTags()
+
+
+def _tags_of(data: bytes) -> TiffTags:
+    order = "<" if data[:2] == b"II" else ">"
+    big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+    at, entry, inline = start + (8 if big else 2), 20 if big else 12, 8 if big else 4
+    values: dict[int, tuple[int, ...]] = {}
+    for place in range(min(count, 200)):
+        tag, kind = struct.unpack_from(order + "HH", data, at + entry * place)
+        (number,) = struct.unpack_from(order + ("Q" if big else "I"), data, at + entry * place + 4)
+        if (
+            tag not in (258, 259, 262, 274, 277, 338, 339)
+            or kind not in _SIZES
+            or not 0 < number <= 1024
+        ):
+            continue
+        field = at + entry * place + (12 if big else 8)
+        if _SIZES[kind] * number > inline:
+            (field,) = struct.unpack_from(order + ("Q" if big else "I"), data, field)
+        values[tag] = struct.unpack_from(f"{order}{number}{_LETTERS[kind]}", data, field)
+    first = {tag: found[0] for tag, found in values.items()}
+    alpha = next((int(extra) for extra in values.get(338, ()) if extra in (1, 2)), None)
+    return TiffTags(
+        bits=max(values.get(258, (1,))), bands=first.get(277, 1), photometric=first.get(262, -1),
+        sample_format=first.get(339, 1), compression=first.get(259, 1), orientation=first.get(274, 1), alpha=alpha,
+    )  # fmt: skip

@@ -29,6 +29,12 @@ COLUMNS = {
 }
 """The columns that every manifest has, and their pandas types."""
 
+OPTIONAL = {
+    # what the user or the source says belongs together; missing where nothing does
+    "source_group": "str",
+}
+"""Columns that only newer manifests have, and their pandas types."""
+
 BOXES = ("box_left", "box_top", "box_right", "box_bottom")
 """Float columns in pixels, only where the source gives boxes."""
 
@@ -55,7 +61,9 @@ def write(folder: Path, frame: pd.DataFrame, *, ledger_bytes: int = 0) -> None:
         )
     extra = sorted(name for name in frame.columns if name.startswith("attr_"))
     boxes = [name for name in BOXES if name in frame.columns]
-    typed = frame[[*COLUMNS, *boxes, *extra]].astype({**COLUMNS, **dict.fromkeys(boxes, "float64")})
+    optional = {name: kind for name, kind in OPTIONAL.items() if name in frame.columns}
+    kinds = {**COLUMNS, **optional, **dict.fromkeys(boxes, "float64")}
+    typed = frame[[*COLUMNS, *optional, *boxes, *extra]].astype(kinds)
     for name in extra:  # a column that mixes texts and numbers cannot be stored
         if typed[name].dtype == object:
             typed[name] = typed[name].astype("str")

@@ -19,8 +19,9 @@ import pandas
 
 from lib import files as files_module
 from lib import hashing
-from lib.data import decode as decode_module
+from lib.data import decode
 from lib.data.dataset import Dataset
+from lib.data.value_range import Rendering
 from lib.errors import DarkroomError
 
 MIN_SIDE, MAX_SIDE = 8, 2048
@@ -61,7 +62,7 @@ def cache(
     Args:
         dataset: a cleaned data set.
         side: height and width of the result in pixels, 8 to 2048, or (height, width), each 1 to
-            2048, for thumbnails. fit: `stretch`, `pad` or `crop`, see `images.resize`. rows: which
+            2048, for thumbnails. fit: `stretch`, `pad` or `crop`, see `decode.resize`. rows: which
             images (`path` and `pixels` of a manifest); None takes those that are accepted.
             progress: called with (images done, images in all) while decoding.
 
@@ -79,7 +80,7 @@ def cache(
             _refuse_full_disk(folder.parent, len(rows) * height * width * 3)
             with files_module.directory(folder) as aside:
                 _decode_all(
-                    dataset.raw,
+                    dataset,
                     rows,
                     aside / "pixels.npy",
                     size=(height, width),
@@ -128,8 +129,13 @@ def digest_of(rows: pandas.DataFrame) -> str:
     return hashing.digest(*rows["path"], *rows["pixels"])
 
 
-def decode(
-    raw: Path, files: Sequence[str], *, side: int | tuple[int, int], fit: str = "stretch"
+def decode_few(
+    raw: Path,
+    files: Sequence[str],
+    *,
+    side: int | tuple[int, int],
+    fit: str = "stretch",
+    rendering: Rendering | None = None,
 ) -> np.ndarray:
     """Returns a few images of a cleaned data set, uint8 (n, height, width, 3), without keeping them
     on disk.
@@ -137,8 +143,8 @@ def decode(
     height, width = _size(side)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         read = pool.map(
-            lambda path: decode_module.resize(
-                _read(raw, path), height=height, width=width, fit=fit
+            lambda path: decode.resize(
+                _read(raw, path, rendering), height=height, width=width, fit=fit
             ),
             files,
         )
@@ -170,7 +176,7 @@ def statistics(array: np.ndarray, rows: np.ndarray) -> tuple[list[float], list[f
 
 
 def _decode_all(
-    raw: Path,
+    dataset: Dataset,
     rows: pandas.DataFrame,
     target: Path,
     *,
@@ -183,14 +189,15 @@ def _decode_all(
     )
     counted = threading.Lock()
     done = 0
+    rendering = dataset.rendering
 
-    def decode(start: int) -> None:
+    def fill(start: int) -> None:
         nonlocal done
         chunk = rows.iloc[start : start + _CHUNK]
         for index, row in zip(range(start, start + len(chunk)), chunk.itertuples(), strict=True):
-            array[index] = decode_module.resize(
-                _read(raw, row.path), height=size[0], width=size[1], fit=fit
-            )
+            decoded = _read(dataset.raw, row.path, rendering)
+            _refuse_changed(dataset.name, row.path, decoded, row.pixels)
+            array[index] = decode.resize(decoded, height=size[0], width=size[1], fit=fit)
         with counted:
             done += len(chunk)
             if progress:
@@ -199,14 +206,26 @@ def _decode_all(
     # Pillow and OpenCV decode and resize without holding the interpreter's lock, so threads are
     # enough.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(decode, range(0, len(rows), _CHUNK)))
+        list(pool.map(fill, range(0, len(rows), _CHUNK)))
     array.flush()
 
 
-def _read(raw: Path, path: str) -> np.ndarray:
+def _refuse_changed(name: str, path: str, pixels: np.ndarray, known: str) -> None:
+    """What is trained on is what was judged: a picture that was replaced since would bear the old
+    label and hash.
+    """
+    if decode.pixel_hash(pixels) != known:
+        raise DarkroomError(
+            f"{path} has changed since the data set {name!r} was cleaned: it shows another picture "
+            "now. Run 1_clean again "
+            f"(darkroom clean {name}), which judges what is there now."
+        )
+
+
+def _read(raw: Path, path: str, rendering: Rendering | None) -> np.ndarray:
     try:
-        return decode_module.decode((raw / path).read_bytes()).pixels
-    except (OSError, decode_module.ImageError) as error:
+        return decode.decode((raw / path).read_bytes(), rendering=rendering).pixels
+    except (OSError, decode.ImageError) as error:
         raise DarkroomError(
             f"{path} could be read when the data set was cleaned and cannot now ({error}). Run "
             "1_clean again."

@@ -17,7 +17,7 @@ def of(dataset: Dataset, path: str, *, side: int = SIDE) -> np.ndarray:
     """Returns the image at `path` of a data set as uint8 RGB of shape (side, side, 3): the whole
     picture, on white.
     """
-    return square(decode.decode((dataset.raw / path).read_bytes()).pixels, side=side)
+    return square(dataset.image(path).pixels, side=side)
 
 
 def square(pixels: np.ndarray, *, side: int = SIDE) -> np.ndarray:

@@ -17,7 +17,7 @@ from lib.apply.classifier import Classifier
 from lib.apply.folder import Answers
 from lib.apply.pictures import UNREAD, Answer
 from lib.batch.executor import PART_SIZE, Executor, split_parts
-from lib.data.file_listing import Found
+from lib.data.file_listing import ListedFile
 from lib.evaluation.predictions import probability_columns
 
 
@@ -29,8 +29,8 @@ def by(executor: Executor, model: str, *, kept: Path, size: int = PART_SIZE) -> 
     """
 
     def answers(
-        classifier: Classifier, folder: Path, files: Sequence[Found], threshold: float | None
-    ) -> Iterator[tuple[Found, Answer]]:
+        classifier: Classifier, folder: Path, files: Sequence[ListedFile], threshold: float | None
+    ) -> Iterator[tuple[ListedFile, Answer]]:
         parts = split_parts(
             [[each.path, each.size, each.mtime_ns, each.problem, each.detail] for each in files],
             size=size,
@@ -59,7 +59,7 @@ def probabilities(part: Sequence[Sequence], folder: str, model: str) -> pd.DataF
     """
     classifier = _loaded(model)
     files = [
-        Found(path, size, mtime_ns, problem, detail)
+        ListedFile(path, size, mtime_ns, problem, detail)
         for path, size, mtime_ns, problem, detail in part
     ]
     told = [answer for _, answer in folders.answer_all(classifier, Path(folder), files, None)]

@@ -7,6 +7,7 @@ done.
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from lib.apply import classifier
 from lib.batch.executor import PART_SIZE, Executor, split_parts
 from lib.data import pixel_cache
 from lib.data.dataset import Dataset
+from lib.data.value_range import Rendering
 from lib.errors import DarkroomError
 from lib.models import feature_cache, heads, predictor, serialization
 
@@ -62,6 +64,7 @@ def compute(
     kept = target.with_name(f"{target.name}-parts")
     parts = split_parts(list(rows["path"]), size=size)
     common = (str(dataset.raw.resolve()), str(path.resolve()), layer, dtype)
+    common += (json.dumps(dataset.rendering.as_json()),)
     with files.directory(target) as aside:
         width = predictor.up_to(network, layer).output_shape[-1]
         whole = np.lib.format.open_memmap(
@@ -78,16 +81,19 @@ def compute(
     return target
 
 
-def of_part(part: Sequence[str], raw: str, path: str, layer: str, dtype: str) -> np.ndarray:
+def of_part(
+    part: Sequence[str], raw: str, path: str, layer: str, dtype: str, rendering: str = "{}"
+) -> np.ndarray:
     """Returns the features of a part's images, (n, d); runs on a worker."""
     network = _loaded(path)
     found = []
     for start in range(0, len(part), _BATCH):
-        images = pixel_cache.decode(
+        images = pixel_cache.decode_few(
             Path(raw),
             part[start : start + _BATCH],
             side=network.input_shape[1:3],
             fit=_fit(network),
+            rendering=Rendering.from_json(json.loads(rendering)),
         )
         found.append(
             predictor.features(network, images, layer=layer, batch_size=_BATCH, dtype=dtype)

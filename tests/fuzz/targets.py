@@ -26,8 +26,8 @@ from lib import notebooks, paths
 from lib.batch import study as studies
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
-from lib.data import manifest, splits
-from lib.data.sources import archives, table
+from lib.data import file_listing, manifest, sources, splits
+from lib.data.sources import archives
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.models import torch_pickle
@@ -123,9 +123,8 @@ def labels(data: bytes) -> None:
     raw = HOME / "raw"
     (raw / "labels.csv").write_bytes(data)
     for separator in (None, "|"):
-        options = table.find(raw, separator=separator)
-        if options:
-            table.rows(raw, **options)
+        options = {"kind": "table"} | ({"separator": separator} if separator else {})
+        sources.read_folder(raw, file_listing.files(raw), options)
 
 
 def ledger_file(data: bytes) -> None:

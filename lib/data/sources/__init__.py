@@ -1,19 +1,25 @@
-"""Where data comes from. Each module of this folder is one source and offers
+"""Where data comes from. Each packaged set is a module of this folder that offers
 
-- `NAME`, `ABOUT`, `LICENCE` (None where it is the user's own);
-- `rows(raw, **options) -> DataFrame`: what the source says about its files: `path` (POSIX, relative
-  to raw), `label`, `source_split` (train, test, val or None), and as many `attr_*` and
-  `box_left/top/right/bottom` columns as it knows;
-- `intake(raw) -> dict`, only where the data has to be made or fetched: fills the empty folder `raw`
-  and returns what `source.json` should note (`licence`, `citation`, `label_rule`).
+- `NAME`, `ABOUT`, `LICENCE`;
+- `intake(raw) -> dict`: fills the empty folder `raw` and returns what `source.json` should note
+  (`licence`, `citation`, `label_rule`);
+- `rows(raw) -> DataFrame`, unless its folders say it all: `path` (POSIX, relative to raw), `label`,
+  `source_split` (train, test, val or None), and as many `attr_*` and `box_left/top/right/bottom`
+  columns as it knows.
+
+A user's folder is read by `choose`: its files are listed, readings by folder and by table are
+proposed, and the one that makes sense is taken, or the question asked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lib.data.file_listing import ListedFile
 from lib.data.sources.intake import bring
 from lib.errors import DarkroomError
 
@@ -21,57 +27,94 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from lib.data.dataset import Dataset
+    from lib.data.sources.reading import Reading
 
-__all__ = ["PACKAGED", "SOURCES", "bring", "module", "rows"]
+__all__ = ["PACKAGED", "SOURCES", "bring", "module", "read_folder", "rows"]
 
 PACKAGED = ("elpv", "digits", "planted", "marked")
 """Data sets that come by name alone; each has an `intake`."""
 
-SOURCES = (*PACKAGED, "folders", "table")
+FOLDER_KINDS = ("folders", "table", "names")
+SOURCES = (*PACKAGED, *FOLDER_KINDS)
 """The kinds that `source.json` may name."""
 
 
 def module(kind: str) -> ModuleType:
-    """Returns the source of that name. Raises DarkroomError with the list of sources when there is
-    none.
+    """Returns the packaged source of that name. Raises DarkroomError with the list of sources when
+    there is none.
     """
-    if kind not in SOURCES:
+    if kind not in PACKAGED:
         raise DarkroomError(f"There is no source {kind!r}; the sources are {', '.join(SOURCES)}.")
     return import_module(f"lib.data.sources.{kind}")
+
+
+def read_folder(raw: Path, files: Sequence[ListedFile], options: dict[str, Any]) -> Reading:
+    """Returns how a folder is read whose files are listed already. Raises DarkroomError for a
+    question or a useless folder.
+    """
+    from lib.data import decode
+    from lib.data.sources import choose
+    from lib.data.sources import options as reading_options
+
+    def looks_like_picture(path: str) -> bool:
+        try:
+            with (raw / path).open("rb") as file:
+                return decode.kind(file.read(64)) is not None
+        except OSError:
+            return False
+
+    parsed = reading_options.parse(
+        {name: value for name, value in options.items() if name not in ("folder", "ending")}
+    )
+    return choose.read(raw, choose.part(files, parsed, looks_like_picture), parsed)
 
 
 def rows(dataset: Dataset) -> DataFrame:
     """Returns one row a file that the source speaks of, sorted by path.
 
-    Columns: `path`, `label`, `source_split`, `bytes`, `mtime_ns`, `problem` and `detail` (why the
-        file cannot be read, or None; `missing` where the source names a file that is not there),
-        then `attr_*` and `box_*`.
+    Columns: `path`, `label`, `source_split`, `source_group`, `bytes`, `mtime_ns`, `problem` and
+        `detail` (why the file cannot be read, or None; `missing` where the source names a file that
+        is not there), then `attr_*` and `box_*`.
     """
     import pandas as pd
 
-    found = dataset.files()
-    kind, options = dataset.source["kind"], dataset.source.get("options", {})
+    files = dataset.files()
+    kind, read = dataset.source["kind"], None
+    if kind in PACKAGED:
+        read = getattr(module(kind), "rows", None)
     told = (
-        module(kind).label(found)
-        if kind == "folders"
-        else module(kind).rows(dataset.raw, **options)
+        read(dataset.raw)
+        if read
+        else read_folder(dataset.raw, files, dataset.source.get("options", {})).rows
     )
-    seen = pd.DataFrame(
-        {
-            "path": [file.path for file in found],
-            "bytes": [file.size for file in found],
-            "mtime_ns": [file.mtime_ns for file in found],
-            "problem": pd.Series([file.problem for file in found], dtype=object),
-            "detail": pd.Series([file.detail for file in found], dtype=object),
-        }
-    )
+    seen = pd.DataFrame({
+        "path": [file.path for file in files],
+        "bytes": [file.size for file in files],
+        "mtime_ns": [file.mtime_ns for file in files],
+        "problem": pd.Series([file.problem for file in files], dtype=object),
+        "detail": pd.Series([file.detail for file in files], dtype=object),
+    })  # fmt: skip
     table = told.merge(seen, on="path", how="left", validate="one_to_one")
     gone = table["bytes"].isna()
     table.loc[gone, "problem"] = "missing"
     table.loc[gone, "detail"] = "the source names this file, but it is not there"
     table[["bytes", "mtime_ns"]] = table[["bytes", "mtime_ns"]].fillna(0).astype("int64")
-    for column in ("problem", "label", "source_split"):
-        table[column] = table[column].astype(object).where(table[column].notna(), None)
-    first = ["path", "label", "source_split", "bytes", "mtime_ns", "problem", "detail"]
+    for column in ("problem", "label", "source_split", "source_group"):
+        values = (
+            table[column].astype(object)
+            if column in table
+            else pd.Series(None, index=table.index, dtype=object)
+        )
+        table[column] = values.where(values.notna(), None)
+    first = [
+        "path",
+        "label",
+        "source_split",
+        "source_group",
+        "bytes",
+        "mtime_ns",
+        "problem",
+        "detail",
+    ]
     rest = sorted(name for name in table.columns if name not in first)
     return table[first + rest].sort_values("path", ignore_index=True)

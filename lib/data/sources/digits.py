@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 NAME = "digits"
 ABOUT = "1,797 handwritten digits, 8 x 8 pixels, ten classes"
@@ -32,10 +31,3 @@ def intake(raw: Path) -> dict[str, Any]:
         "citation": CITATION,
         "label_rule": "the digit, which is the folder's name",
     }
-
-
-def rows(raw: Path) -> pd.DataFrame:
-    """Returns one row a digit."""
-    from lib.data.sources import folders
-
-    return folders.rows(raw)

@@ -1,77 +1,503 @@
-"""Class folders: `<class>/*`, also below `train/`, `test/`, `val/`, and below one wrapping folder
-such as `images/`.
+"""Class folders: which folder level holds the classes, which the source's own split, which the
+groups.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
-from lib.data import file_listing
-from lib.data.sources import naming
+from lib.data.file_listing import ListedFile
+from lib.data.sources import naming, vocabulary
+from lib.data.sources.options import Options
+from lib.data.sources.reading import Reading, class_counts
+from lib.errors import DarkroomError, few
 
 NAME = "folders"
 ABOUT = "a folder for each class"
 LICENCE = None
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-}
-"""Folder names that are a source's own split, lower case, and what we call it."""
 
 
-def rows(raw: Path) -> pd.DataFrame:
-    """Returns one row for every file below `raw`; see `label`."""
-    return label(file_listing.files(raw))
+class LayoutQuestion(DarkroomError):
+    """Folders that can be read in several ways, none of them by a level."""
 
 
-def label(found: list[file_listing.Found]) -> pd.DataFrame:
-    """Returns one row a file: the label is its class folder's name, the split that of the folder
-    above or below it.
-
-    A name counts as a split only where every folder beside it is one too, so a class may be called
-    `train`. Files that lie in no class folder have no label. Class names "Make Model Type Year"
-    also give `attr_*` (see `naming`).
+@dataclass
+class Place:
+    """A folder that holds pictures. `levels` are the positions in `parts` that may be the class;
+    `stray` says why none is.
     """
-    parts = [tuple(file.path.split("/")[:-1]) for file in found]
-    depth = _wrapping(parts)
-    inner = [part[depth:] for part in parts]
-    inner, splits = _take_split(inner, 0)
-    if not any(splits):
-        inner, splits = _take_split(inner, 1)
-    labels = [part[0] if part else None for part in inner]
-    told = pd.DataFrame(
-        {"path": [file.path for file in found], "label": labels, "source_split": splits}
+
+    parts: tuple[str, ...]
+    files: list[ListedFile] = field(default_factory=list)
+    split: str | None = None
+    levels: tuple[int, ...] = ()
+    stray: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Returns the folder names at `levels`."""
+        return tuple(self.parts[level] for level in self.levels)
+
+
+@dataclass
+class Layout:
+    """The folders of a data set with what is certain about them: splits, wrapping folders, folders
+    of no class.
+    """
+
+    places: list[Place]
+    notes: list[str] = field(default_factory=list)
+    split_levels: Counter[int] = field(default_factory=Counter)
+    question: str | None = None
+
+    @property
+    def labelled(self) -> list[Place]:
+        """Returns the places that are not set aside."""
+        return [place for place in self.places if place.stray is None]
+
+    def count(self, places: Iterable[Place]) -> int:
+        """Returns the number of pictures in some places."""
+        return sum(len(place.files) for place in places)
+
+
+def read(pictures: Sequence[ListedFile], options: Options) -> list[Reading]:
+    """Returns the readings by folder that make sense; one is certain, several are a question, none
+    means no class folders.
+
+    Raises LayoutQuestion where no `level` says how.
+    """
+    places: dict[tuple[str, ...], Place] = {}
+    for file in pictures:
+        parts = tuple(file.path.split("/")[:-1])
+        places.setdefault(parts, Place(parts)).files.append(file)
+    layout = Layout(list(places.values()))
+    if options.level_number is not None:
+        return [_by_level(layout, options)]
+    _peel(layout, layout.places, 0, None, options)
+    _take_split_below(layout, options)
+    _drop_image_folders(layout)
+    return _readings(layout, options)
+
+
+# -- What is certain, from the top downwards
+# --------------------------------------------------------------------------------
+
+
+def _peel(
+    layout: Layout, places: list[Place], at: int, split: str | None, options: Options
+) -> None:
+    """Takes splits and wrapping folders off `places`, which share their first `at` folders."""
+    inside: dict[str, list[Place]] = defaultdict(list)
+    for place in places:
+        place.split = split
+        place.levels = tuple(range(at, len(place.parts)))
+        if len(place.parts) > at:
+            inside[place.parts[at]].append(place)
+    if not inside:
+        return
+    splits = _splits(inside, options)
+    if _is_split_level(inside, splits, at):
+        layout.split_levels[at] += split is None
+        named = options.named_splits
+        for name, members in inside.items():
+            if name in splits:
+                _peel(
+                    layout, members, at + 1, _inner_split(split, splits[name], members, at), options
+                )
+            elif name.casefold() not in named:
+                _set_aside(layout, name, members, inside, splits, at)
+            else:
+                _peel(layout, members, at + 1, named[name.casefold()], options)
+        return
+    overlays = [name for name in inside if _words_in(name, vocabulary.OVERLAY_WORDS)]
+    if overlays and any(_words_in(name, vocabulary.IMAGE_WORDS) for name in inside):
+        for name in overlays:
+            _stray(inside.pop(name), f"in {name}/, which goes with other pictures")
+    copies = _copies_of_siblings(inside, at)
+    for name, exact in copies.items():
+        if not exact:
+            layout.question = layout.question or (
+                f"the folder {'/'.join((*places[0].parts[:at], name))} holds folders of the same "
+                "names as those beside it; "
+                f"say ignore={name} to leave it out, or level=last to read every folder that holds "
+                "pictures as a class"
+            )
+        _stray(
+            inside.pop(name),
+            f"in {name}/, a copy of the folders beside it" if exact else f"in {name}/",
+        )
+    if len(inside) == 1:
+        (name, members), direct = (
+            next(iter(inside.items())),
+            len(places) - sum(map(len, inside.values())),
+        )
+        deeper = any(len(place.parts) > at + 1 for place in members)
+        if _is_wrapper(name, members, at, split, deeper=deeper):
+            _peel(layout, members, at + 1, split, options)
+        elif direct and not deeper:
+            return
+
+
+def _splits(names: Iterable[str], options: Options) -> dict[str, str]:
+    named = options.named_splits
+    told = {name: named[name.casefold()] for name in names if named.get(name.casefold())}
+    return {} if options.split == "none" else {**vocabulary.splits_of(names), **told}
+
+
+def _is_split_level(inside: dict[str, list[Place]], splits: dict[str, str], at: int) -> bool:
+    if not splits:
+        return False
+    if len(set(splits.values())) > 1 or len(splits) == len(inside):
+        return True
+    has_classes = {
+        name: any(len(place.parts) > at + 1 for place in members)
+        for name, members in inside.items()
+    }
+    return all(has_classes[name] == (name in splits) for name in inside)
+
+
+def _inner_split(outer: str | None, inner: str, members: list[Place], at: int) -> str:
+    if outer in ("test", "val") and inner != outer:
+        path = "/".join(members[0].parts[: at + 1])
+        raise DarkroomError(
+            f"The folder {path} lies below {outer} and is called {inner}: which split is it? Say "
+            "ignore=FOLDER to leave one "
+            "out, or split=none to read no split from the folders."
+        )
+    return inner
+
+
+def _set_aside(
+    layout: Layout,
+    name: str,
+    members: list[Place],
+    inside: dict[str, list[Place]],
+    splits: dict[str, str],
+    at: int,
+) -> None:
+    """A folder beside the splits that is none: unlabelled, and a question where it holds the same
+    classes as they do.
+    """
+    below = {place.parts[at + 1] for place in members if len(place.parts) > at + 1}
+    beside = {
+        place.parts[at + 1]
+        for other in splits
+        for place in inside[other]
+        if len(place.parts) > at + 1
+    }
+    repeats_siblings = len(below & inside.keys()) > 1
+    overlay = _words_in(name, vocabulary.OVERLAY_WORDS)
+    if len(below & beside) > 1 and not overlay and not repeats_siblings:
+        layout.question = layout.question or (
+            f"the folder {name}/ beside {', '.join(sorted(splits))} holds the same classes "
+            f"({few(sorted(below & beside), 3)}) "
+            f"and is no split that is known; say split_names={name}:test (or train, val, none), or "
+            f"ignore={name}"
+        )
+    why = (
+        "a copy of the folders beside it"
+        if repeats_siblings
+        else "goes with other pictures"
+        if overlay
+        else "no split"
     )
-    return pd.concat([told, naming.columns(labels)], axis=1)
+    _stray(members, f"in {name}/, {why}")
+    layout.notes.append(
+        f"The folder {name}/ ({layout.count(members):,} pictures) is beside the splits "
+        f"{', '.join(sorted(splits))} and is "
+        f"none of them ({why}); its pictures have no label. To use them: split_names={name}:train "
+        "(or val, test, none)."
+    )
 
 
-def _wrapping(parts: list[tuple[str, ...]]) -> int:
-    """How many outer folders hold everything and nothing but folders: `images/<class>/*` has one."""
-    depth = 0
+def _is_wrapper(
+    name: str, members: list[Place], at: int, split: str | None, *, deeper: bool
+) -> bool:
+    """Whether the only folder here says nothing about the class."""
+    above = members[0].parts[:at]
+    if _words_in(name, vocabulary.IMAGE_WORDS) or (
+        split and vocabulary.split_and_rest(name)[0] == split
+    ):
+        return True
+    if above and name.casefold() in {part.casefold() for part in above}:
+        return True
+    return deeper and split is None
+
+
+def _copies_of_siblings(inside: dict[str, list[Place]], at: int) -> dict[str, bool]:
+    """Folders that hold folders of their siblings' names, and whether the same files by name and
+    size.
+    """
+    copies = {}
+    for name, members in inside.items():
+        below = {place.parts[at + 1] for place in members if len(place.parts) > at + 1}
+        shared = below & (inside.keys() - {name})
+        if len(shared) > 1 and len(shared) * 2 > len(below):
+            here = {
+                (*place.parts[at + 1 :], file.path.rsplit("/", 1)[-1], file.size)
+                for place in members
+                for file in place.files
+            }
+            beside = {
+                (*place.parts[at:], file.path.rsplit("/", 1)[-1], file.size)
+                for other in shared for place in inside[other] for file in place.files
+            }  # fmt: skip
+            copies[name] = here <= beside
+    return copies
+
+
+def _take_split_below(layout: Layout, options: Options) -> None:
+    """Takes a split out of the levels below the first, where no split has been seen above."""
+    places = layout.labelled
+    if layout.split_levels or options.split == "none":
+        return
+    for depth in range(1, max((len(place.levels) for place in places), default=0)):
+        names = {place.names[depth] for place in places if len(place.levels) > depth}
+        splits = _splits(names, options)
+        if len(set(splits.values())) > 1 or (splits and len(splits) == len(names)):
+            for place in places:
+                if len(place.levels) > depth:
+                    name = place.names[depth]
+                    place.split = splits.get(name)
+                    if name not in splits:
+                        _stray([place], f"in {name}/, no split")
+                    layout.split_levels[place.levels[depth]] += 1
+                    place.levels = place.levels[:depth] + place.levels[depth + 1 :]
+            return
+
+
+def _drop_image_folders(layout: Layout) -> None:
+    """Takes off last levels that only say that pictures lie there, and sets aside masks beside
+    them.
+    """
     while True:
-        names = {part[depth] for part in parts if len(part) > depth}
-        inside = [part for part in parts if len(part) > depth]
-        own_split = any(name.casefold() in SPLITS for name in names)
-        if len(names) != 1 or own_split or any(len(part) == depth + 1 for part in inside):
-            return depth
-        depth += 1
+        places = [place for place in layout.labelled if len(place.levels) > 1]
+        last = {place.names[-1] for place in places}
+        images = {name for name in last if _words_in(name, vocabulary.IMAGE_WORDS)}
+        overlays = {name for name in last if _words_in(name, vocabulary.OVERLAY_WORDS)}
+        same = len(last) == 1 and len({place.names[0] for place in places}) > 1
+        if not (same or (images and images | overlays == last)):
+            return
+        for place in places:
+            name = place.names[-1]
+            if name in overlays and not same:
+                _stray([place], f"in {name}/, which goes with other pictures")
+            place.levels = place.levels[:-1]
 
 
-def _take_split(
-    parts: list[tuple[str, ...]], level: int
-) -> tuple[list[tuple[str, ...]], list[str | None]]:
-    """Takes the split's name out of each path at `level`, where all names of that level are splits."""
-    names = {part[level] for part in parts if len(part) > level}
-    deep_enough = all(len(part) > level for part in parts if part)
-    if not names or not deep_enough or any(name.casefold() not in SPLITS for name in names):
-        return parts, [None] * len(parts)
-    splits = [SPLITS[part[level].casefold()] if len(part) > level else None for part in parts]
-    return [part[:level] + part[level + 1 :] for part in parts], splits
+def _words_in(name: str, words: frozenset[str]) -> bool:
+    parts = [word for word in vocabulary.tokens(name) if not vocabulary.is_number(word)]
+    return bool(parts) and all(word in words for word in parts)
+
+
+def _stray(places: Iterable[Place], why: str) -> None:
+    for place in places:
+        place.stray, place.levels, place.split = why, (), None
+
+
+# -- Which of the remaining levels is the class
+# -----------------------------------------------------------------------------
+
+
+def _readings(layout: Layout, options: Options) -> list[Reading]:
+    places = layout.labelled
+    depth = max((len(place.levels) for place in places), default=0)
+    if depth == 0:
+        return []
+    if layout.question:
+        raise LayoutQuestion(layout.question)
+    joined = _joined_split(layout, options)
+    if joined is not None:
+        return [joined]
+    first = defaultdict(bool)
+    for place in places:
+        if place.levels:
+            first[place.names[0]] |= len(place.levels) == 1
+    if depth == 1 or all(first.values()):
+        reading = _reading(layout, 0, options)
+        deeper = layout.count(place for place in places if len(place.levels) > 1)
+        note = f"{deeper:,} pictures lie in folders below their class folder." if deeper else ""
+        return [reading.noting(note)] if _is_sensible(reading, layout) or depth == 1 else []
+    roles = [_role(layout, level) for level in range(depth)]
+    groups = tuple(level for level, role in enumerate(roles) if role == "group")
+    free = [level for level, role in enumerate(roles) if role is None]
+    readings = [_reading(layout, level, options, groups=groups) for level in free]
+    return [reading for reading in readings if _is_sensible(reading, layout)]
+
+
+def _joined_split(layout: Layout, options: Options) -> Reading | None:
+    """Class and split in one folder name, such as `train_cats`, `test_cats`, `train_dogs`."""
+    names = {place.names[0] for place in layout.labelled if len(place.levels) == 1}
+    parted = {name: vocabulary.split_and_rest(name) for name in names}
+    if (
+        layout.split_levels
+        or len(names) < 4
+        or not all(split and rest for split, rest in parted.values())
+    ):
+        return None
+    if (
+        len({split for split, _ in parted.values()}) < 2
+        or len({rest for _, rest in parted.values()}) < 2
+    ):
+        return None
+    for place in layout.labelled:
+        if place.levels:
+            place.split = parted[place.names[0]][0]
+    layout.split_levels[0] += 1
+    labels = {name: " ".join(rest) for name, (_, rest) in parted.items()}
+    reading = _reading(layout, 0, options, rename=labels)
+    return reading.noting(label="folder level 1 without the word of the split")
+
+
+def _role(layout: Layout, level: int) -> str | None:
+    """What a level is where that is certain: `group`, `rendition`, `chunk`, `letter`; None where it
+    may be the class.
+    """
+    places = [place for place in layout.labelled if len(place.levels) > level]
+    names = {place.names[level] for place in places}
+    below = defaultdict(set)
+    for place in places:
+        if len(place.levels) > level + 1:
+            below[place.names[level + 1]].add(place.names[level])
+    repeated = sum(len(above) > 1 for above in below.values()) * 2 > len(below) if below else False
+    if all(map(vocabulary.is_fold, names)):
+        return "group"
+    if all(vocabulary.is_id(name, strict=True) for name in names):
+        return "group"
+    if (
+        repeated
+        and len(names) > 2
+        and all(map(vocabulary.is_id, names))
+        and len(below) < len(names) * 4
+    ):
+        return "group"
+    if (
+        repeated
+        and len(names) > 1
+        and all(name.casefold() in vocabulary.RENDITIONS for name in names)
+    ):
+        return "rendition"
+    if len(names) > 1 and all(map(vocabulary.is_chunk, names)):
+        return "chunk"
+    if below and all(len(name) == 1 for name in names) and len(names) > 1 and all(
+        name.casefold().startswith(tuple(letter.casefold() for letter in above)) for name, above in below.items()
+    ):  # fmt: skip
+        return "letter"
+    return "single" if len(names) < 2 else None
+
+
+def _is_sensible(reading: Reading, layout: Layout) -> bool:
+    labels = reading.rows["label"].dropna()
+    names = labels.unique()
+    chunks = len(names) > 1 and all(map(vocabulary.is_chunk, names))
+    return len(names) > 1 and not chunks and len(labels) * 2 >= layout.count(layout.labelled)
+
+
+def _by_level(layout: Layout, options: Options) -> Reading:
+    """The reading by a level that the user gave: splits and groups are read from the other levels."""
+    wanted = options.level_number
+    beside = defaultdict(set)
+    at_label = {}
+    for place in layout.places:
+        label = len(place.parts) - 1 if wanted == -1 else wanted - 1
+        at_label[place.parts] = label
+        for at, name in enumerate(place.parts):
+            if at != label:
+                beside[at].add(name)
+    if not any(0 <= at < len(parts) for parts, at in at_label.items()):
+        deepest = max((len(place.parts) for place in layout.places), default=0)
+        raise DarkroomError(
+            f"There is no folder level {options.level}; the deepest folder with pictures is at "
+            f"level {deepest}."
+        )
+    splits = {at: _splits(names, options) for at, names in beside.items()}
+    groups = [
+        at for at, names in beside.items() if len(names) > 2 and all(map(vocabulary.is_id, names))
+    ]
+    for place in layout.places:
+        label = at_label[place.parts]
+        others = [at for at in range(len(place.parts)) if at != label and not splits[at]]
+        place.levels = (
+            (label, *groups, *(at for at in others if at not in groups))
+            if 0 <= label < len(place.parts)
+            else ()
+        )
+        for at, name in enumerate(place.parts):
+            if at != label and name in splits[at]:
+                place.split = splits[at][name]
+                layout.split_levels[at] += 1
+    return _reading(layout, 0, options, groups=tuple(range(1, len(groups) + 1)))
+
+
+def _reading(
+    layout: Layout,
+    level: int,
+    options: Options,
+    *,
+    groups: tuple[int, ...] = (),
+    rename: dict[str, str] | None = None,
+) -> Reading:
+    """Builds the rows: a label from `level` of what was left over, the other levels as attributes
+    and groups.
+    """
+    used = {place.levels[level] for place in layout.labelled if len(place.levels) > level}
+    columns: dict[str, list] = defaultdict(list)
+    others = _attribute_levels(layout, level, options)
+    unused: Counter[str] = Counter()
+    for place in layout.places:
+        names = place.names
+        label = names[level] if len(names) > level else None
+        if label is None:
+            unused[place.stray or "in no class folder"] += len(place.files)
+        elif rename:
+            label = rename.get(label, label)
+        parts = [names[at] for at in groups if len(names) > at]
+        for file in place.files:
+            columns["path"].append(file.path)
+        number = len(place.files)
+        columns["label"] += [label] * number
+        columns["source_split"] += [place.split] * number
+        columns["source_group"] += [
+            "/".join(parts) if parts and label is not None else None
+        ] * number
+        for at, name in others.items():
+            columns[name] += [names[at] if len(names) > at else None] * number
+    rows = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+    rows = pd.concat([rows, naming.columns(rows["label"])], axis=1)
+    grouped = Counter(
+        place.levels[at] for place in layout.labelled for at in groups if len(place.levels) > at
+    )
+    return Reading(
+        "folders", rows, label=_levels_text(used), split=_levels_text(layout.split_levels) or None,
+        group=_levels_text(grouped) or None, files_not_used=unused, notes=tuple(layout.notes),
+        options={"kind": "folders"} | ({"level": options.level} if options.level else {}),
+    )  # fmt: skip
+
+
+def _attribute_levels(layout: Layout, level: int, options: Options) -> dict[int, str]:
+    """The levels beside the label's whose names differ, and their column."""
+    depth = max((len(place.levels) for place in layout.labelled), default=0)
+    found = {}
+    for at in range(depth):
+        names = {place.names[at] for place in layout.labelled if len(place.levels) > at}
+        if at != level and len(names) > 1 and (at < level or options.level):
+            position = next(place.levels[at] for place in layout.labelled if len(place.levels) > at)
+            found[at] = f"attr_folder_{position + 1}"
+    return found
+
+
+def _levels_text(levels: Iterable[int]) -> str:
+    numbers = sorted({at + 1 for at in levels if not isinstance(levels, Counter) or levels[at]})
+    return f"folder level {' or '.join(map(str, numbers))}" if numbers else ""
+
+
+def question(readings: Sequence[Reading]) -> str:
+    """Returns the readings with the option that chooses each: `level=1 gives 2 classes: …`."""
+    return "; ".join(
+        f"level={reading.label.rsplit(' ', 1)[-1]} gives {class_counts(reading.counts, 4)}"
+        for reading in readings
+    )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def bring(
     place = place.resolve()
     name = name or _name_for(place)
     known = _known(name, place)
-    if known is not None and options in (None, known.source.get("options", {})):
+    if known is not None and (options is None or options == _asked(known)):
         return known
     if side and not copy:
         raise DarkroomError(
@@ -64,7 +64,7 @@ def bring(
 
 
 def name_of(data: str, *, name: str | None = None) -> str:
-    """Returns the name that `bring` gives to `data`, without looking at any file."""
+    """Returns the name that `bring` gives to `data`, without looking at its files."""
     return name or (_name_for(paths.typed(data).resolve()) if _is_path(data) else data)
 
 
@@ -77,10 +77,37 @@ def _is_path(data: str) -> bool:
 
 
 def _name_for(place: Path) -> str:
-    stem = place.name
+    """The name of the set that came from `place`, or the first free one: the last part of the path,
+    with more of it if taken.
+    """
+    names = [_plain_name(parts) for number in range(1, 4) if (parts := place.parts[-number:])]
+    names += [f"{names[0]}_{number}" for number in range(2, 100)]
+    sources = {
+        name: files_module.read_json(paths.dataset(name) / datasets.SOURCE)
+        for name in dict.fromkeys(names[:3])
+    }
+    for name, source in sources.items():
+        if isinstance(source, dict) and _is_from(source, paths.dataset(name), place):
+            return name
+    return next(
+        (name for name in names if not (paths.dataset(name) / datasets.SOURCE).is_file()), names[0]
+    )
+
+
+def _plain_name(parts: Sequence[str]) -> str:
+    stem = parts[-1]
     for ending in (*ARCHIVES, *TABLES):
-        stem = stem.removesuffix(ending)
-    return re.sub(r"[^\w.@+-]+", "_", stem).lstrip("._@+-")[:100] or "data"
+        stem = stem[: -len(ending)] if stem.lower().endswith(ending) else stem
+    joined = "_".join([*parts[:-1], stem])
+    return re.sub(r"[^\w.@+-]+", "_", joined).lstrip("._@+-")[:100] or "data"
+
+
+def _is_from(source: dict[str, Any], folder: Path, place: Path) -> bool:
+    return (
+        source.get("from") == str(place)
+        or (folder / str(source.get("path") or "raw")) == place
+        or folder == place
+    )
 
 
 def _known(name: str, place: Path) -> Dataset | None:
@@ -89,14 +116,19 @@ def _known(name: str, place: Path) -> Dataset | None:
     """
     if not (paths.dataset(name) / datasets.SOURCE).is_file():
         return None
-    there = datasets.load(name)
-    if there.source.get("from") == str(place) or there.raw == place or there.folder == place:
-        return there
+    source = files_module.read_json(paths.dataset(name) / datasets.SOURCE) or {}
+    if _is_from(source, paths.dataset(name), place):
+        return datasets.load(name)
     raise DarkroomError(
         f"The name {name!r} is taken by the data set from "
-        f"{there.source.get('from', there.folder)}; give this one another "
-        f"name: bring({str(place)!r}, name='...')."
+        f"{source.get('from', paths.dataset(name))}; give this one another "
+        "by --name NAME (in a notebook the parameter `name`), or forget that one: darkroom data "
+        "forget " + name
     )
+
+
+def _asked(dataset: Dataset) -> dict[str, Any]:
+    return dataset.source.get("asked", dataset.source.get("options", {}))
 
 
 def _by_name(name: str, options: dict[str, Any] | None) -> Dataset:
@@ -105,12 +137,26 @@ def _by_name(name: str, options: dict[str, Any] | None) -> Dataset:
     folder = paths.dataset(name)
     if (folder / datasets.SOURCE).is_file():
         there = datasets.load(name)
-        if options in (None, there.source.get("options", {})):
+        if options is None or options == _asked(there):
             return there
-        return _register(name, {**there.source, "options": options})
+        if there.source["kind"] in PACKAGED:
+            raise DarkroomError(
+                f"The data set {name!r} comes with its labels; it takes no options. Received: "
+                f"{', '.join(options)}."
+            )
+        raw, origin = there.raw, Path(there.source.get("from", there.raw))
+        return _register(
+            name,
+            _describe(
+                raw, Path(there.source["path"]), options=options, origin=origin, folder=folder
+            ),
+        )
     if folder.is_dir() and not (folder / datasets.UNFINISHED).exists():
         raw = folder / "raw" if (folder / "raw").is_dir() else folder
-        return _register(name, _describe(raw, raw.relative_to(folder), options=options, origin=raw))
+        return _register(
+            name,
+            _describe(raw, raw.relative_to(folder), options=options, origin=raw, folder=folder),
+        )
     if name in PACKAGED:
         source = module(name)
         checks.room(paths.root(), needed=200_000_000, what=f"the data set {name!r}")
@@ -144,7 +190,7 @@ def _from_path(
     root = place.parent if place.is_file() else place
     if place.is_file():
         options = {"table": place.name, **(options or {})}
-    source = _describe(root, root, options=options, origin=place)
+    source = _describe(root, root, options=options, origin=place, folder=folder)
     checks.usable(_preview(source, root, name, folder), where=place, raw=root)
     if copy:
         files = [file for file in Dataset(name, folder, root).files() if file.problem is None]
@@ -155,24 +201,31 @@ def _from_path(
 
 
 def _describe(
-    raw: Path, path: Path, *, options: dict[str, Any] | None, origin: Path
+    raw: Path, path: Path, *, options: dict[str, Any] | None, origin: Path, folder: Path
 ) -> dict[str, Any]:
-    from lib.data.sources import table
+    """Reads the folder and returns what `source.json` notes. Raises DarkroomError for a question or
+    a useless folder.
+    """
+    from lib.data import sources
 
-    found = table.find(raw, **(options or {}))
-    rule = (
-        "the class folder's name"
-        if found is None
-        else f"column {found['label']!r} of {found['table']}"
-    )
-    return {
-        "kind": "folders" if found is None else "table",
+    source = {
+        "kind": "folders",
         "path": path.as_posix(),
         "from": str(origin),
+        # fmt: skip
         "mode": "copy" if path == Path("raw") else "reference",
-        "label_rule": rule,
-        "options": found or {},
+        "options": options or {},
     }
+    files = Dataset(folder.name, folder, raw, source).files()
+    if not files:
+        raise DarkroomError(
+            f"The folder {origin} is empty; expected one folder for each class with images in it."
+        )
+    reading = sources.read_folder(raw, files, options or {})
+    return source | {
+        "kind": reading.kind, "asked": options or {}, "options": {**reading.options, **(options or {})},
+        "label_rule": reading.label, **reading.facts(),
+    }  # fmt: skip
 
 
 def _preview(source: dict[str, Any], raw: Path, name: str, folder: Path) -> Any:
@@ -209,7 +262,7 @@ def _unpack(
     from lib.data.sources import archives
 
     archives.extract(archive, aside)
-    source = _describe(aside, Path("raw"), options=options, origin=archive)
+    source = _describe(aside, Path("raw"), options=options, origin=archive, folder=aside.parent)
     checks.usable(_preview(source, aside, name, aside.parent), where=archive, raw=aside)
     return source
 

@@ -14,7 +14,7 @@ def scaled(data: bytes, *, side: int, fit: str = "stretch") -> bytes:
     """Returns a JPEG of side x side pixels of the picture in `data`; PNG where it was none of JPEG
     or WebP.
 
-    Raises images.ImageError for bytes that are no picture, DarkroomError for a side out of range.
+    Raises decode.ImageError for bytes that are no picture, DarkroomError for a side out of range.
     """
     from PIL import Image
 

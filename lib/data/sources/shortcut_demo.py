@@ -7,9 +7,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from lib.data.sources import folders
 from lib.data.sources.synthetic import drawing
 
 NAME = "marked"
@@ -32,8 +29,3 @@ def intake(raw: Path) -> dict[str, Any]:
             Image.fromarray(image).save(raw / shape / f"{place:03}.png")
     rule = f"the shape in the picture; every {MARKED_CLASS} has a mark in its bottom right corner"
     return {"licence": LICENCE, "citation": CITATION, "label_rule": rule}
-
-
-def rows(raw: Path) -> pd.DataFrame:
-    """Returns one row a file, labelled by its folder."""
-    return folders.rows(raw)

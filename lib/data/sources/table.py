@@ -1,300 +1,384 @@
-"""A table beside the images: CSV, TSV or Parquet with a row for each image. Other columns become
-`attr_*`.
-"""
+"""A table beside the images: which tables belong together, and the reading that they give."""
 
 from __future__ import annotations
 
-import re
-import warnings
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from lib.data import targets
-from lib.errors import DarkroomError, suggest
+from lib.data.file_listing import ListedFile
+from lib.data.sources import columns, exports, tables, vocabulary
+from lib.data.sources.columns import LabelChoice, Named
+from lib.data.sources.options import Options
+from lib.data.sources.reading import Reading
+from lib.data.sources.tables import FileIndex, NoTable
+from lib.errors import DarkroomError, few
 
 NAME = "table"
-ABOUT = "a CSV or Parquet table with a row for each image"
+ABOUT = "a table with a row for each image"
 LICENCE = None
 
-IMAGE_COLUMNS = (
-    "image",
-    "path",
-    "file",
-    "filename",
-    "file_name",
-    "image_path",
-    "img",
-    "image_id",
-    "id",
-)
-LABEL_COLUMNS = (
-    "label",
-    "class",
-    "category",
-    "target",
-    "genre",
-    "style",
-    "species",
-    "breed",
-    "type",
-    "name",
-)
-SPLIT_COLUMNS = ("split", "subset", "set", "fold", "partition")
-BOXES = {
-    "box_left": ("box_left", "xmin", "x_min", "bbox_x1", "x1", "left"),
-    "box_top": ("box_top", "ymin", "y_min", "bbox_y1", "y1", "top"),
-    "box_right": ("box_right", "xmax", "x_max", "bbox_x2", "x2", "right"),
-    "box_bottom": ("box_bottom", "ymax", "y_max", "bbox_y2", "y2", "bottom"),
-}
-SIZED_BOXES = {
-    "box_left": ("x", "bbox_x", "box_x"),
-    "box_top": ("y", "bbox_y", "box_y"),
-    "box_right": ("w", "width", "bbox_width", "bbox_w", "box_width"),
-    "box_bottom": ("h", "height", "bbox_height", "bbox_h", "box_height"),
-}
-"""The same box told by its upper left corner and its size, as COCO does."""
 
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-}
-SEVERAL = ("first", "last", "drop", "join")
-ENDINGS = (".csv", ".tsv", ".parquet")
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """Tables of the same columns that are read as one. `paths` and `splits` have a value for each
+    row of `frame`.
+    """
+
+    name: str
+    members: tuple[Named, ...]
+    frame: pd.DataFrame
+    paths: pd.Series
+    splits: pd.Series
+    image: str
+    label: LabelChoice
+
+    @property
+    def pictures(self) -> set[str]:
+        """Returns the pictures that the tables name."""
+        return set(self.paths.dropna())
+
+    @property
+    def notes(self) -> list[str]:
+        """Returns what was noticed when the tables were read."""
+        return [note for member in self.members for note in member.table.notes]
+
+
+@dataclass
+class Tables:
+    """The tables of a folder: those that name its pictures, and why the others do not."""
+
+    bundles: list[Bundle] = field(default_factory=list)
+    useless: dict[str, str] = field(default_factory=dict)
+    samples: list[str] = field(default_factory=list)
+
+    @property
+    def labelled(self) -> list[Bundle]:
+        """Returns the bundles with a label column, or a question which it is."""
+        return [bundle for bundle in self.bundles if bundle.label]
+
+    def reasons(self) -> str:
+        """Returns why tables could not be used: `labels.csv (row 3 has 4 cells …)`."""
+        return few([f"{path} ({why})" for path, why in self.useless.items()], 4)
 
 
 def find(
-    raw: Path,
-    *,
-    table: str | None = None,
-    image: str | None = None,
-    label: str | None = None,
-    separator: str | None = None,
-    several: str = "first",
-) -> dict[str, Any] | None:
-    """Returns the options by which `rows` reads the one table in `raw`, or None when there is none
-    that names its images.
+    raw: Path, files: Sequence[ListedFile], pictures: Sequence[ListedFile], options: Options
+) -> Tables:
+    """Returns the tables among `files` that name `pictures`, united where they are parts of one.
 
-    `table` is the file's name, `image` and `label` its columns; what is None is guessed from the
-    names of the columns and from whether the files are there. With a `separator` (such as "|") a
-    cell holds several labels, of which `several` takes the first or last, drops the row's label, or
-    joins them in sorted order with " + ".
-    Raises DarkroomError when what was asked for is not there.
+    Raises DarkroomError when the table that was asked for is not there or cannot be used.
     """
-    if several not in SEVERAL:
-        raise DarkroomError(
-            f"several must be one of {', '.join(SEVERAL)}. Received: "
-            f"{several!r}.{suggest(several, SEVERAL)}"
-        )
-    asked = table is not None or image is not None or label is not None
-    there = (
-        sorted(path.name for path in raw.iterdir() if path.suffix.lower() in ENDINGS)
-        if raw.is_dir()
-        else []
-    )
-    if table is not None and table not in there:
-        raise DarkroomError(
-            f"There is no table {table!r} in {raw}; there is {', '.join(there) or 'none'}."
-        )
-    for name in [table] if table is not None else there:
-        frame = _read(raw / name)
-        for column, wanted in (("image", image), ("label", label)):
-            if (
-                wanted is not None
-                and wanted not in frame.columns
-                and (table is not None or len(there) == 1)
-            ):
-                raise DarkroomError(
-                    f"The table {name} has no column {wanted!r} for {column}=; it has "
-                    f"{', '.join(frame.columns)}."
-                    f"{suggest(wanted, list(frame.columns))}"
-                )
-        place = _images(raw, frame, image)
-        chosen = label or _label(frame, place[0] if place else None)
-        if place and chosen:
-            return {
-                "table": name,
-                "image": place[0],
-                "folder": place[1],
-                "ending": place[2],
-                "label": chosen,
-                "separator": separator,
-                "several": several,
-            }
-    if asked:
-        raise DarkroomError(
-            f"No table in {raw} names images that are there; expected a column such as "
-            f"{', '.join(IMAGE_COLUMNS[:4])} with "
-            "paths relative to the table or to images/ beside it."
-        )
-    return None
-
-
-def rows(
-    raw: Path,
-    *,
-    table: str,
-    image: str,
-    folder: str,
-    ending: str,
-    label: str,
-    separator: str | None = None,
-    several: str = "first",
-) -> pd.DataFrame:
-    """Returns one row an image of the table, in the columns that sources give; the options are
-    those of `find`.
-
-    A path that the table names more than once keeps its first row. An empty cell is a missing
-    label. Raises DarkroomError for two columns that would have one name.
-    """
-    frame = _read(raw / table)
-    told = pd.DataFrame({"path": _paths(frame[image], folder, ending)})
-    told["label"] = [_one(cell, separator, several) for cell in frame[label]]
-    split = _column(frame, SPLIT_COLUMNS)
-    told["source_split"] = None
-    if split is not None:
-        told["source_split"] = (
-            frame[split].astype(str).str.strip().str.lower().map(SPLITS).astype(object)
-        )
-    boxes = _boxes(frame)
-    told = told.assign(**{name: boxes[name].to_numpy() for name in boxes.columns})
-    taken = {image, split, *boxes.attrs["columns"]}
-    if separator is None:
-        taken.add(label)
-    for column in frame.columns:
-        if column not in taken:
-            cells, name = frame[column], "attr_" + re.sub(r"\W+", "_", column).strip("_").lower()
-            if name in told:
-                raise DarkroomError(
-                    f"Two columns of {table} would both be called {name}, one of them {column!r}; "
-                    "rename one."
-                )
-            if column == label:  # several labels in a cell, as `targets` reads them
-                cells = cells.map(lambda cell: _one(cell, separator, "all"))
-            told[name] = cells
-    return told[frame[image].notna().to_numpy()].drop_duplicates("path", ignore_index=True)
-
-
-def _boxes(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns `BOXES` in pixels, or none; `attrs["columns"]` names the table's columns that
-    they came from.
-    """
-    for known, sized in ((BOXES, False), (SIZED_BOXES, True)):
-        columns = {name: _column(frame, names) for name, names in known.items()}
-        if None in columns.values():
-            continue
-        table = (
-            frame[list(columns.values())].apply(pd.to_numeric, errors="coerce").astype("float64")
-        )
-        table.columns = list(columns)
-        if sized:
-            table["box_right"] += table["box_left"]
-            table["box_bottom"] += table["box_top"]
-        table.attrs["columns"] = list(columns.values())
-        return table
-    empty = pd.DataFrame(index=frame.index)
-    empty.attrs["columns"] = []
-    return empty
-
-
-def _read(path: Path) -> pd.DataFrame:
-    import pyarrow
-
-    try:
-        if path.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(path).reset_index(drop=True)
+    index = FileIndex([file.path for file in pictures])
+    names = frozenset(index.by_name) | frozenset(index.by_path)
+    paths = tables.candidates(files, pictures)
+    if options.table is not None:
+        paths = _asked(options.table, files, paths)
+    found, named = Tables(), []
+    loaded = [*exports.tables(raw, files, pictures)] if options.table is None else []
+    for path in paths:
+        try:
+            loaded.append(tables.load(raw, path, names=names, encoding=options.encoding))
+        except NoTable as error:
+            found.useless[path] = str(error)
+    for table in loaded:
+        one, why = columns.name_pictures(table, index, options.image)
+        if one is not None:
+            named.append(one)
         else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)
-                separator = "\t" if path.suffix.lower() == ".tsv" else ","
-                frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig", index_col=False)
-    except (
-        ValueError,
-        OSError,
-        OverflowError,
-        pyarrow.ArrowException,
-        pd.errors.ParserWarning,
-    ) as error:
-        longer = isinstance(error, pd.errors.ParserWarning)
-        told = "a row has more cells than the header" if longer else str(error).partition("\n")[0]
+            found.useless[table.path] = why
+    if options.table is not None and not named:
         raise DarkroomError(
-            f"The table {path} cannot be read ({told}); save it as UTF-8 CSV."
-        ) from error
-    frame = frame.rename(columns=str)
-    if not frame.columns.is_unique:
-        raise DarkroomError(f"The table {path} has two columns of one name; rename one of them.")
-    return frame
+            f"The table {options.table} cannot be used: {few(list(found.useless.values()), 2)}."
+        )
+    if options.table is None:
+        real = [one for one in named if not one.table.is_sample]
+        if real or not options.table:
+            found.samples = [one.table.path for one in named if one.table.is_sample]
+            found.useless.update(
+                dict.fromkeys(
+                    found.samples, "its name says that it is a sample; say table= to use it"
+                )
+            )
+        named = real
+    found.bundles = _bundles(named, options)
+    for path in [*found.useless]:
+        if not path.lower().endswith((*tables.ENDINGS, ".json", ".txt")):
+            del found.useless[path]
+    return found
 
 
-def _images(raw: Path, frame: pd.DataFrame, image: str | None) -> tuple[str, str, str] | None:
-    """The column that names images, the folder they are relative to, and the ending that the names
-    lack.
+def _asked(wanted: str, files: Sequence[ListedFile], paths: Sequence[str]) -> list[str]:
+    there = [
+        file.path for file in files if file.path == wanted or file.path.rsplit("/", 1)[-1] == wanted
+    ]
+    if not there:
+        known = few(
+            [path for path in paths if path.lower().endswith((*tables.ENDINGS, ".json", ".txt"))], 8
+        )
+        raise DarkroomError(f"There is no table {wanted!r} here; there is {known}.")
+    return there
+
+
+def _bundles(named: Sequence[Named], options: Options) -> list[Bundle]:
+    alike: dict[tuple, list[Named]] = defaultdict(list)
+    for one in named:
+        keys = tuple(sorted(vocabulary.column_key(column) for column in one.table.frame.columns))
+        alike[(keys, one.table.has_header)].append(one)
+    found = []
+    for members in alike.values():
+        found += [_bundle(part, options) for part in _united(members)]
+    return found
+
+
+def _united(members: list[Named]) -> list[list[Named]]:
+    """Tables of the same columns: one that holds what others hold together goes; parts without
+    overlap are one.
     """
-    known = [name for name in frame.columns if name.strip().lower() in IMAGE_COLUMNS]
-    columns = (
-        [image]
-        if image is not None
-        else [*known, *(name for name in frame.columns if name not in known)]
+    kept = list(members)
+    for one in sorted(members, key=lambda item: -len(item.pictures)):
+        others = [other for other in kept if other is not one]
+        inside = [other for other in others if other.pictures <= one.pictures]
+        if (
+            one.table.split is None
+            and len(inside) > 1
+            and set().union(*(other.pictures for other in inside)) >= one.pictures
+        ):
+            kept.remove(one)
+    splits = [one.table.split for one in kept]
+    total = sum(len(one.pictures) for one in kept)
+    apart = len(set().union(*(one.pictures for one in kept))) == total
+    distinct = None not in splits and len(set(splits)) == len(splits)
+    return [kept] if apart or distinct else [[one] for one in kept]
+
+
+def _bundle(members: Sequence[Named], options: Options) -> Bundle:
+    first = members[0]
+    name = (
+        few([one.table.path for one in members], 3).replace(", ", " and ")
+        if len(members) > 1
+        else first.table.path
     )
-    folders = ["", "images/", "image/", "img/", "data/"]
-    for column in (name for name in columns if name in frame.columns):
-        sample = frame[column].dropna().astype(str).iloc[:: max(1, len(frame) // 20)][:20]
-        for folder in folders:
-            for ending in ("", ".jpg", ".png", ".jpeg"):
-                there = sum(_is_file(raw / path) for path in _paths(sample, folder, ending))
-                if len(sample) and there >= max(1, len(sample) // 2):
-                    return column, folder, ending
-    return None
-
-
-def _is_file(path: Path) -> bool:
+    frames, keys = (
+        [],
+        {vocabulary.column_key(column): column for column in first.table.frame.columns},
+    )
+    for one in members:
+        frames.append(
+            one.table.frame.rename(columns=lambda column: keys[vocabulary.column_key(column)])
+        )
+    frame = pd.concat(frames, ignore_index=True)
+    paths = pd.concat([one.paths for one in members], ignore_index=True)
+    splits = pd.Series(
+        [one.table.split for one in members for _ in range(len(one.table.frame))], dtype=object
+    )
+    wanted = (
+        options
+        if options.label is None or options.label in frame.columns or len(members)
+        else Options()
+    )
     try:
-        return path.is_file()
-    except (OSError, ValueError):  # a cell that is no file name, such as a long description
-        return False
+        choice = columns.choose_label(frame, first.image, wanted, name=name)
+    except DarkroomError as error:
+        choice = LabelChoice(question=str(error))
+    return Bundle(name, tuple(members), frame, paths, splits, first.image, choice)
 
 
-def _paths(cells: pd.Series, folder: str, ending: str) -> pd.Series:
-    plain = (
-        cells.astype(str)
-        .str.strip()
-        .str.replace("\\", "/", regex=False)
-        .str.replace(r"^(\./)+", "", regex=True)
+def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Reading:
+    """Returns the reading of tables with a label: one row a picture, those that they do not name
+    without a label.
+
+    Raises DarkroomError for a question: which column, which of several labels, which split.
+    """
+    if bundle.label.question:
+        raise DarkroomError(_sentence(bundle.label.question))
+    frame, name = bundle.frame, bundle.name
+    labels = columns.label_lists(frame, bundle.label, options, name=name)
+    split_column, splits = columns.read_split(frame, options, name=name)
+    rows = pd.DataFrame({"path": _paths(bundle), "lists": labels.lists})
+    rows["split"] = splits if splits is not None else bundle.splits
+    unused, notes = labels.unused, [*bundle.notes, *labels.notes]
+    empty = frame[bundle.image] == ""
+    unused["no file name in the row"] += int(empty.sum())
+    missing = bundle.paths.isna() & ~empty
+    unused["missing: the file is not there"] += int(missing.sum())
+    if missing.any():
+        notes.append(
+            f"{int(missing.sum()):,} of {len(frame):,} rows of {name} name a file that is not "
+            "there (or several of one name), "
+            f"such as {frame.loc[missing, bundle.image].iloc[0]!r}."
+        )
+    kept = rows[~empty]
+    extra = _extra_columns(
+        bundle,
+        split_column,
+        is_listed=options.separator is not None or len(bundle.label.columns) > 1,
     )
-    return folder + plain + ending
-
-
-def _label(frame: pd.DataFrame, image: str | None) -> str | None:
-    named = _column(frame, LABEL_COLUMNS, besides=image)
-    if named is not None:
-        return named
-    skipped = {image, _column(frame, SPLIT_COLUMNS), *_boxes(frame).attrs["columns"]}
-    return next((name for name in frame.columns if name not in skipped), None)
-
-
-def _column(frame: pd.DataFrame, names: tuple[str, ...], besides: str | None = None) -> str | None:
-    lower = {name.strip().lower(): name for name in frame.columns if name != besides}
-    return next((lower[name] for name in names if name in lower), None)
-
-
-def _one(cell: Any, separator: str | None, several: str) -> str | None:
-    if cell is None or cell != cell or not str(cell).strip():
-        return None
-    text = str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
-    parts = (
-        [part.strip() for part in text.split(separator) if part.strip()] if separator else [text]
+    one = _one_row_each(kept, labels.column, options, unused, notes, name)
+    table = one.join(extra.loc[one["first_row"]].reset_index(drop=True))
+    if (one["lists"].map(len) > 1).any() or options.separator is not None:
+        column = (
+            columns.attribute_name(bundle.label.columns[0])
+            if len(bundle.label.columns) == 1
+            else "attr_classes"
+        )
+        table[column] = one["lists"].map(columns.joined)
+    table = table.drop(columns=["lists", "first_row"])
+    unnamed = [file.path for file in pictures if file.path not in set(table["path"])]
+    table = pd.concat([table, pd.DataFrame({"path": unnamed}, dtype=object)], ignore_index=True)
+    split_text = (
+        f"column {split_column} of {name}"
+        if split_column
+        else f"the names of {name}"
+        if one["source_split"].notna().any()
+        else None
     )
-    if several == "all":
-        return targets.SEPARATOR.join(parts)
-    if several == "join":
-        return " + ".join(sorted(set(parts)))
-    if len(parts) > 1 and several == "drop":
-        return None
-    return parts[-1 if several == "last" else 0]
+    without = int(table["label"].isna().sum()) - len(unnamed) - int(missing.sum())
+    if without > 0:
+        unused["no label in the row"] += without
+    return Reading(
+        "table", table, label=labels.column, split=split_text, rows_not_used=unused,
+        files_not_used=Counter({f"not named in {name}": len(unnamed)}), notes=tuple(notes),
+        options={"kind": "table"} | _pinned(bundle), tables=tuple(one.table.path for one in bundle.members),
+    )  # fmt: skip
+
+
+def _sentence(question: str) -> str:
+    text = question.rstrip(".") + "."
+    return text[0].upper() + text[1:]
+
+
+def _pinned(bundle: Bundle) -> dict[str, str]:
+    pinned = (
+        {"table": bundle.members[0].table.path}
+        if len(bundle.members) == 1 and "/" not in bundle.name
+        else {}
+    )
+    return pinned | ({"label": bundle.label.columns[0]} if len(bundle.label.columns) == 1 else {})
+
+
+def _paths(bundle: Bundle) -> pd.Series:
+    """The picture of each row; where none is there, the path at which it should be."""
+    cells = bundle.frame[bundle.image].str.replace("\\", "/", regex=False).str.lstrip("./")
+    known = bundle.paths.notna()
+    before: Counter[tuple[str, str]] = Counter()
+    for path, cell in zip(bundle.paths[known].head(500), cells[known].head(500), strict=True):
+        at = path.casefold().rfind(cell.casefold())
+        if at >= 0:
+            before[path[:at], path[at + len(cell) :]] += 1
+    (prefix, ending), _ = before.most_common(1)[0] if before else (("", ""), 0)
+    return bundle.paths.where(known, prefix + cells + ending)
+
+
+def _extra_columns(bundle: Bundle, split_column: str | None, *, is_listed: bool) -> pd.DataFrame:
+    """Boxes and attributes: every column that is not the image, the label or the split."""
+    frame = bundle.frame
+    taken = {bundle.image, split_column, *columns.box_columns(frame), *bundle.label.columns}
+    extra = columns.boxes(frame)
+    for column in frame.columns:
+        if column in taken or (column.startswith("column ") and frame[column].nunique() == 1):
+            continue
+        name = columns.attribute_name(column)
+        if name in extra:
+            raise DarkroomError(
+                f"Two columns of {bundle.name} would both be called {name}, one of them "
+                f"{column!r}; rename one."
+            )
+        extra[name] = columns.attribute(frame[column])
+    return extra
+
+
+def _one_row_each(
+    rows: pd.DataFrame,
+    column: str,
+    options: Options,
+    unused: Counter[str],
+    notes: list[str],
+    name: str,
+) -> pd.DataFrame:
+    """One row a picture: `path`, `lists` (its classes in the order of the rows), `label`,
+    `source_split`, `first_row`.
+    """
+    first = rows.drop_duplicates("path").copy()
+    first["first_row"] = first.index
+    again = rows[rows.duplicated("path")]
+    repeated = rows[rows["path"].isin(set(again["path"]))]
+    merged = repeated.groupby("path", sort=False)["lists"].agg(
+        lambda lists: list(dict.fromkeys(sum(lists, [])))
+    )
+    own = first.set_index("path")["lists"].map(lambda classes: list(dict.fromkeys(classes)))
+    own.update(merged)
+    lists = own.reindex(first["path"]).reset_index(drop=True)
+    rank = rows["split"].map({"test": 3, "val": 2, "train": 1}).fillna(0)
+    best = (
+        rows.assign(rank=rank)
+        .groupby("path", sort=False)["rank"]
+        .agg(["max", "nunique"])
+        .reindex(first["path"])
+    )
+    astray = int((best["nunique"] > 1).sum())
+    if astray:
+        notes.append(
+            f"{astray:,} pictures are in several splits of {name}; each counts for test before val "
+            "before train."
+        )
+    result = pd.DataFrame({
+        "path": first["path"].to_numpy(), "lists": lists.to_numpy(), "first_row": first["first_row"].to_numpy(),
+        "source_split": best["max"].map({3: "test", 2: "val", 1: "train"}).astype(object).to_numpy(),
+    })  # fmt: skip
+    result["source_split"] = result["source_split"].where(result["source_split"].notna(), None)
+    several = _several(result, again, merged, rows, column, options, unused, notes, name)
+    result["label"] = [columns.one_label(classes, several) for classes in result["lists"]]
+    return result[["path", "label", "source_split", "lists", "first_row"]]
+
+
+def _several(
+    result: pd.DataFrame,
+    again: pd.DataFrame,
+    merged: pd.Series,
+    rows: pd.DataFrame,
+    column: str,
+    options: Options,
+    unused: Counter[str],
+    notes: list[str],
+    name: str,
+) -> str:
+    """Decides what becomes of pictures with several classes, and counts the rows that say so."""
+    first = rows.drop_duplicates("path").set_index("path")["lists"]
+    other = sum(
+        not set(classes) <= set(first[path])
+        for path, classes in zip(again["path"], again["lists"], strict=True)
+    )
+    conflicts = int((result["lists"].map(len) > 1).sum())
+    share = conflicts / max(1, len(result))
+    several = options.several or ("first" if options.separator else None)
+    if conflicts and several is None and share > columns.FEW_CONFLICTS:
+        rows_text = (
+            f"{other:,} rows of {name} name an image again with another label, so that"
+            if other
+            else f"By {column}"
+        )
+        example = next(classes for classes in result["lists"] if len(classes) > 1)
+        raise DarkroomError(
+            f"{rows_text} {conflicts:,} of {len(result):,} images have several labels, such as "
+            f"{' and '.join(example[:3])}. Say "
+            "several=first, several=last, several=join (a class of its own) or several=drop (no "
+            "label)."
+        )
+    several = several or "drop"
+    if other:
+        unused["names an image again with another label"] += other if several != "join" else 0
+        notes.append(
+            f"{other:,} rows of {name} name an image again with another label ({conflicts:,} "
+            f"images); several={several}: "
+            f"{ {'first': 'the first counts', 'last': 'the last counts', 'drop': 'these images have no label', 'join': 'they are joined to a class'}[several] }."
+        )
+    elif conflicts:
+        notes.append(f"{conflicts:,} images have several labels; several={several}.")
+    same = len(again) - other
+    if same:
+        notes.append(f"{same:,} rows of {name} name an image again with the same label.")
+    return several

@@ -1,0 +1,163 @@
+"""Pictures stored as arrays of values: NumPy files, DICOM, and TIFF of many bands or uncommon
+types.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class NotSupported(ValueError):
+    """A file that is whole, but of a kind that is not read."""
+
+
+class TooLarge(ValueError):
+    """A file whose declared size is beyond the limit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """The first frame as stored: `values` of shape (height, width, bands); `alpha` is 1 or 2 where
+    the last band is alpha.
+    """
+
+    values: np.ndarray
+    mode: str
+    frames: int = 1
+    alpha: int | None = None
+    white_is_zero: bool = False
+
+
+def from_npy(data: bytes, max_pixels: int) -> Stored:
+    """Returns the array of an .npy file of shape (height, width), (height, width, bands) or (1 or
+    3, height, width).
+
+    Raises NotSupported for other shapes and for objects, TooLarge before anything is read,
+    ValueError for damage.
+    """
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise NotSupported(f"version {version[0]}.{version[1]} of the format")
+    shape, _, kind = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )(file)
+    if kind.hasobject or kind.kind not in "buif":
+        raise NotSupported(f"an array of {kind}")
+    described = f"an array of shape {' x '.join(map(str, shape))}"
+    if len(shape) not in (2, 3) or min(shape, default=0) < 1:
+        raise NotSupported(described)
+    _refuse_large(shape, max_pixels)
+    if len(data) - file.tell() < int(np.prod(shape, dtype=np.int64)) * kind.itemsize:
+        raise ValueError("truncated array")
+    values = np.load(io.BytesIO(data), allow_pickle=False)
+    if values.ndim == 3 and values.shape[0] in (1, 3) and min(values.shape[1:]) > 4:
+        values = values.transpose(1, 2, 0)
+    if values.ndim == 3 and values.shape[2] > 64:
+        raise NotSupported(f"{described}, which may be several pictures; write each as a file")
+    values = values[..., None] if values.ndim == 2 else values
+    return Stored(_native(values), f"{values.shape[2]} x {values.dtype.name}")
+
+
+def from_dicom(data: bytes, max_pixels: int) -> Stored:
+    """Returns the first frame of a DICOM file with its rescale slope and intercept applied
+    (Hounsfield units in CT).
+
+    Raises ImportError without pydicom, NotSupported for a transfer syntax that cannot be decoded
+    here.
+    """
+    import pydicom
+    from pydicom import pixels
+
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    rows, columns = int(dataset.get("Rows", 0)), int(dataset.get("Columns", 0))
+    if not rows or not columns or "PixelData" not in dataset:
+        raise NotSupported("it holds no picture")
+    _refuse_large((rows, columns), max_pixels)
+    try:
+        values = pixels.pixel_array(dataset, index=0)
+    except (RuntimeError, NotImplementedError, AttributeError, KeyError) as error:
+        raise NotSupported(str(error).partition("\n")[0][:160]) from error
+    if (
+        float(dataset.get("RescaleSlope", 1) or 1) != 1
+        or float(dataset.get("RescaleIntercept", 0) or 0) != 0
+    ):
+        scaled = values.astype(np.float32) * float(dataset.RescaleSlope) + float(
+            dataset.RescaleIntercept
+        )
+        whole = (
+            float(dataset.RescaleSlope).is_integer()
+            and float(dataset.RescaleIntercept).is_integer()
+        )
+        values = scaled.astype(np.int32) if whole else scaled
+        values = values.astype(np.int16) if whole and abs(values).max(initial=0) < 2**15 else values
+    values = values[..., None] if values.ndim == 2 else values
+    name = str(dataset.get("PhotometricInterpretation", ""))
+    return Stored(
+        values, f"{values.shape[2]} x {values.dtype.name}", int(dataset.get("NumberOfFrames", 1) or 1),
+        white_is_zero=name == "MONOCHROME1",
+    )  # fmt: skip
+
+
+def from_tiff(data: bytes, max_pixels: int) -> Stored:
+    """Returns the first page of a TIFF. Raises NotSupported for a compression that needs a further
+    package.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        shape, kind = page.shape, page.dtype
+        _refuse_large((page.imagelength, page.imagewidth), max_pixels)
+        bands, bits = page.samplesperpixel, page.bitspersample
+        described = f"{bands} bands x {bits} bits"
+        if (
+            kind is None
+            or len(shape) not in (2, 3)
+            or bands > 512
+            or int(np.prod(shape, dtype=np.int64)) > max_pixels * bands
+        ):
+            raise NotSupported(described)
+        try:
+            values = page.asarray(maxworkers=1)
+        except (ImportError, KeyError, NotImplementedError) as error:
+            raise NotSupported(f"{described}, {str(error)[:120]}") from error
+        except ValueError as error:
+            if "imagecodecs" in str(error):
+                raise NotSupported(f"{described}, {str(error)[:120]}") from error
+            raise
+        if values.ndim == 3 and page.planarconfig == 2:
+            values = values.transpose(1, 2, 0)
+        alpha = [int(extra) for extra in page.extrasamples]
+        values = values[..., None] if values.ndim == 2 else values
+        has_alpha = bands == 4 and len(alpha) == 1 and alpha[0] in (1, 2)
+        frames = len(file.pages)
+    return Stored(
+        _native(values), described, frames, alpha[0] if has_alpha else None, page.photometric == 0
+    )
+
+
+def _native(values: np.ndarray) -> np.ndarray:
+    """Values in this machine's byte order, booleans and bytes as uint8, no type narrower or wider
+    than is told apart.
+    """
+    if values.dtype.kind == "b":
+        return values.astype(np.uint8) * np.uint8(255)
+    if values.dtype.kind == "f":
+        return values.astype(np.float32 if values.dtype.itemsize < 8 else np.float64, copy=False)
+    if values.dtype == np.int8:
+        return values.astype(np.int16)
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _refuse_large(shape: tuple[int, ...], max_pixels: int) -> None:
+    pixels = int(np.prod(shape, dtype=np.int64)) // (
+        min(shape) if len(shape) == 3 and min(shape) <= 64 else 1
+    )
+    if pixels > max_pixels:
+        raise TooLarge(f"{' x '.join(f'{side:,}' for side in shape)} pixels")

@@ -1,0 +1,501 @@
+"""What the columns of a table are: the one that names pictures, the label, the split, the groups,
+boxes, attributes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from lib.data import targets
+from lib.data.sources import vocabulary
+from lib.data.sources.options import Options
+from lib.data.sources.tables import FileIndex, Table
+from lib.data.sources.vocabulary import column_key
+from lib.errors import DarkroomError, few, suggest
+
+BOXES = {
+    "box_left": ("box_left", "xmin", "x_min", "bbox_x1", "x1", "left", "roi_x1"),
+    "box_top": ("box_top", "ymin", "y_min", "bbox_y1", "y1", "top", "roi_y1"),
+    "box_right": ("box_right", "xmax", "x_max", "bbox_x2", "x2", "right", "roi_x2"),
+    "box_bottom": ("box_bottom", "ymax", "y_max", "bbox_y2", "y2", "bottom", "roi_y2"),
+}
+SIZED_BOXES = {
+    "box_left": ("x", "bbox_x", "box_x"), "box_top": ("y", "bbox_y", "box_y"),
+    "box_right": ("w", "width", "bbox_width", "bbox_w", "box_width"),
+    "box_bottom": ("h", "height", "bbox_height", "bbox_h", "box_height"),
+}  # fmt: skip
+"""The same box given by its upper left corner and its size, as COCO does."""
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+_WHOLE = re.compile(r"[-+]?(0|[1-9]\d*)")
+_TRUE, _FALSE = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no", ""})
+FEW_CONFLICTS = 0.05
+"""Share of pictures that may have rows with different labels before `several` is asked for; below,
+they have no label.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Named:
+    """A table whose cells name pictures: `image` is that column, `paths` the pictures, None where
+    none fits.
+    """
+
+    table: Table
+    image: str
+    paths: pd.Series
+
+    @property
+    def pictures(self) -> set[str]:
+        """Returns the pictures that the table names."""
+        return set(self.paths.dropna())
+
+
+@dataclass(frozen=True)
+class LabelChoice:
+    """The label of a table: `columns` (several where they are one-hot), or the `question` to ask;
+    `known` by its name.
+    """
+
+    columns: tuple[str, ...] = ()
+    known: bool = False
+    question: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.columns or self.question)
+
+
+def name_pictures(table: Table, index: FileIndex, wanted: str | None) -> tuple[Named | None, str]:
+    """Returns the table with the column that names pictures, or None and why there is none."""
+    frame = table.frame
+    if wanted is not None:
+        columns = [
+            name
+            for name in frame.columns
+            if name == wanted or column_key(name) == column_key(wanted)
+        ][:1]
+        if not columns:
+            return (
+                None,
+                f"it has no column {wanted!r}; it has "
+                f"{few(list(frame.columns), 12)}.{suggest(wanted, list(frame.columns))}",
+            )
+    else:
+        columns = list(frame.columns)
+    sample = frame.iloc[:: max(1, len(frame) // 200)]
+    scored = []
+    for place, name in enumerate(columns):
+        cells = [cell for cell in sample[name] if cell]
+        hits = {path for cell in set(cells) if (path := index.find(cell, table)) is not None}
+        if not hits:
+            continue
+        share = sum(index.find(cell, table) is not None for cell in cells) / len(cells)
+        known = column_key(name) in vocabulary.IMAGE_COLUMNS
+        like_files = any("." in cell or "/" in cell for cell in cells[:5])
+        if share >= 0.5 or wanted or (like_files and known):
+            scored.append((len(hits), known, like_files, -place, name))
+    if not scored:
+        lost = [
+            name
+            for name in frame.columns
+            if any(
+                re.search(r"\.(jpe?g|png|tiff?|bmp|gif|webp)$", cell, re.I) for cell in sample[name]
+            )
+        ]
+        return (
+            None,
+            f"its column {lost[0]!r} names files that are not there"
+            if lost
+            else "no column names pictures that are there",
+        )
+    name = max(scored)[-1]
+    found = {cell: index.find(cell, table) for cell in frame[name].unique()}
+    return Named(table, name, frame[name].map(found).astype(object)), ""
+
+
+# -- The label
+# --------------------------------------------------------------------------------------------------------------
+
+
+def choose_label(frame: pd.DataFrame, image: str, options: Options, *, name: str) -> LabelChoice:
+    """Returns which column is the label: the one asked for, one whose name says so, one-hot
+    columns, or the only one left.
+
+    Raises DarkroomError when the column that was asked for is not there.
+    """
+    if options.label is not None:
+        return LabelChoice((_column_named(frame, options.label, name),), known=True)
+    taken = {image, *box_columns(frame), *_split_columns(frame)}
+    columns = [
+        column for column in frame.columns if column not in taken and _may_be_label(frame[column])
+    ]
+    for words in vocabulary.LABEL_COLUMNS:
+        keys = words.split()
+        known = [column for column in columns if column_key(column) in keys]
+        known = _one_of_equals(frame, known)
+        if len(known) == 1:
+            return LabelChoice((known[0],), known=True)
+        if known:
+            return LabelChoice(question=_label_question(frame, known, name))
+    one_hot = _one_hot(frame, [column for column in frame.columns if column not in taken])
+    if one_hot:
+        return LabelChoice(one_hot, known=True)
+    rest = [column for column in columns if not _is_id_column(column)]
+    others = [
+        column for column in frame.columns if column not in taken and frame[column].nunique() > 1
+    ]
+    if len(rest) == 1 and len(others) == 1 and frame[rest[0]].nunique() * 2 <= len(frame):
+        return LabelChoice((rest[0],))
+    return LabelChoice(question=_label_question(frame, rest, name)) if rest else LabelChoice()
+
+
+def _column_named(frame: pd.DataFrame, wanted: str, name: str) -> str:
+    exact = [column for column in frame.columns if column == wanted] or [
+        column for column in frame.columns if column_key(column) == column_key(wanted)
+    ]  # fmt: skip
+    if len(exact) != 1:
+        raise DarkroomError(
+            f"The table {name} has no column {wanted!r}; it has {few(list(frame.columns), 12)}."
+            f"{suggest(wanted, list(frame.columns))}"
+        )
+    return exact[0]
+
+
+def _may_be_label(cells: pd.Series) -> bool:
+    """Not constant, not unique, not a number of many values."""
+    values = cells[cells != ""]
+    distinct = values.nunique()
+    if distinct < 2 or (distinct == len(values) and distinct > 2):
+        return False
+    numeric = all(_NUMBER.fullmatch(value) for value in values.unique()[:2000])
+    fractions = numeric and any(
+        "." in value and not value.endswith(".0") for value in values.unique()[:2000]
+    )
+    return not (numeric and (fractions or (distinct > 20 and distinct * 10 > len(values))))
+
+
+def _is_id_column(name: str) -> bool:
+    words = vocabulary.tokens(name)
+    return any(word in vocabulary.ID_WORDS for word in words) or words[-1:] == ("id",)
+
+
+def _one_of_equals(frame: pd.DataFrame, columns: list[str]) -> list[str]:
+    """Of columns that say the same in other words (`class_id`, `class_name`) the one with words."""
+    kept: list[str] = []
+    for column in sorted(
+        columns,
+        key=lambda name: all(cell.replace(".", "").isdigit() for cell in frame[name].unique()[:50]),
+    ):
+        same = any(_is_bijection(frame[column], frame[other]) for other in kept)
+        if not same:
+            kept.append(column)
+    return kept
+
+
+def _is_bijection(first: pd.Series, second: pd.Series) -> bool:
+    pairs = pd.DataFrame({"a": first, "b": second}).drop_duplicates()
+    return len(pairs) == first.nunique() == second.nunique()
+
+
+def _label_question(frame: pd.DataFrame, columns: Sequence[str], name: str) -> str:
+    listed = few([f"{column} ({frame[column].nunique():,} values)" for column in columns], 12)
+    return f"which column of {name} is the label? It may be {listed}; say label=COLUMN, such as label={columns[0]}"
+
+
+def _one_hot(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
+    """Columns of zeros and ones that are classes: at least three, or two of which each row has one."""
+    lower = {name: frame[name].str.lower() for name in columns}
+    binary = [name for name, cells in lower.items() if set(cells.unique()) <= (_TRUE | _FALSE)]
+    marked = [name for name in binary if lower[name].isin(list(_TRUE)).any()]
+    sums = _marks(frame, marked).sum(axis=1) if marked else pd.Series(dtype=int)
+    if len(marked) < 2 or (len(marked) == 2 and not (sums == 1).all()):
+        return ()
+    return tuple(marked) if (sums <= 1).mean() > 0.5 or len(marked) >= len(columns) - 1 else ()
+
+
+def _marks(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame({name: frame[name].str.lower().isin(list(_TRUE)) for name in columns})
+
+
+# -- Split, boxes, attributes, groups
+# ---------------------------------------------------------------------------------------
+
+
+def _split_columns(frame: pd.DataFrame) -> list[str]:
+    return [
+        name
+        for name in frame.columns
+        if (read := _read_split(frame[name], name)) is not None and any(read.values())
+    ]
+
+
+def _read_split(cells: pd.Series, name: str) -> dict[str, str | None] | None:
+    """Cell -> split of a column that tells one, else None; an unknown word is mapped to None."""
+    key, values = column_key(name), [value for value in cells.unique() if value]
+    if key in vocabulary.TRAIN_FLAGS + vocabulary.TEST_FLAGS and {
+        value.lower() for value in values
+    } <= (_TRUE | _FALSE):
+        yes, no = ("train", "test") if key in vocabulary.TRAIN_FLAGS else ("test", "train")
+        return {value: yes if value.lower() in _TRUE else no for value in values}
+    if key not in vocabulary.SPLIT_COLUMNS or len(values) > 20:
+        return None
+    return {value: _split_word(value) for value in values}
+
+
+def _split_word(value: str) -> str | None:
+    split, rest = vocabulary.split_and_rest(value)
+    return split if not set(rest) - {"public", "private"} else None
+
+
+def read_split(
+    frame: pd.DataFrame, options: Options, *, name: str
+) -> tuple[str | None, pd.Series | None]:
+    """Returns the column of the source's own split and the split of each row.
+
+    Raises DarkroomError for a column that is not there, and for words that are no split that is
+    known.
+    """
+    if options.split == "none" or (options.split or "").startswith("level"):
+        return None, None
+    column = (
+        _column_named(frame, options.split, name)
+        if options.split
+        else next(iter(_split_columns(frame)), None)
+    )
+    if column is None:
+        return None, None
+    known = _read_split(frame[column], column) or {
+        value: _split_word(value) for value in frame[column].unique() if value
+    }
+    named = options.named_splits
+    known = {value: named.get(value.casefold(), split) for value, split in known.items()}
+    strange = [
+        value for value, split in known.items() if split is None and value.casefold() not in named
+    ]
+    if strange:
+        rows = int(frame[column].isin(strange).sum())
+        raise DarkroomError(
+            f"The column {column!r} of {name} names the splits {few(sorted(known), 6)}, of which "
+            f"{few(sorted(strange))} "
+            f"({rows:,} rows) is none that is known; say split_names={strange[0]}:test (or train, "
+            "val, none), or split=none "
+            "to read no split."
+        )
+    return column, frame[column].map(known).astype(object)
+
+
+def box_columns(frame: pd.DataFrame) -> dict[str, str]:
+    """Returns the table's columns that give a box, and what they are; none unless all four are
+    there.
+    """
+    lower = {column_key(name): name for name in frame.columns}
+    for known in (BOXES, SIZED_BOXES):
+        columns = {
+            box: next((lower[name] for name in names if name in lower), None)
+            for box, names in known.items()
+        }
+        if None not in columns.values():
+            return {name: box for box, name in columns.items()}
+    return {}
+
+
+def boxes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns the columns `box_*` in pixels, or no column."""
+    found = box_columns(frame)
+    table = pd.DataFrame(
+        {
+            box: pd.to_numeric(frame[name], errors="coerce").astype("float64")
+            for name, box in found.items()
+        }
+    )
+    if found and not {column_key(name) for name in found} <= {
+        word for words in BOXES.values() for word in words
+    }:
+        table["box_right"] += table["box_left"]
+        table["box_bottom"] += table["box_top"]
+    return table.reindex(columns=list(BOXES)) if found else pd.DataFrame(index=frame.index)
+
+
+def attribute(cells: pd.Series) -> pd.Series:
+    """Returns cells as numbers where all are plain numbers, else as text; leading zeros stay text.
+    Empty cells are missing.
+    """
+    filled = cells[cells != ""]
+    values = filled.unique()
+    if len(values) and all(
+        _WHOLE.fullmatch(value) or (_NUMBER.fullmatch(value) and "." in value) for value in values
+    ):
+        return pd.to_numeric(cells.where(cells != "", None))
+    return cells.where(cells != "", None).astype(object)
+
+
+def attribute_name(column: str) -> str:
+    """Returns the manifest's name of a column of a table."""
+    return "attr_" + (re.sub(r"\W+", "_", column).strip("_").lower() or "column")
+
+
+def automatic_groups(frame: pd.DataFrame, paths: pd.Series) -> tuple[list[str], list[str]]:
+    """Returns the columns whose repeated values keep pictures together, and those that might, as
+    questions.
+
+    The first are columns such as `patient` (from three values on) or `product_id` (from ten on).
+    """
+    certain, possible = [], []
+    for column in frame.columns:
+        cells = frame.loc[paths.notna(), column]
+        cells = cells[cells != ""]
+        counts, words = cells.value_counts(), set(vocabulary.tokens(column))
+        if len(counts) < 2 or len(counts) == len(cells) or not words & vocabulary.ID_WORDS:
+            continue
+        named = words & vocabulary.AUTOMATIC_IDS and words <= vocabulary.ID_WORDS | {
+            "id",
+            "ids",
+            "no",
+            "nr",
+            "number",
+            "uid",
+            "name",
+            "code",
+        }
+        enough = 3 if words & vocabulary.PERSON_WORDS else 10
+        if named and len(counts) >= enough and counts.iloc[0] * 2 <= len(cells):
+            certain.append(column)
+        else:
+            possible.append(f"{column} ({len(counts):,} values)")
+    return certain, possible
+
+
+def unite(keys: Iterable[pd.Series]) -> pd.Series:
+    """Returns one group a row: rows that share a value of any of the given columns, directly or by
+    others, are one group.
+    """
+    import numpy as np
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    keys = list(keys)
+    if len(keys) == 1:
+        return keys[0]
+    number, first, second, offset = len(keys[0]), [], [], len(keys[0])
+    for key in keys:
+        codes, values = pd.factorize(key)
+        known = np.flatnonzero(codes >= 0)
+        first.append(known)
+        second.append(codes[known] + offset)
+        offset += len(values)
+    rows, columns = np.concatenate(first), np.concatenate(second)
+    graph = coo_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(offset, offset))
+    _, component = connected_components(graph, directed=False)
+    group = pd.Series(component[:number], index=keys[0].index).astype(str).astype(object)
+    return group.where(pd.concat(keys, axis=1).notna().any(axis=1), None)
+
+
+# -- From rows of a table to one row a picture
+# ------------------------------------------------------------------------------
+
+
+@dataclass
+class Labels:
+    """The label of each row as a list of classes, and what was noticed about them."""
+
+    lists: pd.Series
+    column: str
+    notes: list[str] = field(default_factory=list)
+    unused: Counter[str] = field(default_factory=Counter)
+
+
+def label_lists(frame: pd.DataFrame, choice: LabelChoice, options: Options, *, name: str) -> Labels:
+    """Returns the classes that each row gives its picture. Raises DarkroomError for cells that seem
+    to hold several.
+    """
+    if len(choice.columns) > 1:
+        marks = _marks(frame, choice.columns)
+        lists = pd.Series(
+            [
+                [column for column, is_on in zip(marks.columns, row, strict=True) if is_on]
+                # fmt: skip
+                for row in marks.to_numpy()
+            ],
+            index=frame.index,
+            dtype=object,
+        )
+        return Labels(lists, f"one-hot columns {few(list(choice.columns), 4)} of {name}")
+    column = choice.columns[0]
+    cells = frame[column]
+    source = f"column {column} of {name}"
+    bracketed = cells[cells != ""].str.fullmatch(r"\[.*\]")
+    if len(bracketed) and bracketed.all():
+        lists = cells.map(
+            lambda cell: [
+                part.strip(" '\"") for part in cell.strip("[]").split(",") if part.strip(" '\"")
+            ]
+        )
+        return Labels(lists, source)
+    separator = options.separator
+    if separator is None and options.several is None and (found := _list_separator(cells)):
+        sign, number = found
+        example = next(cell for cell in cells if sign in cell)
+        raise DarkroomError(
+            f"{number:,} cells of the column {column!r} of {name} seem to hold several labels, "
+            f"such as {example!r}. Say "
+            f"separator={sign!r} and several=first, last, join or drop to read them apart; "
+            "several=join without a separator "
+            "takes each cell as one class."
+        )
+    if separator:
+        lists = cells.map(
+            lambda cell: [part.strip() for part in cell.split(separator) if part.strip()]
+        )
+    else:
+        lists = cells.map(lambda cell: [cell] if cell else [])
+    return Labels(lists, source)
+
+
+def _list_separator(cells: pd.Series) -> tuple[str, int] | None:
+    """The sign between several labels, where cells with it are made of parts that are cells too or
+    recur in other cells.
+    """
+    values = cells[cells != ""]
+    distinct = set(values.unique())
+    for sign in ("|", ";", ",", "/", "+", " "):
+        several = {cell for cell in distinct if sign in cell.strip()}
+        if not several:
+            continue
+        parts = [
+            tuple(part.strip() for part in cell.split(sign) if part.strip()) for cell in several
+        ]
+        uses = Counter(part for cell in parts for part in set(cell))
+        alone = {part for part in uses if part in distinct}
+        strict = sign in (" ", "/", "+", ",")
+        recurring = all(any(part in alone or uses[part] > 1 for part in cell) for cell in parts)
+        if (all(part in alone for part in uses) if strict else recurring) and any(
+            len(cell) > 1 for cell in parts
+        ):
+            return sign, int(values.isin(several).sum())
+    return None
+
+
+def one_label(lists: Sequence[str], several: str) -> str | None:
+    """Returns the one class of a picture that has several: the first, the last, none (`drop`), or
+    all joined by ` + `.
+    """
+    distinct = list(dict.fromkeys(lists))
+    if len(distinct) < 2:
+        return distinct[0] if distinct else None
+    if several == "drop":
+        return None
+    return (
+        " + ".join(sorted(distinct))
+        if several == "join"
+        else distinct[0 if several == "first" else -1]
+    )
+
+
+def joined(lists: Sequence[str]) -> str | None:
+    """Returns the classes of a picture as `targets` reads them, a|b."""
+    return targets.SEPARATOR.join(dict.fromkeys(lists)) or None

@@ -1,0 +1,439 @@
+"""Tables of any kind as text: CSV, TSV, list files, JSON Lines, JSON, Parquet; separator, encoding
+and header are found out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib.data.file_listing import ListedFile
+from lib.data.sources import vocabulary
+
+ENDINGS = (".csv", ".tsv", ".tab", ".parquet", ".jsonl", ".ndjson")
+"""Endings of files that are tables; `.txt`, `.lst` and `.json` may be."""
+
+MAYBE = (".txt", ".lst", ".list", ".json", ".dat")
+FOREIGN = {
+    ".xlsx": "an Excel workbook", ".xls": "an Excel workbook", ".ods": "a spreadsheet", ".mat": "a MATLAB file",
+    ".h5": "an HDF5 file", ".hdf5": "an HDF5 file", ".npz": "an array file", ".pkl": "a Python pickle",
+    ".tfrecord": "a TFRecord file", ".arrow": "an Arrow file", ".feather": "an Arrow file", ".sqlite": "a database",
+    ".db": "a database", ".lmdb": "a database", ".mdb": "a database", ".lance": "a database", ".rec": "a record file",
+}  # fmt: skip
+"""Files that may hold labels and are not read, and what they are."""
+
+MOST_TABLES = 60
+MAX_BYTES = 2_000_000_000
+_SEPARATORS = (",", ";", "\t", "|")
+_NEUTRAL = frozenset("sample submission example template".split())
+
+
+class NoTable(ValueError):
+    """A file that cannot be read as a table; the message is the reason, without the file's name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table as text. `path` is relative to the data set; an empty cell is ""."""
+
+    path: str
+    frame: pd.DataFrame
+    has_header: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """Returns the folder of the table, "" or with a slash at its end."""
+        return self.path[: self.path.rfind("/") + 1]
+
+    @property
+    def split(self) -> str | None:
+        """Returns the split that the name of the file or, where all files are called alike, of its
+        folder tells.
+        """
+        stem = self.path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+        split = split_of_table(stem)
+        parts = self.path.split("/")[:-1]
+        return split or next(
+            (found for part in reversed(parts) if (found := vocabulary.split_and_rest(part)[0])),
+            None,
+        )
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether the name says that this is a sample submission."""
+        words = vocabulary.tokens(self.path.rsplit("/", 1)[-1])
+        return "submission" in words or (
+            "sample" in words and not _NEUTRAL.isdisjoint(words) and len(words) <= 3
+        )
+
+
+def split_of_table(stem: str) -> str | None:
+    """Returns the split that a table's name tells, such as `train` of `train_labels`."""
+    words = [word for word in vocabulary.tokens(stem) if not vocabulary.is_number(word)]
+    splits = {vocabulary.SPLIT_WORDS[word] for word in words if word in vocabulary.SPLIT_WORDS}
+    return splits.pop() if len(splits) == 1 else None
+
+
+def candidates(files: Iterable[ListedFile], pictures: Sequence[ListedFile]) -> list[str]:
+    """Returns the paths of files that may be tables, those nearest to the top first."""
+    stems = {file.path.rsplit("/", 1)[-1].rpartition(".")[0] for file in pictures}
+    counts: Counter[str] = Counter()
+    found = []
+    for file in files:
+        lower, folder = file.path.lower(), file.path.rpartition("/")[0]
+        if file.problem is not None or file.size > MAX_BYTES:
+            continue
+        if lower.endswith(ENDINGS) or (
+            lower.endswith(MAYBE) and file.path.rsplit("/", 1)[-1].rpartition(".")[0] not in stems
+        ):
+            counts[folder] += 1
+            found.append(file.path)
+        elif (
+            "." not in file.path.rsplit("/", 1)[-1]
+            and 0 < file.size < 50_000_000
+            and folder.count("/") < 2
+        ):
+            counts[folder] += 1
+            found.append(file.path)
+    few = [
+        path
+        for path in found
+        if counts[path.rpartition("/")[0]] <= 12 or path.lower().endswith(ENDINGS)
+    ]
+    return sorted(few, key=lambda path: (path.count("/"), path))[:MOST_TABLES]
+
+
+def load(
+    raw: Path, path: str, *, names: frozenset[str] = frozenset(), encoding: str | None = None
+) -> Table:
+    """Returns the file as a table of text. `names` are casefolded names of pictures, by which a
+    missing header is known.
+
+    Raises NoTable with the reason when it is none.
+    """
+    import pyarrow
+
+    ending = path.rsplit("/", 1)[-1].rpartition(".")[2].lower()
+    try:
+        if ending == "parquet":
+            return Table(path, _from_parquet(raw / path))
+        text, used = _decode((raw / path).read_bytes(), encoding)
+        if ending in ("jsonl", "ndjson"):
+            return Table(
+                path,
+                _from_records([json.loads(line) for line in text.splitlines() if line.strip()]),
+            )
+        if ending == "json":
+            return Table(path, _from_json(json.loads(text)))
+        frame, has_header = _from_text(text, names, is_list=ending not in ("csv", "tsv", "tab"))
+    except NoTable:
+        raise
+    except (
+        ValueError,
+        OSError,
+        OverflowError,
+        RecursionError,
+        csv.Error,
+        pyarrow.ArrowException,
+    ) as error:
+        raise NoTable(str(error).partition("\n")[0][:200] or type(error).__name__) from error
+    notes = (
+        ()
+        if used in ("utf-8-sig", "ascii") or encoding
+        else (f"{path} was read as {used}, since it is not UTF-8.",)
+    )
+    return Table(path, frame, has_header, notes)
+
+
+def _decode(data: bytes, encoding: str | None) -> tuple[str, str]:
+    if encoding is not None:
+        try:
+            return data.decode(encoding), encoding
+        except (LookupError, UnicodeError) as error:
+            raise NoTable(f"it is not {encoding} ({error})") from error
+    if b"\0" in data[:4096] or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        even, odd = data[:4096:2].count(0), data[1:4096:2].count(0)
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            return data.decode("utf-16"), "UTF-16"
+        if max(even, odd) * 4 > len(data[:4096]):
+            return data.decode("utf-16-le" if odd > even else "utf-16-be"), "UTF-16"
+        raise NoTable("it is no text")
+    try:
+        return data.decode("utf-8-sig"), "utf-8-sig"
+    except UnicodeDecodeError:
+        pass
+    try:
+        return data.decode("cp1252"), "cp1252"
+    except UnicodeDecodeError as error:
+        raise NoTable(
+            "its text is neither UTF-8 nor cp1252; say encoding=NAME, such as encoding=cp1251"
+        ) from error
+
+
+def _from_text(text: str, names: frozenset[str], *, is_list: bool) -> tuple[pd.DataFrame, bool]:
+    """Rows of text; the separator is that by which all rows have as many cells as the first."""
+    lines = text.splitlines()
+    sample = [
+        line for line in lines[:400] if line.strip() and not (is_list and line.startswith("#"))
+    ]
+    if not sample:
+        raise NoTable("it is empty")
+    separator = _separator(sample)
+    if separator == " ":
+        kept = [line for line in lines if line.strip() and not line.startswith("#")]
+        rows = _split_list(kept, names)
+    else:
+        rows = [
+            row
+            for row in csv.reader(
+                io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True
+            )
+            if row
+        ]
+        rows = [row for row in rows if any(cell.strip() for cell in row)]
+    width = len(rows[0])
+    if width > 400:
+        raise NoTable(
+            f"it has {width:,} columns, so a row holds the pixels of a picture; write the pictures "
+            "as files"
+        )
+    for number, row in enumerate(rows):
+        while len(row) > width and not row[-1].strip():
+            row.pop()
+        if len(row) > width:
+            raise NoTable(
+                f"row {number + 1} has {len(row)} cells and the first row has {width}; the "
+                f"separator seems to be {separator!r}"
+            )
+    rows = [[cell.strip() for cell in row] + [""] * (width - len(row)) for row in rows]
+    has_header = not any(_is_file_cell(cell, names) for cell in rows[0]) and len(rows) > 1
+    header = [cell or f"column {at + 1}" for at, cell in enumerate(rows[0])] if has_header else [
+        f"column {at + 1}" for at in range(width)
+    ]  # fmt: skip
+    repeated = [name for name, number in Counter(header).items() if number > 1]
+    if repeated:
+        raise NoTable(f"two columns are called {repeated[0]!r}; rename one of them")
+    frame = pd.DataFrame(rows[1:] if has_header else rows, columns=header, dtype=object)
+    if any(frame[name].str.len().max() > 2000 for name in frame.columns[:8]):
+        raise NoTable("its cells hold the pixels of pictures; write the pictures as files")
+    return frame, has_header
+
+
+def _separator(sample: list[str]) -> str:
+    best, cells = None, 1
+    for separator in _SEPARATORS:
+        try:
+            widths = [
+                len(row)
+                for row in csv.reader(sample, delimiter=separator, skipinitialspace=True)
+                if row
+            ]
+        except csv.Error:
+            continue
+        agree = sum(width == widths[0] for width in widths) / len(widths)
+        if widths[0] > cells and agree >= 0.9:
+            best, cells = separator, widths[0]
+    if best is not None:
+        return best
+    spaced = [len(line.split()) for line in sample]
+    if len(sample) > 1 and min(spaced) > 1 and spaced.count(spaced[1]) >= 0.5 * len(spaced):
+        return " "
+    return ","
+
+
+def _split_list(lines: list[str], names: frozenset[str]) -> list[list[str]]:
+    """Rows of a list file, whose file names may hold spaces: the first cell is as long as it has to
+    be.
+    """
+    width = Counter(len(line.split()) for line in lines).most_common(1)[0][0]
+    rows = []
+    for line in lines:
+        cells = line.split()
+        if len(cells) > width:
+            extra = len(cells) - width + 1
+            cells = [" ".join(cells[:extra]), *cells[extra:]]
+        rows.append(cells)
+    return rows
+
+
+def _is_file_cell(cell: str, names: frozenset[str]) -> bool:
+    name = cell.strip().replace("\\", "/").rsplit("/", 1)[-1].casefold()
+    return name in names or bool(re.search(r"\.(jpe?g|png|tiff?|bmp|gif|webp)$", name))
+
+
+def _from_parquet(path: Path) -> pd.DataFrame:
+    import pyarrow.parquet as parquet
+
+    schema = parquet.read_schema(path)
+    if picture_columns(schema):
+        raise NoTable("it holds the pictures themselves")
+    return _as_text(parquet.read_table(path).to_pandas().reset_index(drop=True))
+
+
+def picture_columns(schema: Any) -> list[str]:
+    """Returns the columns of a Parquet schema that hold encoded pictures: bytes, or `bytes` and
+    `path` as `datasets` writes.
+    """
+    import pyarrow
+
+    def holds_bytes(kind: Any) -> bool:
+        if pyarrow.types.is_struct(kind):
+            return any(kind.field(at).name == "bytes" for at in range(kind.num_fields))
+        return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+
+    return [
+        name for name, kind in zip(schema.names, schema.types, strict=True) if holds_bytes(kind)
+    ]
+
+
+def _from_records(records: list[Any]) -> pd.DataFrame:
+    if not records or not all(isinstance(record, dict) for record in records):
+        raise NoTable("its lines are no records of names and values")
+    return _as_text(pd.DataFrame.from_records(records))
+
+
+def _from_json(value: Any) -> pd.DataFrame:
+    if isinstance(value, list):
+        return _from_records(value)
+    if isinstance(value, dict) and {"images", "annotations", "categories"} <= value.keys():
+        return _from_coco(value)
+    if isinstance(value, dict) and len(value) > 1:
+        if all(isinstance(cell, str | int | float) for cell in value.values()):
+            return _as_text(
+                pd.DataFrame({"column 1": list(value), "column 2": list(value.values())})
+            )
+        if all(
+            isinstance(cell, list) and all(isinstance(name, str) for name in cell)
+            for cell in value.values()
+        ):
+            pairs = [(name, label) for label, members in value.items() for name in members]
+            return _as_text(pd.DataFrame(pairs, columns=["file", "label"]))
+    raise NoTable("it is JSON, but no list of records, no names with labels and no COCO export")
+
+
+def _from_coco(value: dict[str, Any]) -> pd.DataFrame:
+    """One row a box of a COCO export. Source: Lin et al. 2014, Microsoft COCO, the data format."""
+    files = {image["id"]: image["file_name"] for image in value["images"]}
+    classes = {category["id"]: category["name"] for category in value["categories"]}
+    rows = [
+        (files.get(box["image_id"], ""), classes.get(box["category_id"], ""), *(box.get("bbox") or [""] * 4))
+        for box in value["annotations"]
+    ]  # fmt: skip
+    return _as_text(
+        pd.DataFrame(rows, columns=["file_name", "category_name", "x", "y", "width", "height"])
+    )
+
+
+def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.rename(columns=str)
+    if not frame.columns.is_unique:
+        raise NoTable("two columns have one name; rename one of them")
+    return pd.DataFrame(
+        {name: [_cell(value) for value in frame[name]] for name in frame.columns}, dtype=object
+    )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    if (
+        value is None
+        or (isinstance(value, float) and value != value)
+        or value is pd.NA
+        or value is pd.NaT
+    ):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+        return _cell(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+
+
+# -- Which picture a cell names
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class FileIndex:
+    """Finds the picture that a cell of a table means, by path, name, name without ending, or the
+    end of a longer path.
+    """
+
+    paths: list[str]
+    by_path: dict[str, str] = field(default_factory=dict)
+    by_name: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    by_stem: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        for path in self.paths:
+            key = path.casefold()
+            self.by_path[key] = path if key not in self.by_path else ""
+            name = key.rsplit("/", 1)[-1]
+            self.by_name[name].append(path)
+            self.by_stem[name.rpartition(".")[0] or name].append(path)
+        self.known = set(self.paths)
+
+    def find(self, cell: str, table: Table) -> str | None:
+        """Returns the path of the picture that `cell` of `table` names, or None where none or
+        several fit.
+        """
+        plain = re.sub(r"^(file://)?(\./)+", "", cell.strip().replace("\\", "/")).lstrip("/")
+        if not plain:
+            return None
+        for exact in (table.folder + plain, plain):
+            if exact in self.known:
+                return exact
+            if folded := self.by_path.get(exact.casefold()):
+                return folded
+        key = plain.casefold()
+        name = key.rsplit("/", 1)[-1]
+        found = self.by_name.get(name) or self.by_stem.get(name) or ()
+        return self._nearest(list(found), key, table)
+
+    def _nearest(self, found: list[str], key: str, table: Table) -> str | None:
+        """Of files of one name that whose folders agree with the cell's the longest, then with the
+        table's place and split.
+        """
+        if len(found) < 2:
+            return found[0] if found else None
+        wanted = key.split("/")[:-1]
+        agree = [_common_tail(path.casefold().split("/")[:-1], wanted) for path in found]
+        found = [path for path, number in zip(found, agree, strict=True) if number == max(agree)]
+        inside = [path for path in found if path.startswith(table.folder)]
+        found = inside if table.folder and inside else found
+        if len(found) > 1 and table.split:
+            found = [path for path in found if split_of_path(path) == table.split] or found
+        return found[0] if len(found) == 1 else None
+
+
+def split_of_path(path: str) -> str | None:
+    """Returns the split that a folder of the path tells, or None."""
+    return next(
+        (
+            split
+            for part in path.split("/")[:-1]
+            if (split := vocabulary.splits_of([part]).get(part))
+        ),
+        None,
+    )
+
+
+def _common_tail(first: list[str], second: list[str]) -> int:
+    number = 0
+    for one, other in zip(reversed(first), reversed(second), strict=False):
+        if one != other:
+            break
+        number += 1
+    return number

@@ -1,0 +1,132 @@
+"""Pictures of more than 8 bits: one range of stored values for a data set becomes black to white."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+_STRIP = 1 << 20  # values converted at once, so that a large picture needs no copy in another type
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How stored values and bands become 8-bit RGB.
+
+    Args:
+        ranges: for each kind of stored values (`uint16`, `int16`, `int32`, `float`) what becomes 0
+            and 255. bands: the numbers of the bands, from 1, that become red, green and blue, or
+            the one that becomes grey.
+    """
+
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    bands: tuple[int, ...] = ()
+
+    def range_of(self, kind: str, low: float, high: float) -> tuple[float, float]:
+        """Returns what becomes 0 and 255 for values of this kind; where nothing is known, from the
+        picture's own ends.
+        """
+        return self.ranges.get(kind) or (
+            widest(kind) if kind == "uint16" else choose(kind, low, high)
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the fields as plain values."""
+        return {
+            "ranges": {kind: list(ends) for kind, ends in self.ranges.items()},
+            "bands": list(self.bands),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Rendering:
+        """Returns the rendering that `as_json` has written; an empty one for None."""
+        value = value or {}
+        ranges = {
+            kind: (float(ends[0]), float(ends[1])) for kind, ends in value.get("ranges", {}).items()
+        }
+        return cls(ranges, tuple(int(band) for band in value.get("bands", ())))
+
+
+def widest(kind: str) -> tuple[float, float]:
+    """Returns the full range of an integer kind."""
+    info = np.iinfo(kind)
+    return float(info.min), float(info.max)
+
+
+def choose(kind: str, low: float, high: float) -> tuple[float, float]:
+    """Returns what becomes black and white for a data set whose stored values lie within `low` and
+    `high`.
+
+    Whole numbers from 0 on end at the power of two above them (4095 for 12 bits), so that white
+    means the same in each set; floats end at 1 or 255 where they stay below it. Negative values, as
+    of Hounsfield units, keep their ends. Nothing is cut.
+    """
+    if not np.isfinite(low) or not np.isfinite(high):
+        return 0.0, 1.0
+    if low < 0:
+        return low, max(high, low + 1e-12)
+    if kind == "float":
+        return 0.0, next(
+            (top for top in (1.0, 255.0) if top * 0.5 < high <= top), high if high > 1 else 1.0
+        )
+    return 0.0, float(2 ** max(8, int(high).bit_length()) - 1)
+
+
+def united(ends: Iterable[tuple[str, float, float]]) -> dict[str, tuple[float, float]]:
+    """Returns one range for each kind from (kind, lowest, highest) of every picture."""
+    found: dict[str, tuple[float, float]] = {}
+    for kind, low, high in ends:
+        known = found.get(kind, (low, high))
+        found[kind] = (min(known[0], low), max(known[1], high))
+    return {kind: choose(kind, low, high) for kind, (low, high) in found.items()}
+
+
+def kind_of(values: np.ndarray) -> str:
+    """Returns the kind of stored values: `uint16`, `int16`, `int32` (all wider whole numbers) or
+    `float`.
+    """
+    if values.dtype.kind == "f":
+        return "float"
+    return {"uint16": "uint16", "int16": "int16"}.get(values.dtype.name, "int32")
+
+
+def ends_of(values: np.ndarray) -> tuple[float, float]:
+    """Returns the least and the greatest finite value; (0, 0) where there is none."""
+    if values.dtype.kind != "f":
+        return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    low, high = np.inf, -np.inf
+    for strip in _strips(values):
+        finite = strip[np.isfinite(strip)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    return (low, high) if low <= high else (0.0, 0.0)
+
+
+def to_8_bit(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Returns `values` as uint8 of the same shape: `low` and below are 0, `high` and above 255; NaN
+    is 0.
+    """
+    if values.dtype == np.uint16:
+        table = np.clip(
+            (np.arange(65536, dtype=np.float32) - np.float32(low)) * np.float32(255 / (high - low)),
+            0,
+            255,
+        )
+        return np.rint(table).astype(np.uint8)[values]
+    result = np.empty(values.shape, np.uint8)
+    scale = 255 / (high - low)
+    for strip, part in zip(_strips(values), _strips(result), strict=True):
+        scaled = (
+            strip.astype(np.float64 if values.dtype.itemsize > 2 else np.float32) - low
+        ) * scale
+        np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
+        part[...] = np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled)
+    return result
+
+
+def _strips(values: np.ndarray) -> Iterator[np.ndarray]:
+    rows = max(1, _STRIP // max(1, values[0].size)) if len(values) else 1
+    for start in range(0, len(values), rows):
+        yield values[start : start + rows]
