@@ -99,9 +99,11 @@ def from_dicom(data: bytes, max_pixels: int) -> Stored:
     values = values[..., None] if values.ndim == 2 else values
     name = str(dataset.get("PhotometricInterpretation", ""))
     return Stored(
-        values, f"{values.shape[2]} x {values.dtype.name}", int(dataset.get("NumberOfFrames", 1) or 1),
+        values,
+        f"{values.shape[2]} x {values.dtype.name}",
+        int(dataset.get("NumberOfFrames", 1) or 1),
         white_is_zero=name == "MONOCHROME1",
-    )  # fmt: skip
+    )
 
 
 def from_tiff(data: bytes, max_pixels: int) -> Stored:

@@ -44,13 +44,23 @@ HEAD_BYTES = 192
 """How many bytes of a file tell its format."""
 
 _SIGNS = (
-    (rb"\xff\xd8\xff", "JPEG"), (rb"\x89PNG\r\n\x1a\n", "PNG"), (rb"GIF8[79]a", "GIF"), (rb"RIFF....WEBP", "WEBP"),
-    (rb"II[*+]\0|MM\0[*+]", "TIFF"), (rb"....ftypavi[fs]", "AVIF"), (rb"BM", "BMP"), (rb"P[1-6]\s", "PPM"),
-    (rb"\x93NUMPY", "NPY"), (rb".{128}DICM", "DICOM"),
-    (rb"....ftyp(hei[cxms]|hev[cx]|mif1|msf1)", "HEIC"), (rb"8BPS", "PSD"), (rb"\0\0\x01\0", "ICO"),
-    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"), (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
+    (rb"\xff\xd8\xff", "JPEG"),
+    (rb"\x89PNG\r\n\x1a\n", "PNG"),
+    (rb"GIF8[79]a", "GIF"),
+    (rb"RIFF....WEBP", "WEBP"),
+    (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+    (rb"....ftypavi[fs]", "AVIF"),
+    (rb"BM", "BMP"),
+    (rb"P[1-6]\s", "PPM"),
+    (rb"\x93NUMPY", "NPY"),
+    (rb".{128}DICM", "DICOM"),
+    (rb"....ftyp(hei[cxms]|hev[cx]|mif1|msf1)", "HEIC"),
+    (rb"8BPS", "PSD"),
+    (rb"\0\0\x01\0", "ICO"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
     (rb"\s*(<\?xml[^>]*>\s*)?<svg", "SVG"),
-)  # fmt: skip
+)
 _KINDS = [(re.compile(sign, re.DOTALL), name) for sign, name in _SIGNS]
 _WEAK = ("BMP", "PPM", "ICO", "JPEG XL")  # two or four bytes that other files may start with too
 _HARMLESS = re.compile(
@@ -259,7 +269,8 @@ def _needs_package(promised: str) -> ImageError:
 
 
 def _from_array(data: bytes, promised: str, max_pixels: int, rendering: Rendering) -> Decoded:
-    """A picture that is read as an array of stored values: NumPy files, DICOM, TIFF of many bands."""
+    """A picture that is read as an array of stored values: NumPy files, DICOM, TIFF of many bands.
+    """
     try:
         stored = {"NPY": arrays.from_npy, "DICOM": arrays.from_dicom, "TIFF": arrays.from_tiff}[
             promised

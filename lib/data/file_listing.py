@@ -1,5 +1,6 @@
 """The files of a raw folder, and what stands in the way of those that cannot be read."""
 
+# ruff: noqa: SIM905  word lists read best as text
 from __future__ import annotations
 
 import os

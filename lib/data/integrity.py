@@ -1,4 +1,5 @@
-"""What the bytes of a file say themselves: damage that decoders pass over, and the tags of a TIFF."""
+"""What the bytes of a file say themselves: damage that decoders pass over, and the tags of a TIFF.
+"""
 
 from __future__ import annotations
 
@@ -193,7 +194,8 @@ def _check_gif(data: bytes) -> None:
 
 
 def _skip(data: bytes, position: int) -> int:
-    """The position after a chain of sub-blocks; past the end of the data when the chain has no end."""
+    """The position after a chain of sub-blocks; past the end of the data when the chain has no end.
+    """
     while position < len(data):
         size = data[position]
         position += size + 1
@@ -274,6 +276,11 @@ def _tags_of(data: bytes) -> TiffTags:
     first = {tag: found[0] for tag, found in values.items()}
     alpha = next((int(extra) for extra in values.get(338, ()) if extra in (1, 2)), None)
     return TiffTags(
-        bits=max(values.get(258, (1,))), bands=first.get(277, 1), photometric=first.get(262, -1),
-        sample_format=first.get(339, 1), compression=first.get(259, 1), orientation=first.get(274, 1), alpha=alpha,
-    )  # fmt: skip
+        bits=max(values.get(258, (1,))),
+        bands=first.get(277, 1),
+        photometric=first.get(262, -1),
+        sample_format=first.get(339, 1),
+        compression=first.get(259, 1),
+        orientation=first.get(274, 1),
+        alpha=alpha,
+    )

@@ -87,13 +87,15 @@ def rows(dataset: Dataset) -> DataFrame:
         if read
         else read_folder(dataset.raw, files, dataset.source.get("options", {})).rows
     )
-    seen = pd.DataFrame({
-        "path": [file.path for file in files],
-        "bytes": [file.size for file in files],
-        "mtime_ns": [file.mtime_ns for file in files],
-        "problem": pd.Series([file.problem for file in files], dtype=object),
-        "detail": pd.Series([file.detail for file in files], dtype=object),
-    })  # fmt: skip
+    seen = pd.DataFrame(
+        {
+            "path": [file.path for file in files],
+            "bytes": [file.size for file in files],
+            "mtime_ns": [file.mtime_ns for file in files],
+            "problem": pd.Series([file.problem for file in files], dtype=object),
+            "detail": pd.Series([file.detail for file in files], dtype=object),
+        }
+    )
     table = told.merge(seen, on="path", how="left", validate="one_to_one")
     gone = table["bytes"].isna()
     table.loc[gone, "problem"] = "missing"

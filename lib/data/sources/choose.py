@@ -2,6 +2,7 @@
 with the option that decides.
 """
 
+# ruff: noqa: SIM905  word lists read best as text
 from __future__ import annotations
 
 import re
@@ -203,8 +204,13 @@ def _only_table(found: Tables, listing: Listing, options: Options) -> Reading:
             raise DarkroomError(f"Several tables give labels: {listed}. Choose one of them.")
         bundles = largest[:1]
     reading = table.read(bundles[0], listing.pictures, options)
-    return _with_tables(reading, replace(found, bundles=[one for one in found.bundles if one is not bundles[0]]), options,
-                        may_label=False, own=bundles[0])  # fmt: skip
+    return _with_tables(
+        reading,
+        replace(found, bundles=[one for one in found.bundles if one is not bundles[0]]),
+        options,
+        may_label=False,
+        own=bundles[0],
+    )
 
 
 def _same_labels(first: Bundle, other: Bundle) -> bool:
@@ -650,10 +656,14 @@ def _with_rest(reading: Reading, listing: Listing) -> Reading:
         ]
         if inside:
             known = [folder_label[file.path.rpartition("/")[0]] for file in inside]
-            more = pd.DataFrame({
-                "path": [file.path for file in inside], "label": [label for label, _ in known],
-                "source_split": [split for _, split in known],
-            }, dtype=object)  # fmt: skip
+            more = pd.DataFrame(
+                {
+                    "path": [file.path for file in inside],
+                    "label": [label for label, _ in known],
+                    "source_split": [split for _, split in known],
+                },
+                dtype=object,
+            )
             rows = pd.concat([rows, more], ignore_index=True)
         names = {file.path for file in inside}
     else:
@@ -770,8 +780,13 @@ def _why_not(raw: Path, listing: Listing, found: Tables) -> str:
     if 1 < len(counts) <= max(2, len(pictures) // 4) and counts.min() > 1:
         ways.append(f"label=name reads the file names, {class_counts(counts, 4)}")
     names = {file.path.split("/")[0] for file in pictures if "/" in file.path}
-    only = f"only the class {next(iter(names))!r}" if len(names) == 1 else "images, but none in a class folder" if not names else (
-        "no folder level with two classes or more")  # fmt: skip
+    only = (
+        f"only the class {next(iter(names))!r}"
+        if len(names) == 1
+        else "images, but none in a class folder"
+        if not names
+        else ("no folder level with two classes or more")
+    )
     tail = f" ({'; '.join(ways)})" if ways else ""
     return (
         f"The folder {raw} holds {only}; a classifier needs at least two classes, a folder for "

@@ -25,10 +25,11 @@ BOXES = {
     "box_bottom": ("box_bottom", "ymax", "y_max", "bbox_y2", "y2", "bottom", "roi_y2"),
 }
 SIZED_BOXES = {
-    "box_left": ("x", "bbox_x", "box_x"), "box_top": ("y", "bbox_y", "box_y"),
+    "box_left": ("x", "bbox_x", "box_x"),
+    "box_top": ("y", "bbox_y", "box_y"),
     "box_right": ("w", "width", "bbox_width", "bbox_w", "box_width"),
     "box_bottom": ("h", "height", "bbox_height", "bbox_h", "box_height"),
-}  # fmt: skip
+}
 """The same box given by its upper left corner and its size, as COCO does."""
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
@@ -157,7 +158,7 @@ def choose_label(frame: pd.DataFrame, image: str, options: Options, *, name: str
 def _column_named(frame: pd.DataFrame, wanted: str, name: str) -> str:
     exact = [column for column in frame.columns if column == wanted] or [
         column for column in frame.columns if column_key(column) == column_key(wanted)
-    ]  # fmt: skip
+    ]
     if len(exact) != 1:
         raise DarkroomError(
             f"The table {name} has no column {wanted!r}; it has {few(list(frame.columns), 12)}."
@@ -208,7 +209,8 @@ def _label_question(frame: pd.DataFrame, columns: Sequence[str], name: str) -> s
 
 
 def _one_hot(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
-    """Columns of zeros and ones that are classes: at least three, or two of which each row has one."""
+    """Columns of zeros and ones that are classes: at least three, or two of which each row has one.
+    """
     lower = {name: frame[name].str.lower() for name in columns}
     binary = [name for name, cells in lower.items() if set(cells.unique()) <= (_TRUE | _FALSE)]
     marked = [name for name in binary if lower[name].isin(list(_TRUE)).any()]
@@ -418,7 +420,6 @@ def label_lists(frame: pd.DataFrame, choice: LabelChoice, options: Options, *, n
         lists = pd.Series(
             [
                 [column for column, is_on in zip(marks.columns, row, strict=True) if is_on]
-                # fmt: skip
                 for row in marks.to_numpy()
             ],
             index=frame.index,

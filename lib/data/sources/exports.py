@@ -35,9 +35,7 @@ def tables(
             for file in files
             if file.path.lower().endswith(ending)
             and file.problem is None
-            and
-            # fmt: skip
-            file.path.rsplit("/", 1)[-1].rpartition(".")[0] in by_stem
+            and file.path.rsplit("/", 1)[-1].rpartition(".")[0] in by_stem
         ][:MOST_FILES]
         if len(beside) * 2 < len(pictures) or len(beside) < 4:
             continue

@@ -244,8 +244,10 @@ def _copies_of_siblings(inside: dict[str, list[Place]], at: int) -> dict[str, bo
             }
             beside = {
                 (*place.parts[at:], file.path.rsplit("/", 1)[-1], file.size)
-                for other in shared for place in inside[other] for file in place.files
-            }  # fmt: skip
+                for other in shared
+                for place in inside[other]
+                for file in place.files
+            }
             copies[name] = here <= beside
     return copies
 
@@ -383,9 +385,15 @@ def _role(layout: Layout, level: int) -> str | None:
         return "rendition"
     if len(names) > 1 and all(map(vocabulary.is_chunk, names)):
         return "chunk"
-    if below and all(len(name) == 1 for name in names) and len(names) > 1 and all(
-        name.casefold().startswith(tuple(letter.casefold() for letter in above)) for name, above in below.items()
-    ):  # fmt: skip
+    if (
+        below
+        and all(len(name) == 1 for name in names)
+        and len(names) > 1
+        and all(
+            name.casefold().startswith(tuple(letter.casefold() for letter in above))
+            for name, above in below.items()
+        )
+    ):
         return "letter"
     return "single" if len(names) < 2 else None
 
@@ -398,7 +406,8 @@ def _is_sensible(reading: Reading, layout: Layout) -> bool:
 
 
 def _by_level(layout: Layout, options: Options) -> Reading:
-    """The reading by a level that the user gave: splits and groups are read from the other levels."""
+    """The reading by a level that the user gave: splits and groups are read from the other levels.
+    """
     wanted = options.level_number
     beside = defaultdict(set)
     at_label = {}
@@ -472,10 +481,15 @@ def _reading(
         place.levels[at] for place in layout.labelled for at in groups if len(place.levels) > at
     )
     return Reading(
-        "folders", rows, label=_levels_text(used), split=_levels_text(layout.split_levels) or None,
-        group=_levels_text(grouped) or None, files_not_used=unused, notes=tuple(layout.notes),
+        "folders",
+        rows,
+        label=_levels_text(used),
+        split=_levels_text(layout.split_levels) or None,
+        group=_levels_text(grouped) or None,
+        files_not_used=unused,
+        notes=tuple(layout.notes),
         options={"kind": "folders"} | ({"level": options.level} if options.level else {}),
-    )  # fmt: skip
+    )
 
 
 def _attribute_levels(layout: Layout, level: int, options: Options) -> dict[int, str]:

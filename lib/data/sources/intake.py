@@ -212,7 +212,6 @@ def _describe(
         "kind": "folders",
         "path": path.as_posix(),
         "from": str(origin),
-        # fmt: skip
         "mode": "copy" if path == Path("raw") else "reference",
         "options": options or {},
     }
@@ -223,9 +222,12 @@ def _describe(
         )
     reading = sources.read_folder(raw, files, options or {})
     return source | {
-        "kind": reading.kind, "asked": options or {}, "options": {**reading.options, **(options or {})},
-        "label_rule": reading.label, **reading.facts(),
-    }  # fmt: skip
+        "kind": reading.kind,
+        "asked": options or {},
+        "options": {**reading.options, **(options or {})},
+        "label_rule": reading.label,
+        **reading.facts(),
+    }
 
 
 def _preview(source: dict[str, Any], raw: Path, name: str, folder: Path) -> Any:

@@ -65,7 +65,8 @@ class Options:
 
     @property
     def named_splits(self) -> dict[str, str | None]:
-        """Returns what unknown names of splits are, by their name in lower case; None is no split."""
+        """Returns what unknown names of splits are, by their name in lower case; None is no split.
+        """
         pairs = [pair.split(":", 1) for pair in re.split(r"[,|]", self.split_names or "") if pair]
         return {
             name.strip().casefold(): None if split == "none" else split.strip()
@@ -132,8 +133,11 @@ def _text(value: Any) -> str | None:
 
 def _refuse_values(options: Options) -> None:
     for name, choices in (
-        ("kind", KINDS), ("several", SEVERAL), ("names", ("merge", "keep")), ("hidden", ("use",)),
-    ):  # fmt: skip
+        ("kind", KINDS),
+        ("several", SEVERAL),
+        ("names", ("merge", "keep")),
+        ("hidden", ("use",)),
+    ):
         value = getattr(options, name)
         if value is not None and value not in choices:
             raise DarkroomError(

@@ -50,8 +50,13 @@ class Reading:
 
     def facts(self) -> dict[str, Any]:
         """Returns what `source.json` keeps: how it was read, what was not used and why."""
-        why = {**self.rows_not_used, **{f"{key} (files)" if key in self.rows_not_used else key: number
-               for key, number in self.files_not_used.items()}}  # fmt: skip
+        why = {
+            **self.rows_not_used,
+            **{
+                f"{key} (files)" if key in self.rows_not_used else key: number
+                for key, number in self.files_not_used.items()
+            },
+        }
         return {
             "read_as": {"label": self.label, "split": self.split, "group": self.group},
             "not_used": {

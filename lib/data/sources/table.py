@@ -240,10 +240,16 @@ def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Re
     if without > 0:
         unused["no label in the row"] += without
     return Reading(
-        "table", table, label=labels.column, split=split_text, rows_not_used=unused,
-        files_not_used=Counter({f"not named in {name}": len(unnamed)}), notes=tuple(notes),
-        options={"kind": "table"} | _pinned(bundle), tables=tuple(one.table.path for one in bundle.members),
-    )  # fmt: skip
+        "table",
+        table,
+        label=labels.column,
+        split=split_text,
+        rows_not_used=unused,
+        files_not_used=Counter({f"not named in {name}": len(unnamed)}),
+        notes=tuple(notes),
+        options={"kind": "table"} | _pinned(bundle),
+        tables=tuple(one.table.path for one in bundle.members),
+    )
 
 
 def _sentence(question: str) -> str:
@@ -325,10 +331,17 @@ def _one_row_each(
             f"{astray:,} pictures are in several splits of {name}; each counts for test before val "
             "before train."
         )
-    result = pd.DataFrame({
-        "path": first["path"].to_numpy(), "lists": lists.to_numpy(), "first_row": first["first_row"].to_numpy(),
-        "source_split": best["max"].map({3: "test", 2: "val", 1: "train"}).astype(object).to_numpy(),
-    })  # fmt: skip
+    result = pd.DataFrame(
+        {
+            "path": first["path"].to_numpy(),
+            "lists": lists.to_numpy(),
+            "first_row": first["first_row"].to_numpy(),
+            "source_split": best["max"]
+            .map({3: "test", 2: "val", 1: "train"})
+            .astype(object)
+            .to_numpy(),
+        }
+    )
     result["source_split"] = result["source_split"].where(result["source_split"].notna(), None)
     several = _several(result, again, merged, rows, column, options, unused, notes, name)
     result["label"] = [columns.one_label(classes, several) for classes in result["lists"]]

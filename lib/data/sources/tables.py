@@ -2,6 +2,7 @@
 and header are found out.
 """
 
+# ruff: noqa: SIM905  word lists read best as text
 from __future__ import annotations
 
 import csv
@@ -24,11 +25,24 @@ ENDINGS = (".csv", ".tsv", ".tab", ".parquet", ".jsonl", ".ndjson")
 
 MAYBE = (".txt", ".lst", ".list", ".json", ".dat")
 FOREIGN = {
-    ".xlsx": "an Excel workbook", ".xls": "an Excel workbook", ".ods": "a spreadsheet", ".mat": "a MATLAB file",
-    ".h5": "an HDF5 file", ".hdf5": "an HDF5 file", ".npz": "an array file", ".pkl": "a Python pickle",
-    ".tfrecord": "a TFRecord file", ".arrow": "an Arrow file", ".feather": "an Arrow file", ".sqlite": "a database",
-    ".db": "a database", ".lmdb": "a database", ".mdb": "a database", ".lance": "a database", ".rec": "a record file",
-}  # fmt: skip
+    ".xlsx": "an Excel workbook",
+    ".xls": "an Excel workbook",
+    ".ods": "a spreadsheet",
+    ".mat": "a MATLAB file",
+    ".h5": "an HDF5 file",
+    ".hdf5": "an HDF5 file",
+    ".npz": "an array file",
+    ".pkl": "a Python pickle",
+    ".tfrecord": "a TFRecord file",
+    ".arrow": "an Arrow file",
+    ".feather": "an Arrow file",
+    ".sqlite": "a database",
+    ".db": "a database",
+    ".lmdb": "a database",
+    ".mdb": "a database",
+    ".lance": "a database",
+    ".rec": "a record file",
+}
 """Files that may hold labels and are not read, and what they are."""
 
 MOST_TABLES = 60
@@ -217,9 +231,11 @@ def _from_text(text: str, names: frozenset[str], *, is_list: bool) -> tuple[pd.D
             )
     rows = [[cell.strip() for cell in row] + [""] * (width - len(row)) for row in rows]
     has_header = not any(_is_file_cell(cell, names) for cell in rows[0]) and len(rows) > 1
-    header = [cell or f"column {at + 1}" for at, cell in enumerate(rows[0])] if has_header else [
-        f"column {at + 1}" for at in range(width)
-    ]  # fmt: skip
+    header = (
+        [cell or f"column {at + 1}" for at, cell in enumerate(rows[0])]
+        if has_header
+        else [f"column {at + 1}" for at in range(width)]
+    )
     repeated = [name for name, number in Counter(header).items() if number > 1]
     if repeated:
         raise NoTable(f"two columns are called {repeated[0]!r}; rename one of them")
@@ -326,9 +342,13 @@ def _from_coco(value: dict[str, Any]) -> pd.DataFrame:
     files = {image["id"]: image["file_name"] for image in value["images"]}
     classes = {category["id"]: category["name"] for category in value["categories"]}
     rows = [
-        (files.get(box["image_id"], ""), classes.get(box["category_id"], ""), *(box.get("bbox") or [""] * 4))
+        (
+            files.get(box["image_id"], ""),
+            classes.get(box["category_id"], ""),
+            *(box.get("bbox") or [""] * 4),
+        )
         for box in value["annotations"]
-    ]  # fmt: skip
+    ]
     return _as_text(
         pd.DataFrame(rows, columns=["file_name", "category_name", "x", "y", "width", "height"])
     )

@@ -1,5 +1,6 @@
 """The words that folders, columns and tables are known by."""
 
+# ruff: noqa: SIM905  word lists read best as text
 from __future__ import annotations
 
 import re
@@ -7,10 +8,19 @@ import unicodedata
 from collections.abc import Iterable
 
 SPLIT_WORDS = {
-    "train": "train", "training": "train", "trn": "train", "trainval": "train",
-    "test": "test", "testing": "test", "tst": "test",
-    "val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "trn": "train",
+    "trainval": "train",
+    "test": "test",
+    "testing": "test",
+    "tst": "test",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "validate": "val",
+    "dev": "val",
+}
 """Words that name a source's own split, and what we call it."""
 
 IMAGE_WORDS = frozenset(
@@ -91,7 +101,8 @@ _LOOK_ALIKES = str.maketrans(
 
 
 def tokens(name: str) -> tuple[str, ...]:
-    """Returns the words and numbers of a name, in lower case: `seg_train2017` is seg, train, 2017."""
+    """Returns the words and numbers of a name, in lower case: `seg_train2017` is seg, train, 2017.
+    """
     return tuple(word.lower() for word in _TOKEN.findall(name))
 
 
