@@ -4,7 +4,8 @@ import pytest
 
 from lib.data.file_listing import ListedFile
 from lib.data.sources import naming
-from lib.data.sources.folders import label
+from lib.data.sources.folders import read
+from lib.data.sources.options import Options
 from lib.errors import DarkroomError
 from lib.evaluation import attributes
 from lib.evaluation.predictions import Predictions, table
@@ -35,10 +36,11 @@ def test_other_names_say_nothing(name):
 
 def test_folders_give_the_parts_only_where_every_class_has_them():
     files = [ListedFile(f"{name}/{n}.jpg", 1, 0) for name in CARS for n in (1, 2)]
-    rows = label(files)
+    (rows,) = (reading.rows for reading in read(files, Options()))
     assert rows.loc[0, ["attr_make", "attr_type", "attr_year"]].tolist() == ["Audi", "Coupe", 2012]
     assert set(rows.loc[rows["label"] == "BMW X3 SUV 2012", "attr_type"]) == {"SUV"}
-    assert "attr_make" not in label([*files, ListedFile("bicycle/1.jpg", 1, 0)])
+    (others,) = read([*files, ListedFile("bicycle/1.jpg", 1, 0)], Options())
+    assert "attr_make" not in others.rows
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_raw_files_stay_and_the_manifest_is_the_contract_s(faulty):
     cleaning.clean(data)
     assert before == {path: path.read_bytes() for path in faulty.rglob("*") if path.is_file()}
     table = data.manifest()
-    assert list(table.columns) == list(manifest.COLUMNS) and len(table) == len(before)
+    assert list(table.columns) == [*manifest.COLUMNS, *manifest.OPTIONAL] and len(table) == len(before)
     row = table.set_index("path").loc["a/1.png"]
     assert (row["format"], row["width"], row["height"], row["mode"], row["label"]) == (
         "PNG",
@@ -243,11 +243,11 @@ def test_a_file_that_kills_its_worker_is_named_and_the_rest_goes_on(tmp_path, mo
     hostile = tmp_path / "site"
     hostile.mkdir()
     (hostile / "sitecustomize.py").write_text(
-        "import os, time\nfrom pathlib import Path\nold = Path.read_bytes\n"
-        "def read(path):\n"
+        "import os, time\nfrom pathlib import Path\nold = Path.open\n"
+        "def read(path, *mode, **options):\n"
         "    if path.name == 'kill.png': os.kill(os.getpid(), 9)\n"
         "    if path.name == 'hang.png': time.sleep(60)\n"
-        "    return old(path)\nPath.read_bytes = read\n"
+        "    return old(path, *mode, **options)\nPath.open = read\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(hostile))
     names = ["1.png", "kill.png", "2.png", "hang.png", "3.png", "gone.png"]

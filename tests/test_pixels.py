@@ -82,14 +82,14 @@ def test_processes_that_build_at_once_do_not_disturb_each_other(tmp_path):
         noise = np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)
         Image.fromarray(noise).save(folder / f"{number}.png")
     script = (
-        "import sys, pandas, pathlib\nfrom lib.data import decode, pixels\nfrom lib.data.dataset "
+        "import sys, pandas, pathlib\nfrom lib.data import decode, pixel_cache\nfrom lib.data.dataset "
         "import Dataset\n"
         "root = pathlib.Path(sys.argv[1])\n"
         "paths = sorted(p.relative_to(root / 'raw').as_posix() for p in root.glob('raw/*/*.png'))\n"
         "told = [decode.pixel_hash(decode.decode((root / 'raw' / path).read_bytes()).pixels) for "
         "path in paths]\n"
         "Dataset.accepted = lambda self: pandas.DataFrame({'path': paths, 'pixels': told})\n"
-        "cached = pixels.cache(Dataset('d', root, root / 'raw'), "
+        "cached = pixel_cache.cache(Dataset('d', root, root / 'raw'), "
         "side=int(sys.argv[2]))\nprint(cached.array.sum())"
     )
     sides = ("32", "48", "32", "48")

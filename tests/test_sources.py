@@ -11,6 +11,7 @@ from PIL import Image
 from lib import paths
 from lib.data import dataset as datasets
 from lib.data import file_listing, sources
+from lib.data.sources import intake
 from lib.errors import DarkroomError
 
 
@@ -161,12 +162,18 @@ def test_what_is_not_there_is_named_with_what_is(tmp_path):
         sources.bring(str(tmp_path / "animals/a/1.png"))
 
 
-def test_two_folders_of_one_name_clash(tmp_path):
-    sources.bring(str(draw(tmp_path / "x/animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")))
-    other = draw(tmp_path / "y/animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
-    with pytest.raises(DarkroomError, match="name 'animals' is taken"):
-        sources.bring(str(other))
+def test_two_folders_of_one_name_have_names_of_their_own(tmp_path):
+    names = ("a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    first = sources.bring(str(draw(tmp_path / "x/animals", *names)))
+    other = draw(tmp_path / "y/animals", *names)
+    second = sources.bring(str(other))
+    assert (first.name, second.name) == ("animals", "y_animals")
+    assert (
+        sources.bring(str(other)).name == "y_animals" and intake.name_of(str(other)) == "y_animals"
+    )
     assert sources.bring(str(other), name="others").raw == other
+    with pytest.raises(DarkroomError, match="name 'animals' is taken .* --name NAME"):
+        sources.bring(str(other), name="animals")
 
 
 def test_a_full_disk_is_told_before_copying(tmp_path, monkeypatch):
@@ -260,7 +267,9 @@ TABLE = pd.DataFrame(
 def test_a_table_gives_labels_attributes_and_boxes(tmp_path, several, labels):
     folder = draw(tmp_path / "posters", *(f"images/{i}.png" for i in range(1, 7)))
     TABLE.to_csv(folder / "posters.csv", index=False)
-    data = sources.bring(str(folder), options={"separator": "|", "several": several})
+    data = sources.bring(
+        str(folder), options={"separator": "|", "several": several, "split_names": "odd:none"}
+    )
     rows = data.rows()
     assert data.source["kind"] == "table" and data.source["options"]["label"] == "genre"
     assert list(rows["path"]) == [*(f"images/{i}.png" for i in range(1, 7)), "images/lost.png"]
@@ -295,7 +304,7 @@ def test_a_table_refuses_what_it_lacks(tmp_path):
     )
     with pytest.raises(DarkroomError, match="no column 'stile'.*Did you mean 'style'"):
         sources.bring(str(folder), options={"label": "stile"})
-    with pytest.raises(DarkroomError, match="several must be one of"):
+    with pytest.raises(DarkroomError, match="`several` must be one of"):
         sources.bring(str(folder), options={"several": "frist"})
 
 

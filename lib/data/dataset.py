@@ -138,16 +138,14 @@ class Dataset:
         return sorted(str(value) for value in table[target].dropna().unique())
 
     def raw_digest(self) -> str:
-        """Returns a hash over path, size and time of change of every raw file; no file is opened.
-        """
+        """Returns a hash over path, size and time of change of every raw file; no file is opened."""
         total = hashlib.sha256(json.dumps(self.source.get("options", {}), sort_keys=True).encode())
         for file in self.files():
             total.update(f"{file.path}\0{file.size}\0{file.mtime_ns}\0{file.problem}\n".encode())
         return total.hexdigest()
 
     def digest(self) -> str:
-        """Returns a hash over path, pixels, label, group and source split of every accepted file.
-        """
+        """Returns a hash over path, pixels, label, group and source split of every accepted file."""
         table = self.accepted()[["path", "pixels", "label", "group", "source_split"]]
         total = hashlib.sha256()
         for row in table.itertuples(index=False):

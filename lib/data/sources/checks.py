@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from lib.data.file_listing import ListedFile
 from lib.errors import DarkroomError
 
 PROBED = 400
@@ -54,11 +56,6 @@ def usable(rows: pd.DataFrame, *, where: Path, raw: Path | None = None) -> None:
             f"The folder {where} is empty; expected one folder for each class with images in it."
         )
     readable = rows[rows["problem"].isna()]
-    if not _some_image(raw or where, readable["path"]):
-        raise DarkroomError(
-            f"None of the {len(rows):,} files in {where} is an image; expected one folder for each "
-            "class with images in it."
-        )
     pictures = readable[~readable["path"].str.lower().str.endswith(OTHER)]
     counts = pictures["label"].dropna().value_counts()
     if len(counts) < 2:
@@ -95,15 +92,24 @@ def room(folder: Path, *, needed: int, what: str) -> None:
         )
 
 
-def _some_image(where: Path, files: pd.Series) -> bool:
+def some_image(files: Sequence[ListedFile], *, where: Path, raw: Path) -> None:
+    """Returns when a file whose name promises a picture holds one, or when no name promises any.
+
+    Reads the first bytes of at most 400 files. Raises DarkroomError otherwise.
+    """
     from lib.data import decode
 
-    step = max(1, len(files) // PROBED)
-    for path in files.iloc[::step]:
+    readable = [file for file in files if file.problem is None]
+    promising = [file for file in readable if not file.path.lower().endswith(OTHER)]
+    for file in promising[:: max(1, len(promising) // PROBED)]:
         try:
-            with (where / path).open("rb") as file:
-                if decode.kind(file.read(32)) is not None:
-                    return True
+            with (raw / file.path).open("rb") as opened:
+                if decode.kind(opened.read(decode.HEAD_BYTES)) is not None:
+                    return
         except OSError:
             continue  # the scan names it in the findings
-    return False
+    if promising:
+        raise DarkroomError(
+            f"None of the {len(files):,} files in {where} is an image; expected one folder for "
+            "each class with images in it."
+        )

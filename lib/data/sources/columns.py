@@ -209,8 +209,7 @@ def _label_question(frame: pd.DataFrame, columns: Sequence[str], name: str) -> s
 
 
 def _one_hot(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
-    """Columns of zeros and ones that are classes: at least three, or two of which each row has one.
-    """
+    """Columns of zeros and ones that are classes: at least three, or two of which each row has one."""
     lower = {name: frame[name].str.lower() for name in columns}
     binary = [name for name, cells in lower.items() if set(cells.unique()) <= (_TRUE | _FALSE)]
     marked = [name for name in binary if lower[name].isin(list(_TRUE)).any()]

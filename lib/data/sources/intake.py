@@ -220,6 +220,7 @@ def _describe(
         raise DarkroomError(
             f"The folder {origin} is empty; expected one folder for each class with images in it."
         )
+    checks.some_image(files, where=origin, raw=raw)
     reading = sources.read_folder(raw, files, options or {})
     return source | {
         "kind": reading.kind,

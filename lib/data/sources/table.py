@@ -162,14 +162,11 @@ def _bundle(members: Sequence[Named], options: Options) -> Bundle:
         if len(members) > 1
         else first.table.path
     )
-    frames, keys = (
-        [],
-        {vocabulary.column_key(column): column for column in first.table.frame.columns},
-    )
-    for one in members:
-        frames.append(
-            one.table.frame.rename(columns=lambda column: keys[vocabulary.column_key(column)])
-        )
+    keys = {vocabulary.column_key(column): column for column in first.table.frame.columns}
+    frames = [first.table.frame] + [
+        one.table.frame.rename(columns=lambda column: keys[vocabulary.column_key(column)])
+        for one in members[1:]
+    ]
     frame = pd.concat(frames, ignore_index=True)
     paths = pd.concat([one.paths for one in members], ignore_index=True)
     splits = pd.Series(

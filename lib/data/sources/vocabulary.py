@@ -101,8 +101,7 @@ _LOOK_ALIKES = str.maketrans(
 
 
 def tokens(name: str) -> tuple[str, ...]:
-    """Returns the words and numbers of a name, in lower case: `seg_train2017` is seg, train, 2017.
-    """
+    """Returns the words and numbers of a name, in lower case: `seg_train2017` is seg, train, 2017."""
     return tuple(word.lower() for word in _TOKEN.findall(name))
 
 
