@@ -384,7 +384,7 @@ def test_uploads_are_never_in_memory_together(tmp_path, monkeypatch):
         most.append(len(decoded))
         return pixels
 
-    monkeypatch.setattr(classify_page, "read_upload", decode)
+    monkeypatch.setattr(classify_page, "decode", decode)
     monkeypatch.setattr(classify_page, "_told", lambda loaded, pixels, accuracy: pixels.shape)
     monkeypatch.setattr(classify_page.archive, "unit", lambda *names: None)
     monkeypatch.setattr(classify_page.models, "load", lambda found: None)

@@ -394,7 +394,7 @@ def test_a_hostile_upload_is_refused_before_any_model_is_loaded(client, name, mo
 
 def test_a_picture_of_more_than_twenty_megabytes_is_refused():
     with pytest.raises(RequestEntityTooLarge):
-        classify_page.read_upload(b"\xff\xd8\xff" + b"\0" * (20 << 20))
+        classify_page.decode(b"\xff\xd8\xff" + b"\0" * (20 << 20))
 
 
 def test_a_body_that_says_it_is_a_gigabyte_is_refused_unread(client):
