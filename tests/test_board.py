@@ -58,7 +58,7 @@ def test_tensorboards_own_loader_reads_everything_back(tmp_path):
     board = Board(tmp_path / "train" / "cnn-s0")
     board.scalars(1, {"loss": 0.5, "val/accuracy": 0.75})
     board.scalars(2, {"loss": 0.25, "val/accuracy": 0.875})
-    board.epoch(1, {"epoch": 1, "val_loss": 0.5}, phase="head")
+    board.epoch(1, {"epoch": 1, "val_loss": 0.5})
     board.text("verdict", "**ResNet** is better than 猫")
     board.image("sample/猫", np.zeros((4, 6, 3), np.uint8))
     board.histograms("weights/conv", np.arange(100.0).reshape(10, 10), step=3)
@@ -74,7 +74,7 @@ def test_tensorboards_own_loader_reads_everything_back(tmp_path):
     found = read_back(tmp_path)["train/cnn-s0"]
     assert found["scalars"]["loss"] == [[1, 0.5], [2, 0.25]]
     assert found["scalars"]["val/accuracy"] == [[1, 0.75], [2, 0.875]]
-    assert found["scalars"]["val/loss_head"] == [[1, 0.5]]
+    assert found["scalars"]["curves/val_loss"] == [[1, 0.5]]
     assert found["scalars"]["kappa"] == [[0, 0.625]]
     assert found["texts"] == {"verdict/text_summary": "**ResNet** is better than 猫"}
     assert found["plugins"]["weights/conv"] == "histograms"
@@ -146,12 +146,12 @@ def test_mean_low_and_high_of_the_seeds_are_runs(tmp_path):
         "cnn/low",
         "cnn/mean",
     ]  # and no band where there is one seed
-    assert found["cnn/mean"]["scalars"]["train/loss"] == [
+    assert found["cnn/mean"]["scalars"]["curves/train_loss"] == [
         [1, 1.5],
         [2, 0.75],
     ]  # the third epoch only one seed has
-    assert found["cnn/low"]["scalars"]["val/accuracy"] == [[1, 0.5], [2, pytest.approx(0.7)]]
-    assert found["cnn/high"]["scalars"]["val/accuracy"] == [
+    assert found["cnn/low"]["scalars"]["curves/val_accuracy"] == [[1, 0.5], [2, pytest.approx(0.7)]]
+    assert found["cnn/high"]["scalars"]["curves/val_accuracy"] == [
         [1, pytest.approx(0.7)],
         [2, pytest.approx(0.8)],
     ]

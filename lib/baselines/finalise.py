@@ -18,17 +18,11 @@ from lib.baselines.model import Model
 from lib.evaluation import audit, calibration, metrics, predictions, statistics, test_access
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
-from lib.reporting.tensorboard import Board
+from lib.reporting.tensorboard import RESULTS, Board
 from lib.runs import Run, record
 
 _SPLITS = ("train", "val", "test")
 _PREFIXES = ("train", "val")
-_HEADLINES = {
-    "accuracy": "test/accuracy",
-    "kappa": "test/kappa",
-    "macro_f1": "test/macro_f1",
-    "val_accuracy": "val/kept_accuracy",
-}
 
 
 def chosen(found: pandas.DataFrame, material: Material, *, seed: int) -> tuple[Fit, Model]:
@@ -193,9 +187,7 @@ def _show(run: Run, result: dict[str, Any], curve: pandas.DataFrame | None) -> N
         for row in curve.iloc[::steps].to_dict("records"):
             board.epoch(int(row["epoch"]), row)
     numbers = {
-        tag: result["metrics"][name]
-        for name, tag in _HEADLINES.items()
-        if name in result["metrics"]
+        tag: result["metrics"][name] for name, tag in RESULTS.items() if name in result["metrics"]
     }
     board.hparams(
         {name: str(value) for name, value in result["settings"].items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -34,6 +36,45 @@ def baseline(split: Split) -> pd.DataFrame:
         .assign(kappa=0.0)
         .rename_axis("guess")
     )
+
+
+def class_table(split: Split) -> pd.DataFrame:
+    """Returns one row a class, the largest first, then their sum: images, and the share of each
+    class in each split.
+    """
+    counts = split.counts()
+    counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+    shares = counts / counts.sum().clip(lower=1)
+    table = pd.concat(
+        [counts.sum(axis=1).rename("images"), counts, shares.add_suffix(" share")], axis=1
+    )
+    table.loc["all"] = table.sum()
+    named = {name: "int64" for name in ("images", *counts.columns)}
+    return table.astype(named).rename_axis("class")
+
+
+def styled(table: pd.DataFrame) -> Any:
+    """Returns a table as a notebook shows it: counts with separators, shares as percentages."""
+    shares = [name for name in table.columns if str(name).endswith("share")]
+    shown = table.style.format("{:,.0f}", subset=[name for name in table if name not in shares])
+    return shown.format("{:.1%}", subset=shares)
+
+
+def size_table(accepted: pd.DataFrame) -> pd.DataFrame:
+    """Returns the quantiles of width, height, aspect (width / height), megapixels and file size."""
+    width, height = accepted["width"].astype(float), accepted["height"].astype(float)
+    measures = pd.DataFrame(
+        {
+            "width in pixels": width,
+            "height in pixels": height,
+            "width / height": width / height,
+            "megapixels": width * height / 1e6,
+            "file size in kB": accepted["bytes"] / 1000,
+        }
+    )
+    quantiles = measures.quantile([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).T
+    quantiles.columns = ["smallest", "5 %", "25 %", "median", "75 %", "95 %", "largest"]
+    return quantiles.round(2)
 
 
 def sizes(accepted: pd.DataFrame) -> Drawing:
@@ -143,37 +184,43 @@ def attributes(accepted: pd.DataFrame) -> list[str]:
 def against(accepted: pd.DataFrame, names: list[str]) -> Drawing:
     """Returns one panel a column of other labels: for each value, or range, how its images divide
     by class.
+
+    The eight largest classes have a colour each; where there are more, the others are one grey
+    share, and the legend says how many they are.
     """
-    classes = sorted(accepted["label"].dropna().unique())[:_MOST_CLASSES]
     drawing = Drawing(7.4, 2.6 * len(names) + 0.6)
+    by_class = accepted["label"].value_counts()
+    classes = sorted(by_class.index[: len(style.COLOURS)])
+    num_others = len(by_class) - len(classes)
     with matplotlib.rc_context(style.settings()):
         panels = drawing.subplots(len(names), 1, squeeze=False)[:, 0]
         for axes, name in zip(panels, names, strict=True):
-            shares = pd.crosstab(_few_values(accepted[name]), accepted["label"]).reindex(
-                columns=classes, fill_value=0
-            )
-            totals = shares.sum(axis=1)
-            bottom = np.zeros(len(shares))
+            counts = pd.crosstab(_few_values(accepted[name]), accepted["label"])
+            totals = counts.sum(axis=1)  # over all classes, shown or not
+            places, bottom = np.arange(len(counts)), np.zeros(len(counts))
             for index, label in enumerate(classes):
-                heights = (shares[label] / totals).to_numpy()
-                axes.bar(
-                    np.arange(len(shares)),
-                    heights,
-                    bottom=bottom,
-                    color=style.colour(index),
-                    label=style.label(label),
-                )
-                bottom += heights
+                shares = (counts.get(label, 0) / totals).to_numpy()
+                axes.bar(places, shares, bottom=bottom, color=style.colour(index), label=label)
+                bottom += shares
+            if num_others:
+                words = f"{num_others} other classes"
+                axes.bar(places, 1 - bottom, bottom=bottom, color=style.AXIS, label=words)
             ticks = [f"{style.label(str(value))}\n{total:,}" for value, total in totals.items()]
-            axes.set_xticks(np.arange(len(shares)), ticks)
+            axes.set_xticks(places, ticks)
             axes.set_title(name.removeprefix("attr_"))
             style.show_percent(axes.yaxis)
         handles, labels = panels[0].get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside lower center", ncols=min(5, len(classes)))
-    told = ", ".join(name.removeprefix("attr_") for name in names)
+        drawing.legend(
+            handles,
+            [style.label(label) for label in labels],
+            loc="outside lower center",
+            ncols=min(5, len(labels)),
+        )
+    columns = ", ".join(name.removeprefix("attr_") for name in names)
+    others = f"; the {num_others} smallest classes are one share" if num_others else ""
     drawing.alt = (
-        f"Shares of the classes for each value of {told}; under each bar the value and its number "
-        "of images."
+        f"Shares of the classes for each value of {columns}; under each bar the value and its "
+        f"number of images{others}."
     )
     return drawing
 

@@ -27,15 +27,27 @@ if TYPE_CHECKING:
 import pandas as pd
 
 CURVES = {
-    "loss": "train/loss",
-    "accuracy": "train/accuracy",
-    "val_loss": "val/loss",
-    "val_accuracy": "val/accuracy",
-    "learning_rate": "training/learning_rate",
-    "seconds": "training/seconds",
+    "val_accuracy": "curves/val_accuracy",
+    "val_loss": "curves/val_loss",
+    "accuracy": "curves/train_accuracy",
+    "loss": "curves/train_loss",
+    "learning_rate": "curves/learning_rate",
+    "seconds": "curves/seconds",
 }
-"""Columns of a history and the names of their curves. A bare "accuracy" would stand in the HParams
-table, as if it were the result.
+"""Columns of a history and the names of their curves. TensorBoard sorts its cards by name, and
+these come first.
+"""
+RESULTS = {
+    "val_accuracy": "result/1_val_accuracy",
+    "accuracy": "result/2_test_accuracy",
+    "kappa": "result/3_test_kappa",
+    "macro_f1": "result/4_test_macro_f1",
+    "log_loss": "result/5_test_log_loss",
+    "calibration_error": "result/6_test_calibration_error",
+    "train_accuracy": "result/7_train_accuracy",
+}
+"""Numbers of the kept epoch and their columns in the HParams table, which are sorted by name:
+validation, which selects, comes first.
 """
 
 _numbers = itertools.count()
@@ -66,7 +78,7 @@ class Board:
         self._path: Path | None = None
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds one point to the curve of each name; a "/" in a name groups it ("val/accuracy")."""
+        """Adds one point to the curve of each name; a "/" in a name groups it ("curves/loss")."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         self._add(
@@ -74,14 +86,9 @@ class Board:
             step,
         )
 
-    def epoch(self, step: int, row: Mapping[str, float], *, phase: str = "") -> None:
-        """Adds a history's row to its curves, under the names of `CURVES`; `phase` keeps two
-        trainings of one run apart.
-        """
-        ending = f"_{phase}" if phase else ""
-        self.scalars(
-            step, {f"{tag}{ending}": row[name] for name, tag in CURVES.items() if name in row}
-        )
+    def epoch(self, step: int, row: Mapping[str, float]) -> None:
+        """Adds a history's row to its curves, under the names of `CURVES`."""
+        self.scalars(step, {tag: row[name] for name, tag in CURVES.items() if name in row})
 
     def image(self, name: str, array: np.ndarray, step: int = 0) -> None:
         """Adds a picture, uint8 of shape (height, width) or (height, width, 3)."""

@@ -6,6 +6,8 @@ They share a `checkpoints.State`, which is all that has to be stored for an exac
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -177,22 +179,67 @@ class ReportProgress(_AfterEpoch):
 
 
 class LogToTensorBoard(_AfterEpoch):
-    """Writes the curves and the histograms of the weights; `phase` tells the curves of two fits of
-    one run apart.
+    """Writes the curves and the histograms of the weights; `epochs_before` are those of an earlier
+    phase of the run, so that both phases make one curve.
     """
 
-    def __init__(self, state: State, *, board: Board, phase: str) -> None:
+    def __init__(self, state: State, *, board: Board, epochs_before: int) -> None:
         super().__init__(state)
-        self._board, self._phase = board, "" if phase == "train" else phase
+        self._board, self._before = board, epochs_before
 
     def after_epoch(self, row: dict[str, float]) -> None:
         """Writes the epoch."""
-        self._board.epoch(self._state.epoch, row, phase=self._phase)
+        step = self._before + self._state.epoch
+        self._board.epoch(step, row)
         weights = {
             weight.path: keras.ops.convert_to_numpy(weight)
             for weight in self.model.trainable_weights
         }
-        self._board.weights(self._state.epoch, weights)
+        self._board.weights(step, weights)
+
+
+class DrawCurves(_AfterEpoch):
+    """Redraws the learning curves below the cell of a notebook, at most every two seconds."""
+
+    EVERY_S = 2.0
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self._display: Any = None
+        self._drawn = 0.0
+
+    def after_epoch(self, row: dict[str, float]) -> None:
+        """Draws all epochs so far."""
+        if time.monotonic() - self._drawn >= self.EVERY_S:
+            self._draw()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Draws the last epoch too."""
+        self._draw()
+
+    def _draw(self) -> None:
+        import pandas
+        from IPython.display import display
+
+        from lib.reporting import plots
+
+        if not self._state.history:
+            return
+        history = pandas.DataFrame(self._state.history)
+        figure = plots.learning_curves(history, title="Learning curves")
+        if self._display is None:
+            self._display = display(figure, display_id=True)
+        else:
+            self._display.update(figure)
+        self._drawn = time.monotonic()
+
+
+def is_watched() -> bool:
+    """Returns whether somebody watches the cell: in a notebook, and not in a study."""
+
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return getattr(shell, "kernel", None) is not None and "DARKROOM_ENGINE" not in os.environ
 
 
 class PrintEpoch(_AfterEpoch):

@@ -46,6 +46,7 @@ def fit(
     settings: Settings,
     run: Run,
     phase: str = "train",
+    epochs_before: int = 0,
     halt: Halt | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Fitted:
@@ -58,6 +59,7 @@ def fit(
         settings: how to train.
         run: the run, which notes every epoch; its checkpoint folder holds what resume needs.
         phase: names this fit where a run has several; it becomes a column of the history.
+        epochs_before: of earlier phases, where the run's curves count on from them.
         halt: asked after each epoch, with its row of the history, whether to interrupt the training
             there; called again, it goes on exactly as if it had not been interrupted.
         callbacks: Keras callbacks that act after the suite's own.
@@ -103,8 +105,9 @@ def fit(
                 own.KeepBestWeights(state, monitor=settings.monitor, min_delta=settings.min_delta),
                 *_plateau(state, settings),
                 own.ReportProgress(state, run=run, epochs=settings.epochs),
-                own.LogToTensorBoard(state, board=Board(run.folder), phase=phase),
+                own.LogToTensorBoard(state, board=Board(run.folder), epochs_before=epochs_before),
                 own.PrintEpoch(state, epochs=settings.epochs),
+                *([own.DrawCurves(state)] if own.is_watched() else []),
                 stop_early,
                 interrupt,
                 own.WriteCheckpoints(state, folder=folder, is_done=is_done),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pandas
@@ -25,9 +27,20 @@ def network(model: keras.Model) -> Drawing:
     return drawn.drawing(layer_summary.blocks(model), title=title)
 
 
-def layer_table(model: keras.Model) -> pandas.DataFrame:
-    """Returns one row a layer: its name, kind, output shape and number of parameters."""
-    return layer_summary.layer_table(model).drop(columns="trainable")
+def layer_table(model: keras.Model) -> Any:
+    """Returns one row a layer (name, kind, output shape, parameters, whether they learn) and their
+    totals, as a table of which a notebook shows every row.
+    """
+    table = layer_summary.layer_table(model)
+    learning = table.loc[table["trainable"], "num_parameters"].sum()
+    total = table["num_parameters"].sum()
+    sums = [("all", total), ("trainable", learning), ("frozen", total - learning)]
+    rows = pandas.DataFrame(
+        [{"layer": "total", "type": kind, "num_parameters": number} for kind, number in sums]
+    )
+    whole = pandas.concat([table, rows], ignore_index=True).fillna({"output_shape": ""})
+    whole["trainable"] = ["yes" if value is True else "" for value in whole["trainable"]]
+    return whole.style.format({"num_parameters": "{:,.0f}"}).hide(axis="index")
 
 
 def first_batch(material: Material, settings: Settings, *, num: int = 12) -> Drawing:
@@ -57,6 +70,29 @@ def _shares(row: np.ndarray, names: list[str]) -> str:
         f"{names[place]} {100 * row[place]:.0f} %"
         for place in np.argsort(-row)[:2]
         if row[place] > 0
+    )
+
+
+def random_of_each_class(
+    test: Predictions, dataset: Dataset, *, seed: int = 0, most: int = 24
+) -> Drawing:
+    """Returns a figure of one test image of each class, drawn at random, with the prediction and
+    its probability; of more than `most` classes, `most` drawn at random.
+    """
+    generator = np.random.default_rng(seed)
+    classes = np.unique(test.truth)
+    chosen = np.sort(generator.permutation(classes)[:most])
+    rows = [int(generator.choice(np.flatnonzero(test.truth == code))) for code in chosen]
+    names = test.class_names
+    captions = [
+        f"{names[test.truth[row]]}\n→ {names[test.predicted[row]]} {100 * test.confidence[row]:.0f} %"
+        for row in rows
+    ]
+    return plots.pictures(
+        [thumbnails.of(dataset, test.frame["path"].iloc[row]) for row in rows],
+        captions,
+        right=[bool(test.truth[row] == test.predicted[row]) for row in rows],
+        title=f"A random test image of each class ({len(chosen)} of {len(classes)})",
     )
 
 

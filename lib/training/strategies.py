@@ -207,8 +207,14 @@ def _two_phases(
     first = dataclasses.replace(_HEAD, **{name: getattr(settings, name) for name in told})
     head, _ = _fit_head(model, material, first, run, functools.partial(fit, run=run, phase="head"))
     release()
-    fitted = main(model, material.examples("train"), material.examples("val"), settings=settings)
     before = len(head.history)  # epochs count on from the first phase to the second
+    fitted = main(
+        model,
+        material.examples("train"),
+        material.examples("val"),
+        settings=settings,
+        epochs_before=before,
+    )
     history = pandas.concat(
         [head.history, fitted.history.assign(epoch=fitted.history["epoch"] + before)],
         ignore_index=True,

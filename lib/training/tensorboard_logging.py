@@ -14,23 +14,11 @@ from lib.data.dataset import Dataset
 from lib.evaluation import metrics, ranking
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
-from lib.reporting import plots, projector
+from lib.reporting import plots, projector, tensorboard
 from lib.reporting.tensorboard import Board, Node
 from lib.runs import Run
 from lib.training.strategies import Material, Trained
 
-HEADLINES = {
-    "accuracy": "test/accuracy",
-    "kappa": "test/kappa",
-    "macro_f1": "test/macro_f1",
-    "log_loss": "test/log_loss",
-    "calibration_error": "test/calibration_error",
-    "val_accuracy": "val/kept_accuracy",
-    "train_accuracy": "train/kept_accuracy",
-}
-"""Columns of the HParams table; sixty of them nobody reads. No name is that of a learning curve:
-one is not the other.
-"""
 _MOST_CURVES, _SAMPLES = 20, 12
 _MOST_COMPUTED = (
     256  # features that were not stored must be computed, and a run shall not wait for that
@@ -56,7 +44,7 @@ def show(
     board.graph(nodes(trained.model))
     board.hparams(
         hyperparameters(run, dataset),
-        {tag: numbers[name] for name, tag in HEADLINES.items() if name in numbers},
+        {tag: numbers[name] for name, tag in tensorboard.RESULTS.items() if name in numbers},
     )
 
 
