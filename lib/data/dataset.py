@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import files, paths
+from lib import files, hashing, paths
 from lib.data import decode, file_listing
 from lib.data.value_range import Rendering
 from lib.errors import DarkroomError, suggest
@@ -138,10 +138,19 @@ class Dataset:
         return sorted(str(value) for value in table[target].dropna().unique())
 
     def raw_digest(self) -> str:
-        """Returns a hash over path, size and time of change of every raw file; no file is opened."""
+        """Returns a hash over the names and the content of every raw file.
+
+        Files that have not changed since the last call are not read again.
+        """
+        memory = paths.logs() / ".hashes" / f"{hashing.digest(str(self.raw.resolve()))}.json"
+        found = self.files()
+        sound = [(file.path, self.raw / file.path) for file in found if not file.problem]
         total = hashlib.sha256(json.dumps(self.source.get("options", {}), sort_keys=True).encode())
-        for file in self.files():
-            total.update(f"{file.path}\0{file.size}\0{file.mtime_ns}\0{file.problem}\n".encode())
+        for path, content in hashing.contents(sound, cache=memory):
+            total.update(f"{path}\0{content}\n".encode("utf-8", "surrogateescape"))
+        for file in found:
+            if file.problem:
+                total.update(f"{file.path}\0{file.problem}\n".encode("utf-8", "surrogateescape"))
         return total.hexdigest()
 
     def digest(self) -> str:
