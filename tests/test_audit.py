@@ -7,8 +7,8 @@ import pytest
 from lib.errors import DarkroomError
 from lib.evaluation import audit, paired_tests, published_tables, test_access
 from lib.evaluation.checks import RunFacts
-from lib.evaluation.predictions import Predictions, table
 from lib.evaluation.linear_model import Uncertainty
+from lib.evaluation.predictions import Predictions, table
 from lib.evaluation.statistics import Estimate
 
 

@@ -306,9 +306,28 @@ def test_recipes_refuse_what_cannot_act(material, run):
 
 
 def test_optimisers_and_schedules_are_checked():
-    with pytest.raises(DarkroomError, match="no optimizer 'adm'.*Did you mean 'adam'"):
-        optimizers.build(Settings(optimizer="adm"), total_steps=10)
-    with pytest.raises(DarkroomError, match="no schedule 'cosin'.*Did you mean 'cosine'"):
-        optimizers.build(Settings(schedule="cosin"), total_steps=10)
-    with pytest.raises(DarkroomError, match="above 0.*Received: -1"):
-        optimizers.build(Settings(learning_rate=-1), total_steps=10)
+    with pytest.raises(DarkroomError, match="`optimizer` must be.*Did you mean 'adam'"):
+        Settings(optimizer="adm")
+    with pytest.raises(DarkroomError, match="`schedule` must be.*Did you mean 'cosine'"):
+        Settings(schedule="cosin")
+    with pytest.raises(DarkroomError, match="`learning_rate` must be above 0.*Received: -1"):
+        Settings(learning_rate=-1)
+
+
+def test_min_delta_is_the_least_improvement_that_counts():
+    state = checkpoints.State()
+    keep = callbacks.KeepBestWeights(state, Settings(min_delta=0.1))
+    keep.set_model(network())
+    for loss, best, wait in [(1.0, 1, 0), (0.95, 1, 1), (0.8, 3, 0), (0.75, 3, 1)]:
+        state.history.append({"val_loss": loss})
+        keep.after_epoch(state.history[-1])
+        assert (state.best_epoch, state.wait) == (best, wait)
+
+
+def test_a_callback_of_the_user_s_sees_every_epoch(train_val, run):
+    seen = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append((epoch, "val_loss" in logs))
+    )
+    fit(network(), *train_val, settings=Settings(epochs=2), run=run, callbacks=[callback])
+    assert seen == [(0, True), (1, True)]

@@ -94,7 +94,7 @@ def load(model: str | Path, *, study: str = "interactive") -> Classifier:
     Raises DarkroomError for a model that is not there, is damaged, or gives an image several
     labels.
     """
-    path, folder = find(str(model), study=study)
+    path, folder = find(str(getattr(model, "folder", model)), study=study)
     saved = _open(path)
     table = folder and folder / record.PREDICTIONS
     if not table or not table.is_file():

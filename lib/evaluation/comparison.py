@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import files
+from lib import files, paths
 from lib.errors import DarkroomError, suggest
 from lib.evaluation import audit, class_grouping, linear_model, metrics, paired_tests, statistics
 from lib.evaluation import confusion as matrices
@@ -198,6 +198,24 @@ class Comparison:
             told = [unit.result[name] for unit in units if unit.result.get(name) is not None]
             row[name] = float(np.mean(told)) if told else float("nan")
         return row
+
+
+def compare(runs: Sequence[Any], **options: Any) -> Comparison:
+    """Returns the comparison of finished runs: which difference is real, and how large it is.
+
+    Args:
+        runs: `training.TrainedRun`s, folders, or names such as `quickstart/train/custom-s0`.
+        **options: those of `comparison`, such as `metric` and `against`.
+
+    Example:
+        >>> print("\n".join(compare([run, other]).verdicts))
+    """
+    return comparison([_folder(run) for run in runs], **options)
+
+
+def _folder(run: Any) -> Path:
+    folder = Path(getattr(run, "folder", run))
+    return folder if folder.is_absolute() or folder.exists() else paths.logs() / folder
 
 
 def comparison(

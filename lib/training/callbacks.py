@@ -22,6 +22,7 @@ from lib.reporting.tensorboard import Board
 from lib.runs import Run, record
 from lib.training import checkpoints
 from lib.training.checkpoints import State
+from lib.training.settings import Settings
 
 Halt = Callable[[Mapping[str, float]], bool]
 _REPORT_SECONDS = 2.0
@@ -103,9 +104,9 @@ class KeepBestWeights(_AfterEpoch):
     `state.wait`.
     """
 
-    def __init__(self, state: State, *, monitor: str, min_delta: float = 0.0) -> None:
+    def __init__(self, state: State, settings: Settings) -> None:
         super().__init__(state)
-        self._monitor, self._min_delta = monitor, min_delta
+        self._monitor, self._min_delta = settings.monitor, settings.min_delta
 
     def after_epoch(self, row: dict[str, float]) -> None:
         """Compares the epoch with the best one before."""
@@ -121,15 +122,18 @@ class KeepBestWeights(_AfterEpoch):
 
 
 class LowerRateOnPlateau(_AfterEpoch):
-    """Multiplies the learning rate by `factor` after each `patience` epochs without improvement."""
+    """Lowers the learning rate by a factor after each so many epochs without improvement, where
+    the schedule is `plateau`.
+    """
 
-    def __init__(self, state: State, *, patience: int, factor: float) -> None:
+    def __init__(self, state: State, settings: Settings) -> None:
         super().__init__(state)
-        self._patience, self._factor = patience, factor
+        self._acts = settings.schedule == "plateau"
+        self._patience, self._factor = settings.plateau_patience, settings.decay_factor
 
     def after_epoch(self, row: dict[str, float]) -> None:
         """Lowers the rate where validation stalls."""
-        if self._state.wait and self._state.wait % self._patience == 0:
+        if self._acts and self._state.wait and self._state.wait % self._patience == 0:
             optimizer = self.model.optimizer
             optimizer.learning_rate = _learning_rate(optimizer) * self._factor
 
@@ -137,9 +141,9 @@ class LowerRateOnPlateau(_AfterEpoch):
 class StopEarly(_AfterEpoch):
     """Stops after `patience` epochs without improvement; 0 never stops."""
 
-    def __init__(self, state: State, *, patience: int) -> None:
+    def __init__(self, state: State, settings: Settings) -> None:
         super().__init__(state)
-        self._patience = patience
+        self._patience = settings.patience
 
     def after_epoch(self, row: dict[str, float]) -> None:
         """Stops where validation stalls."""

@@ -26,7 +26,7 @@ _PREFIXES = ("train", "val")
 def conclude(
     trained: Trained, split: Split, found: Predictions, *, dataset: Dataset, run: Run
 ) -> dict[str, Any]:
-    """Saves the model with its card, audits the run, writes `result.json` and returns what it says.
+    """Saves the model with its card, audits the run, writes `result.json` and returns its content.
 
     Every number in it is computed from the prediction table `found`; those of the test split bear
     their plain names (`accuracy`, `kappa_low`), those of the others a prefix (`val_accuracy`).
@@ -124,26 +124,24 @@ def card(result: dict[str, Any], run: Run, *, source: dict[str, Any]) -> dict[st
 
 
 def sentence(result: dict[str, Any]) -> str:
-    """Returns the result in words: accuracy and kappa with their intervals, what was kept, and what
-    the audit flags.
+    """Returns the result in words: accuracy and kappa with their intervals, the kept epoch, and
+    what the audit flags.
     """
     numbers = result["metrics"]
     bands = list(dict.fromkeys([numbers["kappa_low_band"], numbers["kappa_high_band"]]))
-    told = [
-        f"{result['unit']} names {100 * numbers['accuracy']:.1f} % of {numbers['num_images']:,} "
-        "test images rightly "
-        f"(95 % {100 * numbers['accuracy_low']:.1f} % to {100 * numbers['accuracy_high']:.1f} %).",
-        f"Cohen's kappa is {numbers['kappa']:.2f} (95 % {numbers['kappa_low']:.2f} to "
-        f"{numbers['kappa_high']:.2f}): "
-        f"{' to '.join(bands)} agreement after Landis and Koch.",
-        f"Epoch {result['kept_epoch']} of {result['epochs_run']} was kept; this test split has "
-        "been read "
-        f"{test_access.times(result['test_openings'])}, over all studies.",
+    lines = [
+        f"{result['unit']}: test accuracy {100 * numbers['accuracy']:.1f} % "
+        f"({numbers['num_images']:,} images; 95 % interval {100 * numbers['accuracy_low']:.1f} % "
+        f"to {100 * numbers['accuracy_high']:.1f} %).",
+        f"Cohen's kappa {numbers['kappa']:.2f} (95 % interval {numbers['kappa_low']:.2f} to "
+        f"{numbers['kappa_high']:.2f}), {' to '.join(bands)} agreement by Landis and Koch.",
+        f"The weights of epoch {result['kept_epoch']} of {result['epochs_run']} were kept. This "
+        f"test split was read {test_access.times(result['test_openings'])}, over all studies.",
+        overfitting.sentence(result["overfitting"]),
     ]
-    told.append(overfitting.sentence(result["overfitting"]))
-    told += [
+    lines += [
         f"Flagged ({finding['guard']}): {finding['message']}"
         for finding in result["audit"]
         if finding["outcome"] != "held"
     ]
-    return "\n".join(told)
+    return "\n".join(lines)

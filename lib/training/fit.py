@@ -83,7 +83,7 @@ def fit(
     state = checkpoints.restore(folder, compiled)
     if state.epoch:
         print(f"Going on after epoch {state.epoch} of {settings.epochs}.")
-    stop_early = own.StopEarly(state, patience=settings.patience)
+    stop_early = own.StopEarly(state, settings)
     interrupt = own.Interrupt(state, halt=halt)
 
     def is_done() -> bool:
@@ -102,8 +102,8 @@ def fit(
             callbacks=[
                 own.SeedLayers(settings.seed),
                 own.RecordHistory(state),
-                own.KeepBestWeights(state, monitor=settings.monitor, min_delta=settings.min_delta),
-                *_plateau(state, settings),
+                own.KeepBestWeights(state, settings),
+                own.LowerRateOnPlateau(state, settings),
                 own.ReportProgress(state, run=run, epochs=settings.epochs),
                 own.LogToTensorBoard(state, board=Board(run.folder), epochs_before=epochs_before),
                 own.PrintEpoch(state, epochs=settings.epochs),
@@ -135,13 +135,6 @@ def _train_batches(train: Examples, settings: Settings, *, first_epoch: int) -> 
         first_epoch=first_epoch,
         multiple_of=distribution.count(),
     )
-
-
-def _plateau(state: checkpoints.State, settings: Settings) -> list[keras.callbacks.Callback]:
-    if settings.schedule != "plateau":
-        return []
-    patience, factor = settings.plateau_patience, settings.decay_factor
-    return [own.LowerRateOnPlateau(state, patience=patience, factor=factor)]
 
 
 def class_weights(

@@ -6,7 +6,6 @@ import math
 
 import keras
 
-from lib.errors import DarkroomError, suggest
 from lib.models import compilation, distribution
 from lib.training.settings import Settings
 
@@ -35,15 +34,7 @@ def build(settings: Settings, *, total_steps: int) -> keras.Optimizer:
         all steps, then down to 0); `step` (by `decay_factor` whenever the share `decay_every` of
         all steps has passed); `plateau` (constant here; `fit` lowers it when validation stalls).
         `gradient_clip` bounds the norm of all gradients together, 0 for none.
-
-    Raises:
-        DarkroomError: for an unknown name or a number out of range.
     """
-    if settings.optimizer not in OPTIMIZERS:
-        raise _unknown("optimizer", settings.optimizer, list(OPTIMIZERS))
-    if settings.schedule not in SCHEDULES:
-        raise _unknown("schedule", settings.schedule, list(SCHEDULES))
-    _check(settings)
     longest = settings.gradient_clip / _parts() or None
     shared = {"learning_rate": rate(settings, total_steps=total_steps), "global_clipnorm": longest}
     optimizer = OPTIMIZERS[settings.optimizer](settings, shared)
@@ -80,31 +71,3 @@ def _parts() -> int:
     # Under TensorFlow each device clips its part of the gradient, which is so much shorter than the
     # whole.
     return distribution.count() if keras.backend.backend() == "tensorflow" else 1
-
-
-def _check(settings: Settings) -> None:
-    if not settings.learning_rate > 0 or not math.isfinite(settings.learning_rate):
-        raise DarkroomError(
-            "`learning_rate` must be a finite number above 0, such as 0.001. Received: "
-            f"{settings.learning_rate}."
-        )
-    limits = {
-        "momentum": 0 <= settings.momentum < 1,
-        "weight_decay": settings.weight_decay >= 0,
-        "gradient_clip": settings.gradient_clip >= 0,
-        "warm_up": 0 <= settings.warm_up < 1,
-        "decay_every": 0 < settings.decay_every < 1,
-        "decay_factor": 0 < settings.decay_factor < 1,
-    }
-    for name, holds in limits.items():
-        if not holds:
-            received = getattr(settings, name)
-            raise DarkroomError(
-                f"`{name}` is out of range, which 3_train's parameters list. Received: {received}."
-            )
-
-
-def _unknown(what: str, name: str, known: list[str]) -> DarkroomError:
-    return DarkroomError(
-        f"There is no {what} {name!r}. There are: {', '.join(known)}.{suggest(name, known)}"
-    )

@@ -1,0 +1,33 @@
+"""The page on the Python API: every example runs."""
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("blue", "green", "red")):
+        folder = tmp_path / "path" / "to" / "folder" / name
+        folder.mkdir(parents=True)
+        for index in range(20):
+            image = rng.integers(0, 120, (40, 40, 3), dtype=np.uint8)
+            image[..., number] += 100
+            cv2.imwrite(str(folder / f"{index}.png"), image)
+    names = {}
+    for block in BLOCK.findall((ROOT / "docs" / "api.md").read_text(encoding="utf-8")):
+        exec(compile(block, "docs/api.md", "exec"), names)
+    run, other = names["run"], names["other"]
+    assert run.folder != other.folder and run.folder.parent == other.folder.parent
+    assert run.confusion_matrix().to_numpy().sum() == 15
+    assert (tmp_path / "confusion.png").stat().st_size > 1000
+    assert len(names["losses"]) == 1
+    assert names["result"]["metrics"]["num_images"] == 15
+    assert names["answers"][0].label in ("blue", "green", "red")
