@@ -57,7 +57,7 @@ KEPT = {
     "an error message": ("lib/training/fit.py", "images are in train and", "pictures are in train and"),
     "a printed line": ("lib/training/callbacks.py", "best so far", "the best so far"),
     "a did-you-mean cut-off": ("lib/errors.py", "cutoff=0.6", "cutoff=0.7"),
-    "a figure": ("lib/reporting/leaderboard_plot.py", "markersize=4.5", "markersize=4.6"),
+    "a figure": ("lib/reporting/plots.py", "linewidth=", "linewidth=1 + "),
     "a row of presets": ("lib/models/cnn.py", "PRESETS = {", 'PRESETS = {"mine": Cnn(filters=(8,)),'),
     "another preset": ("lib/models/cnn.py", '"simpsons": Cnn(', '"simpsons": Cnn(kernel=5,'),
     "a row of augmentations": ("lib/data/augmentation.py", '    "none": None,', '    "none": None, "tilt": Policy(rotation=5),'),
