@@ -383,7 +383,8 @@ NOTEBOOKS = {
                 _row("separator", "str", "",
                      'of a table: between several labels of a cell, such as "|"'),
                 _row("several", "str", "first", "of several labels in a cell",
-                     choices="lib.data.sources.table:SEVERAL"),
+                     choices="lib.data.sources.options:SEVERAL"),
+                _row("reading", "dict", {}, 'how it is read, such as {"group": "patient"}'),
             ),
             _group(
                 "Duplicates and outliers",
