@@ -18,6 +18,7 @@ from lib.reporting.style import Drawing
 
 _MOST_CLASSES = 20  # beyond that a grid of samples is no longer looked at
 _MOST_VALUES = 12
+_TICK_CHARACTERS = 88  # that stand side by side below a panel
 
 
 def baseline(split: Split) -> pd.DataFrame:
@@ -206,15 +207,20 @@ def against(accepted: pd.DataFrame, names: list[str]) -> Drawing:
                 words = f"{num_others} other classes"
                 axes.bar(places, 1 - bottom, bottom=bottom, color=style.AXIS, label=words)
             ticks = [f"{style.label(str(value))}\n{total:,}" for value, total in totals.items()]
-            axes.set_xticks(places, ticks)
+            is_crowded = sum(len(tick.split("\n")[0]) + 2 for tick in ticks) > _TICK_CHARACTERS
+            if is_crowded:
+                axes.set_xticks(places, ticks, rotation=35, ha="right", rotation_mode="anchor")
+            else:
+                axes.set_xticks(places, ticks)
             axes.set_title(name.removeprefix("attr_"))
             style.show_percent(axes.yaxis)
         handles, labels = panels[0].get_legend_handles_labels()
+        longest = max(len(style.label(label)) for label in labels)
         drawing.legend(
             handles,
             [style.label(label) for label in labels],
             loc="outside lower center",
-            ncols=min(5, len(labels)),
+            ncols=max(1, min(5, len(labels), _TICK_CHARACTERS // (longest + 8))),
         )
     columns = ", ".join(name.removeprefix("attr_") for name in names)
     others = f"; the {num_others} smallest classes are one share" if num_others else ""
