@@ -270,7 +270,7 @@ def test_a_model_file_without_its_run_knows_its_thresholds(trained, tmp_path, mo
     alone = load(home / "checkpoints" / "s" / "train" / "a-s0" / "model.keras")
     assert alone.known is None
     assert alone.temperature == advice["temperature"]
-    assert [each["wished"] for each in advice["thresholds"]] == [0.9]
+    assert [each["target_accuracy"] for each in advice["thresholds"]] == [0.9]
     assert (
         alone.threshold(0.85) == advice["thresholds"][0]["threshold"]
     )  # the next higher wish that was noted

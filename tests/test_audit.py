@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.errors import DarkroomError
-from lib.evaluation import audit, paired_tests, published_tables, test_access
+from lib.evaluation import checks, paired_tests, published_tables, test_access
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.linear_model import Uncertainty
 from lib.evaluation.predictions import Predictions, table
@@ -42,7 +42,7 @@ def accuracy_of(predictions, split="test"):
 
 
 def outcomes(findings):
-    return {finding["guard"]: finding["outcome"] for finding in findings}
+    return {finding["check"]: finding["outcome"] for finding in findings}
 
 
 def messages(findings):
@@ -59,19 +59,20 @@ def test_a_healthy_run_raises_no_alarm():
             reported={"accuracy": accuracy_of(healthy)},
             settings={"monitor": "val_accuracy", "class_weights": "none"},
             test_openings=3,
+            diverged=False,
         )
-        found = audit.run(facts)
+        found = checks.of_run(facts)
         assert set(outcomes(found).values()) == {"held"}, found
-        audit.require(found)
+        checks.require(found)
 
 
 def test_a_two_test_sets_under_one_table_stop_the_result():
-    found = audit.run(RunFacts(run(), reported={"accuracy": 0.7158}))
-    assert outcomes(found)["A"] == "stops"
+    found = checks.of_run(RunFacts(run(), reported={"accuracy": 0.7158}))
+    assert outcomes(found)["one_prediction_table"] == "stops"
     with pytest.raises(
         DarkroomError, match="accuracy was reported as 0.715800.*two sets under one result"
     ):
-        audit.require(found)
+        checks.require(found)
 
 
 def test_a_printed_kappa_that_cannot_go_with_its_accuracy_is_told():
@@ -79,25 +80,25 @@ def test_a_printed_kappa_that_cannot_go_with_its_accuracy_is_told():
     assert published_tables.kappa_range(0.7158, [50] * 19) == pytest.approx(
         ((0.7158 - 1 / 19) / (1 - 1 / 19),) * 2
     )
-    found = audit.figures_of_others(accuracy=0.7158, kappa=0.2297, support=[50] * 19)
+    found = checks.published_figures(accuracy=0.7158, kappa=0.2297, support=[50] * 19)
     assert found["outcome"] == "stops"
     assert "a kappa of 0.700 to 0.700, not with 0.2297" in found["message"]
     assert (
-        audit.figures_of_others(accuracy=0.7158, kappa=0.7, support=[50] * 19)["outcome"] == "held"
+        checks.published_figures(accuracy=0.7158, kappa=0.7, support=[50] * 19)["outcome"] == "held"
     )
-    assert audit.figures_of_others(accuracy=0.7, kappa=0.4, support=[25, 25])["outcome"] == "held"
+    assert checks.published_figures(accuracy=0.7, kappa=0.4, support=[25, 25])["outcome"] == "held"
 
 
 def test_d_validation_that_moved_after_training_is_flagged():
-    moved = audit.run(RunFacts(run(), history(0.5), kept_epoch=2))
-    assert outcomes(moved)["D"] == "flagged"
+    moved = checks.of_run(RunFacts(run(), history(0.5), kept_epoch=2))
+    assert outcomes(moved)["validation_unchanged"] == "flagged"
     assert "at the kept epoch 2" in messages(moved)
-    assert "no epoch 9" in messages(audit.run(RunFacts(run(), history(0.5), kept_epoch=9)))
+    assert "no epoch 9" in messages(checks.of_run(RunFacts(run(), history(0.5), kept_epoch=9)))
 
 
 def test_j_near_duplicates_across_splits_are_flagged():
-    found = audit.run(RunFacts(run(groups=np.arange(400) // 2)))
-    assert outcomes(found)["J"] == "flagged"
+    found = checks.of_run(RunFacts(run(groups=np.arange(400) // 2)))
+    assert outcomes(found)["duplicate_leakage"] == "flagged"
     assert "100 groups of near-duplicates lie in more than one split, 100 test images" in messages(
         found
     )
@@ -117,20 +118,20 @@ def test_m_openings_are_counted_for_each_split_over_all_runs(tmp_path):
     with (tmp_path / test_access.LEDGER).open("a") as file:
         file.write('{"split": "s')  # a power cut while writing
     assert test_access.count(tmp_path, "s0") == 3
-    found = audit.run(RunFacts(run(), test_openings=0))
-    assert outcomes(found)["M"] == "flagged"
+    found = checks.of_run(RunFacts(run(), test_openings=0))
+    assert outcomes(found)["test_access_recorded"] == "flagged"
 
 
 def test_q_one_class_for_all_is_flagged():
-    found = audit.run(RunFacts(run(predicted=1)))
-    assert outcomes(found)["Q"] == "flagged"
+    found = checks.of_run(RunFacts(run(predicted=1)))
+    assert outcomes(found)["several_classes_predicted"] == "flagged"
     assert "All 100 images were given one class, b." in messages(found)
 
 
 def test_y_no_better_than_chance_or_than_the_largest_class_is_flagged():
-    assert "Not shown to beat chance" in messages(audit.run(RunFacts(run(accuracy=0.5))))
+    assert "Not shown to beat chance" in messages(checks.of_run(RunFacts(run(accuracy=0.5))))
     skewed = RunFacts(run(accuracy=0.72, skew=0.93, num=4000))
-    assert "Worse than always saying the largest class" in messages(audit.run(skewed))
+    assert "Worse than always predicting the largest class" in messages(checks.of_run(skewed))
 
 
 def estimate(value, num_seeds=3):
@@ -144,16 +145,109 @@ def pair(value, p):
 
 def test_k_and_w_a_mean_of_few_and_a_lead_within_noise_are_flagged():
     lead = pair(0.01, 0.2)
-    found = audit.comparison({"a": estimate(0.8), "b": estimate(0.79, num_seeds=1)}, [lead])
-    assert outcomes(found) == {"K": "flagged", "W": "flagged"}
-    assert "Fewer than three seeds: b (1)" in messages(found)
-    assert "The lead of a over b is within the noise" in messages(found)
-    lead = pair(0.1, 0.001)
-    assert outcomes(audit.comparison({"a": estimate(0.9), "b": estimate(0.8)}, [lead])) == {
-        "K": "held",
-        "W": "held",
+    found = checks.of_comparison({"a": estimate(0.8), "b": estimate(0.79, num_seeds=1)}, [lead])
+    assert outcomes(found)["enough_trainings"] == "flagged"
+    assert outcomes(found)["lead_is_significant"] == "note"
+    assert "Fewer than three trainings: b (1)" in messages(found)
+    assert "do not differ significantly on test: neither is the winner" in messages(found)
+    found = checks.of_comparison({"a": estimate(0.9), "b": estimate(0.8)}, [pair(0.1, 0.001)])
+    assert outcomes(found)["enough_trainings"] == outcomes(found)["lead_is_significant"] == "held"
+    found = checks.of_comparison({"a": estimate(0.9), "b": estimate(0.8)}, [])
+    assert outcomes(found)["lead_is_significant"] == "not_judged"
+    found = checks.of_comparison({"a": estimate(0.9)}, [])
+    assert outcomes(found)["lead_is_significant"] == "not_judged"
+
+
+def test_what_was_not_looked_at_is_not_held():
+    found = outcomes(checks.of_run(RunFacts(run())))
+    assert {name for name, outcome in found.items() if outcome == "not_judged"} == {
+        "one_prediction_table",
+        "validation_unchanged",
+        "kept_epoch_is_best",
+        "training_stayed_finite",
+        "test_access_recorded",
+        "class_weights_applied",
     }
-    assert "no seed in common" in messages(
-        audit.comparison({"a": estimate(0.9), "b": estimate(0.8)}, [])
+    lines = checks.unjudged(checks.of_run(RunFacts(run())))
+    assert "test_access_recorded: not judged, no ledger of test access was given" in lines
+
+
+def test_an_earlier_phase_that_was_better_is_flagged():
+    phases = pd.DataFrame(
+        {"epoch": [1, 2, 3], "phase": ["head", "train", "train"], "val_accuracy": [0.9, 0.7, 0.8]}
     )
-    assert outcomes(audit.comparison({"a": estimate(0.9)}, [])) == {"K": "held", "W": "held"}
+    facts = RunFacts(run(), phases, kept_epoch=3, settings={"monitor": "val_accuracy"})
+    found = checks.of_run(facts)
+    assert outcomes(found)["kept_epoch_is_best"] == "flagged"
+    assert "epoch 1 of phase 'head' reached 0.9000" in messages(found)
+
+
+def test_a_loss_that_left_the_finite_numbers_is_flagged():
+    found = checks.of_run(RunFacts(run(), diverged=True))
+    assert outcomes(found)["training_stayed_finite"] == "flagged"
+
+
+def labelled(predicted, *, num=200, seed=0):
+    generator = np.random.default_rng(seed)
+    truths = generator.random((num, 3)) < 0.4
+    frame = table(
+        [f"{index:04d}.png" for index in range(num)],
+        splits=["test"] * num,
+        labels=[[name for name, there in zip("abc", row, strict=True) if there] for row in truths],
+        groups=np.arange(num),
+        probabilities=predicted(generator, truths),
+        class_names=["a", "b", "c"],
+    )
+    return Predictions(frame, ("a", "b", "c"), kind="multilabel")
+
+
+def test_a_model_of_several_labels_that_predicts_nothing_is_flagged():
+    nothing = labelled(lambda generator, truths: np.full(truths.shape, 0.1))
+    found = outcomes(checks.of_run(RunFacts(nothing)))
+    assert found["several_classes_predicted"] == found["beats_chance"] == "flagged"
+    luck = labelled(lambda generator, truths: generator.random(truths.shape))
+    assert outcomes(checks.of_run(RunFacts(luck)))["beats_chance"] == "flagged"
+    good = labelled(lambda generator, truths: 0.2 + 0.6 * truths * generator.random(truths.shape))
+    assert outcomes(checks.of_run(RunFacts(good)))["beats_chance"] == "held"
+
+
+def test_a_coin_for_each_film_does_not_beat_chance():
+    generator, passed = np.random.default_rng(0), 0
+    for _ in range(100):
+        films = np.repeat(np.arange(24), 20)
+        truth, coin = (generator.integers(2, size=24)[films] for _ in range(2))
+        frame = table(
+            [f"{index:04d}.png" for index in range(480)],
+            splits=["test"] * 480,
+            labels=np.array(["a", "b"])[truth],
+            groups=films,
+            probabilities=np.eye(2)[coin],
+            class_names=["a", "b"],
+        )
+        part = Predictions(frame, ("a", "b"))
+        if len(set(truth)) == 2:
+            passed += checks.beats_chance(RunFacts(part))[0] == "held"
+    assert passed <= 7
+
+
+def test_a_class_never_predicted_and_few_images_are_flagged():
+    truth = np.arange(60) % 3
+    frame = table(
+        [f"{index:04d}.png" for index in range(60)],
+        splits=["test"] * 60,
+        labels=np.array(["a", "b", "c"])[truth],
+        groups=np.arange(60),
+        probabilities=np.eye(3)[np.where(truth == 2, 0, truth)],
+        class_names=["a", "b", "c"],
+    )
+    part = Predictions(frame, ("a", "b", "c"))
+    found = checks.of_run(RunFacts(part))
+    assert outcomes(found)["every_class_predicted"] == "flagged"
+    assert "Never predicted, although there are test images of them: c." in messages(found)
+    few = Predictions(frame.head(8), ("a", "b", "c"))
+    assert "Only 8 test images" in messages(checks.of_run(RunFacts(few)))
+
+
+def test_findings_of_earlier_runs_are_read_under_their_names():
+    old = [{"guard": "J", "outcome": "flagged", "message": "torn"}]
+    assert checks.remarks(old) == ["duplicate_leakage: torn"]

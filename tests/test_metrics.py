@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lib.errors import DarkroomError
 from lib.evaluation import (
@@ -190,14 +191,21 @@ def test_the_temperature_undoes_a_known_sharpening():
         calibration.temperature(of_probabilities(logits, truth, kind="score"))
 
 
-def test_risk_coverage_and_the_threshold_for_a_wished_accuracy():
+def test_risk_coverage_and_the_threshold_for_a_target_accuracy():
     drawn = of_probabilities([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.7, 0.3]], [0, 0, 0, 1])
     curve = calibration.risk_coverage(drawn)
     assert curve["num"].tolist() == [1, 2, 4]  # the two at 0.7 cannot be told apart
     assert curve["accuracy"].tolist() == [1.0, 1.0, 0.75]
-    chosen = calibration.threshold(drawn, accuracy=0.9)
-    assert chosen == pytest.approx({"threshold": 0.8, "coverage": 0.5, "accuracy": 1.0})
-    assert calibration.threshold(of_probabilities([[0.9, 0.1]], [1]), accuracy=0.9) is None
+    assert calibration.threshold(drawn, accuracy=0.9) is None  # four images promise nothing
+    assert calibration.images_needed(0.9) == 29
+    right = of_probabilities([[0.9, 0.1]] * 29 + [[0.6, 0.4]] * 10, [0] * 29 + [1] * 10)
+    chosen = calibration.threshold(right, accuracy=0.9)
+    assert chosen["threshold"] == pytest.approx(0.9) and chosen["coverage"] == 29 / 39
+    assert chosen["low"] == pytest.approx(0.05 ** (1 / 29))
+    fewer = of_probabilities([[0.9, 0.1]] * 28, [0] * 28)
+    assert calibration.threshold(fewer, accuracy=0.9) is None
+    bound = stats.binomtest(95, 100).proportion_ci(0.9, method="exact").low
+    assert calibration.lower_bound(95, 100) == pytest.approx(bound)
     with pytest.raises(DarkroomError, match="must lie in"):
         calibration.threshold(drawn, accuracy=90)
 
@@ -289,8 +297,9 @@ def test_advice_is_chosen_on_validation_and_told_for_test():
         np.where(np.arange(2) == said[:, None], sure[:, None], 1 - sure[:, None]), truth
     )
     drawn.frame["split"] = np.array(["val", "test"])[np.arange(400) % 2]
-    told = calibration.advice(drawn, wished=(0.9, 0.9999))
-    assert told["temperature"] == calibration.temperature(drawn.split("val"))
+    told = calibration.advice(drawn, targets=(0.85, 0.9999))
+    assert told["temperature"] == calibration.useful_temperature(drawn.split("val"))
+    assert told["not_promised"] == [0.9999] and told["num_validation"] == 200
     assert len(told["thresholds"]) == 1  # nothing reaches 99.99 %
     (chosen,) = told["thresholds"]
     scale = 1 / told["temperature"]  # the threshold is one of the scaled probability
@@ -300,3 +309,37 @@ def test_advice_is_chosen_on_validation_and_told_for_test():
     assert chosen["accuracy"] == pytest.approx(
         (test.predicted == test.truth)[test.confidence > 0.9].mean()
     )
+
+
+def test_thresholds_keep_their_promise():
+    generator, kept, promised = np.random.default_rng(0), 0, 0
+    for _ in range(200):
+        ability = generator.beta(6, 1.2, size=20_000)  # the true probability of being right
+        right = generator.random(20_000) < ability
+        stated = 0.5 + 0.5 * np.clip(ability + 0.03, 0, 1)  # too sure
+        rows = np.column_stack([stated, 1 - stated])
+        small = of_probabilities(rows[:400], np.where(right[:400], 0, 1))
+        chosen = calibration.threshold(small, accuracy=0.95)
+        if chosen is not None:
+            promised += 1
+            kept += right[stated >= chosen["threshold"] - 1e-7].mean() >= 0.95
+    assert promised > 50
+    assert kept / promised >= 0.93
+
+
+def test_a_temperature_that_does_not_help_is_not_used():
+    generator = np.random.default_rng(3)
+    stated = generator.uniform(0.5, 1, size=600)
+    truth = np.where(generator.random(600) < stated, 0, 1)
+    calm = of_probabilities(np.column_stack([stated, 1 - stated]), truth)
+    sure = calibration.scaled(calm, 0.3)
+    assert calibration.useful_temperature(sure) == pytest.approx(1 / 0.3, rel=0.25)
+    assert 0.8 < calibration.useful_temperature(calm) < 1.25
+
+
+def test_the_debiased_calibration_error_of_honest_probabilities_is_small():
+    generator = np.random.default_rng(4)
+    stated = generator.uniform(0.5, 1, size=300)
+    truth = np.where(generator.random(300) < stated, 0, 1)
+    honest = of_probabilities(np.column_stack([stated, 1 - stated]), truth)
+    assert calibration.debiased_calibration_error(honest) < calibration.calibration_error(honest)

@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import numpy as np
 import pandas
 import pytest
 
@@ -23,7 +24,7 @@ def test_a_training_that_turned_and_memorised():
         "verdict": "both",
     }
     told = overfitting.sentence(found)
-    assert "19.0 points better" in told and "turned after epoch 2 and ended 40 % above" in told
+    assert "19.0 points above" in told and "turned after epoch 2 and ended 40 % above" in told
 
 
 def test_a_training_that_still_learns():
@@ -35,7 +36,7 @@ def test_a_training_that_still_learns():
 def test_a_training_that_names_validation_images_better_says_so_without_a_sign():
     found = overfitting.diagnose(history([0.9, 0.6, 0.5]), train_accuracy=0.8, val_accuracy=0.83)
     assert overfitting.sentence(found).startswith(
-        "The kept weights name train images 3.0 points worse than validation images;"
+        "Training accuracy is 3.0 points below validation accuracy;"
     )
 
 
@@ -74,3 +75,23 @@ def test_the_table_of_arms_by_hand():
         "0 of 1",
         "never",
     ]
+
+
+def test_level_curves_that_jitter_are_no_overfitting():
+    generator = np.random.default_rng(0)
+    for num in (6, 12, 30):
+        curves = 0.5 * (1 + 0.03 * generator.normal(size=(300, num)))
+        turned = [
+            overfitting.diagnose(history(list(curve)), train_accuracy=0.8, val_accuracy=0.8)[
+                "turned_at"
+            ]
+            for curve in curves
+        ]
+        assert sum(epoch is not None for epoch in turned) <= 12  # 4 %
+
+
+def test_fewer_than_three_epochs_after_the_minimum_say_nothing():
+    found = overfitting.diagnose(
+        history([0.9, 0.8, 0.7, 0.5, 0.9, 1.2]), train_accuracy=0.8, val_accuracy=0.8
+    )
+    assert found["turned_at"] is None

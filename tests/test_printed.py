@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lib.errors import DarkroomError
-from lib.evaluation import audit, published_tables
+from lib.evaluation import checks, published_tables
 
 # The Simpsons source: precision, recall, F1 and support of its 19 characters, by transfer learning
 # and by its own network.
@@ -64,13 +64,13 @@ def test_the_report_of_the_own_network_goes_with_its_kappa_and_not_with_its_accu
     (told,) = published_tables.contradictions(own, {"accuracy": 0.7158})
     assert told.endswith("the report says 0.7158.")
     for support in (own["support"], [50] * 19):  # of the 2,326 images as of the 950
-        found = audit.figures_of_others(accuracy=0.7158, kappa=0.2297, support=support)
+        found = checks.published_figures(accuracy=0.7158, kappa=0.2297, support=support)
         assert found["outcome"] == "stops"
         assert "the two numbers come from different predictions" in found["message"]
     low, high = published_tables.kappa_range(0.7158, [50] * 19)
     assert (round(low, 3), round(high, 3)) == (0.7, 0.7)
     assert (
-        audit.figures_of_others(accuracy=0.29, kappa=0.2297, support=own["support"], digits=2)[
+        checks.published_figures(accuracy=0.29, kappa=0.2297, support=own["support"], digits=2)[
             "outcome"
         ]
         == "held"

@@ -50,11 +50,11 @@ def test_calibration_of_an_arm_by_hand(tmp_path):
     found = comparison.comparison(
         [make_run(tmp_path, "a", val=VAL, test=[("ape", 0.8)] * 3 + [("bee", 0.8)])]
     )
-    row = selective_prediction.table(found, wished=0.8).loc["a"]
+    row = selective_prediction.table(found, target_accuracy=0.4).loc["a"]
     assert row["temperature"] == pytest.approx(1, abs=1e-3)
     assert row["calibration_error"] == pytest.approx(0.05)  # says 0.80, is right in 0.75
     assert (row["coverage"], row["accuracy"]) == (1, 0.75)
-    assert np.isnan(selective_prediction.table(found, wished=0.95).loc["a", "coverage"])
+    assert np.isnan(selective_prediction.table(found, target_accuracy=0.95).loc["a", "coverage"])
     assert (
         selective_prediction.shown(selective_prediction.table(found)).loc["a", "calibration error"]
         == "5.0 %"

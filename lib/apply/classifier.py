@@ -48,15 +48,15 @@ class Classifier:
         return calibration.at_temperature(self.predict(pixels), self.temperature)
 
     def threshold(self, accuracy: float) -> float | None:
-        """The probability from which on answers reached `accuracy` (0 to 1) on validation; None
-        where none does.
+        """The probability from which on answers are promised to reach `accuracy` (0 to 1), with
+        95 % confidence; None where validation images cannot promise it.
 
         Raises DarkroomError for an accuracy out of range, and where neither a run nor the model's
         file can tell.
         """
         if not 0 < accuracy <= 1:
             raise DarkroomError(
-                f"The wished accuracy must be above 0 and at most 1. Received: {accuracy}."
+                f"The target accuracy must be above 0 and at most 1. Received: {accuracy}."
             )
         if self.known is not None:
             found = calibration.threshold(self.known.split("val"), accuracy=accuracy)
@@ -66,8 +66,12 @@ class Classifier:
                 f"{self.name} does not say how sure it must be; apply its run in logs/, or train "
                 "it again."
             )
-        enough = [each for each in self.advice if each["wished"] >= accuracy]
-        return min((each["threshold"] for each in enough), default=None)
+        enough = [
+            entry
+            for entry in self.advice
+            if entry.get("target_accuracy", entry.get("wished")) >= accuracy  # older runs: wished
+        ]
+        return min((entry["threshold"] for entry in enough), default=None)
 
     def tested(self, threshold: float | None) -> dict[str, float] | None:
         """What `threshold` does on the run's own test images, `coverage` and `accuracy`; None where
@@ -110,7 +114,7 @@ def load(model: str | Path, *, study: str = "interactive") -> Classifier:
         raise DarkroomError(
             f"{known.run} gives {known.kind} and no probabilities, so nothing says how sure it is."
         )
-    temperature = calibration.temperature(known.split("val"))
+    temperature = calibration.useful_temperature(known.split("val"))
     rest = Predictions(
         known.frame[known.frame["split"] != "train"], known.class_names, run=known.run
     )

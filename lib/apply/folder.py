@@ -66,18 +66,25 @@ class Outcome:
             "seconds": round(self.seconds, 2),
         }
 
+    def _num_validation(self) -> str:
+        return f" with {len(self.classifier.known.split('val')):,} validation images"
+
     @property
     def sentence(self) -> str:
         """What was done, in words."""
-        verdicts, wished = self.seen.verdicts, f"{100 * self.wished:g} % on validation"
+        verdicts, wished = self.seen.verdicts, f"{100 * self.wished:g} % accuracy"
         told = (
             f"{self.classifier.name} looked at {self.seen.num:,} files: {verdicts[ACCEPTED]:,} "
             "accepted, "
             f"{verdicts[UNSURE]:,} to look at, {verdicts[UNREAD]:,} not read. "
         )
         if self.threshold is None:
-            return told + f"No probability reached {wished}, so nothing was accepted."
-        told += f"Accepted is a probability of {self.threshold:.3f} or more, which reached {wished}"
+            num = "" if self.classifier.known is None else self._num_validation()
+            return told + f"{wished} cannot be promised{num}, so nothing was accepted."
+        told += (
+            f"Accepted is a probability of {self.threshold:.3f} or more, which promises {wished} "
+            "with 95 % confidence"
+        )
         tested = self.classifier.tested(self.threshold)
         if tested is None:
             return told + "."

@@ -15,7 +15,7 @@ from lib.baselines import model as models
 from lib.baselines.data import Material, told
 from lib.baselines.fitting import Fit
 from lib.baselines.model import Model
-from lib.evaluation import audit, calibration, metrics, predictions, statistics, test_access
+from lib.evaluation import calibration, checks, metrics, predictions, statistics, test_access
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.reporting.tensorboard import RESULTS, Board
@@ -132,8 +132,10 @@ def conclude(
         result["calibration"] = calibration.advice(found)
         result["temperature"] = result["calibration"]["temperature"]
     result["test_openings"] = test_access.count(material.dataset.folder, split.id)
-    result["audit"] = audit.run(RunFacts(found, curve, kept, test_openings=result["test_openings"]))
-    audit.require(result["audit"])
+    result["audit"] = checks.of_run(
+        RunFacts(found, curve, kept, test_openings=result["test_openings"])
+    )
+    checks.require(result["audit"])
     card = _card(result, run)
     models.save(Model(**{**vars(model), "card": card}), run.checkpoint_folder / models.NAME)
     result["model_sha256"] = hashing.file(
@@ -149,25 +151,22 @@ def sentence(result: dict[str, Any]) -> str:
     low, high = numbers.get("accuracy_low"), numbers.get("accuracy_high")
     if "exact_match" in numbers:
         told = (
-            f"{result['unit']} names all classes rightly for {100 * numbers['exact_match']:.1f} % "
-            "of the "
+            f"{result['unit']}: every label right on {100 * numbers['exact_match']:.1f} % of "
             f"{numbers['num_images']:,} test images; macro F1 {numbers['macro_f1']:.2f} (95 % "
-            f"{numbers['macro_f1_low']:.2f} to "
-            f"{numbers['macro_f1_high']:.2f})."
+            f"{numbers['macro_f1_low']:.2f} to {numbers['macro_f1_high']:.2f})."
         )
     else:
         told = (
-            f"{result['unit']} names {100 * numbers['accuracy']:.1f} % of "
-            f"{numbers['num_images']:,} test images rightly "
-            f"(95 % {100 * low:.1f} % to {100 * high:.1f} %); Cohen's kappa {numbers['kappa']:.2f}."
+            f"{result['unit']}: test accuracy {100 * numbers['accuracy']:.1f} % "
+            f"({numbers['num_images']:,} images; 95 % {100 * low:.1f} to {100 * high:.1f} %); "
+            f"Cohen's kappa {numbers['kappa']:.2f}."
         )
-    fitted = f"It holds {result['num_parameters']:,} numbers and was fitted in {result['training_seconds']:.2g} s."
-    flags = [
-        f"{each['guard']}: {each['message']}"
-        for each in result["audit"]
-        if each["outcome"] != "held"
-    ]
-    opened = f"This test split has been read {test_access.times(result['test_openings'])}, over all studies."
+    fitted = (
+        f"{result['num_parameters']:,} parameters, fitted in {result['training_seconds']:.2g} s."
+    )
+    flags = checks.remarks(result["audit"])
+    times = test_access.times(result["test_openings"])
+    opened = f"This test split has been read {times}, over all studies."
     return "\n".join([told, fitted, opened, *flags])
 
 

@@ -16,6 +16,8 @@ from lib.evaluation.array_checks import blocks
 from lib.evaluation.predictions import Predictions, probability_columns
 
 NUM_BINS = 15
+CONFIDENCE = 0.95
+"""With which a threshold keeps its promise."""
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -152,54 +154,134 @@ def risk_coverage(predictions: Predictions) -> pd.DataFrame:
     )
 
 
-def threshold(validation: Predictions, *, accuracy: float) -> dict[str, float] | None:
-    """The lowest confidence from which on the answered images reach `accuracy`: `threshold`,
-    `coverage`, `accuracy`.
+def threshold(
+    validation: Predictions, *, accuracy: float, confidence: float = CONFIDENCE
+) -> dict[str, float] | None:
+    """The lowest probability from which on answers are promised to reach `accuracy`.
 
-    None when no threshold reaches it. Choose it on validation and state what it gives on test.
+    Thresholds are tested from the surest images down, and the search stops at the first whose lower
+    confidence bound (Clopper and Pearson) misses the target: with probability `confidence` the
+    accuracy on new images of this kind is then at least the target. Images of one group count as
+    one. Returns `threshold`, its `coverage` and `accuracy` on validation and the bound, `low`;
+    None where validation is too small, or too often wrong, to promise anything.
+
+    Source: Angelopoulos et al., Learn then Test (2021), section 4.2 (fixed sequence testing).
     """
     if not 0 < accuracy <= 1:
         raise DarkroomError(f"`accuracy` must lie in (0, 1]. Received: {accuracy}.")
-    curve = risk_coverage(validation)
-    good = curve[curve["accuracy"] >= accuracy]
-    if good.empty:
-        return None
-    row = good.iloc[-1]
-    return {name: float(row[name]) for name in ("threshold", "coverage", "accuracy")}
+    curve, chosen = risk_coverage(validation), None
+    scale = len(np.unique(validation.groups)) / len(validation)
+    for row in _candidates(curve, accuracy, confidence, scale).to_dict("records"):
+        low = lower_bound(scale * row["num"] * row["accuracy"], scale * row["num"], confidence)
+        if low < accuracy:
+            break
+        chosen = {name: float(row[name]) for name in ("threshold", "coverage", "accuracy")}
+        chosen["low"] = low
+    return chosen
+
+
+def lower_bound(num_right: float, num: float, confidence: float = CONFIDENCE) -> float:
+    """The one-sided lower confidence bound of a proportion.
+
+    Source: Clopper and Pearson, Biometrika 26 (1934).
+    """
+    from scipy.special import betaincinv
+
+    if num_right <= 0:
+        return 0.0
+    return float(betaincinv(num_right, num - num_right + 1, 1 - confidence))
+
+
+def images_needed(accuracy: float, confidence: float = CONFIDENCE) -> int:
+    """How many validation images, all of them right, it takes to promise an accuracy."""
+    return int(np.ceil(np.log(1 - confidence) / np.log(accuracy))) if accuracy < 1 else 10**9
+
+
+def _candidates(
+    curve: pd.DataFrame, accuracy: float, confidence: float, scale: float
+) -> pd.DataFrame:
+    # Steps of five per cent of the images, from the fewest that can pass at all; in the order in
+    # which they are tested.
+    enough = curve[curve["num"] * scale >= images_needed(accuracy, confidence)]
+    if enough.empty:
+        return enough
+    num = int(curve["num"].iloc[-1])
+    steps = np.unique(np.append(np.arange(enough["num"].iloc[0], num, max(1, num // 20)), num))
+    places = np.searchsorted(enough["num"].to_numpy(), steps, side="right") - 1
+    return enough.iloc[np.unique(places)]
+
+
+def useful_temperature(validation: Predictions) -> float:
+    """The temperature of the whole validation split where a temperature helps, else 1.
+
+    It helps where temperatures chosen on either half lower the log loss and the calibration error
+    of the other half. Groups of images stay together.
+    """
+    _, group = np.unique(validation.groups, return_inverse=True)
+    half = np.random.default_rng(0).permutation(int(group.max()) + 1)[group] % 2 == 0
+    if half.all() or not half.any():
+        return 1.0
+    parts = [replace(validation, frame=validation.frame[side]) for side in (half, ~half)]
+    before, after = [], []
+    for chosen_on, judged_on in (parts, parts[::-1]):
+        changed = scaled(judged_on, temperature(chosen_on))
+        before.append((log_loss(judged_on), calibration_error(judged_on)))
+        after.append((log_loss(changed), calibration_error(changed)))
+    is_better = (np.mean(after, axis=0) < np.mean(before, axis=0)).all()
+    return temperature(validation) if is_better else 1.0
 
 
 def advice(
-    predictions: Predictions, *, wished: Sequence[float] = (0.9, 0.95, 0.99)
+    predictions: Predictions, *, targets: Sequence[float] = (0.9, 0.95, 0.99)
 ) -> dict[str, Any]:
-    """What to do about stated probabilities, chosen on validation and told for test: plain values
-    for `result.json`.
+    """What to do about stated probabilities, chosen on validation and measured on test.
 
-    `temperature`; test's `calibration_error` and `calibration_error_scaled` at that temperature;
-    and `thresholds`, one entry for each wished accuracy that validation can reach: `wished`,
-    `threshold` (of the scaled probability), and the `coverage` and `accuracy` it has on test
-    (`accuracy` None where no test image is that sure).
+    Plain values for `result.json`: `temperature` (1 where none helps); test's `calibration_error`
+    and `calibration_error_scaled` at that temperature; `num_validation` images; `thresholds`, one
+    entry for each target that can be promised: `target_accuracy`, `threshold` (of the scaled
+    probability), and the `coverage` and `accuracy` it has on test (`accuracy` None where no test
+    image is that sure); and `not_promised`, the other targets.
     """
-    chosen = temperature(predictions.split("val"))
+    chosen = useful_temperature(predictions.split("val"))
     val, test = (scaled(predictions.split(split), chosen) for split in ("val", "test"))
-    told: dict[str, Any] = {
+    found: dict[str, Any] = {
         "temperature": chosen,
         "calibration_error": calibration_error(predictions.split("test")),
+        "calibration_error_scaled": calibration_error(test),
+        "num_validation": len(val),
+        "thresholds": [],
+        "not_promised": [],
     }
-    told["calibration_error_scaled"] = calibration_error(test)
-    told["thresholds"] = []
-    for accuracy in wished:
-        found = threshold(val, accuracy=accuracy)
-        if found is not None:
-            sure = test.confidence >= found["threshold"]
-            right = float((test.predicted == test.truth)[sure].mean()) if sure.any() else None
-            entry = {
-                "wished": accuracy,
-                "threshold": found["threshold"],
+    for accuracy in targets:
+        promised = threshold(val, accuracy=accuracy)
+        if promised is None:
+            found["not_promised"].append(accuracy)
+            continue
+        sure = test.confidence >= promised["threshold"]
+        right = float((test.predicted == test.truth)[sure].mean()) if sure.any() else None
+        found["thresholds"].append(
+            {
+                "target_accuracy": accuracy,
+                "threshold": promised["threshold"],
                 "coverage": float(sure.mean()),
                 "accuracy": right,
             }
-            told["thresholds"].append(entry)
-    return told
+        )
+    return found
+
+
+def debiased_calibration_error(predictions: Predictions, *, num_bins: int = NUM_BINS) -> float:
+    """The root mean squared gap between probability and accuracy, without the bias of few images.
+
+    Source: Kumar, Liang and Ma, Verified Uncertainty Calibration (2019), section 4.
+    """
+    bins = reliability(predictions, num_bins=num_bins).dropna()
+    bins = bins[bins["num"] > 1]
+    if bins.empty:
+        return float("nan")
+    noise = bins["accuracy"] * (1 - bins["accuracy"]) / (bins["num"] - 1)
+    squares = (bins["confidence"] - bins["accuracy"]) ** 2 - noise
+    return float(np.sqrt(max(0.0, np.average(squares, weights=bins["num"]))))
 
 
 def _of_truth(predictions: Predictions) -> np.ndarray:

@@ -1,36 +1,60 @@
-"""The guards themselves: each looks at the facts and returns None when it held, else one sentence
-that says what is wrong.
+"""Named checks of a run and of a comparison: each says what it found, or why it could not look.
 
-Their letters are those of the list of classic mistakes; `lib.evaluation.audit` says what a finding
-of each does.
+An outcome is `held` (looked, nothing found), `flagged` (the result stands, with the remark), `note`
+(worth knowing, no fault), `not_judged` (what it takes is missing) or `stops` (the numbers contradict
+each other, and the run leaves no result). docs/guards.md explains every check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.evaluation import analytic, metrics
+from lib.errors import DarkroomError, few
+from lib.evaluation import analytic, influence, linear_model, metrics, multilabel, published_tables
 from lib.evaluation import confusion as matrices
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
+from lib.evaluation.run_records import Unit
+from lib.evaluation.separation import Separation
 from lib.evaluation.statistics import Estimate
 
 AGREEMENT = 1e-6
 """How far two ways to the same number may be apart."""
+ENOUGH_IMAGES = 30
+"""Fewer test images than this are pointed out, as are classes never predicted."""
+_ENOUGH_OF_CLASS = 5
+_DRAWS = 999
+_OLD_NAMES = {
+    "A": "one_prediction_table",
+    "D": "validation_unchanged",
+    "E": "kept_epoch_is_best",
+    "J": "duplicate_leakage",
+    "K": "enough_trainings",
+    "M": "test_access_recorded",
+    "O": "hyperparameters_used",
+    "P": "class_weights_applied",
+    "Q": "several_classes_predicted",
+    "W": "lead_is_significant",
+    "Y": "beats_chance",
+    "Z": "classes_separated",
+}
+"""Checks by the letters under which runs of earlier versions hold them."""
+
+Outcome = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the guards of a run look at; whatever is None is not judged.
+    """What the checks of a run look at; a check whose facts are missing is not judged.
 
-    `reported` are numbers told elsewhere (Keras' evaluate) by their name here, by default those
-    noted in the table; `settings` what the training was asked for (`monitor`, `class_weights`),
-    `class_weights` those that acted.
+    `reported` are numbers from elsewhere (Keras' evaluate) by their name here, by default those in
+    the table; `settings` what the training was asked for (`monitor`, `class_weights`),
+    `class_weights` those that acted; `diverged` whether the loss became NaN or infinite.
     """
 
     predictions: Predictions
@@ -40,172 +64,443 @@ class RunFacts:
     settings: Mapping[str, Any] = field(default_factory=dict)
     class_weights: Mapping[str, float] | None = None
     test_openings: int | None = None
+    diverged: bool | None = None
 
 
 @dataclass(frozen=True)
 class ComparisonFacts:
-    """What the guards of a comparison look at: arms by name, best first, and their pairs."""
+    """What the checks of a comparison look at: arms by name, the best on validation first.
+
+    `opened` are the names of all runs that have read the test images, `runs` those compared.
+    """
 
     estimates: Mapping[str, Estimate]
     pairs: Sequence[Pair]
+    runs: Mapping[str, Sequence[Unit]] = field(default_factory=dict)
+    opened: Sequence[str] = ()
 
 
-def one_table(facts: RunFacts) -> str | None:
-    """A: kappa by two ways, and whatever Keras' evaluate said, agree with the prediction table."""
+def held(message: str) -> Outcome:
+    """The check looked and found nothing."""
+    return "held", message
+
+
+def flagged(message: str) -> Outcome:
+    """The check found something that bears on the result."""
+    return "flagged", message
+
+
+def note(message: str) -> Outcome:
+    """Worth knowing, and no fault."""
+    return "note", message
+
+
+def not_judged(why: str) -> Outcome:
+    """The check could not look, and why."""
+    return "not_judged", why
+
+
+def one_prediction_table(facts: RunFacts) -> Outcome:
+    """Kappa by two ways, and the result of Keras' evaluate, agree with the prediction table."""
     from sklearn.metrics import cohen_kappa_score
 
     part = _test(facts)
     if part.kind == "multilabel":
-        return None
-    counted = metrics.confusion(part)
-    ours = {name: float(function(counted)) for name, function in matrices.HEADLINES.items()}
-    if len(np.union1d(part.truth, part.predicted)) > 1:
-        theirs = float(cohen_kappa_score(part.truth, part.predicted))
-        if abs(theirs - ours["kappa"]) > AGREEMENT:
-            return f"Kappa from the margins is {ours['kappa']:.6f}, from the rows {theirs:.6f}."
+        ours: dict[str, float] = dict(multilabel.summary(part))
+    else:
+        counted = metrics.confusion(part)
+        ours = {name: float(function(counted)) for name, function in matrices.HEADLINES.items()}
+        if len(np.union1d(part.truth, part.predicted)) > 1:
+            theirs = float(cohen_kappa_score(part.truth, part.predicted))
+            if abs(theirs - ours["kappa"]) > AGREEMENT:
+                return (
+                    "stops",
+                    f"Kappa from the margins is {ours['kappa']:.6f}, from the rows {theirs:.6f}.",
+                )
     reported = part.evaluated if facts.reported is None else facts.reported
-    for name, value in reported.items():
-        if name in ours and abs(value - ours[name]) > AGREEMENT + _on_the_fence(part):
-            told = f"{name} was reported as {value:.6f}, but the prediction table gives {ours[name]:.6f}"
-            return f"{told}: two sets under one result."
-    return None
+    known = {name: value for name, value in reported.items() if name in ours}
+    for name, value in known.items():
+        tolerance = AGREEMENT + _share_of_ties(part)
+        if abs(value - ours[name]) > tolerance:
+            return "stops", (
+                f"{name} was reported as {value:.6f}, but the prediction table gives "
+                f"{ours[name]:.6f}: two sets under one result."
+            )
+    if not known:
+        return not_judged("no second evaluation of the test images to compare the table with")
+    return held(f"{', '.join(known)} from another evaluation agree with the prediction table")
 
 
-def validation_moved(facts: RunFacts) -> str | None:
-    """D: validation accuracy after training is that of the kept epoch."""
-    if facts.history is None or facts.kept_epoch is None or "val" not in facts.predictions.splits:
-        return None
-    row = facts.history[facts.history["epoch"] == facts.kept_epoch]
-    val = facts.predictions.split("val")
-    if row.empty or val.kind == "multilabel":
-        return None
-    during, after = (
-        float(row["val_accuracy"].iloc[-1]),
-        float(matrices.accuracy(metrics.confusion(val))),
-    )
-    if abs(during - after) <= 0.002 + 1.5 / len(val):  # an image on the fence may fall either way
-        return None
-    return (
-        f"Validation accuracy was {during:.3f} at the kept epoch {facts.kept_epoch} and "
-        f"{after:.3f} when scored after "
-        "training: validation images or weights were not the same."
-    )
-
-
-def kept_epoch(facts: RunFacts) -> str | None:
-    """E: the epoch said to be kept is in the history, and the best there by what was monitored."""
+def validation_unchanged(facts: RunFacts) -> Outcome:
+    """Validation accuracy after training is that of the kept epoch."""
     if facts.history is None or facts.kept_epoch is None:
-        return None
+        return not_judged("the run has no history or no kept epoch")
+    if "val" not in facts.predictions.splits or "val_accuracy" not in facts.history:
+        return not_judged("there are no validation results")
+    val = facts.predictions.split("val")
+    if val.kind == "multilabel":
+        return not_judged("the history holds no accuracy of all labels")
+    row = facts.history[facts.history["epoch"] == facts.kept_epoch]
+    if row.empty:
+        return not_judged(f"the history has no epoch {facts.kept_epoch}")
+    during = float(row["val_accuracy"].iloc[-1])
+    after = float(matrices.accuracy(metrics.confusion(val)))
+    if abs(during - after) <= 0.002 + 1.5 / len(val):  # one image may fall either way
+        return held("validation accuracy after training is that of the kept epoch")
+    return flagged(
+        f"Validation accuracy was {during:.3f} at the kept epoch {facts.kept_epoch} and "
+        f"{after:.3f} when scored after training: images or weights were not the same."
+    )
+
+
+def kept_epoch_is_best(facts: RunFacts) -> Outcome:
+    """The kept epoch is in the history, and the best of all phases by what was monitored."""
+    if facts.history is None or facts.kept_epoch is None:
+        return not_judged("the run has no history or no kept epoch")
     history = facts.history
     row = history[history["epoch"] == facts.kept_epoch]
     if row.empty:
-        return f"The history has no epoch {facts.kept_epoch}, which is said to be kept."
+        return flagged(f"The history has no epoch {facts.kept_epoch}, which is said to be kept.")
     monitor = facts.settings.get("monitor")
     if monitor not in history.columns:
-        return None
-    if "phase" in history.columns:
-        history = history[history["phase"] == row["phase"].iloc[-1]]
+        return not_judged("it is not known which number chose the epoch")
     best = history[monitor].min() if monitor.endswith("loss") else history[monitor].max()
     value = float(row[monitor].iloc[-1])
     if value == best:
-        return None
-    return f"Epoch {facts.kept_epoch} is said to be kept with {monitor} {value:.4f}, but the best was {best:.4f}."
-
-
-def groups_across_splits(facts: RunFacts) -> str | None:
-    """J: near-duplicates lie in one split."""
-    frame = facts.predictions.frame
-    spread = frame.groupby("group")["split"].nunique()
-    torn = spread.index[spread > 1]
-    if not len(torn):
-        return None
-    touched = int((frame["group"].isin(torn) & (frame["split"] == "test")).sum())
-    return (
-        f"{len(torn)} groups of near-duplicates lie in more than one split, {touched} test images "
-        "among them: "
-        "the score is too good. Split by group, or report both."
+        return held(f"the kept epoch is the best of the history by {monitor}")
+    where = history[history[monitor] == best].iloc[0]
+    phase = f" of phase {where['phase']!r}" if "phase" in history else ""
+    return flagged(
+        f"Epoch {facts.kept_epoch} is kept with {monitor} {value:.4f}, but epoch "
+        f"{int(where['epoch'])}{phase} reached {best:.4f}."
     )
 
 
-def test_opened(facts: RunFacts) -> str | None:
-    """M: the opening of the test split was recorded."""
-    if "test" in facts.predictions.splits and facts.test_openings == 0:
-        return "Test images were scored without an entry in the ledger of openings."
-    return None
+def training_stayed_finite(facts: RunFacts) -> Outcome:
+    """The loss never became NaN or infinite."""
+    if facts.diverged is None:
+        return not_judged("the run does not tell")
+    if facts.diverged:
+        return flagged("The loss became NaN or infinite; what is kept is from before.")
+    return held("the loss stayed finite")
 
 
-def weights_acted(facts: RunFacts) -> str | None:
-    """P: class weights acted where they were asked for, and only there."""
+def duplicate_leakage(facts: RunFacts) -> Outcome:
+    """Images of one group lie in one split."""
+    frame = facts.predictions.frame
+    if frame["split"].nunique() < 2:
+        return not_judged("the table holds one split only")
+    spread = frame.groupby("group")["split"].nunique()
+    torn = spread.index[spread > 1]
+    if not len(torn):
+        return held("no group of images lies in more than one split")
+    touched = int((frame["group"].isin(torn) & (frame["split"] == "test")).sum())
+    return flagged(
+        f"{len(torn)} groups of near-duplicates lie in more than one split, {touched} test images "
+        "among them: the score is too good. Split by group, or report both."
+    )
+
+
+def test_access_recorded(facts: RunFacts) -> Outcome:
+    """The reading of the test images is in the ledger."""
+    if "test" not in facts.predictions.splits:
+        return not_judged("no test image was scored")
+    if facts.test_openings is None:
+        return not_judged("no ledger of test access was given")
+    if facts.test_openings == 0:
+        return flagged("Test images were scored without an entry in the ledger of test access.")
+    return held("the reading of the test images is in the ledger")
+
+
+def class_weights_applied(facts: RunFacts) -> Outcome:
+    """Class weights acted where they were asked for, and only there."""
     asked = facts.settings.get("class_weights")
-    if asked is None or (asked == "none") == (facts.class_weights is None):
-        return None
+    if asked is None:
+        return not_judged("this kind of training has no setting of class weights")
+    if (asked == "none") == (facts.class_weights is None):
+        return held("class weights acted as they were asked for")
     if asked == "none":
-        return "Class weights acted although none were asked for."
-    return f"Class weights were asked for ({asked}) and never reached the loss."
+        return flagged("Class weights acted although none were asked for.")
+    return flagged(f"Class weights were asked for ({asked}) and never reached the loss.")
 
 
-def one_class(facts: RunFacts) -> str | None:
-    """Q: more than one class is predicted."""
+def several_classes_predicted(facts: RunFacts) -> Outcome:
+    """More than one class (or set of labels) is predicted."""
     part = _test(facts)
     if part.kind == "multilabel":
-        return None
-    said = np.unique(part.predicted)
-    if len(said) > 1 or len(np.unique(part.truth)) == 1:
-        return None
-    return f"All {len(part)} images were given one class, {part.class_names[said[0]]}."
+        labels = multilabel.predicted_labels(part)
+        if not labels.any():
+            return flagged(f"No label is predicted for any of {len(part)} images.")
+        if len(np.unique(labels, axis=0)) == 1 and len(np.unique(part.truths, axis=0)) > 1:
+            return flagged(f"All {len(part)} images get the same labels.")
+        return held("images get different labels")
+    classes = np.unique(part.predicted)
+    if len(np.unique(part.truth)) == 1:
+        return not_judged("all images are of one class")
+    if len(classes) > 1:
+        return held(f"{len(classes)} classes are predicted")
+    return flagged(f"All {len(part)} images were given one class, {part.class_names[classes[0]]}.")
 
 
-def beats_chance(facts: RunFacts) -> str | None:
-    """Y: better than chance, than the largest class, and something was learnt in training."""
+def every_class_predicted(facts: RunFacts) -> Outcome:
+    """No class with five test images or more is never predicted."""
     part = _test(facts)
     if part.kind == "multilabel":
-        return None
+        support, predicted = part.truths.sum(axis=0), multilabel.predicted_labels(part).sum(axis=0)
+    else:
+        counted = metrics.confusion(part)
+        support, predicted = counted.sum(axis=1), counted.sum(axis=0)
+    enough = support >= _ENOUGH_OF_CLASS
+    if not enough.any():
+        return not_judged(f"no class has {_ENOUGH_OF_CLASS} test images")
+    never = [part.class_names[place] for place in np.flatnonzero(enough & (predicted == 0))]
+    if never:
+        return flagged(f"Never predicted, although there are test images of them: {few(never)}.")
+    return held("every class is predicted at least once")
+
+
+def enough_test_images(facts: RunFacts) -> Outcome:
+    """The test split holds 30 images, or groups of images, at least."""
+    part = _test(facts)
+    num = len(np.unique(part.groups))
+    if num >= ENOUGH_IMAGES:
+        return held(f"{num:,} independent test images")
+    what = "images" if num == len(part) else f"groups of images ({len(part)} images)"
+    return note(f"Only {num} test {what}: every number of this run is uncertain.")
+
+
+def beats_chance(facts: RunFacts) -> Outcome:
+    """Better than chance and than the largest class, by groups where images share one."""
+    part = _test(facts)
+    if part.kind == "multilabel":
+        return _labels_beat_chance(part)
     counted = metrics.confusion(part)
-    majority = float(counted.sum(axis=1).max() / counted.sum())
-    if len(np.unique(part.truth)) > 1 and analytic.kappa_interval(counted)[0] <= 0:
-        return f"Not shown to beat chance: the 95 % interval of kappa ({float(matrices.kappa(counted)):.2f}) reaches 0."
-    if analytic.wilson(int(np.trace(counted)), int(counted.sum()))[1] < majority:
-        return f"Worse than always saying the largest class, which is right {100 * majority:.1f} % of the time."
-    if "train" in facts.predictions.splits:
-        trained = metrics.confusion(facts.predictions.split("train"))
-        reached, most = (
-            float(matrices.accuracy(trained)),
-            float(trained.sum(axis=1).max() / trained.sum()),
+    if len(np.unique(part.truth)) < 2:
+        return not_judged("all images are of one class")
+    kappa, accuracy = float(matrices.kappa(counted)), float(matrices.accuracy(counted))
+    largest = float(counted.sum(axis=1).max() / counted.sum())
+    reason = _no_better_than_chance(part, counted, kappa)
+    if reason:
+        return flagged(reason)
+    low, high = analytic.wilson(int(np.trace(counted)), int(counted.sum()))
+    if high < largest:
+        return flagged(
+            f"Worse than always predicting the largest class, whose share is {100 * largest:.1f} %."
         )
-        if (
-            len(np.flatnonzero(trained.sum(axis=1))) > 1
-            and float(matrices.kappa(trained)) <= 0.02
-            and reached <= most + 0.01
-        ):
-            return f"Training accuracy ({reached:.3f}) is not above the largest class's share ({most:.3f}): nothing was learnt."
-    return None
+    reason = _learned_nothing(facts)
+    if reason:
+        return flagged(reason)
+    if low <= largest:
+        return note(
+            f"Better than chance (kappa {kappa:.2f}), but accuracy {100 * accuracy:.1f} % is not "
+            f"shown to exceed the share of the largest class, {100 * largest:.1f} %."
+        )
+    return held(f"kappa {kappa:.2f} is above chance, accuracy above the largest class")
 
 
-def few_seeds(facts: ComparisonFacts) -> str | None:
-    """K: every mean has the seeds that a deviation takes."""
-    few = [
+def enough_trainings(facts: ComparisonFacts) -> Outcome:
+    """Every mean is over three trainings at least."""
+    short = [
         f"{name} ({estimate.num_seeds})"
         for name, estimate in facts.estimates.items()
         if estimate.num_seeds < 3
     ]
-    if not few:
-        return None
-    return f"Fewer than three seeds: {', '.join(few)}; how much a new training would move these numbers is hardly known."
+    if not short:
+        return held("every mean is over three trainings or more")
+    return flagged(
+        f"Fewer than three trainings: {', '.join(short)}; how much a new training would move these "
+        "numbers is hardly known."
+    )
 
 
-def lead_within_noise(facts: ComparisonFacts) -> str | None:
-    """W: the best arm leads by more than the noise."""
+def lead_is_significant(facts: ComparisonFacts) -> Outcome:
+    """The arm that is best on validation leads the next one significantly on test."""
     names = list(facts.estimates)
     if len(names) < 2:
-        return None
+        return not_judged("there is one arm only")
     leads = [pair for pair in facts.pairs if {pair.first, pair.second} == set(names[:2])]
     if not leads:
-        return f"The lead of {names[0]} over {names[1]} is not tested: no seed in common, or both stand against a third."
-    return (
-        None
-        if leads[0].is_significant
-        else f"The lead of {names[0]} over {names[1]} is within the noise: neither is the winner."
+        return not_judged(f"{names[0]} and {names[1]} are not compared with each other")
+    if leads[0].is_significant:
+        return held(f"{leads[0].better} is significantly better than the other of the first two")
+    return note(
+        f"{names[0]} and {names[1]}, the best two on validation, do not differ significantly on "
+        "test: neither is the winner."
     )
+
+
+def trainings_complete(facts: ComparisonFacts) -> Outcome:
+    """Every training of these arms that has read the test images is part of the comparison."""
+    if not facts.opened:
+        return not_judged("no ledger of test access was given")
+    units = [unit for runs in facts.runs.values() for unit in runs]
+    here = {unit.folder.name for unit in units}
+    stages = {"/".join(unit.folder.parts[-3:-1]) for unit in units}
+    arms = {name.rpartition("-s")[0] for name in here}
+    missing = [
+        name
+        for name in facts.opened
+        if name.rpartition("/")[0] in stages
+        and (run := name.rpartition("/")[2]) not in here
+        and run.rpartition("-s")[0] in arms
+    ]
+    if not missing:
+        return held("no training of these arms that read the test images is left out")
+    return flagged(
+        f"{len(missing)} trainings of these arms have read the test images and are not compared: "
+        f"{few(missing)}. A mean over chosen seeds is too good."
+    )
+
+
+def same_seeds(facts: ComparisonFacts) -> Outcome:
+    """All arms were trained with the same seeds, without gaps."""
+    if len(facts.runs) < 1:
+        return not_judged("there are no runs")
+    seeds = {arm: sorted(unit.seed for unit in units) for arm, units in facts.runs.items()}
+    everyone = sorted({seed for of_arm in seeds.values() for seed in of_arm})
+    lacking = [
+        f"{arm} lacks {few([str(seed) for seed in everyone if seed not in of_arm])}"
+        for arm, of_arm in seeds.items()
+        if len(of_arm) < len(everyone)
+    ]
+    if lacking:
+        return note(f"Arms have different seeds: {'; '.join(lacking)}.")
+    gaps = sorted(set(range(everyone[0], everyone[-1] + 1)) - set(everyone))
+    if gaps:
+        return note(f"Seeds {few([str(seed) for seed in gaps])} are not among those compared.")
+    return held(f"all arms have the seeds {everyone[0]} to {everyone[-1]}")
+
+
+def trainings_differ(facts: ComparisonFacts) -> Outcome:
+    """No two runs of an arm hold the same predictions."""
+    copies, looked = [], False
+    for arm, units in facts.runs.items():
+        digests = [unit.table_digest for unit in units]
+        looked |= len(units) > 1
+        if len(set(digests)) < len(digests):
+            copies.append(f"{arm} ({len(digests) - len(set(digests)) + 1})")
+    if not looked:
+        return not_judged("no arm has two trainings")
+    if copies:
+        return note(
+            f"Runs with the same predictions, which count as one training: {', '.join(copies)}."
+        )
+    return held("no two trainings give the same predictions")
+
+
+RUN_CHECKS: dict[str, Callable[[RunFacts], Outcome]] = {
+    "one_prediction_table": one_prediction_table,
+    "validation_unchanged": validation_unchanged,
+    "kept_epoch_is_best": kept_epoch_is_best,
+    "training_stayed_finite": training_stayed_finite,
+    "duplicate_leakage": duplicate_leakage,
+    "test_access_recorded": test_access_recorded,
+    "class_weights_applied": class_weights_applied,
+    "several_classes_predicted": several_classes_predicted,
+    "every_class_predicted": every_class_predicted,
+    "enough_test_images": enough_test_images,
+    "beats_chance": beats_chance,
+}
+COMPARISON_CHECKS: dict[str, Callable[[ComparisonFacts], Outcome]] = {
+    "enough_trainings": enough_trainings,
+    "lead_is_significant": lead_is_significant,
+    "trainings_complete": trainings_complete,
+    "same_seeds": same_seeds,
+    "trainings_differ": trainings_differ,
+}
+
+
+def of_run(facts: RunFacts) -> list[dict[str, str]]:
+    """What every check of a run says, for `result.json`: {check, outcome, message}."""
+    return [_finding(name, check(facts)) for name, check in RUN_CHECKS.items()]
+
+
+def of_comparison(
+    estimates: Mapping[str, Estimate],
+    pairs: Sequence[Pair],
+    *,
+    runs: Mapping[str, Sequence[Unit]] | None = None,
+    opened: Sequence[str] = (),
+) -> list[dict[str, str]]:
+    """What every check of a comparison says; `estimates` are the arms, best on validation first."""
+    facts = ComparisonFacts(estimates, pairs, runs or {}, opened)
+    return [_finding(name, check(facts)) for name, check in COMPARISON_CHECKS.items()]
+
+
+def published_figures(
+    *, accuracy: float, kappa: float, support: Sequence[int], digits: int = 4
+) -> dict[str, str]:
+    """Whether a published accuracy and kappa can come from one confusion matrix."""
+    message = published_tables.kappa_contradiction(
+        accuracy=accuracy, kappa=kappa, support=support, digits=digits
+    )
+    outcome = held("accuracy and kappa can come from one table") if message is None else None
+    return _finding("one_prediction_table", outcome or ("stops", str(message)))
+
+
+def trials(made: Sequence[tuple[Mapping[str, Any], str]]) -> list[dict[str, str]]:
+    """Whether a search uses what it varies: `made` holds each trial's values and a model digest.
+
+    Two trials that differ in a value and give the same model mean that nobody reads that value.
+    """
+    seen: dict[str, Mapping[str, Any]] = {}
+    for values, digest in made:
+        first = seen.setdefault(digest, values)
+        idle = [name for name in {**first, **values} if first.get(name) != values.get(name)]
+        if idle:
+            message = (
+                f"Two trials differ in {', '.join(sorted(idle))} and made the same model: the "
+                "value is never read."
+            )
+            return [_finding("hyperparameters_used", ("stops", message))]
+    return [_finding("hyperparameters_used", held("trials that differ made different models"))]
+
+
+def separated(result: Separation) -> list[dict[str, str]]:
+    """Whether a map of features may be read as classes that lie apart."""
+    outcome = held if result.is_significant else flagged
+    return [_finding("classes_separated", outcome(result.sentence))]
+
+
+def require(findings: Sequence[Mapping[str, str]]) -> None:
+    """Raises DarkroomError when a finding stops the result from being used."""
+    stopping = [finding["message"] for finding in findings if finding["outcome"] == "stops"]
+    if stopping:
+        raise DarkroomError(" ".join(stopping))
+
+
+def read(findings: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Findings of a finished run under today's names; runs of earlier versions have letters."""
+    return [
+        {
+            "check": finding.get("check") or _OLD_NAMES.get(finding["guard"], finding["guard"]),
+            "outcome": finding["outcome"],
+            "message": finding["message"],
+        }
+        for finding in findings
+    ]
+
+
+def remarks(findings: Sequence[Mapping[str, str]]) -> list[str]:
+    """One line for everything that is flagged or noted, "check: message"."""
+    return [
+        f"{finding['check']}: {finding['message']}"
+        for finding in read(findings)
+        if finding["outcome"] not in ("held", "not_judged")
+    ]
+
+
+def unjudged(findings: Sequence[Mapping[str, str]]) -> list[str]:
+    """One line for every check that could not look, "check: not judged, why"."""
+    return [
+        f"{finding['check']}: not judged, {finding['message']}"
+        for finding in read(findings)
+        if finding["outcome"] == "not_judged"
+    ]
+
+
+def _finding(name: str, outcome: Outcome) -> dict[str, str]:
+    return {"check": name, "outcome": outcome[0], "message": outcome[1]}
 
 
 def _test(facts: RunFacts) -> Predictions:
@@ -213,11 +508,85 @@ def _test(facts: RunFacts) -> Predictions:
     return predictions.split("test" if "test" in predictions.splits else predictions.splits[-1])
 
 
-def _on_the_fence(part: Predictions, *, margin: float = 1e-3) -> float:
-    """The share of images whose two highest probabilities are so near that another order of summing
-    may swap them.
-    """
+def _share_of_ties(part: Predictions, *, margin: float = 1e-3) -> float:
+    """The share of images whose highest probabilities another order of summing may swap."""
+    if part.kind == "multilabel":
+        return float((np.abs(part.probabilities - multilabel.THRESHOLD) < margin).mean())
     if part.probabilities.shape[1] < 2:
         return 0.0
     highest = np.partition(part.probabilities, -2, axis=1)[:, -2:]  # (n, 2), the highest last
     return float((highest[:, 1] - highest[:, 0] < margin).mean())
+
+
+def _no_better_than_chance(part: Predictions, counted: np.ndarray, kappa: float) -> str:
+    if not linear_model.has_groups(part):
+        if analytic.kappa_interval(counted)[0] > 0:
+            return ""
+        return f"Not shown to beat chance: the 95 % interval of kappa ({kappa:.2f}) reaches 0."
+    p, num_groups = _p_by_groups(part), len(np.unique(part.groups))
+    if p <= 0.025:
+        return ""
+    return f"Not shown to beat chance: kappa {kappa:.2f}, p {p:.2f} over {num_groups} groups of images."
+
+
+def _p_by_groups(part: Predictions) -> float:
+    """The one-sided p that kappa is 0, where images of one group count together.
+
+    Groups of one class each exchange their classes; otherwise Student's t over the groups.
+    """
+    from scipy.special import stdtr
+
+    num_classes = len(part.class_names)
+    _, group = np.unique(part.groups, return_inverse=True)
+    num_groups = int(group.max()) + 1
+    truth, predicted = np.zeros((2, num_groups, num_classes))
+    np.add.at(truth, (group, part.truth), 1.0)
+    np.add.at(predicted, (group, part.predicted), 1.0)
+    if ((truth > 0).sum(axis=1) > 1).any():
+        slopes = influence.of_images(part, matrices.kappa)
+        variance = float((np.bincount(group, slopes) ** 2).sum()) * num_groups / (num_groups - 1)
+        kappa = float(matrices.kappa(metrics.confusion(part)))
+        return float(stdtr(num_groups - 1, -kappa / np.sqrt(variance))) if variance else 1.0
+    classes, generator = truth.argmax(axis=1), np.random.default_rng(0)
+    orders = [np.arange(num_groups), *(generator.permutation(num_groups) for _ in range(_DRAWS))]
+    drawn = np.zeros((len(orders), num_classes, num_classes))
+    for place, order in enumerate(orders):
+        np.add.at(drawn[place], classes[order], predicted)
+    kappas = matrices.kappa(drawn)
+    return float((kappas >= kappas[0] - 1e-12).mean())
+
+
+def _learned_nothing(facts: RunFacts) -> str:
+    if "train" not in facts.predictions.splits:
+        return ""
+    trained = metrics.confusion(facts.predictions.split("train"))
+    reached = float(matrices.accuracy(trained))
+    largest = float(trained.sum(axis=1).max() / trained.sum())
+    is_at_chance = float(matrices.kappa(trained)) <= 0.02 and reached <= largest + 0.01
+    if len(np.flatnonzero(trained.sum(axis=1))) > 1 and is_at_chance:
+        return (
+            f"Training accuracy ({reached:.3f}) is not above the largest class's share "
+            f"({largest:.3f}): nothing was learned."
+        )
+    return ""
+
+
+def _labels_beat_chance(part: Predictions) -> Outcome:
+    truths = part.truths
+    areas = metrics.per_class(part)["roc_auc"].dropna()
+    if areas.empty:
+        return not_judged("no label is on some images and off others")
+    scores, generator = part.probabilities, np.random.default_rng(0)
+    _, group = np.unique(part.groups, return_inverse=True)
+    first = np.zeros(int(group.max()) + 1, dtype=int)
+    first[group] = np.arange(len(group))  # one image of each group
+    truths, scores = truths[first].astype(np.float64), scores[first].astype(np.float64)
+    scores = scores - scores.mean(axis=0)
+    observed = float((truths * scores).sum())
+    drawn = [
+        float((truths[generator.permutation(len(first))] * scores).sum()) for _ in range(_DRAWS)
+    ]
+    p = (1 + sum(value >= observed for value in drawn)) / (1 + _DRAWS)
+    if p <= 0.025:
+        return held(f"probabilities go with the labels (mean ROC-AUC {areas.mean():.2f})")
+    return flagged(f"Not shown to beat chance: p {p:.2f} when labels are exchanged between images.")

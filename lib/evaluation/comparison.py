@@ -18,7 +18,7 @@ import pandas as pd
 
 from lib import files, paths
 from lib.errors import DarkroomError, suggest
-from lib.evaluation import audit, class_grouping, linear_model, metrics, paired_tests, statistics
+from lib.evaluation import checks, class_grouping, linear_model, metrics, paired_tests, statistics
 from lib.evaluation import confusion as matrices
 from lib.evaluation import predictions as tables
 from lib.evaluation.linear_model import LinearModel
@@ -280,9 +280,10 @@ def comparison(
     }
     exact = paired_tests.exact_p_values(by_seed, metric, "test")
     pairs = paired_tests.of_model(models[metric], against=against, margin=margin, exact=exact)
-    notes = audit.comparison({arm: estimates[arm][metric] for arm in order}, pairs)
-    notes += audit.trainings(arms, opened)
-    return Comparison(metric, arms, estimates, tuple(pairs), tuple(notes))
+    findings = checks.of_comparison(
+        {arm: estimates[arm][metric] for arm in order}, pairs, runs=arms, opened=opened
+    )
+    return Comparison(metric, arms, estimates, tuple(pairs), tuple(findings))
 
 
 def finished_runs(*stage_folders: Path) -> list[Path]:

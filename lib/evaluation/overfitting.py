@@ -1,6 +1,4 @@
-"""Whether a training learnt its pictures by heart: the gap between train and validation, and where
-validation turned.
-"""
+"""Overfitting: the gap between training and validation accuracy, and a validation loss that rose."""
 
 from __future__ import annotations
 
@@ -12,35 +10,36 @@ import pandas
 if TYPE_CHECKING:
     from lib.evaluation.comparison import Comparison
 
-_RISE = 1.05  # the validation loss has turned when it ends five per cent above its lowest point
-_LAST = 3  # epochs whose mean is the end, since one alone is noisy
-_WIDE = 0.1
+_RISE = 0.05  # of the lowest loss; a smaller rise changes nothing, however sure it is
+_LEAST_EPOCHS = 3  # after the minimum: fewer say nothing
+_JITTERS = 3.0  # standard errors of the curve's own jitter that a rise must exceed
+_WIDE_GAP = 0.1
 
 
 def diagnose(
     history: pandas.DataFrame, *, train_accuracy: float, val_accuracy: float
 ) -> dict[str, Any]:
-    """Returns the diagnosis of one training.
+    """The diagnosis of one training.
+
+    A validation loss has turned where the mean after its minimum, over three epochs at least, lies
+    five per cent above the smoothed minimum, and further than the jitter of the curve explains.
+    The jitter is the median of the second differences, which a steady rise or fall leaves out.
 
     Args:
         history: one row an epoch with `epoch`, `loss` and `val_loss`; of several phases the last
-            one counts. train_accuracy: of the kept weights on train images as they are, without
-            augmentation and dropout. val_accuracy: of the same weights on validation images.
+            one counts.
+        train_accuracy: of the kept weights on training images, without augmentation and dropout.
+        val_accuracy: of the same weights on validation images.
 
     Returns:
-        `gap`, train minus validation accuracy; `turned_at`, the epoch of the lowest validation loss
-        where it has risen by 5 % or more since, else None; `rise`, how much higher it ended (0.2
-        for 20 %); `verdict`, one of `none`, `memorised` (a gap of 10 points or more),
-        `past_its_best` (it turned, and kept weights escaped it), `both`.
+        `gap`, training minus validation accuracy; `turned_at`, the epoch of the lowest validation
+        loss where it has turned, else None; `rise`, how much higher it ended (0.2 for 20 %);
+        `verdict`, one of `none`, `memorised` (a gap of 10 points or more), `past_its_best` (the
+        loss turned, and earlier weights were kept), `both`.
     """
     last = history[history["phase"] == history["phase"].iloc[-1]] if "phase" in history else history
     val_loss = last["val_loss"].to_numpy(float)
-    lowest = int(val_loss.argmin())
-    after = val_loss[max(lowest + 1, len(val_loss) - _LAST) :]
-    rise = (
-        float(after.mean() / max(val_loss[lowest], np.finfo(float).tiny) - 1) if len(after) else 0.0
-    )
-    turned = rise >= _RISE - 1
+    turned_at, rise = _turn(val_loss)
     gap = float(train_accuracy - val_accuracy)
     verdict = {
         (False, False): "none",
@@ -48,46 +47,71 @@ def diagnose(
         (False, True): "past_its_best",
         (True, True): "both",
     }
-    turned_at = int(last["epoch"].iloc[lowest]) if turned else None
     return {
         "gap": gap,
-        "turned_at": turned_at,
-        "rise": max(0.0, rise),
-        "verdict": verdict[gap >= _WIDE, turned],
+        "turned_at": None if turned_at is None else int(last["epoch"].iloc[turned_at]),
+        "rise": rise,
+        "verdict": verdict[gap >= _WIDE_GAP, turned_at is not None],
     }
 
 
-def sentence(found: dict[str, Any]) -> str:
-    """Returns the diagnosis in words."""
-    better = "better" if found["gap"] >= 0 else "worse"
-    gap = f"The kept weights name train images {100 * abs(found['gap']):.1f} points {better} than validation images"
-    if found["gap"] >= _WIDE:
-        gap += ", so part of what they know is these very pictures"
-    if found["turned_at"] is None:
-        return f"{gap}; the validation loss had not turned when the training ended."
-    rise = f"{100 * found['rise']:.0f} % above its lowest"
-    return f"{gap}; the validation loss turned after epoch {found['turned_at']} and ended {rise}."
+def sentence(diagnosis: dict[str, Any]) -> str:
+    """The diagnosis in words."""
+    more = "above" if diagnosis["gap"] >= 0 else "below"
+    gap = (
+        f"Training accuracy is {100 * abs(diagnosis['gap']):.1f} points {more} validation accuracy"
+    )
+    if diagnosis["gap"] >= _WIDE_GAP:
+        gap += ", a sign of overfitting"
+    if diagnosis["turned_at"] is None:
+        return f"{gap}; the validation loss had not turned when training ended."
+    rise = f"{100 * diagnosis['rise']:.0f} % above its minimum"
+    return (
+        f"{gap}; the validation loss turned after epoch {diagnosis['turned_at']} and ended {rise}."
+    )
+
+
+def _turn(val_loss: np.ndarray) -> tuple[int | None, float]:
+    finite = val_loss[np.isfinite(val_loss)]
+    if len(finite) < _LEAST_EPOCHS + 2 or len(finite) < len(val_loss):
+        return None, 0.0
+    lowest = int(val_loss.argmin())
+    after = val_loss[lowest + 1 :]
+    floor = max(float(val_loss[lowest]), np.finfo(float).tiny)
+    rise = max(0.0, float(val_loss[-_LEAST_EPOCHS:].mean()) / floor - 1)
+    if len(after) < _LEAST_EPOCHS:
+        return None, rise
+    # Around the minimum, which is low partly by chance: the mean of it and its neighbours.
+    around = float(val_loss[max(0, lowest - 1) : lowest + 2].mean())
+    end = float(after[-_LEAST_EPOCHS:].mean())
+    jitter = float(np.median(np.abs(np.diff(val_loss, 2)))) / 0.6745 / np.sqrt(6)
+    error = jitter * np.sqrt(1 / min(3, lowest + 2) + 1 / _LEAST_EPOCHS)
+    is_turned = end - around > max(_JITTERS * error, _RISE * around)
+    return (lowest if is_turned else None), rise
 
 
 def table(compared: Comparison) -> pandas.DataFrame:
-    """Returns one row an arm: the mean gap in points, how many of its runs turned, and the median
-    epoch at which they did.
+    """One row an arm: the mean gap in points, how many runs turned, and the median epoch of it.
 
-    Arms whose runs were not diagnosed, such as those of classic models, are left out.
+    Arms whose runs were not diagnosed, such as those of baselines, are left out.
     """
     rows = []
     for arm, units in compared.arms.items():
-        found = [unit.result["overfitting"] for unit in units if unit.result.get("overfitting")]
-        if not found:
+        diagnoses = [unit.result["overfitting"] for unit in units if unit.result.get("overfitting")]
+        if not diagnoses:
             continue
-        turns = [each["turned_at"] for each in found if each["turned_at"] is not None]
+        turns = [one["turned_at"] for one in diagnoses if one["turned_at"] is not None]
         rows.append(
             {
                 "arm": arm,
-                "gap in points": round(100 * float(np.mean([each["gap"] for each in found])), 1),
-                "runs that turned": f"{len(turns)} of {len(found)}",
+                "gap in points": round(100 * float(np.mean([one["gap"] for one in diagnoses])), 1),
+                "runs that turned": f"{len(turns)} of {len(diagnoses)}",
                 "turned at epoch": f"{np.median(turns):g}" if turns else "never",
-                "rise of the validation loss": f"{100 * np.mean([each['rise'] for each in found]):.0f} %",
+                "rise of the validation loss": _percent([one["rise"] for one in diagnoses]),
             }
         )
     return pandas.DataFrame(rows)
+
+
+def _percent(shares: list[float]) -> str:
+    return f"{100 * np.mean(shares):.0f} %"

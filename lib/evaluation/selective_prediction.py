@@ -1,6 +1,4 @@
-"""Whether the arms of a comparison know when they are wrong: calibration, temperature, and
-answering only when sure.
-"""
+"""Calibration and selective prediction of the arms of a comparison."""
 
 from __future__ import annotations
 
@@ -17,40 +15,47 @@ from lib.evaluation.run_records import Unit
 from lib.reporting import plots, text
 from lib.reporting.style import Drawing
 
-WISHED = 0.95
+TARGET_ACCURACY = 0.95
 _COLUMNS = ("calibration_error", "temperature", "calibration_error_scaled", "coverage", "accuracy")
 _MOST_ARMS = 8  # lines that an eye can follow
 
 
-def table(comparison: Comparison, *, wished: float = WISHED) -> pd.DataFrame:
+def table(comparison: Comparison, *, target_accuracy: float = TARGET_ACCURACY) -> pd.DataFrame:
     """One row an arm, means over seeds; none for arms that state no probabilities or hold no
     validation images.
 
     `calibration_error` as stated, `temperature` (of validation), `calibration_error_scaled` at it;
-    and what answering only above the threshold for the `wished` accuracy on validation does on
+    and what answering only above the threshold for the `target_accuracy` accuracy on validation does on
     test: `coverage` and `accuracy` (NaN where no seed reaches the wish).
     """
     rows = {
-        arm: _row(units, wished)
+        arm: _row(units, target_accuracy)
         for arm, units in comparison.arms.items()
         if all(map(states_probabilities, units))
     }
     return pd.DataFrame(rows, index=list(_COLUMNS)).T.rename_axis("arm")
 
 
-def shown(found: pd.DataFrame, *, wished: float = WISHED) -> pd.DataFrame:
+def shown(found: pd.DataFrame, *, target_accuracy: float = TARGET_ACCURACY) -> pd.DataFrame:
     """The table as text, for the notebook and the page."""
-    told = {
+    promised = found["coverage"].map(
+        lambda share: "cannot be promised" if np.isnan(share) else text.percent(share)
+    )
+    columns = {
         "calibration error": found["calibration_error"].map(text.percent),
-        "temperature": found["temperature"].map("{:.2f}".format),
+        "temperature": found["temperature"].map(
+            lambda value: "1 (none helps)" if value == 1 else f"{value:.2f}"
+        ),
         "error at that temperature": found["calibration_error_scaled"].map(text.percent),
-        f"answered when {100 * wished:.0f} % is wished": found["coverage"].map(text.percent),
-        "of these right": found["accuracy"].map(text.percent),
+        f"coverage at {100 * target_accuracy:.0f} % target accuracy": promised,
+        "accuracy of these": found["accuracy"].map(text.percent),
     }
-    return pd.DataFrame(told)
+    return pd.DataFrame(columns)
 
 
-def drawings(comparison: Comparison, *, wished: float = WISHED) -> dict[str, Drawing]:
+def drawings(
+    comparison: Comparison, *, target_accuracy: float = TARGET_ACCURACY
+) -> dict[str, Drawing]:
     """`reliability` of the best arm as stated, its seeds together, and `coverage` of the arms (the
     best eight), scaled.
     """
@@ -74,7 +79,7 @@ def drawings(comparison: Comparison, *, wished: float = WISHED) -> dict[str, Dra
     }
     return {
         "reliability": plots.reliability(calibration.reliability(pooled), error, title=title),
-        "coverage": plots.risk_coverage(curves, wished=wished),
+        "coverage": plots.risk_coverage(curves, wished=target_accuracy),
     }
 
 
@@ -83,8 +88,8 @@ def states_probabilities(unit: Unit) -> bool:
     return unit.predictions.kind == "probability" and "val" in unit.predictions.splits
 
 
-def _row(units: Sequence[Unit], wished: float) -> dict[str, float]:
-    told = [calibration.advice(unit.predictions, wished=(wished,)) for unit in units]
+def _row(units: Sequence[Unit], target_accuracy: float) -> dict[str, float]:
+    told = [calibration.advice(unit.predictions, targets=(target_accuracy,)) for unit in units]
     row = {name: float(np.mean([each[name] for each in told])) for name in _COLUMNS[:3]}
     reached = [each["thresholds"][0] for each in told if each["thresholds"]]
     answered = [each for each in reached if each["accuracy"] is not None]
@@ -101,7 +106,7 @@ def _row(units: Sequence[Unit], wished: float) -> dict[str, float]:
 
 def _scaled(unit: Unit) -> Predictions:
     return calibration.scaled(
-        unit.predictions, calibration.temperature(unit.predictions.split("val"))
+        unit.predictions, calibration.useful_temperature(unit.predictions.split("val"))
     )
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from lib import files
+from lib.evaluation import checks, disagreements, selective_prediction
 from lib.evaluation import confusion as matrices
-from lib.evaluation import disagreements, selective_prediction
 from lib.evaluation.comparison import Comparison, write_table
 from lib.evaluation.run_records import Unit
 from lib.reporting import captions, images, plots, tensorboard, text
@@ -189,14 +189,23 @@ def _per_class(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
+_ORDER = ("stops", "flagged", "note", "not_judged", "held")
+
+
 def _findings(comparison: Comparison) -> list[dict[str, str]]:
     found = [{**finding, "where": "comparison"} for finding in comparison.audit]
     for unit in comparison.units:
         where = f"{unit.arm}, seed {unit.seed}"
-        found += [{**finding, "where": where} for finding in unit.result.get("audit", [])]
+        found += [
+            {**finding, "where": where} for finding in checks.read(unit.result.get("audit", []))
+        ]
     return sorted(
         found,
-        key=lambda finding: (finding["outcome"] == "held", finding["guard"], finding["where"]),
+        key=lambda finding: (
+            _ORDER.index(finding["outcome"]) if finding["outcome"] in _ORDER else -1,
+            finding["check"],
+            finding["where"],
+        ),
     )
 
 

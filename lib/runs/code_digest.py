@@ -36,7 +36,6 @@ by the digest of the data.
 """
 PRESENTATION = (
     "lib.data.thumbnails",
-    "lib.evaluation.audit",
     "lib.evaluation.checks",
     "lib.cleaning.plots",
     "lib.cleaning.findings_page",

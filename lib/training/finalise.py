@@ -12,7 +12,7 @@ from typing import Any
 from lib import files, hashing
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
-from lib.evaluation import audit, calibration, metrics, overfitting, statistics, test_access
+from lib.evaluation import calibration, checks, metrics, overfitting, statistics, test_access
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import serialization
@@ -42,9 +42,10 @@ def conclude(
         settings=result["settings"],
         class_weights=fitted.class_weights,
         test_openings=result["test_openings"],
+        diverged=fitted.diverged,
     )
-    result["audit"] = audit.run(facts)
-    audit.require(result["audit"])
+    result["audit"] = checks.of_run(facts)
+    checks.require(result["audit"])
     path = run.checkpoint_folder / "model.keras"
     serialization.save(trained.model, path, card=card(result, run, source=dataset.source))
     result["model_sha256"] = hashing.file(path)  # the site loads no other file in its place
@@ -139,9 +140,5 @@ def sentence(result: dict[str, Any]) -> str:
         f"test split was read {test_access.times(result['test_openings'])}, over all studies.",
         overfitting.sentence(result["overfitting"]),
     ]
-    lines += [
-        f"Flagged ({finding['guard']}): {finding['message']}"
-        for finding in result["audit"]
-        if finding["outcome"] != "held"
-    ]
+    lines += checks.remarks(result["audit"])
     return "\n".join(lines)

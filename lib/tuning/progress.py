@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lib.batch import executor
-from lib.evaluation import audit
+from lib.evaluation import checks
 from lib.runs import Run
 from lib.tuning import trials
 from lib.tuning.plan import Plan
@@ -31,8 +31,8 @@ def watch(run: Run, plan: Plan, *, expected: int) -> Watch:
         made = [
             (each.values, each.metrics["made"]) for each in all_trials if "made" in each.metrics
         ]
-        audit.require(
-            audit.trials(made)
+        checks.require(
+            checks.trials(made)
         )  # at once, not after a night of trials that differ in nothing
         ended = sum(each.state != "open" for each in all_trials)
         best = trials.ranked(all_trials, goal, direction)

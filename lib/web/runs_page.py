@@ -19,7 +19,7 @@ from lib.batch.status import RunStatus
 from lib.data import decode
 from lib.embeddings import record
 from lib.errors import DarkroomError
-from lib.evaluation import multilabel
+from lib.evaluation import checks, multilabel
 from lib.reporting import style
 from lib.web import archive
 from lib.web.archive import Run
@@ -71,13 +71,13 @@ def one_run(study: str, stage: str, run: str) -> str:
     numbers = {
         name: value for name, value in metrics.items() if isinstance(value, int | float | str)
     }
-    checks = [each for each in found.result.get("audit", []) if isinstance(each, dict)]
+    findings = checks.read(found.result.get("audit") or [])
     return render_template(
         "run.html",
         found=found,
         figures=_figures(found),
         numbers=numbers,
-        flagged=[each for each in checks if each.get("outcome") != "held"],
+        flagged=[each for each in findings if each["outcome"] not in ("held", "not_judged")],
         parameters=found.result.get("key", {}).get("parameters", {}),
         has_maps=(found.folder / record.ACCOUNT).is_file(),
         has_labels=(found.folder / "labels.parquet").is_file(),
