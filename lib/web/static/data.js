@@ -503,7 +503,7 @@ function confusion() {
   const button = (truth, predicted, words) => {
     const share = counts[truth * num + predicted] / Math.max(1, truths[truth]), one = el("button", { type: "button", textContent: words });
     one.style.setProperty("--cell", truth === predicted ? "#56b4e9" : "#e69f00");
-    one.style.setProperty("--tint", `${Math.round(75 * Math.sqrt(share))}%`);
+    one.style.setProperty("--tint", `${Math.round(50 * Math.sqrt(share))}%`);
     one.setAttribute("aria-pressed", filters.truth === truth && filters.predicted === predicted);
     one.setAttribute("aria-label", `${counts[truth * num + predicted]} images of ${P.classes[truth]} predicted as ${P.classes[predicted]}`);
     one.addEventListener("click", () => press(truth, predicted));
