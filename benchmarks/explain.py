@@ -16,8 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from lib.explain import METHODS, baselines, explain, faithfulness, sanity
-from lib.explain.model_wrapper import Scored
+from lib.explain import METHODS, explain, faithfulness, heatmap
+from lib.explain.model_wrapper import NetworkWrapper
 
 SIDE = 32
 RECOMMENDED = ("occlusion", "rise", "lime", "kernel_shap", "gradcam")
@@ -195,7 +195,7 @@ def _trained(ground: str):
         verbose=0,
     )
     unseen = marks.pictures(60, side=side, seed=9, mark="anywhere", ground=ground)
-    named = Scored(model).targets(unseen.images, None) == 1
+    named = NetworkWrapper(model).targets(unseen.images, None) == 1
     print(f"{ground}: {named.mean():.0%} of unseen pictures with a mark are named so")
     return model, unseen.images[named], unseen.inside[named]
 
@@ -227,7 +227,7 @@ def _mark(quick: bool) -> None:
             near >= 0.95,
         )
         if ground == "soft":
-            _true_maps(Scored(model, "probability"), images, inside, target)
+            _true_maps(NetworkWrapper(model, "probability"), images, inside, target)
             _faithful(model, images, maps, target)
 
 
@@ -237,9 +237,9 @@ def _share_of_mark(model, images: np.ndarray, inside: np.ndarray) -> float:
 
     No map that is true to the network holds more or less inside the mark.
     """
-    scored, target, inside = Scored(model), np.ones(len(images), np.int32), inside[..., None]
+    scored, target, inside = NetworkWrapper(model), np.ones(len(images), np.int32), inside[..., None]
     sharp = images.astype(np.float32)
-    blurred = baselines.fill(sharp, "blur")
+    blurred = heatmap.fill(sharp, "blur")
     first = scored.scores(np.where(inside, sharp, blurred), target) - scored.scores(blurred, target)
     last = scored.scores(sharp, target) - scored.scores(np.where(inside, blurred, sharp), target)
     return float(
@@ -264,11 +264,11 @@ def _peaks_near(maps: np.ndarray, inside: np.ndarray, *, cell: int) -> float:
     )
 
 
-def _true_maps(scored: Scored, images: np.ndarray, inside: np.ndarray, target: np.ndarray) -> None:
+def _true_maps(scored: NetworkWrapper, images: np.ndarray, inside: np.ndarray, target: np.ndarray) -> None:
     """What the measures say of the mark itself, all other pixels after it in a smooth order or in
     one of dust.
     """
-    smooth = baselines.random_maps(images)
+    smooth = heatmap.random_maps(images)
     rests = {"smooth": smooth, "dust": np.random.default_rng(0).random(smooth.shape, np.float32)}
     for cell in (None, 1):
         told = [
@@ -284,8 +284,8 @@ def _true_maps(scored: Scored, images: np.ndarray, inside: np.ndarray, target: n
 
 
 def _faithful(model, images: np.ndarray, maps: dict, target: np.ndarray) -> None:
-    scored = Scored(model, "probability")
-    table = faithfulness.table(faithfulness.of_all(scored, images, maps, target))
+    scored = NetworkWrapper(model, "probability")
+    table = faithfulness.table(faithfulness.evaluate_all(scored, images, maps, target))
     for name in METHODS:
         row, known = table.loc[name], "" if name in RECOMMENDED else ", not recommended"
         for measure in ("deletion", "insertion"):
@@ -307,13 +307,13 @@ def _shuffled(model, images: np.ndarray, target: np.ndarray) -> None:
     Maps of other images by shuffled weights have nothing in common with an image's own: that
     likeness is the measure's floor.
     """
-    copies = [sanity.shuffled(model, seed=seed) for seed in range(3)]
+    copies = [faithfulness.shuffled(model, seed=seed) for seed in range(3)]
     for name in METHODS:
         maps = explain(model, images, method=name, target=target)
         others = [explain(copy, images, method=name, target=target) for copy in copies]
-        alike = [float(sanity.similarity(maps, each).mean()) for each in others]
+        alike = [float(faithfulness.similarity(maps, each).mean()) for each in others]
         strange = [
-            sanity.similarity(maps, np.roll(each, move, axis=0)).mean()
+            faithfulness.similarity(maps, np.roll(each, move, axis=0)).mean()
             for each in others
             for move in (1, 4, 7)
         ]
@@ -388,13 +388,13 @@ def _xplique(quick: bool) -> None:
 def _against_xplique(theirs) -> None:
     import tensorflow as tf
 
-    from lib.explain import cam
+    from lib.explain import gradient_methods
     from lib.models import build
 
     side, num = 96, 16
     model = build("mobilenet_v2", class_names="abcd", image_side=side, weights="none", alpha=0.35)
     images = np.random.default_rng(0).integers(0, 256, (num, side, side, 3)).astype(np.float32)
-    hot, layer, black = tf.one_hot([1] * num, 4), cam.find_layer(model).name, {"baseline": "black"}
+    hot, layer, black = tf.one_hot([1] * num, 4), gradient_methods.find_layer(model).name, {"baseline": "black"}
     pairs = {
         "gradcam": (theirs.GradCAM(model, conv_layer=layer), {}),
         "gradcam_plus_plus": (theirs.GradCAMPP(model, conv_layer=layer), {}),

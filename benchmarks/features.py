@@ -166,7 +166,7 @@ def tell_ratio(claim: str, value: float, goal: float) -> None:
 
 
 def _reduce(method: str, num: int, length: int) -> tuple[float, float]:
-    from lib.embeddings import reduce
+    from lib.embeddings import reduction
 
     generator = np.random.default_rng(0)
     centres = generator.normal(0, 1, (20, length)).astype(np.float32)
@@ -175,8 +175,8 @@ def _reduce(method: str, num: int, length: int) -> tuple[float, float]:
         stop = min(num, start + 10_000)
         rows[start:stop] = centres[generator.integers(20, size=stop - start)]
         rows[start:stop] += generator.normal(0, 1, (stop - start, length)).astype(np.float16)
-    reduce.reduce(rows[: min(num, 5_000)], method)  # so that libraries are loaded and compiled
-    seconds = seconds_of(lambda: reduce.reduce(rows, method))
+    reduction.reduce(rows[: min(num, 5_000)], method)  # so that libraries are loaded and compiled
+    seconds = seconds_of(lambda: reduction.reduce(rows, method))
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
         1 if sys.platform == "darwin" else 1024
     ) / 1e9
@@ -185,24 +185,24 @@ def _reduce(method: str, num: int, length: int) -> tuple[float, float]:
 def _suppose(folder: str, limit: int) -> list[str]:
     from lib.cleaning import clean
     from lib.data import sources
-    from lib.embeddings import feature_spaces, probe_results, quality, reduce
+    from lib.embeddings import feature_spaces, map_quality, probes, reduction
 
     with tempfile.TemporaryDirectory() as home:
         os.environ["DARKROOM_HOME"] = home
         dataset = sources.bring(folder)
         clean.clean(dataset, workers=1)
-        origin = feature_spaces.of_backbone(
+        origin = feature_spaces.load_backbone(
             dataset, architecture="efficientnet_lite0", image_side=128, limit=limit
         )
         space = feature_spaces.features(origin, dataset)
         maps = {
-            method: reduce.reduce(space.features, method).places
+            method: reduction.reduce(space.features, method).places
             for method in ("pca", "tsne", "umap")
         }
         judged = {
-            method: quality.measure(space.features, places) for method, places in maps.items()
+            method: map_quality.measure(space.features, places) for method, places in maps.items()
         }
-        return probe_results.map_sentences(judged, {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"})
+        return probes.map_sentences(judged, {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"})
 
 
 def _write_map(folder: str, num: int) -> None:

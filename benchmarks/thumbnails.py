@@ -28,9 +28,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from lib.baselines import data, finalise, fitting, search, table, trials
+from lib.baselines import data, finalise, fitting, search
 from lib.baselines.data import Part
-from lib.baselines.networks import MLP
+from lib.baselines.estimators import MLP
 from lib.evaluation import analytic, test_access
 
 warnings.simplefilter("ignore")
@@ -57,7 +57,7 @@ class Drawn:
     of the time.
     """
 
-    resize, several, split = "stretch", False, type("Split", (), {"id": "drawn"})
+    resize, multilabel, split = "stretch", False, type("Split", (), {"id": "drawn"})
 
     def __init__(self, classes: int, num: int = 1000) -> None:
         rng = np.random.default_rng(0)
@@ -87,7 +87,7 @@ def networks(scale: int) -> None:
     proportional to epochs.
     """
     epochs = [1000 // scale, 2000 // scale]
-    grid = table.grid(
+    grid = fitting.parameter_grid(
         "mlp",
         {"hidden_layers": SHAPES, "learning_rate": RATES, "epochs": epochs, "optimizer": ["sgd"]},
     )
@@ -140,7 +140,7 @@ def seeds(num: int) -> None:
         for seed in range(num):
             with threadpoolctl.threadpool_limits(1):
                 found = fitting.fit("mlp", values, train, seed=seed)
-            mine = fitting.right(fitting.outputs(found.pipeline, val.X), val.y).mean()
+            mine = fitting.is_correct(fitting.outputs(found.pipeline, val.X), val.y).mean()
             pairs[seed] = mine, _scikit_network(values, drawn, seed)
         apart, error = (
             pairs[:, 0] - pairs[:, 1],
@@ -166,7 +166,7 @@ def shapes(rounds: int) -> None:
         pairs = []
         for _ in range(rounds):
             mine, _ = _cpu(
-                lambda v=values, e=few: fitting.along("mlp", v, [e, 2 * e], train, seed=0)
+                lambda v=values, e=few: fitting.fit_path("mlp", v, [e, 2 * e], train, seed=0)
             )
             with threadpoolctl.threadpool_limits(1):
                 theirs = sum(
@@ -341,13 +341,13 @@ def posters(sizes: list[str], samples: str | None) -> None:
     dataset = clean.ensure(sources.bring(f"{samples}/posters"))
     rows = []
     for target in ("label", "label=Action_Adventure|Animation|Horror_Thriller"):
-        thumbs = data.gather(dataset, target=target)
-        for kind in table.KINDS if target == "label" else ("svm_linear",):
+        thumbs = data.load(dataset, target=target)
+        for kind in fitting.MODELS if target == "label" else ("svm_linear",):
             for size in sizes if target == "label" else ["15x10"]:
                 rows.append(_row(kind, size, thumbs, target))
                 print(json.dumps(rows[-1]), flush=True)
     shown = pandas.DataFrame(rows[:-1])
-    opened = test_access.count(dataset.folder, data.gather(dataset).split.id)
+    opened = test_access.count(dataset.folder, data.load(dataset).split.id)
     print(
         f"the test split of all genres was opened {opened} times, once for each of {len(shown)} "
         "models unless it was before"
@@ -357,7 +357,7 @@ def posters(sizes: list[str], samples: str | None) -> None:
         f"{each.accuracy:.1f} ({each.low:.1f} to {each.high:.1f})" for each in percent.itertuples()
     ]
     print(
-        shown.pivot(index="model", columns="size", values="test").loc[list(table.KINDS)].to_string()
+        shown.pivot(index="model", columns="size", values="test").loc[list(fitting.MODELS)].to_string()
     )
     last = rows[-1]
     ours = f"{last['accuracy']:.3f} ({last['low']:.3f} to {last['high']:.3f}), {last['values']}"
@@ -369,15 +369,15 @@ def posters(sizes: list[str], samples: str | None) -> None:
         shutil.rmtree(own)
 
 
-def _row(kind: str, size: str, thumbs: data.Material, target: str) -> dict:
+def _row(kind: str, size: str, thumbs: data.ThumbnailData, target: str) -> dict:
     began = time.perf_counter()
-    found = search.run(kind, table.grid(kind), [data.size(size)], thumbs, journal=trials.Journal())
-    _, model = finalise.chosen(found, thumbs, seed=0)
+    found = search.run(kind, fitting.parameter_grid(kind), [data.parse_size(size)], thumbs, log=search.ResultLog())
+    _, model = finalise.fit_best(found, thumbs, seed=0)
     test_access.open_test(
         thumbs.dataset.folder, thumbs.split.id, f"benchmarks/thumbnails/{kind}-{size}"
     )
     part = thumbs.part("test", model.size)
-    right = fitting.right(fitting.outputs(model.pipeline, part.X), part.y)
+    right = fitting.is_correct(fitting.outputs(model.pipeline, part.X), part.y)
     low, high = analytic.wilson(int(right.sum()), len(right))
     return {
         "model": kind,

@@ -21,8 +21,7 @@ import numpy as np
 
 from lib import notebooks
 from lib.batch.executor import Executor
-from lib.tuning import config, search, space
-from lib.tuning.methods import hyperband
+from lib.tuning import config, hyperband, search, space
 from lib.tuning.search import Plan
 
 SPACE = {
@@ -83,19 +82,19 @@ def planted(values: dict, work) -> float:
     return _learnt(score, work)
 
 
-def smooth(values: dict, work) -> float:
+def smooth(values: dict, trial) -> float:
     """A round hill over two numbers, its top at x = 0.37, rate = 0.002."""
     return _learnt(
-        1.0 - 4 * (values["x"] - 0.37) ** 2 - 0.5 * (np.log10(values["rate"]) + 2.7) ** 2, work
+        1.0 - 4 * (values["x"] - 0.37) ** 2 - 0.5 * (np.log10(values["rate"]) + 2.7) ** 2, trial
     )
 
 
-def _learnt(score: float, work) -> float:
-    rng = np.random.default_rng([work.context["seed"], work.number])
+def _learnt(score: float, trial) -> float:
+    rng = np.random.default_rng([trial.settings["seed"], trial.number])
     reached = float("nan")
-    for epoch in range(work.start + 1, work.epochs + 1):
+    for epoch in range(trial.initial_epoch + 1, trial.epochs + 1):
         reached = score - 0.6 * 0.5**epoch + rng.normal(0, 0.01)
-        if work.report(epoch, score=reached):
+        if trial.report(epoch, score=reached):
             break
     return reached
 
@@ -147,7 +146,7 @@ def _found(
             f"benchmarks.tuning:{objective}",
             {"score": "max"},
             seed=seed,
-            context={"seed": seed},
+            settings={"seed": seed},
             **settings,
         )
         found = search.run(plan)
@@ -255,7 +254,7 @@ def _ours(home: Path, *, epochs: int, seed: int) -> dict:
         {"val_accuracy": "max"},
         epochs,
         seed=seed,
-        context=context,
+        settings=context,
     )
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=home) as folder, Executor(workers=2) as executor:
@@ -338,10 +337,10 @@ def _memory(home: Path, *, number: int) -> None:
     searched = space.read({**SPACE, "batch_size": [16, 32, 64]})
     context = {"base": _base(), "epochs": 1, "seed": 0, "monitor": "val_accuracy"}
     plan = Plan(
-        searched, "random", config.OBJECTIVE, {"val_accuracy": "max"}, 1, number, context=context
+        searched, "random", config.OBJECTIVE, {"val_accuracy": "max"}, 1, number, settings=context
     )
     with Executor(workers=2) as executor:
-        search.run(plan, Path(tempfile.mkdtemp(dir=home)), executor=executor, watch=watch)
+        search.run(plan, Path(tempfile.mkdtemp(dir=home)), executor=executor, on_trial_end=watch)
     early, late = (float(np.median(held[place - 5 : place + 5])) for place in (10, number - 5))
     growth = 100 * (late / early - 1)
     print(

@@ -12,7 +12,7 @@ from lib import files, hashing
 from lib.cleaning import clean
 from lib.data import dataset as datasets
 from lib.data import sources, thumbnails
-from lib.embeddings import quality, record, reduce
+from lib.embeddings import map_quality, record, reduction
 
 CLASSES = ("<img src=x onerror=alert(1)>", "=1+1 \"quoted\" & 'odd'", "写真 🎨")
 UNIT = ("odd@pictures", "features", "one-s0")
@@ -60,10 +60,10 @@ def build(root: Path, *, each: int = 20) -> Path:
         place.mkdir(parents=True)
         np.save(place / "features.npy", values)
         spaces[name] = SimpleNamespace(name=name, folder=place, features=values, layer="pool")
-        turned = reduce.reduce(values[:, ::-1], "pca")
-        maps[name] = {"pca": reduce.reduce(values, "pca"), "tsne": turned}
+        turned = reduction.reduce(values[:, ::-1], "pca")
+        maps[name] = {"pca": reduction.reduce(values, "pca"), "tsne": turned}
     qualities = {
-        name: quality.measure(features, each.places) for name, each in maps["trained"].items()
+        name: map_quality.measure(features, each.places) for name, each in maps["trained"].items()
     }
     kept = table.drop(columns=["reasons"])
     origin = SimpleNamespace(
@@ -167,7 +167,7 @@ def train(root: Path) -> Path:
         dataset=dataset,
         origin=origin,
         spaces={"trained": space},
-        maps={"trained": {"pca": reduce.reduce(features, "pca")}},
+        maps={"trained": {"pca": reduction.reduce(features, "pca")}},
         qualities={},
         sentences=[],
     )

@@ -9,48 +9,48 @@ import time
 from pathlib import Path
 
 
-def parabola(values, work):
-    """Best at x = 0.3; every epoch comes nearer to it. Counts in `context["ran"]` who was really
+def parabola(values, trial):
+    """Best at x = 0.3; every epoch comes nearer to it. Counts in `settings["ran"]` who was really
     computed.
     """
-    if "ran" in work.context:
-        with Path(work.context["ran"]).open("a") as file:
-            file.write(f"{work.number} {json.dumps(values)} {work.start} {work.epochs}\n")
+    if "ran" in trial.settings:
+        with Path(trial.settings["ran"]).open("a") as file:
+            file.write(f"{trial.number} {json.dumps(values)} {trial.initial_epoch} {trial.epochs}\n")
     best = -((values["x"] - 0.3) ** 2)
-    for epoch in range(work.start + 1, work.epochs + 1):
-        time.sleep(work.context.get("seconds", 0))
-        if work.report(epoch, score=best - 1 / epoch):
+    for epoch in range(trial.initial_epoch + 1, trial.epochs + 1):
+        time.sleep(trial.settings.get("seconds", 0))
+        if trial.report(epoch, score=best - 1 / epoch):
             return best - 1 / epoch
-    return {"score": best - 1 / work.epochs, "twice": 2 * values["x"]}
+    return {"score": best - 1 / trial.epochs, "twice": 2 * values["x"]}
 
 
-def chained(values, work):
+def chained(values, trial):
     """Keeps a number in its checkpoint folder, as a training keeps its optimiser; the score is the
     epochs really done.
     """
-    path = work.checkpoint_folder / "epochs"
-    work.checkpoint_folder.mkdir(parents=True, exist_ok=True)
+    path = trial.checkpoint_folder / "epochs"
+    trial.checkpoint_folder.mkdir(parents=True, exist_ok=True)
     done = int(path.read_text()) if path.exists() else 0
-    for epoch in range(done + 1, work.epochs + 1):
+    for epoch in range(done + 1, trial.epochs + 1):
         path.write_text(str(epoch))
-        work.report(epoch, score=float(epoch))
+        trial.report(epoch, score=float(epoch))
     return float(path.read_text())
 
 
-def slowly(values, work):
+def slowly(values, trial):
     """As `chained`, a fifth of a second an epoch; stops where it is told to."""
-    path = work.checkpoint_folder / "epochs"
-    work.checkpoint_folder.mkdir(parents=True, exist_ok=True)
+    path = trial.checkpoint_folder / "epochs"
+    trial.checkpoint_folder.mkdir(parents=True, exist_ok=True)
     done = int(path.read_text()) if path.exists() else 0
-    for epoch in range(done + 1, work.epochs + 1):
+    for epoch in range(done + 1, trial.epochs + 1):
         time.sleep(0.2)
         path.write_text(str(epoch))
-        if work.report(epoch, score=float(epoch)):
+        if trial.report(epoch, score=float(epoch)):
             break
     return float(path.read_text())
 
 
-def hostile(values, work):
+def hostile(values, trial):
     """Fails as `values["how"]` says."""
     how = values["how"]
     if how == "raises":
@@ -64,7 +64,7 @@ def hostile(values, work):
     if how == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "dies once":
-        marker = work.folder / "died"
+        marker = trial.folder / "died"
         if not marker.exists():
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -72,20 +72,20 @@ def hostile(values, work):
     return 1.0
 
 
-def idle(values, work):
+def idle(values, trial):
     """Reads x alone, as the triage source read `dense_units` where it searched `units`."""
     return {"score": values["x"], "made": str(values["x"])}
 
 
-def two(values, work):
+def two(values, trial):
     """The more units, the better and the slower."""
     return {"score": values["units"] / 64, "size": values["units"] ** 2}
 
 
-def watched(values, work):
+def watched(values, trial):
     """Leaves what TensorBoard shows as a run."""
-    (work.folder / "events.out.tfevents.1.host").touch()
-    work.report(1, score=0.5, seconds=0.25)
+    (trial.folder / "events.out.tfevents.1.host").touch()
+    trial.report(1, score=0.5, seconds=0.25)
     return {"score": 0.5}
 
 
@@ -104,7 +104,7 @@ def main(folder, method):
     )
     context = {"seconds": 0.02, "ran": str(Path(folder) / "ran")}
     plan = search.Plan(
-        line, method, "objectives:parabola", {"score": "max"}, context=context, **settings
+        line, method, "objectives:parabola", {"score": "max"}, settings=context, **settings
     )
     Path(folder).mkdir(exist_ok=True)
     with Executor(workers=int(os.environ.get("SEARCH_WORKERS", 2))) as executor:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from lib import cli
-from lib.apply import Classifier, classify, command, copies, export, folder, load, page
+from lib.apply import Classifier, classify, command, export, folder, load, outputs, report
 from lib.apply import classifier as models
 from lib.errors import DarkroomError
 from lib.evaluation import calibration, predictions
@@ -45,11 +45,11 @@ def known(*, right: float = 0.9, num: int = 200) -> predictions.Predictions:
     """
     order = np.arange(num)
     sure = order % 2 == 0
-    hit = np.where(sure, order % 20 < 20 * right, order % 4 == 1)
-    top = np.where(sure, 0.95, 0.5)
+    hit = np.find_folder(sure, order % 20 < 20 * right, order % 4 == 1)
+    top = np.find_folder(sure, 0.95, 0.5)
     said = order % 3
-    truth = np.where(hit, said, (said + 1) % 3)
-    values = np.where(np.arange(3) == said[:, None], top[:, None], (1 - top[:, None]) / 2)
+    truth = np.find_folder(hit, said, (said + 1) % 3)
+    values = np.find_folder(np.arange(3) == said[:, None], top[:, None], (1 - top[:, None]) / 2)
     frame = predictions.table(
         [f"{number:04}.png" for number in order],
         splits=[("val", "test")[number // 20 % 2] for number in order],
@@ -134,7 +134,7 @@ def test_a_folder_becomes_two_tables_a_page_and_copies(colours, pile, tmp_path):
     table = pd.read_parquet(tmp_path / "out" / "labels.parquet")
     assert list(table["path"]) == list(rows)
     assert table.loc[table["path"] == "green.png", "p_green"].iloc[0] == pytest.approx(
-        outcome.seen.accepted["green"][0][0]
+        outcome.summary.accepted["green"][0][0]
     )
     assert outcome.numbers["accepted"] == 3
     assert outcome.numbers["not_read"] == 2
@@ -143,14 +143,14 @@ def test_a_folder_becomes_two_tables_a_page_and_copies(colours, pile, tmp_path):
         for path in (tmp_path / "copies").rglob("*.png")
     )
     assert copied == ["blue/blue.png", "red/red.png"]
-    text = page.render(outcome)
+    text = report.render(outcome)
     assert "cut.png" in text and "3 accepted" in text and text.count("data:image/jpeg") == 6
     assert len(list(pile.rglob("*"))) == 9  # nothing was added or moved
 
 
 def test_equal_names_and_hostile_classes_never_meet():
     names = ["a/b", "a:b", "..", "Ok"]
-    folders = [copies.folder_name(name, names) for name in names]
+    folders = [outputs.folder_name(name, names) for name in names]
     assert folders == ["a_b 1", "a_b 2", "_", "Ok"]
 
 
@@ -190,7 +190,7 @@ def test_a_wish_that_nothing_reaches_accepts_nothing(colours, pile, tmp_path):
     assert outcome.numbers["accepted"] == 0
     assert outcome.threshold is None
     assert "nothing was accepted" in outcome.sentence
-    assert "None." in page.render(outcome)
+    assert "None." in report.render(outcome)
 
 
 @pytest.fixture(scope="module")

@@ -16,19 +16,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import LinearSVC
 
-from lib.baselines import (
-    fitting,
-    kernels,
-    linear_svm,
-    model,
-    networks,
-    plots,
-    search,
-    table,
-    trials,
-)
-from lib.baselines.data import Part, limit, size
-from lib.baselines.networks import MLP
+from lib.baselines import estimators, fitting, linear_svm, model, plots, search
+from lib.baselines.data import Part, parse_size, parse_sizes
+from lib.baselines.estimators import MLP
 from lib.errors import DarkroomError
 
 NAMES = ("bright", "dark", "green")
@@ -55,7 +45,7 @@ def drawn(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 class Pictures:
     """The material of a search without a data set on disk."""
 
-    resize, several, class_names = "stretch", False, list(NAMES)
+    resize, multilabel, class_names = "stretch", False, list(NAMES)
     split = type("Split", (), {"id": "grouped_0"})
 
     def data_hash(self):
@@ -74,19 +64,19 @@ def parts():
     return Pictures().part("train", SIZE), Pictures().part("val", SIZE)
 
 
-@pytest.mark.parametrize("kind", sorted(table.KINDS))
+@pytest.mark.parametrize("kind", sorted(fitting.MODELS))
 def test_every_model_learns_is_saved_and_says_the_same_again(kind, parts, tmp_path):
     train, val = parts
-    values = {name: tried[0] for name, tried in table.grid(kind, SMALL.get(kind)).items()}
+    values = {name: tried[0] for name, tried in fitting.parameter_grid(kind, SMALL.get(kind)).items()}
     fit = fitting.fit(kind, values, train, seed=0)
-    right = fitting.right(fitting.outputs(fit.pipeline, val.X), val.y).mean()
+    right = fitting.is_correct(fitting.outputs(fit.pipeline, val.X), val.y).mean()
     assert right == pytest.approx(1 / 3) if kind == "majority" else right >= 0.9
     made = model.Model(
         kind,
         fit.pipeline,
         NAMES,
         SIZE,
-        temperature=fitting.temperature(fit.pipeline, val),
+        temperature=fitting.fit_temperature(fit.pipeline, val),
         card={"data": "x"},
     )
     images, _ = drawn(9, 2)
@@ -106,7 +96,7 @@ def test_the_linear_margin_is_liblinears_along_the_whole_path(parts):
     rng = np.random.default_rng(0)
     y = np.where(rng.random(len(y)) < 0.2, rng.integers(0, 3, len(y)), y)  # not separable
     costs = [10.0, 0.01, 1.0]
-    for cost, ours in zip(costs, linear_svm.path(X, y, costs), strict=True):
+    for cost, ours in zip(costs, linear_svm.fit_path(X, y, costs), strict=True):
         theirs = LinearSVC(C=cost, tol=1e-8, max_iter=100_000).fit(X, y)
         assert np.allclose(ours.coef_, theirs.coef_, atol=2e-3 * np.abs(theirs.coef_).max())
         assert np.array_equal(ours.predict(X), theirs.predict(X))
@@ -117,7 +107,7 @@ def test_more_features_than_images_give_the_same_machine():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(12, 40)), np.arange(12) % 2
     ours, theirs = (
-        linear_svm.LinearMargin(C=0.1).fit(X, y),
+        linear_svm.LinearSVM(C=0.1).fit(X, y),
         LinearSVC(C=0.1, tol=1e-8, max_iter=100_000).fit(X, y),
     )
     assert np.allclose(ours.coef_, theirs.coef_, atol=1e-4)
@@ -125,13 +115,13 @@ def test_more_features_than_images_give_the_same_machine():
 
 def test_a_hard_margin_lies_in_the_middle_and_says_whether_there_is_one():
     X = np.array([[0.0], [1.0], [3.0], [4.0]])
-    hard = linear_svm.LinearMargin(C=np.inf).fit(X, np.array([0, 0, 1, 1]))
+    hard = linear_svm.LinearSVM(C=np.inf).fit(X, np.array([0, 0, 1, 1]))
     assert hard.separable_.tolist() == [True]
     # The widest gap is between 1 and 3; with the bias among the weights the best (w, b) with w + b
     # ≤ -1 and 3w + b ≥ 1
     # of least w² + b² is (1, -2): the border is at 2.
     assert -hard.intercept_[0] / hard.coef_[0, 0] == pytest.approx(2, abs=1e-2)
-    assert linear_svm.LinearMargin(C=np.inf).fit(X, np.array([0, 1, 0, 1])).separable_.tolist() == [
+    assert linear_svm.LinearSVM(C=np.inf).fit(X, np.array([0, 1, 0, 1])).separable_.tolist() == [
         False
     ]
 
@@ -165,7 +155,7 @@ def test_from_the_same_weights_the_network_goes_where_scikit_learns_goes(optimiz
     theirs = MLPClassifier(
         (6, 4), solver=optimizer, learning_rate_init=0.01, max_iter=3, shuffle=False, tol=0
     ).fit(X, y)
-    worker = networks._Worker(ours, X.astype(np.float32), y)
+    worker = estimators._Trainer(ours, X.astype(np.float32), y)
     in_order = type("InOrder", (), {"permutation": staticmethod(np.arange)})()
     losses = [worker.epoch(in_order)[0] / len(X) for _ in range(3)]
     for (weights, bias), coefficients, intercepts in zip(
@@ -189,15 +179,15 @@ def test_a_step_of_the_network_follows_the_numeric_gradient():
             for way in (1e-2, -1e-2):
                 shifted = MLP((4,), 0.0, 1, 5, "sgd", activation, l2=0.0).fit(X, y)
                 shifted.weights_[place] += way
-                losses.append(shifted._validated(X, y)["val_loss"])
+                losses.append(shifted._validate(X, y)["val_loss"])
             assert moved[place] == pytest.approx((losses[0] - losses[1]) / 2e-2, abs=5e-3)
 
 
 def test_an_earlier_epoch_is_read_on_the_way_to_a_later_one(parts):
-    long = MLP((4,), epochs=20, batch_size=16, seed=3).fit(parts[0].X, parts[0].y, marks=(10, 20))
+    long = MLP((4,), epochs=20, batch_size=16, seed=3).fit(parts[0].X, parts[0].y, snapshot_epochs=(10, 20))
     short = MLP((4,), epochs=10, batch_size=16, seed=3).fit(parts[0].X, parts[0].y)
-    assert np.array_equal(long.at(10).weights_, short.weights_)
-    assert np.array_equal(long.at(20).weights_, long.weights_)
+    assert np.array_equal(long.at_epoch(10).weights_, short.weights_)
+    assert np.array_equal(long.at_epoch(20).weights_, long.weights_)
 
 
 def test_losses_are_those_of_the_validation_images_and_change_nothing(parts):
@@ -212,15 +202,15 @@ def test_losses_are_those_of_the_validation_images_and_change_nothing(parts):
 
 def test_gamma_is_that_of_the_median_distance():
     X = np.array([[0.0], [1.0], [3.0]])  # squared distances 1, 4, 9
-    assert kernels.median_gamma(X) == 1 / 4
+    assert estimators.median_gamma(X) == 1 / 4
     assert (
-        kernels.median_gamma(np.zeros((5, 4))) == 1 / 4
+        estimators.median_gamma(np.zeros((5, 4))) == 1 / 4
     )  # all alike: one over the number of features
 
 
 def test_an_rbf_network_around_every_image_goes_through_each_of_them():
     X, y = np.arange(6.0)[:, None], np.array([0, 1, 0, 1, 0, 1])
-    exact = kernels.RBFNetwork(centres=0, gamma_scale=50.0, alpha=0.0).fit(X, y)
+    exact = estimators.RBFNetwork(centres=0, gamma_scale=50.0, alpha=0.0).fit(X, y)
     assert np.allclose(exact.decision_function(X), np.where(y == 1, 1, -1))
 
 
@@ -232,14 +222,14 @@ def test_a_search_fits_each_once_and_goes_on_where_it_stopped(tmp_path):
         values,
         [SIZE],
         Pictures(),
-        journal=trials.Journal(tmp_path),
+        log=search.ResultLog(tmp_path),
         jobs=2,
         progress=lambda done, all: seen.append((done, all)),
     )
     assert seen[-1] == (3, 3)
-    assert list(first.columns) == list(trials.COLUMNS)
-    lines = (tmp_path / trials.JOURNAL).read_text().splitlines()
-    (tmp_path / trials.JOURNAL).write_text(
+    assert list(first.columns) == list(search.COLUMNS)
+    lines = (tmp_path / search.LOG).read_text().splitlines()
+    (tmp_path / search.LOG).write_text(
         "\n".join(lines[:2]) + "\n" + lines[2][:30]
     )  # cut off in the third line
     seen.clear()
@@ -248,13 +238,13 @@ def test_a_search_fits_each_once_and_goes_on_where_it_stopped(tmp_path):
         values,
         [SIZE],
         Pictures(),
-        journal=trials.Journal(tmp_path),
+        log=search.ResultLog(tmp_path),
         progress=lambda done, all: seen.append((done, all)),
     )
     assert seen == [(3, 3)]
-    same = [name for name in trials.COLUMNS if name != "seconds"]
+    same = [name for name in search.COLUMNS if name != "seconds"]
     pandas.testing.assert_frame_equal(again[same], first[same])
-    assert len((tmp_path / trials.JOURNAL).read_text().splitlines()) == 3
+    assert len((tmp_path / search.LOG).read_text().splitlines()) == 3
     assert search.run("svm_linear", values, [SIZE], Pictures(), seed=1)["seed"].tolist() == [
         1,
         1,
@@ -264,17 +254,19 @@ def test_a_search_fits_each_once_and_goes_on_where_it_stopped(tmp_path):
 
 def test_a_killed_search_loses_nothing_that_was_noted(tmp_path):
     script = (
-        "from pathlib import Path\nfrom lib.baselines.trials import Journal\n"
-        f"journal = Journal(Path({str(tmp_path)!r}))\nfor key in 'abc': journal.add(key, {{}})"
+        "from pathlib import Path\nfrom lib.baselines.search import ResultLog\n"
+        f"journal = ResultLog(Path({str(tmp_path)!r}))\nfor key in 'abc': journal.add(key, {{}})"
     )
     environment = {**os.environ, "DARKROOM_FAULT": "trials.jsonl:appended#2"}
     killed = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert len(trials.Journal(tmp_path).rows) == 2
+    assert len(search.ResultLog(tmp_path).rows) == 2
 
 
 def test_networks_are_fitted_in_processes_as_they_are_in_one():
-    values = table.grid("mlp", {"hidden_layers": [[4], [6]], "epochs": [3, 6], "batch_size": [16]})
+    values = fitting.parameter_grid(
+        "mlp", {"hidden_layers": [[4], [6]], "epochs": [3, 6], "batch_size": [16]}
+    )
     one = search.run("mlp", values, [SIZE], Pictures(), jobs=1)
     two = search.run("mlp", values, [SIZE], Pictures(), jobs=2)
     assert sorted(json.loads(text)["epochs"] for text in one["parameters"]) == [3, 3, 6, 6]
@@ -304,13 +296,15 @@ def test_the_verdict_counts_what_validation_cannot_tell_apart():
         }
         for cost, value in ((0.1, 0.5), (1.0, 0.7), (10.0, 0.65))
     ]
-    told = trials.verdict(trials.frame(rows, Pictures()))
+    told = search.verdict(search.results_table(rows, Pictures()))
     assert "best of 3 on validation: 3 x 2 pixels, C 1.0, accuracy 70.0 %" in told
-    assert "1 other lies within" in told and "try more" not in told
-    several = trials.verdict(trials.frame(rows, Pictures()), measure="all classes right")
-    assert "all classes right 70.0 % (95 % 60.0 % to 80.0 %)" in several
-    assert "Its C is the greatest" in trials.verdict(
-        trials.frame([{**rows[2], "val_accuracy": 0.9}, *rows[:2]], Pictures())
+    assert "1 other is within" in told and "try more" not in told
+    several = search.verdict(
+        search.results_table(rows, Pictures()), measure="exact match"
+    )
+    assert "exact match 70.0 % (95 % 60.0 % to 80.0 %)" in several
+    assert "Its C is the greatest" in search.verdict(
+        search.results_table([{**rows[2], "val_accuracy": 0.9}, *rows[:2]], Pictures())
     )
 
 
@@ -339,8 +333,8 @@ def test_a_table_for_reading_shows_what_differs_and_nothing_else():
         }
         for each, accuracy in zip(values, (0.5, 0.7), strict=True)
     ]
-    found = trials.frame(rows, Pictures())
-    table = trials.brief(found)
+    found = search.results_table(rows, Pictures())
+    table = search.display_table(found)
     assert list(table) == [
         "pixels",
         "hidden_layers",
@@ -357,46 +351,46 @@ def test_a_table_for_reading_shows_what_differs_and_nothing_else():
         1.235,
         1.0,
     ]
-    assert "3 x 2 pixels, hidden_layers [8, 8], accuracy 70.0 %" in trials.verdict(found)
-    alone = trials.verdict(trials.frame(rows[:1], Pictures()))
+    assert "3 x 2 pixels, hidden_layers [8, 8], accuracy 70.0 %" in search.verdict(found)
+    alone = search.verdict(search.results_table(rows[:1], Pictures()))
     assert "hidden_layers [8], epochs 60, l2 0.1, accuracy" in alone
-    drawing = plots.scores(found, measure="all classes right")
+    drawing = plots.scores(found, measure="exact match")
     drawn = drawing.axes[0]
     told = [label.get_text() for label in drawn.get_yticklabels()]
     assert told == ["3 × 2  hidden_layers [8]", "3 × 2  hidden_layers [8, 8]"]
-    assert drawn.get_xlabel() == "all classes right"
+    assert drawn.get_xlabel() == "exact match"
 
 
 def test_what_the_table_has_not_is_refused():
     with pytest.raises(DarkroomError, match="no thumbnail model 'svm'.*Did you mean"):
-        table.get("svm")
+        fitting.model_type("svm")
     with pytest.raises(DarkroomError, match="mlp has no parameter 'epoch'.*Did you mean 'epochs'"):
-        table.grid("mlp", {"epoch": [1]})
+        fitting.parameter_grid("mlp", {"epoch": [1]})
     with pytest.raises(
         DarkroomError, match="`C` of svm_linear must be a finite number above 0. Received: 0"
     ):
-        table.grid("svm_linear", {"C": [1, 0]})
+        fitting.parameter_grid("svm_linear", {"C": [1, 0]})
     with pytest.raises(DarkroomError, match="list of units a layer"):
-        table.grid("mlp", {"hidden_layers": [8]})
+        fitting.parameter_grid("mlp", {"hidden_layers": [8]})
     with pytest.raises(DarkroomError, match="one of relu, tanh"):
-        table.grid("mlp", {"activation": ["relo"]})
+        fitting.parameter_grid("mlp", {"activation": ["relo"]})
     with pytest.raises(DarkroomError, match="`search` must be one of"):
         search.run("majority", {}, [SIZE], Pictures(), method="gird")
-    assert table.grid("svm_linear", {"C": 3}) == {"C": [3]}
+    assert fitting.parameter_grid("svm_linear", {"C": 3}) == {"C": [3]}
 
 
 def test_sizes_are_height_by_width():
-    assert size("15x10") == size("15 × 10") == (15, 10)
-    assert limit(["15x10", "20x20"]) == [(15, 10), (20, 20)]
+    assert parse_size("15x10") == parse_size("15 × 10") == (15, 10)
+    assert parse_sizes(["15x10", "20x20"]) == [(15, 10), (20, 20)]
     refused = {
         "height x width": ["15"],
-        "one size or more": [],
+        "at least one size": [],
         "1 to 256": ["300x1"],
         "once": ["2x2", "2x2"],
     }
     for message, wrong in refused.items():
         with pytest.raises(DarkroomError, match=message):
-            limit(wrong)
+            parse_sizes(wrong)
 
 
 def test_a_model_file_that_could_run_code_is_refused(parts, tmp_path):
@@ -406,7 +400,7 @@ def test_a_model_file_that_could_run_code_is_refused(parts, tmp_path):
     fit = fitting.fit("majority", {}, parts[0], seed=0)
     model.save(model.Model("majority", fit.pipeline, NAMES, SIZE), path)
     about = zipfile.ZipFile(path).read("about.json")
-    for held, message in ((subprocess.Popen, "Popen"), (np.zeros(3), "no pipeline")):
+    for held, message in ((subprocess.Popen, "Popen"), (np.zeros(3), "it holds a ndarray")):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("about.json", about)
             archive.writestr("pipeline.skops", skops.io.dumps(held))
@@ -449,18 +443,18 @@ def test_several_classes_an_image_are_each_said_for_itself(kind, parts):
         [colour != 1, colour == 2], axis=1
     )  # "light" for bright and green, "green" for green alone
     part = Part(images.reshape(90, -1).astype(np.float32) / 255, y)
-    values = {name: tried[-1] for name, tried in table.grid(kind, SMALL.get(kind)).items()}
+    values = {name: tried[-1] for name, tried in fitting.parameter_grid(kind, SMALL.get(kind)).items()}
     fit = fitting.fit(kind, values, part, seed=0)
-    heat = fitting.temperature(fit.pipeline, part)
-    made = model.Model(kind, fit.pipeline, ("green", "light"), SIZE, several=True, temperature=heat)
+    heat = fitting.fit_temperature(fit.pipeline, part)
+    made = model.Model(kind, fit.pipeline, ("green", "light"), SIZE, multilabel=True, temperature=heat)
     stated = made.predict_proba(images)
     assert ((stated >= 0.5) == y).all(axis=1).mean() > 0.9
-    assert fitting.right(fitting.outputs(fit.pipeline, part.X), y).mean() > 0.9
+    assert fitting.is_correct(fitting.outputs(fit.pipeline, part.X), y).mean() > 0.9
 
 
 def test_a_share_of_the_images_keeps_every_class():
     part = Part(np.arange(20.0)[:, None], np.array([0] * 16 + [1] * 4))
-    some = part.some(0.25, seed=0)
+    some = part.sample(0.25, seed=0)
     assert np.bincount(some.y).tolist() == [4, 2]
     assert np.array_equal(some.y, (some.X[:, 0] >= 16).astype(int))
 
@@ -484,7 +478,7 @@ def test_methods_of_tuning_search_the_same_table(method):
 
 
 def test_halving_spends_a_networks_epochs():
-    values = table.grid(
+    values = fitting.parameter_grid(
         "mlp", {"hidden_layers": [[2], [3], [4], [5]], "epochs": [9], "batch_size": [16]}
     )
     found = search.run("mlp", values, [SIZE], Pictures(), method="halving", jobs=1)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lib import apply, runs
-from lib.baselines import data, finalise, model, plots, search, table, trials
+from lib.baselines import data, finalise, fitting, model, plots, search
 from lib.data import dataset as datasets
 from lib.data import manifest, sources
 from lib.errors import DarkroomError
@@ -81,13 +81,18 @@ def whole(
     run = runs.Run(
         folder, checkpoint, {"arm": unit[:-3], "seed": 0}, {}, "thumbnails", "films", False, lock
     )
-    thumbs = data.gather(films, target=target, fractions=(0.5, 0.25, 0.25))
+    thumbs = data.load(films, target=target, fractions=(0.5, 0.25, 0.25))
     found = search.run(
-        kind, table.grid(kind, wished), [(3, 2)], thumbs, journal=trials.Journal(folder), jobs=1
+        kind,
+        fitting.parameter_grid(kind, wished),
+        [(3, 2)],
+        thumbs,
+        log=search.ResultLog(folder),
+        jobs=1,
     )
-    fit, made = finalise.chosen(found, thumbs, seed=0)
+    fit, made = finalise.fit_best(found, thumbs, seed=0)
     scored = finalise.score(made, thumbs, run=run)
-    result = finalise.conclude(made, fit, found, thumbs, scored, run=run)
+    result = finalise.finish(made, fit, found, thumbs, scored, run=run)
     assert plots.thumbnails(thumbs, (3, 2)).alt.startswith(
         "Train images at 3 × 2 pixels: 18 numbers each"
     )
@@ -109,7 +114,7 @@ def test_several_classes_an_image_are_learnt_and_told_with_metrics_of_their_own(
     both = table_.frame[[len(names) == 2 for names in table_.frame["label"]]]
     assert len(both) == 40 and (both[["p_green", "p_light"]] >= 0.5).all(axis=1).mean() > 0.8
     told = finalise.sentence(result)
-    assert "names all classes rightly" in told and "has been read once, over all studies" in told
+    assert "test exact match 100.0 %" in told and "has been read once, over all studies" in told
     with pytest.raises(DarkroomError, match="several labels"):
         apply.load("study/thumbnails/arm-s0")
 
@@ -138,7 +143,7 @@ def test_a_run_leaves_what_comparison_and_apply_read(films, tmp_path):
     assert answer.label == "noir"
     stored = predictions.read(run.folder / "predictions.parquet").frame.set_index("path")
     again = model.load(run.checkpoint_folder / "model.thumbnail")
-    thumbs = data.gather(films, fractions=(0.5, 0.25, 0.25))
+    thumbs = data.load(films, fractions=(0.5, 0.25, 0.25))
     for split in ("train", "test"):
         stated = again.predict_proba(thumbs.images(split, (3, 2)))
         columns = [f"p_{name}" for name in again.class_names]

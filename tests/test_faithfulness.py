@@ -4,9 +4,8 @@ import pandas as pd
 import pytest
 
 from lib.errors import DarkroomError
-from lib.explain import baselines, explain, faithfulness, plots, sanity
-from lib.explain import heat as heat_maps
-from lib.explain.model_wrapper import Scored
+from lib.explain import explain, faithfulness, heatmap, plots
+from lib.explain.model_wrapper import NetworkWrapper
 from lib.models import build
 from lib.models.heads import Head
 
@@ -25,7 +24,7 @@ def of_a_square(weight: float = 0.001) -> keras.Model:
 
 @pytest.fixture(scope="module")
 def scored():
-    return Scored(of_a_square())
+    return NetworkWrapper(of_a_square())
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +75,13 @@ def test_a_true_map_of_single_pixels_is_not_punished_for_its_grain():
         np.linspace(100, 150, side, dtype=np.float32)[None, None, :, None], (1, side, side, 3)
     ).copy()
     images[0, 24:32, 24:32] = 255 * (np.add.outer(np.arange(8), np.arange(8)) % 2)[:, :, None]
-    smooth = baselines.random_maps(images)
+    smooth = heatmap.random_maps(images)
     mark = np.zeros_like(smooth)
     mark[0, 24:32, 24:32] = 2
     dust = (
         np.random.default_rng(0).random(smooth.shape).astype(np.float32)
     )  # the order of all other pixels
-    asked, yes = Scored(model), np.array([1], np.int32)
+    asked, yes = NetworkWrapper(model), np.array([1], np.int32)
     grained, smoothed = (
         faithfulness.deletion(asked, images, mark + rest, yes)[0] for rest in (dust, smooth)
     )
@@ -108,7 +107,7 @@ def test_the_table_holds_each_method_against_random(scored):
         "good": np.repeat(perfect()[:1], 6, axis=0),
         "bad": -np.repeat(perfect()[:1], 6, axis=0),
     }
-    table = faithfulness.table(faithfulness.of_all(scored, images, maps, target))
+    table = faithfulness.table(faithfulness.evaluate_all(scored, images, maps, target))
     assert list(table.index) == ["good", "bad", "random", "edges"]
     assert table.loc["good", "mu_fidelity_low"] > 0 > table.loc["bad", "mu_fidelity_high"]
     assert table.loc["good", "mu_fidelity_share"] == 1
@@ -116,7 +115,7 @@ def test_the_table_holds_each_method_against_random(scored):
     drawing = plots.faithfulness(table, {"good": "Good"}, measure="mu_fidelity")
     assert "Good +" in drawing.alt and "random" not in drawing.alt.split(":")[1]
     with pytest.raises(DarkroomError, match="`maps` must hold maps of the shape \\(6, 12, 12\\)"):
-        faithfulness.of_all(scored, images, {"one": maps["good"][0]}, target)
+        faithfulness.evaluate_all(scored, images, {"one": maps["good"][0]}, target)
 
 
 def test_the_interval_is_student_s():
@@ -132,13 +131,13 @@ def test_the_interval_is_student_s():
 def test_similarity_of_equal_opposite_and_unrelated_maps():
     heat = np.random.default_rng(0).random((1, 32, 32)).astype(np.float32)
     other = np.random.default_rng(1).random((1, 32, 32)).astype(np.float32)
-    assert sanity.similarity(heat, heat)[0] == pytest.approx(1)
-    assert sanity.similarity(heat, 3 * heat)[0] == pytest.approx(1)  # scale is no matter
-    assert sanity.similarity(heat, 1 - heat)[0] < -0.5
+    assert faithfulness.similarity(heat, heat)[0] == pytest.approx(1)
+    assert faithfulness.similarity(heat, 3 * heat)[0] == pytest.approx(1)  # scale is no matter
+    assert faithfulness.similarity(heat, 1 - heat)[0] < -0.5
     flat = np.stack([np.full((32, 32), value) for value in (1.0, 0.5)])
-    halves = sanity._ssim(*flat)  # (2·1·0.5 + C1) / (1 + 0.25 + C1), variances are 0
+    halves = faithfulness._ssim(*flat)  # (2·1·0.5 + C1) / (1 + 0.25 + C1), variances are 0
     assert halves == pytest.approx((1 + 1e-4) / (1.25 + 1e-4), abs=1e-6)
-    assert abs(sanity.similarity(heat, other)[0]) < 0.2
+    assert abs(faithfulness.similarity(heat, other)[0]) < 0.2
 
 
 def test_shuffled_weights_are_the_same_numbers_in_another_model():
@@ -146,33 +145,38 @@ def test_shuffled_weights_are_the_same_numbers_in_another_model():
         "custom", class_names="ab", image_side=SIDE, weights="none", filters=(4, 6), pool_after=(1,)
     )
     before = [weight.copy() for weight in model.get_weights()]
-    copy = sanity.shuffled(model)
+    copy = faithfulness.shuffled(model)
     for first, other, now in zip(before, copy.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(first, now)
         np.testing.assert_array_equal(np.sort(first.ravel()), np.sort(other.ravel()))
     images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
     assert (
-        sanity.randomisation(model, images, method="occlusion", target=[0, 0], patch=2) < 1
+        faithfulness.randomisation(model, images, method="occlusion", target=[0, 0], patch=2) < 1
     ).all()
     options = {"samples": 12, "segments": 9}
-    stable = sanity.stability(model, images, method="lime", target=[0, 1], seeds=(0, 1), **options)
+    stable = faithfulness.stability(
+        model, images, method="lime", target=[0, 1], seeds=(0, 1), **options
+    )
     maps = [
         explain(model, images, method="lime", target=[0, 1], seed=seed, **options)
         for seed in (0, 1)
     ]
     assert stable.shape == (2,) and (stable < 1).all()
     assert np.sign(stable[0]) == np.sign(np.corrcoef(maps[0][0].ravel(), maps[1][0].ravel())[0, 1])
-    assert sanity.stability(model, images, method="occlusion", target=[0, 1]).tolist() == [1, 1]
+    assert faithfulness.stability(model, images, method="occlusion", target=[0, 1]).tolist() == [
+        1,
+        1,
+    ]
 
 
 def test_random_maps_and_edges_know_no_model():
     images = np.zeros((2, SIDE, SIDE, 3), np.uint8)
     images[:, :, 6:] = 255
-    edges = baselines.edge_maps(images)
+    edges = heatmap.edge_maps(images)
     assert edges[0, 6, 5] > 0 and edges[0, 6, 2] == 0
-    one, other = baselines.random_maps(images, seed=0), baselines.random_maps(images, seed=1)
+    one, other = heatmap.random_maps(images, seed=0), heatmap.random_maps(images, seed=1)
     assert not np.array_equal(one, other) and np.array_equal(
-        one, baselines.random_maps(images, seed=0)
+        one, heatmap.random_maps(images, seed=0)
     )
 
 
@@ -184,7 +188,7 @@ def test_overlays_show_evidence_for_and_leave_the_rest_grey():
     assert (
         np.ptp(drawn[9, 9]) == 0 and np.ptp(drawn[3, 3]) > 60
     )  # against the class: grey; for it: colour
-    np.testing.assert_array_equal(heat_maps.scaled(np.zeros((4, 4))), 0)
+    np.testing.assert_array_equal(heatmap.scaled(np.zeros((4, 4))), 0)
     rows = pd.DataFrame(
         {"label": ["cat", "dog"], "predicted": ["cat", "cat"], "confidence": [0.9, 0.6]}
     )

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib.embeddings import plots
-from lib.embeddings.palette import PALETTE
+from lib.embeddings.plots import PALETTE
 
 
 def test_points_are_as_large_on_every_map_and_the_legend_changes_none():

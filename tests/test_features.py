@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.embeddings import label_columns, methods, probe_results, probes, quality, reduce
+from lib.embeddings import label_columns, map_quality, probes, reduction
 from lib.errors import DarkroomError
 
 
@@ -49,13 +49,13 @@ def test_columns_with_one_class_are_no_question():
 def test_a_probe_finds_clumps_and_not_chance():
     features, kind = clumps(num=720, kinds=6)
     split = np.array(["train", "train", "val", "test"])[np.arange(720) // 6 % 4]
-    found = probes.linear(features, kind, splits=split, shuffles=99)
+    found = probes.fit_probe(features, kind, splits=split, num_permutations=99)
     assert found.accuracy == 1.0 and found.is_significant
     assert found.p == 0.01  # none of 99 shuffles does as well
     assert found.majority == pytest.approx(1 / 6)
-    assert found.shuffled == pytest.approx(1 / 6, abs=0.08)
-    luck = probes.linear(
-        features, np.random.default_rng(1).permutation(kind), splits=split, shuffles=99
+    assert found.permuted == pytest.approx(1 / 6, abs=0.08)
+    luck = probes.fit_probe(
+        features, np.random.default_rng(1).permutation(kind), splits=split, num_permutations=99
     )
     assert not luck.is_significant
 
@@ -63,7 +63,7 @@ def test_a_probe_finds_clumps_and_not_chance():
 def test_a_probe_of_more_features_than_images_is_the_same_ridge_regression():
     features, kind = clumps(num=48, length=100)
     split = np.where(np.arange(48) < 36, "train", "test")
-    found = probes.linear(features, kind, splits=split, shuffles=19)
+    found = probes.fit_probe(features, kind, splits=split, num_permutations=19)
     rows = features[:36].astype(np.float64)
     scaled = (features.astype(np.float64) - rows.mean(axis=0)) / rows.std(axis=0)
     known, wanted = scaled[:36], np.eye(3)[kind[:36]] - 1 / 3
@@ -71,36 +71,36 @@ def test_a_probe_of_more_features_than_images_is_the_same_ridge_regression():
     values = np.linalg.eigvalsh(gram)
     strength = 0.1 * values[values > values.max() * 1e-6].mean()  # without val
     weights = np.linalg.solve(gram + strength * np.eye(100), known.T @ wanted)
-    np.testing.assert_array_equal(found.right, (scaled[36:] @ weights).argmax(axis=1) == kind[36:])
+    np.testing.assert_array_equal(found.is_correct, (scaled[36:] @ weights).argmax(axis=1) == kind[36:])
 
 
 def test_a_probe_needs_something_held_out():
     features, kind = clumps(num=24)
     with pytest.raises(DarkroomError, match="0 test rows"):
-        probes.linear(features, kind, splits=["train"] * 24)
+        probes.fit_probe(features, kind, splits=["train"] * 24)
 
 
 def test_features_that_are_all_the_same_are_refused_and_tiny_ones_are_not():
     features, kind = clumps()
     split = divided(240)
     with pytest.raises(DarkroomError, match="features of all images are the same"):
-        probes.linear(np.zeros_like(features), kind, splits=split)
-    whole = probes.linear(features, kind, splits=split, shuffles=1)
-    tiny = probes.linear(features.astype(np.float32) * 2.0**-30, kind, splits=split, shuffles=1)
-    assert tiny.accuracy == whole.accuracy and (tiny.right == whole.right).all()
+        probes.fit_probe(np.zeros_like(features), kind, splits=split)
+    whole = probes.fit_probe(features, kind, splits=split, num_permutations=1)
+    tiny = probes.fit_probe(features.astype(np.float32) * 2.0**-30, kind, splits=split, num_permutations=1)
+    assert tiny.accuracy == whole.accuracy and (tiny.is_correct == whole.is_correct).all()
     table = pd.DataFrame(
         {"label": np.array(["a", "b", "c"])[kind], "split": split, "group": range(240)}
     )
-    asked = probe_results.ask(
-        {"trained": features, "untrained": np.zeros_like(features)}, table, shuffles=19
+    asked = probes.probe_table(
+        {"trained": features, "untrained": np.zeros_like(features)}, table, num_permutations=19
     )
     assert asked["column"].tolist() == ["label", "split"] and "before" not in asked
 
 
 def test_near_duplicates_widen_the_interval():
     values = np.tile([0.0, 1.0], 50)
-    alone = probes.interval(values, np.arange(100))
-    together = probes.interval(np.sort(values), np.arange(100) // 10)
+    alone = probes.mean_interval(values, np.arange(100))
+    together = probes.mean_interval(np.sort(values), np.arange(100) // 10)
     assert together[1] - together[0] > 2 * (alone[1] - alone[0])
 
 
@@ -109,7 +109,7 @@ def test_quality_is_what_scikit_learn_says_and_1_for_the_space_itself():
 
     features, _ = clumps(num=90)
     places = features[:, :2].astype(np.float32)
-    found = quality.measure(features, places, neighbours=7).means()
+    found = map_quality.measure(features, places, neighbours=7).means()
     wide, flat = features.astype(np.float64), places.astype(np.float64)
     assert found["trustworthiness"] == pytest.approx(
         trustworthiness(wide, flat, n_neighbors=7), abs=2e-3
@@ -117,8 +117,8 @@ def test_quality_is_what_scikit_learn_says_and_1_for_the_space_itself():
     assert found["continuity"] == pytest.approx(
         trustworthiness(flat, wide, n_neighbors=7), abs=2e-3
     )
-    assert quality.measure(places, places, neighbours=7).means() == dict.fromkeys(
-        quality.MEASURES, 1.0
+    assert map_quality.measure(places, places, neighbours=7).means() == dict.fromkeys(
+        map_quality.MEASURES, 1.0
     )
 
 
@@ -127,7 +127,7 @@ def test_quality_of_five_on_a_line_by_hand():
     swapped = np.array(
         [[3.6, 0], [1.1, 0], [2.3, 0], [0.0, 0], [5.0, 0]]
     )  # images 0 and 3 change places
-    found = quality.measure(line, swapped, neighbours=1)
+    found = map_quality.measure(line, swapped, neighbours=1)
     # The nearest before: 1 0 1 2 3; on the map: 2 3 1 1 0. Kept: that of image 2 alone.
     assert found.preservation.tolist() == [0, 0, 1, 0, 0]
     # Ranks before of those on the map: 2 3 1 3 4, each less 1; the norm is 2 / (1 · (2·5 - 3·1 -
@@ -137,19 +137,19 @@ def test_quality_of_five_on_a_line_by_hand():
 
 def test_a_better_map_is_called_better_only_where_the_interval_says_so():
     features, _ = clumps(num=120)
-    good = reduce.reduce(features, "pca").places
+    good = reduction.reduce(features, "pca").places
     bad = np.random.default_rng(0).normal(size=good.shape)
-    found = {"pca": quality.measure(features, good), "umap": quality.measure(features, bad)}
-    [told] = probe_results.map_sentences(found, {"pca": "PCA", "umap": "UMAP"})
+    found = {"pca": map_quality.measure(features, good), "umap": map_quality.measure(features, bad)}
+    [told] = probes.map_sentences(found, {"pca": "PCA", "umap": "UMAP"})
     assert told.startswith("UMAP against PCA: trustworthiness") and told.count("(worse") == 3
-    same = quality.compare({"a": found["pca"], "b": found["pca"]}, first="a", second="b")
+    same = map_quality.compare({"a": found["pca"], "b": found["pca"]}, first="a", second="b")
     assert {each.verdict for each in same} == {"no difference shown"}
 
 
 def test_principal_axes_are_those_of_the_covariance_with_fixed_signs():
     for shape in ((40, 12), (12, 40)):
         rows = np.random.default_rng(0).normal(size=shape) * np.linspace(3, 1, shape[1])
-        mean, axes = reduce.principal(rows, 3)
+        mean, axes = reduction.principal(rows, 3)
         expected = np.linalg.svd(rows - rows.mean(axis=0))[2][:3].T
         np.testing.assert_allclose(np.abs((expected * axes).sum(axis=0)), 1, atol=1e-4)
         assert (axes[np.abs(axes).argmax(axis=0), range(3)] > 0).all()
@@ -159,11 +159,11 @@ def test_principal_axes_are_those_of_the_covariance_with_fixed_signs():
 def test_a_map_is_seeded_kept_and_takes_new_images(method, tmp_path):
     features, kind = clumps(num=150)
     told = []
-    first = reduce.reduce(
+    first = reduction.reduce(
         features[:120], method, seed=1, folder=tmp_path, progress=lambda *step: told.append(step)
     )
     assert told[-1][0] == told[-1][1]  # progress reaches its end
-    stored = reduce.reduce(
+    stored = reduction.reduce(
         features[:120],
         method,
         seed=1,
@@ -179,33 +179,31 @@ def test_a_map_is_seeded_kept_and_takes_new_images(method, tmp_path):
         file.read_bytes()[:200]
     )  # damaged: computed again, and the same seed gives the same map
     np.testing.assert_array_equal(
-        reduce.reduce(features[:120], method, seed=1, folder=tmp_path).places, first.places
+        reduction.reduce(features[:120], method, seed=1, folder=tmp_path).places, first.places
     )
 
 
 def test_wrong_wishes_are_refused():
     features, _ = clumps(num=24)
     with pytest.raises(DarkroomError, match="Did you mean 'umap'"):
-        reduce.reduce(features, "umop")
+        reduction.reduce(features, "umop")
     with pytest.raises(DarkroomError, match="takes the options perplexity"):
-        reduce.reduce(features, "tsne", neighbours=3)
+        reduction.reduce(features, "tsne", neighbours=3)
     with pytest.raises(DarkroomError, match="at least 12 images"):
-        reduce.reduce(features[:5], "pca")
+        reduction.reduce(features[:5], "pca")
     with pytest.raises(DarkroomError, match="length 24"):
-        reduce.reduce(features, "pca").place(features[:, :3])
+        reduction.reduce(features, "pca").place(features[:, :3])
     features[0, 0] = np.nan
     with pytest.raises(DarkroomError, match="finite"):
-        reduce.reduce(features, "pca")
+        reduction.reduce(features, "pca")
 
 
 def test_umap_tells_the_run_how_far_it_is_and_draws_nothing_itself():
     from tqdm import tqdm
 
-    assert methods._import_umap().layouts.tqdm is tqdm  # and not what a notebook would draw
+    assert reduction._import_umap().layouts.tqdm is tqdm  # and not what a notebook would draw
     told = []
-    reduce.reduce(
-        clumps()[0], "umap", progress=lambda done, total, left: told.append((done, total))
-    )
+    reduction.reduce(clumps()[0], "umap", progress=lambda done, total, left: told.append((done, total)))
     assert told[-1][0] == told[-1][1] > 1
 
 
@@ -215,12 +213,12 @@ def test_every_column_is_asked_about_in_words_made_from_numbers():
     other = np.random.default_rng(1).integers(2, size=480)
     labels = {"label": kind.astype(str), "attr_artist": other.astype(str)}
     table = pd.DataFrame({**labels, "split": divided(480), "group": range(480)})
-    asked = probe_results.ask({"trained": features, "untrained": noise}, table, shuffles=39)
+    asked = probes.probe_table({"trained": features, "untrained": noise}, table, num_permutations=39)
     assert asked["column"].tolist() == ["label", "attr_artist", "split"]
     assert asked["is_significant"].tolist() == [True, False, False]
     assert asked["trained_on"].tolist() == [True, False, False]
-    assert not probe_results.ask({"frozen": features}, table, shuffles=19)["trained_on"].any()
-    first, second, third = probe_results.sentences(asked)
+    assert not probes.probe_table({"frozen": features}, table, num_permutations=19)["trained_on"].any()
+    first, second, third = probes.sentences(asked)
     assert first.startswith(
         "The trained network separates class (6 classes, which it was trained on): a linear probe "
         "names"

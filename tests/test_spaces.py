@@ -31,7 +31,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture
 def origin(home):
-    return feature_spaces.of_run(datasets.load("pictures"), study="odd@pictures", trained="tiny-s0")
+    return feature_spaces.load_run(datasets.load("pictures"), study="odd@pictures", trained="tiny-s0")
 
 
 def test_features_of_a_run_are_those_of_its_model_for_every_accepted_image(origin, monkeypatch):
@@ -56,16 +56,16 @@ def test_features_of_a_run_are_those_of_its_model_for_every_accepted_image(origi
 def test_the_network_before_training_is_another_one_and_seeded(origin):
     dataset = datasets.load("pictures")
     trained = feature_spaces.features(origin, dataset)
-    first = feature_spaces.before(origin, dataset, which="untrained", seed=3)
+    first = feature_spaces.load_before(origin, dataset, which="untrained", seed=3)
     assert first.folder != trained.folder and first.features.shape == trained.features.shape
-    assert feature_spaces.before(origin, dataset, which="untrained", seed=3).folder == first.folder
-    assert feature_spaces.before(origin, dataset, which="untrained", seed=4).folder != first.folder
+    assert feature_spaces.load_before(origin, dataset, which="untrained", seed=3).folder == first.folder
+    assert feature_spaces.load_before(origin, dataset, which="untrained", seed=4).folder != first.folder
     with pytest.raises(DarkroomError, match="has ImageNet weights.*for custom"):
-        feature_spaces.before(origin, dataset, which="frozen")
+        feature_spaces.load_before(origin, dataset, which="frozen")
 
 
 def test_a_limit_takes_images_of_the_split_first(home):
-    limited = feature_spaces.of_run(
+    limited = feature_spaces.load_run(
         datasets.load("pictures"), study="odd@pictures", trained="train/tiny-s0", limit=15
     )
     assert len(limited.table) == len(limited.images) == 15
@@ -77,9 +77,9 @@ def test_a_training_that_is_not_there_is_named(home):
     with pytest.raises(
         DarkroomError, match="no finished training odd@pictures/train/small-s0.*tiny-s0"
     ):
-        feature_spaces.of_run(datasets.load("pictures"), study="odd@pictures", trained="small-s0")
+        feature_spaces.load_run(datasets.load("pictures"), study="odd@pictures", trained="small-s0")
     with pytest.raises(DarkroomError, match="unit, stage/unit or study/stage/unit"):
-        feature_spaces.of_run(datasets.load("pictures"), study="s", trained="a/b/c/d")
+        feature_spaces.load_run(datasets.load("pictures"), study="s", trained="a/b/c/d")
 
 
 def test_the_notebook_runs_by_plain_papermill_and_leaves_what_the_site_shows(home, tmp_path):

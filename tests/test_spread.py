@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import cli, models
+from lib import cli, models, paths
 from lib.apply import folder as folders
 from lib.apply import load
 from lib.batch.executor import Executor
 from lib.cleaning import clean
 from lib.cleaning.scan import scan
 from lib.data import pixel_cache, sources
+from lib.embeddings import feature_spaces
 from lib.models import feature_cache, serialization
-from lib.spread import answers, features, scanning
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def pictures(tmp_path, monkeypatch):
 
 
 def test_a_spread_scan_is_the_scan(executor, pictures):
-    found = scan(pictures, measure=scanning.by(executor, pictures, size=4))
+    found = scan(pictures, executor=executor, part_size=4)
     assert not list((pictures.folder / "scan").glob("*-parts"))
     (pictures.folder / "scan" / "scan.parquet").unlink()
     alone = scan(pictures, workers=1)
@@ -66,7 +66,9 @@ def test_spread_features_and_answers_are_those_of_one_machine(executor, pictures
     )
     layer = network.layers[-2].name
 
-    folder = features.compute(executor, pictures, str(path), layer=layer, dtype="float32", size=3)
+    folder = feature_spaces.compute(
+        pictures, str(path), executor=executor, layer=layer, dtype="float32", part_size=3
+    )
     cached = pixel_cache.cache(pictures, side=32)
     before = (folder / "features.npy").stat().st_mtime_ns
     own = feature_cache.ensure(
@@ -83,10 +85,11 @@ def test_spread_features_and_answers_are_those_of_one_machine(executor, pictures
 
     classifier = load(path)
     told = folders.apply(classifier, pictures.raw, tmp_path / "alone")
-    spread = answers.by(executor, str(path), kept=tmp_path / "parts", size=4)
-    ours = folders.apply(classifier, pictures.raw, tmp_path / "spread", answers=spread)
+    ours = folders.apply(
+        classifier, pictures.raw, tmp_path / "spread", executor=executor, model=str(path), part_size=4
+    )
     assert (tmp_path / "spread" / "labels.csv").read_text() == (
         tmp_path / "alone" / "labels.csv"
     ).read_text()
-    assert ours.seen.verdicts == told.seen.verdicts and told.seen.verdicts["not read"] == 1
-    assert not (tmp_path / "parts").exists()
+    assert ours.summary.verdicts == told.summary.verdicts and told.summary.verdicts["not read"] == 1
+    assert not list((paths.logs() / ".parts").glob("*"))

@@ -9,9 +9,8 @@ from lib.data.pixel_cache import Pixels
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.evaluation.predictions import Predictions, table
-from lib.explain import explained_run as subjects
 from lib.explain import report
-from lib.explain.explained_run import GROUPS, Subject
+from lib.explain.report import GROUPS, ExplainedRun
 from lib.models import build
 
 SIDE = 12
@@ -19,7 +18,7 @@ SIDE = 12
 
 @pytest.fixture(scope="module")
 def subject():
-    """Six test images of two classes; image 3 is surely wrong, image 5 nearly undecided."""
+    """Six test images of two classes; image 3 is confident and wrong, image 5 nearly undecided."""
     shares = np.array([0.9, 0.8, 0.7, 0.05, 0.2, 0.51])
     labels = ["cat", "cat", "cat", "cat", "dog", "dog"]
     paths = [f"{n}.png" for n in range(6)]
@@ -41,11 +40,11 @@ def subject():
         filters=(4, 6),
         pool_after=(1,),
     )
-    return Subject("custom-s0", model, Predictions(frame, ("cat", "dog")), decoded)
+    return ExplainedRun("custom-s0", model, Predictions(frame, ("cat", "dog")), decoded)
 
 
 def test_surely_right_surely_wrong_and_least_certain(subject):
-    chosen = subject.chosen(2)
+    chosen = subject.select(2)
     rows = {group: list(part["row"]) for group, part in chosen.groupby("group")}
     assert rows == {GROUPS[0]: [0, 1], GROUPS[1]: [3, 5], GROUPS[2]: [2, 4]}
     wrong = chosen[chosen["row"] == 3].iloc[0]
@@ -54,7 +53,7 @@ def test_surely_right_surely_wrong_and_least_certain(subject):
         "dog",
         0.95,
     )
-    assert subject.chosen(1)["row"].tolist() == [0, 3, 5]
+    assert subject.select(1)["row"].tolist() == [0, 3, 5]
     np.testing.assert_array_equal(subject.images([4, 1]), subject.decoded.array[[4, 1]])
 
 
@@ -73,20 +72,20 @@ def test_the_run_that_is_explained_is_of_this_data_and_names_one_class(
         (run / "result.json").write_text(json.dumps({**result, "key": {"parameters": {}}}))
         about = {"class_names": ["cat", "dog"], "data_hash": "h", "run": unit}
         predictions.write(run / "predictions.parquet", subject.predictions.frame, about)
-    monkeypatch.setattr(subjects, "_model", lambda folder: subject.model)
-    monkeypatch.setattr(subjects.pixels, "cache", lambda dataset, **options: subject.decoded)
+    monkeypatch.setattr(report, "_model", lambda folder: subject.model)
+    monkeypatch.setattr(report.pixels, "cache", lambda dataset, **options: subject.decoded)
     here = Dataset("here", tmp_path, tmp_path / "raw")
-    assert subjects.of_run("study", here).unit == "a-s0"
+    assert report.load_run("study", here).unit == "a-s0"
     with pytest.raises(
         DarkroomError, match="b-s0 was trained on the data set 'there'. Received: data = 'here'"
     ):
-        subjects.of_run("study", here, unit="b-s0")
+        report.load_run("study", here, unit="b-s0")
     with pytest.raises(DarkroomError, match="c-s0 gives an image several classes"):
-        subjects.of_run("study", here, unit="c-s0")
+        report.load_run("study", here, unit="c-s0")
     with pytest.raises(
         DarkroomError, match="no finished run .* that names one class of the images of 'nowhere'"
     ):
-        subjects.of_run("study", Dataset("nowhere", tmp_path, tmp_path / "raw"))
+        report.load_run("study", Dataset("nowhere", tmp_path, tmp_path / "raw"))
 
 
 def test_classes_are_found_by_name_not_by_place(subject):
@@ -97,9 +96,9 @@ def test_a_plan_refuses_methods_that_there_are_not(subject):
     with pytest.raises(
         DarkroomError, match="`methods` must be any of gradcam.*Did you mean 'rise'"
     ):
-        report.Plan(subject, ["rice"])
+        report.Explainer(subject, ["rice"])
     with pytest.raises(DarkroomError, match="`methods` must name at least one"):
-        report.Plan(subject, [])
+        report.Explainer(subject, [])
 
 
 def test_sentences_and_the_result_come_from_the_table(subject):
@@ -125,7 +124,7 @@ def test_sentences_and_the_result_come_from_the_table(subject):
     assert told.startswith("Of 2 methods, 1 find what the model uses better than random maps do")
     assert told.count("Occlusion") == 1
     assert told.endswith("By insertion no better than the edges of the picture: RISE.")
-    assert list(report.brief(frame).index) == [
+    assert list(report.display_table(frame).index) == [
         "Occlusion",
         "RISE",
         "Random map",
@@ -133,6 +132,6 @@ def test_sentences_and_the_result_come_from_the_table(subject):
     ]
     row = {"class": "cat", "region": "border", "turned": 0.9, "low": 0.8, "high": 0.95}
     found = pd.DataFrame([{**row, "suspected": True}])
-    result = report.result(subject, frame, pd.DataFrame({"stability": {"occlusion": 1.0}}), found)
+    result = report.summary(subject, frame, pd.DataFrame({"stability": {"occlusion": 1.0}}), found)
     assert result["trusted"] == ["occlusion"] and result["metrics"]["num_suspected"] == 1
     assert result["shortcuts"] == [row]

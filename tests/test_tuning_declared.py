@@ -7,7 +7,7 @@ from lib import notebooks, runs
 from lib.batch import study as studies
 from lib.errors import DarkroomError
 from lib.training.settings import Settings
-from lib.tuning import config, cost_estimate, outcome, plots, progress, search, space, trials
+from lib.tuning import config, cost_estimate, plots, results, search, space, trials
 from lib.tuning.search import Plan
 
 
@@ -16,7 +16,7 @@ def values(**changes):
 
 
 def planned(table, **changes):
-    return config.plan(values(space=table, **changes)).space
+    return config.make_plan(values(space=table, **changes)).space
 
 
 def test_the_notebook_searches_by_its_defaults():
@@ -53,7 +53,7 @@ def test_keys_get_the_types_and_conditions_of_the_training_they_are_of():
     [("elpv", "elpv"), ("/some/my pictures", "my_pictures"), ("../cats.tar.gz", "cats")],
 )
 def test_trials_know_a_folder_by_the_name_that_it_was_brought_in_under(data, name):
-    assert config.plan(values(data=data)).context["base"]["data"] == name
+    assert config.make_plan(values(data=data)).settings["base"]["data"] == name
 
 
 @pytest.mark.parametrize(
@@ -71,26 +71,22 @@ def test_trials_know_a_folder_by_the_name_that_it_was_brought_in_under(data, nam
         (
             {"momentum": [0.8, 0.9]},
             {},
-            "`momentum` of 4_tune would change nothing: it acts only with optimizer = 'sgd'",
+            "`momentum` of 4_tune would have no effect: it is active only with optimizer = 'sgd'",
         ),
         (
             {"momentum": [0.8, 0.9], "optimizer": ["adam", "adamw"]},
             {},
-            "`momentum` of 4_tune would change nothing",
+            "`momentum` of 4_tune would have no effect",
         ),
         (
             {"kernel_size": [3, 5]},
             {"base": {"architecture": "mobilenet"}},
-            "`kernel_size` of 4_tune would change nothing",
+            "`kernel_size` of 4_tune would have no effect",
         ),
         ({"epochs": [5, 10]}, {}, "`epochs` of 4_tune cannot be searched: the method decides"),
-        ({"seed": [1, 2]}, {}, "`seed` of 4_tune cannot be searched: the suite fills it in"),
+        ({"seed": [1, 2]}, {}, "`seed` of 4_tune cannot be searched: the suite sets it"),
         ({"split_seed": [1, 2]}, {}, "trials on different images cannot be compared"),
-        (
-            {"kernel_size": [3, 5]},
-            {"base": {"epochs": 3}},
-            "`base` of 4_tune must not set `epochs`",
-        ),
+        ({"kernel_size": [3, 5]}, {"base": {"epochs": 3}}, "`base` of 4_tune must not set `epochs`"),
         (
             {"kernel_size": [3, 5]},
             {"base": {"momentum": 0.5}},
@@ -105,7 +101,7 @@ def test_trials_know_a_folder_by_the_name_that_it_was_brought_in_under(data, nam
         (
             {"kernel_size": [3, 5, 7]},
             {"method": "tpe", "retrain_seeds": [0]},
-            "without that of the search",
+            "none of them the search",
         ),
     ],
 )
@@ -115,9 +111,11 @@ def test_what_would_be_no_search_is_refused_before_anything_runs(table, changes,
 
 
 def test_a_trial_has_the_defaults_of_what_cannot_act_in_it():
-    shared = config.base(values(space={"optimizer": ["adam", "sgd"]}, base={"momentum": 0.5}))
-    assert config.filled(shared, {"optimizer": "sgd"})["momentum"] == 0.5
-    assert config.filled(shared, {"optimizer": "adam"})["momentum"] == 0.9
+    shared = config.base_parameters(
+        values(space={"optimizer": ["adam", "sgd"]}, base={"momentum": 0.5})
+    )
+    assert config.trial_parameters(shared, {"optimizer": "sgd"})["momentum"] == 0.5
+    assert config.trial_parameters(shared, {"optimizer": "adam"})["momentum"] == 0.9
 
 
 def test_batch_refuses_a_space_that_changes_nothing_and_names_the_arm(tmp_path):
@@ -127,7 +125,7 @@ def test_batch_refuses_a_space_that_changes_nothing_and_names_the_arm(tmp_path):
     )
     with pytest.raises(
         DarkroomError,
-        match="arm 'one' of stage 'tune' of study.toml: `momentum` of 4_tune would change",
+        match="arm 'one' of stage 'tune' of study.toml: `momentum` of 4_tune would have",
     ):
         studies.read(str(path))
 
@@ -137,11 +135,11 @@ def test_the_studies_that_search_are_read_and_every_key_acts(name):
     study = studies.read(name)
     for unit in study.stage("tune").units:
         config.check(unit.parameters)
-        wanted, rng = config.plan(unit.parameters), np.random.default_rng(0)
+        wanted, rng = config.make_plan(unit.parameters), np.random.default_rng(0)
         for _ in range(50):  # no trial is refused by its training
             Settings.of(
                 {
-                    **config.filled(wanted.context["base"], wanted.space.sample(rng)),
+                    **config.trial_parameters(wanted.settings["base"], wanted.space.sample(rng)),
                     "epochs": wanted.epochs,
                 }
             )
@@ -150,7 +148,7 @@ def test_the_studies_that_search_are_read_and_every_key_acts(name):
 def test_the_cars_source_is_searched_whole():
     """The list of the journal, day 1 and 2, word for word but for what PyTorch calls otherwise."""
     [unit, *_] = studies.read("cars_search").stage("tune").units
-    found = config.plan(unit.parameters).space
+    found = config.make_plan(unit.parameters).space
     wanted = {
         "batch_size": (16, 32, 64, 128),
         "learning_rate": (0.0001, 0.001),
@@ -177,7 +175,7 @@ def test_the_cars_source_is_searched_whole():
 def test_an_arm_is_written_as_toml_and_read_back():
     import tomllib
 
-    text = config.written(
+    text = config.arm_toml(
         {"learning_rate": 0.01, "optimizer": "sgd", "filters": [8, 16]}, arm="tuned"
     )
     assert tomllib.loads(text)["stage"]["arms"]["tuned"] == {
@@ -205,7 +203,7 @@ def test_the_forecast_counts_trials_epochs_and_minutes():
     ) == (13, 9 + 6 + 6)
     assert cost_estimate.cost(plan("tpe", epochs=4, num_trials=5)).epochs == 20
     assert cost_estimate.cost(plan("grid", epochs=2, options={"points": 3})).trials == 6
-    measured = cost_estimate.Measured(begin_s=2.0, epoch_s=4.0)
+    measured = cost_estimate.TrialTime(startup_s=2.0, epoch_s=4.0)
     assert cost_estimate.minutes(
         plan("tpe", epochs=4, num_trials=6), measured, slots=2
     ) == pytest.approx(6 * (2 + 16) / 60 / 2)
@@ -213,7 +211,7 @@ def test_the_forecast_counts_trials_epochs_and_minutes():
         plan("tpe", epochs=4, num_trials=6), measured, slots=2, budget_minutes=0.5
     )
     assert (
-        "at most 6 trials, at most 24 epochs, 2 at once" in told
+        "at most 6 trials, at most 24 epochs, 2 in parallel" in told
         and "not enough" in told
         and "56 %" in told
     )
@@ -238,31 +236,34 @@ def test_figures_say_in_words_what_they_show():
     assert f"x {best.values['x']:.3g}" in plots.parallel(found).alt
     table = plots.importance(found)
     assert (
-        table["key"][0] == "x"
+        table["hyperparameter"][0] == "x"
         and table["importance"].sum() == pytest.approx(1)
         and table["importance"][0] > 0.8
     )
-    assert plots.importances(found).alt.startswith("Importance of the keys: x ")
-    assert "too few to say" in plots.importances(search.run(plan("random", num_trials=5))).alt
+    assert plots.importance_bars(found).alt.startswith("Importance of the hyperparameters: x ")
+    assert "too few to say" in plots.importance_bars(search.run(plan("random", num_trials=5))).alt
 
 
 def test_a_search_leaves_its_table_and_says_what_limits_it(tmp_path):
     found = search.run(
         Plan(space.read({"x": [0.5, 0.6, 0.7]}), "grid", "objectives:parabola", {"score": "max"}, 2)
     )
-    lines = outcome.write(found, tmp_path).read_text().splitlines()
+    lines = results.write_tables(found, tmp_path).read_text().splitlines()
     assert len(lines) == 1 + 3 * 2 and lines[0].startswith(
         "trial,x,epochs,parent,state,score,seconds,failure,epoch"
     )
-    assert outcome.doubts(found) == [
-        "The best x, 0.5, lies at the lowest end of what was searched: look lower still."
+    assert results.warnings(found) == [
+        "The best x, 0.5, lies at the lowest end of its range: try lower values."
     ]
     without = search.run(
         Plan(space.read({"x": [0.0, 0.6, 0.9]}), "grid", "objectives:parabola", {"score": "max"}, 2)
     )
     without.best.values["x"] = 0.0  # as of dropout: less than none cannot be tried
-    assert outcome.doubts(without) == []
-    assert trials.keys(LINE).to_dict("index")["x"] == {"values": "0 to 1", "acts when": "always"}
+    assert results.warnings(without) == []
+    assert trials.space_table(LINE).to_dict("index")["x"] == {
+        "values": "0 to 1",
+        "active when": "always",
+    }
 
 
 def test_the_lines_of_a_search_name_a_trial_as_the_table_does(tmp_path, capsys):
@@ -275,7 +276,7 @@ def test_the_lines_of_a_search_name_a_trial_as_the_table_does(tmp_path, capsys):
         2,
         options={"points": 2},
     )
-    found = search.run(wanted, watch=progress.watch(run, wanted, expected=3))
+    found = search.run(wanted, on_trial_end=results.print_trials(run, wanted, expected=3))
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines] == [
         "  1 of 3: trial 0",
@@ -287,14 +288,14 @@ def test_the_lines_of_a_search_name_a_trial_as_the_table_does(tmp_path, capsys):
     )
     alone = next(trial.number for trial in found.trials if trial.values["x"] == 0.25)
     assert lines[alone].endswith(": x 0.25")
-    table = trials.shown(found.trials)
+    table = trials.display_table(found.trials)
     assert (
         list(table.columns)[:4] == ["x", "y", "epochs", "state"]
         and "failure" not in table
         and "parent" not in table
     )
     assert table.loc[alone, "y"] == "" and table.loc[alone, "x"] == "0.25"
-    tell = progress.anew(run)
+    tell = results.print_retraining(run)
     again = trials.Trial(
         0,
         {"candidate": "tuned-1", "seed": 3},
@@ -311,7 +312,7 @@ def test_kerastuner_reads_what_is_exported(tmp_path):
     import warnings
 
     found = search.run(plan("hyperband", epochs=3))
-    outcome.write(found, tmp_path)
+    results.write_tables(found, tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         import keras_tuner
@@ -342,6 +343,8 @@ def test_a_search_of_a_value_that_nobody_reads_is_stopped_at_its_second_trial(tm
     with pytest.raises(DarkroomError, match="Two trials differ in units and made the same model"):
         search.run(
             wanted,
-            watch=lambda *seen: told.append(seen) or progress.watch(run, wanted, expected=6)(*seen),
+            on_trial_end=lambda *seen: (
+                told.append(seen) or results.print_trials(run, wanted, expected=6)(*seen)
+            ),
         )
     assert len(told) <= 4  # of six: x is read, so two trials may differ by right

@@ -4,8 +4,8 @@ import pytest
 
 from lib.errors import DarkroomError
 from lib.tuning import methods, space
-from lib.tuning.methods.halving import rungs
-from lib.tuning.methods.hyperband import rounds
+from lib.tuning.hyperband import rounds
+from lib.tuning.methods import rungs
 
 SPACE = space.read(
     {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 1, "high": 8}, "z": ["a", "b", "c"]}
@@ -13,19 +13,19 @@ SPACE = space.read(
 GOAL = {"score": "max"}
 
 
-def drive(method, score, *, most=1000, at_once=1):
+def drive(method, score, *, most=1000, num_parallel=1):
     """Asks and tells until nothing is proposed any more; returns (proposal, score) in the order of
     the ends.
     """
     ended, open_ = [], []
     while len(ended) < most:
-        while len(open_) < at_once and (proposal := method.ask()) is not None:
+        while len(open_) < num_parallel and (proposal := method.ask()) is not None:
             open_.append(proposal)
         if not open_:
             return ended
         proposal = open_.pop(0)
         found = score(proposal)
-        method.tell(proposal.number, None if found is None else [found], [], spent=True)
+        method.tell(proposal.number, None if found is None else [found], [], computed=True)
         ended.append((proposal, found))
     return ended
 
@@ -61,11 +61,11 @@ def test_hyperband_has_the_rounds_of_the_paper():
     ]
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("num_parallel", [1, 3])
 @pytest.mark.parametrize(("epochs", "factor"), [(10, 3), (4, 2), (1, 3)])
-def test_hyperband_proposes_just_these_rounds(epochs, factor, at_once):
+def test_hyperband_proposes_just_these_rounds(epochs, factor, num_parallel):
     method = methods.make("hyperband", SPACE, goals=GOAL, epochs=epochs, options={"factor": factor})
-    ended = drive(method, by_x, at_once=at_once)
+    ended = drive(method, by_x, num_parallel=num_parallel)
     planned = rounds(epochs, factor)
     assert len(ended) == sum(each.trials for each in planned)
     for each in planned:
@@ -114,12 +114,12 @@ def test_seed_zero_is_a_seed():
 def test_hyperband_refuses_a_space_that_is_smaller_than_its_first_rounds():
     small = space.read({"z": ["a", "b", "c"], "y": [1, 2]})
     with pytest.raises(
-        DarkroomError, match="has 6 combinations, and Hyperband .* begins 22 different trials"
+        DarkroomError, match="has 6 combinations, and Hyperband .* starts 22 different trials"
     ):
         methods.make("hyperband", small, goals=GOAL, epochs=10)
 
 
-@pytest.mark.parametrize("name", methods.SAMPLED)
+@pytest.mark.parametrize("name", methods.OPTUNA)
 def test_a_sampler_ends_after_its_trials_and_follows_from_its_seed(name):
     def run(seed):
         ended = drive(methods.make(name, SPACE, goals=GOAL, num_trials=25, seed=seed), by_x)
@@ -137,7 +137,7 @@ def test_what_was_done_before_is_free():
     seen, asked = set(), 0
     while (proposal := method.ask()) is not None:
         asked += 1
-        method.tell(proposal.number, [1.0], [], spent=proposal.values["z"] not in seen)
+        method.tell(proposal.number, [1.0], [], computed=proposal.values["z"] not in seen)
         seen.add(proposal.values["z"])
     assert seen == {"a", "b"} and asked <= 10
 
@@ -153,10 +153,12 @@ def test_several_goals_are_sought_by_the_genetic_search():
     best = []
     while (proposal := method.ask()) is not None:
         x = proposal.values["x"]
-        method.tell(proposal.number, [x, x**2], [], spent=True)
+        method.tell(proposal.number, [x, x**2], [], computed=True)
         best.append(x)
     assert len(best) == 60
-    with pytest.raises(DarkroomError, match="hyperband seeks one goal. Received: score, seconds"):
+    with pytest.raises(
+        DarkroomError, match="hyperband optimises one goal. Received: score, seconds"
+    ):
         methods.make("hyperband", SPACE, goals={"score": "max", "seconds": "min"})
 
 
@@ -170,7 +172,7 @@ def test_the_median_pruner_stops_what_is_worse_than_half():
         pruned = False
         for epoch in range(1, 5):
             pruned = pruned or method.report(proposal.number, epoch, [quality + epoch])
-        method.tell(proposal.number, None if pruned else [quality + 4], [], spent=True)
+        method.tell(proposal.number, None if pruned else [quality + 4], [], computed=True)
         stopped.append(pruned)
     assert stopped == [False] * 5 + [True, False, True]  # the first five are never stopped
 
@@ -198,7 +200,7 @@ def test_a_refined_grid_closes_in_on_the_one_maximum():
 
 def test_halving_keeps_the_best_third_of_each_rung():
     assert rungs(9, 3) == [1, 3, 9] and rungs(10, 3) == [1, 3, 10] and rungs(1, 3) == [1]
-    ended = drive(methods.make("halving", SPACE, goals=GOAL, epochs=9), by_x, at_once=4)
+    ended = drive(methods.make("halving", SPACE, goals=GOAL, epochs=9), by_x, num_parallel=4)
     assert [p.epochs for p, _ in ended] == [1] * 9 + [3] * 3 + [9]
     first = sorted((p for p, _ in ended[:9]), key=by_x, reverse=True)
     assert {p.parent for p, _ in ended[9:12]} == {p.number for p in first[:3]}
@@ -218,7 +220,7 @@ def test_halving_keeps_the_best_third_of_each_rung():
         (
             "tpe",
             {"num_trials": 5, "options": {"pruner": "median"}},
-            "needs one goal and two epochs or more",
+            "needs one goal and at least two epochs",
         ),
         (
             "halving",
@@ -239,7 +241,9 @@ def test_what_cannot_be_searched_is_refused(name, settings, message):
 
 
 def test_cmaes_refuses_a_space_without_numbers():
-    with pytest.raises(DarkroomError, match="cmaes moves along numbers .* Received: y. Use tpe"):
+    with pytest.raises(
+        DarkroomError, match="cmaes needs at least two numeric .* Received: y. Use tpe"
+    ):
         methods.make(
             "cmaes", space.read({"y": [1, 2, 3], "z": ["a", "b"]}), goals=GOAL, num_trials=5
         )

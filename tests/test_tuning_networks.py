@@ -16,13 +16,13 @@ from lib import notebooks
 from lib.evaluation import predictions
 from lib.tuning import objective, retraining
 from lib.tuning.retraining import UNTUNED, Candidate
-from lib.tuning.work import Work
+from lib.tuning.worker import TrialContext
 from tools import synthetic
 
 
 @pytest.fixture
 def context(toy_material, monkeypatch):
-    monkeypatch.setattr(objective, "material_of", lambda parameters: toy_material)
+    monkeypatch.setattr(objective, "training_data", lambda parameters: toy_material)
     base = {
         **notebooks.find("3_train").defaults(),
         "data": "toy",
@@ -34,30 +34,30 @@ def context(toy_material, monkeypatch):
     return {"base": base, "epochs": 4, "seed": 3, "monitor": "val_accuracy"}
 
 
-def trial(tmp_path, context, name, epochs, start=0):
+def run_trial(tmp_path, context, name, epochs, start=0):
     rows = []
     folder = tmp_path / name
     folder.mkdir(exist_ok=True)
-    work = Work(
+    trial = TrialContext(
         0,
         epochs,
         start,
         context,
         folder,
         tmp_path / f"{name}-checkpoints",
-        tell=lambda row: bool(rows.append(row)),
+        on_epoch=lambda row: bool(rows.append(row)),
     )
-    return objective.objective({"learning_rate": 0.01}, work), rows
+    return objective.objective({"learning_rate": 0.01}, trial), rows
 
 
 def test_a_promoted_trial_continues_with_its_optimiser_and_its_schedule(tmp_path, context):
-    straight, whole = trial(tmp_path, context, "straight", 4)
-    trial(tmp_path, context, "halted", 2)
-    promoted, rows = trial(tmp_path, context, "halted", 4, start=2)
+    straight, whole = run_trial(tmp_path, context, "straight", 4)
+    run_trial(tmp_path, context, "halted", 2)
+    promoted, rows = run_trial(tmp_path, context, "halted", 4, start=2)
     assert (
-        trial(tmp_path, {**context, "base": {**context["base"], "filters": [3]}}, "other", 1)[0][
-            "made"
-        ]
+        run_trial(tmp_path, {**context, "base": {**context["base"], "filters": [3]}}, "other", 1)[
+            0
+        ]["made"]
         != straight["made"]
     )
     assert promoted == straight
@@ -71,8 +71,8 @@ def test_a_promoted_trial_continues_with_its_optimiser_and_its_schedule(tmp_path
 def test_tensorboard_shows_a_search_s_goal_before_all_else(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    work = Work(0, 4, 0, {}, tmp_path, goals=("val_loss", "seconds"))
-    objective._board(work, {"dropout": 0.2}, {"accuracy": 0.9, "val_loss": 0.4, "epochs": 4})
+    trial = TrialContext(0, 4, 0, {}, tmp_path, goals=("val_loss", "seconds"))
+    objective._log_hparams(trial, {"dropout": 0.2}, {"accuracy": 0.9, "val_loss": 0.4, "epochs": 4})
     tags = EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"]
     assert sorted(tags) == ["goal/val_loss", "trial/accuracy", "trial/epochs"]
 
@@ -114,18 +114,18 @@ def judged(**right):
 
 def test_a_winner_is_named_where_it_is_shown_and_helped():
     verdict = judged(tuned_1=95, tuned_2=75, untuned=70)
-    assert verdict.shown and verdict.winner.name == "tuned-1"
-    assert verdict.told.startswith(
-        "The winner is tuned-1: shown to be better than tuned-2 and untuned"
+    assert verdict.is_significant and verdict.winner.name == "tuned-1"
+    assert verdict.text.startswith(
+        "The winner is tuned-1: significantly better than tuned-2 and untuned"
     )
-    assert verdict.told.endswith("Tuning has helped by more than the noise.")
+    assert verdict.text.endswith("The improvement by tuning is significant.")
     row = verdict.table.iloc[0]
     assert (row["search_score"], row["retrained_val_accuracy"], row["test_accuracy"]) == (
         0.99,
         0.95,
         0.95,
     )
-    shown = verdict.shown_table
+    shown = verdict.display_table
     assert shown["tuned-1"].tolist()[:3] == ["0.99", "5", "95.0 ± 0.0 %"] and shown.loc[
         "x"
     ].tolist()[:2] == ["0", "1"]
@@ -136,13 +136,13 @@ def test_a_winner_is_named_where_it_is_shown_and_helped():
 
 def test_no_winner_is_named_where_no_difference_is_shown():
     verdict = judged(tuned_1=81, tuned_2=80, untuned=79)
-    assert not verdict.shown and verdict.winner.name == "tuned-1"
-    assert verdict.told.startswith(
-        "tuned-1 has the best mean on validation images, but is not shown to be better than tuned-2"
+    assert not verdict.is_significant and verdict.winner.name == "tuned-1"
+    assert verdict.text.startswith(
+        "tuned-1 has the best mean validation accuracy, but is not significantly better than "
     )
-    assert verdict.told.endswith("Tuning is not shown to have helped.")
-    assert judged(tuned_1=70, untuned=90).told.endswith(
-        "Tuning has found nothing better than the untuned training."
+    assert verdict.text.endswith("The improvement by tuning is not significant.")
+    assert judged(tuned_1=70, untuned=90).text.endswith(
+        "Tuning found nothing better than the untuned parameters."
     )
 
 

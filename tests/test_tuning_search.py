@@ -7,8 +7,8 @@ import pytest
 from lib import processes, runs
 from lib.batch.executor import Executor
 from lib.errors import DarkroomError
-from lib.tuning import cost_estimate, resume, search, space, trials, worker
-from lib.tuning.executors import Needs
+from lib.tuning import cost_estimate, event_log, search, space, trials, worker
+from lib.tuning.executors import Resources
 from lib.tuning.search import Plan
 
 LINE = space.read({"x": {"low": 0.0, "high": 1.0}})
@@ -55,7 +55,7 @@ def test_a_search_in_memory_finds_the_best_and_writes_nothing(tmp_path, monkeypa
 )
 def test_a_search_that_was_stopped_anywhere_ends_as_one_that_was_not(method, tmp_path, monkeypatch):
     where = TENTHS if method == "grid" else LINE
-    wanted = plan(method, where, epochs=3, context={"ran": str(tmp_path / "ran")}, num_trials=8)
+    wanted = plan(method, where, epochs=3, settings={"ran": str(tmp_path / "ran")}, num_trials=8)
     straight = known(search.run(wanted))
     (tmp_path / "ran").unlink()
     left = []
@@ -68,7 +68,7 @@ def test_a_search_that_was_stopped_anywhere_ends_as_one_that_was_not(method, tmp
     folder, stops = tmp_path / "search", 0
     while True:
         try:
-            found = search.run(wanted, folder, watch=stop)
+            found = search.run(wanted, folder, on_trial_end=stop)
             break
         except KeyboardInterrupt:
             stops += 1
@@ -87,20 +87,18 @@ def test_a_torn_last_line_is_cut_off_and_a_damaged_one_refused(tmp_path):
     journal.write_bytes(whole[: whole.rstrip(b"\n").rfind(b"\n") + 10])
     assert known(search.run(plan(), tmp_path)) == first
     journal.write_bytes(b"{" + whole)
-    with pytest.raises(DarkroomError, match="Line 1 of .* is no event"):
+    with pytest.raises(DarkroomError, match="Line 1 of .* is not valid"):
         search.run(plan(), tmp_path)
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"seed": 1}, {"num_trials": 7}, {"method": "tpe"}, {"where": TENTHS}, {"context": {"d": 1}}],
+    [{"seed": 1}, {"num_trials": 7}, {"method": "tpe"}, {"where": TENTHS}, {"settings": {"d": 1}}],
 )
 def test_another_search_in_the_same_folder_is_refused(changes, tmp_path):
     search.run(plan(), tmp_path)
     before = (tmp_path / "journal.jsonl").read_bytes()
-    with pytest.raises(
-        DarkroomError, match="is another one .* Its trials do not count for this one"
-    ):
+    with pytest.raises(DarkroomError, match="holds a different search"):
         search.run(plan(**changes), tmp_path)
     assert (tmp_path / "journal.jsonl").read_bytes() == before
 
@@ -108,7 +106,7 @@ def test_another_search_in_the_same_folder_is_refused(changes, tmp_path):
 def test_the_same_trial_is_not_computed_twice(tmp_path):
     file = tmp_path / "ran"
     few = space.read({"x": [0.1, 0.2, 0.3]})
-    found = search.run(plan("random", few, num_trials=3, context={"ran": str(file)}))
+    found = search.run(plan("random", few, num_trials=3, settings={"ran": str(file)}))
     assert sorted({json.dumps(trial.values) for trial in found.trials}) == [
         '{"x": 0.1}',
         '{"x": 0.2}',
@@ -128,7 +126,7 @@ def test_a_loser_s_checkpoints_go_as_soon_as_the_next_rung_begins(tmp_path):
     search.run(
         plan("halving", objective="objectives:chained", epochs=9, options={"first_trials": 9}),
         tmp_path,
-        watch=watch,
+        on_trial_end=watch,
     )
     assert left == [
         1,
@@ -154,7 +152,7 @@ def test_a_promoted_trial_goes_on_where_its_parent_stopped(tmp_path):
         left.append(len(list(tmp_path.glob("checkpoints/*"))))
 
     found = search.run(
-        plan("hyperband", objective="objectives:chained", epochs=9), tmp_path, watch=watch
+        plan("hyperband", objective="objectives:chained", epochs=9), tmp_path, on_trial_end=watch
     )
     assert max(left) > 5 and not list(
         tmp_path.glob("checkpoints")
@@ -176,12 +174,12 @@ def test_pruned_trials_are_stopped_and_say_so(pruner):
 
 def test_the_budget_is_kept_and_a_larger_one_goes_on(tmp_path):
     file = tmp_path / "ran"
-    wanted = plan(epochs=4, context={"seconds": 0.05, "ran": str(file)})
+    wanted = plan(epochs=4, settings={"seconds": 0.05, "ran": str(file)})
     part = search.run(wanted, tmp_path / "search", budget_minutes=0.5 / 60)
     assert (
         not part.complete
         and 0.4 < part.seconds < 1.0
-        and 0 < sum(trial.done for trial in part.trials) < 6
+        and 0 < sum(trial.has_scores for trial in part.trials) < 6
     )
     again = search.run(
         wanted, tmp_path / "search", budget_minutes=0.5 / 60
@@ -233,7 +231,7 @@ def test_where_every_trial_fails_the_search_ends_and_says_why():
 
 def test_tables_have_one_row_a_trial_and_one_a_trial_and_epoch():
     found = search.run(plan("halving", epochs=3))
-    table, rows = trials.table(found.trials), trials.by_epoch(found.trials)
+    table, rows = trials.table(found.trials), trials.epoch_table(found.trials)
     assert list(table["trial"]) == [0, 1, 2, 3] and list(table["epochs"]) == [1, 1, 1, 3]
     assert list(rows["trial"]) == [0, 1, 2, 3, 3] and list(rows["epoch"]) == [1, 1, 1, 2, 3]
     assert rows["epoch_score"].iloc[-1] == pytest.approx(found.trials[3].scores["score"])
@@ -248,7 +246,7 @@ def test_the_front_holds_what_nothing_beats_in_every_goal():
         num_trials=3,
     )
     found = search.run(wanted)
-    assert [trial.values["units"] for trial in trials.front(found.trials, wanted.goals)] == [
+    assert [trial.values["units"] for trial in trials.pareto_front(found.trials, wanted.goals)] == [
         64,
         32,
         16,
@@ -257,7 +255,7 @@ def test_the_front_holds_what_nothing_beats_in_every_goal():
         *found.trials,
         trials.Trial(99, {}, 1, state="finished", scores={"score": 0.1, "size": 9999.0}),
     ]
-    assert 99 not in [trial.number for trial in trials.front(worse, wanted.goals)]
+    assert 99 not in [trial.number for trial in trials.pareto_front(worse, wanted.goals)]
 
 
 def test_workers_isolate_trials_and_the_search_goes_on(tmp_path, importable):
@@ -267,7 +265,7 @@ def test_workers_isolate_trials_and_the_search_goes_on(tmp_path, importable):
             plan("grid", how, objective="objectives:hostile"),
             tmp_path,
             executor=executor,
-            needs=Needs(memory_gb=0.3),
+            resources=Resources(memory_gb=0.3),
         )
     came = {
         trial.values["how"]: (trial.failure or {"kind": trial.state})["kind"]
@@ -312,33 +310,33 @@ def test_a_search_moved_aside_for_its_budget_is_taken_up_again(tmp_path, monkeyp
         tmp_path / top / "study" / "tune" / "arm" for top in ("logs", "checkpoints")
     )
     run = runs.Run(folder, checkpoints, {}, {}, "tune", None, False, None)
-    wanted = plan(epochs=2, context={"ran": str(tmp_path / "ran")})
+    wanted = plan(epochs=2, settings={"ran": str(tmp_path / "ran")})
 
     def begin(key, wanted):
         runs.prepare(folder, key)
-        return resume.adopt(run, wanted)
+        return event_log.resume(run, wanted.key())
 
     assert begin({"budget": 1}, wanted) == ""
     first = known(search.run(wanted, folder))
     assert begin({"budget": 1}, wanted) == ""  # it lies here
-    assert "goes on here" in begin({"budget": 2}, wanted)
+    assert "Continuing the search" in begin({"budget": 2}, wanted)
     assert (
         known(search.run(wanted, folder)) == first and len(ran(tmp_path / "ran")) == 6
     )  # none was computed again
-    other = plan(epochs=3, context={"ran": str(tmp_path / "ran")})
+    other = plan(epochs=3, settings={"ran": str(tmp_path / "ran")})
     assert begin({"budget": 3}, other) == "" and not (folder / "journal.jsonl").exists()
 
 
 def test_an_interrupted_search_calls_its_trials_off_and_the_same_engine_goes_on(
     tmp_path, importable
 ):
-    wanted = plan(epochs=2, num_trials=4, context={"seconds": 0.1})
+    wanted = plan(epochs=2, num_trials=4, settings={"seconds": 0.1})
     with Executor(workers=2) as executor:
 
         def interrupt(told, trial):
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            search.run(wanted, tmp_path, executor=executor, watch=interrupt)
+            search.run(wanted, tmp_path, executor=executor, on_trial_end=interrupt)
         found = search.run(wanted, tmp_path, executor=executor)
     assert found.complete and [trial.state for trial in found.trials] == ["finished"] * 4

@@ -30,7 +30,7 @@ def test_a_space_is_read_and_written_back_the_same(whole):
         "blocks",
         "momentum",
     ]  # parents first
-    assert [key.kind for key in whole.keys] == [
+    assert [key.kind for key in whole.hyperparameters] == [
         "choice",
         "float",
         "choice",
@@ -100,28 +100,28 @@ def test_a_value_at_an_end_of_its_range_is_flagged(whole):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({}, "holds no key"),
+        ({}, "the space is empty"),
         ({"a": 3}, "`a` of the space must be a list of choices, or a range"),
-        ({"a": [1]}, "two or more choices, each once"),
-        ({"a": [1, 1]}, "two or more choices, each once"),
+        ({"a": [1]}, "two or more different choices"),
+        ({"a": [1, 1]}, "two or more different choices"),
         ({"a": {"low": 2, "high": 1}}, "from `low` to a higher `high`"),
         ({"a": {"low": 0.0, "high": 1.0, "log": True}}, "`low` above 0"),
-        ({"a": {"low": 1, "high": 3, "stp": 1}}, "does not know `stp`. Did you mean 'step'"),
+        ({"a": {"low": 1, "high": 3, "stp": 1}}, "has no option `stp`. Did you mean 'step'"),
         ({"a": {"low": 1, "high": 3, "step": 5}}, "must be above 0 and fit into the range"),
         (
             {"a": {"low": 1, "high": 3, "when": {"b": 1}}},
-            "acts beside `b`, which is no choice of the space",
+            "depends on `b`, which is not a choice of the space",
         ),
         (
             {"a": {"low": 1, "high": 3, "when": {"b": 1}}, "b": [2, 3]},
-            "beside b = 1, which is not among its choices",
+            "depends on b = 1, which is not among",
         ),
         (
             {
                 "a": {"choices": [1, 2], "when": {"b": 2}},
                 "b": {"choices": [2, 3], "when": {"a": 1}},
             },
-            "go round in a circle",
+            "form a circle",
         ),
         (
             {"a": [1, 2], "b": {"low": 1, "high": 2, "when": 3}},

@@ -1,11 +1,8 @@
-"""A trained model on new pictures: a label and a calibrated probability for each, and which of them
-a person should look at.
+"""A trained model on new images: labels, calibrated probabilities, and which to look at.
 
-For a few pictures, as a web page has them: `classify(load("quickstart/train/custom-s0"),
-[bytes_of_a_file])`.
+For a few images: `classify(load("quickstart/train/custom-s0"), [bytes_of_a_file])`.
 """
 
-from lib.apply.classifier import Classifier, load
-from lib.apply.pictures import Answer, classify
+from lib.apply.classifier import Answer, Classifier, classify, load
 
 __all__ = ["Answer", "Classifier", "classify", "load"]

@@ -1,10 +1,8 @@
-"""A saved model together with what its run knows: how it saw its images, its temperature, and how
-sure it must be.
-"""
+"""A saved model with its run's temperature and thresholds, and its answers for a few images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,24 +10,30 @@ from typing import Any
 import numpy as np
 
 from lib import paths
+from lib.data import decode
 from lib.errors import DarkroomError, few, suggest
-from lib.evaluation import calibration, multilabel, predictions
+from lib.evaluation import calibration, predictions
 from lib.evaluation.predictions import Predictions
 from lib.runs import record
 
 MODELS = ("model.keras", "model.thumbnail")
-"""What a trained run's saved model is called in its folder of checkpoints: Keras' own, or one of
-thumbnails.
-"""
+"""File names of a run's saved model, of Keras or a baseline."""
+MAX_BYTES = 512 << 20
+"""Larger files are not read: no photograph is that large, and a few would fill the memory."""
+ACCEPTED, UNSURE, UNREAD = "accepted", "look at it", "not read"
+"""Verdicts on an image."""
+SEPARATOR = "|"
+"""Between the labels of a multilabel image."""
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model that gives calibrated probabilities.
+    """A model with calibrated probabilities.
 
-    `predict` takes uint8 RGB, (n, *size, 3), with `size` (height, width) in pixels, and gives (n,
-    classes) as the model states them. `known` holds the scaled predictions of its validation and
-    test images; a model file without its run has only `advice`, the thresholds noted inside.
+    `predict` takes uint8 RGB (n, *size, 3), with `size` (height, width) in pixels, and returns (n,
+    classes), uncalibrated. `known` holds the calibrated predictions of the run's validation and
+    test images; a model file without its run has only `advice`, the thresholds stored in it. If
+    `multilabel`, an image has every class whose probability reaches `class_thresholds`.
     """
 
     name: str
@@ -40,208 +44,349 @@ class Classifier:
     temperature: float = 1.0
     known: Predictions | None = None
     advice: tuple[dict[str, Any], ...] = field(default=())
+    multilabel: bool = False
+    class_thresholds: tuple[float, ...] = ()
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """float32 (n, classes): calibrated, so that of the images given 0.9 about nine in ten are
-        right.
-        """
-        return calibration.at_temperature(self.predict(pixels), self.temperature)
+        """Returns float32 (n, classes), calibrated: of images with 0.9 nine in ten are correct."""
+        shares = self.predict(pixels)
+        return shares if self.multilabel else calibration.at_temperature(shares, self.temperature)
+
+    def labels(self, probabilities: np.ndarray) -> list[str]:
+        """Returns the label of each row of probabilities; several are joined by `|`."""
+        names = np.asarray(self.class_names, dtype=object)
+        if not self.multilabel:
+            return list(names[probabilities.argmax(axis=1)])
+        return [
+            SEPARATOR.join(names[row]) for row in probabilities >= np.asarray(self.class_thresholds)
+        ]
+
+    def confidence(self, probabilities: np.ndarray) -> np.ndarray:
+        """Returns (n,): the highest probability; if multilabel, that of the whole set of labels."""
+        if not self.multilabel:
+            return probabilities.max(axis=1)
+        present = probabilities >= np.asarray(self.class_thresholds)
+        return np.where(present, probabilities, 1 - probabilities).prod(axis=1)
 
     def threshold(self, accuracy: float) -> float | None:
-        """The probability from which on answers are promised to reach `accuracy` (0 to 1), with
-        95 % confidence; None where validation images cannot promise it.
+        """Returns the confidence above which answers reach `accuracy`, or None.
 
-        Raises DarkroomError for an accuracy out of range, and where neither a run nor the model's
-        file can tell.
+        The validation images promise it with 95 % confidence; None if they cannot.
+
+        Raises DarkroomError for an accuracy outside 0 to 1, and if neither a run nor the model's
+        file has thresholds.
         """
         if not 0 < accuracy <= 1:
             raise DarkroomError(
                 f"The target accuracy must be above 0 and at most 1. Received: {accuracy}."
             )
+        if self.known is not None and not self.multilabel:
+            chosen = calibration.threshold(self.known.split("val"), accuracy=accuracy)
+            return None if chosen is None else chosen["threshold"]
         if self.known is not None:
-            found = calibration.threshold(self.known.split("val"), accuracy=accuracy)
-            return None if found is None else found["threshold"]
+            return lowest_threshold(*self._judged("val"), accuracy=accuracy)
         if not self.advice:
             raise DarkroomError(
-                f"{self.name} does not say how sure it must be; apply its run in logs/, or train "
-                "it again."
+                f"{self.name} holds no thresholds; apply its run in logs/, or train it again."
             )
-        enough = [
-            entry
-            for entry in self.advice
-            if entry.get("target_accuracy", entry.get("wished")) >= accuracy  # older runs: wished
-        ]
-        return min((entry["threshold"] for entry in enough), default=None)
+        enough = [row for row in self.advice if _target(row) >= accuracy]
+        return min((row["threshold"] for row in enough), default=None)
 
     def tested(self, threshold: float | None) -> dict[str, float] | None:
-        """What `threshold` does on the run's own test images, `coverage` and `accuracy`; None where
-        nothing is known.
-        """
+        """Returns `coverage` and `accuracy` of the threshold on the run's test images, or None."""
         if self.known is None or threshold is None:
             return None
-        test = self.known.split("test")
-        sure = test.confidence >= threshold
-        right = (test.predicted == test.truth)[sure]
-        return {
-            "coverage": float(sure.mean()),
-            "accuracy": float(right.mean()) if sure.any() else float("nan"),
-        }
+        confidence, correct = self._judged("test")
+        answered = confidence >= threshold
+        accuracy = float(correct[answered].mean()) if answered.any() else float("nan")
+        return {"coverage": float(answered.mean()), "accuracy": accuracy}
+
+    def accuracy(self, split: str) -> tuple[float, int]:
+        """Returns accuracy (exact match if multilabel) and number of images of the run's split."""
+        _, correct = self._judged(split)
+        return float(correct.mean()), len(correct)
+
+    def _judged(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """The confidence of each image of a split, and whether its label is correct."""
+        part = self.known.split(split)
+        confidence = self.confidence(part.probabilities)
+        if not self.multilabel:
+            return confidence, part.predicted == part.truth
+        present = part.probabilities >= np.asarray(self.class_thresholds)
+        return confidence, (present == part.truths).all(axis=1)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's answer for one image: label, confidence, and `probabilities` by class name.
+
+    `verdict` is "accepted", "look at it" (below the threshold) or "not read"; then `problem` says
+    why.
+    """
+
+    verdict: str
+    label: str | None = None
+    probability: float | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    problem: str | None = None
 
 
 def load(model: str | Path, *, study: str = "interactive") -> Classifier:
     """Returns the classifier of a finished training or of a saved model.
 
     `model` is a run such as `quickstart/train/custom-s0` (or its folder), the path of a saved
-    model, the name of a study, or `best`: the training of `study` with the highest validation
-    accuracy.
+    model, the name of a study, or `best`: the training of `study` with the best validation score.
 
-    Raises DarkroomError for a model that is not there, is damaged, or gives an image several
-    labels.
+    Raises DarkroomError for a model that is missing or damaged.
     """
     path, folder = find(str(getattr(model, "folder", model)), study=study)
-    saved = _open(path)
+    fields, card = _read_model(path)
+    stored = card.get("calibration") or {}
     table = folder and folder / record.PREDICTIONS
     if not table or not table.is_file():
-        noted = saved.get("calibration", {})
         return Classifier(
-            **_about(saved),
+            **fields,
             name=path.name,
-            temperature=noted.get("temperature", 1.0),
-            advice=tuple(noted.get("thresholds", ())),
+            temperature=stored.get("temperature", 1.0),
+            advice=tuple(stored.get("thresholds", ())),
+            class_thresholds=_class_thresholds(fields, stored, None),
         )
-    known = predictions.read(table, class_names=saved["class_names"])
-    if known.kind != "probability":
-        raise DarkroomError(
-            f"{known.run} gives {known.kind} and no probabilities, so nothing says how sure it is."
-        )
-    temperature = calibration.useful_temperature(known.split("val"))
-    rest = Predictions(
-        known.frame[known.frame["split"] != "train"], known.class_names, run=known.run
-    )
+    known = predictions.read(table, class_names=list(fields["class_names"]))
+    if known.kind not in ("probability", "multilabel"):
+        raise DarkroomError(f"{known.run} gives {known.kind} and no probabilities.")
+    rows = known.frame[known.frame["split"] != "train"]
+    held_out = Predictions(rows, known.class_names, kind=known.kind, run=known.run)
+    temperature = 1.0
+    if not fields["multilabel"]:
+        temperature = calibration.useful_temperature(known.split("val"))
+        held_out = calibration.scaled(held_out, temperature)
     return Classifier(
-        **_about(saved),
+        **fields,
         name=known.run,
         temperature=temperature,
-        known=calibration.scaled(rest, temperature),
+        known=held_out,
+        class_thresholds=_class_thresholds(fields, stored, held_out),
     )
 
 
 def find(model: str, *, study: str = "interactive") -> tuple[Path, Path | None]:
-    """Returns the file of a saved model and its run's folder (None for a model by itself); `model`
-    as for `load`.
-    """
-    place = paths.typed(model)
-    if place.name in MODELS or place.suffix in (".keras", ".thumbnail"):
-        if not place.exists():
+    """Returns the file of a saved model and its run's folder, None for a model without a run."""
+    path = paths.typed(model)
+    checkpoints = paths.checkpoints().resolve()
+    if path.name in MODELS or path.suffix in (".keras", ".thumbnail"):
+        if not path.exists():
             raise DarkroomError(f"There is no saved model {model!r}.")
-        run = place.resolve().parent
-        inside = run.is_relative_to(paths.checkpoints().resolve())
-        return place, paths.logs() / run.relative_to(
-            paths.checkpoints().resolve()
-        ) if inside else None
+        folder = path.resolve().parent
+        has_run = folder.is_relative_to(checkpoints)
+        return path, paths.logs() / folder.relative_to(checkpoints) if has_run else None
     name = study if model == "best" else model.strip("/")
-    run = (
-        place.resolve()
-        if place.is_absolute() or (place / record.RESULT).is_file()
-        else paths.logs() / name
-    )
+    is_path = path.is_absolute() or (path / record.RESULT).is_file()
+    run = path.resolve() if is_path else paths.logs() / name
     if not run.is_relative_to(paths.logs().resolve()) and not run.is_relative_to(paths.logs()):
         raise DarkroomError(
-            f"{model!r} is neither a run in {paths.logs()} nor a saved model (a name that ends in "
-            ".keras)."
+            f"{model!r} is neither a run in {paths.logs()} nor a saved model (*.keras)."
         )
-    if (run / record.RESULT).is_file():
-        return _model_of(run), run
-    run = _best(run, name)
-    return _model_of(run), run
+    if record.result(run) is None:
+        run = _best_run(run, name)
+    return _model_file(run), run
 
 
 def trained(study_folder: Path) -> list[Path]:
-    """Returns the run folders below a study's folder in `logs/` that left a model, sorted."""
+    """Returns the run folders of a study that have a saved model, sorted."""
     finished = record.finished_runs(*Path(study_folder).glob("[!.]*"))
-    return [folder for folder in finished if any(path.exists() for path in _places(folder))]
+    return [folder for folder in finished if any(path.exists() for path in _candidates(folder))]
 
 
-def _best(study_folder: Path, name: str) -> Path:
-    found = trained(study_folder)
-    if not found:
-        known = sorted(
-            f"{run.relative_to(paths.logs()).as_posix()}"
-            for run in paths.logs().glob("[!.]*/*/*")
-            if record.result(run) is not None and any(path.exists() for path in _places(run))
-        )
-        told = f" There are: {few(known)}." if known else " Train one with 3_train."
+def classify(
+    classifier: Classifier, pictures: Sequence[bytes | Path | np.ndarray], *, accuracy: float = 0.95
+) -> list[Answer]:
+    """Returns one answer for each picture, also for one that cannot be read.
+
+    Args:
+        classifier: see `load`.
+        pictures: bytes of a file, paths, or uint8 RGB of shape (height, width, 3). All are in
+            memory at once.
+        accuracy: the target accuracy of accepted answers.
+    """
+    threshold = classifier.threshold(accuracy)
+    images = [read_picture(picture, classifier) for picture in pictures]
+    return answer_images(classifier, images, threshold)
+
+
+def answer_images(
+    classifier: Classifier, images: Sequence[np.ndarray | str], threshold: float | None
+) -> list[Answer]:
+    """Returns the answers for images, or problems, as `read_picture` returns them."""
+    pixels = [image for image in images if isinstance(image, np.ndarray)]
+    shares = classifier.probabilities(np.stack(pixels)) if pixels else ()
+    answers = iter(answer_probabilities(classifier, shares, threshold) if pixels else ())
+    return [
+        next(answers) if isinstance(image, np.ndarray) else Answer(UNREAD, problem=image)
+        for image in images
+    ]
+
+
+def answer_probabilities(
+    classifier: Classifier, probabilities: np.ndarray, threshold: float | None
+) -> list[Answer]:
+    """Returns the answer for each row of calibrated probabilities; none is accepted if None."""
+    labels, confidence = classifier.labels(probabilities), classifier.confidence(probabilities)
+    answers = []
+    for label, score, row in zip(labels, confidence, probabilities, strict=True):
+        accepted = threshold is not None and score >= threshold
+        shares = dict(zip(classifier.class_names, map(float, row), strict=True))
+        answers.append(Answer(ACCEPTED if accepted else UNSURE, label, float(score), shares))
+    return answers
+
+
+def read_picture(picture: bytes | Path | np.ndarray, classifier: Classifier) -> np.ndarray | str:
+    """Returns uint8 pixels of the classifier's size, or why the picture cannot be read."""
+    try:
+        is_array = isinstance(picture, np.ndarray)
+        pixels = picture if is_array else decode.decode(_read_bytes(picture)).pixels
+    except decode.ImageError as error:
+        return f"{error.reason}: {error}"
+    except OSError as error:
+        return f"unreadable: {error.strerror or error}"
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise DarkroomError(
-            f"There is no trained run {name!r} in {paths.logs()}.{suggest(name, known)}{told}"
+            "A picture must be uint8 RGB (height, width, 3). "
+            f"Received: {pixels.dtype} {pixels.shape}."
         )
-    found = [
-        run for run in found if not multilabel.is_of(_result(run))
-    ] or found  # what gives several labels cannot be applied
-    return max(
-        found,
-        key=lambda run: (
-            _result(run)["metrics"].get("val_accuracy", 0),
-            _result(run).get("seconds", 0),
-        ),
-    )
+    height, width = classifier.size
+    return decode.resize(pixels, height=height, width=width, fit=classifier.resize)
 
 
-def _places(run: Path) -> list[Path]:
+def lowest_threshold(
+    confidence: np.ndarray, correct: np.ndarray, *, accuracy: float, level: float = 0.95
+) -> float | None:
+    """Returns the lowest threshold at which the accuracy is at least `accuracy`, or None.
+
+    It holds at the confidence `level`: thresholds are tested from high to low by Clopper and
+    Pearson's bound until one fails (fixed-sequence testing), beginning with twice the number of
+    images that suffice if all answers are correct.
+
+    Source: Angelopoulos et al., Learn then Test, Annals of Applied Statistics 2025.
+    """
+    from scipy import stats
+
+    order = np.argsort(-confidence, kind="stable")
+    ordered, num_correct = confidence[order], np.cumsum(correct[order])
+    fewest = int(np.ceil(np.log(1 - level) / np.log(accuracy))) if accuracy < 1 else len(order) + 1
+    if fewest > len(order):
+        return None
+    first, best = min(2 * fewest, len(order)) - 1, None
+    for index in np.unique(np.linspace(first, len(order) - 1, 100).astype(int)):
+        last = int(np.searchsorted(-ordered, -ordered[index], side="right")) - 1
+        num, right = last + 1, int(num_correct[last])
+        low = float(stats.beta.ppf(1 - level, right, num - right + 1)) if right else 0.0
+        if low < accuracy:
+            break
+        best = float(ordered[last])
+    return best
+
+
+def _class_thresholds(
+    fields: dict[str, Any], stored: dict[str, Any], known: Predictions | None
+) -> tuple[float, ...]:
+    """Per class the threshold with the best F1 on validation; stored ones or 0.5 without a run."""
+    if not fields["multilabel"]:
+        return ()
+    if known is None:
+        names = fields["class_names"]
+        return tuple(stored.get("class_thresholds", {}).get(name, 0.5) for name in names)
+    val = known.split("val")
+    pairs = zip(val.probabilities.T, val.truths.T, strict=True)
+    return tuple(best_f1_threshold(shares, truth) for shares, truth in pairs)
+
+
+def best_f1_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Returns the threshold with the highest F1; 0.5 if the class is absent."""
+    if not truth.any():
+        return 0.5
+    order = np.argsort(-probabilities, kind="stable")
+    hits = np.cumsum(truth[order])
+    f1 = 2 * hits / (np.arange(1, len(truth) + 1) + truth.sum())
+    best = int(f1.argmax())
+    after = probabilities[order[best + 1]] if best + 1 < len(truth) else 0.0
+    return float((probabilities[order[best]] + after) / 2)
+
+
+def _target(row: dict[str, Any]) -> float:
+    return row["target_accuracy"] if "target_accuracy" in row else row["wished"]
+
+
+def _best_run(study_folder: Path, name: str) -> Path:
+    candidates = trained(study_folder)
+    if not candidates:
+        known = sorted(
+            run.relative_to(paths.logs()).as_posix()
+            for run in paths.logs().glob("[!.]*/*/*")
+            if record.result(run) is not None and any(path.exists() for path in _candidates(run))
+        )
+        hint = f" There are: {few(known)}." if known else " Train one with 3_train."
+        raise DarkroomError(
+            f"There is no trained run {name!r} in {paths.logs()}.{suggest(name, known)}{hint}"
+        )
+    return max(candidates, key=_val_score)
+
+
+def _val_score(run: Path) -> tuple[float, float]:
+    result = record.read(run)
+    return result.get("metrics", {}).get("val_accuracy", 0), result.get("seconds", 0)
+
+
+def _candidates(run: Path) -> list[Path]:
     folder = paths.checkpoints() / run.resolve().relative_to(paths.logs().resolve())
     return [folder / name for name in MODELS]
 
 
-def _model_of(run: Path) -> Path:
-    for path in _places(run):
+def _model_file(run: Path) -> Path:
+    for path in _candidates(run):
         if path.exists():
             return path
-    raise DarkroomError(
-        f"The run {run.relative_to(paths.logs()).as_posix()} left no model in "
-        f"{_places(run)[0].parent}."
-    )
+    name = run.relative_to(paths.logs()).as_posix()
+    raise DarkroomError(f"The run {name} has no saved model in {_candidates(run)[0].parent}.")
 
 
-def _result(run: Path) -> dict[str, Any]:
-    return record.read(run)
-
-
-def _open(path: Path) -> dict[str, Any]:
-    """The model at `path` as the fields of a classifier, and the `calibration` noted inside."""
+def _read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model as fields of a classifier, and its card."""
     if path.suffix != ".keras":
-        from lib.baselines import model as thumbnails
+        from lib.baselines import model as baselines
 
-        model = thumbnails.load(path)
-        if model.several:
-            raise DarkroomError(
-                f"{path.name} gives an image several labels; only models of one class an image can "
-                "be applied."
-            )
-        return {
-            "class_names": model.class_names,
-            "size": model.size,
+        model = baselines.load(path)
+        fields = {
+            "class_names": tuple(model.class_names),
+            "size": tuple(model.size),
             "predict": model.predict_proba,
             "resize": model.resize,
-            "calibration": model.card.get("calibration", {}),
+            "multilabel": model.multilabel,
         }
+        return fields, model.card
     from lib.models import heads, predictor, serialization
 
-    model = serialization.load(path)
-    head = heads.of(model)
-    if head.kind == "multilabel":
-        raise DarkroomError(
-            f"{path.name} gives an image several labels; only models of one class an image can be "
-            "applied."
-        )
+    network = serialization.load(path)
+    head = heads.of(network)
     card = head.card or {}
-    return {
-        "class_names": head.class_names,
-        "size": model.input_shape[1:3],
-        "predict": lambda pixels: predictor.predict_proba(model, pixels),
-        "resize": card.get("parameters", {}).get("resize", "stretch"),
-        "calibration": card.get("calibration", {}),
+    fields = {
+        "class_names": tuple(head.class_names),
+        "size": tuple(network.input_shape[1:3]),
+        "predict": lambda pixels: predictor.predict_proba(network, pixels),
+        "resize": (card.get("parameters") or {}).get("resize", "stretch"),
+        "multilabel": head.kind == "multilabel",
     }
+    return fields, card
 
 
-def _about(saved: dict[str, Any]) -> dict[str, Any]:
-    about = {name: saved[name] for name in ("class_names", "size", "predict", "resize")}
-    return {**about, "class_names": tuple(about["class_names"])}
+def _read_bytes(picture: bytes | Path) -> bytes:
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return bytes(picture)
+    with Path(picture).open("rb") as file:
+        head = file.read(64)
+        if decode.kind(head) is None:  # a film or an archive is not read to its end
+            reason = "not an image format that we know" if head else "empty file"
+            raise decode.ImageError("not_an_image", reason)
+        rest = file.read(MAX_BYTES)
+        if len(rest) == MAX_BYTES:
+            raise decode.ImageError("too_large", f"more than {MAX_BYTES >> 20} MiB")
+        return head + rest

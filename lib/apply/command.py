@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lib import runs, schema
 from lib.apply import classifier as models
 from lib.apply import folder as folders
-from lib.apply import page
-from lib.apply.folder import Answers
+from lib.apply import report
+from lib.apply.folder import Outcome
+from lib.runs import Run
+
+if TYPE_CHECKING:
+    from lib.batch.executor import Executor
 
 
 def apply(
@@ -20,25 +26,23 @@ def apply(
     accuracy: float,
     copy_to: str = "",
     classes: tuple[str, ...] = (),
-    answers: Answers | None = None,
+    as_json: bool = False,
+    executor: Executor | None = None,
+    part_size: int = folders.PART_SIZE,
 ) -> int:
-    """Applies a trained run to a folder as a run of 9_apply, `logs/apply@<folder>/apply/all`, and
-    tells what came of it.
+    """Applies a trained run to a folder as a run of 9_apply, `logs/apply@<folder>/apply/all`.
 
-    `answers` is who computes, see `folder.apply`.
+    Prints the result, as JSON if `as_json`; returns the exit code. See `folder.apply` for the
+    arguments.
     """
     classifier = models.load(model)
-    folder = folders.where(pictures)
-    name = (
-        re.sub(r"[^\w.@+-]+", "_", Path(pictures).expanduser().resolve().name).lstrip("._@+-")[:80]
-        or "pictures"
-    )
+    folder = folders.find_folder(pictures)
     target = Path(copy_to) if copy_to else None
-    folders.check(
-        classifier, folder, accuracy=accuracy, copy_to=target, classes=classes
-    )  # before a run is there to fail
+    # Before a run exists that could fail.
+    folders.check(classifier, folder, accuracy=accuracy, copy_to=target, classes=classes)
+    name = re.sub(r"[^\w.@+-]+", "_", Path(pictures).expanduser().resolve().name)
     given = {
-        "study": f"apply@{name}",
+        "study": f"apply@{name.lstrip('._@+-')[:80] or 'pictures'}",
         "model": model,
         "pictures": pictures,
         "target_accuracy": accuracy,
@@ -53,31 +57,54 @@ def apply(
         accuracy=accuracy,
         copy_to=target,
         classes=classes,
-        progress=_told if sys.stderr.isatty() else None,
-        answers=answers,
+        progress=_print_progress if sys.stderr.isatty() else None,
+        executor=executor,
+        model=model,
+        part_size=part_size,
     )
-    path = page.write(outcome, run.folder)
+    page = report.write(outcome, run.folder)
     run.finish({"metrics": outcome.numbers, "model": classifier.name})
+    if as_json:
+        print(json.dumps(facts(outcome, run, page), ensure_ascii=False))
+        return 0
     print(outcome.sentence)
-    for unread, problem in outcome.seen.unread:
-        print(f"  not read: {unread} ({problem})")
+    for path, problem in outcome.summary.unread:
+        print(f"  not read: {path} ({problem})")
     if outcome.copied_to is not None:
         print(f"Copies: {outcome.copied_to}")
-    print(f"Tables: {run.folder / 'labels.csv'} and labels.parquet\nReport: {path}")
+    print(f"Tables: {run.folder / 'labels.csv'} and labels.parquet\nReport: {page}")
     return 0
+
+
+def facts(outcome: Outcome, run: Run, page: Path) -> dict[str, Any]:
+    """Returns what `darkroom apply --json` prints."""
+    summary = outcome.summary
+    return {
+        "model": outcome.classifier.name,
+        "folder": str(outcome.folder),
+        "class_names": list(outcome.classifier.class_names),
+        **outcome.numbers,
+        "tested": outcome.classifier.tested(outcome.threshold),
+        "by_class": {name: dict(counts) for name, counts in summary.by_class.items()},
+        "unread": [{"path": path, "problem": problem} for path, problem in summary.unread],
+        "copied_to": str(outcome.copied_to) if outcome.copied_to else None,
+        "labels_csv": str(run.folder / "labels.csv"),
+        "labels_parquet": str(run.folder / "labels.parquet"),
+        "report": str(page),
+        "sentence": outcome.sentence,
+    }
 
 
 def export(model: str, format: str, *, out: str | None = None) -> int:
-    """Writes a trained model in another format and tells where it is."""
+    """Writes a trained model in another format; prints its path and returns the exit code."""
     from lib.apply import export as exports
 
-    path, apart = exports.export(model, format, folder=Path(out) if out else None)
+    path, difference = exports.export(model, format, folder=Path(out) if out else None)
     print(f"{path}\n{path.with_suffix('.json')}: classes, side, temperature, thresholds")
-    print(f"Its probabilities are within {max(apart, 1e-7):.0e} of Keras' own.")
+    print(f"Its probabilities differ from Keras' by at most {max(difference, 1e-7):.0e}.")
     return 0
 
 
-def _told(done: int, num: int) -> None:
-    print(
-        f"\r{done:,} of {num:,} files", end="\n" if done == num else "", file=sys.stderr, flush=True
-    )
+def _print_progress(done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    print(f"\r{done:,} of {total:,} files", end=end, file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
-"""A model for other programs: ONNX, TFLite or a SavedModel that takes pixels and gives calibrated
+"""Export of a model to ONNX, OpenVINO, TFLite or SavedModel, from pixels to calibrated
 probabilities.
 
-The exported network ends in the probabilities themselves, so nobody adds a second softmax; the
-classes, the picture's side and the thresholds lie beside it in `<name>.json`. Before anything is
-left on disk, the exported network answers some pictures and must agree with Keras.
+The exported network ends in the probabilities, so no second softmax is possible; classes, image
+size and thresholds are in `<name>.json` next to it. Before anything stays on disk, the export is
+compared with Keras on random pixels.
 """
 
 from __future__ import annotations
@@ -24,32 +24,43 @@ from lib.errors import DarkroomError, suggest
 if TYPE_CHECKING:
     import keras
 
-FORMATS = {"onnx": "onnx", "tflite": "litert", "saved_model": "tf_saved_model"}
-"""What can be written, and Keras' name for it."""
+FORMATS = {
+    "onnx": "onnx",
+    "openvino": "openvino",
+    "tflite": "litert",
+    "saved_model": "tf_saved_model",
+}
+"""The formats, and Keras' names for them."""
 TOLERANCE = 1e-3
-"""How far an exported probability may be from Keras' own."""
+"""The largest difference of an exported probability to Keras'."""
 
-_ENDINGS = {"onnx": ".onnx", "tflite": ".tflite", "saved_model": ""}
+_FILES = {
+    "onnx": "model.onnx",
+    "openvino": "model_openvino",
+    "tflite": "model.tflite",
+    "saved_model": "model",
+}
+_FOLDERS = ("openvino", "saved_model")  # formats that are a folder of files
 _NEEDS = {
     "onnx": ("tf2onnx", "onnx", "onnxruntime"),
+    "openvino": ("openvino",),
     "tflite": ("tensorflow", "ai_edge_litert"),
     "saved_model": ("tensorflow",),
 }
-_PICTURES = 8
+_NUM_COMPARED = 8
 
 
 def export(model: str | Path, format: str, *, folder: Path | None = None) -> tuple[Path, float]:
-    """Writes the model in another format and returns its path and how far its probabilities were
-    from Keras' at most.
+    """Writes the model in another format; returns its path and the largest difference to Keras.
 
     Args:
         model: a trained run, a study or a `.keras` file, as for `classifier.load`.
-        format: `onnx`, `tflite` or `saved_model` (a folder).
-        folder: where it goes; by default the folder of the saved model.
+        format: `onnx`, `openvino` (a folder), `tflite` or `saved_model` (a folder).
+        folder: the target folder; by default that of the saved model.
 
     Raises:
-        DarkroomError: an unknown format, a package that is missing, a model that is not Keras', or
-            answers that differ.
+        DarkroomError: an unknown format, a missing package, a model that is not Keras', or an export
+            whose probabilities differ.
     """
     if format not in FORMATS:
         known = tuple(FORMATS)
@@ -61,45 +72,54 @@ def export(model: str | Path, format: str, *, folder: Path | None = None) -> tup
     path, _ = models.find(str(model))
     if path.suffix != ".keras":
         raise DarkroomError(f"Only Keras models can be exported. Received: {path.name}.")
-    found = models.load(model)
-    target = Path(folder or path.parent) / f"model{_ENDINGS[format]}"
-    pixels = np.random.default_rng(0).integers(0, 256, (_PICTURES, *found.size, 3), dtype=np.uint8)
-    expected = found.probabilities(pixels)
-    writing = files.directory(target) if format == "saved_model" else files.replacing(target)
+    classifier = models.load(model)
+    target = Path(folder or path.parent) / _FILES[format]
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (_NUM_COMPARED, *classifier.size, 3), dtype=np.uint8
+    )
+    expected = classifier.probabilities(pixels)
+    writing = files.directory(target) if format in _FOLDERS else files.replacing(target)
     with writing as aside:
-        answers = _write(_whole(path, found.temperature), aside, format)
-        apart = float(np.abs(answers(pixels.astype(np.float32)) - expected).max())
-        if not apart <= TOLERANCE:
-            told = f"differs from Keras by {apart:.4f} in probability"
-            raise DarkroomError(f"The {format} export of {found.name} {told}; it is not kept.")
-    files.write_json(target.with_suffix(".json"), {**_about(found), "differs_from_keras_by": apart})
-    return target, apart
+        answers = _write(_with_probabilities(path, classifier.temperature), aside, format)
+        difference = float(np.abs(answers(pixels.astype(np.float32)) - expected).max())
+        if not difference <= TOLERANCE:
+            message = f"differs from Keras by {difference:.4f} in probability"
+            raise DarkroomError(
+                f"The {format} export of {classifier.name} {message}; it is not kept."
+            )
+    files.write_json(
+        target.with_suffix(".json"), {**_facts(classifier), "differs_from_keras_by": difference}
+    )
+    return target, difference
 
 
-def _about(found: models.Classifier) -> dict[str, Any]:
-    about = {
-        "model": found.name,
-        "class_names": list(found.class_names),
-        "temperature": found.temperature,
+def _facts(classifier: models.Classifier) -> dict[str, Any]:
+    facts = {
+        "model": classifier.name,
+        "class_names": list(classifier.class_names),
+        "temperature": classifier.temperature,
         "pixels": "RGB, 0 to 255, float32",
-        "height_width": list(found.size),
-        "resize": found.resize,
+        "height_width": list(classifier.size),
+        "resize": classifier.resize,
     }
-    if found.known is not None or found.advice:
-        about["thresholds"] = {f"{wish:.0%}": found.threshold(wish) for wish in (0.9, 0.95, 0.99)}
-    return about
+    if classifier.known is not None or classifier.advice:
+        facts["thresholds"] = {
+            f"{target:.0%}": classifier.threshold(target) for target in (0.9, 0.95, 0.99)
+        }
+    return facts
 
 
-def _whole(path: Path, temperature: float) -> keras.Model:
-    """The saved model with one more layer, from logits to calibrated probabilities in the order of
-    the classes.
-    """
+def _with_probabilities(path: Path, temperature: float) -> keras.Model:
+    """The saved model with a last layer from logits to calibrated probabilities by class."""
     import keras
 
     from lib.models import heads, serialization
 
     model = serialization.load(path)
     head = heads.of(model)
+    if head.kind == "multilabel":
+        shares = keras.layers.Activation("sigmoid", name="probabilities")(model.output)
+        return keras.Model(model.input, shares)
     logits = keras.layers.Rescaling(1 / temperature, name="calibrated")(model.output)
     if head.kind == "sigmoid":
         yes = keras.layers.Activation("sigmoid", name="yes")(logits)
@@ -109,25 +129,25 @@ def _whole(path: Path, temperature: float) -> keras.Model:
     return keras.Model(model.input, keras.layers.Softmax(name="probabilities")(logits))
 
 
-def _write(whole: keras.Model, aside: Path, format: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Exports and returns a function that asks the exported network."""
-    suffixed = aside.with_name(
-        aside.name + _ENDINGS[format]
-    )  # Keras and the converters look at the ending
-    whole(
-        np.zeros((1, *whole.input_shape[1:]), np.float32)
-    )  # Keras exports only what has been called
+def _write(
+    model_with_probabilities: keras.Model, aside: Path, format: str
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Exports and returns a function that computes probabilities by the exported network."""
+    # Keras and the converters look at the suffix.
+    suffix = {"onnx": ".onnx", "tflite": ".tflite", "saved_model": "", "openvino": ""}[format]
+    path = aside / "model.xml" if format == "openvino" else aside.with_name(aside.name + suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (1, *model_with_probabilities.input_shape[1:])
+    model_with_probabilities(np.zeros(shape, np.float32))  # Keras exports what has been called
     with quiet.loading(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # converters speak of their own old NumPy names
-        whole.export(suffixed, format=FORMATS[format], verbose=False)
-    if suffixed != aside:
-        suffixed.replace(aside)
-    return {"onnx": _ask_onnx, "tflite": _ask_tflite, "saved_model": _ask_saved_model}[format](
-        aside
-    )
+        warnings.simplefilter("ignore")  # converters warn of their own old NumPy names
+        model_with_probabilities.export(path, format=FORMATS[format], verbose=False)
+    if path != aside and format != "openvino":
+        path.replace(aside)
+    return _LOADERS[format](aside)
 
 
-def _ask_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _load_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
@@ -135,28 +155,43 @@ def _ask_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda pixels: session.run(None, {name: pixels})[0]
 
 
-def _ask_tflite(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _load_tflite(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     from ai_edge_litert.interpreter import Interpreter
 
     with quiet.loading():
         interpreter = Interpreter(model_content=path.read_bytes())
-    (given,), (told,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (given,), (message,) = interpreter.get_input_details(), interpreter.get_output_details()
 
-    def ask(pixels: np.ndarray) -> np.ndarray:
+    def predict(pixels: np.ndarray) -> np.ndarray:
         interpreter.resize_tensor_input(given["index"], pixels.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(given["index"], pixels)
         interpreter.invoke()
-        return interpreter.get_tensor(told["index"])
+        return interpreter.get_tensor(message["index"])
 
-    return ask
+    return predict
 
 
-def _ask_saved_model(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _load_saved_model(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     import tensorflow as tf
 
     served: Any = tf.saved_model.load(str(path))
     return lambda pixels: served.serve(pixels).numpy()
+
+
+def _load_openvino(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    import openvino
+
+    compiled = openvino.Core().compile_model(path / "model.xml", "CPU")
+    return lambda pixels: np.array(compiled([pixels])[0])
+
+
+_LOADERS = {
+    "onnx": _load_onnx,
+    "openvino": _load_openvino,
+    "tflite": _load_tflite,
+    "saved_model": _load_saved_model,
+}
 
 
 def _require(format: str) -> None:

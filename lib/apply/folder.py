@@ -1,109 +1,149 @@
-"""A model on a whole folder, file by file, in memory that does not grow with it: `labels.csv`,
-`labels.parquet`, `report.html`.
+"""A model on a whole folder, in constant memory: `labels.csv`, `labels.parquet` and a summary.
 
-What cannot be read is a row of the tables like the rest, and stops nothing. The folder itself is
-only read.
+Files that cannot be read are rows of the tables and stop nothing. The folder is only read.
 """
 
 from __future__ import annotations
 
+import functools
+import heapq
+import shutil
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from lib import paths
-from lib.apply import pictures, tables
-from lib.apply.classifier import Classifier
-from lib.apply.copies import Copies
-from lib.apply.pictures import ACCEPTED, UNREAD, UNSURE, Answer
-from lib.apply.seen import Seen
+from lib import hashing, paths
+from lib.apply import classifier as models
+from lib.apply.classifier import ACCEPTED, SEPARATOR, UNREAD, UNSURE, Answer, Classifier
+from lib.apply.outputs import Copies, Labels
 from lib.data import file_listing
 from lib.data.file_listing import ListedFile
 from lib.errors import DarkroomError
+from lib.evaluation.predictions import probability_columns
 
-_BATCH, _AHEAD = 64, 3  # pictures answered together, and how many such batches are decoded ahead
+if TYPE_CHECKING:
+    from lib.batch.executor import Executor
+
+NUM_BINS = 20
+PART_SIZE = 2000
+"""Files in one part of an executor."""
+_BATCH, _AHEAD = 64, 3  # images answered together, and batches decoded ahead
 _THREADS = 4
+_MAX_ACCEPTED, _MAX_UNSURE, _MAX_UNREAD = 8, 36, 200  # examples: of a class, of all, of all
 
 
-Answers = Callable[
-    [Classifier, Path, Sequence[ListedFile], float | None], Iterator[tuple[ListedFile, Answer]]
-]
-"""Whoever answers for the files of a folder: classifier, folder, files and threshold in, (file,
-answer) out, in their order.
-"""
+class Summary:
+    """Counts by verdict and class, a histogram of confidence, and a few examples of each.
+
+    `accepted` holds the first eight images of a class as (confidence, path); `unread` the first 200
+    as (path, problem). `bins` is int64 (20,) over confidences of 0 to 1.
+    """
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.num = 0
+        self.verdicts: Counter[str] = Counter({ACCEPTED: 0, UNSURE: 0, UNREAD: 0})
+        self.by_class = {name: Counter({ACCEPTED: 0, UNSURE: 0}) for name in class_names}
+        self.accepted: dict[str, list[tuple[float, str]]] = {name: [] for name in class_names}
+        self.unread: list[tuple[str, str]] = []
+        self.bins = np.zeros(NUM_BINS, dtype=np.int64)
+        self._heap: list[tuple[float, str, str]] = []
+
+    @property
+    def unsure(self) -> list[tuple[float, str, str]]:
+        """The 36 least certain images, least certain first: (confidence, path, label)."""
+        return sorted((-negative, path, label) for negative, path, label in self._heap)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a class, most images first: accepted ones, and ones to look at."""
+        table = pd.DataFrame(self.by_class).T.rename_axis("class")
+        return table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+
+    def add(self, path: str, answer: Answer) -> None:
+        """Counts one answer; a multilabel image counts for each of its labels."""
+        self.num += 1
+        self.verdicts[answer.verdict] += 1
+        if answer.verdict == UNREAD:
+            if len(self.unread) < _MAX_UNREAD:
+                self.unread.append((path, answer.problem or ""))
+            return
+        labels = [answer.label] if answer.label in self.by_class else answer.label.split(SEPARATOR)
+        for label in filter(None, labels):
+            self.by_class[label][answer.verdict] += 1
+            if answer.verdict == ACCEPTED and len(self.accepted[label]) < _MAX_ACCEPTED:
+                self.accepted[label].append((answer.probability, path))
+        self.bins[min(int(answer.probability * NUM_BINS), NUM_BINS - 1)] += 1
+        if answer.verdict == UNSURE:
+            heapq.heappush(self._heap, (-answer.probability, path, answer.label))
+            if len(self._heap) > _MAX_UNSURE:
+                heapq.heappop(self._heap)  # the most certain of them
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a folder; `seen` keeps the counts and the few pictures that the page shows."""
+    """The result of applying a model to a folder."""
 
     folder: Path
     classifier: Classifier
-    wished: float
+    target_accuracy: float
     threshold: float | None
-    seen: Seen
+    summary: Summary
     seconds: float
     copied_to: Path | None = None
 
     @property
     def numbers(self) -> dict[str, Any]:
         """Plain numbers for `result.json`."""
-        told = {
-            name.replace(" ", "_"): self.seen.verdicts[name] for name in (ACCEPTED, UNSURE, UNREAD)
+        verdicts = {
+            name.replace(" ", "_"): self.summary.verdicts[name]
+            for name in (ACCEPTED, UNSURE, UNREAD)
         }
         return {
-            "pictures": self.seen.num,
-            **told,
-            "wished_accuracy": self.wished,
+            "pictures": self.summary.num,
+            **verdicts,
+            "target_accuracy": self.target_accuracy,
             "threshold": self.threshold,
             "temperature": self.classifier.temperature,
             "seconds": round(self.seconds, 2),
         }
 
-    def _num_validation(self) -> str:
-        return f" with {len(self.classifier.known.split('val')):,} validation images"
-
     @property
     def sentence(self) -> str:
-        """What was done, in words."""
-        verdicts, wished = self.seen.verdicts, f"{100 * self.wished:g} % accuracy"
-        told = (
-            f"{self.classifier.name} looked at {self.seen.num:,} files: {verdicts[ACCEPTED]:,} "
-            "accepted, "
-            f"{verdicts[UNSURE]:,} to look at, {verdicts[UNREAD]:,} not read. "
+        """The result in words."""
+        verdicts, target = self.summary.verdicts, f"{100 * self.target_accuracy:g} % accuracy"
+        text = (
+            f"{self.classifier.name} read {self.summary.num:,} files: {verdicts[ACCEPTED]:,} "
+            f"accepted, {verdicts[UNSURE]:,} to look at, {verdicts[UNREAD]:,} not read. "
         )
         if self.threshold is None:
-            num = "" if self.classifier.known is None else self._num_validation()
-            return told + f"{wished} cannot be promised{num}, so nothing was accepted."
-        told += (
-            f"Accepted is a probability of {self.threshold:.3f} or more, which promises {wished} "
+            known = self.classifier.known
+            num = "" if known is None else f" with {len(known.split('val')):,} validation images"
+            return text + f"{target} cannot be promised{num}, so nothing was accepted."
+        text += (
+            f"Accepted is a probability of {self.threshold:.3f} or more, which promises {target} "
             "with 95 % confidence"
         )
         tested = self.classifier.tested(self.threshold)
         if tested is None:
-            return told + "."
+            return text + "."
         if not tested["coverage"]:
-            return told + "; no test image was that sure."
-        sure, right = (f"{100 * tested[name]:.1f} %" for name in ("coverage", "accuracy"))
-        return (
-            told
-            + f"; of the run's own test images {sure} were that sure, and {right} of these right."
-        )
+            return text + "; no test image reaches it."
+        coverage, accuracy = (f"{100 * tested[name]:.1f} %" for name in ("coverage", "accuracy"))
+        return text + f"; on the run's test images coverage {coverage}, accuracy {accuracy}."
 
 
-def where(pictures: str) -> Path:
-    """Returns the folder that `pictures` means: a path, or the raw files of the data set of that
-    name.
-    """
-    place = paths.typed(pictures)
-    if place.is_dir() or any(sign in pictures for sign in "/\\~."):
-        return place
+def find_folder(pictures: str) -> Path:
+    """Returns the folder of pictures: a path, or the raw files of the data set of that name."""
+    path = paths.typed(pictures)
+    if path.is_dir() or any(sign in pictures for sign in "/\\~."):
+        return path
     from lib.data import sources
 
     return sources.bring(pictures).raw
@@ -117,9 +157,9 @@ def check(
     copy_to: Path | None = None,
     classes: Sequence[str] = (),
 ) -> None:
-    """Raises DarkroomError for a wish that `apply` would refuse, without writing anything."""
+    """Raises DarkroomError for arguments that `apply` would refuse; writes nothing."""
     classifier.threshold(accuracy)
-    _files(paths.typed(folder), 1)
+    _list_files(paths.typed(folder), 1)
     Copies(copy_to, folder, classes, classifier.class_names)
 
 
@@ -133,99 +173,131 @@ def apply(
     classes: Sequence[str] = (),
     limit: int = 0,
     progress: Callable[[int, int], None] | None = None,
-    answers: Answers | None = None,
+    executor: Executor | None = None,
+    model: str = "",
+    part_size: int = PART_SIZE,
 ) -> Outcome:
-    """Labels every file below `folder`, writes the tables into `out` and returns what came of it;
-    see `page` for the report.
+    """Labels every file below `folder` and writes the tables into `out`.
 
     Args:
-        classifier: what to apply, see `classifier.load`.
-        folder: any folder of pictures, with or without folders inside; links out of it are not
-            followed. out: where `labels.csv` and `labels.parquet` go; both are there only when all
-            is done. accuracy: the accuracy that accepted pictures are wished to have, above 0 and
-            at most 1. copy_to: a folder, new or empty, outside `folder`, that accepted pictures are
-            copied to, one folder a class. classes: only accepted pictures of these classes are
-            copied; none means all. limit: look at so many files at most, spread evenly over the
-            folder; 0 for all. progress: called with (files done, files in all). answers: who
-            computes; None does it here.
+        classifier: the model, see `classifier.load`.
+        folder: any folder of pictures; links out of it are not followed.
+        out: for `labels.csv` and `labels.parquet`, which appear when all files are done.
+        accuracy: the target accuracy of accepted pictures, above 0 and at most 1.
+        copy_to: a new or empty folder outside `folder` for copies of accepted pictures, one folder
+            a class.
+        classes: the classes to copy; all if empty.
+        limit: use at most so many files, spread evenly over the folder; 0 for all.
+        progress: called with (files done, files in all).
+        executor: whose workers compute the answers; None computes them here.
+        model: the classifier's name as for `classifier.load`, for the executor's workers.
+        part_size: files in one part of the executor.
 
     Raises:
-        DarkroomError: `folder` is none or holds no file, `copy_to` is not fit, `classes` names an
-            unknown class.
+        DarkroomError: `folder` does not exist or is empty, `copy_to` cannot be used, or `classes`
+            names an unknown class.
     """
     folder, began = paths.typed(folder), time.monotonic()
     threshold = classifier.threshold(accuracy)
-    files = _files(folder, limit)
-    seen = Seen(classifier.class_names)
+    found = _list_files(folder, limit)
+    summary = Summary(classifier.class_names)
+    if executor is None:
+        answers = answer_files(classifier, folder, found, threshold)
+    else:
+        answers = _answer_by(executor, classifier, folder, found, threshold, model, part_size)
     copying = Copies(copy_to, folder, classes, classifier.class_names)
-    with copying as copies, tables.Labels(out, classifier.class_names) as labels:
-        for found, answer in (answers or answer_all)(classifier, folder, files, threshold):
-            labels.add(found.path, answer)
-            seen.add(found.path, answer)
-            copies.add(found.path, answer)
-            if progress is not None and (seen.num % _BATCH == 0 or seen.num == len(files)):
-                progress(seen.num, len(files))
+    with copying as copies, Labels(out, classifier.class_names) as labels:
+        for file, answer in zip(found, answers, strict=True):
+            labels.add(file.path, answer)
+            summary.add(file.path, answer)
+            copies.add(file.path, answer)
+            is_last = summary.num == len(found)
+            if progress is not None and (summary.num % _BATCH == 0 or is_last):
+                progress(summary.num, len(found))
     seconds = time.monotonic() - began
-    return Outcome(
-        folder, classifier, accuracy, threshold, seen, seconds, Path(copy_to) if copy_to else None
-    )
+    copied_to = Path(copy_to) if copy_to else None
+    return Outcome(folder, classifier, accuracy, threshold, summary, seconds, copied_to)
 
 
-def _files(folder: Path, limit: int) -> list[ListedFile]:
+def answer_files(
+    classifier: Classifier, folder: Path, found: Sequence[ListedFile], threshold: float | None
+) -> Iterator[Answer]:
+    """Yields the answer for every file, in order; a few batches of images are in memory."""
+    for images in _read_ahead(classifier, folder, found):
+        yield from models.answer_images(classifier, images, threshold)
+
+
+def probability_table(part: Sequence[Sequence], folder: str, model: str) -> pd.DataFrame:
+    """Returns one row a file: calibrated probabilities or a problem; runs on a worker."""
+    classifier = _load_cached(model)
+    found = [ListedFile(*fields) for fields in part]
+    answers = list(answer_files(classifier, Path(folder), found, None))
+    names = classifier.class_names
+    values = {
+        column: np.float32([answer.probabilities.get(name, np.nan) for answer in answers])
+        for name, column in zip(names, probability_columns(names), strict=True)
+    }
+    problems = pd.array([answer.problem for answer in answers], dtype="string")
+    return pd.DataFrame({**values, "problem": problems})
+
+
+def _answer_by(
+    executor: Executor,
+    classifier: Classifier,
+    folder: Path,
+    found: Sequence[ListedFile],
+    threshold: float | None,
+    model: str,
+    part_size: int,
+) -> Iterator[Answer]:
+    """Answers in parts on an executor; finished parts stay on disk until all are done."""
+    store = paths.logs() / ".parts" / hashing.digest(model, str(folder.resolve()))
+    fields = [[file.path, file.size, file.mtime_ns, file.problem, file.detail] for file in found]
+    parts = [fields[start : start + part_size] for start in range(0, len(fields), part_size)]
+    columns = probability_columns(classifier.class_names)
+    common = (str(folder.resolve()), model)
+    for _, table in executor.map(probability_table, parts, *common, folder=store):
+        shares = table[columns].to_numpy(np.float32)
+        answers = models.answer_probabilities(classifier, shares, threshold)
+        for answer, problem in zip(answers, table["problem"], strict=True):
+            yield answer if pd.isna(problem) else Answer(UNREAD, problem=problem)
+    shutil.rmtree(store, ignore_errors=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _load_cached(model: str) -> Classifier:
+    return models.load(model)
+
+
+def _list_files(folder: Path, limit: int) -> list[ListedFile]:
     if not folder.is_dir():
         raise DarkroomError(
-            f"There is no folder {str(folder)!r}; give the folder that holds the new pictures."
+            f"There is no folder {str(folder)!r}; give the folder of the new pictures."
         )
-    files = file_listing.files(folder)
-    if not files:
-        raise DarkroomError(f"The folder {str(folder)!r} holds no files.")
-    if limit and limit < len(files):
-        files = [
-            files[place] for place in np.unique(np.linspace(0, len(files) - 1, limit).astype(int))
-        ]
-    return files
-
-
-def answer_all(
-    classifier: Classifier, folder: Path, files: Sequence[ListedFile], threshold: float | None
-) -> Iterator[tuple[ListedFile, Answer]]:
-    """Yields every file with its answer, in order; only a few batches of pictures are in memory at
-    any time.
-    """
-    for batch, read in _read_ahead(classifier, folder, files):
-        pixels = [each for each in read if isinstance(each, np.ndarray)]
-        rows = iter(classifier.probabilities(np.stack(pixels)) if pixels else ())
-        for found, each in zip(batch, read, strict=True):
-            is_read = isinstance(each, np.ndarray)
-            yield (
-                found,
-                pictures.answer(classifier, next(rows), threshold)
-                if is_read
-                else Answer(UNREAD, problem=each),
-            )
+    found = file_listing.files(folder)
+    if not found:
+        raise DarkroomError(f"The folder {str(folder)!r} has no files.")
+    if limit and limit < len(found):
+        rows = np.unique(np.linspace(0, len(found) - 1, limit).astype(int))
+        found = [found[row] for row in rows]
+    return found
 
 
 def _read_ahead(
-    classifier: Classifier, folder: Path, files: Sequence[ListedFile]
-) -> Iterator[tuple[Sequence[ListedFile], list[np.ndarray | str]]]:
-    """Yields batches of files with their pixels (or problems); only a few batches are in memory at
-    any time.
-    """
+    classifier: Classifier, folder: Path, found: Sequence[ListedFile]
+) -> Iterator[list[np.ndarray | str]]:
+    """Yields batches of pixels or problems, decoded by threads ahead of their use."""
 
-    def read(found: ListedFile) -> np.ndarray | str:
-        if found.problem is not None:
-            return f"{found.problem}: {found.detail}" if found.detail else found.problem
-        return pictures.read_picture(folder / found.path, classifier)
+    def read(file: ListedFile) -> np.ndarray | str:
+        if file.problem is not None:
+            return f"{file.problem}: {file.detail}" if file.detail else file.problem
+        return models.read_picture(folder / file.path, classifier)
 
-    waiting: deque[tuple[Sequence[ListedFile], list[Future]]] = deque()
-    with ThreadPoolExecutor(
-        _THREADS
-    ) as pool:  # decoders and resizing run without the interpreter's lock
-        for start in range(0, len(files), _BATCH):
-            batch = files[start : start + _BATCH]
-            waiting.append((batch, [pool.submit(read, found) for found in batch]))
+    waiting: deque[list[Future]] = deque()
+    with ThreadPoolExecutor(_THREADS) as pool:  # decoding and resizing release the GIL
+        for start in range(0, len(found), _BATCH):
+            waiting.append([pool.submit(read, file) for file in found[start : start + _BATCH]])
             if len(waiting) == _AHEAD:
-                first, futures = waiting.popleft()
-                yield first, [future.result() for future in futures]
-        for batch, futures in waiting:
-            yield batch, [future.result() for future in futures]
+                yield [future.result() for future in waiting.popleft()]
+        for futures in waiting:
+            yield [future.result() for future in futures]

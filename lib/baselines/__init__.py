@@ -1,6 +1,4 @@
-"""Classic models on thumbnails: what a linear model, an SVM or a small network reaches on a few
-hundred numbers an image.
-"""
+"""Baselines on thumbnails: linear models, SVMs and small networks on a few hundred pixels."""
 
 from lib import lazy
 

@@ -1,10 +1,9 @@
-"""The end of a thumbnail run: the chosen model fitted, the test split opened once, one table, the
-audit, the saved model.
-"""
+"""The end of a thumbnail run: fit the best model, open the test split, run the checks, save."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pandas
@@ -12,7 +11,7 @@ import pandas
 from lib import hashing
 from lib.baselines import fitting
 from lib.baselines import model as models
-from lib.baselines.data import Material, told
+from lib.baselines.data import ThumbnailData, format_size
 from lib.baselines.fitting import Fit
 from lib.baselines.model import Model
 from lib.evaluation import calibration, checks, metrics, predictions, statistics, test_access
@@ -23,173 +22,165 @@ from lib.runs import Run, record
 
 _SPLITS = ("train", "val", "test")
 _PREFIXES = ("train", "val")
+_MAX_POINTS = 500  # of a curve in TensorBoard
 
 
-def chosen(found: pandas.DataFrame, material: Material, *, seed: int) -> tuple[Fit, Model]:
-    """Returns the first model of the results table, fitted on train, and how hot its outputs are by
-    validation.
-    """
-    best = found.iloc[0]
-    size = (int(best["height"]), int(best["width"]))
-    train, val = (material.part(name, size) for name in _PREFIXES)
-    fit = fitting.fit(best["kind"], json.loads(best["parameters"]), train, seed=seed, val=val)
-    heat = fitting.temperature(fit.pipeline, val)
+def fit_best(table: pandas.DataFrame, data: ThumbnailData, *, seed: int) -> tuple[Fit, Model]:
+    """Returns the first row of the results table fitted on train, with a calibrated model."""
+    best = table.iloc[0]
+    name, size = best["kind"], (int(best["height"]), int(best["width"]))
+    train, val = (data.part(split, size) for split in _PREFIXES)
+    fit = fitting.fit(name, json.loads(best["parameters"]), train, seed=seed, val=val)
     model = Model(
-        best["kind"],
+        name,
         fit.pipeline,
-        tuple(material.class_names),
+        tuple(data.class_names),
         size,
-        material.resize,
-        heat,
-        material.several,
+        data.resize,
+        fitting.fit_temperature(fit.pipeline, val),
+        data.multilabel,
     )
     return fit, model
 
 
 def history(fit: Fit) -> pandas.DataFrame | None:
-    """Returns loss and accuracy of train and validation after every epoch of a network; None for
-    models without epochs.
-    """
+    """Returns loss and accuracy of every epoch of a network; None for models without epochs."""
     rows = getattr(fit.pipeline[-1], "history_", None)
     return pandas.DataFrame(rows) if rows else None
 
 
-def score(model: Model, material: Material, *, run: Run) -> Predictions:
-    """Scores train, validation and test, writes `predictions.parquet` and returns it; this opens
-    the test split, once.
-    """
+def score(model: Model, data: ThumbnailData, *, run: Run) -> Predictions:
+    """Opens the test split, scores all images once, and writes `predictions.parquet`."""
     name = f"{run.study}/{run.stage}/{run.unit}"
-    test_access.open_test(material.dataset.folder, material.split.id, name)
-    frames = []
+    test_access.open_test(data.dataset.folder, data.split.id, name)
+    tables = []
     for split in _SPLITS:
-        rows = material.split.of(split)
-        stated = model.predict_proba(material.images(split, model.size))
-        labels = material.labels.loc[rows["path"]]
-        frames.append(
-            predictions.table(
-                rows["path"],
-                splits=[split] * len(rows),
-                labels=labels,
-                groups=rows["group"],
-                probabilities=stated,
-                class_names=model.class_names,
-            )
+        rows = data.split.of(split)
+        table = predictions.table(
+            rows["path"],
+            splits=[split] * len(rows),
+            labels=data.labels_by_path.loc[rows["path"]],
+            groups=rows["group"],
+            probabilities=model.predict_proba(data.images(split, model.size)),
+            class_names=model.class_names,
         )
+        tables.append(table)
     path = run.folder / record.PREDICTIONS
     about = {
         "class_names": list(model.class_names),
-        "data_hash": material.data_hash(),
-        "target": material.target,
+        "data_hash": data.data_hash(),
+        "target": data.target,
         "run": name,
+        "kind": "multilabel" if model.multilabel else "probability",
     }
-    kind = "multilabel" if model.several else "probability"
-    predictions.write(
-        path, pandas.concat(frames).sort_values("path", ignore_index=True), {**about, "kind": kind}
-    )
+    predictions.write(path, pandas.concat(tables).sort_values("path", ignore_index=True), about)
     return predictions.read(path)
 
 
-def conclude(
+def finish(
     model: Model,
     fit: Fit,
-    trials: pandas.DataFrame,
-    material: Material,
-    found: Predictions,
+    table: pandas.DataFrame,
+    data: ThumbnailData,
+    predicted: Predictions,
     *,
     run: Run,
 ) -> dict[str, Any]:
-    """Saves the model with its card, audits the run, writes `result.json` last and returns what it
-    says.
+    """Runs the checks, saves the model with its card, writes and returns `result.json`.
+
+    Args:
+        model: the model that was scored.
+        fit: its fit.
+        table: the results of the search.
+        data: the images.
+        predicted: the scores, from which all metrics are computed.
+        run: the open run.
     """
-    split, curve = material.split, history(fit)
-    numbers: dict[str, Any] = dict(statistics.headline(found, "test"))
+    split, curve = data.split, history(fit)
+    numbers: dict[str, Any] = dict(statistics.headline(predicted, "test"))
     for name in _PREFIXES:
-        numbers |= {f"{name}_{key}": value for key, value in metrics.summary(found, name).items()}
+        summary = metrics.summary(predicted, name)
+        numbers |= {f"{name}_{key}": value for key, value in summary.items()}
     result: dict[str, Any] = {
         "metrics": numbers,
         "recipe": "thumbnails",
         "model": model.kind,
-        "size": told(model.size),
-        "settings": {"size": told(model.size), **fit.parameters},
+        "size": format_size(model.size),
+        "settings": {"size": format_size(model.size), **fit.parameters},
         "class_names": list(model.class_names),
         "split": split.id,
         "split_method": split.method,
-        "split_counts": json.loads(material.counts().to_json()),
-        "target": material.target,
-        "data_hash": material.data_hash(),
+        "split_counts": json.loads(data.counts().to_json()),
+        "target": data.target,
+        "data_hash": data.data_hash(),
         "num_parameters": model.num_parameters(),
         "training_seconds": fit.seconds,
-        "num_trials": len(trials),
-        "search_seconds": round(float(trials["seconds"].sum()), 3),
+        "num_trials": len(table),
+        "search_seconds": round(float(table["seconds"].sum()), 3),
         "converged": fit.converged,
     }
-    kept = None
+    kept_epoch = None
     if curve is not None:
         curve.to_csv(run.folder / record.HISTORY, index=False)
-        kept = int(curve["epoch"].iloc[-1])
-        result |= {"kept_epoch": kept, "epochs_run": len(curve)}
-    if not model.several:
-        result["calibration"] = calibration.advice(found)
+        kept_epoch = int(curve["epoch"].iloc[-1])
+        result |= {"kept_epoch": kept_epoch, "epochs_run": len(curve)}
+    if not model.multilabel:
+        result["calibration"] = calibration.advice(predicted)
         result["temperature"] = result["calibration"]["temperature"]
-    result["test_openings"] = test_access.count(material.dataset.folder, split.id)
-    result["audit"] = checks.of_run(
-        RunFacts(found, curve, kept, test_openings=result["test_openings"])
-    )
+    num_openings = test_access.count(data.dataset.folder, split.id)
+    result["test_openings"] = num_openings
+    result["audit"] = checks.of_run(RunFacts(predicted, curve, kept_epoch, test_openings=num_openings))
     checks.require(result["audit"])
-    card = _card(result, run)
-    models.save(Model(**{**vars(model), "card": card}), run.checkpoint_folder / models.NAME)
-    result["model_sha256"] = hashing.file(
-        run.checkpoint_folder / models.NAME
-    )  # the site loads no other file in its place
-    _show(run, result, curve)
+    path = run.checkpoint_folder / models.NAME
+    models.save(replace(model, card=_card(result, run)), path)
+    result["model_sha256"] = hashing.file(path)  # the site loads no other file in its place
+    _log(run, result, curve)
     return run.finish(result)
 
 
 def sentence(result: dict[str, Any]) -> str:
-    """Returns the result in words, for one class an image or several, and what the audit flags."""
+    """Returns the result in words, with the checks that did not hold."""
     numbers = result["metrics"]
-    low, high = numbers.get("accuracy_low"), numbers.get("accuracy_high")
+    num_images = f"({numbers['num_images']:,} images)"
     if "exact_match" in numbers:
-        told = (
-            f"{result['unit']}: every label right on {100 * numbers['exact_match']:.1f} % of "
-            f"{numbers['num_images']:,} test images; macro F1 {numbers['macro_f1']:.2f} (95 % "
-            f"{numbers['macro_f1_low']:.2f} to {numbers['macro_f1_high']:.2f})."
+        low, high = numbers["macro_f1_low"], numbers["macro_f1_high"]
+        score = (
+            f"{result['unit']}: test exact match {100 * numbers['exact_match']:.1f} % "
+            f"{num_images}; macro F1 {numbers['macro_f1']:.2f} (95 % {low:.2f} to {high:.2f})."
         )
     else:
-        told = (
-            f"{result['unit']}: test accuracy {100 * numbers['accuracy']:.1f} % "
-            f"({numbers['num_images']:,} images; 95 % {100 * low:.1f} to {100 * high:.1f} %); "
-            f"Cohen's kappa {numbers['kappa']:.2f}."
+        low, high = 100 * numbers["accuracy_low"], 100 * numbers["accuracy_high"]
+        score = (
+            f"{result['unit']}: test accuracy {100 * numbers['accuracy']:.1f} % {num_images}, 95 % "
+            f"{low:.1f} % to {high:.1f} %; Cohen's kappa {numbers['kappa']:.2f}."
         )
-    fitted = (
-        f"{result['num_parameters']:,} parameters, fitted in {result['training_seconds']:.2g} s."
-    )
-    flags = checks.remarks(result["audit"])
-    times = test_access.times(result["test_openings"])
-    opened = f"This test split has been read {times}, over all studies."
-    return "\n".join([told, fitted, opened, *flags])
+    openings = test_access.times(result["test_openings"])
+    lines = [
+        score,
+        f"The model has {result['num_parameters']:,} parameters and was fitted in "
+        f"{result['training_seconds']:.2g} s.",
+        f"This test split has been read {openings}, over all studies.",
+    ]
+    return "\n".join([*lines, *checks.remarks(result["audit"])])
 
 
 def _card(result: dict[str, Any], run: Run) -> dict[str, Any]:
-    numbers = result["metrics"]
-    plain = {name: result[name] for name in ("data_hash", "split", "target", "class_names")}
-    told = {name: numbers[name] for name in sorted(numbers) if not name.startswith(_PREFIXES)}
-    about = {"run": f"{run.study}/{run.stage}/{run.unit}", "data": run.data, **plain}
-    about |= {"parameters": run.parameters, "metrics": told}
-    return about | ({"calibration": result["calibration"]} if "calibration" in result else {})
-
-
-def _show(run: Run, result: dict[str, Any], curve: pandas.DataFrame | None) -> None:
-    board = Board(run.folder)
-    if curve is not None:
-        steps = max(1, len(curve) // 500)  # more points than that no screen shows
-        for row in curve.iloc[::steps].to_dict("records"):
-            board.epoch(int(row["epoch"]), row)
-    numbers = {
-        tag: result["metrics"][name] for name, tag in RESULTS.items() if name in result["metrics"]
+    metrics_ = {
+        name: value
+        for name, value in sorted(result["metrics"].items())
+        if not name.startswith(_PREFIXES)
     }
-    board.hparams(
-        {name: str(value) for name, value in result["settings"].items()}
-        | {"model": result["model"]},
-        numbers,
-    )
+    card = {"run": f"{run.study}/{run.stage}/{run.unit}", "data": run.data}
+    card |= {name: result[name] for name in ("data_hash", "split", "target", "class_names")}
+    card |= {"parameters": run.parameters, "metrics": metrics_}
+    return card | ({"calibration": result["calibration"]} if "calibration" in result else {})
+
+
+def _log(run: Run, result: dict[str, Any], curve: pandas.DataFrame | None) -> None:
+    board, numbers = Board(run.folder), result["metrics"]
+    if curve is not None:
+        for row in curve.iloc[:: max(1, len(curve) // _MAX_POINTS)].to_dict("records"):
+            board.epoch(int(row["epoch"]), row)
+    settings = {name: str(value) for name, value in result["settings"].items()}
+    headlines = {tag: numbers[name] for name, tag in RESULTS.items() if name in numbers}
+    board.hparams(settings | {"model": result["model"]}, headlines)

@@ -1,9 +1,7 @@
-"""A thumbnail model as it is used and kept: pixels in, probabilities out, in one file that runs no
-code of its own.
+"""A saved baseline: pixels in, probabilities out, in one file that runs no code of its own.
 
-The file is a zip: `about.json` with classes, size and card, and the fitted scikit-learn pipeline as
-skops writes it, whose types are checked by name against those the table needs before any of them is
-made.
+The file is a zip of `about.json` (classes, size, card) and the fitted scikit-learn pipeline as
+skops writes it. Its types are checked by name before anything is built.
 """
 
 from __future__ import annotations
@@ -21,30 +19,39 @@ from sklearn.pipeline import Pipeline
 
 from lib import files, model_card
 from lib.baselines import fitting
-from lib.baselines.data import Size, flat, told
+from lib.baselines.data import Size, flatten, format_size
 from lib.errors import DarkroomError
 
 SUFFIX = ".thumbnail"
 NAME = f"model{SUFFIX}"
-_ABOUT, _PIPELINE = "about.json", "pipeline.skops"
-_MOST_BYTES = 1 << 30
+_ABOUT, _PIPELINE, _SCHEMA = "about.json", "pipeline.skops", "schema.json"
+_MAX_BYTES = 1 << 30
+_ESTIMATORS = "lib.baselines.estimators"
 
-# skops knows scikit-learn's own types; these are what our table needs beyond them. None of them
-# runs code when it is read.
+# Types that our models need and skops does not trust by itself. None runs code when it is read.
 _TYPES = frozenset(
-    ("lib.baselines.linear_svm.LinearMargin", "lib.baselines.networks.MLP")
-    + ("lib.baselines.kernels.KernelSVM", "lib.baselines.kernels.RBFNetwork")
-    + ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
+    {
+        "lib.baselines.linear_svm.LinearSVM",
+        f"{_ESTIMATORS}.MLP",
+        f"{_ESTIMATORS}.KernelSVM",
+        f"{_ESTIMATORS}.RBFNetwork",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    }
 )
+# Module and class names in files of earlier versions.
+_RENAMED = {
+    "lib.classic.margins": "lib.baselines.linear_svm",
+    "lib.classic.networks": _ESTIMATORS,
+    "lib.classic.kernels": _ESTIMATORS,
+    "LinearMargin": "LinearSVM",
+}
 
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted pipeline with what it needs to be used: its classes, the thumbnail's size, how a
-    picture is fitted into it.
+    """A fitted pipeline with its classes, the thumbnail's size, and how images are resized to it.
 
-    `several` says that an image may bear several classes or none; probabilities then stand each for
-    itself.
+    If `multilabel`, an image has any number of classes, and each probability is independent.
     """
 
     kind: str
@@ -53,53 +60,43 @@ class Model:
     size: Size
     resize: str = "stretch"
     temperature: float = 1.0
-    several: bool = False
+    multilabel: bool = False
     card: dict[str, Any] = field(default_factory=dict)
 
     def predict_proba(self, images: np.ndarray) -> np.ndarray:
-        """Returns float32 (n, classes); `images` are uint8 RGB (n, height, width, 3) of the model's
-        size.
+        """Returns float32 (n, classes) for uint8 RGB images (n, height, width, 3).
 
-        Rows sum to 1, but for `several`. Raises DarkroomError for other images.
+        Rows sum to 1 unless multilabel. Raises DarkroomError for images of another size or type.
         """
-        expected = (*self.size, 3)
-        if (
-            not isinstance(images, np.ndarray)
-            or images.dtype != np.uint8
-            or images.shape[1:] != expected
-        ):
-            received = (
-                f"{images.dtype} {images.shape}"
-                if isinstance(images, np.ndarray)
-                else type(images).__name__
-            )
+        expected, is_array = (*self.size, 3), isinstance(images, np.ndarray)
+        if not is_array or images.dtype != np.uint8 or images.shape[1:] != expected:
+            received = f"{images.dtype} {images.shape}" if is_array else type(images).__name__
             shape = ", ".join(map(str, expected))
             raise DarkroomError(
                 f"`images` must be uint8 of the shape (n, {shape}). Received: {received}."
             )
         if not len(images):
             return np.empty((0, len(self.class_names)), np.float32)
-        found = fitting.outputs(self.pipeline, flat(images))
-        return fitting.probabilities(found, self.temperature, several=self.several)
+        logits = fitting.outputs(self.pipeline, flatten(images))
+        return fitting.probabilities(logits, self.temperature, multilabel=self.multilabel)
 
     def num_parameters(self) -> int:
-        """Returns how many fitted numbers the model holds: weights, centres, images kept."""
-        return sum(_numbers(part) for part in _estimators(self.pipeline[-1]))
+        """Returns how many fitted numbers the model holds: weights, centres, stored images."""
+        return sum(_num_values(estimator) for estimator in _estimators(self.pipeline[-1]))
 
 
 def save(model: Model, path: Path) -> None:
-    """Writes a model to `path`, which ends in .thumbnail, and its card as Markdown beside it."""
-    if Path(path).suffix != SUFFIX:
-        raise DarkroomError(
-            f"A thumbnail model's name ends in {SUFFIX}. Received: {Path(path).name!r}."
-        )
+    """Writes a model to `path`, which ends in .thumbnail, and its card as Markdown next to it."""
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise DarkroomError(f"A thumbnail model's name ends in {SUFFIX}. Received: {path.name!r}.")
     about = {
         "kind": model.kind,
         "class_names": list(model.class_names),
         "size": list(model.size),
         "resize": model.resize,
         "temperature": model.temperature,
-        "several": model.several,
+        "several": model.multilabel,
         "scikit-learn": sklearn.__version__,
         "card": json.loads(json.dumps(model.card, default=str)),
     }
@@ -107,42 +104,41 @@ def save(model: Model, path: Path) -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(_ABOUT, json.dumps(about, indent=1, ensure_ascii=False))
         archive.writestr(_PIPELINE, _skops().dumps(model.pipeline))
-    files.write_bytes(Path(path), buffer.getvalue())
-    files.write_text(Path(path).with_suffix(".md"), _markdown(model))
+    files.write_bytes(path, buffer.getvalue())
+    files.write_text(path.with_suffix(".md"), _markdown(model))
 
 
 def load(path: Path) -> Model:
-    """Returns the model; no code from the file runs.
+    """Returns the model without running code from the file.
 
-    Raises DarkroomError for a file that is missing, damaged, no thumbnail model, or holds a type
-    that none of ours needs.
+    Raises DarkroomError for a file that is missing, damaged or not a thumbnail model, and for a
+    type that none of our models needs.
     """
     path = Path(path)
-    about, pipeline = _members(path)
-    skops = _skops()
-    made = None
+    about, data = _read(path)
+    skops, pipeline = _skops(), None
     try:
-        needed = set(skops.get_untrusted_types(data=pipeline))
-        strange = sorted(needed - _TYPES)
-        if not strange:
-            made = skops.loads(pipeline, trusted=sorted(needed))
-    except Exception as error:  # skops raises classes of every kind for a damaged file
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        data = _with_new_names(data)
+        types = set(skops.get_untrusted_types(data=data))
+        if not types - _TYPES:
+            pipeline = skops.loads(data, trusted=sorted(types))
+    except Exception as error:  # skops raises exceptions of every kind for a damaged file
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DarkroomError(
-            f"{path.name} cannot be read, its model is damaged or of another scikit-learn: {first}"
+            f"{path.name} cannot be read; it is damaged or of another scikit-learn: {reason}"
         ) from error
-    if strange:
+    if unknown := sorted(types - _TYPES):
         raise DarkroomError(
-            f"{path.name} holds {strange[0]}, which none of our models needs and which could run "
-            "code; it is refused."
+            f"{path.name} holds {unknown[0]}, which none of our models needs and which could run "
+            "code; the file is refused."
         )
-    if not isinstance(made, Pipeline):
+    if not isinstance(pipeline, Pipeline):
         raise DarkroomError(
-            f"{path.name} holds a {type(made).__name__} and no pipeline; it is none of our models."
+            f"{path.name} is not a saved thumbnail model: it holds a {type(pipeline).__name__}."
         )
     return Model(
         about["kind"],
-        made,
+        pipeline,
         tuple(about["class_names"]),
         tuple(about["size"]),
         about["resize"],
@@ -152,14 +148,14 @@ def load(path: Path) -> Model:
     )
 
 
-def _members(path: Path) -> tuple[dict[str, Any], bytes]:
+def _read(path: Path) -> tuple[dict[str, Any], bytes]:
     if not path.is_file():
         raise DarkroomError(f"There is no saved model {str(path)!r}.")
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(each.file_size for each in archive.infolist()) > _MOST_BYTES:
+            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
                 raise DarkroomError(
-                    f"{path.name} unpacks to more than {_MOST_BYTES >> 20} MiB; it is refused."
+                    f"{path.name} unpacks to more than {_MAX_BYTES >> 20} MiB; it is refused."
                 )
             about, pipeline = json.loads(archive.read(_ABOUT)), archive.read(_PIPELINE)
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
@@ -168,11 +164,25 @@ def _members(path: Path) -> tuple[dict[str, Any], bytes]:
         ) from None
     needed = {"kind", "class_names", "size", "resize", "temperature", "several", "card"}
     if not isinstance(about, dict) or not needed <= set(about):
-        missing = ", ".join(sorted(needed - set(about)))
-        raise DarkroomError(
-            f"{path.name} is not a saved thumbnail model: it does not say its {missing}."
-        )
+        missing = ", ".join(sorted(needed - set(about) if isinstance(about, dict) else needed))
+        raise DarkroomError(f"{path.name} is not a saved thumbnail model: it lacks {missing}.")
     return about, pipeline
+
+
+def _with_new_names(data: bytes) -> bytes:
+    """The skops archive with the present names of our modules and classes."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
+            raise DarkroomError(f"more than {_MAX_BYTES >> 20} MiB")
+        members = {member: archive.read(member) for member in archive.infolist()}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for member, content in members.items():
+            if member.filename == _SCHEMA:
+                for old, new in _RENAMED.items():
+                    content = content.replace(f'"{old}"'.encode(), f'"{new}"'.encode())
+            archive.writestr(member.filename, content)
+    return buffer.getvalue()
 
 
 def _skops() -> Any:
@@ -186,28 +196,28 @@ def _skops() -> Any:
 
 
 def _estimators(model: Any) -> list[Any]:
-    return [part for each in getattr(model, "estimators_", []) for part in _estimators(each)] or [
-        model
-    ]
+    """The model, or the estimators that a one-vs-rest model consists of."""
+    parts = [_estimators(estimator) for estimator in getattr(model, "estimators_", [])]
+    return sum(parts, []) or [model]
 
 
-def _numbers(model: Any) -> int:
+def _num_values(model: Any) -> int:
     for names in (("weights_", "centres_"), ("coef_", "intercept_"), ("_fit_X",)):
         arrays = [getattr(model, name) for name in names if hasattr(model, name)]
         if arrays:
-            return int(sum(np.size(each) for each in arrays))
+            return int(sum(np.size(array) for array in arrays))
     if hasattr(model, "svc_"):
         return int(model.svc_.support_vectors_.size + model.svc_.dual_coef_.size)
-    trees = [tree for each in getattr(model, "_predictors", []) for tree in each]
+    trees = [tree for stage in getattr(model, "_predictors", []) for tree in stage]
     return int(sum(len(tree.nodes) for tree in trees) or len(getattr(model, "class_prior_", [])))
 
 
 def _markdown(model: Model) -> str:
+    size = format_size(model.size)
+    independent = " independent" if model.multilabel else ""
     facts = [
-        f"Takes: RGB images as thumbnails of {told(model.size)} px ({model.resize}); standardising "
-        "is inside",
-        f"Gives: probabilities of {len(model.class_names)} "
-        f"classes{', each for itself' if model.several else ''}",
+        f"Takes: RGB images as thumbnails of {size} px ({model.resize}); standardises them itself",
+        f"Gives:{independent} probabilities of {len(model.class_names)} classes",
         f"Classes: {', '.join(model.class_names)}",
     ]
     return model_card.markdown(model.kind, facts, model.card)

@@ -1,6 +1,4 @@
-"""Figures of thumbnail models: what they see, their weights as pictures, and their score against
-values and sizes.
-"""
+"""Figures of baselines: thumbnails, weights as pictures, and scores against parameters."""
 
 from __future__ import annotations
 
@@ -13,77 +11,69 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from lib.baselines import trials
-from lib.baselines.data import Material, Size
+from lib.baselines import search
+from lib.baselines.data import Size, ThumbnailData
 from lib.baselines.model import Model
 from lib.reporting import plots, style
 from lib.reporting.style import Drawing
 
-_MOST_PICTURES, _MOST_ROWS = 24, 20
-_SHOWN_SIDE = 160  # thumbnails are enlarged to whole multiples, so that their pixels stay squares
+_MAX_PICTURES, _MAX_ROWS = 24, 20
+_DISPLAY_SIDE = 160  # thumbnails are enlarged to whole multiples, so that their pixels stay squares
 
 
-def thumbnails(material: Material, size: Size, *, num: int = 12) -> Drawing:
-    """Returns a figure of train images as the models see them, spread over the classes."""
-    rows = material.split.of("train")
+def thumbnails(data: ThumbnailData, size: Size, *, num: int = 12) -> Drawing:
+    """Draws train images as the models see them, spread over the classes."""
+    rows = data.split.of("train")
     order = rows.groupby("label").cumcount().sort_values(kind="stable").index[:num]
-    images = material.images("train", size)[order]
+    images = data.images("train", size)[order]
     title = f"Train images at {size[0]} × {size[1]} pixels: {3 * size[0] * size[1]:,} numbers each"
-    captions = [_names(names) for names in material.labels.loc[rows["path"].iloc[order]]]
-    return plots.pictures([_enlarged(image) for image in images], captions, title=title)
+    captions = [_names(names) for names in data.labels_by_path.loc[rows["path"].iloc[order]]]
+    return plots.pictures([_enlarge(image) for image in images], captions, title=title)
 
 
 def weights(model: Model) -> np.ndarray | None:
-    """Returns float64 (pictures, height, width, 3): the weight of each standardised pixel for each
-    class.
+    """Returns float64 (pictures, height, width, 3): the weights of the pixels for each class.
 
-    For a network those of its first units; None for a model that weighs no pixels.
+    For a network they are those of its hidden units; None for a model without pixel weights.
     """
-    estimator = model.pipeline[-1]
-    found = _weights(estimator)
-    if found is None:
+    values = _weights(model.pipeline[-1])
+    if values is None:
         return None
-    if len(found) == 1 and len(model.class_names) == 2 and not model.several:
-        found = np.concatenate(
-            [-found, found]
-        )  # two classes share one row: what speaks for one speaks against the other
-    return found.reshape(len(found), *model.size, 3)
+    if len(values) == 1 and len(model.class_names) == 2 and not model.multilabel:
+        values = np.concatenate([-values, values])  # two classes share one row, with signs
+    return values.reshape(len(values), *model.size, 3)
 
 
 def weights_drawing(model: Model) -> Drawing | None:
-    """Returns the weights as pictures, one a class (or hidden unit): grey is no weight, a colour
-    speaks for the class there.
-    """
-    found = weights(model)
-    if found is None:
+    """Draws the weights, a picture a class or hidden unit; grey is 0, colours favour the class."""
+    values = weights(model)
+    if values is None:
         return None
-    found = found[:_MOST_PICTURES]
-    scale = np.quantile(np.abs(found), 0.99, axis=(1, 2, 3), keepdims=True)
-    pictures = np.clip(127.5 + 127.5 * found / np.maximum(scale, 1e-12), 0, 255).astype(np.uint8)
-    of_classes = len(found) == len(model.class_names) and model.kind != "mlp"
+    values = values[:_MAX_PICTURES]
+    scale = np.quantile(np.abs(values), 0.99, axis=(1, 2, 3), keepdims=True)
+    pictures = np.clip(127.5 + 127.5 * values / np.maximum(scale, 1e-12), 0, 255).astype(np.uint8)
+    of_classes = len(values) == len(model.class_names) and model.kind != "mlp"
     captions = (
         list(model.class_names)
         if of_classes
-        else [f"unit {number}" for number in range(len(found))]
+        else [f"unit {number}" for number in range(len(values))]
     )
     title = "Weights of each class" if of_classes else "Weights of the first hidden units"
     height, width = model.size
     title = f"{title}, {height} × {width} pixels"
     return plots.pictures(
-        [_enlarged(each) for each in pictures], captions, title=title, num_columns=8
+        [_enlarge(part) for part in pictures], captions, title=title, num_columns=8
     )
 
 
 def scores(
-    found: pandas.DataFrame,
+    table: pandas.DataFrame,
     *,
-    title: str = "Score against size and values",
+    title: str = "Score by size and parameters",
     measure: str = "accuracy",
 ) -> Drawing:
-    """Returns the results table's `measure` on train and validation: against the number with most
-    values, else row by row.
-    """
-    values = pandas.DataFrame([json.loads(text) for text in found["parameters"]])
+    """Draws the results: against the numeric parameter with most values, otherwise row by row."""
+    values = pandas.DataFrame([json.loads(text) for text in table["parameters"]])
     numbers = {
         name: values[name].nunique()
         for name in values
@@ -91,14 +81,20 @@ def scores(
     }
     name = max(numbers, key=numbers.__getitem__) if numbers else None
     if name is None or numbers[name] < 3:
-        return _rows(found, title, measure)
-    sizes = found[["height", "width"]].drop_duplicates().sort_values(["height", "width"])
+        return _rows(table, title, measure)
+    sizes = table[["height", "width"]].drop_duplicates().sort_values(["height", "width"])
     drawing = Drawing(7.6, 4.0)
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
         for index, size in enumerate(sizes.itertuples(index=False)):
-            here = (found["height"] == size.height) & (found["width"] == size.width)
-            _line(axes, found[here], values.loc[here, name], index, f"{size.height} × {size.width}")
+            is_size = (table["height"] == size.height) & (table["width"] == size.width)
+            _line(
+                axes,
+                table[is_size],
+                values.loc[is_size, name],
+                index,
+                f"{size.height} × {size.width}",
+            )
         positive = values[name][values[name] > 0]
         if len(positive) == len(values) and positive.max() / positive.min() >= 20:
             axes.set_xscale("log")
@@ -110,7 +106,7 @@ def scores(
         drawing.legend(
             loc="outside lower center", ncols=2 if len(sizes) == 1 else min(4, len(sizes))
         )  # train under validation
-    best = found.iloc[0]
+    best = table.iloc[0]
     at = json.loads(best["parameters"])[name]
     where = f"{name} {at}, {best['height']} × {best['width']}"
     drawing.alt = (
@@ -122,7 +118,7 @@ def scores(
 def _line(
     axes: Axes, part: pandas.DataFrame, numbers: pandas.Series, index: int, size: str
 ) -> None:
-    """The best of each value, on validation with its interval, and the same model on train."""
+    """The best model of each value on validation, with its interval, and the same on train."""
     best = (
         part.assign(at=numbers).sort_values("val_accuracy").groupby("at").tail(1).sort_values("at")
     )
@@ -148,27 +144,29 @@ def _line(
     )
 
 
-def _rows(found: pandas.DataFrame, title: str, measure: str) -> Drawing:
-    shown = found.head(_MOST_ROWS)[::-1]
-    values = trials.varied(found).loc[shown.index].to_dict("records")
-    labels = [_told(row, own) for row, own in zip(shown.to_dict("records"), values, strict=True)]
-    drawing = Drawing(7.6, 0.34 * len(shown) + 1.5)
+def _rows(table: pandas.DataFrame, title: str, measure: str) -> Drawing:
+    rows = table.head(_MAX_ROWS)[::-1]
+    values = search.varied_parameters(table).loc[rows.index].to_dict("records")
+    labels = [
+        _row_label(row, own) for row, own in zip(rows.to_dict("records"), values, strict=True)
+    ]
+    drawing = Drawing(7.6, 0.34 * len(rows) + 1.5)
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
-        places = np.arange(len(shown))
+        places = np.arange(len(rows))
         axes.hlines(
             places,
-            shown["val_low"],
-            shown["val_high"],
+            rows["val_low"],
+            rows["val_high"],
             color=style.COLOURS[0],
             alpha=0.35,
             linewidth=5,
         )
         axes.plot(
-            shown["val_accuracy"], places, "o", color=style.COLOURS[0], label="validation, 95 %"
+            rows["val_accuracy"], places, "o", color=style.COLOURS[0], label="validation, 95 %"
         )
         axes.plot(
-            shown["train_accuracy"],
+            rows["train_accuracy"],
             places,
             "D",
             color=style.COLOURS[1],
@@ -176,17 +174,17 @@ def _rows(found: pandas.DataFrame, title: str, measure: str) -> Drawing:
             label="train",
         )
         axes.set_yticks(places, labels)
-        axes.set(ylim=(-0.6, len(shown) - 0.4), xlabel=measure)
+        axes.set(ylim=(-0.6, len(rows) - 0.4), xlabel=measure)
         axes.grid(axis="x")
         style.show_percent(axes.xaxis)
         style.set_title(drawing, title)
         drawing.legend(loc="outside lower center", ncols=2)
-    best = f"{labels[-1]}, has {measure} {100 * found.iloc[0]['val_accuracy']:.1f} %"
-    drawing.alt = f"{title}: the best of {len(found)}, {best}."
+    best = f"{labels[-1]}, has {measure} {100 * table.iloc[0]['val_accuracy']:.1f} %"
+    drawing.alt = f"{title}: the best of {len(table)}, {best}."
     return drawing
 
 
-def _told(row: dict[str, Any], values: dict[str, Any]) -> str:
+def _row_label(row: dict[str, Any], values: dict[str, Any]) -> str:
     short = ", ".join(f"{name} {value}" for name, value in values.items())
     return style.label(f"{row['height']} × {row['width']}  {short}", most=60)
 
@@ -195,17 +193,17 @@ def _names(names: Any) -> str:
     return names if isinstance(names, str) else ", ".join(names) or "none"
 
 
-def _enlarged(image: np.ndarray) -> np.ndarray:
-    times = max(1, _SHOWN_SIDE // max(image.shape[:2]))
+def _enlarge(image: np.ndarray) -> np.ndarray:
+    times = max(1, _DISPLAY_SIDE // max(image.shape[:2]))
     return np.repeat(np.repeat(image, times, axis=0), times, axis=1)
 
 
 def _weights(estimator: Any) -> np.ndarray | None:
     if hasattr(estimator, "layers"):
         return np.asarray(estimator.layers()[0][0].T, np.float64)
-    several = [_weights(each) for each in getattr(estimator, "estimators_", [])]
-    if several and hasattr(estimator, "multilabel_"):
-        whole = [each for each in several if each is not None and len(each) == 1]
-        return np.concatenate(whole) if len(whole) == len(several) else None
+    parts = [_weights(part) for part in getattr(estimator, "estimators_", [])]
+    if parts and hasattr(estimator, "multilabel_"):
+        whole = [part for part in parts if part is not None and len(part) == 1]
+        return np.concatenate(whole) if len(whole) == len(parts) else None
     coefficients = getattr(estimator, "coef_", None)
     return None if coefficients is None else np.atleast_2d(np.asarray(coefficients, np.float64))

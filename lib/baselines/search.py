@@ -1,12 +1,16 @@
-"""The search for a model's values: each candidate is fitted on train and judged on validation; test
-images are not in here.
+"""The search for a baseline's parameters: candidates are fitted on train and judged on validation.
+
+Rows are on disk line by line, so a search that was stopped continues. Test images are not used.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -14,237 +18,372 @@ import pandas
 import psutil
 import threadpoolctl
 
-from lib.baselines import fitting, table, trials
-from lib.baselines.data import Material, Part, Size, size, told
-from lib.baselines.trials import Journal
+from lib import files, hashing
+from lib.baselines import fitting
+from lib.baselines.data import Part, Size, ThumbnailData, format_size, parse_size
+from lib.baselines.fitting import Fit
 from lib.batch import machine
 from lib.errors import DarkroomError, suggest
+from lib.evaluation import analytic
+from lib.reporting import text
 
 METHODS = ("grid", "refined", "halving", "genetic")
-"""`grid` fits every combination; the others are `lib.tuning`'s and fit what they ask for."""
+"""`grid` fits every combination; the others are `lib.tuning`'s."""
+LOG = "trials.jsonl"
+COLUMNS = {
+    "kind": "string",
+    "seed": "int64",
+    "n": "int64",
+    "split": "string",
+    "height": "int64",
+    "width": "int64",
+    "categories": "string",
+    "parameters": "string",
+    "train_accuracy": "float64",
+    "train_low": "float64",
+    "train_high": "float64",
+    "val_accuracy": "float64",
+    "val_low": "float64",
+    "val_high": "float64",
+    "val_log_loss": "float64",
+    "seconds": "float64",
+    "converged": "bool",
+    "time": "float64",
+}
+"""Columns of the results table with their types.
 
-_MEMORY_SHARE = 0.5
-_SIZE = "size"  # a method searches the thumbnail's size as one of the values
-_FACTOR, _RUNGS = 3, 3
+`n` is the number of train images, `categories` and `parameters` are JSON, `time` is the Unix time
+of the fit. Accuracies have Wilson's 95 % interval; if multilabel, they are exact matches.
+"""
+
 Candidate = tuple[Size, dict[str, Any], float]
-"""Size, values, and the share of the train images that it is fitted on."""
+"""Size, parameters, and the share of the train images to fit on."""
+_MEMORY_SHARE = 0.5
+_SIZE = "size"  # methods search the thumbnail's size like a parameter
+_FACTOR, _RUNGS = 3, 3
+
+
+class ResultLog:
+    """Known rows by their key; with a folder, each row is on disk before anything follows."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._path = None if folder is None else folder / LOG
+        self.rows: dict[str, dict[str, Any]] = {}
+        if self._path is not None and self._path.is_file():
+            for line in self._path.read_bytes().split(b"\n"):
+                try:
+                    key, row = json.loads(line)
+                except ValueError:  # a torn line
+                    continue
+                self.rows[key] = row
+            whole = "".join(json.dumps([key, row]) + "\n" for key, row in self.rows.items())
+            files.write_text(self._path, whole)  # a torn last line would spoil the next one
+
+    def add(self, key: str, row: dict[str, Any]) -> None:
+        """Records a row."""
+        if self._path is not None:
+            files.append_line(self._path, json.dumps([key, row]))
+        self.rows[key] = row
 
 
 @dataclass(frozen=True)
 class _Task:
-    """Candidates that are fitted together, since they differ in the path's value alone."""
+    """Candidates that differ only in the path parameter, and so are fitted together."""
 
     size: Size
     parameters: dict[str, Any]
     values: tuple[Any, ...]
     share: float = 1.0
 
+    @property
+    def num_features(self) -> int:
+        return 3 * self.size[0] * self.size[1]
+
+    def cost(self) -> float:
+        """An estimate of the work, to start the longest tasks first."""
+        layers = self.parameters.get("hidden_layers")
+        if layers is None:
+            return float(self.num_features * len(self.values))
+        units = [self.num_features, *layers]
+        return float(max(self.values)) * sum(a * b for a, b in itertools.pairwise(units))
+
 
 def run(
-    kind: str,
+    name: str,
     grid: Mapping[str, Sequence[Any]],
     sizes: Sequence[Size],
-    material: Material,
+    data: ThumbnailData,
     *,
     method: str = "grid",
     num_trials: int = 0,
     seed: int = 0,
-    journal: Journal | None = None,
+    log: ResultLog | None = None,
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pandas.DataFrame:
-    """Returns the results table, the best on validation first.
+    """Returns the results table, best on validation first.
 
     Args:
-        kind: a model of the table.
-        grid: the values to try of each parameter, as `table.grid` gives them.
-        sizes: heights and widths of thumbnails.
-        material: images, truth and split.
+        name: a model of `fitting.MODELS`.
+        grid: the values of each parameter, as `fitting.parameter_grid` returns them.
+        sizes: of the thumbnails.
+        data: images, labels and split.
         method: one of METHODS.
-        num_trials: how many are fitted by `genetic`; 0 for the others.
-        seed: first weights, order of images and random proposals follow from it.
-        journal: rows that are known already, of a search that was stopped.
-        jobs: fits at the same time; all cores where None, fewer where memory is short.
-        progress: called with (rows known, rows in all).
+        num_trials: candidates that `genetic` fits; 0 for half of the grid.
+        seed: for initial weights, the order of images and random proposals.
+        log: rows of an earlier session.
+        jobs: parallel fits; None for all cores, fewer if memory is short.
+        progress: called with (rows done, rows in all).
 
     Raises:
         DarkroomError: for an unknown method.
     """
     if method not in METHODS:
         raise DarkroomError(
-            f"`search` must be one of {', '.join(METHODS)}. Received: "
-            f"{method!r}.{suggest(method, METHODS)}"
+            f"`search` must be one of {', '.join(METHODS)}. "
+            f"Received: {method!r}.{suggest(method, METHODS)}"
         )
-    journal = Journal() if journal is None else journal
     combinations = [
         dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
     ]
-    every = [(each, values, 1.0) for each in sizes for values in combinations]
-    evaluate = _Evaluator(kind, material, seed, journal, jobs, progress)
-    if method == "grid" or len(every) == 1:
-        return trials.frame(evaluate(every), material)
-    return trials.frame(
-        _asked(method, kind, grid, sizes, evaluate, num_trials or len(every) // 2 or 1, seed),
-        material,
+    candidates = [(size, values, 1.0) for size in sizes for values in combinations]
+    evaluate = _Evaluator(name, data, seed, ResultLog() if log is None else log, jobs, progress)
+    if method == "grid" or len(candidates) == 1:
+        return results_table(evaluate(candidates), data)
+    num_trials = num_trials or len(candidates) // 2 or 1
+    return results_table(_search(method, name, grid, sizes, evaluate, num_trials, seed), data)
+
+
+def results_table(rows: Iterable[Mapping[str, Any]], data: ThumbnailData) -> pandas.DataFrame:
+    """Returns the results table: fits on all train images first, best on validation first."""
+    categories = json.dumps(data.class_names, ensure_ascii=False)
+    whole = [{"time": 0.0, **row, "split": data.split.id, "categories": categories} for row in rows]
+    table = pandas.DataFrame(whole, columns=list(COLUMNS)).astype(COLUMNS)
+    ascending = {"n": False, "val_accuracy": False, "val_log_loss": True}
+    return table.sort_values(
+        list(ascending), ascending=list(ascending.values()), kind="stable", ignore_index=True
     )
 
 
+def write_table(folder: Path, table: pandas.DataFrame) -> Path:
+    """Writes `trials.csv` into a run's folder, with time stamps in ISO 8601; returns its path."""
+    path = Path(folder) / "trials.csv"
+    stamps = pandas.to_datetime(table["time"], unit="s").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    csv = table.assign(time=stamps).to_csv(index=False, lineterminator="\n")
+    files.write_text(path, csv)
+    return path
+
+
+def varied_parameters(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Returns one column a parameter that varies among the rows; of a single row, all of them."""
+    values = pandas.DataFrame([json.loads(cell) for cell in table["parameters"]], index=table.index)
+    if len(table) == 1:
+        return values
+    return values[[name for name in values if values[name].map(json.dumps).nunique() > 1]]
+
+
+def display_table(table: pandas.DataFrame, *, measure: str = "accuracy") -> pandas.DataFrame:
+    """Returns the results table for reading: varied parameters, and numbers with intervals."""
+    pixels = [f"{row.height} × {row.width}" for row in table.itertuples()]
+    columns = pandas.DataFrame({"pixels": pixels}, index=table.index)
+    if table["n"].nunique() > 1:
+        columns["train images"] = table["n"]
+    columns = columns.join(varied_parameters(table))
+    for name, title in (("train", "train"), ("val", "validation")):
+        parts = (table[f"{name}_{part}"] for part in ("accuracy", "low", "high"))
+        columns[f"{measure}, {title} (95 %)"] = [
+            text.interval("accuracy", *numbers) for numbers in zip(*parts, strict=True)
+        ]
+    columns["validation log loss"] = table["val_log_loss"].round(3)
+    columns["seconds"] = table["seconds"].round(2)
+    return columns if table["converged"].all() else columns.assign(converged=table["converged"])
+
+
+def verdict(table: pandas.DataFrame, *, measure: str = "accuracy") -> str:
+    """Returns in words the best row, how many others are as good, and values at an end."""
+    best = table.iloc[0]
+    table = table[table["n"] == best["n"]]
+    first = varied_parameters(table).astype(object).iloc[0]
+    values = "".join(f"{name} {value}, " for name, value in first.items())
+    message = (
+        f"The best of {len(table)} on validation: {best['height']} x {best['width']} pixels, "
+        f"{values}{measure} {100 * best['val_accuracy']:.1f} % (95 % "
+        f"{100 * best['val_low']:.1f} % to {100 * best['val_high']:.1f} %)."
+    )
+    num_near = int((table["val_accuracy"].iloc[1:] >= best["val_low"]).sum())
+    if num_near:
+        verb = "others are" if num_near > 1 else "other is"
+        message += f" {num_near} {verb} within that interval: the difference is not significant."
+    parameters = pandas.DataFrame([json.loads(row) for row in table["parameters"]])
+    for name in parameters:
+        column = parameters[name]
+        tried = column.unique() if pandas.api.types.is_numeric_dtype(column) else []
+        if len(tried) > 2 and column.iloc[0] in (min(tried), max(tried)):
+            end = "lowest" if column.iloc[0] == min(tried) else "highest"
+            message += f" Its {name} is the {end} value tried: extend the grid."
+    return message
+
+
 class _Evaluator:
-    """Fits candidates, at most once each, in parallel."""
+    """Fits candidates in parallel, each at most once."""
 
     def __init__(
         self,
-        kind: str,
-        material: Material,
+        name: str,
+        data: ThumbnailData,
         seed: int,
-        journal: Journal,
+        log: ResultLog,
         jobs: int | None,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        self._kind, self._material, self._seed, self._journal = kind, material, seed, journal
+        self._name, self._data, self._seed, self._log = name, data, seed, log
         self._jobs, self._progress = jobs, progress
-        self._path = table.get(kind).path
+        self._kind = fitting.model_type(name)
 
-    def __call__(self, wanted: Sequence[Candidate]) -> list[dict[str, Any]]:
+    def __call__(self, candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
         """Returns the row of each candidate, in their order."""
-        keys = [self._key(*candidate) for candidate in wanted]
+        keys = [self._key(*candidate) for candidate in candidates]
         missing = {
             key: candidate
-            for key, candidate in zip(keys, wanted, strict=True)
-            if key not in self._journal.rows
+            for key, candidate in zip(keys, candidates, strict=True)
+            if key not in self._log.rows
         }
-        known, new = len(wanted) - len(missing), 0
-        for task, rows in self._fitted(self._tasks(list(missing.values()))):
+        num_done = len(candidates) - len(missing)
+        for task, rows in self._fit(self._tasks(list(missing.values()))):
             for value, row in zip(task.values, rows, strict=True):
-                self._journal.add(self._key(task.size, self._whole(task, value), task.share), row)
-            new += len(rows)
+                self._log.add(self._key(task.size, self._parameters(task, value), task.share), row)
+            num_done += len(rows)
             if self._progress:
-                self._progress(known + new, len(wanted))
-        return [self._journal.rows[key] for key in keys]
+                self._progress(num_done, len(candidates))
+        return [self._log.rows[key] for key in keys]
 
     def _key(self, size: Size, parameters: Mapping[str, Any], share: float) -> str:
-        return trials.key(self._kind, size, parameters, self._material, self._seed, share=share)
+        return _row_key(self._name, size, parameters, self._data, self._seed, share=share)
 
-    def _whole(self, task: _Task, value: Any) -> dict[str, Any]:
-        return task.parameters if self._path is None else {**task.parameters, self._path: value}
+    def _parameters(self, task: _Task, value: Any) -> dict[str, Any]:
+        path = self._kind.path
+        return task.parameters if path is None else {**task.parameters, path: value}
 
-    def _tasks(self, wanted: Sequence[Candidate]) -> list[_Task]:
-        """Joins what differs in the path's value alone; a path is cut again where cores would be
-        idle. The longest first.
-        """
+    def _tasks(self, candidates: Sequence[Candidate]) -> list[_Task]:
+        """Groups candidates by path, and cuts paths if cores would be idle; longest tasks first."""
+        path = self._kind.path
         groups: dict[str, list[Candidate]] = {}
-        for candidate in wanted:
-            pixels, parameters, share = candidate
-            rest = {name: value for name, value in parameters.items() if name != self._path}
-            groups.setdefault(f"{pixels} {share} {sorted(rest.items())}", []).append(candidate)
-        found = []
+        for size, parameters, share in candidates:
+            rest = sorted((name, value) for name, value in parameters.items() if name != path)
+            groups.setdefault(f"{size} {share} {rest}", []).append((size, parameters, share))
+        tasks = []
         for members in groups.values():
-            pixels, first, share = members[0]
-            rest = {name: value for name, value in first.items() if name != self._path}
-            values = (
-                sorted(parameters[self._path] for _, parameters, _ in members)
-                if self._path
-                else [None]
-            )
-            pieces = (
-                1
-                if self._path in (None, "epochs")
-                else min(len(values), max(1, self._cores() // len(groups)))
-            )
-            found += [
-                _Task(pixels, rest, tuple(values[part::pieces]), share) for part in range(pieces)
+            size, first, share = members[0]
+            rest = {name: value for name, value in first.items() if name != path}
+            values = sorted(parameters[path] for _, parameters, _ in members) if path else [None]
+            pieces = 1
+            if path not in (None, "epochs"):
+                pieces = min(len(values), max(1, self._num_cores() // len(groups)))
+            tasks += [
+                _Task(size, rest, tuple(values[piece::pieces]), share) for piece in range(pieces)
             ]
-        return sorted(found, key=_cost, reverse=True)
+        return sorted(tasks, key=_Task.cost, reverse=True)
 
-    def _fitted(self, tasks: Sequence[_Task]) -> Iterator[tuple[_Task, list[dict[str, Any]]]]:
+    def _fit(self, tasks: Sequence[_Task]) -> Iterator[tuple[_Task, list[dict[str, Any]]]]:
         if not tasks:
             return
-        jobs = min(len(tasks), self._cores(), self._most_in_memory(tasks))
-        threads = max(1, self._cores() // jobs)
-        mode = "processes" if table.get(self._kind).processes and jobs > 1 else "threads"
-        work = (
-            joblib.delayed(_work)(task, *self._parts(task), self._kind, self._seed, threads)
+        jobs = min(len(tasks), self._num_cores(), self._most_in_memory(tasks))
+        threads = max(1, self._num_cores() // jobs)
+        prefer = "processes" if self._kind.uses_processes and jobs > 1 else "threads"
+        calls = (
+            joblib.delayed(_fit_task)(task, *self._parts(task), self._name, self._seed, threads)
             for task in tasks
         )
         parallel = joblib.Parallel(
-            jobs, prefer=mode, return_as="generator_unordered", pre_dispatch=jobs + 1
+            jobs, prefer=prefer, return_as="generator_unordered", pre_dispatch=jobs + 1
         )
-        yield from parallel(work)
+        yield from parallel(calls)
 
     def _parts(self, task: _Task) -> tuple[Part, Part]:
-        train, val = (self._material.part(name, task.size) for name in ("train", "val"))
-        return train if task.share == 1 else train.some(task.share, seed=self._seed), val
+        train, val = (self._data.part(name, task.size) for name in ("train", "val"))
+        return train if task.share == 1 else train.sample(task.share, seed=self._seed), val
 
-    def _cores(self) -> int:
+    def _num_cores(self) -> int:
         return self._jobs or machine.num_cores()
 
     def _most_in_memory(self, tasks: Sequence[_Task]) -> int:
-        num = len(self._material.paths("train"))
-        widest = max(3 * task.size[0] * task.size[1] for task in tasks)
-        needed = (
-            6 * 8 * num * widest
-            + (3 * 8 * num**2 if self._kind == "rbf_exact" else 0)
-            + 200_000_000
-        )
-        return max(
-            1,
-            int(
-                _MEMORY_SHARE
-                * min(psutil.virtual_memory().available, machine.total_memory())
-                / needed
-            ),
-        )
+        num = len(self._data.paths("train"))
+        features = max(task.num_features for task in tasks)
+        square = 3 * 8 * num**2 if self._name == "rbf_exact" else 0
+        needed = 6 * 8 * num * features + square + 200_000_000
+        available = min(psutil.virtual_memory().available, machine.total_memory())
+        return max(1, int(_MEMORY_SHARE * available / needed))
 
 
-def _cost(task: _Task) -> float:
-    layers = task.parameters.get("hidden_layers")
-    pixels = 3 * task.size[0] * task.size[1]
-    if layers is None:
-        return float(pixels * len(task.values))
-    units = [pixels, *layers]
-    return float(max(task.values)) * sum(a * b for a, b in itertools.pairwise(units))
+def _row_key(
+    name: str,
+    size: Size,
+    parameters: Mapping[str, Any],
+    data: ThumbnailData,
+    seed: int,
+    *,
+    share: float,
+) -> str:
+    values = json.dumps(parameters, sort_keys=True)
+    where = (format_size(size), values, str(seed), str(share), data.resize, data.data_hash())
+    return hashing.digest(name, *where)
 
 
-def _work(
-    task: _Task, train: Part, val: Part, kind: str, seed: int, threads: int
+def make_row(
+    fit: Fit, name: str, size: Size, train: Part, val: Part, *, seed: int
+) -> dict[str, Any]:
+    """Returns the numbers of one fitted model, without what all rows of a search share."""
+    row: dict[str, Any] = {"kind": name, "seed": seed, "n": len(train.X)}
+    row |= {"height": size[0], "width": size[1]}
+    row["parameters"] = json.dumps(fit.parameters, sort_keys=True)
+    for prefix, part in (("train", train), ("val", val)):
+        logits = fitting.outputs(fit.pipeline, part.X)
+        correct = fitting.is_correct(logits, part.y)
+        low, high = analytic.wilson(int(correct.sum()), len(correct))
+        row[f"{prefix}_accuracy"] = float(correct.mean())
+        row |= {f"{prefix}_low": low, f"{prefix}_high": high}
+    row["val_log_loss"] = fitting.log_loss(
+        logits, val.y, fitting.fit_temperature(fit.pipeline, val)
+    )
+    return row | {"seconds": fit.seconds, "converged": fit.converged, "time": round(time.time(), 1)}
+
+
+def _fit_task(
+    task: _Task, train: Part, val: Part, name: str, seed: int, threads: int
 ) -> tuple[_Task, list[dict[str, Any]]]:
-    with threadpoolctl.threadpool_limits(
-        threads, user_api="openmp"
-    ):  # the trees' own; BLAS has one thread a fit anyway
-        fits = fitting.along(kind, task.parameters, task.values, train, seed=seed)
-        return task, [trials.row(fit, kind, task.size, train, val, seed=seed) for fit in fits]
+    # OpenMP threads are those of the boosted trees; BLAS has one thread a fit.
+    with threadpoolctl.threadpool_limits(threads, user_api="openmp"):
+        fits = fitting.fit_path(name, task.parameters, task.values, train, seed=seed)
+        return task, [make_row(fit, name, task.size, train, val, seed=seed) for fit in fits]
 
 
-def _asked(
+def _search(
     method: str,
-    kind: str,
+    name: str,
     grid: Mapping[str, Sequence[Any]],
     sizes: Sequence[Size],
     evaluate: _Evaluator,
     num_trials: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """What a method of `lib.tuning` asks for, wave by wave.
+    """Fits what a method of `lib.tuning` proposes.
 
-    Halving begins with few epochs of a network, and with a part of the train images for what has no
-    epochs.
+    Halving starts with few epochs of a network, or a part of the train images for other models.
     """
     from lib.tuning import methods
 
-    values = {_SIZE: [told(each) for each in sizes], **grid}
+    values = {_SIZE: [format_size(size) for size in sizes], **grid}
     budget = _FACTOR ** (_RUNGS - 1) if method == "halving" else 1
-    if table.get(kind).path == "epochs" and method == "halving":
+    if fitting.model_type(name).path == "epochs" and method == "halving":
         budget = int(max(values.pop("epochs")))
-    fixed = {name: each[0] for name, each in values.items() if len(each) == 1}
-    space = _space(
-        {name: each for name, each in values.items() if name not in fixed},
-        ranges=method in ("refined", "genetic"),
-    )
+    fixed = {key: choices[0] for key, choices in values.items() if len(choices) == 1}
+    searched = {key: choices for key, choices in values.items() if key not in fixed}
+    space = _space(searched, ranges=method in ("refined", "genetic"))
     options = {
-        "refined": {"points": max(3, *(len(each) for each in grid.values()))},
+        "refined": {"points": max(3, *(len(choices) for choices in grid.values()))},
         "halving": {"factor": _FACTOR, "first_trials": int(min(space.size(), 81))},
     }
-    found = methods.make(
+    searcher = methods.make(
         method,
         space,
         goals={"val_accuracy": "max"},
@@ -254,36 +393,35 @@ def _asked(
         num_trials=num_trials if method == "genetic" else 0,
     )
     rows: dict[str, dict[str, Any]] = {}
-    while wave := list(iter(found.ask, None)):
+    while proposals := list(iter(searcher.ask, None)):
         candidates = [
-            _candidate({**fixed, **each.values}, each.epochs, budget, "epochs" in grid)
-            for each in wave
+            _candidate({**fixed, **proposal.values}, proposal.epochs, budget, "epochs" in grid)
+            for proposal in proposals
         ]
-        for proposal, candidate, row in zip(wave, candidates, evaluate(candidates), strict=True):
+        fitted = evaluate(candidates)
+        for proposal, candidate, row in zip(proposals, candidates, fitted, strict=True):
             rows[str(candidate)] = row
-            found.tell(proposal.number, [row["val_accuracy"]], [], spent=True)
+            searcher.tell(proposal.number, [row["val_accuracy"]], [], computed=True)
     return list(rows.values())
 
 
 def _space(values: Mapping[str, Sequence[Any]], *, ranges: bool) -> Any:
-    """The values as a space of `lib.tuning`; with `ranges` numbers stand for all between the least
-    and the greatest.
-    """
+    """The values as a search space; with `ranges`, numbers become a range."""
     from lib.tuning import space
 
-    written: dict[str, Any] = {}
-    for name, each in values.items():
-        numbers = all(type(value) in (int, float) for value in each)
-        if ranges and numbers:
-            low, high = min(each), max(each)
-            written[name] = {"low": low, "high": high, "log": low > 0 and high / low >= 10}
-        else:
-            written[name] = list(each)
-    return space.read(written, where="`grid`")
+    table: dict[str, Any] = {}
+    for name, choices in values.items():
+        numeric = all(type(value) in (int, float) for value in choices)
+        low, high = (min(choices), max(choices)) if numeric else (0, 0)
+        log = low > 0 and high / low >= 10
+        table[name] = (
+            {"low": low, "high": high, "log": log} if ranges and numeric else list(choices)
+        )
+    return space.read(table, where="`grid`")
 
 
-def _candidate(values: dict[str, Any], spent: int, budget: int, network: bool) -> Candidate:
+def _candidate(values: dict[str, Any], epochs: int, budget: int, network: bool) -> Candidate:
     rest = {name: value for name, value in values.items() if name != _SIZE}
     if network and "epochs" not in rest:
-        return size(values[_SIZE]), {**rest, "epochs": spent}, 1.0
-    return size(values[_SIZE]), rest, spent / budget
+        return parse_size(values[_SIZE]), {**rest, "epochs": epochs}, 1.0
+    return parse_size(values[_SIZE]), rest, epochs / budget

@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,8 @@ from lib.data.value_range import Rendering
 
 FILE = Path("scan", "scan.parquet")
 THUMBS = Path("scan", "thumbs.bin")
+PART_SIZE = 2000
+"""Files in one part of an executor."""
 SAVED_EVERY_S = 60.0
 """How often a running scan writes down what it has, so that one that is killed goes on from there.
 """
@@ -52,7 +55,8 @@ def scan(
     *,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    measure: Measure | None = None,
+    executor: Any = None,
+    part_size: int = PART_SIZE,
 ) -> pd.DataFrame:
     """Returns one row a file, sorted by path: the columns of `sources.rows` and of `Measured`;
     `thumb` is a row of `thumbs`.
@@ -61,6 +65,9 @@ def scan(
     processes do the reading (default: one a processor), or `measure` where somebody else does it;
     `progress` is called with (files read, files to read).
     """
+    measure = _by_workers(workers)
+    if executor is not None:
+        measure = _by_executor(executor, dataset, part_size)
     rows = dataset.rows()
     known = _known(dataset.folder)
     table = (
@@ -82,7 +89,7 @@ def scan(
             table,
             todo,
             left_out=barred,
-            measure=measure or _by_workers(workers),
+            measure=measure,
             progress=progress,
         )
     again = _rendered_otherwise(dataset, table)
@@ -92,7 +99,7 @@ def scan(
             table,
             again,
             left_out=barred,
-            measure=measure or _by_workers(workers),
+            measure=measure,
             progress=None,
         )
         todo = todo.union(again)
@@ -173,6 +180,43 @@ def _read(
 
 def _by_workers(workers: int | None) -> Measure:
     return lambda files, rendering: pool.measure_all(files, workers=workers, rendering=rendering)
+
+
+def measure_part(part: Sequence[tuple[str, int, int]], version: str) -> pd.DataFrame:
+    """Returns one row a file, the fields of `Measured`; runs on a worker of an executor."""
+    rendering = Rendering.from_json(json.loads(version.partition(" ")[2]))
+    files = [Path(path) for path, _, _ in part]
+    measured: list[Measured | None] = [None] * len(part)
+    for position, row in pool.measure_all(files, workers=1, rendering=rendering):
+        measured[position] = row
+    rows = [dataclasses.astuple(row) for row in measured]
+    return pd.DataFrame(rows, columns=MEASURED).convert_dtypes()
+
+
+def _by_executor(executor: Any, dataset: Dataset, part_size: int) -> Measure:
+    """Measures in parts on an executor; finished parts stay on disk until all are done."""
+
+    def measure(files: Sequence[Path], rendering: Rendering) -> Iterator[tuple[int, Measured]]:
+        store = dataset.folder / "scan" / "reading-parts"
+        stamps = [_stamp(file) for file in files]
+        parts = [stamps[start : start + part_size] for start in range(0, len(stamps), part_size)]
+        version = f"{VERSION} {json.dumps(rendering.as_json(), sort_keys=True)}"
+        for index, table in executor.map(measure_part, parts, version, folder=store):
+            for place, row in enumerate(table[MEASURED].itertuples(index=False)):
+                values = (None if pd.isna(value) else value for value in row)
+                yield index * part_size + place, Measured(*values)
+        shutil.rmtree(store, ignore_errors=True)
+
+    return measure
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    """Path, size and modification time: a part is repeated if one of its files has changed."""
+    try:
+        stat = file.resolve().stat()
+    except OSError:
+        return str(file.absolute()), -1, -1
+    return str(file.absolute()), stat.st_size, stat.st_mtime_ns
 
 
 def _rendered_otherwise(dataset: Dataset, table: pd.DataFrame) -> pd.Index:

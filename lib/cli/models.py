@@ -114,9 +114,9 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _spread(arguments: argparse.Namespace) -> int:
-    from lib.spread import command
+    from lib.cli import spread
 
     told = {
         name: value for name, value in vars(arguments).items() if name not in ("command", "work")
     }
-    return getattr(command, arguments.work)(**told)
+    return getattr(spread, arguments.work)(**told)

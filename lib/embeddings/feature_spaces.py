@@ -1,9 +1,11 @@
-"""Feature spaces of a data set: what a finished run, a pretrained or an untrained network makes of
-every image.
-"""
+"""Features of all images of a data set by a finished run, a pretrained or an untrained network."""
 
 from __future__ import annotations
 
+import functools
+import json
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,25 +16,29 @@ import pandas as pd
 from lib import files, hashing, paths
 from lib.data import pixel_cache, splits
 from lib.data.dataset import Dataset
+from lib.data.value_range import Rendering
 from lib.embeddings import label_columns
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
-from lib.models import build, feature_cache, serialization
+from lib.models import build, feature_cache, heads, predictor, serialization
 from lib.runs import record
 
 if TYPE_CHECKING:
-    import keras  # the functions import it when lib.models has loaded its backend, quietly
+    import keras  # imported by functions, after lib.models has loaded the backend quietly
+
+    from lib.batch.executor import Executor
 
 INDEX = "index.json"
+PART_SIZE = 2000
+_BATCH = 64
 
 
 @dataclass(frozen=True)
 class Space:
-    """Features of images by one network: float16 (n, d), mapped from disk, row for row the images
-    of the `Origin`.
+    """Features of images by one network: float16 (n, d), memory-mapped, in the rows of the
+    `Origin`.
 
-    `name` is one of `record.TITLES`; `folder` holds the features, their index, and the maps made of
-    them.
+    `name` is one of `record.TITLES`; `folder` holds the features, their index and their maps.
     """
 
     name: str
@@ -48,11 +54,11 @@ class Space:
 
 @dataclass(frozen=True)
 class Origin:
-    """A network, and the images with all that is known about them.
+    """A network, and the images with what is known about them.
 
-    `table` has one row an image: `path`, `split` (missing where it is in none), `group`, the label
-    columns, and for a trained network `predicted`, `confidence` and `verdict`. `model_path` is the
-    saved network's file, None for one that no run trained.
+    `table` has one row an image: `path`, `split` (missing outside the split), `group`, the label
+    columns, and for a trained network `predicted`, `confidence` and `verdict`. `model_path` is None for
+    a network that no run trained.
     """
 
     model: keras.Model
@@ -65,14 +71,17 @@ class Origin:
     model_path: Path | None
 
 
-def of_run(dataset: Dataset, *, study: str, trained: str, limit: int = 0, seed: int = 0) -> Origin:
+def load_run(
+    dataset: Dataset, *, study: str, trained: str, limit: int = 0, seed: int = 0
+) -> Origin:
     """Returns the network of a finished training and the data set's images.
 
     Args:
-        dataset: the images; it need not be the set that the network was trained on.
+        dataset: the images; it may differ from the data set that the network was trained on.
         study: a folder in `logs/`.
         trained: the training as `unit`, `stage/unit` or `study/stage/unit`.
-        limit: take at most so many images, drawn by `seed`; 0 takes all.
+        limit: use at most so many images, drawn by `seed`; 0 uses all.
+        seed: of the limit.
 
     Raises:
         DarkroomError: there is no such finished training.
@@ -92,18 +101,28 @@ def of_run(dataset: Dataset, *, study: str, trained: str, limit: int = 0, seed: 
             f"{', '.join(done) or 'none'}."
         )
     parameters = record.parameters(folder)
-    model, found = serialization.load(model_path), predictions.read(folder / record.PREDICTIONS)
-    known = _judged(found).set_index("path")
+    model, features_ = (
+        serialization.load(model_path),
+        predictions.read(folder / record.PREDICTIONS),
+    )
+    known = _prediction_columns(features_).set_index("path")
     fit = parameters.get("resize", "stretch")
     table, images, key = _images(dataset, model, known.index, fit=fit, limit=limit, seed=seed)
     for name in known.columns:
         table[name] = table["path"].map(known[name])
     return Origin(
-        model, "trained", table, images, key, found.target.partition(":")[0], parameters, model_path
+        model,
+        "trained",
+        table,
+        images,
+        key,
+        features_.target.partition(":")[0],
+        parameters,
+        model_path,
     )
 
 
-def of_backbone(
+def load_backbone(
     dataset: Dataset,
     *,
     architecture: str,
@@ -113,9 +132,7 @@ def of_backbone(
     limit: int = 0,
     seed: int = 0,
 ) -> Origin:
-    """Returns a network as it comes and the data set's images, divided by a grouped split of the
-    seed.
-    """
+    """Returns a pretrained or untrained network and the images, with a grouped split."""
     import keras
 
     split = splits.ensure(dataset, seed=seed, target=target)
@@ -132,19 +149,17 @@ def of_backbone(
 
 
 def features(origin: Origin, dataset: Dataset, *, layer: str = "pool") -> Space:
-    """Returns the features of a network's `layer` for all images, computed at the first call and
-    read at every later one.
-    """
+    """Returns the features of a network's `layer` for all images, computed once and then read."""
     return _space(origin, dataset, origin.model, origin.name, layer)
 
 
-def before(
+def load_before(
     origin: Origin, dataset: Dataset, *, which: str, layer: str = "pool", seed: int = 0
 ) -> Space:
-    """Returns the same images in the same network before it was trained.
+    """Returns the features of the same images in the network before training.
 
-    `which` is `untrained` (weights drawn by the seed) or `frozen` (ImageNet's). Raises
-    DarkroomError where there are none, or where it would be the very same network.
+    `which` is `untrained` (weights drawn by the seed) or `frozen` (ImageNet). Raises DarkroomError if
+    there is no such network, or it is the network itself.
     """
     import keras
 
@@ -169,9 +184,97 @@ def before(
     return _space(origin, dataset, model, which, layer)
 
 
+def compute(
+    dataset: Dataset,
+    model: str,
+    *,
+    executor: Executor,
+    layer: str = "pool",
+    dtype: str = "float16",
+    part_size: int = PART_SIZE,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Computes the features of all accepted images by an executor; returns their folder.
+
+    The features are float (n, d) in `features.npy`, in the order of the images' paths, where
+    `features` and the site find them. An interrupted pass continues.
+
+    Args:
+        dataset: a cleaned data set.
+        model: a finished training such as `wikiart/train/custom-s0`, or a saved network's path.
+        executor: computes the parts; workers must see the data set's folder.
+        layer: the layer whose output is taken; maps are averaged over height and width.
+        dtype: float16, as 8_features reads them, or float32.
+        part_size: images in a part.
+        progress: called with (images done, images in all).
+    """
+    from lib.apply import classifier
+
+    path, _ = classifier.find(model)
+    if path.suffix != ".keras":
+        raise DarkroomError(f"Only a network has features. Received: the baseline {model}.")
+    network = serialization.load(path)
+    side, resize = network.input_shape[1:3], _resize(network)
+    rows = dataset.accepted().sort_values("path", ignore_index=True)
+    images_key = pixel_cache.key_of(rows, side=side, fit=resize)
+    key = feature_cache.key(network, images_key=images_key, layer=layer, dtype=dtype)
+    target = dataset.folder / "features" / key
+    if (target / "features.npy").is_file():
+        return target
+    store, names = target.with_name(f"{target.name}-parts"), list(rows["path"])
+    parts = [names[start : start + part_size] for start in range(0, len(names), part_size)]
+    rendering = json.dumps(dataset.rendering.as_json())
+    common = (str(dataset.raw.resolve()), str(path.resolve()), layer, dtype, rendering)
+    width = predictor.up_to(network, layer).output_shape[-1]
+    with files.directory(target) as aside:
+        whole = np.lib.format.open_memmap(
+            aside / "features.npy", mode="w+", dtype=dtype, shape=(len(rows), width)
+        )
+        for index, values in executor.map(compute_part, parts, *common, folder=store):
+            start = index * part_size
+            whole[start : start + len(values)] = values
+            if progress is not None:
+                progress(start + len(values), len(rows))
+        whole.flush()
+        del whole  # Windows renames no folder with a mapped file
+        files.write_json(aside / "engine.json", {"engine": "keras", "images": images_key})
+    shutil.rmtree(store, ignore_errors=True)
+    return target
+
+
+def compute_part(
+    part: Sequence[str], raw: str, path: str, layer: str, dtype: str, rendering: str = "{}"
+) -> np.ndarray:
+    """Returns the features of a part's images, (n, d); runs on a worker."""
+    network = _load_cached(path)
+    side, resize, batches = network.input_shape[1:3], _resize(network), []
+    for start in range(0, len(part), _BATCH):
+        names = part[start : start + _BATCH]
+        images = pixel_cache.decode_few(
+            Path(raw),
+            names,
+            side=side,
+            fit=resize,
+            rendering=Rendering.from_json(json.loads(rendering)),
+        )
+        batches.append(
+            predictor.features(network, images, layer=layer, batch_size=_BATCH, dtype=dtype)
+        )
+    return np.concatenate(batches)
+
+
+def _resize(network: keras.Model) -> str:
+    return (heads.of(network).card or {}).get("parameters", {}).get("resize", "stretch")
+
+
+@functools.lru_cache(maxsize=1)
+def _load_cached(path: str) -> keras.Model:
+    return serialization.load(Path(path))
+
+
 def _space(origin: Origin, dataset: Dataset, model: keras.Model, name: str, layer: str) -> Space:
     folder = dataset.folder / "features"
-    found = feature_cache.ensure(
+    features_ = feature_cache.ensure(
         model,
         origin.images,
         images_key=origin.images_key,
@@ -179,16 +282,16 @@ def _space(origin: Origin, dataset: Dataset, model: keras.Model, name: str, laye
         layer=layer,
         dtype="float16",
     )
-    own = Path(found.filename).parent  # its name also tells which engine computed them
+    own = Path(features_.filename).parent  # its name also tells which engine computed them
     if not (own / INDEX).is_file():
-        told = {
+        index = {
             "paths": list(origin.table["path"]),
             "layer": layer,
             "network": model.name,
             "space": name,
         }
-        files.write_json(own / INDEX, told)
-    return Space(name, found, own, layer)
+        files.write_json(own / INDEX, index)
+    return Space(name, features_, own, layer)
 
 
 def _place(study: str, trained: str) -> tuple[str, str, str]:
@@ -206,13 +309,13 @@ def _images(
 ) -> tuple[pd.DataFrame, np.ndarray, str]:
     decoded = pixel_cache.cache(dataset, side=model.input_shape[1], fit=fit)
     manifest = dataset.accepted().sort_values("path", ignore_index=True)
-    kept = [
+    columns = [
         "path",
         "group",
         "label",
         *(name for name in manifest.columns if name.startswith("attr_")),
     ]
-    table, images, key = manifest[kept].copy(), decoded.array, decoded.key
+    table, images, key = manifest[columns].copy(), decoded.array, decoded.key
     if 0 < limit < len(table):
         order = np.random.default_rng(seed).permutation(len(table))
         outside = (
@@ -226,11 +329,11 @@ def _images(
     return table, images, key
 
 
-def _judged(found: predictions.Predictions) -> pd.DataFrame:
-    known = found.frame[["path", "split"]].copy()
-    if found.kind == "multilabel":
+def _prediction_columns(features_: predictions.Predictions) -> pd.DataFrame:
+    known = features_.frame[["path", "split"]].copy()
+    if features_.kind == "multilabel":
         return known
-    known["predicted"] = np.asarray(found.class_names, dtype=object)[found.predicted]
-    known["confidence"] = found.confidence
-    known["verdict"] = np.where(found.predicted == found.truth, "right", "wrong")
+    known["predicted"] = np.asarray(features_.class_names, dtype=object)[features_.predicted]
+    known["confidence"] = features_.confidence
+    known["verdict"] = np.where(features_.predicted == features_.truth, "right", "wrong")
     return known

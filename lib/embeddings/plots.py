@@ -1,21 +1,66 @@
-"""Figures of a feature space: its maps side by side, how faithful they are, and what it separates."""
+"""Figures of a feature space: maps, their faithfulness, probes; and the projector of TensorBoard."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lib.embeddings import label_columns
-from lib.embeddings.methods import METHODS
-from lib.embeddings.palette import PALETTE, REST
-from lib.embeddings.quality import MEASURES, Quality
+from lib.data.dataset import Dataset
+from lib.embeddings import label_columns, reduction
+from lib.embeddings.map_quality import MEASURES, Quality
 from lib.embeddings.record import TITLES
-from lib.reporting import style
+from lib.reporting import projector, style
 from lib.reporting.style import Drawing
+from lib.runs import Run
+
+if TYPE_CHECKING:
+    from lib.embeddings.feature_spaces import (  # loads Keras, which the site does not need
+        Origin,
+        Space,
+    )
+    from lib.embeddings.reduction import Reduction
+
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#56B4E9",
+    "#E69F00",
+    "#CC79A7",
+    "#5F4B8B",
+    "#8C564B",
+    "#7A8B00",
+    "#B5172F",
+)
+"""One colour for each of the most frequent classes, safe for the colour-blind.
+
+After Okabe and Ito, Color Universal Design (2008), and three more; their pink comes late, because
+without red or green receptors it looks like their green.
+"""
+
+REST = "#C3CAD1"
+"""All other classes."""
+
+SEQUENCE = (
+    "#440154",
+    "#482475",
+    "#414487",
+    "#355F8D",
+    "#2A788E",
+    "#21918C",
+    "#22A884",
+    "#44BF70",
+    "#7AD151",
+    "#BDDF26",
+    "#FDE725",
+)
+"""For numbers, dark to light: viridis."""
+
 
 _MARKS = "osD^vP"
 
@@ -23,22 +68,27 @@ _MARKS = "osD^vP"
 def maps(
     places: Mapping[str, np.ndarray], table: pd.DataFrame, *, column: str, title: str = ""
 ) -> Drawing:
-    """One panel a method, points coloured by the classes of a column; `places` is method to (n, 2)."""
+    """Draws one panel a method, points coloured by the classes of a column.
+
+    `places` maps a method to positions (n, 2).
+    """
     labels = (
         label_columns.classes(table[column])
         if column in label_columns.names(table)
         else table[column].astype("string")
     )
-    shown = list(labels.value_counts().index[: len(PALETTE)])
+    classes_shown = list(labels.value_counts().index[: len(PALETTE)])
     across = 2 if len(places) == 4 else min(len(places), 3)  # four stand two by two
     down = -(-len(places) // across)
     drawing = Drawing(3.3 * across, 3.2 * down + 0.9)
     with matplotlib.rc_context(style.settings()):
         panels = drawing.subplots(down, across, squeeze=False).ravel()
-        for axes, (method, found) in zip(panels, places.items(), strict=False):
-            _scatter(axes, found, labels, shown)
+        for axes, (method, places_) in zip(panels, places.items(), strict=False):
+            _scatter(axes, places_, labels, classes_shown)
             axes.set_title(
-                METHODS[method].title if method in METHODS else method, loc="left", fontsize=10
+                reduction.METHODS[method].title if method in reduction.METHODS else method,
+                loc="left",
+                fontsize=10,
             )
         for axes in panels[len(places) :]:
             axes.set_axis_off()
@@ -50,11 +100,11 @@ def maps(
             handle.set_sizes([28])
             handle.set_alpha(1)
         style.set_title(drawing, title or f"Coloured by {label_columns.title(column)}")
-    grey = " and others in grey" if labels.nunique() > len(shown) else ""
+    grey = " and others in grey" if labels.nunique() > len(classes_shown) else ""
     drawing.alt = (
         f"{title or 'Maps'}: {len(table):,} images as points on {len(places)} maps "
         f"({', '.join(places)}), coloured by "
-        f"{label_columns.title(column)}: {', '.join(map(str, shown))}{grey}."
+        f"{label_columns.title(column)}: {', '.join(map(str, classes_shown))}{grey}."
     )
     return drawing
 
@@ -62,9 +112,12 @@ def maps(
 def faithfulness(
     qualities: Mapping[str, Quality], *, title: str = "How faithful the maps are"
 ) -> Drawing:
-    """One row a method, one panel a measure; the mark is the mean over images, 1 is a perfect map."""
+    """Draws the mean measures of each method; 1 is a perfect map."""
     drawing = Drawing(8.6, 0.42 * len(qualities) + 1.5)
-    names, places = [METHODS[name].title for name in qualities], np.arange(len(qualities))[::-1]
+    names, places = (
+        [reduction.METHODS[name].title for name in qualities],
+        np.arange(len(qualities))[::-1],
+    )
     with matplotlib.rc_context(style.settings()):
         for axes, measure in zip(
             drawing.subplots(1, len(MEASURES), sharey=True), MEASURES, strict=True
@@ -86,26 +139,24 @@ def faithfulness(
             axes.set_title(measure, loc="left", fontsize=10)
             axes.tick_params(axis="y", length=0)
         style.set_title(drawing, title)
-    told = "; ".join(
-        f"{METHODS[name].title} "
+    words = "; ".join(
+        f"{reduction.METHODS[name].title} "
         f"{', '.join(f'{measure} {value:.2f}' for measure, value in each.means().items())}"
         for name, each in qualities.items()
     )
-    drawing.alt = f"{title}: {told}."
+    drawing.alt = f"{title}: {words}."
     return drawing
 
 
-def separated(asked: pd.DataFrame, *, title: str = "What the space separates") -> Drawing:
-    """One row a column: the probe's accuracy with its interval, the majority, shuffled labels, the
-    network before.
-    """
-    drawing = Drawing(7.4, 0.5 * len(asked) + 1.7)
-    places = np.arange(len(asked))[::-1]
+def probe_bars(probed: pd.DataFrame, *, title: str = "What the space separates") -> Drawing:
+    """Draws each probe with its interval, the majority, permuted labels and the network before."""
+    drawing = Drawing(7.4, 0.5 * len(probed) + 1.7)
+    places = np.arange(len(probed))[::-1]
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
-        reach = [asked["accuracy"] - asked["low"], asked["high"] - asked["accuracy"]]
+        reach = [probed["accuracy"] - probed["low"], probed["high"] - probed["accuracy"]]
         axes.errorbar(
-            asked["accuracy"],
+            probed["accuracy"],
             places,
             xerr=np.maximum(reach, 0),
             fmt="o",
@@ -115,22 +166,27 @@ def separated(asked: pd.DataFrame, *, title: str = "What the space separates") -
             label="linear probe, 95 %",
         )
         bar = {"markersize": 14, "markeredgewidth": 2, "color": style.INK}
-        axes.plot(asked["majority"], places, "|", label="the most frequent class", **bar)
+        axes.plot(probed["majority"], places, "|", label="the most frequent class", **bar)
         axes.plot(
-            asked["shuffled"], places, "x", color=style.MUTED, markersize=7, label="shuffled labels"
+            probed["permuted"],
+            places,
+            "x",
+            color=style.MUTED,
+            markersize=7,
+            label="permuted labels",
         )
-        if "before" in asked and asked["before"].notna().any():
-            name = str(asked["before_name"].dropna().iloc[0])
+        if "before" in probed and probed["before"].notna().any():
+            name = str(probed["before_name"].dropna().iloc[0])
             name = TITLES.get(name, name)
             axes.plot(
-                asked["before"],
+                probed["before"],
                 places,
                 "D",
                 color=style.WRONG,
                 markersize=6,
                 label=f"{name} network",
             )
-        axes.set_yticks(places, [_asked(row) for row in asked.to_dict("records")])
+        axes.set_yticks(places, [_row_label(row) for row in probed.to_dict("records")])
         axes.set(
             xlim=(0, 1.02), ylim=(-0.6, len(places) - 0.4), xlabel="accuracy on held-out images"
         )
@@ -139,28 +195,30 @@ def separated(asked: pd.DataFrame, *, title: str = "What the space separates") -
         style.show_percent(axes.xaxis)
         drawing.legend(loc="outside lower center", ncols=4)
         style.set_title(drawing, title)
-    told = "; ".join(
+    words = "; ".join(
         f"{label_columns.title(row['column'])} {100 * row['accuracy']:.1f} % (majority "
         f"{100 * row['majority']:.1f} %)"
-        for row in asked.to_dict("records")
+        for row in probed.to_dict("records")
     )
-    drawing.alt = f"{title}, accuracy of a linear probe on held-out images: {told}."
+    drawing.alt = f"{title}, accuracy of a linear probe on held-out images: {words}."
     return drawing
 
 
-def _asked(row: Mapping[str, object]) -> str:
+def _row_label(row: Mapping[str, object]) -> str:
     mark = " ← trained on" if row["trained_on"] else ""
     return f"{style.label(label_columns.title(str(row['column'])))} ({row['num_classes']}){mark}"
 
 
-def _scatter(axes: Axes, places: np.ndarray, labels: pd.Series, shown: Sequence[str]) -> None:
+def _scatter(
+    axes: Axes, places: np.ndarray, labels: pd.Series, classes_shown: Sequence[str]
+) -> None:
     size = float(np.clip(6_000 / len(places), 1.5, 16))
-    rest = ~labels.isin(shown).fillna(False).to_numpy(bool)
+    rest = ~labels.isin(classes_shown).fillna(False).to_numpy(bool)
     if rest.any():
         axes.scatter(
             *places[rest].T, s=size * 0.7, color=REST, linewidths=0, label="others", rasterized=True
         )
-    for index, name in enumerate(shown):
+    for index, name in enumerate(classes_shown):
         mine = (labels == name).fillna(False).to_numpy(bool)
         axes.scatter(
             *places[mine].T,
@@ -176,3 +234,66 @@ def _scatter(axes: Axes, places: np.ndarray, labels: pd.Series, shown: Sequence[
     for side in axes.spines.values():
         side.set_visible(False)
     axes.set_facecolor("#F7F9FA")
+
+
+def reduced(space: Space, methods: Sequence[str], *, seed: int, run: Run) -> dict[str, Reduction]:
+    """Returns the maps of a space by method; `darkroom status` shows the progress."""
+    maps_by_method = {}
+    for method in dict.fromkeys(methods):
+
+        def tell(
+            done: int, total: int, left: float, title: str = reduction.METHODS[method].title
+        ) -> None:
+            run.progress(note=f"{title} of the {space.name} space, about {left:.0f} s left")
+
+        maps_by_method[method] = reduction.reduce(
+            space.features, method, seed=seed, folder=space.maps, progress=tell
+        )
+    return maps_by_method
+
+
+def side_by_side(maps: Mapping[str, Mapping[str, Reduction]], method: str) -> dict[str, np.ndarray]:
+    """Returns one method's map of each space by title, the network before training first."""
+    return {
+        f"{TITLES[name]}, {reduction.METHODS[method].title}": by_method[method].places
+        for name, by_method in reversed(maps.items())
+    }
+
+
+def second_column(origin: Origin) -> str:
+    """Returns the second column to colour by: another label, the verdict, or the split."""
+    others = [name for name in label_columns.names(origin.table) if name != origin.target]
+    return [*others, *(name for name in ("verdict", "split") if name in origin.table)][0]
+
+
+def project(space: Space, origin: Origin, dataset: Dataset, *, run: Run) -> None:
+    """Writes features, labels and images of at most 1,000 images for TensorBoard's projector."""
+    rows = np.unique(
+        np.linspace(0, len(origin.table) - 1, min(projector.MOST, len(origin.table))).astype(int)
+    )
+    kept = [
+        *label_columns.names(origin.table),
+        *(name for name in ("split", "predicted", "verdict") if name in origin.table),
+        "path",
+    ]
+    columns = {name: origin.table[name].iloc[rows].astype("string").fillna("") for name in kept}
+    projector.write(
+        run.folder,
+        np.asarray(space.features[rows], np.float32),
+        columns,
+        np.asarray(origin.images[rows]),
+    )
+
+
+def metrics(probed: pd.DataFrame, qualities: Mapping[str, Quality]) -> dict[str, Any]:
+    """Returns the run's numbers by name, such as `probe_attr_artist` and `trustworthiness_umap`."""
+    values: dict[str, Any] = {}
+    for row in probed.to_dict("records"):
+        for name in ("accuracy", "low", "high", "majority", "permuted", "p"):
+            values[f"probe_{row['column']}{'' if name == 'accuracy' else f'_{name}'}"] = row[name]
+    for method, quality in qualities.items():
+        values |= {f"{measure}_{method}": value for measure, value in quality.means().items()}
+    return {
+        name: (round(value, 6) if isinstance(value, float) else value)
+        for name, value in values.items()
+    }

@@ -1,140 +1,345 @@
-"""What a feature space separates: a linear probe on held-out images, against the majority and
-against shuffled labels.
+"""Which labels a feature space separates: linear probes on held-out images, and their results.
 
-The probe is ridge regression on the classes: one factorisation serves every strength and every
-shuffle, so that two hundred shuffles cost little more than one fit.
+A probe is a ridge regression on the classes. Its accuracy is compared with the most frequent class
+and with probes on permuted labels. One factorisation serves all penalties and permutations, so that
+two hundred permutations cost little more than one fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from lib.embeddings import label_columns, map_quality
+from lib.embeddings.record import TITLES
 from lib.errors import DarkroomError
+from lib.evaluation import separation
 
 ALPHA = 0.05
-SHUFFLES = 200
-_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the mean eigenvalue
-_MOST_TRAIN, _MOST_DIRECTIONS = 20_000, 1_024
-_DRAWS = 1_000
+NUM_PERMUTATIONS = 200
+
+_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the mean eigenvalue
+_DEFAULT_PENALTY = 1e-1
+_MAX_TRAIN, _MAX_DIRECTIONS = 20_000, 1_024
+_NUM_DRAWS = 1_000
+_MAX_SILHOUETTE = 2_000
+_NEIGHBOURS = 10
+_SPLIT = "the split as a label"
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How well a linear probe names held-out images.
+    """The accuracy of a linear probe on held-out images, with its 95 % interval `low` to `high`.
 
-    `majority` is the accuracy of always saying the most frequent training class, `shuffled` the
-    mean accuracy of probes fitted to shuffled labels, `p` how often those do as well. `low` to
-    `high` holds the accuracy with 95 %; `right` says of each test image (rows `test` of what was
-    handed in) whether it was named rightly.
+    `majority` is the accuracy of the most frequent training class, `permuted` the mean accuracy
+    with permuted labels, `p` the share of permutations that do as well. `is_correct` is bool for
+    each of the rows `test` of the input, whose `groups` are given.
     """
 
     accuracy: float
     low: float
     high: float
     majority: float
-    shuffled: float
+    permuted: float
     p: float
     num_classes: int
-    right: np.ndarray
+    is_correct: np.ndarray
     test: np.ndarray
     groups: np.ndarray
 
     @property
     def is_significant(self) -> bool:
-        """Whether the classes can be told apart: better than shuffled labels at 5 %, and surely
-        better than the majority.
-        """
+        """Whether the probe beats permuted labels at 5 %, and its interval the majority."""
         return self.p < ALPHA and self.low > self.majority
 
 
-def linear(
+def fit_probe(
     features: np.ndarray,
     labels: Sequence[str],
     *,
     splits: Sequence[str],
     groups: Sequence[int] | None = None,
-    shuffles: int = SHUFFLES,
+    num_permutations: int = NUM_PERMUTATIONS,
     seed: int = 0,
 ) -> Probe:
-    """Fits the probe on `train`, chooses its strength on `val` (where there is one) and judges it
-    on `test`.
+    """Fits a probe on `train`, selects its penalty on `val` if there is one, tests it on `test`.
+
+    Labels are permuted by group: images of one group are not independent, and permuting them one
+    by one would find unrelated labels separated.
 
     Args:
         features: (n, d).
         labels: (n,) class names.
         splits: (n,) `train`, `val` or `test` of each row.
-        groups: (n,) near-duplicates; the interval counts a group as one.
+        groups: (n,) groups of images; the interval counts a group as one.
+        num_permutations: permutations of the train labels.
+        seed: of the permutations.
 
     Raises:
-        DarkroomError: no train or test rows, fewer than two classes in train, or features that are
-            all the same.
+        DarkroomError: for no train or test rows, fewer than two classes, or constant features.
     """
-    splits, generator = np.asarray(splits), np.random.default_rng(seed)
+    splits, rng = np.asarray(splits), np.random.default_rng(seed)
     names, codes = np.unique(np.asarray(labels).astype(str), return_inverse=True)
     train, val, test = (np.flatnonzero(splits == name) for name in ("train", "val", "test"))
-    if not len(test) or len(np.unique(codes[train])) < 2:
+    num_present = len(np.unique(codes[train]))
+    if not len(test) or num_present < 2:
         raise DarkroomError(
-            "A linear probe takes train rows of at least two classes, and test rows. Received: "
-            f"{len(train)} train rows of {len(np.unique(codes[train]))} class(es), {len(test)} "
-            "test rows."
+            "A linear probe needs train rows of at least two classes, and test rows. Received: "
+            f"{len(train)} train rows of {num_present} class(es), {len(test)} test rows."
         )
-    if len(train) > _MOST_TRAIN:
-        train = np.sort(generator.choice(train, _MOST_TRAIN, replace=False))
-    known, scale, bases = _factorise(features, train, [test, val])
-    strength = (
-        _strength(known, scale, bases[1], codes, train, val, len(names)) if len(val) else 1e-1
-    )
-    weighed = bases[0] / (scale + strength * scale.mean())  # (test, directions)
-    right = _named(weighed, known, codes[train], len(names)) == codes[test]
-    rate = float(right.mean())
-    chance = np.array(
+    if len(train) > _MAX_TRAIN:
+        train = np.sort(rng.choice(train, _MAX_TRAIN, replace=False))
+    own = np.arange(len(splits)) if groups is None else np.asarray(groups)
+    train_basis, eigenvalues, bases = _factorise(features, train, [test, val])
+    penalty = _DEFAULT_PENALTY
+    if len(val):
+        penalty = _select_penalty(train_basis, eigenvalues, bases[1], codes, train, val, len(names))
+    weighted = bases[0] / (eigenvalues + penalty * eigenvalues.mean())  # (test, directions)
+
+    def is_correct(train_codes: np.ndarray) -> np.ndarray:
+        return _predict(weighted, train_basis, train_codes, len(names)) == codes[test]
+
+    correct = is_correct(codes[train])
+    accuracy = float(correct.mean())
+    permuted = np.array(
         [
-            (
-                _named(weighed, known, generator.permutation(codes[train]), len(names))
-                == codes[test]
-            ).mean()
-            for _ in range(shuffles)
+            is_correct(permute_by_group(codes[train], own[train], rng)).mean()
+            for _ in range(num_permutations)
         ]
     )
     majority = float((codes[test] == np.bincount(codes[train]).argmax()).mean())
-    own = np.arange(len(splits)) if groups is None else np.asarray(groups)
-    low, high = interval(right.astype(float), own[test])
-    p = (1 + int((chance >= rate).sum())) / (1 + shuffles)
+    low, high = mean_interval(correct.astype(float), own[test])
+    p = (1 + int((permuted >= accuracy).sum())) / (1 + num_permutations)
     return Probe(
-        rate, low, high, majority, float(chance.mean()), p, len(names), right, test, own[test]
+        accuracy,
+        low,
+        high,
+        majority,
+        float(permuted.mean()),
+        p,
+        len(names),
+        correct,
+        test,
+        own[test],
     )
 
 
-def interval(values: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
-    """Returns the 95 % interval of the mean of `values` (n,) over drawn groups, at least one
-    image's worth wide.
+def permute_by_group(codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the labels permuted so that a group's labels stay together.
+
+    If every group has one label, groups exchange their labels. Otherwise the groups' lists of
+    labels are joined in a new order. Without groups this is a plain permutation.
     """
-    _, place = np.unique(groups, return_inverse=True)
-    sums, counts = np.bincount(place, weights=values), np.bincount(place)
-    drawn = np.random.default_rng(seed).multinomial(
-        len(sums), np.full(len(sums), 1 / len(sums)), size=_DRAWS
-    )
-    means = (drawn @ sums) / (drawn @ counts)
+    order = np.argsort(groups, kind="stable")
+    _, starts = np.unique(groups[order], return_index=True)
+    blocks = np.split(codes[order], starts[1:])
+    shuffled = rng.permutation(len(blocks))
+    if all((block == block[0]).all() for block in blocks):
+        sizes = [len(block) for block in blocks]
+        values = np.repeat([blocks[index][0] for index in shuffled], sizes)
+    else:
+        values = np.concatenate([blocks[index] for index in shuffled])
+    permuted = np.empty_like(codes)
+    permuted[order] = values
+    return permuted
+
+
+def mean_interval(values: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
+    """Returns the 95 % interval of the mean of `values` (n,), by a bootstrap over groups."""
+    _, index = np.unique(groups, return_inverse=True)
+    sums, counts = np.bincount(index, weights=values), np.bincount(index)
+    shares = np.full(len(sums), 1 / len(sums))
+    draws = np.random.default_rng(seed).multinomial(len(sums), shares, size=_NUM_DRAWS)
+    means = (draws @ sums) / (draws @ counts)
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
+def probe_table(
+    spaces: Mapping[str, np.ndarray],
+    table: pd.DataFrame,
+    *,
+    target: str = "label",
+    num_permutations: int = NUM_PERMUTATIONS,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Returns one row a label column: probe, neighbours and silhouette in the first space.
+
+    The split is probed too: if train and test can be told apart, the network remembers its training
+    images, or the split was not random. If there is a second space, `before` is its probe's
+    accuracy and `gain` the difference on the same test images.
+
+    Args:
+        spaces: one or two spaces by name, each (n, d); `trained` is trained on the target.
+        table: n rows with `split`, `group` and the label columns.
+        target: the column that the network was trained on.
+        num_permutations: see `fit_probe`.
+        seed: of permutations and samples.
+    """
+    columns = label_columns.names(table)
+    rows = [_probe_column(spaces, table, name, num_permutations, seed) for name in columns]
+    by_split = _split_as_label(table, seed)
+    rows.append(_probe_column(spaces, by_split, "split", num_permutations, seed))
+    probed = pd.DataFrame([row for row in rows if row is not None])
+    if probed.empty:
+        raise DarkroomError(
+            "No label column has two classes with enough train and test images for a probe."
+        )
+    is_trained = (probed["column"] == target) & (next(iter(spaces)) == "trained")
+    probed.insert(1, "trained_on", is_trained)
+    return probed.reset_index(drop=True)
+
+
+def sentences(probed: pd.DataFrame, *, space: str = "trained", label: str = "class") -> list[str]:
+    """Returns the result for each column in words; `label` is the title of the label."""
+    lines = []
+    for row in probed.to_dict("records"):
+        accuracy, low, high, majority, permuted = (
+            f"{100 * row[key]:.1f}\u00a0%"
+            for key in ("accuracy", "low", "high", "majority", "permuted")
+        )
+        numbers = (
+            f"probe accuracy {accuracy} on {row['num_test']:,} held-out images (95\u00a0% {low} to "
+            f"{high}), most frequent class {majority}, permuted labels {permuted}"
+        )
+        if row["column"] == "split":
+            differ = "differ: the network remembers its training images, or the splits are unlike"
+            verdict = differ if row["is_significant"] else "are not significantly different to it"
+            lines.append(f"Train and test images {verdict} ({numbers}).")
+            continue
+        name = label_columns.title(row["column"], label)
+        role = "" if row["trained_on"] else "not "
+        verdict = "separates" if row["is_significant"] else "does not significantly separate"
+        subject = f"The {TITLES.get(space, space)} network {verdict} {name}"
+        classes = f"({row['num_classes']} classes, which it was {role}trained on)"
+        lines.append(f"{subject} {classes}: {numbers}.{_gain_sentence(row)}")
+    return lines
+
+
+def map_sentences(
+    qualities: Mapping[str, map_quality.Quality], titles: Mapping[str, str], *, against: str = "pca"
+) -> list[str]:
+    """Returns for each map whether it is more faithful than PCA's."""
+    lines = []
+    for name in qualities:
+        if name == against or against not in qualities:
+            continue
+        parts = []
+        for row in map_quality.compare(dict(qualities), first=name, second=against):
+            own, other = (
+                float(getattr(qualities[method], row.measure).mean()) for method in (name, against)
+            )
+            word = "better" if row.low > 0 else "worse" if row.high < 0 else "not significant"
+            interval = f"{row.low:+.3f} to {row.high:+.3f}"
+            parts.append(f"{row.measure} {own:.3f} against {other:.3f} ({word}, {interval})")
+        lines.append(f"{titles[name]} against {titles[against]}: {'; '.join(parts)}.")
+    return lines
+
+
+def _gain_sentence(row: Mapping[str, Any]) -> str:
+    before = row.get("before")
+    if before is None or np.isnan(before):
+        return ""
+    low, high = row["gain_low"], row["gain_high"]
+    word = "more than" if low > 0 else "less than" if high < 0 else "not significantly unlike"
+    name = TITLES.get(row["before_name"], row["before_name"])
+    return (
+        f" That is {word} the {name} network ({100 * before:.1f}\u00a0%; difference "
+        f"{100 * row['gain']:+.1f} points, 95\u00a0% {100 * low:+.1f} to {100 * high:+.1f})."
+    )
+
+
+def _split_as_label(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The split as a label, with a random split of its own, by group, for the probe."""
+    rng = np.random.default_rng(seed)
+    groups, index = np.unique(table["group"], return_inverse=True)
+    draw = rng.random(len(groups))[index]
+    split = np.where(draw < 0.6, "train", np.where(draw < 0.7, "val", "test"))
+    label = table["split"].where(table["split"].isin(["train", "test"]))
+    return pd.DataFrame({"group": table["group"], "split": split, _SPLIT: label})
+
+
+def _probe_column(
+    spaces: Mapping[str, np.ndarray],
+    table: pd.DataFrame,
+    name: str,
+    num_permutations: int,
+    seed: int,
+) -> dict[str, Any] | None:
+    """One row of the table; None if a column has too few held-out images."""
+    labels = label_columns.classes(table[_SPLIT if name == "split" else name])
+    in_split = table["split"].isin(["train", "val", "test"])
+    rows = np.flatnonzero(labels.notna() & in_split)
+    labels, split = labels.iloc[rows], table["split"].iloc[rows].to_numpy()
+    groups = table["group"].iloc[rows].to_numpy()
+    arguments = {"splits": split, "groups": groups}
+    (_, features), *others = spaces.items()
+    features = np.asarray(features[rows], np.float32)
+    try:
+        probe = fit_probe(
+            features, labels, num_permutations=num_permutations, seed=seed, **arguments
+        )
+        purity = separation.measure(features, labels, neighbours=_NEIGHBOURS, **arguments)
+    except DarkroomError:
+        return None
+    test_labels = labels.iloc[probe.test].to_numpy()
+    row = {
+        "column": name,
+        "num_classes": probe.num_classes,
+        "num_test": len(probe.test),
+        "accuracy": probe.accuracy,
+        "low": probe.low,
+        "high": probe.high,
+        "majority": probe.majority,
+        "permuted": probe.permuted,
+        "p": probe.p,
+        "is_significant": probe.is_significant,
+        "purity": purity.purity,
+        "purity_permuted": purity.baseline,
+        "purity_p": purity.p,
+        "silhouette": _silhouette(features[probe.test], test_labels, seed),
+    }
+    for other, values in others[:1]:
+        values = np.asarray(values[rows], np.float32)
+        try:
+            before = fit_probe(values, labels, num_permutations=1, seed=seed, **arguments)
+        except DarkroomError:  # all images have the same features
+            continue
+        row |= {"before_name": other, "before": before.accuracy, **_gain(probe, before)}
+    return row
+
+
+def _gain(probe: Probe, before: Probe) -> dict[str, float]:
+    difference = probe.is_correct.astype(float) - before.is_correct
+    low, high = mean_interval(difference, probe.groups)
+    return {"gain": float(difference.mean()), "gain_low": low, "gain_high": high}
+
+
+def _silhouette(features: np.ndarray, labels: np.ndarray, seed: int) -> float:
+    from sklearn.metrics import silhouette_score
+
+    if len(labels) > _MAX_SILHOUETTE:
+        rng = np.random.default_rng(seed)
+        rows = rng.choice(len(labels), _MAX_SILHOUETTE, replace=False)
+        features, labels = features[rows], labels[rows]
+    if not 1 < len(np.unique(labels)) < len(labels):
+        return float("nan")
+    return float(silhouette_score(features, labels.astype(str)))
 
 
 def _factorise(
     features: np.ndarray, train: np.ndarray, others: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Train rows and other rows in the eigenvectors of train's covariance, and its eigenvalues, the
-    largest first.
-    """
+    """Train rows in the eigenvectors of their covariance, its eigenvalues, and the other rows."""
     rows = np.asarray(features[train], np.float32)
-    mean, spread = rows.mean(axis=0), rows.std(axis=0)
-    if not spread.any():
-        raise DarkroomError(
-            "The features of all images are the same, so there is nothing to tell them apart by."
-        )
-    spread = np.where(spread > 1e-6 * spread.max(), spread, np.inf)
-    rows = (rows - mean) / spread
+    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+    if not deviation.any():
+        raise DarkroomError("A linear probe needs features that differ. Received: constant ones.")
+    deviation = np.where(deviation > 1e-6 * deviation.max(), deviation, np.inf)
+    rows = (rows - mean) / deviation
     if len(rows) < rows.shape[1]:
         values, inner = np.linalg.eigh(rows @ rows.T)
         values = np.clip(values[::-1], 0, None)
@@ -144,31 +349,34 @@ def _factorise(
     else:
         values, vectors = np.linalg.eigh(rows.T @ rows)
         values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
-    kept = slice(min(_MOST_DIRECTIONS, int((values > values[0] * 1e-6).sum())))
+    kept = slice(min(_MAX_DIRECTIONS, int((values > values[0] * 1e-6).sum())))
     values, vectors = values[kept], vectors[:, kept]
     bases = [
-        (np.asarray(features[other], np.float32) - mean) / spread @ vectors for other in others
+        (np.asarray(features[other], np.float32) - mean) / deviation @ vectors for other in others
     ]
     return rows @ vectors, values, bases
 
 
-def _strength(
-    known: np.ndarray,
-    scale: np.ndarray,
-    val_base: np.ndarray,
+def _select_penalty(
+    train_basis: np.ndarray,
+    eigenvalues: np.ndarray,
+    val_basis: np.ndarray,
     codes: np.ndarray,
     train: np.ndarray,
     val: np.ndarray,
-    num: int,
+    num_classes: int,
 ) -> float:
-    def accuracy(strength: float) -> float:
-        weighed = val_base / (scale + strength * scale.mean())
-        return float((_named(weighed, known, codes[train], num) == codes[val]).mean())
+    def accuracy(penalty: float) -> float:
+        weighted = val_basis / (eigenvalues + penalty * eigenvalues.mean())
+        predicted = _predict(weighted, train_basis, codes[train], num_classes)
+        return float((predicted == codes[val]).mean())
 
-    return max(reversed(_STRENGTHS), key=accuracy)  # of equals the strongest
+    return max(reversed(_PENALTIES), key=accuracy)  # of equals the largest
 
 
-def _named(weighed: np.ndarray, known: np.ndarray, truth: np.ndarray, num: int) -> np.ndarray:
-    wanted = np.eye(num, dtype=np.float32)[truth]  # (train, classes)
-    prior = wanted.mean(axis=0)
-    return (weighed @ (known.T @ (wanted - prior)) + prior).argmax(axis=1)
+def _predict(
+    weighted: np.ndarray, train_basis: np.ndarray, codes: np.ndarray, num_classes: int
+) -> np.ndarray:
+    one_hot = np.eye(num_classes, dtype=np.float32)[codes]  # (train, classes)
+    prior = one_hot.mean(axis=0)
+    return (weighted @ (train_basis.T @ (one_hot - prior)) + prior).argmax(axis=1)

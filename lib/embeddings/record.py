@@ -1,6 +1,4 @@
-"""What a run of features leaves for the site: every image with its labels and its place on each
-map, and an account of both.
-"""
+"""The stored result of `8_features`: every image with its labels and positions, for the site."""
 
 from __future__ import annotations
 
@@ -16,30 +14,27 @@ import pandas as pd
 from lib import files, hashing, paths
 from lib.data.dataset import Dataset
 from lib.embeddings import label_columns
-from lib.embeddings.methods import METHODS
+from lib.embeddings.reduction import METHODS
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
-    from lib.embeddings.feature_spaces import (  # they load Keras, which the site does without
-        Origin,
-        Space,
-    )
-    from lib.embeddings.quality import Quality
-    from lib.embeddings.reduce import Reduction
+    from lib.embeddings.feature_spaces import Origin, Space  # loads Keras
+    from lib.embeddings.map_quality import Quality
+    from lib.embeddings.reduction import Reduction
 
 POINTS, ACCOUNT = "points.parquet", "maps.json"
 VERSION = 1
 TITLES = {"trained": "trained", "frozen": "pretrained", "untrained": "untrained"}
-"""Spaces by name, and what people read."""
+"""Titles of the spaces."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A finished run of features. `points` has one row an image: what is known of it, and `x
-    <space> <method>`, `y …`.
+    """A finished run of `8_features`.
 
-    `account` tells the data set, the network, the spaces (`name`, `features`: a folder below the
-    data set's `features/`), the methods with their quality, and the columns that colour the points.
+    `points` has one row an image: its labels, and `x <space> <method>`, `y <space> <method>`. `account`
+    holds the data set, the network, the spaces (`features` names a folder below the data set's
+    `features/`), the methods with their quality, and the columns that colour the points.
     """
 
     folder: Path
@@ -47,9 +42,7 @@ class Record:
     account: dict[str, Any]
 
     def places(self, space: str, method: str) -> np.ndarray:
-        """Returns float32 (n, 2), the map of a space by a method. Raises DarkroomError when the run
-        made none.
-        """
+        """Returns the map of a space by a method, float32 (n, 2)."""
         wanted = [f"{axis} {space} {method}" for axis in "xy"]
         if any(name not in self.points.columns for name in wanted):
             raise DarkroomError(f"This run has no map {method!r} of the space {space!r}.")
@@ -66,9 +59,7 @@ def write(
     qualities: Mapping[str, Quality],
     sentences: list[str],
 ) -> None:
-    """Writes `points.parquet` and `maps.json` into a run's folder; `maps` holds the reductions of
-    each space by method.
-    """
+    """Writes `points.parquet` and `maps.json` into a run's folder."""
     points = origin.table.copy()
     for space, found in maps.items():
         for method, reduction in found.items():
@@ -81,7 +72,7 @@ def write(
         "version": VERSION,
         "data": dataset.name,
         "target": origin.target,
-        "label": label_columns.label_of(dataset.source),
+        "label": label_columns.label_title(dataset.source),
         "network": origin.parameters.get("architecture", "custom"),
         "model": model,
         "layer": next(iter(spaces.values())).layer,

@@ -1,4 +1,4 @@
-"""`explain`: one call for every method and every Keras model with images in and classes out."""
+"""`explain`: one call for every method and every Keras model from images to classes."""
 
 from __future__ import annotations
 
@@ -10,46 +10,44 @@ import keras
 import numpy as np
 
 from lib.errors import DarkroomError, suggest
-from lib.explain import cam, gradients, masks, surrogate
-from lib.explain import model_wrapper as asked
+from lib.explain import gradient_methods, model_wrapper, perturbation_methods
 from lib.explain.model_wrapper import BlackBox
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to explain: its title in figures, its function, and what its maps are made of (maps,
-    pixels, patches, pieces).
+    """A method: its title in figures, its function, and its unit (maps, pixels, patches, segments).
 
-    `seeded` ones draw at random, so their maps change a little with the seed.
+    The maps of `seeded` methods change a little with the seed.
     """
 
     title: str
     function: Callable
-    grain: str
+    unit: str
     seeded: bool = False
 
     @property
     def needs_gradients(self) -> bool:
-        """Whether only a network can be explained by it; the others ask for probabilities alone."""
-        return self.grain in ("maps", "pixels")
+        """Whether the method explains networks only; the others need probabilities alone."""
+        return self.unit in ("maps", "pixels")
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The names of the options that the method takes."""
+        """The names of the method's options."""
         return tuple(inspect.signature(self.function).parameters)[4:]
 
 
 METHODS = {
-    "gradcam": Method("Grad-CAM", cam.gradcam, "maps"),
-    "gradcam_plus_plus": Method("Grad-CAM++", cam.gradcam_plus_plus, "maps"),
+    "gradcam": Method("Grad-CAM", gradient_methods.gradcam, "maps"),
+    "gradcam_plus_plus": Method("Grad-CAM++", gradient_methods.gradcam_plus_plus, "maps"),
     "integrated_gradients": Method(
-        "Integrated gradients", gradients.integrated_gradients, "pixels"
+        "Integrated gradients", gradient_methods.integrated_gradients, "pixels"
     ),
-    "smoothgrad": Method("SmoothGrad", gradients.smoothgrad, "pixels", seeded=True),
-    "occlusion": Method("Occlusion", masks.occlusion, "patches"),
-    "rise": Method("RISE", masks.rise, "patches", seeded=True),
-    "lime": Method("LIME", surrogate.lime, "pieces", seeded=True),
-    "kernel_shap": Method("KernelSHAP", surrogate.kernel_shap, "pieces", seeded=True),
+    "smoothgrad": Method("SmoothGrad", gradient_methods.smoothgrad, "pixels", seeded=True),
+    "occlusion": Method("Occlusion", perturbation_methods.occlusion, "patches"),
+    "rise": Method("RISE", perturbation_methods.rise, "patches", seeded=True),
+    "lime": Method("LIME", perturbation_methods.lime, "segments", seeded=True),
+    "kernel_shap": Method("KernelSHAP", perturbation_methods.kernel_shap, "segments", seeded=True),
 }
 
 
@@ -65,24 +63,27 @@ def explain(
     engine: str = "keras",
     **options: object,
 ) -> np.ndarray:
-    """Returns float32 (n, height, width): how much each place of each image speaks for the target
-    class; below 0 against it.
+    """Returns float32 (n, height, width): evidence for the target class, negative if against it.
 
     Args:
-        model: any Keras model of images (n, height, width, 3) with one output (n, classes); models
-            inside models and an activation at the end are no matter. Or a black box such as a
-            thumbnail model, for methods without gradients. images: RGB as the model takes them,
-            uint8 or float. method: a name of `METHODS`. target: the class to explain, by name or
-            number, or one for each image; None takes the predicted one. score: what of the class is
-            explained, one of `compiled.SCORES`. seed: of methods that draw at random; the same seed
-            gives the same maps on every backend, up to rounding. batch_size: images computed at
-            once. engine: what computes for methods without gradients: "keras", or "auto" and
-            "openvino", faster on a CPU but for the seconds of the first call. options: the method's
-            own, as its function in `METHODS` names them.
+        model: any Keras model from images (n, height, width, 3) to classes (n, classes), also with
+            nested models and a final activation. Or a black box such as a thumbnail model, for
+            methods without gradients.
+        images: RGB as the model takes them, uint8 or float.
+        method: a name in `METHODS`.
+        target: the class to explain, by name or number, or one for each image; None for the
+            predicted class.
+        score: what is explained, one of `model_wrapper.SCORES`.
+        seed: of methods with random numbers; the same seed gives the same maps on every backend,
+            up to rounding.
+        batch_size: images computed at once.
+        engine: for methods without gradients: "keras", or "auto" and "openvino", which are faster
+            on a CPU after the seconds of the first call.
+        options: of the method, see its function in `METHODS`.
 
     Raises:
-        DarkroomError: for an unknown method, option or class, other images, and a model without
-            maps for Grad-CAM.
+        DarkroomError: for an unknown method, option or class, images of another shape, and a model
+            without feature maps for Grad-CAM.
 
     Example:
         >>> heat = explain(model, images, method="occlusion", target="Schematics", patch=16)
@@ -90,26 +91,26 @@ def explain(
     if method not in METHODS:
         known = list(METHODS)
         raise DarkroomError(
-            f"`method` must be one of {', '.join(known)}. Received: "
-            f"{method!r}.{suggest(method, known)}"
+            f"`method` must be one of {', '.join(known)}. "
+            f"Received: {method!r}.{suggest(method, known)}"
         )
     known = METHODS[method].options
     for name in options:
         if name not in known:
             raise DarkroomError(
-                f"{method!r} takes the options {', '.join(known)}. Received: "
-                f"{name!r}.{suggest(name, known)}"
+                f"{method!r} has the options {', '.join(known)}. "
+                f"Received: {name!r}.{suggest(name, known)}"
             )
-    scored = asked.of(model, score, batch_size)
-    images = _checked(images, scored.size, batch_size)
+    wrapper = model_wrapper.wrap(model, score, batch_size)
+    images = _checked(images, wrapper.size, batch_size)
     if not len(images):
         return np.zeros(images.shape[:3], np.float32)
-    targets = scored.targets(images, target)
-    if isinstance(scored, asked.Scored) and not METHODS[method].needs_gradients:
-        scored = asked.by_engine(scored, images, engine)
-    return (
-        METHODS[method].function(scored, images, targets, seed=seed, **options).astype(np.float32)
-    )
+    targets = wrapper.targets(images, target)
+    is_network = isinstance(wrapper, model_wrapper.NetworkWrapper)
+    if is_network and not METHODS[method].needs_gradients:
+        wrapper = model_wrapper.with_engine(wrapper, images, engine)
+    maps = METHODS[method].function(wrapper, images, targets, seed=seed, **options)
+    return maps.astype(np.float32)
 
 
 def _checked(images: np.ndarray, size: tuple[int, int], batch_size: int) -> np.ndarray:

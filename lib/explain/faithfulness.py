@@ -1,4 +1,4 @@
-"""Tests of a map by the model itself: hide what it points at and see whether the class goes.
+"""Tests of heat-maps: deletion, insertion, µ-fidelity, randomised weights, and stability.
 
 A map that does no better than a random one, or than the edges of the picture, explains nothing,
 however good it looks.
@@ -6,25 +6,30 @@ however good it looks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
+import cv2
+import keras
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from lib.errors import DarkroomError
-from lib.explain import baselines
-from lib.explain.model_wrapper import Scored
+from lib.explain import heatmap
+from lib.explain.explanation import METHODS, explain
+from lib.explain.heatmap import scaled
+from lib.explain.model_wrapper import NetworkWrapper
 
 MEASURES = {"deletion": -1, "insertion": 1, "mu_fidelity": 1}
 """Each measure and its good direction: 1 where more is better."""
 
 RANDOM, EDGES = "random", "edges"
-"""The two rows of the table that know nothing of the model."""
+"""The two rows of the table that ignore the model."""
 
 
 def deletion(
-    scored: Scored,
+    wrapper: NetworkWrapper,
     images: np.ndarray,
     maps: np.ndarray,
     targets: np.ndarray,
@@ -33,21 +38,21 @@ def deletion(
     cell: int | None = None,
     baseline: str = "mean",
 ) -> np.ndarray:
-    """Returns (n,): the mean score while the image is hidden, cells of the highest mean attribution
-    first; low is good.
+    """Returns (n,): the mean score while cells are hidden, highest attribution first; low is good.
 
-    Hidden are 0, 1/steps, … and all of the pixels; the mean is the area under that curve. With the
-    score "probability" it lies between 0 and 1. `cell` is its side in pixels, by default a 14th of
-    the image's: scattered single pixels would be a texture of their own, which a network may take
-    for what was hidden. Source: Petsiuk et al. 2018, section 4.3; cells as in Samek et al. 2017.
+    0, 1/steps, … and all pixels are hidden; the mean is the area under that curve. `cell` is a side
+    in pixels, by default a 14th of the image's: scattered single pixels would form a texture that
+    a network may take for the hidden object.
+
+    Source: Petsiuk et al. 2018, section 4.3; cells as in Samek et al. 2017.
     """
     cell = cell or max(2, round(max(images.shape[1:3]) / 14))
-    seen = ~_first(_by_cells(maps, cell=cell), steps=steps)
-    return _area(scored.masked(_floats(images), baselines.fill(images, baseline), seen, targets))
+    visible = ~_first(_by_cells(maps, cell=cell), steps=steps)
+    return _area(wrapper.masked(_floats(images), heatmap.fill(images, baseline), visible, targets))
 
 
 def insertion(
-    scored: Scored,
+    wrapper: NetworkWrapper,
     images: np.ndarray,
     maps: np.ndarray,
     targets: np.ndarray,
@@ -55,18 +60,16 @@ def insertion(
     steps: int = 14,
     baseline: str = "blur",
 ) -> np.ndarray:
-    """Returns (n,): the mean score while the pixels appear in the image out of focus, the highest
-    first; high is good.
-    """
+    """Returns (n,): the mean score while pixels appear in the blurred image; high is good."""
     return _area(
-        scored.masked(
-            _floats(images), baselines.fill(images, baseline), _first(maps, steps=steps), targets
+        wrapper.masked(
+            _floats(images), heatmap.fill(images, baseline), _first(maps, steps=steps), targets
         )
     )
 
 
 def mu_fidelity(
-    scored: Scored,
+    wrapper: NetworkWrapper,
     images: np.ndarray,
     maps: np.ndarray,
     targets: np.ndarray,
@@ -77,74 +80,76 @@ def mu_fidelity(
     share: float = 0.2,
     baseline: str = "mean",
 ) -> np.ndarray:
-    """Returns (n,): the correlation, over random sets of cells, of a set's attribution with the
-    fall of the score without it.
+    """Returns (n,): the correlation of attribution and score loss over random sets of cells.
 
-    Each set holds `share` of grid x grid cells. 0 where the map or the score does not vary. Source:
-    Bhatt et al. 2020.
+    Each set hides `share` of grid x grid cells. 0 if the map or the score is constant.
+
+    Source: Bhatt et al. 2020.
     """
     rng, size = np.random.default_rng(seed), max(1, round(share * grid**2))
     cells = rng.random((samples, grid**2)).argsort(axis=1) < size  # (samples, cells)
     down, across = (np.arange(side) * grid // side for side in images.shape[1:3])
     hidden = cells.reshape(samples, grid, grid)[:, down][:, :, across]  # (samples, height, width)
     images = _floats(images)
-    scores = scored.masked(images, baselines.fill(images, baseline), ~hidden, targets)
-    falls = scored.scores(images, targets)[:, None] - scores  # (n, samples)
+    scores = wrapper.masked(images, heatmap.fill(images, baseline), ~hidden, targets)
+    falls = wrapper.scores(images, targets)[:, None] - scores  # (n, samples)
     sums = np.tensordot(
         maps.astype(np.float64), hidden.astype(np.float64), axes=((1, 2), (1, 2))
     )  # (n, samples)
     return np.array([_correlation(one, other) for one, other in zip(sums, falls, strict=True)])
 
 
-def measured(
-    scored: Scored, images: np.ndarray, maps: np.ndarray, targets: np.ndarray, *, seed: int = 0
+def evaluate(
+    wrapper: NetworkWrapper,
+    images: np.ndarray,
+    maps: np.ndarray,
+    targets: np.ndarray,
+    *,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Returns one row an image with the columns of `MEASURES`."""
     return pd.DataFrame(
         {
-            "deletion": deletion(scored, images, maps, targets),
-            "insertion": insertion(scored, images, maps, targets),
-            "mu_fidelity": mu_fidelity(scored, images, maps, targets, seed=seed),
+            "deletion": deletion(wrapper, images, maps, targets),
+            "insertion": insertion(wrapper, images, maps, targets),
+            "mu_fidelity": mu_fidelity(wrapper, images, maps, targets, seed=seed),
         }
     )
 
 
-def of_all(
-    scored: Scored,
+def evaluate_all(
+    wrapper: NetworkWrapper,
     images: np.ndarray,
     maps: Mapping[str, np.ndarray],
     targets: np.ndarray,
     *,
     seed: int = 0,
 ) -> dict[str, pd.DataFrame]:
-    """Returns `measured` for the maps of every method, and for random maps and the edges of the
-    pictures.
-    """
-    if not maps or any(each.shape != images.shape[:3] for each in maps.values()):
+    """Returns `evaluate` for every method, and for random maps and edges."""
+    if not maps or any(own.shape != images.shape[:3] for own in maps.values()):
         raise DarkroomError(
             f"`maps` must hold maps of the shape {images.shape[:3]}. Received: {list(maps)}."
         )
-    known = {RANDOM: baselines.random_maps(images, seed=seed), EDGES: baselines.edge_maps(images)}
+    known = {RANDOM: heatmap.random_maps(images, seed=seed), EDGES: heatmap.edge_maps(images)}
     return {
-        name: measured(scored, images, each, targets, seed=seed)
-        for name, each in {**maps, **known}.items()
+        name: evaluate(wrapper, images, own, targets, seed=seed)
+        for name, own in {**maps, **known}.items()
     }
 
 
-def table(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Returns one row a method: each measure's mean, and how much better it is than random maps on
-    the same images.
+def table(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Returns one row a method: mean measures, and their gain over random maps.
 
-    For a measure m: `m`, `m_gain` (mean difference to random, above 0 where the method is better),
-    `m_low` and `m_high` (its 95 % interval, Student's t over images) and `m_share` (of the images,
-    how many gain). `found` is from `of_all`.
+    For a measure m, `m_gain` is the mean difference to random maps on the same images, positive if
+    the method is better, `m_low` and `m_high` its 95 % interval (Student's t over images), and
+    `m_share` the share of images that gain. `results` is from `evaluate_all`.
     """
     rows = {}
-    for name, each in found.items():
-        row = {"num_images": len(each)}
+    for name, own in results.items():
+        row = {"num_images": len(own)}
         for measure, direction in MEASURES.items():
-            gains = direction * (each[measure] - found[RANDOM][measure]).to_numpy()
-            row[measure] = each[measure].mean()
+            gains = direction * (own[measure] - results[RANDOM][measure]).to_numpy()
+            row[measure] = own[measure].mean()
             if name != RANDOM:
                 low, high = _interval(gains)
                 row |= {
@@ -162,16 +167,14 @@ def _by_cells(maps: np.ndarray, *, cell: int) -> np.ndarray:
     down, across = (np.arange(side) // cell for side in maps.shape[1:])
     cells = (down[:, None] * (across[-1] + 1) + across).ravel()
     flat = maps.reshape(len(maps), -1).astype(np.float64)
-    means = np.stack([np.bincount(cells, weights=each) for each in flat]) / np.bincount(
+    means = np.stack([np.bincount(cells, weights=own) for own in flat]) / np.bincount(
         cells
     )  # (n, cells)
     return means[:, cells].reshape(maps.shape)
 
 
 def _first(maps: np.ndarray, *, steps: int) -> np.ndarray:
-    """bool (n, steps + 1, height, width): the pixels of highest attribution, from none to all of
-    them.
-    """
+    """bool (n, steps + 1, height, width): the pixels of highest attribution, from none to all."""
     order = np.argsort(-maps.reshape(len(maps), -1), axis=1, kind="stable")
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
@@ -196,3 +199,92 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
 
 def _floats(images: np.ndarray) -> np.ndarray:
     return images.astype(np.float32)
+
+
+def shuffled(model: keras.Model, *, seed: int = 0) -> keras.Model:
+    """Returns a copy of the model in which the values of every weight array are permuted."""
+    rng = np.random.default_rng(seed)
+    copy = keras.models.clone_model(model)
+    copy.set_weights(
+        [rng.permutation(weight.ravel()).reshape(weight.shape) for weight in model.get_weights()]
+    )
+    return copy
+
+
+def randomisation(
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    method: str,
+    target: Sequence[int],
+    seed: int = 0,
+    **options: object,
+) -> np.ndarray:
+    """Returns (n,): the similarity (SSIM) to the maps of the same network with shuffled weights.
+
+    Low is good: a method whose maps stay the same shows the image, not the model.
+
+    Source: Adebayo et al. 2018.
+    """
+    wanted = {"method": method, "target": target, "seed": seed, **options}
+    return similarity(
+        explain(model, images, **wanted), explain(shuffled(model, seed=seed), images, **wanted)
+    )
+
+
+def stability(
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    method: str,
+    target: Sequence[int],
+    seeds: Sequence[int] = (0, 1, 2),
+    **options: object,
+) -> np.ndarray:
+    """Returns (n,): the mean rank correlation of maps over pairs of seeds.
+
+    1 for methods without randomness.
+    """
+    if not METHODS[method].seeded:
+        return np.ones(len(images))
+    maps = [
+        explain(model, images, method=method, target=target, seed=seed, **options) for seed in seeds
+    ]
+    ranks = [
+        own.reshape(len(images), -1).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+        for own in maps
+    ]
+    pairs = list(itertools.combinations(ranks, 2))
+    return np.mean(
+        [
+            [np.corrcoef(one, other)[0, 1] for one, other in zip(*pair, strict=True)]
+            for pair in pairs
+        ],
+        axis=0,
+    )
+
+
+def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns (n,): the structural similarity of scaled maps; 1 for equal, about 0 for unrelated.
+
+    Source: Wang et al. 2004, equation 13, Gaussian window of 1.5 pixels.
+    """
+    return np.array(
+        [_ssim(scaled(one), scaled(other)) for one, other in zip(first, second, strict=True)]
+    )
+
+
+def _ssim(
+    one: np.ndarray, other: np.ndarray, *, first: float = 0.01**2, second: float = 0.03**2
+) -> float:
+    mean_one, mean_other = _smooth(one), _smooth(other)
+    var_one, var_other = _smooth(one**2) - mean_one**2, _smooth(other**2) - mean_other**2
+    both = _smooth(one * other) - mean_one * mean_other
+    above = (2 * mean_one * mean_other + first) * (2 * both + second)
+    return float(
+        (above / ((mean_one**2 + mean_other**2 + first) * (var_one + var_other + second))).mean()
+    )
+
+
+def _smooth(heat: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(heat, (11, 11), 1.5, borderType=cv2.BORDER_REFLECT)

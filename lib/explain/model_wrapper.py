@@ -1,22 +1,230 @@
-"""One model and the score to be explained, asked in batches: a network with gradients, or a black
-box without.
+"""Scores and gradients of a model in batches: a network on any backend, or a black box.
+
+A layer is observed by a hook: while the model is traced, the layer's output passes through a
+function of ours. So it does not matter whether the layer is in the model itself or in a nested one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 import keras
 import numpy as np
+from keras import ops
 
 from lib.errors import DarkroomError, suggest
-from lib.explain import compiled
 from lib.models import heads
 from lib.models import inference as engines
+
+SCORES = ("logit", "log_odds", "probability")
+"""What is explained: the class's logit, its log odds against all other classes, its probability."""
+
+_compiled: weakref.WeakKeyDictionary[keras.Model, dict[tuple, Callable]] = (
+    weakref.WeakKeyDictionary()
+)
+_tracing = threading.RLock()  # no other thread may see a hooked layer
+
+
+def compile_function(
+    model: keras.Model,
+    output: str,
+    *,
+    score: str = "logit",
+    layer: keras.layers.Layer | None = None,
+) -> Callable:
+    """Returns a compiled function of images (n, side, side, 3) and targets (n,), cached.
+
+    `output` is "logits" (n, units); "scores" (n,); "input", the scores and their gradients in the
+    images; or "layer", the maps of `layer` (n, height, width, channels) and the scores' gradients
+    in them.
+    """
+    backend = keras.backend.backend()
+    if backend not in _BACKENDS:
+        raise DarkroomError(
+            f"Explanations run on the backends {', '.join(_BACKENDS)}. Received: "
+            f"KERAS_BACKEND={backend}."
+        )
+    if score not in SCORES:
+        raise DarkroomError(f"`score` must be one of {', '.join(SCORES)}. Received: {score!r}.")
+    cache = _compiled.setdefault(model, {})
+    key = (output, score, id(layer))
+    if key not in cache:
+        cache[key] = _BACKENDS[backend](
+            weakref.ref(model), output, score, layer and weakref.ref(layer)
+        )
+    return cache[key]
+
+
+def class_scores(model: keras.Model, logits, targets, *, score: str):
+    """Returns (n,): the score of each row's target class, from logits (n, units)."""
+    logits = ops.cast(logits, "float32")
+    kind, positive = kind_of(model)
+    if kind == "sigmoid":
+        sign = ops.where(ops.equal(targets, positive), 1.0, -1.0)
+        chosen = sign * logits[:, 0]
+        return ops.sigmoid(chosen) if score == "probability" else chosen
+    hot = ops.one_hot(targets, logits.shape[-1], dtype="float32")
+    chosen = ops.sum(logits * hot, axis=-1)
+    if score == "logit" or (kind == "multilabel" and score == "log_odds"):
+        return chosen
+    odds = (
+        chosen
+        if kind == "multilabel"
+        else chosen - ops.logsumexp(ops.where(hot > 0, -1e30, logits), axis=-1)
+    )
+    return ops.sigmoid(odds) if score == "probability" else odds
+
+
+def kind_of(model: keras.Model) -> tuple[str, int]:
+    """Returns the kind of head, and the index of the positive class of a single sigmoid unit.
+
+    The kind of a model without a `heads.Head` follows from its last activation.
+    """
+    last = last_layer(model)
+    if isinstance(last, heads.Head):
+        return last.kind, last.positive_index if last.kind == "sigmoid" else 1
+    units = model.output_shape[-1]
+    if units == 1:
+        return "sigmoid", 1
+    return (
+        "multilabel"
+        if getattr(last, "activation", None) is keras.activations.sigmoid
+        else "softmax"
+    ), 1
+
+
+def last_layer(model: keras.Model) -> keras.layers.Layer:
+    """Returns the layer that gives the output, also inside nested models."""
+    layer = model.layers[-1]
+    while isinstance(layer, keras.Model):
+        layer = layer.layers[-1]
+    return layer
+
+
+@contextmanager
+def _replaced(owner: object, name: str, value: object) -> Iterator[None]:
+    # Past Keras' own __setattr__, which would count what it is given among the layer's parts.
+    own = name in vars(owner)
+    before = getattr(owner, name)
+    object.__setattr__(owner, name, value)
+    try:
+        yield
+    finally:
+        if own:
+            object.__setattr__(owner, name, before)
+        else:
+            object.__delattr__(owner, name)
+
+
+def _linear(model: keras.Model):
+    """A context in which the model gives logits, whatever activation it ends in."""
+    squashing = (keras.activations.softmax, keras.activations.sigmoid)
+    last = last_layer(model)
+    if isinstance(last, keras.layers.Softmax):
+        return _replaced(last, "call", lambda values, **_: values)
+    if getattr(last, "activation", None) in squashing:
+        return _replaced(last, "activation", keras.activations.linear)
+    return nullcontext()
+
+
+def _layer_hook(layer: keras.layers.Layer | None, receive: Callable):
+    """A context in which `receive` replaces the layer's output for the next layer."""
+    if layer is None:
+        return nullcontext()
+    call = layer.call
+    return _replaced(layer, "call", lambda *inputs, **options: receive(call(*inputs, **options)))
+
+
+def _tensorflow(model_ref, output: str, score: str, layer_ref) -> Callable:
+    import tensorflow
+
+    def run(images, targets):
+        model, layer = model_ref(), layer_ref and layer_ref()
+        observed = []
+        with _tracing, tensorflow.GradientTape(watch_accessed_variables=False) as tape:
+            if output == "input":
+                tape.watch(images)
+
+            def receive(maps):
+                tape.watch(maps)
+                observed.append(maps)
+                return maps
+
+            with _linear(model), _layer_hook(layer, receive):
+                logits = model(images, training=False)
+            if output == "logits":
+                return logits
+            scores = class_scores(model, logits, targets, score=score)
+        if output == "scores":
+            return scores
+        if output == "input":
+            return scores, tape.gradient(scores, images, unconnected_gradients="zero")
+        gradients = tape.gradient(scores, observed[-1], unconnected_gradients="zero")
+        return ops.cast(observed[-1], "float32"), ops.cast(gradients, "float32")
+
+    # Any number of images, so that the function is traced once.
+    shapes = [
+        tensorflow.TensorSpec((None, *model_ref().input_shape[1:]), "float32"),
+        tensorflow.TensorSpec((None,), "int32"),
+    ]
+    return tensorflow.compile_function(run, autograph=False, input_signature=shapes)
+
+
+def _jax(model_ref, output: str, score: str, layer_ref) -> Callable:
+    import jax
+
+    def wrapper(weights, images, targets, nudge):
+        model, layer = model_ref(), layer_ref and layer_ref()
+        observed = []
+
+        def receive(maps):
+            observed.append(maps)
+            return maps if nudge is None else maps + nudge
+
+        with _tracing, _linear(model), _layer_hook(layer, receive):
+            logits, _ = model.stateless_call(*weights, images, training=False)
+        scores = class_scores(model, logits, targets, score=score)
+        return scores.sum(), (logits, scores, observed[-1] if observed else None)
+
+    def run(weights, images, targets):
+        if output in ("logits", "scores"):
+            _, (logits, scores, _) = wrapper(weights, images, targets, None)
+            return logits if output == "logits" else scores
+        if output == "input":
+            gradients, (_, scores, _) = jax.grad(wrapper, argnums=1, has_aux=True)(
+                weights, images, targets, None
+            )
+            return scores, gradients
+        maps = jax.eval_shape(wrapper, weights, images, targets, None)[1][2]
+        nudge = jax.numpy.zeros(
+            maps.shape, maps.dtype
+        )  # the maps' gradient is that of something added to them
+        gradients, (_, _, maps) = jax.grad(wrapper, argnums=3, has_aux=True)(
+            weights, images, targets, nudge
+        )
+        return maps.astype("float32"), gradients.astype("float32")
+
+    compiled = jax.jit(run)
+
+    def call(images, targets):
+        model = model_ref()
+        weights = [
+            [each.value for each in group]
+            for group in (model.trainable_variables, model.non_trainable_variables)
+        ]
+        return compiled(weights, images, targets)
+
+    return call
+
+
+_BACKENDS = {"tensorflow": _tensorflow, "jax": _jax}
+
 
 _engines: weakref.WeakKeyDictionary[keras.Model, tuple[bytes, engines.Engine]] = (
     weakref.WeakKeyDictionary()
@@ -24,7 +232,7 @@ _engines: weakref.WeakKeyDictionary[keras.Model, tuple[bytes, engines.Engine]] =
 
 
 class BlackBox(Protocol):
-    """What a model without gradients must offer; `lib.baselines.model.Model` does."""
+    """A model without gradients, such as `lib.baselines.model.Model`."""
 
     class_names: tuple[str, ...]
     size: tuple[int, int]
@@ -35,8 +243,8 @@ class BlackBox(Protocol):
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What both kinds share: questions about parts of an image, and which class is meant."""
+class _Wrapper:
+    """Scores of partly hidden images, and the choice of the explained class."""
 
     model: keras.Model | BlackBox
     score: str = "logit"
@@ -49,40 +257,40 @@ class _Asked:
     def masked(
         self, images: np.ndarray, fills: np.ndarray, masks: np.ndarray, targets: np.ndarray
     ) -> np.ndarray:
-        """Returns (n, masks): the score of every image under every mask, seen where a mask is 1,
-        its fill where it is 0.
+        """Returns (n, masks): the score of every image under every mask.
 
-        `masks` is (masks, height, width), the same for all images, or (n, masks, height, width).
+        Where a mask is 1 the image is visible, where it is 0 its fill. `masks` is (masks, height,
+        width) for all images, or (n, masks, height, width).
         """
-        several, num_masks = masks.ndim == 4, masks.shape[-3]
-        rows, places = (each.ravel() for each in np.indices((len(images), num_masks)))
-        found = np.empty(len(rows), np.float32)
+        per_image, num_masks = masks.ndim == 4, masks.shape[-3]
+        rows, columns = (indices.ravel() for indices in np.indices((len(images), num_masks)))
+        scores = np.empty(len(rows), np.float32)
         length = min(self.batch_size, len(rows))
         for start in range(0, len(rows), length):
-            # A last batch of another length would be compiled anew.
-            row, place = (_filled(each[start : start + length], length) for each in (rows, places))
-            mask = (masks[row, place] if several else masks[place])[..., None].astype(np.float32)
-            seen = fills[row] + mask * (images[row] - fills[row])  # (length, height, width, 3)
-            found[start : start + length] = self.scores(seen, targets[row])[: len(rows) - start]
-        return found.reshape(len(images), num_masks)
+            # A last batch of another length would be compiled again.
+            row, place = (
+                _padded(indices[start : start + length], length) for indices in (rows, columns)
+            )
+            mask = (masks[row, place] if per_image else masks[place])[..., None].astype(np.float32)
+            visible = fills[row] + mask * (images[row] - fills[row])  # (length, height, width, 3)
+            scores[start : start + length] = self.scores(visible, targets[row])[: len(rows) - start]
+        return scores.reshape(len(images), num_masks)
 
     def targets(self, images: np.ndarray, target: int | str | Sequence | None) -> np.ndarray:
-        """Returns int32 (n,): the class to be explained for each image; None takes the one that the
-        model predicts.
+        """Returns int32 (n,): the class to explain for each image; the predicted one if None.
 
-        Raises DarkroomError for a class that the model does not have, and for another number of
-        targets than images.
+        Raises DarkroomError for an unknown class, or another number of targets than images.
         """
         if target is None:
             return self.predicted(images)
-        several = isinstance(target, Sequence | np.ndarray) and not isinstance(target, str)
-        wanted = list(target) if several else [target] * len(images)
-        if len(wanted) != len(images):
+        is_list = isinstance(target, Sequence | np.ndarray) and not isinstance(target, str)
+        output = list(target) if is_list else [target] * len(images)
+        if len(output) != len(images):
             raise DarkroomError(
                 f"`target` must be one class, or one for each of {len(images)} images. Received "
-                f"{len(wanted)}."
+                f"{len(output)}."
             )
-        return np.array([self._class(each) for each in wanted], np.int32)
+        return np.array([self._class(value) for value in output], np.int32)
 
     def _class(self, target: int | str) -> int:
         names = self.class_names
@@ -102,10 +310,8 @@ class _Asked:
 
 
 @dataclass(frozen=True)
-class Scored(_Asked):
-    """A Keras model whose `score` (one of `compiled.SCORES`) is explained; `batch_size` images are
-    computed at once.
-    """
+class NetworkWrapper(_Wrapper):
+    """A Keras model whose `score`, one of `SCORES`, is explained, `batch_size` images at once."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -114,11 +320,11 @@ class Scored(_Asked):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The class names; numbers as text where the model does not know them."""
-        last = compiled.last_layer(self.model)
+        """The class names; numbers as text if the model has none."""
+        last = last_layer(self.model)
         if isinstance(last, heads.Head):
             return last.class_names
-        kind, _ = compiled.kind_of(self.model)
+        kind, _ = kind_of(self.model)
         return tuple(map(str, range(2 if kind == "sigmoid" else self.model.output_shape[-1])))
 
     def scores(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -126,74 +332,71 @@ class Scored(_Asked):
         return self._run("scores", images, targets)[0]
 
     def predicted(self, images: np.ndarray) -> np.ndarray:
-        """Returns int32 (n,): the class that the model names."""
+        """Returns int32 (n,): the predicted class."""
         logits = self._run("logits", images, np.zeros(len(images), np.int32))[0]
-        kind, positive = compiled.kind_of(self.model)
+        kind, positive = kind_of(self.model)
         if kind == "sigmoid":
             return np.where(logits[:, 0] >= 0, positive, 1 - positive).astype(np.int32)
         return logits.argmax(axis=1).astype(np.int32)
 
     def input_gradients(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Returns the gradients of the target's score in the pixels, float32 of the images' shape."""
+        """Returns the gradients of the target's score in the pixels, float32 of the images' shape.
+        """
         return self._run("input", images, targets)[1]
 
     def layer_gradients(
         self, layer: keras.layers.Layer, images: np.ndarray, targets: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the layer's maps and the score's gradients in them, each float32 (n, height,
-        width, channels).
-        """
+        """Returns feature maps and the score's gradients, float32 (n, height, width, channels)."""
         return self._run("layer", images, targets, layer=layer)
 
     def _run(
         self,
-        wanted: str,
+        output: str,
         images: np.ndarray,
         targets: np.ndarray,
         layer: keras.layers.Layer | None = None,
     ) -> tuple[np.ndarray, ...]:
-        run: Callable = compiled.function(self.model, wanted, score=self.score, layer=layer)
-        # Powers of two, so that any number of images is compiled for a handful of lengths at most.
+        run: Callable = compile_function(self.model, output, score=self.score, layer=layer)
+        # Powers of two, so that any number of images compiles a few batch lengths at most.
         size = min(self.batch_size, 1 << max(0, len(images) - 1).bit_length())
         parts = []
         for start in range(0, len(images), size):
             batch, classes = (
-                _filled(each[start : start + size], size) for each in (images, targets)
+                _padded(array[start : start + size], size) for array in (images, targets)
             )
-            found = run(batch.astype(np.float32), classes)
-            found = found if isinstance(found, tuple | list) else (found,)
+            results = run(batch.astype(np.float32), classes)
+            results = results if isinstance(results, tuple | list) else (results,)
             parts.append(
                 [
-                    np.asarray(keras.ops.convert_to_numpy(each))[: len(images) - start]
-                    for each in found
+                    np.asarray(keras.ops.convert_to_numpy(array))[: len(images) - start]
+                    for array in results
                 ]
             )
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
 @dataclass(frozen=True)
-class ScoredByEngine(Scored):
-    """A network exported for inference, for methods that ask for many scores; gradients still come
-    from Keras.
-    """
+class ExportedWrapper(NetworkWrapper):
+    """A network exported for faster scores; gradients still come from Keras."""
 
     engine: engines.Engine | None = None
 
     def scores(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Returns the score of each image's target class, (n,)."""
-        found = []
+        parts = []
         for start in range(0, len(images), self.batch_size):
             logits = self.engine(images[start : start + self.batch_size])
-            part = compiled.class_scores(
+            part = class_scores(
                 self.model, logits, targets[start : start + self.batch_size], score=self.score
             )
-            found.append(keras.ops.convert_to_numpy(part))
-        return np.concatenate(found)
+            parts.append(keras.ops.convert_to_numpy(part))
+        return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
-class ScoredBlackBox(_Asked):
-    """A model of which only probabilities are known: its logit is taken for the log of the odds."""
+class BlackBoxWrapper(_Wrapper):
+    """A model with probabilities only; its logit is the log of the odds."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -219,62 +422,57 @@ class ScoredBlackBox(_Asked):
 
     def input_gradients(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Raises DarkroomError: there are none."""
-        raise _without_gradients()
+        raise _no_gradients()
 
     def layer_gradients(
         self, layer: object, images: np.ndarray, targets: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Raises DarkroomError: there are none."""
-        raise _without_gradients()
+        raise _no_gradients()
 
     def _probabilities(self, images: np.ndarray) -> np.ndarray:
         return self.model.predict_proba(np.clip(np.rint(images), 0, 255).astype(np.uint8))
 
 
-def by_engine(scored: Scored, images: np.ndarray, engine: str) -> Scored:
-    """Returns the same model asked through `engine` ("keras", "auto", "openvino"), exported once
-    for the weights it has.
+def with_engine(wrapper: NetworkWrapper, images: np.ndarray, engine: str) -> NetworkWrapper:
+    """Returns the model with scores computed by `engine` ("keras", "auto" or "openvino").
 
-    In float32: falls of a score are small, and bfloat16 would drown them. A model without a head of
-    ours stays with Keras.
+    The export is cached until the weights change. It is in float32, because small differences of
+    scores would be lost in bfloat16. A model without a `heads.Head` stays with Keras.
     """
-    if engines.resolve(engine) == "keras" or not isinstance(
-        compiled.last_layer(scored.model), heads.Head
-    ):
-        return scored
+    if engines.resolve(engine) == "keras" or not isinstance(last_layer(wrapper.model), heads.Head):
+        return wrapper
     digest = hashlib.blake2b(digest_size=16)
-    for weight in scored.model.get_weights():
+    for weight in wrapper.model.get_weights():
         digest.update(np.ascontiguousarray(weight))
-    kept = _engines.get(scored.model)
-    if kept is None or kept[0] != digest.digest():
+    cache = _engines.get(wrapper.model)
+    if cache is None or cache[0] != digest.digest():
         made = engines.prepare(
-            scored.model, images, engine=engine, scores=True, precisions=("f32",)
+            wrapper.model, images, engine=engine, scores=True, precisions=("f32",)
         )
         if made.name == "keras":
-            return scored
-        kept = _engines[scored.model] = (digest.digest(), made)
-    return ScoredByEngine(scored.model, scored.score, scored.batch_size, kept[1])
+            return wrapper
+        cache = _engines[wrapper.model] = (digest.digest(), made)
+    return ExportedWrapper(wrapper.model, wrapper.score, wrapper.batch_size, cache[1])
 
 
-def of(
+def wrap(
     model: keras.Model | BlackBox, score: str = "logit", batch_size: int = 32
-) -> Scored | ScoredBlackBox:
-    """Returns the model ready to be asked. Raises DarkroomError for an unknown score."""
-    if score not in compiled.SCORES:
-        raise DarkroomError(
-            f"`score` must be one of {', '.join(compiled.SCORES)}. Received: {score!r}."
-        )
-    return (Scored if isinstance(model, keras.Model) else ScoredBlackBox)(model, score, batch_size)
+) -> NetworkWrapper | BlackBoxWrapper:
+    """Returns the model with its score. Raises DarkroomError for an unknown score."""
+    if score not in SCORES:
+        raise DarkroomError(f"`score` must be one of {', '.join(SCORES)}. Received: {score!r}.")
+    kind = NetworkWrapper if isinstance(model, keras.Model) else BlackBoxWrapper
+    return kind(model, score, batch_size)
 
 
-def _without_gradients() -> DarkroomError:
+def _no_gradients() -> DarkroomError:
     return DarkroomError(
-        "This model is no network and has no gradients. Use a method that only hides parts of the "
-        "image: occlusion, rise, lime "
-        "or kernel_shap."
+        "This model is not a network and has no gradients. Use occlusion, rise, lime or "
+        "kernel_shap, which only hide parts of the image."
     )
 
 
-def _filled(rows: np.ndarray, size: int) -> np.ndarray:
+def _padded(rows: np.ndarray, size: int) -> np.ndarray:
     missing = size - len(rows)
     return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows

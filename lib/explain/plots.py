@@ -1,6 +1,4 @@
-"""Heat-maps over pictures in the house style: the picture in grey, evidence in colour, numbers
-beside them.
-"""
+"""Heat-maps over images: the image in grey, evidence in colour, measures below."""
 
 from __future__ import annotations
 
@@ -13,17 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from lib.explain.heat import mean_map, scaled
+from lib.explain.heatmap import mean_map, scaled
 from lib.reporting import style
 from lib.reporting.style import Drawing
 
 COLOURS = "inferno"
-"""Perceptually even, readable by the colour-blind, and darker is less in print too."""
+"""Perceptually uniform, readable by the colour-blind, and monotonic in print."""
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Returns uint8 (side, side, 3): the heat in colour over the grey picture, the more opaque the
-    more evidence.
+    """Returns uint8 (height, width, 3): the heat in colour over the grey image.
+
+    More evidence is more opaque.
     """
     grey = np.repeat(image.astype(np.float64) @ [0.299, 0.587, 0.114] / 255, 3).reshape(image.shape)
     shares = scaled(heat)
@@ -44,10 +43,14 @@ def side_by_side(
     notes: Mapping[str, Sequence[str]] | None = None,
     title: str = "",
 ) -> Drawing:
-    """One row an image and one column a method, the picture itself first.
+    """Draws one row an image and one column a method, the image itself first.
 
-    `maps` goes from a method's title to its maps (n, side, side); `rows` has `label`, `predicted`
-    and `confidence`; `notes` may hold a line a map, written below it.
+    Args:
+        images: uint8 (n, height, width, 3).
+        maps: from a method's title to its maps (n, height, width).
+        rows: a table with `label`, `predicted`, `confidence` and `correct`.
+        notes: a line for each map, written below it.
+        title: of the figure.
     """
     num, columns = len(images), 1 + len(maps)
     larger = 1.35 if columns > 6 else 1.0  # so wide a figure is shown smaller
@@ -56,8 +59,8 @@ def side_by_side(
         grid = drawing.subplots(num, columns, squeeze=False)
         for place in range(num):
             row = rows.iloc[place]
-            _show(grid[place, 0], images[place], right=row["label"] == row["predicted"])
-            grid[place, 0].set_xlabel(_told(row), fontsize=7.5 * larger, color=style.INK)
+            _show(grid[place, 0], images[place], right=bool(row["correct"]))
+            grid[place, 0].set_xlabel(_caption(row), fontsize=7.5 * larger, color=style.INK)
             for column, (name, heats) in enumerate(maps.items(), start=1):
                 _show(grid[place, column], overlay(images[place], heats[place]))
                 if place == 0:
@@ -74,11 +77,10 @@ def side_by_side(
                     )
         _scale(drawing, grid)
         style.set_title(drawing, title)
-    right = int((rows["label"] == rows["predicted"]).sum())
+    right = int(rows["correct"].sum())
     drawing.alt = (
-        f"{title or 'Heat-maps'}: {num} images, {right} of them rightly named, each with the "
-        "evidence for the class "
-        f"named by {', '.join(maps)}."
+        f"{title or 'Heat-maps'}: {num} images, {right} predicted correctly, each with evidence for "
+        f"the predicted class by {', '.join(maps)}."
     )
     return drawing
 
@@ -86,12 +88,10 @@ def side_by_side(
 def averages(
     maps: Mapping[str, np.ndarray],
     *,
-    title: str = "Where the model looks, on average",
+    title: str = "Mean maps",
     most: int = 24,
 ) -> Drawing:
-    """The mean map of each group (a class; right and wrong), each image weighing the same; at most
-    `most` groups.
-    """
+    """Draws the mean map of each group, at most `most` groups; each image counts the same."""
     shown = dict(list(maps.items())[:most])
     columns = min(6, max(1, len(shown)))
     lines = max(1, -(-len(shown) // columns))
@@ -101,7 +101,7 @@ def averages(
         for axes in grid.ravel()[len(shown) :]:
             axes.set_axis_off()
         if not shown:
-            grid[0, 0].text(0, 0.5, "There are no such images.", color=style.MUTED)
+            grid[0, 0].text(0, 0.5, "No images.", color=style.MUTED)
         for axes, (name, heats) in zip(grid.ravel(), shown.items(), strict=False):
             axes.imshow(mean_map(heats), cmap=COLOURS, vmin=0, vmax=1, interpolation="nearest")
             _frame(axes)
@@ -115,21 +115,15 @@ def averages(
         _scale(drawing, grid)
         style.set_title(drawing, title)
     peaks = [f"{name}: {_place(mean_map(heats))}" for name, heats in list(shown.items())[:8]]
-    told = (
-        f"The highest mean evidence lies, of {'; '.join(peaks)}"
-        if peaks
-        else "There are no such images"
-    )
-    drawing.alt = f"{title}. {told}."
+    where = "; ".join(peaks)
+    drawing.alt = f"{title}. " + (f"Highest mean evidence: {where}." if peaks else "No images.")
     return drawing
 
 
 def faithfulness(
     table: pd.DataFrame, titles: Mapping[str, str], *, measure: str = "insertion"
 ) -> Drawing:
-    """How much better than random maps each method is by one measure, with its 95 % interval; 0 is
-    no better.
-    """
+    """Draws each method's gain over random maps by one measure, with its 95 % interval."""
     shown = table.dropna(subset=[f"{measure}_gain"]).sort_values(f"{measure}_gain")
     drawing = Drawing(6.4, 0.34 * len(shown) + 1.4)
     with matplotlib.rc_context(style.settings()):
@@ -138,23 +132,23 @@ def faithfulness(
         gains, low, high = (
             shown[f"{measure}_{part}"].to_numpy() for part in ("gain", "low", "high")
         )
-        colours = [style.RIGHT if each > 0 else style.MUTED for each in low]
+        colours = [style.RIGHT if end > 0 else style.MUTED for end in low]
         axes.hlines(places, low, high, color=colours, linewidth=2)
         axes.scatter(gains, places, color=colours, s=28, zorder=3)
         axes.axvline(0, color=style.INK, linewidth=0.9)
         axes.set_yticks(places, [titles.get(name, name) for name in shown.index])
         axes.tick_params(axis="y", length=0)
-        axes.set(ylim=(-0.6, len(shown) - 0.4), xlabel="better than a random map, 95 % interval")
+        axes.set(ylim=(-0.6, len(shown) - 0.4), xlabel="gain over a random map, 95 % interval")
         axes.grid(axis="x")
         style.set_title(
             drawing,
-            f"{measure.replace('mu_', 'µ-').capitalize()}: does the map find what the model uses?",
+            f"{measure.replace('mu_', 'µ-').capitalize()}: gain over random maps",
         )
-    told = [
+    gains = [
         f"{titles.get(name, name)} {row[f'{measure}_gain']:+.3f}"
         for name, row in shown[::-1].iterrows()
     ]
-    drawing.alt = f"Gain over random maps by {measure}: {', '.join(told)}."
+    drawing.alt = f"Gain over random maps by {measure}: {', '.join(gains)}."
     return drawing
 
 
@@ -169,12 +163,12 @@ def _frame(axes: Axes, colour: str | None = None) -> None:
         spine.set(visible=True, color=colour or "#A7B0B8", linewidth=2.2 if colour else 0.8)
 
 
-def _told(row: pd.Series) -> str:
+def _caption(row: pd.Series) -> str:
     label, predicted = (
         style.label(str(row["label"]), most=22),
         style.label(str(row["predicted"]), most=22),
     )
-    if label == predicted:
+    if row["correct"]:
         return f"✓ {label}\n{100 * row['confidence']:.0f} %"
     return f"✗ {label}\n→ {predicted}\n{100 * row['confidence']:.0f} %"
 

@@ -1,256 +1,393 @@
-"""What the notebook shows of one run: figures, the table over methods, and sentences made from
-them.
-"""
+"""The explanation of one finished run: its model and images, figures, tables and sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 
+from lib import paths, runs
+from lib.baselines import model as thumbnails
 from lib.baselines.plots import weights_drawing
+from lib.data import pixel_cache
+from lib.data.dataset import Dataset
 from lib.errors import DarkroomError, suggest
-from lib.explain import faithfulness, plots, sanity, shortcuts
-from lib.explain import model_wrapper as asked
-from lib.explain.explained_run import Subject
+from lib.evaluation import predictions as tables
+from lib.evaluation.predictions import Predictions
+from lib.explain import faithfulness, gradient_methods, model_wrapper, plots, shortcuts
 from lib.explain.explanation import METHODS, explain
-from lib.explain.model_wrapper import Scored, ScoredBlackBox
+from lib.explain.model_wrapper import BlackBox, BlackBoxWrapper, NetworkWrapper
+from lib.models import serialization
 from lib.reporting.style import Drawing
+from lib.runs import record
 
+GROUPS = ("confident and correct", "confident and wrong", "least certain")
 TITLES = {
     **{name: method.title for name, method in METHODS.items()},
-    faithfulness.EDGES: "Edges of the picture",
+    faithfulness.EDGES: "Edges of the image",
     faithfulness.RANDOM: "Random map",
 }
 
-_USUAL = {
-    "rise": {"samples": 256}
-}  # half of its default: it is the slowest, and the table says how stable it is
-_TINY = {
+# RISE is the slowest; half of its default samples are enough, as its stability in the table shows.
+_OPTIONS = {"rise": {"samples": 256}}
+_TINY_OPTIONS = {
     "rise": {"samples": 32},
     "lime": {"samples": 32, "segments": 16},
     "kernel_shap": {"samples": 32, "segments": 16},
     "integrated_gradients": {"steps": 4},
     "smoothgrad": {"samples": 2},
 }
+_MAX_PER_CLASS = 24
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A run, the methods it is explained by, and their seed; `tiny` has them draw little.
+class ExplainedRun:
+    """A run's model with its predictions, and the data set's images at the model's size.
 
-    Of a thumbnail model, which has no gradients, the methods that need them are left out.
+    The explained class of an image is the predicted one; of a multilabel model, the most probable.
     """
 
-    subject: Subject
+    unit: str
+    model: keras.Model | BlackBox
+    predictions: Predictions
+    pixels: pixel_cache.Pixels
+
+    @property
+    def test(self) -> Predictions:
+        """The predictions of the test split."""
+        return self.predictions.split("test")
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int (n,): the most probable class of each test image."""
+        return self.test.probabilities.argmax(axis=1)
+
+    @property
+    def is_correct(self) -> np.ndarray:
+        """bool (n,): whether the most probable class is a true one."""
+        return self.test.truths[np.arange(len(self.test)), self.predicted]
+
+    @property
+    def is_network(self) -> bool:
+        """Whether the model has gradients; a thumbnail model has none."""
+        return isinstance(self.model, keras.Model)
+
+    def about(self) -> str:
+        """Returns what is explained, in words."""
+        name = self.model.name if self.is_network else self.model.kind
+        height, width = model_wrapper.wrap(self.model).size
+        return f"{self.unit}: {name} at {height} x {width} px, {len(self.test):,} test images"
+
+    def images(self, rows: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Returns uint8 (n, height, width, 3): the test images in these rows of the predictions."""
+        paths_ = self.test.frame["path"].iloc[rows]
+        return np.asarray(self.pixels.array[self.pixels.rows_of(paths_)])
+
+    def model_classes(self, classes: np.ndarray) -> np.ndarray:
+        """Returns int32 (n,): the model's index of classes given by index in the predictions."""
+        names = model_wrapper.wrap(self.model).class_names
+        index = np.array([names.index(name) for name in self.test.class_names], np.int32)
+        return index[classes]
+
+    def select(self, num: int) -> pd.DataFrame:
+        """Returns `num` test images for each of `GROUPS`, fewer if there are no more.
+
+        Columns: `group`, `row` (in the predictions), `label`, `predicted`, `confidence`. No image
+        is in two groups.
+        """
+        ordered = np.sort(self.test.probabilities, axis=1)
+        confidence, correct = ordered[:, -1], self.is_correct
+        rows = np.arange(len(correct))
+        chosen = [
+            rows[group][np.argsort(-confidence[group], kind="stable")][:num]
+            for group in (correct, ~correct)
+        ]
+        rest = np.setdiff1d(rows, np.concatenate(chosen))
+        margin = ordered[rest, -1] - ordered[rest, -2]
+        chosen.append(rest[np.argsort(margin, kind="stable")][:num])
+        return self.table(np.concatenate(chosen), np.repeat(GROUPS, list(map(len, chosen))))
+
+    def table(self, rows: np.ndarray, group: object = "") -> pd.DataFrame:
+        """Returns these rows with labels and predictions, in the columns of `select`."""
+        names = np.asarray(self.test.class_names, dtype=object)
+        labels = self.test.frame["label"].to_numpy()[rows]
+        if self.test.kind == "multilabel":
+            labels = [", ".join(names) or "none" for names in labels]
+        return pd.DataFrame(
+            {
+                "group": group,
+                "row": rows,
+                "label": labels,
+                "predicted": names[self.predicted[rows]],
+                "confidence": self.test.probabilities.max(axis=1)[rows],
+                "correct": self.is_correct[rows],
+            }
+        )
+
+    def sample(self, num: int, *, seed: int = 0) -> np.ndarray:
+        """Returns the rows of at most `num` random test images, sorted."""
+        rng = np.random.default_rng(seed)
+        return np.sort(rng.permutation(len(self.test))[:num])
+
+
+def load_run(study: str, dataset: Dataset, *, stage: str = "train", unit: str = "") -> ExplainedRun:
+    """Returns a finished run; by default the study's best on validation for this data set.
+
+    Raises DarkroomError if there is no such run, or it kept no model or is of other data.
+    """
+    folder = paths.logs() / study / stage
+    results = {
+        path.parent.name: runs.read(path.parent)
+        for path in sorted(folder.glob("[!.]*/result.json"))
+    }
+    if unit and unit not in results:
+        raise DarkroomError(
+            f"{study}/{stage} has no finished run {unit!r}. It has: "
+            f"{', '.join(results) or 'none'}.{suggest(unit, list(results))}"
+        )
+    if unit and (data := _data(results[unit], dataset)) != dataset.name:
+        raise DarkroomError(
+            f"{study}/{stage}/{unit} was trained on the data set {data!r}. "
+            f"Received: data = {dataset.name!r}."
+        )
+    own = [name for name, result in results.items() if _data(result, dataset) == dataset.name]
+    if not own:
+        raise DarkroomError(
+            f"The study {study!r} has no finished run on {dataset.name!r} in {folder}. "
+            "Run 3_train first."
+        )
+    unit = unit or max(own, key=lambda name: _val_score(results[name]))
+    model = _load_model(paths.checkpoint(study, stage, unit))
+    resize = results[unit]["key"]["parameters"].get("resize", "stretch")
+    pixels = pixel_cache.cache(dataset, side=model_wrapper.wrap(model).size, fit=resize)
+    return ExplainedRun(unit, model, tables.read(folder / unit / record.PREDICTIONS), pixels)
+
+
+def _data(result: Mapping[str, Any], dataset: Dataset) -> str:
+    return result.get("data") or dataset.name
+
+
+def _val_score(result: Mapping[str, Any]) -> float:
+    return result.get("metrics", {}).get("val_accuracy", -1.0)
+
+
+def _load_model(folder: Path) -> keras.Model | BlackBox:
+    thumbnail = folder / thumbnails.NAME
+    if thumbnail.is_file():
+        return thumbnails.load(thumbnail)
+    return serialization.load(folder / "model.keras")
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """Explains one run by several methods; `tiny` draws few samples.
+
+    Methods that need gradients are left out for a thumbnail model.
+    """
+
+    run: ExplainedRun
     methods: Sequence[str]
     seed: int = 0
     tiny: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in self.methods:
             if name not in METHODS:
                 known = list(METHODS)
                 raise DarkroomError(
-                    f"`methods` must be any of {', '.join(known)}. Received: "
-                    f"{name!r}.{suggest(name, known)}"
+                    f"`methods` must be among {', '.join(known)}. "
+                    f"Received: {name!r}.{suggest(name, known)}"
                 )
-        if not self.subject.is_network:  # what is left works on black boxes
-            object.__setattr__(
-                self,
-                "methods",
-                [name for name in self.methods if not METHODS[name].needs_gradients],
-            )
+        if not self.run.is_network:
+            usable = [name for name in self.methods if not METHODS[name].needs_gradients]
+            object.__setattr__(self, "methods", usable)
         if not self.methods:
             raise DarkroomError(
-                f"`methods` must name at least one of {', '.join(METHODS)}. Received none."
+                f"`methods` must name at least one of {', '.join(METHODS)}. Received: none."
             )
 
     def titles(self) -> list[str]:
-        """The names of the methods as figures bear them."""
+        """Returns the methods' titles in figures."""
         return [TITLES[name] for name in self.methods]
 
     def maps(self, images: np.ndarray, targets: Sequence[int]) -> dict[str, np.ndarray]:
         """Returns each method's maps of these images for these classes."""
-        return {name: self._one(name, images, targets) for name in self.methods}
+        return {name: self._explain(name, images, targets) for name in self.methods}
 
-    def figures(self, shown: pd.DataFrame) -> dict[str, Drawing]:
-        """Returns a figure for each group of `Subject.chosen`, with the measures below each map."""
+    def figures(self, selected: pd.DataFrame) -> dict[str, Drawing]:
+        """Returns one figure for each group of `ExplainedRun.select`, with measures below maps."""
         drawings = {}
-        for group, rows in shown.groupby("group", sort=False):
-            images = self.subject.images(rows["row"].to_numpy())
-            targets = self._named(rows["row"].to_numpy())
+        for group, rows in selected.groupby("group", sort=False):
+            images = self.run.images(rows["row"].to_numpy())
+            targets = self._targets(rows["row"].to_numpy())
             maps, notes = self.maps(images, targets), {}
-            for name, each in maps.items():
-                found = faithfulness.measured(
-                    self._probability, images, each, targets, seed=self.seed
+            for name, heats in maps.items():
+                measures = faithfulness.evaluate(
+                    self._probability, images, heats, targets, seed=self.seed
                 )
                 notes[TITLES[name]] = [
-                    f"in {row.insertion:.2f} · out {row.deletion:.2f}\nµ {row.mu_fidelity:z.2f}"
-                    for row in found.itertuples()
+                    f"ins {row.insertion:.2f} · del {row.deletion:.2f}\nµ {row.mu_fidelity:z.2f}"
+                    for row in measures.itertuples()
                 ]
-            titled = {TITLES[name]: each for name, each in maps.items()}
-            title = f"{group[0].upper()}{group[1:]}: evidence for the class that was named"
+            titled = {TITLES[name]: heats for name, heats in maps.items()}
+            title = f"{group.capitalize()}: evidence for the predicted class"
             drawings[group] = plots.side_by_side(images, titled, rows, notes=notes, title=title)
         return drawings
 
     def weights(self) -> Drawing | None:
-        """The weights of a linear thumbnail model as pictures; None for every other model."""
-        return None if self.subject.is_network else weights_drawing(self.subject.model)
+        """Draws the weights of a linear thumbnail model; None for any other model."""
+        return None if self.run.is_network else weights_drawing(self.run.model)
 
     def class_averages(self, method: str, num: int) -> Drawing:
-        """The mean map of each class over rightly named test images, about `num` in all."""
-        test = self.subject.test
-        right = np.flatnonzero(test.predicted == test.truth)
-        each = max(2, num // len(test.class_names))
+        """Draws the mean map of each class over correct test images, about `num` in all."""
+        names, predicted = self.run.test.class_names, self.run.predicted
+        correct = np.flatnonzero(self.run.is_correct)
+        most = max(2, num // len(names))
         groups = {
-            name: right[test.truth[right] == place][:each]
-            for place, name in enumerate(test.class_names)
+            name: correct[predicted[correct] == index][:most] for index, name in enumerate(names)
         }
-        return self._averages(method, groups, "Where the model looks, on average")
+        return self._averages(method, groups, "Mean map of each class")
 
-    def right_and_wrong(self, method: str, num: int) -> Drawing:
-        """The mean map of images that were named rightly, and of those that were not, for the class
-        that was named.
-        """
-        test, rng = self.subject.test, np.random.default_rng(self.seed)
-        right = test.predicted == test.truth
+    def correct_and_wrong(self, method: str, num: int) -> Drawing:
+        """Draws the mean maps of correct and of wrong predictions, for the predicted class."""
+        rng, correct = np.random.default_rng(self.seed), self.run.is_correct
         groups = {
-            name: rng.permutation(np.flatnonzero(kind))[:num]
-            for name, kind in (("named rightly", right), ("named wrongly", ~right))
+            name: rng.permutation(np.flatnonzero(rows))[:num]
+            for name, rows in (("correct", correct), ("wrong", ~correct))
         }
-        return self._averages(method, groups, "Where right and wrong predictions look")
+        return self._averages(method, groups, "Mean map of correct and wrong predictions")
 
     def table(self, num: int) -> pd.DataFrame:
-        """Returns `faithfulness.table` over the methods on `num` test images, explained for the
-        class that was named.
-        """
+        """Returns `faithfulness.table` of the methods on `num` test images."""
         images, targets = self._sample(8 if self.tiny else num)
-        found = faithfulness.of_all(
+        results = faithfulness.evaluate_all(
             self._probability, images, self.maps(images, targets), targets, seed=self.seed
         )
-        return faithfulness.table(found)
+        return faithfulness.table(results)
 
     def checks(self, num: int) -> pd.DataFrame:
-        """Returns `stability` and, of a network, `shuffled` of each method, the means over `num`
-        images.
-        """
+        """Returns each method's mean `stability` and, of a network, `shuffled`, on `num` images."""
         images, targets = self._sample(num)
-        rows = {}
+        model, rows = self.run.model, {}
         for name in self.methods:
             options = {"method": name, "target": targets, **self._options(name)}
-            stable = sanity.stability(
-                self.subject.model, images, seeds=(self.seed, self.seed + 1), **options
-            )
-            rows[name] = {"stability": stable.mean()}
-            if self.subject.is_network:
-                rows[name]["shuffled"] = sanity.randomisation(
-                    self.subject.model, images, seed=self.seed, **options
-                ).mean()
+            seeds = (self.seed, self.seed + 1)
+            stability = faithfulness.stability(model, images, seeds=seeds, **options)
+            rows[name] = {"stability": stability.mean()}
+            if self.run.is_network:
+                similarity = faithfulness.randomisation(model, images, seed=self.seed, **options)
+                rows[name]["shuffled"] = similarity.mean()
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
+    def baseline_sentence(self, num: int) -> str:
+        """Returns what integrated gradients leave out: the evidence that survives blurring."""
+        if "integrated_gradients" not in self.methods:
+            return ""
+        images, targets = self._sample(num)
+        share = gradient_methods.baseline_share(self._probability, images, targets)
+        return (
+            "Integrated gradients explain the step from the blurred image to the image. The "
+            f"blurred image keeps {100 * float(np.median(share)):.0f} % of the class's probability "
+            f"(median of {len(images)} images); that part is not in the maps."
+        )
+
     def shortcuts(self) -> pd.DataFrame:
-        """Returns what `shortcuts.detect` finds on test images; the more classes there are, the
-        fewer images of each.
-        """
-        truth = self.subject.test.truth
-        present = np.unique(truth)
-        rows = np.concatenate([np.flatnonzero(truth == place)[:24] for place in present])
-        images, classes = self.subject.images(rows), self.subject.classes(truth[rows])
-        occluded, pasted = (
-            (24, 160) if self.tiny else (120, 600)
-        )  # over all classes, or sixty of them would take an hour
-        limits = {
-            "per_class": int(np.clip(occluded // len(present), 2, 24)),
-            "transplants": int(np.clip(pasted // len(present), 16, 48)),
-        }
-        return shortcuts.detect(self.subject.model, images, classes, seed=self.seed, **limits)
+        """Returns `shortcuts.detect` on test images; with many classes, on fewer images of each."""
+        classes = self.run.predicted if self.run.test.kind == "multilabel" else self.run.test.truth
+        usable = np.flatnonzero(self.run.is_correct)
+        present = np.unique(classes[usable])
+        rows = np.concatenate(
+            [usable[classes[usable] == index][:_MAX_PER_CLASS] for index in present] or [usable]
+        )
+        # Limits over all classes; sixty classes with 24 images each would take an hour.
+        occluded, pasted = (24, 160) if self.tiny else (120, 600)
+        num = max(1, len(present))
+        return shortcuts.detect(
+            self.run.model,
+            self.run.images(rows),
+            self.run.model_classes(classes[rows]),
+            seed=self.seed,
+            per_class=int(np.clip(occluded // num, 2, _MAX_PER_CLASS)),
+            transplants=int(np.clip(pasted // num, 16, 48)),
+        )
 
     def _averages(self, method: str, groups: dict[str, np.ndarray], title: str) -> Drawing:
-        filled = {name: rows for name, rows in groups.items() if len(rows)}
         maps = {
-            name: self._one(method, self.subject.images(rows), self._named(rows))
-            for name, rows in filled.items()
+            name: self._explain(method, self.run.images(rows), self._targets(rows))
+            for name, rows in groups.items()
+            if len(rows)
         }
         return plots.averages(maps, title=title)
 
     def _sample(self, num: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self.subject.spread(num, seed=self.seed)
-        return self.subject.images(rows), self._named(rows)
+        rows = self.run.sample(num, seed=self.seed)
+        return self.run.images(rows), self._targets(rows)
 
-    def _named(self, rows: np.ndarray) -> np.ndarray:
-        return self.subject.classes(self.subject.test.predicted[rows])
+    def _targets(self, rows: np.ndarray) -> np.ndarray:
+        return self.run.model_classes(self.run.predicted[rows])
 
-    def _one(self, name: str, images: np.ndarray, targets: Sequence[int]) -> np.ndarray:
-        if METHODS[name].needs_gradients and not self.subject.is_network:
+    def _explain(self, name: str, images: np.ndarray, targets: Sequence[int]) -> np.ndarray:
+        if METHODS[name].needs_gradients and not self.run.is_network:
             name = "occlusion"
-        return explain(
-            self.subject.model,
-            images,
-            method=name,
-            target=targets,
-            seed=self.seed,
-            **self._options(name),
-        )
+        options = {"method": name, "target": targets, "seed": self.seed, **self._options(name)}
+        return explain(self.run.model, images, **options)
 
     def _options(self, name: str) -> dict[str, int]:
-        return (_TINY if self.tiny else _USUAL).get(name, {})
+        return (_TINY_OPTIONS if self.tiny else _OPTIONS).get(name, {})
 
     @property
-    def _probability(self) -> Scored | ScoredBlackBox:
-        return asked.of(self.subject.model, "probability")
+    def _probability(self) -> NetworkWrapper | BlackBoxWrapper:
+        return model_wrapper.wrap(self.run.model, "probability")
 
 
-def brief(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the table over methods for reading: each measure, its gain over random with the
-    interval, the share of images.
-    """
-    told = {}
+def display_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table of methods for reading: measures, and gains with intervals."""
+    lines = {}
     for name, row in table.iterrows():
         line = {"images": int(row["num_images"])}
         for measure in faithfulness.MEASURES:
             line[measure] = f"{row[measure]:.3f}"
             if name != faithfulness.RANDOM:
+                gain, low, high = (row[f"{measure}_{part}"] for part in ("gain", "low", "high"))
                 line[f"{measure}, gain"] = (
-                    f"{row[f'{measure}_gain']:+.3f} ({row[f'{measure}_low']:+.3f} to "
-                    f"{row[f'{measure}_high']:+.3f}), "
+                    f"{gain:+.3f} ({low:+.3f} to {high:+.3f}), "
                     f"{100 * row[f'{measure}_share']:.0f} % of images"
                 )
-        told[TITLES.get(name, name)] = line
-    return pd.DataFrame.from_dict(told, orient="index").fillna("–")
+        lines[TITLES.get(name, name)] = line
+    return pd.DataFrame.from_dict(lines, orient="index").fillna("–")
 
 
 def trusted(table: pd.DataFrame) -> list[str]:
-    """Returns the methods whose gain over random maps has an interval above 0 by both deletion and
-    insertion.
-    """
-    above = (table["deletion_low"] > 0) & (table["insertion_low"] > 0)
-    return [name for name in table.index[above] if name in METHODS]
+    """Returns the methods significantly better than random maps by deletion and insertion."""
+    significant = (table["deletion_low"] > 0) & (table["insertion_low"] > 0)
+    return [name for name in table.index[significant] if name in METHODS]
 
 
 def sentence(table: pd.DataFrame) -> str:
-    """Returns in words which methods did better than random maps, and which were no better than
-    edges.
-    """
+    """Returns in words which methods beat random maps, and which do not beat edges."""
     methods, good = [name for name in table.index if name in METHODS], trusted(table)
-    weak = [
-        name
-        for name in methods
-        if table.loc[name, "insertion"] <= table.loc[faithfulness.EDGES, "insertion"]
-    ]
-    told = f"Of {len(methods)} methods, {len(good)} find what the model uses better than random maps do, by deletion and insertion"
-    told += f": {', '.join(TITLES[name] for name in good)}." if good else "."
+    insertion = table["insertion"]
+    weak = [name for name in methods if insertion[name] <= insertion[faithfulness.EDGES]]
+    text = (
+        f"{len(good)} of {len(methods)} methods are significantly better than random maps by "
+        "deletion and insertion"
+    )
+    text += f": {', '.join(TITLES[name] for name in good)}." if good else "."
     if weak:
-        told += f" By insertion no better than the edges of the picture: {', '.join(TITLES[name] for name in weak)}."
-    return told
+        names = ", ".join(TITLES[name] for name in weak)
+        text += f" By insertion no better than the edges of the image: {names}."
+    return text
 
 
-def result(
-    subject: Subject, table: pd.DataFrame, checks: pd.DataFrame, found: pd.DataFrame
+def summary(
+    run: ExplainedRun, table: pd.DataFrame, checks: pd.DataFrame, found: pd.DataFrame
 ) -> dict:
-    """Returns what `result.json` keeps of an explanation."""
+    """Returns the content of `result.json`; `found` is of `shortcuts.detect`."""
     numbers = {
         f"{name}_{measure}": float(row[measure])
         for name, row in table.iterrows()
@@ -262,9 +399,10 @@ def result(
         for column in checks.columns
     }
     suspected = found[found["suspected"].astype(bool)]
+    columns = ["class", "region", "turned", "low", "high"]
     return {
-        "explained": subject.unit,
+        "explained": run.unit,
         "metrics": {**numbers, "num_suspected": len(suspected)},
         "trusted": trusted(table),
-        "shortcuts": suspected[["class", "region", "turned", "low", "high"]].to_dict("records"),
+        "shortcuts": suspected[columns].to_dict("records"),
     }

@@ -1,5 +1,7 @@
-"""From the parameters of `4_tune` to a plan: every key is one of `3_train`'s and changes something.
-No Keras is loaded.
+"""From the parameters of `4_tune` to a search plan, without loading Keras.
+
+Every hyperparameter is a parameter of `3_train`, has values that it allows, and takes effect in at
+least one trial; anything else is refused before the search starts.
 """
 
 from __future__ import annotations
@@ -14,65 +16,64 @@ from lib.data.sources import intake
 from lib.errors import DarkroomError
 from lib.parameters import Parameter
 from lib.tuning import methods, space
-from lib.tuning.hyperparameter import Key
-from lib.tuning.plan import Plan
-from lib.tuning.space import Space
+from lib.tuning.search import Plan
+from lib.tuning.space import Hyperparameter, Space
 
 TRAINING = "3_train"
 """The notebook whose parameters are searched."""
 GOALS = {"val_accuracy": "max", "val_loss": "min", "num_parameters": "min", "seconds": "min"}
-"""What may be sought, and which way."""
+"""The possible goals with their directions."""
 OBJECTIVE = "lib.tuning.objective:objective"
 _DATA = ("data", "target", "split_method", "fractions", "split_seed", "limit_per_class")
-OF_SUITE = {
-    **dict.fromkeys(("study", "arm", "tiny", "seed"), "the suite fills it in"),
+FIXED = {
+    **dict.fromkeys(("study", "arm", "tiny", "seed"), "the suite sets it"),
     **dict.fromkeys(_DATA, "trials on different images cannot be compared"),
-    "epochs": "the method decides how long a trial is trained; give `epochs` of 4_tune",
+    "epochs": "the method decides how long a trial is trained; set `epochs` of 4_tune",
     "monitor": "the first of `goals` decides which epoch is kept",
 }
+"""Parameters of `3_train` that can be neither searched nor set in `base`, and why."""
 _TINY = {"image_side": 32, "limit_per_class": 24, "epochs": 2}
 
 
 def check(values: Mapping[str, Any], *, where: str = "4_tune") -> None:
-    """Raises DarkroomError for parameters of `4_tune` that make no search; batch calls it before
-    anything runs.
+    """Raises DarkroomError for parameters of `4_tune` that do not make a search.
+
+    Studies are checked by it before anything runs.
     """
-    planned = plan(values, where=where)
+    plan = make_plan(values, where=where)
     methods.check(
-        planned.method,
-        planned.space,
-        goals=planned.goals,
-        epochs=planned.epochs,
-        num_trials=planned.num_trials,
-        options=planned.options,
+        plan.method,
+        plan.space,
+        goals=plan.goals,
+        epochs=plan.epochs,
+        num_trials=plan.num_trials,
+        options=plan.options,
     )
-    seeds = values["retrain_seeds"]
-    if not seeds or len(set(seeds)) != len(seeds) or values["search_seed"] in seeds:
+    seeds, search_seed = values["retrain_seeds"], values["search_seed"]
+    if not seeds or len(set(seeds)) != len(seeds) or search_seed in seeds:
         raise DarkroomError(
-            f"`retrain_seeds` of {where} must be different seeds, without that of the search "
-            f"({values['search_seed']}), whose "
-            f"luck chose the trials. Received: {seeds}."
+            f"`retrain_seeds` of {where} must be different seeds, none of them the search's "
+            f"({search_seed}), because that seed selected the trials. Received: {seeds}."
         )
 
 
-def plan(values: Mapping[str, Any], *, where: str = "4_tune", data: str = "") -> Plan:
-    """Returns the plan that parameters of `4_tune` stand for; `data` is the digest of the images
-    and their split.
+def make_plan(values: Mapping[str, Any], *, where: str = "4_tune", data: str = "") -> Plan:
+    """Returns the search plan of the parameters; `data` is a digest of the images and their split.
 
-    Raises DarkroomError for a key that is no parameter of `3_train`, has an impossible value, or
-    would change nothing.
+    Raises DarkroomError for a hyperparameter that is not a parameter of `3_train`, has a value
+    that it does not allow, or would have no effect.
     """
-    shared = base(values, where=where)
+    base = base_parameters(values, where=where)
     searched = space.read(values["space"], where=f"`space` of {where}")
-    if values["tiny"] and len(searched.keys) > 1:  # a tiny side is given
-        searched = Space(tuple(key for key in searched.keys if key.name != "image_side"))
-    searched = _acting(_known(searched, where), shared, where)
+    if values["tiny"] and len(searched.hyperparameters) > 1:  # the tiny side is fixed
+        kept = [item for item in searched.hyperparameters if item.name != "image_side"]
+        searched = Space(tuple(kept))
+    searched = _with_conditions(_checked(searched, where), base, where)
     goals = {goal: _direction(goal, where) for goal in dict.fromkeys(values["goals"])}
     if not goals:
-        raise DarkroomError(f"`goals` of {where} must name one of {', '.join(GOALS)} at least.")
+        raise DarkroomError(f"`goals` of {where} must name at least one of {', '.join(GOALS)}.")
     first = next(iter(goals))
     epochs = min(values["epochs"], _TINY["epochs"]) if values["tiny"] else values["epochs"]
-    monitor = first if first in ("val_accuracy", "val_loss") else "val_loss"
     return Plan(
         space=searched,
         method=values["method"],
@@ -82,128 +83,119 @@ def plan(values: Mapping[str, Any], *, where: str = "4_tune", data: str = "") ->
         num_trials=_num_trials(values),
         seed=values["search_seed"],
         options=values["method_options"],
-        context={
-            "base": shared,
+        settings={
+            "base": base,
             "epochs": epochs,
             "seed": values["search_seed"],
-            "monitor": monitor,
+            "monitor": first if first in ("val_accuracy", "val_loss") else "val_loss",
             "data": data,
         },
     )
 
 
-def base(values: Mapping[str, Any], *, where: str = "4_tune") -> dict[str, Any]:
-    """Returns all parameters of `3_train` as they are where the search changes nothing: the untuned
-    training.
-    """
-    declared = schema.find(TRAINING)
+def base_parameters(values: Mapping[str, Any], *, where: str = "4_tune") -> dict[str, Any]:
+    """Returns all parameters of `3_train` for the untuned training."""
+    training = schema.find(TRAINING)
     for name in values["base"]:
-        if name in OF_SUITE:
-            raise DarkroomError(f"`base` of {where} must not set `{name}`: {OF_SUITE[name]}.")
-    own = parameters.check(values["base"], declared.parameters, where=f"`base` of {where}")
-    found = {**declared.defaults(), **own, **{name: values[name] for name in _DATA}}
-    found["data"] = intake.name_of(
-        values["data"]
-    )  # trials, in processes of their own, open what has been brought in
-    _check_base(found, values["space"])
+        if name in FIXED:
+            raise DarkroomError(f"`base` of {where} must not set `{name}`: {FIXED[name]}.")
+    own = parameters.check(values["base"], training.parameters, where=f"`base` of {where}")
+    base = {**training.defaults(), **own, **{name: values[name] for name in _DATA}}
+    base["data"] = intake.name_of(values["data"])  # trials open the data set by its name
+    _check_effects(base, values["space"])
     if values["tiny"]:
-        found |= {
-            name: min(found[name] or most, most) for name, most in _TINY.items() if name != "epochs"
-        }
-    return found
+        for name in ("image_side", "limit_per_class"):
+            base[name] = min(base[name] or _TINY[name], _TINY[name])
+    return base
 
 
-def filled(shared: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the parameters of one trial; what cannot act beside its choices falls back to its
-    default.
-    """
-    whole, defaults = {**shared, **values}, schema.find(TRAINING).defaults()
+def trial_parameters(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all parameters of one trial; inactive ones have their defaults."""
+    whole, defaults = {**base, **values}, schema.find(TRAINING).defaults()
     return {
         name: value if schema.is_active(name, whole) else defaults[name]
         for name, value in whole.items()
     }
 
 
-def _known(searched: Space, where: str) -> Space:
-    declared = schema.TRAINING
-    keys = []
-    for key in searched.keys:
-        if key.name in OF_SUITE:
-            raise DarkroomError(
-                f"`{key.name}` of {where} cannot be searched: {OF_SUITE[key.name]}."
-            )
-        parameters.check(
-            {key.name: (key.choices or (key.low,))[0]}, declared, where=f"`space` of {where}"
-        )
-        keys.append(_in_type(key, declared[key.name]))
-    return Space(tuple(keys))
+def arm_toml(values: Mapping[str, Any], *, arm: str) -> str:
+    """Returns parameters as an arm in TOML, to paste below the training stage of a study."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    return "\n".join([f"[stage.arms.{arm}]", *lines]) + "\n"
 
 
-def _in_type(key: Key, parameter: Parameter) -> Key:
-    """The key with its values in the declared type; refused are values that the parameter does not
-    allow.
-    """
-    if key.kind == "choice":
-        choices = tuple(parameter.check(value) for value in key.choices)
-        return dataclasses.replace(key, choices=choices)
-    low, high = parameter.check(key.low), parameter.check(key.high)
-    if parameter.type == "float" and key.kind == "int":
-        step = None if key.step is None else float(key.step)
-        return dataclasses.replace(key, kind="float", low=low, high=high, step=step)
-    return dataclasses.replace(key, low=low, high=high)
+def _checked(searched: Space, where: str) -> Space:
+    known = schema.TRAINING
+    items = []
+    for item in searched.hyperparameters:
+        if item.name in FIXED:
+            raise DarkroomError(f"`{item.name}` of {where} cannot be searched: {FIXED[item.name]}.")
+        example = (item.choices or (item.low,))[0]
+        parameters.check({item.name: example}, known, where=f"`space` of {where}")
+        items.append(_cast(item, known[item.name]))
+    return Space(tuple(items))
 
 
-def _acting(searched: Space, shared: Mapping[str, Any], where: str) -> Space:
-    """The space with the conditions of `3_train`'s parameters; refused is a key that would change
-    nothing.
-    """
-    keys = []
-    for key in searched.keys:
-        choice, allowed = schema.TRAINING[key.name].when or ("", ())
-        if choice not in searched:
-            if choice and shared[choice] not in allowed:
+def _cast(item: Hyperparameter, parameter: Parameter) -> Hyperparameter:
+    """The hyperparameter in the parameter's type; refuses values that the parameter does not."""
+    if item.kind == "choice":
+        choices = tuple(parameter.check(value) for value in item.choices)
+        return dataclasses.replace(item, choices=choices)
+    low, high = parameter.check(item.low), parameter.check(item.high)
+    if parameter.type == "float" and item.kind == "int":
+        step = None if item.step is None else float(item.step)
+        return dataclasses.replace(item, kind="float", low=low, high=high, step=step)
+    return dataclasses.replace(item, low=low, high=high)
+
+
+def _with_conditions(searched: Space, base: Mapping[str, Any], where: str) -> Space:
+    """Adds the conditions of `3_train`'s parameters; refuses what would have no effect."""
+    items = []
+    for item in searched.hyperparameters:
+        parent, allowed = schema.TRAINING[item.name].when or ("", ())
+        if parent not in searched:
+            if parent and base[parent] not in allowed:
                 raise DarkroomError(
-                    f"`{key.name}` of {where} would change nothing: it acts only with {choice} = "
-                    f"{_either(allowed)}, and "
-                    f"`base` says {shared[choice]!r}. Change {choice}, search it too, or leave the "
-                    "key out."
+                    f"`{item.name}` of {where} would have no effect: it is active only with "
+                    f"{parent} = {_either(allowed)}, and `base` has {base[parent]!r}. Change or "
+                    f"search {parent}, or remove {item.name}."
                 )
-            keys.append(key)
+            items.append(item)
             continue
-        acting = tuple(value for value in searched[choice].choices if value in allowed)
-        if not acting:
+        choices = searched[parent].choices
+        active = tuple(value for value in choices if value in allowed)
+        if not active:
             raise DarkroomError(
-                f"`{key.name}` of {where} would change nothing: it acts only with {choice} = "
-                f"{_either(allowed)}, and of "
-                f"{choice} only {', '.join(map(str, searched[choice].choices))} are searched."
+                f"`{item.name}` of {where} would have no effect: it is active only with {parent} = "
+                f"{_either(allowed)}, and the searched choices of {parent} are "
+                f"{', '.join(map(str, choices))}."
             )
-        own = key.when.get(choice, acting)
-        if set(own) - set(acting):
+        own = item.when.get(parent, active)
+        if set(own) - set(active):
             raise DarkroomError(
-                f"`{key.name}` of {where} acts only with {choice} = {_either(acting)}. Received: "
-                f"{own}."
+                f"`{item.name}` of {where} is active only with {parent} = {_either(active)}. "
+                f"Received: {own}."
             )
-        always = len(acting) == len(searched[choice].choices)
-        keys.append(key if always else dataclasses.replace(key, when={**key.when, choice: own}))
-    return space.read(
-        Space(tuple(keys)).spec(), where=where
-    )  # sorts the keys anew, and finds circles
+        if len(active) < len(choices):
+            item = dataclasses.replace(item, when={**item.when, parent: own})
+        items.append(item)
+    # Reading it again sorts parents first and finds circles.
+    return space.read(Space(tuple(items)).spec(), where=where)
 
 
-def _check_base(found: Mapping[str, Any], table: Any) -> None:
-    """Refuses what can act in no trial; beside a choice that is searched it acts in some."""
-    written = table if isinstance(table, Mapping) else {}
-    told = {
-        name: each.get("choices") if isinstance(each, Mapping) else each
-        for name, each in written.items()
+def _check_effects(base: Mapping[str, Any], table: Any) -> None:
+    """Refuses parameters of `base` that are active in no trial."""
+    entries = table if isinstance(table, Mapping) else {}
+    choices = {
+        name: entry.get("choices") if isinstance(entry, Mapping) else entry
+        for name, entry in entries.items()
     }
-    offered = {
-        name: each for name, each in told.items() if isinstance(each, list | tuple)
-    }  # all else is refused as a space
     for name, parameter in schema.TRAINING.items():
-        choice, allowed = parameter.when or ("", ())
-        if choice and not any(value in allowed for value in offered.get(choice, ())):
-            parameters.check_conditions({name: found[name], choice: found[choice]}, schema.TRAINING)
+        parent, allowed = parameter.when or ("", ())
+        searched = choices.get(parent)
+        searched = searched if isinstance(searched, list | tuple) else ()
+        if parent and not any(value in allowed for value in searched):
+            parameters.check_conditions({name: base[name], parent: base[parent]}, schema.TRAINING)
 
 
 def _either(values: Sequence[Any]) -> str:
@@ -211,7 +203,7 @@ def _either(values: Sequence[Any]) -> str:
 
 
 def _num_trials(values: Mapping[str, Any]) -> int:
-    if values["method"] not in methods.SAMPLED:
+    if values["method"] not in methods.OPTUNA:
         return 0
     return min(values["num_trials"], 4) if values["tiny"] else values["num_trials"]
 
@@ -222,12 +214,3 @@ def _direction(goal: str, where: str) -> str:
             f"`goals` of {where} must be among {', '.join(GOALS)}. Received: {goal!r}."
         )
     return GOALS[goal]
-
-
-def written(winner: Mapping[str, Any], *, arm: str) -> str:
-    """Returns parameters as an arm in TOML, to be put under the training stage of a study."""
-    lines = [
-        f"[stage.arms.{arm}]",
-        *(f"{name} = {json.dumps(value)}" for name, value in winner.items()),
-    ]
-    return "\n".join(lines) + "\n"

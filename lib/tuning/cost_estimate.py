@@ -1,6 +1,4 @@
-"""What a search will cost, told before it starts: its rounds, trials and epochs, and the minutes by
-a measured training.
-"""
+"""The cost of a search before it starts: rounds, trials, epochs, and minutes by measurement."""
 
 from __future__ import annotations
 
@@ -15,11 +13,10 @@ import numpy as np
 
 from lib.batch import progress_view
 from lib.errors import DarkroomError
-from lib.tuning import executors
-from lib.tuning.methods.grids import listed
-from lib.tuning.methods.halving import rungs
-from lib.tuning.methods.hyperband import rounds
-from lib.tuning.plan import Plan
+from lib.tuning.executors import Pool
+from lib.tuning.hyperband import rounds
+from lib.tuning.methods import list_grid, rungs
+from lib.tuning.search import Plan
 from lib.tuning.worker import Job
 
 if TYPE_CHECKING:
@@ -27,15 +24,13 @@ if TYPE_CHECKING:
 
     from lib.batch.executor import Executor
 
-_PROBE_EPOCHS = 2
-_DRAWS = 200
+_EPOCHS = 2
+_SAMPLES = 200
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a search comes to: `trials` at most, `epochs` of all of them together, and one row a
-    round.
-    """
+    """The most `trials` of a search, the `epochs` of all of them, and one row a round."""
 
     trials: int
     epochs: int
@@ -43,150 +38,139 @@ class Cost:
 
     @property
     def table(self) -> pandas.DataFrame:
-        """One row a round: how many trials, from which epoch to which."""
+        """One row a round: number of trials, first and last epoch."""
         import pandas
 
-        return pandas.DataFrame(list(self.rounds)).rename(
-            columns={"from": "from epoch", "to": "to epoch"}
-        )
+        columns = {"from": "from epoch", "to": "to epoch"}
+        return pandas.DataFrame(list(self.rounds)).rename(columns=columns)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The seconds of one training on this machine: what each trial costs before its first epoch,
-    and each epoch.
-    """
+class TrialTime:
+    """The measured seconds of a training: its start-up, and each epoch."""
 
-    begin_s: float
+    startup_s: float
     epoch_s: float
 
 
 def cost(plan: Plan) -> Cost:
-    """Returns what a plan comes to, without asking its method."""
+    """Returns the cost of a plan without running its method."""
     options, epochs = plan.options, plan.epochs
     if plan.method == "hyperband":
-        found = [
+        table = [
             {
-                "bracket": each.bracket,
-                "round": each.round,
-                "trials": each.trials,
-                "from": each.initial_epoch,
-                "to": each.epochs,
+                "bracket": row.bracket,
+                "round": row.round,
+                "trials": row.trials,
+                "from": row.initial_epoch,
+                "to": row.epochs,
             }
-            for each in rounds(epochs, options.get("factor", 3))
+            for row in rounds(epochs, options.get("factor", 3))
         ] * options.get("iterations", 1)
     elif plan.method == "halving":
-        found = _halving(plan)
+        table = _halving_rounds(plan)
     else:
-        found = [{"trials": _number(plan), "from": 0, "to": epochs}]
-    total = sum(each["trials"] * (each["to"] - each["from"]) for each in found)
-    return Cost(sum(each["trials"] for each in found), total, tuple(found))
+        table = [{"trials": _num_trials(plan), "from": 0, "to": epochs}]
+    total = sum(row["trials"] * (row["to"] - row["from"]) for row in table)
+    return Cost(sum(row["trials"] for row in table), total, tuple(table))
 
 
-def measure(plan: Plan, folder: Path, executor: Executor) -> Measured:
-    """Trains the untuned parameters for two epochs, as a trial would, and returns what that took;
-    once a folder.
+def measure(plan: Plan, folder: Path, executor: Executor) -> TrialTime:
+    """Trains the untuned parameters for two epochs, twice, and returns the time of the second.
+
+    The first training starts the worker process, as no later trial does.
     """
-    heard: list[list[dict[str, float]]] = [[], []]
-    workers = executors.Workers(
-        executor, lambda number, row: bool(heard[number].append(row)), at_once=1
-    )
-    for number in range(2):  # the first has to start a process; the second is as all that follow
-        where = folder / f"{number}"
-        outcome = _awaited(
-            workers,
-            Job(
-                plan.objective,
-                number,
-                {},
-                _PROBE_EPOCHS,
-                0,
-                list(plan.goals),
-                str(where),
-                str(where / "checkpoints"),
-                dict(plan.context),
-            ),
+    epochs: list[list[dict[str, float]]] = [[], []]
+    pool = Pool(executor, lambda number, row: bool(epochs[number].append(row)), num_parallel=1)
+    for number in range(2):
+        place = folder / f"{number}"
+        job = Job(
+            plan.objective,
+            number,
+            {},
+            _EPOCHS,
+            0,
+            list(plan.goals),
+            str(place),
+            str(place / "checkpoints"),
+            dict(plan.settings),
         )
-    for curves in folder.glob(
-        "*/events.out.tfevents*"
-    ):  # TensorBoard would show them as runs, and they are nobody's result
-        with contextlib.suppress(OSError):  # Windows deletes no file that the worker holds
-            curves.unlink()
+        outcome = _run(pool, job)
+    # TensorBoard would show these trainings as runs.
+    for path in folder.glob("*/events.out.tfevents*"):
+        with contextlib.suppress(OSError):  # Windows deletes no file that the worker has open
+            path.unlink()
     if outcome["state"] != "finished":
         raise DarkroomError(
-            f"The untuned training fails: {outcome['failure']['message']} Mend `base` before "
+            f"The untuned training fails: {outcome['failure']['message']} Correct `base` before "
             "searching."
         )
-    epoch_s = min((row["seconds"] for row in heard[1]), default=outcome["seconds"])
-    return Measured(max(0.0, outcome["seconds"] - len(heard[1]) * epoch_s), epoch_s)
+    epoch_s = min((row["seconds"] for row in epochs[1]), default=outcome["seconds"])
+    return TrialTime(max(0.0, outcome["seconds"] - len(epochs[1]) * epoch_s), epoch_s)
 
 
-def minutes(plan: Plan, measured: Measured, *, slots: int) -> float:
-    """Returns the minutes that a search will take with so many trials at once; larger image sides
-    count by their pixels.
+def minutes(plan: Plan, time: TrialTime, *, slots: int) -> float:
+    """Returns the estimated minutes of a search with `slots` trials in parallel.
+
+    If image sides are searched, an epoch costs in proportion to the number of pixels.
     """
-    whole = cost(plan)
-    shared = plan.context.get("base", {})
-    growth = 1.0
-    if "image_side" in plan.space and "image_side" in shared:
-        rng = np.random.default_rng(0)
-        sides = [
-            plan.space.sample(rng).get("image_side", shared["image_side"]) for _ in range(_DRAWS)
-        ]
-        growth = float(np.mean([(side / shared["image_side"]) ** 2 for side in sides]))
-    seconds = whole.trials * measured.begin_s + whole.epochs * growth * measured.epoch_s
+    whole, growth = cost(plan), 1.0
+    base = plan.settings.get("base", {})
+    if "image_side" in plan.space and "image_side" in base:
+        rng, own = np.random.default_rng(0), base["image_side"]
+        sides = [plan.space.sample(rng).get("image_side", own) for _ in range(_SAMPLES)]
+        growth = float(np.mean([(side / own) ** 2 for side in sides]))
+    seconds = whole.trials * time.startup_s + whole.epochs * growth * time.epoch_s
     return seconds / 60 / max(1, min(slots, whole.trials))
 
 
-def sentence(plan: Plan, measured: Measured, *, slots: int, budget_minutes: float = 0) -> str:
-    """Returns the forecast in words, and whether the budget is enough."""
-    whole, needed = cost(plan), minutes(plan, measured, slots=slots)
-    most = "" if plan.method in ("hyperband", "halving", "grid") else "at most "
-    told = [
-        f"{plan.method} over {', '.join(plan.space.names)}: {most}{whole.trials} trials, "
-        f"{most}{whole.epochs} epochs, "
-        f"{slots} at once.",
-        f"One training took {measured.begin_s:.1f} s to begin and {measured.epoch_s:.1f} s an "
-        "epoch, so the search takes about "
-        f"{progress_view.spoken(60 * needed)}.",
+def sentence(plan: Plan, time: TrialTime, *, slots: int, budget_minutes: float = 0) -> str:
+    """Returns the estimate in words, and whether the budget is enough."""
+    whole, needed = cost(plan), minutes(plan, time, slots=slots)
+    at_most = "" if plan.method in ("hyperband", "halving", "grid") else "at most "
+    lines = [
+        f"{plan.method} over {', '.join(plan.space.names)}: {at_most}{whole.trials} trials, "
+        f"{at_most}{whole.epochs} epochs, {slots} in parallel.",
+        f"One training took {time.startup_s:.1f} s to start and {time.epoch_s:.1f} s an epoch, so "
+        f"the search takes about {progress_view.spoken(60 * needed)}.",
     ]
     if budget_minutes:
-        enough = needed <= budget_minutes
-        rest = (
-            ""
-            if enough
-            else f" It will end after about {100 * budget_minutes / needed:.0f} % of that, and can go on later."
-        )
-        told.append(
-            f"The budget is {progress_view.spoken(60 * budget_minutes)}: "
-            f"{'enough' if enough else 'not enough'}.{rest}"
-        )
-    return "\n".join(told)
+        budget = progress_view.spoken(60 * budget_minutes)
+        if needed <= budget_minutes:
+            lines.append(f"The budget of {budget} is enough.")
+        else:
+            share = 100 * budget_minutes / needed
+            lines.append(
+                f"The budget of {budget} is not enough: the search will stop after about "
+                f"{share:.0f} % and can be continued."
+            )
+    return "\n".join(lines)
 
 
-def _halving(plan: Plan) -> list[dict[str, Any]]:
-    steps, factor = rungs(plan.epochs, plan.options.get("factor", 3)), plan.options.get("factor", 3)
-    wanted = plan.options.get("first_trials", 0) or factor ** (len(steps) - 1)
-    number, before, found = int(min(wanted, plan.space.size())), 0, []
-    for place, until in enumerate(steps):
-        found.append({"rung": place, "trials": number, "from": before, "to": until})
-        number, before = max(1, number // factor), until
-    return found
+def _halving_rounds(plan: Plan) -> list[dict[str, Any]]:
+    factor = plan.options.get("factor", 3)
+    steps = rungs(plan.epochs, factor)
+    first = plan.options.get("first_trials", 0) or factor ** (len(steps) - 1)
+    number, initial_epoch, table = int(min(first, plan.space.size())), 0, []
+    for rung, end in enumerate(steps):
+        table.append({"rung": rung, "trials": number, "from": initial_epoch, "to": end})
+        number, initial_epoch = max(1, number // factor), end
+    return table
 
 
-def _number(plan: Plan) -> int:
+def _num_trials(plan: Plan) -> int:
     if plan.method == "grid":
-        return len(listed(plan.space, plan.options.get("points")))
+        return len(list_grid(plan.space, plan.options.get("points")))
     if plan.method == "refined":
         points = plan.options.get("points", 4)
-        numbers = [key for key in plan.space.keys if key.kind != "choice"]
-        later = math.prod([points] * len(numbers)) * (plan.options.get("rounds", 3) - 1)
-        return len(listed(plan.space, points)) + later
+        ranges = [item for item in plan.space.hyperparameters if item.kind != "choice"]
+        later = math.prod([points] * len(ranges)) * (plan.options.get("rounds", 3) - 1)
+        return len(list_grid(plan.space, points)) + later
     return plan.num_trials
 
 
-def _awaited(workers: executors.Workers, job: Job) -> dict[str, Any]:
-    workers.submit(job)
-    while not (ended := workers.poll(0.5)):
+def _run(pool: Pool, job: Job) -> dict[str, Any]:
+    pool.submit(job)
+    while not (ended := pool.poll(0.5)):
         pass
     return ended[0][1]

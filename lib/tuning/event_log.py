@@ -1,14 +1,14 @@
-"""The journal of a search, `journal.jsonl`: one line an event, appended and flushed before anything
-follows from it.
+"""The event log of a search, `journal.jsonl`: one line an event, on disk before anything follows.
 
-It is the truth. What a search knows, and what its method will propose next, is brought back by
-reading it from the start.
+The log is the only record: trials and the state of the method are restored by reading it. It is our
+own because Optuna's storages cannot hold grids, halving, KerasTuner's Hyperband or sampler states.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 
 import filelock
 
-from lib import files
+from lib import files, paths
 from lib.errors import DarkroomError
+from lib.runs import Run
 
 NAME = "journal.jsonl"
 BEGUN, SESSION, ASKED, REPORTED, TOLD, ENDED = (
@@ -28,86 +29,118 @@ BEGUN, SESSION, ASKED, REPORTED, TOLD, ENDED = (
     "told",
     "ended",
 )
-"""The kinds of events: the project with its key, a process that goes on with it, and a trial's
-proposal, epochs and outcome.
-"""
+"""Kinds of events: the search with its key, a process that continues it, a trial's proposal, its
+epochs and its outcome, the end."""
+
+_MOVED = ("trials", "retrain", "probe")
 
 
-class Journal:
-    """The events of one search; without a folder they are kept in memory alone."""
+class EventLog:
+    """The events of one search; without a folder they are kept in memory only."""
 
     def __init__(self, folder: Path | None) -> None:
         self.path = None if folder is None else folder / NAME
         self.events: list[dict[str, Any]] = [] if self.path is None else _read(self.path)
 
     def add(self, kind: str, **about: Any) -> dict[str, Any]:
-        """Appends an event with the time of day, and returns it when it is on the disk."""
+        """Appends an event with the time; returns it when it is on disk."""
         event = {"event": kind, **about, "time": round(time.time(), 3)}
         if self.path is not None:
-            files.append_line(self.path, json.dumps(event, ensure_ascii=False, allow_nan=False))
+            line = json.dumps(event, ensure_ascii=False, allow_nan=False)
+            files.append_line(self.path, line)
         self.events.append(event)
         return event
 
-    def begin(self, key: dict[str, Any]) -> bool:
-        """Opens the project with this key; returns whether it had been begun before.
+    def begin(self, key: dict[str, Any]) -> None:
+        """Starts a session of the search with this key.
 
-        Raises DarkroomError when the journal is that of another search.
+        Raises DarkroomError if the log is that of another search.
         """
         key = json.loads(json.dumps(key))  # as it will be read
         if not self.events:
             self.add(BEGUN, key=key)
         known = self.events[0].get("key", {})
-        if changed := [name for name in {**known, **key} if known.get(name) != key.get(name)]:
-            told = ", ".join(
+        changed = [name for name in {**known, **key} if known.get(name) != key.get(name)]
+        if changed:
+            changes = ", ".join(
                 f"{name}: {known.get(name)!r} → {key.get(name)!r}" for name in sorted(changed)
             )
             raise DarkroomError(
-                f"The search in {self.path.parent if self.path else 'memory'} is another one "
-                f"({told[:600]}). Its trials do not "
-                "count for this one: give this one another study or arm, or delete that folder."
+                f"{self.path.parent if self.path else 'Memory'} holds a different search "
+                f"({changes[:600]}). Use another study or arm for this one, or delete that folder."
             )
         self.add(SESSION)
-        return any(event["event"] == ASKED for event in self.events)
 
     def seconds(self) -> float:
-        """Returns how long the search has been at work, all sessions together, up to the last event
-        of each.
-        """
-        total, began, last = 0.0, None, 0.0
+        """Returns the time of all sessions together, each up to its last event."""
+        total, start, last = 0.0, None, 0.0
         for event in self.events:
             if event["event"] == SESSION:
-                total += max(0.0, last - began) if began is not None else 0.0
-                began = event["time"]
+                total += max(0.0, last - start) if start is not None else 0.0
+                start = event["time"]
             last = event["time"]
-        return total + (max(0.0, last - began) if began is not None else 0.0)
+        return total + (max(0.0, last - start) if start is not None else 0.0)
 
 
 @contextlib.contextmanager
-def holding(folder: Path | None) -> Iterator[None]:
-    """Holds the search in `folder`, if there is one, against every other process. Raises
-    DarkroomError when one has it.
-    """
+def lock(folder: Path | None) -> Iterator[None]:
+    """Locks the search in `folder`, if any. Raises DarkroomError if another process has it."""
     if folder is None:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock", is_singleton=False)
+    held = filelock.FileLock(folder / ".lock", is_singleton=False)
     try:
-        lock.acquire(timeout=0)
+        held.acquire(timeout=0)
     except filelock.Timeout:
         raise DarkroomError(
-            f"Another process searches in {folder} now. Wait for it, or stop it there."
+            f"Another process is searching in {folder}. Wait until it ends, or stop it."
         ) from None
     try:
         yield
     finally:
-        lock.release()
+        held.release()
+
+
+def resume(run: Run, key: dict[str, Any]) -> str:
+    """Copies the latest search with this key from a run that was moved aside; returns a message.
+
+    A run is moved aside when any of its parameters change, but a larger budget or other seeds for
+    the retraining change no trial. Returns "" if the run has a search or there is none to copy.
+    """
+    if (run.folder / NAME).exists():
+        return ""
+    for earlier in reversed(_earlier_runs(run)):
+        if not _has_key(earlier / NAME, key):
+            continue
+        checkpoints = paths.checkpoints() / earlier.relative_to(paths.logs())
+        copies = [(earlier / name, run.folder / name) for name in _MOVED]
+        for source, target in [(checkpoints, run.checkpoint_folder), *copies]:
+            if source.is_dir():
+                shutil.copytree(source, target, dirs_exist_ok=True)
+        for path in run.folder.rglob("events.out.earlier.*"):  # renamed when it was moved aside
+            path.rename(path.with_name(path.name.replace("earlier", "tfevents", 1)))
+        shutil.copy2(earlier / NAME, run.folder / NAME)  # last: without it nothing counts
+        return f"Continuing the search of {earlier.name}, which is equal to this one."
+    return ""
+
+
+def _earlier_runs(run: Run) -> list[Path]:
+    place = run.folder.relative_to(paths.logs())
+    folder = paths.logs() / ".earlier" / place.parent
+    return sorted(folder.glob(f"{place.name}-[0-9]*"))
+
+
+def _has_key(path: Path, key: dict[str, Any]) -> bool:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return json.loads(file.readline())["key"] == json.loads(json.dumps(key))
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """All whole events; what a dying disk left of a last line is cut off, or the next line would be
-    glued to it.
-    """
+    """All whole events. A torn last line is cut off, so that the next event is not glued to it."""
     if not path.is_file():
         return []
     content = path.read_bytes()
@@ -120,7 +153,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
             events.append(json.loads(line))
         except ValueError:
             raise DarkroomError(
-                f"Line {number} of {path} is no event: the file is damaged. Put it back from a "
+                f"Line {number} of {path} is not valid: the file is damaged. Restore it from a "
                 "copy, or delete its folder."
             ) from None
     return events

@@ -1,8 +1,7 @@
-"""The objective of a network's search: a trial is `3_train`'s training with some parameters
-changed, on train and validation.
+"""The objective of a network search: a trial is `3_train`'s training with other parameters.
 
-A trial halts after its epochs with all that going on needs, optimiser included, so that a promoted
-one continues exactly. The test split is not read here.
+Trials use train and validation images only. A trial halts after its epochs with its optimizer's
+state on disk, so that a promoted trial continues exactly.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lib import hashing, schema
 from lib.runs import Run
 from lib.tuning import config
-from lib.tuning.work import Work
+from lib.tuning.worker import TrialContext
 
 if TYPE_CHECKING:
     from lib.data.dataset import Dataset
@@ -27,52 +26,46 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Trial(Run):
-    """A trial as a training sees it: a run that keeps no live progress, since the search tells of
-    it.
-    """
+class _TrialRun(Run):
+    """A trial as the training sees it: a run without live progress, which the search shows."""
 
     def progress(self, **fields: Any) -> None:
         """Writes nothing."""
 
 
-def objective(values: dict[str, Any], work: Work) -> dict[str, Any]:
-    """Trains with `values` in place of those of `context["base"]` and returns the numbers of the
-    kept epoch.
+def objective(values: dict[str, Any], trial: TrialContext) -> dict[str, Any]:
+    """Trains with `values` in place of those of the base; returns the numbers of the kept epoch.
 
-    `context`: `base`, the parameters of a training; `epochs`, how long the schedule is laid out
-    for; `seed`; `monitor`.
+    `trial.settings` holds `base`, the parameters of the untuned training; `epochs`, the length of
+    the learning-rate schedule; `seed`; and `monitor`.
     """
-    context = work.context
+    settings = trial.settings
     parameters = {
-        **config.filled(context["base"], values),
-        "epochs": context["epochs"],
-        "monitor": context["monitor"],
+        **config.trial_parameters(settings["base"], values),
+        "epochs": settings["epochs"],
+        "monitor": settings["monitor"],
     }
 
     def halt(row: Mapping[str, float]) -> bool:
         numbers = {name: value for name, value in row.items() if name != "epoch"}
-        stop = work.report(int(row["epoch"]), **numbers)
-        return stop or row["epoch"] >= work.epochs
+        stop = trial.report(int(row["epoch"]), **numbers)
+        return stop or row["epoch"] >= trial.epochs
 
     trained = train(
         parameters,
-        seed=context["seed"],
-        folder=work.folder,
-        checkpoint_folder=work.checkpoint_folder,
+        seed=settings["seed"],
+        folder=trial.folder,
+        checkpoint_folder=trial.checkpoint_folder,
         halt=halt,
     )
-    kept = trained.fitted.history.iloc[trained.fitted.kept_epoch - 1]
+    fitted = trained.fitted
+    kept = fitted.history.iloc[fitted.kept_epoch - 1]
     numbers = {name: float(kept[name]) for name in ("val_accuracy", "val_loss", "accuracy", "loss")}
-    found = {
-        **numbers,
-        "kept_epoch": trained.fitted.kept_epoch,
-        "num_parameters": trained.model.count_params(),
-    }
-    found["diverged"] = int(trained.fitted.diverged)
-    if values:  # the untuned training that the forecast measures is no trial
-        _board(work, values, {**found, "epochs": work.epochs})
-    return {**found, "made": _made(trained, parameters)}
+    numbers |= {"kept_epoch": fitted.kept_epoch, "num_parameters": trained.model.count_params()}
+    numbers["diverged"] = int(fitted.diverged)
+    if values:  # the training that measures the costs is no trial
+        _log_hparams(trial, values, {**numbers, "epochs": trial.epochs})
+    return {**numbers, "made": _model_digest(trained, parameters)}
 
 
 def train(
@@ -83,14 +76,12 @@ def train(
     checkpoint_folder: Path,
     halt: Any = None,
 ) -> Trained:
-    """Trains one network as `3_train` does with these parameters and returns it with its best
-    weights.
-    """
+    """Trains one network as `3_train` does; returns it with its best weights."""
     from lib.training import model_reuse, network, setup, strategies
     from lib.training.settings import Settings
 
-    material = material_of(parameters)
-    run = Trial(
+    data = training_data(parameters)
+    run = _TrialRun(
         folder, checkpoint_folder, dict(parameters), {}, "tune", parameters["data"], False, None
     )
     setup.begin(
@@ -100,12 +91,12 @@ def train(
         image_side=parameters["image_side"],
     )
     settings = Settings.of({**parameters, "seed": seed})
-    model = network.build(parameters, material)
+    model = network.build(parameters, data)
     with model_reuse.reusing():
         return strategies.train(
             parameters["strategy"],
             model,
-            material,
+            data,
             settings=settings,
             run=run,
             fraction=parameters["fine_tune_fraction"],
@@ -113,86 +104,65 @@ def train(
         )
 
 
-def material_of(parameters: Mapping[str, Any]) -> Material:
-    """Returns the decoded images and their split; both are kept for the next trial of this process."""
-    told = (
-        parameters["split_method"],
-        tuple(parameters["fractions"]),
-        parameters["split_seed"],
-        parameters["target"],
-    )
-    return _material(
+def training_data(parameters: Mapping[str, Any]) -> Material:
+    """Returns the decoded images and their split, cached for the next trial of this process."""
+    return _training_data(
         parameters["data"],
-        *told,
-        parameters["limit_per_class"],
         parameters["image_side"],
         parameters["resize"],
+        **_split_arguments(parameters),
     )
 
 
 @functools.lru_cache(maxsize=4)
-def _material(
-    data: str,
-    method: str,
-    fractions: tuple[float, float, float],
-    seed: int,
-    target: str,
-    limit: int,
-    side: int,
-    resize: str,
-) -> Material:
-    from lib.data import dataset, pixel_cache, splits
+def _training_data(name: str, side: int, resize: str, **split_arguments: Any) -> Material:
+    from lib.data import dataset as datasets
+    from lib.data import pixel_cache, splits
     from lib.training.strategies import Material
 
-    found = dataset.load(data)
-    split = splits.ensure(
-        found, method=method, fractions=fractions, seed=seed, target=target, limit_per_class=limit
-    )
-    return Material(
-        pixel_cache.cache(found, side=side, fit=resize), split, found.folder / "features"
-    )
+    dataset = datasets.load(name)
+    split = splits.ensure(dataset, **split_arguments)
+    pixels = pixel_cache.cache(dataset, side=side, fit=resize)
+    return Material(pixels, split, dataset.folder / "features")
 
 
-def split_of(parameters: Mapping[str, Any], dataset: Dataset) -> Split:
-    """Returns the split that all trials share; it is made here where it is new."""
+def make_split(parameters: Mapping[str, Any], dataset: Dataset) -> Split:
+    """Returns the split that all trials share, making it if it is new."""
     from lib.data import splits
 
-    return splits.ensure(
-        dataset,
-        method=parameters["split_method"],
-        fractions=tuple(parameters["fractions"]),
-        seed=parameters["split_seed"],
-        target=parameters["target"],
-        limit_per_class=parameters["limit_per_class"],
-    )
+    return splits.ensure(dataset, **_split_arguments(parameters))
 
 
-def _made(trained: Trained, parameters: Mapping[str, Any]) -> str:
-    """A digest of what the parameters have made: the network, where it comes from, and what acts on
-    its training.
+def _split_arguments(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "method": parameters["split_method"],
+        "fractions": tuple(parameters["fractions"]),
+        "seed": parameters["split_seed"],
+        "target": parameters["target"],
+        "limit_per_class": parameters["limit_per_class"],
+    }
+
+
+def _model_digest(trained: Trained, parameters: Mapping[str, Any]) -> str:
+    """A digest of the network, the origin of its weights, and all active training parameters.
+
+    Two trials whose values differ must differ in it; otherwise a hyperparameter has no effect.
     """
-    beside = (
-        "resize",
-        "dtype_policy",
-        "fine_tune_fraction",
-        *(() if parameters["architecture"] == "custom" else ("weights",)),
-    )
-    told = {**dataclasses.asdict(trained.settings), **{name: parameters[name] for name in beside}}
-    acting = schema.active(told, parameters)
-    return hashing.digest(
-        json.dumps(
-            [trained.model.get_config(), trained.recipe, acting], sort_keys=True, default=str
-        )
-    )
+    names = ["resize", "dtype_policy", "fine_tune_fraction"]
+    names += [] if parameters["architecture"] == "custom" else ["weights"]
+    settings = dataclasses.asdict(trained.settings) | {name: parameters[name] for name in names}
+    active = schema.active(settings, parameters)
+    parts = [trained.model.get_config(), trained.recipe, active]
+    return hashing.digest(json.dumps(parts, sort_keys=True, default=str))
 
 
-def _board(work: Work, values: Mapping[str, Any], numbers: Mapping[str, float]) -> None:
-    """Adds the trial to TensorBoard's HParams, which shows the first five columns by name: the
-    goals come before the rest.
-    """
+def _log_hparams(
+    trial: TrialContext, values: Mapping[str, Any], numbers: Mapping[str, float]
+) -> None:
+    """Adds the trial to TensorBoard's HParams, which shows the first five columns by name."""
     from lib.reporting.tensorboard import Board
 
-    rooms = {name: "goal" if name in work.goals else "trial" for name in numbers}
-    Board(work.folder).hparams(
-        values, {f"{rooms[name]}/{name}": float(value) for name, value in numbers.items()}
+    prefixes = {name: "goal" if name in trial.goals else "trial" for name in numbers}
+    Board(trial.folder).hparams(
+        values, {f"{prefixes[name]}/{name}": float(value) for name, value in numbers.items()}
     )

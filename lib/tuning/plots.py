@@ -1,6 +1,4 @@
-"""The figures of a search: how it went, which values went well together, what mattered, and what
-one goal costs another.
-"""
+"""Figures of a search: history, parallel coordinates, importance and Pareto front."""
 
 from __future__ import annotations
 
@@ -15,29 +13,29 @@ from matplotlib.ticker import MaxNLocator
 
 from lib.reporting import plots, style
 from lib.reporting.style import Drawing
-from lib.tuning import trials as tables
-from lib.tuning.hyperparameter import Key
-from lib.tuning.plan import Found
+from lib.tuning import trials
+from lib.tuning.search import SearchResult
+from lib.tuning.space import Hyperparameter
 from lib.tuning.trials import Trial
 
-_FEWEST = 10  # trials; an importance from fewer would be made of chance
-_MOST_LABELS = 8
-_ASIDE = -0.12  # where a line passes an axis whose key is not in use
+_MIN_TRIALS = 10  # an importance from fewer would be noise
+_MAX_LABELS = 8
+_INACTIVE = -0.12  # where a line passes the axis of an inactive hyperparameter
 
 
-def history(found: Found) -> Drawing:
-    """Every trial's score in the order of the search, and the best so far."""
-    goal, direction = next(iter(found.plan.goals.items()))
-    best_trial = found.best  # raises where every trial failed
+def history(result: SearchResult) -> Drawing:
+    """Draws every trial's score in the order of the search, and the best so far."""
+    goal, direction = result.plan.goal, result.plan.direction
+    best_trial = result.best  # raises if all trials failed
     drawing = Drawing(7.6, 3.6)
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
-        done = [trial for trial in found.trials if trial.done]
+        done = [trial for trial in result.trials if trial.has_scores]
         at, scores = (
             np.array([trial.number for trial in done]),
             np.array([trial.scores[goal] for trial in done]),
         )
-        full = np.array([trial.epochs == found.plan.epochs for trial in done], bool)
+        full = np.array([trial.epochs == result.plan.epochs for trial in done], bool)
         if not full.all():
             axes.scatter(
                 at[~full],
@@ -45,18 +43,16 @@ def history(found: Found) -> Drawing:
                 s=22,
                 facecolors="none",
                 edgecolors=style.MUTED,
-                label="trained in part",
+                label="partly trained",
             )
-        axes.scatter(
-            at[full], scores[full], s=26, color=style.COLOURS[0], label="trained to the end"
-        )
+        axes.scatter(at[full], scores[full], s=26, color=style.COLOURS[0], label="fully trained")
         best = (
             np.maximum.accumulate(scores) if direction == "max" else np.minimum.accumulate(scores)
         )
         axes.step(
             at, best, where="post", color=style.COLOURS[1], linewidth=1.6, label="best so far"
         )
-        lost = [trial.number for trial in found.trials if trial.state in ("failed", "pruned")]
+        lost = [trial.number for trial in result.trials if trial.state in ("failed", "pruned")]
         if lost:
             foot = scores.min() - 0.05 * (np.ptp(scores) or 1)
             axes.scatter(
@@ -67,34 +63,32 @@ def history(found: Found) -> Drawing:
                 color=style.WRONG,
                 label="failed or pruned",
             )
-        axes.set(xlabel="trial", ylabel=_spoken(goal))
+        axes.set(xlabel="trial", ylabel=_title(goal))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        style.set_title(drawing, f"{found.plan.method}: {len(found.trials)} trials")
+        style.set_title(drawing, f"{result.plan.method}: {len(result.trials)} trials")
     drawing.alt = (
-        f"History of the search: {len(done)} of {len(found.trials)} trials have a score; the best "
-        f"{_spoken(goal)} is "
+        f"History of the search: {len(done)} of {len(result.trials)} trials have a score; the best "
+        f"{_title(goal)} is "
         f"{best_trial.scores[goal]:.4g}, of trial {best_trial.number}."
     )
     return drawing
 
 
-def parallel(found: Found) -> Drawing:
-    """One line a trial through the values of its keys to its score; the best tenth is drawn dark
-    and thick.
-    """
-    goal, direction = next(iter(found.plan.goals.items()))
-    keys = list(found.plan.space.keys)
-    ranked = found.ranked
-    drawing = Drawing(max(6.0, 1.5 * (len(keys) + 1)), 4.2)
+def parallel(result: SearchResult) -> Drawing:
+    """Draws one line a trial through its values to its score, the best tenth dark and thick."""
+    goal = result.plan.goal
+    items = list(result.plan.space.hyperparameters)
+    ranked = result.ranked
+    drawing = Drawing(max(6.0, 1.5 * (len(items) + 1)), 4.2)
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
         scores = np.array([trial.scores[goal] for trial in ranked])
         low, high = (scores.min(), scores.max()) if len(scores) else (0.0, 1.0)
         dark = max(1, round(len(ranked) / 10))
         for place, trial in reversed(list(enumerate(ranked))):
-            line = [_height(key, trial.values.get(key.name)) for key in keys]
+            line = [_height(item, trial.values.get(item.name)) for item in items]
             line.append((trial.scores[goal] - low) / (high - low) if high > low else 0.5)
             chosen = place < dark
             axes.plot(
@@ -105,54 +99,56 @@ def parallel(found: Found) -> Drawing:
                 linewidth=1.8 if chosen else 0.8,
                 zorder=3 if chosen else 2,
             )
-        for place, key in enumerate(keys):
-            _name_axis(axes, place, key)
-        _name_ends(axes, len(keys), low, high)
-        names = [style.label(key.name.replace("_", " "), most=20) for key in keys]
+        for place, item in enumerate(items):
+            _name_axis(axes, place, item)
+        _name_ends(axes, len(items), low, high)
+        names = [style.label(item.name.replace("_", " "), most=20) for item in items]
         axes.set_xticks(
-            range(len(keys) + 1),
-            [*names, _spoken(goal)],
+            range(len(items) + 1),
+            [*names, _title(goal)],
             rotation=20,
             ha="right",
             rotation_mode="anchor",
         )
-        axes.set(yticks=[], xlim=(-0.25, len(keys) + 0.45), ylim=(-0.16, 1.05))
+        axes.set(yticks=[], xlim=(-0.25, len(items) + 0.45), ylim=(-0.16, 1.05))
         for spine in axes.spines.values():
             spine.set_visible(False)
         axes.tick_params(length=0)
         style.set_title(
-            drawing, f"Which values went together: {len(ranked)} trials, the best {dark} dark"
+            drawing, f"Parallel coordinates: {len(ranked)} trials, the best {dark} dark"
         )
-    told = ", ".join(f"{name} {tables.told(value)}" for name, value in found.best.values.items())
+    words = ", ".join(
+        f"{name} {trials.format_value(value)}" for name, value in result.best.values.items()
+    )
     drawing.alt = (
-        f"Parallel coordinates of {len(ranked)} trials over {len(keys)} keys. The best has {told}."
+        f"Parallel coordinates of {len(ranked)} trials over {len(items)} hyperparameters. "
+        f"The best has {words}."
     )
     return drawing
 
 
-def importance(found: Found, *, repeats: int = 20) -> pandas.DataFrame:
-    """Returns one row a key: by how much a forest that predicts the score gets worse when the key
-    is shuffled, of the whole.
+def importance(result: SearchResult, *, repeats: int = 20) -> pandas.DataFrame:
+    """Returns each hyperparameter's permutation importance for a forest that predicts the score.
 
-    `importance` sums to 1. Empty with fewer than ten scored trials. Only trials trained equally
-    long are comparable, so the number of epochs is one of the forest's inputs, and is not shown.
+    `importance` sums to 1. Empty with fewer than ten finished trials. The number of epochs is one
+    of the forest's inputs, because trials of different length are not comparable, but not shown.
     """
-    goal = next(iter(found.plan.goals))
+    goal = result.plan.goal
     done = [
         trial
-        for trial in found.trials
+        for trial in result.trials
         if trial.state == "finished" and np.isfinite(trial.scores[goal])
     ]
-    columns = ["key", "importance"]
-    if len(done) < _FEWEST:
+    columns = ["hyperparameter", "importance"]
+    if len(done) < _MIN_TRIALS:
         return pandas.DataFrame(columns=columns)
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.inspection import permutation_importance
 
-    keys = found.plan.space.keys
+    items = result.plan.space.hyperparameters
     inputs = np.array(
         [
-            [*(_height(key, trial.values.get(key.name)) for key in keys), trial.epochs]
+            [*(_height(item, trial.values.get(item.name)) for item in items), trial.epochs]
             for trial in done
         ]
     )
@@ -164,40 +160,42 @@ def importance(found: Found, *, repeats: int = 20) -> pandas.DataFrame:
         .clip(0)
     )
     shares = weights / (weights.sum() or 1)
-    table = pandas.DataFrame({"key": [key.name for key in keys], "importance": shares})
+    table = pandas.DataFrame(
+        {"hyperparameter": [item.name for item in items], "importance": shares}
+    )
     return table.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
 
 
-def importances(found: Found) -> Drawing:
-    """Bars of `importance`, the weightiest on top; says so where there are too few trials."""
-    table = importance(found)
+def importance_bars(result: SearchResult) -> Drawing:
+    """Draws bars of `importance`, the largest on top, or says that there are too few trials."""
+    table = importance(result)
     if table.empty:
         return plots.message(
-            f"Fewer than {_FEWEST} trials have a score: too few to say what mattered."
+            f"Fewer than {_MIN_TRIALS} trials have a score: too few to estimate importance."
         )
     drawing = Drawing(6.4, max(1.8, 0.34 * len(table) + 1.1))
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
-        labels = [style.label(name) for name in table["key"]]
+        labels = [style.label(name) for name in table["hyperparameter"]]
         axes.barh(range(len(table)), table["importance"], color=style.COLOURS[0], height=0.62)
         axes.set_yticks(range(len(table)), labels)
         axes.invert_yaxis()
-        axes.set(xlabel="share of what the score depends on")
+        axes.set(xlabel="share of the total importance")
         style.show_percent(axes.xaxis)
         axes.grid(axis="x")
-        style.set_title(drawing, "What mattered")
-    told = ", ".join(
-        f"{row.key} {100 * row.importance:.0f} %" for row in table.head(3).itertuples()
+        style.set_title(drawing, "Importance of the hyperparameters")
+    words = ", ".join(
+        f"{row.hyperparameter} {100 * row.importance:.0f} %" for row in table.head(3).itertuples()
     )
-    drawing.alt = f"Importance of the keys: {told}."
+    drawing.alt = f"Importance of the hyperparameters: {words}."
     return drawing
 
 
-def front(found: Found) -> Drawing:
-    """The first two goals against each other, with the trials that nothing beats in both joined."""
-    first, second = list(found.plan.goals)[:2]
-    best = tables.front(found.trials, found.plan.goals)
-    done = [trial for trial in found.trials if trial.state == "finished"]
+def pareto_front(result: SearchResult) -> Drawing:
+    """Draws the first two goals against each other, with the trials of the Pareto front joined."""
+    first, second = list(result.plan.goals)[:2]
+    best = trials.pareto_front(result.trials, result.plan.goals)
+    done = [trial for trial in result.trials if trial.state == "finished"]
     drawing = Drawing(6.4, 4.2)
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
@@ -206,20 +204,23 @@ def front(found: Found) -> Drawing:
             s=22,
             facecolors="none",
             edgecolors=style.MUTED,
-            label="every trial",
+            label="all trials",
         )
         line = sorted(best, key=lambda trial: trial.scores[second])
         axes.plot(
             *_both(line, second, first),
             marker="o",
             color=style.COLOURS[0],
-            label="nothing is better in both",
+            label="Pareto front",
         )
-        axes.set(xlabel=_spoken(second), ylabel=_spoken(first))
+        axes.set(xlabel=_title(second), ylabel=_title(first))
         axes.grid()
         axes.legend()
-        style.set_title(drawing, f"{_spoken(first)} against {_spoken(second)}")
-    drawing.alt = f"{len(best)} of {len(done)} trials are beaten by no other in both {_spoken(first)} and {_spoken(second)}."
+        style.set_title(drawing, f"{_title(first)} against {_title(second)}")
+    drawing.alt = (
+        f"{len(best)} of {len(done)} trials are on the Pareto front of {_title(first)} and "
+        f"{_title(second)}."
+    )
     return drawing
 
 
@@ -227,30 +228,36 @@ def _both(chosen: Sequence[Trial], across: str, up: str) -> tuple[list[float], l
     return [trial.scores[across] for trial in chosen], [trial.scores[up] for trial in chosen]
 
 
-def _height(key: Key, value: Any) -> float:
-    """Where a value stands on its key's axis, 0 to 1; below it where the key does not act."""
+def _height(item: Hyperparameter, value: Any) -> float:
+    """The position of a value on its axis, 0 to 1; below the axis if it is inactive."""
     if value is None:
-        return _ASIDE
-    if key.kind == "choice":
-        return key.choices.index(value) / max(1, len(key.choices) - 1)
-    if key.log:
-        return float(np.log(value / key.low) / np.log(key.high / key.low))
-    return float((value - key.low) / (key.high - key.low))
+        return _INACTIVE
+    if item.kind == "choice":
+        return item.choices.index(value) / max(1, len(item.choices) - 1)
+    if item.log:
+        return float(np.log(value / item.low) / np.log(item.high / item.low))
+    return float((value - item.low) / (item.high - item.low))
 
 
-def _name_axis(axes: Axes, place: int, key: Key) -> None:
+def _name_axis(axes: Axes, place: int, item: Hyperparameter) -> None:
     axes.axvline(place, ymin=0.13, ymax=0.96, color="#A7B0B8", linewidth=0.8, zorder=1)
-    if key.when:
+    if item.when:
         axes.text(
-            place + 0.04, _ASIDE, "not in use", fontsize=7, va="center", color=style.MUTED, zorder=4
+            place + 0.04,
+            _INACTIVE,
+            "inactive",
+            fontsize=7,
+            va="center",
+            color=style.MUTED,
+            zorder=4,
         )
-    shown = key.choices if key.kind == "choice" else (key.low, key.high)
-    shown = shown if len(shown) <= _MOST_LABELS else (shown[0], shown[-1])
+    shown = item.choices if item.kind == "choice" else (item.low, item.high)
+    shown = shown if len(shown) <= _MAX_LABELS else (shown[0], shown[-1])
     for value in shown:
         axes.text(
             place + 0.04,
-            _height(key, value),
-            style.label(tables.told(value), most=16),
+            _height(item, value),
+            style.label(trials.format_value(value), most=16),
             fontsize=7.5,
             va="center",
             zorder=4,
@@ -264,5 +271,5 @@ def _name_ends(axes: Axes, place: int, low: float, high: float) -> None:
         axes.text(place + 0.04, height, f"{value:.4g}", fontsize=8, va="center", zorder=4)
 
 
-def _spoken(goal: str) -> str:
+def _title(goal: str) -> str:
     return goal.replace("val_", "validation ").replace("num_", "number of ").replace("_", " ")

@@ -1,12 +1,12 @@
-"""The noise of the winner: the best trials and the untuned training, trained anew with several
-seeds, and only then judged.
+"""Retrains the best trials and the untuned parameters with new seeds, then judges them.
 
-The best of many trials is partly luck, and its score is too good. The seeds are new, the judgement
-is on validation, and the test split is opened after it, once for each model.
+The best score of many trials is too good, because selection favours luck. So the seeds are new, the
+winner is chosen on validation images, and the test split is opened afterwards, once a model.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,10 @@ from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate
 from lib.reporting import text
 from lib.runs import record
-from lib.tuning import config, executors, search, trials
-from lib.tuning import objective as objective_module
-from lib.tuning.hyperparameter import Key
-from lib.tuning.plan import Found, Plan
-from lib.tuning.space import Space
-from lib.tuning.work import Work
+from lib.tuning import config, objective, search, trials
+from lib.tuning.search import Plan, SearchResult
+from lib.tuning.space import Hyperparameter, Space
+from lib.tuning.worker import TrialContext
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +34,7 @@ _TABLE, _TESTED, _MODEL = record.PREDICTIONS, "tested.parquet", "model.keras"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One set of values to be trained anew; `search_score` is None for the untuned."""
+    """Values to retrain with; `search_score` is None for the untuned parameters."""
 
     name: str
     values: dict[str, Any]
@@ -45,11 +43,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What training anew has shown. `winner` has the best mean on validation; `told` says what of
-    that is no chance.
+    """The result of the retraining; `winner` has the best mean on validation.
 
-    `val` and `test` hold each candidate's accuracy over seeds; `gain` is winner minus untuned on
-    test, None where the untuned itself won.
+    `val` and `test` hold each candidate's accuracy over seeds. `pairs` compares the candidates on
+    validation; `gain` is winner minus untuned on test, None if the untuned parameters won.
     """
 
     candidates: tuple[Candidate, ...]
@@ -60,127 +57,108 @@ class Verdict:
     gain: Pair | None
 
     @property
-    def shown(self) -> bool:
-        """Whether the winner is shown to be better than every other candidate on validation."""
-        own = [pair for pair in self.pairs if self.winner.name in (pair.first, pair.second)]
-        return all(pair.is_significant for pair in own)
+    def winner_pairs(self) -> list[Pair]:
+        """The comparisons of the winner with every other candidate."""
+        return [pair for pair in self.pairs if self.winner.name in (pair.first, pair.second)]
 
     @property
-    def told(self) -> str:
+    def is_significant(self) -> bool:
+        """Whether the winner is significantly better than all other candidates on validation."""
+        return all(pair.is_significant for pair in self.winner_pairs)
+
+    @property
+    def text(self) -> str:
         """The verdict in sentences."""
-        name, others = (
-            self.winner.name,
-            [each.name for each in self.candidates if each.name != self.winner.name],
-        )
-        if self.shown:
+        name = self.winner.name
+        others = {pair: pair.second if pair.first == name else pair.first for pair in self.pairs}
+        equal = [others[pair] for pair in self.winner_pairs if not pair.is_significant]
+        if equal:
             lines = [
-                f"The winner is {name}: shown to be better than {' and '.join(others)} on "
-                "validation images."
+                f"{name} has the best mean validation accuracy, but is not significantly better "
+                f"than {' and '.join(equal)}."
             ]
         else:
-            like = [
-                other
-                for other in others
-                if not next(
-                    pair for pair in self.pairs if {pair.first, pair.second} == {name, other}
-                ).is_significant
-            ]
+            beaten = " and ".join(others[pair] for pair in self.winner_pairs)
             lines = [
-                f"{name} has the best mean on validation images, but is not shown to be better "
-                f"than {' and '.join(like)}."
+                f"The winner is {name}: significantly better than {beaten} on validation images."
             ]
-        lines += [
-            f"On validation images: {pair.verdict}"
-            for pair in self.pairs
-            if name in (pair.first, pair.second)
-        ]
+        lines += [f"On validation images: {pair.verdict}" for pair in self.winner_pairs]
         if self.gain is None:
-            return "\n".join([*lines, "Tuning has found nothing better than the untuned training."])
-        better = self.gain.is_significant and self.gain.difference.value > 0
-        lines.append(f"On test images, which chose nothing: {self.gain.verdict}")
-        lines.append(
-            "Tuning has helped by more than the noise."
-            if better
-            else "Tuning is not shown to have helped."
-        )
+            return "\n".join([*lines, "Tuning found nothing better than the untuned parameters."])
+        helped = self.gain.is_significant and self.gain.difference.value > 0
+        lines.append(f"On test images, which selected nothing: {self.gain.verdict}")
+        significant = "significant" if helped else "not significant"
+        lines.append(f"The improvement by tuning is {significant}.")
         return "\n".join(lines)
 
     @property
-    def shown_table(self) -> pandas.DataFrame:
-        """The table for people, a column a candidate: accuracies with their spread over seeds or
-        their interval, values.
-        """
-        import pandas
-
-        found = {}
-        values = {
-            each.name: {name: trials.told(value) for name, value in each.values.items()}
-            for each in self.candidates
-        }
-        for row in self.table.to_dict("records"):
-            search = "" if pandas.isna(row["search_score"]) else f"{row['search_score']:.4g}"
-            spread = (
-                ""
-                if pandas.isna(row["retrained_val_sd"])
-                else f" ± {100 * row['retrained_val_sd']:.1f}"
-            )
-            again = f"{100 * row['retrained_val_accuracy']:.1f}{spread} %"
-            test = text.interval(
-                "accuracy", row["test_accuracy"], row["test_low"], row["test_high"]
-            )
-            told = {
-                "search score": search,
-                "seeds": str(row["seeds"]),
-                "validation, retrained": again,
-                "test (95 %)": test,
-            }
-            found[row["candidate"]] = told | values[row["candidate"]]
-        keys = dict.fromkeys(name for told in found.values() for name in told)
-        return pandas.DataFrame(
-            {name: {key: told.get(key, "") for key in keys} for name, told in found.items()}
-        )
-
-    @property
     def table(self) -> pandas.DataFrame:
-        """One row a candidate, the best on validation first; search score, retrained score and test
-        score stand apart.
-        """
+        """One row a candidate, best on validation first, with the three scores apart."""
         import pandas
 
         rows = []
-        for each in sorted(self.candidates, key=lambda each: -self.val[each.name].value):
-            val, test = self.val[each.name], self.test[each.name]
-            row = {
-                "candidate": each.name,
-                "search_score": each.search_score,
-                "seeds": val.num_seeds,
-            }
-            row |= {"retrained_val_accuracy": val.value, "retrained_val_sd": val.sd}
-            row |= {"test_accuracy": test.value, "test_low": test.low, "test_high": test.high}
+        for candidate in sorted(self.candidates, key=lambda item: -self.val[item.name].value):
+            val, test = self.val[candidate.name], self.test[candidate.name]
             rows.append(
                 {
-                    **row,
+                    "candidate": candidate.name,
+                    "search_score": candidate.search_score,
+                    "seeds": val.num_seeds,
+                    "retrained_val_accuracy": val.value,
+                    "retrained_val_sd": val.sd,
+                    "test_accuracy": test.value,
+                    "test_low": test.low,
+                    "test_high": test.high,
                     "values": ", ".join(
-                        f"{name} {trials.told(value)}" for name, value in each.values.items()
+                        f"{name} {trials.format_value(value)}"
+                        for name, value in candidate.values.items()
                     ),
                 }
             )
         return pandas.DataFrame(rows)
 
+    @property
+    def display_table(self) -> pandas.DataFrame:
+        """The table for reading, one column a candidate."""
+        import pandas
 
-def candidates(found: Found, *, top: int) -> list[Candidate]:
-    """Returns the best `top` trials, and the untuned parameters."""
-    goal = next(iter(found.plan.goals))
-    _ = found.best  # raises where every trial failed
-    best = [
-        Candidate(f"tuned-{place}", trial.values, trial.scores[goal])
-        for place, trial in enumerate(found.ranked[:top], 1)
+        columns = {row["candidate"]: _display(row) for row in self.table.to_dict("records")}
+        for candidate in self.candidates:
+            values = {name: trials.format_value(value) for name, value in candidate.values.items()}
+            columns[candidate.name] |= values
+        return pandas.DataFrame(columns).fillna("")
+
+
+def _display(row: Mapping[str, Any]) -> dict[str, str]:
+    import pandas
+
+    score, sd = row["search_score"], row["retrained_val_sd"]
+    spread = "" if pandas.isna(sd) else f" ± {100 * sd:.1f}"
+    test = (row[name] for name in ("test_accuracy", "test_low", "test_high"))
+    return {
+        "search score": "" if pandas.isna(score) else f"{score:.4g}",
+        "seeds": str(row["seeds"]),
+        "validation, retrained": f"{100 * row['retrained_val_accuracy']:.1f}{spread} %",
+        "test (95 %)": text.interval("accuracy", *test),
+    }
+
+
+def choose_candidates(result: SearchResult, *, top: int) -> list[Candidate]:
+    """Returns the best `top` trials and the untuned parameters.
+
+    Raises DarkroomError if all trials failed.
+    """
+    goal = result.plan.goal
+    best = [result.best, *result.ranked[1:top]]
+    tuned = [
+        Candidate(f"tuned-{rank}", trial.values, trial.scores[goal])
+        for rank, trial in enumerate(best, start=1)
     ]
-    return [*best, Candidate(UNTUNED, {}, None)]
+    return [*tuned, Candidate(UNTUNED, {}, None)]
 
 
 def run(
-    found: Found,
+    result: SearchResult,
     folder: Path,
     *,
     checkpoint_folder: Path,
@@ -189,141 +167,138 @@ def run(
     seeds: Sequence[int],
     epochs: int = 0,
     name: str = "interactive/tune/tuned",
-    at_once: int | None = None,
-    watch: search.Watch | None = None,
+    num_parallel: int | None = None,
+    on_trial_end: search.OnTrialEnd | None = None,
 ) -> Verdict:
-    """Trains the candidates with every seed, judges them on validation, then opens the test split;
-    resumes like a search.
+    """Retrains the candidates with every seed, judges them, then opens the test split.
+
+    Killed and run again, it continues as a search does.
 
     Args:
-        found: the search.
-        folder: where the journals and tables go.
-        checkpoint_folder: where the trained models go; those of the winner stay.
+        result: the search.
+        folder: for event logs and tables.
+        checkpoint_folder: for the models; the winner's are kept.
         executor: whose workers train.
-        top: how many of the best trials are trained anew.
-        seeds: of the new trainings.
-        epochs: of each; 0 takes those of the search.
-        name: of the run, under which the openings of the test split are recorded.
-        at_once: trainings at the same time.
-        watch: called as in `search.run`, for the trainings.
+        top: the number of best trials to retrain.
+        seeds: of the retrainings.
+        epochs: of each retraining; 0 for the search's.
+        name: of the run, for the test-set access log.
+        num_parallel: trainings at the same time.
+        on_trial_end: called after each retraining.
     """
-    chosen = candidates(found, top=top)
-    names = Key("candidate", "choice", choices=tuple(each.name for each in chosen))
-    space = Space((names, Key("seed", "choice", choices=tuple(seeds))))
-    values = {each.name: each.values for each in chosen}
-    context = {
-        **found.plan.context,
-        "epochs": epochs or found.plan.epochs,
-        "values": values,
+    candidates = choose_candidates(result, top=top)
+    names = tuple(candidate.name for candidate in candidates)
+    space = Space(
+        (
+            Hyperparameter("candidate", "choice", choices=names),
+            Hyperparameter("seed", "choice", choices=tuple(seeds)),
+        )
+    )
+    settings = {
+        **result.plan.settings,
+        "epochs": epochs or result.plan.epochs,
+        "values": {candidate.name: candidate.values for candidate in candidates},
         "run": name,
     }
-    read: dict[str, dict[str, dict[int, Predictions]]] = {}
-    for split, objective in (("val", "train"), ("test", "test")):
-        plan = Plan(space, "grid", f"{__name__}:{objective}", {"accuracy": "max"}, context=context)
+    tables = {}
+    for split, function, table in (("val", "train", _TABLE), ("test", "test", _TESTED)):
+        plan = Plan(space, "grid", f"{__name__}:{function}", {"accuracy": "max"}, settings=settings)
         done = search.run(
             plan,
             folder / split,
             checkpoint_folder=checkpoint_folder,
             keep_checkpoints=True,
             executor=executor,
-            at_once=at_once,
-            watch=watch if split == "val" else None,
+            num_parallel=num_parallel,
+            on_trial_end=on_trial_end if split == "val" else None,
         )
-        _ = done.best
-        read[split] = _tables(done, folder / split, _TABLE if split == "val" else _TESTED)
-    verdict = judge(chosen, read["val"], read["test"])
-    for place in checkpoint_folder.glob("*"):
-        if not place.name.startswith(f"{verdict.winner.name}-s"):
-            executors.clear(place)
+        _ = done.best  # raises if all failed
+        tables[split] = _read_tables(done, folder / split, table)
+    verdict = judge(candidates, tables["val"], tables["test"])
+    for path in checkpoint_folder.glob("*"):
+        if not path.name.startswith(f"{verdict.winner.name}-s"):
+            shutil.rmtree(path, ignore_errors=True)
     return verdict
 
 
 def judge(
-    chosen: Sequence[Candidate],
+    candidates: Sequence[Candidate],
     val: Mapping[str, Mapping[int, Predictions]],
     test: Mapping[str, Mapping[int, Predictions]],
 ) -> Verdict:
-    """Returns the verdict on candidates by their tables, by name and seed; the winner follows from
-    validation alone.
+    """Returns the verdict on prediction tables by candidate and seed.
+
+    Validation alone determines the winner.
     """
-    estimates = {
-        name: statistics.over_seeds(list(runs.values()), "accuracy", split="val")
-        for name, runs in val.items()
-    }
-    there = [each for each in chosen if each.name in estimates]
-    winner = max(there, key=lambda each: estimates[each.name].value)
-    tested = {
-        name: statistics.over_seeds(list(runs.values()), "accuracy", split="test")
-        for name, runs in test.items()
-    }
+    val_accuracy, test_accuracy = (
+        {
+            name: statistics.over_seeds(list(runs.values()), "accuracy", split=split)
+            for name, runs in tables.items()
+        }
+        for split, tables in (("val", val), ("test", test))
+    )
+    judged = [candidate for candidate in candidates if candidate.name in val_accuracy]
+    winner = max(judged, key=lambda candidate: val_accuracy[candidate.name].value)
     gain = None
     if winner.name != UNTUNED and UNTUNED in test:
-        gain = paired_tests.compare(
-            test[winner.name], test[UNTUNED], names=(winner.name, UNTUNED), split="test"
-        )
-    return Verdict(
-        tuple(there),
-        winner,
-        estimates,
-        tested,
-        tuple(paired_tests.compare_all(val, split="val")),
-        gain,
-    )
+        names = (winner.name, UNTUNED)
+        gain = paired_tests.compare(test[winner.name], test[UNTUNED], names=names, split="test")
+    pairs = tuple(paired_tests.compare_all(val, split="val"))
+    return Verdict(tuple(judged), winner, val_accuracy, test_accuracy, pairs, gain)
 
 
-def train(values: dict[str, Any], work: Work) -> dict[str, Any]:
-    """Trains one candidate with one seed, keeps the model, and scores train and validation."""
+def train(values: dict[str, Any], trial: TrialContext) -> dict[str, Any]:
+    """Trains one candidate with one seed, saves the model, and scores train and validation."""
     from lib.models import serialization
     from lib.training import checkpoints
 
-    parameters = _parameters(values, work)
-    trained = objective_module.train(
+    parameters = _parameters(values, trial)
+    trained = objective.train(
         parameters,
         seed=values["seed"],
-        folder=work.folder,
-        checkpoint_folder=work.checkpoint_folder,
+        folder=trial.folder,
+        checkpoint_folder=trial.checkpoint_folder,
     )
-    serialization.save(
-        trained.model,
-        _model_path(values, work),
-        card={"parameters": parameters, "seed": values["seed"]},
-    )
-    found = _score(trained.model, parameters, ("train", "val"), work.folder / _TABLE)
+    card = {"parameters": parameters, "seed": values["seed"]}
+    serialization.save(trained.model, _model_path(values, trial), card=card)
+    predicted = _score(trained.model, parameters, ("train", "val"), trial.folder / _TABLE)
     for phase in ("head", "train"):
-        checkpoints.clear(work.checkpoint_folder / phase)
-    accuracy = _accuracy(found, "val")
+        checkpoints.clear(trial.checkpoint_folder / phase)
     return {
-        "accuracy": accuracy,
+        "accuracy": _accuracy(predicted, "val"),
         "kept_epoch": trained.fitted.kept_epoch,
         "num_parameters": trained.model.count_params(),
     }
 
 
-def test(values: dict[str, Any], work: Work) -> dict[str, Any]:
-    """Opens the test split for a model that `train` has kept."""
+def test(values: dict[str, Any], trial: TrialContext) -> dict[str, Any]:
+    """Opens the test split for a model that `train` has saved."""
     from lib.evaluation import test_access
     from lib.models import serialization
 
-    parameters = _parameters(values, work)
-    material = objective_module.material_of(parameters)
-    model = serialization.load(_model_path(values, work))
-    name = f"{work.context['run']}/{values['candidate']}-s{values['seed']}"
-    test_access.open_test(material.dataset_folder, material.split.id, name)
+    parameters = _parameters(values, trial)
+    data = objective.training_data(parameters)
+    model = serialization.load(_model_path(values, trial))
+    name = f"{trial.settings['run']}/{values['candidate']}-s{values['seed']}"
+    test_access.open_test(data.dataset_folder, data.split.id, name)
+    splits = ("train", "val", "test")
+    predicted = _score(model, parameters, splits, trial.folder / _TESTED)
+    return {"accuracy": _accuracy(predicted, "test")}
+
+
+def _model_path(values: Mapping[str, Any], trial: TrialContext) -> Path:
+    name = f"{values['candidate']}-s{values['seed']}"
+    return trial.checkpoint_folder.parent / name / _MODEL
+
+
+def _parameters(values: Mapping[str, Any], trial: TrialContext) -> dict[str, Any]:
+    settings = trial.settings
+    tuned = settings["values"][values["candidate"]]
     return {
-        "accuracy": _accuracy(
-            _score(model, parameters, ("train", "val", "test"), work.folder / _TESTED), "test"
-        )
+        **config.trial_parameters(settings["base"], tuned),
+        "epochs": settings["epochs"],
+        "monitor": settings["monitor"],
     }
-
-
-def _model_path(values: Mapping[str, Any], work: Work) -> Path:
-    return work.checkpoint_folder.parent / f"{values['candidate']}-s{values['seed']}" / _MODEL
-
-
-def _parameters(values: Mapping[str, Any], work: Work) -> dict[str, Any]:
-    context = work.context
-    whole = config.filled(context["base"], context["values"][values["candidate"]])
-    return {**whole, "epochs": context["epochs"], "monitor": context["monitor"]}
 
 
 def _score(
@@ -331,38 +306,37 @@ def _score(
 ) -> Predictions:
     from lib.models import predictor
 
-    material = objective_module.material_of(parameters)
-    split = material.split
+    data = objective.training_data(parameters)
+    split = data.split
     rows = split.frame[split.frame["split"].isin(splits)].reset_index(drop=True)
-    images = material.pixels.array
-    probabilities = predictor.predict_proba(model, images[material.pixels.rows_of(rows["path"])])
+    images = data.pixels.array[data.pixels.rows_of(rows["path"])]
     table = predictions.table(
         rows["path"],
         splits=rows["split"],
         labels=rows["label"],
         groups=rows["group"],
-        probabilities=probabilities,
+        probabilities=predictor.predict_proba(model, images),
         class_names=split.class_names,
     )
-    predictions.write(
-        path,
-        table,
-        {"class_names": split.class_names, "data_hash": split.data_hash(), "target": split.target},
-    )
+    about = {
+        "class_names": split.class_names,
+        "data_hash": split.data_hash(),
+        "target": split.target,
+    }
+    predictions.write(path, table, about)
     return predictions.read(path)
 
 
-def _accuracy(found: Predictions, split: str) -> float:
-    part = found.split(split)
+def _accuracy(predicted: Predictions, split: str) -> float:
+    part = predicted.split(split)
     return float((part.predicted == part.truth).mean())
 
 
-def _tables(done: Found, folder: Path, name: str) -> dict[str, dict[int, Predictions]]:
-    read: dict[str, dict[int, Predictions]] = {}
+def _read_tables(done: SearchResult, folder: Path, name: str) -> dict[str, dict[int, Predictions]]:
+    tables: dict[str, dict[int, Predictions]] = {}
     for trial in done.trials:
-        if trial.done:
+        if trial.has_scores:
             path = folder / "trials" / f"{trial.number:04d}" / name
-            read.setdefault(trial.values["candidate"], {})[trial.values["seed"]] = predictions.read(
-                path
-            )
-    return read
+            runs = tables.setdefault(trial.values["candidate"], {})
+            runs[trial.values["seed"]] = predictions.read(path)
+    return tables

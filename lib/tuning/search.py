@@ -1,36 +1,128 @@
-"""A search: asks its method for trials, has them computed, and notes everything in its journal
-before anything follows from it.
+"""A search: asks its method for trials, has them computed, and records everything in the event log.
 
-    found = search.run(Plan(space=space.read({"x": {"low": 0.0, "high": 1.0}}), method="tpe",
-                            objective="module:function", goals={"score": "max"}, num_trials=30),
-                            folder=folder) found.best.values
+    line = space.read({"x": {"low": 0.0, "high": 1.0}})
+    plan = Plan(line, "tpe", "module:function", {"score": "max"}, num_trials=30)
+    result = search.run(plan, folder)
+    result.best.values
 
-Killed at any moment and called again with the same plan it goes on: finished trials are not
+Killed at any moment and run again with the same plan, it continues: finished trials are not
 repeated, open ones go on from their checkpoints. Another plan in the same folder is refused.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.metadata
+import json
 import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lib import hashing
 from lib.batch.executor import Executor
 from lib.errors import DarkroomError
-from lib.tuning import event_log as journals
-from lib.tuning import trials, work
-from lib.tuning.executors import Hands, Needs, Own, Workers
-from lib.tuning.plan import Found, Plan
-from lib.tuning.record import Record
+from lib.tuning import event_log, methods, trials, worker
+from lib.tuning.event_log import EventLog
+from lib.tuning.executors import InProcess, Pool, Resources, TrialExecutor
+from lib.tuning.methods import Method, Proposal
+from lib.tuning.space import Space
 from lib.tuning.trials import Trial
 from lib.tuning.worker import Job
 
-Watch = Callable[[list[Trial], Trial], None]
+OnTrialEnd = Callable[[list[Trial], Trial], None]
+"""Called with all trials and the one that has just ended."""
+
+_LIBRARIES = {"hyperband": "keras-tuner", **dict.fromkeys(methods.OPTUNA, "optuna")}
 _POLL_S = 0.1
 _GRACE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that proposals and scores depend on; see `methods.make` for the rest.
+
+    `objective` names a function as `module:function`, see `worker`. `settings` is given to every
+    trial and is JSON; a digest of the data belongs there. The first of the `goals` decides which
+    trial is best; `seconds` is measured.
+    """
+
+    space: Space
+    method: str
+    objective: str
+    goals: Mapping[str, str]
+    epochs: int = 1
+    num_trials: int = 0
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def goal(self) -> str:
+        """The first goal."""
+        return next(iter(self.goals))
+
+    @property
+    def direction(self) -> str:
+        """The direction of the first goal, `max` or `min`."""
+        return self.goals[self.goal]
+
+    def key(self) -> dict[str, Any]:
+        """Returns what identifies the search: the plan, the objective's code, the library."""
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        library = _LIBRARIES.get(self.method)
+        version = f"{library} {importlib.metadata.version(library)}" if library else ""
+        return {
+            **values,
+            "goals": list(self.goals.items()),
+            "space": self.space.spec(),
+            "library": version,
+            "code": hashing.module(self.objective.partition(":")[0]),
+        }
+
+    def make_method(self) -> Method:
+        """Returns the plan's method in its initial state."""
+        return methods.make(
+            self.method,
+            self.space,
+            goals=self.goals,
+            epochs=self.epochs,
+            num_trials=self.num_trials,
+            seed=self.seed,
+            options=self.options,
+        )
+
+
+@dataclass
+class SearchResult:
+    """The trials of a search. `complete` is false if the budget ended it.
+
+    `seconds` counts all sessions.
+    """
+
+    plan: Plan
+    trials: list[Trial]
+    complete: bool
+    seconds: float
+    method: Method
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """The best trial of each combination of values by the first goal, best first."""
+        return trials.ranked(self.trials, self.plan.goal, self.plan.direction)
+
+    @property
+    def best(self) -> Trial:
+        """The best trial. Raises DarkroomError if all failed."""
+        if not self.ranked:
+            messages = sorted({trial.failure["message"] for trial in self.trials if trial.failure})
+            raise DarkroomError(
+                " ".join([f"None of the {len(self.trials)} trials has a score.", *messages[:3]])
+            )
+        return self.ranked[0]
 
 
 def run(
@@ -40,131 +132,243 @@ def run(
     checkpoint_folder: Path | None = None,
     keep_checkpoints: bool = False,
     executor: Executor | None = None,
-    at_once: int | None = None,
-    needs: Needs | None = None,
+    num_parallel: int | None = None,
+    resources: Resources | None = None,
     budget_minutes: float | None = None,
-    watch: Watch | None = None,
-) -> Found:
-    """Searches until the method proposes no more or the budget is used up, and returns what was
-    found.
+    on_trial_end: OnTrialEnd | None = None,
+) -> SearchResult:
+    """Searches until the method proposes no more trials or the budget is used up.
 
     Args:
         plan: what is searched, and how.
-        folder: where the journal and the folders of the trials lie; None keeps the journal in
-            memory and writes nothing. checkpoint_folder: where trials keep what resume and
-            promotion need; `folder`/checkpoints where None. keep_checkpoints: leave there what no
-            trial needs any more; else a loser's go as soon as it cannot be promoted. executor: whose
-            workers compute the trials, isolated and several at once; None computes them in this
-            process. at_once: how many trials at the same time; as many as the executor has slots
-            where None. needs: what a trial takes of its machine. budget_minutes: of all sessions
-            together. A trial at work when they are over stops after its epoch and stays open.
-            watch: called with all trials and the one that has just ended.
+        folder: for the event log and the trials' folders; None keeps everything in memory.
+        checkpoint_folder: where trials keep what resume and promotion need; `folder`/checkpoints
+            if None.
+        keep_checkpoints: whether to keep what no trial needs any more; otherwise a trial's
+            checkpoints are deleted as soon as it cannot be promoted.
+        executor: whose workers compute the trials, isolated and in parallel; None computes them
+            in this process.
+        num_parallel: trials at the same time; the executor's slots if None.
+        resources: what a trial needs of its machine.
+        budget_minutes: of all sessions together. A trial that runs when they are over stops after
+            its epoch and stays open.
+        on_trial_end: called after each trial.
 
     Raises:
-        DarkroomError: for a plan that cannot be, or a folder that holds another search.
+        DarkroomError: for an impossible plan, or a folder that holds another search.
     """
     if executor is not None and folder is None:
         raise DarkroomError(
-            "Trials in processes of their own need a `folder`, in which they lay down what came of "
-            "them."
+            "Trials in worker processes need a `folder` for their outcomes. Received: None."
         )
     if budget_minutes is not None and budget_minutes <= 0:
         raise DarkroomError(f"`budget_minutes` must be above 0. Received: {budget_minutes}.")
-    work.find(plan.objective)
-    with journals.holding(folder):
-        search = _Search(plan, folder, checkpoint_folder, watch, keep_checkpoints=keep_checkpoints)
-        hands = (
-            Own(search.hear)
-            if executor is None
-            else Workers(executor, search.hear, at_once=at_once, needs=needs)
+    worker.import_objective(plan.objective)
+    with event_log.lock(folder):
+        search = _Search(
+            plan, folder, checkpoint_folder, on_trial_end, keep_checkpoints=keep_checkpoints
         )
-        return search.run(hands, budget_minutes)
+        if executor is None:
+            return search.run(InProcess(search.on_epoch), budget_minutes)
+        pool = Pool(executor, search.on_epoch, num_parallel=num_parallel, resources=resources)
+        return search.run(pool, budget_minutes)
 
 
-def read(plan: Plan, folder: Path) -> Found:
-    """Returns what a search has found so far; nothing is computed or written."""
-    record = Record(plan, folder)
+def read(plan: Plan, folder: Path) -> SearchResult:
+    """Returns the state of a search; nothing is computed or written."""
+    record = _Record(plan, folder)
     record.replay()
-    return record.found(complete=False)
+    return record.result(complete=False)
+
+
+class _Record:
+    """The state of a search: its event log, and the method and trials that follow from it.
+
+    `pruned` holds the numbers of the trials that the method has pruned.
+    """
+
+    def __init__(self, plan: Plan, folder: Path | None) -> None:
+        self.plan, self.method, self.log = plan, plan.make_method(), EventLog(folder)
+        self.trials: list[Trial] = []
+        self.pruned: set[int] = set()
+        self._folder = folder
+
+    def result(self, *, complete: bool) -> SearchResult:
+        """Returns the trials so far."""
+        seconds = round(self.log.seconds(), 1)
+        return SearchResult(self.plan, self.trials, complete, seconds, self.method)
+
+    def replay(self) -> None:
+        """Brings the method to the end of the log.
+
+        Raises DarkroomError if it proposes other trials than the log holds.
+        """
+        for event in self.log.events:
+            if event["event"] == event_log.ASKED:
+                self._check_same(self.method.ask(), event)
+            elif event["event"] == event_log.REPORTED:
+                trial, row = self.trials[event["trial"]], event["row"]
+                trial.rows.append(row)
+                self.method.report(trial.number, int(row["epoch"]), self._scores(row) or [])
+                self.pruned |= {trial.number} if event["stop"] else set()
+            elif event["event"] == event_log.TOLD:
+                self._settle(self.trials[event["trial"]], event)
+
+    def ask(self) -> Trial | None:
+        """Returns the method's next trial, or None if it has none for now."""
+        if (proposal := self.method.ask()) is None:
+            return None
+        self.log.add(
+            event_log.ASKED,
+            trial=proposal.number,
+            values=proposal.values,
+            epochs=proposal.epochs,
+            parent=proposal.parent,
+            about=proposal.about,
+        )
+        return self._add_trial(proposal)
+
+    def add_epoch(self, number: int, row: dict[str, float]) -> None:
+        """Records a trial's epoch, unless it is known from an earlier computation."""
+        trial, epoch = self.trials[number], int(row["epoch"])
+        inherited = trial.parent is not None and epoch <= self.trials[trial.parent].epochs
+        if inherited or any(int(known["epoch"]) == epoch for known in trial.rows):
+            return
+        scores = self._scores(row)
+        stop = bool(scores) and epoch < trial.epochs and self.method.report(number, epoch, scores)
+        event = self.log.add(event_log.REPORTED, trial=number, row=row, stop=stop)
+        trial.rows.append(event["row"])
+        self.pruned |= {number} if stop else set()
+
+    def tell(self, trial: Trial, state: str, **about: Any) -> None:
+        """Records the outcome of a trial and tells the method."""
+        event = self.log.add(event_log.TOLD, trial=trial.number, state=state, **about)
+        self._settle(trial, event)
+
+    def find_equal(self, trial: Trial) -> Trial | None:
+        """Returns a trial with the same values and epochs that has scores."""
+        for other in self.trials:
+            if other.has_scores and (other.epochs, other.values) == (trial.epochs, trial.values):
+                return other
+        return None
+
+    def finished_roots(self) -> set[int]:
+        """Returns the first trials of chains that have ended and that no trial can continue."""
+        roots = {trial.number: trials.root(self.trials, trial.number) for trial in self.trials}
+        needed = set()
+        for trial in self.trials:
+            unfinished = trial.epochs < self.plan.epochs and self.method.may_promote(trial.number)
+            if trial.state == "open" or unfinished:
+                needed.add(roots[trial.number])
+        return set(roots.values()) - needed
+
+    def _settle(self, trial: Trial, event: Mapping[str, Any]) -> None:
+        trial.state, trial.failure = event["state"], event.get("failure")
+        trial.scores, trial.metrics = event.get("scores") or {}, event.get("metrics") or {}
+        trial.seconds = event.get("seconds", 0.0)
+        trial.about = {**trial.about, **event.get("about", {})}
+        scores = [trial.scores[goal] for goal in self.plan.goals] if trial.has_scores else None
+        self.method.tell(trial.number, scores, trial.rows, computed=trial.state != "copied")
+
+    def _add_trial(self, proposal: Proposal) -> Trial:
+        about = dict(proposal.about)
+        trial = Trial(proposal.number, proposal.values, proposal.epochs, proposal.parent, about)
+        self.trials.append(trial)
+        return trial
+
+    def _check_same(self, proposal: Proposal | None, event: Mapping[str, Any]) -> None:
+        expected = [event["trial"], event["values"], event["epochs"], event["parent"]]
+        received = proposal and [
+            proposal.number,
+            proposal.values,
+            proposal.epochs,
+            proposal.parent,
+        ]
+        if json.dumps(received) != json.dumps(expected):
+            raise DarkroomError(
+                f"{self.plan.method} proposes another trial {event['trial']} than the event log "
+                f"holds, so the search in {self._folder} cannot continue. Use another study or "
+                "arm, or delete that folder."
+            )
+        self._add_trial(proposal)
+
+    def _scores(self, row: Mapping[str, float]) -> list[float] | None:
+        if all(goal in row for goal in self.plan.goals):
+            return [row[goal] for goal in self.plan.goals]
+        return None
 
 
 class _Search:
-    """Has the trials of a record computed, and clears away what they leave."""
+    """Has the trials of a record computed, and deletes the checkpoints they no longer need."""
 
     def __init__(
         self,
         plan: Plan,
         folder: Path | None,
         checkpoint_folder: Path | None,
-        watch: Watch | None,
+        on_trial_end: OnTrialEnd | None,
         *,
         keep_checkpoints: bool,
     ) -> None:
-        self._plan, self._record = plan, Record(plan, folder)
-        self._folder, self._watch = folder, watch
+        self._plan, self._record = plan, _Record(plan, folder)
+        self._folder, self._on_trial_end = folder, on_trial_end
         self._checkpoints = checkpoint_folder or (folder and folder / "checkpoints")
-        self._keeps = keep_checkpoints or self._checkpoints is None
+        self._keeps_checkpoints = keep_checkpoints or self._checkpoints is None
         self._cleared: set[int] = set()
         self._deadline = math.inf
-        self._over = False
+        self._is_over = False
 
-    def run(self, hands: Hands, budget_minutes: float | None) -> Found:
+    def run(self, executor: TrialExecutor, budget_minutes: float | None) -> SearchResult:
         record = self._record
-        record.journal.begin(self._plan.key())
+        record.log.begin(self._plan.key())
         record.replay()
         if budget_minutes is not None:
-            self._deadline = time.monotonic() + 60 * budget_minutes - record.journal.seconds()
+            self._deadline = time.monotonic() + 60 * budget_minutes - record.log.seconds()
+        # Trials that were open when the search was killed come first.
         waiting = [trial for trial in record.trials if trial.state == "open"]
-        at_work: set[int] = set()
+        running: set[int] = set()
         try:
             while True:
-                while (
-                    not self._is_over()
-                    and len(at_work) < hands.slots
-                    and (trial := self._next(waiting)) is not None
-                ):
-                    if self._begin(trial, hands):
-                        at_work.add(trial.number)
-                self._clear()
-                if not at_work:
+                while not self._check_deadline() and len(running) < executor.slots:
+                    trial = waiting.pop(0) if waiting else record.ask()
+                    if trial is None:
+                        break
+                    if self._start(trial, executor):
+                        running.add(trial.number)
+                self._clear_checkpoints()
+                if not running:
                     break
-                if self._over:
-                    self._call_off(at_work, hands)
-                for number, outcome in hands.poll(_POLL_S):
-                    at_work.discard(number)
+                if self._is_over:
+                    self._stop_all(running, executor)
+                for number, outcome in executor.poll(_POLL_S):
+                    running.discard(number)
                     self._end(record.trials[number], outcome)
         except BaseException:
-            for number in at_work:  # a notebook that is interrupted keeps its executor
-                hands.cancel(number)
+            for number in running:  # an interrupted notebook keeps its executor
+                executor.cancel(number)
             raise
-        complete = all(trial.state != "open" for trial in record.trials) and not self._over
-        if complete and not self._keeps:
+        complete = all(trial.state != "open" for trial in record.trials) and not self._is_over
+        if complete and not self._keeps_checkpoints:
             shutil.rmtree(self._checkpoints, ignore_errors=True)
-        record.journal.add(journals.ENDED, complete=complete)
-        return record.found(complete=complete)
+        record.log.add(event_log.ENDED, complete=complete)
+        return record.result(complete=complete)
 
-    def hear(self, number: int, row: dict[str, float]) -> bool:
-        """Takes notice of a trial's epoch; returns whether the trial shall stop."""
-        self._record.hear(number, row)
-        return number in self._record.pruned or self._is_over()
+    def on_epoch(self, number: int, row: dict[str, float]) -> bool:
+        """Records a trial's epoch; returns whether the trial should stop."""
+        self._record.add_epoch(number, row)
+        return number in self._record.pruned or self._check_deadline()
 
-    def _next(self, waiting: list[Trial]) -> Trial | None:
-        """The next trial to begin: first those that were open when the search was killed, then what
-        the method proposes.
-        """
-        return waiting.pop(0) if waiting else self._record.ask()
-
-    def _begin(self, trial: Trial, hands: Hands) -> bool:
-        """Has a trial computed; returns False where that is not needed."""
+    def _start(self, trial: Trial, executor: TrialExecutor) -> bool:
+        """Submits a trial; returns False if it needs no computation."""
         parent = None if trial.parent is None else self._record.trials[trial.parent]
         if trial.number in self._record.pruned:
             self._tell(trial, "pruned")
         elif parent is not None and parent.state == "failed":
             self._tell(trial, "failed", failure=parent.failure)
-        elif (same := self._record.done_before(trial)) is not None:
-            self._tell(trial, "copied", scores=same.scores, about={"copy_of": same.number})
+        elif (equal := self._record.find_equal(trial)) is not None:
+            self._tell(trial, "copied", scores=equal.scores, about={"copy_of": equal.number})
         else:
-            hands.submit(self._job(trial))
+            executor.submit(self._job(trial))
             return True
         return False
 
@@ -172,17 +376,18 @@ class _Search:
         numbers = {**outcome["numbers"], "seconds": outcome["seconds"]}
         state = outcome["state"]
         if state == "stopped" and trial.rows and int(trial.rows[-1]["epoch"]) >= trial.epochs:
-            state = "finished"  # the wish came too late
+            state = "finished"  # the request came after the last epoch
         if state == "stopped" and trial.number in self._record.pruned:
             state = "pruned"
         if state in ("stopped", "cancelled"):
-            if not self._over:
+            if not self._is_over:
                 raise DarkroomError(
-                    f"Trial {trial.number} was called off from outside. The same command goes on."
+                    f"Trial {trial.number} was cancelled from outside. Run the same command again "
+                    "to continue."
                 )
             return  # the budget is used up; the trial stays open
         scores = {goal: numbers[goal] for goal in self._plan.goals} if state == "finished" else {}
-        rest = {
+        metrics = {
             name: value
             for name, value in numbers.items()
             if name not in scores and name != "seconds"
@@ -191,51 +396,46 @@ class _Search:
             trial,
             state,
             scores=scores,
-            metrics=rest,
+            metrics=metrics,
             failure=outcome["failure"],
             seconds=outcome["seconds"],
         )
 
     def _tell(self, trial: Trial, state: str, **about: Any) -> None:
         self._record.tell(trial, state, **about)
-        if self._watch is not None:
-            self._watch(self._record.trials, trial)
+        if self._on_trial_end is not None:
+            self._on_trial_end(self._record.trials, trial)
 
-    def _clear(self) -> None:
-        """Deletes the checkpoints of trials that have ended and that no other one will go on with."""
-        if self._keeps:
+    def _clear_checkpoints(self) -> None:
+        if self._keeps_checkpoints:
             return
-        for root in self._record.over_with() - self._cleared:
+        for root in self._record.finished_roots() - self._cleared:
             shutil.rmtree(self._checkpoints / f"{root:04d}", ignore_errors=True)
             self._cleared.add(root)
 
     def _job(self, trial: Trial) -> Job:
-        all_trials = self._record.trials
-        start = 0 if trial.parent is None else all_trials[trial.parent].epochs
-        # A trial keeps its checkpoints where all that go on with each other do.
-        chain = (
-            self._checkpoints / f"{trials.root(all_trials, trial.number):04d}"
-            if self._checkpoints
-            else ""
-        )
+        known = self._record.trials
+        initial_epoch = 0 if trial.parent is None else known[trial.parent].epochs
+        # A promoted trial shares the checkpoints of the chain that it continues.
+        root = f"{trials.root(known, trial.number):04d}"
         return Job(
             self._plan.objective,
             trial.number,
             trial.values,
             trial.epochs,
-            start,
+            initial_epoch,
             list(self._plan.goals),
             folder=str(self._folder / "trials" / f"{trial.number:04d}") if self._folder else "",
-            checkpoint_folder=str(chain),
-            context=dict(self._plan.context),
+            checkpoint_folder=str(self._checkpoints / root) if self._checkpoints else "",
+            settings=dict(self._plan.settings),
         )
 
-    def _is_over(self) -> bool:
-        self._over = time.monotonic() > self._deadline
-        return self._over
+    def _check_deadline(self) -> bool:
+        self._is_over = time.monotonic() > self._deadline
+        return self._is_over
 
-    def _call_off(self, at_work: set[int], hands: Hands) -> None:
-        for number in at_work:
-            hands.stop(number)
+    def _stop_all(self, running: set[int], executor: TrialExecutor) -> None:
+        for number in running:
+            executor.stop(number)
             if time.monotonic() > self._deadline + _GRACE_S:
-                hands.cancel(number)
+                executor.cancel(number)

@@ -1,4 +1,4 @@
-"""What a search has found: its trials, as records and as tables."""
+"""The trials of a search, as records and as tables."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ if TYPE_CHECKING:
     from lib.tuning.space import Space
 
 STATES = ("open", "finished", "pruned", "failed", "copied")
-"""`open`: proposed, and not ended yet; `copied`: the same had been done before, and its scores
-hold.
-"""
+"""`open` trials have not ended; `copied` ones have the scores of an equal trial before them."""
 
 
 @dataclass
 class Trial:
-    """One trial. `rows` has one mapping an epoch, of this trial alone where it goes on with its
-    `parent`.
+    """One trial; `rows` is its history, without the epochs of its `parent`.
+
+    `scores` holds the goals, `metrics` the other numbers that the objective returned.
     """
 
     number: int
@@ -36,155 +35,127 @@ class Trial:
     seconds: float = 0.0
     failure: dict[str, Any] | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
-    """Whatever else the objective told of it."""
 
     @property
-    def done(self) -> bool:
-        """Whether it has scores."""
+    def has_scores(self) -> bool:
+        """Whether the trial finished, or was copied from one that did."""
         return self.state in ("finished", "copied")
 
 
 def root(trials: Sequence[Trial], number: int) -> int:
-    """Returns the first trial of the chain that trial `number` goes on with; all of a chain share
-    checkpoints.
-    """
+    """Returns the first ancestor of a trial; descendants share its checkpoints."""
     while (parent := trials[number].parent) is not None:
         number = parent
     return number
 
 
 def ranked(trials: Sequence[Trial], goal: str, direction: str) -> list[Trial]:
-    """Returns the best trial of each set of values, the best first; of equals the one trained
-    longer, then the earlier.
+    """Returns the best trial of each combination of values, best first.
+
+    Of equal scores the longer training comes first, then the earlier trial.
     """
     sign = -1 if direction == "max" else 1
-    done = [trial for trial in trials if trial.done and math.isfinite(trial.scores[goal])]
-    done.sort(key=lambda trial: (sign * trial.scores[goal], -trial.epochs, trial.number))
-    found: list[Trial] = []
-    for trial in done:
-        if all(trial.values != other.values for other in found):
-            found.append(trial)
-    return found
+    scored = [trial for trial in trials if trial.has_scores and math.isfinite(trial.scores[goal])]
+    scored.sort(key=lambda trial: (sign * trial.scores[goal], -trial.epochs, trial.number))
+    best: list[Trial] = []
+    for trial in scored:
+        if all(trial.values != other.values for other in best):
+            best.append(trial)
+    return best
 
 
-def front(trials: Sequence[Trial], goals: Mapping[str, str]) -> list[Trial]:
-    """Returns the trials that no other one beats in every goal at once, by the first goal, the best
-    first.
-    """
+def pareto_front(trials: Sequence[Trial], goals: Mapping[str, str]) -> list[Trial]:
+    """Returns the trials that no other one dominates, best by the first goal first."""
     signs = [-1 if direction == "max" else 1 for direction in goals.values()]
+    finished = [trial for trial in trials if trial.state == "finished"]
 
-    def cost(trial: Trial) -> tuple[float, ...]:
+    def costs(trial: Trial) -> tuple[float, ...]:
         return tuple(sign * trial.scores[goal] for sign, goal in zip(signs, goals, strict=True))
 
-    done = [trial for trial in trials if trial.state == "finished"]
-    found = [
-        trial
-        for trial in done
-        if not any(
-            cost(other) != cost(trial)
-            and all(a <= b for a, b in zip(cost(other), cost(trial), strict=True))
-            for other in done
+    def is_dominated(trial: Trial) -> bool:
+        own = costs(trial)
+        return any(
+            costs(other) != own and all(a <= b for a, b in zip(costs(other), own, strict=True))
+            for other in finished
         )
-    ]
-    return sorted(found, key=cost)
+
+    return sorted((trial for trial in finished if not is_dominated(trial)), key=costs)
 
 
 def table(trials: Sequence[Trial]) -> pandas.DataFrame:
-    """Returns one row a trial: what was proposed, its state, its scores, its seconds and why it
-    failed.
-    """
+    """Returns one row a trial: values, epochs, state, scores, seconds and class of failure."""
     import pandas
 
+    # Hyperparameters that only some trials have get a column too.
+    names = dict.fromkeys(name for trial in trials for name in trial.values)
     rows = []
-    names = dict.fromkeys(
-        name for trial in trials for name in trial.values
-    )  # those that only some have, beside the others
     for trial in trials:
-        told = {name: _shown(trial.values.get(name)) for name in names}
-        row = {
-            "trial": trial.number,
-            **told,
-            **trial.about,
-            "epochs": trial.epochs,
-            "parent": trial.parent,
-        }
+        values = {name: _plain(trial.values.get(name)) for name in names}
+        row = {"trial": trial.number, **values, **trial.about}
+        row |= {"epochs": trial.epochs, "parent": trial.parent, "state": trial.state}
         failure = (trial.failure or {}).get("kind", "")
-        rows.append(
-            {
-                **row,
-                "state": trial.state,
-                **trial.scores,
-                "seconds": trial.seconds,
-                "failure": failure,
-            }
-        )
+        rows.append({**row, **trial.scores, "seconds": trial.seconds, "failure": failure})
     return pandas.DataFrame(rows).convert_dtypes() if rows else pandas.DataFrame()
 
 
-def shown(trials: Sequence[Trial]) -> pandas.DataFrame:
-    """Returns `table` for people: four digits, nothing in the place of what is not, and no column
-    without a value.
-    """
-    found = table(trials)
-    if found.empty:
-        return found
-    empty = [name for name in found.columns if (found[name].isna() | (found[name] == "")).all()]
-    told = found.drop(columns=empty).set_index("trial")
-    return (
-        told.map(lambda value: f"{value:.4g}" if isinstance(value, float) else value)
-        .astype(object)
-        .where(told.notna(), "")
-    )
+def display_table(trials: Sequence[Trial]) -> pandas.DataFrame:
+    """Returns `table` for reading: four digits, blanks for missing values, no empty columns."""
+    frame = table(trials)
+    if frame.empty:
+        return frame
+    is_empty = frame.isna() | (frame == "")
+    frame = frame.loc[:, ~is_empty.all()].set_index("trial")
+    rounded = frame.map(lambda value: f"{value:.4g}" if isinstance(value, float) else value)
+    return rounded.astype(object).where(frame.notna(), "")
 
 
-def keys(space: Space) -> pandas.DataFrame:
-    """Returns one row a key of the space: its values, and the condition under which it acts."""
+def space_table(space: Space) -> pandas.DataFrame:
+    """Returns one row a hyperparameter: its values, and when it is active."""
     import pandas
 
     rows = []
-    for key in space.keys:
-        scale = ", by its logarithm" if key.log else f", by {key.step:g}" if key.step else ""
+    for item in space.hyperparameters:
+        scale = ", log scale" if item.log else f", step {item.step:g}" if item.step else ""
+        is_choice = item.kind == "choice"
         values = (
-            ", ".join(map(str, key.choices))
-            if key.kind == "choice"
-            else f"{key.low:g} to {key.high:g}{scale}"
+            ", ".join(map(str, item.choices)) if is_choice else f"{item.low:g} to {item.high:g}"
         )
-        when = " and ".join(
-            f"{name} is {' or '.join(map(str, allowed))}" for name, allowed in key.when.items()
+        conditions = [f"{name} is {' or '.join(map(str, at))}" for name, at in item.when.items()]
+        rows.append(
+            {
+                "hyperparameter": item.name,
+                "values": values + ("" if is_choice else scale),
+                "active when": " and ".join(conditions) or "always",
+            }
         )
-        rows.append({"key": key.name, "values": values, "acts when": when or "always"})
-    return pandas.DataFrame(rows).set_index("key")
+    return pandas.DataFrame(rows).set_index("hyperparameter")
 
 
-def by_epoch(trials: Sequence[Trial]) -> pandas.DataFrame:
-    """Returns one row a trial and epoch, `trials.csv`: the trial's row of `table`, and what was
-    measured after the epoch.
+def epoch_table(trials: Sequence[Trial]) -> pandas.DataFrame:
+    """Returns one row a trial and epoch: the trial's row of `table`, and `epoch_*` numbers.
 
-    A trial that has reported no epoch, because it failed or has none, has one row with an empty
-    `epoch`.
+    A trial without reported epochs has one row with an empty `epoch`.
     """
     import pandas
 
     whole = table(trials)
     if whole.empty:
         return whole
-    rows = [
-        {
-            "trial": trial.number,
-            **{name if name == "epoch" else f"epoch_{name}": value for name, value in row.items()},
-        }
-        for trial in trials
-        for row in (trial.rows or [{}])
-    ]
+    rows = []
+    for trial in trials:
+        for row in trial.rows or [{}]:
+            numbers = {f"epoch_{name}": value for name, value in row.items() if name != "epoch"}
+            epoch = {"epoch": row["epoch"]} if "epoch" in row else {}
+            rows.append({"trial": trial.number, **epoch, **numbers})
     return whole.merge(pandas.DataFrame(rows).convert_dtypes(), on="trial", how="left")
 
 
-def told(value: Any) -> str:
-    """Returns a value as text, a number with three digits, all else but words as JSON."""
+def format_value(value: Any) -> str:
+    """Returns a value as text: three digits of a float, JSON of anything but a string."""
     if isinstance(value, float):
         return f"{value:.3g}"
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _shown(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)

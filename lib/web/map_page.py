@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, render_template
 
-from lib.embeddings.palette import PALETTE, REST, SEQUENCE
+from lib.embeddings.plots import PALETTE, REST, SEQUENCE
 from lib.embeddings.record import TITLES
 from lib.web import archive, maps
 

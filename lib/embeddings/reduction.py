@@ -1,0 +1,424 @@
+"""Dimensionality reduction: from features to a map in two dimensions, by several libraries."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+import sys
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from filelock import FileLock
+
+from lib import files, hashing
+from lib.errors import DarkroomError, suggest
+
+COMPONENTS = 50
+
+Progress = Callable[[int, int, float], None]
+"""Called with (steps done, steps in all, seconds left)."""
+
+
+class Map(Protocol):
+    """A finished map, as needed to place new images on it."""
+
+    places: np.ndarray
+    components: np.ndarray
+    seed: int
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method; `fit` takes (components, seed, options, tell) and returns (n, 2).
+
+    `place` takes a finished map and the components of new images; None if the method cannot.
+    """
+
+    title: str
+    fit: Callable[..., np.ndarray]
+    place: Callable[..., np.ndarray] | None
+    components: int = COMPONENTS
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def _pca(components: np.ndarray, seed: int, options: dict[str, Any], tell: Progress) -> np.ndarray:
+    tell(1, 1, 0.0)
+    return components
+
+
+def _pca_place(map_: Map, new: np.ndarray) -> np.ndarray:
+    return new
+
+
+def _tsne(components: np.ndarray, seed: int, options: dict[str, Any], tell: Progress) -> np.ndarray:
+    import openTSNE
+
+    began = time.perf_counter()
+    early, late = 250, 500
+
+    def step(iteration: int, error: float, embedding: Any) -> None:
+        done = iteration + (early if step.phase else 0)
+        tell(done, early + late, (time.perf_counter() - began) / done * (early + late - done))
+
+    step.phase = 0
+    affinities = _affinities(components, seed, options)
+    start = openTSNE.initialization.rescale(components[:, :2].astype(np.float64))
+    embedding = openTSNE.TSNEEmbedding(
+        start,
+        affinities,
+        negative_gradient_method="auto" if len(components) > 4_000 else "bh",
+        n_jobs=_cores(),
+        random_state=seed,
+        callbacks=step,
+        callbacks_every_iters=25,
+    )
+    embedding = embedding.optimize(early, exaggeration=12, momentum=0.5)
+    step.phase = 1
+    return np.asarray(embedding.optimize(late, momentum=0.8))
+
+
+def _affinities(components: np.ndarray, seed: int, options: dict[str, Any]) -> Any:
+    import openTSNE
+
+    perplexity = min(options["perplexity"], (len(components) - 1) / 3)
+    return openTSNE.affinity.PerplexityBasedNN(
+        np.asarray(components, np.float64),
+        perplexity=perplexity,
+        n_jobs=_cores(),
+        random_state=seed,
+        method="exact" if len(components) <= 1_000 else "auto",
+    )
+
+
+def _tsne_place(map_: Map, new: np.ndarray) -> np.ndarray:
+    import openTSNE
+
+    affinities = _affinities(map_.components, map_.seed, map_.options)
+    held = openTSNE.TSNEEmbedding(
+        np.asarray(map_.places, np.float64),
+        affinities,
+        n_jobs=_cores(),
+        random_state=map_.seed,
+        negative_gradient_method="bh",
+    )
+    return np.asarray(
+        held.transform(np.asarray(new, np.float64), perplexity=min(5, (len(map_.places) - 1) / 3))
+    )
+
+
+def _umap(components: np.ndarray, seed: int, options: dict[str, Any], tell: Progress) -> np.ndarray:
+    with _told(tell) as shown:
+        return _umap_model(
+            len(components), seed, options, init=components[:, :2], shown=shown
+        ).fit_transform(components)
+
+
+def _umap_place(map_: Map, new: np.ndarray) -> np.ndarray:
+    # No epochs: the map is taken as it is, and only the search tree for new neighbours is made
+    # again.
+    model = _umap_model(len(map_.places), map_.seed, map_.options, init=map_.places, n_epochs=0)
+    model.fit(map_.components)
+    model.embedding_ = np.array(map_.places)
+    model.n_epochs = 100
+    return model.transform(new)
+
+
+def _umap_model(
+    num: int,
+    seed: int,
+    options: dict[str, Any],
+    *,
+    init: np.ndarray,
+    shown: Any = None,
+    **more: Any,
+) -> Any:
+    umap = _import_umap()
+    start = np.array(init, np.float32)
+    if "n_epochs" not in more:
+        start = 10 * (start - start.min(axis=0)) / np.maximum(np.ptp(start, axis=0), 1e-9)
+        start += (
+            np.random.default_rng(seed).normal(0, 1e-4, start.shape).astype(np.float32)
+        )  # equal images must not coincide
+    verbose = (
+        {"verbose": True, "tqdm_kwds": {"file": shown, "mininterval": 0.5}}
+        if shown is not None
+        else {}
+    )
+    return umap.UMAP(
+        n_neighbors=min(options["neighbours"], num - 1),
+        min_dist=options["min_dist"],
+        init=start,
+        random_state=seed,
+        n_jobs=1,
+        low_memory=num > 50_000,
+        **verbose,
+        **more,
+    )
+
+
+def _import_umap() -> Any:
+    """Imports UMAP without its parametric part, which loads TensorFlow or warns that it is missing."""
+    absent = "tensorflow" not in sys.modules
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImportWarning)
+        if absent:
+            sys.modules["tensorflow"] = None  # an import of it fails at once
+        try:
+            import umap
+            import umap.layouts
+            from tqdm import tqdm
+        finally:
+            if absent:
+                del sys.modules["tensorflow"]
+    # in a notebook its own draws a widget, whatever file it is given, and tells nobody else
+    umap.layouts.tqdm = tqdm
+    return umap
+
+
+def _pacmap(
+    components: np.ndarray, seed: int, options: dict[str, Any], tell: Progress
+) -> np.ndarray:
+    try:
+        import pacmap
+    except ImportError:
+        raise DarkroomError(
+            "The method 'pacmap' needs a package that is not installed. Install it with: python -m "
+            "pip install pacmap==0.9.1"
+        ) from None
+    logging.getLogger("pacmap").setLevel(logging.ERROR)  # it warns of every seed
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = pacmap.PaCMAP(
+            n_components=2, n_neighbors=options["neighbours"], random_state=seed, apply_pca=False
+        )
+        found = model.fit_transform(components, init="pca")
+    tell(1, 1, 0.0)
+    return found
+
+
+class _Bar(io.StringIO):
+    """A stream for UMAP's progress bar, from which the progress is read."""
+
+    def __init__(self, tell: Progress) -> None:
+        super().__init__()
+        self.tell, self.began = tell, time.perf_counter()
+
+    def write(self, text: str) -> int:
+        if found := re.search(r"(\d+)/(\d+)", text):
+            done, total = int(found[1]), int(found[2])
+            if done:
+                self.tell(done, total, (time.perf_counter() - self.began) / done * (total - done))
+        return len(text)
+
+
+@contextlib.contextmanager
+def _told(tell: Progress) -> Iterator[_Bar]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield _Bar(tell)
+
+
+def _cores() -> int:
+    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+
+
+METHODS = {
+    "pca": Method("PCA", _pca, _pca_place, components=2),
+    "tsne": Method("t-SNE", _tsne, _tsne_place, options={"perplexity": 30}),
+    "umap": Method("UMAP", _umap, _umap_place, options={"neighbours": 15, "min_dist": 0.1}),
+    "pca_tsne": Method(
+        "PCA to 30, then t-SNE", _tsne, _tsne_place, components=30, options={"perplexity": 30}
+    ),
+    "pacmap": Method("PaCMAP", _pacmap, None, options={"neighbours": 10}),
+}
+"""The methods by name; `pacmap` needs its package."""
+
+
+FEWEST = 12
+"""The least number of images of a map."""
+_ROWS = 8_192  # at a time, so that half precision is not widened all at once
+_SUBSPACE_ROWS = 20_000  # rows that principal components are computed from; of more, a seeded draw
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A map: `places` float32 (n, 2) in the order of the features, and the state to place others."""
+
+    method: str
+    places: np.ndarray
+    seed: int
+    options: dict[str, Any]
+    seconds: float
+    mean: np.ndarray
+    axes: np.ndarray
+    components: np.ndarray
+
+    def place(self, features: np.ndarray) -> np.ndarray:
+        """Returns where new images (n, d) lie on this map, float32 (n, 2); the others stay.
+
+        Raises DarkroomError for a method that cannot, and for features of another length.
+        """
+        method = METHODS[self.method]
+        if method.place is None:
+            able = ", ".join(name for name, each in METHODS.items() if each.place)
+            raise DarkroomError(
+                f"{method.title} cannot place new images on a finished map. Those that can: {able}."
+            )
+        if features.ndim != 2 or features.shape[1] != len(self.mean):
+            raise DarkroomError(
+                f"This map takes features of length {len(self.mean)}. Received: {features.shape}."
+            )
+        new = (np.asarray(features, np.float32) - self.mean) @ self.axes
+        return np.asarray(method.place(self, new), np.float32)
+
+
+def reduce(
+    features: np.ndarray,
+    method: str,
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Reduction:
+    """Returns the map of a feature space by a method of `METHODS`; equal seeds give equal maps.
+
+    Args:
+        features: (n, d), n at least 12; may be memory-mapped and float16.
+        method: a name in `METHODS`.
+        seed: of the method.
+        folder: a cache for maps of exactly these features.
+        progress: called while it computes.
+        options: of the method: `perplexity` of t-SNE; `neighbours` and `min_dist` of UMAP.
+
+    Raises:
+        DarkroomError: an unknown method or option, too few images, or values that are not finite.
+    """
+    options = _checked(features, method, options)
+    if folder is None:
+        return _computed(features, method, seed, options, progress)
+    name = f"{method}-{hashing.digest(json.dumps([seed, options], sort_keys=True))}.npz"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{name}.lock"):
+        found = _stored(folder / name, method, len(features))
+        if found is None:
+            found = _computed(features, method, seed, options, progress)
+            _store(folder / name, found)
+    return found
+
+
+def _checked(features: np.ndarray, method: str, options: dict[str, Any]) -> dict[str, Any]:
+    if method not in METHODS:
+        near = suggest(method, list(METHODS))
+        raise DarkroomError(
+            f"A map's method is one of {', '.join(METHODS)}. Received: {method!r}.{near}"
+        )
+    if features.ndim != 2 or len(features) < FEWEST:
+        raise DarkroomError(
+            f"A map takes features (n, d) of at least {FEWEST} images. Received shape: "
+            f"{features.shape}."
+        )
+    known = METHODS[method].options
+    for name in options:
+        if name not in known:
+            raise DarkroomError(
+                f"{method!r} takes the options {', '.join(known) or 'none'}. Received: {name!r}."
+            )
+    return known | options
+
+
+def _computed(
+    features: np.ndarray, method: str, seed: int, options: dict[str, Any], progress: Progress | None
+) -> Reduction:
+    if not all(
+        np.isfinite(features[start : start + _ROWS]).all()
+        for start in range(0, len(features), _ROWS)
+    ):
+        raise DarkroomError(
+            "A map takes finite features. Received NaN or infinity; did the network's training "
+            "diverge?"
+        )
+    began = time.perf_counter()
+    mean, axes = principal(features, METHODS[method].components, seed=seed)
+    components = np.concatenate(
+        [
+            (np.asarray(features[start : start + _ROWS], np.float32) - mean) @ axes
+            for start in range(0, len(features), _ROWS)
+        ]
+    )
+    places = METHODS[method].fit(components, seed, options, progress or (lambda *_: None))
+    seconds = round(time.perf_counter() - began, 2)
+    return Reduction(
+        method, np.asarray(places, np.float32), seed, options, seconds, mean, axes, components
+    )
+
+
+def principal(features: np.ndarray, number: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean (d,) and the first `number` principal axes (d, number), widest first.
+
+    The largest entry of an axis is positive, so that no library mirrors a map.
+    """
+    rows = features
+    if len(features) > _SUBSPACE_ROWS:
+        rows = features[
+            np.sort(
+                np.random.default_rng(seed).choice(len(features), _SUBSPACE_ROWS, replace=False)
+            )
+        ]
+    rows = np.asarray(rows, np.float32)
+    mean = rows.mean(axis=0)
+    rows = rows - mean
+    number = min(number, *rows.shape)
+    if max(min(rows.shape), 1) <= 1_024:
+        small = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+        values, vectors = np.linalg.eigh(small)
+        vectors = vectors[:, ::-1][:, :number]
+        axes = (
+            rows.T @ (vectors / np.sqrt(np.maximum(values[::-1][:number], 1e-12)))
+            if len(rows) < rows.shape[1]
+            else vectors
+        )
+    else:
+        from sklearn.utils.extmath import randomized_svd
+
+        axes = randomized_svd(rows, number, n_iter=4, random_state=seed)[2].T
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(number)])
+    return mean, np.ascontiguousarray(axes * np.where(signs == 0, 1, signs), np.float32)
+
+
+def _store(path: Path, found: Reduction) -> None:
+    about = {name: getattr(found, name) for name in ("method", "seed", "options", "seconds")}
+    with files.replacing(path) as aside, aside.open("wb") as file:
+        arrays = {name: getattr(found, name) for name in ("places", "mean", "axes", "components")}
+        np.savez(file, about=np.array(json.dumps(about)), **arrays)
+
+
+def _stored(path: Path, method: str, num: int) -> Reduction | None:
+    if not path.is_file():
+        return None
+    try:
+        # Opened here, since numpy leaves a file open that turns out to be no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            found = Reduction(
+                **json.loads(str(held["about"])),
+                **{name: held[name] for name in ("places", "mean", "axes", "components")},
+            )
+    except (
+        ValueError,
+        KeyError,
+        OSError,
+        EOFError,
+        TypeError,
+        zipfile.BadZipFile,
+    ):  # damaged: it is computed again
+        return None
+    return found if found.method == method and found.places.shape == (num, 2) else None

@@ -1,0 +1,250 @@
+"""Hyperband: KerasTuner's oracle proposes the trials, our event log records them.
+
+Differences from a plain `keras_tuner.Hyperband`: nothing is written while it searches (a kill tears
+its files), a seed of 0 is a seed, a failed trial counts as the worst instead of stalling its
+bracket, and a promoted trial names its parent, so that training continues with its optimizer's
+state. `export` writes KerasTuner's files when the search has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib import quiet
+from lib.errors import DarkroomError
+from lib.tuning.methods import WORST, Proposal
+from lib.tuning.space import Hyperparameter, Space
+
+_MAX_COLLISIONS = 10_000  # repeated draws before the space counts as exhausted; KerasTuner's is 20
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of a bracket: `trials` trials, each trained from `initial_epoch` to `epochs`."""
+
+    bracket: int
+    round: int
+    trials: int
+    initial_epoch: int
+    epochs: int
+
+
+def rounds(epochs: int, factor: int) -> list[Round]:
+    """Returns the rounds of one iteration of Hyperband, the bracket with most halvings first.
+
+    Source: Li et al., Hyperband, JMLR 18 (2018), algorithm 1, with KerasTuner's rounding.
+    """
+    num_brackets = 0
+    while epochs / factor**num_brackets >= 1:
+        num_brackets += 1
+    width = math.ceil(1 + math.log(epochs, factor))
+    table = []
+    for bracket in reversed(range(num_brackets)):
+        initial_epoch = 0
+        for number in range(bracket + 1):
+            end = math.ceil(epochs / factor ** (bracket - number))
+            trials = math.ceil(width / (bracket + 1) * factor ** (bracket - number))
+            table.append(Round(bracket, number, trials, initial_epoch, end))
+            initial_epoch = end
+    return table
+
+
+class Hyperband:
+    """Hyperband with up to `epochs` epochs a trial; `iterations` repeats it with new trials."""
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        goals: Mapping[str, str],
+        epochs: int,
+        seed: int,
+        factor: int = 3,
+        iterations: int = 1,
+    ) -> None:
+        ((self._goal, self._direction),) = goals.items()
+        self._space = space
+        with _without_deprecations():
+            self._oracle = _oracle(
+                space, self._goal, self._direction, epochs, factor, iterations, seed
+            )
+        self._sizes = {(row.bracket, row.round): row.trials for row in rounds(epochs, factor)}
+        self._failed: set[int] = set()
+
+    def ask(self) -> Proposal | None:
+        """Returns the next trial of a bracket; None until its previous round has ended."""
+        number = len(self._oracle.trials)
+        with _without_deprecations():
+            trial = self._oracle.create_trial(f"trial{number}")
+        if trial.status != "RUNNING":
+            return None
+        drawn = trial.hyperparameters.values
+        values = {
+            name: _value(self._space[name], drawn[name])
+            for name in self._space.names
+            if name in drawn
+        }
+        parent = int(drawn["tuner/trial_id"]) if "tuner/trial_id" in drawn else None
+        # KerasTuner's own note names the bracket that was begun last, which may be another one.
+        bracket, place = self._locate(trial.trial_id)
+        about = {"bracket": bracket, "round": place}
+        return Proposal(number, values, drawn["tuner/epochs"], parent, about)
+
+    def report(self, number: int, epoch: int, scores: Sequence[float]) -> bool:
+        """Never prunes; halving does."""
+        return False
+
+    def tell(
+        self,
+        number: int,
+        scores: Sequence[float] | None,
+        rows: Sequence[Mapping[str, float]],
+        *,
+        computed: bool,
+    ) -> None:
+        """Gives the oracle the history and the score."""
+        trial = self._oracle.get_trial(_id(number))
+        if scores is None:
+            self._failed.add(number)
+        history = [] if scores is None else [row for row in rows if self._goal in row]
+        score = WORST[self._direction] if scores is None else float(scores[0])
+        self._oracle.known_scores[trial.trial_id] = score
+        with _without_deprecations():
+            for row in history:
+                numbers = {name: value for name, value in row.items() if name != "epoch"}
+                self._oracle.update_trial(trial.trial_id, numbers, step=int(row["epoch"]) - 1)
+            if not history:
+                self._oracle.update_trial(trial.trial_id, {self._goal: score}, step=0)
+            trial.status = "COMPLETED"
+            self._oracle.end_trial(trial)
+
+    def may_promote(self, number: int) -> bool:
+        """Returns whether the next round of the trial's bracket is not full."""
+        for bracket in self._oracle.get_state()["brackets"]:
+            for place, members in enumerate(bracket["rounds"][:-1]):
+                if any(member["id"] == _id(number) for member in members):
+                    size = self._sizes[bracket["bracket_num"], place + 1]
+                    return len(bracket["rounds"][place + 1]) < size
+        return False
+
+    def export(self, folder: Path) -> None:
+        """Writes KerasTuner's files, from which an equal `keras_tuner.Hyperband` continues."""
+        with _without_deprecations():
+            for trial_id, trial in self._oracle.trials.items():
+                if int(trial_id) in self._failed:
+                    trial.status, trial.score, trial.metrics = "FAILED", None, type(trial.metrics)()
+                (folder / f"trial_{trial_id}").mkdir(parents=True, exist_ok=True)
+                trial.save(str(folder / f"trial_{trial_id}" / "trial.json"))
+            state = json.dumps(self._oracle.get_state())
+            (folder / "oracle.json").write_text(state, encoding="utf-8")
+            (folder / "tuner0.json").write_text(json.dumps({}), encoding="utf-8")
+
+    def _locate(self, trial_id: str) -> tuple[int, int]:
+        for bracket in self._oracle.get_state()["brackets"]:
+            for place, members in enumerate(bracket["rounds"]):
+                if any(member["id"] == trial_id for member in members):
+                    return bracket["bracket_num"], place
+        raise DarkroomError(
+            f"KerasTuner's oracle has no bracket for trial {trial_id}. Install the pinned version."
+        )
+
+
+def _oracle(
+    space: Space,
+    goal: str,
+    direction: str,
+    epochs: int,
+    factor: int,
+    iterations: int,
+    seed: int,
+) -> Any:
+    with quiet.loading():
+        import keras_tuner
+
+    class Oracle(keras_tuner.oracles.HyperbandOracle):
+        """KerasTuner's Hyperband, which takes the scores it is given and writes no files."""
+
+        known_scores: dict[str, float]
+
+        def score_trial(self, trial: Any) -> None:
+            """Sets the known score."""
+            trial.score = self.known_scores[trial.trial_id]
+            trial.best_step = trial.metrics.get_best_step(self.objective.name) or 0
+
+        def save(self) -> None:
+            """Writes nothing."""
+
+        def _save_trial(self, trial: Any) -> None:
+            """Writes nothing; KerasTuner has no public switch for it."""
+
+    oracle = Oracle(
+        objective=keras_tuner.Objective(goal, direction),
+        max_epochs=epochs,
+        factor=factor,
+        hyperband_iterations=iterations,
+        seed=seed + 1,  # KerasTuner takes 0 for "draw one"
+        hyperparameters=keras_tuner_space(space),
+        tune_new_entries=False,
+        allow_new_entries=False,
+    )
+    oracle.known_scores = {}
+    oracle.verbose = 0
+    oracle._max_collisions = _MAX_COLLISIONS  # not an argument of KerasTuner's
+    return oracle
+
+
+def keras_tuner_space(space: Space) -> Any:
+    """Returns the space as `keras_tuner.HyperParameters`; choices of lists become JSON text."""
+    import keras_tuner
+
+    result = keras_tuner.HyperParameters()
+    for item in space.hyperparameters:
+        with contextlib.ExitStack() as conditions:
+            for parent, allowed in item.when.items():
+                tokens = [_token(space[parent], value) for value in allowed]
+                conditions.enter_context(result.conditional_scope(parent, tokens))
+            _add(result, item)
+    return result
+
+
+def _add(result: Any, item: Hyperparameter) -> None:
+    sampling = "log" if item.log else "linear"
+    if item.kind == "choice":
+        result.Choice(item.name, [_token(item, value) for value in item.choices])
+    elif item.kind == "int":
+        step = None if item.log else int(item.step or 1)
+        result.Int(item.name, int(item.low), int(item.high), step=step, sampling=sampling)
+    else:
+        low, high = float(item.low), float(item.high)
+        result.Float(item.name, low, high, step=item.step, sampling=sampling)
+
+
+def _token(item: Hyperparameter, value: Any) -> Any:
+    """A choice as KerasTuner takes it: itself if all are of one plain type, else as JSON."""
+    one_type = len({type(choice) for choice in item.choices}) == 1
+    return value if one_type and isinstance(value, str | int | float) else json.dumps(value)
+
+
+def _value(item: Hyperparameter, token: Any) -> Any:
+    if item.kind != "choice":
+        return int(token) if item.kind == "int" else float(token)
+    return next(value for value in item.choices if _token(item, value) == token)
+
+
+def _id(number: int) -> str:
+    return f"{number:04d}"  # as KerasTuner's oracle names its trials
+
+
+@contextlib.contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """KerasTuner calls what Python has deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
