@@ -519,7 +519,7 @@ NOTEBOOKS = {
             _group(
                 "The model",
                 _row("classifier", "str", "svm_linear", "the model",
-                     choices="lib.baselines.table:KINDS", was="architecture"),
+                     choices="lib.baselines.fitting:MODELS", was="architecture"),
                 _row("grid", "dict", {}, "lists of values by parameter of the model"),
                 _row("search", "str", "grid", "which values are fitted",
                      choices="lib.baselines.search:METHODS"),
@@ -610,7 +610,7 @@ NOTEBOOKS = {
             _group(
                 "Maps",
                 _row("map_methods", "list[str]", ["pca", "tsne", "umap", "pca_tsne"], "the maps",
-                     choices="lib.embeddings.methods:METHODS", was="methods"),
+                     choices="lib.embeddings.reduction:METHODS", was="methods"),
                 _row("neighbours", "int", 10, "size of a neighbourhood when a map is judged",
                      "1 to 200"),
                 _row("shuffles", "int", 200, "label permutations of the baseline", "19 to 10000"),

@@ -166,8 +166,8 @@ def collect(server, pauses, **changes):
         "permission": "TMDB, 2026-01-05, coursework",
         "api": server.api,
     }
-    guest = http_client.Guest(per_second=10_000, pause=pauses.append)
-    return tmdb.collect("films", guest=guest, tell=lambda _: None, **{**wish, **changes})
+    client = http_client.Client(per_second=10_000, sleep=pauses.append)
+    return tmdb.collect("films", client=client, tell=lambda _: None, **{**wish, **changes})
 
 
 def test_posters_come_by_genre_with_what_tmdb_says_of_them(server, pauses):
@@ -179,7 +179,7 @@ def test_posters_come_by_genre_with_what_tmdb_says_of_them(server, pauses):
         permission="yes",
         api=server.api,
         tell=told.append,
-        guest=http_client.Guest(per_second=10_000),
+        client=http_client.Client(per_second=10_000),
     )
     assert told[0] == "This product uses the TMDB API but is not endorsed or certified by TMDB."
     rows = there.rows().set_index("path")
@@ -243,7 +243,7 @@ def test_a_poster_that_never_comes_is_left_out_and_told(server, pauses):
 def test_a_server_that_is_gone_ends_it_in_words_and_the_same_call_goes_on(server, pauses):
     server.trouble = {"/3/discover/movie": [500] * 6}
     with pytest.raises(
-        DarkroomError, match="did not answer as expected in 6 tries; the last problem: HTTP 500"
+        DarkroomError, match="did not answer as expected in 6 attempts; the last problem: HTTP 500"
     ):
         collect(server, pauses)
     assert "films" not in dataset.names()
@@ -271,10 +271,10 @@ def test_killed_at_any_write_the_same_call_ends_with_the_same_posters(
     server, pauses, point, tmp_path
 ):
     script = (
-        "from lib.data.sources import tmdb, polite\n"
+        "from lib.data.sources import http_client, tmdb\n"
         "tmdb.collect('films', genres=['Action', 'Horror'], per_genre=5, permission='yes', "
         f"api={server.api!r}, "
-        "guest=polite.Guest(per_second=10000))"
+        "client=http_client.Client(per_second=10000))"
     )
     environment = {**os.environ, "DARKROOM_FAULT": point}
     killed = subprocess.run(
@@ -301,7 +301,7 @@ def test_a_genre_that_runs_out_is_told(server, pauses):
         permission="yes",
         api=server.api,
         tell=told.append,
-        guest=http_client.Guest(per_second=10_000),
+        client=http_client.Client(per_second=10_000),
     )
     assert "TMDB has 9 films with a poster for Action, 11 fewer than wished." in told
 
@@ -316,18 +316,59 @@ def test_posters_are_scaled_as_they_come(server, pauses):
 
 def test_no_more_is_asked_than_agreed(server):
     waits = []
-    guest = http_client.Guest(per_second=2, pause=waits.append)
+    client = http_client.Client(per_second=2, sleep=waits.append)
     for _ in range(3):
-        guest.get(f"{server.api}/configuration?api_key=old-key", accept=lambda *_: None)
+        client.get(f"{server.api}/configuration?api_key=old-key", check=lambda *_: None)
     assert waits == pytest.approx([0.5, 1.0], abs=0.2)  # the pauses are noted, not slept
 
 
 def test_messages_never_hold_the_key(server):
-    guest = http_client.Guest(per_second=1000, pause=lambda _: None, tries=2)
+    client = http_client.Client(per_second=1000, sleep=lambda _: None, attempts=2)
     server.trouble = {"/3/configuration": [500, 500, 404]}
     for _ in range(2):
         with pytest.raises(DarkroomError) as told:
-            guest.get(f"{server.api}/configuration?api_key=old-key", accept=lambda *_: None)
+            client.get(f"{server.api}/configuration?api_key=old-key", check=lambda *_: None)
         assert "old-key" not in str(told.value)
     with pytest.raises(DarkroomError, match="Only http"):
-        guest.get("file:///etc/passwd", accept=lambda *_: None)
+        client.get("file:///etc/passwd", check=lambda *_: None)
+
+
+def test_the_token_does_not_follow_a_redirect_to_another_host(server):
+    """The other server, on another port, records what it is sent."""
+    seen = []
+
+    class Other(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            seen.append((self.headers.get("Authorization"), self.path))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{other.server_port}/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    other, first = (ThreadingHTTPServer(("127.0.0.1", 0), kind) for kind in (Other, Redirecting))
+    threads = [threading.Thread(target=each.serve_forever) for each in (other, first)]
+    for thread in threads:
+        thread.start()
+    try:
+        client = http_client.Client(per_second=1000)
+        tmdb_api.Server(f"http://127.0.0.1:{first.server_port}/3", client).ask("/configuration")
+    finally:
+        for each, thread in zip((other, first), threads, strict=True):
+            each.shutdown()
+            thread.join()
+            each.server_close()
+    assert seen == [(None, "/elsewhere")]

@@ -173,7 +173,7 @@ def _tensorflow(model_ref, output: str, score: str, layer_ref) -> Callable:
         tensorflow.TensorSpec((None, *model_ref().input_shape[1:]), "float32"),
         tensorflow.TensorSpec((None,), "int32"),
     ]
-    return tensorflow.compile_function(run, autograph=False, input_signature=shapes)
+    return tensorflow.function(run, autograph=False, input_signature=shapes)
 
 
 def _jax(model_ref, output: str, score: str, layer_ref) -> Callable:

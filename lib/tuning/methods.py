@@ -18,7 +18,7 @@ WORST = {"max": float("-inf"), "min": float("inf")}
 """The score of a failed trial."""
 OPTUNA = ("tpe", "genetic", "cmaes", "random")
 """Optuna's samplers: they end after `num_trials` trials and can prune."""
-METHODS = ("hyperband", *OPTUNA, "grid", "refined", "halving")
+METHODS = ("hyperband", "tpe", "genetic", "cmaes", "random", "grid", "refined", "halving")
 """`hyperband` is KerasTuner's; `genetic` is NSGA-II; the last three need no library."""
 PRUNERS = ("none", "median", "hyperband")
 

@@ -24,7 +24,7 @@ from lib.data import dataset as datasets
 from lib.data import manifest
 from lib.data.dataset import Dataset
 from lib.data.sources import gridfs_bucket
-from lib.data.sources.gridfs_bucket import URL, Bucket, names, sha_of
+from lib.data.sources.gridfs_bucket import URL, Bucket, names, sha256_of
 from lib.errors import DarkroomError
 
 __all__ = ["URL", "Transfer", "get", "names", "put"]
@@ -81,7 +81,7 @@ def put(
                 lambda done: tell(f"{done:,} images written"),
             )
             moved += len(missing)
-            store.look()
+            store.refresh()
         if lost := [path for path, sha in wanted.items() if not store.has(path, sha)]:
             raise DarkroomError(
                 f"The server took {len(lost)} images and has lost them, such as {lost[0]!r}. Put "
@@ -177,11 +177,11 @@ def _digest(wanted: Iterable[tuple[str, str]]) -> str:
 
 
 def _is_here(raw: Path, entry: Mapping[str, Any]) -> bool:
-    place = gridfs_bucket.place(raw, entry["filename"])
+    place = gridfs_bucket.local_path(raw, entry["filename"])
     return (
         place.is_file()
         and place.stat().st_size == entry["length"]
-        and _sha256(place) == sha_of(entry)
+        and _sha256(place) == sha256_of(entry)
     )
 
 

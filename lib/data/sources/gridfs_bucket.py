@@ -1,12 +1,12 @@
-"""One data set's bucket in GridFS: what is there, what is written and read, and what may be done
-twice.
+"""One data set's bucket in MongoDB: its images by GridFS, its manifest, and whether it is complete.
 
-An image's id follows from its path and bytes, so whatever is written twice is the same document;
-its chunks come first and its file entry after them, so no reader ever meets half an image.
+An image's id follows from its path and bytes, so an image that is written twice is one document.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import math
 import os
@@ -30,29 +30,31 @@ URL = "DARKROOM_MONGO"
 mongodb://user:password@host:27017/database.
 """
 
-CHUNK = 255 * 1024  # GridFS' own; larger images are divided
 _SELECTION_MS = 3000
-_DUPLICATE = 11000
 
 
 class Bucket:
-    """The bucket `darkroom.<name>`; `entries` holds the complete images by path and sha256, as of
-    the last `look`.
+    """The bucket `darkroom.<name>`, read and written through `gridfs.GridFSBucket`.
+
+    `entries` holds the complete images by path and sha256, as of the last `refresh`. An image's id
+    follows from its path and bytes, so writing it twice changes nothing.
     """
 
     def __init__(self, name: str, patience_s: float) -> None:
         paths.dataset(name)  # refuses a name that cannot be a folder
+        from gridfs import GridFSBucket
         from pymongo import WriteConcern
 
         self.name, self._patience = name, patience_s
         self._client, database, self.address = _connect()
-        kept = {"write_concern": WriteConcern(w=1, j=True)}
+        durable = {"write_concern": WriteConcern(w=1, j=True)}
         bucket = f"darkroom.{name}"
+        self._grid = GridFSBucket(database, bucket_name=bucket, **durable)
         self._files, self._chunks, self._rows = (
-            database.get_collection(f"{bucket}.{part}", **kept)
+            database.get_collection(f"{bucket}.{part}", **durable)
             for part in ("files", "chunks", "rows")
         )
-        self._sets = database.get_collection("darkroom.sets", **kept)
+        self._sets = database.get_collection("darkroom.sets", **durable)
         self.entries: dict[tuple[str, str], dict[str, Any]] = {}
 
     def __enter__(self) -> Bucket:
@@ -64,110 +66,94 @@ class Bucket:
         self._client.close()
 
     def begin(self) -> None:
-        """Notes that the set is being written, and makes GridFS' indexes."""
-        self._patiently(lambda: self._files.create_index([("filename", 1), ("uploadDate", 1)]))
-        self._patiently(lambda: self._chunks.create_index([("files_id", 1), ("n", 1)], unique=True))
-        self._patiently(
-            lambda: self._sets.update_one(
-                {"_id": self.name}, {"$set": {"complete": False}}, upsert=True
-            )
-        )
-        self.look()
+        """Records that the data set is being written."""
+        unfinished = {"$set": {"complete": False}}
+        self._retry(lambda: self._sets.update_one({"_id": self.name}, unfinished, upsert=True))
+        self.refresh()
 
-    def look(self) -> None:
-        """Reads what is there: entries all of whose chunks are there too."""
-        entries = self._patiently(lambda: list(self._files.find({})))
-        chunks = self._patiently(lambda: self._chunks.count_documents({}))
-        if chunks != sum(_num_chunks(each["length"]) for each in entries):
-            found: dict[Any, int] = {}
-            for each in self._patiently(
-                lambda: list(self._chunks.find({}, {"files_id": 1, "_id": 0}))
-            ):
-                found[each["files_id"]] = found.get(each["files_id"], 0) + 1
-            entries = [
-                each for each in entries if found.get(each["_id"], 0) == _num_chunks(each["length"])
-            ]
-        self.entries = {}
-        for each in entries:
-            if each["_id"] == _id(each["filename"], sha_of(each)):
-                self.entries[each["filename"], sha_of(each)] = each
+    def refresh(self) -> None:
+        """Reads which images are in the store with all their chunks."""
+        entries = self._retry(lambda: list(self._files.find({})))
+        num_chunks = self._retry(lambda: self._chunks.count_documents({}))
+        if num_chunks != sum(_num_chunks(entry) for entry in entries):
+            counts: dict[Any, int] = {}
+            fields = {"files_id": 1, "_id": 0}
+            for chunk in self._retry(lambda: list(self._chunks.find({}, fields))):
+                counts[chunk["files_id"]] = counts.get(chunk["files_id"], 0) + 1
+            entries = [e for e in entries if counts.get(e["_id"], 0) == _num_chunks(e)]
+        self.entries = {
+            (entry["filename"], sha256_of(entry)): entry
+            for entry in entries
+            if entry["_id"] == _id(entry["filename"], sha256_of(entry))
+        }
 
-    def has(self, path: str, sha: str) -> bool:
-        """Whether the image is there with these bytes."""
-        return (path, sha) in self.entries
+    def has(self, path: str, sha256: str) -> bool:
+        """Whether the image is in the store with these bytes."""
+        return (path, sha256) in self.entries
 
     def write(self, batch: Sequence[tuple[str, Path]]) -> int:
-        """Writes images, their chunks before their entries; what is there already is the same and
-        stays.
-        """
-        chunks, files = [], []
+        """Writes images, each with its chunks before its entry."""
         for path, file in batch:
             data = file.read_bytes()
-            sha = hashlib.sha256(data).hexdigest()
-            parts = [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)]
-            owner = _id(path, sha)
-            chunks += [
-                {"_id": _id(path, sha, n), "files_id": owner, "n": n, "data": part}
-                for n, part in enumerate(parts)
-            ]
-            files.append(
-                {
-                    "_id": _id(path, sha),
-                    "filename": path,
-                    "length": len(data),
-                    "chunkSize": CHUNK,
-                    "uploadDate": datetime.now(UTC),
-                    "metadata": {"sha256": sha},
-                }
-            )
-        if chunks:
-            self._patiently(lambda: _insert(self._chunks, chunks))
-        files_module.point("gridfs:chunks")
-        self._patiently(lambda: _insert(self._files, files))
-        files_module.point("gridfs:files")
+            self._retry(lambda path=path, data=data: self._upload(path, data))
         return len(batch)
 
+    def _upload(self, path: str, data: bytes) -> None:
+        from gridfs.errors import FileExists, NoFile
+
+        sha256 = hashlib.sha256(data).hexdigest()
+        owner, metadata = _id(path, sha256), {"sha256": sha256}
+        upload = functools.partial(
+            self._grid.upload_from_stream_with_id, owner, path, data, metadata=metadata
+        )
+        files_module.point("gridfs:chunks")
+        try:
+            upload()
+        except FileExists:  # of an earlier attempt, perhaps without some chunks or its entry
+            with contextlib.suppress(NoFile):
+                self._grid.delete(owner)
+            upload()
+        files_module.point("gridfs:files")
+
     def read(self, batch: Sequence[Mapping[str, Any]], raw: Path) -> int:
-        """Reads images, holds each against its hash and writes it into `raw`."""
-        ids = [each["_id"] for each in batch]
-        parts: dict[Any, dict[int, bytes]] = {}
-        for chunk in self._patiently(lambda: list(self._chunks.find({"files_id": {"$in": ids}}))):
-            parts.setdefault(chunk["files_id"], {})[chunk["n"]] = chunk["data"]
-        for each in batch:
-            data = b"".join(data for _, data in sorted(parts.get(each["_id"], {}).items()))
-            if hashlib.sha256(data).hexdigest() != sha_of(each):
+        """Reads images into `raw`, each checked by its hash."""
+        from gridfs.errors import CorruptGridFile, NoFile
+
+        for entry in batch:
+            try:
+                data = self._retry(
+                    lambda entry=entry: self._grid.open_download_stream(entry["_id"]).read()
+                )
+            except (CorruptGridFile, NoFile):
+                data = None
+            if data is None or hashlib.sha256(data).hexdigest() != sha256_of(entry):
                 raise DarkroomError(
-                    f"{each['filename']!r} of {self.name!r} is damaged in the store. Put the data "
+                    f"{entry['filename']!r} of {self.name!r} is damaged in the store. Put the data "
                     "set again."
                 )
-            target = place(raw, each["filename"])
+            target = local_path(raw, entry["filename"])
             target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f"{files_module.ASIDE}{each['_id']}")
+            aside = target.with_name(f"{files_module.ASIDE}{entry['_id']}")
             aside.write_bytes(data)
             files_module.point("gridfs:read")
             aside.replace(target)
         return len(batch)
 
     def drop_all_but(self, wanted: Mapping[str, str]) -> None:
-        """Deletes entries of images that are not wanted, then chunks that belong to no entry."""
-        keep = [_id(path, sha) for path, sha in wanted.items()]
-        there = self._patiently(lambda: [each["_id"] for each in self._files.find({}, {"_id": 1})])
-        gone = sorted(set(there) - set(keep))
-        if gone:
-            self._patiently(lambda: self._files.delete_many({"_id": {"$in": gone}}))
+        """Deletes images other than the wanted ones (path: sha256), and chunks without an entry."""
+        keep = {_id(path, sha256) for path, sha256 in wanted.items()}
+        stored = self._retry(lambda: {entry["_id"] for entry in self._files.find({}, {"_id": 1})})
+        if surplus := sorted(stored - keep):
+            self._retry(lambda: self._files.delete_many({"_id": {"$in": surplus}}))
             files_module.point("gridfs:dropped")
-        expected = sum(_num_chunks(self.entries[item]["length"]) for item in wanted.items())
-        if self._patiently(lambda: self._chunks.count_documents({})) != expected:
-            owners = self._patiently(
-                lambda: {
-                    each["files_id"] for each in self._chunks.find({}, {"files_id": 1, "_id": 0})
-                }
-            )
-            orphans = sorted(owners - set(keep))
-            self._patiently(lambda: self._chunks.delete_many({"files_id": {"$in": orphans}}))
+        expected = sum(_num_chunks(self.entries[item]) for item in wanted.items())
+        if self._retry(lambda: self._chunks.count_documents({})) != expected:
+            owners = self._retry(lambda: set(self._chunks.distinct("files_id")))
+            orphans = sorted(owners - keep)
+            self._retry(lambda: self._chunks.delete_many({"files_id": {"$in": orphans}}))
 
     def write_rows(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Replaces the manifest by these rows, each under its path."""
+        """Replaces the manifest by these rows, each with its path as id."""
         from pymongo import ReplaceOne
 
         for start in range(0, len(rows), 1000):
@@ -175,17 +161,15 @@ class Bucket:
                 ReplaceOne({"_id": row["_id"]}, row, upsert=True)
                 for row in rows[start : start + 1000]
             ]
-            self._patiently(lambda part=part: self._rows.bulk_write(part, ordered=False))
+            self._retry(lambda part=part: self._rows.bulk_write(part, ordered=False))
             files_module.point("gridfs:rows")
-        there = self._patiently(lambda: {each["_id"] for each in self._rows.find({}, {"_id": 1})})
-        if gone := sorted(there - {row["_id"] for row in rows}):
-            self._patiently(lambda: self._rows.delete_many({"_id": {"$in": gone}}))
+        stored = self._retry(lambda: {row["_id"] for row in self._rows.find({}, {"_id": 1})})
+        if surplus := sorted(stored - {row["_id"] for row in rows}):
+            self._retry(lambda: self._rows.delete_many({"_id": {"$in": surplus}}))
 
     def rows(self, expected: int) -> list[dict[str, Any]]:
-        """Returns the manifest's rows in their order. Raises DarkroomError where there are not as
-        many as were put.
-        """
-        found = self._patiently(lambda: list(self._rows.find({})))
+        """Returns the manifest's rows in order. Raises DarkroomError if some are missing."""
+        found = self._retry(lambda: list(self._rows.find({})))
         if len(found) != expected:
             raise DarkroomError(
                 f"The store holds {len(found)} manifest rows of {self.name!r}, not {expected}. Put "
@@ -194,16 +178,17 @@ class Bucket:
         return sorted(found, key=lambda row: row["order"])
 
     def finish(self, about: dict[str, Any]) -> None:
-        """Notes that the set is complete."""
+        """Records that the data set is complete."""
         whole = {"_id": self.name, "complete": True, "put": datetime.now(UTC), **about}
-        self._patiently(lambda: self._sets.replace_one({"_id": self.name}, whole, upsert=True))
+        self._retry(lambda: self._sets.replace_one({"_id": self.name}, whole, upsert=True))
         files_module.point("gridfs:set")
 
     def about(self) -> dict[str, Any]:
-        """Returns what is noted of the set, and looks at its entries. Raises DarkroomError where it
-        is not complete.
+        """Returns the record of the data set and refreshes `entries`.
+
+        Raises DarkroomError if the data set is missing or incomplete.
         """
-        found = self._patiently(lambda: self._sets.find_one({"_id": self.name}))
+        found = self._retry(lambda: self._sets.find_one({"_id": self.name}))
         if found is None:
             known = names()
             has = ", ".join(known) or "none"
@@ -212,13 +197,13 @@ class Bucket:
             )
         if not found.get("complete"):
             raise DarkroomError(
-                f"The data set {self.name!r} was not put to its end. Put it again, then get it."
+                f"The data set {self.name!r} is incomplete in the store. Put it again, then get it."
             )
-        self.look()
+        self.refresh()
         return found
 
-    def _patiently(self, work: Callable[[], Any]) -> Any:
-        """Does what may be done twice; a server that is away is waited for."""
+    def _retry(self, work: Callable[[], Any]) -> Any:
+        """Calls `work`, which may be repeated, and waits for a server that is away."""
         from pymongo import errors
 
         until = time.monotonic() + self._patience
@@ -233,8 +218,7 @@ class Bucket:
                 if time.monotonic() > until:
                     raise DarkroomError(
                         f"The server at {self.address} does not answer ({type(error).__name__}). "
-                        "What was done stands; the "
-                        "same call goes on from there."
+                        "The same command continues where it stopped."
                     ) from None
                 time.sleep(0.2)
             except errors.OperationFailure as error:
@@ -247,14 +231,12 @@ def names() -> list[str]:
     client, database, _ = _connect()
     with client:
         return sorted(
-            each["_id"] for each in database["darkroom.sets"].find({"complete": True}, {"_id": 1})
+            row["_id"] for row in database["darkroom.sets"].find({"complete": True}, {"_id": 1})
         )
 
 
-def place(raw: Path, name: str) -> Path:
-    """Returns the path of a file of the store, which must not lead out of `raw`, whoever wrote it
-    there; else DarkroomError.
-    """
+def local_path(raw: Path, name: str) -> Path:
+    """Returns the path of a stored file. Raises DarkroomError if it leads out of `raw`."""
     pure = PurePosixPath(name)
     if (
         pure.is_absolute()
@@ -295,28 +277,16 @@ def _connect() -> tuple[MongoClient, Database, str]:
     return client, client.get_default_database("darkroom"), address
 
 
-def _insert(collection: Any, documents: list[dict[str, Any]]) -> None:
-    """Inserts; a document that is there under its id is the same one, of an attempt before."""
-    from pymongo.errors import BulkWriteError
-
-    try:
-        collection.insert_many(documents, ordered=False)
-    except BulkWriteError as error:
-        if any(each["code"] != _DUPLICATE for each in error.details["writeErrors"]):
-            raise
-
-
-def _id(path: str, sha: str, part: int | None = None) -> Any:
+def _id(path: str, sha256: str) -> Any:
     from bson import ObjectId
 
-    named = f"{path}\0{sha}" if part is None else f"{path}\0{sha}\0{part}"
-    return ObjectId(hashlib.sha256(named.encode()).digest()[:12])
+    return ObjectId(hashlib.sha256(f"{path}\0{sha256}".encode()).digest()[:12])
 
 
-def sha_of(entry: Mapping[str, Any]) -> str:
-    """Returns the sha256 noted with an entry, or ""."""
+def sha256_of(entry: Mapping[str, Any]) -> str:
+    """Returns the sha256 stored with an entry, or ""."""
     return str((entry.get("metadata") or {}).get("sha256", ""))
 
 
-def _num_chunks(length: int) -> int:
-    return math.ceil(length / CHUNK)
+def _num_chunks(entry: Mapping[str, Any]) -> int:
+    return math.ceil(entry["length"] / entry["chunkSize"])

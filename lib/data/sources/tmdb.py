@@ -24,7 +24,7 @@ from lib import files, paths
 from lib.data import dataset as datasets
 from lib.data.dataset import Dataset
 from lib.data.sources import checks, scaling, tmdb_api
-from lib.data.sources.http_client import Guest
+from lib.data.sources.http_client import Client
 from lib.data.sources.tmdb_api import COLUMNS, POSTERS, Film, Server
 from lib.errors import DarkroomError, suggest
 
@@ -54,7 +54,7 @@ def collect(
     per_genre: int,
     permission: str,
     side: int = 0,
-    guest: Guest | None = None,
+    client: Client | None = None,
     api: str = API,
     tell: Callable[[str], None] = print,
 ) -> Dataset:
@@ -81,7 +81,7 @@ def collect(
             f"{per_genre}."
         )
     tell(NOTICE)
-    server = Server(api, guest or Guest(per_second=PER_SECOND))
+    server = Server(api, client or Client(per_second=PER_SECOND))
     folder = paths.dataset(name)
     wish = {"genres": list(genres), "per_genre": per_genre, "side": side}
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lib.data import decode, targets
-from lib.data.sources.http_client import Guest, Refused
+from lib.data.sources.http_client import Client, Refused
 from lib.errors import DarkroomError
 
 TOKEN, KEY = "TMDB_TOKEN", "TMDB_API_KEY"  # noqa: S105  names of environment variables
@@ -79,8 +79,8 @@ def film(entry: Mapping[str, Any], genre: str, names: Mapping[int, str]) -> Film
 class Server:
     """TMDB's API: what it is asked, with the key in the header or the query."""
 
-    def __init__(self, api: str, guest: Guest) -> None:
-        self._api, self._guest = api.rstrip("/"), guest
+    def __init__(self, api: str, client: Client) -> None:
+        self._api, self._client = api.rstrip("/"), client
         self._token, self._key = os.environ.get(TOKEN, ""), os.environ.get(KEY, "")
         if not (self._token or self._key):
             raise DarkroomError(
@@ -97,10 +97,10 @@ class Server:
             {"Authorization": f"Bearer {self._token}"} if self._token else {}
         )
         try:
-            body = self._guest.get(
+            body = self._client.get(
                 f"{self._api}{path}?{urllib.parse.urlencode(query)}",
                 headers=headers,
-                accept=_json_problem,
+                check=_json_problem,
             )
         except Refused as error:
             if error.status in (401, 403):
@@ -113,7 +113,7 @@ class Server:
 
     def poster(self, address: str) -> bytes:
         """Returns the picture at an address; no key is sent there."""
-        return self._guest.get(address, accept=_picture_problem)
+        return self._client.get(address, check=_picture_problem)
 
 
 def _json_problem(kind: str, body: bytes) -> str | None:
