@@ -62,7 +62,7 @@ def scan(
     `thumb` is a row of `thumbs`.
 
     Files whose size and time of change are those of the last scan are not opened again. `workers`
-    processes do the reading (default: one a processor), or `measure` where somebody else does it;
+    processes read the files (default: one a processor), or an `executor` in parts of `part_size`;
     `progress` is called with (files read, files to read).
     """
     measure = _by_workers(workers)
