@@ -543,6 +543,11 @@ def _with_groups(reading: Reading, options: Options) -> Reading:
         return reading
     keys = [_group_key(rows, wanted.strip()) for wanted in _group_parts(options.group)]
     group = columns.unite(keys)
+    if group.nunique() < 2:
+        raise DarkroomError(
+            f"`group`={options.group} puts all pictures into one group, since they are linked by "
+            "common values; choose fewer columns."
+        )
     text = " + ".join(_group_text(part) for part in _group_parts(options.group))
     open_files = int((group.isna() & rows["label"].notna()).sum())
     note = f"{open_files:,} pictures have no group; each is one of its own." if open_files else ""

@@ -323,7 +323,7 @@ def _readings(layout: Layout, options: Options) -> list[Reading]:
         reading = _reading(layout, 0, options)
         deeper = layout.count(place for place in places if len(place.levels) > 1)
         note = f"{deeper:,} pictures lie in folders below their class folder." if deeper else ""
-        return [reading.noting(note)] if _is_sensible(reading, layout) or depth == 1 else []
+        return [reading.noting(note)] if _is_sensible(reading, layout) else []
     roles = [_role(layout, level) for level in range(depth)]
     groups = tuple(level for level, role in enumerate(roles) if role == "group")
     free = [level for level, role in enumerate(roles) if role is None]
@@ -383,7 +383,7 @@ def _role(layout: Layout, level: int) -> str | None:
         and all(name.casefold() in vocabulary.RENDITIONS for name in names)
     ):
         return "rendition"
-    if len(names) > 1 and all(map(vocabulary.is_chunk, names)):
+    if len(names) > 1 and vocabulary.are_chunks(names):
         return "chunk"
     if (
         below
@@ -401,7 +401,7 @@ def _role(layout: Layout, level: int) -> str | None:
 def _is_sensible(reading: Reading, layout: Layout) -> bool:
     labels = reading.rows["label"].dropna()
     names = labels.unique()
-    chunks = len(names) > 1 and all(map(vocabulary.is_chunk, names))
+    chunks = len(names) > 1 and vocabulary.are_chunks(names)
     return len(names) > 1 and not chunks and len(labels) * 2 >= layout.count(layout.labelled)
 
 

@@ -73,7 +73,8 @@ def find(
     Raises DarkroomError when the table that was asked for is not there or cannot be used.
     """
     index = FileIndex([file.path for file in pictures])
-    names = frozenset(index.by_name) | frozenset(index.by_path)
+    stems = {stem for stem in index.by_stem if any(map(str.isdigit, stem))}
+    names = frozenset({*index.by_name, *stems})
     paths = tables.candidates(files, pictures)
     if options.table is not None:
         paths = _asked(options.table, files, paths)

@@ -141,13 +141,12 @@ def splits_of(names: Iterable[str]) -> dict[str, str]:
     return plain
 
 
-def is_chunk(name: str) -> bool:
-    """Whether a folder's name says no more than that it is a numbered piece, such as
-    `images_part_2`.
-    """
-    words = tokens(name)
-    plain = [word for word in words if not is_number(word)]
-    return bool(plain) and len(words) > len(plain) and all(word in CHUNK_WORDS for word in plain)
+def are_chunks(names: Iterable[str]) -> bool:
+    """Returns whether folder names are those of numbered pieces, such as `images_part_1`, `images_part_2`."""
+    parted = [tokens(name) for name in names]
+    rests = {tuple(word for word in words if not is_number(word)) for words in parted}
+    numbered = all(any(map(is_number, words)) for words in parted)
+    return len(rests) == 1 and numbered and not CHUNK_WORDS.isdisjoint(next(iter(rests)))
 
 
 def is_fold(name: str) -> bool:

@@ -1,0 +1,728 @@
+"""How folders and tables of known shapes are read: the labels, the splits, the groups, or the question that is asked.
+
+Reading opens no picture, so one small picture stands for all of them here.
+"""
+
+import io
+import json
+import unicodedata
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lib.data import file_listing, sources
+from lib.errors import DarkroomError
+
+
+def _picture():
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (12, 12, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PICTURE = _picture()
+
+
+def fill(root, *names, size=0):
+    """Writes a picture under each name; `size` bytes more make it another file."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(PICTURE + bytes(size))
+    return root
+
+
+def each(pattern, n=4, **words):
+    """Every combination of the words in `pattern`, each with `n` numbers for {i}."""
+    names = [pattern]
+    for word, values in words.items():
+        names = [name.replace("{" + word + "}", value) for name in names for value in values]
+    return [name.replace("{i}", f"{name.count('/')}{i:03}") for name in names for i in range(n)]
+
+
+def table(root, header, rows, name="labels.csv", sep=",", encoding="utf-8"):
+    lines = ([header] if header else []) + [sep.join(map(str, row)) for row in rows]
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(("\n".join(lines) + "\n").encode(encoding))
+    return root
+
+
+def read(root, **options):
+    return sources.read_folder(root, file_listing.files(root, hidden="report"), options)
+
+
+def labels(reading):
+    return dict(reading.rows["label"].dropna().value_counts().sort_index())
+
+
+def splits(reading):
+    rows = reading.rows[reading.rows["label"].notna()]
+    return dict(rows["source_split"].dropna().value_counts().sort_index())
+
+
+CDO = ("cat", "dog", "owl")
+
+
+# -- Folders: (files, classes with their numbers, splits) -----------------------------------------
+
+FOLDERS = {
+    "plain": (each("{c}/{i}.png", c=CDO), dict.fromkeys(CDO, 4), {}),
+    "kaggle train and test sets": (
+        [*each("training_set/{c}/{i}.png", c=CDO), *each("test_set/{c}/{i}.png", n=2, c=CDO)],
+        dict.fromkeys(CDO, 6), {"train": 12, "test": 6},
+    ),
+    "intel scenes": (
+        [*each("seg_train/seg_train/{c}/{i}.png", c=CDO),
+         *each("seg_test/seg_test/{c}/{i}.png", n=2, c=CDO), *each("seg_pred/seg_pred/{i}.png")],
+        dict.fromkeys(CDO, 6), {"train": 12, "test": 6},
+    ),
+    "a split twice": (
+        [*each("training/training/{c}/{i}.png", c=CDO),
+         *each("validation/validation/{c}/{i}.png", n=2, c=CDO)],
+        dict.fromkeys(CDO, 6), {"train": 12, "val": 6},
+    ),
+    "fruits-360": (
+        [*each("fruits-360/Training/{c}/{i}.png", c=("Apple 1", "Pear 2")),
+         *each("fruits-360/Test/{c}/{i}.png", n=2, c=("Apple 1", "Pear 2")),
+         *each("fruits-360/test-multiple_fruits/{i}.png"), *each("fruits-360/papers/{i}.png", n=1)],
+        {"Apple 1": 6, "Pear 2": 6}, {"train": 8, "test": 4},
+    ),
+    "chest x-ray with a nested copy": (
+        [*each("chest_xray/{s}/{c}/{i}.png", s=("train", "test", "val"), c=("NORMAL", "PNEUMONIA")),
+         *each("chest_xray/chest_xray/{s}/{c}/{i}.png", s=("train", "test", "val"),
+               c=("NORMAL", "PNEUMONIA"))],
+        {"NORMAL": 12, "PNEUMONIA": 12}, {"train": 8, "test": 8, "val": 8},
+    ),
+    "stanford dogs": (
+        [*each("images/Images/{c}/{i}.png", c=("n02085620-Chihuahua", "n02085782-Japanese_spaniel"))],
+        {"n02085620-Chihuahua": 4, "n02085782-Japanese_spaniel": 4}, {},
+    ),
+    "tiny-imagenet": (
+        [*each("tiny/train/{c}/images/{i}.png", c=("n01443537", "n01629819")),
+         *each("tiny/val/images/{i}.png"), *each("tiny/test/images/{i}.png")],
+        {"n01443537": 4, "n01629819": 4}, {"train": 8},
+    ),
+    "images below each class": (each("train/{c}/images/{i}.png", c=CDO), dict.fromkeys(CDO, 4),
+                                {"train": 12}),
+    "covid radiography: masks beside images": (
+        each("{c}/{k}/{i}.png", c=("COVID", "Normal"), k=("images", "masks")),
+        {"COVID": 4, "Normal": 4}, {},
+    ),
+    "mvtec": (
+        [*each("bottle/train/good/{i}.png"), *each("bottle/test/{c}/{i}.png", c=("good", "crack")),
+         *each("bottle/ground_truth/crack/{i}.png")],
+        {"good": 8, "crack": 4}, {"train": 4, "test": 8},
+    ),
+    "asl alphabet": (
+        [*each("asl_alphabet_train/asl_alphabet_train/{c}/{i}.png", c=("A", "B")),
+         *each("asl_alphabet_test/asl_alphabet_test/{i}.png")],
+        {"A": 4, "B": 4}, {"train": 8},
+    ),
+    "dogs against cats with a test of its own": (
+        [*each("train/{c}/{i}.png", c=("cats", "dogs")), *each("test1/{i}.png")],
+        {"cats": 4, "dogs": 4}, {"train": 8},
+    ),
+    "eurosat": (each("2750/{c}/{i}.png", c=("Forest", "River")), {"Forest": 4, "River": 4}, {}),
+    "roboflow folders": (
+        each("{s}/{c}/{i}.png", s=("train", "valid", "test"), c=("a", "b")),
+        {"a": 12, "b": 12}, {"train": 8, "val": 8, "test": 8},
+    ),
+    "split below the class": (
+        each("{c}/{s}/{i}.png", s=("train", "test"), c=CDO), dict.fromkeys(CDO, 8),
+        {"train": 12, "test": 12},
+    ),
+    "class and split in one name": (
+        each("{s}_{c}/{i}.png", s=("train", "test"), c=("cats", "dogs")),
+        {"cats": 8, "dogs": 8}, {"train": 8, "test": 8},
+    ),
+    "letters above the classes": (
+        [*each("A/{c}/{i}.png", c=("apple", "ant")), *each("B/{c}/{i}.png", c=("bear", "bee"))],
+        {"ant": 4, "apple": 4, "bear": 4, "bee": 4}, {},
+    ),
+    "renditions": (
+        each("{r}/{c}/{i}.png", r=("color", "grayscale", "segmented"), c=CDO),
+        dict.fromkeys(CDO, 12), {},
+    ),
+    "annotations beside the splits": (
+        [*each("{s}/{c}/{i}.png", s=("train", "test"), c=CDO)], dict.fromkeys(CDO, 8),
+        {"train": 12, "test": 12},
+    ),
+    "a class that is called train": (each("{c}/{i}.png", c=("train", "boat", "car")),
+                                     {"boat": 4, "car": 4, "train": 4}, {}),
+    "some pictures deeper": (
+        [*each("{c}/{i}.png", c=CDO), *each("dog/more/of/them/{i}.png")],
+        {"cat": 4, "dog": 8, "owl": 4}, {},
+    ),
+    "numbers as classes": (each("{c}/{i}.png", c=("0", "1", "2")), {"0": 4, "1": 4, "2": 4}, {}),
+    "gtsrb folders alone": (
+        each("Train/{c}/{i}.png", c=("0", "1", "14")), {"0": 4, "1": 4, "14": 4}, {"train": 12},
+    ),
+    "train2017 and val2017": (
+        each("{s}/{c}/{i}.png", s=("train2017", "val2017"), c=CDO), dict.fromkeys(CDO, 8),
+        {"train": 12, "val": 12},
+    ),
+    "a loose picture beside the class folders": (
+        [*each("photos/{c}/{i}.png", c=CDO), "photos/cover.png", "readme.png"],
+        dict.fromkeys(CDO, 4), {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folders_are_read(tmp_path, name):
+    files, classes, expected_splits = FOLDERS[name]
+    fill(tmp_path, *files)
+    if "annotations" in name:
+        table(tmp_path, None, [("<a/>",)], name="annotations/1.xml")
+    reading = read(tmp_path)
+    assert labels(reading) == classes
+    assert splits(reading) == expected_splits
+
+
+GROUPED = {
+    "patients above the classes": (
+        each("1025{p}/{c}/{i}.png", p=tuple("0123456"), c=("0", "1")), {"0": 28, "1": 28}, 7
+    ),
+    "patients by name": (
+        each("patient_{p}/{c}/{i}.png", p=tuple("12345"), c=("ill", "well")),
+        {"ill": 20, "well": 20}, 5,
+    ),
+    "folds": (
+        each("fold_{f}/{c}/{i}.png", f=tuple("012"), c=("all", "hem")), {"all": 12, "hem": 12}, 3
+    ),
+    "patients below the classes": (
+        each("{c}/patient_{p}/{i}.png", c=("ill", "well"), p=tuple("12345")),
+        {"ill": 20, "well": 20}, 5,
+    ),
+    "augmented copies of roboflow": (
+        [f"{c}/{n}_jpg.rf.{k:032x}.png" for c in CDO for n in range(4) for k in range(3)],
+        dict.fromkeys(CDO, 12), 4,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_groups_of_folders_and_names(tmp_path, name):
+    files, classes, groups = GROUPED[name]
+    reading = read(fill(tmp_path, *files))
+    assert labels(reading) == classes and reading.group
+    assert reading.rows["source_group"].nunique() == groups
+
+
+QUESTIONS = {
+    "super-classes": (
+        [*each("animals/{c}/{i}.png", c=("cat", "dog")), *each("plants/{c}/{i}.png", c=("oak", "fir"))],
+        "level=1 gives 2 classes: .*level=2 gives 4 classes",
+    ),
+    "two crossed levels": (
+        each("{a}/{b}/{i}.png", a=("day", "night"), b=("car", "bus")),
+        "level=1 gives 2 classes: day 8, night 8; level=2 gives 2 classes: bus 8, car 8",
+    ),
+    "folders of pictures in class folders": (
+        [*each("cat/{s}/{i}.png", s=("siam", "angora")), *each("dog/{s}/{i}.png", s=("pug", "collie"))],
+        "level=1 .*level=2",
+    ),
+    "all categories of mvtec": (
+        [*each("{o}/train/good/{i}.png", o=("bottle", "cable")),
+         *each("{o}/test/{c}/{i}.png", o=("bottle", "cable"), c=("good", "cut"))],
+        "level=1 .*level=3",
+    ),
+    "breakhis": (
+        [*each("benign/SOB/{c}/{p}/{m}/{i}.png", c=("adenosis", "tubular"),
+               p=("B_14-2254", "B_14-2255"), m=("40X", "100X")),
+         *each("malignant/SOB/{c}/{p}/{m}/{i}.png", c=("ductal", "lobular"),
+               p=("M_14-3254", "M_14-3255"), m=("40X", "100X"))],
+        "level=1 .*level=3",
+    ),
+    "an unknown split with the same classes": (
+        each("{s}/{c}/{i}.png", s=("train", "test", "holdout"), c=CDO),
+        "holdout.* is no split that is known.*split_names=holdout:test",
+    ),
+    "a flat folder": (each("{c}.{i}.png", n=6, c=("cat", "dog")),
+                      "label=name reads the file names, 2 classes: cat 6, dog 6"),
+    "numbered pieces of a download": (
+        each("images_part_{k}/{i}.png", k=("1", "2")), "no folder level with two classes",
+    ),
+    "letters of two cases": (each("{c}/{i}.png", c=("a", "A", "b")), "names=merge .*names=keep"),
+    "look-alike letters": (each("{c}/{i}.png", c=("cat", "c\u0430t", "dog")), "names=merge"),
+    "separators": (each("{c}/{i}.png", c=("not ripe", "not_ripe", "ripe")), "names=merge"),
+    "more data in a nested folder": (
+        [*each("{c}/{i}.png", c=CDO), *each("more/{c}/x{i}.png", n=9, c=CDO)],
+        "ignore=more .*level=last",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_what_can_be_read_in_two_ways_is_asked(tmp_path, name):
+    files, question = QUESTIONS[name]
+    with pytest.raises(DarkroomError, match=question):
+        read(fill(tmp_path, *files))
+
+
+def test_a_level_decides_and_the_other_levels_become_attributes(tmp_path):
+    fill(tmp_path, *each("{a}/{b}/{i}.png", a=("day", "night"), b=("car", "bus")))
+    reading = read(tmp_path, level=2)
+    assert labels(reading) == {"bus": 8, "car": 8} and reading.label == "folder level 2"
+    assert set(reading.rows["attr_folder_1"]) == {"day", "night"}
+    assert labels(read(tmp_path, level="1")) == {"day": 8, "night": 8}
+    with pytest.raises(DarkroomError, match="no folder level 3"):
+        read(tmp_path, level=3)
+
+
+def test_names_that_are_certainly_the_same_are_merged(tmp_path):
+    nfc, nfd = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    fill(tmp_path, *each("{c}/{i}.png", c=(nfc, nfd, "Dog", "dog", "owl", "owl ")))
+    reading = read(tmp_path)
+    assert labels(reading) == {nfc: 8, "dog": 8, "owl": 8}
+    assert any("6 names are 3 classes" in note for note in reading.notes)
+    assert len(labels(read(tmp_path, names="keep"))) == 4  # spaces and forms are no other names
+
+
+def test_classes_that_one_split_lacks_are_named(tmp_path):
+    fill(tmp_path, *each("train/{c}/{i}.png", c=("ripe", "unripe")),
+         *each("test/{c}/{i}.png", c=("ripe", "not ripe")))  # fmt: skip
+    (note,) = read(tmp_path).notes
+    assert "'not ripe' is in test only" in note and "'unripe' is in train only" in note
+
+
+def test_hidden_folders_and_litter(tmp_path):
+    fill(tmp_path, *each("{c}/{i}.png", c=CDO), *each(".NET/{i}.png"), ".git/x.png", "cat/.a.png")
+    reading = read(tmp_path)
+    assert reading.files_not_used == {"in the hidden folder .NET": 4}
+    used = sources.read_folder(
+        tmp_path, file_listing.files(tmp_path, hidden="use"), {"hidden": "use"}
+    )
+    assert labels(used) == {".NET": 4, "cat": 4, "dog": 4, "owl": 4}
+
+
+def test_ignore_and_split_names(tmp_path):
+    fill(tmp_path, *each("{s}/{c}/{i}.png", s=("train", "test", "holdout"), c=CDO))
+    assert splits(read(tmp_path, split_names="holdout:val")) == {"test": 12, "train": 12, "val": 12}
+    left = read(tmp_path, ignore="holdout")
+    assert splits(left) == {"test": 12, "train": 12}
+    assert left.files_not_used["left out by ignore="] == 12
+
+
+def test_links_are_refused_with_the_way_out_and_followed_when_asked(tmp_path):
+    fill(tmp_path / "store", *each("{c}/{i}.png", c=CDO))
+    for file in sorted((tmp_path / "store").rglob("*.png")):
+        link = tmp_path / "linked" / file.parent.name / file.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    with pytest.raises(DarkroomError, match="12 of the entries .* are links .*links=follow"):
+        read(tmp_path / "linked")
+    for links in ("follow", str(tmp_path / "store")):
+        files = file_listing.files(tmp_path / "linked", links=links)
+        assert labels(sources.read_folder(tmp_path / "linked", files, {"links": links})) == (
+            dict.fromkeys(CDO, 4)
+        )
+    elsewhere = file_listing.files(tmp_path / "linked", links=str(tmp_path / "other"))
+    assert {file.problem for file in elsewhere} == {"link_outside"}
+
+
+def test_linked_folders_are_followed_without_end(tmp_path):
+    fill(tmp_path / "store", *each("{c}/{i}.png", c=CDO))
+    (tmp_path / "set").mkdir()
+    for name in CDO:
+        (tmp_path / "set" / name).symlink_to(tmp_path / "store" / name)
+    (tmp_path / "store/cat/again").symlink_to(tmp_path / "store/cat")
+    (tmp_path / "set/loop").symlink_to(tmp_path / "set")
+    files = file_listing.files(tmp_path / "set", links="follow")
+    assert [file.path for file in files if file.problem is None] == [
+        f"{name}/1{number:03}.png" for name in CDO for number in range(4)
+    ]
+
+
+# -- Tables ---------------------------------------------------------------------------------------
+
+
+def flat(root, n=12, folder="images", name="{i}.png"):
+    fill(root, *(f"{folder}/{name.format(i=i)}" if folder else name.format(i=i) for i in range(n)))
+    return root
+
+
+def test_ids_without_ending_and_labels_with_leading_zeros(tmp_path):
+    flat(tmp_path, 12, name="{i:05}.png")
+    codes = ["01", "1", "007", "NA"]
+    table(tmp_path, "id,label", [(f"{i:05}", codes[i % 4]) for i in range(12)])
+    assert labels(read(tmp_path)) == {"007": 3, "01": 3, "1": 3, "NA": 3}
+
+
+@pytest.mark.parametrize("text", ["None", "null", "nan", "NaN", "True", "1.0", "-"])
+def test_a_label_is_the_text_of_its_cell(tmp_path, text):
+    flat(tmp_path)
+    table(tmp_path, "image,label", [(f"{i}.png", (text, "b")[i % 2]) for i in range(12)])
+    assert set(labels(read(tmp_path))) == {text, "b"}
+
+
+@pytest.mark.parametrize(
+    ("sep", "encoding"),
+    [(";", "utf-8-sig"), ("\t", "utf-16"), (",", "cp1252"), ("|", "utf-8"), (";", "utf-16-le")],
+)
+def test_separator_and_encoding_are_found(tmp_path, sep, encoding):
+    flat(tmp_path)
+    rows = [(f"{i}.png", ("café", "thé")[i % 2], "1,5" if sep != "," else "1") for i in range(12)]
+    table(tmp_path, sep.join(("image", "label", "weight")), rows, sep=sep, encoding=encoding)
+    assert labels(read(tmp_path)) == {"café": 6, "thé": 6}
+
+
+def test_a_table_without_header(tmp_path):
+    flat(tmp_path)
+    table(tmp_path, None, [(f"images/{i}.png", "ab"[i % 2]) for i in range(12)])
+    assert labels(read(tmp_path)) == {"a": 6, "b": 6}
+
+
+def test_a_list_file_and_paths_with_spaces(tmp_path):
+    fill(tmp_path, *(f"my pictures/{i}.png" for i in range(12)))
+    table(
+        tmp_path, None, [(f"my pictures/{i}.png", i % 2) for i in range(12)], "train.txt", sep=" "
+    )
+    reading = read(tmp_path)
+    assert labels(reading) == {"0": 6, "1": 6} and splits(reading) == {"train": 12}
+
+
+def test_paths_of_another_machine_and_another_case(tmp_path):
+    fill(tmp_path, *(f"photos/IMG_{i}.PNG" for i in range(12)))
+    table(tmp_path, "path,label",
+          [(f"C:\\Users\\me\\photos\\img_{i}.png", "ab"[i % 2]) for i in range(12)])  # fmt: skip
+    assert labels(read(tmp_path)) == {"a": 6, "b": 6}
+
+
+def test_one_hot_columns_are_classes(tmp_path):
+    flat(tmp_path)
+    rows = [(i, *(int(i % 3 == k) for k in range(3))) for i in range(12)]
+    table(tmp_path, "image_id, healthy, rust, scab", rows, name="train.csv")
+    assert labels(read(tmp_path)) == {"healthy": 4, "rust": 4, "scab": 4}
+
+
+def test_one_hot_columns_with_several_ones_are_asked(tmp_path):
+    flat(tmp_path)
+    rows = [(f"{i}.png", 1, int(i % 2 == 0), int(i % 3 == 0)) for i in range(12)]
+    table(tmp_path, "image,car,bus,bike", rows)
+    with pytest.raises(DarkroomError, match="8 of 12 images have several labels.*several=join"):
+        read(tmp_path)
+    assert labels(read(tmp_path, several="drop")) == {"car": 4}
+
+
+def test_two_rows_of_one_picture_with_different_labels(tmp_path):
+    flat(tmp_path)
+    rows = [(f"{i}.png", "car") for i in range(12)] + [(f"{i}.png", "bus") for i in range(6)]
+    table(tmp_path, "image,label", rows)
+    with pytest.raises(DarkroomError, match="6 rows of labels.csv name an image again .* several="):
+        read(tmp_path)
+    assert labels(read(tmp_path, several="last")) == {"bus": 6, "car": 6}
+    assert labels(read(tmp_path, several="join")) == {"bus + car": 6, "car": 6}
+    first = read(tmp_path, several="first")
+    assert labels(first) == {"car": 12}
+    assert first.rows_not_used["names an image again with another label"] == 6
+
+
+def test_few_pictures_with_two_labels_have_none(tmp_path):
+    flat(tmp_path, 40)
+    rows = [(f"{i}.png", "ab"[i % 2]) for i in range(40)] + [("0.png", "b")]
+    reading = read(table(tmp_path, "image,label", rows))
+    assert labels(reading) == {"a": 19, "b": 20}
+    assert reading.rows_not_used["names an image again with another label"] == 1
+
+
+@pytest.mark.parametrize("sign", ["|", ";", " "])
+def test_cells_that_hold_several_labels_are_asked(tmp_path, sign):
+    flat(tmp_path)
+    cells = ["a", "b", f"a{sign}b"]
+    table(tmp_path, "image,label", [(f"{i}.png", cells[i % 3]) for i in range(12)])
+    with pytest.raises(DarkroomError, match="4 cells of the column 'label' .* several labels"):
+        read(tmp_path)
+    joined = read(tmp_path, separator=sign, several="join")
+    assert labels(joined) == {"a": 4, "a + b": 4, "b": 4}
+
+
+def test_class_names_of_two_words_are_no_lists(tmp_path):
+    flat(tmp_path)
+    names = ["golden retriever", "great dane", "pug"]
+    table(tmp_path, "image,breed", [(f"{i}.png", names[i % 3]) for i in range(12)])
+    assert set(labels(read(tmp_path))) == set(names)
+
+
+def test_lists_in_brackets(tmp_path):
+    flat(tmp_path)
+    rows = [(f"{i}.png", "\"['a','b']\"" if i % 2 else "\"['a']\"") for i in range(12)]
+    table(tmp_path, "image,label", rows)
+    with pytest.raises(DarkroomError, match="6 of 12 images have several labels"):
+        read(tmp_path)
+
+
+def test_files_that_the_table_does_not_name_and_files_that_are_missing(tmp_path):
+    flat(tmp_path, 12)
+    table(tmp_path, "image,label", [(f"{i}.png", "ab"[i % 2]) for i in range(6, 16)])
+    reading = read(tmp_path)
+    assert reading.files_not_used == {"not named in labels.csv": 6}
+    assert reading.rows_not_used["missing: the file is not there"] == 4
+    assert len(reading.rows) == 16 and reading.rows["label"].notna().sum() == 10
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "refused"),
+    [
+        ("lesion_id,image_id,age", lambda i: (f"H{i // 3}", i, 40 + i), "label=COLUMN|no column"),
+        ("image,width,height", lambda i: (f"{i}.png", 48, 48), "no column that can be a label"),
+        ("image,shape,paint", lambda i: (f"{i}.png", "rs"[i % 2], "xyz"[i % 3]),
+         r"shape \(2 values\), paint \(3 values\)"),
+        ("image,score", lambda i: (f"{i}.png", i / 7), "no column that can be a label"),
+        ("image,diagnosis,species", lambda i: (f"{i}.png", "ab"[i % 2], "xyz"[i % 3]),
+         r"diagnosis \(2 values\), species \(3 values\)"),
+    ],
+)  # fmt: skip
+def test_no_column_is_guessed_by_its_place(tmp_path, header, row, refused):
+    flat(tmp_path)
+    table(tmp_path, header, [row(i) for i in range(12)])
+    with pytest.raises(DarkroomError, match=refused):
+        read(tmp_path)
+
+
+def test_ham10000(tmp_path):
+    fill(tmp_path, *(f"HAM10000_images_part_{1 + i % 2}/ISIC_{i:07}.png" for i in range(36)))
+    rows = [(f"HAM_{i // 3:07}", f"ISIC_{i:07}", ("nv", "mel", "bkl")[i % 3], "histo", 40.0 + i, "male")
+            for i in range(36)]  # fmt: skip
+    table(tmp_path, "lesion_id,image_id,dx,dx_type,age,sex", rows, name="HAM10000_metadata.csv")
+    reading = read(tmp_path)
+    assert labels(reading) == {"bkl": 12, "mel": 12, "nv": 12}
+    assert reading.label == "column dx of HAM10000_metadata.csv"
+    assert reading.group == "column lesion_id" and reading.rows["source_group"].nunique() == 12
+
+
+def test_gtsrb(tmp_path):
+    fill(tmp_path, *each("Train/{c}/{i}.png", c=("0", "1")), *each("Test/{i}.png"),
+         *each("Meta/{c}.png", n=1, c=("0", "1")))  # fmt: skip
+    head = "Width,Height,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId,Path"
+    train = [(30, 30, 5, 5, 25, 25, c, f"Train/{c}/2{i:03}.png") for c in "01" for i in range(4)]
+    test = [(30, 30, 5, 5, 25, 25, i % 2, f"Test/1{i:03}.png") for i in range(4)]
+    table(tmp_path, head, train, name="Train.csv")
+    table(tmp_path, head, test, name="Test.csv")
+    table(
+        tmp_path, "Path,ClassId,ShapeId", [("Meta/0.png", 0, 1), ("Meta/1.png", 1, 0)], "Meta.csv"
+    )
+    reading = read(tmp_path)
+    assert labels(reading)["0"] >= 6 and splits(reading) == {"test": 4, "train": 8}
+
+
+def test_food_101(tmp_path):
+    fill(tmp_path, *each("images/{c}/{i}.png", c=("apple_pie", "waffles")))
+    lines = [f"{c}/2{i:03}" for c in ("apple_pie", "waffles") for i in range(4)]
+    table(tmp_path, None, [(line,) for line in lines if line[-1] != "3"], "meta/train.txt")
+    table(tmp_path, None, [(line,) for line in lines if line[-1] == "3"], "meta/test.txt")
+    table(tmp_path, None, [("apple_pie",), ("waffles",)], "meta/classes.txt")
+    reading = read(tmp_path)
+    assert labels(reading) == {"apple_pie": 4, "waffles": 4}
+    assert splits(reading) == {"test": 2, "train": 6}
+
+
+def test_eurosat_tables(tmp_path):
+    fill(tmp_path, *each("EuroSAT/{c}/{i}.png", c=("Forest", "River")))
+    head = ",Filename,Label,ClassName"
+    rows = [(f"{c}/2{i:03}.png", k, c) for k, c in enumerate(("Forest", "River")) for i in range(4)]
+    for name, at in (("train", (0, 1)), ("validation", (2,)), ("test", (3,))):
+        part = [(n, *row) for n, row in enumerate(rows) if n % 4 in at]
+        table(tmp_path, head, part, f"EuroSAT/{name}.csv")
+    reading = read(tmp_path)
+    assert labels(reading) == {"Forest": 4, "River": 4}
+    assert splits(reading) == {"test": 2, "train": 4, "val": 2}
+
+
+def test_tiny_imagenet_with_its_list(tmp_path):
+    ids = ("n01443537", "n01629819")
+    fill(tmp_path, *each("train/{c}/images/{i}.png", c=ids), *each("val/images/v{i}.png"))
+    rows = [(f"v2{i:03}.png", ids[i % 2], 0, 1, 20, 30) for i in range(4)]
+    table(tmp_path, None, rows, "val/val_annotations.txt", sep="\t")
+    reading = read(tmp_path)
+    assert labels(reading) == dict.fromkeys(ids, 6) and splits(reading) == {"train": 8, "val": 4}
+
+
+def test_hugging_face_image_folder(tmp_path):
+    for split, n in (("train", 8), ("test", 4)):
+        fill(tmp_path, *(f"{split}/{i}.png" for i in range(n)))
+        lines = [json.dumps({"file_name": f"{i}.png", "label": "ab"[i % 2]}) for i in range(n)]
+        (tmp_path / split / "metadata.jsonl").write_text("\n".join(lines))
+    reading = read(tmp_path)
+    assert labels(reading) == {"a": 6, "b": 6} and splits(reading) == {"test": 4, "train": 8}
+
+
+def test_roboflow_csv_and_coco(tmp_path):
+    for split in ("train", "valid"):
+        fill(tmp_path, *(f"{split}/{i}.png" for i in range(6)))
+        rows = [(f"{i}.png", 64, 64, "ab"[i % 2], 1, 1, 9, 9) for i in range(6)]
+        table(tmp_path, "filename,width,height,class,xmin,ymin,xmax,ymax", rows,
+              f"{split}/_annotations.csv")  # fmt: skip
+    reading = read(tmp_path)
+    assert labels(reading) == {"a": 6, "b": 6} and splits(reading) == {"train": 6, "val": 6}
+    coco = {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(6)],
+        "annotations": [
+            {"image_id": i, "category_id": i % 2, "bbox": [1, 2, 3, 4]} for i in range(6)
+        ],
+        "categories": [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}],
+    }
+    other = fill(tmp_path / "coco", *(f"{i}.png" for i in range(6)))
+    (other / "_annotations.coco.json").write_text(json.dumps(coco))
+    found = read(other)
+    assert labels(found) == {"a": 3, "b": 3}
+    assert found.rows.loc[0, ["box_left", "box_right"]].tolist() == [1, 4]
+
+
+def test_yolo(tmp_path):
+    fill(tmp_path, *(f"images/train/{i}.png" for i in range(8)))
+    for i in range(8):
+        table(tmp_path, None, [(f"{i % 2} 0.5 0.5 0.1 0.1",)], f"labels/train/{i}.txt")
+    (tmp_path / "data.yaml").write_text("nc: 2\nnames: ['cat', 'dog']\n")
+    reading = read(tmp_path)
+    assert labels(reading) == {"cat": 4, "dog": 4} and splits(reading) == {"train": 8}
+
+
+def test_the_sample_is_never_taken_for_the_labels(tmp_path):
+    flat(tmp_path, 20)
+    table(tmp_path, "image_id,label", [(i, "abc"[i % 3]) for i in range(12)], "train.csv")
+    table(tmp_path, "image_id,label", [(i, "a") for i in range(12, 20)], "sample_submission.csv")
+    table(tmp_path, "image_id", [(i,) for i in range(12, 20)], "test.csv")
+    reading = read(tmp_path)
+    assert labels(reading) == {"a": 4, "b": 4, "c": 4}
+    assert reading.label == "column label of train.csv"
+
+
+def test_tables_of_the_splits_are_united(tmp_path):
+    flat(tmp_path, 30)
+    for name, start, end in (("train", 0, 16), ("validation", 16, 22), ("test", 22, 30)):
+        rows = [(f"{i}.png", "ab"[i % 2]) for i in range(start, end)]
+        table(tmp_path, "image,label", rows, f"{name}.csv")
+    reading = read(tmp_path)
+    assert labels(reading) == {"a": 15, "b": 15}
+    assert splits(reading) == {"test": 8, "train": 16, "val": 6}
+
+
+def test_two_tables_of_different_labels_are_asked(tmp_path):
+    flat(tmp_path)
+    table(tmp_path, "image,style", [(f"{i}.png", "ab"[i % 2]) for i in range(12)], "style.csv")
+    table(tmp_path, "image,genre", [(f"{i}.png", "xyz"[i % 3]) for i in range(12)], "genre.csv")
+    with pytest.raises(DarkroomError, match="table=genre.csv .*table=style.csv"):
+        read(tmp_path)
+    assert set(labels(read(tmp_path, table="genre.csv"))) == {"x", "y", "z"}
+
+
+def test_a_table_beside_class_folders_is_attributes(tmp_path):
+    fill(tmp_path, *each("{c}/{i}.png", n=20, c=CDO))
+    rows = [(f"{c}/1{i:03}.png", f"P{i // 2}", 48) for c in CDO for i in range(20)]
+    table(tmp_path, "file,patient,width", rows, "info.csv")
+    reading = read(tmp_path)
+    assert labels(reading) == dict.fromkeys(CDO, 20) and reading.kind == "folders"
+    assert reading.rows["attr_patient"].nunique() == 10 and reading.group == "column patient"
+    assert set(read(tmp_path, kind="table", label="patient").rows["label"]) == {
+        f"P{i}" for i in range(10)
+    }
+    assert read(tmp_path, group="none").group is None
+
+
+def test_folders_and_a_label_column_that_contradict_each_other_are_asked(tmp_path):
+    fill(tmp_path, *each("{c}/{i}.png", c=("berlin", "paris")))
+    rows = [(f"{c}/1{i:03}.png", "ab"[i % 2]) for c in ("berlin", "paris") for i in range(4)]
+    table(tmp_path, "file,label", rows)
+    with pytest.raises(DarkroomError, match="kind=folders gives .*kind=table takes column label"):
+        read(tmp_path)
+    assert labels(read(tmp_path, kind="table")) == {"a": 4, "b": 4}
+    assert labels(read(tmp_path, kind="folders")) == {"berlin": 4, "paris": 4}
+
+
+def test_a_split_column_with_an_unknown_word_is_asked(tmp_path):
+    flat(tmp_path)
+    rows = [(f"{i}.png", "ab"[i % 2], ("train", "test", "holdout")[i % 3]) for i in range(12)]
+    table(tmp_path, "image,label,split", rows)
+    with pytest.raises(
+        DarkroomError, match="holdout.* is none that is known; say split_names=hold"
+    ):
+        read(tmp_path)
+    assert splits(read(tmp_path, split_names="holdout:val")) == {"test": 4, "train": 4, "val": 4}
+    assert splits(read(tmp_path, split="none")) == {}
+
+
+def test_paths_tell_the_split_and_contradictions_are_asked(tmp_path):
+    fill(tmp_path, *each("{s}/{i}.png", s=("train", "test")))
+    rows = [(f"{s}/1{i:03}.png", "ab"[i % 2]) for s in ("train", "test") for i in range(4)]
+    table(tmp_path, "image,label", rows)
+    assert splits(read(tmp_path)) == {"test": 4, "train": 4}
+    table(tmp_path, "image,label,split", [(*row, "train") for row in rows])
+    with pytest.raises(DarkroomError, match="4 pictures different splits.*split="):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["product_id", "patient", "video"])
+def test_groups_of_columns(tmp_path, name):
+    flat(tmp_path, 60)
+    rows = [(f"{i}.png", "ab"[i // 5 % 2], f"p{i // 5}") for i in range(60)]
+    table(tmp_path, f"image,label,{name}", rows)
+    reading = read(tmp_path)
+    assert reading.group == f"column {name}" and reading.rows["source_group"].nunique() == 12
+
+
+def test_the_option_group(tmp_path):
+    flat(tmp_path, 12)
+    rows = [(f"{i}.png", "ab"[i % 2], f"s{i // 4}", f"c{i // 6}") for i in range(12)]
+    table(tmp_path, "image,label,site,camera", rows)
+    assert any("site (3 values)" in note for note in read(tmp_path).notes)
+    assert read(tmp_path, group="site").rows["source_group"].nunique() == 3
+    with pytest.raises(DarkroomError, match="all pictures into one group"):
+        read(tmp_path, group="site+camera")  # cameras join the sites
+    assert read(tmp_path, group="name:(.)").rows["source_group"].nunique() == 10
+    with pytest.raises(DarkroomError, match="takes a column .* Received: 'sit'"):
+        read(tmp_path, group="sit")
+
+
+def test_every_option_is_checked(tmp_path):
+    fill(tmp_path, *each("{c}/{i}.png", c=CDO))
+    for options, message in (
+        ({"foo": 1}, "no option 'foo'"), ({"levle": 2}, "Did you mean 'level'"),
+        ({"level": "two"}, "number of a folder level"), ({"kind": "tables"}, "one of folders, table"),
+        ({"range": "5..1"}, "black below that of white"), ({"bands": "1,2"}, "one band number or three"),
+        ({"group": "name:("}, "a pattern that is none"), ({"split_names": "x"}, "split_names"),
+        ({"table": "labels.csv"}, "no table 'labels.csv'"),
+    ):  # fmt: skip
+        with pytest.raises(DarkroomError, match=message):
+            read(tmp_path, **options)
+
+
+WHY_NOT = {
+    "labels.xlsx": (b"PK\x03\x04", "labels.xlsx .an Excel workbook"),
+    "labels.csv": (b"image,label\n0.png,a,b,c\n", "row 2 has 4 cells and the first row has 2"),
+    "names.csv": (b"image,label\nx.jpg,a\ny.jpg,b\n", "names files that are not there"),
+    "same.csv": (b"image,label,label\n0.png,a,a\n", "two columns are called 'label'"),
+    "pixels.csv": (
+        ("label," + ",".join(f"p{i}" for i in range(784)) + "\n").encode() * 2, "pixels of a picture"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHY_NOT)
+def test_a_table_that_cannot_be_used_is_named_with_its_reason(tmp_path, name):
+    content, reason = WHY_NOT[name]
+    flat(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DarkroomError, match=reason):
+        read(tmp_path)
+
+
+def test_archives_in_a_folder_are_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
+        archive.writestr("a/1.png", PICTURE)
+    with pytest.raises(DarkroomError, match="holds the archives train.zip and no picture"):
+        read(tmp_path)
+
+
+def test_a_parquet_table_keeps_ids_as_text(tmp_path):
+    flat(tmp_path, 12)
+    frame = pd.DataFrame(
+        {"id": [*map(float, range(11)), None], "label": [i % 2 for i in range(12)]}
+    )
+    frame.to_parquet(tmp_path / "labels.parquet")
+    assert labels(read(tmp_path)) == {"0": 6, "1": 5}
