@@ -10,6 +10,8 @@ import zipfile
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -726,3 +728,40 @@ def test_a_parquet_table_keeps_ids_as_text(tmp_path):
     )
     frame.to_parquet(tmp_path / "labels.parquet")
     assert labels(read(tmp_path)) == {"0": 6, "1": 5}
+
+
+def test_pictures_inside_parquet_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+    features = {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
+    for split, n in (("train", 8), ("test", 4)):
+        pictures = [{"bytes": PICTURE, "path": f"{i}.png"} for i in range(n)]
+        arrow = pa.table({"image": pictures, "label": [i % 2 for i in range(n)]})
+        arrow = arrow.replace_schema_metadata({"huggingface": json.dumps(features)})
+        (tmp_path / "set/data").mkdir(parents=True, exist_ok=True)
+        pq.write_table(arrow, tmp_path / f"set/data/{split}-00000-of-00001.parquet")
+    data = sources.bring(str(tmp_path / "set"))
+    rows = data.rows()
+    assert dict(rows["label"].value_counts()) == {"cat": 6, "dog": 6}
+    assert dict(rows["source_split"].value_counts()) == {"train": 8, "test": 4}
+    assert data.raw == data.folder / "raw" and (data.raw / rows["path"][0]).read_bytes() == PICTURE
+    assert sources.bring(str(tmp_path / "set")) == data
+
+
+def test_names_in_a_zip_are_utf_8_or_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+    for name, encoding in (("utf8", "utf-8"), ("dos", "cp866")):
+        content = io.BytesIO()
+        names = {label.encode(encoding): b"xy"[k : k + 1] for k, label in enumerate(("кот", "пёс"))}
+        with zipfile.ZipFile(content, "w") as archive:
+            for label, sign in names.items():
+                for i in range(2):
+                    archive.writestr(f"{sign.decode() * len(label)}/{i}.png", PICTURE)
+        data = content.getvalue()
+        for label, sign in names.items():  # the flag for UTF-8 stays off, as old programs leave it
+            data = data.replace(sign * len(label) + b"/", label + b"/")
+        (tmp_path / f"{name}.zip").write_bytes(data)
+    assert set(sources.bring(str(tmp_path / "utf8.zip")).rows()["label"]) == {"кот", "пёс"}
+    with pytest.raises(DarkroomError, match="does not say how its names are encoded.*encoding=cp866"):
+        sources.bring(str(tmp_path / "dos.zip"))
+    data = sources.bring(str(tmp_path / "dos.zip"), options={"encoding": "cp866"})
+    assert set(data.rows()["label"]) == {"кот", "пёс"}

@@ -140,8 +140,7 @@ def judge(
 def table(
     rows: Iterable[tuple[str, str, float, str]], *, verdicts: dict[str, str] | None = None
 ) -> pd.DataFrame:
-    """Returns findings given as (path, reason, score, detail) with their verdicts, as `judge` does.
-    """
+    """Returns findings given as (path, reason, score, detail) with their verdicts, as `judge` does."""
     decided = {**DEFAULT_VERDICTS, **(verdicts or {})}
     strange = sorted(set(decided) - set(DEFAULT_VERDICTS)) or sorted(
         set(decided.values()) - set(VERDICTS)

@@ -69,7 +69,8 @@ def scan(
     if executor is not None:
         measure = _by_executor(executor, dataset, part_size)
     rows = dataset.rows()
-    known = _known(dataset.folder)
+    bands = list(dataset.rendering.bands)
+    known = _known(dataset.folder, bands)
     table = (
         rows.drop(columns=["detail"])
         .rename(columns={"problem": "barrier"})
@@ -104,7 +105,7 @@ def scan(
         )
         todo = todo.union(again)
     if len(todo) or len(known) != len(table):
-        _store(dataset.folder, table[~barred])
+        _store(dataset.folder, table[~barred], bands)
     return table
 
 
@@ -172,7 +173,8 @@ def _read(
             if time.monotonic() - saved > SAVED_EVERY_S:
                 _flush(file)
                 _fill(table, todo[done], columns, done)
-                _store(dataset.folder, table[~left_out & ~table.index.isin(todo[~done])])
+                kept = table[~left_out & ~table.index.isin(todo[~done])]
+                _store(dataset.folder, kept, list(dataset.rendering.bands))
                 saved = time.monotonic()
         _flush(file)
     _fill(table, todo, columns, done)
@@ -253,12 +255,14 @@ def _fill(table: pd.DataFrame, rows: pd.Index, columns: dict[str, list], done: n
         table.loc[rows, name] = measured[name]
 
 
-def _store(folder: Path, table: pd.DataFrame) -> None:
+def _store(folder: Path, table: pd.DataFrame, bands: list[int]) -> None:
     kept = table[
         table["problem"] != "unreadable"
     ]  # what could not be read is tried again next time
     files_module.write_parquet(
-        folder / FILE, kept[["path", "bytes", "mtime_ns", *MEASURED]], metadata={"version": VERSION}
+        folder / FILE,
+        kept[["path", "bytes", "mtime_ns", *MEASURED]],
+        metadata={"version": VERSION, "bands": bands},
     )
 
 
@@ -279,7 +283,7 @@ def _flush(file: IO[bytes]) -> None:
     files_module.point("thumbs.bin:appended")
 
 
-def _known(folder: Path) -> pd.DataFrame:
+def _known(folder: Path, bands: list[int]) -> pd.DataFrame:
     import pyarrow.parquet
 
     path = folder / FILE
@@ -287,7 +291,7 @@ def _known(folder: Path) -> pd.DataFrame:
         noted = json.loads(
             (pyarrow.parquet.read_schema(path).metadata or {}).get(b"darkroom", b"{}")
         )
-        if noted.get("version") == VERSION:
+        if noted.get("version") == VERSION and noted.get("bands", []) == bands:
             return pd.read_parquet(path).astype(_TYPES)
     (folder / THUMBS).unlink(missing_ok=True)  # without its table nobody knows whose they are
     return pd.DataFrame(

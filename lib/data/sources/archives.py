@@ -82,7 +82,7 @@ def unpacked_bytes(archive: Path) -> int:
     return total
 
 
-def extract(archive: Path, target: Path) -> int:
+def extract(archive: Path, target: Path, *, encoding: str | None = None) -> int:
     """Unpacks the regular files of `archive` into the folder `target` and returns how many there
     were.
 
@@ -92,7 +92,7 @@ def extract(archive: Path, target: Path) -> int:
     """
     unpacked_bytes(archive)
     seen: set[str] = set()
-    with _opened(archive) as (members, read):
+    with _opened(archive, encoding) as (members, read):
         for member in members:
             path = target.joinpath(*_parts(archive, member.name))
             if str(path).casefold() in seen:
@@ -115,13 +115,18 @@ def extract(archive: Path, target: Path) -> int:
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[tuple[Iterator[_Member], Callable[[_Member], IO[bytes]]]]:
+def _opened(
+    archive: Path, encoding: str | None = None
+) -> Iterator[tuple[Iterator[_Member], Callable[[_Member], IO[bytes]]]]:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
                 files = (item for item in opened.infolist() if not item.is_dir() and _regular(item))
                 yield (
-                    (_Member(item.filename, item.file_size, item) for item in files),
+                    (
+                        _Member(_zip_name(archive, item, encoding), item.file_size, item)
+                        for item in files
+                    ),
                     lambda one: opened.open(one.handle),
                 )
         else:
@@ -150,6 +155,31 @@ def _of_tar(archive: Path, opened: tarfile.TarFile) -> Iterator[_Member]:
     opened.fileobj.seek(opened.offset)
     if opened.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):  # which tarfile takes for the end
         raise tarfile.ReadError("a damaged header")
+
+
+def _zip_name(archive: Path, item: zipfile.ZipInfo, encoding: str | None) -> str:
+    """A member's name: UTF-8 where the file says so or the bytes are, else by `encoding`.
+
+    Source: PKWARE, APPNOTE.TXT, sections 4.4.4 and D.
+    """
+    if item.flag_bits & 0x800 or item.filename.isascii():
+        return item.filename
+    raw = item.orig_filename.encode("cp437", errors="replace")
+    for name in ("utf-8", encoding) if encoding else ("utf-8",):
+        try:
+            return raw.decode(name)
+        except LookupError as error:
+            raise DarkroomError(
+                f"There is no encoding {name!r}; such as encoding=cp866, cp1251, cp932 or gbk."
+            ) from error
+        except UnicodeDecodeError:
+            continue
+    shown = raw.decode("cp1252", errors="replace")
+    raise DarkroomError(
+        f"The archive {archive} does not say how its names are encoded, and they are not UTF-8 "
+        f"(as cp437 {item.filename!r}, as cp1252 {shown!r}); say encoding=NAME, such as "
+        "encoding=cp866, cp1251, cp932 or gbk."
+    )
 
 
 def _regular(item: zipfile.ZipInfo) -> bool:

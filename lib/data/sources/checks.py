@@ -9,46 +9,19 @@ from pathlib import Path
 import pandas as pd
 
 from lib.data.file_listing import ListedFile
+from lib.data.sources import vocabulary
 from lib.errors import DarkroomError
 
 PROBED = 400
 """How many files at most are opened to see whether any of them looks like an image."""
 
-OTHER = (
-    ".txt",
-    ".csv",
-    ".tsv",
-    ".json",
-    ".xml",
-    ".md",
-    ".pdf",
-    ".doc",
-    ".docx",
-    ".xlsx",
-    ".html",
-    ".py",
-    ".ipynb",
-    ".zip",
-    ".db",
-    ".parquet",
-    ".yaml",
-    ".yml",
-    ".log",
-    ".mp4",
-    ".avi",
-    ".mov",
-    ".npy",
-    ".npz",
-)
-"""Endings of files that nobody means to be pictures; they do not count towards a class."""
+_OTHER = tuple(f".{ending}" for ending in vocabulary.OTHER_ENDINGS)
 
 
-def usable(rows: pd.DataFrame, *, where: Path, raw: Path | None = None) -> None:
-    """Returns when there are at least two classes of at least two files each, some of which look
-    like images.
+def usable(rows: pd.DataFrame, *, where: Path) -> None:
+    """Returns when there are at least two classes of at least two files each.
 
-    `rows` as `sources.rows` returns them; `where` is what the message names, `raw` the folder
-    itself where that is another. Reads the first 16 bytes of at most 400 files.
+    `rows` as `sources.rows` returns them; `where` is what the message names.
     Raises DarkroomError otherwise.
     """
     if rows.empty:
@@ -56,7 +29,7 @@ def usable(rows: pd.DataFrame, *, where: Path, raw: Path | None = None) -> None:
             f"The folder {where} is empty; expected one folder for each class with images in it."
         )
     readable = rows[rows["problem"].isna()]
-    pictures = readable[~readable["path"].str.lower().str.endswith(OTHER)]
+    pictures = readable[~readable["path"].str.lower().str.endswith(_OTHER)]
     counts = pictures["label"].dropna().value_counts()
     if len(counts) < 2:
         there = (
@@ -100,7 +73,7 @@ def some_image(files: Sequence[ListedFile], *, where: Path, raw: Path) -> None:
     from lib.data import decode
 
     readable = [file for file in files if file.problem is None]
-    promising = [file for file in readable if not file.path.lower().endswith(OTHER)]
+    promising = [file for file in readable if not file.path.lower().endswith(_OTHER)]
     for file in promising[:: max(1, len(promising) // PROBED)]:
         try:
             with (raw / file.path).open("rb") as opened:

@@ -25,15 +25,6 @@ PICTURE_ENDINGS = frozenset(
     "jxl jp2 j2k "
     "dcm dicom npy svg psd ico".split()
 )
-OTHER_ENDINGS = frozenset(
-    "txt csv tsv tab json jsonl ndjson xml md rst pdf doc docx xls xlsx ods html htm py ipynb m sh "
-    "r c h cpp zip tar gz tgz bz2 "
-    "xz 7z rar zst db sqlite parquet arrow feather yaml yml toml ini cfg log lst mp4 avi mov mkv "
-    "webm mpg mpeg wav mp3 npz mat "
-    "h5 hdf5 pkl pickle pt pth onnx tfrecord names labels dat data url lnk license rtf css js geojson kml aux ovr hdr".split()
-)
-"""Endings of files that nobody means to be pictures."""
-
 ARCHIVES = (
     ".zip",
     ".tar",
@@ -79,7 +70,7 @@ def part(
         ending = name.rpartition(".")[2].lower() if "." in name else ""
         if ending in PICTURE_ENDINGS:
             pictures.append(file)
-        elif ending in OTHER_ENDINGS:
+        elif ending in vocabulary.OTHER_ENDINGS:
             others.append(file)
         else:
             opened += 1
@@ -287,17 +278,39 @@ def _with_tables(
         notes += bundle.notes
         used += [one.table.path for one in bundle.members]
         if may_label and bundle.label.columns and _agrees(reading, bundle, options):
+            before = rows["label"].notna().sum()
             rows, label_note = _fill_labels(rows, reading, bundle, options)
             notes += label_note
             if label_note:
-                reading = reading.noting(label=f"{reading.label} and {bundle.name}")
+                unused = _less(reading.files_not_used, int(rows["label"].notna().sum() - before))
+                reading = reading.noting(
+                    label=f"{reading.label} and {bundle.name}", files_not_used=unused
+                )
         rows, split, split_notes = _fill_splits(rows, split, bundle, frame, first, options)
         notes += split_notes
-        rows = _fill_attributes(rows, bundle, frame)
+        if bundle.members[0].table.has_header:
+            rows = _fill_attributes(rows, bundle, frame)
+    idle = [
+        f"{path} ({why})"
+        for path, why in found.useless.items()
+        if path.lower().endswith(tables.ENDINGS)
+    ]
+    if idle:
+        notes.append(f"Tables that are not used: {few(idle, 4)}.")
     reading = reading.noting(*notes, rows=rows, split=split, tables=tuple(used))
     reading = _splits_of_paths(reading, options)
     everything = [bundle for bundle in (own, *found.bundles) if bundle is not None]
     return _groups_of_tables(reading, everything, options)
+
+
+def _less(unused: Counter[str], number: int) -> Counter[str]:
+    """The counts with `number` fewer, taken from the first reasons."""
+    left = Counter(unused)
+    for reason in list(left):
+        taken = min(number, left[reason])
+        left[reason] -= taken
+        number -= taken
+    return left
 
 
 def _fill_labels(
@@ -784,6 +797,8 @@ def _why_not(raw: Path, listing: Listing, found: Tables) -> str:
     ).value_counts()
     if 1 < len(counts) <= max(2, len(pictures) // 4) and counts.min() > 1:
         ways.append(f"label=name reads the file names, {class_counts(counts, 4)}")
+    elif not reasons and not unlabelled:
+        ways.append("label=name:REGEX reads a part of the file names")
     names = {file.path.split("/")[0] for file in pictures if "/" in file.path}
     only = (
         f"only the class {next(iter(names))!r}"

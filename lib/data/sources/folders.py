@@ -291,6 +291,17 @@ def _drop_image_folders(layout: Layout) -> None:
             place.levels = place.levels[:-1]
 
 
+def _is_rendition(name: str) -> bool:
+    words = vocabulary.tokens(name)
+    known = {word for word in words if word in vocabulary.RENDITIONS} or (
+        {name.casefold()} & vocabulary.RENDITIONS
+    )
+    return bool(known) and all(
+        word in vocabulary.RENDITIONS | vocabulary.IMAGE_WORDS or not word.isalpha()
+        for word in words
+    )
+
+
 def _words_in(name: str, words: frozenset[str]) -> bool:
     parts = [word for word in vocabulary.tokens(name) if not vocabulary.is_number(word)]
     return bool(parts) and all(word in words for word in parts)
@@ -377,11 +388,11 @@ def _role(layout: Layout, level: int) -> str | None:
         and len(below) < len(names) * 4
     ):
         return "group"
-    if (
-        repeated
-        and len(names) > 1
-        and all(name.casefold() in vocabulary.RENDITIONS for name in names)
-    ):
+    above = defaultdict(set)
+    for place in places:
+        above[place.names[level]].add(place.names[:level])
+    crossed = repeated or (level > 0 and all(len(parents) > 1 for parents in above.values()))
+    if crossed and len(names) > 1 and all(map(_is_rendition, names)):
         return "rendition"
     if len(names) > 1 and vocabulary.are_chunks(names):
         return "chunk"

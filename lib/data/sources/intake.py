@@ -14,6 +14,7 @@ from typing import Any
 from lib import files as files_module
 from lib import paths
 from lib.data import dataset as datasets
+from lib.data import file_listing
 from lib.data.dataset import Dataset
 from lib.data.sources import checks
 from lib.errors import DarkroomError, suggest
@@ -188,11 +189,15 @@ def _from_path(
             "give the folder that holds the class folders."
         )
     root = place.parent if place.is_file() else place
+    if _holds_parquet_pictures(root):
+        return _register(
+            name, _fill(folder, lambda raw: _unpack_parquet(root, raw, place, options))
+        )
     if place.is_file():
         options = {"table": place.name, **(options or {})}
     source = _describe(root, root, options=options, origin=place, folder=folder)
-    checks.usable(_preview(source, root, name, folder), where=place, raw=root)
     if copy:
+        checks.usable(_preview(source, root, name, folder), where=place)
         files = [file for file in Dataset(name, folder, root).files() if file.problem is None]
         checks.room(paths.root(), needed=sum(file.size for file in files), what=str(place))
         _fill(folder, lambda raw: _copy(root, raw, [file.path for file in files], side))
@@ -264,9 +269,35 @@ def _unpack(
     """
     from lib.data.sources import archives
 
-    archives.extract(archive, aside)
+    archives.extract(archive, aside, encoding=(options or {}).get("encoding"))
     source = _describe(aside, Path("raw"), options=options, origin=archive, folder=aside.parent)
-    checks.usable(_preview(source, aside, name, aside.parent), where=archive, raw=aside)
+    checks.usable(_preview(source, aside, name, aside.parent), where=archive)
+    return source
+
+
+def _holds_parquet_pictures(root: Path) -> bool:
+    from lib.data.sources import parquet_pictures
+
+    files = file_listing.files(root)
+    return bool(parquet_pictures.find(root, files)) and not any(
+        file.path.lower().endswith((".jpg", ".jpeg", ".png")) for file in files
+    )
+
+
+def _unpack_parquet(
+    root: Path, aside: Path, origin: Path, options: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Writes the pictures of Parquet files as files, and reads them by the table beside them."""
+    from lib.data.sources import parquet_pictures
+
+    files = file_listing.files(root)
+    found = parquet_pictures.find(root, files)
+    sizes = {file.path: file.size for file in files}
+    checks.room(aside.parent, needed=sum(sizes[path] for path in found), what=str(root))
+    parquet_pictures.unpack(root, found, aside)
+    wanted = {"table": parquet_pictures.TABLE, **(options or {})}
+    source = _describe(aside, Path("raw"), options=wanted, origin=origin, folder=aside.parent)
+    source["asked"] = options or {}
     return source
 
 

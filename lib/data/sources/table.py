@@ -62,7 +62,8 @@ class Tables:
 
     def reasons(self) -> str:
         """Returns why tables could not be used: `labels.csv (row 3 has 4 cells …)`."""
-        return few([f"{path} ({why})" for path, why in self.useless.items()], 4)
+        reasons = [f"{path} ({why})" for path, why in self.useless.items()]
+        return few(reasons, 4) if reasons else ""
 
 
 def find(

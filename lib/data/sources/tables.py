@@ -187,11 +187,24 @@ def _decode(data: bytes, encoding: str | None) -> tuple[str, str]:
     except UnicodeDecodeError:
         pass
     try:
-        return data.decode("cp1252"), "cp1252"
+        text = data.decode("cp1252")
+        if _garbled_word(text) is None:
+            return text, "cp1252"
+        raise NoTable(
+            "its text is not UTF-8, and as cp1252 it gives words such as "
+            f"{_garbled_word(text)!r}; say "
+            "encoding=NAME, such as encoding=cp1251"
+        )
     except UnicodeDecodeError as error:
         raise NoTable(
             "its text is neither UTF-8 nor cp1252; say encoding=NAME, such as encoding=cp1251"
         ) from error
+
+
+def _garbled_word(text: str) -> str | None:
+    """A word whose letters are mostly beyond ASCII, as in no language that cp1252 writes."""
+    words = re.findall(r"[^\W\d_]{3,}", text[:200_000])
+    return next((w for w in words if sum(not c.isascii() for c in w) * 2 > len(w)), None)
 
 
 def _from_text(text: str, names: frozenset[str], *, is_list: bool) -> tuple[pd.DataFrame, bool]:
@@ -333,7 +346,8 @@ def _from_json(value: Any) -> pd.DataFrame:
             for cell in value.values()
         ):
             pairs = [(name, label) for label, members in value.items() for name in members]
-            return _as_text(pd.DataFrame(pairs, columns=["file", "label"]))
+            is_split = all(vocabulary.split_and_rest(key)[0] for key in value)
+            return _as_text(pd.DataFrame(pairs, columns=["file", "split" if is_split else "label"]))
     raise NoTable("it is JSON, but no list of records, no names with labels and no COCO export")
 
 
@@ -359,11 +373,12 @@ def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
     if not frame.columns.is_unique:
         raise NoTable("two columns have one name; rename one of them")
     return pd.DataFrame(
-        {name: [_cell(value) for value in frame[name]] for name in frame.columns}, dtype=object
+        {name: [cell_text(value) for value in frame[name]] for name in frame.columns}, dtype=object
     )
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """Returns a value as the text that a table would hold; a missing one is empty."""
     if isinstance(value, str):
         return value.strip()
     if (
@@ -377,7 +392,7 @@ def _cell(value: Any) -> str:
         return str(int(value))
     if hasattr(value, "tolist"):
         value = value.tolist()
-        return _cell(value)
+        return cell_text(value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
 
 
@@ -396,13 +411,18 @@ class FileIndex:
     by_name: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     by_stem: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
+    by_number: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+
     def __post_init__(self) -> None:
         for path in self.paths:
             key = path.casefold()
             self.by_path[key] = path if key not in self.by_path else ""
             name = key.rsplit("/", 1)[-1]
             self.by_name[name].append(path)
-            self.by_stem[name.rpartition(".")[0] or name].append(path)
+            stem = name.rpartition(".")[0] or name
+            self.by_stem[stem].append(path)
+            if stem.isdigit():
+                self.by_number[int(stem)].append(path)
         self.known = set(self.paths)
 
     def find(self, cell: str, table: Table) -> str | None:
@@ -420,6 +440,8 @@ class FileIndex:
         key = plain.casefold()
         name = key.rsplit("/", 1)[-1]
         found = self.by_name.get(name) or self.by_stem.get(name) or ()
+        if not found and (number := re.fullmatch(r"(\d{1,18})(\.0)?", name)):
+            found = self.by_number.get(int(number[1]), ())  # 7 or 7.0 for 00007.png
         return self._nearest(list(found), key, table)
 
     def _nearest(self, found: list[str], key: str, table: Table) -> str | None:

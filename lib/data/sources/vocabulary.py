@@ -7,6 +7,15 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+OTHER_ENDINGS = frozenset(
+    "txt csv tsv tab json jsonl ndjson xml md rst pdf doc docx xls xlsx ods html htm py ipynb m sh "
+    "r c h cpp zip tar gz tgz bz2 "
+    "xz 7z rar zst db sqlite parquet arrow feather yaml yml toml ini cfg log lst mp4 avi mov mkv "
+    "webm mpg mpeg wav mp3 npz mat "
+    "h5 hdf5 pkl pickle pt pth onnx tfrecord names labels dat data url lnk license rtf css js geojson kml aux ovr hdr".split()
+)
+"""Endings of files that nobody means to be pictures."""
+
 SPLIT_WORDS = {
     "train": "train",
     "training": "train",
