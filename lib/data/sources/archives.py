@@ -70,12 +70,12 @@ class _Header(tarfile.TarInfo):
         )
 
 
-def unpacked_bytes(archive: Path) -> int:
+def unpacked_bytes(archive: Path, *, encoding: str | None = None) -> int:
     """Returns the size that the archive says its regular files have. Raises DarkroomError when it
     is beyond the limits.
     """
     total = number = 0
-    with _opened(archive) as (members, _):
+    with _opened(archive, encoding) as (members, _):
         for member in members:
             total, number = total + member.size, number + 1
             _refuse_excess(archive, total, number)
@@ -90,7 +90,7 @@ def extract(archive: Path, target: Path, *, encoding: str | None = None) -> int:
     Raises DarkroomError for a name that leads out of the target, for two members of one name, and
     beyond the limits.
     """
-    unpacked_bytes(archive)
+    unpacked_bytes(archive, encoding=encoding)
     seen: set[str] = set()
     with _opened(archive, encoding) as (members, read):
         for member in members:

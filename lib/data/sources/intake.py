@@ -179,7 +179,8 @@ def _from_path(
     if place.is_file() and place.name.lower().endswith(ARCHIVES):
         from lib.data.sources import archives
 
-        checks.room(paths.root(), needed=archives.unpacked_bytes(place), what=str(place))
+        needed = archives.unpacked_bytes(place, encoding=(options or {}).get("encoding"))
+        checks.room(paths.root(), needed=needed, what=str(place))
         noted = _fill(folder, lambda raw: _unpack(place, raw, name, options))
         return _register(name, noted)
     if place.is_file() and not place.name.lower().endswith(TABLES):
