@@ -61,10 +61,10 @@ def one_set(raw: Path, *, seeds: int) -> tuple[list[float], list[str]]:
     clean.clean(dataset)
     results = [train(dataset, seed) for seed in range(seeds)]
     alarms = [
-        f"{raw.name}, seed {seed}: {finding['guard']} {finding['message']}"
+        f"{raw.name}, seed {seed}: {finding['check']}: {finding['message']}"
         for seed, result in enumerate(results)
         for finding in result["audit"]
-        if finding["outcome"] != "held"
+        if finding["outcome"] in ("flagged", "stops")
     ]
     if seeds > 2:
         from lib import paths
@@ -73,9 +73,9 @@ def one_set(raw: Path, *, seeds: int) -> tuple[list[float], list[str]]:
             comparison.finished_runs(paths.logs() / f"healthy@{raw.name}" / "train")
         )
         alarms += [
-            f"{raw.name}: {finding['guard']} {finding['message']}"
+            f"{raw.name}: {finding['check']}: {finding['message']}"
             for finding in compared.audit
-            if finding["outcome"] != "held"
+            if finding["outcome"] in ("flagged", "stops")
         ]
     accuracies = [result["metrics"]["accuracy"] for result in results]
     told = " ".join(f"{100 * accuracy:.1f}" for accuracy in accuracies)

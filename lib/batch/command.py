@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib import notebooks, parameters, paths
-from lib.batch import parameter_grid, plan, progress_view, results, scheduler
+from lib.batch import detectable, parameter_grid, plan, progress_view, results, scheduler
 from lib.batch import study as studies
 from lib.batch.executor import Executor
 from lib.batch.plan import Step
@@ -230,6 +230,8 @@ def _announce(study: Study, steps: list[Step]) -> None:
         f"{len(steps)} runs in logs/{study.folder}: {counts['skip']} finished, {counts['run']} to "
         f"do{waiting}."
     )
+    for sentence in detectable.smallest_differences(study):
+        print(sentence)
 
 
 def _print_plan(steps: list[Step], *, as_json: bool) -> None:
