@@ -10,12 +10,10 @@ import pytest
 from lib import cli, files, processes, runs
 from lib.batch.papermill_engine import ExecutionManager
 
-# Registered here too, so that a checkout whose entry points are older can be tested.
+# Imported here too, so that a checkout whose entry points are older can be tested.
 PAPERMILL = """
 from papermill.cli import papermill
-from papermill.engines import papermill_engines
-from lib.batch.papermill_engine import DarkroomEngine
-papermill_engines.register("darkroom", DarkroomEngine)
+import lib.batch.papermill_engine
 papermill()
 """
 
@@ -188,3 +186,50 @@ def test_a_dry_run_writes_nothing(batch_home, capsys):
     assert cli.main(["run", "count", "--dry-run", "--set", "data=nosuch"]) == 2
     assert "There is no data set 'nosuch'" in capsys.readouterr().err
     assert sorted(batch_home.rglob("*")) == before
+
+
+def test_plain_papermill_refuses_in_one_sentence_too(batch_home):
+    told = papermill(batch_home, "ok", engine=False, parameters={"split_sed": "1"})
+    assert told.returncode == 1
+    said = told.stderr.strip().splitlines()[-1]
+    assert said.startswith("DarkroomError: ok has no parameter `split_sed`. Did you mean 'split_s")
+    assert not (batch_home / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tiny": "maybe"},
+        {"options": {"limit_per_class": -5}},
+        {"learning_rate": 50},
+        {"learning_rate": float("nan")},
+        {"options": {"l2": 3}},
+        {"options": {"filters": 4}},
+        {"options": {"devices": -1}},
+        {"options": {"fractions": "[0.6,0.2,0.1]"}},
+        {"patience": None},
+        {"split_method": "fold 6 of 5"},
+        {"epochs": "many"},
+        {"batch_size": 0},
+        {"options": {"split_sed": 1}},
+        {"options": {"focal_gamma": 3.0}},  # acts only with a focal loss
+    ],
+)
+def test_a_notebook_refuses_in_its_first_cell(wrong):
+    from lib import schema
+    from lib.errors import DarkroomError
+
+    training = schema.find("3_train")
+    namespace = {name: row.default for name, row in training.parameters.items() if row.in_cell}
+    with pytest.raises(DarkroomError):
+        runs.check("3_train", {**namespace, "options": {}, **wrong})
+
+
+def test_a_notebook_reads_text_as_the_declared_type():
+    from lib import schema
+
+    training = schema.find("3_train")
+    namespace = {name: row.default for name, row in training.parameters.items() if row.in_cell}
+    namespace |= {"tiny": "false", "data": 2024, "epochs": "3", "options": {}}
+    runs.check("3_train", namespace)
+    assert namespace["tiny"] is False and namespace["data"] == "2024" and namespace["epochs"] == 3

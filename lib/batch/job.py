@@ -177,7 +177,6 @@ def _set_up_papermill(anchor: Path) -> None:
     """
     # jsonschema, which nbformat imports, would spend 2.5 s on a grammar that nothing here needs.
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-    from papermill.engines import papermill_engines
     from papermill.iorw import LocalHandler, papermill_io
 
     from lib.batch import papermill_engine
@@ -186,7 +185,6 @@ def _set_up_papermill(anchor: Path) -> None:
         def write(self, buf: str, path: str) -> None:
             files.write_text(Path(path), buf)
 
-    papermill_engines.register(papermill_engine.NAME, papermill_engine.DarkroomEngine)
     papermill_io.register(str(anchor), AtomicHandler())
     processes.on_parent_death.append(papermill_engine.kill_kernels)
 

@@ -23,17 +23,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from click import ClickException
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NBClientEngine, NotebookExecutionManager
 
-from lib import files, notebooks, parameters, paths, runs
-from lib.errors import DarkroomError
-from lib.notebooks import Notebook
-from lib.runs import failure, record
-from lib.runs.failure import Failure
+def __getattr__(name: str) -> Any:
+    """Answers papermill where this module is imported first: papermill loads its entry points, and
+    so this module, while it is imported below. The class is registered at the module's end.
+    """
+    if name == "DarkroomEngine":
+        return None
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+import nbformat  # noqa: E402
+from click import ClickException  # noqa: E402
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError  # noqa: E402
+from papermill.clientwrap import PapermillNotebookClient  # noqa: E402
+from papermill.engines import (  # noqa: E402
+    NBClientEngine,
+    NotebookExecutionManager,
+    papermill_engines,
+)
+
+from lib import files, notebooks, parameters, paths, runs  # noqa: E402
+from lib.errors import DarkroomError  # noqa: E402
+from lib.notebooks import Notebook  # noqa: E402
+from lib.runs import failure, record  # noqa: E402
+from lib.runs.failure import Failure  # noqa: E402
 
 NAME = "darkroom"
 AUTOSAVE_S = 10
@@ -445,3 +459,6 @@ def kill_kernels() -> None:
     """Kills the kernels of this process."""
     for execution in list(_at_work):
         execution.kill()
+
+
+papermill_engines.register(NAME, DarkroomEngine)

@@ -19,7 +19,7 @@ from lib.runs.record import (
     state,
     study_info,
 )
-from lib.runs.run import NOTEBOOK_VARIABLE, Data, Run, open_run, start, unit
+from lib.runs.run import NOTEBOOK_VARIABLE, Data, Run, check, open_run, start, unit
 
 __all__ = [
     "NOTEBOOK_VARIABLE",
@@ -28,6 +28,7 @@ __all__ = [
     "Run",
     "acquire",
     "changes",
+    "check",
     "data_digest",
     "finished",
     "held",

@@ -131,6 +131,23 @@ class Run:
             self.lock.release()
 
 
+def check(name: str, namespace: dict[str, Any]) -> None:
+    """Checks the parameters in a notebook's namespace, before any work, and writes their typed
+    values back to it.
+
+    Raises:
+        DarkroomError: for an unknown or wrong parameter.
+    """
+    _checked(name, namespace)
+
+
+def _checked(name: str, namespace: dict[str, Any]) -> tuple[Notebook, dict[str, Any]]:
+    notebook = notebooks.find(os.environ.get(NOTEBOOK_VARIABLE) or name)
+    values = notebook.complete(_values(notebook, namespace), text=True)
+    namespace.update(parameters.cell_values(values, notebook.parameters))
+    return notebook, values
+
+
 def start(name: str, namespace: dict[str, Any], *, data: Data | None) -> Run:
     """Opens the run of a notebook with the parameters in its namespace, and writes their typed
     values back to it.
@@ -147,9 +164,7 @@ def start(name: str, namespace: dict[str, Any], *, data: Data | None) -> Run:
         DarkroomError: for an unknown or wrong parameter, or when another process works on the same
             run.
     """
-    notebook = notebooks.find(os.environ.get(NOTEBOOK_VARIABLE) or name)
-    values = notebook.complete(_values(notebook, namespace), text=True)
-    namespace.update(parameters.cell_values(values, notebook.parameters))
+    notebook, values = _checked(name, namespace)
     run = open_run(notebook, values, data=data)
     failure.watch_cells(lambda: _open_runs.get(run.folder))
     return run
