@@ -20,7 +20,7 @@ from lib import files, runs
 from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
 from lib.models import predictor, serialization
-from lib.training import fit, network, setup, strategies
+from lib.training import callbacks, network, setup, strategies
 from lib.training.settings import Settings
 
 NAMES = ["blue", "red"]
@@ -85,7 +85,7 @@ def live(folder: Path, recipe: str) -> None:
         mix="mixup",
         seed=5,
     )
-    fit._CHECKPOINT_SHARE = 1e9  # a generation after every epoch, however short it was
+    callbacks._CHECKPOINT_SHARE = 1e9  # a generation after every epoch, however short it was
     trained = strategies.train(recipe, model, given, settings=settings, run=run)
     serialization.save(model, folder / "model.keras", card={})
     weights = np.concatenate(

@@ -203,9 +203,9 @@ class _Shown:
         return len(self.points)
 
     def checked(self, rows, *, most):
-        from lib.web.maps import Shown
+        from lib.web.maps import MapRun
 
-        return Shown.checked(self, rows, most=most)
+        return MapRun.checked(self, rows, most=most)
 
     def told(self, rows):
         return self.checked(rows, most=100)
@@ -216,9 +216,9 @@ class _Shown:
 
 def _client(kept=[]):  # noqa: B006  made once
     if not kept:
-        archive.unit = lambda *names: None
+        archive.run = lambda *names: None
         models.load = lambda found: None
-        classify_page._told = lambda loaded, pixels, accuracy: pixels.shape
+        classify_page._answer = lambda loaded, pixels, accuracy: pixels.shape
         map_api._found = lambda *names: (None, _Shown())
         kept.append(site.create().test_client())
     return kept[0]
