@@ -45,11 +45,11 @@ def known(*, right: float = 0.9, num: int = 1200) -> predictions.Predictions:
     """
     order = np.arange(num)
     sure = order % 2 == 0
-    hit = np.find_folder(sure, order % 20 < 20 * right, order % 4 == 1)
-    top = np.find_folder(sure, 0.95, 0.5)
+    hit = np.where(sure, order % 20 < 20 * right, order % 4 == 1)
+    top = np.where(sure, 0.95, 0.5)
     said = order % 3
-    truth = np.find_folder(hit, said, (said + 1) % 3)
-    values = np.find_folder(np.arange(3) == said[:, None], top[:, None], (1 - top[:, None]) / 2)
+    truth = np.where(hit, said, (said + 1) % 3)
+    values = np.where(np.arange(3) == said[:, None], top[:, None], (1 - top[:, None]) / 2)
     frame = predictions.table(
         [f"{number:04}.png" for number in order],
         splits=[("val", "test")[number // 20 % 2] for number in order],

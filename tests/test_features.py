@@ -71,7 +71,9 @@ def test_a_probe_of_more_features_than_images_is_the_same_ridge_regression():
     values = np.linalg.eigvalsh(gram)
     strength = 0.1 * values[values > values.max() * 1e-6].mean()  # without val
     weights = np.linalg.solve(gram + strength * np.eye(100), known.T @ wanted)
-    np.testing.assert_array_equal(found.is_correct, (scaled[36:] @ weights).argmax(axis=1) == kind[36:])
+    np.testing.assert_array_equal(
+        found.is_correct, (scaled[36:] @ weights).argmax(axis=1) == kind[36:]
+    )
 
 
 def test_a_probe_needs_something_held_out():
@@ -86,7 +88,9 @@ def test_features_that_are_all_the_same_are_refused_and_tiny_ones_are_not():
     with pytest.raises(DarkroomError, match="needs features that differ"):
         probes.fit_probe(np.zeros_like(features), kind, splits=split)
     whole = probes.fit_probe(features, kind, splits=split, num_permutations=1)
-    tiny = probes.fit_probe(features.astype(np.float32) * 2.0**-30, kind, splits=split, num_permutations=1)
+    tiny = probes.fit_probe(
+        features.astype(np.float32) * 2.0**-30, kind, splits=split, num_permutations=1
+    )
     assert tiny.accuracy == whole.accuracy and (tiny.is_correct == whole.is_correct).all()
     table = pd.DataFrame(
         {"label": np.array(["a", "b", "c"])[kind], "split": split, "group": range(240)}
@@ -203,7 +207,9 @@ def test_umap_tells_the_run_how_far_it_is_and_draws_nothing_itself():
 
     assert reduction._import_umap().layouts.tqdm is tqdm  # and not what a notebook would draw
     told = []
-    reduction.reduce(clumps()[0], "umap", progress=lambda done, total, left: told.append((done, total)))
+    reduction.reduce(
+        clumps()[0], "umap", progress=lambda done, total, left: told.append((done, total))
+    )
     assert told[-1][0] == told[-1][1] > 1
 
 
@@ -213,11 +219,15 @@ def test_every_column_is_asked_about_in_words_made_from_numbers():
     other = np.random.default_rng(1).integers(2, size=480)
     labels = {"label": kind.astype(str), "attr_artist": other.astype(str)}
     table = pd.DataFrame({**labels, "split": divided(480), "group": range(480)})
-    asked = probes.probe_table({"trained": features, "untrained": noise}, table, num_permutations=39)
+    asked = probes.probe_table(
+        {"trained": features, "untrained": noise}, table, num_permutations=39
+    )
     assert asked["column"].tolist() == ["label", "attr_artist", "split"]
     assert asked["is_significant"].tolist() == [True, False, False]
     assert asked["trained_on"].tolist() == [True, False, False]
-    assert not probes.probe_table({"frozen": features}, table, num_permutations=19)["trained_on"].any()
+    assert not probes.probe_table({"frozen": features}, table, num_permutations=19)[
+        "trained_on"
+    ].any()
     first, second, third = probes.sentences(asked)
     assert first.startswith(
         "The trained network separates class (6 classes, which it was trained on): probe accuracy"

@@ -67,7 +67,7 @@ def test_spread_features_and_answers_are_those_of_one_machine(executor, pictures
     layer = network.layers[-2].name
 
     folder = feature_spaces.compute(
-        pictures, str(path), executor=executor, layer=layer, dtype="float32", part_size=3
+        pictures, path, executor=executor, layer=layer, dtype="float32", part_size=3
     )
     cached = pixel_cache.cache(pictures, side=32)
     before = (folder / "features.npy").stat().st_mtime_ns

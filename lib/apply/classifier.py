@@ -12,7 +12,7 @@ import numpy as np
 from lib import paths
 from lib.data import decode
 from lib.errors import DarkroomError, few, suggest
-from lib.evaluation import calibration, predictions
+from lib.evaluation import calibration, multilabel, predictions
 from lib.evaluation.predictions import Predictions
 from lib.runs import record
 
@@ -328,7 +328,9 @@ def _best_run(study_folder: Path, name: str) -> Path:
         raise DarkroomError(
             f"There is no trained run {name!r} in {paths.logs()}.{suggest(name, known)}{hint}"
         )
-    return max(candidates, key=_val_score)
+    # The accuracy of a multilabel run is another measure, so such runs come last.
+    single = [run for run in candidates if not multilabel.is_of(record.read(run))]
+    return max(single or candidates, key=_val_score)
 
 
 def _val_score(run: Path) -> tuple[float, float]:

@@ -25,13 +25,14 @@ def scan(data: str, *, workers: int | None, cluster: str | None, size: int) -> i
 
 def features(data: str, model: str, *, workers: int | None, cluster: str | None, size: int) -> int:
     """Computes the features of a data set's accepted images; 8_features then finds them."""
+    from lib.apply import classifier
     from lib.data import dataset as datasets
     from lib.embeddings import feature_spaces
 
-    dataset = datasets.load(data)
+    dataset, (path, _) = datasets.load(data), classifier.find(model)
     with _executor(dataset.folder, workers, cluster) as executor:
         folder = feature_spaces.compute(
-            dataset, model, executor=executor, part_size=size, progress=_print_progress
+            dataset, path, executor=executor, part_size=size, progress=_print_progress
         )
     print(f"Features: {folder / 'features.npy'}")
     return 0

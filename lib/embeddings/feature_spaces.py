@@ -186,7 +186,7 @@ def load_before(
 
 def compute(
     dataset: Dataset,
-    model: str,
+    path: Path,
     *,
     executor: Executor,
     layer: str = "pool",
@@ -201,18 +201,15 @@ def compute(
 
     Args:
         dataset: a cleaned data set.
-        model: a finished training such as `wikiart/train/custom-s0`, or a saved network's path.
+        path: of a saved network.
         executor: computes the parts; workers must see the data set's folder.
         layer: the layer whose output is taken; maps are averaged over height and width.
         dtype: float16, as 8_features reads them, or float32.
         part_size: images in a part.
         progress: called with (images done, images in all).
     """
-    from lib.apply import classifier
-
-    path, _ = classifier.find(model)
     if path.suffix != ".keras":
-        raise DarkroomError(f"Only a network has features. Received: the baseline {model}.")
+        raise DarkroomError(f"Only a network has features. Received: {path.name}.")
     network = serialization.load(path)
     side, resize = network.input_shape[1:3], _resize(network)
     rows = dataset.accepted().sort_values("path", ignore_index=True)

@@ -17,6 +17,7 @@ from lib.baselines.plots import weights_drawing
 from lib.data import pixel_cache
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError, suggest
+from lib.evaluation import multilabel
 from lib.evaluation import predictions as tables
 from lib.evaluation.predictions import Predictions
 from lib.explain import faithfulness, gradient_methods, model_wrapper, plots, shortcuts
@@ -161,7 +162,9 @@ def load_run(study: str, dataset: Dataset, *, stage: str = "train", unit: str = 
             f"The study {study!r} has no finished run on {dataset.name!r} in {folder}. "
             "Run 3_train first."
         )
-    unit = unit or max(own, key=lambda name: _val_score(results[name]))
+    # The accuracy of a multilabel run is another measure, so such runs come last.
+    single = [name for name in own if not multilabel.is_of(results[name])]
+    unit = unit or max(single or own, key=lambda name: _val_score(results[name]))
     model = _load_model(paths.checkpoint(study, stage, unit))
     resize = results[unit]["key"]["parameters"].get("resize", "stretch")
     pixels = pixel_cache.cache(dataset, side=model_wrapper.wrap(model).size, fit=resize)
