@@ -19,13 +19,22 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.material.cleaning import SAMPLES, edits, jpegs, matched, sample, tiny
+from benchmarks.material.cleaning import (
+    SAMPLES,
+    edits,
+    jpegs,
+    matched,
+    sample,
+    tiny,
+    user_edits,
+)
 from benchmarks.parts.quiet import seconds_of
 
 HERE = Path(__file__).parent
@@ -34,13 +43,18 @@ PACKAGES = ("cleanvision==0.3.7", "cleanlab==2.9.0")
 WITHOUT_TORCH = ("imagededup==0.3.3.post2", "PyWavelets==1.9.0")
 BARE, TIMES = 0.7, 6
 MATCH = 0.99
+ENDINGS = (".jpg", ".jpeg", ".png")
+FOLDERS = [f"{SAMPLES}/{name}" for name in ("wikiart", "cars", "triage")] if SAMPLES else []
+"""Folders of pictures to edit; the command line may name others."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", choices=sorted(PARTS), help="one part alone")
+    parser.add_argument("folders", nargs="*", help="folders of pictures for the part `edited`")
     asked = parser.parse_args()
+    FOLDERS[:] = asked.folders or FOLDERS
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DARKROOM_HOME"] = str(Path(folder, "home"))
         for name, part in PARTS.items():
@@ -197,6 +211,85 @@ def planted(folder: Path, *, quick: bool) -> None:
             )
 
 
+def edited(folder: Path, *, quick: bool) -> None:
+    """Pictures of each folder with edits of a user's size among them: recall, precision, cost."""
+    from lib.cleaning import groups, scan
+    from lib.data import decode, sources
+
+    for raw in [Path(name) for name in FOLDERS]:
+        files = [file for file in sorted(raw.rglob("*")) if file.suffix.lower() in ENDINGS]
+        chosen = np.random.default_rng(0).permutation(len(files))[: 200 if quick else 1_000]
+        family: dict[str, int] = {}
+        kinds: dict[str, str] = {}
+        for number, at in enumerate(chosen.tolist()):
+            picture = decode.decode(files[at].read_bytes()).pixels
+            _put(folder / raw.name, f"{number:05}.png", picture, number, family)
+            if number < (20 if quick else 100):
+                made = list(user_edits(picture).items())
+                for turn in (0, 5, 10):
+                    name, edit = made[(number + turn) % len(made)]
+                    path = f"{number:05}_{turn}.jpg"
+                    kinds[path] = name
+                    _put(folder / raw.name, path, edit, number, family)
+        dataset = sources.bring(str(folder / raw.name), name=f"edited_{raw.name}")
+        scanning = seconds_of(lambda dataset=dataset: scan.scan(dataset, workers=1))
+        scanned = scan.scan(dataset, workers=1)
+        found: list = []
+        grouping = seconds_of(
+            lambda dataset=dataset, scanned=scanned, found=found: found.append(
+                groups.of(dataset, scanned, num_threads=1)
+            )
+        )
+        table = found[0].assign(name=[path.rsplit("/", 1)[-1] for path in found[0]["path"]])
+        table["family"] = table["name"].map(family)
+        group = table.set_index("name")["group"]
+        missed = [kind for path, kind in kinds.items() if group[path] != group[f"{path[:5]}.png"]]
+        joined = sum(len(rows) - 1 for _, rows in table.groupby("group"))
+        apart = sum(rows["family"].nunique() - 1 for _, rows in table.groupby("group"))
+        print(
+            f"{raw.name}: {len(table):,} pictures; scan {scanning:.1f} s, groups {grouping:.1f} s"
+        )
+        tell(f"{raw.name}, edits of a user's size, recall", 1 - len(missed) / len(kinds), 0.9, "")
+        tell(f"{raw.name}, precision", 1 - apart / max(joined, 1), 0.99, "")
+        print(f"  missed: {dict(sorted(Counter(missed).items()))}")
+
+
+def order(folder: Path, *, quick: bool) -> None:
+    """Solar cells cut from modules: a random quarter held out against whole runs of the order."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from lib.cleaning import clean, label_issues, leaks
+    from lib.data import sources, splits
+
+    dataset = clean.ensure(sources.bring("elpv"))
+    table = dataset.accepted()
+    features = label_issues.features(dataset, table, label_issues.Look())
+    place = {path: number for number, path in enumerate(table["path"])}
+    for method in ("grouped", "runs of 60"):
+        scores = []
+        for seed in range(3 if quick else 10):
+            split = splits.ensure(dataset, method=method, seed=seed)
+            parts = {name: split.of(name) for name in ("train", "test")}
+            rows = {name: features[part["path"].map(place)] for name, part in parts.items()}
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+            model.fit(rows["train"], parts["train"]["label"])
+            scores.append(100 * model.score(rows["test"], parts["test"]["label"]))
+        outcome, message = leaks.file_order(leaks.Facts(dataset, split))
+        print(
+            f"elpv, {method}: test accuracy {np.mean(scores):.1f} ± {np.std(scores, ddof=1):.1f} % "
+            f"over {len(scores)} splits; {outcome}: {message}"
+        )
+
+
+def _put(folder: Path, name: str, picture: np.ndarray, number: int, family: dict[str, int]) -> None:
+    path = folder / "ab"[number % 2] / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, **({"quality": 88} if name.endswith("jpg") else {}))
+    family[name] = number
+
+
 def distinct(folder: Path, *, quick: bool) -> None:
     """Sets without copies or with few: which groups are found."""
     from lib.cleaning import clean
@@ -309,6 +402,8 @@ PARTS = {
     "scan": scan,
     "memory": memory,
     "planted": planted,
+    "edited": edited,
+    "order": order,
     "distinct": distinct,
     "labels": labels,
     "strangers": strangers,

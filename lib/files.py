@@ -85,7 +85,23 @@ def write_parquet(
         noted = {b"darkroom": json.dumps(metadata, ensure_ascii=False).encode()}
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **noted})
     with replacing(path) as aside:
-        pyarrow.parquet.write_table(table, aside)
+        pyarrow.parquet.write_table(table, aside, write_page_checksum=True)
+
+
+def read_cache(path: Path) -> tuple[pandas.DataFrame, dict[str, Any]] | None:
+    """Returns a cached table and its metadata, or None where there is none or it is damaged.
+
+    What is damaged is to be computed again; pages are checked against their checksums.
+    """
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path, page_checksum_verification=True, use_threads=False)
+        table.validate(full=True)
+        metadata = json.loads((table.schema.metadata or {}).get(b"darkroom", b"{}"))
+        return (table.to_pandas(), metadata) if isinstance(metadata, dict) else None
+    except (pyarrow.ArrowException, ArithmeticError, ValueError, TypeError, KeyError, OSError):
+        return None
 
 
 def append_line(path: Path, text: str) -> None:

@@ -112,10 +112,10 @@ def test_m_openings_are_counted_for_each_split_over_all_runs(tmp_path):
         "twice",
         "5 times",
     ]
-    assert test_access.open_test(tmp_path, "s0", "study/train/a-s0") == 1
-    assert test_access.open_test(tmp_path, "s0", "study/train/猫-s0") == 2
-    assert test_access.open_test(tmp_path, "s1", "study/train/a-s1") == 1
-    with (tmp_path / test_access.LEDGER).open("a") as file:
+    assert test_access.record(tmp_path, "s0", "study/train/a-s0").num_reads == 1
+    assert test_access.record(tmp_path, "s0", "study/train/猫-s0").num_reads == 2
+    assert test_access.record(tmp_path, "s1", "study/train/a-s1").num_reads == 1
+    with (tmp_path / test_access.LOG).open("a") as file:
         file.write('{"split": "s')  # a power cut while writing
     assert test_access.count(tmp_path, "s0") == 3
     found = checks.of_run(RunFacts(run(), test_openings=0))

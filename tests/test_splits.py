@@ -122,7 +122,7 @@ def test_a_class_that_is_one_group_is_refused_by_name(tmp_path):
 def test_an_unknown_method_is_refused(tmp_path):
     with pytest.raises(
         DarkroomError,
-        match="one of grouped, random, source, 'fold K of N' or 'folds of N'.*'gruped'",
+        match="one of grouped, random, source, source_val, 'runs of N', 'fold K of N' or .*'gruped'",
     ):
         splits.ensure(Fixed(tmp_path, rows({"a": 50, "b": 50})), method="gruped")
 

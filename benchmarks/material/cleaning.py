@@ -161,3 +161,61 @@ def sample(name: str, number: int) -> tuple[np.ndarray, np.ndarray]:
     )
     model = models.build("efficientnet_lite0", class_names=["a", "b"], image_side=128)
     return predictor.features(model, pixels), np.array([file.parent.name for file in chosen])
+
+
+def user_edits(picture: np.ndarray) -> dict[str, np.ndarray]:
+    """Edits of the sizes that people make, by name: uint8 RGB of shape (height, width, 3)."""
+    image = Image.fromarray(picture)
+    width, height = image.size
+
+    def cropped(source: Image.Image, share: float, place: str) -> Image.Image:
+        w, h = round(source.width * (1 - share)), round(source.height * (1 - share))
+        left, top = {
+            "centre": ((source.width - w) // 2, (source.height - h) // 2),
+            "corner": (0, 0),
+        }[place]
+        return source.crop((left, top, left + w, top + h))
+
+    def framed(share: float, level: int) -> Image.Image:
+        edge = round(share * max(width, height))
+        found = Image.new("RGB", (width + 2 * edge, height + 2 * edge), (level,) * 3)
+        found.paste(image, (edge, edge))
+        return found
+
+    def overlaid(box: tuple[float, float, float, float], level: int) -> Image.Image:
+        found = image.copy()
+        left, top, right, bottom = box
+        area = (
+            round(left * width),
+            round(top * height),
+            round(right * width),
+            round(bottom * height),
+        )
+        found.paste((level,) * 3, area)
+        return found
+
+    def seen_at_an_angle() -> Image.Image:
+        corners = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
+        moved = corners * np.float32([[1, 1], [0.97, 1], [0.9, 0.95], [1, 0.9]])
+        moved[0] += (0.1 * width, 0.08 * height)
+        matrix = cv2.getPerspectiveTransform(corners, moved)
+        return Image.fromarray(cv2.warpPerspective(picture, matrix, (width, height)))
+
+    mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    found = {
+        "crop 10 %": cropped(image, 0.10, "centre"),
+        "crop 25 %": cropped(image, 0.25, "centre"),
+        "corner crop 25 %": cropped(image, 0.25, "corner"),
+        "turn 5": image.rotate(5, Image.Resampling.BICUBIC, expand=True),
+        "turn 20": image.rotate(-20, Image.Resampling.BICUBIC),
+        "border 8 %": framed(0.08, 255),
+        "border 15 %": framed(0.15, 0),
+        "bar": overlaid((0, 0.8, 1, 1), 0),
+        "stamp": overlaid((0.3, 0.35, 0.7, 0.6), 240),
+        "perspective": seen_at_an_angle(),
+        "half size": image.resize((max(8, width // 2), max(8, height // 2))),
+        "mirrored crop": cropped(mirrored, 0.15, "corner"),
+        "turned crop": cropped(image.rotate(10, Image.Resampling.BICUBIC), 0.2, "centre"),
+        "lighter": image.point([min(255, round(1.25 * level + 15)) for level in range(256)] * 3),
+    }
+    return {name: np.asarray(edit) for name, edit in found.items()}

@@ -14,6 +14,7 @@ from lib.baselines import model as models
 from lib.baselines.data import ThumbnailData, format_size
 from lib.baselines.fitting import Fit
 from lib.baselines.model import Model
+from lib.cleaning import leaks
 from lib.evaluation import calibration, checks, metrics, predictions, statistics, test_access
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
@@ -52,7 +53,7 @@ def history(fit: Fit) -> pandas.DataFrame | None:
 def score(model: Model, data: ThumbnailData, *, run: Run) -> Predictions:
     """Opens the test split, scores all images once, and writes `predictions.parquet`."""
     name = f"{run.study}/{run.stage}/{run.unit}"
-    test_access.open_test(data.dataset.folder, data.split.id, name)
+    test_access.record(data.dataset.folder, data.split.id, name)
     tables = []
     for split in _SPLITS:
         rows = data.split.of(split)
@@ -129,7 +130,10 @@ def finish(
         result["temperature"] = result["calibration"]["temperature"]
     num_openings = test_access.count(data.dataset.folder, split.id)
     result["test_openings"] = num_openings
-    result["audit"] = checks.of_run(RunFacts(predicted, curve, kept_epoch, test_openings=num_openings))
+    result["audit"] = checks.of_run(
+        RunFacts(predicted, curve, kept_epoch, test_openings=num_openings)
+    )
+    result["audit"] += leaks.of_run(data.dataset, split, study=run.study)
     checks.require(result["audit"])
     path = run.checkpoint_folder / models.NAME
     models.save(replace(model, card=_card(result, run)), path)

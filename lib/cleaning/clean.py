@@ -16,6 +16,7 @@ from lib.cleaning import duplicates, findings, groups, label_issues, ledger
 from lib.cleaning.findings import Thresholds
 from lib.cleaning.label_issues import Look
 from lib.cleaning.scan import scan
+from lib.data import groups as data_groups
 from lib.data import manifest, sources
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
@@ -60,10 +61,16 @@ class Cleaned:
         return table.sort_values("files", ascending=False, kind="stable")
 
     @property
+    def note(self) -> str | None:
+        """Why edited copies were not looked for, where that is so."""
+        return self.scanned.attrs.get("note")
+
+    @property
     def largest_group(self) -> pd.DataFrame:
-        """The manifest's rows of the largest group of near-duplicates; one row when there is none."""
+        """The manifest's rows of the largest group of near-duplicates; one where there is none."""
         decoded = self.manifest[self.manifest["pixels"].notna()]
-        return decoded[decoded["group"] == decoded["group"].value_counts().sort_index().idxmax()]
+        sizes = decoded["copy_group"].value_counts().sort_index()
+        return decoded[decoded["copy_group"] == sizes.idxmax()]
 
     def sentence(self) -> str:
         """Returns what was done, in one sentence."""
@@ -76,7 +83,7 @@ class Cleaned:
         return (
             f"{self.dataset.name}: {len(self.manifest):,} files, {verdicts.get('keep', 0):,} kept, "
             f"{verdicts.get('review', 0):,} to review, {verdicts.get('reject', 0):,} rejected; "
-            f"{group}. No raw file was changed."
+            f"{group}. No raw file was changed." + (f" {self.note}" if self.note else "")
         )
 
 
@@ -143,8 +150,18 @@ def clean(
         )
     with FileLock(dataset.folder / ".lock"):
         scanned = scan(dataset, workers=workers, progress=progress)
-        grouped = groups.of(dataset, scanned, grouping=grouping, num_threads=workers)
+        grouped = united(groups.of(dataset, scanned, grouping=grouping, num_threads=workers))
         return _judge_and_write(dataset, grouped, thresholds or Thresholds(), verdicts or {}, look)
+
+
+def united(scanned: pd.DataFrame) -> pd.DataFrame:
+    """Returns the scan with `copy_group` for its verified near-duplicates and with `group` for
+    these united with the groups that the user or the source names (`source_group`).
+    """
+    scanned = scanned.assign(copy_group=scanned["group"])
+    if "source_group" not in scanned.columns or scanned["source_group"].isna().all():
+        return scanned
+    return scanned.assign(group=data_groups.united([scanned["group"], scanned["source_group"]]))
 
 
 def relabel(dataset: Dataset, paths: Iterable[str], *, label: str, by: str = "hand") -> None:

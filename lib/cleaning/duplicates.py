@@ -1,6 +1,4 @@
-"""Groups of copies: proposed by a hash, verified on thumbnails, then in full size, each member
-against one representative.
-"""
+"""Groups of copies: proposed by a hash of the whole picture or by local features, then verified."""
 
 from __future__ import annotations
 
@@ -10,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from lib.cleaning import hamming, scan_workers
+from lib.cleaning import edited_copies, hamming, scan_workers
 from lib.cleaning.copy_verifier import Prover
 from lib.cleaning.similar_images import Comparer
 
-VERSION = 4
+VERSION = 5
 """Counts changes of how groups are found; groups of another version are found anew."""
 
 GROUPINGS = ("copies", "look_alikes")
@@ -36,6 +34,11 @@ LIKENESS = 0.85
 PROVABLE = 0.7
 """From which likeness on a pair is tried in full size, where the proof is strict; a turned or
 cropped drawing loses so much.
+"""
+
+OVERLAID = 0.8
+"""From which share of the finest structure in 60 % of the blocks two pictures that are not the same
+as a whole may still be one photograph with something laid over it.
 """
 
 SMALLEST_SIDE = 24
@@ -60,11 +63,12 @@ def group(
     its representative, 0..1), `look_alike` (the path of a picture of another group that looks the
     same, or None) and `alikeness` (how much).
 
-    Files with the same pixels share a group, and with them the verified copies; there is no
-    chaining: every member has been compared with the group's representative itself. What does not
-    decode has a group of its own. `thumbs` is uint8 grey (n, 64, 64), of which the scan's column
-    `thumb` names rows. `read` gives the picture of a path as uint8 grey, for telling copies from
-    look-alikes; without it, as with `grouping` look_alikes, what is alike at 64 px is a copy.
+    Files with the same pixels share a group, and with them all that verified copies join: no
+    verified pair lies in two groups. What does not decode has a group of its own. `thumbs` is uint8
+    grey (n, 64, 64), of which the scan's column `thumb` names rows. `read` gives the picture of a
+    path as uint8 grey, for telling copies from look-alikes and for finding edited copies; without
+    it what is alike at 64 px is a copy. `attrs["note"]` says why edited copies were not looked for,
+    where that is so.
     """
     same = scanned["pixels"].astype(object).where(scanned["pixels"].notna(), scanned["path"])
     ids, _ = pd.factorize(same)  # counted in the order of paths
@@ -84,25 +88,61 @@ def group(
         place[alike[["first", "second"]].to_numpy(np.int64)].reshape(-1, 2),
         alike["score"].to_numpy(),
     )
-    copies = np.ones(len(edges), bool)
+    copies, shared = np.ones(len(edges), bool), np.ones(len(edges))
     if proving:
         paths = subjects["path"].to_numpy()
-        copies = _proven(
+        copies, shared = _proven(
             edges, alike["turn"].to_numpy(), Prover(lambda at: read(paths[at])), num_threads=threads
         )
-    leader, score = stars(len(subjects), edges[copies], scores[copies])
+    edited = edited_copies.nothing()
+    if read is not None and fit.any():
+        names, rows = subjects["path"].to_numpy()[fit], subjects["thumb"].to_numpy(object)[fit]
+        refuted = np.searchsorted(place, edges[~copies & (shared < OVERLAID)])
+        edited = edited_copies.find(
+            thumbs,
+            rows.astype(np.int64),
+            lambda at: read(names[at]),
+            refuted={(min(pair), max(pair)) for pair in refuted.tolist()},
+            num_threads=threads,
+        )
+    edges = np.concatenate([edges, place[edited.pairs].reshape(-1, 2)])
+    scores = np.concatenate([scores, edited.scores])
+    copies = np.concatenate([copies, np.ones(len(edited.pairs), bool)])
+    leader, score = components(len(subjects), edges[copies], scores[copies])
     near = copies | (scores >= likeness)
     alike_leader, alike_score = stars(len(subjects), edges[near], scores[near])
     numbered, _ = pd.factorize(leader[ids])
     other = np.where(
         leader[alike_leader] != leader, subjects["path"].to_numpy(object)[alike_leader], None
     )
-    return scanned.assign(
+    grouped = scanned.assign(
         group=numbered.astype("int64"),
         likeness=score[ids],
         look_alike=other[ids],
         alikeness=alike_score[ids],
     )
+    grouped.attrs["note"] = edited.note
+    return grouped
+
+
+def components(number: int, pairs: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns each item's representative, the first that pairs join it with, and its best score.
+
+    Shapes (number,); `pairs` (pairs, 2) and `scores` (pairs,) are what was verified. An item
+    without a partner represents itself, with score 1.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(number, number))
+    _, component = connected_components(graph, directed=False)
+    first = np.full(component.max(initial=-1) + 1, number)
+    np.minimum.at(first, component, np.arange(number))
+    best = np.zeros(number)
+    for side in (0, 1):
+        np.maximum.at(best, pairs[:, side], scores)
+    leader = first[component]
+    return leader, np.where(leader == np.arange(number), 1.0, best)
 
 
 def stars(number: int, pairs: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,7 +206,12 @@ def _alike(
 
 def _proven(
     edges: np.ndarray, turns: np.ndarray, prover: Prover, *, num_threads: int
-) -> np.ndarray:
-    asked = list(zip(*edges.T.tolist(), turns.tolist(), strict=True)) if len(edges) else []
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which pairs are copies, bool (pairs,), and the finest structure that they share, (pairs,)."""
+    pairs = zip(*edges.T.tolist(), turns.tolist(), strict=True) if len(edges) else []
     with ThreadPoolExecutor(num_threads) as threads:
-        return np.array(list(threads.map(lambda pair: prover.are_copies(*pair), asked)), bool)
+        compared = list(threads.map(lambda pair: prover.compare(*pair), pairs))
+    return (
+        np.array([same for same, _ in compared], bool),
+        np.array([shared for _, shared in compared], float),
+    )

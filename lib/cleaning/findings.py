@@ -119,8 +119,7 @@ def judge(
     thresholds: Thresholds | None = None,
     verdicts: dict[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Returns the findings (`COLUMNS`, sorted by path and reason) of a scan that has its `group`
-    column.
+    """Returns the findings (`COLUMNS`, sorted by path and reason) of a scan with `copy_group`.
 
     `verdicts` overrides `DEFAULT_VERDICTS` for some reasons, such as `{"blurred": "keep"}`.
     Raises ValueError for an unknown reason or verdict.
@@ -140,7 +139,7 @@ def judge(
 def table(
     rows: Iterable[tuple[str, str, float, str]], *, verdicts: dict[str, str] | None = None
 ) -> pd.DataFrame:
-    """Returns findings given as (path, reason, score, detail) with their verdicts, as `judge` does."""
+    """Returns findings, given as (path, reason, score, detail), with verdicts as `judge` does."""
     decided = {**DEFAULT_VERDICTS, **(verdicts or {})}
     strange = sorted(set(decided) - set(DEFAULT_VERDICTS)) or sorted(
         set(decided.values()) - set(VERDICTS)
@@ -260,8 +259,8 @@ def _labels(scanned: pd.DataFrame) -> Iterator[tuple]:
 def _duplicates(scanned: pd.DataFrame) -> Iterator[tuple]:
     good = scanned[scanned["problem"].isna() & scanned["label"].notna()]
     yield from _exact(good)
-    sizes = good.groupby("group")["path"].transform("size")
-    for _, members in good[sizes > 1].groupby("group"):
+    sizes = good.groupby("copy_group")["path"].transform("size")
+    for _, members in good[sizes > 1].groupby("copy_group"):
         splits, labels = (
             sorted(members["source_split"].dropna().unique()),
             sorted(members["label"].unique()),

@@ -89,22 +89,22 @@ def leaks(cleaned: Cleaned) -> pd.DataFrame:
     splits, one row a pair.
     """
     table = cleaned.manifest.dropna(subset=["source_split", "pixels"])
-    splits = table.groupby("group")["source_split"].agg(
+    splits = table.groupby("copy_group")["source_split"].agg(
         lambda values: " and ".join(sorted(set(values)))
     )
     several = splits[splits.str.contains(" and ")]
-    files = table[table["group"].isin(several.index)].assign(
-        splits=lambda rows: rows["group"].map(several)
+    files = table[table["copy_group"].isin(several.index)].assign(
+        splits=lambda rows: rows["copy_group"].map(several)
     )
     return (
         files.groupby("splits")
-        .agg(groups=("group", "nunique"), files=("path", "size"))
+        .agg(groups=("copy_group", "nunique"), files=("path", "size"))
         .reset_index()
     )
 
 
 def _sizes(cleaned: Cleaned) -> pd.Series:
-    return cleaned.manifest[cleaned.manifest["pixels"].notna()]["group"].value_counts()
+    return cleaned.manifest[cleaned.manifest["pixels"].notna()]["copy_group"].value_counts()
 
 
 def _counts(cleaned: Cleaned) -> list[dict[str, Any]]:
@@ -162,10 +162,10 @@ def _groups(cleaned: Cleaned) -> list[dict[str, Any]]:
     table = cleaned.manifest.assign(likeness=cleaned.scanned["likeness"].to_numpy())
     table = table[table["pixels"].notna()]
     sizes = _sizes(cleaned)
-    members = table[table["group"].isin(sizes.index[sizes > 1])]
+    members = table[table["copy_group"].isin(sizes.index[sizes > 1])]
     if members.empty:
         return []
-    told = members.groupby("group").agg(
+    told = members.groupby("copy_group").agg(
         size=("path", "size"), labels=("label", "nunique"), splits=("source_split", "nunique")
     )
     told["twice"], told["leaks"] = told["labels"] > 1, told["splits"] > 1
@@ -174,7 +174,7 @@ def _groups(cleaned: Cleaned) -> list[dict[str, Any]]:
     )
     groups = []
     for number, about in chosen.iterrows():
-        rows = members[members["group"] == number].sort_values(
+        rows = members[members["copy_group"] == number].sort_values(
             ["likeness", "path"], ascending=[False, True]
         )
         first = rows["pixels"].iloc[0]

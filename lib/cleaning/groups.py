@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import cv2
@@ -31,7 +30,7 @@ def of(
     path = dataset.folder / "scan" / FILE
     pixels = scanned["pixels"].where(scanned["pixels"].notna(), "")
     key = hashing.digest(f"{duplicates.VERSION} {grouping}", *scanned["path"], *pixels)
-    known = _stored(path, key)
+    known = _stored(path, key, rows=len(scanned))
     if known is None:
         found = duplicates.group(
             scanned,
@@ -41,17 +40,23 @@ def of(
             num_threads=num_threads,
         )
         known = found[_FOUND]
-        files.write_parquet(path, known, metadata={"key": key})
-    return scanned.assign(**{name: known[name].to_numpy() for name in _FOUND})
+        known.attrs["note"] = found.attrs["note"]
+        files.write_parquet(path, known, metadata={"key": key, "note": known.attrs["note"]})
+    grouped = scanned.assign(**{name: known[name].to_numpy() for name in _FOUND})
+    grouped.attrs["note"] = known.attrs["note"]
+    return grouped
 
 
-def _stored(path: Path, key: str) -> pd.DataFrame | None:
-    import pyarrow.parquet
-
-    if not path.is_file():
+def _stored(path: Path, key: str, *, rows: int) -> pd.DataFrame | None:
+    """The groups found before for the same pictures; None where there are none that can be read."""
+    found = files.read_cache(path)
+    if found is None or found[1].get("key") != key:
         return None
-    noted = json.loads((pyarrow.parquet.read_schema(path).metadata or {}).get(b"darkroom", b"{}"))
-    return pd.read_parquet(path) if noted.get("key") == key else None
+    table, about = found
+    if len(table) != rows or not set(_FOUND) <= set(table.columns):
+        return None
+    table.attrs["note"] = about.get("note")
+    return table
 
 
 def _grey(dataset: Dataset, path: str) -> np.ndarray | None:

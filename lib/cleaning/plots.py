@@ -101,13 +101,13 @@ def groups(cleaned: Cleaned, *, number: int = 6, most: int = 6) -> Drawing:
     name.
     """
     table = cleaned.manifest[cleaned.manifest["pixels"].notna()]
-    sizes = table["group"].value_counts()
+    sizes = table["copy_group"].value_counts()
     chosen = (
         sizes[sizes > 1].sort_index().sort_values(ascending=False, kind="stable").index[:number]
     )
     if chosen.empty:
         return plots.message("No two pictures show the same.")
-    members = [table[table["group"] == one][:most] for one in chosen]
+    members = [table[table["copy_group"] == one][:most] for one in chosen]
     rows = [
         list(zip(part["path"], part["label"].fillna("no label"), strict=True)) for part in members
     ]

@@ -8,10 +8,10 @@ scan needs the same memory for a thousand pictures as for a million.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +30,7 @@ FILE = Path("scan", "scan.parquet")
 THUMBS = Path("scan", "thumbs.bin")
 PART_SIZE = 2000
 """Files in one part of an executor."""
+CHECKSUM = "thumb_crc32"
 SAVED_EVERY_S = 60.0
 """How often a running scan writes down what it has, so that one that is killed goes on from there.
 """
@@ -259,11 +260,13 @@ def _store(folder: Path, table: pd.DataFrame, bands: list[int]) -> None:
     kept = table[
         table["problem"] != "unreadable"
     ]  # what could not be read is tried again next time
-    files_module.write_parquet(
-        folder / FILE,
-        kept[["path", "bytes", "mtime_ns", *MEASURED]],
-        metadata={"version": VERSION, "bands": bands},
+    stored = thumbs(folder)
+    checksums = [None if place is pd.NA else zlib.crc32(stored[place]) for place in kept["thumb"]]
+    told = kept[["path", "bytes", "mtime_ns", *MEASURED]].assign(
+        **{CHECKSUM: pd.array(checksums, dtype="Int64")}
     )
+    about = {"version": VERSION, "bands": bands}
+    files_module.write_parquet(folder / FILE, told, metadata=about)
 
 
 def _appending(path: Path) -> IO[bytes]:
@@ -284,16 +287,34 @@ def _flush(file: IO[bytes]) -> None:
 
 
 def _known(folder: Path, bands: list[int]) -> pd.DataFrame:
-    import pyarrow.parquet
+    """The last scan's rows; none where it was of another version or is damaged.
 
-    path = folder / FILE
-    if path.is_file():
-        noted = json.loads(
-            (pyarrow.parquet.read_schema(path).metadata or {}).get(b"darkroom", b"{}")
-        )
-        if noted.get("version") == VERSION and noted.get("bands", []) == bands:
-            return pd.read_parquet(path).astype(_TYPES)
+    A row whose thumbnail is not what was written is left out, so that its file is read again.
+    """
+    found = files_module.read_cache(folder / FILE)
+    about = found[1] if found is not None else {}
+    if about.get("version") == VERSION and about.get("bands", []) == bands:
+        try:
+            table = found[0].astype({**_TYPES, "path": "str"})
+            return _with_good_thumbs(table, thumbs(folder))
+        except (ValueError, TypeError, KeyError):  # damaged in a way that checksums do not see
+            pass
     (folder / THUMBS).unlink(missing_ok=True)  # without its table nobody knows whose they are
     return pd.DataFrame(
         {"path": [], "bytes": [], "mtime_ns": [], **{name: [] for name in MEASURED}}
     ).astype({"path": "str", "bytes": "int64", "mtime_ns": "int64", **_TYPES})
+
+
+def _with_good_thumbs(table: pd.DataFrame, stored: np.ndarray) -> pd.DataFrame:
+    if CHECKSUM not in table.columns:  # of a scan before thumbnails had checksums
+        good = (table["thumb"].fillna(0) < len(stored)).to_numpy(bool)
+    else:
+        good = np.array(
+            [
+                place is pd.NA
+                or (0 <= place < len(stored) and zlib.crc32(stored[place]) == checksum)
+                for place, checksum in zip(table["thumb"], table[CHECKSUM], strict=True)
+            ],
+            bool,
+        )
+    return table[good].drop(columns=CHECKSUM, errors="ignore").reset_index(drop=True)

@@ -24,16 +24,16 @@ COLUMNS = {
     "mode": "str",
     "verdict": "str",
     "reasons": "object",  # list of str: the names of its findings
-    "group": "int64",  # near-duplicates share one; counted from 0 in the order of paths
+    "group": "int64",  # what must not straddle a split; counted from 0 in the order of paths
     "source_split": "str",  # train, test, val or missing
 }
 """The columns that every manifest has, and their pandas types."""
 
 OPTIONAL = {
-    # what the user or the source says belongs together; missing where nothing does
-    "source_group": "str",
+    "copy_group": "int64",  # verified near-duplicates share one
+    "source_group": "str",  # what the user or the source names as a group: a patient, a film
 }
-"""Columns that only newer manifests have, and their pandas types."""
+"""Columns that manifests of today have; `group` unites the two."""
 
 BOXES = ("box_left", "box_top", "box_right", "box_bottom")
 """Float columns in pixels, only where the source gives boxes."""
@@ -62,8 +62,9 @@ def write(folder: Path, frame: pd.DataFrame, *, ledger_bytes: int = 0) -> None:
     extra = sorted(name for name in frame.columns if name.startswith("attr_"))
     boxes = [name for name in BOXES if name in frame.columns]
     optional = {name: kind for name, kind in OPTIONAL.items() if name in frame.columns}
-    kinds = {**COLUMNS, **optional, **dict.fromkeys(boxes, "float64")}
-    typed = frame[[*COLUMNS, *optional, *boxes, *extra]].astype(kinds)
+    typed = frame[[*COLUMNS, *optional, *boxes, *extra]].astype(
+        {**COLUMNS, **optional, **dict.fromkeys(boxes, "float64")}
+    )
     for name in extra:  # a column that mixes texts and numbers cannot be stored
         if typed[name].dtype == object:
             typed[name] = typed[name].astype("str")

@@ -1,7 +1,8 @@
 """Train, validation and test: made once, by group and stratified, stored, and named in every
 result.
 
-Near-duplicates share a group and a group never straddles two splits. A split is a table on disk
+A group (verified near-duplicates, united with groups that the user or the source names) never
+straddles two splits. A split is a table on disk
 that is never overwritten; its name tells method, fractions, seed, target and the images that it
 divides.
 """
@@ -19,13 +20,18 @@ import numpy as np
 import pandas
 
 from lib import files, hashing
-from lib.data import targets
+from lib.data import groups, targets
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 
 NAMES = ("train", "val", "test")
-METHODS = ("grouped", "random", "source")
+METHODS = ("grouped", "random", "source", "source_val")
+COARSE = 0.05
+"""Share of a class from which its largest group is coarse: the next class makes up for what this
+one leaves open.
+"""
 _FOLD = re.compile(r"fold (\d+) of (\d+)")
+_RUNS = re.compile(r"runs of (\d+)")
 _EVERY_FOLD = re.compile(r"folds of (\d+)")
 
 
@@ -57,6 +63,17 @@ class Split:
         table = pandas.crosstab(self.frame["label"], self.frame["split"])
         return table.reindex(index=self.class_names, columns=list(NAMES), fill_value=0)
 
+    def sentence(self) -> str:
+        """Returns the method and the resulting shares, which groups may move from those asked."""
+        number, counts = len(self.frame), self.frame["split"].value_counts()
+        shares = ", ".join(
+            f"{name} {counts.get(name, 0):,} ({100 * counts.get(name, 0) / max(number, 1):.1f} %)"
+            for name in NAMES
+        )
+        num_groups = self.frame["group"].nunique()
+        told = f"{num_groups:,} groups" if num_groups < number else "no two of them in a group"
+        return f"{number:,} images ({told}), split method {self.method}: {shares}."
+
 
 def ensure(
     dataset: Dataset,
@@ -72,16 +89,20 @@ def ensure(
 
     Args:
         dataset: a data set that has been cleaned; only its accepted images are divided.
-        method: `grouped`; `random` (stratified, but near-duplicates may straddle it, and every
-            result says so); `source` (the test images of the data's own split; validation is taken
-            from its other images); `fold K of N`; or `folds of N`, where the seed walks through the
-            folds: seeds 0 to N - 1 are the N folds of one division, the next N of another.
-            fractions: the final shares of train, val and test, which sum to 1. For `source` and
-            folds the test share follows from the method, and the first two keep their proportion.
-            seed: which of the possible splits. target: the column to learn and to stratify by, see
-            `targets.truth`; for one class against the rest the division is that of the whole
-            column, so that both targets test the same images. limit_per_class: take at most so many
-            images a class, chosen by the seed; 0 takes all.
+        method: `grouped`; `random` (keeps named groups together, but near-duplicates may straddle
+            it, and every result says so); `runs of N` (also keeps N neighbours in the order of file
+            names together); `source` (train, validation and test as the source has them; where it
+            has no validation, that is taken from its train images); `source_val` (the same, with
+            the source's validation images as test); `fold K of N`; or `folds of N`, where the seed
+            walks through the folds: seeds 0 to N - 1 are the N folds of one division, the next N of
+            another.
+        fractions: the final shares of train, val and test, which sum to 1. For `source` and folds
+            the test share follows from the method, and the first two keep their proportion.
+        seed: which of the possible splits.
+        target: the column to learn and to stratify by, see `targets.truth`; for one class against
+            the rest the division is that of the whole column, so that both targets test the same
+            images.
+        limit_per_class: take at most so many images a class, chosen by the seed; 0 takes all.
 
     Raises:
         DarkroomError: for shares that do not sum to 1, an unknown method, or classes too small to
@@ -93,6 +114,9 @@ def ensure(
     truth = targets.truth(rows, target)
     stratum = targets.truth(rows, targets.stratum(target))
     rows = rows.assign(label=truth, stratum=stratum)[truth.notna()].reset_index(drop=True)
+    if runs := _RUNS.fullmatch(method):
+        runs_of_names = groups.by_runs(rows["path"].tolist(), int(runs[1]))
+        rows = rows.assign(group=groups.united([rows["group"], pandas.Series(runs_of_names)]))
     if limit_per_class:
         rows = _limit(rows, limit_per_class, seed)
     divided = hashing.digest(
@@ -101,8 +125,7 @@ def ensure(
     id = _identity(method, fractions, seed=seed, target=target, divided=divided)
     path = dataset.folder / "splits" / f"{id}.parquet"
     if path.is_file():
-        stored = pandas.read_parquet(path).set_index("path")["split"]
-        assigned = rows["path"].map(stored)
+        assigned = rows["path"].map(_stored(path))
     else:
         assigned = _assign(rows, method=method, fractions=fractions, seed=seed)
         _refuse_gaps(rows, assigned, method)
@@ -123,6 +146,15 @@ def of_parameters(dataset: Dataset, parameters: Mapping[str, Any]) -> Split:
     )
 
 
+def _stored(path: Path) -> pandas.Series:
+    found = files.read_cache(path)
+    if found is None or not {"path", "split"} <= set(found[0].columns):
+        raise DarkroomError(
+            f"{path} is damaged; delete it, and the same division is made again from its name."
+        )
+    return found[0].set_index("path")["split"]
+
+
 def _walked(method: str, seed: int) -> tuple[str, int]:
     every = _EVERY_FOLD.fullmatch(method)
     if not every or not int(every[1]):
@@ -132,8 +164,9 @@ def _walked(method: str, seed: int) -> tuple[str, int]:
 
 
 def _check(method: str, fractions: tuple[float, float, float]) -> None:
-    if method not in METHODS and not _FOLD.fullmatch(method):
-        known = f"{', '.join(METHODS)}, 'fold K of N' or 'folds of N'"
+    known_forms = (_FOLD, _RUNS)
+    if method not in METHODS and not any(form.fullmatch(method) for form in known_forms):
+        known = f"{', '.join(METHODS)}, 'runs of N', 'fold K of N' or 'folds of N'"
         raise DarkroomError(f"A split's method is one of {known}. Received: {method!r}.")
     fold = _FOLD.fullmatch(method)
     if fold and not 1 <= int(fold[1]) <= int(fold[2]) <= 100:
@@ -155,31 +188,44 @@ def _identity(
 ) -> str:
     shares = "-".join(f"{100 * share:g}" for share in fractions)
     safe = re.sub(r"[^\w.-]+", "_", target)
-    return f"{method.replace(' ', '_')}_{shares}_seed{seed}_{safe}_{divided}"
+    # "source" once took validation from all images but the test images: another division.
+    name = {"source": "source_own"}.get(method, method).replace(" ", "_")
+    return f"{name}_{shares}_seed{seed}_{safe}_{divided}"
 
 
 def _assign(
     rows: pandas.DataFrame, *, method: str, fractions: tuple[float, float, float], seed: int
 ) -> pandas.Series:
     rng = np.random.default_rng(seed)
-    groups = rows["group"] if method != "random" else pandas.Series(rows.index, index=rows.index)
-    if method in ("grouped", "random"):
+    owners = rows["group"] if method != "random" else _named_groups(rows)
+    if method in ("grouped", "random") or _RUNS.fullmatch(method):
         return _fill(
-            rows["stratum"], groups, shares=dict(zip(NAMES, fractions, strict=True)), rng=rng
+            rows["stratum"], owners, shares=dict(zip(NAMES, fractions, strict=True)), rng=rng
         )
-    if method == "source":
-        test = _source_test(rows)
+    kept = sum(fractions[:2])
+    shares = {"train": fractions[0] / kept, "val": fractions[1] / kept}
+    if method in ("source", "source_val"):
+        assigned = _source_split(rows, method)
+        if assigned.eq("val").any():
+            return assigned
+        test = assigned.eq("test")
     else:
         fold, folds = (int(part) for part in _FOLD.fullmatch(method).groups())
         names = [str(number) for number in range(1, folds + 1)]
         test = _fill(
-            rows["stratum"], groups, shares=dict.fromkeys(names, 1 / folds), rng=rng
+            rows["stratum"], owners, shares=dict.fromkeys(names, 1 / folds), rng=rng
         ) == str(fold)
-    kept = sum(fractions[:2])
-    shares = {"train": fractions[0] / kept, "val": fractions[1] / kept}
     assigned = pandas.Series("test", index=rows.index)
-    assigned[~test] = _fill(rows["stratum"][~test], groups[~test], shares=shares, rng=rng)
+    assigned[~test] = _fill(rows["stratum"][~test], owners[~test], shares=shares, rng=rng)
     return assigned
+
+
+def _named_groups(rows: pandas.DataFrame) -> pandas.Series:
+    """Groups that somebody named; a row without one is alone."""
+    alone = pandas.Series(rows.index, index=rows.index)
+    if "source_group" not in rows.columns or rows["source_group"].isna().all():
+        return alone
+    return groups.united([rows["source_group"]])
 
 
 def _limit(rows: pandas.DataFrame, limit: int, seed: int) -> pandas.DataFrame:
@@ -191,41 +237,80 @@ def _limit(rows: pandas.DataFrame, limit: int, seed: int) -> pandas.DataFrame:
 
 def _fill(
     labels: pandas.Series,
-    groups: pandas.Series,
+    owners: pandas.Series,
     *,
     shares: dict[str, float],
     rng: np.random.Generator,
 ) -> pandas.Series:
     """Gives each group, large ones first and else in random order, to the split that misses most of
-    the group's class.
+    the group's classes.
+
+    Groups of several classes come before those of one, which then even out what those left.
     """
-    table = pandas.DataFrame({"label": labels, "group": groups, "row": np.arange(len(labels))})
+    table = pandas.DataFrame({"label": labels, "group": owners, "row": np.arange(len(labels))})
     chosen = np.empty(len(labels), dtype=object)
     by_group = table.groupby("group", sort=True)
-    owner = by_group["label"].agg(
-        lambda values: values.mode().iloc[0]
-    )  # near-duplicates may bear two labels
     members = by_group["row"].agg(list)
-    for label in sorted(owner.unique()):
-        own = [members[group] for group in owner.index[owner == label]]
+    mixed = by_group["label"].nunique() > 1
+    counts = table["label"].value_counts()
+    missing = {
+        name: {label: share * n for label, n in counts.items()} for name, share in shares.items()
+    }
+    several = [members[group] for group in members.index[mixed]]
+    rng.shuffle(several)
+    several.sort(key=len, reverse=True)
+    values = labels.to_numpy()
+    for rows in several:
+        own = pandas.Series(values[rows]).value_counts()
+
+        def need(name: str, own: pandas.Series = own) -> float:
+            return sum(n * missing[name][label] / counts[label] for label, n in own.items())
+
+        neediest = max(missing, key=need)
+        for label, n in own.items():
+            missing[neediest][label] -= n
+        chosen[rows] = neediest
+    pure = by_group["label"].first()[~mixed]
+    carried = dict.fromkeys(shares, 0.0)  # what the classes so far have left open
+    for label in sorted(pure.unique()):
+        own = [members[group] for group in pure.index[pure == label]]
         rng.shuffle(own)
         own.sort(key=len, reverse=True)
-        missing = {name: share * sum(map(len, own)) for name, share in shares.items()}
+        left = {name: missing[name][label] for name in shares}
+        coarse = len(own[0]) >= COARSE * sum(map(len, own))
+        over = carried if coarse else dict.fromkeys(shares, 0.0)
         for rows in own:
-            neediest = max(missing, key=missing.__getitem__)
-            missing[neediest] -= len(rows)
+            neediest = max(left, key=lambda name, left=left, over=over: left[name] + over[name])
+            left[neediest] -= len(rows)
             chosen[rows] = neediest
+        carried = {name: carried[name] + left[name] for name in shares}
     return pandas.Series(chosen, index=labels.index)
 
 
-def _source_test(rows: pandas.DataFrame) -> pandas.Series:
-    test = rows["source_split"].eq("test")
-    if not test.any() or test.all():
+def _source_split(rows: pandas.DataFrame, method: str) -> pandas.Series:
+    """The source's own division; images that it gives no split count as train."""
+    own = rows["source_split"].astype(object).where(rows["source_split"].notna(), "train")
+    counts = {name: int(own.eq(name).sum()) for name in NAMES}
+    if method == "source_val":
+        if not counts["val"] or not counts["train"] or counts["test"]:
+            raise DarkroomError(
+                "The method 'source_val' needs images that the source itself calls train and val, "
+                f"and none that it calls test. Received {counts['train']} train, {counts['val']} "
+                f"val and {counts['test']} test images."
+            )
+        return own.replace("val", "test")
+    if not counts["test"] or not counts["train"]:
+        hint = (
+            "the source has train and val alone: use split_method = 'source_val' if its val images "
+            "are the benchmark's test, or 'grouped'"
+            if counts["val"]
+            else "use split_method = 'grouped'"
+        )
         raise DarkroomError(
             "The method 'source' needs images that the source itself calls test, and others. "
-            f"Received {int(test.sum())} test images of {len(rows)}. Use split_method = 'grouped'."
+            f"Received {counts['test']} test images of {len(rows)}; {hint}."
         )
-    return test
+    return own
 
 
 def _refuse_gaps(rows: pandas.DataFrame, assigned: pandas.Series, method: str) -> None:
@@ -234,17 +319,13 @@ def _refuse_gaps(rows: pandas.DataFrame, assigned: pandas.Series, method: str) -
     if empty.empty:
         return
     label = empty.index[0]
-    images, groups = (
-        int((rows["label"] == label).sum()),
-        rows.loc[rows["label"] == label, "group"].nunique(),
-    )
+    own = rows["label"] == label
     missing = ", ".join(name for name in NAMES if counts.loc[label, name] == 0)
     raise DarkroomError(
-        f"The class {label!r} cannot be divided by the method {method!r}: its {images} images form "
-        f"{groups} group(s) of "
-        f"near-duplicates, which leaves none for {missing}. Add images of this class, leave the "
-        "class out, or change the "
-        "fractions."
+        f"The class {label!r} cannot be divided by the method {method!r}: its "
+        f"{int(own.sum())} images form {rows.loc[own, 'group'].nunique()} group(s), which leaves "
+        f"none for {missing}. "
+        "Add images of this class, leave the class out, or change the fractions or the groups."
     )
 
 

@@ -1,46 +1,159 @@
-"""The lock on the test split: every opening is a line in the data set's ledger, and is counted over
-all studies.
+"""The log of every read of test images, counted by image over all splits, seeds and studies.
+
+`test_openings.jsonl` holds one line a read: `split`, `run` (study/stage/run), `role` (`test`: test
+images were scored; `tuning`: settings were chosen on the split's train and validation images) and
+`opened` (seconds since 1970). Which images a split holds stands in `splits/<split>.parquet`.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lib import files
 
-LEDGER = "test_openings.jsonl"
+LOG = "test_openings.jsonl"
+ROLES = ("test", "tuning")
 
 
-def open_test(dataset_folder: Path, split_id: str, run: str) -> int:
-    """Notes that `run` reads the test images of a split; returns how often that split was read,
-    this time included.
+@dataclass(frozen=True)
+class Reuse:
+    """What was seen of a split's test images before.
+
+    Args:
+        num_test: test images of the split.
+        num_reads: reads of just this split's test images, this one included.
+        num_other_splits: other splits that tested some of the images.
+        seen_as_test: images that other splits tested.
+        seen_in_tuning: images on which settings were chosen, by tuning runs of any study.
+        tuned_in_study: the same, by tuning runs of the run's own study.
     """
-    entry = {"split": split_id, "run": run, "opened": round(time.time(), 3)}
-    files.append_line(Path(dataset_folder) / LEDGER, json.dumps(entry, ensure_ascii=False))
-    return count(dataset_folder, split_id)
+
+    num_test: int
+    num_reads: int
+    num_other_splits: int = 0
+    seen_as_test: int = 0
+    seen_in_tuning: int = 0
+    tuned_in_study: int = 0
+
+    def checks(self) -> list[dict[str, str]]:
+        """Returns the checks `test_images_tuned_on` and `test_images_reused` of a run."""
+        return [self._tuned(), self._reused()]
+
+    def _tuned(self) -> dict[str, str]:
+        name = "test_images_tuned_on"
+        if self.tuned_in_study:
+            return {
+                "check": name,
+                "outcome": "flagged",
+                "message": f"Settings of this study were chosen on {self.tuned_in_study:,} of the "
+                f"{self.num_test:,} test images: the score is too good. Judge on the split that "
+                "tuning left untouched (the same split_seed and split_method).",
+            }
+        if self.seen_in_tuning:
+            return {
+                "check": name,
+                "outcome": "note",
+                "message": f"Another study chose settings on {self.seen_in_tuning:,} of the "
+                f"{self.num_test:,} test images; do not use those settings here.",
+            }
+        return {
+            "check": name,
+            "outcome": "held",
+            "message": "no settings were chosen on the test images",
+        }
+
+    def _reused(self) -> dict[str, str]:
+        name = "test_images_reused"
+        if not self.num_test:
+            return {"check": name, "outcome": "not_judged", "message": "The split has no table."}
+        if not self.seen_as_test:
+            return {
+                "check": name,
+                "outcome": "held",
+                "message": f"no other split has tested these images; this one was read "
+                f"{times(self.num_reads)}",
+            }
+        share = 100 * self.seen_as_test / self.num_test
+        return {
+            "check": name,
+            "outcome": "note",
+            "message": f"{self.seen_as_test:,} of the {self.num_test:,} test images "
+            f"({share:.0f} %) "
+            f"were test images of {self.num_other_splits:,} other "
+            f"split{'s' if self.num_other_splits > 1 else ''} before. Report all splits, not the "
+            "best.",
+        }
+
+
+def record(dataset_folder: Path, split_id: str, run: str, *, role: str = "test") -> Reuse:
+    """Logs that `run` (study/stage/run) reads a split; returns what was seen of its images.
+
+    Args:
+        dataset_folder: the data set's folder.
+        split_id: the split's name.
+        run: who reads.
+        role: `test` where test images are scored, `tuning` where settings are chosen on the
+            split's train and validation images.
+    """
+    if role not in ROLES:
+        raise ValueError(f"role must be one of {', '.join(ROLES)}. Received: {role!r}.")
+    entry = {"split": split_id, "run": run, "role": role, "opened": round(time.time(), 3)}
+    path = Path(dataset_folder) / LOG
+    files.append_line(path, json.dumps(entry, ensure_ascii=False))
+    return reuse(dataset_folder, split_id, study=run.split("/")[0])
+
+
+def reuse(dataset_folder: Path, split_id: str, *, study: str) -> Reuse:
+    """Returns what has been seen so far of a split's test images."""
+    entries = read(dataset_folder)
+    folder = Path(dataset_folder)
+    test = _images(folder, split_id, ("test",))
+    tested: dict[str, frozenset[str]] = {}
+    tuned: dict[bool, set[str]] = {True: set(), False: set()}
+    for entry in {
+        (entry["split"], entry["role"], _study(entry)): entry for entry in entries
+    }.values():
+        if entry["role"] == "tuning":
+            own = _study(entry) == study
+            tuned[own] |= test & _images(folder, entry["split"], ("train", "val"))
+        elif entry["split"] != split_id:
+            tested[entry["split"]] = test & _images(folder, entry["split"], ("test",))
+    others = [images for images in tested.values() if images]
+    return Reuse(
+        num_test=len(test),
+        num_reads=count(dataset_folder, split_id),
+        num_other_splits=len(others),
+        seen_as_test=len(frozenset().union(*others)),
+        seen_in_tuning=len(tuned[True] | tuned[False]),
+        tuned_in_study=len(tuned[True]),
+    )
 
 
 def count(dataset_folder: Path, split_id: str) -> int:
-    """How often the test images of a split were read, over all studies; a torn line counts, for it
-    was an opening.
+    """Returns how often the test images of a split were read, over all studies.
+
+    A torn line counts, since it was a read of something.
     """
-    path = Path(dataset_folder) / LEDGER
-    if not path.is_file():
-        return 0
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return sum(_split_of(line) in (split_id, None) for line in lines if line.strip())
+    entries = read(dataset_folder)
+    return sum(entry["split"] in (split_id, "") and entry["role"] == "test" for entry in entries)
 
 
 def runs(dataset_folder: Path) -> list[str]:
-    """The names (study/stage/run) of all runs that have read test images of a data set, sorted."""
-    path = Path(dataset_folder) / LEDGER
+    """Returns the names (study/stage/run) of all runs that have read test images, sorted."""
+    entries = read(dataset_folder)
+    return sorted({entry["run"] for entry in entries if entry["run"] and entry["role"] == "test"})
+
+
+def read(dataset_folder: Path) -> list[dict[str, str]]:
+    """Returns the entries, each with `split`, `run` and `role`; those of a torn line are empty."""
+    path = Path(dataset_folder) / LOG
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return sorted({name for line in lines if (name := _entry(line).get("run"))})
+    return [_entry(line) for line in lines if line.strip()]
 
 
 def times(number: int) -> str:
@@ -48,14 +161,24 @@ def times(number: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(number, f"{number:,} times")
 
 
-def _split_of(line: str) -> str | None:
-    split = _entry(line).get("split")
-    return None if split is None else str(split)
-
-
-def _entry(line: str) -> dict[str, Any]:
+def _entry(line: str) -> dict[str, str]:
     try:
         entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) else {}
+        return {
+            "split": str(entry["split"]),
+            "run": str(entry.get("run", "")),
+            "role": str(entry.get("role", "test")),
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {"split": "", "run": "", "role": "test"}
+
+
+def _images(folder: Path, split_id: str, names: tuple[str, ...]) -> frozenset[str]:
+    found = files.read_cache(folder / "splits" / f"{split_id}.parquet") if split_id else None
+    if found is None or not {"path", "split"} <= set(found[0].columns):
+        return frozenset()
+    return frozenset(found[0].loc[found[0]["split"].isin(names), "path"])
+
+
+def _study(entry: dict[str, str]) -> str:
+    return entry["run"].split("/")[0]

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from lib import files, hashing
+from lib.cleaning import leaks
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
 from lib.evaluation import calibration, checks, metrics, overfitting, statistics, test_access
@@ -44,7 +45,7 @@ def conclude(
         test_openings=result["test_openings"],
         diverged=fitted.diverged,
     )
-    result["audit"] = checks.of_run(facts)
+    result["audit"] = checks.of_run(facts) + leaks.of_run(dataset, split, study=run.study)
     checks.require(result["audit"])
     path = run.checkpoint_folder / "model.keras"
     serialization.save(trained.model, path, card=card(result, run, source=dataset.source))

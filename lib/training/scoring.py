@@ -43,7 +43,7 @@ def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 6
             "Build the model with the split's class_names."
         )
     name = f"{run.study}/{run.stage}/{run.unit}"
-    test_access.open_test(material.dataset_folder, split.id, name)
+    test_access.record(material.dataset_folder, split.id, name)
     rows = material.pixels.rows_of(split.frame["path"])
     if trained.on_features is None:
         probabilities = np.concatenate(

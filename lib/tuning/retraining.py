@@ -280,7 +280,8 @@ def test(values: dict[str, Any], trial: TrialContext) -> dict[str, Any]:
     data = objective.training_data(parameters)
     model = serialization.load(_model_path(values, trial))
     name = f"{trial.settings['run']}/{values['candidate']}-s{values['seed']}"
-    test_access.open_test(data.dataset_folder, data.split.id, name)
+    test_access.record(data.dataset_folder, data.split.id, name, role="tuning")
+    test_access.record(data.dataset_folder, data.split.id, name)
     splits = ("train", "val", "test")
     predicted = _score(model, parameters, splits, trial.folder / _TESTED)
     return {"accuracy": _accuracy(predicted, "test")}

@@ -38,7 +38,9 @@ REFUSED = errors.DarkroomError
 
 def test_the_healthy_run_has_no_finding(healthy):
     found = {finding["check"]: finding["outcome"] for finding in healthy.result["audit"]}
-    assert set(found.values()) <= {"held", "note"}, healthy.result["audit"]
+    alarms = {name for name, outcome in found.items() if outcome in ("flagged", "stops")}
+    # The classes of this miniature are tints, which brightness alone tells apart.
+    assert alarms == {"file_shortcut"}, healthy.result["audit"]
     assert found["enough_test_images"] == "note"  # a miniature
     assert healthy.result["metrics"]["accuracy"] > 0.8
 

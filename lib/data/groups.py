@@ -1,0 +1,158 @@
+"""Groups of files that must share a split: united by columns of a table, folder levels, patterns on
+names, runs of names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lib.errors import DarkroomError
+
+_ID_WORDS = """
+    patient subject person participant individual animal lesion case study series slide specimen
+    sample biopsy wafer module panel batch lot product item sku film movie video clip episode scene
+    session visit camera device scanner site hospital center centre location plot field tile burst
+    sequence track user family group id uid uuid
+"""
+ID_WORDS = frozenset(_ID_WORDS.split())
+"""Words of a column's name that promise an identity: files that share a value show the same thing
+or place.
+"""
+
+_SPLIT_NAME = re.compile(r"[^a-z0-9]+|(?<=[a-z])(?=\d)")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def united(columns: Sequence[pd.Series]) -> pd.Series:
+    """Returns an id for each row, such that rows which share a value in any column share an id.
+
+    Missing values join nobody. The ids are int64, counted from 0 in the order of rows; the result
+    has the index of the first column.
+
+    Source: union-find with path halving, Tarjan and van Leeuwen, JACM 31 (1984).
+    """
+    number = len(columns[0])
+    parent = np.arange(number)
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = int(parent[item])
+        return item
+
+    for column in columns:
+        codes, _ = pd.factorize(column)  # -1 for a missing value
+        first: dict[int, int] = {}
+        for row, code in enumerate(codes.tolist()):
+            if code < 0:
+                continue
+            one, other = root(first.setdefault(code, row)), root(row)
+            parent[max(one, other)] = min(one, other)
+    ids, _ = pd.factorize(np.array([root(row) for row in range(number)], dtype=np.int64))
+    return pd.Series(ids.astype("int64"), index=columns[0].index)
+
+
+def by_level(paths: Iterable[str], level: int) -> list[str | None]:
+    """Returns the folders down to `level` (1 is the outermost) of each POSIX path; None where a
+    path is less deep.
+    """
+    if level < 1:
+        raise DarkroomError(f"A folder level counts from 1, the outermost. Received: {level}.")
+    folders = [path.split("/")[:-1] for path in paths]
+    return ["/".join(parts[:level]) if len(parts) >= level else None for parts in folders]
+
+
+def by_pattern(paths: Iterable[str], pattern: str) -> list[str | None]:
+    """Returns what the pattern's first group (or the whole pattern) matches in each path; None
+    where it does not match.
+
+    Raises DarkroomError for a pattern that is not a regular expression, or that matches no path.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise DarkroomError(
+            f"The pattern {pattern!r} is not a regular expression: {error}."
+        ) from error
+    matches = [compiled.search(path) for path in paths]
+    values = [match and (match[1] if compiled.groups else match[0]) for match in matches]
+    if not any(value is not None for value in values):
+        raise DarkroomError(
+            f"The pattern {pattern!r} matches no file's path, so it names no groups."
+        )
+    return values
+
+
+def by_runs(paths: Sequence[str], length: int) -> list[str]:
+    """Returns a name of its own for each run of at most `length` neighbours: consecutive files of a
+    folder in natural order of their names, whatever their class.
+    """
+    if length < 2:
+        raise DarkroomError(f"A run has at least two files. Received: {length}.")
+    groups = [""] * len(paths)
+    order = name_order(paths)
+    folder, count, number = None, 0, -1
+    for position in order:
+        own = paths[position].rpartition("/")[0]
+        if own != folder or count == length:
+            folder, count, number = own, 0, number + 1
+        groups[position] = f"run {number}"
+        count += 1
+    return groups
+
+
+def name_order(paths: Sequence[str]) -> list[int]:
+    """Returns the positions of the paths in natural order: numbers in names count as numbers, so 9
+    comes before 10.
+    """
+    keys = [
+        [
+            (0, int(part), "") if part.isdigit() else (1, 0, part)
+            for part in re.split(r"(\d+)", path)
+        ]
+        for path in paths
+    ]
+    return sorted(range(len(paths)), key=keys.__getitem__)
+
+
+def repeating(frame: pd.DataFrame, *, grouped: Sequence[str] = ()) -> list[tuple[str, int, bool]]:
+    """Returns the columns of a table that look like identities whose values repeat: (column, number
+    of values, whether its name says so).
+
+    A column of attributes (`attr_*`) counts where its name holds a word of `ID_WORDS`, or where its
+    texts repeat as those of an identity do: more than 20 of them and more than twice as many as
+    classes, each on 2 to 50 rows as a rule. Columns in `grouped` are left out.
+    """
+    found = []
+    for name in frame.columns:
+        if not name.startswith("attr_") or name in grouped:
+            continue
+        values = frame[name].dropna()
+        counts = values.value_counts()
+        if not 2 <= len(counts) < len(values) or counts[counts > 1].sum() < max(
+            4, 0.02 * len(frame)
+        ):
+            continue
+        plain = name.removeprefix("attr_")
+        named = bool(words(plain) & ID_WORDS)
+        if named or _repeats_as_identity(values, counts, frame["label"].nunique()):
+            found.append((plain, len(counts), named))
+    return found
+
+
+def words(name: str) -> set[str]:
+    """Returns the lower-case words of a column's name: `patientID` and `patient_id` give patient
+    and id.
+    """
+    return set(_SPLIT_NAME.split(_CAMEL.sub("_", name).lower())) - {""}
+
+
+def _repeats_as_identity(values: pd.Series, counts: pd.Series, num_classes: int) -> bool:
+    if pd.to_numeric(values, errors="coerce").notna().all():
+        return False  # ages, years and measurements repeat, too
+    many = len(counts) > max(20, 2 * num_classes)
+    return many and 2 <= counts.median() <= 50 and counts.max() <= 0.1 * len(values)
