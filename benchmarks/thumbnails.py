@@ -373,7 +373,7 @@ def _row(kind: str, size: str, thumbs: data.ThumbnailData, target: str) -> dict:
     began = time.perf_counter()
     found = search.run(kind, fitting.parameter_grid(kind), [data.parse_size(size)], thumbs, log=search.ResultLog())
     _, model = finalise.fit_best(found, thumbs, seed=0)
-    test_access.open_test(
+    test_access.record(
         thumbs.dataset.folder, thumbs.split.id, f"benchmarks/thumbnails/{kind}-{size}"
     )
     part = thumbs.part("test", model.size)

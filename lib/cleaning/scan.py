@@ -8,6 +8,7 @@ scan needs the same memory for a thousand pictures as for a million.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import time
