@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from lib.data.dataset import Dataset
 
 
+OLDER_CODE = "finished with older code; `--force` to repeat"
+"""The reason of a finished run since which code has changed, none of which decides its numbers."""
 CHANGED = "changed: "
 """Begins the reason of a run that has finished with another key."""
 
@@ -86,7 +88,7 @@ def decide(stage: Stage, *, force: bool = False) -> list[Step]:
         step = Step(unit, "run", "forced" if force else "", key)
         if not force:
             reason = _reason(step.folder(), key)
-            step = Step(unit, "run" if reason else "skip", reason or "finished", key)
+            step = Step(unit, "run" if reason else "skip", reason or _finished(step.folder(), key), key)
         steps.append(step)
     return steps
 
@@ -106,6 +108,11 @@ def _dataset(unit: RunSpec) -> Dataset | None:
     from lib.data import dataset
 
     return dataset.load(unit.parameters["data"])
+
+
+def _finished(folder: Path, key: dict[str, Any]) -> str:
+    known = (record.result(folder) or {}).get("key") or {}
+    return OLDER_CODE if runs.is_older(known, key) else "finished"
 
 
 def _reason(folder: Path, key: dict[str, Any]) -> str:

@@ -170,12 +170,12 @@ def mark_interrupted(folder: Path) -> None:
 
 
 def _judged(one: RunStatus, reason: str) -> RunStatus:
+    if one.state != "finished":
+        return one
+    if reason == plan.OLDER_CODE:
+        return replace(one, changed=reason)
     changed = reason.removeprefix(plan.CHANGED)
-    return (
-        replace(one, state="stale", changed=changed)
-        if one.state == "finished" and changed != reason
-        else one
-    )
+    return replace(one, state="stale", changed=changed) if changed != reason else one
 
 
 def _by_hand(folder: str) -> dict[str, Any]:
