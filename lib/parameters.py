@@ -85,6 +85,8 @@ class Parameter:
     """
     was: str = ""
     """The name that it had before, which runs on disk still have."""
+    in_key: bool = True
+    """False for what decides no number, so that another value repeats no finished run."""
     pattern: str = ""
     """A regular expression that a text must match; `help` says in words what it allows."""
 

@@ -353,6 +353,11 @@ _MACHINE = (
     _row("dtype_policy", "str", "float32", "arithmetic; auto takes the faster one here",
          option=True, choices=("float32", "mixed_bfloat16", "auto")),
     _row("devices", "int", 1, "GPUs that share each batch, 0 for all", "at least 0", option=True),
+    dataclasses.replace(
+        _row("continue_run", "bool", False,
+             "where only `epochs` was raised, go on from the finished run's last epoch", option=True),
+        in_key=False,
+    ),
     _row("range_test", "bool", False, "whether to test learning rates before the training",
          option=True),
 )

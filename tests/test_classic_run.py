@@ -131,7 +131,9 @@ def test_chosen_classes_and_the_rule_for_several_take_part_alone(films):
 
 def test_a_run_leaves_what_comparison_and_apply_read(films, tmp_path):
     result, run = whole(films, "label", "svm_linear", {"C": [0.01, 0.1, 1.0]})
-    assert {each["check"]: each["outcome"] for each in result["audit"]}["test_access_recorded"] == "held"
+    assert {each["check"]: each["outcome"] for each in result["audit"]}[
+        "test_access_recorded"
+    ] == "held"
     assert result["test_openings"] == 1
     assert result["num_trials"] == 3
     compared = comparison.comparison([run.folder])

@@ -181,6 +181,48 @@ def test_other_content_under_a_name_is_another_key(tmp_path, monkeypatch):
     ]
 
 
+def trained_for(epochs, **others):
+    """A finished run of 3_train that left a checkpoint, or the run that asks for it again."""
+    notebook = notebooks.of_schema("3_train")
+    values = notebook.complete({"study": "s", "epochs": epochs, **others})
+    return runs.open_run(notebook, values, data=None)
+
+
+@pytest.mark.parametrize(
+    ("others", "is_kept"),
+    [({}, False), ({"continue_run": True}, True), ({"continue_run": True, "batch_size": 8}, False)],
+)
+def test_more_epochs_go_on_from_the_last_checkpoint_when_asked(home, others, is_kept):
+    first = trained_for(2)
+    (first.checkpoint_folder / "train").mkdir(parents=True)
+    (first.checkpoint_folder / "train" / "state").write_text("epoch 2")
+    first.finish({"metrics": {}})
+    again = trained_for(4, **others)
+    assert (again.checkpoint_folder / "train" / "state").exists() == is_kept
+    assert len(list((home / "checkpoints" / ".earlier").rglob("state"))) == 1
+    assert runs.state(again.folder) == "running" and "continue_run" not in again.key["parameters"]
+
+
+def test_a_schedule_of_fixed_length_does_not_go_on(home):
+    trained_for(2, schedule="cosine").finish({"metrics": {}})
+    with pytest.raises(DarkroomError, match="the cosine schedule laid out its learning rates"):
+        trained_for(4, schedule="cosine", continue_run=True)
+
+
+def test_cells_that_were_edited_by_hand_make_another_notebook(home):
+    content = json.loads((home / "notebooks" / "t.ipynb").read_text())
+    cells = ["run = runs.start('t', globals(), data=None)", "x = 1  # one"]
+    content["cells"] += [{"cell_type": "code", "metadata": {}, "source": cell} for cell in cells]
+    (home / "notebooks" / "t.ipynb").write_text(json.dumps(content))
+    keys = []
+    for last in ("x = 1", "x = 2"):
+        ran = ["", content["cells"][0]["source"][0], cells[0]]
+        run = runs.start("t", {**values(), "In": ran}, data=None)
+        ran.append(last)
+        keys.append(run.finish({"metrics": {}})["key"]["notebook"])
+    assert keys[0] == run.key["notebook"] != keys[1]
+
+
 def test_a_cell_that_raises_is_noted(home, monkeypatch):
     shell = types.SimpleNamespace(events=Events())
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))

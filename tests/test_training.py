@@ -146,7 +146,7 @@ def test_a_damaged_generation_is_passed_over_aloud(train_val, run, capsys):
     assert "generation-00002 is damaged" in capsys.readouterr().out
 
 
-def test_only_two_generations_are_kept(run):
+def test_only_two_generations_are_kept(run, monkeypatch):
     model = network()
     model.compile(optimizer="adam", loss="mse")
     for epochs in (1, 2, 3, 4):
@@ -155,7 +155,10 @@ def test_only_two_generations_are_kept(run):
         "generation-00003",
         "generation-00004",
     ]
-    checkpoints.clear(run.checkpoint_folder)
+    checkpoints.clear(run.checkpoint_folder)  # the last one stays, for more epochs
+    assert [path.name for path in run.checkpoint_folder.iterdir()] == ["generation-00004"]
+    monkeypatch.setattr(checkpoints, "MAX_KEPT_BYTES", 1000)
+    checkpoints.clear(run.checkpoint_folder)  # unless it is large
     assert not list(run.checkpoint_folder.iterdir())
 
 
@@ -331,3 +334,16 @@ def test_a_callback_of_the_user_s_sees_every_epoch(train_val, run):
     )
     fit(network(), *train_val, settings=Settings(epochs=2), run=run, callbacks=[callback])
     assert seen == [(0, True), (1, True)]
+
+
+def test_a_finished_training_goes_on_for_more_epochs(train_val, run, tmp_path):
+    constant = dataclasses.replace(SETTINGS, schedule="constant", patience=0, epochs=4)
+    straight, further = network(), network()
+    whole = fit(straight, *train_val, settings=constant, run=run)
+    other = dataclasses.replace(run, checkpoint_folder=tmp_path / "more")
+    fit(network(), *train_val, settings=dataclasses.replace(constant, epochs=2), run=other)
+    strategies.clear(other)
+    again = fit(further, *train_val, settings=constant, run=other)
+    assert again.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
+    for ours, theirs in zip(further.get_weights(), straight.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -88,7 +88,9 @@ def decide(stage: Stage, *, force: bool = False) -> list[Step]:
         step = Step(unit, "run", "forced" if force else "", key)
         if not force:
             reason = _reason(step.folder(), key)
-            step = Step(unit, "run" if reason else "skip", reason or _finished(step.folder(), key), key)
+            step = Step(
+                unit, "run" if reason else "skip", reason or _finished(step.folder(), key), key
+            )
         steps.append(step)
     return steps
 

@@ -52,7 +52,11 @@ def key(
     cells = notebook.cells if cells is None else tuple(cells)
     return {
         "stage": notebook.stage,
-        "parameters": parameters,
+        "parameters": {
+            name: value
+            for name, value in parameters.items()
+            if name not in notebook.parameters or notebook.parameters[name].in_key
+        },
         "data": data if data is None or isinstance(data, str) else data_digest(notebook, data),
         "inputs": _inputs(parameters["study"], notebook.stage) if "runs" in notebook.reads else {},
         "files": _files(parameters, notebook.parameters),

@@ -7,6 +7,7 @@ written last, can be read and fits the files whose SHA-256 it notes.
 from __future__ import annotations
 
 import functools
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -173,17 +174,19 @@ def study_info(study: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def prepare(folder: Path, wanted: dict[str, Any]) -> bool:
+def prepare(folder: Path, wanted: dict[str, Any], *, keep_checkpoints: bool = False) -> bool:
     """Makes `folder` ready for a run with the key `wanted`; returns whether an interrupted one can
     go on there.
 
     A finished run, a damaged one, or one with another key is moved aside to `logs/.earlier/` with
-    its checkpoints.
+    its checkpoints; with `keep_checkpoints` the new run gets a copy of them.
     """
     known = key(folder)
     resumable = known is not None and not changes(known, wanted) and not (folder / RESULT).exists()
     if folder.exists() and not resumable and known is not None:
-        move_aside(folder)
+        checkpoints = move_aside(folder)
+        if keep_checkpoints and checkpoints is not None:
+            shutil.copytree(checkpoints, paths.checkpoints() / folder.relative_to(paths.logs()))
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / KEY, wanted)
     (folder / FAILURE).unlink(missing_ok=True)
@@ -225,12 +228,16 @@ def held(lock_file: Path) -> bool:
     return False
 
 
-def move_aside(folder: Path) -> None:
-    """Moves a run and its checkpoints to `.earlier/`, where nothing reads them any more."""
+def move_aside(folder: Path) -> Path | None:
+    """Moves a run and its checkpoints to `.earlier/`, where nothing reads them any more.
+
+    Returns where the checkpoints are now, None where there are none.
+    """
     place = folder.relative_to(paths.logs())
     # one name for both, to find them together
     name = f"{place.name}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns()}"
     for top in (paths.logs(), paths.checkpoints()):
+        target = None
         if not (top / place).exists():
             continue
         target = top / ".earlier" / place.with_name(name)
@@ -238,6 +245,7 @@ def move_aside(folder: Path) -> None:
         (top / place).rename(target)
         for events in target.rglob("events.out.tfevents.*"):  # TensorBoard would go on showing them
             events.rename(events.with_name(events.name.replace("tfevents", "earlier")))
+    return target
 
 
 @functools.lru_cache(maxsize=4096)

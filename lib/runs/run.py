@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from lib import errors, files, notebooks, parameters, paths
+from lib import errors, files, hashing, notebooks, parameters, paths
 from lib.errors import DarkroomError
 from lib.notebooks import Notebook
 from lib.runs import environment, failure, keys, record
@@ -42,6 +42,11 @@ class Run:
     data: str | None
     resumed: bool
     lock: filelock.BaseFileLock | None
+    notebook: Notebook | None = None
+    """The notebook, where one was opened by hand whose cells may have been edited."""
+    ran: Sequence[str] = ()
+    """IPython's list of the cells that ran, and will run, in this kernel."""
+    first_cell: int = 0
     started: float = dataclasses.field(default_factory=time.time)
     _began: float = dataclasses.field(
         default_factory=time.monotonic
@@ -118,11 +123,22 @@ class Run:
         figures = sorted(path.name for path in (self.folder / record.FIGURES).glob("*.png"))
         seconds = round(time.monotonic() - self._began, 2)
         full = {**about, **marks, "seconds": seconds, "figures": figures, **result}
-        full |= {"files": record.hashes(self.folder), "key": self.key}
+        full |= {"files": record.hashes(self.folder), "key": self._key_of_what_ran()}
         self.progress(state="finished")
         files.write_json(self.folder / record.RESULT, full)
         self.close()
         return full
+
+    def _key_of_what_ran(self) -> dict[str, Any]:
+        """The key; with the cells that ran, where they are not those of the notebook's file."""
+        if self.notebook is None:
+            return self.key
+        ran = list(self.ran[self.first_cell :])
+        if {hashing.cells([cell]) for cell in ran} == {
+            hashing.cells([cell]) for cell in self.notebook.cells
+        }:
+            return self.key
+        return {**self.key, "notebook": hashing.cells(ran)}
 
     def close(self) -> None:
         """Frees the lock; without `finish` the run counts as interrupted."""
@@ -157,8 +173,8 @@ def start(name: str, namespace: dict[str, Any], *, data: Data | None) -> Run:
     Args:
         name: the notebook's name, such as `3_train`.
         namespace: the notebook's `globals()`. Values set through `options`, or given by name in a
-            cell of parameters, count. data: the data set, whose digest becomes part of the run's
-            key.
+            cell of parameters, count.
+        data: the data set, whose digest becomes part of the run's key.
 
     Raises:
         DarkroomError: for an unknown or wrong parameter, or when another process works on the same
@@ -166,6 +182,9 @@ def start(name: str, namespace: dict[str, Any], *, data: Data | None) -> Run:
     """
     notebook, values = _checked(name, namespace)
     run = open_run(notebook, values, data=data)
+    if "In" in namespace and not os.environ.get(NOTEBOOK_VARIABLE):
+        run.notebook, run.ran = notebook, namespace["In"]
+        run.first_cell = len(run.ran) - 1
     failure.watch_cells(lambda: _open_runs.get(run.folder))
     return run
 
@@ -186,7 +205,8 @@ def open_run(
     if folder in _open_runs:  # the cell was run again in the same kernel
         _open_runs[folder].close()
     lock = record.acquire(folder)
-    resumed = record.prepare(folder, wanted)
+    keep = bool(values.get("continue_run")) and _has_more_epochs(folder, wanted)
+    resumed = record.prepare(folder, wanted, keep_checkpoints=keep)
     run = Run(
         folder,
         paths.checkpoint(*place),
@@ -202,6 +222,26 @@ def open_run(
     files.write_json(folder / record.ENVIRONMENT, environment.versions())
     run.progress()
     return run
+
+
+def _has_more_epochs(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Whether a key asks for more epochs of a finished run, and for nothing else.
+
+    Raises:
+        DarkroomError: when its learning rates were laid out for the epochs it had.
+    """
+    known = (record.result(folder) or {}).get("key") or {}
+    before, after = known.get("parameters", {}), wanted["parameters"]
+    same_but_epochs = {**wanted, "parameters": {**after, "epochs": before.get("epochs")}}
+    if record.changes(known, same_but_epochs) or before["epochs"] >= after["epochs"]:
+        return False
+    if after["schedule"] in ("cosine", "step"):
+        raise DarkroomError(
+            f"continue_run cannot go on from epoch {before['epochs']}, for which the "
+            f"{after['schedule']} schedule laid out its learning rates. Leave continue_run out, or "
+            "use schedule = 'constant' or 'plateau'."
+        )
+    return True
 
 
 def unit(values: Mapping[str, Any]) -> str:

@@ -290,7 +290,7 @@ class Interrupt(_AfterEpoch):
 
 class WriteCheckpoints(_AfterEpoch):
     """Writes what exact resume needs, as often as a tenth of the time allows, and always at an
-    interruption.
+    interruption; after the last epoch where it is small, for a training that goes on later.
     """
 
     def __init__(self, state: State, *, folder: Path, is_done: Callable[[], bool]) -> None:
@@ -302,7 +302,9 @@ class WriteCheckpoints(_AfterEpoch):
         """Writes a checkpoint where it is due."""
         now = time.monotonic()
         is_due = (now - self._written) * _CHECKPOINT_SHARE >= self._writing
-        if self._is_done() or not (is_due or self._state.halted):
+        if self._is_done():
+            is_due = checkpoints.size(self._state, self.model) <= checkpoints.MAX_KEPT_BYTES
+        if not is_due and not self._state.halted:
             return
         checkpoints.write(self._folder, self._state, self.model)
         self._written = time.monotonic()

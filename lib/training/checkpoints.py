@@ -21,6 +21,8 @@ from lib import files
 from lib.errors import DarkroomError
 
 KEPT = 2
+MAX_KEPT_BYTES = 64_000_000
+"""Of a generation that stays when the training has finished."""
 _HASHES = "sha256.json"
 
 
@@ -106,9 +108,14 @@ def restore(folder: Path, model: keras.Model) -> State:
 
 
 def clear(folder: Path) -> None:
-    """Deletes all generations; a finished training needs none."""
-    for generation in _all(folder):
+    """Deletes all generations of a finished training but the last, where that is small: with it the
+    training can go on for more epochs.
+    """
+    for generation in _all(folder)[:-1]:
         shutil.rmtree(generation)
+    for generation in _all(folder):
+        if sum(path.stat().st_size for path in generation.iterdir()) > MAX_KEPT_BYTES:
+            shutil.rmtree(generation)
     if folder.is_dir():
         files.clear_aside(folder)
 
@@ -150,10 +157,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def size(state: State, model: keras.Model) -> int:
+    """Returns how many bytes a generation takes, about."""
+    arrays: list[Any] = [*model.weights, *model.optimizer.variables, *(state.best_weights or [])]
+    return sum(4 * int(np.prod(array.shape)) for array in arrays)
+
+
 def _refuse_full_disk(folder: Path, state: State, model: keras.Model) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    arrays: list[Any] = [*model.weights, *model.optimizer.variables, *(state.best_weights or [])]
-    needed = sum(4 * int(np.prod(array.shape)) for array in arrays)
+    needed = size(state, model)
     free = shutil.disk_usage(folder).free
     if free < 1.1 * needed + 10_000_000:
         raise DarkroomError(

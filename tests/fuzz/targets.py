@@ -119,8 +119,7 @@ def packed(data: bytes) -> None:
 
 
 def labels(data: bytes) -> None:
-    """A table of labels beside images; its second column may hold several, separated by a stroke.
-    """
+    """A table of labels beside images; its second column may hold several, separated by a stroke."""
     raw = HOME / "raw"
     (raw / "labels.csv").write_bytes(data)
     for separator in (None, "|"):
