@@ -79,7 +79,7 @@ def drawings(
     }
     return {
         "reliability": plots.reliability(calibration.reliability(pooled), error, title=title),
-        "coverage": plots.risk_coverage(curves, wished=target_accuracy),
+        "coverage": plots.risk_coverage(curves, target=target_accuracy),
     }
 
 

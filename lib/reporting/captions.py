@@ -42,7 +42,7 @@ def answer(comparison: Comparison) -> str:
 
 
 def summary(comparison: Comparison) -> str:
-    """The arm that is best on validation, its test result with both intervals, and kappa's bands."""
+    """The best arm on validation, its test result with both intervals, and kappa's bands."""
     best, row = next(iter(comparison.arms)), comparison.table.iloc[0]
     estimate = comparison.estimates[best][comparison.metric]
     value, low, high, image_low, image_high = (
@@ -70,7 +70,8 @@ def summary(comparison: Comparison) -> str:
     return (
         f"Best on validation: {best}, test {comparison.metric.replace('_', ' ')} {value} "
         f"({runs}; {intervals}) on {row['num_test']:,} test images; kappa {row['kappa']:.2f} "
-        f"({row['kappa_low']:.2f} to {row['kappa_high']:.2f}), {' to '.join(bands)} agreement.{more}"
+        f"({row['kappa_low']:.2f} to {row['kappa_high']:.2f}), "
+        f"{' to '.join(bands)} agreement.{more}"
     )
 
 
@@ -86,7 +87,7 @@ def fitting(comparison: Comparison) -> list[str]:
     """How each arm fits: training accuracy beside test accuracy, and whether validation loss rose
     after the kept epoch.
     """
-    told = []
+    sentences = []
     for row in comparison.table.to_dict("records"):
         train, test = row["train_accuracy"], row["test_accuracy"]
         if np.isnan(train):
@@ -98,8 +99,8 @@ def fitting(comparison: Comparison) -> list[str]:
             sentence = f"{row['arm']} underfits: {gap}."
         else:
             sentence = f"{row['arm']}: {gap}."
-        told.append(sentence + _rise(comparison.arms[row["arm"]]))
-    return told
+        sentences.append(sentence + _rise(comparison.arms[row["arm"]]))
+    return sentences
 
 
 def published(comparison: Comparison, figures: Mapping[str, Any]) -> list[str]:
@@ -108,7 +109,7 @@ def published(comparison: Comparison, figures: Mapping[str, Any]) -> list[str]:
     """
     best = next(iter(comparison.arms))
     estimate = comparison.estimates[best][comparison.metric]
-    told = []
+    sentences = []
     for name, value in figures.items():
         value = value.get(comparison.metric) if isinstance(value, Mapping) else value
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -122,11 +123,11 @@ def published(comparison: Comparison, figures: Mapping[str, Any]) -> list[str]:
         )
         shown = f"{100 * value:.1f} %" if comparison.metric in SHARES else f"{value:.3f}"
         ours = text.interval(comparison.metric, estimate.value, estimate.low, estimate.high)
-        told.append(
+        sentences.append(
             f"{name} ({shown}, published by others, on other images) lies {place} the interval of "
             f"{best}, {ours}."
         )
-    return told
+    return sentences
 
 
 def _rise(units: tuple[Unit, ...]) -> str:

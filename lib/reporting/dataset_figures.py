@@ -50,7 +50,7 @@ def class_table(split: Split) -> pd.DataFrame:
         [counts.sum(axis=1).rename("images"), counts, shares.add_suffix(" share")], axis=1
     )
     table.loc["all"] = table.sum()
-    named = {name: "int64" for name in ("images", *counts.columns)}
+    named = dict.fromkeys(("images", *counts.columns), "int64")
     return table.astype(named).rename_axis("class")
 
 

@@ -129,8 +129,8 @@ def _images_by_cell(units: Sequence[Unit]) -> dict[tuple[int, int], list[dict[st
 
 
 def hardest(comparison: Comparison, dataset: Dataset, *, num: int = 12) -> Drawing:
-    """The test images whose true class got the least probability, with what they were taken for and
-    how often rightly.
+    """The test images whose true class got the lowest probability, with the predictions and the
+    number of runs that were right.
     """
     table = comparison.hardest(num)
     captions = [
@@ -150,9 +150,10 @@ def disputed(comparison: Comparison, dataset: Dataset, *, num: int = 12) -> Draw
         list(dict.fromkeys(row)) for row in table[list(comparison.arms)].itertuples(index=False)
     ]
     captions = [
-        f"{label}\n→ {' / '.join(said)}" for label, said in zip(table["label"], named, strict=True)
+        f"{label}\n→ {' / '.join(predicted)}"
+        for label, predicted in zip(table["label"], named, strict=True)
     ]
-    order = ": the truth, then what they said, the best arm first" if captions else ""
+    order = ": the truth, then the predictions, the best arm first" if captions else ""
     return _pictures(table, captions, dataset, f"Where arms disagree{order}")
 
 

@@ -194,7 +194,7 @@ def pictures(
     """A grid of uint8 images (height, width, 3) or (height, width), each with a caption of one or
     two lines.
 
-    Where `right` is given, right and wrong ones are told apart by frame and by a mark, not by
+    Where `right` is given, right and wrong ones differ by frame and by a mark, not by
     colour alone.
     """
     num_columns = max(1, min(num_columns, len(images)))
@@ -207,9 +207,9 @@ def pictures(
                 axes, images[place], captions[place], None if right is None else bool(right[place])
             )
         style.set_title(drawing, title)
-    told = "; ".join(caption.replace("\n", ", ") for caption in list(captions)[:6])
+    words = "; ".join(caption.replace("\n", ", ") for caption in list(captions)[:6])
     verdict = "" if right is None else f" {sum(map(bool, right))} of {len(images)} are right."
-    drawing.alt = f"{title or 'Pictures'}: {len(images)} images.{verdict} The first: {told}."
+    drawing.alt = f"{title or 'Pictures'}: {len(images)} images.{verdict} The first: {words}."
     return drawing
 
 
@@ -311,11 +311,11 @@ def _describe_confusion(counts: np.ndarray, class_names: Sequence[str], title: s
     total = int(counts.sum())
     wrong = counts * ~np.eye(len(counts), dtype=bool)
     accuracy = text.percent(matrices.accuracy(counts))
-    told = f"{title}: {int(np.trace(counts)):,} of {total:,} images right ({accuracy})"
+    words = f"{title}: {int(np.trace(counts)):,} of {total:,} images right ({accuracy})"
     if not wrong.any():
-        return told + "; no confusion."
+        return words + "; no confusion."
     row, column = np.unravel_index(wrong.argmax(), wrong.shape)
-    return told + (
+    return words + (
         f"; the largest confusion: {int(wrong[row, column]):,} of {int(counts[row].sum()):,} "
         "images of "
         f"{class_names[row]} were taken for {class_names[column]}."
@@ -468,14 +468,14 @@ def _describe_run(history: pd.DataFrame, kept_epoch: int | None, title: str) -> 
     row = history[history["epoch"] == kept_epoch] if kept_epoch is not None else history.tail(1)
     row = history.tail(1) if row.empty else row
     epoch = int(row["epoch"].iloc[0])
-    said = ", ".join(
+    words = ", ".join(
         f"{split} {100 * float(row[column].iloc[0]):.1f} %"
         for split, column in (("training", "accuracy"), ("validation", "val_accuracy"))
         if np.isfinite(row[column].iloc[0])
     )
     which = "the kept epoch" if kept_epoch is not None else "the last epoch"
     begin = f"{title}: learning curves" if title else "Learning curves"
-    return f"{begin} over {len(history)} epochs; accuracy at {which}, {epoch}: {said}."
+    return f"{begin} over {len(history)} epochs; accuracy at {which}, {epoch}: {words}."
 
 
 def _describe_arm(arm: str, runs: Sequence[pd.DataFrame]) -> str:
@@ -529,7 +529,7 @@ def leaderboard(
         axes.grid(axis="x")
         axes.set_xlabel(f"{metric.replace('_', ' ')} on test (circle: a seed; bar: 95 % interval)")
         style.set_title(drawing, title or f"Arms by {metric.replace('_', ' ')}")
-    told = "; ".join(
+    words = "; ".join(
         f"{name} {_value_text(metric, estimates[name].value)} "
         f"({_value_text(metric, estimates[name].low)} to "
         f"{_value_text(metric, estimates[name].high)}, {estimates[name].num_seeds} seeds)"
@@ -539,7 +539,7 @@ def leaderboard(
         f" Published by others: {name} {_value_text(metric, value)}."
         for name, value in published.items()
     )
-    drawing.alt = f"{metric.replace('_', ' ')} of the arms with 95 % intervals: {told}.{others}"
+    drawing.alt = f"{metric.replace('_', ' ')} of the arms with 95 % intervals: {words}.{others}"
     return drawing
 
 
@@ -582,11 +582,11 @@ def _draw_arm(axes: Axes, place: int, estimate: Estimate, seeds: Sequence[float]
     )
 
 
-def _draw_published(axes: Axes, place: float, told: str, value: float) -> None:
+def _draw_published(axes: Axes, place: float, words: str, value: float) -> None:
     axes.axvline(value, color=style.WRONG, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.plot([value], [place], "D", color=style.WRONG, markersize=6.5, markerfacecolor=style.PAPER)
     axes.annotate(
-        told,
+        words,
         (value, place),
         (9, 0),
         textcoords="offset points",
@@ -631,11 +631,11 @@ def reliability(bins: pd.DataFrame, error: float, *, title: str = "") -> Drawing
 
 
 def risk_coverage(
-    curves: Mapping[str, pd.DataFrame], *, wished: float | None = None, title: str = ""
+    curves: Mapping[str, pd.DataFrame], *, target: float | None = None, title: str = ""
 ) -> Drawing:
     """How accuracy falls as ever less sure images are answered, one line a curve.
 
-    `curves` maps a name (an arm, or a split) to `calibration.risk_coverage`; `wished` is an
+    `curves` maps a name (an arm, or a split) to `calibration.risk_coverage`; `target` is an
     accuracy to mark.
     """
     drawing = Drawing(5.6, 3.9)
@@ -661,24 +661,24 @@ def risk_coverage(
                 label=style.label(name),
                 **shape,
             )
-        if wished is not None:
+        if target is not None:
             axes.axhline(
-                wished,
+                target,
                 color=style.MUTED,
                 linewidth=1,
                 linestyle=(0, (4, 3)),
-                label=f"target: {100 * wished:g} %",
+                label=f"target: {100 * target:g} %",
             )
         axes.set(
             xlim=(0, 1),
             xlabel="coverage: share of images answered, most confident first",
             ylabel="accuracy of the answers",
         )
-        axes.set_ylim(min(lowest, wished or 1.0) - 0.02, 1.005)
+        axes.set_ylim(min(lowest, target or 1.0) - 0.02, 1.005)
         for axis in (axes.xaxis, axes.yaxis):
             style.show_percent(axis)
         axes.grid(axis="y")
-        drawing.legend(loc="outside lower center", ncols=min(3, len(curves) + (wished is not None)))
+        drawing.legend(loc="outside lower center", ncols=min(3, len(curves) + (target is not None)))
         style.set_title(drawing, title or "Accuracy and coverage")
     drawing.alt = "Accuracy when only the surest images are answered: " + "; ".join(
         f"{name} {_accuracy_at(curve, 0.5)} of the surest half, {_accuracy_at(curve, 1.0)} of all"

@@ -52,7 +52,7 @@ def write(
         published: figures of others by name: a number (of the comparison's metric) or a table whose
             keys name metrics (`accuracy`, `kappa`), `n`, the number of images, and anything else.
             raw: the folder the predictions' paths are relative to; without it the page has no
-            pictures of images. notes: told as they are: `command` (how to reproduce), `licence`,
+            pictures of images. notes: shown as they are: `command` (how to reproduce), `licence`,
             and `openings` in place of those that the runs noted.
     """
     path = Path(folder) / "report.html"
@@ -135,8 +135,8 @@ def drawings(
         arm: [float(function(_test_confusion(unit))) for unit in units]
         for arm, units in comparison.arms.items()
     }
-    told = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
-    others = {name: value for name, value in told.items() if value is not None}
+    stated = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
+    others = {name: value for name, value in stated.items() if value is not None}
     found = {"arms": plots.leaderboard(estimates, values, published=others)}
     if histories := _histories(comparison):
         found["curves"] = plots.learning_curves_of_arms(histories)
@@ -210,11 +210,11 @@ def _findings(comparison: Comparison) -> list[dict[str, str]]:
 
 
 def _environment(units: Sequence[Unit]) -> dict[str, str]:
-    told: dict[str, dict[str, None]] = {}
+    known: dict[str, dict[str, None]] = {}
     for unit in units:
         for name, value in _flat(unit.about("environment")).items():
-            told.setdefault(name, {})[str(value)] = None
-    return {name: " / ".join(values) for name, values in told.items() if len(values) <= 4}
+            known.setdefault(name, {})[str(value)] = None
+    return {name: " / ".join(values) for name, values in known.items() if len(values) <= 4}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

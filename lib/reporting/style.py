@@ -43,7 +43,7 @@ DPI = 192
 SPLIT_COLOURS = {"train": COLOURS[0], "val": COLOURS[4], "test": COLOURS[1]}
 
 SHARES = ("accuracy", "balanced_accuracy", "macro_f1")
-"""Numbers that are told in percent; kappa and Matthews are not shares of anything."""
+"""Numbers shown in percent; kappa and Matthews are not shares of anything."""
 
 _PREFERRED_FONTS = (
     "DejaVu Sans",

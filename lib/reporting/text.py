@@ -15,46 +15,46 @@ from lib.reporting.style import SHARES
 
 def full_row(row: Mapping[str, Any]) -> dict[str, str]:
     """Every column of one arm, from a row of `Comparison.table`."""
-    told = {
+    cells = {
         "arm": str(row["arm"]),
         "seeds": str(row["seeds"]),
         "test images": f"{row['num_test']:,}",
     }
     spread = "" if np.isnan(row["accuracy_sd"]) else f" ± {100 * row['accuracy_sd']:.1f}"
-    told["accuracy"] = f"{100 * row['accuracy']:.1f}{spread} %"
-    told["95 %"] = f"{100 * row['accuracy_low']:.1f} to {100 * row['accuracy_high']:.1f} %"
-    told["kappa"] = f"{row['kappa']:.3f}"
-    told["kappa 95 %"] = f"{row['kappa_low']:.3f} to {row['kappa_high']:.3f}"
-    told["agreement"] = str(row["kappa_band"])
+    cells["accuracy"] = f"{100 * row['accuracy']:.1f}{spread} %"
+    cells["95 %"] = f"{100 * row['accuracy_low']:.1f} to {100 * row['accuracy_high']:.1f} %"
+    cells["kappa"] = f"{row['kappa']:.3f}"
+    cells["kappa 95 %"] = f"{row['kappa_low']:.3f} to {row['kappa_high']:.3f}"
+    cells["agreement"] = str(row["kappa_band"])
     for name in _others(row):
-        told[name.replace("_", " ")] = (
+        cells[name.replace("_", " ")] = (
             f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
         )
-    told |= {"train": percent(row["train_accuracy"]), "validation": percent(row["val_accuracy"])}
-    told["seconds"] = _or_dash(row["seconds"], "{:,.0f}")
-    told["parameters"] = _or_dash(row["num_parameters"], "{:,.0f}")
-    told["memory"] = _or_dash(row["peak_memory_bytes"] / 1e9, "{:.1f} GB")
-    return told
+    cells |= {"train": percent(row["train_accuracy"]), "validation": percent(row["val_accuracy"])}
+    cells["seconds"] = _or_dash(row["seconds"], "{:,.0f}")
+    cells["parameters"] = _or_dash(row["num_parameters"], "{:,.0f}")
+    cells["memory"] = _or_dash(row["peak_memory_bytes"] / 1e9, "{:.1f} GB")
+    return cells
 
 
 def brief_row(row: Mapping[str, Any]) -> dict[str, str]:
     """What decides, in five or six columns: arm, seeds, accuracy and kappa with their intervals,
     seconds.
     """
-    told = {"arm": str(row["arm"]), "seeds": str(row["seeds"])}
+    cells = {"arm": str(row["arm"]), "seeds": str(row["seeds"])}
     for name in _others(row):
-        told[name.replace("_", " ")] = interval(
+        cells[name.replace("_", " ")] = interval(
             name, row[name], row[f"{name}_low"], row[f"{name}_high"]
         )
-    told["accuracy"] = interval(
+    cells["accuracy"] = interval(
         "accuracy", row["accuracy"], row["accuracy_low"], row["accuracy_high"]
     )
-    told["kappa"] = (
+    cells["kappa"] = (
         f"{interval('kappa', row['kappa'], row['kappa_low'], row['kappa_high'])} "
         f"{row['kappa_band']}"
     )
-    told["seconds"] = _or_dash(row["seconds"], "{:,.0f}")
-    return told
+    cells["seconds"] = _or_dash(row["seconds"], "{:,.0f}")
+    return cells
 
 
 def interval(name: str, value: float, low: float, high: float) -> str:
@@ -74,22 +74,22 @@ def published_row(figures: Any, metric: str) -> dict[str, str]:
     `words`.
     """
     table = dict(figures) if isinstance(figures, Mapping) else {metric: figures}
-    told: dict[str, str] = {}
+    cells: dict[str, str] = {}
     num = table.pop("n", None) or table.pop("num_test", None)
     if isinstance(num, int) and num > 0:
-        told["test images"] = f"{num:,}"
+        cells["test images"] = f"{num:,}"
     for name in ("accuracy", "kappa", metric):
         value = table.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            told[name.replace("_", " ")] = percent(value) if name in SHARES else f"{value:.3f}"
+            cells[name.replace("_", " ")] = percent(value) if name in SHARES else f"{value:.3f}"
             table.pop(name)
-            if name == "accuracy" and "test images" in told and 0 <= value <= 1:
+            if name == "accuracy" and "test images" in cells and 0 <= value <= 1:
                 low, high = analytic.wilson(round(value * num), num)
-                told["95 %"] = f"{100 * low:.1f} to {100 * high:.1f} %"
-    told["words"] = "; ".join(
+                cells["95 %"] = f"{100 * low:.1f} to {100 * high:.1f} %"
+    cells["words"] = "; ".join(
         str(value) if key == "source" else f"{key}: {value}" for key, value in table.items()
     )
-    return told
+    return cells
 
 
 def _others(row: Mapping[str, Any]) -> list[str]:

@@ -36,7 +36,7 @@ def codes(study: str, stage: str, unit: str, index: int) -> Response:
 @api.post("/points")
 def points(study: str, stage: str, unit: str) -> Response:
     """What is known of some points."""
-    return jsonify(_found(study, stage, unit)[1].told(_body("rows", list)))
+    return jsonify(_found(study, stage, unit)[1].described(_body("rows", list)))
 
 
 @api.get("/thumbnails/<int:row>")
@@ -56,8 +56,8 @@ def nearest(study: str, stage: str, unit: str, row: int) -> Response:
     """The nearest images of one in the feature space."""
     shown = _found(study, stage, unit)[1]
     near = shown.nearest(row, space=request.args.get("space", ""))
-    told = {each["row"]: each for each in shown.told([each["row"] for each in near])}
-    return jsonify([{**told[each["row"]], "distance": each["distance"]} for each in near])
+    words = {each["row"]: each for each in shown.described([each["row"] for each in near])}
+    return jsonify([{**words[each["row"]], "distance": each["distance"]} for each in near])
 
 
 @api.get("/search")
@@ -165,7 +165,7 @@ def _array(found: Run, content: bytes, *parts: object) -> Response:
 def _body(name: str, kind: type) -> Any:
     try:
         content = json.loads(request.get_data()) if request.is_json else None
-    except (ValueError, RecursionError):  # lists in lists without end are no wish of ours
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         abort(400, "This takes JSON: an object.")

@@ -63,7 +63,7 @@ def _size(num: int) -> int:
 def figure(name: str) -> dict[str, Any]:
     """Returns the frame of a map as Bokeh's JSON: ranges, and the tools of the mouse.
 
-    The points are not Bokeh's, which would keep five copies of each and draw them all anew for
+    The points are not Bokeh's, which would keep five copies of each and redraw them all for
     every movement; the page's script draws them below. `name` is that of its element and of its
     models.
     """

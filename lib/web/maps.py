@@ -24,7 +24,7 @@ from lib.web import pictures
 from lib.web.archive import Run
 
 MOST_ROWS = 200
-"""Points whose words are told at once."""
+"""Points described in one answer."""
 MOST_CLASSES = 250
 THUMBNAIL = 128
 _JUDGED = ("verdict", "predicted", "split", "confidence")
@@ -52,8 +52,8 @@ class MapRun:
         """What the points can be coloured by: `name`, `title`, `kind` (classes or numbers), and the
         classes with counts.
         """
-        told = [name for name in (*self.account["columns"], *_JUDGED) if name in self.points]
-        return [self._column(name) for name in dict.fromkeys(told)]
+        names = [name for name in (*self.account["columns"], *_JUDGED) if name in self.points]
+        return [self._column(name) for name in dict.fromkeys(names)]
 
     def codes(self, index: int) -> bytes:
         """Returns a column for the browser: uint8 places in its classes (255 for none), or float32
@@ -79,7 +79,7 @@ class MapRun:
         centred = (found - (low + high) / 2) / span + 0.5
         return np.ascontiguousarray(centred.T, "<f4").tobytes()
 
-    def told(self, rows: list[int]) -> list[dict[str, Any]]:
+    def described(self, rows: list[int]) -> list[dict[str, Any]]:
         """Returns what is known of points: `row`, `path`, and the title and text of each column."""
         names = [each["name"] for each in self.columns]
         found = []

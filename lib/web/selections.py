@@ -1,4 +1,4 @@
-"""Named selections of images: kept beside the data set by path, so that they outlive a restart and
+"""Named selections of images: kept in the data set's folder by path, so that they outlive a restart and
 serve every map of it.
 """
 

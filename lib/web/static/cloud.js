@@ -1,7 +1,7 @@
 "use strict";
 // The points of a map, on a canvas below Bokeh's: as WebGL points where a graphics card draws them, else pixel by pixel from
 // here, which a processor does sooner than it can pretend to be a graphics card. What may be seen, where and in which colour
-// is told by the page.
+// comes from the page.
 
 const DIM = 20, STRONG = 205;  // alpha of 255: beside a selection, and otherwise
 const MARGIN = 0.25;  // of width and height on each side: how far pixels drawn once may be moved
@@ -82,7 +82,7 @@ function fit(canvas, { width, height, scale }, margin = 0) {
 }
 
 // Discs blended into an image by hand. They keep a quarter of a pixel, so that they do not tremble. The image is larger than what
-// is seen: while the map moves it is moved as a whole, which is cheap, and drawn anew where that ends or it rests.
+// is seen: while the map moves it is moved as a whole, which is cheap, and redrawn where that ends or it rests.
 class Raster {
   constructor(canvas) {
     this.name = "pixels"; this.canvas = canvas; this.placed = this.painted = false;

@@ -238,7 +238,7 @@ function paint(tile) {
   tile.classList.toggle("rejected", verdict === "reject");
   const opinion = opinionOf(row), confidence = confidenceOf(row), reason = about.reasons.findIndex((_, code) => hasReason(row, code));
   words.replaceChildren(el("b", { textContent: labelOf(A.label[row]) }));
-  if (A.label[row] !== A.source_label[row]) words.append(el("i", { textContent: ` (was ${labelOf(A.source_label[row])})` }));
+  if (!labelling && A.label[row] !== A.source_label[row]) words.append(el("i", { textContent: ` (was ${labelOf(A.source_label[row])})` }));
   if (opinion !== NONE && (labelling || opinion !== A.label[row])) words.append(el("span", { className: "other", textContent: ` → ${labelOf(opinion)} ${percent(confidence)}` }));
   else if (P && opinion !== NONE) words.append(el("i", { textContent: ` ${percent(confidence)}` }));
   if (reason >= 0) words.append(el("br"), el("i", { textContent: about.reasons[reason].title }));
@@ -327,8 +327,12 @@ function codeOf(label) {
   return about.labels.length - 1;
 }
 
+let counting = 0;
+
 function repaint(rows) {
   const changed = new Set(rows);
+  clearTimeout(counting);
+  counting = setTimeout(facets, 500);  // counts of a hundred thousand images, once a decision rests
   for (const tile of tiles.values()) if (changed.has(Number(tile.dataset.row))) paint(tile);
   summary();
   if (byId("zoom").open) zoom();

@@ -7,7 +7,7 @@ const api = `/api/maps/${about.id.split("/").map(encodeURIComponent).join("/")}`
 const byId = (id) => document.getElementById(id);
 const FLIGHT_MS = 700, SHOWN_AT_ONCE = 60;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-const wished = new URLSearchParams(location.hash.slice(1));
+const fromAddress = new URLSearchParams(location.hash.slice(1));
 
 const state = {
   method: about.methods[0].name, spaces: [about.spaces[0].name], column: 0, codes: null, hidden: new Set(),
@@ -33,7 +33,7 @@ const post = (path, body, method = "POST") =>
 
 let telling;
 function tell(text, { quietly = false } = {}) {
-  const line = byId("told");
+  const line = byId("message");
   line.textContent = text;
   line.classList.toggle("shown", !quietly);
   clearTimeout(telling);
@@ -231,7 +231,7 @@ async function colour(index) {
 function pictureOf(row, large) { return `${api}/thumbnails/${row}${large ? "?large" : ""}`; }
 
 const words = new Map();
-async function told(rows) {
+async function describe(rows) {
   const missing = rows.filter((row) => !words.has(row));
   if (missing.length) for (const each of await (await post("/points", { rows: missing })).json()) words.set(each.row, each);
   return rows.map((row) => words.get(row));
@@ -250,7 +250,7 @@ function hover(plot, event) {
   hovered = row;
   clearTimeout(asked);
   asked = setTimeout(async () => {
-    const [each] = await told([row]).catch(() => [null]);
+    const [each] = await describe([row]).catch(() => [null]);
     if (!each || hovered !== row) return;  // the mouse has gone on, or drags
     const image = box.querySelector("img");
     image.src = pictureOf(row);
@@ -275,7 +275,7 @@ async function point(row, { quietly = false, seek = false } = {}) {
   }
   byId("point").hidden = row < 0;
   if (row < 0 || quietly) return;
-  const [each] = await told([row]);
+  const [each] = await describe([row]);
   if (state.point !== row) return;
   const list = make("dl");
   each.words.forEach(([title, word]) => list.append(make("dt", { textContent: title }), make("dd", { textContent: word })));
@@ -372,7 +372,7 @@ async function list() {
   const rows = [...state.marked].slice(state.listed, state.listed + SHOWN_AT_ONCE), marked = state.marked;
   byId("more").hidden = true;
   if (!rows.length) return;
-  const found = await told(rows);
+  const found = await describe(rows);
   if (marked !== state.marked) return;
   byId("chosen").append(...found.map(thumb));
   state.listed += rows.length;
@@ -510,7 +510,7 @@ function drag(lasso) {
 
 function remember() {
   const query = new URLSearchParams({ method: state.method, spaces: state.spaces.join(","), colour: about.columns[state.column].name });
-  if (wished.has("drawn")) query.set("drawn", wished.get("drawn"));
+  if (fromAddress.has("drawn")) query.set("drawn", fromAddress.get("drawn"));
   history.replaceState(null, "", `#${query}`);
 }
 
@@ -523,7 +523,7 @@ async function open(letter, place) {
   const ranges = { x: figure.x_range, y: figure.y_range };
   const plot = { letter, element, figure, bokeh: element.firstElementChild, view: views.get(figure), ranges, keys: {},
                  tools: { pan: model("pan"), lasso: model("lasso") } };
-  plot.cloud = new Cloud(element, { size: about.size, view: () => seen(plot), drawn: wished.get("drawn") });
+  plot.cloud = new Cloud(element, { size: about.size, view: () => seen(plot), drawn: fromAddress.get("drawn") });
   plots.push(plot);
   drag(state.lasso);
   frame(plot);
@@ -582,9 +582,9 @@ function controls() {
 }
 
 async function begin() {
-  if (about.methods.some((each) => each.name === wished.get("method"))) state.method = wished.get("method");
-  const wanted = (wished.get("spaces") || "").split(",").filter((name) => about.spaces.some((each) => each.name === name));
-  const column = about.columns.findIndex((each) => each.name === (wished.get("colour") || about.target));
+  if (about.methods.some((each) => each.name === fromAddress.get("method"))) state.method = fromAddress.get("method");
+  const wanted = (fromAddress.get("spaces") || "").split(",").filter((name) => about.spaces.some((each) => each.name === name));
+  const column = about.columns.findIndex((each) => each.name === (fromAddress.get("colour") || about.target));
   controls();
   state.codes = await codes(Math.max(0, column));
   state.column = Math.max(0, column);
