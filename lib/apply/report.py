@@ -45,7 +45,7 @@ def coverage(classifier: Classifier, target_accuracy: float) -> Drawing:
         name: calibration.risk_coverage(classifier.known.split(split))
         for split, name in (("val", "validation"), ("test", "test"))
     }
-    return plots.risk_coverage(curves, wished=target_accuracy)
+    return plots.risk_coverage(curves, target=target_accuracy)
 
 
 def probabilities(outcome: Outcome) -> Drawing:

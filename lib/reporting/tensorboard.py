@@ -150,7 +150,7 @@ class Board:
         """Adds the distribution of each named array of a network; of large ones of every n-th
         value, so that it stays cheap.
 
-        Arrays that hold NaN or infinity are left out: a training that diverged is reported elsewhere.
+        Arrays that hold NaN or infinity are left out; a diverged training is reported elsewhere.
         """
         for name, array in named.items():
             flat = np.asarray(array).ravel()

@@ -316,7 +316,7 @@ def _folder(run: Run) -> Path:
     asked = run.result.get("key", {}).get("parameters", {}).get("pictures")
     if not isinstance(asked, str):
         raise DarkroomError(f"{run.id} does not say which pictures it was applied to.")
-    return folder.where(asked)
+    return folder.find_folder(asked)
 
 
 def _load(study: str, stage: str, name: str) -> Application:

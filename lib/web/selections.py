@@ -1,5 +1,5 @@
-"""Named selections of images: kept in the data set's folder by path, so that they outlive a restart and
-serve every map of it.
+"""Named selections of images: kept in the data set's folder by path, so that they outlive a
+restart and serve every map of it.
 """
 
 from __future__ import annotations
