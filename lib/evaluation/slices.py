@@ -1,0 +1,229 @@
+"""Test results by slice: by class, by any `attr_*` column, by side and brightness; the worst is
+named.
+
+Every number has a 95 % interval over images, by groups where images share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lib.evaluation import analytic, bootstrap, calibration, metrics
+from lib.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    from lib.data.dataset import Dataset
+
+LEAST = 10
+"""Slices with fewer images are left out."""
+_MOST_VALUES = 40
+_QUARTERS = 4
+_AREA_DRAWS = 200
+_MOST_IMAGES = 5_000  # more are not decoded for their brightness
+
+
+def by_class(part: Predictions, *, draws: int = _AREA_DRAWS) -> pd.DataFrame:
+    """`metrics.per_class` with `<name>_low` and `<name>_high` for every metric of every class.
+
+    Recall, precision and F1 by their influences; ROC-AUC and average precision by a bootstrap of
+    the groups. Works for one class an image and for several labels.
+    """
+    table = metrics.per_class(part)
+    for name in ("recall", "precision", "f1"):
+        ends = [_of_class(part, name, place) for place in range(len(table))]
+        table[f"{name}_low"], table[f"{name}_high"] = np.array(ends).T
+    for name, ends in _areas(part, draws).items():
+        table[f"{name}_low"], table[f"{name}_high"] = ends.T
+    return table
+
+
+def scores(part: Predictions, *, draws: int = 400) -> pd.DataFrame:
+    """`log_loss`, `brier` and `calibration_error` (debiased): `value`, `low`, `high`."""
+    of_truth = np.clip(part.probabilities[np.arange(len(part)), part.truth], np.finfo("f4").eps, 1)
+    losses = -np.log(of_truth.astype(np.float64))
+    squares = ((part.probabilities - part.truths) ** 2).sum(axis=1)
+    rows = {}
+    for name, values, highest in (("log_loss", losses, np.inf), ("brier", squares, 2.0)):
+        half = analytic.NORMAL * np.sqrt(_variance(part, (values - values.mean()) / len(values)))
+        mean = float(values.mean())
+        rows[name] = (mean, max(0.0, mean - half), min(highest, mean + half))
+    drawn = _calibration_draws(part, draws)
+    value = calibration.debiased_calibration_error(part)
+    rows["calibration_error"] = (value, *bootstrap.percentile_interval(drawn))
+    return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("metric")
+
+
+def columns(dataset: Dataset, paths: Sequence[str]) -> pd.DataFrame:
+    """What images can be sliced by, one row a path: `attr_*` columns, `side` and `brightness`."""
+    from lib.data import thumbnails
+
+    rows = dataset.accepted().set_index("path").loc[list(paths)]
+    found = rows[[name for name in rows.columns if name.startswith("attr_")]].copy()
+    found["side"] = rows[["width", "height"]].max(axis=1)
+    if len(rows) <= _MOST_IMAGES:
+        found["brightness"] = [float(thumbnails.of(dataset, path).mean()) for path in paths]
+    return found
+
+
+def by_column(part: Predictions, values: pd.DataFrame) -> pd.DataFrame:
+    """One row a slice of at least ten images: `column`, `value`, `num`, `accuracy`, `low`, `high`.
+
+    Numbers with many values are cut into quarters. `values` has one row a path of `part`. The
+    intervals are corrected for the number of slices (Bonferroni), so that the worst one holds;
+    `is_worse` says that a slice lies significantly below the others. Ordered by accuracy.
+    """
+    values = values.loc[part.frame["path"]]
+    right = _right(part)
+    slices = [
+        (name, value, place)
+        for name in values.columns
+        for value, place in _groups(values[name])
+        if place.sum() >= LEAST and (~place).sum() >= LEAST
+    ]
+    if not slices:
+        return pd.DataFrame(
+            columns=["column", "value", "num", "accuracy", "low", "high", "is_worse"]
+        )
+    rows = [_slice(part, right, one, level=1 - 0.05 / len(slices)) for one in slices]
+    return pd.DataFrame(rows).sort_values("accuracy", kind="stable", ignore_index=True)
+
+
+def sentence(table: pd.DataFrame, part: Predictions) -> str:
+    """The worst slice with its interval, and whether it is significantly worse than the others."""
+    if table.empty:
+        return f"No column splits the test images into slices of {LEAST} or more."
+    worst, overall = table.iloc[0], float(_right(part).mean())
+    verdict = "significantly below" if worst["is_worse"] else "not significantly below"
+    return (
+        f"Worst of {len(table)} slices: {worst['column'].removeprefix('attr_')} {worst['value']}, "
+        f"accuracy {100 * worst['accuracy']:.1f} % ({worst['num']:,} images; 95 % "
+        f"{100 * worst['low']:.1f} to {100 * worst['high']:.1f} %, corrected for {len(table)} "
+        f"slices), {verdict} the others; all images {100 * overall:.1f} %."
+    )
+
+
+def _slice(
+    part: Predictions, right: np.ndarray, one: tuple[str, str, np.ndarray], *, level: float
+) -> dict[str, Any]:
+    from scipy.special import ndtri
+
+    name, value, place = one
+    quantile = float(ndtri((1 + level) / 2))
+    inside = np.where(place, (right - right[place].mean()) / place.sum(), 0.0)
+    outside = np.where(~place, (right - right[~place].mean()) / (~place).sum(), 0.0)
+    half = quantile * np.sqrt(_variance(part, inside))
+    accuracy = float(right[place].mean())
+    num = int(np.unique(part.groups[place]).size)
+    low, high = analytic.bounded_interval(accuracy, float(half), num=num)
+    gap = float(right[~place].mean()) - accuracy
+    is_worse = gap > quantile * np.sqrt(_variance(part, inside - outside)) > 0
+    return {
+        "column": name,
+        "value": value,
+        "num": int(place.sum()),
+        "accuracy": accuracy,
+        "low": low,
+        "high": high,
+        "is_worse": bool(is_worse),
+    }
+
+
+def _groups(values: pd.Series) -> list[tuple[str, np.ndarray]]:
+    if pd.api.types.is_numeric_dtype(values) and values.nunique() > _QUARTERS:
+        cut = pd.qcut(values.astype(float), _QUARTERS, duplicates="drop")
+        names = cut.map(lambda span: f"{span.left:.4g} to {span.right:.4g}").astype(object)
+    else:
+        names = values.astype(object)
+    counts = names.value_counts()
+    return [(str(name), (names == name).to_numpy()) for name in counts.index[:_MOST_VALUES]]
+
+
+def _right(part: Predictions) -> np.ndarray:
+    if part.kind == "multilabel":
+        from lib.evaluation import multilabel
+
+        return (multilabel.predicted_labels(part) == part.truths).all(axis=1).astype(np.float64)
+    return (part.predicted == part.truth).astype(np.float64)
+
+
+def _variance(part: Predictions, slopes: np.ndarray) -> float:
+    _, group = np.unique(part.groups, return_inverse=True)
+    return float((np.bincount(group, slopes) ** 2).sum())
+
+
+def _of_class(part: Predictions, name: str, place: int) -> tuple[float, float]:
+    if part.kind == "multilabel":
+        from lib.evaluation import multilabel
+
+        truth, predicted = part.truths[:, place], multilabel.predicted_labels(part)[:, place]
+    else:
+        truth, predicted = part.truth == place, part.predicted == place
+    hit, num = truth & predicted, int(truth.sum())
+    total = {
+        "recall": truth.sum(),
+        "precision": predicted.sum(),
+        "f1": truth.sum() + predicted.sum(),
+    }
+    if not num or not total[name]:
+        return float("nan"), float("nan")
+    weight = {"recall": truth, "precision": predicted, "f1": (truth.astype(float) + predicted) / 2}
+    value = float(hit.sum() / weight[name].sum())
+    slopes = (hit - value * weight[name]) / weight[name].sum()
+    half = analytic.NORMAL * np.sqrt(_variance(part, slopes))
+    return analytic.bounded_interval(value, float(half), num=max(1, int(weight[name].sum())))
+
+
+def _areas(part: Predictions, draws: int) -> dict[str, np.ndarray]:
+    generator, num_classes = np.random.default_rng(0), len(part.class_names)
+    _, group = np.unique(part.groups, return_inverse=True)
+    num_groups = int(group.max()) + 1
+    weights = generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=draws)
+    found = {name: np.full((num_classes, 2), np.nan) for name in ("roc_auc", "average_precision")}
+    for place in range(num_classes):
+        order = np.argsort(-part.probabilities[:, place], kind="stable")
+        positive = part.truths[order, place]
+        if positive.all() or not positive.any():
+            continue
+        times = weights[:, group[order]].astype(np.float64)  # (draws, n)
+        values = _weighted_areas(times, positive, part.probabilities[order, place])
+        for name, drawn in zip(found, values, strict=True):
+            found[name][place] = bootstrap.percentile_interval(drawn)
+    return found
+
+
+def _weighted_areas(
+    times: np.ndarray, positive: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """ROC-AUC and average precision of each draw; images of equal score count together."""
+    last = np.append(scores[1:] != scores[:-1], True)
+    hits = np.cumsum(times * positive, axis=1)[:, last]  # (draws, thresholds)
+    misses = np.cumsum(times * ~positive, axis=1)[:, last]
+    step = np.diff(hits, axis=1, prepend=0.0)
+    all_hits, all_misses = hits[:, -1], misses[:, -1]
+    below = np.diff(misses, axis=1, prepend=0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(hits + misses > 0, hits / (hits + misses), 0.0)
+        average = (step * precision).sum(axis=1) / all_hits
+        above = (below * (hits - step / 2)).sum(axis=1)
+        area = above / (all_hits * all_misses)
+    return area, average
+
+
+def _calibration_draws(part: Predictions, draws: int) -> np.ndarray:
+    from dataclasses import replace
+
+    generator = np.random.default_rng(0)
+    _, group = np.unique(part.groups, return_inverse=True)
+    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+    found = np.empty(draws)
+    for draw in range(draws):
+        chosen = generator.integers(len(members), size=len(members))
+        rows = np.concatenate([members[place] for place in chosen])
+        found[draw] = calibration.debiased_calibration_error(
+            replace(part, frame=part.frame.iloc[rows])
+        )
+    return found

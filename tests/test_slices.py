@@ -1,0 +1,75 @@
+"""Slices: intervals against scikit-learn and closed forms, the worst group by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from lib.evaluation import analytic, calibration, slices
+from lib.evaluation.predictions import Predictions, table
+
+
+def drawn(num=300, seed=0, groups=None):
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(3, size=num)
+    logits = generator.normal(size=(num, 3)) + 1.5 * np.eye(3)[truth]
+    values = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    frame = table(
+        [f"{index:04d}" for index in range(num)],
+        splits=["test"] * num,
+        labels=np.array(["a", "b", "c"])[truth],
+        groups=np.arange(num) if groups is None else groups,
+        probabilities=values,
+        class_names=["a", "b", "c"],
+    )
+    return Predictions(frame, ("a", "b", "c"))
+
+
+def test_recall_and_precision_have_wilsons_interval():
+    part = drawn()
+    found = slices.by_class(part)
+    for place, name in enumerate(part.class_names):
+        truth, predicted = part.truth == place, part.predicted == place
+        hits = int((truth & predicted).sum())
+        expected = analytic.wilson(hits, int(truth.sum()))
+        ends = tuple(found.loc[name, ["recall_low", "recall_high"]])
+        assert ends == pytest.approx(expected, abs=1e-12)
+        expected = analytic.wilson(hits, int(predicted.sum()))
+        ends = tuple(found.loc[name, ["precision_low", "precision_high"]])
+        assert ends == pytest.approx(expected, abs=1e-12)
+        for metric in ("f1", "roc_auc", "average_precision"):
+            row = found.loc[name]
+            assert row[f"{metric}_low"] < row[metric] < row[f"{metric}_high"]
+
+
+def test_weighted_areas_are_scikit_learns():
+    generator = np.random.default_rng(1)
+    scores = np.sort(generator.integers(20, size=80) / 20)[::-1]  # with ties
+    positive = generator.random(80) < 0.2 + 0.6 * scores
+    times = generator.integers(0, 4, size=(5, 80)).astype(float)
+    areas, averages = slices._weighted_areas(times, positive, scores)
+    for row in range(5):
+        weights = {"sample_weight": times[row]}
+        assert areas[row] == pytest.approx(roc_auc_score(positive, scores, **weights))
+        assert averages[row] == pytest.approx(average_precision_score(positive, scores, **weights))
+
+
+def test_scores_have_intervals_that_hold_their_value():
+    found = slices.scores(drawn())
+    assert (found["low"] <= found["value"]).all() and (found["value"] <= found["high"]).all()
+    assert found.loc["log_loss", "value"] == pytest.approx(calibration.log_loss(drawn()))
+    assert found.loc["brier", "value"] == pytest.approx(calibration.brier(drawn()))
+
+
+def test_the_worst_slice_is_named():
+    part = drawn(400)
+    right = part.predicted == part.truth
+    site = np.where(right, "north", "south").astype(object)
+    site[:40] = "north"
+    values = pd.DataFrame({"attr_site": site, "side": np.arange(400)}, index=part.frame["path"])
+    found = slices.by_column(part, values)
+    assert found.loc[0, ["column", "value"]].tolist() == ["attr_site", "south"]
+    assert found.loc[0, "is_worse"] and found["num"].min() >= slices.LEAST
+    assert "Worst of 6 slices: site south, accuracy 0.0 %" in slices.sentence(found, part)
+    assert "significantly below the others" in slices.sentence(found, part)
+    assert slices.by_column(part, values[[]]).empty
