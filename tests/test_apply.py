@@ -178,7 +178,7 @@ def test_wishes_that_cannot_be_are_refused_before_any_work(colours, pile, tmp_pa
 
 
 def test_a_failure_on_the_way_leaves_no_half_table(colours, pile, tmp_path):
-    broken = dataclasses.replace(colours, predict=lambda pixels: 1 / 0)
+    broken = dataclasses.replace(colours, predict_pixels=lambda pixels: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         folder.apply(broken, pile, tmp_path / "out", accuracy=0.5, copy_to=tmp_path / "copies")
     assert not list((tmp_path / "out").iterdir())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 
 from lib import paths
 from lib.data import decode
@@ -30,7 +31,7 @@ SEPARATOR = "|"
 class Classifier:
     """A model with calibrated probabilities.
 
-    `predict` takes uint8 RGB (n, *size, 3), with `size` (height, width) in pixels, and returns (n,
+    `predict_pixels` takes uint8 RGB (n, *size, 3), with `size` (height, width) in pixels, and returns (n,
     classes), uncalibrated. `known` holds the calibrated predictions of the run's validation and
     test images; a model file without its run has only `advice`, the thresholds stored in it. If
     `multilabel`, an image has every class whose probability reaches `class_thresholds`.
@@ -39,7 +40,7 @@ class Classifier:
     name: str
     class_names: tuple[str, ...]
     size: tuple[int, int]
-    predict: Callable[[np.ndarray], np.ndarray]
+    predict_pixels: Callable[[np.ndarray], np.ndarray]
     resize: str = "stretch"
     temperature: float = 1.0
     known: Predictions | None = None
@@ -47,9 +48,26 @@ class Classifier:
     multilabel: bool = False
     class_thresholds: tuple[float, ...] = ()
 
+    def predict(
+        self, pictures: Sequence[bytes | str | Path | np.ndarray], *, accuracy: float = 0.95
+    ) -> pandas.DataFrame:
+        """Returns one row a picture: `label`, calibrated `probability`, and `verdict`, which is
+        "accepted", "look at it" or "not read"; `problem` says why a picture could not be read.
+
+        Args:
+            pictures: paths, the bytes of files, or uint8 RGB of shape (height, width, 3).
+            accuracy: the target accuracy of accepted answers.
+        """
+        given = [Path(picture) if isinstance(picture, str) else picture for picture in pictures]
+        answers = classify(self, given, accuracy=accuracy)
+        columns = ["label", "probability", "verdict", "problem"]
+        rows = [[getattr(answer, name) for name in columns] for answer in answers]
+        names = [str(one) if isinstance(one, Path) else number for number, one in enumerate(given)]
+        return pandas.DataFrame(rows, columns=columns, index=names)
+
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """Returns float32 (n, classes), calibrated: of images with 0.9 nine in ten are correct."""
-        shares = self.predict(pixels)
+        shares = self.predict_pixels(pixels)
         return shares if self.multilabel else calibration.at_temperature(shares, self.temperature)
 
     def labels(self, probabilities: np.ndarray) -> list[str]:
@@ -360,7 +378,7 @@ def _read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         fields = {
             "class_names": tuple(model.class_names),
             "size": tuple(model.size),
-            "predict": model.predict_proba,
+            "predict_pixels": model.predict_proba,
             "resize": model.resize,
             "multilabel": model.multilabel,
         }
@@ -373,7 +391,7 @@ def _read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     fields = {
         "class_names": tuple(head.class_names),
         "size": tuple(network.input_shape[1:3]),
-        "predict": lambda pixels: predictor.predict_proba(network, pixels),
+        "predict_pixels": lambda pixels: predictor.predict_proba(network, pixels),
         "resize": (card.get("parameters") or {}).get("resize", "stretch"),
         "multilabel": head.kind == "multilabel",
     }
