@@ -5,6 +5,7 @@ from lib import lazy
 __getattr__ = lazy.attach(
     __name__,
     train="lib.training.session",
+    finished_runs="lib.training.session",
     Session="lib.training.session",
     TrainedRun="lib.training.session",
 )

@@ -17,8 +17,9 @@ from lib.data import pixel_cache, splits
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
 from lib.errors import DarkroomError
-from lib.evaluation import metrics
+from lib.evaluation import comparison, metrics
 from lib.evaluation import predictions as tables
+from lib.evaluation.comparison import Comparison
 from lib.evaluation.predictions import Predictions
 from lib.reporting import plots
 from lib.runs import Run, record
@@ -151,6 +152,15 @@ class TrainedRun:
         """
         return self.result["metrics"]
 
+    @property
+    def split_counts(self) -> pandas.DataFrame:
+        """Images of each class in train, validation and test."""
+        return pandas.DataFrame(self.result["split_counts"])
+
+    def compare(self, others: Sequence[TrainedRun], **options: Any) -> Comparison:
+        """Returns the comparison with other runs, see `evaluation.compare`."""
+        return comparison.compare([self, *others], **options)
+
     def summary(self) -> str:
         """Returns the result in words: accuracy and kappa with their intervals, the kept epoch, and
         what was flagged.
@@ -176,6 +186,11 @@ class TrainedRun:
 
     def __repr__(self) -> str:
         return f"TrainedRun({self.name!r}: test accuracy {self.metrics['accuracy']:.3f})"
+
+
+def finished_runs(study: str, stage: str = "train") -> list[TrainedRun]:
+    """Returns the finished trainings of a study, a folder in `logs/`, sorted by name."""
+    return [TrainedRun(folder) for folder in record.finished_runs(paths.logs() / study / stage)]
 
 
 def train(
