@@ -230,6 +230,8 @@ def test_raw_digest_moves_with_the_files(tmp_path):
     (tmp_path / "d/b/3.png").unlink()
     assert data.raw_digest() == before
     os.utime(tmp_path / "d/b/2.png", ns=(5, 5))
+    assert data.raw_digest() == before
+    draw(tmp_path / "d", "b/2.png", size=(9, 9))
     assert data.raw_digest() != before
 
 

@@ -1,4 +1,4 @@
-"""Commands about data sets: clean, collect, store."""
+"""Commands about data sets: clean, data, collect, store."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lib.errors import DarkroomError
 def add_to(commands: Any) -> None:
     """Adds these commands to the command line."""
     _add_clean(commands)
+    _add_data(commands)
     _add_collect(commands)
     _add_store(commands)
 
@@ -100,6 +101,55 @@ def _clean(arguments: argparse.Namespace) -> int:
             decided={name: given[name] for name in ("keep", "review", "reject") if given[name]},
         )
     )
+
+
+def _add_data(commands: Any) -> None:
+    parser = add(
+        commands,
+        "data",
+        _data,
+        "list data sets, rename one, forget one, or find one again whose folder has moved",
+        epilog="Nothing is deleted: what is forgotten lies in datasets/.forgotten.",
+    )
+    parser.add_argument("what", choices=["list", "rename", "forget", "relink"])
+    parser.add_argument("name", nargs="?", default="", help="the data set")
+    parser.add_argument("to", nargs="?", default="", help="the new name, or the folder it moved to")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    import json
+
+    from lib import paths
+    from lib.data import registry
+
+    what, name, to = arguments.what, arguments.name, arguments.to
+    if (what != "list" and not name) or (what in ("rename", "relink") and not to):
+        example = {"rename": "rename old new", "forget": "forget old", "relink": "relink old path"}
+        raise DarkroomError(f"Which one? Such as: darkroom data {example[what]}")
+    if what == "list":
+        rows = registry.overview()
+        if arguments.json:
+            print(json.dumps({"datasets": rows}, ensure_ascii=False))
+        for row in [] if arguments.json else rows:
+            counts = "not cleaned yet"
+            if row["files"] is not None:
+                counts = f"{row['kept']:,} of {row['files']:,} files kept, {row['classes']} classes"
+            gone = "" if row["raw"] else "  (its folder is gone: darkroom data relink)"
+            print(f"{row['name']:<24}{counts:<44}{row['from']}{gone}")
+        return 0
+    facts: dict[str, Any] = {"name": name}
+    if what == "rename":
+        registry.rename(name, to)
+        facts, text = {"name": to, "was": name}, f"{name} is called {to} now."
+    elif what == "forget":
+        facts["moved_to"] = str(registry.forget(name))
+        text = f"{name} is forgotten; its manifest and ledger lie in {facts['moved_to']}."
+    else:
+        facts["raw"] = str(registry.relink(name, paths.typed(to)).raw)
+        text = f"{name} is read from {facts['raw']} now."
+    print(json.dumps(facts, ensure_ascii=False) if arguments.json else text)
+    return 0
 
 
 def _add_collect(commands: Any) -> None:

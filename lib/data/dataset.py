@@ -195,8 +195,8 @@ def load(name: str) -> Dataset:
     raw = folder / (source.get("path") or "raw")
     if not _is_dir(raw):
         raise DarkroomError(
-            f"The folder {raw} that the data set {name!r} refers to is gone; put it back, or "
-            f"delete {folder} and bring it anew."
+            f"The folder {raw} that the data set {name!r} refers to is gone; put it back, or say "
+            f"where it is now: darkroom data relink {name} FOLDER"
         )
     return Dataset(name=name, folder=folder, raw=raw, source=source)
 

@@ -83,11 +83,9 @@ def _name_for(place: Path) -> str:
     """
     names = [_plain_name(parts) for number in range(1, 4) if (parts := place.parts[-number:])]
     names += [f"{names[0]}_{number}" for number in range(2, 100)]
-    sources = {
-        name: files_module.read_json(paths.dataset(name) / datasets.SOURCE)
-        for name in dict.fromkeys(names[:3])
-    }
-    for name, source in sources.items():
+    known = datasets.names()
+    for name in (*(name for name in names[:3] if name in known), *known):
+        source = files_module.read_json(paths.dataset(name) / datasets.SOURCE)
         if isinstance(source, dict) and _is_from(source, paths.dataset(name), place):
             return name
     return next(
