@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from lib.cleaning import clean
 from lib.data import file_listing, sources
 from lib.errors import DarkroomError
 
@@ -463,7 +464,7 @@ def test_files_that_the_table_does_not_name_and_files_that_are_missing(tmp_path)
     flat(tmp_path, 12)
     table(tmp_path, "image,label", [(f"{i}.png", "ab"[i % 2]) for i in range(6, 16)])
     reading = read(tmp_path)
-    assert reading.files_not_used == {"not named in labels.csv": 6}
+    assert reading.files_not_used == {"unlabelled: not named in labels.csv": 6}
     assert reading.rows_not_used["missing: the file is not there"] == 4
     assert len(reading.rows) == 16 and reading.rows["label"].notna().sum() == 10
 
@@ -761,7 +762,37 @@ def test_names_in_a_zip_are_utf_8_or_asked(tmp_path, monkeypatch):
             data = data.replace(sign * len(label) + b"/", label + b"/")
         (tmp_path / f"{name}.zip").write_bytes(data)
     assert set(sources.bring(str(tmp_path / "utf8.zip")).rows()["label"]) == {"кот", "пёс"}
-    with pytest.raises(DarkroomError, match="does not say how its names are encoded.*encoding=cp866"):
+    with pytest.raises(
+        DarkroomError, match="does not say how its names are encoded.*encoding=cp866"
+    ):
         sources.bring(str(tmp_path / "dos.zip"))
     data = sources.bring(str(tmp_path / "dos.zip"), options={"encoding": "cp866"})
     assert set(data.rows()["label"]) == {"кот", "пёс"}
+
+
+def test_a_set_that_is_in_two_classes_throughout_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+    rng = np.random.default_rng(1)
+    for i in range(12):
+        image = Image.fromarray(rng.integers(0, 255, (24, 24, 3), np.uint8))
+        for name in ("first", "second"):
+            (tmp_path / "set" / name).mkdir(parents=True, exist_ok=True)
+            image.save(tmp_path / "set" / name / f"{i}.png")
+    with pytest.raises(DarkroomError, match="24 of the 24 files .* in two classes.* ignore=FOLDER"):
+        clean.clean(sources.bring(str(tmp_path / "set")), workers=1)
+
+
+def test_files_that_came_and_went_are_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+    fill(tmp_path / "set", *each("{c}/{i}.png", c=CDO))
+    for number, path in enumerate(sorted((tmp_path / "set").rglob("*.png"))):
+        noise = np.random.default_rng(number).integers(0, 255, (24, 24, 3), np.uint8)
+        Image.fromarray(noise).save(path)
+    data = sources.bring(str(tmp_path / "set"))
+    clean.ensure(data)
+    fill(tmp_path / "set", *each("cat/new{i}.png", n=3))
+    (tmp_path / "set/dog/1000.png").unlink()
+    (tmp_path / "set/owl/1000.png").write_bytes(PICTURE)
+    capsys.readouterr()
+    clean.ensure(data)
+    assert "3 files came, 1 went, 1 have another size" in capsys.readouterr().out

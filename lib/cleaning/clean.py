@@ -106,8 +106,29 @@ def ensure(dataset: Dataset, *, progress: Callable[[int, int], None] | None = No
     """
     if not dataset.cleaned():
         print(clean(dataset, progress=progress).sentence())
+    elif changes := _changes(dataset):
+        print(changes)
     sync(dataset)
     return dataset
+
+
+def _changes(dataset: Dataset) -> str:
+    """What has changed on disk since the data set was cleaned, or "" for nothing."""
+    table = dataset.manifest()
+    known = dict(zip(table["path"], table["bytes"], strict=True))
+    there = {file.path: file.size for file in dataset.files() if file.problem is None}
+    ending = lambda path: path.rpartition(".")[2].lower()  # noqa: E731
+    kinds = {ending(path) for path in known}
+    came = sum(path not in known and ending(path) in kinds for path in there)
+    went = sum(path not in there for path, size in known.items() if size)
+    changed = sum(there.get(path, size) != size for path, size in known.items() if size)
+    if not came + went + changed:
+        return ""
+    return (
+        f"{dataset.name} has changed since it was cleaned: {came:,} files came, {went:,} went, "
+        f"{changed:,} have another size. Run 1_clean again (darkroom clean {dataset.name}) to "
+        "judge what is there now."
+    )
 
 
 def sync(dataset: Dataset) -> bool:
@@ -268,6 +289,14 @@ def _refuse_useless(dataset: Dataset, table: pd.DataFrame) -> None:
         why = pd.Series(
             [reason for reasons in table["reasons"] for reason in reasons], dtype=object
         ).value_counts()
+        if why.get("two_labels", 0) * 2 > len(table):
+            example = table.loc[["two_labels" in r for r in table["reasons"]], "path"].iloc[0]
+            raise DarkroomError(
+                f"{why['two_labels']:,} of the {len(table):,} files of {dataset.name!r} show a "
+                f"picture that is in two classes, such as {example}: the folder seems to hold the "
+                "whole set more than once, or its classes are not at this folder level. Leave a "
+                "copy out by --option ignore=FOLDER, or choose --option level=N."
+            )
         raise DarkroomError(
             f"Of the {len(table):,} files of {dataset.name!r} none are left in "
             f"{'any' if kept == 0 else 'all but one'} class "

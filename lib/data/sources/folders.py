@@ -471,7 +471,7 @@ def _reading(
         names = place.names
         label = names[level] if len(names) > level else None
         if label is None:
-            unused[place.stray or "in no class folder"] += len(place.files)
+            unused[f"unlabelled: {place.stray or 'in no class folder'}"] += len(place.files)
         elif rename:
             label = rename.get(label, label)
         parts = [names[at] for at in groups if len(names) > at]

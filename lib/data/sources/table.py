@@ -244,7 +244,7 @@ def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Re
         label=labels.column,
         split=split_text,
         rows_not_used=unused,
-        files_not_used=Counter({f"not named in {name}": len(unnamed)}),
+        files_not_used=Counter({f"unlabelled: not named in {name}": len(unnamed)}),
         notes=tuple(notes),
         options={"kind": "table"} | _pinned(bundle),
         tables=tuple(one.table.path for one in bundle.members),
