@@ -313,21 +313,8 @@ def _class_thresholds(
     if known is None:
         names = fields["class_names"]
         return tuple(stored.get("class_thresholds", {}).get(name, 0.5) for name in names)
-    val = known.split("val")
-    pairs = zip(val.probabilities.T, val.truths.T, strict=True)
-    return tuple(best_f1_threshold(shares, truth) for shares, truth in pairs)
-
-
-def best_f1_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Returns the threshold with the highest F1; 0.5 if the class is absent."""
-    if not truth.any():
-        return 0.5
-    order = np.argsort(-probabilities, kind="stable")
-    hits = np.cumsum(truth[order])
-    f1 = 2 * hits / (np.arange(1, len(truth) + 1) + truth.sum())
-    best = int(f1.argmax())
-    after = probabilities[order[best + 1]] if best + 1 < len(truth) else 0.0
-    return float((probabilities[order[best]] + after) / 2)
+    chosen = multilabel.class_thresholds(known.split("val"))
+    return tuple(chosen[name] for name in fields["class_names"])
 
 
 def _target(row: dict[str, Any]) -> float:

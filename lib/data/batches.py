@@ -19,7 +19,8 @@ class Examples:
     """Images with their truth: `images` is any array of images or features, mapped or in memory;
     `rows` picks from it.
 
-    `labels` holds class numbers (int64) in the order of the class names, one a picked row;
+    `labels` holds class numbers (int64) in the order of the class names, one a picked row, or
+    float32 (rows, classes) of 0 and 1 for multilabel images;
     `weights` one loss weight a row; `split` names the split that the rows are of, where they are of
     one; `num_classes` is needed where images are mixed.
     """
@@ -37,13 +38,19 @@ class Examples:
 
 def examples(pixels: Pixels, frame: pandas.DataFrame, class_names: list[str]) -> Examples:
     """Returns the rows of a split's frame as examples; the label comes from the row's own path."""
-    labels = frame["label"].map({name: number for number, name in enumerate(class_names)})
+    index = {name: number for number, name in enumerate(class_names)}
+    if len(frame) and isinstance(frame["label"].iloc[0], list):
+        labels = np.zeros((len(frame), len(index)), np.float32)
+        for row, names in enumerate(frame["label"]):
+            labels[row, [index[name] for name in names]] = 1
+    else:
+        labels = frame["label"].map(index).to_numpy(np.int64)
     splits = frame["split"].unique()
     split = str(splits[0]) if len(splits) == 1 else None
     return Examples(
         pixels.array,
         pixels.rows_of(frame["path"]),
-        labels.to_numpy(np.int64),
+        labels,
         None,
         split,
         len(class_names),
@@ -99,7 +106,9 @@ class Batches(keras.utils.PyDataset):
         labels = self._given.labels[chosen]
         weights = None if self._given.weights is None else self._given.weights[chosen]
         if self._mix != "none":
-            truth = np.eye(self._given.num_classes, dtype=np.float32)[labels]  # (batch, classes)
+            truth = labels  # (batch, classes)
+            if labels.ndim == 1:
+                truth = np.eye(self._given.num_classes, dtype=np.float32)[labels]
             images, labels, own = mixup.mix(images, truth, self._mix, self._mixes[chosen])
             weights = None if weights is None else own * weights + (1 - own) * np.roll(weights, 1)
         if self._multiple_of > 1:  # all batches of an epoch must be alike, so all have weights

@@ -58,9 +58,18 @@ class Split:
         columns = (self.frame[name].astype(str) for name in ("path", "pixels", "label", "split"))
         return hashing.digest(*(part for row in zip(*columns, strict=True) for part in row))
 
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether an image has any number of classes; its label is then a list of names."""
+        return targets.parse(self.target).rule == "all"
+
     def counts(self) -> pandas.DataFrame:
-        """Returns the number of images, one row a class and one column a split."""
-        table = pandas.crosstab(self.frame["label"], self.frame["split"])
+        """Returns the number of images, one row a class and one column a split.
+
+        A multilabel image counts for each of its classes.
+        """
+        rows = self.frame.explode("label")
+        table = pandas.crosstab(rows["label"], rows["split"])
         return table.reindex(index=self.class_names, columns=list(NAMES), fill_value=0)
 
     def sentence(self) -> str:
@@ -111,9 +120,11 @@ def ensure(
     method, seed = _walked(method, seed)
     _check(method, fractions)
     rows = dataset.accepted().sort_values("path", ignore_index=True)
-    truth = targets.truth(rows, target)
-    stratum = targets.truth(rows, targets.stratum(target))
-    rows = rows.assign(label=truth, stratum=stratum)[truth.notna()].reset_index(drop=True)
+    multilabel = targets.parse(target).rule == "all"
+    truth = targets.several(rows, target) if multilabel else targets.truth(rows, target)
+    known = targets.truth(rows, targets.for_split(target)).notna() if multilabel else truth.notna()
+    stratum = targets.truth(rows, targets.stratum(targets.for_split(target)))
+    rows = rows.assign(label=truth, stratum=stratum)[known].reset_index(drop=True)
     if runs := _RUNS.fullmatch(method):
         runs_of_names = groups.by_runs(rows["path"].tolist(), int(runs[1]))
         rows = rows.assign(group=groups.united([rows["group"], pandas.Series(runs_of_names)]))
@@ -131,7 +142,7 @@ def ensure(
         _refuse_gaps(rows, assigned, method)
         _store(path, pandas.DataFrame({"path": rows["path"], "split": assigned}))
     frame = rows[["path", "label", "group", "pixels"]].assign(split=assigned)
-    return Split(id, method, target, frame, sorted(rows["label"].unique()))
+    return Split(id, method, target, frame, sorted(rows["label"].explode().unique()))
 
 
 def of_parameters(dataset: Dataset, parameters: Mapping[str, Any]) -> Split:
@@ -200,7 +211,7 @@ def _assign(
     owners = rows["group"] if method != "random" else _named_groups(rows)
     if method in ("grouped", "random") or _RUNS.fullmatch(method):
         return _fill(
-            rows["stratum"], owners, shares=dict(zip(NAMES, fractions, strict=True)), rng=rng
+            _stratum(rows), owners, shares=dict(zip(NAMES, fractions, strict=True)), rng=rng
         )
     kept = sum(fractions[:2])
     shares = {"train": fractions[0] / kept, "val": fractions[1] / kept}
@@ -213,11 +224,16 @@ def _assign(
         fold, folds = (int(part) for part in _FOLD.fullmatch(method).groups())
         names = [str(number) for number in range(1, folds + 1)]
         test = _fill(
-            rows["stratum"], owners, shares=dict.fromkeys(names, 1 / folds), rng=rng
+            _stratum(rows), owners, shares=dict.fromkeys(names, 1 / folds), rng=rng
         ) == str(fold)
     assigned = pandas.Series("test", index=rows.index)
-    assigned[~test] = _fill(rows["stratum"][~test], owners[~test], shares=shares, rng=rng)
+    assigned[~test] = _fill(_stratum(rows)[~test], owners[~test], shares=shares, rng=rng)
     return assigned
+
+
+def _stratum(rows: pandas.DataFrame) -> pandas.Series:
+    is_multilabel = len(rows) and isinstance(rows["label"].iloc[0], list)
+    return rows["label"] if is_multilabel else rows["stratum"]
 
 
 def _named_groups(rows: pandas.DataFrame) -> pandas.Series:
@@ -247,6 +263,8 @@ def _fill(
 
     Groups of several classes come before those of one, which then even out what those left.
     """
+    if len(labels) and isinstance(labels.iloc[0], list):
+        return _fill_multilabel(labels, owners, shares=shares, rng=rng)
     table = pandas.DataFrame({"label": labels, "group": owners, "row": np.arange(len(labels))})
     chosen = np.empty(len(labels), dtype=object)
     by_group = table.groupby("group", sort=True)
@@ -287,6 +305,48 @@ def _fill(
     return pandas.Series(chosen, index=labels.index)
 
 
+def _fill_multilabel(
+    labels: pandas.Series,
+    owners: pandas.Series,
+    *,
+    shares: dict[str, float],
+    rng: np.random.Generator,
+) -> pandas.Series:
+    """Iterative stratification: places the groups of the rarest remaining label first.
+
+    Each goes to the split that lacks most images of that label, then to the one that lacks most
+    images at all.
+
+    Source: Sechidis, Tsoumakas and Vlahavas, On the stratification of multi-label data, ECML 2011.
+    """
+    names, chosen = list(shares), np.empty(len(labels), dtype=object)
+    classes = sorted(set(labels.explode().dropna()))
+    column = {label: number for number, label in enumerate(classes)}
+    _, group = np.unique(owners, return_inverse=True)
+    members = [np.flatnonzero(group == number) for number in range(group.max() + 1)]
+    counts = np.zeros((len(members), len(classes)))  # (groups, classes)
+    for row, own in enumerate(labels):
+        counts[group[row], [column[label] for label in own]] += 1
+    sizes = np.array([len(rows) for rows in members], float)
+    parts = np.array([shares[name] for name in names])
+    lacking, room = np.outer(parts, counts.sum(axis=0)), parts * sizes.sum()
+    waiting = list(rng.permutation(len(members)))
+    while waiting:
+        left = counts[waiting].sum(axis=0)
+        present = np.flatnonzero(left)
+        label = present[left[present].argmin()] if len(present) else None
+        having = waiting if label is None else [one for one in waiting if counts[one, label]]
+        for one in sorted(having, key=lambda number: -sizes[number]):
+            wanted = room if label is None else lacking[:, label]
+            best = max(range(len(names)), key=lambda part: (round(wanted[part], 9), room[part]))
+            lacking[best] -= counts[one]
+            room[best] -= sizes[one]
+            chosen[members[one]] = names[best]
+        placed = set(having)
+        waiting = [one for one in waiting if one not in placed]
+    return pandas.Series(chosen, index=labels.index)
+
+
 def _source_split(rows: pandas.DataFrame, method: str) -> pandas.Series:
     """The source's own division; images that it gives no split count as train."""
     own = rows["source_split"].astype(object).where(rows["source_split"].notna(), "train")
@@ -314,6 +374,8 @@ def _source_split(rows: pandas.DataFrame, method: str) -> pandas.Series:
 
 
 def _refuse_gaps(rows: pandas.DataFrame, assigned: pandas.Series, method: str) -> None:
+    rows = rows.assign(split=assigned).explode("label")
+    assigned = rows.pop("split")
     counts = pandas.crosstab(rows["label"], assigned).reindex(columns=list(NAMES), fill_value=0)
     empty = counts[(counts == 0).any(axis=1)]
     if empty.empty:

@@ -30,9 +30,48 @@ def predicted_labels(predictions: Predictions) -> np.ndarray:
     return predictions.probabilities >= THRESHOLD
 
 
+def class_thresholds(validation: Predictions) -> dict[str, float]:
+    """Returns for each class the threshold with the highest F1 on validation.
+
+    It lies halfway to the next lower probability; 0.5 for a class that no image has.
+    """
+    pairs = zip(validation.probabilities.T, validation.truths.T, strict=True)
+    thresholds = [_best_f1_threshold(shares, truth) for shares, truth in pairs]
+    return dict(zip(validation.class_names, thresholds, strict=True))
+
+
+def at_thresholds(predictions: Predictions, thresholds: Mapping[str, float]) -> dict[str, float]:
+    """Returns micro F1, macro F1, exact match, Hamming loss at these thresholds, as `tuned_*`."""
+    limits = np.array([thresholds[name] for name in predictions.class_names])
+    truths, present = predictions.truths, predictions.probabilities >= limits
+    numbers = _headlines(np.ones((1, len(truths))), *_parts(truths, present))
+    values = {f"tuned_{name}": float(np.squeeze(value)) for name, value in numbers.items()}
+    return values | {"tuned_hamming_loss": float((truths != present).mean())}
+
+
+def _best_f1_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    if not truth.any():
+        return THRESHOLD
+    order = np.argsort(-probabilities, kind="stable")
+    ordered, hits = probabilities[order], np.cumsum(truth[order])
+    f1 = 2 * hits / (np.arange(1, len(truth) + 1) + truth.sum())
+    f1[:-1][ordered[:-1] == ordered[1:]] = -1  # no threshold separates equal probabilities
+    best = int(f1.argmax())
+    following = ordered[best + 1] if best + 1 < len(truth) else 0.0
+    return float((ordered[best] + following) / 2)
+
+
+def _kappa(truths: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Cohen's kappa of each class, NaN if truth and prediction are constant. Source: Cohen 1960."""
+    agree = (truths == present).mean(axis=0)
+    p, q = truths.mean(axis=0), present.mean(axis=0)
+    chance = p * q + (1 - p) * (1 - q)
+    return _ratio(agree - chance, 1 - chance)
+
+
 def per_class(predictions: Predictions) -> pd.DataFrame:
-    """One row a class: `precision recall f1 support predicted roc_auc average_precision`; the index
-    is its name.
+    """One row a class: `precision recall f1 kappa support predicted roc_auc average_precision`; the
+    index is its name.
 
     A class that no image bears has NaN for recall, F1 and ROC-AUC; one that is borne and never said
     has precision 0.
@@ -44,6 +83,7 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
         "precision": _ratio(hits, predicted, where_none=np.where(support > 0, 0.0, np.nan)),
         "recall": _ratio(hits, support),
         "f1": np.where(support > 0, _ratio(2 * hits, support + predicted), np.nan),
+        "kappa": _kappa(truths, found),
         "support": support,
         "predicted": predicted,
         "roc_auc": ranked["roc_auc"].to_numpy(),
@@ -65,6 +105,7 @@ def summary(predictions: Predictions) -> dict[str, float]:
     }
     values = {name: float(np.squeeze(value)) for name, value in values.items()}
     values |= {
+        "hamming_loss": float((truths != found).mean()),
         "micro_precision": float(_ratio(hits, found.sum())),
         "micro_recall": float(_ratio(hits, truths.sum())),
     }

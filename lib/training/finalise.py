@@ -13,7 +13,15 @@ from lib import files, hashing
 from lib.cleaning import leaks
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
-from lib.evaluation import calibration, checks, metrics, overfitting, statistics, test_access
+from lib.evaluation import (
+    calibration,
+    checks,
+    metrics,
+    multilabel,
+    overfitting,
+    statistics,
+    test_access,
+)
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import serialization
@@ -62,7 +70,12 @@ def _numbers(trained: Trained, split: Split, found: Predictions) -> dict[str, An
         numbers |= {f"{name}_{key}": value for key, value in metrics.summary(found, name).items()}
     known = {"train_accuracy": numbers["train_accuracy"], "val_accuracy": numbers["val_accuracy"]}
     by_heart = overfitting.diagnose(fitted.history, **known)
-    advice = calibration.advice(found)
+    if split.is_multilabel:
+        thresholds = multilabel.class_thresholds(found.split("val"))
+        numbers |= multilabel.at_thresholds(found.split("test"), thresholds)
+        advice = {"class_thresholds": thresholds, "temperature": 1.0}
+    else:
+        advice = calibration.advice(found)
     return {
         "metrics": numbers | {"overfit_gap": by_heart["gap"]},
         "overfitting": by_heart,
@@ -130,6 +143,21 @@ def sentence(result: dict[str, Any]) -> str:
     what the audit flags.
     """
     numbers = result["metrics"]
+    kept = (
+        f"The weights of epoch {result['kept_epoch']} of {result['epochs_run']} were kept. This "
+        f"test split was read {test_access.times(result['test_openings'])}, over all studies."
+    )
+    if "exact_match" in numbers:
+        lines = [
+            f"{result['unit']}: test macro F1 {numbers['macro_f1']:.2f} ({numbers['num_images']:,} "
+            f"images; 95 % interval {numbers['macro_f1_low']:.2f} to "
+            f"{numbers['macro_f1_high']:.2f}), {numbers['tuned_macro_f1']:.2f} with thresholds "
+            f"chosen on validation.",
+            f"Exact match {100 * numbers['exact_match']:.1f} %, Hamming loss "
+            f"{numbers['hamming_loss']:.3f}.",
+            kept,
+        ]
+        return "\n".join([*lines, *checks.remarks(result["audit"])])
     bands = list(dict.fromkeys([numbers["kappa_low_band"], numbers["kappa_high_band"]]))
     lines = [
         f"{result['unit']}: test accuracy {100 * numbers['accuracy']:.1f} % "
@@ -137,8 +165,7 @@ def sentence(result: dict[str, Any]) -> str:
         f"to {100 * numbers['accuracy_high']:.1f} %).",
         f"Cohen's kappa {numbers['kappa']:.2f} (95 % interval {numbers['kappa_low']:.2f} to "
         f"{numbers['kappa_high']:.2f}), {' to '.join(bands)} agreement by Landis and Koch.",
-        f"The weights of epoch {result['kept_epoch']} of {result['epochs_run']} were kept. This "
-        f"test split was read {test_access.times(result['test_openings'])}, over all studies.",
+        kept,
         overfitting.sentence(result["overfitting"]),
     ]
     lines += checks.remarks(result["audit"])

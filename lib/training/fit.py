@@ -145,6 +145,11 @@ def class_weights(
     """
     if mode == "none":
         return None
+    if labels.ndim == 2:
+        raise DarkroomError(
+            "Class weights need one class an image, and this target gives it several. Received: "
+            f"class_weights = {mode!r}. Use 'none'."
+        )
     counts = np.bincount(labels, minlength=len(class_names))  # (classes,)
     return {
         name: len(labels) / (len(class_names) * max(1, count))

@@ -134,6 +134,14 @@ def _backbone(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _head(loss: str, target: str, class_names: list[str]) -> dict[str, Any]:
+    if targets.parse(target).rule == "all":
+        if LOSSES[loss] == "softmax":
+            binary = [name for name, head in LOSSES.items() if head != "softmax"]
+            raise DarkroomError(
+                f"target = {target!r} gives an image several classes, each learned by a binary "
+                f"loss: {', '.join(binary)}. Received: loss = {loss!r}."
+            )
+        return {"head": "multilabel"}
     if LOSSES[loss] == "softmax":
         return {"head": "softmax"}
     if len(class_names) != 2:

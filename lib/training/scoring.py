@@ -66,7 +66,14 @@ def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 6
         "target": split.target,
     }
     predictions.write(
-        path, table, {**about, "run": name, "evaluated": _evaluated(trained, material, batch_size)}
+        path,
+        table,
+        {
+            **about,
+            "kind": "multilabel" if split.is_multilabel else "probability",
+            "run": name,
+            "evaluated": _evaluated(trained, material, batch_size),
+        },
     )
     found = predictions.read(path)
     tensorboard_logging.features(trained, material, found, run=run)

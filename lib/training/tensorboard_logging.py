@@ -11,7 +11,7 @@ import numpy as np
 
 from lib.data import thumbnails
 from lib.data.dataset import Dataset
-from lib.evaluation import metrics, ranking
+from lib.evaluation import metrics, multilabel, ranking
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
 from lib.reporting import plots, projector, tensorboard
@@ -33,10 +33,10 @@ def show(
     hyperparameters.
     """
     board, test, step = Board(run.folder), found.split("test"), trained.fitted.kept_epoch
-    board.figure(
-        "test/confusion", plots.confusion_matrix(metrics.confusion(test), found.class_names), step
-    )
-    board.figure("test/samples", samples(test, dataset), step)
+    if test.kind != "multilabel":  # multilabel images have no confusion matrix
+        matrix = plots.confusion_matrix(metrics.confusion(test), found.class_names)
+        board.figure("test/confusion", matrix, step)
+        board.figure("test/samples", samples(test, dataset), step)
     for index, name in enumerate(found.class_names[:_MOST_CURVES]):
         board.precision_recall(
             f"test/{name}", ranking.counts_at_thresholds(test, index, _THRESHOLDS), step
@@ -106,11 +106,17 @@ def features(trained: Trained, material: Material, found: Predictions, *, run: R
         vectors = np.asarray(trained.on_features[1][rows], np.float32)
     else:
         vectors = predictor.features(trained.model, images, layer=_before_head(trained.model))
-    said = np.asarray(found.class_names, dtype=object)[test.predicted[chosen]]
+    names = np.asarray(found.class_names, dtype=object)
     frame = test.frame.iloc[chosen]
-    verdict = np.where(said == frame["label"], "right", "wrong")
+    if test.kind == "multilabel":
+        present = multilabel.predicted_labels(test)[chosen]
+        label = np.array([", ".join(own) or "none" for own in frame["label"]], object)
+        said = np.array([", ".join(sorted(names[row])) or "none" for row in present], object)
+    else:
+        label, said = frame["label"].to_numpy(), names[test.predicted[chosen]]
+    verdict = np.where(said == label, "right", "wrong")
     columns = {
-        "label": frame["label"],
+        "label": label,
         "predicted": said,
         "verdict": verdict,
         "path": frame["path"],
