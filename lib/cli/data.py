@@ -163,7 +163,9 @@ def _add_collect(commands: Any) -> None:
     )
     parser.add_argument("name", help="what the data set is called here")
     parser.add_argument(
-        "--genres", required=True, help="TMDB's names with commas, such as Horror,Animation,Action"
+        "--genres",
+        required=True,
+        help="TMDB's names with commas, such as Horror,Animation,Action, or all",
     )
     parser.add_argument(
         "--per-genre", type=int, default=1000, metavar="N", help="films of each genre (1000)"

@@ -42,10 +42,13 @@ def add_to(commands: Any) -> None:
         metavar="CLASS",
         help="copy only this class (may be repeated)",
     )
+    parser.add_argument(
+        "--json", action="store_true", help="only the outcome, as JSON, for scripts"
+    )
     exporting = add(commands, "export", _export, "write a trained model for other programs")
     exporting.add_argument("run", help="as for `apply`")
     exporting.add_argument(
-        "format", choices=["onnx", "tflite", "saved_model"], help="what to write"
+        "format", choices=["onnx", "openvino", "saved_model", "tflite"], help="what to write"
     )
     exporting.add_argument(
         "--out", metavar="FOLDER", help="where it goes (default: beside the saved model)"
@@ -104,6 +107,7 @@ def _apply(arguments: argparse.Namespace) -> int:
         accuracy=arguments.accuracy,
         copy_to=arguments.copy,
         classes=tuple(arguments.only),
+        as_json=arguments.json,
     )
 
 

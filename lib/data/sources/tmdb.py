@@ -63,11 +63,14 @@ def collect(
 
     Args:
         name: what the data set is called here.
-        genres: TMDB's English names, such as ["Horror", "Animation"]; each is filled alike, no film
-            comes twice. per_genre: films of each genre, at most 10,000. permission: who allowed the
-            use for machine learning, and when. It is noted with the data set. side: scale posters
-            to so many pixels square as they come in; 0 keeps TMDB's width of 342. guest: how the
-            server is asked. api: the API's address. tell: called with a line now and then.
+        genres: TMDB's English names, such as ["Horror", "Animation"], or ["all"] for every genre
+            that TMDB has. Each is filled alike, no film comes twice.
+        per_genre: films of each genre, at most 10,000.
+        permission: who allowed the use for machine learning, and when; noted with the data set.
+        side: scale posters to so many pixels square as they come in; 0 keeps TMDB's width of 342.
+        client: how the server is asked.
+        api: the API's address.
+        tell: called with a line now and then.
 
     Raises:
         DarkroomError: no permission stated, no key in the environment, an unknown genre, a name
@@ -75,7 +78,7 @@ def collect(
     """
     if not permission.strip():
         raise DarkroomError(TERMS)
-    if not 2 <= per_genre <= 20 * _MOST_PAGES or len(set(genres)) < 2:
+    if not 2 <= per_genre <= 20 * _MOST_PAGES or (len(set(genres)) < 2 and list(genres) != ["all"]):
         raise DarkroomError(
             f"It takes two genres or more of 2 to 10,000 films each. Received: {list(genres)}, "
             f"{per_genre}."
@@ -132,6 +135,8 @@ def _found(
     """
     every = _page(server, folder, "genres", "/genre/movie/list", language="en")["genres"]
     listed = {each["name"]: int(each["id"]) for each in every}
+    if list(genres) == ["all"]:
+        genres = sorted(listed)
     for genre in genres:
         if genre not in listed:
             raise DarkroomError(
