@@ -9,6 +9,7 @@ from lib.data.sources.options import Options
 from lib.errors import DarkroomError
 from lib.evaluation import attributes
 from lib.evaluation.predictions import Predictions, table
+from lib.reporting import dataset_figures
 
 CARS = ["Audi S5 Coupe 2012", "Audi A5 Sedan 2008", "BMW X3 SUV 2012"]
 
@@ -71,7 +72,7 @@ def test_fine_predictions_judged_by_make(cars, predictions):
     assert judged.loc["label", "accuracy"] == pytest.approx(10 / 12)
     assert judged.loc["attr_make", "accuracy"] == 1  # an Audi taken for an Audi
     assert judged.loc["attr_type", "accuracy"] == pytest.approx(10 / 12)
-    assert "12 of 12 images right" in attributes.confusion(tables, "attr_make").alt
+    assert "12 of 12 images right" in dataset_figures.coarse_confusion(tables, "attr_make").alt
 
 
 def test_a_column_that_differs_within_a_class_is_no_coarser_label(cars, predictions):
@@ -99,14 +100,14 @@ def test_boxes_are_measured_against_their_images(cars):
         2500,
         0.5,
     ]
-    assert "fill 50 % of the image in the median" in attributes.boxes(cars).alt
+    assert "fill 50 % of the image in the median" in dataset_figures.boxes(cars).alt
 
 
 def test_counts_of_make_and_year(cars):
-    drawing = attributes.counts(cars, ["attr_make", "attr_year"])
+    drawing = dataset_figures.value_counts(cars, ["attr_make", "attr_year"])
     assert drawing.alt == "Images of each value; make: most Audi (8), year: most 2012 (8)."
     many = pd.DataFrame(
         {"attr_price": np.arange(100.0), "attr_owner": [f"owner {n // 2}" for n in range(100)]}
     )
-    told = attributes.counts(many, ["attr_price", "attr_owner"]).alt
+    told = dataset_figures.value_counts(many, ["attr_price", "attr_owner"]).alt
     assert "(5)" in told and "most 11 others (22)" in told

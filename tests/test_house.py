@@ -31,12 +31,6 @@ ROOMS = (
 )
 WITHOUT_KERAS = ("", "evaluation", "reporting", "batch", "baselines", "cli")
 MODULES = sorted(HOUSE.rglob("*.py"))
-# Numbers and their figures still stand together in these three.
-UNSPLIT = (
-    "lib.evaluation.attributes",
-    "lib.evaluation.comparison",
-    "lib.evaluation.selective_prediction",
-)
 
 
 def room(name: str) -> str:
@@ -55,8 +49,6 @@ def test_imports_go_upwards_only(path):
         name for name in hashing.imported(ast.parse(path.read_text())) if hashing.module_file(name)
     ]
     late = [name for name in found if ROOMS.index(room(name)) > own]
-    if name_of(path) in UNSPLIT:
-        late = [name for name in late if not name.startswith("lib.reporting")]
     assert not late, f"{name_of(path)} imports {late}, which stand below it"
 
 

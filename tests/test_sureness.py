@@ -16,7 +16,7 @@ from lib.evaluation import (
     predictions,
     selective_prediction,
 )
-from lib.reporting import images
+from lib.reporting import images, report
 
 CLASSES = ("ape", "bee")
 
@@ -59,7 +59,7 @@ def test_calibration_of_an_arm_by_hand(tmp_path):
         selective_prediction.shown(selective_prediction.table(found)).loc["a", "calibration error"]
         == "5.0 %"
     )
-    drawn = selective_prediction.drawings(found)
+    drawn = report.calibration_drawings(found)
     assert "calibration error 5.0 %" in drawn["reliability"].alt
     assert drawn["coverage"].alt.endswith(
         "a 75.0 % of the surest half, 75.0 % of all"
@@ -68,7 +68,7 @@ def test_calibration_of_an_arm_by_hand(tmp_path):
 
 def test_arms_without_probabilities_are_left_out(tmp_path):
     found = comparison.comparison([make_run(tmp_path, "a", val=VAL, test=VAL, kind="score")])
-    assert selective_prediction.drawings(found) == {}
+    assert report.calibration_drawings(found) == {}
     assert selective_prediction.shown(selective_prediction.table(found)).empty
 
 

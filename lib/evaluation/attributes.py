@@ -1,110 +1,19 @@
-"""The other labels of a data set: how many images each value has, and fine classes judged as coarse
-ones.
-"""
+"""The other labels of a data set: fine classes judged as coarser ones, and boxes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib
-import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from lib.errors import DarkroomError, suggest
-from lib.evaluation import class_grouping, metrics, statistics
+from lib.evaluation import class_grouping, statistics
 from lib.evaluation.predictions import Predictions
-from lib.reporting import plots, style
-from lib.reporting.style import Drawing
 
 UNNAMED = "other"
 """The group of classes whose attribute is not known."""
 
-_MOST_VALUES = 40
 _BOX = ("box_left", "box_top", "box_right", "box_bottom")
-
-
-def counts(accepted: pd.DataFrame, names: Sequence[str]) -> Drawing:
-    """One panel a column of `names` (attr_*): how many images each value has, years in their order,
-    names by number.
-    """
-    tables = {name: _counted(accepted[name]) for name in names}
-    drawing = Drawing(7.0, sum(0.21 * len(each) + 0.9 for each in tables.values()) + 0.4)
-    with matplotlib.rc_context(style.settings()):
-        heights = [len(each) + 3 for each in tables.values()]
-        panels = drawing.subplots(len(tables), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for axes, (name, table) in zip(panels, tables.items(), strict=True):
-            places = np.arange(len(table))
-            axes.barh(places, table.to_numpy(), height=0.68, color=style.RIGHT, alpha=0.85)
-            for place, num in zip(places, table, strict=True):
-                axes.annotate(
-                    f"{num:,}",
-                    (num, place),
-                    (4, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=8,
-                )
-            axes.set_yticks(
-                places, [style.label(str(value)) for value in table.index], fontsize=8.5
-            )
-            axes.tick_params(axis="y", length=0)
-            axes.set(xlim=(0, 1.1 * table.max()), ylim=(len(table) - 0.4, -0.6))
-            axes.set_title(name.removeprefix("attr_"))
-            axes.grid(axis="x")
-        panels[-1].set_xlabel("images")
-    told = [
-        f"{name.removeprefix('attr_')}: most {table.idxmax()} ({table.max():,})"
-        for name, table in tables.items()
-    ]
-    drawing.alt = f"Images of each value; {', '.join(told)}."
-    return drawing
-
-
-def boxes(accepted: pd.DataFrame) -> Drawing:
-    """The area of each image's box against that of the image, on logarithmic axes, with lines of
-    equal shares.
-    """
-    table = box_shares(accepted)
-    drawing = Drawing(5.8, 4.8)
-    with matplotlib.rc_context(style.settings()):
-        axes = drawing.subplots()
-        axes.scatter(table["image"], table["box"], s=12, color=style.RIGHT, alpha=0.4, linewidths=0)
-        ends = np.array([table["image"].min() / 1.3, table["image"].max() * 1.3])
-        for share in (1.0, 0.5, 0.25, 0.1):
-            axes.plot(
-                ends,
-                share * ends,
-                color=style.MUTED,
-                linewidth=0.8,
-                linestyle=(0, (4, 3)),
-                zorder=0,
-            )
-            axes.annotate(
-                f"{100 * share:.0f} %",
-                (ends[1], share * ends[1]),
-                (3, -3),
-                textcoords="offset points",
-                fontsize=8,
-            )
-        axes.set(
-            xscale="log", yscale="log", xlim=ends, xlabel="image, pixels", ylabel="box, pixels"
-        )
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(
-                lambda value, _: f"{value / 1000:g} k" if value >= 1000 else f"{value:g}"
-            )
-            axis.set_minor_formatter(NullFormatter())
-        style.set_title(drawing, "How much of the image the object fills")
-    shares = table["share"]
-    drawing.alt = (
-        f"Boxes of {len(table):,} images fill {100 * shares.median():.0f} % of the image in the "
-        "median, "
-        f"{100 * shares.quantile(0.05):.0f} % to {100 * shares.quantile(0.95):.0f} % in nine of "
-        "ten."
-    )
-    return drawing
 
 
 def has_boxes(accepted: pd.DataFrame) -> bool:
@@ -181,27 +90,3 @@ def judged(tables: dict[str, Predictions]) -> pd.DataFrame:
             )
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("judged by")
-
-
-def confusion(tables: dict[str, Predictions], name: str) -> Drawing:
-    """The confusion matrix of one of the tables of `coarse`, on test."""
-    test = tables[name].split("test")
-    title = f"Confusion by {name.removeprefix('attr_')}"
-    return plots.confusion_matrix(metrics.confusion(test), test.class_names, title=title)
-
-
-def _counted(values: pd.Series) -> pd.Series:
-    if pd.api.types.is_numeric_dtype(values):
-        if values.nunique() > _MOST_VALUES:
-            ranges = pd.cut(values.astype(float), 20)
-            return ranges.map(lambda each: f"{each.left:g} to {each.right:g}").value_counts(
-                sort=False
-            )
-        return values.dropna().value_counts().sort_index()
-    counted = values.dropna().value_counts()
-    if len(counted) > _MOST_VALUES:
-        rest = counted[_MOST_VALUES - 1 :]
-        counted = pd.concat(
-            [counted[: _MOST_VALUES - 1], pd.Series({f"{len(rest)} others": rest.sum()})]
-        )
-    return counted

@@ -18,7 +18,15 @@ import pandas as pd
 
 from lib import files, paths
 from lib.errors import DarkroomError, suggest
-from lib.evaluation import checks, class_grouping, linear_model, metrics, paired_tests, statistics
+from lib.evaluation import (
+    checks,
+    class_grouping,
+    formatting,
+    linear_model,
+    metrics,
+    paired_tests,
+    statistics,
+)
 from lib.evaluation import confusion as matrices
 from lib.evaluation import predictions as tables
 from lib.evaluation.linear_model import LinearModel
@@ -27,7 +35,6 @@ from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import Unit
 from lib.evaluation.run_records import read as read_unit
 from lib.evaluation.statistics import Estimate
-from lib.reporting import text
 from lib.runs import record
 
 
@@ -105,14 +112,14 @@ class Comparison:
     @property
     def shown(self) -> pd.DataFrame:
         """The whole table as text, for the notebook and the page."""
-        return pd.DataFrame([text.full_row(row) for row in self.table.to_dict("records")])
+        return pd.DataFrame([formatting.full_row(row) for row in self.table.to_dict("records")])
 
     @property
     def brief(self) -> pd.DataFrame:
         """What decides, as text for a terminal of 100 columns: arm, seeds, accuracy, kappa,
         seconds.
         """
-        return pd.DataFrame([text.brief_row(row) for row in self.table.to_dict("records")])
+        return pd.DataFrame([formatting.brief_row(row) for row in self.table.to_dict("records")])
 
     @property
     def openings(self) -> dict[str, int]:

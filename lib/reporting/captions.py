@@ -9,10 +9,10 @@ import numpy as np
 
 from lib.evaluation import confusion as matrices
 from lib.evaluation.comparison import Comparison
+from lib.evaluation.formatting import SHARES
 from lib.evaluation.run_records import Unit
 from lib.evaluation.statistics import Estimate
 from lib.reporting import plots, text
-from lib.reporting.style import SHARES
 
 _WIDE_GAP, _POOR_FIT, _RISE = 0.1, 0.75, 0.1
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
 from lib.data import augmentation, thumbnails
 from lib.data.dataset import Dataset
 from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
+from lib.evaluation import attributes as attributes_of
+from lib.evaluation import metrics
+from lib.evaluation.predictions import Predictions
 from lib.reporting import plots, style
 from lib.reporting.style import Drawing
 
 _MOST_CLASSES = 20  # beyond that a grid of samples is no longer looked at
 _MOST_VALUES = 12
+_MOST_BARS = 40
 _TICK_CHARACTERS = 88  # that stand side by side below a panel
 
 
@@ -259,3 +264,110 @@ def _plain_ticks(axes: matplotlib.axes.Axes, low: float, high: float) -> None:
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
         axis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def value_counts(accepted: pd.DataFrame, names: Sequence[str]) -> Drawing:
+    """One panel a column of `names` (attr_*): how many images each value has, years in their order,
+    names by number.
+    """
+    tables = {name: _values_counted(accepted[name]) for name in names}
+    drawing = Drawing(7.0, sum(0.21 * len(each) + 0.9 for each in tables.values()) + 0.4)
+    with matplotlib.rc_context(style.settings()):
+        heights = [len(each) + 3 for each in tables.values()]
+        panels = drawing.subplots(len(tables), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (name, table) in zip(panels, tables.items(), strict=True):
+            places = np.arange(len(table))
+            axes.barh(places, table.to_numpy(), height=0.68, color=style.RIGHT, alpha=0.85)
+            for place, num in zip(places, table, strict=True):
+                axes.annotate(
+                    f"{num:,}",
+                    (num, place),
+                    (4, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=8,
+                )
+            axes.set_yticks(
+                places, [style.label(str(value)) for value in table.index], fontsize=8.5
+            )
+            axes.tick_params(axis="y", length=0)
+            axes.set(xlim=(0, 1.1 * table.max()), ylim=(len(table) - 0.4, -0.6))
+            axes.set_title(name.removeprefix("attr_"))
+            axes.grid(axis="x")
+        panels[-1].set_xlabel("images")
+    told = [
+        f"{name.removeprefix('attr_')}: most {table.idxmax()} ({table.max():,})"
+        for name, table in tables.items()
+    ]
+    drawing.alt = f"Images of each value; {', '.join(told)}."
+    return drawing
+
+
+def boxes(accepted: pd.DataFrame) -> Drawing:
+    """The area of each image's box against that of the image, on logarithmic axes, with lines of
+    equal shares.
+    """
+    table = attributes_of.box_shares(accepted)
+    drawing = Drawing(5.8, 4.8)
+    with matplotlib.rc_context(style.settings()):
+        axes = drawing.subplots()
+        axes.scatter(table["image"], table["box"], s=12, color=style.RIGHT, alpha=0.4, linewidths=0)
+        ends = np.array([table["image"].min() / 1.3, table["image"].max() * 1.3])
+        for share in (1.0, 0.5, 0.25, 0.1):
+            axes.plot(
+                ends,
+                share * ends,
+                color=style.MUTED,
+                linewidth=0.8,
+                linestyle=(0, (4, 3)),
+                zorder=0,
+            )
+            axes.annotate(
+                f"{100 * share:.0f} %",
+                (ends[1], share * ends[1]),
+                (3, -3),
+                textcoords="offset points",
+                fontsize=8,
+            )
+        axes.set(
+            xscale="log", yscale="log", xlim=ends, xlabel="image, pixels", ylabel="box, pixels"
+        )
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(
+                lambda value, _: f"{value / 1000:g} k" if value >= 1000 else f"{value:g}"
+            )
+            axis.set_minor_formatter(NullFormatter())
+        style.set_title(drawing, "How much of the image the object fills")
+    shares = table["share"]
+    drawing.alt = (
+        f"Boxes of {len(table):,} images fill {100 * shares.median():.0f} % of the image in the "
+        "median, "
+        f"{100 * shares.quantile(0.05):.0f} % to {100 * shares.quantile(0.95):.0f} % in nine of "
+        "ten."
+    )
+    return drawing
+
+
+def _values_counted(values: pd.Series) -> pd.Series:
+    if pd.api.types.is_numeric_dtype(values):
+        if values.nunique() > _MOST_BARS:
+            ranges = pd.cut(values.astype(float), 20)
+            return ranges.map(lambda each: f"{each.left:g} to {each.right:g}").value_counts(
+                sort=False
+            )
+        return values.dropna().value_counts().sort_index()
+    counted = values.dropna().value_counts()
+    if len(counted) > _MOST_BARS:
+        rest = counted[_MOST_BARS - 1 :]
+        counted = pd.concat(
+            [counted[: _MOST_BARS - 1], pd.Series({f"{len(rest)} others": rest.sum()})]
+        )
+    return counted
+
+
+def coarse_confusion(tables: Mapping[str, Predictions], name: str) -> Drawing:
+    """The confusion matrix on test of one of the tables of `attributes.coarse`."""
+    test = tables[name].split("test")
+    title = f"Confusion by {name.removeprefix('attr_')}"
+    return plots.confusion_matrix(metrics.confusion(test), test.class_names, title=title)

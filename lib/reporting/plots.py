@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
 from lib.evaluation import confusion as matrices
+from lib.evaluation.formatting import SHARES
 from lib.evaluation.statistics import Estimate
 from lib.reporting import style, text
 from lib.reporting.style import Drawing
@@ -496,14 +497,14 @@ def leaderboard(
     published: Mapping[str, float] | None = None,
     title: str = "",
 ) -> Drawing:
-    """One row an arm: every seed a circle, the mean a diamond, its 95 % interval a bar; best on
-    top.
+    """One row an arm in the given order: every seed a circle, the mean a diamond, its 95 % interval
+    a bar; first on top.
 
     `values` holds each arm's seeds. `published` are figures of others: own rows that say so, with a
     dashed line to compare with.
     """
     published = dict(published or {})
-    names = sorted(estimates, key=lambda name: estimates[name].value)
+    names = list(estimates)[::-1]  # drawn from below; the first arm on top
     metric = next(iter(estimates.values())).name
     labels = [
         *(f"published: {style.label(name, most=36)}" for name in published),
@@ -524,7 +525,7 @@ def leaderboard(
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(-0.5, places[-1] + 0.7)
         axes.margins(x=0.08)
-        if metric in style.SHARES:
+        if metric in SHARES:
             style.show_percent(axes.xaxis)
         axes.grid(axis="x")
         axes.set_xlabel(f"{metric.replace('_', ' ')} on test (circle: a seed; bar: 95 % interval)")
@@ -598,7 +599,7 @@ def _draw_published(axes: Axes, place: float, words: str, value: float) -> None:
 
 
 def _value_text(metric: str, value: float) -> str:
-    return f"{100 * value:.1f} %" if metric in style.SHARES else f"{value:.3f}"
+    return f"{100 * value:.1f} %" if metric in SHARES else f"{value:.3f}"
 
 
 def reliability(bins: pd.DataFrame, error: float, *, title: str = "") -> Drawing:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -14,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from lib import files
-from lib.evaluation import checks, disagreements, selective_prediction
+from lib.evaluation import calibration, checks, disagreements, selective_prediction
 from lib.evaluation import confusion as matrices
 from lib.evaluation.comparison import Comparison, write_table
+from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import Unit
 from lib.reporting import captions, images, plots, tensorboard, text
 from lib.reporting.style import Drawing
@@ -140,7 +142,7 @@ def drawings(
     found = {"arms": plots.leaderboard(estimates, values, published=others)}
     if histories := _histories(comparison):
         found["curves"] = plots.learning_curves_of_arms(histories)
-    found |= selective_prediction.drawings(comparison)
+    found |= calibration_drawings(comparison)
     if len(comparison.class_names) > images.MOST_CLASSES:
         for arm in comparison.arms:
             found[f"confusion {arm}"] = plots.confusion_matrix(
@@ -167,6 +169,47 @@ def _images_link(unit: Unit, data: str) -> str:
     """The page of the images that a run predicted, or nothing where the data set has no name."""
     run = "/".join(unit.folder.parts[-3:])
     return f"{SITE}/data/{quote(data)}?{urlencode({'run': run})}" if data else ""
+
+
+_MOST_CURVES = 8  # that an eye can follow
+
+
+def calibration_drawings(
+    comparison: Comparison, *, target_accuracy: float = selective_prediction.TARGET_ACCURACY
+) -> dict[str, Drawing]:
+    """`reliability` of the arm that is best on validation, and `coverage` of the first eight arms."""
+    told = {
+        arm: units
+        for arm, units in comparison.arms.items()
+        if all(map(selective_prediction.states_probabilities, units))
+    }
+    if not told:
+        return {}
+    best, units = next(iter(told.items()))
+    pooled = _together([unit.predictions.split("test") for unit in units])
+    error = calibration.calibration_error(pooled)
+    together = (
+        f", its {len(units)} seeds together" if len(units) > 1 else ""
+    )  # not the mean over seeds that the table holds
+    title = f"{best}: calibration error {100 * error:.1f} %{together}"
+    curves = {
+        arm: calibration.risk_coverage(_together([_scaled(unit).split("test") for unit in its]))
+        for arm, its in list(told.items())[:_MOST_CURVES]
+    }
+    return {
+        "reliability": plots.reliability(calibration.reliability(pooled), error, title=title),
+        "coverage": plots.risk_coverage(curves, target=target_accuracy),
+    }
+
+
+def _together(parts: Sequence[Predictions]) -> Predictions:
+    return replace(parts[0], frame=pd.concat([part.frame for part in parts], ignore_index=True))
+
+
+def _scaled(unit: Unit) -> Predictions:
+    return calibration.scaled(
+        unit.predictions, calibration.useful_temperature(unit.predictions.split("val"))
+    )
 
 
 def _histories(comparison: Comparison) -> dict[str, list[pd.DataFrame]]:

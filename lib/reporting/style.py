@@ -42,9 +42,6 @@ DPI = 192
 """Two pixels for each pixel of a page, so that figures are sharp on every screen."""
 SPLIT_COLOURS = {"train": COLOURS[0], "val": COLOURS[4], "test": COLOURS[1]}
 
-SHARES = ("accuracy", "balanced_accuracy", "macro_f1")
-"""Numbers shown in percent; kappa and Matthews are not shares of anything."""
-
 _PREFERRED_FONTS = (
     "DejaVu Sans",
     "Noto Sans",
