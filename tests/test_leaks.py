@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib.cleaning import clean, leaks
+from lib.cleaning import clean, leaks, measurements, scan
 from lib.data import groups, sources, splits
 from lib.errors import DarkroomError
 
@@ -57,6 +57,7 @@ def test_a_sound_set_has_no_finding(tmp_path):
     rows = leaks.checks(dataset, split)
     assert [row["check"] for row in rows] == list(leaks.CHECKS)
     assert {row["outcome"] for row in rows} == {"held"}, rows
+    assert leaks.notes(dataset) == []
 
 
 SHORTCUTS = {
@@ -77,6 +78,7 @@ def test_a_class_that_the_file_tells_is_flagged(tmp_path, kind):
     assert found == "flagged", message
     told = {"size": "bytes|width|height", "compression": "bytes", "format": "format|bytes"}
     assert any(word in message for word in told.get(kind, kind).split("|")), message
+    assert any("Numbers of the files alone" in note for note in leaks.notes(dataset))
 
 
 SHIFTS = {
@@ -99,6 +101,7 @@ def test_a_test_folder_from_elsewhere_is_flagged(tmp_path, kind):
     dataset = sources.bring(str(tmp_path / "raw"))
     clean.clean(dataset, workers=1)
     assert outcome(dataset, "test_shift", method="source")[0] == "flagged"
+    assert any("Test images differ from train images" in note for note in leaks.notes(dataset))
     assert outcome(dataset, "test_shift", method="grouped")[0] == "held"
 
 
@@ -207,3 +210,58 @@ def test_no_named_group_straddles_a_split_whatever_the_method(tmp_path, method):
     shares = joined["split"].value_counts(normalize=True)
     assert shares["test"] == pytest.approx(1 / 3 if "fold" in method else 0.3, abs=0.05)
     assert json.loads(split.counts().to_json())["test"]["cat"] > 0
+
+
+@pytest.mark.parametrize("file", ["scan.parquet", "thumbs.bin", "groups.parquet"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
+def test_damaged_scan_caches_are_made_again(tmp_path, file, damage):
+    rng = np.random.default_rng(0)
+    for n in range(12):
+        path = tmp_path / "raw" / "ab"[n % 2] / f"{n}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(rng)).save(path)
+    dataset = sources.bring(str(tmp_path / "raw"))
+    before = clean.clean(dataset, workers=1).manifest
+    path = dataset.folder / "scan" / file
+    data = bytearray(path.read_bytes())
+    if damage == "flipped":
+        data[len(data) // 3] ^= 0xFF
+    path.write_bytes({"cut": data[: len(data) // 2], "flipped": data, "emptied": b""}[damage])
+    after = clean.clean(dataset, workers=1)
+    pd.testing.assert_frame_equal(after.manifest, before)
+    stored = scan.thumbs(dataset.folder)
+    again = scan.scan(dataset, workers=1)
+    assert len(stored) >= len(again) and again["thumb"].is_unique
+    for row in again.itertuples():
+        grey = cv2.cvtColor(np.asarray(Image.open(dataset.raw / row.path)), cv2.COLOR_RGB2GRAY)
+        assert np.array_equal(stored[row.thumb], measurements.thumbnail(grey))
+
+
+def test_cropped_turned_framed_and_mirrored_copies_share_a_group(tmp_path):
+    from sklearn.datasets import load_sample_images
+
+    rng = np.random.default_rng(0)
+    photographs = [cv2.resize(image, (320, 214)) for image in load_sample_images().images]
+    for number, photograph in enumerate(photographs):
+        image = Image.fromarray(photograph)
+        edits = {
+            "original": image,
+            "cropped": image.crop((0, 0, 240, 160)),
+            "turned": image.rotate(15, Image.Resampling.BICUBIC, expand=True),
+            "framed": Image.fromarray(
+                cv2.copyMakeBorder(photograph, *[40] * 4, cv2.BORDER_CONSTANT)
+            ),
+            "mirrored": image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).crop((40, 20, 320, 214)),
+        }
+        for name, edit in edits.items():
+            path = tmp_path / "raw" / f"kind{number}" / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            edit.save(path)
+    for n in range(20):
+        Image.fromarray(picture(rng, 96)).save(tmp_path / "raw" / "kind0" / f"other{n}.png")
+    dataset = sources.bring(str(tmp_path / "raw"))
+    table = clean.clean(dataset, workers=1).manifest.set_index("path")
+    for number in (0, 1):
+        names = [f"kind{number}/{name}.png" for name in ("original", "cropped", "turned", "framed")]
+        assert table.loc[[*names, f"kind{number}/mirrored.png"], "group"].nunique() == 1
+    assert table["group"].nunique() == 2 + 20

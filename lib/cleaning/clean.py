@@ -6,15 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock
 
 from lib import files
-from lib.cleaning import duplicates, findings, groups, label_issues, ledger
+from lib.cleaning import duplicates, findings, groups, label_issues, leaks, ledger
 from lib.cleaning.findings import Thresholds
 from lib.cleaning.label_issues import Look
+from lib.cleaning.scan import notes as scan_notes
 from lib.cleaning.scan import scan
 from lib.data import groups as data_groups
 from lib.data import manifest, sources
@@ -60,10 +62,15 @@ class Cleaned:
         )
         return table.sort_values("files", ascending=False, kind="stable")
 
-    @property
-    def note(self) -> str | None:
-        """Why edited copies were not looked for, where that is so."""
-        return self.scanned.attrs.get("note")
+    @cached_property
+    def notes(self) -> list[str]:
+        """What to know of the data set: how it was decoded, what was not looked for, leaks."""
+        not_looked_for = self.scanned.attrs.get("note")
+        return [
+            *scan_notes(self.dataset, self.scanned),
+            *([not_looked_for] if not_looked_for else []),
+            *leaks.notes(self.dataset),
+        ]
 
     @property
     def largest_group(self) -> pd.DataFrame:
@@ -83,7 +90,7 @@ class Cleaned:
         return (
             f"{self.dataset.name}: {len(self.manifest):,} files, {verdicts.get('keep', 0):,} kept, "
             f"{verdicts.get('review', 0):,} to review, {verdicts.get('reject', 0):,} rejected; "
-            f"{group}. No raw file was changed." + (f" {self.note}" if self.note else "")
+            f"{group}. No raw file was changed."
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.cleaning import clean, export, findings_page, ledger, scan
+from lib.cleaning import clean, export, findings_page, ledger
 from lib.cleaning.findings import Thresholds
 from lib.cleaning.label_issues import Look
 from lib.data import dataset as datasets
@@ -82,7 +82,7 @@ def _clean(wish: Wish) -> None:
         print(json.dumps(summary(cleaned), ensure_ascii=False))
         return
     print(understood(dataset))
-    for note in scan.notes(dataset, cleaned.scanned):
+    for note in cleaned.notes:
         print(f"  {note}")
     for row in cleaned.counts.itertuples():
         print(f"{row.files:9,}  {row.verdict:<7}{row.Index:<24} such as {row.example}")
@@ -126,7 +126,7 @@ def summary(cleaned: clean.Cleaned) -> dict[str, Any]:
         },
         "reasons": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
         "not_used": source.get("not_used", {"rows": 0, "files": 0, "why": {}}),
-        "notes": [*source.get("notes", []), *scan.notes(cleaned.dataset, cleaned.scanned)],
+        "notes": [*source.get("notes", []), *cleaned.notes],
     }
 
 

@@ -123,6 +123,30 @@ def checks(dataset: Dataset, split: Split) -> list[dict[str, str]]:
     return [dict(zip(("check", "outcome", "message"), row, strict=True)) for row in outcomes]
 
 
+def notes(dataset: Dataset) -> list[str]:
+    """Returns what the checks flag in a data set before it is divided, for whoever cleans it.
+
+    Where the source brings a split of its own, that is judged; else neighbours in name order and
+    the numbers of the files are, as a random division would find them.
+    """
+    rows = dataset.accepted()
+    rows = rows[rows["label"].notna()].reset_index(drop=True)
+    own = rows["source_split"].astype(object).where(rows["source_split"].notna(), "train")
+    has_own = {"train", "test"} <= set(own)
+    if not has_own:
+        at_random = np.random.default_rng(0).random(len(rows)) < 0.25
+        own = pd.Series(np.where(at_random, "test", "train"), index=rows.index)
+    frame = rows[["path", "label", "group", "pixels"]].assign(split=own)
+    facts = Facts(dataset, Split("", "", "label", frame, sorted(rows["label"].unique())))
+    names = list(CHECKS) if has_own else ["file_order", "file_shortcut"]
+    outcomes = [(name, *CHECKS[name](facts)) for name in names]
+    return [
+        f"The source's own split: {message}" if name in OF_A_SPLIT else message
+        for name, outcome, message in outcomes
+        if outcome == "flagged"
+    ]
+
+
 def of_run(dataset: Dataset, split: Split, *, study: str) -> list[dict[str, str]]:
     """Returns the checks of the data and of the use of its test images, for a run's audit."""
     reuse = test_access.reuse(dataset.folder, split.id, study=study)
@@ -254,6 +278,7 @@ CHECKS: dict[str, Callable[[Facts], Outcome]] = {
     "test_shift": test_shift,
     "class_shift": class_shift,
 }
+OF_A_SPLIT = ("group_columns", "test_shift", "class_shift")
 
 
 def _told_by(numbers: pd.DataFrame, labels: np.ndarray) -> tuple[float, str, float] | None:
