@@ -314,7 +314,6 @@ def labels(folder: Path, *, quick: bool) -> None:
     """
     from sklearn.metrics import average_precision_score
 
-    from lib.cleaning import confident_learning as learning
     from lib.cleaning import label_issues
     from lib.data import sources
     from lib.data.dataset import Dataset
@@ -335,8 +334,8 @@ def labels(folder: Path, *, quick: bool) -> None:
     flipped = random.permutation(len(truth))[: len(truth) // 10]
     given = truth.copy()
     given[flipped] = (truth[flipped] + random.integers(1, len(names), len(flipped))) % len(names)
-    probabilities = learning.out_of_fold(rows, given, groups=table["group"].to_numpy())
-    told = learning.confident(given, probabilities)
+    probabilities = label_issues.out_of_fold(rows, given, groups=table["group"].to_numpy())
+    told = label_issues.confident(given, probabilities)
     tell(
         f"wrong labels, a tenth of {len(truth):,} flipped: average precision",
         average_precision_score(given != truth, 1 - told["score"]),

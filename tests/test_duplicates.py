@@ -8,10 +8,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from lib.cleaning import hamming
-from lib.cleaning.copy_verifier import Prover
+from lib.cleaning.copies import Comparer, Prover, common, detail
 from lib.cleaning.duplicates import group, stars
 from lib.cleaning.measurements import orient, perceptual_hashes
-from lib.cleaning.similar_images import Comparer, common, detail
 
 
 def small(pixels):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.cleaning import confident_learning, label_issues, outliers
+from lib.cleaning import label_issues, outliers
 from lib.cleaning.label_issues import Look
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
@@ -14,7 +14,7 @@ def test_the_confident_joint_by_hand():
     """Thresholds: class 0 (0.9 + 0.8 + 0.1) / 3 = 0.6, class 1 (0.7 + 0.9 + 0.5) / 3 = 0.7."""
     truth = np.array([0, 0, 0, 1, 1, 1])
     of_zero = np.array([0.9, 0.8, 0.1, 0.3, 0.1, 0.5])
-    told = confident_learning.confident(truth, np.stack([of_zero, 1 - of_zero], axis=1))
+    told = label_issues.confident(truth, np.stack([of_zero, 1 - of_zero], axis=1))
     assert told["wrong"].tolist() == [
         False,
         False,
@@ -30,7 +30,7 @@ def test_the_confident_joint_by_hand():
 def test_a_picture_that_reaches_two_thresholds_is_of_the_likelier_class():
     truth = np.array([0, 0, 1, 1])
     of_zero = np.array([0.6, 0.2, 0.5, 0.5])  # thresholds 0.4 and 0.5
-    assert confident_learning.confident(truth, np.stack([of_zero, 1 - of_zero], axis=1))[
+    assert label_issues.confident(truth, np.stack([of_zero, 1 - of_zero], axis=1))[
         "suggested"
     ].tolist() == [0, 1, 0, 0]
 
@@ -46,8 +46,8 @@ def test_flipped_labels_come_first():
     rows, truth = clusters()
     given = truth.copy()
     given[[3, 50, 90]] = [1, 2, 0]
-    told = confident_learning.confident(
-        given, confident_learning.out_of_fold(rows, given, groups=np.arange(len(given)))
+    told = label_issues.confident(
+        given, label_issues.out_of_fold(rows, given, groups=np.arange(len(given)))
     )
     assert set(np.flatnonzero(told["wrong"])) == {3, 50, 90}
     assert set(np.argsort(told["score"])[:3]) == {3, 50, 90}
@@ -58,14 +58,14 @@ def test_a_twin_with_the_same_wrong_label_does_not_vouch_for_it():
     rows, truth = clusters(10)
     given, groups = truth.copy(), np.arange(len(truth))
     rows[:6], given[:6], groups[:6] = rows[0], 1, 0  # six copies, all mislabelled
-    apart = confident_learning.out_of_fold(rows, given, groups=groups)[:6, 1]
-    together = confident_learning.out_of_fold(rows, given, groups=np.arange(len(truth)))[:6, 1]
+    apart = label_issues.out_of_fold(rows, given, groups=groups)[:6, 1]
+    together = label_issues.out_of_fold(rows, given, groups=np.arange(len(truth)))[:6, 1]
     assert apart.max() < 0.3 < together.min()
 
 
 def test_a_class_of_one_cannot_be_judged():
     with pytest.raises(ValueError, match="at least two pictures"):
-        confident_learning.out_of_fold(np.eye(3), np.array([0, 0, 1]), groups=np.arange(3))
+        label_issues.out_of_fold(np.eye(3), np.array([0, 0, 1]), groups=np.arange(3))
 
 
 def test_distances_by_hand():

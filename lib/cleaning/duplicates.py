@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib.cleaning import edited_copies, hamming, scan_workers
-from lib.cleaning.copy_verifier import Prover
-from lib.cleaning.similar_images import Comparer
+from lib.cleaning.copies import Comparer, Prover
 
 VERSION = 5
 """Counts changes of how groups are found; groups of another version are found anew."""
@@ -29,7 +28,7 @@ have in common.
 """
 
 LIKENESS = 0.85
-"""From which likeness on a proposed pair is one; see `likeness.Comparer`."""
+"""From which likeness on a proposed pair is one; see `copies.Comparer`."""
 
 PROVABLE = 0.7
 """From which likeness on a pair is tried in full size, where the proof is strict; a turned or

@@ -37,6 +37,8 @@ by the digest of the data.
 PRESENTATION = (
     "lib.data.thumbnails",
     "lib.evaluation.checks",
+    "lib.evaluation.test_access",
+    "lib.cleaning.leaks",
     "lib.cleaning.plots",
     "lib.cleaning.findings_page",
     "lib.cleaning.issue_descriptions",
