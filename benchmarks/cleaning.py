@@ -124,7 +124,7 @@ def scan(folder: Path, *, quick: bool) -> None:
 
 
 def memory(folder: Path, *, quick: bool) -> None:
-    """The scan's highest memory at n and at 10 n pictures, and a second scan of an unchanged set."""
+    """The scan's highest memory at n and 10 n pictures, and a second scan of an unchanged set."""
     from lib.cleaning import scan as scanning
     from lib.data import sources
 
@@ -433,7 +433,7 @@ def _read(file: Path) -> int:
 
 
 def _alone(script: str):
-    """What a script prints as JSON in a process of its own; `peak()` is its highest memory in MB."""
+    """What a script prints as JSON in its own process; `peak()` is its highest memory in MB."""
     head = (
         "import json, resource, sys\nunit = 1e6 if sys.platform == 'darwin' else 1e3\n"
         "def peak():\n    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit\n"

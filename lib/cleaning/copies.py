@@ -1,11 +1,11 @@
 """Whether two pictures are one photograph: compared as thumbnails, then by the finest structure.
 
-Plain correlation calls all pictures of one kind alike, because they share a layout: every solar
-cell has its busbars, every page its margins. So what a data set's thumbnails have in common is taken
-off first, and the rest is compared (`Comparer`). At 64 px two wafers of one ingot, two pages of one
-form or two frames of one scene are still as alike as a picture and its compressed copy. What tells
-them apart is the finest structure that a file holds, noise included: an edited copy has it from its
-original, another photograph has its own (`Prover`).
+Plain correlation calls all pictures of one kind alike, because they share a layout: all solar cells
+have busbars, all pages margins. So what a data set's thumbnails have in common is taken off first,
+and the rest is compared (`Comparer`). At 64 px two wafers of one ingot, two pages of one form or two
+frames of one scene are still as alike as a picture and its compressed copy. What tells them apart
+is the finest structure that a file holds, noise included: an edited copy has it from its original,
+another photograph has its own (`Prover`).
 """
 
 from __future__ import annotations

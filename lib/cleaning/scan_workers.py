@@ -177,7 +177,8 @@ class _Worker:
         code = self._process.wait()
         if self._hung:
             return f"reading it took longer than {self._patience:g} s"
-        return f"reading it ended the worker process ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
+        ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return f"reading it ended the worker process ({ended})"
 
     def end(self) -> None:
         self._ended.set()
