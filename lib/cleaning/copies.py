@@ -2,7 +2,7 @@
 
 Plain correlation calls all pictures of one kind alike, because they share a layout: all solar cells
 have busbars, all pages margins. So what a data set's thumbnails have in common is taken off first,
-and the rest is compared (`Comparer`). At 64 px two wafers of one ingot, two pages of one form or two
+and the rest is compared (`Comparer`). At 64 px two wafers of one ingot, two pages of a form or two
 frames of one scene are still as alike as a picture and its compressed copy. What tells them apart
 is the finest structure that a file holds, noise included: an edited copy has it from its original,
 another photograph has its own (`Prover`).
