@@ -1,4 +1,5 @@
-"""How folders and tables of known shapes are read: the labels, the splits, the groups, or the question that is asked.
+"""How folders and tables of known shapes are read: the labels, the splits, the groups, or the
+question that is asked.
 
 Reading opens no picture, so one small picture stands for all of them here.
 """

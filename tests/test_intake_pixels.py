@@ -1,4 +1,6 @@
-"""Pictures of more than 8 bits, of more bands than three, of several frames; each with the pixels that it must give."""
+"""Pictures of more than 8 bits, of more bands than three, of several frames; each with the pixels
+that it must give.
+"""
 
 import struct
 
@@ -213,7 +215,10 @@ def test_several_frames_are_said(tmp_path, monkeypatch):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
     for number, ending in enumerate(("gif", "tif", "webp", "png")):
         for name in ("a", "b"):
-            frames = [Image.fromarray(noise((24, 24, 3), seed=18 * number + 9 * (name == 'b') + k)) for k in range(3)]
+            frames = [
+                Image.fromarray(noise((24, 24, 3), seed=18 * number + 9 * (name == "b") + k))
+                for k in range(3)
+            ]
             path = tmp_path / "set" / name / f"{name}{number}.{ending}"
             path.parent.mkdir(parents=True, exist_ok=True)
             frames[0].save(path, save_all=True, append_images=frames[1:])

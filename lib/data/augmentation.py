@@ -161,7 +161,9 @@ def _operate(
 
 
 def _matrices(chosen: Policy, drawn: np.ndarray, *, height: int, width: int) -> np.ndarray:
-    """One affine matrix an image, (n, 2, 3): flip, turn, zoom around the centre, shift, then a cut."""
+    """One affine matrix an image, (n, 2, 3): flip, turn, zoom around the centre, shift,
+    then a cut.
+    """
     sign = 2 * drawn - 1  # in [-1, 1)
     size, centre = np.array([width, height]), np.array([(width - 1) / 2, (height - 1) / 2])
     flip_x = np.where(chosen.flip_horizontal & (drawn[:, 0] < 0.5), -1.0, 1.0)
@@ -181,7 +183,9 @@ def _matrices(chosen: Policy, drawn: np.ndarray, *, height: int, width: int) -> 
 
 
 def _tables(chosen: Policy, drawn: np.ndarray) -> np.ndarray | None:
-    """What becomes of each level in each image, uint8 (n, 256); None where light does not change."""
+    """What becomes of each level in each image, uint8 (n, 256); None where light does
+    not change.
+    """
     if not chosen.brightness and not chosen.contrast:
         return None
     gain = 1 + chosen.contrast * (2 * drawn[:, 8:9] - 1)

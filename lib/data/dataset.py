@@ -154,7 +154,9 @@ class Dataset:
         return total.hexdigest()
 
     def digest(self) -> str:
-        """Returns a hash over path, pixels, label, group and source split of every accepted file."""
+        """Returns a hash over path, pixels, label, group and source split of every
+        accepted file.
+        """
         table = self.accepted()[["path", "pixels", "label", "group", "source_split"]]
         total = hashlib.sha256()
         for row in table.itertuples(index=False):

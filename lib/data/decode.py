@@ -269,7 +269,9 @@ def _needs_package(promised: str) -> ImageError:
 
 
 def _from_array(data: bytes, promised: str, max_pixels: int, rendering: Rendering) -> Decoded:
-    """A picture that is read as an array of stored values: NumPy files, DICOM, TIFF of many bands."""
+    """A picture that is read as an array of stored values: NumPy files, DICOM, TIFF of
+    many bands.
+    """
     try:
         stored = {"NPY": arrays.from_npy, "DICOM": arrays.from_dicom, "TIFF": arrays.from_tiff}[
             promised

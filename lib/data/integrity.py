@@ -1,4 +1,6 @@
-"""What the bytes of a file say themselves: damage that decoders pass over, and the tags of a TIFF."""
+"""What the bytes of a file say themselves: damage that decoders pass over, and the tags
+of a TIFF.
+"""
 
 from __future__ import annotations
 
@@ -193,7 +195,9 @@ def _check_gif(data: bytes) -> None:
 
 
 def _skip(data: bytes, position: int) -> int:
-    """The position after a chain of sub-blocks; past the end of the data when the chain has no end."""
+    """The position after a chain of sub-blocks; past the end of the data when the chain
+    has no end.
+    """
     while position < len(data):
         size = data[position]
         position += size + 1

@@ -1,4 +1,6 @@
-"""The data sets that are known here: listed, renamed, forgotten, and found again where their folder has moved."""
+"""The data sets that are known here: listed, renamed, forgotten, and found again where their folder
+has moved.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,15 @@ FORGOTTEN = ".forgotten"
 """Where data sets go that are forgotten: nothing is deleted."""
 
 ENOUGH_FILES = 0.9
-"""Share of the manifest's files that a folder must hold, of the same size, to be the same data set."""
+"""Share of the manifest's files that a folder must hold, of the same size, to be the
+same data set.
+"""
 
 
 def overview() -> list[dict[str, Any]]:
-    """Returns one row a data set: `name`, `from`, `raw` (None where it is gone), `files`, `kept`, `classes`."""
+    """Returns one row a data set: `name`, `from`, `raw` (None where it is gone), `files`, `kept`,
+    `classes`.
+    """
     rows = []
     for name in datasets.names():
         folder = paths.dataset(name)
@@ -60,7 +66,8 @@ def rename(name: str, new: str) -> None:
 
 
 def forget(name: str) -> Path:
-    """Takes a data set out of the list and returns where its folder went; the pictures stay where they are.
+    """Takes a data set out of the list and returns where its folder went; the pictures stay where
+    they are.
 
     Raises DarkroomError when it is not there.
     """
@@ -74,7 +81,8 @@ def forget(name: str) -> Path:
 def relink(name: str, place: Path) -> Dataset:
     """Points a data set to the folder that its pictures have moved to, and returns it.
 
-    Raises DarkroomError unless the folder holds nine in ten of the manifest's files, of the same size.
+    Raises DarkroomError unless the folder holds nine in ten of the manifest's files, of the same
+    size.
     """
     folder, place = _known(name), place.expanduser().resolve()
     source = files.read_json(folder / datasets.SOURCE) or {}
@@ -84,7 +92,8 @@ def relink(name: str, place: Path) -> Dataset:
         )
     if source.get("mode") == "copy":
         raise DarkroomError(
-            f"The data set {name!r} has its own copy in {folder / 'raw'}; there is nothing to relink."
+            f"The data set {name!r} has its own copy in {folder / 'raw'}; there is nothing to "
+            "relink."
         )
     table = manifest.read(folder, name=name)
     table = table[table["bytes"] > 0]
@@ -94,7 +103,8 @@ def relink(name: str, place: Path) -> Dataset:
     )
     if same < ENOUGH_FILES * len(table):
         raise DarkroomError(
-            f"The folder {place} holds {same:,} of the {len(table):,} files of {name!r}; it is another data set, which "
+            f"The folder {place} holds {same:,} of the {len(table):,} files of {name!r}; it is "
+            "another data set, which "
             f"darkroom clean {place} brings in."
         )
     files.write_json(
@@ -114,6 +124,7 @@ def _known(name: str) -> Path:
     there = datasets.names()
     if name not in there:
         raise DarkroomError(
-            f"There is no data set {name!r}; there is {', '.join(there) or 'none'}.{suggest(name, there)}"
+            f"There is no data set {name!r}; there is "
+            f"{', '.join(there) or 'none'}.{suggest(name, there)}"
         )
     return paths.dataset(name)

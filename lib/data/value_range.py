@@ -1,4 +1,6 @@
-"""Pictures of more than 8 bits: one range of stored values for a data set becomes black to white."""
+"""Pictures of more than 8 bits: one range of stored values for a data set becomes black
+to white.
+"""
 
 from __future__ import annotations
 

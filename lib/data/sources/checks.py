@@ -1,4 +1,6 @@
-"""What makes a folder unusable, told in one sentence and within seconds, before any work is done."""
+"""What makes a folder unusable, told in one sentence and within seconds, before any
+work is done.
+"""
 
 from __future__ import annotations
 

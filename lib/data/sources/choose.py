@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.data import decode
 from lib.data.file_listing import ListedFile
 from lib.data.sources import columns, folders, table, tables, vocabulary
 from lib.data.sources.options import Options
@@ -97,7 +98,7 @@ def read(raw: Path, listing: Listing, options: Options) -> Reading:
         reading = _by_folder_or_table(raw, listing, options)
     reading = _merge_names(reading, options)
     reading = _with_groups(reading, options)
-    return _with_rest(reading, listing)
+    return _with_rest(raw, reading, listing)
 
 
 def _by_folder_or_table(raw: Path, listing: Listing, options: Options) -> Reading:
@@ -656,7 +657,7 @@ def _groups_of_tables(reading: Reading, bundles: Sequence[Bundle], options: Opti
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def _with_rest(reading: Reading, listing: Listing) -> Reading:
+def _with_rest(raw: Path, reading: Reading, listing: Listing) -> Reading:
     """Counts the files that are no pictures or hidden; those that are no pictures but lie in a
     class folder are judged, too.
     """
@@ -671,6 +672,7 @@ def _with_rest(reading: Reading, listing: Listing) -> Reading:
             file
             for file in listing.others
             if folder_label.get(file.path.rpartition("/")[0], (None,))[0] is not None
+            and _is_picture(raw / file.path)
         ]
         if inside:
             known = [folder_label[file.path.rpartition("/")[0]] for file in inside]
@@ -711,6 +713,21 @@ def _with_rest(reading: Reading, listing: Listing) -> Reading:
         name: None for name in ("label", "source_split", "source_group") if name not in rows
     }
     return reading.noting(*notes, rows=rows.assign(**columns_needed), files_not_used=unused)
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file whose name promises none is a picture."""
+    try:
+        with path.open("rb") as file:
+            return decode.kind(file.read(decode.HEAD_BYTES)) not in (
+                None,
+                "PPM",
+                "BMP",
+                "ICO",
+                "SVG",
+            )
+    except OSError:
+        return False
 
 
 def _ending(path: str) -> str:

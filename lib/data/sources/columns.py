@@ -209,7 +209,9 @@ def _label_question(frame: pd.DataFrame, columns: Sequence[str], name: str) -> s
 
 
 def _one_hot(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
-    """Columns of zeros and ones that are classes: at least three, or two of which each row has one."""
+    """Columns of zeros and ones that are classes: at least three, or two of which each
+    row has one.
+    """
     lower = {name: frame[name].str.lower() for name in columns}
     binary = [name for name, cells in lower.items() if set(cells.unique()) <= (_TRUE | _FALSE)]
     marked = [name for name in binary if lower[name].isin(list(_TRUE)).any()]
@@ -427,7 +429,7 @@ def label_lists(frame: pd.DataFrame, choice: LabelChoice, options: Options, *, n
         return Labels(lists, f"one-hot columns {few(list(choice.columns), 4)} of {name}")
     column = choice.columns[0]
     cells = frame[column]
-    source = f"column {column} of {name}"
+    source = f"{'' if column.startswith('column ') else 'column '}{column} of {name}"
     bracketed = cells[cells != ""].str.fullmatch(r"\[.*\]")
     if len(bracketed) and bracketed.all():
         lists = cells.map(

@@ -417,7 +417,9 @@ def _is_sensible(reading: Reading, layout: Layout) -> bool:
 
 
 def _by_level(layout: Layout, options: Options) -> Reading:
-    """The reading by a level that the user gave: splits and groups are read from the other levels."""
+    """The reading by a level that the user gave: splits and groups are read from the
+    other levels.
+    """
     wanted = options.level_number
     beside = defaultdict(set)
     at_label = {}

@@ -65,7 +65,9 @@ class Options:
 
     @property
     def named_splits(self) -> dict[str, str | None]:
-        """Returns what unknown names of splits are, by their name in lower case; None is no split."""
+        """Returns what unknown names of splits are, by their name in lower case; None
+        is no split.
+        """
         pairs = [pair.split(":", 1) for pair in re.split(r"[,|]", self.split_names or "") if pair]
         return {
             name.strip().casefold(): None if split == "none" else split.strip()

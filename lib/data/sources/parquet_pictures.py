@@ -1,4 +1,6 @@
-"""Pictures inside Parquet files, as the Hugging Face `datasets` library writes them: unpacked into files and a table."""
+"""Pictures inside Parquet files, as the Hugging Face `datasets` library writes them: unpacked into
+files and a table.
+"""
 
 from __future__ import annotations
 

@@ -252,7 +252,7 @@ def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Re
 
 
 def _sentence(question: str) -> str:
-    text = question.rstrip(".") + "."
+    text = question if question.endswith(("?", ".")) else question + "."
     return text[0].upper() + text[1:]
 
 

@@ -209,13 +209,15 @@ def _garbled_word(text: str) -> str | None:
 
 def _from_text(text: str, names: frozenset[str], *, is_list: bool) -> tuple[pd.DataFrame, bool]:
     """Rows of text; the separator is that by which all rows have as many cells as the first."""
+    declared = re.match(r"sep=(.)\r?\n", text)  # as Excel writes it
+    text = text[declared.end() :] if declared else text
     lines = text.splitlines()
     sample = [
         line for line in lines[:400] if line.strip() and not (is_list and line.startswith("#"))
     ]
     if not sample:
         raise NoTable("it is empty")
-    separator = _separator(sample)
+    separator = declared[1] if declared else _separator(sample)
     if separator == " ":
         kept = [line for line in lines if line.strip() and not line.startswith("#")]
         rows = _split_list(kept, names)
@@ -243,7 +245,10 @@ def _from_text(text: str, names: frozenset[str], *, is_list: bool) -> tuple[pd.D
                 f"separator seems to be {separator!r}"
             )
     rows = [[cell.strip() for cell in row] + [""] * (width - len(row)) for row in rows]
-    has_header = not any(_is_file_cell(cell, names) for cell in rows[0]) and len(rows) > 1
+    has_header = len(rows) > 1 and not any(
+        _is_file_cell(cell, names) and ("." in cell or "." not in below)
+        for cell, below in zip(rows[0], rows[1], strict=True)
+    )
     header = (
         [cell or f"column {at + 1}" for at, cell in enumerate(rows[0])]
         if has_header
@@ -430,6 +435,8 @@ class FileIndex:
         several fit.
         """
         plain = re.sub(r"^(file://)?(\./)+", "", cell.strip().replace("\\", "/")).lstrip("/")
+        if "://" in plain:
+            plain = plain.split("?")[0].split("#")[0]
         if not plain:
             return None
         for exact in (table.folder + plain, plain):

@@ -110,7 +110,9 @@ _LOOK_ALIKES = str.maketrans(
 
 
 def tokens(name: str) -> tuple[str, ...]:
-    """Returns the words and numbers of a name, in lower case: `seg_train2017` is seg, train, 2017."""
+    """Returns the words and numbers of a name, in lower case: `seg_train2017` is seg,
+    train, 2017.
+    """
     return tuple(word.lower() for word in _TOKEN.findall(name))
 
 
@@ -151,7 +153,9 @@ def splits_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def are_chunks(names: Iterable[str]) -> bool:
-    """Returns whether folder names are those of numbered pieces, such as `images_part_1`, `images_part_2`."""
+    """Returns whether folder names are those of numbered pieces, such as `images_part_1`,
+    `images_part_2`.
+    """
     parted = [tokens(name) for name in names]
     rests = {tuple(word for word in words if not is_number(word)) for words in parted}
     numbered = all(any(map(is_number, words)) for words in parted)
@@ -173,7 +177,7 @@ def is_id(name: str, *, strict: bool = False) -> bool:
     words = tokens(name)
     if any(word in ID_WORDS for word in words[:-1]) and is_number(words[-1]):
         return True
-    if strict:
+    if strict or re.fullmatch(r"(19|20)\d\d", name):  # a year is no patient
         return False
     return bool(
         re.fullmatch(
