@@ -287,9 +287,8 @@ def _from_array(data: bytes, promised: str, max_pixels: int, rendering: Renderin
         if max(rendering.bands) > values.shape[2]:
             raise ImageError("unsupported", f"{mode}: there is no band {max(rendering.bands)}")
         values = values[..., [band - 1 for band in rendering.bands]]
-    elif values.shape[2] not in (1, 3):
-        if values.shape[2] != 4 or stored.alpha is None:
-            raise ImageError("unsupported", f"{mode}; choose the bands by the option bands=1,2,3")
+    elif values.shape[2] not in (1, 3) and (values.shape[2] != 4 or stored.alpha is None):
+        raise ImageError("unsupported", f"{mode}; choose the bands by the option bands=1,2,3")
     orientation = integrity.tiff_tags(data).orientation if promised == "TIFF" else 1
     known, ends = None, None
     if values.dtype != np.uint8:

@@ -151,7 +151,10 @@ def _question(by_folder: list[Reading], question: str | None, certain: list[Bund
     ways += [
         f"kind=table takes column {bundle.label.columns[0]} of {bundle.name}" for bundle in certain
     ]
-    return f"The folders can be read in more than one way: {'; '.join(ways)}. Choose by one of these options."
+    listed = "; ".join(ways)
+    return (
+        f"The folders can be read in more than one way: {listed}. Choose by one of these options."
+    )
 
 
 def _refuse_contradiction(reading: Reading, certain: list[Bundle]) -> None:
@@ -172,7 +175,7 @@ def _refuse_contradiction(reading: Reading, certain: list[Bundle]) -> None:
 
 
 def _only_table(found: Tables, listing: Listing, options: Options) -> Reading:
-    bundles = found.labelled or ([bundle for bundle in found.bundles] if options.label else [])
+    bundles = found.labelled or (list(found.bundles) if options.label else [])
     if not bundles:
         reasons = found.reasons()
         raise DarkroomError(
@@ -219,7 +222,6 @@ def _same_labels(first: Bundle, other: Bundle) -> bool:
 
 
 # -- Folders and tables together
-# --------------------------------------------------------------------------------------------
 
 
 def _table_labels(bundle: Bundle, options: Options) -> dict[str, str]:
@@ -457,7 +459,6 @@ def _splits_of_paths(reading: Reading, options: Options) -> Reading:
 
 
 # -- Names of classes, names of files, groups
-# -------------------------------------------------------------------------------
 
 
 def _by_name(pictures: Sequence[ListedFile], options: Options) -> Reading:
@@ -534,7 +535,11 @@ def _merge_names(reading: Reading, options: Options) -> Reading:
     rows = reading.rows.assign(
         label=reading.rows["label"].map(lambda name: meaning.get(name, name)).astype(object)
     )
-    note = f"{len(counts):,} names are {len(set(meaning.values())):,} classes: {few([' = '.join(names) for names in merged], 6)} differ only in case, spaces or Unicode form; names=keep leaves them apart."
+    equal = few([" = ".join(names) for names in merged], 6)
+    note = (
+        f"{len(counts):,} names are {len(set(meaning.values())):,} classes: {equal} differ only in "
+        "case, spaces or Unicode form; names=keep leaves them apart."
+    )
     return reading.noting(note if merged else "", rows=rows)
 
 
@@ -654,7 +659,6 @@ def _groups_of_tables(reading: Reading, bundles: Sequence[Bundle], options: Opti
 
 
 # -- The rest
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def _with_rest(raw: Path, reading: Reading, listing: Listing) -> Reading:
@@ -773,10 +777,16 @@ def _why_not(raw: Path, listing: Listing, found: Tables) -> str:
     if not pictures:
         archives = [file.path for file in others if file.path.lower().endswith(ARCHIVES)]
         if archives:
-            return f"The folder {raw} holds the archives {few(archives, 4)} and no picture; give one of them, or unpack them first."
+            return (
+                f"The folder {raw} holds the archives {few(archives, 4)} and no picture; give one "
+                "of them, or unpack them first."
+            )
         videos = sum(file.path.lower().endswith(VIDEOS) for file in others)
         if videos:
-            return f"The folder {raw} holds {videos:,} videos and no picture; write their frames as pictures first."
+            return (
+                f"The folder {raw} holds {videos:,} videos and no picture; write their frames as "
+                "pictures first."
+            )
         foreign = [
             f"{file.path} ({tables.FOREIGN[ending]})"
             for file in others
@@ -784,13 +794,19 @@ def _why_not(raw: Path, listing: Listing, found: Tables) -> str:
             if file.path.lower().endswith(ending)
         ]
         if foreign:
-            return f"The folder {raw} holds {few(foreign, 3)} and no picture; write the pictures as files, in a folder for each class."
+            return (
+                f"The folder {raw} holds {few(foreign, 3)} and no picture; write the pictures as "
+                "files, in a folder for each class."
+            )
         hidden = (
             f"; {len(listing.hidden):,} files are in hidden folders (hidden=use reads them)"
             if listing.hidden
             else ""
         )
-        return f"None of the {len(others):,} files in {raw} is an image{hidden}; expected one folder for each class with images in it."
+        return (
+            f"None of the {len(others):,} files in {raw} is an image{hidden}; expected one folder "
+            "for each class with images in it."
+        )
     ways = []
     reasons = found.reasons()
     foreign = [

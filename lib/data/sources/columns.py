@@ -120,7 +120,6 @@ def name_pictures(table: Table, index: FileIndex, wanted: str | None) -> tuple[N
 
 
 # -- The label
-# --------------------------------------------------------------------------------------------------------------
 
 
 def choose_label(frame: pd.DataFrame, image: str, options: Options, *, name: str) -> LabelChoice:
@@ -205,7 +204,10 @@ def _is_bijection(first: pd.Series, second: pd.Series) -> bool:
 
 def _label_question(frame: pd.DataFrame, columns: Sequence[str], name: str) -> str:
     listed = few([f"{column} ({frame[column].nunique():,} values)" for column in columns], 12)
-    return f"which column of {name} is the label? It may be {listed}; say label=COLUMN, such as label={columns[0]}"
+    return (
+        f"which column of {name} is the label? It may be {listed}; say label=COLUMN, such as "
+        f"label={columns[0]}"
+    )
 
 
 def _one_hot(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
@@ -226,7 +228,6 @@ def _marks(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 # -- Split, boxes, attributes, groups
-# ---------------------------------------------------------------------------------------
 
 
 def _split_columns(frame: pd.DataFrame) -> list[str]:
@@ -399,7 +400,6 @@ def unite(keys: Iterable[pd.Series]) -> pd.Series:
 
 
 # -- From rows of a table to one row a picture
-# ------------------------------------------------------------------------------
 
 
 @dataclass

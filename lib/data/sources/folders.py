@@ -84,7 +84,6 @@ def read(pictures: Sequence[ListedFile], options: Options) -> list[Reading]:
 
 
 # -- What is certain, from the top downwards
-# --------------------------------------------------------------------------------
 
 
 def _peel(
@@ -313,7 +312,6 @@ def _stray(places: Iterable[Place], why: str) -> None:
 
 
 # -- Which of the remaining levels is the class
-# -----------------------------------------------------------------------------
 
 
 def _readings(layout: Layout, options: Options) -> list[Reading]:

@@ -22,6 +22,14 @@ ABOUT = "a table with a row for each image"
 LICENCE = None
 
 
+_SEVERAL = {
+    "first": "the first counts",
+    "last": "the last counts",
+    "drop": "these images have no label",
+    "join": "they are joined to a class",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """Tables of the same columns that are read as one. `paths` and `splits` have a value for each
@@ -386,7 +394,7 @@ def _several(
         notes.append(
             f"{other:,} rows of {name} name an image again with another label ({conflicts:,} "
             f"images); several={several}: "
-            f"{ {'first': 'the first counts', 'last': 'the last counts', 'drop': 'these images have no label', 'join': 'they are joined to a class'}[several] }."
+            f"{_SEVERAL[several]}."
         )
     elif conflicts:
         notes.append(f"{conflicts:,} images have several labels; several={several}.")

@@ -107,15 +107,17 @@ def candidates(files: Iterable[ListedFile], pictures: Sequence[ListedFile]) -> l
         lower, folder = file.path.lower(), file.path.rpartition("/")[0]
         if file.problem is not None or file.size > MAX_BYTES:
             continue
-        if lower.endswith(ENDINGS) or (
-            lower.endswith(MAYBE) and file.path.rsplit("/", 1)[-1].rpartition(".")[0] not in stems
-        ):
-            counts[folder] += 1
-            found.append(file.path)
-        elif (
-            "." not in file.path.rsplit("/", 1)[-1]
-            and 0 < file.size < 50_000_000
-            and folder.count("/") < 2
+        if (
+            lower.endswith(ENDINGS)
+            or (
+                lower.endswith(MAYBE)
+                and file.path.rsplit("/", 1)[-1].rpartition(".")[0] not in stems
+            )
+            or (
+                "." not in file.path.rsplit("/", 1)[-1]
+                and 0 < file.size < 50_000_000
+                and folder.count("/") < 2
+            )
         ):
             counts[folder] += 1
             found.append(file.path)
@@ -402,7 +404,6 @@ def cell_text(value: Any) -> str:
 
 
 # -- Which picture a cell names
-# ---------------------------------------------------------------------------------------------
 
 
 @dataclass

@@ -12,7 +12,8 @@ OTHER_ENDINGS = frozenset(
     "r c h cpp zip tar gz tgz bz2 "
     "xz 7z rar zst db sqlite parquet arrow feather yaml yml toml ini cfg log lst mp4 avi mov mkv "
     "webm mpg mpeg wav mp3 npz mat "
-    "h5 hdf5 pkl pickle pt pth onnx tfrecord names labels dat data url lnk license rtf css js geojson kml aux ovr hdr".split()
+    "h5 hdf5 pkl pickle pt pth onnx tfrecord names labels dat data url lnk license rtf css js "
+    "geojson kml aux ovr hdr".split()
 )
 """Endings of files that nobody means to be pictures."""
 
@@ -68,7 +69,8 @@ ID_WORDS = frozenset(
 """Column and folder names whose values say which pictures belong together."""
 
 PERSON_WORDS = frozenset(
-    "patient patients subject subjects participant person individual specimen lesion donor mouse".split()
+    "patient patients subject subjects participant person individual specimen lesion donor "
+    "mouse".split()
 )
 """Those of living beings, whose pictures are never independent."""
 
@@ -95,7 +97,8 @@ IMAGE_COLUMNS = tuple(
     "imageid image_file id name uid".split()
 )
 SPLIT_COLUMNS = tuple(
-    "split subset set partition usage phase data_split dataset_split train_test split_name fold dataset".split()
+    "split subset set partition usage phase data_split dataset_split train_test split_name fold "
+    "dataset".split()
 )
 TRAIN_FLAGS = ("is_train", "is_training", "is_training_image", "train", "training")
 TEST_FLAGS = ("is_test", "test", "is_testing")
