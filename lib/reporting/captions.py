@@ -31,14 +31,41 @@ def answer(comparison: Comparison) -> str:
         equal = sum(pair.is_equivalent for pair in comparison.pairs)
         also = f" {equal} of {len(comparison.pairs)} pairs are equivalent." if equal else ""
         return f"No difference is significant. The largest: {widest.verdict}{also}"
-    best = next(iter(comparison.arms))
-    first = next((pair for pair in shown if best in (pair.first, pair.second)), shown[0])
-    others = len(comparison.pairs) - len(shown)
-    rest = (
-        f" {others} of {len(comparison.pairs)} pairs do not differ significantly." if others else ""
-    )
-    more = f" {len(shown) - 1} more significant." if len(shown) > 1 else ""
-    return f"{first.verdict}{more}{rest}"
+    if any(pair.difference.num_seeds == 1 for pair in shown):  # speaks of two trained models
+        return shown[0].verdict
+    better: dict[str, list[str]] = {}
+    for pair in shown:
+        winner, loser = (pair.first, pair.second)
+        value, low, high = pair.difference.value, pair.low, pair.high
+        if value < 0:
+            winner, loser, value, low, high = loser, winner, -value, -high, -low
+        named = comparison.metric.replace("_", " ") if not better else ""
+        size = _difference(comparison.metric, value, low, high)
+        better.setdefault(loser, []).append(f"{winner} ({named} {size})".replace("( ", "("))
+    clauses = [
+        f"{_joined(winners)} {'are' if len(winners) > 1 else 'is'} better than {loser}"
+        for loser, winners in better.items()
+    ]
+    rest = [pair for pair in comparison.pairs if not pair.is_significant]
+    if len(rest) == 1:
+        is_equal = rest[0].is_equivalent
+        margin = f"{100 * rest[0].margin:g} points" if comparison.metric in SHARES else None
+        within = f", within {margin} of each other" if margin else ""
+        words = f"are equivalent{within}" if is_equal else "do not differ significantly"
+        clauses.append(f"{rest[0].first} and {rest[0].second} {words}")
+    elif rest:
+        clauses.append(f"{len(rest)} of {len(comparison.pairs)} pairs do not differ significantly")
+    return "; ".join(clauses) + "."
+
+
+def _difference(metric: str, value: float, low: float, high: float) -> str:
+    if metric in SHARES:
+        return f"+{100 * value:.1f} points, 95 % {100 * low:.1f} to {100 * high:.1f}"
+    return f"+{value:.3f}, 95 % {low:.3f} to {high:.3f}"
+
+
+def _joined(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def summary(comparison: Comparison) -> str:

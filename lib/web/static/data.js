@@ -26,7 +26,7 @@ const el = (name, properties = {}, ...children) => {
   node.append(...children);
   return node;
 };
-const percent = (share) => `${(100 * share).toFixed(share > 0.995 || share < 0.1 ? 1 : 0)} %`;
+const percent = (share) => `${(100 * share).toFixed(share > 0.995 || share < 0.1 ? 1 : 0)}\u00a0%`;
 const number = (value) => value.toLocaleString("en");
 const labelOf = (code) => (code === NONE ? "no label" : about.labels[code]);
 const pictureOf = (row, size) => `${page.api}/pictures/${row}?side=${size}&v=${about.version}`;
