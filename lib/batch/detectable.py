@@ -11,6 +11,8 @@ from lib.errors import DarkroomError
 from lib.evaluation import design
 
 _TRAINING = ("3_train", "5_thumbnails")
+_ASSUMED_IMAGES = 2_000
+"""Of a data set that has not been read yet."""
 
 
 def smallest_differences(study: Study) -> list[str]:
@@ -21,14 +23,13 @@ def smallest_differences(study: Study) -> list[str]:
         if stage.notebook.name not in _TRAINING or len(arms) < 2:
             continue
         sentence = _of_stage(study, stage.units, arms)
-        sentences.append(f"{stage.name}: {sentence[0].lower()}{sentence[1:]}")
+        sentences.append(f"{stage.name}: {sentence}")
     return sentences
 
 
 def _of_stage(study: Study, runs: Sequence[RunSpec], arms: Sequence[str]) -> str:
-    images = _num_images(str(runs[0].parameters.get("data", study.data)))
-    if images is None:
-        return "The smallest difference it can show is known when the images are counted."
+    counted = _num_images(str(runs[0].parameters.get("data", study.data)))
+    images = counted or _ASSUMED_IMAGES
     numbers = [[run for run in runs if run.arm == arm] for arm in arms]
     splits = {run.parameters.get("split_seed") for run in numbers[0]}
     shares = runs[0].parameters.get("fractions", [0.6, 0.15, 0.25])
@@ -41,6 +42,8 @@ def _of_stage(study: Study, runs: Sequence[RunSpec], arms: Sequence[str]) -> str
         is_splits=len(splits) > 1,
         num_pairs=len(arms) - 1 if baselines & set(arms) else None,
     )
+    if counted is None:
+        return f"If the data set has {_ASSUMED_IMAGES:,} images: {found.sentence}"
     return found.sentence
 
 

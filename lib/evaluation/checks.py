@@ -1,8 +1,8 @@
 """Named checks of a run and of a comparison: each says what it found, or why it could not look.
 
 An outcome is `held` (looked, nothing found), `flagged` (the result stands, with the remark), `note`
-(worth knowing, no fault), `not_judged` (what it takes is missing) or `stops` (the numbers contradict
-each other, and the run leaves no result). docs/guards.md explains every check.
+(worth knowing, no fault), `not_judged` (what it takes is missing) or `stops` (the numbers
+contradict each other, and the run leaves no result). docs/guards.md explains every check.
 """
 
 from __future__ import annotations
@@ -526,7 +526,10 @@ def _no_better_than_chance(part: Predictions, counted: np.ndarray, kappa: float)
     p, num_groups = _p_by_groups(part), len(np.unique(part.groups))
     if p <= 0.025:
         return ""
-    return f"Not shown to beat chance: kappa {kappa:.2f}, p {p:.2f} over {num_groups} groups of images."
+    return (
+        f"Not shown to beat chance: kappa {kappa:.2f}, p {p:.2f} over {num_groups} groups of "
+        "images."
+    )
 
 
 def _p_by_groups(part: Predictions) -> float:

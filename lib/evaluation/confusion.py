@@ -30,7 +30,7 @@ def counts(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.nda
 
 
 def shares(confusion: np.ndarray) -> np.ndarray:
-    """float64, same shape: each row divided by its sum; the row of a class without images is NaN."""
+    """float64, same shape: each row divided by its sum; NaN for a class without images."""
     confusion = np.asarray(confusion, dtype=np.float64)
     return _ratio(confusion, confusion.sum(axis=-1, keepdims=True))
 
@@ -42,7 +42,7 @@ def accuracy(confusion: np.ndarray) -> np.ndarray:
 
 
 def recall(confusion: np.ndarray) -> np.ndarray:
-    """(..., classes): the share of each true class that was found; NaN for a class without images."""
+    """(..., classes): the share of each true class predicted as it; NaN for one without images."""
     confusion = np.asarray(confusion, dtype=np.float64)
     return _ratio(_diagonal(confusion), confusion.sum(axis=-1))
 

@@ -42,12 +42,14 @@ class Detectable:
         images = f"{self.num_test:,} test images"
         if self.num_runs == 1:
             return (
-                f"One training each, {images}: this study can show that two trained models differ by "
+                f"One training each, {images}: this study can show that two trained models differ "
+                "by "
                 f"{100 * self.difference:.1f} points, but nothing about the methods."
             )
         return (
-            f"Smallest difference this study can show: {100 * self.difference:.1f} points of accuracy ({runs}, {images}, "
-            f"{pairs}, power {100 * POWER:.0f} %; assumed: two arms disagree on {100 * DISAGREEMENT:.0f} % of the images, "
+            f"Smallest difference this study can show: {100 * self.difference:.1f} points of "
+            f"accuracy ({runs}, {images}, {pairs}, power {100 * POWER:.0f} %; assumed: two arms "
+            f"disagree on {100 * DISAGREEMENT:.0f} % of the images, "
             f"trainings vary by {100 * TRAINING_SD:.0f} point)."
         )
 
@@ -79,7 +81,8 @@ def before(
     if num_arms < 2 or num_runs < 1 or num_test < 1 or num_train < 1:
         raise DarkroomError(
             "A comparison takes two arms, one run and one image at least. "
-            f"Received: {num_arms} arms, {num_runs} runs, {num_test} test and {num_train} training images."
+            f"Received: {num_arms} arms, {num_runs} runs, {num_test} test and {num_train} training "
+            "images."
         )
     pairs = num_arms * (num_arms - 1) // 2 if num_pairs is None else num_pairs
     over_images, of_training = disagreement / num_test, 2 * training_sd**2

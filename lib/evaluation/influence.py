@@ -42,7 +42,7 @@ def of_images(part: Predictions, function: Function) -> np.ndarray:
 
 
 def of_labels(part: Predictions, name: str) -> tuple[float, np.ndarray]:
-    """A headline metric of a multi-label split and the influence of each image on it, float64 (n,)."""
+    """A multi-label headline metric and the influence of each image on it, float64 (n,)."""
     truths, predicted = part.truths, multilabel.predicted_labels(part)
     hits, sums = (truths & predicted), truths.astype(np.float64) + predicted
     if name in ("accuracy", "exact_match"):

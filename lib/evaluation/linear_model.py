@@ -70,7 +70,7 @@ class Uncertainty:
         )
 
     def with_runs(self, num: int) -> Uncertainty:
-        """What the uncertainty would be with another number of runs, everything else as measured."""
+        """What the uncertainty would be with another number of runs, all else as measured."""
         share = self.square / num
         variance = max(self.known + share, _LEAST * self.image_variance)
         degrees = self.degrees_each * (num - 1) * (variance / share) ** 2 if share else np.inf
@@ -377,7 +377,7 @@ class LinearModel:
 
 
 class _Pool:
-    """The mean squares of arms that were measured on the same test sets, pooled where they agree."""
+    """The mean squares of arms measured on the same test sets, pooled where they agree."""
 
     def __init__(self, scores: Scores, arms: Sequence[str], sets: tuple[int, ...]) -> None:
         self.is_seeds = len(sets) == 1
@@ -452,7 +452,7 @@ class _Pool:
         return float(total**2 / parts) if parts > 0 else float(num - 1)
 
     def _members_alike(self) -> list[str]:
-        # Arms whose mean square stands out are taken out of the pool, one after another (Cochran's test).
+        # Arms whose mean square stands out leave the pool, one after another (Cochran's test).
         alike = [arm for arm, weights in self.observed.items() if self._square(weights)[1] > 0]
         lengths = {arm: len(self.observed[arm]) for arm in alike}
         alike = [arm for arm in alike if lengths[arm] == max(lengths.values())]
@@ -481,7 +481,7 @@ def _combined(
     *,
     is_shared: bool = True,
 ) -> Uncertainty:
-    # What images do to all runs alike is known; the mean squares of each arm, with its number of runs, are estimated.
+    # What images do to all runs alike is known; the mean squares of the arms are estimated.
     known, parts = max(0.0, known), [square / num for square, num, _ in shares]
     degrees = [degrees for *_, degrees in shares]
     variance = max(known + sum(parts), _LEAST * over_images)

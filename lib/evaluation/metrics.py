@@ -19,7 +19,7 @@ from lib.evaluation.predictions import Predictions
 
 
 def confusion(predictions: Predictions) -> np.ndarray:
-    """int64 (classes, classes): rows truth, columns prediction, both in the order of `class_names`."""
+    """int64 (classes, classes): rows truth, columns prediction, in the order of `class_names`."""
     return matrices.counts(predictions.truth, predictions.predicted, len(predictions.class_names))
 
 

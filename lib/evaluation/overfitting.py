@@ -1,4 +1,4 @@
-"""Overfitting: the gap between training and validation accuracy, and a validation loss that rose."""
+"""Overfitting: the gap between training and validation accuracy, and where the loss turned."""
 
 from __future__ import annotations
 

@@ -87,13 +87,15 @@ class Pair:
             return f"{better} is better than {worse} ({numbers}){small}."
         if self.is_equivalent:
             return f"{better} and {worse} are equivalent, {within} ({numbers})."
-        return f"No significant difference between {better} and {worse} ({numbers}){self._what_would_show_it()}."
+        more = self._what_would_show_it()
+        return f"No significant difference between {better} and {worse} ({numbers}){more}."
 
     def _of_two_models(self, better: str, worse: str, numbers: str) -> str:
         models = f"These two trained models, {better} and {worse},"
         more = "one training each says nothing about the methods; train with more seeds"
         if self.is_significant:
-            return f"{models} differ: {better} has the higher {_label(self.difference.name)} ({numbers}); {more}."
+            higher = f"{better} has the higher {_label(self.difference.name)}"
+            return f"{models} differ: {higher} ({numbers}); {more}."
         if self.is_equivalent:
             within = f"within {_amount(self.difference.name, self.margin)} of each other"
             return f"{models} are equivalent, {within} ({numbers}); {more}."

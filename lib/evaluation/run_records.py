@@ -21,7 +21,7 @@ from lib.runs import record
 
 @dataclass(frozen=True)
 class Unit:
-    """One finished run: its arm and seed, its predictions, its history and what it says of itself."""
+    """One finished run: its arm and seed, its predictions, its history and its result."""
 
     folder: Path
     arm: str

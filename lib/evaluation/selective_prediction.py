@@ -20,8 +20,8 @@ def table(comparison: Comparison, *, target_accuracy: float = TARGET_ACCURACY) -
     validation images.
 
     `calibration_error` as stated, `temperature` (of validation), `calibration_error_scaled` at it;
-    and what answering only above the threshold for the `target_accuracy` accuracy on validation does on
-    test: `coverage` and `accuracy` (NaN where no seed reaches the wish).
+    and what answering only above the threshold for the `target_accuracy` accuracy on validation
+    does on test: `coverage` and `accuracy` (NaN where no seed reaches the wish).
     """
     rows = {
         arm: _row(units, target_accuracy)

@@ -40,7 +40,10 @@ class Separation:
     @property
     def sentence(self) -> str:
         """What was found, for people."""
-        told = f"purity {self.purity:.3f} on {self.num_test:,} test images, {self.baseline:.3f} for shuffled labels"
+        told = (
+            f"purity {self.purity:.3f} on {self.num_test:,} test images, {self.baseline:.3f} for "
+            "shuffled labels"
+        )
         return (
             f"The classes lie apart ({told})."
             if self.is_significant

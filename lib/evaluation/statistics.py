@@ -41,7 +41,7 @@ class Estimate:
 
     @property
     def p_value(self) -> float:
-        """The two-sided p that the number is 0: 1 minus the level of the interval that reaches 0."""
+        """The two-sided p that the number is 0: 1 - the level of the interval that reaches 0."""
         return self.uncertainty.p_value(abs(self.value))
 
 
