@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from lib import paths
+from lib import hashing, paths
 from lib.runs import code_digest
 
 PARAMETERS = {
@@ -99,3 +99,15 @@ def test_the_cells_of_the_notebook_are_followed(code):
     root, cells, before = code
     more = [*cells, "from lib.evaluation import agreement\nagreement.table"]
     assert code_digest.digest("train", more, PARAMETERS, root=root) != before
+
+
+def test_every_place_that_is_named_exists():
+    named = [
+        *code_digest.PRESENTATION,
+        *(e for all in code_digest.ENTRY_POINTS.values() for e in all),
+    ]
+    for place in named:
+        module, _, name = place.partition(":")
+        file = hashing.module_file(module)
+        assert file is not None, place
+        assert not name or name in code_digest._module(file, 0).defined, place

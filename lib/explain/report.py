@@ -25,7 +25,8 @@ from lib.explain.explanation import METHODS, explain
 from lib.explain.model_wrapper import BlackBox, BlackBoxWrapper, NetworkWrapper
 from lib.models import serialization
 from lib.reporting.style import Drawing
-from lib.runs import record
+from lib.runs import Run, record
+from lib.training import setup
 
 GROUPS = ("confident and correct", "confident and wrong", "least certain")
 TITLES = {
@@ -136,16 +137,18 @@ class ExplainedRun:
         return np.sort(rng.permutation(len(self.test))[:num])
 
 
+def begin(run: Run, *, seed: int) -> None:
+    """Seeds everything random and computes in float32, as explanations need it."""
+    setup.begin(seed=seed, dtype_policy="float32", run=run)
+
+
 def load_run(study: str, dataset: Dataset, *, stage: str = "train", unit: str = "") -> ExplainedRun:
     """Returns a finished run; by default the study's best on validation for this data set.
 
     Raises DarkroomError if there is no such run, or it kept no model or is of other data.
     """
     folder = paths.logs() / study / stage
-    results = {
-        path.parent.name: runs.read(path.parent)
-        for path in sorted(folder.glob("[!.]*/result.json"))
-    }
+    results = {path.name: runs.read(path) for path in record.finished_runs(folder)}
     if unit and unit not in results:
         raise DarkroomError(
             f"{study}/{stage} has no finished run {unit!r}. It has: "

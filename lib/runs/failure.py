@@ -9,13 +9,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from traceback import format_exception
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lib import files
 from lib.runs import record
-
-if TYPE_CHECKING:
-    from lib.runs.run import Run
 
 CLASSES = {
     "parameter": "a parameter does not fit; change it in the study or with --set",
@@ -110,8 +107,9 @@ def write(folder: Path, failure: Failure, *, resume: str = "") -> None:
     files.write_json(folder / record.FAILURE, content)
 
 
-def watch_cells(open_run: Callable[[], Run | None]) -> None:
-    """Makes IPython write `failure.json` when a cell raises while `open_run()` returns a run.
+def watch_cells(open_folder: Callable[[], Path | None]) -> None:
+    """Makes IPython write `failure.json` when a cell raises while a run is open, whose folder
+    `open_folder()` returns.
 
     Outside of IPython it does nothing.
     """
@@ -121,14 +119,14 @@ def watch_cells(open_run: Callable[[], Run | None]) -> None:
         return
 
     def note(result: Any) -> None:
-        error, run = result.error_in_exec, open_run()
-        if error is None or isinstance(error, KeyboardInterrupt) or run is None:
+        error, folder = result.error_in_exec, open_folder()
+        if error is None or isinstance(error, KeyboardInterrupt) or folder is None:
             return
         cell = {"execution_count": result.execution_count, "source": result.info.raw_cell}
         traceback = format_exception(error)
         name = type(error).__name__
         write(
-            run.folder,
+            folder,
             of_cell(cell, exception=name, message=str(error), traceback=traceback),
         )
 

@@ -185,7 +185,7 @@ def start(name: str, namespace: dict[str, Any], *, data: Data | None) -> Run:
     if "In" in namespace and not os.environ.get(NOTEBOOK_VARIABLE):
         run.notebook, run.ran = notebook, namespace["In"]
         run.first_cell = len(run.ran) - 1
-    failure.watch_cells(lambda: _open_runs.get(run.folder))
+    failure.watch_cells(lambda: run.folder if run.folder in _open_runs else None)
     return run
 
 

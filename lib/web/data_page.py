@@ -17,6 +17,7 @@ from lib.data import dataset as datasets
 from lib.errors import DarkroomError
 from lib.evaluation import multilabel, predictions
 from lib.evaluation.predictions import Predictions
+from lib.runs import record
 from lib.web import archive, image_table, pictures
 from lib.web.archive import Run
 from lib.web.image_table import NONE, Decision, ImageTable
@@ -256,12 +257,12 @@ def _runs(name: str) -> list[Run]:
     return [
         run
         for run in runs
-        if (run.folder / "predictions.parquet").is_file() and not multilabel.is_of(run.result)
+        if (run.folder / record.PREDICTIONS).is_file() and not multilabel.is_of(run.result)
     ]
 
 
 def _predictions(run: Run) -> Predictions:
-    file = run.folder / "predictions.parquet"
+    file = run.folder / record.PREDICTIONS
     try:
         return _read(file, file.stat().st_mtime_ns)
     except OSError:

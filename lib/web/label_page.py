@@ -19,6 +19,7 @@ from lib.data import decode
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.evaluation.predictions import Predictions
+from lib.runs import record
 from lib.web import archive, pictures
 from lib.web.archive import Run
 from lib.web.data_page import asked_side, body, jpeg_response, plain_label
@@ -307,7 +308,7 @@ def _gain(application: Application) -> dict[str, Any] | None:
 
 
 def _predictions(run: Run) -> Predictions:
-    return predictions.read(run.folder / "predictions.parquet")
+    return predictions.read(run.folder / record.PREDICTIONS)
 
 
 def _folder(run: Run) -> Path:

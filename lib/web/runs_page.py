@@ -21,6 +21,7 @@ from lib.embeddings import record
 from lib.errors import DarkroomError
 from lib.evaluation import checks, multilabel
 from lib.reporting import style
+from lib.runs import record as run_record
 from lib.web import archive
 from lib.web.archive import Run
 
@@ -81,7 +82,7 @@ def one_run(study: str, stage: str, run: str) -> str:
         parameters=found.result.get("key", {}).get("parameters", {}),
         has_maps=(found.folder / record.ACCOUNT).is_file(),
         has_labels=(found.folder / "labels.parquet").is_file(),
-        has_predictions=(found.folder / "predictions.parquet").is_file(),
+        has_predictions=(found.folder / run_record.PREDICTIONS).is_file(),
         data=_data(found),
         page="runs",
     )
