@@ -277,3 +277,51 @@ def test_resize_refuses():
         resize(np.zeros((4, 4, 3), np.uint8), height=2, width=2, fit="squeeze")
     with pytest.raises(ValueError, match="at least 1 px"):
         resize(np.zeros((4, 4, 3), np.uint8), height=0, width=2)
+
+
+def chunked_png(width, height, raw, *, colour=2, depth=8, interlaced=0, extra=b""):
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
+    body = chunk(b"IDAT", zlib.compress(raw))
+    return b"\x89PNG\r\n\x1a\n" + head + extra + body + chunk(b"IEND", b"")
+
+
+def test_an_interlaced_png_of_half_its_rows_is_truncated(picture):
+    whole = sum(
+        len(range(left, 64, across)) and len(range(top, 48, down)) * (1 + 3 * len(range(left, 64, across)))
+        for left, top, across, down in (
+            (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
+        )
+    )  # fmt: skip
+    assert decode(chunked_png(64, 48, bytes(whole), interlaced=1)).pixels.shape == (48, 64, 3)
+    assert reason_of(chunked_png(64, 48, bytes(whole // 2), interlaced=1)) == "truncated"
+
+
+def test_a_png_is_not_inflated_past_its_last_row():
+    rows = bytes(48 * (1 + 64 * 3))
+    assert reason_of(chunked_png(64, 48, rows + bytes(50_000_000))) == "corrupted"
+
+
+def test_a_second_head_and_colours_that_the_palette_lacks_are_damage():
+    second = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
+    assert reason_of(chunked_png(8, 8, bytes(8 * 25), extra=second)) == "corrupted"
+    palette = chunk(b"PLTE", bytes(range(12)))
+    fits, beyond = b"\0\1\2\3\0\1\2\3\0", b"\0\1\2\3\4\1\2\3\0"
+    assert decode(chunked_png(8, 8, fits * 8, colour=3, extra=palette)).mode == "P"
+    assert reason_of(chunked_png(8, 8, beyond * 8, colour=3, extra=palette)) == "corrupted"
+
+
+def test_runs_of_a_bmp_that_leave_the_picture_are_damage():
+    def bmp(runs):
+        palette = b"".join(bytes((k, k, k, 0)) for k in range(256))
+        start = 14 + 40 + len(palette)
+        info = struct.pack("<IiiHHIIiiII", 40, 8, 2, 1, 8, 1, len(runs), 0, 0, 256, 0)
+        return struct.pack("<2sIHHI", b"BM", start + len(runs), 0, 0, start) + info + palette + runs
+
+    assert decode(bmp(b"\x08\x05\0\0\x08\x07\0\1")).pixels.shape == (2, 8, 3)
+    assert reason_of(bmp(b"\0\2\x20\0\x08\x05\0\1")) == "corrupted"
+
+
+def test_a_jpeg_of_very_many_scans_is_refused(picture):
+    data = stored(Image.fromarray(picture), "JPEG", progressive=True)
+    at = data.rindex(b"\xff\xda")
+    assert reason_of(data[:-2] + data[at:-2] * 200 + data[-2:]) == "too_large"

@@ -234,7 +234,8 @@ def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Re
         )
         table[column] = one["lists"].map(columns.joined)
     table = table.drop(columns=["lists", "first_row"])
-    unnamed = [file.path for file in pictures if file.path not in set(table["path"])]
+    named = set(table["path"])
+    unnamed = [file.path for file in pictures if file.path not in named]
     table = pd.concat([table, pd.DataFrame({"path": unnamed}, dtype=object)], ignore_index=True)
     split_text = (
         f"column {split_column} of {name}"
