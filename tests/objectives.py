@@ -15,7 +15,9 @@ def parabola(values, trial):
     """
     if "ran" in trial.settings:
         with Path(trial.settings["ran"]).open("a") as file:
-            file.write(f"{trial.number} {json.dumps(values)} {trial.initial_epoch} {trial.epochs}\n")
+            file.write(
+                f"{trial.number} {json.dumps(values)} {trial.initial_epoch} {trial.epochs}\n"
+            )
     best = -((values["x"] - 0.3) ** 2)
     for epoch in range(trial.initial_epoch + 1, trial.epochs + 1):
         time.sleep(trial.settings.get("seconds", 0))

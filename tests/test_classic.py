@@ -67,7 +67,9 @@ def parts():
 @pytest.mark.parametrize("kind", sorted(fitting.MODELS))
 def test_every_model_learns_is_saved_and_says_the_same_again(kind, parts, tmp_path):
     train, val = parts
-    values = {name: tried[0] for name, tried in fitting.parameter_grid(kind, SMALL.get(kind)).items()}
+    values = {
+        name: tried[0] for name, tried in fitting.parameter_grid(kind, SMALL.get(kind)).items()
+    }
     fit = fitting.fit(kind, values, train, seed=0)
     right = fitting.is_correct(fitting.outputs(fit.pipeline, val.X), val.y).mean()
     assert right == pytest.approx(1 / 3) if kind == "majority" else right >= 0.9
@@ -184,7 +186,9 @@ def test_a_step_of_the_network_follows_the_numeric_gradient():
 
 
 def test_an_earlier_epoch_is_read_on_the_way_to_a_later_one(parts):
-    long = MLP((4,), epochs=20, batch_size=16, seed=3).fit(parts[0].X, parts[0].y, snapshot_epochs=(10, 20))
+    long = MLP((4,), epochs=20, batch_size=16, seed=3).fit(
+        parts[0].X, parts[0].y, snapshot_epochs=(10, 20)
+    )
     short = MLP((4,), epochs=10, batch_size=16, seed=3).fit(parts[0].X, parts[0].y)
     assert np.array_equal(long.at_epoch(10).weights_, short.weights_)
     assert np.array_equal(long.at_epoch(20).weights_, long.weights_)
@@ -299,9 +303,7 @@ def test_the_verdict_counts_what_validation_cannot_tell_apart():
     told = search.verdict(search.results_table(rows, Pictures()))
     assert "best of 3 on validation: 3 x 2 pixels, C 1.0, accuracy 70.0 %" in told
     assert "1 other is within" in told and "try more" not in told
-    several = search.verdict(
-        search.results_table(rows, Pictures()), measure="exact match"
-    )
+    several = search.verdict(search.results_table(rows, Pictures()), measure="exact match")
     assert "exact match 70.0 % (95 % 60.0 % to 80.0 %)" in several
     assert "Its C is the greatest" in search.verdict(
         search.results_table([{**rows[2], "val_accuracy": 0.9}, *rows[:2]], Pictures())
@@ -443,10 +445,14 @@ def test_several_classes_an_image_are_each_said_for_itself(kind, parts):
         [colour != 1, colour == 2], axis=1
     )  # "light" for bright and green, "green" for green alone
     part = Part(images.reshape(90, -1).astype(np.float32) / 255, y)
-    values = {name: tried[-1] for name, tried in fitting.parameter_grid(kind, SMALL.get(kind)).items()}
+    values = {
+        name: tried[-1] for name, tried in fitting.parameter_grid(kind, SMALL.get(kind)).items()
+    }
     fit = fitting.fit(kind, values, part, seed=0)
     heat = fitting.fit_temperature(fit.pipeline, part)
-    made = model.Model(kind, fit.pipeline, ("green", "light"), SIZE, multilabel=True, temperature=heat)
+    made = model.Model(
+        kind, fit.pipeline, ("green", "light"), SIZE, multilabel=True, temperature=heat
+    )
     stated = made.predict_proba(images)
     assert ((stated >= 0.5) == y).all(axis=1).mean() > 0.9
     assert fitting.is_correct(fitting.outputs(fit.pipeline, part.X), y).mean() > 0.9

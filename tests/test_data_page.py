@@ -183,3 +183,16 @@ def test_the_manifest_says_how_much_of_the_ledger_it_reflects(home):
     assert manifest.ledger_bytes(folder) < ledger.num_bytes(folder)
     (folder / "manifest.parquet").write_bytes(b"torn")
     assert manifest.ledger_bytes(folder) == 0
+
+
+def test_a_study_is_judged_by_decisions_that_only_stand_in_the_ledger(client):
+    from types import SimpleNamespace
+
+    from lib.batch import plan
+
+    unit = SimpleNamespace(parameters={"data": "pets"})
+    before = plan._dataset(unit).digest()
+    post(client, "decide", rows=[0], action="reject")
+    assert plan._dataset(unit).digest() != before
+    post(client, "undo")
+    assert plan._dataset(unit).digest() == before

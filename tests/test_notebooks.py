@@ -204,9 +204,10 @@ def test_plain_papermill_runs_a_training_and_writes_the_same_folder(pictures, tm
     )
     explained = tmp_path / "logs" / "interactive" / "explain" / "all"
     result = json.loads((explained / "result.json").read_text())
-    assert result["explained"] == "custom-s3" and {"confident_correct.png", "class_averages.png"} <= set(
-        result["figures"]
-    )
+    assert result["explained"] == "custom-s3" and {
+        "confident_correct.png",
+        "class_averages.png",
+    } <= set(result["figures"])
     assert list(pandas.read_csv(explained / "faithfulness.csv")["method"])[-2:] == [
         "random",
         "edges",

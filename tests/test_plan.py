@@ -89,6 +89,7 @@ def test_every_notebook_with_data_is_keyed_by_it_as_its_run_will_be(batch_home, 
         "lib.data.dataset.load",
         lambda name: SimpleNamespace(name=name, digest=lambda: f"digest of {name}"),
     )
+    monkeypatch.setattr("lib.cleaning.clean.sync", lambda dataset: False)
     notebook = (
         batch_home / "notebooks" / "gather.ipynb"
     )  # it reads runs, and hands its data set to runs.start all the same

@@ -31,7 +31,9 @@ def home(tmp_path_factory):
 
 @pytest.fixture
 def origin(home):
-    return feature_spaces.load_run(datasets.load("pictures"), study="odd@pictures", trained="tiny-s0")
+    return feature_spaces.load_run(
+        datasets.load("pictures"), study="odd@pictures", trained="tiny-s0"
+    )
 
 
 def test_features_of_a_run_are_those_of_its_model_for_every_accepted_image(origin, monkeypatch):
@@ -58,8 +60,14 @@ def test_the_network_before_training_is_another_one_and_seeded(origin):
     trained = feature_spaces.features(origin, dataset)
     first = feature_spaces.load_before(origin, dataset, which="untrained", seed=3)
     assert first.folder != trained.folder and first.features.shape == trained.features.shape
-    assert feature_spaces.load_before(origin, dataset, which="untrained", seed=3).folder == first.folder
-    assert feature_spaces.load_before(origin, dataset, which="untrained", seed=4).folder != first.folder
+    assert (
+        feature_spaces.load_before(origin, dataset, which="untrained", seed=3).folder
+        == first.folder
+    )
+    assert (
+        feature_spaces.load_before(origin, dataset, which="untrained", seed=4).folder
+        != first.folder
+    )
     with pytest.raises(DarkroomError, match="has ImageNet weights.*for custom"):
         feature_spaces.load_before(origin, dataset, which="frozen")
 

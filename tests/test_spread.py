@@ -86,7 +86,12 @@ def test_spread_features_and_answers_are_those_of_one_machine(executor, pictures
     classifier = load(path)
     told = folders.apply(classifier, pictures.raw, tmp_path / "alone")
     ours = folders.apply(
-        classifier, pictures.raw, tmp_path / "spread", executor=executor, model=str(path), part_size=4
+        classifier,
+        pictures.raw,
+        tmp_path / "spread",
+        executor=executor,
+        model=str(path),
+        part_size=4,
     )
     assert (tmp_path / "spread" / "labels.csv").read_text() == (
         tmp_path / "alone" / "labels.csv"

@@ -86,7 +86,11 @@ def test_trials_know_a_folder_by_the_name_that_it_was_brought_in_under(data, nam
         ({"epochs": [5, 10]}, {}, "`epochs` of 4_tune cannot be searched: the method decides"),
         ({"seed": [1, 2]}, {}, "`seed` of 4_tune cannot be searched: the suite sets it"),
         ({"split_seed": [1, 2]}, {}, "trials on different images cannot be compared"),
-        ({"kernel_size": [3, 5]}, {"base": {"epochs": 3}}, "`base` of 4_tune must not set `epochs`"),
+        (
+            {"kernel_size": [3, 5]},
+            {"base": {"epochs": 3}},
+            "`base` of 4_tune must not set `epochs`",
+        ),
         (
             {"kernel_size": [3, 5]},
             {"base": {"momentum": 0.5}},

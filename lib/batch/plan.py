@@ -107,9 +107,12 @@ def _dataset(unit: RunSpec) -> Dataset | None:
     """The data set of a run, as its notebook hands it to `runs.start`."""
     if "data" not in unit.parameters:
         return None
+    from lib.cleaning import clean
     from lib.data import dataset
 
-    return dataset.load(unit.parameters["data"])
+    found = dataset.load(unit.parameters["data"])
+    clean.sync(found)  # decisions made in the browser count before anything is judged finished
+    return found
 
 
 def _finished(folder: Path, key: dict[str, Any]) -> str:

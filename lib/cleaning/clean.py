@@ -143,12 +143,17 @@ def sync(dataset: Dataset) -> bool:
 
     Decisions made in the browser are only appended to the ledger; this applies them.
     """
+    if not _is_behind(dataset):
+        return False
     with FileLock(dataset.folder / ".lock"):
-        size = ledger.num_bytes(dataset.folder)
-        if not dataset.cleaned() or manifest.ledger_bytes(dataset.folder) == size:
-            return False
-        _replay(dataset)
+        if _is_behind(dataset):
+            _replay(dataset)
     return True
+
+
+def _is_behind(dataset: Dataset) -> bool:
+    reflected = manifest.ledger_bytes(dataset.folder)
+    return dataset.cleaned() and reflected != ledger.num_bytes(dataset.folder)
 
 
 def clean(
