@@ -797,3 +797,18 @@ def test_files_that_came_and_went_are_said(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     clean.ensure(data)
     assert "3 files came, 1 went, 1 have another size" in capsys.readouterr().out
+
+
+def test_a_table_that_agrees_with_one_level_decides_and_is_found_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+    fill(tmp_path / "set", *each("{a}/{b}/{i}.png", a=("day", "night"), b=("car", "bus")))
+    rows = [
+        (f"{a}/{b}/2{i:03}.png", b)
+        for a in ("day", "night")
+        for b in ("car", "bus")
+        for i in range(4)
+    ]
+    table(tmp_path / "set", "file,label", rows)
+    data = sources.bring(str(tmp_path / "set"))
+    assert data.source["read_as"]["label"] == "folder level 2"
+    assert dict(data.rows()["label"].value_counts()) == {"bus": 8, "car": 8}

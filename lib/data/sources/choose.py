@@ -127,12 +127,21 @@ def _by_folder_or_table(raw: Path, listing: Listing, options: Options) -> Readin
             if any(_agrees(reading, bundle, options) for bundle in labelled if bundle.label.columns)
         ]
         if len(agreeing) == 1:
-            return _with_tables(agreeing[0], found, options, may_label=True)
+            chosen = _pinned(agreeing[0]) if len(by_folder) > 1 else agreeing[0]
+            return _with_tables(chosen, found, options, may_label=True)
         if question or len(by_folder) > 1:
             raise DarkroomError(_question(by_folder, question, certain))
         _refuse_contradiction(by_folder[0], certain)
         return _with_tables(by_folder[0], found, options, may_label=False)
     raise DarkroomError(_why_not(raw, listing, found))
+
+
+def _pinned(reading: Reading) -> Reading:
+    """The reading with its level among the options, so that reading again asks nothing."""
+    level = reading.label.rsplit(" ", 1)[-1]
+    return (
+        reading.noting(options=reading.options | {"level": level}) if level.isdigit() else reading
+    )
 
 
 def _refuse_folders(by_folder: list[Reading], question: str | None, listing: Listing) -> None:
