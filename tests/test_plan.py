@@ -1,12 +1,9 @@
 import json
 from types import SimpleNamespace
 
-import pytest
-
 from lib import files, runs
 from lib.batch import plan
 from lib.batch import study as studies
-from lib.errors import DarkroomError
 
 
 def finish(step):
@@ -40,7 +37,8 @@ def test_changed_runs_are_named_with_what_changed(batch_home):
     assert verdicts(other)["work/double-s1"] == ("run", "changed: method 'plain' → 'fancy'")
     notebook = batch_home / "notebooks" / "ok.ipynb"
     notebook.write_text(notebook.read_text().replace("seed * factor", "seed + factor"))
-    assert verdicts(study)["work/double-s1"] == ("run", "changed: the notebook")
+    again = verdicts(studies.read("one"))
+    assert again["work/double-s1"] == ("run", "changed: the notebook")
 
 
 def test_interrupted_and_failed_runs_run_again(batch_home):
@@ -54,13 +52,22 @@ def test_interrupted_and_failed_runs_run_again(batch_home):
     assert plan.whole(study, force=True)[0].reason == "forced"
 
 
-def test_an_unreadable_result_stops_with_a_way_out(batch_home):
+def test_an_unreadable_result_is_not_finished_and_the_run_is_repeated(batch_home):
     study = studies.read("one")
     step = plan.decide(study.stages[0])[0]
     finish(step)
     (step.folder() / "result.json").write_text("{half")
-    with pytest.raises(DarkroomError, match="result.json cannot be read.*Delete the folder"):
-        plan.whole(study)
+    assert verdicts(study)["begin/all"] == ("run", "its result.json is damaged")
+
+
+def test_older_code_is_noted_but_not_repeated(batch_home):
+    study = studies.read("one")
+    step = plan.decide(study.stages[0])[0]
+    finish(step)
+    result = files.read_json(step.folder() / "result.json")
+    result["key"]["lib"] = "of last year"
+    files.write_json(step.folder() / "result.json", result)
+    assert verdicts(study)["begin/all"] == ("skip", plan.OLDER_CODE)
 
 
 def test_keys_survive_json_so_that_a_finished_run_is_known_again(batch_home):

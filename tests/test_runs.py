@@ -262,3 +262,33 @@ def test_an_unreadable_result_is_not_finished(home):
     assert not runs.finished(folder)
     with pytest.raises(DarkroomError, match="has not finished"):
         runs.read(folder)
+
+
+def test_a_folder_that_can_only_be_read_is_nobodys(home, monkeypatch):
+    import filelock
+
+    run = runs.start("t", values(), data=None)
+    run.finish({"metrics": {}})
+
+    def refuse(lock, **_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    assert runs.state(run.folder) == "finished"
+
+
+def test_more_epochs_go_on_in_batch_too_which_prepares_the_folder_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    notebook = notebooks.of_schema("3_train")
+    filled = {**notebook.defaults(), "study": "s", "arm": "a", "epochs": 3}
+    run = opened.open_run(notebook, filled, data=None, cells=())
+    generation = run.checkpoint_folder / "train" / "generation-00003"
+    generation.mkdir(parents=True)
+    (generation / "weights.npz").write_bytes(b"weights")
+    run.finish({"metrics": {}})
+    more = {**filled, "epochs": 5, "continue_run": True}
+    wanted = runs.key(notebook, more, data=None, cells=())
+    runs.prepare(run.folder, wanted, continue_run=True)
+    again = opened.open_run(notebook, more, data=None, cells=())
+    assert (again.checkpoint_folder / "train" / generation.name / "weights.npz").exists()
+    again.close()

@@ -208,11 +208,13 @@ def _bring(study: Study, *, quiet: bool) -> None:
     used = _data_names(study)
     if not used:
         return
+    from lib.cleaning import clean
     from lib.data import dataset, sources
 
     for name in sorted(used):
         is_new = name not in dataset.names()
         brought = sources.bring(_as_given(study, name))
+        clean.sync(brought)  # decisions made in the browser since
         if is_new and not quiet:
             about = [brought.source.get(key) for key in ("about", "licence", "citation")]
             print(f"Data set {name!r}: {brought.raw}", *filter(None, about), sep="\n  ")

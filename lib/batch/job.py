@@ -140,9 +140,11 @@ def run_notebook(job: Job) -> str:
         os.environ.clear()
         os.environ.update(job.environment)
     folder = Path(job.folder)
+    options = job.parameters.get("options")
+    continues = bool({**job.parameters, **(options or {})}.get("continue_run"))
     try:
         with runs.acquire(folder):
-            runs.prepare(folder, job.key)
+            runs.prepare(folder, job.key, continue_run=continues)
     except DarkroomError as error:
         raise Busy(str(error)) from None
     _set_up_papermill(Path(folder.anchor))

@@ -243,7 +243,8 @@ def _seconds_left(
     epoch, epochs = run.progress.get("epoch"), run.progress.get("epochs")
     if not epoch or not epochs or run.progress.get("phase", 1) != run.progress.get("phases", 1):
         return None
-    return max(0.0, _TAIL * passed * epochs / epoch - passed)
+    in_phase = max(0.0, now - run.progress.get("phase_started", now - passed))
+    return max(0.0, _TAIL * in_phase * epochs / epoch - in_phase)
 
 
 def _means(report: Report) -> dict[tuple[str, str | None], float]:

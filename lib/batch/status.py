@@ -48,7 +48,10 @@ class RunStatus:
         """Returns how far a running run is, such as "epoch 3/12, val_accuracy 0.812"."""
         told = []
         if self.progress.get("epoch"):
-            told.append(f"epoch {self.progress['epoch']}/{self.progress.get('epochs', '?')}")
+            phases = self.progress.get("phases", 1)
+            phase = f"phase {self.progress.get('phase')} of {phases}, " if phases > 1 else ""
+            epoch, epochs = self.progress["epoch"], self.progress.get("epochs", "?")
+            told.append(f"{phase}epoch {epoch}/{epochs}")
         elif self.progress.get("cell"):
             told.append(f"cell {self.progress['cell']}/{self.progress.get('cells', '?')}")
         if isinstance(self.progress.get("value"), int | float):

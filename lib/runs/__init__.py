@@ -14,12 +14,11 @@ from lib.runs.record import (
     held,
     is_older,
     locked,
-    prepare,
     read,
     state,
     study_info,
 )
-from lib.runs.run import NOTEBOOK_VARIABLE, Data, Run, check, open_run, start, unit
+from lib.runs.run import NOTEBOOK_VARIABLE, Data, Run, check, open_run, prepare, start, unit
 
 __all__ = [
     "NOTEBOOK_VARIABLE",

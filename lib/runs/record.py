@@ -224,6 +224,8 @@ def held(lock_file: Path) -> bool:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         return True
+    except OSError:  # a folder that can only be read: nobody works in it from here
+        return False
     lock.release()
     return False
 

@@ -205,8 +205,7 @@ def open_run(
     if folder in _open_runs:  # the cell was run again in the same kernel
         _open_runs[folder].close()
     lock = record.acquire(folder)
-    keep = bool(values.get("continue_run")) and _has_more_epochs(folder, wanted)
-    resumed = record.prepare(folder, wanted, keep_checkpoints=keep)
+    resumed = prepare(folder, wanted, continue_run=bool(values.get("continue_run")))
     run = Run(
         folder,
         paths.checkpoint(*place),
@@ -222,6 +221,14 @@ def open_run(
     files.write_json(folder / record.ENVIRONMENT, environment.versions())
     run.progress()
     return run
+
+
+def prepare(folder: Path, wanted: dict[str, Any], *, continue_run: bool = False) -> bool:
+    """Makes a run's folder ready, see `record.prepare`; with `continue_run` a finished training that
+    only gets more epochs keeps its checkpoint.
+    """
+    keep = continue_run and _has_more_epochs(folder, wanted)
+    return record.prepare(folder, wanted, keep_checkpoints=keep)
 
 
 def _has_more_epochs(folder: Path, wanted: dict[str, Any]) -> bool:

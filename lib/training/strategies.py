@@ -122,7 +122,10 @@ def train(
 
 
 def clear(run: Run) -> None:
-    """Deletes what only resume needed; called when the model itself has been saved."""
+    """Deletes what only resume needed, but for what more epochs would need, where that is small.
+
+    Called when the model itself has been saved.
+    """
     for phase in ("head", "train"):
         checkpoints.clear(run.checkpoint_folder / phase)
 
@@ -205,8 +208,10 @@ def _two_phases(
     # The head learns by the loss of the whole, or the second phase would begin by unlearning.
     told = ("seed", "class_weights", "loss", "focal_gamma", "label_smoothing", "feature_backend")
     first = dataclasses.replace(_HEAD, **{name: getattr(settings, name) for name in told})
+    run.progress(phase=1, phases=2, phase_started=time.time())
     head, _ = _fit_head(model, material, first, run, functools.partial(fit, run=run, phase="head"))
     release()
+    run.progress(phase=2, phases=2, phase_started=time.time(), epoch=0, note="")
     before = len(head.history)  # epochs count on from the first phase to the second
     fitted = main(
         model,
@@ -230,6 +235,7 @@ def _fit_head(
     fit_head: _Fit,
 ) -> _Outcome:
     transfer.freeze(model)
+    run.progress(note="features of the frozen layers")
     features = feature_cache.ensure(
         model,
         material.pixels.array,
