@@ -29,12 +29,17 @@ FILE_COLUMNS = ("format", "mode", "bytes", "width", "height", "aspect", "bytes_p
 LIGHT_COLUMNS = ("brightness", "contrast", "sharpness")
 
 FILE_KAPPA = 0.6
-"""From which cross-validated kappa the numbers of the files alone tell the class. Measured on five
-data sets without such a fault: at most 0.42 by one number, 0.58 by all together (documents)."""
+"""From which cross-validated kappa a number of the files' containers alone tells the class.
+Measured on sets without such a fault: at most 0.42 (aspect, of documents).
+"""
 
 LIGHT_KAPPA = 0.75
 """The same for brightness, contrast and sharpness, which say something of what is shown: at most
-0.37 by one of them and 0.74 with the numbers of the files."""
+0.37 was measured.
+"""
+
+JOINT_KAPPA = 0.8
+"""The same for all numbers of a kind together: 0.58 was measured for containers of documents."""
 
 SHIFT_AUC = 0.8
 """From which cross-validated AUC the numbers tell test images from train images."""
@@ -293,8 +298,7 @@ def _told_by(numbers: pd.DataFrame, labels: np.ndarray) -> tuple[float, str, flo
     light = [name for name in varying if name in LIGHT_COLUMNS]
     container = [name for name in varying if name in FILE_COLUMNS]
     tried = [([name], FILE_KAPPA if name in FILE_COLUMNS else LIGHT_KAPPA) for name in varying]
-    tried += [(container, FILE_KAPPA)] if len(container) > 1 else []
-    tried += [(light, LIGHT_KAPPA)] if len(light) > 1 else []
+    tried += [(names, JOINT_KAPPA) for names in (container, light) if len(names) > 1]
     results = [(_kappa(numbers[names], codes), names, limit) for names, limit in tried]
     kappa, names, limit = max(results, key=lambda result: (result[0] - result[2], -len(result[1])))
     telling = [name for value, (name, *more), own in results if not more and value >= own]
