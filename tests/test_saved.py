@@ -141,7 +141,50 @@ def test_a_card_may_say_what_it_likes(tmp_path):
 def test_damaged_weights_are_refused(tmp_path):
     serialization.save(small(), tmp_path / "model.keras", card={})
     rewrite(tmp_path / "model.keras", weights=b"rotten")
-    with pytest.raises(
-        DarkroomError, match="model.keras cannot be loaded, its weights are damaged or do not fit"
-    ):
+    with pytest.raises(DarkroomError, match="model.keras is hostile or damaged.*holds 6 bytes"):
         serialization.load(tmp_path / "model.keras")
+
+
+def _rewritten(source, target, change):
+    """A copy of a saved model whose config `change` has altered or replaced."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "config.json":
+                data = change(json.loads(data))
+                data = data if isinstance(data, bytes) else json.dumps(data).encode()
+            new.writestr(name, data)
+    return target
+
+
+def _many_filters(config):
+    for layer in config["config"]["layers"]:
+        if "filters" in layer["config"]:
+            layer["config"]["filters"] = 20_000_000
+    return config
+
+
+def _lambda_beside_names(config):
+    lambda_layer = {"module": "keras.layers", "class_name": "Lambda", "config": {}}
+    config["config"]["x"] = {"class_names": [], "card": lambda_layer}
+    return config
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: b"null",
+        lambda config: b"[]",
+        lambda config: b'{"config": []}',
+        lambda config: b"[" * 100_000,
+        lambda config: b'{"config": {"x": ' + b"9" * 10_000 + b"}}",
+        _many_filters,
+        _lambda_beside_names,
+    ],
+)
+def test_a_hostile_config_is_refused_in_a_sentence(change, tmp_path):
+    model = build("custom", class_names="ab", image_side=16, filters=[4])
+    serialization.save(model, tmp_path / "model.keras", card={})
+    hostile = _rewritten(tmp_path / "model.keras", tmp_path / "hostile.keras", change)
+    with pytest.raises(DarkroomError):
+        serialization.load(hostile)

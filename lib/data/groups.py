@@ -139,7 +139,7 @@ def repeating(frame: pd.DataFrame, *, grouped: Sequence[str] = ()) -> list[tuple
             continue
         plain = name.removeprefix("attr_")
         named = bool(words(plain) & ID_WORDS)
-        if named or _repeats_as_identity(values, counts, frame["label"].nunique()):
+        if named or _repeats_as_identity(values, counts, frame["label"].explode().nunique()):
             found.append((plain, len(counts), named))
     return found
 

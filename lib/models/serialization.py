@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from lib.models import heads
 _HEAD = "darkroom>Head"
 _OURS = (_HEAD, "darkroom>Preprocess")
 _MOST_CONFIG_BYTES = 64 << 20
+_LARGEST_SIDE = 1 << 20
+_MOST_INFLATION = 20  # Keras stores weights as they are, and trained ones hardly shrink
 
 # Layers that only compute. Those that run code or read files (Lambda, TFSMLayer, StringLookup, ...)
 # are not among them.
@@ -95,14 +98,15 @@ def save(model: keras.Model, path: Path, *, card: dict[str, Any]) -> None:
 def load(path: Path) -> keras.Model:
     """Returns the model, not compiled; no code from the file runs.
 
-    Raises DarkroomError for a file that is missing, broken, not one of this suite's models or holds
-    a layer that could do more than compute.
+    Raises DarkroomError for a file that is missing, broken, not one of this suite's models, holds
+    a layer that could do more than compute, or declares more weights than it holds.
     """
     path = Path(path)
     config = _config(path)
     _check_layers(path, config)
     if "keras_hub>" in json.dumps(config):
         importlib.import_module("keras_hub")  # which registers its layers
+    _check_size(path, config)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (
@@ -139,11 +143,17 @@ def _config(path: Path) -> dict[str, Any]:
         KeyError,
         json.JSONDecodeError,
         UnicodeDecodeError,
+        ValueError,  # a number of more digits than Python reads
+        NotImplementedError,  # a way to compress that zipfile has not
+        RuntimeError,  # an encrypted file
+        RecursionError,
         OSError,
     ) as error:
         raise DarkroomError(
             f"{path.name} is not a saved Keras model ({type(error).__name__})."
         ) from None
+    if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
+        raise DarkroomError(f"{path.name} is hostile or damaged: it describes no model.")
     return config
 
 
@@ -151,9 +161,9 @@ def _head_settings(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     found = [
         node["config"]
         for node in _nodes(config.get("config"))
-        if node.get("registered_name") == _HEAD
+        if node.get("registered_name") == _HEAD and isinstance(node.get("config"), dict)
     ]
-    if len(found) != 1:
+    if len(found) != 1 or not {"class_names", "kind"} <= found[0].keys():
         raise DarkroomError(
             f"{path.name} was not saved by this suite: it holds no class names. "
             "Build a model with lib.models.build and hand the file to it as `weights`."
@@ -185,6 +195,43 @@ def _check_layers(path: Path, config: dict[str, Any]) -> None:
             )
 
 
+def _check_size(path: Path, config: dict[str, Any]) -> None:
+    """Refuses a model whose layers declare more than the file holds weights for, before anything is
+    built: kernel area times filters or units, which each layer has at least, with one input.
+    """
+    with zipfile.ZipFile(path) as archive:
+        try:
+            entry = archive.getinfo("model.weights.h5")
+        except KeyError:
+            raise DarkroomError(f"{path.name} is not a saved Keras model: no weights.") from None
+    declared = 0
+    for node in _nodes(config["config"]):
+        layer = node.get("config")
+        if not isinstance(layer, dict):
+            continue
+        area = math.prod(_numbers(layer.get("kernel_size")) or [1])
+        sides = [*_numbers(layer.get("batch_shape")), *_numbers(layer.get("target_shape"))]
+        declared += area * sum(_numbers([layer.get(name) for name in ("filters", "units")]))
+        if max(sides, default=0) > _LARGEST_SIDE:
+            raise DarkroomError(
+                f"{path.name} is hostile or damaged: {max(sides):,} values along one side."
+            )
+    if 2 * declared > min(entry.file_size, _MOST_INFLATION * entry.compress_size):
+        raise DarkroomError(
+            f"{path.name} is hostile or damaged: it declares {declared:,} weights or more, and "
+            f"holds {entry.compress_size:,} bytes of them."
+        )
+
+
+def _numbers(value: object) -> list[int]:
+    values = value if isinstance(value, list) else [value]
+    return [
+        abs(int(each))
+        for each in values
+        if isinstance(each, (int, float)) and each == each and abs(each) != math.inf
+    ]
+
+
 def _is_of_keras_hub(registered: object, name: object) -> bool:
     """Whether a layer is one of KerasHub's that only compute; tokenizers read files."""
     if not isinstance(registered, str) or registered != f"keras_hub>{name}":
@@ -195,16 +242,25 @@ def _is_of_keras_hub(registered: object, name: object) -> bool:
 
 
 def _nodes(value: object) -> Iterator[dict[str, Any]]:
-    """Yields every serialised object below `value`; a card is data and may say what it likes."""
-    if isinstance(value, dict):
-        if "class_name" in value:
-            yield value
-        for name, each in value.items():
-            if not (name == "card" and "class_names" in value):
-                yield from _nodes(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _nodes(each)
+    """Yields every serialised object below `value`, whatever Keras would make of it.
+
+    The card in a head's own config is left out: the head keeps it as data and builds nothing of it.
+    """
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            if "class_name" in each:
+                yield each
+            inner = each.get("config")
+            if (each.get("registered_name"), each.get("class_name")) == (
+                _HEAD,
+                "Head",
+            ) and isinstance(inner, dict):
+                each = {**each, "config": {key: inner[key] for key in inner if key != "card"}}
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)
 
 
 def _markdown(model: keras.Model, head: heads.Head) -> str:
