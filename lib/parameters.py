@@ -88,7 +88,9 @@ class Parameter:
     in_key: bool = True
     """False for what decides no number, so that another value repeats no finished run."""
     pattern: str = ""
-    """A regular expression that a text must match; `help` says in words what it allows."""
+    """A regular expression that a text must match, or may match where there are choices; `help`
+    says in words what it allows.
+    """
 
     @property
     def choices(self) -> tuple[Any, ...]:
@@ -168,12 +170,13 @@ class Parameter:
             return dict(value)
         if type(value) is not _TYPES[kind] or (kind == "float" and not math.isfinite(value)):
             raise self._refusal(value)
-        if self.choices and value not in self.choices:
+        matches = bool(self.pattern) and re.fullmatch(self.pattern, str(value)) is not None
+        if self.choices and value not in self.choices and not matches:
             near = suggest(str(value), [str(choice) for choice in self.choices])
             raise DarkroomError(
                 f"`{self.name}` must be {self.allowed()}{self._open}. Received: {value!r}.{near}"
             )
-        if self.pattern and not re.fullmatch(self.pattern, value):
+        if self.pattern and not self.choices and not matches:
             raise DarkroomError(f"`{self.name}` must be {self.help}. Received: {value!r}.")
         if not all(_COMPARE[word](value, limit) for word, limit in self.limits):
             raise DarkroomError(
@@ -394,7 +397,8 @@ def _assignment(statement: ast.stmt, source: str, where: str) -> tuple[str, str,
             f"Received: {written(statement)!r}."
         )
     name, kind = statement.target.id, written(statement.annotation)
-    if kind not in (*_TYPES, "dict") and _item_type(kind) is None:
+    plain = kind.removesuffix(_OPTIONAL)
+    if plain not in (*_TYPES, "dict") and _item_type(plain) is None:
         known = ", ".join([*_TYPES, "dict", *(f"list[{item}]" for item in _TYPES)])
         raise DarkroomError(
             f"`{name}` in {where} must have one of the types {known}. Received: {kind}."

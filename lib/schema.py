@@ -62,7 +62,7 @@ class Schema:
             DarkroomError: for an unknown name, a wrong value, a value that has no effect beside the
                 others, or values that contradict each other.
         """
-        full = self.defaults() | self.check(values, text=text, where=where)
+        full = with_strategy_defaults(self.defaults() | self.check(values, text=text, where=where))
         parameters.check_conditions(full, self.parameters)
         for cross_check in self.cross_checks:
             cross_check(full)
@@ -101,6 +101,27 @@ def renamed(values: Mapping[str, Any], stage: str) -> dict[str, Any]:
     known = {} if schema is None else schema.parameters
     return {
         name if name in known else today.get(name, name): value for name, value in values.items()
+    }
+
+
+STRATEGY_DEFAULTS: dict[str, dict[str, Any]] = {
+    "scratch": {"epochs": 12, "learning_rate": 1e-3, "optimizer": "adam", "schedule": "constant"},
+    "frozen": {"epochs": 30, "learning_rate": 1e-3, "optimizer": "adam", "schedule": "cosine"},
+    "linear_probe": {},
+    "fine_tune": {
+        "epochs": 8, "learning_rate": 2e-4, "optimizer": "adamw", "schedule": "cosine",
+    },
+    "full": {"epochs": 8, "learning_rate": 1e-4, "optimizer": "adamw", "schedule": "cosine"},
+}  # fmt: skip
+"""What `None` means for a parameter, by strategy; docs/models.md says why."""
+
+
+def with_strategy_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values with those of their strategy in the place of `None`."""
+    own = STRATEGY_DEFAULTS.get(values.get("strategy", ""), {})
+    return {
+        name: own[name] if value is None and name in own else value
+        for name, value in values.items()
     }
 
 
@@ -228,6 +249,19 @@ def check_patience(values: Mapping[str, Any]) -> None:
         )
 
 
+def _check_architecture(values: Mapping[str, Any]) -> None:
+    known = [name for name in TRAINING["architecture"].choices if name != "custom"]
+    names = values["architecture"].split("+")
+    if len(names) == 1 or values["architecture"].startswith("keras_hub:"):
+        return
+    for name in names:
+        if name not in known or names.count(name) > 1:
+            raise DarkroomError(
+                "`architecture` joins backbones of the table by +, each once. Received: "
+                f"{values['architecture']!r}.{suggest(name, known) if name not in known else ''}"
+            )
+
+
 # fmt: off
 _STUDY = _row("study", "str", "interactive", "the study it belongs to, a folder in logs/")
 _ARM = _row("arm", "str", "", "name of the arm; empty takes the architecture's")
@@ -254,10 +288,11 @@ _AUGMENTATION = _row("augmentation", "str", "none", "random changes to train ima
 
 _CUSTOM = ("architecture", "custom")
 _NETWORK = (
-    _row("architecture", "str", "custom", "custom or a backbone",
-         choices=("custom", "lib.models.backbones:BACKBONES")),
+    _row("architecture", "str", "custom", "custom, a backbone, several joined by +, or keras_hub:…",
+         choices=("custom", "lib.models.backbones:BACKBONES"),
+         pattern=r"keras_hub:.+|\w+(\+\w+)+"),
     _row("strategy", "str", "scratch", "which weights learn",
-         choices="lib.training.strategies:RECIPES", was="training"),
+         choices="lib.training.strategies:STRATEGIES", was="training"),
     _row("weights", "str", "imagenet", "first weights of a backbone: imagenet, none or a file",
          option=True, path=True),
     _row("alpha", "float", 1.0, "width of a MobileNet", "above 0, at most 2", option=True,
@@ -268,7 +303,7 @@ _NETWORK = (
     _row("feature_backend", "str", "keras",
          "what computes frozen features; auto takes OpenVINO where it is installed",
          choices="lib.models.inference:ENGINES", option=True,
-         when=("strategy", "frozen", "fine_tune", "full"), was="engine"),
+         when=("strategy", "frozen", "linear_probe", "fine_tune", "full"), was="engine"),
     _row("normalization", "str | None", None,
          "scale of the pixels; None for 0 to 1, or what the backbone was trained with",
          choices="lib.models.preprocessing:NORMALIZATIONS", option=True),
@@ -304,21 +339,24 @@ _NETWORK = (
 )
 
 _TRAINED_WHOLE = ("strategy", "scratch", "fine_tune", "full")
+_BY_GRADIENT = ("strategy", "scratch", "frozen", "fine_tune", "full")
 _FIT = (
-    _row("epochs", "int", 12, "passes over the train split at most", "1 to 10000"),
+    _row("epochs", "int | None", None, "passes over the train split; None: the strategy's",
+         "1 to 10000"),
     _row("batch_size", "int", 32, "images a step", "1 to 4096"),
-    _row("learning_rate", "float", 1e-3, "highest learning rate", "above 0, at most 10"),
-    _row("optimizer", "str", "adam", "the optimiser",
-         choices="lib.training.optimizers:OPTIMIZERS"),
+    _row("learning_rate", "float | None", None, "highest rate; None: the strategy's",
+         "above 0, at most 10", when=_BY_GRADIENT),
+    _row("optimizer", "str | None", None, "the optimiser; None: the strategy's",
+         choices="lib.training.optimizers:OPTIMIZERS", when=_BY_GRADIENT),
     _row("momentum", "float", 0.9, "momentum of sgd", "at least 0, below 1", option=True,
          when=("optimizer", "sgd")),
     _row("weight_decay", "float", 0.004, "weight decay of the kernels", "0 to 1", option=True,
          when=("optimizer", "adamw", "sgd")),
     _row("gradient_clip", "float", 1.0, "largest global norm of the gradients, 0 for no limit",
          "0 to 1000", option=True),
-    _row("schedule", "str", "constant", "how the learning rate falls",
-         choices="lib.training.optimizers:SCHEDULES"),
-    _row("warm_up", "float", 0.05, "share of the steps in which a cosine schedule rises",
+    _row("schedule", "str | None", None, "how the rate falls; None: the strategy's",
+         choices="lib.training.optimizers:SCHEDULES", when=_BY_GRADIENT),
+    _row("warm_up", "float", 0.1, "share of the steps in which a cosine schedule rises",
          "at least 0, below 1", option=True, when=("schedule", "cosine")),
     _row("decay_every", "float", 0.3, "share of all steps between two falls of a step schedule",
          "above 0, below 1", option=True, when=("schedule", "step")),
@@ -334,7 +372,9 @@ _FIT = (
          "at least 0", option=True),
     _row("monitor", "str", "val_loss", "what decides which epoch is kept",
          choices=("val_loss", "val_accuracy"), option=True),
-    dataclasses.replace(_AUGMENTATION, when=(_TRAINED_WHOLE[0], _TRAINED_WHOLE[1:])),
+    dataclasses.replace(
+        _AUGMENTATION, when=("strategy", (*_TRAINED_WHOLE[1:], "linear_probe"))
+    ),
     _row("class_weights", "str", "none", "whether rare classes count more",
          choices=("none", "balanced")),
     _row("mix", "str", "none", "whether train images are mixed in pairs",
@@ -447,7 +487,7 @@ NOTEBOOKS = {
             _group("Network", *_NETWORK),
             _group("Training", *_FIT),
             _group("Machine", *_MACHINE),
-            cross_checks=(_check_split, check_patience),
+            cross_checks=(_check_architecture, _check_split, check_patience),
         ),
         _notebook(
             "4_tune",

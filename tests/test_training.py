@@ -275,8 +275,40 @@ def test_fine_tuning_counts_its_epochs_through_both_phases(material, run):
     )
     history = trained.fitted.history
     assert history["epoch"].tolist() == list(range(1, len(history) + 1))
-    assert history["phase"].tolist()[-3:] == ["head", "train", "train"]
-    assert trained.fitted.kept_epoch > len(history) - 2
+    phases = [phase for phase in history["phase"] if phase != "mean"]
+    assert phases[-3:] == ["head", "train", "train"] and set(phases[:-2]) == {"head"}
+    assert 1 <= trained.fitted.kept_epoch <= len(history)
+
+
+def test_a_linear_probe_is_refitted_and_says_what_validation_saw_before(material, run):
+    model = backbone()
+    settings = dataclasses.replace(SETTINGS, augmentation="flip")
+    trained = strategies.train("linear_probe", model, material, settings=settings, run=run)
+    history = trained.fitted.history
+    assert {"lda", "logistic", "svm"} == set(history["kind"])
+    best = history.loc[history["val_loss"].idxmin()]
+    assert trained.fitted.kept_epoch == best["epoch"]
+    found = scoring.score(trained, material, run=run)
+    assert (found.split("val").probabilities == trained.val_probabilities).all()
+    whole = predictor.predict_proba(model, material.pixels.array)
+    rows = found.frame["split"] != "val"
+    assert np.abs(found.probabilities[rows] - whole[rows]).max() < 1e-3
+    labels = found.split("val").truth
+    accuracy = (trained.val_probabilities.argmax(axis=1) == labels).mean()
+    assert accuracy == pytest.approx(best["val_accuracy"])
+
+
+def test_fine_tuning_keeps_the_head_where_tuning_spoils_it(material, run):
+    model = backbone()
+    settings = dataclasses.replace(SETTINGS, epochs=1, learning_rate=3.0, optimizer="sgd")
+    trained = strategies.train("full", model, material, settings=settings, run=run)
+    states = trained.selection["states"]
+    assert list(states) == ["head", "mean", "tuned"]
+    kept = trained.selection["kept"]
+    assert states[kept]["val_log_loss"] == min(one["val_log_loss"] for one in states.values())
+    row = trained.fitted.history.set_index("epoch").loc[trained.fitted.kept_epoch]
+    assert row["val_accuracy"] == pytest.approx(states[kept]["val_accuracy"], abs=1e-4)
+    assert row["phase"] == {"head": "head", "mean": "mean", "tuned": "train"}[kept]
 
 
 @pytest.mark.parametrize(("recipe", "moves"), [("full", True), ("fine_tune", False)])
@@ -291,18 +323,17 @@ def test_full_moves_every_weight_and_fine_tuning_only_the_top(recipe, moves, mat
         recipe, model, material, settings=dataclasses.replace(SETTINGS, epochs=1), run=run
     )
     after = [weight for layer in (first, normalisation) for weight in layer.get_weights()]
+    moves = moves and trained.selection["kept"] != "head"
     # The first kernel, and scale, shift, mean and variance of the first normalisation.
     assert [not np.array_equal(*pair) for pair in zip(before, after, strict=True)] == [moves] * 5
-    assert (
-        trained.fitted.history["phase"].tolist()[-2:] == ["head", "train"]
-        and trained.on_features is None
-    )
+    phases = [phase for phase in trained.fitted.history["phase"] if phase != "mean"]
+    assert phases[-2:] == ["head", "train"] and trained.on_features is None
 
 
 def test_recipes_refuse_what_cannot_act(material, run):
     with pytest.raises(DarkroomError, match="augmentation cannot act"):
         strategies.train("frozen", backbone(), material, settings=SETTINGS, run=run)
-    with pytest.raises(DarkroomError, match="no training recipe 'frozn'.*Did you mean 'frozen'"):
+    with pytest.raises(DarkroomError, match="no training strategy 'frozn'.*Did you mean 'frozen'"):
         strategies.train("frozn", backbone(), material, settings=SETTINGS, run=run)
     with pytest.raises(DarkroomError, match="needs a pretrained network"):
         strategies.train("fine_tune", network(), material, settings=SETTINGS, run=run)

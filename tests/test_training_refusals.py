@@ -46,7 +46,7 @@ def test_networks_that_cannot_be(toy_material, parameters, told):
 
 
 def test_an_augmentation_that_does_not_exist(toy_material, toy_network, toy_run):
-    with pytest.raises(DarkroomError, match="no augmentation policy 'flipp'.*Did you mean 'flip'"):
+    with pytest.raises(DarkroomError, match="`augmentation` must be one of .*Did you mean 'flip'"):
         strategies.train(
             "scratch",
             toy_network(),

@@ -1,15 +1,26 @@
-"""Commands about trained models: apply, export, spread."""
+"""Commands about models: best, apply, export, spread."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from lib.cli.arguments import add
+from lib.cli.arguments import add, settings
 
 
 def add_to(commands: Any) -> None:
     """Adds these commands to the command line."""
+    making = add(commands, "best", _best, "make the best model that a time limit allows")
+    making.add_argument("data", help="a data set's name, or the path of a folder, table or archive")
+    making.add_argument("--minutes", type=float, default=20, metavar="N", help="for all of it (20)")
+    making.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of 3_train that all candidates share, such as target=attr_artist",
+    )
+    making.add_argument("--json", action="store_true", help="only the outcome, as JSON")
     parser = add(
         commands,
         "apply",
@@ -96,6 +107,17 @@ def _add_spread(commands: Any) -> None:
         each.add_argument(
             "--size", type=int, default=2000, metavar="FILES", help="files in a part (2000)"
         )
+
+
+def _best(arguments: argparse.Namespace) -> int:
+    from lib.training.best import command
+
+    return command(
+        arguments.data,
+        minutes=arguments.minutes,
+        values=settings(arguments.set),
+        as_json=arguments.json,
+    )
 
 
 def _apply(arguments: argparse.Namespace) -> int:

@@ -100,6 +100,7 @@ def key(model: keras.Model, *, images_key: str, layer: str = "pool", dtype: str 
         )
         for array in each.get_weights():
             digest.update(np.ascontiguousarray(array))
+    layer = "pool" if layer.endswith("_pool") else layer  # of one of joined backbones
     return f"{layer}-{digest.hexdigest()[:20]}{'' if dtype == 'float32' else f'-{dtype}'}"
 
 

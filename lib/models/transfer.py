@@ -86,6 +86,14 @@ def classifier_on_features(model: keras.Model) -> keras.Model:
     return classifier
 
 
+def feature_layers(model: keras.Model) -> list[str]:
+    """Returns the layers that hold the features: `pool`, or those that it joins."""
+    pool = model.get_layer("pool")
+    if not isinstance(pool, keras.layers.Concatenate):
+        return [pool.name]
+    return [tensor._keras_history.operation.name for tensor in pool.input]
+
+
 def graft(model: keras.Model, classifier: keras.Model) -> None:
     """Puts the weights that `classifier_on_features` has learnt into the model, which is whole
     again and can be saved.

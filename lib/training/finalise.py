@@ -90,6 +90,8 @@ def _numbers(trained: Trained, split: Split, found: Predictions) -> dict[str, An
         "data_hash": split.data_hash(),
         "kept_epoch": fitted.kept_epoch,
         "epochs_run": len(fitted.history),
+        "selection": trained.selection,
+        "refitted_on_validation": trained.val_probabilities is not None,
         "diverged": fitted.diverged,
         "num_parameters": trained.model.count_params(),
         "training_seconds": trained.seconds,
@@ -143,10 +145,8 @@ def sentence(result: dict[str, Any]) -> str:
     what the audit flags.
     """
     numbers = result["metrics"]
-    kept = (
-        f"The weights of epoch {result['kept_epoch']} of {result['epochs_run']} were kept. This "
-        f"test split was read {test_access.times(result['test_openings'])}, over all studies."
-    )
+    openings = test_access.times(result["test_openings"])
+    kept = f"{_kept(result)}. This test split was read {openings}, over all studies."
     if "exact_match" in numbers:
         lines = [
             f"{result['unit']}: test macro F1 {numbers['macro_f1']:.2f} ({numbers['num_images']:,} "
@@ -170,3 +170,23 @@ def sentence(result: dict[str, Any]) -> str:
     ]
     lines += checks.remarks(result["audit"])
     return "\n".join(lines)
+
+
+def _kept(result: dict[str, Any]) -> str:
+    """Returns what was kept, as a clause."""
+    selection = result.get("selection")
+    number, total = result["kept_epoch"], result["epochs_run"]
+    if result.get("refitted_on_validation"):
+        return (
+            f"Candidate {number} of {total} was chosen on validation and refitted on train and val"
+        )
+    if selection is None:
+        return f"The weights of epoch {number} of {total} were kept"
+    losses = {name: state["val_log_loss"] for name, state in selection["states"].items()}
+    kept = {
+        "head": "The head on frozen features was kept, since fine-tuning did not improve it",
+        "mean": "The mean of head and fine-tuned weights was kept",
+        "tuned": f"The fine-tuned weights of epoch {number} of {total} were kept",
+    }[selection["kept"]]
+    compared = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+    return f"{kept} ({selection['judge']}: {compared})"

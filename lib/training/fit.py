@@ -1,5 +1,5 @@
-"""One way to fit: train on the train split, stop and keep the best epoch by the validation split, and
-resume exactly.
+"""One way to fit: train on the train split, stop and keep the best epoch by the validation split,
+and resume exactly.
 
 Every random choice follows from (seed, epoch), so a training that was killed and goes on ends with
 the same weights as one that was not interrupted. The test split cannot be passed in here.

@@ -38,8 +38,9 @@ def build(parameters: Mapping[str, Any], material: Material) -> keras.Model:
     """Returns the network that `3_train`'s parameters describe, for the classes and the side of the
     material.
 
-    Parameters that are missing have their defaults. The loss decides the head: a binary one takes the sigmoid, for two classes alone, and
-    its positive class is that of target = "label:CLASS" (the second name elsewhere).
+    Parameters that are missing have their defaults. The loss decides the head: a binary one takes
+    the sigmoid, for two classes alone, and its positive class is that of target = "label:CLASS"
+    (the second name elsewhere).
 
     Raises:
         DarkroomError: for whatever cannot be built, and for a parameter that has no effect beside

@@ -85,7 +85,8 @@ def random_of_each_class(
     rows = [int(generator.choice(np.flatnonzero(test.truth == code))) for code in chosen]
     names = test.class_names
     captions = [
-        f"{names[test.truth[row]]}\n→ {names[test.predicted[row]]} {100 * test.confidence[row]:.0f} %"
+        f"{names[test.truth[row]]}\n→ {names[test.predicted[row]]} "
+        f"{100 * test.confidence[row]:.0f} %"
         for row in rows
     ]
     return plots.pictures(

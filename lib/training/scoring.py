@@ -51,6 +51,8 @@ def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 6
         )
     else:
         probabilities = _from_features(trained, material.pixels.array, rows)
+    if trained.val_probabilities is not None:
+        probabilities[split.frame["split"].to_numpy() == "val"] = trained.val_probabilities
     table = predictions.table(
         split.frame["path"],
         splits=split.frame["split"],

@@ -99,6 +99,12 @@ class Session:
         )
         return self._trained
 
+    def adopt(self, trained: Trained) -> None:
+        """Takes a model that was trained elsewhere, on the images of this session's split, as its
+        own.
+        """
+        self._trained = trained
+
     def score(self) -> Predictions:
         """Opens the test split: scores every image once and returns the table of predictions."""
         self._predictions = scoring.score(

@@ -26,6 +26,9 @@ class _Checked:
     """What the fields of `Settings` do not give: checks, and the ways to make one."""
 
     def __post_init__(self) -> None:
+        for name, value in schema.STRATEGY_DEFAULTS["scratch"].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         values = dataclasses.asdict(self)
         parameters.check(values, schema.TRAINING, where="A training")
         parameters.check_conditions(values, schema.TRAINING)
@@ -50,10 +53,10 @@ class _Checked:
             DarkroomError: for a parameter of the network or the training that has no effect beside
                 the others.
         """
-        parameters.check_conditions(
-            {**schema.find("3_train").defaults(), **values}, schema.TRAINING
-        )
-        return cls(**{name: values[name] for name in _NAMES if name in values})
+        full = schema.with_strategy_defaults({**schema.find("3_train").defaults(), **values})
+        parameters.check_conditions(full, schema.TRAINING)
+        own = set(schema.STRATEGY_DEFAULTS["scratch"])
+        return cls(**{name: full[name] for name in _NAMES if name in values or name in own})
 
 
 Settings = dataclasses.make_dataclass(

@@ -1,0 +1,38 @@
+import keras
+import numpy as np
+import pytest
+
+from lib import models
+from lib.errors import DarkroomError
+from lib.models import predictor
+from lib.training import best
+
+NAMES = ("blue", "red")
+
+
+def member(seed):
+    keras.utils.set_random_seed(seed)
+    return models.build("mobilenet", class_names=NAMES, image_side=32, weights="none", alpha=0.25)
+
+
+def logits(model, images):
+    return np.asarray(model.predict_on_batch(images))
+
+
+def test_an_ensemble_is_one_network_with_the_weighted_logits():
+    first, second = member(0), member(1)
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype("float32")
+    ensemble = best.assemble([first, second], [0.25, 0.75], temperature=2.0)
+    expected = (0.25 * logits(first, images) + 0.75 * logits(second, images)) / 2
+    np.testing.assert_allclose(logits(ensemble, images), expected, atol=1e-5)
+    assert predictor.predict_proba(ensemble, images).sum(axis=1) == pytest.approx(1)
+
+
+def test_too_little_time_is_refused():
+    with pytest.raises(DarkroomError, match="`minutes` must be at least 1. Received: 0.5."):
+        best.search(None, minutes=0.5)
+
+
+def test_what_the_search_chooses_cannot_be_set():
+    with pytest.raises(DarkroomError, match="`epochs` is chosen by the search"):
+        best.command("elpv", minutes=5, values={"epochs": "3"}, as_json=True)
