@@ -64,7 +64,7 @@ TRAINING = {
     "loss": ("focal", {}),
     "focal_gamma": (0.5, {"loss": "focal"}),
     "label_smoothing": (0.2, {}),
-    "min_delta": (0.5, {"monitor": "val_accuracy", "epochs": 4}),
+    "min_delta": (10.0, {"epochs": 4}),
     "patience": (1, {"epochs": 4, "learning_rate": 1e-9, "monitor": "val_accuracy"}),
     "monitor": ("val_accuracy", {"learning_rate": 5.0, "optimizer": "sgd", "epochs": 4}),
     "seed": (1, {}),
@@ -88,6 +88,7 @@ ELSEWHERE = {
     "feature_backend",
     "dtype_policy",
     "range_test",
+    "continue_run",
     "devices",
 }
 
