@@ -195,7 +195,10 @@ def file_order(facts: Facts) -> Outcome:
     label, group = rows["label"].to_numpy(str), rows["group"].to_numpy()
     # Without labels of its own class a pair says how classes differ, not how neighbours do.
     fit = (folder[first] == folder[second]) & (label[first] == label[second])
-    fit &= group[first] != group[second]
+    grouped = fit & (group[first] == group[second])
+    if grouped.sum() >= 0.8 * max(fit.sum(), 1):
+        return held("neighbours in name order share a group, which no split divides")
+    fit &= ~grouped
     first, second = first[fit], second[fit]
     if len(first) < 100:
         return not_judged(f"only {len(first)} neighbours in name order can be compared")
@@ -209,16 +212,15 @@ def file_order(facts: Facts) -> Outcome:
         rows["split"].to_numpy()[second] == "test"
     )
     agree = _label_autocorrelation(rows)
-    said = f"{100 * share:.0f} % of neighbours in name order look more alike than random images"
-    if agree is not None:
-        said += f"; labels of neighbours correlate by {agree:.2f}"
+    said = f"{100 * share:.0f} % of neighbours in name order look more alike than random images of"
+    said += " their class" + (f" (their labels correlate by {agree:.2f})" if agree else "")
     deviations = (share - 0.5) / np.sqrt(0.25 / max(len(first), 1))
     if share < NEIGHBOUR_SHARE or deviations < 4:
-        return held(f"{said} of their class")
+        return held(said)
     if torn.mean() < 0.05:
-        return held(f"{said} of their class, and they lie in one split")
+        return held(f"{said}, and they lie in one split")
     return flagged(
-        f"{said} of their class, as images cut from one scene, slide or module do, and "
+        f"{said}, as images cut from one scene, slide or module do, and "
         f"{100 * torn.mean():.0f} % of them are divided between test and the rest: the score may "
         "be too good. Compare with split_method = 'runs of 50', or name the groups."
     )
