@@ -64,9 +64,14 @@ class Facts:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """One row an image of the split, by path, with the target's class as `label`."""
+        """One row an image of the split, by path, with the target's class as `label`.
+
+        The classes of a multilabel image are one name here, which each set of classes has.
+        """
         manifest = self.dataset.manifest().drop(columns=["label", "group", "pixels"])
         rows = self.split.frame.merge(manifest, on="path", how="left")
+        if self.split.is_multilabel:
+            rows["label"] = rows["label"].map("|".join)
         return rows.merge(self._measured, on="path", how="left")
 
     @cached_property
