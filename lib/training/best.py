@@ -290,7 +290,7 @@ def assemble(
     images = inputs(members[0].input_shape[1])
     features = []
     for number, member in enumerate(members):
-        body = keras.Model(member.inputs, member.layers[-1].input)
+        body = keras.Model(member.inputs[0], member.layers[-1].input)
         clone = keras.models.clone_model(
             body,
             input_tensors=images,
