@@ -193,7 +193,7 @@ def train_thumbnails(root: Path) -> str:
     kind = np.arange(num) % 3
     pictures = np.random.default_rng(0).integers(40, 80, (num, 4, 4, 3)).astype(np.uint8)
     pictures[:, :, :2] = np.array([60, 220, 140], np.uint8)[kind][:, None, None, None]
-    pipeline = make_pipeline(LogisticRegression()).fit(data.flat(pictures), kind)
+    pipeline = make_pipeline(LogisticRegression()).fit(data.flatten(pictures), kind)
     made = thumbnails.Model("logistic", pipeline, tuple(names), (4, 4))
     place = "odd@pictures/thumbnails/logistic-s0"
     path = root / "checkpoints" / place / thumbnails.NAME

@@ -12,6 +12,7 @@ import pandas
 
 from lib import paths
 from lib.data import decode
+from lib.data.value_range import Rendering
 from lib.errors import DarkroomError, few, suggest
 from lib.evaluation import calibration, multilabel, predictions
 from lib.evaluation.predictions import Predictions
@@ -34,7 +35,8 @@ class Classifier:
     `predict_pixels` takes uint8 RGB (n, *size, 3), with `size` (height, width) in pixels, and returns (n,
     classes), uncalibrated. `known` holds the calibrated predictions of the run's validation and
     test images; a model file without its run has only `advice`, the thresholds stored in it. If
-    `multilabel`, an image has every class whose probability reaches `class_thresholds`.
+    `multilabel`, an image has every class whose probability reaches `class_thresholds`. Stored
+    values of more than 8 bits are read by `rendering`, that of the data set it was trained on.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Classifier:
     advice: tuple[dict[str, Any], ...] = field(default=())
     multilabel: bool = False
     class_thresholds: tuple[float, ...] = ()
+    rendering: Rendering = field(default_factory=Rendering)
 
     def predict(
         self, pictures: Sequence[bytes | str | Path | np.ndarray], *, accuracy: float = 0.95
@@ -64,6 +67,13 @@ class Classifier:
         rows = [[getattr(answer, name) for name in columns] for answer in answers]
         names = [str(one) if isinstance(one, Path) else number for number, one in enumerate(given)]
         return pandas.DataFrame(rows, columns=columns, index=names)
+
+    def decode(self, content: bytes, *, max_pixels: int = decode.MAX_PIXELS) -> np.ndarray:
+        """Returns the bytes of a picture as uint8 RGB (height, width, 3), as training saw its own.
+
+        Raises ImageError for what cannot be read.
+        """
+        return decode.decode(content, max_pixels=max_pixels, rendering=self.rendering).pixels
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """Returns float32 (n, classes), calibrated: of images with 0.9 nine in ten are correct."""
@@ -261,7 +271,7 @@ def read_picture(picture: bytes | Path | np.ndarray, classifier: Classifier) -> 
     """Returns uint8 pixels of the classifier's size, or why the picture cannot be read."""
     try:
         is_array = isinstance(picture, np.ndarray)
-        pixels = picture if is_array else decode.decode(_read_bytes(picture)).pixels
+        pixels = picture if is_array else classifier.decode(_read_bytes(picture))
     except decode.ImageError as error:
         return f"{error.reason}: {error}"
     except OSError as error:
@@ -368,6 +378,7 @@ def _read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             "predict_pixels": model.predict_proba,
             "resize": model.resize,
             "multilabel": model.multilabel,
+            "rendering": Rendering.from_json(model.card.get("rendering")),
         }
         return fields, model.card
     from lib.models import heads, predictor, serialization
@@ -381,6 +392,7 @@ def _read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "predict_pixels": lambda pixels: predictor.predict_proba(network, pixels),
         "resize": (card.get("parameters") or {}).get("resize", "stretch"),
         "multilabel": head.kind == "multilabel",
+        "rendering": Rendering.from_json(card.get("rendering")),
     }
     return fields, card
 

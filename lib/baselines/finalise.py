@@ -136,7 +136,8 @@ def finish(
     result["audit"] += leaks.of_run(data.dataset, split, study=run.study)
     checks.require(result["audit"])
     path = run.checkpoint_folder / models.NAME
-    models.save(replace(model, card=_card(result, run)), path)
+    card = _card(result, run) | {"rendering": data.dataset.rendering.as_json()}
+    models.save(replace(model, card=card), path)
     result["model_sha256"] = hashing.file(path)  # the site loads no other file in its place
     _log(run, result, curve)
     return run.finish(result)

@@ -56,7 +56,7 @@ def conclude(
     result["audit"] = checks.of_run(facts) + leaks.of_run(dataset, split, study=run.study)
     checks.require(result["audit"])
     path = run.checkpoint_folder / "model.keras"
-    serialization.save(trained.model, path, card=card(result, run, source=dataset.source))
+    serialization.save(trained.model, path, card=card(result, run, dataset=dataset))
     result["model_sha256"] = hashing.file(path)  # the site loads no other file in its place
     tensorboard_logging.show(run, trained, found, dataset=dataset, numbers=result["metrics"])
     strategies.clear(run)
@@ -113,13 +113,14 @@ def _peak_memory() -> int | None:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def card(result: dict[str, Any], run: Run, *, source: dict[str, Any]) -> dict[str, Any]:
+def card(result: dict[str, Any], run: Run, *, dataset: Dataset) -> dict[str, Any]:
     """Returns what a saved model says about itself: data and its licence, split, metrics with
     intervals, how it was trained.
 
-    `source` is the data set's `source.json`; a folder of the user's own has no licence there, and
-    the card says so.
+    A folder of the user's own has no licence, and the card says so. `rendering` is how stored
+    values of more than 8 bits became pixels, so that new pictures are read alike.
     """
+    source = dataset.source
     numbers = result["metrics"]
     return {
         "run": f"{run.study}/{run.stage}/{run.unit}",
@@ -127,6 +128,7 @@ def card(result: dict[str, Any], run: Run, *, source: dict[str, Any]) -> dict[st
         "licence_of_data": source.get("licence")
         or "not told by the source; ask whoever owns the pictures",
         "citation_of_data": source.get("citation"),
+        "rendering": dataset.rendering.as_json(),
         "data_hash": result["data_hash"],
         "split": result["split"],
         "target": result["target"],

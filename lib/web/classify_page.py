@@ -14,6 +14,7 @@ from flask import Blueprint, Response, abort, jsonify, render_template, request
 
 from lib.data import decode as decoder
 from lib.data.dataset import Dataset
+from lib.data.value_range import Rendering
 from lib.errors import DarkroomError
 from lib.web import archive, maps, models, pictures
 from lib.web.maps import MapRun
@@ -58,8 +59,10 @@ def answer(study: str, stage: str, run: str) -> Response:
     # comes, since together they would fill the memory.
     decoded = [_small_or_none(decode(content)) for content in contents]
     loaded = models.load(found)
+    if loaded.classifier.rendering != Rendering():  # wide values are read as in training
+        decoded = [None] * len(contents)
     answers = [
-        _answer(loaded, decode(content) if pixels is None else pixels, float(target))
+        _answer(loaded, decode(content, loaded) if pixels is None else pixels, float(target))
         for content, pixels in zip(contents, decoded, strict=True)
     ]
     return jsonify(answers=answers)
@@ -69,11 +72,13 @@ def _small_or_none(pixels: np.ndarray) -> np.ndarray | None:
     return pixels if pixels.nbytes <= _MAX_KEPT else None
 
 
-def decode(content: bytes) -> np.ndarray:
-    """Returns an upload as uint8 RGB. Answers 413 or 415 for what is too large or no picture."""
+def decode(content: bytes, loaded: Loaded | None = None) -> np.ndarray:
+    """Returns an upload as uint8 RGB, with a model as its training read its own images. Answers 413 or 415 for what is too large or no picture."""
     if len(content) > MAX_FILE:
         abort(413, f"A picture may have {MAX_FILE >> 20} MB.")
     try:
+        if loaded is not None:
+            return loaded.classifier.decode(content, max_pixels=MAX_PIXELS)
         return decoder.decode(content, max_pixels=MAX_PIXELS).pixels
     except decoder.ImageError as error:
         code = 413 if error.reason == "too_large" else 415
@@ -87,7 +92,7 @@ def heat_of_file(loaded: Loaded, dataset: Dataset, path: str) -> bytes | None:
     """
     content = Path(pictures.file_of(dataset, path)).read_bytes()
     try:
-        pixels = decoder.decode(content, max_pixels=MAX_PIXELS).pixels
+        pixels = loaded.classifier.decode(content, max_pixels=MAX_PIXELS)
     except decoder.ImageError as error:
         raise DarkroomError(f"This image cannot be read: {error}") from error
     with loaded.asked:
