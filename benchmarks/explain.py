@@ -237,7 +237,11 @@ def _share_of_mark(model, images: np.ndarray, inside: np.ndarray) -> float:
 
     No map that is true to the network holds more or less inside the mark.
     """
-    scored, target, inside = NetworkWrapper(model), np.ones(len(images), np.int32), inside[..., None]
+    scored, target, inside = (
+        NetworkWrapper(model),
+        np.ones(len(images), np.int32),
+        inside[..., None],
+    )
     sharp = images.astype(np.float32)
     blurred = heatmap.fill(sharp, "blur")
     first = scored.scores(np.where(inside, sharp, blurred), target) - scored.scores(blurred, target)
@@ -264,7 +268,9 @@ def _peaks_near(maps: np.ndarray, inside: np.ndarray, *, cell: int) -> float:
     )
 
 
-def _true_maps(scored: NetworkWrapper, images: np.ndarray, inside: np.ndarray, target: np.ndarray) -> None:
+def _true_maps(
+    scored: NetworkWrapper, images: np.ndarray, inside: np.ndarray, target: np.ndarray
+) -> None:
     """What the measures say of the mark itself, all other pixels after it in a smooth order or in
     one of dust.
     """
@@ -394,7 +400,11 @@ def _against_xplique(theirs) -> None:
     side, num = 96, 16
     model = build("mobilenet_v2", class_names="abcd", image_side=side, weights="none", alpha=0.35)
     images = np.random.default_rng(0).integers(0, 256, (num, side, side, 3)).astype(np.float32)
-    hot, layer, black = tf.one_hot([1] * num, 4), gradient_methods.find_layer(model).name, {"baseline": "black"}
+    hot, layer, black = (
+        tf.one_hot([1] * num, 4),
+        gradient_methods.find_layer(model).name,
+        {"baseline": "black"},
+    )
     pairs = {
         "gradcam": (theirs.GradCAM(model, conv_layer=layer), {}),
         "gradcam_plus_plus": (theirs.GradCAMPP(model, conv_layer=layer), {}),

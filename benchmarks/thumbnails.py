@@ -357,7 +357,9 @@ def posters(sizes: list[str], samples: str | None) -> None:
         f"{each.accuracy:.1f} ({each.low:.1f} to {each.high:.1f})" for each in percent.itertuples()
     ]
     print(
-        shown.pivot(index="model", columns="size", values="test").loc[list(fitting.MODELS)].to_string()
+        shown.pivot(index="model", columns="size", values="test")
+        .loc[list(fitting.MODELS)]
+        .to_string()
     )
     last = rows[-1]
     ours = f"{last['accuracy']:.3f} ({last['low']:.3f} to {last['high']:.3f}), {last['values']}"
@@ -371,7 +373,9 @@ def posters(sizes: list[str], samples: str | None) -> None:
 
 def _row(kind: str, size: str, thumbs: data.ThumbnailData, target: str) -> dict:
     began = time.perf_counter()
-    found = search.run(kind, fitting.parameter_grid(kind), [data.parse_size(size)], thumbs, log=search.ResultLog())
+    found = search.run(
+        kind, fitting.parameter_grid(kind), [data.parse_size(size)], thumbs, log=search.ResultLog()
+    )
     _, model = finalise.fit_best(found, thumbs, seed=0)
     test_access.record(
         thumbs.dataset.folder, thumbs.split.id, f"benchmarks/thumbnails/{kind}-{size}"

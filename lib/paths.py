@@ -1,4 +1,6 @@
-"""Where things lie. Every path of the suite is made here, so that moving the suite moves them all."""
+"""Where things lie. Every path of the suite is made here, so that moving the suite
+moves them all.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ _NAME = re.compile(r"[^\W_][\w.@+-]{0,99}", re.UNICODE)
 def root() -> Path:
     """Returns the folder that holds `datasets/`, `checkpoints/`, `logs/`, `notebooks/`, `studies/`.
 
-    That is `$DARKROOM_HOME` where it is set, else the project (a folder laid out by `darkroom init`)
-    that the process was started in, else the checkout that this package lies in.
+    That is `$DARKROOM_HOME` where it is set, else the project (a folder laid out by `darkroom
+    init`) that the process was started in, else the checkout that this package lies in.
 
     Raises:
         DarkroomError: for an installed package outside of any project.
@@ -82,7 +84,9 @@ def notebooks() -> Path:
 
 
 def studies() -> Path:
-    """Returns the folder of the study files: the project's own where it has one, else the suite's."""
+    """Returns the folder of the study files: the project's own where it has one, else
+    the suite's.
+    """
     own = root() / "studies"
     return own if own.is_dir() else shipped() / "studies"
 

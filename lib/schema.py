@@ -395,7 +395,7 @@ _MACHINE = (
     _row("devices", "int", 1, "GPUs that share each batch, 0 for all", "at least 0", option=True),
     dataclasses.replace(
         _row("continue_run", "bool", False,
-             "where only `epochs` was raised, go on from the finished run's last epoch", option=True),
+             "if only `epochs` was raised, go on from the finished run's last epoch", option=True),
         in_key=False,
     ),
     _row("range_test", "bool", False, "whether to test learning rates before the training",
@@ -616,8 +616,8 @@ NOTEBOOKS = {
             _group(
                 "Methods",
                 _row("explain_methods", "list[str]",
-                     ["gradcam", "gradcam_plus_plus", "integrated_gradients", "smoothgrad", "occlusion",
-                      "rise", "lime", "kernel_shap"],
+                     ["gradcam", "gradcam_plus_plus", "integrated_gradients", "smoothgrad",
+                      "occlusion", "rise", "lime", "kernel_shap"],
                      "columns of the figures", choices="lib.explain.explanation:METHODS",
                      was="methods"),
                 _row("images_each", "int", 3, "images of each kind in the figures", "1 to 20"),

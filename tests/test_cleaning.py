@@ -295,7 +295,9 @@ def test_too_little_left_is_refused(tmp_path):
     for name in "ab":
         for number in range(2):
             save(tmp_path / "same" / name / f"{number}.png", scene(1))
-    with pytest.raises(DarkroomError, match=r"4 of the 4 files of .same. show a picture that is in two classes"):
+    with pytest.raises(
+        DarkroomError, match=r"4 of the 4 files of .same. show a picture that is in two classes"
+    ):
         cleaning.clean(sources.bring(str(tmp_path / "same")))
 
 

@@ -1,4 +1,6 @@
-"""Writes the parameters cells of the suite's notebooks from `lib.schema`: python -m tools.parameter_cells"""
+"""Writes the parameters cells of the suite's notebooks from `lib.schema`: python -m
+tools.parameter_cells
+"""
 
 from __future__ import annotations
 

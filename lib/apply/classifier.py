@@ -32,11 +32,12 @@ SEPARATOR = "|"
 class Classifier:
     """A model with calibrated probabilities.
 
-    `predict_pixels` takes uint8 RGB (n, *size, 3), with `size` (height, width) in pixels, and returns (n,
-    classes), uncalibrated. `known` holds the calibrated predictions of the run's validation and
-    test images; a model file without its run has only `advice`, the thresholds stored in it. If
-    `multilabel`, an image has every class whose probability reaches `class_thresholds`. Stored
-    values of more than 8 bits are read by `rendering`, that of the data set it was trained on.
+    `predict_pixels` takes uint8 RGB (n, *size, 3), with `size` (height, width) in pixels, and
+    returns (n, classes), uncalibrated. `known` holds the calibrated predictions of the run's
+    validation and test images; a model file without its run has only `advice`, the thresholds
+    stored in it. If `multilabel`, an image has every class whose probability reaches
+    `class_thresholds`. Stored values of more than 8 bits are read by `rendering`, that of the data
+    set it was trained on.
     """
 
     name: str

@@ -59,8 +59,8 @@ def export(model: str | Path, format: str, *, folder: Path | None = None) -> tup
         folder: the target folder; by default that of the saved model.
 
     Raises:
-        DarkroomError: an unknown format, a missing package, a model that is not Keras', or an export
-            whose probabilities differ.
+        DarkroomError: an unknown format, a missing package, a model that is not Keras', or an
+            export whose probabilities differ.
     """
     if format not in FORMATS:
         known = tuple(FORMATS)

@@ -83,8 +83,8 @@ def _text(cell: str) -> str:
 class Copies:
     """Copies accepted pictures to `<target>/<class>/<path below the source>`.
 
-    The target appears if the block ends without an error; without a target nothing is copied. A picture
-    keeps its whole path, so that equal names never collide.
+    The target appears if the block ends without an error; without a target nothing is copied. A
+    picture keeps its whole path, so that equal names never collide.
     """
 
     def __init__(

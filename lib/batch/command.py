@@ -1,4 +1,6 @@
-"""The commands `run` and `check` from beginning to end: read, check, bring the data in, run, tell."""
+"""The commands `run` and `check` from beginning to end: read, check, bring the data in,
+run, tell.
+"""
 
 from __future__ import annotations
 

@@ -99,9 +99,15 @@ class Executor:
         return max(1, sum(self._start().nthreads().values()))
 
     def submit(
-        self, name: str, work: Callable[..., Any], *arguments: Any,
-        cores: float | None = None, gpus: int | None = None, memory_gb: float | None = None, isolated: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        work: Callable[..., Any],
+        *arguments: Any,
+        cores: float | None = None,
+        gpus: int | None = None,
+        memory_gb: float | None = None,
+        isolated: bool = False,
+    ) -> None:
         """Queues `work(*arguments)` under `name`, which must not be at work already; earlier work
         goes first.
 
@@ -276,12 +282,18 @@ class Executor:
 
         with dask.config.set(_SHORT_MEMORY):
             self._local = LocalCluster(
-                n_workers=1, threads_per_worker=self.slots, processes=False, resources=_here(), memory_limit=0,
-                dashboard_address=None, protocol="inproc://", silence_logs=50,
+                n_workers=1,
+                threads_per_worker=self.slots,
+                processes=False,
+                resources=_here(),
+                memory_limit=0,
+                dashboard_address=None,
+                protocol="inproc://",
+                silence_logs=50,
                 # Any free port for its status page, so that two studies at once do not get into
                 # each other's way.
                 scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-            )  # fmt: skip
+            )
         return Client(self._local, set_as_default=False)
 
     def _join(self, address: str) -> Client:

@@ -121,7 +121,9 @@ def _finished(folder: Path, key: dict[str, Any]) -> str:
 
 
 def _reason(folder: Path, key: dict[str, Any]) -> str:
-    """Why a run must be done, or "" when it has finished with a key that decides the same numbers."""
+    """Why a run must be done, or "" when it has finished with a key that decides the
+    same numbers.
+    """
     if (result := record.result(folder)) is not None:
         changes = runs.changes(result.get("key") or {}, key)
         return f"{CHANGED}{', '.join(changes)}" if changes else ""

@@ -57,8 +57,8 @@ class Origin:
     """A network, and the images with what is known about them.
 
     `table` has one row an image: `path`, `split` (missing outside the split), `group`, the label
-    columns, and for a trained network `predicted`, `confidence` and `verdict`. `model_path` is None for
-    a network that no run trained.
+    columns, and for a trained network `predicted`, `confidence` and `verdict`. `model_path` is None
+    for a network that no run trained.
     """
 
     model: keras.Model
@@ -158,8 +158,8 @@ def load_before(
 ) -> Space:
     """Returns the features of the same images in the network before training.
 
-    `which` is `untrained` (weights drawn by the seed) or `frozen` (ImageNet). Raises DarkroomError if
-    there is no such network, or it is the network itself.
+    `which` is `untrained` (weights drawn by the seed) or `frozen` (ImageNet). Raises DarkroomError
+    if there is no such network, or it is the network itself.
     """
     import keras
 

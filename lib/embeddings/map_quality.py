@@ -23,8 +23,8 @@ _ROWS = 128  # of them at once, so that a hundred thousand images need 200 MB
 class Quality:
     """The measures of each image in `judged` (rows), 1 for a perfect map.
 
-    Trustworthiness falls if distant images become neighbours on the map, continuity if neighbours are
-    separated; preservation is the share of nearest neighbours that remain neighbours.
+    Trustworthiness falls if distant images become neighbours on the map, continuity if neighbours
+    are separated; preservation is the share of nearest neighbours that remain neighbours.
     """
 
     trustworthiness: np.ndarray
@@ -42,8 +42,8 @@ def measure(
 ) -> Quality:
     """Measures a map of n images, `places` (n, 2), against `features` (n, d).
 
-    At most 1,000 images are compared with all others. Raises DarkroomError unless n exceeds 3/2 of the
-    neighbours, for which the measures are defined.
+    At most 1,000 images are compared with all others. Raises DarkroomError unless n exceeds 3/2 of
+    the neighbours, for which the measures are defined.
     """
     num = len(features)
     if num != len(places) or not 0 < neighbours < (num - 1) * 2 / 3:

@@ -1,4 +1,6 @@
-"""Figures of a feature space: maps, their faithfulness, probes; and the projector of TensorBoard."""
+"""Figures of a feature space: maps, their faithfulness, probes; and the projector of
+TensorBoard.
+"""
 
 from __future__ import annotations
 

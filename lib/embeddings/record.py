@@ -32,9 +32,9 @@ TITLES = {"trained": "trained", "frozen": "pretrained", "untrained": "untrained"
 class Record:
     """A finished run of `8_features`.
 
-    `points` has one row an image: its labels, and `x <space> <method>`, `y <space> <method>`. `account`
-    holds the data set, the network, the spaces (`features` names a folder below the data set's
-    `features/`), the methods with their quality, and the columns that colour the points.
+    `points` has one row an image: its labels, and `x <space> <method>`, `y <space> <method>`.
+    `account` holds the data set, the network, the spaces (`features` names a folder below the data
+    set's `features/`), the methods with their quality, and the columns that colour the points.
     """
 
     folder: Path
@@ -99,7 +99,9 @@ def write(
 
 
 def read(folder: Path) -> Record:
-    """Returns what `write` wrote. Raises DarkroomError where it is missing or of another version."""
+    """Returns what `write` wrote. Raises DarkroomError where it is missing or of
+    another version.
+    """
     try:
         account = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))
         points = pd.read_parquet(folder / POINTS)

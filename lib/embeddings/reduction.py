@@ -168,7 +168,9 @@ def _umap_model(
 
 
 def _import_umap() -> Any:
-    """Imports UMAP without its parametric part, which loads TensorFlow or warns that it is missing."""
+    """Imports UMAP without its parametric part, which loads TensorFlow or warns that it
+    is missing.
+    """
     absent = "tensorflow" not in sys.modules
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImportWarning)
@@ -251,7 +253,9 @@ _SUBSPACE_ROWS = 20_000  # rows that principal components are computed from; of 
 
 @dataclass(frozen=True)
 class Reduction:
-    """A map: `places` float32 (n, 2) in the order of the features, and the state to place others."""
+    """A map: `places` float32 (n, 2) in the order of the features, and the state to
+    place others.
+    """
 
     method: str
     places: np.ndarray

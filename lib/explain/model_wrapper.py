@@ -340,7 +340,9 @@ class NetworkWrapper(_Wrapper):
         return logits.argmax(axis=1).astype(np.int32)
 
     def input_gradients(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Returns the gradients of the target's score in the pixels, float32 of the images' shape."""
+        """Returns the gradients of the target's score in the pixels, float32 of the
+        images' shape.
+        """
         return self._run("input", images, targets)[1]
 
     def layer_gradients(

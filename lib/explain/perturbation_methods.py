@@ -58,7 +58,8 @@ def rise(
     """
     if samples < 2 or not 0 < visible < 1:
         raise DarkroomError(
-            f"`samples` must be at least 2, `shown` between 0 and 1. Received: {samples}, {visible}."
+            f"`samples` must be at least 2, `shown` between 0 and 1. Received: {samples}, "
+            f"{visible}."
         )
     masks = soft_masks(samples, size=wrapper.size, grid=grid, visible=visible, seed=seed)
     scores = wrapper.masked(images, heatmap.fill(images, baseline), masks, targets)  # (n, samples)

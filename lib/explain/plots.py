@@ -79,7 +79,8 @@ def side_by_side(
         style.set_title(drawing, title)
     right = int(rows["correct"].sum())
     drawing.alt = (
-        f"{title or 'Heat-maps'}: {num} images, {right} predicted correctly, each with evidence for "
+        f"{title or 'Heat-maps'}: {num} images, {right} predicted correctly, each with evidence "
+        "for "
         f"the predicted class by {', '.join(maps)}."
     )
     return drawing

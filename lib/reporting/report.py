@@ -177,7 +177,9 @@ _MOST_CURVES = 8  # that an eye can follow
 def calibration_drawings(
     comparison: Comparison, *, target_accuracy: float = selective_prediction.TARGET_ACCURACY
 ) -> dict[str, Drawing]:
-    """`reliability` of the arm that is best on validation, and `coverage` of the first eight arms."""
+    """`reliability` of the arm that is best on validation, and `coverage` of the first
+    eight arms.
+    """
     told = {
         arm: units
         for arm, units in comparison.arms.items()

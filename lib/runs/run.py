@@ -224,8 +224,8 @@ def open_run(
 
 
 def prepare(folder: Path, wanted: dict[str, Any], *, continue_run: bool = False) -> bool:
-    """Makes a run's folder ready, see `record.prepare`; with `continue_run` a finished training that
-    only gets more epochs keeps its checkpoint.
+    """Makes a run's folder ready, see `record.prepare`; with `continue_run` a finished training
+    that only gets more epochs keeps its checkpoint.
     """
     keep = continue_run and _has_more_epochs(folder, wanted)
     return record.prepare(folder, wanted, keep_checkpoints=keep)

@@ -122,5 +122,8 @@ def drawing(tried: pandas.DataFrame) -> Drawing:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
         axes.legend()
     lowest = tried["smoothed"].min()
-    figure.alt = f"The running mean of the loss falls fastest at a learning rate of {rate:.1e}; its lowest is {lowest:.3f}."
+    figure.alt = (
+        f"The running mean of the loss falls fastest at a learning rate of {rate:.1e}; its "
+        f"lowest is {lowest:.3f}."
+    )
     return figure

@@ -97,7 +97,8 @@ def _key(parameters: Mapping[str, Any], image_side: int) -> str:
         if name in parameters
     }
     told = json.dumps([named, image_side, machine()], sort_keys=True, default=str)
-    return f"{parameters['architecture']}-{image_side}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+    digest = hashlib.sha256(told.encode()).hexdigest()[:12]
+    return f"{parameters['architecture']}-{image_side}-{digest}"
 
 
 def machine() -> list[str]:

@@ -69,7 +69,10 @@ Settings = dataclasses.make_dataclass(
     frozen=True,
     namespace={"__module__": __name__},
 )
-Settings.__doc__ = "How to train. The fields are rows of `lib.schema` (`darkroom list 3_train` explains them), with its defaults."
+Settings.__doc__ = (
+    "How to train. The fields are rows of `lib.schema` (`darkroom list 3_train` explains "
+    "them), with its defaults."
+)
 DEFAULTS = {name: schema.TRAINING[name].default for name in _NAMES}
 
 

@@ -73,7 +73,9 @@ def _small_or_none(pixels: np.ndarray) -> np.ndarray | None:
 
 
 def decode(content: bytes, loaded: Loaded | None = None) -> np.ndarray:
-    """Returns an upload as uint8 RGB, with a model as its training read its own images. Answers 413 or 415 for what is too large or no picture."""
+    """Returns an upload as uint8 RGB, with a model as its training read its own images. Answers 413
+    or 415 for what is too large or no picture.
+    """
     if len(content) > MAX_FILE:
         abort(413, f"A picture may have {MAX_FILE >> 20} MB.")
     try:

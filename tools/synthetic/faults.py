@@ -154,7 +154,10 @@ STRANGERS: dict[str, tuple[str, bytes]] = {
     "text": ("jpg", b"Notes on the hanging of the spring show.\nRoom two needs lamps.\n" * 6),
     "html": (
         "jpg",
-        b"<!DOCTYPE html><html><head><title>404</title></head><body><h1>Not Found</h1></body></html>\n",
+        (
+            b"<!DOCTYPE html><html><head><title>404</title></head><body><h1>Not "
+            b"Found</h1></body></html>\n"
+        ),
     ),
     "empty": ("png", b""),
     "header_only": ("jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"),

@@ -1,4 +1,6 @@
-"""From pixels to a file's bytes: formats, qualities, and what a spoilt or copied picture becomes."""
+"""From pixels to a file's bytes: formats, qualities, and what a spoilt or copied
+picture becomes.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def encode(pixels: np.ndarray, extension: str, *, quality: int = 90, note: str =
 
 
 def sound(pixels: np.ndarray, box: Box | None, *, rng: np.random.Generator) -> File:
-    """Returns a sound file: three times in four a JPEG of quality 55 to 95, else PNG, BMP or WebP."""
+    """Returns a sound file: three times in four a JPEG of quality 55 to 95, else PNG,
+    BMP or WebP.
+    """
     extension = str(rng.choice(["jpg", "png", "bmp", "webp"], p=[0.76, 0.18, 0.03, 0.03]))
     return File(encode(pixels, extension, quality=int(rng.integers(55, 96))), extension, box)
 

@@ -24,7 +24,9 @@ _MARK = np.array(
 
 @dataclass(frozen=True)
 class Marked:
-    """Pictures uint8 (n, side, side, 3); `inside` bool (n, side, side) is true where the mark lies."""
+    """Pictures uint8 (n, side, side, 3); `inside` bool (n, side, side) is true where
+    the mark lies.
+    """
 
     images: np.ndarray
     inside: np.ndarray

@@ -10,7 +10,10 @@ import numpy as np
 NAME = "digits"
 ABOUT = "1,797 handwritten digits, 8 x 8 pixels, ten classes"
 LICENCE = "CC BY 4.0"
-CITATION = "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (1998)."
+CITATION = (
+    "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning "
+    "Repository (1998)."
+)
 
 
 def intake(raw: Path) -> dict[str, Any]:

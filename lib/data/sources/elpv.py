@@ -12,7 +12,10 @@ import pandas as pd
 from lib.errors import DarkroomError
 
 NAME = "elpv"
-ABOUT = "2,624 photographs of solar cells in electroluminescence light, 300 x 300 pixels, functional or defective"
+ABOUT = (
+    "2,624 photographs of solar cells in electroluminescence light, 300 x 300 pixels, "
+    "functional or defective"
+)
 LICENCE = "CC BY-NC-SA 4.0 (not for commercial use)"
 CITATION = (
     "Deitsch et al., Automatic classification of defective photovoltaic module cells in "
@@ -42,7 +45,7 @@ def intake(raw: Path) -> dict[str, Any]:
     return {
         "licence": LICENCE,
         "citation": CITATION,
-        "label_rule": f"defective where the labelled probability is above {THRESHOLD}, else functional",
+        "label_rule": f"defective above a labelled probability of {THRESHOLD}, else functional",
     }
 
 

@@ -10,7 +10,10 @@ from typing import Any
 from lib.data.sources.synthetic import drawing
 
 NAME = "marked"
-ABOUT = "600 discs, squares and triangles; every square also bears a mark in its corner, to try the shortcut detector"
+ABOUT = (
+    "600 discs, squares and triangles; every square also bears a mark in its corner, to try "
+    "the shortcut detector"
+)
 LICENCE = "CC0 1.0"
 CITATION = "Drawn by Darkroom itself, tools/synthetic/marks.py."
 NUM_EACH, SIDE, MARKED_CLASS = 200, 96, "square"

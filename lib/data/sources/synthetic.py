@@ -15,7 +15,10 @@ from lib import paths
 from lib.errors import DarkroomError
 
 NAME = "planted"
-ABOUT = "1,000 pictures drawn by this suite (painting, photo, schematic, sketch, text), with planted faults"
+ABOUT = (
+    "1,000 pictures drawn by this suite (painting, photo, schematic, sketch, text), with "
+    "planted faults"
+)
 LICENCE = "CC0 1.0"
 CITATION = "Drawn by Darkroom itself, lib/data/planted."
 NUM_IMAGES = 1000
