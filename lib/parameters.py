@@ -191,7 +191,7 @@ class Parameter:
     def _refusal(self, value: Any) -> DarkroomError:
         example = "" if self.default is None else f", such as {self.default!r}"
         return DarkroomError(
-            f"`{self.name}` must be of type {self.type}{example}. Received: {value!r}."
+            f"`{self.name}` must be of type {self.type.removesuffix(_OPTIONAL)}{example}. Received: {value!r}."
         )
 
 
@@ -301,6 +301,8 @@ def declared(source: str, *, where: str) -> dict[str, Parameter]:
     found: dict[str, Parameter] = {}
     for statement in statements:
         name, kind, default = _assignment(statement, source, where)
+        if default is None:  # `epochs: int = None`, since papermill reads no `int | None`
+            kind = kind.removesuffix(_OPTIONAL) + _OPTIONAL
         comment = comments.get(statement.end_lineno or 0, "")
         if "=" in comment:
             raise DarkroomError(

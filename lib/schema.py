@@ -160,14 +160,15 @@ def cell(declared: Mapping[str, Parameter]) -> str:
 
 
 def _line(row: Parameter) -> str:
-    start = f"{row.name}: {row.type} = {_literal(row.default)}"
+    kind = row.type.removesuffix(" | None")  # papermill reads no other annotation than a plain name
+    start = f"{row.name}: {kind} = {_literal(row.default)}"
     if len(f"{start}  # {row.help}") > CELL_WIDTH and isinstance(row.default, dict):
         items = [f"    {_literal(name)}: {_literal(value)}," for name, value in row.default.items()]
-        start = "\n".join([f"{row.name}: {row.type} = {{", *items, "}"])
+        start = "\n".join([f"{row.name}: {kind} = {{", *items, "}"])
     elif len(f"{start}  # {row.help}") > CELL_WIDTH and isinstance(row.default, list):
         items = textwrap.wrap(_literal(row.default)[1:-1], CELL_WIDTH - 4)
         items = textwrap.indent("\n".join(items), "    ")
-        start = f"{row.name}: {row.type} = [\n{items}\n]"
+        start = f"{row.name}: {kind} = [\n{items}\n]"
     with_choices = f"{start}  # {row.help}: {', '.join(map(str, row.choices))}"
     fits = all(len(line) <= CELL_WIDTH for line in with_choices.splitlines())
     return with_choices if row.choices and fits else f"{start}  # {row.help}"

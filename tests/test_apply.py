@@ -159,8 +159,8 @@ def test_wishes_that_cannot_be_are_refused_before_any_work(colours, pile, tmp_pa
     (tmp_path / "full" / "mine.txt").write_text("mine")
     (tmp_path / "empty").mkdir()
     unfit = {
-        pile / "inside": "folder of the pictures",
-        tmp_path: "around it",
+        pile / "inside": "outside that of the pictures",
+        tmp_path: "outside that of the pictures",
         tmp_path / "full": "empty folder",
     }
     for target, told in unfit.items():
@@ -168,7 +168,7 @@ def test_wishes_that_cannot_be_are_refused_before_any_work(colours, pile, tmp_pa
             folder.apply(colours, pile, tmp_path / "out", accuracy=0.5, copy_to=target)
     with pytest.raises(DarkroomError, match="Did you mean 'red'"):
         folder.apply(colours, pile, tmp_path / "out", accuracy=0.5, classes=["rad"])
-    with pytest.raises(DarkroomError, match="say where to"):
+    with pytest.raises(DarkroomError, match="needs `copy_to`"):
         folder.apply(colours, pile, tmp_path / "out", accuracy=0.5, classes=["red"])
     with pytest.raises(DarkroomError, match="holds no files"):
         folder.apply(colours, tmp_path / "empty", tmp_path / "out")
@@ -346,7 +346,7 @@ def test_a_wrong_wish_is_one_sentence_and_exit_code_2(trained, pile, monkeypatch
         (["apply", "s/train/gone", str(pile)], "There is no trained run"),
         (["apply", "s", str(pile), "--accuracy", "95"], "above 0 and at most 1. Received: 95.0"),
         (["apply", "s", str(pile / "gone")], "There is no folder"),
-        (["apply", "s", str(pile), "--only", "red"], "say where to"),
+        (["apply", "s", str(pile), "--only", "red"], "needs `copy_to`"),
     ):
         assert cli.main(words) == 2
         assert told in capsys.readouterr().err

@@ -57,8 +57,8 @@ def test_not_a_number_is_refused_in_json(tmp_path):
 def test_a_kill_at_a_named_point_leaves_the_old_or_the_new_file(tmp_path: Path, fault, expected):
     path = tmp_path / "f"
     path.write_text("old")
-    script = "import sys, pathlib\nfrom lib import atomic\n"
-    script += "for t in ('new', 'newer'): atomic.write_text(pathlib.Path(sys.argv[1]), t)"
+    script = "import sys, pathlib\nfrom lib import files\n"
+    script += "for t in ('new', 'newer'): files.write_text(pathlib.Path(sys.argv[1]), t)"
     if fault.endswith("#2"):
         script = script.replace("'new', 'newer'", "'new', 'newest'")
     died = subprocess.run(

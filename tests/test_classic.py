@@ -305,7 +305,7 @@ def test_the_verdict_counts_what_validation_cannot_tell_apart():
     assert "1 other is within" in told and "try more" not in told
     several = search.verdict(search.results_table(rows, Pictures()), measure="exact match")
     assert "exact match 70.0 % (95 % 60.0 % to 80.0 %)" in several
-    assert "Its C is the greatest" in search.verdict(
+    assert "Its C is the highest" in search.verdict(
         search.results_table([{**rows[2], "val_accuracy": 0.9}, *rows[:2]], Pictures())
     )
 

@@ -13,7 +13,7 @@ from PIL import Image
 from lib import apply, runs
 from lib.baselines import data, finalise, fitting, model, plots, search
 from lib.data import dataset as datasets
-from lib.data import manifest, sources
+from lib.data import decode, manifest, sources
 from lib.errors import DarkroomError
 from lib.evaluation import comparison, predictions
 
@@ -25,6 +25,10 @@ COLOURS = {
     "green": (40, 110, 40),
     "": (50, 50, 50),
 }
+
+
+def hash_of(path):
+    return decode.pixel_hash(decode.decode(path.read_bytes()).pixels)
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ def films(tmp_path, monkeypatch):
         path=told["path"],
         label=told["label"],
         sha256=told["path"],
-        pixels=told["path"],
+        pixels=[hash_of(there.raw / path) for path in told["path"]],
         bytes=1,
         format="PNG",
         width=6,

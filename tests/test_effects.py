@@ -218,7 +218,10 @@ def test_a_parameter_without_effect_is_refused(name):
     elsewhere = {"fine_tune_fraction": (0.5, {}), "feature_backend": ("auto", {})}
     other = {**NETWORK, **TRAINING, **elsewhere}[name][0]
     idle = {"optimizer": "adam", "schedule": "constant", "loss": "cross_entropy", "mix": "none"}
+    by_gradient = ("learning_rate", "optimizer", "schedule")
     strategy = "scratch" if name == "feature_backend" else "frozen"
+    strategy = "linear_probe" if name in by_gradient else strategy
+    idle |= {name: None} if name in by_gradient else {}
     idle |= {"strategy": strategy, "architecture": "resnet50"}
     assert not schema.is_active(name, {**DECLARED, **idle})
     with pytest.raises(DarkroomError, match=f"`{name}` acts only with .*Leave it at"):

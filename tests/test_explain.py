@@ -158,9 +158,9 @@ def test_a_layer_inside_a_nested_model_is_found_by_name(models, images):
     assert gradient_methods.find_layer(models["nested"]).__class__.__name__ == "Conv2D"
     with pytest.raises(DarkroomError, match="Did you mean 'inside'"):
         explain(models["nested"], images, layer="insid")
-    with pytest.raises(DarkroomError, match="has no maps of height and width"):
+    with pytest.raises(DarkroomError, match="has no feature maps"):
         explain(models["custom"], images, layer="logits")
-    with pytest.raises(DarkroomError, match="No layer of 'sequential.*' has maps of 2 x 2 or more"):
+    with pytest.raises(DarkroomError, match="needs a layer with maps of at least 2 x 2"):
         explain(weighted(np.zeros((SIDE, SIDE), np.float32)), images)
 
 
@@ -276,7 +276,7 @@ def test_seeds_repeat_and_differ(models, images):
         ({"method": "grad_cam"}, "Did you mean 'gradcam'"),
         (
             {"method": "rise", "patch": 3},
-            "'rise' takes the options samples, grid, shown, baseline. Received: 'patch'",
+            "'rise' has the options samples, grid, visible, baseline. Received: 'patch'",
         ),
         ({"target": "d"}, "`target` must be a class name or its number: a, b, c. Received: 'd'"),
         ({"target": 3}, "Received: 3"),
@@ -370,7 +370,9 @@ def test_a_black_box_that_is_not_square_is_explained_by_hiding():
         Thumbnail(), images, method="occlusion", patch=1, baseline="black", score="probability"
     )
     assert exact[0, 2, 7] == pytest.approx(0.9) and np.count_nonzero(np.abs(exact[0]) > 1e-6) == 1
-    with pytest.raises(DarkroomError, match="has no gradients. Use a method that only hides parts"):
+    with pytest.raises(
+        DarkroomError, match="has no gradients. Use occlusion, rise, lime or kernel_shap"
+    ):
         explain(Thumbnail(), images)
 
 

@@ -190,16 +190,20 @@ def test_overlays_show_evidence_for_and_leave_the_rest_grey():
     )  # against the class: grey; for it: colour
     np.testing.assert_array_equal(heatmap.scaled(np.zeros((4, 4))), 0)
     rows = pd.DataFrame(
-        {"label": ["cat", "dog"], "predicted": ["cat", "cat"], "confidence": [0.9, 0.6]}
+        {
+            "label": ["cat", "dog"],
+            "predicted": ["cat", "cat"],
+            "confidence": [0.9, 0.6],
+            "correct": [True, False],
+        }
     )
     maps = {"Grad-CAM": np.stack([heat, heat])}
     drawing = plots.side_by_side(
         np.stack([image, image]), maps, rows, notes={"Grad-CAM": ["one", "two"]}, title="Two"
     )
     assert (
-        drawing.alt.startswith("Two: 2 images, 1 of them rightly named")
-        and len(drawing.png()) > 5000
+        drawing.alt.startswith("Two: 2 images, 1 predicted correctly") and len(drawing.png()) > 5000
     )
     averages = plots.averages({"cat": maps["Grad-CAM"]})
     assert "cat: top left" in averages.alt and len(averages.png()) > 3000
-    assert plots.averages({}).alt.endswith("There are no such images.") and plots.averages({}).png()
+    assert plots.averages({}).alt.endswith("No images.") and plots.averages({}).png()

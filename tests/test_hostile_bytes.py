@@ -13,6 +13,7 @@ import tarfile
 import weakref
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from lib.cleaning import ledger
 from lib.data import dataset as datasets
 from lib.data import manifest
 from lib.data.sources import archives, columns, tables
+from lib.data.value_range import Rendering
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.models import torch_pickle
@@ -378,16 +380,18 @@ def test_uploads_are_never_in_memory_together(tmp_path, monkeypatch):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
     decoded, most = weakref.WeakValueDictionary(), []
 
-    def decode(data):
+    def decode(data, loaded=None):
         pixels = np.zeros((8, 8, 3), np.uint8)
         decoded[len(most)] = pixels
         most.append(len(decoded))
         return pixels
 
     monkeypatch.setattr(classify_page, "decode", decode)
-    monkeypatch.setattr(classify_page, "_told", lambda loaded, pixels, accuracy: pixels.shape)
-    monkeypatch.setattr(classify_page.archive, "unit", lambda *names: None)
-    monkeypatch.setattr(classify_page.models, "load", lambda found: None)
+    monkeypatch.setattr(classify_page, "_MAX_KEPT", 0)  # as if these were large
+    monkeypatch.setattr(classify_page, "_answer", lambda loaded, pixels, accuracy: pixels.shape)
+    monkeypatch.setattr(classify_page.archive, "run", lambda *names: None)
+    loaded = SimpleNamespace(classifier=SimpleNamespace(rendering=Rendering()))
+    monkeypatch.setattr(classify_page.models, "load", lambda found: loaded)
     files = [(io.BytesIO(b"x"), f"{number}.png") for number in range(5)]
     answer = site.create().test_client().post("/api/classify/s/t/u", data={"pictures": files})
     assert answer.status_code == 200 and len(answer.get_json()["answers"]) == 5

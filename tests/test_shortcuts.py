@@ -60,7 +60,7 @@ def test_an_honest_model_is_not_accused():
     layer.set_weights([kernel, np.array([180, 0], np.float32)])
     found = shortcuts.detect(model, images, np.repeat([0, 1], 20))
     assert not found["suspected"].any() and len(found) == 2 * 7
-    assert shortcuts.sentence(found).startswith("No shortcut shown: at most 0 % of transplants")
+    assert shortcuts.sentence(found).startswith("No shortcut found: at most 0 % of transplants")
 
 
 def test_too_little_to_compare_is_said():
@@ -68,7 +68,7 @@ def test_too_little_to_compare_is_said():
     model = looks_at(slice(28, 32), slice(28, 32), colour=(1, -0.5, -0.5))
     found = shortcuts.detect(model, images, 0 * classes)
     assert found.empty and shortcuts.sentence(found).startswith(
-        "No shortcut could be looked for: fewer than two classes"
+        "Not judged: fewer than two classes"
     )
 
 

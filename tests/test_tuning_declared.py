@@ -245,7 +245,10 @@ def test_figures_say_in_words_what_they_show():
         and table["importance"][0] > 0.8
     )
     assert plots.importance_bars(found).alt.startswith("Importance of the hyperparameters: x ")
-    assert "too few to say" in plots.importance_bars(search.run(plan("random", num_trials=5))).alt
+    assert (
+        "too few to estimate importance"
+        in plots.importance_bars(search.run(plan("random", num_trials=5))).alt
+    )
 
 
 def test_a_search_leaves_its_table_and_says_what_limits_it(tmp_path):

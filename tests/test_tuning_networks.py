@@ -197,8 +197,8 @@ def test_a_study_tunes_from_a_folder_to_a_verdict_and_repeats_nothing(tmp_path):
     arm = tomllib.loads((folder / "winner.toml").read_text())["stage"]["arms"]["tuned"]
     assert arm["filters"] == [4] and set(arm) <= set(notebooks.find("3_train").parameters)
     opened = (tmp_path / "datasets" / "pictures" / "test_openings.jsonl").read_text().splitlines()
-    assert (
-        len(opened) == 2 * 2
-    )  # candidates times seeds, after the verdict; the search itself opened nothing
+    roles = [json.loads(line)["role"] for line in opened]
+    # Candidates times seeds, tuned on and then tested; the search itself opened nothing.
+    assert sorted(roles) == ["test"] * 4 + ["tuning"] * 4
     assert len(list((folder / "figures").glob("*.png"))) == 3
     assert len(list((folder / "trials").glob("*/events.out.tfevents*"))) >= 2

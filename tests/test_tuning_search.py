@@ -316,10 +316,10 @@ def test_a_search_moved_aside_for_its_budget_is_taken_up_again(tmp_path, monkeyp
         runs.prepare(folder, key)
         return event_log.resume(run, wanted.key())
 
-    assert begin({"budget": 1}, wanted) == ""
+    assert begin({"parameters": {"budget": 1}}, wanted) == ""
     first = known(search.run(wanted, folder))
-    assert begin({"budget": 1}, wanted) == ""  # it lies here
-    assert "Continuing the search" in begin({"budget": 2}, wanted)
+    assert begin({"parameters": {"budget": 1}}, wanted) == ""  # it lies here
+    assert "Continuing the search" in begin({"parameters": {"budget": 2}}, wanted)
     assert (
         known(search.run(wanted, folder)) == first and len(ran(tmp_path / "ran")) == 6
     )  # none was computed again

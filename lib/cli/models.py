@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from typing import Any
 
 from lib.cli.arguments import add, settings
@@ -142,7 +143,6 @@ def _export(arguments: argparse.Namespace) -> int:
 def _spread(arguments: argparse.Namespace) -> int:
     from lib.cli import spread
 
-    told = {
-        name: value for name, value in vars(arguments).items() if name not in ("command", "work")
-    }
-    return getattr(spread, arguments.work)(**told)
+    work = getattr(spread, arguments.work)
+    taken = inspect.signature(work).parameters
+    return work(**{name: value for name, value in vars(arguments).items() if name in taken})

@@ -368,7 +368,7 @@ def test_what_is_marked_goes_to_the_ledger_and_back(page):
     until(page, "!document.getElementById('undo').hidden")
     assert "1 image went to the ledger" in find(page, "#message").text
     find(page, "#undo").click()
-    until(page, "document.getElementById('told').textContent.includes('taken back')")
+    until(page, "document.getElementById('message').textContent.includes('taken back')")
 
 
 ADDRESSES = (

@@ -261,7 +261,7 @@ def test_q_argmax_of_one_sigmoid():
 def test_r_an_ablation_that_switches_something_else_too():
     arms = {"full": {}, "no_dropout": {"dropout": 0.0, "learning_rate": 0.1}}
     table = {"name": "train", "arms": arms, "ablation_of": "full"}
-    general = parameter_grid.General("study", {}, {}, [0], False)
+    general = parameter_grid.General("study", {}, {}, {}, [0], tiny=False)
     with pytest.raises(
         REFUSED, match="'no_dropout'.*changes learning_rate, dropout of 'full'.*one thing"
     ):
