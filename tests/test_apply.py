@@ -170,7 +170,7 @@ def test_wishes_that_cannot_be_are_refused_before_any_work(colours, pile, tmp_pa
         folder.apply(colours, pile, tmp_path / "out", accuracy=0.5, classes=["rad"])
     with pytest.raises(DarkroomError, match="needs `copy_to`"):
         folder.apply(colours, pile, tmp_path / "out", accuracy=0.5, classes=["red"])
-    with pytest.raises(DarkroomError, match="holds no files"):
+    with pytest.raises(DarkroomError, match="has no files"):
         folder.apply(colours, tmp_path / "empty", tmp_path / "out")
     with pytest.raises(DarkroomError, match="There is no folder"):
         folder.apply(colours, tmp_path / "gone", tmp_path / "out")

@@ -221,7 +221,7 @@ def test_a_parameter_without_effect_is_refused(name):
     by_gradient = ("learning_rate", "optimizer", "schedule")
     strategy = "scratch" if name == "feature_backend" else "frozen"
     strategy = "linear_probe" if name in by_gradient else strategy
-    idle |= {name: None} if name in by_gradient else {}
+    idle |= dict.fromkeys(by_gradient) if name in by_gradient else {}
     idle |= {"strategy": strategy, "architecture": "resnet50"}
     assert not schema.is_active(name, {**DECLARED, **idle})
     with pytest.raises(DarkroomError, match=f"`{name}` acts only with .*Leave it at"):

@@ -261,9 +261,9 @@ def test_q_argmax_of_one_sigmoid():
 def test_r_an_ablation_that_switches_something_else_too():
     arms = {"full": {}, "no_dropout": {"dropout": 0.0, "learning_rate": 0.1}}
     table = {"name": "train", "arms": arms, "ablation_of": "full"}
-    general = parameter_grid.General("study", {}, {}, {}, [0], tiny=False)
+    general = parameter_grid.General("study", {}, {}, {"train": {}}, [0], tiny=False)
     with pytest.raises(
-        REFUSED, match="'no_dropout'.*changes learning_rate, dropout of 'full'.*one thing"
+        REFUSED, match="'no_dropout'.*changes dropout, learning_rate of 'full'.*one thing"
     ):
         parameter_grid.units(table, notebooks.find("3_train"), general, where="stage 'train'")
     one = {**table, "arms": {"full": {}, "no_dropout": {"dropout": 0.0}}}
@@ -336,7 +336,7 @@ def test_u_raw_files_moved_deleted_or_passed_over(raw, cleaned, dataset):
 
 def test_v_prose_that_the_code_does_not_follow(healthy):
     changed = healthy.result | {"kept_epoch": 77}
-    assert "Epoch 77 of" in finalise.sentence(changed)
+    assert "weights of epoch 77 of" in finalise.sentence(changed)
     numbers = re.compile(
         r"\b(batch|epochs?|patience|kernel|learning rate|dropout|units|filters)\W{0,12}\d",
         re.IGNORECASE,
