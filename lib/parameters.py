@@ -191,7 +191,7 @@ class Parameter:
     def _refusal(self, value: Any) -> DarkroomError:
         example = "" if self.default is None else f", such as {self.default!r}"
         return DarkroomError(
-            f"`{self.name}` must be of type {self.type.removesuffix(_OPTIONAL)}{example}. Received: {value!r}."
+            f"`{self.name}` must be of type {self.kind}{example}. Received: {value!r}."
         )
 
 

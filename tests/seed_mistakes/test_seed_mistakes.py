@@ -271,7 +271,7 @@ def test_r_an_ablation_that_switches_something_else_too():
         len(parameter_grid.units(one, notebooks.find("3_train"), general, where="stage 'train'"))
         == 2
     )
-    same = {**table, "arms": {"full": {}, "alike": {"dropout": 0.2}}}
+    same = {**table, "arms": {"full": {}, "alike": {"batch_size": 32}}}
     with pytest.raises(REFUSED, match="is the same as the arm 'full'"):
         parameter_grid.units(same, notebooks.find("3_train"), general, where="stage 'train'")
 
