@@ -586,8 +586,9 @@ NOTEBOOKS = {
             _group(
                 "The comparison",
                 _row("stages", "list[str]", ["train"], "stages that hold the runs", was="stage"),
-                _row("metric", "str", "accuracy", "what the arms are compared by",
-                     choices=("accuracy", "balanced_accuracy", "macro_f1", "kappa", "matthews")),
+                _row("metric", "str", "auto", "auto: accuracy, or macro F1 of several labels",
+                     choices=("auto", "accuracy", "balanced_accuracy", "macro_f1", "kappa",
+                              "matthews", "micro_f1", "exact_match")),
                 _row("margin", "float", 0.02, "arms this close are called equivalent, if shown",
                      "above 0, below 1"),
                 _row("only", "list[str]", [], "compare only these arms; empty takes all"),

@@ -262,6 +262,7 @@ def test_several_labels_an_image_agree_with_scikit_learn(tmp_path):
         "macro_recall": reference.recall_score(truths, said, average="macro"),
         "macro_average_precision": reference.average_precision_score(truths, drawn.probabilities),
         "macro_roc_auc": reference.roc_auc_score(truths, drawn.probabilities),
+        "kappa": np.mean(list(map(reference.cohen_kappa_score, truths.T, said.T))),
     }
     assert {name: summary[name] for name in expected} == pytest.approx(expected, abs=1e-6)
     assert metrics.per_class(drawn)["support"].tolist() == truths.sum(axis=0).tolist()

@@ -120,7 +120,7 @@ def test_what_cannot_stand_in_one_table_is_refused(tmp_path, runs):
         comparison.comparison([])
     with pytest.raises(DarkroomError, match="has not finished"):
         comparison.comparison([tmp_path])
-    with pytest.raises(DarkroomError, match="`metric` must be one of accuracy"):
+    with pytest.raises(DarkroomError, match="`metric` must be auto or one of accuracy"):
         comparison.comparison(runs, metric="acuracy")
 
 
@@ -314,3 +314,50 @@ def test_the_page_without_pictures_with_one_arm_and_many_classes(tmp_path):
     assert "Fewer than three trainings: only (1)" in text
     assert 'alt="only: ' in text
     assert 1 <= len(re.findall(r"<summary>class \d\d predicted as class \d\d: 1 ", text)) <= 12
+
+
+def make_multilabel_run(logs, arm, seed, *, hit, num=400):
+    generator = np.random.default_rng(7)
+    truths = generator.random((num, 3)) < [0.5, 0.3, 0.2]
+    generator = np.random.default_rng([seed, round(100 * hit)])
+    said = np.where(generator.random((num, 3)) < hit, truths, ~truths)
+    splits = np.resize(["test", "val", "train", "train"], num)
+    names = ["action", "comedy", "noir"]
+    frame = predictions.table(
+        [f"{index:03d}.png" for index in range(num)],
+        splits=splits,
+        labels=[[name for name, there in zip(names, row, strict=True) if there] for row in truths],
+        groups=range(num),
+        probabilities=np.where(said, 0.8, 0.1) + 0.1 * generator.random((num, 3)),
+        class_names=names,
+    )
+    folder = logs / f"{arm}-s{seed}"
+    folder.mkdir(parents=True)
+    facts = {"class_names": names, "data_hash": "h", "kind": "multilabel"}
+    predictions.write(folder / "predictions.parquet", frame, facts)
+    (folder / "result.json").write_text(json.dumps({"arm": arm, "seed": seed}))
+    return folder
+
+
+def test_models_of_several_labels_are_compared(tmp_path):
+    runs = [
+        make_multilabel_run(tmp_path / "train", arm, seed, hit=hit)
+        for arm, hit in (("weak", 0.75), ("strong", 0.95))
+        for seed in range(3)
+    ]
+    found = comparison.comparison(runs)
+    assert (found.metric, list(found.arms), found.winner) == (
+        "macro_f1", ["strong", "weak"], "strong",
+    )  # fmt: skip
+    row = found.table.iloc[0]
+    assert row["macro_f1_low"] < row["macro_f1"] < row["macro_f1_high"] <= 1
+    assert 0 < row["kappa_low"] < row["kappa"] < row["kappa_high"] < 1
+    counts = found.label_counts()["weak"]
+    assert (counts.sum(axis=1) == 3 * 100).all()
+    page = report.write(found, tmp_path / "compare").read_text(encoding="utf-8")
+    assert "true positives" in page and "macro f1" in page and "Confusion matrices" not in page
+    with pytest.raises(DarkroomError, match="auto or one of macro_f1, micro_f1"):
+        comparison.comparison(runs, metric="matthews")
+    single = make_run(tmp_path / "train", "one", 0, accuracy=0.8, classes=["x", "y"])
+    with pytest.raises(DarkroomError, match="one class, the other several"):
+        comparison.comparison([*runs, single])

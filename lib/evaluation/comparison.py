@@ -24,6 +24,7 @@ from lib.evaluation import (
     formatting,
     linear_model,
     metrics,
+    multilabel,
     paired_tests,
     statistics,
 )
@@ -49,6 +50,11 @@ class Comparison:
     estimates: dict[str, dict[str, Estimate]]
     pairs: tuple[Pair, ...]
     audit: tuple[dict[str, str], ...]
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether an image may have several classes or none."""
+        return self.units[0].predictions.kind == "multilabel"
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -105,7 +111,8 @@ class Comparison:
 
         `arm seeds num_test`, `train_accuracy val_accuracy test_accuracy` (means), for metric,
         accuracy and kappa the `_sd _low _high`, `kappa_band`, `seconds`, `num_parameters`,
-        `peak_memory_bytes` (NaN where a run does not tell).
+        `peak_memory_bytes` (NaN where a run does not tell). Where images have several classes,
+        macro F1 takes the place of accuracy, and micro F1 and exact match are added.
         """
         return pd.DataFrame([self._row(arm) for arm in self.arms])
 
@@ -137,18 +144,32 @@ class Comparison:
         """int64 (classes, classes): the test confusions of an arm, summed over its seeds."""
         return sum(metrics.confusion(unit.predictions.split("test")) for unit in self.arms[arm])
 
+    def label_counts(self) -> dict[str, pd.DataFrame]:
+        """Of every arm one row a class with its true positives, false negatives, false positives
+        and true negatives on test, summed over seeds; for images of several classes.
+        """
+        found = {}
+        for arm, units in self.arms.items():
+            parts = [unit.predictions.split("test") for unit in units]
+            truths = np.concatenate([part.truths for part in parts])
+            predicted = np.concatenate([multilabel.predicted_labels(part) for part in parts])
+            columns = {
+                "true positives": truths & predicted,
+                "false negatives": truths & ~predicted,
+                "false positives": ~truths & predicted,
+                "true negatives": ~truths & ~predicted,
+            }
+            counts = {name: values.sum(axis=0) for name, values in columns.items()}
+            found[arm] = pd.DataFrame(counts, index=pd.Index(self.class_names, name="class"))
+        return found
+
     def per_class(self, name: str = "f1") -> pd.DataFrame:
         """One row a class, one column an arm: mean `f1`, `recall` or `precision` over seeds; widest
         difference first.
         """
-        function = {"f1": matrices.f1, "recall": matrices.recall, "precision": matrices.precision}[
-            name
-        ]
         columns = {}
         for arm, units in self.arms.items():
-            values = np.stack(
-                [function(metrics.confusion(unit.predictions.split("test"))) for unit in units]
-            )
+            values = np.stack([_of_classes(unit.predictions.split("test"), name) for unit in units])
             there = ~np.isnan(values)
             columns[arm] = np.where(
                 there.any(axis=0),
@@ -161,7 +182,7 @@ class Comparison:
 
     def hardest(self, num: int = 24) -> pd.DataFrame:
         """The test images whose true class got the least probability, the mean over all runs that
-        tested them.
+        tested them; of several classes the one that was missed most counts.
 
         Columns `path`, `label`, `of_truth`, `num_right`, `num_runs`, `said` (the wrong class named
         most often, or None).
@@ -188,11 +209,8 @@ class Comparison:
         row: dict[str, Any] = {"arm": arm, "seeds": len(units)}
         row["num_test"] = int(np.mean([len(unit.predictions.split("test")) for unit in units]))
         for split in tables.SPLITS:
-            parts = [
-                unit.predictions.split(split) for unit in units if split in unit.predictions.splits
-            ]
-            values = [float(matrices.accuracy(metrics.confusion(part))) for part in parts]
-            row[f"{split}_accuracy"] = float(np.mean(values)) if values else float("nan")
+            main = "macro_f1" if self.is_multilabel else "accuracy"
+            row[f"{split}_{main}"] = _mean_value(units, main, split)
         for name, estimate in mine.items():
             row |= {
                 name: estimate.value,
@@ -228,7 +246,7 @@ def _folder(run: Any) -> Path:
 def comparison(
     run_folders: Sequence[Path],
     *,
-    metric: str = "accuracy",
+    metric: str = "auto",
     fold: Mapping[str, str] | None = None,
     rest: str = "rest",
     only: Sequence[str] = (),
@@ -241,7 +259,9 @@ def comparison(
 
     Args:
         run_folders: finished runs, of one study or of several.
-        metric: accuracy, balanced_accuracy, macro_f1, kappa or matthews.
+        metric: accuracy, balanced_accuracy, macro_f1, kappa or matthews; where images have several
+            classes macro_f1, micro_f1, exact_match, kappa (the mean over classes) or accuracy (of
+            all pairs of image and class). `auto` takes the first.
         fold: class names to coarser groups; runs of all classes are judged on these groups, beside
             runs that were trained on them.
         rest: the group of the classes that `fold` does not name.
@@ -257,10 +277,6 @@ def comparison(
             have changed since, other classes, two runs of one arm and seed, one training under two
             seeds, or runs of one seed that were measured on different data.
     """
-    if metric not in matrices.HEADLINES:
-        raise DarkroomError(
-            f"`metric` must be one of {', '.join(matrices.HEADLINES)}. Received: {metric!r}."
-        )
     units = sorted(
         (read_unit(Path(folder)) for folder in run_folders), key=lambda unit: (unit.arm, unit.seed)
     )
@@ -269,13 +285,22 @@ def comparison(
         units = [_folded(unit, fold, rest) for unit in units]
     _refuse_mixture(units)
     _refuse_unknown([against] if against else [], units)
+    kind = units[0].predictions.kind
+    names = metrics.headline_names(kind)
+    metric = names[0] if metric == "auto" else metric
+    if metric not in names:
+        raise DarkroomError(
+            f"`metric` must be auto or one of {', '.join(names)}. Received: {metric!r}."
+            f"{suggest(metric, names)}"
+        )
     arms: dict[str, tuple[Unit, ...]] = {}
     for unit in units:
         arms[unit.arm] = (*arms.get(unit.arm, ()), unit)
     order = _by_validation(arms, metric)
     arms = {arm: arms[arm] for arm in order}
     by_seed = {arm: {unit.seed: unit.predictions for unit in mine} for arm, mine in arms.items()}
-    functions = {name: matrices.HEADLINES[name] for name in (metric, "accuracy", "kappa")}
+    compared = multilabel.COMPARED if kind == "multilabel" else ("accuracy", "kappa")
+    functions = {name: matrices.HEADLINES.get(name) for name in (metric, *compared)}
     scores = linear_model.score(by_seed, functions)
     models = {name: LinearModel(scored) for name, scored in scores.items()}
     estimates = {
@@ -316,16 +341,21 @@ def write_table(comparison: Comparison, folder: Path) -> Path:
 
 
 def _by_validation(arms: Mapping[str, Sequence[Unit]], metric: str) -> list[str]:
-    function = matrices.HEADLINES[metric]
+    results = {arm: _mean_value(units, metric, "val") for arm, units in arms.items()}
+    order = {arm: -value if np.isfinite(value) else np.inf for arm, value in results.items()}
+    return sorted(arms, key=lambda arm: (order[arm], arm))
 
-    def result(arm: str) -> float:
-        parts = [
-            unit.predictions.split("val") for unit in arms[arm] if "val" in unit.predictions.splits
-        ]
-        values = [float(function(metrics.confusion(part))) for part in parts]
-        return float(np.mean(values)) if values else -np.inf
 
-    return sorted(arms, key=lambda arm: (-result(arm), arm))
+def _mean_value(units: Sequence[Unit], metric: str, split: str) -> float:
+    parts = [unit.predictions.split(split) for unit in units if split in unit.predictions.splits]
+    return float(np.mean([metrics.value(part, metric) for part in parts])) if parts else np.nan
+
+
+def _of_classes(part: Predictions, name: str) -> np.ndarray:
+    if part.kind == "multilabel":
+        return multilabel.per_class(part)[name].to_numpy()
+    functions = {"f1": matrices.f1, "recall": matrices.recall, "precision": matrices.precision}
+    return functions[name](metrics.confusion(part))
 
 
 def _chosen(units: list[Unit], only: Sequence[str]) -> list[Unit]:
@@ -363,6 +393,11 @@ def _refuse_mixture(units: Sequence[Unit]) -> None:
         )
     first, by_seed, seen = units[0], {}, {}
     for unit in units:
+        if (unit.predictions.kind == "multilabel") != (first.predictions.kind == "multilabel"):
+            raise DarkroomError(
+                f"{unit.folder} and {first.folder} cannot stand in one table: one gives an image "
+                "one class, the other several."
+            )
         if unit.predictions.class_names != first.predictions.class_names:
             raise DarkroomError(
                 f"{unit.folder} and {first.folder} have other class names, so their numbers cannot "
@@ -409,15 +444,19 @@ def _same_data(one: Predictions, other: Predictions) -> bool:
 
 def _scored(unit: Unit) -> pd.DataFrame:
     part = unit.predictions.split("test")
-    said = np.asarray(part.class_names, dtype=object)[part.predicted]
-    of_truth = part.probabilities[np.arange(len(part)), part.truth]
-    right = part.predicted == part.truth
-    return pd.DataFrame(
-        {
-            "path": part.frame["path"],
-            "label": part.frame["label"],
-            "said": said,
-            "of_truth": of_truth,
-            "right": right,
+    if part.kind == "multilabel":
+        predicted, truths = multilabel.predicted_labels(part), part.truths
+        columns = {
+            "label": multilabel.names_of(truths, part.class_names),
+            "said": multilabel.names_of(predicted, part.class_names),
+            "of_truth": np.where(truths, part.probabilities, 1 - part.probabilities).min(axis=1),
+            "right": (predicted == truths).all(axis=1),
         }
-    )
+    else:
+        columns = {
+            "label": part.frame["label"],
+            "said": np.asarray(part.class_names, dtype=object)[part.predicted],
+            "of_truth": part.probabilities[np.arange(len(part)), part.truth],
+            "right": part.predicted == part.truth,
+        }
+    return pd.DataFrame({"path": part.frame["path"], **columns})

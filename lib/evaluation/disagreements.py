@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from lib.evaluation import multilabel
 from lib.evaluation.comparison import Comparison
 from lib.evaluation.predictions import Predictions
 
@@ -34,7 +35,7 @@ def sentence(comparison: Comparison) -> str:
     if found is None:
         return ""
     seed, of_arm = found
-    right = np.stack([part.predicted == part.truth for part in of_arm.values()]).sum(axis=0)
+    right = np.stack([_is_right(part) for part in of_arm.values()]).sum(axis=0)
     num, everyone, nobody = len(right), int((right == len(of_arm)).sum()), int((right == 0).sum())
     return (
         f"With seed {seed}, all arms are right on {everyone:,} of {num:,} test images, none on "
@@ -53,18 +54,42 @@ def images(comparison: Comparison, num: int = 12) -> pd.DataFrame:
     if found is None:
         return pd.DataFrame(columns=["path", "label", *comparison.arms])
     _, of_arm = found
-    said = np.stack([part.predicted for part in of_arm.values()], axis=1)  # (n, arms)
-    sure = np.stack([part.confidence for part in of_arm.values()], axis=1)
-    first = sure.argmax(axis=1)  # the surest arm, and the surest of those that contradict it
-    contradicts = said != np.take_along_axis(said, first[:, None], axis=1)
-    strength = np.where(contradicts, sure, 0).max(axis=1)
+    tables = list(of_arm.values())
+    if tables[0].kind == "multilabel":
+        names, labels, strength = _of_labels(tables)
+    else:
+        names, labels, strength = _of_classes(tables)
     order = np.argsort(-strength, kind="stable")[:num]
     order = order[strength[order] > 0]
-    frame, names = (
-        next(iter(of_arm.values())).frame,
-        np.asarray(comparison.class_names, dtype=object),
-    )
     table = pd.DataFrame(
-        {"path": frame["path"].to_numpy()[order], "label": frame["label"].to_numpy()[order]}
+        {"path": tables[0].frame["path"].to_numpy()[order], "label": labels[order]}
     )
-    return table.assign(**{arm: names[said[order, column]] for column, arm in enumerate(of_arm)})
+    return table.assign(**{arm: names[order, column] for column, arm in enumerate(of_arm)})
+
+
+def _is_right(part: Predictions) -> np.ndarray:
+    if part.kind == "multilabel":
+        return (multilabel.predicted_labels(part) == part.truths).all(axis=1)
+    return part.predicted == part.truth
+
+
+def _of_classes(tables: list[Predictions]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The predicted classes (n, arms), the labels (n,) and how strongly arms contradict (n,)."""
+    predicted = np.stack([part.predicted for part in tables], axis=1)
+    sure = np.stack([part.confidence for part in tables], axis=1)
+    first = sure.argmax(axis=1)  # the surest arm, and the surest of those that contradict it
+    contradicts = predicted != np.take_along_axis(predicted, first[:, None], axis=1)
+    strength = np.where(contradicts, sure, 0).max(axis=1)
+    names = np.asarray(tables[0].class_names, dtype=object)
+    return names[predicted], tables[0].frame["label"].to_numpy(), strength
+
+
+def _of_labels(tables: list[Predictions]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `_of_classes`; the strength is the widest gap in a label that one arm names."""
+    class_names = tables[0].class_names
+    predicted = np.stack([multilabel.predicted_labels(part) for part in tables])  # (arms, n, k)
+    gap = np.ptp(np.stack([part.probabilities for part in tables]), axis=0)
+    strength = np.where(predicted.any(axis=0) & ~predicted.all(axis=0), gap, 0).max(axis=1)
+    names = [multilabel.names_of(labels, class_names) for labels in predicted]
+    labels = np.asarray(multilabel.names_of(tables[0].truths, class_names), dtype=object)
+    return np.asarray(names, dtype=object).T, labels, strength

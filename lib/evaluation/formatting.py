@@ -7,30 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from lib.evaluation import confusion as matrices
-
-SHARES = ("accuracy", "balanced_accuracy", "macro_f1")
+SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "exact_match")
 """Numbers shown in percent; kappa and Matthews are not shares of anything."""
 
 
 def full_row(row: Mapping[str, Any]) -> dict[str, str]:
     """Every column of one arm, from a row of `Comparison.table`."""
+    main = _main(row)
     cells = {
         "arm": str(row["arm"]),
         "seeds": str(row["seeds"]),
         "test images": f"{row['num_test']:,}",
     }
-    spread = "" if np.isnan(row["accuracy_sd"]) else f" ± {100 * row['accuracy_sd']:.1f}"
-    cells["accuracy"] = f"{100 * row['accuracy']:.1f}{spread} %"
-    cells["95 %"] = f"{100 * row['accuracy_low']:.1f} to {100 * row['accuracy_high']:.1f} %"
+    spread = "" if np.isnan(row[f"{main}_sd"]) else f" ± {100 * row[f'{main}_sd']:.1f}"
+    cells[_words(main)] = f"{100 * row[main]:.1f}{spread} %"
+    cells["95 %"] = f"{100 * row[f'{main}_low']:.1f} to {100 * row[f'{main}_high']:.1f} %"
     cells["kappa"] = f"{row['kappa']:.3f}"
     cells["kappa 95 %"] = f"{row['kappa_low']:.3f} to {row['kappa_high']:.3f}"
     cells["agreement"] = str(row["kappa_band"])
     for name in _others(row):
-        cells[name.replace("_", " ")] = (
+        cells[_words(name)] = (
             f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
         )
-    cells |= {"train": percent(row["train_accuracy"]), "validation": percent(row["val_accuracy"])}
+    cells |= {"train": percent(row[f"train_{main}"]), "validation": percent(row[f"val_{main}"])}
     cells["seconds"] = _or_dash(row["seconds"], "{:,.0f}")
     cells["parameters"] = _or_dash(row["num_parameters"], "{:,.0f}")
     cells["memory"] = _or_dash(row["peak_memory_bytes"] / 1e9, "{:.1f} GB")
@@ -38,21 +37,14 @@ def full_row(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def brief_row(row: Mapping[str, Any]) -> dict[str, str]:
-    """What decides, in five or six columns: arm, seeds, accuracy and kappa with their intervals,
-    seconds.
+    """What decides, in five or six columns: arm, seeds, accuracy (macro F1 of several classes) and
+    kappa with their intervals, seconds.
     """
     cells = {"arm": str(row["arm"]), "seeds": str(row["seeds"])}
-    for name in _others(row):
-        cells[name.replace("_", " ")] = interval(
-            name, row[name], row[f"{name}_low"], row[f"{name}_high"]
-        )
-    cells["accuracy"] = interval(
-        "accuracy", row["accuracy"], row["accuracy_low"], row["accuracy_high"]
-    )
-    cells["kappa"] = (
-        f"{interval('kappa', row['kappa'], row['kappa_low'], row['kappa_high'])} "
-        f"{row['kappa_band']}"
-    )
+    others = [] if _main(row) == "macro_f1" else _others(row)
+    for name in (*others, _main(row), "kappa"):
+        cells[_words(name)] = interval(name, row[name], row[f"{name}_low"], row[f"{name}_high"])
+    cells["kappa"] += f" {row['kappa_band']}"
     cells["seconds"] = _or_dash(row["seconds"], "{:,.0f}")
     return cells
 
@@ -71,10 +63,17 @@ def percent(share: float | None) -> str:
     return "–" if share is None or np.isnan(share) else f"{100 * share:.1f} %"
 
 
+def _main(row: Mapping[str, Any]) -> str:
+    return "macro_f1" if "test_macro_f1" in row else "accuracy"
+
+
 def _others(row: Mapping[str, Any]) -> list[str]:
-    return [
-        name for name in row if name in matrices.HEADLINES and name not in ("accuracy", "kappa")
-    ]
+    names = [name.removesuffix("_sd") for name in row if name.endswith("_sd")]
+    return [name for name in names if name not in (_main(row), "kappa")]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _or_dash(value: float, form: str) -> str:

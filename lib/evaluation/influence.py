@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lib.errors import DarkroomError
 from lib.evaluation import confusion as matrices
 from lib.evaluation import multilabel
 from lib.evaluation.predictions import Predictions
@@ -52,15 +53,32 @@ def of_labels(part: Predictions, name: str) -> tuple[float, np.ndarray]:
             else (truths == predicted).all(axis=1)
         )
         return float(right.mean()), (right - right.mean()) / len(right)
+    if name == "kappa":
+        return _kappa_of_labels(truths, predicted)
     if name == "micro_f1":
         total = sums.sum()
         value = 2 * hits.sum() / total if total else np.nan
         return float(value), (2 * hits.sum(axis=1) - value * sums.sum(axis=1)) / total
+    if name != "macro_f1":
+        raise DarkroomError(f"Several labels an image have no {name!r}.")
     totals = sums.sum(axis=0)  # (classes,)
     there = totals > 0
     values = 2 * hits.sum(axis=0)[there] / totals[there]
     slopes = (2 * hits[:, there] - values * sums[:, there]) / totals[there]  # (n, classes there)
     return float(values.mean()), slopes.mean(axis=1)
+
+
+def _kappa_of_labels(truths: np.ndarray, predicted: np.ndarray) -> tuple[float, np.ndarray]:
+    wrong = (truths != predicted).astype(np.float64)  # (n, classes)
+    p, q, error = truths.mean(axis=0), predicted.mean(axis=0), wrong.mean(axis=0)
+    chance = p + q - 2 * p * q  # how often two independent raters disagree
+    there = chance > 0
+    if not there.any():
+        return float("nan"), np.zeros(len(truths))
+    p, q, error, chance = p[there], q[there], error[there], chance[there]
+    moved = (truths[:, there] - p) * (1 - 2 * q) + (predicted[:, there] - q) * (1 - 2 * p)
+    slopes = error / chance**2 * moved - (wrong[:, there] - error) / chance
+    return float((1 - error / chance).mean()), slopes.mean(axis=1) / len(truths)
 
 
 def _accuracy(confusion: np.ndarray) -> np.ndarray:

@@ -23,6 +23,20 @@ def confusion(predictions: Predictions) -> np.ndarray:
     return matrices.counts(predictions.truth, predictions.predicted, len(predictions.class_names))
 
 
+def headline_names(kind: str) -> tuple[str, ...]:
+    """The metrics that arms can be compared by, for tables of this kind; the default is first."""
+    if kind == "multilabel":
+        return (*multilabel.COMPARED, "accuracy")
+    return tuple(matrices.HEADLINES)
+
+
+def value(part: Predictions, name: str) -> float:
+    """One headline metric of one split's table, NaN where it is undefined."""
+    if part.kind == "multilabel":
+        return multilabel.values(part)[name]
+    return float(matrices.HEADLINES[name](confusion(part)))
+
+
 def per_class(predictions: Predictions) -> pd.DataFrame:
     """One row a class: `precision recall f1 support predicted roc_auc average_precision`; the index
     is its name.

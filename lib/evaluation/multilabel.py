@@ -4,7 +4,7 @@ probability 0.5 on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,13 @@ from lib.evaluation import bootstrap, ranking
 from lib.evaluation.predictions import Predictions
 
 THRESHOLD = 0.5
-HEADLINES = ("accuracy", "exact_match", "micro_f1", "macro_f1")
+HEADLINES = ("accuracy", "exact_match", "micro_f1", "macro_f1", "kappa")
 """The numbers that get an interval: the share of image-class pairs that are right, of images with
-every class right, F1.
+every class right, F1, and the mean over classes of Cohen's kappa.
 """
+
+COMPARED = ("macro_f1", "micro_f1", "exact_match", "kappa")
+"""The numbers of the table of a comparison."""
 
 
 def is_of(result: Mapping[str, Any]) -> bool:
@@ -45,8 +48,8 @@ def at_thresholds(predictions: Predictions, thresholds: Mapping[str, float]) -> 
     limits = np.array([thresholds[name] for name in predictions.class_names])
     truths, present = predictions.truths, predictions.probabilities >= limits
     numbers = _headlines(np.ones((1, len(truths))), *_parts(truths, present))
-    values = {f"tuned_{name}": float(np.squeeze(value)) for name, value in numbers.items()}
-    return values | {"tuned_hamming_loss": float((truths != present).mean())}
+    tuned = {f"tuned_{name}": float(np.squeeze(value)) for name, value in numbers.items()}
+    return tuned | {"tuned_hamming_loss": float((truths != present).mean())}
 
 
 def _best_f1_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
@@ -59,6 +62,21 @@ def _best_f1_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
     best = int(f1.argmax())
     following = ordered[best + 1] if best + 1 < len(truth) else 0.0
     return float((ordered[best] + following) / 2)
+
+
+def values(predictions: Predictions) -> dict[str, float]:
+    """The headline numbers of one split's table, NaN where undefined."""
+    parts = _parts(predictions.truths, predicted_labels(predictions))
+    numbers = _headlines(np.ones((1, len(predictions))), *parts)
+    return {name: float(np.squeeze(value)) for name, value in numbers.items()}
+
+
+def names_of(labels: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """The classes of each row of `labels`, bool (n, classes), in words: "action + noir", "none"."""
+    return [
+        " + ".join(name for name, there in zip(class_names, row, strict=True) if there) or "none"
+        for row in labels
+    ]
 
 
 def _kappa(truths: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -99,29 +117,24 @@ def summary(predictions: Predictions) -> dict[str, float]:
     truths, found = predictions.truths, predicted_labels(predictions)
     by_class = per_class(predictions)
     hits = float((truths & found).sum())
-    values = {
-        "num_images": len(predictions),
-        **_headlines(np.ones((1, len(truths))), *_parts(truths, found)),
-    }
-    values = {name: float(np.squeeze(value)) for name, value in values.items()}
-    values |= {
+    numbers = values(predictions) | {
         "hamming_loss": float((truths != found).mean()),
         "micro_precision": float(_ratio(hits, found.sum())),
         "micro_recall": float(_ratio(hits, truths.sum())),
     }
     columns = ("precision", "recall", "roc_auc", "average_precision")
-    values |= {f"macro_{name}": float(by_class[name].mean()) for name in columns}
-    return {name: value for name, value in values.items() if np.isfinite(value)} | {
-        "num_images": len(predictions)
-    }
+    numbers |= {f"macro_{name}": float(by_class[name].mean()) for name in columns}
+    finite = {name: value for name, value in numbers.items() if np.isfinite(value)}
+    return {"num_images": len(predictions), **finite}
 
 
 def headline(predictions: Predictions, *, draws: int, seed: int = 0) -> dict[str, float]:
     """`summary` with `<name>_low` and `<name>_high` (95 %, bootstrap over groups) of each headline
     number.
     """
-    truths, found = predictions.truths, predicted_labels(predictions)
-    rows, patterns = np.unique(np.concatenate([truths, found], axis=1), axis=0, return_inverse=True)
+    truths, predicted = predictions.truths, predicted_labels(predictions)
+    both = np.concatenate([truths, predicted], axis=1)
+    rows, patterns = np.unique(both, axis=0, return_inverse=True)
     borne, named = np.split(rows, 2, axis=1)  # (patterns, classes)
     parts = _parts(borne, named)
 
@@ -132,31 +145,39 @@ def headline(predictions: Predictions, *, draws: int, seed: int = 0) -> dict[str
     drawn = bootstrap.draw(
         kinds, numbers, width=3 * truths.shape[1], draws=draws, seed=seed
     )  # (draws, headlines)
-    values = dict(summary(predictions))
+    found = dict(summary(predictions))
     for name, column in zip(HEADLINES, drawn.T, strict=True):
-        values[f"{name}_low"], values[f"{name}_high"] = bootstrap.percentile_interval(column)
-    return values
+        if name in found:
+            low, high = bootstrap.percentile_interval(column)
+            found |= {f"{name}_low": low, f"{name}_high": high}
+    return found
 
 
 def _parts(borne: np.ndarray, named: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     right = np.stack(
         [(borne == named).mean(axis=1), (borne == named).all(axis=1)], axis=1
     )  # (rows, 2)
-    return (borne & named).astype(np.float64), borne.astype(np.float64) + named, right
+    return borne.astype(np.float64), named.astype(np.float64), right
 
 
 def _headlines(
-    times: np.ndarray, hits: np.ndarray, both: np.ndarray, right: np.ndarray
+    times: np.ndarray, borne: np.ndarray, named: np.ndarray, right: np.ndarray
 ) -> dict[str, np.ndarray]:
     # `times` (draws, rows): how often each row was drawn.
-    total = times.sum(axis=1)
-    hit, sums = times @ hits, times @ both  # (draws, classes)
-    shares = times @ right / total[:, None]
-    f1 = _ratio(2 * hit, sums)
-    there = ~np.isnan(f1)
-    micro = _ratio(2 * hit.sum(axis=1), sums.sum(axis=1))
-    macro = _ratio(np.where(there, f1, 0).sum(axis=1), there.sum(axis=1))
-    return dict(zip(HEADLINES, (shares[:, 0], shares[:, 1], micro, macro), strict=True))
+    total = times.sum(axis=1, keepdims=True)
+    hit, truth, said = times @ (borne * named), times @ borne, times @ named  # (draws, classes)
+    shares = times @ right / total
+    micro = _ratio(2 * hit.sum(axis=1), (truth + said).sum(axis=1))
+    p, q = truth / total, said / total
+    chance = p + q - 2 * p * q
+    kappa = _ratio(chance - (truth + said - 2 * hit) / total, chance)
+    numbers = (*shares.T, micro, _mean(_ratio(2 * hit, truth + said)), _mean(kappa))
+    return dict(zip(HEADLINES, numbers, strict=True))
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    there = ~np.isnan(values)
+    return _ratio(np.where(there, values, 0).sum(axis=1), there.sum(axis=1))
 
 
 def _ratio(

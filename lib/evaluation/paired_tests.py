@@ -16,6 +16,7 @@ import numpy as np
 from lib.errors import DarkroomError
 from lib.evaluation import analytic, design, linear_model
 from lib.evaluation import confusion as matrices
+from lib.evaluation.formatting import SHARES
 from lib.evaluation.linear_model import LinearModel, Uncertainty
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate, method_of
@@ -23,7 +24,6 @@ from lib.evaluation.statistics import Estimate, method_of
 ALPHA = 0.05
 MARGIN = 0.02
 """Arms are equivalent where they are shown to lie less than this apart."""
-_IN_POINTS = {"accuracy", "balanced_accuracy", "macro_f1", "exact_match", "micro_f1"}
 
 
 @dataclass(frozen=True)
@@ -356,11 +356,11 @@ def _label(name: str) -> str:
 
 
 def _amount(name: str, value: float) -> str:
-    return f"{100 * value:.1f} points" if name in _IN_POINTS else f"{value:.3f}"
+    return f"{100 * value:.1f} points" if name in SHARES else f"{value:.3f}"
 
 
 def _interval(name: str, value: float, low: float, high: float) -> str:
-    if name in _IN_POINTS:
+    if name in SHARES:
         text = f"{_label(name)} {100 * value:+.1f} points, 95 % {100 * low:.1f} to {100 * high:.1f}"
     else:
         text = f"{_label(name)} {value:+.3f}, 95 % {low:.3f} to {high:.3f}"

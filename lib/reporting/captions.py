@@ -116,7 +116,8 @@ def fitting(comparison: Comparison) -> list[str]:
     """
     sentences = []
     for row in comparison.table.to_dict("records"):
-        train, test = row["train_accuracy"], row["test_accuracy"]
+        name = "macro_f1" if comparison.is_multilabel else "accuracy"
+        train, test = row[f"train_{name}"], row[f"test_{name}"]
         if np.isnan(train):
             continue
         gap = f"{100 * train:.1f} % on train (without augmentation), {100 * test:.1f} % on test"

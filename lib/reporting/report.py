@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import numpy as np
 import pandas as pd
 
 from lib import files
-from lib.evaluation import calibration, checks, disagreements, selective_prediction
-from lib.evaluation import confusion as matrices
+from lib.evaluation import calibration, checks, disagreements, metrics, selective_prediction
 from lib.evaluation.comparison import Comparison, write_table
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import Unit
@@ -88,7 +86,9 @@ def render(
         disagreements.images(comparison),
         selective_prediction.table(comparison),
     )
-    confusions = [images.confusion_cells(comparison, arm) for arm in comparison.arms]
+    is_multilabel = comparison.is_multilabel
+    single = [] if is_multilabel else list(comparison.arms)
+    confusions = [images.confusion_cells(comparison, arm) for arm in single]
     wanted = [*hardest["path"], *disputed["path"], *images.wanted_images(confusions)]
     pictures = {} if raw is None else images.data_uris(raw, wanted)
     data = str(comparison.units[0].result.get("data") or "")
@@ -112,7 +112,8 @@ def render(
         },
         fitting=[*captions.fitting(comparison), *captions.published(comparison, published)],
         confusions=confusions,
-        per_class=_per_class(comparison),
+        labels=comparison.label_counts() if is_multilabel else {},
+        per_class=comparison.per_class("f1"),
         sure=selective_prediction.shown(sure).reset_index().to_dict("records") if len(sure) else [],
         disagreement=disagreements.sentence(comparison),
         disputed=disputed.to_dict("records"),
@@ -132,9 +133,8 @@ def drawings(
     and `coverage` where they state probabilities; `confusion <arm>` for many classes.
     """
     estimates = {arm: mine[comparison.metric] for arm, mine in comparison.estimates.items()}
-    function = matrices.HEADLINES[comparison.metric]
     values = {
-        arm: [float(function(_test_confusion(unit))) for unit in units]
+        arm: [metrics.value(unit.predictions.split("test"), comparison.metric) for unit in units]
         for arm, units in comparison.arms.items()
     }
     stated = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
@@ -143,7 +143,7 @@ def drawings(
     if histories := _histories(comparison):
         found["curves"] = plots.learning_curves_of_arms(histories)
     found |= calibration_drawings(comparison)
-    if len(comparison.class_names) > images.MOST_CLASSES:
+    if len(comparison.class_names) > images.MOST_CLASSES and not comparison.is_multilabel:
         for arm in comparison.arms:
             found[f"confusion {arm}"] = plots.confusion_matrix(
                 comparison.confusion(arm), comparison.class_names, title=arm
@@ -222,18 +222,6 @@ def _histories(comparison: Comparison) -> dict[str, list[pd.DataFrame]]:
     return {arm: runs for arm, runs in found.items() if runs}
 
 
-def _per_class(comparison: Comparison) -> list[dict[str, Any]]:
-    table = comparison.per_class("f1")
-    return [
-        {
-            "name": name,
-            "values": list(row),
-            "best": int(np.nanargmax(row)) if not np.isnan(row).all() else -1,
-        }
-        for name, row in zip(table.index, table.to_numpy(), strict=True)
-    ]
-
-
 _ORDER = ("stops", "flagged", "note", "not_judged", "held")
 
 
@@ -276,8 +264,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _number(value: Any, metric: str) -> float | None:
     value = value.get(metric) if isinstance(value, Mapping) else value
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _test_confusion(unit: Unit) -> np.ndarray:
-    part = unit.predictions.split("test")
-    return matrices.counts(part.truth, part.predicted, len(part.class_names))
