@@ -23,15 +23,30 @@ def main() -> int:
     unknown = sorted(set(asked.names) - set(names))
     if unknown:
         parser.error(f"there is no benchmark {unknown[0]!r}; there are: {', '.join(names)}")
-    failed = []
+    failed, lines = [], []
     for name in asked.names:
         print(f"== {name}", flush=True)
         words = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if asked.quick else [])]
-        if subprocess.run(words, cwd=FOLDER.parent, check=False).returncode:
+        with subprocess.Popen(words, cwd=FOLDER.parent, stdout=subprocess.PIPE, text=True) as run:
+            for line in run.stdout or ():
+                print(line, end="", flush=True)
+                lines.append((name, line.strip()))
+        if run.returncode:
             failed.append(name)
-    if failed:
-        print(f"Did not run to their end: {', '.join(failed)}.", file=sys.stderr)
+    _summarise(lines, failed)
     return 1 if failed else 0
+
+
+def _summarise(lines: list[tuple[str, str]], failed: list[str]) -> None:
+    """Prints how many claims hold, and every claim that is short or was skipped."""
+    held = sum(line.endswith(") ok") for _, line in lines)
+    short = [(name, line) for name, line in lines if line.endswith(") short")]
+    skipped = [(name, line) for name, line in lines if ": skipped" in line]
+    print(f"== {held} claims hold, {len(short)} are short, {len(skipped)} were skipped")
+    for name, line in [*short, *skipped]:
+        print(f"{name}: {line}")
+    if failed:
+        print(f"Did not run to their end: {', '.join(failed)}.")
 
 
 if __name__ == "__main__":

@@ -34,16 +34,9 @@ PARTS = ("reductions", "large", "features", "page", "classify", "hypothesis")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument(
-        "parts",
-        nargs="*",
-        default=PARTS,
-        choices=[*PARTS, []],
-        metavar="PART",
-        help=", ".join(PARTS),
-    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     asked = parser.parse_args()
-    for part in asked.parts:
+    for part in asked.only:
         globals()[part](quick=asked.quick)
 
 

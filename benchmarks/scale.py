@@ -45,7 +45,7 @@ def measure(part: str, folder: Path, *, quick: bool) -> None:
     elif part == "walk":
         walk(folder / "walk", number=20_000 if quick else 1_000_000)
     elif samples is None:
-        print("Set DARKROOM_SAMPLES to a folder with triage/ in it to measure what pictures cost.")
+        print("pictures: skipped, since DARKROOM_SAMPLES names no folder with triage/.")
     else:
         pictures(sorted(Path(samples, "triage").glob("*/*"))[:: 10 if quick else 1])
 
