@@ -4,7 +4,9 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import yaml
 
+from lib import model_card
 from lib.errors import DarkroomError
 from lib.models import build, heads, predictor, serialization
 
@@ -12,7 +14,8 @@ SIDE = 16
 NAMES = ["café", "漢字", "🙂 smile"]
 CARD = {
     "data": {"name": "planted", "license": "CC0"},
-    "metrics": {"accuracy": 0.912345, "low|high": "0.9"},
+    "metrics": {"accuracy": 0.912345},
+    "settings": {"a|b": "0.9"},
     "run": "a/b/c",
 }
 
@@ -67,8 +70,8 @@ def test_the_card_is_read_without_the_model_and_written_for_people(tmp_path):
     assert "- Takes: RGB images, 16 x 16 px" in text and "café, 漢字, 🙂 smile" in text
     assert (
         "| license | CC0 |" in text
-        and "| accuracy | 0.9123 |" in text
-        and "| low\\|high | 0.9 |" in text
+        and "| Accuracy | 0.9123 |" in text
+        and "| a\\|b | 0.9 |" in text
     )
 
 
@@ -188,3 +191,40 @@ def test_a_hostile_config_is_refused_in_a_sentence(change, tmp_path):
     hostile = _rewritten(tmp_path / "model.keras", tmp_path / "hostile.keras", change)
     with pytest.raises(DarkroomError):
         serialization.load(hostile)
+
+
+def test_a_card_has_the_sections_and_the_header_of_a_model_hub():
+    audit = [
+        {"check": "beats_chance", "outcome": "flagged", "message": "Not shown to beat chance."},
+        {"check": "file_order", "outcome": "not_judged", "message": "too few images"},
+    ]
+    result = {
+        "metrics": {
+            "accuracy": 0.5,
+            "accuracy_low": 0.3,
+            "accuracy_high": 0.7,
+            "train_accuracy": 1.0,
+        },
+        "data_hash": "h",
+        "split": "grouped",
+        "target": "label",
+        "class_names": ["a", "b"],
+        "split_counts": {"train": {"a": 3, "b": 4}, "test": {"a": 1, "b": 1}},
+        "audit": audit,
+    }
+    card = model_card.of_run(
+        result,
+        run="study/train/one",
+        data="mine",
+        source={},
+        classes={"a": {"precision": None, "recall": 0.0, "images": 1}},
+        parameters={"seed": 0},
+    )
+    assert "train_accuracy" not in card["metrics"]
+    text = model_card.markdown("net", ["Takes: RGB"], card)
+    header = yaml.safe_load(text.split("---")[1])
+    assert header["model-index"][0]["results"][0]["metrics"] == [{"type": "accuracy", "value": 0.5}]
+    assert "| Accuracy | 0.5 | 0.3 to 0.7 |" in text
+    assert "| a |  | 0 | 1 |" in text
+    assert "- Images: 7 train, 2 test (split `grouped`)" in text
+    assert "- Not shown to beat chance." in text and "too few images" not in text

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas
 
-from lib import hashing
+from lib import hashing, model_card
 from lib.baselines import fitting
 from lib.baselines import model as models
 from lib.baselines.data import ThumbnailData, format_size
@@ -136,7 +136,15 @@ def finish(
     result["audit"] += leaks.of_run(data.dataset, split, study=run.study)
     checks.require(result["audit"])
     path = run.checkpoint_folder / models.NAME
-    card = _card(result, run) | {"rendering": data.dataset.rendering.as_json()}
+    card = model_card.of_run(
+        result,
+        run=f"{run.study}/{run.stage}/{run.unit}",
+        data=run.data,
+        source=data.dataset.source,
+        classes=metrics.by_class(predicted),
+        parameters=run.parameters,
+        rendering=data.dataset.rendering.as_json(),
+    )
     models.save(replace(model, card=card), path)
     result["model_sha256"] = hashing.file(path)  # the site loads no other file in its place
     _log(run, result, curve)
@@ -167,18 +175,6 @@ def sentence(result: dict[str, Any]) -> str:
         f"This test split has been read {openings}, over all studies.",
     ]
     return "\n".join([*lines, *checks.remarks(result["audit"])])
-
-
-def _card(result: dict[str, Any], run: Run) -> dict[str, Any]:
-    metrics_ = {
-        name: value
-        for name, value in sorted(result["metrics"].items())
-        if not name.startswith(_PREFIXES)
-    }
-    card = {"run": f"{run.study}/{run.stage}/{run.unit}", "data": run.data}
-    card |= {name: result[name] for name in ("data_hash", "split", "target", "class_names")}
-    card |= {"parameters": run.parameters, "metrics": metrics_}
-    return card | ({"calibration": result["calibration"]} if "calibration" in result else {})
 
 
 def _log(run: Run, result: dict[str, Any], curve: pandas.DataFrame | None) -> None:

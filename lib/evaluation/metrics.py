@@ -57,6 +57,14 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(predictions.class_names, name="class"))
 
 
+def by_class(predictions: Predictions) -> dict[str, dict[str, float]]:
+    """Precision, recall and F1 (None where undefined) and number of test images of every class."""
+    table = per_class(predictions.split("test"))
+    scores = table[["precision", "recall", "f1"]].astype(object)
+    rows = scores.where(scores.notna(), None).assign(images=table["support"].astype(int))
+    return {str(name): row for name, row in rows.to_dict("index").items()}
+
+
 def averages(per_class: pd.DataFrame) -> pd.DataFrame:
     """Two rows, `macro` (each class counts alike) and `weighted` (by support), of the columns
     precision, recall, f1.

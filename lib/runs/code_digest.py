@@ -48,7 +48,7 @@ PRESENTATION = (
     "lib.training.plots",
     "lib.training.tensorboard_logging",
     "lib.training.finalise:sentence",
-    "lib.training.finalise:card",
+    "lib.evaluation.metrics:by_class",
     "lib.training.session:TrainedRun",
     "lib.tuning.plots",
     "lib.tuning.cost_estimate",

@@ -9,7 +9,7 @@ import json
 import sys
 from typing import Any
 
-from lib import files, hashing
+from lib import files, hashing, model_card
 from lib.cleaning import leaks
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
@@ -56,7 +56,17 @@ def conclude(
     result["audit"] = checks.of_run(facts) + leaks.of_run(dataset, split, study=run.study)
     checks.require(result["audit"])
     path = run.checkpoint_folder / "model.keras"
-    serialization.save(trained.model, path, card=card(result, run, dataset=dataset))
+    card = model_card.of_run(
+        result,
+        run=f"{run.study}/{run.stage}/{run.unit}",
+        data=run.data,
+        source=dataset.source,
+        classes=metrics.by_class(found),
+        parameters=run.parameters,
+        rendering=dataset.rendering.as_json(),
+        environment=files.read_json(run.folder / record.ENVIRONMENT),
+    )
+    serialization.save(trained.model, path, card=card)
     result["model_sha256"] = hashing.file(path)  # the site loads no other file in its place
     tensorboard_logging.show(run, trained, found, dataset=dataset, numbers=result["metrics"])
     strategies.clear(run)
@@ -111,35 +121,6 @@ def _peak_memory() -> int | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def card(result: dict[str, Any], run: Run, *, dataset: Dataset) -> dict[str, Any]:
-    """Returns what a saved model says about itself: data and its licence, split, metrics with
-    intervals, how it was trained.
-
-    A folder of the user's own has no licence, and the card says so. `rendering` is how stored
-    values of more than 8 bits became pixels, so that new pictures are read alike.
-    """
-    source = dataset.source
-    numbers = result["metrics"]
-    return {
-        "run": f"{run.study}/{run.stage}/{run.unit}",
-        "data": run.data,
-        "licence_of_data": source.get("licence")
-        or "not told by the source; ask whoever owns the pictures",
-        "citation_of_data": source.get("citation"),
-        "rendering": dataset.rendering.as_json(),
-        "data_hash": result["data_hash"],
-        "split": result["split"],
-        "target": result["target"],
-        "class_names": result["class_names"],
-        "parameters": run.parameters,
-        "calibration": result["calibration"],
-        "metrics": {
-            name: numbers[name] for name in sorted(numbers) if not name.startswith(_PREFIXES)
-        },
-        "environment": files.read_json(run.folder / record.ENVIRONMENT),
-    }
 
 
 def sentence(result: dict[str, Any]) -> str:
