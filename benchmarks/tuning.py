@@ -218,7 +218,7 @@ def _bring(home: str) -> None:
     import cv2
 
     from lib.cleaning import clean
-    from lib.data import sources
+    from lib.data import intake
     from tools import synthetic
 
     folder = Path(home) / "kinds"
@@ -231,7 +231,7 @@ def _bring(home: str) -> None:
             (folder / kind / f"{number:03}.png").write_bytes(
                 cv2.imencode(".png", drawn)[1].tobytes()
             )
-    clean.clean(sources.bring(str(folder)))
+    clean.clean(intake.bring(str(folder)))
 
 
 def _base() -> dict:

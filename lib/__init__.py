@@ -1,5 +1,6 @@
 """Darkroom: image-classification experiments whose numbers can be believed.
 
-Rooms, from the ground up; each imports only from those before it: `paths` and `runs`, `data`,
-`models`, `evaluation`, `cleaning`, `training`, `batch`, and the command line `cli`.
+Each package imports only from those before it: `runs`, `data`, `models`, `evaluation`, `reporting`,
+`cleaning`, `training`, `batch`, `tuning`, `baselines`, `explain`, `embeddings`, `apply`, `web` and
+the command line `cli`. `lib.api` lists the public names.
 """

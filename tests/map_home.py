@@ -11,7 +11,7 @@ from PIL import Image
 from lib import files, hashing
 from lib.cleaning import clean
 from lib.data import dataset as datasets
-from lib.data import sources, thumbnails
+from lib.data import intake, thumbnails
 from lib.embeddings import map_quality, record, reduction
 
 CLASSES = ("<img src=x onerror=alert(1)>", "=1+1 \"quoted\" & 'odd'", "写真 🎨")
@@ -37,7 +37,7 @@ def build(root: Path, *, each: int = 20) -> Path:
                 / (f"=cmd|'{number}.png" if number % 2 else f"<b onclick=x>{number}.png")
             )
             Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC).save(file)
-    dataset = sources.bring(str(folder))
+    dataset = intake.bring(str(folder))
     clean.clean(dataset, verdicts={}, workers=1)
     table = dataset.manifest().sort_values("path", ignore_index=True)
     kind = table["label"].map({name: index for index, name in enumerate(CLASSES)}).to_numpy()

@@ -13,7 +13,7 @@ from PIL import Image
 from lib import apply, runs
 from lib.baselines import data, finalise, fitting, model, plots, search
 from lib.data import dataset as datasets
-from lib.data import decode, manifest, sources
+from lib.data import decode, intake, manifest
 from lib.evaluation import comparison, predictions
 
 # Every poster is bright or dark, and green or not: "light" says the first, "green" the second, and
@@ -49,7 +49,7 @@ def films(tmp_path, monkeypatch):
             }
         )
     pandas.DataFrame(rows).to_csv(folder / "films.csv", index=False)
-    there = sources.bring(str(folder), options={"label": "kind"})
+    there = intake.bring(str(folder), options={"label": "kind"})
     told = there.rows()
     frame = pandas.DataFrame({name: [None] * len(told) for name in manifest.COLUMNS})
     frame = frame.assign(

@@ -13,7 +13,7 @@ from lib.cleaning import findings, ledger, plots, scan_workers
 from lib.cleaning import scan as scanning
 from lib.cleaning.findings import Thresholds
 from lib.cleaning.measurements import Measured, light, measure, thumbnail
-from lib.data import manifest, sources
+from lib.data import intake, manifest
 from lib.errors import DarkroomError
 
 
@@ -61,7 +61,7 @@ def reasons(cleaned):
 
 
 def test_every_fault_is_found_and_judged(faulty):
-    cleaned = cleaning.clean(sources.bring(str(faulty)), thresholds=Thresholds(few_files=0))
+    cleaned = cleaning.clean(intake.bring(str(faulty)), thresholds=Thresholds(few_files=0))
     assert reasons(cleaned) == {
         "a/copy of 0.bmp": ["exact_duplicate"],
         "a/text.png": ["not_an_image"],
@@ -102,7 +102,7 @@ def test_every_fault_is_found_and_judged(faulty):
 
 def test_raw_files_stay_and_the_manifest_is_the_contract_s(faulty):
     before = {path: path.read_bytes() for path in faulty.rglob("*") if path.is_file()}
-    data = sources.bring(str(faulty))
+    data = intake.bring(str(faulty))
     cleaning.clean(data)
     assert before == {path: path.read_bytes() for path in faulty.rglob("*") if path.is_file()}
     table = data.manifest()
@@ -124,7 +124,7 @@ def test_raw_files_stay_and_the_manifest_is_the_contract_s(faulty):
 
 
 def test_cleaning_again_changes_nothing_and_opens_nothing(faulty, monkeypatch):
-    data = sources.bring(str(faulty))
+    data = intake.bring(str(faulty))
     first = cleaning.clean(data)
     digest, entries = data.digest(), len(ledger.read(data.folder))
     monkeypatch.setattr(
@@ -137,7 +137,7 @@ def test_cleaning_again_changes_nothing_and_opens_nothing(faulty, monkeypatch):
 
 
 def test_only_what_changed_is_read(faulty):
-    data = sources.bring(str(faulty))
+    data = intake.bring(str(faulty))
     scanning.scan(data)
     save(faulty / "a/new.png", scene(99))
     save(faulty / "a/1.png", scene(98))
@@ -148,7 +148,7 @@ def test_only_what_changed_is_read(faulty):
 
 
 def test_thresholds_and_verdicts_are_parameters(faulty):
-    data = sources.bring(str(faulty))
+    data = intake.bring(str(faulty))
     loose = cleaning.clean(
         data, thresholds=Thresholds(smallest_side=2, few_files=0), verdicts={"odd_aspect": "reject"}
     )
@@ -161,7 +161,7 @@ def test_thresholds_and_verdicts_are_parameters(faulty):
 
 
 def test_hand_decisions_hold_and_can_be_undone(faulty):
-    data, limits = sources.bring(str(faulty)), Thresholds(few_files=0)
+    data, limits = intake.bring(str(faulty)), Thresholds(few_files=0)
     cleaning.clean(data, thresholds=limits)
     plain = data.manifest()
     cleaning.decide(data, ["b/tiny.png"], verdict="keep", by="ada")
@@ -188,7 +188,7 @@ def test_hand_decisions_hold_and_can_be_undone(faulty):
 
 
 def test_a_relabelled_copy_is_no_conflict_any_more(faulty):
-    data = sources.bring(str(faulty))
+    data = intake.bring(str(faulty))
     cleaning.clean(data)
     cleaning.relabel(data, ["b/shared.png"], label="a")
     again = reasons(cleaning.clean(data))
@@ -232,7 +232,7 @@ def test_a_source_that_leaks_is_named_and_the_test_copy_stays(tmp_path):
                     raw / split / name / f"{number}.png", scene(base + number + 10 * (name == "b"))
                 )
     save(raw / "train/a/leak.png", scene(100))
-    found = cleaning.clean(sources.bring(str(raw)), thresholds=Thresholds(few_files=0)).findings
+    found = cleaning.clean(intake.bring(str(raw)), thresholds=Thresholds(few_files=0)).findings
     assert found[["path", "reason", "verdict"]].values.tolist() == [
         ["test/a/0.png", "duplicate_across_splits", "keep"],
         ["train/a/leak.png", "duplicate_across_splits", "keep"],
@@ -298,13 +298,13 @@ def test_too_little_left_is_refused(tmp_path):
     with pytest.raises(
         DarkroomError, match=r"4 of the 4 files of .same. show a picture that is in two classes"
     ):
-        cleaning.clean(sources.bring(str(tmp_path / "same")))
+        cleaning.clean(intake.bring(str(tmp_path / "same")))
 
 
 def test_figures_say_what_they_show(faulty):
     save(faulty / "猫 😀 with a very long name indeed, longer than any axis" / "1.png", scene(200))
     save(faulty / "猫 😀 with a very long name indeed, longer than any axis" / "2.png", scene(201))
-    cleaned = cleaning.clean(sources.bring(str(faulty)))
+    cleaned = cleaning.clean(intake.bring(str(faulty)))
     for drawing, words in (
         (plots.counts(cleaned), "two_labels 2 (reject)"),
         (plots.classes(cleaned), "3 classes"),
@@ -319,12 +319,12 @@ def test_figures_say_what_they_show(faulty):
 def test_where_no_two_files_are_alike_the_sentence_says_so(tmp_path):
     for at, name in enumerate("aabb"):
         save(tmp_path / "four" / name / f"{at}.png", scene(at))
-    told = cleaning.clean(sources.bring(str(tmp_path / "four"))).sentence()
+    told = cleaning.clean(intake.bring(str(tmp_path / "four"))).sentence()
     assert told.endswith("0 rejected; there are no near-duplicates. No raw file was changed.")
 
 
 def test_a_file_s_caption_is_its_path_as_a_decision_wants_it_and_all_that_is_told(faulty):
-    cleaned = cleaning.clean(sources.bring(str(faulty)))
+    cleaned = cleaning.clean(intake.bring(str(faulty)))
     drawing = plots.worst(cleaned, "two_labels")
     captions = {axes.get_title() for axes in drawing.axes} - {""}
     told = cleaned.findings.query("reason == 'two_labels'")
@@ -344,7 +344,7 @@ def test_the_hardest_verdict_wins():
 
 
 def test_thumbnails_lie_apart_and_a_torn_one_is_cut_off(faulty):
-    data = sources.bring(str(faulty))
+    data = intake.bring(str(faulty))
     table = scanning.scan(data)
     with (data.folder / scanning.THUMBS).open("ab") as file:
         file.write(b"torn")
@@ -380,7 +380,7 @@ def test_the_light_of_a_large_picture_is_nearly_that_of_every_row(monkeypatch):
 
 
 def test_a_scan_that_was_stopped_goes_on_from_what_it_wrote(faulty, monkeypatch):
-    data = sources.bring(str(faulty))
+    data = intake.bring(str(faulty))
     monkeypatch.setattr(scanning, "SAVED_EVERY_S", 0.0)
 
     def stop(done, total):
@@ -397,7 +397,7 @@ def test_a_scan_that_was_stopped_goes_on_from_what_it_wrote(faulty, monkeypatch)
 def test_groups_are_found_once(faulty, monkeypatch):
     from lib.cleaning import duplicates
 
-    data = sources.bring(str(faulty))
+    data = intake.bring(str(faulty))
     first = cleaning.clean(data)
     monkeypatch.setattr(
         duplicates, "group", lambda *a, **k: pytest.fail("groups were sought again")

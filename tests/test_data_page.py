@@ -12,7 +12,7 @@ from PIL import Image
 
 from lib.cleaning import clean, ledger
 from lib.data import dataset as datasets
-from lib.data import manifest, sources
+from lib.data import intake, manifest
 from lib.web import data_page, image_table, site
 
 
@@ -29,7 +29,7 @@ def home(tmp_path, monkeypatch):
             pixels = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
             picture = Image.fromarray(pixels).resize((64, 48), Image.Resampling.BICUBIC)
             picture.save(folder / f"{number:02d}.png")
-    clean.clean(sources.bring(str(tmp_path / "pets")), workers=1)
+    clean.clean(intake.bring(str(tmp_path / "pets")), workers=1)
     image_table._opened.clear()
     return tmp_path
 

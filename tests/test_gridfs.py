@@ -17,7 +17,7 @@ import pytest
 
 from lib import cli
 from lib.data import dataset as datasets
-from lib.data import manifest, sources
+from lib.data import intake, manifest
 from lib.errors import DarkroomError
 
 pymongo = pytest.importorskip("pymongo")
@@ -145,7 +145,7 @@ def cleaned(there) -> pandas.DataFrame:
 
 
 def test_a_data_set_comes_back_as_it_was_put(home):
-    there = sources.bring(str(pictures(home / "pictures")), name="animals")
+    there = intake.bring(str(pictures(home / "pictures")), name="animals")
     table = cleaned(there)
     sent = gridfs.put(there, tell=quiet)
     assert (sent.images, sent.moved) == (43, 43)
@@ -164,7 +164,7 @@ def test_a_data_set_comes_back_as_it_was_put(home):
 def test_any_driver_reads_the_images_as_gridfs(home):
     import gridfs as theirs
 
-    there = sources.bring(str(pictures(home / "pictures", num=6)), name="standard")
+    there = intake.bring(str(pictures(home / "pictures", num=6)), name="standard")
     gridfs.put(there, tell=quiet)
     with pymongo.MongoClient(os.environ[gridfs.URL]) as client:
         bucket = theirs.GridFSBucket(client["darkroom"], "darkroom.standard")
@@ -176,7 +176,7 @@ def test_any_driver_reads_the_images_as_gridfs(home):
 
 def test_what_changed_is_replaced_and_what_is_gone_goes(home):
     folder = pictures(home / "pictures", num=8)
-    there = sources.bring(str(folder), name="changing")
+    there = intake.bring(str(folder), name="changing")
     gridfs.put(there, tell=quiet)
     (folder / "chats" / "000.png").write_bytes(b"\x89PNG\r\n\x1a\n another")
     (folder / "chats" / "large.png").unlink()
@@ -190,7 +190,7 @@ def test_what_changed_is_replaced_and_what_is_gone_goes(home):
 
 
 def test_damage_in_the_store_is_found_by_the_hash(home):
-    gridfs.put(sources.bring(str(pictures(home / "pictures", num=6)), name="damaged"), tell=quiet)
+    gridfs.put(intake.bring(str(pictures(home / "pictures", num=6)), name="damaged"), tell=quiet)
     with pymongo.MongoClient(os.environ[gridfs.URL]) as client:
         chunks = client["darkroom"]["darkroom.damaged.chunks"]
         chunks.update_one(
@@ -234,7 +234,7 @@ def test_the_command_puts_lists_and_gets(home, capsys):
 
 
 def client(words: str, home: Path, **environment: str) -> subprocess.Popen:
-    script = f"from lib.data import sources\nfrom lib.data.sources import gridfs\ngridfs._BATCH_FILES = 10\n{words}"
+    script = f"from lib.data import intake\nfrom lib.data.sources import gridfs\ngridfs._BATCH_FILES = 10\n{words}"
     return subprocess.Popen(
         [sys.executable, "-c", script], env={**os.environ, **environment}, stdout=subprocess.DEVNULL
     )
@@ -257,12 +257,12 @@ def put_again_and_compare(there, name: str) -> None:
 def test_a_client_killed_at_any_point_loses_nothing(home, point):
     name = point.replace(":", "_").replace("#", "_")
     folder = pictures(home / "pictures", num=30)
-    there = sources.bring(str(folder), name=name)
+    there = intake.bring(str(folder), name=name)
     if "dropped" in point:
         gridfs.put(there, tell=quiet)
         (folder / "chats" / "large.png").unlink()
     cleaned(there)
-    killed = client(f"gridfs.put(sources.bring({name!r}), tell=str)", home, DARKROOM_FAULT=point)
+    killed = client(f"gridfs.put(intake.bring({name!r}), tell=str)", home, DARKROOM_FAULT=point)
     assert killed.wait(60) == -signal.SIGKILL
     if "set" not in point:
         with pytest.raises(DarkroomError, match="is incomplete in the store"):
@@ -271,7 +271,7 @@ def test_a_client_killed_at_any_point_loses_nothing(home, point):
 
 
 def test_a_reader_killed_goes_on(home):
-    there = sources.bring(str(pictures(home / "pictures", num=30)), name="read")
+    there = intake.bring(str(pictures(home / "pictures", num=30)), name="read")
     gridfs.put(there, tell=quiet)
     killed = client(
         "gridfs.get('read', called='half', tell=str)", home, DARKROOM_FAULT="gridfs:read#12"
@@ -287,7 +287,7 @@ def interrupted(server, home, there, name: str, moment: float, whom: str) -> Non
     """Puts a data set, and kills client or server after `moment` seconds of writing; a killed
     server comes back.
     """
-    at_work = client(f"gridfs.put(sources.bring({name!r}), tell=str)", home)
+    at_work = client(f"gridfs.put(intake.bring({name!r}), tell=str)", home)
     with pymongo.MongoClient(server.url) as one:
         while (
             at_work.poll() is None
@@ -308,7 +308,7 @@ def interrupted(server, home, there, name: str, moment: float, whom: str) -> Non
 
 
 def test_a_server_killed_in_the_middle_is_waited_for(server, home):
-    there = sources.bring(str(pictures(home / "pictures", num=300)), name="interrupted")
+    there = intake.bring(str(pictures(home / "pictures", num=300)), name="interrupted")
     interrupted(server, home, there, "interrupted", 0.02, "server")
 
 
@@ -318,5 +318,5 @@ def test_killed_at_ten_moments_nothing_is_lost_doubled_or_damaged(server, home, 
     rng = np.random.default_rng(0)
     for number, moment in enumerate(rng.uniform(0, 0.4, 10)):
         name = f"{whom}{number}"
-        there = sources.bring(str(pictures(home / name, num=300, seed=number)), name=name)
+        there = intake.bring(str(pictures(home / name, num=300, seed=number)), name=name)
         interrupted(server, home, there, name, float(moment), whom)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lib.cleaning import clean, findings_page, scan_workers
 from lib.cleaning.findings import Thresholds
-from lib.data import sources
+from lib.data import intake
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_links_pipes_and_names_that_are_not_text(raw, tmp_path):
     (raw / "b/gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(raw / "b/pipe.png")
     (raw / "b" / os.fsdecode(b"caf\xe9.png")).write_bytes((raw / "b/1.png").read_bytes())
-    cleaned = clean.clean(sources.bring(str(raw)), thresholds=Thresholds(few_files=0))
+    cleaned = clean.clean(intake.bring(str(raw)), thresholds=Thresholds(few_files=0))
     found = reasons(cleaned)
     assert found == {
         "a/loop": ["link_folder"],
@@ -81,7 +81,7 @@ def test_links_pipes_and_names_that_are_not_text(raw, tmp_path):
 
 
 def test_a_file_that_vanishes_while_the_scan_runs(raw, monkeypatch):
-    data = sources.bring(str(raw))
+    data = intake.bring(str(raw))
     measure_all = scan_workers.measure_all
 
     def late(files, **options):
@@ -105,6 +105,6 @@ def test_a_folder_and_a_file_that_may_not_be_read(raw, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refused)
-    cleaned = clean.clean(sources.bring(str(raw)), thresholds=Thresholds(few_files=0))
+    cleaned = clean.clean(intake.bring(str(raw)), thresholds=Thresholds(few_files=0))
     assert reasons(cleaned) == {"a/locked": ["unreadable"]}
     assert cleaned.findings["detail"].tolist() == ["Permission denied"]

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from lib.cleaning import clean
-from lib.data import file_listing, sources
+from lib.data import file_listing, intake, sources
 from lib.errors import DarkroomError
 
 
@@ -741,12 +741,12 @@ def test_pictures_inside_parquet_are_read(tmp_path, monkeypatch):
         arrow = arrow.replace_schema_metadata({"huggingface": json.dumps(features)})
         (tmp_path / "set/data").mkdir(parents=True, exist_ok=True)
         pq.write_table(arrow, tmp_path / f"set/data/{split}-00000-of-00001.parquet")
-    data = sources.bring(str(tmp_path / "set"))
+    data = intake.bring(str(tmp_path / "set"))
     rows = data.rows()
     assert dict(rows["label"].value_counts()) == {"cat": 6, "dog": 6}
     assert dict(rows["source_split"].value_counts()) == {"train": 8, "test": 4}
     assert data.raw == data.folder / "raw" and (data.raw / rows["path"][0]).read_bytes() == PICTURE
-    assert sources.bring(str(tmp_path / "set")) == data
+    assert intake.bring(str(tmp_path / "set")) == data
 
 
 def test_names_in_a_zip_are_utf_8_or_asked(tmp_path, monkeypatch):
@@ -762,12 +762,12 @@ def test_names_in_a_zip_are_utf_8_or_asked(tmp_path, monkeypatch):
         for label, sign in names.items():  # the flag for UTF-8 stays off, as old programs leave it
             data = data.replace(sign * len(label) + b"/", label + b"/")
         (tmp_path / f"{name}.zip").write_bytes(data)
-    assert set(sources.bring(str(tmp_path / "utf8.zip")).rows()["label"]) == {"кот", "пёс"}
+    assert set(intake.bring(str(tmp_path / "utf8.zip")).rows()["label"]) == {"кот", "пёс"}
     with pytest.raises(
         DarkroomError, match="does not say how its names are encoded.*encoding=cp866"
     ):
-        sources.bring(str(tmp_path / "dos.zip"))
-    data = sources.bring(str(tmp_path / "dos.zip"), options={"encoding": "cp866"})
+        intake.bring(str(tmp_path / "dos.zip"))
+    data = intake.bring(str(tmp_path / "dos.zip"), options={"encoding": "cp866"})
     assert set(data.rows()["label"]) == {"кот", "пёс"}
 
 
@@ -780,7 +780,7 @@ def test_a_set_that_is_in_two_classes_throughout_is_refused(tmp_path, monkeypatc
             (tmp_path / "set" / name).mkdir(parents=True, exist_ok=True)
             image.save(tmp_path / "set" / name / f"{i}.png")
     with pytest.raises(DarkroomError, match="24 of the 24 files .* in two classes.* ignore=FOLDER"):
-        clean.clean(sources.bring(str(tmp_path / "set")), workers=1)
+        clean.clean(intake.bring(str(tmp_path / "set")), workers=1)
 
 
 def test_files_that_came_and_went_are_said(tmp_path, monkeypatch, capsys):
@@ -789,7 +789,7 @@ def test_files_that_came_and_went_are_said(tmp_path, monkeypatch, capsys):
     for number, path in enumerate(sorted((tmp_path / "set").rglob("*.png"))):
         noise = np.random.default_rng(number).integers(0, 255, (24, 24, 3), np.uint8)
         Image.fromarray(noise).save(path)
-    data = sources.bring(str(tmp_path / "set"))
+    data = intake.bring(str(tmp_path / "set"))
     clean.ensure(data)
     fill(tmp_path / "set", *each("cat/new{i}.png", n=3))
     (tmp_path / "set/dog/1000.png").unlink()
@@ -809,6 +809,6 @@ def test_a_table_that_agrees_with_one_level_decides_and_is_found_again(tmp_path,
         for i in range(4)
     ]
     table(tmp_path / "set", "file,label", rows)
-    data = sources.bring(str(tmp_path / "set"))
+    data = intake.bring(str(tmp_path / "set"))
     assert data.source["read_as"]["label"] == "folder level 2"
     assert dict(data.rows()["label"].value_counts()) == {"bus": 8, "car": 8}

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lib.cleaning import clean, scan
-from lib.data import decode, pixel_cache, sources
+from lib.data import decode, intake, pixel_cache
 from lib.data.decode import ImageError
 from lib.data.value_range import Rendering, choose, united
 
@@ -189,7 +189,7 @@ def wide(tmp_path, monkeypatch):
 
 
 def test_one_range_for_the_whole_set(wide):
-    data = sources.bring(str(wide))
+    data = intake.bring(str(wide))
     cleaned = clean.clean(data, workers=1)
     assert data.source["rendering"]["ranges"] == {"uint16": [0.0, 4095.0]}
     assert set(cleaned.scanned["range_high"]) == {4095}
@@ -203,11 +203,11 @@ def test_one_range_for_the_whole_set(wide):
 
 
 def test_the_range_is_an_option_and_what_it_cuts_is_said(wide):
-    data = sources.bring(str(wide), options={"range": "0..2047"})
+    data = intake.bring(str(wide), options={"range": "0..2047"})
     cleaned = clean.clean(data, workers=1)
     assert set(cleaned.scanned["range_high"]) == {2047}
     assert "which cuts values of 3 pictures" in scan.notes(data, cleaned.scanned)[0]
-    again = sources.bring(str(wide), options={"range": "0..4095"})
+    again = intake.bring(str(wide), options={"range": "0..4095"})
     assert set(clean.clean(again, workers=1).scanned["range_high"]) == {4095}
 
 
@@ -222,7 +222,7 @@ def test_several_frames_are_said(tmp_path, monkeypatch):
             path = tmp_path / "set" / name / f"{name}{number}.{ending}"
             path.parent.mkdir(parents=True, exist_ok=True)
             frames[0].save(path, save_all=True, append_images=frames[1:])
-    cleaned = clean.clean(sources.bring(str(tmp_path / "set")), workers=1)
+    cleaned = clean.clean(intake.bring(str(tmp_path / "set")), workers=1)
     assert (cleaned.findings["reason"] == "several_frames").sum() == 8
     assert (
         "8 files hold several frames or pages (up to 3)"

@@ -6,7 +6,7 @@ from PIL import Image
 
 from lib.apply import labelling
 from lib.cleaning import clean
-from lib.data import sources
+from lib.data import intake
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 
@@ -40,7 +40,7 @@ def pets(tmp_path, monkeypatch):
             pixels = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
             picture = Image.fromarray(pixels).resize((64, 48), Image.Resampling.BICUBIC)
             picture.save(tmp_path / place / f"{number:02d}.png")
-    dataset = sources.bring(str(tmp_path / "pets"))
+    dataset = intake.bring(str(tmp_path / "pets"))
     clean.clean(dataset, workers=1)
     return dataset
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lib.cleaning import clean, leaks, measurements, scan
-from lib.data import groups, sources, splits
+from lib.data import groups, intake, splits
 from lib.errors import DarkroomError
 
 FRACTIONS = (0.5, 0.2, 0.3)
@@ -31,7 +31,7 @@ def folder(tmp_path, make, *, names=("cat", "dog"), number=60):
             path = tmp_path / "raw" / name / f"{n:03}.{ending}"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path, **options)
-    dataset = sources.bring(str(tmp_path / "raw"))
+    dataset = intake.bring(str(tmp_path / "raw"))
     clean.clean(dataset, workers=1)
     return dataset
 
@@ -98,7 +98,7 @@ def test_a_test_folder_from_elsewhere_is_flagged(tmp_path, kind):
                 path = tmp_path / "raw" / split / name / f"{split}{n:03}.{ending}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(image).save(path, **options)
-    dataset = sources.bring(str(tmp_path / "raw"))
+    dataset = intake.bring(str(tmp_path / "raw"))
     clean.clean(dataset, workers=1)
     assert outcome(dataset, "test_shift", method="source")[0] == "flagged"
     assert any("Test images differ from train images" in note for note in leaks.notes(dataset))
@@ -113,7 +113,7 @@ def test_a_class_balance_of_54_to_6_in_test_is_flagged(tmp_path):
             path = tmp_path / "raw" / split / name / f"{split}{n:03}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture(rng)).save(path)
-    dataset = sources.bring(str(tmp_path / "raw"))
+    dataset = intake.bring(str(tmp_path / "raw"))
     clean.clean(dataset, workers=1)
     found, message = outcome(dataset, "class_shift", method="source")
     assert (found, "90 % of test" in message) == ("flagged", True), message
@@ -148,7 +148,7 @@ def table_set(tmp_path, columns, number=120, **options):
     names = [f"images/{n:03}.png" for n in range(number)]
     table = pd.DataFrame({"image": names, "label": ["cat", "dog"] * (number // 2), **columns})
     table.to_csv(tmp_path / "raw" / "labels.csv", index=False)
-    dataset = sources.bring(str(tmp_path / "raw"), options=options or None)
+    dataset = intake.bring(str(tmp_path / "raw"), options=options or None)
     clean.clean(dataset, workers=1)
     return dataset
 
@@ -220,7 +220,7 @@ def test_damaged_scan_caches_are_made_again(tmp_path, file, damage):
         path = tmp_path / "raw" / "ab"[n % 2] / f"{n}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture(rng)).save(path)
-    dataset = sources.bring(str(tmp_path / "raw"))
+    dataset = intake.bring(str(tmp_path / "raw"))
     before = clean.clean(dataset, workers=1).manifest
     path = dataset.folder / "scan" / file
     data = bytearray(path.read_bytes())
@@ -259,7 +259,7 @@ def test_cropped_turned_framed_and_mirrored_copies_share_a_group(tmp_path):
             edit.save(path)
     for n in range(20):
         Image.fromarray(picture(rng, 96)).save(tmp_path / "raw" / "kind0" / f"other{n}.png")
-    dataset = sources.bring(str(tmp_path / "raw"))
+    dataset = intake.bring(str(tmp_path / "raw"))
     table = clean.clean(dataset, workers=1).manifest.set_index("path")
     for number in (0, 1):
         names = [f"kind{number}/{name}.png" for name in ("original", "cropped", "turned", "framed")]

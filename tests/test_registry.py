@@ -7,7 +7,7 @@ from PIL import Image
 from lib import cli
 from lib.cleaning import clean
 from lib.data import dataset as datasets
-from lib.data import registry, sources
+from lib.data import intake, registry
 from lib.errors import DarkroomError
 
 
@@ -19,7 +19,7 @@ def data(tmp_path, monkeypatch):
         path = tmp_path / "pets" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (24, 24, 3), np.uint8)).save(path)
-    there = sources.bring(str(tmp_path / "pets"))
+    there = intake.bring(str(tmp_path / "pets"))
     clean.clean(there, workers=1)
     return there
 
@@ -30,7 +30,7 @@ def test_list_rename_and_forget(data, capsys):
     assert (row["name"], row["files"], row["kept"], row["classes"]) == ("pets", 4, 4, 2)
     assert cli.main(["data", "rename", "pets", "animals"]) == 0
     assert datasets.names() == ["animals"] and len(datasets.load("animals").accepted()) == 4
-    assert sources.bring(str(data.raw), name="animals").name == "animals"
+    assert intake.bring(str(data.raw), name="animals").name == "animals"
     assert cli.main(["data", "forget", "animals"]) == 0
     assert datasets.names() == [] and len(list(data.raw.rglob("*.png"))) == 4
     with pytest.raises(DarkroomError, match="no data set 'animals'"):
@@ -44,4 +44,4 @@ def test_a_moved_folder_is_found_again(data, tmp_path):
     with pytest.raises(DarkroomError, match="darkroom data relink pets FOLDER"):
         datasets.load("pets")
     assert registry.relink("pets", tmp_path / "moved").raw == tmp_path / "moved"
-    assert sources.bring(str(tmp_path / "moved")).name == "pets"
+    assert intake.bring(str(tmp_path / "moved")).name == "pets"

@@ -10,8 +10,7 @@ from PIL import Image
 
 from lib import paths
 from lib.data import dataset as datasets
-from lib.data import file_listing, sources
-from lib.data.sources import intake
+from lib.data import file_listing, intake
 from lib.errors import DarkroomError
 
 
@@ -41,7 +40,7 @@ def test_class_folders_are_referred_to_in_place(tmp_path):
     folder = draw(
         tmp_path / "animals", "cat/1.png", "cat/2.png", "dog 犬/1.png", "dog 犬/deep/er/2.png"
     )
-    data = sources.bring(str(folder))
+    data = intake.bring(str(folder))
     assert (data.name, data.raw, data.source["kind"], data.source["mode"]) == (
         "animals",
         folder,
@@ -54,13 +53,13 @@ def test_class_folders_are_referred_to_in_place(tmp_path):
         "dog 犬/1.png": ("dog 犬", None),
         "dog 犬/deep/er/2.png": ("dog 犬", None),
     }
-    assert sources.bring(str(folder)) == data == datasets.load("animals")
+    assert intake.bring(str(folder)) == data == datasets.load("animals")
     assert datasets.names() == ["animals"]
 
 
 def test_a_copy_lies_in_raw(tmp_path):
     folder = draw(tmp_path / "animals", "cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")
-    data = sources.bring(str(folder), name="pets", copy=True)
+    data = intake.bring(str(folder), name="pets", copy=True)
     assert data.raw == paths.dataset("pets") / "raw" and data.source["mode"] == "copy"
     assert (data.raw / "dog/2.png").read_bytes() == (folder / "dog/2.png").read_bytes()
 
@@ -72,13 +71,13 @@ def test_a_source_s_own_split_is_understood(tmp_path, layout):
     names = [
         layout.format(s=s, c=c, i=i) for s in ("train", "Valid") for c in ("a", "b") for i in (1, 2)
     ]
-    rows = sources.bring(str(draw(tmp_path / "d", *dict.fromkeys(names)))).rows()
+    rows = intake.bring(str(draw(tmp_path / "d", *dict.fromkeys(names)))).rows()
     splits = {"train"} if "{s}" not in layout else {"train", "val"}
     assert set(rows["label"]) == {"a", "b"} and set(rows["source_split"]) == splits
 
 
 def test_a_class_may_be_called_train(tmp_path):
-    rows = sources.bring(
+    rows = intake.bring(
         str(draw(tmp_path / "d", "train/1.png", "train/2.png", "boat/1.png", "boat/2.png"))
     ).rows()
     assert set(rows["label"]) == {"train", "boat"} and rows["source_split"].isna().all()
@@ -87,8 +86,8 @@ def test_a_class_may_be_called_train(tmp_path):
 def test_folders_dropped_into_datasets(home):
     draw(home / "datasets/one/raw", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
     draw(home / "datasets/two", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
-    assert sources.bring("one").raw == home / "datasets/one/raw"
-    two = sources.bring("two")
+    assert intake.bring("one").raw == home / "datasets/one/raw"
+    two = intake.bring("two")
     assert two.raw == two.folder
     (two.folder / "splits").mkdir()
     draw(two.folder, "splits/own.png")
@@ -96,7 +95,7 @@ def test_folders_dropped_into_datasets(home):
 
 
 def test_digits_are_written_as_pictures():
-    data = sources.bring("digits")
+    data = intake.bring("digits")
     rows = data.rows()
     assert len(rows) == 1797 and sorted(rows["label"].unique()) == [
         str(digit) for digit in range(10)
@@ -108,7 +107,7 @@ def test_digits_are_written_as_pictures():
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DarkroomError, match="pip install elpv-dataset"):
-        sources.bring("elpv")
+        intake.bring("elpv")
     assert datasets.names() == []
 
 
@@ -117,10 +116,10 @@ def test_an_interrupted_intake_is_done_anew(home, monkeypatch):
 
     monkeypatch.setattr(digits, "intake", lambda raw: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        sources.bring("digits")
+        intake.bring("digits")
     monkeypatch.undo()
     monkeypatch.setenv("DARKROOM_HOME", str(home))
-    assert len(sources.bring("digits").rows()) == 1797
+    assert len(intake.bring("digits").rows()) == 1797
 
 
 @pytest.mark.parametrize(
@@ -135,7 +134,7 @@ def test_an_interrupted_intake_is_done_anew(home, monkeypatch):
 def test_unusable_folders_are_refused_at_the_door(tmp_path, files, sentence):
     (tmp_path / "bad").mkdir()
     with pytest.raises(DarkroomError, match=sentence):
-        sources.bring(str(draw(tmp_path / "bad", *files)))
+        intake.bring(str(draw(tmp_path / "bad", *files)))
     assert datasets.names() == []
 
 
@@ -147,40 +146,40 @@ def test_a_folder_of_texts_is_refused(tmp_path):
     (tmp_path / "texts/a/1.txt").write_text("neither, as well")
     (tmp_path / "texts/a/2.txt").write_text("neither, as well")
     with pytest.raises(DarkroomError, match="None of the 3 files .* is an image"):
-        sources.bring(str(tmp_path / "texts"))
+        intake.bring(str(tmp_path / "texts"))
 
 
 def test_what_is_not_there_is_named_with_what_is(tmp_path):
-    sources.bring(str(draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")))
+    intake.bring(str(draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")))
     with pytest.raises(
         DarkroomError, match="no data set 'animal'; there is animals, .*Did you mean 'animals'"
     ):
-        sources.bring("animal")
+        intake.bring("animal")
     with pytest.raises(DarkroomError, match="no folder, table or archive"):
-        sources.bring(str(tmp_path / "nowhere"))
+        intake.bring(str(tmp_path / "nowhere"))
     with pytest.raises(DarkroomError, match="is a file, neither a table"):
-        sources.bring(str(tmp_path / "animals/a/1.png"))
+        intake.bring(str(tmp_path / "animals/a/1.png"))
 
 
 def test_two_folders_of_one_name_have_names_of_their_own(tmp_path):
     names = ("a/1.png", "a/2.png", "b/1.png", "b/2.png")
-    first = sources.bring(str(draw(tmp_path / "x/animals", *names)))
+    first = intake.bring(str(draw(tmp_path / "x/animals", *names)))
     other = draw(tmp_path / "y/animals", *names)
-    second = sources.bring(str(other))
+    second = intake.bring(str(other))
     assert (first.name, second.name) == ("animals", "y_animals")
     assert (
-        sources.bring(str(other)).name == "y_animals" and intake.name_of(str(other)) == "y_animals"
+        intake.bring(str(other)).name == "y_animals" and intake.name_of(str(other)) == "y_animals"
     )
-    assert sources.bring(str(other), name="others").raw == other
+    assert intake.bring(str(other), name="others").raw == other
     with pytest.raises(DarkroomError, match="name 'animals' is taken .* --name NAME"):
-        sources.bring(str(other), name="animals")
+        intake.bring(str(other), name="animals")
 
 
 def test_a_full_disk_is_told_before_copying(tmp_path, monkeypatch):
     folder = draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(DarkroomError, match="make room, or refer to a folder in place"):
-        sources.bring(str(folder), copy=True)
+        intake.bring(str(folder), copy=True)
     assert not (paths.dataset("animals") / "raw").exists()
 
 
@@ -188,7 +187,7 @@ def test_raw_of_the_user_is_never_overwritten(home, tmp_path):
     draw(home / "datasets/animals/raw", "a/1.png")
     folder = draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
     with pytest.raises(DarkroomError, match="is there already"):
-        sources.bring(str(folder), copy=True)
+        intake.bring(str(folder), copy=True)
 
 
 def test_the_walk_names_what_it_cannot_read(tmp_path):
@@ -222,7 +221,7 @@ def test_the_walk_names_what_it_cannot_read(tmp_path):
 
 
 def test_raw_digest_moves_with_the_files(tmp_path):
-    data = sources.bring(str(draw(tmp_path / "d", "a/1.png", "a/2.png", "b/1.png", "b/2.png")))
+    data = intake.bring(str(draw(tmp_path / "d", "a/1.png", "a/2.png", "b/1.png", "b/2.png")))
     before = data.raw_digest()
     assert before == data.raw_digest()
     draw(tmp_path / "d", "b/3.png")
@@ -236,7 +235,7 @@ def test_raw_digest_moves_with_the_files(tmp_path):
 
 
 def test_what_has_not_been_cleaned_says_so(tmp_path):
-    data = sources.bring(str(draw(tmp_path / "d", "a/1.png", "a/2.png", "b/1.png", "b/2.png")))
+    data = intake.bring(str(draw(tmp_path / "d", "a/1.png", "a/2.png", "b/1.png", "b/2.png")))
     with pytest.raises(DarkroomError, match="no manifest yet; run 1_clean"):
         data.manifest()
     with pytest.raises(DarkroomError, match="Run 1_clean"):
@@ -269,7 +268,7 @@ TABLE = pd.DataFrame(
 def test_a_table_gives_labels_attributes_and_boxes(tmp_path, several, labels):
     folder = draw(tmp_path / "posters", *(f"images/{i}.png" for i in range(1, 7)))
     TABLE.to_csv(folder / "posters.csv", index=False)
-    data = sources.bring(
+    data = intake.bring(
         str(folder), options={"separator": "|", "several": several, "split_names": "odd:none"}
     )
     rows = data.rows()
@@ -289,7 +288,7 @@ def test_a_parquet_table_with_another_label_and_names_without_ending(tmp_path):
     pd.DataFrame(
         {"id": ["1", "2", "3", "4"], "style": list("aabb"), "artist": list("xyxy")}
     ).to_parquet(folder / "art.parquet")
-    rows = sources.bring(str(folder / "art.parquet"), options={"label": "artist"}).rows()
+    rows = intake.bring(str(folder / "art.parquet"), options={"label": "artist"}).rows()
     assert told(rows) == {
         "1.png": ("x", None),
         "2.png": ("y", None),
@@ -305,9 +304,9 @@ def test_a_table_refuses_what_it_lacks(tmp_path):
         folder / "art.csv", index=False
     )
     with pytest.raises(DarkroomError, match="no column 'stile'.*Did you mean 'style'"):
-        sources.bring(str(folder), options={"label": "stile"})
+        intake.bring(str(folder), options={"label": "stile"})
     with pytest.raises(DarkroomError, match="`several` must be one of"):
-        sources.bring(str(folder), options={"several": "frist"})
+        intake.bring(str(folder), options={"several": "frist"})
 
 
 def test_two_columns_of_a_table_that_would_be_one_are_refused(tmp_path):
@@ -323,7 +322,7 @@ def test_two_columns_of_a_table_that_would_be_one_are_refused(tmp_path):
         DarkroomError,
         match="Two columns of art.csv would both be called attr_year_made, one of them",
     ):
-        sources.bring(str(folder), options={"label": "style"})
+        intake.bring(str(folder), options={"label": "style"})
 
 
 def test_a_zip_and_a_tar_are_unpacked(tmp_path):
@@ -334,9 +333,9 @@ def test_a_zip_and_a_tar_are_unpacked(tmp_path):
     with tarfile.open(tmp_path / "more.tar.gz", "w:gz") as archive:
         archive.add(folder, "animals")
     for name in ("pets.zip", "more.tar.gz"):
-        data = sources.bring(str(tmp_path / name))
+        data = intake.bring(str(tmp_path / name))
         assert set(data.rows()["label"]) == {"a", "b: c"} and len(data.rows()) == 4
-        assert sources.bring(str(tmp_path / name)) == data
+        assert intake.bring(str(tmp_path / name)) == data
 
 
 @pytest.mark.parametrize(
@@ -346,7 +345,7 @@ def test_an_archive_does_not_write_outside(tmp_path, name):
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         archive.writestr(name, b"x")
     with pytest.raises(DarkroomError, match="leads out of it"):
-        sources.bring(str(tmp_path / "evil.zip"))
+        intake.bring(str(tmp_path / "evil.zip"))
     assert not list(tmp_path.rglob("out.png")) and datasets.names() == []
 
 
@@ -354,7 +353,7 @@ def test_an_archive_bomb_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/1.png", bytes(60_000_000))
     with pytest.raises(DarkroomError, match="times its size, as bombs do"):
-        sources.bring(str(tmp_path / "bomb.zip"))
+        intake.bring(str(tmp_path / "bomb.zip"))
 
 
 def test_a_tar_whose_headers_lead_back_is_refused(tmp_path):
@@ -363,7 +362,7 @@ def test_a_tar_whose_headers_lead_back_is_refused(tmp_path):
     head = member.tobuf(tarfile.GNU_FORMAT)
     (tmp_path / "back.tar").write_bytes(head * 2 + bytes(1024))
     with pytest.raises(DarkroomError, match="holds a file of -512 bytes; it is damaged or hostile"):
-        sources.bring(str(tmp_path / "back.tar"))
+        intake.bring(str(tmp_path / "back.tar"))
 
 
 def test_a_tar_of_empty_files_is_counted_by_its_headers(tmp_path, monkeypatch):
@@ -372,7 +371,7 @@ def test_a_tar_of_empty_files_is_counted_by_its_headers(tmp_path, monkeypatch):
         for _ in range(3_000):
             archive.addfile(tarfile.TarInfo("a/1.png"))
     with pytest.raises(DarkroomError, match="times its size, as bombs do"):
-        sources.bring(str(tmp_path / "empty.tar.xz"))
+        intake.bring(str(tmp_path / "empty.tar.xz"))
 
 
 def test_links_in_an_archive_are_left_out(tmp_path):
@@ -381,7 +380,7 @@ def test_links_in_an_archive_are_left_out(tmp_path):
     (folder / "a/link.png").symlink_to("/etc/passwd")
     with tarfile.open(tmp_path / "t.tar", "w") as archive:
         archive.add(folder, "animals")
-    assert len(sources.bring(str(tmp_path / "t.tar")).files()) == 4
+    assert len(intake.bring(str(tmp_path / "t.tar")).files()) == 4
 
 
 def test_a_copy_may_be_scaled_and_what_is_no_picture_comes_as_it_is(tmp_path):
@@ -392,8 +391,8 @@ def test_a_copy_may_be_scaled_and_what_is_no_picture_comes_as_it_is(tmp_path):
             Image.new("RGB", (300, 200), (number, 9, 9)).save(folder / name / f"{number}.jpg")
     (folder / "a" / "broken.jpg").write_bytes((folder / "a" / "0.jpg").read_bytes()[:300])
     with pytest.raises(DarkroomError, match="Only a copy can be scaled"):
-        sources.bring(str(folder), side=64)
-    data = sources.bring(str(folder), copy=True, side=64)
+        intake.bring(str(folder), side=64)
+    data = intake.bring(str(folder), copy=True, side=64)
     with Image.open(data.raw / "b" / "1.jpg") as picture:
         assert picture.size == (64, 64)
     assert (data.raw / "a" / "broken.jpg").stat().st_size == 300
@@ -414,7 +413,7 @@ def test_a_box_may_be_told_by_its_corner_and_size(tmp_path):
             "kind": list("aabb"),
         }
     ).to_csv(folder / "art.csv", index=False)
-    rows = sources.bring(str(folder)).rows()
+    rows = intake.bring(str(folder)).rows()
     assert rows.loc[1, ["box_left", "box_top", "box_right", "box_bottom"]].tolist() == [2, 5, 8, 8]
     assert rows["box_left"].isna().tolist() == [False, False, False, True] and list(
         rows["label"]
@@ -438,7 +437,7 @@ def test_an_archive_beyond_a_limit_is_refused(tmp_path, monkeypatch, limit, valu
             archive.write(path, path.relative_to(folder))
     monkeypatch.setattr(archives, limit, value)
     with pytest.raises(DarkroomError, match=sentence):
-        sources.bring(str(tmp_path / "pets.zip"))
+        intake.bring(str(tmp_path / "pets.zip"))
     assert datasets.names() == []
 
 
@@ -461,4 +460,4 @@ def test_two_members_of_one_name_are_refused(tmp_path):
         archive.writestr("a/1.png", b"x")
         archive.writestr("A/1.PNG", b"y")
     with pytest.raises(DarkroomError, match="twice"):
-        sources.bring(str(tmp_path / "twice.zip"))
+        intake.bring(str(tmp_path / "twice.zip"))

@@ -12,7 +12,7 @@ from lib.apply import load
 from lib.batch.executor import Executor
 from lib.cleaning import clean
 from lib.cleaning.scan import scan
-from lib.data import pixel_cache, sources
+from lib.data import intake, pixel_cache
 from lib.embeddings import feature_spaces
 from lib.models import feature_cache, serialization
 
@@ -35,7 +35,7 @@ def pictures(tmp_path, monkeypatch):
             cv2.imencode(".png", draw.integers(0, 255, (40, 40, 3), dtype=np.uint8))[1].tobytes()
         )
     path.write_bytes(path.read_bytes()[:300])
-    return sources.bring(str(tmp_path / "pictures"))
+    return intake.bring(str(tmp_path / "pictures"))
 
 
 def test_a_spread_scan_is_the_scan(executor, pictures):

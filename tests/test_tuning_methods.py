@@ -5,7 +5,7 @@ import pytest
 from lib.errors import DarkroomError
 from lib.tuning import methods, space
 from lib.tuning.hyperband import rounds
-from lib.tuning.methods import rungs
+from lib.tuning.search_method import rungs
 
 SPACE = space.read(
     {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 1, "high": 8}, "z": ["a", "b", "c"]}

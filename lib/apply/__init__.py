@@ -3,9 +3,9 @@
 For a few images: `classify(load("quickstart/train/custom-s0"), [bytes_of_a_file])`.
 """
 
-from lib import lazy
+from lib import api
 from lib.apply.classifier import Answer, Classifier, classify, load
 
 __all__ = ["Answer", "Classifier", "classify", "load"]
 
-__getattr__ = lazy.attach(__name__)
+__getattr__ = api.attach(__name__)

@@ -144,9 +144,9 @@ def find_folder(pictures: str) -> Path:
     path = paths.typed(pictures)
     if path.is_dir() or any(sign in pictures for sign in "/\\~."):
         return path
-    from lib.data import sources
+    from lib.data import intake
 
-    return sources.bring(pictures).raw
+    return intake.bring(pictures).raw
 
 
 def check(

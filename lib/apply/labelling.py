@@ -21,7 +21,7 @@ import pandas as pd
 
 from lib import files, paths
 from lib.data import dataset as datasets
-from lib.data import sources
+from lib.data import intake
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 from lib.evaluation import paired_tests
@@ -157,7 +157,7 @@ def join(dataset: Dataset, *, splits: Mapping[str, str] | None = None, name: str
                 {"image": image, "label": line["label"], "split": "train", "source": source}
             )
         pd.DataFrame(rows).to_csv(aside / "images.csv", index=False)
-    return sources.bring(str(raw / "images.csv"), name=name)
+    return intake.bring(str(raw / "images.csv"), name=name)
 
 
 def gain(before: Predictions, after: Predictions) -> dict[str, float] | None:

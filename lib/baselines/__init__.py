@@ -1,5 +1,5 @@
 """Baselines on thumbnails: linear models, SVMs and small networks on a few hundred pixels."""
 
-from lib import lazy
+from lib import api
 
-__getattr__ = lazy.attach(__name__)
+__getattr__ = api.attach(__name__)

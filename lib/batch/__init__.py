@@ -1,5 +1,5 @@
 """Studies in batch: plan, check, run, report."""
 
-from lib import lazy
+from lib import api
 
-__getattr__ = lazy.attach(__name__)
+__getattr__ = api.attach(__name__)

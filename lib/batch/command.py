@@ -211,11 +211,11 @@ def _bring(study: Study, *, quiet: bool) -> None:
     if not used:
         return
     from lib.cleaning import clean
-    from lib.data import dataset, sources
+    from lib.data import dataset, intake
 
     for name in sorted(used):
         is_new = name not in dataset.names()
-        brought = sources.bring(_as_given(study, name))
+        brought = intake.bring(_as_given(study, name))
         clean.sync(brought)  # decisions made in the browser since
         if is_new and not quiet:
             about = [brought.source.get(key) for key in ("about", "licence", "citation")]

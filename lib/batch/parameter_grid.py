@@ -116,7 +116,7 @@ def data_name(data: str) -> str:
     """Returns the name of the data set that `data`, a name or a path, stands for."""
     if re.fullmatch(r"[\w+@-]*", data):
         return data
-    from lib.data.sources import intake
+    from lib.data import intake
 
     return intake.name_of(data)
 

@@ -1,5 +1,5 @@
 """Findings about raw files, and what follows from them. Nothing is ever moved or deleted."""
 
-from lib import lazy
+from lib import api
 
-__getattr__ = lazy.attach(__name__)
+__getattr__ = api.attach(__name__)

@@ -19,7 +19,7 @@ from lib.cleaning.label_issues import Look
 from lib.cleaning.scan import notes as scan_notes
 from lib.cleaning.scan import scan
 from lib.data import groups as data_groups
-from lib.data import manifest, sources
+from lib.data import intake, manifest
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 
@@ -103,7 +103,7 @@ def load(data: str, **options: str) -> Dataset:
     Raises:
         DarkroomError: when it cannot be read, or not in one way only.
     """
-    return ensure(sources.bring(data, options=options or None))
+    return ensure(intake.bring(data, options=options or None))
 
 
 def ensure(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> Dataset:

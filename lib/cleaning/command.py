@@ -14,10 +14,10 @@ from lib.cleaning import clean, export, findings_page, ledger
 from lib.cleaning.findings import Thresholds
 from lib.cleaning.label_issues import Look
 from lib.data import dataset as datasets
-from lib.data import manifest, sources
+from lib.data import intake, manifest
 from lib.data.dataset import Dataset
+from lib.data.intake import name_of
 from lib.data.sources import reading
-from lib.data.sources.intake import name_of
 from lib.errors import DarkroomError, suggest
 
 
@@ -64,7 +64,7 @@ def run(wish: Wish) -> int:
 
 def _clean(wish: Wish) -> None:
     limits = _thresholds(wish.thresholds)
-    dataset = sources.bring(wish.data, name=wish.name, options=dict(wish.options) or None)
+    dataset = intake.bring(wish.data, name=wish.name, options=dict(wish.options) or None)
     look = None if wish.look == "none" else Look(wish.look)
     try:
         cleaned = clean.clean(

@@ -217,7 +217,7 @@ def _add_store(commands: Any) -> None:
 
 
 def _store(arguments: argparse.Namespace) -> int:
-    from lib.data import sources
+    from lib.data import intake
     from lib.data.sources import gridfs
 
     if arguments.what == "list":
@@ -226,7 +226,7 @@ def _store(arguments: argparse.Namespace) -> int:
     if not arguments.name:
         raise DarkroomError(f"Which data set? Such as: darkroom store {arguments.what} elpv")
     if arguments.what == "put":
-        done = gridfs.put(sources.bring(arguments.name))
+        done = gridfs.put(intake.bring(arguments.name))
     else:
         _, done = gridfs.get(arguments.name, called=arguments.called)
     print(

@@ -14,9 +14,9 @@ from lib.errors import DarkroomError
 def scan(data: str, *, workers: int | None, cluster: str | None, size: int) -> int:
     """Reads every file of a data set; cleaning then finds all of them measured."""
     from lib.cleaning.scan import scan
-    from lib.data import sources
+    from lib.data import intake
 
-    dataset = sources.bring(data)
+    dataset = intake.bring(data)
     with _executor(dataset.folder, workers, cluster) as executor:
         table = scan(dataset, executor=executor, part_size=size, progress=_print_progress)
     print(f"{dataset.name}: {len(table):,} files read. Next: `darkroom clean {dataset.name}`.")

@@ -3,6 +3,6 @@
 `load("path/to/folder")` returns a data set, cleaned.
 """
 
-from lib import lazy
+from lib import api
 
-__getattr__ = lazy.attach(__name__, load="lib.cleaning.clean")
+__getattr__ = api.attach(__name__)

@@ -102,7 +102,7 @@ class Dataset:
         """
         from lib.data import sources
 
-        return sources.rows(self)
+        return sources.rows(self.raw, self.files(), self.source)
 
     def cleaned(self) -> bool:
         """Whether the data set has a manifest, which cleaning writes."""

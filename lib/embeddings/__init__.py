@@ -1,5 +1,5 @@
 """The feature space of a network: features, maps of it, and numbers that say what it separates."""
 
-from lib import lazy
+from lib import api
 
-__getattr__ = lazy.attach(__name__)
+__getattr__ = api.attach(__name__)

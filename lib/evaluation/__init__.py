@@ -3,6 +3,6 @@
 `compare([run, other])` says which difference is real.
 """
 
-from lib import lazy
+from lib import api
 
-__getattr__ = lazy.attach(__name__, compare="lib.evaluation.comparison")
+__getattr__ = api.attach(__name__)

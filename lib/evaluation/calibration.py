@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError
-from lib.evaluation.array_checks import blocks
-from lib.evaluation.predictions import Predictions, probability_columns
+from lib.evaluation.predictions import Predictions, blocks, probability_columns
 
 NUM_BINS = 15
 CONFIDENCE = 0.95

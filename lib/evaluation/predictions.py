@@ -8,21 +8,31 @@ table says its own kind, classes and data hash, so that rows of different data n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from lib import files
 from lib.errors import DarkroomError, few
-from lib.evaluation import array_checks
+
+if TYPE_CHECKING:
+    import pyarrow
 
 KINDS = ("probability", "multilabel", "score")
-SPLITS = array_checks.SPLITS
+SPLITS = ("train", "val", "test")
+COLUMNS = ("path", "split", "label", "group")
+"""Every table has these, and one column a class."""
+TOLERANCE = 1e-4
+"""How far the probabilities of one row may be from summing to 1 (float16 softmax stays well within
+it).
+"""
+
+_BLOCK = 65_536  # rows looked at together, so that a million rows of 200 classes never exist twice
 
 
 @dataclass(frozen=True)
@@ -207,7 +217,7 @@ def read(
         raise DarkroomError(
             f"{path} is no prediction table: it does not say its kind, classes and data hash."
         )
-    array_checks.types(arrow.schema, str(path))
+    _check_types(arrow.schema, str(path))
     found = _checked(arrow.to_pandas(split_blocks=False, self_destruct=True), noted, str(path))
     if class_names is not None and tuple(class_names) != found.class_names:
         raise DarkroomError(
@@ -215,7 +225,7 @@ def read(
             f"{few(found.class_names)}."
         )
     if paths is not None:
-        array_checks.images(found.frame["path"], paths, str(path))
+        _check_images(found.frame["path"], paths, str(path))
     return found
 
 
@@ -236,14 +246,14 @@ def _checked(frame: pd.DataFrame, metadata: dict[str, Any], where: str) -> Predi
     for key in ("class_names", "data_hash"):
         if key not in metadata:
             raise DarkroomError(f"{where} does not say its `{key}`.")
-    array_checks.class_names(metadata["class_names"], where)
+    _check_class_names(metadata["class_names"], where)
     class_names = tuple(metadata["class_names"])
     kind = metadata.get("kind", "probability")
     if kind not in KINDS:
         raise DarkroomError(
             f"{where}: `kind` must be one of {', '.join(KINDS)}. Received: {kind!r}."
         )
-    expected = [*array_checks.COLUMNS, *probability_columns(class_names)]
+    expected = [*COLUMNS, *probability_columns(class_names)]
     missing = [name for name in expected if name not in frame.columns]
     extra = [name for name in frame.columns if name not in expected]
     if missing or extra or len(class_names) != len(set(class_names)):
@@ -260,10 +270,122 @@ def _checked(frame: pd.DataFrame, metadata: dict[str, Any], where: str) -> Predi
         target=str(metadata.get("target", "label")),
         evaluated=metadata.get("evaluated") or {},
     )
-    array_checks.columns(found, where)
-    array_checks.values(found, where)
+    _check_columns(found, where)
+    _check_values(found, where)
     return found
 
 
 def _by_block(values: np.ndarray, of_block: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    return np.concatenate([of_block(block) for _, block in array_checks.blocks(values)])
+    return np.concatenate([of_block(block) for _, block in blocks(values)])
+
+
+def _check_class_names(names: object, where: str) -> None:
+    """Raises DarkroomError unless these are the names of at least one class."""
+    if (
+        not isinstance(names, list | tuple)
+        or not names
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise DarkroomError(f"{where}: `class_names` must be a list of names. Received: {names!r}.")
+
+
+def _check_types(schema: pyarrow.Schema, where: str) -> None:
+    """Raises DarkroomError for a column of a Parquet file whose values are no texts, whole numbers
+    or probabilities.
+    """
+    from pyarrow import types as kinds
+
+    def is_text(kind: pyarrow.DataType) -> bool:
+        plain = kind.value_type if kinds.is_dictionary(kind) else kind
+        return kinds.is_string(plain) or kinds.is_large_string(plain)
+
+    wanted = dict.fromkeys(("path", "split"), is_text) | {"group": kinds.is_integer}
+    wanted["label"] = lambda kind: is_text(
+        kind.value_type if kinds.is_list(kind) or kinds.is_large_list(kind) else kind
+    )
+    for column in schema:
+        fits = wanted.get(
+            column.name, kinds.is_floating if column.name.startswith("p_") else lambda kind: True
+        )
+        if not fits(column.type):
+            raise DarkroomError(
+                f"{where}: the column {column.name!r} holds values of type {column.type}, which it "
+                "must not."
+            )
+
+
+def _check_columns(found: Predictions, where: str) -> None:
+    """Raises DarkroomError for a row without path or group, a path that is there twice, an unknown
+    split or label.
+    """
+    frame = found.frame
+    if frame.empty:
+        raise DarkroomError(f"{where} holds no rows.")
+    bad_rows = {
+        "has no path": frame["path"].isna(),
+        "holds a path that is there twice": frame["path"].duplicated(),
+        f"names a split other than {', '.join(SPLITS)}": ~frame["split"].isin(SPLITS),
+        "has no group": frame["group"].isna(),
+        "has a label that is no class": _unknown_label(found),
+    }
+    for what, bad in bad_rows.items():
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            told = frame.iloc[row][list(COLUMNS)].to_dict()
+            raise DarkroomError(f"{where}, row {row} {what}: {told} ({int(bad.sum())} such rows).")
+
+
+def _check_values(found: Predictions, where: str) -> None:
+    """Raises DarkroomError for NaN, for probabilities outside 0 to 1, and for rows that do not sum
+    to 1.
+    """
+    for start, block in blocks(found.probabilities):
+        bad = ~np.isfinite(block).all(axis=1)
+        what = "holds NaN or infinity"
+        if not bad.any() and found.kind != "score":
+            bad, what = (
+                ((block < 0) | (block > 1)).any(axis=1),
+                "holds a probability outside 0 to 1",
+            )
+        if not bad.any() and found.kind == "probability":
+            sums = block.sum(axis=1, dtype=np.float64)
+            bad, what = np.abs(sums - 1) > TOLERANCE, "does not sum to 1"
+        if bad.any():
+            row = start + int(np.flatnonzero(bad)[0])
+            total = float(found.probabilities[row].sum(dtype=np.float64))
+            raise DarkroomError(
+                f"{where}, row {row} ({found.frame['path'].iloc[row]}) {what}; its sum is "
+                f"{total:.6g}."
+            )
+
+
+def _check_images(received: pd.Series, expected: Sequence[str], where: str) -> None:
+    """Raises DarkroomError unless the table holds just the expected images."""
+    missing = sorted(set(expected) - set(received))
+    extra = sorted(set(received) - set(expected))
+    if missing or extra:
+        raise DarkroomError(
+            f"{where} must hold exactly {len(set(expected))} images. "
+            f"Missing: {len(missing)} ({few(missing)}). Not expected: {len(extra)} ({few(extra)})."
+        )
+
+
+def blocks(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (first row, contiguous rows) until all rows of `values` have passed."""
+    for start in range(0, len(values), _BLOCK):
+        yield start, np.ascontiguousarray(values[start : start + _BLOCK])
+
+
+def _unknown_label(found: Predictions) -> pd.Series:
+    labels, known = found.frame["label"], set(found.class_names)
+    if (
+        found.kind != "multilabel" and labels.dtype == object
+    ):  # lists, say, of which `isin` finds some by the chance of a hash
+        return ~labels.map(lambda name: isinstance(name, str) and name in known)
+    if found.kind != "multilabel":
+        return ~labels.isin(known)
+    return labels.map(
+        lambda names: (
+            isinstance(names, str) or not np.iterable(names) or not known.issuperset(names)
+        )
+    )

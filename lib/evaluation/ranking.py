@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError
-from lib.evaluation.array_checks import blocks
-from lib.evaluation.predictions import Predictions
+from lib.evaluation.predictions import Predictions, blocks
 
 
 def areas(predictions: Predictions) -> pd.DataFrame:

@@ -1,5 +1,5 @@
 """What people see: figures, tables, the HTML report and TensorBoard. No Keras."""
 
-from lib import lazy
+from lib import api
 
-__getattr__ = lazy.attach(__name__)
+__getattr__ = api.attach(__name__)

@@ -218,11 +218,8 @@ class _Walk:
         )
         if f"{module}.".split(".")[1] not in (*packages, ""):
             return False
-        if (
-            module.startswith("lib.data.sources")
-            and self._stage in RESULT_BEARING
-            and self._stage != "clean"
-        ):
+        is_intake = module.startswith(("lib.data.sources", "lib.data.intake"))
+        if is_intake and self._stage in RESULT_BEARING and self._stage != "clean":
             return False  # what they read is in the digest of the data
         return not any(place in (module, f"{module}:{name}") for place in PRESENTATION)
 

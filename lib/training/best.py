@@ -128,7 +128,7 @@ def search(
 def command(data: str, *, minutes: float, values: dict[str, str], as_json: bool) -> int:
     """Cleans the data where that was not done, searches, prints the outcome and returns 0."""
     from lib.cleaning import clean
-    from lib.data import sources
+    from lib.data import intake
 
     notebook = notebooks.of_schema("3_train")
     own = ("architecture", "strategy", "image_side", "epochs", "study", "arm", "data")
@@ -137,7 +137,7 @@ def command(data: str, *, minutes: float, values: dict[str, str], as_json: bool)
             raise DarkroomError(f"`{name}` is chosen by the search. Received: --set {name}=….")
     checked = notebook.check(values, text=True)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        pictures = clean.ensure(sources.bring(data))
+        pictures = clean.ensure(intake.bring(data))
         outcome = search(pictures, minutes=minutes, **checked)
         if not as_json:
             print(f"Apply it with: darkroom apply {outcome['run']} FOLDER")

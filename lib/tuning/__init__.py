@@ -2,6 +2,6 @@
 a winner to believe.
 """
 
-from lib import lazy
+from lib import api
 
-__getattr__ = lazy.attach(__name__)
+__getattr__ = api.attach(__name__)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lib import parameters, schema
-from lib.data.sources import intake
+from lib.data import intake
 from lib.errors import DarkroomError
 from lib.parameters import Parameter
 from lib.tuning import methods, space

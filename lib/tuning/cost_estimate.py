@@ -15,8 +15,8 @@ from lib.batch import progress_view
 from lib.errors import DarkroomError
 from lib.tuning.executors import Pool
 from lib.tuning.hyperband import rounds
-from lib.tuning.methods import list_grid, rungs
 from lib.tuning.search import Plan
+from lib.tuning.search_method import list_grid, rungs
 from lib.tuning.worker import Job
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from typing import Any
 
 from lib import quiet
 from lib.errors import DarkroomError
-from lib.tuning.methods import WORST, Proposal
+from lib.tuning.search_method import WORST, SearchMethod
 from lib.tuning.space import Hyperparameter, Space
+from lib.tuning.trials import Trial
 
 _MAX_COLLISIONS = 10_000  # repeated draws before the space counts as exhausted; KerasTuner's is 20
 
@@ -56,7 +57,7 @@ def rounds(epochs: int, factor: int) -> list[Round]:
     return table
 
 
-class Hyperband:
+class Hyperband(SearchMethod):
     """Hyperband with up to `epochs` epochs a trial; `iterations` repeats it with new trials."""
 
     def __init__(
@@ -78,7 +79,7 @@ class Hyperband:
         self._sizes = {(row.bracket, row.round): row.trials for row in rounds(epochs, factor)}
         self._failed: set[int] = set()
 
-    def ask(self) -> Proposal | None:
+    def ask(self) -> Trial | None:
         """Returns the next trial of a bracket; None until its previous round has ended."""
         number = len(self._oracle.trials)
         with _without_deprecations():
@@ -95,11 +96,7 @@ class Hyperband:
         # KerasTuner's own note names the bracket that was begun last, which may be another one.
         bracket, place = self._locate(trial.trial_id)
         about = {"bracket": bracket, "round": place}
-        return Proposal(number, values, drawn["tuner/epochs"], parent, about)
-
-    def report(self, number: int, epoch: int, scores: Sequence[float]) -> bool:
-        """Never prunes; halving does."""
-        return False
+        return Trial(number, values, drawn["tuner/epochs"], parent, about)
 
     def tell(
         self,

@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners behind the interface of `methods`, by `ask` and `tell`.
+"""Optuna's samplers and pruners behind the interface of `search_method`, by `ask` and `tell`.
 
 The study lives in memory and is rebuilt from the event log. Optuna's storages do not keep a
 sampler's random state: a study resumed from one repeats its first draws (Optuna 5.0).
@@ -12,8 +12,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib.tuning.methods import Proposal
+from lib.tuning.search_method import SearchMethod
 from lib.tuning.space import Hyperparameter, Space
+from lib.tuning.trials import Trial
 
 if TYPE_CHECKING:
     import optuna
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _MAX_PROPOSALS = 5  # times `num_trials`, copies of earlier trials included
 
 
-class OptunaMethod:
+class OptunaMethod(SearchMethod):
     """One of Optuna's samplers: `tpe`, `genetic` (NSGA-II), `cmaes` or `random`.
 
     Args:
@@ -64,7 +65,7 @@ class OptunaMethod:
         self._open: set[int] = set()
         self._num_computed = 0
 
-    def ask(self) -> Proposal | None:
+    def ask(self) -> Trial | None:
         """Returns the sampler's next trial."""
         enough = self._num_computed + len(self._open) >= self._num_trials
         if enough or len(self._trials) >= _MAX_PROPOSALS * self._num_trials:
@@ -77,7 +78,7 @@ class OptunaMethod:
                     values[item.name] = _suggest(trial, item)
         self._open.add(len(self._trials))
         self._trials.append(trial)
-        return Proposal(len(self._trials) - 1, values, self._epochs)
+        return Trial(len(self._trials) - 1, values, self._epochs)
 
     def report(self, number: int, epoch: int, scores: Sequence[float]) -> bool:
         """Reports the score to Optuna; returns whether its pruner stops the trial."""
@@ -85,10 +86,6 @@ class OptunaMethod:
             return False
         self._trials[number].report(float(scores[0]), epoch)
         return self._trials[number].should_prune()
-
-    def may_promote(self, number: int) -> bool:
-        """Never promotes."""
-        return False
 
     def tell(
         self,

@@ -28,7 +28,7 @@ from lib.errors import DarkroomError
 from lib.tuning import event_log, methods, trials, worker
 from lib.tuning.event_log import EventLog
 from lib.tuning.executors import InProcess, Pool, Resources, TrialExecutor
-from lib.tuning.methods import Method, Proposal
+from lib.tuning.search_method import SearchMethod
 from lib.tuning.space import Space
 from lib.tuning.trials import Trial
 from lib.tuning.worker import Job
@@ -37,6 +37,7 @@ OnTrialEnd = Callable[[list[Trial], Trial], None]
 """Called with all trials and the one that has just ended."""
 
 _LIBRARIES = {"hyperband": "keras-tuner", **dict.fromkeys(methods.OPTUNA, "optuna")}
+_IDENTITY = ("values", "epochs", "parent")
 _POLL_S = 0.1
 _GRACE_S = 60.0
 
@@ -83,7 +84,7 @@ class Plan:
             "code": hashing.module(self.objective.partition(":")[0]),
         }
 
-    def make_method(self) -> Method:
+    def make_method(self) -> SearchMethod:
         """Returns the plan's method in its initial state."""
         return methods.make(
             self.method,
@@ -107,7 +108,7 @@ class SearchResult:
     trials: list[Trial]
     complete: bool
     seconds: float
-    method: Method
+    method: SearchMethod
 
     @property
     def ranked(self) -> list[Trial]:
@@ -181,6 +182,10 @@ def read(plan: Plan, folder: Path) -> SearchResult:
     return record.result(complete=False)
 
 
+def _identity(trial: Trial) -> dict[str, Any]:
+    return {name: getattr(trial, name) for name in _IDENTITY}
+
+
 class _Record:
     """The state of a search: its event log, and the method and trials that follow from it.
 
@@ -205,7 +210,7 @@ class _Record:
         """
         for event in self.log.events:
             if event["event"] == event_log.ASKED:
-                self._check_same(self.method.ask(), event)
+                self._restore(self.method.ask(), event)
             elif event["event"] == event_log.REPORTED:
                 trial, row = self.trials[event["trial"]], event["row"]
                 trial.rows.append(row)
@@ -216,17 +221,11 @@ class _Record:
 
     def ask(self) -> Trial | None:
         """Returns the method's next trial, or None if it has none for now."""
-        if (proposal := self.method.ask()) is None:
-            return None
-        self.log.add(
-            event_log.ASKED,
-            trial=proposal.number,
-            values=proposal.values,
-            epochs=proposal.epochs,
-            parent=proposal.parent,
-            about=proposal.about,
-        )
-        return self._add_trial(proposal)
+        trial = self.method.ask()
+        if trial is not None:
+            self.log.add(event_log.ASKED, trial=trial.number, **_identity(trial), about=trial.about)
+            self.trials.append(trial)
+        return trial
 
     def add_epoch(self, number: int, row: dict[str, float]) -> None:
         """Records a trial's epoch, unless it is known from an earlier computation."""
@@ -270,27 +269,17 @@ class _Record:
         scores = [trial.scores[goal] for goal in self.plan.goals] if trial.has_scores else None
         self.method.tell(trial.number, scores, trial.rows, computed=trial.state != "copied")
 
-    def _add_trial(self, proposal: Proposal) -> Trial:
-        about = dict(proposal.about)
-        trial = Trial(proposal.number, proposal.values, proposal.epochs, proposal.parent, about)
-        self.trials.append(trial)
-        return trial
-
-    def _check_same(self, proposal: Proposal | None, event: Mapping[str, Any]) -> None:
-        expected = [event["trial"], event["values"], event["epochs"], event["parent"]]
-        received = proposal and [
-            proposal.number,
-            proposal.values,
-            proposal.epochs,
-            proposal.parent,
-        ]
+    def _restore(self, trial: Trial | None, event: Mapping[str, Any]) -> None:
+        """Adds a trial that the log has too. Raises DarkroomError for any other."""
+        received = trial and {"trial": trial.number, **_identity(trial)}
+        expected = {"trial": event["trial"]} | {name: event[name] for name in _IDENTITY}
         if json.dumps(received) != json.dumps(expected):
             raise DarkroomError(
                 f"{self.plan.method} proposes another trial {event['trial']} than the event log "
                 f"holds, so the search in {self._folder} cannot continue. Use another study or "
                 "arm, or delete that folder."
             )
-        self._add_trial(proposal)
+        self.trials.append(trial)
 
     def _scores(self, row: Mapping[str, float]) -> list[float] | None:
         if all(goal in row for goal in self.plan.goals):

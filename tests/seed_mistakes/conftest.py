@@ -12,7 +12,7 @@ from PIL import Image
 
 from lib import models, notebooks, runs
 from lib.cleaning import clean as cleaning
-from lib.data import augmentation, pixel_cache, sources, splits
+from lib.data import augmentation, intake, pixel_cache, splits
 from lib.training import finalise, scoring, strategies
 from lib.training.fit import Settings
 
@@ -75,7 +75,7 @@ def raw(home):
 
 @pytest.fixture(scope="session")
 def cleaned(raw):
-    return cleaning.clean(sources.bring(str(raw)), workers=1)
+    return cleaning.clean(intake.bring(str(raw)), workers=1)
 
 
 @pytest.fixture(scope="session")

@@ -20,16 +20,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lib.data.file_listing import ListedFile
-from lib.data.sources.intake import bring
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from lib.data.dataset import Dataset
     from lib.data.sources.reading import Reading
-
-__all__ = ["PACKAGED", "SOURCES", "bring", "module", "read_folder", "rows"]
 
 PACKAGED = ("elpv", "digits", "planted", "marked")
 """Data sets that come by name alone; each has an `intake`."""
@@ -69,8 +65,8 @@ def read_folder(raw: Path, files: Sequence[ListedFile], options: dict[str, Any])
     return choose.read(raw, choose.part(files, parsed, looks_like_picture), parsed)
 
 
-def rows(dataset: Dataset) -> DataFrame:
-    """Returns one row a file that the source speaks of, sorted by path.
+def rows(raw: Path, files: Sequence[ListedFile], source: dict[str, Any]) -> DataFrame:
+    """Returns one row a file that the source names, sorted by path; `source` is `source.json`.
 
     Columns: `path`, `label`, `source_split`, `source_group`, `bytes`, `mtime_ns`, `problem` and
         `detail` (why the file cannot be read, or None; `missing` where the source names a file that
@@ -78,15 +74,11 @@ def rows(dataset: Dataset) -> DataFrame:
     """
     import pandas as pd
 
-    files = dataset.files()
-    kind, read = dataset.source["kind"], None
-    if kind in PACKAGED:
-        read = getattr(module(kind), "rows", None)
-    told = (
-        read(dataset.raw)
-        if read
-        else read_folder(dataset.raw, files, dataset.source.get("options", {})).rows
-    )
+    packaged = module(source["kind"]) if source["kind"] in PACKAGED else None
+    if hasattr(packaged, "rows"):
+        listed = packaged.rows(raw)
+    else:
+        listed = read_folder(raw, files, source.get("options", {})).rows
     seen = pd.DataFrame(
         {
             "path": [file.path for file in files],
@@ -96,7 +88,7 @@ def rows(dataset: Dataset) -> DataFrame:
             "detail": pd.Series([file.detail for file in files], dtype=object),
         }
     )
-    table = told.merge(seen, on="path", how="left", validate="one_to_one")
+    table = listed.merge(seen, on="path", how="left", validate="one_to_one")
     gone = table["bytes"].isna()
     table.loc[gone, "problem"] = "missing"
     table.loc[gone, "detail"] = "the source names this file, but it is not there"

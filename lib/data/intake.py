@@ -14,7 +14,7 @@ from typing import Any
 from lib import files as files_module
 from lib import paths
 from lib.data import dataset as datasets
-from lib.data import file_listing
+from lib.data import file_listing, sources
 from lib.data.dataset import Dataset
 from lib.data.sources import checks
 from lib.errors import DarkroomError, suggest
@@ -131,14 +131,12 @@ def _asked(dataset: Dataset) -> dict[str, Any]:
 
 
 def _by_name(name: str, options: dict[str, Any] | None) -> Dataset:
-    from lib.data.sources import PACKAGED, module
-
     folder = paths.dataset(name)
     if (folder / datasets.SOURCE).is_file():
         there = datasets.load(name)
         if options is None or options == _asked(there):
             return there
-        if there.source["kind"] in PACKAGED:
+        if there.source["kind"] in sources.PACKAGED:
             raise DarkroomError(
                 f"The data set {name!r} comes with its labels; it takes no options. Received: "
                 f"{', '.join(options)}."
@@ -156,14 +154,14 @@ def _by_name(name: str, options: dict[str, Any] | None) -> Dataset:
             name,
             _describe(raw, raw.relative_to(folder), options=options, origin=raw, folder=folder),
         )
-    if name in PACKAGED:
-        source = module(name)
+    if name in sources.PACKAGED:
+        source = sources.module(name)
         checks.room(paths.root(), needed=200_000_000, what=f"the data set {name!r}")
         noted = _fill(folder, source.intake)
         return _register(
             name, {"kind": name, "mode": "copy", "path": "raw", "about": source.ABOUT, **noted}
         )
-    choices = sorted({*datasets.names(), *PACKAGED})
+    choices = sorted({*datasets.names(), *sources.PACKAGED})
     raise DarkroomError(
         f"There is no data set {name!r}; there is {', '.join(choices)}.{suggest(name, choices)} "
         f"Put class folders into {paths.datasets() / name / 'raw'}, or give the path of a folder."
@@ -210,8 +208,6 @@ def _describe(
     """Reads the folder and returns what `source.json` notes. Raises DarkroomError for a question or
     a useless folder.
     """
-    from lib.data import sources
-
     source = {
         "kind": "folders",
         "path": path.as_posix(),
