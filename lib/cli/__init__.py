@@ -25,7 +25,14 @@ FIRST_STEPS = """Three things to do first:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stderr.close()
+        return 0
+
+
+def _run(words: list[str]) -> int:
     parser, commands = _parser()
     if not words:
         parser.print_help()
@@ -57,9 +64,8 @@ def _call(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("darkroom: stopped.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        sys.stderr.close()
-        return 0
+    except BrokenPipeError:
+        raise
     except OSError as error:
         if errno.errorcode.get(error.errno or 0) not in ("ENOSPC", "EROFS", "EACCES", "EDQUOT"):
             return _unexpected(error)

@@ -26,6 +26,13 @@ class Run:
         """`<study>/<stage>/<run>`, its place in every address."""
         return f"{self.study}/{self.stage}/{self.name}"
 
+    @property
+    def is_tiny(self) -> bool:
+        """Whether it was a run of seconds, whose figures mean nothing."""
+        key = self.result.get("key")
+        parameters = key.get("parameters") if isinstance(key, dict) else None
+        return isinstance(parameters, dict) and bool(parameters.get("tiny"))
+
 
 def studies() -> list[str]:
     """Returns the names of all studies that have runs, the most recently changed first."""

@@ -62,11 +62,9 @@ def choices() -> list[Choice]:
 
 
 def _choice(run: Run) -> Choice:
-    parameters = run.result.get("key", {}).get("parameters", {})
     title = f"{run.study} / {run.name}"
     accuracy = run.result.get("metrics", {}).get("val_accuracy")
-    is_tiny = bool(parameters.get("tiny"))
-    return Choice(run.id, title, str(run.result.get("data") or ""), accuracy, is_tiny)
+    return Choice(run.id, title, str(run.result.get("data") or ""), accuracy, run.is_tiny)
 
 
 def _lower_bound(run: Run) -> float:

@@ -55,7 +55,6 @@ def one_study(study: str) -> str:
     return render_template(
         "study.html",
         about=about,
-        arms=_arms(trained),
         trained=trained,
         multilabel=[run for run in runs if multilabel.is_of(run.result)],
         others=[run for run in runs if not _is_training(run) and not multilabel.is_of(run.result)],
@@ -188,7 +187,8 @@ def _study(name: str) -> dict[str, Any]:
         "unfinished": [_progress(one) for one in statuses if one.state != "finished"],
         "total": max(len(statuses), len(runs)),
         "data": sorted({_data(run) for run in runs} - {""}),
-        "arms": _arms(trained),
+        "arms": _arms(trained, about.get("titles") or {}),
+        "is_tiny": any(run.is_tiny for run in runs),
         "reports": archive.reports(name),
         "maps": [run for run in runs if (run.folder / record.ACCOUNT).is_file()],
     }
@@ -234,7 +234,7 @@ def _number(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _arms(trained: list[Run]) -> list[dict[str, Any]]:
+def _arms(trained: list[Run], titles: dict[str, str]) -> list[dict[str, Any]]:
     """One row an arm and data set: mean validation accuracy over its seeds, the best first."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in trained:
@@ -245,7 +245,8 @@ def _arms(trained: list[Run]) -> list[dict[str, Any]]:
         values = np.array([_validation(run) for run in runs])
         spread = float(values.std(ddof=1)) if len(values) > 1 else None
         mean = float(values.mean())
-        arms.append({"arm": arm, "data": data, "num": len(runs), "mean": mean, "sd": spread})
+        title = titles.get(arm, arm)
+        arms.append({"arm": title, "data": data, "num": len(runs), "mean": mean, "sd": spread})
     return sorted(arms, key=lambda row: (row["data"], -np.nan_to_num(row["mean"], nan=-1.0)))
 
 
