@@ -57,7 +57,12 @@ def table(root, header, rows, name="labels.csv", sep=",", encoding="utf-8"):
 
 
 def read(root, **options):
-    return sources.read_folder(root, file_listing.files(root, hidden="report"), options)
+    """The reading; the options that it pins give the same again, as every later command does."""
+    files = file_listing.files(root, hidden="report", links=options.get("links"))
+    reading = sources.read_folder(root, files, options)
+    again = sources.read_folder(root, files, {**reading.options, **options})
+    pd.testing.assert_frame_equal(again.rows, reading.rows)
+    return reading
 
 
 def labels(reading):
@@ -170,6 +175,19 @@ FOLDERS = {
         each("{s}/{c}/{i}.png", s=("train2017", "val2017"), c=CDO), dict.fromkeys(CDO, 8),
         {"train": 12, "val": 12},
     ),
+    "splits in other languages": (
+        [*each("entrenamiento/{c}/{i}.png", c=CDO), *each("validación/{c}/{i}.png", n=1, c=CDO),
+         *each("Testdaten/{c}/{i}.png", n=2, c=CDO)],
+        dict.fromkeys(CDO, 7), {"train": 12, "val": 3, "test": 6},
+    ),
+    "splits in one word": (
+        [*each("trainset/{c}/{i}.png", c=CDO), *each("TestImages/{c}/{i}.png", n=2, c=CDO)],
+        dict.fromkeys(CDO, 6), {"train": 12, "test": 6},
+    ),
+    "unlabelled pictures beside a split": (
+        [*each("train/{c}/{i}.png", c=CDO), *each("unlabeled/{i}.png")],
+        dict.fromkeys(CDO, 4), {"train": 12},
+    ),
     "a loose picture beside the class folders": (
         [*each("photos/{c}/{i}.png", c=CDO), "photos/cover.png", "readme.png"],
         dict.fromkeys(CDO, 4), {},
@@ -245,7 +263,14 @@ QUESTIONS = {
     ),
     "an unknown split with the same classes": (
         each("{s}/{c}/{i}.png", s=("train", "test", "holdout"), c=CDO),
-        "holdout.* is no split that is known.*split_names=holdout:test",
+        "holdout.*no split is known.*split_names=holdout:test",
+    ),
+    "two unknown splits beside train": (
+        each("{s}/{c}/{i}.png", s=("train", "eval", "holdout"), c=CDO),
+        "split_names=eval:test,holdout:test .*ignore=eval,holdout",
+    ),
+    "splits without classes": (
+        each("{s}/{i}.png", s=("training", "reserve")), "no folder level with two classes",
     ),
     "a flat folder": (each("{c}.{i}.png", n=6, c=("cat", "dog")),
                       "label=name reads the file names, 2 classes: cat 6, dog 6"),
@@ -298,11 +323,14 @@ def test_classes_that_one_split_lacks_are_named(tmp_path):
 def test_hidden_folders_and_litter(tmp_path):
     fill(tmp_path, *each("{c}/{i}.png", c=CDO), *each(".NET/{i}.png"), ".git/x.png", "cat/.a.png")
     reading = read(tmp_path)
-    assert reading.files_not_used == {"in the hidden folder .NET": 4}
+    assert reading.files_not_used == {
+        "in the hidden folder .NET": 4,
+        "the name starts with a dot": 1,
+    }
     used = sources.read_folder(
         tmp_path, file_listing.files(tmp_path, hidden="use"), {"hidden": "use"}
     )
-    assert labels(used) == {".NET": 4, "cat": 4, "dog": 4, "owl": 4}
+    assert labels(used) == {".NET": 4, "cat": 5, "dog": 4, "owl": 4}
 
 
 def test_ignore_and_split_names(tmp_path):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ HIDDEN_LITTER = frozenset(
     ".spotlight-v100 .fseventsd .temporaryitems .appledouble .venv .tox .pytest_cache".split()
 )
 """Hidden folders that programs keep for themselves; pictures of a data set lie in none of them."""
+
+_HIDDEN_PICTURE = re.compile(
+    r"\.[^_.].*\.(jpe?g|png|tiff?|bmp|gif|webp)", re.IGNORECASE
+)  # `._x.jpg` is a note of macOS
 
 
 @dataclass(frozen=True)
@@ -81,25 +86,22 @@ def files(
                 elif hidden != "skip" and name.casefold() not in HIDDEN_LITTER:
                     folders.append((path, hidden == "report", linked))
             elif name.startswith("."):
-                continue
+                if hidden == "skip" or not _HIDDEN_PICTURE.fullmatch(name):
+                    continue
+                found.append(_look(entry, path, raw, links, hidden=hidden))
             elif links is not None and (target := _linked_folder(entry, links)) is not None:
                 if target not in linked:  # else the link leads back to a folder above itself
                     folders.append((path, is_hidden, linked | {target}))
             else:
-                file = _look(entry, path, raw, links)
-                if is_hidden and file.problem is None:
-                    file = ListedFile(
-                        file.path,
-                        file.size,
-                        file.mtime_ns,
-                        "hidden",
-                        "a folder above starts with a dot",
-                    )
-                found.append(file)
+                found.append(
+                    _look(entry, path, raw, links, hidden="report" if is_hidden else "use")
+                )
     return sorted(found, key=lambda item: item.path)
 
 
-def _look(entry: os.DirEntry[str], path: str, raw: Path, links: str | None) -> ListedFile:
+def _look(
+    entry: os.DirEntry[str], path: str, raw: Path, links: str | None, *, hidden: str
+) -> ListedFile:
     name = _readable(path)
     try:
         if entry.is_symlink():
@@ -121,6 +123,9 @@ def _look(entry: os.DirEntry[str], path: str, raw: Path, links: str | None) -> L
             "name_not_text",
             "rename the file so that its name is UTF-8",
         )
+    if hidden == "report":
+        detail = "its name, or that of a folder above, starts with a dot"
+        return ListedFile(name, stat.st_size, stat.st_mtime_ns, "hidden", detail)
     return ListedFile(name, stat.st_size, stat.st_mtime_ns)
 
 

@@ -117,6 +117,12 @@ def _by_folder_or_table(raw: Path, listing: Listing, options: Options) -> Readin
         _refuse_folders(by_folder, question, listing)
         return _with_tables(by_folder[0], found, options, may_label=True)
     labelled = found.labelled
+    if not want_table and len(found.ambiguous) and not labelled:
+        path, why = next(iter(found.ambiguous.items()))
+        raise DarkroomError(
+            f"The table {path} is beside the folders, and {why}; or say kind=folders to read the "
+            "folders alone."
+        )
     if want_table or (labelled and not by_folder and not question):
         return _only_table(found, listing, options)
     certain = [bundle for bundle in labelled if bundle.label.known]
@@ -184,9 +190,13 @@ def _refuse_contradiction(reading: Reading, certain: list[Bundle]) -> None:
 
 
 def _only_table(found: Tables, listing: Listing, options: Options) -> Reading:
-    bundles = found.labelled or (list(found.bundles) if options.label else [])
+    bundles = found.labelled or (found.asked or found.bundles if options.label else [])
     if not bundles:
-        reasons = found.reasons()
+        reasons = (
+            found.reasons()
+            if not found.bundles
+            else "; ".join(_without_label(one) for one in found.asked or found.bundles)
+        )
         raise DarkroomError(
             f"No table gives the {len(listing.pictures):,} pictures a label"
             + (f": {reasons}." if reasons else "; there is none.")
@@ -208,12 +218,45 @@ def _only_table(found: Tables, listing: Listing, options: Options) -> Reading:
             raise DarkroomError(f"Several tables give labels: {listed}. Choose one of them.")
         bundles = largest[:1]
     reading = table.read(bundles[0], listing.pictures, options)
+    _refuse_few_named(reading, bundles[0], found, options)
     return _with_tables(
         reading,
         replace(found, bundles=[one for one in found.bundles if one is not bundles[0]]),
         options,
         may_label=False,
         own=bundles[0],
+    )
+
+
+def _refuse_few_named(reading: Reading, bundle: Bundle, found: Tables, options: Options) -> None:
+    """Asks where most pictures would have no label, and neither a folder nor a table says that they
+    are test pictures.
+    """
+    if options.kind == "table" or options.table:
+        return
+    labelled = reading.rows["label"].notna()
+    others = set().union(*(one.pictures for one in found.bundles if not one.label))
+    open_paths = [
+        path
+        for path in reading.rows.loc[~labelled, "path"]
+        if path not in bundle.pictures | others and tables.split_of_path(path) != "test"
+    ]
+    if len(open_paths) > labelled.sum():
+        raise DarkroomError(
+            f"{bundle.name} labels {int(labelled.sum()):,} pictures, and {len(open_paths):,} "
+            f"others, such as {open_paths[0]}, would have no label. Say kind=table to use the "
+            "labelled ones alone, or give the table or folder that says more."
+        )
+
+
+def _without_label(bundle: Bundle) -> str:
+    counts = [
+        f"{column} ({bundle.frame[column].nunique():,} values)"
+        for column in bundle.frame.columns
+        if column != bundle.image
+    ]
+    return f"{bundle.name} names the pictures but has no column that can be a label" + (
+        f": {few(counts, 12)}; say label=COLUMN" if counts else ""
     )
 
 
@@ -707,12 +750,13 @@ def _with_rest(raw: Path, reading: Reading, listing: Listing) -> Reading:
                 f"no picture (.{_ending(file.path)})" if _ending(file.path) else "no picture"
             ] += 1
     for file in listing.hidden:
-        folder = next(part for part in file.path.split("/") if part.startswith("."))
-        unused[f"in the hidden folder {folder}"] += 1
+        *folders_above, _ = file.path.split("/")
+        folder = next((part for part in folders_above if part.startswith(".")), None)
+        unused[f"in the hidden folder {folder}" if folder else "the name starts with a dot"] += 1
     if listing.hidden:
         notes.append(
-            f"{len(listing.hidden):,} files lie in folders whose name begins with a dot and are "
-            "not used; hidden=use reads them."
+            f"{len(listing.hidden):,} files have a name, or a folder, that begins with a dot, and "
+            "are not used; hidden=use reads them."
         )
     if listing.ignored:
         unused["left out by ignore="] += listing.ignored
@@ -828,12 +872,8 @@ def _why_not(raw: Path, listing: Listing, found: Tables) -> str:
         ways.append(f"tables that cannot be used: {reasons}")
     if foreign:
         ways.append(f"not read: {few(foreign, 3)}; save it as CSV")
-    unlabelled = [bundle.name for bundle in found.bundles if not bundle.label]
-    if unlabelled:
-        ways.append(
-            f"{few(unlabelled, 3)} names the pictures but has no column that can be a label; say "
-            "label=COLUMN"
-        )
+    unlabelled = [_without_label(bundle) for bundle in found.bundles if not bundle.label]
+    ways += unlabelled[:3]
     counts = pd.Series(
         [_name_part(file.path, "") for file in pictures], dtype=object
     ).value_counts()

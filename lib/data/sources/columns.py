@@ -101,6 +101,19 @@ def name_pictures(table: Table, index: FileIndex, wanted: str | None) -> tuple[N
         if share >= 0.5 or wanted or (like_files and known):
             scored.append((len(hits), known, like_files, -place, name))
     if not scored:
+        twice = [
+            (name, found)
+            for name in columns
+            for cell in sample[name][:20]
+            if len(found := index.named(cell)) > 1 and ("." in cell or cell.isdigit())
+        ]
+        if twice:
+            name, found = twice[0]
+            return (
+                None,
+                f"its column {name!r} names files that are there several times, such as "
+                f"{few(found, 2)}; write the folder into the column",
+            )
         lost = [
             name
             for name in frame.columns
@@ -124,7 +137,7 @@ def name_pictures(table: Table, index: FileIndex, wanted: str | None) -> tuple[N
 
 def choose_label(frame: pd.DataFrame, image: str, options: Options, *, name: str) -> LabelChoice:
     """Returns which column is the label: the one asked for, one whose name says so, one-hot
-    columns, or the only one left.
+    columns, or the only one left of a list without a header.
 
     Raises DarkroomError when the column that was asked for is not there.
     """
@@ -146,10 +159,7 @@ def choose_label(frame: pd.DataFrame, image: str, options: Options, *, name: str
     if one_hot:
         return LabelChoice(one_hot, known=True)
     rest = [column for column in columns if not _is_id_column(column)]
-    others = [
-        column for column in frame.columns if column not in taken and frame[column].nunique() > 1
-    ]
-    if len(rest) == 1 and len(others) == 1 and frame[rest[0]].nunique() * 2 <= len(frame):
+    if len(rest) == 1 and rest[0].startswith("column "):  # a list file: path and class
         return LabelChoice((rest[0],))
     return LabelChoice(question=_label_question(frame, rest, name)) if rest else LabelChoice()
 
@@ -241,6 +251,8 @@ def _split_columns(frame: pd.DataFrame) -> list[str]:
 def _read_split(cells: pd.Series, name: str) -> dict[str, str | None] | None:
     """Cell -> split of a column that tells one, else None; an unknown word is mapped to None."""
     key, values = column_key(name), [value for value in cells.unique() if value]
+    if name.startswith("column ") and len(values) > 1 and all(map(_split_word, values)):
+        return {value: _split_word(value) for value in values}  # of a table without a header
     if key in vocabulary.TRAIN_FLAGS + vocabulary.TEST_FLAGS and {
         value.lower() for value in values
     } <= (_TRUE | _FALSE):
@@ -254,6 +266,18 @@ def _read_split(cells: pd.Series, name: str) -> dict[str, str | None] | None:
 def _split_word(value: str) -> str | None:
     split, rest = vocabulary.split_and_rest(value)
     return split if not set(rest) - {"public", "private"} else None
+
+
+def unread_splits(frame: pd.DataFrame) -> list[str]:
+    """Returns the columns that are called like a split but hold no word of one, with their
+    values.
+    """
+    found = []
+    for name in frame.columns:
+        read = _read_split(frame[name], name)
+        if read and len(read) > 1 and not any(read.values()):
+            found.append(f"{name} ({few(sorted(read), 4)})")
+    return found
 
 
 def read_split(

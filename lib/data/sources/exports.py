@@ -41,7 +41,7 @@ def tables(
             continue
         table = read(raw, files, beside, by_stem)
         if table is not None and len(table):
-            yield Table(name, table)
+            yield Table(name, table, is_file=False)
 
 
 def _yolo(

@@ -53,6 +53,7 @@ class Layout:
     notes: list[str] = field(default_factory=list)
     split_levels: Counter[int] = field(default_factory=Counter)
     question: str | None = None
+    unknown_splits: list[str] = field(default_factory=list)
 
     @property
     def labelled(self) -> list[Place]:
@@ -152,11 +153,17 @@ def _is_split_level(inside: dict[str, list[Place]], splits: dict[str, str], at: 
         return False
     if len(set(splits.values())) > 1 or len(splits) == len(inside):
         return True
-    has_classes = {
-        name: any(len(place.parts) > at + 1 for place in members)
-        for name, members in inside.items()
-    }
-    return all(has_classes[name] == (name in splits) for name in inside)
+    if all(name in splits or vocabulary.is_vague_split(name) for name in inside):
+        return True
+    below = {name: _names_at(members, at + 1) for name, members in inside.items()}
+    known = set().union(*(below[name] for name in splits))
+    if any(len(below[name] & known) > 1 for name in inside if name not in splits):
+        return True
+    return all(bool(below[name]) == (name in splits) for name in inside)
+
+
+def _names_at(places: Iterable[Place], at: int) -> set[str]:
+    return {place.parts[at] for place in places if len(place.parts) > at}
 
 
 def _inner_split(outer: str | None, inner: str, members: list[Place], at: int) -> str:
@@ -181,21 +188,19 @@ def _set_aside(
     """A folder beside the splits that is none: unlabelled, and a question where it holds the same
     classes as they do.
     """
-    below = {place.parts[at + 1] for place in members if len(place.parts) > at + 1}
-    beside = {
-        place.parts[at + 1]
-        for other in splits
-        for place in inside[other]
-        if len(place.parts) > at + 1
-    }
+    below = _names_at(members, at + 1)
+    beside = set().union(*(_names_at(inside[other], at + 1) for other in splits))
     repeats_siblings = len(below & inside.keys()) > 1
     overlay = _words_in(name, vocabulary.OVERLAY_WORDS)
     if len(below & beside) > 1 and not overlay and not repeats_siblings:
-        layout.question = layout.question or (
-            f"the folder {name}/ beside {', '.join(sorted(splits))} holds the same classes "
-            f"({few(sorted(below & beside), 3)}) "
-            f"and is no split that is known; say split_names={name}:test (or train, val, none), or "
-            f"ignore={name}"
+        layout.unknown_splits.append(name)
+        names = layout.unknown_splits
+        layout.question = (
+            f"{'the folder' if len(names) == 1 else 'the folders'} {few(names)} beside "
+            f"{', '.join(sorted(splits))} {'holds' if len(names) == 1 else 'hold'} the same "
+            f"classes ({few(sorted(below & beside), 3)}) and no split is known by that name; say "
+            f"split_names={','.join(f'{name}:test' for name in names)} (or train, val, none), "
+            f"ignore={','.join(names)}, or split=none with level={at + 2}"
         )
     why = (
         "a copy of the folders beside it"
@@ -233,7 +238,7 @@ def _copies_of_siblings(inside: dict[str, list[Place]], at: int) -> dict[str, bo
     """
     copies = {}
     for name, members in inside.items():
-        below = {place.parts[at + 1] for place in members if len(place.parts) > at + 1}
+        below = _names_at(members, at + 1)
         shared = below & (inside.keys() - {name})
         if len(shared) > 1 and len(shared) * 2 > len(below):
             here = {
@@ -324,6 +329,12 @@ def _readings(layout: Layout, options: Options) -> list[Reading]:
     joined = _joined_split(layout, options)
     if joined is not None:
         return [joined]
+    for name in sorted({place.names[0] for place in places if place.levels}):
+        if options.split != "none" and (found := vocabulary.splits_of([name])):
+            layout.notes.append(
+                f"The folder {name}/ is read as a class; if it is the split {found[name]}, say "
+                "split_names=NAME:SPLIT for the folders beside it."
+            )
     first = defaultdict(bool)
     for place in places:
         if place.levels:
@@ -434,6 +445,7 @@ def _by_level(layout: Layout, options: Options) -> Reading:
             f"level {deepest}."
         )
     splits = {at: _splits(names, options) for at, names in beside.items()}
+    _refuse_unknown_splits(layout, at_label, splits, options)
     groups = [
         at for at, names in beside.items() if len(names) > 2 and all(map(vocabulary.is_id, names))
     ]
@@ -450,6 +462,28 @@ def _by_level(layout: Layout, options: Options) -> Reading:
                 place.split = splits[at][name]
                 layout.split_levels[at] += 1
     return _reading(layout, 0, options, groups=tuple(range(1, len(groups) + 1)))
+
+
+def _refuse_unknown_splits(
+    layout: Layout,
+    at_label: dict[tuple[str, ...], int],
+    splits: dict[int, dict[str, str]],
+    options: Options,
+) -> None:
+    """Asks for folders with labelled pictures that lie beside splits and are none that is known."""
+    labelled = [place.parts for place in layout.places if at_label[place.parts] < len(place.parts)]
+    for at, known in splits.items():
+        names = {parts[at] for parts in labelled if at < len(parts) and at != at_label[parts]}
+        strange = sorted(
+            n for n in names - known.keys() if n.casefold() not in options.named_splits
+        )
+        if known and strange:
+            raise DarkroomError(
+                f"Folder level {at + 1} holds the splits {few(sorted(known))}, and {few(strange)} "
+                "beside them is none that is known; say split_names="
+                f"{','.join(f'{name}:test' for name in strange[:5])} (or train, val, none), or "
+                "split=none to read no split from the folders."
+            )
 
 
 def _reading(

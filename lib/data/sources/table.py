@@ -61,12 +61,14 @@ class Tables:
 
     bundles: list[Bundle] = field(default_factory=list)
     useless: dict[str, str] = field(default_factory=dict)
-    samples: list[str] = field(default_factory=list)
+    ambiguous: dict[str, str] = field(default_factory=dict)
+    asked: list[Bundle] = field(default_factory=list)
+    """Those of the option `table`, which alone give labels then."""
 
     @property
     def labelled(self) -> list[Bundle]:
         """Returns the bundles with a label column, or a question which it is."""
-        return [bundle for bundle in self.bundles if bundle.label]
+        return [bundle for bundle in self.asked or self.bundles if bundle.label]
 
     def reasons(self) -> str:
         """Returns why tables could not be used: `labels.csv (row 3 has 4 cells …)`."""
@@ -85,40 +87,39 @@ def find(
     stems = {stem for stem in index.by_stem if any(map(str.isdigit, stem))}
     names = frozenset({*index.by_name, *stems})
     paths = tables.candidates(files, pictures)
-    if options.table is not None:
-        paths = _asked(options.table, files, paths)
+    asked = [] if options.table is None else _asked(options.table, files, paths)
     found, named = Tables(), []
-    loaded = [*exports.tables(raw, files, pictures)] if options.table is None else []
-    for path in paths:
+    loaded = [] if asked else [*exports.tables(raw, files, pictures)]
+    for path in dict.fromkeys([*asked, *paths]):
         try:
             loaded.append(tables.load(raw, path, names=names, encoding=options.encoding))
         except NoTable as error:
             found.useless[path] = str(error)
     for table in loaded:
         one, why = columns.name_pictures(table, index, options.image)
-        if one is not None:
-            named.append(one)
-        else:
+        if one is None:
             found.useless[table.path] = why
-    if options.table is not None and not named:
-        raise DarkroomError(
-            f"The table {options.table} cannot be used: {few(list(found.useless.values()), 2)}."
-        )
-    if options.table is None:
-        real = [one for one in named if not one.table.is_sample]
-        if real or not options.table:
-            found.samples = [one.table.path for one in named if one.table.is_sample]
-            found.useless.update(
-                dict.fromkeys(
-                    found.samples, "its name says that it is a sample; say table= to use it"
-                )
-            )
-        named = real
-    found.bundles = _bundles(named, options)
+            if "several times" in why and _has_label(table):
+                found.ambiguous[table.path] = why
+        elif table.is_sample and table.path not in asked:
+            found.useless[table.path] = "its name says that it is a sample; say table= to use it"
+        else:
+            named.append(one)
+    found.asked = _bundles([one for one in named if one.table.path in asked], options)
+    if asked and not found.asked:
+        why = few([found.useless[path] for path in asked], 2)
+        raise DarkroomError(f"The table {options.table} cannot be used: {why}.")
+    others = [one for one in named if one.table.path not in asked]
+    found.bundles = [*found.asked, *_bundles(others, options)]
     for path in [*found.useless]:
         if not path.lower().endswith((*tables.ENDINGS, ".json", ".txt")):
             del found.useless[path]
     return found
+
+
+def _has_label(table: tables.Table) -> bool:
+    known = {word for words in vocabulary.LABEL_COLUMNS for word in words.split()}
+    return any(vocabulary.column_key(name) in known for name in table.frame.columns)
 
 
 def _asked(wanted: str, files: Sequence[ListedFile], paths: Sequence[str]) -> list[str]:
@@ -208,6 +209,11 @@ def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Re
     rows = pd.DataFrame({"path": _paths(bundle), "lists": labels.lists})
     rows["split"] = splits if splits is not None else bundle.splits
     unused, notes = labels.unused, [*bundle.notes, *labels.notes]
+    if split_column is None and options.split is None and (folds := columns.unread_splits(frame)):
+        notes.append(
+            f"{few(folds)} in {name} is not read as a split, since its values are none that is "
+            "known; split=COLUMN with split_names=VALUE:train,VALUE:test reads it."
+        )
     empty = frame[bundle.image] == ""
     unused["no file name in the row"] += int(empty.sum())
     missing = bundle.paths.isna() & ~empty
@@ -268,7 +274,7 @@ def _sentence(question: str) -> str:
 def _pinned(bundle: Bundle) -> dict[str, str]:
     pinned = (
         {"table": bundle.members[0].table.path}
-        if len(bundle.members) == 1 and "/" not in bundle.name
+        if len(bundle.members) == 1 and bundle.members[0].table.is_file
         else {}
     )
     return pinned | ({"label": bundle.label.columns[0]} if len(bundle.label.columns) == 1 else {})

@@ -63,6 +63,8 @@ class Table:
     frame: pd.DataFrame
     has_header: bool = True
     notes: tuple[str, ...] = ()
+    is_file: bool = True
+    """False where many annotation files give it, so that no option can name it."""
 
     @property
     def folder(self) -> str:
@@ -151,7 +153,8 @@ def load(
             )
         if ending == "json":
             return Table(path, _from_json(json.loads(text)))
-        frame, has_header = _from_text(text, names, is_list=ending not in ("csv", "tsv", "tab"))
+        is_list = ending not in ("csv", "tsv", "tab")
+        frame, has_header, titles = _from_text(text, names, is_list=is_list)
     except NoTable:
         raise
     except (
@@ -163,12 +166,12 @@ def load(
         pyarrow.ArrowException,
     ) as error:
         raise NoTable(str(error).partition("\n")[0][:200] or type(error).__name__) from error
-    notes = (
-        ()
-        if used in ("utf-8-sig", "ascii") or encoding
-        else (f"{path} was read as {used}, since it is not UTF-8.",)
-    )
-    return Table(path, frame, has_header, notes)
+    notes = []
+    if used not in ("utf-8-sig", "ascii") and not encoding:
+        notes.append(f"{path} was read as {used}, since it is not UTF-8.")
+    if titles:
+        notes.append(f"The first {titles} lines of {path} are a title above its header.")
+    return Table(path, frame, has_header, tuple(notes))
 
 
 def _decode(data: bytes, encoding: str | None) -> tuple[str, str]:
@@ -209,8 +212,12 @@ def _garbled_word(text: str) -> str | None:
     return next((w for w in words if sum(not c.isascii() for c in w) * 2 > len(w)), None)
 
 
-def _from_text(text: str, names: frozenset[str], *, is_list: bool) -> tuple[pd.DataFrame, bool]:
-    """Rows of text; the separator is that by which all rows have as many cells as the first."""
+def _from_text(
+    text: str, names: frozenset[str], *, is_list: bool
+) -> tuple[pd.DataFrame, bool, int]:
+    """Rows of text, whether they have a header, and how many lines stand above it; the separator
+    is that by which the rows have equally many cells.
+    """
     declared = re.match(r"sep=(.)\r?\n", text)  # as Excel writes it
     text = text[declared.end() :] if declared else text
     lines = text.splitlines()
@@ -232,6 +239,7 @@ def _from_text(text: str, names: frozenset[str], *, is_list: bool) -> tuple[pd.D
             if row
         ]
         rows = [row for row in rows if any(cell.strip() for cell in row)]
+    rows, titles = _without_titles(rows, names)
     width = len(rows[0])
     if width > 400:
         raise NoTable(
@@ -262,7 +270,22 @@ def _from_text(text: str, names: frozenset[str], *, is_list: bool) -> tuple[pd.D
     frame = pd.DataFrame(rows[1:] if has_header else rows, columns=header, dtype=object)
     if any(frame[name].str.len().max() > 2000 for name in frame.columns[:8]):
         raise NoTable("its cells hold the pixels of pictures; write the pictures as files")
-    return frame, has_header
+    return frame, has_header, titles
+
+
+def _without_titles(rows: list[list[str]], names: frozenset[str]) -> tuple[list[list[str]], int]:
+    """The rows without the lines of a title above the header, and how many these are: nearly empty
+    lines, the header, then rows that name files.
+    """
+    sizes = [sum(bool(cell.strip()) for cell in row) for row in rows[:20]]
+    first = next(
+        (at for at, row in enumerate(rows[:20]) if any(_is_file_cell(cell, names) for cell in row)),
+        0,
+    )
+    titles = first - 1
+    if titles < 1 or sizes[titles] < 2 or max(sizes[:titles]) * 2 > sizes[titles] + 1:
+        return rows, 0
+    return rows[titles:], titles
 
 
 def _separator(sample: list[str]) -> str:
@@ -276,9 +299,9 @@ def _separator(sample: list[str]) -> str:
             ]
         except csv.Error:
             continue
-        agree = sum(width == widths[0] for width in widths) / len(widths)
-        if widths[0] > cells and agree >= 0.9:
-            best, cells = separator, widths[0]
+        width, number = Counter(widths).most_common(1)[0]
+        if width > cells and number >= 0.9 * len(widths):
+            best, cells = separator, width
     if best is not None:
         return best
     spaced = [len(line.split()) for line in sample]
@@ -292,14 +315,19 @@ def _split_list(lines: list[str], names: frozenset[str]) -> list[list[str]]:
     be.
     """
     width = Counter(len(line.split()) for line in lines).most_common(1)[0][0]
+    named = [_words_of_path(line.split(), names) for line in lines[:50]]
+    spaced = min(named, default=0) > 1  # every file name holds a space
     rows = []
     for line in lines:
         cells = line.split()
-        if len(cells) > width:
-            extra = len(cells) - width + 1
-            cells = [" ".join(cells[:extra]), *cells[extra:]]
-        rows.append(cells)
+        extra = _words_of_path(cells, names) if spaced else len(cells) - width + 1
+        rows.append([" ".join(cells[:extra]), *cells[extra:]] if extra > 1 else cells)
     return rows
+
+
+def _words_of_path(cells: list[str], names: frozenset[str]) -> int:
+    """How many leading words are the path of a file; 0 where none are."""
+    return next((n for n in range(1, len(cells)) if _is_file_cell(" ".join(cells[:n]), names)), 0)
 
 
 def _is_file_cell(cell: str, names: frozenset[str]) -> bool:
@@ -430,6 +458,10 @@ class FileIndex:
             if stem.isdigit():
                 self.by_number[int(stem)].append(path)
         self.known = set(self.paths)
+
+    def named(self, cell: str) -> list[str]:
+        """Returns all pictures of the file name that `cell` ends in, whatever their folder."""
+        return self.by_name.get(cell.replace("\\", "/").rsplit("/", 1)[-1].casefold(), [])
 
     def find(self, cell: str, table: Table) -> str | None:
         """Returns the path of the picture that `cell` of `table` names, or None where none or

@@ -17,21 +17,56 @@ OTHER_ENDINGS = frozenset(
 )
 """Endings of files that nobody means to be pictures."""
 
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "trn": "train",
-    "trainval": "train",
-    "test": "test",
-    "testing": "test",
-    "tst": "test",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "validate": "val",
-    "dev": "val",
-}
+SPLIT_WORDS = (
+    {
+        "train": "train",
+        "training": "train",
+        "trn": "train",
+        "trainval": "train",
+        "test": "test",
+        "testing": "test",
+        "tst": "test",
+        "val": "val",
+        "valid": "val",
+        "validation": "val",
+        "validate": "val",
+        "dev": "val",
+    }
+    | {
+        f"{word}{tail}": split
+        for word, split in (
+            ("train", "train"),
+            ("training", "train"),
+            ("test", "test"),
+            ("val", "val"),
+        )
+        for tail in ("set", "data", "images", "imgs")
+    }
+    | {
+        "trainingsdaten": "train",
+        "testdaten": "test",
+        "validierung": "val",
+        "validierungsdaten": "val",
+        "entrainement": "train",
+        "apprentissage": "train",
+        "entrenamiento": "train",
+        "prueba": "test",
+        "validacion": "val",
+        "treino": "train",
+        "treinamento": "train",
+        "teste": "test",
+        "validacao": "val",
+        "addestramento": "train",
+    }
+)
 """Words that name a source's own split, and what we call it."""
+
+VAGUE_SPLIT_WORDS = frozenset(
+    "holdout hold out heldout held eval evaluation unseen reserve reserved extra additional "
+    "unlabeled unlabelled pred predict prediction predictions query gallery public private final "
+    "submission inference calibration tune tuning probe blind".split()
+)
+"""Words that name some part of a data set without saying which split it is."""
 
 IMAGE_WORDS = frozenset(
     "image images img imgs pic pics picture pictures photo photos jpg jpeg jpegs jpegimages png "
@@ -88,13 +123,16 @@ LABEL_COLUMNS = (
     "tumour outcome grade severity stage character letter digit symbol type kind name material "
     "scene_type "
     "defect malignant benign_malignant",
+    "klasse klassen etikett kategorie befund diagnose sorte etiquette categorie classe espece "
+    "diagnostic clase etiqueta categoria especie diagnostico rotulo etichetta specie",
 )
 """Names of label columns, the plain ones before those of some field."""
 
 IMAGE_COLUMNS = tuple(
     "image image_path path file filename file_name filepath file_path img img_path image_name "
     "image_id "
-    "imageid image_file id name uid".split()
+    "imageid image_file id name uid bild bildname datei dateiname fichier archivo imagen imagem "
+    "arquivo".split()
 )
 SPLIT_COLUMNS = tuple(
     "split subset set partition usage phase data_split dataset_split train_test split_name fold "
@@ -116,7 +154,12 @@ def tokens(name: str) -> tuple[str, ...]:
     """Returns the words and numbers of a name, in lower case: `seg_train2017` is seg,
     train, 2017.
     """
-    return tuple(word.lower() for word in _TOKEN.findall(name))
+    return tuple(word.lower() for word in _TOKEN.findall(_without_accents(name)))
+
+
+def _without_accents(name: str) -> str:
+    parts = unicodedata.normalize("NFKD", str(name))
+    return "".join(sign for sign in parts if not unicodedata.combining(sign))
 
 
 def is_number(token: str) -> bool:
@@ -135,6 +178,13 @@ def split_and_rest(name: str) -> tuple[str | None, tuple[str, ...]]:
     neutral = SPLIT_WORDS.keys() | IMAGE_WORDS | {"set", "sets", "split", "seg"}
     rest = tuple(word for word in words if word not in neutral)
     return (splits.pop() if len(splits) == 1 else None), rest
+
+
+def is_vague_split(name: str) -> bool:
+    """Whether a name tells a part of a data set, but not which split, as `holdout` does."""
+    words = [word for word in tokens(name) if not is_number(word)]
+    vague = VAGUE_SPLIT_WORDS | IMAGE_WORDS | {"set", "sets", "split"}
+    return bool(words) and set(words) <= vague and not VAGUE_SPLIT_WORDS.isdisjoint(words)
 
 
 def splits_of(names: Iterable[str]) -> dict[str, str]:
@@ -208,5 +258,5 @@ def column_key(name: str) -> str:
     """Returns a column's name in lower case with single underscores: `Finding Labels` is
     finding_labels.
     """
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(name))
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", _without_accents(name))
     return re.sub(r"\W+", "_", spaced).strip("_").lower()
