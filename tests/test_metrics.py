@@ -9,7 +9,6 @@ from lib.evaluation import (
     calibration,
     confusion,
     metrics,
-    multilabel,
     predictions,
     ranking,
     statistics,
@@ -250,7 +249,7 @@ def test_several_labels_an_image_agree_with_scikit_learn(tmp_path):
     from sklearn import metrics as reference
 
     drawn, truths, _ = multilabel_predictions()
-    said = multilabel.predicted_labels(drawn)
+    said = drawn.present
     assert (drawn.truths == truths).all()
     summary = metrics.summary(drawn, "test")
     expected = {

@@ -7,8 +7,9 @@ import pytest
 from lib.data import batches, splits, targets
 from lib.data.pixel_cache import Pixels
 from lib.errors import DarkroomError
-from lib.evaluation import multilabel
+from lib.evaluation import metrics, multilabel
 from lib.evaluation.predictions import Predictions, table
+from lib.reporting import dataset_figures
 from lib.training import network
 
 
@@ -48,19 +49,36 @@ def test_a_target_of_all_classes_needs_a_binary_loss():
 
 def test_thresholds_are_chosen_on_validation_by_hand():
     """Class a: 0.9 and 0.4 are present, 0.3 and 0.1 not, so the best threshold is 0.35."""
-    shares = np.array([[0.9, 0.2], [0.4, 0.2], [0.3, 0.2], [0.1, 0.2]])
+    shares = np.array([[0.9, 0.2], [0.4, 0.2], [0.3, 0.2], [0.1, 0.2], [0.36, 0.6], [0.34, 0.4]])
     frame = table(
-        list("1234"),
-        splits=["val"] * 4,
-        labels=[["a"], ["a"], [], []],
-        groups=range(4),
+        list("123456"),
+        splits=["val"] * 4 + ["test"] * 2,
+        labels=[["a"], ["a"], [], [], ["b"], ["b"]],
+        groups=range(6),
         class_names=("a", "b"),
         probabilities=shares,
     )
-    val = Predictions(frame, ("a", "b"), kind="multilabel").split("val")
-    assert multilabel.class_thresholds(val) == {"a": pytest.approx(0.35), "b": 0.5}
-    numbers = multilabel.at_thresholds(val, {"a": 0.35, "b": 0.5})
-    assert numbers["tuned_exact_match"] == 1 and numbers["tuned_hamming_loss"] == 0
-    # At 0.5 one of two images of class a is missed: agreement 3/4, chance 1/2 · 1/4 + 1/2 · 3/4.
-    kappa = multilabel.per_class(val)["kappa"]
-    assert kappa["a"] == pytest.approx((0.75 - 0.5) / 0.5) and np.isnan(kappa["b"])
+    whole = Predictions(frame, ("a", "b"), kind="multilabel")
+    val, test = whole.split("val"), whole.split("test")
+    assert val.label_thresholds == test.label_thresholds == (pytest.approx(0.35), 0.5)
+    assert test.present.tolist() == [[True, True], [False, False]]
+    assert metrics.summary(whole, "val")["exact_match"] == 1
+    assert metrics.summary(whole, "test")["micro_f1"] == pytest.approx(0.5)
+    # The first image is named a and b, one of them rightly: agreement 1/2, as by chance.
+    kappa = multilabel.per_class(test)["kappa"]
+    assert kappa["a"] == 0 and kappa["b"] == 0
+
+
+def test_a_data_set_of_several_classes_an_image_is_shown():
+    frame = pd.DataFrame(
+        {
+            "path": list("abcd"),
+            "label": [["x", "y"], ["x"], ["x", "y"], ["y"]],
+            "split": ["train", "train", "test", "test"],
+        }
+    )
+    split = splits.Split("id", "grouped", "attr_genres/all", frame, ["x", "y"])
+    shown = dataset_figures.class_table(split)
+    assert shown.loc["x", ["images", "train share", "test share"]].tolist() == [3, 1.0, 0.5]
+    assert shown.loc["all", ["images", "train", "test share"]].tolist() == [4, 2, 1.0]
+    assert dataset_figures.baseline(split).loc["x"].tolist() == [0.5, 0.6667]  # 2 · 1 / (1 + 2)

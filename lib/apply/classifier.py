@@ -324,8 +324,7 @@ def _class_thresholds(
     if known is None:
         names = fields["class_names"]
         return tuple(stored.get("class_thresholds", {}).get(name, 0.5) for name in names)
-    chosen = multilabel.class_thresholds(known.split("val"))
-    return tuple(chosen[name] for name in fields["class_names"])
+    return known.label_thresholds
 
 
 def _target(row: dict[str, Any]) -> float:

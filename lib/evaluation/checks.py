@@ -18,7 +18,7 @@ from lib.errors import DarkroomError, few
 from lib.evaluation import analytic, influence, linear_model, metrics, multilabel, published_tables
 from lib.evaluation import confusion as matrices
 from lib.evaluation.paired_tests import Pair
-from lib.evaluation.predictions import Predictions
+from lib.evaluation.predictions import THRESHOLD, Predictions
 from lib.evaluation.run_records import Unit
 from lib.evaluation.separation import Separation
 from lib.evaluation.statistics import Estimate
@@ -106,7 +106,8 @@ def one_prediction_table(facts: RunFacts) -> Outcome:
 
     part = _test(facts)
     if part.kind == "multilabel":
-        ours: dict[str, float] = dict(multilabel.summary(part))
+        at_half = (part.probabilities >= THRESHOLD) == part.truths  # as Keras counts
+        ours: dict[str, float] = multilabel.summary(part) | {"accuracy": float(at_half.mean())}
     else:
         counted = metrics.confusion(part)
         ours = {name: float(function(counted)) for name, function in matrices.HEADLINES.items()}
@@ -228,7 +229,7 @@ def several_classes_predicted(facts: RunFacts) -> Outcome:
     """More than one class (or set of labels) is predicted."""
     part = _test(facts)
     if part.kind == "multilabel":
-        labels = multilabel.predicted_labels(part)
+        labels = part.present
         if not labels.any():
             return flagged(f"No label is predicted for any of {len(part)} images.")
         if len(np.unique(labels, axis=0)) == 1 and len(np.unique(part.truths, axis=0)) > 1:
@@ -246,7 +247,7 @@ def every_class_predicted(facts: RunFacts) -> Outcome:
     """No class with five test images or more is never predicted."""
     part = _test(facts)
     if part.kind == "multilabel":
-        support, predicted = part.truths.sum(axis=0), multilabel.predicted_labels(part).sum(axis=0)
+        support, predicted = part.truths.sum(axis=0), part.present.sum(axis=0)
     else:
         counted = metrics.confusion(part)
         support, predicted = counted.sum(axis=1), counted.sum(axis=0)
@@ -511,7 +512,7 @@ def _test(facts: RunFacts) -> Predictions:
 def _share_of_ties(part: Predictions, *, margin: float = 1e-3) -> float:
     """The share of images whose highest probabilities another order of summing may swap."""
     if part.kind == "multilabel":
-        return float((np.abs(part.probabilities - multilabel.THRESHOLD) < margin).mean())
+        return float((np.abs(part.probabilities - THRESHOLD) < margin).mean())
     if part.probabilities.shape[1] < 2:
         return 0.0
     highest = np.partition(part.probabilities, -2, axis=1)[:, -2:]  # (n, 2), the highest last

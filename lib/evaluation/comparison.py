@@ -152,7 +152,7 @@ class Comparison:
         for arm, units in self.arms.items():
             parts = [unit.predictions.split("test") for unit in units]
             truths = np.concatenate([part.truths for part in parts])
-            predicted = np.concatenate([multilabel.predicted_labels(part) for part in parts])
+            predicted = np.concatenate([part.present for part in parts])
             columns = {
                 "true positives": truths & predicted,
                 "false negatives": truths & ~predicted,
@@ -445,7 +445,7 @@ def _same_data(one: Predictions, other: Predictions) -> bool:
 def _scored(unit: Unit) -> pd.DataFrame:
     part = unit.predictions.split("test")
     if part.kind == "multilabel":
-        predicted, truths = multilabel.predicted_labels(part), part.truths
+        predicted, truths = part.present, part.truths
         columns = {
             "label": multilabel.names_of(truths, part.class_names),
             "said": multilabel.names_of(predicted, part.class_names),

@@ -69,7 +69,7 @@ def images(comparison: Comparison, num: int = 12) -> pd.DataFrame:
 
 def _is_right(part: Predictions) -> np.ndarray:
     if part.kind == "multilabel":
-        return (multilabel.predicted_labels(part) == part.truths).all(axis=1)
+        return (part.present == part.truths).all(axis=1)
     return part.predicted == part.truth
 
 
@@ -87,7 +87,7 @@ def _of_classes(tables: list[Predictions]) -> tuple[np.ndarray, np.ndarray, np.n
 def _of_labels(tables: list[Predictions]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `_of_classes`; the strength is the widest gap in a label that one arm names."""
     class_names = tables[0].class_names
-    predicted = np.stack([multilabel.predicted_labels(part) for part in tables])  # (arms, n, k)
+    predicted = np.stack([part.present for part in tables])  # (arms, n, k)
     gap = np.ptp(np.stack([part.probabilities for part in tables]), axis=0)
     strength = np.where(predicted.any(axis=0) & ~predicted.all(axis=0), gap, 0).max(axis=1)
     names = [multilabel.names_of(labels, class_names) for labels in predicted]

@@ -16,7 +16,6 @@ import numpy as np
 
 from lib.errors import DarkroomError
 from lib.evaluation import confusion as matrices
-from lib.evaluation import multilabel
 from lib.evaluation.predictions import Predictions
 
 Function = Callable[[np.ndarray], np.ndarray]
@@ -44,7 +43,7 @@ def of_images(part: Predictions, function: Function) -> np.ndarray:
 
 def of_labels(part: Predictions, name: str) -> tuple[float, np.ndarray]:
     """A multi-label headline metric and the influence of each image on it, float64 (n,)."""
-    truths, predicted = part.truths, multilabel.predicted_labels(part)
+    truths, predicted = part.truths, part.present
     hits, sums = (truths & predicted), truths.astype(np.float64) + predicted
     if name in ("accuracy", "exact_match"):
         right = (

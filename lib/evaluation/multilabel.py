@@ -1,5 +1,5 @@
-"""Numbers for images that bear several classes or none: each class is there or not, said from
-probability 0.5 on.
+"""Numbers for images with several classes or none: each class is present or not, by thresholds
+chosen on validation (`Predictions.label_thresholds`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import pandas as pd
 from lib.evaluation import bootstrap, ranking
 from lib.evaluation.predictions import Predictions
 
-THRESHOLD = 0.5
 HEADLINES = ("accuracy", "exact_match", "micro_f1", "macro_f1", "kappa")
 """The numbers that get an interval: the share of image-class pairs that are right, of images with
 every class right, F1, and the mean over classes of Cohen's kappa.
@@ -28,45 +27,9 @@ def is_of(result: Mapping[str, Any]) -> bool:
     return "exact_match" in result.get("metrics", {})
 
 
-def predicted_labels(predictions: Predictions) -> np.ndarray:
-    """bool (n, classes): the classes that each image is said to bear."""
-    return predictions.probabilities >= THRESHOLD
-
-
-def class_thresholds(validation: Predictions) -> dict[str, float]:
-    """Returns for each class the threshold with the highest F1 on validation.
-
-    It lies halfway to the next lower probability; 0.5 for a class that no image has.
-    """
-    pairs = zip(validation.probabilities.T, validation.truths.T, strict=True)
-    thresholds = [_best_f1_threshold(shares, truth) for shares, truth in pairs]
-    return dict(zip(validation.class_names, thresholds, strict=True))
-
-
-def at_thresholds(predictions: Predictions, thresholds: Mapping[str, float]) -> dict[str, float]:
-    """Returns micro F1, macro F1, exact match, Hamming loss at these thresholds, as `tuned_*`."""
-    limits = np.array([thresholds[name] for name in predictions.class_names])
-    truths, present = predictions.truths, predictions.probabilities >= limits
-    numbers = _headlines(np.ones((1, len(truths))), *_parts(truths, present))
-    tuned = {f"tuned_{name}": float(np.squeeze(value)) for name, value in numbers.items()}
-    return tuned | {"tuned_hamming_loss": float((truths != present).mean())}
-
-
-def _best_f1_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    if not truth.any():
-        return THRESHOLD
-    order = np.argsort(-probabilities, kind="stable")
-    ordered, hits = probabilities[order], np.cumsum(truth[order])
-    f1 = 2 * hits / (np.arange(1, len(truth) + 1) + truth.sum())
-    f1[:-1][ordered[:-1] == ordered[1:]] = -1  # no threshold separates equal probabilities
-    best = int(f1.argmax())
-    following = ordered[best + 1] if best + 1 < len(truth) else 0.0
-    return float((ordered[best] + following) / 2)
-
-
 def values(predictions: Predictions) -> dict[str, float]:
     """The headline numbers of one split's table, NaN where undefined."""
-    parts = _parts(predictions.truths, predicted_labels(predictions))
+    parts = _parts(predictions.truths, predictions.present)
     numbers = _headlines(np.ones((1, len(predictions))), *parts)
     return {name: float(np.squeeze(value)) for name, value in numbers.items()}
 
@@ -94,7 +57,7 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
     A class that no image bears has NaN for recall, F1 and ROC-AUC; one that is borne and never said
     has precision 0.
     """
-    truths, found = predictions.truths, predicted_labels(predictions)
+    truths, found = predictions.truths, predictions.present
     hits, support, predicted = (values.sum(axis=0) for values in (truths & found, truths, found))
     ranked = ranking.areas(predictions)
     columns = {
@@ -114,7 +77,7 @@ def summary(predictions: Predictions) -> dict[str, float]:
     """All numbers of one split's table, flat and finite: `num_images`, the headlines, micro and
     macro averages.
     """
-    truths, found = predictions.truths, predicted_labels(predictions)
+    truths, found = predictions.truths, predictions.present
     by_class = per_class(predictions)
     hits = float((truths & found).sum())
     numbers = values(predictions) | {
@@ -132,7 +95,7 @@ def headline(predictions: Predictions, *, draws: int, seed: int = 0) -> dict[str
     """`summary` with `<name>_low` and `<name>_high` (95 %, bootstrap over groups) of each headline
     number.
     """
-    truths, predicted = predictions.truths, predicted_labels(predictions)
+    truths, predicted = predictions.truths, predictions.present
     both = np.concatenate([truths, predicted], axis=1)
     rows, patterns = np.unique(both, axis=0, return_inverse=True)
     borne, named = np.split(rows, 2, axis=1)  # (patterns, classes)

@@ -95,7 +95,7 @@ def table(compared: Comparison) -> pandas.DataFrame:
 
     Arms whose runs were not diagnosed, such as those of baselines, are left out.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for arm, units in compared.arms.items():
         diagnoses = [unit.result["overfitting"] for unit in units if unit.result.get("overfitting")]
         if not diagnoses:
@@ -110,7 +110,7 @@ def table(compared: Comparison) -> pandas.DataFrame:
                 "rise of the validation loss": _percent([one["rise"] for one in diagnoses]),
             }
         )
-    return pandas.DataFrame(rows)
+    return pandas.DataFrame(rows, columns=None if rows else ["arm"])
 
 
 def _percent(shares: list[float]) -> str:

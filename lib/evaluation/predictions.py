@@ -32,6 +32,9 @@ TOLERANCE = 1e-4
 it).
 """
 
+THRESHOLD = 0.5
+"""From which probability on a label is present, where validation does not say otherwise."""
+
 _BLOCK = 65_536  # rows looked at together, so that a million rows of 200 classes never exist twice
 
 
@@ -40,7 +43,7 @@ class Predictions:
     """A checked prediction table; `truth` and `predicted` are indices into `class_names`.
 
     `evaluated` holds what Keras' own evaluate said of the test images, by metric; the audit holds
-    it against the table.
+    it against the table. `thresholds` are those of the whole table in one of its splits.
     """
 
     frame: pd.DataFrame
@@ -50,6 +53,7 @@ class Predictions:
     run: str = ""
     target: str = "label"
     evaluated: Mapping[str, float] = field(default_factory=dict)
+    thresholds: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -66,7 +70,8 @@ class Predictions:
                 raise DarkroomError(
                     f"The predictions of {self.run or 'this run'} hold no rows of split {name!r}."
                 )
-            self._parts[name] = replace(self, frame=rows)
+            thresholds = self.label_thresholds if self.kind == "multilabel" else ()
+            self._parts[name] = replace(self, frame=rows, thresholds=thresholds)
         return self._parts[name]
 
     @cached_property
@@ -117,6 +122,24 @@ class Predictions:
             borne[row, [place[name] for name in names]] = True
         return borne
 
+    @cached_property
+    def label_thresholds(self) -> tuple[float, ...]:
+        """For each class of a multilabel table the threshold with the highest F1 on validation.
+
+        It lies halfway to the next lower probability. It is `THRESHOLD` without validation rows and
+        for a class that none of them has.
+        """
+        if self.thresholds:
+            return self.thresholds
+        val = replace(self, frame=self.frame[(self.frame["split"] == "val").to_numpy()])
+        pairs = zip(val.probabilities.T, val.truths.T, strict=True)
+        return tuple(_best_f1_threshold(column, truth) for column, truth in pairs)
+
+    @cached_property
+    def present(self) -> np.ndarray:
+        """bool (n, classes): the classes of each image of a multilabel table by its thresholds."""
+        return self.probabilities >= np.asarray(self.label_thresholds)
+
     @property
     def groups(self) -> np.ndarray:
         """int64 (n,): the near-duplicate group of each image."""
@@ -127,6 +150,18 @@ class Predictions:
             raise DarkroomError(
                 f"{self.run or 'This table'} is multilabel: an image has no single class."
             )
+
+
+def _best_f1_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    if not truth.any():
+        return THRESHOLD
+    order = np.argsort(-probabilities, kind="stable")
+    ordered, hits = probabilities[order], np.cumsum(truth[order])
+    f1 = 2 * hits / (np.arange(1, len(truth) + 1) + truth.sum())
+    f1[:-1][ordered[:-1] == ordered[1:]] = -1  # no threshold separates equal probabilities
+    best = int(f1.argmax())
+    following = ordered[best + 1] if best + 1 < len(truth) else 0.0
+    return float((ordered[best] + following) / 2)
 
 
 def table(

@@ -144,9 +144,7 @@ def _groups(values: pd.Series) -> list[tuple[str, np.ndarray]]:
 
 def _right(part: Predictions) -> np.ndarray:
     if part.kind == "multilabel":
-        from lib.evaluation import multilabel
-
-        return (multilabel.predicted_labels(part) == part.truths).all(axis=1).astype(np.float64)
+        return (part.present == part.truths).all(axis=1).astype(np.float64)
     return (part.predicted == part.truth).astype(np.float64)
 
 
@@ -157,9 +155,7 @@ def _variance(part: Predictions, slopes: np.ndarray) -> float:
 
 def _of_class(part: Predictions, name: str, place: int) -> tuple[float, float]:
     if part.kind == "multilabel":
-        from lib.evaluation import multilabel
-
-        truth, predicted = part.truths[:, place], multilabel.predicted_labels(part)[:, place]
+        truth, predicted = part.truths[:, place], part.present[:, place]
     else:
         truth, predicted = part.truth == place, part.predicted == place
     hit, num = truth & predicted, int(truth.sum())

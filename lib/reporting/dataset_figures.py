@@ -28,9 +28,14 @@ _TICK_CHARACTERS = 88  # that stand side by side below a panel
 
 def baseline(split: Split) -> pd.DataFrame:
     """Returns what guessing reaches on the test split: always the largest class, and drawing by the
-    classes' shares.
+    classes' shares. Where images have several classes, one row a class: it is always named.
     """
     train, test = split.of("train")["label"], split.of("test")["label"]
+    if split.is_multilabel:
+        shares = test.explode().value_counts().reindex(split.class_names, fill_value=0) / len(test)
+        table = pd.DataFrame({"share of test images": shares, "F1": 2 * shares / (1 + shares)})
+        table.loc["mean"] = table.mean()
+        return table.round(4).rename_axis("always named")
     shares = train.value_counts(normalize=True)
     largest = shares.index[0]
     right = {
@@ -45,16 +50,17 @@ def baseline(split: Split) -> pd.DataFrame:
 
 
 def class_table(split: Split) -> pd.DataFrame:
-    """Returns one row a class, the largest first, then their sum: images, and the share of each
-    class in each split.
+    """Returns one row a class, the largest first, then all images: their number, and the share of
+    each class in each split. An image of several classes counts for each of them.
     """
     counts = split.counts()
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
-    shares = counts / counts.sum().clip(lower=1)
+    sizes = split.frame["split"].value_counts().reindex(counts.columns, fill_value=0)
+    shares = counts / sizes.clip(lower=1)
     table = pd.concat(
         [counts.sum(axis=1).rename("images"), counts, shares.add_suffix(" share")], axis=1
     )
-    table.loc["all"] = table.sum()
+    table.loc["all"] = [sizes.sum(), *sizes, *(sizes > 0)]
     named = dict.fromkeys(("images", *counts.columns), "int64")
     return table.astype(named).rename_axis("class")
 
@@ -139,8 +145,8 @@ def samples(dataset: Dataset, split: Split, *, per_class: int = 6, seed: int = 0
     """
     rng = np.random.default_rng(seed)
     shown, captions = [], []
+    train = split.of("train").explode("label")  # a row for each class of an image
     for label in split.class_names[:_MOST_CLASSES]:
-        train = split.of("train")
         paths = train.loc[train["label"] == label, "path"].to_numpy()
         chosen = rng.choice(paths, size=min(per_class, len(paths)), replace=False)
         shown += [thumbnails.of(dataset, path) for path in chosen]
@@ -155,9 +161,8 @@ def samples(dataset: Dataset, split: Split, *, per_class: int = 6, seed: int = 0
 
 def means(pixels: Pixels, split: Split) -> Drawing:
     """Returns the mean image of each class's train images."""
-    shown = []
+    shown, train = [], split.of("train").explode("label")
     for label in split.class_names[:_MOST_CLASSES]:
-        train = split.of("train")
         rows = pixels.rows_of(train.loc[train["label"] == label, "path"])
         total = np.zeros(pixels.array.shape[1:])
         for row in rows:  # one at a time, since all together may not fit into memory

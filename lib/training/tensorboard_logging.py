@@ -11,7 +11,7 @@ import numpy as np
 
 from lib.data import thumbnails
 from lib.data.dataset import Dataset
-from lib.evaluation import metrics, multilabel, ranking
+from lib.evaluation import metrics, ranking
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
 from lib.reporting import plots, projector, tensorboard
@@ -109,7 +109,7 @@ def features(trained: Trained, material: Material, found: Predictions, *, run: R
     names = np.asarray(found.class_names, dtype=object)
     frame = test.frame.iloc[chosen]
     if test.kind == "multilabel":
-        present = multilabel.predicted_labels(test)[chosen]
+        present = test.present[chosen]
         label = np.array([", ".join(own) or "none" for own in frame["label"]], object)
         said = np.array([", ".join(sorted(names[row])) or "none" for row in present], object)
     else:
