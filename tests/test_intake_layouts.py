@@ -760,15 +760,26 @@ def test_a_parquet_table_keeps_ids_as_text(tmp_path):
     assert labels(read(tmp_path)) == {"0": 6, "1": 5}
 
 
-def test_pictures_inside_parquet_are_read(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_pictures_inside_the_files_of_datasets_are_read(tmp_path, monkeypatch, kind):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
     features = {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
     for split, n in (("train", 8), ("test", 4)):
         pictures = [{"bytes": PICTURE, "path": f"{i}.png"} for i in range(n)]
         arrow = pa.table({"image": pictures, "label": [i % 2 for i in range(n)]})
         arrow = arrow.replace_schema_metadata({"huggingface": json.dumps(features)})
-        (tmp_path / "set/data").mkdir(parents=True, exist_ok=True)
-        pq.write_table(arrow, tmp_path / f"set/data/{split}-00000-of-00001.parquet")
+        if kind == "parquet":
+            path = tmp_path / f"set/data/{split}-00000-of-00001.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(arrow, path)
+        else:
+            path = tmp_path / f"set/{split}/data-00000-of-00001.arrow"
+            path.parent.mkdir(parents=True)
+            with (
+                pa.OSFile(str(path), "wb") as file,
+                pa.ipc.new_stream(file, arrow.schema) as stream,
+            ):
+                stream.write_table(arrow)
     data = intake.bring(str(tmp_path / "set"))
     rows = data.rows()
     assert dict(rows["label"].value_counts()) == {"cat": 6, "dog": 6}

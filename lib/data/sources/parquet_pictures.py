@@ -1,13 +1,14 @@
-"""Pictures inside Parquet files, as the Hugging Face `datasets` library writes them: unpacked into
-files and a table.
+"""Pictures inside Parquet and Arrow files, as the Hugging Face `datasets` library writes them
+(`to_parquet`, `save_to_disk`): unpacked into files and a table.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lib.data import decode
@@ -20,17 +21,17 @@ _ENDINGS = {"JPEG": "jpg", "TIFF": "tif", "PPM": "ppm", "JPEG XL": "jxl"}
 
 
 def find(raw: Path, files: Sequence[ListedFile]) -> list[str]:
-    """Returns the Parquet files that hold pictures; none where there are pictures as files, too."""
+    """Returns the Parquet and Arrow files that hold pictures."""
     import pyarrow
-    import pyarrow.parquet as parquet
 
     found = []
     for file in files:
-        if file.problem is not None or not file.path.lower().endswith(".parquet"):
+        if file.problem is not None or not file.path.lower().endswith((".parquet", ".arrow")):
             continue
         try:
-            if tables.picture_columns(parquet.read_schema(raw / file.path)):
-                found.append(file.path)
+            with _opened(raw / file.path) as (schema, _):
+                if tables.picture_columns(schema):
+                    found.append(file.path)
         except (OSError, ValueError, pyarrow.ArrowException):
             continue  # what cannot be read is named when it is read as a table
     return found
@@ -51,11 +52,11 @@ def unpack(root: Path, paths: Sequence[str], target: Path) -> int:
                     writer.writerow(["file", "split", *names])
                 if names != header:
                     raise DarkroomError(
-                        f"The Parquet file {path} has the columns {', '.join(names)}, others have "
+                        f"The file {path} has the columns {', '.join(names)}, others have "
                         f"{', '.join(header)}; give files of the same columns."
                     )
                 stem = path.replace("/", "-").rsplit(".", 1)[0]
-                split = tables.split_of_table(path.rsplit("/", 1)[-1].rsplit(".", 1)[0]) or ""
+                split = _split(PurePosixPath(path))
                 for data, cells in rows:
                     name = _write(target, f"{stem}/{number:07}", data)
                     writer.writerow([name, split, *cells])
@@ -72,16 +73,35 @@ def _write(target: Path, stem: str, data: bytes | None) -> str:
     return name
 
 
-def _batches(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[bytes | None, list[str]]]]]:
+def _split(path: PurePosixPath) -> str:
+    """The split that a file or its folder is named after, such as `train/data-00000-of-1.arrow`."""
+    return tables.split_of_table(path.stem) or tables.split_of_table(path.parent.name) or ""
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The schema of a file, and a function from names of columns to its batches."""
+    import pyarrow
     import pyarrow.parquet as parquet
 
-    with parquet.ParquetFile(path) as file:
-        schema = file.schema_arrow
+    if path.suffix.lower() == ".arrow":
+        with pyarrow.OSFile(str(path)) as file, pyarrow.ipc.open_stream(file) as stream:
+            yield stream.schema, lambda columns: (batch.select(columns) for batch in stream)
+    else:
+        with parquet.ParquetFile(path) as file:
+            yield (
+                file.schema_arrow,
+                lambda columns: file.iter_batches(batch_size=64, columns=columns),
+            )
+
+
+def _batches(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[bytes | None, list[str]]]]]:
+    with _opened(path) as (schema, batches):
         pictures = tables.picture_columns(schema)
         image = next((name for name in pictures if name in ("image", "img")), pictures[0])
         others = [name for name in schema.names if name not in pictures]
         classes = _class_names(schema.metadata or {})
-        for batch in file.iter_batches(batch_size=64, columns=[image, *others]):
+        for batch in batches([image, *others]):
             yield others, _rows(batch.to_pydict(), image, others, classes)
 
 
