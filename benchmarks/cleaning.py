@@ -95,14 +95,14 @@ def scan(folder: Path, *, quick: bool) -> None:
     """The whole scan of 640 x 480 JPEGs against bare reading, hashing and decoding, and against the
     others.
     """
-    from lib.cleaning import scan_workers
+    from lib.cleaning import measurements
 
     files = jpegs(folder, number=200 if quick else 3_000)
     bare, ours = [], []
     for _ in range(1 if quick else 3):  # alternated, since machines are noisy
         bare.append(len(files) / seconds_of(lambda: _bare(files)))
         ours.append(
-            len(files) / seconds_of(lambda: list(scan_workers.measure_all(files, workers=2)))
+            len(files) / seconds_of(lambda: list(measurements.measure_all(files, workers=2)))
         )
     rate = middle.median(ours)
     print(
@@ -165,9 +165,9 @@ def hashes(folder: Path, *, quick: bool) -> None:
     for number in sizes:
         told = _alone(
             "import time\nfrom benchmarks.material.cleaning import planted_hashes, brute\nfrom "
-            "lib.cleaning import hamming\n"
+            "lib.cleaning import perceptual_hash\n"
             f"hashes = planted_hashes({number})\nbegan = time.perf_counter()\n"
-            "found = hamming.pairs(hashes, distance=10, workers=2)\nseconds = time.perf_counter() "
+            "found = perceptual_hash.pairs(hashes, distance=10, workers=2)\nseconds = time.perf_counter() "
             "- began\nmegabytes = peak()\n"
             f"same = brute(hashes, found) if {number} <= 100_000 else None\n"
             "print(json.dumps([seconds, megabytes, len(found), same]))"
@@ -213,7 +213,7 @@ def planted(folder: Path, *, quick: bool) -> None:
 
 def edited(folder: Path, *, quick: bool) -> None:
     """Pictures of each folder with edits of a user's size among them: recall, precision, cost."""
-    from lib.cleaning import groups, scan
+    from lib.cleaning import duplicates, scan
     from lib.data import decode, intake
 
     for raw in [Path(name) for name in FOLDERS]:
@@ -237,7 +237,7 @@ def edited(folder: Path, *, quick: bool) -> None:
         found: list = []
         grouping = seconds_of(
             lambda dataset=dataset, scanned=scanned, found=found: found.append(
-                groups.of(dataset, scanned, num_threads=1)
+                duplicates.group_dataset(dataset, scanned, num_threads=1)
             )
         )
         table = found[0].assign(name=[path.rsplit("/", 1)[-1] for path in found[0]["path"]])
@@ -265,7 +265,7 @@ def order(folder: Path, *, quick: bool) -> None:
 
     dataset = clean.ensure(intake.bring("elpv"))
     table = dataset.accepted()
-    features = label_issues.features(dataset, table, label_issues.Look())
+    features = label_issues.features(dataset, table, label_issues.EmbeddingConfig())
     place = {path: number for number, path in enumerate(table["path"])}
     for method in ("grouped", "runs of 60"):
         scores = []
@@ -328,7 +328,7 @@ def labels(folder: Path, *, quick: bool) -> None:
     table = table[table["verdict"] == "keep"].reset_index(drop=True)
     if quick:
         table = table.groupby("label").head(40).reset_index(drop=True)
-    rows = label_issues.features(dataset, table, label_issues.Look())
+    rows = label_issues.features(dataset, table, label_issues.EmbeddingConfig())
     names, truth = np.unique(table["label"].to_numpy(str), return_inverse=True)
     random = np.random.default_rng(0)
     flipped = random.permutation(len(truth))[: len(truth) // 10]
@@ -360,7 +360,7 @@ def strangers(folder: Path, *, quick: bool) -> None:
     """
     from sklearn.metrics import average_precision_score
 
-    from lib.cleaning import outliers
+    from lib.cleaning import label_issues
 
     if SAMPLES is None:
         print(
@@ -379,8 +379,8 @@ def strangers(folder: Path, *, quick: bool) -> None:
             strange = sets[guest][0][random.permutation(len(sets[guest][0]))[:9]]
             classes = np.concatenate([labels, random.choice(np.unique(labels), len(strange))])
             both, truth = np.concatenate([rows, strange]), np.arange(len(classes)) >= len(labels)
-            far = outliers.distances(both, labels=classes, groups=np.arange(len(both)))
-            beyond = outliers.deviations(far, labels=classes)
+            far = label_issues.distances(both, labels=classes, groups=np.arange(len(both)))
+            beyond = label_issues.deviations(far, labels=classes)
             ranks.append(average_precision_score(truth, beyond))
             named.append(np.mean(beyond[truth] > 3))
             wrong.append(np.mean(beyond[~truth] > 3))

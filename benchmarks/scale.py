@@ -93,7 +93,7 @@ def tables(*, number: int) -> None:
 
 def hashes(*, numbers: tuple[int, ...]) -> None:
     """The search for near-duplicates among random hashes; the last two sizes tell how it grows."""
-    from lib.cleaning import hamming
+    from lib.cleaning import perceptual_hash
 
     generator, took = np.random.default_rng(0), []
     for number in numbers:
@@ -101,7 +101,7 @@ def hashes(*, numbers: tuple[int, ...]) -> None:
         took.append(
             told(
                 f"near hashes among {number:,}",
-                lambda drawn=drawn: hamming.pairs(drawn, distance=10),
+                lambda drawn=drawn: perceptual_hash.pairs(drawn, distance=10),
             )
         )
     growth = np.log(took[-1] / took[-2]) / np.log(numbers[-1] / numbers[-2])

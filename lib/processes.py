@@ -2,7 +2,6 @@
 them.
 
     value = processes.call(function, argument, environment={...})
-    for item in processes.stream(generator_function, argument): ...
 
 A worker is this interpreter running `python -m lib.processes`. It reads calls from its standard
 input and writes what they return to its standard output, one pickled frame each; when its input

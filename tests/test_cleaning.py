@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lib.cleaning import clean as cleaning
-from lib.cleaning import findings, ledger, plots, scan_workers
+from lib.cleaning import findings, ledger, measurements, plots
 from lib.cleaning import scan as scanning
 from lib.cleaning.findings import Thresholds
 from lib.cleaning.measurements import Measured, light, measure, thumbnail
@@ -128,7 +128,7 @@ def test_cleaning_again_changes_nothing_and_opens_nothing(faulty, monkeypatch):
     first = cleaning.clean(data)
     digest, entries = data.digest(), len(ledger.read(data.folder))
     monkeypatch.setattr(
-        scan_workers, "measure_all", lambda *a, **k: pytest.fail("a file was opened")
+        measurements, "measure_all", lambda *a, **k: pytest.fail("a file was opened")
     )
     second = cleaning.clean(data)
     pd.testing.assert_frame_equal(first.manifest, second.manifest)
@@ -255,7 +255,7 @@ def test_a_file_that_kills_its_worker_is_named_and_the_rest_goes_on(tmp_path, mo
     for name in names[:-1]:
         save(tmp_path / name, scene(1))
     measured = dict(
-        scan_workers.measure_all([tmp_path / name for name in names], workers=1, patience_seconds=5)
+        measurements.measure_all([tmp_path / name for name in names], workers=1, patience_seconds=5)
     )
     assert [measured[at].problem for at in range(6)] == [
         None,
@@ -375,7 +375,7 @@ def test_the_light_of_a_large_picture_is_nearly_that_of_every_row(monkeypatch):
     grey = np.random.default_rng(0).normal(100, 10, (1201, 1600)).astype(np.uint8)
     grey[300:600] = 250
     some = light(grey)
-    monkeypatch.setattr("lib.cleaning.measurements.ENOUGH", grey.size)
+    monkeypatch.setattr("lib.cleaning.measurements.MAX_LIGHT_PIXELS", grey.size)
     assert some == pytest.approx(light(grey), abs=0.005) and some["dark"] == 250 / 255
 
 

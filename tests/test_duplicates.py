@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from lib.cleaning import hamming
-from lib.cleaning.copies import Comparer, Prover, common, detail
+from lib.cleaning import perceptual_hash
+from lib.cleaning.copies import Comparer, CopyVerifier, common, detail
 from lib.cleaning.duplicates import group, stars
-from lib.cleaning.measurements import orient, perceptual_hashes
+from lib.cleaning.perceptual_hash import orient, perceptual_hashes
 
 
 def small(pixels):
@@ -76,9 +76,9 @@ def test_hashes_of_all_orientations_are_those_of_the_turned_picture(photographs)
     "columns, workers, few", [(1, 1, 20_000), (8, 2, 20_000), (1, 1, 0), (8, 2, 0)]
 )
 def test_the_search_finds_exactly_what_brute_force_finds(columns, workers, few, monkeypatch):
-    monkeypatch.setattr(hamming, "FEW", few)  # 0: by parts, also for these few
-    monkeypatch.setattr(hamming, "ROWS", 5)
-    monkeypatch.setattr(hamming, "COLUMNS", 7)  # so that blocks have edges
+    monkeypatch.setattr(perceptual_hash, "MAX_ALL_PAIRS", few)  # 0: by parts, also for these few
+    monkeypatch.setattr(perceptual_hash, "ROWS", 5)
+    monkeypatch.setattr(perceptual_hash, "COLUMNS", 7)  # so that blocks have edges
     random = np.random.default_rng(0)
     hashes = random.integers(0, 2**64, (600, columns), dtype=np.uint64)
     for copy in range(0, 600, 3):  # plant neighbours at every distance around the limit
@@ -94,14 +94,14 @@ def test_the_search_finds_exactly_what_brute_force_finds(columns, workers, few, 
         for j, bits in enumerate(np.bitwise_count(hashes[i, 0] ^ hashes[:, turn]))
         if j > i and bits <= 10
     }
-    found = hamming.pairs(hashes, distance=10, workers=workers)
+    found = perceptual_hash.pairs(hashes, distance=10, workers=workers)
     assert {tuple(row) for row in found.tolist()} == expected and len(found) == len(expected) > 50
 
 
 @pytest.mark.parametrize("number", [21_000, 100_000, 1_000_000, 10_000_000])
 @pytest.mark.parametrize("distance", [0, 3, 10, 14])
 def test_two_near_hashes_agree_in_a_part_but_for_its_allowance(number, distance):
-    found = hamming.parts(number, distance)
+    found = perceptual_hash.parts(number, distance)
     bits = np.concatenate([part for part, _ in found])
     assert len(set(bits.tolist())) == len(bits) and bits.max() < 64  # no bit is in two parts
     assert (
@@ -110,7 +110,7 @@ def test_two_near_hashes_agree_in_a_part_but_for_its_allowance(number, distance)
 
 
 def test_nothing_to_search():
-    assert hamming.pairs(np.empty((0, 8), np.uint64), distance=10).shape == (0, 4)
+    assert perceptual_hash.pairs(np.empty((0, 8), np.uint64), distance=10).shape == (0, 4)
 
 
 def test_edited_copies_join_and_others_do_not(photographs):
@@ -193,7 +193,7 @@ def grey(pixels):
 @pytest.mark.parametrize("edit", ["jpeg", "half", "lighter", "darker", "cropped", "turned"])
 def test_an_edited_photograph_is_a_copy(photographs, edit):
     pictures = [grey(photographs[4]), grey(edited(photographs[4])[edit])]
-    assert Prover(pictures.__getitem__).compare(0, 1, 0)[0]
+    assert CopyVerifier(pictures.__getitem__).compare(0, 1, 0)[0]
 
 
 @pytest.mark.parametrize("turn", range(8))
@@ -203,7 +203,7 @@ def test_a_copy_is_recognised_in_every_orientation(photographs, turn):
     found = [
         each
         for each in range(8)
-        if Prover([picture, turned[turn]].__getitem__).compare(0, 1, each)[0]
+        if CopyVerifier([picture, turned[turn]].__getitem__).compare(0, 1, each)[0]
     ]
     assert len(found) == 1 and np.array_equal(orient(turned[turn], found[0]), picture)
 
@@ -229,11 +229,11 @@ def test_two_photographs_of_one_thing_are_no_copies(smooth):
         cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA) for picture in (one, other)
     ]
     assert Comparer(np.stack(small)).likeness(0, 1, 0) > 0.95  # at 64 px there is no difference
-    assert not Prover([one, other].__getitem__).compare(0, 1, 0)[0]
+    assert not CopyVerifier([one, other].__getitem__).compare(0, 1, 0)[0]
     packed = cv2.imdecode(
         cv2.imencode(".jpg", one, [cv2.IMWRITE_JPEG_QUALITY, 90])[1], cv2.IMREAD_GRAYSCALE
     )
-    assert Prover([one, packed].__getitem__).compare(0, 1, 0)[0]
+    assert CopyVerifier([one, packed].__getitem__).compare(0, 1, 0)[0]
 
 
 def test_look_alikes_are_named_and_grouped_only_if_asked(smooth):
@@ -252,4 +252,4 @@ def test_look_alikes_are_named_and_grouped_only_if_asked(smooth):
 
 
 def test_a_picture_that_has_gone_is_nobody_s_copy(photographs):
-    assert not Prover([grey(photographs[0]), None].__getitem__).compare(0, 1, 0)[0]
+    assert not CopyVerifier([grey(photographs[0]), None].__getitem__).compare(0, 1, 0)[0]

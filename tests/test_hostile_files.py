@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.cleaning import clean, findings_page, scan_workers
+from lib.cleaning import clean, findings_page, measurements
 from lib.cleaning.findings import Thresholds
 from lib.data import intake
 
@@ -82,13 +82,13 @@ def test_links_pipes_and_names_that_are_not_text(raw, tmp_path):
 
 def test_a_file_that_vanishes_while_the_scan_runs(raw, monkeypatch):
     data = intake.bring(str(raw))
-    measure_all = scan_workers.measure_all
+    measure_all = measurements.measure_all
 
     def late(files, **options):
         (raw / "a/2.png").unlink()
         return measure_all(files, **options)
 
-    monkeypatch.setattr(scan_workers, "measure_all", late)
+    monkeypatch.setattr(measurements, "measure_all", late)
     cleaned = clean.clean(data, thresholds=Thresholds(few_files=0))
     assert reasons(cleaned) == {"a/2.png": ["unreadable"]}
     assert (cleaned.manifest["verdict"] == "keep").sum() == len(GOOD) - 1

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.cleaning import label_issues, outliers
-from lib.cleaning.label_issues import Look
+from lib.cleaning import label_issues
+from lib.cleaning.label_issues import EmbeddingConfig
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 
@@ -72,13 +72,15 @@ def test_distances_by_hand():
     angles = np.deg2rad([0, 60, 60, 180])
     rows = np.stack([np.cos(angles), np.sin(angles)], axis=1) * 7  # length does not count
     one = np.zeros(4, int)
-    far = outliers.distances(rows, labels=one, groups=np.arange(4), neighbours=1)
+    far = label_issues.distances(rows, labels=one, groups=np.arange(4), neighbours=1)
     assert far == pytest.approx(
         [1, 0, 0, 3**0.5], abs=1e-3
     )  # the chord of 60 degrees is 1, of 120 the root of 3
-    twins = outliers.distances(rows, labels=one, groups=np.array([0, 1, 1, 2]), neighbours=1)
+    twins = label_issues.distances(rows, labels=one, groups=np.array([0, 1, 1, 2]), neighbours=1)
     assert twins == pytest.approx([1, 1, 1, 3**0.5], abs=1e-3)  # a twin is no company
-    classes = outliers.distances(rows, labels=np.array(["a", "b", "a", "c"]), groups=np.arange(4))
+    classes = label_issues.distances(
+        rows, labels=np.array(["a", "b", "a", "c"]), groups=np.arange(4)
+    )
     assert classes == pytest.approx(
         [1, np.nan, 1, np.nan], abs=1e-3, nan_ok=True
     )  # nor is another class
@@ -86,16 +88,16 @@ def test_distances_by_hand():
 
 def test_deviations_by_hand():
     far = np.exp([0.0, 1.0, 2.0, 3.0, 4.0])  # median 2, median absolute deviation 1
-    assert outliers.deviations(far, labels=np.zeros(5))[4] == pytest.approx(2 / 1.4826)
-    assert outliers.deviations(np.ones(5), labels=np.zeros(5)).tolist() == [0] * 5
-    assert outliers.deviations(np.array([np.nan, 1.0]), labels=np.arange(2)).tolist() == [0, 0]
+    assert label_issues.deviations(far, labels=np.zeros(5))[4] == pytest.approx(2 / 1.4826)
+    assert label_issues.deviations(np.ones(5), labels=np.zeros(5)).tolist() == [0] * 5
+    assert label_issues.deviations(np.array([np.nan, 1.0]), labels=np.arange(2)).tolist() == [0, 0]
 
 
 def test_a_class_that_is_spread_more_is_judged_by_itself_as_far_as_it_is_large():
     far, labels = np.exp(np.repeat([0.0, 2.0], 20)), np.repeat(["tight", "spread"], 20)
     # Twenty pictures and twenty in reserve: the classes' usual distances are drawn half way to the
     # median of all, 1.
-    assert outliers.deviations(far, labels=labels)[[0, 20]] == pytest.approx(
+    assert label_issues.deviations(far, labels=labels)[[0, 20]] == pytest.approx(
         [-1 / 1.4826, 1 / 1.4826]
     )
 
@@ -114,7 +116,9 @@ def test_findings_name_both_classes_and_the_distance(tmp_path, monkeypatch):
             "label": np.array(["bird", "cat", "dog"])[given],
         }
     )
-    found = label_issues.find(Dataset("d", tmp_path, tmp_path), table, Look(), outlier=3.0)
+    found = label_issues.find(
+        Dataset("d", tmp_path, tmp_path), table, EmbeddingConfig(), outlier=3.0
+    )
     told = {(path, reason): detail for path, reason, _, detail in found}
     assert re.fullmatch(
         r"labelled cat \(\d+ %\), looks like bird \(\d+ %\)", told[("003.png", "wrong_label")]
@@ -122,7 +126,9 @@ def test_findings_name_both_classes_and_the_distance(tmp_path, monkeypatch):
     assert "deviations farther than usual" in told[("100.png", "outlier")]
     assert all(0 <= score <= 1 for _, _, score, _ in found)
     assert (
-        label_issues.find(Dataset("d", tmp_path, tmp_path), table.head(10), Look(), outlier=3.0)
+        label_issues.find(
+            Dataset("d", tmp_path, tmp_path), table.head(10), EmbeddingConfig(), outlier=3.0
+        )
         == []
     )
 
@@ -130,4 +136,4 @@ def test_findings_name_both_classes_and_the_distance(tmp_path, monkeypatch):
 def test_a_network_without_pretrained_weights_cannot_look(tmp_path):
     table = pd.DataFrame({"path": ["a"], "pixels": ["p"], "group": [0], "label": ["x"]})
     with pytest.raises(DarkroomError, match="Only a pretrained network"):
-        label_issues.features(Dataset("d", tmp_path, tmp_path), table, Look("custom"))
+        label_issues.features(Dataset("d", tmp_path, tmp_path), table, EmbeddingConfig("custom"))

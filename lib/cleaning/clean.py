@@ -13,9 +13,9 @@ import pandas as pd
 from filelock import FileLock
 
 from lib import files
-from lib.cleaning import duplicates, findings, groups, label_issues, leaks, ledger
+from lib.cleaning import duplicates, findings, label_issues, leaks, ledger
 from lib.cleaning.findings import Thresholds
-from lib.cleaning.label_issues import Look
+from lib.cleaning.label_issues import EmbeddingConfig
 from lib.cleaning.scan import notes as scan_notes
 from lib.cleaning.scan import scan
 from lib.data import groups as data_groups
@@ -161,21 +161,28 @@ def clean(
     *,
     thresholds: Thresholds | None = None,
     verdicts: dict[str, str] | None = None,
-    look: Look | None = None,
+    embedding: EmbeddingConfig | None = None,
     grouping: str = "copies",
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Cleaned:
-    """Scans the data set, groups duplicates, judges every file, writes manifest, findings and
-    ledger, and returns it all.
+    """Scans the data set, groups duplicates, judges every file, and writes manifest, findings and
+    ledger.
 
-    What was decided by hand holds against the machine's judgement. The same files, thresholds, look
-    and ledger give the same manifest. `grouping` says what shares a group, see
-    `duplicates.GROUPINGS`. With a `look` a pretrained network names wrong labels and outliers among
-    the files that are kept so far. `workers` and `progress` as in `scan`, `thresholds` and
-    `verdicts` as in `judge`.
+    Decisions by hand override the automatic verdicts. The same files, arguments and ledger give the
+    same manifest.
 
-    Raises DarkroomError when fewer than two classes have accepted files.
+    Args:
+        dataset: the data set.
+        thresholds: see `findings.Thresholds`.
+        verdicts: overrides of `findings.DEFAULT_VERDICTS`.
+        embedding: a pretrained network that finds wrong labels and outliers among the kept files.
+        grouping: what shares a group, one of `duplicates.GROUPINGS`.
+        workers: processes that read files; one a processor if None.
+        progress: called with (files read, files to read).
+
+    Raises:
+        DarkroomError: fewer than two classes have accepted files.
     """
     if grouping not in duplicates.GROUPINGS:
         raise DarkroomError(
@@ -183,8 +190,10 @@ def clean(
         )
     with FileLock(dataset.folder / ".lock"):
         scanned = scan(dataset, workers=workers, progress=progress)
-        grouped = united(groups.of(dataset, scanned, grouping=grouping, num_threads=workers))
-        return _judge_and_write(dataset, grouped, thresholds or Thresholds(), verdicts or {}, look)
+        grouped = duplicates.group_dataset(dataset, scanned, grouping=grouping, num_threads=workers)
+        return _judge_and_write(
+            dataset, united(grouped), thresholds or Thresholds(), verdicts or {}, embedding
+        )
 
 
 def united(scanned: pd.DataFrame) -> pd.DataFrame:
@@ -230,7 +239,7 @@ def _judge_and_write(
     scanned: pd.DataFrame,
     limits: Thresholds,
     verdicts: dict[str, str],
-    look: Look | None,
+    embedding: EmbeddingConfig | None,
 ) -> Cleaned:
     reflected = ledger.num_bytes(dataset.folder)
     entries = ledger.read(dataset.folder)
@@ -241,10 +250,10 @@ def _judge_and_write(
             scanned.loc[scanned["path"] == path, "label"] = said["label"]
     found = findings.judge(scanned, thresholds=limits, verdicts=verdicts)
     judged = _judged(found)
-    if look is not None:
+    if embedding is not None:
         kept = _table(scanned, judged, by_hand)
         kept = kept[kept["verdict"] == "keep"].reset_index(drop=True)
-        suspected = label_issues.find(dataset, kept, look, outlier=limits.outlier)
+        suspected = label_issues.find(dataset, kept, embedding, outlier=limits.outlier)
         found = findings.table(
             [*found.drop(columns="verdict").itertuples(index=False), *suspected], verdicts=verdicts
         )
@@ -265,7 +274,7 @@ def _judge_and_write(
             changes=changes,
             thresholds=findings.as_parameters(limits),
             verdicts=verdicts,
-            look=asdict(look) if look else None,
+            embedding=asdict(embedding) if embedding else None,
         )
         if ledger.num_bytes(dataset.folder) == reflected + ledger.size_of(entry):
             reflected += ledger.size_of(entry)  # nobody has decided anything in the meantime

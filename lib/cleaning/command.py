@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lib.cleaning import clean, export, findings_page, ledger
+from lib.cleaning import clean as cleaning
+from lib.cleaning import export, findings_page, ledger
+from lib.cleaning.clean import Cleaned
 from lib.cleaning.findings import Thresholds
-from lib.cleaning.label_issues import Look
+from lib.cleaning.label_issues import EmbeddingConfig
 from lib.data import dataset as datasets
 from lib.data import intake, manifest
 from lib.data.dataset import Dataset
@@ -21,64 +23,34 @@ from lib.data.sources import reading
 from lib.errors import DarkroomError, suggest
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What was asked for; see `darkroom clean --help`."""
-
-    data: str
-    name: str | None = None
-    json: bool = False
-    options: dict[str, str] = field(default_factory=dict)
-    thresholds: dict[str, str] = field(default_factory=dict)
-    verdicts: dict[str, str] = field(default_factory=dict)
-    look: str = "none"
-    workers: int | None = None
-    list: str | None = None
-    history: bool = False
-    undo: int | None = None
-    decided: dict[str, list[str]] = field(default_factory=dict)
-    relabel: list[str] | None = None
-    export: str | None = None
-    by_split: bool = False
-
-
-def run(wish: Wish) -> int:
-    """Does the one act that was asked for, by default cleaning, and returns the exit code."""
-    acts: dict[Callable[[Wish], None], bool] = {
-        _list: wish.list is not None,
-        _history: wish.history,
-        _undo: wish.undo is not None,
-        _decide: bool(wish.decided),
-        _relabel: bool(wish.relabel),
-        _export: wish.export is not None,
-    }
-    asked = [act for act, wanted in acts.items() if wanted]
-    if len(asked) > 1:
-        raise DarkroomError(
-            "One act at a time: --list, --history, --undo, --keep, --review, --reject, --relabel "
-            "or --export."
-        )
-    (asked[0] if asked else _clean)(wish)
-    return 0
-
-
-def _clean(wish: Wish) -> None:
-    limits = _thresholds(wish.thresholds)
-    dataset = intake.bring(wish.data, name=wish.name, options=dict(wish.options) or None)
-    look = None if wish.look == "none" else Look(wish.look)
+def clean(
+    data: str,
+    *,
+    name: str | None = None,
+    options: dict[str, str] | None = None,
+    thresholds: dict[str, str] | None = None,
+    verdicts: dict[str, str] | None = None,
+    embedding_network: str = "none",
+    workers: int | None = None,
+    as_json: bool = False,
+) -> None:
+    """Cleans a data set and prints what was read and found; see `darkroom clean --help`."""
+    limits = _thresholds(thresholds or {})
+    dataset = intake.bring(data, name=name, options=options or None)
+    network = embedding_network
     try:
-        cleaned = clean.clean(
+        cleaned = cleaning.clean(
             dataset,
             thresholds=limits,
-            verdicts=wish.verdicts,
-            look=look,
-            workers=wish.workers,
+            verdicts=verdicts,
+            embedding=None if network == "none" else EmbeddingConfig(network),
+            workers=workers,
             progress=_progress(),
         )
-    except ValueError as error:  # an unknown reason or verdict, told by `judge`
+    except ValueError as error:  # an unknown reason or verdict
         raise DarkroomError(str(error)) from error
     address = findings_page.write(cleaned)
-    if wish.json:
+    if as_json:
         print(json.dumps(summary(cleaned), ensure_ascii=False))
         return
     print(understood(dataset))
@@ -103,12 +75,12 @@ def understood(dataset: Dataset) -> str:
     )
 
 
-def summary(cleaned: clean.Cleaned) -> dict[str, Any]:
+def summary(cleaned: Cleaned) -> dict[str, Any]:
     """Returns what was read and what cleaning decided, as plain values."""
     table, source = cleaned.manifest, cleaned.dataset.source
     kept = table[table["verdict"] == "keep"]
     groups = kept["source_group"].dropna() if "source_group" in kept else kept["label"][:0]
-    reasons = [reason for reasons in table["reasons"] for reason in reasons]
+    reasons = table["reasons"].explode().dropna().value_counts().sort_index()
     splits = kept["source_split"].where(kept["source_split"].notna(), "").value_counts()
     return {
         "name": cleaned.dataset.name,
@@ -124,34 +96,33 @@ def summary(cleaned: clean.Cleaned) -> dict[str, Any]:
         "verdicts": {
             verdict: int((table["verdict"] == verdict).sum()) for verdict in manifest.VERDICTS
         },
-        "reasons": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
+        "reasons": {reason: int(number) for reason, number in reasons.items()},
         "not_used": source.get("not_used", {"rows": 0, "files": 0, "why": {}}),
         "notes": [*source.get("notes", []), *cleaned.notes],
     }
 
 
-def _list(wish: Wish) -> None:
-    dataset = _known(wish.data)
+def list_files(data: str, finding: str = "") -> None:
+    """Prints the files with any finding, or with this finding or verdict."""
+    dataset = _known(data)
     table = dataset.manifest()
     rows = table[[bool(reasons) for reasons in table["reasons"]]]
-    if wish.list:
-        there = sorted(
-            {reason for reasons in table["reasons"] for reason in reasons} | set(table["verdict"])
-        )
-        if wish.list not in there:
+    if finding:
+        known = sorted({*table["reasons"].explode().dropna(), *table["verdict"]})
+        if finding not in known:
             raise DarkroomError(
-                f"No file of {dataset.name!r} has the finding or verdict {wish.list!r}; there is "
-                f"{', '.join(there)}."
-                f"{suggest(wish.list, there)}"
+                f"No file of {dataset.name!r} has the finding or verdict {finding!r}; there is "
+                f"{', '.join(known)}.{suggest(finding, known)}"
             )
-        named = np.array([wish.list in reasons for reasons in table["reasons"]])
-        rows = table[named | (table["verdict"] == wish.list).to_numpy()]
+        has_finding = np.array([finding in reasons for reasons in table["reasons"]])
+        rows = table[has_finding | (table["verdict"] == finding).to_numpy()]
     for row in rows.itertuples():
         print(f"{row.verdict:<7}{row.path}\t{', '.join(row.reasons)}")
 
 
-def _history(wish: Wish) -> None:
-    entries = ledger.read(_known(wish.data).folder)
+def history(data: str) -> None:
+    """Prints all decisions, the oldest first."""
+    entries = ledger.read(_known(data).folder)
     standing = {act["entry"] for act in ledger.standing(entries)}
     for act in entries:
         about = f"of {act['of']}" if act["action"] == "undo" else f"{len(act['changes']):,} files"
@@ -167,9 +138,10 @@ def _history(wish: Wish) -> None:
         )
 
 
-def _undo(wish: Wish) -> None:
-    dataset = _known(wish.data)
-    act = clean.undo(dataset, entry=wish.undo or None)
+def undo(data: str, entry: int | None = None) -> None:
+    """Takes back a decision, by default the last."""
+    dataset = _known(data)
+    act = cleaning.undo(dataset, entry=entry)
     print(
         f"Undone: entry {act['entry']}, {act['action']} by {act['by']} of {len(act['changes']):,} "
         "files."
@@ -177,38 +149,38 @@ def _undo(wish: Wish) -> None:
     print(_standing(dataset))
 
 
-def _decide(wish: Wish) -> None:
-    dataset = _known(wish.data)
-    for verdict, files in wish.decided.items():
-        clean.decide(dataset, files, verdict=verdict)
+def decide(data: str, decisions: dict[str, list[str]]) -> None:
+    """Gives files another verdict; `decisions` maps verdicts to files."""
+    dataset = _known(data)
+    for verdict, files in decisions.items():
+        cleaning.decide(dataset, files, verdict=verdict)
         print(f"{len(set(files)):,} files: {verdict}.")
-    _tell_undo(dataset)
+    _print_undo(dataset)
 
 
-def _relabel(wish: Wish) -> None:
-    dataset = _known(wish.data)
-    label, *files = wish.relabel or []
+def relabel(data: str, label: str, *files: str) -> None:
+    """Gives files another label."""
+    dataset = _known(data)
     if not files:
         raise DarkroomError(
             "--relabel takes the label and then the files: --relabel cat photos/1.jpg photos/2.jpg."
         )
-    clean.relabel(dataset, files, label=label)
+    cleaning.relabel(dataset, files, label=label)
     print(
         f"{len(set(files)):,} files are labelled {label!r} now; clean again to judge them under it."
     )
-    _tell_undo(dataset)
+    _print_undo(dataset)
 
 
-def _tell_undo(dataset: Dataset) -> None:
+def _print_undo(dataset: Dataset) -> None:
     print(f"{_standing(dataset)}. Take it back with: darkroom clean {dataset.name} --undo")
 
 
-def _export(wish: Wish) -> None:
-    dataset = _known(wish.data)
-    number = export.export(dataset, Path(wish.export), by_split=wish.by_split)
-    print(
-        f"{number:,} files copied to {Path(wish.export).expanduser().resolve()}, a folder a class."
-    )
+def export_copy(data: str, folder: str, *, by_split: bool = False) -> None:
+    """Writes a clean copy of a data set, a folder a class."""
+    dataset = _known(data)
+    number = export.export(dataset, Path(folder), by_split=by_split)
+    print(f"{number:,} files copied to {Path(folder).expanduser().resolve()}, a folder a class.")
 
 
 def _known(data: str) -> Dataset:
@@ -221,7 +193,7 @@ def _standing(dataset: Dataset) -> str:
 
 
 def _thresholds(given: dict[str, str]) -> Thresholds:
-    kinds = {each.name: type(each.default) for each in fields(Thresholds)}
+    kinds = {field.name: type(field.default) for field in fields(Thresholds)}
     values: dict[str, Any] = {}
     for name, text in given.items():
         if name not in kinds:

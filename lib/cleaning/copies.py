@@ -5,7 +5,7 @@ have busbars, all pages margins. So what a data set's thumbnails have in common 
 and the rest is compared (`Comparer`). At 64 px two wafers of one ingot, two pages of a form or two
 frames of one scene are still as alike as a picture and its compressed copy. What tells them apart
 is the finest structure that a file holds, noise included: an edited copy has it from its original,
-another photograph has its own (`Prover`).
+another photograph has its own (`CopyVerifier`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 from scipy import linalg
 
-from lib.cleaning.measurements import THUMB, orient
+from lib.cleaning.measurements import THUMB
+from lib.cleaning.perceptual_hash import orient
 
 COARSE = THUMB // 2
 EDGE = 5 / 64
@@ -214,7 +215,7 @@ BLOCKS = 5
 _KEPT = 64  # pictures that stay decoded, since a group compares the same few again and again
 
 
-class Prover:
+class CopyVerifier:
     """Tells copies from look-alikes. `read(index)` returns a picture as uint8 grey (height, width),
     or None when it is gone.
     """

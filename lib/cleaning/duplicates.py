@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 
-from lib.cleaning import edited_copies, hamming, scan_workers
-from lib.cleaning.copies import Comparer, Prover
+from lib import files, hashing
+from lib.cleaning import edited_copies, measurements, perceptual_hash, scan
+from lib.cleaning.copies import Comparer, CopyVerifier
+from lib.data.dataset import Dataset
+from lib.data.decode import ImageError
 
+FILE = "groups.parquet"
 VERSION = 5
 """Counts changes of how groups are found; groups of another version are found anew."""
 
@@ -46,6 +52,37 @@ same picture.
 """
 
 LEAST_CONTRAST = 0.04
+_FOUND = ["group", "likeness", "look_alike", "alikeness"]
+
+
+def group_dataset(
+    dataset: Dataset,
+    scanned: pd.DataFrame,
+    *,
+    grouping: str = "copies",
+    num_threads: int | None = None,
+) -> pd.DataFrame:
+    """Returns the scan with the columns of `group`, which are kept beside it, by
+    pictures and way of grouping.
+    """
+    path = dataset.folder / "scan" / FILE
+    pixels = scanned["pixels"].where(scanned["pixels"].notna(), "")
+    key = hashing.digest(f"{VERSION} {grouping}", *scanned["path"], *pixels)
+    known = _stored(path, key, rows=len(scanned))
+    if known is None:
+        found = group(
+            scanned,
+            scan.thumbs(dataset.folder),
+            read=lambda file: _grey(dataset, file),
+            grouping=grouping,
+            num_threads=num_threads,
+        )
+        known = found[_FOUND]
+        known.attrs["note"] = found.attrs["note"]
+        files.write_parquet(path, known, metadata={"key": key, "note": known.attrs["note"]})
+    grouped = scanned.assign(**{name: known[name].to_numpy() for name in _FOUND})
+    grouped.attrs["note"] = known.attrs["note"]
+    return grouped
 
 
 def group(
@@ -78,7 +115,7 @@ def group(
         & (subjects[["width", "height"]].min(axis=1).fillna(0) >= SMALLEST_SIDE)
         & (subjects["contrast"].fillna(0) >= LEAST_CONTRAST)
     ).to_numpy(bool)
-    threads = scan_workers.count(num_threads)
+    threads = measurements.num_workers(num_threads)
     proving = read is not None and grouping == "copies"
     least = min(PROVABLE, likeness) if proving else likeness
     alike = _alike(subjects[fit], thumbs, distance=distance, likeness=least, num_threads=threads)
@@ -90,8 +127,12 @@ def group(
     copies, shared = np.ones(len(edges), bool), np.ones(len(edges))
     if proving:
         paths = subjects["path"].to_numpy()
+        verifier = CopyVerifier(lambda at: read(paths[at]))
         copies, shared = _proven(
-            edges, alike["turn"].to_numpy(), Prover(lambda at: read(paths[at])), num_threads=threads
+            edges,
+            alike["turn"].to_numpy(),
+            verifier,
+            num_threads=threads,
         )
     edited = edited_copies.nothing()
     if read is not None and fit.any():
@@ -181,7 +222,7 @@ def _alike(
     if len(subjects) < 2:
         return nothing
     hashes = np.frombuffer(b"".join(subjects["hashes"]), np.uint64).reshape(-1, 8)
-    proposed = hamming.pairs(hashes, distance=distance, workers=num_threads)
+    proposed = perceptual_hash.pairs(hashes, distance=distance, workers=num_threads)
     if not len(proposed):
         return nothing
     copies = np.unique(proposed[proposed[:, 3] <= COPY_DISTANCE, 1])
@@ -204,13 +245,35 @@ def _alike(
 
 
 def _proven(
-    edges: np.ndarray, turns: np.ndarray, prover: Prover, *, num_threads: int
+    edges: np.ndarray, turns: np.ndarray, verifier: CopyVerifier, *, num_threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which pairs are copies, bool (pairs,), and the finest structure that they share, (pairs,)."""
     pairs = zip(*edges.T.tolist(), turns.tolist(), strict=True) if len(edges) else []
     with ThreadPoolExecutor(num_threads) as threads:
-        compared = list(threads.map(lambda pair: prover.compare(*pair), pairs))
+        compared = list(threads.map(lambda pair: verifier.compare(*pair), pairs))
     return (
         np.array([same for same, _ in compared], bool),
         np.array([shared for _, shared in compared], float),
     )
+
+
+def _stored(path: Path, key: str, *, rows: int) -> pd.DataFrame | None:
+    """The groups found before for the same pictures; None where there are none that can be read."""
+    found = files.read_cache(path)
+    if found is None or found[1].get("key") != key:
+        return None
+    table, about = found
+    if len(table) != rows or not set(_FOUND) <= set(table.columns):
+        return None
+    table.attrs["note"] = about.get("note")
+    return table
+
+
+def _grey(dataset: Dataset, path: str) -> np.ndarray | None:
+    """The picture as grey; None when it has gone or changed since it was scanned, so that it is
+    nobody's copy.
+    """
+    try:
+        return cv2.cvtColor(dataset.image(path).pixels, cv2.COLOR_RGB2GRAY)
+    except (OSError, ImageError):
+        return None

@@ -112,6 +112,99 @@ finds hard would make every later result look better than it is. Look at those p
 by hand.
 """
 
+DESCRIPTIONS: dict[str, tuple[str, str]] = {
+    "not_an_image": ("Not an image", "The bytes are no picture, whatever its name."),
+    "unsupported": (
+        "Unsupported format",
+        "A picture in a format that is not decoded; convert it to JPEG or PNG.",
+    ),
+    "too_large": (
+        "Too large",
+        "The file declares more pixels than a photograph has; it was not decoded.",
+    ),
+    "truncated": ("Cut off", "The file ends before the picture does, as after a broken download."),
+    "several_frames": (
+        "Several frames",
+        "An animation or a file of several pages; only the first frame counts.",
+    ),
+    "corrupted": (
+        "Damaged",
+        "The bytes are not what was once written; most viewers fill the damage with grey or black.",
+    ),
+    "crashed": (
+        "Crashed its reader",
+        "Reading the file ended or hung a worker process; the rest of the scan went on.",
+    ),
+    "unreadable": (
+        "Unreadable",
+        "The file could not be read: no permission, or it vanished during the scan.",
+    ),
+    "missing": ("Missing", "The table names a file that is not there."),
+    "link_folder": ("Link to a folder", "Links to folders are not followed, so that loops end."),
+    "link_outside": (
+        "Link out of the data",
+        "A link to a file outside the data set is not followed.",
+    ),
+    "special": ("Not a plain file", "A pipe, a socket or a device."),
+    "name_not_text": (
+        "Name is not text",
+        "The file's name holds bytes that are not UTF-8; rename it.",
+    ),
+    "unlabelled": (
+        "No label",
+        "The file lies in no class folder, or the table says nothing of it.",
+    ),
+    "two_labels": (
+        "One picture, two labels",
+        "The same pixels under different labels; at most one of them can be right.",
+    ),
+    "exact_duplicate": (
+        "Exact copy",
+        "The same pixels as another file; one of them is kept, that of a test split first.",
+    ),
+    "near_two_labels": (
+        "Near-duplicates, two labels",
+        "Nearly the same picture under different labels; check which is right.",
+    ),
+    "duplicate_across_splits": (
+        "Leaks across the source's splits",
+        "The same picture in two of the source's own splits; split_method = 'grouped' prevents it.",
+    ),
+    "near_duplicate": (
+        "Near-duplicates",
+        "Nearly the same picture; a group is never divided between two splits.",
+    ),
+    "look_alike": (
+        "Look-alikes",
+        "The same texture or scene in what is another photograph; they are not grouped.",
+    ),
+    "too_small": ("Too small", "So few pixels that a network has little to see."),
+    "odd_aspect": (
+        "Odd aspect",
+        "Much longer than broad: resizing will change it beyond recognition.",
+    ),
+    "dark": ("Too dark", "Nearly all pixels are almost black."),
+    "bright": ("Too bright", "Nearly all pixels are almost white."),
+    "low_contrast": ("Low contrast", "The greys span hardly any of their range."),
+    "uniform": ("One colour", "Nearly all pixels have one grey."),
+    "blurred": ("Blurred", "Hardly any edge in the whole picture."),
+    "wrong_label": (
+        "Probably wrong label",
+        "A pretrained network's features say another class, trained on pictures that do not "
+        "include this one.",
+    ),
+    "outlier": (
+        "Outlier",
+        "Far from the other pictures of its class in a pretrained network's features.",
+    ),
+    "wrong_extension": (
+        "Wrong extension",
+        "The name says another format than the bytes; it decodes all the same.",
+    ),
+    "few": ("Small class", "The class has very few pictures."),
+}
+"""Reason -> (title, sentence): what each finding means and what to do about it."""
+
 
 def judge(
     scanned: pd.DataFrame,
@@ -173,65 +266,34 @@ def _pictures(scanned: pd.DataFrame, limits: Thresholds) -> Iterator[tuple]:
     good = scanned[scanned["problem"].isna()]
     short = good[["width", "height"]].min(axis=1).astype(float)
     aspect = good[["width", "height"]].max(axis=1).astype(float) / short
-    checks = (
-        (
-            "too_small",
-            short / limits.smallest_side,
-            short < limits.smallest_side,
+    dark, bright, contrast = good["dark"], good["bright"], good["contrast"]
+    sharp, uniform = good["sharpness"], good["uniform"]
+    is_blurred = (sharp < limits.sharpness) & (contrast >= limits.contrast)
+    checks = {  # reason: (measure, flagged, score, text)
+        "too_small": (
+            short, short < limits.smallest_side, short / limits.smallest_side,
             "shorter side {:.0f} px",
-            short,
         ),
-        (
-            "odd_aspect",
-            limits.greatest_aspect / aspect,
-            aspect > limits.greatest_aspect,
+        "odd_aspect": (
+            aspect, aspect > limits.greatest_aspect, limits.greatest_aspect / aspect,
             "aspect {:.1f} : 1",
-            aspect,
         ),
-        (
-            "dark",
-            good["dark"],
-            good["dark"] < limits.dark,
-            "99 % of the pixels below {:.0%} light",
-            good["dark"],
+        "dark": (dark, dark < limits.dark, dark, "99 % of the pixels below {:.0%} light"),
+        "bright": (
+            bright, bright > limits.bright, 1 - bright, "99 % of the pixels above {:.0%} light",
         ),
-        (
-            "bright",
-            1 - good["bright"],
-            good["bright"] > limits.bright,
-            "99 % of the pixels above {:.0%} light",
-            good["bright"],
+        "low_contrast": (
+            contrast, contrast < limits.contrast, contrast, "grey spans {:.1%} of its range",
         ),
-        (
-            "low_contrast",
-            good["contrast"],
-            good["contrast"] < limits.contrast,
-            "grey spans {:.1%} of its range",
-            good["contrast"],
+        "uniform": (
+            uniform, uniform > limits.uniform, 1 - uniform, "{:.1%} of the pixels in one grey",
         ),
-        (
-            "uniform",
-            1 - good["uniform"],
-            good["uniform"] > limits.uniform,
-            "{:.1%} of the pixels in one grey",
-            good["uniform"],
-        ),
-        (
-            "blurred",
-            good["sharpness"],
-            (good["sharpness"] < limits.sharpness) & (good["contrast"] >= limits.contrast),
-            "sharpness {:.3f}",
-            good["sharpness"],
-        ),
-    )
-    for reason, score, flagged, text, value in checks:
+        "blurred": (sharp, is_blurred, sharp, "sharpness {:.3f}"),
+    }  # fmt: skip
+    for reason, (measure, flagged, score, text) in checks.items():
         for at in good.index[flagged.to_numpy(bool)]:
-            yield (
-                good.at[at, "path"],
-                reason,
-                float(np.clip(score[at], 0, 1)),
-                text.format(value[at]),
-            )
+            severity = float(np.clip(score[at], 0, 1))
+            yield good.at[at, "path"], reason, severity, text.format(measure[at])
     for path, found in zip(good["path"], good["format"], strict=True):
         ending = path.rsplit("/", 1)[-1].rpartition(".")[2].lower()
         if ending not in ENDINGS.get(found, (ending,)):

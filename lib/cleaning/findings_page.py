@@ -13,7 +13,7 @@ import pandas as pd
 
 from lib import files as files_module
 from lib.cleaning import ledger
-from lib.cleaning.issue_descriptions import MEANINGS
+from lib.cleaning.findings import DESCRIPTIONS
 from lib.reporting import images, report
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def _counts(cleaned: Cleaned) -> list[dict[str, Any]]:
     rows = [
         {
             "reason": row.Index,
-            "title": MEANINGS[row.Index][0],
-            "meaning": MEANINGS[row.Index][1],
+            "title": DESCRIPTIONS[row.Index][0],
+            "meaning": DESCRIPTIONS[row.Index][1],
             "files": int(row.files),
             "verdict": row.verdict,
             "place": "duplicates" if row.Index in TWINS else row.Index,

@@ -13,20 +13,23 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lib.cleaning import outliers
 from lib.data import pixel_cache
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 
 FOLDS = 5
-FEWEST = 20
-"""With fewer pictures nothing can be said about what is usual."""
+MIN_PICTURES = 20
+"""Data sets of fewer pictures are not judged."""
+NEIGHBOURS = 10
+_BLOCK = 1024
+_PRIOR = 20
 
 
 @dataclass(frozen=True)
-class Look:
-    """Which pretrained network looks at the pictures, and at which side in px. The same side and
-    fit as a training shares its cache of pixels and features.
+class EmbeddingConfig:
+    """A pretrained network and how pictures are scaled for it, `image_side` in px.
+
+    With the side and fit of a training, the caches of pixels and features are shared.
     """
 
     architecture: str = "efficientnet_lite0"
@@ -37,7 +40,7 @@ class Look:
 def find(
     dataset: Dataset,
     table: pd.DataFrame,
-    look: Look,
+    embedding: EmbeddingConfig,
     *,
     outlier: float,
     progress: Callable[[int, int], None] | None = None,
@@ -51,9 +54,9 @@ def find(
     """
     several = (table["label"].map(table["label"].value_counts()) >= 2).to_numpy(bool)
     judged = table[several].reset_index(drop=True)
-    if len(judged) < FEWEST or judged["label"].nunique() < 2:
+    if len(judged) < MIN_PICTURES or judged["label"].nunique() < 2:
         return []
-    rows = features(dataset, table, look, progress=progress)[several]
+    rows = features(dataset, table, embedding, progress=progress)[several]
     groups = judged["group"].to_numpy()
     return [*_wrong(judged, rows, groups), *_far(judged, rows, groups, outlier)]
 
@@ -61,7 +64,7 @@ def find(
 def features(
     dataset: Dataset,
     table: pd.DataFrame,
-    look: Look,
+    embedding: EmbeddingConfig,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
@@ -70,7 +73,7 @@ def features(
     They come through `feature_cache`, from the layer before the head. Raises DarkroomError for an
     unknown network or one that has no pretrained weights.
     """
-    if look.architecture == "custom":
+    if embedding.architecture == "custom":
         raise DarkroomError(
             "Only a pretrained network can judge pictures it has not learnt; 'custom' starts from "
             "nothing."
@@ -79,10 +82,10 @@ def features(
     from lib.models import feature_cache
 
     decoded = pixel_cache.cache(
-        dataset, side=look.image_side, fit=look.fit, rows=table, progress=progress
+        dataset, side=embedding.image_side, fit=embedding.fit, rows=table, progress=progress
     )
     names = sorted(map(str, table["label"].unique()))
-    model = models.build(look.architecture, class_names=names, image_side=look.image_side)
+    model = models.build(embedding.architecture, class_names=names, image_side=embedding.image_side)
     stored = feature_cache.ensure(
         model, decoded.array, images_key=decoded.key, folder=dataset.folder / "features"
     )
@@ -112,17 +115,15 @@ def _far(
     table: pd.DataFrame, rows: np.ndarray, groups: np.ndarray, limit: float
 ) -> list[tuple[str, str, float, str]]:
     classes = table["label"].to_numpy(str)
-    deviations = outliers.deviations(
-        outliers.distances(rows, labels=classes, groups=groups), labels=classes
-    )
+    away = deviations(distances(rows, labels=classes, groups=groups), labels=classes)
     return [
         (
             table["path"][at],
             "outlier",
-            float(np.clip(limit / deviations[at], 0, 1)),
-            f"the nearest of its class are {deviations[at]:.1f} deviations farther than usual",
+            float(np.clip(limit / away[at], 0, 1)),
+            f"the nearest of its class are {away[at]:.1f} deviations farther than usual",
         )
-        for at in np.flatnonzero(deviations > limit)
+        for at in np.flatnonzero(away > limit)
     ]
 
 
@@ -187,3 +188,68 @@ def confident(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
             "score": own,
         }
     )
+
+
+def distances(
+    features: np.ndarray, *, labels: np.ndarray, groups: np.ndarray, neighbours: int = NEIGHBOURS
+) -> np.ndarray:
+    """Returns the mean distance of each picture to its nearest neighbours of the same label,
+    float64 (n,).
+
+    `features` is float32 (n, d) as a network gives them; they are compared by their direction.
+    Members of a picture's own near-duplicate group do not count: an outlier that is there twice
+    would keep itself company. NaN where a label has no other picture. Neighbours of any label would
+    do for a set of one subject, but in a mixed one there is always somebody near: a drawing filed
+    under photographs is close to the drawings. Exact, class by class and in blocks.
+    """
+    rows = np.asarray(features, np.float32)
+    rows, found = (
+        rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9),
+        np.full(len(rows), np.nan),
+    )
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        for start in range(0, len(members), _BLOCK):
+            block = members[start : start + _BLOCK]
+            found[block] = _nearest(
+                rows[block], rows[members], groups[block, None] == groups[members], neighbours
+            )
+    return found
+
+
+def deviations(far: np.ndarray, *, labels: np.ndarray) -> np.ndarray:
+    """Returns by how many robust standard deviations each distance lies above what is usual in its
+    class; 0 for NaN.
+
+    Distances are compared by their logarithms, since they spread by factors. What is usual in a
+    class is its median, drawn towards the median of all as if twenty further pictures were there,
+    so that a small class is not judged by itself alone. Source: Iglewicz and Hoaglin, How to Detect
+    and Handle Outliers (1993): distance from the median over 1.4826 MAD.
+    """
+    known = ~np.isnan(far)
+    away = np.zeros(len(far))
+    if not known.any():
+        return away
+    logs = np.log(np.maximum(far, 1e-9))
+    overall = np.median(logs[known])
+    for label in np.unique(labels[known]):
+        members = known & (labels == label)
+        number = members.sum()
+        away[members] = logs[members] - (number * np.median(logs[members]) + _PRIOR * overall) / (
+            number + _PRIOR
+        )
+    spread = 1.4826 * np.median(np.abs(away[known] - np.median(away[known])))
+    return away / spread if spread > 0 else np.zeros(len(far))
+
+
+def _nearest(block: np.ndarray, rows: np.ndarray, kin: np.ndarray, neighbours: int) -> np.ndarray:
+    """The mean distance of unit rows (b, d) to their nearest of (n, d), those of `kin` (b, n) left
+    out; NaN without any.
+    """
+    near = 2 - 2 * (block @ rows.T)  # squared distances
+    near[kin] = np.inf
+    count = min(neighbours, len(rows))
+    nearest = np.partition(near, count - 1, axis=1)[:, :count]
+    finite = np.isfinite(nearest)
+    total = np.sqrt(np.where(finite, np.maximum(nearest, 0), 0)).sum(axis=1)
+    return np.where(finite.any(axis=1), total / np.maximum(finite.sum(axis=1), 1), np.nan)

@@ -1,23 +1,30 @@
-"""Everything that one look at one file tells: hashes, size, light, sharpness, a thumbnail. Runs in
-worker processes.
+"""What one reading of a file tells (hashes, size, light, sharpness, a thumbnail), read by workers.
+
+A file that kills or hangs its worker is reported as `crashed`, and the others are read on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from lib import processes
+from lib.cleaning.perceptual_hash import perceptual_hashes
 from lib.data import decode
 from lib.data.decode import ImageError
 from lib.data.value_range import Rendering
 
 VERSION = 7
-"""Counts changes of what is measured; a scan of another version is read anew."""
+"""Raised when the measurements change; files scanned by another version are read again."""
 
 MAX_BYTES = 512 << 20
 """A larger file is not decoded: no photograph is that large, and a few at once would fill the
@@ -27,27 +34,29 @@ memory.
 THUMB = 64
 """Side of the stored grey thumbnail, px."""
 
-ENOUGH = 262_144
-"""Pixels up to which light is told from every row; of a larger picture from every second, third,
-... one.
-"""
+MAX_LIGHT_PIXELS = 262_144
+"""Light is measured on every n-th row of a larger picture, so that about this many pixels count."""
+
+PATIENCE_SECONDS = 120.0
+"""Longest time that one file may take before its worker is killed."""
+
+FILES_A_CALL = 16
+"""Files that a worker reads in one call."""
+
+_ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "268435456",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""glibc then keeps the memory of a picture for the next one, and NumPy starts no threads."""
 
 _LEVELS = np.stack([np.arange(256.0), np.arange(256.0) ** 2])  # (moment, level)
-_ODD = np.where(np.arange(8) % 2, -1.0, 1.0).astype(np.float32)
-_SIGNS = np.stack(
-    [
-        np.ones((8, 8), np.float32),
-        np.tile(_ODD, (8, 1)),
-        np.tile(_ODD[:, None], (1, 8)),
-        np.outer(_ODD, _ODD),
-    ]
-)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of one file. `problem` is a reason of `decode.REASONS`, `unreadable`, `crashed`
-    or None.
+    """The measurements of one file. `problem` is a reason of `decode.REASONS`, `unreadable`,
+    `crashed` or None.
 
     `dark` and `bright` are the 99th and 1st percentile of grey, `contrast` what lies between them,
     `uniform` the share of pixels within 4 levels of the commonest grey, all 0..1; `sharpness` is
@@ -80,11 +89,125 @@ class Measured:
     range_high: float | None = None
 
 
+def measure_all(
+    files: Sequence[Path],
+    *,
+    workers: int | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
+    rendering: Rendering | None = None,
+) -> Iterator[tuple[int, Measured]]:
+    """Yields (position in `files`, its measurements) as they come from worker processes.
+
+    Args:
+        files: the files to read.
+        workers: number of processes; one a processor if None.
+        patience_seconds: longest time for one file.
+        rendering: how values of more than 8 bits become RGB.
+    """
+    todo = deque(
+        range(start, min(start + FILES_A_CALL, len(files)))
+        for start in range(0, len(files), FILES_A_CALL)
+    )
+    done: queue.SimpleQueue[tuple[int, Measured] | BaseException] = queue.SimpleQueue()
+    stop = threading.Event()
+    arguments = (files, todo, done, stop, patience_seconds, rendering)
+    threads = [
+        threading.Thread(target=_read_calls, args=arguments, daemon=True)
+        for _ in range(min(num_workers(workers), len(todo)))
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in files:
+            item = done.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def num_workers(requested: int | None = None) -> int:
+    """Returns `requested`, or the number of processors that this process may use."""
+    if requested is not None:
+        if requested < 1:
+            raise ValueError(f"workers must be at least 1. Received: {requested}.")
+        return requested
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def measure_call(files: Sequence[Path], rendering: Rendering | None) -> Iterator[Measured]:
+    """Yields the measurements of the files in order; runs in a worker."""
+    cv2.setNumThreads(1)  # the workers are the parallelism
+    for file in files:
+        yield measure(file, rendering=rendering)
+
+
+def _read_calls(
+    files: Sequence[Path],
+    todo: deque[range],
+    done: queue.SimpleQueue,
+    stop: threading.Event,
+    patience_seconds: float,
+    rendering: Rendering | None,
+) -> None:
+    """Feeds one worker at a time until nothing is left to do.
+
+    When a worker dies over several files, the next one gets them one by one, which tells the file.
+    """
+    worker: processes.Worker | None = None
+    try:
+        while todo and not stop.is_set():
+            try:
+                left = deque(todo.popleft())
+            except IndexError:  # another thread was faster
+                return
+            size = len(left)
+            while left and not stop.is_set():
+                worker = worker or processes.Worker(
+                    {**_ENVIRONMENT, **os.environ}, keep_stderr=False
+                )
+                asked = [files[at] for at in list(left)[:size]]
+                worker.send(measure_call, asked, rendering)
+                for _ in asked:
+                    kind, value = worker.receive(patience_seconds) or ("hung", None)
+                    if kind != "item":
+                        break
+                    done.put((left.popleft(), value))
+                else:
+                    worker.receive()  # the end of the call
+                    continue
+                if kind == "error":
+                    raise value
+                worker.kill()
+                worker.close()
+                worker = None
+                if size == 1:
+                    detail = _describe_death(kind, value, patience_seconds)
+                    done.put((left.popleft(), Measured(problem="crashed", detail=detail)))
+                size = 1
+    except BaseException as error:  # raised by the thread that waits for results
+        done.put(error)
+    finally:
+        if worker is not None:
+            worker.kill()
+            worker.close()
+
+
+def _describe_death(kind: str, exit_code: int | None, patience_seconds: float) -> str:
+    if kind == "hung":
+        return f"reading it took longer than {patience_seconds:g} s"
+    ended = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+    return f"reading it ended the worker process ({ended})"
+
+
 def measure(
     path: Path, *, max_pixels: int = decode.MAX_PIXELS, rendering: Rendering | None = None
 ) -> Measured:
-    """Reads the file once and returns all that can be told of it; broken bytes are a `problem`, not
-    an exception.
+    """Reads the file once and returns its measurements; broken bytes are a `problem`, not an
+    exception.
     """
     try:
         data, digest = read_file(path)
@@ -168,7 +291,7 @@ def light(grey: np.ndarray) -> dict[str, float]:
     """Returns `dark`, `bright`, `contrast`, `uniform` and `sharpness` of uint8 grey; see
     `Measured`.
     """
-    rows = grey[:: -(-grey.size // ENOUGH)]
+    rows = grey[:: -(-grey.size // MAX_LIGHT_PIXELS)]
     counts = (
         np.bincount(rows.ravel(), minlength=256)
         if rows.size < 65_536
@@ -189,31 +312,3 @@ def light(grey: np.ndarray) -> dict[str, float]:
         "uniform": float(counts[max(0, mode - 4) : mode + 5].sum()) / number,
         "sharpness": float(edges) / (spread + 1.0),
     }
-
-
-def perceptual_hashes(small: np.ndarray) -> np.ndarray:
-    """Returns the 64-bit pHash of uint8 grey (64, 64) as it is and as it would be in the 7 other
-    orientations.
-
-    Order: upright, mirrored, upside down, both; then the same four of the transposed picture.
-        Mirroring a picture turns the sign of its odd cosine coefficients, so all eight come from
-        one transform. Shape (8,), uint64. Source: Zauner, Implementation and Benchmarking of
-        Perceptual Image Hash Functions (2010), section 3.2.
-    """
-    reduced = cv2.resize(small, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-    turned = cv2.dct(reduced)[:8, :8] * _SIGNS  # (4, 8, 8)
-    blocks = np.concatenate([turned, turned.transpose(0, 2, 1)]).reshape(
-        8, 64
-    )  # (orientation, coefficient)
-    # The first says how bright the picture is, nothing about what it shows. Transposed, the others
-    # are the same 63.
-    medians = np.sort(blocks[:4, 1:], axis=1)[:, 31:32]
-    bits = blocks > np.concatenate([medians, medians])
-    bits[:, 0] = False
-    return np.packbits(bits, axis=1).view(np.uint64).ravel()
-
-
-def orient(small: np.ndarray, orientation: int) -> np.ndarray:
-    """Returns `small` in the orientation (0-7) of `perceptual_hashes`, a view."""
-    turned = (small, small[:, ::-1], small[::-1], small[::-1, ::-1])[orientation % 4]
-    return turned.T if orientation >= 4 else turned

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from lib import files as files_module
-from lib.cleaning import scan_workers as pool
+from lib.cleaning import measurements
 from lib.cleaning.measurements import THUMB, VERSION, Measured
 from lib.data import value_range
 from lib.data.dataset import Dataset
@@ -183,7 +183,9 @@ def _read(
 
 
 def _by_workers(workers: int | None) -> Measure:
-    return lambda files, rendering: pool.measure_all(files, workers=workers, rendering=rendering)
+    return lambda files, rendering: measurements.measure_all(
+        files, workers=workers, rendering=rendering
+    )
 
 
 def measure_part(part: Sequence[tuple[str, int, int]], version: str) -> pd.DataFrame:
@@ -191,7 +193,7 @@ def measure_part(part: Sequence[tuple[str, int, int]], version: str) -> pd.DataF
     rendering = Rendering.from_json(json.loads(version.partition(" ")[2]))
     files = [Path(path) for path, _, _ in part]
     measured: list[Measured | None] = [None] * len(part)
-    for position, row in pool.measure_all(files, workers=1, rendering=rendering):
+    for position, row in measurements.measure_all(files, workers=1, rendering=rendering):
         measured[position] = row
     rows = [dataclasses.astuple(row) for row in measured]
     return pd.DataFrame(rows, columns=MEASURED).convert_dtypes()

@@ -5,16 +5,64 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lib.cli.arguments import add, settings
+from lib.cli.arguments import DATA, JSON, WORKERS, add, argument, flag, repeated, settings
 from lib.errors import DarkroomError
 
 
 def add_to(commands: Any) -> None:
     """Adds these commands to the command line."""
     _add_clean(commands)
-    _add_data(commands)
-    _add_collect(commands)
-    _add_store(commands)
+    add(
+        commands,
+        "data",
+        _data,
+        "list data sets, rename one, forget one, or find one again whose folder has moved",
+        argument("what", "what to do", choices=["list", "rename", "forget", "relink"]),
+        argument("name", "the data set", nargs="?", default=""),
+        argument("to", "the new name, or the folder it moved to", nargs="?", default=""),
+        JSON,
+        epilog="Nothing is deleted: forgotten data sets are moved to datasets/.forgotten.",
+    )
+    add(
+        commands,
+        "collect",
+        _collect,
+        "collect film posters by genre from TMDB, for those who have its permission",
+        argument("name", "what the data set is called here"),
+        argument(
+            "--genres",
+            "TMDB's names with commas, such as Horror,Animation,Action, or all",
+            required=True,
+        ),
+        argument("--per-genre", "films of each genre (1000)", type=int, default=1000, metavar="N"),
+        argument(
+            "--permission",
+            "who allowed you to learn from TMDB's posters, when, for what",
+            default="",
+        ),
+        argument(
+            "--side", "scale posters to this side in pixels, such as 256", type=int, default=0
+        ),
+        epilog="The key is read from the environment, TMDB_TOKEN. The same command goes on "
+        "where it was stopped.",
+    )
+    add(
+        commands,
+        "store",
+        _store,
+        "put data sets into MongoDB's GridFS and get them back",
+        argument(
+            "what",
+            "put a data set there, get it back, list what is there",
+            choices=["put", "get", "list"],
+        ),
+        argument("name", "the data set; for put also the path of a folder", nargs="?", default=""),
+        argument(
+            "--as", "what it is called here when it comes back", dest="called", metavar="NAME"
+        ),
+        epilog="The server's address is read from the environment, "
+        "DARKROOM_MONGO=mongodb://host/database. What was stopped goes on by the same command.",
+    )
 
 
 def _add_clean(commands: Any) -> None:
@@ -22,99 +70,95 @@ def _add_clean(commands: Any) -> None:
         commands,
         "clean",
         _clean,
-        "look at every file of a data set and judge it; list, decide by hand, undo, export",
+        "check every file of a data set; list, decide by hand, undo, export",
+        DATA,
         epilog="No raw file is ever changed. Every decision is a line in "
         "datasets/NAME/ledger.jsonl and can be undone.",
     )
-    parser.add_argument("data", help="a data set's name, or the path of a folder, table or archive")
     group = parser.add_argument_group("cleaning")
-    group.add_argument(
-        "--look",
-        default="none",
-        metavar="NETWORK",
-        help="a pretrained network finds wrong labels and outliers",
-    )
-    for name, pair, text in (
-        ("--threshold", "NAME=NUMBER", "such as dark=0.1"),
-        ("--verdict", "FINDING=VERDICT", "such as blurred=keep"),
-        ("--option", "NAME=VALUE", "of the source, such as label=artist"),
+    for option in (
+        argument(
+            "--embedding-network",
+            "a pretrained network finds wrong labels and outliers",
+            "--look",
+            default="none",
+            metavar="NETWORK",
+        ),
+        repeated("--threshold", "such as dark=0.1", metavar="NAME=NUMBER"),
+        repeated("--verdict", "such as blurred=keep", metavar="FINDING=VERDICT"),
+        repeated("--option", "of the source, such as label=artist", metavar="NAME=VALUE"),
+        argument(
+            "--name", "name of the data set (default: the last part of the path)", metavar="NAME"
+        ),
+        JSON,
+        WORKERS,
     ):
-        group.add_argument(name, action="append", default=[], metavar=pair, help=text)
-    group.add_argument(
-        "--name",
-        metavar="NAME",
-        help="what to call the data set (default: the last part of the path)",
-    )
-    group.add_argument(
-        "--json", action="store_true", help="print what was read and found as one JSON object"
-    )
-    group.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="processes that read files (default: one a processor)",
-    )
+        option.add_to(group)
     group = parser.add_argument_group(
         "one act on a data set that has been cleaned; files as the findings name them"
     )
-    group.add_argument(
-        "--list", nargs="?", const="", metavar="FINDING", help="files with a finding or verdict"
-    )
-    group.add_argument("--history", action="store_true", help="all decisions, the oldest first")
-    group.add_argument(
-        "--undo",
-        nargs="?",
-        const=0,
-        type=int,
-        metavar="ENTRY",
-        help="take back a decision (default: the last)",
-    )
-    for verdict in ("keep", "review", "reject"):
-        group.add_argument(
-            f"--{verdict}", nargs="+", metavar="FILE", help=f"judge these files: {verdict}"
-        )
-    group.add_argument(
-        "--relabel", nargs="+", metavar=("LABEL", "FILE"), help="give these files another label"
-    )
-    group.add_argument(
-        "--export", metavar="FOLDER", help="write a clean copy with a folder a class"
-    )
-    group.add_argument(
-        "--by-split",
-        action="store_true",
-        help="with --export: the source's own split as outer folders",
-    )
+    for option in (
+        argument(
+            "--list", "files with a finding or verdict", nargs="?", const="", metavar="FINDING"
+        ),
+        flag("--history", "all decisions, the oldest first"),
+        argument(
+            "--undo",
+            "take back a decision (default: the last)",
+            nargs="?",
+            const=0,
+            type=int,
+            metavar="ENTRY",
+        ),
+        *(
+            argument(f"--{verdict}", f"judge these files: {verdict}", nargs="+", metavar="FILE")
+            for verdict in ("keep", "review", "reject")
+        ),
+        argument(
+            "--relabel", "give these files another label", nargs="+", metavar=("LABEL", "FILE")
+        ),
+        argument("--export", "write a clean copy with a folder a class", metavar="FOLDER"),
+        flag("--by-split", "with --export: the source's own split as outer folders"),
+    ):
+        option.add_to(group)
 
 
 def _clean(arguments: argparse.Namespace) -> int:
     from lib.cleaning import command
 
-    given = vars(arguments)
-    plain = ("data", "name", "json", "look", "workers", "list", "history", "undo", "relabel")
-    plain += ("export", "by_split")
-    return command.run(
-        command.Wish(
-            **{name: given[name] for name in plain},
-            options=settings(arguments.option, "--option"),
-            thresholds=settings(arguments.threshold, "--threshold"),
-            verdicts=settings(arguments.verdict, "--verdict"),
-            decided={name: given[name] for name in ("keep", "review", "reject") if given[name]},
+    data, given = arguments.data, vars(arguments)
+    decisions = {name: given[name] for name in ("keep", "review", "reject") if given[name]}
+    acts = {
+        "list": lambda: command.list_files(data, arguments.list),
+        "history": lambda: command.history(data),
+        "undo": lambda: command.undo(data, arguments.undo or None),
+        "decisions": lambda: command.decide(data, decisions),
+        "relabel": lambda: command.relabel(data, *arguments.relabel),
+        "export": lambda: command.export_copy(data, arguments.export, by_split=arguments.by_split),
+    }
+    given["decisions"] = decisions or None
+    asked = [
+        act for name, act in acts.items() if given[name] is not None and given[name] is not False
+    ]
+    if len(asked) > 1:
+        raise DarkroomError(
+            "One act at a time: --list, --history, --undo, --keep, --review, --reject, --relabel "
+            "or --export."
         )
+    if asked:
+        asked[0]()
+        return 0
+    command.clean(
+        data,
+        name=arguments.name,
+        options=settings(arguments.option, "--option"),
+        thresholds=settings(arguments.threshold, "--threshold"),
+        verdicts=settings(arguments.verdict, "--verdict"),
+        embedding_network=arguments.embedding_network,
+        workers=arguments.workers,
+        as_json=arguments.json,
     )
-
-
-def _add_data(commands: Any) -> None:
-    parser = add(
-        commands,
-        "data",
-        _data,
-        "list data sets, rename one, forget one, or find one again whose folder has moved",
-        epilog="Nothing is deleted: what is forgotten lies in datasets/.forgotten.",
-    )
-    parser.add_argument("what", choices=["list", "rename", "forget", "relink"])
-    parser.add_argument("name", nargs="?", default="", help="the data set")
-    parser.add_argument("to", nargs="?", default="", help="the new name, or the folder it moved to")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return 0
 
 
 def _data(arguments: argparse.Namespace) -> int:
@@ -152,34 +196,6 @@ def _data(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_collect(commands: Any) -> None:
-    parser = add(
-        commands,
-        "collect",
-        _collect,
-        "collect film posters by genre from TMDB, for those who have its permission",
-        epilog="The key is read from the environment, TMDB_TOKEN. The same command goes on "
-        "where it was stopped.",
-    )
-    parser.add_argument("name", help="what the data set is called here")
-    parser.add_argument(
-        "--genres",
-        required=True,
-        help="TMDB's names with commas, such as Horror,Animation,Action, or all",
-    )
-    parser.add_argument(
-        "--per-genre", type=int, default=1000, metavar="N", help="films of each genre (1000)"
-    )
-    parser.add_argument(
-        "--permission",
-        default="",
-        help="who allowed you to learn from TMDB's posters, when, for what",
-    )
-    parser.add_argument(
-        "--side", type=int, default=0, help="scale posters to so many pixels square, such as 256"
-    )
-
-
 def _collect(arguments: argparse.Namespace) -> int:
     from lib.data.sources import tmdb
 
@@ -192,28 +208,6 @@ def _collect(arguments: argparse.Namespace) -> int:
     )
     print(f"{len(there.files()) - 1:,} posters in {there.raw}; use them as data = {there.name!r}.")
     return 0
-
-
-def _add_store(commands: Any) -> None:
-    parser = add(
-        commands,
-        "store",
-        _store,
-        "put data sets into MongoDB's GridFS and get them back",
-        epilog="The server's address is read from the environment, "
-        "DARKROOM_MONGO=mongodb://host/database. What was stopped goes on by the same command.",
-    )
-    parser.add_argument(
-        "what",
-        choices=["put", "get", "list"],
-        help="put a data set there, get it back, list what is there",
-    )
-    parser.add_argument(
-        "name", nargs="?", default="", help="the data set; for put also the path of a folder"
-    )
-    parser.add_argument(
-        "--as", dest="called", metavar="NAME", help="what it is called here when it comes back"
-    )
 
 
 def _store(arguments: argparse.Namespace) -> int:

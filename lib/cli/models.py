@@ -3,67 +3,75 @@
 from __future__ import annotations
 
 import argparse
-import inspect
-from typing import Any
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lib.cli.arguments import add, settings
+from lib.cli.arguments import (
+    ACCURACY,
+    CLUSTER,
+    DATA,
+    JSON,
+    WORKERS,
+    add,
+    argument,
+    repeated,
+    settings,
+)
+from lib.errors import DarkroomError
+
+if TYPE_CHECKING:
+    from lib.batch.executor import Executor
+
+
+_RUN = argument(
+    "run",
+    "a trained run such as quickstart/train/custom-s0, a study (its best run), or a saved model",
+)
+_PICTURES = "the folder of new pictures; it is only read"
 
 
 def add_to(commands: Any) -> None:
     """Adds these commands to the command line."""
-    making = add(commands, "best", _best, "make the best model that a time limit allows")
-    making.add_argument("data", help="a data set's name, or the path of a folder, table or archive")
-    making.add_argument("--minutes", type=float, default=20, metavar="N", help="for all of it (20)")
-    making.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of 3_train that all candidates share, such as target=attr_artist",
+    add(
+        commands,
+        "best",
+        _best,
+        "make the best model that a time limit allows",
+        DATA,
+        argument("--minutes", "for all of it (20)", type=float, default=20, metavar="N"),
+        repeated(
+            "--set",
+            "a parameter of 3_train that all candidates share, such as target=attr_artist",
+            metavar="NAME=VALUE",
+        ),
+        JSON,
     )
-    making.add_argument("--json", action="store_true", help="only the outcome, as JSON")
-    parser = add(
+    add(
         commands,
         "apply",
         _apply,
         "give every picture of a folder a label, and say which of them to look at",
+        _RUN,
+        argument("folder", _PICTURES),
+        ACCURACY,
+        argument(
+            "--copy",
+            "copy the accepted pictures there, one folder a class",
+            default="",
+            metavar="FOLDER",
+        ),
+        repeated("--only", "copy only this class (may be given again)", metavar="CLASS"),
+        JSON,
     )
-    parser.add_argument(
-        "run",
-        help="a trained run such as quickstart/train/custom-s0, a study (its best run), a saved "
-        "model",
-    )
-    parser.add_argument("folder", help="the folder of new pictures; it is only read")
-    parser.add_argument(
-        "--accuracy",
-        type=float,
-        default=0.95,
-        metavar="SHARE",
-        help="wished for what is accepted (0.95)",
-    )
-    parser.add_argument(
-        "--copy",
-        default="",
-        metavar="FOLDER",
-        help="copy the accepted pictures there, one folder a class",
-    )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="CLASS",
-        help="copy only this class (may be repeated)",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="only the outcome, as JSON, for scripts"
-    )
-    exporting = add(commands, "export", _export, "write a trained model for other programs")
-    exporting.add_argument("run", help="as for `apply`")
-    exporting.add_argument(
-        "format", choices=["onnx", "openvino", "saved_model", "tflite"], help="what to write"
-    )
-    exporting.add_argument(
-        "--out", metavar="FOLDER", help="where it goes (default: beside the saved model)"
+    add(
+        commands,
+        "export",
+        _export,
+        "write a trained model for other programs",
+        _RUN,
+        argument("format", "what to write", choices=["onnx", "openvino", "saved_model", "tflite"]),
+        argument("--out", "where it goes (default: beside the saved model)", metavar="FOLDER"),
     )
     _add_spread(commands)
 
@@ -73,41 +81,37 @@ def _add_spread(commands: Any) -> None:
         commands, "spread", None, "one long pass over very many files, on all cores or on a cluster"
     )
     passes = parser.add_subparsers(title="passes", required=True, metavar="PASS")
-    scanning = add(passes, "scan", _spread, "read and measure every file, for 1_clean to judge")
-    computing = add(
-        passes, "features", _spread, "compute the features of all accepted images, for 8_features"
+    size = argument("--size", "files in a part (2000)", type=int, default=2000, metavar="FILES")
+    shared = (WORKERS, CLUSTER, size)
+    add(
+        passes,
+        "scan",
+        _spread_scan,
+        "read and measure every file, for 1_clean to judge",
+        DATA,
+        *shared,
     )
-    applying = add(
-        passes, "apply", _spread, "label every picture of a folder, as `darkroom apply` does"
+    add(
+        passes,
+        "features",
+        _spread_features,
+        "compute the features of all accepted images, for 8_features",
+        argument("data", "the name of a cleaned data set"),
+        argument("model", "a trained run such as wikiart/train/custom-s0"),
+        *shared,
     )
-    scanning.add_argument(
-        "data", help="a data set's name, or the path of a folder, table or archive"
+    add(
+        passes,
+        "apply",
+        _spread_apply,
+        "label every picture of a folder, as `darkroom apply` does",
+        argument(
+            "model", "a trained run, a study (its best run), or a saved model that all machines see"
+        ),
+        argument("pictures", _PICTURES),
+        ACCURACY,
+        *shared,
     )
-    computing.add_argument("data", help="the name of a cleaned data set")
-    computing.add_argument("model", help="a trained run such as wikiart/train/custom-s0")
-    applying.add_argument(
-        "model",
-        help="a trained run, a study (its best run), or a saved model that all machines see",
-    )
-    applying.add_argument("pictures", help="the folder of pictures; it is only read")
-    applying.add_argument(
-        "--accuracy",
-        type=float,
-        default=0.95,
-        metavar="SHARE",
-        help="wished for what is accepted (0.95)",
-    )
-    for name, each in (("scan", scanning), ("features", computing), ("apply", applying)):
-        each.set_defaults(work=name)
-        each.add_argument(
-            "--workers", type=int, metavar="N", help="processes on this machine (one a core)"
-        )
-        each.add_argument(
-            "--cluster", metavar="URL", help="use this Dask cluster, such as tcp://10.0.0.1:8786"
-        )
-        each.add_argument(
-            "--size", type=int, default=2000, metavar="FILES", help="files in a part (2000)"
-        )
 
 
 def _best(arguments: argparse.Namespace) -> int:
@@ -140,9 +144,61 @@ def _export(arguments: argparse.Namespace) -> int:
     return command.export(arguments.run, arguments.format, out=arguments.out)
 
 
-def _spread(arguments: argparse.Namespace) -> int:
-    from lib.cli import spread
+def _spread_scan(arguments: argparse.Namespace) -> int:
+    from lib.cleaning.scan import scan
+    from lib.data import intake
 
-    work = getattr(spread, arguments.work)
-    taken = inspect.signature(work).parameters
-    return work(**{name: value for name, value in vars(arguments).items() if name in taken})
+    dataset = intake.bring(arguments.data)
+    with _executor(dataset.folder, arguments) as executor:
+        table = scan(dataset, executor=executor, part_size=arguments.size, progress=_print_progress)
+    print(f"{dataset.name}: {len(table):,} files read. Next: `darkroom clean {dataset.name}`.")
+    return 0
+
+
+def _spread_features(arguments: argparse.Namespace) -> int:
+    from lib.apply import classifier
+    from lib.data import dataset as datasets
+    from lib.embeddings import feature_spaces
+
+    dataset, (path, _) = datasets.load(arguments.data), classifier.find(arguments.model)
+    with _executor(dataset.folder, arguments) as executor:
+        folder = feature_spaces.compute(
+            dataset, path, executor=executor, part_size=arguments.size, progress=_print_progress
+        )
+    print(f"Features: {folder / 'features.npy'}")
+    return 0
+
+
+def _spread_apply(arguments: argparse.Namespace) -> int:
+    from lib import paths
+    from lib.apply import command
+
+    with _executor(paths.logs(), arguments) as executor:
+        return command.apply(
+            arguments.model,
+            arguments.pictures,
+            accuracy=arguments.accuracy,
+            executor=executor,
+            part_size=arguments.size,
+        )
+
+
+def _executor(folder: Path, arguments: argparse.Namespace) -> Executor:
+    from lib.batch import machine
+    from lib.batch.executor import Executor
+
+    workers, cluster = arguments.workers, arguments.cluster
+    if workers is not None and (workers < 1 or cluster):
+        raise DarkroomError(
+            "--workers must be at least 1 and is for this machine; with --cluster leave it out."
+        )
+    local = None if cluster else machine.num_cores()
+    executor = Executor(workers=workers or local, cluster=cluster)
+    executor.check(folder)
+    return executor
+
+
+def _print_progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        print(f"\r{done:,} of {total:,} files", end=end, file=sys.stderr, flush=True)

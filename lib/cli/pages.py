@@ -6,47 +6,31 @@ import argparse
 import sys
 from typing import Any
 
-from lib.cli.arguments import add
+from lib.cli.arguments import add, argument, repeated
 from lib.errors import DarkroomError
 
 
 def add_to(commands: Any) -> None:
     """Adds these commands to the command line."""
-    for name, command, text in (
-        (
-            "lab",
-            _lab,
-            "open JupyterLab on the notebooks; further options are passed on to it, such as --port "
-            "8889",
+    passed_on = "further options are passed on to it, such as --port"
+    add(commands, "lab", _lab, f"open JupyterLab on the notebooks; {passed_on} 8889")
+    add(commands, "board", _board, f"open TensorBoard on all runs; {passed_on} 6007")
+    for name in ("lab", "board"):
+        commands.choices[name].set_defaults(rest=[])
+    add(
+        commands,
+        "web",
+        _web,
+        "serve the site: runs, maps of feature spaces, pictures to classify",
+        argument(
+            "--port", "8050 by default; 0 takes a free one", type=int, default=8050, metavar="N"
         ),
-        (
-            "board",
-            _board,
-            "open TensorBoard on all runs; further options are passed on to it, such as --port "
-            "6007",
+        argument(
+            "--host",
+            "address to serve on (default: this machine alone; no password)",
+            default="127.0.0.1",
         ),
-    ):
-        add(commands, name, command, text).set_defaults(rest=[])
-    parser = add(
-        commands, "web", _web, "serve the site: runs, maps of feature spaces, pictures to classify"
-    )
-    parser.add_argument(
-        "--port",
-        type=int,
-        default=8050,
-        metavar="N",
-        help="8050 where none is given; 0 takes a free one",
-    )
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to serve on (default: this machine alone; no password)",
-    )
-    parser.add_argument(
-        "--name",
-        action="append",
-        default=[],
-        help="a further host name to answer to (may be given again)",
+        repeated("--name", "a further host name to answer to (may be given again)"),
     )
 
 

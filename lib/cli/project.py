@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import paths
-from lib.cli.arguments import add
+from lib.cli.arguments import add, argument
 from lib.errors import DarkroomError
 
 COPIED = ("notebooks", "studies", "requirements.txt")
@@ -22,10 +22,13 @@ WRITTEN = {
 
 def add_to(commands: Any) -> None:
     """Adds the command to the command line."""
-    parser = add(
-        commands, "init", _init, "lay out a project: notebooks, studies and folders for results"
+    add(
+        commands,
+        "init",
+        _init,
+        "lay out a project: notebooks, studies and folders for results",
+        argument("folder", "the project's folder; created if it does not exist"),
     )
-    parser.add_argument("folder", help="where; made if it is not there yet")
 
 
 def _init(arguments: argparse.Namespace) -> int:

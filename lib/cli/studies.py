@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lib.cli.arguments import add, settings
+from lib.cli.arguments import CLUSTER, JSON, SET, add, argument, flag, repeated, settings
 from lib.errors import DarkroomError
 
 MAX_SEEDS = 1000
@@ -13,122 +13,86 @@ MAX_SEEDS = 1000
 
 def add_to(commands: Any) -> None:
     """Adds these commands to the command line."""
-    _add_run(commands)
-    parser = add(
-        commands,
-        "status",
-        _status,
-        "show how studies stand, also while they run in another terminal",
-    )
-    parser.add_argument(
-        "study",
-        nargs="?",
-        help="folder in logs/, such as quickstart or quickstart@flowers (default: all)",
-    )
-    parser.add_argument("--json", action="store_true", help="as JSON, for scripts")
-    resulting = add(
-        commands,
-        "results",
-        _results,
-        "write all runs of a study as a table, and the page of all studies",
-    )
-    resulting.add_argument("study", nargs="?", help="folder in logs/ (default: all of them)")
-    resulting.add_argument("--json", action="store_true", help="the table as JSON, for scripts")
-    resulting.add_argument(
-        "--mlflow", metavar="URI", help="export the study's finished runs to this MLflow store"
-    )
-    listing = add(commands, "list", _list, "show what there is: studies, data sets, notebooks")
-    listing.add_argument(
-        "what",
-        nargs="?",
-        help="studies, data or notebooks; or a notebook such as 3_train, for its parameters",
-    )
-    listing.add_argument("--json", action="store_true", help="as JSON, for scripts")
-    checking = add(
-        commands, "check", _check, "check study files and notebooks without running anything"
-    )
-    checking.add_argument("study", nargs="*", help="names or paths of study files (default: all)")
-    checking.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="as in `run`"
-    )
-    pruning = add(
-        commands,
-        "prune",
-        _prune,
-        "delete what no run needs: earlier runs, leftovers, checkpoints without a run",
-    )
-    pruning.add_argument("--yes", action="store_true", help="do not ask")
-    pruning.add_argument(
-        "--caches",
-        action="store_true",
-        help="delete pixel caches and features too; both are made again",
-    )
-    for each in (checking, pruning):
-        each.add_argument("--json", action="store_true", help="as JSON, for scripts")
-
-
-def _add_run(commands: Any) -> None:
-    parser = add(
+    add(
         commands,
         "run",
         _run,
         "run a study; what has finished is skipped, so a stopped study goes on by the same command",
-        epilog="Ctrl-C once: runs at work end, no other begins. Twice: they are stopped too.",
+        argument("study", "name of a study in studies/, or the path of a .toml file"),
+        SET,
+        flag("--tiny", "the study's small twin, in a folder of its own"),
+        flag("--force", "repeat what has finished (the earlier runs are kept aside)"),
+        repeated("--stage", "run only this stage (may be given again)"),
+        repeated("--arm", "run only this arm (may be given again)"),
+        argument("--workers", "runs at the same time on this machine", type=int, metavar="N"),
+        CLUSTER,
+        argument(
+            "--seeds", "this many seeds, or these (0,1,7), instead of the study's", metavar="N"
+        ),
+        flag("--log-output", "print what the cells print"),
+        argument(
+            "--output",
+            "write the executed notebooks there too: a folder, s3://, gs://, …",
+            default="",
+            metavar="FOLDER",
+        ),
+        flag("--prepare-only", "only write each run's notebook with its parameters"),
+        flag("--dry-run", "only show what would be run, and why"),
+        JSON,
+        epilog="Ctrl-C once: no further run starts. Twice: the running ones are stopped too.",
     )
-    parser.add_argument("study", help="name of a study in studies/, or the path of a .toml file")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="another value of a parameter in every notebook that has it, such as "
-        "--set data=path/to/folder, or in one stage, such as --set train.epochs=20",
+    add(
+        commands,
+        "status",
+        _status,
+        "show the state of studies, also while they run in another terminal",
+        argument(
+            "study",
+            "folder in logs/, such as quickstart or quickstart@flowers (default: all)",
+            nargs="?",
+        ),
+        JSON,
     )
-    parser.add_argument(
-        "--tiny", action="store_true", help="the study's small twin, in a folder of its own"
+    add(
+        commands,
+        "results",
+        _results,
+        "write all runs of a study as a table, and the page of all studies",
+        argument("study", "folder in logs/ (default: all of them)", nargs="?"),
+        JSON,
+        argument(
+            "--mlflow", "export the study's finished runs to this MLflow store", metavar="URI"
+        ),
     )
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="run again what has finished (the earlier runs are kept aside)",
+    add(
+        commands,
+        "list",
+        _list,
+        "show what there is: studies, data sets, notebooks",
+        argument(
+            "what",
+            "studies, data or notebooks; or a notebook such as 3_train, for its parameters",
+            nargs="?",
+        ),
+        JSON,
     )
-    parser.add_argument(
-        "--stage",
-        action="append",
-        default=[],
-        help="run only this stage (may be given more than once)",
+    add(
+        commands,
+        "check",
+        _check,
+        "check study files and notebooks without running anything",
+        argument("study", "names or paths of study files (default: all)", nargs="*"),
+        SET,
+        JSON,
     )
-    parser.add_argument(
-        "--arm", action="append", default=[], help="run only this arm (may be given more than once)"
-    )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="runs at the same time on this machine"
-    )
-    parser.add_argument(
-        "--cluster", metavar="URL", help="use this Dask cluster, such as tcp://10.0.0.1:8786"
-    )
-    parser.add_argument(
-        "--seeds",
-        metavar="N",
-        help="so many seeds, or these (0,1,7), in place of the study's own",
-    )
-    parser.add_argument("--log-output", action="store_true", help="print what the cells print")
-    parser.add_argument(
-        "--output",
-        default="",
-        metavar="FOLDER",
-        help="write the executed notebooks there too: a folder, s3://, gs://, …",
-    )
-    parser.add_argument(
-        "--prepare-only",
-        action="store_true",
-        help="only write each run's notebook with its parameters",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="only show what would be run, and why"
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="only the outcome, as JSON, for scripts"
+    add(
+        commands,
+        "prune",
+        _prune,
+        "delete what no run needs: earlier runs, leftovers, checkpoints without a run",
+        flag("--yes", "do not ask"),
+        flag("--caches", "delete pixel caches and features too; both are rebuilt when needed"),
+        JSON,
     )
 
 

@@ -42,7 +42,7 @@ PRESENTATION = (
     "lib.evaluation.published_tables",
     "lib.cleaning.plots",
     "lib.cleaning.findings_page",
-    "lib.cleaning.issue_descriptions",
+    "lib.cleaning.findings:DESCRIPTIONS",
     "lib.cleaning.command",
     "lib.cleaning.export",
     "lib.training.plots",

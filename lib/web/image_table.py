@@ -20,7 +20,7 @@ import pandas as pd
 
 from lib import hashing
 from lib.cleaning import clean, ledger
-from lib.cleaning.issue_descriptions import MEANINGS
+from lib.cleaning.findings import DESCRIPTIONS
 from lib.data import dataset as datasets
 from lib.data import manifest
 from lib.data.dataset import Dataset
@@ -99,8 +99,8 @@ class ImageTable:
             "reasons": [
                 {
                     "name": name,
-                    "title": MEANINGS.get(name, (name, ""))[0],
-                    "meaning": MEANINGS.get(name, ("", ""))[1],
+                    "title": DESCRIPTIONS.get(name, (name, ""))[0],
+                    "meaning": DESCRIPTIONS.get(name, ("", ""))[1],
                 }
                 for name in self.reasons
             ],
@@ -309,7 +309,7 @@ class ImageTable:
         for path, reason, score, detail in self._table[
             ["path", "reason", "score", "detail"]
         ].itertuples(index=False):
-            title = MEANINGS.get(reason, (reason, ""))[0]
+            title = DESCRIPTIONS.get(reason, (reason, ""))[0]
             details.setdefault(path, []).append(
                 {"reason": reason, "title": title, "detail": detail, "score": float(score)}
             )

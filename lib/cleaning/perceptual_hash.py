@@ -1,6 +1,4 @@
-"""Exact search for pairs of 64-bit hashes that differ in few bits, in any of their eight
-orientations.
-"""
+"""Perceptual hashes of pictures in eight orientations, and the exact search for near pairs."""
 
 from __future__ import annotations
 
@@ -9,20 +7,60 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 
+import cv2
 import numpy as np
 
-FEW = 20_000
-"""Up to so many hashes everything is compared with everything; beyond, only what shares a part of
-its bits.
+MAX_ALL_PAIRS = 20_000
+"""Up to this many hashes all pairs are compared; beyond, only those that share a part of their
+bits.
 """
 
 BUCKET = 100
-"""Hashes that share a part, on average; fewer make more parts to walk through than comparisons to
-save.
+"""Mean number of hashes that share a part; with fewer, walking the parts costs more than it saves.
 """
 
 ROWS, COLUMNS = 64, 4_096
-"""Compared at once: 2 MB of differences, which stay in a core's cache."""
+"""Block of pairs compared at once: 2 MB of differences, which stay in a core's cache."""
+
+_ODD = np.where(np.arange(8) % 2, -1.0, 1.0).astype(np.float32)
+_SIGNS = np.stack(
+    [
+        np.ones((8, 8), np.float32),
+        np.tile(_ODD, (8, 1)),
+        np.tile(_ODD[:, None], (1, 8)),
+        np.outer(_ODD, _ODD),
+    ]
+)
+
+
+def perceptual_hashes(small: np.ndarray) -> np.ndarray:
+    """Returns the 64-bit pHash of uint8 grey (64, 64) as it is and as it would be in the 7 other
+    orientations.
+
+    Shape (8,), uint64: upright, mirrored, upside down, both; then the same four of the transposed
+    picture. Mirroring a picture flips the sign of its odd cosine coefficients, so all eight come
+    from one transform.
+
+    Source: Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions (2010),
+    section 3.2.
+    """
+    reduced = cv2.resize(small, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    turned = cv2.dct(reduced)[:8, :8] * _SIGNS  # (4, 8, 8)
+    blocks = np.concatenate([turned, turned.transpose(0, 2, 1)]).reshape(
+        8, 64
+    )  # (orientation, coefficient)
+    # The first says how bright the picture is, nothing about what it shows. Transposed, the others
+    # are the same 63.
+    medians = np.sort(blocks[:4, 1:], axis=1)[:, 31:32]
+    bits = blocks > np.concatenate([medians, medians])
+    bits[:, 0] = False
+    return np.packbits(bits, axis=1).view(np.uint64).ravel()
+
+
+def orient(small: np.ndarray, orientation: int) -> np.ndarray:
+    """Returns `small` in the orientation (0-7) of `perceptual_hashes`, a view."""
+    turned = (small, small[:, ::-1], small[::-1], small[::-1, ::-1])[orientation % 4]
+    return turned.T if orientation >= 4 else turned
 
 
 def pairs(hashes: np.ndarray, *, distance: int, workers: int = 1) -> np.ndarray:
@@ -59,7 +97,7 @@ def parts(number: int, distance: int) -> list[tuple[np.ndarray, int]]:
     A part takes every m-th bit, so that coarse and fine coefficients mix and no part is alike in
     all pictures.
     """
-    if number <= FEW:
+    if number <= MAX_ALL_PAIRS:
         return [(np.empty(0, np.uint64), 0)]  # one part without bits, in which all agree
     width = min(13, max(4, round(math.log2(number / BUCKET))))
     count = min(64 // width, distance + 1)
