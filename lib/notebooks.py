@@ -56,21 +56,50 @@ class Notebook:
     def complete(
         self, values: Mapping[str, Any], *, text: bool = False, where: str = ""
     ) -> dict[str, Any]:
-        """Returns the value of every parameter, checked alone and together."""
-        full = self.defaults() | self.check(values, text=text, where=where)
+        """Returns the value of every parameter, checked alone and together, with absolute paths."""
+        full = self.located(self.defaults() | self.check(values, text=text, where=where))
         self.verify(full)
         return full
+
+    def located(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the values with absolute paths; a relative one starts from the current directory.
+
+        Raises:
+            DarkroomError: for a path that leads to nothing.
+        """
+        located = dict(values)
+        for name, row in self.parameters.items():
+            value = values.get(name)
+            if not row.is_path or value in ("", None, *row.choices):
+                continue
+            path = paths.typed(value)
+            if path.exists():
+                located[name] = str(path.absolute())
+            elif _is_written_as_path(name, value):
+                raise DarkroomError(
+                    f"`{name}` names {value!r}, but there is no such file or folder in "
+                    f"{Path.cwd()}. Give the path of one that exists ({row.help})."
+                )
+        return located
 
     def verify(self, values: Mapping[str, Any]) -> None:
         """Raises DarkroomError for values, of all parameters, that contradict each other or have no
         effect.
         """
         parameters.check_conditions(values, self.parameters)
+        if "study" in values:  # refuses names that cannot be folders
+            paths.run(values["study"], self.stage, values.get("arm") or "all")
         for cross_check in self.cross_checks:
             cross_check(values)
         if self.check_function:
             module, _, function = self.check_function.partition(":")
             getattr(importlib.import_module(module), function)(values)
+
+
+def _is_written_as_path(name: str, value: str) -> bool:
+    if name == "model":  # that of a run, such as study/train/arm-s0, may not have been trained yet
+        return value.startswith(("/", ".", "~")) or value.endswith(".keras")
+    return "/" in value or value.startswith((".", "~")) or bool(Path(value).suffix)
 
 
 def find(name: str) -> Notebook:

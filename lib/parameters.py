@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, few, suggest
 
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 _WORDS = {
@@ -91,6 +91,8 @@ class Parameter:
     """A regular expression that a text must match, or may match where there are choices; `help`
     says in words what it allows.
     """
+    not_empty: bool = False
+    """Whether a text needs a character, or a list an item."""
 
     @property
     def choices(self) -> tuple[Any, ...]:
@@ -124,6 +126,8 @@ class Parameter:
         if value is None and self.type.endswith(_OPTIONAL):
             return None
         item = _item_type(self.kind)
+        if self.not_empty and isinstance(value, str | list | tuple) and not value:
+            raise DarkroomError(f"`{self.name}` is empty. Give {self.help}.")
         if item is None:
             return self._one(value, self.kind)
         if not isinstance(value, list | tuple):
@@ -172,9 +176,11 @@ class Parameter:
             raise self._refusal(value)
         matches = bool(self.pattern) and re.fullmatch(self.pattern, str(value)) is not None
         if self.choices and value not in self.choices and not matches:
-            near = suggest(str(value), [str(choice) for choice in self.choices])
+            names = [str(choice) for choice in self.choices]
+            near = suggest(str(value), names)
+            allowed = f"one of {few(names, 12)}" + (f" ({self.help})" if self.pattern else "")
             raise DarkroomError(
-                f"`{self.name}` must be {self.allowed()}{self._open}. Received: {value!r}.{near}"
+                f"`{self.name}` must be {allowed}{self._open}. Received: {value!r}.{near}"
             )
         if self.pattern and not self.choices and not matches:
             raise DarkroomError(f"`{self.name}` must be {self.help}. Received: {value!r}.")
@@ -358,9 +364,9 @@ def _unknown(name: str, parameters: Mapping[str, Parameter], where: str) -> Dark
             return DarkroomError(
                 f"The parameter `{name}` of {where} is called `{parameter.name}` now."
             )
+    near = suggest(name, list(parameters))
     return DarkroomError(
-        f"{where} has no parameter `{name}`.{suggest(name, list(parameters))} Its parameters: "
-        f"{', '.join(parameters)}."
+        f"{where} has no parameter `{name}`.{near or f' It has: {few(list(parameters), 8)}.'}"
     )
 
 

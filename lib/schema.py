@@ -192,6 +192,7 @@ def _row(
     path: bool = False,
     was: str = "",
     pattern: str = "",
+    not_empty: bool = False,
 ) -> Parameter:
     return Parameter(
         name,
@@ -205,6 +206,7 @@ def _row(
         is_path=path,
         was=was,
         pattern=pattern,
+        not_empty=not_empty,
     )
 
 
@@ -263,21 +265,52 @@ def _check_architecture(values: Mapping[str, Any]) -> None:
             )
 
 
+def _check_strategy(values: Mapping[str, Any]) -> None:
+    if values["architecture"] == "custom" and values["strategy"] != "scratch":
+        raise DarkroomError(
+            f"strategy = {values['strategy']!r} needs a pretrained network, and the custom one "
+            "starts from random weights. Use strategy = 'scratch', or another architecture."
+        )
+
+
+def _check_thresholds(values: Mapping[str, Any]) -> None:
+    if values["dark"] >= values["bright"]:
+        raise DarkroomError(
+            f"`dark` must be below `bright`. Received: dark = {values['dark']:g}, bright = "
+            f"{values['bright']:g}."
+        )
+    if both := sorted(set(values["review"]) & set(values["reject"])):
+        raise DarkroomError(f"{both[0]!r} is in `review` and in `reject`. Name it once.")
+
+
+def _check_comparison(values: Mapping[str, Any]) -> None:
+    if both := sorted(set(values["only"]) & set(values["omit"])):
+        raise DarkroomError(f"{both[0]!r} is in `only` and in `omit`. Name it once.")
+    if len(values["class_order"]) == 1:
+        raise DarkroomError(
+            f"`class_order` names at least two classes. Received: {values['class_order']}."
+        )
+
+
 # fmt: off
+_FOLDER_NAME = r"[^\W_][\w.@+-]{0,99}"
 _STUDY = _row("study", "str", "interactive", "the study it belongs to, a folder in logs/")
 _ARM = _row("arm", "str", "", "name of the arm; empty takes the architecture's")
 _TINY = _row("tiny", "bool", False, "a run of seconds, to see that everything works")
-_SEED = _row("seed", "int", 0, "of weights, image order and augmentation", "at least 0")
-_DATA = _row("data", "str", "elpv", "a data set's name or a folder's path")
-_TARGET = _row("target", "str", "label", "label, attr_NAME, or label:CLASS against the rest")
+_SEEDS = "0 to 4294967295"  # what NumPy and the backends take
+_SEED = _row("seed", "int", 0, "of weights, image order and augmentation", _SEEDS)
+_DATA = _row("data", "str", "elpv", "a data set's name or a folder's path", not_empty=True)
+_TARGET = _row("target", "str", "label", "label, attr_NAME, or label:CLASS against the rest",
+               pattern=r"(label|attr_[^/:=]+)(/(first|rarest|all))?([:=].+)?")
 _FRACTIONS = _row("fractions", "list[float]", [0.6, 0.15, 0.25],
                   "shares of train, validation and test", "above 0, below 1", option=True)
 _SPLIT = (
     _row("split_method", "str", "grouped", 'grouped, random, source, "fold 1 of 5", "folds of 5"',
          pattern=r"grouped|random|source|source_val|fold \d+ of \d+|folds of \d+"),
-    _row("split_seed", "int", 0, "which of the possible splits", "at least 0"),
+    _row("split_seed", "int", 0, "which of the possible splits", _SEEDS),
     _FRACTIONS,
 )
+_FINDINGS = "lib.cleaning.issue_descriptions:MEANINGS"
 _LIMIT = _row("limit_per_class", "int", 0, "use at most so many images a class, 0 for all",
               "at least 0", option=True)
 _SIDE = _row("image_side", "int", 96, "height and width in pixels that the network sees",
@@ -295,7 +328,7 @@ _NETWORK = (
     _row("strategy", "str", "scratch", "which weights learn",
          choices="lib.training.strategies:STRATEGIES", was="training"),
     _row("weights", "str", "imagenet", "first weights of a backbone: imagenet, none or a file",
-         option=True, path=True),
+         option=True, path=True, choices=("imagenet", "none"), pattern=r".*[/\\.].*"),
     _row("alpha", "float", 1.0, "width of a MobileNet", "above 0, at most 2", option=True,
          when=("architecture", "mobilenet", "mobilenet_v2")),
     _row("fine_tune_fraction", "float", 0.3,
@@ -310,8 +343,8 @@ _NETWORK = (
          choices="lib.models.preprocessing:NORMALIZATIONS", option=True),
     _row("preset", "str", "compact", "custom network to start from",
          choices="lib.models.cnn:PRESETS", option=True, when=_CUSTOM),
-    _row("filters", "list[int] | None", None, "filters of each convolution block", "at least 1",
-         option=True, when=_CUSTOM),
+    _row("filters", "list[int] | None", None, "filters of each convolution block", "1 to 65536",
+         option=True, when=_CUSTOM, not_empty=True),
     _row("kernel_size", "int | None", None, "side of the convolutions in pixels", "1 to 15",
          option=True, when=_CUSTOM, was="kernel"),
     _row("first_stride", "int | None", None, "stride of the first convolution", "1 to 8",
@@ -323,7 +356,7 @@ _NETWORK = (
     _row("summary", "str | None", None, "how the last maps become one vector",
          choices=("flatten", "average", "max"), option=True, when=_CUSTOM),
     _row("dense_units", "list[int] | None", None, "units of each dense layer; [] for none",
-         "at least 1", option=True, when=_CUSTOM),
+         "1 to 65536", option=True, when=_CUSTOM),
     _row("activation", "str | None", None, "activation after convolutions and dense layers",
          option=True, when=_CUSTOM,
          choices=("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh")),
@@ -462,10 +495,13 @@ NOTEBOOKS = {
                 _row("outlier", "float", 3.0,
                      "deviations of the neighbour distance that make an outlier", "0 to 100",
                      option=True),
-                _row("review", "list[str]", [], "findings to set aside, such as wrong_label"),
-                _row("reject", "list[str]", [], "findings to reject, such as blurred"),
+                _row("review", "list[str]", [], "findings to set aside, such as wrong_label",
+                     choices=_FINDINGS),
+                _row("reject", "list[str]", [], "findings to reject, such as blurred",
+                     choices=_FINDINGS),
             ),
             reads=("raw",),
+            cross_checks=(_check_thresholds,),
         ),
         _notebook(
             "2_explore",
@@ -488,7 +524,7 @@ NOTEBOOKS = {
             _group("Network", *_NETWORK),
             _group("Training", *_FIT),
             _group("Machine", *_MACHINE),
-            cross_checks=(_check_architecture, _check_split, check_patience),
+            cross_checks=(_check_architecture, _check_strategy, _check_split, check_patience),
         ),
         _notebook(
             "4_tune",
@@ -522,8 +558,7 @@ NOTEBOOKS = {
                      "1 to 10000"),
                 _row("num_trials", "int", 20, "trials of tpe, genetic, cmaes and random",
                      "1 to 100000"),
-                _row("search_seed", "int", 0, "of proposals and of the trials' trainings",
-                     "at least 0"),
+                _row("search_seed", "int", 0, "of proposals and of the trials' trainings", _SEEDS),
                 _row("budget_minutes", "float", 0.0, "time for the search, 0 for no limit",
                      "at least 0"),
                 _row("at_once", "int", 0, "parallel trials, 0 for as many as fit", "0 to 1000",
@@ -536,7 +571,7 @@ NOTEBOOKS = {
                 "Retraining",
                 _row("top", "int", 3, "how many of the best trials are retrained", "1 to 20"),
                 _row("retrain_seeds", "list[int]", [1, 2, 3, 4, 5], "seeds of the retrainings",
-                     "at least 0"),
+                     _SEEDS),
                 _row("retrain_epochs", "int", 0,
                      "epochs of the retrainings, 0 for those of the search", "0 to 10000",
                      option=True),
@@ -560,7 +595,8 @@ NOTEBOOKS = {
                 _LIMIT,
                 _RESIZE,
                 _row("sizes", "list[str]", ["15x10"],
-                     "height x width in pixels; several are searched"),
+                     "height x width in pixels; several are searched", not_empty=True,
+                     pattern=r" *[1-9]\d{0,2} *x *[1-9]\d{0,2} *"),
             ),
             _group(
                 "The model",
@@ -585,7 +621,8 @@ NOTEBOOKS = {
             _group("Data", _DATA),
             _group(
                 "The comparison",
-                _row("stages", "list[str]", ["train"], "stages that hold the runs", was="stage"),
+                _row("stages", "list[str]", ["train"], "stages that hold the runs", was="stage",
+                     not_empty=True, pattern=_FOLDER_NAME),
                 _row("metric", "str", "auto", "auto: accuracy, or macro F1 of several labels",
                      choices=("auto", "accuracy", "balanced_accuracy", "macro_f1", "kappa",
                               "matthews", "micro_f1", "exact_match")),
@@ -600,6 +637,7 @@ NOTEBOOKS = {
                 _row("class_order", "list[str]", [], "classes from lowest to highest, if ordered"),
             ),
             reads=("runs",),
+            cross_checks=(_check_comparison,),
         ),
         _notebook(
             "7_explain",
@@ -612,8 +650,10 @@ NOTEBOOKS = {
             _group("Data", _DATA),
             _group(
                 "The model",
-                _row("stage", "str", "train", "the stage of the model: train or thumbnails"),
-                _row("explained", "str", "", "the run, such as custom-s0; empty takes the best"),
+                _row("stage", "str", "train", "the stage of the model: train or thumbnails",
+                     pattern=_FOLDER_NAME),
+                _row("explained", "str", "", "the run, such as custom-s0; empty takes the best",
+                     pattern=f"|{_FOLDER_NAME}"),
             ),
             _group(
                 "Methods",
@@ -621,13 +661,14 @@ NOTEBOOKS = {
                      ["gradcam", "gradcam_plus_plus", "integrated_gradients", "smoothgrad",
                       "occlusion", "rise", "lime", "kernel_shap"],
                      "columns of the figures", choices="lib.explain.explanation:METHODS",
-                     was="methods"),
+                     was="methods", not_empty=True),
                 _row("images_each", "int", 3, "images of each kind in the figures", "1 to 20"),
                 _row("images_measured", "int", 24, "test images that compare the methods",
                      "4 to 1000"),
                 _row("average_by", "str", "gradcam", "method of the mean maps",
                      choices="lib.explain.explanation:METHODS"),
-                _row("coarse", "list[str]", [], "columns of coarser labels, such as attr_make"),
+                _row("coarse", "list[str]", [], "columns of coarser labels, such as attr_make",
+                     pattern="attr_.+"),
             ),
             reads=("manifest", "runs"),
         ),
@@ -643,7 +684,8 @@ NOTEBOOKS = {
             _group(
                 "The network",
                 _DATA,
-                _row("trained", "str", "", "a finished training; empty takes the network below"),
+                _row("trained", "str", "", "a finished training; empty takes the network below",
+                     pattern=f"|({_FOLDER_NAME}/){{0,2}}{_FOLDER_NAME}"),
                 _row("architecture", "str", "efficientnet_lite0",
                      "the network where `trained` is empty",
                      choices="lib.models.backbones:BACKBONES"),
@@ -651,13 +693,14 @@ NOTEBOOKS = {
                 _TARGET,
                 _row("reference", "str", "untrained", "network to compare with",
                      choices=("untrained", "frozen", "none"), was="against"),
-                _row("layer", "str", "pool", "the layer whose output is looked at"),
+                _row("layer", "str", "pool", "the layer whose output is looked at",
+                     not_empty=True),
                 _row("limit", "int", 0, "use at most so many images, 0 for all", "at least 0"),
             ),
             _group(
                 "Maps",
                 _row("map_methods", "list[str]", ["pca", "tsne", "umap", "pca_tsne"], "the maps",
-                     choices="lib.embeddings.reduction:METHODS", was="methods"),
+                     choices="lib.embeddings.reduction:METHODS", was="methods", not_empty=True),
                 _row("neighbours", "int", 10, "size of a neighbourhood when a map is judged",
                      "1 to 200"),
                 _row("shuffles", "int", 200, "label permutations of the baseline", "19 to 10000"),
@@ -670,9 +713,9 @@ NOTEBOOKS = {
             _group(
                 "The model and the pictures",
                 _row("model", "str", "best", "a run, the path of a saved model, or best",
-                     path=True),
+                     path=True, not_empty=True),
                 _row("pictures", "str", "elpv", "a folder of new pictures, or a data set's name",
-                     path=True),
+                     path=True, not_empty=True),
             ),
             _group(
                 "Answers",

@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lib.baselines import estimators, linear_svm
-from lib.baselines.data import Part
+from lib.baselines.data import Part, parse_sizes
 from lib.errors import DarkroomError, suggest
 
 _MIN_PROBABILITY = 1e-7
@@ -85,6 +85,12 @@ def parameter_grid(name: str, values: Mapping[str, Any] | None = None) -> dict[s
         for value in own[parameter]:
             _check_value(name, parameter, value, default[parameter][0])
     return default | own
+
+
+def check_parameters(values: Mapping[str, Any]) -> None:
+    """Raises DarkroomError for sizes or a grid of `5_thumbnails` that cannot be fitted."""
+    parse_sizes(values["sizes"])
+    parameter_grid(values["classifier"], values["grid"])
 
 
 def fit(

@@ -396,8 +396,9 @@ def _typed(nb: Any, kernel_name: str) -> Any:
 
 def _checked(notebook: Notebook, given: Mapping[str, Any]) -> dict[str, Any]:
     checked = notebook.check(given, text=True, where=f"{notebook.name}.ipynb")
-    notebook.verify({**notebook.defaults(), **checked})
-    return parameters.cell_values(checked, notebook.parameters)
+    complete = notebook.complete(checked)
+    located = {name: complete[name] for name in checked}
+    return parameters.cell_values(located, notebook.parameters)
 
 
 def _run_folder(nb: Any) -> Path | None:

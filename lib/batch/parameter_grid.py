@@ -204,33 +204,12 @@ def _refuse_confounded(
 
 
 def _located(values: dict[str, Any], notebook: Notebook, *, where: str) -> dict[str, Any]:
-    """Returns the values with the data set's name for its path, and other paths made absolute.
-
-    A relative path starts from the current directory. Raises DarkroomError for one that leads to
-    nothing.
-    """
-    located = dict(values)
-    if values.get("data"):
-        located["data"] = data_name(values["data"])
-    for name, row in notebook.parameters.items():
-        value = values.get(name)
-        if name == "data" or not row.is_path or not isinstance(value, str):
-            continue
-        path = paths.typed(value)
-        if value and path.exists():
-            located[name] = str(path.absolute())
-        elif _is_written_as_path(name, value):
-            raise DarkroomError(
-                f"{where}: `{name}` names {value!r}, but there is no such file or folder in "
-                f"{Path.cwd()}. Give the path of one that exists ({row.help})."
-            )
-    return located
-
-
-def _is_written_as_path(name: str, value: str) -> bool:
-    # The model of a run, such as study/train/arm-s0, may not be there before the study has run.
-    separated = "/" in value and name != "model"
-    return separated or value.startswith(("/", ".", "~")) or bool(Path(value).suffix)
+    """Returns the values with the data set's name for its path, and other paths absolute."""
+    named = {"data": data_name(values["data"])} if values.get("data") else {}
+    try:
+        return notebook.located({**values, **named})
+    except DarkroomError as error:
+        raise DarkroomError(f"{where}: {error}") from None
 
 
 def _seeds(

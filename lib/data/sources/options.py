@@ -97,6 +97,11 @@ def parse(given: dict[str, Any] | None) -> Options:
     return options
 
 
+def check_parameters(values: dict[str, Any]) -> None:
+    """Raises DarkroomError for a way to read in `1_clean` that there is not."""
+    parse(values["reading"])
+
+
 def values_range(text: str) -> tuple[float, float]:
     """Returns the two ends of `low..high`. Raises DarkroomError for another form."""
     match = re.fullmatch(
