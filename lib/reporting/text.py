@@ -1,13 +1,19 @@
-"""Numbers and sentences as text: rows of tables, intervals, percentages, wrapped paragraphs."""
+"""Numbers and sentences as text: rows of tables, intervals, percentages, sentences in notebooks."""
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import pandas as pd
+
+from lib import paths
 from lib.evaluation import analytic
 from lib.evaluation.formatting import SHARES, brief_row, full_row, interval, percent
+from lib.runs import Run
 
 
 def published_row(figures: Any, metric: str) -> dict[str, str]:
@@ -36,19 +42,50 @@ def published_row(figures: Any, metric: str) -> dict[str, str]:
     return cells
 
 
-__all__ = ["brief_row", "full_row", "interval", "percent", "published_row", "wrapped"]
+class Markdown(str):
+    """Text that a notebook renders as Markdown."""
 
-WIDTH = 88  # characters that a code cell's output shows on a screen of 1,300 pixels
+    def _repr_markdown_(self) -> str:
+        return str(self)
 
 
-def wrapped(sentences: str | Iterable[str], *, apart: str = "\n") -> str:
-    """Returns the sentences one below the other, each broken between words and never between a
-    number and its percent sign; lines that one of them has already are kept.
+def markdown(sentences: str | Iterable[str]) -> Markdown:
+    """Returns sentences as a notebook shows them: one as a paragraph, several as a list.
+
+    Names in them, such as `lite0_frozen-s0`, stay as they are; nothing is read as markup.
     """
-    paragraphs = [sentences] if isinstance(sentences, str) else sentences
-    lines = (
-        line.replace(" %", "\u00a0%") for paragraph in paragraphs for line in paragraph.split("\n")
-    )
-    return apart.join(
-        textwrap.fill(line, WIDTH, break_long_words=False, break_on_hyphens=False) for line in lines
-    )
+    paragraphs = [sentences] if isinstance(sentences, str) else list(sentences)
+    lines = [_escaped(line) for paragraph in paragraphs for line in paragraph.split("\n") if line]
+    return Markdown(lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines))
+
+
+def facts(values: Mapping[str, Any]) -> pd.DataFrame:
+    """Returns names and values as a table."""
+    return pd.DataFrame({"value": [str(value) for value in values.values()]}, index=list(values))
+
+
+def links(run: Run, *, data: str, report: Path | None = None) -> Markdown:
+    """Returns where to go on from a run: its page and data page on the site, and TensorBoard."""
+    site, board = "http://localhost:8050", "http://localhost:6006"
+    page = quote(f"{run.study}/{run.stage}/{run.unit}")
+    places = [f"[report]({site}/runs/{page}/report)"] if report else [f"[run]({site}/runs/{page})"]
+    places += [f"[data]({site}/data/{quote(data)}) (while `darkroom web` runs)"]
+    places += [f"[TensorBoard]({board}) (while `darkroom board` runs)"]
+    whole = f"The report as a file: `{report.relative_to(paths.root())}`\n\n" if report else ""
+    return Markdown(f"{whole}Open {' · '.join(places)}")
+
+
+def _escaped(line: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", line).replace(" %", "\u00a0%")
+
+
+__all__ = [
+    "brief_row",
+    "facts",
+    "full_row",
+    "interval",
+    "links",
+    "markdown",
+    "percent",
+    "published_row",
+]

@@ -40,7 +40,8 @@ def layer_table(model: keras.Model) -> Any:
     )
     whole = pandas.concat([table, rows], ignore_index=True).fillna({"output_shape": ""})
     whole["trainable"] = ["yes" if value is True else "" for value in whole["trainable"]]
-    return whole.style.format({"num_parameters": "{:,.0f}"}).hide(axis="index")
+    shown = whole.style.format({"num_parameters": "{:,.0f}"}).hide(axis="index")
+    return shown.set_table_attributes('style="display: block; max-height: 30rem; overflow: auto"')
 
 
 def first_batch(material: Material, settings: Settings, *, num: int = 12) -> Drawing:
