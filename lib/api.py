@@ -17,6 +17,8 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+from lib import quiet
+
 PUBLIC = {
     "lib.data": {"load": "lib.cleaning.clean"},
     "lib.evaluation": {"compare": "lib.evaluation.comparison"},
@@ -35,10 +37,11 @@ def attach(package: str) -> Callable[[str], Any]:
     public = PUBLIC.get(package, {})
 
     def __getattr__(name: str) -> Any:  # noqa: N807
-        if name in public:
-            return getattr(importlib.import_module(public[name]), name)
-        if not name.startswith("_") and importlib.util.find_spec(f"{package}.{name}"):
-            return importlib.import_module(f"{package}.{name}")
+        with quiet.loading():  # a backend announces its instruction sets and missing drivers
+            if name in public:
+                return getattr(importlib.import_module(public[name]), name)
+            if not name.startswith("_") and importlib.util.find_spec(f"{package}.{name}"):
+                return importlib.import_module(f"{package}.{name}")
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return __getattr__

@@ -45,6 +45,8 @@ def published_row(figures: Any, metric: str) -> dict[str, str]:
 class Markdown(str):
     """Text that a notebook renders as Markdown."""
 
+    __repr__ = str.__str__
+
     def _repr_markdown_(self) -> str:
         return str(self)
 
