@@ -14,6 +14,7 @@ from flask import Blueprint, Response, abort, jsonify, render_template, request
 
 from lib.data import decode as decoder
 from lib.data.dataset import Dataset
+from lib.data.targets import SEPARATOR
 from lib.data.value_range import Rendering
 from lib.errors import DarkroomError
 from lib.web import archive, maps, models, pictures
@@ -110,11 +111,14 @@ def _answer(loaded: Loaded, pixels: np.ndarray, accuracy: float) -> dict[str, An
     with loaded.asked:  # one visitor at a time; the others wait some milliseconds
         found = classify(loaded.classifier, [pixels], accuracy=accuracy)[0]
         small = _resized(loaded, pixels)
-        heat = _heat(loaded, pixels, small, found.label, side=_SIDE)
+        likeliest = max(found.probabilities, key=found.probabilities.get)
+        heat = _heat(loaded, pixels, small, likeliest, side=_SIDE)
         near = nearest(loaded, small)
     ranked = sorted(found.probabilities.items(), key=lambda item: -item[1])[:_NUM_CLASSES]
     return {
-        "label": found.label,
+        "label": (found.label or "none").replace(SEPARATOR, " + "),
+        "probability": found.probability,
+        "explained": likeliest,
         "sure": found.verdict == "accepted",
         "threshold": loaded.classifier.threshold(accuracy),
         "probabilities": [[name, share] for name, share in ranked],

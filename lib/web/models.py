@@ -39,12 +39,16 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Choice:
-    """A model to choose from. `is_tiny` marks a run of seconds, whose answers mean nothing."""
+    """A model to choose from. `is_tiny` marks a run of seconds, whose answers mean nothing.
+
+    `measure` names `val_score`: accuracy, or exact match of a multi-label model.
+    """
 
     id: str
     title: str
     data: str
-    val_accuracy: float | None
+    val_score: float | None
+    measure: str
     is_tiny: bool
 
 
@@ -52,24 +56,30 @@ def choices() -> list[Choice]:
     """Returns the models that can be asked, the best on validation first and tiny runs last.
 
     Models are ranked by the lower end of the 95 % interval of their validation accuracy, so that
-    a lucky one of few images does not lead. Multi-label models are left out.
+    a lucky one of few images does not lead. Multi-label models follow, by their exact match.
     """
     runs = [run for study in archive.studies() for run in archive.runs(study)]
     runs = [run for run in runs if run.result.get("model_sha256") and _path(run) is not None]
-    runs = [run for run in runs if not multilabel.is_of(run.result)]
-    listed = [(_choice(run), _lower_bound(run)) for run in runs]
-    return [choice for choice, _ in sorted(listed, key=lambda item: (item[0].is_tiny, -item[1]))]
+    listed = [(_choice(run), run) for run in runs]
+    listed.sort(key=lambda item: (item[0].is_tiny, item[0].measure, -_lower_bound(item[1])))
+    return [choice for choice, _ in listed]
 
 
 def _choice(run: Run) -> Choice:
     title = f"{run.study} / {run.name}"
-    accuracy = run.result.get("metrics", {}).get("val_accuracy")
-    return Choice(run.id, title, str(run.result.get("data") or ""), accuracy, run.is_tiny)
+    measure = _measure(run)
+    score = run.result.get("metrics", {}).get(f"val_{measure}")
+    data = str(run.result.get("data") or "")
+    return Choice(run.id, title, data, score, measure.replace("_", " "), run.is_tiny)
+
+
+def _measure(run: Run) -> str:
+    return "exact_match" if multilabel.is_of(run.result) else "accuracy"
 
 
 def _lower_bound(run: Run) -> float:
     metrics = run.result.get("metrics", {})
-    share, num = metrics.get("val_accuracy"), metrics.get("num_images") or 30
+    share, num = metrics.get(f"val_{_measure(run)}"), metrics.get("num_images") or 30
     return analytic.wilson(round(share * num), num)[0] if isinstance(share, float) else -1.0
 
 

@@ -47,10 +47,10 @@ function show(answer, name, run) {
   heat.hidden = !answer.heat;
   if (answer.heat) {
     heat.querySelector("img").src = answer.heat;
-    heat.querySelector("img").alt = `Heat-map of ${name}: bright places speak for ${answer.label}`;
+    heat.querySelector("img").alt = `Heat-map of ${name}: bright places speak for ${answer.explained}`;
   }
   const verdict = item.querySelector(".verdict");
-  const share = percent(answer.probabilities[0][1]);
+  const share = percent(answer.probability);
   verdict.textContent = answer.sure ? `Accepted: ${share}.`
     : answer.threshold === null ? `${share}, but no threshold of this model reaches the target accuracy. Check this picture yourself.`
     : `Not accepted: ${share}, below the threshold of ${percent(answer.threshold)}. Check this picture yourself.`;
