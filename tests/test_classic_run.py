@@ -13,7 +13,7 @@ from PIL import Image
 from lib import apply, runs
 from lib.baselines import data, finalise, fitting, model, plots, search
 from lib.data import dataset as datasets
-from lib.data import decode, intake, manifest
+from lib.data import decode, intake, manifest, splits
 from lib.evaluation import comparison, predictions
 
 # Every poster is bright or dark, and green or not: "light" says the first, "green" the second, and
@@ -114,6 +114,9 @@ def test_several_classes_an_image_are_learnt_and_told_with_metrics_of_their_own(
         table_.frame[table_.frame["split"] == "train"]["label"].explode().value_counts().to_dict()
     )
     assert result["split_counts"]["train"] == trained  # an image of two classes counts for both
+    division = {"target": "attr_genres/all", "fractions": (0.5, 0.25, 0.25)}
+    split = splits.ensure(films, **division)  # the one that networks are tested by
+    assert (result["split"], result["data_hash"]) == (split.id, split.data_hash())
     both = table_.frame[[len(names) == 2 for names in table_.frame["label"]]]
     assert len(both) == 40 and (both[["p_green", "p_light"]] >= 0.5).all(axis=1).mean() > 0.8
     told = finalise.sentence(result)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas
 
-from lib import hashing
-from lib.data import pixel_cache, splits, targets
+from lib.data import pixel_cache, splits
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
 from lib.errors import DarkroomError
@@ -86,12 +85,7 @@ class ThumbnailData:
 
     def data_hash(self) -> str:
         """Returns a digest of the split's images and labels."""
-        if not self.multilabel:
-            return self.split.data_hash()
-        pairs = zip(self.labels_by_path.index, self.labels_by_path, strict=True)
-        return hashing.digest(
-            self.split.data_hash(), *(f"{path}\0{names}" for path, names in pairs)
-        )
+        return self.split.data_hash()
 
     @property
     def measure(self) -> str:
@@ -103,10 +97,7 @@ class ThumbnailData:
 
         A multilabel image counts for each of its classes.
         """
-        if not self.multilabel:
-            return self.split.counts()
-        counts = {name: self.labels(name).sum(axis=0) for name in splits.NAMES}
-        return pandas.DataFrame(counts, index=pandas.Index(self.class_names, name="label"))
+        return self.split.counts()
 
     def paths(self, name: str) -> pandas.Series:
         """Returns the sorted paths of one split."""
@@ -148,16 +139,9 @@ def flatten(images: np.ndarray) -> np.ndarray:
 def load(
     dataset: Dataset, *, target: str = "label", resize: str = "stretch", **division: object
 ) -> ThumbnailData:
-    """Returns the thumbnails for a target; `division` goes to `splits.ensure`.
-
-    With a target `column/all` an image has several labels; it is split by its rarest one.
-    """
-    wanted = targets.parse(target)
-    split = splits.ensure(dataset, target=targets.for_split(target), **division)
-    if wanted.rule != "all":
-        labels = split.frame.set_index("path")["label"]
-        return ThumbnailData(dataset, split, target, split.class_names, labels, resize)
-    rows = dataset.accepted().set_index("path")
-    labels = targets.several(rows, target).loc[split.frame["path"]]
-    class_names = sorted({name for names in labels for name in names})
-    return ThumbnailData(dataset, split, target, class_names, labels, resize, multilabel=True)
+    """Returns the thumbnails for a target; `division` goes to `splits.ensure`."""
+    split = splits.ensure(dataset, target=target, **division)
+    labels = split.frame.set_index("path")["label"]
+    return ThumbnailData(
+        dataset, split, target, split.class_names, labels, resize, multilabel=split.is_multilabel
+    )

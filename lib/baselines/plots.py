@@ -24,7 +24,9 @@ _DISPLAY_SIDE = 160  # thumbnails are enlarged to whole multiples, so that their
 def thumbnails(data: ThumbnailData, size: Size, *, num: int = 12) -> Drawing:
     """Draws train images as the models see them, spread over the classes."""
     rows = data.split.of("train")
-    order = rows.groupby("label").cumcount().sort_values(kind="stable").index[:num]
+    order = (
+        rows.groupby(rows["label"].map(_names)).cumcount().sort_values(kind="stable").index[:num]
+    )
     images = data.images("train", size)[order]
     title = f"Train images at {size[0]} × {size[1]} pixels: {3 * size[0] * size[1]:,} numbers each"
     captions = [_names(names) for names in data.labels_by_path.loc[rows["path"].iloc[order]]]
@@ -186,7 +188,7 @@ def _rows(table: pandas.DataFrame, title: str, measure: str) -> Drawing:
 
 def _row_label(row: dict[str, Any], values: dict[str, Any]) -> str:
     short = ", ".join(f"{name} {value}" for name, value in values.items())
-    return style.label(f"{row['height']} × {row['width']}  {short}", most=60)
+    return style.label(f"{row['height']} × {row['width']}  {short}".rstrip(), most=60)
 
 
 def _names(names: Any) -> str:

@@ -160,6 +160,8 @@ def results_table(rows: Iterable[Mapping[str, Any]], data: ThumbnailData) -> pan
     whole = [{"time": 0.0, **row, "split": data.split.id, "categories": categories} for row in rows]
     table = pandas.DataFrame(whole, columns=list(COLUMNS)).astype(COLUMNS)
     ascending = {"n": False, "val_accuracy": False, "val_log_loss": True}
+    if data.multilabel:  # of rare labels most images have none, so that exact matches say little
+        del ascending["val_accuracy"]
     return table.sort_values(
         list(ascending), ascending=list(ascending.values()), kind="stable", ignore_index=True
     )

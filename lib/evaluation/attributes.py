@@ -81,12 +81,13 @@ def judged(tables: dict[str, Predictions]) -> pd.DataFrame:
     """
     rows = {}
     for name, each in tables.items():
-        found = statistics.intervals(each, "test")
+        found = statistics.headline(each, "test")
         row: dict[str, object] = {"classes": len(each.class_names)}
         for number in ("accuracy", "macro_f1", "kappa"):
-            row[number] = found.loc[number, "value"]
-            row[f"{number} 95 %"] = (
-                f"{found.loc[number, 'low']:.3f} to {found.loc[number, 'high']:.3f}"
-            )
+            row[number] = found.get(number, float("nan"))
+            if f"{number}_low" in found:
+                row[f"{number} 95 %"] = (
+                    f"{found[f'{number}_low']:.3f} to {found[f'{number}_high']:.3f}"
+                )
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("judged by")

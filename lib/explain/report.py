@@ -250,14 +250,26 @@ class Explainer:
         return None if self.run.is_network else weights_drawing(self.run.model)
 
     def class_averages(self, method: str, num: int) -> Drawing:
-        """Draws the mean map of each class over correct test images, about `num` in all."""
-        names, predicted = self.run.test.class_names, self.run.predicted
-        correct = np.flatnonzero(self.run.is_correct)
-        most = max(2, num // len(names))
+        """Draws the mean map of each class over correct test images, about `num` in all.
+
+        Of a multilabel model over images that have the class and are given it.
+        """
+        test, predicted = self.run.test, self.run.predicted
+        if test.kind == "multilabel":
+            found = test.truths & test.present
+        else:
+            found = self.run.is_correct[:, None] & (
+                predicted[:, None] == np.arange(len(test.class_names))
+            )
+        most = max(2, num // len(test.class_names))
         groups = {
-            name: correct[predicted[correct] == index][:most] for index, name in enumerate(names)
+            name: np.flatnonzero(found[:, index])[:most]
+            for index, name in enumerate(test.class_names)
         }
-        return self._averages(method, groups, "Mean map of each class")
+        targets = {
+            name: np.full(len(rows), index) for index, (name, rows) in enumerate(groups.items())
+        }
+        return self._averages(method, groups, targets, "Mean map of each class")
 
     def correct_and_wrong(self, method: str, num: int) -> Drawing:
         """Draws the mean maps of correct and of wrong predictions, for the predicted class."""
@@ -266,7 +278,9 @@ class Explainer:
             name: rng.permutation(np.flatnonzero(rows))[:num]
             for name, rows in (("correct", correct), ("wrong", ~correct))
         }
-        return self._averages(method, groups, "Mean map of correct and wrong predictions")
+        targets = {name: self.run.predicted[rows] for name, rows in groups.items()}
+        title = "Mean map of correct and wrong predictions"
+        return self._averages(method, groups, targets, title)
 
     def table(self, num: int) -> pd.DataFrame:
         """Returns `faithfulness.table` of the methods on `num` test images."""
@@ -322,9 +336,13 @@ class Explainer:
             transplants=int(np.clip(pasted // num, 16, 48)),
         )
 
-    def _averages(self, method: str, groups: dict[str, np.ndarray], title: str) -> Drawing:
+    def _averages(
+        self, method: str, groups: dict[str, np.ndarray], classes: dict[str, np.ndarray], title: str
+    ) -> Drawing:
         maps = {
-            name: self._explain(method, self.run.images(rows), self._targets(rows))
+            name: self._explain(
+                method, self.run.images(rows), self.run.model_classes(classes[name])
+            )
             for name, rows in groups.items()
             if len(rows)
         }
