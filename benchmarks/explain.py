@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from lib.explain import METHODS, explain, faithfulness, heatmap
-from lib.explain.model_wrapper import NetworkWrapper
+from lib.explain.model_wrapper import Batch, NetworkWrapper
 
 SIDE = 32
 RECOMMENDED = ("occlusion", "rise", "lime", "kernel_shap", "gradcam")
@@ -278,10 +278,10 @@ def _true_maps(
     rests = {"smooth": smooth, "dust": np.random.default_rng(0).random(smooth.shape, np.float32)}
     for cell in (None, 1):
         told = [
-            f"{name} {faithfulness.deletion(scored, images, 2 * inside + rest, target, cell=cell).mean():.3f}"
+            f"{name} {faithfulness.deletion(Batch(scored, images, target), 2 * inside + rest, cell=cell).mean():.3f}"
             for name, rest in rests.items()
         ]
-        known = faithfulness.deletion(scored, images, smooth, target, cell=cell).mean()
+        known = faithfulness.deletion(Batch(scored, images, target), smooth, cell=cell).mean()
         grain = "single pixels" if cell else "cells"
         print(
             f"deletion by {grain} of the mark itself, the rest after it as {' or '.join(told)}; "
@@ -291,7 +291,7 @@ def _true_maps(
 
 def _faithful(model, images: np.ndarray, maps: dict, target: np.ndarray) -> None:
     scored = NetworkWrapper(model, "probability")
-    table = faithfulness.table(faithfulness.evaluate_all(scored, images, maps, target))
+    table = faithfulness.table(faithfulness.evaluate_all(Batch(scored, images, target), maps))
     for name in METHODS:
         row, known = table.loc[name], "" if name in RECOMMENDED else ", not recommended"
         for measure in ("deletion", "insertion"):

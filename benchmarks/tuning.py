@@ -277,7 +277,7 @@ def _theirs(home: Path, *, epochs: int, seed: int) -> dict:
     from lib.tuning import objective as objective_module
 
     base = _base()
-    material = objective_module.material_of(base)
+    material = objective_module.training_data(base)
     train, val = material.examples("train"), material.examples("val")
 
     def build(hp):
@@ -294,7 +294,7 @@ def _theirs(home: Path, *, epochs: int, seed: int) -> dict:
         max_epochs=epochs,
         factor=3,
         seed=seed + 1,
-        hyperparameters=hyperband.hyperparameters(searched),
+        hyperparameters=hyperband.keras_tuner_space(searched),
         directory=tempfile.mkdtemp(dir=home),
         project_name="plain",
     )

@@ -1,16 +1,26 @@
-"""The one class of error that stands for a mistake of the user's, not of ours."""
+"""The error for a mistake of the user's, and parts of its messages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class DarkroomError(ValueError):
-    """A wish that cannot be fulfilled, told in one sentence: what came, what was expected, how to
-    mend it.
+    """A request that cannot be met: what was received, what was expected, how to fix it.
 
-    The command line prints the sentence without a traceback and exits with 2.
+    The command line prints the message without a traceback and exits with 2.
     """
+
+
+def check_choice(name: str, value: object, choices: Iterable[str], *, where: str = "") -> None:
+    """Raises DarkroomError unless the argument `name` is one of `choices`."""
+    known = list(choices)
+    if value not in known:
+        place = f"{where}: " if where else ""
+        raise DarkroomError(
+            f"{place}`{name}` must be one of {', '.join(known)}. "
+            f"Received: {value!r}.{suggest(str(value), known)}"
+        )
 
 
 def suggest(word: str, choices: list[str] | tuple[str, ...]) -> str:

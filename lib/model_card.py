@@ -128,7 +128,8 @@ def _front_matter(card: Mapping[str, Any]) -> list[str]:
 def _use(card: Mapping[str, Any], calibration: Mapping[str, Any]) -> str:
     sentence = "Sorts pictures like those it was trained on into the classes above."
     for row in calibration.get("thresholds", []):
-        if row["target_accuracy"] == 0.95:
+        target = row.get("target_accuracy", row.get("wished"))  # its name in older models
+        if target == 0.95 and "coverage" in row:
             sentence += (
                 f" Answers with a probability of at least {row['threshold']:.2f} are meant to be "
                 f"right in 95 % of cases; {row['coverage']:.0%} of the test images reach it."

@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import LinearSVC
 
-from lib.baselines import estimators, fitting, linear_svm, model, plots, search
+from lib.baselines import estimators, fitting, model, plots, search
 from lib.baselines.data import Part, parse_size, parse_sizes
 from lib.baselines.estimators import MLP
 from lib.errors import DarkroomError
@@ -98,7 +98,7 @@ def test_the_linear_margin_is_liblinears_along_the_whole_path(parts):
     rng = np.random.default_rng(0)
     y = np.where(rng.random(len(y)) < 0.2, rng.integers(0, 3, len(y)), y)  # not separable
     costs = [10.0, 0.01, 1.0]
-    for cost, ours in zip(costs, linear_svm.fit_path(X, y, costs), strict=True):
+    for cost, ours in zip(costs, estimators.fit_path(X, y, costs), strict=True):
         theirs = LinearSVC(C=cost, tol=1e-8, max_iter=100_000).fit(X, y)
         assert np.allclose(ours.coef_, theirs.coef_, atol=2e-3 * np.abs(theirs.coef_).max())
         assert np.array_equal(ours.predict(X), theirs.predict(X))
@@ -109,7 +109,7 @@ def test_more_features_than_images_give_the_same_machine():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(12, 40)), np.arange(12) % 2
     ours, theirs = (
-        linear_svm.LinearSVM(C=0.1).fit(X, y),
+        estimators.LinearSVM(C=0.1).fit(X, y),
         LinearSVC(C=0.1, tol=1e-8, max_iter=100_000).fit(X, y),
     )
     assert np.allclose(ours.coef_, theirs.coef_, atol=1e-4)
@@ -117,13 +117,13 @@ def test_more_features_than_images_give_the_same_machine():
 
 def test_a_hard_margin_lies_in_the_middle_and_says_whether_there_is_one():
     X = np.array([[0.0], [1.0], [3.0], [4.0]])
-    hard = linear_svm.LinearSVM(C=np.inf).fit(X, np.array([0, 0, 1, 1]))
+    hard = estimators.LinearSVM(C=np.inf).fit(X, np.array([0, 0, 1, 1]))
     assert hard.separable_.tolist() == [True]
     # The widest gap is between 1 and 3; with the bias among the weights the best (w, b) with w + b
     # ≤ -1 and 3w + b ≥ 1
     # of least w² + b² is (1, -2): the border is at 2.
     assert -hard.intercept_[0] / hard.coef_[0, 0] == pytest.approx(2, abs=1e-2)
-    assert linear_svm.LinearSVM(C=np.inf).fit(X, np.array([0, 1, 0, 1])).separable_.tolist() == [
+    assert estimators.LinearSVM(C=np.inf).fit(X, np.array([0, 1, 0, 1])).separable_.tolist() == [
         False
     ]
 

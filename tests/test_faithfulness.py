@@ -5,7 +5,7 @@ import pytest
 
 from lib.errors import DarkroomError
 from lib.explain import explain, faithfulness, heatmap, plots
-from lib.explain.model_wrapper import NetworkWrapper
+from lib.explain.model_wrapper import Batch, NetworkWrapper
 from lib.models import build
 from lib.models.heads import Head
 
@@ -45,16 +45,18 @@ def test_deletion_of_what_counts_falls_at_once(scored, white):
     whole = 27 * 255 * 0.001  # nine pixels of three channels
     steps = 16  # 144 pixels, so nine at a step
     best = faithfulness.deletion(
-        scored, white, perfect(), YES, steps=steps, cell=1, baseline="black"
+        Batch(scored, white, YES), perfect(), steps=steps, cell=1, baseline="black"
     )
     worst = faithfulness.deletion(
-        scored, white, -perfect(), YES, steps=steps, cell=1, baseline="black"
+        Batch(scored, white, YES), -perfect(), steps=steps, cell=1, baseline="black"
     )
     np.testing.assert_allclose(
         best, whole * 0.5 / 16, rtol=1e-4
     )  # one trapezium from whole to nothing
     np.testing.assert_allclose(worst, whole * 15.5 / 16, rtol=1e-4)
-    shown = faithfulness.insertion(scored, white, perfect(), YES, steps=steps, baseline="black")
+    shown = faithfulness.insertion(
+        Batch(scored, white, YES), perfect(), steps=steps, baseline="black"
+    )
     np.testing.assert_allclose(shown, worst, rtol=1e-4)
 
 
@@ -83,20 +85,26 @@ def test_a_true_map_of_single_pixels_is_not_punished_for_its_grain():
     )  # the order of all other pixels
     asked, yes = NetworkWrapper(model), np.array([1], np.int32)
     grained, smoothed = (
-        faithfulness.deletion(asked, images, mark + rest, yes)[0] for rest in (dust, smooth)
+        faithfulness.deletion(Batch(asked, images, yes), mark + rest)[0] for rest in (dust, smooth)
     )
-    random = faithfulness.deletion(asked, images, smooth, yes)[0]
+    random = faithfulness.deletion(Batch(asked, images, yes), smooth)[0]
     assert max(grained, smoothed) < 0.5 * random
-    by_pixel = faithfulness.deletion(asked, images, mark + dust, yes, cell=1)[0]
+    by_pixel = faithfulness.deletion(Batch(asked, images, yes), mark + dust, cell=1)[0]
     assert by_pixel > random  # what single pixels would say of a map that is right
 
 
 def test_mu_fidelity_is_one_for_a_map_that_adds_up(scored, white):
-    found = faithfulness.mu_fidelity(scored, white, perfect(), YES, grid=12, baseline="black")
+    found = faithfulness.mu_fidelity(
+        Batch(scored, white, YES), perfect(), grid=12, baseline="black"
+    )
     np.testing.assert_allclose(found, 1, atol=1e-5)
-    opposite = faithfulness.mu_fidelity(scored, white, -perfect(), YES, grid=12, baseline="black")
+    opposite = faithfulness.mu_fidelity(
+        Batch(scored, white, YES), -perfect(), grid=12, baseline="black"
+    )
     np.testing.assert_allclose(opposite, -1, atol=1e-5)
-    np.testing.assert_array_equal(faithfulness.mu_fidelity(scored, white, 0 * perfect(), YES), 0)
+    np.testing.assert_array_equal(
+        faithfulness.mu_fidelity(Batch(scored, white, YES), 0 * perfect()), 0
+    )
 
 
 def test_the_table_holds_each_method_against_random(scored):
@@ -107,7 +115,7 @@ def test_the_table_holds_each_method_against_random(scored):
         "good": np.repeat(perfect()[:1], 6, axis=0),
         "bad": -np.repeat(perfect()[:1], 6, axis=0),
     }
-    table = faithfulness.table(faithfulness.evaluate_all(scored, images, maps, target))
+    table = faithfulness.table(faithfulness.evaluate_all(Batch(scored, images, target), maps))
     assert list(table.index) == ["good", "bad", "random", "edges"]
     assert table.loc["good", "mu_fidelity_low"] > 0 > table.loc["bad", "mu_fidelity_high"]
     assert table.loc["good", "mu_fidelity_share"] == 1
@@ -115,7 +123,7 @@ def test_the_table_holds_each_method_against_random(scored):
     drawing = plots.faithfulness(table, {"good": "Good"}, measure="mu_fidelity")
     assert "Good +" in drawing.alt and "random" not in drawing.alt.split(":")[1]
     with pytest.raises(DarkroomError, match="`maps` must hold maps of the shape \\(6, 12, 12\\)"):
-        faithfulness.evaluate_all(scored, images, {"one": maps["good"][0]}, target)
+        faithfulness.evaluate_all(Batch(scored, images, target), {"one": maps["good"][0]})
 
 
 def test_the_interval_is_student_s():

@@ -68,5 +68,5 @@ def test_torn_lines_and_missing_tables_do_not_stop_a_run(tmp_path):
 
 
 def test_an_unknown_role_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="role must be one of test, tuning. Received: 'look'"):
+    with pytest.raises(ValueError, match="`role` must be one of test, tuning. Received: 'look'"):
         test_access.record(tmp_path, "s0", "study/train/a-s0", role="look")

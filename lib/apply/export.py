@@ -19,7 +19,7 @@ import numpy as np
 
 from lib import files, quiet
 from lib.apply import classifier as models
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice
 
 if TYPE_CHECKING:
     import keras
@@ -62,12 +62,7 @@ def export(model: str | Path, format: str, *, folder: Path | None = None) -> tup
         DarkroomError: an unknown format, a missing package, a model that is not Keras', or an
             export whose probabilities differ.
     """
-    if format not in FORMATS:
-        known = tuple(FORMATS)
-        raise DarkroomError(
-            f"`format` must be one of {', '.join(known)}. Received: "
-            f"{format!r}.{suggest(format, known)}"
-        )
+    check_choice("format", format, FORMATS)
     _require(format)
     path, _ = models.find(str(model))
     if path.suffix != ".keras":

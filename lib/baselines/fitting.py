@@ -19,7 +19,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib.baselines import estimators, linear_svm
+from lib.baselines import estimators
 from lib.baselines.data import Part, parse_sizes
 from lib.errors import DarkroomError, suggest
 
@@ -232,7 +232,7 @@ def _converged(model: Any) -> bool:
 
 def _fit_costs(values: Sequence[float], part: Part) -> list[_Fitted]:
     start = time.perf_counter()
-    models = linear_svm.fit_path(part.X, part.y, values)
+    models = estimators.fit_path(part.X, part.y, values)
     seconds = (time.perf_counter() - start) / len(values)
     return [(model, seconds, model.converged_) for model in models]
 
@@ -314,11 +314,11 @@ def _rbf_exact(*, seed: int, **parameters: Any) -> Any:
 
 
 def _svm_linear(*, seed: int, C: float) -> Any:
-    return linear_svm.LinearSVM(C=C)
+    return estimators.LinearSVM(C=C)
 
 
 def _svm_hard(*, seed: int) -> Any:
-    return linear_svm.LinearSVM(C=math.inf)
+    return estimators.LinearSVM(C=math.inf)
 
 
 def _svm_rbf(*, seed: int, **parameters: Any) -> Any:

@@ -31,7 +31,7 @@ _ESTIMATORS = "lib.baselines.estimators"
 # Types that our models need and skops does not trust by itself. None runs code when it is read.
 _TYPES = frozenset(
     {
-        "lib.baselines.linear_svm.LinearSVM",
+        f"{_ESTIMATORS}.LinearSVM",
         f"{_ESTIMATORS}.MLP",
         f"{_ESTIMATORS}.KernelSVM",
         f"{_ESTIMATORS}.RBFNetwork",
@@ -40,7 +40,8 @@ _TYPES = frozenset(
 )
 # Module and class names in files of earlier versions.
 _RENAMED = {
-    "lib.classic.margins": "lib.baselines.linear_svm",
+    "lib.classic.margins": _ESTIMATORS,
+    "lib.baselines.linear_svm": _ESTIMATORS,
     "lib.classic.networks": _ESTIMATORS,
     "lib.classic.kernels": _ESTIMATORS,
     "LinearMargin": "LinearSVM",

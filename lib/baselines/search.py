@@ -23,7 +23,7 @@ from lib.baselines import fitting
 from lib.baselines.data import Part, Size, ThumbnailData, format_size, parse_size
 from lib.baselines.fitting import Fit
 from lib.batch import machine
-from lib.errors import DarkroomError, suggest
+from lib.errors import check_choice
 from lib.evaluation import analytic
 from lib.reporting import text
 
@@ -138,11 +138,7 @@ def run(
     Raises:
         DarkroomError: for an unknown method.
     """
-    if method not in METHODS:
-        raise DarkroomError(
-            f"`search` must be one of {', '.join(METHODS)}. "
-            f"Received: {method!r}.{suggest(method, METHODS)}"
-        )
+    check_choice("search", method, METHODS)
     combinations = [
         dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib import notebooks, parameters, paths
-from lib.batch import detectable, parameter_grid, plan, progress_view, results, scheduler
+from lib.batch import parameter_grid, plan, progress_view, results, scheduler
 from lib.batch import study as studies
 from lib.batch.executor import Executor
 from lib.batch.plan import Step
@@ -122,8 +122,7 @@ def _absent(study: Study) -> dict[str, str]:
         if name in here:
             continue
         wanted = _as_given(study, name)
-        whole = wanted.removesuffix(paths.TINY)
-        if whole not in (*here, *sources.PACKAGED) and not paths.typed(whole).exists():
+        if name not in sources.PACKAGED and not paths.typed(wanted).exists():
             raise DarkroomError(
                 f"There is no data set {wanted!r}.{suggest(name, [*here, *sources.PACKAGED])} "
                 "Give the name of one (`darkroom list data`), or the path of a folder, table or "
@@ -139,11 +138,8 @@ def _data_names(study: Study) -> set[str]:
 
 def _as_given(study: Study, name: str) -> str:
     """A data set as it was given, which may be a path."""
-    if study.data is None:
-        return name
-    named = parameter_grid.data_name(study.data)
-    given = {named: study.data, named + paths.TINY: study.data + paths.TINY}
-    return given.get(name, name)
+    given = study.data is not None and parameter_grid.data_name(study.data) == name
+    return study.data if given else name
 
 
 def _prepare(study: Study, options: Options) -> int:
@@ -238,7 +234,7 @@ def _announce(study: Study, steps: list[Step]) -> None:
         f"{len(steps)} runs in logs/{study.folder}: {counts['skip']} finished, {counts['run']} to "
         f"do{waiting}."
     )
-    for sentence in detectable.smallest_differences(study):
+    for sentence in plan.smallest_differences(study):
         print(sentence)
 
 

@@ -73,16 +73,12 @@ def units(
     forced |= general.typed[table["name"]]
     titles = {arm: _title(changes) for arm, changes in arms.items()}
     arms = {arm: _without_title(changes) for arm, changes in arms.items()}
-    suite = {"study": general.folder, "tiny": general.tiny}
     filled = _arms(
-        arms,
-        base | suite,
-        parameters.check(forced, declared, where=where),
-        notebook=notebook,
-        where=where,
+        arms, base, parameters.check(forced, declared, where=where), notebook=notebook, where=where
     )
     if "ablation_of" in table:
         _refuse_confounded(filled, table["ablation_of"], table.get("combinations", []), where=where)
+    suite = {"study": general.folder, "tiny": general.tiny}
     found = []
     for arm, values in filled.items():
         _verify(notebook, {**values, **suite}, where=f"arm {arm!r} of {where}" if arm else where)

@@ -21,7 +21,7 @@ from lib.cleaning.scan import scan
 from lib.data import groups as data_groups
 from lib.data import intake, manifest
 from lib.data.dataset import Dataset
-from lib.errors import DarkroomError
+from lib.errors import DarkroomError, check_choice
 
 FINDINGS = "findings.parquet"
 PLAIN: dict[str, Any] = {"verdict": "keep", "reasons": []}
@@ -87,12 +87,10 @@ class Cleaned:
             if most > 1
             else "there are no near-duplicates"
         )
-        sample = self.dataset.source.get("sample")
-        drawn = f" (a sample of the {sample['num_files']:,} of {sample['of']})" if sample else ""
         return (
-            f"{self.dataset.name}: {len(self.manifest):,} files{drawn}, "
-            f"{verdicts.get('keep', 0):,} kept, {verdicts.get('review', 0):,} to review, "
-            f"{verdicts.get('reject', 0):,} rejected; {group}. No raw file was changed."
+            f"{self.dataset.name}: {len(self.manifest):,} files, {verdicts.get('keep', 0):,} kept, "
+            f"{verdicts.get('review', 0):,} to review, {verdicts.get('reject', 0):,} rejected; "
+            f"{group}. No raw file was changed."
         )
 
 
@@ -186,10 +184,7 @@ def clean(
     Raises:
         DarkroomError: fewer than two classes have accepted files.
     """
-    if grouping not in duplicates.GROUPINGS:
-        raise DarkroomError(
-            f"`grouping` must be one of {', '.join(duplicates.GROUPINGS)}. Received: {grouping!r}."
-        )
+    check_choice("grouping", grouping, duplicates.GROUPINGS)
     with FileLock(dataset.folder / ".lock"):
         scanned = scan(dataset, workers=workers, progress=progress)
         grouped = duplicates.group_dataset(dataset, scanned, grouping=grouping, num_threads=workers)
@@ -219,10 +214,7 @@ def decide(dataset: Dataset, paths: Iterable[str], *, verdict: str, by: str = "h
     """Gives the files a verdict (keep, review or reject) that holds against the machine's, as an
     act of the ledger.
     """
-    if verdict not in manifest.VERDICTS:
-        raise ValueError(
-            f"verdict must be one of {', '.join(manifest.VERDICTS)}. Received: {verdict!r}."
-        )
+    check_choice("verdict", verdict, manifest.VERDICTS)
     _by_hand(dataset, paths, action="verdict", after={"verdict": verdict}, by=by)
 
 

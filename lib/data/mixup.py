@@ -10,18 +10,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import check_choice
 
 METHODS = ("none", "mixup", "cutmix")
 
 
 def check(method: str) -> None:
     """Raises DarkroomError for an unknown method."""
-    if method not in METHODS:
-        raise DarkroomError(
-            f"`mix` must be one of {', '.join(METHODS)}. Received: "
-            f"{method!r}.{suggest(method, list(METHODS))}"
-        )
+    check_choice("mix", method, METHODS)
 
 
 def draws(num_images: int, *, alpha: float, seed: int, epoch: int) -> np.ndarray:

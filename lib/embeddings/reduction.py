@@ -367,36 +367,17 @@ def _computed(
 
 
 def principal(features: np.ndarray, number: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean (d,) and the first `number` principal axes (d, number), widest first.
+    """Returns the mean (d,) and the first `number` principal axes (d, number), widest first."""
+    from sklearn.decomposition import PCA
 
-    The largest entry of an axis is positive, so that no library mirrors a map.
-    """
     rows = features
     if len(features) > _SUBSPACE_ROWS:
-        rows = features[
-            np.sort(
-                np.random.default_rng(seed).choice(len(features), _SUBSPACE_ROWS, replace=False)
-            )
-        ]
+        chosen = np.random.default_rng(seed).choice(len(features), _SUBSPACE_ROWS, replace=False)
+        rows = features[np.sort(chosen)]
     rows = np.asarray(rows, np.float32)
-    mean = rows.mean(axis=0)
-    rows = rows - mean
-    number = min(number, *rows.shape)
-    if max(min(rows.shape), 1) <= 1_024:
-        small = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
-        values, vectors = np.linalg.eigh(small)
-        vectors = vectors[:, ::-1][:, :number]
-        axes = (
-            rows.T @ (vectors / np.sqrt(np.maximum(values[::-1][:number], 1e-12)))
-            if len(rows) < rows.shape[1]
-            else vectors
-        )
-    else:
-        from sklearn.utils.extmath import randomized_svd
-
-        axes = randomized_svd(rows, number, n_iter=4, random_state=seed)[2].T
-    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(number)])
-    return mean, np.ascontiguousarray(axes * np.where(signs == 0, 1, signs), np.float32)
+    solver = "covariance_eigh" if rows.shape[1] <= 1_024 else "auto"
+    pca = PCA(min(number, *rows.shape), svd_solver=solver, random_state=seed).fit(rows)
+    return pca.mean_, np.ascontiguousarray(pca.components_.T, np.float32)
 
 
 def _store(path: Path, found: Reduction) -> None:

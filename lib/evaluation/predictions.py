@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from lib import files
-from lib.errors import DarkroomError, few
+from lib.errors import DarkroomError, check_choice, few
 
 if TYPE_CHECKING:
     import pyarrow
@@ -284,10 +284,7 @@ def _checked(frame: pd.DataFrame, metadata: dict[str, Any], where: str) -> Predi
     _check_class_names(metadata["class_names"], where)
     class_names = tuple(metadata["class_names"])
     kind = metadata.get("kind", "probability")
-    if kind not in KINDS:
-        raise DarkroomError(
-            f"{where}: `kind` must be one of {', '.join(KINDS)}. Received: {kind!r}."
-        )
+    check_choice("kind", kind, KINDS, where=where)
     expected = [*COLUMNS, *probability_columns(class_names)]
     missing = [name for name in expected if name not in frame.columns]
     extra = [name for name in frame.columns if name not in expected]

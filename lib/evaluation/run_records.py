@@ -53,25 +53,12 @@ def read(folder: Path) -> Unit:
     """
     result = record.read(folder)
     arm = result.get("arm") or folder.name.rsplit("-s", 1)[0]
-    file = folder / record.HISTORY
-    history = epochs(pd.read_csv(file)) if file.is_file() else None
+    history = folder / record.HISTORY
     return Unit(
         folder=folder,
         arm=arm,
         seed=int(result.get("seed") or 0),
         predictions=tables.read(folder / record.PREDICTIONS),
         result=result,
-        history=None if history is None or history.empty else history,
+        history=pd.read_csv(history) if history.is_file() else None,
     )
-
-
-def epochs(history: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows of a history that are epochs, counted from 1.
-
-    A linear head is chosen among candidates, which stand in the history with their `kind` before
-    the epochs of what follows. They are no epochs.
-    """
-    if "kind" not in history:
-        return history
-    rows = history[history["kind"].isna()]
-    return rows.assign(epoch=rows["epoch"] - (len(history) - len(rows))).reset_index(drop=True)

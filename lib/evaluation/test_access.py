@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import files
+from lib.errors import check_choice
 
 LOG = "test_openings.jsonl"
 ROLES = ("test", "tuning")
@@ -98,8 +99,7 @@ def record(dataset_folder: Path, split_id: str, run: str, *, role: str = "test")
         role: `test` where test images are scored, `tuning` where settings are chosen on the
             split's train and validation images.
     """
-    if role not in ROLES:
-        raise ValueError(f"role must be one of {', '.join(ROLES)}. Received: {role!r}.")
+    check_choice("role", role, ROLES)
     entry = {"split": split_id, "run": run, "role": role, "opened": round(time.time(), 3)}
     path = Path(dataset_folder) / LOG
     files.append_line(path, json.dumps(entry, ensure_ascii=False))

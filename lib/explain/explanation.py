@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice, suggest
 from lib.explain import gradient_methods, model_wrapper, perturbation_methods
 from lib.explain.model_wrapper import BlackBox
 
@@ -34,7 +34,7 @@ class Method:
     @property
     def options(self) -> tuple[str, ...]:
         """The names of the method's options."""
-        return tuple(inspect.signature(self.function).parameters)[4:]
+        return tuple(inspect.signature(self.function).parameters)[2:]
 
 
 METHODS = {
@@ -88,12 +88,7 @@ def explain(
     Example:
         >>> heat = explain(model, images, method="occlusion", target="Schematics", patch=16)
     """
-    if method not in METHODS:
-        known = list(METHODS)
-        raise DarkroomError(
-            f"`method` must be one of {', '.join(known)}. "
-            f"Received: {method!r}.{suggest(method, known)}"
-        )
+    check_choice("method", method, METHODS)
     known = METHODS[method].options
     for name in options:
         if name not in known:
@@ -109,7 +104,8 @@ def explain(
     is_network = isinstance(wrapper, model_wrapper.NetworkWrapper)
     if is_network and not METHODS[method].needs_gradients:
         wrapper = model_wrapper.with_engine(wrapper, images, engine)
-    maps = METHODS[method].function(wrapper, images, targets, seed=seed, **options)
+    batch = model_wrapper.Batch(wrapper, images, targets)
+    maps = METHODS[method].function(batch, seed=seed, **options)
     return maps.astype(np.float32)
 
 

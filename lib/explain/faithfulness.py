@@ -19,7 +19,7 @@ from lib.errors import DarkroomError
 from lib.explain import heatmap
 from lib.explain.explanation import METHODS, explain
 from lib.explain.heatmap import scaled
-from lib.explain.model_wrapper import NetworkWrapper
+from lib.explain.model_wrapper import Batch
 
 MEASURES = {"deletion": -1, "insertion": 1, "mu_fidelity": 1}
 """Each measure and its good direction: 1 where more is better."""
@@ -29,10 +29,8 @@ RANDOM, EDGES = "random", "edges"
 
 
 def deletion(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
+    batch: Batch,
     maps: np.ndarray,
-    targets: np.ndarray,
     *,
     steps: int = 14,
     cell: int | None = None,
@@ -46,33 +44,24 @@ def deletion(
 
     Source: Petsiuk et al. 2018, section 4.3; cells as in Samek et al. 2017.
     """
-    cell = cell or max(2, round(max(images.shape[1:3]) / 14))
-    visible = ~_first(_by_cells(maps, cell=cell), steps=steps)
-    return _area(wrapper.masked(_floats(images), heatmap.fill(images, baseline), visible, targets))
+    cell = cell or max(2, round(max(batch.size) / 14))
+    return _area(batch.masked(~_first(_by_cells(maps, cell=cell), steps=steps), baseline))
 
 
 def insertion(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
+    batch: Batch,
     maps: np.ndarray,
-    targets: np.ndarray,
     *,
     steps: int = 14,
     baseline: str = "blur",
 ) -> np.ndarray:
     """Returns (n,): the mean score while pixels appear in the blurred image; high is good."""
-    return _area(
-        wrapper.masked(
-            _floats(images), heatmap.fill(images, baseline), _first(maps, steps=steps), targets
-        )
-    )
+    return _area(batch.masked(_first(maps, steps=steps), baseline))
 
 
 def mu_fidelity(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
+    batch: Batch,
     maps: np.ndarray,
-    targets: np.ndarray,
     *,
     seed: int = 0,
     samples: int = 64,
@@ -88,11 +77,9 @@ def mu_fidelity(
     """
     rng, size = np.random.default_rng(seed), max(1, round(share * grid**2))
     cells = rng.random((samples, grid**2)).argsort(axis=1) < size  # (samples, cells)
-    down, across = (np.arange(side) * grid // side for side in images.shape[1:3])
+    down, across = (np.arange(side) * grid // side for side in batch.size)
     hidden = cells.reshape(samples, grid, grid)[:, down][:, :, across]  # (samples, height, width)
-    images = _floats(images)
-    scores = wrapper.masked(images, heatmap.fill(images, baseline), ~hidden, targets)
-    falls = wrapper.scores(images, targets)[:, None] - scores  # (n, samples)
+    falls = batch.scores()[:, None] - batch.masked(~hidden, baseline)  # (n, samples)
     sums = np.tensordot(
         maps.astype(np.float64), hidden.astype(np.float64), axes=((1, 2), (1, 2))
     )  # (n, samples)
@@ -100,41 +87,35 @@ def mu_fidelity(
 
 
 def evaluate(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
+    batch: Batch,
     maps: np.ndarray,
-    targets: np.ndarray,
     *,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Returns one row an image with the columns of `MEASURES`."""
     return pd.DataFrame(
         {
-            "deletion": deletion(wrapper, images, maps, targets),
-            "insertion": insertion(wrapper, images, maps, targets),
-            "mu_fidelity": mu_fidelity(wrapper, images, maps, targets, seed=seed),
+            "deletion": deletion(batch, maps),
+            "insertion": insertion(batch, maps),
+            "mu_fidelity": mu_fidelity(batch, maps, seed=seed),
         }
     )
 
 
 def evaluate_all(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
+    batch: Batch,
     maps: Mapping[str, np.ndarray],
-    targets: np.ndarray,
     *,
     seed: int = 0,
 ) -> dict[str, pd.DataFrame]:
     """Returns `evaluate` for every method, and for random maps and edges."""
+    images = batch.images
     if not maps or any(own.shape != images.shape[:3] for own in maps.values()):
         raise DarkroomError(
             f"`maps` must hold maps of the shape {images.shape[:3]}. Received: {list(maps)}."
         )
     known = {RANDOM: heatmap.random_maps(images, seed=seed), EDGES: heatmap.edge_maps(images)}
-    return {
-        name: evaluate(wrapper, images, own, targets, seed=seed)
-        for name, own in {**maps, **known}.items()
-    }
+    return {name: evaluate(batch, own, seed=seed) for name, own in {**maps, **known}.items()}
 
 
 def table(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -195,10 +176,6 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
         return float("nan"), float("nan")
     reach = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
     return float(values.mean() - reach), float(values.mean() + reach)
-
-
-def _floats(images: np.ndarray) -> np.ndarray:
-    return images.astype(np.float32)
 
 
 def shuffled(model: keras.Model, *, seed: int = 0) -> keras.Model:

@@ -7,7 +7,7 @@ import numpy as np
 
 from lib.errors import DarkroomError, suggest
 from lib.explain import heatmap
-from lib.explain.model_wrapper import NetworkWrapper
+from lib.explain.model_wrapper import Batch
 
 _PASSING = (
     keras.layers.MaxPooling2D,
@@ -21,9 +21,7 @@ _PASSING = (
 
 
 def gradcam(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
-    targets: np.ndarray,
+    batch: Batch,
     *,
     seed: int = 0,
     layer: str | None = None,
@@ -34,15 +32,12 @@ def gradcam(
 
     Source: Selvaraju et al. 2017, equations 1 and 2.
     """
-    maps, gradients = wrapper.layer_gradients(_layer(wrapper, layer), images, targets)
-    weights = gradients.mean(axis=(1, 2), keepdims=True)  # (n, 1, 1, channels)
-    return heatmap.enlarge(np.maximum((weights * maps).sum(axis=-1), 0), size=wrapper.size)
+    maps, gradients = _layer_gradients(batch, layer)
+    return _positive(batch, gradients.mean(axis=(1, 2), keepdims=True), maps)
 
 
 def gradcam_plus_plus(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
-    targets: np.ndarray,
+    batch: Batch,
     *,
     seed: int = 0,
     layer: str | None = None,
@@ -51,13 +46,12 @@ def gradcam_plus_plus(
 
     Source: Chattopadhay et al. 2018, equations 10 and 19, with the exponential of the score.
     """
-    maps, gradients = wrapper.layer_gradients(_layer(wrapper, layer), images, targets)
+    maps, gradients = _layer_gradients(batch, layer)
     squares = gradients**2
     below = 2 * squares + maps.sum(axis=(1, 2), keepdims=True) * squares * gradients
     shares = np.divide(squares, below, out=np.zeros_like(squares), where=np.abs(below) > 1e-20)
     positive = np.maximum(gradients, 0)
-    weights = (shares * positive).sum(axis=(1, 2), keepdims=True)  # (n, 1, 1, channels)
-    return heatmap.enlarge(np.maximum((weights * maps).sum(axis=-1), 0), size=wrapper.size)
+    return _positive(batch, (shares * positive).sum(axis=(1, 2), keepdims=True), maps)
 
 
 def find_layer(model: keras.Model, name: str | None = None) -> keras.layers.Layer:
@@ -94,8 +88,16 @@ def find_layer(model: keras.Model, name: str | None = None) -> keras.layers.Laye
     )
 
 
-def _layer(wrapper: NetworkWrapper, name: str | None) -> keras.layers.Layer | None:
-    return find_layer(wrapper.model, name) if isinstance(wrapper.model, keras.Model) else None
+def _layer_gradients(batch: Batch, name: str | None) -> tuple[np.ndarray, np.ndarray]:
+    model = batch.wrapper.model
+    return batch.layer_gradients(
+        find_layer(model, name) if isinstance(model, keras.Model) else None
+    )
+
+
+def _positive(batch: Batch, weights: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """The positive part of the maps' sum by weights (n, 1, 1, channels), at the images' size."""
+    return heatmap.enlarge(np.maximum((weights * maps).sum(axis=-1), 0), size=batch.size)
 
 
 def _flat(model: keras.Model):
@@ -115,9 +117,7 @@ def _shape(layer: keras.layers.Layer) -> tuple | None:
 
 
 def integrated_gradients(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
-    targets: np.ndarray,
+    batch: Batch,
     *,
     seed: int = 0,
     steps: int = 32,
@@ -133,33 +133,28 @@ def integrated_gradients(
     """
     if steps < 2:
         raise DarkroomError(f"`steps` must be at least 2. Received: {steps}.")
+    images = batch.images
     start = heatmap.fill(images, baseline)
     places, weights = np.polynomial.legendre.leggauss(steps)
     total = np.zeros_like(images)
     for place, weight in zip((places + 1) / 2, weights / 2, strict=True):
-        total += np.float32(weight) * wrapper.input_gradients(
-            start + np.float32(place) * (images - start), targets
-        )
+        between = start + np.float32(place) * (images - start)
+        total += np.float32(weight) * batch.input_gradients(between)
     return (total * (images - start)).sum(axis=-1)
 
 
-def baseline_share(
-    wrapper: NetworkWrapper, images: np.ndarray, targets: np.ndarray, *, baseline: str = "blur"
-) -> np.ndarray:
+def baseline_share(batch: Batch, *, baseline: str = "blur") -> np.ndarray:
     """Returns (n,): the target's score on the baseline as a share of its score on the image.
 
     With the score "probability", 0.3 means that the baseline keeps 30 % of the probability, so that
     integrated gradients explain the other 70 %. Above 1 the baseline favours the class more.
     """
-    images = images.astype(np.float32)
-    kept = wrapper.scores(heatmap.fill(images, baseline), targets)
-    return kept / np.maximum(wrapper.scores(images, targets), 1e-12)
+    kept = batch.scores(heatmap.fill(batch.images, baseline))
+    return kept / np.maximum(batch.scores(), 1e-12)
 
 
 def smoothgrad(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
-    targets: np.ndarray,
+    batch: Batch,
     *,
     seed: int = 0,
     samples: int = 16,
@@ -179,7 +174,7 @@ def smoothgrad(
         raise DarkroomError(
             f"`samples` must be at least 1, `noise` at least 0. Received: {samples}, {noise}."
         )
-    rng = np.random.default_rng(seed)
+    images, rng = batch.images, np.random.default_rng(seed)
     spread = noise * (
         images.max(axis=(1, 2, 3), keepdims=True) - images.min(axis=(1, 2, 3), keepdims=True)
     )
@@ -187,7 +182,7 @@ def smoothgrad(
     for _ in range(samples):
         # The same for all images, so that a map does not depend on the other images.
         draw = rng.standard_normal(images.shape[1:], np.float32)
-        total += wrapper.input_gradients(images + spread * draw, targets) / samples
+        total += batch.input_gradients(images + spread * draw) / samples
     if not times_input:
         return np.abs(total).max(axis=-1)
     return (total * (images - heatmap.fill(images, baseline))).sum(axis=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from lib.errors import DarkroomError
+from lib.errors import check_choice
 
 
 def enlarge(maps: np.ndarray, *, size: tuple[int, int]) -> np.ndarray:
@@ -38,8 +38,7 @@ FILLS = ("mean", "blur", "grey", "black")
 def fill(images: np.ndarray, kind: str = "mean") -> np.ndarray:
     """Returns float32 images of the same shape that replace hidden pixels."""
     images = images.astype(np.float32)
-    if kind not in FILLS:
-        raise DarkroomError(f"`baseline` must be one of {', '.join(FILLS)}. Received: {kind!r}.")
+    check_choice("baseline", kind, FILLS)
     if kind == "blur":
         sigma = max(images.shape[1:3]) / 10
         return np.stack(

@@ -18,7 +18,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice, suggest
+from lib.explain import heatmap
 from lib.models import heads
 from lib.models import inference as engines
 
@@ -50,8 +51,7 @@ def compile_function(
             f"Explanations run on the backends {', '.join(_BACKENDS)}. Received: "
             f"KERAS_BACKEND={backend}."
         )
-    if score not in SCORES:
-        raise DarkroomError(f"`score` must be one of {', '.join(SCORES)}. Received: {score!r}.")
+    check_choice("score", score, SCORES)
     cache = _compiled.setdefault(model, {})
     key = (output, score, id(layer))
     if key not in cache:
@@ -457,12 +457,46 @@ def with_engine(wrapper: NetworkWrapper, images: np.ndarray, engine: str) -> Net
     return ExportedWrapper(wrapper.model, wrapper.score, wrapper.batch_size, cache[1])
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Images, float32 (n, height, width, 3), with the class to explain for each of them, (n,)."""
+
+    wrapper: NetworkWrapper | BlackBoxWrapper
+    images: np.ndarray
+    targets: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return self.wrapper.size
+
+    def __getitem__(self, rows: slice) -> Batch:
+        """Returns some of the images."""
+        return Batch(self.wrapper, self.images[rows], self.targets[rows])
+
+    def scores(self, images: np.ndarray | None = None) -> np.ndarray:
+        """Returns the targets' scores of these images, or of changed ones, (n,)."""
+        return self.wrapper.scores(self.images if images is None else images, self.targets)
+
+    def masked(self, masks: np.ndarray, baseline: str) -> np.ndarray:
+        """Returns (n, masks): the scores where what a mask hides is replaced by the baseline."""
+        fills = heatmap.fill(self.images, baseline)
+        return self.wrapper.masked(self.images, fills, masks, self.targets)
+
+    def input_gradients(self, images: np.ndarray) -> np.ndarray:
+        """Returns the gradients of the targets' scores in changed images."""
+        return self.wrapper.input_gradients(images, self.targets)
+
+    def layer_gradients(self, layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the maps of a layer and the gradients of the targets' scores in them."""
+        return self.wrapper.layer_gradients(layer, self.images, self.targets)
+
+
 def wrap(
     model: keras.Model | BlackBox, score: str = "logit", batch_size: int = 32
 ) -> NetworkWrapper | BlackBoxWrapper:
     """Returns the model with its score. Raises DarkroomError for an unknown score."""
-    if score not in SCORES:
-        raise DarkroomError(f"`score` must be one of {', '.join(SCORES)}. Received: {score!r}.")
+    check_choice("score", score, SCORES)
     kind = NetworkWrapper if isinstance(model, keras.Model) else BlackBoxWrapper
     return kind(model, score, batch_size)
 

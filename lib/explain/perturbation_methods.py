@@ -9,14 +9,11 @@ import cv2
 import numpy as np
 
 from lib.errors import DarkroomError
-from lib.explain import heatmap
-from lib.explain.model_wrapper import NetworkWrapper
+from lib.explain.model_wrapper import Batch
 
 
 def occlusion(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
-    targets: np.ndarray,
+    batch: Batch,
     *,
     seed: int = 0,
     patch: int | None = None,
@@ -29,19 +26,15 @@ def occlusion(
 
     Source: Zeiler and Fergus 2014.
     """
-    patch = patch or max(1, round(max(wrapper.size) / 14))
-    hidden = patches(wrapper.size, patch=patch, stride=stride or patch)  # (masks, height, width)
-    whole = wrapper.scores(images, targets)[:, None]
-    fills = heatmap.fill(images, baseline)
-    falls = whole - wrapper.masked(images, fills, ~hidden, targets)  # (n, masks)
+    patch = patch or max(1, round(max(batch.size) / 14))
+    hidden = patches(batch.size, patch=patch, stride=stride or patch)  # (masks, height, width)
+    falls = batch.scores()[:, None] - batch.masked(~hidden, baseline)  # (n, masks)
     counts = hidden.sum(axis=0)
     return (np.tensordot(falls, hidden.astype(np.float32), axes=1) / counts).astype(np.float32)
 
 
 def rise(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
-    targets: np.ndarray,
+    batch: Batch,
     *,
     seed: int = 0,
     samples: int = 512,
@@ -58,11 +51,11 @@ def rise(
     """
     if samples < 2 or not 0 < visible < 1:
         raise DarkroomError(
-            f"`samples` must be at least 2, `shown` between 0 and 1. Received: {samples}, "
+            f"`samples` must be at least 2, `visible` between 0 and 1. Received: {samples}, "
             f"{visible}."
         )
-    masks = soft_masks(samples, size=wrapper.size, grid=grid, visible=visible, seed=seed)
-    scores = wrapper.masked(images, heatmap.fill(images, baseline), masks, targets)  # (n, samples)
+    masks = soft_masks(samples, size=batch.size, grid=grid, visible=visible, seed=seed)
+    scores = batch.masked(masks, baseline)  # (n, samples)
     centred = scores - scores.mean(axis=1, keepdims=True)
     masks = masks.astype(np.float32)
     return np.tensordot(centred, masks - masks.mean(axis=0), axes=1) / np.maximum(
@@ -163,9 +156,7 @@ def _means(points: np.ndarray, owner: np.ndarray, *, num: int) -> np.ndarray:
 
 
 def lime(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
-    targets: np.ndarray,
+    batch: Batch,
     *,
     seed: int = 0,
     samples: int = 256,
@@ -191,15 +182,11 @@ def lime(
         visible_segments[0] = True
         return visible_segments
 
-    return _by_superpixels(
-        wrapper, images, targets, draw, fitted, segments=segments, baseline=baseline
-    )
+    return _by_superpixels(batch, draw, fitted, segments=segments, baseline=baseline)
 
 
 def kernel_shap(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
-    targets: np.ndarray,
+    batch: Batch,
     *,
     seed: int = 0,
     samples: int = 256,
@@ -217,9 +204,7 @@ def kernel_shap(
     def draw(num: int) -> np.ndarray:
         return subsets(num, samples=samples, seed=seed)
 
-    return _by_superpixels(
-        wrapper, images, targets, draw, shapley, segments=segments, baseline=baseline
-    )
+    return _by_superpixels(batch, draw, shapley, segments=segments, baseline=baseline)
 
 
 def subsets(num: int, *, samples: int, seed: int) -> np.ndarray:
@@ -280,27 +265,15 @@ def ridge(
 
 
 def _by_superpixels(
-    wrapper: NetworkWrapper,
-    images: np.ndarray,
-    targets: np.ndarray,
-    draw: Callable,
-    fit: Callable,
-    *,
-    segments: int,
-    baseline: str,
+    batch: Batch, draw: Callable, fit: Callable, *, segments: int, baseline: str
 ) -> np.ndarray:
     if segments < 2:
         raise DarkroomError(f"`segments` must be at least 2. Received: {segments}.")
-    fills = heatmap.fill(images, baseline)
     maps = []
-    for row in range(len(images)):
-        segment_of = superpixels(images[row], num=segments)
-        visible_segments = draw(int(segment_of.max()) + 1)  # (samples, pieces)
-        one = slice(row, row + 1)
-        scores = wrapper.masked(
-            images[one], fills[one], visible_segments[:, segment_of], targets[one]
-        )[0]
-        maps.append(
-            spread(fit(visible_segments.astype(np.float64), scores.astype(np.float64)), segment_of)
-        )
+    for row, image in enumerate(batch.images):
+        segment_of = superpixels(image, num=segments)
+        visible = draw(int(segment_of.max()) + 1)  # (samples, segments)
+        scores = batch[row : row + 1].masked(visible[:, segment_of], baseline)[0]
+        values = fit(visible.astype(np.float64), scores.astype(np.float64))
+        maps.append(spread(values, segment_of))
     return np.stack(maps)

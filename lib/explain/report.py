@@ -22,7 +22,7 @@ from lib.evaluation import predictions as tables
 from lib.evaluation.predictions import Predictions
 from lib.explain import faithfulness, gradient_methods, model_wrapper, plots, shortcuts
 from lib.explain.explanation import METHODS, explain
-from lib.explain.model_wrapper import BlackBox, BlackBoxWrapper, NetworkWrapper
+from lib.explain.model_wrapper import Batch, BlackBox
 from lib.models import serialization
 from lib.reporting.style import Drawing
 from lib.runs import Run, record
@@ -234,7 +234,7 @@ class Explainer:
             maps, notes = self.maps(images, targets), {}
             for name, heats in maps.items():
                 measures = faithfulness.evaluate(
-                    self._probability, images, heats, targets, seed=self.seed
+                    self._batch(images, targets), heats, seed=self.seed
                 )
                 notes[TITLES[name]] = [
                     f"ins {row.insertion:.2f} · del {row.deletion:.2f}\nµ {row.mu_fidelity:z.2f}"
@@ -286,7 +286,7 @@ class Explainer:
         """Returns `faithfulness.table` of the methods on `num` test images."""
         images, targets = self._sample(8 if self.tiny else num)
         results = faithfulness.evaluate_all(
-            self._probability, images, self.maps(images, targets), targets, seed=self.seed
+            self._batch(images, targets), self.maps(images, targets), seed=self.seed
         )
         return faithfulness.table(results)
 
@@ -309,7 +309,7 @@ class Explainer:
         if "integrated_gradients" not in self.methods:
             return ""
         images, targets = self._sample(num)
-        share = gradient_methods.baseline_share(self._probability, images, targets)
+        share = gradient_methods.baseline_share(self._batch(images, targets))
         return (
             "Integrated gradients explain the step from the blurred image to the image. The "
             f"blurred image keeps {100 * float(np.median(share)):.0f} % of the class's probability "
@@ -364,9 +364,9 @@ class Explainer:
     def _options(self, name: str) -> dict[str, int]:
         return (_TINY_OPTIONS if self.tiny else _OPTIONS).get(name, {})
 
-    @property
-    def _probability(self) -> NetworkWrapper | BlackBoxWrapper:
-        return model_wrapper.wrap(self.run.model, "probability")
+    def _batch(self, images: np.ndarray, targets: np.ndarray) -> Batch:
+        wrapper = model_wrapper.wrap(self.run.model, "probability")
+        return Batch(wrapper, images.astype(np.float32), targets)
 
 
 def display_table(table: pd.DataFrame) -> pd.DataFrame:

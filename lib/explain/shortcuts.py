@@ -15,7 +15,7 @@ import pandas as pd
 
 from lib.evaluation import analytic
 from lib.explain import model_wrapper, perturbation_methods
-from lib.explain.model_wrapper import BlackBox, NetworkWrapper
+from lib.explain.model_wrapper import Batch, BlackBox
 
 ALARM = 0.3
 """A region is suspected if the interval of turned predictions lies above this share."""
@@ -63,7 +63,8 @@ def detect(
     rng, rows = np.random.default_rng(seed), []
     for label in present:
         own, others = np.flatnonzero(classes == label), np.flatnonzero(classes != label)
-        losses = patch_losses(wrapper, images[own[:per_class]], classes[own[:per_class]])
+        chosen = own[:per_class]
+        losses = patch_losses(Batch(wrapper, images[chosen], classes[chosen]))
         donors, receivers = (
             rng.choice(own[:per_class], transplants),
             rng.choice(others, transplants),
@@ -112,14 +113,10 @@ def sentence(table: pd.DataFrame) -> str:
     return "\n".join(["A shortcut is suspected.", *lines])
 
 
-def patch_losses(
-    wrapper: NetworkWrapper, images: np.ndarray, targets: np.ndarray, *, across: int = 10
-) -> np.ndarray:
+def patch_losses(batch: Batch, *, across: int = 10) -> np.ndarray:
     """Returns (n, across, across): the loss of score when a cell is replaced by the mean colour."""
-    heat = perturbation_methods.occlusion(
-        wrapper, images, targets, patch=-(-max(wrapper.size) // across)
-    )
-    down, correct = ((np.arange(across) * side + side // 2) // across for side in wrapper.size)
+    heat = perturbation_methods.occlusion(batch, patch=-(-max(batch.size) // across))
+    down, correct = ((np.arange(across) * side + side // 2) // across for side in batch.size)
     return heat[:, down][:, :, correct]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 import keras
 from keras import layers
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice, suggest
 
 SUMMARIES = ("flatten", "average", "max")
 NORMALIZED = ("block", "flat", "dense")
@@ -107,11 +107,7 @@ def describe(preset: str = "compact", **changes: object) -> Cnn:
 
     Raises DarkroomError for an unknown preset, an unknown field and a value that cannot be built.
     """
-    if preset not in PRESETS:
-        raise DarkroomError(
-            f"`preset` must be one of {', '.join(PRESETS)}. Received: "
-            f"{preset!r}.{suggest(preset, list(PRESETS))}"
-        )
+    check_choice("preset", preset, PRESETS)
     names = [each.name for each in fields(Cnn)]
     for name in changes:
         if name not in names:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice
 
 KINDS = ("softmax", "sigmoid", "multilabel")
 
@@ -273,10 +273,7 @@ def _shares(wiring: dict, truth):
 
 
 def _check_names(class_names: tuple[str, ...], kind: str, positive: str | None) -> None:
-    if kind not in KINDS:
-        raise DarkroomError(
-            f"`head` must be one of {', '.join(KINDS)}. Received: {kind!r}.{suggest(kind, KINDS)}"
-        )
+    check_choice("head", kind, KINDS)
     if len(set(class_names)) != len(class_names) or len(class_names) < (
         1 if kind == "multilabel" else 2
     ):

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from lib import quiet
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice
 from lib.models import hardware
 
 ENGINES = ("auto", "keras", "openvino")
@@ -83,11 +83,7 @@ def resolve(engine: str) -> str:
     Keras, since the export goes through TensorFlow. Raises DarkroomError for an unknown engine, and
     for `openvino` where it cannot be.
     """
-    if engine not in ENGINES:
-        raise DarkroomError(
-            f"`engine` must be one of {', '.join(ENGINES)}. Received: "
-            f"{engine!r}.{suggest(engine, ENGINES)}"
-        )
+    check_choice("engine", engine, ENGINES)
     installed = importlib.util.find_spec("openvino") is not None
     exports = keras.backend.backend() == "tensorflow"
     if engine == "auto":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import keras
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,7 @@ def normalization(
     """Returns the numbers of `method`. Raises DarkroomError for an unknown one and for a missing or
     useless mean and std.
     """
-    if method not in NORMALIZATIONS:
-        known = ", ".join(NORMALIZATIONS)
-        raise DarkroomError(
-            f"`normalization` must be one of {known}. Received: "
-            f"{method!r}.{suggest(method, list(NORMALIZATIONS))}"
-        )
+    check_choice("normalization", method, NORMALIZATIONS)
     if method != "zscore":
         if mean is not None or std is not None:
             raise DarkroomError(

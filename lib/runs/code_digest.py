@@ -85,7 +85,7 @@ _SILENT = ("print", "warn", "progress")
 _ROW_ACCESS = ("[]", "in", "get", "keys")
 _MESSAGE_WORDS = 3
 _IN = ast.In | ast.NotIn
-_OF_KEYS = ("list", "tuple", "sorted", "join")
+_OF_KEYS = ("list", "tuple", "sorted", "join", "check_choice")
 
 
 @dataclass(frozen=True)

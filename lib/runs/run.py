@@ -4,8 +4,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib.metadata
 import os
+import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +21,7 @@ import filelock
 from lib import errors, files, hashing, notebooks, parameters, paths
 from lib.errors import DarkroomError
 from lib.notebooks import Notebook
-from lib.runs import environment, failure, keys, record
+from lib.runs import failure, keys, record
 from lib.runs.keys import Data
 
 if TYPE_CHECKING:
@@ -122,8 +127,6 @@ class Run:
         marks = {name: self.parameters[name] for name in ("arm", "seed") if name in self.parameters}
         figures = sorted(path.name for path in (self.folder / record.FIGURES).glob("*.png"))
         seconds = round(time.monotonic() - self._began, 2)
-        if self.parameters.get("tiny") and result.get("sentences"):
-            result = {**result, "sentences": [record.TINY, *result["sentences"]]}
         full = {**about, **marks, "seconds": seconds, "figures": figures, **result}
         full |= {"files": record.hashes(self.folder), "key": self._key_of_what_ran()}
         self.progress(state="finished")
@@ -220,7 +223,7 @@ def open_run(
     )
     _open_runs[folder] = run
     files.write_json(folder / record.PARAMETERS, values)
-    files.write_json(folder / record.ENVIRONMENT, environment.versions())
+    files.write_json(folder / record.ENVIRONMENT, versions())
     run.progress()
     return run
 
@@ -292,3 +295,50 @@ def _values(notebook: Notebook, namespace: Mapping[str, Any]) -> dict[str, Any]:
                 name: value for name, value in found.items() if name not in (*in_cell, "options")
             }
     return values
+
+
+_VERSIONS = (
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "numpy",
+    "pandas",
+    "pillow",
+    "opencv-python-headless",
+    "scikit-learn",
+    "keras-tuner",
+    "papermill",
+    "tensorboard",
+)
+
+
+def versions() -> dict[str, Any]:
+    """Returns what is known before the backend is loaded; `Run.environment` adds the rest."""
+    installed = {}
+    for name in _VERSIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "executable": Path(sys.executable).name,
+        "versions": installed,
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    try:
+        asked = subprocess.run(
+            ["git", "-C", str(paths.checkout()), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return asked.stdout.strip() or None

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 
 from lib import files, paths, schema
-from lib.errors import DarkroomError, suggest
+from lib.errors import check_choice
 from lib.models import hardware, timing
 from lib.training import network, optimizers
 from lib.training.settings import LOSSES, Settings
@@ -30,11 +30,7 @@ _STEPS = 5
 
 def check(policy: str) -> None:
     """Raises DarkroomError for an unknown policy."""
-    if policy not in CHOICES:
-        raise DarkroomError(
-            f"`dtype_policy` must be one of {', '.join(CHOICES)}. Received: "
-            f"{policy!r}.{suggest(policy, list(CHOICES))}"
-        )
+    check_choice("dtype_policy", policy, CHOICES)
 
 
 def choose(parameters: Mapping[str, Any], *, image_side: int) -> dict[str, Any]:

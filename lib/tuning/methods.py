@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice, suggest
 from lib.tuning.search_method import Grid, Halving, Refined, SearchMethod, list_grid
 from lib.tuning.space import Space
 
@@ -28,11 +28,7 @@ def check(
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Raises DarkroomError for whatever `make` would refuse, without loading a library."""
-    if name not in METHODS:
-        raise DarkroomError(
-            f"`method` must be one of {', '.join(METHODS)}. "
-            f"Received: {name!r}.{suggest(name, METHODS)}"
-        )
+    check_choice("method", name, METHODS)
     if any(goal not in ("max", "min") for goal in goals.values()) or not goals:
         raise DarkroomError(f"`goals` must map numbers to max or min. Received: {dict(goals)!r}.")
     if len(goals) > 1 and name not in ("tpe", "genetic", "random"):
@@ -152,11 +148,7 @@ def _check_optuna(
 ) -> None:
     if num_trials < 1:
         raise DarkroomError(f"`num_trials` must be at least 1 for {name}. Received: {num_trials}.")
-    if pruner not in PRUNERS:
-        raise DarkroomError(
-            f"`pruner` must be one of {', '.join(PRUNERS)}. "
-            f"Received: {pruner!r}.{suggest(str(pruner), PRUNERS)}"
-        )
+    check_choice("pruner", pruner, PRUNERS)
     if pruner != "none" and (len(goals) > 1 or epochs < 2):
         raise DarkroomError(
             f"The pruner {pruner!r} needs one goal and at least two epochs. Use pruner = 'none'."

@@ -29,7 +29,9 @@ class Run:
     @property
     def is_tiny(self) -> bool:
         """Whether it was a run of seconds, whose figures mean nothing."""
-        return record.is_tiny(self.result)
+        key = self.result.get("key")
+        parameters = key.get("parameters") if isinstance(key, dict) else None
+        return isinstance(parameters, dict) and bool(parameters.get("tiny"))
 
 
 def studies() -> list[str]:
