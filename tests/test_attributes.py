@@ -101,6 +101,9 @@ def test_boxes_are_measured_against_their_images(cars):
         0.5,
     ]
     assert "fill 50 % of the image in the median" in dataset_figures.boxes(cars).alt
+    sizes = dataset_figures.size_table(cars.assign(bytes=1000))
+    assert sizes.loc["share of the box", "median"] == 0.5
+    assert sizes.loc["width in pixels", "median"] == 100
 
 
 def test_counts_of_make_and_year(cars):

@@ -169,6 +169,15 @@ def test_a_combination_says_so_and_is_made_of_single_changes(batch_home):
         "fancy",
         "both",
     ]
+    change(batch_home, '["both"]', '["both"]\nother_arms = ["other"]')
+    with pytest.raises(DarkroomError, match="`other_arms` of .* names 'other', which is no arm"):
+        studies.read("one")
+    change(
+        batch_home,
+        "[stage.arms.both]",
+        "[stage.arms.other]\nfactor = 7\nmethod = 'fancy'\n[stage.arms.both]",
+    )
+    assert len(studies.read("one").stage("work").units) == 10  # 'other' may change two things
     change(batch_home, "factor = 2\nmethod", "factor = 3\nmethod")
     with pytest.raises(
         DarkroomError,

@@ -77,7 +77,12 @@ def units(
         arms, base, parameters.check(forced, declared, where=where), notebook=notebook, where=where
     )
     if "ablation_of" in table:
-        _refuse_confounded(filled, table["ablation_of"], table.get("combinations", []), where=where)
+        others = table.get("other_arms", [])
+        if unknown := [arm for arm in others if arm not in list(filled)]:
+            raise DarkroomError(f"`other_arms` of {where} names {unknown[0]!r}, which is no arm.")
+        ablated = {arm: values for arm, values in filled.items() if arm not in others}
+        combined = table.get("combinations", [])
+        _refuse_confounded(ablated, table["ablation_of"], combined, where=where)
     suite = {"study": general.folder, "tiny": general.tiny}
     found = []
     for arm, values in filled.items():
@@ -198,8 +203,8 @@ def _refuse_confounded(
             raise DarkroomError(
                 f"arm {arm!r} of {where} changes {', '.join(changed)} of {baseline!r}; in an "
                 "ablation an arm changes one "
-                "thing. Make one arm of each, name it among `combinations`, or take `ablation_of` "
-                "out."
+                "thing. Make one arm of each, name it among `combinations` or `other_arms`, or "
+                "take `ablation_of` out."
             )
 
 

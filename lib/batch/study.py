@@ -40,6 +40,7 @@ _STAGE = {
     "arms": dict,
     "ablation_of": str,
     "combinations": list,
+    "other_arms": list,
     "cores": (int, float),
     "gpus": int,
     "memory_gb": (int, float),

@@ -73,7 +73,9 @@ def styled(table: pd.DataFrame) -> Any:
 
 
 def size_table(accepted: pd.DataFrame) -> pd.DataFrame:
-    """Returns the quantiles of width, height, aspect (width / height), megapixels and file size."""
+    """Returns the quantiles of width, height, aspect (width / height), megapixels and file size;
+    with boxes also of their area in megapixels and its share of the image.
+    """
     width, height = accepted["width"].astype(float), accepted["height"].astype(float)
     measures = pd.DataFrame(
         {
@@ -84,7 +86,13 @@ def size_table(accepted: pd.DataFrame) -> pd.DataFrame:
             "file size in kB": accepted["bytes"] / 1000,
         }
     )
-    quantiles = measures.quantile([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).T
+    tables = [measures]
+    if attributes_of.has_boxes(accepted):
+        boxed = attributes_of.box_shares(accepted)
+        of_box = {"box in megapixels": boxed["box"] / 1e6, "share of the box": boxed["share"]}
+        tables.append(pd.DataFrame(of_box))
+    shares = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]
+    quantiles = pd.concat([table.quantile(shares).T for table in tables])
     quantiles.columns = ["smallest", "5 %", "25 %", "median", "75 %", "95 %", "largest"]
     return quantiles.round(2)
 
