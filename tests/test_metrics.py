@@ -99,6 +99,8 @@ def test_the_bands_of_landis_and_koch_are_closed_above():
         "almost perfect",
         "almost perfect",
     ]
+    assert confusion.landis_koch_scale().startswith("below 0 poor, 0 to 0.2 slight, 0.2 to 0.4")
+    assert confusion.landis_koch_scale().endswith("0.8 to 1 almost perfect")
 
 
 def test_scikit_learn_agrees_on_everything_it_has():

@@ -137,6 +137,15 @@ def landis_koch(value: float) -> str:
     return name
 
 
+def landis_koch_scale() -> str:
+    """The bands in words: "below 0 poor, 0 to 0.2 slight, …"."""
+    ends = [*(bound for bound, _ in LANDIS_KOCH[1:]), 1.0]
+    bands = [
+        f"{low:g} to {high:g} {name}" for (low, name), high in zip(LANDIS_KOCH, ends, strict=True)
+    ]
+    return ", ".join(["below 0 poor", *bands])
+
+
 HEADLINES = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,

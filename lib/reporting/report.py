@@ -15,6 +15,7 @@ import pandas as pd
 
 from lib import files
 from lib.evaluation import calibration, checks, disagreements, metrics, selective_prediction
+from lib.evaluation import confusion as matrices
 from lib.evaluation.comparison import Comparison, write_table
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import Unit
@@ -110,6 +111,7 @@ def render(
         figures={
             name: embedded(drawing) for name, drawing in drawings(comparison, published).items()
         },
+        kappa_scale=matrices.landis_koch_scale(),
         fitting=[*captions.fitting(comparison), *captions.published(comparison, published)],
         confusions=confusions,
         labels=comparison.label_counts() if is_multilabel else {},
