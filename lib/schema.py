@@ -310,7 +310,7 @@ _SPLIT = (
     _row("split_seed", "int", 0, "which of the possible splits", _SEEDS),
     _FRACTIONS,
 )
-_FINDINGS = "lib.cleaning.issue_descriptions:MEANINGS"
+_FINDINGS = "lib.cleaning.findings:DESCRIPTIONS"
 _LIMIT = _row("limit_per_class", "int", 0, "use at most so many images a class, 0 for all",
               "at least 0", option=True)
 _SIDE = _row("image_side", "int", 96, "height and width in pixels that the network sees",
