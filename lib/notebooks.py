@@ -64,10 +64,14 @@ class Notebook:
     def located(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the values with absolute paths; a relative one starts from the current directory.
 
+        A tiny run's `data` is the sample of that data set.
+
         Raises:
             DarkroomError: for a path that leads to nothing.
         """
         located = dict(values)
+        if values.get("tiny") and values.get("data"):
+            located["data"] = values["data"].removesuffix(paths.TINY) + paths.TINY
         for name, row in self.parameters.items():
             value = values.get(name)
             if not row.is_path or value in ("", None, *row.choices):

@@ -13,6 +13,8 @@ from lib.errors import DarkroomError
 
 PROJECT = "darkroom.toml"
 """The file that marks a project, written by `darkroom init`."""
+TINY = "+tiny"
+"""Ends the names of a study's small twin and of a data set's sample that it runs on."""
 _NAME = re.compile(r"[^\W_][\w.@+-]{0,99}", re.UNICODE)
 
 

@@ -169,6 +169,7 @@ def sentence(result: dict[str, Any]) -> str:
         )
     openings = test_access.times(result["test_openings"])
     lines = [
+        *([record.TINY] if record.is_tiny(result) else []),
         score,
         f"The model has {result['num_parameters']:,} parameters and was fitted in "
         f"{result['training_seconds']:.2g} s.",

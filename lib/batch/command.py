@@ -122,7 +122,8 @@ def _absent(study: Study) -> dict[str, str]:
         if name in here:
             continue
         wanted = _as_given(study, name)
-        if name not in sources.PACKAGED and not paths.typed(wanted).exists():
+        whole = wanted.removesuffix(paths.TINY)
+        if whole not in (*here, *sources.PACKAGED) and not paths.typed(whole).exists():
             raise DarkroomError(
                 f"There is no data set {wanted!r}.{suggest(name, [*here, *sources.PACKAGED])} "
                 "Give the name of one (`darkroom list data`), or the path of a folder, table or "
@@ -138,8 +139,11 @@ def _data_names(study: Study) -> set[str]:
 
 def _as_given(study: Study, name: str) -> str:
     """A data set as it was given, which may be a path."""
-    given = study.data is not None and parameter_grid.data_name(study.data) == name
-    return study.data if given else name
+    if study.data is None:
+        return name
+    named = parameter_grid.data_name(study.data)
+    given = {named: study.data, named + paths.TINY: study.data + paths.TINY}
+    return given.get(name, name)
 
 
 def _prepare(study: Study, options: Options) -> int:

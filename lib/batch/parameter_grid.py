@@ -73,8 +73,13 @@ def units(
     forced |= general.typed[table["name"]]
     titles = {arm: _title(changes) for arm, changes in arms.items()}
     arms = {arm: _without_title(changes) for arm, changes in arms.items()}
+    suite = {"study": general.folder, "tiny": general.tiny}
     filled = _arms(
-        arms, base, parameters.check(forced, declared, where=where), notebook=notebook, where=where
+        arms,
+        base | suite,
+        parameters.check(forced, declared, where=where),
+        notebook=notebook,
+        where=where,
     )
     if "ablation_of" in table:
         others = table.get("other_arms", [])
@@ -83,7 +88,6 @@ def units(
         ablated = {arm: values for arm, values in filled.items() if arm not in others}
         combined = table.get("combinations", [])
         _refuse_confounded(ablated, table["ablation_of"], combined, where=where)
-    suite = {"study": general.folder, "tiny": general.tiny}
     found = []
     for arm, values in filled.items():
         _verify(notebook, {**values, **suite}, where=f"arm {arm!r} of {where}" if arm else where)

@@ -401,7 +401,7 @@ def _resources(table: dict[str, Any], where: str) -> Resources:
 
 def _folder(name: str, *, given: str | None, own: str | None, tiny: bool) -> str:
     """The study's folder; that of other data than the study's own carries the data set's name."""
-    base = f"{name}+tiny" if tiny else name
+    base = name + paths.TINY if tiny else name
     if given is not None:
         given = parameter_grid.data_name(given)
         if own is None or given != parameter_grid.data_name(own):

@@ -87,10 +87,12 @@ class Cleaned:
             if most > 1
             else "there are no near-duplicates"
         )
+        sample = self.dataset.source.get("sample")
+        drawn = f" (a sample of the {sample['num_files']:,} of {sample['of']})" if sample else ""
         return (
-            f"{self.dataset.name}: {len(self.manifest):,} files, {verdicts.get('keep', 0):,} kept, "
-            f"{verdicts.get('review', 0):,} to review, {verdicts.get('reject', 0):,} rejected; "
-            f"{group}. No raw file was changed."
+            f"{self.dataset.name}: {len(self.manifest):,} files{drawn}, "
+            f"{verdicts.get('keep', 0):,} kept, {verdicts.get('review', 0):,} to review, "
+            f"{verdicts.get('reject', 0):,} rejected; {group}. No raw file was changed."
         )
 
 

@@ -57,8 +57,19 @@ class Dataset:
     raw: Path
     source: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def sample(self) -> frozenset[str] | None:
+        """The paths that belong to a sample of another data set; None where all files do."""
+        chosen = self.source.get("sample")
+        return None if chosen is None else frozenset(chosen["paths"])
+
     def files(self) -> list[file_listing.ListedFile]:
         """Returns every file below `raw`, sorted by path, without the suite's own."""
+        sample = self.sample
+        listed = self._listed()
+        return listed if sample is None else [file for file in listed if file.path in sample]
+
+    def _listed(self) -> list[file_listing.ListedFile]:
         options = self.source.get("options", {})
         return file_listing.files(
             self.raw,
@@ -102,7 +113,10 @@ class Dataset:
         """
         from lib.data import sources
 
-        return sources.rows(self.raw, self.files(), self.source)
+        table, sample = sources.rows(self.raw, self._listed(), self.source), self.sample
+        if sample is None:
+            return table
+        return table[table["path"].isin(sample)].reset_index(drop=True)
 
     def cleaned(self) -> bool:
         """Whether the data set has a manifest, which cleaning writes."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import files as files_module
-from lib import paths
+from lib import hashing, paths
 from lib.data import dataset as datasets
 from lib.data import file_listing, sources
 from lib.data.dataset import Dataset
@@ -21,6 +21,7 @@ from lib.errors import DarkroomError, suggest
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 TABLES = (".csv", ".tsv", ".parquet")
+_TINY_CLASS, _TINY_FILES = 40, 1200  # most files of a sample: of a class, of all
 
 
 def bring(
@@ -38,12 +39,14 @@ def bring(
     A folder stays where it is and is referred to, unless `copy`; an archive is unpacked. `name` is
     what to call it, else the last part of the path. With `side` the copy's pictures are scaled to
     so many pixels square, where the originals would only fill the disk. `options` go to the source,
-    such as `{"label": "artist"}` for a table.
+    such as `{"label": "artist"}` for a table. `elpv+tiny` is a sample of `elpv`, for tiny runs.
 
     Raises:
         DarkroomError: nothing is there; another data set has the name; fewer than two classes; a
             class with one file; no file that looks like an image; too little room on the disk.
     """
+    if data.endswith(paths.TINY):
+        return _sampled(bring(data.removesuffix(paths.TINY), options=options))
     place = paths.typed(data)
     if not _is_path(data):
         return _by_name(data, options)
@@ -64,8 +67,28 @@ def bring(
     return _from_path(place, name, copy=copy, side=side, options=options)
 
 
+def _sampled(whole: Dataset) -> Dataset:
+    """Returns the data set of a few files of each class of another one, which they stay with."""
+    name, source = f"{whole.name}{paths.TINY}", whole.source
+    drawn_from = {key: source.get(key) for key in ("kind", "path", "options", "brought")}
+    known = files_module.read_json(paths.dataset(name) / datasets.SOURCE) or {}
+    is_current = (known.get("sample") or {}).get("drawn_from") == drawn_from
+    if is_current and known["path"] == whole.raw.as_posix():
+        return datasets.load(name)
+    rows = whole.rows()
+    usable = rows[rows["label"].notna() & rows["problem"].isna()]
+    most = min(_TINY_CLASS, max(_TINY_CLASS // 4, _TINY_FILES // usable["label"].nunique()))
+    order = usable.assign(order=[hashing.digest(path) for path in usable["path"]])
+    chosen = order.sort_values("order").groupby("label").head(most)["path"]
+    sample = {"of": whole.name, "num_files": len(rows), "paths": sorted(chosen)}
+    place = {"path": whole.raw.as_posix(), "mode": "reference", "from": whole.name}
+    return _register(name, {**source, **place, "sample": {**sample, "drawn_from": drawn_from}})
+
+
 def name_of(data: str, *, name: str | None = None) -> str:
     """Returns the name that `bring` gives to `data`, without looking at its files."""
+    if data.endswith(paths.TINY):
+        return name_of(data.removesuffix(paths.TINY)) + paths.TINY
     return name or (_name_for(paths.typed(data).resolve()) if _is_path(data) else data)
 
 
@@ -83,7 +106,7 @@ def _name_for(place: Path) -> str:
     """
     names = [_plain_name(parts) for number in range(1, 4) if (parts := place.parts[-number:])]
     names += [f"{names[0]}_{number}" for number in range(2, 100)]
-    known = datasets.names()
+    known = [name for name in datasets.names() if not name.endswith(paths.TINY)]
     for name in (*(name for name in names[:3] if name in known), *known):
         source = files_module.read_json(paths.dataset(name) / datasets.SOURCE)
         if isinstance(source, dict) and _is_from(source, paths.dataset(name), place):

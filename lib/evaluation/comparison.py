@@ -67,6 +67,11 @@ class Comparison:
         return [unit for units in self.arms.values() for unit in units]
 
     @property
+    def is_tiny(self) -> bool:
+        """Whether any of the runs is a tiny one, whose figures mean nothing."""
+        return any(record.is_tiny(unit.result) for unit in self.units)
+
+    @property
     def winner(self) -> str | None:
         """The arm that is significantly better than every other one; None where there is none."""
         for arm in self.arms:
@@ -91,7 +96,8 @@ class Comparison:
             pair for pair in self.pairs if len(self.arms) <= 5 or first in (pair.first, pair.second)
         ]
         pairs.sort(key=lambda pair: (not pair.is_significant, -abs(pair.difference.value)))
-        return [*self._letters_sentence(), *(pair.verdict for pair in pairs)]
+        tiny = [record.TINY] if self.is_tiny else []
+        return [*tiny, *self._letters_sentence(), *(pair.verdict for pair in pairs)]
 
     @property
     def letters(self) -> dict[str, str]:
@@ -207,6 +213,7 @@ class Comparison:
     def _row(self, arm: str) -> dict[str, Any]:
         units, mine = self.arms[arm], self.estimates[arm]
         row: dict[str, Any] = {"arm": arm, "seeds": len(units)}
+        row["tiny"] = any(record.is_tiny(unit.result) for unit in units)
         row["num_test"] = int(np.mean([len(unit.predictions.split("test")) for unit in units]))
         for split in tables.SPLITS:
             main = "macro_f1" if self.is_multilabel else "accuracy"

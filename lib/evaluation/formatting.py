@@ -16,7 +16,7 @@ def full_row(row: Mapping[str, Any]) -> dict[str, str]:
     main = _main(row)
     cells = {
         "arm": str(row["arm"]),
-        "seeds": str(row["seeds"]),
+        "seeds": _seeds(row),
         "test images": f"{row['num_test']:,}",
     }
     spread = "" if np.isnan(row[f"{main}_sd"]) else f" ± {100 * row[f'{main}_sd']:.1f}"
@@ -40,7 +40,7 @@ def brief_row(row: Mapping[str, Any]) -> dict[str, str]:
     """What decides, in five or six columns: arm, seeds, accuracy (macro F1 of several classes) and
     kappa with their intervals, seconds.
     """
-    cells = {"arm": str(row["arm"]), "seeds": str(row["seeds"])}
+    cells = {"arm": str(row["arm"]), "seeds": _seeds(row)}
     others = [] if _main(row) == "macro_f1" else _others(row)
     for name in (*others, _main(row), "kappa"):
         cells[_words(name)] = interval(name, row[name], row[f"{name}_low"], row[f"{name}_high"])
@@ -61,6 +61,10 @@ def interval(name: str, value: float, low: float, high: float) -> str:
 def percent(share: float | None) -> str:
     """A share with one digit, "–" where there is none; also a filter of the pages."""
     return "–" if share is None or np.isnan(share) else f"{100 * share:.1f} %"
+
+
+def _seeds(row: Mapping[str, Any]) -> str:
+    return f"{row['seeds']} (tiny)" if row.get("tiny") else str(row["seeds"])
 
 
 def _main(row: Mapping[str, Any]) -> str:

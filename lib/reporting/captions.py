@@ -13,6 +13,7 @@ from lib.evaluation.formatting import SHARES
 from lib.evaluation.run_records import Unit
 from lib.evaluation.statistics import Estimate
 from lib.reporting import plots, text
+from lib.runs import record
 
 _WIDE_GAP, _POOR_FIT, _RISE = 0.1, 0.75, 0.1
 
@@ -21,6 +22,8 @@ def answer(comparison: Comparison) -> str:
     """What the comparison says, in one sentence: the differences that are significant, or that none
     is and how large the largest is.
     """
+    if comparison.is_tiny:
+        return record.TINY
     if not comparison.pairs:
         return f"One arm: {next(iter(comparison.arms))}."
     shown = [pair for pair in comparison.pairs if pair.is_significant]

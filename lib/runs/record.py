@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,16 @@ def finished(folder: Path, wanted: dict[str, Any] | None = None) -> bool:
     """
     found = result(folder)
     return found is not None and (wanted is None or not changes(found.get("key") or {}, wanted))
+
+
+TINY = "A tiny run, to see that everything works: its figures mean nothing."
+
+
+def is_tiny(result: Mapping[str, Any]) -> bool:
+    """Returns whether a result is that of a tiny run."""
+    known = result.get("key")
+    values = known.get("parameters") if isinstance(known, dict) else None
+    return isinstance(values, dict) and bool(values.get("tiny"))
 
 
 def damage(folder: Path) -> str:

@@ -127,6 +127,8 @@ class Run:
         marks = {name: self.parameters[name] for name in ("arm", "seed") if name in self.parameters}
         figures = sorted(path.name for path in (self.folder / record.FIGURES).glob("*.png"))
         seconds = round(time.monotonic() - self._began, 2)
+        if self.parameters.get("tiny") and result.get("sentences"):
+            result = {**result, "sentences": [record.TINY, *result["sentences"]]}
         full = {**about, **marks, "seconds": seconds, "figures": figures, **result}
         full |= {"files": record.hashes(self.folder), "key": self._key_of_what_ran()}
         self.progress(state="finished")

@@ -127,9 +127,11 @@ def sentence(result: dict[str, Any]) -> str:
     """
     numbers = result["metrics"]
     openings = test_access.times(result["test_openings"])
+    tiny = [record.TINY] if record.is_tiny(result) else []
     kept = f"{_kept(result)}. This test split was read {openings}, over all studies."
     if "exact_match" in numbers:
         lines = [
+            *tiny,
             f"{result['unit']}: test macro F1 {numbers['macro_f1']:.2f} ({numbers['num_images']:,} "
             f"images; 95 % interval {numbers['macro_f1_low']:.2f} to "
             f"{numbers['macro_f1_high']:.2f}), by thresholds chosen on validation.",
@@ -140,6 +142,7 @@ def sentence(result: dict[str, Any]) -> str:
         return "\n".join([*lines, *checks.remarks(result["audit"])])
     bands = list(dict.fromkeys([numbers["kappa_low_band"], numbers["kappa_high_band"]]))
     lines = [
+        *tiny,
         f"{result['unit']}: test accuracy {100 * numbers['accuracy']:.1f} % "
         f"({numbers['num_images']:,} images; 95 % interval {100 * numbers['accuracy_low']:.1f} % "
         f"to {100 * numbers['accuracy_high']:.1f} %).",

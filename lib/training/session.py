@@ -13,6 +13,7 @@ import keras
 import pandas
 
 from lib import hashing, notebooks, paths, runs, schema
+from lib.cleaning import clean
 from lib.data import pixel_cache, splits
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
@@ -221,6 +222,8 @@ def train(
     """
     notebook = notebooks.of_schema("3_train")
     values = notebook.complete({**parameters, "data": pictures.name, "study": study}, where="train")
+    if values["data"] != pictures.name:  # the sample that a tiny run takes
+        pictures = clean.load(values["data"])
     if not values["arm"]:
         values["arm"] = _arm(values)
     folder = paths.run(study, notebook.stage, runs.unit(values))

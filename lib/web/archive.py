@@ -29,9 +29,7 @@ class Run:
     @property
     def is_tiny(self) -> bool:
         """Whether it was a run of seconds, whose figures mean nothing."""
-        key = self.result.get("key")
-        parameters = key.get("parameters") if isinstance(key, dict) else None
-        return isinstance(parameters, dict) and bool(parameters.get("tiny"))
+        return record.is_tiny(self.result)
 
 
 def studies() -> list[str]:
