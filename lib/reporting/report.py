@@ -227,21 +227,35 @@ def _histories(comparison: Comparison) -> dict[str, list[pd.DataFrame]]:
 _ORDER = ("stops", "flagged", "note", "not_judged", "held")
 
 
-def _findings(comparison: Comparison) -> list[dict[str, str]]:
-    found = [{**finding, "where": "comparison"} for finding in comparison.audit]
+def _findings(comparison: Comparison) -> list[dict[str, Any]]:
+    """The outcomes of all checks, the gravest first; runs whose messages differ in their numbers
+    alone share a row, which has the message of the first.
+    """
+    rows = [{**finding, "where": "comparison"} for finding in comparison.audit]
     for unit in comparison.units:
         where = f"{unit.arm}, seed {unit.seed}"
-        found += [
-            {**finding, "where": where} for finding in checks.read(unit.result.get("audit", []))
-        ]
+        rows += [{**row, "where": where} for row in checks.read(unit.result.get("audit", []))]
+    alike: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for row in rows:
+        key = (row["outcome"], row["check"], re.sub(r"\d+", "0", row["message"]))
+        alike.setdefault(key, []).append(row)
+    merged = [{**group[0], "where": _where(group), "num": len(group)} for group in alike.values()]
     return sorted(
-        found,
-        key=lambda finding: (
-            _ORDER.index(finding["outcome"]) if finding["outcome"] in _ORDER else -1,
-            finding["check"],
-            finding["where"],
+        merged,
+        key=lambda row: (
+            _ORDER.index(row["outcome"]) if row["outcome"] in _ORDER else -1,
+            row["check"],
+            row["where"],
         ),
     )
+
+
+def _where(rows: Sequence[Mapping[str, str]]) -> str:
+    first = rows[0]["where"]
+    if len(rows) == 1:
+        return first
+    varied = len({row["message"] for row in rows}) > 1
+    return f"{len(rows)} runs, such as {first}" if varied else f"{len(rows)} runs"
 
 
 def _environment(units: Sequence[Unit]) -> dict[str, str]:
