@@ -21,6 +21,7 @@ from lib.data.sources import http_client, scaling, tmdb, tmdb_api
 from lib.errors import DarkroomError
 
 GENRES = {28: "Action", 16: "Animation", 27: "Horror"}
+FRENCH = GENRES | {27: "Horreur"}
 TOKEN = "secret-token"
 PER_PAGE, PAGES = 4, 3
 
@@ -116,7 +117,10 @@ class Answers(BaseHTTPRequestHandler):
             )
         answers = {
             "/3/genre/movie/list": lambda: {
-                "genres": [{"id": number, "name": name} for number, name in GENRES.items()]
+                "genres": [
+                    {"id": number, "name": name}
+                    for number, name in (FRENCH if query["language"] == "fr" else GENRES).items()
+                ]
             },
             "/3/configuration": lambda: {
                 "images": {"secure_base_url": f"{server.api[:-2]}/img/", "poster_sizes": ["w342"]}
@@ -168,6 +172,14 @@ def collect(server, pauses, **changes):
     }
     client = http_client.Client(per_second=10_000, sleep=pauses.append)
     return tmdb.collect("films", client=client, tell=lambda _: None, **{**wish, **changes})
+
+
+def test_genres_are_named_in_the_language_asked_for(server, pauses):
+    found = collect(server, pauses, genres=["all"], language="fr", per_genre=2)
+    assert sorted(found.rows()["label"].unique()) == ["Action", "Animation", "Horreur"]
+    assert found.source["collected"]["language"] == "fr"
+    with pytest.raises(DarkroomError, match="'films' is there, collected by"):
+        collect(server, pauses, genres=["all"], per_genre=2)
 
 
 def test_posters_come_by_genre_with_what_tmdb_says_of_them(server, pauses):

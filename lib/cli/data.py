@@ -34,6 +34,7 @@ def add_to(commands: Any) -> None:
             "TMDB's names with commas, such as Horror,Animation,Action, or all",
             required=True,
         ),
+        argument("--language", "of the genres' names, such as fr (en)", default="en"),
         argument("--per-genre", "films of each genre (1000)", type=int, default=1000, metavar="N"),
         argument(
             "--permission",
@@ -205,6 +206,7 @@ def _collect(arguments: argparse.Namespace) -> int:
         per_genre=arguments.per_genre,
         permission=arguments.permission,
         side=arguments.side,
+        language=arguments.language,
     )
     print(f"{len(there.files()) - 1:,} posters in {there.raw}; use them as data = {there.name!r}.")
     return 0

@@ -56,11 +56,15 @@ def one_study(study: str) -> str:
         "study.html",
         about=about,
         trained=trained,
-        multilabel=[run for run in runs if multilabel.is_of(run.result)],
+        multilabel=sorted(filter(lambda run: multilabel.is_of(run.result), runs), key=_by_macro_f1),
         others=[run for run in runs if not _is_training(run) and not multilabel.is_of(run.result)],
         data=data_of(about["data"]),
         page="runs",
     )
+
+
+def _by_macro_f1(run: Run) -> float:
+    return -run.result["metrics"].get("val_macro_f1", 0.0)
 
 
 @pages.get("/runs/<study>/<stage>/<run>")

@@ -54,6 +54,7 @@ def collect(
     per_genre: int,
     permission: str,
     side: int = 0,
+    language: str = "en",
     client: Client | None = None,
     api: str = API,
     tell: Callable[[str], None] = print,
@@ -63,11 +64,12 @@ def collect(
 
     Args:
         name: what the data set is called here.
-        genres: TMDB's English names, such as ["Horror", "Animation"], or ["all"] for every genre
-            that TMDB has. Each is filled alike, no film comes twice.
+        genres: TMDB's names, such as ["Horror", "Animation"], or ["all"] for every genre that TMDB
+            has. Each is filled alike, no film comes twice.
         per_genre: films of each genre, at most 10,000.
         permission: who allowed the use for machine learning, and when; noted with the data set.
         side: scale posters to so many pixels square as they come in; 0 keeps TMDB's width of 342.
+        language: of the genres' names, such as "fr" for Horreur.
         client: how the server is asked.
         api: the API's address.
         tell: called with a line now and then.
@@ -87,12 +89,14 @@ def collect(
     server = Server(api, client or Client(per_second=PER_SECOND))
     folder = paths.dataset(name)
     wish = {"genres": list(genres), "per_genre": per_genre, "side": side}
+    wish |= {} if language == "en" else {"language": language}
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, name):
         _refuse_taken(folder, name, wish)
         for place in (folder, folder / _PAGES, folder / "raw", folder / "raw" / POSTERS):
             files.clear_aside(place)
-        films = list(_found(server, folder, genres, per_genre, tell))
+        listed = _genres(server, folder, language)
+        films = list(_found(server, folder, genres, per_genre, listed, tell))
         failed = _posters(server, folder, films, side, tell)
         _finish(folder, [film for film in films if film.id not in failed])
     there = datasets.register(name, _source(wish, permission, len(films) - len(failed), failed))
@@ -127,14 +131,22 @@ def _refuse_taken(folder: Path, name: str, wish: dict[str, Any]) -> None:
     files.write_json(folder / _PAGES / "wish.json", wish)
 
 
+def _genres(server: Server, folder: Path, language: str) -> dict[str, int]:
+    found = _page(server, folder, "genres", "/genre/movie/list", language=language)["genres"]
+    return {genre["name"]: int(genre["id"]) for genre in found}
+
+
 def _found(
-    server: Server, folder: Path, genres: Sequence[str], per_genre: int, tell: Callable[[str], None]
+    server: Server,
+    folder: Path,
+    genres: Sequence[str],
+    per_genre: int,
+    listed: dict[str, int],
+    tell: Callable[[str], None],
 ) -> Iterator[Film]:
     """Films of every genre, page by page in turn, so that a film of two genres goes now to the one
     and now to the other.
     """
-    every = _page(server, folder, "genres", "/genre/movie/list", language="en")["genres"]
-    listed = {each["name"]: int(each["id"]) for each in every}
     if list(genres) == ["all"]:
         genres = sorted(listed)
     for genre in genres:
