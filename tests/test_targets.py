@@ -58,7 +58,7 @@ def test_the_division_of_one_class_against_the_rest_is_that_of_the_whole_column(
         ("label=Horror", "at least two classes"),
         ("label=Horror|Drmaa", "'Drmaa' is no class.*Did you mean 'Drama'"),
         ("attr_genres/frist", "first, rarest, all.*Did you mean 'first'"),
-        ("attr_genres/all", "which only 5_thumbnails learns"),
+        ("attr_genres/all", "several classes; here it takes one. Use 'attr_genres/first'"),
         ("attr_empty/first", "at least two classes. Received 1: One"),
     ],
 )

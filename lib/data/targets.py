@@ -6,7 +6,7 @@ label:Photo                      one class against the rest
 label=Horror|Animation           these classes alone; other images take no part
 attr_genres/first                a cell holds several classes, "Horror|Comedy": the first one counts
 attr_genres/rarest=Horror|Drama  the one with the fewest images counts; then these alone
-attr_genres/all                  all of them, for models that say several (`5_thumbnails`)
+attr_genres/all                  all of them, each present or not
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ def truth(manifest: pandas.DataFrame, target: str = "label") -> pandas.Series:
     values = _column(manifest, wanted.column).astype("string")
     if wanted.rule == "all":
         raise DarkroomError(
-            f"{target!r} gives an image several classes, which only 5_thumbnails learns. Use "
+            f"{target!r} gives an image several classes; here it takes one. Use "
             f"'{wanted.column}/first' or "
-            f"'{wanted.column}/rarest' here."
+            f"'{wanted.column}/rarest'."
         )
     if wanted.rule is not None:
         values = _one(_lists(values), wanted.rule)
