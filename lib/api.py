@@ -6,8 +6,8 @@
     run = training.train(pictures, strategy="full")
     evaluation.compare([run, other])
 
-`data.load` also cleans, so what it stands for lies above the package that offers it; this table is
-above all of them, and nothing in `lib` itself uses it.
+`data.load` also cleans, so its function is in a package above `data`. This table is above all
+packages, and nothing in `lib` calls these names.
 """
 
 from __future__ import annotations

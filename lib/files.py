@@ -28,7 +28,7 @@ deleted.
 """
 
 _PAUSES_S = (0.01, 0.05, 0.25, 1.0) if os.name == "nt" else ()
-"""How long to wait for a reader to close the file: Windows lets nobody rename over an open one."""
+"""Longest wait for a reader to close the file: Windows does not rename over an open file."""
 
 _passed: Counter[str] = Counter()
 

@@ -1,4 +1,4 @@
-"""The suite's notebooks: where one lies, its stage, what it reads, and its parameters."""
+"""The suite's notebooks: path, stage, what they read, and their parameters."""
 
 from __future__ import annotations
 

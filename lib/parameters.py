@@ -8,7 +8,7 @@ too:
     architecture: str = "custom"  # one of custom, resnet101v2: the network
     note: str = ""  # any text for the report
 
-What is allowed stands before the first ": ": `A to B`, `at least A`, `at most B`, `above A`, `below
+The allowed values are before the first ": ": `A to B`, `at least A`, `at most B`, `above A`, `below
 B` (two of them joined by a comma), or `one of a, b, c`. Everything else is the meaning. For a list
 it holds for each item.
 """
@@ -72,7 +72,7 @@ class Parameter:
     `options`.
     """
     options: tuple[Any, ...] = ()
-    """The choices. `"lib.models.backbones:BACKBONES"` stands for the keys of that table."""
+    """The choices. `"lib.models.backbones:BACKBONES"` means the keys of that table."""
     when: tuple[str, tuple[Any, ...]] | None = None
     """Another parameter and the values of it beside which this one acts; None where it always does.
     """

@@ -1,4 +1,4 @@
-"""Where things lie. Every path of the suite is made here, so that moving the suite
+"""Paths. Every path of the suite is built here, so that moving the suite
 moves them all.
 """
 
@@ -22,7 +22,7 @@ def root() -> Path:
     """Returns the folder that holds `datasets/`, `checkpoints/`, `logs/`, `notebooks/`, `studies/`.
 
     That is `$DARKROOM_HOME` where it is set, else the project (a folder laid out by `darkroom
-    init`) that the process was started in, else the checkout that this package lies in.
+    init`) that the process was started in, else the checkout of this package.
 
     Raises:
         DarkroomError: for an installed package outside of any project.
@@ -50,7 +50,7 @@ def _project() -> Path | None:
 
 
 def checkout() -> Path:
-    """Returns the folder that `lib` lies in."""
+    """Returns the folder that contains `lib`."""
     return Path(__file__).resolve().parent.parent
 
 
@@ -111,7 +111,7 @@ def checkpoint(study: str, stage: str, unit: str) -> Path:
 
 
 def typed(text: str | Path) -> Path:
-    """Returns the path that somebody has typed, with `~` for his home. Raises DarkroomError for
+    """Returns a typed path, with `~` for the home folder. Raises DarkroomError for
     what can be no path here.
     """
     try:

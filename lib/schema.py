@@ -7,9 +7,9 @@ option, add a row to `_FIT` and use `settings.<name>` where it acts. A name mean
 notebook that has it.
 
 In a row `when` names the choice beside which a parameter acts; beside another it is refused, so
-that nobody tunes what does nothing. `None` as a value means "as the preset, the architecture or the
-strategy has it". Parameters with `in_cell=False` have no line in the notebook; they are set through
-its `options`, or by name on a command line and in a study file.
+that no search varies what does nothing. `None` as a value means "as the preset, the architecture or
+the strategy has it". Parameters with `in_cell=False` have no line in the notebook; they are set
+through its `options`, or by name on a command line and in a study file.
 """
 
 from __future__ import annotations
@@ -311,7 +311,7 @@ _SPLIT = (
     _FRACTIONS,
 )
 _FINDINGS = "lib.cleaning.findings:DESCRIPTIONS"
-_LIMIT = _row("limit_per_class", "int", 0, "use at most so many images a class, 0 for all",
+_LIMIT = _row("limit_per_class", "int", 0, "largest number of images a class, 0 for all",
               "at least 0", option=True)
 _SIDE = _row("image_side", "int", 96, "height and width in pixels that the network sees",
              "8 to 2048")
@@ -360,7 +360,7 @@ _NETWORK = (
     _row("activation", "str | None", None, "activation after convolutions and dense layers",
          option=True, when=_CUSTOM,
          choices=("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh")),
-    _row("batch_normalization", "str | None", None, "where batch normalisation stands",
+    _row("batch_normalization", "str | None", None, "where batch normalisation is applied",
          choices=("none", "block", "flat", "all"), option=True, when=_CUSTOM),
     _row("block_dropout", "float | None", None, "dropout rate after each block",
          "at least 0, below 1", option=True, when=_CUSTOM),
@@ -429,7 +429,7 @@ _MACHINE = (
     _row("devices", "int", 1, "GPUs that share each batch, 0 for all", "at least 0", option=True),
     dataclasses.replace(
         _row("continue_run", "bool", False,
-             "if only `epochs` was raised, go on from the finished run's last epoch", option=True),
+             "if only `epochs` was raised, continue from the last epoch", option=True),
         in_key=False,
     ),
     _row("range_test", "bool", False, "whether to test learning rates before the training",
@@ -695,7 +695,7 @@ NOTEBOOKS = {
                      choices=("untrained", "frozen", "none"), was="against"),
                 _row("layer", "str", "pool", "the layer whose output is looked at",
                      not_empty=True),
-                _row("limit", "int", 0, "use at most so many images, 0 for all", "at least 0"),
+                _row("limit", "int", 0, "largest number of images, 0 for all", "at least 0"),
             ),
             _group(
                 "Maps",

@@ -112,7 +112,7 @@ def test_clean_list_decide_undo_and_export(pets, tmp_path, capsys):
         (["pets", "--list", "--history"], "One act at a time"),
         (["pets", "--undo", "7"], "no act 7 to undo"),
         (["pets", "--export", "{pets}/out"], "inside the raw files"),
-        (["pets", "--export", "{pets}"], "is there already"),
+        (["pets", "--export", "{pets}"], "exists and is not overwritten"),
         (["pets", "--export", "x", "--by-split"], "no split of its own"),
         (["{pets}", "--threshold", "drak=1"], "Did you mean 'dark'"),
         (["{pets}", "--threshold", "dark=x"], "must be a number"),

@@ -70,4 +70,4 @@ def test_a_part_whose_process_dies_is_done_anew_and_given_up_at_last(executor, t
         DarkroomError, match=r"A part of 2 files, 2 to 3, failed: WorkerDied.*signal 9"
     ) as caught:
         list(executor.map(dies, parts, "", folder=tmp_path / "others"))
-    assert "the same command goes on" in str(caught.value)
+    assert "the same command continues" in str(caught.value)

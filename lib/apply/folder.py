@@ -187,7 +187,7 @@ def apply(
         copy_to: a new or empty folder outside `folder` for copies of accepted pictures, one folder
             a class.
         classes: the classes to copy; all if empty.
-        limit: use at most so many files, spread evenly over the folder; 0 for all.
+        limit: largest number of files, spread evenly over the folder; 0 for all.
         progress: called with (files done, files in all).
         executor: whose workers compute the answers; None computes them here.
         model: the classifier's name as for `classifier.load`, for the executor's workers.

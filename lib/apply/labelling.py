@@ -46,7 +46,7 @@ def order(
 
     Args:
         probabilities: calibrated, rows sum to 1.
-        features: gives float (k, d) for some rows, in which pictures that look alike lie close;
+        features: gives float (k, d) for some rows, in which similar pictures are close;
             without it only the probabilities tell how alike two pictures are.
 
     Source: Zhdanov 2019, Diverse mini-batch active learning; Sener and Savarese 2018, Active

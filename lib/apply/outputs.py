@@ -16,7 +16,7 @@ from lib.errors import DarkroomError, suggest
 from lib.evaluation.predictions import probability_columns
 
 COLUMNS = ("path", "label", "probability", "verdict", "problem")
-_ROWS = 8192  # of a Parquet row group; so many are held in memory
+_ROWS = 8192  # of a Parquet row group, which is held in memory
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute such a cell
 
 

@@ -1,4 +1,4 @@
-"""A saved baseline: pixels in, probabilities out, in one file that runs no code of its own.
+"""A saved baseline: pixels in, probabilities out, in a file that holds no code.
 
 The file is a zip of `about.json` (classes, size, card) and the fitted scikit-learn pipeline as
 skops writes it. Its types are checked by name before anything is built.
@@ -28,7 +28,7 @@ _ABOUT, _PIPELINE, _SCHEMA = "about.json", "pipeline.skops", "schema.json"
 _MAX_BYTES = 1 << 30
 _ESTIMATORS = "lib.baselines.estimators"
 
-# Types that our models need and skops does not trust by itself. None runs code when it is read.
+# Types of our models that skops does not trust by default. None runs code when it is read.
 _TYPES = frozenset(
     {
         f"{_ESTIMATORS}.LinearSVM",

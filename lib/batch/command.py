@@ -1,6 +1,4 @@
-"""The commands `run` and `check` from beginning to end: read, check, bring the data in,
-run, tell.
-"""
+"""The commands `run` and `check`: read, check, get the data, run, report."""
 
 from __future__ import annotations
 
@@ -167,8 +165,8 @@ def _prepare(study: Study, options: Options) -> int:
 
 
 def check(names: Sequence[str], *, settings: Mapping[str, str], as_json: bool = False) -> int:
-    """Reads studies and notebooks, prints what each comes to, and returns 0, or 2 when one of them
-    is wrong.
+    """Reads studies and notebooks, prints what they consist of, and returns 0, or 2 if one is
+    wrong.
     """
     found = []
     for path in sorted(paths.notebooks().glob("*.ipynb")) if not names else []:
@@ -208,9 +206,7 @@ def _write_page() -> None:
 
 
 def _bring(study: Study, *, quiet: bool) -> None:
-    """Makes sure that every data set is here, so that what is wrong with it is said before anything
-    runs.
-    """
+    """Gets every data set, so that its faults are reported before anything runs."""
     used = _data_names(study)
     if not used:
         return

@@ -108,7 +108,7 @@ class Executor:
         memory_gb: float | None = None,
         isolated: bool = False,
     ) -> None:
-        """Queues `work(*arguments)` under `name`, which must not be at work already; earlier work
+        """Queues `work(*arguments)` under `name`, which must not be running already; earlier work
         goes first.
 
         Args:
@@ -120,7 +120,7 @@ class Executor:
                 ended when the work is cancelled. Otherwise it is called in a thread of the worker.
         """
         if name in self._tasks:
-            raise ValueError(f"`name` must not be at work already. Received: {name!r}.")
+            raise ValueError(f"`name` must not be running already. Received: {name!r}.")
         client = self._start()
         wanted = {"cores": cores or 0, "gpus": gpus or 0, "memory_gb": memory_gb or 0}
         resources = {
@@ -206,7 +206,7 @@ class Executor:
         """Yields (index of the part, `work(part, *common)`) for every part, in order.
 
         Each part's table or array is a file in `folder`, which all machines share; so a pass that
-        was stopped goes on where it was, and no more than one part is in memory.
+        was stopped continues where it was, and no more than one part is in memory.
 
         Args:
             work: a function that workers can import by its name; it is called isolated.
@@ -420,7 +420,7 @@ def _part_failed(part: Sequence[Any], error: BaseException) -> DarkroomError:
     return DarkroomError(
         f"A part of {len(part)} files, {first} to {last}, failed: {type(error).__name__}: {error}. "
         "The other parts are kept; "
-        "the same command goes on."
+        "the same command continues."
     )
 
 

@@ -44,7 +44,7 @@ class Job:
     parameters: dict[str, Any]
     key: dict[str, Any]
     resume: str = ""
-    """The command that goes on with the study."""
+    """The command that continues the study."""
     time_limit_s: float | None = None
     memory_bytes: int | None = None
     cwd: str = ""
@@ -131,7 +131,7 @@ def run_notebook(job: Job) -> str:
     """Has papermill execute a job's notebook into the run's folder; in a process of the pool.
 
     Returns what must be said of a run that is complete, such as an output that could not be
-    written. Why a run has failed stands in its `failure.json`.
+    written. The cause of a failure is in `failure.json`.
 
     Raises:
         Busy: another process works on the run.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def manager(folder: Path) -> AsyncKernelManager:
-    """Returns a kernel manager whose connection and sockets lie in `folder`, a private and short
+    """Returns a kernel manager whose connection and sockets are in `folder`, a private and short
     path.
 
     Sockets in a folder cannot collide, as two runs' TCP ports can; Windows has only TCP.
@@ -42,7 +42,7 @@ def manager(folder: Path) -> AsyncKernelManager:
 
 
 def main() -> None:
-    """Serves a kernel until it is told to stop or its parent dies."""
+    """Serves a kernel until it is asked to stop or its parent dies."""
     if "JPY_PARENT_PID" in os.environ and os.name != "nt":
         processes.die_with_parent(int(os.environ["JPY_PARENT_PID"]))
     if (

@@ -20,7 +20,7 @@ _NAMED = 3  # stale runs that the overview of all studies names
 
 
 def print_status(folder: str | None, *, as_json: bool) -> int:
-    """Prints how one study stands, or all of them; returns 0."""
+    """Prints the state of one study, or of all; returns 0."""
     if folder is None:
         return _print_all(as_json=as_json)
     rows = status.with_staleness(folder)

@@ -1,4 +1,4 @@
-"""What this machine has, and what a piece of work gets of it: cores, memory, GPUs."""
+"""The cores, memory and GPUs of this machine, and the share of a run."""
 
 from __future__ import annotations
 
@@ -53,15 +53,11 @@ class Share:
     cores: float | None = None
     parallel: int = 1
     gpus: int | None = None
-    """So many GPUs that nobody else of ours uses. 0: it sees none; None: it shares the one that is
-    used least.
-    """
+    """Number of GPUs for exclusive use. 0: it sees none; None: it shares the least used one."""
 
 
 def num_cores() -> int:
-    """Returns the cores this process may use; containers' limits are heeded, and what its run was
-    given.
-    """
+    """Returns the number of cores for this process, by its container and its run's share."""
     if CORES in os.environ:
         return int(os.environ[CORES])
     from dask.system import CPU_COUNT
@@ -70,7 +66,7 @@ def num_cores() -> int:
 
 
 def total_memory() -> int:
-    """Returns the bytes of memory this process may use, containers' limits heeded."""
+    """Returns the bytes of memory for this process, by its container's limit."""
     from distributed.system import MEMORY_LIMIT
 
     return MEMORY_LIMIT

@@ -75,7 +75,7 @@ class Supervision:
     time_limit_s: float | None = None
     memory_bytes: int | None = None
     resume: str = ""
-    """The command that goes on with the study, for `failure.json`."""
+    """The command that continues the study, for `failure.json`."""
 
 
 class DarkroomEngine(NBClientEngine):
@@ -212,7 +212,7 @@ class _Client(PapermillNotebookClient):
 
 
 class _Execution:
-    """One notebook at work: the client that drives the kernel, and the watches over it."""
+    """One running notebook: the client that drives the kernel, and its watchers."""
 
     def __init__(self, manager: ExecutionManager, supervision: Supervision, private: Path) -> None:
         from lib.batch import kernel
@@ -350,7 +350,7 @@ class _RunRecord:
         return self.prepared or self._read().get("started", self._started) != self._started
 
     def progress(self, **fields: Any) -> None:
-        """Adds to `progress.json`. The kernel writes it too, but only while a cell is at work."""
+        """Adds to `progress.json`. The kernel writes it too, but only while a cell runs."""
         if self.begun():
             about = {"state": "running", "stage": self.folder.parent.name, "unit": self.folder.name}
             now = time.time()

@@ -122,7 +122,7 @@ def _verify(notebook: Notebook, values: dict[str, Any], *, where: str) -> None:
 
 
 def data_name(data: str) -> str:
-    """Returns the name of the data set that `data`, a name or a path, stands for."""
+    """Returns the data set's name for `data`, a name or a path."""
     if re.fullmatch(r"[\w+@-]*", data):
         return data
     from lib.data import intake
@@ -138,9 +138,7 @@ def _arms(
     notebook: Notebook,
     where: str,
 ) -> dict[str | None, dict[str, Any]]:
-    """Every arm's parameters. No two may come to the same; so at most one, the baseline, changes
-    nothing.
-    """
+    """Every arm's parameters. No two may be equal, so at most one, the baseline, changes nothing."""
     if not arms:
         return {None: _located(base | forced, notebook, where=where)}
     filled: dict[str | None, dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""What a person sees of a study at work: a live table in a terminal, plain lines elsewhere."""
+"""Progress of a running study: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _EVERY_S = 30.0
 _DRAW_S = 0.5
-_TAIL = 1.15  # a run goes on after its last epoch: scoring, figures
+_TAIL = 1.15  # scoring and figures follow the last epoch
 _BAR = 24  # characters
 _NAMED = 2
 _MARKS = {
@@ -176,7 +176,7 @@ def summary(report: Report, running: list[RunStatus]) -> str:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long a study still takes: the seconds that are known, and the runs that are not."""
+    """The remaining time of a study: the known seconds, and the runs of unknown duration."""
 
     seconds: float
     unknown: tuple[str, ...] = ()
@@ -202,11 +202,11 @@ def estimate(
     durations: Durations | None = None,
     now: float | None = None,
 ) -> Estimate:
-    """Returns how long a study still takes.
+    """Returns the remaining time of a study.
 
-    A run is expected to take as long as the same arm with another seed took, else as long as a run
-    of its kind took on this machine, else what its epochs so far say. What no run has shown yet is
-    not guessed from other arms, which may take ten times as long.
+    The estimate of a run is the mean of its arm's other seeds, else the earlier duration of its
+    kind on this machine, else an extrapolation of its epochs. It is never taken from other arms,
+    which may take ten times as long.
     """
     now = time.time() if now is None else now
     durations = report.durations if durations is None else durations

@@ -108,7 +108,7 @@ def _agreed(question: str) -> bool:
         return input(question).strip().lower() in ("y", "yes")
     except EOFError:
         raise DarkroomError(
-            "prune asks before it deletes, and nobody is there to answer. Give it --yes."
+            "prune asks before it deletes, but there is no terminal to answer. Give it --yes."
         ) from None
 
 
@@ -209,7 +209,7 @@ def _stale_features(dataset: Dataset) -> list[tuple[Path, str]]:
     """Returns those of them that nothing will ask for again, each with the reason why.
 
     That is so where their images are no longer the data set's, or where the network was that of a
-    run whose map is gone.
+    run whose map no longer exists.
     """
     accepted = dataset.accepted().sort_values("path", ignore_index=True)
     now, old = pixel_cache.digest_of(accepted), {path.name for path in pixel_cache.stale(dataset)}

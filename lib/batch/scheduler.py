@@ -33,7 +33,7 @@ ENDED = ("finished", "skipped", "failed", "killed", "blocked")
 
 
 class View(Protocol):
-    """Somebody who watches a study at work."""
+    """Receives the progress of a running study."""
 
     def event(self, unit: str, state: str, note: str) -> None:
         """Takes notice that a run's state has changed."""
@@ -81,14 +81,14 @@ class Execution:
     only: list[str] = field(default_factory=list)
     """Stages to run, all where empty; others count as they stand."""
     command: str = ""
-    """The command that goes on with the study."""
+    """The command that continues the study."""
     output: str = ""
     """A folder, possibly remote, to which the executed notebooks are written too."""
     log_output: bool = False
 
 
 class Scheduler:
-    """One study at work."""
+    """One running study."""
 
     def __init__(self, study: Study, executor: Executor, view: View, how: Execution) -> None:
         self.study, self.executor, self.view, self.how = study, executor, view, how
@@ -211,7 +211,7 @@ class Scheduler:
         return all(self.report.states[unit.id] in ENDED for unit in self.study.stage(stage).units)
 
     def _usable(self, stage: Stage, before: str) -> bool:
-        """Whether `stage` can go on: it needs all runs of an earlier stage, or one at least where
+        """Whether `stage` can start: it needs all runs of an earlier stage, or one at least where
         it compares runs.
         """
         good = [
@@ -234,7 +234,7 @@ class Scheduler:
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C lets no further run begin; the second stops those at work."""
+        """After the first Ctrl-C no further run starts; the second stops the running ones."""
 
         def interrupted(*_: Any) -> None:
             self._interrupts += 1

@@ -1,6 +1,4 @@
-"""Where a study stands, read from its files alone: what `darkroom status` shows, and what a running
-study shows of itself.
-"""
+"""The state of a study and of its runs, read from their files."""
 
 from __future__ import annotations
 
@@ -18,14 +16,12 @@ from lib.errors import DarkroomError, suggest
 from lib.runs import record
 
 FILE = record.STUDY
-"""Beside the stages' folders: the study as it was run last, for everybody who reads its runs."""
+"""In the study's folder: the study as it was last run."""
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run as it stands. `state` is one of `runs.STATES`; `changed` says why a finished run is
-    stale.
-    """
+    """The state of a run, one of `runs.STATES`; `changed` says why a finished run is stale."""
 
     stage: str
     unit: str
@@ -45,7 +41,7 @@ class RunStatus:
         return paths.run(self.study, self.stage, self.unit)
 
     def line(self) -> str:
-        """Returns how far a running run is, such as "epoch 3/12, val_accuracy 0.812"."""
+        """Returns the progress of a run, such as "epoch 3/12, val_accuracy 0.812"."""
         told = []
         if self.progress.get("epoch"):
             phases = self.progress.get("phases", 1)
@@ -98,7 +94,7 @@ def folders() -> list[str]:
 
 
 def read(folder: str) -> dict[str, Any]:
-    """Returns what `write` wrote; of notebooks opened by hand, what lies there.
+    """Returns what `write` wrote; of notebooks opened by hand, the runs found.
 
     Raises DarkroomError for a study that never ran.
     """
@@ -115,7 +111,7 @@ def read(folder: str) -> dict[str, Any]:
 
 
 def of_study(folder: str) -> list[RunStatus]:
-    """Returns how every run of a study stands, in the study's order."""
+    """Returns the status of every run of a study, in the study's order."""
     found = []
     for stage in read(folder)["stages"]:
         found += [of_run(paths.run(folder, stage["name"], unit)) for unit in stage["units"]]
@@ -147,7 +143,7 @@ def with_staleness(folder: str) -> list[RunStatus]:
 
 
 def of_run(folder: Path) -> RunStatus:
-    """Returns how one run stands."""
+    """Returns the status of one run."""
     state = runs.state(folder)
     progress = record.progress(folder)
     if state == "running" and progress.get("state") != "running":
@@ -164,8 +160,8 @@ def of_run(folder: Path) -> RunStatus:
 
 
 def mark_interrupted(folder: Path) -> None:
-    """Notes that nobody is at work on a run which was interrupted; nothing is told by clocks, which
-    differ and are set back.
+    """Records that no process computes an interrupted run; clocks are not compared, since they
+    differ between machines.
     """
     told = record.progress(folder)
     if told.get("state") == "running":

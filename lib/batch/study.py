@@ -2,9 +2,9 @@
 seeds.
 
 `read` returns a study with every parameter of every run filled in and checked; nothing has been
-started by then. What stands later here wins: the notebook's defaults, `[shared]`, the stage's
-`parameters`, the arm, `[tiny.parameters]`, what was typed with `--set`, and last what the suite
-itself fills in (`study`, `arm`, `seed`, `tiny`).
+started by then. Later entries of this list override earlier ones: the notebook's defaults,
+`[shared]`, the stage's `parameters`, the arm, `[tiny.parameters]`, what was typed with `--set`, and
+last what the suite itself fills in (`study`, `arm`, `seed`, `tiny`).
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def read(
 
     Raises:
         DarkroomError: the file, a parameter, an arm or a setting is wrong; it says which and how to
-            mend it.
+            fix it.
     """
     path = find(name)
     content = _read_extended(path)
@@ -236,7 +236,7 @@ def read(
 def _read_extended(path: Path, *, below: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Returns a study file's content over that of the study which it extends.
 
-    What stands here replaces what stands there, in tables key by key, in stages by their name.
+    Its entries replace those of the extended one: tables key by key, stages by name.
     """
     content = parameter_grid.read_toml(path)
     parameter_grid.check_keys(content, _STUDY, where=path.name)

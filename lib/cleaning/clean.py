@@ -1,5 +1,6 @@
-"""Cleaning a data set: scan, group, judge, write the manifest; and the acts by hand that change it.
-Raw files stay as is.
+"""Cleaning a data set: scan, group, judge, write the manifest; and decisions by hand.
+
+Raw files are never changed.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from lib.errors import DarkroomError, check_choice
 
 FINDINGS = "findings.parquet"
 PLAIN: dict[str, Any] = {"verdict": "keep", "reasons": []}
-"""What holds of a file of which nobody has said anything."""
+"""The verdict on a file without findings and decisions."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cleaned:
-    """What cleaning found and decided. `findings` and `manifest` are also on disk; `scanned` holds
-    measures and thumbnails.
+    """The result of cleaning. `findings` and `manifest` are also on disk; `scanned` holds the
+    measurements.
     """
 
     dataset: Dataset
@@ -64,7 +65,7 @@ class Cleaned:
 
     @cached_property
     def notes(self) -> list[str]:
-        """What to know of the data set: how it was decoded, what was not looked for, leaks."""
+        """Remarks on the data set: how it was decoded, which checks were not made, leaks."""
         not_looked_for = self.scanned.attrs.get("note")
         return [
             *scan_notes(self.dataset, self.scanned),
@@ -80,7 +81,7 @@ class Cleaned:
         return decoded[decoded["copy_group"] == sizes.idxmax()]
 
     def sentence(self) -> str:
-        """Returns what was done, in one sentence."""
+        """Returns a summary in one sentence."""
         verdicts, most = self.manifest["verdict"].value_counts(), len(self.largest_group)
         group = (
             f"the largest group of near-duplicates has {most:,} files"
@@ -99,8 +100,8 @@ class Cleaned:
 def load(data: str, **options: str) -> Dataset:
     """Returns the data set of that name, or of the folder, table or archive at that path, cleaned.
 
-    It is brought in and cleaned by the default thresholds where that has not been done yet.
-    `options` say how it is read, such as `label="column"`.
+    It is registered and cleaned by the default thresholds if it is new.
+    `options` determine how it is read, such as `label="column"`.
 
     Raises:
         DarkroomError: when it cannot be read, or not in one way only.
@@ -109,7 +110,7 @@ def load(data: str, **options: str) -> Dataset:
 
 
 def ensure(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """Returns the data set, cleaned by the default thresholds where nobody has cleaned it yet.
+    """Returns the data set, cleaned by the default thresholds if it has not been cleaned yet.
 
     The manifest then reflects all decisions in the ledger.
     """
@@ -206,24 +207,20 @@ def united(scanned: pd.DataFrame) -> pd.DataFrame:
 
 
 def relabel(dataset: Dataset, paths: Iterable[str], *, label: str, by: str = "hand") -> None:
-    """Gives the files another label, as an act of the ledger; run `clean` again to judge them under
+    """Gives the files another label, recorded in the ledger; run `clean` again to judge them under
     it.
     """
     _by_hand(dataset, paths, action="label", after={"label": label}, by=by)
 
 
 def decide(dataset: Dataset, paths: Iterable[str], *, verdict: str, by: str = "hand") -> None:
-    """Gives the files a verdict (keep, review or reject) that holds against the machine's, as an
-    act of the ledger.
-    """
+    """Gives the files a verdict (keep, review or reject) that overrides the automatic one."""
     check_choice("verdict", verdict, manifest.VERDICTS)
     _by_hand(dataset, paths, action="verdict", after={"verdict": verdict}, by=by)
 
 
 def undo(dataset: Dataset, *, entry: int | None = None) -> dict[str, Any]:
-    """Takes back an act of the ledger, by default the last, writes the manifest that then holds,
-    and returns the act.
-    """
+    """Undoes an act of the ledger, by default the last, updates the manifest, and returns the act."""
     with FileLock(dataset.folder / ".lock"):
         act = ledger.undo(dataset.folder, entry=entry)
         _replay(dataset)
@@ -273,7 +270,7 @@ def _judge_and_write(
             embedding=asdict(embedding) if embedding else None,
         )
         if ledger.num_bytes(dataset.folder) == reflected + ledger.size_of(entry):
-            reflected += ledger.size_of(entry)  # nobody has decided anything in the meantime
+            reflected += ledger.size_of(entry)  # no decision was made in the meantime
     files.write_parquet(dataset.folder / FINDINGS, found)
     manifest.write(dataset.folder, table, ledger_bytes=reflected)
     return Cleaned(dataset, scanned, found, manifest.read(dataset.folder))
@@ -329,7 +326,7 @@ def _by_hand(
 ) -> None:
     if by in (ledger.MACHINE, "undo"):
         raise ValueError(
-            f"{by!r} is the name of the machine; say who decided. Received: by={by!r}."
+            f"`by` must name who decided; {by!r} stands for the program. Received: by={by!r}."
         )
     with FileLock(dataset.folder / ".lock"):
         table = dataset.manifest().set_index("path")
@@ -357,7 +354,7 @@ def _plain(value: Any) -> Any:
 
 
 def _replay(dataset: Dataset) -> None:
-    """Writes the manifest anew from the source's labels and the standing acts."""
+    """Rewrites the manifest from the source's labels and the acts that apply."""
     table = dataset.manifest()
     reflected = ledger.num_bytes(dataset.folder)
     said = ledger.state(ledger.read(dataset.folder))

@@ -1,11 +1,11 @@
-"""Whether two pictures are one photograph: compared as thumbnails, then by the finest structure.
+"""Whether two pictures are one photograph: compared as thumbnails, then by their finest structure.
 
-Plain correlation calls all pictures of one kind alike, because they share a layout: all solar cells
-have busbars, all pages margins. So what a data set's thumbnails have in common is taken off first,
-and the rest is compared (`Comparer`). At 64 px two wafers of one ingot, two pages of a form or two
-frames of one scene are still as alike as a picture and its compressed copy. What tells them apart
-is the finest structure that a file holds, noise included: an edited copy has it from its original,
-another photograph has its own (`CopyVerifier`).
+Plain correlation is high for all pictures of one kind, because they share a layout: all solar cells
+have busbars, all pages margins. So the components that a data set's thumbnails share are removed
+first, and the remainder is compared (`Comparer`). At 64 px two wafers of one ingot, two pages of a
+form or two frames of a scene are still as similar as a picture and its compressed copy. The finest
+structure of the files, noise included, separates them: an edited copy inherits it from its
+original, another photograph has its own (`CopyVerifier`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from lib.cleaning.perceptual_hash import orient
 
 COARSE = THUMB // 2
 EDGE = 5 / 64
-"""Share of a thumbnail's side that is left out at each edge, where a cropped or turned copy has
-nothing to show.
+"""Share of a thumbnail's side that is ignored at each edge, which a cropped or turned copy lacks.
 """
 
 SAMPLE = 1_500
@@ -36,14 +35,12 @@ of the 2,624 solar cells of `elpv`.
 """
 
 LEAST_PARTICULAR = 0.1
-"""What must be left of a picture, as a share of its energy, once the common is off; with less it
-cannot be told apart from others of its kind, so only the same pixels make it a duplicate.
+"""Least share of a picture's energy outside the common components. With less it cannot be
+distinguished from others of its kind, so only equal pixels make it a duplicate.
 """
 
 GREATEST_SHIFT = 0.12
-"""How far, as a share of the side, laying over may move a corner; more than that is another
-picture.
-"""
+"""Largest move of a corner by registration, as a share of the side; beyond, the pictures differ."""
 
 
 class Comparer:
@@ -52,7 +49,7 @@ class Comparer:
     is read.
 
     `distinct` are positions of pictures that are no copies of each other (default: all): what is
-    common is learnt from those, since fifty copies of one picture have everything in common.
+    common components are estimated from those, since fifty copies of one picture share everything.
     """
 
     def __init__(
@@ -73,11 +70,11 @@ class Comparer:
         self._particular = np.full(len(self._rows), np.nan)
 
     def likeness(self, first: int, second: int, turn: int) -> float:
-        """Returns how alike picture `first` and picture `second`, turned, are: 1 the same, below
-        0.8 something else.
+        """Returns the likeness of picture `first` and picture `second`, turned: 1 if they are the
+        same, below 0.8 if they differ.
 
-        0 where one of them has nothing of its own, or where they differ so much at half size that
-        it was not tried further.
+        0 if one of them has too little outside the common components, or if they differ much at
+        half size.
         """
         if min(self.particular(first), self.particular(second)) < LEAST_PARTICULAR:
             return 0.0
@@ -101,9 +98,7 @@ class Comparer:
         return score
 
     def particular(self, at: int) -> float:
-        """Returns what is left of picture `at` once the common is off, as a share of its energy,
-        0..1.
-        """
+        """Returns the share of picture `at`'s energy outside the common components, 0..1."""
         if np.isnan(self._particular[at]):
             vector = detail(self._picture(at))
             shared = self._common[THUMB].T @ vector
@@ -125,7 +120,7 @@ class Comparer:
 
 
 def detail(thumb: np.ndarray) -> np.ndarray:
-    """Returns what is finer than about a tenth of the thumbnail, its edge left out, as a float32
+    """Returns the structure finer than a tenth of the thumbnail, without its edge, as a float32
     vector of mean 0.
     """
     picture = thumb.astype(np.float32)
@@ -139,7 +134,7 @@ def common(thumbs: Sequence[np.ndarray], *, side: int) -> np.ndarray:
     """Returns the orthonormal components, shape (pixels, number), that thumbnails of a side share;
     see `COMMON_SHARE`.
     """
-    if len(thumbs) < 100:  # too few to tell what is common from what is particular
+    if len(thumbs) < 100:  # too few to separate common from particular components
         return np.empty((len(detail(np.zeros((side, side), np.uint8))), 0), np.float32)
     rows = np.stack([detail(thumb) for thumb in thumbs])  # (pictures, pixels)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-6
@@ -160,8 +155,8 @@ def _shrunk(thumb: np.ndarray) -> np.ndarray:
 def laid_over(
     one: np.ndarray, other: np.ndarray, warp: np.ndarray, *, blur: int, rounds: int
 ) -> np.ndarray:
-    """Returns the affine map, found from `warp` on, that lays `other` over `one`; `warp` itself
-    where none is found.
+    """Returns the affine map that registers `other` to `one`, starting at `warp`; `warp` itself if
+    the search does not converge.
 
     Source: Evangelidis and Psarakis, TPAMI 30 (2008), algorithm ECC.
     """
@@ -170,9 +165,7 @@ def laid_over(
         return cv2.findTransformECC(one, other, warp.copy(), cv2.MOTION_AFFINE, until, None, blur)[
             1
         ]
-    except (
-        cv2.error
-    ):  # it does not converge where there is nothing in common: then they are compared as they are
+    except cv2.error:  # unrelated pictures do not converge and are compared as they are
         return warp
 
 
@@ -201,14 +194,13 @@ GREATEST_SIDE = 320
 """Pictures are compared at the side of the smaller one, at most at this, px."""
 
 FINEST = 0.74
-"""From which share of the finest structure that both have in common, in the worst quarter of the
-picture, it is one photograph. Measured: the greatest among 254 pairs of neighbouring wafers of
-`elpv` is 0.72.
+"""Least shared finest structure, in the worst quarter of the picture, of one photograph. Measured:
+the greatest among 254 pairs of neighbouring wafers of `elpv` is 0.72.
 """
 
 FINE = 0.965
-"""From which correlation of the fine structure it is one photograph all the same: strong
-compression takes the finest away. The greatest among those pairs is 0.958.
+"""Least correlation of the fine structure of one photograph after strong compression, which removes
+the finest. The greatest among those pairs is 0.958.
 """
 
 BLOCKS = 5
@@ -216,8 +208,8 @@ _KEPT = 64  # pictures that stay decoded, since a group compares the same few ag
 
 
 class CopyVerifier:
-    """Tells copies from look-alikes. `read(index)` returns a picture as uint8 grey (height, width),
-    or None when it is gone.
+    """Separates copies from look-alikes. `read(index)` returns a picture as uint8 grey (height,
+    width), or None if it was removed.
     """
 
     def __init__(self, read: Callable[[int], np.ndarray | None]) -> None:
@@ -228,8 +220,8 @@ class CopyVerifier:
         """Returns whether picture `second`, turned into `turn` of `measurements.orient`, is the
         same photograph as `first`, and the finest structure that 60 % of the blocks share.
 
-        The second tells an overlay on one photograph (about 1) from another photograph of the same
-        scene, whose noise is its own (about 0).
+        The second is about 1 for an overlay on one photograph, and about 0 for another photograph
+        of the same scene, whose noise is its own.
         """
         one, other = self._picture(first), self._picture(second)
         if one is None or other is None:
@@ -270,10 +262,9 @@ def same_photograph(one: np.ndarray, other: np.ndarray) -> tuple[bool, float]:
     gain = np.std(_band(one, 2, len(one) / 20)) / (np.std(_band(other, 2, len(one) / 20)) + 1e-6)
     a, b = _band(one, 0, 1), gain * _band(other, 0, 1)
     energy = _blocks(a * a)
-    # A compressed or resized copy has less of it than the original, so what both share is held
-    # against the lesser one.
+    # A compressed or resized copy has less of it, so the shared part is relative to the lesser one.
     shared = _blocks(a * b) / (np.minimum(energy, _blocks(b * b)) + 1e-3)
-    by_block = np.sort(shared[energy >= 0.1 * energy.max()])  # flat parts have nothing to tell
+    by_block = np.sort(shared[energy >= 0.1 * energy.max()])  # flat parts hold no structure
     most = float(np.percentile(by_block, 40))
     if by_block[: max(1, len(by_block) // 4)].mean() >= FINEST:
         return True, most
@@ -287,9 +278,7 @@ def _square(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def _band(picture: np.ndarray, fine: float, coarse: float) -> np.ndarray:
-    """Structure between two sizes in px, the edge left out where a cropped or turned copy has
-    nothing to show.
-    """
+    """Structure between two sizes in px, without the edge, which a cropped or turned copy lacks."""
     upper = cv2.GaussianBlur(picture, (0, 0), fine) if fine else picture
     edge = round(len(picture) * EDGE)
     return (upper - cv2.GaussianBlur(picture, (0, 0), coarse))[edge:-edge, edge:-edge]

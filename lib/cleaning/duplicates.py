@@ -18,7 +18,7 @@ from lib.data.decode import ImageError
 
 FILE = "groups.parquet"
 VERSION = 5
-"""Counts changes of how groups are found; groups of another version are found anew."""
+"""Raised when grouping changes; groups of another version are computed again."""
 
 GROUPINGS = ("copies", "look_alikes")
 """What shares a group: one photograph and its edits; or also other photographs that look the same,
@@ -29,27 +29,21 @@ DISTANCE = 10
 """Bits in which the hashes of a proposed pair may differ."""
 
 COPY_DISTANCE = 4
-"""Bits up to which two pictures are taken for copies while it is learnt what a data set's pictures
-have in common.
-"""
+"""Bits up to which two pictures count as copies while the common components are estimated."""
 
 LIKENESS = 0.85
-"""From which likeness on a proposed pair is one; see `copies.Comparer`."""
+"""Least likeness of a pair of similar pictures; see `copies.Comparer`."""
 
 PROVABLE = 0.7
-"""From which likeness on a pair is tried in full size, where the proof is strict; a turned or
-cropped drawing loses so much.
+"""Least likeness of a pair that is verified at full size; a turned or cropped drawing may lose this
+much.
 """
 
 OVERLAID = 0.8
-"""From which share of the finest structure in 60 % of the blocks two pictures that are not the same
-as a whole may still be one photograph with something laid over it.
-"""
+"""Least share of the finest structure in 60 % of the blocks for a photograph with an overlay."""
 
 SMALLEST_SIDE = 24
-"""Pictures of fewer pixels tell too little of themselves; for them only the same pixels are the
-same picture.
-"""
+"""Pictures with a shorter side are duplicates only if their pixels are equal."""
 
 LEAST_CONTRAST = 0.04
 _FOUND = ["group", "likeness", "look_alike", "alikeness"]
@@ -62,7 +56,7 @@ def group_dataset(
     grouping: str = "copies",
     num_threads: int | None = None,
 ) -> pd.DataFrame:
-    """Returns the scan with the columns of `group`, which are kept beside it, by
+    """Returns the scan with the columns of `group`, cached by
     pictures and way of grouping.
     """
     path = dataset.folder / "scan" / FILE
@@ -190,8 +184,8 @@ def stars(number: int, pairs: np.ndarray, scores: np.ndarray) -> tuple[np.ndarra
     representative itself).
 
     `pairs` (pairs, 2) and `scores` (pairs,) are what was verified. The item with most partners that
-    are still free becomes the next representative and takes them; on a tie, the one with the likest
-    partners, then the first.
+    are still free becomes the next representative and takes them; on a tie, the one with the most
+    similar partners, then the first.
     """
     leader, likeness = np.arange(number), np.ones(number)
     partners: dict[int, dict[int, float]] = {}
@@ -258,7 +252,7 @@ def _proven(
 
 
 def _stored(path: Path, key: str, *, rows: int) -> pd.DataFrame | None:
-    """The groups found before for the same pictures; None where there are none that can be read."""
+    """The cached groups of the same pictures, or None."""
     found = files.read_cache(path)
     if found is None or found[1].get("key") != key:
         return None
@@ -270,9 +264,7 @@ def _stored(path: Path, key: str, *, rows: int) -> pd.DataFrame | None:
 
 
 def _grey(dataset: Dataset, path: str) -> np.ndarray | None:
-    """The picture as grey; None when it has gone or changed since it was scanned, so that it is
-    nobody's copy.
-    """
+    """The picture as grey; None if it was removed or changed since the scan."""
     try:
         return cv2.cvtColor(dataset.image(path).pixels, cv2.COLOR_RGB2GRAY)
     except (OSError, ImageError):

@@ -1,4 +1,4 @@
-"""A clean copy of a data set: what was accepted, in class folders that any other tool can read."""
+"""A clean copy of a data set: the accepted files in class folders that any tool can read."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ def export(dataset: Dataset, target: Path, *, by_split: bool = False) -> int:
     only read.
 
     With `by_split` the source's own split becomes the outer folder: `target/train/<label>/`. A
-    wrong extension is set right, two files of one name are numbered. The copy is made aside and
-    renamed, so `target` is whole or not there.
+    wrong extension is corrected, and files of one name are numbered. The copy is written aside and
+    renamed, so `target` is complete or absent.
 
-    Raises DarkroomError when `target` is there already or lies inside the data set, when a file
+    Raises DarkroomError when `target` exists or is inside the data set, when a file
     changed since it was cleaned, and when the disk has no room.
     """
     target = paths.typed(target).resolve()
     if target.exists():
         raise DarkroomError(
-            f"{target} is there already and is not overwritten; give a folder that does not exist "
-            "yet."
+            f"{target} exists and is not overwritten; give a folder that does not exist yet."
         )
     if target.is_relative_to(dataset.raw.resolve()):
         raise DarkroomError(
-            f"{target} lies inside the raw files, which are never written; give a folder elsewhere."
+            f"{target} is inside the raw files, which are never written; give a folder elsewhere."
         )
     table = dataset.accepted()
     if by_split and table["source_split"].isna().all():

@@ -1,6 +1,4 @@
-"""What speaks against a file: one row a finding, judged keep, review or reject by thresholds that
-are parameters.
-"""
+"""Findings about files, one row each, with a verdict (keep, review or reject) by thresholds."""
 
 from __future__ import annotations
 
@@ -14,8 +12,7 @@ import pandas as pd
 from lib.data.manifest import VERDICTS
 
 COLUMNS = ("path", "reason", "score", "verdict", "detail")
-"""Of a findings table. `score` is 0 (worst) to 1 (harmless), so that sorting shows the worst first.
-"""
+"""Columns of a findings table. `score` is 0 (worst) to 1 (harmless), so the worst sort first."""
 
 BROKEN = (
     "not_an_image",
@@ -51,10 +48,10 @@ ENDINGS = {
 @dataclass(frozen=True)
 class Thresholds:
     """Where a measure becomes a finding. Shares and levels are 0..1, sides in px, `outlier` in
-    robust standard deviations; see `measure.Measured` and `outliers.deviations`.
+    robust standard deviations; see `measurements.Measured` and `label_issues.deviations`.
 
-    The picture checks are set so that they name what is certainly odd; they lead to review, which
-    keeps a file out of training until somebody has looked, and never to reject.
+    The picture checks are strict and lead to review, which keeps a file out of training until it
+    has been checked by hand, never to reject.
     """
 
     smallest_side: int = 8
@@ -106,10 +103,9 @@ DEFAULT_VERDICTS = {
 }
 """Reason -> verdict. `judge` takes another table to change it.
 
-Near-duplicates stay, also under two labels: the group keeps them in one split, and two takes of a
-thing may truly differ. What only a network suspects stays too: to set aside whatever a network
-finds hard would make every later result look better than it is. Look at those pictures and decide
-by hand.
+Near-duplicates are kept, also under two labels: the group keeps them in one split, and two takes of
+a subject may differ. What only a network suspects is kept too, since removing whatever a network
+finds hard would inflate every later result. Check those pictures and decide by hand.
 """
 
 DESCRIPTIONS: dict[str, tuple[str, str]] = {
@@ -152,7 +148,7 @@ DESCRIPTIONS: dict[str, tuple[str, str]] = {
     ),
     "unlabelled": (
         "No label",
-        "The file lies in no class folder, or the table says nothing of it.",
+        "The file is in no class folder, or the table has no row for it.",
     ),
     "two_labels": (
         "One picture, two labels",
@@ -314,7 +310,7 @@ def _labels(scanned: pd.DataFrame) -> Iterator[tuple]:
             path,
             "unlabelled",
             0.0,
-            "the file has no label: it lies in no class folder, or the table does not name it",
+            "the file has no label: it is in no class folder, or the table has no row for it",
         )
 
 

@@ -1,8 +1,9 @@
 """Probable label errors and outliers, from the features of a pretrained network.
 
-Labels by confident learning: what a classifier that has not seen a picture is sure of, against its
-label. Source: Northcutt, Jiang and Chuang, Confident Learning: Estimating Uncertainty in Dataset
-Labels, JAIR 70 (2021), section 3; written from the paper, since the authors' library is AGPL.
+Label errors by confident learning: confident predictions of a classifier that was not fitted to the
+picture, against its label. Source: Northcutt, Jiang and Chuang, Confident Learning: Estimating
+Uncertainty in Dataset Labels, JAIR 70 (2021), section 3; written from the paper, since the authors'
+library is AGPL.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ def find(
     """Returns findings (path, reason, score, detail) of the reasons `wrong_label` and `outlier`
     among the rows of `table`.
 
-    `table` holds `path`, `pixels`, `label` and `group` of the pictures that training would see.
-    `outlier` is how many robust standard deviations above the usual a distance is one. Classes of a
-    single picture are not judged.
+    `table` holds `path`, `pixels`, `label` and `group` of the pictures that training would see. A
+    distance more than `outlier` robust standard deviations above its class is an outlier. Classes
+    of a single picture are not judged.
     """
     several = (table["label"].map(table["label"].value_counts()) >= 2).to_numpy(bool)
     judged = table[several].reset_index(drop=True)
@@ -121,7 +122,7 @@ def _far(
             table["path"][at],
             "outlier",
             float(np.clip(limit / away[at], 0, 1)),
-            f"the nearest of its class are {away[at]:.1f} deviations farther than usual",
+            f"its neighbours in the class are {away[at]:.1f} deviations farther than usual",
         )
         for at in np.flatnonzero(away > limit)
     ]
@@ -134,8 +135,8 @@ def out_of_fold(
     fitted without its group.
 
     `features` is float (n, d), `labels` are class numbers from 0, `groups` the near-duplicate
-    groups: a twin with the same wrong label would vouch for it. Classes are weighted alike, so that
-    a rare one is not argued away.
+    groups, since a copy has the same wrong label. Classes are weighted equally, so that a rare
+    one is not ignored.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
@@ -197,10 +198,9 @@ def distances(
     float64 (n,).
 
     `features` is float32 (n, d) as a network gives them; they are compared by their direction.
-    Members of a picture's own near-duplicate group do not count: an outlier that is there twice
-    would keep itself company. NaN where a label has no other picture. Neighbours of any label would
-    do for a set of one subject, but in a mixed one there is always somebody near: a drawing filed
-    under photographs is close to the drawings. Exact, class by class and in blocks.
+    Members of a picture's own near-duplicate group do not count, since an outlier may be present
+    twice. NaN if a label has no other picture. Neighbours of other labels do not count, because a
+    drawing labelled as a photograph is close to the drawings. Exact, class by class and in blocks.
     """
     rows = np.asarray(features, np.float32)
     rows, found = (
@@ -218,13 +218,12 @@ def distances(
 
 
 def deviations(far: np.ndarray, *, labels: np.ndarray) -> np.ndarray:
-    """Returns by how many robust standard deviations each distance lies above what is usual in its
-    class; 0 for NaN.
+    """Returns how many robust standard deviations each distance is above the centre of its class; 0
+    for NaN.
 
-    Distances are compared by their logarithms, since they spread by factors. What is usual in a
-    class is its median, drawn towards the median of all as if twenty further pictures were there,
-    so that a small class is not judged by itself alone. Source: Iglewicz and Hoaglin, How to Detect
-    and Handle Outliers (1993): distance from the median over 1.4826 MAD.
+    Distances are compared on a log scale. The centre of a class is its median, shrunk towards the
+    overall median by twenty pseudo-observations, for the sake of small classes. Source: Iglewicz
+    and Hoaglin, How to Detect and Handle Outliers (1993): distance from the median over 1.4826 MAD.
     """
     known = ~np.isnan(far)
     away = np.zeros(len(far))

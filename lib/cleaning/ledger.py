@@ -1,9 +1,9 @@
-"""`ledger.jsonl`: every act upon a data set, one line each, none ever changed or deleted.
+"""`ledger.jsonl`: every decision about a data set, one line each, never changed or deleted.
 
-A line holds `entry` (1, 2, ...), `at`, `by` (clean, or whoever did it by hand), `action` (clean,
-label, verdict, undo), `changes` (a list of {path, before, after}) and, for an undo, `of`. What
-holds now is what the acts that have not been undone say, the later over the earlier, hand over
-machine; so an undo is a line too, and can itself be undone.
+A line holds `entry` (1, 2, ...), `at`, `by` (`clean`, or who decided by hand), `action` (clean,
+label, verdict, undo), `changes` (a list of {path, before, after}) and, for an undo, `of`. The
+acts that have not been undone apply, later ones over earlier ones and those by hand over automatic
+ones. An undo is a line too, and can itself be undone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ends: dict[Path, tuple[int, int]] = {}
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """Returns all entries in order; a last line that a dying disk has torn is passed over."""
+    """Returns all entries in order; a torn last line is skipped."""
     path = folder / FILE
     if not path.is_file():
         return []
@@ -132,7 +132,7 @@ def append(
 ) -> dict[str, Any]:
     """Adds an act, flushed to the disk, and returns its entry.
 
-    The file is not read again as long as nobody else has written to it, so that deciding by
+    The file is not read again as long as no other process has written to it, so that deciding by
     keyboard takes the same time whatever the ledger's length.
     """
     path = folder / FILE

@@ -91,8 +91,8 @@ def pairs(hashes: np.ndarray, *, distance: int, workers: int = 1) -> np.ndarray:
 
 
 def parts(number: int, distance: int) -> list[tuple[np.ndarray, int]]:
-    """Returns the parts of the 64 bits for so many hashes: positions of their bits, and how many of
-    them may differ.
+    """Returns the parts of the 64 bits for `number` hashes: the positions of their bits, and how
+    many of them may differ.
 
     A part takes every m-th bit, so that coarse and fine coefficients mix and no part is alike in
     all pictures.
@@ -172,7 +172,7 @@ def _near(
         ):
             columns = other[left : left + COLUMNS]
             size, shape = len(rows) * len(columns), (len(rows), len(columns))
-            # Into memory that is there already: to ask for it anew costs more than the comparison.
+            # Into allocated memory: allocating costs more than the comparison.
             different, apart, near = (part[:size].reshape(shape) for part in room)
             np.bitwise_count(np.bitwise_xor(rows[:, None], columns, out=different), out=apart)
             hits = np.flatnonzero(np.less_equal(apart, distance, out=near))

@@ -1,4 +1,4 @@
-"""What cleaning found, as figures in the house style."""
+"""Figures of the findings of cleaning."""
 
 from __future__ import annotations
 
@@ -160,9 +160,7 @@ def _thumbnails(
 
 
 def _caption(path: str, told: str) -> str:
-    """The path as `clean.decide` wants it, and the whole of what is told, in lines as long as a
-    thumbnail is wide.
-    """
+    """The path as `clean.decide` takes it, and the caption, wrapped to the thumbnail's width."""
     return "\n".join(
         [
             style.label(path, most=_CHARACTERS),

@@ -1,8 +1,7 @@
-"""The scan: every file of a data set read once, what was measured kept beside the raw files and not
-measured again.
+"""The scan: reads every file of a data set once and caches its measurements.
 
-The table is small; the thumbnails, 4 kB each, go to a file of their own as they come in, so that a
-scan needs the same memory for a thousand pictures as for a million.
+The thumbnails, 4 kB each, are appended to a file of their own as they arrive, so that the memory of
+a scan does not grow with the data set.
 """
 
 from __future__ import annotations
@@ -33,13 +32,10 @@ PART_SIZE = 2000
 """Files in one part of an executor."""
 CHECKSUM = "thumb_crc32"
 SAVED_EVERY_S = 60.0
-"""How often a running scan writes down what it has, so that one that is killed goes on from there.
-"""
+"""Interval at which a running scan saves its table, so that a killed one can be continued."""
 
 Measure = Callable[[Sequence[Path], Rendering], Iterator[tuple[int, Measured]]]
-"""Reads files: paths and how wide values are rendered in, (position, what was measured) out, in any
-order.
-"""
+"""Maps paths and a rendering of wide values to (position, measurements), in any order."""
 
 MEASURED = [field.name for field in dataclasses.fields(Measured)]
 _TYPES = {
@@ -63,7 +59,7 @@ def scan(
     """Returns one row a file, sorted by path: the columns of `sources.rows` and of `Measured`;
     `thumb` is a row of `thumbs`.
 
-    Files whose size and time of change are those of the last scan are not opened again. `workers`
+    Files of unchanged size and modification time are not read again. `workers`
     processes read the files (default: one a processor), or an `executor` in parts of `part_size`;
     `progress` is called with (files read, files to read).
     """
@@ -96,7 +92,7 @@ def scan(
             progress=progress,
         )
     again = _rendered_otherwise(dataset, table)
-    if len(again):  # one range for the whole set is known only now
+    if len(again):  # the range of the whole set is known only now
         _read(
             dataset,
             table,
@@ -112,9 +108,7 @@ def scan(
 
 
 def notes(dataset: Dataset, scanned: pd.DataFrame) -> list[str]:
-    """Returns what a user should know of how the pictures were decoded: several frames, more than 8
-    bits.
-    """
+    """Returns remarks on decoding: several frames, more than 8 bits."""
     good, found = scanned[scanned["problem"].isna()], []
     frames = good["frames"].fillna(1)
     if (frames > 1).any():
@@ -226,8 +220,8 @@ def _stamp(file: Path) -> tuple[str, int, int]:
 
 
 def _rendered_otherwise(dataset: Dataset, table: pd.DataFrame) -> pd.Index:
-    """Notes the range of stored values of the whole set, and returns the rows that were rendered by
-    another one.
+    """Records the range of stored values of the whole set; returns the rows rendered with another
+    one.
     """
     wide = table[table["stored"].notna() & table["problem"].isna()]
     if wide.empty:
@@ -260,9 +254,7 @@ def _fill(table: pd.DataFrame, rows: pd.Index, columns: dict[str, list], done: n
 
 
 def _store(folder: Path, table: pd.DataFrame, bands: list[int]) -> None:
-    kept = table[
-        table["problem"] != "unreadable"
-    ]  # what could not be read is tried again next time
+    kept = table[table["problem"] != "unreadable"]  # retried by the next scan
     stored = thumbs(folder)
     checksums = [None if place is pd.NA else zlib.crc32(stored[place]) for place in kept["thumb"]]
     told = kept[["path", "bytes", "mtime_ns", *MEASURED]].assign(
@@ -273,9 +265,7 @@ def _store(folder: Path, table: pd.DataFrame, bands: list[int]) -> None:
 
 
 def _appending(path: Path) -> IO[bytes]:
-    """The file of thumbnails, open at its end; a last one that a killed scan wrote in part is cut
-    off.
-    """
+    """The file of thumbnails, open at its end; a partly written last one is cut off."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("ab")
     file.truncate(file.tell() // THUMB**2 * THUMB**2)
@@ -300,9 +290,9 @@ def _known(folder: Path, bands: list[int]) -> pd.DataFrame:
         try:
             table = found[0].astype({**_TYPES, "path": "str"})
             return _with_good_thumbs(table, thumbs(folder))
-        except (ValueError, TypeError, KeyError):  # damaged in a way that checksums do not see
+        except (ValueError, TypeError, KeyError):  # damage that checksums do not see
             pass
-    (folder / THUMBS).unlink(missing_ok=True)  # without its table nobody knows whose they are
+    (folder / THUMBS).unlink(missing_ok=True)  # useless without its table
     return pd.DataFrame(
         {"path": [], "bytes": [], "mtime_ns": [], **{name: [] for name in MEASURED}}
     ).astype({"path": "str", "bytes": "int64", "mtime_ns": "int64", **_TYPES})

@@ -1,6 +1,4 @@
-"""TensorBoard without TensorFlow: our files do not need it, and without it there are no warnings of
-missing GPUs.
-"""
+"""TensorBoard without TensorFlow, which our files do not need and which warns of missing GPUs."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ import sys
 
 def main() -> None:
     """Runs TensorBoard with the arguments of the command line."""
-    sys.modules["tensorflow"] = None  # type: ignore[assignment]  # an import of it fails, and TensorBoard goes on by itself
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]  # its import fails, and TensorBoard uses its own stub
     from tensorboard.main import run_main
 
     run_main()

@@ -44,8 +44,8 @@ def add_to(commands: Any) -> None:
         argument(
             "--side", "scale posters to this side in pixels, such as 256", type=int, default=0
         ),
-        epilog="The key is read from the environment, TMDB_TOKEN. The same command goes on "
-        "where it was stopped.",
+        epilog="The key is read from the environment, TMDB_TOKEN. The same command "
+        "continues a stopped collection.",
     )
     add(
         commands,
@@ -62,7 +62,7 @@ def add_to(commands: Any) -> None:
             "--as", "what it is called here when it comes back", dest="called", metavar="NAME"
         ),
         epilog="The server's address is read from the environment, "
-        "DARKROOM_MONGO=mongodb://host/database. What was stopped goes on by the same command.",
+        "DARKROOM_MONGO=mongodb://host/database. The same command continues a stopped transfer.",
     )
 
 
@@ -189,7 +189,7 @@ def _data(arguments: argparse.Namespace) -> int:
         facts, text = {"name": to, "was": name}, f"{name} is called {to} now."
     elif what == "forget":
         facts["moved_to"] = str(registry.forget(name))
-        text = f"{name} is forgotten; its manifest and ledger lie in {facts['moved_to']}."
+        text = f"{name} is forgotten; its manifest and ledger are in {facts['moved_to']}."
     else:
         facts["raw"] = str(registry.relink(name, paths.typed(to)).raw)
         text = f"{name} is read from {facts['raw']} now."

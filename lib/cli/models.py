@@ -39,7 +39,7 @@ def add_to(commands: Any) -> None:
         _best,
         "make the best model that a time limit allows",
         DATA,
-        argument("--minutes", "for all of it (20)", type=float, default=20, metavar="N"),
+        argument("--minutes", "time limit (20)", type=float, default=20, metavar="N"),
         repeated(
             "--set",
             "a parameter of 3_train that all candidates share, such as target=attr_artist",

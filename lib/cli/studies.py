@@ -17,7 +17,7 @@ def add_to(commands: Any) -> None:
         commands,
         "run",
         _run,
-        "run a study; what has finished is skipped, so a stopped study goes on by the same command",
+        "run a study; finished runs are skipped, so the same command continues a stopped study",
         argument("study", "name of a study in studies/, or the path of a .toml file"),
         SET,
         flag("--tiny", "the study's small twin, in a folder of its own"),

@@ -80,7 +80,7 @@ def load_run(
         dataset: the images; it may differ from the data set that the network was trained on.
         study: a folder in `logs/`.
         trained: the training as `unit`, `stage/unit` or `study/stage/unit`.
-        limit: use at most so many images, drawn by `seed`; 0 uses all.
+        limit: largest number of images, drawn by `seed`; 0 uses all.
         seed: of the limit.
 
     Raises:

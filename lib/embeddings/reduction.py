@@ -118,7 +118,7 @@ def _tsne_place(map_: Map, new: np.ndarray) -> np.ndarray:
 
 
 def _umap(components: np.ndarray, seed: int, options: dict[str, Any], tell: Progress) -> np.ndarray:
-    with _told(tell) as shown:
+    with _progress_bar(tell) as shown:
         return _umap_model(
             len(components), seed, options, init=components[:, :2], shown=shown
         ).fit_transform(components)
@@ -183,7 +183,7 @@ def _import_umap() -> Any:
         finally:
             if absent:
                 del sys.modules["tensorflow"]
-    # in a notebook its own draws a widget, whatever file it is given, and tells nobody else
+    # in a notebook its own draws a widget instead of writing to the file
     umap.layouts.tqdm = tqdm
     return umap
 
@@ -224,7 +224,7 @@ class _Bar(io.StringIO):
 
 
 @contextlib.contextmanager
-def _told(tell: Progress) -> Iterator[_Bar]:
+def _progress_bar(tell: Progress) -> Iterator[_Bar]:
     with contextlib.redirect_stdout(io.StringIO()):
         yield _Bar(tell)
 
@@ -267,7 +267,7 @@ class Reduction:
     components: np.ndarray
 
     def place(self, features: np.ndarray) -> np.ndarray:
-        """Returns where new images (n, d) lie on this map, float32 (n, 2); the others stay.
+        """Returns the places of new images (n, d) on this map, float32 (n, 2); the others stay.
 
         Raises DarkroomError for a method that cannot, and for features of another length.
         """

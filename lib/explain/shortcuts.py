@@ -18,7 +18,7 @@ from lib.explain import model_wrapper, perturbation_methods
 from lib.explain.model_wrapper import Batch, BlackBox
 
 ALARM = 0.3
-"""A region is suspected if the interval of turned predictions lies above this share."""
+"""A region is suspected if the interval of turned predictions is above this share."""
 
 FIXED, MOVING = "one place", "a small patch anywhere"
 """The most important patch on average over the class, and the one of each image."""

@@ -1,8 +1,8 @@
 """One run: its folder, its key, its lock, its progress and its result.
 
 A run is one notebook with one set of parameters. Its folder is `logs/<study>/<stage>/<unit>`; it
-has finished when `result.json` lies there, which is written last. The process that computes holds
-the run's lock, and the operating system frees it when that process dies, however it dies.
+has finished when it holds `result.json`, which is written last. The computing process holds the
+run's lock, which the operating system releases when that process dies.
 """
 
 from lib.runs.keys import data_digest, key

@@ -138,7 +138,7 @@ def digest(stage: str, cells: Iterable[str], values: object, *, root: Path | Non
         stage: the stage of the run, such as `train`.
         cells: the sources of the notebook's code cells, without the parameters.
         values: the parameters, whose words choose the rows of tables.
-        root: the folder that `lib` lies in; by default this checkout.
+        root: the folder that contains `lib`; by default this checkout.
     """
     walk = _Walk(root or paths.checkout(), stage, set(_words(values)))
     notebook = _analysed("\n".join(cells))

@@ -19,7 +19,7 @@ CLASSES = {
     "data": "the data are not what the notebook needs; see findings.html of the data set",
     "out of memory": "the run needed more memory than it may have; lower batch_size or image_side, "
     "or raise memory_gb",
-    "time limit": "the run took longer than its stage's time_limit_minutes allows",
+    "time limit": "the run exceeded its stage's time_limit_minutes",
     "NaN": "numbers became infinite or undefined; lower learning_rate",
     "disk": "the disk is full or cannot be written",
     "kernel died": "the process ended without a message, as after a crash in native code or a kill "
@@ -40,7 +40,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 @dataclass(frozen=True)
 class Failure:
     """Why a run has no result. `cell` is the number in `In [ ]` of the executed notebook, None
-    where no cell was at work.
+    if no cell was running.
     """
 
     kind: str

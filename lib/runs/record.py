@@ -235,7 +235,7 @@ def held(lock_file: Path) -> bool:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         return True
-    except OSError:  # a folder that can only be read: nobody works in it from here
+    except OSError:  # a read-only folder: no process works in it from here
         return False
     lock.release()
     return False
@@ -256,7 +256,7 @@ def move_aside(folder: Path) -> Path | None:
         target = top / ".earlier" / place.with_name(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         (top / place).rename(target)
-        for events in target.rglob("events.out.tfevents.*"):  # TensorBoard would go on showing them
+        for events in target.rglob("events.out.tfevents.*"):  # TensorBoard would still show them
             events.rename(events.with_name(events.name.replace("tfevents", "earlier")))
     return target
 

@@ -36,7 +36,7 @@ NOTEBOOK_VARIABLE = "DARKROOM_NOTEBOOK"
 
 @dataclasses.dataclass
 class Run:
-    """A run in progress. `resumed` is true when an interrupted run with the same key goes on."""
+    """A run in progress. `resumed` is true if it continues an interrupted run with the same key."""
 
     folder: Path
     checkpoint_folder: Path
@@ -251,7 +251,7 @@ def _has_more_epochs(folder: Path, wanted: dict[str, Any]) -> bool:
         return False
     if after["schedule"] in ("cosine", "step"):
         raise DarkroomError(
-            f"continue_run cannot go on from epoch {before['epochs']}, for which the "
+            f"continue_run cannot continue from epoch {before['epochs']}, for which the "
             f"{after['schedule']} schedule laid out its learning rates. Leave continue_run out, or "
             "use schedule = 'constant' or 'plateau'."
         )
@@ -262,7 +262,7 @@ def unit(values: Mapping[str, Any]) -> str:
     """Returns a run's name in its stage: `all` where there are no arms, else `<arm>` or
     `<arm>-s<seed>`.
 
-    A training opened by hand names no arm; then the architecture, or the classifier, stands for it.
+    A training opened by hand names no arm; then the architecture or the classifier is used.
     """
     if "arm" not in values:
         return "all"

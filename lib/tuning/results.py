@@ -83,12 +83,11 @@ def warnings(result: SearchResult) -> list[str]:
     lines = []
     best = result.best.values
     for name, end in result.plan.space.at_edge(best).items():
-        if end == "lowest" and best[name] == 0:  # no dropout, no decay: nothing lies below
+        if end == "lowest" and best[name] == 0:  # no dropout, no decay: nothing is below
             continue
         way = "lower" if end == "lowest" else "higher"
         lines.append(
-            f"The best {name}, {best[name]!r}, lies at the {end} end of its range: try {way} "
-            "values."
+            f"The best {name}, {best[name]!r}, is at the {end} end of its range: try {way} values."
         )
     failed = [trial for trial in result.trials if trial.state == "failed"]
     if failed:

@@ -6,7 +6,7 @@
     result.best.values
 
 Killed at any moment and run again with the same plan, it continues: finished trials are not
-repeated, open ones go on from their checkpoints. Another plan in the same folder is refused.
+repeated, open ones continue from their checkpoints. Another plan in the same folder is refused.
 """
 
 from __future__ import annotations
