@@ -19,6 +19,8 @@ measured.
 """
 TRAINING_SD = 0.01
 """The assumed standard deviation of accuracy between trainings of one arm on the same images."""
+INSTABILITY = 0.4
+"""The assumed share of the image variance that two trainings of an arm do not have in common."""
 _MOST_RUNS = 100
 
 
@@ -89,18 +91,15 @@ def before(
     if num_runs == 1:
         expected = Uncertainty(over_images, over_images, np.inf)
     else:
-        share = of_training / num_runs
-        known = over_images
-        if is_splits:
-            share += over_images * num_train / (num_train + num_test) / num_runs
-            seen = num_test / (num_train + num_test)
-            known = over_images * (
-                seen + linear_model.SHARED_TRAINING * num_test / num_train / num_runs
-            )
-        degrees = (num_arms - (1 if is_splits else 0)) * (num_runs - 1)
-        variance = known + share
+        seen = num_test / (num_train + num_test) if is_splits else 1.0
+        share = (of_training + over_images * (1 - seen)) / num_runs
+        shared = linear_model.SHARED_TRAINING * INSTABILITY * num_test / num_train
+        variance = over_images * (seen + shared) + share
+        degrees = linear_model.PRIOR_DEGREES + (num_arms - is_splits) * (num_runs - 1)
         expected = Uncertainty(
-            known if is_splits else over_images, variance, degrees * (variance / share) ** 2
+            over_images * (seen + (1 - seen) / num_runs),
+            variance,
+            degrees * (variance / share) ** 2,
         )
     return Detectable(detectable(expected, num_pairs=pairs), num_runs, pairs, num_test, is_splits)
 

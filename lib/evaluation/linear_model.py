@@ -1,26 +1,32 @@
 """The linear model of a study: arms over splits or seeds, with the variance over images and
 trainings.
 
-Every arm has a value on every test set; runs of one arm on the same test images are seeds. Three
-things move a mean over runs:
+Every arm has a value on every test set; runs of one arm on the same test images are seeds. Four
+things move a mean over S runs:
 
-- *images*: their covariance between any two runs, overlapping test sets included, comes from
-  `influence`, by groups where images share one;
-- *splits and trainings*: the mean square between runs beyond what the images alone make of it,
-  pooled over the arms; an arm that scatters more than the others keeps its own (Cochran's test);
-- *training images that splits share*, which move all runs alike and show in neither.
+- *test images*: the covariance of any two runs, overlapping test sets included, comes from
+  `influence`, by groups where images share one; C is the mean over pairs of different runs;
+- *splits and trainings*: the mean square M between the runs, pooled over the arms; an arm that
+  scatters more than the others keeps its own (Cochran's test);
+- the images' part B of M is known: M is moderated towards it, as if `PRIOR_DEGREES` further
+  degrees of freedom had shown it (limma's empirical Bayes);
+- *training images that the runs share* move all of them alike, which no difference between them
+  shows, so that no unbiased estimate exists (Bengio and Grandvalet). They count for more the more
+  a learner depends on its training: as `SHARED_TRAINING` u V r, for the image variance V of one
+  run, the share u of it that two trainings of the arm do not have in common on the same images
+  (near 0 for a linear model, 0.7 for a tree), and r test images a training image.
 
-For a mean over S runs with image variance V, mean square M between runs, and the mean square B that
-images alone would give, Var = V (1 + c r) + (M - B) / S. r is test / training images, c is
-`SHARED_TRAINING`, and both are left out where all runs share one test set. Degrees of freedom
-follow Satterthwaite, those of M being those of the whole table.
+Var = C + M / S + `SHARED_TRAINING` u V r, with Satterthwaite's degrees of freedom, those of M being
+those of the whole table. This is the variance over new data sets of this size, their splits and
+trainings. `image_variance`, C + B / S, is the one over new test images for these very trainings;
+one training has no other.
 
-The correction of Nadeau and Bengio, (1 / S + r) M, takes all of M as shared. Simulated with
-logistic regressions, trees and networks (`benchmarks/verdicts.py`) it is 1.0 to 3.7 times the true
-variance; this one is 0.9 to 1.1 times.
+The correction of Nadeau and Bengio, (1 / S + r) M, takes all of M as shared. What comes true is
+measured with learners of several kinds by `benchmarks/verdicts.py`.
 
-Source: Nadeau and Bengio, Machine Learning 52 (2003), section 3; Bayle et al., Cross-validation
-Confidence Intervals for Test Error (2020), for V; Satterthwaite, Biometrics Bulletin 2 (1946).
+Source: Smyth, Statistical Applications in Genetics and Molecular Biology 3 (2004), for the
+moderation; Bengio and Grandvalet, Journal of Machine Learning Research 5 (2004); Nadeau and Bengio,
+Machine Learning 52 (2003), section 3; Satterthwaite, Biometrics Bulletin 2 (1946).
 """
 
 from __future__ import annotations
@@ -28,6 +34,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -35,8 +42,12 @@ import pandas as pd
 from lib.evaluation import influence, metrics
 from lib.evaluation.predictions import Predictions
 
-SHARED_TRAINING = 0.3
-"""How much of the image variance shared training images add, times test / training images."""
+SHARED_TRAINING = 0.35
+"""What shared training images add: this share of the image variance that two trainings do not have
+in common, times test / training images.
+"""
+PRIOR_DEGREES = 3.0
+"""How many degrees of freedom between runs the known variance over images is worth."""
 _OUTLIER_LEVEL = 0.05
 _NULL_DRAWS = 4_000
 _LEAST = 1e-6  # of the image variance, where runs happen to agree to the last image
@@ -64,7 +75,7 @@ class Uncertainty:
         """Half the prediction interval, around the mean, of one further run of the same design."""
         from scipy.special import stdtrit
 
-        degrees = max(1.0, self.degrees_each * (self.num_runs - 1))
+        degrees = PRIOR_DEGREES + self.degrees_each * (self.num_runs - 1)
         return float(
             stdtrit(degrees, (1 + level) / 2) * np.sqrt(self.square * (1 + 1 / self.num_runs))
         )
@@ -73,7 +84,8 @@ class Uncertainty:
         """What the uncertainty would be with another number of runs, all else as measured."""
         share = self.square / num
         variance = max(self.known + share, _LEAST * self.image_variance)
-        degrees = self.degrees_each * (num - 1) * (variance / share) ** 2 if share else np.inf
+        degrees = PRIOR_DEGREES + self.degrees_each * (num - 1)
+        degrees = degrees * (variance / share) ** 2 if share else np.inf
         over_images = self.image_variance * min(1.0, variance / self.variance)
         return replace(
             self,
@@ -162,6 +174,7 @@ def score(
     firsts = [parts[int(np.flatnonzero(sets == place)[0])] for place in range(sets.max() + 1)]
     images, clusters = independent_groups(firsts)
     grouped = any(has_groups(part) for part in parts)
+    ratios = np.array([test_train_ratio(arms[arm][seed], firsts, split) for arm, seed in names])
     found = {}
     for name, function in functions.items():
         columns = [value_and_influence(part, name, function) for part in parts]
@@ -174,7 +187,7 @@ def score(
             covariance=_covariance(
                 [slopes for _, slopes in columns], sets, clusters, grouped=grouped
             ),
-            ratios=np.array([test_train_ratio([arms[arm][seed]], split) for arm, seed in names]),
+            ratios=ratios,
             images=tuple(images),
             groups=tuple(clusters),
         )
@@ -212,15 +225,22 @@ def has_groups(part: Predictions) -> bool:
     return bool(part.frame["group"].duplicated().any())
 
 
-def test_train_ratio(runs: Sequence[Predictions], split: str = "test") -> float:
-    """Images of `split` per training image, the mean over runs; 1 (cautious) where a run has no
-    training rows.
+def test_train_ratio(run: Predictions, parts: Sequence[Predictions], split: str = "test") -> float:
+    """Images of `split` per training image of a run.
+
+    Without training rows the number follows from how much the test sets `parts` overlap; one half
+    (cautious) where there is one test set alone.
     """
-    ratios = []
-    for run in runs:
-        num = run.frame["split"].value_counts()
-        ratios.append(num[split] / num["train"] if "train" in num else 1.0)
-    return float(np.mean(ratios))
+    num = run.frame["split"].value_counts()
+    if "train" in num:
+        return float(num[split] / num["train"])
+    paths = [set(part.frame["path"]) for part in parts]
+    pairs = list(combinations(paths, 2))
+    if not pairs:
+        return 0.5
+    overlap = float(np.mean([len(one & other) / len(one) for one, other in pairs]))
+    total = max(len(set.union(*paths)), len(paths[0]) / overlap if overlap else 0.0)
+    return len(paths[0]) / max(total - len(paths[0]), 1.0)
 
 
 def independent_groups(
@@ -290,10 +310,10 @@ class LinearModel:
         if len(rows) == 1:
             return value, Uncertainty(over_images, over_images, np.inf)
         pool = self._pool(tuple(sets))
-        square, degrees, floor = pool.of_arm(arm)
         num = len(rows) if len(sets) == 1 else len(sets)
-        known = over_images * self._overlap(rows, sets) - floor / num
-        return value, _combined(known, over_images, [(square, num, degrees)])
+        return value, self._combined(
+            over_images, [(pool.of_arm(arm), num)], rows, pool.instability(arm)
+        )
 
     def difference(self, first: str, second: str) -> tuple[float, Uncertainty] | None:
         """`first` minus `second` over the test sets that both have; None where they share none."""
@@ -303,25 +323,21 @@ class LinearModel:
         weights = self.scores.weights(first, sets) - self.scores.weights(second, sets)
         rows = np.flatnonzero(np.abs(weights).sum(axis=0))
         value, over_images = self._moments(weights.mean(axis=0), rows)
+        pool = self._pool(tuple(sets))
         if len(sets) > 1:
-            square, degrees, floor = self._pool(tuple(sets)).of_pair(first, second)
-            known = over_images * self._overlap(rows, sets) - floor / len(sets)
-            return value, _combined(known, over_images, [(square, len(sets), degrees)])
-        numbers = [
-            int((self.scores.sets[self.scores.rows(arm)] == sets[0]).sum())
-            for arm in (first, second)
-        ]
+            squares = [(pool.of_pair(first, second), len(sets))]
+            return value, self._combined(
+                over_images, squares, rows, pool.instability(first, second)
+            )
+        members = [self.scores.rows(arm) for arm in (first, second)]
+        numbers = [int((self.scores.sets[mine] == sets[0]).sum()) for mine in members]
         if min(numbers) == 1:
             return value, Uncertainty(over_images, over_images, np.inf)
-        pool = self._pool(tuple(sets))
-        parts = [pool.of_arm(arm) for arm in (first, second)]
-        shares = [
-            (square, num, degrees) for (square, degrees, _), num in zip(parts, numbers, strict=True)
+        squares = [
+            (pool.of_arm(arm), num) for arm, num in zip((first, second), numbers, strict=True)
         ]
-        floor = sum(floor / num for (_, _, floor), num in zip(parts, numbers, strict=True))
-        return value, _combined(
-            over_images - floor, over_images, shares, is_shared=pool.is_shared(first, second)
-        )
+        unstable, is_shared = pool.instability(first, second), pool.is_shared(first, second)
+        return value, self._combined(over_images, squares, rows, unstable, is_shared=is_shared)
 
     def deviation(self, first: str, second: str) -> float:
         """The standard deviation of the difference between test sets, or between seeds of one; NaN
@@ -349,9 +365,32 @@ class LinearModel:
             for arm in (first, second)
         )
 
-    def _overlap(self, rows: np.ndarray, sets: Sequence[int]) -> float:
-        return (
-            1.0 if len(sets) == 1 else 1 + SHARED_TRAINING * float(self.scores.ratios[rows].mean())
+    def _combined(
+        self,
+        over_images: float,
+        squares: Sequence[tuple[_MeanSquare, int]],
+        rows: np.ndarray,
+        instability: float,
+        *,
+        is_shared: bool = True,
+    ) -> Uncertainty:
+        parts = np.array([square.value / num for square, num in squares])
+        degrees = np.array([square.degrees for square, _ in squares])
+        common = over_images - sum(square.floor / num for square, num in squares)
+        single = common + sum(square.floor for square, _ in squares)
+        ratio = float(self.scores.ratios[rows].mean())
+        known = max(0.0, common) + SHARED_TRAINING * instability * ratio * max(0.0, single)
+        variance = max(known + parts.sum(), _LEAST * over_images)
+        noise = parts.sum() ** 2 / degrees[0] if is_shared else (parts**2 / degrees).sum()
+        num = min(num for _, num in squares)
+        return Uncertainty(
+            image_variance=over_images,
+            variance=variance,
+            degrees_of_freedom=variance**2 / noise if noise > 0 else np.inf,
+            square=sum(square.value for square, _ in squares),
+            num_runs=num,
+            known=known,
+            degrees_each=(degrees.min() - PRIOR_DEGREES) / max(1, num - 1),
         )
 
     def _moments(self, weights: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
@@ -376,6 +415,24 @@ class LinearModel:
         return self._pools[sets]
 
 
+class _MeanSquare(NamedTuple):
+    value: float
+    degrees: float
+    floor: float  # what images alone make of it
+
+
+def _overlaps(images: Sequence[np.ndarray]) -> np.ndarray:
+    """float64 (sets, sets): the share of the images of two test sets that is in both."""
+    common = [[len(np.intersect1d(one, other)) for other in images] for one in images]
+    sizes = np.array([len(one) for one in images], dtype=np.float64)
+    return np.array(common) / np.sqrt(sizes[:, None] * sizes)
+
+
+def _moderated(square: float, floor: float, degrees: float) -> _MeanSquare:
+    total = PRIOR_DEGREES + degrees
+    return _MeanSquare((PRIOR_DEGREES * floor + degrees * square) / total, total, floor)
+
+
 class _Pool:
     """The mean squares of arms measured on the same test sets, pooled where they agree."""
 
@@ -392,42 +449,55 @@ class _Pool:
             else:
                 self.observed[arm] = scores.weights(arm, sets)
         self.scores = scores
+        self._overlap = np.ones((len(next(iter(self.observed.values()), ())),) * 2)
+        if not self.is_seeds:
+            self._overlap = _overlaps([scores.images[place] for place in sets])
         self._alike = self._members_alike()
+
+    def instability(self, *arms: str) -> float:
+        """The share, 0 to 1, of the image variance of one run that another run of the arm does not
+        have on the same images; the mean over the arms, one half where test sets share no image.
+        """
+        between = ~np.eye(len(self._overlap), dtype=bool)
+        if not self._overlap[between].sum():
+            return 0.5
+        shares = []
+        for arm in arms:
+            covariance = self.observed[arm] @ self.scores.covariance @ self.observed[arm].T
+            common = covariance[between].sum() / self._overlap[between].sum()
+            single = np.trace(covariance) / len(covariance)
+            shares.append(1 - common / single if single > 0 else 0.0)
+        return float(np.clip(np.mean(shares), 0, 1))
 
     def is_shared(self, first: str, second: str) -> bool:
         """Whether both arms take their mean square from the common pool."""
         return first in self._alike and second in self._alike
 
-    def of_arm(self, arm: str) -> tuple[float, float, float]:
-        """The mean square between the runs of an arm, its degrees of freedom, and what images make
-        of it.
-        """
-        square, floor = self._square(self.observed[arm])
-        degrees = float(len(self.observed[arm]) - 1)
+    def of_arm(self, arm: str) -> _MeanSquare:
+        """The mean square between the runs of an arm."""
+        mine, degrees = self._square(self.observed[arm]), len(self.observed[arm]) - 1.0
         if arm in self._alike:
-            squares = np.array([self._square(self.observed[name]) for name in self._alike])
-            if squares[:, 1].sum() > 0 and floor > 0:
-                square, degrees = (
-                    floor * squares[:, 0].sum() / squares[:, 1].sum(),
-                    self._degrees_of_arms(),
-                )
-        return square, degrees, floor
+            mine = self._pooled(mine, [self._square(self.observed[name]) for name in self._alike])
+            degrees = self._degrees_of_arms()
+        return _moderated(*mine, degrees)
 
-    def of_pair(self, first: str, second: str) -> tuple[float, float, float]:
+    def of_pair(self, first: str, second: str) -> _MeanSquare:
         """As `of_arm`, for the difference of two arms on the same test sets."""
-        square, floor = self._square(self.observed[first] - self.observed[second])
-        degrees = float(len(self.observed[first]) - 1)
+        mine = self._square(self.observed[first] - self.observed[second])
+        degrees = len(self.observed[first]) - 1.0
         if self.is_shared(first, second):
-            squares = np.array(
-                [
-                    self._square(self.observed[one] - self.observed[other])
-                    for one, other in combinations(self._alike, 2)
-                ]
-            )
-            if squares[:, 1].sum() > 0 and floor > 0:
-                square = floor * squares[:, 0].sum() / squares[:, 1].sum()
-                degrees *= len(self._alike) - 1
-        return square, degrees, floor
+            pairs = combinations(self._alike, 2)
+            observed = [self.observed[one] - self.observed[other] for one, other in pairs]
+            mine = self._pooled(mine, [self._square(weights) for weights in observed])
+            degrees *= len(self._alike) - 1
+        return _moderated(*mine, degrees)
+
+    def _pooled(
+        self, mine: tuple[float, float], squares: Sequence[tuple[float, float]]
+    ) -> tuple[float, float]:
+        # Arms differ in what images make of their mean squares, and share the excess over it.
+        values, floors = np.sum(squares, axis=0)
+        return (mine[1] * values / floors, mine[1]) if floors > 0 and mine[1] > 0 else mine
 
     def _square(self, weights: np.ndarray) -> tuple[float, float]:
         # The mean square between observations, and its expectation if the images alone moved them.
@@ -472,34 +542,6 @@ class _Pool:
             square, floor = self._square(self.observed[arms[one]] - self.observed[arms[other]])
             found[[one, other]] += square / floor if floor > 0 else 0.0
         return found
-
-
-def _combined(
-    known: float,
-    over_images: float,
-    shares: Sequence[tuple[float, int, float]],
-    *,
-    is_shared: bool = True,
-) -> Uncertainty:
-    # What images do to all runs alike is known; the mean squares of the arms are estimated.
-    known, parts = max(0.0, known), [square / num for square, num, _ in shares]
-    degrees = [degrees for *_, degrees in shares]
-    variance = max(known + sum(parts), _LEAST * over_images)
-    noise = (
-        sum(parts) ** 2 / degrees[0]
-        if is_shared
-        else sum(part**2 / each for part, each in zip(parts, degrees, strict=True))
-    )
-    num = min(num for _, num, _ in shares)
-    return Uncertainty(
-        image_variance=over_images,
-        variance=variance,
-        degrees_of_freedom=variance**2 / noise if noise > 0 else np.inf,
-        square=sum(square for square, *_ in shares),
-        num_runs=num,
-        known=known,
-        degrees_each=min(degrees) / max(1, num - 1),
-    )
 
 
 def _stands_out(excess: np.ndarray, num: int, *, is_seeds: bool) -> bool:

@@ -22,6 +22,9 @@ from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate, method_of
 
 ALPHA = 0.05
+_DRAWS = 20_000
+_QUANTILES = 200  # of the estimated standard error, over which a p-value is averaged
+_MANY_DEGREES = 1e6
 MARGIN = 0.02
 """Arms are equivalent where they are shown to lie less than this apart."""
 
@@ -31,10 +34,10 @@ class Pair:
     """`first` minus `second` in one metric.
 
     `difference` has the 95 % interval of this pair alone. `low` and `high`, `p_adjusted` and
-    `p_equivalent` are corrected for the number of pairs (Holm): the interval excludes 0 just where
-    `p_adjusted` is below 5 %, and lies within `margin` just where `p_equivalent` is. `detectable`
-    is the smallest difference that this design shows with 80 % power; `runs_needed` how many runs
-    an arm would show the observed difference (None: no number of them would).
+    `p_equivalent` are corrected for the number of pairs (Holm, Tukey): the interval excludes 0 just
+    where `p_adjusted` is below 5 %, and lies within `margin` just where `p_equivalent` is.
+    `detectable` is the smallest difference that this design shows with 80 % power; `runs_needed`
+    how many runs an arm would show the observed difference (None: no number of them would).
     """
 
     first: str
@@ -121,6 +124,37 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
+def simultaneous(
+    p_values: Sequence[float], degrees: Sequence[float], pairs: Sequence[tuple[str, str]]
+) -> list[float]:
+    """The p-values of pairs of arms corrected by the largest t of all pairs, in the same order.
+
+    Pairs that share an arm go together, which Holm's correction does not use: among eleven arms it
+    takes them for 55 differences. The distribution is drawn, for arms of one variance, so that no
+    p below 5e-5 comes out. Together with Holm's it stays within the closed test of both.
+
+    Source: Tukey's range test; Hothorn, Bretz and Westfall, Biometrical Journal 50 (2008).
+    """
+    from scipy.special import chdtri, ndtri, stdtrit
+
+    arms = sorted({arm for pair in pairs for arm in pair})
+    drawn = np.random.default_rng(0).normal(size=(_DRAWS, len(arms)))
+    largest = np.zeros(_DRAWS)
+    for one, other in pairs:
+        gap = drawn[:, arms.index(one)] - drawn[:, arms.index(other)]
+        np.maximum(largest, np.abs(gap) / np.sqrt(2), out=largest)
+    largest.sort()
+    tails, adjusted = (np.arange(_QUANTILES) + 0.5) / _QUANTILES, []
+    for p, num in zip(np.maximum(p_values, 1e-30), degrees, strict=True):
+        if num < _MANY_DEGREES:
+            limits = -stdtrit(num, p / 2) * np.sqrt(chdtri(num, tails) / num)
+        else:
+            limits = -ndtri(np.array([p / 2]))
+        above = 1 - np.searchsorted(largest, limits) / _DRAWS
+        adjusted.append(min(1.0, max(p, float(above.mean()), 1 / _DRAWS)))
+    return adjusted
+
+
 def mcnemar(only_first: int, only_second: int) -> float:
     """The exact two-sided p that two predictions err alike: of the images only one got right, which
     one got more.
@@ -188,7 +222,7 @@ def of_model(
     margin: float = MARGIN,
     exact: Mapping[tuple[str, str], float] | None = None,
 ) -> list[Pair]:
-    """The pairs of the arms of a model, Holm-corrected for their number.
+    """The pairs of the arms of a model, corrected for their number.
 
     `exact` holds p values that take the place of the model's, by pair, as McNemar's do.
     """
@@ -210,6 +244,10 @@ def of_model(
         pair: uncertain[pair].upper_tail(margin - abs(value)) for pair, (value, _) in found.items()
     }
     adjusted, equivalent = holm(list(p.values())), holm(list(equal.values()))
+    if not against and len(p) > 1:
+        degrees = [uncertain[pair].degrees_of_freedom for pair in p]
+        together = simultaneous(list(p.values()), degrees, list(p))
+        adjusted = [min(pair) for pair in zip(adjusted, together, strict=True)]
     pairs = [
         _pair(model, pair, found[pair][0], uncertain[pair], (p[pair], p_adjusted), margin, len(p))
         for pair, p_adjusted in zip(found, adjusted, strict=True)
