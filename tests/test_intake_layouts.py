@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lib.cleaning import clean
+from lib.cleaning import clean, scan
 from lib.data import file_listing, intake, sources
 from lib.errors import DarkroomError
 
@@ -419,6 +419,82 @@ def test_a_list_file_and_paths_with_spaces(tmp_path):
     assert labels(reading) == {"0": 6, "1": 6} and splits(reading) == {"train": 12}
 
 
+def test_a_list_of_another_machine_whose_names_all_hold_a_space(tmp_path):
+    fill(tmp_path, *(f"shots/shot {i}.png" for i in range(12)))
+    rows = [(f"/home/bob/my data/shot {i}.png", "ab"[i % 2]) for i in range(12)]
+    table(tmp_path, None, rows, "list.txt", sep=" ")
+    assert labels(read(tmp_path)) == {"a": 6, "b": 6}
+
+
+def test_a_list_without_header_that_names_splits(tmp_path):
+    flat(tmp_path)
+    rows = [(("TRAIN", "TEST")[i > 7], f"gs://bucket/{i}.png", "ab"[i % 2]) for i in range(12)]
+    reading = read(table(tmp_path, None, rows))
+    assert labels(reading) == {"a": 6, "b": 6} and splits(reading) == {"train": 8, "test": 4}
+
+
+def test_lines_of_a_title_above_the_header(tmp_path):
+    flat(tmp_path)
+    rows = [("image", "Klasse"), *((f"{i}.png", "ab"[i % 2]) for i in range(12))]
+    reading = read(table(tmp_path, "Project X;\nExport 2024;", rows, sep=";"))
+    assert reading.label == "column Klasse of labels.csv" and labels(reading) == {"a": 6, "b": 6}
+    assert "The first 2 lines of labels.csv are a title above its header." in reading.notes
+
+
+def test_a_table_that_labels_few_of_the_pictures_is_a_question(tmp_path):
+    table(flat(tmp_path, 40), "image,label", [(f"{i}.png", "ab"[i % 2]) for i in range(8)])
+    with pytest.raises(DarkroomError, match="labels 8 pictures, and 32 others.*kind=table"):
+        read(tmp_path)
+    assert read(tmp_path, kind="table").files_not_used == {
+        "unlabelled: not named in labels.csv": 32
+    }
+
+
+def test_names_that_are_there_twice_are_named(tmp_path):
+    fill(tmp_path, *each("{c}/{i}.png", c=("cam1", "cam2")))
+    table(tmp_path, "image,label", [(f"1{i:03}.png", "ab"[i % 2]) for i in range(4)])
+    with pytest.raises(DarkroomError, match="several times, such as cam1/1000.png, cam2/1000.png"):
+        read(tmp_path)
+    assert labels(read(tmp_path, kind="folders")) == {"cam1": 4, "cam2": 4}
+
+
+def test_a_column_of_folds_is_no_split_and_is_named(tmp_path):
+    table(flat(tmp_path), "image,label,fold", [(f"{i}.png", "ab"[i % 2], i % 3) for i in range(12)])
+    reading = read(tmp_path)
+    assert reading.split is None
+    assert any("fold (0, 1, 2) in labels.csv is not read as a split" in n for n in reading.notes)
+    named = read(tmp_path, split="fold", split_names="0:train,1:train,2:test")
+    assert splits(named) == {"train": 8, "test": 4}
+
+
+def test_a_second_table_keeps_its_groups_and_splits(tmp_path):
+    flat(tmp_path)
+    table(tmp_path, "image,label", [(f"{i}.png", "ab"[i % 2]) for i in range(12)])
+    table(tmp_path, "image,patient", [(f"{i}.png", f"p{i // 3}") for i in range(12)], "people.csv")
+    for reading in (read(tmp_path), read(tmp_path, table="labels.csv")):
+        assert reading.group == "column patient" and reading.rows["source_group"].nunique() == 4
+
+
+def test_a_level_beside_which_a_split_is_unknown_is_a_question(tmp_path):
+    fill(tmp_path, *each("{s}/{c}/{i}.png", s=("train", "holdout"), c=CDO))
+    with pytest.raises(DarkroomError, match="holdout beside them.*split_names=holdout:test"):
+        read(tmp_path, level="2")
+    assert splits(read(tmp_path, level="2", split_names="holdout:test")) == {"train": 12, "test": 12}
+    assert splits(read(tmp_path, level="2", split_names="holdout:none")) == {"train": 12}
+    assert splits(read(tmp_path, level="2", split="none")) == {}
+
+
+def test_a_class_that_is_called_like_a_split_is_said(tmp_path):
+    fill(tmp_path, *each("{c}/{i}.png", c=("train", "boat")))
+    assert any("folder train/ is read as a class" in note for note in read(tmp_path).notes)
+
+
+def test_groups_that_hold_whole_classes_are_said(tmp_path):
+    fill(tmp_path, *each("{c}_{i}.png", c=CDO))
+    notes = read(tmp_path, label="name", group="name:^([a-z]+)").notes
+    assert any("fewer than three groups: cat 1, dog 1, owl 1" in note for note in notes)
+
+
 def test_paths_of_another_machine_and_another_case(tmp_path):
     fill(tmp_path, *(f"photos/IMG_{i}.PNG" for i in range(12)))
     table(tmp_path, "path,label",
@@ -506,6 +582,8 @@ def test_files_that_the_table_does_not_name_and_files_that_are_missing(tmp_path)
         ("image,shape,paint", lambda i: (f"{i}.png", "rs"[i % 2], "xyz"[i % 3]),
          r"shape \(2 values\), paint \(3 values\)"),
         ("image,score", lambda i: (f"{i}.png", i / 7), "no column that can be a label"),
+        ("image,room", lambda i: (f"{i}.png", f"r{i % 3}"), r"room \(3 values\); say label=COLUMN"),
+        ("image,patient", lambda i: (f"{i}.png", f"p{i // 4}"), r"patient \(3 values\); say label"),
         ("image,diagnosis,species", lambda i: (f"{i}.png", "ab"[i % 2], "xyz"[i % 3]),
          r"diagnosis \(2 values\), species \(3 values\)"),
     ],
@@ -742,6 +820,24 @@ def test_a_table_that_cannot_be_used_is_named_with_its_reason(tmp_path, name):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DarkroomError, match=reason):
         read(tmp_path)
+
+
+def test_archives_in_an_archive_are_named_by_its_own_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("train.zip", b"PK")
+    with pytest.raises(DarkroomError, match=r"archive .*all.zip holds the archives train.zip"):
+        intake.bring(str(tmp_path / "all.zip"))
+
+
+def test_what_was_understood_follows_the_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+    fill(tmp_path / "set", *each("{c}/{i}.png", c=CDO))
+    assert "3 classes: cat 4, dog 4, owl 4 · label" in intake.bring(str(tmp_path / "set")).understood
+    fill(tmp_path / "set", *each("{c}/{i}.png", c=("fox",)))
+    dataset = intake.bring(str(tmp_path / "set"))
+    scan.scan(dataset, workers=1)
+    assert "4 classes: cat 4, dog 4, fox 4, owl 4" in intake.bring("set").understood
 
 
 def test_archives_in_a_folder_are_named(tmp_path):

@@ -12,6 +12,7 @@ from lib.cleaning import clean, scan
 from lib.data import decode, intake, pixel_cache
 from lib.data.decode import ImageError
 from lib.data.value_range import Rendering, choose, united
+from lib.errors import DarkroomError
 
 
 def tiff(array, *, photometric=2, extra=None, kind=None):
@@ -162,6 +163,38 @@ def test_dicom_in_hounsfield_units(tmp_path):
     decoded = decode.decode(data, rendering=rendering)
     np.testing.assert_array_equal(decoded.pixels[..., 0], np.rint(values * (255 / 4095)))
     assert decoded.stored == ("int16", int(values.min()) - 1024, int(values.max()) - 1024)
+
+
+@pytest.mark.parametrize(
+    ("package", "ending", "name"),
+    [("pillow_heif", "heic", "HEIC"), ("pillow_jxl", "jxl", "JPEG XL")],
+)
+def test_pictures_of_telephones(tmp_path, package, ending, name):
+    plugin = pytest.importorskip(package)
+    if package == "pillow_heif":
+        plugin.register_heif_opener()
+    colours = np.full((32, 48, 3), (200, 60, 30), np.uint8)
+    colours[:, 24:] = (20, 120, 220)
+    Image.fromarray(colours).save(tmp_path / f"x.{ending}", quality=95)
+    decoded = decode.decode((tmp_path / f"x.{ending}").read_bytes())
+    assert decoded.format == name and decoded.pixels.shape == (32, 48, 3)
+    for column in (8, 40):  # far from the edge, where chroma is shared
+        assert np.abs(decoded.pixels[16, column].astype(int) - colours[16, column]).max() <= 8
+
+
+def test_a_fourth_band_is_said_and_why_nothing_is_left(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+    for number, bands in ((0, 4), (1, 5)):
+        for label in "ab":
+            folder = tmp_path / f"set{number}" / label
+            folder.mkdir(parents=True)
+            for i in range(3):
+                picture = noise((12, 16, bands), seed=100 * ord(label) + i)
+                (folder / f"{i}.tif").write_bytes(tiff(picture))
+    cleaned = clean.clean(intake.bring(str(tmp_path / "set0")), workers=1)
+    assert any("6 pictures have a fourth band" in note for note in cleaned.notes)
+    with pytest.raises(DarkroomError, match=r"unsupported 6 \(5 bands x 8 bits; choose the bands"):
+        clean.clean(intake.bring(str(tmp_path / "set1")), workers=1)
 
 
 def test_a_missing_decoder_is_named(monkeypatch):

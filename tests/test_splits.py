@@ -78,6 +78,24 @@ def test_the_sources_own_test_images_stay_test(tmp_path):
     assert split.counts().to_numpy().tolist() == [[32, 8, 10], [32, 8, 10]]
 
 
+def test_a_source_split_that_is_not_used_is_said(tmp_path):
+    table = rows({"a": 50, "b": 50})
+    table["source_split"] = ["test" if number % 5 == 0 else "train" for number in range(100)]
+    data = Fixed(tmp_path, table)
+    split = splits.ensure(data)
+    trained = int((split.frame["split"] == "train")[::5].sum())
+    note = f"(train 80, test 20), which is not used: {trained} of its 20 test images are trained on"
+    assert note in split.source_note and split.sentence().endswith(split.source_note)
+    assert splits.ensure(data, method="source").source_note == ""
+
+
+def test_images_without_a_split_of_the_source_are_not_taken_for_train(tmp_path):
+    table = rows({"a": 50, "b": 50})
+    table["source_split"] = ["test" if i % 5 == 0 else "train" for i in range(90)] + [None] * 10
+    with pytest.raises(DarkroomError, match="10 images have none, such as b/0090.png"):
+        splits.ensure(Fixed(tmp_path, table), method="source")
+
+
 def test_folds_hold_each_image_once_in_test(tmp_path):
     data = Fixed(tmp_path, rows({"a": 60, "b": 40}, group_size=2))
     tests = [

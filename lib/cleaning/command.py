@@ -19,7 +19,6 @@ from lib.data import dataset as datasets
 from lib.data import intake, manifest
 from lib.data.dataset import Dataset
 from lib.data.intake import name_of
-from lib.data.sources import reading
 from lib.errors import DarkroomError, suggest
 
 
@@ -53,26 +52,13 @@ def clean(
     if as_json:
         print(json.dumps(summary(cleaned), ensure_ascii=False))
         return
-    print(understood(dataset))
+    print(dataset.understood)
     for note in cleaned.notes:
         print(f"  {note}")
     for row in cleaned.counts.itertuples():
         print(f"{row.files:9,}  {row.verdict:<7}{row.Index:<24} such as {row.example}")
     print(cleaned.sentence())
     print(f"Look at them: {address}")
-
-
-def understood(dataset: Dataset) -> str:
-    """Returns how the data set was read and what was noticed, one line each."""
-    if "read_as" not in dataset.source:
-        return f"{dataset.name}: label from {dataset.source.get('label_rule', 'the source')}"
-    facts = dataset.source
-    return "\n".join(
-        [
-            f"{dataset.name}: {reading.sentence(facts, dataset.rows())}",
-            *(f"  {note}" for note in facts["notes"]),
-        ]
-    )
 
 
 def summary(cleaned: Cleaned) -> dict[str, Any]:

@@ -283,12 +283,21 @@ def class_shift(facts: Facts) -> Outcome:
     )
 
 
+def source_split(facts: Facts) -> Outcome:
+    """Whether the source's own split is used, where it has one."""
+    if facts.split.source_note:
+        return note(facts.split.source_note)
+    is_used = facts.split.method.startswith("source")
+    return held("the source's own split is used" if is_used else "the source has no split")
+
+
 CHECKS: dict[str, Callable[[Facts], Outcome]] = {
     "group_columns": group_columns,
     "file_order": file_order,
     "file_shortcut": file_shortcut,
     "test_shift": test_shift,
     "class_shift": class_shift,
+    "source_split": source_split,
 }
 OF_A_SPLIT = ("group_columns", "test_shift", "class_shift")
 

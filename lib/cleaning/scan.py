@@ -22,7 +22,7 @@ import pandas as pd
 from lib import files as files_module
 from lib.cleaning import measurements
 from lib.cleaning.measurements import THUMB, VERSION, Measured
-from lib.data import value_range
+from lib.data import decode, value_range
 from lib.data.dataset import Dataset
 from lib.data.value_range import Rendering
 
@@ -67,6 +67,9 @@ def scan(
     if executor is not None:
         measure = _by_executor(executor, dataset, part_size)
     rows = dataset.rows()
+    facts = rows.attrs.get("facts", {})
+    if any(dataset.source.get(name) != value for name, value in facts.items()):
+        dataset.note(**facts)  # files have come or gone since the folder was read
     bands = list(dataset.rendering.bands)
     known = _known(dataset.folder, bands)
     table = (
@@ -115,6 +118,12 @@ def notes(dataset: Dataset, scanned: pd.DataFrame) -> list[str]:
         found.append(
             f"{int((frames > 1).sum()):,} files hold several frames or pages (up to "
             f"{int(frames.max())}); only the first counts."
+        )
+    four = int((good["mode"] == decode.FOUR_BANDS).sum())
+    if four and not dataset.rendering.bands:
+        found.append(
+            f"{four:,} pictures have a fourth band that is not alpha, such as near infrared; the "
+            "first three are shown as red, green and blue (bands=4,3,2 chooses otherwise)."
         )
     for kind, members in good[good["stored"].notna()].groupby("stored"):
         low, high = members["range_low"].iloc[0], members["range_high"].iloc[0]

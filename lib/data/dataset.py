@@ -101,6 +101,15 @@ class Dataset:
         """
         return decode.decode((self.raw / path).read_bytes(), rendering=self.rendering)
 
+    @property
+    def understood(self) -> str:
+        """Returns how the files were read and what was noticed, one line each."""
+        source = self.source
+        read = source.get("understood") or f"label from {source.get('label_rule', 'the source')}"
+        about = [source[name] for name in ("about", "licence", "citation") if source.get(name)]
+        lines = [f"{self.name}: {read}", *(f"  {line}" for line in source.get("notes", []))]
+        return "\n".join([*lines, *about])
+
     def note(self, **facts: Any) -> None:
         """Writes further facts into `source.json`, where the data set is registered."""
         self.source.update(facts)

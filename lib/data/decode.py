@@ -40,6 +40,9 @@ MAX_SCANS = 100
 pass over the picture.
 """
 
+FOUR_BANDS = "4 bands x 8 bits"
+"""The mode of a TIFF whose fourth band is not alpha: the first three are shown."""
+
 HEAD_BYTES = 192
 """How many bytes of a file tell its format."""
 
@@ -322,16 +325,20 @@ def _convert(image: Image.Image, data: bytes, promised: str, rendering: Renderin
         )  # PNG may carry it after the pixels
         if mode[0] in "IF":
             pixels, known, ends = _wide_grey(image, data, promised, rendering)
-        elif promised == "TIFF" and mode == "RGBA" and integrity.tiff_tags(data).alpha is None:
-            pixels = np.asarray(image)[
-                ..., :3
-            ]  # the fourth band is something else, such as near infrared
+        elif promised == "TIFF" and mode[:3] == "RGB" and _has_fourth_band(data):
+            pixels, mode = np.asarray(image)[..., :3], FOUR_BANDS
         else:
             pixels = colour.rgb(image)
             integrity.check_palette(image, promised)
     if profile and mode[0] not in "IF" and known is None:
         pixels = colour.to_srgb(image, pixels, profile)
     return Decoded(colour.upright(pixels, left), promised, mode, orientation, frames, known, ends)
+
+
+def _has_fourth_band(data: bytes) -> bool:
+    """Whether a TIFF has a band beside RGB that is no alpha, such as near infrared."""
+    tags = integrity.tiff_tags(data)
+    return tags.bands == 4 and tags.alpha is None
 
 
 def _frames(image: Image.Image) -> int:

@@ -250,7 +250,6 @@ def _describe(
         "asked": options or {},
         "options": {**reading.options, **(options or {})},
         "label_rule": reading.label,
-        **reading.facts(),
     }
 
 
@@ -261,10 +260,13 @@ def _preview(source: dict[str, Any], raw: Path, name: str, folder: Path) -> Any:
 def _register(name: str, source: dict[str, Any]) -> Dataset:
     folder = paths.dataset(name)
     raw = folder / source["path"]
-    checks.usable(_preview(source, raw, name, folder), where=raw)
-    return datasets.register(
-        name, {**source, "brought": datetime.now(UTC).isoformat(timespec="seconds")}
-    )
+    rows = _preview(source, raw, name, folder)
+    checks.usable(rows, where=raw)
+    facts = {
+        **rows.attrs.get("facts", {}),
+        "brought": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return datasets.register(name, {**source, **facts})
 
 
 def _fill(folder: Path, intake: Callable[[Path], dict[str, Any] | None]) -> dict[str, Any]:
@@ -288,7 +290,10 @@ def _unpack(
     from lib.data.sources import archives
 
     archives.extract(archive, aside, encoding=(options or {}).get("encoding"))
-    source = _describe(aside, Path("raw"), options=options, origin=archive, folder=aside.parent)
+    try:
+        source = _describe(aside, Path("raw"), options=options, origin=archive, folder=aside.parent)
+    except DarkroomError as error:
+        raise DarkroomError(str(error).replace(f"folder {aside}", f"archive {archive}")) from error
     checks.usable(_preview(source, aside, name, aside.parent), where=archive)
     return source
 

@@ -46,6 +46,8 @@ class Split:
     target: str
     frame: pandas.DataFrame
     class_names: list[str]
+    source_note: str = ""
+    """What the source's own split would have been, where it is not used."""
 
     def of(self, name: str) -> pandas.DataFrame:
         """Returns the rows of one split, `train`, `val` or `test`, sorted by path."""
@@ -80,8 +82,9 @@ class Split:
             for name in NAMES
         )
         num_groups = self.frame["group"].nunique()
-        told = f"{num_groups:,} groups" if num_groups < number else "no two of them in a group"
-        return f"{number:,} images ({told}), split method {self.method}: {shares}."
+        grouped = f"{num_groups:,} groups" if num_groups < number else "no two of them in a group"
+        sentence = f"{number:,} images ({grouped}), split method {self.method}: {shares}."
+        return f"{sentence} {self.source_note}".rstrip()
 
 
 def ensure(
@@ -142,7 +145,30 @@ def ensure(
         _refuse_gaps(rows, assigned, method)
         _store(path, pandas.DataFrame({"path": rows["path"], "split": assigned}))
     frame = rows[["path", "label", "group", "pixels"]].assign(split=assigned)
-    return Split(id, method, target, frame, sorted(rows["label"].explode().unique()))
+    return Split(
+        id,
+        method,
+        target,
+        frame,
+        class_names=sorted(rows["label"].explode().unique()),
+        source_note="" if method.startswith("source") else _source_note(rows, assigned),
+    )
+
+
+def _source_note(rows: pandas.DataFrame, assigned: pandas.Series) -> str:
+    own = rows["source_split"]
+    counts = {name: int(own.eq(name).sum()) for name in NAMES}
+    held_out = "test" if counts["test"] else "val"
+    if not counts[held_out]:
+        return ""
+    trained = int((own.eq(held_out) & assigned.eq("train")).sum())
+    listed = ", ".join(f"{name} {number:,}" for name, number in counts.items() if number)
+    return (
+        f"The source has a split of its own ({listed}), which is not used: {trained:,} of its "
+        f"{counts[held_out]:,} {held_out} images are trained on, so the score does not compare "
+        f"with published ones; split_method = '{'source' if held_out == 'test' else 'source_val'}' "
+        "uses it."
+    )
 
 
 def of_parameters(dataset: Dataset, parameters: Mapping[str, Any]) -> Split:
@@ -348,8 +374,16 @@ def _fill_multilabel(
 
 
 def _source_split(rows: pandas.DataFrame, method: str) -> pandas.Series:
-    """The source's own division; images that it gives no split count as train."""
-    own = rows["source_split"].astype(object).where(rows["source_split"].notna(), "train")
+    """The source's own division; where it names no train images, these are all the others."""
+    own = rows["source_split"].astype(object)
+    without = own.isna()
+    if without.any() and own.eq("train").any():
+        raise DarkroomError(
+            f"The method {method!r} takes the source's split, and {int(without.sum()):,} images "
+            f"have none, such as {rows.loc[without, 'path'].iloc[0]}: name the split of their "
+            "folder by the option split_names=FOLDER:train, or leave it out by ignore=FOLDER."
+        )
+    own = own.where(~without, "train")
     counts = {name: int(own.eq(name).sum()) for name in NAMES}
     if method == "source_val":
         if not counts["val"] or not counts["train"] or counts["test"]:

@@ -54,7 +54,8 @@ def write(
             keys name metrics (`accuracy`, `kappa`), `n`, the number of images, and anything else.
             raw: the folder the predictions' paths are relative to; without it the page has no
             pictures of images. notes: shown as they are: `command` (how to reproduce), `licence`,
-            and `openings` in place of those that the runs noted.
+            `understood` (how the data was read), and `openings` in place of those that the runs
+            noted.
     """
     path = Path(folder) / "report.html"
     files.write_text(

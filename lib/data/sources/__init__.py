@@ -70,15 +70,20 @@ def rows(raw: Path, files: Sequence[ListedFile], source: dict[str, Any]) -> Data
 
     Columns: `path`, `label`, `source_split`, `source_group`, `bytes`, `mtime_ns`, `problem` and
         `detail` (why the file cannot be read, or None; `missing` where the source names a file that
-        is not there), then `attr_*` and `box_*`.
+        is not there), then `attr_*` and `box_*`. `attrs["facts"]` of a user's folder says how it
+        was read, as `source.json` keeps it.
     """
     import pandas as pd
 
+    from lib.data.sources import reading
+
     packaged = module(source["kind"]) if source["kind"] in PACKAGED else None
     if hasattr(packaged, "rows"):
-        listed = packaged.rows(raw)
+        listed, facts = packaged.rows(raw), {}
     else:
-        listed = read_folder(raw, files, source.get("options", {})).rows
+        found = read_folder(raw, files, source.get("options", {}))
+        listed = found.rows
+        facts = {} if packaged else found.facts()
     seen = pd.DataFrame(
         {
             "path": [file.path for file in files],
@@ -111,4 +116,7 @@ def rows(raw: Path, files: Sequence[ListedFile], source: dict[str, Any]) -> Data
         "detail",
     ]
     rest = sorted(name for name in table.columns if name not in first)
-    return table[first + rest].sort_values("path", ignore_index=True)
+    table = table[first + rest].sort_values("path", ignore_index=True)
+    if facts:
+        table.attrs["facts"] = {**facts, "understood": reading.sentence(facts, table)}
+    return table

@@ -91,15 +91,19 @@ def extract(archive: Path, target: Path, *, encoding: str | None = None) -> int:
     beyond the limits.
     """
     unpacked_bytes(archive, encoding=encoding)
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     with _opened(archive, encoding) as (members, read):
         for member in members:
             path = target.joinpath(*_parts(archive, member.name))
-            if str(path).casefold() in seen:
+            if (first := seen.setdefault(str(path).casefold(), member.name)) != member.name:
                 raise DarkroomError(
-                    f"The archive {archive} holds {member.name!r} twice; pack it anew."
+                    f"The archive {archive} holds {first!r} and {member.name!r}, which many disks "
+                    "take for one name; rename one and pack the archive again."
                 )
-            seen.add(str(path).casefold())
+            if path.exists():
+                raise DarkroomError(
+                    f"The archive {archive} holds {member.name!r} twice; pack it again."
+                )
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with read(member) as source, path.open("xb") as file:

@@ -760,7 +760,7 @@ def _with_rest(raw: Path, reading: Reading, listing: Listing) -> Reading:
         )
     if listing.ignored:
         unused["left out by ignore="] += listing.ignored
-    notes += _split_notes(rows)
+    notes += [*_split_notes(rows), *_group_notes(rows)]
     links = sum(file.problem in ("link_folder", "link_outside") for file in listing.pictures)
     if links:
         notes.append(
@@ -808,6 +808,24 @@ def _split_notes(rows: pd.DataFrame) -> list[str]:
         ):
             notes.append(f"{name!r} is in {' and '.join(where)} only")
     return [f"Classes that not every split has: {few(notes, 8)}."] if notes else []
+
+
+def _group_notes(rows: pd.DataFrame) -> list[str]:
+    """Classes of so few groups that no split into train, validation and test holds them."""
+    if "source_group" not in rows or rows["source_group"].isna().all():
+        return []
+    labelled = rows[rows["label"].notna()]
+    alone = labelled["source_group"].isna().groupby(labelled["label"]).sum()
+    numbers = labelled.groupby("label")["source_group"].nunique() + alone
+    few_groups = [f"{label} {number:,}" for label, number in numbers.items() if number < 3]
+    return (
+        [
+            f"Classes of fewer than three groups: {few(few_groups)}. They cannot be in train, "
+            "validation and test at once; group=none, or other groups, divides their pictures."
+        ]
+        if few_groups
+        else []
+    )
 
 
 def _refuse_links(raw: Path, listing: Listing) -> None:
