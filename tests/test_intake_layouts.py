@@ -458,6 +458,13 @@ def test_names_that_are_there_twice_are_named(tmp_path):
     assert labels(read(tmp_path, kind="folders")) == {"cam1": 4, "cam2": 4}
 
 
+def test_ids_of_two_pictures_are_named(tmp_path):
+    fill(tmp_path, *(f"images/{i}.{ending}" for i in range(6) for ending in ("png", "jpg")))
+    table(tmp_path, "id,label", [(i, "ab"[i % 2]) for i in range(6)])
+    with pytest.raises(DarkroomError, match="several times, such as images/0.jpg, images/0.png"):
+        read(tmp_path)
+
+
 def test_a_column_of_folds_is_no_split_and_is_named(tmp_path):
     table(flat(tmp_path), "image,label,fold", [(f"{i}.png", "ab"[i % 2], i % 3) for i in range(12)])
     reading = read(tmp_path)

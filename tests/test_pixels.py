@@ -48,6 +48,19 @@ def test_a_picture_that_was_replaced_since_is_refused_and_no_cache_stays(dataset
     assert pixel_cache.cache(dataset, side=8).array[:, 0, 0, 0].tolist() == [100, 200, 50]
 
 
+@pytest.mark.parametrize("damage", ["a byte", "the end", "the list"])
+def test_a_damaged_cache_is_decoded_again(dataset, damage):
+    first = pixel_cache.cache(dataset, side=8)
+    stored = dataset.folder / "pixels" / first.key / "pixels.npy"
+    content = bytearray(stored.read_bytes())
+    if damage == "a byte":
+        content[-1] ^= 0xFF
+    stored.write_bytes(content[: -8 if damage == "the end" else None])
+    if damage == "the list":
+        (stored.parent / "index.json").write_text("{")
+    assert pixel_cache.cache(dataset, side=8).array[:, 7, 7, 2].tolist() == [100, 200, 50]
+
+
 def test_images_lie_by_path_in_the_size_asked_for(dataset):
     cached = pixel_cache.cache(dataset, side=8)
     assert cached.array.shape == (3, 8, 8, 3)

@@ -31,6 +31,7 @@ OWN = frozenset(
         "findings.parquet",
         "findings.html",
         "ledger.jsonl",
+        "labelled.jsonl",
         "splits",
         "pixels",
         "scan",

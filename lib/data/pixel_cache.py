@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import threading
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,7 @@ MIN_SIDE, MAX_SIDE = 8, 2048
 # images a task: large enough that threads do not wait on the queue, small enough to share the end
 # evenly
 _CHUNK = 64
+_seen_whole: set[tuple[str, int, int]] = set()  # what this process has checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +78,8 @@ def cache(
     folder = dataset.folder / "pixels" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.parent / f".{key}.lock"):
-        if not (folder / "index.json").is_file():
+        if not _is_whole(folder, (len(rows), height, width, 3)):
+            shutil.rmtree(folder, ignore_errors=True)
             _refuse_full_disk(folder.parent, len(rows) * height * width * 3)
             with files_module.directory(folder) as aside:
                 _decode_all(
@@ -87,13 +90,39 @@ def cache(
                     fit=fit,
                     progress=progress,
                 )
-                files_module.write_json(
-                    aside / "index.json",
-                    {"paths": list(rows["path"]), "pixels": list(rows["pixels"])},
-                )
+                index = {"paths": list(rows["path"]), "pixels": list(rows["pixels"])}
+                index["crc32"] = _checksum(np.load(aside / "pixels.npy", mmap_mode="r"))
+                files_module.write_json(aside / "index.json", index)
     paths = json.loads((folder / "index.json").read_text(encoding="utf-8"))["paths"]
     array = np.load(folder / "pixels.npy", mmap_mode="r")
     return Pixels(array, pandas.Series(np.arange(len(paths)), index=paths), key)
+
+
+def _is_whole(folder: Path, shape: tuple[int, ...]) -> bool:
+    """Whether the decoded images are there and what was written; else they are decoded again."""
+    index = files_module.read_json(folder / "index.json")
+    if not isinstance(index, dict) or not isinstance(index.get("paths"), list):
+        return False
+    try:
+        array = np.load(folder / "pixels.npy", mmap_mode="r")
+        stat = (folder / "pixels.npy").stat()
+    except (OSError, ValueError):
+        return False
+    if array.shape != shape or len(index["paths"]) != shape[0]:
+        return False
+    state = (str(folder), stat.st_size, stat.st_mtime_ns)
+    if "crc32" in index and state not in _seen_whole:  # older ones have none
+        if _checksum(array) != index["crc32"]:
+            return False
+        _seen_whole.add(state)
+    return True
+
+
+def _checksum(array: np.ndarray) -> int:
+    value = 0
+    for start in range(0, len(array), _CHUNK):
+        value = zlib.crc32(np.ascontiguousarray(array[start : start + _CHUNK]), value)
+    return value
 
 
 def stale(dataset: Dataset) -> list[Path]:

@@ -117,7 +117,7 @@ def _by_folder_or_table(raw: Path, listing: Listing, options: Options) -> Readin
         _refuse_folders(by_folder, question, listing)
         return _with_tables(by_folder[0], found, options, may_label=True)
     labelled = found.labelled
-    if not want_table and len(found.ambiguous) and not labelled:
+    if (by_folder or question) and found.ambiguous and not labelled:
         path, why = next(iter(found.ambiguous.items()))
         raise DarkroomError(
             f"The table {path} is beside the folders, and {why}; or say kind=folders to read the "

@@ -460,8 +460,9 @@ class FileIndex:
         self.known = set(self.paths)
 
     def named(self, cell: str) -> list[str]:
-        """Returns all pictures of the file name that `cell` ends in, whatever their folder."""
-        return self.by_name.get(cell.replace("\\", "/").rsplit("/", 1)[-1].casefold(), [])
+        """Returns all pictures of the name that `cell` ends in, whatever folder and ending."""
+        name = cell.replace("\\", "/").rsplit("/", 1)[-1].casefold()
+        return self.by_name.get(name) or self.by_stem.get(name) or []
 
     def find(self, cell: str, table: Table) -> str | None:
         """Returns the path of the picture that `cell` of `table` names, or None where none or
