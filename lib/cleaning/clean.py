@@ -220,7 +220,7 @@ def decide(dataset: Dataset, paths: Iterable[str], *, verdict: str, by: str = "h
 
 
 def undo(dataset: Dataset, *, entry: int | None = None) -> dict[str, Any]:
-    """Undoes an act of the ledger, by default the last, updates the manifest, and returns the act."""
+    """Undoes an act of the ledger, by default the last, updates the manifest and returns it."""
     with FileLock(dataset.folder / ".lock"):
         act = ledger.undo(dataset.folder, entry=entry)
         _replay(dataset)
