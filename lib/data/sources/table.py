@@ -239,6 +239,7 @@ def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Re
             else "attr_classes"
         )
         table[column] = one["lists"].map(columns.joined)
+        notes.append(f"{column} holds all labels of an image: target = '{column}/all' learns each.")
     table = table.drop(columns=["lists", "first_row"])
     named = set(table["path"])
     unnamed = [file.path for file in pictures if file.path not in named]
