@@ -132,7 +132,7 @@ class Parameter:
             return self._one(value, self.kind)
         if not isinstance(value, list | tuple):
             raise self._refusal(value)
-        return [self._one(each, item) for each in value]
+        return [self._one(part, item) for part in value]
 
     def parse(self, text: str) -> Any:
         """Returns the value that a text, such as one typed on a command line, stands for in the
@@ -304,7 +304,7 @@ def declared(source: str, *, where: str) -> dict[str, Parameter]:
         tokenize.TokenError,
     ) as error:  # zero bytes, brackets without end
         raise DarkroomError(f"The parameters cell of {where} is not Python: {error}.") from None
-    found: dict[str, Parameter] = {}
+    rows: dict[str, Parameter] = {}
     for statement in statements:
         name, kind, default = _assignment(statement, source, where)
         if default is None:  # `epochs: int = None`, since papermill reads no `int | None`
@@ -318,10 +318,10 @@ def declared(source: str, *, where: str) -> dict[str, Parameter]:
         allowed, meaning = _split(comment)
         options = _options(allowed, kind=_item_type(kind) or kind, name=name, where=where)
         parameter = Parameter(name, kind, default, meaning, "" if options else allowed, options)
-        found[name] = Parameter(
+        rows[name] = Parameter(
             name, kind, parameter.check(default), meaning, parameter.allows, options
         )
-    return found
+    return rows
 
 
 def assigned(source: str) -> dict[str, Any]:
@@ -330,15 +330,15 @@ def assigned(source: str) -> dict[str, Any]:
     """
     try:
         statements = ast.parse(source).body
-        found = {}
+        values = {}
         for statement in statements:
             targets = (
                 [statement.target] if isinstance(statement, ast.AnnAssign) else statement.targets
             )
-            found |= {target.id: ast.literal_eval(statement.value) for target in targets}
+            values |= {target.id: ast.literal_eval(statement.value) for target in targets}
     except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError):
         return {}
-    return found
+    return values
 
 
 def _flat(

@@ -938,7 +938,7 @@ def test_files_that_came_and_went_are_said(tmp_path, monkeypatch, capsys):
     (tmp_path / "set/owl/1000.png").write_bytes(PICTURE)
     capsys.readouterr()
     clean.ensure(data)
-    assert "3 files came, 1 went, 1 have another size" in capsys.readouterr().out
+    assert "3 files were added, 1 removed, 1 have another size" in capsys.readouterr().out
 
 
 def test_a_table_that_agrees_with_one_level_decides_and_is_found_again(tmp_path, monkeypatch):

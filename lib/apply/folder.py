@@ -199,39 +199,39 @@ def apply(
     """
     folder, began = paths.typed(folder), time.monotonic()
     threshold = classifier.threshold(accuracy)
-    found = _list_files(folder, limit)
+    listed = _list_files(folder, limit)
     summary = Summary(classifier.class_names)
     if executor is None:
-        answers = answer_files(classifier, folder, found, threshold)
+        answers = answer_files(classifier, folder, listed, threshold)
     else:
-        answers = _answer_by(executor, classifier, folder, found, threshold, model, part_size)
+        answers = _answer_by(executor, classifier, folder, listed, threshold, model, part_size)
     copying = Copies(copy_to, folder, classes, classifier.class_names)
     with copying as copies, Labels(out, classifier.class_names) as labels:
-        for file, answer in zip(found, answers, strict=True):
+        for file, answer in zip(listed, answers, strict=True):
             labels.add(file.path, answer)
             summary.add(file.path, answer)
             copies.add(file.path, answer)
-            is_last = summary.num == len(found)
+            is_last = summary.num == len(listed)
             if progress is not None and (summary.num % _BATCH == 0 or is_last):
-                progress(summary.num, len(found))
+                progress(summary.num, len(listed))
     seconds = time.monotonic() - began
     copied_to = Path(copy_to) if copy_to else None
     return Outcome(folder, classifier, accuracy, threshold, summary, seconds, copied_to)
 
 
 def answer_files(
-    classifier: Classifier, folder: Path, found: Sequence[ListedFile], threshold: float | None
+    classifier: Classifier, folder: Path, listed: Sequence[ListedFile], threshold: float | None
 ) -> Iterator[Answer]:
     """Yields the answer for every file, in order; a few batches of images are in memory."""
-    for images in _read_ahead(classifier, folder, found):
+    for images in _read_ahead(classifier, folder, listed):
         yield from models.answer_images(classifier, images, threshold)
 
 
 def probability_table(part: Sequence[Sequence], folder: str, model: str) -> pd.DataFrame:
     """Returns one row a file: calibrated probabilities or a problem; runs on a worker."""
     classifier = _load_cached(model)
-    found = [ListedFile(*fields) for fields in part]
-    answers = list(answer_files(classifier, Path(folder), found, None))
+    listed = [ListedFile(*fields) for fields in part]
+    answers = list(answer_files(classifier, Path(folder), listed, None))
     names = classifier.class_names
     values = {
         column: np.float32([answer.probabilities.get(name, np.nan) for answer in answers])
@@ -245,14 +245,14 @@ def _answer_by(
     executor: Executor,
     classifier: Classifier,
     folder: Path,
-    found: Sequence[ListedFile],
+    listed: Sequence[ListedFile],
     threshold: float | None,
     model: str,
     part_size: int,
 ) -> Iterator[Answer]:
     """Answers in parts on an executor; finished parts stay on disk until all are done."""
     store = paths.logs() / ".parts" / hashing.digest(model, str(folder.resolve()))
-    fields = [[file.path, file.size, file.mtime_ns, file.problem, file.detail] for file in found]
+    fields = [[file.path, file.size, file.mtime_ns, file.problem, file.detail] for file in listed]
     parts = [fields[start : start + part_size] for start in range(0, len(fields), part_size)]
     columns = probability_columns(classifier.class_names)
     common = (str(folder.resolve()), model)
@@ -274,17 +274,17 @@ def _list_files(folder: Path, limit: int) -> list[ListedFile]:
         raise DarkroomError(
             f"There is no folder {str(folder)!r}; give the folder of the new pictures."
         )
-    found = file_listing.files(folder)
-    if not found:
+    listed = file_listing.files(folder)
+    if not listed:
         raise DarkroomError(f"The folder {str(folder)!r} has no files.")
-    if limit and limit < len(found):
-        rows = np.unique(np.linspace(0, len(found) - 1, limit).astype(int))
-        found = [found[row] for row in rows]
-    return found
+    if limit and limit < len(listed):
+        rows = np.unique(np.linspace(0, len(listed) - 1, limit).astype(int))
+        listed = [listed[row] for row in rows]
+    return listed
 
 
 def _read_ahead(
-    classifier: Classifier, folder: Path, found: Sequence[ListedFile]
+    classifier: Classifier, folder: Path, listed: Sequence[ListedFile]
 ) -> Iterator[list[np.ndarray | str]]:
     """Yields batches of pixels or problems, decoded by threads ahead of their use."""
 
@@ -295,8 +295,8 @@ def _read_ahead(
 
     waiting: deque[list[Future]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:  # decoding and resizing release the GIL
-        for start in range(0, len(found), _BATCH):
-            waiting.append([pool.submit(read, file) for file in found[start : start + _BATCH]])
+        for start in range(0, len(listed), _BATCH):
+            waiting.append([pool.submit(read, file) for file in listed[start : start + _BATCH]])
             if len(waiting) == _AHEAD:
                 yield [future.result() for future in waiting.popleft()]
         for futures in waiting:

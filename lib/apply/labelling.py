@@ -171,12 +171,12 @@ def gain(before: Predictions, after: Predictions) -> dict[str, float] | None:
     Source: Agresti and Min 2005, Simple improved confidence intervals for comparing matched
     proportions.
     """
-    parts = [each.split("test") for each in (before, after)]
+    parts = [table.split("test") for table in (before, after)]
     right = [pd.Series(part.predicted == part.truth, index=part.frame["path"]) for part in parts]
     shared = right[0].index.intersection(right[1].index)
     if shared.empty:
         return None
-    first, second = (each[shared].to_numpy(bool) for each in right)
+    first, second = (table[shared].to_numpy(bool) for table in right)
     num, lost, won = len(shared), int((first & ~second).sum()), int((~first & second).sum())
     difference = (won - lost) / (num + 2)
     spread = np.sqrt(won + lost + 1 - (won - lost) ** 2 / (num + 2)) / (num + 2)

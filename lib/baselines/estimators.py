@@ -501,9 +501,9 @@ class _Problem:
         )
 
     def _squares_of(self, inside: np.ndarray) -> np.ndarray:
-        came, went = self.images[inside & ~self.inside], self.images[self.inside & ~inside]
-        if len(came) + len(went) < inside.sum():
-            self.squares += came.T @ came - went.T @ went
+        added, removed = self.images[inside & ~self.inside], self.images[self.inside & ~inside]
+        if len(added) + len(removed) < inside.sum():
+            self.squares += added.T @ added - removed.T @ removed
         else:
             some = self.images[inside]
             self.squares = some.T @ some

@@ -168,23 +168,23 @@ def check(names: Sequence[str], *, settings: Mapping[str, str], as_json: bool = 
     """Reads studies and notebooks, prints what they consist of, and returns 0, or 2 if one is
     wrong.
     """
-    found = []
+    rows = []
     for path in sorted(paths.notebooks().glob("*.ipynb")) if not names else []:
-        found.append(
+        rows.append(
             _reported(
                 path.name,
                 lambda path=path: f"{len(notebooks.find(path.stem).parameters)} parameters",
             )
         )
     for name in names or studies.names():
-        found.append(
+        rows.append(
             _reported(name, lambda name=name: _counted(studies.read(name, settings=settings)))
         )
     if as_json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
-    for each in found if not as_json else []:
-        print(f"{each['name']}: {each['about']}", file=sys.stdout if each["good"] else sys.stderr)
-    return 0 if all(each["good"] for each in found) else 2
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+    for row in rows if not as_json else []:
+        print(f"{row['name']}: {row['about']}", file=sys.stdout if row["good"] else sys.stderr)
+    return 0 if all(row["good"] for row in rows) else 2
 
 
 def _reported(name: str, check: Callable[[], str]) -> dict[str, Any]:

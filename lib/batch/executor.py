@@ -327,8 +327,8 @@ def default_workers() -> int:
 def _here() -> dict[str, float]:
     """What this machine's own worker has, as Dask resources."""
     gpus = len(machine.visible_gpus())
-    found = {"cores": float(machine.num_cores()), "memory_gb": machine.total_memory() / 1e9}
-    return found | ({"gpus": float(gpus)} if gpus else {})
+    resources = {"cores": float(machine.num_cores()), "memory_gb": machine.total_memory() / 1e9}
+    return resources | ({"gpus": float(gpus)} if gpus else {})
 
 
 def call_isolated(

@@ -85,8 +85,8 @@ def execute(job: Job, share: Share, home: str) -> dict[str, Any]:
         try:
             note = _run(replace(job, environment=environment), wanted)
         except Busy as busy:
-            told = {"kind": "code", "exception": "Busy", "message": str(busy)}
-            return _outcome("busy", started, told)
+            content = {"kind": "code", "exception": "Busy", "message": str(busy)}
+            return _outcome("busy", started, content)
         except processes.WorkerDied as died:
             if not wanted():
                 return _outcome("killed", started)

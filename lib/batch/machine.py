@@ -93,7 +93,7 @@ def environment(
     threads = max(
         1, round(share.cores) if share.cores else num_cores() // min(slots, max(1, share.parallel))
     )
-    found = {
+    variables = {
         **dict.fromkeys(_THREADS, str(threads)),
         **FRUGAL,
         CORES: str(threads),
@@ -105,9 +105,13 @@ def environment(
     }
     with _gpus(share.gpus, wanted=wanted) as gpus:
         yield (
-            found
+            variables
             if gpus is None
-            else {**found, "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1", **_owning(share, gpus)}
+            else {
+                **variables,
+                "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
+                **_owning(share, gpus),
+            }
         )
 
 

@@ -88,7 +88,7 @@ def units(
         ablated = {arm: values for arm, values in filled.items() if arm not in others}
         combined = table.get("combinations", [])
         _refuse_confounded(ablated, table["ablation_of"], combined, where=where)
-    found = []
+    specs = []
     for arm, values in filled.items():
         _verify(notebook, {**values, **suite}, where=f"arm {arm!r} of {where}" if arm else where)
     for seed in _seeds(table, general, notebook, where=where):
@@ -97,8 +97,8 @@ def units(
             whole = {**values, **suite, **marks} | ({"arm": arm} if arm else {})
             whole = {name: whole[name] for name in declared}
             name, title = runs.unit(whole), titles.get(arm) or ""
-            found.append(RunSpec(table["name"], name, arm, seed, whole, title))
-    return tuple(found)
+            specs.append(RunSpec(table["name"], name, arm, seed, whole, title))
+    return tuple(specs)
 
 
 def _title(changes: Any) -> str:
@@ -138,11 +138,11 @@ def _arms(
     notebook: Notebook,
     where: str,
 ) -> dict[str | None, dict[str, Any]]:
-    """Every arm's parameters. No two may be equal, so at most one, the baseline, changes nothing."""
+    """Every arm's parameters. No two may be equal; at most one, the baseline, changes nothing."""
     if not arms:
         return {None: _located(base | forced, notebook, where=where)}
     filled: dict[str | None, dict[str, Any]] = {}
-    seen: dict[str, str] = {}
+    arm_of: dict[str, str] = {}
     for arm, changes in arms.items():
         place = f"arm {arm!r} of {where}"
         check_keys(changes, None, where=place)
@@ -151,14 +151,14 @@ def _arms(
         own = parameters.check(changes, notebook.parameters, where=place)
         values = _located(base | own | forced, notebook, where=place)
         written = json.dumps(values, sort_keys=True)
-        if written in seen:
+        if written in arm_of:
             overruled = sorted(set(changes) & set(forced))
             cause = f" --set or [tiny] overrules its {', '.join(overruled)}." if overruled else ""
             raise DarkroomError(
-                f"{place} is the same as the arm {seen[written]!r}.{cause} Let it change "
+                f"{place} is the same as the arm {arm_of[written]!r}.{cause} Let it change "
                 "something, or take it out."
             )
-        seen[written] = arm
+        arm_of[written] = arm
         filled[arm] = values
     return filled
 

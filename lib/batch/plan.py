@@ -97,10 +97,10 @@ def decide(stage: Stage, *, force: bool = False) -> list[Step]:
 
 def counts(steps: Iterable[Step]) -> dict[str, int]:
     """Returns how many runs there are of each action."""
-    found = {"skip": 0, "run": 0, "wait": 0}
+    totals = {"skip": 0, "run": 0, "wait": 0}
     for step in steps:
-        found[step.action] += 1
-    return found
+        totals[step.action] += 1
+    return totals
 
 
 def _dataset(unit: RunSpec) -> Dataset | None:
@@ -110,9 +110,9 @@ def _dataset(unit: RunSpec) -> Dataset | None:
     from lib.cleaning import clean
     from lib.data import dataset
 
-    found = dataset.load(unit.parameters["data"])
-    clean.sync(found)  # decisions made in the browser count before anything is judged finished
-    return found
+    loaded = dataset.load(unit.parameters["data"])
+    clean.sync(loaded)  # decisions made in the browser count before anything is judged finished
+    return loaded
 
 
 def _finished(folder: Path, key: dict[str, Any]) -> str:
@@ -209,7 +209,7 @@ def _of_stage(study: Study, runs: Sequence[RunSpec], arms: Sequence[str]) -> str
     splits = {run.parameters.get("split_seed") for run in numbers[0]}
     shares = runs[0].parameters.get("fractions", [0.6, 0.15, 0.25])
     baselines = _baselines(study)
-    found = design.before(
+    estimate = design.before(
         num_arms=len(arms),
         num_runs=min(len(of_arm) for of_arm in numbers),
         num_test=max(1, round(shares[2] * images)),
@@ -218,8 +218,8 @@ def _of_stage(study: Study, runs: Sequence[RunSpec], arms: Sequence[str]) -> str
         num_pairs=len(arms) - 1 if baselines & set(arms) else None,
     )
     if counted is None:
-        return f"If the data set has {_ASSUMED_IMAGES:,} images: {found.sentence}"
-    return found.sentence
+        return f"If the data set has {_ASSUMED_IMAGES:,} images: {estimate.sentence}"
+    return estimate.sentence
 
 
 def _baselines(study: Study) -> set[str]:

@@ -142,21 +142,21 @@ def view(*, quiet: bool = False, log_output: bool = False) -> Any:
 
 def at_work(report: Report) -> list[RunStatus]:
     """Returns the runs that are computing now."""
-    found: list[RunStatus] = []
-    looked = 0
+    running: list[RunStatus] = []
+    num_checked = 0
     for unit in report.study.units():
         if report.states[unit.id] != "submitted":
             continue
-        looked += 1
+        num_checked += 1
         folder = paths.run(report.study.folder, unit.stage, unit.name)
         progress = record.progress(folder)
         if progress.get("state") == "running":
             study = report.study.folder
-            found.append(RunStatus(unit.stage, unit.name, "running", progress, study=study))
+            running.append(RunStatus(unit.stage, unit.name, "running", progress, study=study))
         # They begin in order, so only the first that wait are looked at.
-        if len(found) >= report.slots or looked > 4 * report.slots + 8:
+        if len(running) >= report.slots or num_checked > 4 * report.slots + 8:
             break
-    return found
+    return running
 
 
 def summary(report: Report, running: list[RunStatus]) -> str:

@@ -42,19 +42,19 @@ def run(*, yes: bool, caches: bool, as_json: bool) -> int:
     """Lists what may be deleted, asks unless told `yes`, deletes it, and returns 0; as JSON it
     deletes only with `yes`.
     """
-    found = find(caches=caches)
-    total = sum(leftover.num_bytes for leftover in found)
+    leftovers = find(caches=caches)
+    total = sum(leftover.num_bytes for leftover in leftovers)
     if as_json:
         if yes:
-            delete(found)
+            delete(leftovers)
         rows = [
             {
-                "path": str(each.path),
-                "reason": each.reason,
-                "bytes": each.num_bytes,
-                "age_s": each.age_s,
+                "path": str(item.path),
+                "reason": item.reason,
+                "bytes": item.num_bytes,
+                "age_s": item.age_s,
             }
-            for each in found
+            for item in leftovers
         ]
         print(
             json.dumps(
@@ -62,19 +62,19 @@ def run(*, yes: bool, caches: bool, as_json: bool) -> int:
             )
         )
         return 0
-    for leftover in found:
+    for leftover in leftovers:
         print(
             f"{leftover.num_bytes / 1e6:10,.1f} MB  {spoken(leftover.age_s):>10} old  "
             f"{leftover.path}  ({leftover.reason})"
         )
-    if not found:
+    if not leftovers:
         print("There is nothing to delete.")
         return 0
-    if not yes and not _agreed(f"Delete these {len(found)} ({total / 1e6:,.1f} MB)? [y/N] "):
+    if not yes and not _agreed(f"Delete these {len(leftovers)} ({total / 1e6:,.1f} MB)? [y/N] "):
         print("Nothing was deleted.")
         return 0
-    delete(found)
-    print(f"Deleted {len(found)} ({total / 1e6:,.1f} MB).")
+    delete(leftovers)
+    print(f"Deleted {len(leftovers)} ({total / 1e6:,.1f} MB).")
     return 0
 
 
@@ -85,13 +85,13 @@ def find(*, caches: bool = False) -> list[Leftover]:
     With `caches` also the pixel caches of all data sets, and the stored features that no finished
     run's map shows; both are made again when they are needed.
     """
-    found = [*_earlier(), *_asides(), *_orphans(), *_parts(), *_stale()]
+    leftovers = [*_earlier(), *_asides(), *_orphans(), *_parts(), *_stale()]
     if caches:
-        found += [
+        leftovers += [
             _leftover(path, "pixel cache") for path in sorted(paths.datasets().glob("*/pixels"))
         ]
-        found += [_leftover(path, "stored features") for path in _stores()]
-    return list({leftover.path: leftover for leftover in found}.values())
+        leftovers += [_leftover(path, "stored features") for path in _stores()]
+    return list({leftover.path: leftover for leftover in leftovers}.values())
 
 
 def delete(leftovers: list[Leftover]) -> None:
@@ -158,7 +158,7 @@ def _stale() -> Iterator[Leftover]:
         for dataset in _datasets("pixels")
         for path in pixel_cache.stale(dataset)
     ]
-    old += [each for dataset in _datasets("features") for each in _stale_features(dataset)]
+    old += [entry for dataset in _datasets("features") for entry in _stale_features(dataset)]
     for path, reason in old:
         leftover = _leftover(path, reason)
         if leftover.age_s > _YOUNG_S:
@@ -201,8 +201,8 @@ _BY_A_RUN = (
 def _unshown_features(dataset: Dataset) -> list[Path]:
     """Returns the folders of all stored features of a data set that no finished run's map shows."""
     shown = set(_shown())
-    found = sorted(path.parent for path in (dataset.folder / "features").glob("*/features.npy"))
-    return [path for path in found if (dataset.name, path.name) not in shown]
+    folders = sorted(path.parent for path in (dataset.folder / "features").glob("*/features.npy"))
+    return [path for path in folders if (dataset.name, path.name) not in shown]
 
 
 def _stale_features(dataset: Dataset) -> list[tuple[Path, str]]:
@@ -214,17 +214,17 @@ def _stale_features(dataset: Dataset) -> list[tuple[Path, str]]:
     accepted = dataset.accepted().sort_values("path", ignore_index=True)
     now, old = pixel_cache.digest_of(accepted), {path.name for path in pixel_cache.stale(dataset)}
     there = {path.name for path in (dataset.folder / "pixels").glob("*")} - old
-    found = []
+    stale = []
     for path in _unshown_features(dataset):
         images, space = _note(path / _NOTES, "images"), _note(path / _INDEX, "space")
         of_pixels = re.match(
             r"[^-]+-[^-]+-([0-9a-f]{16})", images
         )  # a part of the images has a longer name
         if of_pixels and of_pixels[1] != now and of_pixels[0] not in there:
-            found.append((path, "features of data that has changed"))
+            stale.append((path, "features of data that has changed"))
         elif space in _BY_A_RUN:
-            found.append((path, "features of a network that no run shows any more"))
-    return found
+            stale.append((path, "features of a network that no run shows any more"))
+    return stale
 
 
 def _shown() -> Iterator[tuple[str, str]]:
@@ -232,10 +232,10 @@ def _shown() -> Iterator[tuple[str, str]]:
         account = files.read_json(file)
         if isinstance(account, dict):
             yield from (
-                (account.get("data", ""), each["features"]) for each in account.get("spaces", ())
+                (account.get("data", ""), space["features"]) for space in account.get("spaces", ())
             )
 
 
 def _note(file: Path, name: str) -> str:
-    told = files.read_json(file) if file.is_file() else None
-    return str(told.get(name, "")) if isinstance(told, dict) else ""
+    content = files.read_json(file) if file.is_file() else None
+    return str(content.get(name, "")) if isinstance(content, dict) else ""

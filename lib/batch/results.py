@@ -44,14 +44,15 @@ FIXED = (
 )
 
 
-def table(folder: str, found: Sequence[RunStatus] | None = None) -> DataFrame:
+def table(folder: str, statuses: Sequence[RunStatus] | None = None) -> DataFrame:
     """Returns one row for each run of the study in `folder`, in the study's order; `found` where
     that is known already.
     """
     import pandas
 
     rows = [
-        _row(folder, one) for one in (status.with_staleness(folder) if found is None else found)
+        _row(folder, run)
+        for run in (status.with_staleness(folder) if statuses is None else statuses)
     ]
     more = sorted({name for row in rows for name in row if name not in FIXED})
     frame = pandas.DataFrame(rows, columns=[*FIXED, *more]).convert_dtypes()
@@ -61,9 +62,9 @@ def table(folder: str, found: Sequence[RunStatus] | None = None) -> DataFrame:
     return frame
 
 
-def write(folder: str, found: Sequence[RunStatus] | None = None) -> Path:
+def write(folder: str, statuses: Sequence[RunStatus] | None = None) -> Path:
     """Writes both files and returns the path of `results.csv`."""
-    frame = table(folder, found)
+    frame = table(folder, statuses)
     place = paths.logs() / folder
     files.write_parquet(place / PARQUET, frame)
     files.write_text(place / CSV, frame.to_csv(index=False, lineterminator="\n"))
@@ -144,11 +145,11 @@ def write_page() -> Path:
 
 def _study(folder: str) -> dict[str, Any]:
     about = runs.study_info(folder)
-    found = status.with_staleness(folder)
-    table = write(folder, found)
-    counts = Counter(one.state for one in found)
-    failed = [one for one in found if one.failure is not None]
-    latest = max([about.get("written", 0.0), *(_changed(folder, one) for one in found)])
+    statuses = status.with_staleness(folder)
+    table = write(folder, statuses)
+    counts = Counter(one.state for one in statuses)
+    failed = [one for one in statuses if one.failure is not None]
+    latest = max([about.get("written", 0.0), *(_changed(folder, one) for one in statuses)])
     return {
         "folder": folder,
         "question": about.get("question") or ("Notebooks run by hand" if not about else ""),
@@ -158,15 +159,15 @@ def _study(folder: str) -> dict[str, Any]:
         "command": about.get("command"),
         "counts": {state: counts[state] for state in runs.STATES if counts[state]},
         "spoken": ", ".join(f"{counts[state]} {state}" for state in runs.STATES if counts[state]),
-        "unfinished": any(one.state in ("failed", "killed", "stale", "queued") for one in found),
-        "tables": _tables(_files(folder, found, "comparison.csv")),
+        "unfinished": any(one.state in ("failed", "killed", "stale", "queued") for one in statuses),
+        "tables": _tables(_files(folder, statuses, "comparison.csv")),
         "links": [
-            *_pages(folder, found),
+            *_pages(folder, statuses),
             ("all runs as CSV", _link(table)),
             ("Parquet", _link(table.with_suffix(".parquet"))),
         ],
         "failures": [_page_failure(one) for one in failed[:_MOST_FAILURES]],
-        "rows": [_page_row(folder, one) for one in found[:_MOST_RUNS]],
+        "rows": [_page_row(folder, one) for one in statuses[:_MOST_RUNS]],
     }
 
 
@@ -174,22 +175,22 @@ def _lead(studies: Sequence[dict[str, Any]]) -> str:
     counts: Counter[str] = Counter()
     for study in studies:
         counts.update(study["counts"])
-    told = ", ".join(f"{counts[state]} {state}" for state in runs.STATES if counts[state])
+    words = ", ".join(f"{counts[state]} {state}" for state in runs.STATES if counts[state])
     number = f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}"
-    return f"{number}, {sum(counts.values())} runs: {told}."
+    return f"{number}, {sum(counts.values())} runs: {words}."
 
 
-def _pages(folder: str, found: Sequence[RunStatus]) -> list[tuple[str, str]]:
+def _pages(folder: str, statuses: Sequence[RunStatus]) -> list[tuple[str, str]]:
     pages = []
-    for one in found:
+    for one in statuses:
         for path in sorted(paths.run(folder, one.stage, one.unit).glob("*.html")):
             name = one.stage if one.unit == "all" else f"{one.stage} {one.unit}"
             pages.append((f"{name}: {path.stem}", _link(path)))
     return sorted(pages, key=lambda page: "report" not in page[0])
 
 
-def _files(folder: str, found: Sequence[RunStatus], name: str) -> list[Path]:
-    candidates = [paths.run(folder, one.stage, one.unit) / name for one in found]
+def _files(folder: str, statuses: Sequence[RunStatus], name: str) -> list[Path]:
+    candidates = [paths.run(folder, one.stage, one.unit) / name for one in statuses]
     return [path for path in candidates if path.is_file()]
 
 
@@ -226,16 +227,16 @@ def _page_row(folder: str, one: RunStatus) -> dict[str, Any]:
 
 
 def _page_failure(one: RunStatus) -> dict[str, Any]:
-    told = one.failure or {}
+    failure = one.failure or {}
     return {
         "run": f"{one.stage}/{one.unit}",
-        "where": f"cell {told['cell']} ({told.get('source', '')})"
-        if told.get("cell")
+        "where": f"cell {failure['cell']} ({failure.get('source', '')})"
+        if failure.get("cell")
         else "no cell",
-        "exception": told.get("exception"),
-        "message": told.get("message"),
-        "kind": told.get("kind"),
-        "meaning": CLASSES.get(told.get("kind", ""), ""),
+        "exception": failure.get("exception"),
+        "message": failure.get("message"),
+        "kind": failure.get("kind"),
+        "meaning": CLASSES.get(failure.get("kind", ""), ""),
     }
 
 

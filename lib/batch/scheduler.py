@@ -203,8 +203,8 @@ class Scheduler:
         """Says so when a run has finished with another key than it was given, and will therefore be
         run again next time.
         """
-        found = runs.read(paths.logs() / self.study.folder / unit)["key"]
-        changed = runs.changes(self._keys[unit], found)
+        known_key = runs.read(paths.logs() / self.study.folder / unit)["key"]
+        changed = runs.changes(self._keys[unit], known_key)
         return f"changed while it ran: {', '.join(changed)}" if changed else ""
 
     def _ended(self, stage: str) -> bool:

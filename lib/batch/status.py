@@ -42,19 +42,19 @@ class RunStatus:
 
     def line(self) -> str:
         """Returns the progress of a run, such as "epoch 3/12, val_accuracy 0.812"."""
-        told = []
+        parts = []
         if self.progress.get("epoch"):
             phases = self.progress.get("phases", 1)
             phase = f"phase {self.progress.get('phase')} of {phases}, " if phases > 1 else ""
             epoch, epochs = self.progress["epoch"], self.progress.get("epochs", "?")
-            told.append(f"{phase}epoch {epoch}/{epochs}")
+            parts.append(f"{phase}epoch {epoch}/{epochs}")
         elif self.progress.get("cell"):
-            told.append(f"cell {self.progress['cell']}/{self.progress.get('cells', '?')}")
+            parts.append(f"cell {self.progress['cell']}/{self.progress.get('cells', '?')}")
         if isinstance(self.progress.get("value"), int | float):
-            told.append(f"{self.progress.get('metric', 'value')} {self.progress['value']:.4g}")
+            parts.append(f"{self.progress.get('metric', 'value')} {self.progress['value']:.4g}")
         if self.progress.get("note"):
-            told.append(str(self.progress["note"]))
-        return ", ".join(told)
+            parts.append(str(self.progress["note"]))
+        return ", ".join(parts)
 
 
 def write(study: Study, *, command: str) -> None:
@@ -89,8 +89,8 @@ def write(study: Study, *, command: str) -> None:
 def folders() -> list[str]:
     """Returns the names of all studies that ran, sorted; notebooks opened by hand are one, too."""
     studies_, by_hand = paths.logs().glob(f"*/{FILE}"), paths.logs().glob(f"*/*/*/{record.KEY}")
-    found = {path.parent.name for path in studies_} | {path.parents[2].name for path in by_hand}
-    return sorted(name for name in found if not name.startswith("."))
+    names = {path.parent.name for path in studies_} | {path.parents[2].name for path in by_hand}
+    return sorted(name for name in names if not name.startswith("."))
 
 
 def read(folder: str) -> dict[str, Any]:
@@ -112,10 +112,10 @@ def read(folder: str) -> dict[str, Any]:
 
 def of_study(folder: str) -> list[RunStatus]:
     """Returns the status of every run of a study, in the study's order."""
-    found = []
+    statuses = []
     for stage in read(folder)["stages"]:
-        found += [of_run(paths.run(folder, stage["name"], unit)) for unit in stage["units"]]
-    return found
+        statuses += [of_run(paths.run(folder, stage["name"], unit)) for unit in stage["units"]]
+    return statuses
 
 
 def with_staleness(folder: str) -> list[RunStatus]:
@@ -124,7 +124,7 @@ def with_staleness(folder: str) -> list[RunStatus]:
 
     A stage whose data or study file cannot be read any more is not judged.
     """
-    found = of_study(folder)
+    statuses = of_study(folder)
     about = read(folder)
     try:
         study = studies.read(
@@ -134,12 +134,12 @@ def with_staleness(folder: str) -> list[RunStatus]:
             seeds=about.get("seeds"),
         )
     except (DarkroomError, KeyError):
-        return found
+        return statuses
     reasons: dict[str, str] = {}
     for stage in study.stages:
         with contextlib.suppress(DarkroomError):
             reasons |= {step.unit.id: step.reason for step in plan.decide(stage)}
-    return [_judged(one, reasons.get(f"{one.stage}/{one.unit}", "")) for one in found]
+    return [_judged(one, reasons.get(f"{one.stage}/{one.unit}", "")) for one in statuses]
 
 
 def of_run(folder: Path) -> RunStatus:
@@ -163,9 +163,9 @@ def mark_interrupted(folder: Path) -> None:
     """Records that no process computes an interrupted run; clocks are not compared, since they
     differ between machines.
     """
-    told = record.progress(folder)
-    if told.get("state") == "running":
-        files.write_json(folder / record.PROGRESS, {**told, "state": "queued"})
+    progress = record.progress(folder)
+    if progress.get("state") == "running":
+        files.write_json(folder / record.PROGRESS, {**progress, "state": "queued"})
 
 
 def _judged(one: RunStatus, reason: str) -> RunStatus:

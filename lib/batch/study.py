@@ -127,9 +127,9 @@ class Study:
         known = [unit.arm for unit in self.units() if unit.arm]
         for arm in arms:
             if arm not in known:
-                told = ", ".join(dict.fromkeys(known)) or "none"
+                listed = ", ".join(dict.fromkeys(known)) or "none"
                 raise DarkroomError(
-                    f"{self.path.name} has no arm {arm!r}.{suggest(arm, known)} Its arms: {told}."
+                    f"{self.path.name} has no arm {arm!r}.{suggest(arm, known)} Its arms: {listed}."
                 )
         stages = []
         for stage in self.stages:
@@ -390,13 +390,13 @@ def _stage(
 
 
 def _resources(table: dict[str, Any], where: str) -> Resources:
-    asked = {name: table[name] for name in Resources.__dataclass_fields__ if name in table}
-    for name, value in asked.items():
+    given = {name: table[name] for name in Resources.__dataclass_fields__ if name in table}
+    for name, value in given.items():
         if not 0 <= value < math.inf or (value == 0 and name != "gpus"):
             raise DarkroomError(
                 f"`{name}` of {where} must be above 0 and finite. Received: {value!r}."
             )
-    return Resources(**asked)
+    return Resources(**given)
 
 
 def _folder(name: str, *, given: str | None, own: str | None, tiny: bool) -> str:

@@ -129,15 +129,15 @@ def _changes(dataset: Dataset) -> str:
     there = {file.path: file.size for file in dataset.files() if file.problem is None}
     ending = lambda path: path.rpartition(".")[2].lower()  # noqa: E731
     kinds = {ending(path) for path in known}
-    came = sum(path not in known and ending(path) in kinds for path in there)
-    went = sum(path not in there for path, size in known.items() if size)
-    changed = sum(there.get(path, size) != size for path, size in known.items() if size)
-    if not came + went + changed:
+    num_added = sum(path not in known and ending(path) in kinds for path in there)
+    num_removed = sum(path not in there for path, size in known.items() if size)
+    num_changed = sum(there.get(path, size) != size for path, size in known.items() if size)
+    if not num_added + num_removed + num_changed:
         return ""
     return (
-        f"{dataset.name} has changed since it was cleaned: {came:,} files came, {went:,} went, "
-        f"{changed:,} have another size. Run 1_clean again (darkroom clean {dataset.name}) to "
-        "judge what is there now."
+        f"{dataset.name} has changed since it was cleaned: {num_added:,} files were added, "
+        f"{num_removed:,} removed, {num_changed:,} have another size. Run 1_clean again (darkroom "
+        f"clean {dataset.name}) to judge the present files."
     )
 
 
@@ -220,7 +220,7 @@ def decide(dataset: Dataset, paths: Iterable[str], *, verdict: str, by: str = "h
 
 
 def undo(dataset: Dataset, *, entry: int | None = None) -> dict[str, Any]:
-    """Undoes an act of the ledger, by default the last, updates the manifest and returns it."""
+    """Undoes an act of the ledger, by default the last, updates the manifest; returns the act."""
     with FileLock(dataset.folder / ".lock"):
         act = ledger.undo(dataset.folder, entry=entry)
         _replay(dataset)
@@ -238,19 +238,19 @@ def _judge_and_write(
     entries = ledger.read(dataset.folder)
     by_hand = ledger.state(entries, by_hand=True)
     scanned = scanned.assign(source_label=scanned["label"])
-    for path, said in by_hand.items():
-        if "label" in said:
-            scanned.loc[scanned["path"] == path, "label"] = said["label"]
-    found = findings.judge(scanned, thresholds=limits, verdicts=verdicts)
-    judged = _judged(found)
+    for path, decision in by_hand.items():
+        if "label" in decision:
+            scanned.loc[scanned["path"] == path, "label"] = decision["label"]
+    issues = findings.judge(scanned, thresholds=limits, verdicts=verdicts)
+    judged = _judged(issues)
     if embedding is not None:
         kept = _table(scanned, judged, by_hand)
         kept = kept[kept["verdict"] == "keep"].reset_index(drop=True)
         suspected = label_issues.find(dataset, kept, embedding, outlier=limits.outlier)
-        found = findings.table(
-            [*found.drop(columns="verdict").itertuples(index=False), *suspected], verdicts=verdicts
+        issues = findings.table(
+            [*issues.drop(columns="verdict").itertuples(index=False), *suspected], verdicts=verdicts
         )
-        judged = _judged(found)
+        judged = _judged(issues)
     before = ledger.state([entry for entry in entries if entry["by"] in (ledger.MACHINE, "undo")])
     changes = [
         {"path": path, "before": before.get(path, PLAIN), "after": judged.get(path, PLAIN)}
@@ -271,16 +271,16 @@ def _judge_and_write(
         )
         if ledger.num_bytes(dataset.folder) == reflected + ledger.size_of(entry):
             reflected += ledger.size_of(entry)  # no decision was made in the meantime
-    files.write_parquet(dataset.folder / FINDINGS, found)
+    files.write_parquet(dataset.folder / FINDINGS, issues)
     manifest.write(dataset.folder, table, ledger_bytes=reflected)
-    return Cleaned(dataset, scanned, found, manifest.read(dataset.folder))
+    return Cleaned(dataset, scanned, issues, manifest.read(dataset.folder))
 
 
-def _judged(found: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def _judged(issues: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Path -> verdict and reasons, of the files that have a finding."""
     judged: dict[str, dict[str, Any]] = {}
     for path, reason, verdict in zip(
-        found["path"], found["reason"], found["verdict"], strict=True
+        issues["path"], issues["reason"], issues["verdict"], strict=True
     ):  # sorted by both
         known = judged.setdefault(path, {"verdict": "keep", "reasons": []})
         known["verdict"] = findings.worst((known["verdict"], verdict))
@@ -291,9 +291,9 @@ def _judged(found: pd.DataFrame) -> dict[str, dict[str, Any]]:
 def _table(
     scanned: pd.DataFrame, judged: dict[str, dict[str, Any]], by_hand: dict[str, dict[str, Any]]
 ) -> pd.DataFrame:
-    told = [{**judged.get(path, PLAIN), **by_hand.get(path, {})} for path in scanned["path"]]
+    verdicts = [{**judged.get(path, PLAIN), **by_hand.get(path, {})} for path in scanned["path"]]
     return scanned.assign(
-        verdict=[one["verdict"] for one in told], reasons=[one["reasons"] for one in told]
+        verdict=[row["verdict"] for row in verdicts], reasons=[row["reasons"] for row in verdicts]
     )
 
 
@@ -361,11 +361,11 @@ def _replay(dataset: Dataset) -> None:
     """Rewrites the manifest from the source's labels and the acts that apply."""
     table = dataset.manifest()
     reflected = ledger.num_bytes(dataset.folder)
-    said = ledger.state(ledger.read(dataset.folder))
+    acts = ledger.state(ledger.read(dataset.folder))
     labels = dict(zip(*(dataset.rows()[name] for name in ("path", "label")), strict=True))
-    told = [{**PLAIN, "label": labels.get(path), **said.get(path, {})} for path in table["path"]]
+    rows = [{**PLAIN, "label": labels.get(path), **acts.get(path, {})} for path in table["path"]]
     columns = {
-        name: pd.Series([one[name] for one in told], dtype=object)
+        name: pd.Series([row[name] for row in rows], dtype=object)
         for name in ("verdict", "reasons", "label")
     }
     manifest.write(dataset.folder, table.assign(**columns), ledger_bytes=reflected)

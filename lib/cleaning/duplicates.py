@@ -62,20 +62,20 @@ def group_dataset(
     path = dataset.folder / "scan" / FILE
     pixels = scanned["pixels"].where(scanned["pixels"].notna(), "")
     key = hashing.digest(f"{VERSION} {grouping}", *scanned["path"], *pixels)
-    known = _stored(path, key, rows=len(scanned))
-    if known is None:
-        found = group(
+    columns = _stored(path, key, rows=len(scanned))
+    if columns is None:
+        computed = group(
             scanned,
             scan.thumbs(dataset.folder),
             read=lambda file: _grey(dataset, file),
             grouping=grouping,
             num_threads=num_threads,
         )
-        known = found[_FOUND]
-        known.attrs["note"] = found.attrs["note"]
-        files.write_parquet(path, known, metadata={"key": key, "note": known.attrs["note"]})
-    grouped = scanned.assign(**{name: known[name].to_numpy() for name in _FOUND})
-    grouped.attrs["note"] = known.attrs["note"]
+        columns = computed[_FOUND]
+        columns.attrs["note"] = computed.attrs["note"]
+        files.write_parquet(path, columns, metadata={"key": key, "note": columns.attrs["note"]})
+    grouped = scanned.assign(**{name: columns[name].to_numpy() for name in _FOUND})
+    grouped.attrs["note"] = columns.attrs["note"]
     return grouped
 
 
@@ -253,10 +253,10 @@ def _proven(
 
 def _stored(path: Path, key: str, *, rows: int) -> pd.DataFrame | None:
     """The cached groups of the same pictures, or None."""
-    found = files.read_cache(path)
-    if found is None or found[1].get("key") != key:
+    cached = files.read_cache(path)
+    if cached is None or cached[1].get("key") != key:
         return None
-    table, about = found
+    table, about = cached
     if len(table) != rows or not set(_FOUND) <= set(table.columns):
         return None
     table.attrs["note"] = about.get("note")

@@ -89,8 +89,9 @@ def find(
         thumbs: uint8 grey (n, 64, 64), may be mapped from disk.
         rows: (pictures,) positions in `thumbs`.
         read: gives a picture by its place in `rows` as uint8 grey (height, width), or None when it
-            is gone. refuted: pairs (first, second) that are known to be two photographs of one
-            scene. num_threads: OpenCV lets go of the interpreter's lock.
+            is gone.
+        refuted: pairs (first, second) that are known to be two photographs of one scene.
+        num_threads: OpenCV lets go of the interpreter's lock.
     """
     if len(rows) < 2:
         return nothing()

@@ -238,11 +238,11 @@ def table(
             f"verdicts maps reasons ({', '.join(DEFAULT_VERDICTS)}) to {', '.join(VERDICTS)}. "
             f"Received: {strange[0]!r}."
         )
-    found = pd.DataFrame(list(rows), columns=["path", "reason", "score", "detail"]).astype(
+    issues = pd.DataFrame(list(rows), columns=["path", "reason", "score", "detail"]).astype(
         {"score": "float64"}
     )
-    found.insert(3, "verdict", found["reason"].map(decided))
-    return found.sort_values(["path", "reason"], ignore_index=True)
+    issues.insert(3, "verdict", issues["reason"].map(decided))
+    return issues.sort_values(["path", "reason"], ignore_index=True)
 
 
 def worst(verdicts: Iterable[str]) -> str:
@@ -290,10 +290,15 @@ def _pictures(scanned: pd.DataFrame, limits: Thresholds) -> Iterator[tuple]:
         for at in good.index[flagged.to_numpy(bool)]:
             severity = float(np.clip(score[at], 0, 1))
             yield good.at[at, "path"], reason, severity, text.format(measure[at])
-    for path, found in zip(good["path"], good["format"], strict=True):
+    for path, format in zip(good["path"], good["format"], strict=True):
         ending = path.rsplit("/", 1)[-1].rpartition(".")[2].lower()
-        if ending not in ENDINGS.get(found, (ending,)):
-            yield path, "wrong_extension", 0.5, f"the bytes are {found}, the name ends in .{ending}"
+        if ending not in ENDINGS.get(format, (ending,)):
+            yield (
+                path,
+                "wrong_extension",
+                0.5,
+                f"the bytes are {format}, the name ends in .{ending}",
+            )
 
 
 def _frames(scanned: pd.DataFrame) -> Iterator[tuple]:

@@ -165,11 +165,11 @@ def _groups(cleaned: Cleaned) -> list[dict[str, Any]]:
     members = table[table["copy_group"].isin(sizes.index[sizes > 1])]
     if members.empty:
         return []
-    told = members.groupby("copy_group").agg(
+    summary = members.groupby("copy_group").agg(
         size=("path", "size"), labels=("label", "nunique"), splits=("source_split", "nunique")
     )
-    told["twice"], told["leaks"] = told["labels"] > 1, told["splits"] > 1
-    chosen = told.sort_values(["twice", "leaks", "size"], ascending=False, kind="stable").head(
+    summary["twice"], summary["leaks"] = summary["labels"] > 1, summary["splits"] > 1
+    chosen = summary.sort_values(["twice", "leaks", "size"], ascending=False, kind="stable").head(
         MOST_GROUPS
     )
     groups = []

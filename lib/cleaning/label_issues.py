@@ -98,17 +98,17 @@ def _wrong(
 ) -> list[tuple[str, str, float, str]]:
     names, numbers = np.unique(table["label"].to_numpy(str), return_inverse=True)
     probabilities = out_of_fold(rows, numbers, groups=groups)
-    told = confident(numbers, probabilities)
+    result = confident(numbers, probabilities)
     return [
         (
             table["path"][at],
             "wrong_label",
-            float(told["score"][at]),
-            f"labelled {names[numbers[at]]} ({100 * told['score'][at]:.0f} %), looks like "
-            f"{names[told['suggested'][at]]} "
-            f"({100 * probabilities[at, told['suggested'][at]]:.0f} %)",
+            float(result["score"][at]),
+            f"labelled {names[numbers[at]]} ({100 * result['score'][at]:.0f} %), looks like "
+            f"{names[result['suggested'][at]]} "
+            f"({100 * probabilities[at, result['suggested'][at]]:.0f} %)",
         )
-        for at in np.flatnonzero(told["wrong"])
+        for at in np.flatnonzero(result["wrong"])
     ]
 
 
@@ -144,7 +144,7 @@ def out_of_fold(
     rows = np.asarray(features, np.float32)
     rows = rows - rows.mean(axis=0)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9
-    found = np.full((len(rows), int(labels.max()) + 1), 1e-6)
+    probabilities = np.full((len(rows), int(labels.max()) + 1), 1e-6)
     folds = min(FOLDS, int(np.bincount(labels).min()), len(np.unique(groups)))
     if folds < 2:
         raise ValueError(
@@ -160,8 +160,8 @@ def out_of_fold(
         model = LogisticRegression(C=30.0, max_iter=200, tol=1e-3, class_weight="balanced").fit(
             rows[train], labels[train]
         )
-        found[np.ix_(rest, known)] = model.predict_proba(rows[rest])
-    return found / found.sum(axis=1, keepdims=True)
+        probabilities[np.ix_(rest, known)] = model.predict_proba(rows[rest])
+    return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
 def confident(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
@@ -203,7 +203,7 @@ def distances(
     drawing labelled as a photograph is close to the drawings. Exact, class by class and in blocks.
     """
     rows = np.asarray(features, np.float32)
-    rows, found = (
+    rows, means = (
         rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9),
         np.full(len(rows), np.nan),
     )
@@ -211,10 +211,10 @@ def distances(
         members = np.flatnonzero(labels == label)
         for start in range(0, len(members), _BLOCK):
             block = members[start : start + _BLOCK]
-            found[block] = _nearest(
+            means[block] = _nearest(
                 rows[block], rows[members], groups[block, None] == groups[members], neighbours
             )
-    return found
+    return means
 
 
 def deviations(far: np.ndarray, *, labels: np.ndarray) -> np.ndarray:

@@ -92,15 +92,15 @@ def state(entries: list[dict[str, Any]], *, by_hand: bool = False) -> dict[str, 
     """Returns path -> what the standing acts say about it (`verdict`, `reasons`, `label`); only
     those `by_hand` if so asked.
     """
-    said: dict[str, dict[str, Any]] = {}
+    decisions: dict[str, dict[str, Any]] = {}
     acts = standing(entries)
     for act in [
         *(a for a in acts if a["by"] == MACHINE and not by_hand),
         *(a for a in acts if a["by"] != MACHINE),
     ]:
         for change in act["changes"]:
-            said.setdefault(change["path"], {}).update(change["after"])
-    return said
+            decisions.setdefault(change["path"], {}).update(change["after"])
+    return decisions
 
 
 def by_hand(folder: Path) -> pandas.DataFrame:

@@ -169,9 +169,9 @@ def _read_calls(
                 worker = worker or processes.Worker(
                     {**_ENVIRONMENT, **os.environ}, keep_stderr=False
                 )
-                asked = [files[at] for at in list(left)[:size]]
-                worker.send(measure_call, asked, rendering)
-                for _ in asked:
+                paths = [files[at] for at in list(left)[:size]]
+                worker.send(measure_call, paths, rendering)
+                for _ in paths:
                     kind, value = worker.receive(patience_seconds) or ("hung", None)
                     if kind != "item":
                         break

@@ -85,8 +85,8 @@ def pairs(hashes: np.ndarray, *, distance: int, workers: int = 1) -> np.ndarray:
     with ThreadPoolExecutor(
         workers
     ) as threads:  # numpy lets go of the interpreter's lock while it compares
-        found = list(threads.map(lambda task: _search(hashes, *task, distance=distance), tasks))
-    rows = np.unique(np.concatenate([np.empty((0, 4), np.int64), *found]), axis=0)
+        hits = list(threads.map(lambda task: _search(hashes, *task, distance=distance), tasks))
+    rows = np.unique(np.concatenate([np.empty((0, 4), np.int64), *hits]), axis=0)
     return rows[np.lexsort((rows[:, 2], rows[:, 3], rows[:, 1], rows[:, 0]))]
 
 
@@ -113,14 +113,14 @@ def _search(
     hashes: np.ndarray, turn: int, bits: np.ndarray, allowance: int, *, distance: int
 ) -> np.ndarray:
     upright, turned = hashes[:, 0], np.ascontiguousarray(hashes[:, turn])
-    asking, asked = _key(upright, bits), _key(turned, bits)
-    order, starts = _buckets(asking, len(bits))
-    other_order, other_starts = _buckets(asked, len(bits))
+    keys, other_keys = _key(upright, bits), _key(turned, bits)
+    order, starts = _buckets(keys, len(bits))
+    other_order, other_starts = _buckets(other_keys, len(bits))
     flips = [
         chosen for size in range(allowance + 1) for chosen in combinations(range(len(bits)), size)
     ]
     masks = [sum(1 << bit for bit in chosen) for chosen in flips]
-    found = [np.empty((0, 4), np.int64)]
+    hits = [np.empty((0, 4), np.int64)]
     room = tuple(np.empty(ROWS * COLUMNS, kind) for kind in (np.uint64, np.uint8, bool))
     for key in np.flatnonzero(np.diff(starts)):
         one = order[starts[key] : starts[key + 1]]
@@ -131,13 +131,13 @@ def _search(
             ]
         )
         other.sort()
-        found += [
+        hits += [
             np.stack([one[row], other[column], np.full(len(row), turn), bits_apart], axis=1)
             for row, column, bits_apart in _near(
                 upright[one], one, turned[other], other, distance=distance, room=room
             )
         ]
-    return np.concatenate(found)
+    return np.concatenate(hits)
 
 
 def _key(values: np.ndarray, bits: np.ndarray) -> np.ndarray:

@@ -27,9 +27,9 @@ def counts(cleaned: Cleaned) -> Drawing:
     table = cleaned.counts
     if table.empty:
         return plots.message("Cleaning found nothing that speaks against any file.")
-    told = ", ".join(f"{row.Index} {row.files:,} ({row.verdict})" for row in table.itertuples())
+    words = ", ".join(f"{row.Index} {row.files:,} ({row.verdict})" for row in table.itertuples())
     drawing, axes = _bars(
-        len(table), "Files that a finding speaks of", alt=f"Files a finding: {told}."
+        len(table), "Files that a finding speaks of", alt=f"Files a finding: {words}."
     )
     axes.barh(table.index, table["files"], height=0.66, color=table["verdict"].map(COLOURS))
     for at, (number, verdict) in enumerate(zip(table["files"], table["verdict"], strict=True)):
@@ -49,8 +49,8 @@ def classes(cleaned: Cleaned) -> Drawing:
     """Returns bars of the files of each class, split into kept, to review and rejected."""
     table = cleaned.classes
     before, after = int(table["before"].sum()), int(table["after"].sum())
-    told = f"{len(table)} classes with {before:,} files before and {after:,} after cleaning."
-    drawing, axes = _bars(len(table), "Files of each class, by verdict", alt=told)
+    alt = f"{len(table)} classes with {before:,} files before and {after:,} after cleaning."
+    drawing, axes = _bars(len(table), "Files of each class, by verdict", alt=alt)
     places, left = np.arange(len(table)), np.zeros(len(table))
     for verdict, colour in COLOURS.items():
         axes.barh(places, table[verdict], left=left, height=0.66, color=colour, label=verdict)
@@ -74,17 +74,17 @@ def worst(cleaned: Cleaned, reason: str, *, number: int = 12) -> Drawing:
     Raises ValueError when there is no such finding, naming those there are.
     """
     every = cleaned.findings[cleaned.findings["reason"] == reason].sort_values(["score", "path"])
-    found, files = every[:number], every["path"].nunique()
-    if found.empty:
+    shown, files = every[:number], every["path"].nunique()
+    if shown.empty:
         there = ", ".join(cleaned.counts.index) or "none"
         raise ValueError(
             f"there is no finding {reason!r} in {cleaned.dataset.name!r}; there is {there}."
         )
-    told = list(zip(found["path"], found["detail"], strict=True))
-    rows = [told[at : at + 6] for at in range(0, len(told), 6)]
+    captions = list(zip(shown["path"], shown["detail"], strict=True))
+    rows = [captions[at : at + 6] for at in range(0, len(captions), 6)]
     many = (
-        f"the worst {len(found)} of {files:,} files"
-        if files > len(found)
+        f"the worst {len(shown)} of {files:,} files"
+        if files > len(shown)
         else f"{files:,} file" + "s" * (files > 1)
     )
     title = f"{reason} ({', '.join(sorted(every['verdict'].unique()))}): {many}"
@@ -92,7 +92,7 @@ def worst(cleaned: Cleaned, reason: str, *, number: int = 12) -> Drawing:
         cleaned,
         rows,
         title,
-        alt=f"The {len(found)} worst files of {reason}: {', '.join(found['path'])}.",
+        alt=f"The {len(shown)} worst files of {reason}: {', '.join(shown['path'])}.",
     )
 
 
@@ -136,7 +136,7 @@ def _thumbnails(
     square of the same size.
     """
     width = max(max(map(len, rows)), 2)
-    captions = [[_caption(path, told) for path, told in row] for row in rows]
+    captions = [[_caption(path, text) for path, text in row] for row in rows]
     most = max(caption.count("\n") for row in captions for caption in row)
     drawing = style.Drawing(
         _COLUMN * width, (_COLUMN + 0.2 + 0.12 * most) * len(rows) + 0.4, alt=alt
@@ -159,12 +159,12 @@ def _thumbnails(
     return drawing
 
 
-def _caption(path: str, told: str) -> str:
+def _caption(path: str, text: str) -> str:
     """The path as `clean.decide` takes it, and the caption, wrapped to the thumbnail's width."""
     return "\n".join(
         [
             style.label(path, most=_CHARACTERS),
-            *textwrap.wrap(style.label(told, most=120), _CHARACTERS),
+            *textwrap.wrap(style.label(text, most=120), _CHARACTERS),
         ]
     )
 

@@ -77,12 +77,12 @@ def scan(
         .rename(columns={"problem": "barrier"})
         .merge(known, on=["path", "bytes", "mtime_ns"], how="left", indicator=True)
     )
-    told = rows.set_index("path")["detail"]
+    details = rows.set_index("path")["detail"]
     fresh = (table["_merge"] == "left_only") & table["barrier"].isna()
     table = table.drop(columns="_merge").astype(_TYPES)
     barred = table["barrier"].notna()
     table.loc[barred, "problem"] = table.loc[barred, "barrier"].astype("str")
-    table.loc[barred, "detail"] = table.loc[barred, "path"].map(told).astype("str")
+    table.loc[barred, "detail"] = table.loc[barred, "path"].map(details).astype("str")
     table = table.drop(columns="barrier")
     todo = table.index[fresh]
     if len(todo):
@@ -112,10 +112,10 @@ def scan(
 
 def notes(dataset: Dataset, scanned: pd.DataFrame) -> list[str]:
     """Returns remarks on decoding: several frames, more than 8 bits."""
-    good, found = scanned[scanned["problem"].isna()], []
+    good, remarks = scanned[scanned["problem"].isna()], []
     frames = good["frames"].fillna(1)
     if (frames > 1).any():
-        found.append(
+        remarks.append(
             f"{int((frames > 1).sum()):,} files hold several frames or pages (up to "
             f"{int(frames.max())}); only the first counts."
         )
@@ -129,14 +129,14 @@ def notes(dataset: Dataset, scanned: pd.DataFrame) -> list[str]:
         low, high = members["range_low"].iloc[0], members["range_high"].iloc[0]
         least, most = members["stored_low"].min(), members["stored_high"].max()
         outside = int(((members["stored_low"] < low) | (members["stored_high"] > high)).sum())
-        found.append(
+        remarks.append(
             f"{len(members):,} pictures hold {kind} values from {least:g} to {most:g}; {low:g} "
             f"becomes black and {high:g} white in all of "
             f"them{f', which cuts values of {outside:,} pictures' if outside else ''} "
             "(range=LOW..HIGH chooses otherwise)."
         )
     bands = dataset.rendering.bands
-    return [*found, *([f"Bands {', '.join(map(str, bands))} are taken."] if bands else [])]
+    return [*remarks, *([f"Bands {', '.join(map(str, bands))} are taken."] if bands else [])]
 
 
 def thumbs(folder: Path) -> np.ndarray:
@@ -266,11 +266,11 @@ def _store(folder: Path, table: pd.DataFrame, bands: list[int]) -> None:
     kept = table[table["problem"] != "unreadable"]  # retried by the next scan
     stored = thumbs(folder)
     checksums = [None if place is pd.NA else zlib.crc32(stored[place]) for place in kept["thumb"]]
-    told = kept[["path", "bytes", "mtime_ns", *MEASURED]].assign(
+    rows = kept[["path", "bytes", "mtime_ns", *MEASURED]].assign(
         **{CHECKSUM: pd.array(checksums, dtype="Int64")}
     )
     about = {"version": VERSION, "bands": bands}
-    files_module.write_parquet(folder / FILE, told, metadata=about)
+    files_module.write_parquet(folder / FILE, rows, metadata=about)
 
 
 def _appending(path: Path) -> IO[bytes]:
@@ -293,11 +293,11 @@ def _known(folder: Path, bands: list[int]) -> pd.DataFrame:
 
     A row whose thumbnail is not what was written is left out, so that its file is read again.
     """
-    found = files_module.read_cache(folder / FILE)
-    about = found[1] if found is not None else {}
+    cached = files_module.read_cache(folder / FILE)
+    about = cached[1] if cached is not None else {}
     if about.get("version") == VERSION and about.get("bands", []) == bands:
         try:
-            table = found[0].astype({**_TYPES, "path": "str"})
+            table = cached[0].astype({**_TYPES, "path": "str"})
             return _with_good_thumbs(table, thumbs(folder))
         except (ValueError, TypeError, KeyError):  # damage that checksums do not see
             pass

@@ -138,16 +138,16 @@ def _clean(arguments: argparse.Namespace) -> int:
         "export": lambda: command.export_copy(data, arguments.export, by_split=arguments.by_split),
     }
     given["decisions"] = decisions or None
-    asked = [
+    chosen = [
         act for name, act in acts.items() if given[name] is not None and given[name] is not False
     ]
-    if len(asked) > 1:
+    if len(chosen) > 1:
         raise DarkroomError(
             "One act at a time: --list, --history, --undo, --keep, --review, --reject, --relabel "
             "or --export."
         )
-    if asked:
-        asked[0]()
+    if chosen:
+        chosen[0]()
         return 0
     command.clean(
         data,

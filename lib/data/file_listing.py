@@ -59,8 +59,8 @@ def files(
         raw: the folder.
         leave_out: entries directly in `raw` that are not part of the data.
         links: None follows no link that leads out; `follow` follows all; a folder follows those
-            that lead below it. hidden: whether files in hidden folders are skipped, reported as a
-            problem, or used.
+            that lead below it.
+        hidden: whether files in hidden folders are skipped, reported as a problem, or used.
     """
     base, left_out = os.fspath(raw), frozenset(leave_out)
     found: list[ListedFile] = []

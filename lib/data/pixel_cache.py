@@ -64,9 +64,10 @@ def cache(
     Args:
         dataset: a cleaned data set.
         side: height and width of the result in pixels, 8 to 2048, or (height, width), each 1 to
-            2048, for thumbnails. fit: `stretch`, `pad` or `crop`, see `decode.resize`. rows: which
-            images (`path` and `pixels` of a manifest); None takes those that are accepted.
-            progress: called with (images done, images in all) while decoding.
+            2048, for thumbnails.
+        fit: `stretch`, `pad` or `crop`, see `decode.resize`.
+        rows: which images (`path` and `pixels` of a manifest); None takes those that are accepted.
+        progress: called with (images done, images in all) while decoding.
 
     Raises:
         DarkroomError: for a side out of range, too little free disk, or a file that changed since

@@ -124,7 +124,7 @@ def faithfulness(
         for axes, measure in zip(
             drawing.subplots(1, len(MEASURES), sharey=True), MEASURES, strict=True
         ):
-            means = [each.means()[measure] for each in qualities.values()]
+            means = [quality.means()[measure] for quality in qualities.values()]
             axes.hlines(places, 0, means, color=style.FAINT, linewidth=3)
             axes.plot(means, places, "o", color=style.RIGHT, markersize=8)
             for place, mean in zip(places, means, strict=True):
@@ -143,8 +143,8 @@ def faithfulness(
         style.set_title(drawing, title)
     words = "; ".join(
         f"{reduction.METHODS[name].title} "
-        f"{', '.join(f'{measure} {value:.2f}' for measure, value in each.means().items())}"
-        for name, each in qualities.items()
+        f"{', '.join(f'{measure} {value:.2f}' for measure, value in quality.means().items())}"
+        for name, quality in qualities.items()
     )
     drawing.alt = f"{title}: {words}."
     return drawing

@@ -61,8 +61,8 @@ def write(
 ) -> None:
     """Writes `points.parquet` and `maps.json` into a run's folder."""
     points = origin.table.copy()
-    for space, found in maps.items():
-        for method, reduction in found.items():
+    for space, reductions in maps.items():
+        for method, reduction in reductions.items():
             points[f"x {space} {method}"], points[f"y {space} {method}"] = reduction.places.T
     model = origin.model_path and {
         "path": origin.model_path.relative_to(paths.checkpoints()).as_posix(),
@@ -77,19 +77,23 @@ def write(
         "model": model,
         "layer": next(iter(spaces.values())).layer,
         "spaces": [
-            {"name": each.name, "features": each.folder.name, "length": each.features.shape[1]}
-            for each in spaces.values()
+            {
+                "name": entry.name,
+                "features": entry.folder.name,
+                "length": entry.features.shape[1],
+            }
+            for entry in spaces.values()
         ],
         "methods": [
             {
                 "name": name,
                 "title": METHODS[name].title,
-                "seconds": found.seconds,
-                "seed": found.seed,
-                "options": found.options,
+                "seconds": reductions.seconds,
+                "seed": reductions.seed,
+                "options": reductions.options,
                 "quality": qualities[name].means() if name in qualities else None,
             }
-            for name, found in next(iter(maps.values())).items()
+            for name, reductions in next(iter(maps.values())).items()
         ],
         "columns": label_columns.names(points),
         "sentences": sentences,

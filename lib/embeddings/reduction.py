@@ -203,9 +203,9 @@ def _pacmap(
         model = pacmap.PaCMAP(
             n_components=2, n_neighbors=options["neighbours"], random_state=seed, apply_pca=False
         )
-        found = model.fit_transform(components, init="pca")
+        places = model.fit_transform(components, init="pca")
     tell(1, 1, 0.0)
-    return found
+    return places
 
 
 class _Bar(io.StringIO):
@@ -216,8 +216,8 @@ class _Bar(io.StringIO):
         self.tell, self.began = tell, time.perf_counter()
 
     def write(self, text: str) -> int:
-        if found := re.search(r"(\d+)/(\d+)", text):
-            done, total = int(found[1]), int(found[2])
+        if match := re.search(r"(\d+)/(\d+)", text):
+            done, total = int(match[1]), int(match[2])
             if done:
                 self.tell(done, total, (time.perf_counter() - self.began) / done * (total - done))
         return len(text)
@@ -273,7 +273,7 @@ class Reduction:
         """
         method = METHODS[self.method]
         if method.place is None:
-            able = ", ".join(name for name, each in METHODS.items() if each.place)
+            able = ", ".join(name for name, known in METHODS.items() if known.place)
             raise DarkroomError(
                 f"{method.title} cannot place new images on a finished map. Those that can: {able}."
             )
@@ -313,11 +313,11 @@ def reduce(
     name = f"{method}-{hashing.digest(json.dumps([seed, options], sort_keys=True))}.npz"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{name}.lock"):
-        found = _stored(folder / name, method, len(features))
-        if found is None:
-            found = _computed(features, method, seed, options, progress)
-            _store(folder / name, found)
-    return found
+        reduction = _stored(folder / name, method, len(features))
+        if reduction is None:
+            reduction = _computed(features, method, seed, options, progress)
+            _store(folder / name, reduction)
+    return reduction
 
 
 def _checked(features: np.ndarray, method: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -380,10 +380,12 @@ def principal(features: np.ndarray, number: int, *, seed: int = 0) -> tuple[np.n
     return pca.mean_, np.ascontiguousarray(pca.components_.T, np.float32)
 
 
-def _store(path: Path, found: Reduction) -> None:
-    about = {name: getattr(found, name) for name in ("method", "seed", "options", "seconds")}
+def _store(path: Path, reduction: Reduction) -> None:
+    about = {name: getattr(reduction, name) for name in ("method", "seed", "options", "seconds")}
     with files.replacing(path) as aside, aside.open("wb") as file:
-        arrays = {name: getattr(found, name) for name in ("places", "mean", "axes", "components")}
+        arrays = {
+            name: getattr(reduction, name) for name in ("places", "mean", "axes", "components")
+        }
         np.savez(file, about=np.array(json.dumps(about)), **arrays)
 
 
@@ -392,10 +394,10 @@ def _stored(path: Path, method: str, num: int) -> Reduction | None:
         return None
     try:
         # Opened here, since numpy leaves a file open that turns out to be no archive.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            found = Reduction(
-                **json.loads(str(held["about"])),
-                **{name: held[name] for name in ("places", "mean", "axes", "components")},
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            reduction = Reduction(
+                **json.loads(str(arrays["about"])),
+                **{name: arrays[name] for name in ("places", "mean", "axes", "components")},
             )
     except (
         ValueError,
@@ -406,4 +408,4 @@ def _stored(path: Path, method: str, num: int) -> Reduction | None:
         zipfile.BadZipFile,
     ):  # damaged: it is computed again
         return None
-    return found if found.method == method and found.places.shape == (num, 2) else None
+    return reduction if reduction.method == method and reduction.places.shape == (num, 2) else None

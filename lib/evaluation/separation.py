@@ -66,9 +66,10 @@ def measure(
         features: (n, d), one row an image.
         labels: (n,), any label, learnt or not (an artist, a year).
         splits: (n,), `train` and `test` of each row; others are left out. Without both there is
-            nothing held out. groups: (n,) near-duplicates; a test image's own group never counts as
-            its neighbour. neighbours: nearest training images that vote. shuffles: how often the
-            training labels are shuffled for the baseline.
+            nothing held out.
+        groups: (n,) near-duplicates; a test image's own group never counts as its neighbour.
+        neighbours: nearest training images that vote.
+        shuffles: how often the training labels are shuffled for the baseline.
 
     Raises:
         DarkroomError: when train or test is missing, or the lengths differ.

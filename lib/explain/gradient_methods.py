@@ -63,18 +63,18 @@ def find_layer(model: keras.Model, name: str | None = None) -> keras.layers.Laye
     """
     layers = list(_flat(model))
     if name is not None:
-        found = [layer for layer in layers if layer.name == name]
-        if not found:
+        named = [layer for layer in layers if layer.name == name]
+        if not named:
             names = [layer.name for layer in layers]
             raise DarkroomError(
                 f"`layer` must name a layer of {model.name!r}. Received: "
                 f"{name!r}.{suggest(name, names)}"
             )
-        if _shape(found[0]) is None:
+        if _shape(named[0]) is None:
             raise DarkroomError(
                 f"The layer {name!r} has no feature maps; choose one before the pooling."
             )
-        return found[0]
+        return named[0]
     maps = [
         layer for layer in layers if _shape(layer) is not None and not isinstance(layer, _PASSING)
     ]

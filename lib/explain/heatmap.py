@@ -43,8 +43,8 @@ def fill(images: np.ndarray, kind: str = "mean") -> np.ndarray:
         sigma = max(images.shape[1:3]) / 10
         return np.stack(
             [
-                cv2.GaussianBlur(each, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-                for each in images
+                cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+                for image in images
             ]
         )
     if kind == "mean":
@@ -61,11 +61,11 @@ def random_maps(images: np.ndarray, *, seed: int = 0) -> np.ndarray:
 def edge_maps(images: np.ndarray) -> np.ndarray:
     """Returns float32 (n, height, width): the strength of edges by Sobel filters."""
     grey = [
-        cv2.cvtColor(each.astype(np.uint8), cv2.COLOR_RGB2GRAY).astype(np.float32)
-        for each in images
+        cv2.cvtColor(image.astype(np.uint8), cv2.COLOR_RGB2GRAY).astype(np.float32)
+        for image in images
     ]
     edges = [
-        np.hypot(cv2.Sobel(each, cv2.CV_32F, 1, 0), cv2.Sobel(each, cv2.CV_32F, 0, 1))
-        for each in grey
+        np.hypot(cv2.Sobel(image, cv2.CV_32F, 1, 0), cv2.Sobel(image, cv2.CV_32F, 0, 1))
+        for image in grey
     ]
     return np.stack(edges)

@@ -215,7 +215,7 @@ def _jax(model_ref, output: str, score: str, layer_ref) -> Callable:
     def call(images, targets):
         model = model_ref()
         weights = [
-            [each.value for each in group]
+            [variable.value for variable in group]
             for group in (model.trainable_variables, model.non_trainable_variables)
         ]
         return compiled(weights, images, targets)

@@ -256,14 +256,14 @@ class Explainer:
         """
         test, predicted = self.run.test, self.run.predicted
         if test.kind == "multilabel":
-            found = test.truths & test.present
+            is_found = test.truths & test.present
         else:
-            found = self.run.is_correct[:, None] & (
+            is_found = self.run.is_correct[:, None] & (
                 predicted[:, None] == np.arange(len(test.class_names))
             )
         most = max(2, num // len(test.class_names))
         groups = {
-            name: np.flatnonzero(found[:, index])[:most]
+            name: np.flatnonzero(is_found[:, index])[:most]
             for index, name in enumerate(test.class_names)
         }
         targets = {
@@ -409,7 +409,7 @@ def sentence(table: pd.DataFrame) -> str:
 
 
 def summary(
-    run: ExplainedRun, table: pd.DataFrame, checks: pd.DataFrame, found: pd.DataFrame
+    run: ExplainedRun, table: pd.DataFrame, checks: pd.DataFrame, regions: pd.DataFrame
 ) -> dict:
     """Returns the content of `result.json`; `found` is of `shortcuts.detect`."""
     numbers = {
@@ -422,7 +422,7 @@ def summary(
         for name, row in checks.iterrows()
         for column in checks.columns
     }
-    suspected = found[found["suspected"].astype(bool)]
+    suspected = regions[regions["suspected"].astype(bool)]
     columns = ["class", "region", "turned", "low", "high"]
     return {
         "explained": run.unit,

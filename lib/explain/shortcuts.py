@@ -126,15 +126,15 @@ def corners_and_border(size: tuple[int, int]) -> dict[str, np.ndarray]:
         {"first": slice(0, reach), "last": slice(side - reach, side)}
         for side, reach in zip(size, _fractions(size, 7), strict=True)
     ]
-    found = {}
+    regions = {}
     for down, rows in zip(("top", "bottom"), ends[0].values(), strict=True):
         for across, columns in zip(("left", "right"), ends[1].values(), strict=True):
-            found[f"{down} {across} corner"] = np.zeros(size, bool)
-            found[f"{down} {across} corner"][rows, columns] = True
+            regions[f"{down} {across} corner"] = np.zeros(size, bool)
+            regions[f"{down} {across} corner"][rows, columns] = True
     high, wide = _fractions(size, 16)
     border = np.ones(size, bool)
     border[high : size[0] - high, wide : size[1] - wide] = False
-    return {**found, "border": border}
+    return {**regions, "border": border}
 
 
 def _fractions(size: tuple[int, int], part: int) -> tuple[int, ...]:

@@ -115,10 +115,12 @@ def prepare(
 
     Args:
         model: a model or the part of one, as `predictor.up_to` gives it; its weights of this moment
-            are taken. images: RGB of 0 to 255 in the model's size; the export is compared on the
-            first of them. engine: `auto`, `keras` or `openvino`. scores: whether the outputs are
-            logits of classes, whose order must agree too. num_compared: at most so many images are
-            compared. precisions: of `PRECISIONS`, in the order in which they are tried.
+            are taken.
+        images: RGB of 0 to 255 in the model's size; the export is compared on the first of them.
+        engine: `auto`, `keras` or `openvino`.
+        scores: whether the outputs are logits of classes, whose order must agree too.
+        num_compared: at most so many images are compared.
+        precisions: of `PRECISIONS`, in the order in which they are tried.
 
     Raises:
         DarkroomError: for an engine that cannot be, and with `openvino` for a network whose export

@@ -21,8 +21,10 @@ def backbone_table(
 
     Args:
         measured: names whose `predict_ms` and `train_ms` (a whole training step) are measured; NaN
-            for the others. image_side: side of the images in pixels. batch_size: images a step.
-            num_steps: steps of which the median is taken.
+            for the others.
+        image_side: side of the images in pixels.
+        batch_size: images a step.
+        num_steps: steps of which the median is taken.
 
     Returns:
         A table by architecture: `title`, `top1`, `top5` (ImageNet, percent), `num_parameters`,

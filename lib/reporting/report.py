@@ -52,10 +52,10 @@ def write(
         question: the study's question, the page's title.
         published: figures of others by name: a number (of the comparison's metric) or a table whose
             keys name metrics (`accuracy`, `kappa`), `n`, the number of images, and anything else.
-            raw: the folder the predictions' paths are relative to; without it the page has no
-            pictures of images. notes: shown as they are: `command` (how to reproduce), `licence`,
-            `understood` (how the data was read), and `openings` in place of those that the runs
-            noted.
+        raw: the folder the predictions' paths are relative to; without it the page has no pictures
+            of images.
+        notes: shown as they are: `command` (how to reproduce), `licence`, `understood` (how the
+            data was read), and `openings` in place of those that the runs noted.
     """
     path = Path(folder) / "report.html"
     files.write_text(

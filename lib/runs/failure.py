@@ -56,8 +56,8 @@ class Failure:
     def sentence(self) -> str:
         """Returns the failure in one line."""
         where = f"cell {self.cell} ({self.source}): " if self.cell is not None else ""
-        said = f"{self.exception}: {self.message}" if self.message else self.exception
-        return f"{where}{said} [{self.kind}: {CLASSES[self.kind]}]"
+        text = f"{self.exception}: {self.message}" if self.message else self.exception
+        return f"{where}{text} [{self.kind}: {CLASSES[self.kind]}]"
 
 
 def of_exception(exception: str, message: str) -> str:

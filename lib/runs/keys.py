@@ -41,7 +41,8 @@ def key(
         notebook: the notebook that runs.
         parameters: all of them, by their flat names.
         data: the data set, or the digest of what the notebook reads of it, as `data_digest` returns
-            it. cells: the code cells that run instead of the notebook's own.
+            it.
+        cells: the code cells that run instead of the notebook's own.
 
     Returns:
         `stage`; `parameters`; `data`; `inputs`, a digest for each finished run that it reads;
@@ -87,16 +88,16 @@ def _files(parameters: dict[str, Any], declared: dict[str, Parameter]) -> dict[s
             for name, value in base.items()
             if name in schema.TRAINING and schema.TRAINING[name].is_path
         }
-    found = {}
+    digests = {}
     for name, value in named.items():
         with contextlib.suppress(OSError, ValueError):
             path = Path(value).expanduser()
             run = paths.logs() / value
             if value and path.exists():
-                found[name] = hashing.tree(path, cache=paths.logs() / ".hashes")
+                digests[name] = hashing.tree(path, cache=paths.logs() / ".hashes")
             elif value and (run / record.RESULT).is_file():
-                found[name] = hashing.file(run / record.RESULT)
-    return found
+                digests[name] = hashing.file(run / record.RESULT)
+    return digests
 
 
 def _inputs(study: str, stage: str) -> dict[str, str]:
@@ -112,15 +113,15 @@ def _inputs(study: str, stage: str) -> dict[str, str]:
             (name, unit) for name in stages[stage]["upstream"] for unit in stages[name]["units"]
         ]
         shown = json.dumps([about.get("question"), about.get("published")], sort_keys=True)
-        found = {"study": hashing.digest(shown)}
+        digests = {"study": hashing.digest(shown)}
     else:
         units = sorted(
             ("train", folder.name)
             for folder in record.finished_runs(paths.logs() / study / "train")
         )
-        found = {}
+        digests = {}
     for name, unit in units:
         with contextlib.suppress(OSError):
             result = paths.run(study, name, unit) / record.RESULT
-            found[f"{name}/{unit}"] = hashing.digest(result.read_text(encoding="utf-8"))
-    return found
+            digests[f"{name}/{unit}"] = hashing.digest(result.read_text(encoding="utf-8"))
+    return digests

@@ -65,8 +65,8 @@ def finished(folder: Path, wanted: dict[str, Any] | None = None) -> bool:
     """Returns whether a run has finished; with a key, whether it finished with one that names the
     same numbers.
     """
-    found = result(folder)
-    return found is not None and (wanted is None or not changes(found.get("key") or {}, wanted))
+    content = result(folder)
+    return content is not None and (wanted is None or not changes(content.get("key") or {}, wanted))
 
 
 TINY = "A tiny run, to see that everything works: its figures mean nothing."
@@ -81,10 +81,10 @@ def is_tiny(result: Mapping[str, Any]) -> bool:
 
 def damage(folder: Path) -> str:
     """Returns why a run does not count as finished, or "" where it does."""
-    found = files.read_json(folder / RESULT)
-    if not isinstance(found, dict):
+    content = files.read_json(folder / RESULT)
+    if not isinstance(content, dict):
         return f"its {RESULT} is damaged" if (folder / RESULT).exists() else f"it has no {RESULT}"
-    noted = found.get("files")
+    noted = content.get("files")
     for name, expected in (
         noted if isinstance(noted, dict) else {}
     ).items():  # runs of before noted none
@@ -119,29 +119,29 @@ def state(folder: Path) -> str:
 
 def parameters(folder: Path) -> dict[str, Any]:
     """Returns the parameters of a run under today's names, {} where they cannot be read."""
-    found = files.read_json(folder / PARAMETERS)
-    if not isinstance(found, dict):
+    content = files.read_json(folder / PARAMETERS)
+    if not isinstance(content, dict):
         key = files.read_json(folder / KEY)
-        found = key.get("parameters", {}) if isinstance(key, dict) else {}
-    return schema.renamed(found, folder.parent.name)
+        content = key.get("parameters", {}) if isinstance(key, dict) else {}
+    return schema.renamed(content, folder.parent.name)
 
 
 def progress(folder: Path) -> dict[str, Any]:
     """Returns how far a run is, as it noted last; {} where it noted nothing."""
-    found = files.read_json(folder / PROGRESS)
-    return found if isinstance(found, dict) else {}
+    content = files.read_json(folder / PROGRESS)
+    return content if isinstance(content, dict) else {}
 
 
 def failure(folder: Path) -> dict[str, Any] | None:
     """Returns why a run failed, None where it did not."""
-    found = files.read_json(folder / FAILURE)
-    return found if isinstance(found, dict) else None
+    content = files.read_json(folder / FAILURE)
+    return content if isinstance(content, dict) else None
 
 
 def key(folder: Path) -> dict[str, Any] | None:
     """Returns the key that a run was started with, None where it never was."""
-    found = files.read_json(folder / KEY)
-    return found if isinstance(found, dict) else None
+    content = files.read_json(folder / KEY)
+    return content if isinstance(content, dict) else None
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -171,18 +171,18 @@ def is_older(old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 def finished_runs(*stage_folders: Path) -> list[Path]:
     """Returns the folders of all finished runs in the folders of stages, sorted."""
-    found = [
+    folders = [
         path.parent for folder in stage_folders for path in Path(folder).glob(f"[!.]*/{RESULT}")
     ]
-    return sorted(folder for folder in found if result(folder) is not None)
+    return sorted(folder for folder in folders if result(folder) is not None)
 
 
 def study_info(study: str) -> dict[str, Any]:
     """Returns what batch wrote about a study (`question`, `published`, `command`, …); {} for
     notebooks opened by hand.
     """
-    found = files.read_json(paths.logs() / study / STUDY)
-    return found if isinstance(found, dict) else {}
+    content = files.read_json(paths.logs() / study / STUDY)
+    return content if isinstance(content, dict) else {}
 
 
 def prepare(folder: Path, wanted: dict[str, Any], *, keep_checkpoints: bool = False) -> bool:

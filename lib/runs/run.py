@@ -289,12 +289,13 @@ def _values(notebook: Notebook, namespace: Mapping[str, Any]) -> dict[str, Any]:
         values["options"] = namespace.get("options", {})
     ran = [parameters.assigned(source) for source in list(namespace.get("In", ()))[:-1]]
     last = max(
-        (number for number, found in enumerate(ran) if set(found) >= set(in_cell)), default=len(ran)
+        (number for number, cell in enumerate(ran) if set(cell) >= set(in_cell)),
+        default=len(ran),
     )
-    for found in ran[last:]:
-        if any(name in notebook.parameters or errors.suggest(name, in_cell) for name in found):
+    for cell in ran[last:]:
+        if any(name in notebook.parameters or errors.suggest(name, in_cell) for name in cell):
             values |= {
-                name: value for name, value in found.items() if name not in (*in_cell, "options")
+                name: value for name, value in cell.items() if name not in (*in_cell, "options")
             }
     return values
 
@@ -334,7 +335,7 @@ def versions() -> dict[str, Any]:
 
 def _commit() -> str | None:
     try:
-        asked = subprocess.run(
+        completed = subprocess.run(
             ["git", "-C", str(paths.checkout()), "describe", "--always", "--dirty", "--abbrev=12"],
             capture_output=True,
             text=True,
@@ -343,4 +344,4 @@ def _commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return asked.stdout.strip() or None
+    return completed.stdout.strip() or None

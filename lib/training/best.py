@@ -75,9 +75,10 @@ def search(
     Args:
         pictures: a cleaned data set.
         minutes: the time for all of it, at least 1. The linear head on the smallest features is
-            made however long it takes. seed: of the split, the training and the images' order.
-            report: called with each line of the progress. parameters: further parameters of
-            `3_train` that all share, such as `target`, `split_method`, `fractions`, `resize` or
+            made however long it takes.
+        seed: of the split, the training and the images' order.
+        report: called with each line of the progress. parameters: further parameters of `3_train`
+            that all share, such as `target`, `split_method`, `fractions`, `resize` or
             `class_weights`.
 
     Returns:

@@ -30,10 +30,10 @@ def print_trials(run: Run, plan: Plan, *, expected: int) -> OnTrialEnd:
 
     def on_trial_end(all_trials: list[Trial], trial: Trial) -> None:
         made = [
-            (each.values, each.metrics["made"]) for each in all_trials if "made" in each.metrics
+            (other.values, other.metrics["made"]) for other in all_trials if "made" in other.metrics
         ]
         checks.require(checks.trials(made))
-        num_ended = sum(each.state != "open" for each in all_trials)
+        num_ended = sum(other.state != "open" for other in all_trials)
         best = trials.ranked(all_trials, plan.goal, plan.direction)
         run.progress(
             epoch=num_ended,
@@ -55,7 +55,7 @@ def print_retraining(run: Run) -> OnTrialEnd:
     """Returns a callback that prints one line a retraining and updates the run's progress."""
 
     def on_trial_end(all_trials: list[Trial], trial: Trial) -> None:
-        num_ended = sum(each.state != "open" for each in all_trials)
+        num_ended = sum(other.state != "open" for other in all_trials)
         run.progress(note=f"{num_ended} retrained")
         outcome = _failure(trial)
         if trial.has_scores:

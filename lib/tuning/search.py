@@ -73,7 +73,7 @@ class Plan:
 
     def key(self) -> dict[str, Any]:
         """Returns what identifies the search: the plan, the objective's code, the library."""
-        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         library = _LIBRARIES.get(self.method)
         version = f"{library} {importlib.metadata.version(library)}" if library else ""
         return {
