@@ -315,7 +315,7 @@ def test_a_genre_that_runs_out_is_told(server, pauses):
         tell=told.append,
         client=http_client.Client(per_second=10_000),
     )
-    assert "TMDB has 9 films with a poster for Action, 11 fewer than wished." in told
+    assert "TMDB has 9 films with a poster for Action, 11 fewer than requested." in told
 
 
 def test_posters_are_scaled_as_they_come(server, pauses):

@@ -93,7 +93,7 @@ def test_a_full_disk_stops_before_the_checkpoint_and_keeps_those_there_are(
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10, 9, 1))
     with pytest.raises(
         DarkroomError,
-        match="needs 0.00 GB in .*; 0.00 GB are free.*it goes on from the last checkpoint",
+        match="needs 0.00 GB in .*; 0.00 GB are free.*it continues from the last checkpoint",
     ):
         checkpoints.write(tmp_path, checkpoints.State(history=[{"epoch": 1}, {"epoch": 2}]), model)
     monkeypatch.undo()

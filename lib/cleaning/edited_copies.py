@@ -364,7 +364,7 @@ def _collisions(
     first: np.ndarray, second: np.ndarray, number: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Codes (smaller * number + larger) of pictures that share a key, and how much each says: 1
-    where nobody else has it.
+    where no other picture has it.
     """
     keys, counts = _distinct(first // number)
     other_keys, other_counts = _distinct(second // number)

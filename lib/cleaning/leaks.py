@@ -134,7 +134,7 @@ def checks(dataset: Dataset, split: Split) -> list[dict[str, str]]:
 
 
 def notes(dataset: Dataset) -> list[str]:
-    """Returns what the checks flag in a data set before it is divided, for whoever cleans it.
+    """Returns what the checks flag in a data set before it is divided.
 
     Where the source brings a split of its own, that is judged; else neighbours in name order and
     the numbers of the files are, as a random division would find them.

@@ -22,14 +22,14 @@ _MOST = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment:
-    """Two operations of `OPERATIONS`, drawn anew for each image, each at `strength` of 10."""
+    """Two operations of `OPERATIONS`, drawn for each image, each at `strength` of 10."""
 
     strength: float = 9.0
 
 
 @dataclasses.dataclass(frozen=True)
 class AutoAugment:
-    """One of the 25 pairs of operations found on ImageNet, drawn anew for each image."""
+    """One of the 25 pairs of operations found on ImageNet, drawn for each image."""
 
 
 # Warps: the entry of the matrix for a strength of 0 to 1 with a sign; shifts are shares of the

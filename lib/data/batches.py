@@ -60,7 +60,7 @@ def examples(pixels: Pixels, frame: pandas.DataFrame, class_names: list[str]) ->
 class Batches(keras.utils.PyDataset):
     """Yields (images, labels[, weights]) batches of `Examples`.
 
-    With a seed the order is drawn anew each epoch from (seed, epoch), and so is the augmentation;
+    With a seed the order and the augmentation of each epoch follow from (seed, epoch);
     without one the order is that of the rows. The last batch may be smaller. Images come as uint8;
     the model rescales them. With `mix` the labels are one share a class, float32 (batch, classes).
     `multiple_of` fills a last batch up with images of weight 0, so that several devices can share

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 SOURCE = "source.json"
 UNFINISHED = ".unfinished"
-"""Marks a folder whose raw files are still being brought in by us; what lies there may be made
-anew.
+"""Marks a folder whose raw files are still being brought in by us; its content may be
+replaced.
 """
 
 OWN = frozenset(
@@ -42,8 +42,8 @@ OWN = frozenset(
         "test_openings.jsonl",
     }
 )
-"""What the suite itself keeps in `datasets/<name>/`; it is no data where the class folders lie
-directly beside it.
+"""What the suite itself keeps in `datasets/<name>/`; it is no data even if the class folders
+are in the same folder.
 """
 
 

@@ -30,7 +30,7 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 def united(columns: Sequence[pd.Series]) -> pd.Series:
     """Returns an id for each row, such that rows which share a value in any column share an id.
 
-    Missing values join nobody. The ids are int64, counted from 0 in the order of rows; the result
+    Missing values join no group. The ids are int64, counted from 0 in the order of rows; the result
     has the index of the first column.
 
     Source: union-find with path halving, Tarjan and van Leeuwen, JACM 31 (1984).

@@ -38,7 +38,7 @@ def bring(
     packaged one (`elpv`, `digits`, `planted`, `marked`), or the path of a folder, table or archive.
     A folder stays where it is and is referred to, unless `copy`; an archive is unpacked. `name` is
     what to call it, else the last part of the path. With `side` the copy's pictures are scaled to
-    so many pixels square, where the originals would only fill the disk. `options` go to the source,
+    that many pixels square, to save disk space. `options` go to the source,
     such as `{"label": "artist"}` for a table. `elpv+tiny` is a sample of `elpv`, for tiny runs.
 
     Raises:
@@ -332,7 +332,7 @@ def _copy(root: Path, raw: Path, files: list[str], side: int) -> None:
 
 
 def _scaled(origin: Path, target: Path, side: int) -> bool:
-    """Writes the picture smaller; False for what is none or is damaged, which cleaning shall see as
+    """Writes the picture smaller; False for damaged or other files, which cleaning must see as
     it came.
     """
     from lib.data import decode

@@ -114,7 +114,7 @@ def ensure(
         target: the column to learn and to stratify by, see `targets.truth`; for one class against
             the rest the division is that of the whole column, so that both targets test the same
             images.
-        limit_per_class: take at most so many images a class, chosen by the seed; 0 takes all.
+        limit_per_class: largest number of images a class, chosen by the seed; 0 takes all.
 
     Raises:
         DarkroomError: for shares that do not sum to 1, an unknown method, or classes too small to
@@ -263,7 +263,7 @@ def _stratum(rows: pandas.DataFrame) -> pandas.Series:
 
 
 def _named_groups(rows: pandas.DataFrame) -> pandas.Series:
-    """Groups that somebody named; a row without one is alone."""
+    """Named groups; a row without one is a group of its own."""
     alone = pandas.Series(rows.index, index=rows.index)
     if "source_group" not in rows.columns or rows["source_group"].isna().all():
         return alone

@@ -161,7 +161,9 @@ def kept_epoch_is_best(facts: RunFacts) -> Outcome:
     history = facts.history
     row = history[history["epoch"] == facts.kept_epoch]
     if row.empty:
-        return flagged(f"The history has no epoch {facts.kept_epoch}, which is said to be kept.")
+        return flagged(
+            f"The history has no epoch {facts.kept_epoch}, which is recorded as the kept one."
+        )
     monitor = facts.settings.get("monitor")
     if monitor not in history.columns:
         return not_judged("it is not known which number chose the epoch")
@@ -442,7 +444,7 @@ def published_figures(
 def trials(made: Sequence[tuple[Mapping[str, Any], str]]) -> list[dict[str, str]]:
     """Whether a search uses what it varies: `made` holds each trial's values and a model digest.
 
-    Two trials that differ in a value and give the same model mean that nobody reads that value.
+    Two trials that differ in a value and give the same model mean that the value is never read.
     """
     seen: dict[str, Mapping[str, Any]] = {}
     for values, digest in made:

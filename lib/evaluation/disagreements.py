@@ -36,11 +36,11 @@ def sentence(comparison: Comparison) -> str:
         return ""
     seed, of_arm = found
     right = np.stack([_is_right(part) for part in of_arm.values()]).sum(axis=0)
-    num, everyone, nobody = len(right), int((right == len(of_arm)).sum()), int((right == 0).sum())
+    num, num_all_wrong = len(right), int((right == 0).sum())
+    num_all_right = int((right == len(of_arm)).sum())
     return (
-        f"With seed {seed}, all arms are right on {everyone:,} of {num:,} test images, none on "
-        f"{nobody:,}; "
-        f"on {num - everyone - nobody:,} they differ."
+        f"With seed {seed}, all arms are right on {num_all_right:,} of {num:,} test images, none "
+        f"on {num_all_wrong:,}; on {num - num_all_right - num_all_wrong:,} they differ."
     )
 
 

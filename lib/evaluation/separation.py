@@ -64,7 +64,7 @@ def measure(
 
     Args:
         features: (n, d), one row an image.
-        labels: (n,), any label, learnt or not (an artist, a year).
+        labels: (n,), any label, of the training or another one (an artist, a year).
         splits: (n,), `train` and `test` of each row; others are left out. Without both there is
             nothing held out.
         groups: (n,) near-duplicates; a test image's own group never counts as its neighbour.

@@ -35,7 +35,8 @@ def share(num_devices: int) -> int:
         return wanted
     if count() > 1:
         raise DarkroomError(
-            f"{count()} devices share each batch in this process already. Start anew for {wanted}."
+            f"{count()} devices share each batch in this process already. Restart the process for "
+            f"{wanted}."
         )
     if keras.backend.backend() == "jax":
         keras.distribution.set_distribution(

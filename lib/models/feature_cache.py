@@ -1,5 +1,5 @@
-"""Features on disk, computed once for each network and set of images, whoever asks and however many
-at once.
+"""Features on disk, computed once for each network and set of images, for any caller and however
+many at once.
 """
 
 from __future__ import annotations
@@ -85,8 +85,7 @@ def key(model: keras.Model, *, images_key: str, layer: str = "pool", dtype: str 
     digest = hashlib.sha256(f"{images_key}\n{keras.backend.backend()}\n".encode())
     part = predictor.up_to(model, layer)
     for each in part.layers:
-        # Keras numbers some names anew in each process, and freezing does not change what a layer
-        # computes.
+        # Keras numbers some names differently in each process, and freezing changes no output.
         settings = {
             name: value
             for name, value in each.get_config().items()
@@ -139,7 +138,7 @@ def _compute(
 
 def _scale(values: np.ndarray, dtype: np.dtype) -> float:
     """A power of two that brings features into the reach of half precision, 1 where they are: a
-    deep network that nobody has trained yet gives values so small that all would be 0. Neighbours,
+    deep network without training gives values so small that all would be 0. Neighbours,
     directions and shares do not change by it.
     """
     largest = float(np.abs(values).max(initial=0))

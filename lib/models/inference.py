@@ -1,4 +1,4 @@
-"""What computes where nothing is learnt: Keras itself, or the same network exported to OpenVINO,
+"""Inference backends: Keras itself, or the same network exported to OpenVINO,
 much faster on a CPU.
 
 An exported network is held against Keras before it is believed. Predictions of a run always come
@@ -110,7 +110,7 @@ def prepare(
     num_compared: int = NUM_COMPARED,
     precisions: Sequence[str] = PRECISIONS,
 ) -> Engine:
-    """Returns the model ready to be applied, exported where that is wished, possible and found to
+    """Returns the model ready to be applied, exported if that is requested, possible and found to
     agree.
 
     Args:
@@ -119,7 +119,7 @@ def prepare(
         images: RGB of 0 to 255 in the model's size; the export is compared on the first of them.
         engine: `auto`, `keras` or `openvino`.
         scores: whether the outputs are logits of classes, whose order must agree too.
-        num_compared: at most so many images are compared.
+        num_compared: largest number of images that are compared.
         precisions: of `PRECISIONS`, in the order in which they are tried.
 
     Raises:

@@ -119,7 +119,7 @@ def _batches(
         batch = np.asarray(images[start : start + batch_size])
         _check_range(batch)
         missing = batch_size - len(batch)
-        # A last batch of another length would be compiled anew.
+        # A last batch of another length would be compiled again.
         filled = (
             np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
         )

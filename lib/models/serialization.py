@@ -1,4 +1,4 @@
-"""Models on disk: one `.keras` file that says everything about itself, and a card beside it that
+"""Models on disk: one self-contained `.keras` file, and a card next to it that
 people read.
 """
 
@@ -72,7 +72,7 @@ _NAMED = frozenset(
 
 
 def save(model: keras.Model, path: Path, *, card: dict[str, Any]) -> None:
-    """Writes the model to `path`, which ends in .keras, and its card as Markdown beside it
+    """Writes the model to `path`, which ends in .keras, and its card as Markdown next to it
     (model.keras, model.md).
 
     `card` (plain JSON values: data, split, metrics, ...) goes inside the file as well; `card(path)`

@@ -70,7 +70,7 @@ def classifier_on_features(model: keras.Model) -> keras.Model:
     """Returns a model of what follows the layer `pool`, from features (batch, d) to logits, to be
     trained on stored features.
 
-    It starts from the model's own weights and shares none of them; `graft` puts what it learnt
+    It starts from the model's own weights and shares none of them; `graft` puts its trained weights
     back.
     """
     head = heads.of(model)
@@ -95,7 +95,7 @@ def feature_layers(model: keras.Model) -> list[str]:
 
 
 def graft(model: keras.Model, classifier: keras.Model) -> None:
-    """Puts the weights that `classifier_on_features` has learnt into the model, which is whole
+    """Puts the weights that `classifier_on_features` has trained into the model, which is whole
     again and can be saved.
     """
     _, tail = _parts(model)

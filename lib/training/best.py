@@ -3,7 +3,7 @@
 Linear heads on frozen features of the backbones that are on this machine come first, since they
 cost least: one at a time, at two sides, then joined. With the time that is left the most promising
 network is fine-tuned. Everything is chosen on validation; the test split is opened once, for the
-model that is kept. An interrupted search goes on: features and checkpoints are on disk.
+model that is kept. An interrupted search continues: features and checkpoints are on disk.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class KeepBestWeights(_AfterEpoch):
 
 
 class LowerRateOnPlateau(_AfterEpoch):
-    """Lowers the learning rate by a factor after each so many epochs without improvement, where
+    """Lowers the learning rate by a factor after a number of epochs without improvement, where
     the schedule is `plateau`.
     """
 
@@ -239,7 +239,7 @@ class DrawCurves(_AfterEpoch):
 
 
 def is_watched() -> bool:
-    """Returns whether somebody watches the cell: in a notebook, and not in a study."""
+    """Returns whether the cell is watched: in a notebook, and not in a study."""
 
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
@@ -290,7 +290,7 @@ class Interrupt(_AfterEpoch):
 
 class WriteCheckpoints(_AfterEpoch):
     """Writes what exact resume needs, as often as a tenth of the time allows, and always at an
-    interruption; after the last epoch where it is small, for a training that goes on later.
+    interruption; after the last epoch where it is small, for a training that is continued later.
     """
 
     def __init__(self, state: State, *, folder: Path, is_done: Callable[[], bool]) -> None:

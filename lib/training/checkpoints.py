@@ -2,7 +2,7 @@
 weights so far.
 
 A generation is written aside, hashed and renamed. The newest whose hashes hold is used; a torn or
-rotten one is passed over, aloud, for the one before.
+damaged one is skipped with a warning, for the one before.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def restore(folder: Path, model: keras.Model) -> State:
     for generation in reversed(_all(folder)):
         if not _is_sound(generation):
             print(
-                f"{generation.name} is damaged and is passed over; training goes on from the one "
+                f"{generation.name} is damaged and is skipped; training continues from the one "
                 "before it."
             )
             continue
@@ -109,7 +109,7 @@ def restore(folder: Path, model: keras.Model) -> State:
 
 def clear(folder: Path) -> None:
     """Deletes all generations of a finished training but the last, where that is small: with it the
-    training can go on for more epochs.
+    training can continue for more epochs.
     """
     for generation in _all(folder)[:-1]:
         shutil.rmtree(generation)
@@ -138,7 +138,7 @@ def _assign(variables: list, arrays: list[np.ndarray], generation: Path) -> None
         raise DarkroomError(
             f"{generation} belongs to another model: its {len(arrays)} arrays do not fit the "
             f"{len(variables)} variables. "
-            "Delete that folder to train anew."
+            "Delete that folder to retrain."
         )
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
@@ -170,7 +170,6 @@ def _refuse_full_disk(folder: Path, state: State, model: keras.Model) -> None:
     if free < 1.1 * needed + 10_000_000:
         raise DarkroomError(
             f"A checkpoint of this training needs {needed / 1e9:.2f} GB in {folder}; "
-            f"{free / 1e9:.2f} GB are free. Free some "
-            "(`darkroom prune` shows what can go) and run the same command again: it goes on from "
-            "the last checkpoint."
+            f"{free / 1e9:.2f} GB are free. Free some (`darkroom prune` shows what can go) and run "
+            "the same command again: it continues from the last checkpoint."
         )

@@ -1,7 +1,7 @@
 """One way to fit: train on the train split, stop and keep the best epoch by the validation split,
 and resume exactly.
 
-Every random choice follows from (seed, epoch), so a training that was killed and goes on ends with
+Every random choice follows from (seed, epoch), so a killed and continued training ends with
 the same weights as one that was not interrupted. The test split cannot be passed in here.
 """
 
@@ -61,7 +61,7 @@ def fit(
         phase: names this fit where a run has several; it becomes a column of the history.
         epochs_before: of earlier phases, where the run's curves count on from them.
         halt: asked after each epoch, with its row of the history, whether to interrupt the training
-            there; called again, it goes on exactly as if it had not been interrupted.
+            there; called again, it continues exactly as if it had not been interrupted.
         callbacks: Keras callbacks that act after the suite's own.
 
     Raises:

@@ -27,7 +27,7 @@ from lib.training.strategies import Material
 LOWEST, HIGHEST = 1e-6, 1.0
 _SMOOTHING = 0.9
 _OF_SCHEDULES = ("schedule", "warm_up", "decay_every", "decay_factor", "plateau_patience")
-_LOST = 4.0  # times the best smoothed loss: from there on nothing more is to be learnt
+_LOST = 4.0  # times the best smoothed loss: beyond, training diverges
 
 
 def try_out(

@@ -66,7 +66,7 @@ class Material:
 class Trained:
     """A trained model and how it came about; `seconds` is the time of this session alone.
 
-    Where only the head learnt, on features that Keras computed, `on_features` holds the head as a
+    If only the head was trained, on features that Keras computed, `on_features` holds the head as a
     model of its own and the stored features, one row a decoded image, so that scoring need not
     compute them again. Where the model was fitted to validation images too, `val_probabilities` are
     those of the model before that. `selection` says which state fine-tuning kept, and by what.

@@ -21,7 +21,7 @@ from lib.training.strategies import Material, Trained
 
 _MOST_CURVES, _SAMPLES = 20, 12
 _MOST_COMPUTED = (
-    256  # features that were not stored must be computed, and a run shall not wait for that
+    256  # features that were not stored must be computed, and a run must not wait for that
 )
 _THRESHOLDS = np.linspace(0, 1, 101)
 

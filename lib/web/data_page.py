@@ -205,7 +205,7 @@ def _decided(table: ImageTable, decision: Decision) -> Response:
 
 
 def _sync_later(table: ImageTable) -> None:
-    """Brings the manifest up to the ledger once nobody has decided anything for a while; the ledger
+    """Brings the manifest up to the ledger once no decision was made for a while; the ledger
     itself is never behind.
     """
     name = table.dataset.name

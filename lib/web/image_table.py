@@ -194,7 +194,7 @@ class ImageTable:
         """Writes one decision about some images into the ledger, flushed to the disk before this
         returns.
 
-        A relabelled image that was set aside for review is kept from then on: somebody has looked
+        A relabelled image that was set aside for review is kept from then on: it has been checked
         at it.
         """
         if (verdict is None) == (label is None):
@@ -362,7 +362,7 @@ _opening = threading.Lock()
 
 
 def load(name: str) -> ImageTable:
-    """Returns the table of a data set, read again when somebody else has changed its manifest or
+    """Returns the table of a data set, read again when another process has changed its manifest or
     its ledger.
 
     Raises DarkroomError for a data set that is not there or has not been cleaned.

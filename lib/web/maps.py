@@ -2,7 +2,7 @@
 asked for on its own.
 
 A hundred thousand points must be on the screen within seconds, so places and colours travel as
-plain arrays, and what a point says of itself only when somebody looks at it.
+plain arrays, and the details of a point only on request.
 """
 
 from __future__ import annotations

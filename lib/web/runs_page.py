@@ -125,7 +125,7 @@ def progress(study: str) -> Response:
 
 @pages.get("/api/runs/<study>/curves")
 def curves(study: str) -> Response:
-    """The history of every run of a study that has one, also of those at work."""
+    """The history of every run of a study that has one, also of running ones."""
     archive.runs(study)
     folder = paths.logs() / study
     found = {}

@@ -122,13 +122,13 @@ def _peel(
         if not exact:
             layout.question = layout.question or (
                 f"the folder {'/'.join((*places[0].parts[:at], name))} holds folders of the same "
-                "names as those beside it; "
+                "names as its sibling folders; "
                 f"say ignore={name} to leave it out, or level=last to read every folder that holds "
                 "pictures as a class"
             )
         _stray(
             inside.pop(name),
-            f"in {name}/, a copy of the folders beside it" if exact else f"in {name}/",
+            f"in {name}/, a copy of its sibling folders" if exact else f"in {name}/",
         )
     if len(inside) == 1:
         (name, members), direct = (
@@ -203,7 +203,7 @@ def _set_aside(
             f"ignore={','.join(names)}, or split=none with level={at + 2}"
         )
     why = (
-        "a copy of the folders beside it"
+        "a copy of its sibling folders"
         if repeats_siblings
         else "goes with other pictures"
         if overlay
@@ -333,7 +333,7 @@ def _readings(layout: Layout, options: Options) -> list[Reading]:
         if options.split != "none" and (found := vocabulary.splits_of([name])):
             layout.notes.append(
                 f"The folder {name}/ is read as a class; if it is the split {found[name]}, say "
-                "split_names=NAME:SPLIT for the folders beside it."
+                "split_names=NAME:SPLIT for its sibling folders."
             )
     first = defaultdict(bool)
     for place in places:

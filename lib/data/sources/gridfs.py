@@ -34,7 +34,7 @@ ABOUT = "data sets kept in MongoDB's GridFS"
 LICENCE = None
 _BATCH_FILES, _BATCH_BYTES, _THREADS = 128, 6 << 20, 4
 _PATIENCE_S = 60.0
-_ROUNDS = 3  # how often what a dying server lost is written anew
+_ROUNDS = 3  # attempts to rewrite what a dying server lost
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def get(
     """Brings a data set back into `datasets/<called or name>`; every image is held against its
     hash.
 
-    Images that are here already are left, so a transfer that was stopped goes on. A manifest comes
+    Images that are here already are kept, so a stopped transfer continues. A manifest comes
     back as it was put.
 
     Raises:

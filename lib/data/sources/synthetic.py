@@ -25,7 +25,7 @@ NUM_IMAGES = 1000
 
 
 def intake(raw: Path) -> dict[str, Any]:
-    """Draws the data set into the empty folder `raw`, and its truth table beside it; returns what
+    """Draws the data set into the empty folder `raw`, and its truth table next to it; returns what
     to note about it.
     """
     drawing().draw(raw, num_images=NUM_IMAGES, seed=0)

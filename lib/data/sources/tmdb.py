@@ -3,7 +3,7 @@ them.
 
 `collect` fills `datasets/<name>/raw/` with posters/<film>.jpg and the table posters.csv; from then
 on it is a data set with a table like any other. Nothing is fetched twice: pages and posters that
-are there stay, so a run that was stopped goes on.
+are there stay, so a stopped run continues.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def collect(
             has. Each is filled alike, no film comes twice.
         per_genre: films of each genre, at most 10,000.
         permission: who allowed the use for machine learning, and when; noted with the data set.
-        side: scale posters to so many pixels square as they come in; 0 keeps TMDB's width of 342.
+        side: scale posters to this side in pixels on arrival; 0 keeps TMDB's width of 342.
         language: of the genres' names, such as "fr" for Horreur.
         client: how the server is asked.
         api: the API's address.
@@ -176,7 +176,7 @@ def _found(
         if number:
             tell(
                 f"TMDB has {per_genre - number} films with a poster for {genre}, {number} fewer "
-                "than wished."
+                "than requested."
             )
 
 

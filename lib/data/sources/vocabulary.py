@@ -15,7 +15,7 @@ OTHER_ENDINGS = frozenset(
     "h5 hdf5 pkl pickle pt pth onnx tfrecord names labels dat data url lnk license rtf css js "
     "geojson kml aux ovr hdr".split()
 )
-"""Endings of files that nobody means to be pictures."""
+"""Endings of files that are never meant as pictures."""
 
 SPLIT_WORDS = (
     {
