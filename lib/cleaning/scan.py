@@ -121,7 +121,7 @@ def notes(dataset: Dataset, scanned: pd.DataFrame) -> list[str]:
         )
     four = int((good["mode"] == decode.FOUR_BANDS).sum())
     if four and not dataset.rendering.bands:
-        found.append(
+        remarks.append(
             f"{four:,} pictures have a fourth band that is not alpha, such as near infrared; the "
             "first three are shown as red, green and blue (bands=4,3,2 chooses otherwise)."
         )
