@@ -43,6 +43,8 @@ from lib.runs import record
 class Comparison:
     """Arms over seeds, the best on validation first. `pairs` are the comparisons of two arms;
     `audit` holds the outcomes of the checks.
+
+    An arm goes by the title that its study gives it, or by its name.
     """
 
     metric: str
@@ -104,9 +106,16 @@ class Comparison:
         """Groups of letters: arms that share a letter do not differ significantly."""
         return paired_tests.letters(list(self.arms), self.pairs)
 
-    def _letters_sentence(self) -> list[str]:
+    @property
+    def has_letters(self) -> bool:
+        """Whether groups of letters say more than the pairs: with more than five arms, all tested
+        against each other.
+        """
         num_pairs = len(self.arms) * (len(self.arms) - 1) // 2
-        if len(self.arms) <= 5 or len(self.pairs) < num_pairs:
+        return len(self.arms) > 5 and len(self.pairs) == num_pairs
+
+    def _letters_sentence(self) -> list[str]:
+        if not self.has_letters:
             return []
         groups = "; ".join(f"{arm} {letters}" for arm, letters in self.letters.items())
         return [f"Arms that share a letter do not differ significantly: {groups}."]
@@ -115,7 +124,7 @@ class Comparison:
     def table(self) -> pd.DataFrame:
         """One row an arm, the best on validation first: numbers as numbers, see `shown` for people.
 
-        `arm seeds num_test`, `train_accuracy val_accuracy test_accuracy` (means), for metric,
+        `arm title seeds num_test`, `train_accuracy val_accuracy test_accuracy` (means), for metric,
         accuracy and kappa the `_sd _low _high`, `kappa_band`, `seconds`, `num_parameters`,
         `peak_memory_bytes` (NaN where a run does not tell). Where images have several classes,
         macro F1 takes the place of accuracy, and micro F1 and exact match are added.
@@ -170,21 +179,21 @@ class Comparison:
         return found
 
     def per_class(self, name: str = "f1") -> pd.DataFrame:
-        """One row a class, one column an arm: mean `f1`, `recall` or `precision` over seeds; widest
-        difference first.
+        """One row a class, one column an arm: mean `f1`, `recall` or `precision` on test over
+        seeds; the class on which the arms differ most on validation comes first.
         """
+        table = self._per_class(name, "test")
+        on_validation = self._per_class(name, "val")
+        spread = on_validation.max(axis=1) - on_validation.min(axis=1)
+        return table.loc[spread.sort_values(ascending=False, kind="stable").index]
+
+    def _per_class(self, name: str, split: str) -> pd.DataFrame:
         columns = {}
         for arm, units in self.arms.items():
-            values = np.stack([_of_classes(unit.predictions.split("test"), name) for unit in units])
-            there = ~np.isnan(values)
-            columns[arm] = np.where(
-                there.any(axis=0),
-                np.where(there, values, 0).sum(axis=0) / there.sum(axis=0).clip(1),
-                np.nan,
-            )
-        table = pd.DataFrame(columns, index=pd.Index(self.class_names, name="class"))
-        spread = table.max(axis=1) - table.min(axis=1)
-        return table.loc[spread.sort_values(ascending=False, kind="stable").index]
+            tables = [unit.predictions for unit in units if split in unit.predictions.splits]
+            values = [_of_classes(table.split(split), name) for table in tables]
+            columns[arm] = pd.DataFrame(values, columns=list(self.class_names)).mean()
+        return pd.DataFrame(columns).rename_axis("class")
 
     def hardest(self, num: int = 24) -> pd.DataFrame:
         """The test images whose true class got the least probability, the mean over all runs that
@@ -212,7 +221,7 @@ class Comparison:
 
     def _row(self, arm: str) -> dict[str, Any]:
         units, mine = self.arms[arm], self.estimates[arm]
-        row: dict[str, Any] = {"arm": arm, "seeds": len(units)}
+        row: dict[str, Any] = {"arm": units[0].arm, "title": arm, "seeds": len(units)}
         row["tiny"] = any(record.is_tiny(unit.result) for unit in units)
         row["num_test"] = int(np.mean([len(unit.predictions.split("test")) for unit in units]))
         for split in tables.SPLITS:
@@ -292,6 +301,7 @@ def comparison(
         units = [_folded(unit, fold, rest) for unit in units]
     _refuse_mixture(units)
     _refuse_unknown([against] if against else [], units)
+    shown = _shown_names(units)
     kind = units[0].predictions.kind
     names = metrics.headline_names(kind)
     metric = names[0] if metric == "auto" else metric
@@ -302,7 +312,7 @@ def comparison(
         )
     arms: dict[str, tuple[Unit, ...]] = {}
     for unit in units:
-        arms[unit.arm] = (*arms.get(unit.arm, ()), unit)
+        arms[shown[unit.arm]] = (*arms.get(shown[unit.arm], ()), unit)
     order = _by_validation(arms, metric)
     arms = {arm: arms[arm] for arm in order}
     by_seed = {arm: {unit.seed: unit.predictions for unit in mine} for arm, mine in arms.items()}
@@ -318,7 +328,9 @@ def comparison(
         for arm in order
     }
     exact = paired_tests.exact_p_values(by_seed, metric, "test")
-    pairs = paired_tests.of_model(models[metric], against=against, margin=margin, exact=exact)
+    pairs = paired_tests.of_model(
+        models[metric], against=shown.get(against, ""), margin=margin, exact=exact
+    )
     findings = checks.of_comparison(
         {arm: estimates[arm][metric] for arm in order}, pairs, runs=arms, opened=opened
     )
@@ -368,6 +380,15 @@ def _of_classes(part: Predictions, name: str) -> np.ndarray:
 def _chosen(units: list[Unit], only: Sequence[str]) -> list[Unit]:
     _refuse_unknown(only, units)
     return [unit for unit in units if not only or unit.arm in only]
+
+
+def _shown_names(units: Sequence[Unit]) -> dict[str, str]:
+    """Arm to title; to itself where it has none, or where another arm goes by that title."""
+    titles = {unit.arm: unit.title or unit.arm for unit in units}
+    others = {
+        arm: {titles[one] for one in titles if one != arm} | (set(titles) - {arm}) for arm in titles
+    }
+    return {arm: arm if title in others[arm] else title for arm, title in titles.items()}
 
 
 def _refuse_unknown(names: Sequence[str], units: Sequence[Unit]) -> None:

@@ -15,7 +15,7 @@ def full_row(row: Mapping[str, Any]) -> dict[str, str]:
     """Every column of one arm, from a row of `Comparison.table`."""
     main = _main(row)
     cells = {
-        "arm": str(row["arm"]),
+        "arm": str(row["title"]),
         "seeds": _seeds(row),
         "test images": f"{row['num_test']:,}",
     }
@@ -40,7 +40,7 @@ def brief_row(row: Mapping[str, Any]) -> dict[str, str]:
     """What decides, in five or six columns: arm, seeds, accuracy (macro F1 of several classes) and
     kappa with their intervals, seconds.
     """
-    cells = {"arm": str(row["arm"]), "seeds": _seeds(row)}
+    cells = {"arm": str(row["title"]), "seeds": _seeds(row)}
     others = [] if _main(row) == "macro_f1" else _others(row)
     for name in (*others, _main(row), "kappa"):
         cells[_words(name)] = interval(name, row[name], row[f"{name}_low"], row[f"{name}_high"])

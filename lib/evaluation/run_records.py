@@ -21,7 +21,10 @@ from lib.runs import record
 
 @dataclass(frozen=True)
 class Unit:
-    """One finished run: its arm and seed, its predictions, its history and its result."""
+    """One finished run: its arm and seed, its predictions, its history and its result.
+
+    `title` is what its study calls the arm for people, "" where it gives no title.
+    """
 
     folder: Path
     arm: str
@@ -29,6 +32,7 @@ class Unit:
     predictions: Predictions
     result: dict[str, Any] = field(default_factory=dict)
     history: pd.DataFrame | None = None
+    title: str = ""
 
     @cached_property
     def table_digest(self) -> str:
@@ -61,4 +65,13 @@ def read(folder: Path) -> Unit:
         predictions=tables.read(folder / record.PREDICTIONS),
         result=result,
         history=pd.read_csv(history) if history.is_file() else None,
+        title=_title(folder, arm),
     )
+
+
+def _title(folder: Path, arm: str) -> str:
+    if len(folder.parts) < 3:
+        return ""
+    titles = (files.read_json(folder.parents[1] / record.STUDY) or {}).get("titles")
+    title = titles.get(arm) if isinstance(titles, dict) else None
+    return title if isinstance(title, str) else ""

@@ -125,12 +125,12 @@ def fitting(comparison: Comparison) -> list[str]:
             continue
         gap = f"{100 * train:.1f} % on train (without augmentation), {100 * test:.1f} % on test"
         if train - test > _WIDE_GAP:
-            sentence = f"{row['arm']} overfits: {gap}."
+            sentence = f"{row['title']} overfits: {gap}."
         elif train < _POOR_FIT and train - test < _WIDE_GAP / 2:
-            sentence = f"{row['arm']} underfits: {gap}."
+            sentence = f"{row['title']} underfits: {gap}."
         else:
-            sentence = f"{row['arm']}: {gap}."
-        sentences.append(sentence + _rise(comparison.arms[row["arm"]]))
+            sentence = f"{row['title']}: {gap}."
+        sentences.append(sentence + _rise(comparison.arms[row["title"]]))
     return sentences
 
 

@@ -495,13 +495,15 @@ def leaderboard(
     values: Mapping[str, Sequence[float]],
     *,
     published: Mapping[str, float] | None = None,
+    letters: Mapping[str, str] | None = None,
     title: str = "",
 ) -> Drawing:
     """One row an arm in the given order: every seed a circle, the mean a diamond, its 95 % interval
     a bar; first on top.
 
     `values` holds each arm's seeds. `published` are figures of others: own rows that say so, with a
-    dashed line to compare with.
+    dashed line to compare with. `letters` stand at the right: arms that share one do not differ
+    significantly.
     """
     published = dict(published or {})
     names = list(estimates)[::-1]  # drawn from below; the first arm on top
@@ -524,6 +526,8 @@ def leaderboard(
         axes.set_yticks(places, labels)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(-0.5, places[-1] + 0.7)
+        if letters:
+            _write_letters(axes, dict(zip(names, places[len(published) :], strict=True)), letters)
         axes.margins(x=0.08)
         if metric in SHARES:
             style.show_percent(axes.xaxis)
@@ -540,8 +544,40 @@ def leaderboard(
         f" Published by others: {name} {_value_text(metric, value)}."
         for name, value in published.items()
     )
-    drawing.alt = f"{metric.replace('_', ' ')} of the arms with 95 % intervals: {words}.{others}"
+    groups = "; ".join(f"{name} {letters[name]}" for name in reversed(names)) if letters else ""
+    shared = f" Arms that share a letter do not differ significantly: {groups}." if letters else ""
+    drawing.alt = (
+        f"{metric.replace('_', ' ')} of the arms with 95 % intervals: {words}.{others}{shared}"
+    )
     return drawing
+
+
+def _write_letters(axes: Axes, places: Mapping[str, float], letters: Mapping[str, str]) -> None:
+    # One column a letter, so that a group reads as a broken line from top to bottom.
+    columns = sorted(set("".join(letters.values())))
+    for name, place in places.items():
+        for letter in letters[name]:
+            axes.annotate(
+                letter,
+                (1, place),
+                (8 + 11 * columns.index(letter), 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                va="center",
+                ha="center",
+                fontsize=9,
+                color=style.INK,
+            )
+    axes.annotate(
+        "same letter: no\nsignificant difference",
+        (1, max(places.values()) + 0.5),
+        (3, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="bottom",
+        fontsize=7,
+        color=style.MUTED,
+    )
 
 
 def _draw_arm(axes: Axes, place: int, estimate: Estimate, seeds: Sequence[float]) -> None:

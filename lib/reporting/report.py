@@ -142,7 +142,8 @@ def drawings(
     }
     stated = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
     others = {name: value for name, value in stated.items() if value is not None}
-    found = {"arms": plots.leaderboard(estimates, values, published=others)}
+    letters = comparison.letters if comparison.has_letters else {}
+    found = {"arms": plots.leaderboard(estimates, values, published=others, letters=letters)}
     if histories := _histories(comparison):
         found["curves"] = plots.learning_curves_of_arms(histories)
     found |= calibration_drawings(comparison)
@@ -233,9 +234,10 @@ def _findings(comparison: Comparison) -> list[dict[str, Any]]:
     alone share a row, which has the message of the first.
     """
     rows = [{**finding, "where": "comparison"} for finding in comparison.audit]
-    for unit in comparison.units:
-        where = f"{unit.arm}, seed {unit.seed}"
-        rows += [{**row, "where": where} for row in checks.read(unit.result.get("audit", []))]
+    for arm, units in comparison.arms.items():
+        for unit in units:
+            where = f"{arm}, seed {unit.seed}"
+            rows += [{**row, "where": where} for row in checks.read(unit.result.get("audit", []))]
     alike: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in rows:
         key = (row["outcome"], row["check"], re.sub(r"\d+", "0", row["message"]))

@@ -39,12 +39,12 @@ these come first.
 """
 RESULTS = {
     "val_accuracy": "result/1_val_accuracy",
-    "accuracy": "result/2_test_accuracy",
-    "kappa": "result/3_test_kappa",
-    "macro_f1": "result/4_test_macro_f1",
-    "log_loss": "result/5_test_log_loss",
-    "calibration_error": "result/6_test_calibration_error",
-    "train_accuracy": "result/7_train_accuracy",
+    "train_accuracy": "result/2_train_accuracy",
+    "accuracy": "result/3_test_accuracy",
+    "kappa": "result/4_test_kappa",
+    "macro_f1": "result/5_test_macro_f1",
+    "log_loss": "result/6_test_log_loss",
+    "calibration_error": "result/7_test_calibration_error",
 }
 """Numbers of the kept epoch and their columns in the HParams table, which are sorted by name:
 validation, which selects, comes first.
