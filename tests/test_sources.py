@@ -10,7 +10,7 @@ from PIL import Image
 
 from lib import paths
 from lib.data import dataset as datasets
-from lib.data import file_listing, intake
+from lib.data import file_listing, intake, sources
 from lib.errors import DarkroomError
 
 
@@ -102,6 +102,11 @@ def test_digits_are_written_as_pictures():
     ]
     assert data.source["licence"] == "CC BY 4.0"
     assert np.asarray(Image.open(data.raw / "0/0000.png")).max() == 239  # 15 of 16 levels
+
+
+@pytest.mark.parametrize("name", sources.PACKAGED)
+def test_every_packaged_set_has_its_module(name):
+    assert sources.module(name).NAME == name and callable(sources.module(name).intake)
 
 
 def test_a_missing_package_is_named(monkeypatch):

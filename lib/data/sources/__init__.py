@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
     from lib.data.sources.reading import Reading
 
-PACKAGED = ("elpv", "digits", "planted", "marked")
+_MODULES = {
+    "elpv": "elpv",
+    "digits": "digits",
+    "planted": "synthetic",
+    "marked": "shortcut_demo",
+}
+PACKAGED = tuple(_MODULES)
 """Data sets that come by name alone; each has an `intake`."""
 
 FOLDER_KINDS = ("folders", "table", "names")
@@ -36,12 +42,12 @@ SOURCES = (*PACKAGED, *FOLDER_KINDS)
 
 
 def module(kind: str) -> ModuleType:
-    """Returns the packaged source of that name. Raises DarkroomError with the list of sources when
+    """Returns the module of a packaged data set. Raises DarkroomError with the list of sources when
     there is none.
     """
     if kind not in PACKAGED:
         raise DarkroomError(f"There is no source {kind!r}; the sources are {', '.join(SOURCES)}.")
-    return import_module(f"lib.data.sources.{kind}")
+    return import_module(f"lib.data.sources.{_MODULES[kind]}")
 
 
 def read_folder(raw: Path, files: Sequence[ListedFile], options: dict[str, Any]) -> Reading:
