@@ -106,7 +106,8 @@ def test_digits_are_written_as_pictures():
 
 @pytest.mark.parametrize("name", sources.PACKAGED)
 def test_every_packaged_set_has_its_module(name):
-    assert sources.module(name).NAME == name and callable(sources.module(name).intake)
+    source = sources.module(name)
+    assert (source.NAME, callable(source.intake)) == (name, True)
 
 
 def test_a_missing_package_is_named(monkeypatch):
