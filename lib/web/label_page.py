@@ -22,7 +22,7 @@ from lib.evaluation.predictions import Predictions
 from lib.runs import record
 from lib.web import archive, pictures
 from lib.web.archive import Run
-from lib.web.data_page import asked_side, body, jpeg_response, plain_label
+from lib.web.http import asked_side, body, jpeg_response, plain_label
 from lib.web.image_table import MAX_ROWS, NONE, packed
 
 pages = Blueprint("label_page", __name__)

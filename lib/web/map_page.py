@@ -1,4 +1,4 @@
-"""The pages of the maps: which there are, and one of them."""
+"""Maps of feature spaces: the pages, and what their script asks for."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import functools
 import json
 from typing import Any
 
-from flask import Blueprint, render_template
+from flask import Blueprint, Response, jsonify, render_template, request
 
 from lib.embeddings.plots import PALETTE, REST, SEQUENCE
 from lib.embeddings.record import TITLES
-from lib.web import archive, maps
+from lib.errors import DarkroomError
+from lib.web import archive, maps, selections
+from lib.web.archive import Run
+from lib.web.http import body, plain_label
+from lib.web.maps import MapRun
 
 pages = Blueprint("map_page", __name__)
+api = Blueprint("map_api", __name__, url_prefix="/api/maps/<study>/<stage>/<unit>")
+_BY = "map page"
 MAPS = ("map-a", "map-b")
 """The page's two maps, by the names of their elements."""
 
@@ -92,3 +98,144 @@ def figure(name: str) -> dict[str, Any]:
     plot.toolbar.active_scroll, plot.toolbar.active_drag = wheel, pan
     silence(MISSING_RENDERERS)
     return json.loads(json.dumps(json_item(plot, name)))
+
+
+@api.get("/places")
+def places(study: str, stage: str, unit: str) -> Response:
+    """The map of a space by a method, as float32."""
+    found, shown = _found(study, stage, unit)
+    space, method = request.args.get("space", ""), request.args.get("method", "")
+    return _array(found, shown.places(space, method), space, method)
+
+
+@api.get("/columns/<int:index>")
+def codes(study: str, stage: str, unit: str, index: int) -> Response:
+    """One column for colouring, as uint8 codes or float32 numbers."""
+    found, shown = _found(study, stage, unit)
+    return _array(found, shown.codes(index), "column", index)
+
+
+@api.post("/points")
+def points(study: str, stage: str, unit: str) -> Response:
+    """What is known of some points."""
+    return jsonify(_found(study, stage, unit)[1].described(body("rows", list)))
+
+
+@api.get("/thumbnails/<int:row>")
+def thumbnail(study: str, stage: str, unit: str, row: int) -> Response:
+    """A small picture of one point."""
+    found, shown = _found(study, stage, unit)
+    response = Response(
+        shown.thumbnail(row, side=320 if "large" in request.args else maps.THUMBNAIL),
+        mimetype="image/jpeg",
+    )
+    response.headers["Cache-Control"] = "private, max-age=3600"
+    return response
+
+
+@api.get("/nearest/<int:row>")
+def nearest(study: str, stage: str, unit: str, row: int) -> Response:
+    """The nearest images of one in the feature space."""
+    shown = _found(study, stage, unit)[1]
+    near = shown.nearest(row, space=request.args.get("space", ""))
+    words = {each["row"]: each for each in shown.described([each["row"] for each in near])}
+    return jsonify([{**words[each["row"]], "distance": each["distance"]} for each in near])
+
+
+@api.get("/search")
+def search(study: str, stage: str, unit: str) -> Response:
+    """The points whose path or labels hold some words."""
+    rows = _found(study, stage, unit)[1].search(request.args.get("text", "")[:200])
+    return jsonify(rows=rows)
+
+
+@api.get("/selections")
+def kept(study: str, stage: str, unit: str) -> Response:
+    """The named selections of the data set, as rows of this map."""
+    shown = _found(study, stage, unit)[1]
+    row_of = {path: row for row, path in enumerate(shown.points["path"])}
+    return jsonify(
+        [
+            {
+                "name": name,
+                "saved": each["saved"],
+                "rows": [row_of[path] for path in each["paths"] if path in row_of],
+            }
+            for name, each in selections.read(shown.dataset).items()
+        ]
+    )
+
+
+@api.post("/selections")
+def keep(study: str, stage: str, unit: str) -> Response:
+    """Keeps some points under a name."""
+    shown = _found(study, stage, unit)[1]
+    rows = shown.checked(body("rows", list), most=len(shown))
+    selections.save(
+        shown.dataset, body("name", str), [str(path) for path in shown.points["path"].iloc[rows]]
+    )
+    return jsonify(ok=True)
+
+
+@api.delete("/selections")
+def forget(study: str, stage: str, unit: str) -> Response:
+    """Forgets a named selection."""
+    selections.delete(_found(study, stage, unit)[1].dataset, body("name", str))
+    return jsonify(ok=True)
+
+
+@api.post("/csv")
+def csv(study: str, stage: str, unit: str) -> Response:
+    """Some points as a table."""
+    text = _found(study, stage, unit)[1].csv(body("rows", list))
+    headers = {"Content-Disposition": "attachment; filename=selection.csv"}
+    return Response(text, mimetype="text/csv", headers=headers)
+
+
+@api.post("/ledger")
+def ledger(study: str, stage: str, unit: str) -> Response:
+    """Sends points to the cleaning ledger: `action` is keep, review, reject, or relabel with a
+    `label`.
+    """
+    from lib.cleaning import clean
+
+    shown = _found(study, stage, unit)[1]
+    rows = shown.checked(body("rows", list), most=len(shown))
+    named = [str(path) for path in shown.points["path"].iloc[rows]]
+    action = body("action", str)
+    if action == "relabel":
+        clean.relabel(shown.dataset, named, label=plain_label(body("label", str)), by=_BY)
+    elif action in ("keep", "review", "reject"):
+        clean.decide(shown.dataset, named, verdict=action, by=_BY)
+    else:
+        raise DarkroomError("The ledger takes keep, review, reject or relabel.")
+    return jsonify(ok=True, files=len(named))
+
+
+@api.post("/ledger/undo")
+def undo(study: str, stage: str, unit: str) -> Response:
+    """Takes back the last act of the ledger, if a map page made it."""
+    from lib.cleaning import clean
+    from lib.cleaning import ledger as acts
+
+    dataset = _found(study, stage, unit)[1].dataset
+    standing = acts.standing(acts.read(dataset.folder))
+    if not standing or standing[-1]["by"] != _BY:
+        raise DarkroomError(
+            "The last act of the ledger was not made here; take it back with `darkroom clean "
+            "--undo`."
+        )
+    clean.undo(dataset)
+    return jsonify(ok=True, files=len(standing[-1]["changes"]))
+
+
+def _found(study: str, stage: str, unit: str) -> tuple[Run, MapRun]:
+    found = archive.run(study, stage, unit)
+    return found, maps.load(found)
+
+
+def _array(found: Run, content: bytes, *parts: object) -> Response:
+    response = Response(content, mimetype="application/octet-stream")
+    response.set_etag(maps.etag(found, *parts))
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response.make_conditional(request)

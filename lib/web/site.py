@@ -10,7 +10,7 @@ import bokeh
 from flask import Flask, Response, abort, redirect, request
 
 from lib.reporting import report, text
-from lib.web import classify_page, data_page, guard, label_page, map_api, map_page, runs_page
+from lib.web import classify_page, data_page, guard, label_page, map_page, runs_page
 from lib.web.guard import DEFAULT_HOST
 
 _BOKEH = Path(bokeh.__file__).parent / "server" / "static" / "js"
@@ -34,7 +34,7 @@ def create(*, hosts: tuple[str, ...] | None = None) -> Flask:
         data_page.pages,
         label_page.pages,
         map_page.pages,
-        map_api.api,
+        map_page.api,
         classify_page.pages,
     ):
         app.register_blueprint(part)

@@ -31,7 +31,7 @@ from lib.data.sources import archives
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.models import torch_pickle
-from lib.web import archive, classify_page, map_api, models, site
+from lib.web import archive, classify_page, map_page, models, site
 
 TESTS = Path(__file__).parent.parent
 ALLOWED = ("DarkroomError",)
@@ -218,7 +218,7 @@ def _client(kept=[]):  # noqa: B006  made once
         archive.run = lambda *names: None
         models.load = lambda found: None
         classify_page._answer = lambda loaded, pixels, accuracy: pixels.shape
-        map_api._found = lambda *names: (None, _Shown())
+        map_page._found = lambda *names: (None, _Shown())
         kept.append(site.create().test_client())
     return kept[0]
 
