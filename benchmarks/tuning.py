@@ -281,7 +281,9 @@ def _theirs(home: Path, *, epochs: int, seed: int) -> dict:
     train, val = material.examples("train"), material.examples("val")
 
     def build(hp):
-        values = {key.name: hyperband._value(key, hp.get(key.name)) for key in searched.hyperparameters}
+        values = {
+            key.name: hyperband._value(key, hp.get(key.name)) for key in searched.hyperparameters
+        }
         model = network.build({**base, **values}, material)
         optimizer = keras.optimizers.Adam(values["learning_rate"], global_clipnorm=1.0)
         model.compile(optimizer, heads.loss(model), metrics=[heads.accuracy(model)])

@@ -313,6 +313,8 @@ _SPLIT = (
 _FINDINGS = "lib.cleaning.findings:DESCRIPTIONS"
 _LIMIT = _row("limit_per_class", "int", 0, "largest number of images a class, 0 for all",
               "at least 0", option=True)
+_TUNED_ON = _row("tuned_on", "str", "", "the split on which these settings were chosen, as "
+                 "winner.toml names it; others with its images in test are refused", option=True)
 _SIDE = _row("image_side", "int", 96, "height and width in pixels that the network sees",
              "8 to 2048")
 _RESIZE = _row("resize", "str", "stretch", "how an image becomes square",
@@ -520,7 +522,7 @@ NOTEBOOKS = {
         _notebook(
             "3_train",
             _group("The study", _STUDY, _ARM, _SEED, _TINY),
-            _group("Data", _DATA, _TARGET, *_SPLIT, _SIDE, _LIMIT, _RESIZE),
+            _group("Data", _DATA, _TARGET, *_SPLIT, _SIDE, _LIMIT, _TUNED_ON, _RESIZE),
             _group("Network", *_NETWORK),
             _group("Training", *_FIT),
             _group("Machine", *_MACHINE),

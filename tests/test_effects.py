@@ -70,6 +70,7 @@ TRAINING = {
     "seed": (1, {}),
 }
 ELSEWHERE = {
+    "tuned_on",
     # of the run and its data, held by the tests of those rooms
     "study",
     "arm",

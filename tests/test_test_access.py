@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from lib.errors import DarkroomError
 from lib.evaluation import test_access
 
 
@@ -51,6 +52,14 @@ def test_tuning_on_one_split_and_judging_on_another_is_flagged(tmp_path):
     assert "chosen on 4 of the 4 test images" in other.checks()[0]["message"]
     foreign = test_access.record(tmp_path, "s1", "another/train/a-s1")
     assert (foreign.seen_in_tuning, outcomes(foreign)["test_images_tuned_on"]) == (4, "note")
+
+
+def test_settings_of_a_search_are_judged_on_what_it_left_untouched(tmp_path):
+    store(tmp_path, "s0", train="abcd", val="ef", test="ghij")
+    store(tmp_path, "s1", train="ghij", val="ab", test="cdef")
+    test_access.refuse_tuned(tmp_path, "s0", tuned_on="s0")
+    with pytest.raises(DarkroomError, match="chosen on 4 of the 4 test images .*tuned_on = 's0'"):
+        test_access.refuse_tuned(tmp_path, "s1", tuned_on="s0")
 
 
 def test_every_run_that_read_test_images_is_remembered(tmp_path):

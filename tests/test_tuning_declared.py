@@ -260,7 +260,7 @@ def test_a_search_leaves_its_table_and_says_what_limits_it(tmp_path):
         "trial,x,epochs,parent,state,score,seconds,failure,epoch"
     )
     assert results.warnings(found) == [
-        "The best x, 0.5, lies at the lowest end of its range: try lower values."
+        "The best x, 0.5, is at the lowest end of its range: try lower values."
     ]
     without = search.run(
         Plan(space.read({"x": [0.0, 0.6, 0.9]}), "grid", "objectives:parabola", {"score": "max"}, 2)

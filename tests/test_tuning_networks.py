@@ -198,7 +198,8 @@ def test_a_study_tunes_from_a_folder_to_a_verdict_and_repeats_nothing(tmp_path):
     assert arm["filters"] == [4] and set(arm) <= set(notebooks.find("3_train").parameters)
     opened = (tmp_path / "datasets" / "pictures" / "test_openings.jsonl").read_text().splitlines()
     roles = [json.loads(line)["role"] for line in opened]
-    # Candidates times seeds, tuned on and then tested; the search itself opened nothing.
-    assert sorted(roles) == ["test"] * 4 + ["tuning"] * 4
+    # The search and candidates times seeds, tuned on and then tested.
+    assert sorted(roles) == ["test"] * 4 + ["tuning"] * 5
+    assert arm["tuned_on"] == json.loads(opened[0])["split"]
     assert len(list((folder / "figures").glob("*.png"))) == 3
     assert len(list((folder / "trials").glob("*/events.out.tfevents*"))) >= 2

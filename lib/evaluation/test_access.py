@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import files
-from lib.errors import check_choice
+from lib.errors import DarkroomError, check_choice
 
 LOG = "test_openings.jsonl"
 ROLES = ("test", "tuning")
@@ -130,6 +130,21 @@ def reuse(dataset_folder: Path, split_id: str, *, study: str) -> Reuse:
         seen_in_tuning=len(tuned[True] | tuned[False]),
         tuned_in_study=len(tuned[True]),
     )
+
+
+def refuse_tuned(dataset_folder: Path, split_id: str, *, tuned_on: str) -> None:
+    """Raises DarkroomError if settings that were chosen on the split `tuned_on` would be judged by
+    images that its training or validation held.
+    """
+    test = _images(Path(dataset_folder), split_id, ("test",))
+    seen = test & _images(Path(dataset_folder), tuned_on, ("train", "val"))
+    if seen:
+        raise DarkroomError(
+            f"These settings were chosen on {len(seen):,} of the {len(test):,} test images of this "
+            f"split (tuned_on = {tuned_on!r}), so the score would be too good. Keep the "
+            "split_method, split_seed and fractions of the search and vary `seed` alone, or search "
+            "on this split."
+        )
 
 
 def count(dataset_folder: Path, split_id: str) -> int:

@@ -18,7 +18,7 @@ from lib.data import pixel_cache, splits
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
 from lib.errors import DarkroomError
-from lib.evaluation import comparison, metrics
+from lib.evaluation import comparison, metrics, test_access
 from lib.evaluation import predictions as tables
 from lib.evaluation.comparison import Comparison
 from lib.evaluation.predictions import Predictions
@@ -60,7 +60,10 @@ class Session:
     @functools.cached_property
     def split(self) -> Split:
         """The division into train, validation and test."""
-        return splits.of_parameters(self.pictures, self.parameters)
+        split = splits.of_parameters(self.pictures, self.parameters)
+        if tuned_on := self.parameters.get("tuned_on"):
+            test_access.refuse_tuned(self.pictures.folder, split.id, tuned_on=tuned_on)
+        return split
 
     @functools.cached_property
     def images(self) -> Material:

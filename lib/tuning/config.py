@@ -26,7 +26,7 @@ GOALS = {"val_accuracy": "max", "val_loss": "min", "num_parameters": "min", "sec
 OBJECTIVE = "lib.tuning.objective:objective"
 _DATA = ("data", "target", "split_method", "fractions", "split_seed", "limit_per_class")
 FIXED = {
-    **dict.fromkeys(("study", "arm", "tiny", "seed"), "the suite sets it"),
+    **dict.fromkeys(("study", "arm", "tiny", "seed", "tuned_on"), "the suite sets it"),
     **dict.fromkeys(_DATA, "trials on different images cannot be compared"),
     "epochs": "the method decides how long a trial is trained; set `epochs` of 4_tune",
     "monitor": "the first of `goals` decides which epoch is kept",

@@ -126,11 +126,17 @@ def _training_data(name: str, side: int, resize: str, **split_arguments: Any) ->
     return Material(pixels, split, dataset.folder / "features")
 
 
-def make_split(parameters: Mapping[str, Any], dataset: Dataset) -> Split:
-    """Returns the split that all trials share, making it if it is new."""
+def make_split(parameters: Mapping[str, Any], dataset: Dataset, *, run: str = "") -> Split:
+    """Returns the split that all trials share, making it if it is new; the log of test images notes
+    that `run` (study/stage/run) chooses settings on it.
+    """
     from lib.data import splits
+    from lib.evaluation import test_access
 
-    return splits.ensure(dataset, **_split_arguments(parameters))
+    split = splits.ensure(dataset, **_split_arguments(parameters))
+    if run:
+        test_access.record(dataset.folder, split.id, run, role="tuning")
+    return split
 
 
 def _split_arguments(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -104,9 +104,18 @@ def warnings(result: SearchResult) -> list[str]:
 
 
 def write_winner(
-    verdict: Verdict, base: Mapping[str, Any], folder: Path, *, name: str = "tuned"
+    verdict: Verdict,
+    base: Mapping[str, Any],
+    folder: Path,
+    *,
+    name: str = "tuned",
+    tuned_on: str = "",
 ) -> Path:
-    """Writes `winner.toml`, an arm to paste below the training stage of a study."""
+    """Writes `winner.toml`, an arm to paste below the training stage of a study.
+
+    The arm names the split `tuned_on`, so that a training whose test images the search has seen is
+    refused.
+    """
     from lib import schema
 
     defaults = schema.find(config.TRAINING).defaults()
@@ -118,7 +127,8 @@ def write_winner(
     }
     comment = "".join(f"# {line}\n" for line in verdict.text.splitlines())
     path = folder / "winner.toml"
-    arm = config.arm_toml(changed | verdict.winner.values, arm=name)
+    chosen = {"tuned_on": tuned_on} if tuned_on else {}
+    arm = config.arm_toml(changed | verdict.winner.values | chosen, arm=name)
     files.write_text(path, comment + arm)
     return path
 
