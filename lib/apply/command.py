@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from lib.apply import classifier as models
 from lib.apply import folder as folders
 from lib.apply import report
 from lib.apply.folder import Outcome
+from lib.reporting.text import print_progress
 from lib.runs import Run
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def apply(
         accuracy=accuracy,
         copy_to=target,
         classes=classes,
-        progress=_print_progress if sys.stderr.isatty() else None,
+        progress=print_progress,
         executor=executor,
         model=model,
         part_size=part_size,
@@ -103,8 +103,3 @@ def export(model: str, format: str, *, out: str | None = None) -> int:
     print(f"{path}\n{path.with_suffix('.json')}: classes, side, temperature, thresholds")
     print(f"Its probabilities differ from Keras' by at most {max(difference, 1e-7):.0e}.")
     return 0
-
-
-def _print_progress(done: int, total: int) -> None:
-    end = "\n" if done == total else ""
-    print(f"\r{done:,} of {total:,} files", end=end, file=sys.stderr, flush=True)

@@ -106,30 +106,26 @@ def write(outcome: Outcome, folder: Path) -> Path:
 
 def render(outcome: Outcome) -> str:
     """Returns the page as HTML with its pictures embedded."""
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([TEMPLATES, report.TEMPLATES]),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = text.percent
     summary = outcome.summary
     accepted = {name: examples for name, examples in summary.accepted.items() if examples}
     uris = images.data_uris(outcome.folder, _pictures(outcome, accepted))
     missing = Markup('<span class="gone">picture not shown</span>')
     image = Markup('<img src="{}" alt="{}" loading="lazy">')
-    return environment.get_template("applied.html").render(
-        title=f"Labels for {outcome.folder.resolve().name}",
-        outcome=outcome,
-        summary=summary,
-        classes=sorted(summary.by_class.items(), key=lambda item: -sum(item[1].values())),
-        accepted=list(accepted.items()),
-        picture=lambda path: image.format(uris[path], path) if path in uris else missing,
-        figure=report.embedded(probabilities(outcome)),
-        facts=_facts(outcome),
+    return (
+        text.templates(TEMPLATES)
+        .get_template("applied.html")
+        .render(
+            title=f"Labels for {outcome.folder.resolve().name}",
+            outcome=outcome,
+            summary=summary,
+            classes=sorted(summary.by_class.items(), key=lambda item: -sum(item[1].values())),
+            accepted=list(accepted.items()),
+            picture=lambda path: image.format(uris[path], path) if path in uris else missing,
+            figure=report.embedded(probabilities(outcome)),
+            facts=_facts(outcome),
+        )
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import datetime
-import importlib.resources
 import json
 import time
 from collections import Counter
@@ -114,6 +113,7 @@ def _why(failure: dict[str, Any] | None) -> str | None:
 
 
 PAGE = "index.html"
+TEMPLATES = Path(__file__).parent / "templates"
 _MOST_FAILURES = 10
 _MOST_RUNS = 500
 
@@ -122,22 +122,20 @@ def write_page() -> Path:
     """Writes the page, and a table of results for every study that ran, and returns the page's
     path.
     """
-    import jinja2
+    from lib.reporting import text
 
     folder = paths.logs()
     studies = [_study(name) for name in status.folders()]
     studies.sort(key=lambda study: study["latest"], reverse=True)
-    templates = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    environment = jinja2.Environment(
-        loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template(PAGE).render(
-        style=importlib.resources.files("lib.reporting")
-        .joinpath("templates", "comparison.css")
-        .read_text("utf-8"),
-        studies=studies,
-        lead=_lead(studies),
-        made=_day(time.time()),
+    page = (
+        text.templates(TEMPLATES)
+        .get_template(PAGE)
+        .render(
+            style=(text.TEMPLATES / "comparison.css").read_text("utf-8"),
+            studies=studies,
+            lead=_lead(studies),
+            made=_day(time.time()),
+        )
     )
     files.write_text(folder / PAGE, page)
     return folder / PAGE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from lib.data import intake, manifest
 from lib.data.dataset import Dataset
 from lib.data.intake import name_of
 from lib.errors import DarkroomError, suggest
+from lib.reporting.text import print_progress
 
 
 def clean(
@@ -44,7 +44,7 @@ def clean(
             verdicts=verdicts,
             embedding=None if network == "none" else EmbeddingConfig(network),
             workers=workers,
-            progress=_progress(),
+            progress=print_progress,
         )
     except ValueError as error:  # an unknown reason or verdict
         raise DarkroomError(str(error)) from error
@@ -197,21 +197,3 @@ def _thresholds(given: dict[str, str]) -> Thresholds:
         return Thresholds(**values)
     except ValueError as error:
         raise DarkroomError(str(error)) from error
-
-
-def _progress() -> Callable[[int, int], None] | None:
-    import sys
-
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        if done % 100 == 0 or done == total:
-            print(
-                f"\r{done:,} of {total:,} files read",
-                end="\n" if done == total else "",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    return show

@@ -14,7 +14,7 @@ import pandas as pd
 from lib import files as files_module
 from lib.cleaning import ledger
 from lib.cleaning.findings import DESCRIPTIONS
-from lib.reporting import images, report
+from lib.reporting import images, text
 
 if TYPE_CHECKING:
     from lib.cleaning.clean import Cleaned
@@ -48,39 +48,36 @@ def render(cleaned: Cleaned) -> str:
     """Returns the page as text: counts, classes before and after, duplicates side by side, the
     worst files of each kind.
     """
-    import jinja2
-
-    loader = jinja2.FileSystemLoader([TEMPLATES, report.TEMPLATES])
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = lambda value: f"{value:,}"
     kinds, groups = _kinds(cleaned), _groups(cleaned)
     shown = [card["path"] for kind in kinds for card in kind["cards"]]
     shown += [card["path"] for group in groups for card in group["cards"]]
     decoded = set(
         cleaned.manifest.loc[cleaned.manifest["pixels"].notna(), "path"]
     )  # others may be pipes, which never end
-    return environment.get_template(FILE).render(
-        dataset=cleaned.dataset,
-        sentence=cleaned.sentence(),
-        verdicts=cleaned.manifest["verdict"].value_counts().to_dict(),
-        num_files=len(cleaned.manifest),
-        counts=_counts(cleaned),
-        classes=_classes(cleaned),
-        groups=groups,
-        num_groups=int((_sizes(cleaned) > 1).sum()),
-        largest=len(cleaned.largest_group),
-        kinds=kinds,
-        leaks=leaks(cleaned),
-        pictures=images.data_uris(
-            cleaned.dataset.raw, [path for path in shown if path in decoded], side=144
-        ),
-        by_hand=[
-            act
-            for act in ledger.standing(ledger.read(cleaned.dataset.folder))
-            if act["by"] != ledger.MACHINE
-        ],
+    return (
+        text.templates(TEMPLATES)
+        .get_template(FILE)
+        .render(
+            dataset=cleaned.dataset,
+            sentence=cleaned.sentence(),
+            verdicts=cleaned.manifest["verdict"].value_counts().to_dict(),
+            num_files=len(cleaned.manifest),
+            counts=_counts(cleaned),
+            classes=_classes(cleaned),
+            groups=groups,
+            num_groups=int((_sizes(cleaned) > 1).sum()),
+            largest=len(cleaned.largest_group),
+            kinds=kinds,
+            leaks=leaks(cleaned),
+            pictures=images.data_uris(
+                cleaned.dataset.raw, [path for path in shown if path in decoded], side=144
+            ),
+            by_hand=[
+                act
+                for act in ledger.standing(ledger.read(cleaned.dataset.folder))
+                if act["by"] != ledger.MACHINE
+            ],
+        )
     )
 
 

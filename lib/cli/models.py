@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,10 +146,11 @@ def _export(arguments: argparse.Namespace) -> int:
 def _spread_scan(arguments: argparse.Namespace) -> int:
     from lib.cleaning.scan import scan
     from lib.data import intake
+    from lib.reporting.text import print_progress
 
     dataset = intake.bring(arguments.data)
     with _executor(dataset.folder, arguments) as executor:
-        table = scan(dataset, executor=executor, part_size=arguments.size, progress=_print_progress)
+        table = scan(dataset, executor=executor, part_size=arguments.size, progress=print_progress)
     print(f"{dataset.name}: {len(table):,} files read. Next: `darkroom clean {dataset.name}`.")
     return 0
 
@@ -159,11 +159,12 @@ def _spread_features(arguments: argparse.Namespace) -> int:
     from lib.apply import classifier
     from lib.data import dataset as datasets
     from lib.embeddings import feature_spaces
+    from lib.reporting.text import print_progress
 
     dataset, (path, _) = datasets.load(arguments.data), classifier.find(arguments.model)
     with _executor(dataset.folder, arguments) as executor:
         folder = feature_spaces.compute(
-            dataset, path, executor=executor, part_size=arguments.size, progress=_print_progress
+            dataset, path, executor=executor, part_size=arguments.size, progress=print_progress
         )
     print(f"Features: {folder / 'features.npy'}")
     return 0
@@ -196,9 +197,3 @@ def _executor(folder: Path, arguments: argparse.Namespace) -> Executor:
     executor = Executor(workers=workers or local, cluster=cluster)
     executor.check(folder)
     return executor
-
-
-def _print_progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        end = "\n" if done == total else ""
-        print(f"\r{done:,} of {total:,} files", end=end, file=sys.stderr, flush=True)

@@ -22,7 +22,6 @@ from lib.evaluation.run_records import Unit
 from lib.reporting import captions, images, plots, tensorboard, text
 from lib.reporting.style import Drawing
 
-TEMPLATES = Path(__file__).parent / "templates"
 SITE, BOARD = "http://localhost:8050", "http://localhost:6006"
 """Where `darkroom web` and `darkroom board` serve by default."""
 ICON_SVG = (
@@ -75,13 +74,6 @@ def render(
     notes: Mapping[str, Any] | None = None,
 ) -> str:
     """The page as text; arguments as for `write`."""
-    import jinja2
-
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["percent"] = text.percent
     published = dict(published or {})
     hardest, disputed, sure = (
         comparison.hardest(),
@@ -95,37 +87,44 @@ def render(
     pictures = {} if raw is None else images.data_uris(raw, wanted)
     data = str(comparison.units[0].result.get("data") or "")
     study = comparison.units[0].folder.parents[1].name
-    return environment.get_template("comparison.html").render(
-        title=question or f"Comparison of {len(comparison.arms)} arms",
-        comparison=comparison,
-        metric=comparison.metric.replace("_", " "),
-        answer=captions.answer(comparison),
-        summary=captions.summary(comparison),
-        icon=ICON,
-        data=data,
-        site=_site_links(study, data),
-        addresses={arm: _images_link(units[0], data) for arm, units in comparison.arms.items()},
-        shown=comparison.shown.to_dict("records"),
-        published={
-            name: text.published_row(value, comparison.metric) for name, value in published.items()
-        },
-        figures={
-            name: embedded(drawing) for name, drawing in drawings(comparison, published).items()
-        },
-        kappa_scale=matrices.landis_koch_scale(),
-        fitting=[*captions.fitting(comparison), *captions.published(comparison, published)],
-        confusions=confusions,
-        labels=comparison.label_counts() if is_multilabel else {},
-        per_class=comparison.per_class("f1"),
-        sure=selective_prediction.shown(sure).reset_index().to_dict("records") if len(sure) else [],
-        disagreement=disagreements.sentence(comparison),
-        disputed=disputed.to_dict("records"),
-        hardest=hardest.to_dict("records"),
-        pictures=pictures,
-        numbers={path: index for index, path in enumerate(pictures)},
-        findings=_findings(comparison),
-        environment=_environment(comparison.units),
-        notes={"openings": comparison.openings} | dict(notes or {}),
+    return (
+        text.templates()
+        .get_template("comparison.html")
+        .render(
+            title=question or f"Comparison of {len(comparison.arms)} arms",
+            comparison=comparison,
+            metric=comparison.metric.replace("_", " "),
+            answer=captions.answer(comparison),
+            summary=captions.summary(comparison),
+            icon=ICON,
+            data=data,
+            site=_site_links(study, data),
+            addresses={arm: _images_link(units[0], data) for arm, units in comparison.arms.items()},
+            shown=comparison.shown.to_dict("records"),
+            published={
+                name: text.published_row(value, comparison.metric)
+                for name, value in published.items()
+            },
+            figures={
+                name: embedded(drawing) for name, drawing in drawings(comparison, published).items()
+            },
+            kappa_scale=matrices.landis_koch_scale(),
+            fitting=[*captions.fitting(comparison), *captions.published(comparison, published)],
+            confusions=confusions,
+            labels=comparison.label_counts() if is_multilabel else {},
+            per_class=comparison.per_class("f1"),
+            sure=selective_prediction.shown(sure).reset_index().to_dict("records")
+            if len(sure)
+            else [],
+            disagreement=disagreements.sentence(comparison),
+            disputed=disputed.to_dict("records"),
+            hardest=hardest.to_dict("records"),
+            pictures=pictures,
+            numbers={path: index for index, path in enumerate(pictures)},
+            findings=_findings(comparison),
+            environment=_environment(comparison.units),
+            notes={"openings": comparison.openings} | dict(notes or {}),
+        )
     )
 
 

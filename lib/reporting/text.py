@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -14,6 +15,11 @@ from lib import paths
 from lib.evaluation import analytic
 from lib.evaluation.formatting import SHARES, brief_row, full_row, interval, percent
 from lib.runs import Run
+
+if TYPE_CHECKING:
+    import jinja2
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def published_row(figures: Any, metric: str) -> dict[str, str]:
@@ -91,3 +97,22 @@ __all__ = [
     "percent",
     "published_row",
 ]
+
+
+def templates(*folders: Path) -> jinja2.Environment:
+    """Returns the templates of a page: those of its own folders, then those of this package."""
+    import jinja2
+
+    loader = jinja2.FileSystemLoader([*folders, TEMPLATES])
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": percent, "number": lambda value: f"{value:,}"}
+    return environment
+
+
+def print_progress(done: int, total: int) -> None:
+    """Prints how many files are done on one line of a terminal; nothing elsewhere."""
+    if sys.stderr.isatty() and (done % 20 == 0 or done == total):
+        end = "\n" if done == total else ""
+        print(f"\r{done:,} of {total:,} files", end=end, file=sys.stderr, flush=True)
