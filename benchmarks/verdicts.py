@@ -1,211 +1,319 @@
-"""Do intervals hold the truth and tests keep their level? Simulated with learners that really
-learn.
+"""Do intervals hold the truth and tests keep their level? Simulated with learners that train.
 
 python -m benchmarks verdicts [--quick]
+python -m benchmarks.verdicts [--learner NAME] [--replicates N]
 
 Every replicate draws a data set from a population, makes splits as the suite does (60 / 15 / 25 %),
-trains scikit-learn models and asks `lib.evaluation` for intervals and verdicts. The truth is the
-mean accuracy (or kappa) of such trainings on fresh images. Arms are alike by construction: each has
-features of its own that are drawn in the same way; in the last design one has weaker ones. No
-correlation between splits is assumed anywhere: overlapping splits bring their own.
+trains one model an arm and split and asks `lib.evaluation` for intervals and verdicts. The truth is
+the mean accuracy (or kappa) of such trainings on fresh images. Arms are alike by construction: each
+has features of its own that are drawn in the same way; in the last design one has weaker ones. No
+correlation between splits is assumed: overlapping splits bring their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
-SHARES = (0.55, 0.2, 0.15, 0.1)
-NAMES = ("a", "b", "c", "d")
-SIGNAL, WEAKER = 0.8, 0.61
-_OWN, _SHARED = 4, 3
+from lib.evaluation import confusion, influence, paired_tests, statistics
+from lib.evaluation.linear_model import LinearModel, Scores
+
+SHARES = (0.4, 0.25, 0.2, 0.15)
+SIGNAL, WEAKER = 0.8, 0.64
+METRICS = {"accuracy": confusion.accuracy, "kappa": confusion.kappa}
+_SHARED, _OWN, _FRESH = 3, 4, 1000
+
+Predict = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Design:
-    """One design of a study: what its arms are, and how many runs on how many splits."""
+    """A study: which learner, on how many images, how many arms and runs, on splits or one split.
+
+    With `is_weaker` the first arm has weaker features.
+    """
 
     learner: str
-    num_images: int
-    num_runs: int
-    num_arms: int
+    num_images: int = 800
+    num_arms: int = 5
+    num_runs: int = 10
     is_fixed: bool = False
     is_weaker: bool = False
 
-    def __str__(self) -> str:
-        what = "seeds on one split" if self.is_fixed else "splits"
-        runs = f"{self.num_runs} {what}, {self.num_arms} arms"
-        return f"{self.learner}, {self.num_images} images, {runs}"
 
+@dataclass(frozen=True)
+class Study:
+    """One simulated study: its scores by metric, and the accuracy and kappa of its models on fresh
+    images, (arms, runs).
+    """
 
-DESIGNS = (
-    Design("logistic", 2624, 3, 3),
-    Design("sgd", 2624, 3, 3),
-    Design("tree", 2624, 3, 3),
-    Design("sgd", 1000, 5, 2),
-    Design("tree", 1000, 5, 5),
-    Design("logistic", 1000, 10, 3),
-    Design("sgd", 2624, 3, 3, is_fixed=True),
-    Design("tree", 2624, 5, 2, is_fixed=True),
-    Design("sgd", 1000, 3, 11),
-    Design("logistic", 2624, 3, 3, is_weaker=True),
-)
+    scores: dict[str, Scores]
+    fresh: dict[str, np.ndarray]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs all designs and prints one line each."""
+    """Runs all designs and prints one line for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few replicates of three designs")
-    parser.add_argument("--replicates", type=int, default=300)
+    parser.add_argument("--quick", action="store_true", help="few replicates of two learners")
+    parser.add_argument("--learner", choices=list(LEARNERS), help="this one alone")
+    parser.add_argument("--replicates", type=int, default=200)
     asked = parser.parse_args(arguments)
-    designs = (DESIGNS[1], DESIGNS[6], DESIGNS[9]) if asked.quick else DESIGNS
-    for design in designs:
-        print(line(design, simulate(design, 40 if asked.quick else asked.replicates)), flush=True)
+    chosen = [asked.learner] if asked.learner else ["lda", "tree"] if asked.quick else LEARNERS
+    num = 20 if asked.quick else asked.replicates
+    for learner in chosen:
+        for is_fixed in (False, True):
+            if is_fixed and learner not in RANDOM:
+                continue
+            studies = list(simulate(Design(learner, is_fixed=is_fixed), num))
+            for num_arms, num_runs in ((2, 3), (3, 3), (5, 3), (3, 5), (3, 10)):
+                name = f"{num_runs} {'seeds' if is_fixed else 'splits'}, {num_arms} arms"
+                print(line(f"{learner}, {name}", rates(studies, num_arms, num_runs)), flush=True)
+        studies = list(simulate(Design(learner, num_arms=11, num_runs=3), num))
+        print(line(f"{learner}, 3 splits, 11 arms", rates(studies, 11, 3)), flush=True)
+        weaker = Design(learner, num_images=2624, num_arms=3, num_runs=3, is_weaker=True)
+        found = power(list(simulate(weaker, max(10, num // 2))))
+        print(line(f"{learner}, 3 splits of 656 test images, one of 3 arms weaker", found))
     return 0
 
 
-def line(design: Design, found: dict[str, float]) -> str:
-    """A design's results as one line of text."""
-    numbers = ", ".join(f"{name} {100 * value:.1f} %" for name, value in found.items())
-    return f"{design}: {numbers}"
+def line(name: str, found: dict[str, float]) -> str:
+    """The results of a design as one line of text."""
+    return f"{name}: " + ", ".join(f"{key} {100 * value:.1f} %" for key, value in found.items())
 
 
-def simulate(
-    design: Design, replicates: int, *, seed: int = 0, of_truth: int = 150
-) -> dict[str, float]:
-    """Coverage of means and differences, and the share of studies with a verdict."""
-    from lib.evaluation import confusion, linear_model, paired_tests, statistics
-
-    truth = expected(design, replicates=of_truth)
+def simulate(design: Design, replicates: int, *, seed: int = 0) -> Iterator[Study]:
+    """Simulated studies of one design."""
     generator = np.random.default_rng(seed)
-    held: dict[str, list[bool]] = {}
     for _ in range(replicates):
-        arms = study(design, generator)
-        functions = {name: confusion.HEADLINES[name] for name in ("accuracy", "kappa")}
-        for metric, scores in linear_model.score(arms, functions).items():
-            model = linear_model.LinearModel(scores)
-            pairs = paired_tests.of_model(model)
-            for arm in arms:
-                found = statistics.of_arm(scores, arm, model=model)
-                inside = found.low <= truth[metric][arm] <= found.high
-                held.setdefault(f"{metric} mean covered", []).append(inside)
-            for pair in pairs:
-                gap = truth[metric][pair.first] - truth[metric][pair.second]
-                inside = pair.difference.low <= gap <= pair.difference.high
-                held.setdefault(f"{metric} difference covered", []).append(inside)
-            weaker = [pair for pair in pairs if pair.first == "arm 0"]
-            if design.is_weaker:
-                shown = [pair.is_significant for pair in weaker]
-                held.setdefault(f"{metric} power", []).extend(shown)
-            else:
-                shown = any(pair.is_significant for pair in pairs)
-                held.setdefault(f"{metric} false verdicts", []).append(shown)
+        yield _study(design, generator)
+
+
+def rates(studies: list[Study], num_arms: int, num_runs: int) -> dict[str, float]:
+    """The share of studies with a false verdict, and the coverage of means and differences.
+
+    A study of many arms and runs counts as several smaller ones.
+    """
+    held: dict[str, list[bool]] = {}
+    for metric in METRICS:
+        truth = float(np.mean([study.fresh[metric].mean() for study in studies]))
+        wrong, means, differences = ([] for _ in range(3))
+        for study in studies:
+            for scores in _parts(study.scores[metric], num_arms, num_runs):
+                model = LinearModel(scores)
+                pairs = paired_tests.of_model(model)
+                wrong.append(any(pair.is_significant for pair in pairs))
+                differences += [pair.difference.low <= 0 <= pair.difference.high for pair in pairs]
+                found = [statistics.of_arm(scores, arm, model=model) for arm in model.arms]
+                means += [one.low <= truth <= one.high for one in found]
+        held[f"{metric}: false verdicts"] = wrong
+        held |= {f"{metric}: means covered": means, f"{metric}: differences covered": differences}
     return {name: float(np.mean(values)) for name, values in held.items()}
 
 
-def study(design: Design, generator: np.random.Generator) -> dict[str, dict[int, Any]]:
-    """The prediction tables of one simulated study, by arm and seed."""
-    features, truth = population(design, design.num_images, generator)
-    arms: dict[str, dict[int, Any]] = {f"arm {place}": {} for place in range(design.num_arms)}
-    order = generator.permutation(len(truth))
-    for seed in range(design.num_runs):
-        if not design.is_fixed:
-            order = generator.permutation(len(truth))
-        num_test, num_val = int(0.25 * len(truth)), int(0.15 * len(truth))
+def power(studies: list[Study]) -> dict[str, float]:
+    """How often the weaker arm of `is_weaker` is found to be worse in accuracy, and by how much it
+    is.
+    """
+    found = []
+    for study in studies:
+        pairs = paired_tests.of_model(LinearModel(study.scores["accuracy"]))
+        found += [pair.is_significant for pair in pairs if pair.first == "arm 0"]
+    fresh = np.mean([study.fresh["accuracy"].mean(axis=1) for study in studies], axis=0)
+    return {"difference": float(fresh[1:].mean() - fresh[0]), "power": float(np.mean(found))}
+
+
+def _study(design: Design, generator: np.random.Generator) -> Study:
+    num, num_test, num_val = (
+        design.num_images,
+        design.num_images // 4,
+        int(0.15 * design.num_images),
+    )
+    features, truth = population(design, num + _FRESH, generator)
+    order, sets = generator.permutation(num), []
+    slopes: dict[str, list[np.ndarray]] = {metric: [] for metric in METRICS}
+    shape = (design.num_arms, design.num_runs)
+    values, fresh = ({metric: np.zeros(shape) for metric in METRICS} for _ in range(2))
+    for run in range(design.num_runs):
+        if run and not design.is_fixed:
+            order = generator.permutation(num)
         test, train = np.sort(order[:num_test]), order[num_test + num_val :]
-        for place, values in enumerate(features):
-            model = learner(design.learner, int(generator.integers(2**31)))
-            predicted = fitted(model, values[train], truth[train]).predict(values[test])
-            arms[f"arm {place}"][seed] = table(test, truth[test], predicted, num_train=len(train))
-    return arms
-
-
-def expected(design: Design, *, replicates: int) -> dict[str, dict[str, float]]:
-    """The mean accuracy and kappa of trainings of each arm, on fresh images."""
-    from lib.evaluation import confusion
-
-    generator, found = np.random.default_rng(99), {"accuracy": {}, "kappa": {}}
-    num_train = design.num_images - int(0.25 * design.num_images) - int(0.15 * design.num_images)
-    for _ in range(replicates):
-        features, truth = population(design, num_train, generator)
-        fresh, answers = population(design, 8000, generator)
-        for place in range(design.num_arms):
-            model = learner(design.learner, int(generator.integers(2**31)))
-            predicted = fitted(model, features[place], truth).predict(fresh[place])
-            counted = confusion.counts(answers, predicted, len(NAMES))
-            for name in found:
-                value = float(confusion.HEADLINES[name](counted))
-                found[name].setdefault(f"arm {place}", []).append(value)
-    means = {
-        name: {arm: float(np.mean(values)) for arm, values in of_arm.items()}
-        for name, of_arm in found.items()
+        sets.append(test)
+        for arm in range(design.num_arms):
+            predict = LEARNERS[design.learner](features[arm][train], truth[train], generator)
+            counted = [
+                confusion.counts(truth[rows], predict(features[arm][rows]), len(SHARES))
+                for rows in (test, np.arange(num, num + _FRESH))
+            ]
+            predicted = predict(features[arm][test])
+            for metric, function in METRICS.items():
+                values[metric][arm, run], fresh[metric][arm, run] = map(function, counted)
+                column = np.zeros(num)
+                slope = influence.of_confusion(counted[0], function)
+                column[test] = slope[truth[test], predicted]
+                slopes[metric].append(column)
+    scores = {
+        metric: scores_of(
+            metric,
+            values[metric],
+            np.stack(slopes[metric], axis=1).reshape(num, *shape[::-1]),
+            sets[:1] if design.is_fixed else sets,
+            ratio=num_test / (num - num_test - num_val),
+        )
+        for metric in METRICS
     }
-    if not design.is_weaker:  # arms are alike: all of them say what each is expected to reach
-        for of_arm in means.values():
-            of_arm |= dict.fromkeys(of_arm, float(np.mean(list(of_arm.values()))))
-    return means
+    return Study(scores, fresh)
+
+
+def scores_of(
+    metric: str, values: np.ndarray, slopes: np.ndarray, sets: list[np.ndarray], *, ratio: float
+) -> Scores:
+    """The scores of a study, as `linear_model.score` makes them of prediction tables.
+
+    `values` is (arms, runs), `slopes` (images, runs, arms) the influence of every image, `sets` the
+    test images of each run, or of all runs.
+    """
+    num_arms, num_runs = values.shape
+    columns = slopes.transpose(2, 1, 0).reshape(num_arms * num_runs, -1)
+    return Scores(
+        metric=metric,
+        arms=tuple(f"arm {arm}" for arm in range(num_arms) for _ in range(num_runs)),
+        seeds=tuple(range(num_runs)) * num_arms,
+        sets=np.tile(np.arange(num_runs) if len(sets) > 1 else np.zeros(num_runs, int), num_arms),
+        values=values.reshape(-1),
+        covariance=columns @ columns.T,
+        ratios=np.full(num_arms * num_runs, ratio),
+        images=tuple(sets),
+        groups=tuple(sets),
+    )
+
+
+def _parts(scores: Scores, num_arms: int, num_runs: int) -> Iterator[Scores]:
+    arms, seeds = list(dict.fromkeys(scores.arms)), sorted(set(scores.seeds))
+    is_fixed = len(scores.images) == 1
+    for first in range(0, len(seeds) - num_runs + 1, num_runs):
+        runs = set(seeds[first : first + num_runs])
+        for start in range(0, len(arms) - num_arms + 1, num_arms):
+            chosen = set(arms[start : start + num_arms])
+            rows = [
+                place
+                for place, (arm, seed) in enumerate(zip(scores.arms, scores.seeds, strict=True))
+                if arm in chosen and seed in runs
+            ]
+            sets = scores.images if is_fixed else scores.images[first : first + num_runs]
+            yield replace(
+                scores,
+                arms=tuple(scores.arms[row] for row in rows),
+                seeds=tuple(scores.seeds[row] for row in rows),
+                sets=scores.sets[rows] - (0 if is_fixed else first),
+                values=scores.values[rows],
+                covariance=scores.covariance[np.ix_(rows, rows)],
+                ratios=scores.ratios[rows],
+                images=sets,
+                groups=sets,
+            )
 
 
 def population(
     design: Design, num: int, generator: np.random.Generator
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Features for every arm, (num, 10) each, and the classes, (num,)."""
+    """Features for every arm, (num, 7) each, three of them the same, and the classes, (num,)."""
     truth = generator.choice(len(SHARES), size=num, p=SHARES)
     centres = np.random.default_rng(7).normal(size=(len(SHARES), _SHARED + _OWN))
     shared = generator.normal(size=(num, _SHARED)) + SIGNAL * centres[truth, :_SHARED]
     features = []
-    for place in range(design.num_arms):
-        signal = WEAKER if design.is_weaker and place == 0 else SIGNAL
+    for arm in range(design.num_arms):
+        signal = WEAKER if design.is_weaker and arm == 0 else SIGNAL
         own = generator.normal(size=(num, _OWN)) + signal * centres[truth, _SHARED:]
-        features.append(np.hstack([shared, own, shared * own[:, :_SHARED]]).astype(np.float32))
+        features.append(np.hstack([shared, own]))
     return features, truth
 
 
-def learner(name: str, seed: int) -> Any:
-    """A scikit-learn classifier."""
-    from sklearn.linear_model import LogisticRegression, SGDClassifier
+def discriminant(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> Predict:
+    """Linear discriminant analysis: a stable learner."""
+    classes = np.eye(len(SHARES))[y]
+    means = classes.T @ x / classes.sum(axis=0)[:, None]
+    inside = x - means[y]
+    weights = np.linalg.solve(inside.T @ inside / len(x) + 1e-3 * np.eye(x.shape[1]), means.T)
+    offset = np.log(classes.mean(axis=0)) - 0.5 * (means * weights.T).sum(axis=1)
+    return lambda new: (new @ weights + offset).argmax(axis=1)
+
+
+def naive_bayes(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> Predict:
+    """Gaussian naive Bayes: a stable learner."""
+    classes = np.eye(len(SHARES))[y]
+    num = classes.sum(axis=0)[:, None]
+    means = classes.T @ x / num
+    variance = classes.T @ x**2 / num - means**2 + 1e-3
+    prior = np.log(num[:, 0] / len(x)) - 0.5 * np.log(variance).sum(axis=1)
+    return lambda new: (prior - 0.5 * ((new[:, None] - means) ** 2 / variance).sum(axis=2)).argmax(
+        axis=1
+    )
+
+
+def neighbour(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> Predict:
+    """The class of the nearest training image: each of them decides for its neighbourhood."""
+    squares = (x**2).sum(axis=1)
+    return lambda new: y[(squares - 2 * new @ x.T).argmin(axis=1)]
+
+
+def tree(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> Predict:
+    """A full decision tree, three random features at a node: unstable."""
     from sklearn.tree import DecisionTreeClassifier
 
-    makers: dict[str, Callable[[], Any]] = {
-        "logistic": lambda: LogisticRegression(max_iter=60, tol=1e-2),
-        "sgd": lambda: SGDClassifier(
-            loss="log_loss", max_iter=2, tol=None, learning_rate="constant", eta0=0.02,
-            random_state=seed,
-        ),
-        "tree": lambda: DecisionTreeClassifier(
-            max_depth=6, min_samples_leaf=3, max_features=4, splitter="random", random_state=seed
-        ),
-    }  # fmt: skip
-    return makers[name]()
+    seed = int(generator.integers(2**31))
+    return DecisionTreeClassifier(max_features=3, random_state=seed).fit(x, y).predict
 
 
-def fitted(model: Any, features: np.ndarray, truth: np.ndarray) -> Any:
-    """The model after its training; that it stops early is part of the design."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return model.fit(features, truth)
+def random_features(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> Predict:
+    """A linear model on 25 random units: how it starts matters as much as the images."""
+    hidden = 0.7 * generator.normal(size=(x.shape[1] + 1, 25))
+
+    def units(new: np.ndarray) -> np.ndarray:
+        return np.tanh(new @ hidden[:-1] + hidden[-1])
+
+    inner = units(x)
+    squares = inner.T @ inner + 0.1 * np.eye(inner.shape[1])
+    weights = np.linalg.solve(squares, inner.T @ np.eye(len(SHARES))[y])
+    return lambda new: (units(new) @ weights).argmax(axis=1)
 
 
-def table(images: np.ndarray, truth: np.ndarray, predicted: np.ndarray, *, num_train: int) -> Any:
-    """A prediction table of test images; the rows of training images are only counted."""
-    from lib.evaluation import predictions
-
-    num = len(images)
-    frame = predictions.table(
-        [f"{image:06d}" for image in images] + [f"t{place:06d}" for place in range(num_train)],
-        splits=["test"] * num + ["train"] * num_train,
-        labels=[NAMES[place] for place in truth] + [NAMES[0]] * num_train,
-        groups=np.concatenate([images, 10**6 + np.arange(num_train)]),
-        probabilities=np.eye(len(NAMES))[np.concatenate([predicted, np.zeros(num_train, int)])],
-        class_names=NAMES,
+def network(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> Predict:
+    """A network of 16 units after 40 steps of SGD with momentum, stopped before it has settled."""
+    rate, steps, batch = 0.5, 40, 64
+    sizes = (x.shape[1], 16, len(SHARES))
+    weights = [generator.normal(size=pair) / np.sqrt(pair[0]) for pair in pairwise(sizes)]
+    weights += [np.zeros(16), np.zeros(len(SHARES))]
+    speed, classes = [np.zeros_like(values) for values in weights], np.eye(len(SHARES))[y]
+    for _ in range(steps):
+        rows = generator.choice(len(x), batch)
+        inner = np.tanh(x[rows] @ weights[0] + weights[2])
+        scores = inner @ weights[1] + weights[3]
+        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+        error = (shares / shares.sum(axis=1, keepdims=True) - classes[rows]) / batch
+        back = (error @ weights[1].T) * (1 - inner**2)
+        gradients = [x[rows].T @ back, inner.T @ error, back.sum(axis=0), error.sum(axis=0)]
+        speed = [0.8 * old - rate * new for old, new in zip(speed, gradients, strict=True)]
+        weights = [old + step for old, step in zip(weights, speed, strict=True)]
+    return lambda new: (np.tanh(new @ weights[0] + weights[2]) @ weights[1] + weights[3]).argmax(
+        axis=1
     )
-    return predictions.Predictions(frame, NAMES)
+
+
+LEARNERS = {
+    "lda": discriminant,
+    "naive_bayes": naive_bayes,
+    "neighbour": neighbour,
+    "tree": tree,
+    "random_features": random_features,
+    "network": network,
+}
+RANDOM = ("tree", "random_features", "network")
+"""Learners whose trainings differ on the same images."""
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -421,6 +422,14 @@ class _MeanSquare(NamedTuple):
     floor: float  # what images alone make of it
 
 
+def _pooled(
+    mine: tuple[float, float], squares: Sequence[tuple[float, float]]
+) -> tuple[float, float]:
+    # Arms differ in what images make of their mean squares, and share the excess over it.
+    values, floors = np.sum(squares, axis=0)
+    return (mine[1] * values / floors, mine[1]) if floors > 0 and mine[1] > 0 else mine
+
+
 def _overlaps(images: Sequence[np.ndarray]) -> np.ndarray:
     """float64 (sets, sets): the share of the images of two test sets that is in both."""
     common = [[len(np.intersect1d(one, other)) for other in images] for one in images]
@@ -477,7 +486,7 @@ class _Pool:
         """The mean square between the runs of an arm."""
         mine, degrees = self._square(self.observed[arm]), len(self.observed[arm]) - 1.0
         if arm in self._alike:
-            mine = self._pooled(mine, [self._square(self.observed[name]) for name in self._alike])
+            mine = _pooled(mine, self._arm_squares)
             degrees = self._degrees_of_arms()
         return _moderated(*mine, degrees)
 
@@ -486,18 +495,18 @@ class _Pool:
         mine = self._square(self.observed[first] - self.observed[second])
         degrees = len(self.observed[first]) - 1.0
         if self.is_shared(first, second):
-            pairs = combinations(self._alike, 2)
-            observed = [self.observed[one] - self.observed[other] for one, other in pairs]
-            mine = self._pooled(mine, [self._square(weights) for weights in observed])
+            mine = _pooled(mine, self._pair_squares)
             degrees *= len(self._alike) - 1
         return _moderated(*mine, degrees)
 
-    def _pooled(
-        self, mine: tuple[float, float], squares: Sequence[tuple[float, float]]
-    ) -> tuple[float, float]:
-        # Arms differ in what images make of their mean squares, and share the excess over it.
-        values, floors = np.sum(squares, axis=0)
-        return (mine[1] * values / floors, mine[1]) if floors > 0 and mine[1] > 0 else mine
+    @cached_property
+    def _arm_squares(self) -> list[tuple[float, float]]:
+        return [self._square(self.observed[arm]) for arm in self._alike]
+
+    @cached_property
+    def _pair_squares(self) -> list[tuple[float, float]]:
+        pairs = combinations(self._alike, 2)
+        return [self._square(self.observed[one] - self.observed[other]) for one, other in pairs]
 
     def _square(self, weights: np.ndarray) -> tuple[float, float]:
         # The mean square between observations, and its expectation if the images alone moved them.
@@ -551,15 +560,16 @@ def _stands_out(excess: np.ndarray, num: int, *, is_seeds: bool) -> bool:
     """
     if excess.sum() == 0:
         return False
-    drawn = _null_shares(len(excess), num, is_seeds)
-    return bool(excess.max() / excess.sum() > np.quantile(drawn, 1 - _OUTLIER_LEVEL))
+    return bool(excess.max() / excess.sum() > _outlier_limit(len(excess), num, is_seeds))
 
 
-def _null_shares(num_arms: int, num: int, is_seeds: bool) -> np.ndarray:
+@lru_cache
+def _outlier_limit(num_arms: int, num: int, is_seeds: bool) -> float:
     values = np.random.default_rng(0).normal(size=(_NULL_DRAWS, num_arms, num))
     if is_seeds:
         squares = values.var(axis=2, ddof=1)  # (draws, arms)
     else:
         differences = values[:, :, None] - values[:, None]  # (draws, arms, arms, sets)
         squares = differences.var(axis=3, ddof=1).sum(axis=2)
-    return squares.max(axis=1) / squares.sum(axis=1)
+    shares = squares.max(axis=1) / squares.sum(axis=1)
+    return float(np.quantile(shares, 1 - _OUTLIER_LEVEL))

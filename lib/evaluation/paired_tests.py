@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -36,8 +37,6 @@ class Pair:
     `difference` has the 95 % interval of this pair alone. `low` and `high`, `p_adjusted` and
     `p_equivalent` are corrected for the number of pairs (Holm, Tukey): the interval excludes 0 just
     where `p_adjusted` is below 5 %, and lies within `margin` just where `p_equivalent` is.
-    `detectable` is the smallest difference that this design shows with 80 % power; `runs_needed`
-    how many runs an arm would show the observed difference (None: no number of them would).
     """
 
     first: str
@@ -51,9 +50,20 @@ class Pair:
     margin: float
     method: str
     num_pairs: int = 1
-    detectable: float = float("nan")
-    runs_needed: int | None = None
     is_splits: bool = True
+
+    @cached_property
+    def detectable(self) -> float:
+        """The smallest difference that this design shows with 80 % power."""
+        return design.detectable(self.difference.uncertainty, num_pairs=self.num_pairs)
+
+    @cached_property
+    def runs_needed(self) -> int | None:
+        """How many runs an arm would show the observed difference; None where no number would."""
+        if self.difference.num_seeds < 2:
+            return None
+        found = self.difference
+        return design.runs_needed(found.value, found.uncertainty, num_pairs=self.num_pairs)
 
     @property
     def is_significant(self) -> bool:
@@ -377,10 +387,6 @@ def _pair(
         margin=margin,
         method=difference.method,
         num_pairs=num_pairs,
-        detectable=design.detectable(uncertainty, num_pairs=num_pairs),
-        runs_needed=design.runs_needed(value, uncertainty, num_pairs=num_pairs)
-        if num > 1
-        else None,
         is_splits=len(sets) > 1,
     )
 
