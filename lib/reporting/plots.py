@@ -86,7 +86,7 @@ def _large_confusion(
         bars.tick_params(axis="y", length=0)
         bars.invert_yaxis()
         bars.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        bars.set_title("Largest confusions, truth → prediction (images)", fontsize=10)
+        bars.set(title="Largest confusions", xlabel="images, truth → prediction")
         style.set_title(drawing, title)
     drawing.alt = _describe_confusion(counts, class_names, title)
     return drawing
