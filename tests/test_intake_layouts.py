@@ -486,7 +486,10 @@ def test_a_level_beside_which_a_split_is_unknown_is_a_question(tmp_path):
     fill(tmp_path, *each("{s}/{c}/{i}.png", s=("train", "holdout"), c=CDO))
     with pytest.raises(DarkroomError, match="holdout beside them.*split_names=holdout:test"):
         read(tmp_path, level="2")
-    assert splits(read(tmp_path, level="2", split_names="holdout:test")) == {"train": 12, "test": 12}
+    assert splits(read(tmp_path, level="2", split_names="holdout:test")) == {
+        "train": 12,
+        "test": 12,
+    }
     assert splits(read(tmp_path, level="2", split_names="holdout:none")) == {"train": 12}
     assert splits(read(tmp_path, level="2", split="none")) == {}
 
@@ -536,6 +539,18 @@ def test_two_rows_of_one_picture_with_different_labels(tmp_path):
     first = read(tmp_path, several="first")
     assert labels(first) == {"car": 12}
     assert first.rows_not_used["names an image again with another label"] == 6
+    every = read(tmp_path, several="all")
+    assert every.rows_not_used.get("names an image again with another label", 0) == 0
+    assert every.rows["attr_label"].value_counts().to_dict() == {"car|bus": 6, "car": 6}
+
+
+def test_every_label_is_kept_and_pictures_without_one(tmp_path):
+    flat(tmp_path)
+    cells = ["a|b", "a", "", "b"]
+    table(tmp_path, "image,tags", [(f"{i}.png", cells[i % 4]) for i in range(12)])
+    reading = read(tmp_path, several="all", label="tags")
+    assert labels(reading) == {"a": 6, "b": 3, "none": 3}
+    assert reading.rows["attr_tags"].value_counts().to_dict() == dict.fromkeys(cells, 3)
 
 
 def test_few_pictures_with_two_labels_have_none(tmp_path):
@@ -840,7 +855,9 @@ def test_archives_in_an_archive_are_named_by_its_own_name(tmp_path, monkeypatch)
 def test_what_was_understood_follows_the_files(tmp_path, monkeypatch):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
     fill(tmp_path / "set", *each("{c}/{i}.png", c=CDO))
-    assert "3 classes: cat 4, dog 4, owl 4 · label" in intake.bring(str(tmp_path / "set")).understood
+    assert (
+        "3 classes: cat 4, dog 4, owl 4 · label" in intake.bring(str(tmp_path / "set")).understood
+    )
     fill(tmp_path / "set", *each("{c}/{i}.png", c=("fox",)))
     dataset = intake.bring(str(tmp_path / "set"))
     scan.scan(dataset, workers=1)

@@ -125,7 +125,10 @@ def ensure(
     rows = dataset.accepted().sort_values("path", ignore_index=True)
     multilabel = targets.parse(target).rule == "all"
     truth = targets.several(rows, target) if multilabel else targets.truth(rows, target)
-    known = targets.truth(rows, targets.for_split(target)).notna() if multilabel else truth.notna()
+    if multilabel:  # an empty cell says that an image has no class, a missing one says nothing
+        known = truth.map(bool) | (rows[targets.parse(target).column] == "")
+    else:
+        known = truth.notna()
     stratum = targets.truth(rows, targets.stratum(targets.for_split(target)))
     rows = rows.assign(label=truth, stratum=stratum)[known].reset_index(drop=True)
     if runs := _RUNS.fullmatch(method):
@@ -150,7 +153,7 @@ def ensure(
         method,
         target,
         frame,
-        class_names=sorted(rows["label"].explode().unique()),
+        class_names=sorted(rows["label"].explode().dropna().unique()),
         source_note="" if method.startswith("source") else _source_note(rows, assigned),
     )
 
@@ -273,7 +276,9 @@ def _named_groups(rows: pandas.DataFrame) -> pandas.Series:
 def _limit(rows: pandas.DataFrame, limit: int, seed: int) -> pandas.DataFrame:
     shuffled = rows.iloc[np.random.default_rng([seed, 1]).permutation(len(rows))]
     return (
-        shuffled.groupby("stratum", sort=False).head(limit).sort_values("path", ignore_index=True)
+        shuffled.groupby("stratum", sort=False, dropna=False)
+        .head(limit)
+        .sort_values("path", ignore_index=True)
     )
 
 

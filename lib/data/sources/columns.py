@@ -32,6 +32,9 @@ SIZED_BOXES = {
 }
 """The same box given by its upper left corner and its size, as COCO does."""
 
+NO_LABEL = "none"
+"""The class of a picture without a label, where a picture may have any number of them."""
+
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _WHOLE = re.compile(r"[-+]?(0|[1-9]\d*)")
 _TRUE, _FALSE = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no", ""})
@@ -463,15 +466,18 @@ def label_lists(frame: pd.DataFrame, choice: LabelChoice, options: Options, *, n
         )
         return Labels(lists, source)
     separator = options.separator
-    if separator is None and options.several is None and (found := _list_separator(cells)):
+    found = _list_separator(cells) if separator is None else None
+    if found and options.several == "all":
+        separator = found[0]
+    elif found and options.several is None:
         sign, number = found
         example = next(cell for cell in cells if sign in cell)
         raise DarkroomError(
             f"{number:,} cells of the column {column!r} of {name} seem to hold several labels, "
             f"such as {example!r}. Say "
-            f"separator={sign!r} and several=first, last, join or drop to read them apart; "
-            "several=join without a separator "
-            "takes each cell as one class."
+            f"several=all to keep them all, separator={sign!r} and several=first, last, join or "
+            "drop to read them apart; several=join without a separator takes each cell as one "
+            "class."
         )
     if separator:
         lists = cells.map(
@@ -508,9 +514,11 @@ def _list_separator(cells: pd.Series) -> tuple[str, int] | None:
 
 def one_label(lists: Sequence[str], several: str) -> str | None:
     """Returns the one class of a picture that has several: the first, the last, none (`drop`), or
-    all joined by ` + `.
+    all joined by ` + `. With `all` it is the first, or `NO_LABEL` where there is none.
     """
     distinct = list(dict.fromkeys(lists))
+    if several == "all":
+        return distinct[0] if distinct else NO_LABEL
     if len(distinct) < 2:
         return distinct[0] if distinct else None
     if several == "drop":
@@ -522,6 +530,8 @@ def one_label(lists: Sequence[str], several: str) -> str | None:
     )
 
 
-def joined(lists: Sequence[str]) -> str | None:
-    """Returns the classes of a picture as `targets` reads them, a|b."""
-    return targets.SEPARATOR.join(dict.fromkeys(lists)) or None
+def joined(lists: Sequence[str], several: str | None = None) -> str | None:
+    """Returns the classes of a picture as `targets` reads them, a|b. No class is missing (None), or
+    with several="all" known to be none ("").
+    """
+    return targets.SEPARATOR.join(dict.fromkeys(lists)) or ("" if several == "all" else None)

@@ -9,7 +9,7 @@ from typing import Any
 from lib.errors import DarkroomError, suggest
 
 KINDS = ("folders", "table")
-SEVERAL = ("first", "last", "drop", "join")
+SEVERAL = ("first", "last", "drop", "join", "all")
 SPLITS = ("train", "val", "test", "none")
 
 

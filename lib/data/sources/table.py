@@ -27,6 +27,7 @@ _SEVERAL = {
     "last": "the last counts",
     "drop": "these images have no label",
     "join": "they are joined to a class",
+    "all": "each counts",
 }
 
 
@@ -232,13 +233,13 @@ def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Re
     )
     one = _one_row_each(kept, labels.column, options, unused, notes, name)
     table = one.join(extra.loc[one["first_row"]].reset_index(drop=True))
-    if (one["lists"].map(len) > 1).any() or options.separator is not None:
+    if (one["lists"].map(len) > 1).any() or options.separator or options.several == "all":
         column = (
             columns.attribute_name(bundle.label.columns[0])
             if len(bundle.label.columns) == 1
             else "attr_classes"
         )
-        table[column] = one["lists"].map(columns.joined)
+        table[column] = [columns.joined(classes, options.several) for classes in one["lists"]]
         notes.append(f"{column} holds all labels of an image: target = '{column}/all' learns each.")
     table = table.drop(columns=["lists", "first_row"])
     named = set(table["path"])
@@ -393,12 +394,14 @@ def _several(
         raise DarkroomError(
             f"{rows_text} {conflicts:,} of {len(result):,} images have several labels, such as "
             f"{' and '.join(example[:3])}. Say "
-            "several=first, several=last, several=join (a class of its own) or several=drop (no "
-            "label)."
+            "several=all (each is learned), several=first, several=last, several=join (a class of "
+            "its own) or several=drop (no label)."
         )
     several = several or "drop"
     if other:
-        unused["names an image again with another label"] += other if several != "join" else 0
+        unused["names an image again with another label"] += (
+            other if several not in ("join", "all") else 0
+        )
         notes.append(
             f"{other:,} rows of {name} name an image again with another label ({conflicts:,} "
             f"images); several={several}: "
