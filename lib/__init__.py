@@ -1,4 +1,4 @@
-"""Darkroom: image-classification experiments whose numbers can be believed.
+"""Darkroom: reproducible image-classification experiments in Keras.
 
 Each package imports only from those before it: `runs`, `data`, `models`, `evaluation`, `reporting`,
 `cleaning`, `training`, `batch`, `tuning`, `baselines`, `explain`, `embeddings`, `apply`, `web` and

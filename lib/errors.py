@@ -1,4 +1,4 @@
-"""The error for a mistake of the user's, and parts of its messages."""
+"""The exception for invalid requests, and parts of its messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are never half there: written aside, flushed to the disk, then renamed.
+"""Atomic file operations: written aside, flushed to disk, then renamed.
 
 Every write passes two named points, `<name>:written` and `<name>:renamed`. A fault test sets
 `DARKROOM_FAULT` to one of them (`result.json:written`, or `result.json:written#3` for the third

@@ -1,4 +1,4 @@
-"""Model cards: what a saved model says about itself, as plain values and as Markdown.
+"""Model cards as plain values and as Markdown.
 
 The Markdown has the sections and the front matter of a Hugging Face model card.
 """

@@ -1,6 +1,4 @@
-"""Native libraries that talk while they load, about matters no reader of a notebook can act on, are
-held back.
-"""
+"""Suppresses the start-up messages of native libraries."""
 
 from __future__ import annotations
 

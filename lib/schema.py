@@ -1,5 +1,4 @@
-"""Every parameter of every notebook, once: type, default, range, choices, when it acts, and one
-line of meaning.
+"""The parameters of every notebook: type, default, range, choices, condition, and meaning.
 
 The parameters cells, study files, `--set`, `papermill -p`, the search spaces of `4_tune` and
 `darkroom list` all go by this table, and `lib` needs no notebook to exist. To add a training

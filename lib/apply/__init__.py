@@ -1,4 +1,4 @@
-"""A trained model on new images: labels, calibrated probabilities, and which to look at.
+"""Applies a trained model to new images: labels, calibrated probabilities, and which to check.
 
 For a few images: `classify(load("quickstart/train/custom-s0"), [bytes_of_a_file])`.
 """

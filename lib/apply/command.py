@@ -1,4 +1,4 @@
-"""`darkroom apply` and `darkroom export`, behind the command line."""
+"""The commands `darkroom apply` and `darkroom export`."""
 
 from __future__ import annotations
 

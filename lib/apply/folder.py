@@ -1,4 +1,4 @@
-"""A model on a whole folder, in constant memory: `labels.csv`, `labels.parquet` and a summary.
+"""Applies a model to a folder in constant memory: `labels.csv`, `labels.parquet` and a summary.
 
 Files that cannot be read are rows of the tables and stop nothing. The folder is only read.
 """

@@ -1,4 +1,4 @@
-"""The labelling loop: which new pictures to label first, the labels, and the data set they join.
+"""Active learning: which new pictures to label first, their labels, and the data set they join.
 
 `9_apply` leaves a table of answers for pictures without labels. Somebody labels the most useful
 ones in the browser; `join` makes a data set of the old images and the newly labelled ones, with the

@@ -1,4 +1,4 @@
-"""The answers as `labels.csv` and `labels.parquet`, and copies of accepted pictures."""
+"""Writers of `labels.csv` and `labels.parquet`, and of copies of accepted pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a thumbnail run: fit the best model, open the test split, run the checks, save."""
+"""The end of a thumbnail run: fits the best model, opens the test split, runs the checks, saves."""
 
 from __future__ import annotations
 

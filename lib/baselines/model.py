@@ -1,4 +1,4 @@
-"""A saved baseline: pixels in, probabilities out, in a file that holds no code.
+"""A saved baseline: pixels in, probabilities out, in a file without code.
 
 The file is a zip of `about.json` (classes, size, card) and the fitted scikit-learn pipeline as
 skops writes it. Its types are checked by name before anything is built.

@@ -1,4 +1,4 @@
-"""How long runs take on this machine: noted when they finish, and used to say how long others will.
+"""Durations of runs on this machine, recorded when they finish, and estimates from them.
 
 `logs/.durations.json` holds the last durations of each kind of run. Runs are of one kind when their
 notebook and their parameters are the same but for arm, study and seeds.

@@ -1,4 +1,4 @@
-"""Work on Dask: submit, poll, cancel, map. No other module knows where and how work is done.
+"""Execution on Dask: submit, poll, cancel, map. No other module uses Dask.
 
     with Executor() as executor:
         executor.submit("a", train, settings, isolated=True)

@@ -1,6 +1,4 @@
-"""One run of a study: a Dask worker gives it its share of the machine, a process of the pool has
-papermill execute it.
-"""
+"""Execution of one run: a Dask worker provides its resources, a pooled process runs papermill."""
 
 from __future__ import annotations
 

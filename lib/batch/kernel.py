@@ -1,5 +1,4 @@
-"""The kernel of a run: this very interpreter, whatever kernels the machine has registered, and none
-of the user's settings.
+"""The kernel of a run: this interpreter, independent of registered kernels and user settings.
 
 `python -m lib.batch.kernel -f connection.json` is what `OwnKernel` starts instead of a registered
 kernel's command.

@@ -1,4 +1,4 @@
-"""What `darkroom status`, `darkroom results` and `darkroom list` print."""
+"""Output of `darkroom status`, `darkroom results` and `darkroom list`."""
 
 from __future__ import annotations
 

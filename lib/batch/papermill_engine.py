@@ -1,4 +1,4 @@
-"""The papermill engine `darkroom`, by which every notebook of the suite is executed.
+"""The papermill engine `darkroom`, which executes every notebook of the suite.
 
     papermill --engine darkroom notebooks/3_train.ipynb out.ipynb -p data elpv     # by hand
     darkroom run quickstart                                                        # the same, a

@@ -1,4 +1,4 @@
-"""Arms times seeds: all runs of one stage with all their parameters."""
+"""The grid of arms and seeds: all runs of a stage with their parameters."""
 
 from __future__ import annotations
 

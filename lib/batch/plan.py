@@ -1,5 +1,5 @@
-"""What is to be done: for every run of a study whether it has finished as it is now, and if not,
-why it must run.
+"""The plan of a study: which runs have finished with their present key, and why the others must
+run.
 
 A stage can be judged only when those before it have ended, since cleaning decides the data that
 training's key is made of.

@@ -1,6 +1,4 @@
-"""What no run needs any more: earlier runs that were moved aside, leftovers of interrupted writers,
-orphaned checkpoints.
-"""
+"""Deletes what no run needs: earlier runs, leftovers of interrupted writers, orphaned checkpoints."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""All runs of a study as one table, `results.csv` and `results.parquet` in its folder: one row a
-run, finished or not.
+"""The results of a study as a table, `results.csv` and `results.parquet`, one row a run.
 
 The columns are those of a run (stage, unit, arm, seed, state, …), then `metrics.*` and
 `parameters.*`. What was finished with another key than it would have now says `stale`, and what

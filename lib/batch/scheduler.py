@@ -1,6 +1,4 @@
-"""Runs a study: judges each stage when those before it have ended, hands its runs to the executor,
-notes what comes of them.
-"""
+"""The scheduler of a study: plans a stage when its predecessors have ended, and submits its runs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The study file: one question, the notebooks that answer it, the arms that are compared, the
-seeds.
+"""The study file: a question, the notebooks that answer it, the arms to compare, the seeds.
 
 `read` returns a study with every parameter of every run filled in and checked; nothing has been
 started by then. Later entries of this list override earlier ones: the notebook's defaults,

@@ -1,4 +1,4 @@
-"""Findings about raw files, and what follows from them. Nothing is ever moved or deleted."""
+"""Findings about raw files and decisions on them. No file is moved or deleted."""
 
 from lib import api
 

@@ -1,4 +1,4 @@
-"""What `darkroom clean` does: clean, list, decide by hand, undo, export."""
+"""The command `darkroom clean`: clean, list, decide by hand, undo, export."""
 
 from __future__ import annotations
 

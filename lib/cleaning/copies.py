@@ -1,4 +1,4 @@
-"""Whether two pictures are one photograph: compared as thumbnails, then by their finest structure.
+"""Verification of copies: compares thumbnails, then the finest structure of the pictures.
 
 Plain correlation is high for all pictures of one kind, because they share a layout: all solar cells
 have busbars, all pages margins. So the components that a data set's thumbnails share are removed

@@ -1,5 +1,4 @@
-"""Copies that were cropped, turned, framed, overlaid or seen at an angle, which a hash of the whole
-picture does not find.
+"""Finds copies that were cropped, rotated, framed, overlaid or photographed at an angle.
 
 Three steps, each for fewer pairs than the one before: pictures are proposed whose thumbnails share
 rare local features; an affine map must carry many of the features of one thumbnail onto the

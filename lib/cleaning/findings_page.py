@@ -1,6 +1,4 @@
-"""`findings.html`: what cleaning found as one self-contained page; its pictures carry none of the
-files' metadata.
-"""
+"""The findings as a self-contained page, `findings.html`, with pictures free of metadata."""
 
 from __future__ import annotations
 

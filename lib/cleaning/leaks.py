@@ -1,4 +1,4 @@
-"""Checks of a data set and its split for what makes a test score too good, by simple means.
+"""Checks of a data set and its split for causes of inflated test scores.
 
 They have the outcomes of `lib.evaluation.checks`, and look at the manifest, the scan's measurements
 and the thumbnails, without a network.

@@ -1,4 +1,4 @@
-"""What one reading of a file tells (hashes, size, light, sharpness, a thumbnail), read by workers.
+"""Measurements of a file (hashes, size, light, sharpness, thumbnail) by worker processes.
 
 A file that kills or hangs its worker is reported as `crashed`, and the others are read on.
 """

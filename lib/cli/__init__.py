@@ -1,4 +1,4 @@
-"""The command line `darkroom`. Each command imports what it needs, so that help is there at once.
+"""The command line `darkroom`. Commands import what they need when they run.
 
 Exit codes: 0 done; 1 a run failed or was stopped; 2 the request was wrong, said in one sentence.
 """

@@ -1,4 +1,4 @@
-"""`python -m lib.cli` is the command `darkroom`."""
+"""Runs the command `darkroom` as `python -m lib.cli`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""How a command is added with its arguments, those that several commands share, and NAME=VALUE."""
+"""Declarations of command-line arguments, and NAME=VALUE pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that open something to look at: lab, board, web."""
+"""Commands that open a browser page: lab, board, web."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `init`: a project folder with notebooks and studies, anywhere."""
+"""The command `init`, which lays out a project folder with notebooks and studies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From files to batches: sources, one decoder, the manifest, splits, the pixel cache, augmentation.
+"""From files to batches: sources, decoder, manifest, splits, pixel cache, augmentation.
 
 `load("path/to/folder")` returns a data set, cleaned.
 """

@@ -1,6 +1,4 @@
-"""Pictures stored as arrays of values: NumPy files, DICOM, and TIFF of many bands or uncommon
-types.
-"""
+"""Decoding of arrays: NumPy files, DICOM, and TIFF of many bands or uncommon types."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Augmentation: each image of the train split is warped once, by one matrix that holds all its
-random changes.
+"""Augmentation of train images: all geometric changes of an image in one warp.
 
 Measured on two cores, the same changes as Keras layers cost twelve times as much, and several warps
 in a row blur several times. Parameters are drawn for a whole epoch at once from (seed, epoch), so

@@ -1,5 +1,4 @@
-"""AutoAugment and RandAugment: pictures changed by operations drawn from a list, the geometric ones
-in one warp.
+"""AutoAugment and RandAugment, with the geometric operations in one warp.
 
 Sources: Cubuk et al. 2019, "AutoAugment", table 9 (the policy found on ImageNet); Cubuk et al.
     2020, "RandAugment". Strengths are on their scale of 0 to 10.

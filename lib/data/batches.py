@@ -1,6 +1,4 @@
-"""Batches for Keras, on every backend: pixels from the cache, augmented on the host while the model
-computes.
-"""
+"""Batches for Keras on every backend, augmented on the host while the model computes."""
 
 from __future__ import annotations
 

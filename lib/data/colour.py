@@ -1,4 +1,4 @@
-"""From the ways a picture can be stored to upright uint8 RGB in sRGB."""
+"""Conversion of stored pictures to upright uint8 RGB in sRGB."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A data set in memory: where its raw files are, what is known about them, and the hashes that runs
-are keyed by.
-"""
+"""A data set: its raw files, its manifest, and the hashes that are part of a run's key."""
 
 from __future__ import annotations
 

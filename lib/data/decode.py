@@ -1,6 +1,4 @@
-"""The one decoder: bytes of a file in, uint8 RGB out. What cleaning judges and what training sees
-both come from here.
-"""
+"""The decoder: bytes of a file in, uint8 RGB out. Cleaning and training share it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a raw folder, and what stands in the way of those that cannot be read."""
+"""Lists the files of a raw folder, with a problem for those that cannot be read."""
 
 # ruff: noqa: SIM905  word lists read best as text
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Groups of files that must share a split: united by columns of a table, folder levels, patterns on
-names, runs of names.
-"""
+"""Groups of files that must share a split: by columns, folder levels, name patterns, runs of names."""
 
 from __future__ import annotations
 

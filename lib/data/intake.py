@@ -1,6 +1,4 @@
-"""Bringing a data set in: by its name, by a folder, a table or an archive. What cannot be used is
-refused before any work.
-"""
+"""Registers a data set by name, folder, table or archive, and refuses what cannot be used."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What the bytes of a file say themselves: damage that decoders pass over, and the tags
-of a TIFF.
-"""
+"""Checks of file bytes: damage that decoders ignore, and the tags of a TIFF."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""MixUp and CutMix: each train image is joined with another of its batch, and its truth with the
-other's, in the same shares.
+"""MixUp and CutMix: joins each train image and its label with another of the batch.
 
 Sources: Zhang et al. 2018, "mixup"; Yun et al. 2019, "CutMix". The share is drawn for each image,
     from (seed, epoch).

@@ -1,6 +1,4 @@
-"""The decoded images of a data set as one array on disk: read once, mapped into memory by everybody
-after.
-"""
+"""The pixel cache: all decoded images of a data set as one memory-mapped array on disk."""
 
 from __future__ import annotations
 

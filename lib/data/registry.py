@@ -1,6 +1,4 @@
-"""The data sets that are known here: listed, renamed, forgotten, and found again where their folder
-has moved.
-"""
+"""The registered data sets: listed, renamed, forgotten, and relinked to a moved folder."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Train, validation and test: made once, by group and stratified, stored, and named in every
-result.
+"""Train, validation and test splits: by group, stratified, seeded, and stored.
 
 A group (verified near-duplicates, united with groups that the user or the source names) never
 straddles two splits. A split is a table on disk

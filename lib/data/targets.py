@@ -1,4 +1,4 @@
-"""Which column a model learns, and which of its classes.
+"""Targets: which column a model learns, and which of its classes.
 
 label                            the class of each image
 attr_style                       another column of the manifest

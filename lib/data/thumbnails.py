@@ -1,6 +1,4 @@
-"""Small pictures for figures and reports: decoded by the suite's one decoder, without EXIF or any
-other metadata.
-"""
+"""Small pictures for figures and reports, without metadata."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Pictures of more than 8 bits: one range of stored values for a data set becomes black
-to white.
-"""
+"""Pictures of more than 8 bits: one range of stored values for the whole data set."""
 
 from __future__ import annotations
 

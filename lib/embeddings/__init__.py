@@ -1,4 +1,4 @@
-"""The feature space of a network: features, maps of it, and numbers that say what it separates."""
+"""The feature space of a network: features, maps, and linear probes."""
 
 from lib import api
 

@@ -1,4 +1,4 @@
-"""Which labels a feature space separates: linear probes on held-out images, and their results.
+"""Linear probes on held-out images: which labels a feature space separates.
 
 A probe is a ridge regression on the classes. Its accuracy is compared with the most frequent class
 and with probes on permuted labels. One factorisation serves all penalties and permutations, so that

@@ -1,4 +1,4 @@
-"""Dimensionality reduction: from features to a map in two dimensions, by several libraries."""
+"""Dimensionality reduction of features to a map in two dimensions, by several libraries."""
 
 from __future__ import annotations
 

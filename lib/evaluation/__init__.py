@@ -1,4 +1,4 @@
-"""What a run is worth, computed from its prediction table and from nothing else.
+"""Metrics, statistics and comparisons, computed from prediction tables only.
 
 `compare([run, other])` says which difference is real.
 """

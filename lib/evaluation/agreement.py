@@ -1,6 +1,4 @@
-"""Kappa of classes that have an order, over the arms of a comparison: near misses count less than
-far ones.
-"""
+"""Weighted kappa of ordered classes, over the arms of a comparison."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Intervals in closed form: of a proportion and of Cohen's kappa, where every image stands for
-itself.
-"""
+"""Intervals in closed form for a proportion and for Cohen's kappa, with independent images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The other labels of a data set: fine classes judged as coarser ones, and boxes."""
+"""Metrics on other labels of a data set: coarser classes, and boxes."""
 
 from __future__ import annotations
 

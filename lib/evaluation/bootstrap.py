@@ -1,4 +1,4 @@
-"""Bootstrap draws over images, or over groups of near-duplicates, at the level of confusion counts.
+"""Bootstrap over images, or over groups of near-duplicates, on confusion counts.
 
 Two groups with the same confusions are alike to every number computed from a confusion matrix. So
 groups are counted by kind, and a draw is one multinomial over the kinds: the same distribution as

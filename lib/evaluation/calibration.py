@@ -1,6 +1,4 @@
-"""Whether a stated probability means what it says: proper scores, reliability, temperature, risk
-against coverage.
-"""
+"""Calibration: proper scores, reliability, temperature, risk against coverage."""
 
 from __future__ import annotations
 

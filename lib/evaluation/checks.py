@@ -1,4 +1,4 @@
-"""Named checks of a run and of a comparison: each says what it found, or why it could not look.
+"""Named checks of a run and of a comparison, with their outcomes.
 
 An outcome is `held` (looked, nothing found), `flagged` (the result stands, with the remark), `note`
 (worth knowing, no fault), `not_judged` (what it takes is missing) or `stops` (the numbers

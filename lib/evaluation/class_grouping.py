@@ -1,5 +1,4 @@
-"""Many classes seen as fewer: a model of five classes judged as one that only tells photographs
-from the rest.
+"""Merges classes: a model of five classes evaluated on one class against the rest.
 
 Folding adds up probabilities, so that the folded model answers the question it was not trained for
 as well as it can.

@@ -1,5 +1,4 @@
-"""The comparison of a study's runs: arms over seeds or splits, and which differences are
-significant.
+"""Comparison of a study's runs: arms over seeds or splits, and significant differences.
 
 Arms stand in the order of their validation results; nothing is chosen or sorted by test. Everything
 is computed from the runs' prediction tables; `result.json` only adds what they cost.

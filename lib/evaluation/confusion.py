@@ -1,4 +1,4 @@
-"""Confusion matrices and everything that is a function of them alone.
+"""Confusion matrices, and metrics that are functions of them alone.
 
 Rows are truth, columns prediction. Every function takes one matrix (classes, classes) or a stack
 (..., classes, classes) of counts and returns one number a matrix, so that a thousand bootstrap

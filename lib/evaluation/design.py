@@ -1,6 +1,4 @@
-"""What a study can show before it runs and after: power, the smallest difference it detects, the
-runs that it takes.
-"""
+"""Power of a study: the smallest detectable difference, and the number of runs needed."""
 
 from __future__ import annotations
 

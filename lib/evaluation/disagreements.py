@@ -1,4 +1,4 @@
-"""Where the arms of a comparison disagree: how often, and on which images most strongly."""
+"""Images on which the arms of a comparison disagree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers as text: rows of the table of arms, intervals, percentages."""
+"""Formatting of metrics: table rows, intervals, percentages."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The numbers of one prediction table. What is ill-defined is NaN in tables, left out of `summary`,
-never a warning.
+"""Metrics of a prediction table. Undefined ones are NaN in tables and absent from `summary`.
 
 Classes without an image in the split have no recall, F1 or ROC-AUC (NaN) and stay outside the macro
 averages; a class that has images and is never predicted has precision 0.

@@ -1,6 +1,4 @@
-"""Numbers for images with several classes or none: each class is present or not, by thresholds
-chosen on validation (`Predictions.label_thresholds`).
-"""
+"""Multi-label metrics, with thresholds from validation (`Predictions.label_thresholds`)."""
 
 from __future__ import annotations
 

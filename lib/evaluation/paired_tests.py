@@ -1,5 +1,4 @@
-"""Which arms differ: every pair on the same images, corrected for the number of pairs, as a verdict
-in words.
+"""Paired tests between arms on the same images, corrected for the number of pairs.
 
 A verdict rests on `linear_model`. With one training an arm it speaks of these two trained models,
 never of the methods.

@@ -1,4 +1,4 @@
-"""The one prediction table of a run: what every metric, figure and verdict is computed from.
+"""The prediction table of a run, from which all metrics, figures and verdicts are computed.
 
 One row an image: `path`, `split`, `label` (the true class by name; for multilabel the list of
 names), `group` (near-duplicates share one) and one float32 column `p_<class name>` a class. The

@@ -1,5 +1,4 @@
-"""Tables that others printed: what their own numbers add up to, and where they contradict each
-other.
+"""Checks of published tables: what their numbers imply, and where they contradict.
 
 A printed number stands for everything that rounds to it, so every bound here is widened by half its
 last digit.

@@ -1,6 +1,4 @@
-"""What only the order of the probabilities decides: ROC-AUC and average precision a class,
-precision and recall, top-k.
-"""
+"""Metrics of ranked probabilities: ROC-AUC, average precision, precision and recall, top-k."""
 
 from __future__ import annotations
 

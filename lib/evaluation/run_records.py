@@ -1,6 +1,4 @@
-"""One finished run as the comparison sees it: its arm and seed, its prediction table, and what it
-says of itself.
-"""
+"""Finished runs as the comparison reads them: arm, seed, prediction table, result."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Whether classes lie apart in a feature space: held-out neighbours against labels that were
-shuffled.
+"""Separation of classes in a feature space: held-out neighbours against shuffled labels.
 
 What the eye sees in a map of training features is not evidence; here every test image is judged by
 training images that it shares no group with, and the same is done again with labels that mean

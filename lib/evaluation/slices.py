@@ -1,5 +1,4 @@
-"""Test results by slice: by class, by any `attr_*` column, by side and brightness; the worst is
-named.
+"""Test results by slice: by class, `attr_*` column, side and brightness.
 
 Every number has a 95 % interval over images, by groups where images share one.
 """

@@ -1,4 +1,4 @@
-"""Intervals: how sure a number is, given these images and these seeds."""
+"""Confidence intervals over images and seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explanations: heat-maps by eight methods behind one call, and tests of the maps."""
+"""Explanations: eight heat-map methods behind one call, and tests of the maps."""
 
 from lib import (
     api,

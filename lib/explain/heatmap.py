@@ -1,4 +1,4 @@
-"""Heat-maps on one scale, fills for hidden pixels, and maps that ignore the model."""
+"""Scaling of heat-maps, baselines for hidden pixels, and maps that ignore the model."""
 
 from __future__ import annotations
 

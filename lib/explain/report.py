@@ -1,4 +1,4 @@
-"""The explanation of one finished run: its model and images, figures, tables and sentences."""
+"""Explanation of a finished run: figures, tables and sentences."""
 
 from __future__ import annotations
 

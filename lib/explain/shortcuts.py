@@ -1,4 +1,4 @@
-"""Shortcut detection: does a corner mark, a border or a watermark decide the prediction?
+"""Detection of shortcuts such as corner marks, borders or watermarks.
 
 A region of an image of one class is pasted over images of other classes. A corner holds 2 % of the
 pixels, so a sound model does not react; where it now predicts the donor's class, it has learnt

@@ -1,4 +1,4 @@
-"""Networks and what they need: custom CNN, pretrained backbones, heads, predictions and features.
+"""Networks: custom CNN, pretrained backbones, heads, predictions and features.
 
 Every model takes RGB images of 0 to 255 with the shape (batch, height, width, 3), does its
 preprocessing itself, is one un-nested functional graph, returns logits, and carries its class names

@@ -1,5 +1,4 @@
-"""One table of the pretrained backbones: a row says how one is built, preprocessed and where its
-weights come from. To add a backbone, add a row.
+"""The table of pretrained backbones: construction, preprocessing and source of weights.
 
 Several backbones joined by "+" (`efficientnet_lite0+efficientnet_lite2`) are one network whose
 features are those of all; `keras_hub:PRESET` is any image backbone of KerasHub.

@@ -1,6 +1,4 @@
-"""A convolutional network from a short description; the networks of the source projects are three
-of its presets.
-"""
+"""Convolutional networks from a short description, with presets of the source projects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models compiled for training at the speed of the machine.
+"""Compiles models for fast training.
 
 Under TensorFlow on a CPU, Adam's step and batch normalisation in training are each one kernel in
 place of the dozen operations that Keras composes them of. The numbers are Keras' to within

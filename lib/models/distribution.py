@@ -1,5 +1,4 @@
-"""Several devices that share each batch: every one holds all weights, computes its part, and the
-gradients are summed.
+"""Data parallelism: several devices share each batch.
 
 One call before a network is built sets it for the process: Keras' own distribution under JAX,
 MirroredStrategy under TensorFlow. There batch normalisation has statistics of each device's part,

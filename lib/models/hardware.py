@@ -1,4 +1,4 @@
-"""What the networks run on: processor, threads, backend, and whether there is a GPU."""
+"""Description of the hardware: processor, threads, backend, GPU."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The last layer of every model. It returns logits and knows its class names, its loss and how to
-be decoded.
+"""The last layer of every model: logits, class names, loss and decoding.
 
 Probabilities come from `lib.models.predictor.predict_proba` alone, so a second softmax cannot be
 written down.

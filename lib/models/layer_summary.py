@@ -1,6 +1,4 @@
-"""A model to look at: its layers as a table, and its shape as the boxes that
-`lib.reporting.architecture_diagram` draws.
-"""
+"""Layers of a model as a table, and as boxes for `lib.reporting.architecture_diagram`."""
 
 from __future__ import annotations
 

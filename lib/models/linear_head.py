@@ -1,4 +1,4 @@
-"""Linear classifiers on stored features: fitted in seconds, chosen on validation, refitted on both.
+"""Linear classifiers on stored features, selected on validation.
 
 Three kinds, each at several strengths of regularisation: linear discriminant analysis with a
 shrunken covariance, multinomial logistic regression, and a linear SVM (squared hinge, one class

@@ -1,4 +1,4 @@
-"""Probabilities, and the features of any layer. `predict_proba` is the only public way to
+"""Probabilities, and features of any layer. `predict_proba` is the only public way to
 probabilities.
 """
 

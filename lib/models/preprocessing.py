@@ -1,4 +1,4 @@
-"""The first layer of every model: from bytes to the numbers its convolutions want."""
+"""The first layer of every model: normalises pixels of 0 to 255."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""ResNet18: the small residual network, built here because Keras' own applications begin at 50
-layers.
+"""ResNet18, which Keras' applications do not include.
 
 Source: He et al. 2015, table 1, with the projections of option B; layer order and padding as in
     KerasHub's `resnet_18_imagenet`, whose weights `load_keras_hub` takes over.

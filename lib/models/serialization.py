@@ -1,6 +1,4 @@
-"""Models on disk: one self-contained `.keras` file, and a card next to it that
-people read.
-"""
+"""Saved models: a self-contained `.keras` file, and a model card next to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a step of an architecture takes on this machine."""
+"""Measured time of a training step of an architecture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the tensors of a legacy PyTorch file without PyTorch and without running any code in it.
+"""Reads the tensors of a legacy PyTorch file without PyTorch and without running its code.
 
 Such a file is five pickles (magic number, protocol, machine, tensors by name, storage keys)
 followed by the raw storages. Source: `_legacy_save` in torch/serialization.py.

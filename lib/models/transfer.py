@@ -1,6 +1,4 @@
-"""Ways to train a pretrained model: its head alone, its head on stored features, its top, all of
-it.
-"""
+"""Transfer learning: the head alone, the head on stored features, the top, or all layers."""
 
 from __future__ import annotations
 

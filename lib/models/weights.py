@@ -1,6 +1,4 @@
-"""Weights for a backbone: ImageNet's, a file's, or none. Never random ones when others were asked
-for.
-"""
+"""Weights of a backbone: ImageNet's, a file's, or none. Missing ones are an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see: figures, tables, the HTML report and TensorBoard. No Keras."""
+"""Figures, tables, the HTML report and TensorBoard files. No Keras."""
 
 from lib import api
 

@@ -1,6 +1,4 @@
-"""The drawing of a network, without Graphviz: a box a layer or stage, its shape and its weights
-below it.
-"""
+"""Diagram of a network: a box a layer or stage, with its shape and weights."""
 
 from __future__ import annotations
 

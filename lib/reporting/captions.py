@@ -1,4 +1,4 @@
-"""Sentences about a comparison, made from its numbers; they say only what the numbers carry."""
+"""Sentences about a comparison, computed from its numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures and tables of a data set before anything is trained on it."""
+"""Figures and tables of a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in reports and notebooks: thumbnails, the images behind a confusion, the hardest ones."""
+"""Images in reports and notebooks: thumbnails, images behind a confusion, the hardest ones."""
 
 from __future__ import annotations
 

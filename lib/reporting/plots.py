@@ -1,6 +1,4 @@
-"""The figures of runs and comparisons: each a `style.Drawing` with its alt text, neither shown nor
-saved here.
-"""
+"""Figures of runs and comparisons, as `style.Drawing` with alt text."""
 
 from __future__ import annotations
 

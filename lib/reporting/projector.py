@@ -1,6 +1,4 @@
-"""The embedding projector of TensorBoard: features of images with their labels and pictures,
-written without TensorFlow.
-"""
+"""Files for TensorBoard's embedding projector, without TensorFlow."""
 
 from __future__ import annotations
 

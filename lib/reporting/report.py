@@ -1,6 +1,4 @@
-"""The comparison as one self-contained HTML page: verdicts first, every picture with an alt text,
-no script, no network.
-"""
+"""The comparison as a self-contained HTML page, without scripts and network."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The house style of every figure: colours that the colour-blind can tell apart, fonts that exist,
-an alt text.
+"""The style of all figures: colour-blind-safe colours, fonts, alt texts.
 
 A figure is a `Drawing`: matplotlib's Figure plus `.alt`, its numbers as one or two sentences. It
 shows itself in a notebook with that text, and writes the text into the PNG or SVG it is saved as

@@ -1,5 +1,4 @@
-"""TensorBoard event files, written without TensorFlow: only TensorBoard's own message types are
-used.
+"""TensorBoard event files, without TensorFlow.
 
 One directory is one run to TensorBoard. Every call is on disk when it returns, so a killed training
 keeps its curves.

@@ -1,4 +1,4 @@
-"""Numbers and sentences as text: rows of tables, intervals, percentages, sentences in notebooks."""
+"""Text in reports and notebooks: table rows, intervals, sentences, page templates."""
 
 from __future__ import annotations
 

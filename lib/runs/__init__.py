@@ -1,4 +1,4 @@
-"""One run: its folder, its key, its lock, its progress and its result.
+"""One run: its folder, key, lock, progress and result.
 
 A run is one notebook with one set of parameters. Its folder is `logs/<study>/<stage>/<unit>`; it
 has finished when it holds `result.json`, which is written last. The computing process holds the

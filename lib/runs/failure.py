@@ -1,4 +1,4 @@
-"""What went wrong in a run: the class of a failure, and `failure.json`."""
+"""Failures of a run: their classes, and `failure.json`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The key of a run: all that decides its numbers, so that a finished run is known again and a
-change is named.
-"""
+"""The key of a run: everything that determines its numbers."""
 
 from __future__ import annotations
 

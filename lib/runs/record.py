@@ -1,4 +1,4 @@
-"""The folder of a run: the names of its files, how they are read, and whether the run has finished.
+"""The folder of a run: file names, reading, damage, and whether the run has finished.
 
 Nothing else in `lib` spells these names. A run has finished where its `result.json`, which is
 written last, can be read and fits the files whose SHA-256 it notes.

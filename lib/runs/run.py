@@ -1,6 +1,4 @@
-"""A run in progress: a notebook opens it with `start`, reports its progress and ends it with
-`finish`.
-"""
+"""An open run: `start`, progress, figures and `finish`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What exact resume needs, one folder a generation: weights, optimiser, history, and the best
-weights so far.
+"""Checkpoints for exact resume: weights, optimiser, history, and the best weights.
 
 A generation is written aside, hashed and renamed. The newest whose hashes hold is used; a torn or
 damaged one is skipped with a warning, for the one before.

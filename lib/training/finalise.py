@@ -1,6 +1,4 @@
-"""The end of a training run: numbers from the prediction table, the audit, the saved model, and
-`result.json` last of all.
-"""
+"""The end of a training run: metrics, checks, the saved model, and `result.json`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""One way to fit: train on the train split, stop and keep the best epoch by the validation split,
-and resume exactly.
+"""The training loop: `model.fit` with early stopping on validation, best weights, exact resume.
 
 Every random choice follows from (seed, epoch), so a killed and continued training ends with
 the same weights as one that was not interrupted. The test split cannot be passed in here.

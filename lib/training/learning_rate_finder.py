@@ -1,5 +1,4 @@
-"""Which learning rate to begin with: the loss while the rate grows from far too small to far too
-large.
+"""Learning-rate range test: the loss while the rate grows.
 
 Source: Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3.
 """

@@ -1,4 +1,4 @@
-"""From the flat parameters of a training to its network."""
+"""Builds the network from the parameters of a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a training: its network, what it saw, and what its model finds hard."""
+"""Figures of a training: its network, its images, and its hardest images."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Which arithmetic is faster here: float32 or mixed bfloat16, found by timed steps and remembered
-for network and machine.
+"""Chooses float32 or mixed bfloat16 by timed steps, remembered for network and machine.
 
 Neither wins everywhere: on a CPU with AMX, bfloat16 is much faster for plain convolutions and
 slower for depthwise ones.

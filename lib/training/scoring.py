@@ -1,6 +1,4 @@
-"""From a trained model to its prediction table: every accepted image scored once, by the model as
-it was kept.
-"""
+"""Scores every accepted image with the kept model and writes the prediction table."""
 
 from __future__ import annotations
 

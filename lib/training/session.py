@@ -1,4 +1,4 @@
-"""One training, step by step: what `3_train` shows, and what `train` does in one call."""
+"""A training step by step (`3_train`), and in one call (`train`)."""
 
 from __future__ import annotations
 

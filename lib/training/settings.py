@@ -1,6 +1,4 @@
-"""How to train: one record of settings, made from `lib.schema` and checked as a whole before
-anything is computed.
-"""
+"""The settings of a training, made from `lib.schema` and checked as a whole."""
 
 from __future__ import annotations
 

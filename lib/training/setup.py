@@ -1,4 +1,4 @@
-"""The state of Keras that a run starts from: seeds, arithmetic, and a note of what it runs on."""
+"""Sets seeds and arithmetic of Keras, and records the environment."""
 
 from __future__ import annotations
 

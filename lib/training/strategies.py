@@ -1,5 +1,4 @@
-"""The ways to train: from scratch, a head on frozen features, a linear probe, and fine-tuning in
-two phases, of the top or of everything.
+"""Training strategies: scratch, frozen features, linear probe, fine-tuning of the top or of all.
 
 Fine-tuning never ends below its own head: after the second phase the head's state, the tuned
 weights and the mean of the two compete on validation, and the best is kept.

@@ -1,6 +1,4 @@
-"""What TensorBoard shows of a finished training: figures, curves, the network, hyperparameters,
-features.
-"""
+"""TensorBoard output of a training: figures, curves, graph, hyperparameters, features."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The search for better parameters: a typed space, methods that propose, trials that are not lost,
-a winner to believe.
-"""
+"""Hyperparameter search: a typed space, search methods, resumable trials, a verified winner."""
 
 from lib import api
 

@@ -1,4 +1,4 @@
-"""From the parameters of `4_tune` to a search plan, without loading Keras.
+"""Builds a search plan from the parameters of `4_tune`, without loading Keras.
 
 Every hyperparameter is a parameter of `3_train`, has values that it allows, and takes effect in at
 least one trial; anything else is refused before the search starts.

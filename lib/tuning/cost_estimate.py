@@ -1,4 +1,4 @@
-"""The cost of a search before it starts: rounds, trials, epochs, and minutes by measurement."""
+"""Estimated cost of a search: rounds, trials, epochs, and minutes by measurement."""
 
 from __future__ import annotations
 

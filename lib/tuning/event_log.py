@@ -1,4 +1,4 @@
-"""The event log of a search, `journal.jsonl`: one line an event, on disk before anything follows.
+"""The event log of a search, `journal.jsonl`: one line an event, flushed before the next step.
 
 The log is the only record: trials and the state of the method are restored by reading it. It is our
 own because Optuna's storages cannot hold grids, halving, KerasTuner's Hyperband or sampler states.

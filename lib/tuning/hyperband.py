@@ -1,4 +1,4 @@
-"""Hyperband: KerasTuner's oracle proposes the trials, our event log records them.
+"""Hyperband: KerasTuner's oracle proposes the trials, the event log records them.
 
 Differences from a plain `keras_tuner.Hyperband`: nothing is written while it searches (a kill tears
 its files), a seed of 0 is a seed, a failed trial counts as the worst instead of stalling its

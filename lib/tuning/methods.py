@@ -1,4 +1,4 @@
-"""The table of search methods: how each is made, its options, and what it refuses."""
+"""The table of search methods: construction, options and checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search prints while it runs and what it leaves: tables, warnings, the winner as an arm."""
+"""Output of a search: progress lines, tables, warnings, the winner as an arm."""
 
 from __future__ import annotations
 

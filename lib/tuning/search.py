@@ -1,4 +1,4 @@
-"""A search: asks its method for trials, has them computed, and records everything in the event log.
+"""The search loop: asks the method for trials, runs them, and records them in the event log.
 
     line = space.read({"x": {"low": 0.0, "high": 1.0}})
     plan = Plan(line, "tpe", "module:function", {"score": "max"}, num_trials=30)

@@ -1,4 +1,4 @@
-"""The interface of search methods, and those that need no library: grids and halving."""
+"""The interface of search methods, and grid and halving methods without a library."""
 
 from __future__ import annotations
 

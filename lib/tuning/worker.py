@@ -1,4 +1,4 @@
-"""A trial inside its process: what an objective is given, and how its outcome is recorded.
+"""A trial in its process: the context of an objective, and the record of its outcome.
 
 An objective is any importable function `objective(values, trial)`. It returns the score, or a
 mapping that holds every goal; further numbers are kept with the trial. After each epoch it may call

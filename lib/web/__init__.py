@@ -1,3 +1,1 @@
-"""The site: runs, maps and classification in a browser, for people who do not write Python. Served
-on this machine alone.
-"""
+"""The site: runs, maps and classification in a browser, on this machine only."""

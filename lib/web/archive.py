@@ -1,4 +1,4 @@
-"""Finished runs as pages ask for them. Only names that a listing of ours holds are opened."""
+"""Finished runs for the pages. Only listed names are opened."""
 
 from __future__ import annotations
 

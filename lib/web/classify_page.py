@@ -1,4 +1,4 @@
-"""Classify: a model's answer for uploaded pictures, with heat-map and nearest training images.
+"""The classify page: answers for uploaded pictures, with heat-map and nearest training images.
 
 A picture is decoded in memory and forgotten with the answer; nothing of it is written anywhere.
 """

@@ -1,6 +1,4 @@
-"""Data: look at the images of a data set, decide, relabel; see what a run predicted for each of
-them.
-"""
+"""The data page: images of a data set, decisions, labels, and a run's predictions."""
 
 from __future__ import annotations
 

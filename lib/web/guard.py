@@ -1,6 +1,4 @@
-"""What every request must pass and every answer carries: known host, own origin, small bodies, no
-foreign script.
-"""
+"""Checks of every request: known host, own origin, small bodies, no foreign script."""
 
 from __future__ import annotations
 

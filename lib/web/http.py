@@ -1,4 +1,4 @@
-"""What pages share: fields of a request, labels that people type, pictures as responses."""
+"""Request fields, typed labels, and pictures as responses."""
 
 from __future__ import annotations
 

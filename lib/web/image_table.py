@@ -1,5 +1,4 @@
-"""A data set's images as plain arrays for the browser, kept up to date with every decision made by
-hand.
+"""The images of a data set as arrays for the browser, updated with every decision by hand.
 
 A hundred thousand images must be on the screen within a second, so that what the grid filters and
 sorts by travels as one block of arrays, and text, findings and pictures only for the images that

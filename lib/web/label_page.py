@@ -1,4 +1,4 @@
-"""Label: the pictures of an application, the most useful first, labelled by keyboard."""
+"""The label page: pictures of an application, the most useful first, labelled by keyboard."""
 
 from __future__ import annotations
 

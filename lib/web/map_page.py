@@ -1,4 +1,4 @@
-"""Maps of feature spaces: the pages, and what their script asks for."""
+"""The map page of feature spaces, and its API."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""One finished run of features as the map page sees it: places, colours, words and pictures, each
-asked for on its own.
+"""A finished run of features for the map page: places, colours, labels and pictures.
 
 A hundred thousand points must be on the screen within seconds, so places and colours travel as
 plain arrays, and the details of a point only on request.

@@ -1,6 +1,4 @@
-"""The models that the site may load: those of finished runs, whose file is still the one that the
-run wrote.
-"""
+"""The models that the site may load: those of finished runs with an unchanged file."""
 
 from __future__ import annotations
 

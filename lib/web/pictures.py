@@ -1,6 +1,4 @@
-"""Small JPEGs for pages, made from decoded pixels alone, so that nothing else of a file reaches the
-browser.
-"""
+"""Small JPEGs for pages, encoded from decoded pixels only."""
 
 from __future__ import annotations
 

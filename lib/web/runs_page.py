@@ -1,4 +1,4 @@
-"""Runs: all studies, the runs of one with its report and curves, and one run with its figures."""
+"""The runs pages: all studies, one study with report and curves, one run with its figures."""
 
 from __future__ import annotations
 

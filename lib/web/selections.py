@@ -1,6 +1,4 @@
-"""Named selections of images: kept in the data set's folder by path, so that they outlive a
-restart and serve every map of it.
-"""
+"""Named selections of images, stored in the data set's folder by path."""
 
 from __future__ import annotations
 

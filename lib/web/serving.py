@@ -1,4 +1,4 @@
-"""Serving the site: waitress, one process, on this machine's own address by default."""
+"""Serves the site by waitress, on this machine's own address by default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application: its pages put together, and what all templates know."""
+"""The Flask application: its pages, and what all templates know."""
 
 from __future__ import annotations
 

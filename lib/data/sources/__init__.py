@@ -1,14 +1,14 @@
-"""Where data comes from. Each packaged set is a module of this folder that offers
+"""Sources of data. A packaged data set is a module of this folder with
 
 - `NAME`, `ABOUT`, `LICENCE`;
-- `intake(raw) -> dict`: fills the empty folder `raw` and returns what `source.json` should note
+- `intake(raw) -> dict`: fills the empty folder `raw` and returns entries of `source.json`
   (`licence`, `citation`, `label_rule`);
-- `rows(raw) -> DataFrame`, unless its folders say it all: `path` (POSIX, relative to raw), `label`,
-  `source_split` (train, test, val or None), and as many `attr_*` and `box_left/top/right/bottom`
-  columns as it knows.
+- `rows(raw) -> DataFrame`, unless its folders are the classes: `path` (POSIX, relative to raw),
+  `label`, `source_split` (train, test, val or None), and any `attr_*` and
+  `box_left/top/right/bottom` columns.
 
-A user's folder is read by `choose`: its files are listed, readings by folder and by table are
-proposed, and the one that makes sense is taken, or the question asked.
+A user's folder is read by `choose`, which proposes readings by folder and by table, and takes the
+one that fits or asks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Zip and tar files, unpacked by our own hands: regular files only, inside the target only, within
-limits.
-"""
+"""Unpacks zip and tar files: regular files only, inside the target only, within limits."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What makes a folder unusable, told in one sentence and within seconds, before any
-work is done.
-"""
+"""Checks that refuse an unusable folder in one sentence, before any work."""
 
 from __future__ import annotations
 

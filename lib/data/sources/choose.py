@@ -1,6 +1,4 @@
-"""From the list of a folder's files to the one way to read it; where two make sense, a question
-with the option that decides.
-"""
+"""Chooses how to read a folder; if several ways are plausible, asks which option decides."""
 
 # ruff: noqa: SIM905  word lists read best as text
 from __future__ import annotations

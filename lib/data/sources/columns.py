@@ -1,6 +1,4 @@
-"""What the columns of a table are: the one that names pictures, the label, the split, the groups,
-boxes, attributes.
-"""
+"""Roles of the columns of a table: pictures, label, split, groups, boxes, attributes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Exports of annotation programs as tables with a row for each box: YOLO text files and Pascal VOC
-XML files.
-"""
+"""Annotation exports as tables with one row a box: YOLO text files and Pascal VOC XML files."""
 
 from __future__ import annotations
 

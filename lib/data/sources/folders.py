@@ -1,6 +1,4 @@
-"""Class folders: which folder level holds the classes, which the source's own split, which the
-groups.
-"""
+"""Roles of folder levels: classes, the source's own split, groups."""
 
 from __future__ import annotations
 

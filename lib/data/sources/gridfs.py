@@ -1,5 +1,4 @@
-"""Data sets in MongoDB's GridFS: put there with their manifest, and brought back, in parallel,
-resumable, checked by hash.
+"""Transfer of data sets to and from MongoDB's GridFS: parallel, resumable, verified by hash.
 
 A data set is a GridFS bucket `darkroom.<name>` that any driver reads: an image is one file under
 its path, with its sha256 in the metadata. `darkroom.sets` says which sets are complete.

@@ -1,4 +1,4 @@
-"""A polite HTTP client: `requests` with a rate limit, retries, and checks of what comes back."""
+"""An HTTP client: `requests` with a rate limit, retries, and checks of the response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What class names say beside the class: "Audi S5 Coupe 2012" is a make, a type and a year."""
+"""Attributes in class names: "Audi S5 Coupe 2012" has a make, a type and a year."""
 
 from __future__ import annotations
 

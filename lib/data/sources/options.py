@@ -1,4 +1,4 @@
-"""The options that decide how a folder is read, checked before anything is opened."""
+"""Options that determine how a folder is read, checked before any file is opened."""
 
 from __future__ import annotations
 

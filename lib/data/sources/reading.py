@@ -1,4 +1,4 @@
-"""What a source says about its files, and how that was understood."""
+"""How a source was read, and its rows."""
 
 from __future__ import annotations
 

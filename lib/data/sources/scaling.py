@@ -1,4 +1,4 @@
-"""Pictures made smaller on their way in, where thousands of large ones would only fill the disk."""
+"""Scales pictures on import, to save disk space."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Discs, squares and triangles drawn by ourselves; every square bears a mark in its corner, a
-shortcut to fall for.
-"""
+"""Drawn discs, squares and triangles; every square has a corner mark, a shortcut."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Pictures drawn by ourselves, with planted faults: the data set that needs no download and no
-permission.
-"""
+"""Drawn pictures with planted faults: a data set without download and permission."""
 
 from __future__ import annotations
 

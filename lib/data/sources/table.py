@@ -1,4 +1,4 @@
-"""A table beside the images: which tables belong together, and the reading that they give."""
+"""Reads a data set by its tables: which tables belong together, and their rows."""
 
 from __future__ import annotations
 

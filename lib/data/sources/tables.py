@@ -1,6 +1,4 @@
-"""Tables of any kind as text: CSV, TSV, list files, JSON Lines, JSON, Parquet; separator, encoding
-and header are found out.
-"""
+"""Reads tables of any kind as text: CSV, TSV, list files, JSON Lines, JSON, Parquet."""
 
 # ruff: noqa: SIM905  word lists read best as text
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Film posters by genre from The Movie Database, for those who have TMDB's permission to learn from
-them.
+"""Collects film posters by genre from The Movie Database, with TMDB's permission.
 
 `collect` fills `datasets/<name>/raw/` with posters/<film>.jpg and the table posters.csv; from then
 on it is a data set with a table like any other. Nothing is fetched twice: pages and posters that

@@ -1,6 +1,4 @@
-"""TMDB's API: what it is asked, and a film as it answers. The key goes to the API alone, in the
-header where it can.
-"""
+"""TMDB's API: requests and films. The key is sent to the API only, in the header if possible."""
 
 from __future__ import annotations
 

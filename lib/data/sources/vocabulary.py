@@ -1,4 +1,4 @@
-"""The words that folders, columns and tables are known by."""
+"""Words that identify folders, columns and tables."""
 
 # ruff: noqa: SIM905  word lists read best as text
 from __future__ import annotations
