@@ -1,4 +1,4 @@
-"""Deletes what no run needs: earlier runs, leftovers of interrupted writers, orphaned checkpoints."""
+"""Deletes what no run needs: earlier runs, interrupted writers' files, orphaned checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scheduler of a study: plans a stage when its predecessors have ended, and submits its runs."""
+"""The scheduler of a study: plans a stage when its predecessors have ended, submits its runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups of files that must share a split: by columns, folder levels, name patterns, runs of names."""
+"""Groups of files that must share a split: by columns, folder levels, name patterns or runs."""
 
 from __future__ import annotations
 
