@@ -448,7 +448,7 @@ def _finish_curves(axes: Axes, name: str, kept_epoch: int | None) -> None:
     axes.set_title(name.capitalize(), fontsize=10.5)
     axes.set_xlabel("epoch")
     axes.grid(axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     if name.endswith("accuracy"):
         style.show_percent(axes.yaxis)
     if kept_epoch is not None:
