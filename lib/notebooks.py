@@ -30,7 +30,7 @@ class Notebook:
     stage: str
     """Names the folder of its runs."""
     reads: tuple[str, ...]
-    """What the data part of a run's key is made of: some of `raw`, `manifest`, `runs`."""
+    """Inputs that enter the data part of a run's key: some of `raw`, `manifest`, `runs`."""
     parameters: dict[str, Parameter]
     """Every parameter by name, those of `options` included; defaults are those of the notebook's
     own cell.

@@ -68,8 +68,7 @@ class Parameter:
     default: Any
     help: str = ""
     allows: str = ""
-    """What is allowed, as in a comment: "1 to 1000", "above 0, at most 1"; choices stand in
-    `options`.
+    """Allowed values, as in a comment: "1 to 1000", "above 0, at most 1"; choices are in `options`.
     """
     options: tuple[Any, ...] = ()
     """The choices. `"lib.models.backbones:BACKBONES"` means the keys of that table."""

@@ -32,7 +32,7 @@ from typing import IO, Any
 from lib import paths
 
 FLUSH_S = 0.1
-"""How long a worker may hold back an item of a stream to send it together with the next ones."""
+"""Longest time that an item of a stream is held back to be sent with the next ones, in seconds."""
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _HEADER = struct.Struct("!Q")

@@ -30,7 +30,7 @@ CELL_WIDTH = 88
 
 @dataclass(frozen=True)
 class Schema:
-    """What a notebook takes: its stage, what it reads (`raw`, `manifest`, `runs`), and its
+    """The schema of a notebook: its stage, what it reads (`raw`, `manifest`, `runs`), and its
     parameters by name, in order.
     """
 
@@ -112,7 +112,7 @@ STRATEGY_DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "full": {"epochs": 8, "learning_rate": 1e-4, "optimizer": "adamw", "schedule": "cosine"},
 }  # fmt: skip
-"""What `None` means for a parameter, by strategy; docs/models.md says why."""
+"""The meaning of `None` for a parameter, by strategy; see docs/models.md."""
 
 
 def with_strategy_defaults(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -518,9 +518,7 @@ def _length(
     cost: float,
     squares: tuple[float, float],
 ) -> float:
-    """How far to go: the first of 1, ½, ¼, … at which the objective has fallen enough; 0 where none
-    has.
-    """
+    """Step size: the first of 1, ½, ¼, … that decreases the objective enough; 0 if none does."""
     slope_of_weights, square_of_step = squares
     gap = 1 - signs * outputs
     before = cost * (np.maximum(gap, 0) ** 2).sum()

@@ -31,7 +31,7 @@ _NAMED = 3  # runs that were left out for one reason are named; more of them are
 
 @dataclass(frozen=True)
 class Options:
-    """How a study is run."""
+    """Options of `darkroom run`."""
 
     force: bool = False
     stages: list[str] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Options:
     log_output: bool = False
     """Print what the cells print."""
     output: str = ""
-    """Where the executed notebooks are written too; any folder that papermill can write to."""
+    """A second place for the executed notebooks; any folder that papermill can write to."""
     json: bool = False
 
 

@@ -54,9 +54,7 @@ _SHORT_MEMORY = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one piece of work: `value`, or the `error` it raised; both None when it was
-    cancelled.
-    """
+    """The outcome of a task: `value`, or the `error` it raised; both None if it was cancelled."""
 
     name: str
     value: Any
@@ -93,7 +91,7 @@ class Executor:
 
     @property
     def slots(self) -> int:
-        """How many pieces of work are done at the same time."""
+        """Number of tasks computed at the same time."""
         if self._cluster is None:
             return self._workers or default_workers()
         return max(1, sum(self._start().nthreads().values()))
@@ -325,7 +323,7 @@ def default_workers() -> int:
 
 
 def _here() -> dict[str, float]:
-    """What this machine's own worker has, as Dask resources."""
+    """Dask resources of this machine's worker."""
     gpus = len(machine.visible_gpus())
     resources = {"cores": float(machine.num_cores()), "memory_gb": machine.total_memory() / 1e9}
     return resources | ({"gpus": float(gpus)} if gpus else {})

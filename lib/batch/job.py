@@ -23,7 +23,7 @@ from lib.runs.failure import Failure
 STOP = ".stop"
 """A file of this name in the study's folder lets no further run begin."""
 OUTPUT = "output.log"
-"""What the cells of a run print, where the study is run with `--log-output`."""
+"""The output of a run's cells, with `--log-output`."""
 MAX_RUNS = 50
 """Runs after which the process that drives their kernels is replaced."""
 
@@ -48,9 +48,7 @@ class Job:
     cwd: str = ""
     """The folder that relative paths in parameters start from."""
     output: str = ""
-    """Where the executed notebook is written too when the run has ended; any path that papermill
-    can write to.
-    """
+    """A second place for the executed notebook; any path that papermill can write to."""
     log_output: bool = False
     environment: dict[str, str] | None = None
     """All environment variables of the run; None leaves those of the process."""

@@ -46,9 +46,7 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Share:
-    """What a piece of work gets of its machine; `parallel` is how many pieces share it where
-    `cores` is None.
-    """
+    """A task's share of its machine; without `cores`, `parallel` tasks share them all."""
 
     cores: float | None = None
     parallel: int = 1

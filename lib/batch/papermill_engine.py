@@ -51,7 +51,7 @@ from lib.runs.failure import Failure  # noqa: E402
 
 NAME = "darkroom"
 AUTOSAVE_S = 10
-"""How often the notebook is saved within a long cell."""
+"""Interval at which the notebook is saved within a long cell, in seconds."""
 _MARK = "darkroom-failure"
 
 
@@ -68,7 +68,7 @@ class Refused(DarkroomError, ClickException):
 
 @dataclass(frozen=True)
 class Supervision:
-    """What `darkroom run` sets for an execution; by hand all of it is left out."""
+    """Settings of `darkroom run` for an execution; plain papermill has none."""
 
     folder: Path | None = None
     """The run's folder, made ready; None: the notebook makes it when it opens its run."""
@@ -292,7 +292,7 @@ class _Execution:
         return self.manager.nb.cells[self.client.number]
 
     def _count(self) -> int:
-        """How many code cells there are up to the present one."""
+        """Number of code cells up to the present one."""
         return sum(_is_code(cell) for cell in self.manager.nb.cells[: self.client.number + 1])
 
     def _before(self, **_: Any) -> None:

@@ -35,7 +35,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class General:
-    """What holds for every stage of a study whose notebook declares it."""
+    """Values for every stage of a study whose notebook declares them."""
 
     folder: str
     """The study's folder in `logs/`, and the value of the parameter `study`."""

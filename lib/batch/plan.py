@@ -138,11 +138,9 @@ def _reason(folder: Path, key: dict[str, Any]) -> str:
 
 
 BYTES_A_TRAINING, BYTES_A_RUN = 25_000_000, 2_000_000
-"""What a run leaves on the disk, by a generous guess: one that trains, its checkpoint included, and
-any other.
-"""
+"""Disk space of a run that trains, its checkpoint included, and of any other (upper estimates)."""
 BYTES_ALWAYS = 200_000_000
-"""What must stay free whatever is run."""
+"""Disk space that is always kept free."""
 
 
 def check_disk_space(steps: Sequence[Step]) -> None:
@@ -185,7 +183,7 @@ def _pixel_bytes(steps: Sequence[Step]) -> int:
 
 _TRAINING = ("3_train", "5_thumbnails")
 _ASSUMED_IMAGES = 2_000
-"""Of a data set that has not been read yet."""
+"""Assumed number of images of a data set that has not been read."""
 
 
 def smallest_differences(study: Study) -> list[str]:

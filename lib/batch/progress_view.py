@@ -109,7 +109,7 @@ class Live:
 
 
 class _Output:
-    """What the cells of a study's runs print, as it comes, from the runs' `output.log`."""
+    """Follows the runs' `output.log` and yields new lines."""
 
     def __init__(self) -> None:
         self._read: dict[str, int] = {}

@@ -42,8 +42,8 @@ class View(Protocol):
 
 @dataclass
 class Report:
-    """What has come of a study's runs. `states` maps `<stage>/<unit>` to queued, submitted or one
-    of `ENDED`.
+    """The progress of a study. `states` maps `<stage>/<unit>` to queued, submitted or one of
+    `ENDED`.
     """
 
     study: Study
@@ -73,7 +73,7 @@ LEFT_OUT = "its stage was left out"
 
 @dataclass(frozen=True)
 class Execution:
-    """How a study is executed."""
+    """Options of an execution."""
 
     force: bool = False
     only: list[str] = field(default_factory=list)

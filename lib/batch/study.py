@@ -52,14 +52,12 @@ _PUBLISHED_RANGES = {
     **dict.fromkeys(("kappa", "matthews"), (-1, 1)),
     "n": (1, math.inf),
 }
-"""What a published figure can be at all."""
+"""Possible range of a published figure."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one run of a stage needs. None means: what the machine has, shared among the runs at
-    work.
-    """
+    """Resources of one run of a stage. None shares the machine among the running runs."""
 
     cores: float | None = None
     gpus: int | None = None
@@ -97,10 +95,10 @@ class Study:
     stages: tuple[Stage, ...]
     published: dict[str, Any] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
-    """What was typed with `--set`."""
+    """Values of `--set`."""
     tiny: bool = False
     seeds: tuple[int, ...] = ()
-    """What was typed with `--seeds`."""
+    """Values of `--seeds`."""
 
     def units(self) -> list[RunSpec]:
         """Returns all runs, in the order of the stages."""

@@ -123,7 +123,7 @@ def ensure(dataset: Dataset, *, progress: Callable[[int, int], None] | None = No
 
 
 def _changes(dataset: Dataset) -> str:
-    """What has changed on disk since the data set was cleaned, or "" for nothing."""
+    """Describes changes on disk since the data set was cleaned; "" for none."""
     table = dataset.manifest()
     known = dict(zip(table["path"], table["bytes"], strict=True))
     there = {file.path: file.size for file in dataset.files() if file.problem is None}

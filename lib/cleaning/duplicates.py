@@ -241,7 +241,9 @@ def _alike(
 def _proven(
     edges: np.ndarray, turns: np.ndarray, verifier: CopyVerifier, *, num_threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which pairs are copies, bool (pairs,), and the finest structure that they share, (pairs,)."""
+    """Whether each pair is a copy, bool (pairs,), and the finest structure that it shares,
+    (pairs,).
+    """
     pairs = zip(*edges.T.tolist(), turns.tolist(), strict=True) if len(edges) else []
     with ThreadPoolExecutor(num_threads) as threads:
         compared = list(threads.map(lambda pair: verifier.compare(*pair), pairs))

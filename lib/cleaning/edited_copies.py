@@ -451,9 +451,7 @@ def _is_sane(matrix: np.ndarray) -> bool:
 
 
 def _places(points: np.ndarray, size: float) -> int:
-    """How many cells of `size` px the points lie in: features of several scales at one corner count
-    once.
-    """
+    """Number of cells of `size` px that hold points: several scales at one corner count once."""
     return len({(round(float(x) / size), round(float(y) / size)) for x, y in points})
 
 

@@ -47,8 +47,8 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where a measure becomes a finding. Shares and levels are 0..1, sides in px, `outlier` in
-    robust standard deviations; see `measurements.Measured` and `label_issues.deviations`.
+    """Thresholds of findings. Shares and levels are 0..1, sides in px, `outlier` in robust standard
+    deviations; see `measurements.Measured` and `label_issues.deviations`.
 
     The picture checks are strict and lead to review, which keeps a file out of training until it
     has been checked by hand, never to reject.
@@ -359,8 +359,8 @@ def _alike(scanned: pd.DataFrame) -> Iterator[tuple]:
 
 
 def _exact(good: pd.DataFrame) -> Iterator[tuple]:
-    """Of the files with the same pixels one is kept, that of a test split first; none where their
-    labels differ.
+    """Of files with equal pixels one is kept, that of a test split first; none if their labels
+    differ.
     """
     order = good["source_split"].map({"test": 0, "val": 1}).fillna(2)
     ranked = good.assign(order=order).sort_values(["order", "path"])

@@ -29,8 +29,8 @@ FILE_COLUMNS = ("format", "mode", "bytes", "width", "height", "aspect", "bytes_p
 LIGHT_COLUMNS = ("brightness", "contrast", "sharpness")
 
 FILE_KAPPA = 0.6
-"""From which cross-validated kappa a number of the files' containers alone tells the class.
-Measured on sets without such a fault: at most 0.42 (aspect, of documents).
+"""Least cross-validated kappa at which file properties predict the class. Measured on sets without
+such a fault: at most 0.42 (aspect, of documents).
 """
 
 LIGHT_KAPPA = 0.75
@@ -42,10 +42,10 @@ JOINT_KAPPA = 0.8
 """The same for all numbers of a kind together: 0.58 was measured for containers of documents."""
 
 SHIFT_AUC = 0.8
-"""From which cross-validated AUC the numbers tell test images from train images."""
+"""Least cross-validated AUC at which the properties separate test from train images."""
 
 CLASS_SHIFT = 0.2
-"""From which total variation distance between the class shares of train and test they differ."""
+"""Least total variation distance between the class shares of train and test that is flagged."""
 
 NEIGHBOUR_SHARE = 0.62
 """From which share of neighbours in name order that are more alike than two random images of their
@@ -57,7 +57,7 @@ MAX_SHARED = 0.02
 
 @dataclass(frozen=True)
 class Facts:
-    """What the checks look at: the split's rows joined with the manifest and the measurements."""
+    """Inputs of the checks: the split's rows joined with the manifest and the measurements."""
 
     dataset: Dataset
     split: Split

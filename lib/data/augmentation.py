@@ -184,9 +184,7 @@ def _matrices(chosen: Policy, drawn: np.ndarray, *, height: int, width: int) -> 
 
 
 def _tables(chosen: Policy, drawn: np.ndarray) -> np.ndarray | None:
-    """What becomes of each level in each image, uint8 (n, 256); None where light does
-    not change.
-    """
+    """Lookup tables of the levels of each image, uint8 (n, 256); None if light does not change."""
     if not chosen.brightness and not chosen.contrast:
         return None
     gain = 1 + chosen.contrast * (2 * drawn[:, 8:9] - 1)

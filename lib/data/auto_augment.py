@@ -65,7 +65,7 @@ OPERATIONS = (
     "sharpness",
     "identity",
 )
-"""What RandAugment draws from, the paper's fourteen."""
+"""The operations of RandAugment, the paper's fourteen."""
 
 # Source: table 9; operation, probability, strength. Two of the 25 pairs stand there twice or more.
 _PAIRS = (

@@ -40,8 +40,8 @@ OWN = frozenset(
         "test_openings.jsonl",
     }
 )
-"""What the suite itself keeps in `datasets/<name>/`; it is no data even if the class folders
-are in the same folder.
+"""Files of the suite in `datasets/<name>/`, which are no data even if the class folders are in the
+same folder.
 """
 
 

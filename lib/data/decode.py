@@ -20,12 +20,10 @@ from lib.data import arrays, colour, integrity, value_range
 from lib.data.value_range import Rendering
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "NPY", "PNG", "PPM", "TIFF", "WEBP")
-"""What is decoded. A short list on purpose: every further format is another parser that hostile
-bytes can reach.
-"""
+"""Decoded formats. The list is short because every parser is open to hostile bytes."""
 
 EXTRA_FORMATS = {"DICOM": "pydicom", "HEIC": "pillow_heif", "JPEG XL": "pillow_jxl"}
-"""What is decoded where the package is installed: `pip install "darkroom[formats]"`."""
+"""Formats that need a package: `pip install "darkroom[formats]"`."""
 
 REASONS = ("not_an_image", "unsupported", "too_large", "truncated", "corrupted")
 """Why bytes are refused; the vocabulary of `ImageError.reason`."""
@@ -42,7 +40,7 @@ FOUR_BANDS = "4 bands x 8 bits"
 """The mode of a TIFF whose fourth band is not alpha: the first three are shown."""
 
 HEAD_BYTES = 192
-"""How many bytes of a file tell its format."""
+"""Number of leading bytes that identify a format."""
 
 _SIGNS = (
     (rb"\xff\xd8\xff", "JPEG"),

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin"})
-"""What operating systems leave in folders; it is passed over, as is every file whose name starts
-with a dot.
-"""
+"""Files of operating systems, which are skipped, as are files whose name starts with a dot."""
 
 HIDDEN_LITTER = frozenset(
     ".git .svn .hg .dvc .cache .huggingface .ipynb_checkpoints .idea .vscode .thumbnails .trash "

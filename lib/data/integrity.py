@@ -206,7 +206,7 @@ def _skip(data: bytes, position: int) -> int:
 
 @dataclass(frozen=True)
 class TiffTags:
-    """What the first page of a TIFF says about itself; zeros where nothing can be read."""
+    """Tags of a TIFF's first page; zeros if it cannot be read."""
 
     bits: int = 0
     bands: int = 1

@@ -13,7 +13,7 @@ from lib.data.dataset import Dataset
 from lib.errors import DarkroomError, suggest
 
 FORGOTTEN = ".forgotten"
-"""Where data sets go that are forgotten: nothing is deleted."""
+"""Folder of forgotten data sets; nothing is deleted."""
 
 ENOUGH_FILES = 0.9
 """Share of the manifest's files that a folder must hold, of the same size, to be the

@@ -46,7 +46,7 @@ class Split:
     frame: pandas.DataFrame
     class_names: list[str]
     source_note: str = ""
-    """What the source's own split would have been, where it is not used."""
+    """Description of the source's own split if it is not used."""
 
     def of(self, name: str) -> pandas.DataFrame:
         """Returns the rows of one split, `train`, `val` or `test`, sorted by path."""

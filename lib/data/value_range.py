@@ -13,7 +13,7 @@ _STRIP = 1 << 20  # values converted at once, so that a large picture needs no c
 
 @dataclass(frozen=True)
 class Rendering:
-    """How stored values and bands become 8-bit RGB.
+    """Mapping of stored values and bands to 8-bit RGB.
 
     Args:
         ranges: for each kind of stored values (`uint16`, `int16`, `int32`, `float`) what becomes 0

@@ -21,7 +21,7 @@ _CELLS_AT_ONCE = 8_000_000  # float64 entries of a chunk of draws, 64 MB
 
 @dataclass(frozen=True)
 class Kinds:
-    """What a draw is made of: `num_groups` groups, of which `counts[k]` are of kind k and hold
+    """Units of a bootstrap draw: `num_groups` groups, of which `counts[k]` are of kind k and hold
     `content[k]` patterns.
 
     `content` is a sparse (kinds, patterns) matrix of image counts.

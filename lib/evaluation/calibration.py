@@ -126,7 +126,7 @@ def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def risk_coverage(predictions: Predictions) -> pd.DataFrame:
-    """What answering only the surest images brings, one row a threshold.
+    """Accuracy and risk if only the most confident images are answered, one row a threshold.
 
     Columns `threshold`, `coverage`, `num`, `accuracy`, `risk`, all 0 to 1 but `num`.
 
@@ -190,7 +190,7 @@ def lower_bound(num_right: float, num: float, confidence: float = CONFIDENCE) ->
 
 
 def images_needed(accuracy: float, confidence: float = CONFIDENCE) -> int:
-    """How many validation images, all of them right, it takes to promise an accuracy."""
+    """Number of validation images, all correct, needed to promise an accuracy."""
     return int(np.ceil(np.log(1 - confidence) / np.log(accuracy))) if accuracy < 1 else 10**9
 
 
@@ -231,7 +231,7 @@ def useful_temperature(validation: Predictions) -> float:
 def advice(
     predictions: Predictions, *, targets: Sequence[float] = (0.9, 0.95, 0.99)
 ) -> dict[str, Any]:
-    """What to do about stated probabilities, chosen on validation and measured on test.
+    """Calibration of probabilities, chosen on validation and measured on test.
 
     Plain values for `result.json`: `temperature` (1 where none helps); test's `calibration_error`
     and `calibration_error_scaled` at that temperature; `num_validation` images; `thresholds`, one

@@ -24,7 +24,7 @@ from lib.evaluation.separation import Separation
 from lib.evaluation.statistics import Estimate
 
 AGREEMENT = 1e-6
-"""How far two ways to the same number may be apart."""
+"""Largest difference between two computations of one number."""
 ENOUGH_IMAGES = 30
 """Fewer test images than this are pointed out, as are classes never predicted."""
 _ENOUGH_OF_CLASS = 5
@@ -50,7 +50,7 @@ Outcome = tuple[str, str]
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the checks of a run look at; a check whose facts are missing is not judged.
+    """Inputs of the checks of a run. A check whose facts are missing is not judged.
 
     `reported` are numbers from elsewhere (Keras' evaluate) by their name here, by default those in
     the table; `settings` what the training was asked for (`monitor`, `class_weights`),
@@ -69,7 +69,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class ComparisonFacts:
-    """What the checks of a comparison look at: arms by name, the best on validation first.
+    """Inputs of the checks of a comparison: arms by name, the best on validation first.
 
     `opened` are the names of all runs that have read the test images, `runs` those compared.
     """
@@ -414,7 +414,7 @@ COMPARISON_CHECKS: dict[str, Callable[[ComparisonFacts], Outcome]] = {
 
 
 def of_run(facts: RunFacts) -> list[dict[str, str]]:
-    """What every check of a run says, for `result.json`: {check, outcome, message}."""
+    """Returns the outcome of every check of a run, for `result.json`: {check, outcome, message}."""
     return [_finding(name, check(facts)) for name, check in RUN_CHECKS.items()]
 
 
@@ -425,7 +425,9 @@ def of_comparison(
     runs: Mapping[str, Sequence[Unit]] | None = None,
     opened: Sequence[str] = (),
 ) -> list[dict[str, str]]:
-    """What every check of a comparison says; `estimates` are the arms, best on validation first."""
+    """Returns the outcome of every check of a comparison; `estimates` are the arms, best on
+    validation first.
+    """
     facts = ComparisonFacts(estimates, pairs, runs or {}, opened)
     return [_finding(name, check(facts)) for name, check in COMPARISON_CHECKS.items()]
 

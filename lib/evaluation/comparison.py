@@ -137,15 +137,15 @@ class Comparison:
 
     @property
     def brief(self) -> pd.DataFrame:
-        """What decides, as text for a terminal of 100 columns: arm, seeds, accuracy, kappa,
+        """The main columns as text, for a terminal of 100 columns: arm, seeds, accuracy, kappa,
         seconds.
         """
         return pd.DataFrame([formatting.brief_row(row) for row in self.table.to_dict("records")])
 
     @property
     def openings(self) -> dict[str, int]:
-        """How often each test split had been read, over all studies, when the last of these runs
-        was scored.
+        """Number of reads of each test split, over all studies, when the last of these runs was
+        scored.
         """
         counted: dict[str, int] = {}
         for unit in self.units:

@@ -133,8 +133,8 @@ def detectable(uncertainty: Uncertainty, *, num_pairs: int = 1) -> float:
 
 
 def runs_needed(difference: float, uncertainty: Uncertainty, *, num_pairs: int = 1) -> int | None:
-    """How many runs an arm show a difference of this size with 80 % power; None where up to 100 do
-    not.
+    """Number of runs an arm that shows a difference of this size with 80 % power; None if up to 100
+    do not.
     """
     for num in range(2, _MOST_RUNS + 1):
         if power(difference, uncertainty.with_runs(num), num_pairs=num_pairs) >= POWER:

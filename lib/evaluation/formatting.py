@@ -37,8 +37,8 @@ def full_row(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def brief_row(row: Mapping[str, Any]) -> dict[str, str]:
-    """What decides, in five or six columns: arm, seeds, accuracy (macro F1 of several classes) and
-    kappa with their intervals, seconds.
+    """The main columns: arm, seeds, accuracy (macro F1 of several classes) and kappa with their
+    intervals, seconds.
     """
     cells = {"arm": str(row["title"]), "seeds": _seeds(row)}
     others = [] if _main(row) == "macro_f1" else _others(row)

@@ -48,7 +48,7 @@ SHARED_TRAINING = 0.35
 in common, times test / training images.
 """
 PRIOR_DEGREES = 3.0
-"""How many degrees of freedom between runs the known variance over images is worth."""
+"""Prior degrees of freedom of the variance between runs, from the known variance over images."""
 _OUTLIER_LEVEL = 0.05
 _NULL_DRAWS = 4_000
 _LEAST = 1e-6  # of the image variance, where runs happen to agree to the last image
@@ -82,7 +82,7 @@ class Uncertainty:
         )
 
     def with_runs(self, num: int) -> Uncertainty:
-        """What the uncertainty would be with another number of runs, all else as measured."""
+        """The uncertainty with another number of runs, all else as measured."""
         share = self.square / num
         variance = max(self.known + share, _LEAST * self.image_variance)
         degrees = PRIOR_DEGREES + self.degrees_each * (num - 1)

@@ -58,7 +58,7 @@ class Pair:
 
     @cached_property
     def runs_needed(self) -> int | None:
-        """How many runs an arm would show the observed difference; None where no number would."""
+        """Number of runs an arm needed to show the observed difference; None if no number would."""
         if self.difference.num_seeds < 2:
             return None
         found = self.difference

@@ -28,12 +28,10 @@ SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "split", "label", "group")
 """Every table has these, and one column a class."""
 TOLERANCE = 1e-4
-"""How far the probabilities of one row may be from summing to 1 (float16 softmax stays well within
-it).
-"""
+"""Largest difference of a row's sum from 1 (float16 softmax stays well within it)."""
 
 THRESHOLD = 0.5
-"""From which probability on a label is present, where validation does not say otherwise."""
+"""Least probability of a present label, unless validation sets another."""
 
 _BLOCK = 65_536  # rows looked at together, so that a million rows of 200 classes never exist twice
 

@@ -38,7 +38,7 @@ class Separation:
 
     @property
     def sentence(self) -> str:
-        """What was found, for people."""
+        """The result in words."""
         told = (
             f"purity {self.purity:.3f} on {self.num_test:,} test images, {self.baseline:.3f} for "
             "shuffled labels"
@@ -59,7 +59,7 @@ def measure(
     neighbours: int = 10,
     shuffles: int = 200,
 ) -> Separation:
-    """How pure the neighbourhoods of the test images are among the training images.
+    """Returns the purity of the test images' neighbourhoods among the training images.
 
     Args:
         features: (n, d), one row an image.

@@ -159,7 +159,7 @@ def of_arm(scores: Scores, arm: str, *, model: LinearModel | None = None) -> Est
 
 
 def method_of(scores: Scores, rows: np.ndarray) -> str:
-    """How an interval came about, in words: over images, and splits, folds or seeds."""
+    """The method of an interval in words: over images, and splits, folds or seeds."""
     sets = sorted(set(scores.sets[rows]))
     if len(sets) > 1:
         sizes = np.concatenate([scores.images[place] for place in sets])

@@ -21,7 +21,7 @@ ROLES = ("test", "tuning")
 
 @dataclass(frozen=True)
 class Reuse:
-    """What was seen of a split's test images before.
+    """Earlier reads of a split's test images.
 
     Args:
         num_test: test images of the split.

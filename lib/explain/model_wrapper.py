@@ -24,7 +24,8 @@ from lib.models import heads
 from lib.models import inference as engines
 
 SCORES = ("logit", "log_odds", "probability")
-"""What is explained: the class's logit, its log odds against all other classes, its probability."""
+"""The explained score: the class's logit, its log odds against all other classes, its probability.
+"""
 
 _compiled: weakref.WeakKeyDictionary[keras.Model, dict[tuple, Callable]] = (
     weakref.WeakKeyDictionary()

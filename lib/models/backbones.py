@@ -23,7 +23,7 @@ JOIN = "+"
 
 @dataclass(frozen=True)
 class Backbone:
-    """What is known about one architecture without building it."""
+    """Description of an architecture, available without building it."""
 
     title: str
     """Its name in keras.applications, where it is from there."""

@@ -33,7 +33,7 @@ _converting = threading.Lock()  # the converter is not made for two threads
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near an exported network's outputs come to Keras', over the first images.
+    """Agreement of an exported network's outputs with Keras', over the first images.
 
     `cosine` is the smallest cosine between the two outputs of an image; `changed` counts images
     whose highest output moved though Keras holds the two highest further apart than 0.02 (as

@@ -22,7 +22,7 @@ _COLOURS = {
 
 
 class Block(Protocol):
-    """What is drawn as one box; `lib.models.layer_summary.Block` is one."""
+    """A box of the diagram; `lib.models.layer_summary.Block` is one."""
 
     kind: str
     """input, maps, vector or head."""

@@ -114,8 +114,8 @@ def _new_training(estimate: Estimate) -> str:
 
 
 def fitting(comparison: Comparison) -> list[str]:
-    """How each arm fits: training accuracy beside test accuracy, and whether validation loss rose
-    after the kept epoch.
+    """The fit of each arm: training accuracy, test accuracy, and whether validation loss rose after
+    the kept epoch.
     """
     sentences = []
     for row in comparison.table.to_dict("records"):

@@ -21,7 +21,7 @@ from lib.reporting import captions, images, plots, tensorboard, text
 from lib.reporting.style import Drawing
 
 SITE, BOARD = "http://localhost:8050", "http://localhost:6006"
-"""Where `darkroom web` and `darkroom board` serve by default."""
+"""Default addresses of `darkroom web` and `darkroom board`."""
 ICON_SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
     '<rect width="32" height="32" rx="7" fill="#1f2933"/>'

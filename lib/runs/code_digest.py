@@ -77,9 +77,7 @@ ENTRY_POINTS = {
     "features": ("lib.embeddings.feature_spaces:features", "lib.embeddings.probes:probe_table"),
     "apply": ("lib.apply.folder:apply", "lib.apply.classifier:load"),
 }
-"""Where the numbers of a stage are made, `module:name`, besides what the cells of its notebook
-call.
-"""
+"""Entry points of a stage's numbers, `module:name`, besides the calls in its notebook."""
 
 _SILENT = ("print", "warn", "progress")
 _ROW_ACCESS = ("[]", "in", "get", "keys")
@@ -98,7 +96,7 @@ class _Symbol:
     names: frozenset[tuple[str, ...]]
     texts: frozenset[str]
     rows: dict[str, _Symbol] | None = None
-    """Of a table its rows, by key; of a tuple of words its words."""
+    """The rows of a table by key, or the words of a tuple."""
 
 
 class _Module:

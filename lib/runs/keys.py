@@ -15,7 +15,7 @@ from lib.runs import code_digest, record
 
 
 class Data(Protocol):
-    """What a run asks of its data set."""
+    """The data set as a run needs it."""
 
     name: str
 

@@ -21,13 +21,13 @@ from lib.errors import DarkroomError
 
 KEPT = 2
 MAX_KEPT_BYTES = 64_000_000
-"""Of a generation that stays when the training has finished."""
+"""Largest size of a checkpoint that is kept after the training, in bytes."""
 _HASHES = "sha256.json"
 
 
 @dataclasses.dataclass
 class State:
-    """Where a training stands after a whole epoch.
+    """The state of a training after an epoch.
 
     `history` holds one row an epoch; `best_weights` are those of `best_epoch` (1-based, 0 for none
     yet); `wait` counts the epochs since then.

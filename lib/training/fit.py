@@ -26,9 +26,9 @@ from lib.training.settings import LOSSES, Settings
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """What a training did: `history` has one row an epoch, `kept_epoch` is the one whose weights
-    the model now has (1-based), `class_weights` those that acted, `diverged` whether the loss
-    became NaN or infinite.
+    """The result of a training: `history` has one row an epoch, `kept_epoch` is the one whose
+    weights the model now has (1-based), `class_weights` those that acted, `diverged` whether the
+    loss became NaN or infinite.
     """
 
     history: pandas.DataFrame

@@ -83,9 +83,7 @@ def _milliseconds(policy: str, parameters: Mapping[str, Any], image_side: int) -
 
 
 def _key(parameters: Mapping[str, Any], image_side: int) -> str:
-    """What the answer hangs on: the network's own parameters, the size of a step, and
-    the machine.
-    """
+    """Key of the stored answer: the network's parameters, the size of a step, and the machine."""
     named = {
         name: parameters[name]
         for name in (*schema.NETWORK, "strategy", "batch_size", "optimizer")

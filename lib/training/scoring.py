@@ -81,9 +81,7 @@ def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 6
 
 
 def _evaluated(trained: Trained, material: Material, batch_size: int) -> dict[str, float]:
-    """What Keras says of the test images, by a way of its own: its batches, its metric, no
-    probabilities.
-    """
+    """Keras' own evaluation of the test images, which uses its batches and metric."""
     if trained.on_features is None:
         model, test = trained.model, material.examples("test")
     else:

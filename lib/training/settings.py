@@ -21,7 +21,7 @@ _MOST_WHEN_TINY = {"image_side": 32, "limit_per_class": 24, "epochs": 2}
 
 
 class _Checked:
-    """What the fields of `Settings` do not give: checks, and the ways to make one."""
+    """Checks and constructors of `Settings`."""
 
     def __post_init__(self) -> None:
         for name, value in schema.STRATEGY_DEFAULTS["scratch"].items():

@@ -29,7 +29,7 @@ _CANCELLED = {"state": "cancelled", "numbers": {}, "failure": None, "seconds": 0
 
 @dataclass(frozen=True)
 class Resources:
-    """What a trial needs of its machine. None shares what there is among the running trials.
+    """Resources of a trial. None shares the machine among the running trials.
 
     A trial that grows beyond `memory_gb` is stopped.
     """

@@ -34,7 +34,7 @@ _LOCK_S = 20.0
 
 @dataclass
 class TrialContext:
-    """What an objective is given besides the values.
+    """The context of an objective.
 
     `epochs` is where training ends, `initial_epoch` where a promoted trial's checkpoints are.
     `settings` is the same for all trials of the search. `folder`, and `checkpoint_folder`, which

@@ -107,7 +107,7 @@ def undo(name: str) -> Response:
 
 @pages.get("/api/data/<name>/predictions/<study>/<stage>/<run>")
 def predicted(name: str, study: str, stage: str, run: str) -> Response:
-    """What a run predicted, as arrays in the order of the data set's images."""
+    """Returns a run's predictions as arrays in the order of the data set's images."""
     table = image_table.load(name)
     found = _predictions(archive.run(study, stage, run))
     return Response(

@@ -38,7 +38,7 @@ _OPINION = re.compile(r"looks like (.+) \((\d+(?:\.\d+)?) %\)$", re.DOTALL)
 
 @dataclass(frozen=True)
 class Decision:
-    """What a decision changed: the images' rows, the verdict and label code that each has now, and
+    """The effect of a decision: the images' rows, the verdict and label code that each has now, and
     how many can be undone.
     """
 

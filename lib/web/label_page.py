@@ -243,7 +243,7 @@ def undo(study: str, stage: str, run: str) -> Response:
 
 @pages.get(f"/api{_ADDRESS}/join")
 def planned(study: str, stage: str, run: str) -> Response:
-    """What joining would do."""
+    """Previews joining."""
     application = _load(study, stage, run)
     num, data = len(labelling.labelled(application.dataset)), application.dataset.name
     return jsonify(

@@ -117,7 +117,7 @@ def codes(study: str, stage: str, unit: str, index: int) -> Response:
 
 @api.post("/points")
 def points(study: str, stage: str, unit: str) -> Response:
-    """What is known of some points."""
+    """Returns the details of some points."""
     return jsonify(_found(study, stage, unit)[1].described(body("rows", list)))
 
 

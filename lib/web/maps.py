@@ -48,8 +48,8 @@ class MapRun:
 
     @functools.cached_property
     def columns(self) -> list[dict[str, Any]]:
-        """What the points can be coloured by: `name`, `title`, `kind` (classes or numbers), and the
-        classes with counts.
+        """The columns to colour by: `name`, `title`, `kind` (classes or numbers), and the classes
+        with counts.
         """
         names = [name for name in (*self.account["columns"], *_JUDGED) if name in self.points]
         return [self._column(name) for name in dict.fromkeys(names)]

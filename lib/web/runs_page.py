@@ -118,7 +118,7 @@ def report(study: str, stage: str, run: str) -> Response:
 
 @pages.get("/api/runs/<study>/progress")
 def progress(study: str) -> Response:
-    """How every run of a study stands, for a page that is open while it works."""
+    """Returns the status of every run of a study, for an open page."""
     archive.runs(study)  # refuses what is no study
     return jsonify([_progress(one) for one in _statuses(study)])
 
@@ -153,9 +153,7 @@ def parameters(study: str) -> Response:
 
 @pages.app_template_global()
 def board_address(study: str = "") -> str | None:
-    """Where TensorBoard shows a study (all of them where none is named), or None while none runs
-    on this machine.
-    """
+    """The address of TensorBoard for a study, or for all; None if none runs on this machine."""
     host = request.host.rsplit(":", 1)[0]
     try:
         socket.create_connection(("127.0.0.1", _BOARD_PORT), timeout=0.2).close()
@@ -167,7 +165,7 @@ def board_address(study: str = "") -> str | None:
 
 @pages.app_template_global()
 def report_title(run: Run) -> str:
-    """What a report is called among the others of its study: its arm, or its stage."""
+    """The title of a report within its study: its arm, or its stage."""
     return (run.stage if run.name == "all" else run.name).replace("_", " ")
 
 

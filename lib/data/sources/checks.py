@@ -13,7 +13,7 @@ from lib.data.sources import vocabulary
 from lib.errors import DarkroomError
 
 PROBED = 400
-"""How many files at most are opened to see whether any of them looks like an image."""
+"""Largest number of files opened to find an image among them."""
 
 _OTHER = tuple(f".{ending}" for ending in vocabulary.OTHER_ENDINGS)
 

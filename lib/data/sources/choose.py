@@ -537,8 +537,8 @@ def _by_name(pictures: Sequence[ListedFile], options: Options) -> Reading:
 
 
 def _name_part(path: str, pattern: str) -> str | None:
-    """What a pattern finds in a file's name; without one, the name up to its number, as `cat` of
-    `cat.0.jpg`.
+    """The part of a file's name that a pattern matches; without one, the name up to its number, as
+    `cat` of `cat.0.jpg`.
     """
     name = path.rsplit("/", 1)[-1]
     if pattern:

@@ -196,7 +196,7 @@ def _is_id_column(name: str) -> bool:
 
 
 def _one_of_equals(frame: pd.DataFrame, columns: list[str]) -> list[str]:
-    """Of columns that say the same in other words (`class_id`, `class_name`) the one with words."""
+    """Of equivalent columns (`class_id`, `class_name`) the one with words."""
     kept: list[str] = []
     for column in sorted(
         columns,

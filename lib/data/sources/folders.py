@@ -374,8 +374,8 @@ def _joined_split(layout: Layout, options: Options) -> Reading | None:
 
 
 def _role(layout: Layout, level: int) -> str | None:
-    """What a level is where that is certain: `group`, `rendition`, `chunk`, `letter`; None where it
-    may be the class.
+    """The role of a level if it is certain: `group`, `rendition`, `chunk`, `letter`; None if it may
+    be the class.
     """
     places = [place for place in layout.labelled if len(place.levels) > level]
     names = {place.names[level] for place in places}

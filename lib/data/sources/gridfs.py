@@ -38,7 +38,7 @@ _ROUNDS = 3  # attempts to rewrite what a dying server lost
 
 @dataclass(frozen=True)
 class Transfer:
-    """What a transfer did: images and bytes in all, images that had to be moved, seconds."""
+    """Statistics of a transfer: images and bytes in all, images that had to be moved, seconds."""
 
     images: int
     num_bytes: int

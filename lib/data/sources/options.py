@@ -15,7 +15,7 @@ SPLITS = ("train", "val", "test", "none")
 
 @dataclass(frozen=True)
 class Options:
-    """How to read a folder; what is None is found out, and asked for where two readings make sense.
+    """Options of reading a folder; None is inferred, or asked for if two readings are plausible.
 
     Args:
         kind: `folders` or `table`, where both would do.

@@ -324,7 +324,7 @@ def _split_list(lines: list[str], names: frozenset[str]) -> list[list[str]]:
 
 
 def _words_of_path(cells: list[str], names: frozenset[str]) -> int:
-    """How many leading words are the path of a file; 0 where none are."""
+    """Number of leading words that form the path of a file; 0 if none do."""
     return next((n for n in range(1, len(cells)) if _is_file_cell(" ".join(cells[:n]), names)), 0)
 
 
