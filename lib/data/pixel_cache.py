@@ -239,7 +239,7 @@ def _decode_all(
 
 
 def _refuse_changed(name: str, path: str, pixels: np.ndarray, known: str) -> None:
-    """Refuses a picture that was replaced since cleaning, which would have the old label and hash."""
+    """Refuses a picture that was replaced since cleaning: it would have the old label and hash."""
     if decode.pixel_hash(pixels) != known:
         raise DarkroomError(
             f"{path} has changed since the data set {name!r} was cleaned: it shows another picture "

@@ -57,7 +57,7 @@ def scores(part: Predictions, *, draws: int = 400) -> pd.DataFrame:
 
 
 def columns(dataset: Dataset, paths: Sequence[str]) -> pd.DataFrame:
-    """Returns the columns to slice by, one row a path: `attr_*` columns, `side` and `brightness`."""
+    """Returns the columns to slice by, one row a path: `attr_*` columns, `side`, `brightness`."""
     from lib.data import thumbnails
 
     rows = dataset.accepted().set_index("path").loc[list(paths)]
