@@ -310,7 +310,7 @@ def test_the_page_without_pictures_with_one_arm_and_many_classes(tmp_path):
     classes = [f"class {index:02d}" for index in range(25)]
     runs = [make_run(tmp_path, "only", 0, accuracy=0.9, classes=classes, num=400)]
     text = report.render(comparison.comparison(runs))
-    assert "One arm only" in text
+    assert "There is only one arm" in text
     assert "Fewer than three trainings: only (1)" in text
     assert 'alt="only: ' in text
     assert 1 <= len(re.findall(r"<summary>class \d\d predicted as class \d\d: 1 ", text)) <= 12

@@ -35,7 +35,7 @@ def test_of_several_files_each_is_named_and_those_that_cannot_be_read_are_told(
     ):
         time.sleep(0.1)
     first, second = told.split("\n")
-    assert first == "2 of 3 pictures classified."
+    assert first == "2 of 3 images classified."
     assert second.startswith("between.png: This is no picture that can be read")
     sources = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "#answers .source")]
     assert sources == [

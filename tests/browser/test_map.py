@@ -366,9 +366,9 @@ def test_what_is_marked_goes_to_the_ledger_and_back(page):
     until(page, "document.querySelectorAll('#chosen img').length === 1")  # nothing moves any more
     find(page, "#judge button").click()
     until(page, "!document.getElementById('undo').hidden")
-    assert "1 image went to the ledger" in find(page, "#message").text
+    assert "1 image sent to the ledger" in find(page, "#message").text
     find(page, "#undo").click()
-    until(page, "document.getElementById('message').textContent.includes('taken back')")
+    until(page, "document.getElementById('message').textContent.includes('undone')")
 
 
 ADDRESSES = (

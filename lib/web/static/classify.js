@@ -1,5 +1,5 @@
 "use strict";
-// The page that classifies pictures. Text that comes from data is only ever set as text.
+// The page that classifies images. Text from data is only set as textContent.
 
 const byId = (id) => document.getElementById(id);
 const form = byId("ask");
@@ -16,7 +16,7 @@ async function send(files) {
   if (!pictures.length) return;
   const path = form.elements.model.value.split("/").map(encodeURIComponent).join("/");
   const run = form.elements.model.value, failures = [];
-  report(pictures.length === 1 ? "Looking …" : `Looking at ${pictures.length} pictures …`);
+  report(pictures.length === 1 ? "Classifying …" : `Classifying ${pictures.length} images …`);
   for (const [place, file] of pictures.entries()) {
     const body = new FormData();
     body.append("pictures", file);
@@ -24,7 +24,7 @@ async function send(files) {
     try {
       const response = await fetch(`/api/classify/${path}`, { method: "POST", body });
       const content = await response.json().catch(() => ({}));
-      if (!response.ok) throw new Error(content.error || `The server answers ${response.status}.`);
+      if (!response.ok) throw new Error(content.error || `The server returned status ${response.status}.`);
       content.answers.forEach((answer) => show(answer, file.name, run));
       report(`${file.name}: ${content.answers[0].label}${place + 1 < pictures.length ? ` (${place + 1} of ${pictures.length})` : ""}`);
     } catch (error) {
@@ -32,8 +32,8 @@ async function send(files) {
     }
   }
   const named = pictures.length - failures.length;
-  if (pictures.length > 1 && !failures.length) report(`${named} pictures classified.`);
-  if (failures.length) report([...(named ? [`${named} of ${pictures.length} pictures classified.`] : []), ...failures].join("\n"), true);
+  if (pictures.length > 1 && !failures.length) report(`${named} images classified.`);
+  if (failures.length) report([...(named ? [`${named} of ${pictures.length} images classified.`] : []), ...failures].join("\n"), true);
 }
 
 function show(answer, name, run) {
@@ -42,18 +42,18 @@ function show(answer, name, run) {
   item.querySelector(".source").textContent = `${name} · ${run}`;
   const picture = item.querySelector(".picture");
   picture.src = answer.picture;
-  picture.alt = `The picture ${name}`;
+  picture.alt = `Image ${name}`;
   const heat = item.querySelector(".heat");
   heat.hidden = !answer.heat;
   if (answer.heat) {
     heat.querySelector("img").src = answer.heat;
-    heat.querySelector("img").alt = `Heat-map of ${name}: bright places speak for ${answer.explained}`;
+    heat.querySelector("img").alt = `Heat-map of ${name}: bright regions support ${answer.explained}`;
   }
   const verdict = item.querySelector(".verdict");
   const share = percent(answer.probability);
   verdict.textContent = answer.sure ? `Accepted: ${share}.`
-    : answer.threshold === null ? `${share}, but no threshold of this model reaches the target accuracy. Check this picture yourself.`
-    : `Not accepted: ${share}, below the threshold of ${percent(answer.threshold)}. Check this picture yourself.`;
+    : answer.threshold === null ? `${share}, but no threshold of this model reaches the target accuracy. Check this image yourself.`
+    : `Not accepted: ${share}, below the threshold of ${percent(answer.threshold)}. Check this image yourself.`;
   verdict.classList.toggle("unsure", !answer.sure);
   for (const [label, value] of answer.probabilities) {
     const line = document.createElement("li"), title = document.createElement("span"), bar = document.createElement("i"), number = document.createElement("b");

@@ -1,16 +1,15 @@
 "use strict";
-// The points of a map, on a canvas below Bokeh's: as WebGL points where a graphics card draws them, else pixel by pixel from
-// here, which a processor does sooner than it can pretend to be a graphics card. What may be seen, where and in which colour
-// comes from the page.
+// The points of a map, on a canvas below Bokeh's: drawn by WebGL with a graphics card, otherwise pixel by pixel by this script,
+// which is faster than WebGL emulated in software. The page sets which points are visible, their positions and their colours.
 
-const DIM = 20, STRONG = 205;  // alpha of 255: beside a selection, and otherwise
-const MARGIN = 0.25;  // of width and height on each side: how far pixels drawn once may be moved
+const DIM = 20, STRONG = 205;  // alpha of 255: points outside a selection, and all others
+const MARGIN = 0.25;  // of width and height on each side: how far a drawn image can be moved
 const REST_MS = 150;
-const AWAY = 1e6;  // where no view reaches; a card must not be given NaN
+const AWAY = 1e6;  // outside every view, instead of NaN, which WebGL does not define
 const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
 
 class Cloud {
-  // `drawn` is "webgl" or "pixels" to choose, anything else lets the machine decide.
+  // `drawn` is "webgl" or "pixels"; any other value selects automatically.
   constructor(element, { size, view, drawn }) {
     this.element = element; this.size = size; this.view = view; this.waiting = false;
     this.x = this.y = new Float32Array(0);
@@ -37,13 +36,13 @@ class Cloud {
 
   place(x, y) { this.x = x; this.y = y; this.painter.placed = false; this.draw(); }
 
-  // `colour` holds 0xBBGGRR of each row.
+  // `colour` is 0xBBGGRR for each row.
   paint(colour) { this.colour = colour; this.painter.painted = false; this.draw(); }
 
   // A ring around one point, or around none (-1).
   ring(row) { this.ringed = row; this.draw(); }
 
-  // `rows` stand out, the others fade; with none all are alike.
+  // Highlights `rows` and fades the others; without rows all look the same.
   mark(rows) {
     this.marked = null;
     if (rows.size) {
@@ -54,7 +53,7 @@ class Cloud {
     this.draw();
   }
 
-  // At the next frame, once however often it is asked.
+  // Draws once at the next frame, however often it is called.
   draw() {
     if (this.waiting) return;
     this.waiting = true;
@@ -72,7 +71,7 @@ class Cloud {
   }
 }
 
-// Gives a canvas a size on the page and in pixels; says whether it changed.
+// Sets the size of a canvas on the page and in pixels; returns whether it changed.
 function fit(canvas, { width, height, scale }, margin = 0) {
   const inner = 1 + 2 * margin, across = Math.round(width * inner * scale), down = Math.round(height * inner * scale);
   if (canvas.width === across && canvas.height === down) return false;
@@ -81,8 +80,8 @@ function fit(canvas, { width, height, scale }, margin = 0) {
   return true;
 }
 
-// Discs blended into an image by hand. They keep a quarter of a pixel, so that they do not tremble. The image is larger than what
-// is seen: while the map moves it is moved as a whole, which is cheap, and redrawn where that ends or it rests.
+// Discs blended into an image, at positions rounded to a quarter of a pixel, so that they do not jitter. The image is larger than
+// the view. While the map moves, the image is translated as a whole, and redrawn when the margin ends or the map rests.
 class Raster {
   constructor(canvas) {
     this.name = "pixels"; this.canvas = canvas; this.placed = this.painted = false;
@@ -109,7 +108,7 @@ class Raster {
     this.placed = this.painted = true;
   }
 
-  // Moves what is there to where a view has it, if that view is of the same scale and lies within the margin.
+  // Translates the image to a view, if the view has the same scale and lies within the margin.
   moved({ left, right, bottom, top }, { width, height }) {
     const across = right - left, dx = (this.drawn.left - left) / across * width, dy = (top - this.drawn.top) / (top - bottom) * height;
     const alike = Math.abs(across - (this.drawn.right - this.drawn.left)) < 1e-6 * across;
@@ -121,13 +120,13 @@ class Raster {
   prepare(size) {
     const { width, height } = this.canvas;
     this.size = size;
-    this.edge = Math.ceil(size / 2) + 2;  // so that no point writes over an edge
+    this.edge = Math.ceil(size / 2) + 2;  // so that no point is drawn beyond the image
     this.image = new ImageData(width + 2 * this.edge, height + 2 * this.edge);
     this.pixels = new Uint32Array(this.image.data.buffer);
     this.discs = Array.from({ length: 16 }, (_, place) => this.disc(size / 2, (place % 4 + 0.5) / 4, ((place >> 2) + 0.5) / 4));
   }
 
-  // The pixels of a disc around a place within a pixel: how far they lie in the image, and how much of each is covered.
+  // The pixels of a disc around a position within a pixel: their offsets in the image and their coverage.
   disc(radius, fx, fy) {
     const reach = Math.ceil(radius + 1), steps = [], shares = [];
     for (let dy = -reach; dy <= reach; dy++) {
@@ -146,7 +145,7 @@ class Raster {
     for (let row = 0; row < x.length; row++) {
       if (marked !== null && marked[row] !== wanted) continue;
       const px = (x[row] - left) * wide, py = (top - y[row]) * high;
-      if (!(px >= 0 && py >= 0 && px < width && py < height)) continue;  // NaN is nowhere
+      if (!(px >= 0 && py >= 0 && px < width && py < height)) continue;  // false for NaN
       const i = px | 0, j = py | 0, disc = discs[((px - i) * 4 | 0) + 4 * ((py - j) * 4 | 0)];
       const { steps } = disc, shares = disc[strength], first = (j + edge) * across + i + edge;
       const own = colour[row], rb = own & 0xff00ff, g = own & 0xff00;
@@ -176,7 +175,7 @@ void main() {
 }`;
 
 class Shader {
-  // Null where there is no WebGL 2, or where it is drawn by the processor all the same and nobody insists.
+  // Null without WebGL 2, or if it is emulated in software and `insists` is false.
   static on(canvas, insists) {
     const gl = canvas.getContext("webgl2", { failIfMajorPerformanceCaveat: !insists, antialias: false });
     if (!gl) return null;

@@ -1,6 +1,6 @@
 "use strict";
 // The data page: a virtual grid over typed arrays, filters, pairs of duplicates, and decisions by keyboard.
-// Text that comes from data is only ever set as text.
+// Text from data is only set as textContent.
 
 const byId = (id) => document.getElementById(id);
 const page = JSON.parse(byId("about").textContent);
@@ -19,7 +19,7 @@ const filters = { verdict: new Set(), reason: new Set(), class: new Set(), split
 let view = "grid", side = 0, flipped = false, heat = false;
 let pairs = [], pair = 0;
 
-// ---- small things -----------------------------------------------------------------------------------------------------
+// ---- helpers ----------------------------------------------------------------------------------------------------------
 
 const el = (name, properties = {}, ...children) => {
   const node = Object.assign(document.createElement(name), properties);
@@ -48,7 +48,7 @@ async function ask(path, content) {
   try {
     response = await fetch(page.api + path, options);
   } catch {
-    throw new Error("The server does not answer. Start `darkroom web` again; what was decided before is kept.");
+    throw new Error("The server does not respond. Start `darkroom web` again; earlier decisions are saved.");
   }
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(answer.error || `The server answers ${response.status}.`);
@@ -71,7 +71,7 @@ async function block(path) {
 // ---- filters and order ------------------------------------------------------------------------------------------------
 
 const SORTS = {
-  useful: ["most useful first", (row) => A.rank[row]],
+  useful: ["most informative first", (row) => A.rank[row]],
   suspicion: ["most suspicious first", (row) => (Number.isNaN(A.score[row]) ? 2 : A.score[row])],
   unsure: ["least confident first", (row) => { const value = confidenceOf(row); return Number.isNaN(value) ? 2 : value; }],
   sure: ["most confident first", (row) => { const value = confidenceOf(row); return Number.isNaN(value) ? 2 : -value; }],
@@ -155,8 +155,8 @@ function facets() {
     if (list.children.length) parts.push(el("fieldset", { className: "facet" }, el("legend", { textContent: title }), list));
   };
   add("verdict", labelling ? "State" : "Verdict", about.verdicts.map((name, code) => [code, name]));
-  add("reason", labelling ? "More" : "Findings", [["wrong", "predicted wrong"], ...about.reasons.map((each, code) => [code, each.title, each.meaning]),
-    ["decided", "decided by hand"], ["none", "nothing found"]]);
+  add("reason", labelling ? "More" : "Findings", [["wrong", "predicted wrongly"], ...about.reasons.map((each, code) => [code, each.title, each.meaning]),
+    ["decided", "decided by hand"], ["none", "no finding"]]);
   add("split", P ? "Split of the run" : "Split of the source", [...about.splits.map((name, code) => [code, name]), [255, "none"]]);
   const classes = [...about.labels.keys()].slice(0, MOST_OPTIONS).map((code) => [code, about.labels[code]]);
   if (!labelling) add("class", "Class", [...classes, [NONE, "no label"]]);
@@ -201,7 +201,7 @@ function show() {
   mark();
 }
 
-// Draws the tiles that can be seen; pictures are asked for once the list rests, so that a fling does not ask for thousands.
+// Draws the visible tiles. Images are requested once the list rests, so that fast scrolling does not request thousands.
 function draw(now = false) {
   const grid = byId("grid"), height = rowHeight();
   const first = Math.max(0, Math.floor(grid.scrollTop / height) - 2) * columns;
@@ -282,7 +282,7 @@ function targets() {
   return selected.size ? [...selected].sort((one, other) => one - other) : order.length ? [order[at]] : [];
 }
 
-// Shows the decision at once and sends it; one that the server refuses is taken back and reported.
+// Shows the decision immediately and sends it. A decision that the server refuses is reverted and reported.
 function decide(action, label) {
   const rows = targets();
   if (!rows.length) return;
@@ -332,13 +332,13 @@ let counting = 0;
 function repaint(rows) {
   const changed = new Set(rows);
   clearTimeout(counting);
-  counting = setTimeout(facets, 500);  // counts of a hundred thousand images, once a decision rests
+  counting = setTimeout(facets, 500);  // delayed, because counting 100,000 images takes time
   for (const tile of tiles.values()) if (changed.has(Number(tile.dataset.row))) paint(tile);
   summary();
   if (byId("zoom").open) zoom();
 }
 
-// Takes what a network or a run says: the suggested class becomes the label.
+// Assigns the class suggested by cleaning or by the run as the label.
 function accept() {
   const rows = targets(), opinions = new Set(rows.map(opinionOf));
   if (opinions.size !== 1 || opinions.has(NONE)) { alarm(opinions.has(NONE) ? "No class is suggested for this image." : "Different classes are suggested for the selected images."); return; }
@@ -437,7 +437,7 @@ async function showPair() {
   const shown = pairs[pair];
   byId("pairs").classList.toggle("flipped", flipped);
   byId("flip").setAttribute("aria-pressed", flipped);
-  if (!shown) { byId("pair-title").textContent = "No near-duplicates among the images that pass the filters."; for (const id of ["pair-a", "pair-b"]) { byId(id).querySelector("img").removeAttribute("src"); byId(id).querySelector("figcaption").textContent = ""; } return; }
+  if (!shown) { byId("pair-title").textContent = "There are no near-duplicates among the filtered images."; for (const id of ["pair-a", "pair-b"]) { byId(id).querySelector("img").removeAttribute("src"); byId(id).querySelector("figcaption").textContent = ""; } return; }
   const differ = A.label[shown[0]] !== A.label[shown[1]];
   byId("pair-title").textContent = `Pair ${number(pair + 1)} of ${number(pairs.length)}${differ ? ": two labels" : ""}${splitOf(shown[0]) !== splitOf(shown[1]) ? ", two splits" : ""}`;
   for (const [place, id] of ["pair-a", "pair-b"].entries()) {
@@ -481,7 +481,7 @@ function showClasses() {
     const head = el("th", { scope: "row" }, button);
     return el("tr", {}, head, ...[line.before, line.kept, line.review, line.rejected, ...line.splits].map((value) => el("td", { textContent: number(value) })));
   });
-  panel.replaceChildren(el("table", {}, el("caption", { textContent: "Images a class, before and after cleaning" }), el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col", textContent: head })))), el("tbody", {}, ...lines)));
+  panel.replaceChildren(el("table", {}, el("caption", { textContent: "Images per class, before and after cleaning" }), el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col", textContent: head })))), el("tbody", {}, ...lines)));
   show();
 }
 
@@ -518,7 +518,7 @@ function confusion() {
     const head = el("tr", {}, el("td"), ...P.classes.map((name) => el("th", { scope: "col", textContent: name })));
     const lines = P.classes.map((name, truth) => el("tr", {}, el("th", { scope: "row", textContent: name }), ...P.classes.map((_, predicted) =>
       el("td", {}, counts[truth * num + predicted] ? button(truth, predicted, number(counts[truth * num + predicted])) : ""))));
-    panel.replaceChildren(el("table", { className: "matrix" }, el("caption", { textContent: `Images of split ${where}: rows are the truth, columns the prediction. Press a number to see its images, the most confident first.` }), el("thead", {}, head), el("tbody", {}, ...lines)));
+    panel.replaceChildren(el("table", { className: "matrix" }, el("caption", { textContent: `Images of split ${where}: rows are the truth, columns the prediction. Click a number to see its images, most confident first.` }), el("thead", {}, head), el("tbody", {}, ...lines)));
   } else {
     const cells = [...counts.keys()].filter((place) => counts[place] && Math.floor(place / num) !== place % num).sort((one, other) => counts[other] - counts[one]).slice(0, 40);
     panel.replaceChildren(el("p", { className: "note", textContent: `The ${cells.length} largest confusions in split ${where}, truth → prediction.` }), el("div", { className: "chips matrix" }, ...cells.map((place) =>
@@ -542,7 +542,7 @@ async function chooseRun({ keep = false } = {}) {
   confusion();
 }
 
-// ---- the address remembers what is shown -------------------------------------------------------------------------------
+// ---- the address stores the current view -------------------------------------------------------------------------------
 
 function remember() {
   const query = new URLSearchParams();
@@ -583,10 +583,10 @@ const ACTS = {
   help: () => byId("help").showModal(),
 };
 const KEYS = [
-  ...(labelling ? [["1 … 9", "give the class of that number", ""], ["l", "type a class", "relabel"], ["a", "label as predicted", "accept"], ["s", "skip", "skip"]]
-    : [["k", "keep", "keep"], ["r", "reject", "reject"], ["v", "set aside for review", "review"], ["l", "relabel: type the class", "relabel"], ["1 … 9", "relabel: the class of that number", ""], ["a", "relabel as suggested", "accept"]]),
+  ...(labelling ? [["1 … 9", "assign the class with that number", ""], ["l", "type a class", "relabel"], ["a", "label as predicted", "accept"], ["s", "skip", "skip"]]
+    : [["k", "keep", "keep"], ["r", "reject", "reject"], ["v", "set aside for review", "review"], ["l", "relabel: type the class", "relabel"], ["1 … 9", "relabel: the class with that number", ""], ["a", "relabel as suggested", "accept"]]),
   ["z", "undo", "undo"], ["n", "next", "next"], ["b", "previous", "back"], ["x", "select or unselect", "select"], ["Enter", "zoom", "zoom"],
-  ["p", "pairs of duplicates, or back to the grid", "pairs"], ["f", "flip between the two of a pair", "flip"], ["h", "heat-map of the chosen run, in the zoom", "heat"], ["?", "this help", "help"],
+  ["p", "pairs of duplicates, or back to the grid", "pairs"], ["f", "flip between the two images of a pair", "flip"], ["h", "heat-map of the selected run, in the zoom view", "heat"], ["?", "this help", "help"],
 ];
 
 function press(event) {
@@ -636,7 +636,7 @@ function wire() {
   byId("zoom-back").addEventListener("click", ACTS.back);
   byId("zoom-heat").addEventListener("click", ACTS.heat);
   byId("zoom").addEventListener("close", () => byId(view === "pairs" ? "pair-a" : "grid").focus());
-  byId("zoom-image").addEventListener("error", () => { if (heat) { heat = false; alarm("This run's model has no heat-map of this image."); zoom(); } });
+  byId("zoom-image").addEventListener("error", () => { if (heat) { heat = false; alarm("There is no heat-map of this image for this run."); zoom(); } });
   byId("pair-back").addEventListener("click", () => movePair(-1));
   byId("pair-next").addEventListener("click", () => movePair(1));
   byId("flip").addEventListener("click", ACTS.unflip);
@@ -672,7 +672,7 @@ function wireJoin() {
   byId("join-close").addEventListener("click", () => byId("join").close());
   byId("join-go").addEventListener("click", async () => {
     byId("join-go").disabled = true;
-    text.textContent = "Making the data set …";
+    text.textContent = "Creating the data set …";
     try {
       const answer = await ask("/join", { version: about.version });
       text.textContent = answer.sentence;

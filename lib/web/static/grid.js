@@ -1,5 +1,5 @@
 "use strict";
-// Points in square cells, so that the one under the mouse is found among a hundred thousand at once.
+// Points in square cells, to find the point under the mouse quickly.
 
 class Grid {
   constructor(x, y) {
@@ -19,7 +19,7 @@ class Grid {
 
   column(value) { return Math.min(this.across - 1, Math.max(0, Math.floor(value * this.across))); }
 
-  // The row nearest to a place within a distance, or -1.
+  // The row of the nearest point within a distance, or -1.
   nearest(x, y, within) {
     let best = -1, least = within * within;
     this.each(x - within, x + within, y - within, y + within, (row) => {

@@ -1,6 +1,6 @@
 "use strict";
-// The map page. Bokeh has the frame and the mouse, a cloud draws the points; what a point is, which are shown and which are
-// marked is held here. Words that come from data are only ever set as text.
+// The map page. Bokeh provides the frame and the mouse, `Cloud` draws the points. This script holds the data of the points, which
+// are visible and which are marked. Text from data is only set as textContent.
 
 const about = JSON.parse(document.getElementById("about").textContent);
 const api = `/api/maps/${about.id.split("/").map(encodeURIComponent).join("/")}`;
@@ -24,7 +24,7 @@ function make(tag, options = {}, ...children) {
 
 async function ask(path, options) {
   const response = await fetch(`${api}${path}`, options);
-  if (!response.ok) throw new Error((await response.json().catch(() => ({}))).error || `The server answers ${response.status}.`);
+  if (!response.ok) throw new Error((await response.json().catch(() => ({}))).error || `The server returned status ${response.status}.`);
   return response;
 }
 
@@ -44,7 +44,7 @@ const counted = (number) => (number === 1 ? "1 image" : `${number.toLocaleString
 const areMarked = (number) => `${counted(number)} ${number === 1 ? "is" : "are"} marked.`;
 const failed = (error) => tell(error.message);
 
-// ---- what is drawn
+// ---- points
 
 async function places(space, method) {
   const key = `${space} ${method}`;
@@ -82,7 +82,7 @@ function colours() {
   for (let row = 0; row < found.length; row++) {
     const code = state.codes[row];
     const place = numbers ? Math.round((code - column.low) / (column.high - column.low) * (last - 1)) : code;
-    found[row] = table[place >= 0 && place < last ? place : last];  // NaN is none of them
+    found[row] = table[place >= 0 && place < last ? place : last];  // NaN gets the last colour
   }
   return found;
 }
@@ -92,7 +92,7 @@ function paint(plot) {
   filter(plot);
 }
 
-// Hidden points have no place, so that neither the eye nor the lasso finds them.
+// Hidden points have no position, so that neither the drawing nor the lasso includes them.
 function filter(plot) {
   const x = Float32Array.from(plot.base.x), y = Float32Array.from(plot.base.y);
   if (state.only || state.hidden.size) {
@@ -107,7 +107,7 @@ function put(plot, x, y) {
   plot.cloud.place(x, y);
 }
 
-// Points in cells, for those who ask where the mouse is; made when somebody does.
+// Points in cells, created when they are first needed.
 function grid(plot) { return plot.known ||= new Grid(plot.x, plot.y); }
 
 async function move(plot, space) {
@@ -151,7 +151,7 @@ function frame(plot, cx = 0.5, cy = 0.5, span = 1.1) {
   plot.ranges.y.setv({ start: cy - dy, end: cy + dy });
 }
 
-// While the map moves Bokeh need not draw its empty frame.
+// Bokeh does not draw its empty frame while the map moves.
 function hold(plot) {
   plot.figure.hold_render = true;
   clearTimeout(plot.held);
@@ -195,7 +195,7 @@ function legend() {
   list.append(...rest("none of these", (code) => code >= column.classes.length));
 }
 
-// The line for the points in grey, where there are any.
+// The line for grey points, if there are any.
 function rest(title, is) {
   const count = state.codes.reduce((sum, code) => sum + is(code), 0);
   if (!count) return [];
@@ -204,7 +204,7 @@ function rest(title, is) {
   return [make("li", { className: "rest" }, dot, make("span", { textContent: title }), number)];
 }
 
-// A click hides one class; with Shift it leaves that class alone on the map.
+// A click hides one class; Shift-click shows only that class.
 function toggle(code, alone) {
   const all = [...about.columns[state.column].classes.keys(), 255];
   if (alone) state.hidden = new Set(all.filter((other) => other !== code));
@@ -251,7 +251,7 @@ function hover(plot, event) {
   clearTimeout(asked);
   asked = setTimeout(async () => {
     const [each] = await describe([row]).catch(() => [null]);
-    if (!each || hovered !== row) return;  // the mouse has gone on, or drags
+    if (!each || hovered !== row) return;  // the mouse has moved on, or is dragging
     const image = box.querySelector("img");
     image.src = pictureOf(row);
     image.alt = each.path;
@@ -260,7 +260,7 @@ function hover(plot, event) {
   }, 40);
 }
 
-// Whatever moves under the mouse is no longer what was shown there; a picture that is still on its way does not come.
+// The point under the mouse has changed: hides its image, and cancels a pending one.
 function unhover() {
   hovered = -1;
   clearTimeout(asked);
@@ -290,7 +290,7 @@ async function point(row, { quietly = false, seek = false } = {}) {
   tell(`${nameOf(each.path)}: ${each.words.map(([title, word]) => `${title} ${word}`).join(", ")}`, { quietly: true });
 }
 
-// Scrolls what is beside the map, and never the page, until the top of a section is seen.
+// Scrolls the side bar, never the page, until the top of a section is visible.
 function into(section) {
   const beside = section.closest("aside"), box = beside.getBoundingClientRect(), top = section.getBoundingClientRect().top;
   if (top < box.top || top > box.bottom - 160) beside.scrollTop += top - box.top;
@@ -319,15 +319,14 @@ function mark(rows) {
   state.listed = 0;
   byId("chosen").replaceChildren();
   byId("chosen-count").textContent = state.marked.size ? areMarked(state.marked.size)
-    : "Nothing is marked. Draw a lasso, search, or press space on a point.";
+    : "No image is marked. Draw a lasso, search, or press space on a point.";
   byId("acts").hidden = !state.marked.size;
   shares();
   list().catch(failed);
   tell(areMarked(state.marked.size), { quietly: true });
 }
 
-// What a lasso holds, by whether a ray from each point crosses its line an odd number of times. With Shift it adds, with Ctrl
-// it keeps what was marked already, with both it takes away.
+// The points inside a lasso, by the ray-crossing rule. Shift adds to the marked points, Ctrl intersects with them, both subtract.
 function caught(plot, xs, ys) {
   const found = [], left = Math.min(...xs), right = Math.max(...xs), bottom = Math.min(...ys), top = Math.max(...ys);
   grid(plot).each(left, right, bottom, top, (row) => {
@@ -384,8 +383,8 @@ async function kept() {
   byId("kept").replaceChildren(...found.map((each) => {
     const open = make("button", { type: "button", className: "small", textContent: `${each.name} (${each.rows.length.toLocaleString()})` });
     open.addEventListener("click", () => mark(each.rows));
-    const away = make("button", { type: "button", className: "small", textContent: "×", title: `Forget ${each.name}` });
-    away.setAttribute("aria-label", `Forget the selection ${each.name}`);
+    const away = make("button", { type: "button", className: "small", textContent: "×", title: `Delete ${each.name}` });
+    away.setAttribute("aria-label", `Delete the selection ${each.name}`);
     away.addEventListener("click", () => post("/selections", { name: each.name }, "DELETE").then(kept).catch(failed));
     return make("li", {}, open, away);
   }));
@@ -406,7 +405,7 @@ async function judge(form) {
   if (body.action === "relabel") body.label = fields.get("label");
   const done = await (await post("/ledger", body)).json();
   byId("undo").hidden = false;
-  tell(`${counted(done.files)} went to the ledger. Runs started from now on use it; this map shows what was.`);
+  tell(`${counted(done.files)} sent to the ledger. Runs started from now on use it; this map does not change.`);
 }
 
 // ---- keyboard
@@ -423,7 +422,7 @@ function walk(by) {
     const far = (row) => (plot.x[row] - view.cx) ** 2 + (plot.y[row] - view.cy) ** 2;
     state.walk = rows.map((row) => [far(row), row]).sort((one, other) => one[0] - other[0]).map((each) => each[1]);
   }
-  if (!state.walk.length) return tell("There is no point in view.");
+  if (!state.walk.length) return tell("There are no points in view.");
   state.step = (state.step + by + state.walk.length) % state.walk.length;
   point(state.walk[state.step], { seek: true }).catch(failed);
 }
@@ -503,7 +502,7 @@ function drag(lasso) {
   state.lasso = lasso;
   for (const plot of plots) {
     plot.tools.pan.active = !lasso; plot.tools.lasso.active = lasso;
-    plot.bokeh.style.opacity = lasso ? 1 : 0;  // what is not seen need not be laid over the points at every frame
+    plot.bokeh.style.opacity = lasso ? 1 : 0;  // hidden, so that it is not composited over the points at every frame
   }
   document.querySelectorAll("[data-drag]").forEach((button) => button.setAttribute("aria-pressed", String((button.dataset.drag === "lasso") === lasso)));
 }
@@ -558,7 +557,7 @@ function controls() {
   byId("all").addEventListener("click", () => { state.only = null; state.hidden = new Set(); legend(); plots.forEach((plot) => plot.base && filter(plot)); });
   byId("none").addEventListener("click", () => mark([]));
   byId("more").addEventListener("click", () => list().catch(failed));
-  byId("view").addEventListener("click", () => { state.only = new Set(state.marked); plots.forEach((plot) => plot.base && filter(plot)); tell("“All” in the legend shows everything again."); });
+  byId("view").addEventListener("click", () => { state.only = new Set(state.marked); plots.forEach((plot) => plot.base && filter(plot)); tell("Click “All” in the legend to show everything again."); });
   byId("csv").addEventListener("click", () => csv().catch(failed));
   byId("help").addEventListener("click", () => byId("keys").showModal());
   byId("search").addEventListener("submit", async (event) => {
@@ -566,18 +565,18 @@ function controls() {
     try {
       const { rows } = await (await ask(`/search?${new URLSearchParams({ text: event.target.text.value })}`)).json();
       mark(rows);
-      tell(rows.length ? `${counted(rows.length)} found and marked.` : "Nothing was found.");
+      tell(rows.length ? `${counted(rows.length)} found and marked.` : "No image matches.");
       if (rows.length === 1) point(rows[0]).catch(failed);
     } catch (error) { failed(error); }
   });
   byId("keep").addEventListener("submit", (event) => {
     event.preventDefault();
     post("/selections", { name: event.target.elements.name.value, rows: [...state.marked] })
-      .then(() => { event.target.reset(); tell("The selection is kept."); return kept(); }).catch(failed);
+      .then(() => { event.target.reset(); tell("The selection is saved."); return kept(); }).catch(failed);
   });
   byId("judge").elements.action.addEventListener("change", (event) => { byId("relabel").hidden = event.target.value !== "relabel"; });
   byId("judge").addEventListener("submit", (event) => { event.preventDefault(); judge(event.target).catch(failed); });
-  byId("undo").addEventListener("click", () => post("/ledger/undo", {}).then(() => { byId("undo").hidden = true; tell("The last act was taken back."); }).catch(failed));
+  byId("undo").addEventListener("click", () => post("/ledger/undo", {}).then(() => { byId("undo").hidden = true; tell("The last action was undone."); }).catch(failed));
   document.addEventListener("keydown", press);
 }
 

@@ -1,6 +1,6 @@
 "use strict";
-// Runs: filters, live progress, learning curves with values under the pointer, differences of chosen runs.
-// Text that comes from data is only ever set as text.
+// Runs: filters, live progress, learning curves with values under the pointer, differences of selected runs.
+// Text from data is only set as textContent.
 
 const byId = (id) => document.getElementById(id);
 const el = (name, properties = {}, ...children) => { const node = Object.assign(document.createElement(name), properties); node.append(...children); return node; };
@@ -18,7 +18,7 @@ function filter(input, rows) {
   });
 }
 
-// ---- progress of a study at work --------------------------------------------------------------------------------------
+// ---- progress of a running study --------------------------------------------------------------------------------------
 
 const progress = byId("progress");
 let finished = null;
@@ -35,7 +35,7 @@ async function look() {
     return el("li", {}, ...parts);
   }));
   if (waiting.some((one) => one.state === "running")) { curves(); setTimeout(look, 3000); }
-  if (finished !== null && done > finished) location.reload();  // new rows, perhaps the report
+  if (finished !== null && done > finished) location.reload();  // shows new rows and the report
   finished = done;
 }
 
@@ -63,9 +63,9 @@ function draw() {
   const width = chart.clientWidth, height = chart.clientHeight, left = 52, right = width - 8, top = 8, bottom = height - 26;
   const lines = runs.map((run, place) => ({ run, place, points: histories[run].epoch.map((epoch, at) => [epoch ?? at + 1, histories[run][name][at]]).filter((point) => point[1] !== null) }));
   const all = lines.flatMap((line) => line.points);
-  if (!all.length) { chart.append(el("p", { className: "note", textContent: "No chosen run has this curve." })); return; }
+  if (!all.length) { chart.append(el("p", { className: "note", textContent: "No selected run has this curve." })); return; }
   const lastEpoch = Math.max(...all.map((point) => point[0]), 2), values = all.map((point) => point[1]).sort((one, other) => one - other);
-  let low = values[0], high = isShare ? values.at(-1) : values[Math.floor(values.length * 0.98)];  // one wild epoch must not flatten the rest
+  let low = values[0], high = isShare ? values.at(-1) : values[Math.floor(values.length * 0.98)];  // clips the highest 2 %, so that an outlier does not flatten the curves
   if (high - low < 1e-9) { high += 0.5; low -= 0.5; }
   const pad = 0.06 * (high - low); low -= pad; high += pad;
   const x = (epoch) => left + (right - left) * (epoch - 1) / (lastEpoch - 1), y = (value) => bottom - (bottom - top) * (Math.min(high, value) - low) / (high - low);
@@ -110,7 +110,7 @@ async function differences() {
   try { found = await (await fetch(`/api/runs/${encodeURIComponent(progress.dataset.study)}/parameters?${query}`)).json(); } catch { return; }
   const names = Object.keys(found), order = [...runs].sort();
   box.hidden = !names.length;
-  box.replaceChildren(el("table", {}, el("caption", { textContent: "Parameters in which the chosen runs differ" }),
+  box.replaceChildren(el("table", {}, el("caption", { textContent: "Parameters in which the selected runs differ" }),
     el("thead", {}, el("tr", {}, el("th", { scope: "col", textContent: "Parameter" }), ...order.map((run) => el("th", { scope: "col", textContent: run.split("/").at(-1) })))),
     el("tbody", {}, ...names.map((name) => el("tr", {}, el("th", { scope: "row", textContent: name }), ...found[name].map((value) => el("td", { textContent: value })))))));
 }
