@@ -1,12 +1,14 @@
 import json
+import warnings
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
 import yaml
 
-from lib import model_card
+from lib import model_card, processes
 from lib.errors import DarkroomError
 from lib.models import build, heads, predictor, serialization
 
@@ -144,7 +146,9 @@ def test_a_card_may_say_what_it_likes(tmp_path):
 def test_damaged_weights_are_refused(tmp_path):
     serialization.save(small(), tmp_path / "model.keras", card={})
     rewrite(tmp_path / "model.keras", weights=b"rotten")
-    with pytest.raises(DarkroomError, match="model.keras is hostile or damaged.*holds 6 bytes"):
+    with pytest.raises(
+        DarkroomError, match="model.keras cannot be loaded, its weights are damaged"
+    ):
         serialization.load(tmp_path / "model.keras")
 
 
@@ -228,3 +232,85 @@ def test_a_card_has_the_sections_and_the_header_of_a_model_hub():
     assert "| a |  | 0 | 1 |" in text
     assert "- Images: 7 train, 2 test (split `grouped`)" in text
     assert "- Not shown to beat chance." in text and "too few images" not in text
+
+
+def _huge_dense(config):
+    """Flattened maps before a wide layer: 16 x 16 x 4 inputs times 10 million units."""
+    for layer in config["config"]["layers"]:
+        layer.pop("build_config", None)
+        if layer["class_name"] == "Dense":
+            layer["config"]["units"] = 10_000_000
+    return config
+
+
+def _huge_maps(config):
+    layer = config["config"]["layers"][0]
+    layer["config"]["batch_shape"] = [None, 100_000, 100_000, 3]
+    return config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_huge_dense, "declares [0-9,]+ weights and holds [0-9,]+"),
+        (_huge_maps, "values an image between two layers|cannot be loaded"),
+    ],
+)
+def test_shapes_are_bounded_before_anything_is_built(change, message, tmp_path):
+    model = build("custom", class_names="ab", image_side=16, filters=[4], dense_units=[8])
+    serialization.save(model, tmp_path / "model.keras", card={})
+    hostile = _rewritten(tmp_path / "model.keras", tmp_path / "hostile.keras", change)
+    with pytest.raises(DarkroomError, match=message):
+        serialization.load(hostile)
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "assets/x", "config.json"])
+def test_an_archive_with_other_members_is_refused(name, tmp_path):
+    serialization.save(small(), tmp_path / "model.keras", card={})
+    with zipfile.ZipFile(tmp_path / "model.keras", "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the second config.json
+        archive.writestr(name, b"{}")
+    with pytest.raises(DarkroomError, match="hostile or damaged: it (holds|describes no model)"):
+        serialization.load(tmp_path / "model.keras")
+    assert [path.name for path in tmp_path.parent.rglob("evil.txt")] == []
+
+
+def _external_link(file):
+    file["linked"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def _external_values(file):
+    file.create_dataset("x", (4,), "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+
+
+def _virtual(file):
+    layout = h5py.VirtualLayout((4,), "f4")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (4,))
+    file.create_virtual_dataset("x", layout)
+
+
+def _hollow(file):
+    file.create_dataset("x", (1 << 34,), "f4", chunks=(1 << 20,))
+
+
+@pytest.mark.parametrize("change", [_external_link, _external_values, _virtual, _hollow])
+def test_weights_that_lie_elsewhere_are_refused(change, tmp_path):
+    serialization.save(small(), tmp_path / "model.keras", card={})
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        (tmp_path / "w.h5").write_bytes(archive.read("model.weights.h5"))
+    with h5py.File(tmp_path / "w.h5", "a") as file:
+        change(file)
+    rewrite(tmp_path / "model.keras", weights=(tmp_path / "w.h5").read_bytes())
+    with pytest.raises(DarkroomError, match="is hostile"):
+        serialization.load(tmp_path / "model.keras")
+
+
+def test_a_model_that_takes_too_much_ends_its_own_process_alone(tmp_path, monkeypatch):
+    serialization.save(small(), tmp_path / "model.keras", card={})
+
+    def died(*_, **__):
+        raise processes.WorkerDied("check_build", -24, "")
+
+    monkeypatch.setattr(processes, "call", died)
+    with pytest.raises(DarkroomError, match="building it takes more than 60 s or 4 GiB"):
+        serialization.load(tmp_path / "model.keras")

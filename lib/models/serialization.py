@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import math
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +14,19 @@ from typing import Any
 
 import keras
 
-from lib import files, model_card
+from lib import files, model_card, paths, processes
 from lib.errors import DarkroomError
 from lib.models import heads
 
 _HEAD = "darkroom>Head"
 _OURS = (_HEAD, "darkroom>Preprocess")
+_WEIGHTS = "model.weights.h5"
+_MEMBERS = ("metadata.json", "config.json", _WEIGHTS)
 _MOST_CONFIG_BYTES = 64 << 20
-_LARGEST_SIDE = 1 << 20
 _MOST_INFLATION = 20  # Keras stores weights as they are, and trained ones hardly shrink
+_MOST_VALUES = 1 << 28  # between two layers, for one image: a gigabyte in float32
+_CPU_S, _MEMORY = 60, 4 << 30
+"""What building a foreign model may take."""
 
 # Layers that only compute. Those that run code or read files (Lambda, TFSMLayer, StringLookup, ...)
 # are not among them.
@@ -96,24 +102,23 @@ def save(model: keras.Model, path: Path, *, card: dict[str, Any]) -> None:
 def load(path: Path) -> keras.Model:
     """Returns the model, not compiled; no code from the file runs.
 
+    A model outside of `checkpoints/` is first built in a process with limited memory and CPU time.
+
     Raises DarkroomError for a file that is missing, broken, not one of this suite's models, holds
     a layer that could do more than compute, or declares more weights than it holds.
     """
     path = Path(path)
     config = _config(path)
     _check_layers(path, config)
+    _check_members(path)
+    if not path.resolve().is_relative_to(paths.checkpoints()):
+        _check_apart(path)
     if "keras_hub>" in json.dumps(config):
         importlib.import_module("keras_hub")  # which registers its layers
-    _check_size(path, config)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (
-        Exception
-    ) as error:  # Keras, h5py and zipfile raise classes of every kind for a damaged file
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DarkroomError(
-            f"{path.name} cannot be loaded, its weights are damaged or do not fit: {first}"
-        ) from error
+    except Exception as error:  # Keras, h5py and zipfile raise classes of every kind
+        raise _unloadable(path, error) from error
 
 
 def card(path: Path) -> dict[str, Any]:
@@ -193,41 +198,131 @@ def _check_layers(path: Path, config: dict[str, Any]) -> None:
             )
 
 
-def _check_size(path: Path, config: dict[str, Any]) -> None:
-    """Refuses a model whose layers declare more than the file holds weights for, before anything is
-    built: kernel area times filters or units, which each layer has at least, with one input.
-    """
+def _check_members(path: Path) -> None:
+    """Refuses an archive with more than Keras writes for our models, or that inflates too far."""
     with zipfile.ZipFile(path) as archive:
-        try:
-            entry = archive.getinfo("model.weights.h5")
-        except KeyError:
-            raise DarkroomError(f"{path.name} is not a saved Keras model: no weights.") from None
-    declared = 0
-    for node in _nodes(config["config"]):
-        layer = node.get("config")
-        if not isinstance(layer, dict):
-            continue
-        area = math.prod(_numbers(layer.get("kernel_size")) or [1])
-        sides = [*_numbers(layer.get("batch_shape")), *_numbers(layer.get("target_shape"))]
-        declared += area * sum(_numbers([layer.get(name) for name in ("filters", "units")]))
-        if max(sides, default=0) > _LARGEST_SIDE:
-            raise DarkroomError(
-                f"{path.name} is hostile or damaged: {max(sides):,} values along one side."
-            )
-    if 2 * declared > min(entry.file_size, _MOST_INFLATION * entry.compress_size):
+        entries = archive.infolist()
+    strange = [entry.filename for entry in entries if entry.filename not in _MEMBERS]
+    if strange or len({entry.filename for entry in entries}) < len(entries):
         raise DarkroomError(
-            f"{path.name} is hostile or damaged: it declares {declared:,} weights or more, and "
-            f"holds {entry.compress_size:,} bytes of them."
+            f"{path.name} is hostile or damaged: it holds {(strange or ['a file twice'])[0]!r}, "
+            f"which no saved model does. It holds {', '.join(_MEMBERS)} alone."
+        )
+    if _WEIGHTS not in {entry.filename for entry in entries}:
+        raise DarkroomError(f"{path.name} is not a saved Keras model: no weights.")
+    for entry in entries:
+        if entry.file_size > _MOST_INFLATION * entry.compress_size + (1 << 20):
+            raise DarkroomError(
+                f"{path.name} is hostile or damaged: {entry.filename} grows from "
+                f"{entry.compress_size:,} to {entry.file_size:,} bytes."
+            )
+
+
+def _check_apart(path: Path) -> None:
+    """Builds a model that came from elsewhere without its weights, in a process with limits."""
+    environment = {**os.environ, "DARKROOM_LIMITED": "1"}  # a process of its own, kept for the next
+    try:
+        processes.call(check_build, str(path.absolute()), environment=environment)
+    except (processes.WorkerDied, MemoryError):
+        raise DarkroomError(
+            f"{path.name} is hostile or damaged: building it takes more than {_CPU_S} s or "
+            f"{_MEMORY >> 30} GiB."
+        ) from None
+
+
+def check_build(path: str) -> None:
+    """Refuses a model that declares more weights than its file holds, or huge layer outputs.
+
+    Runs in a process of its own, whose memory and CPU time it limits. Only shapes are computed.
+    """
+    place = Path(path)
+    _limit_this_process()
+    config = _config(place)
+    if "keras_hub>" in json.dumps(config):
+        importlib.import_module("keras_hub")
+    try:
+        with keras.StatelessScope(initialize_variables=False):  # nothing is allocated
+            whole = {**config, "compile_config": None}
+            model = keras.saving.deserialize_keras_object(whole, safe_mode=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # Keras raises classes of every kind
+        raise _unloadable(place, error) from None
+    largest = max(
+        math.prod(side or 1 for side in tensor.shape)
+        for layer in model._flatten_layers()
+        for node in layer._inbound_nodes
+        for tensor in node.output_tensors
+    )
+    if largest > _MOST_VALUES:
+        raise DarkroomError(
+            f"{place.name} is hostile or damaged: {largest:,} values an image between two layers."
+        )
+    declared = sum(math.prod(weight.shape) for weight in model.weights)
+    held = _weights_held(place)
+    if declared > held:
+        raise DarkroomError(
+            f"{place.name} is hostile or damaged: it declares {declared:,} weights and holds "
+            f"{held:,}."
         )
 
 
-def _numbers(value: object) -> list[int]:
-    values = value if isinstance(value, list) else [value]
-    return [
-        abs(int(each))
-        for each in values
-        if isinstance(each, (int, float)) and each == each and abs(each) != math.inf
-    ]
+def _weights_held(path: Path) -> int:
+    """The number of weights in the file. Refuses links and values that lie elsewhere."""
+    import h5py
+
+    held, waiting, seen = 0, [], set()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            weights = io.BytesIO(archive.read(_WEIGHTS))
+        with h5py.File(weights) as file:
+            waiting.append(file)
+            while waiting:
+                group = waiting.pop()
+                if group.id in seen:  # a group within itself
+                    continue
+                seen.add(group.id)
+                for name in group:
+                    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                        raise DarkroomError(f"{path.name} is hostile: {name!r} is a link.")
+                    found = group[name]
+                    if isinstance(found, h5py.Dataset):
+                        held += _values_held(path, found)
+                    else:
+                        waiting.append(found)
+    except DarkroomError:
+        raise
+    except Exception as error:  # h5py and zipfile raise classes of every kind
+        raise _unloadable(path, error) from None
+    return held
+
+
+def _values_held(path: Path, values: Any) -> int:
+    stored = values.id.get_storage_size()
+    if values.external or values.is_virtual or values.nbytes > _MOST_INFLATION * stored:
+        raise DarkroomError(f"{path.name} is hostile: {values.name!r} holds less than it declares.")
+    return values.size
+
+
+def _limit_this_process() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    import psutil
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime) + _CPU_S
+    memory = psutil.Process().memory_info().vms + _MEMORY
+    for kind, limit in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory)):
+        resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
+
+
+def _unloadable(path: Path, error: Exception) -> DarkroomError:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return DarkroomError(
+        f"{path.name} cannot be loaded, its weights are damaged or do not fit: {first}"
+    )
 
 
 def _is_of_keras_hub(registered: object, name: object) -> bool:
