@@ -216,6 +216,8 @@ def _bring(study: Study, *, quiet: bool) -> None:
     for name in sorted(used):
         is_new = name not in dataset.names()
         brought = intake.bring(_as_given(study, name))
+        if brought.sample is not None and not brought.cleaned():
+            clean.clean(brought)  # of seconds, for studies that have no such stage
         clean.sync(brought)  # decisions made in the browser since
         if is_new and not quiet:
             about = [brought.source.get(key) for key in ("about", "licence", "citation")]
