@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters but tab and line end, and those that turn the direction of text."""
 
 
 class DarkroomError(ValueError):
@@ -35,3 +40,15 @@ def few(names: Sequence[str], most: int = 5) -> str:
     """Returns the first names and how many there are, for a message."""
     shown = ", ".join(map(str, list(names)[:most])) or "none"
     return shown + (f", … ({len(names)} in all)" if len(names) > most else "")
+
+
+def visible(text: Any) -> Any:
+    """Returns a text with its control and direction characters spelled out, such as \\x1b; anything
+    else, and text that is marked as safe HTML, as it is.
+
+    File and class names are other people's: such characters would rewrite a terminal's lines, or
+    show a name that is not the file's.
+    """
+    if not isinstance(text, str) or hasattr(text, "__html__") or not _HIDDEN.search(text):
+        return text
+    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lib.cli import data, models, pages, project, studies
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, suggest, visible
 
 FIRST_STEPS = """Three things to do first:
   darkroom run quickstart              clean, train and compare on real pictures
@@ -60,7 +60,7 @@ def _call(arguments: argparse.Namespace) -> int:
     try:
         return arguments.command(arguments)
     except DarkroomError as error:
-        return _refused(str(error), arguments)
+        return _refused(visible(str(error)), arguments)
     except KeyboardInterrupt:
         print("darkroom: stopped.", file=sys.stderr)
         return 130

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from lib import paths
+from lib import errors, paths
 from lib.evaluation import analytic
 from lib.evaluation.formatting import SHARES, brief_row, full_row, interval, percent
 from lib.runs import Run
@@ -105,7 +105,11 @@ def templates(*folders: Path) -> jinja2.Environment:
 
     loader = jinja2.FileSystemLoader([*folders, TEMPLATES])
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        finalize=errors.visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "number": lambda value: f"{value:,}"}
     return environment

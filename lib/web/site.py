@@ -9,6 +9,7 @@ from pathlib import Path
 import bokeh
 from flask import Flask, Response, abort, redirect, request
 
+from lib import errors
 from lib.reporting import report, text
 from lib.web import classify_page, data_page, guard, label_page, map_page, runs_page
 from lib.web.guard import DEFAULT_HOST
@@ -25,6 +26,7 @@ def create(*, hosts: tuple[str, ...] | None = None) -> Flask:
         "lib.web", template_folder="templates", static_folder="static", static_url_path="/static"
     )
     app.json.sort_keys = False
+    app.jinja_options = {**app.jinja_options, "finalize": errors.visible}
     # Sorted keys would tear Bokeh's references from what they name.
     app.jinja_env.policies["json.dumps_kwargs"] = {}
     app.jinja_env.filters["percent"] = text.percent
