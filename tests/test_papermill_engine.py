@@ -302,3 +302,13 @@ def test_three_doors_refuse_alike(name, wrong, message):
             parameter_grid.units(table, notebook, general, where="stage 'stage'")
         told.append(str(by_batch.value))
     assert all(message in sentence and "\n" not in sentence for sentence in told), told
+
+
+def test_a_dry_run_tells_scripts_the_same_facts(batch_home, capsys):
+    assert cli.main(["run", "one", "--dry-run", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["study"] == "one" and len(facts["runs"]) == 6
+    assert facts["runs"][0] == {"run": "begin/all", "action": "run", "reason": "new"}
+    assert facts["smallest_differences"] == []  # its fixture notebooks train nothing
+    assert facts["time"] == "about 60 s by the study's own figure"
+    assert cli.main(["run", "quickstart", "--dry-run", "--json"]) == 2  # no such study here

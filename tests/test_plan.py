@@ -103,3 +103,18 @@ def test_every_notebook_with_data_is_keyed_by_it_as_its_run_will_be(batch_home, 
     declared = 'data: str = \\"digits\\"  # the data set\\ntiny: bool'
     notebook.write_text(notebook.read_text().replace("tiny: bool", declared))
     assert plan.decide(studies.read("one").stage("gather"))[0].key["data"] == "digest of digits"
+
+
+def test_a_training_whose_epochs_are_its_strategys_is_estimated_by_them(batch_home):
+    from lib import schema
+    from lib.batch.durations import Durations
+    from lib.batch.parameter_grid import RunSpec
+
+    def run(**values):
+        whole = schema.find("3_train").defaults() | values
+        return RunSpec("train", "a-s0", "a", 0, whole)
+
+    Durations().note(run(epochs=6), 30.0)
+    assert Durations().expected(run(epochs=None)) == 60.0  # from scratch: 12 epochs
+    assert Durations().expected(run(epochs=6)) == 30.0
+    assert Durations().expected(run(image_side=32)) is None

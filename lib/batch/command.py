@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lib import notebooks, parameters, paths
 from lib.batch import parameter_grid, plan, progress_view, results, scheduler
 from lib.batch import study as studies
-from lib.batch.executor import Executor
+from lib.batch.executor import Executor, default_workers
 from lib.batch.plan import Step
 from lib.batch.progress_view import view
 from lib.batch.scheduler import Execution, Report, Scheduler
@@ -64,9 +64,7 @@ def run(name: str, *, settings: Mapping[str, str], tiny: bool, options: Options)
         study.stage(stage)
     if options.dry_run:
         steps = plan.whole(study, force=options.force, absent=_absent(study))
-        if not options.json:
-            _announce(study, steps)
-        _print_plan(steps, as_json=options.json)
+        _print_plan(study, steps, as_json=options.json)
         return 0
     if options.prepare_only:
         return _prepare(study, options)
@@ -238,22 +236,32 @@ def _announce(study: Study, steps: list[Step]) -> None:
     )
     for sentence in plan.smallest_differences(study):
         print(sentence)
+    if expected := _expected(study, steps):
+        print(f"Time: {expected}.")
 
 
-def _print_plan(steps: list[Step], *, as_json: bool) -> None:
-    if as_json:
-        print(
-            json.dumps(
-                [
-                    {"run": step.unit.id, "action": step.action, "reason": step.reason}
-                    for step in steps
-                ],
-                indent=1,
-            )
-        )
+def _expected(study: Study, steps: list[Step]) -> str:
+    """How long the runs that are to be done will take, by what such runs took on this machine."""
+    states = {step.unit.id: "skipped" if step.action == "skip" else "queued" for step in steps}
+    report = Report(study, states, slots=default_workers())
+    return progress_view.estimate(report, []).text(report).replace(" left", "")
+
+
+def _print_plan(study: Study, steps: list[Step], *, as_json: bool) -> None:
+    if not as_json:
+        _announce(study, steps)
+        for step in steps:
+            print(f"{step.action:>5}  {step.unit.id}  ({step.reason})")
         return
-    for step in steps:
-        print(f"{step.action:>5}  {step.unit.id}  ({step.reason})")
+    runs = [{"run": step.unit.id, "action": step.action, "reason": step.reason} for step in steps]
+    facts = {
+        "study": study.folder,
+        "question": study.question,
+        "runs": runs,
+        "smallest_differences": plan.smallest_differences(study),
+        "time": _expected(study, steps),
+    }
+    print(json.dumps(facts, indent=1, ensure_ascii=False))
 
 
 def _print_report(report: Report) -> None:

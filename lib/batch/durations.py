@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib import files, hashing, paths
+from lib import files, hashing, paths, schema
 from lib.batch.parameter_grid import RunSpec
 
 FILE = ".durations.json"
@@ -35,8 +35,8 @@ class Durations:
         """
         if (known := self._noted.get(_kind(run))) is not None:
             return statistics.median(known["seconds"])
-        epochs = run.parameters.get("epochs")
-        if not isinstance(epochs, int):
+        epochs = _epochs(run)
+        if epochs is None:
             return None
         family = _kind(run, without_epochs=True)
         scaled = [
@@ -52,11 +52,17 @@ class Durations:
         earlier = self._noted.pop(kind, {}).get("seconds", [])
         self._noted[kind] = {
             "family": _kind(run, without_epochs=True),
-            "epochs": run.parameters.get("epochs"),
+            "epochs": _epochs(run),
             "seconds": [*earlier[1 - _KEPT :], round(seconds, 2)],
         }
         with contextlib.suppress(OSError):
             files.write_json(_path(), dict(list(self._noted.items())[-_KINDS:]))
+
+
+def _epochs(run: RunSpec) -> int | None:
+    """The epochs of a training, by default those of its strategy; None for other runs."""
+    epochs = schema.with_strategy_defaults(run.parameters).get("epochs")
+    return epochs if isinstance(epochs, int) else None
 
 
 def _path() -> Path:
