@@ -10,7 +10,7 @@ from lib.errors import DarkroomError
 from lib.evaluation import metrics, multilabel
 from lib.evaluation.predictions import Predictions, table
 from lib.reporting import dataset_figures
-from lib.training import network
+from lib.training import network, plots
 
 
 def test_iterative_stratification_gives_every_split_its_share_of_every_label():
@@ -82,3 +82,20 @@ def test_a_data_set_of_several_classes_an_image_is_shown():
     assert shown.loc["x", ["images", "train share", "test share"]].tolist() == [3, 1.0, 0.5]
     assert shown.loc["all", ["images", "train", "test share"]].tolist() == [4, 2, 1.0]
     assert dataset_figures.baseline(split).loc["x"].tolist() == [0.5, 0.6667]  # 2 · 1 / (1 + 2)
+
+
+def test_images_are_drawn_with_the_labels_that_they_have_and_get(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots.thumbnails, "of", lambda *_: np.zeros((96, 96, 3), np.uint8))
+    frame = table(
+        list("abc"),
+        splits=["test"] * 3,
+        labels=[["x", "y"], ["x"], []],
+        groups=range(3),
+        class_names=("x", "y"),
+        probabilities=np.array([[0.9, 0.8], [0.2, 0.1], [0.3, 0.4]]),
+    )
+    test = Predictions(frame, ("x", "y"), kind="multilabel").split("test")
+    hardest = plots.hardest(test, None, num=2)
+    assert hardest.alt.endswith("The first: x, → none; none, → none.")
+    assert "1 of 2 are right" in hardest.alt
+    assert "(2 of 2)" in plots.random_of_each_class(test, None).alt

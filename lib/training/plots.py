@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ import pandas
 from lib.data import thumbnails
 from lib.data.batches import Batches
 from lib.data.dataset import Dataset
-from lib.evaluation import metrics
+from lib.evaluation import metrics, multilabel
 from lib.evaluation.predictions import Predictions
 from lib.models import layer_summary
 from lib.reporting import architecture_diagram as drawn
@@ -81,27 +82,40 @@ def random_of_each_class(
     its probability; of more than `most` classes, `most` drawn at random.
     """
     generator = np.random.default_rng(seed)
-    classes = np.unique(test.truth)
+    classes = np.flatnonzero(test.truths.any(axis=0))
     chosen = np.sort(generator.permutation(classes)[:most])
-    rows = [int(generator.choice(np.flatnonzero(test.truth == code))) for code in chosen]
-    names = test.class_names
-    captions = [
-        f"{names[test.truth[row]]}\n→ {names[test.predicted[row]]} "
-        f"{100 * test.confidence[row]:.0f} %"
-        for row in rows
-    ]
+    rows = [int(generator.choice(np.flatnonzero(test.truths[:, code]))) for code in chosen]
+    title = f"A random test image of each class ({len(chosen)} of {len(classes)})"
+    return _answered(test, dataset, rows, title)
+
+
+def _answered(test: Predictions, dataset: Dataset, rows: Sequence[int], title: str) -> Drawing:
+    """These images with their classes and the answers."""
+    if test.kind == "multilabel":
+        labels = multilabel.names_of(test.truths, test.class_names)
+        said = multilabel.names_of(test.present, test.class_names)
+        right = (test.truths == test.present).all(axis=1)
+    else:
+        names = np.asarray(test.class_names, dtype=object)
+        labels, right = names[test.truth], test.truth == test.predicted
+        shares = [f" {100 * share:.0f} %" for share in test.confidence]
+        said = names[test.predicted] + np.asarray(shares, dtype=object)
     return plots.pictures(
         [thumbnails.of(dataset, test.frame["path"].iloc[row]) for row in rows],
-        captions,
-        right=[bool(test.truth[row] == test.predicted[row]) for row in rows],
-        title=f"A random test image of each class ({len(chosen)} of {len(classes)})",
+        [f"{labels[row]}\n→ {said[row]}" for row in rows],
+        right=[bool(right[row]) for row in rows],
+        title=title,
     )
 
 
 def hardest(test: Predictions, dataset: Dataset, *, num: int = 12) -> Drawing:
     """Returns a figure of the images whose true class got the least probability, read from raw/ by
-    the suite's one decoder.
+    the suite's one decoder; of several classes the one that was missed most counts.
     """
+    if test.kind == "multilabel":
+        of_truth = np.where(test.truths, test.probabilities, 1 - test.probabilities).min(axis=1)
+        chosen = np.argsort(of_truth, kind="stable")[:num]
+        return _answered(test, dataset, chosen, "The hardest images")
     rows = metrics.hardest(test, num)
     captions = [
         f"{row.label}\n→ {row.predicted} {100 * row.confidence:.0f} %"
