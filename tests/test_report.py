@@ -152,7 +152,7 @@ def test_other_data_at_another_seed_is_another_split_and_allowed(tmp_path):
         for arm in ("a", "b")
         for seed in (0, 1)
     ]
-    assert len(comparison.comparison(runs).units) == 4
+    assert len(comparison.comparison(runs).runs) == 4
 
 
 def test_finished_runs_are_found_and_others_left_out(tmp_path, runs):
@@ -300,7 +300,7 @@ def test_a_model_of_many_classes_stands_beside_one_of_the_groups(tmp_path):
     found = comparison.comparison([*fine, *direct], fold=groups)
     assert found.class_names == ("coffee", "rest")
     assert found.verdicts[0].startswith("fine is better than direct")
-    assert [unit.history is None for unit in found.units] == [True] * 3 + [
+    assert [unit.history is None for unit in found.runs] == [True] * 3 + [
         False
     ] * 3  # epochs of other classes
     assert report.drawings(found)["curves"].alt.count("direct") == 1

@@ -117,7 +117,7 @@ def test_weighted_kappas_over_an_arm_know_the_order(tmp_path):
     (tmp_path / "a-s0" / "result.json").write_text("{}")
     found = comparison.comparison([tmp_path / "a-s0"])
     table = agreement.table(found, ["near", "middle", "far"]).loc["a"]
-    part = found.units[0].predictions.split("test")
+    part = found.runs[0].predictions.split("test")
     for weights in ("linear", "quadratic"):
         assert table.loc[weights, "kappa"] == metrics.weighted_kappa(
             part, order=["near", "middle", "far"], weights=weights

@@ -30,10 +30,10 @@ def table(comparison: Comparison, order: Sequence[str]) -> pd.DataFrame:
         )
     }
     rows = []
-    for arm, units in comparison.arms.items():
+    for arm, runs in comparison.arms.items():
         for name in functions:
             found = statistics.over_seeds(
-                [unit.predictions for unit in units], name, functions=functions
+                [run.predictions for run in runs], name, functions=functions
             )
             rows.append(
                 {

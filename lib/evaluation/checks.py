@@ -19,7 +19,7 @@ from lib.evaluation import analytic, influence, linear_model, metrics, multilabe
 from lib.evaluation import confusion as matrices
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import THRESHOLD, Predictions
-from lib.evaluation.run_records import Unit
+from lib.evaluation.run_records import RunRecord
 from lib.evaluation.separation import Separation
 from lib.evaluation.statistics import Estimate
 
@@ -76,7 +76,7 @@ class ComparisonFacts:
 
     estimates: Mapping[str, Estimate]
     pairs: Sequence[Pair]
-    runs: Mapping[str, Sequence[Unit]] = field(default_factory=dict)
+    runs: Mapping[str, Sequence[RunRecord]] = field(default_factory=dict)
     opened: Sequence[str] = ()
 
 
@@ -336,9 +336,9 @@ def trainings_complete(facts: ComparisonFacts) -> Outcome:
     """Every training of these arms that has read the test images is part of the comparison."""
     if not facts.opened:
         return not_judged("no ledger of test access was given")
-    units = [unit for runs in facts.runs.values() for unit in runs]
-    here = {unit.folder.name for unit in units}
-    stages = {"/".join(unit.folder.parts[-3:-1]) for unit in units}
+    records = [trained for runs in facts.runs.values() for trained in runs]
+    here = {trained.folder.name for trained in records}
+    stages = {"/".join(trained.folder.parts[-3:-1]) for trained in records}
     arms = {name.rpartition("-s")[0] for name in here}
     missing = [
         name
@@ -359,7 +359,7 @@ def same_seeds(facts: ComparisonFacts) -> Outcome:
     """All arms were trained with the same seeds, without gaps."""
     if len(facts.runs) < 1:
         return not_judged("there are no runs")
-    seeds = {arm: sorted(unit.seed for unit in units) for arm, units in facts.runs.items()}
+    seeds = {arm: sorted(run.seed for run in runs) for arm, runs in facts.runs.items()}
     everyone = sorted({seed for of_arm in seeds.values() for seed in of_arm})
     lacking = [
         f"{arm} lacks {few([str(seed) for seed in everyone if seed not in of_arm])}"
@@ -377,9 +377,9 @@ def same_seeds(facts: ComparisonFacts) -> Outcome:
 def trainings_differ(facts: ComparisonFacts) -> Outcome:
     """No two runs of an arm hold the same predictions."""
     copies, looked = [], False
-    for arm, units in facts.runs.items():
-        digests = [unit.table_digest for unit in units]
-        looked |= len(units) > 1
+    for arm, runs in facts.runs.items():
+        digests = [run.table_digest for run in runs]
+        looked |= len(runs) > 1
         if len(set(digests)) < len(digests):
             copies.append(f"{arm} ({len(digests) - len(set(digests)) + 1})")
     if not looked:
@@ -422,7 +422,7 @@ def of_comparison(
     estimates: Mapping[str, Estimate],
     pairs: Sequence[Pair],
     *,
-    runs: Mapping[str, Sequence[Unit]] | None = None,
+    runs: Mapping[str, Sequence[RunRecord]] | None = None,
     opened: Sequence[str] = (),
 ) -> list[dict[str, str]]:
     """Returns the outcome of every check of a comparison; `estimates` are the arms, best on

@@ -32,8 +32,8 @@ from lib.evaluation import predictions as tables
 from lib.evaluation.linear_model import LinearModel
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
-from lib.evaluation.run_records import Unit
-from lib.evaluation.run_records import read as read_unit
+from lib.evaluation.run_records import RunRecord
+from lib.evaluation.run_records import read as read_run
 from lib.evaluation.statistics import Estimate
 from lib.runs import record
 
@@ -47,7 +47,7 @@ class Comparison:
     """
 
     metric: str
-    arms: dict[str, tuple[Unit, ...]]
+    arms: dict[str, tuple[RunRecord, ...]]
     estimates: dict[str, dict[str, Estimate]]
     pairs: tuple[Pair, ...]
     audit: tuple[dict[str, str], ...]
@@ -55,22 +55,22 @@ class Comparison:
     @property
     def is_multilabel(self) -> bool:
         """Whether an image may have several classes or none."""
-        return self.units[0].predictions.kind == "multilabel"
+        return self.runs[0].predictions.kind == "multilabel"
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes, the same for every arm."""
-        return self.units[0].predictions.class_names
+        return self.runs[0].predictions.class_names
 
     @property
-    def units(self) -> list[Unit]:
+    def runs(self) -> list[RunRecord]:
         """All runs, by arm and seed."""
-        return [unit for units in self.arms.values() for unit in units]
+        return [run for runs in self.arms.values() for run in runs]
 
     @property
     def is_tiny(self) -> bool:
         """Whether any of the runs is a tiny one, whose figures mean nothing."""
-        return any(record.is_tiny(unit.result) for unit in self.units)
+        return any(record.is_tiny(run.result) for run in self.runs)
 
     @property
     def winner(self) -> str | None:
@@ -148,23 +148,23 @@ class Comparison:
         scored.
         """
         counted: dict[str, int] = {}
-        for unit in self.units:
-            split, num = unit.result.get("split"), unit.result.get("test_openings")
+        for run in self.runs:
+            split, num = run.result.get("split"), run.result.get("test_openings")
             if split is not None and num is not None:
                 counted[split] = max(counted.get(split, 0), num)
         return counted
 
     def confusion(self, arm: str) -> np.ndarray:
         """int64 (classes, classes): the test confusions of an arm, summed over its seeds."""
-        return sum(metrics.confusion(unit.predictions.split("test")) for unit in self.arms[arm])
+        return sum(metrics.confusion(run.predictions.split("test")) for run in self.arms[arm])
 
     def label_counts(self) -> dict[str, pd.DataFrame]:
         """Of every arm one row a class with its true positives, false negatives, false positives
         and true negatives on test, summed over seeds; for images of several classes.
         """
         found = {}
-        for arm, units in self.arms.items():
-            parts = [unit.predictions.split("test") for unit in units]
+        for arm, runs in self.arms.items():
+            parts = [run.predictions.split("test") for run in runs]
             truths = np.concatenate([part.truths for part in parts])
             predicted = np.concatenate([part.present for part in parts])
             columns = {
@@ -188,8 +188,8 @@ class Comparison:
 
     def _per_class(self, name: str, split: str) -> pd.DataFrame:
         columns = {}
-        for arm, units in self.arms.items():
-            tables = [unit.predictions for unit in units if split in unit.predictions.splits]
+        for arm, runs in self.arms.items():
+            tables = [run.predictions for run in runs if split in run.predictions.splits]
             values = [_of_classes(table.split(split), name) for table in tables]
             columns[arm] = pd.DataFrame(values, columns=list(self.class_names)).mean()
         return pd.DataFrame(columns).rename_axis("class")
@@ -201,7 +201,7 @@ class Comparison:
         Columns `path`, `label`, `of_truth`, `num_right`, `num_runs`, `said` (the wrong class named
         most often, or None).
         """
-        rows = pd.concat([_scored(unit) for unit in self.units], ignore_index=True)
+        rows = pd.concat([_scored(run) for run in self.runs], ignore_index=True)
         wrong = (
             rows[~rows["right"]]
             .groupby("path")["said"]
@@ -219,13 +219,13 @@ class Comparison:
         ).reset_index()
 
     def _row(self, arm: str) -> dict[str, Any]:
-        units, mine = self.arms[arm], self.estimates[arm]
-        row: dict[str, Any] = {"arm": units[0].arm, "title": arm, "seeds": len(units)}
-        row["tiny"] = any(record.is_tiny(unit.result) for unit in units)
-        row["num_test"] = int(np.mean([len(unit.predictions.split("test")) for unit in units]))
+        runs, mine = self.arms[arm], self.estimates[arm]
+        row: dict[str, Any] = {"arm": runs[0].arm, "title": arm, "seeds": len(runs)}
+        row["tiny"] = any(record.is_tiny(run.result) for run in runs)
+        row["num_test"] = int(np.mean([len(run.predictions.split("test")) for run in runs]))
         for split in tables.SPLITS:
             main = "macro_f1" if self.is_multilabel else "accuracy"
-            row[f"{split}_{main}"] = _mean_value(units, main, split)
+            row[f"{split}_{main}"] = _mean_value(runs, main, split)
         for name, estimate in mine.items():
             row |= {
                 name: estimate.value,
@@ -235,7 +235,7 @@ class Comparison:
             }
         row["kappa_band"] = matrices.landis_koch(mine["kappa"].value)
         for name in ("seconds", "num_parameters", "peak_memory_bytes"):
-            told = [unit.result[name] for unit in units if unit.result.get(name) is not None]
+            told = [run.result[name] for run in runs if run.result.get(name) is not None]
             row[name] = float(np.mean(told)) if told else float("nan")
         return row
 
@@ -292,16 +292,16 @@ def comparison(
             have changed since, other classes, two runs of one arm and seed, one training under two
             seeds, or runs of one seed that were measured on different data.
     """
-    units = sorted(
-        (read_unit(Path(folder)) for folder in run_folders), key=lambda unit: (unit.arm, unit.seed)
+    runs = sorted(
+        (read_run(Path(folder)) for folder in run_folders), key=lambda run: (run.arm, run.seed)
     )
-    units = [unit for unit in _chosen(units, only) if unit.arm not in omit]
+    runs = [run for run in _chosen(runs, only) if run.arm not in omit]
     if fold:
-        units = [_folded(unit, fold, rest) for unit in units]
-    _refuse_mixture(units)
-    _refuse_unknown([against] if against else [], units)
-    shown = _shown_names(units)
-    kind = units[0].predictions.kind
+        runs = [_folded(run, fold, rest) for run in runs]
+    _refuse_mixture(runs)
+    _refuse_unknown([against] if against else [], runs)
+    shown = _shown_names(runs)
+    kind = runs[0].predictions.kind
     names = metrics.headline_names(kind)
     metric = names[0] if metric == "auto" else metric
     if metric not in names:
@@ -309,12 +309,12 @@ def comparison(
             f"`metric` must be auto or one of {', '.join(names)}. Received: {metric!r}."
             f"{suggest(metric, names)}"
         )
-    arms: dict[str, tuple[Unit, ...]] = {}
-    for unit in units:
-        arms[shown[unit.arm]] = (*arms.get(shown[unit.arm], ()), unit)
+    arms: dict[str, tuple[RunRecord, ...]] = {}
+    for run in runs:
+        arms[shown[run.arm]] = (*arms.get(shown[run.arm], ()), run)
     order = _by_validation(arms, metric)
     arms = {arm: arms[arm] for arm in order}
-    by_seed = {arm: {unit.seed: unit.predictions for unit in mine} for arm, mine in arms.items()}
+    by_seed = {arm: {run.seed: run.predictions for run in mine} for arm, mine in arms.items()}
     compared = multilabel.COMPARED if kind == "multilabel" else ("accuracy", "kappa")
     functions = {name: matrices.HEADLINES.get(name) for name in (metric, *compared)}
     scores = linear_model.score(by_seed, functions)
@@ -358,14 +358,14 @@ def write_table(comparison: Comparison, folder: Path) -> Path:
     return path
 
 
-def _by_validation(arms: Mapping[str, Sequence[Unit]], metric: str) -> list[str]:
-    results = {arm: _mean_value(units, metric, "val") for arm, units in arms.items()}
+def _by_validation(arms: Mapping[str, Sequence[RunRecord]], metric: str) -> list[str]:
+    results = {arm: _mean_value(runs, metric, "val") for arm, runs in arms.items()}
     order = {arm: -value if np.isfinite(value) else np.inf for arm, value in results.items()}
     return sorted(arms, key=lambda arm: (order[arm], arm))
 
 
-def _mean_value(units: Sequence[Unit], metric: str, split: str) -> float:
-    parts = [unit.predictions.split(split) for unit in units if split in unit.predictions.splits]
+def _mean_value(runs: Sequence[RunRecord], metric: str, split: str) -> float:
+    parts = [run.predictions.split(split) for run in runs if split in run.predictions.splits]
     return float(np.mean([metrics.value(part, metric) for part in parts])) if parts else np.nan
 
 
@@ -376,22 +376,22 @@ def _of_classes(part: Predictions, name: str) -> np.ndarray:
     return functions[name](metrics.confusion(part))
 
 
-def _chosen(units: list[Unit], only: Sequence[str]) -> list[Unit]:
-    _refuse_unknown(only, units)
-    return [unit for unit in units if not only or unit.arm in only]
+def _chosen(runs: list[RunRecord], only: Sequence[str]) -> list[RunRecord]:
+    _refuse_unknown(only, runs)
+    return [run for run in runs if not only or run.arm in only]
 
 
-def _shown_names(units: Sequence[Unit]) -> dict[str, str]:
+def _shown_names(runs: Sequence[RunRecord]) -> dict[str, str]:
     """Arm to title; to itself where it has none, or where another arm goes by that title."""
-    titles = {unit.arm: unit.title or unit.arm for unit in units}
+    titles = {run.arm: run.title or run.arm for run in runs}
     others = {
         arm: {titles[one] for one in titles if one != arm} | (set(titles) - {arm}) for arm in titles
     }
     return {arm: arm if title in others[arm] else title for arm, title in titles.items()}
 
 
-def _refuse_unknown(names: Sequence[str], units: Sequence[Unit]) -> None:
-    there = sorted({unit.arm for unit in units})
+def _refuse_unknown(names: Sequence[str], runs: Sequence[RunRecord]) -> None:
+    there = sorted({run.arm for run in runs})
     for name in names:
         if name not in there:
             raise DarkroomError(
@@ -400,60 +400,60 @@ def _refuse_unknown(names: Sequence[str], units: Sequence[Unit]) -> None:
             )
 
 
-def _folded(unit: Unit, fold: Mapping[str, str], rest: str) -> Unit:
-    direct = set(unit.predictions.class_names) == {*fold.values(), rest}
+def _folded(run: RunRecord, fold: Mapping[str, str], rest: str) -> RunRecord:
+    direct = set(run.predictions.class_names) == {*fold.values(), rest}
     # What was told of the epochs was told of other classes, and cannot stand beside the folded
     # numbers.
     return (
-        unit
+        run
         if direct
         else replace(
-            unit, predictions=class_grouping.fold(unit.predictions, fold, rest=rest), history=None
+            run, predictions=class_grouping.fold(run.predictions, fold, rest=rest), history=None
         )
     )
 
 
-def _refuse_mixture(units: Sequence[Unit]) -> None:
-    if not units:
+def _refuse_mixture(runs: Sequence[RunRecord]) -> None:
+    if not runs:
         raise DarkroomError(
             "There is nothing to compare: no finished run was given. Run the training stage first."
         )
-    first, by_seed, seen = units[0], {}, {}
-    for unit in units:
-        if (unit.predictions.kind == "multilabel") != (first.predictions.kind == "multilabel"):
+    first, by_seed, seen = runs[0], {}, {}
+    for run in runs:
+        if (run.predictions.kind == "multilabel") != (first.predictions.kind == "multilabel"):
             raise DarkroomError(
-                f"{unit.folder} and {first.folder} cannot stand in one table: one gives an image "
+                f"{run.folder} and {first.folder} cannot stand in one table: one gives an image "
                 "one class, the other several."
             )
-        if unit.predictions.class_names != first.predictions.class_names:
+        if run.predictions.class_names != first.predictions.class_names:
             raise DarkroomError(
-                f"{unit.folder} and {first.folder} have other class names, so their numbers cannot "
+                f"{run.folder} and {first.folder} have other class names, so their numbers cannot "
                 "stand in one table."
             )
-        other = by_seed.setdefault(unit.seed, unit)
-        if not _same_data(unit.predictions, other.predictions):
+        other = by_seed.setdefault(run.seed, run)
+        if not _same_data(run.predictions, other.predictions):
             raise DarkroomError(
-                f"{unit.folder} and {other.folder} were measured on different data (seed "
-                f"{unit.seed}), so their numbers cannot "
+                f"{run.folder} and {other.folder} were measured on different data (seed "
+                f"{run.seed}), so their numbers cannot "
                 "stand in one table. Run both again on the same data and split."
             )
-        twin = seen.setdefault((unit.arm, unit.seed), unit)
-        if twin is not unit:
+        twin = seen.setdefault((run.arm, run.seed), run)
+        if twin is not run:
             raise DarkroomError(
-                f"{unit.folder} and {twin.folder} are both {unit.arm}, seed {unit.seed}; give one "
+                f"{run.folder} and {twin.folder} are both {run.arm}, seed {run.seed}; give one "
                 "of them."
             )
-    _refuse_copies(units)
+    _refuse_copies(runs)
 
 
-def _refuse_copies(units: Sequence[Unit]) -> None:
+def _refuse_copies(runs: Sequence[RunRecord]) -> None:
     # A network that was trained twice never gives the same probabilities; a baseline may.
-    seen: dict[tuple[str, str], Unit] = {}
-    for unit in units:
-        twin = seen.setdefault((unit.arm, unit.table_digest), unit)
-        if twin is not unit and unit.history is not None:
+    seen: dict[tuple[str, str], RunRecord] = {}
+    for run in runs:
+        twin = seen.setdefault((run.arm, run.table_digest), run)
+        if twin is not run and run.history is not None:
             raise DarkroomError(
-                f"{unit.folder} and {twin.folder} hold the same predictions to the last digit: one "
+                f"{run.folder} and {twin.folder} hold the same predictions to the last digit: one "
                 "training under two seeds. Remove the copy, or train the second seed."
             )
 
@@ -469,8 +469,8 @@ def _same_data(one: Predictions, other: Predictions) -> bool:
     )
 
 
-def _scored(unit: Unit) -> pd.DataFrame:
-    part = unit.predictions.split("test")
+def _scored(run: RunRecord) -> pd.DataFrame:
+    part = run.predictions.split("test")
     if part.kind == "multilabel":
         predicted, truths = part.present, part.truths
         columns = {

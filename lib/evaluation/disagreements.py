@@ -14,17 +14,14 @@ def parts(comparison: Comparison) -> tuple[int, dict[str, Predictions]] | None:
     """The first seed that all arms have, and each arm's test predictions of it; None for one arm or
     no common seed.
     """
-    common = set.intersection(
-        *({unit.seed for unit in units} for units in comparison.arms.values())
-    )
+    common = set.intersection(*({run.seed for run in runs} for runs in comparison.arms.values()))
     if len(comparison.arms) < 2 or not common:
         return None
     seed = min(common)
     chosen = {
-        arm: next(unit for unit in units if unit.seed == seed)
-        for arm, units in comparison.arms.items()
+        arm: next(run for run in runs if run.seed == seed) for arm, runs in comparison.arms.items()
     }
-    return seed, {arm: unit.predictions.split("test") for arm, unit in chosen.items()}
+    return seed, {arm: run.predictions.split("test") for arm, run in chosen.items()}
 
 
 def sentence(comparison: Comparison) -> str:

@@ -96,8 +96,8 @@ def table(compared: Comparison) -> pandas.DataFrame:
     Arms whose runs were not diagnosed, such as those of baselines, are left out.
     """
     rows: list[dict[str, Any]] = []
-    for arm, units in compared.arms.items():
-        diagnoses = [unit.result["overfitting"] for unit in units if unit.result.get("overfitting")]
+    for arm, runs in compared.arms.items():
+        diagnoses = [run.result["overfitting"] for run in runs if run.result.get("overfitting")]
         if not diagnoses:
             continue
         turns = [one["turned_at"] for one in diagnoses if one["turned_at"] is not None]

@@ -243,7 +243,7 @@ def read(
         arrow = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise DarkroomError(
-            f"{path} cannot be read as parquet; it is truncated or damaged. Run the unit again."
+            f"{path} cannot be read as parquet; it is truncated or damaged. Repeat the run."
         ) from error
     noted = _noted(arrow.schema.metadata)
     if noted is None:

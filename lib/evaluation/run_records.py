@@ -18,7 +18,7 @@ from lib.runs import record
 
 
 @dataclass(frozen=True)
-class Unit:
+class RunRecord:
     """One finished run: its arm and seed, its predictions, its history and its result.
 
     `title` is what its study calls the arm for people, "" where it gives no title.
@@ -47,8 +47,8 @@ class Unit:
         return files.read_json(self.folder / f"{name}.json") or {}
 
 
-def read(folder: Path) -> Unit:
-    """One finished run's folder as a unit.
+def read(folder: Path) -> RunRecord:
+    """The record of a finished run's folder.
 
     Raises:
         DarkroomError: the run has not finished, or its predictions are not those it finished with.
@@ -56,7 +56,7 @@ def read(folder: Path) -> Unit:
     result = record.read(folder)
     arm = result.get("arm") or folder.name.rsplit("-s", 1)[0]
     history = folder / record.HISTORY
-    return Unit(
+    return RunRecord(
         folder=folder,
         arm=arm,
         seed=int(result.get("seed") or 0),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib.evaluation import calibration, formatting
 from lib.evaluation.comparison import Comparison
-from lib.evaluation.run_records import Unit
+from lib.evaluation.run_records import RunRecord
 
 TARGET_ACCURACY = 0.95
 _COLUMNS = ("calibration_error", "temperature", "calibration_error_scaled", "coverage", "accuracy")
@@ -24,9 +24,9 @@ def table(comparison: Comparison, *, target_accuracy: float = TARGET_ACCURACY) -
     does on test: `coverage` and `accuracy` (NaN where no seed reaches the wish).
     """
     rows = {
-        arm: _row(units, target_accuracy)
-        for arm, units in comparison.arms.items()
-        if all(map(states_probabilities, units))
+        arm: _row(runs, target_accuracy)
+        for arm, runs in comparison.arms.items()
+        if all(map(states_probabilities, runs))
     }
     return pd.DataFrame(rows, index=list(_COLUMNS)).T.rename_axis("arm")
 
@@ -48,13 +48,13 @@ def shown(found: pd.DataFrame, *, target_accuracy: float = TARGET_ACCURACY) -> p
     return pd.DataFrame(columns)
 
 
-def states_probabilities(unit: Unit) -> bool:
+def states_probabilities(run: RunRecord) -> bool:
     """Whether a run's table holds probabilities, and validation images to set a temperature by."""
-    return unit.predictions.kind == "probability" and "val" in unit.predictions.splits
+    return run.predictions.kind == "probability" and "val" in run.predictions.splits
 
 
-def _row(units: Sequence[Unit], target_accuracy: float) -> dict[str, float]:
-    told = [calibration.advice(unit.predictions, targets=(target_accuracy,)) for unit in units]
+def _row(runs: Sequence[RunRecord], target_accuracy: float) -> dict[str, float]:
+    told = [calibration.advice(run.predictions, targets=(target_accuracy,)) for run in runs]
     row = {name: float(np.mean([each[name] for each in told])) for name in _COLUMNS[:3]}
     reached = [each["thresholds"][0] for each in told if each["thresholds"]]
     answered = [each for each in reached if each["accuracy"] is not None]

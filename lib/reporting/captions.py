@@ -10,7 +10,7 @@ import numpy as np
 from lib.evaluation import confusion as matrices
 from lib.evaluation.comparison import Comparison
 from lib.evaluation.formatting import SHARES
-from lib.evaluation.run_records import Unit
+from lib.evaluation.run_records import RunRecord
 from lib.evaluation.statistics import Estimate
 from lib.reporting import plots, text
 from lib.runs import record
@@ -161,8 +161,8 @@ def published(comparison: Comparison, figures: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _rise(units: tuple[Unit, ...]) -> str:
-    histories = [unit.history for unit in units if unit.history is not None and len(unit.history)]
+def _rise(runs: tuple[RunRecord, ...]) -> str:
+    histories = [run.history for run in runs if run.history is not None and len(run.history)]
     if not histories or not all("val_loss" in history.columns for history in histories):
         return ""
     loss = plots.mean_over_seeds(

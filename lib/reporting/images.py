@@ -16,7 +16,7 @@ from lib.data.dataset import Dataset
 from lib.evaluation import confusion as matrices
 from lib.evaluation import disagreements
 from lib.evaluation.comparison import Comparison
-from lib.evaluation.run_records import Unit
+from lib.evaluation.run_records import RunRecord
 from lib.reporting import plots
 from lib.reporting.style import Drawing
 
@@ -111,10 +111,10 @@ def wanted_images(confusions: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(wanted)
 
 
-def _images_by_cell(units: Sequence[Unit]) -> dict[tuple[int, int], list[dict[str, Any]]]:
+def _images_by_cell(runs: Sequence[RunRecord]) -> dict[tuple[int, int], list[dict[str, Any]]]:
     cells: dict[tuple[int, int], dict[str, float]] = {}
-    for unit in units:
-        part = unit.predictions.split("test")
+    for run in runs:
+        part = run.predictions.split("test")
         rows = zip(part.frame["path"], part.truth, part.predicted, part.confidence, strict=True)
         for path, truth, predicted, probability in rows:
             cell = cells.setdefault((int(truth), int(predicted)), {})

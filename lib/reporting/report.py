@@ -16,7 +16,7 @@ from lib.evaluation import calibration, checks, disagreements, metrics, selectiv
 from lib.evaluation import confusion as matrices
 from lib.evaluation.comparison import Comparison, write_table
 from lib.evaluation.predictions import Predictions
-from lib.evaluation.run_records import Unit
+from lib.evaluation.run_records import RunRecord
 from lib.reporting import captions, images, plots, tensorboard, text
 from lib.reporting.style import Drawing
 
@@ -83,8 +83,8 @@ def render(
     confusions = [images.confusion_cells(comparison, arm) for arm in single]
     wanted = [*hardest["path"], *disputed["path"], *images.wanted_images(confusions)]
     pictures = {} if raw is None else images.data_uris(raw, wanted)
-    data = str(comparison.units[0].result.get("data") or "")
-    study = comparison.units[0].folder.parents[1].name
+    data = str(comparison.runs[0].result.get("data") or "")
+    study = comparison.runs[0].folder.parents[1].name
     return (
         text.templates()
         .get_template("comparison.html")
@@ -97,7 +97,7 @@ def render(
             icon=ICON,
             data=data,
             site=_site_links(study, data),
-            addresses={arm: _images_link(units[0], data) for arm, units in comparison.arms.items()},
+            addresses={arm: _images_link(runs[0], data) for arm, runs in comparison.arms.items()},
             shown=comparison.shown.to_dict("records"),
             published={
                 name: text.published_row(value, comparison.metric)
@@ -120,7 +120,7 @@ def render(
             pictures=pictures,
             numbers={path: index for index, path in enumerate(pictures)},
             findings=_findings(comparison),
-            environment=_environment(comparison.units),
+            environment=_environment(comparison.runs),
             notes={"openings": comparison.openings} | dict(notes or {}),
         )
     )
@@ -134,8 +134,8 @@ def drawings(
     """
     estimates = {arm: mine[comparison.metric] for arm, mine in comparison.estimates.items()}
     values = {
-        arm: [metrics.value(unit.predictions.split("test"), comparison.metric) for unit in units]
-        for arm, units in comparison.arms.items()
+        arm: [metrics.value(run.predictions.split("test"), comparison.metric) for run in runs]
+        for arm, runs in comparison.arms.items()
     }
     stated = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
     others = {name: value for name, value in stated.items() if value is not None}
@@ -166,9 +166,9 @@ def _site_links(study: str, data: str) -> dict[str, str]:
     return links | {"board": f"{BOARD}/?{query}#timeseries"}
 
 
-def _images_link(unit: Unit, data: str) -> str:
+def _images_link(trained: RunRecord, data: str) -> str:
     """The page of the images that a run predicted, or nothing where the data set has no name."""
-    run = "/".join(unit.folder.parts[-3:])
+    run = "/".join(trained.folder.parts[-3:])
     return f"{SITE}/data/{quote(data)}?{urlencode({'run': run})}" if data else ""
 
 
@@ -182,21 +182,21 @@ def calibration_drawings(
     eight arms.
     """
     told = {
-        arm: units
-        for arm, units in comparison.arms.items()
-        if all(map(selective_prediction.states_probabilities, units))
+        arm: runs
+        for arm, runs in comparison.arms.items()
+        if all(map(selective_prediction.states_probabilities, runs))
     }
     if not told:
         return {}
-    best, units = next(iter(told.items()))
-    pooled = _together([unit.predictions.split("test") for unit in units])
+    best, runs = next(iter(told.items()))
+    pooled = _together([run.predictions.split("test") for run in runs])
     error = calibration.calibration_error(pooled)
     together = (
-        f", its {len(units)} seeds together" if len(units) > 1 else ""
+        f", its {len(runs)} seeds together" if len(runs) > 1 else ""
     )  # not the mean over seeds that the table holds
     title = f"{best}: calibration error {100 * error:.1f} %{together}"
     curves = {
-        arm: calibration.risk_coverage(_together([_scaled(unit).split("test") for unit in its]))
+        arm: calibration.risk_coverage(_together([_scaled(run).split("test") for run in its]))
         for arm, its in list(told.items())[:_MOST_CURVES]
     }
     return {
@@ -209,16 +209,16 @@ def _together(parts: Sequence[Predictions]) -> Predictions:
     return replace(parts[0], frame=pd.concat([part.frame for part in parts], ignore_index=True))
 
 
-def _scaled(unit: Unit) -> Predictions:
+def _scaled(run: RunRecord) -> Predictions:
     return calibration.scaled(
-        unit.predictions, calibration.useful_temperature(unit.predictions.split("val"))
+        run.predictions, calibration.useful_temperature(run.predictions.split("val"))
     )
 
 
 def _histories(comparison: Comparison) -> dict[str, list[pd.DataFrame]]:
     found = {
-        arm: [unit.history for unit in units if unit.history is not None and len(unit.history)]
-        for arm, units in comparison.arms.items()
+        arm: [run.history for run in records if run.history is not None and len(run.history)]
+        for arm, records in comparison.arms.items()
     }
     return {arm: runs for arm, runs in found.items() if runs}
 
@@ -231,10 +231,10 @@ def _findings(comparison: Comparison) -> list[dict[str, Any]]:
     alone share a row, which has the message of the first.
     """
     rows = [{**finding, "where": "comparison"} for finding in comparison.audit]
-    for arm, units in comparison.arms.items():
-        for unit in units:
-            where = f"{arm}, seed {unit.seed}"
-            rows += [{**row, "where": where} for row in checks.read(unit.result.get("audit", []))]
+    for arm, runs in comparison.arms.items():
+        for run in runs:
+            where = f"{arm}, seed {run.seed}"
+            rows += [{**row, "where": where} for row in checks.read(run.result.get("audit", []))]
     alike: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in rows:
         key = (row["outcome"], row["check"], re.sub(r"\d+", "0", row["message"]))
@@ -258,10 +258,10 @@ def _where(rows: Sequence[Mapping[str, str]]) -> str:
     return f"{len(rows)} runs, such as {first}" if varied else f"{len(rows)} runs"
 
 
-def _environment(units: Sequence[Unit]) -> dict[str, str]:
+def _environment(runs: Sequence[RunRecord]) -> dict[str, str]:
     known: dict[str, dict[str, None]] = {}
-    for unit in units:
-        for name, value in _flat(unit.about("environment")).items():
+    for run in runs:
+        for name, value in _flat(run.about("environment")).items():
             known.setdefault(name, {})[str(value)] = None
     return {name: " / ".join(values) for name, values in known.items() if len(values) <= 4}
 
