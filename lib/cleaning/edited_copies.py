@@ -47,6 +47,10 @@ above 0.85.
 """
 
 SURELY_SAME = 0.93
+REFINABLE = 0.5
+"""Structure below which exact alignment is not tried. Measured on 243 edited copies of cars, triage
+and wikiart before it: at least 0.64; on 29 refused pairs: all but two below 0.42.
+"""
 
 LIKE_STRUCTURE = 0.3
 MAX_ALIKE = 0.05
@@ -174,7 +178,7 @@ def affine(
     3); 0 and None without one.
     """
     first, second = _matched(one, other)
-    if len(first) < 5:
+    if len(first) < MIN_THUMB_INLIERS:
         return 0, None
     matrix, inside = cv2.estimateAffine2D(
         second, first, method=cv2.RANSAC, ransacReprojThreshold=2.0, maxIters=300
@@ -230,13 +234,14 @@ class _Verifier:
             @ np.vstack([matrix, [0, 0, 1]])
             @ np.linalg.inv(_scaled(features.grey))
         )
-        if self._laid_over(one, features, start, refine=False) >= SURELY_SAME:
+        rough = best = self._laid_over(one, features, start, refine=False)
+        if rough >= SURELY_SAME:
             return 1.0
         exact = _homography(one.features, features.features)
-        best = 0.0
-        for homography in (exact, start):
-            if homography is not None and best < SAME_STRUCTURE:
-                best = max(best, self._laid_over(one, features, homography, refine=True))
+        if exact is not None:
+            best = max(best, self._laid_over(one, features, exact, refine=True))
+        if best < SAME_STRUCTURE and rough >= REFINABLE:
+            best = max(best, self._laid_over(one, features, start, refine=True))
         return best
 
     def unmoved(self, first: int, second: int) -> float:
@@ -260,7 +265,7 @@ class _Verifier:
             moved = cv2.GaussianBlur(moved, (0, 0), 0.5 / resolution)
         homography = np.diag([resolution, resolution, 1.0]) @ homography
         score = structure(picture, moved, homography)
-        if not refine or score >= SURELY_SAME:
+        if not refine or not REFINABLE <= score < SURELY_SAME:
             return score
         refined = _refined(picture, moved, homography)
         return score if refined is None else max(score, structure(picture, moved, refined))
