@@ -8,6 +8,7 @@ import pytest
 
 from lib.embeddings import label_columns, map_quality, probes, reduction
 from lib.errors import DarkroomError
+from lib.evaluation import separation
 
 
 def clumps(num=240, length=24, kinds=3, *, apart=4.0, seed=0):
@@ -237,15 +238,31 @@ def test_every_column_is_asked_about_in_words_made_from_numbers():
     assert third.startswith("Train and test images are not significantly different to it")
 
 
+def test_unrelated_labels_of_whole_groups_are_not_called_separated():
+    """A coin for each of 32 groups of alike images: 5 % by chance, 20 % without the groups."""
+    splits, group = (
+        np.where(np.arange(32) % 4 == 0, "test", "train").repeat(8),
+        np.arange(32).repeat(8),
+    )
+    significant = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        places = rng.normal(size=(32, 6)).repeat(8, axis=0) + 0.1 * rng.normal(size=(256, 6))
+        coins = rng.integers(0, 2, 32).repeat(8)
+        found = separation.measure(places, coins, splits=splits, groups=group, shuffles=60)
+        significant += found.is_significant
+    assert significant <= 4
+
+
 def test_labels_are_permuted_by_group():
     """Two images a group with one label: groups exchange labels and never split them."""
     codes = np.repeat([0, 1, 1, 0, 1], 2)
     groups = np.repeat([7, 3, 9, 1, 5], 2)
     for seed in range(5):
-        permuted = probes.permute_by_group(codes, groups, np.random.default_rng(seed))
+        permuted = separation.permute_by_group(codes, groups, np.random.default_rng(seed))
         assert sorted(permuted) == sorted(codes)
         assert all(len(set(permuted[groups == group])) == 1 for group in groups)
-    alone = probes.permute_by_group(codes, np.arange(10), np.random.default_rng(0))
+    alone = separation.permute_by_group(codes, np.arange(10), np.random.default_rng(0))
     assert sorted(alone) == sorted(codes) and alone.tolist() != codes.tolist()
 
 

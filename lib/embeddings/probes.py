@@ -107,7 +107,7 @@ def fit_probe(
     accuracy = float(correct.mean())
     permuted = np.array(
         [
-            is_correct(permute_by_group(codes[train], own[train], rng)).mean()
+            is_correct(separation.permute_by_group(codes[train], own[train], rng)).mean()
             for _ in range(num_permutations)
         ]
     )
@@ -126,26 +126,6 @@ def fit_probe(
         test,
         own[test],
     )
-
-
-def permute_by_group(codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns the labels permuted so that a group's labels stay together.
-
-    If every group has one label, groups exchange their labels. Otherwise the groups' lists of
-    labels are joined in a new order. Without groups this is a plain permutation.
-    """
-    order = np.argsort(groups, kind="stable")
-    _, starts = np.unique(groups[order], return_index=True)
-    blocks = np.split(codes[order], starts[1:])
-    shuffled = rng.permutation(len(blocks))
-    if all((block == block[0]).all() for block in blocks):
-        sizes = [len(block) for block in blocks]
-        values = np.repeat([blocks[index][0] for index in shuffled], sizes)
-    else:
-        values = np.concatenate([blocks[index] for index in shuffled])
-    permuted = np.empty_like(codes)
-    permuted[order] = values
-    return permuted
 
 
 def mean_interval(values: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> tuple[float, float]:

@@ -66,7 +66,8 @@ def measure(
         labels: (n,), any label, of the training or another one (an artist, a year).
         splits: (n,), `train` and `test` of each row; others are left out. Without both there is
             nothing held out.
-        groups: (n,) near-duplicates; a test image's own group never counts as its neighbour.
+        groups: (n,) groups of images; a test image's own group never counts as its neighbour, and
+            labels are shuffled by group, since images of one group are not independent.
         neighbours: nearest training images that vote.
         shuffles: how often the training labels are shuffled for the baseline.
 
@@ -96,7 +97,10 @@ def measure(
     generator = np.random.default_rng(0)
     shuffled = np.array(
         [
-            (generator.permutation(codes[train])[nearest] == codes[test][:, None]).mean()
+            (
+                permute_by_group(codes[train], own[train], generator)[nearest]
+                == codes[test][:, None]
+            ).mean()
             for _ in range(shuffles)
         ]
     )
@@ -104,6 +108,26 @@ def measure(
     return Separation(
         purity, float(shuffled.mean()), float(np.quantile(shuffled, 0.95)), p, len(test)
     )
+
+
+def permute_by_group(codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the labels permuted so that a group's labels stay together.
+
+    If every group has one label, groups exchange their labels. Otherwise the groups' lists of
+    labels are joined in a new order. Without groups this is a plain permutation.
+    """
+    order = np.argsort(groups, kind="stable")
+    _, starts = np.unique(groups[order], return_index=True)
+    blocks = np.split(codes[order], starts[1:])
+    shuffled = rng.permutation(len(blocks))
+    if all((block == block[0]).all() for block in blocks):
+        sizes = [len(block) for block in blocks]
+        values = np.repeat([blocks[index][0] for index in shuffled], sizes)
+    else:
+        values = np.concatenate([blocks[index] for index in shuffled])
+    permuted = np.empty_like(codes)
+    permuted[order] = values
+    return permuted
 
 
 def _nearest(
