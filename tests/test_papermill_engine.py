@@ -299,7 +299,7 @@ def test_three_doors_refuse_alike(name, wrong, message):
         table |= {"arms": {"a": {}}} if {"arm", "seed"} <= declared.keys() else {}
         general = parameter_grid.General("s", {}, {}, {"stage": {}}, None, False)
         with pytest.raises(DarkroomError) as by_batch:
-            parameter_grid.units(table, notebook, general, where="stage 'stage'")
+            parameter_grid.expand(table, notebook, general, where="stage 'stage'")
         told.append(str(by_batch.value))
     assert all(message in sentence and "\n" not in sentence for sentence in told), told
 

@@ -12,7 +12,7 @@ def finish(step):
 
 
 def verdicts(study):
-    return {step.unit.id: (step.action, step.reason) for step in plan.whole(study)}
+    return {step.run.id: (step.action, step.reason) for step in plan.whole(study)}
 
 
 def test_stages_wait_for_those_before_them(batch_home):
@@ -77,7 +77,7 @@ def test_keys_survive_json_so_that_a_finished_run_is_known_again(batch_home):
             assert (
                 json.loads(json.dumps(step.key))
                 == step.key
-                == runs.key(stage.notebook, step.unit.parameters, data=None)
+                == runs.key(stage.notebook, step.run.parameters, data=None)
             )
 
 

@@ -23,7 +23,7 @@ def study(batch_home):
     status.write(study, command="darkroom run one --set method=fancy")
     for step in [*plan.decide(study.stages[0]), *plan.decide(study.stages[1])]:
         files_module.write_json(step.folder() / "key.json", step.key)
-        if step.unit.name == "double-s1":
+        if step.run.name == "double-s1":
             told = {
                 "kind": "NaN",
                 "exception": "FloatingPointError",
@@ -33,7 +33,7 @@ def study(batch_home):
                 step.folder() / "failure.json", {**told, "cell": 4, "source": "fit()"}
             )
             continue
-        metrics = {"score": 0.5, "names": ["a", "ü"]} if step.unit.stage == "work" else {}
+        metrics = {"score": 0.5, "names": ["a", "ü"]} if step.run.stage == "work" else {}
         files_module.write_json(
             step.folder() / "result.json", {"key": step.key, "seconds": 12.5, "metrics": metrics}
         )
@@ -72,7 +72,7 @@ def test_what_would_come_out_otherwise_today_is_stale_and_says_why(study, batch_
     notebook = batch_home / "notebooks" / "ok.ipynb"
     notebook.write_text(notebook.read_text().replace("seed * factor", "seed + factor"))
     told = {
-        f"{one.stage}/{one.unit}": (one.state, one.changed) for one in status.with_staleness("one")
+        f"{one.stage}/{one.name}": (one.state, one.changed) for one in status.with_staleness("one")
     }
     assert told["begin/all"] == ("finished", "")
     assert told["work/plain-s0"] == ("stale", "the notebook")

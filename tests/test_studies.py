@@ -12,7 +12,7 @@ def change(home, old, new):
 
 def test_arms_times_seeds_with_every_parameter_filled_in(batch_home):
     study = studies.read("one")
-    assert [unit.id for unit in study.units()] == [
+    assert [unit.id for unit in study.runs()] == [
         "begin/all",
         "work/plain-s0",
         "work/double-s0",
@@ -20,7 +20,7 @@ def test_arms_times_seeds_with_every_parameter_filled_in(batch_home):
         "work/double-s1",
         "gather/all",
     ]
-    assert study.stage("work").units[3].parameters == {
+    assert study.stage("work").runs[3].parameters == {
         "study": "one",
         "tiny": False,
         "arm": "double",
@@ -37,13 +37,13 @@ def test_arms_times_seeds_with_every_parameter_filled_in(batch_home):
 def test_tiny_is_a_study_of_its_own(batch_home):
     study = studies.read("one", tiny=True)
     assert study.folder == "one+tiny"
-    assert [unit.name for unit in study.stage("work").units] == ["plain-s7", "double-s7"]
-    assert study.stage("work").units[0].parameters["tiny"] is True
-    assert study.stage("work").units[0].parameters["seconds"] == 0.001
+    assert [unit.name for unit in study.stage("work").runs] == ["plain-s7", "double-s7"]
+    assert study.stage("work").runs[0].parameters["tiny"] is True
+    assert study.stage("work").runs[0].parameters["seconds"] == 0.001
 
 
 def test_settings_win_over_everything_and_are_typed(batch_home):
-    units = studies.read("one", settings={"method": "fancy", "seconds": "1"}).stage("work").units
+    units = studies.read("one", settings={"method": "fancy", "seconds": "1"}).stage("work").runs
     assert {(unit.parameters["method"], unit.parameters["seconds"]) for unit in units} == {
         ("fancy", 1.0)
     }
@@ -103,7 +103,7 @@ def test_another_data_set_has_a_folder_of_its_own(batch_home):
     assert studies.read("one", settings={"data": "elpv"}).folder == "one"
     assert studies.read("one", settings={"data": "flowers"}).folder == "one@flowers"
     assert (
-        studies.read("one", settings={"data": "flowers"}).units()[0].parameters["data"] == "flowers"
+        studies.read("one", settings={"data": "flowers"}).runs()[0].parameters["data"] == "flowers"
     )
 
 
@@ -114,12 +114,12 @@ def test_missing_study_is_named(batch_home):
 
 def test_ten_thousand_runs_are_read(batch_home):
     change(batch_home, "seeds = [0, 1]", f"seeds = {list(range(5000))}")
-    assert len(studies.read("one").units()) == 10_002
+    assert len(studies.read("one").runs()) == 10_002
 
 
 def test_a_study_is_narrowed_to_some_of_its_arms(batch_home):
     narrowed = studies.read("one").narrowed(["double"])
-    assert [unit.id for unit in narrowed.units()] == [
+    assert [unit.id for unit in narrowed.runs()] == [
         "begin/all",
         "work/double-s0",
         "work/double-s1",
@@ -138,11 +138,11 @@ def test_the_studies_of_the_suite_are_as_they_must_be(name):
     assert f"darkroom run {name}" in study.path.read_text(encoding="utf-8").split("question =")[0]
     assert study.question.endswith("?")
     assert study.budget_minutes
-    assert len(studies.read(name, tiny=True).units()) <= len(study.units())
+    assert len(studies.read(name, tiny=True).runs()) <= len(study.runs())
 
 
 def test_a_study_may_compare_its_arms_in_several_ways():
-    compared = studies.read("simpsons").stage("compare").units
+    compared = studies.read("simpsons").stage("compare").runs
     assert [unit.id for unit in compared] == [
         "compare/grouped_split",
         "compare/random_split",
@@ -163,7 +163,7 @@ def test_a_combination_says_so_and_is_made_of_single_changes(batch_home):
     ):
         studies.read("one")
     change(batch_home, 'ablation_of = "plain"', 'ablation_of = "plain"\ncombinations = ["both"]')
-    assert [unit.arm for unit in studies.read("one").stage("work").units[:4]] == [
+    assert [unit.arm for unit in studies.read("one").stage("work").runs[:4]] == [
         "plain",
         "double",
         "fancy",
@@ -177,7 +177,7 @@ def test_a_combination_says_so_and_is_made_of_single_changes(batch_home):
         "[stage.arms.both]",
         "[stage.arms.other]\nfactor = 7\nmethod = 'fancy'\n[stage.arms.both]",
     )
-    assert len(studies.read("one").stage("work").units) == 10  # 'other' may change two things
+    assert len(studies.read("one").stage("work").runs) == 10  # 'other' may change two things
     change(batch_home, "factor = 2\nmethod", "factor = 3\nmethod")
     with pytest.raises(
         DarkroomError,
@@ -189,7 +189,7 @@ def test_a_combination_says_so_and_is_made_of_single_changes(batch_home):
 def test_the_ablations_of_the_triage_source_change_one_thing_each():
     arms = {
         unit.arm: unit.parameters
-        for unit in studies.read("ablations").stage("train").units
+        for unit in studies.read("ablations").stage("train").runs
         if unit.seed == 0
     }
     changed = {
@@ -233,8 +233,8 @@ def test_paths_start_from_the_current_directory_and_must_exist(training):
         studies.read("training", settings={"weights": "nosuch.h5"})
     (training / "own.keras").touch()
     study = studies.read("training", settings={"weights": "own.keras"})
-    assert study.units()[0].parameters["weights"] == str(training / "own.keras")
-    assert studies.read("training").units()[0].parameters["weights"] == "imagenet"
+    assert study.runs()[0].parameters["weights"] == str(training / "own.keras")
+    assert studies.read("training").runs()[0].parameters["weights"] == "imagenet"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(training, name, value)
 def test_a_setting_may_address_one_stage(batch_home):
     settings = {"seconds": "1", "work.seconds": "2"}
     study = studies.read("one", settings=settings)
-    assert {unit.parameters["seconds"] for unit in study.stage("work").units} == {2.0}
+    assert {unit.parameters["seconds"] for unit in study.stage("work").runs} == {2.0}
     with pytest.raises(DarkroomError, match="has no stage 'wrk'. Did you mean 'work'"):
         studies.read("one", settings={"wrk.seconds": "1"})
     with pytest.raises(DarkroomError, match="stage 'work' has no parameter `sekonds`. Did you me"):
@@ -285,12 +285,12 @@ def test_a_study_extends_another(batch_home):
     )
     study = studies.read("two")
     assert study.question == "And twice?" and study.folder == "two"
-    assert [unit.name for unit in study.stage("work").units] == [
+    assert [unit.name for unit in study.stage("work").runs] == [
         "plain-s5",
         "double-s5",
         "triple-s5",
     ]
-    assert study.stage("work").units[2].title == "Three times"
+    assert study.stage("work").runs[2].title == "Three times"
     assert study.published == {"someone": {"score": 1.5}}
     (batch_home / "studies" / "one.toml").write_text('extends = "two"\n')
     with pytest.raises(DarkroomError, match="extends"):
@@ -298,7 +298,7 @@ def test_a_study_extends_another(batch_home):
 
 
 def test_seeds_are_given_on_the_command_line(batch_home):
-    units = studies.read("one", seeds=[0, 1, 7]).stage("work").units
+    units = studies.read("one", seeds=[0, 1, 7]).stage("work").runs
     assert [unit.seed for unit in units] == [0, 0, 1, 1, 7, 7]
 
 

@@ -137,7 +137,7 @@ def test_batch_refuses_a_space_that_changes_nothing_and_names_the_arm(tmp_path):
 @pytest.mark.parametrize("name", ["triage_search", "cars_search"])
 def test_the_studies_that_search_are_read_and_every_key_acts(name):
     study = studies.read(name)
-    for unit in study.stage("tune").units:
+    for unit in study.stage("tune").runs:
         config.check(unit.parameters)
         wanted, rng = config.make_plan(unit.parameters), np.random.default_rng(0)
         for _ in range(50):  # no trial is refused by its training
@@ -151,7 +151,7 @@ def test_the_studies_that_search_are_read_and_every_key_acts(name):
 
 def test_the_cars_source_is_searched_whole():
     """The list of the journal, day 1 and 2, word for word but for what PyTorch calls otherwise."""
-    [unit, *_] = studies.read("cars_search").stage("tune").units
+    [unit, *_] = studies.read("cars_search").stage("tune").runs
     found = config.make_plan(unit.parameters).space
     wanted = {
         "batch_size": (16, 32, 64, 128),

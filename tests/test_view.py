@@ -14,7 +14,7 @@ from lib.batch.status import RunStatus
 @pytest.fixture
 def report(batch_home):
     study = studies.read("one")
-    return Report(study, {unit.id: "queued" for unit in study.units()}, slots=2, started=1000.0)
+    return Report(study, {unit.id: "queued" for unit in study.runs()}, slots=2, started=1000.0)
 
 
 def test_time_left_follows_from_arms_that_ended_and_epochs_of_those_at_work(report):
@@ -35,7 +35,7 @@ def test_time_left_follows_from_arms_that_ended_and_epochs_of_those_at_work(repo
 
 
 def test_earlier_runs_on_this_machine_say_how_long_others_take(report):
-    runs = {unit.id: unit for unit in report.study.units()}
+    runs = {unit.id: unit for unit in report.study.runs()}
     durations = Durations()
     assert durations.expected(runs["work/double-s1"]) is None
     for seconds in (8.0, 12.0, 40.0):

@@ -130,7 +130,7 @@ def _absent(study: Study) -> dict[str, str]:
 
 
 def _data_names(study: Study) -> set[str]:
-    return {unit.parameters["data"] for unit in study.units() if unit.parameters.get("data")}
+    return {spec.parameters["data"] for spec in study.runs() if spec.parameters.get("data")}
 
 
 def _as_given(study: Study, name: str) -> str:
@@ -147,12 +147,12 @@ def _prepare(study: Study, options: Options) -> int:
 
     written = []
     for stage in study.stages:
-        for unit in stage.units:
+        for spec in stage.runs:
             if options.stages and stage.name not in options.stages:
                 continue
-            folder = paths.run(study.folder, unit.stage, unit.name)
+            folder = paths.run(study.folder, spec.stage, spec.name)
             target = folder / PREPARED
-            values = parameters.cell_values(unit.parameters, stage.notebook.parameters)
+            values = parameters.cell_values(spec.parameters, stage.notebook.parameters)
             job.prepare_notebook(str(stage.notebook.path), target, values)
             written.append(str(target))
     if options.json:
@@ -193,7 +193,7 @@ def _reported(name: str, check: Callable[[], str]) -> dict[str, Any]:
 
 
 def _counted(study: Study) -> str:
-    return ", ".join(f"{stage.name} × {len(stage.units)}" for stage in study.stages)
+    return ", ".join(f"{stage.name} × {len(stage.runs)}" for stage in study.stages)
 
 
 def _write_page() -> None:
@@ -242,7 +242,7 @@ def _announce(study: Study, steps: list[Step]) -> None:
 
 def _expected(study: Study, steps: list[Step]) -> str:
     """How long the runs that are to be done will take, by what such runs took on this machine."""
-    states = {step.unit.id: "skipped" if step.action == "skip" else "queued" for step in steps}
+    states = {step.run.id: "skipped" if step.action == "skip" else "queued" for step in steps}
     report = Report(study, states, slots=default_workers())
     return progress_view.estimate(report, []).text(report).replace(" left", "")
 
@@ -251,9 +251,9 @@ def _print_plan(study: Study, steps: list[Step], *, as_json: bool) -> None:
     if not as_json:
         _announce(study, steps)
         for step in steps:
-            print(f"{step.action:>5}  {step.unit.id}  ({step.reason})")
+            print(f"{step.action:>5}  {step.run.id}  ({step.reason})")
         return
-    runs = [{"run": step.unit.id, "action": step.action, "reason": step.reason} for step in steps]
+    runs = [{"run": step.run.id, "action": step.action, "reason": step.reason} for step in steps]
     facts = {
         "study": study.folder,
         "question": study.question,
@@ -265,24 +265,23 @@ def _print_plan(study: Study, steps: list[Step], *, as_json: bool) -> None:
 
 
 def _print_report(report: Report) -> None:
-    for unit, failure in report.failures.items():
-        folder = paths.logs() / report.study.folder / unit
+    for name, failure in report.failures.items():
+        folder = paths.logs() / report.study.folder / name
         where = (
             f"cell {failure['cell']} ({failure['source']})" if failure.get("cell") else "no cell"
         )
-        print(f"\nFailed: {unit}, {where}\n  {failure['exception']}: {failure['message']}")
+        print(f"\nFailed: {name}, {where}\n  {failure['exception']}: {failure['message']}")
         print(
             f"  {failure['kind']}: {CLASSES[failure['kind']]}\n  Look at "
             f"{folder / 'notebook.ipynb'}"
         )
     left: dict[str, list[str]] = {}
-    for unit, state in report.states.items():
+    for name, state in report.states.items():
         if state == "blocked":
-            left.setdefault(report.reasons[unit], []).append(unit)
-    for reason, units in left.items():
+            left.setdefault(report.reasons[name], []).append(name)
+    for reason, runs in left.items():
         print(
-            f"Left out: {', '.join(units) if len(units) <= _NAMED else _runs(len(units))} "
-            f"({reason})"
+            f"Left out: {', '.join(runs) if len(runs) <= _NAMED else _runs(len(runs))} ({reason})"
         )
     for note in report.unwritten:
         print(f"Not written: {note}")
@@ -316,14 +315,14 @@ def _runs(number: int) -> str:
 def _print_json(report: Report) -> None:
     runs = [
         {
-            "run": unit,
+            "run": name,
             "state": state,
-            "seconds": report.seconds.get(unit),
-            "reason": report.reasons.get(unit, ""),
-            "failure": report.failures.get(unit),
-            "folder": str(paths.logs() / report.study.folder / unit),
+            "seconds": report.seconds.get(name),
+            "reason": report.reasons.get(name, ""),
+            "failure": report.failures.get(name),
+            "folder": str(paths.logs() / report.study.folder / name),
         }
-        for unit, state in report.states.items()
+        for name, state in report.states.items()
     ]
     outcome = {
         "study": report.study.folder,
@@ -347,7 +346,7 @@ def pages(study: Study) -> list[Path]:
 
 
 def _files(study: Study, name: str) -> list[Path]:
-    candidates = [paths.run(study.folder, unit.stage, unit.name) / name for unit in study.units()]
+    candidates = [paths.run(study.folder, spec.stage, spec.name) / name for spec in study.runs()]
     return [path for path in candidates if path.is_file()]
 
 

@@ -43,8 +43,8 @@ def export(study: str, uri: str) -> list[str]:
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(study)
     exported = []
     for run in finished:
-        folder = paths.run(study, run.stage, run.unit)
-        name = f"{run.stage}/{run.unit}"
+        folder = paths.run(study, run.stage, run.name)
+        name = f"{run.stage}/{run.name}"
         if _export(client, experiment_id, name, folder, record.read(folder)):
             exported.append(name)
     return exported

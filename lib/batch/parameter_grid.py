@@ -49,7 +49,7 @@ class General:
     tiny: bool
 
 
-def units(
+def expand(
     table: dict[str, Any], notebook: Notebook, general: General, *, where: str
 ) -> tuple[RunSpec, ...]:
     """Returns the runs of a stage, seed by seed, so that every arm has a first run early.

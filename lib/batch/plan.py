@@ -35,14 +35,14 @@ class Step:
     says why.
     """
 
-    unit: RunSpec
+    run: RunSpec
     action: str
     reason: str
     key: dict[str, Any] | None = None
 
     def folder(self) -> Path:
         """Returns the run's folder."""
-        return paths.run(self.unit.parameters["study"], self.unit.stage, self.unit.name)
+        return paths.run(self.run.parameters["study"], self.run.stage, self.run.name)
 
 
 def whole(
@@ -56,9 +56,9 @@ def whole(
     waiting: set[str] = set()
     for stage in study.stages:
         if blocked := [name for name in stage.after if name in waiting]:
-            decided = [Step(unit, "wait", f"after {blocked[0]}") for unit in stage.units]
+            decided = [Step(run, "wait", f"after {blocked[0]}") for run in stage.runs]
         elif reason := _needs_absent(stage, absent or {}):
-            decided = [Step(unit, "run", reason) for unit in stage.units]
+            decided = [Step(run, "run", reason) for run in stage.runs]
         else:
             decided = decide(stage, force=force)
         if any(step.action != "skip" for step in decided):
@@ -68,7 +68,7 @@ def whole(
 
 
 def _needs_absent(stage: Stage, absent: Mapping[str, str]) -> str:
-    reasons = [absent.get(unit.parameters.get("data"), "") for unit in stage.units]
+    reasons = [absent.get(run.parameters.get("data"), "") for run in stage.runs]
     return next(filter(None, reasons), "")
 
 
@@ -79,17 +79,17 @@ def decide(stage: Stage, *, force: bool = False) -> list[Step]:
     """
     digests: dict[str | None, str | None] = {}
     steps = []
-    for unit in stage.units:
-        data = unit.parameters.get("data")
+    for run in stage.runs:
+        data = run.parameters.get("data")
         if data not in digests:  # reading the data for each run would take long
-            dataset = _dataset(unit)
+            dataset = _dataset(run)
             digests[data] = dataset and runs.data_digest(stage.notebook, dataset)
-        key = runs.key(stage.notebook, unit.parameters, data=digests[data])
-        step = Step(unit, "run", "forced" if force else "", key)
+        key = runs.key(stage.notebook, run.parameters, data=digests[data])
+        step = Step(run, "run", "forced" if force else "", key)
         if not force:
             reason = _reason(step.folder(), key)
             step = Step(
-                unit, "run" if reason else "skip", reason or _finished(step.folder(), key), key
+                run, "run" if reason else "skip", reason or _finished(step.folder(), key), key
             )
         steps.append(step)
     return steps
@@ -103,14 +103,14 @@ def counts(steps: Iterable[Step]) -> dict[str, int]:
     return totals
 
 
-def _dataset(unit: RunSpec) -> Dataset | None:
+def _dataset(run: RunSpec) -> Dataset | None:
     """The data set of a run, as its notebook hands it to `runs.start`."""
-    if "data" not in unit.parameters:
+    if "data" not in run.parameters:
         return None
     from lib.cleaning import clean
     from lib.data import dataset
 
-    loaded = dataset.load(unit.parameters["data"])
+    loaded = dataset.load(run.parameters["data"])
     clean.sync(loaded)  # decisions made in the browser count before anything is judged finished
     return loaded
 
@@ -150,7 +150,7 @@ def check_disk_space(steps: Sequence[Step]) -> None:
     if not number:
         return
     folder = paths.root()
-    trainings = sum("epochs" in step.unit.parameters for step in todo)
+    trainings = sum("epochs" in step.run.parameters for step in todo)
     needed = (
         BYTES_ALWAYS
         + trainings * BYTES_A_TRAINING
@@ -169,9 +169,9 @@ def check_disk_space(steps: Sequence[Step]) -> None:
 def _pixel_bytes(steps: Sequence[Step]) -> int:
     """Bytes of the pixel caches: one for each data set and image side."""
     sizes = {
-        (step.unit.parameters["data"], step.unit.parameters["image_side"])
+        (step.run.parameters["data"], step.run.parameters["image_side"])
         for step in steps
-        if {"data", "image_side"} <= set(step.unit.parameters)
+        if {"data", "image_side"} <= set(step.run.parameters)
     }
     if not sizes:
         return 0
@@ -190,10 +190,10 @@ def smallest_differences(study: Study) -> list[str]:
     """One sentence for every stage that trains two arms or more."""
     sentences = []
     for stage in study.stages:
-        arms = sorted({run.arm for run in stage.units if run.arm})
+        arms = sorted({run.arm for run in stage.runs if run.arm})
         if stage.notebook.name not in _TRAINING or len(arms) < 2:
             continue
-        sentence = _of_stage(study, stage.units, arms)
+        sentence = _of_stage(study, stage.runs, arms)
         sentences.append(f"{stage.name}: {sentence}")
     return sentences
 
@@ -225,7 +225,7 @@ def _baselines(study: Study) -> set[str]:
         str(run.parameters.get("baseline"))
         for stage in study.stages
         if stage.notebook.name == "6_compare"
-        for run in stage.units
+        for run in stage.runs
         if run.parameters.get("baseline")
     }
 

@@ -38,7 +38,7 @@ _MARKS = {
 class Silent:
     """Shows nothing."""
 
-    def event(self, unit: str, state: str, note: str) -> None:
+    def event(self, run: str, state: str, note: str) -> None:
         """Ignores it."""
 
     def tick(self, report: Report) -> None:
@@ -53,10 +53,10 @@ class Lines:
         self._started = self._reported = time.monotonic()
         self._output = _Output() if log_output else None
 
-    def event(self, unit: str, state: str, note: str) -> None:
+    def event(self, run: str, state: str, note: str) -> None:
         """Writes a line, except for runs that are skipped."""
         if state in _MARKS:
-            self._write(f"{_MARKS[state]:>8}  {unit}" + (f"  ({note})" if note else ""))
+            self._write(f"{_MARKS[state]:>8}  {run}" + (f"  ({note})" if note else ""))
 
     def tick(self, report: Report) -> None:
         """Writes new output, and now and then how far the running runs are."""
@@ -94,10 +94,10 @@ class Live:
         """Clears what was drawn."""
         self._live.stop()
 
-    def event(self, unit: str, state: str, note: str) -> None:
+    def event(self, run: str, state: str, note: str) -> None:
         """Leaves a line above the table for a run that failed."""
         if state == "failed":
-            self._live.console.print(f"[bold red]failed[/]  {unit}  {_plain(note)}")
+            self._live.console.print(f"[bold red]failed[/]  {run}  {_plain(note)}")
 
     def tick(self, report: Report) -> None:
         """Prints new output and redraws the table."""
@@ -115,17 +115,17 @@ class _Output:
         self._read: dict[str, int] = {}
 
     def new_lines(self, report: Report) -> Iterator[str]:
-        for unit, state in report.states.items():
+        for run, state in report.states.items():
             if state not in ("submitted", "finished", "failed"):
                 continue
             with contextlib.suppress(OSError):
-                content = (paths.logs() / report.study.folder / unit / OUTPUT).read_bytes()
-                done = self._read.get(unit, 0)
+                content = (paths.logs() / report.study.folder / run / OUTPUT).read_bytes()
+                done = self._read.get(run, 0)
                 end = content.rfind(b"\n") + 1
                 if end > done:
-                    self._read[unit] = end
+                    self._read[run] = end
                     for line in content[done:end].decode("utf-8", "replace").splitlines():
-                        yield f"{unit} | {line}"
+                        yield f"{run} | {line}"
 
 
 def view(*, quiet: bool = False, log_output: bool = False) -> Any:
@@ -144,15 +144,15 @@ def at_work(report: Report) -> list[RunStatus]:
     """Returns the runs that are computing now."""
     running: list[RunStatus] = []
     num_checked = 0
-    for unit in report.study.units():
-        if report.states[unit.id] != "submitted":
+    for run in report.study.runs():
+        if report.states[run.id] != "submitted":
             continue
         num_checked += 1
-        folder = paths.run(report.study.folder, unit.stage, unit.name)
+        folder = paths.run(report.study.folder, run.stage, run.name)
         progress = record.progress(folder)
         if progress.get("state") == "running":
             study = report.study.folder
-            running.append(RunStatus(unit.stage, unit.name, "running", progress, study=study))
+            running.append(RunStatus(run.stage, run.name, "running", progress, study=study))
         # They begin in order, so only the first that wait are looked at.
         if len(running) >= report.slots or num_checked > 4 * report.slots + 8:
             break
@@ -214,27 +214,27 @@ def estimate(
     measured = _means(report)
     levels: dict[int, list[float]] = {}
     unknown = []
-    for unit in report.study.units():
-        if report.states[unit.id] in ENDED:
+    for spec in report.study.runs():
+        if report.states[spec.id] in ENDED:
             continue
-        left = _seconds_left(unit, running_now.get(unit.id), measured, durations, now)
+        left = _seconds_left(spec, running_now.get(spec.id), measured, durations, now)
         if left is None:
-            unknown.append(unit.id)
+            unknown.append(spec.id)
         else:
-            levels.setdefault(len(report.study.upstream(unit.stage)), []).append(left)
+            levels.setdefault(len(report.study.upstream(spec.stage)), []).append(left)
     slots = max(1, report.slots)
     total = sum(max(max(left), sum(left) / slots) for left in levels.values())
     return Estimate(total, tuple(unknown))
 
 
 def _seconds_left(
-    unit: RunSpec,
+    spec: RunSpec,
     run: RunStatus | None,
     measured: dict[tuple[str, str | None], float],
     durations: Durations,
     now: float,
 ) -> float | None:
-    whole = measured.get((unit.stage, unit.arm), durations.expected(unit))
+    whole = measured.get((spec.stage, spec.arm), durations.expected(spec))
     if run is None:
         return whole
     passed = max(0.0, now - run.progress.get("started", now))
@@ -249,9 +249,9 @@ def _seconds_left(
 
 def _means(report: Report) -> dict[tuple[str, str | None], float]:
     gathered: dict[tuple[str, str | None], list[float]] = {}
-    for unit in report.study.units():
-        if report.states[unit.id] == "finished" and unit.id in report.seconds:
-            gathered.setdefault((unit.stage, unit.arm), []).append(report.seconds[unit.id])
+    for run in report.study.runs():
+        if report.states[run.id] == "finished" and run.id in report.seconds:
+            gathered.setdefault((run.stage, run.arm), []).append(report.seconds[run.id])
     return {key: statistics.fmean(values) for key, values in gathered.items()}
 
 
@@ -274,7 +274,7 @@ def _table(report: Report) -> RenderableType:
     for column in ("stage", "", "done", "running", "queued", "failed"):
         stages.add_column(column, justify="left" if column in ("stage", "") else "right")
     for stage in report.study.stages:
-        states = [report.states[unit.id] for unit in stage.units]
+        states = [report.states[spec.id] for spec in stage.runs]
         work = sum(run.stage == stage.name for run in running)
         done = sum(state in ("finished", "skipped") for state in states)
         failed = sum(state in ("failed", "blocked", "killed") for state in states)

@@ -70,14 +70,14 @@ def write(folder: str, statuses: Sequence[RunStatus] | None = None) -> Path:
 
 
 def _row(folder: str, one: RunStatus) -> dict[str, Any]:
-    place = paths.run(folder, one.stage, one.unit)
+    place = paths.run(folder, one.stage, one.name)
     result = record.result(place) if one.state in ("finished", "stale") else None
     parameters = ((result or {}).get("key") or record.key(place) or {}).get("parameters", {})
     result = result or {}
     row = {
         "study": folder,
         "stage": one.stage,
-        "unit": one.unit,
+        "unit": one.name,
         "arm": parameters.get("arm") or None,
         "seed": parameters.get("seed"),
         "state": one.state,
@@ -180,14 +180,14 @@ def _lead(studies: Sequence[dict[str, Any]]) -> str:
 def _pages(folder: str, statuses: Sequence[RunStatus]) -> list[tuple[str, str]]:
     pages = []
     for one in statuses:
-        for path in sorted(paths.run(folder, one.stage, one.unit).glob("*.html")):
-            name = one.stage if one.unit == "all" else f"{one.stage} {one.unit}"
+        for path in sorted(paths.run(folder, one.stage, one.name).glob("*.html")):
+            name = one.stage if one.name == "all" else f"{one.stage} {one.name}"
             pages.append((f"{name}: {path.stem}", _link(path)))
     return sorted(pages, key=lambda page: "report" not in page[0])
 
 
 def _files(folder: str, statuses: Sequence[RunStatus], name: str) -> list[Path]:
-    candidates = [paths.run(folder, one.stage, one.unit) / name for one in statuses]
+    candidates = [paths.run(folder, one.stage, one.name) / name for one in statuses]
     return [path for path in candidates if path.is_file()]
 
 
@@ -202,7 +202,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _page_row(folder: str, one: RunStatus) -> dict[str, Any]:
-    place = paths.run(folder, one.stage, one.unit)
+    place = paths.run(folder, one.stage, one.name)
     seconds = (record.result(place) or {}).get("seconds")
     remark = (
         one.line()
@@ -211,7 +211,7 @@ def _page_row(folder: str, one: RunStatus) -> dict[str, Any]:
     )
     notebook = place / "notebook.ipynb"
     return {
-        "run": f"{one.stage}/{one.unit}",
+        "run": f"{one.stage}/{one.name}",
         "state": one.state,
         "seconds": ""
         if seconds is None
@@ -226,7 +226,7 @@ def _page_row(folder: str, one: RunStatus) -> dict[str, Any]:
 def _page_failure(one: RunStatus) -> dict[str, Any]:
     failure = one.failure or {}
     return {
-        "run": f"{one.stage}/{one.unit}",
+        "run": f"{one.stage}/{one.name}",
         "where": f"cell {failure['cell']} ({failure.get('source', '')})"
         if failure.get("cell")
         else "no cell",
@@ -243,7 +243,7 @@ def _link(path: Path) -> str:
 
 def _changed(folder: str, one: RunStatus) -> float:
     try:
-        return (paths.run(folder, one.stage, one.unit) / record.RESULT).stat().st_mtime
+        return (paths.run(folder, one.stage, one.name) / record.RESULT).stat().st_mtime
     except OSError:
         return 0.0
 

@@ -33,7 +33,7 @@ ENDED = ("finished", "skipped", "failed", "killed", "blocked")
 class View(Protocol):
     """Receives the progress of a running study."""
 
-    def event(self, unit: str, state: str, note: str) -> None:
+    def event(self, run: str, state: str, note: str) -> None:
         """Takes notice that a run's state has changed."""
 
     def tick(self, report: Report) -> None:
@@ -92,9 +92,9 @@ class Scheduler:
         self.study, self.executor, self.view, self.how = study, executor, view, how
         everything = [stage.name for stage in study.stages]
         self.only = [study.stage(name).name for name in how.only] or everything
-        self.report = Report(study, {unit.id: "queued" for unit in study.units()})
+        self.report = Report(study, {run.id: "queued" for run in study.runs()})
         self._open = list(study.stages)
-        self._specs = {unit.id: unit for unit in study.units()}
+        self._specs = {run.id: run for run in study.runs()}
         self._keys: dict[str, dict[str, Any]] = {}
         self._interrupts = 0
 
@@ -139,9 +139,9 @@ class Scheduler:
         todo = [step for step in steps if step.action == "run"]
         for step in steps:
             if step.action == "skip":
-                self._set(step.unit.id, "skipped", step.reason)
+                self._set(step.run.id, "skipped", step.reason)
             elif stage.name not in self.only:
-                self._set(step.unit.id, "blocked", LEFT_OUT)
+                self._set(step.run.id, "blocked", LEFT_OUT)
         if stage.name in self.only:
             for step in todo:
                 self._submit(stage, step, parallel=len(todo))
@@ -152,11 +152,11 @@ class Scheduler:
         job = Job(
             notebook=str(stage.notebook.path),
             folder=str(step.folder()),
-            parameters=parameters.cell_values(step.unit.parameters, stage.notebook.parameters),
+            parameters=parameters.cell_values(step.run.parameters, stage.notebook.parameters),
             key=step.key or {},
             resume=self.how.command,
             cwd=str(Path.cwd()),
-            output=f"{self.how.output}/{step.unit.id}.ipynb" if self.how.output else "",
+            output=f"{self.how.output}/{step.run.id}.ipynb" if self.how.output else "",
             log_output=self.how.log_output,
             time_limit_s=wanted.time_limit_minutes and wanted.time_limit_minutes * 60,
             memory_bytes=wanted.memory_gb and int(wanted.memory_gb * 1e9),
@@ -165,10 +165,10 @@ class Scheduler:
         status.mark_interrupted(step.folder())
         home = str(paths.root())
         needs = {"cores": wanted.cores, "gpus": wanted.gpus, "memory_gb": wanted.memory_gb}
-        self.executor.submit(step.unit.id, jobs.execute, job, share, home, **needs)
+        self.executor.submit(step.run.id, jobs.execute, job, share, home, **needs)
         self.report.slots = self.executor.slots
-        self._keys[step.unit.id] = job.key
-        self._set(step.unit.id, "submitted", step.reason)
+        self._keys[step.run.id] = job.key
+        self._set(step.run.id, "submitted", step.reason)
 
     def _note(self, outcome: Outcome) -> None:
         if outcome.error is not None:
@@ -197,35 +197,35 @@ class Scheduler:
         )
         self._set(outcome.name, state, note)
 
-    def _doubt(self, unit: str) -> str:
+    def _doubt(self, run: str) -> str:
         """Says so when a run has finished with another key than it was given, and will therefore be
         run again next time.
         """
-        known_key = runs.read(paths.logs() / self.study.folder / unit)["key"]
-        changed = runs.changes(self._keys[unit], known_key)
+        known_key = runs.read(paths.logs() / self.study.folder / run)["key"]
+        changed = runs.changes(self._keys[run], known_key)
         return f"changed while it ran: {', '.join(changed)}" if changed else ""
 
     def _ended(self, stage: str) -> bool:
-        return all(self.report.states[unit.id] in ENDED for unit in self.study.stage(stage).units)
+        return all(self.report.states[run.id] in ENDED for run in self.study.stage(stage).runs)
 
     def _usable(self, stage: Stage, before: str) -> bool:
         """Whether `stage` can start: it needs all runs of an earlier stage, or one at least where
         it compares runs.
         """
         good = [
-            self.report.states[unit.id] in ("finished", "skipped")
-            for unit in self.study.stage(before).units
+            self.report.states[run.id] in ("finished", "skipped")
+            for run in self.study.stage(before).runs
         ]
         return any(good) if "runs" in stage.notebook.reads else all(good)
 
     def _set_all(self, stage: Stage, state: str, note: str) -> None:
-        for unit in stage.units:
-            self._set(unit.id, state, note)
+        for run in stage.runs:
+            self._set(run.id, state, note)
 
-    def _set(self, unit: str, state: str, note: str) -> None:
-        self.report.states[unit] = state
-        self.report.reasons[unit] = note
-        self.view.event(unit, state, note)
+    def _set(self, run: str, state: str, note: str) -> None:
+        self.report.states[run] = state
+        self.report.reasons[run] = note
+        self.view.event(run, state, note)
 
     def _stop_file(self) -> Path:
         return paths.logs() / self.study.folder / jobs.STOP

@@ -24,7 +24,7 @@ class RunStatus:
     """The state of a run, one of `runs.STATES`; `changed` says why a finished run is stale."""
 
     stage: str
-    unit: str
+    name: str
     state: str
     progress: dict[str, Any]
     failure: dict[str, Any] | None = None
@@ -34,11 +34,11 @@ class RunStatus:
     @property
     def id(self) -> str:
         """`<stage>/<unit>`, unique in the study."""
-        return f"{self.stage}/{self.unit}"
+        return f"{self.stage}/{self.name}"
 
     def folder(self) -> Path:
         """Returns the run's folder."""
-        return paths.run(self.study, self.stage, self.unit)
+        return paths.run(self.study, self.stage, self.name)
 
     def line(self) -> str:
         """Returns the progress of a run, such as "epoch 3/12, val_accuracy 0.812"."""
@@ -65,7 +65,7 @@ def write(study: Study, *, command: str) -> None:
         "settings": dict(study.settings),
         "tiny": study.tiny,
         "seeds": list(study.seeds),
-        "titles": {unit.arm: unit.title for unit in study.units() if unit.arm and unit.title},
+        "titles": {run.arm: run.title for run in study.runs() if run.arm and run.title},
         "question": study.question,
         "data": study.data,
         "command": command,
@@ -77,7 +77,7 @@ def write(study: Study, *, command: str) -> None:
                 "notebook": stage.notebook.name,
                 "after": list(stage.after),
                 "upstream": study.upstream(stage.name),
-                "units": [unit.name for unit in stage.units],
+                "units": [run.name for run in stage.runs],
             }
             for stage in study.stages
         ],
@@ -114,7 +114,7 @@ def of_study(folder: str) -> list[RunStatus]:
     """Returns the status of every run of a study, in the study's order."""
     statuses = []
     for stage in read(folder)["stages"]:
-        statuses += [of_run(paths.run(folder, stage["name"], unit)) for unit in stage["units"]]
+        statuses += [of_run(paths.run(folder, stage["name"], run)) for run in stage["units"]]
     return statuses
 
 
@@ -138,8 +138,8 @@ def with_staleness(folder: str) -> list[RunStatus]:
     reasons: dict[str, str] = {}
     for stage in study.stages:
         with contextlib.suppress(DarkroomError):
-            reasons |= {step.unit.id: step.reason for step in plan.decide(stage)}
-    return [_judged(one, reasons.get(f"{one.stage}/{one.unit}", "")) for one in statuses]
+            reasons |= {step.run.id: step.reason for step in plan.decide(stage)}
+    return [_judged(one, reasons.get(f"{one.stage}/{one.name}", "")) for one in statuses]
 
 
 def of_run(folder: Path) -> RunStatus:
@@ -182,7 +182,6 @@ def _by_hand(folder: str) -> dict[str, Any]:
     for path in sorted((paths.logs() / folder).glob(f"*/*/{record.KEY}")):
         stages.setdefault(path.parents[1].name, []).append(path.parent.name)
     listed = [
-        {"name": name, "units": units, "after": [], "upstream": []}
-        for name, units in stages.items()
+        {"name": name, "units": runs, "after": [], "upstream": []} for name, runs in stages.items()
     ]
     return {"question": "Notebooks run by hand", "stages": listed}

@@ -77,7 +77,7 @@ class Stage:
     notebook: Notebook
     after: tuple[str, ...]
     resources: Resources
-    units: tuple[RunSpec, ...]
+    runs: tuple[RunSpec, ...]
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class Study:
     seeds: tuple[int, ...] = ()
     """Values of `--seeds`."""
 
-    def units(self) -> list[RunSpec]:
+    def runs(self) -> list[RunSpec]:
         """Returns all runs, in the order of the stages."""
-        return [unit for stage in self.stages for unit in stage.units]
+        return [run for stage in self.stages for run in stage.runs]
 
     def stage(self, name: str) -> Stage:
         """Returns one stage by its name. Raises DarkroomError for a name that is none."""
@@ -121,7 +121,7 @@ class Study:
 
         Raises DarkroomError for an arm that no stage has.
         """
-        known = [unit.arm for unit in self.units() if unit.arm]
+        known = [run.arm for run in self.runs() if run.arm]
         for arm in arms:
             if arm not in known:
                 listed = ", ".join(dict.fromkeys(known)) or "none"
@@ -130,8 +130,8 @@ class Study:
                 )
         stages = []
         for stage in self.stages:
-            chosen = tuple(unit for unit in stage.units if unit.arm in arms)
-            stages.append(replace(stage, units=chosen or stage.units))
+            chosen = tuple(run for run in stage.runs if run.arm in arms)
+            stages.append(replace(stage, runs=chosen or stage.runs))
         return replace(self, stages=tuple(stages))
 
     def upstream(self, name: str) -> list[str]:
@@ -382,7 +382,7 @@ def _stage(
         notebook,
         after,
         _resources(table, where),
-        parameter_grid.units(table, notebook, general, where=where),
+        parameter_grid.expand(table, notebook, general, where=where),
     )
 
 

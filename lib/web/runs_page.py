@@ -210,7 +210,7 @@ def _progress(one: RunStatus) -> dict[str, Any]:
     part, whole = (epoch, epochs) if epoch and epochs else (cell, cells)
     known = isinstance(part, int | float) and isinstance(whole, int | float) and whole > 0
     return {
-        "run": f"{one.stage}/{one.unit}",
+        "run": f"{one.stage}/{one.name}",
         "state": one.state,
         "line": one.line(),
         "share": min(1.0, part / whole) if known else None,

@@ -58,7 +58,7 @@ def study(data: bytes) -> None:
         line.split("=", 1) for line in typed.decode("utf-8", "replace").splitlines() if "=" in line
     )
     (HOME / "fuzz.toml").write_bytes(content)
-    studies.read(str(HOME / "fuzz.toml"), settings=settings, tiny=data[-1:] == b"\n").units()
+    studies.read(str(HOME / "fuzz.toml"), settings=settings, tiny=data[-1:] == b"\n").runs()
 
 
 def prediction_table(data: bytes) -> None:

@@ -265,15 +265,15 @@ def test_r_an_ablation_that_switches_something_else_too():
     with pytest.raises(
         REFUSED, match="'no_dropout'.*changes dropout, learning_rate of 'full'.*one thing"
     ):
-        parameter_grid.units(table, notebooks.find("3_train"), general, where="stage 'train'")
+        parameter_grid.expand(table, notebooks.find("3_train"), general, where="stage 'train'")
     one = {**table, "arms": {"full": {}, "no_dropout": {"dropout": 0.0}}}
     assert (
-        len(parameter_grid.units(one, notebooks.find("3_train"), general, where="stage 'train'"))
+        len(parameter_grid.expand(one, notebooks.find("3_train"), general, where="stage 'train'"))
         == 2
     )
     same = {**table, "arms": {"full": {}, "alike": {"batch_size": 32}}}
     with pytest.raises(REFUSED, match="is the same as the arm 'full'"):
-        parameter_grid.units(same, notebooks.find("3_train"), general, where="stage 'train'")
+        parameter_grid.expand(same, notebooks.find("3_train"), general, where="stage 'train'")
 
 
 def test_s_two_ways_to_say_validation(material, healthy):
