@@ -101,12 +101,13 @@ class Run:
 
     def figure(self, figure: Figure, name: str) -> Figure:
         """Saves a figure as `figures/<name>.png` (and `.svg`, where it can) and returns it, so that
-        a cell can end in it and show it.
+        a cell can end in it and show it. A tiny run saves coarse ones.
         """
-        folder = self.folder / record.FIGURES
+        folder, tiny = self.folder / record.FIGURES, bool(self.parameters.get("tiny"))
         folder.mkdir(exist_ok=True)
-        figure.savefig(folder / f"{name}.png", dpi=192, metadata={"Title": name})
-        if hasattr(figure, "svg"):
+        dpi = 72 if tiny else 192
+        figure.savefig(folder / f"{name}.png", dpi=dpi, metadata={"Title": name})
+        if hasattr(figure, "svg") and not tiny:
             files.write_text(folder / f"{name}.svg", figure.svg())
         return figure
 
