@@ -3,6 +3,7 @@ several classes an image.
 """
 
 import json
+import shutil
 
 import filelock
 import numpy as np
@@ -102,7 +103,7 @@ def whole(
     return result, run
 
 
-def test_several_classes_an_image_are_learnt_and_told_with_metrics_of_their_own(films):
+def test_several_classes_an_image_are_learnt_and_told_with_metrics_of_their_own(films, tmp_path):
     result, run = whole(films, "attr_genres/all", "logistic", {"C": [0.1, 1.0]})
     assert result["class_names"] == ["green", "light"]
     numbers = result["metrics"]
@@ -121,7 +122,12 @@ def test_several_classes_an_image_are_learnt_and_told_with_metrics_of_their_own(
     assert len(both) == 40 and (both[["p_green", "p_light"]] >= 0.5).all(axis=1).mean() > 0.8
     told = finalise.sentence(result)
     assert "test exact match 100.0 %" in told and "has been read once, over all studies" in told
-    assert apply.load("study/thumbnails/arm-s0").multilabel
+    classifier = apply.load("study/thumbnails/arm-s0")
+    assert classifier.multilabel and classifier.class_thresholds == table_.label_thresholds
+    shutil.copytree(run.checkpoint_folder, tmp_path / "elsewhere")
+    alone = apply.load(tmp_path / "elsewhere" / "model.thumbnail")
+    assert alone.class_thresholds == classifier.class_thresholds
+    assert alone.known is None and alone.threshold(0.99) is None
 
 
 def test_chosen_classes_and_the_rule_for_several_take_part_alone(films):

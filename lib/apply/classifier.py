@@ -47,7 +47,7 @@ class Classifier:
     resize: str = "stretch"
     temperature: float = 1.0
     known: Predictions | None = None
-    advice: tuple[dict[str, Any], ...] = field(default=())
+    advice: tuple[dict[str, Any], ...] | None = None
     multilabel: bool = False
     class_thresholds: tuple[float, ...] = ()
     rendering: Rendering = field(default_factory=Rendering)
@@ -113,8 +113,8 @@ class Classifier:
             chosen = calibration.threshold(self.known.split("val"), accuracy=accuracy)
             return None if chosen is None else chosen["threshold"]
         if self.known is not None:
-            return lowest_threshold(*self._judged("val"), accuracy=accuracy)
-        if not self.advice:
+            return calibration.lowest_threshold(*self._judged("val"), accuracy=accuracy)
+        if self.advice is None:
             raise DarkroomError(
                 f"{self.name} holds no thresholds; apply its run in logs/, or train it again."
             )
@@ -138,11 +138,9 @@ class Classifier:
     def _judged(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """The confidence of each image of a split, and whether its label is correct."""
         part = self.known.split(split)
-        confidence = self.confidence(part.probabilities)
         if not self.multilabel:
-            return confidence, part.predicted == part.truth
-        present = part.probabilities >= np.asarray(self.class_thresholds)
-        return confidence, (present == part.truths).all(axis=1)
+            return self.confidence(part.probabilities), part.predicted == part.truth
+        return calibration.exact_matches(part)
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ def load(model: str | Path, *, study: str = "interactive") -> Classifier:
             **fields,
             name=path.name,
             temperature=stored.get("temperature", 1.0),
-            advice=tuple(stored.get("thresholds", ())),
+            advice=tuple(stored["thresholds"]) if "thresholds" in stored else None,
             class_thresholds=_class_thresholds(fields, stored, None),
         )
     known = predictions.read(table, class_names=list(fields["class_names"]))
@@ -284,35 +282,6 @@ def read_picture(picture: bytes | Path | np.ndarray, classifier: Classifier) -> 
         )
     height, width = classifier.size
     return decode.resize(pixels, height=height, width=width, fit=classifier.resize)
-
-
-def lowest_threshold(
-    confidence: np.ndarray, correct: np.ndarray, *, accuracy: float, level: float = 0.95
-) -> float | None:
-    """Returns the lowest threshold at which the accuracy is at least `accuracy`, or None.
-
-    It holds at the confidence `level`: thresholds are tested from high to low by Clopper and
-    Pearson's bound until one fails (fixed-sequence testing), beginning with twice the number of
-    images that suffice if all answers are correct.
-
-    Source: Angelopoulos et al., Learn then Test, Annals of Applied Statistics 2025.
-    """
-    from scipy import stats
-
-    order = np.argsort(-confidence, kind="stable")
-    ordered, num_correct = confidence[order], np.cumsum(correct[order])
-    fewest = int(np.ceil(np.log(1 - level) / np.log(accuracy))) if accuracy < 1 else len(order) + 1
-    if fewest > len(order):
-        return None
-    first, best = min(2 * fewest, len(order)) - 1, None
-    for index in np.unique(np.linspace(first, len(order) - 1, 100).astype(int)):
-        last = int(np.searchsorted(-ordered, -ordered[index], side="right")) - 1
-        num, right = last + 1, int(num_correct[last])
-        low = float(stats.beta.ppf(1 - level, right, num - right + 1)) if right else 0.0
-        if low < accuracy:
-            break
-        best = float(ordered[last])
-    return best
 
 
 def _class_thresholds(

@@ -97,7 +97,10 @@ def _facts(classifier: models.Classifier) -> dict[str, Any]:
         "height_width": list(classifier.size),
         "resize": classifier.resize,
     }
-    if classifier.known is not None or classifier.advice:
+    if classifier.multilabel:
+        limits = map(float, classifier.class_thresholds)
+        facts["class_thresholds"] = dict(zip(classifier.class_names, limits, strict=True))
+    if classifier.known is not None or classifier.advice is not None:
         facts["thresholds"] = {
             f"{target:.0%}": classifier.threshold(target) for target in (0.9, 0.95, 0.99)
         }

@@ -125,9 +125,8 @@ def finish(
         curve.to_csv(run.folder / record.HISTORY, index=False)
         kept_epoch = int(curve["epoch"].iloc[-1])
         result |= {"kept_epoch": kept_epoch, "epochs_run": len(curve)}
-    if not model.multilabel:
-        result["calibration"] = calibration.advice(predicted)
-        result["temperature"] = result["calibration"]["temperature"]
+    result["calibration"] = calibration.advice(predicted)
+    result["temperature"] = result["calibration"]["temperature"]
     num_openings = test_access.count(data.dataset.folder, split.id)
     result["test_openings"] = num_openings
     result["audit"] = checks.of_run(

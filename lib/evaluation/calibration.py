@@ -237,8 +237,11 @@ def advice(
     and `calibration_error_scaled` at that temperature; `num_validation` images; `thresholds`, one
     entry for each target that can be promised: `target_accuracy`, `threshold` (of the scaled
     probability), and the `coverage` and `accuracy` it has on test (`accuracy` None where no test
-    image is that sure); and `not_promised`, the other targets.
+    image is that sure); and `not_promised`, the other targets. Of several classes an image also
+    `class_thresholds`; confidence and accuracy are then those of the whole set of classes.
     """
+    if predictions.kind == "multilabel":
+        return _advice_for_labels(predictions, targets)
     chosen = useful_temperature(predictions.split("val"))
     val, test = (scaled(predictions.split(split), chosen) for split in ("val", "test"))
     found: dict[str, Any] = {
@@ -265,6 +268,62 @@ def advice(
             }
         )
     return found
+
+
+def _advice_for_labels(predictions: Predictions, targets: Sequence[float]) -> dict[str, Any]:
+    thresholds = map(float, predictions.label_thresholds)
+    found: dict[str, Any] = {
+        "temperature": 1.0,
+        "class_thresholds": dict(zip(predictions.class_names, thresholds, strict=True)),
+        "num_validation": len(predictions.split("val")),
+        "thresholds": [],
+        "not_promised": [],
+    }
+    val, test = (exact_matches(predictions.split(split)) for split in ("val", "test"))
+    for accuracy in targets:
+        lowest = lowest_threshold(*val, accuracy=accuracy)
+        if lowest is None:
+            found["not_promised"].append(accuracy)
+            continue
+        sure = test[0] >= lowest
+        right = float(test[1][sure].mean()) if sure.any() else None
+        row = {"target_accuracy": accuracy, "threshold": lowest}
+        found["thresholds"].append(row | {"coverage": float(sure.mean()), "accuracy": right})
+    return found
+
+
+def exact_matches(part: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image the probability of its whole set of predicted labels, and whether that is the
+    true set.
+    """
+    shares = np.where(part.present, part.probabilities, 1 - part.probabilities)
+    return shares.prod(axis=1), (part.present == part.truths).all(axis=1)
+
+
+def lowest_threshold(
+    confidence: np.ndarray, correct: np.ndarray, *, accuracy: float, level: float = 0.95
+) -> float | None:
+    """Returns the lowest threshold at which the accuracy is at least `accuracy`, or None.
+
+    It holds at the confidence `level`: thresholds are tested from high to low by Clopper and
+    Pearson's bound until one fails (fixed-sequence testing), beginning with twice the number of
+    images that suffice if all answers are correct.
+
+    Source: Angelopoulos et al., Learn then Test, Annals of Applied Statistics 2025.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    ordered, num_correct = confidence[order], np.cumsum(correct[order])
+    fewest = images_needed(accuracy, level)
+    if fewest > len(order):
+        return None
+    first, best = min(2 * fewest, len(order)) - 1, None
+    for index in np.unique(np.linspace(first, len(order) - 1, 100).astype(int)):
+        last = int(np.searchsorted(-ordered, -ordered[index], side="right")) - 1
+        num, right = last + 1, int(num_correct[last])
+        if lower_bound(right, num, level) < accuracy:
+            break
+        best = float(ordered[last])
+    return best
 
 
 def debiased_calibration_error(predictions: Predictions, *, num_bins: int = NUM_BINS) -> float:

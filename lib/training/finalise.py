@@ -77,11 +77,7 @@ def _numbers(trained: Trained, split: Split, found: Predictions) -> dict[str, An
         numbers |= {f"{name}_{key}": value for key, value in metrics.summary(found, name).items()}
     known = {"train_accuracy": numbers["train_accuracy"], "val_accuracy": numbers["val_accuracy"]}
     by_heart = overfitting.diagnose(fitted.history, **known)
-    if split.is_multilabel:
-        thresholds = dict(zip(found.class_names, found.label_thresholds, strict=True))
-        advice = {"class_thresholds": thresholds, "temperature": 1.0}
-    else:
-        advice = calibration.advice(found)
+    advice = calibration.advice(found)
     return {
         "metrics": numbers | {"overfit_gap": by_heart["gap"]},
         "overfitting": by_heart,
