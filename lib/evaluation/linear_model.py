@@ -47,7 +47,7 @@ SHARED_TRAINING = 0.35
 """What shared training images add: this share of the image variance that two trainings do not have
 in common, times test / training images.
 """
-PRIOR_DEGREES = 3.0
+PRIOR_DEGREES = 5.0
 """Prior degrees of freedom of the variance between runs, from the known variance over images."""
 _OUTLIER_LEVEL = 0.05
 _NULL_DRAWS = 4_000
