@@ -465,6 +465,8 @@ NOTEBOOKS = {
                 _row("several", "str", "first", "of several labels in a cell",
                      choices="lib.data.sources.options:SEVERAL"),
                 _row("reading", "dict", {}, 'how it is read, such as {"group": "patient"}'),
+                _row("name", "str", "", "what to call the data set; empty takes it from the path",
+                     option=True),
             ),
             _group(
                 "Duplicates and outliers",

@@ -261,3 +261,20 @@ def test_several_frames_are_said(tmp_path, monkeypatch):
         "8 files hold several frames or pages (up to 3)"
         in scan.notes(cleaned.dataset, cleaned.scanned)[0]
     )
+
+
+def test_the_limit_of_a_large_picture_can_be_raised(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+    for label in "ab":
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for i in range(3):
+            side = 1100 if i == 0 else 40
+            picture = Image.fromarray(noise((side, side, 3), seed=ord(label) + i))
+            picture.save(tmp_path / "set" / label / f"{i}.png")
+    path = str(tmp_path / "set")
+    low = clean.clean(intake.bring(path, options={"max_megapixels": "1"}), workers=1)
+    assert low.counts.loc["too_large", "files"] == 2
+    detail = low.scanned.loc[low.scanned["problem"] == "too_large", "detail"].iloc[0]
+    assert "limit is 1 million pixels" in detail and "max_megapixels=N" in detail
+    high = clean.clean(intake.bring(path, options={"max_megapixels": "2"}), workers=1)
+    assert "too_large" not in high.counts.index

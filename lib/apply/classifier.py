@@ -69,7 +69,7 @@ class Classifier:
         names = [str(one) if isinstance(one, Path) else number for number, one in enumerate(given)]
         return pandas.DataFrame(rows, columns=columns, index=names)
 
-    def decode(self, content: bytes, *, max_pixels: int = decode.MAX_PIXELS) -> np.ndarray:
+    def decode(self, content: bytes, *, max_pixels: int | None = None) -> np.ndarray:
         """Returns the bytes of a picture as uint8 RGB (height, width, 3), as training saw its own.
 
         Raises ImageError for what cannot be read.

@@ -204,7 +204,7 @@ def _describe_death(kind: str, exit_code: int | None, patience_seconds: float) -
 
 
 def measure(
-    path: Path, *, max_pixels: int = decode.MAX_PIXELS, rendering: Rendering | None = None
+    path: Path, *, max_pixels: int | None = None, rendering: Rendering | None = None
 ) -> Measured:
     """Reads the file once and returns its measurements; broken bytes are a `problem`, not an
     exception.

@@ -70,8 +70,8 @@ def scan(
     facts = rows.attrs.get("facts", {})
     if any(dataset.source.get(name) != value for name, value in facts.items()):
         dataset.note(**facts)  # files have come or gone since the folder was read
-    bands = list(dataset.rendering.bands)
-    known = _known(dataset.folder, bands)
+    rendering = dataset.rendering
+    known = _known(dataset.folder, rendering)
     table = (
         rows.drop(columns=["detail"])
         .rename(columns={"problem": "barrier"})
@@ -106,7 +106,7 @@ def scan(
         )
         todo = todo.union(again)
     if len(todo) or len(known) != len(table):
-        _store(dataset.folder, table[~barred], bands)
+        _store(dataset.folder, table[~barred], rendering)
     return table
 
 
@@ -179,7 +179,7 @@ def _read(
                 _flush(file)
                 _fill(table, todo[done], columns, done)
                 kept = table[~left_out & ~table.index.isin(todo[~done])]
-                _store(dataset.folder, kept, list(dataset.rendering.bands))
+                _store(dataset.folder, kept, dataset.rendering)
                 saved = time.monotonic()
         _flush(file)
     _fill(table, todo, columns, done)
@@ -262,14 +262,18 @@ def _fill(table: pd.DataFrame, rows: pd.Index, columns: dict[str, list], done: n
         table.loc[rows, name] = measured[name]
 
 
-def _store(folder: Path, table: pd.DataFrame, bands: list[int]) -> None:
+def _store(folder: Path, table: pd.DataFrame, rendering: Rendering) -> None:
     kept = table[table["problem"] != "unreadable"]  # retried by the next scan
     stored = thumbs(folder)
     checksums = [None if place is pd.NA else zlib.crc32(stored[place]) for place in kept["thumb"]]
     rows = kept[["path", "bytes", "mtime_ns", *MEASURED]].assign(
         **{CHECKSUM: pd.array(checksums, dtype="Int64")}
     )
-    about = {"version": VERSION, "bands": bands}
+    about = {
+        "version": VERSION,
+        "bands": list(rendering.bands),
+        "max_pixels": rendering.max_pixels,
+    }
     files_module.write_parquet(folder / FILE, rows, metadata=about)
 
 
@@ -288,16 +292,18 @@ def _flush(file: IO[bytes]) -> None:
     files_module.point("thumbs.bin:appended")
 
 
-def _known(folder: Path, bands: list[int]) -> pd.DataFrame:
+def _known(folder: Path, rendering: Rendering) -> pd.DataFrame:
     """The last scan's rows; none where it was of another version or is damaged.
 
     A row whose thumbnail is not what was written is left out, so that its file is read again.
     """
     cached = files_module.read_cache(folder / FILE)
     about = cached[1] if cached is not None else {}
-    if about.get("version") == VERSION and about.get("bands", []) == bands:
+    if about.get("version") == VERSION and about.get("bands", []) == list(rendering.bands):
         try:
             table = cached[0].astype({**_TYPES, "path": "str"})
+            if about.get("max_pixels", value_range.MAX_PIXELS) != rendering.max_pixels:
+                table = table[table["problem"].fillna("") != "too_large"]
             return _with_good_thumbs(table, thumbs(folder))
         except (ValueError, TypeError, KeyError):  # damage that checksums do not see
             pass

@@ -89,10 +89,14 @@ class Dataset:
             Rendering.from_json(self.source.get("rendering")),
         )
         bands = reading_options.band_numbers(options["bands"]) if options.get("bands") else ()
-        if not options.get("range"):
-            return Rendering(found.ranges, bands)
-        ends = reading_options.values_range(options["range"])
-        return Rendering(dict.fromkeys(("uint16", "int16", "int32", "float"), ends), bands)
+        ranges = found.ranges
+        if options.get("range"):
+            ends = reading_options.values_range(options["range"])
+            ranges = dict.fromkeys(("uint16", "int16", "int32", "float"), ends)
+        megapixels = options.get("max_megapixels")
+        return Rendering(
+            ranges, bands, 1_000_000 * int(megapixels) if megapixels else found.max_pixels
+        )
 
     def image(self, path: str) -> decode.Decoded:
         """Returns the picture at `path`, decoded as training sees it. Raises OSError or

@@ -28,8 +28,7 @@ EXTRA_FORMATS = {"DICOM": "pydicom", "HEIC": "pillow_heif", "JPEG XL": "pillow_j
 REASONS = ("not_an_image", "unsupported", "too_large", "truncated", "corrupted")
 """Why bytes are refused; the vocabulary of `ImageError.reason`."""
 
-MAX_PIXELS = 100_000_000
-"""Declared width times height above which nothing is decoded: 300 MB of RGB."""
+MAX_PIXELS = value_range.MAX_PIXELS
 
 MAX_SCANS = 100
 """Scans of a progressive JPEG above which it is refused; encoders write about ten, and each costs a
@@ -116,7 +115,7 @@ def kind(head: bytes) -> str | None:
 
 
 def decode(
-    data: bytes, *, max_pixels: int = MAX_PIXELS, rendering: Rendering | None = None
+    data: bytes, *, max_pixels: int | None = None, rendering: Rendering | None = None
 ) -> Decoded:
     """Returns the first frame as it should look on a screen: upright, sRGB, transparency laid on
     white.
@@ -129,6 +128,9 @@ def decode(
         ImageError: `not_an_image`, `unsupported`, `too_large`, `truncated` or `corrupted`.
     """
     promised, rendering = kind(data[:HEAD_BYTES]), rendering or Rendering()
+    max_pixels = max_pixels or rendering.max_pixels
+    if max_pixels > MAX_PIXELS:  # Pillow's own limit is lower; ours is checked on the same numbers
+        Image.MAX_IMAGE_PIXELS = max_pixels
     if promised not in FORMATS and promised not in EXTRA_FORMATS:
         if promised is None or promised in _WEAK:
             raise ImageError(
@@ -431,7 +433,7 @@ def _too_large(what: str, max_pixels: int) -> ImageError:
     return ImageError(
         "too_large",
         f"{what}; the limit is {max_pixels / 1e6:,.0f} million pixels. Make the picture smaller, "
-        "or cut it into tiles",
+        "cut it into tiles, or raise the limit by the option max_megapixels=N",
     )
 
 

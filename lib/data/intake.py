@@ -142,8 +142,8 @@ def _known(name: str, place: Path) -> Dataset | None:
     raise DarkroomError(
         f"The name {name!r} is taken by the data set from "
         f"{source.get('from', paths.dataset(name))}; give this one another "
-        "by --name NAME (in a notebook the parameter `name`), or forget that one: darkroom data "
-        "forget " + name
+        "by --name NAME (in 1_clean: options = {'name': 'NAME'}), or forget that one: "
+        f"darkroom data forget {name}"
     )
 
 

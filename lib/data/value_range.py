@@ -10,6 +10,9 @@ import numpy as np
 
 _STRIP = 1 << 20  # values converted at once, so that a large picture needs no copy in another type
 
+MAX_PIXELS = 100_000_000
+"""Declared width times height above which nothing is decoded: 300 MB of RGB."""
+
 
 @dataclass(frozen=True)
 class Rendering:
@@ -19,10 +22,12 @@ class Rendering:
         ranges: for each kind of stored values (`uint16`, `int16`, `int32`, `float`) what becomes 0
             and 255. bands: the numbers of the bands, from 1, that become red, green and blue, or
             the one that becomes grey.
+        max_pixels: declared width times height above which nothing is decoded.
     """
 
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     bands: tuple[int, ...] = ()
+    max_pixels: int = MAX_PIXELS
 
     def range_of(self, kind: str, low: float, high: float) -> tuple[float, float]:
         """Returns what becomes 0 and 255 for values of this kind; where nothing is known, from the
@@ -37,6 +42,7 @@ class Rendering:
         return {
             "ranges": {kind: list(ends) for kind, ends in self.ranges.items()},
             "bands": list(self.bands),
+            **({} if self.max_pixels == MAX_PIXELS else {"max_pixels": self.max_pixels}),
         }
 
     @classmethod
@@ -46,7 +52,8 @@ class Rendering:
         ranges = {
             kind: (float(ends[0]), float(ends[1])) for kind, ends in value.get("ranges", {}).items()
         }
-        return cls(ranges, tuple(int(band) for band in value.get("bands", ())))
+        bands = tuple(int(band) for band in value.get("bands", ()))
+        return cls(ranges, bands, int(value.get("max_pixels", MAX_PIXELS)))
 
 
 def widest(kind: str) -> tuple[float, float]:

@@ -28,9 +28,10 @@ class Options:
             names of splits are, such as `holdout:test,extra:train`. group: columns, `level N` or
             `name:REGEX` whose equal values stay in one split, joined by `+`, or `none`. range: the
             stored values that become black and white, such as `0..4095`. bands: which bands of a
-            picture are red, green, blue, such as `4,3,2`, or the one that is grey. links: `follow`,
-            or the folder below which links may lead. hidden: `use` to read folders whose name
-            begins with a dot. ignore: folders to leave out, with `,` between them. names: `merge`
+            picture are red, green, blue, such as `4,3,2`, or the one that is grey.
+            max_megapixels: million pixels above which a picture is not decoded, 100 by default.
+            links: `follow`, or the folder below which links may lead. hidden: `use` to read folders
+            whose name begins with a dot. ignore: folders to leave out, with `,` between them. names: `merge`
             or `keep` class names that a reader would take for the same. encoding: of a table's
             text, or of the names in a zip file.
     """
@@ -47,6 +48,7 @@ class Options:
     group: str | None = None
     range: str | None = None
     bands: str | None = None
+    max_megapixels: str | None = None
     links: str | None = None
     hidden: str | None = None
     ignore: str | None = None
@@ -154,6 +156,13 @@ def _refuse_values(options: Options) -> None:
         raise DarkroomError(
             "`level` is the number of a folder level, from 1, or 'last'. Received: "
             f"{options.level!r}."
+        )
+    if options.max_megapixels is not None and not re.fullmatch(
+        r"[1-9]\d{0,2}|1000", options.max_megapixels
+    ):
+        raise DarkroomError(
+            "`max_megapixels` is a whole number of million pixels from 1 to 1000. Received: "
+            f"{options.max_megapixels!r}."
         )
     if options.range is not None:
         values_range(options.range)
