@@ -25,6 +25,13 @@ from lib.evaluation.linear_model import LinearModel, Scores
 
 SHARES = (0.4, 0.25, 0.2, 0.15)
 SIGNAL, WEAKER = 0.8, 0.64
+GOALS = {
+    "false verdicts": (0.03, 0.06),
+    "means covered": (0.93, 0.97),
+    "differences covered": (0.93, 0.97),
+    "difference": (0.045, 0.065),
+    "power": (0.6, 1.0),
+}
 METRICS = {"accuracy": confusion.accuracy, "kappa": confusion.kappa}
 _SHARED, _OWN, _FRESH = 3, 4, 1000
 
@@ -72,18 +79,31 @@ def main(arguments: list[str] | None = None) -> int:
             studies = list(simulate(Design(learner, is_fixed=is_fixed), num))
             for num_arms, num_runs in ((2, 3), (3, 3), (5, 3), (3, 5), (3, 10)):
                 name = f"{num_runs} {'seeds' if is_fixed else 'splits'}, {num_arms} arms"
-                print(line(f"{learner}, {name}", rates(studies, num_arms, num_runs)), flush=True)
+                print(
+                    line(f"{learner}, {name}", rates(studies, num_arms, num_runs), num), flush=True
+                )
         studies = list(simulate(Design(learner, num_arms=11, num_runs=3), num))
-        print(line(f"{learner}, 3 splits, 11 arms", rates(studies, 11, 3)), flush=True)
+        print(line(f"{learner}, 3 splits, 11 arms", rates(studies, 11, 3), num), flush=True)
         weaker = Design(learner, num_images=2624, num_arms=3, num_runs=3, is_weaker=True)
         found = power(list(simulate(weaker, max(10, num // 2))))
-        print(line(f"{learner}, 3 splits of 656 test images, one of 3 arms weaker", found))
+        name = f"{learner}, 3 splits of 656 test images, one of 3 arms weaker"
+        print(line(name, found, max(10, num // 2)), flush=True)
     return 0
 
 
-def line(name: str, found: dict[str, float]) -> str:
-    """The results of a design as one line of text."""
-    return f"{name}: " + ", ".join(f"{key} {100 * value:.1f} %" for key, value in found.items())
+def line(name: str, found: dict[str, float], num: int) -> str:
+    """The results of a design as one line; `num` data sets were drawn.
+
+    A rate is short of its goal where it lies more than two standard errors outside.
+    """
+    words, is_good = [], True
+    for key, value in found.items():
+        low, high = GOALS[key.split(": ")[-1]]
+        error = 2 * np.sqrt(max(value * (1 - value), 1 / num) / num)
+        is_good &= bool(low - error <= value <= high + error)
+        words.append(f"{key} {100 * value:.1f} %")
+    goals = "false verdicts 3 to 6 %, covered 93 to 97 %, power above 60 %"
+    return f"{name}: {', '.join(words)} (goals: {goals}) {'ok' if is_good else 'short'}"
 
 
 def simulate(design: Design, replicates: int, *, seed: int = 0) -> Iterator[Study]:

@@ -345,3 +345,13 @@ def test_the_debiased_calibration_error_of_honest_probabilities_is_small():
     truth = np.where(generator.random(300) < stated, 0, 1)
     honest = of_probabilities(np.column_stack([stated, 1 - stated]), truth)
     assert calibration.debiased_calibration_error(honest) < calibration.calibration_error(honest)
+
+
+def test_one_mistake_among_the_surest_does_not_end_every_promise():
+    shares = np.linspace(0.99, 0.6, 400)
+    rows, wrong = np.column_stack([shares, 1 - shares]), np.zeros(400, int)
+    wrong[[3, 7, 11]] = 1
+    chosen = calibration.threshold(of_probabilities(rows, wrong), accuracy=0.9)
+    assert chosen["coverage"] == 1
+    expected = calibration.lower_bound(397, 400, 0.975)
+    assert chosen["low"] == pytest.approx(expected)

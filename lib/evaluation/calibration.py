@@ -156,24 +156,33 @@ def threshold(
 ) -> dict[str, float] | None:
     """The lowest probability from which on answers are promised to reach `accuracy`.
 
-    Thresholds are tested from the surest images down, and the search stops at the first whose lower
-    confidence bound (Clopper and Pearson) misses the target: with probability `confidence` the
-    accuracy on new images of this kind is then at least the target. Images of one group count as
-    one. Returns `threshold`, its `coverage` and `accuracy` on validation and the bound, `low`;
-    None where validation is too small, or too often wrong, to promise anything.
+    Thresholds are tested from the most confident images down, and the search stops at the first
+    whose lower confidence bound (Clopper and Pearson) misses the target: with probability
+    `confidence` the accuracy on new images of this kind is then at least the target. Where there
+    are images enough, half of the error goes to a second search that starts at the most confident
+    quarter, so that one early mistake does not end everything. Images of one group count as one.
+    Returns `threshold`, its `coverage` and `accuracy` on validation and the bound, `low`; None
+    where validation is too small, or too often wrong, to promise anything.
 
     Source: Angelopoulos et al., Learn then Test (2021), section 4.2 (fixed sequence testing).
     """
     if not 0 < accuracy <= 1:
         raise DarkroomError(f"`accuracy` must lie in (0, 1]. Received: {accuracy}.")
-    curve, chosen = risk_coverage(validation), None
-    scale = len(np.unique(validation.groups)) / len(validation)
-    for row in _candidates(curve, accuracy, confidence, scale).to_dict("records"):
-        low = lower_bound(scale * row["num"] * row["accuracy"], scale * row["num"], confidence)
-        if low < accuracy:
-            break
-        chosen = {name: float(row[name]) for name in ("threshold", "coverage", "accuracy")}
-        chosen["low"] = low
+    curve, num_groups = risk_coverage(validation), len(np.unique(validation.groups))
+    scale, quarter = num_groups / len(validation), num_groups // 4
+    starts, level = [images_needed(accuracy, confidence)], confidence
+    half = 1 - (1 - confidence) / 2
+    if quarter >= 2 * images_needed(accuracy, half):
+        starts, level = [images_needed(accuracy, half), quarter], half
+    chosen = None
+    for start in starts:
+        for row in _candidates(curve, start / scale).to_dict("records"):
+            low = lower_bound(scale * row["num"] * row["accuracy"], scale * row["num"], level)
+            if low < accuracy:
+                break
+            if chosen is None or row["threshold"] < chosen["threshold"]:
+                chosen = {name: float(row[name]) for name in ("threshold", "coverage", "accuracy")}
+                chosen["low"] = low
     return chosen
 
 
@@ -194,12 +203,9 @@ def images_needed(accuracy: float, confidence: float = CONFIDENCE) -> int:
     return int(np.ceil(np.log(1 - confidence) / np.log(accuracy))) if accuracy < 1 else 10**9
 
 
-def _candidates(
-    curve: pd.DataFrame, accuracy: float, confidence: float, scale: float
-) -> pd.DataFrame:
-    # Steps of five per cent of the images, from the fewest that can pass at all; in the order in
-    # which they are tested.
-    enough = curve[curve["num"] * scale >= images_needed(accuracy, confidence)]
+def _candidates(curve: pd.DataFrame, start: float) -> pd.DataFrame:
+    # Steps of five per cent of the images, from `start` images on, in the order of testing.
+    enough = curve[curve["num"] >= start - 1e-9]
     if enough.empty:
         return enough
     num = int(curve["num"].iloc[-1])
