@@ -30,4 +30,4 @@ def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
     assert (tmp_path / "confusion.png").stat().st_size > 1000
     assert len(names["losses"]) == 1
     assert names["result"]["metrics"]["num_images"] == 15
-    assert set(names["answers"]["label"]) <= {"blue", "green", "red"}
+    assert set(names["predictions"]["label"]) <= {"blue", "green", "red"}
