@@ -8,6 +8,7 @@ time) and the process is killed there, as by a power cut.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -75,17 +76,42 @@ def write_parquet(
     path: Path, frame: pandas.DataFrame, *, metadata: dict[str, Any] | None = None
 ) -> None:
     """Writes a table without its index; `metadata` is stored as JSON under the schema key
-    `darkroom`.
+    `darkroom`, with a checksum of the whole file.
     """
     import pyarrow
     import pyarrow.parquet
 
     table = pyarrow.Table.from_pandas(frame, preserve_index=False)
     if metadata is not None:
-        noted = {b"darkroom": json.dumps(metadata, ensure_ascii=False).encode()}
+        sealed = {**metadata, "sha256": "0" * 64}
+        noted = {b"darkroom": json.dumps(sealed, ensure_ascii=False).encode()}
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **noted})
     with replacing(path) as aside:
         pyarrow.parquet.write_table(table, aside, write_page_checksum=True)
+        if metadata is not None:
+            content = aside.read_bytes()
+            aside.write_bytes(_with_seal(content, hashlib.sha256(content).hexdigest()))
+
+
+_SEAL = b'"sha256": "'
+
+
+def _with_seal(content: bytes, seal: str) -> bytes:
+    """A Parquet file's bytes with another seal in its metadata."""
+    start = content.rfind(_SEAL) + len(_SEAL)
+    return content[:start] + seal.encode() + content[start + 64 :]
+
+
+def is_sealed(path: Path) -> bool:
+    """Returns whether a table of `write_parquet` is as it was written; those of before have no
+    seal.
+    """
+    content = path.read_bytes()
+    start = content.rfind(_SEAL) + len(_SEAL)
+    if start < len(_SEAL):
+        return True
+    known = content[start : start + 64].decode("ascii", "replace")
+    return hashlib.sha256(_with_seal(content, "0" * 64)).hexdigest() == known
 
 
 def read_cache(path: Path) -> tuple[pandas.DataFrame, dict[str, Any]] | None:
@@ -99,7 +125,10 @@ def read_cache(path: Path) -> tuple[pandas.DataFrame, dict[str, Any]] | None:
         table = pyarrow.parquet.read_table(path, page_checksum_verification=True, use_threads=False)
         table.validate(full=True)
         metadata = json.loads((table.schema.metadata or {}).get(b"darkroom", b"{}"))
-        return (table.to_pandas(), metadata) if isinstance(metadata, dict) else None
+        if not isinstance(metadata, dict) or not is_sealed(path):
+            return None
+        metadata.pop("sha256", None)
+        return table.to_pandas(), metadata
     except (pyarrow.ArrowException, ArithmeticError, ValueError, TypeError, KeyError, OSError):
         return None
 

@@ -9,6 +9,7 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,25 @@ def digest(*parts: str) -> str:
         encoded = part.encode("utf-8", "surrogateescape")
         hashed.update(len(encoded).to_bytes(8, "big") + encoded)
     return hashed.hexdigest()[:16]
+
+
+def sealed(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns a record of JSON values with a `checksum` of the others."""
+    return {**record, "checksum": _checksum(record)}
+
+
+def unsealed(record: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns a record without its `checksum`, or None where the two do not fit; records of before
+    have none.
+    """
+    content = {name: value for name, value in record.items() if name != "checksum"}
+    known = record.get("checksum")
+    return content if known is None or known == _checksum(content) else None
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    as_read = json.loads(json.dumps(record))  # keys that are numbers become text
+    return digest(json.dumps(as_read, sort_keys=True))
 
 
 def file(path: Path) -> str:

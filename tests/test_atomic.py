@@ -33,16 +33,13 @@ def test_a_folder_is_replaced_whole(tmp_path):
 
 
 def test_a_table_keeps_its_metadata(tmp_path):
-    import pyarrow.parquet
-
-    files.write_parquet(
-        tmp_path / "t.parquet", pandas.DataFrame({"a": [1]}), metadata={"kind": "probability"}
-    )
-    assert (
-        pyarrow.parquet.read_schema(tmp_path / "t.parquet").metadata[b"darkroom"]
-        == b'{"kind": "probability"}'
-    )
-    assert pandas.read_parquet(tmp_path / "t.parquet")["a"].tolist() == [1]
+    path, frame = tmp_path / "t.parquet", pandas.DataFrame({"a": [1]})
+    files.write_parquet(path, frame, metadata={"kind": "probability"})
+    table, metadata = files.read_cache(path)
+    assert metadata == {"kind": "probability"} and table["a"].tolist() == [1]
+    assert pandas.read_parquet(path)["a"].tolist() == [1] and files.is_sealed(path)
+    path.write_bytes(path.read_bytes().replace(b"probability", b"probabilitx"))
+    assert not files.is_sealed(path) and files.read_cache(path) is None
 
 
 def test_not_a_number_is_refused_in_json(tmp_path):

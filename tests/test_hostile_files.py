@@ -2,15 +2,20 @@
 on.
 """
 
+import json
 import os
+import random
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from lib.cleaning import clean, findings_page, measurements
+from lib import hashing
+from lib.cleaning import clean, findings_page, ledger, measurements
 from lib.cleaning.findings import Thresholds
-from lib.data import intake
+from lib.data import intake, manifest
+from lib.errors import DarkroomError
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +113,33 @@ def test_a_folder_and_a_file_that_may_not_be_read(raw, monkeypatch):
     cleaned = clean.clean(intake.bring(str(raw)), thresholds=Thresholds(few_files=0))
     assert reasons(cleaned) == {"a/locked": ["unreadable"]}
     assert cleaned.findings["detail"].tolist() == ["Permission denied"]
+
+
+def test_a_flipped_bit_is_noticed_in_manifest_result_and_ledger(tmp_path):
+    columns = {name: ["a", "b"] for name in manifest.COLUMNS}
+    numbers = {"bytes": [1, 2], "width": [3, 4], "height": [5, 6], "group": [0, 1]}
+    reasons = {"verdict": ["keep", "review"], "reasons": [[], ["blurred"]]}
+    manifest.write(tmp_path, pd.DataFrame(columns | numbers | reasons), ledger_bytes=7)
+    assert manifest.read(tmp_path)["width"].tolist() == [3, 4]
+    change = {"path": "a", "before": {}, "after": {"verdict": "keep"}}
+    ledger.append(tmp_path, by="ada", action="verdict", changes=[change])
+    written = hashing.sealed({"metrics": {"accuracy": 0.5}, "by_seed": {1: 2, 10: 3}})
+    assert hashing.unsealed(json.loads(json.dumps(written)))["metrics"] == {"accuracy": 0.5}
+    assert hashing.unsealed({**written, "metrics": {"accuracy": 0.6}}) is None
+    assert hashing.unsealed({"metrics": {}}) == {"metrics": {}}  # of before there were seals
+    draw = random.Random(0)
+    names = ("entry", "at", "by", "action", "changes")
+    for path, read in (
+        (tmp_path / manifest.FILE, lambda: manifest.read(tmp_path).to_json()),
+        (tmp_path / ledger.FILE, lambda: [[e[n] for n in names] for e in ledger.read(tmp_path)]),
+    ):
+        good, before = path.read_bytes(), read()
+        for _ in range(40):
+            flipped = bytearray(good)
+            flipped[draw.randrange(len(good) - 1)] ^= 1 << draw.randrange(8)
+            path.write_bytes(bytes(flipped))
+            try:  # a flip within the name of a checksum leaves the content as it was
+                assert read() == before
+            except DarkroomError as error:
+                assert "damaged" in str(error)
+        path.write_bytes(good)

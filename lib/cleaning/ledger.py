@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from lib import files
+from lib import files, hashing
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
             if number == len(lines):  # without its line end: torn while it was written
                 continue
             entry = None
+        entry = hashing.unsealed(entry) if isinstance(entry, dict) else None
         if not _is_entry(entry):
             raise DarkroomError(
                 f"Line {number} of {path} is damaged; restore the file from a backup."
@@ -188,4 +189,4 @@ def undo(folder: Path, *, entry: int | None = None) -> dict[str, Any]:
 
 
 def _line(entry: dict[str, Any]) -> str:
-    return json.dumps(entry, ensure_ascii=False)
+    return json.dumps(hashing.sealed(entry), ensure_ascii=False)

@@ -98,6 +98,8 @@ def read(folder: Path, *, name: str | None = None) -> pd.DataFrame:
     import pyarrow
 
     try:
+        if not files.is_sealed(path):
+            raise ValueError("not as it was written")
         frame = pd.read_parquet(path)
         texts = pyarrow.Table.from_pandas(frame.select_dtypes("str"), preserve_index=False)
         texts.validate(

@@ -48,7 +48,7 @@ def result(folder: Path) -> dict[str, Any] | None:
     """Returns the result of a finished run, or None where there is none that can be read and fits
     its files.
     """
-    return None if damage(folder) else files.read_json(folder / RESULT)
+    return None if damage(folder) else _content(folder)
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -58,7 +58,13 @@ def read(folder: Path) -> dict[str, Any]:
     problem = damage(folder)
     if problem:
         raise DarkroomError(f"The run {folder} has not finished: {problem}. Run its study again.")
-    return files.read_json(folder / RESULT)
+    return _content(folder) or {}
+
+
+def _content(folder: Path) -> dict[str, Any] | None:
+    """What `result.json` holds; None where it is damaged or has been changed."""
+    content = files.read_json(folder / RESULT)
+    return hashing.unsealed(content) if isinstance(content, dict) else None
 
 
 def finished(folder: Path, wanted: dict[str, Any] | None = None) -> bool:
@@ -81,8 +87,8 @@ def is_tiny(result: Mapping[str, Any]) -> bool:
 
 def damage(folder: Path) -> str:
     """Returns why a run does not count as finished, or "" where it does."""
-    content = files.read_json(folder / RESULT)
-    if not isinstance(content, dict):
+    content = _content(folder)
+    if content is None:
         return f"its {RESULT} is damaged" if (folder / RESULT).exists() else f"it has no {RESULT}"
     noted = content.get("files")
     for name, expected in (

@@ -131,7 +131,7 @@ class Run:
         full = {**about, **marks, "seconds": seconds, "figures": figures, **result}
         full |= {"files": record.hashes(self.folder), "key": self._key_of_what_ran()}
         self.progress(state="finished")
-        files.write_json(self.folder / record.RESULT, full)
+        files.write_json(self.folder / record.RESULT, hashing.sealed(full))
         self.close()
         return full
 
