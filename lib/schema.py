@@ -106,11 +106,15 @@ def renamed(values: Mapping[str, Any], stage: str) -> dict[str, Any]:
 STRATEGY_DEFAULTS: dict[str, dict[str, Any]] = {
     "scratch": {"epochs": 12, "learning_rate": 1e-3, "optimizer": "adam", "schedule": "constant"},
     "frozen": {"epochs": 30, "learning_rate": 1e-3, "optimizer": "adam", "schedule": "cosine"},
-    "linear_probe": {},
+    "linear_probe": {"feature_maps": "stages"},
     "fine_tune": {
         "epochs": 8, "learning_rate": 2e-4, "optimizer": "adamw", "schedule": "cosine",
+        "feature_maps": "stages",
     },
-    "full": {"epochs": 8, "learning_rate": 1e-4, "optimizer": "adamw", "schedule": "cosine"},
+    "full": {
+        "epochs": 8, "learning_rate": 1e-4, "optimizer": "adamw", "schedule": "cosine",
+        "feature_maps": "stages",
+    },
 }  # fmt: skip
 """The meaning of `None` for a parameter, by strategy; see docs/models.md."""
 
@@ -335,6 +339,10 @@ _NETWORK = (
     _row("fine_tune_fraction", "float", 0.3,
          "share of the backbone's layers that fine-tuning trains, from the last on",
          "above 0, at most 1", option=True, when=("strategy", "fine_tune")),
+    _row("feature_maps", "str | None", None,
+         "maps of a backbone that the head sees: the last, or mean and deviation of all stages",
+         choices=("last", "stages"), option=True,
+         when=("strategy", "frozen", "linear_probe", "fine_tune", "full")),
     _row("feature_backend", "str", "keras",
          "what computes frozen features; auto takes OpenVINO where it is installed",
          choices="lib.models.inference:ENGINES", option=True,

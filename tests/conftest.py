@@ -59,7 +59,7 @@ def toy_material(tmp_path_factory):
 
     from lib.data.pixel_cache import Pixels
     from lib.data.splits import Split
-    from lib.training.strategies import Material
+    from lib.training.strategies import TrainingData
 
     labels = np.arange(30) % 3 % 2
     images = np.random.default_rng(0).integers(0, 120, (30, 32, 32, 3), dtype=np.uint8)
@@ -72,7 +72,7 @@ def toy_material(tmp_path_factory):
         split=["train"] * 18 + ["val"] * 6 + ["test"] * 6,
     )
     split = Split("id", "grouped", "label", frame, ["blue", "red"])
-    return Material(
+    return TrainingData(
         Pixels(images, pandas.Series(range(30), index=paths), "k"),
         split,
         tmp_path_factory.mktemp("toy"),

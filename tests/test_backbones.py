@@ -263,3 +263,39 @@ def test_real_weights_files_load_and_refuse_each_other(architecture, alpha, file
     np.testing.assert_allclose(maps, source.predict(images / 127.5 - 1, verbose=0), atol=1e-4)
     with pytest.raises(DarkroomError, match=f"does not fit {architecture}"):
         build(architecture, alpha=1.0, class_names="ab", image_side=64, weights=folder / file)
+
+
+def test_stage_pooling_gives_mean_and_deviation_of_each_map():
+    maps = np.zeros((1, 2, 2, 2), "float32")
+    maps[0, :, :, 0] = [[0, 2], [0, 2]]
+    maps[0, :, :, 1] = 5
+    numbers = backbones.StagePooling()([maps, maps[:, :1, :1]])
+    np.testing.assert_allclose(numbers[0], [1, 5, 1, 0.001, 0, 5, 0.001, 0.001], atol=1e-3)
+
+
+def test_stages_end_where_the_residual_sums_change_their_channels():
+    model = build(
+        "mobilenet_v2", class_names=("a", "b"), image_side=64, weights="none", feature_maps="stages"
+    )
+    ends = [tuple(maps.shape[1:]) for maps in model.get_layer("pool").input]
+    # The 1x1 convolution to 1,280 channels is left out.
+    assert ends == [(8, 8, 32), (4, 4, 64), (4, 4, 96), (2, 2, 160), (2, 2, 320)]
+    assert "Conv_1" not in [layer.name for layer in model.layers]
+
+
+def test_a_network_without_residual_sums_has_a_stage_for_each_side():
+    images = keras.Input((64, 64, 3))
+    features = keras.Model(
+        images, backbones.pooled(images, "vgg16", feature_maps="stages")
+    ).get_layer("pool")
+    ends = [tuple(maps.shape[1:]) for maps in features.input]
+    assert ends == [(8, 8, 512), (4, 4, 512), (2, 2, 512)]
+
+
+def test_stages_have_the_same_weights_as_the_whole_backbone():
+    options = {"class_names": ("a", "b"), "image_side": 32}
+    whole = build("efficientnet_lite0", **options)
+    staged = build("efficientnet_lite0", feature_maps="stages", **options)
+    for name in ("stem_conv", "block15_project_conv"):
+        expected, received = (model.get_layer(name).get_weights()[0] for model in (whole, staged))
+        np.testing.assert_array_equal(received, expected)

@@ -109,7 +109,7 @@ def material(tmp_path_factory):
     split = Split(
         "id", "grouped", "label", frame.assign(split=["train"] * 18 + ["val"] * 12), NAMES
     )
-    return strategies.Material(
+    return strategies.TrainingData(
         Pixels(images, pandas.Series(range(30), index=paths), "k"),
         split,
         tmp_path_factory.mktemp("f"),
@@ -275,7 +275,7 @@ def test_a_binary_loss_tells_the_named_class_from_the_rest(material):
         == "red"
     )
     named = Split("id", "grouped", "label:blue", split.frame, split.class_names)
-    one = strategies.Material(material.pixels, named, material.features_folder)
+    one = strategies.TrainingData(material.pixels, named, material.features_folder)
     assert (
         network.build({**SMALL, "loss": "binary_cross_entropy"}, one).layers[-1].positive == "blue"
     )
@@ -283,7 +283,7 @@ def test_a_binary_loss_tells_the_named_class_from_the_rest(material):
     with pytest.raises(DarkroomError, match="tells two classes apart. Received 3: a, b, c"):
         network.build(
             {**SMALL, "loss": "binary_focal"},
-            strategies.Material(material.pixels, three, material.features_folder),
+            strategies.TrainingData(material.pixels, three, material.features_folder),
         )
 
 

@@ -242,7 +242,7 @@ def material(pictures, tmp_path):
     ).assign(split=["train"] * 24 + ["val"] * 8 + ["test"] * 8)
     big = images.repeat(2, axis=1).repeat(2, axis=2)  # 32 px, the least that MobileNetV2 takes
     pixels = Pixels(big, pandas.Series(range(40), index=paths), "k")
-    return strategies.Material(
+    return strategies.TrainingData(
         pixels, Split("id", "grouped", "label", frame, list(NAMES)), tmp_path / "features"
     )
 

@@ -13,7 +13,7 @@ from lib.errors import DarkroomError
 from lib.models import serialization
 from lib.training import checkpoints, network, scoring, strategies
 from lib.training.settings import Settings
-from lib.training.strategies import Material
+from lib.training.strategies import TrainingData
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -66,7 +66,9 @@ def test_more_classes_in_the_data_than_in_the_model(toy_material, toy_network, t
         DarkroomError, match=r"The model has the classes \['blue', 'red'\], the split .*'violet'"
     ):
         scoring.score(
-            trained, Material(toy_material.pixels, three, toy_material.features_folder), run=toy_run
+            trained,
+            TrainingData(toy_material.pixels, three, toy_material.features_folder),
+            run=toy_run,
         )
 
 

@@ -29,7 +29,7 @@ AS_THERE = {"batch_size": 64, "gradient_clip": 0.0}
 BACKBONE = {"architecture": "resnet101v2", "weights": "none"}
 
 
-def material(home: Path, clock: Clock, side: int = SIDE) -> strategies.Material:
+def material(home: Path, clock: Clock, side: int = SIDE) -> strategies.TrainingData:
     """The train and val pictures of `home`, decoded; decoding is the clock's first block."""
     cleaned = Cleaned(home / "ours", home)
     rows = cleaned.accepted()
@@ -39,7 +39,7 @@ def material(home: Path, clock: Clock, side: int = SIDE) -> strategies.Material:
         group=np.arange(len(rows)), split=[path.split("/")[0] for path in rows["path"]]
     )
     split = Split("id", "random", "label", frame, sorted(frame["label"].unique()))
-    return strategies.Material(decoded, split, home / "ours" / "features")
+    return strategies.TrainingData(decoded, split, home / "ours" / "features")
 
 
 def run_in(home: Path) -> runs.Run:

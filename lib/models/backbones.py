@@ -224,24 +224,74 @@ def graph(
     return build(include_top=False, weights=None, input_tensor=prepared, **options).output
 
 
-def pooled(images: keras.KerasTensor, architecture: str, **options: object) -> keras.KerasTensor:
-    """Returns the features (batch, d) of raw images: the average of each map, in the layer `pool`.
+def pooled(
+    images: keras.KerasTensor, architecture: str, *, feature_maps: str = "last", **options: object
+) -> keras.KerasTensor:
+    """Returns the features (batch, d) of raw images, in the layer `pool`.
 
-    Of joined backbones the layer `pool` holds the features of all, one behind the other; the layers
-    of each bear its name in front.
+    They are the average of each of the last maps, or with `feature_maps="stages"` average and
+    standard deviation of the maps at the end of each stage. Of joined backbones the layer `pool`
+    holds the features of all, one behind the other; the layers of each bear its name in front.
     """
     names = parts(architecture)
     if len(names) == 1:
         maps = graph(images, architecture, **options)
-        return (
-            keras.layers.GlobalAveragePooling2D(name="pool")(maps) if len(maps.shape) == 4 else maps
-        )
+        if len(maps.shape) != 4:
+            return maps
+        if feature_maps == "stages":
+            return StagePooling(name="pool")(_stages(images, maps))
+        return keras.layers.GlobalAveragePooling2D(name="pool")(maps)
     features = []
     for name in names:
         own = keras.Input(images.shape[1:], dtype=images.dtype)
-        part = keras.Model(own, pooled(own, name, **options))
+        part = keras.Model(own, pooled(own, name, feature_maps=feature_maps, **options))
         features.append(_renamed(part, prefix=f"{name}_", images=images))
     return keras.layers.Concatenate(name="pool")(features)
+
+
+@keras.saving.register_keras_serializable("darkroom")
+class StagePooling(keras.layers.Layer):
+    """From the maps of several stages to one vector: average and standard deviation of each map.
+
+    A linear head on them is far better than one on the last maps alone, which serve the 1,000
+    classes of ImageNet; docs/models.md has the numbers.
+    """
+
+    def call(self, maps):
+        """Returns (batch, twice the channels of all maps)."""
+        numbers = []
+        for one in maps:
+            mean = keras.ops.mean(one, axis=(1, 2))
+            square = keras.ops.mean(keras.ops.square(one), axis=(1, 2))
+            variance = keras.ops.maximum(square - keras.ops.square(mean), 0.0)
+            numbers += [mean, keras.ops.sqrt(variance + 1e-6)]
+        return keras.ops.concatenate(numbers, axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        """Returns (batch, d)."""
+        return (input_shape[0][0], 2 * sum(shape[-1] for shape in input_shape))
+
+
+def _stages(images: keras.KerasTensor, maps: keras.KerasTensor) -> list[keras.KerasTensor]:
+    """Returns the maps at the end of each stage, of at most an eighth of the images' side.
+
+    A stage ends where the residual sums change their number of channels; a 1x1 convolution after
+    the last of them, which widens the maps for ImageNet's classes, is left out. A network without
+    sums has a stage for each side.
+    """
+    operations = keras.Model(images, maps).operations
+    sums = [number for number, one in enumerate(operations) if type(one).__name__ == "Add"]
+    outputs = [operations[number].output for number in sums] or [
+        one.output for one in operations if not isinstance(one, keras.layers.ZeroPadding2D)
+    ]
+    for one in operations[sums[-1] :] if sums else ():
+        if isinstance(one, keras.layers.Conv2D) and one.kernel_size == (1, 1):
+            maps = one.input
+    ends = {}
+    for output in [*outputs, maps]:
+        if len(getattr(output, "shape", ())) == 4 and output.shape[1] * 8 <= images.shape[1]:
+            ends[output.shape[-1] if sums else output.shape[1]] = output
+    return list(ends.values())
 
 
 def _renamed(model: keras.Model, *, prefix: str, images: keras.KerasTensor) -> keras.KerasTensor:

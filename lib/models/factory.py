@@ -41,7 +41,8 @@ def build(
     `keras_hub:PRESET`. `weights` is "imagenet", "none"
     or a file; a custom model has no ImageNet weights and starts from random ones. `dropout` is the
     rate before the head, 0.2 for a backbone; a custom model also takes rates by place. Options:
-    `positive` for head="sigmoid"; `alpha` for the MobileNets; `preset`, every field of `cnn.Cnn`,
+    `positive` for head="sigmoid"; `alpha` for the MobileNets; `feature_maps` (last or stages) for
+    every backbone; `preset`, every field of `cnn.Cnn`,
     `normalization`, `mean` and `std` for "custom". Raises DarkroomError for whatever cannot be
     built.
     """
@@ -75,9 +76,9 @@ def option_names(architecture: str) -> tuple[str, ...]:
         return (*(name for name in _CUSTOM_OPTIONS if name != "dropout"), *_HEAD_OPTIONS)
     names = backbones.parts(architecture)
     if len(names) > 1:
-        return _HEAD_OPTIONS
+        return ("feature_maps", *_HEAD_OPTIONS)
     alpha = ("alpha",) if backbones.named(architecture).alphas else ()
-    return (*alpha, "normalization", *_HEAD_OPTIONS)
+    return (*alpha, "feature_maps", "normalization", *_HEAD_OPTIONS)
 
 
 def _custom(

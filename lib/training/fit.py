@@ -99,14 +99,7 @@ def fit(
             shuffle=False,
             verbose=0,
             callbacks=[
-                own.SeedLayers(settings.seed),
-                own.RecordHistory(state),
-                own.KeepBestWeights(state, settings),
-                own.LowerRateOnPlateau(state, settings),
-                own.ReportProgress(state, run=run, epochs=settings.epochs),
-                own.LogToTensorBoard(state, board=Board(run.folder), epochs_before=epochs_before),
-                own.PrintEpoch(state, epochs=settings.epochs),
-                *([own.DrawCurves(state)] if own.is_watched() else []),
+                *_observers(state, settings, run, epochs_before),
                 stop_early,
                 interrupt,
                 own.WriteCheckpoints(state, folder=folder, is_done=is_done),
@@ -121,6 +114,21 @@ def fit(
     model.set_weights(state.best_weights)
     history = pandas.DataFrame(state.history).assign(phase=phase)
     return Fitted(history, state.best_epoch, weights, state.diverged)
+
+
+def _observers(
+    state: checkpoints.State, settings: Settings, run: Run, epochs_before: int
+) -> list[keras.callbacks.Callback]:
+    return [
+        own.SeedLayers(settings.seed),
+        own.RecordHistory(state),
+        own.KeepBestWeights(state, settings),
+        own.LowerRateOnPlateau(state, settings),
+        own.ReportProgress(state, run=run, epochs=settings.epochs),
+        own.LogToTensorBoard(state, board=Board(run.folder), epochs_before=epochs_before),
+        own.PrintEpoch(state, epochs=settings.epochs),
+        *([own.DrawCurves(state)] if own.is_watched() else []),
+    ]
 
 
 def _train_batches(train: Examples, settings: Settings, *, first_epoch: int) -> Batches:

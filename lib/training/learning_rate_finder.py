@@ -21,7 +21,7 @@ from lib.reporting import style
 from lib.reporting.style import Drawing
 from lib.training import optimizers
 from lib.training.settings import DEFAULTS, Settings
-from lib.training.strategies import Material
+from lib.training.strategies import TrainingData
 
 LOWEST, HIGHEST = 1e-6, 1.0
 _SMOOTHING = 0.9
@@ -30,7 +30,7 @@ _LOST = 4.0  # times the best smoothed loss: beyond, training diverges
 
 
 def try_out(
-    model: keras.Model, material: Material, *, settings: Settings, num_steps: int = 100
+    model: keras.Model, data: TrainingData, *, settings: Settings, num_steps: int = 100
 ) -> pandas.DataFrame:
     """Returns one row a step: `learning_rate`, `loss`, `smoothed` (bias-corrected running mean),
     `seen`, images so far.
@@ -51,7 +51,7 @@ def try_out(
     growing = dataclasses.replace(settings, **{name: DEFAULTS[name] for name in _OF_SCHEDULES})
     optimizer = optimizers.build(growing, total_steps=num_steps)
     compilation.compile_model(model, optimizer, heads.loss(model, **settings.of_loss))
-    train = material.examples("train")
+    train = data.examples("train")
     batches = Batches(
         train,
         batch_size=settings.batch_size,

@@ -13,7 +13,7 @@ from lib.errors import DarkroomError
 from lib.models import cnn
 from lib.parameters import check_conditions
 from lib.training.settings import LOSSES
-from lib.training.strategies import Material
+from lib.training.strategies import TrainingData
 
 _FIELDS = (
     "filters",
@@ -34,9 +34,9 @@ _NORMALIZED = {
 }
 
 
-def build(parameters: Mapping[str, Any], material: Material) -> keras.Model:
-    """Returns the network that `3_train`'s parameters describe, for the classes and the side of the
-    material.
+def build(parameters: Mapping[str, Any], data: TrainingData) -> keras.Model:
+    """Returns the network that the parameters of `3_train` describe, for the split's classes and
+    side.
 
     Parameters that are missing have their defaults. The loss decides the head: a binary one takes
     the sigmoid, for two classes alone, and its positive class is that of target = "label:CLASS"
@@ -46,12 +46,10 @@ def build(parameters: Mapping[str, Any], material: Material) -> keras.Model:
         DarkroomError: for whatever cannot be built, and for a parameter that has no effect beside
             the others.
     """
-    split, array = material.split, material.pixels.array
+    split, array = data.split, data.pixels.array
     numbers = {}
     if parameters.get("normalization") == "zscore":
-        numbers["mean"], numbers["std"] = pixel_cache.statistics(
-            array, material.examples("train").rows
-        )
+        numbers["mean"], numbers["std"] = pixel_cache.statistics(array, data.examples("train").rows)
     return describe(
         parameters,
         class_names=split.class_names,
@@ -73,7 +71,7 @@ def describe(
     """Returns the same network from names and side alone; `mean` and `std` of the train split
     belong to `zscore`.
     """
-    values = {**schema.find("3_train").defaults(), **parameters}
+    values = schema.with_strategy_defaults({**schema.find("3_train").defaults(), **parameters})
     check_conditions(values, schema.TRAINING)
     architecture = values["architecture"]
     options = _custom(values) if architecture == "custom" else _backbone(values)
@@ -130,7 +128,8 @@ def _dropout(values: Mapping[str, Any], preset: cnn.Cnn, described: cnn.Cnn) -> 
 
 
 def _backbone(values: Mapping[str, Any]) -> dict[str, Any]:
-    options = {} if values["dropout"] is None else {"dropout": values["dropout"]}
+    names = ("dropout", "feature_maps")
+    options = {name: values[name] for name in names if values[name] is not None}
     return options | ({"alpha": values["alpha"]} if values["alpha"] != 1.0 else {})
 
 

@@ -19,7 +19,7 @@ from lib.reporting import architecture_diagram as drawn
 from lib.reporting import plots
 from lib.reporting.style import Drawing
 from lib.training.settings import Settings
-from lib.training.strategies import Material
+from lib.training.strategies import TrainingData
 
 
 def network(model: keras.Model) -> Drawing:
@@ -45,10 +45,10 @@ def layer_table(model: keras.Model) -> Any:
     return shown.set_table_attributes('style="display: block; max-height: 30rem; overflow: auto"')
 
 
-def first_batch(material: Material, settings: Settings, *, num: int = 12) -> Drawing:
+def first_batch(data: TrainingData, settings: Settings, *, num: int = 12) -> Drawing:
     """Returns a figure of the first images of the first epoch, exactly as the network gets them."""
     batches = Batches(
-        material.examples("train"),
+        data.examples("train"),
         batch_size=num,
         seed=settings.seed,
         policy=settings.augmentation,
@@ -56,7 +56,7 @@ def first_batch(material: Material, settings: Settings, *, num: int = 12) -> Dra
         mix_alpha=settings.mix_alpha,
     )
     pixels, truth = batches[0][:2]
-    side, names = pixels.shape[1], material.split.class_names
+    side, names = pixels.shape[1], data.split.class_names
     captions = (
         [_shares(row, names) for row in truth]
         if truth.ndim == 2

@@ -14,13 +14,13 @@ from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
 from lib.runs import Run, record
 from lib.training import tensorboard_logging
-from lib.training.strategies import Material, Trained
+from lib.training.strategies import Trained, TrainingData
 
 _BATCHES_AT_ONCE = 16  # so that no more than this many batches of pixels are in memory
 _COMPARED, _TOLERANCE = 64, 0.01
 
 
-def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 64) -> Predictions:
+def score(trained: Trained, data: TrainingData, *, run: Run, batch_size: int = 64) -> Predictions:
     """Scores train, validation and test, writes `predictions.parquet` into the run's folder and
     returns what it holds.
 
@@ -33,7 +33,7 @@ def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 6
         DarkroomError: the model has other classes than the split, or its stored features are
             another model's.
     """
-    split = material.split
+    split = data.split
     if list(heads.of(trained.model).class_names) != list(split.class_names):
         raise DarkroomError(
             f"The model has the classes {list(heads.of(trained.model).class_names)}, the split "
@@ -41,14 +41,14 @@ def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 6
             "Build the model with the split's class_names."
         )
     name = f"{run.study}/{run.stage}/{run.unit}"
-    test_access.record(material.dataset_folder, split.id, name)
-    rows = material.pixels.rows_of(split.frame["path"])
+    test_access.record(data.dataset_folder, split.id, name)
+    rows = data.pixels.rows_of(split.frame["path"])
     if trained.on_features is None:
         probabilities = np.concatenate(
-            list(_chunks(trained.model, material.pixels.array, rows, batch_size))
+            list(_chunks(trained.model, data.pixels.array, rows, batch_size))
         )
     else:
-        probabilities = _from_features(trained, material.pixels.array, rows)
+        probabilities = _from_features(trained, data.pixels.array, rows)
     if trained.val_probabilities is not None:
         probabilities[split.frame["split"].to_numpy() == "val"] = trained.val_probabilities
     table = predictions.table(
@@ -72,21 +72,21 @@ def score(trained: Trained, material: Material, *, run: Run, batch_size: int = 6
             **about,
             "kind": "multilabel" if split.is_multilabel else "probability",
             "run": name,
-            "evaluated": _evaluated(trained, material, batch_size),
+            "evaluated": _evaluated(trained, data, batch_size),
         },
     )
     found = predictions.read(path)
-    tensorboard_logging.features(trained, material, found, run=run)
+    tensorboard_logging.features(trained, data, found, run=run)
     return found
 
 
-def _evaluated(trained: Trained, material: Material, batch_size: int) -> dict[str, float]:
+def _evaluated(trained: Trained, data: TrainingData, batch_size: int) -> dict[str, float]:
     """Keras' own evaluation of the test images, which uses its batches and metric."""
     if trained.on_features is None:
-        model, test = trained.model, material.examples("test")
+        model, test = trained.model, data.examples("test")
     else:
         model, features = trained.on_features
-        test = material.on_features("test", features)
+        test = data.on_features("test", features)
     found = model.evaluate(Batches(test, batch_size=batch_size), return_dict=True, verbose=0)
     return {"accuracy": float(found["accuracy"])}
 

@@ -26,7 +26,7 @@ from lib.reporting import plots
 from lib.runs import Run, record
 from lib.training import finalise, learning_rate_finder, network, scoring, setup, strategies
 from lib.training.settings import Settings, effective
-from lib.training.strategies import Material, Trained
+from lib.training.strategies import Trained, TrainingData
 
 if TYPE_CHECKING:
     from lib.reporting.style import Drawing
@@ -66,7 +66,7 @@ class Session:
         return split
 
     @functools.cached_property
-    def images(self) -> Material:
+    def images(self) -> TrainingData:
         """The decoded images of the split."""
         decoded = pixel_cache.cache(
             self.pictures,
@@ -74,7 +74,7 @@ class Session:
             fit=self.parameters["resize"],
             progress=self.run.counting("pictures decoded"),
         )
-        return Material(decoded, self.split, self.pictures.folder / "features")
+        return TrainingData(decoded, self.split, self.pictures.folder / "features")
 
     @functools.cached_property
     def model(self) -> keras.Model:

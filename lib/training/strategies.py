@@ -36,10 +36,8 @@ _HEAD = Settings(epochs=30, batch_size=32, learning_rate=1e-3, schedule="cosine"
 
 
 @dataclasses.dataclass(frozen=True)
-class Material:
-    """What every recipe trains on: the decoded images, their split, and the folder where features
-    are kept.
-    """
+class TrainingData:
+    """The decoded images, their split, and the folder where features are kept."""
 
     pixels: Pixels
     split: Split
@@ -76,7 +74,7 @@ class Trained:
     recipe: str
     settings: Settings
     seconds: float
-    on_features: tuple[keras.Model, np.ndarray] | None
+    on_features: tuple[keras.Model, np.ndarray] | None = None
     val_probabilities: np.ndarray | None = None
     selection: dict[str, Any] | None = None
 
@@ -84,7 +82,7 @@ class Trained:
 def train(
     recipe: str,
     model: keras.Model,
-    material: Material,
+    data: TrainingData,
     *,
     settings: Settings,
     run: Run,
@@ -102,7 +100,7 @@ def train(
             batch normalisation frozen) or `full` (the same with everything, batch normalisation
             included).
         model: as `lib.models.build` makes it.
-        material: pixels and split.
+        data: pixels and split.
         settings: of the main phase.
         run: the open run.
         fraction: share of the weighted layers that learn in `fine_tune`, above 0 and at most 1.
@@ -126,7 +124,7 @@ def train(
         )
     began = time.monotonic()
     main = functools.partial(fit, run=run, halt=halt, callbacks=callbacks)
-    outcome = STRATEGIES[recipe](model, material, settings, run, fraction, main)
+    outcome = STRATEGIES[recipe](_Job(model, data, settings, run, fraction, main))
     seconds = round(time.monotonic() - began, 2)
     return Trained(model, recipe=recipe, settings=settings, seconds=seconds, **outcome)
 
@@ -140,133 +138,90 @@ def clear(run: Run) -> None:
         checkpoints.clear(run.checkpoint_folder / phase)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What a strategy is given; `fit` has the run, halt and callbacks of the main phase."""
+
+    model: keras.Model
+    data: TrainingData
+    settings: Settings
+    run: Run
+    fraction: float
+    fit: Callable[..., Fitted]
+
+
 _Outcome = dict[str, Any]  # fields of Trained
-_Fit = Callable[..., Fitted]
 
 
-def _scratch(
-    model: keras.Model,
-    material: Material,
-    settings: Settings,
-    run: Run,
-    _: float,
-    main: _Fit,
-) -> _Outcome:
-    train, val = material.examples("train"), material.examples("val")
-    return _outcome(main(model, train, val, settings=settings))
+def _scratch(job: _Job) -> _Outcome:
+    train, val = job.data.examples("train"), job.data.examples("val")
+    return {"fitted": job.fit(job.model, train, val, settings=job.settings)}
 
 
-def _frozen(
-    model: keras.Model,
-    material: Material,
-    settings: Settings,
-    run: Run,
-    _: float,
-    main: _Fit,
-) -> _Outcome:
+def _frozen(job: _Job) -> _Outcome:
     for name in ("augmentation", "mix"):
-        if getattr(settings, name) != "none":
+        if getattr(job.settings, name) != "none":
             raise DarkroomError(
                 f"Frozen features are computed once, from the images as they are, so {name} cannot "
-                "act. "
-                f"Received: {name} = {getattr(settings, name)!r}. Use 'none', or strategy = "
-                "'fine_tune'."
+                f"act. Received: {name} = {getattr(job.settings, name)!r}. Use 'none', or strategy "
+                "= 'fine_tune'."
             )
-    return _fit_head(model, material, settings, run, functools.partial(main, phase="train"))
+    return _fit_head(job, job.settings, functools.partial(job.fit, phase="train"))
 
 
-def _fine_tune(
-    model: keras.Model,
-    material: Material,
-    settings: Settings,
-    run: Run,
-    fraction: float,
-    main: _Fit,
-) -> _Outcome:
-    return _two_phases(
-        model,
-        material,
-        settings,
-        run,
-        main,
-        release=lambda: transfer.unfreeze_top(model, fraction=fraction),
-    )
-
-
-def _full(
-    model: keras.Model,
-    material: Material,
-    settings: Settings,
-    run: Run,
-    _: float,
-    main: _Fit,
-) -> _Outcome:
-    return _two_phases(
-        model, material, settings, run, main, release=lambda: transfer.unfreeze(model)
-    )
-
-
-def _linear_probe(
-    model: keras.Model,
-    material: Material,
-    settings: Settings,
-    run: Run,
-    _: float,
-    main: _Fit,
-) -> _Outcome:
+def _linear_probe(job: _Job) -> _Outcome:
+    model = job.model
     if heads.of(model).kind == "multilabel":
         raise DarkroomError(
             "A linear probe gives an image one class, and these images have several labels. Use "
             "strategy = 'frozen' or 'fine_tune'."
         )
-    fitted, probe = _fit_probe(model, material, settings)
-    val = material.examples("val")
-    logits = _units(model, probe.logits(_features(model, material, settings)[val.rows]))
-    probabilities = heads.probabilities(heads.of(model), logits)
-    both = _Probed(model, material, settings, ("train", "val"))
-    _set_head(model, linear_head.refit(probe, *both.examples, **both.options))
-    outcome = _outcome(fitted, _on_features(model, material, settings, always=True))
-    return outcome | {"val_probabilities": probabilities}
+    if job.settings.augmentation not in ("none", "flip"):
+        raise DarkroomError(
+            "A linear probe sees each image as it is, and with augmentation = 'flip' its mirror "
+            f"image too. Received: augmentation = {job.settings.augmentation!r}. Use 'none' or "
+            "'flip', or strategy = 'fine_tune'."
+        )
+    fitted, probe = _fit_probe(job)
+    rows = job.data.examples("val").rows
+    logits = _units(model, probe.logits(features(model, job.data, job.settings)[rows]))
+    both, options = _probed(job, "train", "val")
+    _set_head(model, linear_head.refit(probe, *both, **options))
+    return {
+        "fitted": fitted,
+        "on_features": on_features(model, job.data, job.settings),
+        "val_probabilities": heads.probabilities(heads.of(model), logits),
+    }
 
 
-def _two_phases(
-    model: keras.Model,
-    material: Material,
-    settings: Settings,
-    run: Run,
-    main: _Fit,
-    *,
-    release: Callable[[], int],
-) -> _Outcome:
+def _fine_tune(job: _Job) -> _Outcome:
+    return _two_phases(job, lambda: transfer.unfreeze_top(job.model, fraction=job.fraction))
+
+
+def _full(job: _Job) -> _Outcome:
+    return _two_phases(job, lambda: transfer.unfreeze(job.model))
+
+
+def _two_phases(job: _Job, release: Callable[[], int]) -> _Outcome:
+    model, settings, run = job.model, job.settings, job.run
     run.progress(phase=1, phases=2, phase_started=time.time())
     if settings.loss == "cross_entropy" and heads.of(model).kind == "softmax":
-        head, probe = _fit_probe(model, material, settings)
+        head, probe = _fit_probe(job)
         _set_head(model, probe)
     else:  # the head learns by the loss of the whole, or the second phase would first unlearn
         own = ("seed", "class_weights", "loss", "focal_gamma", "label_smoothing", "feature_backend")
         first = dataclasses.replace(_HEAD, **{name: getattr(settings, name) for name in own})
-        head = _fit_head(
-            model, material, first, run, functools.partial(fit, run=run, phase="head")
-        )["fitted"]
+        fit_head = functools.partial(fit, run=run, phase="head")
+        head = _fit_head(job, first, fit_head)["fitted"]
     start = model.get_weights()
     release()
     run.progress(phase=2, phases=2, phase_started=time.time(), epoch=0, note="")
     before = len(head.history)  # epochs count on from the first phase to the second
-    fitted = main(
-        model,
-        material.examples("train"),
-        material.examples("val"),
-        settings=settings,
-        epochs_before=before,
-    )
-    history = pandas.concat(
-        [
-            head.history.assign(phase="head"),
-            fitted.history.assign(epoch=fitted.history["epoch"] + before),
-        ],
-        ignore_index=True,
-    )
-    selection = _keep_best(model, start, material.examples("val"))
+    train, val = job.data.examples("train"), job.data.examples("val")
+    fitted = job.fit(model, train, val, settings=settings, epochs_before=before)
+    tuned = fitted.history.assign(epoch=fitted.history["epoch"] + before)
+    history = pandas.concat([head.history.assign(phase="head"), tuned], ignore_index=True)
+    selection = _keep_best(model, start, val)
     kept = head.kept_epoch if selection["kept"] == "head" else fitted.kept_epoch + before
     if selection["kept"] == "mean":
         state = selection["states"]["mean"]
@@ -274,7 +229,7 @@ def _two_phases(
         row[["val_loss", "val_accuracy"]] = state["val_loss"], state["val_accuracy"]
         history, kept = pandas.concat([history, row], ignore_index=True), len(history) + 1
     fitted = dataclasses.replace(fitted, history=history, kept_epoch=kept)
-    return _outcome(fitted) | {"selection": selection}
+    return {"fitted": fitted, "selection": selection}
 
 
 def _keep_best(model: keras.Model, start: list[np.ndarray], val: Examples) -> dict[str, Any]:
@@ -325,37 +280,35 @@ def _probabilities(model: keras.Model, images: np.ndarray, rows: np.ndarray) -> 
     return np.clip(predictor.predict_proba(model, images[rows]), 1e-12, 1 - 1e-7)
 
 
-def _fit_head(
-    model: keras.Model,
-    material: Material,
-    settings: Settings,
-    run: Run,
-    fit_head: _Fit,
-) -> _Outcome:
-    run.progress(note="features of the frozen layers")
-    features = _features(model, material, settings)
-    classifier = transfer.classifier_on_features(model)
-    train, val = (material.on_features(name, features) for name in ("train", "val"))
+def _fit_head(job: _Job, settings: Settings, fit_head: Callable[..., Fitted]) -> _Outcome:
+    job.run.progress(note="features of the frozen layers")
+    rows = features(job.model, job.data, settings)
+    classifier = transfer.classifier_on_features(job.model)
+    train, val = (job.data.on_features(name, rows) for name in ("train", "val"))
     fitted = fit_head(classifier, train, val, settings=settings)
-    transfer.graft(model, classifier)
-    return _outcome(fitted, _on_features(model, material, settings))
+    transfer.graft(job.model, classifier)
+    # A run's predictions come from Keras, so features of another backend serve learning alone; but
+    # a linear probe is its features, and `scoring` compares some of them with the whole model.
+    by_keras = engines.resolve(settings.feature_backend) == "keras"
+    scored = on_features(job.model, job.data, settings) if by_keras else None
+    return {"fitted": fitted, "on_features": scored}
 
 
-def _features(
-    model: keras.Model, material: Material, settings: Settings, *, mirrored: bool = False
+def features(
+    model: keras.Model, data: TrainingData, settings: Settings, *, mirrored: bool = False
 ) -> np.ndarray:
     """Returns what the frozen body gives for every decoded image, (n, d), or for its mirror image.
 
     Those of joined backbones are computed and stored one by one.
     """
     transfer.freeze(model)
-    images = material.pixels.array
+    images = data.pixels.array
     parts = [
         feature_cache.ensure(
             model,
             images[:, :, ::-1] if mirrored else images,
-            images_key=material.pixels.key + ("-mirrored" if mirrored else ""),
-            folder=material.features_folder,
+            images_key=data.pixels.key + ("-mirrored" if mirrored else ""),
+            folder=data.features_folder,
             layer=layer,
             engine=settings.feature_backend,
         )
@@ -364,55 +317,48 @@ def _features(
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
-def _on_features(
-    model: keras.Model, material: Material, settings: Settings, *, always: bool = False
-) -> tuple[keras.Model, np.ndarray] | None:
-    # A run's predictions come from Keras, so features of another backend serve learning alone; but
-    # a
-    # linear probe is its features, and `scoring` compares some of them with the whole model.
-    if not always and engines.resolve(settings.feature_backend) != "keras":
-        return None
+def on_features(
+    model: keras.Model, data: TrainingData, settings: Settings
+) -> tuple[keras.Model, np.ndarray]:
+    """Returns the head as a model of its own, and the features of every decoded image."""
     classifier = transfer.classifier_on_features(model)
     classifier.compile(loss=heads.loss(model), weighted_metrics=[heads.accuracy(model)])
-    return classifier, _features(model, material, settings)
+    return classifier, features(model, data, settings)
 
 
-class _Probed:
-    """The features and labels of some splits, as `linear_head` takes them."""
-
-    def __init__(
-        self, model: keras.Model, material: Material, settings: Settings, names: Sequence[str]
-    ) -> None:
-        views = [_features(model, material, settings)]
-        if settings.augmentation == "flip":
-            views.append(_features(model, material, settings, mirrored=True))
-        chosen = [material.examples(name) for name in names]
-        rows = np.concatenate([examples.rows for examples in chosen])
-        labels = np.concatenate([examples.labels for examples in chosen])
-        features = np.concatenate([np.asarray(view[rows], np.float32) for view in views])
-        self.examples = (features, np.tile(labels, len(views)))
-        self.options = {
-            "num_classes": len(heads.of(model).class_names),
-            "balanced": settings.class_weights == "balanced",
-        }
+def _probed(job: _Job, *names: str) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, Any]]:
+    """Returns the features and labels of some splits, mirror images included where augmentation
+    asks for them, and the options of `linear_head`.
+    """
+    flips = (False, True) if job.settings.augmentation == "flip" else (False,)
+    views = [features(job.model, job.data, job.settings, mirrored=flip) for flip in flips]
+    chosen = [job.data.examples(name) for name in names]
+    rows = np.concatenate([examples.rows for examples in chosen])
+    labels = np.concatenate([examples.labels for examples in chosen])
+    stacked = np.concatenate([np.asarray(view[rows], np.float32) for view in views])
+    options = {
+        "num_classes": len(heads.of(job.model).class_names),
+        "balanced": job.settings.class_weights == "balanced",
+    }
+    return (stacked, np.tile(labels, len(views))), options
 
 
-def _fit_probe(
-    model: keras.Model, material: Material, settings: Settings
-) -> tuple[Fitted, linear_head.LinearHead]:
+def _fit_probe(job: _Job) -> tuple[Fitted, linear_head.LinearHead]:
     """Returns the best linear head, and its candidates as the rows of a history."""
     began = time.monotonic()
-    train = _Probed(model, material, settings, ("train",))
-    val = material.examples("val")
-    features = np.asarray(_features(model, material, settings)[val.rows], np.float32)
-    probe, table = linear_head.select(train.examples, (features, val.labels), **train.options)
+    model = job.model
+    train, options = _probed(job, "train")
+    val = job.data.examples("val")
+    rows = np.asarray(features(model, job.data, job.settings)[val.rows], np.float32)
+    probe, table = linear_head.select(train, (rows, val.labels), **options)
     seconds = round((time.monotonic() - began) / len(table), 3)
     history = table.assign(
         epoch=np.arange(1, len(table) + 1), learning_rate=0.0, seconds=seconds, phase="train"
     )
     kept = int(table["val_loss"].to_numpy().argmin()) + 1
-    labels = material.examples("train").labels
-    weights = class_weights(labels, tuple(heads.of(model).class_names), mode=settings.class_weights)
+    labels = job.data.examples("train").labels
+    names = tuple(heads.of(model).class_names)
+    weights = class_weights(labels, names, mode=job.settings.class_weights)
     print(
         f"Linear head: {probe.kind}, strength {probe.strength:g}, of {len(table)} tried; val_loss "
         f"{table['val_loss'].min():.4f}, val_accuracy {table['val_accuracy'][kept - 1]:.3f}.",
@@ -422,12 +368,8 @@ def _fit_probe(
 
 
 def _set_head(model: keras.Model, probe: linear_head.LinearHead) -> None:
-    heads.of(model).set_weights(
-        [
-            _units(model, probe.kernel).astype(np.float32),
-            _units(model, probe.bias).astype(np.float32),
-        ]
-    )
+    arrays = (_units(model, probe.kernel), _units(model, probe.bias))
+    heads.of(model).set_weights([array.astype(np.float32) for array in arrays])
 
 
 def _units(model: keras.Model, by_class: np.ndarray) -> np.ndarray:
@@ -438,10 +380,6 @@ def _units(model: keras.Model, by_class: np.ndarray) -> np.ndarray:
     positive = head.positive_index
     difference = by_class[..., positive] - by_class[..., 1 - positive]
     return difference[..., None]
-
-
-def _outcome(fitted: Fitted, on_features: tuple[keras.Model, np.ndarray] | None = None) -> _Outcome:
-    return {"fitted": fitted, "on_features": on_features}
 
 
 STRATEGIES = {

@@ -15,7 +15,7 @@ from lib.models import heads, predictor
 from lib.reporting import plots, projector, tensorboard
 from lib.reporting.tensorboard import Board, Node
 from lib.runs import Run
-from lib.training.strategies import Material, Trained
+from lib.training.strategies import Trained, TrainingData
 
 _MOST_CURVES, _SAMPLES = 20, 12
 _MOST_COMPUTED = (
@@ -89,7 +89,7 @@ def nodes(model: keras.Model) -> list[Node]:
     return made
 
 
-def features(trained: Trained, material: Material, found: Predictions, *, run: Run) -> None:
+def features(trained: Trained, data: TrainingData, found: Predictions, *, run: Run) -> None:
     """Writes the features of test images with labels and pictures for TensorBoard's projector.
 
     Stored features are all taken; others are computed for at most 256 images, spread evenly over
@@ -98,8 +98,8 @@ def features(trained: Trained, material: Material, found: Predictions, *, run: R
     test = found.split("test")
     most = projector.MOST if trained.on_features is not None else _MOST_COMPUTED
     chosen = np.unique(np.linspace(0, len(test) - 1, min(most, len(test))).astype(int))
-    rows = material.pixels.rows_of(test.frame["path"].iloc[chosen])
-    images = np.asarray(material.pixels.array[rows])
+    rows = data.pixels.rows_of(test.frame["path"].iloc[chosen])
+    images = np.asarray(data.pixels.array[rows])
     if trained.on_features is not None:
         vectors = np.asarray(trained.on_features[1][rows], np.float32)
     else:

@@ -22,7 +22,7 @@ from lib.tuning.worker import TrialContext
 if TYPE_CHECKING:
     from lib.data.dataset import Dataset
     from lib.data.splits import Split
-    from lib.training.strategies import Material, Trained
+    from lib.training.strategies import Trained, TrainingData
 
 
 @dataclass
@@ -104,7 +104,7 @@ def train(
         )
 
 
-def training_data(parameters: Mapping[str, Any]) -> Material:
+def training_data(parameters: Mapping[str, Any]) -> TrainingData:
     """Returns the decoded images and their split, cached for the next trial of this process."""
     return _training_data(
         parameters["data"],
@@ -115,15 +115,15 @@ def training_data(parameters: Mapping[str, Any]) -> Material:
 
 
 @functools.lru_cache(maxsize=4)
-def _training_data(name: str, side: int, resize: str, **split_arguments: Any) -> Material:
+def _training_data(name: str, side: int, resize: str, **split_arguments: Any) -> TrainingData:
     from lib.data import dataset as datasets
     from lib.data import pixel_cache, splits
-    from lib.training.strategies import Material
+    from lib.training.strategies import TrainingData
 
     dataset = datasets.load(name)
     split = splits.ensure(dataset, **split_arguments)
     pixels = pixel_cache.cache(dataset, side=side, fit=resize)
-    return Material(pixels, split, dataset.folder / "features")
+    return TrainingData(pixels, split, dataset.folder / "features")
 
 
 def make_split(parameters: Mapping[str, Any], dataset: Dataset, *, run: str = "") -> Split:

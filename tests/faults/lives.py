@@ -35,7 +35,7 @@ BACKBONE = {"architecture": "mobilenet", "alpha": 0.25, "weights": "none"}
 NETWORKS = {"scratch": DROPPING, "fine_tune": BACKBONE, "full": BACKBONE}
 
 
-def material(folder: Path) -> strategies.Material:
+def material(folder: Path) -> strategies.TrainingData:
     labels = np.arange(60) % 2
     images = np.random.default_rng(0).integers(0, 200, (60, 32, 32, 3), dtype=np.uint8)
     images[labels == 0, ..., 2] += 40
@@ -50,7 +50,7 @@ def material(folder: Path) -> strategies.Material:
         frame.assign(split=["train"] * 40 + ["val"] * 10 + ["test"] * 10),
         NAMES,
     )
-    return strategies.Material(
+    return strategies.TrainingData(
         Pixels(images, pandas.Series(range(60), index=paths), "k"), split, folder / "features"
     )
 

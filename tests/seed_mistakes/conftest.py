@@ -90,7 +90,7 @@ def split(dataset):
 
 @pytest.fixture(scope="session")
 def material(dataset, split):
-    return strategies.Material(
+    return strategies.TrainingData(
         pixel_cache.cache(dataset, side=16), split, dataset.folder / "features"
     )
 
