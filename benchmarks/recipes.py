@@ -25,6 +25,7 @@ RECIPES = {
     "frozen, 128 px": {**LITE0, "strategy": "frozen", "image_side": 128},
     "probe, 128 px": {**PROBE, "image_side": 128},
     "probe, 224 px": {**PROBE, "image_side": 224},
+    "probe, last maps": {**PROBE, "image_side": 224, "feature_maps": "last"},
     "probe, 224 px, mirrored": {**PROBE, "image_side": 224, "augmentation": "flip"},
     "probe, two networks": {**PROBE, **LITE02, "image_side": 224, "augmentation": "flip"},
     "fine-tuned, 128 px": {**TUNED, "image_side": 128},

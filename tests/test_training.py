@@ -327,7 +327,9 @@ def test_full_moves_every_weight_and_fine_tuning_only_the_top(recipe, moves, mat
     # The first kernel, and scale, shift, mean and variance of the first normalisation.
     assert [not np.array_equal(*pair) for pair in zip(before, after, strict=True)] == [moves] * 5
     phases = [phase for phase in trained.fitted.history["phase"] if phase != "mean"]
-    assert phases[-2:] == ["head", "train"] and trained.on_features is None
+    assert phases[-2:] == ["head", "train"]
+    # A head that is kept is refitted and scored on its stored features.
+    assert (trained.on_features is None) == (trained.selection["kept"] != "head")
 
 
 def test_recipes_refuse_what_cannot_act(material, run):

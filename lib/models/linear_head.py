@@ -77,6 +77,7 @@ def select(
     problem = _Problem.of(*train, num_classes=num_classes, balanced=balanced)
     best, best_loss, rows = None, np.inf, []
     for kind in kinds:
+        lowest = np.inf
         for strength, kernel, bias in KINDS[kind](problem):
             head = _calibrated(kind, strength, problem.unscaled(kernel, bias), val)
             row = {"kind": kind, "strength": strength}
@@ -87,6 +88,9 @@ def select(
             rows.append(row)
             if row["val_loss"] < best_loss:
                 best, best_loss = head, row["val_loss"]
+            if row["val_loss"] > lowest:
+                break  # weaker ones overfit more and take longest
+            lowest = row["val_loss"]
     return best, pandas.DataFrame(rows)
 
 

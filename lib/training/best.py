@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import pandas
 
-from lib import files, notebooks, paths
+from lib import files, models, notebooks, paths
 from lib.data import splits
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
@@ -36,7 +36,7 @@ from lib.training.strategies import Trained
 SIDES = (128, 224, 320)
 _FINAL_SHARE = 0.2  # of the time, kept for the last model's scores and figures
 _FINE_TUNE_EPOCHS = range(3, 13)
-_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_WEIGHTS = (0.25, 0.5, 0.75)  # of the fine-tuned network in an ensemble
 
 
 @dataclasses.dataclass
@@ -46,7 +46,8 @@ class Candidate:
     name: str
     parameters: dict[str, Any]
     logits: np.ndarray
-    """(images of the validation split, classes)"""
+    """(images of the validation split, classes), divided by `temperature`"""
+    temperature: float
     log_loss: float
     accuracy: float
     minutes: float
@@ -107,16 +108,14 @@ def search(
             kept, candidate = candidate, kept
         if candidate is not None:
             candidate.trained = None
-    session = _session(pictures, kept.parameters, arm="best")
-    session.adopt(kept.trained)
     tuned = _fine_tuned(pictures, fixed, clock, tried)
     if tuned is not None:
         add(tuned)
-        blend = _ensemble(session, kept, tuned)
-        if blend is not None:
-            add(blend)
-            kept = blend
-            session.adopt(kept.trained)
+        blend = _ensemble(pictures, kept, tuned)
+        add(blend)
+        kept = min(kept, blend, key=lambda candidate: candidate.log_loss)
+    session = _session(pictures, kept.parameters, arm="best")
+    session.adopt(kept.trained)
     session.score()
     result = session.finish()
     report(f"Kept: {kept.name}.\n{finalise.sentence(result)}")
@@ -235,7 +234,13 @@ def _fine_tuned(
     values = {**fixed, **own, "augmentation": "crop"}
     epochs = _begun_epochs(pictures, values)
     if not epochs:
-        step = timing.step_times(architecture, image_side=side, batch_size=batch_size, num_steps=2)
+        model = models.build(
+            architecture, class_names=("a", "b"), image_side=side, feature_maps="stages"
+        )
+        transfer.unfreeze_top(model)
+        step = timing.steps(
+            model, keras.optimizers.Adam(), image_side=side, batch_size=batch_size, num_steps=2
+        )
         images = len(splits.of_parameters(pictures, kept).of("train"))
         minutes = images / batch_size * step["train_ms"] / 60_000  # of one epoch
         epochs = min(int(clock.left() / minutes), _FINE_TUNE_EPOCHS[-1])
@@ -244,10 +249,15 @@ def _fine_tuned(
     session = _session(pictures, {**values, "epochs": epochs}, arm="fine-tuned")
     trained = session.fit()
     _discard(session)
-    features = strategies.features(trained.model, session.images, session.settings)
-    val = features[session.images.examples("val").rows]
-    kernel, bias = heads.of(trained.model).get_weights()
-    logits = np.asarray(val, np.float32) @ kernel + bias
+    scored = trained.on_features or strategies.on_features(
+        trained.model, session.images, session.settings
+    )
+    trained = dataclasses.replace(trained, on_features=scored)
+    if trained.val_probabilities is None:
+        rows = session.images.examples("val").rows
+        logits = scored[0].predict(scored[1][rows], batch_size=512, verbose=0)
+    else:  # the head on frozen features was kept, and refitted on validation images too
+        logits = np.log(np.maximum(trained.val_probabilities, 1e-12))
     name = f"fine-tuned {architecture}, {side} px, {epochs} epochs"
     return _candidate(name, session, trained, logits, began)
 
@@ -260,28 +270,29 @@ def _begun_epochs(pictures: Dataset, values: dict[str, Any]) -> int:
     return begun["epochs"] if begun and same else 0
 
 
-def _ensemble(session: Session, probe: Candidate, tuned: Candidate) -> Candidate | None:
-    """Returns the weighted mean of both where validation prefers it to the probe alone."""
+def _ensemble(pictures: Dataset, probe: Candidate, tuned: Candidate) -> Candidate:
+    """Returns the weighted mean of both that validation prefers."""
     began = time.monotonic()
+    session = _session(pictures, probe.parameters, arm="ensemble")
     labels = session.images.examples("val").labels
     means = {weight: (1 - weight) * probe.logits + weight * tuned.logits for weight in _WEIGHTS}
-    weight = min(means, key=lambda weight: _calibrated(means[weight], labels)[1])
-    if weight == 0:
-        return None
+    scales = {weight: linear_head.temperature(means[weight], labels) for weight in means}
+    weight = min(
+        means, key=lambda weight: linear_head.log_loss(means[weight] / scales[weight], labels)
+    )
     model = assemble(
         [probe.trained.model, tuned.trained.model],
-        [1 - weight, weight],
-        temperature=linear_head.temperature(means[weight], labels),
+        [(1 - weight) / probe.temperature, weight / tuned.temperature],
+        temperature=scales[weight],
     )
     name = f"{1 - weight:.0%} {probe.name} + {weight:.0%} {tuned.name}"
     blend = _candidate(name, session, probe.trained, means[weight], began)
-    trained = _as_trained(session, model, blend, labels)
-    return dataclasses.replace(blend, trained=trained)
+    blend.trained = _as_trained(session, model, blend)
+    _discard(session)
+    return blend
 
 
-def _as_trained(
-    session: Session, model: keras.Model, blend: Candidate, labels: np.ndarray
-) -> Trained:
+def _as_trained(session: Session, model: keras.Model, blend: Candidate) -> Trained:
     """The ensemble as a training's outcome: one more row in the history, which is the one kept."""
     trained = blend.trained
     history = trained.fitted.history
@@ -364,16 +375,17 @@ def _candidate(
     name: str, session: Session, trained: Trained, logits: np.ndarray, began: float
 ) -> Candidate:
     labels = session.images.examples("val").labels
-    scaled, loss = _calibrated(logits, labels)
-    accuracy = float((scaled.argmax(axis=1) == labels).mean())
-    minutes = (time.monotonic() - began) / 60
-    parameters = {name: value for name, value in session.run.parameters.items() if name != "study"}
-    return Candidate(name, parameters, scaled, loss, accuracy, minutes, trained)
-
-
-def _calibrated(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
-    scaled = logits / linear_head.temperature(logits, labels)
-    return scaled, linear_head.log_loss(scaled, labels)
+    scale = linear_head.temperature(logits, labels)
+    return Candidate(
+        name,
+        {name: value for name, value in session.run.parameters.items() if name != "study"},
+        logits / scale,
+        scale,
+        log_loss=linear_head.log_loss(logits / scale, labels),
+        accuracy=float((logits.argmax(axis=1) == labels).mean()),
+        minutes=(time.monotonic() - began) / 60,
+        trained=trained,
+    )
 
 
 def _line(candidate: Candidate, clock: _Clock) -> str:

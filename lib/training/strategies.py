@@ -183,12 +183,17 @@ def _linear_probe(job: _Job) -> _Outcome:
             "'flip', or strategy = 'fine_tune'."
         )
     fitted, probe = _fit_probe(job)
+    return {"fitted": fitted} | _refit(job, probe)
+
+
+def _refit(job: _Job, probe: linear_head.LinearHead) -> _Outcome:
+    """Fits the linear head to train and validation; its validation scores stay those of before."""
+    model = job.model
     rows = job.data.examples("val").rows
     logits = _units(model, probe.logits(features(model, job.data, job.settings)[rows]))
     both, options = _probed(job, "train", "val")
     _set_head(model, linear_head.refit(probe, *both, **options))
     return {
-        "fitted": fitted,
         "on_features": on_features(model, job.data, job.settings),
         "val_probabilities": heads.probabilities(heads.of(model), logits),
     }
@@ -205,6 +210,7 @@ def _full(job: _Job) -> _Outcome:
 def _two_phases(job: _Job, release: Callable[[], int]) -> _Outcome:
     model, settings, run = job.model, job.settings, job.run
     run.progress(phase=1, phases=2, phase_started=time.time())
+    probe = None
     if settings.loss == "cross_entropy" and heads.of(model).kind == "softmax":
         head, probe = _fit_probe(job)
         _set_head(model, probe)
@@ -229,7 +235,8 @@ def _two_phases(job: _Job, release: Callable[[], int]) -> _Outcome:
         row[["val_loss", "val_accuracy"]] = state["val_loss"], state["val_accuracy"]
         history, kept = pandas.concat([history, row], ignore_index=True), len(history) + 1
     fitted = dataclasses.replace(fitted, history=history, kept_epoch=kept)
-    return {"fitted": fitted, "selection": selection}
+    refit = _refit(job, probe) if probe is not None and selection["kept"] == "head" else {}
+    return {"fitted": fitted, "selection": selection} | refit
 
 
 def _keep_best(model: keras.Model, start: list[np.ndarray], val: Examples) -> dict[str, Any]:
