@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import keras
@@ -12,6 +13,7 @@ from lib.errors import DarkroomError
 from lib.evaluation import predictions, test_access
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
+from lib.models import inference as engines
 from lib.runs import Run, record
 from lib.training import tensorboard_logging
 from lib.training.strategies import Trained, TrainingData
@@ -43,12 +45,14 @@ def score(trained: Trained, data: TrainingData, *, run: Run, batch_size: int = 6
     name = f"{run.study}/{run.stage}/{run.unit}"
     test_access.record(data.dataset_folder, split.id, name)
     rows = data.pixels.rows_of(split.frame["path"])
+    if trained.on_features is not None and not _fits(trained, data.pixels.array, rows):
+        trained = dataclasses.replace(trained, on_features=None)
     if trained.on_features is None:
         probabilities = np.concatenate(
             list(_chunks(trained.model, data.pixels.array, rows, batch_size))
         )
     else:
-        probabilities = _from_features(trained, data.pixels.array, rows)
+        probabilities = _from_features(trained, rows)
     if trained.val_probabilities is not None:
         probabilities[split.frame["split"].to_numpy() == "val"] = trained.val_probabilities
     table = predictions.table(
@@ -84,6 +88,8 @@ def _evaluated(trained: Trained, data: TrainingData, batch_size: int) -> dict[st
     """Keras' own evaluation of the test images, which uses its batches and metric."""
     if trained.on_features is None:
         model, test = trained.model, data.examples("test")
+        if not model.compiled:  # an ensemble, or a linear head
+            model.compile(loss=heads.loss(model), weighted_metrics=[heads.accuracy(model)])
     else:
         model, features = trained.on_features
         test = data.on_features("test", features)
@@ -101,19 +107,24 @@ def _chunks(
         )
 
 
-def _from_features(trained: Trained, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Scores with the head alone, and holds the whole model to it on a few images."""
+def _from_features(trained: Trained, rows: np.ndarray) -> np.ndarray:
     classifier, features = trained.on_features
-    found = heads.probabilities(
-        heads.of(trained.model), classifier.predict(features[rows], batch_size=512, verbose=0)
-    )
+    logits = classifier.predict(features[rows], batch_size=512, verbose=0)
+    return heads.probabilities(heads.of(trained.model), logits)
+
+
+def _fits(trained: Trained, images: np.ndarray, rows: np.ndarray) -> bool:
+    """Returns whether the head on stored features scores some images as the whole model does.
+
+    Features of another backend than Keras may be too coarse for that; the whole model scores then.
+    """
     some = rows[:: max(1, len(rows) // _COMPARED)][:_COMPARED]
     whole = predictor.predict_proba(trained.model, images[some])
-    apart = float(np.abs(whole - found[:: max(1, len(rows) // _COMPARED)][:_COMPARED]).max())
-    if apart > _TOLERANCE:
+    apart = float(np.abs(whole - _from_features(trained, some)).max())
+    if apart > _TOLERANCE and engines.resolve(trained.settings.feature_backend) == "keras":
         raise DarkroomError(
             f"The whole model and its head on stored features disagree by up to {apart:.3f} in "
-            "probability; the stored "
-            "features are not this model's. Delete the data set's folder `features` and run again."
+            "probability; the stored features are not this model's. Delete the data set's folder "
+            "`features` and run again."
         )
-    return found
+    return apart <= _TOLERANCE
