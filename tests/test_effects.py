@@ -22,6 +22,10 @@ NAMES = ["blue", "red"]
 SMALL = {"architecture": "custom", "preset": "triage", "filters": [4], "dense_units": [6]}
 # What a parameter is changed to, beside which others.
 NETWORK = {
+    "feature_maps": (
+        "last",
+        {"architecture": "mobilenet_v2", "alpha": 0.35, "strategy": "fine_tune"},
+    ),
     "architecture": ("mobilenet", {}),
     "normalization": ("zscore", SMALL),
     "preset": ("simpsons", {}),
@@ -220,7 +224,7 @@ def test_a_parameter_without_effect_is_refused(name):
     other = {**NETWORK, **TRAINING, **elsewhere}[name][0]
     idle = {"optimizer": "adam", "schedule": "constant", "loss": "cross_entropy", "mix": "none"}
     by_gradient = ("learning_rate", "optimizer", "schedule")
-    strategy = "scratch" if name == "feature_backend" else "frozen"
+    strategy = "scratch" if name in ("feature_backend", "feature_maps") else "frozen"
     strategy = "linear_probe" if name in by_gradient else strategy
     idle |= dict.fromkeys(by_gradient) if name in by_gradient else {}
     idle |= {"strategy": strategy, "architecture": "resnet50"}
