@@ -171,7 +171,7 @@ def test_splits_that_share_no_image_by_hand():
     variance = linear_model.SHARED_TRAINING * 0.5 * over_images * 100 / 300 + square / 3
     assert found.uncertainty.image_variance == pytest.approx(over_images / 3)
     assert found.uncertainty.variance == pytest.approx(variance)
-    degrees = 7 * (variance / (square / 3)) ** 2
+    degrees = variance**2 / ((square / 3) ** 2 / 7 + (over_images / 3) ** 2 / 299)
     assert found.uncertainty.degrees_of_freedom == pytest.approx(degrees)
     half = stats.t.ppf(0.975, degrees) * np.sqrt(variance)
     assert found.uncertainty.half_width(0.95) == pytest.approx(half)
@@ -337,6 +337,15 @@ def test_the_largest_difference_of_pairs_is_tukeys():
     known = paired_tests.simultaneous([0.01, 0.0, 1.0], [np.inf] * 3, list(combinations("abc", 2)))
     expected = stats.studentized_range.sf(stats.norm.isf(0.005) * np.sqrt(2), 3, 1e6)
     assert known == pytest.approx([expected, 1 / 20_000, 1.0], rel=0.05)
+
+
+def test_images_that_are_too_few_show_nothing():
+    right, wrong = (run(np.zeros(1, int), np.full(1, place)) for place in (0, 1))
+    found = paired_tests.compare({0: right, 1: wrong}, {0: wrong, 1: right})
+    assert "too few to show any difference" in found.verdict
+    few = [run(np.arange(9) % 3, np.zeros(9, int), classes=3) for _ in range(2)]
+    degrees = paired_tests.compare(*[dict(enumerate(few))] * 2).difference.uncertainty
+    assert degrees.degrees_of_freedom < 9
 
 
 def test_two_trainings_that_differ_more_share_less():

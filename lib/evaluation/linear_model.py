@@ -383,6 +383,8 @@ class LinearModel:
         known = max(0.0, common) + SHARED_TRAINING * instability * ratio * max(0.0, single)
         variance = max(known + parts.sum(), _LEAST * over_images)
         noise = parts.sum() ** 2 / degrees[0] if is_shared else (parts**2 / degrees).sum()
+        groups = [self.scores.groups[place] for place in set(self.scores.sets[rows])]
+        noise += over_images**2 / max(1, len(np.unique(np.concatenate(groups))) - 1)
         num = min(num for _, num in squares)
         return Uncertainty(
             image_variance=over_images,

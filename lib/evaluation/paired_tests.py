@@ -87,6 +87,8 @@ class Pair:
         or what is not shown.
         """
         name, value, low, high = self.difference.name, self.difference.value, self.low, self.high
+        if not np.isfinite(value):
+            return f"{self.first} and {self.second}: {_label(name)} is not defined."
         better, worse = (self.first, self.second) if value >= 0 else (self.second, self.first)
         if value < 0:
             value, low, high = -value, -high, -low
@@ -115,10 +117,12 @@ class Pair:
 
     def _what_would_show_it(self) -> str:
         noun = "splits" if self.is_splits else "seeds"
-        told = f"; this design can show {_amount(self.difference.name, self.detectable)}"
+        if self.detectable >= 1:
+            return "; these images are too few to show any difference"
+        words = f"; this design can show {_amount(self.difference.name, self.detectable)}"
         if self.runs_needed is not None:
-            return f"{told}; about {self.runs_needed} {noun} would show this one"
-        return f"{told}; no number of {noun} of these images would show this one"
+            return f"{words}; about {self.runs_needed} {noun} would show this one"
+        return f"{words}; no number of {noun} of these images would show this one"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
