@@ -136,6 +136,18 @@ def test_cleaning_again_changes_nothing_and_opens_nothing(faulty, monkeypatch):
     assert data.digest() == digest and len(ledger.read(data.folder)) == entries == 1
 
 
+def test_cleaning_says_what_it_counts(faulty):
+    counted = []
+
+    def counting(what):
+        return lambda done, total: counted.append((what, done, total))
+
+    cleaned = cleaning.clean(intake.bring(str(faulty)), counting=counting)
+    num = len(cleaned.manifest)
+    assert ("files read", 1, num) in counted
+    assert counted[-1] == ("files compared, to find copies", 0, num)
+
+
 def test_only_what_changed_is_read(faulty):
     data = intake.bring(str(faulty))
     scanning.scan(data)

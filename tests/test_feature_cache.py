@@ -25,8 +25,12 @@ def small(**changes):
 
 
 def test_features_are_computed_once(tmp_path, images, monkeypatch):
-    model = small()
-    first = feature_cache.ensure(model, images, images_key="nine", folder=tmp_path)
+    model, counted = small(), []
+    note = lambda done, total: counted.append((done, total))  # noqa: E731
+    first = feature_cache.ensure(
+        model, images, images_key="nine", folder=tmp_path, batch_size=4, progress=note
+    )
+    assert counted == [(4, 9), (8, 9), (9, 9)]
     np.testing.assert_array_equal(first, predictor.features(model, images))
     assert isinstance(first, np.memmap) and not first.flags.writeable
     monkeypatch.setattr(predictor, "feature_batches", None)

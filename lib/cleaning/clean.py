@@ -16,7 +16,7 @@ from filelock import FileLock
 from lib import files
 from lib.cleaning import duplicates, findings, label_issues, leaks, ledger
 from lib.cleaning.findings import Thresholds
-from lib.cleaning.label_issues import EmbeddingConfig
+from lib.cleaning.label_issues import Counting, EmbeddingConfig
 from lib.cleaning.scan import notes as scan_notes
 from lib.cleaning.scan import scan
 from lib.data import groups as data_groups
@@ -168,6 +168,7 @@ def clean(
     grouping: str = "copies",
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    counting: Counting | None = None,
 ) -> Cleaned:
     """Scans the data set, groups duplicates, judges every file, and writes manifest, findings and
     ledger.
@@ -183,16 +184,21 @@ def clean(
         grouping: what shares a group, one of `duplicates.GROUPINGS`.
         workers: processes that read files; one a processor if None.
         progress: called with (files read, files to read).
+        counting: returns such a function for each thing that is counted, `Run.counting` for one.
 
     Raises:
         DarkroomError: fewer than two classes have accepted files.
     """
     check_choice("grouping", grouping, duplicates.GROUPINGS)
     with FileLock(dataset.folder / ".lock"):
+        progress = counting("files read") if counting else progress
         scanned = scan(dataset, workers=workers, progress=progress)
+        if counting:
+            counting("files compared, to find copies")(0, len(scanned))
         grouped = duplicates.group_dataset(dataset, scanned, grouping=grouping, num_threads=workers)
+        limits = thresholds or Thresholds()
         return _judge_and_write(
-            dataset, united(grouped), thresholds or Thresholds(), verdicts or {}, embedding
+            dataset, united(grouped), limits, verdicts or {}, embedding, counting
         )
 
 
@@ -233,6 +239,7 @@ def _judge_and_write(
     limits: Thresholds,
     verdicts: dict[str, str],
     embedding: EmbeddingConfig | None,
+    counting: Counting | None,
 ) -> Cleaned:
     reflected = ledger.num_bytes(dataset.folder)
     entries = ledger.read(dataset.folder)
@@ -246,7 +253,9 @@ def _judge_and_write(
     if embedding is not None:
         kept = _table(scanned, judged, by_hand)
         kept = kept[kept["verdict"] == "keep"].reset_index(drop=True)
-        suspected = label_issues.find(dataset, kept, embedding, outlier=limits.outlier)
+        suspected = label_issues.find(
+            dataset, kept, embedding, outlier=limits.outlier, counting=counting
+        )
         issues = findings.table(
             [*issues.drop(columns="verdict").itertuples(index=False), *suspected], verdicts=verdicts
         )

@@ -18,6 +18,8 @@ from lib.data import pixel_cache
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 
+Counting = Callable[[str], Callable[[int, int], None] | None]
+"""Takes what is counted, such as "files read", and returns a function of (done, total)."""
 FOLDS = 5
 MIN_PICTURES = 20
 """Data sets of fewer pictures are not judged."""
@@ -44,7 +46,7 @@ def find(
     embedding: EmbeddingConfig,
     *,
     outlier: float,
-    progress: Callable[[int, int], None] | None = None,
+    counting: Counting | None = None,
 ) -> list[tuple[str, str, float, str]]:
     """Returns findings (path, reason, score, detail) of the reasons `wrong_label` and `outlier`
     among the rows of `table`.
@@ -57,7 +59,7 @@ def find(
     judged = table[several].reset_index(drop=True)
     if len(judged) < MIN_PICTURES or judged["label"].nunique() < 2:
         return []
-    rows = features(dataset, table, embedding, progress=progress)[several]
+    rows = features(dataset, table, embedding, counting=counting)[several]
     groups = judged["group"].to_numpy()
     return [*_wrong(judged, rows, groups), *_far(judged, rows, groups, outlier)]
 
@@ -67,7 +69,7 @@ def features(
     table: pd.DataFrame,
     embedding: EmbeddingConfig,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    counting: Counting | None = None,
 ) -> np.ndarray:
     """Returns the pictures' features in the order of `table`, float32 (n, d).
 
@@ -82,13 +84,22 @@ def features(
     from lib import models
     from lib.models import feature_cache
 
+    counting = counting or (lambda what: None)
     decoded = pixel_cache.cache(
-        dataset, side=embedding.image_side, fit=embedding.fit, rows=table, progress=progress
+        dataset,
+        side=embedding.image_side,
+        fit=embedding.fit,
+        rows=table,
+        progress=counting("pictures decoded for the network"),
     )
     names = sorted(map(str, table["label"].unique()))
     model = models.build(embedding.architecture, class_names=names, image_side=embedding.image_side)
     stored = feature_cache.ensure(
-        model, decoded.array, images_key=decoded.key, folder=dataset.folder / "features"
+        model,
+        decoded.array,
+        images_key=decoded.key,
+        folder=dataset.folder / "features",
+        progress=counting("pictures seen by the network"),
     )
     return np.asarray(stored)[decoded.rows_of(table["path"])]
 

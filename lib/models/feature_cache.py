@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def ensure(
     batch_size: int = 64,
     dtype: str = "float32",
     engine: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Returns the features of `layer` for every image, (n, d) in `dtype`, memory-mapped and
     read-only.
@@ -63,6 +65,7 @@ def ensure(
                 batch_size=batch_size,
                 dtype=number,
                 engine=wanted,
+                progress=progress,
             )
             found = _stored(path, num_images=len(images))
     return found
@@ -111,6 +114,7 @@ def _compute(
     batch_size: int,
     dtype: np.dtype,
     engine: str,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
     computing = engines.prepare(predictor.up_to(model, layer), images, engine=engine)
     shape = (len(images), predictor.up_to(model, layer).output_shape[-1])
@@ -127,6 +131,8 @@ def _compute(
             rows[start : start + len(values)] = np.clip(
                 scale * values, limits.min, limits.max
             )  # no infinity in half precision
+            if progress is not None:
+                progress(start + len(values), len(images))
         rows.flush()
         del rows  # Windows renames no folder that holds a mapped file
         files.write_json(
