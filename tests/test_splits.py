@@ -76,6 +76,15 @@ def test_the_sources_own_test_images_stay_test(tmp_path):
     split = splits.ensure(Fixed(tmp_path, table), method="source", fractions=(0.64, 0.16, 0.2))
     assert set(split.of("test")["path"]) == set(table["path"][::5])
     assert split.counts().to_numpy().tolist() == [[32, 8, 10], [32, 8, 10]]
+    # Ten images of a class are two of the source's test and eight others.
+    few = splits.ensure(Fixed(tmp_path, table), method="source", limit_per_class=10)
+    assert few.counts()["test"].tolist() == [2, 2] and few.counts().sum(axis=1).tolist() == [10, 10]
+
+
+def test_rows_in_proportion_begin_with_every_group():
+    table = pandas.DataFrame({"label": ["a"] * 10, "split": ["train"] * 8 + [None] * 2})
+    ordered = splits.in_proportion(table, ["label", "split"])
+    assert ordered["split"].head(5).isna().sum() == 1 and ordered["split"].isna().sum() == 2
 
 
 def test_a_source_split_that_is_not_used_is_said(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 from lib import files as files_module
 from lib import hashing, paths
 from lib.data import dataset as datasets
-from lib.data import file_listing, sources
+from lib.data import file_listing, sources, splits
 from lib.data.dataset import Dataset
 from lib.data.sources import checks
 from lib.errors import DarkroomError, suggest
@@ -77,7 +77,8 @@ def _sampled(whole: Dataset) -> Dataset:
     usable = rows[rows["label"].notna() & rows["problem"].isna()]
     most = min(_TINY_CLASS, max(_TINY_CLASS // 4, _TINY_FILES // usable["label"].nunique()))
     order = usable.assign(order=[hashing.digest(path) for path in usable["path"]])
-    chosen = order.sort_values("order").groupby("label").head(most)["path"]
+    order = splits.in_proportion(order.sort_values("order"), ["label", "source_split"])
+    chosen = order.groupby("label").head(most)["path"]
     sample = {"of": whole.name, "num_files": len(rows), "paths": sorted(chosen)}
     place = {"path": whole.raw.as_posix(), "mode": "reference", "from": whole.name}
     return _register(name, {**source, **place, "sample": {**sample, "drawn_from": drawn_from}})

@@ -134,7 +134,7 @@ def ensure(
         runs_of_names = groups.by_runs(rows["path"].tolist(), int(runs[1]))
         rows = rows.assign(group=groups.united([rows["group"], pandas.Series(runs_of_names)]))
     if limit_per_class:
-        rows = _limit(rows, limit_per_class, seed)
+        rows = _limit(rows, limit_per_class, seed, keeps_source=method.startswith("source"))
     divided = hashing.digest(
         *(f"{row.path}\0{row.label}\0{row.group}" for row in rows.itertuples())
     )[:8]
@@ -272,8 +272,19 @@ def _named_groups(rows: pandas.DataFrame) -> pandas.Series:
     return groups.united([rows["source_group"]])
 
 
-def _limit(rows: pandas.DataFrame, limit: int, seed: int) -> pandas.DataFrame:
+def in_proportion(rows: pandas.DataFrame, by: list[str]) -> pandas.DataFrame:
+    """Returns the rows in an order of which every beginning has the groups in their proportions."""
+    groups_of = rows.groupby(by, sort=False, dropna=False)
+    place = (groups_of.cumcount() + 0.5) / groups_of[by[0]].transform("size")
+    return rows.loc[place.sort_values(kind="stable").index]
+
+
+def _limit(
+    rows: pandas.DataFrame, limit: int, seed: int, *, keeps_source: bool = False
+) -> pandas.DataFrame:
     shuffled = rows.iloc[np.random.default_rng([seed, 1]).permutation(len(rows))]
+    if keeps_source:  # a few images of each class are still of every split
+        shuffled = in_proportion(shuffled, ["stratum", "source_split"])
     return (
         shuffled.groupby("stratum", sort=False, dropna=False)
         .head(limit)

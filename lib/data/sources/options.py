@@ -31,9 +31,9 @@ class Options:
             picture are red, green, blue, such as `4,3,2`, or the one that is grey.
             max_megapixels: million pixels above which a picture is not decoded, 100 by default.
             links: `follow`, or the folder below which links may lead. hidden: `use` to read folders
-            whose name begins with a dot. ignore: folders to leave out, with `,` between them. names: `merge`
-            or `keep` class names that a reader would take for the same. encoding: of a table's
-            text, or of the names in a zip file.
+            whose name begins with a dot. ignore: folders to leave out, with `,` between them.
+            names: `merge` or `keep` class names that a reader would take for the same. encoding: of
+            a table's text, or of the names in a zip file.
     """
 
     kind: str | None = None
