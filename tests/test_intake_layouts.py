@@ -802,7 +802,9 @@ def test_the_option_group(tmp_path):
     flat(tmp_path, 12)
     rows = [(f"{i}.png", "ab"[i % 2], f"s{i // 4}", f"c{i // 6}") for i in range(12)]
     table(tmp_path, "image,label,site,camera", rows)
-    assert any("site (3 values)" in note for note in read(tmp_path).notes)
+    assert any("site (3 values), camera (2 values)" in note for note in read(tmp_path).notes)
+    assert not any("site (" in note for note in read(tmp_path, group="site").notes)
+    assert not any("repeat:" in note for note in read(tmp_path, group="none").notes)
     assert read(tmp_path, group="site").rows["source_group"].nunique() == 3
     with pytest.raises(DarkroomError, match="all pictures into one group"):
         read(tmp_path, group="site+camera")  # cameras join the sites

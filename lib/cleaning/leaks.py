@@ -6,6 +6,7 @@ and the thumbnails, without a network.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -181,10 +182,15 @@ def group_columns(facts: Facts) -> Outcome:
     if not found:
         return held("no test image shares an identity with train images")
     named, share, name = max(found)
+    group = str((facts.dataset.source.get("read_as") or {}).get("group"))
+    is_group = re.sub(r"\W+", "_", f"column {name}").lower() in re.sub(r"\W+", "_", group).lower()
+    advice = (
+        "Use split_method = 'grouped'" if is_group else f"Clean again with --option group={name}"
+    )
     message = (
         f"{100 * share:.0f} % of the test images share their {name!r} with train or validation "
         "images: if that names a patient, a product, a film or a place, the score is too good. "
-        f"Clean again with `--option group={name}`."
+        f"{advice}."
     )
     return flagged(message) if named else note(message)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.data import decode
+from lib.data import decode, groups
 from lib.data.file_listing import ListedFile
 from lib.data.sources import columns, folders, table, tables, vocabulary
 from lib.data.sources.options import Options
@@ -96,7 +96,7 @@ def read(raw: Path, listing: Listing, options: Options) -> Reading:
         reading = _by_folder_or_table(raw, listing, options)
     reading = _merge_names(reading, options)
     reading = _with_groups(reading, options)
-    return _with_rest(raw, reading, listing)
+    return _with_rest(raw, reading, listing, options)
 
 
 def _by_folder_or_table(raw: Path, listing: Listing, options: Options) -> Reading:
@@ -672,46 +672,31 @@ def _group_key(rows: pd.DataFrame, wanted: str) -> pd.Series:
 
 
 def _groups_of_tables(reading: Reading, bundles: Sequence[Bundle], options: Options) -> Reading:
-    """Groups by columns such as `patient`; columns that might be groups are noted."""
+    """Groups by columns such as `patient`."""
     if options.group is not None or reading.group is not None:
         return reading
-    certain, possible = [], []
+    certain = []
     for bundle in bundles:
         frame = bundle.frame.drop(columns=[bundle.image, *bundle.label.columns])
-        one, others = columns.automatic_groups(frame, bundle.paths)
-        certain += [name for name in one if columns.attribute_name(name) in reading.rows]
-        possible += others
-    notes = (
-        [
-            f"Values of {few(possible, 4)} repeat: group=COLUMN keeps pictures that share one in "
-            "one split."
-        ]
-        if possible
-        else []
-    )
+        found = columns.automatic_groups(frame, bundle.paths)
+        certain += [name for name in found if columns.attribute_name(name) in reading.rows]
     if not certain:
-        return reading.noting(*notes)
-    keys = [_group_key(reading.rows, name) for name in certain]
-    group = columns.unite(keys)
-    largest = group.value_counts()
-    if largest.iloc[0] * 2 > len(group):
-        return reading.noting(
-            f"Values of {few(certain, 4)} repeat: group=COLUMN keeps pictures that share one in "
-            "one split.",
-            *notes,
-        )
+        return reading
+    group = columns.unite([_group_key(reading.rows, name) for name in certain])
+    if group.value_counts().iloc[0] * 2 > len(group):
+        return reading
     text = " + ".join(f"column {name}" for name in certain)
-    notes.append(
+    note = (
         f"Pictures with the same {' or '.join(certain)} stay in one split; group=none takes each "
         "picture by itself."
     )
-    return reading.noting(*notes, rows=reading.rows.assign(source_group=group), group=text)
+    return reading.noting(note, rows=reading.rows.assign(source_group=group), group=text)
 
 
 # -- The rest
 
 
-def _with_rest(raw: Path, reading: Reading, listing: Listing) -> Reading:
+def _with_rest(raw: Path, reading: Reading, listing: Listing, options: Options) -> Reading:
     """Counts the files that are no pictures or hidden; those that are no pictures but lie in a
     class folder are judged, too.
     """
@@ -758,7 +743,9 @@ def _with_rest(raw: Path, reading: Reading, listing: Listing) -> Reading:
         )
     if listing.ignored:
         unused["left out by ignore="] += listing.ignored
-    notes += [*_split_notes(rows), *_group_notes(rows)]
+    notes += _split_notes(rows)
+    if options.group != "none":
+        notes += _group_notes(rows, reading.group)
     links = sum(file.problem in ("link_folder", "link_outside") for file in listing.pictures)
     if links:
         notes.append(
@@ -808,22 +795,32 @@ def _split_notes(rows: pd.DataFrame) -> list[str]:
     return [f"Classes that not every split has: {few(notes, 8)}."] if notes else []
 
 
-def _group_notes(rows: pd.DataFrame) -> list[str]:
-    """Classes of so few groups that no split into train, validation and test holds them."""
+def _group_notes(rows: pd.DataFrame, group: str | None) -> list[str]:
+    """Columns that may be groups and are not used, and classes of so few groups that no split into
+    train, validation and test holds them.
+    """
+    used = [
+        columns.attribute_name(part) for part in re.findall(r"column (.+?)(?: \+|$)", group or "")
+    ]
+    possible = [f"{name} ({n:,} values)" for name, n, _ in groups.repeating(rows, grouped=used)]
+    notes = []
+    if possible:
+        notes.append(
+            f"Values of {few(possible, 4)} repeat: group=COLUMN keeps pictures that share one in "
+            "one split."
+        )
     if "source_group" not in rows or rows["source_group"].isna().all():
-        return []
+        return notes
     labelled = rows[rows["label"].notna()]
     alone = labelled["source_group"].isna().groupby(labelled["label"]).sum()
     numbers = labelled.groupby("label")["source_group"].nunique() + alone
     few_groups = [f"{label} {number:,}" for label, number in numbers.items() if number < 3]
-    return (
-        [
+    if few_groups:
+        notes.append(
             f"Classes of fewer than three groups: {few(few_groups)}. They cannot be in train, "
             "validation and test at once; group=none, or other groups, divides their pictures."
-        ]
-        if few_groups
-        else []
-    )
+        )
+    return notes
 
 
 def _refuse_links(raw: Path, listing: Listing) -> None:

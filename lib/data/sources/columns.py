@@ -368,35 +368,23 @@ def attribute_name(column: str) -> str:
     return "attr_" + (re.sub(r"\W+", "_", column).strip("_").lower() or "column")
 
 
-def automatic_groups(frame: pd.DataFrame, paths: pd.Series) -> tuple[list[str], list[str]]:
-    """Returns the columns whose repeated values keep pictures together, and those that might, as
-    questions.
+def automatic_groups(frame: pd.DataFrame, paths: pd.Series) -> list[str]:
+    """Returns the columns whose repeated values keep pictures together without being asked for.
 
-    The first are columns such as `patient` (from three values on) or `product_id` (from ten on).
+    These are columns such as `patient` (from three values on) or `product_id` (from ten on).
     """
-    certain, possible = [], []
+    found = []
+    beside = {"id", "ids", "no", "nr", "number", "uid", "name", "code"}
     for column in frame.columns:
         cells = frame.loc[paths.notna(), column]
         cells = cells[cells != ""]
         counts, words = cells.value_counts(), set(vocabulary.tokens(column))
-        if len(counts) < 2 or len(counts) == len(cells) or not words & vocabulary.ID_WORDS:
+        if not words & vocabulary.AUTOMATIC_IDS or not words <= vocabulary.ID_WORDS | beside:
             continue
-        named = words & vocabulary.AUTOMATIC_IDS and words <= vocabulary.ID_WORDS | {
-            "id",
-            "ids",
-            "no",
-            "nr",
-            "number",
-            "uid",
-            "name",
-            "code",
-        }
         enough = 3 if words & vocabulary.PERSON_WORDS else 10
-        if named and len(counts) >= enough and counts.iloc[0] * 2 <= len(cells):
-            certain.append(column)
-        else:
-            possible.append(f"{column} ({len(counts):,} values)")
-    return certain, possible
+        if enough <= len(counts) < len(cells) and counts.iloc[0] * 2 <= len(cells):
+            found.append(column)
+    return found
 
 
 def unite(keys: Iterable[pd.Series]) -> pd.Series:

@@ -19,21 +19,25 @@ class Options:
 
     Args:
         kind: `folders` or `table`, where both would do.
-        level: which folder level holds the classes, counted from 1, or `last` for the folder of
-            each file. table: the file name of the table. image: its column with the file names.
-            label: its column with the labels, or `name` / `name:REGEX` for the start of the file
-            names. separator: what stands between several labels in a cell. several: of several
-            labels of one picture `first`, `last`, `drop` (the picture) or `join`. split: the column
-            or `level N` that holds the source's own split, or `none`. split_names: what unknown
-            names of splits are, such as `holdout:test,extra:train`. group: columns, `level N` or
-            `name:REGEX` whose equal values stay in one split, joined by `+`, or `none`. range: the
-            stored values that become black and white, such as `0..4095`. bands: which bands of a
-            picture are red, green, blue, such as `4,3,2`, or the one that is grey.
-            max_megapixels: million pixels above which a picture is not decoded, 100 by default.
-            links: `follow`, or the folder below which links may lead. hidden: `use` to read folders
-            whose name begins with a dot. ignore: folders to leave out, with `,` between them.
-            names: `merge` or `keep` class names that a reader would take for the same. encoding: of
-            a table's text, or of the names in a zip file.
+        level: the folder level of the classes, from 1, or `last` for the folder of each file.
+        table: the file name of the table.
+        image: its column of file names.
+        label: its column of labels, or `name` / `name:REGEX` for the start of the file names.
+        separator: what stands between several labels in a cell.
+        several: of several labels of one picture `first`, `last`, `drop` (the picture), `join` or
+            `all`.
+        split: the column or `level N` that holds the source's own split, or `none`.
+        split_names: what unknown names of splits are, such as `holdout:test,extra:train`.
+        group: columns, `level N` or `name:REGEX` whose equal values stay in one split, joined by
+            `+`, or `none`.
+        range: the stored values that become black and white, such as `0..4095`.
+        bands: the bands that are red, green, blue, such as `4,3,2`, or the one that is grey.
+        max_megapixels: million pixels above which a picture is not decoded, 100 by default.
+        links: `follow`, or the folder below which links may lead.
+        hidden: `use` to read files and folders whose name begins with a dot.
+        ignore: folders to leave out, with `,` between them.
+        names: `merge` or `keep` class names that a reader would take for the same.
+        encoding: of a table's text, or of the names in a zip file.
     """
 
     kind: str | None = None
