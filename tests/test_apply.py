@@ -79,7 +79,7 @@ def pile(tmp_path):
     return place
 
 
-def test_a_threshold_is_the_lowest_probability_that_reaches_the_wish(colours):
+def test_a_threshold_is_the_lowest_probability_that_reaches_the_request(colours):
     assert colours.threshold(0.85) == pytest.approx(0.95)
     assert colours.threshold(0.6) == pytest.approx(0.5)
     assert colours.threshold(0.99) is None
@@ -154,7 +154,7 @@ def test_equal_names_and_hostile_classes_never_meet():
     assert folders == ["a_b 1", "a_b 2", "_", "Ok"]
 
 
-def test_wishes_that_cannot_be_are_refused_before_any_work(colours, pile, tmp_path):
+def test_requests_that_cannot_be_are_refused_before_any_work(colours, pile, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     (tmp_path / "empty").mkdir()
@@ -185,7 +185,7 @@ def test_a_failure_on_the_way_leaves_no_half_table(colours, pile, tmp_path):
     assert not (tmp_path / "copies").exists()
 
 
-def test_a_wish_that_nothing_reaches_accepts_nothing(colours, pile, tmp_path):
+def test_a_request_that_nothing_reaches_accepts_nothing(colours, pile, tmp_path):
     outcome = folder.apply(colours, pile, tmp_path / "out", accuracy=0.999)
     assert outcome.numbers["accepted"] == 0
     assert outcome.threshold is None
@@ -339,7 +339,7 @@ def test_a_sigmoid_head_exports_both_probabilities_in_order(tmp_path, monkeypatc
     assert apart < 1e-5
 
 
-def test_a_wrong_wish_is_one_sentence_and_exit_code_2(trained, pile, monkeypatch, capsys):
+def test_a_invalid_request_is_one_sentence_and_exit_code_2(trained, pile, monkeypatch, capsys):
     home, *_ = trained
     monkeypatch.setenv("DARKROOM_HOME", str(home))
     for words, told in (

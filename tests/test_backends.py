@@ -19,10 +19,10 @@ WHOLE = (
     "test_preprocessing.py",
     "test_saved.py",
     "test_predictor.py",
-    "test_effects.py",
+    "test_conditions.py",
     "test_transfer.py",
     "test_feature_cache.py",
-    "test_board.py",
+    "test_tensorboard.py",
 )
 
 

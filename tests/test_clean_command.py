@@ -123,7 +123,7 @@ def test_clean_list_decide_undo_and_export(pets, tmp_path, capsys):
         ),
     ],
 )
-def test_a_wrong_wish_is_one_sentence(pets, words, sentence, capsys):
+def test_a_invalid_request_is_one_sentence(pets, words, sentence, capsys):
     darkroom(pets)
     darkroom(*(word.format(pets=pets) for word in words), code=2)
     told = capsys.readouterr().err
@@ -158,7 +158,7 @@ def test_an_export_keeps_the_source_s_split(tmp_path):
     )
 
 
-def test_the_page_stands_alone_and_tells_nothing_of_the_files(pets):
+def test_the_page_is_self_contained_and_tells_nothing_of_the_files(pets):
     darkroom(pets)
     page = (datasets.load("pets").folder / "findings.html").read_text(encoding="utf-8")
     assert not re.search(r"<script|<link|@import|https?://", page)

@@ -252,7 +252,7 @@ def test_a_source_that_leaks_is_named_and_the_test_copy_stays(tmp_path):
     ]
 
 
-def test_a_file_that_kills_its_worker_is_named_and_the_rest_goes_on(tmp_path, monkeypatch):
+def test_a_file_that_kills_its_worker_is_named_and_the_rest_continues(tmp_path, monkeypatch):
     hostile = tmp_path / "site"
     hostile.mkdir()
     (hostile / "sitecustomize.py").write_text(
@@ -335,7 +335,7 @@ def test_where_no_two_files_are_alike_the_sentence_says_so(tmp_path):
     assert told.endswith("0 rejected; there are no near-duplicates. No raw file was changed.")
 
 
-def test_a_file_s_caption_is_its_path_as_a_decision_wants_it_and_all_that_is_told(faulty):
+def test_a_file_s_caption_is_its_path_as_a_decision_wants_it_and_all_that_is_reported(faulty):
     cleaned = cleaning.clean(intake.bring(str(faulty)))
     drawing = plots.worst(cleaned, "two_labels")
     captions = {axes.get_title() for axes in drawing.axes} - {""}
@@ -355,7 +355,7 @@ def test_the_hardest_verdict_wins():
     assert findings.worst(["keep", "reject", "review"]) == "reject" and findings.worst([]) == "keep"
 
 
-def test_thumbnails_lie_apart_and_a_torn_one_is_cut_off(faulty):
+def test_thumbnails_are_apart_and_a_torn_one_is_cut_off(faulty):
     data = intake.bring(str(faulty))
     table = scanning.scan(data)
     with (data.folder / scanning.THUMBS).open("ab") as file:
@@ -391,7 +391,7 @@ def test_the_light_of_a_large_picture_is_nearly_that_of_every_row(monkeypatch):
     assert some == pytest.approx(light(grey), abs=0.005) and some["dark"] == 250 / 255
 
 
-def test_a_scan_that_was_stopped_goes_on_from_what_it_wrote(faulty, monkeypatch):
+def test_a_scan_that_was_stopped_continues_from_what_it_wrote(faulty, monkeypatch):
     data = intake.bring(str(faulty))
     monkeypatch.setattr(scanning, "SAVED_EVERY_S", 0.0)
 

@@ -109,7 +109,7 @@ def test_a_study_runs_to_its_table_and_is_not_repeated(batch_home):
     assert say("status").stdout == "one: 6 runs, 6 finished\n"
 
 
-def test_a_failed_run_is_told_with_its_cell_and_the_others_go_on(batch_home):
+def test_a_failed_run_is_reported_with_its_cell_and_the_others_continue(batch_home):
     study = batch_home / "studies" / "one.toml"
     text = (
         study.read_text()
@@ -147,7 +147,7 @@ def test_a_failed_run_is_told_with_its_cell_and_the_others_go_on(batch_home):
         (["status", "one"], "The study 'one' never ran."),
     ],
 )
-def test_a_wrong_wish_ends_with_one_sentence(batch_home, capsys, words, told):
+def test_a_invalid_request_ends_with_one_sentence(batch_home, capsys, words, told):
     assert cli.main(words) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.startswith("darkroom: ") and told in captured.err
@@ -245,7 +245,9 @@ def test_a_second_run_of_a_study_is_refused_at_once_and_a_killed_one_leaves_noth
     assert len(finished(batch_home)) == 6
 
 
-def test_what_a_wish_for_one_stage_leaves_out_is_counted_and_how_to_get_it_is_told(batch_home):
+def test_what_a_request_for_one_stage_leaves_out_is_counted_and_how_to_get_it_is_reported(
+    batch_home,
+):
     told = say("run", "one", "--stage", "begin").stdout
     assert (
         "Left out: 4 runs (its stage was left out)\n" in told

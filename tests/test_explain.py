@@ -289,7 +289,7 @@ def test_seeds_repeat_and_differ(models, images):
         ),
     ],
 )
-def test_other_wishes_are_refused(models, images, wishes, message):
+def test_other_requests_are_refused(models, images, wishes, message):
     with pytest.raises(DarkroomError, match=message):
         explain(models["custom"], images, **wishes)
     with pytest.raises(

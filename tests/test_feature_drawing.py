@@ -55,7 +55,7 @@ def lab(colour, eye):
 @pytest.mark.parametrize(
     "eye", [np.eye(3), WITHOUT_GREEN, WITHOUT_RED], ids=["all cones", "no green", "no red"]
 )
-def test_the_first_colours_are_told_apart_by_every_eye(eye):
+def test_the_first_colours_are_reported_apart_by_every_eye(eye):
     seen = [lab(colour, eye) for colour in PALETTE[:4]]
     apart = [np.linalg.norm(one - other) for one, other in itertools.combinations(seen, 2)]
     assert min(apart) > 24

@@ -188,7 +188,7 @@ def test_a_map_is_seeded_kept_and_takes_new_images(method, tmp_path):
     )
 
 
-def test_wrong_wishes_are_refused():
+def test_invalid_requestes_are_refused():
     features, _ = clumps(num=24)
     with pytest.raises(DarkroomError, match="Did you mean 'umap'"):
         reduction.reduce(features, "umop")

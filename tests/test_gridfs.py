@@ -210,7 +210,7 @@ def test_a_name_that_leads_out_of_the_data_set_is_not_written(home):
     assert gridfs_bucket.local_path(home, "a/b c.png") == home / "a" / "b c.png"
 
 
-def test_a_missing_server_set_or_address_is_told(home, monkeypatch):
+def test_a_missing_server_set_or_address_is_reported(home, monkeypatch):
     with pytest.raises(DarkroomError, match="no data set 'nothing'"):
         gridfs.get("nothing", tell=quiet)
     monkeypatch.setattr(gridfs_bucket, "_SELECTION_MS", 50)
@@ -270,7 +270,7 @@ def test_a_client_killed_at_any_point_loses_nothing(home, point):
     put_again_and_compare(there, name)
 
 
-def test_a_reader_killed_goes_on(home):
+def test_a_reader_killed_continues(home):
     there = intake.bring(str(pictures(home / "pictures", num=30)), name="read")
     gridfs.put(there, tell=quiet)
     killed = client(

@@ -36,7 +36,7 @@ def test_focal_loss_by_hand():
     assert found == pytest.approx(-(0.25**2) * math.log(0.75), rel=1e-5)
 
 
-def test_sigmoid_loss_counts_the_positive_class_wherever_it_stands():
+def test_sigmoid_loss_counts_the_positive_class_wherever_it_is():
     logits = np.array([[math.log(3)]], np.float32)  # p of the positive class is 3/4
     first = heads.loss(model("sigmoid", ("photo", "rest"), "photo"))
     second = heads.loss(model("sigmoid", ("other", "photo"), "photo"))

@@ -431,5 +431,5 @@ LONG = "x" * 300
         ["export", f"{LONG}/model.keras", "onnx"],
     ],
 )
-def test_a_name_that_no_disk_can_hold_is_a_wrong_wish(batch_home, words):
+def test_a_name_that_no_disk_can_hold_is_a_invalid_request(batch_home, words):
     assert cli.main(words) == 2

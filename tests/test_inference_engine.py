@@ -40,7 +40,7 @@ def test_the_exported_network_agrees_and_says_how_near():
 
 
 @needs_export
-def test_features_of_an_export_are_kept_beside_those_of_keras_and_say_so(tmp_path, monkeypatch):
+def test_features_of_an_export_are_kept_next_to_those_of_keras_and_say_so(tmp_path, monkeypatch):
     pytest.importorskip("openvino")
     monkeypatch.setattr(feature_cache, "_WORTH_AN_EXPORT", 10)
     model = small()

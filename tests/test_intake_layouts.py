@@ -482,7 +482,7 @@ def test_a_second_table_keeps_its_groups_and_splits(tmp_path):
         assert reading.group == "column patient" and reading.rows["source_group"].nunique() == 4
 
 
-def test_a_level_beside_which_a_split_is_unknown_is_a_question(tmp_path):
+def test_a_level_next_to_which_a_split_is_unknown_is_a_question(tmp_path):
     fill(tmp_path, *each("{s}/{c}/{i}.png", s=("train", "holdout"), c=CDO))
     with pytest.raises(DarkroomError, match="holdout beside them.*split_names=holdout:test"):
         read(tmp_path, level="2")
@@ -494,12 +494,12 @@ def test_a_level_beside_which_a_split_is_unknown_is_a_question(tmp_path):
     assert splits(read(tmp_path, level="2", split="none")) == {}
 
 
-def test_a_class_that_is_called_like_a_split_is_said(tmp_path):
+def test_a_class_that_is_called_like_a_split_is_reported(tmp_path):
     fill(tmp_path, *each("{c}/{i}.png", c=("train", "boat")))
     assert any("folder train/ is read as a class" in note for note in read(tmp_path).notes)
 
 
-def test_groups_that_hold_whole_classes_are_said(tmp_path):
+def test_groups_that_hold_whole_classes_are_reported(tmp_path):
     fill(tmp_path, *each("{c}_{i}.png", c=CDO))
     notes = read(tmp_path, label="name", group="name:^([a-z]+)").notes
     assert any("fewer than three groups: cat 1, dog 1, owl 1" in note for note in notes)
@@ -744,7 +744,7 @@ def test_two_tables_of_different_labels_are_asked(tmp_path):
     assert set(labels(read(tmp_path, table="genre.csv"))) == {"x", "y", "z"}
 
 
-def test_a_table_beside_class_folders_is_attributes(tmp_path):
+def test_a_table_next_to_class_folders_is_attributes(tmp_path):
     fill(tmp_path, *each("{c}/{i}.png", n=20, c=CDO))
     rows = [(f"{c}/1{i:03}.png", f"P{i // 2}", 48) for c in CDO for i in range(20)]
     table(tmp_path, "file,patient,width", rows, "info.csv")
@@ -944,7 +944,7 @@ def test_a_set_that_is_in_two_classes_throughout_is_refused(tmp_path, monkeypatc
         clean.clean(intake.bring(str(tmp_path / "set")), workers=1)
 
 
-def test_files_that_came_and_went_are_said(tmp_path, monkeypatch, capsys):
+def test_files_that_came_and_went_are_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
     fill(tmp_path / "set", *each("{c}/{i}.png", c=CDO))
     for number, path in enumerate(sorted((tmp_path / "set").rglob("*.png"))):

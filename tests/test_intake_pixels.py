@@ -182,7 +182,7 @@ def test_pictures_of_telephones(tmp_path, package, ending, name):
         assert np.abs(decoded.pixels[16, column].astype(int) - colours[16, column]).max() <= 8
 
 
-def test_a_fourth_band_is_said_and_why_nothing_is_left(tmp_path, monkeypatch):
+def test_a_fourth_band_is_reported_and_why_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
     for number, bands in ((0, 4), (1, 5)):
         for label in "ab":
@@ -235,7 +235,7 @@ def test_one_range_for_the_whole_set(wide):
     )
 
 
-def test_the_range_is_an_option_and_what_it_cuts_is_said(wide):
+def test_the_range_is_an_option_and_what_it_cuts_is_reported(wide):
     data = intake.bring(str(wide), options={"range": "0..2047"})
     cleaned = clean.clean(data, workers=1)
     assert set(cleaned.scanned["range_high"]) == {2047}
@@ -244,7 +244,7 @@ def test_the_range_is_an_option_and_what_it_cuts_is_said(wide):
     assert set(clean.clean(again, workers=1).scanned["range_high"]) == {4095}
 
 
-def test_several_frames_are_said(tmp_path, monkeypatch):
+def test_several_frames_are_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
     for number, ending in enumerate(("gif", "tif", "webp", "png")):
         for name in ("a", "b"):

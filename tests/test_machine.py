@@ -43,7 +43,7 @@ def test_cores_are_shared_among_as_many_as_run_at_once(monkeypatch):
     assert machine.num_cores() == 3  # work that a run hands out keeps to what the run was given
 
 
-def test_a_gpu_of_its_own_is_nobody_elses_and_others_wait_for_it():
+def test_a_gpu_of_its_own_is_exclusive_and_others_wait_for_it():
     with given(Share(gpus=1)) as first, given(Share(gpus=1)) as second:
         assert [first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]] == ["0", "1"]
         end = time.monotonic() + 1

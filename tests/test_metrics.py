@@ -287,7 +287,7 @@ def test_what_a_threshold_makes_of_one_class_by_hand():
     assert found["recall"].tolist() == [1.0, 0.5, 0.0]
 
 
-def test_advice_is_chosen_on_validation_and_told_for_test():
+def test_advice_is_chosen_on_validation_and_reported_for_test():
     generator = np.random.default_rng(1)
     truth = generator.integers(2, size=400)
     sure = np.where(

@@ -4,7 +4,7 @@ from lib import paths
 from tools import lock_check
 
 
-def test_a_file_that_cannot_be_resolved_is_told_with_its_cause(tmp_path):
+def test_a_file_that_cannot_be_resolved_is_reported_with_its_cause(tmp_path):
     wrong = tmp_path / "requirements-gpu.txt"
     wrong.write_text("numpy=2.0\n")
     told = lock_check.resolve(wrong, python="3.12", platform="linux")

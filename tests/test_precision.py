@@ -44,7 +44,7 @@ def test_a_gain_within_the_noise_keeps_float32(timed):
     assert precision.choose(PARAMETERS, image_side=16)["dtype_policy"] == "float32"
 
 
-def test_another_network_side_or_step_is_timed_anew(timed):
+def test_another_network_side_or_step_is_timed_again(timed):
     _, asked = timed
     for changes, side in (
         ({}, 16),

@@ -102,7 +102,7 @@ def test_other_classes_and_other_images_are_refused(tmp_path):
         ),
     ],
 )
-def test_a_row_that_would_make_a_number_lie_is_refused(tmp_path, changes, told):
+def test_a_row_that_would_make_a_number_are_is_refused(tmp_path, changes, told):
     with pytest.raises(DarkroomError, match=told):
         written(tmp_path, small(**changes))
 

@@ -99,7 +99,7 @@ def test_other_images_are_refused(model, wrong, message):
         predictor.predict_proba(model, wrong)
 
 
-def test_other_wishes_are_refused(model, images):
+def test_other_requests_are_refused(model, images):
     with pytest.raises(DarkroomError, match="`layer` must name a layer.*Did you mean 'pool'"):
         predictor.features(model, images, layer="pol")
     with pytest.raises(DarkroomError, match="'float32' or 'float16'. Received: 'int8'"):

@@ -196,7 +196,7 @@ def raw_folder(tmp_path, runs):
     return raw
 
 
-def test_the_page_stands_alone_and_escapes_every_name(tmp_path, runs):
+def test_the_page_is_self_contained_and_escapes_every_name(tmp_path, runs):
     found = comparison.comparison(runs)
     path = report.write(
         found,
@@ -266,7 +266,7 @@ def test_openings_and_memory_come_from_the_runs(tmp_path):
     )
 
 
-def test_over_fitting_is_told_from_accuracies_and_from_the_curves(tmp_path):
+def test_over_fitting_is_reported_from_accuracies_and_from_the_curves(tmp_path):
     (folder,) = [make_run(tmp_path, "only", 0, accuracy=0.9, num=400)]
     rising = pd.DataFrame(
         {
@@ -282,7 +282,7 @@ def test_over_fitting_is_told_from_accuracies_and_from_the_curves(tmp_path):
     assert told.endswith("Its validation loss rose from 0.50 (epoch 2) to 0.90 at the end.")
 
 
-def test_a_model_of_many_classes_stands_beside_one_of_the_groups(tmp_path):
+def test_a_model_of_many_classes_is_next_to_one_of_the_groups(tmp_path):
     fine = [make_run(tmp_path, "fine", seed, accuracy=0.95, num=400) for seed in range(3)]
     groups = {CLASSES[0]: "coffee"}
     direct = []

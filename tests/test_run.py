@@ -120,7 +120,7 @@ def test_a_run_that_breaks_is_never_finished(ended, case, kind, exception, cell,
     assert len(marked) == 1 and exception in "".join(marked[0]["source"])
 
 
-def test_a_kernel_is_told_to_take_no_more_gpu_memory_than_it_needs_before_it_starts(ended):
+def test_a_kernel_is_reported_to_take_no_more_gpu_memory_than_it_needs_before_it_starts(ended):
     outcome, folder = ended["frugal"]
     told = runs.read(folder)["metrics"]
     assert outcome["state"] == "finished"

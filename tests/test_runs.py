@@ -48,7 +48,7 @@ def test_a_run_writes_its_folder_and_its_result_last(home):
     assert (result["arm"], result["seed"], result["study"], result["unit"]) == ("a", 1, "s", "a-s1")
 
 
-def test_a_count_is_told_to_who_asks_how_far_a_run_is_and_writes_no_file_for_every_picture(
+def test_a_count_is_reported_to_who_asks_how_far_a_run_is_and_writes_no_file_for_every_picture(
     home, monkeypatch
 ):
     clock = [100.0]
@@ -66,7 +66,7 @@ def test_a_count_is_told_to_who_asks_how_far_a_run_is_and_writes_no_file_for_eve
     assert status.RunStatus("train", "a", "running", known).line() == f"cell 4/11, {told[2]}"
 
 
-def test_an_unfinished_run_with_the_same_key_goes_on_and_another_key_moves_it_aside(home):
+def test_an_unfinished_run_with_the_same_key_continues_and_another_key_moves_it_aside(home):
     run = runs.start("t", values(), data=None)
     (run.folder / "history.csv").write_text("kept")
     assert not run.resumed
@@ -192,7 +192,7 @@ def trained_for(epochs, **others):
     ("others", "is_kept"),
     [({}, False), ({"continue_run": True}, True), ({"continue_run": True, "batch_size": 8}, False)],
 )
-def test_more_epochs_go_on_from_the_last_checkpoint_when_asked(home, others, is_kept):
+def test_more_epochs_continue_from_the_last_checkpoint_when_asked(home, others, is_kept):
     first = trained_for(2)
     (first.checkpoint_folder / "train").mkdir(parents=True)
     (first.checkpoint_folder / "train" / "state").write_text("epoch 2")
@@ -203,7 +203,7 @@ def test_more_epochs_go_on_from_the_last_checkpoint_when_asked(home, others, is_
     assert runs.state(again.folder) == "running" and "continue_run" not in again.key["parameters"]
 
 
-def test_a_schedule_of_fixed_length_does_not_go_on(home):
+def test_a_schedule_of_fixed_length_does_not_continue(home):
     trained_for(2, schedule="cosine").finish({"metrics": {}})
     with pytest.raises(DarkroomError, match="the cosine schedule laid out its learning rates"):
         trained_for(4, schedule="cosine", continue_run=True)
@@ -264,7 +264,7 @@ def test_an_unreadable_result_is_not_finished(home):
         runs.read(folder)
 
 
-def test_a_folder_that_can_only_be_read_is_nobodys(home, monkeypatch):
+def test_a_folder_that_can_only_be_read_is_not_locked(home, monkeypatch):
     import filelock
 
     run = runs.start("t", values(), data=None)
@@ -277,7 +277,7 @@ def test_a_folder_that_can_only_be_read_is_nobodys(home, monkeypatch):
     assert runs.state(run.folder) == "finished"
 
 
-def test_more_epochs_go_on_in_batch_too_which_prepares_the_folder_first(tmp_path, monkeypatch):
+def test_more_epochs_continue_in_batch_too_which_prepares_the_folder_first(tmp_path, monkeypatch):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
     notebook = notebooks.of_schema("3_train")
     filled = {**notebook.defaults(), "study": "s", "arm": "a", "epochs": 3}

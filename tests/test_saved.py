@@ -294,7 +294,7 @@ def _hollow(file):
 
 
 @pytest.mark.parametrize("change", [_external_link, _external_values, _virtual, _hollow])
-def test_weights_that_lie_elsewhere_are_refused(change, tmp_path):
+def test_weights_that_are_elsewhere_are_refused(change, tmp_path):
     serialization.save(small(), tmp_path / "model.keras", card={})
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         (tmp_path / "w.h5").write_bytes(archive.read("model.weights.h5"))

@@ -141,7 +141,7 @@ def test_a_misspelt_parameter_is_refused_in_a_notebook_too(home, cell):
     assert not (home / "logs").exists()
 
 
-def test_what_a_user_keeps_beside_the_parameters_is_no_parameter(home):
+def test_what_a_user_keeps_next_to_the_parameters_is_no_parameter(home):
     runs.start("3_train", namespace("x = 3", "import json\nepoch = 4"), data=None)
 
 

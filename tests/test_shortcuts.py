@@ -63,7 +63,7 @@ def test_an_honest_model_is_not_accused():
     assert shortcuts.sentence(found).startswith("No shortcut found: at most 0 % of transplants")
 
 
-def test_too_little_to_compare_is_said():
+def test_too_little_to_compare_is_reported():
     images, classes = two_classes("corner")
     model = looks_at(slice(28, 32), slice(28, 32), colour=(1, -0.5, -0.5))
     found = shortcuts.detect(model, images, 0 * classes)
@@ -72,7 +72,7 @@ def test_too_little_to_compare_is_said():
     )
 
 
-def test_marks_lie_where_they_are_said_to_lie():
+def test_marks_are_where_they_are_reported_to_lie():
     drawn = marks.pictures(8, side=64, seed=3, mark="anywhere")
     again = marks.pictures(8, side=64, seed=3, mark="anywhere")
     np.testing.assert_array_equal(drawn.images, again.images)

@@ -57,7 +57,7 @@ def test_class_folders_are_referred_to_in_place(tmp_path):
     assert datasets.names() == ["animals"]
 
 
-def test_a_copy_lies_in_raw(tmp_path):
+def test_a_copy_is_in_raw(tmp_path):
     folder = draw(tmp_path / "animals", "cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")
     data = intake.bring(str(folder), name="pets", copy=True)
     assert data.raw == paths.dataset("pets") / "raw" and data.source["mode"] == "copy"
@@ -117,7 +117,7 @@ def test_a_missing_package_is_named(monkeypatch):
     assert datasets.names() == []
 
 
-def test_an_interrupted_intake_is_done_anew(home, monkeypatch):
+def test_an_interrupted_intake_is_done_again(home, monkeypatch):
     from lib.data.sources import digits
 
     monkeypatch.setattr(digits, "intake", lambda raw: 1 / 0)
@@ -181,7 +181,7 @@ def test_two_folders_of_one_name_have_names_of_their_own(tmp_path):
         intake.bring(str(other), name="animals")
 
 
-def test_a_full_disk_is_told_before_copying(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_copying(tmp_path, monkeypatch):
     folder = draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(DarkroomError, match="make room, or refer to a folder in place"):
@@ -407,7 +407,7 @@ def test_a_copy_may_be_scaled_and_what_is_no_picture_comes_as_it_is(tmp_path):
         assert original.size == (300, 200)
 
 
-def test_a_box_may_be_told_by_its_corner_and_size(tmp_path):
+def test_a_box_may_be_reported_by_its_corner_and_size(tmp_path):
     folder = draw(tmp_path / "art", *(f"{i}.png" for i in (1, 2, 3, 4)))
     pd.DataFrame(
         {
@@ -447,7 +447,7 @@ def test_an_archive_beyond_a_limit_is_refused(tmp_path, monkeypatch, limit, valu
     assert datasets.names() == []
 
 
-def test_an_archive_that_lies_about_a_size_is_refused(tmp_path):
+def test_an_archive_that_is_about_a_size_is_refused(tmp_path):
     from lib.data.sources import archives
 
     with zipfile.ZipFile(tmp_path / "liar.zip", "w", zipfile.ZIP_DEFLATED) as archive:

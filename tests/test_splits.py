@@ -87,7 +87,7 @@ def test_rows_in_proportion_begin_with_every_group():
     assert ordered["split"].head(5).isna().sum() == 1 and ordered["split"].isna().sum() == 2
 
 
-def test_a_source_split_that_is_not_used_is_said(tmp_path):
+def test_a_source_split_that_is_not_used_is_reported(tmp_path):
     table = rows({"a": 50, "b": 50})
     table["source_split"] = ["test" if number % 5 == 0 else "train" for number in range(100)]
     data = Fixed(tmp_path, table)
@@ -115,7 +115,7 @@ def test_folds_hold_each_image_once_in_test(tmp_path):
     assert len(set().union(*tests)) == 100
 
 
-def test_the_seed_walks_through_the_folds_and_then_divides_anew(tmp_path):
+def test_the_seed_walks_through_the_folds_and_then_divides_again(tmp_path):
     data = Fixed(tmp_path, rows({"a": 60, "b": 40}))
     made = [splits.ensure(data, method="folds of 3", seed=seed) for seed in range(6)]
     assert [split.method for split in made[:3]] == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]

@@ -207,7 +207,7 @@ def folds(wrong, *, seed=0, num=20):
     }
 
 
-def test_folds_that_lie_together_by_chance_are_no_surer_than_their_images():
+def test_folds_that_are_together_by_chance_are_no_surer_than_their_images():
     found = statistics.over_seeds(list(folds([4, 4, 4]).values()), "accuracy")
     assert found.sd == pytest.approx(0)
     error = np.sqrt(0.8 * 0.2 / 60)  # sixty images, 80 % of them right

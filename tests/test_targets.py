@@ -62,6 +62,6 @@ def test_the_division_of_one_class_against_the_rest_is_that_of_the_whole_column(
         ("attr_empty/first", "at least two classes. Received 1: One"),
     ],
 )
-def test_what_a_target_cannot_be_is_told(target, message):
+def test_what_a_target_cannot_be_is_reported(target, message):
     with pytest.raises(DarkroomError, match=message):
         targets.truth(ROWS, target)

@@ -244,7 +244,7 @@ def test_trouble_on_the_line_is_waited_out(server, pauses):
     assert server.asked["/img/w342/1000.jpg"] == 3
 
 
-def test_a_poster_that_never_comes_is_left_out_and_told(server, pauses):
+def test_a_poster_that_never_comes_is_left_out_and_reported(server, pauses):
     server.trouble = {"/img/w342/1001.jpg": [404], "/img/w342/3000.jpg": ["text"] * 6}
     there = collect(server, pauses)
     assert len(there.rows()) == 8
@@ -252,7 +252,7 @@ def test_a_poster_that_never_comes_is_left_out_and_told(server, pauses):
     assert "HTTP 404" in there.source["not_fetched"]["1001"]
 
 
-def test_a_server_that_is_gone_ends_it_in_words_and_the_same_call_goes_on(server, pauses):
+def test_a_server_that_is_gone_ends_it_in_words_and_the_same_call_continues(server, pauses):
     server.trouble = {"/3/discover/movie": [500] * 6}
     with pytest.raises(
         DarkroomError, match="did not answer as expected in 6 attempts; the last problem: HTTP 500"
@@ -299,12 +299,12 @@ def test_killed_at_any_write_the_same_call_ends_with_the_same_posters(
     assert not list(there.folder.rglob(".aside-*"))
 
 
-def test_an_unknown_genre_is_told(server, pauses):
+def test_an_unknown_genre_is_reported(server, pauses):
     with pytest.raises(DarkroomError, match="no genre 'Horor'.*Did you mean 'Horror'"):
         collect(server, pauses, genres=["Action", "Horor"])
 
 
-def test_a_genre_that_runs_out_is_told(server, pauses):
+def test_a_genre_that_runs_out_is_reported(server, pauses):
     told = []
     tmdb.collect(
         "few",

@@ -106,7 +106,7 @@ def test_a_training_that_was_killed_ends_with_the_same_weights(
     assert again.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
 
 
-def test_a_training_halted_after_an_epoch_goes_on_as_if_it_had_not_been(train_val, run):
+def test_a_training_halted_after_an_epoch_continues_as_if_it_had_not_been(train_val, run):
     whole = network()
     straight = fit(whole, *train_val, settings=SETTINGS, run=run)
     asked = []
@@ -198,7 +198,7 @@ def test_class_weights_by_hand():
     assert fitting.class_weights(labels, NAMES, mode="none") is None
 
 
-def test_the_weights_that_acted_are_told(train_val, run):
+def test_the_weights_that_acted_are_reported(train_val, run):
     fitted = fit(
         network(),
         *train_val,
@@ -369,7 +369,7 @@ def test_a_callback_of_the_user_s_sees_every_epoch(train_val, run):
     assert seen == [(0, True), (1, True)]
 
 
-def test_a_finished_training_goes_on_for_more_epochs(train_val, run, tmp_path):
+def test_a_finished_training_continues_for_more_epochs(train_val, run, tmp_path):
     constant = dataclasses.replace(SETTINGS, schedule="constant", patience=0, epochs=4)
     straight, further = network(), network()
     whole = fit(straight, *train_val, settings=constant, run=run)

@@ -102,7 +102,7 @@ def test_a_full_disk_stops_before_the_checkpoint_and_keeps_those_there_are(
     assert checkpoints.restore(tmp_path, model).epoch == 1
 
 
-def test_the_largest_preset_needs_what_is_told():
+def test_the_largest_preset_needs_what_is_reported():
     """125.8 million weights, Adam's two moments of each trainable one, and the best weights so far:
     4 bytes each.
     """

@@ -338,7 +338,7 @@ def test_kerastuner_reads_what_is_exported(tmp_path):
     assert json.loads((tmp_path / "keras_tuner" / "tuner0.json").read_text()) == {}
 
 
-def test_a_search_of_a_value_that_nobody_reads_is_stopped_at_its_second_trial(tmp_path):
+def test_a_search_of_a_value_that_is_never_read_is_stopped_at_its_second_trial(tmp_path):
     run = runs.Run(tmp_path, tmp_path, {}, {}, "tune", None, False, None)
     wanted = Plan(
         space.read({"units": [16, 32, 64], "x": [0.1, 0.2]}),

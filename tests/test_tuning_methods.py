@@ -78,7 +78,7 @@ def test_hyperband_proposes_just_these_rounds(epochs, factor, num_parallel):
         assert {p.epochs for p in there} == {each.epochs}
 
 
-def test_hyperband_promotes_the_best_of_each_round_and_names_whom_they_go_on_with():
+def test_hyperband_promotes_the_best_of_each_round_and_names_whom_they_continue_with():
     ended = drive(methods.make("hyperband", SPACE, goals=GOAL, epochs=10), by_x)
     proposals = {p.number: p for p, _ in ended}
     first = [p for p, _ in ended if (p.about["bracket"], p.about["round"]) == (2, 0)]
@@ -89,7 +89,7 @@ def test_hyperband_promotes_the_best_of_each_round_and_names_whom_they_go_on_wit
     assert all(p.parent is None for p in first)
 
 
-def test_hyperband_goes_on_where_trials_fail():
+def test_hyperband_continues_where_trials_fail():
     """KerasTuner's own bracket stalls for ever when a third of a round has failed."""
     ended = drive(
         methods.make("hyperband", SPACE, goals=GOAL, epochs=10),

@@ -145,7 +145,7 @@ def test_a_loser_s_checkpoints_go_as_soon_as_the_next_rung_begins(tmp_path):
     ]  # nine for one epoch, three of them for three, one for nine
 
 
-def test_a_promoted_trial_goes_on_where_its_parent_stopped(tmp_path):
+def test_a_promoted_trial_continues_where_its_parent_stopped(tmp_path):
     left = []
 
     def watch(told, trial):
@@ -172,7 +172,7 @@ def test_pruned_trials_are_stopped_and_say_so(pruner):
     assert found.best.state == "finished" and len(found.best.rows) == 10
 
 
-def test_the_budget_is_kept_and_a_larger_one_goes_on(tmp_path):
+def test_the_budget_is_kept_and_a_larger_one_continues(tmp_path):
     file = tmp_path / "ran"
     wanted = plan(epochs=4, settings={"seconds": 0.05, "ran": str(file)})
     part = search.run(wanted, tmp_path / "search", budget_minutes=0.5 / 60)
@@ -192,7 +192,7 @@ def test_the_budget_is_kept_and_a_larger_one_goes_on(tmp_path):
     ]
 
 
-def test_a_trial_stopped_by_the_budget_goes_on_in_its_worker(tmp_path, importable):
+def test_a_trial_stopped_by_the_budget_continues_in_its_worker(tmp_path, importable):
     wanted = plan(objective="objectives:slowly", epochs=20, num_trials=2)
     with Executor(workers=2) as executor:
         part = search.run(wanted, tmp_path, executor=executor, budget_minutes=2.5 / 60)
@@ -258,7 +258,7 @@ def test_the_front_holds_what_nothing_beats_in_every_goal():
     assert 99 not in [trial.number for trial in trials.pareto_front(worse, wanted.goals)]
 
 
-def test_workers_isolate_trials_and_the_search_goes_on(tmp_path, importable):
+def test_workers_isolate_trials_and_the_search_continues(tmp_path, importable):
     how = space.read({"how": ["fine", "raises", "nan", "memory", "dies", "dies once"]})
     with Executor(workers=2) as executor:
         found = search.run(
@@ -327,7 +327,7 @@ def test_a_search_moved_aside_for_its_budget_is_taken_up_again(tmp_path, monkeyp
     assert begin({"budget": 3}, other) == "" and not (folder / "journal.jsonl").exists()
 
 
-def test_an_interrupted_search_calls_its_trials_off_and_the_same_engine_goes_on(
+def test_an_interrupted_search_calls_its_trials_off_and_the_same_engine_continues(
     tmp_path, importable
 ):
     wanted = plan(epochs=2, num_trials=4, settings={"seconds": 0.1})

@@ -117,7 +117,7 @@ def test_search_takes_words_in_any_case_and_any_script(client):
     assert json_of(client.get(f"{API}/search?text="))["rows"] == []
 
 
-def test_a_thumbnail_is_drawn_anew_without_notes(client, home):
+def test_a_thumbnail_is_drawn_again_without_notes(client, home):
     dataset = datasets.load("pictures")
     row = 5
     path = dataset.raw / archive_path(client, row)
@@ -329,7 +329,7 @@ def test_several_data_sets_or_classes_an_image_are_not_ranked_in_one_table(clien
         {"data": "cells", "metrics": {"accuracy": 0.7, "num_images": 90}},
     )
     page = client.get("/runs/mixed").text
-    first, second = page.split("Several classes an image")
+    first, second = page.split("Several classes per image")
     assert "70.0 %" in first and "many-s0" not in first and "cells" in first
     assert "42.1 %" in second and "99.0 %" not in page
     card = next(
@@ -658,7 +658,7 @@ def test_a_model_whose_bytes_changed_is_not_loaded(client, model):
         model.write_bytes(kept)
 
 
-def test_the_heat_lies_on_the_picture_where_the_values_are():
+def test_the_heat_is_on_the_picture_where_the_values_are():
     values = np.zeros((8, 8), np.float32)
     values[2, 3] = 4
     shown = pictures.overlaid(np.full((8, 8, 3), 100, np.uint8), values)

@@ -124,8 +124,8 @@ def apply(image: np.ndarray, operations: list[tuple[str, float]]) -> np.ndarray:
     matrices = [_WARPS[name](signed) for name, signed in operations if name in _WARPS]
     if matrices:
         matrix = np.array([[1.0, 0, 0], [0, 1, 0]])
-        for each in matrices:
-            matrix = each @ np.vstack([matrix, [0, 0, 1]])
+        for single in matrices:
+            matrix = single @ np.vstack([matrix, [0, 0, 1]])
         image = cv2.warpAffine(
             image,
             _about_centre(matrix, height, width),

@@ -61,7 +61,7 @@ def files(
         hidden: whether files in hidden folders are skipped, reported as a problem, or used.
     """
     base, left_out = os.fspath(raw), frozenset(leave_out)
-    found: list[ListedFile] = []
+    listed: list[ListedFile] = []
     folders: list[tuple[str, bool, frozenset[str]]] = [("", False, frozenset())]
     while folders:
         folder, is_hidden, linked = folders.pop()
@@ -69,7 +69,7 @@ def files(
             with os.scandir(os.path.join(base, folder)) as scan:  # noqa: PTH118  strings: this runs for every file
                 entries = list(scan)
         except OSError as error:
-            found.append(
+            listed.append(
                 ListedFile(_readable(folder) or ".", problem="unreadable", detail=_reason(error))
             )
             continue
@@ -86,15 +86,15 @@ def files(
             elif name.startswith("."):
                 if hidden == "skip" or not _HIDDEN_PICTURE.fullmatch(name):
                     continue
-                found.append(_look(entry, path, raw, links, hidden=hidden))
+                listed.append(_look(entry, path, raw, links, hidden=hidden))
             elif links is not None and (target := _linked_folder(entry, links)) is not None:
                 if target not in linked:  # else the link leads back to a folder above itself
                     folders.append((path, is_hidden, linked | {target}))
             else:
-                found.append(
+                listed.append(
                     _look(entry, path, raw, links, hidden="report" if is_hidden else "use")
                 )
-    return sorted(found, key=lambda item: item.path)
+    return sorted(listed, key=lambda item: item.path)
 
 
 def _look(

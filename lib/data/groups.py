@@ -125,7 +125,7 @@ def repeating(frame: pd.DataFrame, *, grouped: Sequence[str] = ()) -> list[tuple
     texts repeat as those of an identity do: more than 20 of them and more than twice as many as
     classes, each on 2 to 50 rows as a rule. Columns in `grouped` are left out.
     """
-    found = []
+    columns = []
     for name in frame.columns:
         if not name.startswith("attr_") or name in grouped:
             continue
@@ -138,8 +138,8 @@ def repeating(frame: pd.DataFrame, *, grouped: Sequence[str] = ()) -> list[tuple
         plain = name.removeprefix("attr_")
         named = bool(words(plain) & ID_WORDS)
         if named or _repeats_as_identity(values, counts, frame["label"].explode().nunique()):
-            found.append((plain, len(counts), named))
-    return found
+            columns.append((plain, len(counts), named))
+    return columns
 
 
 def words(name: str) -> set[str]:

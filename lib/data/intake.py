@@ -313,10 +313,10 @@ def _unpack_parquet(
     from lib.data.sources import parquet_pictures
 
     files = file_listing.files(root)
-    found = parquet_pictures.find(root, files)
+    tables = parquet_pictures.find(root, files)
     sizes = {file.path: file.size for file in files}
-    checks.room(aside.parent, needed=sum(sizes[path] for path in found), what=str(root))
-    parquet_pictures.unpack(root, found, aside)
+    checks.room(aside.parent, needed=sum(sizes[path] for path in tables), what=str(root))
+    parquet_pictures.unpack(root, tables, aside)
     wanted = {"table": parquet_pictures.TABLE, **(options or {})}
     source = _describe(aside, Path("raw"), options=wanted, origin=origin, folder=aside.parent)
     source["asked"] = options or {}

@@ -273,7 +273,7 @@ def _tags_of(data: bytes) -> TiffTags:
         if _SIZES[kind] * number > inline:
             (field,) = struct.unpack_from(order + ("Q" if big else "I"), data, field)
         values[tag] = struct.unpack_from(f"{order}{number}{_LETTERS[kind]}", data, field)
-    first = {tag: found[0] for tag, found in values.items()}
+    first = {tag: entries[0] for tag, entries in values.items()}
     alpha = next((int(extra) for extra in values.get(338, ()) if extra in (1, 2)), None)
     return TiffTags(
         bits=max(values.get(258, (1,))),

@@ -130,15 +130,15 @@ def stale(dataset: Dataset) -> list[Path]:
     """
     table = dataset.manifest()
     known = dict(zip(table["path"], table["pixels"], strict=True))
-    found = []
+    folders = []
     for index in sorted((dataset.folder / "pixels").glob("*/index.json")):
-        told = json.loads(index.read_text(encoding="utf-8"))
+        content = json.loads(index.read_text(encoding="utf-8"))
         if any(
             known.get(path) != pixels
-            for path, pixels in zip(told["paths"], told.get("pixels", ()), strict=False)
+            for path, pixels in zip(content["paths"], content.get("pixels", ()), strict=False)
         ):
-            found.append(index.parent)
-    return found
+            folders.append(index.parent)
+    return folders
 
 
 def key_of(rows: pandas.DataFrame, *, side: int | tuple[int, int], fit: str) -> str:

@@ -186,12 +186,12 @@ def of_parameters(dataset: Dataset, parameters: Mapping[str, Any]) -> Split:
 
 
 def _stored(path: Path) -> pandas.Series:
-    found = files.read_cache(path)
-    if found is None or not {"path", "split"} <= set(found[0].columns):
+    cached = files.read_cache(path)
+    if cached is None or not {"path", "split"} <= set(cached[0].columns):
         raise DarkroomError(
             f"{path} is damaged; delete it, and the same division is made again from its name."
         )
-    return found[0].set_index("path")["split"]
+    return cached[0].set_index("path")["split"]
 
 
 def _walked(method: str, seed: int) -> tuple[str, int]:

@@ -32,17 +32,17 @@ def table(comparison: Comparison, order: Sequence[str]) -> pd.DataFrame:
     rows = []
     for arm, runs in comparison.arms.items():
         for name in functions:
-            found = statistics.over_seeds(
+            estimate = statistics.over_seeds(
                 [run.predictions for run in runs], name, functions=functions
             )
             rows.append(
                 {
                     "arm": arm,
                     "weights": name.removesuffix(" kappa"),
-                    "kappa": found.value,
-                    "low": found.low,
-                    "high": found.high,
-                    "agreement": _words(found),
+                    "kappa": estimate.value,
+                    "low": estimate.low,
+                    "high": estimate.high,
+                    "agreement": _words(estimate),
                 }
             )
     return pd.DataFrame(rows).set_index(["arm", "weights"])
@@ -54,8 +54,8 @@ def _kappa(
     return matrices.kappa(np.asarray(confusion)[..., *index], weights=weights)
 
 
-def _words(found: statistics.Estimate) -> str:
+def _words(estimate: statistics.Estimate) -> str:
     low, middle, high = (
-        matrices.landis_koch(value) for value in (found.low, found.value, found.high)
+        matrices.landis_koch(value) for value in (estimate.low, estimate.value, estimate.high)
     )
     return middle if low == middle == high else f"{middle} ({low} to {high})"

@@ -53,15 +53,15 @@ def groups(accepted: pd.DataFrame, column: str, class_names: Sequence[str]) -> d
             f"The data set has no column {column!r}. It has: "
             f"{', '.join(known) or 'none'}.{suggest(column, known)}"
         )
-    found: dict[str, str] = {}
+    coarse_of: dict[str, str] = {}
     for name in class_names:
         values = accepted.loc[accepted["label"] == name, column].dropna().unique()
         if len(values) > 1:
             raise DarkroomError(
                 f"{column} is no coarser label: images of {name!r} have {len(values)} values of it."
             )
-        found[name] = str(values[0]) if len(values) else UNNAMED
-    return found
+        coarse_of[name] = str(values[0]) if len(values) else UNNAMED
+    return coarse_of
 
 
 def coarse(
@@ -80,14 +80,14 @@ def judged(tables: dict[str, Predictions]) -> pd.DataFrame:
     its 95 % interval.
     """
     rows = {}
-    for name, each in tables.items():
-        found = statistics.headline(each, "test")
-        row: dict[str, object] = {"classes": len(each.class_names)}
+    for name, part in tables.items():
+        numbers = statistics.headline(part, "test")
+        row: dict[str, object] = {"classes": len(part.class_names)}
         for number in ("accuracy", "macro_f1", "kappa"):
-            row[number] = found.get(number, float("nan"))
-            if f"{number}_low" in found:
+            row[number] = numbers.get(number, float("nan"))
+            if f"{number}_low" in numbers:
                 row[f"{number} 95 %"] = (
-                    f"{found[f'{number}_low']:.3f} to {found[f'{number}_high']:.3f}"
+                    f"{numbers[f'{number}_low']:.3f} to {numbers[f'{number}_high']:.3f}"
                 )
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("judged by")

@@ -77,7 +77,7 @@ def shared(
     Raises:
         DarkroomError: no image is in both, or the same image bears two labels.
     """
-    one, other = (each.split(split).frame.set_index("path")["label"] for each in (first, second))
+    one, other = (table.split(split).frame.set_index("path")["label"] for table in (first, second))
     both = one.index.intersection(other.index)
     if both.empty:
         raise DarkroomError(
@@ -89,8 +89,8 @@ def shared(
             f"{first.run or 'One'} and {second.run or 'the other'} give the same image two labels."
         )
     kept = [
-        each.frame[(each.frame["split"] != split) | each.frame["path"].isin(both)]
-        for each in (first, second)
+        table.frame[(table.frame["split"] != split) | table.frame["path"].isin(both)]
+        for table in (first, second)
     ]
     return replace(first, frame=kept[0]), replace(second, frame=kept[1])
 

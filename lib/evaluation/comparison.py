@@ -162,7 +162,7 @@ class Comparison:
         """Of every arm one row a class with its true positives, false negatives, false positives
         and true negatives on test, summed over seeds; for images of several classes.
         """
-        found = {}
+        tables = {}
         for arm, runs in self.arms.items():
             parts = [run.predictions.split("test") for run in runs]
             truths = np.concatenate([part.truths for part in parts])
@@ -174,8 +174,8 @@ class Comparison:
                 "true negatives": ~truths & ~predicted,
             }
             counts = {name: values.sum(axis=0) for name, values in columns.items()}
-            found[arm] = pd.DataFrame(counts, index=pd.Index(self.class_names, name="class"))
-        return found
+            tables[arm] = pd.DataFrame(counts, index=pd.Index(self.class_names, name="class"))
+        return tables
 
     def per_class(self, name: str = "f1") -> pd.DataFrame:
         """One row a class, one column an arm: mean `f1`, `recall` or `precision` on test over
@@ -235,8 +235,8 @@ class Comparison:
             }
         row["kappa_band"] = matrices.landis_koch(mine["kappa"].value)
         for name in ("seconds", "num_parameters", "peak_memory_bytes"):
-            told = [run.result[name] for run in runs if run.result.get(name) is not None]
-            row[name] = float(np.mean(told)) if told else float("nan")
+            values = [run.result[name] for run in runs if run.result.get(name) is not None]
+            row[name] = float(np.mean(values)) if values else float("nan")
         return row
 
 
@@ -340,8 +340,8 @@ def finished_runs(*stage_folders: Path) -> list[Path]:
     """The folders of finished runs of one or more stages, sorted: those with `result.json` and
     `predictions.parquet`.
     """
-    found = record.finished_runs(*stage_folders)
-    return [folder for folder in found if (folder / record.PREDICTIONS).is_file()]
+    folders = record.finished_runs(*stage_folders)
+    return [folder for folder in folders if (folder / record.PREDICTIONS).is_file()]
 
 
 def write_table(comparison: Comparison, folder: Path) -> Path:
@@ -463,9 +463,9 @@ def _same_data(one: Predictions, other: Predictions) -> bool:
         return True
     # Folding changes the labels and with them the hash; then images, splits and labels themselves
     # are compared.
-    seen = ["path", "split", "label"]
-    return class_grouping.MARK in one.data_hash + other.data_hash and one.frame[seen].equals(
-        other.frame[seen]
+    columns = ["path", "split", "label"]
+    return class_grouping.MARK in one.data_hash + other.data_hash and one.frame[columns].equals(
+        other.frame[columns]
     )
 
 

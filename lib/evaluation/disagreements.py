@@ -28,10 +28,10 @@ def sentence(comparison: Comparison) -> str:
     """On how many test images all arms are right, none is, or they differ; "" for one arm or
     without a common seed.
     """
-    found = parts(comparison)
-    if found is None:
+    shared = parts(comparison)
+    if shared is None:
         return ""
-    seed, of_arm = found
+    seed, of_arm = shared
     right = np.stack([_is_right(part) for part in of_arm.values()]).sum(axis=0)
     num, num_all_wrong = len(right), int((right == 0).sum())
     num_all_right = int((right == len(of_arm)).sum())
@@ -47,10 +47,10 @@ def images(comparison: Comparison, num: int = 12) -> pd.DataFrame:
 
     An arm's column holds the class it names. Empty for one arm or without a common seed.
     """
-    found = parts(comparison)
-    if found is None:
+    shared = parts(comparison)
+    if shared is None:
         return pd.DataFrame(columns=["path", "label", *comparison.arms])
-    _, of_arm = found
+    _, of_arm = shared
     tables = list(of_arm.values())
     if tables[0].kind == "multilabel":
         names, labels, strength = _of_labels(tables)

@@ -146,11 +146,11 @@ _DERIVATIVES: dict[Function, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _numeric(confusion: np.ndarray, function: Function) -> np.ndarray:
-    step, found = 1e-4 * max(1.0, confusion.sum() / 1e3), np.zeros_like(confusion)
+    step, gradient = 1e-4 * max(1.0, confusion.sum() / 1e3), np.zeros_like(confusion)
     for row, column in zip(*np.nonzero(confusion), strict=True):
         moved = np.stack([confusion, confusion])
         moved[0, row, column] += step
         moved[1, row, column] -= step
         above, below = function(moved)
-        found[row, column] = (above - below) / (2 * step)
-    return found
+        gradient[row, column] = (above - below) / (2 * step)
+    return gradient

@@ -55,14 +55,16 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
     A class that no image bears has NaN for recall, F1 and ROC-AUC; one that is borne and never said
     has precision 0.
     """
-    truths, found = predictions.truths, predictions.present
-    hits, support, predicted = (values.sum(axis=0) for values in (truths & found, truths, found))
+    truths, present = predictions.truths, predictions.present
+    hits, support, predicted = (
+        values.sum(axis=0) for values in (truths & present, truths, present)
+    )
     ranked = ranking.areas(predictions)
     columns = {
         "precision": _ratio(hits, predicted, where_none=np.where(support > 0, 0.0, np.nan)),
         "recall": _ratio(hits, support),
         "f1": np.where(support > 0, _ratio(2 * hits, support + predicted), np.nan),
-        "kappa": _kappa(truths, found),
+        "kappa": _kappa(truths, present),
         "support": support,
         "predicted": predicted,
         "roc_auc": ranked["roc_auc"].to_numpy(),
@@ -75,12 +77,12 @@ def summary(predictions: Predictions) -> dict[str, float]:
     """All numbers of one split's table, flat and finite: `num_images`, the headlines, micro and
     macro averages.
     """
-    truths, found = predictions.truths, predictions.present
+    truths, present = predictions.truths, predictions.present
     by_class = per_class(predictions)
-    hits = float((truths & found).sum())
+    hits = float((truths & present).sum())
     numbers = values(predictions) | {
-        "hamming_loss": float((truths != found).mean()),
-        "micro_precision": float(_ratio(hits, found.sum())),
+        "hamming_loss": float((truths != present).mean()),
+        "micro_precision": float(_ratio(hits, present.sum())),
         "micro_recall": float(_ratio(hits, truths.sum())),
     }
     columns = ("precision", "recall", "roc_auc", "average_precision")
@@ -106,12 +108,12 @@ def headline(predictions: Predictions, *, draws: int, seed: int = 0) -> dict[str
     drawn = bootstrap.draw(
         kinds, numbers, width=3 * truths.shape[1], draws=draws, seed=seed
     )  # (draws, headlines)
-    found = dict(summary(predictions))
+    row = dict(summary(predictions))
     for name, column in zip(HEADLINES, drawn.T, strict=True):
-        if name in found:
+        if name in row:
             low, high = bootstrap.percentile_interval(column)
-            found |= {f"{name}_low": low, f"{name}_high": high}
-    return found
+            row |= {f"{name}_low": low, f"{name}_high": high}
+    return row
 
 
 def _parts(borne: np.ndarray, named: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -126,13 +128,17 @@ def _headlines(
 ) -> dict[str, np.ndarray]:
     # `times` (draws, rows): how often each row was drawn.
     total = times.sum(axis=1, keepdims=True)
-    hit, truth, said = times @ (borne * named), times @ borne, times @ named  # (draws, classes)
+    hit, truth, predicted = (
+        times @ (borne * named),
+        times @ borne,
+        times @ named,
+    )  # (draws, classes)
     shares = times @ right / total
-    micro = _ratio(2 * hit.sum(axis=1), (truth + said).sum(axis=1))
-    p, q = truth / total, said / total
+    micro = _ratio(2 * hit.sum(axis=1), (truth + predicted).sum(axis=1))
+    p, q = truth / total, predicted / total
     chance = p + q - 2 * p * q
-    kappa = _ratio(chance - (truth + said - 2 * hit) / total, chance)
-    numbers = (*shares.T, micro, _mean(_ratio(2 * hit, truth + said)), _mean(kappa))
+    kappa = _ratio(chance - (truth + predicted - 2 * hit) / total, chance)
+    numbers = (*shares.T, micro, _mean(_ratio(2 * hit, truth + predicted)), _mean(kappa))
     return dict(zip(HEADLINES, numbers, strict=True))
 
 

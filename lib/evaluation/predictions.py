@@ -251,15 +251,15 @@ def read(
             f"{path} is no prediction table: it does not say its kind, classes and data hash."
         )
     _check_types(arrow.schema, str(path))
-    found = _checked(arrow.to_pandas(split_blocks=False, self_destruct=True), noted, str(path))
-    if class_names is not None and tuple(class_names) != found.class_names:
+    checked = _checked(arrow.to_pandas(split_blocks=False, self_destruct=True), noted, str(path))
+    if class_names is not None and tuple(class_names) != checked.class_names:
         raise DarkroomError(
             f"{path} holds other classes. Expected: {few(class_names)}. Received: "
-            f"{few(found.class_names)}."
+            f"{few(checked.class_names)}."
         )
     if paths is not None:
-        _check_images(found.frame["path"], paths, str(path))
-    return found
+        _check_images(checked.frame["path"], paths, str(path))
+    return checked
 
 
 def probability_columns(class_names: Sequence[str]) -> list[str]:
@@ -291,7 +291,7 @@ def _checked(frame: pd.DataFrame, metadata: dict[str, Any], where: str) -> Predi
             f"{where}: the columns do not fit the classes {few(class_names)}. "
             f"Missing: {few(missing)}. Not expected: {few(extra)}."
         )
-    found = Predictions(
+    checked = Predictions(
         frame=frame,
         class_names=class_names,
         kind=kind,
@@ -300,9 +300,9 @@ def _checked(frame: pd.DataFrame, metadata: dict[str, Any], where: str) -> Predi
         target=str(metadata.get("target", "label")),
         evaluated=metadata.get("evaluated") or {},
     )
-    _check_columns(found, where)
-    _check_values(found, where)
-    return found
+    _check_columns(checked, where)
+    _check_values(checked, where)
+    return checked
 
 
 def _by_block(values: np.ndarray, of_block: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -344,11 +344,11 @@ def _check_types(schema: pyarrow.Schema, where: str) -> None:
             )
 
 
-def _check_columns(found: Predictions, where: str) -> None:
+def _check_columns(predictions: Predictions, where: str) -> None:
     """Raises DarkroomError for a row without path or group, a path that is there twice, an unknown
     split or label.
     """
-    frame = found.frame
+    frame = predictions.frame
     if frame.empty:
         raise DarkroomError(f"{where} holds no rows.")
     bad_rows = {
@@ -356,35 +356,37 @@ def _check_columns(found: Predictions, where: str) -> None:
         "holds a path that is there twice": frame["path"].duplicated(),
         f"names a split other than {', '.join(SPLITS)}": ~frame["split"].isin(SPLITS),
         "has no group": frame["group"].isna(),
-        "has a label that is no class": _unknown_label(found),
+        "has a label that is no class": _unknown_label(predictions),
     }
     for what, bad in bad_rows.items():
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            told = frame.iloc[row][list(COLUMNS)].to_dict()
-            raise DarkroomError(f"{where}, row {row} {what}: {told} ({int(bad.sum())} such rows).")
+            content = frame.iloc[row][list(COLUMNS)].to_dict()
+            raise DarkroomError(
+                f"{where}, row {row} {what}: {content} ({int(bad.sum())} such rows)."
+            )
 
 
-def _check_values(found: Predictions, where: str) -> None:
+def _check_values(predictions: Predictions, where: str) -> None:
     """Raises DarkroomError for NaN, for probabilities outside 0 to 1, and for rows that do not sum
     to 1.
     """
-    for start, block in blocks(found.probabilities):
+    for start, block in blocks(predictions.probabilities):
         bad = ~np.isfinite(block).all(axis=1)
         what = "holds NaN or infinity"
-        if not bad.any() and found.kind != "score":
+        if not bad.any() and predictions.kind != "score":
             bad, what = (
                 ((block < 0) | (block > 1)).any(axis=1),
                 "holds a probability outside 0 to 1",
             )
-        if not bad.any() and found.kind == "probability":
+        if not bad.any() and predictions.kind == "probability":
             sums = block.sum(axis=1, dtype=np.float64)
             bad, what = np.abs(sums - 1) > TOLERANCE, "does not sum to 1"
         if bad.any():
             row = start + int(np.flatnonzero(bad)[0])
-            total = float(found.probabilities[row].sum(dtype=np.float64))
+            total = float(predictions.probabilities[row].sum(dtype=np.float64))
             raise DarkroomError(
-                f"{where}, row {row} ({found.frame['path'].iloc[row]}) {what}; its sum is "
+                f"{where}, row {row} ({predictions.frame['path'].iloc[row]}) {what}; its sum is "
                 f"{total:.6g}."
             )
 
@@ -406,13 +408,13 @@ def blocks(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield start, np.ascontiguousarray(values[start : start + _BLOCK])
 
 
-def _unknown_label(found: Predictions) -> pd.Series:
-    labels, known = found.frame["label"], set(found.class_names)
+def _unknown_label(predictions: Predictions) -> pd.Series:
+    labels, known = predictions.frame["label"], set(predictions.class_names)
     if (
-        found.kind != "multilabel" and labels.dtype == object
+        predictions.kind != "multilabel" and labels.dtype == object
     ):  # lists, say, of which `isin` finds some by the chance of a hash
         return ~labels.map(lambda name: isinstance(name, str) and name in known)
-    if found.kind != "multilabel":
+    if predictions.kind != "multilabel":
         return ~labels.isin(known)
     return labels.map(
         lambda names: (

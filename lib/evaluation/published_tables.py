@@ -70,7 +70,7 @@ def overall(report: pd.DataFrame, *, digits: int = 2) -> dict[str, tuple[float, 
 
 
 def contradictions(
-    report: pd.DataFrame, told: Mapping[str, float], *, digits: int = 2
+    report: pd.DataFrame, stated: Mapping[str, float], *, digits: int = 2
 ) -> list[str]:
     """Every overall number of `told` (names as in `overall`, and `num_images`) that the report's
     own classes do not allow.
@@ -78,21 +78,23 @@ def contradictions(
     A number of `told` stands for itself where it has more decimals than `digits`, else for what
     rounds to it.
     """
-    allowed, found = overall(report, digits=digits), []
-    for name, value in told.items():
+    allowed, messages = overall(report, digits=digits), []
+    for name, value in stated.items():
         if name == "num_images":
             total = int(report["support"].sum())
             if total != value:
-                found.append(f"The classes have {total:,} images, the report says {int(value):,}.")
+                messages.append(
+                    f"The classes have {total:,} images, the report says {int(value):,}."
+                )
             continue
         rounding = 0.5 * 10.0**-digits if round(value, digits) == value else 0.0
         low, high = allowed[name]
         if not low - rounding <= value <= high + rounding:
             label = name.replace("_", " ")
-            found.append(
+            messages.append(
                 f"The classes allow {label} {low:.3f} to {high:.3f}, the report says {value:g}."
             )
-    return found
+    return messages
 
 
 def kappa(report: pd.DataFrame) -> float:

@@ -35,11 +35,11 @@ def counts_at_thresholds(
     recall`; precision is 1 where nothing is said to be of the class.
     """
     scores, positive = predictions.probabilities[:, index], predictions.truths[:, index]
-    said = [
+    predicted = [
         len(values) - np.searchsorted(np.sort(values), thresholds, "left")
         for values in (scores[positive], scores)
     ]
-    hits, said_yes = (values.astype(np.float64) for values in said)
+    hits, said_yes = (values.astype(np.float64) for values in predicted)
     num_positive = int(positive.sum())
     false = said_yes - hits
     return pd.DataFrame(

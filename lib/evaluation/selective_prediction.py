@@ -31,19 +31,19 @@ def table(comparison: Comparison, *, target_accuracy: float = TARGET_ACCURACY) -
     return pd.DataFrame(rows, index=list(_COLUMNS)).T.rename_axis("arm")
 
 
-def shown(found: pd.DataFrame, *, target_accuracy: float = TARGET_ACCURACY) -> pd.DataFrame:
+def shown(rows: pd.DataFrame, *, target_accuracy: float = TARGET_ACCURACY) -> pd.DataFrame:
     """The table as text, for the notebook and the page."""
-    promised = found["coverage"].map(
+    promised = rows["coverage"].map(
         lambda share: "cannot be promised" if np.isnan(share) else formatting.percent(share)
     )
     columns = {
-        "calibration error": found["calibration_error"].map(formatting.percent),
-        "temperature": found["temperature"].map(
+        "calibration error": rows["calibration_error"].map(formatting.percent),
+        "temperature": rows["temperature"].map(
             lambda value: "1 (none helps)" if value == 1 else f"{value:.2f}"
         ),
-        "error at that temperature": found["calibration_error_scaled"].map(formatting.percent),
+        "error at that temperature": rows["calibration_error_scaled"].map(formatting.percent),
         f"coverage at {100 * target_accuracy:.0f} % target accuracy": promised,
-        "accuracy of these": found["accuracy"].map(formatting.percent),
+        "accuracy of these": rows["accuracy"].map(formatting.percent),
     }
     return pd.DataFrame(columns)
 
@@ -54,16 +54,18 @@ def states_probabilities(run: RunRecord) -> bool:
 
 
 def _row(runs: Sequence[RunRecord], target_accuracy: float) -> dict[str, float]:
-    told = [calibration.advice(run.predictions, targets=(target_accuracy,)) for run in runs]
-    row = {name: float(np.mean([each[name] for each in told])) for name in _COLUMNS[:3]}
-    reached = [each["thresholds"][0] for each in told if each["thresholds"]]
-    answered = [each for each in reached if each["accuracy"] is not None]
+    advices = [calibration.advice(run.predictions, targets=(target_accuracy,)) for run in runs]
+    row = {name: float(np.mean([advice[name] for advice in advices])) for name in _COLUMNS[:3]}
+    reached = [advice["thresholds"][0] for advice in advices if advice["thresholds"]]
+    answered = [advice for advice in reached if advice["accuracy"] is not None]
     # A seed whose validation never reaches the wish answers nothing.
     row["coverage"] = (
-        sum(each["coverage"] for each in reached) / len(told) if reached else float("nan")
+        sum(advice["coverage"] for advice in reached) / len(advices) if reached else float("nan")
     )
-    num = sum(each["coverage"] for each in answered)
+    num = sum(advice["coverage"] for advice in answered)
     row["accuracy"] = (
-        sum(each["coverage"] * each["accuracy"] for each in answered) / num if num else float("nan")
+        sum(advice["coverage"] * advice["accuracy"] for advice in answered) / num
+        if num
+        else float("nan")
     )
     return row

@@ -39,14 +39,14 @@ class Separation:
     @property
     def sentence(self) -> str:
         """The result in words."""
-        told = (
+        numbers = (
             f"purity {self.purity:.3f} on {self.num_test:,} test images, {self.baseline:.3f} for "
             "shuffled labels"
         )
         return (
-            f"The classes lie apart ({told})."
+            f"The classes lie apart ({numbers})."
             if self.is_significant
-            else f"The classes are not shown to lie apart ({told})."
+            else f"The classes are not shown to lie apart ({numbers})."
         )
 
 
@@ -135,12 +135,12 @@ def _nearest(
 ) -> np.ndarray:
     known = features[train]
     squares = (known**2).sum(axis=1)  # (train,)
-    found = []
+    neighbours = []
     for start in range(0, len(test), _ROWS):
         rows = test[start : start + _ROWS]
         distance = (
             squares - 2 * features[rows] @ known.T
         )  # (rows, train), but for a term that ranks nothing
         distance[groups[rows][:, None] == groups[train]] = np.inf
-        found.append(np.argpartition(distance, num, axis=1)[:, :num])
-    return np.concatenate(found)
+        neighbours.append(np.argpartition(distance, num, axis=1)[:, :num])
+    return np.concatenate(neighbours)

@@ -61,11 +61,11 @@ def columns(dataset: Dataset, paths: Sequence[str]) -> pd.DataFrame:
     from lib.data import thumbnails
 
     rows = dataset.accepted().set_index("path").loc[list(paths)]
-    found = rows[[name for name in rows.columns if name.startswith("attr_")]].copy()
-    found["side"] = rows[["width", "height"]].max(axis=1)
+    attributes = rows[[name for name in rows.columns if name.startswith("attr_")]].copy()
+    attributes["side"] = rows[["width", "height"]].max(axis=1)
     if len(rows) <= _MOST_IMAGES:
-        found["brightness"] = [float(thumbnails.of(dataset, path).mean()) for path in paths]
-    return found
+        attributes["brightness"] = [float(thumbnails.of(dataset, path).mean()) for path in paths]
+    return attributes
 
 
 def by_column(part: Predictions, values: pd.DataFrame) -> pd.DataFrame:
@@ -177,7 +177,7 @@ def _areas(part: Predictions, draws: int) -> dict[str, np.ndarray]:
     _, group = np.unique(part.groups, return_inverse=True)
     num_groups = int(group.max()) + 1
     weights = generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=draws)
-    found = {name: np.full((num_classes, 2), np.nan) for name in ("roc_auc", "average_precision")}
+    areas = {name: np.full((num_classes, 2), np.nan) for name in ("roc_auc", "average_precision")}
     for place in range(num_classes):
         order = np.argsort(-part.probabilities[:, place], kind="stable")
         positive = part.truths[order, place]
@@ -185,9 +185,9 @@ def _areas(part: Predictions, draws: int) -> dict[str, np.ndarray]:
             continue
         times = weights[:, group[order]].astype(np.float64)  # (draws, n)
         values = _weighted_areas(times, positive, part.probabilities[order, place])
-        for name, drawn in zip(found, values, strict=True):
-            found[name][place] = bootstrap.percentile_interval(drawn)
-    return found
+        for name, drawn in zip(areas, values, strict=True):
+            areas[name][place] = bootstrap.percentile_interval(drawn)
+    return areas
 
 
 def _weighted_areas(
@@ -214,11 +214,11 @@ def _calibration_draws(part: Predictions, draws: int) -> np.ndarray:
     generator = np.random.default_rng(0)
     _, group = np.unique(part.groups, return_inverse=True)
     members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
-    found = np.empty(draws)
+    errors = np.empty(draws)
     for draw in range(draws):
         chosen = generator.integers(len(members), size=len(members))
         rows = np.concatenate([members[place] for place in chosen])
-        found[draw] = calibration.debiased_calibration_error(
+        errors[draw] = calibration.debiased_calibration_error(
             replace(part, frame=part.frame.iloc[rows])
         )
-    return found
+    return errors

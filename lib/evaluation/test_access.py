@@ -189,10 +189,10 @@ def _entry(line: str) -> dict[str, str]:
 
 
 def _images(folder: Path, split_id: str, names: tuple[str, ...]) -> frozenset[str]:
-    found = files.read_cache(folder / "splits" / f"{split_id}.parquet") if split_id else None
-    if found is None or not {"path", "split"} <= set(found[0].columns):
+    cached = files.read_cache(folder / "splits" / f"{split_id}.parquet") if split_id else None
+    if cached is None or not {"path", "split"} <= set(cached[0].columns):
         return frozenset()
-    return frozenset(found[0].loc[found[0]["split"].isin(names), "path"])
+    return frozenset(cached[0].loc[cached[0]["split"].isin(names), "path"])
 
 
 def _study(entry: dict[str, str]) -> str:

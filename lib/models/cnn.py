@@ -106,7 +106,7 @@ def describe(preset: str = "compact", **changes: object) -> Cnn:
     Raises DarkroomError for an unknown preset, an unknown field and a value that cannot be built.
     """
     check_choice("preset", preset, PRESETS)
-    names = [each.name for each in fields(Cnn)]
+    names = [field.name for field in fields(Cnn)]
     for name in changes:
         if name not in names:
             raise DarkroomError(

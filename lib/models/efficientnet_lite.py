@@ -159,7 +159,7 @@ def _inverted_residual(
     x: keras.KerasTensor, stage: _Stage, *, number: int, stride: int
 ) -> keras.KerasTensor:
     name = f"block{number}"
-    came = x
+    shortcut = x
     if stage.expansion != 1:
         x = _convolution(x, stage.expansion * x.shape[-1], name=f"{name}_expand", kernel=1)
     x = layers.DepthwiseConv2D(
@@ -168,8 +168,8 @@ def _inverted_residual(
     x = layers.ReLU(6.0, name=f"{name}_depth_relu")(_normalized(x, name=f"{name}_depth_bn"))
     x = layers.Conv2D(stage.filters, 1, use_bias=False, name=f"{name}_project_conv")(x)
     x = _normalized(x, name=f"{name}_project_bn")
-    if stride == 1 and came.shape[-1] == stage.filters:
-        x = layers.Add(name=f"{name}_add")([x, came])
+    if stride == 1 and shortcut.shape[-1] == stage.filters:
+        x = layers.Add(name=f"{name}_add")([x, shortcut])
     return x
 
 

@@ -49,11 +49,11 @@ def ensure(
         chosen = "keras"
     path = by_keras if chosen == "keras" else by_keras.with_name(f"{by_keras.name}-{chosen}")
     folder.mkdir(parents=True, exist_ok=True)
-    if engine == "auto" and (found := _stored(by_keras, num_images=len(images))) is not None:
-        return found
+    if engine == "auto" and (stored := _stored(by_keras, num_images=len(images))) is not None:
+        return stored
     with FileLock(str(path) + ".lock"):
-        found = _stored(path, num_images=len(images))
-        if found is None:
+        stored = _stored(path, num_images=len(images))
+        if stored is None:
             number = predictor.feature_dtype(dtype)
             wanted = chosen if chosen == "keras" else engine
             _compute(
@@ -67,8 +67,8 @@ def ensure(
                 engine=wanted,
                 progress=progress,
             )
-            found = _stored(path, num_images=len(images))
-    return found
+            stored = _stored(path, num_images=len(images))
+    return stored
 
 
 def told(path: Path) -> dict[str, Any]:
@@ -85,20 +85,20 @@ def key(model: keras.Model, *, images_key: str, layer: str = "pool", dtype: str 
     """
     digest = hashlib.sha256(f"{images_key}\n{keras.backend.backend()}\n".encode())
     part = predictor.up_to(model, layer)
-    for each in part.layers:
+    for inner in part.layers:
         # Keras numbers some names differently in each process, and freezing changes no output.
         settings = {
             name: value
-            for name, value in each.get_config().items()
+            for name, value in inner.get_config().items()
             if name not in _NOT_WHAT_A_LAYER_COMPUTES
         }
         settings = {
             name: value for name, value in settings.items() if not name.endswith("_initializer")
         }
         digest.update(
-            f"{type(each).__name__} {json.dumps(settings, sort_keys=True, default=str)}\n".encode()
+            f"{type(inner).__name__} {json.dumps(settings, sort_keys=True, default=str)}\n".encode()
         )
-        for array in each.get_weights():
+        for array in inner.get_weights():
             digest.update(np.ascontiguousarray(array))
     layer = "pool" if layer.endswith("_pool") else layer  # of one of joined backbones
     return f"{layer}-{digest.hexdigest()[:20]}{'' if dtype == 'float32' else f'-{dtype}'}"

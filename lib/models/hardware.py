@@ -36,15 +36,15 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    found = {
+    description = {
         name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)
     }
     fast = [
         flag
-        for flag in found.get("flags", "").split()
+        for flag in description.get("flags", "").split()
         if flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
     ]
-    return " ".join([found.get("model name", platform.processor()), *fast])
+    return " ".join([description.get("model name", platform.processor()), *fast])
 
 
 def threads() -> str:

@@ -145,23 +145,25 @@ def prepare(
     expected = traced(some) if len(some) else np.zeros((0, 1), np.float32)
     for precision in precisions:
         apply = _compile(exported, precision)
-        found = compare(expected, apply(some) if len(some) else expected, scores=scores)
-        if found.holds:
-            return Engine("openvino", precision, apply, found)
+        agreement = compare(expected, apply(some) if len(some) else expected, scores=scores)
+        if agreement.holds:
+            return Engine("openvino", precision, apply, agreement)
     if engine == "openvino":
         raise DarkroomError(
             f"OpenVINO's outputs of {model.name!r} do not agree with Keras': the smallest cosine "
-            f"is {found.cosine:.4f} and "
-            f"{found.changed} of {found.num_images} images change class. Use engine = 'keras'."
+            f"is {agreement.cosine:.4f} and {agreement.changed} of {agreement.num_images} images "
+            "change class. Use engine = 'keras'."
         )
     return by_keras
 
 
-def compare(expected: np.ndarray, found: np.ndarray, *, scores: bool) -> Agreement:
+def compare(expected: np.ndarray, received: np.ndarray, *, scores: bool) -> Agreement:
     """Returns how near `found` comes to what Keras gave, both (n, ...); with `scores` classes are
     compared too.
     """
-    flat, other = (array.reshape(len(array), -1).astype(np.float64) for array in (expected, found))
+    flat, other = (
+        array.reshape(len(array), -1).astype(np.float64) for array in (expected, received)
+    )
     norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(other, axis=1)
     # Two vectors of zeros agree; a vector of zeros and another do not.
     alike = np.where(
@@ -174,13 +176,15 @@ def compare(expected: np.ndarray, found: np.ndarray, *, scores: bool) -> Agreeme
     return Agreement(len(expected), float(alike.min(initial=1.0)), changed)
 
 
-def _changed(expected: np.ndarray, found: np.ndarray) -> int:
+def _changed(expected: np.ndarray, received: np.ndarray) -> int:
     if expected.shape[1] == 1:  # one logit: two classes
-        expected, found = (np.column_stack([-array / 2, array / 2]) for array in (expected, found))
+        expected, received = (
+            np.column_stack([-array / 2, array / 2]) for array in (expected, received)
+        )
     raised = np.exp(expected - expected.max(axis=1, keepdims=True))
     probabilities = np.sort(raised / raised.sum(axis=1, keepdims=True), axis=1)
     sure = probabilities[:, -1] - probabilities[:, -2] > MOST_APART
-    return int((sure & (expected.argmax(axis=1) != found.argmax(axis=1))).sum())
+    return int((sure & (expected.argmax(axis=1) != received.argmax(axis=1))).sum())
 
 
 def _by_keras(model: keras.Model, batch: np.ndarray) -> np.ndarray:

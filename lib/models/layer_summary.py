@@ -116,7 +116,7 @@ def _single(layer: keras.layers.Layer, maps: list[keras.layers.Layer]) -> Block:
 
 
 def _tail(model: keras.Model) -> list[Block]:
-    found: list[Block] = []
+    tail: list[Block] = []
     for layer in model.layers[[layer.name for layer in model.layers].index("pool") :]:
         last = layer is model.layers[-1]
         if layer.name != "pool" and not isinstance(layer, keras.layers.Dense):
@@ -129,10 +129,10 @@ def _tail(model: keras.Model) -> list[Block]:
         title = (
             getattr(layer, "kind", "logits") if last else words.get(type(layer).__name__, "dense")
         )
-        found.append(
+        tail.append(
             Block("head" if last else "vector", title, 0, _shape(layer)[-1], layer.count_params())
         )
-    return found
+    return tail
 
 
 def _shape(layer: keras.layers.Layer) -> tuple[int, ...]:

@@ -48,13 +48,13 @@ def features(
     another dtype and an engine that cannot be.
     """
     part = up_to(model, layer)
-    found = np.empty((len(images), part.output_shape[-1]), feature_dtype(dtype))
+    output = np.empty((len(images), part.output_shape[-1]), feature_dtype(dtype))
     computing = engines.prepare(part, images, engine=engine)
     for start, values in feature_batches(
         model, images, layer=layer, batch_size=batch_size, engine=computing
     ):
-        found[start : start + len(values)] = values
-    return found
+        output[start : start + len(values)] = values
+    return output
 
 
 def feature_batches(
@@ -81,7 +81,7 @@ def up_to(model: keras.Model, layer: str) -> keras.Model:
     """Returns the part of the model that ends at `layer`; it shares the weights. Raises
     DarkroomError for an unknown layer.
     """
-    names = [each.name for each in model.layers]
+    names = [inner.name for inner in model.layers]
     if layer not in names:
         raise DarkroomError(
             f"`layer` must name a layer of {model.name!r}, as layer_table lists them. Received: "

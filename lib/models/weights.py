@@ -156,15 +156,15 @@ def _copy(source: keras.Model, model: keras.Model, *, what: str) -> None:
     if any(layer.name == "pool" for layer in source.layers):
         theirs = _weighted(keras.Model(source.inputs, last_maps(source)))
     arrays = [layer.get_weights() for layer in theirs]
-    shapes = [[array.shape for array in each] for each in arrays]
+    shapes = [[array.shape for array in weights] for weights in arrays]
     expected = [[tuple(weight.shape) for weight in layer.weights] for layer in ours]
     if shapes != expected:
         raise DarkroomError(
             f"{what} does not fit the model: it holds {len(shapes)} layers of other shapes than "
             f"the {len(expected)} here."
         )
-    for layer, each in zip(ours, arrays, strict=True):
-        layer.set_weights(each)
+    for layer, weights in zip(ours, arrays, strict=True):
+        layer.set_weights(weights)
 
 
 def _weighted(model: keras.Model) -> list[keras.layers.Layer]:

@@ -308,11 +308,11 @@ def value_counts(accepted: pd.DataFrame, names: Sequence[str]) -> Drawing:
             axes.set_title(name.removeprefix("attr_"))
             axes.grid(axis="x")
         panels[-1].set_xlabel("images")
-    told = [
+    words = [
         f"{name.removeprefix('attr_')}: most {table.idxmax()} ({table.max():,})"
         for name, table in tables.items()
     ]
-    drawing.alt = f"Images of each value; {', '.join(told)}."
+    drawing.alt = f"Images of each value; {', '.join(words)}."
     return drawing
 
 
@@ -366,9 +366,9 @@ def _values_counted(values: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(values):
         if values.nunique() > _MOST_BARS:
             ranges = pd.cut(values.astype(float), 20)
-            return ranges.map(lambda each: f"{each.left:g} to {each.right:g}").value_counts(
-                sort=False
-            )
+            return ranges.map(
+                lambda interval: f"{interval.left:g} to {interval.right:g}"
+            ).value_counts(sort=False)
         return values.dropna().value_counts().sort_index()
     counted = values.dropna().value_counts()
     if len(counted) > _MOST_BARS:

@@ -140,16 +140,16 @@ def drawings(
     stated = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
     others = {name: value for name, value in stated.items() if value is not None}
     letters = comparison.letters if comparison.has_letters else {}
-    found = {"arms": plots.leaderboard(estimates, values, published=others, letters=letters)}
+    figures = {"arms": plots.leaderboard(estimates, values, published=others, letters=letters)}
     if histories := _histories(comparison):
-        found["curves"] = plots.learning_curves_of_arms(histories)
-    found |= calibration_drawings(comparison)
+        figures["curves"] = plots.learning_curves_of_arms(histories)
+    figures |= calibration_drawings(comparison)
     if len(comparison.class_names) > images.MOST_CLASSES and not comparison.is_multilabel:
         for arm in comparison.arms:
-            found[f"confusion {arm}"] = plots.confusion_matrix(
+            figures[f"confusion {arm}"] = plots.confusion_matrix(
                 comparison.confusion(arm), comparison.class_names, title=arm
             )
-    return found
+    return figures
 
 
 def embedded(drawing: Drawing) -> dict[str, str]:
@@ -181,14 +181,14 @@ def calibration_drawings(
     """`reliability` of the arm that is best on validation, and `coverage` of the first
     eight arms.
     """
-    told = {
+    calibrated = {
         arm: runs
         for arm, runs in comparison.arms.items()
         if all(map(selective_prediction.states_probabilities, runs))
     }
-    if not told:
+    if not calibrated:
         return {}
-    best, runs = next(iter(told.items()))
+    best, runs = next(iter(calibrated.items()))
     pooled = _together([run.predictions.split("test") for run in runs])
     error = calibration.calibration_error(pooled)
     together = (
@@ -197,7 +197,7 @@ def calibration_drawings(
     title = f"{best}: calibration error {100 * error:.1f} %{together}"
     curves = {
         arm: calibration.risk_coverage(_together([_scaled(run).split("test") for run in its]))
-        for arm, its in list(told.items())[:_MOST_CURVES]
+        for arm, its in list(calibrated.items())[:_MOST_CURVES]
     }
     return {
         "reliability": plots.reliability(calibration.reliability(pooled), error, title=title),
@@ -216,11 +216,11 @@ def _scaled(run: RunRecord) -> Predictions:
 
 
 def _histories(comparison: Comparison) -> dict[str, list[pd.DataFrame]]:
-    found = {
+    histories = {
         arm: [run.history for run in records if run.history is not None and len(run.history)]
         for arm, records in comparison.arms.items()
     }
-    return {arm: runs for arm, runs in found.items() if runs}
+    return {arm: runs for arm, runs in histories.items() if runs}
 
 
 _ORDER = ("stops", "flagged", "note", "not_judged", "held")

@@ -57,7 +57,9 @@ def write(folder: Path, state: State, model: keras.Model) -> None:
         DarkroomError: when the disk cannot hold it; the generations before stay.
     """
     _refuse_full_disk(folder, state, model)
-    told = {name: getattr(state, name) for name in ("history", "best_value", "best_epoch", "wait")}
+    content = {
+        name: getattr(state, name) for name in ("history", "best_value", "best_epoch", "wait")
+    }
     rate = model.optimizer.learning_rate
     with files.directory(folder / f"generation-{state.epoch:05}") as aside:
         _save(aside / "weights.npz", model.get_weights())
@@ -70,7 +72,8 @@ def write(folder: Path, state: State, model: keras.Model) -> None:
         ):  # else they are the weights
             _save(aside / "best.npz", state.best_weights)
         files.write_json(
-            aside / "state.json", {**told, "learning_rate": float(keras.ops.convert_to_numpy(rate))}
+            aside / "state.json",
+            {**content, "learning_rate": float(keras.ops.convert_to_numpy(rate))},
         )
         files.write_json(
             aside / _HASHES, {path.name: _sha256(path) for path in sorted(aside.iterdir())}
@@ -93,16 +96,16 @@ def restore(folder: Path, model: keras.Model) -> State:
                 "before it."
             )
             continue
-        told = json.loads((generation / "state.json").read_text(encoding="utf-8"))
+        content = json.loads((generation / "state.json").read_text(encoding="utf-8"))
         model.optimizer.build(model.trainable_variables)
         _assign(model.weights, _load(generation / "weights.npz"), generation)
         _assign(model.optimizer.variables, _load(generation / "optimizer.npz"), generation)
         if (generation / "best.npz").is_file():
-            told["best_weights"] = _load(generation / "best.npz")
-        elif told["best_epoch"]:
-            told["best_weights"] = model.get_weights()
-        told.pop("learning_rate")  # for readers; the optimiser's own variables hold it
-        return State(**told)
+            content["best_weights"] = _load(generation / "best.npz")
+        elif content["best_epoch"]:
+            content["best_weights"] = model.get_weights()
+        content.pop("learning_rate")  # for readers; the optimiser's own variables hold it
+        return State(**content)
     return State()
 
 

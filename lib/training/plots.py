@@ -93,16 +93,16 @@ def _answered(test: Predictions, dataset: Dataset, rows: Sequence[int], title: s
     """These images with their classes and the answers."""
     if test.kind == "multilabel":
         labels = multilabel.names_of(test.truths, test.class_names)
-        said = multilabel.names_of(test.present, test.class_names)
+        answers = multilabel.names_of(test.present, test.class_names)
         right = (test.truths == test.present).all(axis=1)
     else:
         names = np.asarray(test.class_names, dtype=object)
         labels, right = names[test.truth], test.truth == test.predicted
         shares = [f" {100 * share:.0f} %" for share in test.confidence]
-        said = names[test.predicted] + np.asarray(shares, dtype=object)
+        answers = names[test.predicted] + np.asarray(shares, dtype=object)
     return plots.pictures(
         [thumbnails.of(dataset, test.frame["path"].iloc[row]) for row in rows],
-        [f"{labels[row]}\n→ {said[row]}" for row in rows],
+        [f"{labels[row]}\n→ {answers[row]}" for row in rows],
         right=[bool(right[row]) for row in rows],
         title=title,
     )

@@ -44,11 +44,15 @@ def choose(parameters: Mapping[str, Any], *, image_side: int) -> dict[str, Any]:
     known = _known(path)
     key = _key(parameters, image_side)
     if key not in known:
-        found = {policy: _milliseconds(policy, parameters, image_side) for policy in POLICIES}
+        milliseconds = {
+            policy: _milliseconds(policy, parameters, image_side) for policy in POLICIES
+        }
         chosen = (
-            "mixed_bfloat16" if found["mixed_bfloat16"] * _GAIN < found["float32"] else "float32"
+            "mixed_bfloat16"
+            if milliseconds["mixed_bfloat16"] * _GAIN < milliseconds["float32"]
+            else "float32"
         )
-        known[key] = {"dtype_policy": chosen, "milliseconds_a_step": found}
+        known[key] = {"dtype_policy": chosen, "milliseconds_a_step": milliseconds}
         # Two processes at once may each time their network; the later one adds to what the other
         # wrote.
         files.write_json(path, {**_known(path), key: known[key]})
@@ -89,8 +93,8 @@ def _key(parameters: Mapping[str, Any], image_side: int) -> str:
         for name in (*schema.NETWORK, "strategy", "batch_size", "optimizer")
         if name in parameters
     }
-    told = json.dumps([named, image_side, machine()], sort_keys=True, default=str)
-    digest = hashlib.sha256(told.encode()).hexdigest()[:12]
+    text = json.dumps([named, image_side, machine()], sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     return f"{parameters['architecture']}-{image_side}-{digest}"
 
 

@@ -118,9 +118,9 @@ class Session:
 
     def finish(self) -> dict[str, Any]:
         """Computes the numbers, saves the model, writes `result.json` and returns what it says."""
-        found = self._done(self._predictions, "score")
+        predictions = self._done(self._predictions, "score")
         return finalise.conclude(
-            self._trained, self.split, found, dataset=self.pictures, run=self.run
+            self._trained, self.split, predictions, dataset=self.pictures, run=self.run
         )
 
     def _done(self, value: Any, step: str) -> Any:

@@ -36,7 +36,7 @@ def begin(
         import tensorflow
 
         tensorflow.config.experimental.enable_op_determinism()
-    found = {
+    environment = {
         "backend": keras.backend.backend(),
         "devices": found_devices,
         "devices_that_share_a_batch": shared,
@@ -46,5 +46,5 @@ def begin(
         "threads": hardware.threads(),
         "processor": hardware.processor(),
     }
-    run.environment(**found)
-    return found
+    run.environment(**environment)
+    return environment

@@ -44,25 +44,25 @@ def runs(study: str, *, stage: str | None = None) -> list[Run]:
     if not (paths.logs() / study).is_dir():
         raise DarkroomError(f"There is no study {study!r} in logs/.")
     stages = [folder for folder in _folders(paths.logs() / study) if stage in (None, folder.name)]
-    found = [_read(study, folder.name, path) for folder in stages for path in _folders(folder)]
-    return [run for run in found if run is not None]
+    finished = [_read(study, folder.name, path) for folder in stages for path in _folders(folder)]
+    return [run for run in finished if run is not None]
 
 
 def run(study: str, stage: str, name: str) -> Run:
     """Returns one finished run. Raises DarkroomError when there is none of that name."""
     folder = paths.run(study, stage, name)
-    found = None
+    content = None
     if folder.is_dir() and is_inside(folder, paths.logs()):
-        found = _read(study, stage, folder)
-    if found is None:
+        content = _read(study, stage, folder)
+    if content is None:
         raise DarkroomError(f"There is no finished run {study}/{stage}/{name}.")
-    return found
+    return content
 
 
 def runs_of_stage(stage: str) -> list[Run]:
     """Returns the finished runs of a stage over all studies, the newest first."""
-    found = [run for study in studies() for run in runs(study, stage=stage)]
-    return sorted(found, key=lambda run: -(run.folder / record.RESULT).stat().st_mtime)
+    finished = [run for study in studies() for run in runs(study, stage=stage)]
+    return sorted(finished, key=lambda run: -(run.folder / record.RESULT).stat().st_mtime)
 
 
 def figure_path(run: Run, name: str) -> Path:

@@ -45,7 +45,7 @@ def answer(study: str, stage: str, run: str) -> Response:
 
     The form field `accuracy` is the accuracy that accepted answers should reach on validation.
     """
-    found = archive.run(study, stage, run)
+    trained = archive.run(study, stage, run)
     uploads = request.files.getlist("pictures")
     if not 0 < len(uploads) <= MAX_FILES:
         abort(400, f"Send 1 to {MAX_FILES} pictures at once. Received: {len(uploads)}.")
@@ -59,7 +59,7 @@ def answer(study: str, stage: str, run: str) -> Response:
     # All are checked before the model is loaded; large ones are decoded again when their turn
     # comes, since together they would fill the memory.
     decoded = [_small_or_none(decode(content)) for content in contents]
-    loaded = models.load(found)
+    loaded = models.load(trained)
     if loaded.classifier.rendering != Rendering():  # wide values are read as in training
         decoded = [None] * len(contents)
     answers = [
@@ -109,17 +109,17 @@ def _answer(loaded: Loaded, pixels: np.ndarray, accuracy: float) -> dict[str, An
     from lib.apply import classify
 
     with loaded.asked:  # one visitor at a time; the others wait some milliseconds
-        found = classify(loaded.classifier, [pixels], accuracy=accuracy)[0]
+        result = classify(loaded.classifier, [pixels], accuracy=accuracy)[0]
         small = _resized(loaded, pixels)
-        likeliest = max(found.probabilities, key=found.probabilities.get)
+        likeliest = max(result.probabilities, key=result.probabilities.get)
         heat = _heat(loaded, pixels, small, likeliest, side=_SIDE)
         near = nearest(loaded, small)
-    ranked = sorted(found.probabilities.items(), key=lambda item: -item[1])[:_NUM_CLASSES]
+    ranked = sorted(result.probabilities.items(), key=lambda item: -item[1])[:_NUM_CLASSES]
     return {
-        "label": (found.label or "none").replace(SEPARATOR, " + "),
-        "probability": found.probability,
+        "label": (result.label or "none").replace(SEPARATOR, " + "),
+        "probability": result.probability,
         "explained": likeliest,
-        "sure": found.verdict == "accepted",
+        "sure": result.verdict == "accepted",
         "threshold": loaded.classifier.threshold(accuracy),
         "probabilities": [[name, share] for name, share in ranked],
         "picture": _uri(pictures.shrunk(pixels, side=_SIDE, enlarge=True)),
@@ -160,12 +160,12 @@ def nearest(loaded: Loaded, pixels: np.ndarray) -> list[dict[str, Any]] | None:
     Each has `path`, `label`, `distance` and a small `picture`. None where no run of
     `8_features` has computed this model's features.
     """
-    found = _space(loaded.run.result["model_sha256"]) if loaded.is_network else None
-    if found is None:
+    space = _space(loaded.run.result["model_sha256"]) if loaded.is_network else None
+    if space is None:
         return None
     from lib.models import feature_cache, predictor
 
-    shown, rows = found
+    shown, rows = space
     layer = shown.account["layer"]
     query = predictor.features(loaded.model, pixels[None], layer=layer, batch_size=1)[0]
     try:

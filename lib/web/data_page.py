@@ -109,11 +109,11 @@ def undo(name: str) -> Response:
 def predicted(name: str, study: str, stage: str, run: str) -> Response:
     """Returns a run's predictions as arrays in the order of the data set's images."""
     table = image_table.load(name)
-    found = _predictions(archive.run(study, stage, run))
+    predictions = _predictions(archive.run(study, stage, run))
     return Response(
-        _aligned(table, found),
+        _aligned(table, predictions),
         mimetype="application/octet-stream",
-        headers={"X-Classes": json.dumps(found.class_names)},
+        headers={"X-Classes": json.dumps(predictions.class_names)},
     )
 
 
@@ -121,11 +121,11 @@ def predicted(name: str, study: str, stage: str, run: str) -> Response:
 def probabilities(name: str, row: int, study: str, stage: str, run: str) -> Response:
     """All probabilities that a run gave to one image, the highest first."""
     table = image_table.load(name)
-    found = _predictions(archive.run(study, stage, run))
-    place = found.frame["path"].searchsorted(table.picture(row))
-    if place >= len(found) or found.frame["path"].iloc[place] != table.picture(row):
+    predictions = _predictions(archive.run(study, stage, run))
+    place = predictions.frame["path"].searchsorted(table.picture(row))
+    if place >= len(predictions) or predictions.frame["path"].iloc[place] != table.picture(row):
         return jsonify([])
-    shares = zip(found.class_names, map(float, found.probabilities[place]), strict=True)
+    shares = zip(predictions.class_names, map(float, predictions.probabilities[place]), strict=True)
     return jsonify(sorted(shares, key=lambda share: -share[1])[:12])
 
 
@@ -233,18 +233,20 @@ def _read(file: Any, _changed_ns: int) -> Predictions:
     return predictions.read(file)
 
 
-def _aligned(table: ImageTable, found: Predictions) -> bytes:
+def _aligned(table: ImageTable, predictions: Predictions) -> bytes:
     known = {path: row for row, path in enumerate(table.paths)}
-    rows = np.array([known.get(path, -1) for path in found.frame["path"]])
+    rows = np.array([known.get(path, -1) for path in predictions.frame["path"]])
     there = rows >= 0
     num = len(table)
     truth, predicted = np.full(num, NONE, "<u2"), np.full(num, NONE, "<u2")
     confidence, split = np.full(num, np.nan, "<f4"), np.full(num, 255, np.uint8)
-    truth[rows[there]] = found.truth[there]
-    predicted[rows[there]] = found.predicted[there]
-    confidence[rows[there]] = found.confidence[there]
+    truth[rows[there]] = predictions.truth[there]
+    predicted[rows[there]] = predictions.predicted[there]
+    confidence[rows[there]] = predictions.confidence[there]
     codes = {name: code for code, name in enumerate(image_table.SPLITS)}
-    split[rows[there]] = np.array([codes[name] for name in found.frame["split"]], np.uint8)[there]
+    split[rows[there]] = np.array([codes[name] for name in predictions.frame["split"]], np.uint8)[
+        there
+    ]
     return image_table.packed(
         {"truth": truth, "predicted": predicted, "confidence": confidence, "split": split}
     )

@@ -301,9 +301,9 @@ def _gain(application: Application) -> dict[str, Any] | None:
     for run in archive.runs_of_stage(application.model.stage):
         same_arm = run.name == application.model.name
         if same_arm and str(run.result.get("data", "")).startswith(wanted):
-            found = labelling.gain(before, _predictions(run))
-            if found is not None:
-                return {**found, "run": run.id, "model": application.model.id}
+            gained = labelling.gain(before, _predictions(run))
+            if gained is not None:
+                return {**gained, "run": run.id, "model": application.model.id}
     return None
 
 
@@ -314,10 +314,10 @@ def _predictions(run: Run) -> Predictions:
 def _folder(run: Run) -> Path:
     from lib.apply import folder
 
-    asked = run.result.get("key", {}).get("parameters", {}).get("pictures")
-    if not isinstance(asked, str):
+    pictures = run.result.get("key", {}).get("parameters", {}).get("pictures")
+    if not isinstance(pictures, str):
         raise DarkroomError(f"{run.id} does not say which pictures it was applied to.")
-    return folder.find_folder(asked)
+    return folder.find_folder(pictures)
 
 
 def _load(study: str, stage: str, name: str) -> Application:

@@ -32,14 +32,14 @@ def every() -> str:
 @pages.get("/maps/<study>/<stage>/<unit>")
 def one(study: str, stage: str, unit: str) -> str:
     """One run's maps."""
-    found = archive.run(study, stage, unit)
-    shown = maps.load(found)
+    trained = archive.run(study, stage, unit)
+    shown = maps.load(trained)
     account = shown.account
     spaces = [
-        {**each, "title": TITLES.get(each["name"], each["name"])} for each in account["spaces"]
+        {**space, "title": TITLES.get(space["name"], space["name"])} for space in account["spaces"]
     ]
     about = {
-        "id": found.id,
+        "id": trained.id,
         "points": len(shown),
         "size": _size(len(shown)),
         "columns": shown.columns,
@@ -52,7 +52,7 @@ def one(study: str, stage: str, unit: str) -> str:
         "items": [figure(name) for name in MAPS],
     }
     return render_template(
-        "map.html", found=found, account=account, shown=shown, about=about, page="maps"
+        "map.html", found=trained, account=account, shown=shown, about=about, page="maps"
     )
 
 
@@ -103,16 +103,16 @@ def figure(name: str) -> dict[str, Any]:
 @api.get("/places")
 def places(study: str, stage: str, unit: str) -> Response:
     """The map of a space by a method, as float32."""
-    found, shown = _found(study, stage, unit)
+    trained, shown = _found(study, stage, unit)
     space, method = request.args.get("space", ""), request.args.get("method", "")
-    return _array(found, shown.places(space, method), space, method)
+    return _array(trained, shown.places(space, method), space, method)
 
 
 @api.get("/columns/<int:index>")
 def codes(study: str, stage: str, unit: str, index: int) -> Response:
     """One column for colouring, as uint8 codes or float32 numbers."""
-    found, shown = _found(study, stage, unit)
-    return _array(found, shown.codes(index), "column", index)
+    trained, shown = _found(study, stage, unit)
+    return _array(trained, shown.codes(index), "column", index)
 
 
 @api.post("/points")
@@ -124,7 +124,7 @@ def points(study: str, stage: str, unit: str) -> Response:
 @api.get("/thumbnails/<int:row>")
 def thumbnail(study: str, stage: str, unit: str, row: int) -> Response:
     """A small picture of one point."""
-    found, shown = _found(study, stage, unit)
+    trained, shown = _found(study, stage, unit)
     response = Response(
         shown.thumbnail(row, side=320 if "large" in request.args else maps.THUMBNAIL),
         mimetype="image/jpeg",
@@ -138,8 +138,8 @@ def nearest(study: str, stage: str, unit: str, row: int) -> Response:
     """The nearest images of one in the feature space."""
     shown = _found(study, stage, unit)[1]
     near = shown.nearest(row, space=request.args.get("space", ""))
-    words = {each["row"]: each for each in shown.described([each["row"] for each in near])}
-    return jsonify([{**words[each["row"]], "distance": each["distance"]} for each in near])
+    words = {image["row"]: image for image in shown.described([image["row"] for image in near])}
+    return jsonify([{**words[image["row"]], "distance": image["distance"]} for image in near])
 
 
 @api.get("/search")
@@ -158,10 +158,10 @@ def kept(study: str, stage: str, unit: str) -> Response:
         [
             {
                 "name": name,
-                "saved": each["saved"],
-                "rows": [row_of[path] for path in each["paths"] if path in row_of],
+                "saved": selection["saved"],
+                "rows": [row_of[path] for path in selection["paths"] if path in row_of],
             }
-            for name, each in selections.read(shown.dataset).items()
+            for name, selection in selections.read(shown.dataset).items()
         ]
     )
 
@@ -230,12 +230,12 @@ def undo(study: str, stage: str, unit: str) -> Response:
 
 
 def _found(study: str, stage: str, unit: str) -> tuple[Run, MapRun]:
-    found = archive.run(study, stage, unit)
-    return found, maps.load(found)
+    trained = archive.run(study, stage, unit)
+    return trained, maps.load(trained)
 
 
-def _array(found: Run, content: bytes, *parts: object) -> Response:
+def _array(trained: Run, content: bytes, *parts: object) -> Response:
     response = Response(content, mimetype="application/octet-stream")
-    response.set_etag(maps.etag(found, *parts))
+    response.set_etag(maps.etag(trained, *parts))
     response.headers["Cache-Control"] = "private, no-cache"
     return response.make_conditional(request)

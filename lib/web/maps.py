@@ -36,11 +36,11 @@ class MapRun:
     text to search in.
     """
 
-    def __init__(self, found: Record) -> None:
-        self.record = found
-        self.points = found.points
-        self.account = found.account
-        self.dataset: Dataset = datasets.load(found.account["data"])
+    def __init__(self, stored: Record) -> None:
+        self.record = stored
+        self.points = stored.points
+        self.account = stored.account
+        self.dataset: Dataset = datasets.load(stored.account["data"])
         self._numbers: dict[str, tuple[np.ndarray, list[str]]] = {}
 
     def __len__(self) -> int:
@@ -72,16 +72,16 @@ class MapRun:
         """Returns float32 x of all points, then y, both between 0 and 1 with the map's own
         proportions.
         """
-        found = self.record.places(space, method)
-        low, high = found.min(axis=0), found.max(axis=0)
+        positions = self.record.places(space, method)
+        low, high = positions.min(axis=0), positions.max(axis=0)
         span = float(max(high - low)) or 1.0
-        centred = (found - (low + high) / 2) / span + 0.5
+        centred = (positions - (low + high) / 2) / span + 0.5
         return np.ascontiguousarray(centred.T, "<f4").tobytes()
 
     def described(self, rows: list[int]) -> list[dict[str, Any]]:
         """Returns what is known of points: `row`, `path`, and the title and text of each column."""
-        names = [each["name"] for each in self.columns]
-        found = []
+        names = [column["name"] for column in self.columns]
+        descriptions = []
         for row in self.checked(rows):
             point = self.points.iloc[row]
             words = [
@@ -89,8 +89,8 @@ class MapRun:
                 for name in names
                 if not pd.isna(point[name])
             ]
-            found.append({"row": row, "path": str(point["path"]), "words": words})
-        return found
+            descriptions.append({"row": row, "path": str(point["path"]), "words": words})
+        return descriptions
 
     def checked(self, rows: list[int], *, most: int = MOST_ROWS) -> list[int]:
         """Returns the rows that were asked for. Raises DarkroomError for others than this map has,
@@ -123,28 +123,28 @@ class MapRun:
         """
         self.checked([row])
         features = self.features(space)
-        found = ranked(features, np.asarray(features[row], np.float32), number + 1)
-        return [each for each in found if each["row"] != row][:number]
+        neighbours = ranked(features, np.asarray(features[row], np.float32), number + 1)
+        return [image for image in neighbours if image["row"] != row][:number]
 
     def features(self, space: str) -> np.ndarray:
         """Returns the features of a space, (n, d), mapped from disk. Raises DarkroomError where
         they are gone.
         """
-        known = {each["name"]: each["features"] for each in self.account["spaces"]}
+        known = {entry["name"]: entry["features"] for entry in self.account["spaces"]}
         if space not in known:
             raise DarkroomError(f"This run has the spaces {', '.join(known)}. Received: {space!r}.")
         file = self.dataset.folder / "features" / Path(known[space]).name / "features.npy"
         try:
-            found = np.load(file, mmap_mode="r", allow_pickle=False)
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):
             raise DarkroomError(
                 "The features of this map are not on disk any more; run 8_features again."
             ) from None
-        if len(found) != len(self):
+        if len(array) != len(self):
             raise DarkroomError(
                 "The features of this map are of other images; run 8_features again."
             )
-        return found
+        return array
 
     def thumbnail(self, row: int, *, side: int = THUMBNAIL) -> bytes:
         """Returns a small JPEG of an image, from its pixels alone."""
@@ -165,7 +165,7 @@ class MapRun:
 
     @functools.cached_property
     def _searchable(self) -> pd.Series:
-        named = [each["name"] for each in self.columns if each["kind"] == "classes"]
+        named = [column["name"] for column in self.columns if column["kind"] == "classes"]
         joined = self.points["path"].astype("string")
         for name in named:
             joined = joined + "\n" + self._text(name).fillna("")

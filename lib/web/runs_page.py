@@ -70,23 +70,23 @@ def _by_macro_f1(run: Run) -> float:
 @pages.get("/runs/<study>/<stage>/<run>")
 def one_run(study: str, stage: str, run: str) -> str:
     """One run: sentences, numbers, figures with their alt texts, parameters."""
-    found = archive.run(study, stage, run)
-    metrics = found.result.get("metrics", {})
+    trained = archive.run(study, stage, run)
+    metrics = trained.result.get("metrics", {})
     numbers = {
         name: value for name, value in metrics.items() if isinstance(value, int | float | str)
     }
-    findings = checks.read(found.result.get("audit") or [])
+    findings = checks.read(trained.result.get("audit") or [])
     return render_template(
         "run.html",
-        found=found,
-        figures=_figures(found),
+        found=trained,
+        figures=_figures(trained),
         numbers=numbers,
-        flagged=[each for each in findings if each["outcome"] not in ("held", "not_judged")],
-        parameters=found.result.get("key", {}).get("parameters", {}),
-        has_maps=(found.folder / record.ACCOUNT).is_file(),
-        has_labels=(found.folder / "labels.parquet").is_file(),
-        has_predictions=(found.folder / run_record.PREDICTIONS).is_file(),
-        data=_data(found),
+        flagged=[row for row in findings if row["outcome"] not in ("held", "not_judged")],
+        parameters=trained.result.get("key", {}).get("parameters", {}),
+        has_maps=(trained.folder / record.ACCOUNT).is_file(),
+        has_labels=(trained.folder / "labels.parquet").is_file(),
+        has_predictions=(trained.folder / run_record.PREDICTIONS).is_file(),
+        data=_data(trained),
         page="runs",
     )
 
@@ -128,13 +128,13 @@ def curves(study: str) -> Response:
     """The history of every run of a study that has one, also of running ones."""
     archive.runs(study)
     folder = paths.logs() / study
-    found = {}
+    histories = {}
     for file in sorted(folder.glob("*/*/history.csv")):
         if archive.is_inside(file, folder):
             history = _history(file)
             if history:
-                found["/".join(file.parts[-4:-1])] = history
-    return jsonify(found)
+                histories["/".join(file.parts[-4:-1])] = history
+    return jsonify(histories)
 
 
 @pages.get("/api/runs/<study>/parameters")

@@ -17,8 +17,8 @@ MOST, LONGEST = 500, 100
 
 def read(dataset: Dataset) -> dict[str, dict[str, Any]]:
     """Returns name to `{"paths": [...], "saved": when}`, the latest first."""
-    found = files.read_json(dataset.folder / FILE)
-    return found if isinstance(found, dict) else {}
+    content = files.read_json(dataset.folder / FILE)
+    return content if isinstance(content, dict) else {}
 
 
 def save(dataset: Dataset, name: str, paths: list[str]) -> None:
@@ -36,7 +36,7 @@ def save(dataset: Dataset, name: str, paths: list[str]) -> None:
     if not paths:
         raise DarkroomError("There is nothing in this selection; mark some points first.")
     with FileLock(dataset.folder / f".{FILE}.lock"):
-        known = {other: each for other, each in read(dataset).items() if other != name}
+        known = {other: selection for other, selection in read(dataset).items() if other != name}
         if len(known) >= MOST:
             raise DarkroomError(f"There are {MOST} selections already; delete one first.")
         kept = {"paths": sorted(paths), "saved": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -50,5 +50,6 @@ def delete(dataset: Dataset, name: str) -> None:
         if name not in known:
             raise DarkroomError(f"There is no selection {name!r}.")
         files.write_json(
-            dataset.folder / FILE, {other: each for other, each in known.items() if other != name}
+            dataset.folder / FILE,
+            {other: selection for other, selection in known.items() if other != name},
         )

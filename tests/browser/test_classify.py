@@ -17,7 +17,7 @@ def place(served):
     return map_home.train_thumbnails(paths.root())
 
 
-def test_of_several_files_each_is_named_and_those_that_cannot_be_read_are_told(
+def test_of_several_files_each_is_named_and_those_that_cannot_be_read_are_reported(
     browser, served, place, tmp_path
 ):
     pixels = np.full((20, 30, 3), 50, np.uint8)

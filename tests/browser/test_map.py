@@ -108,7 +108,7 @@ def test_a_graphics_card_and_this_processor_draw_the_same_points(page, served):
     assert sum(faded) > sum(own)
 
 
-def test_a_map_that_moves_shows_its_points_where_they_are_and_is_drawn_anew_at_rest(page, served):
+def test_a_map_that_moves_shows_its_points_where_they_are_and_is_drawn_again_at_rest(page, served):
     page.get("about:blank")
     page.get(f"{served}{PAGE}#drawn=pixels")
     until(page, "document.documentElement.dataset.ready && !plots[0].cloud.waiting")
@@ -137,7 +137,7 @@ def test_a_map_that_moves_shows_its_points_where_they_are_and_is_drawn_anew_at_r
     )
 
 
-def test_a_lasso_takes_what_lies_inside_and_its_keys_add_or_take_away(page):
+def test_a_lasso_takes_what_is_inside_and_its_keys_add_or_take_away(page):
     page.execute_script(
         "const p = plots[0]; p.base = { x: p.x, y: p.y };"
         "window.box = (left, right, keys) => { p.keys = keys; lasso(p, [left, right, right, left], "
@@ -242,7 +242,7 @@ def test_a_picture_that_was_on_its_way_does_not_come_while_the_map_moves(page):
     assert page.execute_script("return document.getElementById('hover').hidden")
 
 
-def test_a_point_that_is_chosen_on_the_map_is_seen_beside_it(page):
+def test_a_point_that_is_chosen_on_the_map_is_seen_next_to_it(page):
     press(page, "s")
     until(page, "document.querySelectorAll('#chosen img').length === 60")
     page.execute_script("document.querySelector('aside').scrollTop = 1e6")

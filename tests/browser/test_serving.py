@@ -95,7 +95,7 @@ def test_only_pages_of_this_address_by_http_may_change_something(served, scheme)
     assert say(served, head, b"{}")[0] in expected
 
 
-def test_half_sent_requests_keep_nobody_waiting(served):
+def test_half_sent_requests_block_no_other(served):
     port = urlsplit(served).port
     lines = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(200)]
     try:

@@ -35,7 +35,7 @@ def ended(one):
         ([signal.SIGQUIT], False),
     ],
 )
-def test_a_signal_ends_a_study_that_goes_on_later(one, signals, whole):
+def test_a_signal_ends_a_study_that_continues_later(one, signals, whole):
     process = one.begin("--workers", "2", "--set", "seconds=2")
     begun(one, process)
     for number in signals:
@@ -51,7 +51,7 @@ def test_a_signal_ends_a_study_that_goes_on_later(one, signals, whole):
 
 
 @pytest.mark.parametrize("seconds", [1, pytest.param(60, marks=pytest.mark.slow)])
-def test_a_study_is_stopped_and_goes_on(one, seconds):
+def test_a_study_is_stopped_and_continues(one, seconds):
     process = one.begin("--workers", "2", "--set", "seconds=1")
     begun(one, process)
     family = [process.pid, *one.processes("lib.processes"), *one.processes("lib.batch.kernel")]

@@ -219,7 +219,7 @@ def test_n_validation_images_seen_in_training(healthy):
         fit(object(), train, val, settings=SETTINGS, run=healthy.run)
 
 
-def test_o_a_searched_value_that_nobody_reads():
+def test_o_a_searched_value_that_is_never_read():
     with pytest.raises(REFUSED, match="Did you mean 'dense_units'"):
         models.build("custom", class_names=["a", "b"], image_side=16, dense_unit=(16,))
     with pytest.raises(REFUSED, match="has no parameter `lr`"):

@@ -87,10 +87,10 @@ def rows(raw: Path, files: Sequence[ListedFile], source: dict[str, Any]) -> Data
     if hasattr(packaged, "rows"):
         listed, facts = packaged.rows(raw), {}
     else:
-        found = read_folder(raw, files, source.get("options", {}))
-        listed = found.rows
-        facts = {} if packaged else found.facts()
-    seen = pd.DataFrame(
+        read = read_folder(raw, files, source.get("options", {}))
+        listed = read.rows
+        facts = {} if packaged else read.facts()
+    present = pd.DataFrame(
         {
             "path": [file.path for file in files],
             "bytes": [file.size for file in files],
@@ -99,7 +99,7 @@ def rows(raw: Path, files: Sequence[ListedFile], source: dict[str, Any]) -> Data
             "detail": pd.Series([file.detail for file in files], dtype=object),
         }
     )
-    table = listed.merge(seen, on="path", how="left", validate="one_to_one")
+    table = listed.merge(present, on="path", how="left", validate="one_to_one")
     gone = table["bytes"].isna()
     table.loc[gone, "problem"] = "missing"
     table.loc[gone, "detail"] = "the source names this file, but it is not there"

@@ -111,8 +111,10 @@ def extract(archive: Path, target: Path, *, encoding: str | None = None) -> int:
             except (
                 Exception
             ) as error:  # damage may raise anything, and a name may be none that this disk can hold
-                told = f"{member.name!r} is damaged, locked or has no name for a file ({error})"
-                raise DarkroomError(f"The archive {archive} cannot be unpacked: {told}.") from error
+                problem = f"{member.name!r} is damaged, locked or has no name for a file ({error})"
+                raise DarkroomError(
+                    f"The archive {archive} cannot be unpacked: {problem}."
+                ) from error
     return len(seen)
 
 
@@ -138,9 +140,9 @@ def _opened(
         raise
     # parsers fed with broken bytes may raise anything: all of it means that they are broken
     except Exception as error:
-        told = str(error).partition("\n")[0].rstrip(":")
+        reason = str(error).partition("\n")[0].rstrip(":")
         raise DarkroomError(
-            f"{archive} is not an archive that can be read ({told}); fetch it again."
+            f"{archive} is not an archive that can be read ({reason}); fetch it again."
         ) from error
 
 

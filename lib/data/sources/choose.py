@@ -488,11 +488,16 @@ def _splits_of_paths(reading: Reading, options: Options) -> Reading:
     if reading.kind != "table" or options.split == "none":
         return reading
     rows = reading.rows
-    told = rows["path"].map(tables.split_of_path)
+    from_path = rows["path"].map(tables.split_of_path)
     labelled = rows["label"].notna()
-    if told[labelled].isna().mean() > 0.05 or not labelled.any():
+    if from_path[labelled].isna().mean() > 0.05 or not labelled.any():
         return reading
-    differ = labelled & told.notna() & rows["source_split"].notna() & (told != rows["source_split"])
+    differ = (
+        labelled
+        & from_path.notna()
+        & rows["source_split"].notna()
+        & (from_path != rows["source_split"])
+    )
     if differ.any() and options.split is None and "column" in (reading.split or ""):
         raise DarkroomError(
             f"The folders and the {reading.split} give {int(differ.sum()):,} pictures different "
@@ -502,7 +507,7 @@ def _splits_of_paths(reading: Reading, options: Options) -> Reading:
         )
     if reading.split is not None and not rows.loc[labelled, "source_split"].isna().any():
         return reading
-    filled = rows["source_split"].where(rows["source_split"].notna(), told)
+    filled = rows["source_split"].where(rows["source_split"].notna(), from_path)
     return reading.noting(
         rows=rows.assign(source_split=filled), split=reading.split or "the folders"
     )
@@ -645,11 +650,11 @@ def _group_key(rows: pd.DataFrame, wanted: str) -> pd.Series:
     level = re.fullmatch(r"level\s*(\d+)", wanted)
     if level:
         at = int(level[1])
-        found = rows["path"].map(
+        keys = rows["path"].map(
             lambda path: "/".join(path.split("/")[:-1][:at]) if path.count("/") >= at else None
         )
     elif wanted == "name" or wanted.startswith("name:"):
-        found = rows["path"].map(lambda path: _name_part(path, wanted.partition(":")[2]))
+        keys = rows["path"].map(lambda path: _name_part(path, wanted.partition(":")[2]))
     else:
         there = {name: name for name in rows.columns if name.startswith("attr_")}
         key = columns.attribute_name(wanted)
@@ -659,16 +664,16 @@ def _group_key(rows: pd.DataFrame, wanted: str) -> pd.Series:
                 f"`group` takes a column ({few(known, 12)}), `level N` or `name:REGEX`. Received: "
                 f"{wanted!r}."
             )
-        found = rows[key].map(
+        keys = rows[key].map(
             lambda value: str(value) if value is not None and value == value else None
         )
-    found = found.astype(object)
-    if found.nunique() < 2:
+    keys = keys.astype(object)
+    if keys.nunique() < 2:
         raise DarkroomError(
             f"`group`={wanted} puts all pictures into "
-            f"{'one group' if found.nunique() else 'no group'}; choose another."
+            f"{'one group' if keys.nunique() else 'no group'}; choose another."
         )
-    return found.where(found.notna(), None)
+    return keys.where(keys.notna(), None)
 
 
 def _groups_of_tables(reading: Reading, bundles: Sequence[Bundle], options: Options) -> Reading:

@@ -273,12 +273,12 @@ def unread_splits(frame: pd.DataFrame) -> list[str]:
     """Returns the columns that are called like a split but hold no word of one, with their
     values.
     """
-    found = []
+    columns = []
     for name in frame.columns:
         read = _read_split(frame[name], name)
         if read and len(read) > 1 and not any(read.values()):
-            found.append(f"{name} ({few(sorted(read), 4)})")
-    return found
+            columns.append(f"{name} ({few(sorted(read), 4)})")
+    return columns
 
 
 def read_split(
@@ -335,19 +335,19 @@ def box_columns(frame: pd.DataFrame) -> dict[str, str]:
 
 def boxes(frame: pd.DataFrame) -> pd.DataFrame:
     """Returns the columns `box_*` in pixels, or no column."""
-    found = box_columns(frame)
+    columns = box_columns(frame)
     table = pd.DataFrame(
         {
             box: pd.to_numeric(frame[name], errors="coerce").astype("float64")
-            for name, box in found.items()
+            for name, box in columns.items()
         }
     )
-    if found and not {column_key(name) for name in found} <= {
+    if columns and not {column_key(name) for name in columns} <= {
         word for words in BOXES.values() for word in words
     }:
         table["box_right"] += table["box_left"]
         table["box_bottom"] += table["box_top"]
-    return table.reindex(columns=list(BOXES)) if found else pd.DataFrame(index=frame.index)
+    return table.reindex(columns=list(BOXES)) if columns else pd.DataFrame(index=frame.index)
 
 
 def attribute(cells: pd.Series) -> pd.Series:
@@ -452,11 +452,11 @@ def label_lists(frame: pd.DataFrame, choice: LabelChoice, options: Options, *, n
         )
         return Labels(lists, source)
     separator = options.separator
-    found = _list_separator(cells) if separator is None else None
-    if found and options.several == "all":
-        separator = found[0]
-    elif found and options.several is None:
-        sign, number = found
+    separators = _list_separator(cells) if separator is None else None
+    if separators and options.several == "all":
+        separator = separators[0]
+    elif separators and options.several is None:
+        sign, number = separators
         example = next(cell for cell in cells if sign in cell)
         raise DarkroomError(
             f"{number:,} cells of the column {column!r} of {name} seem to hold several labels, "

@@ -142,8 +142,8 @@ def _peel(
 
 def _splits(names: Iterable[str], options: Options) -> dict[str, str]:
     named = options.named_splits
-    told = {name: named[name.casefold()] for name in names if named.get(name.casefold())}
-    return {} if options.split == "none" else {**vocabulary.splits_of(names), **told}
+    splits = {name: named[name.casefold()] for name in names if named.get(name.casefold())}
+    return {} if options.split == "none" else {**vocabulary.splits_of(names), **splits}
 
 
 def _is_split_level(inside: dict[str, list[Place]], splits: dict[str, str], at: int) -> bool:
@@ -537,13 +537,13 @@ def _reading(
 def _attribute_levels(layout: Layout, level: int, options: Options) -> dict[int, str]:
     """The levels beside the label's whose names differ, and their column."""
     depth = max((len(place.levels) for place in layout.labelled), default=0)
-    found = {}
+    levels = {}
     for at in range(depth):
         names = {place.names[at] for place in layout.labelled if len(place.levels) > at}
         if at != level and len(names) > 1 and (at < level or options.level):
             position = next(place.levels[at] for place in layout.labelled if len(place.levels) > at)
-            found[at] = f"attr_folder_{position + 1}"
-    return found
+            levels[at] = f"attr_folder_{position + 1}"
+    return levels
 
 
 def _levels_text(levels: Iterable[int]) -> str:

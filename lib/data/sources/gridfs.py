@@ -139,7 +139,7 @@ def get(
                 f"The store holds {len(entries)} images of {name!r}, not those it says. Put it "
                 "again."
             )
-        missing = [each for each in entries if not _is_here(raw, each)]
+        missing = [entry for entry in entries if not _is_here(raw, entry)]
         batches = [
             missing[start : start + _BATCH_FILES] for start in range(0, len(missing), _BATCH_FILES)
         ]
@@ -211,7 +211,7 @@ def _parallel(
             future = pool.submit(work, batch)
             future.add_done_callback(lambda _: room.release())
             futures.append(future)
-            if any(each.done() and each.exception() for each in futures[-4 * threads :]):
+            if any(pending.done() and pending.exception() for pending in futures[-4 * threads :]):
                 break
         try:
             for future in futures:
@@ -245,7 +245,7 @@ def _rows(dataset: Dataset) -> tuple[list[dict[str, Any]], dict[str, str]]:
 def _plain(value: Any) -> Any:
     """A cell as MongoDB stores it: missing values as null, NumPy's numbers as Python's."""
     if isinstance(value, list):
-        return [str(each) for each in value]
+        return [str(item) for item in value]
     if value is None or value != value or value is pandas.NA:
         return None
     return value.item() if hasattr(value, "item") else value
@@ -253,7 +253,7 @@ def _plain(value: Any) -> Any:
 
 def _write_manifest(folder: Path, rows: Sequence[dict[str, Any]], types: Mapping[str, str]) -> None:
     if rows:
-        table = pandas.DataFrame([each["row"] for each in rows])
+        table = pandas.DataFrame([row["row"] for row in rows])
         manifest.write(
             folder, table.astype({name: types[name] for name in types if name.startswith("attr_")})
         )

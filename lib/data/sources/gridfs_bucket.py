@@ -169,13 +169,13 @@ class Bucket:
 
     def rows(self, expected: int) -> list[dict[str, Any]]:
         """Returns the manifest's rows in order. Raises DarkroomError if some are missing."""
-        found = self._retry(lambda: list(self._rows.find({})))
-        if len(found) != expected:
+        documents = self._retry(lambda: list(self._rows.find({})))
+        if len(documents) != expected:
             raise DarkroomError(
-                f"The store holds {len(found)} manifest rows of {self.name!r}, not {expected}. Put "
-                "it again."
+                f"The store holds {len(documents)} manifest rows of {self.name!r}, not {expected}. "
+                "Put it again."
             )
-        return sorted(found, key=lambda row: row["order"])
+        return sorted(documents, key=lambda row: row["order"])
 
     def finish(self, about: dict[str, Any]) -> None:
         """Records that the data set is complete."""
@@ -188,19 +188,19 @@ class Bucket:
 
         Raises DarkroomError if the data set is missing or incomplete.
         """
-        found = self._retry(lambda: self._sets.find_one({"_id": self.name}))
-        if found is None:
+        document = self._retry(lambda: self._sets.find_one({"_id": self.name}))
+        if document is None:
             known = names()
             has = ", ".join(known) or "none"
             raise DarkroomError(
                 f"The store has no data set {self.name!r}; it has {has}.{suggest(self.name, known)}"
             )
-        if not found.get("complete"):
+        if not document.get("complete"):
             raise DarkroomError(
                 f"The data set {self.name!r} is incomplete in the store. Put it again, then get it."
             )
         self.refresh()
-        return found
+        return document
 
     def _retry(self, work: Callable[[], Any]) -> Any:
         """Calls `work`, which may be repeated, and waits for a server that is away."""

@@ -26,15 +26,15 @@ def parts(name: str) -> dict[str, object] | None:
     """Returns `make`, `type` (None where no word names it) and `year` of a class name "Make Model
     Type Year", else None.
     """
-    found = _YEAR.match(name)
-    if not found:
+    year = _YEAR.match(name)
+    if not year:
         return None
-    words = found["words"]
+    words = year["words"]
     make = next(
         (each for each in _MAKES_OF_TWO_WORDS if words.startswith(each + " ")), words.split(" ")[0]
     )
     bodies = [_TYPES[word.lower()] for word in words[len(make) :].split() if word.lower() in _TYPES]
-    return {"make": make, "type": bodies[-1] if bodies else None, "year": int(found["year"])}
+    return {"make": make, "type": bodies[-1] if bodies else None, "year": int(year["year"])}
 
 
 def columns(labels: Iterable[str | None]) -> pd.DataFrame:
@@ -47,11 +47,11 @@ def columns(labels: Iterable[str | None]) -> pd.DataFrame:
     known = {name: parts(name) for name in labels.dropna().unique()}
     if len(known) < 2 or not all(known.values()):
         return pd.DataFrame(index=range(len(labels)))
-    told = [known.get(name, {}) if name is not None else {} for name in labels]
+    attributes = [known.get(name, {}) if name is not None else {} for name in labels]
     return pd.DataFrame(
         {
-            "attr_make": pd.Series([each.get("make") for each in told], dtype=object),
-            "attr_type": pd.Series([each.get("type") for each in told], dtype=object),
-            "attr_year": pd.array([each.get("year") for each in told], dtype="Int64"),
+            "attr_make": pd.Series([row.get("make") for row in attributes], dtype=object),
+            "attr_type": pd.Series([row.get("type") for row in attributes], dtype=object),
+            "attr_year": pd.array([row.get("year") for row in attributes], dtype="Int64"),
         }
     )

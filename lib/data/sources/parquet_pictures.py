@@ -24,17 +24,17 @@ def find(raw: Path, files: Sequence[ListedFile]) -> list[str]:
     """Returns the Parquet and Arrow files that hold pictures."""
     import pyarrow
 
-    found = []
+    paths = []
     for file in files:
         if file.problem is not None or not file.path.lower().endswith((".parquet", ".arrow")):
             continue
         try:
             with _opened(raw / file.path) as (schema, _):
                 if tables.picture_columns(schema):
-                    found.append(file.path)
+                    paths.append(file.path)
         except (OSError, ValueError, pyarrow.ArrowException):
             continue  # what cannot be read is named when it is read as a table
-    return found
+    return paths
 
 
 def unpack(root: Path, paths: Sequence[str], target: Path) -> int:

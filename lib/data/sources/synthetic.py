@@ -45,9 +45,9 @@ def rows(raw: Path) -> pd.DataFrame:
         )
     truth = pd.read_parquet(table)
     truth = truth[~truth["path"].str.rsplit("/", n=1).str[-1].isin(list(drawing("faults").LITTER))]
-    told = truth.drop(columns=["kind", "fault", "detail", "partner"]).reset_index(drop=True)
-    told["source_split"] = None
-    return told
+    known = truth.drop(columns=["kind", "fault", "detail", "partner"]).reset_index(drop=True)
+    known["source_split"] = None
+    return known
 
 
 def drawing(module: str = "") -> ModuleType:

@@ -140,10 +140,10 @@ def _bundles(named: Sequence[Named], options: Options) -> list[Bundle]:
     for one in named:
         keys = tuple(sorted(vocabulary.column_key(column) for column in one.table.frame.columns))
         alike[(keys, one.table.has_header)].append(one)
-    found = []
+    bundles = []
     for members in alike.values():
-        found += [_bundle(part, options) for part in _united(members)]
-    return found
+        bundles += [_bundle(part, options) for part in _united(members)]
+    return bundles
 
 
 def _united(members: list[Named]) -> list[list[Named]]:

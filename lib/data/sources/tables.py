@@ -102,7 +102,7 @@ def candidates(files: Iterable[ListedFile], pictures: Sequence[ListedFile]) -> l
     """Returns the paths of files that may be tables, those nearest to the top first."""
     stems = {file.path.rsplit("/", 1)[-1].rpartition(".")[0] for file in pictures}
     counts: Counter[str] = Counter()
-    found = []
+    paths = []
     for file in files:
         lower, folder = file.path.lower(), file.path.rpartition("/")[0]
         if file.problem is not None or file.size > MAX_BYTES:
@@ -120,10 +120,10 @@ def candidates(files: Iterable[ListedFile], pictures: Sequence[ListedFile]) -> l
             )
         ):
             counts[folder] += 1
-            found.append(file.path)
+            paths.append(file.path)
     few = [
         path
-        for path in found
+        for path in paths
         if counts[path.rpartition("/")[0]] <= 12 or path.lower().endswith(ENDINGS)
     ]
     return sorted(few, key=lambda path: (path.count("/"), path))[:MOST_TABLES]
@@ -478,25 +478,27 @@ class FileIndex:
                 return folded
         key = plain.casefold()
         name = key.rsplit("/", 1)[-1]
-        found = self.by_name.get(name) or self.by_stem.get(name) or ()
-        if not found and (number := re.fullmatch(r"(\d{1,18})(\.0)?", name)):
-            found = self.by_number.get(int(number[1]), ())  # 7 or 7.0 for 00007.png
-        return self._nearest(list(found), key, table)
+        matches = self.by_name.get(name) or self.by_stem.get(name) or ()
+        if not matches and (number := re.fullmatch(r"(\d{1,18})(\.0)?", name)):
+            matches = self.by_number.get(int(number[1]), ())  # 7 or 7.0 for 00007.png
+        return self._nearest(list(matches), key, table)
 
-    def _nearest(self, found: list[str], key: str, table: Table) -> str | None:
+    def _nearest(self, matches: list[str], key: str, table: Table) -> str | None:
         """Of files of one name that whose folders agree with the cell's the longest, then with the
         table's place and split.
         """
-        if len(found) < 2:
-            return found[0] if found else None
+        if len(matches) < 2:
+            return matches[0] if matches else None
         wanted = key.split("/")[:-1]
-        agree = [_common_tail(path.casefold().split("/")[:-1], wanted) for path in found]
-        found = [path for path, number in zip(found, agree, strict=True) if number == max(agree)]
-        inside = [path for path in found if path.startswith(table.folder)]
-        found = inside if table.folder and inside else found
-        if len(found) > 1 and table.split:
-            found = [path for path in found if split_of_path(path) == table.split] or found
-        return found[0] if len(found) == 1 else None
+        agree = [_common_tail(path.casefold().split("/")[:-1], wanted) for path in matches]
+        matches = [
+            path for path, number in zip(matches, agree, strict=True) if number == max(agree)
+        ]
+        inside = [path for path in matches if path.startswith(table.folder)]
+        matches = inside if table.folder and inside else matches
+        if len(matches) > 1 and table.split:
+            matches = [path for path in matches if split_of_path(path) == table.split] or matches
+        return matches[0] if len(matches) == 1 else None
 
 
 def split_of_path(path: str) -> str | None:

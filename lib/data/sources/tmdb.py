@@ -87,29 +87,29 @@ def collect(
     tell(NOTICE)
     server = Server(api, client or Client(per_second=PER_SECOND))
     folder = paths.dataset(name)
-    wish = {"genres": list(genres), "per_genre": per_genre, "side": side}
-    wish |= {} if language == "en" else {"language": language}
+    request = {"genres": list(genres), "per_genre": per_genre, "side": side}
+    request |= {} if language == "en" else {"language": language}
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, name):
-        _refuse_taken(folder, name, wish)
+        _refuse_taken(folder, name, request)
         for place in (folder, folder / _PAGES, folder / "raw", folder / "raw" / POSTERS):
             files.clear_aside(place)
         listed = _genres(server, folder, language)
         films = list(_found(server, folder, genres, per_genre, listed, tell))
         failed = _posters(server, folder, films, side, tell)
         _finish(folder, [film for film in films if film.id not in failed])
-    there = datasets.register(name, _source(wish, permission, len(films) - len(failed), failed))
+    there = datasets.register(name, _source(request, permission, len(films) - len(failed), failed))
     checks.usable(there.rows(), where=there.raw)
     return there
 
 
-def _refuse_taken(folder: Path, name: str, wish: dict[str, Any]) -> None:
+def _refuse_taken(folder: Path, name: str, request: dict[str, Any]) -> None:
     for file in (folder / datasets.SOURCE, folder / _PAGES / "wish.json"):
         if not file.is_file():
             continue
         known = json.loads(file.read_text(encoding="utf-8"))
         known = known.get("collected", {}) if file.name == datasets.SOURCE else known
-        if known != wish:
+        if known != request:
             raise DarkroomError(
                 f"The data set {name!r} is there, collected by {known or 'other means'}. Give this "
                 "one another name, or "
@@ -127,12 +127,12 @@ def _refuse_taken(folder: Path, name: str, wish: dict[str, Any]) -> None:
     (folder / _PAGES).mkdir(parents=True, exist_ok=True)
     if not (folder / datasets.SOURCE).exists():
         (folder / datasets.UNFINISHED).touch()
-    files.write_json(folder / _PAGES / "wish.json", wish)
+    files.write_json(folder / _PAGES / "wish.json", request)
 
 
 def _genres(server: Server, folder: Path, language: str) -> dict[str, int]:
-    found = _page(server, folder, "genres", "/genre/movie/list", language=language)["genres"]
-    return {genre["name"]: int(genre["id"]) for genre in found}
+    genres = _page(server, folder, "genres", "/genre/movie/list", language=language)["genres"]
+    return {genre["name"]: int(genre["id"]) for genre in genres}
 
 
 def _found(
@@ -234,7 +234,7 @@ def _finish(folder: Path, films: Sequence[Film]) -> None:
 
 
 def _source(
-    wish: dict[str, Any], permission: str, num: int, failed: Mapping[int, str]
+    request: dict[str, Any], permission: str, num: int, failed: Mapping[int, str]
 ) -> dict[str, Any]:
     options = {"table": _TABLE, "image": "image", "folder": "", "ending": "", "label": "genre"}
     return {
@@ -247,7 +247,7 @@ def _source(
         "permission": permission.strip(),
         "label_rule": "the genre that the film was collected for; attr_genres has all",
         "options": {**options, "separator": None, "several": "first"},
-        "collected": wish,
+        "collected": request,
         "not_fetched": {str(film): why for film, why in failed.items()},
         "brought": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -117,7 +117,7 @@ def test_the_table_counts_every_run_once(report):
     ]
 
 
-def test_a_progress_from_before_is_nobody_at_work(report):
+def test_a_progress_from_before_is_not_running(report):
     report.states["work/plain-s0"] = "submitted"
     folder = status.paths.run("one", "work", "plain-s0")
     files.write_json(folder / "progress.json", {"state": "running", "epoch": 3})

@@ -52,7 +52,7 @@ def test_jpeg_is_what_pillow_makes_of_it(picture, options):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_exif_orientation_is_applied_and_told(picture, orientation, kind):
+def test_exif_orientation_is_applied_and_reported(picture, orientation, kind):
     image = Image.fromarray(picture)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -63,7 +63,7 @@ def test_exif_orientation_is_applied_and_told(picture, orientation, kind):
     assert decoded.pixels.shape == expected.shape and apart(decoded.pixels, expected) <= 2
 
 
-def test_transparency_lies_on_white():
+def test_transparency_is_on_white():
     rgba = np.zeros((4, 4, 4), np.uint8)
     rgba[:2] = (255, 0, 0, 255)
     rgba[3] = (0, 0, 0, 128)
@@ -155,7 +155,7 @@ def test_a_cut_file_is_refused(picture, kind, share):
 @pytest.mark.parametrize(
     ("data", "kind"), [(b"\xff\xd8\xff\xe0", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG")]
 )
-def test_what_is_said_of_a_file_cut_in_its_head_holds_no_address_in_memory(data, kind):
+def test_what_is_reported_of_a_file_cut_in_its_head_holds_no_address_in_memory(data, kind):
     with pytest.raises(ImageError, match=f"^{kind}: its head cannot be read$"):
         decode(data)
 

@@ -46,7 +46,7 @@ def test_the_overall_figures_of_the_transfer_report_follow_from_its_classes():
     )  # printed: 0.9430295
 
 
-def test_the_accuracy_that_evaluate_gave_beside_it_is_of_other_images():
+def test_the_accuracy_that_evaluate_gave_next_to_it_is_of_other_images():
     (told,) = published_tables.contradictions(report(TRANSFER), {"accuracy": 0.9592})
     assert told == "The classes allow accuracy 0.943 to 0.953, the report says 0.9592."
 

@@ -12,7 +12,7 @@ from lib.reporting.tensorboard import Node
 from lib.training import tensorboard_logging
 
 
-def test_the_network_is_told_layer_by_layer_with_its_branches():
+def test_the_network_is_reported_layer_by_layer_with_its_branches():
     images = keras.Input((8, 8, 3), name="images")
     left = keras.layers.Conv2D(4, 1, name="left")(images)
     right = keras.layers.Conv2D(4, 1, use_bias=False, name="right")(images)

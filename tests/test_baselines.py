@@ -115,7 +115,7 @@ def test_more_features_than_images_give_the_same_machine():
     assert np.allclose(ours.coef_, theirs.coef_, atol=1e-4)
 
 
-def test_a_hard_margin_lies_in_the_middle_and_says_whether_there_is_one():
+def test_a_hard_margin_is_in_the_middle_and_says_whether_there_is_one():
     X = np.array([[0.0], [1.0], [3.0], [4.0]])
     hard = estimators.LinearSVM(C=np.inf).fit(X, np.array([0, 0, 1, 1]))
     assert hard.separable_.tolist() == [True]
@@ -218,7 +218,7 @@ def test_an_rbf_network_around_every_image_goes_through_each_of_them():
     assert np.allclose(exact.decision_function(X), np.where(y == 1, 1, -1))
 
 
-def test_a_search_fits_each_once_and_goes_on_where_it_stopped(tmp_path):
+def test_a_search_fits_each_once_and_continues_where_it_stopped(tmp_path):
     values = {"C": [0.01, 0.1, 1.0]}
     seen = []
     first = search.run(

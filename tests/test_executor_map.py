@@ -61,7 +61,7 @@ def test_parts_come_in_order_and_are_not_done_twice(executor, tmp_path):
     assert len(log.read_text().split()) == 6  # other work is not taken for the same
 
 
-def test_a_part_whose_process_dies_is_done_anew_and_given_up_at_last(executor, tmp_path):
+def test_a_part_whose_process_dies_is_done_again_and_given_up_at_last(executor, tmp_path):
     parts = split_parts(range(4), size=2)
     marker = str(tmp_path / "marker")
     found = list(executor.map(dies, parts, marker, folder=tmp_path / "parts"))

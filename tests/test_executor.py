@@ -178,7 +178,7 @@ def cluster(tmp_path):
         process.wait(timeout=30)
 
 
-def test_work_of_a_lost_worker_is_done_anew_and_a_cluster_that_does_not_fit_is_refused(
+def test_work_of_a_lost_worker_is_done_again_and_a_cluster_that_does_not_fit_is_refused(
     cluster, tmp_path, monkeypatch
 ):
     with Executor(cluster=cluster) as executor:

@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_files(tmp_path):
         assert digest(tmp_path / "a" / "raw" / path) == digest(tmp_path / "b" / "raw" / path)
 
 
-def test_truth_lies_beside_the_folder_and_names_every_file(drawn):
+def test_truth_is_next_to_the_folder_and_names_every_file(drawn):
     folder, truth = drawn
     there = sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
@@ -153,7 +153,7 @@ def test_near_copies_are_what_they_say(drawn):
     assert copy.mean() == pytest.approx(0.85 * original.mean(), rel=0.02)
 
 
-def test_wrong_labels_lie_in_another_class(drawn):
+def test_wrong_labels_are_in_another_class(drawn):
     _, truth = drawn
     row = one(truth, "wrong_label")
     assert row["kind"] != row["label"]
@@ -170,7 +170,7 @@ def test_spoilt_looks_and_the_wrong_extension(drawn):
         assert (image.format, wrong[-4:]) == ("PNG", ".jpg")
 
 
-def test_boxes_lie_inside_their_pictures(drawn):
+def test_boxes_are_inside_their_pictures(drawn):
     folder, truth = drawn
     boxed = truth[truth["box_left"].notna() & ~truth["fault"].isin([*faults.BYTES])]
     assert len(boxed) > 40

@@ -130,7 +130,7 @@ def described(material, parameters):
     return network.build({**DECLARED, **parameters, "weights": "none"}, material).to_json()
 
 
-def test_what_acts_is_told_apart_from_what_does_not():
+def test_what_acts_is_reported_apart_from_what_does_not():
     settings = {
         "optimizer": "adam",
         "momentum": 0.9,

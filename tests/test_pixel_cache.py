@@ -61,7 +61,7 @@ def test_a_damaged_cache_is_decoded_again(dataset, damage):
     assert pixel_cache.cache(dataset, side=8).array[:, 7, 7, 2].tolist() == [100, 200, 50]
 
 
-def test_images_lie_by_path_in_the_size_asked_for(dataset):
+def test_images_are_by_path_in_the_size_asked_for(dataset):
     cached = pixel_cache.cache(dataset, side=8)
     assert cached.array.shape == (3, 8, 8, 3)
     assert cached.array.dtype == np.uint8

@@ -65,7 +65,7 @@ def test_a_kill_at_a_named_point_leaves_the_old_or_the_new_file(tmp_path: Path, 
     assert path.read_text() == expected
 
 
-def test_a_file_that_somebody_reads_is_replaced_once_he_has_closed_it(tmp_path, monkeypatch):
+def test_a_file_that_is_open_is_replaced_once_it_is_closed(tmp_path, monkeypatch):
     refusals = [PermissionError(13, "in use")] * 2
     replace = Path.replace
 

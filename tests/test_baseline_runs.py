@@ -103,7 +103,7 @@ def whole(
     return result, run
 
 
-def test_several_classes_an_image_are_learnt_and_told_with_metrics_of_their_own(films, tmp_path):
+def test_several_classes_per_image_have_metrics_of_their_own(films, tmp_path):
     result, run = whole(films, "attr_genres/all", "logistic", {"C": [0.1, 1.0]})
     assert result["class_names"] == ["green", "light"]
     numbers = result["metrics"]

@@ -75,7 +75,7 @@ def test_a_two_test_sets_under_one_table_stop_the_result():
         checks.require(found)
 
 
-def test_a_printed_kappa_that_cannot_go_with_its_accuracy_is_told():
+def test_a_printed_kappa_that_cannot_go_with_its_accuracy_is_reported():
     # The Simpsons source: 19 balanced classes, 950 images, 71.58 % and kappa 0.2297.
     assert published_tables.kappa_range(0.7158, [50] * 19) == pytest.approx(
         ((0.7158 - 1 / 19) / (1 - 1 / 19),) * 2
