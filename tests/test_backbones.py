@@ -78,7 +78,10 @@ def test_every_named_class_exists_in_keras():
             "must be one of custom, efficientnet_lite0, .*Did you mean 'resnet101'",
         ),
         ({"normalization": "unit"}, "EfficientNet-Lite0 brings its own preprocessing, 'lite'"),
-        ({"alpha": 0.5}, "takes the options feature_maps, normalization, positive. Received: 'alpha'"),
+        (
+            {"alpha": 0.5},
+            "takes the options feature_maps, normalization, positive. Received: 'alpha'",
+        ),
         (
             {"architecture": "mobilenet_v2", "alpha": 0.4},
             "`alpha` of MobileNetV2 must be one of 0.35",
