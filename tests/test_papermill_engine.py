@@ -312,3 +312,27 @@ def test_a_dry_run_tells_scripts_the_same_facts(batch_home, capsys):
     assert facts["smallest_differences"] == []  # its fixture notebooks train nothing
     assert facts["time"] == "about 60 s by the study's own figure"
     assert cli.main(["run", "quickstart", "--dry-run", "--json"]) == 2  # no such study here
+
+
+def test_a_storage_service_is_written_by_papermills_own_handler(batch_home):
+    from papermill.iorw import papermill_io
+
+    from lib.batch import job as jobs
+
+    written = {}
+
+    class Bucket:
+        def write(self, text, path):
+            assert runs.finished(batch_home / "logs" / "one" / "begin" / "all")
+            written[path] = json.loads(text)
+
+    papermill_io.register("s3://", Bucket())
+    notebook = notebooks.find("begin")
+    folder = batch_home / "logs" / "one" / "begin" / "all"
+    folder.parent.parent.mkdir(parents=True)
+    values = {**notebook.defaults(), "study": "one"}
+    cells = parameters.cell_values(values, notebook.parameters)
+    key = runs.key(notebook, values, data=None)
+    job = jobs.Job(str(notebook.path), str(folder), cells, key, output="s3://bucket/one.ipynb")
+    assert jobs.run_notebook(job) == ""
+    assert written["s3://bucket/one.ipynb"]["metadata"]["papermill"]["end_time"]
