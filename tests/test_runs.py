@@ -292,3 +292,13 @@ def test_more_epochs_continue_in_batch_too_which_prepares_the_folder_first(tmp_p
     again = opened.open_run(notebook, more, data=None, cells=())
     assert (again.checkpoint_folder / "train" / generation.name / "weights.npz").exists()
     again.close()
+
+
+def test_a_run_that_takes_the_place_of_a_finished_one_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    notebook = notebooks.of_schema("3_train")
+    values = notebook.complete({"study": "loop", "arm": "a"})
+    for rate, said in ((0.001, False), (0.002, True), (0.002, False)):
+        run = runs.open_run(notebook, {**values, "learning_rate": rate}, data=None, cells=())
+        run.finish({"metrics": {}})
+        assert ("Give each run an `arm` of its own" in capsys.readouterr().out) == said

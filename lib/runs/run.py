@@ -234,7 +234,14 @@ def prepare(folder: Path, wanted: dict[str, Any], *, continue_run: bool = False)
     that only gets more epochs keeps its checkpoint.
     """
     keep = continue_run and _has_more_epochs(folder, wanted)
-    return record.prepare(folder, wanted, keep_checkpoints=keep)
+    before = record.result(folder)
+    resumed = record.prepare(folder, wanted, keep_checkpoints=keep)
+    if changed := before and record.changes(before.get("key") or {}, wanted):
+        print(
+            f"The finished run {folder.name} ({', '.join(changed)} changed) is in logs/.earlier "
+            "now. Give each run an `arm` of its own to see and compare both."
+        )
+    return resumed
 
 
 def _has_more_epochs(folder: Path, wanted: dict[str, Any]) -> bool:
