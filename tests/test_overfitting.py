@@ -4,7 +4,7 @@ import numpy as np
 import pandas
 import pytest
 
-from lib.evaluation import overfitting
+from lib.evaluation import overfitting, run_records
 
 
 def history(val_loss, phase="train"):
@@ -22,6 +22,7 @@ def test_a_training_that_turned_and_memorised():
         "turned_at": 2,
         "rise": pytest.approx(0.4),
         "verdict": "both",
+        "epochs": 6,
     }
     told = overfitting.sentence(found)
     assert "19.0 points above" in told and "turned after epoch 2 and ended 40 % above" in told
@@ -29,7 +30,13 @@ def test_a_training_that_turned_and_memorised():
 
 def test_a_training_that_still_learns():
     found = overfitting.diagnose(history([0.9, 0.6, 0.5]), train_accuracy=0.81, val_accuracy=0.8)
-    assert found == {"gap": pytest.approx(0.01), "turned_at": None, "rise": 0.0, "verdict": "none"}
+    assert found == {
+        "gap": pytest.approx(0.01),
+        "turned_at": None,
+        "rise": 0.0,
+        "verdict": "none",
+        "epochs": 3,
+    }
     assert "had not turned" in overfitting.sentence(found)
 
 
@@ -95,3 +102,17 @@ def test_fewer_than_three_epochs_after_the_minimum_say_nothing():
         history([0.9, 0.8, 0.7, 0.5, 0.9, 1.2]), train_accuracy=0.8, val_accuracy=0.8
     )
     assert found["turned_at"] is None
+
+
+def test_candidates_of_a_linear_head_are_no_epochs():
+    head = {"kind": "lda", "val_loss": 0.9, "phase": "head"}
+    tuned = [{"val_loss": loss, "phase": "train"} for loss in (0.5, 0.4)]
+    mean = {"val_loss": 0.3, "phase": "mean"}
+    history = pandas.DataFrame([head, head, *tuned, mean]).assign(epoch=range(1, 6))
+    assert run_records.epochs(history)["epoch"].tolist() == [1, 2]
+    assert run_records.epochs(history)["val_loss"].tolist() == [0.5, 0.4]
+    only = overfitting.diagnose(history.iloc[:2], train_accuracy=0.95, val_accuracy=0.9)
+    assert (only["turned_at"], only["epochs"]) == (None, 0)
+    assert overfitting.sentence(only) == (
+        "Training accuracy is 5.0 points above validation accuracy."
+    )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas
 
+from lib.evaluation import run_records
+
 if TYPE_CHECKING:
     from lib.evaluation.comparison import Comparison
 
@@ -37,7 +39,10 @@ def diagnose(
         `verdict`, one of `none`, `memorised` (a gap of 10 points or more), `past_its_best` (the
         loss turned, and earlier weights were kept), `both`.
     """
-    last = history[history["phase"] == history["phase"].iloc[-1]] if "phase" in history else history
+    history = run_records.epochs(history)
+    last = history
+    if len(history) and "phase" in history:
+        last = history[history["phase"] == history["phase"].iloc[-1]]
     val_loss = last["val_loss"].to_numpy(float)
     turned_at, rise = _turn(val_loss)
     gap = float(train_accuracy - val_accuracy)
@@ -52,6 +57,7 @@ def diagnose(
         "turned_at": None if turned_at is None else int(last["epoch"].iloc[turned_at]),
         "rise": rise,
         "verdict": verdict[gap >= _WIDE_GAP, turned_at is not None],
+        "epochs": len(last),
     }
 
 
@@ -63,6 +69,8 @@ def sentence(diagnosis: dict[str, Any]) -> str:
     )
     if diagnosis["gap"] >= _WIDE_GAP:
         gap += ", a sign of overfitting"
+    if diagnosis.get("epochs") == 0:
+        return f"{gap}."
     if diagnosis["turned_at"] is None:
         return f"{gap}; the validation loss had not turned when training ended."
     rise = f"{100 * diagnosis['rise']:.0f} % above its minimum"

@@ -55,14 +55,15 @@ def read(folder: Path) -> RunRecord:
     """
     result = record.read(folder)
     arm = result.get("arm") or folder.name.rsplit("-s", 1)[0]
-    history = folder / record.HISTORY
+    file = folder / record.HISTORY
+    history = epochs(pd.read_csv(file)) if file.is_file() else None
     return RunRecord(
         folder=folder,
         arm=arm,
         seed=int(result.get("seed") or 0),
         predictions=tables.read(folder / record.PREDICTIONS),
         result=result,
-        history=pd.read_csv(history) if history.is_file() else None,
+        history=None if history is None or history.empty else history,
         title=_title(folder, arm),
     )
 
@@ -73,3 +74,17 @@ def _title(folder: Path, arm: str) -> str:
     titles = (files.read_json(folder.parents[1] / record.STUDY) or {}).get("titles")
     title = titles.get(arm) if isinstance(titles, dict) else None
     return title if isinstance(title, str) else ""
+
+
+def epochs(history: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of a history that are epochs, counted from 1.
+
+    The candidates of a linear head, which have a `kind`, come before them; a row of the phase
+    `mean`, the mean of two states' weights, comes last.
+    """
+    if "phase" in history:
+        history = history[history["phase"] != "mean"]
+    if "kind" not in history:
+        return history
+    rows = history[history["kind"].isna()]
+    return rows.assign(epoch=rows["epoch"] - (len(history) - len(rows))).reset_index(drop=True)

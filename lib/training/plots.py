@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import matplotlib
+import matplotlib.ticker
 import numpy as np
 import pandas
 
 from lib.data import thumbnails
 from lib.data.batches import Batches
 from lib.data.dataset import Dataset
-from lib.evaluation import metrics, multilabel
+from lib.evaluation import metrics, multilabel, run_records
 from lib.evaluation.predictions import Predictions
 from lib.models import layer_summary
 from lib.reporting import architecture_diagram as drawn
-from lib.reporting import plots
+from lib.reporting import plots, style
 from lib.reporting.style import Drawing
+from lib.training.fit import Fitted
 from lib.training.settings import Settings
 from lib.training.strategies import TrainingData
 
@@ -130,3 +133,41 @@ def hardest(test: Predictions, dataset: Dataset, *, num: int = 12) -> Drawing:
         right=right,
         title="The hardest images",
     )
+
+
+def curves(fitted: Fitted) -> Drawing:
+    """Returns the learning curves of a training, or the candidates of a linear probe."""
+    history = fitted.history
+    epochs = run_records.epochs(history)
+    if epochs.empty:
+        return _candidates(history, fitted.kept_epoch)
+    before = int(history["kind"].notna().sum()) if "kind" in history else 0
+    kept: int | None = fitted.kept_epoch - before
+    title = "Learning curves"
+    if not 0 < kept <= len(epochs):
+        title += " (the linear head was kept)" if kept <= 0 else " (the mean of weights was kept)"
+        kept = None
+    return plots.learning_curves(epochs, kept_epoch=kept, title=title)
+
+
+def _candidates(history: pandas.DataFrame, kept: int) -> Drawing:
+    """The validation loss of every linear head that was tried, by its regularisation."""
+    drawing = Drawing(6.4, 3.4)
+    best = history.iloc[kept - 1]
+    with matplotlib.rc_context(style.settings()):
+        axes = drawing.subplots()
+        for colour, (kind, rows) in zip(
+            style.COLOURS, history.groupby("kind", sort=False), strict=False
+        ):
+            rows = rows.sort_values("strength")
+            axes.plot(rows["strength"], rows["val_loss"], "o-", color=colour, label=kind)
+        axes.plot(best["strength"], best["val_loss"], "o", ms=11, mfc="none", mec="black")
+        axes.set(xscale="log", xlabel="regularisation", ylabel="validation loss")
+        axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        drawing.legend(loc="outside lower center", ncols=3)
+        style.set_title(drawing, "Linear heads that were tried (circle: chosen)")
+    drawing.alt = (
+        f"Validation loss of {len(history)} linear heads; {best['kind']} with strength "
+        f"{best['strength']:g} is chosen, at {best['val_loss']:.3f}."
+    )
+    return drawing

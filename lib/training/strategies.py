@@ -224,7 +224,8 @@ def _two_phases(job: _Job, release: Callable[[], int]) -> _Outcome:
     run.progress(phase=2, phases=2, phase_started=time.time(), epoch=0, note="")
     before = len(head.history)  # epochs count on from the first phase to the second
     train, val = job.data.examples("train"), job.data.examples("val")
-    fitted = job.fit(model, train, val, settings=settings, epochs_before=before)
+    drawn_before = before if probe is None else 0  # a linear head was chosen without epochs
+    fitted = job.fit(model, train, val, settings=settings, epochs_before=drawn_before)
     tuned = fitted.history.assign(epoch=fitted.history["epoch"] + before)
     history = pandas.concat([head.history.assign(phase="head"), tuned], ignore_index=True)
     selection = _keep_best(model, start, val)

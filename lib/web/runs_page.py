@@ -221,7 +221,8 @@ def _progress(one: RunStatus) -> dict[str, Any]:
 def _history(file: Path) -> dict[str, list[float | None]]:
     try:
         with file.open(encoding="utf-8", newline="") as opened:
-            rows = [row for _, row in zip(range(_MAX_EPOCHS), csv.DictReader(opened), strict=False)]
+            lines = zip(range(_MAX_EPOCHS), csv.DictReader(opened), strict=False)
+            rows = [row for _, row in lines if not row.get("kind")]  # a linear head has no epochs
     except (OSError, ValueError, csv.Error):
         return {}
     columns = {name: [_number(row.get(name)) for row in rows] for name in ("epoch", *CURVES)}
