@@ -314,3 +314,14 @@ def test_a_model_that_takes_too_much_ends_its_own_process_alone(tmp_path, monkey
     monkeypatch.setattr(processes, "call", died)
     with pytest.raises(DarkroomError, match="building it takes more than 60 s or 4 GiB"):
         serialization.load(tmp_path / "model.keras")
+
+
+def test_a_network_that_sees_all_stages_comes_back(tmp_path):
+    options = {"class_names": NAMES, "image_side": 32, "weights": "none", "alpha": 0.35}
+    model = build("mobilenet_v2", feature_maps="stages", **options)
+    serialization.save(model, tmp_path / "model.keras", card=CARD)
+    found = serialization.load(tmp_path / "model.keras")
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(
+        predictor.predict_proba(found, images), predictor.predict_proba(model, images)
+    )

@@ -19,7 +19,7 @@ from lib.errors import DarkroomError
 from lib.models import heads
 
 _HEAD = "darkroom>Head"
-_OURS = (_HEAD, "darkroom>Preprocess")
+_OURS = (_HEAD, "darkroom>Preprocess", "darkroom>StagePooling")
 _WEIGHTS = "model.weights.h5"
 _MEMBERS = ("metadata.json", "config.json", _WEIGHTS)
 _MOST_CONFIG_BYTES = 64 << 20
