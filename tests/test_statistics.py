@@ -486,3 +486,14 @@ def test_a_summary_row_and_its_interval_come_from_the_same_matrix():
     part = run(np.repeat([0, 0, 1, 1], [20, 5, 10, 15]), np.repeat([0, 1, 0, 1], [20, 5, 10, 15]))
     assert metrics.summary(part, "test")["kappa"] == pytest.approx(0.4)
     assert statistics.intervals(part, "test").loc["kappa", "value"] == pytest.approx(0.4)
+
+
+def test_arms_with_different_numbers_of_seeds_are_compared():
+    def arm(wrongs):
+        return {
+            seed: run(np.zeros(100, int), np.arange(100) < wrong)
+            for seed, wrong in enumerate(wrongs)
+        }
+
+    pair = paired_tests.compare(arm([10, 14]), arm([30, 32, 34]))
+    assert pair.better == "A" and pair.difference.num_seeds == 2

@@ -14,7 +14,8 @@ things move a mean over S runs:
   shows, so that no unbiased estimate exists (Bengio and Grandvalet). They count for more the more
   a learner depends on its training: as `SHARED_TRAINING` u V r, for the image variance V of one
   run, the share u of it that two trainings of the arm do not have in common on the same images
-  (near 0 for a linear model, 0.7 for a tree), and r test images a training image.
+  (near 0 for a linear model, 0.7 for a tree), and r test images a training image; for less where
+  the difference of two arms comes from other images in each run.
 
 Var = C + M / S + `SHARED_TRAINING` u V r, with Satterthwaite's degrees of freedom, those of M being
 those of the whole table. This is the variance over new data sets of this size, their splits and
@@ -460,25 +461,33 @@ class _Pool:
             else:
                 self.observed[arm] = scores.weights(arm, sets)
         self.scores = scores
-        self._overlap = np.ones((len(next(iter(self.observed.values()), ())),) * 2)
-        if not self.is_seeds:
-            self._overlap = _overlaps([scores.images[place] for place in sets])
+        self._overlap = _overlaps([scores.images[place] for place in sets])
         self._alike = self._members_alike()
 
     def instability(self, *arms: str) -> float:
         """The share, 0 to 1, of the image variance of one run that another run of the arm does not
         have on the same images; the mean over the arms, one half where test sets share no image.
+
+        For two arms it is less where their difference, other than their results, comes from other
+        images in each run: what shared training images do then cancels.
         """
-        between = ~np.eye(len(self._overlap), dtype=bool)
-        if not self._overlap[between].sum():
+        if not self.is_seeds and not (self._overlap.sum() > len(self._overlap)):
             return 0.5
-        shares = []
-        for arm in arms:
-            covariance = self.observed[arm] @ self.scores.covariance @ self.observed[arm].T
-            common = covariance[between].sum() / self._overlap[between].sum()
-            single = np.trace(covariance) / len(covariance)
-            shares.append(1 - common / single if single > 0 else 0.0)
-        return float(np.clip(np.mean(shares), 0, 1))
+        stable = float(np.mean([self._stability(self.observed[arm]) for arm in arms]))
+        unstable = 1 - stable
+        if len(arms) == 2 and stable > 0:
+            first, second = (self.observed[arm] for arm in arms)
+            if len(first) == len(second):
+                unstable *= min(1.0, self._stability(first - second) / stable)
+        return unstable
+
+    def _stability(self, weights: np.ndarray) -> float:
+        covariance = weights @ self.scores.covariance @ weights.T
+        between = ~np.eye(len(covariance), dtype=bool)
+        overlap = 1.0 if self.is_seeds else self._overlap[between].mean()
+        common = covariance[between].mean() / overlap
+        single = np.trace(covariance) / len(covariance)
+        return float(np.clip(common / single, 0, 1)) if single > 0 else 1.0
 
     def is_shared(self, first: str, second: str) -> bool:
         """Whether both arms take their mean square from the common pool."""
