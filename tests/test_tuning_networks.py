@@ -196,7 +196,9 @@ def test_a_study_tunes_from_a_folder_to_a_verdict_and_repeats_nothing(tmp_path):
     assert sorted(table["epoch"]) == [1, 1, 2, 2] and set(table["learning_rate"]) <= {0.001, 0.01}
     arm = tomllib.loads((folder / "winner.toml").read_text())["stage"]["arms"]["tuned"]
     assert arm["filters"] == [4] and set(arm) <= set(notebooks.find("3_train").parameters)
-    opened = (tmp_path / "datasets" / "pictures+tiny" / "test_openings.jsonl").read_text().splitlines()
+    opened = (
+        (tmp_path / "datasets" / "pictures+tiny" / "test_openings.jsonl").read_text().splitlines()
+    )
     roles = [json.loads(line)["role"] for line in opened]
     # The search and candidates times seeds, tuned on and then tested.
     assert sorted(roles) == ["test"] * 4 + ["tuning"] * 5

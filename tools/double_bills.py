@@ -1,8 +1,8 @@
 """Pictures of several genres from posters of one: half of them two posters side by side.
 
-python -m tools.double_bills POSTERS.csv OUT writes OUT/images and OUT/films.csv (image,
-genres). The table has the columns image and genre, its images lie in `images` beside it; each poster
-is used once, so that none is on both sides of a split.
+`python -m tools.double_bills POSTERS.csv OUT` writes OUT/images and OUT/films.csv (image, genres).
+The table has the columns image and genre; its images lie in the folder `images` next to it. Each
+poster is used once, so no poster is on both sides of a split.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ def pictures(rows: pd.DataFrame, seed: int = 0) -> list[list[int]]:
 
 
 def main(table: str, out: str) -> None:
+    """Writes the pictures and their table."""
     source, target = Path(table).parent / "images", Path(out)
     rows = pd.read_csv(table)
     bytes_of = [hashlib.sha256((source / name).read_bytes()).digest() for name in rows["image"]]
