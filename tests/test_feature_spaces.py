@@ -119,8 +119,9 @@ def test_the_notebook_runs_by_plain_papermill_and_leaves_what_the_site_shows(hom
     assert {
         f"{name}.png" for name in ("separated", "maps", "maps_other", "before", "faithfulness")
     } <= set(told["figures"])
-    assert told["sentences"][0].startswith("The trained network ")
+    assert told["sentences"][0].startswith("A tiny run")
+    assert told["sentences"][1].startswith("The trained network ")
     found = record.read(run)
-    assert found.places("untrained", "tsne").shape == (60, 2)
+    assert found.places("untrained", "pca").shape == (60, 2)
     assert found.account["model"]["path"] == "odd@pictures/train/tiny-s0/model.keras"
     assert (run / "projector_config.pbtxt").is_file()

@@ -11,6 +11,15 @@ import time
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def default_actions():
+    """A suite started in the background ignores these signals, and its children would, too."""
+    before = {name: signal.signal(name, signal.SIG_DFL) for name in (signal.SIGHUP, signal.SIGQUIT)}
+    yield
+    for name, action in before.items():
+        signal.signal(name, action)
+
+
 def begun(one, process):
     """Waits until a run of the second stage is at work."""
     while not list(one.home.glob("logs/one/work/*/progress.json")):
