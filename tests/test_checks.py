@@ -1,5 +1,7 @@
 """Each guard finds its mistake, in miniature, and stays silent on a healthy run."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -251,3 +253,19 @@ def test_a_class_never_predicted_and_few_images_are_flagged():
 def test_findings_of_earlier_runs_are_read_under_their_names():
     old = [{"guard": "J", "outcome": "flagged", "message": "torn"}]
     assert checks.remarks(old) == ["duplicate_leakage: torn"]
+
+
+@pytest.mark.parametrize(
+    ("arms", "outcome", "message"),
+    [
+        ({"a": ["1", "2"], "b": ["3", "4"]}, "held", "no two trainings predict the same"),
+        ({"a": ["1", "1"], "b": ["3", "4"]}, "note", "count as one training: a (2)."),
+        ({"a": ["1", "2"], "b": ["1", "2"]}, "note", "Arms with the same predictions: a and b."),
+        ({"a": ["1"]}, "not_judged", "there is one training"),
+    ],
+)
+def test_copies_of_a_training_are_noted_within_an_arm_and_between_two(arms, outcome, message):
+    runs = {arm: [SimpleNamespace(table_digest=one) for one in some] for arm, some in arms.items()}
+    found = checks.trainings_differ(SimpleNamespace(runs=runs))
+    assert found[0] == outcome
+    assert message in found[1]

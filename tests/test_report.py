@@ -382,3 +382,12 @@ def test_arms_go_by_their_titles_and_more_than_five_get_letters(tmp_path):
     assert f"Large network {found.letters['Large network']}" in drawing.alt
     page = report.render(found)
     assert "Large network" in page and "arm0" not in page
+
+
+def test_a_fine_tuned_arm_that_kept_its_heads_says_so(tmp_path):
+    folders = [
+        make_run(tmp_path / "train", "tuned", seed, accuracy=0.8, num=600, selection={"kept": kept})
+        for seed, kept in enumerate(("head", "tuned", "head"))
+    ]
+    (sentence,) = captions.fitting(comparison.comparison(folders))
+    assert "2 of 3 runs kept the head on frozen features" in sentence

@@ -73,3 +73,12 @@ def test_the_worst_slice_is_named():
     assert "Worst of 6 slices: site south, accuracy 0.0 %" in slices.sentence(found, part)
     assert "significantly below the others" in slices.sentence(found, part)
     assert slices.by_column(part, values[[]]).empty
+
+
+def test_values_with_decimals_have_three_digits():
+    assert slices._short("0.6666666666666666") == "0.667"
+    assert [slices._short(value) for value in ("1999", "v1.2", "south")] == [
+        "1999",
+        "v1.2",
+        "south",
+    ]

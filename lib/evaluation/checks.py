@@ -375,20 +375,26 @@ def same_seeds(facts: ComparisonFacts) -> Outcome:
 
 
 def trainings_differ(facts: ComparisonFacts) -> Outcome:
-    """No two runs of an arm hold the same predictions."""
-    copies, looked = [], False
+    """No two runs hold the same predictions, neither of one arm nor of two."""
+    copies: list[str] = []
+    arms_of: dict[str, list[str]] = {}
     for arm, runs in facts.runs.items():
         digests = [run.table_digest for run in runs]
-        looked |= len(runs) > 1
         if len(set(digests)) < len(digests):
             copies.append(f"{arm} ({len(digests) - len(set(digests)) + 1})")
-    if not looked:
-        return not_judged("no arm has two trainings")
+        for digest in set(digests):
+            arms_of.setdefault(digest, []).append(arm)
+    if sum(map(len, facts.runs.values())) < 2:
+        return not_judged("there is one training")
+    alike = sorted({" and ".join(arms) for arms in arms_of.values() if len(arms) > 1})
+    messages = []
     if copies:
-        return note(
+        messages.append(
             f"Runs with the same predictions, which count as one training: {', '.join(copies)}."
         )
-    return held("no two trainings give the same predictions")
+    if alike:
+        messages.append(f"Arms with the same predictions: {'; '.join(alike)}.")
+    return note(" ".join(messages)) if messages else held("no two trainings predict the same")
 
 
 RUN_CHECKS: dict[str, Callable[[RunFacts], Outcome]] = {

@@ -97,12 +97,21 @@ def sentence(table: pd.DataFrame, part: Predictions) -> str:
         return f"No column splits the test images into slices of {LEAST} or more."
     worst, overall = table.iloc[0], float(_right(part).mean())
     verdict = "significantly below" if worst["is_worse"] else "not significantly below"
+    name = f"{worst['column'].removeprefix('attr_')} {_short(worst['value'])}"
     return (
-        f"Worst of {len(table)} slices: {worst['column'].removeprefix('attr_')} {worst['value']}, "
+        f"Worst of {len(table)} slices: {name}, "
         f"accuracy {100 * worst['accuracy']:.1f} % ({worst['num']:,} images; 95 % "
         f"{100 * worst['low']:.1f} to {100 * worst['high']:.1f} %, corrected for {len(table)} "
         f"slices), {verdict} the others; all images {100 * overall:.1f} %."
     )
+
+
+def _short(value: str) -> str:
+    """A value of a column; numbers with decimals have three digits."""
+    try:
+        return f"{float(value):.3g}" if "." in value else value
+    except ValueError:
+        return value
 
 
 def _slice(

@@ -130,8 +130,20 @@ def fitting(comparison: Comparison) -> list[str]:
             sentence = f"{row['title']} underfits: {gap}."
         else:
             sentence = f"{row['title']}: {gap}."
-        sentences.append(sentence + _rise(comparison.arms[row["title"]]))
+        runs = comparison.arms[row["title"]]
+        sentences.append(sentence + _rise(runs) + _kept_heads(runs))
     return sentences
+
+
+def _kept_heads(runs: tuple[RunRecord, ...]) -> str:
+    """A clause for fine-tuned arms whose runs kept the head that they started from."""
+    kept = [(run.result.get("selection") or {}).get("kept") for run in runs]
+    if "head" not in kept:
+        return ""
+    return (
+        f" {kept.count('head')} of {len(kept)} runs kept the head on frozen features, since "
+        "fine-tuning did not lower the validation loss."
+    )
 
 
 def published(comparison: Comparison, figures: Mapping[str, Any]) -> list[str]:
