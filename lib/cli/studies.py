@@ -41,6 +41,10 @@ def add_to(commands: Any) -> None:
         JSON,
         epilog="Ctrl-C once: no further run starts. Twice: the running ones are stopped too.",
     )
+    _add_others(commands)
+
+
+def _add_others(commands: Any) -> None:
     add(
         commands,
         "status",
