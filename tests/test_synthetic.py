@@ -278,7 +278,7 @@ def test_the_source_tells_labels_and_boxes_but_no_faults(drawn):
 
 def test_the_source_says_what_to_do_without_the_truth_table(tmp_path):
     (tmp_path / "raw").mkdir()
-    with pytest.raises(DarkroomError, match="is gone; delete .* and draw anew"):
+    with pytest.raises(DarkroomError, match="is gone; delete .* and draw it again"):
         source.rows(tmp_path / "raw")
 
 

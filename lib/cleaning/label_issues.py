@@ -78,8 +78,8 @@ def features(
     """
     if embedding.architecture == "custom":
         raise DarkroomError(
-            "Only a pretrained network can judge pictures it has not learnt; 'custom' starts from "
-            "nothing."
+            "Only a pretrained network can judge pictures it was not trained on; 'custom' starts "
+            "from nothing."
         )
     from lib import models
     from lib.models import feature_cache

@@ -31,16 +31,10 @@ def counts(cleaned: Cleaned) -> Drawing:
     drawing, axes = _bars(
         len(table), "Files that a finding speaks of", alt=f"Files a finding: {words}."
     )
-    axes.barh(table.index, table["files"], height=0.66, color=table["verdict"].map(COLOURS))
-    for at, (number, verdict) in enumerate(zip(table["files"], table["verdict"], strict=True)):
-        axes.annotate(
-            f"{number:,} {verdict}",
-            (number, at),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8.5,
-        )
+    colours = table["verdict"].map(COLOURS)
+    bars = axes.barh(table.index, table["files"], height=0.66, color=colours)
+    labels = [f"{row.files:,} {row.verdict}" for row in table.itertuples()]
+    axes.bar_label(bars, labels, padding=4, fontsize=8.5)
     axes.set_xlim(right=table["files"].max() * 1.3)
     return drawing
 

@@ -1,7 +1,7 @@
 """Detection of shortcuts such as corner marks, borders or watermarks.
 
 A region of an image of one class is pasted over images of other classes. A corner holds 2 % of the
-pixels, so a sound model does not react; where it now predicts the donor's class, it has learnt
+pixels, so a sound model does not react; where it now predicts the donor's class, it has learned
 whatever is in that corner.
 """
 

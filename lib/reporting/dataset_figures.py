@@ -290,16 +290,8 @@ def value_counts(accepted: pd.DataFrame, names: Sequence[str]) -> Drawing:
         panels = drawing.subplots(len(tables), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (name, table) in zip(panels, tables.items(), strict=True):
             places = np.arange(len(table))
-            axes.barh(places, table.to_numpy(), height=0.68, color=style.RIGHT, alpha=0.85)
-            for place, num in zip(places, table, strict=True):
-                axes.annotate(
-                    f"{num:,}",
-                    (num, place),
-                    (4, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=8,
-                )
+            bars = axes.barh(places, table.to_numpy(), height=0.68, color=style.RIGHT, alpha=0.85)
+            axes.bar_label(bars, [f"{num:,}" for num in table], padding=4, fontsize=8)
             axes.set_yticks(
                 places, [style.label(str(value)) for value in table.index], fontsize=8.5
             )

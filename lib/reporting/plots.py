@@ -145,7 +145,7 @@ def class_distribution(numbers: pd.DataFrame, *, title: str = "Images of each cl
         places, left = np.arange(len(numbers)), np.zeros(len(numbers))
         for index, column in enumerate(numbers.columns):
             colour = style.SPLIT_COLOURS.get(str(column), style.colour(index))
-            axes.barh(
+            bars = axes.barh(
                 places,
                 numbers[column],
                 left=left,
@@ -155,15 +155,7 @@ def class_distribution(numbers: pd.DataFrame, *, title: str = "Images of each cl
                 alpha=0.9,
             )
             left += numbers[column].to_numpy()
-        for place, total in zip(places, totals, strict=True):
-            axes.annotate(
-                f"{total:,}",
-                (total, place),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8.5,
-            )
+        axes.bar_label(bars, [f"{total:,}" for total in totals], padding=4, fontsize=8.5)
         axes.set_yticks(places, [style.label(name) for name in numbers.index])
         axes.tick_params(axis="y", length=0)
         axes.set(

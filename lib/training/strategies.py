@@ -246,7 +246,7 @@ def _keep_best(model: keras.Model, start: list[np.ndarray], val: Examples) -> di
 
     The judge is the validation log loss after each state's own temperature: the plain one punishes
     a network for being sure, which a temperature repairs, and accuracy alone is too coarse. The
-    mean often beats both. Source: Wortsman et al., Robust fine-tuning of zero-shot models (2022).
+    mean can beat both. Source: Wortsman et al., Robust fine-tuning of zero-shot models (2022).
     """
     tuned = model.get_weights()
     states = {

@@ -63,7 +63,7 @@ class _Header(tarfile.TarInfo):
         self, following: tarfile.TarInfo, headers: dict[str, str], archive: tarfile.TarFile
     ) -> None:
         raise DarkroomError(
-            f"The archive {archive.name} holds the sparse file {following.name!r}; pack it anew "
+            f"The archive {archive.name} holds the sparse file {following.name!r}; pack it again "
             "without."
         )
 

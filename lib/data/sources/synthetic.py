@@ -41,7 +41,7 @@ def rows(raw: Path) -> pd.DataFrame:
     if not table.is_file():
         raise DarkroomError(
             f"The table {table} that was drawn with the pictures is gone; delete {raw.parent} and "
-            "draw anew."
+            "draw it again."
         )
     truth = pd.read_parquet(table)
     truth = truth[~truth["path"].str.rsplit("/", n=1).str[-1].isin(list(drawing("faults").LITTER))]
