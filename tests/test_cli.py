@@ -19,7 +19,7 @@ DARKROOM = [sys.executable, "-m", "lib.cli"]
 
 def say(*words, **more):
     return subprocess.run(
-        [*DARKROOM, *words], capture_output=True, text=True, timeout=120, check=False, **more
+        [*DARKROOM, *words], capture_output=True, text=True, timeout=600, check=False, **more
     )
 
 
@@ -46,7 +46,7 @@ def alive(home):
     return [process for process in found if process != str(os.getpid())]
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=600):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come about in time"
@@ -76,7 +76,7 @@ def test_further_options_reach_the_program_that_is_opened(name, monkeypatch):
 
 def test_tensorboard_starts_without_tensorflow_and_its_words_on_gpus():
     asked = [sys.executable, "-m", "lib.cli.board", "--version_tb"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
+    said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=600)
     assert (
         said.stdout.strip().startswith("2.")
         and "cuda" not in said.stderr.lower()
@@ -237,10 +237,10 @@ def test_a_second_run_of_a_study_is_refused_at_once_and_a_killed_one_leaves_noth
     )  # it did not wait for the first one
     assert '"work/double-s0",\n   "state": "running"' in say("status", "one", "--json").stdout
     first.kill()
-    first.communicate(timeout=30)
-    wait_for(lambda: not alive(batch_home), seconds=3)
+    first.communicate(timeout=600)
+    wait_for(lambda: not alive(batch_home))
     assert finished(batch_home) == {"begin/all"}
-    wait_for(lambda: runs.state(batch_home / "logs/one/work/double-s0") == "killed", seconds=3)
+    wait_for(lambda: runs.state(batch_home / "logs/one/work/double-s0") == "killed")
     assert say("run", "one").returncode == 0  # stale locks are nobody's
     assert len(finished(batch_home)) == 6
 
@@ -264,7 +264,7 @@ def test_ctrl_c_once_lets_the_runs_at_work_end_and_twice_stops_them(batch_home):
     gentle = begin("run", "one", "--set", "seconds=2", "--workers", "1")
     wait_for(lambda: at_work(batch_home))
     gentle.send_signal(signal.SIGINT)
-    told, _ = gentle.communicate(timeout=30)
+    told, _ = gentle.communicate(timeout=600)
     assert gentle.returncode == 1 and finished(batch_home) == {"begin/all", "work/plain-s0"}
     assert "4 runs have no result" in told
     harsh = begin("run", "one", "--set", "seconds=60", "--workers", "2")
@@ -272,6 +272,6 @@ def test_ctrl_c_once_lets_the_runs_at_work_end_and_twice_stops_them(batch_home):
     for _ in range(2):
         harsh.send_signal(signal.SIGINT)
         time.sleep(0.3)
-    harsh.communicate(timeout=20)
+    harsh.communicate(timeout=600)
     assert harsh.returncode == 1 and not alive(batch_home)
     assert finished(batch_home) == {"begin/all"}

@@ -175,7 +175,7 @@ def cluster(tmp_path):
     yield json.loads(file.read_text())["address"]
     for process in reversed(started):
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=600)
 
 
 def test_work_of_a_lost_worker_is_done_again_and_a_cluster_that_does_not_fit_is_refused(

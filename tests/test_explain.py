@@ -331,7 +331,7 @@ def test_the_other_backend_gives_the_same_maps(models, images, tmp_path):
         env={**os.environ, "KERAS_BACKEND": other},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     for key, theirs in np.load(tmp_path / "found.npz").items():

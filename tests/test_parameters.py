@@ -123,7 +123,7 @@ def test_papermill_shows_every_parameter_with_type_and_meaning(tmp_path, declare
     (tmp_path / "t.ipynb").write_text(json.dumps(notebook))
     asked = [sys.executable, "-m", "papermill", "--help-notebook", "t.ipynb"]
     shown = subprocess.run(
-        asked, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        asked, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=True
     ).stdout
     for parameter in declared.values():
         assert (

@@ -110,7 +110,7 @@ def test_processes_that_build_at_once_do_not_disturb_each_other(tmp_path):
         subprocess.Popen([sys.executable, "-c", script, str(tmp_path), side], stdout=-1)
         for side in sides
     ]
-    told = [process.communicate(timeout=120)[0] for process in asked]
+    told = [process.communicate(timeout=600)[0] for process in asked]
     assert [process.returncode for process in asked] == [0, 0, 0, 0]
     assert told[0] == told[2]
     assert told[1] == told[3]

@@ -48,7 +48,7 @@ def read_back(folder) -> dict:
         [sys.executable, "-c", READ_BACK, str(folder)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
@@ -212,4 +212,4 @@ def test_writing_does_not_import_tensorflow(tmp_path):
         "b.scalars(1, {'a': 1}); b.text('t', 'x'); b.hparams({'a': 1}, {'k': 1.0});"
         "sys.exit(int('tensorflow' in sys.modules or 'keras' in sys.modules))"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=600)

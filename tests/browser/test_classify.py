@@ -28,7 +28,7 @@ def test_of_several_files_each_is_named_and_those_that_cannot_be_read_are_report
     browser.get(f"{served}/classify?model={place.replace('@', '%40')}")
     files = [str(tmp_path / name) for name in ("one.png", "between.png", "two.png")]
     browser.find_element(By.ID, "pictures").send_keys("\n".join(files))
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while (
         "classified" not in (told := browser.find_element(By.ID, "message").text)
         and time.monotonic() < end

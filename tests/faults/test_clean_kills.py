@@ -63,7 +63,7 @@ def darkroom(*words, **environment):
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
@@ -118,7 +118,7 @@ def test_killed_at_a_random_moment(raw, seed):
     )
     time.sleep(random.Random(seed).uniform(0.2, 4.0))
     process.kill()
-    process.wait(timeout=60)
+    process.wait(timeout=600)
     complete(raw, before)
 
 

@@ -32,7 +32,7 @@ def begin(folder, method, **environment):
 
 def complete(folder, method, **environment):
     process = begin(folder, method, **environment)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err[-2000:]
     return json.loads(out)
 
@@ -67,7 +67,7 @@ def resumed(folder, method, straight):
 def test_killed_after_a_line_of_the_journal(tmp_path, straight, point):
     assert len(straight["random"]["trials"]) == 16
     process = begin(tmp_path, "random", DARKROOM_FAULT=point)
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     assert process.returncode == -signal.SIGKILL
     resumed(tmp_path, "random", straight)
 
@@ -95,5 +95,5 @@ def test_killed_at_a_random_moment(tmp_path, straight, method, seed):
     process = begin(tmp_path, method)
     time.sleep(random.Random(seed).uniform(0.8, 3.5))
     process.kill()
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     resumed(tmp_path, method, straight)
