@@ -2,6 +2,7 @@
 TensorFlow on the machine.
 """
 
+import importlib
 import json
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def test_tensorboards_own_loader_reads_everything_back(tmp_path):
     found = read_back(tmp_path)["train/cnn-s0"]
     assert found["scalars"]["loss"] == [[1, 0.5], [2, 0.25]]
     assert found["scalars"]["val/accuracy"] == [[1, 0.75], [2, 0.875]]
-    assert found["scalars"]["curves/val_loss"] == [[1, 0.5]]
+    assert found["scalars"]["curves/2_val_loss"] == [[1, 0.5]]
     assert found["scalars"]["kappa"] == [[0, 0.625]]
     assert found["texts"] == {"verdict/text_summary": "**ResNet** is better than 猫"}
     assert found["plugins"]["weights/conv"] == "histograms"
@@ -146,12 +147,15 @@ def test_mean_low_and_high_of_the_seeds_are_runs(tmp_path):
         "cnn/low",
         "cnn/mean",
     ]  # and no band where there is one seed
-    assert found["cnn/mean"]["scalars"]["curves/train_loss"] == [
+    assert found["cnn/mean"]["scalars"]["curves/4_train_loss"] == [
         [1, 1.5],
         [2, 0.75],
     ]  # the third epoch only one seed has
-    assert found["cnn/low"]["scalars"]["curves/val_accuracy"] == [[1, 0.5], [2, pytest.approx(0.7)]]
-    assert found["cnn/high"]["scalars"]["curves/val_accuracy"] == [
+    assert found["cnn/low"]["scalars"]["curves/1_val_accuracy"] == [
+        [1, 0.5],
+        [2, pytest.approx(0.7)],
+    ]
+    assert found["cnn/high"]["scalars"]["curves/1_val_accuracy"] == [
         [1, pytest.approx(0.7)],
         [2, pytest.approx(0.8)],
     ]
@@ -213,3 +217,17 @@ def test_writing_does_not_import_tensorflow(tmp_path):
         "sys.exit(int('tensorflow' in sys.modules or 'keras' in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=600)
+
+
+def test_the_cards_open_on_the_validation_curves():
+    assert sorted(tensorboard.CURVES.values())[:2] == ["curves/1_val_accuracy", "curves/2_val_loss"]
+
+
+def test_a_notebook_shows_tensorboard_of_one_study(monkeypatch, tmp_path):
+    notebook = importlib.import_module("tensorboard.notebook")
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    monkeypatch.setenv("TENSORBOARD_BINARY", "tensorboard")
+    started = []
+    monkeypatch.setattr(notebook, "start", started.append)
+    tensorboard.inline("my study")
+    assert started == [f"--logdir '{tmp_path}/logs/my study'"]

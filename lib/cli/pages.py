@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from lib.cli.arguments import add, argument, repeated
 from lib.errors import DarkroomError
+
+_JUPYTER = Path(__file__).parent / "jupyter"
+"""A Jupyter configuration folder: JupyterLab asks no question about news and updates."""
 
 
 def add_to(commands: Any) -> None:
@@ -65,13 +69,14 @@ def _module(name: str, arguments: list[str], *, package: str) -> int:
         raise DarkroomError(
             f"{package} is not installed. Install it with: python -m pip install {package}"
         )
-    try:  # an installed environment's own kernel comes before whatever the user has registered
-        environment = {**machine.FRUGAL, **os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
-        return subprocess.run(
-            [sys.executable, "-m", name, *arguments], env=environment, check=False
-        ).returncode
-    except KeyboardInterrupt:
-        return 0
+    config = os.pathsep.join(filter(None, [str(_JUPYTER), os.environ.get("JUPYTER_CONFIG_PATH")]))
+    # An installed environment's own kernel comes before whatever the user has registered.
+    own = {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_PATH": config}
+    environment = {**machine.FRUGAL, **os.environ, **own}
+    command = [sys.executable, "-m", name, *arguments]
+    if os.name == "posix":
+        os.execve(sys.executable, command, environment)  # noqa: S606  signals reach it without us
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def _web(arguments: argparse.Namespace) -> int:

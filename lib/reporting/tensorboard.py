@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,25 +18,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
+from lib import paths
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from lib.reporting.style import Drawing
-import pandas as pd
 
 CURVES = {
-    "val_accuracy": "curves/val_accuracy",
-    "val_loss": "curves/val_loss",
-    "accuracy": "curves/train_accuracy",
-    "loss": "curves/train_loss",
-    "learning_rate": "curves/learning_rate",
-    "seconds": "curves/seconds",
+    "val_accuracy": "curves/1_val_accuracy",
+    "val_loss": "curves/2_val_loss",
+    "accuracy": "curves/3_train_accuracy",
+    "loss": "curves/4_train_loss",
+    "learning_rate": "curves/5_learning_rate",
+    "seconds": "curves/6_seconds",
 }
-"""Columns of a history and the names of their curves. TensorBoard sorts its cards by name, and
-these come first.
+"""Columns of a history and the names of their curves. TensorBoard sorts its cards by name:
+validation comes first.
 """
 RESULTS = {
     "val_accuracy": "result/1_val_accuracy",
@@ -318,3 +319,17 @@ def seed_envelope(runs: Sequence[pd.DataFrame]) -> dict[str, pd.DataFrame]:
         kind: getattr(by_epoch, how)()[whole]
         for kind, how in (("mean", "mean"), ("low", "min"), ("high", "max"))
     }
+
+
+def inline(study: str = "") -> None:
+    """Shows TensorBoard below a notebook's cell, on all of `logs/` or on one study of it.
+
+    It works in JupyterLab and in Colab, as `%tensorboard` does, and goes on in the background, so
+    that it can be opened before a training starts.
+    """
+    from tensorboard.notebook import start
+
+    program = Path(sys.executable).with_name("tensorboard")  # a kernel's PATH may lack it
+    if program.is_file():
+        os.environ.setdefault("TENSORBOARD_BINARY", str(program))
+    start(shlex.join(["--logdir", str(paths.logs() / study)]))

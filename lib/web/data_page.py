@@ -199,6 +199,7 @@ def _card(name: str) -> dict[str, Any]:
         "classes": len(np.unique(table.label[table.label != NONE])),
         "counts": dict(zip(image_table.VERDICTS, counts.tolist(), strict=True)),
         "decided": int(table.decided.sum()),
+        "suspects": table.num_open("wrong_label"),
         "samples": kept[np.unique(np.linspace(0, len(kept) - 1, 6).astype(int))].tolist()
         if len(kept)
         else [],

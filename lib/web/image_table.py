@@ -109,6 +109,11 @@ class ImageTable:
             "undo": len(self._undoable),
         }
 
+    def num_open(self, reason: str) -> int:
+        """Returns how many kept images have a finding and no decision by hand."""
+        has_reason = self.frame["reasons"].map(lambda reasons: reason in reasons).to_numpy(bool)
+        return int((has_reason & (self.verdict == 0) & (self.decided == 0)).sum())
+
     def arrays(self) -> bytes:
         """Returns all columns as one block; see `packed`."""
         opinion, confidence, score = self._findings

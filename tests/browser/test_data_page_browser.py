@@ -109,6 +109,32 @@ def test_the_zoom_is_worked_by_keys_and_gives_the_focus_back(page):
     until(page, "document.activeElement.id === 'grid'")
 
 
+def test_the_zoom_has_the_decisions_for_those_without_a_keyboard(page):
+    press(page, Keys.ENTER)
+    until(page, "document.querySelector('#zoom').open")
+    page.execute_script("document.querySelector('#zoom [data-act=reject]').click()")
+    saved(page)
+    assert by_hand()[-1]["changes"][0]["after"] == {"verdict": "reject"}
+    press(page, Keys.ESCAPE)
+    until(page, "document.querySelector('.stage > .actions [data-act=undo]')").click()
+    saved(page)
+
+
+def test_a_picture_that_cannot_be_read_says_so(page):
+    page.execute_script("document.querySelector('.tile img').src = 'data:image/png;base64,none'")
+    until(page, "document.querySelector('.tile .lost')?.textContent === 'cannot be read'")
+
+
+def test_a_screen_reader_hears_class_and_verdict_as_they_stand_on_the_tile(page):
+    assert page.execute_script("return document.querySelector('.tile').ariaLabel") is None
+    press(page, "r")
+    saved(page)
+    words = "document.querySelector('.tile').innerText"
+    until(page, f"{words}.includes('rejected') && {words}.includes(labelOf(A.label[order[0]]))")
+    press(page, "z")
+    saved(page)
+
+
 def test_a_refused_decision_is_taken_back_and_reported(page):
     page.execute_script("about.version = 'of another day'")
     press(page, "r")

@@ -28,6 +28,8 @@ const el = (name, properties = {}, ...children) => {
 };
 const percent = (share) => `${(100 * share).toFixed(share > 0.995 || share < 0.1 ? 1 : 0)}\u00a0%`;
 const number = (value) => value.toLocaleString("en");
+const STATES = { keep: "kept", review: "to review", reject: "rejected" };
+const stateOf = (code) => STATES[about.verdicts[code]] ?? about.verdicts[code];
 const labelOf = (code) => (code === NONE ? "no label" : about.labels[code]);
 const pictureOf = (row, size) => `${page.api}/pictures/${row}?side=${size}&v=${about.version}`;
 const opinionOf = (row) => (P ? P.predicted[row] === NONE ? NONE : P.codes[P.predicted[row]] : A.opinion[row]);
@@ -154,7 +156,7 @@ function facets() {
     }
     if (list.children.length) parts.push(el("fieldset", { className: "facet" }, el("legend", { textContent: title }), list));
   };
-  add("verdict", labelling ? "State" : "Verdict", about.verdicts.map((name, code) => [code, name]));
+  add("verdict", labelling ? "State" : "Verdict", about.verdicts.map((_, code) => [code, stateOf(code)]));
   add("reason", labelling ? "More" : "Findings", [["wrong", "predicted wrongly"], ...about.reasons.map((each, code) => [code, each.title, each.meaning]),
     ["decided", "decided by hand"], ["none", "no finding"]]);
   add("split", P ? "Split of the run" : "Split of the source", [...about.splits.map((name, code) => [code, name]), [255, "none"]]);
@@ -170,7 +172,7 @@ function facets() {
 function summary() {
   const counts = new Array(about.verdicts.length).fill(0);
   for (const code of A.verdict) counts[code]++;
-  byId("summary").textContent = `${number(about.files)} images: ` + about.verdicts.map((name, code) => `${number(counts[code])} ${name}`).join(", ");
+  byId("summary").textContent = `${number(about.files)} images: ` + about.verdicts.map((_, code) => `${number(counts[code])} ${stateOf(code)}`).join(", ");
   byId("count").textContent = order.length === about.files ? `all ${number(order.length)} shown` : `${number(order.length)} shown`;
 }
 
@@ -213,7 +215,7 @@ function draw(now = false) {
     byId("sheet").append(tile);
   }
   clearTimeout(waiting);
-  const fill = () => { for (const tile of tiles.values()) { const image = tile.querySelector("img"); if (image.dataset.src) { image.src = image.dataset.src; delete image.dataset.src; } } };
+  const fill = () => { for (const tile of tiles.values()) { const image = tile.querySelector("img"); if (image?.dataset.src) { image.src = image.dataset.src; delete image.dataset.src; } } };
   if (now || Math.abs(grid.scrollTop - lastTop) < 2 * height) fill(); else waiting = setTimeout(fill, 90);
   lastTop = grid.scrollTop;
 }
@@ -225,7 +227,9 @@ function make(place) {
   tile.style.cssText = `left:${GAP / 2 + (place % columns) * cell}px;top:${GAP / 2 + Math.floor(place / columns) * rowHeight()}px;width:${cell}px`;
   const image = el("img", { alt: "", decoding: "async" });
   image.dataset.src = pictureOf(row, cell > 170 ? 320 : 256);
-  tile.append(el("div", { className: "frame" }, image, el("span", { className: "badge", hidden: true }), el("span", { className: "check", textContent: "✓" })), el("div", { className: "words" }));
+  image.addEventListener("error", () => image.replaceWith(el("span", { className: "lost", textContent: "cannot be read" })));
+  const check = el("span", { className: "check", textContent: "✓", ariaHidden: "true" });
+  tile.append(el("div", { className: "frame" }, image, el("span", { className: "badge", hidden: true }), check), el("div", { className: "words" }));
   paint(tile);
   return tile;
 }
@@ -233,19 +237,18 @@ function make(place) {
 function paint(tile) {
   const row = Number(tile.dataset.row), verdict = about.verdicts[A.verdict[row]], badge = tile.querySelector(".badge"), words = tile.querySelector(".words");
   badge.hidden = verdict === about.verdicts[0] && !A.decided[row];
-  badge.textContent = verdict;
+  badge.textContent = stateOf(A.verdict[row]);
   badge.className = `badge ${A.decided[row] && verdict !== "reject" ? "done" : verdict}`;
   tile.classList.toggle("rejected", verdict === "reject");
-  const opinion = opinionOf(row), confidence = confidenceOf(row), reason = about.reasons.findIndex((_, code) => hasReason(row, code));
+  const opinion = opinionOf(row), confidence = confidenceOf(row), reason = [...filters.reason, ...about.reasons.keys()].find((code) => Number.isInteger(code) && hasReason(row, code));
   words.replaceChildren(el("b", { textContent: labelOf(A.label[row]) }));
   if (!labelling && A.label[row] !== A.source_label[row]) words.append(el("i", { textContent: ` (was ${labelOf(A.source_label[row])})` }));
   if (opinion !== NONE && (labelling || opinion !== A.label[row])) words.append(el("span", { className: "other", textContent: ` → ${labelOf(opinion)} ${percent(confidence)}` }));
   else if (P && opinion !== NONE) words.append(el("i", { textContent: ` ${percent(confidence)}` }));
-  if (reason >= 0) words.append(el("br"), el("i", { textContent: about.reasons[reason].title }));
+  if (reason !== undefined) words.append(el("br"), el("i", { textContent: about.reasons[reason].title }));
   tile.setAttribute("aria-selected", selected.has(row));
   tile.setAttribute("aria-setsize", order.length);
   tile.setAttribute("aria-posinset", Number(tile.id.slice(5)) + 1);
-  tile.setAttribute("aria-label", `${words.textContent}, ${verdict}`);
 }
 
 function mark() {
@@ -385,13 +388,16 @@ const runPath = () => byId("run").value.split("/").map(encodeURIComponent).join(
 async function zoom() {
   const row = view === "pairs" ? pairs[pair]?.[side] : order[at];
   if (row === undefined) return;
-  if (!byId("zoom").open) byId("zoom").showModal();
+  if (!byId("zoom").open) {
+    byId("zoom-classes").after(document.querySelector(".actions"));  // decisions go along into the dialog
+    byId("zoom").showModal();
+  }
   const image = byId("zoom-image"), wanted = heat && P ? `${page.api}/heat/${row}/${runPath()}?v=${about.version}` : pictureOf(row, 1280);
   if (image.getAttribute("src") !== wanted) image.src = wanted;
   image.alt = `Image ${row + 1}`;
   byId("zoom-heat").hidden = !P || labelling;
   byId("zoom-heat").setAttribute("aria-pressed", heat);
-  byId("zoom-label").textContent = `${labelOf(A.label[row])} · ${about.verdicts[A.verdict[row]]}`;
+  byId("zoom-label").textContent = `${labelOf(A.label[row])} · ${stateOf(A.verdict[row])}`;
   chips(byId("zoom-classes"), [row], (label) => decide("relabel", label));
   const about_ = await describe(row);
   if ((view === "pairs" ? pairs[pair]?.[side] : order[at]) !== row || !about_) return;
@@ -437,7 +443,8 @@ async function showPair() {
   const shown = pairs[pair];
   byId("pairs").classList.toggle("flipped", flipped);
   byId("flip").setAttribute("aria-pressed", flipped);
-  if (!shown) { byId("pair-title").textContent = "There are no near-duplicates among the filtered images."; for (const id of ["pair-a", "pair-b"]) { byId(id).querySelector("img").removeAttribute("src"); byId(id).querySelector("figcaption").textContent = ""; } return; }
+  for (const part of byId("pairs").querySelectorAll(".two, .row")) part.hidden = !shown;
+  if (!shown) { byId("pair-title").textContent = "There are no near-duplicates among the filtered images."; return; }
   const differ = A.label[shown[0]] !== A.label[shown[1]];
   byId("pair-title").textContent = `Pair ${number(pair + 1)} of ${number(pairs.length)}${differ ? ": two labels" : ""}${splitOf(shown[0]) !== splitOf(shown[1]) ? ", two splits" : ""}`;
   for (const [place, id] of ["pair-a", "pair-b"].entries()) {
@@ -445,7 +452,7 @@ async function showPair() {
     if (image.getAttribute("src") !== pictureOf(row, 1280)) image.src = pictureOf(row, 1280);
     image.alt = `${place ? "Second" : "First"} of the pair`;
     figure.classList.toggle("current", place === side);
-    const split = about.splits[splitOf(row)], words = `${labelOf(A.label[row])} · ${about.verdicts[A.verdict[row]]}${split ? ` · ${split}` : ""}`;
+    const split = about.splits[splitOf(row)], words = `${labelOf(A.label[row])} · ${stateOf(A.verdict[row])}${split ? ` · ${split}` : ""}`;
     figure.querySelector("figcaption").textContent = words;
     const known = await describe(row);
     if (pairs[pair] === shown && known) figure.querySelector("figcaption").replaceChildren(el("b", { textContent: words }), el("br"), `${known.path} · ${known.size}`);
@@ -635,7 +642,10 @@ function wire() {
   byId("zoom-next").addEventListener("click", ACTS.next);
   byId("zoom-back").addEventListener("click", ACTS.back);
   byId("zoom-heat").addEventListener("click", ACTS.heat);
-  byId("zoom").addEventListener("close", () => byId(view === "pairs" ? "pair-a" : "grid").focus());
+  byId("zoom").addEventListener("close", () => {
+    document.querySelector(".stage").append(document.querySelector(".actions"));
+    byId(view === "pairs" ? "pair-a" : "grid").focus();
+  });
   byId("zoom-image").addEventListener("error", () => { if (heat) { heat = false; alarm("There is no heat-map of this image for this run."); zoom(); } });
   byId("pair-back").addEventListener("click", () => movePair(-1));
   byId("pair-next").addEventListener("click", () => movePair(1));
