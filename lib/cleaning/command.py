@@ -65,6 +65,7 @@ def summary(cleaned: Cleaned) -> dict[str, Any]:
     """Returns what was read and what cleaning decided, as plain values."""
     table, source = cleaned.manifest, cleaned.dataset.source
     kept = table[table["verdict"] == "keep"]
+    shared = kept["copy_group"][kept["copy_group"].duplicated()]
     groups = kept["source_group"].dropna() if "source_group" in kept else kept["label"][:0]
     reasons = table["reasons"].explode().dropna().value_counts().sort_index()
     splits = kept["source_split"].where(kept["source_split"].notna(), "").value_counts()
@@ -78,7 +79,7 @@ def summary(cleaned: Cleaned) -> dict[str, Any]:
             for name, number in kept["label"].value_counts().sort_index().items()
         },
         "splits": {name: int(splits.get(name, 0)) for name in ("train", "val", "test", "")},
-        "groups": int(groups.nunique()) or None,
+        "groups": int(groups.nunique() or shared.nunique()) or None,
         "verdicts": {
             verdict: int((table["verdict"] == verdict).sum()) for verdict in manifest.VERDICTS
         },

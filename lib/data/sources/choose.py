@@ -39,6 +39,7 @@ ARCHIVES = (
     ".gz",
 )
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg")
+_NAME_ID = re.compile(r"^([A-Za-z]*[-_ ]?\d+)")
 MOST_OPENED = 5000
 ENOUGH_AGREEMENT = 0.98
 
@@ -111,6 +112,7 @@ def _by_folder_or_table(raw: Path, listing: Listing, options: Options) -> Readin
     except folders.LayoutQuestion as error:
         question = str(error)
     found = table.find(raw, [*listing.others, *listing.pictures], listing.pictures, options)
+    options = replace(options, split=None) if found.has_split else options
     if want_folders:
         _refuse_folders(by_folder, question, listing)
         return _with_tables(by_folder[0], found, options, may_label=True)
@@ -320,7 +322,7 @@ def _with_tables(
     """Adds what tables say beside the label: attributes, splits, groups, and labels that the
     folders leave open.
     """
-    rows, notes, used = reading.rows, [], list(reading.tables)
+    rows, notes, used = reading.rows, [*found.notes], list(reading.tables)
     split = reading.split
     for bundle in found.bundles:
         known = bundle.paths.notna()
@@ -329,8 +331,16 @@ def _with_tables(
         first = pd.DataFrame({"path": bundle.paths[known]}).drop_duplicates("path")
         frame = bundle.frame.loc[first.index].set_axis(first["path"])
         notes += bundle.notes
-        used += [one.table.path for one in bundle.members]
-        if may_label and bundle.label.columns and _agrees(reading, bundle, options):
+        used += bundle.files
+        agrees = bool(bundle.label.columns) and _agrees(reading, bundle, options)
+        if reading.kind == "folders" and bundle.label.columns and not agrees:
+            number = rows.loc[rows["label"].isna(), "path"].isin(bundle.pictures).sum()
+            if number:
+                notes.append(
+                    f"{bundle.name} gives labels to {number:,} pictures that are in no class "
+                    "folder, but not by the names of the folders, so they have no label."
+                )
+        if may_label and agrees:
             before = rows["label"].notna().sum()
             rows, label_note = _fill_labels(rows, reading, bundle, options)
             notes += label_note
@@ -339,10 +349,11 @@ def _with_tables(
                 reading = reading.noting(
                     label=f"{reading.label} and {bundle.name}", files_not_used=unused
                 )
-        rows, split, split_notes = _fill_splits(rows, split, bundle, frame, first, options)
-        notes += split_notes
-        if bundle.members[0].table.has_header:
-            rows = _fill_attributes(rows, bundle, frame)
+        rows, split, split_column = _fill_splits(rows, split, bundle, frame, first, options)
+        is_class_list = set(bundle.frame[bundle.image]) == set(rows["label"].dropna())
+        if bundle.members[0].table.has_header and not is_class_list:
+            unsplit = frame.drop(columns=[split_column] if split_column else [])
+            rows = _fill_attributes(rows, bundle, unsplit)
     idle = [
         f"{path} ({why})"
         for path, why in found.useless.items()
@@ -395,9 +406,12 @@ def _fill_splits(
     frame: pd.DataFrame,
     first: pd.DataFrame,
     options: Options,
-) -> tuple[pd.DataFrame, str | None, list[str]]:
+) -> tuple[pd.DataFrame, str | None, str | None]:
+    """The rows with the splits that a table gives, where they come from, and the table's column of
+    them.
+    """
     if options.split == "none" or (options.split or "").startswith("level"):
-        return rows, split, []
+        return rows, split, None
     wanted = (
         options
         if options.split is None or options.split in bundle.frame.columns
@@ -422,10 +436,10 @@ def _fill_splits(
             )
     added = given.notna() & filled.isna()
     if not added.any():
-        return rows.assign(source_split=filled), split, []
+        return rows.assign(source_split=filled), split, column
     text = f"column {column} of {bundle.name}" if column else f"the names of {bundle.name}"
     filled = filled.where(~added, given)
-    return rows.assign(source_split=filled), f"{split} and {text}" if split else text, []
+    return rows.assign(source_split=filled), f"{split} and {text}" if split else text, column
 
 
 def _fill_attributes(rows: pd.DataFrame, bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
@@ -443,7 +457,8 @@ def _fill_attributes(rows: pd.DataFrame, bundle: Bundle, frame: pd.DataFrame) ->
             text.nunique() == label.nunique()
             and len(pd.DataFrame({"a": text, "b": label}).drop_duplicates()) == text.nunique()
         )
-        if column in taken or name in rows or name in added or repeats or (text == "").all():
+        is_empty = (text[rows["label"].notna()] == "").all()
+        if column in taken or name in rows or name in added or repeats or is_empty:
             continue
         added[name] = columns.attribute(text)
     boxes = columns.boxes(bundle.frame)
@@ -604,17 +619,7 @@ def _with_groups(reading: Reading, options: Options) -> Reading:
         return reading.noting(rows=reading.rows.assign(source_group=None), group=None)
     rows = reading.rows
     if options.group is None:
-        if (
-            reading.group is None
-            and rows["path"].str.contains(r"\.rf\.[0-9a-f]{16,}\.", regex=True).mean() > 0.5
-        ):
-            origin = rows["path"].str.rsplit("/", n=1).str[-1].str.split(".rf.", regex=False).str[0]
-            if origin.duplicated().any():
-                return reading.noting(
-                    rows=rows.assign(source_group=origin),
-                    group="file name before .rf. (augmented copies)",
-                )
-        return reading
+        return reading if reading.group else _group_copies(reading)
     keys = [_group_key(rows, wanted.strip()) for wanted in _group_parts(options.group)]
     group = columns.unite(keys)
     if group.nunique() < 2:
@@ -626,6 +631,34 @@ def _with_groups(reading: Reading, options: Options) -> Reading:
     open_files = int((group.isna() & rows["label"].notna()).sum())
     note = f"{open_files:,} pictures have no group; each is one of its own." if open_files else ""
     return reading.noting(note, rows=rows.assign(source_group=group), group=text)
+
+
+def _group_copies(reading: Reading) -> Reading:
+    """Groups by the names of augmented copies: Roboflow's `a.rf.3f0c….jpg`, or `a_aug1.png` beside
+    `a.png`.
+    """
+    paths = reading.rows["path"]
+    stems = paths.str.rpartition(".")[0]
+    if stems.str.contains(r"\.rf\.[0-9a-f]{16,}$", regex=True).mean() > 0.5:
+        origin = stems.str.rsplit("/", n=1).str[-1].str.split(".rf.", regex=False).str[0]
+        text = "file name before .rf. (augmented copies)"
+    else:
+        there = set(stems)
+        copied = stems.map(lambda stem: vocabulary.COPY_SUFFIX.fullmatch(stem))
+        origin = pd.Series(
+            [
+                match[1] if match and match[1] in there else stem
+                for match, stem in zip(copied, stems, strict=True)
+            ],
+            index=stems.index,
+            dtype=object,
+        )
+        if (origin != stems).mean() < 0.1:
+            return reading
+        text = "file name before _aug, _flip or the like (augmented copies)"
+    if not origin.duplicated().any():
+        return reading
+    return reading.noting(rows=reading.rows.assign(source_group=origin), group=text)
 
 
 def _group_parts(group: str) -> list[str]:
@@ -809,6 +842,11 @@ def _group_notes(rows: pd.DataFrame, group: str | None) -> list[str]:
     ]
     possible = [f"{name} ({n:,} values)" for name, n, _ in groups.repeating(rows, grouped=used)]
     notes = []
+    if group is None and (ids := _name_ids(rows)):
+        notes.append(
+            f"File names begin with ids that repeat, such as {few(ids, 2)}: "
+            f"group=name:{_NAME_ID.pattern} keeps the pictures of one id in one split."
+        )
     if possible:
         notes.append(
             f"Values of {few(possible, 4)} repeat: group=COLUMN keeps pictures that share one in "
@@ -826,6 +864,18 @@ def _group_notes(rows: pd.DataFrame, group: str | None) -> list[str]:
             "validation and test at once; group=none, or other groups, divides their pictures."
         )
     return notes
+
+
+def _name_ids(rows: pd.DataFrame) -> list[str]:
+    """The ids at the start of names such as `P01_003.png`, where they are many and repeat."""
+    names = rows.loc[rows["label"].notna(), "path"].str.rsplit("/", n=1).str[-1]
+    ids = names.str.extract(_NAME_ID.pattern + r"[-_ ]+[A-Za-z]*[-_ ]?\d", expand=False).dropna()
+    counts = ids.value_counts()
+    classes = rows["label"].nunique()
+    if len(ids) < 0.9 * len(names) or len(counts) <= max(2, 1.5 * classes):
+        return []
+    is_repeating = counts.median() >= 2 and counts.iloc[0] * 4 <= len(ids)
+    return sorted(counts.index) if is_repeating else []
 
 
 def _refuse_links(raw: Path, listing: Listing) -> None:

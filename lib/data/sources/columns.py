@@ -35,7 +35,10 @@ NO_LABEL = "none"
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _WHOLE = re.compile(r"[-+]?(0|[1-9]\d*)")
-_TRUE, _FALSE = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no", ""})
+_TRUE = frozenset({"1", "1.0", "true", "yes"})
+_FALSE = frozenset({"0", "0.0", "-1", "-1.0", "false", "no", ""})
+_PARTITIONS = {"0": "train", "1": "val", "2": "test"}
+"""Source: Liu et al. 2015, CelebA, list_eval_partition."""
 FEW_CONFLICTS = 0.05
 """Share of pictures that may have rows with different labels before `several` is asked for; below,
 they have no label.
@@ -106,14 +109,15 @@ def name_pictures(table: Table, index: FileIndex, wanted: str | None) -> tuple[N
             (name, found)
             for name in columns
             for cell in sample[name][:20]
-            if len(found := index.named(cell)) > 1 and ("." in cell or cell.isdigit())
+            if len(found := index.named(cell)) > 1 and any(map(str.isdigit, cell))
         ]
         if twice:
             name, found = twice[0]
             return (
                 None,
                 f"its column {name!r} names files that are there several times, such as "
-                f"{few(found, 2)}; write the folder into the column",
+                f"{few(found, 2)}; write the folder into the column, or leave one of the folders "
+                "out with ignore=FOLDER",
             )
         lost = [
             name
@@ -133,6 +137,21 @@ def name_pictures(table: Table, index: FileIndex, wanted: str | None) -> tuple[N
     return Named(table, name, frame[name].map(found).astype(object)), ""
 
 
+def name_by_ids(table: Table, named: Sequence[Named]) -> Named | None:
+    """Returns a table whose first column repeats the ids that another table gives the pictures, as
+    CUB's lists do, or None.
+    """
+    first = table.frame.columns[0]
+    for other in named:
+        for column in other.table.frame.columns.drop(other.image):
+            ids = other.table.frame[column]
+            known = dict(zip(ids, other.paths, strict=True))
+            rows = table.frame[first].isin(known.keys()).sum()
+            if len(known) == len(ids) and rows == len(table.frame) >= len(ids) // 2:
+                return Named(table, first, table.frame[first].map(known).astype(object))
+    return None
+
+
 # -- The label
 
 
@@ -144,7 +163,8 @@ def choose_label(frame: pd.DataFrame, image: str, options: Options, *, name: str
     """
     if options.label is not None:
         return LabelChoice((_column_named(frame, options.label, name),), known=True)
-    taken = {image, *box_columns(frame), *_split_columns(frame)}
+    partition = {column for column in frame.columns if column_key(column) == "partition"}
+    taken = {image, *box_columns(frame), *_split_columns(frame), *partition}
     columns = [
         column for column in frame.columns if column not in taken and _may_be_label(frame[column])
     ]
@@ -159,7 +179,7 @@ def choose_label(frame: pd.DataFrame, image: str, options: Options, *, name: str
     one_hot = _one_hot(frame, [column for column in frame.columns if column not in taken])
     if one_hot:
         return LabelChoice(one_hot, known=True)
-    rest = [column for column in columns if not _is_id_column(column)]
+    rest = _one_of_equals(frame, [column for column in columns if not _is_id_column(column)])
     if len(rest) == 1 and rest[0].startswith("column "):  # a list file: path and class
         return LabelChoice((rest[0],))
     return LabelChoice(question=_label_question(frame, rest, name)) if rest else LabelChoice()
@@ -252,6 +272,8 @@ def _split_columns(frame: pd.DataFrame) -> list[str]:
 def _read_split(cells: pd.Series, name: str) -> dict[str, str | None] | None:
     """Cell -> split of a column that tells one, else None; an unknown word is mapped to None."""
     key, values = column_key(name), [value for value in cells.unique() if value]
+    if key == "partition" and "2" in values and set(values) <= _PARTITIONS.keys():
+        return {value: _PARTITIONS[value] for value in values}
     if name.startswith("column ") and len(values) > 1 and all(map(_split_word, values)):
         return {value: _split_word(value) for value in values}  # of a table without a header
     if key in vocabulary.TRAIN_FLAGS + vocabulary.TEST_FLAGS and {
@@ -452,7 +474,8 @@ def label_lists(frame: pd.DataFrame, choice: LabelChoice, options: Options, *, n
         )
         return Labels(lists, source)
     separator = options.separator
-    separators = _list_separator(cells) if separator is None else None
+    is_plural = column_key(column).endswith(("tags", "labels", "classes", "categories"))
+    separators = _list_separator(cells, loose=is_plural) if separator is None else None
     if separators and options.several == "all":
         separator = separators[0]
     elif separators and options.several is None:
@@ -474,9 +497,9 @@ def label_lists(frame: pd.DataFrame, choice: LabelChoice, options: Options, *, n
     return Labels(lists, source)
 
 
-def _list_separator(cells: pd.Series) -> tuple[str, int] | None:
+def _list_separator(cells: pd.Series, *, loose: bool) -> tuple[str, int] | None:
     """The sign between several labels, where cells with it are made of parts that are cells too or
-    recur in other cells.
+    (`loose`, and for signs that no name holds) recur in other cells.
     """
     values = cells[cells != ""]
     distinct = set(values.unique())
@@ -489,7 +512,7 @@ def _list_separator(cells: pd.Series) -> tuple[str, int] | None:
         ]
         uses = Counter(part for cell in parts for part in set(cell))
         alone = {part for part in uses if part in distinct}
-        strict = sign in (" ", "/", "+", ",")
+        strict = sign in (" ", "/", "+", ",") and not loose
         recurring = all(any(part in alone or uses[part] > 1 for part in cell) for cell in parts)
         if (all(part in alone for part in uses) if strict else recurring) and any(
             len(cell) > 1 for cell in parts

@@ -1,7 +1,8 @@
-"""Annotation exports as tables with one row a box: YOLO text files and Pascal VOC XML files."""
+"""Annotation files, one beside each picture, as tables: YOLO and label texts, Pascal VOC, JSON."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,69 +11,71 @@ from xml.etree import ElementTree
 import pandas as pd
 
 from lib.data.file_listing import ListedFile
-from lib.data.sources.tables import Table
+from lib.data.sources import vocabulary
+from lib.data.sources.tables import FileIndex, Table
 
 MOST_FILES = 200_000
+LONGEST_LABEL = 60
 _YOLO_LINE = re.compile(r"\d+( -?\d*\.?\d+(e-?\d+)?){4,}\s*", re.IGNORECASE)
-_COLUMNS = ["file_name", "label", "xmin", "ymin", "xmax", "ymax"]
+_BOX_COLUMNS = ["file_name", "label", "xmin", "ymin", "xmax", "ymax"]
+_LABEL_KEYS = frozenset(" ".join(vocabulary.LABEL_COLUMNS[:2]).split())
 
 
-def tables(
-    raw: Path, files: Sequence[ListedFile], pictures: Sequence[ListedFile]
-) -> Iterator[Table]:
-    """Yields a table for the boxes that YOLO or VOC files give; none where a class folder or a
-    table says it already.
+def tables(raw: Path, files: Sequence[ListedFile], index: FileIndex) -> Iterator[Table]:
+    """Yields a table of the labels or boxes that files beside at least half of the pictures give,
+    as `a.txt` for `a.png`, in their folder or another.
     """
-    by_stem = {file.path.rsplit("/", 1)[-1].rpartition(".")[0]: file.path for file in pictures}
     for ending, read, name in (
-        (".txt", _yolo, "the YOLO label files"),
+        (".txt", _texts, "the label files (.txt)"),
         (".xml", _voc, "the VOC annotation files"),
+        (".json", _json, "the label files (.json)"),
     ):
-        beside = [
-            file
-            for file in files
-            if file.path.lower().endswith(ending)
-            and file.problem is None
-            and file.path.rsplit("/", 1)[-1].rpartition(".")[0] in by_stem
-        ][:MOST_FILES]
-        if len(beside) * 2 < len(pictures) or len(beside) < 4:
+        beside = {}
+        for file in files:
+            if file.path.lower().endswith(ending) and file.problem is None:
+                picture = index.of_annotation(file.path)
+                if picture is not None and len(beside) < MOST_FILES:
+                    beside[file.path] = picture
+        if len(beside) * 2 < len(index.paths) or len(beside) < 4:
             continue
-        table = read(raw, files, beside, by_stem)
-        if table is not None and len(table):
-            yield Table(name, table, is_file=False)
+        rows = read(raw, files, beside)
+        if rows:
+            columns = _BOX_COLUMNS[: len(rows[0])]
+            frame = pd.DataFrame(rows, columns=columns, dtype=object)
+            yield Table(name, frame, annotations=tuple(beside))
 
 
-def _yolo(
-    raw: Path, files: Sequence[ListedFile], beside: Sequence[ListedFile], by_stem: dict[str, str]
-) -> pd.DataFrame | None:
-    """Boxes of YOLO: `class x y width height`, shares of the picture's sides; class names stand in
-    data.yaml or classes.txt.
+def _texts(raw: Path, files: Sequence[ListedFile], beside: dict[str, str]) -> list[tuple]:
+    """Labels of text files: YOLO's `class x y width height`, whose names are in data.yaml or
+    classes.txt, or a label in each line.
     """
-    names = _class_names(raw, files)
-    rows = []
-    for file in beside:
-        text = (raw / file.path).read_text("utf-8", errors="replace")
-        lines = [line for line in text.splitlines() if line.strip()]
-        if any(not _YOLO_LINE.fullmatch(line) for line in lines):
-            return None
-        path = by_stem[file.path.rsplit("/", 1)[-1].rpartition(".")[0]]
-        for line in lines:
-            number = int(line.split()[0])
-            rows.append((path, names[number] if number < len(names) else str(number)))
-    return pd.DataFrame(rows, columns=_COLUMNS[:2], dtype=object)
+    lines = {
+        path: [line.strip() for line in _text(raw / path).splitlines() if line.strip()]
+        for path in beside
+    }
+    every = [line for own in lines.values() for line in own]
+    if not every:
+        return []
+    if all(map(_YOLO_LINE.fullmatch, every)):
+        names = dict(enumerate(_class_names(raw, files)))
+        numbers = [(beside[p], int(line.split()[0])) for p, own in lines.items() for line in own]
+        return [(picture, names.get(number, str(number))) for picture, number in numbers]
+    if max(map(len, every)) > LONGEST_LABEL:
+        return []
+    return [(beside[path], line) for path, own in lines.items() for line in own]
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8-sig", errors="replace")
 
 
 def _class_names(raw: Path, files: Sequence[ListedFile]) -> list[str]:
     for file in files:
         name = file.path.rsplit("/", 1)[-1].lower()
         if name in ("classes.txt", "obj.names", "names.txt", "_darknet.labels"):
-            return [
-                line.strip()
-                for line in (raw / file.path).read_text("utf-8", errors="replace").splitlines()
-                if line.strip()
-            ]
+            return [line.strip() for line in _text(raw / file.path).splitlines() if line.strip()]
         if name in ("data.yaml", "data.yml", "dataset.yaml"):
-            return _names_of_yaml((raw / file.path).read_text("utf-8", errors="replace"))
+            return _names_of_yaml(_text(raw / file.path))
     return []
 
 
@@ -82,35 +85,43 @@ def _names_of_yaml(text: str) -> list[str]:
     if inline:
         return [part.strip().strip("'\"") for part in inline[1].split(",") if part.strip()]
     block = re.search(r"^names:\s*\n((?:[ \t]*(?:-|\d+:).*\n?)+)", text, re.MULTILINE)
-    return (
-        [
-            re.sub(r"^\s*(-|\d+:)\s*", "", line).strip().strip("'\"")
-            for line in block[1].splitlines()
-        ]
-        if block
-        else []
-    )
+    lines = block[1].splitlines() if block else []
+    return [re.sub(r"^\s*(-|\d+:)\s*", "", line).strip().strip("'\"") for line in lines]
 
 
-def _voc(
-    raw: Path, files: Sequence[ListedFile], beside: Sequence[ListedFile], by_stem: dict[str, str]
-) -> pd.DataFrame | None:
+def _voc(raw: Path, files: Sequence[ListedFile], beside: dict[str, str]) -> list[tuple]:
     """Boxes of Pascal VOC XML files. Source: Everingham et al. 2010, The Pascal VOC Challenge,
     annotation format.
     """
     rows = []
-    for file in beside:
-        data = (raw / file.path).read_bytes()
+    for path, picture in beside.items():
+        data = (raw / path).read_bytes()
         if b"<!ENTITY" in data or len(data) > 1_000_000:
-            return None
+            return []
         try:
             root = ElementTree.fromstring(data)  # noqa: S314  without entities, which are refused above
         except ElementTree.ParseError:
-            return None
-        path = by_stem[file.path.rsplit("/", 1)[-1].rpartition(".")[0]]
+            return []
         for box in root.iter("object"):
-            ends = [
-                box.findtext(f"bndbox/{side}") or "" for side in ("xmin", "ymin", "xmax", "ymax")
+            ends = [box.findtext(f"bndbox/{side}") or "" for side in _BOX_COLUMNS[2:]]
+            rows.append((picture, box.findtext("name") or "", *ends))
+    return rows
+
+
+def _json(raw: Path, files: Sequence[ListedFile], beside: dict[str, str]) -> list[tuple]:
+    """Labels of JSON files: `label` of an object, or of its `shapes` as LabelMe writes."""
+    rows = []
+    for path, picture in beside.items():
+        try:
+            value = json.loads(_text(raw / path))
+        except (ValueError, RecursionError):
+            return []
+        shapes = value.get("shapes", [value]) if isinstance(value, dict) else [{}]
+        for shape in shapes if isinstance(shapes, list) else []:
+            label = [
+                cell
+                for key, cell in (shape.items() if isinstance(shape, dict) else ())
+                if vocabulary.column_key(key) in _LABEL_KEYS and isinstance(cell, str | int)
             ]
-            rows.append((path, box.findtext("name") or "", *ends))
-    return pd.DataFrame(rows, columns=_COLUMNS, dtype=object) if rows else None
+            rows += [(picture, str(label[0]))] if label else []
+    return rows

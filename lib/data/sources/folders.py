@@ -48,6 +48,7 @@ class Layout:
     """
 
     places: list[Place]
+    overlays: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     split_levels: Counter[int] = field(default_factory=Counter)
     question: str | None = None
@@ -70,16 +71,31 @@ def read(pictures: Sequence[ListedFile], options: Options) -> list[Reading]:
     Raises LayoutQuestion where no `level` says how.
     """
     places: dict[tuple[str, ...], Place] = {}
+    overlays = _overlay_files(pictures)
     for file in pictures:
+        if file.path in overlays:
+            continue
         parts = tuple(file.path.split("/")[:-1])
         places.setdefault(parts, Place(parts)).files.append(file)
-    layout = Layout(list(places.values()))
+    layout = Layout(list(places.values()), overlays=sorted(overlays))
     if options.level_number is not None:
         return [_by_level(layout, options)]
     _peel(layout, layout.places, 0, None, options)
     _take_split_below(layout, options)
     _drop_image_folders(layout)
     return _readings(layout, options)
+
+
+def _overlay_files(pictures: Sequence[ListedFile]) -> set[str]:
+    """Pictures that go with another of their folder by name, such as `a (1)_mask.png`."""
+    stems = {file.path.rpartition(".")[0] for file in pictures}
+    named = {}
+    for file in pictures:
+        folder, _, name = file.path.rpartition("/")
+        match = vocabulary.OVERLAY_SUFFIX.fullmatch(name.rpartition(".")[0])
+        if match:
+            named[file.path] = f"{folder}/{match[1]}" if folder else match[1]
+    return {path for path, base in named.items() if base in stems}
 
 
 # -- What is certain, from the top downwards
@@ -266,11 +282,11 @@ def _take_split_below(layout: Layout, options: Options) -> None:
             for place in places:
                 if len(place.levels) > depth:
                     name = place.names[depth]
+                    layout.split_levels[place.levels[depth]] += 1
                     place.split = splits.get(name)
+                    place.levels = place.levels[:depth] + place.levels[depth + 1 :]
                     if name not in splits:
                         _stray([place], f"in {name}/, no split")
-                    layout.split_levels[place.levels[depth]] += 1
-                    place.levels = place.levels[:depth] + place.levels[depth + 1 :]
             return
 
 
@@ -342,6 +358,12 @@ def _readings(layout: Layout, options: Options) -> list[Reading]:
         deeper = layout.count(place for place in places if len(place.levels) > 1)
         note = f"{deeper:,} pictures lie in folders below their class folder." if deeper else ""
         return [reading.noting(note)] if _is_sensible(reading, layout) else []
+    folds = sorted({name for place in places for name in place.parts if vocabulary.is_fold(name)})
+    if layout.split_levels and len(folds) > 1:
+        raise LayoutQuestion(
+            f"the folders {few(folds, 4)} hold a split of their own each; say "
+            f"ignore={','.join(folds[1:])} to use one of them, or split=none to read none"
+        )
     roles = [_role(layout, level) for level in range(depth)]
     groups = tuple(level for level, role in enumerate(roles) if role == "group")
     free = [level for level, role in enumerate(roles) if role is None]
@@ -459,6 +481,9 @@ def _by_level(layout: Layout, options: Options) -> Reading:
             if at != label and name in splits[at]:
                 place.split = splits[at][name]
                 layout.split_levels[at] += 1
+            elif at != label and splits[at] and _words_in(name, vocabulary.OVERLAY_WORDS):
+                _stray([place], f"in {name}/, which goes with other pictures")
+                break
     return _reading(layout, 0, options, groups=tuple(range(1, len(groups) + 1)))
 
 
@@ -473,7 +498,10 @@ def _refuse_unknown_splits(
     for at, known in splits.items():
         names = {parts[at] for parts in labelled if at < len(parts) and at != at_label[parts]}
         strange = sorted(
-            n for n in names - known.keys() if n.casefold() not in options.named_splits
+            n
+            for n in names - known.keys()
+            if n.casefold() not in options.named_splits
+            and not _words_in(n, vocabulary.OVERLAY_WORDS)
         )
         if known and strange:
             raise DarkroomError(
@@ -517,6 +545,12 @@ def _reading(
         ] * number
         for at, name in others.items():
             columns[name] += [names[at] if len(names) > at else None] * number
+    number = len(layout.overlays)
+    columns["path"] += layout.overlays
+    for name in columns.keys() - {"path"}:
+        columns[name] += [None] * number
+    if number:
+        unused[f"goes with another picture by its name, as {layout.overlays[0]}"] += number
     rows = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
     rows = pd.concat([rows, naming.columns(rows["label"])], axis=1)
     grouped = Counter(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -51,6 +51,15 @@ class Bundle:
         return set(self.paths.dropna())
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Returns the paths of the tables, or of the annotation files that they are made of."""
+        return tuple(
+            path
+            for member in self.members
+            for path in member.table.annotations or (member.table.path,)
+        )
+
+    @property
     def notes(self) -> list[str]:
         """Returns what was noticed when the tables were read."""
         return [note for member in self.members for note in member.table.notes]
@@ -63,6 +72,9 @@ class Tables:
     bundles: list[Bundle] = field(default_factory=list)
     useless: dict[str, str] = field(default_factory=dict)
     ambiguous: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    has_split: bool = False
+    """Whether the option `split` names one of the tables."""
     asked: list[Bundle] = field(default_factory=list)
     """Those of the option `table`, which alone give labels then."""
 
@@ -90,14 +102,16 @@ def find(
     paths = tables.candidates(files, pictures)
     asked = [] if options.table is None else _asked(options.table, files, paths)
     found, named = Tables(), []
-    loaded = [] if asked else [*exports.tables(raw, files, pictures)]
+    loaded = [] if asked else [*exports.tables(raw, files, index)]
     for path in dict.fromkeys([*asked, *paths]):
         try:
             loaded.append(tables.load(raw, path, names=names, encoding=options.encoding))
         except NoTable as error:
             found.useless[path] = str(error)
-    for table in loaded:
-        one, why = columns.name_pictures(table, index, options.image)
+    answers = [(table, *columns.name_pictures(table, index, options.image)) for table in loaded]
+    direct = [one for _, one, _ in answers if one is not None]
+    for table, one, why in answers:
+        one = one or columns.name_by_ids(table, direct)
         if one is None:
             found.useless[table.path] = why
             if "several times" in why and _has_label(table):
@@ -111,7 +125,7 @@ def find(
         why = few([found.useless[path] for path in asked], 2)
         raise DarkroomError(f"The table {options.table} cannot be used: {why}.")
     others = [one for one in named if one.table.path not in asked]
-    found.bundles = [*found.asked, *_bundles(others, options)]
+    found.bundles = _one_split([*found.asked, *_bundles(others, options)], options, found)
     for path in [*found.useless]:
         if not path.lower().endswith((*tables.ENDINGS, ".json", ".txt")):
             del found.useless[path]
@@ -124,9 +138,7 @@ def _has_label(table: tables.Table) -> bool:
 
 
 def _asked(wanted: str, files: Sequence[ListedFile], paths: Sequence[str]) -> list[str]:
-    there = [
-        file.path for file in files if file.path == wanted or file.path.rsplit("/", 1)[-1] == wanted
-    ]
+    there = [file.path for file in files if tables.is_called(file.path, wanted)]
     if not there:
         known = few(
             [path for path in paths if path.lower().endswith((*tables.ENDINGS, ".json", ".txt"))], 8
@@ -143,7 +155,52 @@ def _bundles(named: Sequence[Named], options: Options) -> list[Bundle]:
     bundles = []
     for members in alike.values():
         bundles += [_bundle(part, options) for part in _united(members)]
-    return bundles
+    return _join_splits(bundles, options)
+
+
+def _join_splits(bundles: list[Bundle], options: Options) -> list[Bundle]:
+    """Tables of different splits that agree on their image and label columns become one."""
+    parts: dict[tuple, list[Bundle]] = defaultdict(list)
+    for one in bundles:
+        header = one.members[0].table.has_header and one.label.known
+        parts[(one.image, one.label.columns) if header else (id(one),)].append(one)
+    joined = []
+    for ones in parts.values():
+        members = [member for one in ones for member in one.members]
+        splits = {member.table.split for member in members}
+        is_one = len(ones) > 1 and None not in splits and len(splits) == len(members)
+        joined += [_bundle(members, options)] if is_one else ones
+    return joined
+
+
+def _one_split(bundles: list[Bundle], options: Options, found: Tables) -> list[Bundle]:
+    """The tables without the splits that their names tell, where these contradict each other and
+    `split` chooses none of them.
+    """
+    splits = [bundle for bundle in bundles if bundle.splits.notna().any()]
+    chosen = [
+        bundle
+        for bundle in splits
+        if options.split and any(tables.is_called(path, options.split) for path in bundle.files)
+    ]
+    rest = [bundle for bundle in splits if bundle not in chosen[:1]]
+    named = pd.concat(
+        [pd.DataFrame({"path": one.paths, "split": one.splits}).dropna() for one in splits]
+        or [pd.DataFrame({"path": [], "split": []})]
+    ).drop_duplicates()
+    found.has_split = bool(chosen)
+    if not chosen and not named["path"].duplicated().any():
+        return bundles
+    if not chosen:
+        found.notes.append(
+            f"The lists {few([one.name for one in splits], 3)} divide the pictures in different "
+            f"ways, and none of them is used; split={splits[0].files[0]} uses that one and those "
+            "that go with it."
+        )
+    return [
+        replace(one, splits=one.splits.map(lambda _: None)) if one in rest else one
+        for one in bundles
+    ]
 
 
 def _united(members: list[Named]) -> list[list[Named]]:
@@ -163,8 +220,18 @@ def _united(members: list[Named]) -> list[list[Named]]:
     splits = [one.table.split for one in kept]
     total = sum(len(one.pictures) for one in kept)
     apart = len(set().union(*(one.pictures for one in kept))) == total
-    distinct = None not in splits and len(set(splits)) == len(splits)
-    return [kept] if apart or distinct else [[one] for one in kept]
+    if apart or (None not in splits and len(set(splits)) == len(splits)):
+        return [kept]
+    series: dict[tuple, list[Named]] = defaultdict(list)  # train1 and test1, train2 and test2
+    for one in kept:
+        words = vocabulary.tokens(one.table.path.rsplit("/", 1)[-1])
+        series[tuple(word for word in words if word not in vocabulary.SPLIT_WORDS)].append(one)
+    parts = []
+    for members in series.values():
+        splits = {one.table.split for one in members}
+        is_series = None not in splits and len(splits) == len(members)
+        parts += [members] if is_series else [[one] for one in members]
+    return parts
 
 
 def _bundle(members: Sequence[Named], options: Options) -> Bundle:
@@ -176,10 +243,12 @@ def _bundle(members: Sequence[Named], options: Options) -> Bundle:
     )
     keys = {vocabulary.column_key(column): column for column in first.table.frame.columns}
     frames = [first.table.frame] + [
-        one.table.frame.rename(columns=lambda column: keys[vocabulary.column_key(column)])
+        one.table.frame.rename(
+            columns=lambda column: keys.get(vocabulary.column_key(column), column)
+        )
         for one in members[1:]
     ]
-    frame = pd.concat(frames, ignore_index=True)
+    frame = pd.concat(frames, ignore_index=True).fillna("")
     paths = pd.concat([one.paths for one in members], ignore_index=True)
     splits = pd.Series(
         [one.table.split for one in members for _ in range(len(one.table.frame))], dtype=object
@@ -264,7 +333,7 @@ def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Re
         files_not_used=Counter({f"unlabelled: not named in {name}": len(unnamed)}),
         notes=tuple(notes),
         options={"kind": "table"} | _pinned(bundle),
-        tables=tuple(one.table.path for one in bundle.members),
+        tables=bundle.files,
     )
 
 
@@ -276,7 +345,7 @@ def _sentence(question: str) -> str:
 def _pinned(bundle: Bundle) -> dict[str, str]:
     pinned = (
         {"table": bundle.members[0].table.path}
-        if len(bundle.members) == 1 and bundle.members[0].table.is_file
+        if len(bundle.members) == 1 and not bundle.members[0].table.annotations
         else {}
     )
     return pinned | ({"label": bundle.label.columns[0]} if len(bundle.label.columns) == 1 else {})

@@ -17,6 +17,7 @@ import pandas as pd
 
 from lib.data.file_listing import ListedFile
 from lib.data.sources import vocabulary
+from lib.errors import few
 
 ENDINGS = (".csv", ".tsv", ".tab", ".parquet", ".jsonl", ".ndjson")
 """Endings of files that are tables; `.txt`, `.lst` and `.json` may be."""
@@ -61,8 +62,8 @@ class Table:
     frame: pd.DataFrame
     has_header: bool = True
     notes: tuple[str, ...] = ()
-    is_file: bool = True
-    """False where many annotation files give it, so that no option can name it."""
+    annotations: tuple[str, ...] = ()
+    """The annotation files that give it together; no option can name them."""
 
     @property
     def folder(self) -> str:
@@ -91,11 +92,14 @@ class Table:
         )
 
 
+def is_called(path: str, name: str) -> bool:
+    """Whether a path is `name`, or its file is called so."""
+    return name in (path, path.rsplit("/", 1)[-1])
+
+
 def split_of_table(stem: str) -> str | None:
     """Returns the split that a table's name tells, such as `train` of `train_labels`."""
-    words = [word for word in vocabulary.tokens(stem) if not vocabulary.is_number(word)]
-    splits = {vocabulary.SPLIT_WORDS[word] for word in words if word in vocabulary.SPLIT_WORDS}
-    return splits.pop() if len(splits) == 1 else None
+    return vocabulary.split_in(vocabulary.tokens(stem))
 
 
 def candidates(files: Iterable[ListedFile], pictures: Sequence[ListedFile]) -> list[str]:
@@ -150,7 +154,7 @@ def load(
                 _from_records([json.loads(line) for line in text.splitlines() if line.strip()]),
             )
         if ending == "json":
-            return Table(path, _from_json(json.loads(text)))
+            return Table(path, _from_json(json.loads(text), names))
         is_list = ending not in ("csv", "tsv", "tab")
         frame, has_header, titles = _from_text(text, names, is_list=is_list)
     except NoTable:
@@ -169,7 +173,21 @@ def load(
         notes.append(f"{path} was read as {used}, since it is not UTF-8.")
     if titles:
         notes.append(f"The first {titles} lines of {path} are a title above its header.")
-    return Table(path, frame, has_header, tuple(notes))
+    return Table(path, frame if has_header else _named_split(path, frame), has_header, tuple(notes))
+
+
+def _named_split(path: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns with the last one named where it is a split by number, as the file's name says.
+    Source: the readme of CUB-200-2011 (`train_test_split.txt`: 1 is train), CelebA's
+    `list_eval_partition.txt`.
+    """
+    words, last = set(vocabulary.tokens(path.rsplit("/", 1)[-1])), frame.columns[-1]
+    if frame.shape[1] != 2 or not set(frame[last]) <= {"0", "1", "2"}:
+        return frame
+    if "partition" in words:
+        return frame.rename(columns={last: "partition"})
+    is_flag = {"train", "test", "split"} <= words and "2" not in set(frame[last])
+    return frame.rename(columns={last: "is_train"}) if is_flag else frame
 
 
 def _decode(data: bytes, encoding: str | None) -> tuple[str, str]:
@@ -238,6 +256,8 @@ def _from_text(
         ]
         rows = [row for row in rows if any(cell.strip() for cell in row)]
     rows, titles = _without_titles(rows, names)
+    if len(rows) > 2 and {len(row) for row in rows[1:]} == {len(rows[0]) + 1}:
+        rows[0] = ["image", *rows[0]]  # CelebA's lists: no name above the first column
     width = len(rows[0])
     if width > 400:
         raise NoTable(
@@ -257,6 +277,7 @@ def _from_text(
         _is_file_cell(cell, names) and ("." in cell or "." not in below)
         for cell, below in zip(rows[0], rows[1], strict=True)
     )
+    has_header &= not all(re.fullmatch(r"-?\d+(\.\d+)?", cell) for cell in rows[0])
     header = (
         [cell or f"column {at + 1}" for at, cell in enumerate(rows[0])]
         if has_header
@@ -303,7 +324,8 @@ def _separator(sample: list[str]) -> str:
     if best is not None:
         return best
     spaced = [len(line.split()) for line in sample]
-    if len(sample) > 1 and min(spaced) > 1 and spaced.count(spaced[1]) >= 0.5 * len(spaced):
+    usual = Counter(spaced).most_common(1)[0][1]
+    if len(sample) > 1 and min(spaced[2:] or spaced) > 1 and usual >= 0.5 * len(spaced):
         return " "
     return ","
 
@@ -361,27 +383,64 @@ def picture_columns(schema: Any) -> list[str]:
 def _from_records(records: list[Any]) -> pd.DataFrame:
     if not records or not all(isinstance(record, dict) for record in records):
         raise NoTable("its lines are no records of names and values")
-    return _as_text(pd.DataFrame.from_records(records))
+    return _as_text(pd.json_normalize(records, max_level=1))
 
 
-def _from_json(value: Any) -> pd.DataFrame:
+def _from_json(value: Any, names: frozenset[str]) -> pd.DataFrame:
     if isinstance(value, list):
         return _from_records(value)
     if isinstance(value, dict) and {"images", "annotations", "categories"} <= value.keys():
         return _from_coco(value)
-    if isinstance(value, dict) and len(value) > 1:
-        if all(isinstance(cell, str | int | float) for cell in value.values()):
-            return _as_text(
-                pd.DataFrame({"column 1": list(value), "column 2": list(value.values())})
-            )
-        if all(
-            isinstance(cell, list) and all(isinstance(name, str) for name in cell)
-            for cell in value.values()
-        ):
-            pairs = [(name, label) for label, members in value.items() for name in members]
-            is_split = all(vocabulary.split_and_rest(key)[0] for key in value)
-            return _as_text(pd.DataFrame(pairs, columns=["file", "split" if is_split else "label"]))
+    if isinstance(value, dict) and value:
+        frame = _from_names(value, names)
+        if frame is not None:
+            return frame
+        inner = {key: part for key, part in value.items() if isinstance(part, list | dict)}
+        records = {key: part for key, part in inner.items() if _is_records(part)}
+        inner = records or {key: part for key, part in inner.items() if len(part) > 1}
+        if len(inner) > 1:
+            raise NoTable(f"it holds several lists ({few([*inner], 4)}); write one of them as CSV")
+        if inner:
+            return _from_json(next(iter(inner.values())), names)
     raise NoTable("it is JSON, but no list of records, no names with labels and no COCO export")
+
+
+def _is_records(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+
+
+def _from_names(value: dict[str, Any], names: frozenset[str]) -> pd.DataFrame | None:
+    """Rows of an object whose keys are files, labels or splits; None where they are neither."""
+    parts = list(value.values())
+    is_split = all(vocabulary.split_and_rest(key)[0] for key in value)
+    if is_split and all(isinstance(part, list) and part for part in parts):
+        items = [(split, item) for split, part in value.items() for item in part]
+        if all(isinstance(item, dict) for _, item in items):
+            return _from_records([{**item, "split": split} for split, item in items])
+        if all(isinstance(item, list) for _, item in items):  # [[path, number, class], …]
+            frame = pd.DataFrame([item for _, item in items])
+            frame.columns = [f"column {at + 1}" for at in range(frame.shape[1])]
+            return _as_text(frame.assign(split=[split for split, _ in items]))
+    if len(value) < 2:
+        return None
+    if all(isinstance(part, str | int | float) for part in parts):
+        return _as_text(pd.DataFrame({"column 1": list(value), "column 2": parts}))
+    are_files = sum(_is_file_cell(key, names) for key in value) * 2 > len(value)
+    if all(isinstance(part, dict) for part in parts) and (
+        are_files or (len(parts) > 3 and len({tuple(part) for part in parts}) == 1)
+    ):
+        return _from_records([{"key": key, **part} for key, part in value.items()])
+    lists = all(
+        isinstance(part, list) and all(isinstance(item, str) for item in part) for part in parts
+    )
+    if not lists:
+        return None
+    pairs = [(item, key) for key, part in value.items() for item in part]
+    if are_files:
+        pairs = [(file, label) for label, file in pairs]
+    return _as_text(
+        pd.DataFrame(pairs, columns=["file", "split" if is_split else "label"], dtype=object)
+    )
 
 
 def _from_coco(value: dict[str, Any]) -> pd.DataFrame:
@@ -483,6 +542,12 @@ class FileIndex:
             matches = self.by_number.get(int(number[1]), ())  # 7 or 7.0 for 00007.png
         return self._nearest(list(matches), key, table)
 
+    def of_annotation(self, path: str) -> str | None:
+        """Returns the picture of an annotation file's name, the nearest by its folders."""
+        stem = path.rpartition(".")[0]
+        matches = self.by_stem.get(stem.casefold().rsplit("/", 1)[-1], [])
+        return self._nearest(matches, stem.casefold(), Table(path, pd.DataFrame()))
+
     def _nearest(self, matches: list[str], key: str, table: Table) -> str | None:
         """Of files of one name that whose folders agree with the cell's the longest, then with the
         table's place and split.
@@ -497,8 +562,12 @@ class FileIndex:
         inside = [path for path in matches if path.startswith(table.folder)]
         matches = inside if table.folder and inside else matches
         if len(matches) > 1 and table.split:
-            matches = [path for path in matches if split_of_path(path) == table.split] or matches
+            matches = [path for path in matches if _tells(path, table.split)] or matches
         return matches[0] if len(matches) == 1 else None
+
+
+def _tells(path: str, split: str) -> bool:
+    return any(vocabulary.split_and_rest(part)[0] == split for part in path.split("/")[:-1])
 
 
 def split_of_path(path: str) -> str | None:

@@ -87,6 +87,21 @@ OVERLAY_WORDS = frozenset(
 )
 """Folder names of pictures that go with other pictures, such as segmentation masks."""
 
+OVERLAY_SUFFIX = re.compile(
+    r"(.+?)[-_. ]+(?:masks?|gt|ground_?truth|segmentations?|seg|superpixels|annotations?|bbox|"
+    r"labels?|overlay)(?:[-_ ]*\d+)?",
+    re.IGNORECASE,
+)
+"""Name of a picture that goes with the picture whose name is its first group."""
+
+COPY_SUFFIX = re.compile(
+    r"(.+?)(?:[-_ ](?:aug|augmented|flip|flipped|hflip|vflip|mirror|mirrored|"
+    r"rot|rotated|rotate|noise|blurred)[-_ ]?\d*)",
+    re.IGNORECASE,
+)
+"""Name of an augmented copy; the first group is the original's."""
+
+
 RENDITIONS = frozenset(
     "color colour colored grayscale greyscale gray grey segmented rgb bw thermal infrared nir "
     "original "
@@ -162,6 +177,18 @@ def _without_accents(name: str) -> str:
     return "".join(sign for sign in parts if not unicodedata.combining(sign))
 
 
+def _splits_in(words: Iterable[str]) -> set[str]:
+    splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    is_both = splits == {"train", "val"} and "split" not in words
+    return {"train"} if is_both else splits  # train_val is what is not the test
+
+
+def split_in(words: Iterable[str]) -> str | None:
+    """Returns the one split that words tell, such as `train` of (train, labels)."""
+    splits = _splits_in(tuple(words))
+    return splits.pop() if len(splits) == 1 else None
+
+
 def is_number(token: str) -> bool:
     """Whether a token is made of digits."""
     return token.isdigit()
@@ -174,7 +201,7 @@ def split_and_rest(name: str) -> tuple[str | None, tuple[str, ...]]:
     `training_set` is (train, ()), `test-multiple` (test, (multiple,)), `photos` (None, ()).
     """
     words = [word for word in tokens(name) if not is_number(word)]
-    splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    splits = _splits_in(words)
     neutral = SPLIT_WORDS.keys() | IMAGE_WORDS | {"set", "sets", "split", "seg"}
     rest = tuple(word for word in words if word not in neutral)
     return (splits.pop() if len(splits) == 1 else None), rest
@@ -251,6 +278,8 @@ def skeleton(name: str) -> str:
     letters, separators.
     """
     text = unicodedata.normalize("NFKC", plain_name(name)).translate(_LOOK_ALIKES)
+    if re.fullmatch(r"[-+]?[\d.,]+", text):
+        return text  # -1 and 1 are two classes
     return re.sub(r"[\s_\-]+", " ", text).casefold().strip()
 
 
