@@ -13,11 +13,12 @@ from pathlib import Path
 import pandas
 import pytest
 
+from lib import schema
 from tools import synthetic
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MOST_LINES = 20  # prose comes in between, so that one thing is shown at a time
+MOST_LINES = 24  # prose comes in between, so that one thing is shown at a time
 KINDS = ["peinture à l'huile", "写真", "sketch 🎨"]
 
 
@@ -38,6 +39,7 @@ def test_a_notebook_is_prose_and_short_cells_without_outputs(path):
             continue
         assert not cell["outputs"]
         assert cell["execution_count"] is None
+        assert max(map(len, source.splitlines())) <= schema.CELL_WIDTH
         assert (
             "parameters" in cell["metadata"].get("tags", [])
             or len(source.splitlines()) <= MOST_LINES

@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -224,10 +225,16 @@ def test_the_cards_open_on_the_validation_curves():
 
 
 def test_a_notebook_shows_tensorboard_of_one_study(monkeypatch, tmp_path):
-    notebook = importlib.import_module("tensorboard.notebook")
+    manager = importlib.import_module("tensorboard.manager")
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
     monkeypatch.setenv("TENSORBOARD_BINARY", "tensorboard")
-    started = []
-    monkeypatch.setattr(notebook, "start", started.append)
+    shown, asked = [], []
+    launched = SimpleNamespace(info=SimpleNamespace(port=6123))
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.setattr(manager, "start", lambda words: asked.append(words) or launched)
     tensorboard.inline("my study")
-    assert started == [f"--logdir '{tmp_path}/logs/my study'"]
+    assert asked == [["--logdir", f"{tmp_path}/logs/my study"]]
+    assert "address.port = 6123" in shown[0].data
+    monkeypatch.setattr(manager, "start", lambda words: "timed out")
+    with pytest.raises(DarkroomError, match="did not start \\(timed out\\)"):
+        tensorboard.inline()

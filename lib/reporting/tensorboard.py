@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import itertools
 import os
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -321,15 +320,31 @@ def seed_envelope(runs: Sequence[pd.DataFrame]) -> dict[str, pd.DataFrame]:
     }
 
 
+_FRAME = """<iframe id="board-{port}" width="100%" height="720" frameborder="0"></iframe><script>
+(() => {{ const address = new URL("/#timeseries", location); address.port = {port};
+document.getElementById("board-{port}").src = address; }})();</script>"""
+
+
 def inline(study: str = "") -> None:
     """Shows TensorBoard below a notebook's cell, on all of `logs/` or on one study of it.
 
-    It works in JupyterLab and in Colab, as `%tensorboard` does, and goes on in the background, so
-    that it can be opened before a training starts.
+    It works in JupyterLab and in Colab, as `%tensorboard` does, and opens on the curves. The server
+    goes on in the background, so that a cell before a training can start it.
+
+    Raises:
+        DarkroomError: TensorBoard does not start.
     """
-    from tensorboard.notebook import start
+    from IPython.display import HTML, display
+    from tensorboard import manager, notebook
 
     program = Path(sys.executable).with_name("tensorboard")  # a kernel's PATH may lack it
     if program.is_file():
         os.environ.setdefault("TENSORBOARD_BINARY", str(program))
-    start(shlex.join(["--logdir", str(paths.logs() / study)]))
+    started = manager.start(["--logdir", str(paths.logs() / study)])
+    port = getattr(getattr(started, "info", None), "port", None)
+    if port is None:
+        raise DarkroomError(f"TensorBoard did not start ({started}). Try `darkroom board`.")
+    if "google.colab" in sys.modules:
+        notebook.display(port)
+    else:
+        display(HTML(_FRAME.format(port=port)))

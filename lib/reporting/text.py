@@ -72,13 +72,19 @@ def facts(values: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame({"value": [str(value) for value in values.values()]}, index=list(values))
 
 
-def links(run: Run, *, data: str, report: Path | None = None) -> Markdown:
-    """Returns where to go on from a run: its page and data page on the site, and TensorBoard."""
+def links(
+    run: Run, *, data: str = "", report: Path | None = None, labels: bool = False
+) -> Markdown:
+    """Returns where to go on from a run: its page or report, the data page or the pictures to
+    label on the site, and TensorBoard.
+    """
     site, board = "http://localhost:8050", "http://localhost:6006"
     page = quote(f"{run.study}/{run.stage}/{run.unit}")
-    places = [f"[report]({site}/runs/{page}/report)"] if report else [f"[run]({site}/runs/{page})"]
-    places += [f"[data]({site}/data/{quote(data)}) (while `darkroom web` runs)"]
-    places += [f"[TensorBoard]({board}) (while `darkroom board` runs)"]
+    places = [f"[report]({site}/runs/{page}/report)" if report else f"[run]({site}/runs/{page})"]
+    places += [f"[label these pictures]({site}/label/{page})"] if labels else []
+    places += [f"[data]({site}/data/{quote(data)})"] if data else []
+    places[-1] += " (while `darkroom web` runs)"
+    places += [f"[TensorBoard]({board}) (while `darkroom board` runs)"] if data else []
     whole = f"The report as a file: `{report.relative_to(paths.root())}`\n\n" if report else ""
     return Markdown(f"{whole}Open {' · '.join(places)}")
 

@@ -39,7 +39,7 @@ def browser():
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    opened.set_script_timeout(30)
+    opened.set_script_timeout(600)
     yield opened
     opened.quit()
 

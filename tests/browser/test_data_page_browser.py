@@ -10,7 +10,7 @@ from lib.cleaning import ledger
 from lib.data import dataset as datasets
 
 
-def until(browser, script, seconds=300):
+def until(browser, script, seconds=600):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := browser.execute_script(f"return {script}"):

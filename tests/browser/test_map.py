@@ -13,7 +13,7 @@ from selenium.webdriver.common.keys import Keys
 PAGE = f"/maps/{map_home.PLACE}"
 
 
-def until(browser, script, *given, seconds=300):
+def until(browser, script, *given, seconds=600):
     """Waits until a script returns something true, and returns that."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
