@@ -19,7 +19,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
-from lib.web import archive, classify_page, guard, pictures, runs_page, selections, site
+from lib.web import archive, classify_page, guard, maps, pictures, runs_page, site
 
 API = f"/api/maps/{map_home.PLACE}"
 
@@ -165,7 +165,7 @@ def test_named_selections_survive_a_restart_and_can_be_forgotten(client, home):
     assert kept["name"] == name and sorted(kept["rows"]) == [1, 4]
     assert "script>alert(3)" not in client.get(f"/maps/{map_home.PLACE}").text
     json_of(client.delete(f"{API}/selections", json={"name": name}))
-    assert selections.read(datasets.load("pictures")) == {}
+    assert maps.selections(datasets.load("pictures")) == {}
     turned = {"name": "a\u202e", "rows": [1]}  # a sign that turns the text after it round
     for body in (
         {"name": "", "rows": [1]},

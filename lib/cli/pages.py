@@ -80,6 +80,6 @@ def _module(name: str, arguments: list[str], *, package: str) -> int:
 
 
 def _web(arguments: argparse.Namespace) -> int:
-    from lib.web import serving
+    from lib.web import site
 
-    return serving.serve(host=arguments.host, port=arguments.port, names=tuple(arguments.name))
+    return site.serve(host=arguments.host, port=arguments.port, names=tuple(arguments.name))

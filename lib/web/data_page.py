@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import numpy as np
-from flask import Blueprint, Response, abort, jsonify, render_template, request
+from flask import Blueprint, Response, abort, jsonify, render_template
 
 from lib.cleaning import clean
 from lib.data import dataset as datasets
@@ -16,10 +16,10 @@ from lib.errors import DarkroomError
 from lib.evaluation import multilabel, predictions
 from lib.evaluation.predictions import Predictions
 from lib.runs import record
-from lib.web import archive, image_table, pictures
+from lib.web import archive, image_table
 from lib.web.archive import Run
-from lib.web.http import asked_side, body, jpeg_response, plain_label
-from lib.web.image_table import NONE, Decision, ImageTable
+from lib.web.http import image_routes, jpeg_response, packed
+from lib.web.image_table import NONE, ImageTable
 
 pages = Blueprint("data_page", __name__)
 SYNC_AFTER_S = 3.0
@@ -46,63 +46,6 @@ def one(name: str) -> str:
     return render_template(
         "data.html", name=name, about=about, title=name, files=len(table), page="data"
     )
-
-
-@pages.get("/api/data/<name>/about")
-def about(name: str) -> Response:
-    """Names and counts."""
-    return jsonify(image_table.load(name).about())
-
-
-@pages.get("/api/data/<name>/arrays")
-def arrays(name: str) -> Response:
-    """All columns as one block of arrays."""
-    return Response(image_table.load(name).arrays(), mimetype="application/octet-stream")
-
-
-@pages.post("/api/data/<name>/rows")
-def rows(name: str) -> Response:
-    """Some images in words."""
-    table = _table(name)
-    return jsonify(table.described(body("rows", list)))
-
-
-@pages.get("/api/data/<name>/search")
-def search(name: str) -> Response:
-    """The images whose path holds some words."""
-    return jsonify(rows=image_table.load(name).search(request.args.get("text", "")[:200]))
-
-
-@pages.get("/api/data/<name>/pictures/<int:row>")
-def picture(name: str, row: int) -> Response:
-    """An image as a JPEG of the side that was asked for."""
-    table = image_table.load(name)
-    return jpeg_response(pictures.of_file(table.dataset, table.picture(row), side=asked_side()))
-
-
-@pages.post("/api/data/<name>/decide")
-def decide(name: str) -> Response:
-    """Writes a decision into the ledger: `action` is keep, review, reject, or relabel with a
-    `label`.
-    """
-    table, chosen, action = _table(name), body("rows", list), body("action", str)
-    if action == "relabel":
-        decision = table.decide(chosen, label=plain_label(body("label", str)))
-    elif action in image_table.VERDICTS:
-        decision = table.decide(chosen, verdict=action)
-    else:
-        raise DarkroomError(
-            f"An action is one of {', '.join(image_table.VERDICTS)} or relabel. Received: "
-            f"{action[:40]!r}."
-        )
-    return _decided(table, decision)
-
-
-@pages.post("/api/data/<name>/undo")
-def undo(name: str) -> Response:
-    """Takes back the last decision that was made on this page."""
-    table = _table(name)
-    return _decided(table, table.undo())
 
 
 @pages.get("/api/data/<name>/predictions/<study>/<stage>/<run>")
@@ -142,32 +85,12 @@ def heat(name: str, row: int, study: str, stage: str, run: str) -> Response:
     return jpeg_response(content)
 
 
-def _table(name: str) -> ImageTable:
-    """The table of a request that names rows; they must be rows of the data set as it is now."""
-    table = image_table.load(name)
-    if body("version", str) != table.version:
-        abort(409, "The files of this data set have changed since the page was opened; reload it.")
-    return table
-
-
-def _decided(table: ImageTable, decision: Decision) -> Response:
-    image_table.remember(table)
-    _sync_later(table)
-    return jsonify(
-        entry=decision.entry,
-        rows=decision.rows,
-        verdicts=decision.verdicts,
-        labels=decision.labels,
-        names=table.labels,
-        undo=decision.undo,
-    )
-
-
 def _sync_later(table: ImageTable) -> None:
     """Brings the manifest up to the ledger once no decision was made for a while; the ledger
     itself is never behind.
     """
     name = table.dataset.name
+    image_table.remember(table)
 
     def sync() -> None:
         clean.sync(table.dataset)
@@ -178,6 +101,9 @@ def _sync_later(table: ImageTable) -> None:
     timer = _timers[name] = threading.Timer(SYNC_AFTER_S, sync)
     timer.daemon = True
     timer.start()
+
+
+image_routes(pages, "/data/<name>", image_table.load, after=_sync_later)
 
 
 def _card(name: str) -> dict[str, Any]:
@@ -248,6 +174,6 @@ def _aligned(table: ImageTable, predictions: Predictions) -> bytes:
     split[rows[there]] = np.array([codes[name] for name in predictions.frame["split"]], np.uint8)[
         there
     ]
-    return image_table.packed(
+    return packed(
         {"truth": truth, "predicted": predicted, "confidence": confidence, "split": split}
     )

@@ -1,14 +1,100 @@
-"""Request fields, typed labels, and pictures as responses."""
+"""Request fields, row numbers, pictures as responses, and the routes of a page of images."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
-from flask import Response, abort, request
+import numpy as np
+import pandas as pd
+from flask import Blueprint, Response, abort, jsonify, request
 
 from lib.errors import DarkroomError
 from lib.web import pictures
+
+
+class Images(Protocol):
+    """The images of a page: those of a data set, or of an application to be labelled."""
+
+    version: str
+
+    def about(self) -> dict[str, Any]:
+        """Returns names and counts."""
+
+    def arrays(self) -> bytes:
+        """Returns one value an image of all that the page filters and sorts by; see `packed`."""
+
+    def described(self, rows: list[int]) -> list[dict[str, Any]]:
+        """Returns some images in words."""
+
+    def search(self, text: str) -> list[int]:
+        """Returns the images whose path holds some words."""
+
+    def jpeg(self, row: int, *, side: int) -> bytes:
+        """Returns an image as JPEG."""
+
+    def act(self, rows: list[int], action: str, label: str | None) -> dict[str, Any]:
+        """Decides about images; returns what has changed."""
+
+    def undo(self) -> dict[str, Any]:
+        """Takes back the last decision; returns what has changed."""
+
+
+def image_routes(
+    pages: Blueprint,
+    address: str,
+    load: Callable[..., Images],
+    after: Callable[[Images], None] = lambda images: None,
+) -> None:
+    """Adds all that the script of a page of images asks for, below `/api<address>`.
+
+    Args:
+        pages: the blueprint that gets the routes.
+        address: of the page; the names in it are the arguments of `load`.
+        load: returns the images.
+        after: called after every decision.
+    """
+
+    def current(place: dict[str, str]) -> Images:
+        images = load(**place)  # rows that are named must be those of the images as they are now
+        if body("version", str) != images.version:
+            abort(409, "The images have changed since the page was opened; reload it.")
+        return images
+
+    def about(**place: str) -> Response:
+        return jsonify(load(**place).about())
+
+    def arrays(**place: str) -> Response:
+        return Response(load(**place).arrays(), mimetype="application/octet-stream")
+
+    def search(**place: str) -> Response:
+        return jsonify(rows=load(**place).search(request.args.get("text", "")[:200]))
+
+    def picture(row: int, **place: str) -> Response:
+        return jpeg_response(load(**place).jpeg(row, side=asked_side()))
+
+    def rows(**place: str) -> Response:
+        return jsonify(current(place).described(body("rows", list)))
+
+    def decide(**place: str) -> Response:
+        images, action = current(place), body("action", str)
+        label = plain_label(body("label", str)) if action == "relabel" else None
+        changed = images.act(body("rows", list), action, label)
+        after(images)
+        return jsonify(changed)
+
+    def undo(**place: str) -> Response:
+        images = current(place)
+        changed = images.undo()
+        after(images)
+        return jsonify(changed)
+
+    for view in (about, arrays, search):
+        pages.add_url_rule(f"/api{address}/{view.__name__}", view_func=view)
+    for view in (rows, decide, undo):
+        pages.add_url_rule(f"/api{address}/{view.__name__}", view_func=view, methods=["POST"])
+    pages.add_url_rule(f"/api{address}/pictures/<int:row>", view_func=picture)
 
 
 def body(name: str, kind: type) -> Any:
@@ -34,6 +120,29 @@ def plain_label(text: str) -> str:
     return label
 
 
+def checked(rows: list[int], num: int, *, most: int) -> list[int]:
+    """Returns the rows that a request names. Raises DarkroomError unless they are some of 0 to
+    `num - 1`, `most` at once.
+    """
+    if not isinstance(rows, list) or not all(type(row) is int for row in rows):
+        raise DarkroomError("Images are named by a list of whole numbers.")
+    if len(rows) > most:
+        raise DarkroomError(f"At most {most:,} images at once. Received: {len(rows):,}.")
+    if rows and (min(rows) < 0 or max(rows) >= num):
+        raise DarkroomError(
+            f"There are the images 0 to {num - 1:,}. Received: {min(rows)} to {max(rows)}."
+        )
+    return rows
+
+
+def matching(texts: pd.Series, words: str) -> list[int]:
+    """Returns the rows of casefolded `texts` that hold every word, whatever its case."""
+    match = np.full(len(texts), bool(words.split()))
+    for word in words.casefold().split():
+        match &= texts.str.contains(word, regex=False).to_numpy(bool)
+    return np.flatnonzero(match).tolist()
+
+
 def asked_side() -> int:
     """Returns the side in pixels that the request asks for, one of `pictures.SIDES`."""
     side = request.args.get("side", "256")
@@ -49,3 +158,24 @@ def jpeg_response(content: bytes) -> Response:
     response = Response(content, mimetype="image/jpeg")
     response.headers["Cache-Control"] = "private, max-age=86400, immutable"
     return response
+
+
+def packed(columns: dict[str, np.ndarray]) -> bytes:
+    """Returns arrays as one block: uint32 length of a JSON header, the header, then each array at a
+    multiple of eight bytes.
+
+    The header lists `name`, `type` (NumPy's name), `offset` in bytes from the block's start, and
+    `shape`.
+    """
+    parts, listed, offset = [], [], 0
+    for name, values in columns.items():
+        content = np.ascontiguousarray(values).tobytes()
+        listed.append(
+            {"name": name, "type": values.dtype.name, "offset": offset, "shape": list(values.shape)}
+        )
+        content += b"\0" * (-len(content) % 8)
+        parts.append(content)
+        offset += len(content)
+    header = json.dumps(listed).encode()
+    header += b" " * (-(len(header) + 4) % 8)
+    return len(header).to_bytes(4, "little") + header + b"".join(parts)

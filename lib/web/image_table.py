@@ -8,10 +8,8 @@ somebody looks at.
 from __future__ import annotations
 
 import functools
-import json
 import re
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,8 @@ from lib.data import dataset as datasets
 from lib.data import manifest
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
+from lib.web import pictures
+from lib.web.http import checked, matching, packed
 
 BY = "data page"
 """The author of the page's entries in the ledger."""
@@ -34,19 +34,6 @@ NONE = 65_535
 VERDICTS = manifest.VERDICTS
 SPLITS = ("train", "val", "test")
 _OPINION = re.compile(r"looks like (.+) \((\d+(?:\.\d+)?) %\)$", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The effect of a decision: the images' rows, the verdict and label code that each has now, and
-    how many can be undone.
-    """
-
-    entry: int
-    undo: int
-    rows: list[int]
-    verdicts: list[int]
-    labels: list[int]
 
 
 class ImageTable:
@@ -141,7 +128,7 @@ class ImageTable:
     def described(self, rows: list[int]) -> list[dict[str, Any]]:
         """Returns what is known of some images in words."""
         described = []
-        for row in self.checked(rows, most=MAX_ROWS):
+        for row in checked(rows, len(self), most=MAX_ROWS):
             image = self.frame.iloc[row]
             findings = self._details.get(self.paths[row], [])
             size = f"{image['width']} × {image['height']} px" if pd.notna(image["width"]) else ""
@@ -165,36 +152,27 @@ class ImageTable:
 
     def search(self, text: str) -> list[int]:
         """Returns the rows whose path holds every word of `text`, whatever their case."""
-        words = text.casefold().split()
-        if not words:
-            return []
-        match = np.ones(len(self), bool)
-        for word in words:
-            match &= self._searchable.str.contains(word, regex=False).to_numpy(bool)
-        return np.flatnonzero(match).tolist()
+        return matching(self._searchable, text)
 
     def picture(self, row: int) -> str:
         """Returns the path of an image, relative to raw."""
-        return str(self.paths[self.checked([row], most=1)[0]])
+        return str(self.paths[self._checked([row])[0]])
 
-    def checked(self, rows: list[int], *, most: int) -> list[int]:
-        """Returns `rows`. Raises DarkroomError for rows that the data set does not have, or too
-        many of them.
-        """
-        if not isinstance(rows, list) or not rows or not all(type(row) is int for row in rows):
-            raise DarkroomError("Images are named by a list of whole numbers.")
-        if len(rows) > most:
-            raise DarkroomError(f"At most {most:,} images at once. Received: {len(rows):,}.")
-        if min(rows) < 0 or max(rows) >= len(self):
+    def jpeg(self, row: int, *, side: int) -> bytes:
+        """Returns an image as JPEG."""
+        return pictures.of_file(self.dataset, self.picture(row), side=side)
+
+    def act(self, rows: list[int], action: str, label: str | None) -> dict[str, Any]:
+        """Decides by the name of an action: a verdict, or relabel with a label."""
+        if action != "relabel" and action not in VERDICTS:
             raise DarkroomError(
-                f"This data set has the images 0 to {len(self) - 1:,}. Received: {min(rows)} to "
-                f"{max(rows)}."
+                f"An action is one of {', '.join(VERDICTS)} or relabel. Received: {action[:40]!r}."
             )
-        return rows
+        return self.decide(rows, label=label, verdict=None if action == "relabel" else action)
 
     def decide(
         self, rows: list[int], *, verdict: str | None = None, label: str | None = None
-    ) -> Decision:
+    ) -> dict[str, Any]:
         """Writes one decision about some images into the ledger, flushed to the disk before this
         returns.
 
@@ -203,13 +181,9 @@ class ImageTable:
         """
         if (verdict is None) == (label is None):
             raise ValueError("a decision is either a verdict or a label.")
-        if verdict is not None and verdict not in VERDICTS:
-            raise DarkroomError(
-                f"A verdict is one of {', '.join(VERDICTS)}. Received: {verdict!r}."
-            )
         with self._lock:
             changes = []
-            for row in sorted(set(self.checked(rows, most=len(self)))):
+            for row in sorted(set(self._checked(rows))):
                 after = {"verdict": verdict} if label is None else {"label": label}
                 if label is not None and self._is_set_aside(row):
                     after["verdict"] = "keep"
@@ -224,7 +198,7 @@ class ImageTable:
                 entry["entry"], [self._row_of[change["path"]] for change in changes]
             )
 
-    def undo(self) -> Decision:
+    def undo(self) -> dict[str, Any]:
         """Takes back this page's last decision. Raises DarkroomError when there is none."""
         with self._lock:
             if not self._undoable:
@@ -243,10 +217,20 @@ class ImageTable:
                 self.decided[row] = str(self.paths[row]) in by_hand
             return self._decision(act["entry"], rows)
 
-    def _decision(self, entry: int, rows: list[int]) -> Decision:
-        return Decision(
-            entry, len(self._undoable), rows, self.verdict[rows].tolist(), self.label[rows].tolist()
-        )
+    def _checked(self, rows: list[int]) -> list[int]:
+        if not rows:
+            raise DarkroomError("Name at least one image.")
+        return checked(rows, len(self), most=len(self))
+
+    def _decision(self, entry: int, rows: list[int]) -> dict[str, Any]:
+        return {
+            "entry": entry,
+            "rows": rows,
+            "verdicts": self.verdict[rows].tolist(),
+            "labels": self.label[rows].tolist(),
+            "names": self.labels,
+            "undo": len(self._undoable),
+        }
 
     def _apply(self, path: str, values: dict[str, Any]) -> None:
         row = self._row_of.get(path)
@@ -338,27 +322,6 @@ class ImageTable:
             if found:
                 opinion[row], confidence[row] = self._code(found[1]), float(found[2]) / 100
         return opinion, confidence, score
-
-
-def packed(columns: dict[str, np.ndarray]) -> bytes:
-    """Returns arrays as one block: uint32 length of a JSON header, the header, then each array at a
-    multiple of eight bytes.
-
-    The header lists `name`, `type` (NumPy's name), `offset` in bytes from the block's start, and
-    `shape`.
-    """
-    parts, listed, offset = [], [], 0
-    for name, values in columns.items():
-        content = np.ascontiguousarray(values).tobytes()
-        listed.append(
-            {"name": name, "type": values.dtype.name, "offset": offset, "shape": list(values.shape)}
-        )
-        content += b"\0" * (-len(content) % 8)
-        parts.append(content)
-        offset += len(content)
-    header = json.dumps(listed).encode()
-    header += b" " * (-(len(header) + 4) % 8)
-    return len(header).to_bytes(4, "little") + header + b"".join(parts)
 
 
 _opened: dict[str, tuple[tuple[int, int], ImageTable]] = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from flask import Blueprint, Response, abort, jsonify, render_template
+from flask import Blueprint, Response, jsonify, render_template
 
 from lib import hashing
 from lib.apply import labelling
@@ -22,8 +22,8 @@ from lib.evaluation.predictions import Predictions
 from lib.runs import record
 from lib.web import archive, pictures
 from lib.web.archive import Run
-from lib.web.http import asked_side, body, jpeg_response, plain_label
-from lib.web.image_table import MAX_ROWS, NONE, packed
+from lib.web.http import checked, image_routes, matching, packed
+from lib.web.image_table import MAX_ROWS, NONE
 
 pages = Blueprint("label_page", __name__)
 STATES = ("to label", "labelled", "skipped")
@@ -69,27 +69,108 @@ class Application:
 
     def picture(self, row: int) -> Path:
         """Returns the file of a picture. Raises DarkroomError for one outside the folder."""
-        if not 0 <= row < len(self.frame):
-            raise DarkroomError(f"This application has the pictures 0 to {len(self.frame) - 1}.")
+        checked([row], len(self.frame), most=1)
         file = (self.folder / str(self.frame["path"].iloc[row])).resolve()
         if not file.is_relative_to(self.folder.resolve()):
             raise DarkroomError("This picture lies outside its folder; it is not shown.")
         return file
 
-    def decide(self, rows: list[int], *, label: str | None, skipped: bool) -> None:
-        """Gives pictures a label, or skips them; each is on the disk before this returns."""
-        self.undoable.append([(row, self._label(row), self.state[row] == 2) for row in rows])
-        for row in rows:
-            self._write(row, label, skipped)
+    def about(self) -> dict[str, Any]:
+        """Returns names and counts."""
+        return {
+            "name": self.folder.name,
+            "files": len(self.frame),
+            "version": self.version,
+            "labels": self.labels,
+            "verdicts": STATES,
+            "splits": [],
+            "attributes": [],
+            "reasons": [],
+            "undo": len(self.undoable),
+        }
 
-    def undo(self) -> list[int]:
+    def arrays(self) -> bytes:
+        """Returns all columns as one block; see `http.packed`."""
+        num = len(self.frame)
+        columns = {
+            "verdict": self.state,
+            "label": self.label,
+            "source_label": self.label,
+            "decided": (self.state > 0).astype(np.uint8),
+            "split": np.full(num, 255, np.uint8),
+            "reasons": np.zeros((num, 1), np.uint8),
+            "group": np.full(num, -1, "<i4"),
+            "opinion": self.shares.argmax(axis=1).astype("<u2"),
+            "confidence": self.shares.max(axis=1).astype("<f4"),
+            "score": np.full(num, np.nan, "<f4"),
+            "side": np.zeros(num, "<u2"),
+            "rank": self.rank,
+        }
+        return packed(columns)
+
+    def described(self, rows: list[int]) -> list[dict[str, Any]]:
+        """Returns some pictures in words, with their highest probabilities."""
+        described = []
+        for row in checked(rows, len(self.frame), most=MAX_ROWS):
+            file, shares = self.picture(row), self.shares[row]
+            ranked = np.argsort(-shares)[:12]
+            described.append(
+                {
+                    "row": row,
+                    "path": str(self.frame["path"].iloc[row]),
+                    "size": "",
+                    "format": file.suffix.lstrip(".").upper(),
+                    "bytes": file.stat().st_size if file.is_file() else 0,
+                    "findings": [],
+                    "attributes": {},
+                    "probabilities": [[self.names[code], float(shares[code])] for code in ranked],
+                }
+            )
+        return described
+
+    def search(self, text: str) -> list[int]:
+        """Returns the rows whose path holds every word of `text`, whatever their case."""
+        return matching(self.frame["path"].astype("string").str.casefold(), text)
+
+    def jpeg(self, row: int, *, side: int) -> bytes:
+        """Returns a picture as JPEG."""
+        return pictures.of_path(self.picture(row), side=side)
+
+    def act(self, rows: list[int], action: str, label: str | None) -> dict[str, Any]:
+        """Gives pictures a label (relabel), or skips them; each is on the disk before this
+        returns.
+        """
+        if action not in ("relabel", "skip"):
+            raise DarkroomError(f"An action is relabel or skip. Received: {action[:40]!r}.")
+        if not rows:
+            raise DarkroomError("Name at least one picture.")
+        with _lock:
+            chosen = checked(rows, len(self.frame), most=len(self.frame))
+            self.undoable.append([(row, self._label(row), self.state[row] == 2) for row in chosen])
+            for row in chosen:
+                self._write(row, label, action == "skip")
+            return self._changed(chosen)
+
+    def undo(self) -> dict[str, Any]:
         """Takes back the last decision made since the page's server started."""
-        if not self.undoable:
-            raise DarkroomError("There is no label of this page to undo.")
-        before = self.undoable.pop()
-        for row, label, skipped in before:
-            self._write(row, label, skipped)
-        return [row for row, _, _ in before]
+        with _lock:
+            if not self.undoable:
+                raise DarkroomError("There is no label of this page to undo.")
+            before = self.undoable.pop()
+            for row, label, skipped in before:
+                self._write(row, label, skipped)
+            return self._changed([row for row, _, _ in before])
+
+    def _changed(self, rows: list[int]) -> dict[str, Any]:
+        return {
+            "entry": 0,
+            "rows": rows,
+            "verdicts": self.state[rows].tolist(),
+            "labels": self.label[rows].tolist(),
+            "decided": (self.state[rows] > 0).astype(int).tolist(),
+            "names": self.labels,
+            "undo": len(self.undoable),
+        }
 
     def _write(self, row: int, label: str | None, skipped: bool) -> None:
         path = str(self.frame["path"].iloc[row])
@@ -134,113 +215,6 @@ def page(study: str, stage: str, run: str) -> str:
     )
 
 
-@pages.get(f"/api{_ADDRESS}/about")
-def about(study: str, stage: str, run: str) -> Response:
-    """Names and counts."""
-    application = _load(study, stage, run)
-    return jsonify(
-        name=application.folder.name,
-        files=len(application.frame),
-        version=application.version,
-        labels=application.labels,
-        verdicts=STATES,
-        splits=[],
-        attributes=[],
-        reasons=[],
-        undo=len(application.undoable),
-    )
-
-
-@pages.get(f"/api{_ADDRESS}/arrays")
-def arrays(study: str, stage: str, run: str) -> Response:
-    """The pictures as one block of arrays; see `image_table.packed`."""
-    application = _load(study, stage, run)
-    num = len(application.frame)
-    columns = {
-        "verdict": application.state,
-        "label": application.label,
-        "source_label": np.full(num, NONE, "<u2"),
-        "decided": (application.state > 0).astype(np.uint8),
-        "split": np.full(num, 255, np.uint8),
-        "reasons": np.zeros((num, 1), np.uint8),
-        "group": np.full(num, -1, "<i4"),
-        "opinion": application.shares.argmax(axis=1).astype("<u2"),
-        "confidence": application.shares.max(axis=1).astype("<f4"),
-        "score": np.full(num, np.nan, "<f4"),
-        "side": np.zeros(num, "<u2"),
-        "rank": application.rank,
-    }
-    columns["source_label"] = application.label.copy()
-    return Response(packed(columns), mimetype="application/octet-stream")
-
-
-@pages.post(f"/api{_ADDRESS}/rows")
-def rows(study: str, stage: str, run: str) -> Response:
-    """Some pictures in words, with their probabilities."""
-    application = _load(study, stage, run)
-    described = []
-    for row in _rows(application):
-        file = application.picture(row)
-        ranked = np.argsort(-application.shares[row])[:12]
-        shares = [
-            [application.names[code], float(application.shares[row, code])] for code in ranked
-        ]
-        described.append(
-            {
-                "row": row,
-                "path": str(application.frame["path"].iloc[row]),
-                "size": "",
-                "format": file.suffix.lstrip(".").upper(),
-                "bytes": file.stat().st_size if file.is_file() else 0,
-                "findings": [],
-                "attributes": {},
-                "probabilities": shares,
-            }
-        )
-    return jsonify(described)
-
-
-@pages.get(f"/api{_ADDRESS}/search")
-def search(study: str, stage: str, run: str) -> Response:
-    """The pictures whose path holds some words."""
-    from flask import request
-
-    application = _load(study, stage, run)
-    words = request.args.get("text", "")[:200].casefold().split()
-    named = [str(path).casefold() for path in application.frame["path"]]
-    return jsonify(
-        rows=[row for row, path in enumerate(named) if all(word in path for word in words)]
-    )
-
-
-@pages.get(f"/api{_ADDRESS}/pictures/<int:row>")
-def picture(study: str, stage: str, run: str, row: int) -> Response:
-    """A picture as a JPEG of the side that was asked for."""
-    file = _load(study, stage, run).picture(row)
-    return jpeg_response(pictures.of_path(file, side=asked_side()))
-
-
-@pages.post(f"/api{_ADDRESS}/decide")
-def decide(study: str, stage: str, run: str) -> Response:
-    """Notes a label (`action` relabel, with a `label`) or that the pictures are skipped."""
-    application, action = _load(study, stage, run), body("action", str)
-    chosen = _rows(application)
-    if action not in ("relabel", "skip"):
-        abort(400, "`action` is relabel or skip.")
-    label = plain_label(body("label", str)) if action == "relabel" else None
-    with _lock:
-        application.decide(chosen, label=label, skipped=action == "skip")
-        return _decided(application, chosen)
-
-
-@pages.post(f"/api{_ADDRESS}/undo")
-def undo(study: str, stage: str, run: str) -> Response:
-    """Takes back the last decision."""
-    application = _load(study, stage, run)
-    with _lock:
-        return _decided(application, application.undo())
-
-
 @pages.get(f"/api{_ADDRESS}/join")
 def planned(study: str, stage: str, run: str) -> Response:
     """Previews joining."""
@@ -268,30 +242,6 @@ def join(study: str, stage: str, run: str) -> Response:
         "page then shows what the labels gained on the same test images.",
         command=f"darkroom run {study_name} --set data={made.name} --set split_method=source",
     )
-
-
-def _decided(application: Application, rows: list[int]) -> Response:
-    return jsonify(
-        entry=0,
-        rows=rows,
-        verdicts=application.state[rows].tolist(),
-        labels=application.label[rows].tolist(),
-        decided=(application.state[rows] > 0).astype(int).tolist(),
-        names=application.labels,
-        undo=len(application.undoable),
-    )
-
-
-def _rows(application: Application) -> list[int]:
-    if body("version", str) != application.version:
-        abort(409, "This application has been repeated since the page was opened; reload it.")
-    chosen = body("rows", list)
-    num = len(application.frame)
-    if not chosen or len(chosen) > max(MAX_ROWS, num):
-        raise DarkroomError("Name at least one picture.")
-    if not all(type(row) is int and 0 <= row < num for row in chosen):
-        raise DarkroomError(f"This application has the pictures 0 to {num - 1}.")
-    return chosen
 
 
 def _gain(application: Application) -> dict[str, Any] | None:
@@ -332,3 +282,6 @@ def _load(study: str, stage: str, name: str) -> Application:
 @functools.lru_cache(maxsize=2)
 def _opened(place: str, _changed_ns: int) -> Application:
     return Application(archive.run(*json.loads(place)))
+
+
+image_routes(pages, _ADDRESS, lambda study, stage, run: _load(study, stage, run))

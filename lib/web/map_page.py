@@ -11,7 +11,7 @@ from flask import Blueprint, Response, jsonify, render_template, request
 from lib.embeddings.plots import PALETTE, REST, SEQUENCE
 from lib.embeddings.record import TITLES
 from lib.errors import DarkroomError
-from lib.web import archive, maps, selections
+from lib.web import archive, maps
 from lib.web.archive import Run
 from lib.web.http import body, plain_label
 from lib.web.maps import MapRun
@@ -161,7 +161,7 @@ def kept(study: str, stage: str, unit: str) -> Response:
                 "saved": selection["saved"],
                 "rows": [row_of[path] for path in selection["paths"] if path in row_of],
             }
-            for name, selection in selections.read(shown.dataset).items()
+            for name, selection in maps.selections(shown.dataset).items()
         ]
     )
 
@@ -171,7 +171,7 @@ def keep(study: str, stage: str, unit: str) -> Response:
     """Keeps some points under a name."""
     shown = _found(study, stage, unit)[1]
     rows = shown.checked(body("rows", list), most=len(shown))
-    selections.save(
+    maps.save_selection(
         shown.dataset, body("name", str), [str(path) for path in shown.points["path"].iloc[rows]]
     )
     return jsonify(ok=True)
@@ -180,7 +180,7 @@ def keep(study: str, stage: str, unit: str) -> Response:
 @api.delete("/selections")
 def forget(study: str, stage: str, unit: str) -> Response:
     """Forgets a named selection."""
-    selections.delete(_found(study, stage, unit)[1].dataset, body("name", str))
+    maps.delete_selection(_found(study, stage, unit)[1].dataset, body("name", str))
     return jsonify(ok=True)
 
 

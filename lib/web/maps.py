@@ -7,13 +7,15 @@ plain arrays, and the details of a point only on request.
 from __future__ import annotations
 
 import functools
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
-from lib import hashing
+from lib import files, hashing
 from lib.data import dataset as datasets
 from lib.data.dataset import Dataset
 from lib.embeddings import label_columns, record
@@ -21,10 +23,12 @@ from lib.embeddings.record import Record
 from lib.errors import DarkroomError
 from lib.web import pictures
 from lib.web.archive import Run
+from lib.web.http import checked, matching
 
 MOST_ROWS = 200
 """Points described in one answer."""
 MOST_CLASSES = 250
+SELECTIONS, MOST_SELECTIONS = "selections.json", 500
 THUMBNAIL = 128
 _JUDGED = ("verdict", "predicted", "split", "confidence")
 _ORDERS = {"split": ("train", "val", "test"), "verdict": ("right", "wrong")}
@@ -96,26 +100,11 @@ class MapRun:
         """Returns the rows that were asked for. Raises DarkroomError for others than this map has,
         or too many of them.
         """
-        if not isinstance(rows, list) or not all(type(row) is int for row in rows):
-            raise DarkroomError("Points are asked for by a list of whole numbers.")
-        if len(rows) > most:
-            raise DarkroomError(f"At most {most:,} points at once. Received: {len(rows):,}.")
-        if rows and (min(rows) < 0 or max(rows) >= len(self)):
-            raise DarkroomError(
-                f"This map has the points 0 to {len(self) - 1:,}. Received: {min(rows)} to "
-                f"{max(rows)}."
-            )
-        return rows
+        return checked(rows, len(self), most=most)
 
     def search(self, text: str) -> list[int]:
         """Returns the rows whose path or labels hold every word of `text`, whatever their case."""
-        words = text.casefold().split()
-        if not words:
-            return []
-        hit = np.ones(len(self), bool)
-        for word in words:
-            hit &= self._searchable.str.contains(word, regex=False).to_numpy()
-        return np.flatnonzero(hit).tolist()
+        return matching(self._searchable, text)
 
     def nearest(self, row: int, *, space: str, number: int = 12) -> list[dict[str, float]]:
         """Returns the images nearest to one in the feature space, not on a map: `row` and
@@ -244,6 +233,50 @@ def etag(run: Run, *parts: object) -> str:
     """Returns a short name of one answer about a run, which changes when the run does."""
     changed = (run.folder / record.POINTS).stat().st_mtime_ns
     return hashing.digest(run.id, str(changed), *map(str, parts))
+
+
+def selections(dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """Returns the named selections of a data set's images: name to `{"paths": [...], "saved":
+    when}`, the latest first.
+    """
+    content = files.read_json(dataset.folder / SELECTIONS)
+    return content if isinstance(content, dict) else {}
+
+
+def save_selection(dataset: Dataset, name: str, paths: list[str]) -> None:
+    """Keeps a selection under a name; one of the same name is replaced.
+
+    Raises DarkroomError for a name that is empty, long or holds line ends, and for an empty
+    selection.
+    """
+    name = " ".join(name.split())
+    if not name or len(name) > 100 or not name.isprintable():
+        raise DarkroomError(
+            f"A selection's name is one line of 1 to 100 characters. Received: {name[:120]!r}."
+        )
+    if not paths:
+        raise DarkroomError("There is nothing in this selection; mark some points first.")
+    with _selections_lock(dataset):
+        known = {other: kept for other, kept in selections(dataset).items() if other != name}
+        if len(known) >= MOST_SELECTIONS:
+            raise DarkroomError(
+                f"There are {MOST_SELECTIONS} selections already; delete one first."
+            )
+        kept = {"paths": sorted(paths), "saved": datetime.now(UTC).isoformat(timespec="seconds")}
+        files.write_json(dataset.folder / SELECTIONS, {name: kept, **known})
+
+
+def delete_selection(dataset: Dataset, name: str) -> None:
+    """Forgets a selection. Raises DarkroomError when there is none of that name."""
+    with _selections_lock(dataset):
+        known = selections(dataset)
+        if known.pop(name, None) is None:
+            raise DarkroomError(f"There is no selection {name!r}.")
+        files.write_json(dataset.folder / SELECTIONS, known)
+
+
+def _selections_lock(dataset: Dataset) -> FileLock:
+    return FileLock(dataset.folder / f".{SELECTIONS}.lock")
 
 
 def _word(value: Any) -> str:

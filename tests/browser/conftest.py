@@ -10,7 +10,7 @@ import threading
 import map_home
 import pytest
 
-from lib.web import serving
+from lib.web import site
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -51,7 +51,7 @@ def served(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DARKROOM_HOME", str(root))
         map_home.build(root)
-        server = serving.listen()
+        server = site.listen()
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         yield f"http://localhost:{server.effective_port}"
