@@ -275,7 +275,7 @@ def test_fine_tuning_counts_its_epochs_through_both_phases(material, run):
     )
     history = trained.fitted.history
     assert history["epoch"].tolist() == list(range(1, len(history) + 1))
-    phases = [phase for phase in history["phase"] if phase != "mean"]
+    phases = [phase for phase in history["phase"] if phase != "linear"]
     assert phases[-3:] == ["head", "train", "train"] and set(phases[:-2]) == {"head"}
     assert 1 <= trained.fitted.kept_epoch <= len(history)
 
@@ -303,12 +303,12 @@ def test_fine_tuning_keeps_the_head_where_tuning_spoils_it(material, run):
     settings = dataclasses.replace(SETTINGS, epochs=1, learning_rate=3.0, optimizer="sgd")
     trained = strategies.train("full", model, material, settings=settings, run=run)
     states = trained.selection["states"]
-    assert list(states) == ["head", "mean", "tuned"]
+    assert list(states) == ["head", "tuned", "linear"]
     kept = trained.selection["kept"]
     assert states[kept]["val_log_loss"] == min(one["val_log_loss"] for one in states.values())
     row = trained.fitted.history.set_index("epoch").loc[trained.fitted.kept_epoch]
     assert row["val_accuracy"] == pytest.approx(states[kept]["val_accuracy"], abs=1e-4)
-    assert row["phase"] == {"head": "head", "mean": "mean", "tuned": "train"}[kept]
+    assert row["phase"] == {"head": "head", "linear": "linear", "tuned": "train"}[kept]
 
 
 @pytest.mark.parametrize(("recipe", "moves"), [("full", True), ("fine_tune", False)])
@@ -326,10 +326,10 @@ def test_full_moves_every_weight_and_fine_tuning_only_the_top(recipe, moves, mat
     moves = moves and trained.selection["kept"] != "head"
     # The first kernel, and scale, shift, mean and variance of the first normalisation.
     assert [not np.array_equal(*pair) for pair in zip(before, after, strict=True)] == [moves] * 5
-    phases = [phase for phase in trained.fitted.history["phase"] if phase != "mean"]
+    phases = [phase for phase in trained.fitted.history["phase"] if phase != "linear"]
     assert phases[-2:] == ["head", "train"]
-    # A head that is kept is refitted and scored on its stored features.
-    assert (trained.on_features is None) == (trained.selection["kept"] != "head")
+    # A linear head that is kept is refitted and scored on its stored features.
+    assert (trained.on_features is None) == (trained.selection["kept"] == "tuned")
 
 
 def test_recipes_refuse_what_cannot_act(material, run):

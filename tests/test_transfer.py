@@ -79,3 +79,30 @@ def test_a_head_of_another_model_is_refused(model):
     other = build("custom", class_names="abc", image_side=SIDE)
     with pytest.raises(DarkroomError, match="was not made from 'custom'"):
         transfer.graft(model, transfer.classifier_on_features(other))
+
+
+def test_features_of_stages_are_standardized_before_the_head(images):
+    model = build(
+        "mobilenet_v3_small",
+        class_names="ab",
+        image_side=32,
+        weights="none",
+        feature_maps="stages",
+    )
+    small = np.repeat(np.repeat(images, 2, axis=1), 2, axis=2)
+    features = predictor.features(model, small)
+    transfer.standardize(model, features)
+    scaled = predictor.features(model, small, layer="standardize")
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-3)
+    varied = features.std(axis=0) > 1e-2 * features.std(axis=0).max()
+    np.testing.assert_allclose(scaled.std(axis=0)[varied], 1, atol=1e-3)
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(size=(features.shape[1], 2)), np.array([0.5, -1.0])
+    transfer.set_linear_weights(model, kernel, bias)
+    logits = predictor.features(model, small, layer="logits")
+    np.testing.assert_allclose(logits, features @ kernel + bias, rtol=1e-3, atol=1e-3)
+    for now, given in zip(transfer.linear_weights(model), (kernel, bias), strict=True):
+        np.testing.assert_allclose(now, given, rtol=1e-3, atol=1e-4)
+    for release in (transfer.freeze, transfer.unfreeze_top, transfer.unfreeze):
+        release(model)
+        assert not model.get_layer("standardize").trainable and model.layers[-1].trainable

@@ -79,11 +79,11 @@ def _title(folder: Path, arm: str) -> str:
 def epochs(history: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of a history that are epochs, counted from 1.
 
-    The candidates of a linear head, which have a `kind`, come before them; a row of the phase
-    `mean`, the mean of two states' weights, comes last.
+    The candidates of a linear head, which have a `kind`, come before them; the row of a linear
+    head on fine-tuned features comes last (in older runs, that of the mean of two states).
     """
     if "phase" in history:
-        history = history[history["phase"] != "mean"]
+        history = history[~history["phase"].isin(["linear", "mean"])]
     if "kind" not in history:
         return history
     rows = history[history["kind"].isna()]

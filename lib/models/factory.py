@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 
 from lib.errors import DarkroomError, suggest
-from lib.models import backbones, cnn, heads
+from lib.models import backbones, cnn, heads, transfer
 from lib.models import weights as pretrained
 from lib.models.preprocessing import Preprocess, inputs
 
@@ -40,11 +40,11 @@ def build(
     `architecture` is "custom", a name of `backbones.BACKBONES`, several of them joined by "+", or
     `keras_hub:PRESET`. `weights` is "imagenet", "none"
     or a file; a custom model has no ImageNet weights and starts from random ones. `dropout` is the
-    rate before the head, 0.2 for a backbone; a custom model also takes rates by place. Options:
-    `positive` for head="sigmoid"; `alpha` for the MobileNets; `feature_maps` (last or stages) for
-    every backbone; `preset`, every field of `cnn.Cnn`,
-    `normalization`, `mean` and `std` for "custom". Raises DarkroomError for whatever cannot be
-    built.
+    rate before the head, 0.2 for the last maps of a backbone and 0 for those of its stages; a
+    custom model also takes rates by place. Options: `positive` for head="sigmoid"; `alpha` for the
+    MobileNets; `feature_maps` (last or stages) for every backbone; `preset`, every field of
+    `cnn.Cnn`, `normalization`, `mean` and `std` for "custom". Raises DarkroomError for whatever
+    cannot be built.
     """
     if not isinstance(image_side, int) or isinstance(image_side, bool) or image_side < 8:
         raise DarkroomError(
@@ -100,7 +100,9 @@ def _transfer(
             f"`dropout` of {architecture} must be one rate, before the head. Received: {dropout!r}."
         )
     features = backbones.pooled(images, architecture, **options)
-    return features, 0.2 if dropout is None else dropout
+    if options.get("feature_maps") != "stages":
+        return features, 0.2 if dropout is None else dropout
+    return transfer.standardizer()(features), dropout or 0
 
 
 def _rate(dropout: object) -> float:

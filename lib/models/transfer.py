@@ -5,9 +5,56 @@ from __future__ import annotations
 import math
 
 import keras
+import numpy as np
 
 from lib.errors import DarkroomError
 from lib.models import heads
+
+
+_STANDARDIZE = "standardize"
+
+
+def standardizer() -> keras.layers.Layer:
+    """Returns the layer between the features of several stages and the head.
+
+    Their scales differ by orders of magnitude, so without it one step of an optimiser would undo a
+    head that was fitted before. It never learns; `standardize` gives it its numbers.
+    """
+    return keras.layers.BatchNormalization(
+        center=False, scale=False, epsilon=1e-12, trainable=False, name=_STANDARDIZE
+    )
+
+
+def standardize(model: keras.Model, features: np.ndarray) -> None:
+    """Gives the model's standardisation, if it has one, the mean and variance of features (n, d)."""
+    for layer in model.layers:
+        if layer.name == _STANDARDIZE:
+            std = features.std(axis=0, dtype=np.float64)
+            std = np.maximum(std, 1e-3 * std.max(initial=1e-12))
+            layer.set_weights([features.mean(axis=0, dtype=np.float64), std**2])
+
+
+def linear_weights(model: keras.Model) -> tuple[np.ndarray, np.ndarray]:
+    """Returns kernel (features, units) and bias (units,) of a head that stands on the layer `pool`,
+    for the features as they are, not standardised.
+    """
+    kernel, bias = heads.of(model).get_weights()
+    for layer in model.layers:
+        if layer.name == _STANDARDIZE:
+            mean, variance = layer.get_weights()
+            kernel = kernel / np.sqrt(variance + layer.epsilon)[:, None]
+            bias = bias - mean @ kernel
+    return kernel, bias
+
+
+def set_linear_weights(model: keras.Model, kernel: np.ndarray, bias: np.ndarray) -> None:
+    """Gives the head the kernel and bias that fit the features as they are, not standardised."""
+    for layer in model.layers:
+        if layer.name == _STANDARDIZE:
+            mean, variance = layer.get_weights()
+            bias = bias + mean @ kernel
+            kernel = kernel * np.sqrt(variance + layer.epsilon)[:, None]
+    heads.of(model).set_weights([np.asarray(kernel, np.float32), np.asarray(bias, np.float32)])
 
 
 def freeze(model: keras.Model) -> int:
@@ -22,7 +69,7 @@ def freeze(model: keras.Model) -> int:
     for layer in body:
         layer.trainable = False
     for layer in tail:
-        layer.trainable = True
+        layer.trainable = layer.name != _STANDARDIZE
     return num_trainable(model)
 
 
@@ -55,7 +102,7 @@ def unfreeze(model: keras.Model) -> int:
     Compile the model after.
     """
     for layer in model.layers:
-        layer.trainable = True
+        layer.trainable = layer.name != _STANDARDIZE
     return num_trainable(model)
 
 

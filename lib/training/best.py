@@ -338,12 +338,13 @@ def assemble(
             )
             clone.set_weights(body.get_weights())
             features.append(clone.output)
-    own = [heads.of(member) for member in members]
-    head = heads.Head(own[0].class_names, name="logits")
+    head = heads.Head(heads.of(members[0]).class_names, name="logits")
     pool = keras.layers.Concatenate(name="pool")(features)
     model = keras.Model(images, head(pool), name="ensemble")
-    parts = [[weight * array / temperature for array in one.get_weights()]
-             for one, weight in zip(own, weights, strict=True)]  # fmt: skip
+    parts = [
+        [weight * array / temperature for array in transfer.linear_weights(member)]
+        for member, weight in zip(members, weights, strict=True)
+    ]
     head.set_weights(
         [np.concatenate([kernel for kernel, _ in parts]), sum(bias for _, bias in parts)]
     )

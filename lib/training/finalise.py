@@ -153,7 +153,7 @@ def _kept(result: dict[str, Any]) -> str:
     """Returns what was kept, as a clause."""
     selection = result.get("selection")
     number, total = result["kept_epoch"], result["epochs_run"]
-    if result.get("refitted_on_validation"):
+    if selection is None and result.get("refitted_on_validation"):
         return (
             f"Candidate {number} of {total} was chosen on validation and refitted on train and val"
         )
@@ -162,7 +162,7 @@ def _kept(result: dict[str, Any]) -> str:
     losses = {name: state["val_log_loss"] for name, state in selection["states"].items()}
     kept = {
         "head": "The head on frozen features was kept, since fine-tuning did not improve it",
-        "mean": "The mean of head and fine-tuned weights was kept",
+        "linear": "The fine-tuned network was kept with a linear head on its features",
         "tuned": f"The fine-tuned weights of epoch {number} of {total} were kept",
     }[selection["kept"]]
     compared = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())

@@ -1,13 +1,14 @@
 """Training strategies: scratch, frozen features, linear probe, fine-tuning of the top or of all.
 
-Fine-tuning never ends below its own head: after the second phase the head's state, the tuned
-weights and the mean of the two compete on validation, and the best is kept.
+Fine-tuning never ends below its own head: after the second phase the linear head on frozen
+features, the tuned network and a linear head on the tuned features compete on validation.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import keras
 import numpy as np
 import pandas
 
+from lib.data import augmentation
 from lib.data.batches import Examples, examples
 from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
@@ -136,6 +138,7 @@ def clear(run: Run) -> None:
     """
     for phase in ("head", "train"):
         checkpoints.clear(run.checkpoint_folder / phase)
+    shutil.rmtree(_tuned_features(run), ignore_errors=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,34 +231,39 @@ def _two_phases(job: _Job, release: Callable[[], int]) -> _Outcome:
     fitted = job.fit(model, train, val, settings=settings, epochs_before=drawn_before)
     tuned = fitted.history.assign(epoch=fitted.history["epoch"] + before)
     history = pandas.concat([head.history.assign(phase="head"), tuned], ignore_index=True)
-    selection = _keep_best(model, start, val)
+    states = {"head": (start, probe, job), "tuned": (model.get_weights(), None, job)}
+    if probe is not None:
+        on_tuned = dataclasses.replace(
+            job, data=dataclasses.replace(job.data, features_folder=_tuned_features(run))
+        )
+        _, second = _fit_probe(on_tuned)
+        _set_head(model, second)
+        states["linear"] = (model.get_weights(), second, on_tuned)
+    selection = _keep_best(model, {name: state[0] for name, state in states.items()}, val)
     kept = head.kept_epoch if selection["kept"] == "head" else fitted.kept_epoch + before
-    if selection["kept"] == "mean":
-        state = selection["states"]["mean"]
-        row = history[history["epoch"] == kept].assign(phase="mean", epoch=len(history) + 1)
+    if selection["kept"] == "linear":
+        state = selection["states"]["linear"]
+        row = history[history["epoch"] == kept].assign(phase="linear", epoch=len(history) + 1)
         row[["val_loss", "val_accuracy"]] = state["val_loss"], state["val_accuracy"]
         history, kept = pandas.concat([history, row], ignore_index=True), len(history) + 1
     fitted = dataclasses.replace(fitted, history=history, kept_epoch=kept)
-    refit = _refit(job, probe) if probe is not None and selection["kept"] == "head" else {}
+    _, linear, its_job = states[selection["kept"]]
+    refit = _refit(its_job, linear) if linear is not None else {}
     return {"fitted": fitted, "selection": selection} | refit
 
 
-def _keep_best(model: keras.Model, start: list[np.ndarray], val: Examples) -> dict[str, Any]:
-    """Leaves the model with the best of its weights, those it started from, and the mean of the
-    two.
+def _tuned_features(run: Run) -> Path:
+    return run.checkpoint_folder / "tuned_features"
+
+
+def _keep_best(
+    model: keras.Model, states: dict[str, list[np.ndarray]], val: Examples
+) -> dict[str, Any]:
+    """Leaves the model with the best of the given weights.
 
     The judge is the validation log loss after each state's own temperature: the plain one punishes
-    a network for being sure, which a temperature repairs, and accuracy alone is too coarse. The
-    mean can beat both. Source: Wortsman et al., Robust fine-tuning of zero-shot models (2022).
+    a network for being sure, which a temperature repairs, and accuracy alone is too coarse.
     """
-    tuned = model.get_weights()
-    states = {
-        "head": start,
-        "mean": [
-            (a + b) / 2 if a.dtype.kind == "f" else b for a, b in zip(start, tuned, strict=True)
-        ],
-        "tuned": tuned,
-    }
     scores = {}
     for name, weights in states.items():
         model.set_weights(weights)
@@ -291,6 +299,7 @@ def _probabilities(model: keras.Model, images: np.ndarray, rows: np.ndarray) -> 
 def _fit_head(job: _Job, settings: Settings, fit_head: Callable[..., Fitted]) -> _Outcome:
     job.run.progress(note="features of the frozen layers")
     rows = features(job.model, job.data, settings)
+    transfer.standardize(job.model, rows[job.data.examples("train").rows])
     classifier = transfer.classifier_on_features(job.model)
     train, val = (job.data.on_features(name, rows) for name in ("train", "val"))
     fitted = fit_head(classifier, train, val, settings=settings)
@@ -336,9 +345,10 @@ def on_features(
 
 def _probed(job: _Job, *names: str) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, Any]]:
     """Returns the features and labels of some splits, mirror images included where augmentation
-    asks for them, and the options of `linear_head`.
+    mirrors, and the options of `linear_head`.
     """
-    flips = (False, True) if job.settings.augmentation == "flip" else (False,)
+    policy = augmentation.policy(job.settings.augmentation)
+    flips = (False, True) if getattr(policy, "flip_horizontal", False) else (False,)
     views = [features(job.model, job.data, job.settings, mirrored=flip) for flip in flips]
     chosen = [job.data.examples(name) for name in names]
     rows = np.concatenate([examples.rows for examples in chosen])
@@ -356,6 +366,7 @@ def _fit_probe(job: _Job) -> tuple[Fitted, linear_head.LinearHead]:
     began = time.monotonic()
     model = job.model
     train, options = _probed(job, "train")
+    transfer.standardize(model, train[0])
     val = job.data.examples("val")
     rows = np.asarray(features(model, job.data, job.settings)[val.rows], np.float32)
     probe, table = linear_head.select(train, (rows, val.labels), **options)
@@ -376,8 +387,7 @@ def _fit_probe(job: _Job) -> tuple[Fitted, linear_head.LinearHead]:
 
 
 def _set_head(model: keras.Model, probe: linear_head.LinearHead) -> None:
-    arrays = (_units(model, probe.kernel), _units(model, probe.bias))
-    heads.of(model).set_weights([array.astype(np.float32) for array in arrays])
+    transfer.set_linear_weights(model, _units(model, probe.kernel), _units(model, probe.bias))
 
 
 def _units(model: keras.Model, by_class: np.ndarray) -> np.ndarray:
