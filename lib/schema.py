@@ -336,7 +336,7 @@ _NETWORK = (
          option=True, path=True, choices=("imagenet", "none"), pattern=r".*[/\\.].*"),
     _row("alpha", "float", 1.0, "width of a MobileNet", "above 0, at most 2", option=True,
          when=("architecture", "mobilenet", "mobilenet_v2")),
-    _row("fine_tune_fraction", "float", 0.3,
+    _row("fine_tune_fraction", "float", 0.6,
          "share of the backbone's layers that fine-tuning trains, from the last on",
          "above 0, at most 1", option=True, when=("strategy", "fine_tune")),
     _row("feature_maps", "str | None", None,

@@ -18,7 +18,7 @@ from scipy import linalg, optimize
 from lib.errors import DarkroomError, suggest
 
 SHRINKAGES = (0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
-PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+PENALTIES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 _MAX_STEPS = 60
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from lib.errors import DarkroomError
 from lib.models import heads
 
-
 _STANDARDIZE = "standardize"
 
 
@@ -26,7 +25,7 @@ def standardizer() -> keras.layers.Layer:
 
 
 def standardize(model: keras.Model, features: np.ndarray) -> None:
-    """Gives the model's standardisation, if it has one, the mean and variance of features (n, d)."""
+    """Gives the model's standardizer, if it has one, mean and variance of features (n, d)."""
     for layer in model.layers:
         if layer.name == _STANDARDIZE:
             std = features.std(axis=0, dtype=np.float64)

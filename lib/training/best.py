@@ -2,7 +2,7 @@
 
 Linear heads on frozen features of the backbones that are on this machine come first, since they
 cost least: from small sides to large ones, one backbone at a time and then joined. With the time
-that is left the most promising network is fine-tuned, and may join the best head. Everything is
+that is left the backbones of the best are fine-tuned one by one, and may join it. Everything is
 chosen on validation; the test split is opened once, for the model that is kept. An interrupted
 search continues: features and checkpoints are on disk.
 """
@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import pandas
 
-from lib import files, models, notebooks, paths
+from lib import files, models, notebooks, paths, schema
 from lib.data import splits
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
@@ -35,7 +35,9 @@ from lib.training.strategies import Trained
 
 SIDES = (128, 224, 320)
 _FINAL_SHARE = 0.2  # of the time, kept for the last model's scores and figures
-_FINE_TUNE_EPOCHS = range(3, 13)
+_FINE_TUNE_EPOCHS = range(3, 9)
+_EPOCHS_SHARE = 0.8  # of a fine-tuning's time; the features of its heads take the rest
+_SEPARATED = 0.99  # accuracy on train
 _WEIGHTS = (0.25, 0.5, 0.75)  # of the fine-tuned network in an ensemble
 
 
@@ -108,8 +110,7 @@ def search(
             kept, candidate = candidate, kept
         if candidate is not None:
             candidate.trained = None
-    tuned = _fine_tuned(pictures, fixed, clock, tried)
-    if tuned is not None:
+    for tuned in _fine_tuned(pictures, fixed, clock, kept):
         add(tuned)
         blend = _ensemble(pictures, kept, tuned)
         add(blend)
@@ -220,51 +221,59 @@ def _probe(pictures: Dataset, fixed: dict[str, Any], architecture: str, side: in
 
 
 def _fine_tuned(
-    pictures: Dataset, fixed: dict[str, Any], clock: _Clock, probes: list[Candidate]
-) -> Candidate | None:
-    """Fine-tunes the smallest backbone at the best side, for as many epochs as the time allows.
+    pictures: Dataset, fixed: dict[str, Any], clock: _Clock, head: Candidate
+) -> Iterator[Candidate]:
+    """Yields the backbones of the best head fine-tuned at its side, one after the other, each for
+    as many epochs as the time allows; none where that is fewer than three.
 
-    None where there is time for fewer than three.
+    Where the head fits the train images without error, mirrored ones teach nothing and cuts do.
     """
-    began = time.monotonic()
-    kept = min(probes, key=lambda candidate: candidate.log_loss).parameters
-    architecture, side = kept["architecture"].split(backbones.JOIN)[0], kept["image_side"]
-    batch_size = fixed.get("batch_size", 32)
-    own = {"architecture": architecture, "image_side": side, "strategy": "fine_tune"}
-    values = {**fixed, **own, "augmentation": "crop"}
-    epochs = _begun_epochs(pictures, values)
-    if not epochs:
-        model = models.build(
-            architecture, class_names=("a", "b"), image_side=side, feature_maps="stages"
+    side, batch_size = head.parameters["image_side"], fixed.get("batch_size", 32)
+    fitted = head.trained.fitted
+    accuracy = fitted.history["accuracy"].iloc[fitted.kept_epoch - 1]
+    augmentation = "crop" if accuracy > _SEPARATED else "flip"
+    for number, architecture in enumerate(backbones.parts(head.parameters["architecture"])):
+        began = time.monotonic()
+        own = {"architecture": architecture, "image_side": side, "strategy": "fine_tune"}
+        values = {"augmentation": augmentation, **fixed, **own}
+        arm = f"fine-tuned-{number}"
+        epochs = _begun_epochs(pictures, values, arm)
+        if not epochs:
+            model = models.build(
+                architecture, class_names=("a", "b"), image_side=side, feature_maps="stages"
+            )
+            transfer.unfreeze_top(model, fraction=_fraction(values))
+            step = timing.steps(
+                model, keras.optimizers.Adam(), image_side=side, batch_size=batch_size, num_steps=2
+            )
+            images = len(splits.of_parameters(pictures, head.parameters).of("train"))
+            minutes = images / batch_size * step["train_ms"] / 60_000  # of one epoch
+            epochs = min(int(_EPOCHS_SHARE * clock.left() / minutes), _FINE_TUNE_EPOCHS[-1])
+        if epochs < _FINE_TUNE_EPOCHS[0]:
+            return
+        session = _session(pictures, {**values, "epochs": epochs}, arm=arm)
+        trained = session.fit()
+        _discard(session)
+        scored = trained.on_features or strategies.on_features(
+            trained.model, session.images, session.settings
         )
-        transfer.unfreeze_top(model)
-        step = timing.steps(
-            model, keras.optimizers.Adam(), image_side=side, batch_size=batch_size, num_steps=2
-        )
-        images = len(splits.of_parameters(pictures, kept).of("train"))
-        minutes = images / batch_size * step["train_ms"] / 60_000  # of one epoch
-        epochs = min(int(clock.left() / minutes), _FINE_TUNE_EPOCHS[-1])
-    if epochs < _FINE_TUNE_EPOCHS[0]:
-        return None
-    session = _session(pictures, {**values, "epochs": epochs}, arm="fine-tuned")
-    trained = session.fit()
-    _discard(session)
-    scored = trained.on_features or strategies.on_features(
-        trained.model, session.images, session.settings
-    )
-    trained = dataclasses.replace(trained, on_features=scored)
-    if trained.val_probabilities is None:
-        rows = session.images.examples("val").rows
-        logits = scored[0].predict(scored[1][rows], batch_size=512, verbose=0)
-    else:  # the head on frozen features was kept, and refitted on validation images too
-        logits = np.log(np.maximum(trained.val_probabilities, 1e-12))
-    name = f"fine-tuned {architecture}, {side} px, {epochs} epochs"
-    return _candidate(name, session, trained, logits, began)
+        trained = dataclasses.replace(trained, on_features=scored)
+        if trained.val_probabilities is None:
+            rows = session.images.examples("val").rows
+            logits = scored[0].predict(scored[1][rows], batch_size=512, verbose=0)
+        else:  # a linear head was kept, and refitted on validation images too
+            logits = np.log(np.maximum(trained.val_probabilities, 1e-12))
+        name = f"fine-tuned {architecture}, {side} px, {epochs} epochs"
+        yield _candidate(name, session, trained, logits, began)
 
 
-def _begun_epochs(pictures: Dataset, values: dict[str, Any]) -> int:
+def _fraction(values: dict[str, Any]) -> float:
+    return values.get("fine_tune_fraction", schema.TRAINING["fine_tune_fraction"].default)
+
+
+def _begun_epochs(pictures: Dataset, values: dict[str, Any], arm: str) -> int:
     """Returns the epochs of an interrupted fine-tuning that can go on; 0 without one."""
-    file = paths.run(_study(pictures), "train", f"fine-tuned-s{values['seed']}") / record.PARAMETERS
+    file = paths.run(_study(pictures), "train", f"{arm}-s{values['seed']}") / record.PARAMETERS
     begun = files.read_json(file) if file.is_file() else {}
     same = all(begun.get(name) == values[name] for name in ("architecture", "image_side"))
     return begun["epochs"] if begun and same else 0
