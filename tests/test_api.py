@@ -1,10 +1,15 @@
 """The page on the Python API: every example runs."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
+
+from lib import api
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -31,3 +36,26 @@ def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
     assert len(names["losses"]) == 1
     assert names["result"]["metrics"]["num_images"] == 15
     assert set(names["predictions"]["label"]) <= {"blue", "green", "red"}
+
+
+def test_type_checkers_and_editors_see_the_public_names():
+    for package, names in api.PUBLIC.items():
+        stub = (ROOT / package.replace(".", "/") / "__init__.pyi").read_text(encoding="utf-8")
+        lines = {f"from {module} import {name} as {name}" for name, module in names.items()}
+        assert set(stub.splitlines()) == lines
+
+
+def test_the_examples_of_the_page_pass_a_type_checker(tmp_path):
+    pytest.importorskip("mypy", reason="mypy is not installed (extra `test`)")
+    page = tmp_path / "page.py"
+    blocks = BLOCK.findall((ROOT / "docs" / "api.md").read_text(encoding="utf-8"))
+    page.write_text("\n".join(blocks), encoding="utf-8")
+    lenient = ["--ignore-missing-imports", "--follow-imports=silent", "--cache-dir", str(tmp_path)]
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", *lenient, str(page)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=600,
+    )
+    assert checked.returncode == 0, checked.stdout

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,21 @@ def test_the_commands_are_found():
     assert ["export", "quickstart/train/lite0_frozen-s0", "onnx"] in commands(
         ROOT / "docs/apply.md"
     )
+
+
+def test_the_slurm_example_makes_a_job_script_that_starts_a_worker(tmp_path):
+    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed (extra `test`)")
+    text = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    example = re.search(r"```python\n(from dask_jobqueue.*?)cluster.scale", text, re.DOTALL)[1]
+    script = (
+        f"{example.replace('/shared/darkroom/slurm', str(tmp_path))}print(cluster.job_script())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, timeout=600, stdout=subprocess.PIPE, text=True
+    )
+    job = done.stdout.strip().splitlines()
+    wanted = ("-p gpu", "-A ours", "-t 24:00:00", "--gres=gpu:2")
+    assert {f"#SBATCH {words}" for words in wanted} <= set(job)
+    assert "export DARKROOM_HOME=/shared/darkroom" in job
+    assert job[-1].startswith("/shared/darkroom/suite/.venv/bin/python -m ")
+    assert "--resources cores=16,gpus=2,memory_gb=60" in job[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas
@@ -158,11 +158,18 @@ class Answer:
     problem: str | None = None
 
 
-def load(model: str | Path, *, study: str = "interactive") -> Classifier:
+class FinishedRun(Protocol):
+    """A training, as `training.train` returns it."""
+
+    folder: Path
+
+
+def load(model: str | Path | FinishedRun, *, study: str = "interactive") -> Classifier:
     """Returns the classifier of a finished training or of a saved model.
 
-    `model` is a run such as `quickstart/train/custom-s0` (or its folder), the path of a saved
-    model, the name of a study, or `best`: the training of `study` with the best validation score.
+    `model` is a run such as `quickstart/train/custom-s0` (or its folder, or the run that
+    `training.train` returned), the path of a saved model, the name of a study, or `best`: the
+    training of `study` with the best validation score.
 
     Raises DarkroomError for a model that is missing or damaged.
     """

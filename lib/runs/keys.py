@@ -17,7 +17,9 @@ from lib.runs import code_digest, record
 class Data(Protocol):
     """The data set as a run needs it."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The data set's name."""
 
     def raw_digest(self) -> str:
         """Digest of the raw files."""

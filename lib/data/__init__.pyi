@@ -1,0 +1,1 @@
+from lib.cleaning.clean import load as load

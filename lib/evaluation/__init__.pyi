@@ -1,0 +1,1 @@
+from lib.evaluation.comparison import compare as compare
