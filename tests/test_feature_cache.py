@@ -67,14 +67,14 @@ def test_features_too_small_for_half_precision_are_kept_by_a_scale(tmp_path, ima
     conv.set_weights([weight * 2.0**-40 for weight in weights])
     exact = predictor.features(model, images)
     kept = feature_cache.ensure(model, images, images_key="nine", folder=tmp_path, dtype="float16")
-    scale = feature_cache.told(Path(kept.filename).parent)["scale"]
+    scale = feature_cache.facts(Path(kept.filename).parent)["scale"]
     assert np.log2(scale) % 1 == 0 and 0.5 <= np.abs(kept).max() <= 2
     np.testing.assert_allclose(
         kept.astype("float32") / scale, exact, rtol=2**-10, atol=2**-14 / scale
     )
     conv.set_weights(weights)
     kept = feature_cache.ensure(model, images, images_key="nine", folder=tmp_path, dtype="float16")
-    assert feature_cache.told(Path(kept.filename).parent)["scale"] == 1
+    assert feature_cache.facts(Path(kept.filename).parent)["scale"] == 1
 
 
 def test_a_damaged_file_is_computed_again(tmp_path, images):

@@ -32,7 +32,7 @@ def test_the_exported_network_agrees_and_says_how_near():
     assert found.name == "openvino" and found.precision in inference.PRECISIONS
     assert found.agreement.holds and found.agreement.num_images == 12
     by_keras = inference.prepare(model, IMAGES, engine="keras")
-    assert by_keras.told() == {"engine": "keras", "precision": "float32", "agreement": None}
+    assert by_keras.facts() == {"engine": "keras", "precision": "float32", "agreement": None}
     np.testing.assert_allclose(found(IMAGES), by_keras(IMAGES), atol=0.05)
     before = found(IMAGES)
     model.set_weights([weight * 2 for weight in model.get_weights()])
@@ -49,7 +49,7 @@ def test_features_of_an_export_are_kept_next_to_those_of_keras_and_say_so(tmp_pa
     )
     [folder] = [path for path in tmp_path.iterdir() if path.is_dir()]
     assert folder.name.endswith("-openvino")
-    told = feature_cache.told(folder)
+    told = feature_cache.facts(folder)
     assert told["engine"] == "openvino" and told["agreement"]["cosine"] > inference.LEAST_COSINE
     assert json.loads((folder / "engine.json").read_text()) == told
     by_keras = feature_cache.ensure(

@@ -311,8 +311,8 @@ def test_fine_tuning_keeps_the_head_where_tuning_spoils_it(material, run):
     assert row["phase"] == {"head": "head", "linear": "linear", "tuned": "train"}[kept]
 
 
-@pytest.mark.parametrize(("recipe", "moves"), [("full", True), ("fine_tune", False)])
-def test_full_moves_every_weight_and_fine_tuning_only_the_top(recipe, moves, material, run):
+@pytest.mark.parametrize(("strategy", "moves"), [("full", True), ("fine_tune", False)])
+def test_full_moves_every_weight_and_fine_tuning_only_the_top(strategy, moves, material, run):
     model = backbone()
     first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
     normalisation = next(
@@ -320,7 +320,7 @@ def test_full_moves_every_weight_and_fine_tuning_only_the_top(recipe, moves, mat
     )
     before = [weight.copy() for layer in (first, normalisation) for weight in layer.get_weights()]
     trained = strategies.train(
-        recipe, model, material, settings=dataclasses.replace(SETTINGS, epochs=1), run=run
+        strategy, model, material, settings=dataclasses.replace(SETTINGS, epochs=1), run=run
     )
     after = [weight for layer in (first, normalisation) for weight in layer.get_weights()]
     moves = moves and trained.selection["kept"] != "head"

@@ -104,7 +104,7 @@ def finish(
         numbers |= {f"{name}_{key}": value for key, value in summary.items()}
     result: dict[str, Any] = {
         "metrics": numbers,
-        "recipe": "thumbnails",
+        "strategy": "thumbnails",
         "model": model.kind,
         "size": format_size(model.size),
         "settings": {"size": format_size(model.size), **fit.parameters},

@@ -19,7 +19,7 @@ _CUSTOM_OPTIONS = (
     "normalization",
     "mean",
     "std",
-    *(each.name for each in fields(cnn.Cnn)),
+    *(field.name for field in fields(cnn.Cnn)),
 )
 _HEAD_OPTIONS = ("positive",)
 

@@ -71,7 +71,7 @@ def ensure(
     return stored
 
 
-def told(path: Path) -> dict[str, Any]:
+def facts(path: Path) -> dict[str, Any]:
     """Returns what `engine.json` says beside stored features; empty for those that are older than
     it.
     """
@@ -136,7 +136,7 @@ def _compute(
         rows.flush()
         del rows  # Windows renames no folder that holds a mapped file
         files.write_json(
-            aside / "engine.json", {**computing.told(), "images": images_key, "scale": scale}
+            aside / "engine.json", {**computing.facts(), "images": images_key, "scale": scale}
         )
 
 

@@ -67,7 +67,7 @@ class Engine:
         """Returns the network's outputs."""
         return self.apply(batch)
 
-    def told(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Returns name, precision and agreement as plain values."""
         return {
             "engine": self.name,

@@ -106,11 +106,9 @@ def _single(layer: keras.layers.Layer, maps: list[keras.layers.Layer]) -> Block:
         "MaxPooling2D": "max pooling",
         "AveragePooling2D": "average pooling",
     }
-    extra = [words.get(type(each).__name__, "") for each in followers]
-    extra += [
-        f"dropout {each.rate:g}" for each in followers if isinstance(each, keras.layers.Dropout)
-    ]
-    num_parameters = layer.count_params() + sum(each.count_params() for each in followers)
+    extra = [words.get(type(one).__name__, "") for one in followers]
+    extra += [f"dropout {one.rate:g}" for one in followers if isinstance(one, keras.layers.Dropout)]
+    num_parameters = layer.count_params() + sum(one.count_params() for one in followers)
     title = "\n".join([f"convolution {kernel}", *(text for text in extra if text)])
     return Block("maps", title, side, channels, num_parameters)
 

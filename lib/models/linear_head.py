@@ -113,12 +113,12 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Returns the temperature, 0.05 to 20, of the smallest log loss; 1 where none is wrong."""
     if (logits.argmax(axis=1) == labels).all():
         return 1.0
-    found = optimize.minimize_scalar(
+    best = optimize.minimize_scalar(
         lambda log: log_loss(logits / np.exp(log), labels),
         bounds=np.log([0.05, 20]),
         method="bounded",
     )
-    return float(np.exp(found.x))
+    return float(np.exp(best.x))
 
 
 def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -161,17 +161,17 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _head_settings(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    found = [
+    matches = [
         node["config"]
         for node in _nodes(config.get("config"))
         if node.get("registered_name") == _HEAD and isinstance(node.get("config"), dict)
     ]
-    if len(found) != 1 or not {"class_names", "kind"} <= found[0].keys():
+    if len(matches) != 1 or not {"class_names", "kind"} <= matches[0].keys():
         raise DarkroomError(
             f"{path.name} was not saved by this suite: it holds no class names. "
             "Build a model with lib.models.build and hand the file to it as `weights`."
         )
-    return found[0]
+    return matches[0]
 
 
 def _check_layers(path: Path, config: dict[str, Any]) -> None:
@@ -285,11 +285,11 @@ def _weights_held(path: Path) -> int:
                 for name in group:
                     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                         raise DarkroomError(f"{path.name} is hostile: {name!r} is a link.")
-                    found = group[name]
-                    if isinstance(found, h5py.Dataset):
-                        held += _values_held(path, found)
+                    item = group[name]
+                    if isinstance(item, h5py.Dataset):
+                        held += _values_held(path, item)
                     else:
-                        waiting.append(found)
+                        waiting.append(item)
     except DarkroomError:
         raise
     except Exception as error:  # h5py and zipfile raise classes of every kind
@@ -341,19 +341,19 @@ def _nodes(value: object) -> Iterator[dict[str, Any]]:
     """
     waiting = [value]
     while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict):
-            if "class_name" in each:
-                yield each
-            inner = each.get("config")
-            if (each.get("registered_name"), each.get("class_name")) == (
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if "class_name" in node:
+                yield node
+            inner = node.get("config")
+            if (node.get("registered_name"), node.get("class_name")) == (
                 _HEAD,
                 "Head",
             ) and isinstance(inner, dict):
-                each = {**each, "config": {key: inner[key] for key in inner if key != "card"}}
-            waiting.extend(each.values())
-        elif isinstance(each, list):
-            waiting.extend(each)
+                node = {**node, "config": {key: inner[key] for key in inner if key != "card"}}
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
 
 
 def _markdown(model: keras.Model, head: heads.Head) -> str:

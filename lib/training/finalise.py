@@ -30,19 +30,19 @@ _PREFIXES = ("train", "val")
 
 
 def conclude(
-    trained: Trained, split: Split, found: Predictions, *, dataset: Dataset, run: Run
+    trained: Trained, split: Split, scored: Predictions, *, dataset: Dataset, run: Run
 ) -> dict[str, Any]:
     """Saves the model with its card, audits the run, writes `result.json` and returns its content.
 
-    Every number in it is computed from the prediction table `found`; those of the test split bear
+    Every number in it is computed from the prediction table `scored`; those of the test split bear
     their plain names (`accuracy`, `kappa_low`), those of the others a prefix (`val_accuracy`).
     """
     fitted = trained.fitted
     fitted.history.to_csv(run.folder / record.HISTORY, index=False)
-    result = _numbers(trained, split, found)
+    result = _numbers(trained, split, scored)
     result["test_openings"] = test_access.count(dataset.folder, split.id)
     facts = RunFacts(
-        found,
+        scored,
         fitted.history,
         fitted.kept_epoch,
         settings=result["settings"],
@@ -58,30 +58,30 @@ def conclude(
         run=f"{run.study}/{run.stage}/{run.unit}",
         data=run.data,
         source=dataset.source,
-        classes=metrics.by_class(found),
+        classes=metrics.by_class(scored),
         parameters=run.parameters,
         rendering=dataset.rendering.as_json(),
         environment=files.read_json(run.folder / record.ENVIRONMENT),
     )
     serialization.save(trained.model, path, card=card)
     result["model_sha256"] = hashing.file(path)  # the site loads no other file in its place
-    tensorboard_logging.show(run, trained, found, dataset=dataset, numbers=result["metrics"])
+    tensorboard_logging.show(run, trained, scored, dataset=dataset, numbers=result["metrics"])
     strategies.clear(run)
     return run.finish(result)
 
 
-def _numbers(trained: Trained, split: Split, found: Predictions) -> dict[str, Any]:
+def _numbers(trained: Trained, split: Split, scored: Predictions) -> dict[str, Any]:
     fitted = trained.fitted
-    numbers: dict[str, Any] = dict(statistics.headline(found, "test"))
+    numbers: dict[str, Any] = dict(statistics.headline(scored, "test"))
     for name in _PREFIXES:
-        numbers |= {f"{name}_{key}": value for key, value in metrics.summary(found, name).items()}
+        numbers |= {f"{name}_{key}": value for key, value in metrics.summary(scored, name).items()}
     known = {"train_accuracy": numbers["train_accuracy"], "val_accuracy": numbers["val_accuracy"]}
     by_heart = overfitting.diagnose(fitted.history, **known)
-    advice = calibration.advice(found)
+    advice = calibration.advice(scored)
     return {
         "metrics": numbers | {"overfit_gap": by_heart["gap"]},
         "overfitting": by_heart,
-        "recipe": trained.recipe,
+        "strategy": trained.strategy,
         "settings": dataclasses.asdict(trained.settings),
         "class_weights_that_acted": fitted.class_weights,
         "class_names": split.class_names,

@@ -79,9 +79,9 @@ def score(trained: Trained, data: TrainingData, *, run: Run, batch_size: int = 6
             "evaluated": _evaluated(trained, data, batch_size),
         },
     )
-    found = predictions.read(path)
-    tensorboard_logging.features(trained, data, found, run=run)
-    return found
+    written = predictions.read(path)
+    tensorboard_logging.features(trained, data, written, run=run)
+    return written
 
 
 def _evaluated(trained: Trained, data: TrainingData, batch_size: int) -> dict[str, float]:
@@ -93,8 +93,8 @@ def _evaluated(trained: Trained, data: TrainingData, batch_size: int) -> dict[st
     else:
         model, features = trained.on_features
         test = data.on_features("test", features)
-    found = model.evaluate(Batches(test, batch_size=batch_size), return_dict=True, verbose=0)
-    return {"accuracy": float(found["accuracy"])}
+    metrics = model.evaluate(Batches(test, batch_size=batch_size), return_dict=True, verbose=0)
+    return {"accuracy": float(metrics["accuracy"])}
 
 
 def _chunks(

@@ -73,7 +73,7 @@ class Trained:
 
     model: keras.Model
     fitted: Fitted
-    recipe: str
+    strategy: str
     settings: Settings
     seconds: float
     on_features: tuple[keras.Model, np.ndarray] | None = None
@@ -82,20 +82,20 @@ class Trained:
 
 
 def train(
-    recipe: str,
+    strategy: str,
     model: keras.Model,
     data: TrainingData,
     *,
     settings: Settings,
     run: Run,
-    fraction: float = 0.3,
+    fraction: float = 0.6,
     halt: Halt | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Trained:
-    """Trains `model` in place by a recipe.
+    """Trains `model` in place by a strategy.
 
     Args:
-        recipe: `scratch` (all weights at once), `frozen` (the head alone, on features computed
+        strategy: `scratch` (all weights at once), `frozen` (the head alone, on features computed
             once), `linear_probe` (the best of several linear classifiers on the same features,
             fitted in closed form or to convergence and refitted on train and validation),
             `fine_tune` (a linear head first, then the last layers at `settings.learning_rate`, with
@@ -110,25 +110,25 @@ def train(
         callbacks: Keras callbacks of the main phase.
 
     Raises:
-        DarkroomError: for an unknown recipe, a custom network that has nothing to freeze, or
+        DarkroomError: for an unknown strategy, a custom network that has nothing to freeze, or
             augmentation of frozen features.
     """
-    if recipe not in STRATEGIES:
+    if strategy not in STRATEGIES:
         raise DarkroomError(
-            f"There is no training strategy {recipe!r}. There are: "
-            f"{', '.join(STRATEGIES)}.{suggest(recipe, list(STRATEGIES))}"
+            f"There is no training strategy {strategy!r}. There are: "
+            f"{', '.join(STRATEGIES)}.{suggest(strategy, list(STRATEGIES))}"
         )
-    if recipe != "scratch" and model.name == "custom":
+    if strategy != "scratch" and model.name == "custom":
         raise DarkroomError(
-            f"The strategy {recipe!r} needs a pretrained network, and the custom one starts from "
+            f"The strategy {strategy!r} needs a pretrained network, and the custom one starts from "
             "random weights. "
             "Use strategy = 'scratch', or another architecture."
         )
     began = time.monotonic()
     main = functools.partial(fit, run=run, halt=halt, callbacks=callbacks)
-    outcome = STRATEGIES[recipe](_Job(model, data, settings, run, fraction, main))
+    outcome = STRATEGIES[strategy](_Job(model, data, settings, run, fraction, main))
     seconds = round(time.monotonic() - began, 2)
-    return Trained(model, recipe=recipe, settings=settings, seconds=seconds, **outcome)
+    return Trained(model, strategy=strategy, settings=settings, seconds=seconds, **outcome)
 
 
 def clear(run: Run) -> None:

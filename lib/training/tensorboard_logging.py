@@ -25,17 +25,17 @@ _THRESHOLDS = np.linspace(0, 1, 101)
 
 
 def show(
-    run: Run, trained: Trained, found: Predictions, *, dataset: Dataset, numbers: dict[str, Any]
+    run: Run, trained: Trained, scored: Predictions, *, dataset: Dataset, numbers: dict[str, Any]
 ) -> None:
     """Adds the finished training to the run's TensorBoard: confusion, samples, curves, network,
     hyperparameters.
     """
-    board, test, step = Board(run.folder), found.split("test"), trained.fitted.kept_epoch
+    board, test, step = Board(run.folder), scored.split("test"), trained.fitted.kept_epoch
     if test.kind != "multilabel":  # multilabel images have no confusion matrix
-        matrix = plots.confusion_matrix(metrics.confusion(test), found.class_names)
+        matrix = plots.confusion_matrix(metrics.confusion(test), scored.class_names)
         board.figure("test/confusion", matrix, step)
         board.figure("test/samples", samples(test, dataset), step)
-    for index, name in enumerate(found.class_names[:_MOST_CURVES]):
+    for index, name in enumerate(scored.class_names[:_MOST_CURVES]):
         board.precision_recall(
             f"test/{name}", ranking.counts_at_thresholds(test, index, _THRESHOLDS), step
         )
@@ -63,13 +63,13 @@ def samples(test: Predictions, dataset: Dataset) -> plots.Drawing:
     """
     rows = np.unique(np.linspace(0, len(test) - 1, _SAMPLES).astype(int))
     paths, labels = test.frame["path"].iloc[rows], test.frame["label"].iloc[rows]
-    said = [test.class_names[place] for place in test.predicted[rows]]
+    predicted = [test.class_names[place] for place in test.predicted[rows]]
     shares = 100 * test.confidence[rows]
     captions = [
         f"{label}\n→ {name} {share:.0f} %"
-        for label, name, share in zip(labels, said, shares, strict=True)
+        for label, name, share in zip(labels, predicted, shares, strict=True)
     ]
-    right = [label == name for label, name in zip(labels, said, strict=True)]
+    right = [label == name for label, name in zip(labels, predicted, strict=True)]
     return plots.pictures(
         [thumbnails.of(dataset, path) for path in paths], captions, right=right, title="Test images"
     )
@@ -89,13 +89,13 @@ def nodes(model: keras.Model) -> list[Node]:
     return made
 
 
-def features(trained: Trained, data: TrainingData, found: Predictions, *, run: Run) -> None:
+def features(trained: Trained, data: TrainingData, scored: Predictions, *, run: Run) -> None:
     """Writes the features of test images with labels and pictures for TensorBoard's projector.
 
     Stored features are all taken; others are computed for at most 256 images, spread evenly over
     the split.
     """
-    test = found.split("test")
+    test = scored.split("test")
     most = projector.MOST if trained.on_features is not None else _MOST_COMPUTED
     chosen = np.unique(np.linspace(0, len(test) - 1, min(most, len(test))).astype(int))
     rows = data.pixels.rows_of(test.frame["path"].iloc[chosen])
@@ -104,18 +104,18 @@ def features(trained: Trained, data: TrainingData, found: Predictions, *, run: R
         vectors = np.asarray(trained.on_features[1][rows], np.float32)
     else:
         vectors = predictor.features(trained.model, images, layer=_before_head(trained.model))
-    names = np.asarray(found.class_names, dtype=object)
+    names = np.asarray(scored.class_names, dtype=object)
     frame = test.frame.iloc[chosen]
     if test.kind == "multilabel":
         present = test.present[chosen]
         label = np.array([", ".join(own) or "none" for own in frame["label"]], object)
-        said = np.array([", ".join(sorted(names[row])) or "none" for row in present], object)
+        predicted = np.array([", ".join(sorted(names[row])) or "none" for row in present], object)
     else:
-        label, said = frame["label"].to_numpy(), names[test.predicted[chosen]]
-    verdict = np.where(said == label, "right", "wrong")
+        label, predicted = frame["label"].to_numpy(), names[test.predicted[chosen]]
+    verdict = np.where(predicted == label, "right", "wrong")
     columns = {
         "label": label,
-        "predicted": said,
+        "predicted": predicted,
         "verdict": verdict,
         "path": frame["path"],
     }

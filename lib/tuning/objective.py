@@ -158,7 +158,7 @@ def _model_digest(trained: Trained, parameters: Mapping[str, Any]) -> str:
     names += [] if parameters["architecture"] == "custom" else ["weights"]
     settings = dataclasses.asdict(trained.settings) | {name: parameters[name] for name in names}
     active = schema.active(settings, parameters)
-    parts = [trained.model.get_config(), trained.recipe, active]
+    parts = [trained.model.get_config(), trained.strategy, active]
     return hashing.digest(json.dumps(parts, sort_keys=True, default=str))
 
 

@@ -170,7 +170,7 @@ def nearest(loaded: Loaded, pixels: np.ndarray) -> list[dict[str, Any]] | None:
     query = predictor.features(loaded.model, pixels[None], layer=layer, batch_size=1)[0]
     try:
         stored = shown.features("trained")
-        scale = feature_cache.told(Path(stored.filename).parent).get("scale", 1)
+        scale = feature_cache.facts(Path(stored.filename).parent).get("scale", 1)
         near = maps.ranked(stored[rows], scale * query, NUM_NEAREST)
     except DarkroomError:  # the features were cleared away
         return None

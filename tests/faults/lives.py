@@ -55,7 +55,7 @@ def material(folder: Path) -> strategies.TrainingData:
     )
 
 
-def live(folder: Path, recipe: str) -> None:
+def live(folder: Path, strategy: str) -> None:
     """One life: begins or goes on, and at its end leaves `outcome.npz`."""
     given = material(folder)
     unit = folder / "logs" / "unit"
@@ -73,7 +73,7 @@ def live(folder: Path, recipe: str) -> None:
     setup.begin(
         seed=os.getpid(), dtype_policy="float32", run=run
     )  # what Keras drew from before must not matter ...
-    model = network.build(NETWORKS[recipe], given)
+    model = network.build(NETWORKS[strategy], given)
     first = np.random.default_rng(7)  # ... but the first weights are the seed's
     model.set_weights([first.normal(0, 0.1, weight.shape) ** 2 for weight in model.get_weights()])
     settings = Settings(
@@ -86,7 +86,7 @@ def live(folder: Path, recipe: str) -> None:
         seed=5,
     )
     callbacks._CHECKPOINT_SHARE = 1e9  # a generation after every epoch, however short it was
-    trained = strategies.train(recipe, model, given, settings=settings, run=run)
+    trained = strategies.train(strategy, model, given, settings=settings, run=run)
     serialization.save(model, folder / "model.keras", card={})
     weights = np.concatenate(
         [weight.ravel() for weight in serialization.load(folder / "model.keras").get_weights()]
@@ -97,7 +97,7 @@ def live(folder: Path, recipe: str) -> None:
         np.savez(file, weights=weights, history=history, probabilities=probabilities)
 
 
-def child(folder: Path, recipe: str, death: str) -> int:
+def child(folder: Path, strategy: str, death: str) -> int:
     """Returns how the child ended: 0, or minus the signal that killed it."""
     number = os.fork()
     if number == 0:
@@ -105,7 +105,7 @@ def child(folder: Path, recipe: str, death: str) -> int:
             os.environ["DARKROOM_FAULT"] = death
         status = 1
         try:
-            live(folder, recipe)
+            live(folder, strategy)
             status = 0
         finally:
             sys.stdout.flush()

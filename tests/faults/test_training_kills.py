@@ -30,7 +30,7 @@ POINTS += [
 ]
 
 
-def outcome(folder, *deaths, recipe="scratch", backend="tensorflow"):
+def outcome(folder, *deaths, strategy="scratch", backend="tensorflow"):
     folder.mkdir()
     environment = {
         **os.environ,
@@ -39,7 +39,7 @@ def outcome(folder, *deaths, recipe="scratch", backend="tensorflow"):
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        [sys.executable, str(LIVES), str(folder), recipe, *deaths],
+        [sys.executable, str(LIVES), str(folder), strategy, *deaths],
         env=environment,
         capture_output=True,
         text=True,
@@ -64,7 +64,7 @@ def same(one, other):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """What a training that nobody disturbs comes to, each backend and recipe once."""
+    """What a training that nobody disturbs comes to, each backend and strategy once."""
     known = {}
 
     def find(**which):
@@ -118,7 +118,7 @@ def test_killed_at_twenty_random_moments(undisturbed, tmp_path, backend):
 )
 def test_killed_in_either_phase_of_fine_tuning(undisturbed, tmp_path, death):
     assert same(
-        outcome(tmp_path / "k", death, recipe="fine_tune")[0], undisturbed(recipe="fine_tune")
+        outcome(tmp_path / "k", death, strategy="fine_tune")[0], undisturbed(strategy="fine_tune")
     )
 
 
@@ -127,6 +127,6 @@ def test_killed_in_full_fine_tuning_where_batch_normalisation_learns(undisturbed
     # The head's thirty epochs come first, so the second time that a second generation is written is
     # in the main phase.
     deaths = "generation-00002:written#2", "generation-00004:renamed"
-    found, ends, told = outcome(tmp_path / "k", *deaths, recipe="full")
+    found, ends, told = outcome(tmp_path / "k", *deaths, strategy="full")
     assert ends == [-9, -9] and "Going on after epoch 4 of 6" in told
-    assert same(found, undisturbed(recipe="full"))
+    assert same(found, undisturbed(strategy="full"))
