@@ -1,6 +1,11 @@
 """The labelling loop: order of usefulness, labels on disk, the data set they join, the gain."""
 
+import json
+import shlex
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -9,6 +14,7 @@ from lib.cleaning import clean
 from lib.data import intake
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
+from lib.web import archive, label_page, site
 
 
 def test_the_most_uncertain_comes_first_and_its_double_later():
@@ -112,3 +118,66 @@ def test_the_gain_is_paired_on_the_shared_test_images(tmp_path):
     assert found["p"] == pytest.approx(0.0414, abs=1e-4)  # exact binomial: 5 of 20, two-sided
     assert found["low"] == pytest.approx(0.0121, abs=1e-4)  # (10 - 8.77) / 102
     assert found["high"] == pytest.approx(0.1840, abs=1e-4)
+
+
+@pytest.fixture
+def page(pets, tmp_path, monkeypatch):
+    """A client of the label page of an application of a hand-made run to the folder `new`."""
+    applied = tmp_path / "logs" / "s" / "apply" / "all"
+    applied.mkdir(parents=True)
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    sure = np.linspace(0.5, 1, len(names))
+    table = {"path": names, "probability": sure, "p_cat": sure, "p_dog": 1 - sure}
+    pd.DataFrame(table).to_parquet(applied / label_page.LABELS)
+    parameters = {"pictures": str(tmp_path / "new")}
+    training = {"data": "pets", "key": {"parameters": {"epochs": 2, "data": "pets"}}}
+    runs = {
+        "apply": {"model": "interactive/train/a-s0", "key": {"parameters": parameters}},
+        "train": training,
+    }
+
+    def run(study, stage, name):
+        return archive.Run(study, stage, name, applied, runs[stage])
+
+    monkeypatch.setattr(archive, "run", run)
+    label_page._opened.cache_clear()
+    return site.create().test_client()
+
+
+def test_the_page_labels_skips_and_takes_back(page, pets, tmp_path):
+    api = "/api/label/s/apply/all"
+    version = page.get(f"{api}/about").get_json()["version"]
+
+    def post(path, **content):
+        return page.post(f"{api}/{path}", json={"version": version, **content})
+
+    answer = post("decide", rows=[0, 3], action="relabel", label="dog").get_json()
+    assert (answer["verdicts"], answer["labels"], answer["undo"]) == ([1, 1], [1, 1], 1)
+    assert post("decide", rows=[1], action="skip").get_json()["verdicts"] == [2]
+    assert labelling.read(pets, tmp_path / "new")["01.png"]["skipped"]
+    assert post("undo").get_json()["verdicts"] == [0]
+    assert post("undo").get_json()["labels"] == [label_page.NONE] * 2
+    assert "no label" in post("undo").get_json()["error"]
+    assert labelling.labelled(pets) == []
+    assert post("decide", rows=[0], action="keep").status_code == 400
+    assert post("decide", rows=[12], action="skip").status_code == 400
+    [row] = post("rows", rows=[11]).get_json()
+    assert row["probabilities"] == [["cat", 1], ["dog", 0]]
+    assert page.get(f"{api}/search?text=0 5").get_json()["rows"] == [5]
+
+
+def test_a_model_trained_by_hand_is_retrained_by_papermill_as_another_study():
+    values = {"epochs": 2, "seed": 0, "resize": "crop", "study": "interactive", "data": "pets"}
+    model = archive.Run("interactive", "train", "a-s0", Path(), {"key": {"parameters": values}})
+    words = shlex.split(label_page._again(model, "pets_labelled"))
+    assert words[:4] == ["papermill", "notebooks/3_train.ipynb", "again.ipynb", "-y"]
+    assert json.loads(words[4]) == {
+        "epochs": 2,
+        "data": "pets_labelled",
+        "split_method": "source",
+        "study": "interactive_labelled",
+        "options": {"resize": "crop"},
+    }
+    study = archive.Run("quickstart@pets", "train", "a-s0", Path(), {"key": {"parameters": {}}})
+    command = "darkroom run quickstart --set data=pets_labelled --set split_method=source"
+    assert label_page._again(study, "pets_labelled") == command

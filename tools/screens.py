@@ -67,7 +67,7 @@ def take(browser: Any, address: str, given: argparse.Namespace) -> None:
     _hover(browser, "#chart")
     save("curves")
     features = archive.runs(given.study, stage="features")[0]
-    show(f"/maps/{features.id}", "return document.querySelector('#waiting').hidden")
+    show(f"/maps/{features.id}#method=tsne", "return document.querySelector('#waiting').hidden")
     save("map")
     dataset = datasets.load(given.data)
     picture = dataset.raw / dataset.accepted()["path"].iloc[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shlex
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from flask import Blueprint, Response, jsonify, render_template
 
-from lib import hashing
+from lib import hashing, notebooks, parameters, paths
 from lib.apply import labelling
 from lib.data import dataset as datasets
 from lib.data import decode
@@ -146,7 +147,9 @@ class Application:
             raise DarkroomError("Name at least one picture.")
         with _lock:
             chosen = checked(rows, len(self.frame), most=len(self.frame))
-            self.undoable.append([(row, self._label(row), self.state[row] == 2) for row in chosen])
+            self.undoable.append(
+                [(row, self._label(row), bool(self.state[row] == 2)) for row in chosen]
+            )
             for row in chosen:
                 self._write(row, label, action == "skip")
             return self._changed(chosen)
@@ -156,9 +159,10 @@ class Application:
         with _lock:
             if not self.undoable:
                 raise DarkroomError("There is no label of this page to undo.")
-            before = self.undoable.pop()
+            before = self.undoable[-1]
             for row, label, skipped in before:
                 self._write(row, label, skipped)
+            self.undoable.pop()
             return self._changed([row for row, _, _ in before])
 
     def _changed(self, rows: list[int]) -> dict[str, Any]:
@@ -235,13 +239,26 @@ def join(study: str, stage: str, run: str) -> Response:
     splits = dict(zip(frame["path"], frame["split"], strict=True))
     with _lock:
         made = labelling.join(application.dataset, splits=splits)
-    study_name = application.model.study.split("@")[0]
     return jsonify(
         name=made.name,
         sentence=f"The data set {made.name} is made. Train again with the command below; this "
         "page then shows what the labels gained on the same test images.",
-        command=f"darkroom run {study_name} --set data={made.name} --set split_method=source",
+        command=_again(application.model, made.name),
     )
+
+
+def _again(model: Run, data: str) -> str:
+    """The command that repeats a training on another data set, whose own split it takes."""
+    study = model.study.split("@")[0].removesuffix(paths.TINY)
+    if (paths.studies() / f"{study}.toml").is_file():
+        tiny = " --tiny" if model.is_tiny else ""
+        return f"darkroom run {study} --set data={data} --set split_method=source{tiny}"
+    notebook = notebooks.find("3_train")  # it was trained by hand, and is kept: another study
+    defaults, given = notebook.defaults(), model.result["key"]["parameters"]
+    changed = {name: value for name, value in given.items() if value != defaults.get(name, value)}
+    new = {"data": data, "split_method": "source", "study": f"{study}_labelled"}
+    values = json.dumps(parameters.cell_values({**changed, **new}, notebook.parameters))
+    return f"papermill notebooks/3_train.ipynb again.ipynb -y {shlex.quote(values)}"
 
 
 def _gain(application: Application) -> dict[str, Any] | None:
