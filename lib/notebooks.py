@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,45 +13,26 @@ from typing import Any
 from lib import parameters, paths, schema
 from lib.errors import DarkroomError, suggest
 from lib.parameters import Parameter
+from lib.schema import Schema
 
 READS = ("raw", "manifest", "runs")
 PARAMETERS_TAG, INJECTED_TAG = "parameters", "injected-parameters"
 
 
-@dataclass(frozen=True)
-class Notebook:
+@dataclass(frozen=True, kw_only=True)
+class Notebook(Schema):
     """A notebook of a study, from its metadata `darkroom`, its cell tagged `parameters`, and
-    `lib.schema`.
+    `lib.schema`; the defaults of its parameters are those of its own cell.
     """
 
-    name: str
     path: Path
-    title: str
-    stage: str
-    """Names the folder of its runs."""
-    reads: tuple[str, ...]
-    """Inputs that enter the data part of a run's key: some of `raw`, `manifest`, `runs`."""
-    parameters: dict[str, Parameter]
-    """Every parameter by name, those of `options` included; defaults are those of the notebook's
-    own cell.
-    """
+    title: str = ""
     cells: tuple[str, ...] = ()
     """The code cells, without those of parameters."""
     check_function: str = ""
     """A function, `module:function`, that refuses values which do not fit together; "" where there
     is none.
     """
-    cross_checks: tuple[Callable[[Mapping[str, Any]], None], ...] = ()
-
-    def defaults(self) -> dict[str, Any]:
-        """Returns the default of every parameter."""
-        return {name: parameter.default for name, parameter in self.parameters.items()}
-
-    def check(
-        self, values: Mapping[str, Any], *, text: bool = False, where: str = ""
-    ) -> dict[str, Any]:
-        """Returns some values in their types, by their flat names; see `parameters.check`."""
-        return parameters.check(values, self.parameters, where=where or self.name, text=text)
 
     def complete(
         self, values: Mapping[str, Any], *, text: bool = False, where: str = ""
@@ -135,16 +116,7 @@ def of_schema(name: str) -> Notebook:
     """Returns a notebook by its schema alone, for work that no notebook does, such as
     `training.train`.
     """
-    table = schema.find(name)
-    return Notebook(
-        name,
-        Path(name),
-        "",
-        table.stage,
-        table.reads,
-        table.parameters,
-        cross_checks=table.cross_checks,
-    )
+    return Notebook(**vars(schema.find(name)), path=Path(name))
 
 
 @functools.lru_cache(maxsize=256)
@@ -187,19 +159,19 @@ def _of_content(content: Any, path: Path) -> Notebook | None:
     table = schema.NOTEBOOKS.get(about.get("schema", ""))
     code = tuple("".join(cell["source"]) for cell in cells if _is_code(cell))
     return Notebook(
-        path.stem,
-        path,
-        _title(cells),
-        about["stage"],
-        tuple(about["reads"]),
-        _merged(own, table),
-        code,
-        about.get("check", ""),
-        table.cross_checks if table else (),
+        name=path.stem,
+        stage=about["stage"],
+        reads=tuple(about["reads"]),
+        parameters=_merged(own, table),
+        cross_checks=table.cross_checks if table else (),
+        path=path,
+        title=_title(cells),
+        cells=code,
+        check_function=about.get("check", ""),
     )
 
 
-def _merged(own: dict[str, Parameter], table: schema.Schema | None) -> dict[str, Parameter]:
+def _merged(own: dict[str, Parameter], table: Schema | None) -> dict[str, Parameter]:
     """The parameters of a notebook: the schema's, with the defaults of its own cell, and what the
     cell declares besides.
     """

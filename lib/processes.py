@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import os
 import pickle
 import queue
@@ -26,13 +27,20 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 from lib import paths
 
 FLUSH_S = 0.1
 """Longest time that an item of a stream is held back to be sent with the next ones, in seconds."""
+
+ITEMS_A_CALL = 16
+"""Items of a stream that a worker gets in one call."""
+PATIENCE_S = 120.0
+"""Longest time that one file may take before its worker is killed."""
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _HEADER = struct.Struct("!Q")
@@ -258,6 +266,132 @@ def call(
     if kind == "died":
         raise WorkerDied(f"{work.__module__}.{work.__qualname__}", value, output)
     return value
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What `stream` yields for an item that ended its worker or took too long; `why` says which."""
+
+    why: str
+
+
+def stream(
+    work: Callable[..., Iterator[Any]],
+    items: Sequence[Any],
+    *arguments: Any,
+    workers: int,
+    patience_s: float,
+    ahead: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Any]:
+    """Yields what `work(part, *arguments)` yields for each item of a part, in the order of `items`.
+
+    An item that ends its worker, or takes too long, is `Lost`; the others are computed.
+
+    Args:
+        work: a generator function that a worker can import by its name.
+        items: picklable; a worker gets `ITEMS_A_CALL` of them at a time.
+        arguments: picklable.
+        workers: number of processes at most.
+        patience_s: longest time for one item.
+        ahead: items computed before they are asked for, so that few are in memory; all if None.
+        environment: see `Worker`.
+    """
+    parts = deque(
+        range(start, min(start + ITEMS_A_CALL, len(items)))
+        for start in range(0, len(items), ITEMS_A_CALL)
+    )
+    ahead = len(items) if ahead is None else ahead
+    values: dict[int, Any] = {}
+    errors: list[BaseException] = []
+    change = threading.Condition()
+    num_yielded, is_stopped = 0, False
+
+    def next_part() -> deque[int]:
+        with change:
+            change.wait_for(lambda: is_stopped or not parts or parts[0].start < num_yielded + ahead)
+            return deque(parts.popleft()) if parts and not is_stopped else deque()
+
+    def put(position: int, value: Any) -> None:
+        with change:
+            values[position] = value
+            change.notify_all()
+
+    def feed() -> None:
+        """Feeds one worker at a time. When one dies over several items, the next one gets them one
+        by one, which tells the item.
+        """
+        worker: Worker | None = None
+        try:
+            while left := next_part():
+                size = len(left)
+                while left and not is_stopped:
+                    if worker is None:
+                        worker = Worker(environment, keep_stderr=False)
+                        worker.send(_load, work.__module__)
+                        worker.receive()  # its start is not the first item's time
+                    part = [items[at] for at in list(left)[:size]]
+                    worker.send(work, part, *arguments)
+                    for _ in part:
+                        kind, value = worker.receive(patience_s) or ("hung", None)
+                        if kind != "item":
+                            break
+                        put(left.popleft(), value)
+                    else:
+                        worker.receive()  # the end of the call
+                        continue
+                    if kind == "error":
+                        raise value
+                    worker.kill()
+                    worker.close()
+                    worker = None
+                    if size == 1:
+                        put(left.popleft(), Lost(_describe_death(kind, value, patience_s)))
+                    size = 1
+        except BaseException as error:  # raised by the thread that waits for the values
+            with change:
+                errors.append(error)
+                change.notify_all()
+        finally:
+            if worker is not None:
+                worker.kill()
+                worker.close()
+
+    threads = [threading.Thread(target=feed, daemon=True) for _ in range(min(workers, len(parts)))]
+    for thread in threads:
+        thread.start()
+    try:
+        for position in range(len(items)):
+            with change:
+                change.wait_for(lambda: errors or position in values)  # noqa: B023 - waits here
+                if position not in values:
+                    raise errors[0]
+                value = values.pop(position)
+                num_yielded += 1
+                change.notify_all()
+            yield value
+    finally:
+        with change:
+            is_stopped = True
+            change.notify_all()
+        for thread in threads:
+            thread.join()
+
+
+def _load(module: str) -> None:
+    importlib.import_module(module)
+
+
+def _describe_death(kind: str, exit_code: int | None, patience_s: float) -> str:
+    if kind == "hung":
+        return f"reading it took longer than {patience_s:g} s"
+    ended = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+    return f"reading it ended the worker process ({ended})"
+
+
+def num_cores() -> int:
+    """Returns the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def die_with_parent(parent: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from lib import cli
-from lib.apply import Classifier, classify, command, export, folder, load, outputs, report
+from lib.apply import Classifier, classify, command, export, folder, load, report
 from lib.apply import classifier as models
 from lib.errors import DarkroomError
 from lib.evaluation import calibration, predictions
@@ -148,9 +148,30 @@ def test_a_folder_becomes_two_tables_a_page_and_copies(colours, pile, tmp_path):
     assert len(list(pile.rglob("*"))) == 9  # nothing was added or moved
 
 
+def test_a_file_that_kills_or_hangs_its_reader_is_a_row(colours, tmp_path, monkeypatch):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import os, time\nfrom pathlib import Path\nold = Path.open\n"
+        "def read(path, *mode, **options):\n"
+        "    if path.name == '2.png': os.kill(os.getpid(), 9)\n"
+        "    if path.name == '4.png': time.sleep(600)\n"
+        "    return old(path, *mode, **options)\nPath.open = read\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setattr(folder, "PATIENCE_S", 10)
+    (tmp_path / "new").mkdir()
+    for number in range(1, 6):
+        (tmp_path / "new" / f"{number}.png").write_bytes(picture("red"))
+    outcome = folder.apply(colours, tmp_path / "new", tmp_path / "out")
+    assert [path for path, _ in outcome.summary.unread] == ["2.png", "4.png"]
+    assert "crashed: reading it ended" in outcome.summary.unread[0][1]
+    assert "longer than 10 s" in outcome.summary.unread[1][1]
+    assert outcome.summary.by_class["red"].total() == 3
+
+
 def test_equal_names_and_hostile_classes_never_meet():
     names = ["a/b", "a:b", "..", "Ok"]
-    folders = [outputs.folder_name(name, names) for name in names]
+    folders = [folder.folder_name(name, names) for name in names]
     assert folders == ["a_b 1", "a_b 2", "_", "Ok"]
 
 

@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import subprocess
@@ -6,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import dask_processes
 import filelock
 import pytest
 
@@ -139,41 +139,13 @@ def test_a_cluster_that_is_not_there_is_refused():
 def cluster(tmp_path):
     """A scheduler on loopback with two worker processes, each under a nanny that starts it anew."""
     file = tmp_path / "scheduler.json"
-    options = ["--scheduler-file", str(file), "--no-dashboard"]
-    begin = [
-        sys.executable,
-        "-m",
-        "distributed.cli.dask_scheduler",
-        *options,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-    ]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parent),
-    }  # the scheduler, too, reads the work's name
-    started = [subprocess.Popen(begin, stderr=subprocess.DEVNULL, env=environment)]
-    while not file.exists():
-        time.sleep(0.1)
-    work = [
-        sys.executable,
-        "-m",
-        "distributed.cli.dask_worker",
-        *options,
-        "--nworkers",
-        "2",
-        "--nthreads",
-        "1",
-    ]
-    started.append(
-        subprocess.Popen(
-            [*work, "--local-directory", str(tmp_path)], stderr=subprocess.DEVNULL, env=environment
-        )
-    )
-    yield json.loads(file.read_text())["address"]
-    for process in reversed(started):
+    # The scheduler, too, reads the work's name.
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    scheduler, address = dask_processes.start_scheduler(file, env=environment)
+    options = ["--nworkers", "2", "--nthreads", "1", "--local-directory", str(tmp_path)]
+    workers = dask_processes.start("dask_worker", file, *options, env=environment)
+    yield address
+    for process in (workers, scheduler):
         process.terminate()
         process.wait(timeout=600)
 
@@ -185,7 +157,9 @@ def test_work_of_a_lost_worker_is_done_again_and_a_cluster_that_does_not_fit_is_
         executor.check(tmp_path)
         executor.submit("dies", die_once, str(tmp_path / "marker"))
         assert gather(executor, 1)["dies"].value == "done"
-        monkeypatch.setattr(executors, "code_digest", lambda: "other")  # here, not on the workers
+        monkeypatch.setattr(
+            executors.hashing, "library", lambda: "other"
+        )  # here, not on the workers
         with pytest.raises(DarkroomError, match="has another version of the suite"):
             executor.check(tmp_path)
         monkeypatch.setattr(filelock.FileLock, "acquire", lambda lock: Path(lock.lock_file).touch())

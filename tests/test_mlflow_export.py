@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lib import paths
-from lib.batch import mlflow_export
+from lib.batch import results
 from lib.cli import main
 from lib.errors import DarkroomError
 from lib.runs import record
@@ -35,8 +35,8 @@ def test_parameters_metrics_and_files_are_read_back(study, tmp_path, monkeypatch
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)  # where MLflow puts artefacts by itself
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    assert mlflow_export.export(study, uri) == ["train/a-s0"]
-    assert mlflow_export.export(study, uri) == []  # it is there already
+    assert results.export_to_mlflow(study, uri) == ["train/a-s0"]
+    assert results.export_to_mlflow(study, uri) == []  # it is there already
     client = mlflow.MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("s")
     (run,) = client.search_runs([experiment.experiment_id])
@@ -57,7 +57,7 @@ def test_a_study_without_a_finished_run_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
     (tmp_path / "logs" / "s" / "train").mkdir(parents=True)
     with pytest.raises(DarkroomError, match="'s' never ran|no finished run"):
-        mlflow_export.export("s", str(tmp_path / "store"))
+        results.export_to_mlflow("s", str(tmp_path / "store"))
 
 
 def test_the_option_needs_a_study(capsys):

@@ -3,10 +3,10 @@ import io
 import pytest
 
 from lib import files
-from lib.batch import progress_view, status
+from lib.batch import plan, progress_view, status
 from lib.batch import study as studies
-from lib.batch.durations import Durations
 from lib.batch.parameter_grid import RunSpec
+from lib.batch.plan import Durations
 from lib.batch.scheduler import Report
 from lib.batch.status import RunStatus
 
@@ -36,23 +36,46 @@ def test_time_left_follows_from_arms_that_ended_and_epochs_of_those_at_work(repo
 
 def test_earlier_runs_on_this_machine_say_how_long_others_take(report):
     runs = {unit.id: unit for unit in report.study.runs()}
-    durations = Durations()
-    assert durations.expected(runs["work/double-s1"]) is None
+    noted = Durations()
+    assert noted.expected(runs["work/double-s1"]) is None
     for seconds in (8.0, 12.0, 40.0):
-        durations.note(runs["work/double-s0"], seconds)
+        noted.note(runs["work/double-s0"], seconds)
     known = Durations()  # read from the file
     assert known.expected(runs["work/double-s1"]) == 12.0  # another seed; the median
     assert known.expected(runs["work/plain-s0"]) is None  # another factor
     report.states = dict.fromkeys(report.states, "skipped") | {"work/double-s1": "submitted"}
-    assert progress_view.estimate(report, [], durations=known).seconds == 12.0
+    assert progress_view.estimate(report, [], known=known).seconds == 12.0
+
+
+def test_a_kind_that_never_ran_here_is_estimated_by_images_and_epochs(report):
+    def train(**values):
+        return RunSpec("train", "a-s0", "a", 0, {"data": "absent", "image_side": 128, **values})
+
+    # 8 s to start, then 2,000 images assumed: 12 epochs of 3.5 ms, or one pass of 8 ms
+    cnn = plan.rough(train(architecture="custom", strategy="scratch", epochs=12))
+    assert cnn == pytest.approx(8 + 2000 * 12 * 0.0035)
+    probe = plan.rough(train(architecture="efficientnet_lite0", strategy="linear_probe"))
+    assert probe == pytest.approx(8 + 2000 * 0.008)
+    tuned = train(architecture="efficientnet_lite0", strategy="fine_tune", epochs=3)
+    assert plan.rough(tuned) == pytest.approx(8 + 2000 * 0.008 * 10)
+    assert plan.rough(RunSpec("work", "a-s0", "a", 0, {})) is None
+
+
+def test_rough_figures_are_corrected_by_what_finished_runs_took(report, monkeypatch):
+    monkeypatch.setattr(plan, "rough", lambda spec: 10.0)
+    report.states |= {"begin/all": "finished", "gather/all": "skipped"}
+    report.seconds["begin/all"] = 30.0  # three times its rough figure
+    left = progress_view.estimate(report, [])
+    assert left == progress_view.Estimate(60.0, (), is_rough=True)  # four runs of 30 s, two at once
+    assert left.text(report) == "roughly 60 s left"
 
 
 def test_more_epochs_take_longer_in_proportion(report):
     short = RunSpec("train", "a-s0", "a", 0, {"epochs": 10, "architecture": "custom"})
     long = RunSpec("train", "b-s0", "b", 0, {"epochs": 30, "architecture": "custom"})
-    durations = Durations()
-    durations.note(short, 20.0)
-    assert durations.expected(long) == 60.0
+    noted = Durations()
+    noted.note(short, 20.0)
+    assert noted.expected(long) == 60.0
 
 
 def test_output_of_cells_is_passed_on_line_by_line(report):

@@ -86,6 +86,25 @@ def test_a_finished_run_is_never_overwritten(home):
     assert len(list((home / "logs" / ".earlier").rglob("result.json"))) == 1
 
 
+def test_a_loop_over_values_with_one_arm_keeps_every_run(home, capsys):
+    namespaces = [values(epochs=epochs, seed=seed) for epochs in (3, 5, 4) for seed in (1, 2)]
+    results = [runs.start("t", own, data=None).finish({"metrics": {}}) for own in namespaces]
+    names = ["a-s1", "a-s2", "a-2-s1", "a-2-s2", "a-3-s1", "a-3-s2"]
+    assert [result["unit"] for result in results] == names
+    assert [own["arm"] for own in namespaces] == [result["arm"] for result in results]
+    assert all(runs.finished(home / "logs" / "s" / "train" / name) for name in names)
+    assert "so this is the arm 'a-3'" in capsys.readouterr().out
+    assert runs.start("t", values(epochs=5), data=None).folder.name == "a-2-s1"  # the same again
+    assert not (home / "logs" / ".earlier" / "s" / "train" / "a-s1").exists()
+
+
+def test_a_run_that_its_study_names_keeps_its_arm(home):
+    runs.start("t", values(), data=None).finish({"metrics": {}})
+    stage = {"name": "train", "units": ["a-s1"], "after": [], "upstream": []}
+    (home / "logs" / "s" / "study.json").write_text(json.dumps({"stages": [stage]}))
+    assert runs.start("t", values(epochs=4), data=None).folder.name == "a-s1"
+
+
 def test_a_second_process_is_refused_and_a_dead_one_frees_the_lock(home):
     script = (
         "import sys; from lib import runs\n"

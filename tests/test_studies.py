@@ -132,6 +132,18 @@ def test_a_study_is_narrowed_to_some_of_its_arms(batch_home):
         studies.read("one").narrowed(["dubble"])
 
 
+def test_a_stage_whose_arms_are_not_named_is_left_out_unless_a_named_arm_needs_it(batch_home):
+    notebook = batch_home / "notebooks" / "late.ipynb"
+    notebook.write_text(notebook.read_text().replace('"stage": "work"', '"stage": "late"'))
+    more = '[[stage]]\nname = "late"\nnotebook = "late"\nafter = ["work"]\n[stage.arms.calm]\n'
+    change(batch_home, "[tiny]", f"{more}[tiny]")
+    study = studies.read("one")
+    assert [stage.name for stage in study.narrowed(["plain"]).stages] == ["begin", "work", "gather"]
+    narrowed = study.narrowed(["calm"])
+    assert [stage.name for stage in narrowed.stages] == ["begin", "work", "gather", "late"]
+    assert len(narrowed.stage("work").runs) == 4
+
+
 @pytest.mark.parametrize("name", studies.names())
 def test_the_studies_of_the_suite_are_as_they_must_be(name):
     study = studies.read(name)

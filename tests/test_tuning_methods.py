@@ -5,7 +5,7 @@ import pytest
 from lib.errors import DarkroomError
 from lib.tuning import methods, space
 from lib.tuning.hyperband import rounds
-from lib.tuning.search_method import rungs
+from lib.tuning.search_method import Ended, rungs
 
 SPACE = space.read(
     {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 1, "high": 8}, "z": ["a", "b", "c"]}
@@ -25,7 +25,7 @@ def drive(method, score, *, most=1000, num_parallel=1):
             return ended
         proposal = open_.pop(0)
         found = score(proposal)
-        method.tell(proposal.number, None if found is None else [found], [], computed=True)
+        method.tell(Ended(proposal.number, None if found is None else [found]))
         ended.append((proposal, found))
     return ended
 
@@ -137,7 +137,7 @@ def test_what_was_done_before_is_free():
     seen, asked = set(), 0
     while (proposal := method.ask()) is not None:
         asked += 1
-        method.tell(proposal.number, [1.0], [], computed=proposal.values["z"] not in seen)
+        method.tell(Ended(proposal.number, [1.0], (), proposal.values["z"] not in seen))
         seen.add(proposal.values["z"])
     assert seen == {"a", "b"} and asked <= 10
 
@@ -153,7 +153,7 @@ def test_several_goals_are_sought_by_the_genetic_search():
     best = []
     while (proposal := method.ask()) is not None:
         x = proposal.values["x"]
-        method.tell(proposal.number, [x, x**2], [], computed=True)
+        method.tell(Ended(proposal.number, [x, x**2]))
         best.append(x)
     assert len(best) == 60
     with pytest.raises(
@@ -172,7 +172,7 @@ def test_the_median_pruner_stops_what_is_worse_than_half():
         pruned = False
         for epoch in range(1, 5):
             pruned = pruned or method.report(proposal.number, epoch, [quality + epoch])
-        method.tell(proposal.number, None if pruned else [quality + 4], [], computed=True)
+        method.tell(Ended(proposal.number, None if pruned else [quality + 4]))
         stopped.append(pruned)
     assert stopped == [False] * 5 + [True, False, True]  # the first five are never stopped
 

@@ -5,13 +5,16 @@ Files that cannot be read are rows of the tables and stop nothing. The folder is
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import functools
 import heapq
+import itertools
+import re
 import shutil
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,23 +22,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lib import hashing, paths
+from lib import files, hashing, paths, processes
 from lib.apply import classifier as models
 from lib.apply.classifier import ACCEPTED, SEPARATOR, UNREAD, UNSURE, Answer, Classifier
-from lib.apply.outputs import Copies, Labels
 from lib.data import file_listing
 from lib.data.file_listing import ListedFile
-from lib.errors import DarkroomError
+from lib.errors import DarkroomError, suggest
 from lib.evaluation.predictions import probability_columns
+from lib.processes import PATIENCE_S, Lost
 
 if TYPE_CHECKING:
     from lib.batch.executor import Executor
 
+COLUMNS = ("path", "label", "probability", "verdict", "problem")
+_ROWS = 8192  # of a Parquet row group, which is held in memory
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute such a cell
 NUM_BINS = 20
 PART_SIZE = 2000
 """Files in one part of an executor."""
 _BATCH, _AHEAD = 64, 3  # images answered together, and batches decoded ahead
-_THREADS = 4
+_WORKERS = 4  # processes that decode
 _MAX_ACCEPTED, _MAX_UNSURE, _MAX_UNREAD = 8, 36, 200  # examples: of a class, of all, of all
 
 
@@ -222,9 +228,33 @@ def apply(
 def answer_files(
     classifier: Classifier, folder: Path, listed: Sequence[ListedFile], threshold: float | None
 ) -> Iterator[Answer]:
-    """Yields the answer for every file, in order; a few batches of images are in memory."""
-    for images in _read_ahead(classifier, folder, listed):
-        yield from models.answer_images(classifier, images, threshold)
+    """Yields the answer for every file, in order; a few batches of images are in memory.
+
+    Files are decoded by worker processes, so that one that kills or hangs its reader is a row, too.
+    """
+    images = processes.stream(
+        read_pictures,
+        [(str(folder / file.path), file.problem, file.detail) for file in listed],
+        classifier.reading,
+        workers=min(_WORKERS, processes.num_cores()),
+        patience_s=PATIENCE_S,
+        ahead=_AHEAD * _BATCH,
+    )
+    with contextlib.closing(images):
+        while batch := list(itertools.islice(images, _BATCH)):
+            read = [f"crashed: {one.why}" if isinstance(one, Lost) else one for one in batch]
+            yield from models.answer_images(classifier, read, threshold)
+
+
+def read_pictures(
+    files: Sequence[tuple[str, str | None, str]], reading: dict[str, Any]
+) -> Iterator[np.ndarray | str]:
+    """Yields the pixels of files, or why one cannot be read; runs in a worker."""
+    for path, problem, detail in files:
+        if problem is not None:
+            yield f"{problem}: {detail}" if detail else problem
+        else:
+            yield models.read_picture(Path(path), **reading)
 
 
 def probability_table(part: Sequence[Sequence], folder: str, model: str) -> pd.DataFrame:
@@ -283,21 +313,137 @@ def _list_files(folder: Path, limit: int) -> list[ListedFile]:
     return listed
 
 
-def _read_ahead(
-    classifier: Classifier, folder: Path, listed: Sequence[ListedFile]
-) -> Iterator[list[np.ndarray | str]]:
-    """Yields batches of pixels or problems, decoded by threads ahead of their use."""
+class Labels:
+    """Writes `labels.csv` and `labels.parquet`; both appear if the block ends without an error."""
 
-    def read(file: ListedFile) -> np.ndarray | str:
-        if file.problem is not None:
-            return f"{file.problem}: {file.detail}" if file.detail else file.problem
-        return models.read_picture(folder / file.path, classifier)
+    def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
+        self.folder, self.class_names = Path(folder), tuple(class_names)
+        self._open = contextlib.ExitStack()
+        self._rows: list[dict[str, Any]] = []
 
-    waiting: deque[list[Future]] = deque()
-    with ThreadPoolExecutor(_THREADS) as pool:  # decoding and resizing release the GIL
-        for start in range(0, len(listed), _BATCH):
-            waiting.append([pool.submit(read, file) for file in listed[start : start + _BATCH]])
-            if len(waiting) == _AHEAD:
-                yield [future.result() for future in waiting.popleft()]
-        for futures in waiting:
-            yield [future.result() for future in futures]
+    def __enter__(self) -> Labels:
+        import pyarrow
+        import pyarrow.parquet
+
+        columns = [
+            (name, pyarrow.float32() if name == "probability" else pyarrow.string())
+            for name in COLUMNS
+        ]
+        columns += [(name, pyarrow.float32()) for name in probability_columns(self.class_names)]
+        self._schema = pyarrow.schema(columns)
+        with contextlib.ExitStack() as stack:
+            csv_aside = stack.enter_context(files.replacing(self.folder / "labels.csv"))
+            parquet_aside = stack.enter_context(files.replacing(self.folder / "labels.parquet"))
+            file = stack.enter_context(csv_aside.open("w", encoding="utf-8", newline=""))
+            self._csv = csv.writer(file, lineterminator="\n")
+            self._parquet = stack.enter_context(
+                pyarrow.parquet.ParquetWriter(parquet_aside, self._schema)
+            )
+            self._csv.writerow(COLUMNS)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None:
+            self._flush()
+        self._open.__exit__(*error)
+
+    def add(self, path: str, answer: Answer) -> None:
+        """Adds one row."""
+        score = "" if answer.probability is None else f"{answer.probability:.4f}"
+        label, problem = answer.label or "", answer.problem or ""
+        self._csv.writerow([_text(path), _text(label), score, answer.verdict, _text(problem)])
+        fields = {name: getattr(answer, name) for name in COLUMNS[1:]}
+        columns = zip(probability_columns(self.class_names), self.class_names, strict=True)
+        shares = {column: answer.probabilities.get(name) for column, name in columns}
+        self._rows.append({"path": path, **fields, **shares})
+        if len(self._rows) == _ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow
+
+        if self._rows:
+            self._parquet.write_table(pyarrow.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
+
+
+def _text(cell: str) -> str:
+    """The cell with an apostrophe before what a spreadsheet would take for a formula."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+class Copies:
+    """Copies accepted pictures to `<target>/<class>/<path below the source>`.
+
+    The target appears if the block ends without an error; without a target nothing is copied. A
+    picture keeps its whole path, so that equal names never collide.
+    """
+
+    def __init__(
+        self, target: Path | None, source: Path, classes: Sequence[str], class_names: Sequence[str]
+    ) -> None:
+        unknown = [name for name in classes if name not in class_names]
+        if unknown:
+            raise DarkroomError(
+                f"The model has no class {unknown[0]!r}; it has {', '.join(class_names)}."
+                f"{suggest(unknown[0], tuple(class_names))}"
+            )
+        if classes and target is None:
+            raise DarkroomError(
+                "`classes` selects the pictures to copy and needs `copy_to` (--copy). "
+                "Received: no folder."
+            )
+        self.target = None if target is None else _checked(paths.typed(target), Path(source))
+        self.source, self.wanted = Path(source), frozenset(classes or class_names)
+        self.folders = {name: folder_name(name, class_names) for name in class_names}
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> Copies:
+        if self.target is not None:
+            self._aside = self._open.enter_context(files.directory(self.target))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.__exit__(*error)
+
+    def add(self, path: str, answer: Answer) -> None:
+        """Copies an accepted picture into the folder of each of its classes that is wanted."""
+        if self.target is None or answer.verdict != ACCEPTED:
+            return
+        labels = [answer.label] if answer.label in self.folders else answer.label.split(SEPARATOR)
+        for label in self.wanted.intersection(labels):
+            copy = self._aside / self.folders[label] / path
+            try:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.source / path, copy)
+            except OSError as error:
+                raise DarkroomError(
+                    f"{path} could not be copied to {self.target} ({error.strerror or error}); no "
+                    "copies were kept."
+                ) from error
+
+
+def folder_name(class_name: str, class_names: Sequence[str]) -> str:
+    """Returns a class's name as a folder name on any system, unique among the classes."""
+    plain = _plain(class_name)
+    twins = [name for name in class_names if _plain(name).casefold() == plain.casefold()]
+    return plain if len(twins) < 2 else f"{plain} {twins.index(class_name) + 1}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip(". ") or "_"
+
+
+def _checked(target: Path, source: Path) -> Path:
+    inner, outer = target.resolve(), source.resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise DarkroomError(
+            f"Copies must go to a folder outside that of the pictures. Received: {str(target)!r}."
+        )
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DarkroomError(
+            "Copies need a new or empty folder, so that nothing is overwritten. Received: "
+            f"{str(target)!r}."
+        )
+    return inner

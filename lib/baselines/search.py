@@ -369,6 +369,7 @@ def _search(
     Halving starts with few epochs of a network, or a part of the train images for other models.
     """
     from lib.tuning import methods
+    from lib.tuning.search_method import Ended
 
     values = {_SIZE: [format_size(size) for size in sizes], **grid}
     budget = _FACTOR ** (_RUNGS - 1) if method == "halving" else 1
@@ -399,7 +400,7 @@ def _search(
         fitted = evaluate(candidates)
         for proposal, candidate, row in zip(proposals, candidates, fitted, strict=True):
             rows[str(candidate)] = row
-            searcher.tell(proposal.number, [row["val_accuracy"]], [], computed=True)
+            searcher.tell(Ended(proposal.number, [row["val_accuracy"]]))
     return list(rows.values())
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from lib import files, hashing, paths, processes
-from lib.batch import machine
+from lib.batch import kernel, machine
 from lib.batch.machine import Share
 from lib.errors import DarkroomError
 
@@ -176,6 +176,7 @@ class Executor:
         if self._local is not None:
             self._local.close(timeout=20)
             processes.shutdown()
+            kernel.stop_template()
 
     def check(self, folder: Path, *, gpus: int = 0) -> None:
         """Raises DarkroomError when work of this study could not be done here.
@@ -434,7 +435,7 @@ def check_shared(client: Client, folder: Path) -> None:
             answers = client.run(_look, str(marker))
     finally:
         marker.unlink(missing_ok=True)
-    own = code_digest()
+    own = hashing.library()
     for worker, (problem, its_code) in sorted(answers.items()):
         if problem:
             raise DarkroomError(f"The worker {worker} {problem}")
@@ -445,19 +446,6 @@ def check_shared(client: Client, folder: Path) -> None:
                 "machines use one checkout, such as a shared folder, or update it; here it is "
                 f"{paths.checkout()}."
             )
-
-
-def code_digest() -> str:
-    """Returns a digest of all of `lib`, which is the same on machines with the same code."""
-    top = paths.checkout()
-    modules = sorted((top / "lib").rglob("*.py"))
-    return hashing.digest(
-        *(
-            part
-            for file in modules
-            for part in (file.relative_to(top).as_posix(), file.read_text("utf-8"))
-        )
-    )
 
 
 def _look(marker: str) -> tuple[str, str]:
@@ -483,4 +471,4 @@ def _look(marker: str) -> tuple[str, str]:
                 "",
             )
     except filelock.Timeout:
-        return "", code_digest()
+        return "", hashing.library()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import files, paths, processes, runs
-from lib.batch import machine
+from lib.batch import kernel, machine
 from lib.batch.executor import work_environment
 from lib.batch.machine import Share
 from lib.errors import DarkroomError
@@ -78,6 +78,7 @@ def execute(job: Job, share: Share, home: str) -> dict[str, Any]:
     if job.memory_bytes is None:  # stop the run before the system must choose whom to kill
         job = replace(job, memory_bytes=int(0.9 * machine.total_memory()))
     with work_environment(share, home) as (environment, wanted):
+        environment |= kernel.template(environment)
         try:
             note = _run(replace(job, environment=environment), wanted)
         except Busy as busy:

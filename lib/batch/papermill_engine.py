@@ -52,6 +52,8 @@ from lib.runs.failure import Failure  # noqa: E402
 NAME = "darkroom"
 AUTOSAVE_S = 10
 """Interval at which the notebook is saved within a long cell, in seconds."""
+SAVE_S = 1.0
+"""Shortest time between two saves at the start of cells, in seconds."""
 _MARK = "darkroom-failure"
 
 
@@ -150,6 +152,7 @@ class ExecutionManager(NotebookExecutionManager):
     """Papermill's record of an execution, saved atomically, where only what ran is "completed"."""
 
     _saving = True
+    _saved = float("-inf")
     close: Callable[[], None] = staticmethod(lambda: None)
     """Called when the notebook is complete."""
 
@@ -158,6 +161,15 @@ class ExecutionManager(NotebookExecutionManager):
         self.last_save_time = self.now()
         if self._saving and self.output_path and "://" not in self.output_path:
             files.write_text(Path(self.output_path), written(self.nb))
+            self._saved = time.monotonic()
+
+    def cell_start(self, cell: Any, cell_index: int | None = None, **_: Any) -> None:
+        """Notes the start of a cell; of short cells one in a second saves the notebook."""
+        self._saving = time.monotonic() - self._saved >= SAVE_S
+        try:
+            super().cell_start(cell, cell_index)
+        finally:
+            self._saving = True
 
     def cell_complete(self, cell: Any, cell_index: int | None = None, **_: Any) -> None:
         """Notes the end of a cell; the start of the next one saves it at once."""
@@ -219,7 +231,8 @@ class _Execution:
 
         self.manager, self.limits, self.private = manager, supervision, private
         self.record = _RunRecord(manager.nb, supervision.folder)
-        self.kernel_manager = kernel.manager(private)
+        stage = supervision.folder.parent.name if supervision.folder else ""
+        self.kernel_manager = kernel.manager(private, stage=stage)
         self.killed = self.ended = False
         self.deadline = supervision.time_limit_s and time.monotonic() + supervision.time_limit_s
 
@@ -406,10 +419,11 @@ def _run_folder(nb: Any) -> Path | None:
     declared = notebooks.of_document(nb)
     if declared is None:
         return None
-    values = {**declared.defaults(), **nb.metadata.papermill.get("parameters", {})}
+    values = declared.complete(nb.metadata.papermill.get("parameters", {}), text=True)
     if "study" not in values:
         return None
-    return paths.run(values["study"], declared.stage, runs.unit(values))
+    unit = runs.unit(runs.with_free_arm(declared, values))
+    return paths.run(values["study"], declared.stage, unit)
 
 
 def _note_failure(nb: Any, failed: Failure) -> None:

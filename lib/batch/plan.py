@@ -1,19 +1,25 @@
-"""The plan of a study: which runs have finished with their present key, and why the others must
-run.
+"""The plan of a study: which runs have finished with their present key, why the others must run,
+and what they need of disk and time.
 
 A stage can be judged only when those before it have ended, since cleaning decides the data that
 training's key is made of.
+
+`logs/.durations.json` holds the last durations of each kind of run. Runs are of one kind when their
+notebook and their parameters are the same but for arm, study and seeds. For a kind that has never
+run here, `rough` goes by the number of images and epochs, and by what those cost on two cores.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import paths, runs
+from lib import files, hashing, paths, runs, schema
 from lib.batch.parameter_grid import RunSpec
 from lib.batch.study import Stage, Study
 from lib.errors import DarkroomError
@@ -84,7 +90,8 @@ def decide(stage: Stage, *, force: bool = False) -> list[Step]:
         if data not in digests:  # reading the data for each run would take long
             dataset = _dataset(run)
             digests[data] = dataset and runs.data_digest(stage.notebook, dataset)
-        key = runs.key(stage.notebook, run.parameters, data=digests[data])
+        known = record.key(Step(run, "wait", "").folder())
+        key = runs.key(stage.notebook, run.parameters, data=digests[data], known=known)
         step = Step(run, "run", "forced" if force else "", key)
         if not force:
             reason = _reason(step.folder(), key)
@@ -182,7 +189,7 @@ def _pixel_bytes(steps: Sequence[Step]) -> int:
 
 
 _TRAINING = ("3_train", "5_thumbnails")
-_ASSUMED_IMAGES = 2_000
+ASSUMED_IMAGES = 2_000
 """Assumed number of images of a data set that has not been read."""
 
 
@@ -201,8 +208,8 @@ def smallest_differences(study: Study) -> list[str]:
 def _of_stage(study: Study, runs: Sequence[RunSpec], arms: Sequence[str]) -> str:
     from lib.evaluation import design
 
-    counted = _num_images(str(runs[0].parameters.get("data", study.data)))
-    images = counted or _ASSUMED_IMAGES
+    counted = num_images(str(runs[0].parameters.get("data", study.data)))
+    images = counted or ASSUMED_IMAGES
     numbers = [[run for run in runs if run.arm == arm] for arm in arms]
     splits = {run.parameters.get("split_seed") for run in numbers[0]}
     shares = runs[0].parameters.get("fractions", [0.6, 0.15, 0.25])
@@ -216,7 +223,7 @@ def _of_stage(study: Study, runs: Sequence[RunSpec], arms: Sequence[str]) -> str
         num_pairs=len(arms) - 1 if baselines & set(arms) else None,
     )
     if counted is None:
-        return f"If the data set has {_ASSUMED_IMAGES:,} images: {estimate.sentence}"
+        return f"If the data set has {ASSUMED_IMAGES:,} images: {estimate.sentence}"
     return estimate.sentence
 
 
@@ -230,7 +237,8 @@ def _baselines(study: Study) -> set[str]:
     }
 
 
-def _num_images(name: str) -> int | None:
+def num_images(name: str) -> int | None:
+    """Returns the number of accepted images of a data set, None where it is not here yet."""
     from lib.data import dataset
 
     if name not in dataset.names():
@@ -239,3 +247,96 @@ def _num_images(name: str) -> int | None:
         return len(dataset.load(name).accepted())
     except DarkroomError:  # not cleaned yet
         return None
+
+
+DURATIONS = ".durations.json"
+_KEPT = 5  # durations of each kind
+_KINDS = 2000
+_NOT_COSTLY = ("study", "arm", "seed", "split_seed", "learning_rate", "patience")
+
+
+_START_S = 8.0  # to start a notebook, import the libraries and draw its figures
+_IMAGE_S = 0.008  # EfficientNet-Lite0 on one image of 128 x 128 pixels
+_CNN_S = 0.0035  # one epoch of a custom network on such an image
+_BACKWARD = 3.0  # training a network against applying it
+_TRIALS = 30  # that a search is taken to have
+
+
+def rough(run: RunSpec) -> float | None:
+    """Returns the seconds of a run by the number of its images and epochs, None for a notebook that
+    is none of the suite's; it may be wrong by a factor of three.
+    """
+    values, images = run.parameters, num_images(str(run.parameters.get("data", "")))
+    images = (images or ASSUMED_IMAGES) * (values.get("image_side", 128) / 128) ** 2
+    training = images * (_epochs(run) or 1) * _CNN_S
+    if values.get("architecture", "custom") != "custom":
+        is_tuned = values.get("strategy") in ("scratch", "fine_tune", "full")
+        epochs = _epochs(run) or 1 if is_tuned else 0
+        training = images * _IMAGE_S * (1 + _BACKWARD * epochs)
+    work = {
+        "clean": 0 if values.get("tiny") else images * _IMAGE_S,
+        "explore": 0,
+        "train": training,
+        "tune": training * (values.get("num_trials") or _TRIALS),
+        "thumbnails": images * _CNN_S,
+        "compare": 5,
+        "explain": 20,
+        "features": images * _IMAGE_S,
+        "apply": images * _IMAGE_S,
+    }
+    return _START_S + work[run.stage] if run.stage in work else None
+
+
+class Durations:
+    """The noted durations, read once."""
+
+    def __init__(self) -> None:
+        content = files.read_json(_durations_file())
+        self._noted: dict[str, dict[str, Any]] = content if isinstance(content, dict) else {}
+
+    def expected(self, run: RunSpec) -> float | None:
+        """Returns the seconds that a run probably takes, or None when none like it has been run.
+
+        A training that differs from a known one in its epochs alone is scaled by them.
+        """
+        if (known := self._noted.get(_kind_of(run))) is not None:
+            return statistics.median(known["seconds"])
+        epochs = _epochs(run)
+        if epochs is None:
+            return None
+        family = _kind_of(run, without_epochs=True)
+        scaled = [
+            statistics.median(known["seconds"]) * epochs / known["epochs"]
+            for known in self._noted.values()
+            if known.get("family") == family and known.get("epochs")
+        ]
+        return statistics.median(scaled) if scaled else None
+
+    def note(self, run: RunSpec, seconds: float) -> None:
+        """Notes the duration of a run that has finished; a full disk is no reason to stop."""
+        kind = _kind_of(run)
+        earlier = self._noted.pop(kind, {}).get("seconds", [])
+        self._noted[kind] = {
+            "family": _kind_of(run, without_epochs=True),
+            "epochs": _epochs(run),
+            "seconds": [*earlier[1 - _KEPT :], round(seconds, 2)],
+        }
+        with contextlib.suppress(OSError):
+            files.write_json(_durations_file(), dict(list(self._noted.items())[-_KINDS:]))
+
+
+def _epochs(run: RunSpec) -> int | None:
+    """The epochs of a training, by default those of its strategy; None for other runs."""
+    epochs = schema.with_strategy_defaults(run.parameters).get("epochs")
+    return epochs if isinstance(epochs, int) else None
+
+
+def _durations_file() -> Path:
+    return paths.logs() / DURATIONS
+
+
+def _kind_of(run: RunSpec, *, without_epochs: bool = False) -> str:
+    left_out = {*_NOT_COSTLY, "epochs"} if without_epochs else set(_NOT_COSTLY)
+    values: Mapping[str, Any] = run.parameters
+    costly = {name: values[name] for name in sorted(values) if name not in left_out}
+    return hashing.digest(run.stage, repr(costly))

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from lib import paths
-from lib.batch.durations import Durations
+from lib.batch import plan
 from lib.batch.job import OUTPUT
 from lib.batch.parameter_grid import RunSpec
+from lib.batch.plan import Durations
 from lib.batch.scheduler import ENDED, Report
 from lib.batch.status import RunStatus
 from lib.runs import record
@@ -176,22 +177,27 @@ def summary(report: Report, running: list[RunStatus]) -> str:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The remaining time of a study: the known seconds, and the runs of unknown duration."""
+    """The remaining time of a study: the seconds, the runs of unknown duration, and whether some
+    of the seconds are rough.
+    """
 
     seconds: float
     unknown: tuple[str, ...] = ()
+    is_rough: bool = False
 
     def text(self, report: Report) -> str:
         """Returns it in words; "" when everything has ended."""
         if not self.unknown:
-            return f"about {spoken(self.seconds)} left" if self.seconds else ""
+            how = "roughly" if self.is_rough else "about"
+            return f"{how} {spoken(self.seconds)} left" if self.seconds else ""
         names = ", ".join(self.unknown[:_NAMED])
         more = len(self.unknown) - _NAMED
         unknown = f"{names} and {more} more" if more > 0 else names
         if self.seconds:
             return f"more than {spoken(self.seconds)} left ({unknown} never run here before)"
-        if report.study.budget_minutes and not report.count("finished"):
-            return f"about {spoken(60 * report.study.budget_minutes)} by the study's own figure"
+        study = report.study
+        if study.budget_minutes and not study.tiny and not report.count("finished"):
+            return f"about {spoken(60 * study.budget_minutes)} by the study's own figure"
         return f"time left unknown ({unknown} never run here before)"
 
 
@@ -199,42 +205,58 @@ def estimate(
     report: Report,
     running: Sequence[RunStatus],
     *,
-    durations: Durations | None = None,
+    known: Durations | None = None,
     now: float | None = None,
 ) -> Estimate:
     """Returns the remaining time of a study.
 
     The estimate of a run is the mean of its arm's other seeds, else the earlier duration of its
-    kind on this machine, else an extrapolation of its epochs. It is never taken from other arms,
-    which may take ten times as long.
+    kind on this machine, else an extrapolation of its epochs, else a rough figure by images and
+    epochs, corrected by what the finished runs took against theirs.
     """
     now = time.time() if now is None else now
-    durations = report.durations if durations is None else durations
+    known = report.durations if known is None else known
     running_now = {run.id: run for run in running}
-    measured = _means(report)
+    measured, factor = _means(report), _correction(report)
     levels: dict[int, list[float]] = {}
-    unknown = []
+    unknown, is_rough = [], False
     for spec in report.study.runs():
         if report.states[spec.id] in ENDED:
             continue
-        left = _seconds_left(spec, running_now.get(spec.id), measured, durations, now)
+        run = running_now.get(spec.id)
+        left = _seconds_left(spec, run, measured, known, now)
+        if left is None and (guess := plan.rough(spec)) is not None:
+            passed = max(0.0, now - run.progress.get("started", now)) if run else 0.0
+            left, is_rough = max(factor * guess - passed, 0.1 * factor * guess), True
         if left is None:
             unknown.append(spec.id)
         else:
             levels.setdefault(len(report.study.upstream(spec.stage)), []).append(left)
     slots = max(1, report.slots)
     total = sum(max(max(left), sum(left) / slots) for left in levels.values())
-    return Estimate(total, tuple(unknown))
+    return Estimate(total, tuple(unknown), is_rough)
+
+
+def _correction(report: Report) -> float:
+    """The median of what the finished runs took against their rough figures."""
+    ratios = [
+        report.seconds[spec.id] / guess
+        for spec in report.study.runs()
+        if report.states[spec.id] == "finished"
+        and report.seconds.get(spec.id)
+        and (guess := plan.rough(spec))
+    ]
+    return statistics.median(ratios) if ratios else 1.0
 
 
 def _seconds_left(
     spec: RunSpec,
     run: RunStatus | None,
     measured: dict[tuple[str, str | None], float],
-    durations: Durations,
+    known: Durations,
     now: float,
 ) -> float | None:
-    whole = measured.get((spec.stage, spec.arm), durations.expected(spec))
+    whole = measured.get((spec.stage, spec.arm), known.expected(spec))
     if run is None:
         return whole
     passed = max(0.0, now - run.progress.get("started", now))

@@ -17,11 +17,10 @@ import filelock
 from lib import files, parameters, paths, runs
 from lib.batch import job as jobs
 from lib.batch import plan, status
-from lib.batch.durations import Durations
 from lib.batch.executor import Executor, Outcome
 from lib.batch.job import Job
 from lib.batch.machine import Share
-from lib.batch.plan import Step
+from lib.batch.plan import Durations, Step
 from lib.batch.study import Stage, Study
 from lib.errors import DarkroomError
 from lib.runs import failure

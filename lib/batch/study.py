@@ -116,8 +116,9 @@ class Study:
         )
 
     def narrowed(self, arms: Sequence[str]) -> Study:
-        """Returns the study with only these arms, in the stages that have one of them; all of it
-        for none.
+        """Returns the study with only these arms, and the stages without arms; all of it for none.
+
+        A stage none of whose arms is named stays where a named arm comes after it.
 
         Raises DarkroomError for an arm that no stage has.
         """
@@ -128,11 +129,18 @@ class Study:
                 raise DarkroomError(
                     f"{self.path.name} has no arm {arm!r}.{suggest(arm, known)} Its arms: {listed}."
                 )
+        needed = {
+            name for run in self.runs() if run.arm in arms for name in self.upstream(run.stage)
+        }
         stages = []
-        for stage in self.stages:
-            chosen = tuple(run for run in stage.runs if run.arm in arms)
-            stages.append(replace(stage, runs=chosen or stage.runs))
-        return replace(self, stages=tuple(stages))
+        for stage in self.stages if arms else ():
+            own = tuple(run for run in stage.runs if run.arm in arms)
+            if own or stage.name in needed or all(run.arm is None for run in stage.runs):
+                after = tuple(
+                    name for name in stage.after if name in {kept.name for kept in stages}
+                )
+                stages.append(replace(stage, runs=own or stage.runs, after=after))
+        return replace(self, stages=tuple(stages)) if arms else self
 
     def upstream(self, name: str) -> list[str]:
         """Returns the stages that `name` comes after, directly or through others, in the study's

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import queue
-import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +33,6 @@ THUMB = 64
 
 MAX_LIGHT_PIXELS = 262_144
 """Light is measured on every n-th row of a larger picture, so that about this many pixels count."""
-
-PATIENCE_SECONDS = 120.0
-"""Longest time that one file may take before its worker is killed."""
-
-FILES_A_CALL = 16
-"""Files that a worker reads in one call."""
 
 _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "33554432",
@@ -93,49 +84,35 @@ def measure_all(
     files: Sequence[Path],
     *,
     workers: int | None = None,
-    patience_seconds: float = PATIENCE_SECONDS,
+    patience_s: float = processes.PATIENCE_S,
     rendering: Rendering | None = None,
-) -> Iterator[tuple[int, Measured]]:
-    """Yields (position in `files`, its measurements) as they come from worker processes.
+) -> Iterator[Measured]:
+    """Yields the measurements of the files in order, computed by worker processes.
 
     Args:
         files: the files to read.
         workers: number of processes; one a processor if None.
-        patience_seconds: longest time for one file.
+        patience_s: longest time for one file.
         rendering: how values of more than 8 bits become RGB.
     """
-    todo = deque(
-        range(start, min(start + FILES_A_CALL, len(files)))
-        for start in range(0, len(files), FILES_A_CALL)
+    measured = processes.stream(
+        measure_call,
+        files,
+        rendering,
+        workers=num_workers(workers),
+        patience_s=patience_s,
+        environment={**_ENVIRONMENT, **os.environ},
     )
-    done: queue.SimpleQueue[tuple[int, Measured] | BaseException] = queue.SimpleQueue()
-    stop = threading.Event()
-    arguments = (files, todo, done, stop, patience_seconds, rendering)
-    threads = [
-        threading.Thread(target=_read_calls, args=arguments, daemon=True)
-        for _ in range(min(num_workers(workers), len(todo)))
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in files:
-            item = done.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    for row in measured:
+        is_lost = isinstance(row, processes.Lost)
+        yield Measured(problem="crashed", detail=row.why) if is_lost else row
 
 
 def num_workers(requested: int | None = None) -> int:
     """Returns `requested`, or the number of processors that this process may use."""
-    if requested is not None:
-        if requested < 1:
-            raise ValueError(f"workers must be at least 1. Received: {requested}.")
-        return requested
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if requested is not None and requested < 1:
+        raise ValueError(f"workers must be at least 1. Received: {requested}.")
+    return requested or processes.num_cores()
 
 
 def measure_call(files: Sequence[Path], rendering: Rendering | None) -> Iterator[Measured]:
@@ -143,64 +120,6 @@ def measure_call(files: Sequence[Path], rendering: Rendering | None) -> Iterator
     cv2.setNumThreads(1)  # the workers are the parallelism
     for file in files:
         yield measure(file, rendering=rendering)
-
-
-def _read_calls(
-    files: Sequence[Path],
-    todo: deque[range],
-    done: queue.SimpleQueue,
-    stop: threading.Event,
-    patience_seconds: float,
-    rendering: Rendering | None,
-) -> None:
-    """Feeds one worker at a time until nothing is left to do.
-
-    When a worker dies over several files, the next one gets them one by one, which tells the file.
-    """
-    worker: processes.Worker | None = None
-    try:
-        while todo and not stop.is_set():
-            try:
-                left = deque(todo.popleft())
-            except IndexError:  # another thread was faster
-                return
-            size = len(left)
-            while left and not stop.is_set():
-                worker = worker or processes.Worker(
-                    {**_ENVIRONMENT, **os.environ}, keep_stderr=False
-                )
-                paths = [files[at] for at in list(left)[:size]]
-                worker.send(measure_call, paths, rendering)
-                for _ in paths:
-                    kind, value = worker.receive(patience_seconds) or ("hung", None)
-                    if kind != "item":
-                        break
-                    done.put((left.popleft(), value))
-                else:
-                    worker.receive()  # the end of the call
-                    continue
-                if kind == "error":
-                    raise value
-                worker.kill()
-                worker.close()
-                worker = None
-                if size == 1:
-                    detail = _describe_death(kind, value, patience_seconds)
-                    done.put((left.popleft(), Measured(problem="crashed", detail=detail)))
-                size = 1
-    except BaseException as error:  # raised by the thread that waits for results
-        done.put(error)
-    finally:
-        if worker is not None:
-            worker.kill()
-            worker.close()
-
-
-def _describe_death(kind: str, exit_code: int | None, patience_seconds: float) -> str:
-    if kind == "hung":
-        return f"reading it took longer than {patience_seconds:g} s"
-    ended = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
-    return f"reading it ended the worker process ({ended})"
 
 
 def measure(

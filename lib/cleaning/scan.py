@@ -186,8 +186,8 @@ def _read(
 
 
 def _by_workers(workers: int | None) -> Measure:
-    return lambda files, rendering: measurements.measure_all(
-        files, workers=workers, rendering=rendering
+    return lambda files, rendering: enumerate(
+        measurements.measure_all(files, workers=workers, rendering=rendering)
     )
 
 
@@ -195,9 +195,7 @@ def measure_part(part: Sequence[tuple[str, int, int]], version: str) -> pd.DataF
     """Returns one row a file, the fields of `Measured`; runs on a worker of an executor."""
     rendering = Rendering.from_json(json.loads(version.partition(" ")[2]))
     files = [Path(path) for path, _, _ in part]
-    measured: list[Measured | None] = [None] * len(part)
-    for position, row in measurements.measure_all(files, workers=1, rendering=rendering):
-        measured[position] = row
+    measured = measurements.measure_all(files, workers=1, rendering=rendering)
     rows = [dataclasses.astuple(row) for row in measured]
     return pd.DataFrame(rows, columns=MEASURED).convert_dtypes()
 

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from lib.cli import data, models, pages, project, studies
+from lib.cli import data, models, project, studies
 from lib.errors import DarkroomError, suggest, visible
 
 FIRST_STEPS = """Three things to do first:
@@ -119,6 +119,6 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Any]]:
     )
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for kind in (studies, data, models, pages, project):
+    for kind in (studies, data, models, project):
         kind.add_to(commands)
     return parser, commands.choices

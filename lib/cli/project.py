@@ -1,15 +1,16 @@
-"""The command `init`, which lays out a project folder with notebooks and studies."""
+"""Commands of a project: `init` lays one out; lab, board and web open its pages."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 from lib import paths
-from lib.cli.arguments import add, argument
+from lib.cli.arguments import add, argument, repeated
 from lib.errors import DarkroomError
 
 COPIED = ("notebooks", "studies", "requirements.txt")
@@ -19,9 +20,16 @@ WRITTEN = {
     "logs": "One folder a run, with everything that it produced.",
 }
 
+_JUPYTER = Path(__file__).parent / "jupyter"
+"""A Jupyter configuration folder: JupyterLab asks no question about news and updates."""
+_TENSORBOARD = (  # without TensorFlow, which our files do not need and which warns of missing GPUs
+    "import sys; sys.modules['tensorflow'] = None; "
+    "from tensorboard.main import run_main; run_main()"
+)
+
 
 def add_to(commands: Any) -> None:
-    """Adds the command to the command line."""
+    """Adds these commands to the command line."""
     add(
         commands,
         "init",
@@ -29,6 +37,68 @@ def add_to(commands: Any) -> None:
         "lay out a project: notebooks, studies and folders for results",
         argument("folder", "the project's folder; created if it does not exist"),
     )
+    passed_on = "further options are passed on to it, such as --port"
+    add(commands, "lab", _lab, f"open JupyterLab on the notebooks; {passed_on} 8889")
+    add(commands, "board", _board, f"open TensorBoard on all runs; {passed_on} 6007")
+    for name in ("lab", "board"):
+        commands.choices[name].set_defaults(rest=[])
+    add(
+        commands,
+        "web",
+        _web,
+        "serve the site: runs, maps of feature spaces, pictures to classify",
+        argument(
+            "--port", "8050 by default; 0 takes a free one", type=int, default=8050, metavar="N"
+        ),
+        argument(
+            "--host",
+            "address to serve on (default: this machine alone; no password)",
+            default="127.0.0.1",
+        ),
+        repeated("--name", "a further host name to answer to (may be given again)"),
+    )
+
+
+def _lab(arguments: argparse.Namespace) -> int:
+    place = [
+        "--ServerApp.root_dir",
+        str(paths.notebooks().parent),
+        "--LabApp.default_url",
+        "/lab/tree/notebooks",
+    ]
+    return _open("jupyterlab", ["-m", "jupyterlab", *place, *arguments.rest])
+
+
+def _board(arguments: argparse.Namespace) -> int:
+    command = ["-c", _TENSORBOARD, "--logdir", str(paths.logs()), *arguments.rest]
+    return _open("tensorboard", command)
+
+
+def _open(package: str, command: list[str]) -> int:
+    import importlib.util
+    import os
+    import subprocess
+
+    from lib.batch import machine
+
+    if importlib.util.find_spec(package) is None:
+        raise DarkroomError(
+            f"{package} is not installed. Install it with: python -m pip install {package}"
+        )
+    config = os.pathsep.join(filter(None, [str(_JUPYTER), os.environ.get("JUPYTER_CONFIG_PATH")]))
+    # An installed environment's own kernel comes before whatever the user has registered.
+    own = {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_PATH": config}
+    environment = {**machine.FRUGAL, **os.environ, **own}
+    words = [sys.executable, *command]
+    if os.name == "posix":
+        os.execve(sys.executable, words, environment)  # noqa: S606  signals reach it without us
+    return subprocess.run(words, env=environment, check=False).returncode
+
+
+def _web(arguments: argparse.Namespace) -> int:
+    from lib.web import site
+
+    return site.serve(host=arguments.host, port=arguments.port, names=tuple(arguments.name))
 
 
 def _init(arguments: argparse.Namespace) -> int:

@@ -153,11 +153,11 @@ def _results(arguments: argparse.Namespace) -> int:
 
 
 def _export_to_mlflow(arguments: argparse.Namespace) -> int:
-    from lib.batch import mlflow_export
+    from lib.batch import results
 
     if arguments.study is None:
         raise DarkroomError("--mlflow needs a study: darkroom results STUDY --mlflow URI.")
-    exported = mlflow_export.export(arguments.study, arguments.mlflow)
+    exported = results.export_to_mlflow(arguments.study, arguments.mlflow)
     print("\n".join(f"exported {name}" for name in exported) or "nothing new to export")
     return 0
 

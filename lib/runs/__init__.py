@@ -18,7 +18,17 @@ from lib.runs.record import (
     state,
     study_info,
 )
-from lib.runs.run import NOTEBOOK_VARIABLE, Data, Run, check, open_run, prepare, start, unit
+from lib.runs.run import (
+    NOTEBOOK_VARIABLE,
+    Data,
+    Run,
+    check,
+    open_run,
+    prepare,
+    start,
+    unit,
+    with_free_arm,
+)
 
 __all__ = [
     "NOTEBOOK_VARIABLE",
@@ -41,4 +51,5 @@ __all__ = [
     "state",
     "study_info",
     "unit",
+    "with_free_arm",
 ]

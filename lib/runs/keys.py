@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ def key(
     *,
     data: Data | str | None,
     cells: Sequence[str] | None = None,
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns what decides the numbers of a run; two runs with equal keys have equal results.
 
@@ -43,6 +44,8 @@ def key(
         data: the data set, or the digest of what the notebook reads of it, as `data_digest` returns
             it.
         cells: the code cells that run instead of the notebook's own.
+        known: an earlier key of the run; where parameters, cells and all of `lib` are the same, its
+            digest of the code is taken, which costs a second to compute.
 
     Returns:
         `stage`; `parameters`; `data`; `inputs`, a digest for each finished run that it reads;
@@ -51,19 +54,24 @@ def key(
         it tells whether other code has changed since.
     """
     cells = notebook.cells if cells is None else tuple(cells)
-    return {
+    named = {
         "stage": notebook.stage,
         "parameters": {
             name: value
             for name, value in parameters.items()
             if name not in notebook.parameters or notebook.parameters[name].in_key
         },
+        "notebook": hashing.cells(cells),
+        "lib": hashing.library(),
+    }
+    is_known = known is not None and all(known.get(part) == named[part] for part in named)
+    code = known.get("code") if is_known else None
+    return {
+        **named,
         "data": data if data is None or isinstance(data, str) else data_digest(notebook, data),
         "inputs": _inputs(parameters["study"], notebook.stage) if "runs" in notebook.reads else {},
         "files": _files(parameters, notebook.parameters),
-        "notebook": hashing.cells(cells),
-        "code": code_digest.digest(notebook.stage, cells, parameters),
-        "lib": hashing.library(),
+        "code": code or code_digest.digest(notebook.stage, cells, parameters),
     }
 
 

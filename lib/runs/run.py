@@ -7,6 +7,7 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -187,6 +188,10 @@ def start(name: str, namespace: dict[str, Any], *, data: Data | None) -> Run:
             run.
     """
     notebook, values = _checked(name, namespace)
+    own = with_free_arm(notebook, values)
+    if own != values:
+        print(f"That arm has finished with other values, so this is the arm {own['arm']!r}.")
+        namespace["arm"], values = own["arm"], own
     run = open_run(notebook, values, data=data)
     if "In" in namespace and not os.environ.get(NOTEBOOK_VARIABLE):
         run.notebook, run.ran = notebook, namespace["In"]
@@ -207,7 +212,8 @@ def open_run(
     """
     place = (values["study"], notebook.stage, unit(values))
     folder = paths.run(*place)
-    wanted = keys.key(notebook, values, data=data, cells=cells)
+    known = record.key(folder)
+    wanted = keys.key(notebook, values, data=data, cells=cells, known=known)
     if folder in _open_runs:  # the cell was run again in the same kernel
         _open_runs[folder].close()
     lock = record.acquire(folder)
@@ -274,6 +280,42 @@ def unit(values: Mapping[str, Any]) -> str:
         return "all"
     arm = values["arm"] or values.get("architecture") or values.get("classifier") or "all"
     return f"{arm}-s{values['seed']}" if "seed" in values else arm
+
+
+_SEEDS = ("seed", "split_seed")
+
+
+def with_free_arm(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values of a run that is opened by hand, with the arm `<arm>-2`, `<arm>-3`, …
+    where finished runs of their own arm have other values, so that a loop over values keeps all.
+
+    Runs that a study file names keep their arm.
+    """
+    study = values.get("study", "")
+    stages = record.study_info(study).get("stages", ())
+    listed = [name for row in stages if row["name"] == notebook.stage for name in row["units"]]
+    if "arm" not in values or values.get("continue_run") or unit(values) in listed:
+        return values
+    name = unit({**values, "seed": 0}).removesuffix("-s0")
+    finished = record.finished_runs(paths.logs() / study / notebook.stage)
+    arm, number = name, 1
+    while any(
+        re.fullmatch(rf"{re.escape(arm)}(-s\d+)?", run.name)
+        and _has_other_values(notebook, values, run)
+        for run in finished
+    ):
+        number += 1
+        arm = f"{name}-{number}"
+    return values if number == 1 else {**values, "arm": arm}
+
+
+def _has_other_values(notebook: Notebook, values: Mapping[str, Any], folder: Path) -> bool:
+    known = {**notebook.defaults(), **record.parameters(folder)}
+    return any(
+        known[name] != value
+        for name, value in values.items()
+        if name not in ("arm", *_SEEDS) and name in known and notebook.parameters[name].in_key
+    )
 
 
 def _values(notebook: Notebook, namespace: Mapping[str, Any]) -> dict[str, Any]:

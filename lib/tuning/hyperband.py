@@ -12,14 +12,14 @@ import contextlib
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lib import quiet
 from lib.errors import DarkroomError
-from lib.tuning.search_method import WORST, SearchMethod
+from lib.tuning.search_method import WORST, Ended, SearchMethod
 from lib.tuning.space import Hyperparameter, Space
 from lib.tuning.trials import Trial
 
@@ -98,20 +98,13 @@ class Hyperband(SearchMethod):
         about = {"bracket": bracket, "round": place}
         return Trial(number, values, drawn["tuner/epochs"], parent, about)
 
-    def tell(
-        self,
-        number: int,
-        scores: Sequence[float] | None,
-        rows: Sequence[Mapping[str, float]],
-        *,
-        computed: bool,
-    ) -> None:
+    def tell(self, ended: Ended) -> None:
         """Gives the oracle the history and the score."""
-        trial = self._oracle.get_trial(_id(number))
-        if scores is None:
-            self._failed.add(number)
-        history = [] if scores is None else [row for row in rows if self._goal in row]
-        score = WORST[self._direction] if scores is None else float(scores[0])
+        trial = self._oracle.get_trial(_id(ended.number))
+        if ended.scores is None:
+            self._failed.add(ended.number)
+        history = [] if ended.scores is None else [row for row in ended.rows if self._goal in row]
+        score = WORST[self._direction] if ended.scores is None else float(ended.scores[0])
         self._oracle.known_scores[trial.trial_id] = score
         with _without_deprecations():
             for row in history:

@@ -28,7 +28,7 @@ from lib.errors import DarkroomError
 from lib.tuning import event_log, methods, trials, worker
 from lib.tuning.event_log import EventLog
 from lib.tuning.executors import InProcess, Pool, Resources, TrialExecutor
-from lib.tuning.search_method import SearchMethod
+from lib.tuning.search_method import Ended, SearchMethod
 from lib.tuning.space import Space
 from lib.tuning.trials import Trial
 from lib.tuning.worker import Job
@@ -267,7 +267,7 @@ class _Record:
         trial.seconds = event.get("seconds", 0.0)
         trial.about = {**trial.about, **event.get("about", {})}
         scores = [trial.scores[goal] for goal in self.plan.goals] if trial.has_scores else None
-        self.method.tell(trial.number, scores, trial.rows, computed=trial.state != "copied")
+        self.method.tell(Ended(trial.number, scores, trial.rows, trial.state != "copied"))
 
     def _restore(self, trial: Trial | None, event: Mapping[str, Any]) -> None:
         """Adds a trial that the log has too. Raises DarkroomError for any other."""

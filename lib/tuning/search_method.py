@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,18 @@ WORST = {"max": float("-inf"), "min": float("inf")}
 """The score of a failed trial."""
 
 _MAX_COMBINATIONS = 100_000
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial that has ended: one of `scores` a goal, None if it failed or was pruned; its history,
+    one of `rows` an epoch. `computed` is false for the copy of an equal trial before it.
+    """
+
+    number: int
+    scores: Sequence[float] | None
+    rows: Sequence[Mapping[str, float]] = ()
+    computed: bool = True
 
 
 class SearchMethod:
@@ -35,22 +47,8 @@ class SearchMethod:
         """Records a trial's scores after an epoch; returns whether to prune the trial."""
         return False
 
-    def tell(
-        self,
-        number: int,
-        scores: Sequence[float] | None,
-        rows: Sequence[Mapping[str, float]],
-        *,
-        computed: bool,
-    ) -> None:
-        """Records that a trial has ended.
-
-        Args:
-            number: the trial.
-            scores: one number a goal; None if the trial failed or was pruned.
-            rows: the history of the trial, one row an epoch.
-            computed: false for the copy of an equal trial that was computed before.
-        """
+    def tell(self, ended: Ended) -> None:
+        """Records that a trial has ended."""
         raise NotImplementedError
 
     def may_promote(self, number: int) -> bool:
@@ -73,15 +71,8 @@ class _Recorded(SearchMethod):
         self.trials.append(Trial(len(self.trials), dict(values), epochs, parent, about))
         return self.trials[-1]
 
-    def tell(
-        self,
-        number: int,
-        scores: Sequence[float] | None,
-        rows: Sequence[Mapping[str, float]],
-        *,
-        computed: bool,
-    ) -> None:
-        self.scores[number] = WORST[self._goal] if scores is None else scores[0]
+    def tell(self, ended: Ended) -> None:
+        self.scores[ended.number] = WORST[self._goal] if ended.scores is None else ended.scores[0]
 
     def best(self, numbers: Sequence[int]) -> list[int]:
         """Returns the trials by score, best first; of equals the earlier one."""

@@ -2,12 +2,14 @@
 happened.
 """
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 DARKROOM = [sys.executable, "-m", "lib.cli"]
@@ -71,6 +73,16 @@ class OneStudy:
         }.items() <= after.items()
         assert not list(self.home.glob("logs/one/*/.aside-*/result.json"))
         return {unit: metrics for unit, (metrics, _) in after.items()}
+
+    def kernels(self):
+        """The kernels that are at work, forked or not, without the process they are forked from."""
+        numbers = set(self.processes("lib.batch.kernel"))
+        template = set(self.processes("--template"))
+        parents = {}
+        for number in numbers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                parents[number] = psutil.Process(number).ppid()
+        return [n for n in parents if n not in template or parents[n] in template]
 
     def processes(self, module):
         """Those that run `module` for this study."""

@@ -3,10 +3,9 @@ one ends with.
 """
 
 import json
-import subprocess
-import sys
 import time
 
+import dask_processes
 import pandas
 import pytest
 
@@ -15,43 +14,16 @@ class Cluster:
     """A scheduler and three worker processes on loopback."""
 
     def __init__(self, home):
-        file = home / "scheduler.json"
-        self.home, self.options, self.number = (
-            home,
-            ["--scheduler-file", str(file), "--no-dashboard"],
-            0,
-        )
-        begin = [
-            sys.executable,
-            "-m",
-            "distributed.cli.dask_scheduler",
-            *self.options,
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-        ]
-        self.scheduler = subprocess.Popen(begin, stderr=subprocess.DEVNULL)
-        while not file.exists():
-            time.sleep(0.1)
-        self.address = json.loads(file.read_text())["address"]
+        self.home, self.number = home, 0
+        self.scheduler, self.address = dask_processes.start_scheduler(home / "scheduler.json")
         self.workers = [self.worker() for _ in range(3)]
 
     def worker(self):
         self.number += 1
-        command = [
-            sys.executable,
-            "-m",
-            "distributed.cli.dask_worker",
-            *self.options,
-            "--nthreads",
-            "1",
-            "--no-nanny",
-        ]
-        folder = str(self.home / f"dask{self.number}")
-        return subprocess.Popen(
-            [*command, "--local-directory", folder], stderr=subprocess.DEVNULL, cwd=self.home
-        )
+        options = ["--nthreads", "1", "--no-nanny"]
+        options += ["--local-directory", str(self.home / f"dask{self.number}")]
+        file = self.home / "scheduler.json"
+        return dask_processes.start("dask_worker", file, *options, cwd=self.home)
 
     def kill(self, which):
         self.workers[which].kill()
@@ -149,7 +121,7 @@ def test_runs_end_when_the_command_that_wanted_them_is_killed(one, cluster):
     runner.kill()
     runner.communicate()
     end = time.monotonic() + 600
-    while one.processes("lib.batch.kernel"):
+    while one.kernels():
         assert time.monotonic() < end
         time.sleep(0.2)
     assert one.complete("--cluster", cluster.address) == one.expected

@@ -42,7 +42,7 @@ def test_killed_at_a_point(one, point):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("whom", ["runner", "run", "kernel"])
+@pytest.mark.parametrize("whom", ["runner", "run", "kernel", "template"])
 @pytest.mark.parametrize("seed", range(20))
 def test_killed_at_a_random_moment(one, whom, seed):
     process = one.begin("--workers", "2")
@@ -50,8 +50,9 @@ def test_killed_at_a_random_moment(one, whom, seed):
     if whom == "runner":
         process.kill()
     else:
-        sought = {"run": "lib.processes", "kernel": "lib.batch.kernel"}[whom]
-        for victim in one.processes(sought)[:1]:
+        sought = {"run": "lib.processes", "template": "--template"}
+        victims = one.kernels() if whom == "kernel" else one.processes(sought[whom])
+        for victim in victims[:1]:
             os.kill(victim, signal.SIGKILL)
     process.communicate(timeout=600)
     assert one.complete() == one.expected

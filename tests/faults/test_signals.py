@@ -29,7 +29,7 @@ def begun(one, process):
 
 def ended(one):
     """Waits until no process of the study is left; workers notice that their parent is gone."""
-    while one.processes("lib.processes") or one.processes("lib.batch.kernel"):
+    while one.processes("lib.processes") or one.kernels():
         time.sleep(0.05)
 
 
@@ -63,7 +63,7 @@ def test_a_signal_ends_a_study_that_continues_later(one, signals, whole):
 def test_a_study_is_stopped_and_continues(one, seconds):
     process = one.begin("--workers", "2", "--set", "seconds=1")
     begun(one, process)
-    family = [process.pid, *one.processes("lib.processes"), *one.processes("lib.batch.kernel")]
+    family = [process.pid, *one.processes("lib.")]
     for number in family:
         os.kill(number, signal.SIGSTOP)
     time.sleep(seconds)
