@@ -71,6 +71,7 @@ def test_further_options_reach_the_program_that_is_opened(name, monkeypatch):
     monkeypatch.setattr(
         subprocess, "run", lambda words, **_: started.append(words) or SimpleNamespace(returncode=0)
     )
+    monkeypatch.setattr(os, "execve", lambda program, words, environment: started.append(words))
     assert cli.main([name, "--port", "6007"]) == 0
     assert started[0][-2:] == ["--port", "6007"]
 

@@ -23,16 +23,14 @@ from multiprocessing.connection import Client, Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import paths, processes
+from lib import processes
 
 if TYPE_CHECKING:
     from jupyter_client import AsyncKernelManager
 
 TEMPLATE = "DARKROOM_KERNELS"
 """The environment variable that holds the socket of the template."""
-KERAS_STAGES = ("train", "tune", "explain", "features", "apply")
 _LIBRARIES = (
-    "ipykernel.kernelapp",
     "matplotlib_inline.backend_inline",
     "pandas",
     "pyarrow.parquet",
@@ -43,6 +41,10 @@ _LIBRARIES = (
     "scipy.optimize",
     "sklearn.metrics",
 )
+_KERAS = ("train", "tune", "explain", "features", "apply")
+_STAGES = ("clean", "explore", "thumbnails", "compare", *_KERAS)
+"""The stages of the suite's notebooks, for which the template loads libraries."""
+_LONGEST_FOLDER = 90  # a socket's path has at most 107 bytes
 _START_S = 600.0  # only a guard against hanging
 
 _lock = threading.Lock()
@@ -61,6 +63,8 @@ def template(environment: dict[str, str]) -> dict[str, str]:
             _stop()
         if _template is None:
             folder = tempfile.TemporaryDirectory(prefix="darkroom-", ignore_cleanup_errors=True)
+            if len(folder.name) > _LONGEST_FOLDER:
+                return {}
             single = {name: "1" for name in environment if name.endswith("_NUM_THREADS")}
             with socket.socket(socket.AF_UNIX) as listener:
                 listener.bind(str(Path(folder.name, "kernels")))
@@ -71,7 +75,7 @@ def template(environment: dict[str, str]) -> dict[str, str]:
                     stdin=subprocess.PIPE,  # it ends when this closes, as it does with this process
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    env={**environment, **single, "PYTHONPATH": str(paths.checkout())},
+                    env={**environment, **single},
                     pass_fds=[listener.fileno()],
                     start_new_session=True,
                 )
@@ -117,11 +121,11 @@ def manager(folder: Path, *, stage: str = "") -> AsyncKernelManager:
         where |= {"transport": "ipc", "ip": str(folder / "socket")}
     kernel_manager = OwnKernel(**where)
     if os.environ.get(TEMPLATE):
-        kernel_manager.provisioner = _provisioner(kernel_manager, stage in KERAS_STAGES)
+        kernel_manager.provisioner = _provisioner(kernel_manager, stage)
     return kernel_manager
 
 
-def _provisioner(kernel_manager: AsyncKernelManager, keras: bool) -> Any:
+def _provisioner(kernel_manager: AsyncKernelManager, stage: str) -> Any:
     from jupyter_client.provisioning import LocalProvisioner
 
     class Forked(LocalProvisioner):
@@ -129,7 +133,7 @@ def _provisioner(kernel_manager: AsyncKernelManager, keras: bool) -> Any:
 
         async def launch_kernel(self, cmd: list[str], **options: Any) -> dict[str, Any]:
             try:
-                connect = functools.partial(_ForkedKernel, cmd, keras=keras, **options)
+                connect = functools.partial(_ForkedKernel, cmd, stage, **options)
                 self.process = await asyncio.to_thread(connect)
             except (OSError, EOFError):
                 return await super().launch_kernel(cmd, **options)
@@ -147,12 +151,12 @@ class _ForkedKernel:
 
     stdin = stdout = stderr = None
 
-    def __init__(self, command: list[str], *, keras: bool, **options: Any) -> None:
+    def __init__(self, command: list[str], stage: str, **options: Any) -> None:
         self._template: Connection = Client(os.environ[TEMPLATE], "AF_UNIX")
         self._template.send(
             {
                 "arguments": command[command.index("-f") :],
-                "keras": keras,
+                "stage": stage,
                 "environment": options["env"],
                 "cwd": options["cwd"],
                 "output": options["stdout"].name,
@@ -210,6 +214,8 @@ def serve_template(listener: socket.socket) -> None:
                 try:
                     _fork(runner, kernels, others=[listener, runner, *kernels])
                 except (OSError, EOFError):  # the runner has died
+                    if pid := kernels.pop(runner, None):
+                        _kill(pid)
                     runner.close()
             elif ready in kernels:
                 _kill(kernels.pop(ready))
@@ -218,7 +224,10 @@ def serve_template(listener: socket.socket) -> None:
 
 def _fork(runner: Connection, kernels: dict[Connection, int], *, others: list[Any]) -> None:
     request = runner.recv()
-    for name in (*_LIBRARIES, *(["keras"] if request["keras"] and _is_forkable() else [])):
+    names = ["ipykernel.kernelapp"]
+    names += _LIBRARIES if request["stage"] in _STAGES else ()
+    names += ["keras"] if request["stage"] in _KERAS and _is_forkable() else []
+    for name in names:
         with contextlib.suppress(Exception):  # the run's own import says what is wrong
             importlib.import_module(name)
     parent = os.getpid()
@@ -236,9 +245,6 @@ def _fork(runner: Connection, kernels: dict[Connection, int], *, others: list[An
 
 def _become(request: dict[str, Any], parent: int) -> None:
     """Makes this forked process the kernel that was asked for."""
-    import numpy
-    import threadpoolctl
-
     os.setsid()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -250,8 +256,11 @@ def _become(request: dict[str, Any], parent: int) -> None:
         os.dup2(source, target)
     own = [request["cwd"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     sys.path[:0] = [path for path in dict.fromkeys(own) if path not in sys.path]
-    threadpoolctl.threadpool_limits(int(os.environ.get("OMP_NUM_THREADS", 0)) or None)
-    numpy.random.seed()  # otherwise all kernels would draw the same numbers
+    if numpy := sys.modules.get("numpy"):
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(int(os.environ.get("OMP_NUM_THREADS", 0)) or None)
+        numpy.random.seed()  # otherwise all kernels would draw the same numbers
     for name in [name for name in sys.modules if name.partition(".")[0] == "lib"]:
         del sys.modules[name]  # the code may have been edited since
     sys.argv = ["kernel", *request["arguments"], f"--IPKernelApp.parent_handle={parent}"]
