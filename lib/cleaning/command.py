@@ -6,6 +6,7 @@ import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from lib.data import intake, manifest
 from lib.data.dataset import Dataset
 from lib.data.intake import name_of
 from lib.errors import DarkroomError, suggest
-from lib.reporting.text import print_progress
+from lib.reporting.text import SITE, print_progress
 
 
 def clean(
@@ -59,6 +60,9 @@ def clean(
         print(f"{row.files:9,}  {row.verdict:<7}{row.Index:<24} such as {row.example}")
     print(cleaned.sentence())
     print(f"Look at them: {address}")
+    print(f"Keep, reject or relabel them: `darkroom web`, {SITE}/data/{quote(dataset.name)}")
+    if network == "none":
+        print("Wrong labels were not looked for: add --embedding-network efficientnet_lite0.")
 
 
 def summary(cleaned: Cleaned) -> dict[str, Any]:

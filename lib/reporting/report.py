@@ -20,8 +20,6 @@ from lib.evaluation.run_records import RunRecord
 from lib.reporting import captions, images, plots, tensorboard, text
 from lib.reporting.style import Drawing
 
-SITE, BOARD = "http://localhost:8050", "http://localhost:6006"
-"""Default addresses of `darkroom web` and `darkroom board`."""
 ICON_SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
     '<rect width="32" height="32" rx="7" fill="#1f2933"/>'
@@ -159,17 +157,17 @@ def embedded(drawing: Drawing) -> dict[str, str]:
 
 
 def _site_links(study: str, data: str) -> dict[str, str]:
-    links = {"runs": f"{SITE}/runs/{quote(study)}"}
+    links = {"runs": f"{text.SITE}/runs/{quote(study)}"}
     if data:
-        links["data"] = f"{SITE}/data/{quote(data)}"
+        links["data"] = f"{text.SITE}/data/{quote(data)}"
     query = urlencode({"runFilter": f"^{re.escape(study)}/"})
-    return links | {"board": f"{BOARD}/?{query}#timeseries"}
+    return links | {"board": f"{text.BOARD}/?{query}#timeseries"}
 
 
 def _images_link(trained: RunRecord, data: str) -> str:
     """The page of the images that a run predicted, or nothing where the data set has no name."""
     run = "/".join(trained.folder.parts[-3:])
-    return f"{SITE}/data/{quote(data)}?{urlencode({'run': run})}" if data else ""
+    return f"{text.SITE}/data/{quote(data)}?{urlencode({'run': run})}" if data else ""
 
 
 _MOST_CURVES = 8  # that an eye can follow

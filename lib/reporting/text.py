@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
+SITE, BOARD = "http://localhost:8050", "http://localhost:6006"
+"""Addresses of `darkroom web` and `darkroom board`."""
 
 
 def published_row(figures: Any, metric: str) -> dict[str, str]:
@@ -78,13 +80,12 @@ def links(
     """Returns where to go on from a run: its page or report, the data page or the pictures to
     label on the site, and TensorBoard.
     """
-    site, board = "http://localhost:8050", "http://localhost:6006"
     page = quote(f"{run.study}/{run.stage}/{run.unit}")
-    places = [f"[report]({site}/runs/{page}/report)" if report else f"[run]({site}/runs/{page})"]
-    places += [f"[label these pictures]({site}/label/{page})"] if labels else []
-    places += [f"[data]({site}/data/{quote(data)})"] if data else []
+    places = [f"[report]({SITE}/runs/{page}/report)" if report else f"[run]({SITE}/runs/{page})"]
+    places += [f"[label these pictures]({SITE}/label/{page})"] if labels else []
+    places += [f"[data]({SITE}/data/{quote(data)})"] if data else []
     places[-1] += " (while `darkroom web` runs)"
-    places += [f"[TensorBoard]({board}) (while `darkroom board` runs)"] if data else []
+    places += [f"[TensorBoard]({BOARD}) (while `darkroom board` runs)"] if data else []
     whole = f"The report as a file: `{report.relative_to(paths.root())}`\n\n" if report else ""
     return Markdown(f"{whole}Open {' · '.join(places)}")
 
