@@ -379,6 +379,8 @@ _NETWORK = (
          choices=("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal")),
     _row("dropout", "float | None", None, "dropout rate of dense layers and before the last layer",
          "at least 0, below 1", option=True),
+    _row("average_mirrored", "bool", False,
+         "whether predictions are the mean over an image and its mirror image", option=True),
 )
 
 _TRAINED_WHOLE = ("strategy", "scratch", "fine_tune", "full")

@@ -347,13 +347,20 @@ def test_an_export_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeyp
         export.export("s", "onix")
 
 
-def test_a_sigmoid_head_exports_both_probabilities_in_order(tmp_path, monkeypatch):
+def test_a_sigmoid_head_over_mirror_images_exports_both_probabilities_in_order(
+    tmp_path, monkeypatch
+):
     pytest.importorskip("tensorflow")
     from lib import models as networks
     from lib.models import serialization
 
     model = networks.build(
-        "custom", class_names=("no", "yes"), image_side=16, head="sigmoid", positive="no"
+        "custom",
+        class_names=("no", "yes"),
+        image_side=16,
+        head="sigmoid",
+        positive="no",
+        average_mirrored=True,
     )
     serialization.save(model, tmp_path / "two.keras", card={})
     path, apart = export.export(tmp_path / "two.keras", "saved_model", folder=tmp_path / "out")

@@ -42,6 +42,7 @@ NETWORK = {
     "l2": (0.01, SMALL),
     "initializer": ("he_normal", SMALL),
     "dropout": (0.5, SMALL),
+    "average_mirrored": (True, SMALL),
     "alpha": (0.25, {"architecture": "mobilenet", "weights": "none"}),
     "loss": ("binary_focal", SMALL),
 }

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.models import build, predictor
+from lib.models import build, heads, predictor
 
 SIDE = 16
 
@@ -56,6 +56,24 @@ def test_a_nearly_black_float_image_is_not_taken_for_a_scaled_one(model):
 
 def test_no_images_give_no_rows(model):
     assert predictor.predict_proba(model, np.zeros((0, SIDE, SIDE, 3), np.uint8)).shape == (0, 3)
+
+
+def test_a_head_that_asks_for_it_averages_an_image_and_its_mirror_image(images):
+    model = build("custom", class_names="ab", image_side=SIDE, filters=(4,), average_mirrored=True)
+    logits = [
+        predictor.features(model, view, layer="logits") for view in (images, images[:, :, ::-1])
+    ]
+    assert np.abs(logits[0] - logits[1]).max() > 1e-3
+    expected = heads.probabilities(heads.of(model), (logits[0] + logits[1]) / 2)
+    probabilities = predictor.predict_proba(model, images)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+    np.testing.assert_allclose(
+        predictor.predict_proba(model, images[:, :, ::-1]), probabilities, atol=1e-6
+    )
+    whole = predictor.averaged(model).predict(images, verbose=0)
+    np.testing.assert_allclose(
+        heads.probabilities(heads.of(model), whole), probabilities, atol=1e-6
+    )
 
 
 def test_features_of_pool_and_of_maps(model, images):

@@ -247,10 +247,10 @@ def material(pictures, tmp_path):
     )
 
 
-def backbone():
+def backbone(**options):
     keras.utils.set_random_seed(1)
     return models.build(
-        "mobilenet_v2", class_names=NAMES, image_side=32, weights="none", alpha=0.35
+        "mobilenet_v2", class_names=NAMES, image_side=32, weights="none", alpha=0.35, **options
     )
 
 
@@ -296,6 +296,21 @@ def test_a_linear_probe_is_refitted_and_says_what_validation_saw_before(material
     labels = found.split("val").truth
     accuracy = (trained.val_probabilities.argmax(axis=1) == labels).mean()
     assert accuracy == pytest.approx(best["val_accuracy"])
+
+
+@pytest.mark.parametrize("strategy", ["linear_probe", "fine_tune", "full"])
+def test_predictions_average_mirror_images_where_that_is_asked(strategy, material, run):
+    model = backbone(average_mirrored=True)
+    settings = dataclasses.replace(SETTINGS, augmentation="flip", epochs=1)
+    trained = strategies.train(strategy, model, material, settings=settings, run=run)
+    scored = scoring.score(trained, material, run=run)
+    rows = material.examples("test").rows
+    whole, mirrored = (
+        predictor.predict_proba(model, view)
+        for view in (material.pixels.array[rows], material.pixels.array[rows][:, :, ::-1])
+    )
+    np.testing.assert_allclose(scored.split("test").probabilities, whole, atol=1e-3)
+    np.testing.assert_allclose(whole, mirrored, atol=1e-5)
 
 
 def test_fine_tuning_keeps_the_head_where_tuning_spoils_it(material, run):

@@ -111,10 +111,10 @@ def _with_probabilities(path: Path, temperature: float) -> keras.Model:
     """The saved model with a last layer from logits to calibrated probabilities by class."""
     import keras
 
-    from lib.models import heads, serialization
+    from lib.models import heads, predictor, serialization
 
-    model = serialization.load(path)
-    head = heads.of(model)
+    saved = serialization.load(path)
+    head, model = heads.of(saved), predictor.averaged(saved)
     if head.kind == "multilabel":
         shares = keras.layers.Activation("sigmoid", name="probabilities")(model.output)
         return keras.Model(model.input, shares)

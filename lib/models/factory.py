@@ -21,7 +21,7 @@ _CUSTOM_OPTIONS = (
     "std",
     *(field.name for field in fields(cnn.Cnn)),
 )
-_HEAD_OPTIONS = ("positive",)
+_HEAD_OPTIONS = ("positive", "average_mirrored")
 
 
 def build(
@@ -38,10 +38,10 @@ def build(
     logits (batch, units).
 
     `architecture` is "custom", a name of `backbones.BACKBONES`, several of them joined by "+", or
-    `keras_hub:PRESET`. `weights` is "imagenet", "none"
-    or a file; a custom model has no ImageNet weights and starts from random ones. `dropout` is the
-    rate before the head, 0.2 for the last maps of a backbone and 0 for those of its stages; a
-    custom model also takes rates by place. Options: `positive` for head="sigmoid"; `alpha` for the
+    `keras_hub:PRESET`. `weights` is "imagenet", "none" or a file; a custom model has no ImageNet
+    weights and starts from random ones. `dropout` is the rate before the head, 0.2 for the last
+    maps of a backbone and 0 for those of its stages; a custom model also takes rates by place.
+    Options: `positive` for head="sigmoid"; `average_mirrored`, see `heads.Head`; `alpha` for the
     MobileNets; `feature_maps` (last or stages) for every backbone; `preset`, every field of
     `cnn.Cnn`, `normalization`, `mean` and `std` for "custom". Raises DarkroomError for whatever
     cannot be built.
@@ -54,7 +54,8 @@ def build(
         backbones.parts(architecture)
     _check_options(architecture, options)
     pretrained.check(architecture, weights)
-    last = heads.Head(class_names, kind=head, positive=options.pop("positive", None), name="logits")
+    own = {name: options.pop(name) for name in _HEAD_OPTIONS if name in options}
+    last = heads.Head(class_names, kind=head, **own, name="logits")
     images = inputs(image_side)
     make = _custom if architecture == "custom" else _transfer
     features, rate = make(images, architecture, dropout=dropout, options=options)

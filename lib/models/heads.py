@@ -22,8 +22,9 @@ class Head(keras.layers.Dense):
     """Logits of named classes, in float32 under every dtype policy.
 
     softmax: one unit a class, one class an image. sigmoid: two classes and one unit, which stands
-        for `positive`. multilabel: one unit a class, each class there or not. `card` is what the
-        model says about itself, once it is saved.
+        for `positive`. multilabel: one unit a class, each class there or not. `average_mirrored`
+        has `predict_proba` average the logits of an image and its mirror image. `card` is what
+        the model says about itself, once it is saved.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Head(keras.layers.Dense):
         *,
         kind: str = "softmax",
         positive: str | None = None,
+        average_mirrored: bool = False,
         card: dict | None = None,
         **layer: object,
     ):
@@ -47,6 +49,7 @@ class Head(keras.layers.Dense):
             1 if kind == "sigmoid" else len(class_names), **{**layer, "dtype": "float32"}
         )
         self.class_names, self.kind, self.positive, self.card = class_names, kind, positive, card
+        self.average_mirrored = average_mirrored
 
     @property
     def positive_index(self) -> int:
@@ -62,6 +65,7 @@ class Head(keras.layers.Dense):
             "class_names": list(self.class_names),
             "kind": self.kind,
             "positive": self.positive,
+            "average_mirrored": self.average_mirrored,
             "card": self.card,
         }
         return config | own

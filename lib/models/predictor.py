@@ -25,10 +25,28 @@ def predict_proba(model: keras.Model, images: np.ndarray, *, batch_size: int = 6
     head. Raises DarkroomError for other images.
     """
     head = heads.of(model)
-    logits = np.empty((len(images), head.units), np.float32)
+    logits = _logits(model, images, batch_size)
+    if head.average_mirrored and len(images):
+        logits = (logits + _logits(model, images[:, :, ::-1], batch_size)) / 2
+    return heads.probabilities(head, logits)
+
+
+def averaged(model: keras.Model) -> keras.Model:
+    """Returns the model whose logits `predict_proba` decodes, as one graph: the model itself, or
+    the mean over an image and its mirror image where the head asks for it.
+    """
+    if not heads.of(model).average_mirrored:
+        return model
+    images = keras.Input(model.input_shape[1:], dtype=model.inputs[0].dtype)
+    both = [model(images), model(keras.ops.flip(images, axis=2))]
+    return keras.Model(images, keras.layers.Average()(both), name=f"{model.name}_mirrored")
+
+
+def _logits(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
+    logits = np.empty((len(images), heads.of(model).units), np.float32)
     for start, values in _batches(model, images, batch_size=batch_size):
         logits[start : start + len(values)] = values
-    return heads.probabilities(head, logits)
+    return logits
 
 
 def features(

@@ -96,7 +96,8 @@ def search(
         DarkroomError: for a limit below a minute, or where no backbone has its weights here.
     """
     clock = _Clock(minutes, began=began)
-    fixed = {"seed": seed, "split_seed": seed, "feature_backend": "auto"} | parameters
+    fixed = {"seed": seed, "split_seed": seed, "feature_backend": "auto", "average_mirrored": True}
+    fixed |= parameters
     tried = []
 
     def add(candidate: Candidate) -> None:
@@ -347,7 +348,8 @@ def assemble(
             )
             clone.set_weights(body.get_weights())
             features.append(clone.output)
-    head = heads.Head(heads.of(members[0]).class_names, name="logits")
+    first = heads.of(members[0])
+    head = heads.Head(first.class_names, average_mirrored=first.average_mirrored, name="logits")
     pool = keras.layers.Concatenate(name="pool")(features)
     model = keras.Model(images, head(pool), name="ensemble")
     parts = [

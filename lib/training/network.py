@@ -84,6 +84,7 @@ def describe(
         class_names=class_names,
         image_side=image_side,
         weights=values["weights"],
+        average_mirrored=values["average_mirrored"],
         **_head(values["loss"], target, class_names),
         **options,
     )

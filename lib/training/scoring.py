@@ -87,9 +87,10 @@ def score(trained: Trained, data: TrainingData, *, run: Run, batch_size: int = 6
 def _evaluated(trained: Trained, data: TrainingData, batch_size: int) -> dict[str, float]:
     """Keras' own evaluation of the test images, which uses its batches and metric."""
     if trained.on_features is None:
-        model, test = trained.model, data.examples("test")
-        if not model.compiled:  # an ensemble, or a linear head
-            model.compile(loss=heads.loss(model), weighted_metrics=[heads.accuracy(model)])
+        model, test = predictor.averaged(trained.model), data.examples("test")
+        if not model.compiled:  # an ensemble, a linear head, or the mean over mirror images
+            head = trained.model
+            model.compile(loss=heads.loss(head), weighted_metrics=[heads.accuracy(head)])
     else:
         model, features = trained.on_features
         test = data.on_features("test", features)

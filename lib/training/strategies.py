@@ -193,7 +193,8 @@ def _refit(job: _Job, probe: linear_head.LinearHead) -> _Outcome:
     """Fits the linear head to train and validation; its validation scores stay those of before."""
     model = job.model
     rows = job.data.examples("val").rows
-    logits = _units(model, probe.logits(features(model, job.data, job.settings)[rows]))
+    averaged = _predicted_from(model, job.data, job.settings)[rows]
+    logits = _units(model, probe.logits(averaged))
     both, options = _probed(job, "train", "val")
     _set_head(model, linear_head.refit(probe, *both, **options))
     return {
@@ -337,10 +338,20 @@ def features(
 def on_features(
     model: keras.Model, data: TrainingData, settings: Settings
 ) -> tuple[keras.Model, np.ndarray]:
-    """Returns the head as a model of its own, and the features of every decoded image."""
+    """Returns the head as a model of its own, and the features of every decoded image, their mean
+    over an image and its mirror image where the head averages its logits.
+    """
     classifier = transfer.classifier_on_features(model)
     classifier.compile(loss=heads.loss(model), weighted_metrics=[heads.accuracy(model)])
-    return classifier, features(model, data, settings)
+    return classifier, _predicted_from(model, data, settings)
+
+
+def _predicted_from(model: keras.Model, data: TrainingData, settings: Settings) -> np.ndarray:
+    rows = features(model, data, settings)
+    if not heads.of(model).average_mirrored:
+        return rows
+    mirrored = features(model, data, settings, mirrored=True)
+    return (np.asarray(rows, np.float32) + np.asarray(mirrored, np.float32)) / 2
 
 
 def _probed(job: _Job, *names: str) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, Any]]:
