@@ -121,7 +121,7 @@ def _absent(study: Study) -> dict[str, str]:
         whole = wanted.removesuffix(paths.TINY)
         if whole not in (*here, *sources.PACKAGED) and not paths.typed(whole).exists():
             raise DarkroomError(
-                f"There is no data set {wanted!r}.{suggest(name, [*here, *sources.PACKAGED])} "
+                f"There is no data set {whole!r}.{suggest(whole, [*here, *sources.PACKAGED])} "
                 "Give the name of one (`darkroom list data`), or the path of a folder, table or "
                 "archive."
             )

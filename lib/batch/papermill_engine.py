@@ -13,6 +13,7 @@ stays "pending".
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import tempfile
@@ -54,6 +55,7 @@ AUTOSAVE_S = 10
 """Interval at which the notebook is saved within a long cell, in seconds."""
 SAVE_S = 1.0
 """Shortest time between two saves at the start of cells, in seconds."""
+_CHILDREN_EVERY = 4
 _MARK = "darkroom-failure"
 
 
@@ -322,14 +324,18 @@ class _Execution:
     def _watch_memory(self) -> None:
         import psutil
 
-        limit = self.limits.memory_bytes
+        limit, checks = self.limits.memory_bytes, itertools.count()
         while limit is not None and not self.killed and not self.ended:
             time.sleep(0.25)
             if (pid := self._kernel_pid()) is None:
                 continue
             with contextlib.suppress(psutil.Error):
-                family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-                if sum(process.memory_info().rss for process in family) > limit:
+                kernel = psutil.Process(pid)
+                held = kernel.memory_info().rss
+                if next(checks) % _CHILDREN_EVERY == 0:  # finding them reads all of /proc
+                    children = kernel.children(recursive=True)
+                    held += sum(process.memory_info().rss for process in children)
+                if held > limit:
                     self.killed = True
                     self.kill()
 

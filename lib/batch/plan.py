@@ -12,8 +12,10 @@ run here, `rough` goes by the number of images and epochs, and by what those cos
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import statistics
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,6 +193,8 @@ def _pixel_bytes(steps: Sequence[Step]) -> int:
 _TRAINING = ("3_train", "5_thumbnails")
 ASSUMED_IMAGES = 2_000
 """Assumed number of images of a data set that has not been read."""
+ASSUMED_TINY = 80
+"""The same for the sample that a tiny study takes."""
 
 
 def smallest_differences(study: Study) -> list[str]:
@@ -255,6 +259,7 @@ _KINDS = 2000
 _NOT_COSTLY = ("study", "arm", "seed", "split_seed", "learning_rate", "patience")
 
 
+_COUNTED_S = 30.0  # the images of a data set are counted that often
 _START_S = 8.0  # to start a notebook, import the libraries and draw its figures
 _IMAGE_S = 0.008  # EfficientNet-Lite0 on one image of 128 x 128 pixels
 _CNN_S = 0.0035  # one epoch of a custom network on such an image
@@ -264,10 +269,12 @@ _TRIALS = 30  # that a search is taken to have
 
 def rough(run: RunSpec) -> float | None:
     """Returns the seconds of a run by the number of its images and epochs, None for a notebook that
-    is none of the suite's; it may be wrong by a factor of three.
+    is none of the suite's.
     """
-    values, images = run.parameters, num_images(str(run.parameters.get("data", "")))
-    images = (images or ASSUMED_IMAGES) * (values.get("image_side", 128) / 128) ** 2
+    values = run.parameters
+    of_data = (paths.datasets(), str(values.get("data", "")), int(time.monotonic() / _COUNTED_S))
+    images = _images(*of_data) or (ASSUMED_TINY if values.get("tiny") else ASSUMED_IMAGES)
+    images *= (values.get("image_side", 128) / 128) ** 2
     training = images * (_epochs(run) or 1) * _CNN_S
     if values.get("architecture", "custom") != "custom":
         is_tuned = values.get("strategy") in ("scratch", "fine_tune", "full")
@@ -285,6 +292,11 @@ def rough(run: RunSpec) -> float | None:
         "apply": images * _IMAGE_S,
     }
     return _START_S + work[run.stage] if run.stage in work else None
+
+
+@functools.lru_cache(maxsize=64)
+def _images(_datasets: Path, name: str, _period: int) -> int | None:
+    return num_images(name)
 
 
 class Durations:
