@@ -125,11 +125,15 @@ def _front_matter(card: Mapping[str, Any]) -> list[str]:
     return ["---", *rows, "---", ""]
 
 
+def target_accuracy(threshold: Mapping[str, Any]) -> float:
+    """Returns the accuracy that a stored threshold is for; models of before call it `wished`."""
+    return threshold.get("target_accuracy", threshold.get("wished", 0.0))
+
+
 def _use(card: Mapping[str, Any], calibration: Mapping[str, Any]) -> str:
     sentence = "Sorts pictures like those it was trained on into the classes above."
     for row in calibration.get("thresholds", []):
-        target = row.get("target_accuracy", row.get("wished"))  # its name in older models
-        if target == 0.95 and "coverage" in row:
+        if target_accuracy(row) == 0.95 and "coverage" in row:
             sentence += (
                 f" Answers with a probability of at least {row['threshold']:.2f} are meant to be "
                 f"right in 95 % of cases; {row['coverage']:.0%} of the test images reach it."

@@ -16,6 +16,7 @@ from lib.data.value_range import Rendering
 from lib.errors import DarkroomError, few, suggest
 from lib.evaluation import calibration, multilabel, predictions
 from lib.evaluation.predictions import Predictions
+from lib.model_card import target_accuracy
 from lib.runs import record
 
 MODELS = ("model.keras", "model.thumbnail")
@@ -123,7 +124,7 @@ class Classifier:
             raise DarkroomError(
                 f"{self.name} holds no thresholds; apply its run in logs/, or train it again."
             )
-        enough = [row for row in self.advice if _target(row) >= accuracy]
+        enough = [row for row in self.advice if target_accuracy(row) >= accuracy]
         return min((row["threshold"] for row in enough), default=None)
 
     def tested(self, threshold: float | None) -> dict[str, float] | None:
@@ -312,10 +313,6 @@ def _class_thresholds(
         names = fields["class_names"]
         return tuple(stored.get("class_thresholds", {}).get(name, 0.5) for name in names)
     return known.label_thresholds
-
-
-def _target(row: dict[str, Any]) -> float:
-    return row["target_accuracy"] if "target_accuracy" in row else row["wished"]
 
 
 def _best_run(study_folder: Path, name: str) -> Path:
