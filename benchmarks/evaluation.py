@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.parts.quiet import in_a_process, seconds_of
-from lib.evaluation import bootstrap, comparison, predictions, statistics
+from lib.evaluation import comparison, confidence, predictions, statistics
 from lib.reporting import report
 
 CLASSES = 200
@@ -85,7 +85,7 @@ def draws(*, num: int, rounds: int) -> None:
         reference.matthews_corrcoef(truth[rows], said[rows])
 
     def ours() -> None:
-        bootstrap.of_confusion(truth, said, groups=np.arange(num), num_classes=10, draws=1000)
+        confidence.of_confusion(truth, said, groups=np.arange(num), num_classes=10, draws=1000)
 
     ratios = [seconds_of(theirs) * 1000 / seconds_of(ours) for _ in range(rounds)]
     told, ratio = (

@@ -394,7 +394,7 @@ def _xplique(quick: bool) -> None:
 def _against_xplique(theirs) -> None:
     import tensorflow as tf
 
-    from lib.explain import gradient_methods
+    from lib.explain import methods
     from lib.models import build
 
     side, num = 96, 16
@@ -402,7 +402,7 @@ def _against_xplique(theirs) -> None:
     images = np.random.default_rng(0).integers(0, 256, (num, side, side, 3)).astype(np.float32)
     hot, layer, black = (
         tf.one_hot([1] * num, 4),
-        gradient_methods.find_layer(model).name,
+        methods.find_layer(model).name,
         {"baseline": "black"},
     )
     pairs = {

@@ -178,7 +178,7 @@ def _reduce(method: str, num: int, length: int) -> tuple[float, float]:
 def _suppose(folder: str, limit: int) -> list[str]:
     from lib.cleaning import clean
     from lib.data import intake
-    from lib.embeddings import feature_spaces, map_quality, probes, reduction
+    from lib.embeddings import feature_spaces, probes, reduction
 
     with tempfile.TemporaryDirectory() as home:
         os.environ["DARKROOM_HOME"] = home
@@ -193,7 +193,7 @@ def _suppose(folder: str, limit: int) -> list[str]:
             for method in ("pca", "tsne", "umap")
         }
         judged = {
-            method: map_quality.measure(space.features, places) for method, places in maps.items()
+            method: reduction.measure(space.features, places) for method, places in maps.items()
         }
         return probes.map_sentences(judged, {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"})
 

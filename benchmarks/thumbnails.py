@@ -31,7 +31,7 @@ from sklearn.svm import LinearSVC
 from lib.baselines import data, finalise, fitting, search
 from lib.baselines.data import Part
 from lib.baselines.estimators import MLP
-from lib.evaluation import analytic, test_access
+from lib.evaluation import confidence, test_access
 
 warnings.simplefilter("ignore")
 SHAPES = [
@@ -382,7 +382,7 @@ def _row(kind: str, size: str, thumbs: data.ThumbnailData, target: str) -> dict:
     )
     part = thumbs.part("test", model.size)
     right = fitting.is_correct(fitting.outputs(model.pipeline, part.X), part.y)
-    low, high = analytic.wilson(int(right.sum()), len(right))
+    low, high = confidence.wilson(int(right.sum()), len(right))
     return {
         "model": kind,
         "size": size,

@@ -12,7 +12,7 @@ from lib import files, hashing
 from lib.cleaning import clean
 from lib.data import dataset as datasets
 from lib.data import intake, thumbnails
-from lib.embeddings import map_quality, record, reduction
+from lib.embeddings import record, reduction
 
 CLASSES = ("<img src=x onerror=alert(1)>", "=1+1 \"quoted\" & 'odd'", "写真 🎨")
 UNIT = ("odd@pictures", "features", "one-s0")
@@ -63,7 +63,7 @@ def build(root: Path, *, each: int = 20) -> Path:
         turned = reduction.reduce(values[:, ::-1], "pca")
         maps[name] = {"pca": reduction.reduce(values, "pca"), "tsne": turned}
     qualities = {
-        name: map_quality.measure(features, each.places) for name, each in maps["trained"].items()
+        name: reduction.measure(features, each.places) for name, each in maps["trained"].items()
     }
     kept = table.drop(columns=["reasons"])
     origin = SimpleNamespace(

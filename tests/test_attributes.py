@@ -7,7 +7,7 @@ from lib.data.sources import naming
 from lib.data.sources.folders import read
 from lib.data.sources.options import Options
 from lib.errors import DarkroomError
-from lib.evaluation import attributes
+from lib.evaluation import slices
 from lib.evaluation.predictions import Predictions, table
 from lib.reporting import dataset_figures
 
@@ -66,8 +66,8 @@ def predictions(cars):
 
 
 def test_fine_predictions_judged_by_make(cars, predictions):
-    tables = attributes.coarse(predictions, cars, ["attr_make", "attr_type"])
-    judged = attributes.judged(tables)
+    tables = slices.coarse(predictions, cars, ["attr_make", "attr_type"])
+    judged = slices.judged(tables)
     assert judged["classes"].tolist() == [3, 2, 3]
     assert judged.loc["label", "accuracy"] == pytest.approx(10 / 12)
     assert judged.loc["attr_make", "accuracy"] == 1  # an Audi taken for an Audi
@@ -81,20 +81,20 @@ def test_a_column_that_differs_within_a_class_is_no_coarser_label(cars, predicti
         DarkroomError,
         match="attr_make is no coarser label: images of 'Audi S5 Coupe 2012' have 2 values",
     ):
-        attributes.coarse(predictions, cars, ["attr_make"])
+        slices.coarse(predictions, cars, ["attr_make"])
     with pytest.raises(DarkroomError, match="no column 'attr_maker'.*Did you mean 'attr_make'"):
-        attributes.coarse(predictions, cars, ["attr_maker"])
+        slices.coarse(predictions, cars, ["attr_maker"])
     cars["attr_type"] = None
-    assert set(attributes.groups(cars, "attr_type", CARS).values()) == {"other"}
+    assert set(slices.groups(cars, "attr_type", CARS).values()) == {"other"}
 
 
 def test_boxes_are_measured_against_their_images(cars):
-    assert not attributes.has_boxes(cars)
+    assert not slices.has_boxes(cars)
     with pytest.raises(DarkroomError, match="No image of this data set has a box"):
-        attributes.box_shares(cars)
+        slices.box_shares(cars)
     cars = cars.assign(box_left=0, box_top=0, box_right=50, box_bottom=50.0)
     cars.loc[1, "box_right"] = np.nan
-    shares = attributes.box_shares(cars)
+    shares = slices.box_shares(cars)
     assert len(shares) == 11 and shares.loc[0, ["image", "box", "share"]].tolist() == [
         5000,
         2500,

@@ -97,7 +97,7 @@ def test_a_row_of_a_table_counts_for_those_who_use_it(code):
 
 def test_the_cells_of_the_notebook_are_followed(code):
     root, cells, before = code
-    more = [*cells, "from lib.evaluation import agreement\nagreement.table"]
+    more = [*cells, "from lib.evaluation import agreement\nagreement.weighted_kappa"]
     assert code_digest.digest("train", more, PARAMETERS, root=root) != before
 
 

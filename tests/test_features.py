@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.embeddings import label_columns, map_quality, probes, reduction
+from lib.embeddings import label_columns, probes, reduction
 from lib.errors import DarkroomError
 from lib.evaluation import separation
 
@@ -114,7 +114,7 @@ def test_quality_is_what_scikit_learn_says_and_1_for_the_space_itself():
 
     features, _ = clumps(num=90)
     places = features[:, :2].astype(np.float32)
-    found = map_quality.measure(features, places, neighbours=7).means()
+    found = reduction.measure(features, places, neighbours=7).means()
     wide, flat = features.astype(np.float64), places.astype(np.float64)
     assert found["trustworthiness"] == pytest.approx(
         trustworthiness(wide, flat, n_neighbors=7), abs=2e-3
@@ -122,8 +122,8 @@ def test_quality_is_what_scikit_learn_says_and_1_for_the_space_itself():
     assert found["continuity"] == pytest.approx(
         trustworthiness(flat, wide, n_neighbors=7), abs=2e-3
     )
-    assert map_quality.measure(places, places, neighbours=7).means() == dict.fromkeys(
-        map_quality.MEASURES, 1.0
+    assert reduction.measure(places, places, neighbours=7).means() == dict.fromkeys(
+        reduction.MEASURES, 1.0
     )
 
 
@@ -132,7 +132,7 @@ def test_quality_of_five_on_a_line_by_hand():
     swapped = np.array(
         [[3.6, 0], [1.1, 0], [2.3, 0], [0.0, 0], [5.0, 0]]
     )  # images 0 and 3 change places
-    found = map_quality.measure(line, swapped, neighbours=1)
+    found = reduction.measure(line, swapped, neighbours=1)
     # The nearest before: 1 0 1 2 3; on the map: 2 3 1 1 0. Kept: that of image 2 alone.
     assert found.preservation.tolist() == [0, 0, 1, 0, 0]
     # Ranks before of those on the map: 2 3 1 3 4, each less 1; the norm is 2 / (1 · (2·5 - 3·1 -
@@ -144,10 +144,10 @@ def test_a_better_map_is_called_better_only_where_the_interval_says_so():
     features, _ = clumps(num=120)
     good = reduction.reduce(features, "pca").places
     bad = np.random.default_rng(0).normal(size=good.shape)
-    found = {"pca": map_quality.measure(features, good), "umap": map_quality.measure(features, bad)}
+    found = {"pca": reduction.measure(features, good), "umap": reduction.measure(features, bad)}
     [told] = probes.map_sentences(found, {"pca": "PCA", "umap": "UMAP"})
     assert told.startswith("UMAP against PCA: trustworthiness") and told.count("(worse") == 3
-    same = map_quality.compare({"a": found["pca"], "b": found["pca"]}, first="a", second="b")
+    same = reduction.compare({"a": found["pca"], "b": found["pca"]}, first="a", second="b")
     assert all(row.low == row.value == row.high == 0 for row in same)
 
 

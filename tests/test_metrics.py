@@ -5,14 +5,7 @@ import pytest
 from scipy import stats
 
 from lib.errors import DarkroomError
-from lib.evaluation import (
-    calibration,
-    confusion,
-    metrics,
-    predictions,
-    ranking,
-    statistics,
-)
+from lib.evaluation import calibration, confusion, metrics, predictions, statistics
 
 HAND = np.array([[20, 5], [10, 15]])
 
@@ -141,10 +134,10 @@ def test_top_k_ranks_equals_by_class_order():
     drawn = of_probabilities(
         [[0.4, 0.4, 0.2], [0.4, 0.4, 0.2], [0.1, 0.3, 0.6], [0.5, 0.3, 0.2]], [0, 1, 1, 2]
     )
-    assert [ranking.top_k(drawn, k) for k in (1, 2, 3)] == [0.25, 0.75, 1.0]
-    assert ranking.top_k(drawn, 1) == metrics.summary(drawn, "test")["accuracy"]
+    assert [calibration.top_k(drawn, k) for k in (1, 2, 3)] == [0.25, 0.75, 1.0]
+    assert calibration.top_k(drawn, 1) == metrics.summary(drawn, "test")["accuracy"]
     with pytest.raises(DarkroomError, match="`k` must be 1 to 3"):
-        ranking.top_k(drawn, 4)
+        calibration.top_k(drawn, 4)
 
 
 def test_what_is_ill_defined_is_nan_in_tables_left_out_of_the_summary_and_never_a_warning():
@@ -279,7 +272,7 @@ def test_several_labels_an_image_agree_with_scikit_learn(tmp_path):
 
 def test_what_a_threshold_makes_of_one_class_by_hand():
     drawn = of_probabilities([[0.9, 0.1], [0.6, 0.4], [0.4, 0.6], [0.2, 0.8]], [0, 1, 0, 1])
-    found = ranking.counts_at_thresholds(drawn, 0, np.array([0.0, 0.5, 0.95]))
+    found = calibration.counts_at_thresholds(drawn, 0, np.array([0.0, 0.5, 0.95]))
     assert found["true_positives"].tolist() == [2, 1, 0]
     assert found["false_positives"].tolist() == [2, 1, 0]
     assert found["false_negatives"].tolist() == [0, 1, 2]

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from lib.errors import DarkroomError
-from lib.evaluation import class_grouping, comparison, predictions
-from lib.reporting import captions, report
+from lib.evaluation import comparison, predictions
+from lib.reporting import report
 
 CLASSES = ["<b>café</b>", "猫 & 🐈", "x $1$"]
 
@@ -278,7 +278,7 @@ def test_over_fitting_is_reported_from_accuracies_and_from_the_curves(tmp_path):
         }
     )
     rising.to_csv(folder / "history.csv", index=False)
-    (told,) = captions.fitting(comparison.comparison([folder]))
+    (told,) = report.fitting(comparison.comparison([folder]))
     assert told.endswith("Its validation loss rose from 0.50 (epoch 2) to 0.90 at the end.")
 
 
@@ -288,7 +288,7 @@ def test_a_model_of_many_classes_is_next_to_one_of_the_groups(tmp_path):
     direct = []
     for seed in range(3):
         one = predictions.read(fine[seed] / "predictions.parquet")
-        folded = class_grouping.fold(one, groups, rest="rest")
+        folded = predictions.fold(one, groups, rest="rest")
         frame = folded.frame.assign(
             p_coffee=1 - folded.frame["p_coffee"], p_rest=1 - folded.frame["p_rest"]
         )
@@ -389,5 +389,5 @@ def test_a_fine_tuned_arm_that_kept_its_heads_says_so(tmp_path):
         make_run(tmp_path / "train", "tuned", seed, accuracy=0.8, num=600, selection={"kept": kept})
         for seed, kept in enumerate(("head", "tuned", "head"))
     ]
-    (sentence,) = captions.fitting(comparison.comparison(folders))
+    (sentence,) = report.fitting(comparison.comparison(folders))
     assert "2 of 3 runs kept the head on frozen features" in sentence

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.explain import shortcuts
+from lib.explain import faithfulness
 from lib.models.heads import Head
 from tools.synthetic import marks
 
@@ -34,7 +34,7 @@ def test_a_model_that_looks_at_the_corner_is_found_out():
     images, classes = two_classes("corner")
     # The mark is magenta and yellow: red stands above the mean of green and blue there, and hardly
     # anywhere else.
-    found = shortcuts.detect(
+    found = faithfulness.detect_shortcuts(
         looks_at(slice(28, 32), slice(28, 32), colour=(1, -0.5, -0.5)), images, classes
     )
     by_region = found[found["class"] == "marked"].set_index("region")
@@ -46,7 +46,7 @@ def test_a_model_that_looks_at_the_corner_is_found_out():
     assert not by_region.loc[
         ["top left corner", "top right corner", "bottom left corner"], "suspected"
     ].any()
-    assert "bottom right corner (2 % of the pixels)" in shortcuts.sentence(found)
+    assert "bottom right corner (2 % of the pixels)" in faithfulness.shortcuts_sentence(found)
 
 
 def test_an_honest_model_is_not_accused():
@@ -58,16 +58,18 @@ def test_an_honest_model_is_not_accused():
     layer = Head(["dark", "bright"])
     model = keras.Sequential([keras.Input((SIDE, SIDE, 3)), keras.layers.Flatten(), layer])
     layer.set_weights([kernel, np.array([180, 0], np.float32)])
-    found = shortcuts.detect(model, images, np.repeat([0, 1], 20))
+    found = faithfulness.detect_shortcuts(model, images, np.repeat([0, 1], 20))
     assert not found["suspected"].any() and len(found) == 2 * 7
-    assert shortcuts.sentence(found).startswith("No shortcut found: at most 0 % of transplants")
+    assert faithfulness.shortcuts_sentence(found).startswith(
+        "No shortcut found: at most 0 % of transplants"
+    )
 
 
 def test_too_little_to_compare_is_reported():
     images, classes = two_classes("corner")
     model = looks_at(slice(28, 32), slice(28, 32), colour=(1, -0.5, -0.5))
-    found = shortcuts.detect(model, images, 0 * classes)
-    assert found.empty and shortcuts.sentence(found).startswith(
+    found = faithfulness.detect_shortcuts(model, images, 0 * classes)
+    assert found.empty and faithfulness.shortcuts_sentence(found).startswith(
         "Not judged: fewer than two classes"
     )
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from lib.errors import DarkroomError
-from lib.reporting import plots, projector, tensorboard
+from lib.reporting import plots, tensorboard
 from lib.reporting.tensorboard import Board, Node
 
 READ_BACK = """
@@ -171,7 +171,7 @@ def test_the_projector_reads_its_files(tmp_path):
     pictures = np.zeros((5, 8, 8, 3), np.uint8)
     pictures[4] = 255
     columns = {"label": ["猫", "a\tb", "c", "d", "e"], "verdict": ["right"] * 5}
-    projector.write(tmp_path, features, columns, pictures)
+    tensorboard.write_projector(tmp_path, features, columns, pictures)
     config = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), ProjectorConfig())
     (embedding,) = config.embeddings
     stored = np.fromfile(tmp_path / embedding.tensor_path, dtype="float32").reshape(
@@ -191,14 +191,14 @@ def test_the_projector_reads_its_files(tmp_path):
         assert sheet.getpixel((5, 5)) == (0, 0, 0)
     tiny = tmp_path / "quickstart+tiny" / "train" / "a-s0"
     tiny.mkdir(parents=True)
-    projector.write(
+    tensorboard.write_projector(
         tiny, features, columns, pictures
     )  # TensorBoard's page cannot ask for such a run, and would hang
     assert not list(tiny.iterdir())
     with pytest.raises(DarkroomError, match="takes 1 to 1000 images"):
-        projector.write(tmp_path, features, columns, pictures[:2])
+        tensorboard.write_projector(tmp_path, features, columns, pictures[:2])
     with pytest.raises(DarkroomError, match="finite"):
-        projector.write(tmp_path, features * np.nan, columns, pictures)
+        tensorboard.write_projector(tmp_path, features * np.nan, columns, pictures)
 
 
 def test_nothing_is_made_before_the_first_call_and_broken_values_are_refused(tmp_path):

@@ -115,11 +115,9 @@ class Classifier:
             raise DarkroomError(
                 f"The target accuracy must be above 0 and at most 1. Received: {accuracy}."
             )
-        if self.known is not None and not self.multilabel:
+        if self.known is not None:
             chosen = calibration.threshold(self.known.split("val"), accuracy=accuracy)
             return None if chosen is None else chosen["threshold"]
-        if self.known is not None:
-            return calibration.lowest_threshold(*self._judged("val"), accuracy=accuracy)
         if self.advice is None:
             raise DarkroomError(
                 f"{self.name} holds no thresholds; apply its run in logs/, or train it again."
@@ -131,22 +129,15 @@ class Classifier:
         """Returns `coverage` and `accuracy` of the threshold on the run's test images, or None."""
         if self.known is None or threshold is None:
             return None
-        confidence, correct = self._judged("test")
+        confidence, correct = calibration.certainty(self.known.split("test"))
         answered = confidence >= threshold
         accuracy = float(correct[answered].mean()) if answered.any() else float("nan")
         return {"coverage": float(answered.mean()), "accuracy": accuracy}
 
     def accuracy(self, split: str) -> tuple[float, int]:
         """Returns accuracy (exact match if multilabel) and number of images of the run's split."""
-        _, correct = self._judged(split)
+        _, correct = calibration.certainty(self.known.split(split))
         return float(correct.mean()), len(correct)
-
-    def _judged(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """The confidence of each image of a split, and whether its label is correct."""
-        part = self.known.split(split)
-        if not self.multilabel:
-            return self.confidence(part.probabilities), part.predicted == part.truth
-        return calibration.exact_matches(part)
 
 
 @dataclass(frozen=True)

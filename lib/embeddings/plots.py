@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 
 from lib.data.dataset import Dataset
 from lib.embeddings import label_columns, reduction
-from lib.embeddings.map_quality import MEASURES, Quality
 from lib.embeddings.record import TITLES
-from lib.reporting import projector, style
+from lib.embeddings.reduction import MEASURES, Quality
+from lib.reporting import style, tensorboard
 from lib.reporting.style import Drawing
 from lib.runs import Run
 
@@ -271,7 +271,7 @@ def second_column(origin: Origin) -> str:
 def project(space: Space, origin: Origin, dataset: Dataset, *, run: Run) -> None:
     """Writes features, labels and images of at most 1,000 images for TensorBoard's projector."""
     rows = np.unique(
-        np.linspace(0, len(origin.table) - 1, min(projector.MOST, len(origin.table))).astype(int)
+        np.linspace(0, len(origin.table) - 1, min(tensorboard.MOST, len(origin.table))).astype(int)
     )
     kept = [
         *label_columns.names(origin.table),
@@ -279,7 +279,7 @@ def project(space: Space, origin: Origin, dataset: Dataset, *, run: Run) -> None
         "path",
     ]
     columns = {name: origin.table[name].iloc[rows].astype("string").fillna("") for name in kept}
-    projector.write(
+    tensorboard.write_projector(
         run.folder,
         np.asarray(space.features[rows], np.float32),
         columns,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.embeddings import label_columns, map_quality
+from lib.embeddings import label_columns, reduction
 from lib.embeddings.record import TITLES
 from lib.errors import DarkroomError
 from lib.evaluation import separation
@@ -200,7 +200,7 @@ def sentences(probed: pd.DataFrame, *, space: str = "trained", label: str = "cla
 
 
 def map_sentences(
-    qualities: Mapping[str, map_quality.Quality], titles: Mapping[str, str], *, against: str = "pca"
+    qualities: Mapping[str, reduction.Quality], titles: Mapping[str, str], *, against: str = "pca"
 ) -> list[str]:
     """Returns for each map whether it is more faithful than PCA's."""
     lines = []
@@ -208,7 +208,7 @@ def map_sentences(
         if name == against or against not in qualities:
             continue
         parts = []
-        for row in map_quality.compare(dict(qualities), first=name, second=against):
+        for row in reduction.compare(dict(qualities), first=name, second=against):
             own, other = (
                 float(getattr(qualities[method], row.measure).mean()) for method in (name, against)
             )

@@ -19,8 +19,7 @@ from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
     from lib.embeddings.feature_spaces import Origin, Space  # loads Keras
-    from lib.embeddings.map_quality import Quality
-    from lib.embeddings.reduction import Reduction
+    from lib.embeddings.reduction import Quality, Reduction
 
 POINTS, ACCOUNT = "points.parquet", "maps.json"
 VERSION = 1

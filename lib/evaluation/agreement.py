@@ -1,4 +1,6 @@
-"""Weighted kappa of ordered classes, over the arms of a comparison."""
+"""Arms of a comparison side by side: weighted kappa, disagreements, calibration and selective
+prediction.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from lib.evaluation import calibration, formatting, metrics, multilabel, statistics
 from lib.evaluation import confusion as matrices
-from lib.evaluation import metrics, statistics
 from lib.evaluation.comparison import Comparison
+from lib.evaluation.predictions import Predictions
+from lib.evaluation.run_records import RunRecord
 
 
-def table(comparison: Comparison, order: Sequence[str]) -> pd.DataFrame:
+def weighted_kappa(comparison: Comparison, order: Sequence[str]) -> pd.DataFrame:
     """One row an arm and weighting (`unweighted`, `linear`, `quadratic`): `kappa`, `low`, `high`,
     `agreement`.
 
@@ -59,3 +63,149 @@ def _words(estimate: statistics.Estimate) -> str:
         matrices.landis_koch(value) for value in (estimate.low, estimate.value, estimate.high)
     )
     return middle if low == middle == high else f"{middle} ({low} to {high})"
+
+
+def parts(comparison: Comparison) -> tuple[int, dict[str, Predictions]] | None:
+    """The first seed that all arms have, and each arm's test predictions of it; None for one arm or
+    no common seed.
+    """
+    common = set.intersection(*({run.seed for run in runs} for runs in comparison.arms.values()))
+    if len(comparison.arms) < 2 or not common:
+        return None
+    seed = min(common)
+    chosen = {
+        arm: next(run for run in runs if run.seed == seed) for arm, runs in comparison.arms.items()
+    }
+    return seed, {arm: run.predictions.split("test") for arm, run in chosen.items()}
+
+
+def sentence(comparison: Comparison) -> str:
+    """On how many test images all arms are right, none is, or they differ; "" for one arm or
+    without a common seed.
+    """
+    shared = parts(comparison)
+    if shared is None:
+        return ""
+    seed, of_arm = shared
+    right = np.stack([_is_right(part) for part in of_arm.values()]).sum(axis=0)
+    num, num_all_wrong = len(right), int((right == 0).sum())
+    num_all_right = int((right == len(of_arm)).sum())
+    return (
+        f"With seed {seed}, all arms are right on {num_all_right:,} of {num:,} test images, none "
+        f"on {num_all_wrong:,}; on {num - num_all_right - num_all_wrong:,} they differ."
+    )
+
+
+def images(comparison: Comparison, num: int = 12) -> pd.DataFrame:
+    """The test images on which two arms name different classes and both are surest of it: `path`,
+    `label`, a column an arm.
+
+    An arm's column holds the class it names. Empty for one arm or without a common seed.
+    """
+    shared = parts(comparison)
+    if shared is None:
+        return pd.DataFrame(columns=["path", "label", *comparison.arms])
+    _, of_arm = shared
+    tables = list(of_arm.values())
+    if tables[0].kind == "multilabel":
+        names, labels, strength = _of_labels(tables)
+    else:
+        names, labels, strength = _of_classes(tables)
+    order = np.argsort(-strength, kind="stable")[:num]
+    order = order[strength[order] > 0]
+    table = pd.DataFrame(
+        {"path": tables[0].frame["path"].to_numpy()[order], "label": labels[order]}
+    )
+    return table.assign(**{arm: names[order, column] for column, arm in enumerate(of_arm)})
+
+
+def _is_right(part: Predictions) -> np.ndarray:
+    if part.kind == "multilabel":
+        return (part.present == part.truths).all(axis=1)
+    return part.predicted == part.truth
+
+
+def _of_classes(tables: list[Predictions]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The predicted classes (n, arms), the labels (n,) and how strongly arms contradict (n,)."""
+    predicted = np.stack([part.predicted for part in tables], axis=1)
+    sure = np.stack([part.confidence for part in tables], axis=1)
+    first = sure.argmax(axis=1)  # the surest arm, and the surest of those that contradict it
+    contradicts = predicted != np.take_along_axis(predicted, first[:, None], axis=1)
+    strength = np.where(contradicts, sure, 0).max(axis=1)
+    names = np.asarray(tables[0].class_names, dtype=object)
+    return names[predicted], tables[0].frame["label"].to_numpy(), strength
+
+
+def _of_labels(tables: list[Predictions]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `_of_classes`; the strength is the widest gap in a label that one arm names."""
+    class_names = tables[0].class_names
+    predicted = np.stack([part.present for part in tables])  # (arms, n, k)
+    gap = np.ptp(np.stack([part.probabilities for part in tables]), axis=0)
+    strength = np.where(predicted.any(axis=0) & ~predicted.all(axis=0), gap, 0).max(axis=1)
+    names = [multilabel.names_of(labels, class_names) for labels in predicted]
+    labels = np.asarray(multilabel.names_of(tables[0].truths, class_names), dtype=object)
+    return np.asarray(names, dtype=object).T, labels, strength
+
+
+TARGET_ACCURACY = 0.95
+_COLUMNS = ("calibration_error", "temperature", "calibration_error_scaled", "coverage", "accuracy")
+
+
+def selective_prediction(
+    comparison: Comparison, *, target_accuracy: float = TARGET_ACCURACY
+) -> pd.DataFrame:
+    """One row an arm, means over seeds; none for arms that state no probabilities or hold no
+    validation images.
+
+    `calibration_error` as stated, `temperature` (of validation), `calibration_error_scaled` at it;
+    and what answering only above the threshold for the `target_accuracy` accuracy on validation
+    does on test: `coverage` and `accuracy` (NaN where no seed reaches the wish).
+    """
+    rows = {
+        arm: _row(runs, target_accuracy)
+        for arm, runs in comparison.arms.items()
+        if all(map(states_probabilities, runs))
+    }
+    return pd.DataFrame(rows, index=list(_COLUMNS)).T.rename_axis("arm")
+
+
+def selective_prediction_text(
+    rows: pd.DataFrame, *, target_accuracy: float = TARGET_ACCURACY
+) -> pd.DataFrame:
+    """The table as text, for the notebook and the page."""
+    promised = rows["coverage"].map(
+        lambda share: "cannot be promised" if np.isnan(share) else formatting.percent(share)
+    )
+    columns = {
+        "calibration error": rows["calibration_error"].map(formatting.percent),
+        "temperature": rows["temperature"].map(
+            lambda value: "1 (none helps)" if value == 1 else f"{value:.2f}"
+        ),
+        "error at that temperature": rows["calibration_error_scaled"].map(formatting.percent),
+        f"coverage at {100 * target_accuracy:.0f} % target accuracy": promised,
+        "accuracy of these": rows["accuracy"].map(formatting.percent),
+    }
+    return pd.DataFrame(columns)
+
+
+def states_probabilities(run: RunRecord) -> bool:
+    """Whether a run's table holds probabilities, and validation images to set a temperature by."""
+    return run.predictions.kind == "probability" and "val" in run.predictions.splits
+
+
+def _row(runs: Sequence[RunRecord], target_accuracy: float) -> dict[str, float]:
+    advices = [calibration.advice(run.predictions, targets=(target_accuracy,)) for run in runs]
+    row = {name: float(np.mean([advice[name] for advice in advices])) for name in _COLUMNS[:3]}
+    reached = [advice["thresholds"][0] for advice in advices if advice["thresholds"]]
+    answered = [advice for advice in reached if advice["accuracy"] is not None]
+    # A seed whose validation never reaches the wish answers nothing.
+    row["coverage"] = (
+        sum(advice["coverage"] for advice in reached) / len(advices) if reached else float("nan")
+    )
+    num = sum(advice["coverage"] for advice in answered)
+    row["accuracy"] = (
+        sum(advice["coverage"] * advice["accuracy"] for advice in answered) / num
+        if num
+        else float("nan")
+    )
+    return row

@@ -1,4 +1,4 @@
-"""Calibration: proper scores, reliability, temperature, risk against coverage."""
+"""Metrics of probabilities: proper scores, reliability, temperature, thresholds, and ranking."""
 
 from __future__ import annotations
 
@@ -132,9 +132,9 @@ def risk_coverage(predictions: Predictions) -> pd.DataFrame:
 
     Images of equal confidence are answered together, for no threshold can tell them apart.
     """
-    order = np.argsort(-predictions.confidence, kind="stable")
-    confidence = predictions.confidence[order]
-    right = np.cumsum((predictions.predicted == predictions.truth)[order])
+    confidence, correct = certainty(predictions)
+    order = np.argsort(-confidence, kind="stable")
+    confidence, right = confidence[order], np.cumsum(correct[order])
     last = np.flatnonzero(
         np.append(confidence[1:] != confidence[:-1], True)
     )  # the last image of each confidence
@@ -246,90 +246,47 @@ def advice(
     image is that sure); and `not_promised`, the other targets. Of several classes an image also
     `class_thresholds`; confidence and accuracy are then those of the whole set of classes.
     """
+    found: dict[str, Any]
     if predictions.kind == "multilabel":
-        return _advice_for_labels(predictions, targets)
-    chosen = useful_temperature(predictions.split("val"))
-    val, test = (scaled(predictions.split(split), chosen) for split in ("val", "test"))
-    found: dict[str, Any] = {
-        "temperature": chosen,
-        "calibration_error": calibration_error(predictions.split("test")),
-        "calibration_error_scaled": calibration_error(test),
-        "num_validation": len(val),
-        "thresholds": [],
-        "not_promised": [],
-    }
+        limits = map(float, predictions.label_thresholds)
+        named = dict(zip(predictions.class_names, limits, strict=True))
+        val, test = (predictions.split(split) for split in ("val", "test"))
+        found = {"temperature": 1.0, "class_thresholds": named}
+    else:
+        chosen = useful_temperature(predictions.split("val"))
+        val, test = (scaled(predictions.split(split), chosen) for split in ("val", "test"))
+        found = {
+            "temperature": chosen,
+            "calibration_error": calibration_error(predictions.split("test")),
+            "calibration_error_scaled": calibration_error(test),
+        }
+    found |= {"num_validation": len(val), "thresholds": [], "not_promised": []}
+    confidence, correct = certainty(test)
     for accuracy in targets:
         promised = threshold(val, accuracy=accuracy)
         if promised is None:
             found["not_promised"].append(accuracy)
             continue
-        sure = test.confidence >= promised["threshold"]
-        right = float((test.predicted == test.truth)[sure].mean()) if sure.any() else None
+        sure = confidence >= promised["threshold"]
         found["thresholds"].append(
             {
                 "target_accuracy": accuracy,
                 "threshold": promised["threshold"],
                 "coverage": float(sure.mean()),
-                "accuracy": right,
+                "accuracy": float(correct[sure].mean()) if sure.any() else None,
             }
         )
     return found
 
 
-def _advice_for_labels(predictions: Predictions, targets: Sequence[float]) -> dict[str, Any]:
-    thresholds = map(float, predictions.label_thresholds)
-    found: dict[str, Any] = {
-        "temperature": 1.0,
-        "class_thresholds": dict(zip(predictions.class_names, thresholds, strict=True)),
-        "num_validation": len(predictions.split("val")),
-        "thresholds": [],
-        "not_promised": [],
-    }
-    val, test = (exact_matches(predictions.split(split)) for split in ("val", "test"))
-    for accuracy in targets:
-        lowest = lowest_threshold(*val, accuracy=accuracy)
-        if lowest is None:
-            found["not_promised"].append(accuracy)
-            continue
-        sure = test[0] >= lowest
-        right = float(test[1][sure].mean()) if sure.any() else None
-        row = {"target_accuracy": accuracy, "threshold": lowest}
-        found["thresholds"].append(row | {"coverage": float(sure.mean()), "accuracy": right})
-    return found
-
-
-def exact_matches(part: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Of each image the probability of its whole set of predicted labels, and whether that is the
-    true set.
+def certainty(part: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image the probability of what is predicted, and whether that is correct; of several
+    labels, of the whole set of them.
     """
+    if part.kind != "multilabel":
+        return part.confidence, part.predicted == part.truth
     shares = np.where(part.present, part.probabilities, 1 - part.probabilities)
     return shares.prod(axis=1), (part.present == part.truths).all(axis=1)
-
-
-def lowest_threshold(
-    confidence: np.ndarray, correct: np.ndarray, *, accuracy: float, level: float = 0.95
-) -> float | None:
-    """Returns the lowest threshold at which the accuracy is at least `accuracy`, or None.
-
-    It holds at the confidence `level`: thresholds are tested from high to low by Clopper and
-    Pearson's bound until one fails (fixed-sequence testing), beginning with twice the number of
-    images that suffice if all answers are correct.
-
-    Source: Angelopoulos et al., Learn then Test, Annals of Applied Statistics 2025.
-    """
-    order = np.argsort(-confidence, kind="stable")
-    ordered, num_correct = confidence[order], np.cumsum(correct[order])
-    fewest = images_needed(accuracy, level)
-    if fewest > len(order):
-        return None
-    first, best = min(2 * fewest, len(order)) - 1, None
-    for index in np.unique(np.linspace(first, len(order) - 1, 100).astype(int)):
-        last = int(np.searchsorted(-ordered, -ordered[index], side="right")) - 1
-        num, right = last + 1, int(num_correct[last])
-        if lower_bound(right, num, level) < accuracy:
-            break
-        best = float(ordered[last])
-    return best
 
 
 def debiased_calibration_error(predictions: Predictions, *, num_bins: int = NUM_BINS) -> float:
@@ -365,3 +322,96 @@ def _must_be_probabilities(predictions: Predictions, what: str) -> None:
             f"{what} needs rows of kind probability. Received: {predictions.kind!r} "
             f"({predictions.run})."
         )
+
+
+def areas(predictions: Predictions) -> pd.DataFrame:
+    """`roc_auc` and `average_precision` of each class against the rest; NaN where all images or
+    none are of it.
+
+    scikit-learn's definitions (a test holds that they agree), computed from one sort a class: a
+    positive's rank among all gives both, which is ten times faster at a million images and 200
+    classes.
+    """
+    rows = []
+    for index in range(len(predictions.class_names)):
+        scores = np.ascontiguousarray(predictions.probabilities[:, index])
+        rows.append(_of_one(scores, predictions.truths[:, index]))
+    names = pd.Index(predictions.class_names, name="class")
+    return pd.DataFrame(rows, columns=["roc_auc", "average_precision"], index=names)
+
+
+def counts_at_thresholds(
+    predictions: Predictions, index: int, thresholds: np.ndarray
+) -> pd.DataFrame:
+    """One row a threshold: how the class at `index` against the rest falls when probabilities at or
+    above it say yes.
+
+    Columns `threshold true_positives false_positives true_negatives false_negatives precision
+    recall`; precision is 1 where nothing is said to be of the class.
+    """
+    scores, positive = predictions.probabilities[:, index], predictions.truths[:, index]
+    predicted = [
+        len(values) - np.searchsorted(np.sort(values), thresholds, "left")
+        for values in (scores[positive], scores)
+    ]
+    hits, said_yes = (values.astype(np.float64) for values in predicted)
+    num_positive = int(positive.sum())
+    false = said_yes - hits
+    return pd.DataFrame(
+        {
+            "threshold": thresholds,
+            "true_positives": hits,
+            "false_positives": false,
+            "true_negatives": len(scores) - num_positive - false,
+            "false_negatives": num_positive - hits,
+            "precision": np.divide(hits, said_yes, out=np.ones_like(hits), where=said_yes > 0),
+            "recall": hits / max(1, num_positive),
+        }
+    )
+
+
+def top_k(predictions: Predictions, k: int) -> float:
+    """The share of images whose true class is among the `k` most probable; equal probabilities rank
+    by class order.
+    """
+    if not 1 <= k <= len(predictions.class_names):
+        raise DarkroomError(
+            f"`k` must be 1 to {len(predictions.class_names)}, the number of classes. Received: "
+            f"{k}."
+        )
+    return float((_places(predictions) < k).mean())
+
+
+def _of_one(scores: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
+    num, num_positive = len(scores), int(positive.sum())
+    if num_positive == 0:
+        return float("nan"), float("nan")
+    ordered, mine = np.sort(scores), np.sort(scores[positive])
+    below, not_above = (
+        np.searchsorted(ordered, mine, "left"),
+        np.searchsorted(ordered, mine, "right"),
+    )
+    mine_below, mine_not_above = (
+        np.searchsorted(mine, mine, "left"),
+        np.searchsorted(mine, mine, "right"),
+    )
+    precision = (num_positive - mine_below) / (
+        num - below
+    )  # (positives,) at the threshold of each positive
+    if num_positive == num:
+        return float("nan"), float(precision.mean())
+    others_below = (below - mine_below) + (
+        (not_above - below) - (mine_not_above - mine_below)
+    ) / 2  # ties count half
+    return float(others_below.mean() / (num - num_positive)), float(precision.mean())
+
+
+def _places(predictions: Predictions) -> np.ndarray:
+    places = []
+    classes = np.arange(len(predictions.class_names))
+    for start, block in blocks(predictions.probabilities):
+        truth = predictions.truth[start : start + len(block), None]  # (rows, 1)
+        of_truth = np.take_along_axis(block, truth, axis=1)
+        before = (block > of_truth) | ((block == of_truth) & (classes < truth))
+        places.append(before.sum(axis=1))
+    return np.concatenate(places)

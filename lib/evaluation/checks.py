@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError, few
-from lib.evaluation import analytic, influence, linear_model, metrics, multilabel, published_tables
+from lib.evaluation import confidence, influence, linear_model, metrics, multilabel
 from lib.evaluation import confusion as matrices
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import THRESHOLD, Predictions
@@ -285,7 +285,7 @@ def beats_chance(facts: RunFacts) -> Outcome:
     reason = _no_better_than_chance(part, counted, kappa)
     if reason:
         return flagged(reason)
-    low, high = analytic.wilson(int(np.trace(counted)), int(counted.sum()))
+    low, high = confidence.wilson(int(np.trace(counted)), int(counted.sum()))
     if high < largest:
         return flagged(
             f"Worse than always predicting the largest class, whose share is {100 * largest:.1f} %."
@@ -442,9 +442,7 @@ def published_figures(
     *, accuracy: float, kappa: float, support: Sequence[int], digits: int = 4
 ) -> dict[str, str]:
     """Whether a published accuracy and kappa can come from one confusion matrix."""
-    message = published_tables.kappa_contradiction(
-        accuracy=accuracy, kappa=kappa, support=support, digits=digits
-    )
+    message = kappa_contradiction(accuracy=accuracy, kappa=kappa, support=support, digits=digits)
     outcome = held("accuracy and kappa can come from one table") if message is None else None
     return _finding("one_prediction_table", outcome or ("stops", str(message)))
 
@@ -531,7 +529,7 @@ def _share_of_ties(part: Predictions, *, margin: float = 1e-3) -> float:
 
 def _no_better_than_chance(part: Predictions, counted: np.ndarray, kappa: float) -> str:
     if not linear_model.has_groups(part):
-        if analytic.kappa_interval(counted)[0] > 0:
+        if confidence.kappa_interval(counted)[0] > 0:
             return ""
         return f"Not shown to beat chance: the 95 % interval of kappa ({kappa:.2f}) reaches 0."
     p, num_groups = _p_by_groups(part), len(np.unique(part.groups))
@@ -604,3 +602,35 @@ def _labels_beat_chance(part: Predictions) -> Outcome:
     if p <= 0.025:
         return held(f"probabilities go with the labels (mean ROC-AUC {areas.mean():.2f})")
     return flagged(f"Not shown to beat chance: p {p:.2f} when labels are exchanged between images.")
+
+
+def kappa_range(accuracy: float, support: Sequence[int]) -> tuple[float, float]:
+    """The kappas that an accuracy allows where the true classes have these numbers of images,
+    whatever was predicted.
+
+    Expected agreement is a mean of the true shares weighted by the predicted ones, so it lies
+    between the smallest and the largest share; with equal classes kappa is fixed by accuracy.
+    """
+    shares = np.asarray(support, dtype=np.float64) / np.sum(support)
+    low, high = (
+        (accuracy - expected) / (1 - expected) for expected in (shares.max(), shares.min())
+    )
+    return float(low), float(high)
+
+
+def kappa_contradiction(
+    *, accuracy: float, kappa: float, support: Sequence[int], digits: int = 4
+) -> str | None:
+    """Why an accuracy and a kappa printed with `digits` decimals cannot come from one confusion
+    matrix; None if they can.
+    """
+    rounding = 0.5 * 10.0**-digits
+    low = kappa_range(accuracy - rounding, support)[0] - rounding
+    high = kappa_range(accuracy + rounding, support)[1] + rounding
+    if low <= kappa <= high:
+        return None
+    return (
+        f"An accuracy of {accuracy:.4f} on these classes goes with a kappa of {low:.3f} to "
+        f"{high:.3f}, "
+        f"not with {kappa:.4f}: the two numbers come from different predictions."
+    )

@@ -19,12 +19,12 @@ from lib import files, paths
 from lib.errors import DarkroomError, suggest
 from lib.evaluation import (
     checks,
-    class_grouping,
     formatting,
     linear_model,
     metrics,
     multilabel,
     paired_tests,
+    predictions,
     statistics,
 )
 from lib.evaluation import confusion as matrices
@@ -408,7 +408,7 @@ def _folded(run: RunRecord, fold: Mapping[str, str], rest: str) -> RunRecord:
         run
         if direct
         else replace(
-            run, predictions=class_grouping.fold(run.predictions, fold, rest=rest), history=None
+            run, predictions=predictions.fold(run.predictions, fold, rest=rest), history=None
         )
     )
 
@@ -464,7 +464,7 @@ def _same_data(one: Predictions, other: Predictions) -> bool:
     # Folding changes the labels and with them the hash; then images, splits and labels themselves
     # are compared.
     columns = ["path", "split", "label"]
-    return class_grouping.MARK in one.data_hash + other.data_hash and one.frame[columns].equals(
+    return predictions.MARK in one.data_hash + other.data_hash and one.frame[columns].equals(
         other.frame[columns]
     )
 

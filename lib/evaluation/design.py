@@ -17,8 +17,6 @@ measured.
 """
 TRAINING_SD = 0.01
 """The assumed standard deviation of accuracy between trainings of one arm on the same images."""
-INSTABILITY = 0.4
-"""The assumed share of the image variance that two trainings of an arm do not have in common."""
 _MOST_RUNS = 100
 
 
@@ -91,7 +89,7 @@ def before(
     else:
         seen = num_test / (num_train + num_test) if is_splits else 1.0
         share = (of_training + over_images * (1 - seen)) / num_runs
-        shared = linear_model.SHARED_TRAINING * INSTABILITY * num_test / num_train
+        shared = linear_model.SHARED_TRAINING * num_test / num_train
         variance = over_images * (seen + shared) + share
         degrees = linear_model.PRIOR_DEGREES + (num_arms - is_splits) * (num_runs - 1)
         expected = Uncertainty(
@@ -99,44 +97,51 @@ def before(
             variance,
             degrees * (variance / share) ** 2,
         )
-    return Detectable(detectable(expected, num_pairs=pairs), num_runs, pairs, num_test, is_splits)
+    smallest = detectable(expected, alpha=pairwise_alpha(num_arms, pairs))
+    return Detectable(smallest, num_runs, pairs, num_test, is_splits)
 
 
-def power(difference: float, uncertainty: Uncertainty, *, num_pairs: int = 1) -> float:
-    """The probability that a true difference is shown at 5 %, corrected for `num_pairs`
-    (Bonferroni, Holm's first step).
+def pairwise_alpha(num_arms: int, num_pairs: int) -> float:
+    """The level at which one pair is tested so that 5 % holds for all of them.
+
+    Of all pairs of several arms by Tukey's range test, else by Holm's first step.
     """
+    from scipy.special import ndtr
+    from scipy.stats import studentized_range
+
+    if num_pairs == 1 or num_pairs < num_arms * (num_arms - 1) // 2:
+        return ALPHA / num_pairs
+    return float(2 * ndtr(-studentized_range.ppf(1 - ALPHA, num_arms, np.inf) / np.sqrt(2)))
+
+
+def power(difference: float, uncertainty: Uncertainty, *, alpha: float = ALPHA) -> float:
+    """The probability that a true difference is shown at the level `alpha`."""
     from scipy.special import nctdtr, ndtr
 
-    level = 1 - ALPHA / num_pairs
-    needed = uncertainty.half_width(level)
+    needed = uncertainty.half_width(1 - alpha)
     error, degrees = np.sqrt(uncertainty.variance), uncertainty.degrees_of_freedom
     if not np.isfinite(degrees) or degrees > 1e4:
         return float(ndtr((abs(difference) - needed) / error))
     return float(1 - nctdtr(degrees, abs(difference) / error, needed / error))
 
 
-def detectable(uncertainty: Uncertainty, *, num_pairs: int = 1) -> float:
+def detectable(uncertainty: Uncertainty, *, alpha: float = ALPHA) -> float:
     """The smallest difference that is shown with 80 % power."""
-    low, high = (
-        0.0,
-        uncertainty.half_width(1 - ALPHA / num_pairs) + 10 * np.sqrt(uncertainty.variance),
-    )
+    low, high = 0.0, uncertainty.half_width(1 - alpha) + 10 * np.sqrt(uncertainty.variance)
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (
-            (middle, high)
-            if power(middle, uncertainty, num_pairs=num_pairs) < POWER
-            else (low, middle)
-        )
+        if power(middle, uncertainty, alpha=alpha) < POWER:
+            low = middle
+        else:
+            high = middle
     return high
 
 
-def runs_needed(difference: float, uncertainty: Uncertainty, *, num_pairs: int = 1) -> int | None:
+def runs_needed(difference: float, uncertainty: Uncertainty, *, alpha: float = ALPHA) -> int | None:
     """Number of runs an arm that shows a difference of this size with 80 % power; None if up to 100
     do not.
     """
     for num in range(2, _MOST_RUNS + 1):
-        if power(difference, uncertainty.with_runs(num), num_pairs=num_pairs) >= POWER:
+        if power(difference, uncertainty.with_runs(num), alpha=alpha) >= POWER:
             return num
     return None

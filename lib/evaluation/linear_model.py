@@ -11,13 +11,11 @@ things move a mean over S runs:
 - the images' part B of M is known: M is moderated towards it, as if `PRIOR_DEGREES` further
   degrees of freedom had shown it (limma's empirical Bayes);
 - *training images that the runs share* move all of them alike, which no difference between them
-  shows, so that no unbiased estimate exists (Bengio and Grandvalet). They count for more the more
-  a learner depends on its training: as `SHARED_TRAINING` u V r, for the image variance V of one
-  run, the share u of it that two trainings of the arm do not have in common on the same images
-  (near 0 for a linear model, 0.7 for a tree), and r test images a training image; for less where
-  the difference of two arms comes from other images in each run.
+  shows, so that no unbiased estimate exists (Bengio and Grandvalet). They count as
+  `SHARED_TRAINING` V r, for the image variance V of one run and r test images a training image;
+  for less where two arms err on the same images but for the randomness of their trainings.
 
-Var = C + M / S + `SHARED_TRAINING` u V r, with Satterthwaite's degrees of freedom, those of M being
+Var = C + M / S + `SHARED_TRAINING` V r, with Satterthwaite's degrees of freedom, those of M being
 those of the whole table. This is the variance over new data sets of this size, their splits and
 trainings. `image_variance`, C + B / S, is the one over new test images for these very trainings;
 one training has no other.
@@ -44,9 +42,10 @@ import pandas as pd
 from lib.evaluation import influence, metrics
 from lib.evaluation.predictions import Predictions
 
-SHARED_TRAINING = 0.35
-"""What shared training images add: this share of the image variance that two trainings do not have
-in common, times test / training images.
+SHARED_TRAINING = 0.15
+"""What shared training images add to the variance: this share of the image variance of one run,
+times test / training images. Simulated learners need 0.02 to 0.20 (`benchmarks/verdicts.py`), one
+nearest neighbour 0.3, so that its intervals are too narrow with ten splits.
 """
 PRIOR_DEGREES = 5.0
 """Prior degrees of freedom of the variance between runs, from the known variance over images."""
@@ -313,9 +312,7 @@ class LinearModel:
             return value, Uncertainty(over_images, over_images, np.inf)
         pool = self._pool(tuple(sets))
         num = len(rows) if len(sets) == 1 else len(sets)
-        return value, self._combined(
-            over_images, [(pool.of_arm(arm), num)], rows, pool.instability(arm)
-        )
+        return value, self._combined(over_images, [(pool.of_arm(arm), num)], rows)
 
     def difference(self, first: str, second: str) -> tuple[float, Uncertainty] | None:
         """`first` minus `second` over the test sets that both have; None where they share none."""
@@ -328,9 +325,8 @@ class LinearModel:
         pool = self._pool(tuple(sets))
         if len(sets) > 1:
             squares = [(pool.of_pair(first, second), len(sets))]
-            return value, self._combined(
-                over_images, squares, rows, pool.instability(first, second)
-            )
+            left = pool.systematic_share(first, second)
+            return value, self._combined(over_images, squares, rows, left)
         members = [self.scores.rows(arm) for arm in (first, second)]
         numbers = [int((self.scores.sets[mine] == sets[0]).sum()) for mine in members]
         if min(numbers) == 1:
@@ -338,8 +334,8 @@ class LinearModel:
         squares = [
             (pool.of_arm(arm), num) for arm, num in zip((first, second), numbers, strict=True)
         ]
-        unstable, is_shared = pool.instability(first, second), pool.is_shared(first, second)
-        return value, self._combined(over_images, squares, rows, unstable, is_shared=is_shared)
+        is_shared, left = pool.is_shared(first, second), pool.systematic_share(first, second)
+        return value, self._combined(over_images, squares, rows, left, is_shared=is_shared)
 
     def deviation(self, first: str, second: str) -> float:
         """The standard deviation of the difference between test sets, or between seeds of one; NaN
@@ -372,7 +368,7 @@ class LinearModel:
         over_images: float,
         squares: Sequence[tuple[_MeanSquare, int]],
         rows: np.ndarray,
-        instability: float,
+        training_share: float = 1.0,
         *,
         is_shared: bool = True,
     ) -> Uncertainty:
@@ -381,7 +377,7 @@ class LinearModel:
         common = over_images - sum(square.floor / num for square, num in squares)
         single = common + sum(square.floor for square, _ in squares)
         ratio = float(self.scores.ratios[rows].mean())
-        known = max(0.0, common) + SHARED_TRAINING * instability * ratio * max(0.0, single)
+        known = max(0.0, common) + SHARED_TRAINING * training_share * ratio * max(0.0, single)
         variance = max(known + parts.sum(), _LEAST * over_images)
         noise = parts.sum() ** 2 / degrees[0] if is_shared else (parts**2 / degrees).sum()
         groups = [self.scores.groups[place] for place in set(self.scores.sets[rows])]
@@ -433,11 +429,16 @@ def _pooled(
     return (mine[1] * values / floors, mine[1]) if floors > 0 and mine[1] > 0 else mine
 
 
-def _overlaps(images: Sequence[np.ndarray]) -> np.ndarray:
-    """float64 (sets, sets): the share of the images of two test sets that is in both."""
-    common = [[len(np.intersect1d(one, other)) for other in images] for one in images]
-    sizes = np.array([len(one) for one in images], dtype=np.float64)
-    return np.array(common) / np.sqrt(sizes[:, None] * sizes)
+def _mean_overlap(images: Sequence[np.ndarray]) -> float:
+    """The mean share of its images that a test set has in common with another."""
+    return float(
+        np.mean(
+            [
+                len(np.intersect1d(one, other)) / np.sqrt(len(one) * len(other))
+                for one, other in combinations(images, 2)
+            ]
+        )
+    )
 
 
 def _moderated(square: float, floor: float, degrees: float) -> _MeanSquare:
@@ -461,33 +462,27 @@ class _Pool:
             else:
                 self.observed[arm] = scores.weights(arm, sets)
         self.scores = scores
-        self._overlap = _overlaps([scores.images[place] for place in sets])
+        self._overlap = 1.0 if self.is_seeds else _mean_overlap([scores.images[k] for k in sets])
         self._alike = self._members_alike()
 
-    def instability(self, *arms: str) -> float:
-        """The share, 0 to 1, of the image variance of one run that another run of the arm does not
-        have on the same images; the mean over the arms, one half where test sets share no image.
-
-        For two arms it is less where their difference, other than their results, comes from other
-        images in each run: what shared training images do then cancels.
+    def systematic_share(self, first: str, second: str) -> float:
+        """How much of what shared training images do is left in a difference, 0 to 1: little where
+        two arms differ by the randomness of their trainings alone.
         """
-        if not self.is_seeds and not (self._overlap.sum() > len(self._overlap)):
-            return 0.5
-        stable = float(np.mean([self._stability(self.observed[arm]) for arm in arms]))
-        unstable = 1 - stable
-        if len(arms) == 2 and stable > 0:
-            first, second = (self.observed[arm] for arm in arms)
-            if len(first) == len(second):
-                unstable *= min(1.0, self._stability(first - second) / stable)
-        return unstable
+        arms = [self.observed[arm] for arm in (first, second)]
+        stable = np.mean([self._stability(weights) for weights in arms])
+        if len(arms[0]) != len(arms[1]) or not stable > 0:
+            return 1.0
+        return min(1.0, self._stability(arms[0] - arms[1]) / float(stable))
 
     def _stability(self, weights: np.ndarray) -> float:
+        # The share of one run's image variance that another run has on the same images.
         covariance = weights @ self.scores.covariance @ weights.T
         between = ~np.eye(len(covariance), dtype=bool)
-        overlap = 1.0 if self.is_seeds else self._overlap[between].mean()
-        common = covariance[between].mean() / overlap
         single = np.trace(covariance) / len(covariance)
-        return float(np.clip(common / single, 0, 1)) if single > 0 else 1.0
+        if single <= 0 or self._overlap <= 0:
+            return 1.0
+        return float(np.clip(covariance[between].mean() / self._overlap / single, 0, 1))
 
     def is_shared(self, first: str, second: str) -> bool:
         """Whether both arms take their mean square from the common pool."""

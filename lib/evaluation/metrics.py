@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError
-from lib.evaluation import calibration, multilabel, ranking
+from lib.evaluation import calibration, multilabel
 from lib.evaluation import confusion as matrices
 from lib.evaluation.predictions import Predictions
 
@@ -43,7 +43,7 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
     if predictions.kind == "multilabel":
         return multilabel.per_class(predictions)
     counted = confusion(predictions)
-    ranked = ranking.areas(predictions)
+    ranked = calibration.areas(predictions)
     columns = {
         "precision": matrices.precision(counted),
         "recall": matrices.recall(counted),
@@ -98,7 +98,7 @@ def summary(predictions: Predictions, split: str) -> dict[str, float]:
         f"macro_{name}": float(by_class[name].mean()) for name in ("roc_auc", "average_precision")
     }
     if len(predictions.class_names) > 5:
-        values["top_5"] = ranking.top_k(of_split, 5)
+        values["top_5"] = calibration.top_k(of_split, 5)
     if predictions.kind == "probability":
         values["log_loss"] = calibration.log_loss(of_split)
         values["brier"] = calibration.brier(of_split)

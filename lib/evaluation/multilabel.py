@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.evaluation import bootstrap, ranking
+from lib.evaluation import calibration, confidence
 from lib.evaluation.predictions import Predictions
 
 HEADLINES = ("accuracy", "exact_match", "micro_f1", "macro_f1", "kappa")
@@ -59,7 +59,7 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
     hits, support, predicted = (
         values.sum(axis=0) for values in (truths & present, truths, present)
     )
-    ranked = ranking.areas(predictions)
+    ranked = calibration.areas(predictions)
     columns = {
         "precision": _ratio(hits, predicted, where_none=np.where(support > 0, 0.0, np.nan)),
         "recall": _ratio(hits, support),
@@ -104,14 +104,14 @@ def headline(predictions: Predictions, *, draws: int, seed: int = 0) -> dict[str
     def numbers(drawn: np.ndarray) -> np.ndarray:
         return np.stack(list(_headlines(drawn, *parts).values()), axis=1)
 
-    kinds = bootstrap.kinds(patterns.reshape(-1), predictions.groups)
-    drawn = bootstrap.draw(
+    kinds = confidence.kinds(patterns.reshape(-1), predictions.groups)
+    drawn = confidence.draw(
         kinds, numbers, width=3 * truths.shape[1], draws=draws, seed=seed
     )  # (draws, headlines)
     row = dict(summary(predictions))
     for name, column in zip(HEADLINES, drawn.T, strict=True):
         if name in row:
-            low, high = bootstrap.percentile_interval(column)
+            low, high = confidence.percentile_interval(column)
             row |= {f"{name}_low": low, f"{name}_high": high}
     return row
 

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from lib.errors import DarkroomError
-from lib.evaluation import analytic, design, linear_model
+from lib.evaluation import confidence, design, linear_model
 from lib.evaluation import confusion as matrices
 from lib.evaluation.formatting import SHARES
 from lib.evaluation.linear_model import LinearModel, Uncertainty
@@ -22,9 +22,7 @@ from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate, method_of
 
 ALPHA = 0.05
-_DRAWS = 20_000
-_QUANTILES = 200  # of the estimated standard error, over which a p-value is averaged
-_MANY_DEGREES = 1e6
+_MANY_DEGREES = 1e6  # of which t is normal
 MARGIN = 0.02
 """Arms are equivalent where they are shown to lie less than this apart."""
 
@@ -36,6 +34,8 @@ class Pair:
     `difference` has the 95 % interval of this pair alone. `low` and `high`, `p_adjusted` and
     `p_equivalent` are corrected for the number of pairs (Holm, Tukey): the interval excludes 0 just
     where `p_adjusted` is below 5 %, and lies within `margin` just where `p_equivalent` is.
+    `image_low` and `image_high`, corrected alike, are the interval over images with these
+    trainings. Power is that of a test at the level `alpha`.
     """
 
     first: str
@@ -49,12 +49,15 @@ class Pair:
     margin: float
     method: str
     num_pairs: int = 1
+    alpha: float = ALPHA
     is_splits: bool = True
+    image_low: float = float("nan")
+    image_high: float = float("nan")
 
     @cached_property
     def detectable(self) -> float:
         """The smallest difference that this design shows with 80 % power."""
-        return design.detectable(self.difference.uncertainty, num_pairs=self.num_pairs)
+        return design.detectable(self.difference.uncertainty, alpha=self.alpha)
 
     @cached_property
     def runs_needed(self) -> int | None:
@@ -62,7 +65,7 @@ class Pair:
         if self.difference.num_seeds < 2:
             return None
         found = self.difference
-        return design.runs_needed(found.value, found.uncertainty, num_pairs=self.num_pairs)
+        return design.runs_needed(found.value, found.uncertainty, alpha=self.alpha)
 
     @property
     def is_significant(self) -> bool:
@@ -82,17 +85,38 @@ class Pair:
         return self.p_equivalent < ALPHA
 
     @property
+    def order(self) -> tuple[str, str]:
+        """The two arms, the one with the higher result first."""
+        is_first = self.difference.value >= 0
+        return (self.first, self.second) if is_first else (self.second, self.first)
+
+    @property
+    def numbers(self) -> str:
+        """The difference, the higher arm minus the other, with both corrected 95 % intervals."""
+        is_share, value = self.difference.name in SHARES, abs(self.difference.value)
+        ends = [(self.low, self.high)]
+        if self.difference.num_seeds > 1 and np.isfinite(self.image_low):
+            ends.append((self.image_low, self.image_high))
+        if self.difference.value < 0:
+            ends = [(-high, -low) for low, high in ends]
+        spans = [
+            f"{100 * low:.1f} to {100 * high:.1f}" if is_share else f"{low:.3f} to {high:.3f}"
+            for low, high in ends
+        ]
+        amount = f"+{100 * value:.1f} points" if is_share else f"+{value:.3f}"
+        text = f"{amount}, 95 % {'; over images with these trainings '.join(spans)}"
+        return text.replace("-", "−")
+
+    @property
     def verdict(self) -> str:
         """One sentence for people: which arm is better and by how much, that they are equivalent,
         or what is not shown.
         """
-        name, value, low, high = self.difference.name, self.difference.value, self.low, self.high
-        if not np.isfinite(value):
+        name = self.difference.name
+        if not np.isfinite(self.difference.value):
             return f"{self.first} and {self.second}: {_label(name)} is not defined."
-        better, worse = (self.first, self.second) if value >= 0 else (self.second, self.first)
-        if value < 0:
-            value, low, high = -value, -high, -low
-        numbers = _interval(name, value, low, high)
+        better, worse = self.order
+        numbers = f"{_label(name)} {self.numbers}"
         if self.difference.num_seeds == 1:
             return self._of_two_models(better, worse, numbers)
         within = f"within {_amount(name, self.margin)} of each other"
@@ -137,35 +161,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def simultaneous(
-    p_values: Sequence[float], degrees: Sequence[float], pairs: Sequence[tuple[str, str]]
-) -> list[float]:
-    """The p-values of pairs of arms corrected by the largest t of all pairs, in the same order.
+def tukey(p_values: Sequence[float], degrees: Sequence[float], num_arms: int) -> list[float]:
+    """The p-values of all pairs of `num_arms` arms corrected by the largest t, in the same order.
 
     Pairs that share an arm go together, which Holm's correction does not use: among eleven arms it
-    takes them for 55 differences. The distribution is drawn, for arms of one variance, so that no
-    p below 5e-5 comes out. Together with Holm's it stays within the closed test of both.
+    takes them for 55 differences. Together with Holm's it stays within the closed test of both.
 
     Source: Tukey's range test; Hothorn, Bretz and Westfall, Biometrical Journal 50 (2008).
     """
-    from scipy.special import chdtri, ndtri, stdtrit
+    from scipy.special import stdtrit
+    from scipy.stats import studentized_range
 
-    arms = sorted({arm for pair in pairs for arm in pair})
-    drawn = np.random.default_rng(0).normal(size=(_DRAWS, len(arms)))
-    largest = np.zeros(_DRAWS)
-    for one, other in pairs:
-        gap = drawn[:, arms.index(one)] - drawn[:, arms.index(other)]
-        np.maximum(largest, np.abs(gap) / np.sqrt(2), out=largest)
-    largest.sort()
-    tails, adjusted = (np.arange(_QUANTILES) + 0.5) / _QUANTILES, []
-    for p, num in zip(np.maximum(p_values, 1e-30), degrees, strict=True):
-        if num < _MANY_DEGREES:
-            limits = -stdtrit(num, p / 2) * np.sqrt(chdtri(num, tails) / num)
-        else:
-            limits = -ndtri(np.array([p / 2]))
-        above = 1 - np.searchsorted(largest, limits) / _DRAWS
-        adjusted.append(min(1.0, max(p, float(above.mean()), 1 / _DRAWS)))
-    return adjusted
+    num = np.minimum(degrees, _MANY_DEGREES)
+    t = -stdtrit(num, np.clip(p_values, 1e-30, 1) / 2)
+    return list(np.clip(studentized_range.sf(t * np.sqrt(2), num_arms, num), p_values, 1))
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -257,17 +266,22 @@ def of_model(
         pair: uncertain[pair].upper_tail(margin - abs(value)) for pair, (value, _) in found.items()
     }
     adjusted, equivalent = holm(list(p.values())), holm(list(equal.values()))
-    if not against and len(p) > 1:
+    arms = {arm for pair in p for arm in pair}
+    if 1 < len(p) == len(arms) * (len(arms) - 1) // 2:
         degrees = [uncertain[pair].degrees_of_freedom for pair in p]
-        together = simultaneous(list(p.values()), degrees, list(p))
+        together = tukey(list(p.values()), degrees, len(arms))
         adjusted = [min(pair) for pair in zip(adjusted, together, strict=True)]
+    alpha = design.pairwise_alpha(len(arms), len(p)) if p else ALPHA
     pairs = [
         _pair(model, pair, found[pair][0], uncertain[pair], (p[pair], p_adjusted), margin, len(p))
         for pair, p_adjusted in zip(found, adjusted, strict=True)
     ]
     return [
         replace(
-            pair, p_equivalent=p_equal, method="McNemar, exact" if names in exact else pair.method
+            pair,
+            p_equivalent=p_equal,
+            alpha=alpha,
+            method="McNemar, exact" if names in exact else pair.method,
         )
         for pair, names, p_equal in zip(pairs, found, equivalent, strict=True)
     ]
@@ -356,6 +370,8 @@ def _pair(
     margin: float,
     num_pairs: int,
 ) -> Pair:
+    from scipy.special import ndtri
+
     scores, (p, p_adjusted) = model.scores, p_values
     sets = set(scores.sets[scores.rows(names[0])]) & set(scores.sets[scores.rows(names[1])])
     rows = np.array([row for row in scores.rows(names[0]) if scores.sets[row] in sets])
@@ -369,7 +385,7 @@ def _pair(
         scores.metric,
         value,
         *interval(uncertainty.half_width(0.95)),
-        *interval(analytic.NORMAL * float(np.sqrt(uncertainty.image_variance))),
+        *interval(confidence.NORMAL * float(np.sqrt(uncertainty.image_variance))),
         model.deviation(*names),
         num,
         method_of(scores, rows[:num] if len(sets) == 1 else rows),
@@ -378,6 +394,9 @@ def _pair(
     )
     level = 1 - ALPHA * (p / p_adjusted if p_adjusted > 0 else 1 / num_pairs)
     low, high = interval(uncertainty.half_width(level))
+    image_low, image_high = interval(
+        -float(ndtri((1 - level) / 2)) * float(np.sqrt(uncertainty.image_variance))
+    )
     return Pair(
         first=names[0],
         second=names[1],
@@ -391,6 +410,8 @@ def _pair(
         method=difference.method,
         num_pairs=num_pairs,
         is_splits=len(sets) > 1,
+        image_low=image_low,
+        image_high=image_high,
     )
 
 
@@ -404,11 +425,3 @@ def _label(name: str) -> str:
 
 def _amount(name: str, value: float) -> str:
     return f"{100 * value:.1f} points" if name in SHARES else f"{value:.3f}"
-
-
-def _interval(name: str, value: float, low: float, high: float) -> str:
-    if name in SHARES:
-        text = f"{_label(name)} {100 * value:+.1f} points, 95 % {100 * low:.1f} to {100 * high:.1f}"
-    else:
-        text = f"{_label(name)} {value:+.3f}, 95 % {low:.3f} to {high:.3f}"
-    return text.replace("-", "−")

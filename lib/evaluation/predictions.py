@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from lib import files
-from lib.errors import DarkroomError, check_choice, few
+from lib.errors import DarkroomError, check_choice, few, suggest
 
 if TYPE_CHECKING:
     import pyarrow
@@ -421,3 +421,54 @@ def _unknown_label(predictions: Predictions) -> pd.Series:
             isinstance(names, str) or not np.iterable(names) or not known.issuperset(names)
         )
     )
+
+
+MARK = " folded"
+"""Ends the data hash of a folded table, whose labels are no longer those that were hashed."""
+
+
+def fold(
+    predictions: Predictions, groups: Mapping[str, str], *, rest: str | None = None
+) -> Predictions:
+    """The same images with coarser classes; a group's probability is the sum of its classes'.
+
+    Args:
+        predictions: a table of kind probability.
+        groups: class name to group name; the group names, sorted, are the new classes.
+        rest: the group of every class that `groups` does not name; without it each must be named.
+
+    Raises:
+        DarkroomError: scores or several labels an image, an unknown class, one without a group, or
+            only one group.
+    """
+    if predictions.kind != "probability":
+        raise DarkroomError(
+            f"Only probabilities can be added up. Received kind {predictions.kind!r} "
+            f"({predictions.run})."
+        )
+    names = list(predictions.class_names)
+    strange = [name for name in groups if name not in names]
+    lacking = [] if rest is not None else [name for name in names if name not in groups]
+    if strange or lacking:
+        raise DarkroomError(
+            f"Each of the classes {', '.join(names)} needs a group. "
+            f"Without one: {', '.join(lacking) or 'none'}. Unknown: {', '.join(strange) or 'none'}."
+            f"{suggest(strange[0], names) if strange else ''}"
+        )
+    owner = {name: groups.get(name, rest) for name in names}
+    coarse = sorted(set(owner.values()))
+    if len(coarse) < 2:
+        raise DarkroomError(f"Folding must leave two groups at least. Received: {coarse}.")
+    member = np.array(
+        [[owner[name] == group for group in coarse] for name in names], dtype=np.float32
+    )  # (classes, groups)
+    summed = np.clip(predictions.probabilities @ member, 0, 1)
+    frame = predictions.frame.drop(columns=probability_columns(names)).reset_index(drop=True)
+    frame["label"] = frame["label"].map(owner)
+    frame = pd.concat([frame, pd.DataFrame(summed, columns=probability_columns(coarse))], axis=1)
+    about = {
+        "data_hash": predictions.data_hash + MARK,
+        "target": predictions.target + MARK,
+        "evaluated": {},
+    }
+    return replace(predictions, frame=frame, class_names=tuple(coarse), **about)

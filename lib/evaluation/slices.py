@@ -1,4 +1,5 @@
-"""Test results by slice: by class, `attr_*` column, side and brightness.
+"""Test results by slice: by class, `attr_*` column, side and brightness; metrics on coarser
+labels, and boxes.
 
 Every number has a 95 % interval over images, by groups where images share one.
 """
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lib.evaluation import analytic, bootstrap, calibration, metrics
-from lib.evaluation.predictions import Predictions
+from lib.errors import DarkroomError, suggest
+from lib.evaluation import calibration, confidence, metrics, statistics
+from lib.evaluation.predictions import Predictions, fold
 
 if TYPE_CHECKING:
     from lib.data.dataset import Dataset
@@ -47,12 +49,12 @@ def scores(part: Predictions, *, draws: int = 400) -> pd.DataFrame:
     squares = ((part.probabilities - part.truths) ** 2).sum(axis=1)
     rows = {}
     for name, values, highest in (("log_loss", losses, np.inf), ("brier", squares, 2.0)):
-        half = analytic.NORMAL * np.sqrt(_variance(part, (values - values.mean()) / len(values)))
+        half = confidence.NORMAL * np.sqrt(_variance(part, (values - values.mean()) / len(values)))
         mean = float(values.mean())
         rows[name] = (mean, max(0.0, mean - half), min(highest, mean + half))
     drawn = _calibration_draws(part, draws)
     value = calibration.debiased_calibration_error(part)
-    rows["calibration_error"] = (value, *bootstrap.percentile_interval(drawn))
+    rows["calibration_error"] = (value, *confidence.percentile_interval(drawn))
     return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("metric")
 
 
@@ -126,7 +128,7 @@ def _slice(
     half = quantile * np.sqrt(_variance(part, inside))
     accuracy = float(right[place].mean())
     num = int(np.unique(part.groups[place]).size)
-    low, high = analytic.bounded_interval(accuracy, float(half), num=num)
+    low, high = confidence.bounded_interval(accuracy, float(half), num=num)
     gap = float(right[~place].mean()) - accuracy
     is_worse = gap > quantile * np.sqrt(_variance(part, inside - outside)) > 0
     return {
@@ -177,8 +179,8 @@ def _of_class(part: Predictions, name: str, place: int) -> tuple[float, float]:
     weight = {"recall": truth, "precision": predicted, "f1": (truth.astype(float) + predicted) / 2}
     value = float(hit.sum() / weight[name].sum())
     slopes = (hit - value * weight[name]) / weight[name].sum()
-    half = analytic.NORMAL * np.sqrt(_variance(part, slopes))
-    return analytic.bounded_interval(value, float(half), num=max(1, int(weight[name].sum())))
+    half = confidence.NORMAL * np.sqrt(_variance(part, slopes))
+    return confidence.bounded_interval(value, float(half), num=max(1, int(weight[name].sum())))
 
 
 def _areas(part: Predictions, draws: int) -> dict[str, np.ndarray]:
@@ -195,7 +197,7 @@ def _areas(part: Predictions, draws: int) -> dict[str, np.ndarray]:
         times = weights[:, group[order]].astype(np.float64)  # (draws, n)
         values = _weighted_areas(times, positive, part.probabilities[order, place])
         for name, drawn in zip(areas, values, strict=True):
-            areas[name][place] = bootstrap.percentile_interval(drawn)
+            areas[name][place] = confidence.percentile_interval(drawn)
     return areas
 
 
@@ -231,3 +233,85 @@ def _calibration_draws(part: Predictions, draws: int) -> np.ndarray:
             replace(part, frame=part.frame.iloc[rows])
         )
     return errors
+
+
+UNNAMED = "other"
+"""The group of classes whose attribute is not known."""
+
+_BOX = ("box_left", "box_top", "box_right", "box_bottom")
+
+
+def has_boxes(accepted: pd.DataFrame) -> bool:
+    """Whether at least one image has a box."""
+    return all(name in accepted for name in _BOX) and bool(
+        accepted[list(_BOX)].notna().all(axis=1).any()
+    )
+
+
+def box_shares(accepted: pd.DataFrame) -> pd.DataFrame:
+    """Returns `image` and `box` (pixels) and `share` of every image with a box, in the rows' order.
+
+    Raises DarkroomError where no image has one.
+    """
+    if not has_boxes(accepted):
+        raise DarkroomError(
+            "No image of this data set has a box; boxes come with the source (box_left, box_top, "
+            "…)."
+        )
+    rows = accepted[accepted[list(_BOX)].notna().all(axis=1)]
+    left, top, right, bottom = (rows[name].astype(float) for name in _BOX)
+    area, image = (right - left) * (bottom - top), rows["width"].astype(float) * rows["height"]
+    return pd.DataFrame(
+        {"path": rows["path"], "image": image, "box": area, "share": area / image}
+    ).reset_index(drop=True)
+
+
+def groups(accepted: pd.DataFrame, column: str, class_names: Sequence[str]) -> dict[str, str]:
+    """Returns each class name's value of `column` as text, "other" where it has none.
+
+    Raises DarkroomError for an unknown column, and where images of one class differ in it: then it
+    is no coarser label.
+    """
+    known = [name for name in accepted.columns if name.startswith("attr_")]
+    if column not in known:
+        raise DarkroomError(
+            f"The data set has no column {column!r}. It has: "
+            f"{', '.join(known) or 'none'}.{suggest(column, known)}"
+        )
+    coarse_of: dict[str, str] = {}
+    for name in class_names:
+        values = accepted.loc[accepted["label"] == name, column].dropna().unique()
+        if len(values) > 1:
+            raise DarkroomError(
+                f"{column} is no coarser label: images of {name!r} have {len(values)} values of it."
+            )
+        coarse_of[name] = str(values[0]) if len(values) else UNNAMED
+    return coarse_of
+
+
+def coarse(
+    predictions: Predictions, accepted: pd.DataFrame, columns: Sequence[str]
+) -> dict[str, Predictions]:
+    """Returns the predictions as they are under "label", and folded by each column."""
+    coarser = {
+        name: fold(predictions, groups(accepted, name, predictions.class_names)) for name in columns
+    }
+    return {"label": predictions, **coarser}
+
+
+def judged(tables: dict[str, Predictions]) -> pd.DataFrame:
+    """Returns one row a table of `coarse`: classes, accuracy, macro F1 and kappa on test, each with
+    its 95 % interval.
+    """
+    rows = {}
+    for name, part in tables.items():
+        numbers = statistics.headline(part, "test")
+        row: dict[str, object] = {"classes": len(part.class_names)}
+        for number in ("accuracy", "macro_f1", "kappa"):
+            row[number] = numbers.get(number, float("nan"))
+            if f"{number}_low" in numbers:
+                row[f"{number} 95 %"] = (
+                    f"{numbers[f'{number}_low']:.3f} to {numbers[f'{number}_high']:.3f}"
+                )
+        rows[name] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("judged by")

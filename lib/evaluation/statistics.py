@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lib.evaluation import analytic, bootstrap, influence, linear_model, metrics, multilabel
+from lib.evaluation import confidence, influence, linear_model, metrics, multilabel
 from lib.evaluation import confusion as matrices
 from lib.evaluation.linear_model import LinearModel, Scores, Uncertainty
 from lib.evaluation.predictions import Predictions
@@ -56,7 +56,7 @@ def intervals(
     of_split = predictions.split(split)
     counted = metrics.confusion(of_split)
     grouped = linear_model.has_groups(of_split)
-    drawn = bootstrap.of_confusion(
+    drawn = confidence.of_confusion(
         of_split.truth,
         of_split.predicted,
         groups=of_split.groups,
@@ -66,15 +66,15 @@ def intervals(
     )
     rows = {}
     for name, function in matrices.HEADLINES.items():
-        low, high = bootstrap.percentile_interval(drawn[name])
+        low, high = confidence.percentile_interval(drawn[name])
         method = "bootstrap over groups" if grouped else "bootstrap over images"
         if name == "accuracy" and not grouped:
             (low, high), method = (
-                analytic.wilson(int(np.trace(counted)), int(counted.sum())),
+                confidence.wilson(int(np.trace(counted)), int(counted.sum())),
                 "Wilson",
             )
         if name == "kappa" and not grouped:
-            (low, high), method = analytic.kappa_interval(counted), "large sample"
+            (low, high), method = confidence.kappa_interval(counted), "large sample"
         if low > 1 - 1e-9:
             low, method = (
                 _lowest_of_faultless(of_split, counted, name),
@@ -134,13 +134,13 @@ def of_arm(scores: Scores, arm: str, *, model: LinearModel | None = None) -> Est
     lowest = -1.0 if scores.metric == "matthews" or "kappa" in scores.metric else 0.0
 
     def interval(half: float) -> tuple[float, float]:
-        return analytic.bounded_interval(value, half, num=num_groups, lowest=lowest)
+        return confidence.bounded_interval(value, half, num=num_groups, lowest=lowest)
 
-    low, high = interval(uncertainty.half_width(analytic.LEVEL))
-    image_low, image_high = interval(analytic.NORMAL * np.sqrt(uncertainty.image_variance))
+    low, high = interval(uncertainty.half_width(confidence.LEVEL))
+    image_low, image_high = interval(confidence.NORMAL * np.sqrt(uncertainty.image_variance))
     new_low = new_high = sd = float("nan")
     if len(rows) > 1:
-        new_low, new_high = interval(uncertainty.half_width_of_new_run(analytic.LEVEL))
+        new_low, new_high = interval(uncertainty.half_width_of_new_run(confidence.LEVEL))
         sd = float(scores.values[rows].std(ddof=1))
     return Estimate(
         name=scores.metric,
@@ -176,7 +176,7 @@ def _lowest_of_faultless(part: Predictions, counted: np.ndarray, name: str) -> f
     # Without a single error there is nothing to resample; Wilson's bound of the accuracy still
     # knows the number of images.
     num_groups = part.frame["group"].nunique()
-    accuracy = analytic.wilson(num_groups, num_groups)[0]
+    accuracy = confidence.wilson(num_groups, num_groups)[0]
     if name != "matthews" and "kappa" not in name:
         return accuracy
     shares = counted.sum(axis=1) / counted.sum()

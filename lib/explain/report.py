@@ -20,8 +20,8 @@ from lib.errors import DarkroomError, suggest
 from lib.evaluation import multilabel
 from lib.evaluation import predictions as tables
 from lib.evaluation.predictions import Predictions
-from lib.explain import faithfulness, gradient_methods, model_wrapper, plots, shortcuts
-from lib.explain.explanation import METHODS, explain
+from lib.explain import faithfulness, model_wrapper, plots
+from lib.explain.methods import METHODS, baseline_share, explain
 from lib.explain.model_wrapper import Batch, BlackBox
 from lib.models import serialization
 from lib.reporting.style import Drawing
@@ -309,7 +309,7 @@ class Explainer:
         if "integrated_gradients" not in self.methods:
             return ""
         images, targets = self._sample(num)
-        share = gradient_methods.baseline_share(self._batch(images, targets))
+        share = baseline_share(self._batch(images, targets))
         return (
             "Integrated gradients explain the step from the blurred image to the image. The "
             f"blurred image keeps {100 * float(np.median(share)):.0f} % of the class's probability "
@@ -317,7 +317,7 @@ class Explainer:
         )
 
     def shortcuts(self) -> pd.DataFrame:
-        """Returns `shortcuts.detect` on test images; with many classes, on fewer images of each."""
+        """Returns Shortcuts on test images; of many classes, on fewer images of each."""
         classes = self.run.predicted if self.run.test.kind == "multilabel" else self.run.test.truth
         usable = np.flatnonzero(self.run.is_correct)
         present = np.unique(classes[usable])
@@ -327,7 +327,7 @@ class Explainer:
         # Limits over all classes; sixty classes with 24 images each would take an hour.
         occluded, pasted = (24, 160) if self.tiny else (120, 600)
         num = max(1, len(present))
-        return shortcuts.detect(
+        return faithfulness.detect_shortcuts(
             self.run.model,
             self.run.images(rows),
             self.run.model_classes(classes[rows]),
@@ -411,7 +411,7 @@ def sentence(table: pd.DataFrame) -> str:
 def summary(
     run: ExplainedRun, table: pd.DataFrame, checks: pd.DataFrame, regions: pd.DataFrame
 ) -> dict:
-    """Returns the content of `result.json`; `found` is of `shortcuts.detect`."""
+    """Returns the content of `result.json`; `found` is of `faithfulness.detect_shortcuts`."""
     numbers = {
         f"{name}_{measure}": float(row[measure])
         for name, row in table.iterrows()

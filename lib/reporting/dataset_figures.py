@@ -14,8 +14,8 @@ from lib.data import augmentation, thumbnails
 from lib.data.dataset import Dataset
 from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
-from lib.evaluation import attributes as attributes_of
 from lib.evaluation import metrics
+from lib.evaluation import slices as attributes_of
 from lib.evaluation.predictions import Predictions
 from lib.reporting import plots, style
 from lib.reporting.style import Drawing

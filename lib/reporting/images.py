@@ -13,8 +13,8 @@ import pandas as pd
 
 from lib.data import decode, thumbnails
 from lib.data.dataset import Dataset
+from lib.evaluation import agreement
 from lib.evaluation import confusion as matrices
-from lib.evaluation import disagreements
 from lib.evaluation.comparison import Comparison
 from lib.evaluation.run_records import RunRecord
 from lib.reporting import plots
@@ -145,7 +145,7 @@ def disputed(comparison: Comparison, dataset: Dataset, *, num: int = 12) -> Draw
     """The test images on which two sure arms contradict each other, with every class that an arm
     named.
     """
-    table = disagreements.images(comparison, num)
+    table = agreement.images(comparison, num)
     named = [
         list(dict.fromkeys(row)) for row in table[list(comparison.arms)].itertuples(index=False)
     ]

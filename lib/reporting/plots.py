@@ -388,7 +388,7 @@ def learning_curves_of_arms(
                     axes,
                     [run.set_index("epoch")[f"val_{name}"] for run in runs],
                     index,
-                    style.label(arm),
+                    style.wrapped(arm),
                 )
             _finish_curves(axes, f"validation {name}", None)
         handles, labels = panels[0].get_legend_handles_labels()
@@ -499,8 +499,8 @@ def leaderboard(
     names = list(estimates)[::-1]  # drawn from below; the first arm on top
     metric = next(iter(estimates.values())).name
     labels = [
-        *(f"published: {style.label(name, most=36)}" for name in published),
-        *map(style.label, names),
+        *(style.wrapped(f"published: {name}") for name in published),
+        *map(style.wrapped, names),
     ]
     drawing = Drawing(7.6, 0.56 * len(names) + 0.34 * len(published) + 1.3)
     with matplotlib.rc_context(style.settings()):
@@ -685,7 +685,7 @@ def risk_coverage(
                 shown["coverage"],
                 shown["accuracy"],
                 color=style.colour(index),
-                label=style.label(name),
+                label=style.wrapped(name),
                 **shape,
             )
         if target is not None:

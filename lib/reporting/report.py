@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import numpy as np
 import pandas as pd
 
 from lib import files
-from lib.evaluation import calibration, checks, disagreements, metrics, selective_prediction
+from lib.evaluation import agreement, calibration, checks, metrics
 from lib.evaluation import confusion as matrices
 from lib.evaluation.comparison import Comparison, write_table
+from lib.evaluation.formatting import SHARES
+from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import RunRecord
-from lib.reporting import captions, images, plots, tensorboard, text
+from lib.evaluation.statistics import Estimate
+from lib.reporting import images, plots, tensorboard, text
 from lib.reporting.style import Drawing
+from lib.runs import record
 
 ICON_SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
@@ -73,8 +78,8 @@ def render(
     published = dict(published or {})
     hardest, disputed, sure = (
         comparison.hardest(),
-        disagreements.images(comparison),
-        selective_prediction.table(comparison),
+        agreement.images(comparison),
+        agreement.selective_prediction(comparison),
     )
     is_multilabel = comparison.is_multilabel
     single = [] if is_multilabel else list(comparison.arms)
@@ -90,8 +95,8 @@ def render(
             title=question or f"Comparison of {len(comparison.arms)} arms",
             comparison=comparison,
             metric=comparison.metric.replace("_", " "),
-            answer=captions.answer(comparison),
-            summary=captions.summary(comparison),
+            answer=answer(comparison),
+            summary=summary(comparison),
             icon=ICON,
             data=data,
             site=_site_links(study, data),
@@ -105,14 +110,14 @@ def render(
                 name: embedded(drawing) for name, drawing in drawings(comparison, published).items()
             },
             kappa_scale=matrices.landis_koch_scale(),
-            fitting=[*captions.fitting(comparison), *captions.published(comparison, published)],
+            fitting=[*fitting(comparison), *published_sentences(comparison, published)],
             confusions=confusions,
             labels=comparison.label_counts() if is_multilabel else {},
             per_class=comparison.per_class("f1"),
-            sure=selective_prediction.shown(sure).reset_index().to_dict("records")
+            sure=agreement.selective_prediction_text(sure).reset_index().to_dict("records")
             if len(sure)
             else [],
-            disagreement=disagreements.sentence(comparison),
+            disagreement=agreement.sentence(comparison),
             disputed=disputed.to_dict("records"),
             hardest=hardest.to_dict("records"),
             pictures=pictures,
@@ -174,7 +179,7 @@ _MOST_CURVES = 8  # that an eye can follow
 
 
 def calibration_drawings(
-    comparison: Comparison, *, target_accuracy: float = selective_prediction.TARGET_ACCURACY
+    comparison: Comparison, *, target_accuracy: float = agreement.TARGET_ACCURACY
 ) -> dict[str, Drawing]:
     """`reliability` of the arm that is best on validation, and `coverage` of the first
     eight arms.
@@ -182,7 +187,7 @@ def calibration_drawings(
     calibrated = {
         arm: runs
         for arm, runs in comparison.arms.items()
-        if all(map(selective_prediction.states_probabilities, runs))
+        if all(map(agreement.states_probabilities, runs))
     }
     if not calibrated:
         return {}
@@ -278,3 +283,172 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _number(value: Any, metric: str) -> float | None:
     value = value.get(metric) if isinstance(value, Mapping) else value
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+_WIDE_GAP, _POOR_FIT, _RISE = 0.1, 0.75, 0.1
+
+
+def answer(comparison: Comparison) -> str:
+    """What the comparison says, in one sentence: the differences that are significant, or that none
+    is and how large the largest is.
+    """
+    if comparison.is_tiny:
+        return record.TINY
+    if not comparison.pairs:
+        return f"One arm: {next(iter(comparison.arms))}."
+    shown = [pair for pair in comparison.pairs if pair.is_significant]
+    if not shown:
+        widest = max(comparison.pairs, key=lambda pair: abs(pair.difference.value))
+        if len(comparison.pairs) == 1:
+            return widest.verdict
+        equal = sum(pair.is_equivalent for pair in comparison.pairs)
+        also = f" {equal} of {len(comparison.pairs)} pairs are equivalent." if equal else ""
+        return f"No difference is significant. The largest: {widest.verdict}{also}"
+    if any(pair.difference.num_seeds == 1 for pair in shown):  # speaks of two trained models
+        return shown[0].verdict
+    better: dict[str, list[Pair]] = {}
+    for pair in shown:
+        better.setdefault(pair.order[1], []).append(pair)
+    clauses, metric = [], f"{comparison.metric.replace('_', ' ')} "
+    for loser, pairs in better.items():
+        numbers = [pair.numbers for pair in pairs]
+        names = [pair.order[0] for pair in pairs]
+        if len(set(numbers)) == 1:  # arms with the same predictions
+            size = f" ({metric}{numbers[0]})"
+        else:
+            names, size = [f"{n} ({metric}{m})" for n, m in zip(names, numbers, strict=True)], ""
+        verb = "are" if len(pairs) > 1 else "is"
+        clauses.append(f"{_joined(names)} {verb} better than {loser}{size}")
+    rest = [pair for pair in comparison.pairs if not pair.is_significant]
+    if len(rest) == 1:
+        is_equal = rest[0].is_equivalent
+        margin = f"{100 * rest[0].margin:g} points" if comparison.metric in SHARES else None
+        within = f", within {margin} of each other" if margin else ""
+        words = f"are equivalent{within}" if is_equal else "do not differ significantly"
+        clauses.append(f"{rest[0].first} and {rest[0].second} {words}")
+    elif rest:
+        clauses.append(f"{len(rest)} of {len(comparison.pairs)} pairs do not differ significantly")
+    return "; ".join(clauses) + "."
+
+
+def _joined(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def summary(comparison: Comparison) -> str:
+    """The best arm on validation, its test result with both intervals, and kappa's bands."""
+    best, row = next(iter(comparison.arms)), comparison.table.iloc[0]
+    estimate = comparison.estimates[best][comparison.metric]
+    value, low, high, image_low, image_high = (
+        f"{100 * number:.1f} %" if comparison.metric in SHARES else f"{number:.3f}"
+        for number in (
+            estimate.value,
+            estimate.low,
+            estimate.high,
+            estimate.image_low,
+            estimate.image_high,
+        )
+    )
+    bands = list(
+        dict.fromkeys(matrices.landis_koch(row[f"kappa_{end}"]) for end in ("low", "high"))
+    )
+    if estimate.num_seeds > 1:
+        runs, more = f"mean of {estimate.num_seeds} trainings", f" {_new_training(estimate)}"
+        intervals = (
+            f"95 % interval {low} to {high} {estimate.method}, {image_low} to {image_high} over "
+            "images with these trainings"
+        )
+    else:
+        runs, more = "one training", ""
+        intervals = f"95 % interval {low} to {high} {estimate.method}"
+    return (
+        f"Best on validation: {best}, test {comparison.metric.replace('_', ' ')} {value} "
+        f"({runs}; {intervals}) on {row['num_test']:,} test images; kappa {row['kappa']:.2f} "
+        f"({row['kappa_low']:.2f} to {row['kappa_high']:.2f}), "
+        f"{' to '.join(bands)} agreement.{more}"
+    )
+
+
+def _new_training(estimate: Estimate) -> str:
+    low, high = (
+        f"{100 * number:.1f} %" if estimate.name in SHARES else f"{number:.3f}"
+        for number in (estimate.new_low, estimate.new_high)
+    )
+    return f"A single new training is expected between {low} and {high} (95 %)."
+
+
+def fitting(comparison: Comparison) -> list[str]:
+    """The fit of each arm: training accuracy, test accuracy, and whether validation loss rose after
+    the kept epoch.
+    """
+    sentences = []
+    for row in comparison.table.to_dict("records"):
+        name = "macro_f1" if comparison.is_multilabel else "accuracy"
+        train, test = row[f"train_{name}"], row[f"test_{name}"]
+        if np.isnan(train):
+            continue
+        gap = f"{100 * train:.1f} % on train (without augmentation), {100 * test:.1f} % on test"
+        if train - test > _WIDE_GAP:
+            sentence = f"{row['title']} overfits: {gap}."
+        elif train < _POOR_FIT and train - test < _WIDE_GAP / 2:
+            sentence = f"{row['title']} underfits: {gap}."
+        else:
+            sentence = f"{row['title']}: {gap}."
+        runs = comparison.arms[row["title"]]
+        sentences.append(sentence + _rise(runs) + _kept_heads(runs))
+    return sentences
+
+
+def _kept_heads(runs: tuple[RunRecord, ...]) -> str:
+    """A clause for fine-tuned arms whose runs kept the head that they started from."""
+    kept = [(run.result.get("selection") or {}).get("kept") for run in runs]
+    if "head" not in kept:
+        return ""
+    return (
+        f" {kept.count('head')} of {len(kept)} runs kept the head on frozen features, since "
+        "fine-tuning did not lower the validation loss."
+    )
+
+
+def published_sentences(comparison: Comparison, figures: Mapping[str, Any]) -> list[str]:
+    """Each figure of others against the best arm's interval; other images were measured, so it
+    stays a remark.
+    """
+    best = next(iter(comparison.arms))
+    estimate = comparison.estimates[best][comparison.metric]
+    sentences = []
+    for name, value in figures.items():
+        value = value.get(comparison.metric) if isinstance(value, Mapping) else value
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        place = (
+            "inside"
+            if estimate.low <= value <= estimate.high
+            else "below"
+            if value < estimate.low
+            else "above"
+        )
+        shown = f"{100 * value:.1f} %" if comparison.metric in SHARES else f"{value:.3f}"
+        ours = text.interval(comparison.metric, estimate.value, estimate.low, estimate.high)
+        sentences.append(
+            f"{name} ({shown}, published by others, on other images) lies {place} the interval of "
+            f"{best}, {ours}."
+        )
+    return sentences
+
+
+def _rise(runs: tuple[RunRecord, ...]) -> str:
+    histories = [run.history for run in runs if run.history is not None and len(run.history)]
+    if not histories or not all("val_loss" in history.columns for history in histories):
+        return ""
+    loss = plots.mean_over_seeds(
+        [
+            history.drop_duplicates("epoch", keep="last").set_index("epoch")["val_loss"]
+            for history in histories
+        ]
+    )
+    loss = loss.loc[loss["num"] == len(histories), "mean"]
+    if not len(loss) or loss.iloc[-1] <= (1 + _RISE) * loss.min():
+        return ""
+    lowest = f"{loss.min():.2f} (epoch {loss.idxmin()})"
+    return f" Its validation loss rose from {lowest} to {loss.iloc[-1]:.2f} at the end."

@@ -225,6 +225,11 @@ def label(text: str, *, most: int = _LONGEST) -> str:
     return f"{whole[:head]}…{whole[-(most - 1 - head) :]}"
 
 
+def wrapped(text: str, *, width: int = 26) -> str:
+    """`label` in lines of at most `width` characters, so that a name is not cut."""
+    return "\n".join(textwrap.wrap(label(text, most=3 * width), width))
+
+
 def alt_of(path: Path) -> str:
     """The alt text inside a PNG that a `Drawing` was saved as; "" where there is none."""
     from PIL import Image

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from lib import errors, paths
-from lib.evaluation import analytic
+from lib.evaluation import confidence
 from lib.evaluation.formatting import SHARES, brief_row, full_row, interval, percent
 from lib.runs import Run
 
@@ -42,7 +42,7 @@ def published_row(figures: Any, metric: str) -> dict[str, str]:
             cells[name.replace("_", " ")] = percent(value) if name in SHARES else f"{value:.3f}"
             table.pop(name)
             if name == "accuracy" and "test images" in cells and 0 <= value <= 1:
-                low, high = analytic.wilson(round(value * num), num)
+                low, high = confidence.wilson(round(value * num), num)
                 cells["95 %"] = f"{100 * low:.1f} to {100 * high:.1f} %"
     cells["words"] = "; ".join(
         str(value) if key == "source" else f"{key}: {value}" for key, value in table.items()

@@ -39,7 +39,6 @@ PRESENTATION = (
     "lib.evaluation.checks",
     "lib.evaluation.test_access",
     "lib.cleaning.leaks",
-    "lib.evaluation.published_tables",
     "lib.cleaning.plots",
     "lib.cleaning.findings_page",
     "lib.cleaning.findings:DESCRIPTIONS",

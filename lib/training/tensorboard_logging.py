@@ -9,10 +9,10 @@ import numpy as np
 
 from lib.data import thumbnails
 from lib.data.dataset import Dataset
-from lib.evaluation import metrics, ranking
+from lib.evaluation import calibration, metrics
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
-from lib.reporting import plots, projector, tensorboard
+from lib.reporting import plots, tensorboard
 from lib.reporting.tensorboard import Board, Node
 from lib.runs import Run
 from lib.training.strategies import Trained, TrainingData
@@ -37,7 +37,7 @@ def show(
         board.figure("test/samples", samples(test, dataset), step)
     for index, name in enumerate(scored.class_names[:_MOST_CURVES]):
         board.precision_recall(
-            f"test/{name}", ranking.counts_at_thresholds(test, index, _THRESHOLDS), step
+            f"test/{name}", calibration.counts_at_thresholds(test, index, _THRESHOLDS), step
         )
     board.graph(nodes(trained.model))
     board.hparams(
@@ -96,7 +96,7 @@ def features(trained: Trained, data: TrainingData, scored: Predictions, *, run: 
     the split.
     """
     test = scored.split("test")
-    most = projector.MOST if trained.on_features is not None else _MOST_COMPUTED
+    most = tensorboard.MOST if trained.on_features is not None else _MOST_COMPUTED
     chosen = np.unique(np.linspace(0, len(test) - 1, min(most, len(test))).astype(int))
     rows = data.pixels.rows_of(test.frame["path"].iloc[chosen])
     images = np.asarray(data.pixels.array[rows])
@@ -119,7 +119,7 @@ def features(trained: Trained, data: TrainingData, scored: Predictions, *, run: 
         "verdict": verdict,
         "path": frame["path"],
     }
-    projector.write(run.folder, vectors, columns, images)
+    tensorboard.write_projector(run.folder, vectors, columns, images)
 
 
 def _before_head(model: keras.Model) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lib import hashing, paths
 from lib.errors import DarkroomError
-from lib.evaluation import analytic, multilabel
+from lib.evaluation import confidence, multilabel
 from lib.web import archive
 from lib.web.archive import Run
 
@@ -78,7 +78,7 @@ def _measure(run: Run) -> str:
 def _lower_bound(run: Run) -> float:
     metrics = run.result.get("metrics", {})
     share, num = metrics.get(f"val_{_measure(run)}"), metrics.get("num_images") or 30
-    return analytic.wilson(round(share * num), num)[0] if isinstance(share, float) else -1.0
+    return confidence.wilson(round(share * num), num)[0] if isinstance(share, float) else -1.0
 
 
 def load(run: Run) -> Loaded:

@@ -1,4 +1,4 @@
-"""Bootstrap over images, or over groups of near-duplicates, on confusion counts.
+"""Intervals: bootstrap over images or groups of near-duplicates; Wilson and kappa in closed form.
 
 Two groups with the same confusions are alike to every number computed from a confusion matrix. So
 groups are counted by kind, and a draw is one multinomial over the kinds: the same distribution as
@@ -7,12 +7,13 @@ drawing groups one by one, at a cost that hardly grows with the number of images
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from lib.errors import DarkroomError
 from lib.evaluation import confusion as matrices
 
 Metric = Callable[[np.ndarray], np.ndarray]
@@ -89,41 +90,13 @@ def of_confusion(
     def headlines(drawn: np.ndarray) -> np.ndarray:
         full = np.zeros((len(drawn), num_classes**2))
         full[:, used] = drawn
-        return _headlines_of(full.reshape(-1, num_classes, num_classes))
+        confusions = full.reshape(-1, num_classes, num_classes)
+        return np.stack([f(confusions) for f in matrices.HEADLINES.values()], axis=1)
 
     values = draw(
         kinds(patterns, groups), headlines, width=num_classes**2, draws=draws, seed=seed
     )  # (draws, headlines)
     return dict(zip(matrices.HEADLINES, values.T, strict=True))
-
-
-def of_arms(
-    truth: np.ndarray,
-    predicted: np.ndarray,
-    *,
-    groups: np.ndarray,
-    num_classes: int,
-    draws: int = 1000,
-    seed: int = 0,
-    functions: Mapping[str, Metric] = matrices.HEADLINES,
-) -> dict[str, np.ndarray]:
-    """(draws, columns) of every headline number for several predictions of the same images, drawn
-    together.
-
-    `predicted` is (n, columns): one column an arm and seed. Their differences in one draw are
-    paired. `functions` are other numbers of confusion matrices, of any number of them at once.
-    """
-    rows = np.column_stack([truth, predicted])
-    unique, patterns = np.unique(rows, axis=0, return_inverse=True)
-    patterns = patterns.reshape(-1)
-    places = [unique[:, 0] * num_classes + unique[:, column] for column in range(1, rows.shape[1])]
-
-    def headlines(drawn: np.ndarray) -> np.ndarray:
-        columns = [_headlines_of(_added(drawn, place, num_classes), functions) for place in places]
-        return np.stack(columns, axis=2)  # (draws, headlines, columns)
-
-    values = draw(kinds(patterns, groups), headlines, width=num_classes**2, draws=draws, seed=seed)
-    return {name: values[:, index] for index, name in enumerate(functions)}
 
 
 def percentile_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
@@ -133,16 +106,73 @@ def percentile_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[flo
     return float(low), float(high)
 
 
-def _headlines_of(
-    confusion: np.ndarray, functions: Mapping[str, Metric] = matrices.HEADLINES
-) -> np.ndarray:
-    return np.stack([function(confusion) for function in functions.values()], axis=1)
+LEVEL = 0.95
+NORMAL = 1.959963984540054
+"""The 97.5th percentile of the normal distribution."""
 
 
-def _added(drawn: np.ndarray, place: np.ndarray, num_classes: int) -> np.ndarray:
-    from scipy import sparse
+def wilson(num_right: int, num: int, *, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of a proportion. Source: Wilson, Journal of the American Statistical Association
+    22 (1927).
+    """
+    from scipy.special import ndtri
 
-    to_cell = sparse.csr_matrix(
-        (np.ones(len(place)), (np.arange(len(place)), place)), shape=(len(place), num_classes**2)
+    if not 0 <= num_right <= num or num == 0:
+        raise DarkroomError(
+            "A proportion needs 0 <= right <= number and one image at least. Received: "
+            f"{num_right} of {num}."
+        )
+    z = float(ndtri((1 + level) / 2))
+    share, scale = num_right / num, 1 + z**2 / num
+    middle = (share + z**2 / (2 * num)) / scale
+    half = z * np.sqrt(share * (1 - share) / num + z**2 / (4 * num**2)) / scale
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def kappa_interval(confusion: np.ndarray, *, level: float = LEVEL) -> tuple[float, float]:
+    """The large-sample interval of Cohen's unweighted kappa, clipped to -1 … 1.
+
+    Where no image was confused that interval has no width; then Wilson's interval of the accuracy
+    is carried over.
+
+    Source: Fleiss, Cohen and Everitt, Psychological Bulletin 72 (1969), equation 14; (Fleiss,
+        Statistical Methods for Rates and Proportions, 2nd edition, equation 13.15).
+    """
+    from scipy.special import ndtri
+
+    shares = np.asarray(confusion, dtype=np.float64) / np.sum(confusion)
+    truth, predicted = shares.sum(axis=1), shares.sum(axis=0)
+    kappa = float(matrices.kappa(confusion))
+    expected = float(truth @ predicted)
+    if expected == 1:
+        return kappa, kappa
+    if kappa == 1:
+        num = int(np.sum(confusion))
+        return (wilson(num, num, level=level)[0] - expected) / (1 - expected), 1.0
+    agree = np.diagonal(shares)
+    on = (agree * (1 - (truth + predicted) * (1 - kappa)) ** 2).sum()
+    weight = (predicted[:, None] + truth[None, :]) ** 2  # p_.i + p_j.
+    off = (1 - kappa) ** 2 * ((shares * weight).sum() - (agree * np.diagonal(weight)).sum())
+    variance = (on + off - (kappa - expected * (1 - kappa)) ** 2) / (
+        np.sum(confusion) * (1 - expected) ** 2
     )
-    return np.asarray(drawn @ to_cell).reshape(-1, num_classes, num_classes)
+    half = float(ndtri((1 + level) / 2)) * np.sqrt(max(variance, 0.0))
+    return max(-1.0, kappa - half), min(1.0, kappa + half)
+
+
+def bounded_interval(
+    value: float, half: float, *, num: int, lowest: float = 0.0, highest: float = 1.0
+) -> tuple[float, float]:
+    """Wilson's interval of a number whose symmetric interval would be `value` ± `half`.
+
+    It cannot leave `lowest` … `highest`. The number of images that Wilson's formula asks for is the
+    one at which a proportion has this half-width; for a number at either end it is `num`.
+    """
+    width = highest - lowest
+    share, half = (value - lowest) / width, half / width
+    variance = share * (1 - share)
+    excess = half**2 / variance if variance > 1e-12 else NORMAL**2 / num  # q² / n
+    middle = share + excess / 2
+    reach = float(np.sqrt((half**2 if variance > 1e-12 else 0.0) + excess**2 / 4))
+    low, high = ((middle + sign * reach) / (1 + excess) for sign in (-1, 1))
+    return lowest + width * max(0.0, float(low)), lowest + width * min(1.0, float(high))
