@@ -42,7 +42,8 @@ Predict = Callable[[np.ndarray], np.ndarray]
 class Design:
     """A study: which learner, on how many images, how many arms and runs, on splits or one split.
 
-    With `is_weaker` the first arm has weaker features.
+    With `is_weaker` the first arm has weaker features; with `is_same` all arms have the same ones
+    and differ by the randomness of their trainings.
     """
 
     learner: str
@@ -51,6 +52,7 @@ class Design:
     num_runs: int = 10
     is_fixed: bool = False
     is_weaker: bool = False
+    is_same: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,18 @@ def main(arguments: list[str] | None = None) -> int:
             if is_fixed and learner not in RANDOM:
                 continue
             studies = list(simulate(Design(learner, is_fixed=is_fixed), num))
+            if not is_fixed:
+                print(f"{learner}, shared training: {needed_share(studies):.2f} needed", flush=True)
             for num_arms, num_runs in ((2, 3), (3, 3), (5, 3), (3, 5), (3, 10)):
                 name = f"{num_runs} {'seeds' if is_fixed else 'splits'}, {num_arms} arms"
                 print(
                     line(f"{learner}, {name}", rates(studies, num_arms, num_runs), num), flush=True
                 )
+        if learner in RANDOM:
+            studies = list(simulate(Design(learner, num_arms=3, is_same=True), num))
+            print(
+                line(f"{learner}, 10 splits, 3 equal arms", rates(studies, 3, 10), num), flush=True
+            )
         studies = list(simulate(Design(learner, num_arms=11, num_runs=3), num))
         print(line(f"{learner}, 3 splits, 11 arms", rates(studies, 11, 3), num), flush=True)
         weaker = Design(learner, num_images=2624, num_arms=3, num_runs=3, is_weaker=True)
@@ -133,6 +142,25 @@ def rates(studies: list[Study], num_arms: int, num_runs: int) -> dict[str, float
         held[f"{metric}: false verdicts"] = wrong
         held |= {f"{metric}: means covered": means, f"{metric}: differences covered": differences}
     return {name: float(np.mean(values)) for name, values in held.items()}
+
+
+def needed_share(studies: list[Study]) -> float:
+    """What `linear_model.shared_training` would have to be for this learner's differences.
+
+    From the variance over data sets of the difference of two arms over all splits, without what
+    images and splits explain.
+    """
+    total, images, explained = 0.0, 0.0, 0.0
+    for study in studies:
+        scores, arms = study.scores["accuracy"], dict.fromkeys(study.scores["accuracy"].arms)
+        for one, other in pairwise(arms):
+            weights = scores.weights(one) - scores.weights(other)
+            values, covariance = weights @ scores.values, weights @ scores.covariance @ weights.T
+            between, single = ~np.eye(len(values), dtype=bool), np.diag(covariance).mean()
+            total += values.mean() ** 2
+            explained += covariance[between].mean() + values.var(ddof=1) / len(values)
+            images += single * scores.ratios[0]
+    return (total - explained) / images
 
 
 def power(studies: list[Study]) -> dict[str, float]:
@@ -247,6 +275,9 @@ def population(
     shared = generator.normal(size=(num, _SHARED)) + SIGNAL * centres[truth, :_SHARED]
     features = []
     for arm in range(design.num_arms):
+        if design.is_same and features:
+            features.append(features[0])
+            continue
         signal = WEAKER if design.is_weaker and arm == 0 else SIGNAL
         own = generator.normal(size=(num, _OWN)) + signal * centres[truth, _SHARED:]
         features.append(np.hstack([shared, own]))
@@ -273,6 +304,13 @@ def naive_bayes(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) ->
     return lambda new: (prior - 0.5 * ((new[:, None] - means) ** 2 / variance).sum(axis=2)).argmax(
         axis=1
     )
+
+
+def centroid(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> Predict:
+    """The class with the nearest mean: a stable learner."""
+    classes = np.eye(len(SHARES))[y]
+    means = classes.T @ x / classes.sum(axis=0)[:, None]
+    return lambda new: (new @ means.T - 0.5 * (means**2).sum(axis=1)).argmax(axis=1)
 
 
 def neighbour(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> Predict:
@@ -327,6 +365,7 @@ def network(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> Pre
 LEARNERS = {
     "lda": discriminant,
     "naive_bayes": naive_bayes,
+    "centroid": centroid,
     "neighbour": neighbour,
     "tree": tree,
     "random_features": random_features,

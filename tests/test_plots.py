@@ -155,7 +155,7 @@ def test_the_arms_keep_their_order_and_others_figures_are_marked_as_published():
         np.abs(circles.get_ydata() - place) > 0.1
     ).all()  # none lies behind the diamond of the mean, 0.86
     labels = [text.get_text() for text in drawing.axes[0].get_yticklabels()]
-    assert labels == ["published: Deitsch et al. 2019", "cnn", "resnet"]
+    assert labels == ["published: Deitsch et al.\n2019", "cnn", "resnet"]
     assert "kappa of the arms" in plots.leaderboard({"a": estimate("kappa", 0.6)}, {"a": [0.6]}).alt
 
 

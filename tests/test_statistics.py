@@ -163,9 +163,10 @@ def test_splits_that_share_no_image_by_hand():
     found = statistics.over_seeds(seeds, "accuracy")
     assert found.method == "over images, 3 folds and trainings"
     over_images = np.mean([0.9 * 0.1, 0.8 * 0.2, 0.7 * 0.3]) / 100  # of one run
-    # The mean square 0.01 has two degrees of freedom, the one of the images five.
+    # The mean square 0.01 has two degrees of freedom, the one of the images five. Without a common
+    # image one half of the variance counts as not shared by two trainings.
     square = (5 * over_images + 2 * 0.1**2) / 7
-    variance = linear_model.SHARED_TRAINING * over_images * 100 / 300 + square / 3
+    variance = linear_model.shared_training(0.5) * over_images * 100 / 300 + square / 3
     assert found.uncertainty.image_variance == pytest.approx(over_images / 3)
     assert found.uncertainty.variance == pytest.approx(variance)
     degrees = variance**2 / ((square / 3) ** 2 / 7 + (over_images / 3) ** 2 / 299)

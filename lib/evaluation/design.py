@@ -17,6 +17,8 @@ measured.
 """
 TRAINING_SD = 0.01
 """The assumed standard deviation of accuracy between trainings of one arm on the same images."""
+INSTABILITY = 0.4
+"""The assumed share of the image variance that two trainings of an arm do not have in common."""
 _MOST_RUNS = 100
 
 
@@ -89,7 +91,7 @@ def before(
     else:
         seen = num_test / (num_train + num_test) if is_splits else 1.0
         share = (of_training + over_images * (1 - seen)) / num_runs
-        shared = linear_model.SHARED_TRAINING * num_test / num_train
+        shared = linear_model.shared_training(INSTABILITY) * num_test / num_train
         variance = over_images * (seen + shared) + share
         degrees = linear_model.PRIOR_DEGREES + (num_arms - is_splits) * (num_runs - 1)
         expected = Uncertainty(

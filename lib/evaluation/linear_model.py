@@ -11,12 +11,13 @@ things move a mean over S runs:
 - the images' part B of M is known: M is moderated towards it, as if `PRIOR_DEGREES` further
   degrees of freedom had shown it (limma's empirical Bayes);
 - *training images that the runs share* move all of them alike, which no difference between them
-  shows, so that no unbiased estimate exists (Bengio and Grandvalet). They count as
-  `SHARED_TRAINING` V r, for the image variance V of one run and r test images a training image;
-  for less where two arms err on the same images but for the randomness of their trainings.
+  shows, so that no unbiased estimate exists (Bengio and Grandvalet). They count as H V r, for the
+  image variance V of one run and r test images a training image. H grows with how much a learner
+  depends on its training (`shared_training`), and is smaller where two arms err on the same images
+  but for the randomness of their trainings.
 
-Var = C + M / S + `SHARED_TRAINING` V r, with Satterthwaite's degrees of freedom, those of M being
-those of the whole table. This is the variance over new data sets of this size, their splits and
+Var = C + M / S + H V r, with Satterthwaite's degrees of freedom, those of M being those of the
+whole table. This is the variance over new data sets of this size, their splits and
 trainings. `image_variance`, C + B / S, is the one over new test images for these very trainings;
 one training has no other.
 
@@ -42,10 +43,10 @@ import pandas as pd
 from lib.evaluation import influence, metrics
 from lib.evaluation.predictions import Predictions
 
-SHARED_TRAINING = 0.15
-"""What shared training images add to the variance: this share of the image variance of one run,
-times test / training images. Simulated learners need 0.02 to 0.20 (`benchmarks/verdicts.py`), one
-nearest neighbour 0.3, so that its intervals are too narrow with ten splits.
+SHARED_TRAINING = (0.08, 0.2)
+"""What shared training images add for a learner whose trainings agree, and how much more for one
+whose trainings have nothing in common: fitted to what simulated learners need
+(`benchmarks/verdicts.py`).
 """
 PRIOR_DEGREES = 5.0
 """Prior degrees of freedom of the variance between runs, from the known variance over images."""
@@ -312,7 +313,8 @@ class LinearModel:
             return value, Uncertainty(over_images, over_images, np.inf)
         pool = self._pool(tuple(sets))
         num = len(rows) if len(sets) == 1 else len(sets)
-        return value, self._combined(over_images, [(pool.of_arm(arm), num)], rows)
+        shared = pool.shared_training(arm)
+        return value, self._combined(over_images, [(pool.of_arm(arm), num)], rows, shared)
 
     def difference(self, first: str, second: str) -> tuple[float, Uncertainty] | None:
         """`first` minus `second` over the test sets that both have; None where they share none."""
@@ -325,8 +327,8 @@ class LinearModel:
         pool = self._pool(tuple(sets))
         if len(sets) > 1:
             squares = [(pool.of_pair(first, second), len(sets))]
-            left = pool.systematic_share(first, second)
-            return value, self._combined(over_images, squares, rows, left)
+            shared = pool.shared_training(first, second)
+            return value, self._combined(over_images, squares, rows, shared)
         members = [self.scores.rows(arm) for arm in (first, second)]
         numbers = [int((self.scores.sets[mine] == sets[0]).sum()) for mine in members]
         if min(numbers) == 1:
@@ -334,8 +336,8 @@ class LinearModel:
         squares = [
             (pool.of_arm(arm), num) for arm, num in zip((first, second), numbers, strict=True)
         ]
-        is_shared, left = pool.is_shared(first, second), pool.systematic_share(first, second)
-        return value, self._combined(over_images, squares, rows, left, is_shared=is_shared)
+        shared, is_shared = pool.shared_training(first, second), pool.is_shared(first, second)
+        return value, self._combined(over_images, squares, rows, shared, is_shared=is_shared)
 
     def deviation(self, first: str, second: str) -> float:
         """The standard deviation of the difference between test sets, or between seeds of one; NaN
@@ -368,7 +370,7 @@ class LinearModel:
         over_images: float,
         squares: Sequence[tuple[_MeanSquare, int]],
         rows: np.ndarray,
-        training_share: float = 1.0,
+        shared: float,
         *,
         is_shared: bool = True,
     ) -> Uncertainty:
@@ -377,7 +379,7 @@ class LinearModel:
         common = over_images - sum(square.floor / num for square, num in squares)
         single = common + sum(square.floor for square, _ in squares)
         ratio = float(self.scores.ratios[rows].mean())
-        known = max(0.0, common) + SHARED_TRAINING * training_share * ratio * max(0.0, single)
+        known = max(0.0, common) + shared * ratio * max(0.0, single)
         variance = max(known + parts.sum(), _LEAST * over_images)
         noise = parts.sum() ** 2 / degrees[0] if is_shared else (parts**2 / degrees).sum()
         groups = [self.scores.groups[place] for place in set(self.scores.sets[rows])]
@@ -429,6 +431,13 @@ def _pooled(
     return (mine[1] * values / floors, mine[1]) if floors > 0 and mine[1] > 0 else mine
 
 
+def shared_training(instability: float) -> float:
+    """The share that shared training images add; `instability` is the share, 0 to 1, of the image
+    variance of one run that another run of the arm does not have on the same images.
+    """
+    return SHARED_TRAINING[0] + SHARED_TRAINING[1] * instability
+
+
 def _mean_overlap(images: Sequence[np.ndarray]) -> float:
     """The mean share of its images that a test set has in common with another."""
     return float(
@@ -465,23 +474,26 @@ class _Pool:
         self._overlap = 1.0 if self.is_seeds else _mean_overlap([scores.images[k] for k in sets])
         self._alike = self._members_alike()
 
-    def systematic_share(self, first: str, second: str) -> float:
-        """How much of what shared training images do is left in a difference, 0 to 1: little where
-        two arms differ by the randomness of their trainings alone.
+    def shared_training(self, *arms: str) -> float:
+        """What training images that the runs share add, of the image variance of one run times test
+        / training images; to the mean of an arm, or to the difference of two.
         """
-        arms = [self.observed[arm] for arm in (first, second)]
-        stable = np.mean([self._stability(weights) for weights in arms])
-        if len(arms[0]) != len(arms[1]) or not stable > 0:
-            return 1.0
-        return min(1.0, self._stability(arms[0] - arms[1]) / float(stable))
+        observed = [self.observed[arm] for arm in arms]
+        stable = float(np.mean([self._stability(weights) for weights in observed]))
+        share = shared_training(1 - stable)
+        if len(arms) == 2 and len(observed[0]) == len(observed[1]) and stable > 0:
+            share *= min(1.0, self._stability(observed[0] - observed[1]) / stable)
+        return share
 
     def _stability(self, weights: np.ndarray) -> float:
         # The share of one run's image variance that another run has on the same images.
         covariance = weights @ self.scores.covariance @ weights.T
         between = ~np.eye(len(covariance), dtype=bool)
         single = np.trace(covariance) / len(covariance)
-        if single <= 0 or self._overlap <= 0:
+        if single <= 0:
             return 1.0
+        if self._overlap <= 0:
+            return 0.5  # test sets without a common image do not show it
         return float(np.clip(covariance[between].mean() / self._overlap / single, 0, 1))
 
     def is_shared(self, first: str, second: str) -> bool:
