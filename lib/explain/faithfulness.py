@@ -224,15 +224,14 @@ def stability(
 
     1 for methods without randomness.
     """
+    from scipy.stats import rankdata
+
     if not METHODS[method].seeded:
         return np.ones(len(images))
     maps = [
         explain(model, images, method=method, target=target, seed=seed, **options) for seed in seeds
     ]
-    ranks = [
-        own.reshape(len(images), -1).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
-        for own in maps
-    ]
+    ranks = [rankdata(own.reshape(len(images), -1), axis=1) for own in maps]  # (n, pixels)
     pairs = list(itertools.combinations(ranks, 2))
     return np.mean(
         [
