@@ -227,7 +227,8 @@ def label(text: str, *, most: int = _LONGEST) -> str:
 
 def wrapped(text: str, *, width: int = 26) -> str:
     """`label` in lines of at most `width` characters, so that a name is not cut."""
-    return "\n".join(textwrap.wrap(label(text, most=3 * width), width))
+    lines = textwrap.wrap(label(text, most=3 * width), width, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def alt_of(path: Path) -> str:
