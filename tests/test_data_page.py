@@ -97,8 +97,10 @@ def test_relabelling_keeps_what_was_to_review_and_undo_restores_both(client):
     assert arrays(client)["source_label"][3] == 0
     answer = post(client, "undo").get_json()
     assert (answer["labels"], answer["verdicts"], answer["undo"]) == ([0], [1], 1)
+    assert answer["decided"] == [1]  # to review, by hand
     answer = post(client, "undo").get_json()
     assert (answer["labels"], answer["verdicts"], answer["undo"]) == ([0], [0], 0)
+    assert answer["decided"] == [0]
     assert "no decision" in post(client, "undo").get_json()["error"]
     clean.sync(datasets.load("pets"))
     assert datasets.load("pets").manifest()["label"].tolist() == ["cat"] * 12 + ["dog"] * 12

@@ -6,13 +6,14 @@ import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from lib import runs, schema
 from lib.apply import classifier as models
 from lib.apply import folder as folders
 from lib.apply import report
 from lib.apply.folder import Outcome
-from lib.reporting.text import print_progress
+from lib.reporting.text import SITE, print_progress
 from lib.runs import Run
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def apply(
         part_size=part_size,
     )
     page = report.write(outcome, run.folder)
-    run.finish({"metrics": outcome.numbers, "model": classifier.name})
+    about = {"model": classifier.name, "sentences": [outcome.sentence]}
+    run.finish({"metrics": outcome.numbers, **about})
     if as_json:
         print(json.dumps(facts(outcome, run, page), ensure_ascii=False))
         return 0
@@ -73,6 +75,8 @@ def apply(
     if outcome.copied_to is not None:
         print(f"Copies: {outcome.copied_to}")
     print(f"Tables: {run.folder / 'labels.csv'} and labels.parquet\nReport: {page}")
+    place = quote(f"{run.study}/{run.stage}/{run.unit}")
+    print(f"Label the most informative by keyboard: `darkroom web`, {SITE}/label/{place}")
     return 0
 
 

@@ -228,6 +228,7 @@ class ImageTable:
             "rows": rows,
             "verdicts": self.verdict[rows].tolist(),
             "labels": self.label[rows].tolist(),
+            "decided": self.decided[rows].tolist(),
             "names": self.labels,
             "undo": len(self._undoable),
         }

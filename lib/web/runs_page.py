@@ -84,6 +84,7 @@ def one_run(study: str, stage: str, run: str) -> str:
         flagged=[row for row in findings if row["outcome"] not in ("held", "not_judged")],
         parameters=trained.result.get("key", {}).get("parameters", {}),
         has_maps=(trained.folder / record.ACCOUNT).is_file(),
+        has_report=(trained.folder / "report.html").is_file(),
         has_labels=(trained.folder / "labels.parquet").is_file(),
         has_predictions=(trained.folder / run_record.PREDICTIONS).is_file(),
         data=_data(trained),

@@ -159,7 +159,7 @@ function facets() {
   add("verdict", labelling ? "State" : "Verdict", about.verdicts.map((_, code) => [code, stateOf(code)]));
   add("reason", labelling ? "More" : "Findings", [["wrong", "predicted wrongly"], ...about.reasons.map((each, code) => [code, each.title, each.meaning]),
     ["decided", "decided by hand"], ["none", "no finding"]]);
-  add("split", P ? "Split of the run" : "Split of the source", [...about.splits.map((name, code) => [code, name]), [255, "none"]]);
+  if (A.split.some((code) => code !== 255) || P) add("split", P ? "Split of the run" : "Split of the source", [...about.splits.map((name, code) => [code, name]), [255, "none"]]);
   const classes = [...about.labels.keys()].slice(0, MOST_OPTIONS).map((code) => [code, about.labels[code]]);
   if (!labelling) add("class", "Class", [...classes, [NONE, "no label"]]);
   byId("facets").replaceChildren(...parts);
@@ -314,7 +314,7 @@ function send(path, content, restore) {
   pending++;
   queue = queue.then(() => ask(path, content)).then((answer) => {
     if (answer.names) about.labels = answer.names;
-    for (const [place, row] of answer.rows.entries()) { A.verdict[row] = answer.verdicts[place]; A.label[row] = answer.labels[place]; if (answer.decided) A.decided[row] = answer.decided[place]; }
+    for (const [place, row] of answer.rows.entries()) { A.verdict[row] = answer.verdicts[place]; A.label[row] = answer.labels[place]; A.decided[row] = answer.decided[place]; }
     about.undo = answer.undo;
     repaint(answer.rows);
     if (path === "/undo" && answer.rows.length) { const place = order.indexOf(answer.rows[0]); if (place >= 0 && view === "grid") go(place); else if (view === "pairs") showPair(); }
@@ -676,6 +676,7 @@ function wireJoin() {
   const text = byId("join-text"), command = byId("join-command");
   byId("open-join").addEventListener("click", async () => {
     command.hidden = true;
+    byId("join-go").hidden = false;
     try { text.textContent = (await ask("/join")).sentence; } catch (error) { text.textContent = error.message; }
     byId("join").showModal();
   });
@@ -688,6 +689,7 @@ function wireJoin() {
       text.textContent = answer.sentence;
       command.textContent = answer.command;
       command.hidden = false;
+      byId("join-go").hidden = true;  // a second press would make a second data set
     } catch (error) { text.textContent = error.message; }
     byId("join-go").disabled = false;
   });
