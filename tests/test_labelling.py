@@ -87,9 +87,9 @@ def test_a_torn_line_is_passed_over_and_a_foreign_one_refused(pets, tmp_path):
         labelling.labelled(pets)
 
 
-def _predictions(tmp_path, name, right):
+def _predictions(tmp_path, name, right, truth=None):
     num = len(right)
-    truth = np.arange(num) % 2
+    truth = np.arange(num) % 2 if truth is None else truth
     said = np.where(right, truth, 1 - truth)
     frame = predictions.table(
         [f"{index:03d}.png" for index in range(num)],
@@ -118,6 +118,14 @@ def test_the_gain_is_paired_on_the_shared_test_images(tmp_path):
     assert found["p"] == pytest.approx(0.0414, abs=1e-4)  # exact binomial: 5 of 20, two-sided
     assert found["low"] == pytest.approx(0.0121, abs=1e-4)  # (10 - 8.77) / 102
     assert found["high"] == pytest.approx(0.1840, abs=1e-4)
+
+
+def test_test_images_that_were_relabelled_in_between_are_judged_by_their_new_labels(tmp_path):
+    old, new = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0])
+    first = _predictions(tmp_path, "a.parquet", np.array([True, True, True, False]), old)
+    second = _predictions(tmp_path, "b.parquet", np.array([True, True, True, True]), new)
+    found = labelling.gain(first, second)  # both models say cat, cat, dog, cat
+    assert (found["relabelled"], found["before"], found["after"]) == (1, 1, 1)
 
 
 @pytest.fixture

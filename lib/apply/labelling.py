@@ -165,23 +165,27 @@ def gain(before: Predictions, after: Predictions) -> dict[str, float] | None:
     on.
 
     `num` images, `before` and `after` (accuracies), `difference` with its 95 % interval (`low`,
-    `high`) and `p` (exact McNemar). It speaks of these two trained models. None where they share
-    no test image.
+    `high`) and `p` (exact McNemar). Both are judged by the labels of the second, which differ on
+    `relabelled` images from those of the first. It speaks of these two trained models. None where
+    they share no test image.
 
     Source: Agresti and Min 2005, Simple improved confidence intervals for comparing matched
     proportions.
     """
     parts = [table.split("test") for table in (before, after)]
-    right = [pd.Series(part.predicted == part.truth, index=part.frame["path"]) for part in parts]
-    shared = right[0].index.intersection(right[1].index)
+    predicted = [_named(part, part.predicted) for part in parts]
+    truth = [_named(part, part.truth) for part in parts]
+    shared = truth[0].index.intersection(truth[1].index)
     if shared.empty:
         return None
-    first, second = (table[shared].to_numpy(bool) for table in right)
+    label = truth[1][shared]
+    first, second = ((labels[shared] == label).to_numpy(bool) for labels in predicted)
     num, lost, won = len(shared), int((first & ~second).sum()), int((~first & second).sum())
     difference = (won - lost) / (num + 2)
     spread = np.sqrt(won + lost + 1 - (won - lost) ** 2 / (num + 2)) / (num + 2)
     return {
         "num": num,
+        "relabelled": int((truth[0][shared] != label).sum()),
         "before": float(first.mean()),
         "after": float(second.mean()),
         "difference": (won - lost) / num,
@@ -189,6 +193,10 @@ def gain(before: Predictions, after: Predictions) -> dict[str, float] | None:
         "high": difference + _Z * spread,
         "p": paired_tests.mcnemar(lost, won),
     }
+
+
+def _named(table: Predictions, codes: np.ndarray) -> pd.Series:
+    return pd.Series(np.asarray(table.class_names, object)[codes], index=table.frame["path"])
 
 
 def _lines(dataset: Dataset) -> list[dict[str, Any]]:
