@@ -99,7 +99,7 @@ def darkroom(*words: str, home: Path) -> subprocess.CompletedProcess:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=3600,  # a whole study
     )
 
 
