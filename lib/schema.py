@@ -423,7 +423,7 @@ _FIT = (
     _row("class_weights", "str", "none", "whether rare classes count more",
          choices=("none", "balanced")),
     _row("mix", "str", "none", "whether train images are mixed in pairs",
-         choices="lib.data.mixup:METHODS", option=True, when=_TRAINED_WHOLE),
+         choices="lib.data.augmentation:MIX_METHODS", option=True, when=_TRAINED_WHOLE),
     _row("mix_alpha", "float", 0.4, "alpha of the beta distribution of mixing shares",
          "above 0, at most 10", option=True, when=("mix", "mixup", "cutmix")),
     _row("loss", "str", "cross_entropy", "the loss; the binary ones for two classes",

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from lib.data.file_listing import ListedFile
-from lib.data.sources import naming
+from lib.data.sources import reading
 from lib.data.sources.folders import read
 from lib.data.sources.options import Options
 from lib.errors import DarkroomError
@@ -27,12 +27,12 @@ CARS = ["Audi S5 Coupe 2012", "Audi A5 Sedan 2008", "BMW X3 SUV 2012"]
     ],
 )
 def test_class_names_say_make_type_and_year(name, expected):
-    assert tuple(naming.parts(name).values()) == expected
+    assert tuple(reading.name_parts(name).values()) == expected
 
 
 @pytest.mark.parametrize("name", ["cat", "2012", "Apollo 2012", "Audi S5 Coupe", "room 101 1850"])
 def test_other_names_say_nothing(name):
-    assert naming.parts(name) is None
+    assert reading.name_parts(name) is None
 
 
 def test_folders_give_the_parts_only_where_every_class_has_them():
@@ -46,7 +46,7 @@ def test_folders_give_the_parts_only_where_every_class_has_them():
 
 @pytest.fixture
 def cars():
-    rows = [(name, *naming.parts(name).values()) for name in CARS for _ in range(4)]
+    rows = [(name, *reading.name_parts(name).values()) for name in CARS for _ in range(4)]
     frame = pd.DataFrame(rows, columns=["label", "attr_make", "attr_type", "attr_year"])
     return frame.assign(path=[f"{n}.jpg" for n in range(len(frame))], width=100, height=50)
 

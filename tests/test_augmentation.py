@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.data import augmentation, auto_augment, mixup
+from lib.data import augmentation, auto_augment
 from lib.data.augmentation import Policy
 from lib.errors import DarkroomError
 
@@ -133,7 +133,7 @@ def test_every_policy_keeps_shape_and_kind_and_changes_something(name):
 
 def test_mixup_by_hand():
     images = np.stack([np.full((2, 2, 3), 0, np.uint8), np.full((2, 2, 3), 200, np.uint8)])
-    mixed, truth, own = mixup.mix(
+    mixed, truth, own = augmentation.mix(
         images, np.eye(2, dtype=np.float32), "mixup", np.array([[0.75, 0, 0], [0.5, 0, 0]])
     )
     assert mixed[:, 0, 0, 0].tolist() == [50, 100]
@@ -146,7 +146,7 @@ def test_cutmix_by_hand():
     # a quarter of the area about the middle: 2 x 2 pixels; the second about the corner: only a
     # quarter of it is left
     drawn = np.array([[0.75, 0.5, 0.5], [0.75, 0.0, 0.0]])
-    mixed, truth, _ = mixup.mix(images, np.eye(2, dtype=np.float32), "cutmix", drawn)
+    mixed, truth, _ = augmentation.mix(images, np.eye(2, dtype=np.float32), "cutmix", drawn)
     assert mixed[0, ..., 0].tolist() == [[0, 0, 0, 0], [0, 9, 9, 0], [0, 9, 9, 0], [0, 0, 0, 0]]
     assert truth[0].tolist() == [0.75, 0.25]
     assert truth[1].tolist() == [1 / 16, 15 / 16]
@@ -155,7 +155,7 @@ def test_cutmix_by_hand():
 
 def test_an_unknown_mix_is_refused():
     with pytest.raises(DarkroomError, match="Did you mean 'mixup'"):
-        mixup.check("mixupp")
+        augmentation.check_mix("mixupp")
 
 
 @pytest.mark.parametrize("name", ["gentle", "rand_augment"])

@@ -8,8 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from lib.cleaning import perceptual_hash
-from lib.cleaning.copies import Comparer, CopyVerifier, common, detail
-from lib.cleaning.duplicates import group, stars
+from lib.cleaning.duplicates import Comparer, CopyVerifier, common, detail, group, stars
 from lib.cleaning.perceptual_hash import orient, perceptual_hashes
 
 

@@ -21,7 +21,7 @@ from lib.data import intake, manifest
 from lib.errors import DarkroomError
 
 pymongo = pytest.importorskip("pymongo")
-from lib.data.sources import gridfs, gridfs_bucket  # noqa: E402
+from lib.data.sources import gridfs  # noqa: E402
 
 SERVER = Path(sys.executable).with_name("secantusd-py")
 pytestmark = pytest.mark.skipif(
@@ -206,14 +206,14 @@ def test_damage_in_the_store_is_found_by_the_hash(home):
 def test_a_name_that_leads_out_of_the_data_set_is_not_written(home):
     for name in ("../x.png", "/x.png", "a/../../x.png", "a\\x.png", "C:/x.png"):
         with pytest.raises(DarkroomError, match="leads out of the data set"):
-            gridfs_bucket.local_path(home, name)
-    assert gridfs_bucket.local_path(home, "a/b c.png") == home / "a" / "b c.png"
+            gridfs.local_path(home, name)
+    assert gridfs.local_path(home, "a/b c.png") == home / "a" / "b c.png"
 
 
 def test_a_missing_server_set_or_address_is_reported(home, monkeypatch):
     with pytest.raises(DarkroomError, match="no data set 'nothing'"):
         gridfs.get("nothing", tell=quiet)
-    monkeypatch.setattr(gridfs_bucket, "_SELECTION_MS", 50)
+    monkeypatch.setattr(gridfs, "_SELECTION_MS", 50)
     monkeypatch.setenv(gridfs.URL, "mongodb://someone:secret@127.0.0.1:9/darkroom")
     with pytest.raises(DarkroomError, match="The server at 127.0.0.1:9 does not answer") as told:
         gridfs.get("nothing", patience_s=0, tell=quiet)
@@ -309,14 +309,14 @@ def interrupted(server, home, there, name: str, moment: float, whom: str) -> Non
 
 def test_a_server_that_is_away_is_waited_for(home, monkeypatch):
     there = intake.bring(str(pictures(home / "pictures", num=8)), name="waited")
-    upload, away = gridfs_bucket.Bucket._upload, iter([True] * 5)
+    upload, away = gridfs.Bucket._upload, iter([True] * 5)
 
     def interrupted(self, path, data):
         upload(self, path, data)  # the answer is lost, so it is written again
         if next(away, False):
             raise pymongo.errors.AutoReconnect("connection closed")
 
-    monkeypatch.setattr(gridfs_bucket.Bucket, "_upload", interrupted)
+    monkeypatch.setattr(gridfs.Bucket, "_upload", interrupted)
     gridfs.put(there, tell=quiet)
     assert next(away, False) is False
     put_again_and_compare(there, "waited")
@@ -327,7 +327,7 @@ def test_a_server_that_stays_away_ends_the_transfer(home, monkeypatch):
         raise pymongo.errors.AutoReconnect("connection closed")
 
     there = intake.bring(str(pictures(home / "pictures", num=8)), name="given_up")
-    monkeypatch.setattr(gridfs_bucket.Bucket, "_upload", never)
+    monkeypatch.setattr(gridfs.Bucket, "_upload", never)
     with pytest.raises(DarkroomError, match="The same command continues where it stopped"):
         gridfs.put(there, patience_s=0.3, tell=quiet)
 

@@ -7,7 +7,7 @@ from PIL import Image
 from lib import cli
 from lib.cleaning import clean
 from lib.data import dataset as datasets
-from lib.data import intake, registry
+from lib.data import intake
 from lib.errors import DarkroomError
 
 
@@ -34,14 +34,14 @@ def test_list_rename_and_forget(data, capsys):
     assert cli.main(["data", "forget", "animals"]) == 0
     assert datasets.names() == [] and len(list(data.raw.rglob("*.png"))) == 4
     with pytest.raises(DarkroomError, match="no data set 'animals'"):
-        registry.rename("animals", "pets")
+        datasets.rename("animals", "pets")
 
 
 def test_a_moved_folder_is_found_again(data, tmp_path):
     with pytest.raises(DarkroomError, match="holds 0 of the 4 files"):
-        registry.relink("pets", tmp_path)
+        datasets.relink("pets", tmp_path)
     data.raw.rename(tmp_path / "moved")
     with pytest.raises(DarkroomError, match="darkroom data relink pets FOLDER"):
         datasets.load("pets")
-    assert registry.relink("pets", tmp_path / "moved").raw == tmp_path / "moved"
+    assert datasets.relink("pets", tmp_path / "moved").raw == tmp_path / "moved"
     assert intake.bring(str(tmp_path / "moved")).name == "pets"

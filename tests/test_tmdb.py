@@ -16,8 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from PIL import Image
 
-from lib.data import dataset, targets
-from lib.data.sources import http_client, scaling, tmdb, tmdb_api
+from lib.data import dataset, decode, targets
+from lib.data.sources import http_client, tmdb
 from lib.errors import DarkroomError
 
 GENRES = {28: "Action", 16: "Animation", 27: "Horror"}
@@ -147,8 +147,8 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
-    monkeypatch.setenv(tmdb_api.TOKEN, TOKEN)
-    monkeypatch.delenv(tmdb_api.KEY, raising=False)
+    monkeypatch.setenv(tmdb.TOKEN, TOKEN)
+    monkeypatch.delenv(tmdb.KEY, raising=False)
     found = Tmdb()
     thread = threading.Thread(target=found.serve_forever)
     thread.start()
@@ -214,18 +214,18 @@ def test_posters_come_by_genre_with_what_tmdb_says_of_them(server, pauses):
 def test_without_permission_or_key_nothing_is_asked(server, pauses, monkeypatch):
     with pytest.raises(DarkroomError, match="restricts their use for machine learning.*state it"):
         collect(server, pauses, permission=" ")
-    monkeypatch.delenv(tmdb_api.TOKEN)
+    monkeypatch.delenv(tmdb.TOKEN)
     with pytest.raises(DarkroomError, match="TMDB_TOKEN"):
         collect(server, pauses)
     assert not server.asked
-    monkeypatch.setenv(tmdb_api.TOKEN, "wrong")
+    monkeypatch.setenv(tmdb.TOKEN, "wrong")
     with pytest.raises(
         DarkroomError, match=r"refuses the key in TMDB_TOKEN \(HTTP 401\)"
     ) as refused:
         collect(server, pauses)
     assert "wrong" not in str(refused.value)
-    monkeypatch.delenv(tmdb_api.TOKEN)
-    monkeypatch.setenv(tmdb_api.KEY, "old-key")
+    monkeypatch.delenv(tmdb.TOKEN)
+    monkeypatch.setenv(tmdb.KEY, "old-key")
     assert len(collect(server, pauses).rows()) == 10
 
 
@@ -323,7 +323,7 @@ def test_posters_are_scaled_as_they_come(server, pauses):
     with Image.open(there.raw / "posters" / "1000.jpg") as picture:
         assert (picture.format, picture.size) == ("JPEG", (16, 16))
     with pytest.raises(DarkroomError, match="8 to 2048"):
-        scaling.scaled(jpeg(1), side=4)
+        decode.scaled(jpeg(1), side=4)
 
 
 def test_no_more_is_asked_than_agreed(server):
@@ -377,7 +377,7 @@ def test_the_token_does_not_follow_a_redirect_to_another_host(server):
         thread.start()
     try:
         client = http_client.Client(per_second=1000)
-        tmdb_api.Server(f"http://127.0.0.1:{first.server_port}/3", client).ask("/configuration")
+        tmdb.Server(f"http://127.0.0.1:{first.server_port}/3", client).ask("/configuration")
     finally:
         for each, thread in zip((other, first), threads, strict=True):
             each.shutdown()

@@ -28,7 +28,9 @@ MAX_TOTAL_FEATURES = 12_000_000
 
 TABLES, KEY_BITS, MAX_BUCKET = 6, 24, 16
 MIN_VOTES = 6.5
-"""Rare features, in units of one that no third picture has, which a proposed pair shares."""
+"""Rare features, in units of one that no third picture has, which a proposed pair shares. At 8.5
+the search takes a fifth less time, and finds 86 instead of 94 % of the edited copies of cars.
+"""
 
 PROPOSED_PER_PICTURE = 3
 MIN_THUMB_INLIERS = 11
@@ -83,6 +85,7 @@ def find(
     rows: np.ndarray,
     read: Callable[[int], np.ndarray | None],
     *,
+    leaders: np.ndarray | None = None,
     refuted: AbstractSet[tuple[int, int]] = frozenset(),
     num_threads: int = 1,
 ) -> Found:
@@ -93,6 +96,8 @@ def find(
         rows: (pictures,) positions in `thumbs`.
         read: gives a picture by its place in `rows` as uint8 grey (height, width), or None when it
             is gone.
+        leaders: (pictures,) the representative of each picture by the copies known already, whose
+            pairs are not compared again; default each its own.
         refuted: pairs (first, second) that are known to be two photographs of one scene.
         num_threads: OpenCV lets go of the interpreter's lock.
     """
@@ -101,17 +106,17 @@ def find(
     verifier = _Verifier(read)
     if note := _too_alike(verifier, len(rows)):
         return nothing(note)
+    leaders = np.arange(len(rows)) if leaders is None else leaders
     most = int(min(MAX_FEATURES, max(30, MAX_TOTAL_FEATURES // len(rows))))
     with ThreadPoolExecutor(num_threads) as threads:
-        upright = list(threads.map(lambda row: _described(np.asarray(thumbs[row]), most), rows))
-        mirrored = list(
-            threads.map(lambda row: _described(_mirror(np.asarray(thumbs[row])), most), rows)
-        )
+        both = list(threads.map(lambda row: _described(np.asarray(thumbs[row]), most), rows))
+        upright, mirrored = ([pair[side] for pair in both] for side in (0, 1))
         fits = []
-        for mirror, others in ((False, upright), (True, mirrored)):
-            proposed = propose(
-                [features[1] for features in upright], [features[1] for features in others]
-            )
+        proposals = propose(*([features[1] for features in side] for side in (upright, mirrored)))
+        for mirror, (others, proposed) in enumerate(
+            zip((upright, mirrored), proposals, strict=True)
+        ):
+            proposed = proposed[leaders[proposed[:, 0]] != leaders[proposed[:, 1]]]
             maps = threads.map(
                 lambda pair, others=others: affine(upright[pair[0]], others[pair[1]]),
                 proposed.tolist(),
@@ -122,7 +127,7 @@ def find(
                 if inliers >= MIN_THUMB_INLIERS and (first, second) not in refuted
             ]
         fits.sort(key=lambda fit: (-fit[0], fit[1], fit[2]))
-        accepted = list(_accepted(fits, verifier, threads, number=len(rows)))
+        accepted = list(_accepted(fits, verifier, threads, leaders))
     if not accepted:
         return nothing()
     return Found(
@@ -131,34 +136,38 @@ def find(
     )
 
 
-def propose(descriptors: list[np.ndarray], others: list[np.ndarray]) -> np.ndarray:
-    """Returns pairs (first, second) of pictures that share rare features, int64 (pairs, 2), the
-    best of each picture.
+def propose(upright: list[np.ndarray], mirrored: list[np.ndarray]) -> list[np.ndarray]:
+    """Returns the pairs (first, second) of pictures that share rare features, int64 (pairs, 2), the
+    best of each picture: of the upright pictures, and of upright and mirrored ones.
 
-    `descriptors` and `others` hold uint8 (features, 32) for each picture; `others` may be those of
-    the mirrored pictures. Features whose keys of 24 sampled bits agree are taken for the same; one
-    that more than 16 pictures have says nothing.
+    Both arguments hold uint8 (features, 32) for each picture. Features whose keys of 24 sampled
+    bits agree count as equal; one that more than 16 pictures have says nothing.
     """
-    number, mirrored = len(descriptors), others is not descriptors
-    rng = np.random.default_rng(0)
-    mine, theirs = np.concatenate(descriptors), np.concatenate(others)
-    my_owner = np.repeat(np.arange(number), [len(rows) for rows in descriptors])
-    their_owner = np.repeat(np.arange(number), [len(rows) for rows in others])
-    if not len(mine) or not len(theirs):
-        return np.empty((0, 2), np.int64)
-    balance = np.abs(np.unpackbits(mine[:: max(1, len(mine) // 5_000)], axis=1).mean(axis=0) - 0.5)
-    bits = np.argsort(balance, kind="stable")[
-        :192
-    ]  # bits that nearly all features share tell little
-    pairs, weights = [], []
+    number, rng = len(upright), np.random.default_rng(0)
+    sides = [np.concatenate(side) for side in (upright, mirrored)]
+    owners = [
+        np.repeat(np.arange(number), [len(rows) for rows in side]) for side in (upright, mirrored)
+    ]
+    if not all(map(len, sides)):
+        return [np.empty((0, 2), np.int64)] * 2
+    sample = sides[0][:: max(1, len(sides[0]) // 5_000)]
+    balance = np.abs(np.unpackbits(sample, axis=1).mean(axis=0) - 0.5)
+    bits = np.argsort(balance, kind="stable")[:192]  # bits that nearly all features share: no use
+    shared: list[list[tuple[np.ndarray, np.ndarray]]] = [[], []]
     for _ in range(TABLES):
         chosen = rng.choice(bits, KEY_BITS, replace=False)
-        first = _distinct(_keys(mine, chosen) * number + my_owner)[0]
-        second = _distinct(_keys(theirs, chosen) * number + their_owner)[0] if mirrored else first
-        found, weight = _collisions(first, second, number)
-        pairs.append(found)
-        weights.append(weight)
-    codes, weights = np.concatenate(pairs), np.concatenate(weights)
+        first, second = (
+            _distinct(_keys(side, chosen) * number + owner)[0]
+            for side, owner in zip(sides, owners, strict=True)
+        )
+        shared[0].append(_collisions(first, first, number))
+        shared[1].append(_collisions(first, second, number))
+    return [_best_pairs(tables, number) for tables in shared]
+
+
+def _best_pairs(tables: list[tuple[np.ndarray, np.ndarray]], number: int) -> np.ndarray:
+    """The best pairs of each picture by the weights that all tables give them together."""
+    codes, weights = (np.concatenate(column) for column in zip(*tables, strict=True))
     order = np.argsort(codes, kind="stable")
     codes, sizes = _distinct(codes[order])
     starts = np.cumsum(sizes) - sizes
@@ -171,9 +180,7 @@ def propose(descriptors: list[np.ndarray], others: list[np.ndarray]) -> np.ndarr
     return np.stack([codes // number, codes % number], axis=1)
 
 
-def affine(
-    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]
-) -> tuple[int, np.ndarray | None]:
+def affine(one: Features, other: Features) -> tuple[int, np.ndarray | None]:
     """Returns how many places the best affine map carries from `other` to `one`, and the map (2,
     3); 0 and None without one.
     """
@@ -210,10 +217,10 @@ def structure(
         _blocks(values, side) for values in (a * a, b * b, a * b, covered.astype(np.float32))
     )
     energy = np.maximum(aa, bb)
-    told = (share > 0.6) & (energy > max(1.5, 0.03 * np.percentile(energy, 95)))
-    if told.sum() < 6:
+    is_used = (share > 0.6) & (energy > max(1.5, 0.03 * np.percentile(energy, 95)))
+    if is_used.sum() < 6:
         return 0.0
-    return float(np.percentile((ab / np.sqrt(aa * bb + 1e-3))[told], 40))
+    return float(np.percentile((ab / np.sqrt(aa * bb + 1e-3))[is_used], 40))
 
 
 class _Verifier:
@@ -278,7 +285,7 @@ class _Picture:
         self.grey, self.resolution = grey, resolution
 
     @cached_property
-    def features(self) -> tuple[np.ndarray, np.ndarray]:
+    def features(self) -> Features:
         detector = cv2.ORB_create(500, 1.2, 6, edgeThreshold=16, patchSize=24, fastThreshold=7)
         return _features(detector, self.grey)
 
@@ -300,8 +307,8 @@ def _too_alike(verifier: _Verifier, number: int) -> str | None:
     Learnt from pairs chosen at random: where different originals share structure as they stand,
     the thresholds above say nothing.
     """
-    pairs = np.random.default_rng(0).integers(0, number, (SAMPLE, 2))
-    pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
+    order = np.random.default_rng(0).permutation(number)[: SAMPLE + 1]
+    pairs = np.stack([order[:-1], order[1:]], axis=1)
     alike = float(np.mean([verifier.unmoved(*pair) >= LIKE_STRUCTURE for pair in pairs.tolist()]))
     if alike <= MAX_ALIKE:
         return None
@@ -312,10 +319,10 @@ def _too_alike(verifier: _Verifier, number: int) -> str | None:
 
 
 def _accepted(
-    fits: list[tuple], verifier: _Verifier, threads: ThreadPoolExecutor, *, number: int
+    fits: list[tuple], verifier: _Verifier, threads: ThreadPoolExecutor, leaders: np.ndarray
 ) -> Iterator[tuple[tuple[int, int], float]]:
     """Yields verified pairs; pairs whose pictures are joined already are not tried again."""
-    parent = np.arange(number)
+    parent = leaders.copy()
 
     def root(item: int) -> int:
         while parent[item] != item:
@@ -333,17 +340,21 @@ def _accepted(
                 yield (fit[1], fit[2]), score
 
 
-def _described(thumb: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+Features = tuple[np.ndarray, np.ndarray]
+"""Positions float32 (features, 2) and descriptors uint8 (features, 32)."""
+
+
+def _described(thumb: np.ndarray, most: int) -> tuple[Features, Features]:
+    """The features of a thumbnail and of its mirror image."""
     detector = cv2.ORB_create(most, 1.2, 4, edgeThreshold=8, patchSize=16, fastThreshold=5)
-    return _features(detector, thumb)
+    return _features(detector, thumb), _features(detector, _mirror(thumb))
 
 
-def _features(detector: cv2.ORB, grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions float32 (features, 2) and descriptors uint8 (features, 32)."""
+def _features(detector: cv2.ORB, grey: np.ndarray) -> Features:
     points, descriptors = detector.detectAndCompute(grey, None)
     if descriptors is None:
         return np.empty((0, 2), np.float32), np.empty((0, 32), np.uint8)
-    return np.array([point.pt for point in points], np.float32), descriptors
+    return np.array(cv2.KeyPoint_convert(points)), descriptors
 
 
 def _mirror(picture: np.ndarray) -> np.ndarray:
@@ -405,9 +416,7 @@ def _best_of_each(first: np.ndarray, second: np.ndarray, votes: np.ndarray) -> n
     return kept
 
 
-def _matched(
-    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+def _matched(one: Features, other: Features) -> tuple[np.ndarray, np.ndarray]:
     """Positions of mutual nearest features, (matches, 2) in each picture."""
     if min(len(one[0]), len(other[0])) < 6:
         return np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
@@ -418,9 +427,7 @@ def _matched(
     return one[0][places[:, 0]], other[0][places[:, 1]]
 
 
-def _homography(
-    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]
-) -> np.ndarray | None:
+def _homography(one: Features, other: Features) -> np.ndarray | None:
     first, second = _matched(one, other)
     if len(first) < 8:
         return None

@@ -166,14 +166,14 @@ def _data(arguments: argparse.Namespace) -> int:
     import json
 
     from lib import paths
-    from lib.data import registry
+    from lib.data import dataset as datasets
 
     what, name, to = arguments.what, arguments.name, arguments.to
     if (what != "list" and not name) or (what in ("rename", "relink") and not to):
         example = {"rename": "rename old new", "forget": "forget old", "relink": "relink old path"}
         raise DarkroomError(f"Which one? Such as: darkroom data {example[what]}")
     if what == "list":
-        rows = registry.overview()
+        rows = datasets.overview()
         if arguments.json:
             print(json.dumps({"datasets": rows}, ensure_ascii=False))
         for row in [] if arguments.json else rows:
@@ -185,13 +185,13 @@ def _data(arguments: argparse.Namespace) -> int:
         return 0
     facts: dict[str, Any] = {"name": name}
     if what == "rename":
-        registry.rename(name, to)
+        datasets.rename(name, to)
         facts, text = {"name": to, "was": name}, f"{name} is called {to} now."
     elif what == "forget":
-        facts["moved_to"] = str(registry.forget(name))
+        facts["moved_to"] = str(datasets.forget(name))
         text = f"{name} is forgotten; its manifest and ledger are in {facts['moved_to']}."
     else:
-        facts["raw"] = str(registry.relink(name, paths.typed(to)).raw)
+        facts["raw"] = str(datasets.relink(name, paths.typed(to)).raw)
         text = f"{name} is read from {facts['raw']} now."
     print(json.dumps(facts, ensure_ascii=False) if arguments.json else text)
     return 0

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pandas
 
-from lib.data import augmentation, mixup
+from lib.data import augmentation
 from lib.data.pixel_cache import Pixels
 
 
@@ -77,7 +77,7 @@ class Batches(keras.utils.PyDataset):
         first_epoch: int = 0,
         multiple_of: int = 1,
     ) -> None:
-        mixup.check(mix)
+        augmentation.check_mix(mix)
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
         self._given = given
         self._batch_size = batch_size
@@ -107,7 +107,7 @@ class Batches(keras.utils.PyDataset):
             truth = labels  # (batch, classes)
             if labels.ndim == 1:
                 truth = np.eye(self._given.num_classes, dtype=np.float32)[labels]
-            images, labels, own = mixup.mix(images, truth, self._mix, self._mixes[chosen])
+            images, labels, own = augmentation.mix(images, truth, self._mix, self._mixes[chosen])
             weights = None if weights is None else own * weights + (1 - own) * np.roll(weights, 1)
         if self._multiple_of > 1:  # all batches of an epoch must be alike, so all have weights
             weights = np.ones(len(images), np.float32) if weights is None else weights
@@ -130,7 +130,7 @@ class Batches(keras.utils.PyDataset):
         if self._policy is not None:
             self._draws = augmentation.draws(num_images, seed=self._seed, epoch=self._epoch)
         if self._mix != "none":
-            self._mixes = mixup.draws(
+            self._mixes = augmentation.mix_draws(
                 num_images, alpha=self._mix_alpha, seed=self._seed, epoch=self._epoch
             )
 

@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lib.data import arrays, colour, integrity, value_range
 from lib.data.value_range import Rendering
+from lib.errors import DarkroomError
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "NPY", "PNG", "PPM", "TIFF", "WEBP")
 """Decoded formats. The list is short because every parser is open to hostile bytes."""
@@ -480,3 +481,24 @@ def _quiet() -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 _held.close()
+
+
+_COPY_QUALITY = 95
+
+
+def scaled(data: bytes, *, side: int, fit: str = "stretch") -> bytes:
+    """Returns a JPEG of side x side pixels of the picture in `data`; PNG where it was none of JPEG
+    or WebP.
+
+    Raises ImageError for bytes that are no picture, DarkroomError for a side out of range.
+    """
+    if not 8 <= side <= 2048:
+        raise DarkroomError(f"Pictures are scaled to 8 to 2048 pixels. Received: {side}.")
+    decoded = decode(data)
+    small = Image.fromarray(resize(decoded.pixels, height=side, width=side, fit=fit))
+    buffer = io.BytesIO()
+    if decoded.format in ("JPEG", "WEBP"):
+        small.save(buffer, "JPEG", quality=_COPY_QUALITY, subsampling=0)
+    else:
+        small.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -298,10 +298,10 @@ def _unpack(
 
 
 def _holds_parquet_pictures(root: Path) -> bool:
-    from lib.data.sources import parquet_pictures
+    from lib.data.sources import archives
 
     files = file_listing.files(root)
-    return bool(parquet_pictures.find(root, files)) and not any(
+    return bool(archives.find_pictures(root, files)) and not any(
         file.path.lower().endswith((".jpg", ".jpeg", ".png")) for file in files
     )
 
@@ -310,14 +310,14 @@ def _unpack_parquet(
     root: Path, aside: Path, origin: Path, options: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Writes the pictures of Parquet files as files, and reads them by the table beside them."""
-    from lib.data.sources import parquet_pictures
+    from lib.data.sources import archives
 
     files = file_listing.files(root)
-    tables = parquet_pictures.find(root, files)
+    tables = archives.find_pictures(root, files)
     sizes = {file.path: file.size for file in files}
     checks.room(aside.parent, needed=sum(sizes[path] for path in tables), what=str(root))
-    parquet_pictures.unpack(root, tables, aside)
-    wanted = {"table": parquet_pictures.TABLE, **(options or {})}
+    archives.unpack_pictures(root, tables, aside)
+    wanted = {"table": archives.TABLE, **(options or {})}
     source = _describe(aside, Path("raw"), options=wanted, origin=origin, folder=aside.parent)
     source["asked"] = options or {}
     return source
@@ -335,10 +335,9 @@ def _scaled(origin: Path, target: Path, side: int) -> bool:
     it came.
     """
     from lib.data import decode
-    from lib.data.sources import scaling
 
     try:
-        data = scaling.scaled(origin.read_bytes(), side=side)
+        data = decode.scaled(origin.read_bytes(), side=side)
     except decode.ImageError:
         return False
     target.write_bytes(data)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from lib.data.file_listing import ListedFile
-from lib.data.sources import naming, vocabulary
+from lib.data.sources import vocabulary
 from lib.data.sources.options import Options
-from lib.data.sources.reading import Reading, class_counts
+from lib.data.sources.reading import Reading, class_counts, name_attributes
 from lib.errors import DarkroomError, few
 
 NAME = "folders"
@@ -552,7 +552,7 @@ def _reading(
     if number:
         unused[f"goes with another picture by its name, as {layout.overlays[0]}"] += number
     rows = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
-    rows = pd.concat([rows, naming.columns(rows["label"])], axis=1)
+    rows = pd.concat([rows, name_attributes(rows["label"])], axis=1)
     grouped = Counter(
         place.levels[at] for place in layout.labelled for at in groups if len(place.levels) > at
     )

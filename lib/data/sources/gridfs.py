@@ -7,24 +7,299 @@ its path, with its sha256 in the metadata. `darkroom.sets` says which sets are c
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import functools
 import hashlib
+import math
 import os
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import pandas
 
 from lib import files, hashing, paths
+from lib import files as files_module
 from lib.data import dataset as datasets
 from lib.data import manifest
 from lib.data.dataset import Dataset
-from lib.data.sources import gridfs_bucket
-from lib.data.sources.gridfs_bucket import URL, Bucket, names, sha256_of
-from lib.errors import DarkroomError
+from lib.errors import DarkroomError, suggest
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+    from pymongo.database import Database
+
+URL = "DARKROOM_MONGO"
+"""The environment variable with the server's address, such as
+mongodb://user:password@host:27017/database.
+"""
+
+_SELECTION_MS = 3000
+
+
+class Bucket:
+    """The bucket `darkroom.<name>`, read and written through `gridfs.GridFSBucket`.
+
+    `entries` holds the complete images by path and sha256, as of the last `refresh`. An image's id
+    follows from its path and bytes, so writing it twice changes nothing.
+    """
+
+    def __init__(self, name: str, patience_s: float) -> None:
+        paths.dataset(name)  # refuses a name that cannot be a folder
+        from gridfs import GridFSBucket
+        from pymongo import WriteConcern
+
+        self.name, self._patience = name, patience_s
+        self._client, database, self.address = _connect()
+        durable = {"write_concern": WriteConcern(w=1, j=True)}
+        bucket = f"darkroom.{name}"
+        self._grid = GridFSBucket(database, bucket_name=bucket, **durable)
+        self._files, self._chunks, self._rows = (
+            database.get_collection(f"{bucket}.{part}", **durable)
+            for part in ("files", "chunks", "rows")
+        )
+        self._sets = database.get_collection("darkroom.sets", **durable)
+        self.entries: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def __enter__(self) -> Bucket:
+        """Returns the bucket itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the connection."""
+        self._client.close()
+
+    def begin(self) -> None:
+        """Records that the data set is being written."""
+        unfinished = {"$set": {"complete": False}}
+        self._retry(lambda: self._sets.update_one({"_id": self.name}, unfinished, upsert=True))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Reads which images are in the store with all their chunks."""
+        entries = self._retry(lambda: list(self._files.find({})))
+        num_chunks = self._retry(lambda: self._chunks.count_documents({}))
+        if num_chunks != sum(_num_chunks(entry) for entry in entries):
+            counts: dict[Any, int] = {}
+            fields = {"files_id": 1, "_id": 0}
+            for chunk in self._retry(lambda: list(self._chunks.find({}, fields))):
+                counts[chunk["files_id"]] = counts.get(chunk["files_id"], 0) + 1
+            entries = [e for e in entries if counts.get(e["_id"], 0) == _num_chunks(e)]
+        self.entries = {
+            (entry["filename"], sha256_of(entry)): entry
+            for entry in entries
+            if entry["_id"] == _id(entry["filename"], sha256_of(entry))
+        }
+
+    def has(self, path: str, sha256: str) -> bool:
+        """Whether the image is in the store with these bytes."""
+        return (path, sha256) in self.entries
+
+    def write(self, batch: Sequence[tuple[str, Path]]) -> int:
+        """Writes images, each with its chunks before its entry."""
+        for path, file in batch:
+            data = file.read_bytes()
+            self._retry(lambda path=path, data=data: self._upload(path, data))
+        return len(batch)
+
+    def _upload(self, path: str, data: bytes) -> None:
+        from gridfs.errors import FileExists, NoFile
+
+        sha256 = hashlib.sha256(data).hexdigest()
+        owner, metadata = _id(path, sha256), {"sha256": sha256}
+        upload = functools.partial(
+            self._grid.upload_from_stream_with_id, owner, path, data, metadata=metadata
+        )
+        files_module.point("gridfs:chunks")
+        try:
+            upload()
+        except FileExists:  # of an earlier attempt, perhaps without some chunks or its entry
+            with contextlib.suppress(NoFile):
+                self._grid.delete(owner)
+            upload()
+        files_module.point("gridfs:files")
+
+    def read(self, batch: Sequence[Mapping[str, Any]], raw: Path) -> int:
+        """Reads images into `raw`, each checked by its hash."""
+        from gridfs.errors import CorruptGridFile, NoFile
+
+        for entry in batch:
+            try:
+                data = self._retry(
+                    lambda entry=entry: self._grid.open_download_stream(entry["_id"]).read()
+                )
+            except (CorruptGridFile, NoFile):
+                data = None
+            if data is None or hashlib.sha256(data).hexdigest() != sha256_of(entry):
+                raise DarkroomError(
+                    f"{entry['filename']!r} of {self.name!r} is damaged in the store. Put the data "
+                    "set again."
+                )
+            target = local_path(raw, entry["filename"])
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = target.with_name(f"{files_module.ASIDE}{entry['_id']}")
+            aside.write_bytes(data)
+            files_module.point("gridfs:read")
+            aside.replace(target)
+        return len(batch)
+
+    def drop_all_but(self, wanted: Mapping[str, str]) -> None:
+        """Deletes images other than the wanted ones (path: sha256), and chunks without an entry."""
+        keep = {_id(path, sha256) for path, sha256 in wanted.items()}
+        stored = self._retry(lambda: {entry["_id"] for entry in self._files.find({}, {"_id": 1})})
+        if surplus := sorted(stored - keep):
+            self._retry(lambda: self._files.delete_many({"_id": {"$in": surplus}}))
+            files_module.point("gridfs:dropped")
+        expected = sum(_num_chunks(self.entries[item]) for item in wanted.items())
+        if self._retry(lambda: self._chunks.count_documents({})) != expected:
+            owners = self._retry(lambda: set(self._chunks.distinct("files_id")))
+            orphans = sorted(owners - keep)
+            self._retry(lambda: self._chunks.delete_many({"files_id": {"$in": orphans}}))
+
+    def write_rows(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Replaces the manifest by these rows, each with its path as id."""
+        from pymongo import ReplaceOne
+
+        for start in range(0, len(rows), 1000):
+            part = [
+                ReplaceOne({"_id": row["_id"]}, row, upsert=True)
+                for row in rows[start : start + 1000]
+            ]
+            self._retry(lambda part=part: self._rows.bulk_write(part, ordered=False))
+            files_module.point("gridfs:rows")
+        stored = self._retry(lambda: {row["_id"] for row in self._rows.find({}, {"_id": 1})})
+        if surplus := sorted(stored - {row["_id"] for row in rows}):
+            self._retry(lambda: self._rows.delete_many({"_id": {"$in": surplus}}))
+
+    def rows(self, expected: int) -> list[dict[str, Any]]:
+        """Returns the manifest's rows in order. Raises DarkroomError if some are missing."""
+        documents = self._retry(lambda: list(self._rows.find({})))
+        if len(documents) != expected:
+            raise DarkroomError(
+                f"The store holds {len(documents)} manifest rows of {self.name!r}, not {expected}. "
+                "Put it again."
+            )
+        return sorted(documents, key=lambda row: row["order"])
+
+    def finish(self, about: dict[str, Any]) -> None:
+        """Records that the data set is complete."""
+        whole = {"_id": self.name, "complete": True, "put": datetime.now(UTC), **about}
+        self._retry(lambda: self._sets.replace_one({"_id": self.name}, whole, upsert=True))
+        files_module.point("gridfs:set")
+
+    def about(self) -> dict[str, Any]:
+        """Returns the record of the data set and refreshes `entries`.
+
+        Raises DarkroomError if the data set is missing or incomplete.
+        """
+        document = self._retry(lambda: self._sets.find_one({"_id": self.name}))
+        if document is None:
+            known = names()
+            has = ", ".join(known) or "none"
+            raise DarkroomError(
+                f"The store has no data set {self.name!r}; it has {has}.{suggest(self.name, known)}"
+            )
+        if not document.get("complete"):
+            raise DarkroomError(
+                f"The data set {self.name!r} is incomplete in the store. Put it again, then get it."
+            )
+        self.refresh()
+        return document
+
+    def _retry(self, work: Callable[[], Any]) -> Any:
+        """Calls `work`, which may be repeated, and waits for a server that is away."""
+        from pymongo import errors
+
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                return work()
+            except (
+                errors.AutoReconnect,
+                errors.NetworkTimeout,
+                errors.ServerSelectionTimeoutError,
+            ) as error:
+                if time.monotonic() > until:
+                    raise DarkroomError(
+                        f"The server at {self.address} does not answer ({type(error).__name__}). "
+                        "The same command continues where it stopped."
+                    ) from None
+                time.sleep(0.2)
+            except errors.OperationFailure as error:
+                why = (error.details or {}).get("errmsg", type(error).__name__)
+                raise DarkroomError(f"The server at {self.address} refuses: {why}") from None
+
+
+def names() -> list[str]:
+    """Returns the names of the data sets in the store that are complete, sorted."""
+    client, database, _ = _connect()
+    with client:
+        return sorted(
+            row["_id"] for row in database["darkroom.sets"].find({"complete": True}, {"_id": 1})
+        )
+
+
+def local_path(raw: Path, name: str) -> Path:
+    """Returns the path of a stored file. Raises DarkroomError if it leads out of `raw`."""
+    pure = PurePosixPath(name)
+    if (
+        pure.is_absolute()
+        or ".." in pure.parts
+        or not pure.parts
+        or "\\" in name
+        or "\0" in name
+        or ":" in pure.parts[0]
+    ):
+        raise DarkroomError(
+            f"The store holds the name {name!r}, which leads out of the data set; it is not read."
+        )
+    return raw / pure
+
+
+def _connect() -> tuple[MongoClient, Database, str]:
+    try:
+        import pymongo
+    except ImportError:
+        raise DarkroomError(
+            "Data sets in MongoDB need the package pymongo: pip install -e '.[mongo]'"
+        ) from None
+    url = os.environ.get(URL, "")
+    if not url.startswith(("mongodb://", "mongodb+srv://")):
+        raise DarkroomError(
+            f"Put the server's address into the environment variable {URL}, such as "
+            "mongodb://localhost:27017/darkroom."
+        )
+    try:
+        client = pymongo.MongoClient(
+            url, serverSelectionTimeoutMS=_SELECTION_MS, socketTimeoutMS=60_000, tz_aware=True
+        )
+    except (pymongo.errors.PyMongoError, ValueError) as error:
+        raise DarkroomError(
+            f"The address in {URL} is none of MongoDB's ({type(error).__name__})."
+        ) from None
+    address = urllib.parse.urlsplit(url).netloc.rpartition("@")[2]
+    return client, client.get_default_database("darkroom"), address
+
+
+def _id(path: str, sha256: str) -> Any:
+    from bson import ObjectId
+
+    return ObjectId(hashlib.sha256(f"{path}\0{sha256}".encode()).digest()[:12])
+
+
+def sha256_of(entry: Mapping[str, Any]) -> str:
+    """Returns the sha256 stored with an entry, or ""."""
+    return str((entry.get("metadata") or {}).get("sha256", ""))
+
+
+def _num_chunks(entry: Mapping[str, Any]) -> int:
+    return math.ceil(entry["length"] / entry["chunkSize"])
+
 
 __all__ = ["URL", "Transfer", "get", "names", "put"]
 
@@ -176,7 +451,7 @@ def _digest(wanted: Iterable[tuple[str, str]]) -> str:
 
 
 def _is_here(raw: Path, entry: Mapping[str, Any]) -> bool:
-    place = gridfs_bucket.local_path(raw, entry["filename"])
+    place = local_path(raw, entry["filename"])
     return (
         place.is_file()
         and place.stat().st_size == entry["length"]
