@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.cleaning import clean, scan
+from lib.cleaning import clean, measurements, scan
 from lib.data import decode, intake, pixel_cache
 from lib.data.decode import ImageError
 from lib.data.value_range import Rendering, choose, united
@@ -233,6 +233,25 @@ def test_one_range_for_the_whole_set(wide):
     np.testing.assert_array_equal(
         data.image("b/3.png").pixels[..., 0], np.rint(values * (255 / 4095))
     )
+
+
+def test_a_wide_set_is_decoded_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path / "home"))
+    for number in range(70):
+        path = tmp_path / "ct" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise((16, 16), 900 + 45 * number, number, np.uint16)).save(path)
+    calls, measure_all = [], measurements.measure_all
+
+    def counted(files, **arguments):
+        calls.append(len(files))
+        return measure_all(files, **arguments)
+
+    monkeypatch.setattr(measurements, "measure_all", counted)
+    scanned = scan.scan(intake.bring(str(tmp_path / "ct")), workers=1)
+    assert set(scanned["range_high"]) == {4095} and scanned["problem"].isna().all()
+    assert calls[:2] == [18, 52]  # every fourth picture tells the range of all
+    assert sum(calls[2:]) <= 18  # of those some are decoded again
 
 
 def test_the_range_is_an_option_and_what_it_cuts_is_reported(wide):

@@ -30,6 +30,9 @@ FILE = Path("scan", "scan.parquet")
 THUMBS = Path("scan", "thumbs.bin")
 PART_SIZE = 2000
 """Files in one part of an executor."""
+NUM_PROBES = 16
+"""Files of more than 8 bits that are read before the others, to learn the range of the set."""
+
 CHECKSUM = "thumb_crc32"
 SAVED_EVERY_S = 60.0
 """Interval at which a running scan saves its table, so that a killed one can be continued."""
@@ -85,25 +88,18 @@ def scan(
     table.loc[barred, "detail"] = table.loc[barred, "path"].map(details).astype("str")
     table = table.drop(columns="barrier")
     todo = table.index[fresh]
-    if len(todo):
-        _read(
-            dataset,
-            table,
-            todo,
-            left_out=barred,
-            measure=measure,
-            progress=progress,
-        )
+    reading = {"left_out": barred, "measure": measure}
+    first = _probes(dataset, table, todo)
+    rest = todo.difference(first)
+    if len(first):  # the range that they suggest is seldom changed by the others
+        unread = barred | table.index.isin(rest)
+        _read(dataset, table, first, left_out=unread, measure=measure, progress=None)
+        _rendered_otherwise(dataset, table)
+    if len(rest):
+        _read(dataset, table, rest, progress=progress, **reading)
     again = _rendered_otherwise(dataset, table)
     if len(again):  # the range of the whole set is known only now
-        _read(
-            dataset,
-            table,
-            again,
-            left_out=barred,
-            measure=measure,
-            progress=None,
-        )
+        _read(dataset, table, again, progress=None, **reading)
         todo = todo.union(again)
     if len(todo) or len(known) != len(table):
         _store(dataset.folder, table[~barred], rendering)
@@ -183,6 +179,26 @@ def _read(
                 saved = time.monotonic()
         _flush(file)
     _fill(table, todo, columns, done)
+
+
+def _probes(dataset: Dataset, table: pd.DataFrame, todo: pd.Index) -> pd.Index:
+    """Some of the files that seem to hold more than 8 bits; none where these are few, or where
+    their range is known.
+    """
+    if dataset.rendering.ranges or dataset.source.get("options", {}).get("range"):
+        return todo[:0]
+    wide = [row for row in todo if _seems_wide(dataset.raw / table.at[row, "path"])]
+    return pd.Index(wide[:: len(wide) // NUM_PROBES] if len(wide) >= 4 * NUM_PROBES else [])
+
+
+def _seems_wide(path: Path) -> bool:
+    if path.suffix.lower() != ".png":
+        return path.suffix.lower() in (".tif", ".tiff", ".npy", ".dcm", ".dicom")
+    try:
+        with path.open("rb") as file:
+            return file.read(25)[24:] == b"\x10"  # the depth in IHDR
+    except OSError:
+        return False
 
 
 def _by_workers(workers: int | None) -> Measure:
