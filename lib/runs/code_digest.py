@@ -43,7 +43,6 @@ PRESENTATION = (
     "lib.cleaning.findings_page",
     "lib.cleaning.findings:DESCRIPTIONS",
     "lib.cleaning.command",
-    "lib.cleaning.export",
     "lib.training.plots",
     "lib.training.tensorboard_logging",
     "lib.training.finalise:sentence",
