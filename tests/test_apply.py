@@ -158,14 +158,14 @@ def test_a_file_that_kills_or_hangs_its_reader_is_a_row(colours, tmp_path, monke
         "    return old(path, *mode, **options)\nPath.open = read\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    monkeypatch.setattr(folder, "PATIENCE_S", 10)
+    monkeypatch.setattr(folder, "PATIENCE_S", 30)
     (tmp_path / "new").mkdir()
     for number in range(1, 6):
         (tmp_path / "new" / f"{number}.png").write_bytes(picture("red"))
     outcome = folder.apply(colours, tmp_path / "new", tmp_path / "out")
     assert [path for path, _ in outcome.summary.unread] == ["2.png", "4.png"]
     assert "crashed: reading it ended" in outcome.summary.unread[0][1]
-    assert "longer than 10 s" in outcome.summary.unread[1][1]
+    assert "longer than 30 s" in outcome.summary.unread[1][1]
     assert outcome.summary.by_class["red"].total() == 3
 
 
