@@ -81,7 +81,7 @@ def test_a_head_of_another_model_is_refused(model):
         transfer.graft(model, transfer.classifier_on_features(other))
 
 
-def test_features_of_stages_are_standardized_before_the_head(images):
+def test_features_of_stages_are_standardized_before_the_head():
     model = build(
         "mobilenet_v3_small",
         class_names="ab",
@@ -89,20 +89,25 @@ def test_features_of_stages_are_standardized_before_the_head(images):
         weights="none",
         feature_maps="stages",
     )
-    small = np.repeat(np.repeat(images, 2, axis=1), 2, axis=2)
-    features = predictor.features(model, small)
-    transfer.standardize(model, features)
-    scaled = predictor.features(model, small, layer="standardize")
-    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-3)
-    varied = features.std(axis=0) > 1e-2 * features.std(axis=0).max()
-    np.testing.assert_allclose(scaled.std(axis=0)[varied], 1, atol=1e-3)
     rng = np.random.default_rng(0)
-    kernel, bias = rng.normal(size=(features.shape[1], 2)), np.array([0.5, -1.0])
+    num_features = model.get_layer("pool").output.shape[1]
+    scales = 10 ** rng.uniform(-2, 2, num_features)
+    features = (rng.normal(3, 1, (50, num_features)) * scales).astype(np.float32)
+    transfer.standardize(model, features)
+    kernel, bias = rng.normal(size=(num_features, 2)) / scales[:, None], np.array([0.5, -1.0])
     transfer.set_linear_weights(model, kernel, bias)
-    logits = predictor.features(model, small, layer="logits")
-    np.testing.assert_allclose(logits, features @ kernel + bias, rtol=1e-3, atol=1e-3)
+    classifier = transfer.classifier_on_features(model)
+    logits, scaled = keras.Model(
+        classifier.inputs, [classifier.output, classifier.get_layer("standardize").output]
+    ).predict(features, verbose=0)
+    floor = 1e-3 * features.std(axis=0).max()
+    varied = features.std(axis=0) > floor  # the others are divided by more than their deviation
+    assert 1000 < varied.sum() < num_features
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(scaled.std(axis=0)[varied], 1, atol=1e-3)
+    np.testing.assert_allclose(logits, features @ kernel + bias, rtol=1e-3, atol=0.1)
     for now, given in zip(transfer.linear_weights(model), (kernel, bias), strict=True):
-        np.testing.assert_allclose(now, given, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(now, given, rtol=1e-3, atol=1e-3)
     for release in (transfer.freeze, transfer.unfreeze_top, transfer.unfreeze):
         release(model)
         assert not model.get_layer("standardize").trainable and model.layers[-1].trainable

@@ -20,7 +20,7 @@ def test_a_model_of_12_bit_pictures_reads_new_ones_alike():
         predict_pixels=lambda pixels: np.full((len(pixels), 2), 0.5),
         rendering=Rendering({"uint16": (0.0, 4095.0)}),
     )
-    pixels = read_picture(buffer.getvalue(), model)
+    pixels = read_picture(buffer.getvalue(), **model.reading)
     expected = np.rint(stored / 4095 * 255).astype(int)
     assert np.abs(pixels[..., 0].astype(int) - expected).max() <= 1
     assert pixels.max() == 255  # not 15, as with the range of 16 bits
