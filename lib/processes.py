@@ -318,44 +318,17 @@ def stream(
             change.notify_all()
 
     def feed() -> None:
-        """Feeds one worker at a time. When one dies over several items, the next one gets them one
-        by one, which tells the item.
-        """
-        worker: Worker | None = None
+        feeder = _Feeder(work, items, arguments, patience_s, environment)
         try:
             while left := next_part():
-                size = len(left)
-                while left and not is_stopped:
-                    if worker is None:
-                        worker = Worker(environment, keep_stderr=False)
-                        worker.send(_load, work.__module__)
-                        worker.receive()  # its start is not the first item's time
-                    part = [items[at] for at in list(left)[:size]]
-                    worker.send(work, part, *arguments)
-                    for _ in part:
-                        kind, value = worker.receive(patience_s) or ("hung", None)
-                        if kind != "item":
-                            break
-                        put(left.popleft(), value)
-                    else:
-                        worker.receive()  # the end of the call
-                        continue
-                    if kind == "error":
-                        raise value
-                    worker.kill()
-                    worker.close()
-                    worker = None
-                    if size == 1:
-                        put(left.popleft(), Lost(_describe_death(kind, value, patience_s)))
-                    size = 1
+                for position, value in feeder.compute(left, lambda: is_stopped):
+                    put(position, value)
         except BaseException as error:  # raised by the thread that waits for the values
             with change:
                 errors.append(error)
                 change.notify_all()
         finally:
-            if worker is not None:
-                worker.kill()
-                worker.close()
+            feeder.close()
 
     threads = [threading.Thread(target=feed, daemon=True) for _ in range(min(workers, len(parts)))]
     for thread in threads:
@@ -376,6 +349,54 @@ def stream(
             change.notify_all()
         for thread in threads:
             thread.join()
+
+
+@dataclass
+class _Feeder:
+    """Feeds one worker at a time. When one dies over several items, the next one gets them one by
+    one, which tells the item.
+    """
+
+    work: Callable[..., Iterator[Any]]
+    items: Sequence[Any]
+    arguments: tuple[Any, ...]
+    patience_s: float
+    environment: Mapping[str, str] | None
+    worker: Worker | None = None
+
+    def compute(
+        self, left: deque[int], is_stopped: Callable[[], bool]
+    ) -> Iterator[tuple[int, Any]]:
+        """Takes positions from `left` and yields them with their values."""
+        size = len(left)
+        while left and not is_stopped():
+            if self.worker is None:
+                self.worker = Worker(self.environment, keep_stderr=False)
+                self.worker.send(_load, self.work.__module__)
+                self.worker.receive()  # its start is not the first item's time
+            part = [self.items[at] for at in list(left)[:size]]
+            self.worker.send(self.work, part, *self.arguments)
+            for _ in part:
+                kind, value = self.worker.receive(self.patience_s) or ("hung", None)
+                if kind != "item":
+                    break
+                yield left.popleft(), value
+            else:
+                self.worker.receive()  # the end of the call
+                continue
+            if kind == "error":
+                raise value
+            self.close()
+            if size == 1:
+                yield left.popleft(), Lost(_describe_death(kind, value, self.patience_s))
+            size = 1
+
+    def close(self) -> None:
+        """Ends the worker, if there is one."""
+        if self.worker is not None:
+            self.worker.kill()
+            self.worker.close()
+            self.worker = None
 
 
 def _load(module: str) -> None:

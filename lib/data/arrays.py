@@ -143,8 +143,8 @@ def from_tiff(data: bytes, max_pixels: int) -> Stored:
 
 
 def _native(values: np.ndarray) -> np.ndarray:
-    """Values in this machine's byte order, booleans and bytes as uint8, no type narrower or wider
-    than is told apart.
+    """Returns values in this machine's byte order: booleans as 0 and 255, int8 as int16, float16
+    as float32.
     """
     if values.dtype.kind == "b":
         return values.astype(np.uint8) * np.uint8(255)
