@@ -126,7 +126,7 @@ def _front_matter(card: Mapping[str, Any]) -> list[str]:
 
 
 def target_accuracy(threshold: Mapping[str, Any]) -> float:
-    """Returns the accuracy that a stored threshold is for; models of before call it `wished`."""
+    """Returns the accuracy that a stored threshold is for; older models call it `wished`."""
     return threshold.get("target_accuracy", threshold.get("wished", 0.0))
 
 

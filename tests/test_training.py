@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
 from lib.errors import DarkroomError
 from lib.models import predictor
-from lib.training import callbacks, checkpoints, optimizers, scoring, strategies
+from lib.training import callbacks, checkpoints, finalise, optimizers, scoring, strategies
 from lib.training import fit as fitting
 from lib.training.fit import fit
 from lib.training.settings import Settings
@@ -347,7 +348,26 @@ def test_full_moves_every_weight_and_fine_tuning_only_the_top(strategy, moves, m
     assert (trained.on_features is None) == (trained.selection["kept"] == "tuned")
 
 
-def test_recipes_refuse_what_cannot_act(material, run):
+@pytest.mark.parametrize(
+    ("kept", "refitted", "sentence"),
+    [
+        ("head", True, "frozen features was kept, .* refitted on train and val "),
+        ("linear", True, "with a linear head on its features, refitted on train and val "),
+        ("tuned", False, "weights of epoch 3 of 5 were kept "),
+        ("mean", False, "The mean of head and fine-tuned weights was kept "),  # an older run
+    ],
+)
+def test_the_sentence_says_which_state_was_kept(kept, refitted, sentence):
+    result = {
+        "selection": {"kept": kept, "judge": "loss", "states": {kept: {"val_log_loss": 0.25}}},
+        "refitted_on_validation": refitted,
+        "kept_epoch": 3,
+        "epochs_run": 5,
+    }
+    assert re.search(rf"{sentence}\(loss: {kept} 0.250\)$", finalise._kept(result))
+
+
+def test_strategies_refuse_what_cannot_act(material, run):
     with pytest.raises(DarkroomError, match="augmentation cannot act"):
         strategies.train("frozen", backbone(), material, settings=SETTINGS, run=run)
     with pytest.raises(DarkroomError, match="no training strategy 'frozn'.*Did you mean 'frozen'"):

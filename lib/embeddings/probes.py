@@ -148,9 +148,9 @@ def probe_table(
 ) -> pd.DataFrame:
     """Returns one row a label column: probe, neighbours and silhouette in the first space.
 
-    The split is probed too: if train and test can be told apart, the network remembers its training
-    images, or the split was not random. If there is a second space, `before` is its probe's
-    accuracy and `gain` the difference on the same test images.
+    The split is probed too: if a probe separates train from test, the network remembers its
+    training images, or the split was not random. If there is a second space, `before` is its
+    probe's accuracy and `gain` the difference on the same test images.
 
     Args:
         spaces: one or two spaces by name, each (n, d); `trained` is trained on the target.

@@ -348,7 +348,7 @@ def write_table(comparison: Comparison, folder: Path) -> Path:
     """Writes `comparison.csv` (`brief`, what `darkroom run` prints at its end) into a run's folder
     and returns its path.
 
-    Beside it `arms.csv` holds every number of the table, for other programs.
+    `arms.csv` in the same folder holds every number of the table, for other programs.
     """
     path = Path(folder) / "comparison.csv"
     files.write_text(path, comparison.brief.to_csv(index=False, lineterminator="\n"))

@@ -128,6 +128,14 @@ def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     return float((np.log(np.exp(shifted).sum(axis=1)) - of_truth).mean())
 
 
+def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and standard deviation (d,) of features (n, d) in float64, the deviation at
+    least a thousandth of the largest.
+    """
+    std = features.std(axis=0, dtype=np.float64)
+    return features.mean(axis=0, dtype=np.float64), np.maximum(std, 1e-3 * std.max(initial=1e-12))
+
+
 @dataclass(frozen=True)
 class _Problem:
     """Standardised features (n, d) in float32, class numbers, and one weight an image."""
@@ -154,9 +162,7 @@ class _Problem:
         weights = (
             (len(labels) / (num_classes * counts))[labels] if balanced else np.ones(len(labels))
         )
-        mean = features.mean(axis=0, dtype=np.float64)
-        std = features.std(axis=0, dtype=np.float64)
-        std = np.maximum(std, 1e-3 * std.max(initial=1e-12))
+        mean, std = moments(features)
         scaled = ((features - mean) / std).astype(np.float32)
         return cls(scaled, labels, weights.astype(np.float32), num_classes, mean, std)
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from lib.errors import DarkroomError
-from lib.models import heads
+from lib.models import heads, linear_head
 
 _STANDARDIZE = "standardize"
 
@@ -16,8 +16,8 @@ _STANDARDIZE = "standardize"
 def standardizer() -> keras.layers.Layer:
     """Returns the layer between the features of several stages and the head.
 
-    Their scales differ by orders of magnitude, so without it one step of an optimiser would undo a
-    head that was fitted before. It never learns; `standardize` gives it its numbers.
+    Their scales differ by orders of magnitude, and an optimiser's steps do not. It never learns;
+    `standardize` gives it its numbers.
     """
     return keras.layers.BatchNormalization(
         center=False, scale=False, epsilon=1e-12, trainable=False, name=_STANDARDIZE
@@ -26,34 +26,34 @@ def standardizer() -> keras.layers.Layer:
 
 def standardize(model: keras.Model, features: np.ndarray) -> None:
     """Gives the model's standardizer, if it has one, mean and variance of features (n, d)."""
-    for layer in model.layers:
-        if layer.name == _STANDARDIZE:
-            std = features.std(axis=0, dtype=np.float64)
-            std = np.maximum(std, 1e-3 * std.max(initial=1e-12))
-            layer.set_weights([features.mean(axis=0, dtype=np.float64), std**2])
+    if (layer := _standardizer_of(model)) is not None:
+        mean, std = linear_head.moments(features)
+        layer.set_weights([mean, std**2])
 
 
 def linear_weights(model: keras.Model) -> tuple[np.ndarray, np.ndarray]:
     """Returns kernel (features, units) and bias (units,) of a head that stands on the layer `pool`,
-    for the features as they are, not standardised.
+    for the features as they are, not standardized.
     """
     kernel, bias = heads.of(model).get_weights()
-    for layer in model.layers:
-        if layer.name == _STANDARDIZE:
-            mean, variance = layer.get_weights()
-            kernel = kernel / np.sqrt(variance + layer.epsilon)[:, None]
-            bias = bias - mean @ kernel
+    if (layer := _standardizer_of(model)) is not None:
+        mean, variance = layer.get_weights()
+        kernel = kernel / np.sqrt(variance + layer.epsilon)[:, None]
+        bias = bias - mean @ kernel
     return kernel, bias
 
 
 def set_linear_weights(model: keras.Model, kernel: np.ndarray, bias: np.ndarray) -> None:
-    """Gives the head the kernel and bias that fit the features as they are, not standardised."""
-    for layer in model.layers:
-        if layer.name == _STANDARDIZE:
-            mean, variance = layer.get_weights()
-            bias = bias + mean @ kernel
-            kernel = kernel * np.sqrt(variance + layer.epsilon)[:, None]
+    """Gives the head the kernel and bias that fit the features as they are, not standardized."""
+    if (layer := _standardizer_of(model)) is not None:
+        mean, variance = layer.get_weights()
+        bias = bias + mean @ kernel
+        kernel = kernel * np.sqrt(variance + layer.epsilon)[:, None]
     heads.of(model).set_weights([np.asarray(kernel, np.float32), np.asarray(bias, np.float32)])
+
+
+def _standardizer_of(model: keras.Model) -> keras.layers.Layer | None:
+    return next((layer for layer in model.layers if layer.name == _STANDARDIZE), None)
 
 
 def freeze(model: keras.Model) -> int:
@@ -72,7 +72,7 @@ def freeze(model: keras.Model) -> int:
     return num_trainable(model)
 
 
-def unfreeze_top(model: keras.Model, *, fraction: float = 0.3) -> int:
+def unfreeze_top(model: keras.Model, *, fraction: float) -> int:
     """Lets the last `fraction` of the body's weighted layers learn and freezes the rest; compile
     the model after.
 

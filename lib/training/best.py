@@ -227,7 +227,7 @@ def _fine_tuned(
     """Yields the backbones of the best head fine-tuned at its side, one after the other, each for
     as many epochs as the time allows; none where that is fewer than three.
 
-    Where the head fits the train images without error, mirrored ones teach nothing and cuts do.
+    Where the head fits nearly all train images, mirrored ones teach nothing and cuts do.
     """
     side, batch_size = head.parameters["image_side"], fixed.get("batch_size", 32)
     fitted = head.trained.fitted

@@ -76,11 +76,11 @@ def _numbers(trained: Trained, split: Split, scored: Predictions) -> dict[str, A
     for name in _PREFIXES:
         numbers |= {f"{name}_{key}": value for key, value in metrics.summary(scored, name).items()}
     known = {"train_accuracy": numbers["train_accuracy"], "val_accuracy": numbers["val_accuracy"]}
-    by_heart = overfitting.diagnose(fitted.history, **known)
+    diagnosis = overfitting.diagnose(fitted.history, **known)
     advice = calibration.advice(scored)
     return {
-        "metrics": numbers | {"overfit_gap": by_heart["gap"]},
-        "overfitting": by_heart,
+        "metrics": numbers | {"overfit_gap": diagnosis["gap"]},
+        "overfitting": diagnosis,
         "strategy": trained.strategy,
         "settings": dataclasses.asdict(trained.settings),
         "class_weights_that_acted": fitted.class_weights,
@@ -163,7 +163,9 @@ def _kept(result: dict[str, Any]) -> str:
     kept = {
         "head": "The head on frozen features was kept, since fine-tuning did not improve it",
         "linear": "The fine-tuned network was kept with a linear head on its features",
+        "mean": "The mean of head and fine-tuned weights was kept",  # runs of 0.1
         "tuned": f"The fine-tuned weights of epoch {number} of {total} were kept",
     }[selection["kept"]]
     compared = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
-    return f"{kept} ({selection['judge']}: {compared})"
+    refitted = ", refitted on train and val" if result.get("refitted_on_validation") else ""
+    return f"{kept}{refitted} ({selection['judge']}: {compared})"
