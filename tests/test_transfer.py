@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -108,6 +110,7 @@ def test_features_of_stages_are_standardized_before_the_head():
     np.testing.assert_allclose(logits, features @ kernel + bias, rtol=1e-3, atol=0.1)
     for now, given in zip(transfer.linear_weights(model), (kernel, bias), strict=True):
         np.testing.assert_allclose(now, given, rtol=1e-3, atol=1e-3)
-    for release in (transfer.freeze, transfer.unfreeze_top, transfer.unfreeze):
+    top = functools.partial(transfer.unfreeze_top, fraction=0.5)
+    for release in (transfer.freeze, top, transfer.unfreeze):
         release(model)
         assert not model.get_layer("standardize").trainable and model.layers[-1].trainable
