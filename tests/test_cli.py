@@ -277,3 +277,11 @@ def test_ctrl_c_once_lets_the_runs_at_work_end_and_twice_stops_them(batch_home):
     harsh.communicate(timeout=600)
     assert harsh.returncode == 1 and not alive(batch_home)
     assert finished(batch_home) == {"begin/all"}
+
+
+def test_a_command_that_loads_a_backend_prints_only_its_own_sentence(tmp_path):
+    ended = say("best", str(tmp_path / "absent"))
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [
+        f"darkroom: There is no folder, table or archive at '{tmp_path / 'absent'}'; check the path."
+    ]

@@ -114,7 +114,10 @@ def _add_spread(commands: Any) -> None:
 
 
 def _best(arguments: argparse.Namespace) -> int:
-    from lib.training.best import command
+    from lib import quiet
+
+    with quiet.loading():
+        from lib.training.best import command
 
     return command(
         arguments.data,
