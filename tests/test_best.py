@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -26,6 +28,26 @@ def test_an_ensemble_is_one_network_with_the_weighted_logits():
     expected = (0.25 * logits(first, images) + 0.75 * logits(second, images)) / 2
     np.testing.assert_allclose(logits(ensemble, images), expected, atol=1e-5)
     assert predictor.predict_proba(ensemble, images).sum(axis=1) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("loss_as_they_are", "mirrored"), [(0.4, False), (0.6, True)])
+def test_what_validation_says_of_mirror_images_holds_for_all_that_follows(
+    monkeypatch, loss_as_they_are, mirrored
+):
+    seen = []
+
+    def probe(pictures, fixed, architecture, side):
+        seen.append((side, fixed["augmentation"], fixed["average_mirrored"]))
+        loss = 0.5 if fixed["average_mirrored"] else loss_as_they_are
+        return SimpleNamespace(log_loss=loss / side, minutes=0.0)
+
+    monkeypatch.setattr(best, "_probe", probe)
+    fixed = {"augmentation": "flip", "average_mirrored": True}
+    list(best._probes(None, fixed, SimpleNamespace(left=lambda: 9.0)))
+    assert seen[:2] == [(128, "flip", True), (128, "none", False)]
+    assert {side for side, *_ in seen[2:]} == {224, 320}
+    follows = ("flip", True) if mirrored else ("none", False)
+    assert {(augmentation, averaged) for _, augmentation, averaged in seen[2:]} == {follows}
 
 
 def test_too_little_time_is_refused():

@@ -39,6 +39,8 @@ _FINE_TUNE_EPOCHS = range(3, 9)
 _EPOCHS_SHARE = 0.8  # of a fine-tuning's time; the features of its heads take the rest
 _SEPARATED = 0.99  # accuracy on train
 _WEIGHTS = (0.25, 0.5, 0.75)  # of the fine-tuned network in an ensemble
+_MIRRORED = {"augmentation": "flip", "average_mirrored": True}
+_AS_THEY_ARE = {"augmentation": "none", "average_mirrored": False}  # hand signs, text
 
 
 @dataclasses.dataclass
@@ -96,8 +98,9 @@ def search(
         DarkroomError: for a limit below a minute, or where no backbone has its weights here.
     """
     clock = _Clock(minutes, began=began)
-    fixed = {"seed": seed, "split_seed": seed, "feature_backend": "auto", "average_mirrored": True}
-    fixed |= parameters
+    fixed = {"seed": seed, "split_seed": seed, "feature_backend": "auto", **_MIRRORED, **parameters}
+    if not fixed["average_mirrored"]:
+        fixed |= _AS_THEY_ARE
     tried = []
 
     def add(candidate: Candidate) -> None:
@@ -142,7 +145,16 @@ def command(data: str, *, minutes: float, values: dict[str, str], as_json: bool)
     from lib.data import intake
 
     notebook = notebooks.of_schema("3_train")
-    own = ("architecture", "strategy", "image_side", "epochs", "study", "arm", "data")
+    own = (
+        "architecture",
+        "strategy",
+        "image_side",
+        "epochs",
+        "augmentation",
+        "study",
+        "arm",
+        "data",
+    )
     for name in values:
         if name in own:
             raise DarkroomError(f"`{name}` is chosen by the search. Received: --set {name}=….")
@@ -179,7 +191,8 @@ class _Clock:
 def _probes(pictures: Dataset, fixed: dict[str, Any], clock: _Clock) -> Iterator[Candidate]:
     """Yields linear heads on the features of each backbone and of those joined, by rising cost.
 
-    The side grows as long as that helps.
+    The side grows as long as that helps. The smallest features are tried with and without mirror
+    images, and all that follows (`fixed`) does as the better of the two.
     """
     offline = [name for name, row in backbones.BACKBONES.items() if row.is_offline]
     if not offline:
@@ -199,6 +212,12 @@ def _probes(pictures: Dataset, fixed: dict[str, Any], clock: _Clock) -> Iterator
             minutes_per_work = candidate.minutes / work
             yield candidate
             best_of_side = min(best_of_side, candidate.log_loss)
+            if side == SIDES[0] and _MIRRORED.items() <= fixed.items():
+                plain = _probe(pictures, {**fixed, **_AS_THEY_ARE}, name, side)
+                if plain.log_loss < best_of_side:
+                    best_of_side = plain.log_loss
+                    fixed |= _AS_THEY_ARE
+                yield plain
             if count and clock.left() > 2 * candidate.minutes:
                 joined = _probe(pictures, fixed, backbones.JOIN.join(offline[: count + 1]), side)
                 best_of_side = min(best_of_side, joined.log_loss)
@@ -211,13 +230,12 @@ def _probes(pictures: Dataset, fixed: dict[str, Any], clock: _Clock) -> Iterator
 def _probe(pictures: Dataset, fixed: dict[str, Any], architecture: str, side: int) -> Candidate:
     began = time.monotonic()
     own = {"architecture": architecture, "image_side": side, "strategy": "linear_probe"}
-    session = _session(
-        pictures, {"augmentation": "flip", **fixed, **own}, arm=_slug(architecture, side)
-    )
+    session = _session(pictures, {**fixed, **own}, arm=_slug(architecture, side))
     trained = session.fit()
     _discard(session)
     logits = np.log(np.maximum(trained.val_probabilities, 1e-12))
-    name = f"linear head, {architecture}, {side} px"
+    mirrored = "" if fixed["average_mirrored"] else ", not mirrored"
+    name = f"linear head, {architecture}, {side} px{mirrored}"
     return _candidate(name, session, trained, logits, began)
 
 
@@ -232,11 +250,15 @@ def _fine_tuned(
     side, batch_size = head.parameters["image_side"], fixed.get("batch_size", 32)
     fitted = head.trained.fitted
     accuracy = fitted.history["accuracy"].iloc[fitted.kept_epoch - 1]
-    augmentation = "crop" if accuracy > _SEPARATED else "flip"
+    augmentation = fixed["augmentation"]
+    if augmentation == "flip" and accuracy > _SEPARATED:
+        augmentation = "crop"
+    elif augmentation == "none":
+        augmentation = "rotate"
     for number, architecture in enumerate(backbones.parts(head.parameters["architecture"])):
         began = time.monotonic()
         own = {"architecture": architecture, "image_side": side, "strategy": "fine_tune"}
-        values = {"augmentation": augmentation, **fixed, **own}
+        values = {**fixed, "augmentation": augmentation, **own}
         arm = f"fine-tuned-{number}"
         epochs = _begun_epochs(pictures, values, arm)
         if not epochs:
