@@ -11,7 +11,8 @@ FOLDER = Path(__file__).parent
 
 
 def main() -> int:
-    names = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
+    packages = [path.parent.name for path in FOLDER.glob("*/__main__.py")]
+    names = sorted([path.stem for path in FOLDER.glob("[a-z]*.py")] + packages)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "names", nargs="*", default=names, metavar="NAME", help=f"some of: {', '.join(names)}"

@@ -4,29 +4,24 @@ Keras call a picture.
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import psutil
 
+from benchmarks.parts import measure
 from lib import models as networks
 from lib.apply import Classifier, folder
 from lib.models import predictor
 
 DIFFERENT, SIDE = 200, 96
-MEGABYTES = 60
-RATIO = 2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    num = 2_000 if parser.parse_args().quick else 10_000
+    num = 2_000 if measure.arguments(__doc__).quick else 10_000
     model = networks.build("custom", class_names=("a", "b", "c"), image_side=SIDE)
     ours = Classifier(
         "random weights",
@@ -38,21 +33,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         pile = _pile(Path(place) / "pile", num)
         folder.apply(ours, pile, Path(place) / "warm", limit=256)
-        seen: list[float] = []
-        began = time.perf_counter()
-        folder.apply(ours, pile, Path(place) / "out", progress=lambda *_: seen.append(_resident()))
-        seconds = time.perf_counter() - began
-        each = _one_by_one(model, sorted(pile.rglob("*.jpg"))[:200])
-    early = max(seen[: len(seen) // 5])
-    tell(
-        f"memory that {num:,} pictures took beyond their first fifth",
-        max(seen) - early,
-        MEGABYTES,
-        "MB",
-        most=True,
-    )
-    speed = f"{num / seconds:,.0f} pictures a second, against one load_img and predict a picture"
-    tell(speed, num / seconds * each, RATIO, "times")
+        resident: list[float] = []
+        process = psutil.Process()
+
+        def watch(*_: object) -> None:
+            resident.append(process.memory_info().rss / 1e6)
+
+        out = Path(place) / "out"
+        seconds = measure.seconds_of(lambda: folder.apply(ours, pile, out, progress=watch))
+        alone = _one_by_one(model, sorted(pile.rglob("*.jpg"))[:200])
+    early = max(resident[: len(resident) // 5])
+    growth = f"memory growth over {num:,} images after the first fifth"
+    measure.claim(growth, max(resident) - early, 60, "MB", most=True)
+    speed = f"{num / seconds:,.0f} images/s, against load_img and predict for each image"
+    measure.claim(speed, num / seconds * alone, 2)
 
 
 def _pile(place: Path, num: int) -> Path:
@@ -83,19 +77,7 @@ def _one_by_one(model, paths: list[Path]) -> float:
         model.predict(keras.utils.img_to_array(image)[None], verbose=0)
 
     ask(paths[0])
-    began = time.perf_counter()
-    for path in paths:
-        ask(path)
-    return (time.perf_counter() - began) / len(paths)
-
-
-def _resident() -> float:
-    return psutil.Process().memory_info().rss / 1e6
-
-
-def tell(claim: str, value: float, goal: float, unit: str, *, most: bool = False) -> None:
-    good = value <= goal if most else value >= goal
-    print(f"{claim}: {value:.1f} {unit} (goal {goal} {unit}) {'ok' if good else 'short'}")
+    return measure.seconds_of(lambda: [ask(path) for path in paths]) / len(paths)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,8 @@ in the graph.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
-import time
 from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,6 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
+from benchmarks.parts import measure
 from lib.data import augmentation
 from lib.data.augmentation import Policy
 
@@ -24,24 +23,27 @@ POLICY = Policy(flip_horizontal=True, flip_vertical=True, rotation=36, zoom=0.1)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    rounds, batches = (3, 4) if parser.parse_args().quick else (9, 16)
+    rounds, batches = (3, 4) if measure.arguments(__doc__).quick else (9, 16)
     images = np.random.default_rng(0).integers(0, 255, (BATCH, SIDE, SIDE, 3), np.uint8)
     layers = _layers()
     layers(images)  # traced once, not counted
-    ours = lambda epoch: augmentation.augment(  # noqa: E731
-        images, POLICY, augmentation.draws(BATCH, seed=0, epoch=epoch)
-    )  # noqa: E731
-    theirs = lambda _: layers(images)  # noqa: E731
-    pairs = [(_cpu_ms(ours, batches), _cpu_ms(theirs, batches)) for _ in range(rounds)]
-    mine, keras_ms = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratio = statistics.median(theirs / ours for ours, theirs in pairs)
-    print(f"CPU-ms an image at {SIDE} x {SIDE}: one warp {mine:.3f}, Keras layers {keras_ms:.3f}")
-    print(
-        f"one warp against Keras' layers, CPU time: {ratio:.1f} times (goal 8) "
-        f"{'ok' if ratio >= 8 else 'short'}"
+
+    def ours() -> None:
+        for epoch in range(batches):
+            draws = augmentation.draws(BATCH, seed=0, epoch=epoch)
+            augmentation.augment(images, POLICY, draws)
+
+    def theirs() -> None:
+        for _ in range(batches):
+            layers(images)
+
+    pairs = [(measure.timed(ours)[1], measure.timed(theirs)[1]) for _ in range(rounds)]
+    mine, keras_ms = (
+        1000 * statistics.median(side) / (batches * BATCH) for side in zip(*pairs, strict=True)
     )
+    print(f"CPU-ms an image at {SIDE} x {SIDE}: one warp {mine:.3f}, Keras layers {keras_ms:.3f}")
+    ratio = statistics.median(theirs / ours for ours, theirs in pairs)
+    measure.claim("one warp against Keras' layers, CPU time", ratio, 8)
 
 
 def _layers() -> Callable[[np.ndarray], object]:
@@ -57,13 +59,6 @@ def _layers() -> Callable[[np.ndarray], object]:
 
         return tensorflow.function(lambda images: model(images, training=True))
     return lambda images: np.asarray(model(images, training=True))
-
-
-def _cpu_ms(step: Callable[[int], object], batches: int) -> float:
-    began = time.process_time()
-    for number in range(batches):
-        step(number)
-    return 1000 * (time.process_time() - began) / (batches * BATCH)
 
 
 if __name__ == "__main__":

@@ -4,20 +4,19 @@ twice the work.
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import filelock
+
+from benchmarks.parts import measure
 
 NOTEBOOKS = Path(__file__).parent.parent / "tests" / "notebooks"
 STUDY = """
@@ -35,9 +34,7 @@ factor = 2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    quick = measure.arguments(__doc__).quick
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         shutil.copytree(NOTEBOOKS, home / "notebooks")
@@ -54,47 +51,35 @@ def nothing(home: Path, *, number: int) -> float:
     run.
     """
     study(home, "nothing", number=number)
-    seconds, cpu, told = darkroom("run", "nothing", "--workers", "2", "--json")
-    tell(
-        f"{number} runs that do nothing, two at a time",
-        seconds,
-        60 * number / 100,
-        f"s, CPU time {cpu:.1f} s",
-    )
-    beside = [
-        each["seconds"] - at_work(home / "logs" / "nothing" / each["run"])
-        for each in json.loads(told)["runs"]
+    seconds, cpu, text = darkroom("run", "nothing", "--workers", "2", "--json")
+    what = f"{number} empty runs, two at a time (CPU time {cpu:.1f} s)"
+    measure.claim(what, seconds, 0.6 * number, "s", most=True)
+    overhead = [
+        run["seconds"] - seconds_of_cells(home / "logs" / "nothing" / run["run"])
+        for run in json.loads(text)["runs"]
     ]
-    tell(
-        "overhead a run, all but the notebook's own cells, median",
-        statistics.median(beside),
-        1.5,
-        "s",
-    )
+    what = "overhead per run, all but the notebook's own cells, median"
+    measure.claim(what, statistics.median(overhead), 1.5, "s", most=True)
     seconds, again, _ = darkroom("run", "nothing", "--workers", "2")
-    tell(
-        f"the same command when all {number} have finished",
-        seconds,
-        5,
-        f"s, CPU time {again:.1f} s",
-    )
+    what = f"the same command when all {number} have finished (CPU time {again:.1f} s)"
+    measure.claim(what, seconds, 5, "s", most=True)
     with filelock.FileLock(home / "logs" / "nothing" / ".lock"):
         seconds, _, _ = darkroom("run", "nothing", ends_with=2)
-    tell("a second command is refused", seconds, 1.5, "s")
+    measure.claim("a second command is refused", seconds, 1.5, "s", most=True)
     return cpu / number
 
 
-def at_work(folder: Path) -> float:
+def seconds_of_cells(folder: Path) -> float:
     """Seconds that the cells of a run were at work, their imports included, as the executed
     notebook notes them.
     """
     cells = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
-    noted = [cell["metadata"]["execution"] for cell in cells if "execution" in cell["metadata"]]
-    return sum(at(each["shell.execute_reply"]) - at(each["iopub.execute_input"]) for each in noted)
-
-
-def at(stamp: str) -> float:
-    return datetime.datetime.fromisoformat(stamp).timestamp()
+    times = [cell["metadata"]["execution"] for cell in cells if "execution" in cell["metadata"]]
+    at = datetime.datetime.fromisoformat
+    return sum(
+        (at(stamps["shell.execute_reply"]) - at(stamps["iopub.execute_input"])).total_seconds()
+        for stamps in times
+    )
 
 
 def against_papermill(home: Path, ours: float, *, number: int) -> None:
@@ -103,17 +88,9 @@ def against_papermill(home: Path, ours: float, *, number: int) -> None:
     """
     spent = []
     for seed in range(number):
-        words = [
-            "-m",
-            "papermill",
-            str(home / "notebooks" / "ok.ipynb"),
-            str(home / "out.ipynb"),
-            "-p",
-            "seed",
-            str(seed),
-        ]
-        _, cpu, _ = timed([sys.executable, *words, "-p", "study", "plain", "--no-progress-bar"])
-        spent.append(cpu)
+        files = [str(home / "notebooks" / "ok.ipynb"), str(home / "out.ipynb")]
+        given = ["-p", "seed", str(seed), "-p", "study", "plain", "--no-progress-bar"]
+        spent.append(timed([sys.executable, "-m", "papermill", *files, *given])[1])
     print(
         f"CPU time a run: {ours:.2f} s, plain papermill {statistics.median(spent):.2f} s",
         flush=True,
@@ -123,12 +100,7 @@ def against_papermill(home: Path, ours: float, *, number: int) -> None:
 def planned(home: Path, *, number: int) -> None:
     study(home, "large", number=number)
     seconds, _, _ = darkroom("run", "large", "--dry-run")
-    tell(
-        f"{number:,} runs planned and listed",
-        seconds,
-        10 * number / 10_000 if number > 1_000 else 10,
-        "s",
-    )
+    measure.claim(f"{number:,} runs planned and listed", seconds, 10, "s", most=True)
 
 
 def two_workers(home: Path, *, number: int, seconds: float) -> None:
@@ -137,11 +109,7 @@ def two_workers(home: Path, *, number: int, seconds: float) -> None:
     for workers in (1, 2):
         study(home, f"waits{workers}", number=number, seconds=seconds)
         took.append(darkroom("run", f"waits{workers}", "--workers", str(workers))[0])
-    ratio = took[0] / took[1]
-    verdict = "ok" if ratio >= 1.8 else "short"
-    print(
-        f"throughput of two workers against one: {ratio:.2f} times (goal 1.8) {verdict}", flush=True
-    )
+    measure.claim("throughput of two workers against one", took[0] / took[1], 1.8)
 
 
 def study(home: Path, name: str, *, number: int, seconds: float = 0.0) -> None:
@@ -155,20 +123,13 @@ def darkroom(*words: str, ends_with: int = 0) -> tuple[float, float, str]:
 
 def timed(command: list[str], *, ends_with: int = 0) -> tuple[float, float, str]:
     """Seconds by the clock, seconds of CPU time with all children, and what was printed."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    passed, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = measure.cpu_of_children()
+    seconds, _, done = measure.timed(
+        lambda: subprocess.run(command, capture_output=True, text=True, check=False)
+    )
     if done.returncode != ends_with:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return passed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
-
-
-def tell(claim: str, value: float, goal: float, unit: str) -> None:
-    """Prints one line; the value must not exceed the goal."""
-    print(
-        f"{claim}: {value:.2f} {unit} (goal {goal:g} s) {'ok' if value <= goal else 'short'}",
-        flush=True,
-    )
+    return seconds, measure.cpu_of_children() - before, done.stdout
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ cars/, wikiart/) real photographs are used, else drawn ones.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import json
@@ -27,39 +26,31 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.material.cleaning import (
-    SAMPLES,
+    brute,
     edits,
     jpegs,
     matched,
+    planted_hashes,
     sample,
     tiny,
     user_edits,
 )
-from benchmarks.parts.quiet import seconds_of
+from benchmarks.parts import measure
+from benchmarks.parts.measure import claim, in_a_process, seconds_of
 
 HERE = Path(__file__).parent
 RIVALS = HERE / "rivals"
 PACKAGES = ("cleanvision==0.3.7", "cleanlab==2.9.0")
 WITHOUT_TORCH = ("imagededup==0.3.3.post2", "PyWavelets==1.9.0")
-BARE, TIMES = 0.7, 6
-MATCH = 0.99
 ENDINGS = (".jpg", ".jpeg", ".png")
-FOLDERS = [f"{SAMPLES}/{name}" for name in ("wikiart", "cars", "triage")] if SAMPLES else []
-"""Folders of pictures to edit; the command line may name others."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=sorted(PARTS), help="one part alone")
-    parser.add_argument("folders", nargs="*", help="folders of pictures for the part `edited`")
-    asked = parser.parse_args()
-    FOLDERS[:] = asked.folders or FOLDERS
+    asked = measure.arguments(__doc__, tuple(PARTS))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DARKROOM_HOME"] = str(Path(folder, "home"))
-        for name, part in PARTS.items():
-            if asked.only in (None, name):
-                part(Path(folder, name), quick=asked.quick)
+        for name in asked.only:
+            PARTS[name](Path(folder, name), quick=asked.quick)
 
 
 def matrix(folder: Path, *, quick: bool) -> None:
@@ -69,7 +60,7 @@ def matrix(folder: Path, *, quick: bool) -> None:
 
     from lib.data import decode
 
-    cases, right, worst = list(decoder_matrix.cases()), 0, 0
+    cases, right, largest = list(decoder_matrix.cases()), 0, 0
     for _, data, expected in cases:
         try:
             pixels = decode.decode(data).pixels
@@ -77,18 +68,21 @@ def matrix(folder: Path, *, quick: bool) -> None:
             right += isinstance(expected, str) and error.reason in expected.split(" or ")
             continue
         if not isinstance(expected, str) and pixels.shape == expected.shape:
-            apart = int(np.abs(pixels.astype(int) - expected).max())
-            worst, right = max(worst, apart), right + (apart <= 8)
-    print(f"the farthest pixel of an accepted file is {worst} levels off")
-    tell(f"decoder matrix, of {len(cases)} files judged right", right, len(cases), "files")
+            difference = int(np.abs(pixels.astype(int) - expected).max())
+            largest, right = max(largest, difference), right + (difference <= 8)
+    print(f"largest difference of a pixel in an accepted file: {largest} levels")
+    claim(f"decoder matrix, correct verdicts of {len(cases)} files", right, len(cases), "files")
     folder.mkdir()
     (folder / "bomb.png").write_bytes(decoder_matrix.bomb())
-    told = _alone(
-        "from lib.cleaning.measurements import measure\nfrom pathlib import Path\n"
-        f"before, bomb = peak(), Path({str(folder / 'bomb.png')!r})\n"
-        "print(json.dumps([measure(bomb).problem, peak() - before]))"
-    )
-    tell(f"1-bit PNG of 20,000 x 20,000 ({told[0]}): memory", told[1], 100, "MB", most=True)
+    problem, megabytes = in_a_process(_bomb, folder / "bomb.png")
+    claim(f"1-bit PNG of 20,000 x 20,000 ({problem}): memory", megabytes, 100, "MB", most=True)
+
+
+def _bomb(file: Path) -> tuple[str, float]:
+    from lib.cleaning import measurements
+
+    before = measure.peak_memory()
+    return measurements.measure(file).problem, (measure.peak_memory() - before) / 1e6
 
 
 def scan(folder: Path, *, quick: bool) -> None:
@@ -110,51 +104,33 @@ def scan(folder: Path, *, quick: bool) -> None:
         f"{middle.median(bare):.0f}"
     )
     ratio = middle.median(o / b for o, b in zip(ours, bare, strict=True))
-    tell("scan against bare read, sha256 and decode", ratio, BARE, "times")
-    theirs = {name: _rival(name, folder) for name in ("cleanvision", "imagededup")}
-    for name, told in theirs.items():
-        if told:
-            print(
-                f"{name}: {told['images'] / told['seconds']:.0f} images/s"
-                + (", hash alone" if name == "imagededup" else "")
-            )
-    if theirs["cleanvision"]:
-        told = theirs["cleanvision"]
-        tell("scan against CleanVision", rate / (told["images"] / told["seconds"]), TIMES, "times")
+    claim("scan against bare read, sha256 and decode", ratio, 0.7)
+    if theirs := _rival("imagededup", folder):
+        print(f"imagededup: {theirs['images'] / theirs['seconds']:.0f} images/s, hash alone")
+    if theirs := _rival("cleanvision", folder):
+        claim("scan against CleanVision", rate * theirs["seconds"] / theirs["images"], 6)
 
 
 def memory(folder: Path, *, quick: bool) -> None:
     """The scan's highest memory at n and 10 n pictures, and a second scan of an unchanged set."""
-    from lib.cleaning import scan as scanning
-    from lib.data import intake
-
     small, large = (200, 2_000) if quick else (10_000, 100_000)
     peaks = []
     for number in (small, large):
-        place = folder / str(number)
-        tiny(place, number)
-        peaks.append(
-            _alone(
-                "from lib.data import intake\nfrom lib.cleaning import scan\n"
-                f"scan.scan(intake.bring({str(place)!r}, name='n{number}'), "
-                "workers=2)\nprint(json.dumps(peak()))"
-            )
-        )
-    print(
-        f"scan's own memory: {peaks[0]:.0f} MB for {small:,} pictures, {peaks[1]:.0f} MB for "
-        f"{large:,}"
-    )
-    tell(
-        "memory for each further picture",
-        (peaks[1] - peaks[0]) * 1000 / (large - small),
-        5,
-        "kB",
-        most=True,
-    )
-    again = seconds_of(
-        lambda: scanning.scan(intake.bring(str(folder / str(large)), name=f"n{large}"))
-    )
-    tell(f"second scan of {large:,} unchanged files", again, 10 * large / 100_000, "s", most=True)
+        tiny(folder / str(number), number)
+        peaks.append(in_a_process(_scan, folder / str(number)))
+    print(f"memory of the scan: {peaks[0]:.0f} MB for {small:,}, {peaks[1]:.0f} MB for {large:,}")
+    growth = (peaks[1] - peaks[0]) * 1000 / (large - small)
+    claim("memory for each further image", growth, 5, "kB", most=True)
+    again = seconds_of(lambda: _scan(folder / str(large)))
+    claim(f"second scan of {large:,} unchanged files", again, large / 10_000, "s", most=True)
+
+
+def _scan(folder: Path) -> float:
+    from lib.cleaning import scan as scanning
+    from lib.data import intake
+
+    scanning.scan(intake.bring(str(folder), name=f"n{folder.name}"), workers=2)
+    return measure.peak_memory() / 1e6
 
 
 def hashes(folder: Path, *, quick: bool) -> None:
@@ -163,28 +139,23 @@ def hashes(folder: Path, *, quick: bool) -> None:
     """
     sizes = (20_000, 50_000) if quick else (100_000, 300_000, 1_000_000)
     for number in sizes:
-        told = _alone(
-            "import time\nfrom benchmarks.material.cleaning import planted_hashes, brute\nfrom "
-            "lib.cleaning import perceptual_hash\n"
-            f"hashes = planted_hashes({number})\nbegan = time.perf_counter()\n"
-            "found = perceptual_hash.pairs(hashes, distance=10, workers=2)\nseconds = time.perf_counter() "
-            "- began\nmegabytes = peak()\n"
-            f"same = brute(hashes, found) if {number} <= 100_000 else None\n"
-            "print(json.dumps([seconds, megabytes, len(found), same]))"
-        )
-        seconds, megabytes, pairs, same = told
-        exact = {
-            True: "exactly those of brute force",
-            False: "NOT those of brute force",
-            None: "not held against it",
-        }[same]
-        print(
-            f"{number:,} hashes in 8 orientations: {pairs:,} pairs ({exact}) in {seconds:.1f} s "
-            f"and {megabytes:.0f} MB"
-        )
-        if number <= 100_000:
-            tell(f"pairs of {number:,} hashes", seconds, 30, "s", most=True)
-            tell("its memory", megabytes / 1000, 1, "GB", most=True)
+        seconds, gigabytes, pairs, is_same = in_a_process(_pairs, number)
+        what = f"{pairs:,} pairs of {number:,} hashes in 8 orientations"
+        if number > 100_000:
+            print(f"{what}: {seconds:.1f} s, {gigabytes:.2f} GB; not compared with brute force")
+            continue
+        claim(f"{what}, those of brute force", is_same, 1, "")
+        claim("… time", seconds, 30, "s", most=True)
+        claim("… memory", gigabytes, 1, "GB", most=True)
+
+
+def _pairs(number: int) -> tuple[float, float, int, bool]:
+    from lib.cleaning import perceptual_hash
+
+    drawn = planted_hashes(number)
+    seconds, _, pairs = measure.timed(lambda: perceptual_hash.pairs(drawn, distance=10, workers=2))
+    is_same = number <= 100_000 and brute(drawn, pairs)
+    return seconds, measure.peak_memory() / 1e9, len(pairs), is_same
 
 
 def planted(folder: Path, *, quick: bool) -> None:
@@ -195,20 +166,13 @@ def planted(folder: Path, *, quick: bool) -> None:
     number = edits(folder, subjects=12 if quick else 80)
     table = clean.clean(intake.bring(str(folder), name="planted_edits"), workers=2).manifest
     groups = [rows["path"].tolist() for _, rows in table.groupby("group")]
-    print(
-        f"{number} photographs with 9 edits each (JPEG 50, half size, light, crop, 2 degrees, "
-        "mirror, quarter turn)"
-    )
     recall, precision = matched(groups, subjects=number)
-    tell("planted edits, recall", recall, MATCH, "")
-    tell("planted edits, precision", precision, MATCH, "")
+    claim(f"{number} photographs with 9 edits each, recall", recall, 0.99, "")
+    claim("… precision", precision, 0.99, "")
     for name in ("cleanvision", "imagededup"):
-        if told := _rival(name, folder):
-            print(
-                "{}: recall {:.3f}, precision {:.3f}".format(
-                    name, *matched(told["groups"], subjects=number)
-                )
-            )
+        if theirs := _rival(name, folder):
+            recall, precision = matched(theirs["groups"], subjects=number)
+            print(f"{name}: recall {recall:.3f}, precision {precision:.3f}")
 
 
 def edited(folder: Path, *, quick: bool) -> None:
@@ -216,7 +180,9 @@ def edited(folder: Path, *, quick: bool) -> None:
     from lib.cleaning import duplicates, scan
     from lib.data import decode, intake
 
-    for raw in [Path(name) for name in FOLDERS]:
+    if not measure.has_samples("edits of a user's size", "wikiart", "cars", "triage"):
+        return
+    for raw in [Path(measure.SAMPLES, name) for name in ("wikiart", "cars", "triage")]:
         files = [file for file in sorted(raw.rglob("*")) if file.suffix.lower() in ENDINGS]
         chosen = np.random.default_rng(0).permutation(len(files))[: 200 if quick else 1_000]
         family: dict[str, int] = {}
@@ -232,15 +198,11 @@ def edited(folder: Path, *, quick: bool) -> None:
                     kinds[path] = name
                     _put(folder / raw.name, path, edit, number, family)
         dataset = intake.bring(str(folder / raw.name), name=f"edited_{raw.name}")
-        scanning = seconds_of(lambda dataset=dataset: scan.scan(dataset, workers=1))
-        scanned = scan.scan(dataset, workers=1)
-        found: list = []
-        grouping = seconds_of(
-            lambda dataset=dataset, scanned=scanned, found=found: found.append(
-                duplicates.group_dataset(dataset, scanned, num_threads=1)
-            )
+        scanning, _, scanned = measure.timed(lambda d=dataset: scan.scan(d, workers=1))
+        grouping, _, table = measure.timed(
+            lambda d=dataset, s=scanned: duplicates.group_dataset(d, s, num_threads=1)
         )
-        table = found[0].assign(name=[path.rsplit("/", 1)[-1] for path in found[0]["path"]])
+        table = table.assign(name=[path.rsplit("/", 1)[-1] for path in table["path"]])
         table["family"] = table["name"].map(family)
         group = table.set_index("name")["group"]
         missed = [kind for path, kind in kinds.items() if group[path] != group[f"{path[:5]}.png"]]
@@ -249,8 +211,8 @@ def edited(folder: Path, *, quick: bool) -> None:
         print(
             f"{raw.name}: {len(table):,} pictures; scan {scanning:.1f} s, groups {grouping:.1f} s"
         )
-        tell(f"{raw.name}, edits of a user's size, recall", 1 - len(missed) / len(kinds), 0.9, "")
-        tell(f"{raw.name}, precision", 1 - apart / max(joined, 1), 0.99, "")
+        claim(f"{raw.name}, edits of a user's size, recall", 1 - len(missed) / len(kinds), 0.9, "")
+        claim(f"{raw.name}, precision", 1 - apart / max(joined, 1), 0.99, "")
         print(f"  missed: {dict(sorted(Counter(missed).items()))}")
 
 
@@ -295,7 +257,11 @@ def distinct(folder: Path, *, quick: bool) -> None:
     from lib.cleaning import clean
     from lib.data import intake
 
-    wanted = ["digits", *([] if quick else ["elpv"]), *([f"{SAMPLES}/cars"] if SAMPLES else [])]
+    wanted = [
+        "digits",
+        *([] if quick else ["elpv"]),
+        *([f"{measure.SAMPLES}/cars"] if measure.SAMPLES else []),
+    ]
     for data in wanted:
         cleaned = clean.clean(intake.bring(data), workers=2)
         members = cleaned.manifest.dropna(subset=["pixels"]).groupby("group")["path"].agg(list)
@@ -318,12 +284,11 @@ def labels(folder: Path, *, quick: bool) -> None:
     from lib.data import intake
     from lib.data.dataset import Dataset
 
-    if SAMPLES is None:
-        print("wrong labels: skipped, since DARKROOM_SAMPLES names no folder with triage/.")
+    if not measure.has_samples("wrong labels", "triage"):
         return
     from lib.cleaning import clean
 
-    dataset: Dataset = intake.bring(f"{SAMPLES}/triage")
+    dataset: Dataset = intake.bring(f"{measure.SAMPLES}/triage")
     table = clean.clean(dataset, workers=2).manifest
     table = table[table["verdict"] == "keep"].reset_index(drop=True)
     if quick:
@@ -335,17 +300,13 @@ def labels(folder: Path, *, quick: bool) -> None:
     given = truth.copy()
     given[flipped] = (truth[flipped] + random.integers(1, len(names), len(flipped))) % len(names)
     probabilities = label_issues.out_of_fold(rows, given, groups=table["group"].to_numpy())
-    told = label_issues.confident(given, probabilities)
-    tell(
-        f"wrong labels, a tenth of {len(truth):,} flipped: average precision",
-        average_precision_score(given != truth, 1 - told["score"]),
-        0.8,
-        "",
-    )
+    issues = label_issues.confident(given, probabilities)
+    precision = average_precision_score(given != truth, 1 - issues["score"])
+    claim(f"wrong labels, a tenth of {len(truth):,} flipped: average precision", precision, 0.8, "")
     folder.mkdir()
     np.savez(folder / "given.npz", labels=given, probabilities=probabilities)
     if theirs := _rival("cleanlab", folder / "given.npz"):
-        ours, theirs = set(np.flatnonzero(told["wrong"]).tolist()), set(theirs["issues"])
+        ours, theirs = set(np.flatnonzero(issues["wrong"]).tolist()), set(theirs["issues"])
         print(
             f"cleanlab's confident learning on the same probabilities: {len(theirs)} issues, ours "
             f"{len(ours)}, in common "
@@ -362,17 +323,11 @@ def strangers(folder: Path, *, quick: bool) -> None:
 
     from lib.cleaning import label_issues
 
-    if SAMPLES is None:
-        print(
-            "outliers: skipped, since DARKROOM_SAMPLES names no folder with triage/, simpsons/, "
-            "cars/ and wikiart/."
-        )
+    names = ("triage", "simpsons", "cars", "wikiart")
+    if not measure.has_samples("outliers", *names):
         return
     random = np.random.default_rng(0)
-    sets = {
-        name: sample(name, 150 if quick else 600)
-        for name in ("triage", "simpsons", "cars", "wikiart")
-    }
+    sets = {name: sample(name, 150 if quick else 600) for name in names}
     ranks, named, wrong = [], [], []
     for host, (rows, labels) in sets.items():
         for guest in sets.keys() - {host}:
@@ -409,17 +364,6 @@ PARTS = {
 }
 
 
-def tell(claim: str, value: float, goal: float, unit: str, *, most: bool = False) -> None:
-    """Prints one line; the value is to reach the goal, or not to exceed it."""
-    good = value <= goal if most else value >= goal
-    print(
-        f"{claim}: {value:.3g} {unit} (goal {goal:g} {unit}) {'ok' if good else 'short'}".replace(
-            "  ", " "
-        ),
-        flush=True,
-    )
-
-
 def _bare(files: list[Path]) -> None:
     with ProcessPoolExecutor(2) as pool:
         list(pool.map(_read, files, chunksize=16))
@@ -430,24 +374,6 @@ def _read(file: Path) -> int:
     hashlib.sha256(data).hexdigest()
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB")).shape[0]
-
-
-def _alone(script: str):
-    """What a script prints as JSON in its own process; `peak()` is its highest memory in MB."""
-    head = (
-        "import json, resource, sys\nunit = 1e6 if sys.platform == 'darwin' else 1e3\n"
-        "def peak():\n    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", head + script],
-        capture_output=True,
-        text=True,
-        cwd=HERE.parent,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _rival(name: str, folder: Path):
@@ -475,7 +401,7 @@ def _environment() -> Path | None:
     for words in (PACKAGES, ("--no-deps", *WITHOUT_TORCH)):
         asked = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words]
         if subprocess.run(asked, check=False).returncode:
-            print("The other tools are left out: pip could not install them.")
+            measure.skip("CleanVision, imagededup and cleanlab", "since pip could not install them")
             return None
     (place / ".ready").touch()
     return python

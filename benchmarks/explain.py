@@ -4,23 +4,24 @@ model uses, and fast ones.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+from benchmarks.parts import measure
+from benchmarks.parts.measure import claim
 from lib.explain import METHODS, explain, faithfulness, heatmap
 from lib.explain.model_wrapper import Batch, NetworkWrapper
 
 SIDE = 32
 RECOMMENDED = ("occlusion", "rise", "lime", "kernel_shap", "gradcam")
+PARTS = ("backends", "mark", "speed", "backbones", "xplique")
 BUILDS = ("custom", "functional backbone", "nested", "sequential")
 XPLIQUE = (
     "xplique==2.0.2",
@@ -41,24 +42,12 @@ XPLIQUE = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=("backends", "backbones", "mark", "speed", "xplique"))
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child:
-        _child(Path(asked.child))
+    if "--child" in sys.argv:
+        _child(Path(sys.argv[2]))
         return
-    parts = {
-        "backends": _backends,
-        "mark": _mark,
-        "speed": _speed,
-        "backbones": _backbones,
-        "xplique": _xplique,
-    }
-    chosen = [asked.only] if asked.only else ["mark"] if asked.quick else list(parts)
-    for name in chosen:
-        parts[name](asked.quick)
+    asked = measure.arguments(__doc__, PARTS)
+    for name in ["mark"] if asked.quick and asked.only == list(PARTS) else asked.only:
+        globals()[f"_{name}"](asked.quick)
 
 
 def _say(claim: str, value: str, goal: str, reached: bool) -> None:
@@ -101,7 +90,7 @@ def _models() -> dict:
 
 
 def _child(folder: Path) -> None:
-    images, found = np.load(folder / "images.npy"), {}
+    images, maps = np.load(folder / "images.npy"), {}
     for name, model in _models().items():
         weights = folder / f"{name}.npz"
         if weights.exists():
@@ -109,8 +98,8 @@ def _child(folder: Path) -> None:
         else:
             np.savez(weights, *model.get_weights())
         for method in METHODS:
-            found[f"{name}|{method}"] = explain(model, images, method=method, target=1)
-    np.savez(folder / f"{os.environ['KERAS_BACKEND']}.npz", **found)
+            maps[f"{name}|{method}"] = explain(model, images, method=method, target=1)
+    np.savez(folder / f"{os.environ['KERAS_BACKEND']}.npz", **maps)
 
 
 def _backends(quick: bool) -> None:
@@ -126,24 +115,15 @@ def _backends(quick: bool) -> None:
         one, other = (dict(np.load(folder / f"{name}.npz")) for name in ("tensorflow", "jax"))
     alike = {}
     for key, first in one.items():
-        flat = (
-            first.std() == 0 and other[key].std() == 0
-        )  # no evidence for the class at all, on either
-        alike[key] = 1.0 if flat else float(np.corrcoef(first.ravel(), other[key].ravel())[0, 1])
+        is_flat = first.std() == 0 and other[key].std() == 0  # no evidence for the class on either
+        alike[key] = 1.0 if is_flat else float(np.corrcoef(first.ravel(), other[key].ravel())[0, 1])
     works = sum(
         np.isfinite(first).all() and np.isfinite(other[key]).all() for key, first in one.items()
     )
     goal = len(METHODS) * len(BUILDS)
-    _say(
-        "methods x builds that work on TensorFlow and on JAX", f"{works}", f"{goal}", works == goal
-    )
-    worst = min(alike, key=alike.get)
-    _say(
-        "lowest correlation of the two backends' maps",
-        f"{alike[worst]:.6f}, {worst}",
-        "0.999",
-        alike[worst] >= 0.999,
-    )
+    claim("methods x builds that work on TensorFlow and on JAX", works, goal, "")
+    least = min(alike, key=alike.get)
+    claim(f"lowest correlation of the two backends' maps ({least})", alike[least], 0.999, "")
 
 
 def _backbones(quick: bool) -> None:
@@ -155,15 +135,15 @@ def _backbones(quick: bool) -> None:
         model = build(name, class_names="abc", image_side=side, weights="none")
         heat = explain(model, rng.integers(0, 256, (1, side, side, 3), dtype=np.uint8), target=1)
         works.append(bool(np.isfinite(heat).all()))
-    _say("backbones whose Grad-CAM works", f"{sum(works)}", f"{len(works)}", all(works))
+    claim("backbones whose Grad-CAM works", sum(works), len(works), "")
 
 
 def _trained(ground: str):
     """Returns a small network that tells pictures with a mark from those without, and unseen
     pictures with the mark's place.
 
-    From 300 pictures of either kind it also learns their grounds by heart; from 1,000 it uses
-    little but the mark.
+    From 300 pictures of either kind it also memorizes their backgrounds; from 1,000 it uses little
+    but the mark.
     """
     import keras
 
@@ -212,22 +192,11 @@ def _mark(quick: bool) -> None:
         maps = {name: explain(model, images, method=name, target=1) for name in METHODS}
         for name in ("integrated_gradients", "smoothgrad"):
             share, net = _inside(np.maximum(maps[name], 0), inside), _inside(maps[name], inside)
-            told = f"{share:.3f} of what speaks for it, {net:.3f} of the sum"
-            _say(
-                f"{ground} ground, attribution inside the mark, {name}",
-                told,
-                "0.9 of the sum",
-                net >= 0.9,
-            )
+            what = f"{ground} ground, share of the attribution inside the mark, {name}"
+            claim(f"{what} ({share:.3f} of the positive)", net, 0.9, "")
         near = _peaks_near(maps["gradcam"], inside, cell=8)  # maps of 8 x 8
-        _say(
-            f"{ground} ground, Grad-CAM's peak in the mark or one cell beside",
-            f"{near:.0%}",
-            "95 %",
-            near >= 0.95,
-        )
+        claim(f"{ground} ground, Grad-CAM's peak at most one cell from the mark", near, 0.95, "")
         if ground == "soft":
-            _true_maps(NetworkWrapper(model, "probability"), images, inside, target)
             _faithful(model, images, maps, target)
 
 
@@ -261,32 +230,11 @@ def _peaks_near(maps: np.ndarray, inside: np.ndarray, *, cell: int) -> float:
     import cv2
 
     wide = [
-        cv2.dilate(each.astype(np.uint8), np.ones((2 * cell + 1, 2 * cell + 1))) for each in inside
+        cv2.dilate(mask.astype(np.uint8), np.ones((2 * cell + 1, 2 * cell + 1))) for mask in inside
     ]
     return float(
         np.mean([one.ravel()[heat.argmax()] for one, heat in zip(wide, maps, strict=True)])
     )
-
-
-def _true_maps(
-    scored: NetworkWrapper, images: np.ndarray, inside: np.ndarray, target: np.ndarray
-) -> None:
-    """What the measures say of the mark itself, all other pixels after it in a smooth order or in
-    one of dust.
-    """
-    smooth = heatmap.random_maps(images)
-    rests = {"smooth": smooth, "dust": np.random.default_rng(0).random(smooth.shape, np.float32)}
-    for cell in (None, 1):
-        told = [
-            f"{name} {faithfulness.deletion(Batch(scored, images, target), 2 * inside + rest, cell=cell).mean():.3f}"
-            for name, rest in rests.items()
-        ]
-        known = faithfulness.deletion(Batch(scored, images, target), smooth, cell=cell).mean()
-        grain = "single pixels" if cell else "cells"
-        print(
-            f"deletion by {grain} of the mark itself, the rest after it as {' or '.join(told)}; "
-            f"random maps {known:.3f}"
-        )
 
 
 def _faithful(model, images: np.ndarray, maps: dict, target: np.ndarray) -> None:
@@ -294,15 +242,12 @@ def _faithful(model, images: np.ndarray, maps: dict, target: np.ndarray) -> None
     table = faithfulness.table(faithfulness.evaluate_all(Batch(scored, images, target), maps))
     for name in METHODS:
         row, known = table.loc[name], "" if name in RECOMMENDED else ", not recommended"
-        for measure in ("deletion", "insertion"):
-            told = f"{row[f'{measure}_gain']:+.3f} ({row[f'{measure}_low']:+.3f} to {row[f'{measure}_high']:+.3f}), "
-            told += f"{row[f'{measure}_share']:.0%} of {len(images)} images"
-            _say(
-                f"{measure} against random maps, {name}{known}",
-                told,
-                "above 0",
-                row[f"{measure}_low"] > 0,
+        for kind in ("deletion", "insertion"):
+            gain, low, high, share = (
+                row[f"{kind}_{part}"] for part in ("gain", "low", "high", "share")
             )
+            value = f"{gain:+.3f} ({low:+.3f} to {high:+.3f}), {share:.0%} of {len(images)} images"
+            _say(f"{kind} against random maps, {name}{known}", value, "above 0", low > 0)
     _shuffled(model, images[:12], target[:12])
 
 
@@ -317,14 +262,15 @@ def _shuffled(model, images: np.ndarray, target: np.ndarray) -> None:
     for name in METHODS:
         maps = explain(model, images, method=name, target=target)
         others = [explain(copy, images, method=name, target=target) for copy in copies]
-        alike = [float(faithfulness.similarity(maps, each).mean()) for each in others]
-        strange = [
-            faithfulness.similarity(maps, np.roll(each, move, axis=0)).mean()
-            for each in others
+        alike = [float(faithfulness.similarity(maps, other).mean()) for other in others]
+        floor = [
+            faithfulness.similarity(maps, np.roll(other, move, axis=0)).mean()
+            for other in others
             for move in (1, 4, 7)
         ]
-        told = f"{np.mean(alike):.3f} ({min(alike):.3f} to {max(alike):.3f}; to other images' {np.mean(strange):.3f})"
-        _say(f"maps of shuffled weights, SSIM, {name}", told, "at most 0.3", np.mean(alike) <= 0.3)
+        detail = f"{min(alike):.3f} to {max(alike):.3f}; to other images {np.mean(floor):.3f}"
+        what = f"maps of shuffled weights, SSIM, {name} ({detail})"
+        claim(what, np.mean(alike), 0.3, "", most=True)
 
 
 def _speed(quick: bool) -> None:
@@ -333,60 +279,35 @@ def _speed(quick: bool) -> None:
     model = build("resnet50", class_names="abc", image_side=224, weights="none")
     images = np.random.default_rng(0).integers(0, 256, (100, 224, 224, 3), dtype=np.uint8)
     for engine in ("keras", "auto"):
-        explain(
-            model, images[:1], method="occlusion", target=1, engine=engine
-        )  # traced or exported once, not counted
-        began, cpu = time.monotonic(), time.process_time()
-        explain(model, images[:1], method="occlusion", target=1, engine=engine)
-        ours, ours_cpu = time.monotonic() - began, time.process_time() - cpu
-        print(f"occlusion with engine={engine!r}: {ours:.1f} s, {ours_cpu:.1f} CPU-seconds")
+
+        def occlusion(engine: str = engine) -> None:
+            explain(model, images[:1], method="occlusion", target=1, engine=engine)
+
+        occlusion()  # traced or exported once, not counted
+        ours, cpu, _ = measure.timed(occlusion)
+        print(f"occlusion with engine={engine!r}: {ours:.1f} s, {cpu:.1f} CPU-seconds")
     some = images[:1].astype(np.float32)
     model(some, training=False)
-    began, cpu, num = time.monotonic(), time.process_time(), 12
-    for _ in range(num):
-        np.asarray(model(some, training=False))
-    eager, eager_cpu = (
-        196 * each / num for each in (time.monotonic() - began, time.process_time() - cpu)
-    )
-    print(
-        f"CPU-seconds, which other work on the machine hardly changes: {ours_cpu:.1f}, eager loop "
-        f"{eager_cpu:.0f}"
-    )
-    _say("196-mask occlusion at 224 x 224 through ResNet50", f"{ours:.1f} s", "10 s", ours <= 10)
-    _say(
-        "against an eager loop, one mask at a time",
-        f"{eager / ours:.1f} times ({eager:.0f} s)",
-        "5",
-        eager / ours >= 5,
-    )
+    eager = measure.seconds_of(lambda: [np.asarray(model(some, training=False)) for _ in range(12)])
+    claim("196-mask occlusion at 224 x 224 with ResNet50", ours, 10, "s", most=True)
+    claim("against an eager loop, one mask at a time", 196 / 12 * eager / ours, 5)
     explain(model, images[:32], target=1)
-    began, cpu = time.monotonic(), time.process_time()
-    explain(model, images, target=1)
-    took, cpu = time.monotonic() - began, time.process_time() - cpu
-    _say("100 Grad-CAMs of ResNet50", f"{took:.1f} s ({cpu:.1f} CPU-seconds)", "30 s", took <= 30)
+    seconds = measure.seconds_of(lambda: explain(model, images, target=1))
+    claim("100 Grad-CAMs of ResNet50", seconds, 30, "s", most=True)
 
 
 def _xplique(quick: bool) -> None:
     with tempfile.TemporaryDirectory() as place:
-        words = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--no-deps",
-            "--target",
-            place,
-            *XPLIQUE,
-        ]
-        if subprocess.run(words, check=False, stderr=subprocess.DEVNULL).returncode:
-            print("Xplique could not be installed; left out.")
+        words = ["-m", "pip", "install", "-q", "--no-deps", "--target", place, *XPLIQUE]
+        done = subprocess.run([sys.executable, *words], check=False, stderr=subprocess.DEVNULL)
+        if done.returncode:
+            measure.skip("Xplique", "since pip could not install it")
             return
         sys.path.append(place)
         try:
             from xplique import attributions as theirs
         except ImportError as error:
-            print(f"Xplique does not import here ({error}); left out.")
+            measure.skip("Xplique", f"since it cannot be imported: {error}")
             return
         _against_xplique(theirs)
 
@@ -415,27 +336,23 @@ def _against_xplique(theirs) -> None:
         "occlusion": (theirs.Occlusion(model, patch_size=8, patch_stride=8), {**black, "patch": 8}),
     }
     for method, (other, options) in pairs.items():
-        ours, mine = _timed(
+        works = (
             lambda method=method, options=options: explain(
                 model, images, method=method, target=1, **options
-            )
+            ),
+            lambda other=other: np.asarray(other(images, hot)),
         )
-        found, their = _timed(lambda other=other: np.asarray(other(images, hot)))
-        found = found[..., 0] if found.ndim == 4 else found
+        for work in works:
+            work()  # traced, not counted
+        (mine, _, ours), (their, _, others) = map(measure.timed, works)
+        others = others[..., 0] if others.ndim == 4 else others
         both = [
-            (one.ravel(), two.ravel())
-            for one, two in zip(ours, found, strict=True)
+            np.corrcoef(one.ravel(), two.ravel())[0, 1]
+            for one, two in zip(ours, others, strict=True)
             if one.std() and two.std()
         ]
-        alike = float(np.median([np.corrcoef(*pair)[0, 1] for pair in both]))
-        told = f"{alike:.3f}, {mine:.2f} s against {their:.2f} s"
-        _say(f"{method} against Xplique, median correlation", told, "0.95", alike >= 0.95)
-
-
-def _timed(work) -> tuple[np.ndarray, float]:
-    work()  # traced, not counted
-    began = time.monotonic()
-    return work(), time.monotonic() - began
+        what = f"{method} against Xplique ({mine:.2f} and {their:.2f} s), median correlation"
+        claim(what, float(np.median(both)), 0.95, "")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,12 @@
 """Claims: maps of 10,000 and 100,000 images in seconds and minutes, features at the engine's pace,
-a map page of 100,000 points that is light and quick, a classification in a blink, and whether t-SNE
-and UMAP beat PCA on three data sets.
+a map page of 100,000 points that is light and quick, and a fast classification.
 
-Parts: `python -m benchmarks.features [--quick] [reductions large features page classify
-    hypothesis]`. The browser's part needs Chromium with chromedriver; `hypothesis` reads simpsons,
-    triage and wikiart in the folder that `DARKROOM_SAMPLES` names.
+`page` needs Chromium with chromedriver.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import resource
 import shutil
 import socket
 import statistics
@@ -26,16 +21,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.parts.quiet import in_a_process, seconds_of
+from benchmarks.parts import measure
+from benchmarks.parts.measure import claim, in_a_process, seconds_of, skip
 
-PARTS = ("reductions", "large", "features", "page", "classify", "hypothesis")
+PARTS = ("reductions", "large", "features", "page", "classify")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    asked = parser.parse_args()
+    asked = measure.arguments(__doc__, PARTS)
     for part in asked.only:
         globals()[part](quick=asked.quick)
 
@@ -47,15 +40,16 @@ def reductions(*, quick: bool) -> None:
     num = 1_000 if quick else 10_000
     for method, goal in (("pca", 5), ("tsne", 30), ("umap", 60)):
         seconds, _ = in_a_process(_reduce, method, num, 2_048)
-        tell(f"{method} of {num:,} × 2,048", seconds, goal, "s")
+        claim(f"{method} of {num:,} × 2,048", seconds, goal, "s", most=True)
 
 
 def large(*, quick: bool) -> None:
     """One non-linear map of a hundred thousand images."""
     num = 10_000 if quick else 100_000
     seconds, peak = in_a_process(_reduce, "umap", num, 512)
-    tell(f"umap of {num:,} × 512", seconds, 300, "s")
-    tell(f"memory for it, the features of {num * 512 * 2 / 1e9:.2f} GB included", peak, 4, "GB")
+    claim(f"umap of {num:,} × 512", seconds, 300, "s", most=True)
+    what = f"memory for it, the features of {num * 512 * 2 / 1e9:.2f} GB included"
+    claim(what, peak, 4, "GB", most=True)
 
 
 def features(*, quick: bool) -> None:
@@ -77,17 +71,17 @@ def features(*, quick: bool) -> None:
     ) / len(some)
     predictor.features(model, images[:64])
     keras = seconds_of(lambda: predictor.features(model, images)) / num
-    told = f"features of {num:,} images at 128 × 128 through ResNet50"
+    what = f"features of {num:,} images at 128 × 128 through ResNet50"
     print(
-        f"{told}: naive loop {1000 * naive:.1f} ms, Keras in batches {1000 * keras:.1f} ms an image"
+        f"{what}: naive loop {1000 * naive:.1f} ms, Keras in batches {1000 * keras:.1f} ms an image"
     )
     if inference.resolve("auto") == "keras":
-        print("The engine is not installed (extra `engine`), so there is no figure for it.")
+        skip(f"{what}, engine", "since OpenVINO is not installed")
         return
     predictor.features(model, images[:64], engine="openvino")
     ours = seconds_of(lambda: predictor.features(model, images, engine="openvino")) / num
-    tell_ratio(f"{told}, engine against the naive loop", naive / ours, 20)
-    tell_ratio(f"{told}, engine against Keras float32 in batches", keras / ours, 5)
+    claim(f"{what}, engine against the naive loop", naive / ours, 20)
+    claim(f"{what}, engine against Keras float32 in batches", keras / ours, 5)
 
 
 def page(*, quick: bool) -> None:
@@ -100,8 +94,7 @@ def page(*, quick: bool) -> None:
         with _Served(folder) as served:
             _thumbnails(served, num)
             _browse(served, num)
-            print(f"server after all of it: {served.megabytes():.0f} MB")
-            tell("memory of the server", served.megabytes(), 500, "MB")
+            claim("memory of the server afterwards", served.megabytes(), 500, "MB", most=True)
 
 
 def classify(*, quick: bool) -> None:
@@ -116,46 +109,12 @@ def classify(*, quick: bool) -> None:
             for _ in range(3):
                 ask()
             one = statistics.median(seconds_of(ask) for _ in range(5 if quick else 20))
-            tell("one picture classified, once warm", 1000 * one, 300, "ms")
+            claim("one image classified, warm", 1000 * one, 300, "ms", most=True)
             with ThreadPoolExecutor(20) as pool:
-                began = time.perf_counter()
-                codes = list(pool.map(lambda _: ask(), range(20)))
-            print(
-                f"20 clients at once: {sum(code == 200 for code in codes)} answered in "
-                f"{time.perf_counter() - began:.1f} s"
-            )
-
-
-def hypothesis(*, quick: bool) -> None:
-    """The supposition on three data sets: frozen EfficientNet-Lite0 features at 128 px, maps judged
-    on the same images.
-    """
-    samples = os.environ.get("DARKROOM_SAMPLES")
-    if not samples:
-        print(
-            "DARKROOM_SAMPLES names no folder with simpsons, triage and wikiart, so the "
-            "supposition is not tested."
-        )
-        return
-    for name in ("simpsons", "triage", "wikiart"):
-        for line in in_a_process(_suppose, str(Path(samples) / name), 200 if quick else 1_200):
-            print(f"{name}: {line}", flush=True)
-
-
-def tell(claim: str, value: float, goal: float, unit: str) -> None:
-    """Prints one line; the value must not exceed the goal."""
-    print(
-        f"{claim}: {value:.1f} {unit} (goal {goal:g} {unit}) {'ok' if value <= goal else 'short'}",
-        flush=True,
-    )
-
-
-def tell_ratio(claim: str, value: float, goal: float) -> None:
-    """Prints one line; the value must reach the goal."""
-    print(
-        f"{claim}: {value:.1f} times (goal {goal:g}) {'ok' if value >= goal else 'short'}",
-        flush=True,
-    )
+                seconds, _, codes = measure.timed(
+                    lambda: list(pool.map(lambda _: ask(), range(20)))
+                )
+            print(f"20 clients at once: {codes.count(200)} answered in {seconds:.1f} s")
 
 
 def _reduce(method: str, num: int, length: int) -> tuple[float, float]:
@@ -170,32 +129,7 @@ def _reduce(method: str, num: int, length: int) -> tuple[float, float]:
         rows[start:stop] += generator.normal(0, 1, (stop - start, length)).astype(np.float16)
     reduction.reduce(rows[: min(num, 5_000)], method)  # so that libraries are loaded and compiled
     seconds = seconds_of(lambda: reduction.reduce(rows, method))
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    ) / 1e9
-
-
-def _suppose(folder: str, limit: int) -> list[str]:
-    from lib.cleaning import clean
-    from lib.data import intake
-    from lib.embeddings import feature_spaces, probes, reduction
-
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["DARKROOM_HOME"] = home
-        dataset = intake.bring(folder)
-        clean.clean(dataset, workers=1)
-        origin = feature_spaces.load_backbone(
-            dataset, architecture="efficientnet_lite0", image_side=128, limit=limit
-        )
-        space = feature_spaces.features(origin, dataset)
-        maps = {
-            method: reduction.reduce(space.features, method).places
-            for method in ("pca", "tsne", "umap")
-        }
-        judged = {
-            method: reduction.measure(space.features, places) for method, places in maps.items()
-        }
-        return probes.map_sentences(judged, {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"})
+    return seconds, measure.peak_memory() / 1e9
 
 
 def _write_map(folder: str, num: int) -> None:
@@ -288,8 +222,8 @@ def _write_model(folder: str) -> None:
     about = {"class_names": names, "data_hash": "h", "run": "bench/train/lite0-s0"}
     predictions.write(run / "predictions.parquet", frame, about)
     (run / "key.json").write_text("{}")
-    told = {"figures": [], "metrics": {"accuracy": 0.8}, "model_sha256": hashing.file(path)}
-    files.write_json(run / "result.json", told)
+    result = {"figures": [], "metrics": {"accuracy": 0.8}, "model_sha256": hashing.file(path)}
+    files.write_json(run / "result.json", result)
 
 
 class _Served:
@@ -353,40 +287,26 @@ def _thumbnails(served: _Served, num: int) -> None:
         seconds_of(lambda row=row: served.get(f"/api/maps/bench/features/many-s0/thumbnails/{row}"))
         for row in rows
     ]
-    tell(
-        "thumbnails of 640 × 480, 95th percentile",
-        1000 * float(np.quantile(taken, 0.95)),
-        100,
-        "ms",
-    )
+    slowest = 1000 * float(np.quantile(taken, 0.95))
+    claim("thumbnails of 640 × 480, 95th percentile", slowest, 100, "ms", most=True)
 
 
 def _browse(served: _Served, num: int) -> None:
-    binary = next(
-        (
-            path
-            for name in ("chromium", "chromium-browser", "google-chrome")
-            if (path := shutil.which(name))
-        ),
-        None,
+    names = ("chromium", "chromium-browser", "google-chrome")
+    binary, driver = (
+        next(filter(None, map(shutil.which, names)), None),
+        shutil.which("chromedriver"),
     )
-    driver = shutil.which("chromedriver")
     if not binary or not driver:
-        print("There is no Chromium with its chromedriver here, so the page was not measured.")
+        skip("map page", "since there is no Chromium with chromedriver")
         return
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    for word in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--window-size=1400,900",
-        "--use-angle=swiftshader",
-        "--enable-unsafe-swiftshader",
-    ):
-        options.add_argument(word)
+    words = "headless=new no-sandbox disable-dev-shm-usage window-size=1400,900"
+    for word in f"{words} use-angle=swiftshader enable-unsafe-swiftshader".split():
+        options.add_argument(f"--{word}")
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     browser.set_script_timeout(120)
     try:
@@ -405,46 +325,32 @@ def _measure(browser: object, served: _Served, num: int) -> None:
         while browser.execute_script("return document.documentElement.dataset.ready") != "yes":
             time.sleep(0.02)
         ready.append(time.perf_counter() - began)
-    tell(
-        f"map page of {num:,} points ready (the first time {ready[0]:.1f} s)",
-        statistics.median(ready),
-        3,
-        "s",
-    )
+    what = f"map page of {num:,} points ready (the first time {ready[0]:.1f} s)"
+    claim(what, statistics.median(ready), 3, "s", most=True)
     size = browser.execute_script(
         "const all = [...performance.getEntriesByType('navigation'), "
         "...performance.getEntriesByType('resource')];"
-        "return all.reduce((sum, each) => sum + Math.max(each.encodedBodySize, each.transferSize), "
-        "0)"
+        "return all.reduce((sum, one) => sum + Math.max(one.encodedBodySize, one.transferSize), 0)"
     )
-    tell("what it loads", size / 1e6, 3, "MB")
+    claim("transferred data", size / 1e6, 3, "MB", most=True)
     renderer = browser.execute_script(
         "const gl = document.createElement('canvas').getContext('webgl'); if (!gl) return 'no "
         "WebGL';"
         "const known = gl.getExtension('WEBGL_debug_renderer_info');"
         "return known ? gl.getParameter(known.UNMASKED_RENDERER_WEBGL) : 'WebGL'"
     )
-    for wished in ("as it chooses", "pixels", "webgl"):
+    for drawing in ("as it chooses", "pixels", "webgl"):
         browser.get("about:blank")
-        browser.get(f"{address}#drawn={wished}")
+        browser.get(f"{address}#drawn={drawing}")
         while browser.execute_script("return document.documentElement.dataset.ready") != "yes":
             time.sleep(0.02)
         drawn = browser.execute_script("return plots[0].cloud.drawn")
         frames, milliseconds = browser.execute_async_script(_PAN)
-        word = "ok" if frames >= 30 else "short"
-        print(
-            f"frames while panning, {wished} ({drawn}; WebGL is {renderer}): {frames:.0f} a "
-            f"second, {milliseconds:.1f} ms "
-            f"of script in a frame (goal 30 where there is WebGL) {word}",
-            flush=True,
-        )
+        what = f"frames while panning, {drawing} ({drawn}; {renderer}; {milliseconds:.1f} ms of script)"
+        claim(what, frames, 30, "/s")
         marked, milliseconds = browser.execute_async_script(_LASSO)
-        tell(
-            f"lasso around {marked:,} points, marked and drawn ({drawn})",
-            milliseconds / 1000,
-            1,
-            "s",
-        )
+        what = f"lasso around {marked:,} points, marked and drawn ({drawn})"
+        claim(what, milliseconds / 1000, 1, "s", most=True)
 
 
 _PAN = """

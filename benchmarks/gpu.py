@@ -10,14 +10,12 @@ that it runs; its figures mean nothing there.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +24,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import keras
 import numpy as np
 
-from benchmarks.parts.quiet import seconds_of
+from benchmarks.parts import measure
 from lib.data.batches import Batches, Examples
 from lib.models import hardware
 from lib.training import fit, network
@@ -35,16 +33,10 @@ from lib.training.settings import Settings
 SIMPSONS = 10_540
 """Images of the Simpsons source's train split, for which it needed 109 s an epoch."""
 NAMES = [f"class {number:02}" for number in range(19)]
-ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true")
-    asked = parser.parse_args()
-    large = hardware.has_gpu() and not asked.quick
+    large = hardware.has_gpu() and not measure.arguments(__doc__).quick
     keras.config.set_dtype_policy("mixed_bfloat16")
     print(
         f"{keras.backend.backend()} {hardware.backend_version()} on "
@@ -71,15 +63,15 @@ def matrix_peak(side: int) -> float:
     left = keras.random.normal((side, side), dtype="bfloat16", seed=0)
     product = _compiled(lambda matrix: keras.ops.matmul(matrix, matrix))
     np.asarray(keras.ops.cast(product(left)[0, :1], "float32"))
-    times = []
-    for _ in range(10):
-        began = time.perf_counter()
-        result = product(left)
-        for _ in range(9):
+
+    def ten() -> None:
+        result = left
+        for _ in range(10):
             result = product(result)
         np.asarray(keras.ops.cast(result[0, :1], "float32"))  # waits for the device
-        times.append((time.perf_counter() - began) / 10)
-    return 2 * side**3 / min(times)
+
+    times = [measure.seconds_of(ten) for _ in range(10)]
+    return 2 * side**3 / (min(times) / 10)
 
 
 def steps(batch_size: int, image_side: int, *, peak: float, architecture: str, num: int) -> None:
@@ -94,11 +86,13 @@ def steps(batch_size: int, image_side: int, *, peak: float, architecture: str, n
     given = Examples(images, np.arange(num_images), rng.integers(0, len(NAMES), num_images))
     batch = Batches(given, batch_size=batch_size)[0]
     model.train_on_batch(*batch)
-    alone = statistics.median(seconds_of(lambda: model.train_on_batch(*batch)) for _ in range(num))
+    alone = statistics.median(
+        measure.seconds_of(lambda: model.train_on_batch(*batch)) for _ in range(num)
+    )
     fed = Batches(given, batch_size=batch_size, seed=0, policy="gentle")
     model.fit(fed, epochs=1, shuffle=False, verbose=0)  # compiles the loop
-    whole = seconds_of(lambda: model.fit(fed, epochs=1, shuffle=False, verbose=0)) / num
-    host = seconds_of(lambda: [fed[index] for index in range(len(fed))]) / num
+    whole = measure.seconds_of(lambda: model.fit(fed, epochs=1, shuffle=False, verbose=0)) / num
+    host = measure.seconds_of(lambda: [fed[index] for index in range(len(fed))]) / num
     flops = 3 * forward_flops(model) * batch_size
     speed = batch_size / whole
     share = flops / whole / peak
@@ -110,13 +104,8 @@ def steps(batch_size: int, image_side: int, *, peak: float, architecture: str, n
         f"{SIMPSONS / speed:.1f} s for {SIMPSONS:,} images (the source: 109 s)",
         flush=True,
     )
-    claim(f"share of the matrix peak, batch {batch_size}", share, 0.3)
-    claim(f"the step alone against the step fed, batch {batch_size}", alone / whole, 0.9)
-
-
-def claim(what: str, value: float, goal: float) -> None:
-    """Prints one line."""
-    print(f"{what}: {value:.2f} (goal {goal:g}) {'ok' if value >= goal else 'short'}", flush=True)
+    measure.claim(f"share of the matrix peak, batch {batch_size}", share, 0.3)
+    measure.claim(f"the step alone against the step fed, batch {batch_size}", alone / whole, 0.9)
 
 
 def forward_flops(model: keras.Model) -> float:
@@ -151,33 +140,24 @@ def chain(*, large: bool) -> None:
     if not large:
         given |= {"data": "digits", "architecture": "custom", "strategy": "scratch", "tiny": True}
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "DARKROOM_HOME": folder, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "DARKROOM_HOME": folder, "PYTHONPATH": str(measure.ROOT)}
         for name in ("1_clean", "3_train"):
             values = given if name == "3_train" else {"data": given["data"]}
             words = [word for key, value in values.items() for word in ("-p", key, str(value))]
-            command = [
-                sys.executable,
-                "-m",
-                "papermill",
-                str(ROOT / "notebooks" / f"{name}.ipynb"),
-                f"{folder}/{name}.ipynb",
-            ]
+            files = [str(measure.ROOT / "notebooks" / f"{name}.ipynb"), f"{folder}/{name}.ipynb"]
             subprocess.run(
-                [*command, *words, "--no-progress-bar"],
+                [sys.executable, "-m", "papermill", *files, *words, "--no-progress-bar"],
                 env=environment,
-                cwd=ROOT,
+                cwd=measure.ROOT,
                 check=True,
                 capture_output=True,
             )
         [result] = Path(folder).glob("logs/interactive/train/*/result.json")
-        told = json.loads(result.read_text(encoding="utf-8"))
+        seconds = json.loads(result.read_text(encoding="utf-8"))["seconds"]
         rows = (result.parent / "history.csv").read_text(encoding="utf-8").splitlines()
         column = rows[0].split(",").index("seconds")
-        seconds = [float(row.split(",")[column]) for row in rows[1:]]
-        print(
-            f"chain by papermill: {told['seconds']:.0f} s, epochs of "
-            f"{', '.join(f'{each:.1f}' for each in seconds)} s"
-        )
+        epochs = ", ".join(f"{float(row.split(',')[column]):.1f}" for row in rows[1:])
+        print(f"chain by papermill: {seconds:.0f} s, epochs of {epochs} s")
 
 
 def _compiled(function: Callable) -> Callable:

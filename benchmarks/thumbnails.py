@@ -1,15 +1,11 @@
 """Claims: the posters source's grids several times faster than scikit-learn one by one; losses for
 little; GridFS at speed.
-
-With DARKROOM_SAMPLES also the table of all models on its posters, at three sizes.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,34 +17,22 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-import pandas
-import psutil
 import threadpoolctl
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from lib.baselines import data, finalise, fitting, search
+from benchmarks.parts import measure
+from lib.baselines import fitting, search
 from lib.baselines.data import Part
 from lib.baselines.estimators import MLP
-from lib.evaluation import confidence, test_access
 
 warnings.simplefilter("ignore")
-SHAPES = [
-    [8],
-    [16],
-    [32],
-    [8, 8],
-    [16, 16],
-    [32, 32],
-    [8, 16, 8],
-    [450],
-    [450, 450],
-]  # the source's first grid
+# The source's first grid.
+SHAPES = [[8], [16], [32], [8, 8], [16, 16], [32, 32], [8, 16, 8], [450], [450, 450]]
 RATES = [0.001, 0.01]
 SIZE = (15, 10)
-SOURCE = 0.5193
-HOME = os.environ.get("DARKROOM_HOME")
+PARTS = ("shapes", "seeds", "networks", "margins", "losses", "store")
 COSTS = [float(cost) for cost in np.geomspace(0.01, 100, 40)]
 
 
@@ -82,10 +66,9 @@ class Drawn:
         return self._parts[name]
 
 
-def networks(scale: int) -> None:
-    """The source's 72 results with `scale` times fewer epochs on both sides: seconds are
-    proportional to epochs.
-    """
+def networks(*, quick: bool) -> None:
+    """The source's 72 results with fewer epochs on both sides: seconds are proportional to epochs."""
+    scale = 200 if quick else 20
     epochs = [1000 // scale, 2000 // scale]
     grid = fitting.parameter_grid(
         "mlp",
@@ -94,30 +77,22 @@ def networks(scale: int) -> None:
     joblib.Parallel(os.cpu_count())(
         joblib.delayed(_ready)() for _ in range(8 * os.cpu_count())
     )  # imports are not counted
-    wall, cpu, differences = [0.0, 0.0], [0.0, 0.0], []
+    wall, differences = [0.0, 0.0], []
     for classes in (2, 3):
         drawn = Drawn(classes)
-        before = _cpu_of_all()
-        seconds, found = _timed(lambda drawn=drawn: search.run("mlp", grid, [SIZE], drawn))
-        wall[0], cpu[0] = wall[0] + seconds, cpu[0] + _cpu_of_all() - before
-        for row in sorted(found.to_dict("records"), key=_shape):
-            before = _cpu_of_all()
+        seconds, _, table = measure.timed(lambda d=drawn: search.run("mlp", grid, [SIZE], d))
+        wall[0] += seconds
+        for row in sorted(table.to_dict("records"), key=_shape):
             values = json.loads(row["parameters"])
-            seconds, score = _timed(
-                lambda values=values, drawn=drawn: _scikit_network(values, drawn)
-            )
-            wall[1], cpu[1] = wall[1] + seconds, cpu[1] + _cpu_of_all() - before
+            seconds, _, score = measure.timed(lambda v=values, d=drawn: _scikit_network(v, d))
+            wall[1] += seconds
             differences.append(row["val_accuracy"] - score)
     # Rates and epochs of one shape share their first weights, so a shape on one set of classes
     # counts once.
     shapes = np.array(differences).reshape(2, len(SHAPES), -1).mean(axis=2).ravel()
     apart, error = float(shapes.mean()), float(shapes.std(ddof=1) / np.sqrt(len(shapes)))
-    told = f"ours {wall[0]:.1f} s on {os.cpu_count()} cores, scikit-learn {wall[1]:.1f} s on one"
-    print(f"{len(differences)} networks at 1/{scale} of the epochs: {told}")
-    print(
-        f"  CPU seconds: ours {cpu[0]:.1f}, scikit-learn {cpu[1]:.1f}, {cpu[1] / cpu[0]:.1f} times"
-    )
-    _claim("the source's first grid against scikit-learn one by one", wall[1] / wall[0], 5, "times")
+    what = f"{len(differences)} networks at 1/{scale} of the epochs against scikit-learn one by one"
+    measure.claim(f"{what} ({wall[0]:.1f} and {wall[1]:.1f} s)", wall[1] / wall[0], 5)
     print(
         f"validation accuracy, ours less theirs: {100 * apart:+.2f} ± {100 * error:.2f} points "
         "(mean, standard error)"
@@ -128,10 +103,11 @@ def _shape(row: dict) -> int:
     return SHAPES.index(json.loads(row["parameters"])["hidden_layers"])
 
 
-def seeds(num: int) -> None:
+def seeds(*, quick: bool) -> None:
     """Accuracies of networks of two shapes, ours and scikit-learn's, over seeds of their first
     weights and orders.
     """
+    num = 4 if quick else 20
     drawn = Drawn(3)
     train, val = drawn.part("train", SIZE), drawn.part("val", SIZE)
     for shape, rate in (([8], 0.01), ([16, 16], 0.01)):
@@ -139,8 +115,8 @@ def seeds(num: int) -> None:
         pairs = np.empty((num, 2))
         for seed in range(num):
             with threadpoolctl.threadpool_limits(1):
-                found = fitting.fit("mlp", values, train, seed=seed)
-            mine = fitting.is_correct(fitting.outputs(found.pipeline, val.X), val.y).mean()
+                fitted = fitting.fit("mlp", values, train, seed=seed)
+            mine = fitting.is_correct(fitting.outputs(fitted.pipeline, val.X), val.y).mean()
             pairs[seed] = mine, _scikit_network(values, drawn, seed)
         apart, error = (
             pairs[:, 0] - pairs[:, 1],
@@ -152,7 +128,7 @@ def seeds(num: int) -> None:
         )
 
 
-def shapes(rounds: int) -> None:
+def shapes(*, quick: bool) -> None:
     """CPU time of every shape, ours and scikit-learn in turn on one core, for results at e and at 2
     e epochs.
     """
@@ -164,19 +140,15 @@ def shapes(rounds: int) -> None:
         few = 3 if max(shape) > 100 else 10
         values = {"hidden_layers": shape, "learning_rate": 0.001, "optimizer": "sgd"}
         pairs = []
-        for _ in range(rounds):
-            mine, _ = _cpu(
+        for _ in range(1 if quick else 5):
+            mine = _cpu(
                 lambda v=values, e=few: fitting.fit_path("mlp", v, [e, 2 * e], train, seed=0)
             )
-            with threadpoolctl.threadpool_limits(1):
-                theirs = sum(
-                    _cpu(
-                        lambda e=e, s=shape: MLPClassifier(tuple(s), max_iter=e, **settings).fit(
-                            X, train.y
-                        )
-                    )[0]
-                    for e in (few, 2 * few)
-                )
+            networks = [
+                MLPClassifier(tuple(shape), max_iter=epochs, **settings)
+                for epochs in (few, 2 * few)
+            ]
+            theirs = _cpu(lambda n=networks: [network.fit(X, train.y) for network in n])
             pairs.append((mine / few, theirs / few))
         totals = [
             total + part for total, part in zip(totals, np.median(pairs, axis=0), strict=True)
@@ -190,13 +162,6 @@ def shapes(rounds: int) -> None:
 
 def _ready() -> None:
     time.sleep(0.05)
-
-
-def _cpu_of_all() -> float:
-    """CPU seconds of this process and of those that it has started."""
-    own = psutil.Process()
-    times = [each.cpu_times() for each in (own, *own.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
 
 
 def _scikit_network(values: dict, drawn: Drawn, seed: int = 0) -> float:
@@ -216,72 +181,54 @@ def _scikit_network(values: dict, drawn: Drawn, seed: int = 0) -> float:
         return float(network.score(scaler.transform(val.X.astype(np.float64)), val.y))
 
 
-def margins(every: int) -> None:
-    """40 values of C; scikit-learn fits each `every`-th of them, and its time is multiplied by
-    that.
-    """
-    drawn, before = Drawn(3), _cpu_of_all()
-    ours, found = _timed(lambda: search.run("svm_linear", {"C": COSTS}, [SIZE], drawn))
-    cpu = [_cpu_of_all() - before, 0.0]
+def margins(*, quick: bool) -> None:
+    """40 values of C; in the quick form scikit-learn fits two of them, and its time counts 20 times."""
+    drawn, every = Drawn(3), 20 if quick else 1
+    ours, _, table = measure.timed(lambda: search.run("svm_linear", {"C": COSTS}, [SIZE], drawn))
+    mine = {
+        json.loads(row["parameters"])["C"]: row["val_accuracy"] for row in table.to_dict("records")
+    }
     train, val = drawn.part("train", SIZE), drawn.part("val", SIZE)
     scaler = StandardScaler().fit(train.X)
     X, scored = scaler.transform(train.X).astype(np.float64), scaler.transform(val.X)
     theirs, apart = 0.0, []
-    mine = {
-        json.loads(row["parameters"])["C"]: row["val_accuracy"] for row in found.to_dict("records")
-    }
     for cost in COSTS[every // 2 :: every]:
+        machine = LinearSVC(C=cost, tol=1e-4, max_iter=100_000)
         with threadpoolctl.threadpool_limits(1):
-            before = _cpu_of_all()
-            seconds, machine = _timed(
-                lambda cost=cost: LinearSVC(C=cost, tol=1e-4, max_iter=100_000).fit(X, train.y)
-            )
-        theirs, cpu[1] = theirs + every * seconds, cpu[1] + every * (_cpu_of_all() - before)
+            theirs += every * measure.seconds_of(lambda m=machine: m.fit(X, train.y))
         apart.append(abs(mine[cost] - machine.score(scored, val.y)))
-    print(
-        f"40 values of C: ours {ours:.1f} s, scikit-learn {theirs:.0f} s ({40 // every} of 40 "
-        f"fitted, the sum times {every})"
-    )
-    print(
-        f"  CPU seconds: ours {cpu[0]:.1f}, scikit-learn {cpu[1]:.1f}, {cpu[1] / cpu[0]:.1f} times"
-    )
-    _claim("40 linear SVMs against scikit-learn one by one", theirs / ours, 5, "times")
+    what = f"40 linear SVMs against scikit-learn one by one ({ours:.1f} and {theirs:.0f} s)"
+    measure.claim(what, theirs / ours, 5)
     print(f"validation accuracy of the same C: at most {100 * max(apart):.2f} points apart")
 
 
-def losses(rounds: int) -> None:
+def losses(*, quick: bool) -> None:
     """What train and validation loss after every epoch cost: the same training with and without, in
     turn.
     """
     drawn = Drawn(3)
     train, val = drawn.part("train", SIZE), drawn.part("val", SIZE)
     for shape in ((8,), (32, 32), (450,)):
-        epochs = 60 if shape[0] < 100 else 12
+        network = MLP(shape, 0.001, 60 if shape[0] < 100 else 12, optimizer="sgd")
         ratios = []
-        for _ in range(rounds):
-            network = MLP(shape, 0.001, epochs, optimizer="sgd")
-            with threadpoolctl.threadpool_limits(1):
-                plain, _ = _cpu(lambda network=network: network.fit(train.X, train.y))
-                noted, _ = _cpu(
-                    lambda network=network: network.fit(train.X, train.y, validation=(val.X, val.y))
-                )
-            ratios.append(noted / plain - 1)
-        cost = 100 * float(np.median(ratios))
-        print(
-            f"losses every epoch, {shape}: {cost:+.0f} % (the source paid 25 to 30 %) "
-            f"{'ok' if cost < 25 else 'short'}"
-        )
+        for _ in range(3 if quick else 9):
+            plain = _cpu(lambda n=network: n.fit(train.X, train.y))
+            with_losses = _cpu(lambda n=network: n.fit(train.X, train.y, validation=(val.X, val.y)))
+            ratios.append(with_losses / plain - 1)
+        what = f"cost of losses after every epoch, {shape} (the source: 25 to 30 %)"
+        measure.claim(what, 100 * float(np.median(ratios)), 25, "%", most=True)
 
 
-def store(num: int) -> None:
+def store(*, quick: bool) -> None:
     """GridFS on loopback, with the server that the tests use; pictures of 6 kB."""
     server = Path(sys.executable).with_name("secantusd-py")
     if not server.exists():
-        print("GridFS: skipped, since the test server is not installed (pip install -e '.[test]').")
+        measure.skip("GridFS", "since its test server is not installed (pip install -e '.[test]')")
         return
     from lib.data import intake
     from lib.data.sources import gridfs
 
+    num = 1000 if quick else 5000
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -290,18 +237,9 @@ def store(num: int) -> None:
             "DARKROOM_HOME": f"{folder}/home",
             gridfs.URL: f"mongodb://127.0.0.1:{port}/darkroom",
         }
-        words = [
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--storage-path",
-            f"{folder}/db",
-            "--log-level",
-            "ERROR",
-        ]
+        words = f"--host 127.0.0.1 --port {port} --storage-path {folder}/db --log-level ERROR"
         process = subprocess.Popen(
-            [server, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [server, *words.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
             time.sleep(3)
@@ -315,127 +253,25 @@ def store(num: int) -> None:
                 lambda: gridfs.put(intake.bring(f"{folder}/pictures"), tell=len),
                 lambda: gridfs.get("pictures", called="back", tell=len),
             ):
-                before = _cpu_of_all()
-                seconds, _ = _timed(work)
-                rates.append((num / seconds, num / (_cpu_of_all() - before)))
+                rates.append(num / measure.seconds_of(work))
         finally:
             process.kill()
             process.wait()
-    for (rate, of_cpu), what, goal in zip(rates, ("written", "read"), (300, 1000), strict=True):
-        _claim(f"GridFS {what} on loopback (server: secantusdb, in Python)", rate, goal, "images/s")
-        print(f"  {of_cpu:,.0f} images for each CPU second of client and server together")
+    for rate, what, goal in zip(rates, ("written", "read"), (300, 1000), strict=True):
+        what = f"GridFS {what} on loopback (server: secantusdb, in Python)"
+        measure.claim(what, rate, goal, "images/s")
 
 
-def posters(sizes: list[str], samples: str | None) -> None:
-    """All models of the table at some sizes on the sample posters, and the linear SVM on three
-    genres.
-    """
-    if not samples:
-        print("Table of all models: skipped, since DARKROOM_SAMPLES names no folder with posters/.")
-        return
-    from lib.cleaning import clean
-    from lib.data import intake
-
-    own = HOME or tempfile.mkdtemp()
-    os.environ["DARKROOM_HOME"] = own
-    dataset = clean.ensure(intake.bring(f"{samples}/posters"))
-    rows = []
-    for target in ("label", "label=Action_Adventure|Animation|Horror_Thriller"):
-        thumbs = data.load(dataset, target=target)
-        for kind in fitting.MODELS if target == "label" else ("svm_linear",):
-            for size in sizes if target == "label" else ["15x10"]:
-                rows.append(_row(kind, size, thumbs, target))
-                print(json.dumps(rows[-1]), flush=True)
-    shown = pandas.DataFrame(rows[:-1])
-    opened = test_access.count(dataset.folder, data.load(dataset).split.id)
-    print(
-        f"the test split of all genres was opened {opened} times, once for each of {len(shown)} "
-        "models unless it was before"
-    )
-    percent = 100 * shown[["accuracy", "low", "high"]]
-    shown["test"] = [
-        f"{each.accuracy:.1f} ({each.low:.1f} to {each.high:.1f})" for each in percent.itertuples()
-    ]
-    print(
-        shown.pivot(index="model", columns="size", values="test")
-        .loc[list(fitting.MODELS)]
-        .to_string()
-    )
-    last = rows[-1]
-    ours = f"{last['accuracy']:.3f} ({last['low']:.3f} to {last['high']:.3f}), {last['values']}"
-    print(
-        f"linear SVM at 15 × 10 on three genres: {ours}, n {last['n']}; the source: {SOURCE}, C "
-        "chosen by its test score"
-    )
-    if not HOME:
-        shutil.rmtree(own)
-
-
-def _row(kind: str, size: str, thumbs: data.ThumbnailData, target: str) -> dict:
-    began = time.perf_counter()
-    found = search.run(
-        kind, fitting.parameter_grid(kind), [data.parse_size(size)], thumbs, log=search.ResultLog()
-    )
-    _, model = finalise.fit_best(found, thumbs, seed=0)
-    test_access.record(
-        thumbs.dataset.folder, thumbs.split.id, f"benchmarks/thumbnails/{kind}-{size}"
-    )
-    part = thumbs.part("test", model.size)
-    right = fitting.is_correct(fitting.outputs(model.pipeline, part.X), part.y)
-    low, high = confidence.wilson(int(right.sum()), len(right))
-    return {
-        "model": kind,
-        "size": size,
-        "classes": len(thumbs.class_names),
-        "n": len(right),
-        "accuracy": round(float(right.mean()), 4),
-        "low": round(low, 4),
-        "high": round(high, 4),
-        "val": round(float(found["val_accuracy"].iloc[0]), 4),
-        "values": found["parameters"].iloc[0],
-        "seconds": round(time.perf_counter() - began, 1),
-    }
-
-
-def _timed(work: Callable[[], object]) -> tuple[float, object]:
-    began = time.perf_counter()
-    found = work()
-    return time.perf_counter() - began, found
-
-
-def _cpu(work: Callable[[], object]) -> tuple[float, object]:
-    began = time.process_time()
-    found = work()
-    return time.process_time() - began, found
-
-
-def _claim(claim: str, value: float, goal: float, unit: str) -> None:
-    print(
-        f"{claim}: {value:,.1f} {unit} (goal {goal:,}) {'ok' if value >= goal else 'short'}",
-        flush=True,
-    )
+def _cpu(work: Callable[[], object]) -> float:
+    """CPU seconds of a call on one core."""
+    with threadpoolctl.threadpool_limits(1):
+        return measure.timed(work)[1]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    every = "shapes,seeds,networks,margins,losses,store,posters"
-    parser.add_argument("--only", default=every, help="some of these, with commas")
-    asked = parser.parse_args()
-    quick = asked.quick
-    parts = {
-        "shapes": lambda: shapes(1 if quick else 5),
-        "seeds": lambda: seeds(4 if quick else 20),
-        "networks": lambda: networks(200 if quick else 20),
-        "margins": lambda: margins(20 if quick else 1),
-        "losses": lambda: losses(3 if quick else 9),
-        "store": lambda: store(1000 if quick else 5000),
-        "posters": lambda: posters(
-            ["15x10"] if quick else ["10x10", "15x10", "20x20"], os.environ.get("DARKROOM_SAMPLES")
-        ),
-    }
-    for name in asked.only.split(","):
-        parts[name]()
+    asked = measure.arguments(__doc__, PARTS)
+    for name in asked.only:
+        globals()[name](quick=asked.quick)
 
 
 if __name__ == "__main__":

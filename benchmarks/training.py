@@ -1,13 +1,11 @@
 """Claims: training costs a fraction of what the source projects' loops cost; images load faster, in
 a fraction of the memory.
 
-`python -m benchmarks training [--only accuracy,triage,transfer,whole,loading,memory]`; needs
-DARKROOM_SAMPLES.
+`python -m benchmarks.training [--quick] [--only PART ...]`; needs DARKROOM_SAMPLES.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import statistics
 import tempfile
@@ -21,97 +19,41 @@ PARTS = ("accuracy", "triage", "transfer", "whole", "loading", "memory")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
-    parser.add_argument("--num", type=int, default=2000, help="train images (2000)")
-    parser.add_argument(
-        "--val", type=int, help="validation images (a fifth as many as train images)"
-    )
-    parser.add_argument(
-        "--epochs",
-        type=int,
-        default=4,
-        help="epochs of the triage CNN, of which the first does not count",
-    )
-    parser.add_argument("--seeds", default="0,1,2", help="of the accuracy part (0,1,2)")
-    parser.add_argument("--side", type=int, default=128, help="of the accuracy part (128)")
-    parser.add_argument(
-        "--kinds", default="augmented,plain", help="of the accuracy part: augmented, plain"
-    )
-    asked = parser.parse_args()
-    if pictures.samples() is None:
-        print(pictures.SKIPPED)
+    asked = measure.arguments(__doc__, PARTS)
+    if not measure.has_samples("training", "triage"):
         return
-    num_train = 320 if asked.quick else asked.num
-    num_val = asked.val or num_train // 5
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        pictures.split(home, num_train=num_train, num_val=num_val)
-        for part in asked.only.split(","):
-            if part == "accuracy":
-                seeds = [0] if asked.quick else [int(seed) for seed in asked.seeds.split(",")]
-                epochs, kinds = 2 if asked.quick else asked.epochs, asked.kinds.split(",")
-                accuracy(home, epochs=epochs, seeds=seeds, kinds=kinds, side=asked.side)
-            elif part == "triage":
-                triage(home, num=num_train, epochs=2 if asked.quick else asked.epochs)
-            else:
-                {"transfer": transfer, "whole": whole, "loading": loading, "memory": memory}[part](
-                    home, quick=asked.quick
-                )
+        num = 320 if asked.quick else 2000
+        pictures.split(Path(folder), num_train=num, num_val=num // 5)
+        for part in asked.only:
+            globals()[part](Path(folder), quick=asked.quick)
 
 
-def claim(what: str, value: float, goal: float) -> None:
-    """Prints one line."""
-    print(
-        f"{what}: {value:.1f} times (goal {goal:g}) {'ok' if value >= goal else 'short'}",
-        flush=True,
-    )
-
-
-def accuracy(home: Path, *, epochs: int, seeds: list[int], kinds: list[str], side: int) -> None:
-    """What both sides' triage CNN has learnt after as many epochs, ours in either arithmetic."""
-    for kind in kinds:
-        found: dict[str, list[float]] = {}
-        for seed in seeds:
-            theirs = measure.run(
-                "benchmarks.naive.triage", home / "train", home / "val", kind, epochs, seed, side
+def accuracy(home: Path, *, quick: bool) -> None:
+    """The validation accuracy of both sides' triage CNN, ours in either arithmetic."""
+    side, epochs, seeds = 64, 2 if quick else 15, range(1 if quick else 3)
+    for kind, policy in AUGMENTATIONS.items():
+        sides = {"naive": ("benchmarks.naive.triage", home / "train", home / "val", kind, epochs)}
+        for dtype in ("float32", "mixed_bfloat16"):
+            words = ("benchmarks.parts.ours", "triage", home, policy, epochs, dtype)
+            sides[f"ours in {dtype}"] = words
+        for name, words in sides.items():
+            # The later half of the epochs: that of a single one varies by more than the sides do.
+            values = [
+                statistics.mean(measure.run(*words, seed, side)["val_accuracy"][epochs // 2 :])
+                for seed in seeds
+            ]
+            print(
+                f"triage CNN at {side} px, {kind}, {name}, validation accuracy in the later half of "
+                f"{epochs} epochs: {statistics.mean(values):.3f} "
+                f"({', '.join(f'{value:.3f}' for value in values)})",
+                flush=True,
             )
-            found.setdefault("naive", []).append(_reached(theirs))
-            for policy in ("float32", "mixed_bfloat16"):
-                ours = measure.run(
-                    "benchmarks.parts.ours",
-                    "triage",
-                    home,
-                    AUGMENTATIONS[kind],
-                    epochs,
-                    policy,
-                    seed,
-                    side,
-                )
-                found.setdefault(f"ours in {policy}", []).append(_reached(ours))
-        told = "; ".join(
-            f"{name} {statistics.mean(values):.3f} "
-            f"({', '.join(f'{value:.3f}' for value in values)})"
-            for name, values in found.items()
-        )
-        print(
-            f"triage CNN at {side} px, {kind}, validation accuracy, later half of {epochs} epochs: "
-            f"{told}",
-            flush=True,
-        )
 
 
-def _reached(told: dict) -> float:
-    """The mean of the later half of the epochs: a single epoch's accuracy jumps by more than two
-    sides differ.
-    """
-    values = told["val_accuracy"]
-    return statistics.mean(values[len(values) // 2 :])
-
-
-def triage(home: Path, *, num: int, epochs: int) -> None:
+def triage(home: Path, *, quick: bool) -> None:
     """The triage CNN at 128 x 128, batch 64, both sides with and without augmentation."""
+    epochs, num = 2 if quick else 4, len(list((home / "train").rglob("*.jpg")))
     steps = measure.run("benchmarks.parts.ours", "precision", home)["milliseconds"]
     policy = "mixed_bfloat16" if steps["mixed_bfloat16"] * 1.1 < steps["float32"] else "float32"
     print(
@@ -135,10 +77,10 @@ def triage(home: Path, *, num: int, epochs: int) -> None:
             f"best validation accuracy {max(ours['val_accuracy']):.3f} against "
             f"{max(theirs['val_accuracy']):.3f}"
         )
-        claim(
+        measure.claim(
             f"triage CNN, {kind}, throughput by CPU time once the cache exists", other / mine, goal
         )
-        claim(
+        measure.claim(
             f"triage CNN, {kind}, 10 epochs with the cache to build",
             10 * other / (10 * mine + ours["build"]),
             1.6,
@@ -153,8 +95,7 @@ def transfer(home: Path, *, quick: bool) -> None:
     )
     cold = measure.run("benchmarks.parts.ours", "frozen", home, "auto", 10)
     warm = measure.run("benchmarks.parts.ours", "frozen", home, "auto", 10)
-    # All of its steps cost the same, so ten epochs, validation included, are told from a few of
-    # them.
+    # All steps cost the same, so a few of them stand for ten epochs with validation.
     ten = [10 * cold["num_images"] / 64 * _later(theirs[kind]) for kind in ("cpu", "wall")]
     print(
         f"transfer, 10 epochs on {cold['num_images']} images, a sixth of them validation, engine "
@@ -163,8 +104,10 @@ def transfer(home: Path, *, quick: bool) -> None:
         f"({sum(cold['wall']):.1f} s), "
         f"with features there {sum(warm['cpu']):.1f} CPU-s ({sum(warm['wall']):.1f} s)"
     )
-    claim("transfer on a frozen backbone, cold, CPU time", ten[0] / sum(cold["cpu"]), 20)
-    claim("transfer on a frozen backbone, features there, CPU time", ten[0] / sum(warm["cpu"]), 40)
+    measure.claim("transfer on a frozen backbone, cold, CPU time", ten[0] / sum(cold["cpu"]), 20)
+    measure.claim(
+        "transfer on a frozen backbone, features there, CPU time", ten[0] / sum(warm["cpu"]), 40
+    )
 
 
 def whole(home: Path, *, quick: bool) -> None:
@@ -172,19 +115,17 @@ def whole(home: Path, *, quick: bool) -> None:
     graph mode and eagerly.
     """
     steps = 2 if quick else 3
-    found = {
-        policy: measure.run("benchmarks.parts.ours", "whole", home, policy, steps)
+    seconds = {
+        policy: _later(measure.run("benchmarks.parts.ours", "whole", home, policy, steps)["cpu"])
         for policy in ("float32", "mixed_bfloat16")
     }
-    ours = min(_later(each["cpu"]) for each in found.values())
     graph = _later(
         measure.run("benchmarks.naive.transfer", home / "train", "whole", 1, steps)["cpu"]
     )
-    told = ", ".join(f"ours in {name} {_later(each['cpu']):.1f}" for name, each in found.items())
-    print(f"full fine-tuning of ResNet101V2, CPU-s a step of 64: {told}; naive {graph:.1f}")
-    claim(
-        "full fine-tuning of ResNet101V2 against float32 in graph mode, CPU time", graph / ours, 1.8
-    )
+    ours = ", ".join(f"ours in {name} {value:.1f}" for name, value in seconds.items())
+    print(f"full fine-tuning of ResNet101V2, CPU-s a step of 64: {ours}; naive {graph:.1f}")
+    what = "full fine-tuning of ResNet101V2 against float32 in graph mode, CPU time"
+    measure.claim(what, graph / min(seconds.values()), 1.8)
     if not quick:
         eager = _later(
             measure.run("benchmarks.naive.transfer", home / "train", "eager", 1, 2)["cpu"]
@@ -214,7 +155,7 @@ def loading(home: Path, *, quick: bool) -> None:
         f"loading, wall time: {first:.1f} times at the first reading, {later:.1f} times at each "
         "later one"
     )
-    claim("loading against a float array of everything, each later reading", later, 3)
+    measure.claim("loading against a float array of everything, each later reading", later, 3)
 
 
 def memory(home: Path, *, quick: bool) -> None:
@@ -241,7 +182,7 @@ def memory(home: Path, *, quick: bool) -> None:
         f"{large / 1e6:.0f}, "
         f"naive {theirs[0] / 1e6:.0f} and {theirs[1] / 1e6:.0f}"
     )
-    claim(
+    measure.claim(
         "memory that comes with the pictures, naive against ours",
         (theirs[1] - theirs[0]) / max(large - small, 1e6),
         4,

@@ -4,10 +4,8 @@ good; its memory does not grow; each method finds a planted optimum in nine of t
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+from benchmarks.parts import measure
 from lib import notebooks
 from lib.batch.executor import Executor
 from lib.tuning import config, hyperband, search, space
@@ -42,35 +41,17 @@ KINDS = ("painting", "photo", "schematic", "sketch", "text")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--part", choices=("planted", "speed", "memory"), help="only this part")
-    parser.add_argument("--epochs", type=int, help="of the longest trials of the speed part")
-    parser.add_argument("--seeds", type=int, help="of the speed part")
-    parser.add_argument("--first-seed", type=int, default=0, help="of the speed part (0)")
-    parser.add_argument("--home", help="a folder that keeps the pictures from call to call")
-    parser.add_argument(
-        "--theirs", nargs=3, metavar=("HOME", "EPOCHS", "SEED"), help=argparse.SUPPRESS
-    )
-    parser.add_argument(
-        "--ours", nargs=3, metavar=("HOME", "EPOCHS", "SEED"), help=argparse.SUPPRESS
-    )
-    asked = parser.parse_args()
-    for run, words in ((_theirs, asked.theirs), (_ours, asked.ours)):
-        if words:
-            print(json.dumps(run(Path(words[0]), epochs=int(words[1]), seed=int(words[2]))))
-            return
-    if asked.part in (None, "planted"):
-        _planted(seeds=3 if asked.quick else 10)
-    with tempfile.TemporaryDirectory() as private:
-        home = asked.home or private
-        if asked.part in (None, "speed"):
-            seeds = range(
-                asked.first_seed, asked.first_seed + (asked.seeds or (1 if asked.quick else 3))
-            )
-            _speed(home, epochs=asked.epochs or (3 if asked.quick else 9), seeds=seeds)
-        if asked.part == "memory" or (asked.part is None and not asked.quick):
-            _memory(Path(home), number=100)
+    if sys.argv[1:2] and sys.argv[1] in SIDES:
+        side, home, epochs, seed = sys.argv[1:]
+        print(json.dumps(SIDES[side](Path(home), epochs=int(epochs), seed=int(seed))))
+        return
+    asked = measure.arguments(__doc__, ("planted", "speed", "memory"))
+    with tempfile.TemporaryDirectory() as home:
+        for part in asked.only:
+            if asked.quick and part == "memory":
+                measure.skip("memory", "since a hundred trials take minutes")
+            else:
+                globals()[f"_{part}"](home, quick=asked.quick)
 
 
 def planted(values: dict, work) -> float:
@@ -79,17 +60,17 @@ def planted(values: dict, work) -> float:
     score -= {"relu": 0.0, "tanh": 0.3}[values["activation"]] + (
         0.2 if values["units"] != 64 else 0.0
     )
-    return _learnt(score, work)
+    return _reached(score, work)
 
 
 def smooth(values: dict, trial) -> float:
     """A round hill over two numbers, its top at x = 0.37, rate = 0.002."""
-    return _learnt(
+    return _reached(
         1.0 - 4 * (values["x"] - 0.37) ** 2 - 0.5 * (np.log10(values["rate"]) + 2.7) ** 2, trial
     )
 
 
-def _learnt(score: float, trial) -> float:
+def _reached(score: float, trial) -> float:
     rng = np.random.default_rng([trial.settings["seed"], trial.number])
     reached = float("nan")
     for epoch in range(trial.initial_epoch + 1, trial.epochs + 1):
@@ -109,10 +90,11 @@ OPTIMUM = {"depth": 5, "rate": 1e-2, "activation": "relu", "units": 64}
 SMOOTH = {"x": {"low": 0.0, "high": 1.0}, "rate": {"low": 1e-5, "high": 1e-1, "log": True}}
 
 
-def _planted(*, seeds: int) -> None:
+def _planted(_: str, *, quick: bool) -> None:
     """256 combinations, half of them the budget of those that learn; Hyperband draws blindly, so it
     must begin nearly all.
     """
+    seeds = 3 if quick else 10
     budgets = {
         "tpe": {"num_trials": 128},
         "genetic": {"num_trials": 128, "options": {"population": 16}},
@@ -121,16 +103,16 @@ def _planted(*, seeds: int) -> None:
         "halving": {"epochs": 9, "options": {"first_trials": 256}},
     }
     for method, settings in budgets.items():
-        _found(method, PLANTED, "planted", settings, seeds, lambda best: best == OPTIMUM)
+        _hits(method, PLANTED, "planted", settings, seeds, lambda best: best == OPTIMUM)
     for method, settings in {
         "cmaes": {"num_trials": 60},
         "refined": {"options": {"points": 5, "rounds": 5}},
     }.items():
         near = lambda best: abs(best["x"] - 0.37) < 0.1 and abs(np.log10(best["rate"]) + 2.7) < 0.3  # noqa: E731
-        _found(method, SMOOTH, "smooth", settings, seeds, near)
+        _hits(method, SMOOTH, "smooth", settings, seeds, near)
 
 
-def _found(
+def _hits(
     method: str,
     table: dict,
     objective: str,
@@ -149,55 +131,42 @@ def _found(
             settings={"seed": seed},
             **settings,
         )
-        found = search.run(plan)
-        hits += is_hit(found.best.values)
-        computed += sum(trial.state == "finished" for trial in found.trials)
-    print(
-        f"planted optimum by {method}: {hits} of {seeds} seeds, {computed // seeds} trials each "
-        "(goal 9 of 10) "
-        f"{'ok' if hits >= 0.9 * seeds else 'short'}",
-        flush=True,
-    )
+        result = search.run(plan)
+        hits += is_hit(result.best.values)
+        computed += sum(trial.state == "finished" for trial in result.trials)
+    what = f"planted optimum by {method}, {computed // seeds} trials, {seeds} seeds"
+    measure.claim(what, hits / seeds, 0.9, "of them")
 
 
-def _speed(home: str, *, epochs: int, seeds: range) -> None:
+def _speed(home: str, *, quick: bool) -> None:
     _bring(home)
     rows = []
-    for seed in seeds:
-        row = {name: _process(name, home, epochs, seed) for name in ("theirs", "ours")}
-        rows.append(row)
+    for seed in range(1 if quick else 3):
+        rows.append({name: _process(name, home, 3 if quick else 9, seed) for name in SIDES})
         lines = [
-            f"{name} {one['trials']} trials in {one['seconds']:.0f} s ({one['cpu']:.0f} s of CPU), "
-            f"best {one['best']:.3f}"
-            for name, one in row.items()
+            f"{name} {result['trials']} trials in {result['seconds']:.0f} s "
+            f"({result['cpu']:.0f} s of CPU), best {result['best']:.3f}"
+            for name, result in rows[-1].items()
         ]
         print(f"seed {seed}: {'; '.join(lines)}", flush=True)
-    ratio = float(np.median([_an_hour(each["ours"]) / _an_hour(each["theirs"]) for each in rows]))
-    work = float(np.median([each["theirs"]["cpu"] / each["ours"]["cpu"] for each in rows]))
-    print(
-        f"trials an hour against KerasTuner: {ratio:.2f} times (goal 2) "
-        f"{'ok' if ratio >= 2 else 'short'}; "
-        f"a trial's CPU time {work:.2f} times less"
-    )
-    mine, plain = (
-        float(np.mean([each[name]["best"] for each in rows])) for name in ("ours", "theirs")
-    )
-    differences = [each["ours"]["best"] - each["theirs"]["best"] for each in rows]
-    sd = float(np.std(differences, ddof=1)) if len(seeds) > 1 else float("nan")
-    least = plain - (2 * sd / np.sqrt(len(seeds)) if len(seeds) > 1 else 0.02)
-    print(
-        f"best validation accuracy, mean of {len(seeds)}: {mine:.3f} (KerasTuner {plain:.3f}, sd "
-        f"of differences {sd:.3f}) "
-        f"{'ok' if mine >= least else 'short'}"
-    )
-
-
-def _an_hour(told: dict) -> float:
-    return 3600 * told["trials"] / told["seconds"]
+    rates = [
+        row["ours"]["trials"]
+        / row["ours"]["seconds"]
+        * row["theirs"]["seconds"]
+        / row["theirs"]["trials"]
+        for row in rows
+    ]
+    measure.claim("trials per hour against KerasTuner", float(np.median(rates)), 2)
+    cpu = float(np.median([row["theirs"]["cpu"] / row["ours"]["cpu"] for row in rows]))
+    print(f"CPU time of the searches: {cpu:.2f} times less")
+    differences = [row["ours"]["best"] - row["theirs"]["best"] for row in rows]
+    error = float(np.std(differences, ddof=1)) / len(rows) ** 0.5 if len(rows) > 1 else 0.01
+    what = "best validation accuracy, ours minus KerasTuner's"
+    measure.claim(f"{what} (standard error {error:.3f})", np.mean(differences), -2 * error, "")
 
 
 def _process(name: str, home: str, epochs: int, seed: int) -> dict:
-    words = [sys.executable, "-m", "benchmarks.tuning", f"--{name}", home, str(epochs), str(seed)]
+    words = [sys.executable, "-m", "benchmarks.tuning", name, home, str(epochs), str(seed)]
     done = subprocess.run(
         words,
         capture_output=True,
@@ -235,14 +204,14 @@ def _bring(home: str) -> None:
 
 
 def _base() -> dict:
-    found = {
+    values = {
         **notebooks.find(config.TRAINING).defaults(),
         **BASE,
         "data": "kinds",
         "image_side": SIDE,
         "batch_size": BATCH,
     }
-    return {**found, "split_method": "random", "fractions": [0.5, 0.3, 0.2]}
+    return {**values, "split_method": "random", "fractions": [0.5, 0.3, 0.2]}
 
 
 def _ours(home: Path, *, epochs: int, seed: int) -> dict:
@@ -258,10 +227,10 @@ def _ours(home: Path, *, epochs: int, seed: int) -> dict:
     )
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=home) as folder, Executor(workers=2) as executor:
-        found = search.run(plan, Path(folder), executor=executor)
-    best = found.best.scores["val_accuracy"]
+        result = search.run(plan, Path(folder), executor=executor)
+    best = result.best.scores["val_accuracy"]
     return {
-        "trials": len(found.trials),
+        "trials": len(result.trials),
         "seconds": time.monotonic() - began,
         "cpu": _cpu(),
         "best": best,
@@ -316,25 +285,24 @@ def _theirs(home: Path, *, epochs: int, seed: int) -> dict:
     }
 
 
+SIDES = {"theirs": _theirs, "ours": _ours}
+
+
 def _cpu() -> float:
-    """CPU seconds of this process and of those that it has started and that have ended, the workers
-    and their imports too.
-    """
-    return sum(
-        sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    """CPU seconds of this process and of its ended children, the workers with their imports too."""
+    return time.process_time() + measure.cpu_of_children()
 
 
-def _memory(home: Path, *, number: int) -> None:
+def _memory(home: str, *, quick: bool) -> None:
     import psutil
 
-    _bring(str(home))
-    held = []
+    _bring(home)
+    number, held = 100, []
 
     def watch(trials, trial) -> None:
         own = psutil.Process()
         family = [own, *(child for child in own.children(recursive=True))]
-        held.append(sum(each.memory_info().rss for each in family if each.is_running()))
+        held.append(sum(process.memory_info().rss for process in family if process.is_running()))
 
     searched = space.read({**SPACE, "batch_size": [16, 32, 64]})
     context = {"base": _base(), "epochs": 1, "seed": 0, "monitor": "val_accuracy"}
@@ -344,12 +312,8 @@ def _memory(home: Path, *, number: int) -> None:
     with Executor(workers=2) as executor:
         search.run(plan, Path(tempfile.mkdtemp(dir=home)), executor=executor, on_trial_end=watch)
     early, late = (float(np.median(held[place - 5 : place + 5])) for place in (10, number - 5))
-    growth = 100 * (late / early - 1)
-    print(
-        f"resident memory after {number} trials against after 10: {growth:+.1f} % "
-        f"({early / 1e9:.2f} to {late / 1e9:.2f} GB, "
-        f"highest {max(held) / 1e9:.2f}) (goal within 5 %) {'ok' if growth <= 5 else 'short'}"
-    )
+    what = f"growth of resident memory from trial 10 to {number} ({late / 1e9:.2f} GB then)"
+    measure.claim(what, 100 * (late / early - 1), 5, "%", most=True)
 
 
 if __name__ == "__main__":

@@ -331,6 +331,24 @@ def test_an_export_answers_as_keras_does(trained, tmp_path, monkeypatch, form):
     assert about["temperature"] == load("s").temperature
 
 
+def test_a_folder_for_a_hub_loads_as_the_run_does(trained, tmp_path, monkeypatch, capsys):
+    home, *_ = trained
+    monkeypatch.setenv("DARKROOM_HOME", str(home))
+    assert command.export("s", "hub", out=str(tmp_path / "hub")) == 0
+    assert "hf upload OWNER/NAME" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "hub").iterdir()} == {
+        "README.md",
+        "model.json",
+        "model.keras",
+    }
+    assert (tmp_path / "hub/README.md").read_text().startswith('---\nlibrary_name: "keras"')
+    first, second = load("s"), load(tmp_path / "hub" / "model.keras")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *first.size, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(first.probabilities(pixels), second.probabilities(pixels))
+    with pytest.raises(DarkroomError, match="exists and is not overwritten"):
+        export.hub_folder("s", folder=tmp_path / "hub")
+
+
 def test_an_export_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeypatch):
     home, *_ = trained
     monkeypatch.setenv("DARKROOM_HOME", str(home))

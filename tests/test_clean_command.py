@@ -6,12 +6,14 @@ import io
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from lib import cli
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
+from lib.data import splits
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +98,8 @@ def test_clean_list_decide_undo_and_export(pets, tmp_path, capsys):
     copied = sorted(
         path.relative_to(tmp_path / "copy").as_posix() for path in (tmp_path / "copy").rglob("*.*")
     )
-    assert len(copied) == 14 and "猫 😀/really.png" in copied and "chien & _chat_/0.png" in copied
+    assert copied.pop(0) == "README.md" and "metadata.csv" in copied
+    assert len(copied) == 15 and "猫 😀/really.png" in copied and "chien & _chat_/0.png" in copied
     assert (tmp_path / "copy/猫 😀/place.jpg").read_bytes() == (
         pets / "猫 😀/place.jpg"
     ).read_bytes()
@@ -113,7 +116,6 @@ def test_clean_list_decide_undo_and_export(pets, tmp_path, capsys):
         (["pets", "--undo", "7"], "no act 7 to undo"),
         (["pets", "--export", "{pets}/out"], "inside the raw files"),
         (["pets", "--export", "{pets}"], "exists and is not overwritten"),
-        (["pets", "--export", "x", "--by-split"], "no split of its own"),
         (["{pets}", "--threshold", "drak=1"], "Did you mean 'dark'"),
         (["{pets}", "--threshold", "dark=x"], "must be a number"),
         (["{pets}", "--verdict", "blurred=away"], "Received: 'away'"),
@@ -156,6 +158,24 @@ def test_an_export_keeps_the_source_s_split(tmp_path):
         len(list((tmp_path / "copy").glob("*/*/*.png"))) == 8
         and (tmp_path / "copy/test/a/0.png").is_file()
     )
+
+
+def test_an_export_is_read_as_it_was(tmp_path):
+    raw = tmp_path / "leaves"
+    for index, name in enumerate(("ash", "oak")):
+        (raw / name).mkdir(parents=True)
+        for number in range(12):
+            scene(number + 20 * index).save(raw / name / f"{number}.png")
+    darkroom(raw)
+    darkroom("leaves", "--export", tmp_path / "copy", "--by-split")
+    table = splits.ensure(datasets.load("leaves")).frame
+    darkroom(tmp_path / "copy")
+    copy = datasets.load("copy").accepted()
+    wanted = sorted(zip(table["split"], table["label"], strict=True))
+    assert sorted(zip(copy["source_split"], copy["label"], strict=True)) == wanted
+    rows = pd.concat(map(pd.read_csv, (tmp_path / "copy").glob("*/metadata.csv")))
+    assert list(rows) == ["file_name", "label", "group"] and len(rows) == 24
+    assert (rows["file_name"].str.split("/").str[0] == rows["label"]).all()
 
 
 def test_the_page_is_self_contained_and_tells_nothing_of_the_files(pets):

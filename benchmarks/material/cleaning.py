@@ -4,14 +4,13 @@ files.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
-SAMPLES = os.environ.get("DARKROOM_SAMPLES")
+from benchmarks.parts.measure import SAMPLES
 
 
 def planted_hashes(number: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.parts.measure import Clock, told
+from benchmarks.parts.measure import Clock, report
 
 
 def main(folder: str) -> None:
@@ -23,7 +23,7 @@ def main(folder: str) -> None:
                 pictures.append(cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), (128, 128)))
                 labels.append(place.name)
         array = np.array(pictures).astype("float32") / 255.0
-    told(clock, num_images=len(array))
+    report(clock, num_images=len(array))
 
 
 if __name__ == "__main__":

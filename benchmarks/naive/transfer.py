@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from benchmarks.parts.measure import Clock, told
+from benchmarks.parts.measure import Clock, report
 
 
 def main(train: str, *, kind: str, epochs: int, steps: int) -> None:
@@ -38,7 +38,7 @@ def main(train: str, *, kind: str, epochs: int, steps: int) -> None:
     model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], run_eagerly=kind == "eager")
     clock = Clock(by_step=bool(steps))
     model.fit(images, epochs=epochs, steps_per_epoch=steps or None, callbacks=[clock], verbose=0)
-    told(clock, num_parameters=model.count_params())
+    report(clock, num_parameters=model.count_params())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from benchmarks.parts.measure import Clock, told
+from benchmarks.parts.measure import Clock, report
 
 
 def main(train: str, val: str, *, augment: bool, epochs: int, seed: int, side: int) -> None:
@@ -56,7 +56,7 @@ def main(train: str, val: str, *, augment: bool, epochs: int, seed: int, side: i
     history = model.fit(
         train_set, validation_data=val_set, epochs=epochs, callbacks=[clock], verbose=0
     ).history
-    told(clock, val_accuracy=history["val_accuracy"], num_parameters=model.count_params())
+    report(clock, val_accuracy=history["val_accuracy"], num_parameters=model.count_params())
 
 
 if __name__ == "__main__":

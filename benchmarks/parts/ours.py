@@ -12,7 +12,7 @@ import filelock
 import keras
 import numpy as np
 
-from benchmarks.parts.measure import Clock, told
+from benchmarks.parts.measure import Clock, report
 from benchmarks.parts.pictures import Cleaned
 from lib import runs
 from lib.data import pixel_cache
@@ -62,7 +62,7 @@ def triage(
     settings = Settings(epochs=epochs, augmentation=policy, seed=seed, **AS_THERE)
     measured(clock)
     history = strategies.train("scratch", model, given, settings=settings, run=run).fitted.history
-    told(
+    report(
         clock,
         build=built.cpu[0],
         build_wall=built.wall[0],
@@ -77,12 +77,12 @@ def measured(clock: Clock) -> None:
     begin, end = callbacks.SeedLayers.on_epoch_begin, callbacks.WriteCheckpoints.on_epoch_end
 
     def on_epoch_begin(self, epoch, logs=None):
-        clock.on_epoch_begin()
+        clock.start()
         begin(self, epoch, logs)
 
     def on_epoch_end(self, epoch, logs=None):
         end(self, epoch, logs)
-        clock.on_epoch_end()
+        clock.stop()
 
     callbacks.SeedLayers.on_epoch_begin = on_epoch_begin
     callbacks.WriteCheckpoints.on_epoch_end = on_epoch_end
@@ -105,7 +105,7 @@ def floor(_: Path, dtype_policy: str) -> None:
     for _ in range(12):
         with clock.block():
             model.train_on_batch(batch, truth)
-    told(clock)
+    report(clock)
 
 
 def frozen(home: Path, engine: str, epochs: int) -> None:
@@ -127,7 +127,7 @@ def frozen(home: Path, engine: str, epochs: int) -> None:
         )
     with clock.block():
         strategies.train("frozen", model, given, settings=settings, run=run)
-    told(clock, engine=engines.resolve(engine), num_images=len(features))
+    report(clock, engine=engines.resolve(engine), num_images=len(features))
 
 
 def whole(home: Path, dtype_policy: str, steps: int) -> None:
@@ -141,7 +141,7 @@ def whole(home: Path, dtype_policy: str, steps: int) -> None:
         batch = batches[index % len(batches)]
         with clock.block():
             model.train_on_batch(*batch)
-    told(clock)
+    report(clock)
 
 
 def loading(home: Path) -> None:
@@ -153,22 +153,22 @@ def loading(home: Path) -> None:
             int(decoded.array[start : start + 64].sum())
             for start in range(0, len(decoded.array), 64)
         )
-    told(clock, num_images=len(decoded.array), total=total)
+    report(clock, num_images=len(decoded.array), total=total)
 
 
 def precision(home: Path) -> None:
     """What `auto` chooses for the triage CNN here."""
     clock = Clock()
     names = ["Painting", "Photo", "Schematics", "Sketch", "Text"]
-    found = {}
+    milliseconds = {}
     for policy in ("float32", "mixed_bfloat16"):
         keras.config.set_dtype_policy(policy)
         model = network.describe({"preset": "triage"}, class_names=names[:2], image_side=SIDE)
         optimizer = optimizers.build(Settings(**AS_THERE), total_steps=100)
-        found[policy] = timing.steps(model, optimizer, image_side=SIDE, batch_size=64, num_steps=5)[
-            "train_ms"
-        ]
-    told(clock, milliseconds=found)
+        milliseconds[policy] = timing.steps(
+            model, optimizer, image_side=SIDE, batch_size=64, num_steps=5
+        )["train_ms"]
+    report(clock, milliseconds=milliseconds)
 
 
 if __name__ == "__main__":

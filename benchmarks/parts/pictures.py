@@ -5,29 +5,21 @@ at.
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas
 
+from benchmarks.parts.measure import SAMPLES
 from lib.data import decode
-
-SKIPPED = "Skipped: set DARKROOM_SAMPLES to a folder that holds triage/<class>/*, such as the study's sample data."
-
-
-def samples() -> Path | None:
-    """Returns the folder of sample data, or None."""
-    told = os.environ.get("DARKROOM_SAMPLES")
-    return Path(told) if told and (Path(told) / "triage").is_dir() else None
 
 
 def split(target: Path, *, num_train: int, num_val: int) -> tuple[Path, Path]:
     """Writes seeded JPEGs of the triage samples to `target/train/<class>` and `target/val/<class>`
     and returns both.
     """
-    files = sorted(path for path in (samples() / "triage").glob("*/*") if path.is_file())
+    files = sorted(path for path in Path(SAMPLES, "triage").glob("*/*") if path.is_file())
     order = np.random.default_rng(0).permutation(len(files))
     wanted = [("train", index) for index in order[:num_train]]
     wanted += [("val", index) for index in order[num_train : num_train + num_val]]

@@ -103,6 +103,10 @@ def export(model: str, format: str, *, out: str | None = None) -> int:
     """Writes a trained model in another format; prints its path and returns the exit code."""
     from lib.apply import export as exports
 
+    if format == "hub":
+        folder = exports.hub_folder(model, folder=Path(out) if out else None)
+        print(f"{folder}\nUpload it with: hf upload OWNER/NAME {folder}")
+        return 0
     path, difference = exports.export(model, format, folder=Path(out) if out else None)
     print(f"{path}\n{path.with_suffix('.json')}: classes, side, temperature, thresholds")
     print(f"Its probabilities differ from Keras' by at most {max(difference, 1e-7):.0e}.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,24 @@ def export(model: str | Path, format: str, *, folder: Path | None = None) -> tup
         target.with_suffix(".json"), {**_facts(classifier), "differs_from_keras_by": difference}
     )
     return target, difference
+
+
+def hub_folder(model: str | Path, *, folder: Path | None = None) -> Path:
+    """Writes a folder for a model hub, by default `model_hub` beside the saved model.
+
+    It holds the saved model, its card as `README.md` and `model.json`; `classifier.load` reads the
+    model from there, with its calibration.
+    """
+    path, _ = models.find(str(model))
+    classifier = models.load(model)
+    target = Path(folder or path.parent / "model_hub")
+    if target.exists() and folder:
+        raise DarkroomError(f"{target} exists and is not overwritten; give a folder to create.")
+    with files.directory(target) as aside:
+        shutil.copyfile(path, aside / path.name)
+        shutil.copyfile(path.with_suffix(".md"), aside / "README.md")
+        files.write_json(aside / "model.json", _facts(classifier))
+    return target
 
 
 def _facts(classifier: models.Classifier) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import pandas as pd
 
 from lib import files, paths
 from lib.cleaning import clean as cleaning
@@ -19,7 +20,7 @@ from lib.cleaning.clean import Cleaned
 from lib.cleaning.findings import ENDINGS, Thresholds
 from lib.cleaning.label_issues import EmbeddingConfig
 from lib.data import dataset as datasets
-from lib.data import intake, manifest
+from lib.data import intake, manifest, splits
 from lib.data.dataset import Dataset
 from lib.data.intake import name_of
 from lib.data.sources import checks
@@ -172,7 +173,7 @@ def _print_undo(dataset: Dataset) -> None:
 
 
 def export_copy(data: str, folder: str, *, by_split: bool = False) -> None:
-    """Writes a clean copy of a data set, a folder a class."""
+    """Writes a clean copy of a data set, a folder a class, as Hugging Face `datasets` reads it."""
     dataset = _known(data)
     number = export(dataset, Path(folder), by_split=by_split)
     print(f"{number:,} files copied to {Path(folder).expanduser().resolve()}, a folder a class.")
@@ -220,9 +221,12 @@ def export(dataset: Dataset, target: Path, *, by_split: bool = False) -> int:
     """Copies the accepted files to `target/<label>/` and returns how many there were; raw files are
     only read.
 
-    With `by_split` the source's own split becomes the outer folder: `target/train/<label>/`. A
-    wrong extension is corrected, and files of one name are numbered. The copy is written aside and
-    renamed, so `target` is complete or absent.
+    `metadata.csv` holds labels, groups and attributes by `file_name`, and `README.md` the card of
+    the data set, so that Hugging Face's `load_dataset` reads the folder. With `by_split` the
+    source's own split, or the grouped split of seed 0 where it has none, becomes the outer folder,
+    `target/train/<label>/`, with a `metadata.csv` in each. A wrong extension is corrected, and
+    files of one name are numbered. The copy is written aside and renamed, so `target` is complete
+    or absent.
 
     Raises DarkroomError when `target` exists or is inside the data set, when a file
     changed since it was cleaned, and when the disk has no room.
@@ -237,30 +241,53 @@ def export(dataset: Dataset, target: Path, *, by_split: bool = False) -> int:
             f"{target} is inside the raw files, which are never written; give a folder elsewhere."
         )
     table = dataset.accepted()
-    if by_split and table["source_split"].isna().all():
-        raise DarkroomError(
-            f"The data set {dataset.name!r} has no split of its own; export it without the split."
-        )
+    if not by_split:
+        outer = [""] * len(table)
+    elif table["source_split"].isna().all():
+        frame = splits.ensure(dataset).frame.set_index("path")
+        outer = frame["split"].reindex(table["path"]).fillna("unsplit").tolist()
+    else:
+        outer = table["source_split"].fillna("unsplit").tolist()
     checks.room(target, needed=int(table["bytes"].sum()), what=f"the clean copy of {dataset.name}")
     taken: set[str] = set()
     with files.directory(target) as aside:
-        for row in table.itertuples():
+        names = []
+        for row, split in zip(table.itertuples(), outer, strict=True):
             data = (dataset.raw / row.path).read_bytes()
             if hashlib.sha256(data).hexdigest() != row.sha256:
                 raise DarkroomError(
                     f"{row.path} has changed since it was cleaned; run `darkroom clean "
                     f"{dataset.name}` again."
                 )
-            split = (
-                "unsplit"
-                if row.source_split != row.source_split or row.source_split is None
-                else row.source_split
-            )
-            place = Path(split, _safe(row.label)) if by_split else Path(_safe(row.label))
-            file = aside / place / _free(place, _named(row.path, row.format), taken)
+            place = Path(split, _safe(row.label))
+            name = _free(place, _named(row.path, row.format), taken)
+            file = aside / place / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
+            names.append(f"{place.name}/{name}")
+        _describe(aside, dataset, table.assign(file_name=names, outer=outer))
     return len(table)
+
+
+def _describe(folder: Path, dataset: Dataset, table: pd.DataFrame) -> None:
+    """Writes `metadata.csv` into every split's folder, and the card."""
+    attributes = [name for name in table if name.startswith("attr_")]
+    columns = ["file_name", "label", "group", *attributes]
+    for split, rows in table.groupby("outer"):
+        named = rows[columns].rename(columns=lambda name: name.removeprefix("attr_"))
+        named.to_csv(folder / split / "metadata.csv", index=False, lineterminator="\n")
+    source = dataset.source
+    facts = {
+        "Licence": source.get("licence") or "not stated by the source",
+        "Source": source.get("citation") or source.get("kind"),
+        "Labels": source.get("label_rule"),
+        "Images": ", ".join(
+            f"{name} {number:,}" for name, number in table["label"].value_counts().items()
+        ),
+    }
+    lines = ["---", 'task_categories: ["image-classification"]', "---", f"# {dataset.name}", ""]
+    lines += [f"- {name}: {fact}" for name, fact in facts.items() if fact]
+    files.write_text(folder / "README.md", "\n".join(lines) + "\n")
 
 
 def _safe(label: str) -> str:

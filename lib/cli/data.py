@@ -118,8 +118,14 @@ def _add_clean(commands: Any) -> None:
         argument(
             "--relabel", "give these files another label", nargs="+", metavar=("LABEL", "FILE")
         ),
-        argument("--export", "write a clean copy with a folder a class", metavar="FOLDER"),
-        flag("--by-split", "with --export: the source's own split as outer folders"),
+        argument(
+            "--export",
+            "write a clean copy that load_dataset reads, a folder a class",
+            metavar="FOLDER",
+        ),
+        flag(
+            "--by-split", "with --export: its split as outer folders, of the source or else grouped"
+        ),
     ):
         option.add_to(group)
 

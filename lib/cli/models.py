@@ -69,7 +69,11 @@ def add_to(commands: Any) -> None:
         _export,
         "write a trained model for other programs",
         _RUN,
-        argument("format", "what to write", choices=["onnx", "openvino", "saved_model", "tflite"]),
+        argument(
+            "format",
+            "what to write; hub: a folder to upload to a model hub",
+            choices=["hub", "onnx", "openvino", "saved_model", "tflite"],
+        ),
         argument("--out", "where it goes (default: beside the saved model)", metavar="FOLDER"),
     )
     _add_spread(commands)

@@ -143,6 +143,7 @@ def _copy(source: Path, target: Path) -> None:
     if source.is_dir():
         shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*", "__pycache__"))
     else:
-        # A project installs the package by its name, not from this folder.
-        lines = source.read_text(encoding="utf-8").replace("-e .\n", "darkroom\n")
+        # Pinned, because another package is called darkroom on PyPI.
+        pin = f"darkroom=={importlib.metadata.version('darkroom')}  # install its wheel first\n"
+        lines = source.read_text(encoding="utf-8").replace("-e .\n", pin)
         target.write_text(lines, encoding="utf-8")

@@ -24,7 +24,7 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "NPY", "PNG", "PPM", "TIFF", "WEBP")
 """Decoded formats. The list is short because every parser is open to hostile bytes."""
 
 EXTRA_FORMATS = {"DICOM": "pydicom", "HEIC": "pillow_heif", "JPEG XL": "pillow_jxl"}
-"""Formats that need a package: `pip install "darkroom[formats]"`."""
+"""Formats that need a package, and its name as a module."""
 
 REASONS = ("not_an_image", "unsupported", "too_large", "truncated", "corrupted")
 """Why bytes are refused; the vocabulary of `ImageError.reason`."""

@@ -90,8 +90,8 @@ def resolve(engine: str) -> str:
         return "openvino" if installed and exports and not hardware.has_gpu() else "keras"
     if engine == "openvino" and not installed:
         raise DarkroomError(
-            "engine = 'openvino' needs OpenVINO: run `pip install -e '.[engine]'`, or use engine = "
-            "'auto'."
+            "engine = 'openvino' needs OpenVINO: run `pip install openvino`, or use "
+            "engine = 'auto'."
         )
     if engine == "openvino" and not exports:
         raise DarkroomError(

@@ -64,8 +64,8 @@ def _load(kind: str, preset: str, *, module: str = "models", required: bool = Tr
         import keras_hub
     except ImportError:
         raise DarkroomError(
-            "KerasHub is not installed: run `pip install 'darkroom[hub]'`, or use a backbone of "
-            "the table."
+            "KerasHub is not installed: run `pip install keras-hub`, or use a backbone of the "
+            "table."
         ) from None
     try:
         return getattr(getattr(keras_hub, module), kind).from_preset(preset)

