@@ -1,7 +1,8 @@
 # docker build -t darkroom .   ·   GPU: docker build --build-arg REQUIREMENTS=requirements-gpu.txt -t darkroom-gpu .
-# docker run --rm -p 8888:8888 -v "$PWD/work:/project" darkroom
+# docker run --rm -p 8888:8888 -v "$PWD/work:/project" darkroom          (for the GPU image: --gpus all)
 FROM python:3.12-slim
-ARG REQUIREMENTS=requirements.txt
+# The lock file, with hashes; the lists for GPUs have no lock.
+ARG REQUIREMENTS=requirements.lock
 WORKDIR /opt/darkroom
 COPY . .
 RUN grep -v '^-e' "$REQUIREMENTS" > /tmp/requirements.txt \

@@ -36,6 +36,27 @@ def test_a_folder_with_a_lib_of_its_own_is_refused(tmp_path):
         project.create(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["lib/__init__.py", "lib.py"])
+def test_a_lib_that_hides_ours_is_reported(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    asked = subprocess.run(
+        [sys.executable, "-c", "import darkroom; darkroom.data"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(paths.checkout() / "tools")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "hides Darkroom's package `lib`. Rename it" in asked.stderr
+
+
+def test_lab_is_not_opened_beside_another_lib(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DARKROOM_HOME", str(project.create(tmp_path / "mine")))
+    (tmp_path / "mine" / "notebooks" / "lib.py").touch()
+    assert main(["lab"]) == 2
+    assert "has a `lib` of its own" in capsys.readouterr().err
+
+
 def test_a_process_below_a_project_writes_there(tmp_path):
     made = project.create(tmp_path / "mine")
     environment = {name: value for name, value in os.environ.items() if name != "DARKROOM_HOME"}

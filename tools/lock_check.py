@@ -13,6 +13,7 @@ from lib import paths
 from lib.errors import DarkroomError
 
 PYTHONS = ("3.11", "3.12", "3.13")
+JAX_PYTHONS = (*PYTHONS, "3.14")  # TensorFlow has no wheels for 3.14 yet
 PLATFORMS = {
     "requirements.txt": ("linux", "windows", "macos"),
     "requirements-gpu.txt": ("linux",),  # TensorFlow has CUDA wheels for Linux alone
@@ -31,7 +32,7 @@ def check() -> int:
     wrong = 0
     for name, platforms in PLATFORMS.items():
         for platform in platforms:
-            for python in PYTHONS:
+            for python in JAX_PYTHONS if "jax" in name else PYTHONS:
                 problem = resolve(paths.checkout() / name, python=python, platform=platform)
                 print(
                     f"{name} for Python {python} on {platform}: {problem or 'from wheels'}",
@@ -49,19 +50,8 @@ def resolve(file: Path, *, python: str, platform: str) -> str | None:
     since they must fit together.
     Raises DarkroomError where uv is not installed.
     """
-    words = [
-        "pip",
-        "compile",
-        "--quiet",
-        "--no-header",
-        "--only-binary",
-        ":all:",
-        "--python-version",
-        python,
-        "--python-platform",
-        platform,
-        str(file),
-    ]
+    words = ["pip", "compile", "--quiet", "--no-header", "--only-binary", ":all:"]
+    words += ["--python-version", python, "--python-platform", platform, str(file)]
     if file.name == "requirements.txt":
         words += ["pyproject.toml", "--all-extras"]
     asked = subprocess.run(

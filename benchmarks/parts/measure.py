@@ -36,11 +36,9 @@ def arguments(doc: str | None, parts: Sequence[str] = ()) -> argparse.Namespace:
 def claim(what: str, value: float, goal: float, unit: str = "times", *, most: bool = False) -> None:
     """Prints a claim with its value and goal; the value is to reach it, or not to exceed it."""
     is_met = value <= goal if most else value >= goal
-    print(
-        f"{what}: {value:,.4g} {unit} (goal {'at most' if most else 'at least'} {goal:,g}) "
-        f"{'ok' if is_met else 'short'}",
-        flush=True,
-    )
+    limit = f"goal {'at most' if most else 'at least'} {goal:,g}"
+    line = f"{what}: {value:,.4g} {unit}".rstrip()
+    print(f"{line} ({limit}) {'ok' if is_met else 'short'}", flush=True)
 
 
 def skip(what: str, why: str) -> None:

@@ -65,10 +65,7 @@ def triage(
     report(
         clock,
         build=built.cpu[0],
-        build_wall=built.wall[0],
         val_accuracy=history["val_accuracy"].tolist(),
-        num_parameters=model.count_params(),
-        dtype_policy=dtype_policy,
     )
 
 

@@ -112,7 +112,7 @@ def row(name: str, folder: Path, truth: dict[str, str], asked: argparse.Namespac
         code = subprocess.run(
             [python, script, folder, str(1 if asked.quick else asked.epochs)],
             cwd=out,
-            env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH") or str(HERE.parents[1])},
+            env={**os.environ, "PYTHONPATH": "" if PACKAGES[name] else str(HERE.parents[1])},
             stdout=output,
             stderr=subprocess.STDOUT,
             check=False,

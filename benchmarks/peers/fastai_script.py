@@ -7,6 +7,7 @@ import pandas
 import torch
 from fastai.vision.all import (
     ImageDataLoaders,
+    Normalize,
     Resize,
     SaveModelCallback,
     accuracy,
@@ -28,8 +29,8 @@ loaders = ImageDataLoaders.from_folder(
 )
 learner = vision_learner(loaders, "efficientnet_lite0", metrics=accuracy, pretrained=not weights)
 if weights:  # offline: the file that the package of EfficientNet-Lite0 brings
-    learner.model[0].model.load_state_dict(torch.load(f"{weights}/pytorch_model.bin"), strict=False)
-    learner.freeze()
+    learner.model[0].model.load_state_dict(torch.load(f"{weights}/pytorch_model.bin"))
+    loaders.add_tfms([Normalize.from_stats([0.5] * 3, [0.5] * 3)], "after_batch")
 learner.fine_tune(epochs, cbs=SaveModelCallback(monitor="accuracy"))
 files = get_image_files(f"{folder}/test")
 _, _, predicted = learner.get_preds(dl=loaders.test_dl(files), with_decoded=True)

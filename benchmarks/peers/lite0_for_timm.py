@@ -21,5 +21,5 @@ for name in named:  # the file is for batch normalization with epsilon 0.001, ti
 assert all(own[name].shape == named[name].shape for name in own)
 folder.mkdir(parents=True, exist_ok=True)
 torch.save(named, folder / "pytorch_model.bin")
-about = {"architecture": "efficientnet_lite0", "num_features": 1280}
-(folder / "config.json").write_text(json.dumps({**about, "input_size": [3, 128, 128]}))
+about = {"architecture": "efficientnet_lite0", "num_features": 1280, "input_size": [3, 128, 128]}
+(folder / "config.json").write_text(json.dumps({**about, "mean": [0.5] * 3, "std": [0.5] * 3}))

@@ -60,6 +60,7 @@ def add_to(commands: Any) -> None:
 
 
 def _lab(arguments: argparse.Namespace) -> int:
+    _refuse_other_lib(paths.notebooks(), "Rename it or move it.")
     place = [
         "--ServerApp.root_dir",
         str(paths.notebooks().parent),
@@ -122,11 +123,7 @@ def create(folder: Path) -> Path:
             f"{folder} already has {', '.join(taken)}. Nothing was written. Give `darkroom init` a "
             "new or empty folder."
         )
-    if any((folder / name).exists() for name in ("lib", "lib.py")):
-        raise DarkroomError(
-            f"{folder} has a `lib` of its own, which notebooks there would import in place of "
-            "Darkroom's. Give `darkroom init` another folder."
-        )
+    _refuse_other_lib(folder, "Give `darkroom init` another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         _copy(paths.shipped() / name, folder / name)
@@ -137,6 +134,14 @@ def create(folder: Path) -> Path:
     marker = f'# Marks this folder as a Darkroom project.\ncreated_with = "{version}"\n'
     (folder / paths.PROJECT).write_text(marker, encoding="utf-8")
     return folder
+
+
+def _refuse_other_lib(folder: Path, instead: str) -> None:
+    if any((folder / name).exists() for name in ("lib", "lib.py")):
+        raise DarkroomError(
+            f"{folder} has a `lib` of its own, which notebooks there would import in place of "
+            f"Darkroom's. {instead}"
+        )
 
 
 def _copy(source: Path, target: Path) -> None:
