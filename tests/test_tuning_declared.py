@@ -176,19 +176,6 @@ def test_the_cars_source_is_searched_whole():
     }  # a backbone's weights fit one alone
 
 
-def test_an_arm_is_written_as_toml_and_read_back():
-    import tomllib
-
-    text = config.arm_toml(
-        {"learning_rate": 0.01, "optimizer": "sgd", "filters": [8, 16]}, arm="tuned"
-    )
-    assert tomllib.loads(text)["stage"]["arms"]["tuned"] == {
-        "learning_rate": 0.01,
-        "optimizer": "sgd",
-        "filters": [8, 16],
-    }
-
-
 LINE = space.read({"x": {"low": 0.0, "high": 1.0}, "kind": ["a", "b"]})
 
 

@@ -4,13 +4,25 @@ import pytest
 
 from lib.errors import DarkroomError
 from lib.tuning import methods, space
-from lib.tuning.hyperband import rounds
-from lib.tuning.search_method import Ended, rungs
+from lib.tuning.hyperband import Hyperband
+from lib.tuning.search_method import OPTUNA, Ended, Halving, Plan
 
 SPACE = space.read(
     {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 1, "high": 8}, "z": ["a", "b", "c"]}
 )
 GOAL = {"score": "max"}
+
+
+def make(name, where, **settings):
+    return methods.make(Plan(where, name, "", **settings))
+
+
+def rounds(epochs, factor):
+    return Hyperband.rounds(Plan(SPACE, "hyperband", "", GOAL, epochs, options={"factor": factor}))
+
+
+def rungs(epochs):
+    return [row["to epoch"] for row in Halving.rounds(Plan(SPACE, "halving", "", GOAL, epochs))]
 
 
 def drive(method, score, *, most=1000, num_parallel=1):
@@ -37,9 +49,9 @@ def by_x(proposal):
 def test_hyperband_has_the_rounds_of_the_paper():
     # Li et al. 2018, table 1, the bracket s = 4 of R = 81, eta = 3.
     assert [
-        (each.trials, each.initial_epoch, each.epochs)
-        for each in rounds(81, 3)
-        if each.bracket == 4
+        (row["trials"], row["from epoch"], row["to epoch"])
+        for row in rounds(81, 3)
+        if row["bracket"] == 4
     ] == [
         (81, 0, 1),
         (27, 1, 3),
@@ -50,7 +62,7 @@ def test_hyperband_has_the_rounds_of_the_paper():
     # R = 10 by hand: 10/9 → 2, 10/3 → 4 and 10 epochs; 4 trials wide, since 1 + log3 10 = 3.1: 4/3
     # · 9, 4/3 · 3, 4/3, ….
     assert [
-        (each.bracket, each.trials, each.initial_epoch, each.epochs) for each in rounds(10, 3)
+        (row["bracket"], row["trials"], row["from epoch"], row["to epoch"]) for row in rounds(10, 3)
     ] == [
         (2, 12, 0, 2),
         (2, 4, 2, 4),
@@ -64,22 +76,19 @@ def test_hyperband_has_the_rounds_of_the_paper():
 @pytest.mark.parametrize("num_parallel", [1, 3])
 @pytest.mark.parametrize(("epochs", "factor"), [(10, 3), (4, 2), (1, 3)])
 def test_hyperband_proposes_just_these_rounds(epochs, factor, num_parallel):
-    method = methods.make("hyperband", SPACE, goals=GOAL, epochs=epochs, options={"factor": factor})
+    method = make("hyperband", SPACE, goals=GOAL, epochs=epochs, options={"factor": factor})
     ended = drive(method, by_x, num_parallel=num_parallel)
     planned = rounds(epochs, factor)
-    assert len(ended) == sum(each.trials for each in planned)
-    for each in planned:
-        there = [
-            p
-            for p, _ in ended
-            if (p.about["bracket"], p.about["round"]) == (each.bracket, each.round)
-        ]
-        assert len(there) == each.trials
-        assert {p.epochs for p in there} == {each.epochs}
+    assert len(ended) == sum(row["trials"] for row in planned)
+    for row in planned:
+        place = {"bracket": row["bracket"], "round": row["round"]}
+        there = [p for p, _ in ended if p.about == place]
+        assert len(there) == row["trials"]
+        assert {p.epochs for p in there} == {row["to epoch"]}
 
 
 def test_hyperband_promotes_the_best_of_each_round_and_names_whom_they_continue_with():
-    ended = drive(methods.make("hyperband", SPACE, goals=GOAL, epochs=10), by_x)
+    ended = drive(make("hyperband", SPACE, goals=GOAL, epochs=10), by_x)
     proposals = {p.number: p for p, _ in ended}
     first = [p for p, _ in ended if (p.about["bracket"], p.about["round"]) == (2, 0)]
     second = [p for p, _ in ended if (p.about["bracket"], p.about["round"]) == (2, 1)]
@@ -92,10 +101,10 @@ def test_hyperband_promotes_the_best_of_each_round_and_names_whom_they_continue_
 def test_hyperband_continues_where_trials_fail():
     """KerasTuner's own bracket stalls for ever when a third of a round has failed."""
     ended = drive(
-        methods.make("hyperband", SPACE, goals=GOAL, epochs=10),
+        make("hyperband", SPACE, goals=GOAL, epochs=10),
         lambda p: None if p.number % 2 else by_x(p),
     )
-    assert len(ended) == sum(each.trials for each in rounds(10, 3))
+    assert len(ended) == sum(row["trials"] for row in rounds(10, 3))
     assert all(
         score is not None
         for p, score in ended
@@ -105,7 +114,7 @@ def test_hyperband_continues_where_trials_fail():
 
 def test_seed_zero_is_a_seed():
     values = [
-        [p.values for p, _ in drive(methods.make("hyperband", SPACE, goals=GOAL, epochs=3), by_x)]
+        [p.values for p, _ in drive(make("hyperband", SPACE, goals=GOAL, epochs=3), by_x)]
         for _ in range(2)
     ]
     assert values[0] == values[1]
@@ -116,13 +125,13 @@ def test_hyperband_refuses_a_space_that_is_smaller_than_its_first_rounds():
     with pytest.raises(
         DarkroomError, match="has 6 combinations, and Hyperband .* starts 22 different trials"
     ):
-        methods.make("hyperband", small, goals=GOAL, epochs=10)
+        make("hyperband", small, goals=GOAL, epochs=10)
 
 
-@pytest.mark.parametrize("name", methods.OPTUNA)
+@pytest.mark.parametrize("name", OPTUNA)
 def test_a_sampler_ends_after_its_trials_and_follows_from_its_seed(name):
     def run(seed):
-        ended = drive(methods.make(name, SPACE, goals=GOAL, num_trials=25, seed=seed), by_x)
+        ended = drive(make(name, SPACE, goals=GOAL, num_trials=25, seed=seed), by_x)
         return [p.values for p, _ in ended]
 
     first = run(1)
@@ -133,7 +142,7 @@ def test_a_sampler_ends_after_its_trials_and_follows_from_its_seed(name):
 
 def test_what_was_done_before_is_free():
     two = space.read({"z": ["a", "b"]})
-    method = methods.make("random", two, goals=GOAL, num_trials=2)
+    method = make("random", two, goals=GOAL, num_trials=2)
     seen, asked = set(), 0
     while (proposal := method.ask()) is not None:
         asked += 1
@@ -143,7 +152,7 @@ def test_what_was_done_before_is_free():
 
 
 def test_several_goals_are_sought_by_the_genetic_search():
-    method = methods.make(
+    method = make(
         "genetic",
         SPACE,
         goals={"score": "max", "seconds": "min"},
@@ -159,13 +168,11 @@ def test_several_goals_are_sought_by_the_genetic_search():
     with pytest.raises(
         DarkroomError, match="hyperband optimises one goal. Received: score, seconds"
     ):
-        methods.make("hyperband", SPACE, goals={"score": "max", "seconds": "min"})
+        make("hyperband", SPACE, goals={"score": "max", "seconds": "min"})
 
 
 def test_the_median_pruner_stops_what_is_worse_than_half():
-    method = methods.make(
-        "random", SPACE, goals=GOAL, num_trials=8, epochs=4, options={"pruner": "median"}
-    )
+    method = make("random", SPACE, goals=GOAL, num_trials=8, epochs=4, options={"pruner": "median"})
     stopped = []
     for quality in (5, 4, 3, 2, 1, 0, 9, 0):
         proposal = method.ask()
@@ -179,10 +186,7 @@ def test_the_median_pruner_stops_what_is_worse_than_half():
 
 def test_a_grid_of_four_by_three_is_twelve_and_its_order_follows_from_the_seed():
     small = space.read({"z": ["a", "b", "c"], "y": [1, 2, 3, 4]})
-    ended = [
-        drive(methods.make("grid", small, goals=GOAL, seed=seed), lambda p: 0.0)
-        for seed in (0, 0, 1)
-    ]
+    ended = [drive(make("grid", small, goals=GOAL, seed=seed), lambda p: 0.0) for seed in (0, 0, 1)]
     orders = [[p.values for p, _ in each] for each in ended]
     assert orders[0] == orders[1] != orders[2]
     assert len({tuple(values.items()) for values in orders[0]}) == 12
@@ -190,7 +194,7 @@ def test_a_grid_of_four_by_three_is_twelve_and_its_order_follows_from_the_seed()
 
 def test_a_refined_grid_closes_in_on_the_one_maximum():
     one = space.read({"c": {"low": 0.01, "high": 100.0, "log": True}, "z": ["a", "b"]})
-    method = methods.make("refined", one, goals=GOAL, options={"points": 5, "rounds": 6})
+    method = make("refined", one, goals=GOAL, options={"points": 5, "rounds": 6})
     ended = drive(method, lambda p: -abs(math.log10(p.values["c"] / 0.4)) + (p.values["z"] == "b"))
     best = max(ended, key=lambda each: each[1])[0]
     assert best.values["c"] == pytest.approx(0.4, rel=0.05) and best.values["z"] == "b"
@@ -199,16 +203,14 @@ def test_a_refined_grid_closes_in_on_the_one_maximum():
 
 
 def test_halving_keeps_the_best_third_of_each_rung():
-    assert rungs(9, 3) == [1, 3, 9] and rungs(10, 3) == [1, 3, 10] and rungs(1, 3) == [1]
-    ended = drive(methods.make("halving", SPACE, goals=GOAL, epochs=9), by_x, num_parallel=4)
+    assert rungs(9) == [1, 3, 9] and rungs(10) == [1, 3, 10] and rungs(1) == [1]
+    ended = drive(make("halving", SPACE, goals=GOAL, epochs=9), by_x, num_parallel=4)
     assert [p.epochs for p, _ in ended] == [1] * 9 + [3] * 3 + [9]
     first = sorted((p for p, _ in ended[:9]), key=by_x, reverse=True)
     assert {p.parent for p, _ in ended[9:12]} == {p.number for p in first[:3]}
     assert ended[12][0].values == first[0].values
     few = space.read({"z": ["a", "b"]})
-    assert (
-        len(drive(methods.make("halving", few, goals=GOAL, epochs=9), lambda p: 0.0)) == 2 + 1 + 1
-    )
+    assert len(drive(make("halving", few, goals=GOAL, epochs=9), lambda p: 0.0)) == 2 + 1 + 1
 
 
 @pytest.mark.parametrize(
@@ -237,13 +239,11 @@ def test_halving_keeps_the_best_third_of_each_rung():
 )
 def test_what_cannot_be_searched_is_refused(name, settings, message):
     with pytest.raises(DarkroomError, match=message):
-        methods.make(name, SPACE, goals=GOAL, **settings)
+        make(name, SPACE, goals=GOAL, **settings)
 
 
 def test_cmaes_refuses_a_space_without_numbers():
     with pytest.raises(
         DarkroomError, match="cmaes needs at least two numeric .* Received: y. Use tpe"
     ):
-        methods.make(
-            "cmaes", space.read({"y": [1, 2, 3], "z": ["a", "b"]}), goals=GOAL, num_trials=5
-        )
+        make("cmaes", space.read({"y": [1, 2, 3], "z": ["a", "b"]}), goals=GOAL, num_trials=5)

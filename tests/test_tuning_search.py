@@ -8,7 +8,6 @@ from lib import processes, runs
 from lib.batch.executor import Executor
 from lib.errors import DarkroomError
 from lib.tuning import cost_estimate, event_log, search, space, trials, worker
-from lib.tuning.executors import Resources
 from lib.tuning.search import Plan
 
 LINE = space.read({"x": {"low": 0.0, "high": 1.0}})
@@ -265,7 +264,7 @@ def test_workers_isolate_trials_and_the_search_continues(tmp_path, importable):
             plan("grid", how, objective="objectives:hostile"),
             tmp_path,
             executor=executor,
-            resources=Resources(memory_gb=0.3),
+            memory_gb=0.3,
         )
     came = {
         trial.values["how"]: (trial.failure or {"kind": trial.state})["kind"]

@@ -369,7 +369,7 @@ def _search(
     Halving starts with few epochs of a network, or a part of the train images for other models.
     """
     from lib.tuning import methods
-    from lib.tuning.search_method import Ended
+    from lib.tuning.search_method import Ended, Plan
 
     values = {_SIZE: [format_size(size) for size in sizes], **grid}
     budget = _FACTOR ** (_RUNGS - 1) if method == "halving" else 1
@@ -382,15 +382,17 @@ def _search(
         "refined": {"points": max(3, *(len(choices) for choices in grid.values()))},
         "halving": {"factor": _FACTOR, "first_trials": int(min(space.size(), 81))},
     }
-    searcher = methods.make(
-        method,
+    plan = Plan(
         space,
+        method,
+        objective="",
         goals={"val_accuracy": "max"},
         epochs=budget,
-        seed=seed,
-        options=options.get(method),
         num_trials=num_trials if method == "genetic" else 0,
+        seed=seed,
+        options=options.get(method, {}),
     )
+    searcher = methods.make(plan)
     rows: dict[str, dict[str, Any]] = {}
     while proposals := list(iter(searcher.ask, None)):
         candidates = [

@@ -7,7 +7,6 @@ least one trial; anything else is refused before the search starts.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from lib.data import intake
 from lib.errors import DarkroomError
 from lib.parameters import Parameter
 from lib.tuning import methods, space
-from lib.tuning.search import Plan
+from lib.tuning.search_method import OPTUNA, Plan
 from lib.tuning.space import Hyperparameter, Space
 
 TRAINING = "3_train"
@@ -41,14 +40,7 @@ def check(values: Mapping[str, Any], *, where: str = "4_tune") -> None:
     Studies are checked by it before anything runs.
     """
     plan = make_plan(values, where=where)
-    methods.check(
-        plan.method,
-        plan.space,
-        goals=plan.goals,
-        epochs=plan.epochs,
-        num_trials=plan.num_trials,
-        options=plan.options,
-    )
+    methods.check(plan)
     seeds, search_seed = values["retrain_seeds"], values["search_seed"]
     if not seeds or len(set(seeds)) != len(seeds) or search_seed in seeds:
         raise DarkroomError(
@@ -69,18 +61,24 @@ def make_plan(values: Mapping[str, Any], *, where: str = "4_tune", data: str = "
         kept = [item for item in searched.hyperparameters if item.name != "image_side"]
         searched = Space(tuple(kept))
     searched = _with_conditions(_checked(searched, where), base, where)
-    goals = {goal: _direction(goal, where) for goal in dict.fromkeys(values["goals"])}
-    if not goals:
-        raise DarkroomError(f"`goals` of {where} must name at least one of {', '.join(GOALS)}.")
+    unknown = [goal for goal in values["goals"] if goal not in GOALS]
+    if unknown or not values["goals"]:
+        raise DarkroomError(
+            f"`goals` of {where} must be among {', '.join(GOALS)}. "
+            f"Received: {unknown[0] if unknown else 'none'!r}."
+        )
+    goals = {goal: GOALS[goal] for goal in values["goals"]}
     first = next(iter(goals))
-    epochs = min(values["epochs"], _TINY["epochs"]) if values["tiny"] else values["epochs"]
+    epochs, num_trials = values["epochs"], values["num_trials"]
+    if values["tiny"]:
+        epochs, num_trials = min(epochs, _TINY["epochs"]), min(num_trials, 4)
     return Plan(
         space=searched,
         method=values["method"],
         objective=OBJECTIVE,
         goals=goals,
         epochs=epochs,
-        num_trials=_num_trials(values),
+        num_trials=num_trials if values["method"] in OPTUNA else 0,
         seed=values["search_seed"],
         options=values["method_options"],
         settings={
@@ -116,12 +114,6 @@ def trial_parameters(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict
         name: value if schema.is_active(name, whole) else defaults[name]
         for name, value in whole.items()
     }
-
-
-def arm_toml(values: Mapping[str, Any], *, arm: str) -> str:
-    """Returns parameters as an arm in TOML, to paste below the training stage of a study."""
-    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
-    return "\n".join([f"[stage.arms.{arm}]", *lines]) + "\n"
 
 
 def _checked(searched: Space, where: str) -> Space:
@@ -200,17 +192,3 @@ def _check_effects(base: Mapping[str, Any], table: Any) -> None:
 
 def _either(values: Sequence[Any]) -> str:
     return " or ".join(map(repr, values))
-
-
-def _num_trials(values: Mapping[str, Any]) -> int:
-    if values["method"] not in methods.OPTUNA:
-        return 0
-    return min(values["num_trials"], 4) if values["tiny"] else values["num_trials"]
-
-
-def _direction(goal: str, where: str) -> str:
-    if goal not in GOALS:
-        raise DarkroomError(
-            f"`goals` of {where} must be among {', '.join(GOALS)}. Received: {goal!r}."
-        )
-    return GOALS[goal]

@@ -7,6 +7,7 @@ own because Optuna's storages cannot hold grids, halving, KerasTuner's Hyperband
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shutil
 import time
@@ -21,14 +22,8 @@ from lib.errors import DarkroomError
 from lib.runs import Run
 
 NAME = "journal.jsonl"
-BEGUN, SESSION, ASKED, REPORTED, TOLD, ENDED = (
-    "begun",
-    "session",
-    "asked",
-    "reported",
-    "told",
-    "ended",
-)
+BEGUN, SESSION, ASKED = "begun", "session", "asked"
+REPORTED, TOLD, ENDED = "reported", "told", "ended"
 """Kinds of events: the search with its key, a process that continues it, a trial's proposal, its
 epochs and its outcome, the end."""
 
@@ -73,13 +68,11 @@ class EventLog:
 
     def seconds(self) -> float:
         """Returns the time of all sessions together, each up to its last event."""
-        total, start, last = 0.0, None, 0.0
-        for event in self.events:
-            if event["event"] == SESSION:
-                total += max(0.0, last - start) if start is not None else 0.0
-                start = event["time"]
-            last = event["time"]
-        return total + (max(0.0, last - start) if start is not None else 0.0)
+        total = 0.0
+        for event, later in itertools.pairwise(self.events):
+            if later["event"] != SESSION:
+                total += max(0.0, later["time"] - event["time"])
+        return total
 
 
 @contextlib.contextmanager
@@ -110,7 +103,9 @@ def resume(run: Run, key: dict[str, Any]) -> str:
     """
     if (run.folder / NAME).exists():
         return ""
-    for earlier in reversed(_earlier_runs(run)):
+    place = run.folder.relative_to(paths.logs())
+    moved = (paths.logs() / ".earlier" / place.parent).glob(f"{place.name}-[0-9]*")
+    for earlier in sorted(moved, reverse=True):
         if not _has_key(earlier / NAME, key):
             continue
         checkpoints = paths.checkpoints() / earlier.relative_to(paths.logs())
@@ -123,12 +118,6 @@ def resume(run: Run, key: dict[str, Any]) -> str:
         shutil.copy2(earlier / NAME, run.folder / NAME)  # last: without it nothing counts
         return f"Continuing the search of {earlier.name}, which is equal to this one."
     return ""
-
-
-def _earlier_runs(run: Run) -> list[Path]:
-    place = run.folder.relative_to(paths.logs())
-    folder = paths.logs() / ".earlier" / place.parent
-    return sorted(folder.glob(f"{place.name}-[0-9]*"))
 
 
 def _has_key(path: Path, key: dict[str, Any]) -> bool:

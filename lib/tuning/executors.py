@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from lib.batch import machine
 from lib.batch.executor import Executor, work_environment
 from lib.batch.machine import Share
 from lib.tuning import worker
-from lib.tuning.worker import Job, TrialContext
+from lib.tuning.worker import Job
 
 OnEpoch = Callable[[int, dict[str, float]], bool]
 """Called with a trial's number and an epoch's row; returns whether the trial should stop."""
@@ -25,18 +25,6 @@ MAX_GROWTH = 200_000_000
 """Bytes by which a worker may grow after its first trial before it is replaced."""
 
 _CANCELLED = {"state": "cancelled", "numbers": {}, "failure": None, "seconds": 0.0}
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Resources of a trial. None shares the machine among the running trials.
-
-    A trial that grows beyond `memory_gb` is stopped.
-    """
-
-    cores: float | None = None
-    gpus: int | None = None
-    memory_gb: float | None = None
 
 
 class TrialExecutor(Protocol):
@@ -72,20 +60,8 @@ class InProcess:
     def poll(self, timeout_s: float) -> list[tuple[int, dict[str, Any]]]:
         """Computes the next trial."""
         job = self._waiting.pop(0)
-        trial = TrialContext(
-            job.number,
-            job.epochs,
-            job.initial_epoch,
-            job.settings,
-            Path(job.folder) if job.folder else None,
-            Path(job.checkpoint_folder) if job.checkpoint_folder else None,
-            on_epoch=lambda row: self._on_epoch(job.number, row),
-            goals=tuple(job.goals),
-        )
-        began = time.monotonic()
-        objective = worker.import_objective(job.objective)
-        outcome = worker.run_objective(objective, job.values, trial)
-        return [(job.number, {**outcome, "seconds": round(time.monotonic() - began, 3)})]
+        on_epoch = functools.partial(self._on_epoch, job.number)
+        return [(job.number, worker.run_objective(job, on_epoch))]
 
     def stop(self, number: int) -> None:
         """Does nothing: `on_epoch` has returned the request already."""
@@ -98,20 +74,14 @@ class InProcess:
 class Pool:
     """Runs trials in processes of a `batch` executor, isolated from the search and each other.
 
-    A process is kept for the next trial. `num_parallel` is the executor's number of slots if None.
+    A process is kept for the next trial. A trial that grows beyond `memory_gb` is stopped.
     """
 
     def __init__(
-        self,
-        executor: Executor,
-        on_epoch: OnEpoch,
-        *,
-        num_parallel: int | None = None,
-        resources: Resources | None = None,
+        self, executor: Executor, on_epoch: OnEpoch, *, memory_gb: float | None = None
     ) -> None:
-        self._executor, self._on_epoch = executor, on_epoch
-        self._resources = resources or Resources()
-        self.slots = num_parallel or executor.slots
+        self._executor, self._on_epoch, self._memory_gb = executor, on_epoch, memory_gb
+        self.slots = executor.slots
         self._numbers = itertools.count()
         self._jobs: dict[str, Job] = {}
         self._bytes_read: dict[str, int] = {}
@@ -122,20 +92,10 @@ class Pool:
         name = f"{job.folder}#{next(self._numbers)}-{secrets.token_hex(4)}"
         worker.reopen(job)
         self._jobs[name], self._bytes_read[name] = job, 0
-        needed = self._resources
-        share = Share(cores=needed.cores, parallel=self.slots, gpus=needed.gpus)
-        limit = needed.memory_gb and int(needed.memory_gb * 1e9)
-        self._executor.submit(
-            name,
-            compute,
-            job,
-            share,
-            str(paths.root()),
-            limit,
-            cores=needed.cores,
-            gpus=needed.gpus,
-            memory_gb=needed.memory_gb,
-        )
+        limit = self._memory_gb and int(self._memory_gb * 1e9)
+        share, home = Share(parallel=self.slots), str(paths.root())
+        arguments = (name, compute, job, share, home, limit)
+        self._executor.submit(*arguments, memory_gb=self._memory_gb)
 
     def poll(self, timeout_s: float) -> list[tuple[int, dict[str, Any]]]:
         """Forwards new epochs to `on_epoch`, then returns what has ended."""

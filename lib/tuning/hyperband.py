@@ -12,72 +12,65 @@ import contextlib
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lib import quiet
 from lib.errors import DarkroomError
-from lib.tuning.search_method import WORST, Ended, SearchMethod
+from lib.tuning.search_method import WORST, Ended, Plan, SearchMethod
 from lib.tuning.space import Hyperparameter, Space
 from lib.tuning.trials import Trial
 
 _MAX_COLLISIONS = 10_000  # repeated draws before the space counts as exhausted; KerasTuner's is 20
 
 
-@dataclass(frozen=True)
-class Round:
-    """One round of a bracket: `trials` trials, each trained from `initial_epoch` to `epochs`."""
-
-    bracket: int
-    round: int
-    trials: int
-    initial_epoch: int
-    epochs: int
-
-
-def rounds(epochs: int, factor: int) -> list[Round]:
-    """Returns the rounds of one iteration of Hyperband, the bracket with most halvings first.
-
-    Source: Li et al., Hyperband, JMLR 18 (2018), algorithm 1, with KerasTuner's rounding.
-    """
-    num_brackets = 0
-    while epochs / factor**num_brackets >= 1:
-        num_brackets += 1
-    width = math.ceil(1 + math.log(epochs, factor))
-    table = []
-    for bracket in reversed(range(num_brackets)):
-        initial_epoch = 0
-        for number in range(bracket + 1):
-            end = math.ceil(epochs / factor ** (bracket - number))
-            trials = math.ceil(width / (bracket + 1) * factor ** (bracket - number))
-            table.append(Round(bracket, number, trials, initial_epoch, end))
-            initial_epoch = end
-    return table
-
-
 class Hyperband(SearchMethod):
     """Hyperband with up to `epochs` epochs a trial; `iterations` repeats it with new trials."""
 
-    def __init__(
-        self,
-        space: Space,
-        *,
-        goals: Mapping[str, str],
-        epochs: int,
-        seed: int,
-        factor: int = 3,
-        iterations: int = 1,
-    ) -> None:
-        ((self._goal, self._direction),) = goals.items()
-        self._space = space
+    options: ClassVar = {"factor": (3, 2), "iterations": (1, 1)}
+
+    def __init__(self, plan: Plan) -> None:
+        self._goal, self._direction = plan.goal, plan.direction
+        self._space = plan.space
         with _without_deprecations():
-            self._oracle = _oracle(
-                space, self._goal, self._direction, epochs, factor, iterations, seed
-            )
-        self._sizes = {(row.bracket, row.round): row.trials for row in rounds(epochs, factor)}
+            self._oracle = _oracle(plan, **self.options_of(plan))
+        self._sizes = {(row["bracket"], row["round"]): row["trials"] for row in self.rounds(plan)}
         self._failed: set[int] = set()
+
+    @classmethod
+    def check(cls, plan: Plan) -> None:
+        """Raises DarkroomError for a space with fewer combinations than the first rounds start."""
+        first = sum(row["trials"] for row in cls.rounds(plan) if row["round"] == 0)
+        if plan.space.size() < first:
+            raise DarkroomError(
+                f"The space has {plan.space.size():,.0f} combinations, and Hyperband with "
+                f"{plan.epochs} epochs, factor {cls.options_of(plan)['factor']} and "
+                f"{cls.options_of(plan)['iterations']} iterations starts {first} different trials. "
+                "Use fewer epochs, a wider space, or 'grid'."
+            )
+
+    @classmethod
+    def rounds(cls, plan: Plan) -> list[dict[str, Any]]:
+        """Returns the rounds of every bracket, the bracket with most halvings first.
+
+        Source: Li et al., Hyperband, JMLR 18 (2018), algorithm 1, with KerasTuner's rounding.
+        """
+        factor, iterations = (cls.options_of(plan)[name] for name in ("factor", "iterations"))
+        num_brackets = 0
+        while plan.epochs / factor**num_brackets >= 1:
+            num_brackets += 1
+        width = math.ceil(1 + math.log(plan.epochs, factor))
+        table = []
+        for bracket in reversed(range(num_brackets)):
+            start = 0
+            for number in range(bracket + 1):
+                trials = math.ceil(width / (bracket + 1) * factor ** (bracket - number))
+                end = math.ceil(plan.epochs / factor ** (bracket - number))
+                row = {"bracket": bracket, "round": number, "trials": trials}
+                table.append({**row, "from epoch": start, "to epoch": end})
+                start = end
+        return table * iterations
 
     def ask(self) -> Trial | None:
         """Returns the next trial of a bracket; None until its previous round has ended."""
@@ -95,7 +88,7 @@ class Hyperband(SearchMethod):
         parent = int(drawn["tuner/trial_id"]) if "tuner/trial_id" in drawn else None
         # KerasTuner's own note names the bracket that was begun last, which may be another one.
         bracket, place = self._locate(trial.trial_id)
-        about = {"bracket": bracket, "round": place}
+        about = {"bracket": bracket["bracket_num"], "round": place}
         return Trial(number, values, drawn["tuner/epochs"], parent, about)
 
     def tell(self, ended: Ended) -> None:
@@ -117,12 +110,9 @@ class Hyperband(SearchMethod):
 
     def may_promote(self, number: int) -> bool:
         """Returns whether the next round of the trial's bracket is not full."""
-        for bracket in self._oracle.get_state()["brackets"]:
-            for place, members in enumerate(bracket["rounds"][:-1]):
-                if any(member["id"] == _id(number) for member in members):
-                    size = self._sizes[bracket["bracket_num"], place + 1]
-                    return len(bracket["rounds"][place + 1]) < size
-        return False
+        bracket, place = self._locate(_id(number))
+        rounds = bracket["rounds"][place + 1 : place + 2]
+        return any(len(row) < self._sizes[bracket["bracket_num"], place + 1] for row in rounds)
 
     def export(self, folder: Path) -> None:
         """Writes KerasTuner's files, from which an equal `keras_tuner.Hyperband` continues."""
@@ -136,25 +126,18 @@ class Hyperband(SearchMethod):
             (folder / "oracle.json").write_text(state, encoding="utf-8")
             (folder / "tuner0.json").write_text(json.dumps({}), encoding="utf-8")
 
-    def _locate(self, trial_id: str) -> tuple[int, int]:
+    def _locate(self, trial_id: str) -> tuple[dict[str, Any], int]:
+        """The bracket of a trial, and its round."""
         for bracket in self._oracle.get_state()["brackets"]:
             for place, members in enumerate(bracket["rounds"]):
                 if any(member["id"] == trial_id for member in members):
-                    return bracket["bracket_num"], place
+                    return bracket, place
         raise DarkroomError(
             f"KerasTuner's oracle has no bracket for trial {trial_id}. Install the pinned version."
         )
 
 
-def _oracle(
-    space: Space,
-    goal: str,
-    direction: str,
-    epochs: int,
-    factor: int,
-    iterations: int,
-    seed: int,
-) -> Any:
+def _oracle(plan: Plan, factor: int, iterations: int) -> Any:
     with quiet.loading():
         import keras_tuner
 
@@ -175,12 +158,12 @@ def _oracle(
             """Writes nothing; KerasTuner has no public switch for it."""
 
     oracle = Oracle(
-        objective=keras_tuner.Objective(goal, direction),
-        max_epochs=epochs,
+        objective=keras_tuner.Objective(plan.goal, plan.direction),
+        max_epochs=plan.epochs,
         factor=factor,
         hyperband_iterations=iterations,
-        seed=seed + 1,  # KerasTuner takes 0 for "draw one"
-        hyperparameters=keras_tuner_space(space),
+        seed=plan.seed + 1,  # KerasTuner takes 0 for "draw one"
+        hyperparameters=keras_tuner_space(plan.space),
         tune_new_entries=False,
         allow_new_entries=False,
     )

@@ -126,7 +126,7 @@ def _training_data(name: str, side: int, resize: str, **split_arguments: Any) ->
     return TrainingData(pixels, split, dataset.folder / "features")
 
 
-def make_split(parameters: Mapping[str, Any], dataset: Dataset, *, run: str = "") -> Split:
+def make_split(parameters: Mapping[str, Any], dataset: Dataset, *, run: str) -> Split:
     """Returns the split that all trials share, making it if it is new; the log of test images notes
     that `run` (study/stage/run) chooses settings on it.
     """
@@ -134,8 +134,7 @@ def make_split(parameters: Mapping[str, Any], dataset: Dataset, *, run: str = ""
     from lib.evaluation import test_access
 
     split = splits.ensure(dataset, **_split_arguments(parameters))
-    if run:
-        test_access.record(dataset.folder, split.id, run, role="tuning")
+    test_access.record(dataset.folder, split.id, run, role="tuning")
     return split
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,44 +26,27 @@ _INACTIVE = -0.12  # where a line passes the axis of an inactive hyperparameter
 
 def history(result: SearchResult) -> Drawing:
     """Draws every trial's score in the order of the search, and the best so far."""
-    goal, direction = result.plan.goal, result.plan.direction
-    best_trial = result.best  # raises if all trials failed
+    goal, best_trial = result.plan.goal, result.best  # raises if all trials failed
+    done = [trial for trial in result.trials if trial.has_scores]
+    places = np.array([trial.number for trial in done])
+    scores = np.array([trial.scores[goal] for trial in done])
+    full = np.array([trial.epochs == result.plan.epochs for trial in done], bool)
+    best_of = np.maximum if result.plan.direction == "max" else np.minimum
+    lost = [trial.number for trial in result.trials if trial.state in ("failed", "pruned")]
     drawing = Drawing(7.6, 3.6)
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
-        done = [trial for trial in result.trials if trial.has_scores]
-        at, scores = (
-            np.array([trial.number for trial in done]),
-            np.array([trial.scores[goal] for trial in done]),
-        )
-        full = np.array([trial.epochs == result.plan.epochs for trial in done], bool)
         if not full.all():
-            axes.scatter(
-                at[~full],
-                scores[~full],
-                s=22,
-                facecolors="none",
-                edgecolors=style.MUTED,
-                label="partly trained",
-            )
-        axes.scatter(at[full], scores[full], s=26, color=style.COLOURS[0], label="fully trained")
-        best = (
-            np.maximum.accumulate(scores) if direction == "max" else np.minimum.accumulate(scores)
-        )
-        axes.step(
-            at, best, where="post", color=style.COLOURS[1], linewidth=1.6, label="best so far"
-        )
-        lost = [trial.number for trial in result.trials if trial.state in ("failed", "pruned")]
+            partly = {"facecolors": "none", "edgecolors": style.MUTED, "label": "partly trained"}
+            axes.scatter(places[~full], scores[~full], s=22, **partly)
+        colours = {"color": style.COLOURS[0], "label": "fully trained"}
+        axes.scatter(places[full], scores[full], s=26, **colours)
+        line = {"color": style.COLOURS[1], "linewidth": 1.6, "label": "best so far"}
+        axes.step(places, best_of.accumulate(scores), where="post", **line)
         if lost:
-            foot = scores.min() - 0.05 * (np.ptp(scores) or 1)
-            axes.scatter(
-                lost,
-                [foot] * len(lost),
-                marker="x",
-                s=22,
-                color=style.WRONG,
-                label="failed or pruned",
-            )
+            foot = [scores.min() - 0.05 * (np.ptp(scores) or 1)] * len(lost)
+            crosses = {"marker": "x", "color": style.WRONG, "label": "failed or pruned"}
+            axes.scatter(lost, foot, s=22, **crosses)
         axes.set(xlabel="trial", ylabel=_title(goal))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
@@ -70,8 +54,7 @@ def history(result: SearchResult) -> Drawing:
         style.set_title(drawing, f"{result.plan.method}: {len(result.trials)} trials")
     drawing.alt = (
         f"History of the search: {len(done)} of {len(result.trials)} trials have a score; the best "
-        f"{_title(goal)} is "
-        f"{best_trial.scores[goal]:.4g}, of trial {best_trial.number}."
+        f"{_title(goal)} is {best_trial.scores[goal]:.4g}, of trial {best_trial.number}."
     )
     return drawing
 
@@ -91,32 +74,20 @@ def parallel(result: SearchResult) -> Drawing:
             line = [_height(item, trial.values.get(item.name)) for item in items]
             line.append((trial.scores[goal] - low) / (high - low) if high > low else 0.5)
             chosen = place < dark
-            axes.plot(
-                range(len(line)),
-                line,
-                color=style.COLOURS[1] if chosen else style.COLOURS[0],
-                alpha=0.9 if chosen else 0.22,
-                linewidth=1.8 if chosen else 0.8,
-                zorder=3 if chosen else 2,
-            )
+            look = {"alpha": 0.9, "linewidth": 1.8} if chosen else {"alpha": 0.22, "linewidth": 0.8}
+            axes.plot(line, color=style.COLOURS[int(chosen)], zorder=2 + chosen, **look)
         for place, item in enumerate(items):
             _name_axis(axes, place, item)
         _name_ends(axes, len(items), low, high)
         names = [style.label(item.name.replace("_", " "), most=20) for item in items]
-        axes.set_xticks(
-            range(len(items) + 1),
-            [*names, _title(goal)],
-            rotation=20,
-            ha="right",
-            rotation_mode="anchor",
-        )
+        turned = {"rotation": 20, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(len(items) + 1), [*names, _title(goal)], **turned)
         axes.set(yticks=[], xlim=(-0.25, len(items) + 0.45), ylim=(-0.16, 1.05))
         for spine in axes.spines.values():
             spine.set_visible(False)
         axes.tick_params(length=0)
-        style.set_title(
-            drawing, f"Parallel coordinates: {len(ranked)} trials, the best {dark} dark"
-        )
+        title = f"Parallel coordinates: {len(ranked)} trials, the best {dark} dark"
+        style.set_title(drawing, title)
     words = ", ".join(
         f"{name} {trials.format_value(value)}" for name, value in result.best.values.items()
     )
@@ -127,42 +98,28 @@ def parallel(result: SearchResult) -> Drawing:
     return drawing
 
 
-def importance(result: SearchResult, *, repeats: int = 20) -> pandas.DataFrame:
+def importance(result: SearchResult) -> pandas.DataFrame:
     """Returns each hyperparameter's permutation importance for a forest that predicts the score.
 
     `importance` sums to 1. Empty with fewer than ten finished trials. The number of epochs is one
     of the forest's inputs, because trials of different length are not comparable, but not shown.
     """
     goal = result.plan.goal
-    done = [
-        trial
-        for trial in result.trials
-        if trial.state == "finished" and np.isfinite(trial.scores[goal])
-    ]
-    columns = ["hyperparameter", "importance"]
+    done = [trial for trial in result.trials if trial.state == "finished"]
     if len(done) < _MIN_TRIALS:
-        return pandas.DataFrame(columns=columns)
+        return pandas.DataFrame(columns=["hyperparameter", "importance"])
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.inspection import permutation_importance
 
     items = result.plan.space.hyperparameters
-    inputs = np.array(
-        [
-            [*(_height(item, trial.values.get(item.name)) for item in items), trial.epochs]
-            for trial in done
-        ]
-    )
+    places = [[_height(item, trial.values.get(item.name)) for item in items] for trial in done]
+    inputs = np.column_stack([places, [trial.epochs for trial in done]])
     scores = np.array([trial.scores[goal] for trial in done])
     forest = RandomForestRegressor(200, min_samples_leaf=2, random_state=0).fit(inputs, scores)
-    weights = (
-        permutation_importance(forest, inputs, scores, n_repeats=repeats, random_state=0)
-        .importances_mean[:-1]
-        .clip(0)
-    )
+    permuted = permutation_importance(forest, inputs, scores, n_repeats=20, random_state=0)
+    weights = permuted.importances_mean[:-1].clip(0)
     shares = weights / (weights.sum() or 1)
-    table = pandas.DataFrame(
-        {"hyperparameter": [item.name for item in items], "importance": shares}
-    )
+    table = pandas.DataFrame({"hyperparameter": result.plan.space.names, "importance": shares})
     return table.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -196,23 +153,12 @@ def pareto_front(result: SearchResult) -> Drawing:
     first, second = list(result.plan.goals)[:2]
     best = trials.pareto_front(result.trials, result.plan.goals)
     done = [trial for trial in result.trials if trial.state == "finished"]
-    drawing = Drawing(6.4, 4.2)
+    drawing, hollow = Drawing(6.4, 4.2), {"facecolors": "none", "edgecolors": style.MUTED}
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
-        axes.scatter(
-            *_both(done, second, first),
-            s=22,
-            facecolors="none",
-            edgecolors=style.MUTED,
-            label="all trials",
-        )
-        line = sorted(best, key=lambda trial: trial.scores[second])
-        axes.plot(
-            *_both(line, second, first),
-            marker="o",
-            color=style.COLOURS[0],
-            label="Pareto front",
-        )
+        axes.scatter(*_both(done, second, first), s=22, **hollow, label="all trials")
+        line = _both(sorted(best, key=lambda trial: trial.scores[second]), second, first)
+        axes.plot(*line, marker="o", color=style.COLOURS[0], label="Pareto front")
         axes.set(xlabel=_title(second), ylabel=_title(first))
         axes.grid()
         axes.legend()
@@ -241,28 +187,15 @@ def _height(item: Hyperparameter, value: Any) -> float:
 
 def _name_axis(axes: Axes, place: int, item: Hyperparameter) -> None:
     axes.axvline(place, ymin=0.13, ymax=0.96, color="#A7B0B8", linewidth=0.8, zorder=1)
+    text = functools.partial(axes.text, place + 0.04, va="center", zorder=4)
     if item.when:
-        axes.text(
-            place + 0.04,
-            _INACTIVE,
-            "inactive",
-            fontsize=7,
-            va="center",
-            color=style.MUTED,
-            zorder=4,
-        )
+        text(_INACTIVE, "inactive", fontsize=7, color=style.MUTED)
     shown = item.choices if item.kind == "choice" else (item.low, item.high)
     shown = shown if len(shown) <= _MAX_LABELS else (shown[0], shown[-1])
+    box = {"facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.92, "pad": 0.6}
     for value in shown:
-        axes.text(
-            place + 0.04,
-            _height(item, value),
-            style.label(trials.format_value(value), most=16),
-            fontsize=7.5,
-            va="center",
-            zorder=4,
-            bbox={"facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.92, "pad": 0.6},
-        )
+        label = style.label(trials.format_value(value), most=16)
+        text(_height(item, value), label, fontsize=7.5, bbox=box)
 
 
 def _name_ends(axes: Axes, place: int, low: float, high: float) -> None:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib import files
-from lib.batch import executor
+from lib import files, schema
 from lib.evaluation import checks
 from lib.runs import Run
 from lib.tuning import config, trials
 from lib.tuning.retraining import Verdict
 from lib.tuning.search import OnTrialEnd, Plan, SearchResult
 from lib.tuning.trials import Trial
-
-
-def num_parallel(requested: int = 0) -> int:
-    """Returns the number of parallel trials: `requested`, or what this machine has room for."""
-    return requested or executor.default_workers()
 
 
 def print_trials(run: Run, plan: Plan, *, expected: int) -> OnTrialEnd:
@@ -103,33 +98,24 @@ def warnings(result: SearchResult) -> list[str]:
     return lines
 
 
-def write_winner(
-    verdict: Verdict,
-    base: Mapping[str, Any],
-    folder: Path,
-    *,
-    name: str = "tuned",
-    tuned_on: str = "",
-) -> Path:
+def write_winner(verdict: Verdict, base: Mapping[str, Any], folder: Path, *, tuned_on: str) -> Path:
     """Writes `winner.toml`, an arm to paste below the training stage of a study.
 
     The arm names the split `tuned_on`, so that a training whose test images the search has seen is
     refused.
     """
-    from lib import schema
-
     defaults = schema.find(config.TRAINING).defaults()
     values = config.trial_parameters(base, verdict.winner.values)
-    changed = {
+    arm = {
         key: value
         for key, value in values.items()
         if key in defaults and value != defaults[key] and key not in config.FIXED
     }
-    comment = "".join(f"# {line}\n" for line in verdict.text.splitlines())
+    arm |= verdict.winner.values | {"tuned_on": tuned_on}
+    lines = [f"# {line}" for line in verdict.text.splitlines()]
+    lines += ["[stage.arms.tuned]", *(f"{key} = {json.dumps(arm[key])}" for key in arm)]
     path = folder / "winner.toml"
-    chosen = {"tuned_on": tuned_on} if tuned_on else {}
-    arm = config.arm_toml(changed | verdict.winner.values | chosen, arm=name)
-    files.write_text(path, comment + arm)
+    files.write_text(path, "\n".join(lines) + "\n")
     return path
 
 

@@ -6,6 +6,7 @@ winner is chosen on validation images, and the test split is opened afterwards, 
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,54 +94,22 @@ class Verdict:
 
     @property
     def table(self) -> pandas.DataFrame:
-        """One row a candidate, best on validation first, with the three scores apart."""
+        """The three scores apart, and the values: one column a candidate."""
         import pandas
 
-        rows = []
-        for candidate in sorted(self.candidates, key=lambda item: -self.val[item.name].value):
-            val, test = self.val[candidate.name], self.test[candidate.name]
-            rows.append(
-                {
-                    "candidate": candidate.name,
-                    "search_score": candidate.search_score,
-                    "seeds": val.num_seeds,
-                    "retrained_val_accuracy": val.value,
-                    "retrained_val_sd": val.sd,
-                    "test_accuracy": test.value,
-                    "test_low": test.low,
-                    "test_high": test.high,
-                    "values": ", ".join(
-                        f"{name} {trials.format_value(value)}"
-                        for name, value in candidate.values.items()
-                    ),
-                }
-            )
-        return pandas.DataFrame(rows)
-
-    @property
-    def display_table(self) -> pandas.DataFrame:
-        """The table for reading, one column a candidate."""
-        import pandas
-
-        columns = {row["candidate"]: _display(row) for row in self.table.to_dict("records")}
+        columns = {}
         for candidate in self.candidates:
-            values = {name: trials.format_value(value) for name, value in candidate.values.items()}
-            columns[candidate.name] |= values
+            val, test = self.val[candidate.name], self.test[candidate.name]
+            score = candidate.search_score
+            spread = "" if math.isnan(val.sd) else f" ± {100 * val.sd:.1f}"
+            columns[candidate.name] = {
+                "search score": "" if score is None else f"{score:.4g}",
+                "seeds": str(val.num_seeds),
+                "validation, retrained": f"{100 * val.value:.1f}{spread} %",
+                "test (95 %)": text.interval("accuracy", test.value, test.low, test.high),
+                **{name: trials.format_value(value) for name, value in candidate.values.items()},
+            }
         return pandas.DataFrame(columns).fillna("")
-
-
-def _display(row: Mapping[str, Any]) -> dict[str, str]:
-    import pandas
-
-    score, sd = row["search_score"], row["retrained_val_sd"]
-    spread = "" if pandas.isna(sd) else f" ± {100 * sd:.1f}"
-    test = (row[name] for name in ("test_accuracy", "test_low", "test_high"))
-    return {
-        "search score": "" if pandas.isna(score) else f"{score:.4g}",
-        "seeds": str(row["seeds"]),
-        "validation, retrained": f"{100 * row['retrained_val_accuracy']:.1f}{spread} %",
-        "test (95 %)": text.interval("accuracy", *test),
-    }
 
 
 def choose_candidates(result: SearchResult, *, top: int) -> list[Candidate]:
@@ -167,7 +136,6 @@ def run(
     seeds: Sequence[int],
     epochs: int = 0,
     name: str = "interactive/tune/tuned",
-    num_parallel: int | None = None,
     on_trial_end: search.OnTrialEnd | None = None,
 ) -> Verdict:
     """Retrains the candidates with every seed, judges them, then opens the test split.
@@ -183,7 +151,6 @@ def run(
         seeds: of the retrainings.
         epochs: of each retraining; 0 for the search's.
         name: of the run, for the test-set access log.
-        num_parallel: trainings at the same time.
         on_trial_end: called after each retraining.
     """
     candidates = choose_candidates(result, top=top)
@@ -209,7 +176,6 @@ def run(
             checkpoint_folder=checkpoint_folder,
             keep_checkpoints=True,
             executor=executor,
-            num_parallel=num_parallel,
             on_trial_end=on_trial_end if split == "val" else None,
         )
         _ = done.best  # raises if all failed

@@ -11,90 +11,30 @@ repeated, open ones continue from their checkpoints. Another plan in the same fo
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
 import json
 import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import hashing
 from lib.batch.executor import Executor
 from lib.errors import DarkroomError
 from lib.tuning import event_log, methods, trials, worker
 from lib.tuning.event_log import EventLog
-from lib.tuning.executors import InProcess, Pool, Resources, TrialExecutor
-from lib.tuning.search_method import Ended, SearchMethod
-from lib.tuning.space import Space
+from lib.tuning.executors import InProcess, Pool, TrialExecutor
+from lib.tuning.search_method import Ended, Plan, SearchMethod
 from lib.tuning.trials import Trial
 from lib.tuning.worker import Job
 
 OnTrialEnd = Callable[[list[Trial], Trial], None]
 """Called with all trials and the one that has just ended."""
 
-_LIBRARIES = {"hyperband": "keras-tuner", **dict.fromkeys(methods.OPTUNA, "optuna")}
 _IDENTITY = ("values", "epochs", "parent")
 _POLL_S = 0.1
 _GRACE_S = 60.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that proposals and scores depend on; see `methods.make` for the rest.
-
-    `objective` names a function as `module:function`, see `worker`. `settings` is given to every
-    trial and is JSON; a digest of the data belongs there. The first of the `goals` decides which
-    trial is best; `seconds` is measured.
-    """
-
-    space: Space
-    method: str
-    objective: str
-    goals: Mapping[str, str]
-    epochs: int = 1
-    num_trials: int = 0
-    seed: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def goal(self) -> str:
-        """The first goal."""
-        return next(iter(self.goals))
-
-    @property
-    def direction(self) -> str:
-        """The direction of the first goal, `max` or `min`."""
-        return self.goals[self.goal]
-
-    def key(self) -> dict[str, Any]:
-        """Returns what identifies the search: the plan, the objective's code, the library."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        library = _LIBRARIES.get(self.method)
-        version = f"{library} {importlib.metadata.version(library)}" if library else ""
-        return {
-            **values,
-            "goals": list(self.goals.items()),
-            "space": self.space.spec(),
-            "library": version,
-            "code": hashing.module(self.objective.partition(":")[0]),
-        }
-
-    def make_method(self) -> SearchMethod:
-        """Returns the plan's method in its initial state."""
-        return methods.make(
-            self.method,
-            self.space,
-            goals=self.goals,
-            epochs=self.epochs,
-            num_trials=self.num_trials,
-            seed=self.seed,
-            options=self.options,
-        )
 
 
 @dataclass
@@ -133,8 +73,7 @@ def run(
     checkpoint_folder: Path | None = None,
     keep_checkpoints: bool = False,
     executor: Executor | None = None,
-    num_parallel: int | None = None,
-    resources: Resources | None = None,
+    memory_gb: float | None = None,
     budget_minutes: float | None = None,
     on_trial_end: OnTrialEnd | None = None,
 ) -> SearchResult:
@@ -149,8 +88,7 @@ def run(
             checkpoints are deleted as soon as it cannot be promoted.
         executor: whose workers compute the trials, isolated and in parallel; None computes them
             in this process.
-        num_parallel: trials at the same time; the executor's slots if None.
-        resources: what a trial needs of its machine.
+        memory_gb: a trial that grows beyond it is stopped; 90 % of the machine if None.
         budget_minutes: of all sessions together. A trial that runs when they are over stops after
             its epoch and stays open.
         on_trial_end: called after each trial.
@@ -171,8 +109,7 @@ def run(
         )
         if executor is None:
             return search.run(InProcess(search.on_epoch), budget_minutes)
-        pool = Pool(executor, search.on_epoch, num_parallel=num_parallel, resources=resources)
-        return search.run(pool, budget_minutes)
+        return search.run(Pool(executor, search.on_epoch, memory_gb=memory_gb), budget_minutes)
 
 
 def read(plan: Plan, folder: Path) -> SearchResult:
@@ -193,7 +130,7 @@ class _Record:
     """
 
     def __init__(self, plan: Plan, folder: Path | None) -> None:
-        self.plan, self.method, self.log = plan, plan.make_method(), EventLog(folder)
+        self.plan, self.method, self.log = plan, methods.make(plan), EventLog(folder)
         self.trials: list[Trial] = []
         self.pruned: set[int] = set()
         self._folder = folder

@@ -1,23 +1,78 @@
-"""The interface of search methods, and grid and halving methods without a library."""
+"""The plan of a search, the interface of search methods, and grid and halving methods."""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.metadata
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
+from lib import hashing
 from lib.errors import DarkroomError
 from lib.tuning.space import Hyperparameter, Space
 from lib.tuning.trials import Trial
 
+OPTUNA = ("tpe", "genetic", "cmaes", "random")
+"""Optuna's samplers: they end after `num_trials` trials and can prune."""
 WORST = {"max": float("-inf"), "min": float("inf")}
 """The score of a failed trial."""
 
 _MAX_COMBINATIONS = 100_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that the proposals and scores of a search depend on.
+
+    Args:
+        space: what is searched.
+        method: one of `methods.METHODS`.
+        objective: a function as `module:function`, see `worker`.
+        goals: the numbers to optimise, each `max` or `min`; the first decides which trial is best.
+            `tpe`, `genetic` and `random` take several. `seconds` is measured.
+        epochs: the most epochs of a trial; 1 for objectives without epochs.
+        num_trials: the number of different trials, for the methods in `OPTUNA`.
+        seed: determines random proposals.
+        options: of the method, see its `options`.
+        settings: JSON for every trial; a digest of the data belongs there.
+    """
+
+    space: Space
+    method: str
+    objective: str
+    goals: Mapping[str, str]
+    epochs: int = 1
+    num_trials: int = 0
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def goal(self) -> str:
+        """The first goal."""
+        return next(iter(self.goals))
+
+    @property
+    def direction(self) -> str:
+        """The direction of the first goal, `max` or `min`."""
+        return self.goals[self.goal]
+
+    def key(self) -> dict[str, Any]:
+        """Returns what identifies the search: the plan, the objective's code, the library."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        library = {"hyperband": "keras-tuner", **dict.fromkeys(OPTUNA, "optuna")}.get(self.method)
+        return {
+            **values,
+            "goals": list(self.goals.items()),
+            "space": self.space.spec(),
+            "library": f"{library} {importlib.metadata.version(library)}" if library else "",
+            "code": hashing.module(self.objective.partition(":")[0]),
+        }
 
 
 @dataclass(frozen=True)
@@ -39,6 +94,23 @@ class SearchMethod:
     restored by repeating the calls on a new method.
     """
 
+    options: ClassVar[Mapping[str, tuple[Any, int]]] = {}
+    """The default and the least value of each option."""
+
+    @classmethod
+    def options_of(cls, plan: Plan) -> dict[str, Any]:
+        """Returns the plan's options and the defaults of the others."""
+        return {name: default for name, (default, _) in cls.options.items()} | {**plan.options}
+
+    @classmethod
+    def check(cls, plan: Plan) -> None:
+        """Raises DarkroomError for a plan that the method cannot search."""
+
+    @classmethod
+    def rounds(cls, plan: Plan) -> list[dict[str, Any]]:
+        """Returns the rounds of a search: the number of trials, their first and last epoch."""
+        return [{"trials": plan.num_trials, "from epoch": 0, "to epoch": plan.epochs}]
+
     def ask(self) -> Trial | None:
         """Returns the next trial, numbered 0, 1, 2, …; None if there is none for now."""
         raise NotImplementedError
@@ -59,10 +131,10 @@ class SearchMethod:
 class _Recorded(SearchMethod):
     """Numbers the trials of a method and keeps their scores; a base of the methods below."""
 
-    def __init__(self, goal: str = "max") -> None:
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self._options = plan, self.options_of(plan)
         self.trials: list[Trial] = []
         self.scores: dict[int, float] = {}
-        self._goal = goal
 
     def propose(
         self, values: Mapping[str, Any], epochs: int, parent: int | None = None, **about: Any
@@ -72,11 +144,12 @@ class _Recorded(SearchMethod):
         return self.trials[-1]
 
     def tell(self, ended: Ended) -> None:
-        self.scores[ended.number] = WORST[self._goal] if ended.scores is None else ended.scores[0]
+        failed = ended.scores is None
+        self.scores[ended.number] = WORST[self.plan.direction] if failed else ended.scores[0]
 
     def best(self, numbers: Sequence[int]) -> list[int]:
         """Returns the trials by score, best first; of equals the earlier one."""
-        sign = -1 if self._goal == "max" else 1
+        sign = -1 if self.plan.direction == "max" else 1
         return sorted(numbers, key=lambda number: (sign * self.scores[number], number))
 
 
@@ -87,17 +160,30 @@ class Grid(_Recorded):
     contributes `points` values, evenly spaced on its scale.
     """
 
-    def __init__(self, space: Space, *, epochs: int, seed: int, points: int | None = None) -> None:
-        super().__init__()
-        combinations = list_grid(space, points)
-        order = np.random.default_rng(seed).permutation(len(combinations))
-        self._epochs, self._waiting = epochs, [combinations[index] for index in order]
+    options: ClassVar = {"points": (None, 2)}
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        combinations = list_grid(plan.space, self._options["points"])
+        order = np.random.default_rng(plan.seed).permutation(len(combinations))
+        self._waiting = [combinations[index] for index in order]
+
+    @classmethod
+    def check(cls, plan: Plan) -> None:
+        """Raises DarkroomError for a range that has no points, or too many combinations."""
+        cls.rounds(plan)
+
+    @classmethod
+    def rounds(cls, plan: Plan) -> list[dict[str, Any]]:
+        """Returns one round of all combinations."""
+        num = len(list_grid(plan.space, cls.options_of(plan)["points"]))
+        return [{"trials": num, "from epoch": 0, "to epoch": plan.epochs}]
 
     def ask(self) -> Trial | None:
         """Returns the next combination."""
         if len(self.trials) == len(self._waiting):
             return None
-        return self.propose(self._waiting[len(self.trials)], self._epochs)
+        return self.propose(self._waiting[len(self.trials)], self.plan.epochs)
 
 
 class Refined(_Recorded):
@@ -106,26 +192,39 @@ class Refined(_Recorded):
     Choices keep their best value. The method finds a single maximum; of two it may take the lower.
     """
 
-    def __init__(
-        self, space: Space, *, goal: str, epochs: int, points: int = 4, rounds: int = 3
-    ) -> None:
-        super().__init__(goal)
-        self._epochs, self._points, self._rounds = epochs, points, rounds
-        self._space, self._round = space, 1
+    options: ClassVar = {"points": (4, 3), "rounds": (3, 1)}
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self._points = self._options["points"]
+        self._space, self._round = plan.space, 1
         self._seen: set[str] = set()
-        self._waiting = self._unseen(space)
+        self._waiting = self._unseen(plan.space)
+
+    @classmethod
+    def check(cls, plan: Plan) -> None:
+        """Raises DarkroomError for too many combinations."""
+        cls.rounds(plan)
+
+    @classmethod
+    def rounds(cls, plan: Plan) -> list[dict[str, Any]]:
+        """Returns the grid, and the most trials of the finer grids."""
+        points, rounds = (cls.options_of(plan)[name] for name in ("points", "rounds"))
+        ranges = [item for item in plan.space.hyperparameters if item.kind != "choice"]
+        num = len(list_grid(plan.space, points)) + points ** len(ranges) * (rounds - 1)
+        return [{"trials": num, "from epoch": 0, "to epoch": plan.epochs}]
 
     def ask(self) -> Trial | None:
         """Returns the next combination; a round begins when the previous one has ended."""
         ended = len(self.scores) == len(self.trials)
-        if not self._waiting and ended and self._round < self._rounds:
+        if not self._waiting and ended and self._round < self._options["rounds"]:
             self._round += 1
             best = self.best(list(self.scores))[0]
             self._space = self._around(self.trials[best].values)
             self._waiting = self._unseen(self._space)
         if not self._waiting:
             return None
-        return self.propose(self._waiting.pop(0), self._epochs, round=self._round)
+        return self.propose(self._waiting.pop(0), self.plan.epochs, round=self._round)
 
     def _unseen(self, space: Space) -> list[dict[str, Any]]:
         combinations = list_grid(space, self._points)
@@ -154,48 +253,45 @@ class Halving(_Recorded):
     Source: Jamieson and Talwalkar, Non-stochastic Best Arm Identification, AISTATS 2016.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        *,
-        goal: str,
-        epochs: int,
-        seed: int,
-        factor: int = 3,
-        first_trials: int = 0,
-    ) -> None:
-        super().__init__(goal)
-        self._factor, self._rungs = factor, rungs(epochs, factor)
+    options: ClassVar = {"factor": (3, 2), "first_trials": (0, 1)}
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self._rounds = self.rounds(plan)
         self._rung, self._members = 0, []
-        number = first_trials or factor ** (len(self._rungs) - 1)
-        self._waiting: list[tuple[dict[str, Any], int | None]] = [
-            (values, None) for values in _first_trials(space, number, seed)
-        ]
+        values = _first_trials(plan.space, self._rounds[0]["trials"], plan.seed)
+        self._waiting: list[tuple[dict[str, Any], int | None]] = [(start, None) for start in values]
+
+    @classmethod
+    def rounds(cls, plan: Plan) -> list[dict[str, Any]]:
+        """Returns the rungs: a trial ends after `epochs` and its `factor`-ths down to 1."""
+        factor, first = (cls.options_of(plan)[name] for name in ("factor", "first_trials"))
+        ends = [plan.epochs]
+        while ends[0] // factor >= 1:
+            ends.insert(0, ends[0] // factor)
+        num, start, table = min(first or factor ** (len(ends) - 1), plan.space.size()), 0, []
+        for rung, end in enumerate(ends):
+            table.append({"rung": rung, "trials": int(num), "from epoch": start, "to epoch": end})
+            num, start = max(1, num // factor), end
+        return table
 
     def ask(self) -> Trial | None:
         """Returns the next trial of this rung; the next rung begins when this one has ended."""
         ended = all(number in self.scores for number in self._members)
-        if not self._waiting and ended and self._rung + 1 < len(self._rungs):
-            kept = self.best(self._members)[: max(1, len(self._members) // self._factor)]
+        if not self._waiting and ended and self._rung + 1 < len(self._rounds):
+            kept = self.best(self._members)[: self._rounds[self._rung + 1]["trials"]]
             self._waiting = [(self.trials[number].values, number) for number in kept]
             self._rung, self._members = self._rung + 1, []
         if not self._waiting:
             return None
         values, parent = self._waiting.pop(0)
         self._members.append(len(self.trials))
-        return self.propose(values, self._rungs[self._rung], parent, rung=self._rung)
+        end = self._rounds[self._rung]["to epoch"]
+        return self.propose(values, end, parent, rung=self._rung)
 
     def may_promote(self, number: int) -> bool:
         """Returns whether the trial is in the current rung, or chosen for the next one."""
         return number in self._members or any(parent == number for _, parent in self._waiting)
-
-
-def rungs(epochs: int, factor: int) -> list[int]:
-    """Returns the epochs of a trial after each rung: `epochs` and its `factor`-ths down to 1."""
-    steps = [epochs]
-    while steps[0] // factor >= 1:
-        steps.insert(0, steps[0] // factor)
-    return steps
 
 
 def list_grid(space: Space, points: int | None) -> list[dict[str, Any]]:

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from lib import hashing
 from lib.errors import DarkroomError, suggest
 
 _RANGE = ("low", "high", "step", "log", "when")
@@ -143,18 +142,6 @@ class Space:
         """Returns the space as a table; `read` of it returns an equal space."""
         return {item.name: item.spec() for item in self.hyperparameters}
 
-    def digest(self) -> str:
-        """Returns a digest of the space. The order counts, because methods sample in it."""
-        return hashing.digest(json.dumps(self.spec()))
-
-    def active(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns those of the values whose hyperparameters are active."""
-        kept: dict[str, Any] = {}
-        for item in self.hyperparameters:
-            if item.name in values and item.is_active(kept):
-                kept[item.name] = values[item.name]
-        return kept
-
     def sample(self, rng: np.random.Generator) -> dict[str, Any]:
         """Returns random values for one trial."""
         values: dict[str, Any] = {}
@@ -167,8 +154,9 @@ class Space:
         """Returns the number of different trials; infinite if a range is continuous."""
         if any(item.kind == "float" and item.step is None for item in self.hyperparameters):
             return math.inf
-        parents = [item for item in self.hyperparameters if self._is_parent(item)]
-        others = [item for item in self.hyperparameters if not self._is_parent(item)]
+        named = {name for item in self.hyperparameters for name in item.when}
+        parents = [item for item in self.hyperparameters if item.name in named]
+        others = [item for item in self.hyperparameters if item.name not in named]
         total = 0
         for values in self._combinations(parents, None):
             active = [item for item in others if item.is_active(values)]
@@ -184,24 +172,19 @@ class Space:
         ends = {name: self[name].edge(value) for name, value in values.items() if name in self}
         return {name: end for name, end in ends.items() if end}
 
-    def _is_parent(self, item: Hyperparameter) -> bool:
-        return any(item.name in other.when for other in self.hyperparameters)
-
     def _combinations(
         self, items: Sequence[Hyperparameter], points: int | None
     ) -> Iterator[dict[str, Any]]:
-        def extend(index: int, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
-            if index == len(items):
-                yield dict(values)
-                return
-            item = items[index]
-            if not item.is_active(values):
-                yield from extend(index + 1, values)
-                return
-            for value in item.points(points):
-                yield from extend(index + 1, {**values, item.name: value})
-
-        yield from extend(0, {})
+        if not items:
+            yield {}
+            return
+        *first, last = items
+        for values in self._combinations(first, points):
+            if not last.is_active(values):
+                yield values
+                continue
+            for value in last.points(points):
+                yield {**values, last.name: value}
 
 
 def read(table: Mapping[str, Any], *, where: str = "the space") -> Space:
@@ -238,7 +221,16 @@ def _hyperparameter(name: str, entry: Any, where: str) -> Hyperparameter:
                 f"{label} has no option `{option}`.{suggest(option, known)} "
                 f"Its options: {', '.join(known)}."
             )
-    when = {name: _tuple(allowed) for name, allowed in _condition(entry, label).items()}
+    when = entry.get("when", {})
+    if not isinstance(when, Mapping):
+        raise DarkroomError(
+            f'`when` of {label} must be a table such as {{optimizer = ["sgd"]}}. '
+            f"Received: {when!r}."
+        )
+    when = {
+        parent: tuple(allowed) if isinstance(allowed, list | tuple) else (allowed,)
+        for parent, allowed in when.items()
+    }
     if "choices" in entry:
         return _choice(name, entry["choices"], when, label)
     return _range(name, entry, when, label)
@@ -276,20 +268,6 @@ def _range(
     integers = isinstance(low, int) and isinstance(high, int) and not isinstance(step, float)
     kind = "int" if integers else "float"
     return Hyperparameter(name, kind, low=low, high=high, step=step, log=log, when=when)
-
-
-def _condition(entry: Mapping[str, Any], label: str) -> Mapping[str, Any]:
-    when = entry.get("when", {})
-    if not isinstance(when, Mapping):
-        raise DarkroomError(
-            f'`when` of {label} must be a table such as {{optimizer = ["sgd"]}}. '
-            f"Received: {when!r}."
-        )
-    return when
-
-
-def _tuple(allowed: Any) -> tuple[Any, ...]:
-    return tuple(allowed) if isinstance(allowed, list | tuple) else (allowed,)
 
 
 def _check_condition(item: Hyperparameter, items: Mapping[str, Hyperparameter], where: str) -> None:

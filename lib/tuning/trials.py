@@ -141,13 +141,12 @@ def epoch_table(trials: Sequence[Trial]) -> pandas.DataFrame:
     whole = table(trials)
     if whole.empty:
         return whole
-    rows = []
-    for trial in trials:
-        for row in trial.rows or [{}]:
-            numbers = {f"epoch_{name}": value for name, value in row.items() if name != "epoch"}
-            epoch = {"epoch": row["epoch"]} if "epoch" in row else {}
-            rows.append({"trial": trial.number, **epoch, **numbers})
-    return whole.merge(pandas.DataFrame(rows).convert_dtypes(), on="trial", how="left")
+    rows = [{"trial": trial.number, **row} for trial in trials for row in trial.rows or [{}]]
+    named = {
+        name: f"epoch_{name}" for row in rows for name in row if name not in ("trial", "epoch")
+    }
+    epochs = pandas.DataFrame(rows).rename(columns=named).convert_dtypes()
+    return whole.merge(epochs, on="trial", how="left")
 
 
 def format_value(value: Any) -> str:

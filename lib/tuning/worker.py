@@ -91,23 +91,34 @@ def import_objective(name: str) -> Objective:
         ) from None
 
 
-def run_objective(
-    objective: Objective, values: Mapping[str, Any], trial: TrialContext
-) -> dict[str, Any]:
-    """Returns the outcome of a trial: `state` (finished, stopped or failed), `numbers`, `failure`.
+def run_objective(job: Job, on_epoch: Callable[[dict[str, float]], bool]) -> dict[str, Any]:
+    """Returns the outcome of a trial: `state` (finished, stopped or failed), `numbers`, `failure`
+    and `seconds`.
 
     An exception of the objective becomes a failure; the search continues.
     """
+    objective, began = import_objective(job.objective), time.monotonic()
+    trial = TrialContext(
+        job.number,
+        job.epochs,
+        job.initial_epoch,
+        job.settings,
+        Path(job.folder) if job.folder else None,
+        Path(job.checkpoint_folder) if job.checkpoint_folder else None,
+        on_epoch=on_epoch,
+        goals=tuple(job.goals),
+    )
     try:
-        numbers = _numbers(objective(dict(values), trial), trial.goals)
+        numbers = _numbers(objective(dict(job.values), trial), trial.goals)
+        state = "stopped" if trial.stopped else "finished"
+        outcome = {"state": state, "numbers": numbers, "failure": None}
     except MemoryError as error:
-        return failed("out of memory", type(error).__name__, str(error))
+        outcome = failed("out of memory", type(error).__name__, str(error))
     except Exception as error:
         name, message = type(error).__name__, str(error).strip().partition("\n")[0][:500]
         lines = traceback.format_exc().splitlines()[-20:]
-        return failed(failure.of_exception(name, message), name, message, lines)
-    state = "stopped" if trial.stopped else "finished"
-    return {"state": state, "numbers": numbers, "failure": None}
+        outcome = failed(failure.of_exception(name, message), name, message, lines)
+    return {**outcome, "seconds": round(time.monotonic() - began, 3)}
 
 
 def failed(
@@ -129,20 +140,8 @@ def run_job(job: Job) -> None:
     with filelock.FileLock(folder / ".lock", timeout=_LOCK_S, is_singleton=False):
         if read_outcome(job) is not None:
             return
-        trial = TrialContext(
-            job.number,
-            job.epochs,
-            job.initial_epoch,
-            job.settings,
-            folder,
-            Path(job.checkpoint_folder),
-            on_epoch=lambda row: _append_epoch(folder, row),
-            goals=tuple(job.goals),
-        )
-        began = time.monotonic()
-        outcome = run_objective(import_objective(job.objective), job.values, trial)
-        seconds = round(time.monotonic() - began, 3)
-        files.write_json(folder / OUTCOME, {**outcome, "seconds": seconds, "job": job.digest()})
+        outcome = run_objective(job, lambda row: _append_epoch(folder, row))
+        files.write_json(folder / OUTCOME, {**outcome, "job": job.digest()})
     _release_memory()
 
 
