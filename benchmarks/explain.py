@@ -278,14 +278,13 @@ def _speed(quick: bool) -> None:
 
     model = build("resnet50", class_names="abc", image_side=224, weights="none")
     images = np.random.default_rng(0).integers(0, 256, (100, 224, 224, 3), dtype=np.uint8)
-    for engine in ("keras", "auto"):
 
-        def occlusion(engine: str = engine) -> None:
-            explain(model, images[:1], method="occlusion", target=1, engine=engine)
+    def occlusion() -> None:
+        explain(model, images[:1], method="occlusion", target=1)
 
-        occlusion()  # traced or exported once, not counted
-        ours, cpu, _ = measure.timed(occlusion)
-        print(f"occlusion with engine={engine!r}: {ours:.1f} s, {cpu:.1f} CPU-seconds")
+    occlusion()  # traced once, not counted
+    ours, cpu, _ = measure.timed(occlusion)
+    print(f"occlusion: {ours:.1f} s, {cpu:.1f} CPU-seconds")
     some = images[:1].astype(np.float32)
     model(some, training=False)
     eager = measure.seconds_of(lambda: [np.asarray(model(some, training=False)) for _ in range(12)])

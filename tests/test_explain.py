@@ -14,7 +14,6 @@ from lib.errors import DarkroomError
 from lib.explain import METHODS, explain, heatmap, methods
 from lib.explain.model_wrapper import NetworkWrapper
 from lib.models import build
-from lib.models import inference as engines
 from lib.models.heads import Head
 
 SIDE = 16
@@ -372,22 +371,3 @@ def test_a_black_box_that_is_not_square_is_explained_by_hiding():
         DarkroomError, match="has no gradients. Use occlusion, rise, lime or kernel_shap"
     ):
         explain(Thumbnail(), images)
-
-
-def test_an_exported_network_gives_the_same_maps(models, images, monkeypatch):
-    pytest.importorskip("openvino")
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("the export goes through TensorFlow")
-    expected = explain(models["custom"], images, method="occlusion", patch=4)
-    found = explain(models["custom"], images, method="occlusion", patch=4, engine="openvino")
-    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
-    monkeypatch.setattr(engines, "prepare", None)  # it is kept for the weights it was made for
-    np.testing.assert_array_equal(
-        found, explain(models["custom"], images, method="occlusion", patch=4, engine="openvino")
-    )
-    foreign = explain(
-        models["nested"], images, method="occlusion", patch=4, engine="auto"
-    )  # no head of ours: by Keras
-    np.testing.assert_array_equal(
-        foreign, explain(models["nested"], images, method="occlusion", patch=4)
-    )

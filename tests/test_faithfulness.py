@@ -214,6 +214,9 @@ def test_overlays_show_evidence_for_and_leave_the_rest_grey():
     assert (
         drawing.alt.startswith("Two: 2 images, 1 predicted correctly") and len(drawing.png()) > 5000
     )
-    averages = plots.averages({"cat": maps["Grad-CAM"]})
+    averages = plots.averages({"cat": maps["Grad-CAM"]}, title="Mean maps")
     assert "cat: top left" in averages.alt and len(averages.png()) > 3000
-    assert plots.averages({}).alt.endswith("No images.") and plots.averages({}).png()
+    assert (
+        plots.averages({}, title="Mean maps").alt.endswith("No images.")
+        and plots.averages({}, title="Mean maps").png()
+    )

@@ -87,39 +87,24 @@ def load_run(
         DarkroomError: there is no such finished training.
     """
     study, stage, unit = _place(study, trained)
-    folder, model_path = (
-        paths.run(study, stage, unit),
-        paths.checkpoint(study, stage, unit) / "model.keras",
-    )
+    folder = paths.run(study, stage, unit)
+    model_path = paths.checkpoint(study, stage, unit) / "model.keras"
     if record.result(folder) is None or not model_path.is_file():
-        done = sorted(
-            path.parent.name for path in (paths.logs() / study).glob("*/*/predictions.parquet")
-        )
+        finished = (paths.logs() / study).glob(f"*/*/{record.PREDICTIONS}")
+        names = sorted(path.parent.name for path in finished)
         raise DarkroomError(
             f"There is no finished training {study}/{stage}/{unit} with its model. Finished in "
-            f"{study}: "
-            f"{', '.join(done) or 'none'}."
+            f"{study}: {', '.join(names) or 'none'}."
         )
-    parameters = record.parameters(folder)
-    model, features_ = (
-        serialization.load(model_path),
-        predictions.read(folder / record.PREDICTIONS),
-    )
-    known = _prediction_columns(features_).set_index("path")
+    parameters, model = record.parameters(folder), serialization.load(model_path)
+    predicted = predictions.read(folder / record.PREDICTIONS)
+    known = _prediction_columns(predicted).set_index("path")
     fit = parameters.get("resize", "stretch")
     table, images, key = _images(dataset, model, known.index, fit=fit, limit=limit, seed=seed)
     for name in known.columns:
         table[name] = table["path"].map(known[name])
-    return Origin(
-        model,
-        "trained",
-        table,
-        images,
-        key,
-        features_.target.partition(":")[0],
-        parameters,
-        model_path,
-    )
+    target = predicted.target.partition(":")[0]
+    return Origin(model, "trained", table, images, key, target, parameters, model_path)
 
 
 def load_backbone(
@@ -245,18 +230,13 @@ def compute_part(
     """Returns the features of a part's images, (n, d); runs on a worker."""
     network = _load_cached(path)
     side, resize, batches = network.input_shape[1:3], _resize(network), []
+    rendered = Rendering.from_json(json.loads(rendering))
     for start in range(0, len(part), _BATCH):
         names = part[start : start + _BATCH]
-        images = pixel_cache.decode_few(
-            Path(raw),
-            names,
-            side=side,
-            fit=resize,
-            rendering=Rendering.from_json(json.loads(rendering)),
-        )
-        batches.append(
-            predictor.features(network, images, layer=layer, batch_size=_BATCH, dtype=dtype)
-        )
+        how = {"side": side, "fit": resize, "rendering": rendered}
+        images = pixel_cache.decode_few(Path(raw), names, **how)
+        wanted = {"layer": layer, "batch_size": _BATCH, "dtype": dtype}
+        batches.append(predictor.features(network, images, **wanted))
     return np.concatenate(batches)
 
 
@@ -271,24 +251,13 @@ def _load_cached(path: str) -> keras.Model:
 
 def _space(origin: Origin, dataset: Dataset, model: keras.Model, name: str, layer: str) -> Space:
     folder = dataset.folder / "features"
-    features_ = feature_cache.ensure(
-        model,
-        origin.images,
-        images_key=origin.images_key,
-        folder=folder,
-        layer=layer,
-        dtype="float16",
-    )
-    own = Path(features_.filename).parent  # its name also tells which engine computed them
+    about = {"images_key": origin.images_key, "layer": layer, "dtype": "float16"}
+    values = feature_cache.ensure(model, origin.images, folder=folder, **about)
+    own = Path(values.filename).parent  # its name also has the engine that computed them
     if not (own / INDEX).is_file():
-        index = {
-            "paths": list(origin.table["path"]),
-            "layer": layer,
-            "network": model.name,
-            "space": name,
-        }
-        files.write_json(own / INDEX, index)
-    return Space(name, features_, own, layer)
+        index = {"paths": list(origin.table["path"]), "layer": layer}
+        files.write_json(own / INDEX, {**index, "network": model.name, "space": name})
+    return Space(name, values, own, layer)
 
 
 def _place(study: str, trained: str) -> tuple[str, str, str]:
@@ -306,18 +275,13 @@ def _images(
 ) -> tuple[pd.DataFrame, np.ndarray, str]:
     decoded = pixel_cache.cache(dataset, side=model.input_shape[1], fit=fit)
     manifest = dataset.accepted().sort_values("path", ignore_index=True)
-    columns = [
-        "path",
-        "group",
-        "label",
-        *(name for name in manifest.columns if name.startswith("attr_")),
-    ]
-    table, images, key = manifest[columns].copy(), decoded.array, decoded.key
+    attributes = [name for name in manifest.columns if name.startswith("attr_")]
+    table = manifest[["path", "group", "label", *attributes]].copy()
+    images, key = decoded.array, decoded.key
     if 0 < limit < len(table):
         order = np.random.default_rng(seed).permutation(len(table))
-        outside = (
-            ~table["path"].isin(divided).to_numpy()
-        )  # images of the split come first, since only they can be judged
+        # Images of the split come first, since only they can be judged.
+        outside = ~table["path"].isin(divided).to_numpy()
         rows = np.sort(order[np.argsort(outside[order], kind="stable")][:limit])
         table = table.iloc[rows].reset_index(drop=True)
         images, key = decoded.array[rows], f"{key}-{limit}-{hashing.digest(*table['path'])}"
@@ -326,11 +290,11 @@ def _images(
     return table, images, key
 
 
-def _prediction_columns(features_: predictions.Predictions) -> pd.DataFrame:
-    known = features_.frame[["path", "split"]].copy()
-    if features_.kind == "multilabel":
+def _prediction_columns(predicted: predictions.Predictions) -> pd.DataFrame:
+    known = predicted.frame[["path", "split"]].copy()
+    if predicted.kind == "multilabel":
         return known
-    known["predicted"] = np.asarray(features_.class_names, dtype=object)[features_.predicted]
-    known["confidence"] = features_.confidence
-    known["verdict"] = np.where(features_.predicted == features_.truth, "right", "wrong")
+    known["predicted"] = np.asarray(predicted.class_names, dtype=object)[predicted.predicted]
+    known["confidence"] = predicted.confidence
+    known["verdict"] = np.where(predicted.predicted == predicted.truth, "right", "wrong")
     return known

@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 
 from lib.data.dataset import Dataset
 from lib.embeddings import label_columns, reduction
@@ -48,19 +49,7 @@ without red or green receptors it looks like their green.
 REST = "#C3CAD1"
 """All other classes."""
 
-SEQUENCE = (
-    "#440154",
-    "#482475",
-    "#414487",
-    "#355F8D",
-    "#2A788E",
-    "#21918C",
-    "#22A884",
-    "#44BF70",
-    "#7AD151",
-    "#BDDF26",
-    "#FDE725",
-)
+SEQUENCE = tuple(map(to_hex, matplotlib.colormaps["viridis"](np.linspace(0, 1, 11))))
 """For numbers, dark to light: viridis."""
 
 
@@ -74,11 +63,8 @@ def maps(
 
     `places` maps a method to positions (n, 2).
     """
-    labels = (
-        label_columns.classes(table[column])
-        if column in label_columns.names(table)
-        else table[column].astype("string")
-    )
+    is_label = column in label_columns.names(table)
+    labels = label_columns.classes(table[column]) if is_label else table[column].astype("string")
     classes_shown = list(labels.value_counts().index[: len(PALETTE)])
     across = 2 if len(places) == 4 else min(len(places), 3)  # four stand two by two
     down = -(-len(places) // across)
@@ -87,17 +73,13 @@ def maps(
         panels = drawing.subplots(down, across, squeeze=False).ravel()
         for axes, (method, places_) in zip(panels, places.items(), strict=False):
             _scatter(axes, places_, labels, classes_shown)
-            axes.set_title(
-                reduction.METHODS[method].title if method in reduction.METHODS else method,
-                loc="left",
-                fontsize=10,
-            )
+            known = reduction.METHODS.get(method)
+            axes.set_title(known.title if known else method, loc="left", fontsize=10)
         for axes in panels[len(places) :]:
             axes.set_axis_off()
         handles, names = panels[0].get_legend_handles_labels()
-        legend = drawing.legend(
-            handles, names, loc="outside lower center", ncols=min(len(names), 5), handletextpad=0.2
-        )
+        below = {"loc": "outside lower center", "ncols": min(len(names), 5), "handletextpad": 0.2}
+        legend = drawing.legend(handles, names, **below)
         for handle in legend.legend_handles:  # copies: the points themselves keep their size
             handle.set_sizes([28])
             handle.set_alpha(1)
@@ -105,104 +87,73 @@ def maps(
     grey = " and others in grey" if labels.nunique() > len(classes_shown) else ""
     drawing.alt = (
         f"{title or 'Maps'}: {len(table):,} images as points on {len(places)} maps "
-        f"({', '.join(places)}), coloured by "
-        f"{label_columns.title(column)}: {', '.join(map(str, classes_shown))}{grey}."
+        f"({', '.join(places)}), coloured by {label_columns.title(column)}: "
+        f"{', '.join(map(str, classes_shown))}{grey}."
     )
     return drawing
 
 
-def faithfulness(
-    qualities: Mapping[str, Quality], *, title: str = "How faithful the maps are"
-) -> Drawing:
+def faithfulness(qualities: Mapping[str, Quality]) -> Drawing:
     """Draws the mean measures of each method; 1 is a perfect map."""
     drawing = Drawing(8.6, 0.42 * len(qualities) + 1.5)
-    names, places = (
-        [reduction.METHODS[name].title for name in qualities],
-        np.arange(len(qualities))[::-1],
-    )
+    names = [reduction.METHODS[name].title for name in qualities]
+    places = np.arange(len(qualities))[::-1]
     with matplotlib.rc_context(style.settings()):
-        for axes, measure in zip(
-            drawing.subplots(1, len(MEASURES), sharey=True), MEASURES, strict=True
-        ):
+        panels = drawing.subplots(1, len(MEASURES), sharey=True)
+        for axes, measure in zip(panels, MEASURES, strict=True):
             means = [quality.means()[measure] for quality in qualities.values()]
             axes.hlines(places, 0, means, color=style.FAINT, linewidth=3)
             axes.plot(means, places, "o", color=style.RIGHT, markersize=8)
+            above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
             for place, mean in zip(places, means, strict=True):
-                axes.annotate(
-                    f"{mean:.2f}",
-                    (mean, place),
-                    xytext=(0, 7),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=8,
-                )
-            axes.set(xlim=(0, 1.08), ylim=(-0.6, len(places) - 0.3), yticks=places)
-            axes.set_yticklabels(names)
+                axes.annotate(f"{mean:.2f}", (mean, place), fontsize=8, **above)
+            axes.set(xlim=(0, 1.08), ylim=(-0.6, len(places) - 0.3))
+            axes.set_yticks(places, names)
             axes.set_title(measure, loc="left", fontsize=10)
             axes.tick_params(axis="y", length=0)
-        style.set_title(drawing, title)
-    words = "; ".join(
-        f"{reduction.METHODS[name].title} "
-        f"{', '.join(f'{measure} {value:.2f}' for measure, value in quality.means().items())}"
-        for name, quality in qualities.items()
-    )
-    drawing.alt = f"{title}: {words}."
+        style.set_title(drawing, "How faithful the maps are")
+    words = []
+    for name, quality in zip(names, qualities.values(), strict=True):
+        means = [f"{measure} {value:.2f}" for measure, value in quality.means().items()]
+        words.append(f"{name} {', '.join(means)}")
+    drawing.alt = f"How faithful the maps are: {'; '.join(words)}."
     return drawing
 
 
-def probe_bars(probed: pd.DataFrame, *, title: str = "What the space separates") -> Drawing:
+def probe_bars(probed: pd.DataFrame) -> Drawing:
     """Draws each probe with its interval, the majority, permuted labels and the network before."""
     drawing = Drawing(7.4, 0.5 * len(probed) + 1.7)
     places = np.arange(len(probed))[::-1]
+    accuracy = probed["accuracy"]
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
-        reach = [probed["accuracy"] - probed["low"], probed["high"] - probed["accuracy"]]
-        axes.errorbar(
-            probed["accuracy"],
-            places,
-            xerr=np.maximum(reach, 0),
-            fmt="o",
-            color=style.RIGHT,
-            markersize=8,
-            capsize=3,
-            label="linear probe, 95 %",
-        )
+        reach = np.maximum([accuracy - probed["low"], probed["high"] - accuracy], 0)
+        point = {"fmt": "o", "color": style.RIGHT, "markersize": 8, "capsize": 3}
+        axes.errorbar(accuracy, places, xerr=reach, label="linear probe, 95 %", **point)
         bar = {"markersize": 14, "markeredgewidth": 2, "color": style.INK}
         axes.plot(probed["majority"], places, "|", label="the most frequent class", **bar)
-        axes.plot(
-            probed["permuted"],
-            places,
-            "x",
-            color=style.MUTED,
-            markersize=7,
-            label="permuted labels",
-        )
+        cross = {"markersize": 7, "color": style.MUTED}
+        axes.plot(probed["permuted"], places, "x", label="permuted labels", **cross)
         if "before" in probed and probed["before"].notna().any():
-            name = str(probed["before_name"].dropna().iloc[0])
-            name = TITLES.get(name, name)
-            axes.plot(
-                probed["before"],
-                places,
-                "D",
-                color=style.WRONG,
-                markersize=6,
-                label=f"{name} network",
-            )
+            name = TITLES[probed["before_name"].dropna().iloc[0]]
+            diamond = {"markersize": 6, "color": style.WRONG}
+            axes.plot(probed["before"], places, "D", label=f"{name} network", **diamond)
         axes.set_yticks(places, [_row_label(row) for row in probed.to_dict("records")])
-        axes.set(
-            xlim=(0, 1.02), ylim=(-0.6, len(places) - 0.4), xlabel="accuracy on held-out images"
-        )
+        axes.set(xlim=(0, 1.02), ylim=(-0.6, len(places) - 0.4))
+        axes.set(xlabel="accuracy on held-out images")
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
         style.show_percent(axes.xaxis)
         drawing.legend(loc="outside lower center", ncols=4)
-        style.set_title(drawing, title)
+        style.set_title(drawing, "What the space separates")
     words = "; ".join(
         f"{label_columns.title(row['column'])} {100 * row['accuracy']:.1f} % (majority "
         f"{100 * row['majority']:.1f} %)"
         for row in probed.to_dict("records")
     )
-    drawing.alt = f"{title}, accuracy of a linear probe on held-out images: {words}."
+    drawing.alt = (
+        f"What the space separates, accuracy of a linear probe on held-out images: {words}."
+    )
     return drawing
 
 
@@ -215,23 +166,14 @@ def _scatter(
     axes: Axes, places: np.ndarray, labels: pd.Series, classes_shown: Sequence[str]
 ) -> None:
     size = float(np.clip(6_000 / len(places), 1.5, 16))
+    look = {"linewidths": 0, "rasterized": True}
     rest = ~labels.isin(classes_shown).fillna(False).to_numpy(bool)
     if rest.any():
-        axes.scatter(
-            *places[rest].T, s=size * 0.7, color=REST, linewidths=0, label="others", rasterized=True
-        )
+        axes.scatter(*places[rest].T, s=size * 0.7, color=REST, label="others", **look)
     for index, name in enumerate(classes_shown):
         mine = (labels == name).fillna(False).to_numpy(bool)
-        axes.scatter(
-            *places[mine].T,
-            s=size,
-            color=PALETTE[index],
-            marker=_MARKS[index % len(_MARKS)],
-            alpha=0.8,
-            linewidths=0,
-            label=style.label(name),
-            rasterized=True,
-        )
+        look |= {"color": PALETTE[index], "marker": _MARKS[index % len(_MARKS)], "alpha": 0.8}
+        axes.scatter(*places[mine].T, s=size, label=style.label(name), **look)
     axes.set(xticks=[], yticks=[])
     for side in axes.spines.values():
         side.set_visible(False)
@@ -242,14 +184,9 @@ def reduced(space: Space, methods: Sequence[str], *, seed: int, run: Run) -> dic
     """Returns the maps of a space by method; `darkroom status` shows the progress."""
     maps_by_method = {}
     for method in dict.fromkeys(methods):
-
-        def tell(
-            done: int, total: int, left: float, title: str = reduction.METHODS[method].title
-        ) -> None:
-            run.progress(note=f"{title} of the {space.name} space, about {left:.0f} s left")
-
+        run.progress(note=f"{reduction.METHODS[method].title} of the {space.name} space")
         maps_by_method[method] = reduction.reduce(
-            space.features, method, seed=seed, folder=space.maps, progress=tell
+            space.features, method, seed=seed, folder=space.maps
         )
     return maps_by_method
 
@@ -270,32 +207,22 @@ def second_column(origin: Origin) -> str:
 
 def project(space: Space, origin: Origin, dataset: Dataset, *, run: Run) -> None:
     """Writes features, labels and images of at most 1,000 images for TensorBoard's projector."""
-    rows = np.unique(
-        np.linspace(0, len(origin.table) - 1, min(tensorboard.MOST, len(origin.table))).astype(int)
-    )
-    kept = [
-        *label_columns.names(origin.table),
-        *(name for name in ("split", "predicted", "verdict") if name in origin.table),
-        "path",
-    ]
-    columns = {name: origin.table[name].iloc[rows].astype("string").fillna("") for name in kept}
-    tensorboard.write_projector(
-        run.folder,
-        np.asarray(space.features[rows], np.float32),
-        columns,
-        np.asarray(origin.images[rows]),
-    )
+    table = origin.table
+    rows = np.linspace(0, len(table) - 1, min(tensorboard.MOST, len(table))).astype(int)
+    others = [name for name in ("split", "predicted", "verdict") if name in table]
+    kept = [*label_columns.names(table), *others, "path"]
+    columns = {name: table[name].iloc[rows].astype("string").fillna("") for name in kept}
+    features = np.asarray(space.features[rows], np.float32)
+    tensorboard.write_projector(run.folder, features, columns, np.asarray(origin.images[rows]))
 
 
 def metrics(probed: pd.DataFrame, qualities: Mapping[str, Quality]) -> dict[str, Any]:
     """Returns the run's numbers by name, such as `probe_attr_artist` and `trustworthiness_umap`."""
     values: dict[str, Any] = {}
     for row in probed.to_dict("records"):
-        for name in ("accuracy", "low", "high", "majority", "permuted", "p"):
-            values[f"probe_{row['column']}{'' if name == 'accuracy' else f'_{name}'}"] = row[name]
+        values[f"probe_{row['column']}"] = row["accuracy"]
+        for name in ("low", "high", "majority", "permuted", "p"):
+            values[f"probe_{row['column']}_{name}"] = row[name]
     for method, quality in qualities.items():
         values |= {f"{measure}_{method}": value for measure, value in quality.means().items()}
-    return {
-        name: (round(value, 6) if isinstance(value, float) else value)
-        for name, value in values.items()
-    }
+    return {name: round(value, 6) for name, value in values.items()}

@@ -94,38 +94,32 @@ def fit_probe(
     if len(train) > _MAX_TRAIN:
         train = np.sort(rng.choice(train, _MAX_TRAIN, replace=False))
     own = np.arange(len(splits)) if groups is None else np.asarray(groups)
-    train_basis, eigenvalues, bases = _factorise(features, train, [test, val])
-    penalty = _DEFAULT_PENALTY
-    if len(val):
-        penalty = _select_penalty(train_basis, eigenvalues, bases[1], codes, train, val, len(names))
-    weighted = bases[0] / (eigenvalues + penalty * eigenvalues.mean())  # (test, directions)
+    train_basis, eigenvalues, (test_basis, val_basis) = _factorise(features, train, [test, val])
 
-    def is_correct(train_codes: np.ndarray) -> np.ndarray:
-        return _predict(weighted, train_basis, train_codes, len(names)) == codes[test]
+    def is_correct(
+        basis: np.ndarray, rows: np.ndarray, penalty: float, train_codes: np.ndarray
+    ) -> np.ndarray:
+        weighted = basis / (eigenvalues + penalty * eigenvalues.mean())  # (rows, directions)
+        return _predict(weighted, train_basis, train_codes, len(names)) == codes[rows]
 
-    correct = is_correct(codes[train])
+    def val_accuracy(penalty: float) -> float:
+        return is_correct(val_basis, val, penalty, codes[train]).mean()
+
+    # Of equals the largest.
+    penalty = max(reversed(_PENALTIES), key=val_accuracy) if len(val) else _DEFAULT_PENALTY
+    correct = is_correct(test_basis, test, penalty, codes[train])
     accuracy = float(correct.mean())
+    shuffled = (
+        separation.permute_by_group(codes[train], own[train], rng) for _ in range(num_permutations)
+    )
     permuted = np.array(
-        [
-            is_correct(separation.permute_by_group(codes[train], own[train], rng)).mean()
-            for _ in range(num_permutations)
-        ]
+        [is_correct(test_basis, test, penalty, labels).mean() for labels in shuffled]
     )
     majority = float((codes[test] == np.bincount(codes[train]).argmax()).mean())
     low, high = mean_interval(correct.astype(float), own[test])
     p = (1 + int((permuted >= accuracy).sum())) / (1 + num_permutations)
-    return Probe(
-        accuracy,
-        low,
-        high,
-        majority,
-        float(permuted.mean()),
-        p,
-        len(names),
-        correct,
-        test,
-        own[test],
-    )
+    mean = float(permuted.mean())
+    return Probe(accuracy, low, high, majority, mean, p, len(names), correct, test, own[test])
 
 
 def mean_interval(values: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
@@ -302,8 +296,7 @@ def _silhouette(features: np.ndarray, labels: np.ndarray, seed: int) -> float:
     from sklearn.metrics import silhouette_score
 
     if len(labels) > _MAX_SILHOUETTE:
-        rng = np.random.default_rng(seed)
-        rows = rng.choice(len(labels), _MAX_SILHOUETTE, replace=False)
+        rows = np.random.default_rng(seed).permutation(len(labels))[:_MAX_SILHOUETTE]
         features, labels = features[rows], labels[rows]
     if not 1 < len(np.unique(labels)) < len(labels):
         return float("nan")
@@ -320,38 +313,14 @@ def _factorise(
         raise DarkroomError("A linear probe needs features that differ. Received: constant ones.")
     deviation = np.where(deviation > 1e-6 * deviation.max(), deviation, np.inf)
     rows = (rows - mean) / deviation
-    if len(rows) < rows.shape[1]:
-        values, inner = np.linalg.eigh(rows @ rows.T)
-        values = np.clip(values[::-1], 0, None)
-        kept = values > values[0] * 1e-6
-        vectors = rows.T @ (inner[:, ::-1][:, kept] / np.sqrt(values[kept]))
-        values = values[kept]
-    else:
-        values, vectors = np.linalg.eigh(rows.T @ rows)
-        values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
-    kept = slice(min(_MAX_DIRECTIONS, int((values > values[0] * 1e-6).sum())))
-    values, vectors = values[kept], vectors[:, kept]
+    values, vectors = np.linalg.eigh(rows.T @ rows)
+    values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
+    num = min(_MAX_DIRECTIONS, int((values > values[0] * 1e-6).sum()))
+    values, vectors = values[:num], vectors[:, :num]
     bases = [
         (np.asarray(features[other], np.float32) - mean) / deviation @ vectors for other in others
     ]
     return rows @ vectors, values, bases
-
-
-def _select_penalty(
-    train_basis: np.ndarray,
-    eigenvalues: np.ndarray,
-    val_basis: np.ndarray,
-    codes: np.ndarray,
-    train: np.ndarray,
-    val: np.ndarray,
-    num_classes: int,
-) -> float:
-    def accuracy(penalty: float) -> float:
-        weighted = val_basis / (eigenvalues + penalty * eigenvalues.mean())
-        predicted = _predict(weighted, train_basis, codes[train], num_classes)
-        return float((predicted == codes[val]).mean())
-
-    return max(reversed(_PENALTIES), key=accuracy)  # of equals the largest
 
 
 def _predict(

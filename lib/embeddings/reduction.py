@@ -6,41 +6,28 @@ import contextlib
 import io
 import json
 import logging
-import os
-import re
 import sys
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
 from lib import files, hashing
-from lib.errors import DarkroomError, suggest
+from lib.batch import machine
+from lib.errors import DarkroomError, check_choice
 
 COMPONENTS = 50
-
-Progress = Callable[[int, int, float], None]
-"""Called with (steps done, steps in all, seconds left)."""
-
-
-class Map(Protocol):
-    """A finished map, as needed to place new images on it."""
-
-    places: np.ndarray
-    components: np.ndarray
-    seed: int
-    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Method:
-    """One method; `fit` takes (components, seed, options, tell) and returns (n, 2).
+    """One method; `fit` takes (components, seed, options) and returns (n, 2).
 
     `place` takes a finished map and the components of new images; None if the method cannot.
     """
@@ -52,125 +39,76 @@ class Method:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def _pca(components: np.ndarray, seed: int, options: dict[str, Any], tell: Progress) -> np.ndarray:
-    tell(1, 1, 0.0)
+def _pca(components: np.ndarray, seed: int, options: dict[str, Any]) -> np.ndarray:
     return components
 
 
-def _pca_place(map_: Map, new: np.ndarray) -> np.ndarray:
+def _pca_place(reduction: Reduction, new: np.ndarray) -> np.ndarray:
     return new
 
 
-def _tsne(components: np.ndarray, seed: int, options: dict[str, Any], tell: Progress) -> np.ndarray:
+def _tsne(components: np.ndarray, seed: int, options: dict[str, Any]) -> np.ndarray:
     import openTSNE
 
-    began = time.perf_counter()
-    early, late = 250, 500
-
-    def step(iteration: int, error: float, embedding: Any) -> None:
-        done = iteration + (early if step.phase else 0)
-        tell(done, early + late, (time.perf_counter() - began) / done * (early + late - done))
-
-    step.phase = 0
-    affinities = _affinities(components, seed, options)
-    start = openTSNE.initialization.rescale(components[:, :2].astype(np.float64))
-    embedding = openTSNE.TSNEEmbedding(
-        start,
-        affinities,
+    tsne = openTSNE.TSNE(
+        early_exaggeration=12,
+        initial_momentum=0.5,
         negative_gradient_method="auto" if len(components) > 4_000 else "bh",
-        n_jobs=_cores(),
+        n_jobs=machine.num_cores(),
         random_state=seed,
-        callbacks=step,
-        callbacks_every_iters=25,
     )
-    embedding = embedding.optimize(early, exaggeration=12, momentum=0.5)
-    step.phase = 1
-    return np.asarray(embedding.optimize(late, momentum=0.8))
+    start = openTSNE.initialization.rescale(components[:, :2].astype(np.float64))
+    return np.asarray(
+        tsne.fit(affinities=_affinities(components, seed, options), initialization=start)
+    )
 
 
 def _affinities(components: np.ndarray, seed: int, options: dict[str, Any]) -> Any:
     import openTSNE
 
-    perplexity = min(options["perplexity"], (len(components) - 1) / 3)
     return openTSNE.affinity.PerplexityBasedNN(
         np.asarray(components, np.float64),
-        perplexity=perplexity,
-        n_jobs=_cores(),
+        perplexity=min(options["perplexity"], (len(components) - 1) / 3),
+        n_jobs=machine.num_cores(),
         random_state=seed,
         method="exact" if len(components) <= 1_000 else "auto",
     )
 
 
-def _tsne_place(map_: Map, new: np.ndarray) -> np.ndarray:
+def _tsne_place(reduction: Reduction, new: np.ndarray) -> np.ndarray:
     import openTSNE
 
-    affinities = _affinities(map_.components, map_.seed, map_.options)
     held = openTSNE.TSNEEmbedding(
-        np.asarray(map_.places, np.float64),
-        affinities,
-        n_jobs=_cores(),
-        random_state=map_.seed,
+        np.asarray(reduction.places, np.float64),
+        _affinities(reduction.components, reduction.seed, reduction.options),
+        n_jobs=machine.num_cores(),
+        random_state=reduction.seed,
         negative_gradient_method="bh",
     )
-    return np.asarray(
-        held.transform(np.asarray(new, np.float64), perplexity=min(5, (len(map_.places) - 1) / 3))
-    )
+    perplexity = min(5, (len(reduction.places) - 1) / 3)
+    return np.asarray(held.transform(np.asarray(new, np.float64), perplexity=perplexity))
 
 
-def _umap(components: np.ndarray, seed: int, options: dict[str, Any], tell: Progress) -> np.ndarray:
-    with _progress_bar(tell) as shown:
-        return _umap_model(
-            len(components), seed, options, init=components[:, :2], shown=shown
-        ).fit_transform(components)
+def _umap(components: np.ndarray, seed: int, options: dict[str, Any]) -> np.ndarray:
+    start = np.array(components[:, :2], np.float32)
+    start = 10 * (start - start.min(axis=0)) / np.maximum(np.ptp(start, axis=0), 1e-9)
+    # Equal images must not coincide.
+    start += np.random.default_rng(seed).normal(0, 1e-4, start.shape).astype(np.float32)
+    return _umap_model(len(components), seed, options, init=start).fit_transform(components)
 
 
-def _umap_place(map_: Map, new: np.ndarray) -> np.ndarray:
-    # No epochs: the map is taken as it is, and only the search tree for new neighbours is made
-    # again.
-    model = _umap_model(len(map_.places), map_.seed, map_.options, init=map_.places, n_epochs=0)
-    model.fit(map_.components)
-    model.embedding_ = np.array(map_.places)
+def _umap_place(reduction: Reduction, new: np.ndarray) -> np.ndarray:
+    # No epochs: the map is taken as it is, and only the search tree for new neighbours is rebuilt.
+    places = np.array(reduction.places, np.float32)
+    model = _umap_model(len(places), reduction.seed, reduction.options, init=places, n_epochs=0)
+    model.fit(reduction.components)
+    model.embedding_ = places
     model.n_epochs = 100
     return model.transform(new)
 
 
-def _umap_model(
-    num: int,
-    seed: int,
-    options: dict[str, Any],
-    *,
-    init: np.ndarray,
-    shown: Any = None,
-    **more: Any,
-) -> Any:
-    umap = _import_umap()
-    start = np.array(init, np.float32)
-    if "n_epochs" not in more:
-        start = 10 * (start - start.min(axis=0)) / np.maximum(np.ptp(start, axis=0), 1e-9)
-        start += (
-            np.random.default_rng(seed).normal(0, 1e-4, start.shape).astype(np.float32)
-        )  # equal images must not coincide
-    verbose = (
-        {"verbose": True, "tqdm_kwds": {"file": shown, "mininterval": 0.5}}
-        if shown is not None
-        else {}
-    )
-    return umap.UMAP(
-        n_neighbors=min(options["neighbours"], num - 1),
-        min_dist=options["min_dist"],
-        init=start,
-        random_state=seed,
-        n_jobs=1,
-        low_memory=num > 50_000,
-        **verbose,
-        **more,
-    )
-
-
-def _import_umap() -> Any:
-    """Imports UMAP without its parametric part, which loads TensorFlow or warns that it
-    is missing.
-    """
+def _umap_model(num: int, seed: int, options: dict[str, Any], **more: Any) -> Any:
+    """UMAP without its parametric part, which loads TensorFlow or warns that it is missing."""
     absent = "tensorflow" not in sys.modules
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImportWarning)
@@ -178,19 +116,20 @@ def _import_umap() -> Any:
             sys.modules["tensorflow"] = None  # an import of it fails at once
         try:
             import umap
-            import umap.layouts
-            from tqdm import tqdm
         finally:
             if absent:
                 del sys.modules["tensorflow"]
-    # in a notebook its own draws a widget instead of writing to the file
-    umap.layouts.tqdm = tqdm
-    return umap
+    return umap.UMAP(
+        n_neighbors=min(options["neighbours"], num - 1),
+        min_dist=options["min_dist"],
+        random_state=seed,
+        n_jobs=1,
+        low_memory=num > 50_000,
+        **more,
+    )
 
 
-def _pacmap(
-    components: np.ndarray, seed: int, options: dict[str, Any], tell: Progress
-) -> np.ndarray:
+def _pacmap(components: np.ndarray, seed: int, options: dict[str, Any]) -> np.ndarray:
     try:
         import pacmap
     except ImportError:
@@ -199,38 +138,9 @@ def _pacmap(
             "pip install pacmap==0.9.1"
         ) from None
     logging.getLogger("pacmap").setLevel(logging.ERROR)  # it warns of every seed
+    options = {"n_neighbors": options["neighbours"], "random_state": seed, "apply_pca": False}
     with contextlib.redirect_stdout(io.StringIO()):
-        model = pacmap.PaCMAP(
-            n_components=2, n_neighbors=options["neighbours"], random_state=seed, apply_pca=False
-        )
-        places = model.fit_transform(components, init="pca")
-    tell(1, 1, 0.0)
-    return places
-
-
-class _Bar(io.StringIO):
-    """A stream for UMAP's progress bar, from which the progress is read."""
-
-    def __init__(self, tell: Progress) -> None:
-        super().__init__()
-        self.tell, self.began = tell, time.perf_counter()
-
-    def write(self, text: str) -> int:
-        if match := re.search(r"(\d+)/(\d+)", text):
-            done, total = int(match[1]), int(match[2])
-            if done:
-                self.tell(done, total, (time.perf_counter() - self.began) / done * (total - done))
-        return len(text)
-
-
-@contextlib.contextmanager
-def _progress_bar(tell: Progress) -> Iterator[_Bar]:
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield _Bar(tell)
-
-
-def _cores() -> int:
-    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+        return pacmap.PaCMAP(n_components=2, **options).fit_transform(components, init="pca")
 
 
 METHODS = {
@@ -291,7 +201,6 @@ def reduce(
     *,
     seed: int = 0,
     folder: Path | None = None,
-    progress: Progress | None = None,
     **options: Any,
 ) -> Reduction:
     """Returns the map of a feature space by a method of `METHODS`; equal seeds give equal maps.
@@ -301,7 +210,6 @@ def reduce(
         method: a name in `METHODS`.
         seed: of the method.
         folder: a cache for maps of exactly these features.
-        progress: called while it computes.
         options: of the method: `perplexity` of t-SNE; `neighbours` and `min_dist` of UMAP.
 
     Raises:
@@ -309,28 +217,30 @@ def reduce(
     """
     options = _checked(features, method, options)
     if folder is None:
-        return _computed(features, method, seed, options, progress)
+        return _computed(features, method, seed, options)
     name = f"{method}-{hashing.digest(json.dumps([seed, options], sort_keys=True))}.npz"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{name}.lock"):
         reduction = _stored(folder / name, method, len(features))
         if reduction is None:
-            reduction = _computed(features, method, seed, options, progress)
+            reduction = _computed(features, method, seed, options)
             _store(folder / name, reduction)
     return reduction
 
 
 def _checked(features: np.ndarray, method: str, options: dict[str, Any]) -> dict[str, Any]:
-    if method not in METHODS:
-        near = suggest(method, list(METHODS))
-        raise DarkroomError(
-            f"A map's method is one of {', '.join(METHODS)}. Received: {method!r}.{near}"
-        )
+    check_choice("method", method, METHODS)
     if features.ndim != 2 or len(features) < FEWEST:
         raise DarkroomError(
             f"A map takes features (n, d) of at least {FEWEST} images. Received shape: "
             f"{features.shape}."
         )
+    for start in range(0, len(features), _ROWS):
+        if not np.isfinite(features[start : start + _ROWS]).all():
+            raise DarkroomError(
+                "A map takes finite features. Received NaN or infinity; did the network's training "
+                "diverge?"
+            )
     known = METHODS[method].options
     for name in options:
         if name not in known:
@@ -340,17 +250,7 @@ def _checked(features: np.ndarray, method: str, options: dict[str, Any]) -> dict
     return known | options
 
 
-def _computed(
-    features: np.ndarray, method: str, seed: int, options: dict[str, Any], progress: Progress | None
-) -> Reduction:
-    if not all(
-        np.isfinite(features[start : start + _ROWS]).all()
-        for start in range(0, len(features), _ROWS)
-    ):
-        raise DarkroomError(
-            "A map takes finite features. Received NaN or infinity; did the network's training "
-            "diverge?"
-        )
+def _computed(features: np.ndarray, method: str, seed: int, options: dict[str, Any]) -> Reduction:
     began = time.perf_counter()
     mean, axes = principal(features, METHODS[method].components, seed=seed)
     components = np.concatenate(
@@ -359,7 +259,7 @@ def _computed(
             for start in range(0, len(features), _ROWS)
         ]
     )
-    places = METHODS[method].fit(components, seed, options, progress or (lambda *_: None))
+    places = METHODS[method].fit(components, seed, options)
     seconds = round(time.perf_counter() - began, 2)
     return Reduction(
         method, np.asarray(places, np.float32), seed, options, seconds, mean, axes, components
@@ -399,15 +299,8 @@ def _stored(path: Path, method: str, num: int) -> Reduction | None:
                 **json.loads(str(arrays["about"])),
                 **{name: arrays[name] for name in ("places", "mean", "axes", "components")},
             )
-    except (
-        ValueError,
-        KeyError,
-        OSError,
-        EOFError,
-        TypeError,
-        zipfile.BadZipFile,
-    ):  # damaged: it is computed again
-        return None
+    except (ValueError, KeyError, OSError, EOFError, TypeError, zipfile.BadZipFile):
+        return None  # damaged: it is computed again
     return reduction if reduction.method == method and reduction.places.shape == (num, 2) else None
 
 
@@ -450,27 +343,19 @@ def measure(
             f"Measuring a map with {neighbours} neighbours needs more than "
             f"{neighbours * 3 // 2 + 1} images. Received: {num} ({len(places)} places)."
         )
-    judged = (
-        np.arange(num)
-        if num <= _MAX_JUDGED
-        else np.sort(np.random.default_rng(seed).choice(num, _MAX_JUDGED, replace=False))
-    )
+    judged = np.sort(np.random.default_rng(seed).permutation(num)[:_MAX_JUDGED])
     high, low = np.asarray(features, np.float32), np.asarray(places, np.float32)
     norm = 2 / (neighbours * (2 * num - 3 * neighbours - 1))
-    columns: list[list[np.ndarray]] = [[], [], []]
+    parts = []
     for start in range(0, len(judged), _ROWS_JUDGED):
         rows = judged[start : start + _ROWS_JUDGED]
         before, after = _ranks(high, rows), _ranks(low, rows)  # (rows, n), the image itself 0
         near, after_near = before <= neighbours, after <= neighbours
-        others = before > 0
-        columns[0].append(
-            1 - norm * np.where(after_near & ~near, before - neighbours, 0).sum(axis=1)
-        )
-        columns[1].append(
-            1 - norm * np.where(near & ~after_near, after - neighbours, 0).sum(axis=1)
-        )
-        columns[2].append((near & after_near & others).sum(axis=1) / neighbours)
-    return Quality(*(np.concatenate(column) for column in columns), judged)
+        false = np.where(after_near & ~near, before - neighbours, 0).sum(axis=1)
+        lost = np.where(near & ~after_near, after - neighbours, 0).sum(axis=1)
+        kept = (near & after_near & (before > 0)).sum(axis=1)
+        parts.append((1 - norm * false, 1 - norm * lost, kept / neighbours))
+    return Quality(*(np.concatenate(column) for column in zip(*parts, strict=True)), judged)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ however good it looks.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
 import keras
@@ -51,11 +51,7 @@ def deletion(
 
 
 def insertion(
-    batch: Batch,
-    maps: np.ndarray,
-    *,
-    steps: int = 14,
-    baseline: str = "blur",
+    batch: Batch, maps: np.ndarray, *, steps: int = 14, baseline: str = "blur"
 ) -> np.ndarray:
     """Returns (n,): the mean score while pixels appear in the blurred image; high is good."""
     return _area(batch.masked(_first(maps, steps=steps), baseline))
@@ -82,18 +78,11 @@ def mu_fidelity(
     down, across = (np.arange(side) * grid // side for side in batch.size)
     hidden = cells.reshape(samples, grid, grid)[:, down][:, :, across]  # (samples, height, width)
     falls = batch.scores()[:, None] - batch.masked(~hidden, baseline)  # (n, samples)
-    sums = np.tensordot(
-        maps.astype(np.float64), hidden.astype(np.float64), axes=((1, 2), (1, 2))
-    )  # (n, samples)
+    sums = np.einsum("nhw,shw->ns", maps.astype(np.float64), hidden, optimize=True)
     return np.array([_correlation(one, other) for one, other in zip(sums, falls, strict=True)])
 
 
-def evaluate(
-    batch: Batch,
-    maps: np.ndarray,
-    *,
-    seed: int = 0,
-) -> pd.DataFrame:
+def evaluate(batch: Batch, maps: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
     """Returns one row an image with the columns of `MEASURES`."""
     return pd.DataFrame(
         {
@@ -105,10 +94,7 @@ def evaluate(
 
 
 def evaluate_all(
-    batch: Batch,
-    maps: Mapping[str, np.ndarray],
-    *,
-    seed: int = 0,
+    batch: Batch, maps: Mapping[str, np.ndarray], *, seed: int = 0
 ) -> dict[str, pd.DataFrame]:
     """Returns `evaluate` for every method, and for random maps and edges."""
     images = batch.images
@@ -135,12 +121,8 @@ def table(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             row[measure] = own[measure].mean()
             if name != RANDOM:
                 low, high = _interval(gains)
-                row |= {
-                    f"{measure}_gain": gains.mean(),
-                    f"{measure}_low": low,
-                    f"{measure}_high": high,
-                }
-                row[f"{measure}_share"] = float((gains > 0).mean())
+                row |= {f"{measure}_gain": gains.mean(), f"{measure}_low": low}
+                row |= {f"{measure}_high": high, f"{measure}_share": (gains > 0).mean()}
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -150,10 +132,8 @@ def _by_cells(maps: np.ndarray, *, cell: int) -> np.ndarray:
     down, across = (np.arange(side) // cell for side in maps.shape[1:])
     cells = (down[:, None] * (across[-1] + 1) + across).ravel()
     flat = maps.reshape(len(maps), -1).astype(np.float64)
-    means = np.stack([np.bincount(cells, weights=own) for own in flat]) / np.bincount(
-        cells
-    )  # (n, cells)
-    return means[:, cells].reshape(maps.shape)
+    sums = np.stack([np.bincount(cells, weights=own) for own in flat])  # (n, cells)
+    return (sums / np.bincount(cells))[:, cells].reshape(maps.shape)
 
 
 def _first(maps: np.ndarray, *, steps: int) -> np.ndarray:
@@ -176,8 +156,8 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
 def _interval(values: np.ndarray) -> tuple[float, float]:
     if len(values) < 2:
         return float("nan"), float("nan")
-    reach = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return float(values.mean() - reach), float(values.mean() + reach)
+    reach = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return values.mean() - reach, values.mean() + reach
 
 
 def shuffled(model: keras.Model, *, seed: int = 0) -> keras.Model:
@@ -224,22 +204,15 @@ def stability(
 
     1 for methods without randomness.
     """
-    from scipy.stats import rankdata
-
     if not METHODS[method].seeded:
         return np.ones(len(images))
-    maps = [
-        explain(model, images, method=method, target=target, seed=seed, **options) for seed in seeds
+    wanted = {"method": method, "target": target, **options}
+    maps = [explain(model, images, seed=seed, **wanted) for seed in seeds]
+    pairs = [
+        [stats.spearmanr(*pair, axis=None).statistic for pair in zip(one, other, strict=True)]
+        for one, other in itertools.combinations(maps, 2)
     ]
-    ranks = [rankdata(own.reshape(len(images), -1), axis=1) for own in maps]  # (n, pixels)
-    pairs = list(itertools.combinations(ranks, 2))
-    return np.mean(
-        [
-            [np.corrcoef(one, other)[0, 1] for one, other in zip(*pair, strict=True)]
-            for pair in pairs
-        ],
-        axis=0,
-    )
+    return np.mean(pairs, axis=0)
 
 
 def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -316,13 +289,9 @@ def detect_shortcuts(
         own, others = np.flatnonzero(classes == label), np.flatnonzero(classes != label)
         chosen = own[:per_class]
         losses = patch_losses(Batch(wrapper, images[chosen], classes[chosen]))
-        donors, receivers = (
-            rng.choice(own[:per_class], transplants),
-            rng.choice(others, transplants),
-        )
-        for name, region in _regions(
-            losses, size=wrapper.size, donors=np.searchsorted(own, donors)
-        ):
+        donors, receivers = rng.choice(chosen, transplants), rng.choice(others, transplants)
+        regions = _regions(losses, size=wrapper.size, donors=np.searchsorted(own, donors))
+        for name, region in regions:
             pasted = np.where(region[..., None], images[donors], images[receivers])
             turned = int((wrapper.targets(pasted, None) == label).sum())
             low, high = confidence.wilson(turned, transplants)
@@ -338,9 +307,8 @@ def detect_shortcuts(
                     "suspected": low > ALARM,
                 }
             )
-    return pd.DataFrame(rows).sort_values(
-        "turned", ascending=False, kind="stable", ignore_index=True
-    )
+    table = pd.DataFrame(rows)
+    return table.sort_values("turned", ascending=False, kind="stable", ignore_index=True)
 
 
 def shortcuts_sentence(table: pd.DataFrame) -> str:
@@ -398,28 +366,19 @@ def _regions(
     """Yields each region's name and bool (1 or donors, height, width)."""
     for name, region in corners_and_border(size).items():
         yield name, region[None]
-    square = _squares(size, across=losses.shape[1])
-    yield FIXED, square(losses.mean(axis=0))[None]
-    yield MOVING, np.stack([square(losses[donor]) for donor in donors])
+    yield FIXED, _square(losses.mean(axis=0), size)[None]
+    yield MOVING, np.stack([_square(losses[donor], size) for donor in donors])
 
 
-def _squares(size: tuple[int, int], *, across: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function from cells (across, across) to a square around the highest cell.
-
-    The square, bool (height, width), has a fifth of the sides.
-    """
-
-    def square(cells: np.ndarray) -> np.ndarray:
-        region, parts = np.zeros(size, bool), []
-        for place, side, reach in zip(
-            np.unravel_index(cells.argmax(), cells.shape), size, _fractions(size, 5), strict=True
-        ):
-            start = int(np.clip((place + 0.5) * side / across - reach / 2, 0, side - reach))
-            parts.append(slice(start, start + reach))
-        region[tuple(parts)] = True
-        return region
-
-    return square
+def _square(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """bool (height, width): a square of a fifth of the sides around the highest cell."""
+    region, parts = np.zeros(size, bool), []
+    places = np.unravel_index(cells.argmax(), cells.shape)
+    for place, side, reach in zip(places, size, _fractions(size, 5), strict=True):
+        start = int(np.clip((place + 0.5) * side / len(cells) - reach / 2, 0, side - reach))
+        parts.append(slice(start, start + reach))
+    region[tuple(parts)] = True
+    return region
 
 
 def _evidence(losses: np.ndarray, region: np.ndarray) -> float:

@@ -5,13 +5,14 @@ KernelSHAP), and by gradients, for networks.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import keras
 import numpy as np
+from scipy import special
+from sklearn.linear_model import Ridge
 
 from lib.errors import DarkroomError, check_choice, suggest
 from lib.explain import heatmap, model_wrapper
@@ -106,59 +107,25 @@ def soft_masks(
     return masks
 
 
-def superpixels(
-    image: np.ndarray, *, num: int = 49, compactness: float = 12.0, rounds: int = 6
-) -> np.ndarray:
+def superpixels(image: np.ndarray, *, num: int = 49, compactness: float = 12.0) -> np.ndarray:
     """Returns int (height, width): the index of each pixel's superpixel, about `num` in all.
 
-    A pixel belongs to the nearest centre around it by colour (CIELAB) and position; `compactness`
+    They are k-means clusters of colour (CIELAB) and position that start from a grid; `compactness`
     weights the position.
 
-    Source: Achanta et al. 2012 (SLIC).
+    Source: Achanta et al. 2012 (SLIC), without its limit on where a pixel's centre is sought.
     """
     height, width = image.shape[:2]
     across = min(round(num**0.5), height, width)
-    if across < 1:
-        raise DarkroomError(f"`segments` must be at least 1. Received: {num}.")
-    step = (height * width) ** 0.5 / across
+    weight = np.float32(compactness * across / (height * width) ** 0.5)
     lab = cv2.cvtColor((image / 255).astype(np.float32), cv2.COLOR_RGB2Lab)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    weight = np.float32(compactness / step)
     points = np.dstack([lab, weight * rows, weight * columns]).reshape(-1, 5)  # (pixels, 5)
-    home = (rows * across / height).astype(int) * across + (columns * across / width).astype(int)
-    owner, near = home.ravel(), _neighbours(home, across=across)
-    for _ in range(rounds):
-        centres = _means(points, owner, num=across**2)
-        distance = ((points[:, None, :] - centres[near]) ** 2).sum(axis=-1)  # (pixels, 9)
-        owner = np.take_along_axis(near, distance.argmin(axis=1)[:, None], axis=1)[:, 0]
-    return np.unique(owner, return_inverse=True)[1].reshape(height, width)
-
-
-def spread(values: np.ndarray, segment_of: np.ndarray) -> np.ndarray:
-    """Returns float32 (height, width): the value of each superpixel, divided among its pixels."""
-    return (values / np.bincount(segment_of.ravel()))[segment_of].astype(np.float32)
-
-
-def _neighbours(home: np.ndarray, *, across: int) -> np.ndarray:
-    """For each pixel the nine cells around its own; at the border some of them twice."""
-    row, column = home.ravel() // across, home.ravel() % across
-    moves = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-    near = [
-        np.clip(row + down, 0, across - 1) * across + np.clip(column + right, 0, across - 1)
-        for down, right in moves
-    ]
-    return np.stack(near, axis=1)
-
-
-def _means(points: np.ndarray, owner: np.ndarray, *, num: int) -> np.ndarray:
-    counts = np.bincount(owner, minlength=num)
-    sums = np.stack(
-        [np.bincount(owner, weights=column, minlength=num) for column in points.T], axis=1
-    )
-    # A superpixel that lost all its pixels is moved far away and gets none back.
-    return np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], 1e6).astype(
-        np.float32
-    )
+    cells = (rows * across // height) * across + columns * across // width
+    labels = cells.reshape(-1, 1).astype(np.int32)
+    rounds = (cv2.TERM_CRITERIA_COUNT, 6, 0)
+    cv2.kmeans(points, across**2, labels, rounds, 1, cv2.KMEANS_USE_INITIAL_LABELS)
+    return np.unique(labels, return_inverse=True)[1].reshape(height, width)
 
 
 def lime(
@@ -181,7 +148,7 @@ def lime(
     def fitted(visible_segments: np.ndarray, scores: np.ndarray) -> np.ndarray:
         distance = 1 - np.sqrt(visible_segments.mean(axis=1))  # cosine distance to all ones
         weights = np.sqrt(np.exp(-((distance / width) ** 2)))
-        return ridge(visible_segments, scores, weights, penalty=1.0)
+        return Ridge(1.0).fit(visible_segments, scores, sample_weight=weights).coef_
 
     def draw(num: int) -> np.ndarray:
         visible_segments = np.random.default_rng(seed).random((max(samples, 2), num)) < 0.5
@@ -244,30 +211,15 @@ def shapley(visible_segments: np.ndarray, scores: np.ndarray) -> np.ndarray:
         return np.full(num, whole - none)
     inside, gains = visible_segments[2:].astype(np.float64), scores[2:] - none
     sizes = inside.sum(axis=1)
-    full = len(inside) == 2**num - 2 if num < 31 else False
-    weights = (
-        (num - 1)
-        / (np.array([math.comb(num, int(size)) for size in sizes]) * sizes * (num - sizes))
-        if full
-        else None
-    )
+    weights = np.ones(len(inside))
+    if len(inside) == 2**num - 2:
+        weights = (num - 1) / (special.comb(num, sizes) * sizes * (num - sizes))
     # The last value is what the others leave of the whole, so that the sum is exact.
     left = inside[:, :-1] - inside[:, -1:]
     right = gains - inside[:, -1] * (whole - none)
-    root = np.sqrt(weights)[:, None] if full else 1.0
-    solved = np.linalg.lstsq(left * root, right * np.squeeze(root), rcond=None)[0]
+    root = np.sqrt(weights)
+    solved = np.linalg.lstsq(left * root[:, None], right * root, rcond=None)[0]
     return np.append(solved, whole - none - solved.sum())
-
-
-def ridge(
-    visible_segments: np.ndarray, scores: np.ndarray, weights: np.ndarray, *, penalty: float
-) -> np.ndarray:
-    """Returns (segments,): coefficients of a weighted ridge regression, intercept unpenalised."""
-    total = weights.sum()
-    columns = visible_segments - (weights @ visible_segments) / total
-    rest = scores - (weights @ scores) / total
-    square = (columns * weights[:, None]).T @ columns + penalty * np.eye(visible_segments.shape[1])
-    return np.linalg.solve(square, (columns * weights[:, None]).T @ rest)
 
 
 def _by_superpixels(
@@ -281,8 +233,8 @@ def _by_superpixels(
         visible = draw(int(segment_of.max()) + 1)  # (samples, segments)
         scores = batch[row : row + 1].masked(visible[:, segment_of], baseline)[0]
         values = fit(visible.astype(np.float64), scores.astype(np.float64))
-        maps.append(spread(values, segment_of))
-    return np.stack(maps)
+        maps.append((values / np.bincount(segment_of.ravel()))[segment_of])
+    return np.stack(maps).astype(np.float32)
 
 
 _PASSING = (
@@ -296,33 +248,23 @@ _PASSING = (
 )
 
 
-def gradcam(
-    batch: Batch,
-    *,
-    seed: int = 0,
-    layer: str | None = None,
-) -> np.ndarray:
+def gradcam(batch: Batch, *, seed: int = 0, layer: str | None = None) -> np.ndarray:
     """Returns the evidence for the target in the feature maps of `layer`, 0 where it is negative.
 
     `layer` defaults to the last one with maps of at least 4 x 4, or 2 x 2 if there is none.
 
     Source: Selvaraju et al. 2017, equations 1 and 2.
     """
-    maps, gradients = _layer_gradients(batch, layer)
+    maps, gradients = batch.gradients(layer=find_layer(batch.wrapper.model, layer))
     return _positive(batch, gradients.mean(axis=(1, 2), keepdims=True), maps)
 
 
-def gradcam_plus_plus(
-    batch: Batch,
-    *,
-    seed: int = 0,
-    layer: str | None = None,
-) -> np.ndarray:
+def gradcam_plus_plus(batch: Batch, *, seed: int = 0, layer: str | None = None) -> np.ndarray:
     """Returns `gradcam` with weights by which several objects of the class all count.
 
     Source: Chattopadhay et al. 2018, equations 10 and 19, with the exponential of the score.
     """
-    maps, gradients = _layer_gradients(batch, layer)
+    maps, gradients = batch.gradients(layer=find_layer(batch.wrapper.model, layer))
     squares = gradients**2
     below = 2 * squares + maps.sum(axis=(1, 2), keepdims=True) * squares * gradients
     shares = np.divide(squares, below, out=np.zeros_like(squares), where=np.abs(below) > 1e-20)
@@ -364,13 +306,6 @@ def find_layer(model: keras.Model, name: str | None = None) -> keras.layers.Laye
     )
 
 
-def _layer_gradients(batch: Batch, name: str | None) -> tuple[np.ndarray, np.ndarray]:
-    model = batch.wrapper.model
-    return batch.layer_gradients(
-        find_layer(model, name) if isinstance(model, keras.Model) else None
-    )
-
-
 def _positive(batch: Batch, weights: np.ndarray, maps: np.ndarray) -> np.ndarray:
     """The positive part of the maps' sum by weights (n, 1, 1, channels), at the images' size."""
     return heatmap.enlarge(np.maximum((weights * maps).sum(axis=-1), 0), size=batch.size)
@@ -393,11 +328,7 @@ def _shape(layer: keras.layers.Layer) -> tuple | None:
 
 
 def integrated_gradients(
-    batch: Batch,
-    *,
-    seed: int = 0,
-    steps: int = 32,
-    baseline: str = "blur",
+    batch: Batch, *, seed: int = 0, steps: int = 32, baseline: str = "blur"
 ) -> np.ndarray:
     """Returns each pixel's contribution to the score along the line from baseline to image.
 
@@ -415,7 +346,7 @@ def integrated_gradients(
     total = np.zeros_like(images)
     for place, weight in zip((places + 1) / 2, weights / 2, strict=True):
         between = start + np.float32(place) * (images - start)
-        total += np.float32(weight) * batch.input_gradients(between)
+        total += np.float32(weight) * batch.gradients(between)[1]
     return (total * (images - start)).sum(axis=-1)
 
 
@@ -458,7 +389,7 @@ def smoothgrad(
     for _ in range(samples):
         # The same for all images, so that a map does not depend on the other images.
         draw = rng.standard_normal(images.shape[1:], np.float32)
-        total += batch.input_gradients(images + spread * draw) / samples
+        total += batch.gradients(images + spread * draw)[1] / samples
     if not times_input:
         return np.abs(total).max(axis=-1)
     return (total * (images - heatmap.fill(images, baseline))).sum(axis=-1)
@@ -508,7 +439,6 @@ def explain(
     score: str = "logit",
     seed: int = 0,
     batch_size: int = 32,
-    engine: str = "keras",
     **options: object,
 ) -> np.ndarray:
     """Returns float32 (n, height, width): evidence for the target class, negative if against it.
@@ -525,8 +455,6 @@ def explain(
         seed: of methods with random numbers; the same seed gives the same maps on every backend,
             up to rounding.
         batch_size: images computed at once.
-        engine: for methods without gradients: "keras", or "auto" and "openvino", which are faster
-            on a CPU after the seconds of the first call.
         options: of the method, see its function in `METHODS`.
 
     Raises:
@@ -544,15 +472,16 @@ def explain(
                 f"{method!r} has the options {', '.join(known)}. "
                 f"Received: {name!r}.{suggest(name, known)}"
             )
+    if METHODS[method].needs_gradients and not isinstance(model, keras.Model):
+        raise DarkroomError(
+            "This model is not a network and has no gradients. Use occlusion, rise, lime or "
+            "kernel_shap, which only hide parts of the image."
+        )
     wrapper = model_wrapper.wrap(model, score, batch_size)
     images = _checked(images, wrapper.size, batch_size)
     if not len(images):
         return np.zeros(images.shape[:3], np.float32)
-    targets = wrapper.targets(images, target)
-    is_network = isinstance(wrapper, model_wrapper.NetworkWrapper)
-    if is_network and not METHODS[method].needs_gradients:
-        wrapper = model_wrapper.with_engine(wrapper, images, engine)
-    batch = model_wrapper.Batch(wrapper, images, targets)
+    batch = Batch(wrapper, images, wrapper.targets(images, target))
     maps = METHODS[method].function(batch, seed=seed, **options)
     return maps.astype(np.float32)
 

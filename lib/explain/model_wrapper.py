@@ -6,9 +6,8 @@ function of ours. So it does not matter whether the layer is in the model itself
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,30 +20,22 @@ from keras import ops
 from lib.errors import DarkroomError, check_choice, suggest
 from lib.explain import heatmap
 from lib.models import heads
-from lib.models import inference as engines
 
 SCORES = ("logit", "log_odds", "probability")
 """The explained score: the class's logit, its log odds against all other classes, its probability.
 """
 
-_compiled: weakref.WeakKeyDictionary[keras.Model, dict[tuple, Callable]] = (
-    weakref.WeakKeyDictionary()
-)
 _tracing = threading.RLock()  # no other thread may see a hooked layer
 
 
+@functools.lru_cache(maxsize=8)
 def compile_function(
-    model: keras.Model,
-    output: str,
-    *,
-    score: str = "logit",
-    layer: keras.layers.Layer | None = None,
+    model: keras.Model, score: str = "", layer: keras.layers.Layer | None = None
 ) -> Callable:
     """Returns a compiled function of images (n, side, side, 3) and targets (n,), cached.
 
-    `output` is "logits" (n, units); "scores" (n,); "input", the scores and their gradients in the
-    images; or "layer", the maps of `layer` (n, height, width, channels) and the scores' gradients
-    in them.
+    Without a score it returns logits (n, units). With one, it returns the maps of `layer` (n,
+    height, width, channels), or the images, and the gradients of the scores in them.
     """
     backend = keras.backend.backend()
     if backend not in _BACKENDS:
@@ -52,14 +43,7 @@ def compile_function(
             f"Explanations run on the backends {', '.join(_BACKENDS)}. Received: "
             f"KERAS_BACKEND={backend}."
         )
-    check_choice("score", score, SCORES)
-    cache = _compiled.setdefault(model, {})
-    key = (output, score, id(layer))
-    if key not in cache:
-        cache[key] = _BACKENDS[backend](
-            weakref.ref(model), output, score, layer and weakref.ref(layer)
-        )
-    return cache[key]
+    return _BACKENDS[backend](model, score, layer)
 
 
 def class_scores(model: keras.Model, logits, targets, *, score: str):
@@ -67,18 +51,12 @@ def class_scores(model: keras.Model, logits, targets, *, score: str):
     logits = ops.cast(logits, "float32")
     kind, positive = kind_of(model)
     if kind == "sigmoid":
-        sign = ops.where(ops.equal(targets, positive), 1.0, -1.0)
-        chosen = sign * logits[:, 0]
-        return ops.sigmoid(chosen) if score == "probability" else chosen
-    hot = ops.one_hot(targets, logits.shape[-1], dtype="float32")
-    chosen = ops.sum(logits * hot, axis=-1)
-    if score == "logit" or (kind == "multilabel" and score == "log_odds"):
-        return chosen
-    odds = (
-        chosen
-        if kind == "multilabel"
-        else chosen - ops.logsumexp(ops.where(hot > 0, -1e30, logits), axis=-1)
-    )
+        odds = ops.where(ops.equal(targets, positive), 1.0, -1.0) * logits[:, 0]
+    else:
+        hot = ops.one_hot(targets, logits.shape[-1], dtype="float32")
+        odds = ops.sum(logits * hot, axis=-1)
+        if kind == "softmax" and score != "logit":
+            odds = odds - ops.logsumexp(ops.where(hot > 0, -1e30, logits), axis=-1)
     return ops.sigmoid(odds) if score == "probability" else odds
 
 
@@ -90,14 +68,10 @@ def kind_of(model: keras.Model) -> tuple[str, int]:
     last = last_layer(model)
     if isinstance(last, heads.Head):
         return last.kind, last.positive_index if last.kind == "sigmoid" else 1
-    units = model.output_shape[-1]
-    if units == 1:
+    if model.output_shape[-1] == 1:
         return "sigmoid", 1
-    return (
-        "multilabel"
-        if getattr(last, "activation", None) is keras.activations.sigmoid
-        else "softmax"
-    ), 1
+    is_sigmoid = getattr(last, "activation", None) is keras.activations.sigmoid
+    return "multilabel" if is_sigmoid else "softmax", 1
 
 
 def last_layer(model: keras.Model) -> keras.layers.Layer:
@@ -134,102 +108,82 @@ def _linear(model: keras.Model):
     return nullcontext()
 
 
-def _layer_hook(layer: keras.layers.Layer | None, receive: Callable):
-    """A context in which `receive` replaces the layer's output for the next layer."""
-    if layer is None:
-        return nullcontext()
-    call = layer.call
-    return _replaced(layer, "call", lambda *inputs, **options: receive(call(*inputs, **options)))
+def _logits(
+    call: Callable, model: keras.Model, images, layer: keras.layers.Layer | None, observe: Callable
+):
+    """The model's logits, where `observe` replaces the output of the layer, or the images."""
+    with _tracing, _linear(model):
+        if layer is None:
+            return call(observe(images))
+        before = layer.call
+        with _replaced(layer, "call", lambda *args, **kwargs: observe(before(*args, **kwargs))):
+            return call(images)
 
 
-def _tensorflow(model_ref, output: str, score: str, layer_ref) -> Callable:
+def _tensorflow(model: keras.Model, score: str, layer: keras.layers.Layer | None) -> Callable:
     import tensorflow
 
     def run(images, targets):
-        model, layer = model_ref(), layer_ref and layer_ref()
         observed = []
-        with _tracing, tensorflow.GradientTape(watch_accessed_variables=False) as tape:
-            if output == "input":
-                tape.watch(images)
 
-            def receive(maps):
-                tape.watch(maps)
-                observed.append(maps)
-                return maps
+        def observe(values):
+            tape.watch(values)
+            observed.append(values)
+            return values
 
-            with _linear(model), _layer_hook(layer, receive):
-                logits = model(images, training=False)
-            if output == "logits":
+        with tensorflow.GradientTape(watch_accessed_variables=False) as tape:
+            logits = _logits(
+                functools.partial(model, training=False), model, images, layer, observe
+            )
+            if not score:
                 return logits
             scores = class_scores(model, logits, targets, score=score)
-        if output == "scores":
-            return scores
-        if output == "input":
-            return scores, tape.gradient(scores, images, unconnected_gradients="zero")
-        gradients = tape.gradient(scores, observed[-1], unconnected_gradients="zero")
-        return ops.cast(observed[-1], "float32"), ops.cast(gradients, "float32")
+        return observed[-1], tape.gradient(scores, observed[-1], unconnected_gradients="zero")
 
     # Any number of images, so that the function is traced once.
     shapes = [
-        tensorflow.TensorSpec((None, *model_ref().input_shape[1:]), "float32"),
+        tensorflow.TensorSpec((None, *model.input_shape[1:]), "float32"),
         tensorflow.TensorSpec((None,), "int32"),
     ]
     return tensorflow.function(run, autograph=False, input_signature=shapes)
 
 
-def _jax(model_ref, output: str, score: str, layer_ref) -> Callable:
+def _jax(model: keras.Model, score: str, layer: keras.layers.Layer | None) -> Callable:
     import jax
 
-    def wrapper(weights, images, targets, nudge):
-        model, layer = model_ref(), layer_ref and layer_ref()
+    def forward(nudge, weights, images, targets):
         observed = []
 
-        def receive(maps):
-            observed.append(maps)
-            return maps if nudge is None else maps + nudge
+        def observe(values):
+            observed.append(values)
+            return values + nudge
 
-        with _tracing, _linear(model), _layer_hook(layer, receive):
-            logits, _ = model.stateless_call(*weights, images, training=False)
-        scores = class_scores(model, logits, targets, score=score)
-        return scores.sum(), (logits, scores, observed[-1] if observed else None)
+        def call(images):
+            return model.stateless_call(*weights, images, training=False)[0]
 
+        logits = _logits(call, model, images, layer, observe)
+        if not score:
+            return logits
+        return class_scores(model, logits, targets, score=score).sum(), observed[-1]
+
+    @jax.jit
     def run(weights, images, targets):
-        if output in ("logits", "scores"):
-            _, (logits, scores, _) = wrapper(weights, images, targets, None)
-            return logits if output == "logits" else scores
-        if output == "input":
-            gradients, (_, scores, _) = jax.grad(wrapper, argnums=1, has_aux=True)(
-                weights, images, targets, None
-            )
-            return scores, gradients
-        maps = jax.eval_shape(wrapper, weights, images, targets, None)[1][2]
-        nudge = jax.numpy.zeros(
-            maps.shape, maps.dtype
-        )  # the maps' gradient is that of something added to them
-        gradients, (_, _, maps) = jax.grad(wrapper, argnums=3, has_aux=True)(
-            weights, images, targets, nudge
-        )
-        return maps.astype("float32"), gradients.astype("float32")
+        if not score:
+            return forward(0.0, weights, images, targets)
+        _, maps = jax.eval_shape(forward, 0.0, weights, images, targets)
+        # The gradient in the maps is that in something added to them.
+        nudge = jax.numpy.zeros(maps.shape, maps.dtype)
+        gradients, maps = jax.grad(forward, has_aux=True)(nudge, weights, images, targets)
+        return maps, gradients
 
-    compiled = jax.jit(run)
+    def run_with_weights(images, targets):
+        groups = (model.trainable_variables, model.non_trainable_variables)
+        return run([[variable.value for variable in group] for group in groups], images, targets)
 
-    def call(images, targets):
-        model = model_ref()
-        weights = [
-            [variable.value for variable in group]
-            for group in (model.trainable_variables, model.non_trainable_variables)
-        ]
-        return compiled(weights, images, targets)
-
-    return call
+    return run_with_weights
 
 
 _BACKENDS = {"tensorflow": _tensorflow, "jax": _jax}
-
-
-_engines: weakref.WeakKeyDictionary[keras.Model, tuple[bytes, engines.Engine]] = (
-    weakref.WeakKeyDictionary()
-)
 
 
 class BlackBox(Protocol):
@@ -245,37 +199,11 @@ class BlackBox(Protocol):
 
 @dataclass(frozen=True)
 class _Wrapper:
-    """Scores of partly hidden images, and the choice of the explained class."""
+    """A model whose `score`, one of `SCORES`, is explained, `batch_size` images at once."""
 
     model: keras.Model | BlackBox
     score: str = "logit"
     batch_size: int = 32
-
-    def scores(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Returns the score of each image's target class, (n,)."""
-        raise NotImplementedError
-
-    def masked(
-        self, images: np.ndarray, fills: np.ndarray, masks: np.ndarray, targets: np.ndarray
-    ) -> np.ndarray:
-        """Returns (n, masks): the score of every image under every mask.
-
-        Where a mask is 1 the image is visible, where it is 0 its fill. `masks` is (masks, height,
-        width) for all images, or (n, masks, height, width).
-        """
-        per_image, num_masks = masks.ndim == 4, masks.shape[-3]
-        rows, columns = (indices.ravel() for indices in np.indices((len(images), num_masks)))
-        scores = np.empty(len(rows), np.float32)
-        length = min(self.batch_size, len(rows))
-        for start in range(0, len(rows), length):
-            # A last batch of another length would be compiled again.
-            row, place = (
-                _padded(indices[start : start + length], length) for indices in (rows, columns)
-            )
-            mask = (masks[row, place] if per_image else masks[place])[..., None].astype(np.float32)
-            visible = fills[row] + mask * (images[row] - fills[row])  # (length, height, width, 3)
-            scores[start : start + length] = self.scores(visible, targets[row])[: len(rows) - start]
-        return scores.reshape(len(images), num_masks)
 
     def targets(self, images: np.ndarray, target: int | str | Sequence | None) -> np.ndarray:
         """Returns int32 (n,): the class to explain for each image; the predicted one if None.
@@ -297,11 +225,8 @@ class _Wrapper:
         names = self.class_names
         if isinstance(target, str) and target in names:
             return names.index(target)
-        if (
-            isinstance(target, int | np.integer)
-            and not isinstance(target, bool)
-            and 0 <= target < len(names)
-        ):
+        is_number = isinstance(target, int | np.integer) and not isinstance(target, bool)
+        if is_number and 0 <= target < len(names):
             return int(target)
         known = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
         hint = suggest(target, list(names)) if isinstance(target, str) else ""
@@ -310,9 +235,8 @@ class _Wrapper:
         )
 
 
-@dataclass(frozen=True)
 class NetworkWrapper(_Wrapper):
-    """A Keras model whose `score`, one of `SCORES`, is explained, `batch_size` images at once."""
+    """A Keras model."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -330,73 +254,41 @@ class NetworkWrapper(_Wrapper):
 
     def scores(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Returns the score of each image's target class, (n,)."""
-        return self._run("scores", images, targets)[0]
+        (logits,) = self._run(compile_function(self.model), images, targets)
+        return ops.convert_to_numpy(class_scores(self.model, logits, targets, score=self.score))
 
     def predicted(self, images: np.ndarray) -> np.ndarray:
         """Returns int32 (n,): the predicted class."""
-        logits = self._run("logits", images, np.zeros(len(images), np.int32))[0]
+        no_targets = np.zeros(len(images), np.int32)
+        (logits,) = self._run(compile_function(self.model), images, no_targets)
         kind, positive = kind_of(self.model)
         if kind == "sigmoid":
             return np.where(logits[:, 0] >= 0, positive, 1 - positive).astype(np.int32)
         return logits.argmax(axis=1).astype(np.int32)
 
-    def input_gradients(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Returns the gradients of the target's score in the pixels, float32 of the
-        images' shape.
-        """
-        return self._run("input", images, targets)[1]
-
-    def layer_gradients(
-        self, layer: keras.layers.Layer, images: np.ndarray, targets: np.ndarray
+    def gradients(
+        self, images: np.ndarray, targets: np.ndarray, layer: keras.layers.Layer | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns feature maps and the score's gradients, float32 (n, height, width, channels)."""
-        return self._run("layer", images, targets, layer=layer)
+        """Returns a layer's maps, or the images, and the gradients of the scores in them."""
+        return self._run(compile_function(self.model, self.score, layer), images, targets)
 
     def _run(
-        self,
-        output: str,
-        images: np.ndarray,
-        targets: np.ndarray,
-        layer: keras.layers.Layer | None = None,
+        self, run: Callable, images: np.ndarray, targets: np.ndarray
     ) -> tuple[np.ndarray, ...]:
-        run: Callable = compile_function(self.model, output, score=self.score, layer=layer)
         # Powers of two, so that any number of images compiles a few batch lengths at most.
         size = min(self.batch_size, 1 << max(0, len(images) - 1).bit_length())
         parts = []
         for start in range(0, len(images), size):
-            batch, classes = (
-                _padded(array[start : start + size], size) for array in (images, targets)
+            rows = slice(start, start + size)
+            results = run(
+                _padded(images[rows], size).astype(np.float32), _padded(targets[rows], size)
             )
-            results = run(batch.astype(np.float32), classes)
             results = results if isinstance(results, tuple | list) else (results,)
-            parts.append(
-                [
-                    np.asarray(keras.ops.convert_to_numpy(array))[: len(images) - start]
-                    for array in results
-                ]
-            )
-        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+            # Mixed precision has maps in half precision.
+            parts.append([ops.convert_to_numpy(ops.cast(array, "float32")) for array in results])
+        return tuple(np.concatenate(column)[: len(images)] for column in zip(*parts, strict=True))
 
 
-@dataclass(frozen=True)
-class ExportedWrapper(NetworkWrapper):
-    """A network exported for faster scores; gradients still come from Keras."""
-
-    engine: engines.Engine | None = None
-
-    def scores(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Returns the score of each image's target class, (n,)."""
-        parts = []
-        for start in range(0, len(images), self.batch_size):
-            logits = self.engine(images[start : start + self.batch_size])
-            part = class_scores(
-                self.model, logits, targets[start : start + self.batch_size], score=self.score
-            )
-            parts.append(keras.ops.convert_to_numpy(part))
-        return np.concatenate(parts)
-
-
-@dataclass(frozen=True)
 class BlackBoxWrapper(_Wrapper):
     """A model with probabilities only; its logit is the log of the odds."""
 
@@ -422,40 +314,8 @@ class BlackBoxWrapper(_Wrapper):
         """Returns int32 (n,): the class of the highest probability."""
         return self._probabilities(images).argmax(axis=1).astype(np.int32)
 
-    def input_gradients(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Raises DarkroomError: there are none."""
-        raise _no_gradients()
-
-    def layer_gradients(
-        self, layer: object, images: np.ndarray, targets: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Raises DarkroomError: there are none."""
-        raise _no_gradients()
-
     def _probabilities(self, images: np.ndarray) -> np.ndarray:
         return self.model.predict_proba(np.clip(np.rint(images), 0, 255).astype(np.uint8))
-
-
-def with_engine(wrapper: NetworkWrapper, images: np.ndarray, engine: str) -> NetworkWrapper:
-    """Returns the model with scores computed by `engine` ("keras", "auto" or "openvino").
-
-    The export is cached until the weights change. It is in float32, because small differences of
-    scores would be lost in bfloat16. A model without a `heads.Head` stays with Keras.
-    """
-    if engines.resolve(engine) == "keras" or not isinstance(last_layer(wrapper.model), heads.Head):
-        return wrapper
-    digest = hashlib.blake2b(digest_size=16)
-    for weight in wrapper.model.get_weights():
-        digest.update(np.ascontiguousarray(weight))
-    cache = _engines.get(wrapper.model)
-    if cache is None or cache[0] != digest.digest():
-        made = engines.prepare(
-            wrapper.model, images, engine=engine, scores=True, precisions=("f32",)
-        )
-        if made.name == "keras":
-            return wrapper
-        cache = _engines[wrapper.model] = (digest.digest(), made)
-    return ExportedWrapper(wrapper.model, wrapper.score, wrapper.batch_size, cache[1])
 
 
 @dataclass(frozen=True)
@@ -480,17 +340,33 @@ class Batch:
         return self.wrapper.scores(self.images if images is None else images, self.targets)
 
     def masked(self, masks: np.ndarray, baseline: str) -> np.ndarray:
-        """Returns (n, masks): the scores where what a mask hides is replaced by the baseline."""
-        fills = heatmap.fill(self.images, baseline)
-        return self.wrapper.masked(self.images, fills, masks, self.targets)
+        """Returns (n, masks): the score of every image under every mask.
 
-    def input_gradients(self, images: np.ndarray) -> np.ndarray:
-        """Returns the gradients of the targets' scores in changed images."""
-        return self.wrapper.input_gradients(images, self.targets)
+        Where a mask is 1 the image is visible, where it is 0 the baseline. `masks` is (masks,
+        height, width) for all images, or (n, masks, height, width).
+        """
+        images, fills = self.images, heatmap.fill(self.images, baseline)
+        num_masks = masks.shape[-3]
+        rows, places = (index.ravel() for index in np.indices((len(images), num_masks)))
+        scores = np.empty(len(rows), np.float32)
+        length = min(self.wrapper.batch_size, len(rows))
+        for start in range(0, len(rows), length):
+            # A last batch of another length would be compiled again.
+            row, place = (
+                _padded(index[start : start + length], length) for index in (rows, places)
+            )
+            mask = (masks[row, place] if masks.ndim == 4 else masks[place])[..., None]
+            visible = fills[row] + mask.astype(np.float32) * (images[row] - fills[row])
+            part = self.wrapper.scores(visible, self.targets[row])  # (length,)
+            scores[start : start + length] = part[: len(rows) - start]
+        return scores.reshape(len(images), num_masks)
 
-    def layer_gradients(self, layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the maps of a layer and the gradients of the targets' scores in them."""
-        return self.wrapper.layer_gradients(layer, self.images, self.targets)
+    def gradients(
+        self, images: np.ndarray | None = None, layer: keras.layers.Layer | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a layer's maps, or the images, and the gradients of the scores in them."""
+        images = self.images if images is None else images
+        return self.wrapper.gradients(images, self.targets, layer)
 
 
 def wrap(
@@ -500,13 +376,6 @@ def wrap(
     check_choice("score", score, SCORES)
     kind = NetworkWrapper if isinstance(model, keras.Model) else BlackBoxWrapper
     return kind(model, score, batch_size)
-
-
-def _no_gradients() -> DarkroomError:
-    return DarkroomError(
-        "This model is not a network and has no gradients. Use occlusion, rise, lime or "
-        "kernel_shap, which only hide parts of the image."
-    )
 
 
 def _padded(rows: np.ndarray, size: int) -> np.ndarray:

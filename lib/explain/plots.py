@@ -17,6 +17,7 @@ from lib.reporting.style import Drawing
 
 COLOURS = "inferno"
 """Perceptually uniform, readable by the colour-blind, and monotonic in print."""
+_MOST = 24
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
@@ -26,13 +27,11 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """
     grey = np.repeat(image.astype(np.float64) @ [0.299, 0.587, 0.114] / 255, 3).reshape(image.shape)
     shares = scaled(heat)
-    colours = matplotlib.colormaps[COLOURS](0.25 + 0.75 * shares)[
-        ..., :3
-    ]  # its black would hide the picture
+    # Without the colour map's black, which would hide the picture.
+    colours = matplotlib.colormaps[COLOURS](0.25 + 0.75 * shares)[..., :3]
     opacity = (0.85 * np.sqrt(shares))[..., None]
-    return np.round(255 * ((1 - opacity) * (0.35 + 0.65 * grey) + opacity * colours)).astype(
-        np.uint8
-    )
+    drawn = (1 - opacity) * (0.35 + 0.65 * grey) + opacity * colours
+    return np.round(255 * drawn).astype(np.uint8)
 
 
 def side_by_side(
@@ -40,8 +39,8 @@ def side_by_side(
     maps: Mapping[str, np.ndarray],
     rows: pd.DataFrame,
     *,
-    notes: Mapping[str, Sequence[str]] | None = None,
-    title: str = "",
+    notes: Mapping[str, Sequence[str]],
+    title: str,
 ) -> Drawing:
     """Draws one row an image and one column a method, the image itself first.
 
@@ -64,36 +63,23 @@ def side_by_side(
             for column, (name, heats) in enumerate(maps.items(), start=1):
                 _show(grid[place, column], overlay(images[place], heats[place]))
                 if place == 0:
-                    heading = {
-                        "fontsize": 8.5 * larger,
-                        "fontweight": "bold",
-                        "loc": "center",
-                        "pad": 5,
-                    }
-                    grid[place, column].set_title(name.replace(" ", "\n"), **heading)
-                if notes and name in notes:
-                    grid[place, column].set_xlabel(
-                        notes[name][place], fontsize=7 * larger, color=style.MUTED
-                    )
+                    heading = {"fontsize": 8.5 * larger, "fontweight": "bold", "pad": 5}
+                    grid[place, column].set_title(name.replace(" ", "\n"), loc="center", **heading)
+                small = {"fontsize": 7 * larger, "color": style.MUTED}
+                grid[place, column].set_xlabel(notes[name][place], **small)
         _scale(drawing, grid)
         style.set_title(drawing, title)
     right = int(rows["correct"].sum())
     drawing.alt = (
-        f"{title or 'Heat-maps'}: {num} images, {right} predicted correctly, each with evidence "
-        "for "
-        f"the predicted class by {', '.join(maps)}."
+        f"{title}: {num} images, {right} predicted correctly, each with evidence for the predicted "
+        f"class by {', '.join(maps)}."
     )
     return drawing
 
 
-def averages(
-    maps: Mapping[str, np.ndarray],
-    *,
-    title: str = "Mean maps",
-    most: int = 24,
-) -> Drawing:
-    """Draws the mean map of each group, at most `most` groups; each image counts the same."""
-    shown = dict(list(maps.items())[:most])
+def averages(maps: Mapping[str, np.ndarray], *, title: str) -> Drawing:
+    """Draws the mean map of each group, at most 24 groups; each image counts the same."""
+    shown = dict(list(maps.items())[:_MOST])
     columns = min(6, max(1, len(shown)))
     lines = max(1, -(-len(shown) // columns))
     drawing = Drawing(max(4.4, 1.6 * columns + 0.5), 2.15 * lines + 0.9)
@@ -107,17 +93,12 @@ def averages(
             axes.imshow(mean_map(heats), cmap=COLOURS, vmin=0, vmax=1, interpolation="nearest")
             _frame(axes)
             images = f"{len(heats)} image{'' if len(heats) == 1 else 's'}"
-            axes.set_title(
-                f"{style.label(name, most=20)}\n{images}",
-                fontsize=8,
-                fontweight="normal",
-                loc="center",
-            )
+            look = {"fontsize": 8, "fontweight": "normal", "loc": "center"}
+            axes.set_title(f"{style.label(name, most=20)}\n{images}", **look)
         _scale(drawing, grid)
         style.set_title(drawing, title)
-    peaks = [f"{name}: {_place(mean_map(heats))}" for name, heats in list(shown.items())[:8]]
-    where = "; ".join(peaks)
-    drawing.alt = f"{title}. " + (f"Highest mean evidence: {where}." if peaks else "No images.")
+    peaks = "; ".join(f"{name}: {_place(mean_map(heats))}" for name, heats in shown.items())
+    drawing.alt = f"{title}. " + (f"Highest mean evidence: {peaks}." if peaks else "No images.")
     return drawing
 
 
@@ -141,10 +122,8 @@ def faithfulness(
         axes.tick_params(axis="y", length=0)
         axes.set(ylim=(-0.6, len(shown) - 0.4), xlabel="gain over a random map, 95 % interval")
         axes.grid(axis="x")
-        style.set_title(
-            drawing,
-            f"{measure.replace('mu_', 'µ-').capitalize()}: gain over random maps",
-        )
+        name = measure.replace("mu_", "µ-").capitalize()
+        style.set_title(drawing, f"{name}: gain over random maps")
     gains = [
         f"{titles.get(name, name)} {row[f'{measure}_gain']:+.3f}"
         for name, row in shown[::-1].iterrows()
@@ -165,25 +144,16 @@ def _frame(axes: Axes, colour: str | None = None) -> None:
 
 
 def _caption(row: pd.Series) -> str:
-    label, predicted = (
-        style.label(str(row["label"]), most=22),
-        style.label(str(row["predicted"]), most=22),
-    )
+    label, predicted = (style.label(str(row[name]), most=22) for name in ("label", "predicted"))
     if row["correct"]:
         return f"✓ {label}\n{100 * row['confidence']:.0f} %"
     return f"✗ {label}\n→ {predicted}\n{100 * row['confidence']:.0f} %"
 
 
 def _scale(drawing: Drawing, axes: np.ndarray) -> None:
-    bar = drawing.colorbar(
-        ScalarMappable(Normalize(0, 1), COLOURS),
-        ax=list(axes.ravel()),
-        location="bottom",
-        fraction=0.04,
-        pad=0.03,
-        aspect=60,
-        shrink=0.6,
-    )
+    shape = {"fraction": 0.04, "pad": 0.03, "aspect": 60, "shrink": 0.6}
+    scale = ScalarMappable(Normalize(0, 1), COLOURS)
+    bar = drawing.colorbar(scale, ax=list(axes.ravel()), location="bottom", **shape)
     bar.set_ticks([0, 1], labels=["none", "most evidence"])
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8)
@@ -191,7 +161,5 @@ def _scale(drawing: Drawing, axes: np.ndarray) -> None:
 
 def _place(heat: np.ndarray) -> str:
     row, column = np.unravel_index(heat.argmax(), heat.shape)
-    side = len(heat) - 1
-    down = ("top", "middle", "bottom")[min(2, int(3 * row / max(1, side)))]
-    across = ("left", "centre", "right")[min(2, int(3 * column / max(1, side)))]
-    return f"{down} {across}"
+    down = ("top", "middle", "bottom")[3 * row // heat.shape[0]]
+    return f"{down} {('left', 'centre', 'right')[3 * column // heat.shape[1]]}"

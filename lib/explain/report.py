@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -16,7 +15,7 @@ from lib.baselines import model as thumbnails
 from lib.baselines.plots import weights_drawing
 from lib.data import pixel_cache
 from lib.data.dataset import Dataset
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice, suggest
 from lib.evaluation import multilabel
 from lib.evaluation import predictions as tables
 from lib.evaluation.predictions import Predictions
@@ -99,8 +98,8 @@ class ExplainedRun:
     def select(self, num: int) -> pd.DataFrame:
         """Returns `num` test images for each of `GROUPS`, fewer if there are no more.
 
-        Columns: `group`, `row` (in the predictions), `label`, `predicted`, `confidence`. No image
-        is in two groups.
+        Columns: `group`, `row` (in the predictions), `label`, `predicted`, `confidence`, `correct`.
+        No image is in two groups.
         """
         ordered = np.sort(self.test.probabilities, axis=1)
         confidence, correct = ordered[:, -1], self.is_correct
@@ -112,22 +111,19 @@ class ExplainedRun:
         rest = np.setdiff1d(rows, np.concatenate(chosen))
         margin = ordered[rest, -1] - ordered[rest, -2]
         chosen.append(rest[np.argsort(margin, kind="stable")][:num])
-        return self.table(np.concatenate(chosen), np.repeat(GROUPS, list(map(len, chosen))))
-
-    def table(self, rows: np.ndarray, group: object = "") -> pd.DataFrame:
-        """Returns these rows with labels and predictions, in the columns of `select`."""
+        rows = np.concatenate(chosen)
         names = np.asarray(self.test.class_names, dtype=object)
         labels = self.test.frame["label"].to_numpy()[rows]
         if self.test.kind == "multilabel":
-            labels = [", ".join(names) or "none" for names in labels]
+            labels = [", ".join(own) or "none" for own in labels]
         return pd.DataFrame(
             {
-                "group": group,
+                "group": np.repeat(GROUPS, list(map(len, chosen))),
                 "row": rows,
                 "label": labels,
                 "predicted": names[self.predicted[rows]],
-                "confidence": self.test.probabilities.max(axis=1)[rows],
-                "correct": self.is_correct[rows],
+                "confidence": confidence[rows],
+                "correct": correct[rows],
             }
         )
 
@@ -149,17 +145,18 @@ def load_run(study: str, dataset: Dataset, *, stage: str = "train", unit: str = 
     """
     folder = paths.logs() / study / stage
     results = {path.name: runs.read(path) for path in record.finished_runs(folder)}
+    trained_on = {name: result.get("data") or dataset.name for name, result in results.items()}
     if unit and unit not in results:
         raise DarkroomError(
             f"{study}/{stage} has no finished run {unit!r}. It has: "
             f"{', '.join(results) or 'none'}.{suggest(unit, list(results))}"
         )
-    if unit and (data := _data(results[unit], dataset)) != dataset.name:
+    if unit and (data := trained_on[unit]) != dataset.name:
         raise DarkroomError(
             f"{study}/{stage}/{unit} was trained on the data set {data!r}. "
             f"Received: data = {dataset.name!r}."
         )
-    own = [name for name, result in results.items() if _data(result, dataset) == dataset.name]
+    own = [name for name, data in trained_on.items() if data == dataset.name]
     if not own:
         raise DarkroomError(
             f"The study {study!r} has no finished run on {dataset.name!r} in {folder}. "
@@ -167,19 +164,12 @@ def load_run(study: str, dataset: Dataset, *, stage: str = "train", unit: str = 
         )
     # The accuracy of a multilabel run is another measure, so such runs come last.
     single = [name for name in own if not multilabel.is_of(results[name])]
-    unit = unit or max(single or own, key=lambda name: _val_score(results[name]))
+    scores = {name: results[name].get("metrics", {}).get("val_accuracy", -1.0) for name in own}
+    unit = unit or max(single or own, key=scores.get)
     model = _load_model(paths.checkpoint(study, stage, unit))
     resize = results[unit]["key"]["parameters"].get("resize", "stretch")
     pixels = pixel_cache.cache(dataset, side=model_wrapper.wrap(model).size, fit=resize)
     return ExplainedRun(unit, model, tables.read(folder / unit / record.PREDICTIONS), pixels)
-
-
-def _data(result: Mapping[str, Any], dataset: Dataset) -> str:
-    return result.get("data") or dataset.name
-
-
-def _val_score(result: Mapping[str, Any]) -> float:
-    return result.get("metrics", {}).get("val_accuracy", -1.0)
 
 
 def _load_model(folder: Path) -> keras.Model | BlackBox:
@@ -203,12 +193,7 @@ class Explainer:
 
     def __post_init__(self) -> None:
         for name in self.methods:
-            if name not in METHODS:
-                known = list(METHODS)
-                raise DarkroomError(
-                    f"`methods` must be among {', '.join(known)}. "
-                    f"Received: {name!r}.{suggest(name, known)}"
-                )
+            check_choice("methods", name, METHODS)
         if not self.run.is_network:
             usable = [name for name in self.methods if not METHODS[name].needs_gradients]
             object.__setattr__(self, "methods", usable)
@@ -412,15 +397,11 @@ def summary(
     run: ExplainedRun, table: pd.DataFrame, checks: pd.DataFrame, regions: pd.DataFrame
 ) -> dict:
     """Returns the content of `result.json`; `found` is of `faithfulness.detect_shortcuts`."""
+    measured = table[list(faithfulness.MEASURES)]
     numbers = {
-        f"{name}_{measure}": float(row[measure])
-        for name, row in table.iterrows()
-        for measure in faithfulness.MEASURES
-    }
-    numbers |= {
-        f"{name}_{column}": float(row[column])
-        for name, row in checks.iterrows()
-        for column in checks.columns
+        f"{name}_{column}": float(value)
+        for frame in (measured, checks)
+        for (name, column), value in frame.stack().items()
     }
     suspected = regions[regions["suspected"].astype(bool)]
     columns = ["class", "region", "turned", "low", "high"]

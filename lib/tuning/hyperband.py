@@ -110,7 +110,9 @@ class Hyperband(SearchMethod):
 
     def may_promote(self, number: int) -> bool:
         """Returns whether the next round of the trial's bracket is not full."""
-        bracket, place = self._locate(_id(number))
+        if (located := self._locate(_id(number))) is None:
+            return False
+        bracket, place = located
         rounds = bracket["rounds"][place + 1 : place + 2]
         return any(len(row) < self._sizes[bracket["bracket_num"], place + 1] for row in rounds)
 
@@ -126,15 +128,13 @@ class Hyperband(SearchMethod):
             (folder / "oracle.json").write_text(state, encoding="utf-8")
             (folder / "tuner0.json").write_text(json.dumps({}), encoding="utf-8")
 
-    def _locate(self, trial_id: str) -> tuple[dict[str, Any], int]:
-        """The bracket of a trial, and its round."""
+    def _locate(self, trial_id: str) -> tuple[dict[str, Any], int] | None:
+        """The bracket of a trial, and its round; None once the bracket is complete."""
         for bracket in self._oracle.get_state()["brackets"]:
             for place, members in enumerate(bracket["rounds"]):
                 if any(member["id"] == trial_id for member in members):
                     return bracket, place
-        raise DarkroomError(
-            f"KerasTuner's oracle has no bracket for trial {trial_id}. Install the pinned version."
-        )
+        return None
 
 
 def _oracle(plan: Plan, factor: int, iterations: int) -> Any:
