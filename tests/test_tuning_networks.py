@@ -140,6 +140,37 @@ def test_no_winner_is_named_where_no_difference_is_shown():
     )
 
 
+def test_models_of_several_labels_are_judged_by_macro_f1():
+    """Forty images, every second with label b as well; the better model misses ten of both."""
+
+    def several(missed, split, seed):
+        present = np.stack([np.ones(40, bool), np.arange(40) % 2 == 0], axis=1)
+        predicted = present.copy()
+        predicted[np.random.default_rng([seed, missed]).permutation(40)[:missed]] = False
+        frame = predictions.table(
+            [f"{number:02}" for number in range(40)],
+            splits=[split] * 40,
+            labels=[["a", "b"] if both else ["a"] for both in present[:, 1]],
+            groups=range(40),
+            probabilities=predicted * 0.8 + 0.1,
+            class_names=("a", "b"),
+        )
+        return predictions.Predictions(frame, ("a", "b"), kind="multilabel")
+
+    tables = {
+        split: {
+            name: {seed: several(missed, split, seed) for seed in range(3)}
+            for name, missed in {"tuned-1": 10, UNTUNED: 20}.items()
+        }
+        for split in ("val", "test")
+    }
+    chosen = [Candidate("tuned-1", {"x": 1}, 0.5), Candidate(UNTUNED, {}, None)]
+    verdict = retraining.judge(chosen, tables["val"], tables["test"], metric="macro_f1")
+    assert verdict.winner.name == "tuned-1" and verdict.val["tuned-1"].value > 0.8
+    assert verdict.table.loc["test (95 %)", UNTUNED].startswith("6")
+    assert "macro F1" in verdict.text
+
+
 STUDY = """
 [shared]
 data = "{data}"

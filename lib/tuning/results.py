@@ -10,7 +10,7 @@ from typing import Any
 from lib import files, schema
 from lib.evaluation import checks
 from lib.runs import Run
-from lib.tuning import config, trials
+from lib.tuning import config, retraining, trials
 from lib.tuning.retraining import Verdict
 from lib.tuning.search import OnTrialEnd, Plan, SearchResult
 from lib.tuning.trials import Trial
@@ -54,8 +54,9 @@ def print_retraining(run: Run) -> OnTrialEnd:
         run.progress(note=f"{num_ended} retrained")
         outcome = _failure(trial)
         if trial.has_scores:
-            accuracy = trial.scores["accuracy"]
-            outcome = f"validation accuracy {accuracy:.4f}, {trial.seconds:.0f} s"
+            [(metric, score)] = trial.scores.items()
+            title = retraining.METRICS[metric]
+            outcome = f"validation {title} {score:.4f}, {trial.seconds:.0f} s"
         values = trial.values
         print(f"{values['candidate']}, seed {values['seed']}: {outcome}", flush=True)
 
@@ -124,9 +125,9 @@ def summary(result: SearchResult, verdict: Verdict) -> dict[str, Any]:
     name = verdict.winner.name
     numbers = {
         "search_score": result.best.scores[result.plan.goal],
-        "retrained_val_accuracy": verdict.val[name].value,
-        "test_accuracy": verdict.test[name].value,
-        "untuned_test_accuracy": verdict.test["untuned"].value,
+        f"retrained_val_{verdict.metric}": verdict.val[name].value,
+        f"test_{verdict.metric}": verdict.test[name].value,
+        f"untuned_test_{verdict.metric}": verdict.test[retraining.UNTUNED].value,
         "trials": len(result.trials),
     }
     states = [trial.state for trial in result.trials]

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib.batch.executor import Executor
-from lib.evaluation import paired_tests, predictions, statistics
+from lib.data import targets
+from lib.evaluation import metrics, paired_tests, predictions, statistics
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import pandas
 
 UNTUNED = "untuned"
+METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+"""What judges models of one class an image, and of several; with its title."""
 _TABLE, _TESTED, _MODEL = record.PREDICTIONS, "tested.parquet", "model.keras"
 
 
@@ -46,9 +49,12 @@ class Candidate:
 class Verdict:
     """The result of the retraining; `winner` has the best mean on validation.
 
-    `val` and `test` hold each candidate's accuracy over seeds. `pairs` compares the candidates on
-    validation; `gain` is winner minus untuned on test, None if the untuned parameters won.
+    `val` and `test` hold each candidate's `metric` over seeds, which is the accuracy, or macro F1
+    of several labels. `pairs` compares the candidates on validation; `gain` is winner minus
+    untuned on test, None if the untuned parameters won.
     """
+
+    metric: str
 
     candidates: tuple[Candidate, ...]
     winner: Candidate
@@ -75,8 +81,8 @@ class Verdict:
         equal = [others[pair] for pair in self.winner_pairs if not pair.is_significant]
         if equal:
             lines = [
-                f"{name} has the best mean validation accuracy, but is not significantly better "
-                f"than {' and '.join(equal)}."
+                f"{name} has the best mean validation {METRICS[self.metric]}, but is not "
+                f"significantly better than {' and '.join(equal)}."
             ]
         else:
             beaten = " and ".join(others[pair] for pair in self.winner_pairs)
@@ -106,7 +112,7 @@ class Verdict:
                 "search score": "" if score is None else f"{score:.4g}",
                 "seeds": str(val.num_seeds),
                 "validation, retrained": f"{100 * val.value:.1f}{spread} %",
-                "test (95 %)": text.interval("accuracy", test.value, test.low, test.high),
+                "test (95 %)": text.interval(self.metric, test.value, test.low, test.high),
                 **{name: trials.format_value(value) for name, value in candidate.values.items()},
             }
         return pandas.DataFrame(columns).fillna("")
@@ -155,21 +161,20 @@ def run(
     """
     candidates = choose_candidates(result, top=top)
     names = tuple(candidate.name for candidate in candidates)
-    space = Space(
-        (
-            Hyperparameter("candidate", "choice", choices=names),
-            Hyperparameter("seed", "choice", choices=tuple(seeds)),
-        )
-    )
+    choices = {"candidate": names, "seed": tuple(seeds)}
+    space = Space(tuple(Hyperparameter(key, "choice", choices[key]) for key in choices))
+    has_several = targets.parse(result.plan.settings["base"]["target"]).rule == "all"
     settings = {
         **result.plan.settings,
         "epochs": epochs or result.plan.epochs,
         "values": {candidate.name: candidate.values for candidate in candidates},
+        "metric": "macro_f1" if has_several else "accuracy",
         "run": name,
     }
     tables = {}
     for split, function, table in (("val", "train", _TABLE), ("test", "test", _TESTED)):
-        plan = Plan(space, "grid", f"{__name__}:{function}", {"accuracy": "max"}, settings=settings)
+        goals = {settings["metric"]: "max"}
+        plan = Plan(space, "grid", f"{__name__}:{function}", goals, settings=settings)
         done = search.run(
             plan,
             folder / split,
@@ -180,7 +185,7 @@ def run(
         )
         _ = done.best  # raises if all failed
         tables[split] = _read_tables(done, folder / split, table)
-    verdict = judge(candidates, tables["val"], tables["test"])
+    verdict = judge(candidates, tables["val"], tables["test"], metric=settings["metric"])
     for path in checkpoint_folder.glob("*"):
         if not path.name.startswith(f"{verdict.winner.name}-s"):
             shutil.rmtree(path, ignore_errors=True)
@@ -191,26 +196,29 @@ def judge(
     candidates: Sequence[Candidate],
     val: Mapping[str, Mapping[int, Predictions]],
     test: Mapping[str, Mapping[int, Predictions]],
+    *,
+    metric: str = "accuracy",
 ) -> Verdict:
     """Returns the verdict on prediction tables by candidate and seed.
 
     Validation alone determines the winner.
     """
-    val_accuracy, test_accuracy = (
+    val_scores, test_scores = (
         {
-            name: statistics.over_seeds(list(runs.values()), "accuracy", split=split)
+            name: statistics.over_seeds(list(runs.values()), metric, split=split)
             for name, runs in tables.items()
         }
         for split, tables in (("val", val), ("test", test))
     )
-    judged = [candidate for candidate in candidates if candidate.name in val_accuracy]
-    winner = max(judged, key=lambda candidate: val_accuracy[candidate.name].value)
+    judged = [candidate for candidate in candidates if candidate.name in val_scores]
+    winner = max(judged, key=lambda candidate: val_scores[candidate.name].value)
     gain = None
     if winner.name != UNTUNED and UNTUNED in test:
         names = (winner.name, UNTUNED)
-        gain = paired_tests.compare(test[winner.name], test[UNTUNED], names=names, split="test")
-    pairs = tuple(paired_tests.compare_all(val, split="val"))
-    return Verdict(tuple(judged), winner, val_accuracy, test_accuracy, pairs, gain)
+        models = (test[winner.name], test[UNTUNED])
+        gain = paired_tests.compare(*models, names=names, metric=metric, split="test")
+    pairs = tuple(paired_tests.compare_all(val, metric=metric, split="val"))
+    return Verdict(metric, tuple(judged), winner, val_scores, test_scores, pairs, gain)
 
 
 def train(values: dict[str, Any], trial: TrialContext) -> dict[str, Any]:
@@ -230,8 +238,9 @@ def train(values: dict[str, Any], trial: TrialContext) -> dict[str, Any]:
     predicted = _score(trained.model, parameters, ("train", "val"), trial.folder / _TABLE)
     for phase in ("head", "train"):
         checkpoints.clear(trial.checkpoint_folder / phase)
+    metric = trial.settings["metric"]
     return {
-        "accuracy": _accuracy(predicted, "val"),
+        metric: metrics.value(predicted.split("val"), metric),
         "kept_epoch": trained.fitted.kept_epoch,
         "num_parameters": trained.model.count_params(),
     }
@@ -250,7 +259,8 @@ def test(values: dict[str, Any], trial: TrialContext) -> dict[str, Any]:
     test_access.record(data.dataset_folder, data.split.id, name)
     splits = ("train", "val", "test")
     predicted = _score(model, parameters, splits, trial.folder / _TESTED)
-    return {"accuracy": _accuracy(predicted, "test")}
+    metric = trial.settings["metric"]
+    return {metric: metrics.value(predicted.split("test"), metric)}
 
 
 def _model_path(values: Mapping[str, Any], trial: TrialContext) -> Path:
@@ -289,14 +299,10 @@ def _score(
         "class_names": split.class_names,
         "data_hash": split.data_hash(),
         "target": split.target,
+        "kind": "multilabel" if split.is_multilabel else "probability",
     }
     predictions.write(path, table, about)
     return predictions.read(path)
-
-
-def _accuracy(predicted: Predictions, split: str) -> float:
-    part = predicted.split(split)
-    return float((part.predicted == part.truth).mean())
 
 
 def _read_tables(done: SearchResult, folder: Path, name: str) -> dict[str, dict[int, Predictions]]:
