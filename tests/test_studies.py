@@ -160,7 +160,7 @@ def test_a_study_may_compare_its_arms_in_several_ways():
         "compare/random_split",
         "compare/separate_folder",
     ]
-    assert compared[2].parameters["only"] == ["lite0_folder"]
+    assert compared[2].parameters["only"] == ["lite0_folder", "custom_folder"]
 
 
 def test_a_combination_says_so_and_is_made_of_single_changes(batch_home):

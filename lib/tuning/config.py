@@ -23,10 +23,11 @@ TRAINING = "3_train"
 GOALS = {"val_accuracy": "max", "val_loss": "min", "num_parameters": "min", "seconds": "min"}
 """The possible goals with their directions."""
 OBJECTIVE = "lib.tuning.objective:objective"
-_DATA = ("data", "target", "split_method", "fractions", "split_seed", "limit_per_class")
+DATA = ("data", "target", "split_method", "fractions", "split_seed", "limit_per_class")
+"""Parameters that decide which images a trial sees."""
 FIXED = {
     **dict.fromkeys(("study", "arm", "tiny", "seed", "tuned_on"), "the suite sets it"),
-    **dict.fromkeys(_DATA, "trials on different images cannot be compared"),
+    **dict.fromkeys(DATA, "trials on different images cannot be compared"),
     "epochs": "the method decides how long a trial is trained; set `epochs` of 4_tune",
     "monitor": "the first of `goals` decides which epoch is kept",
 }
@@ -98,7 +99,7 @@ def base_parameters(values: Mapping[str, Any], *, where: str = "4_tune") -> dict
         if name in FIXED:
             raise DarkroomError(f"`base` of {where} must not set `{name}`: {FIXED[name]}.")
     own = parameters.check(values["base"], training.parameters, where=f"`base` of {where}")
-    base = {**training.defaults(), **own, **{name: values[name] for name in _DATA}}
+    base = {**training.defaults(), **own, **{name: values[name] for name in DATA}}
     base["data"] = intake.name_of(values["data"])  # trials open the data set by its name
     _check_effects(base, values["space"])
     if values["tiny"]:

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lib import paths, processes
 from lib.batch import machine
@@ -25,24 +25,6 @@ MAX_GROWTH = 200_000_000
 """Bytes by which a worker may grow after its first trial before it is replaced."""
 
 _CANCELLED = {"state": "cancelled", "numbers": {}, "failure": None, "seconds": 0.0}
-
-
-class TrialExecutor(Protocol):
-    """Runs trials."""
-
-    slots: int
-
-    def submit(self, job: Job) -> None:
-        """Starts a trial, or queues it."""
-
-    def poll(self, timeout_s: float) -> list[tuple[int, dict[str, Any]]]:
-        """Returns the trials that have ended, with their outcomes, after about `timeout_s`."""
-
-    def stop(self, number: int) -> None:
-        """Requests that the trial stop after the current epoch."""
-
-    def cancel(self, number: int) -> None:
-        """Ends the trial at once."""
 
 
 class InProcess:

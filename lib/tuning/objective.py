@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from lib.training.strategies import Trained, TrainingData
 
 
+_OF_DATA = (*config.DATA, "image_side", "resize")
+
+
 @dataclass
 class _TrialRun(Run):
     """A trial as the training sees it: a run without live progress, which the search shows."""
@@ -106,22 +109,19 @@ def train(
 
 def training_data(parameters: Mapping[str, Any]) -> TrainingData:
     """Returns the decoded images and their split, cached for the next trial of this process."""
-    return _training_data(
-        parameters["data"],
-        parameters["image_side"],
-        parameters["resize"],
-        **_split_arguments(parameters),
-    )
+    return _training_data(json.dumps({name: parameters[name] for name in _OF_DATA}))
 
 
 @functools.lru_cache(maxsize=4)
-def _training_data(name: str, side: int, resize: str, **split_arguments: Any) -> TrainingData:
+def _training_data(text: str) -> TrainingData:
     from lib.data import dataset as datasets
     from lib.data import pixel_cache, splits
     from lib.training.strategies import TrainingData
 
-    dataset = datasets.load(name)
-    split = splits.ensure(dataset, **split_arguments)
+    parameters = json.loads(text)
+    dataset = datasets.load(parameters["data"])
+    split = splits.of_parameters(dataset, parameters)
+    side, resize = parameters["image_side"], parameters["resize"]
     pixels = pixel_cache.cache(dataset, side=side, fit=resize)
     return TrainingData(pixels, split, dataset.folder / "features")
 
@@ -133,19 +133,9 @@ def make_split(parameters: Mapping[str, Any], dataset: Dataset, *, run: str) -> 
     from lib.data import splits
     from lib.evaluation import test_access
 
-    split = splits.ensure(dataset, **_split_arguments(parameters))
+    split = splits.of_parameters(dataset, parameters)
     test_access.record(dataset.folder, split.id, run, role="tuning")
     return split
-
-
-def _split_arguments(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "method": parameters["split_method"],
-        "fractions": tuple(parameters["fractions"]),
-        "seed": parameters["split_seed"],
-        "target": parameters["target"],
-        "limit_per_class": parameters["limit_per_class"],
-    }
 
 
 def _model_digest(trained: Trained, parameters: Mapping[str, Any]) -> str:

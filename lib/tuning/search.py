@@ -24,7 +24,7 @@ from lib.batch.executor import Executor
 from lib.errors import DarkroomError
 from lib.tuning import event_log, methods, trials, worker
 from lib.tuning.event_log import EventLog
-from lib.tuning.executors import InProcess, Pool, TrialExecutor
+from lib.tuning.executors import InProcess, Pool
 from lib.tuning.search_method import Ended, Plan, SearchMethod
 from lib.tuning.trials import Trial
 from lib.tuning.worker import Job
@@ -110,13 +110,6 @@ def run(
         if executor is None:
             return search.run(InProcess(search.on_epoch), budget_minutes)
         return search.run(Pool(executor, search.on_epoch, memory_gb=memory_gb), budget_minutes)
-
-
-def read(plan: Plan, folder: Path) -> SearchResult:
-    """Returns the state of a search; nothing is computed or written."""
-    record = _Record(plan, folder)
-    record.replay()
-    return record.result(complete=False)
 
 
 def _identity(trial: Trial) -> dict[str, Any]:
@@ -244,7 +237,7 @@ class _Search:
         self._deadline = math.inf
         self._is_over = False
 
-    def run(self, executor: TrialExecutor, budget_minutes: float | None) -> SearchResult:
+    def run(self, executor: InProcess | Pool, budget_minutes: float | None) -> SearchResult:
         record = self._record
         record.log.begin(self._plan.key())
         record.replay()
@@ -284,7 +277,7 @@ class _Search:
         self._record.add_epoch(number, row)
         return number in self._record.pruned or self._check_deadline()
 
-    def _start(self, trial: Trial, executor: TrialExecutor) -> bool:
+    def _start(self, trial: Trial, executor: InProcess | Pool) -> bool:
         """Submits a trial; returns False if it needs no computation."""
         parent = None if trial.parent is None else self._record.trials[trial.parent]
         if trial.number in self._record.pruned:
@@ -313,19 +306,9 @@ class _Search:
                 )
             return  # the budget is used up; the trial stays open
         scores = {goal: numbers[goal] for goal in self._plan.goals} if state == "finished" else {}
-        metrics = {
-            name: value
-            for name, value in numbers.items()
-            if name not in scores and name != "seconds"
-        }
-        self._tell(
-            trial,
-            state,
-            scores=scores,
-            metrics=metrics,
-            failure=outcome["failure"],
-            seconds=outcome["seconds"],
-        )
+        metrics = {name: numbers[name] for name in numbers if name not in (*scores, "seconds")}
+        about = {"failure": outcome["failure"], "seconds": outcome["seconds"]}
+        self._tell(trial, state, scores=scores, metrics=metrics, **about)
 
     def _tell(self, trial: Trial, state: str, **about: Any) -> None:
         self._record.tell(trial, state, **about)
@@ -360,7 +343,7 @@ class _Search:
         self._is_over = time.monotonic() > self._deadline
         return self._is_over
 
-    def _stop_all(self, running: set[int], executor: TrialExecutor) -> None:
+    def _stop_all(self, running: set[int], executor: InProcess | Pool) -> None:
         for number in running:
             executor.stop(number)
             if time.monotonic() > self._deadline + _GRACE_S:
