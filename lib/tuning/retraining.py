@@ -103,7 +103,7 @@ class Verdict:
         """The three scores apart, and the values: one column a candidate."""
         import pandas
 
-        columns = {}
+        columns, title = {}, METRICS[self.metric]
         for candidate in self.candidates:
             val, test = self.val[candidate.name], self.test[candidate.name]
             score = candidate.search_score
@@ -111,8 +111,8 @@ class Verdict:
             columns[candidate.name] = {
                 "search score": "" if score is None else f"{score:.4g}",
                 "seeds": str(val.num_seeds),
-                "validation, retrained": f"{100 * val.value:.1f}{spread} %",
-                "test (95 %)": text.interval(self.metric, test.value, test.low, test.high),
+                f"validation {title}, retrained": f"{100 * val.value:.1f}{spread} %",
+                f"test {title} (95 %)": text.interval(self.metric, test.value, test.low, test.high),
                 **{name: trials.format_value(value) for name, value in candidate.values.items()},
             }
         return pandas.DataFrame(columns).fillna("")
