@@ -90,7 +90,9 @@ def test_classes_are_found_by_name_not_by_place(subject):
 
 
 def test_a_plan_refuses_methods_that_there_are_not(subject):
-    with pytest.raises(DarkroomError, match="`methods` must be one of gradcam.*Did you mean 'rise'"):
+    with pytest.raises(
+        DarkroomError, match="`methods` must be one of gradcam.*Did you mean 'rise'"
+    ):
         report.Explainer(subject, ["rice"])
     with pytest.raises(DarkroomError, match="`methods` must name at least one"):
         report.Explainer(subject, [])
