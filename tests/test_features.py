@@ -195,6 +195,16 @@ def test_invalid_requestes_are_refused():
         reduction.reduce(features, "pca")
 
 
+def test_a_map_whose_package_is_missing_is_left_out_or_refused(monkeypatch, capsys):
+    monkeypatch.setattr(reduction.importlib.util, "find_spec", lambda name: None)
+    assert reduction.installed(["pca", "umap", "tsne"]) == ["pca", "tsne"]
+    assert capsys.readouterr().out == "Left out: UMAP. It needs: python -m pip install umap-learn\n"
+    with pytest.raises(DarkroomError, match="no method that is installed"):
+        reduction.installed(["umap"])
+    with pytest.raises(DarkroomError, match="'umap' needs a package .* pip install umap-learn"):
+        reduction.reduce(clumps(num=24)[0], "umap")
+
+
 def test_every_column_is_asked_about_in_words_made_from_numbers():
     features, kind = clumps(num=480, kinds=6)
     noise = np.random.default_rng(0).normal(size=features.shape).astype(np.float16)

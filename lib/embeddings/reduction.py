@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import logging
@@ -10,7 +11,7 @@ import sys
 import time
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class Method:
     """One method; `fit` takes (components, seed, options) and returns (n, 2).
 
     `place` takes a finished map and the components of new images; None if the method cannot.
+    `needs` is an optional package: the names to import and to install it by.
     """
 
     title: str
@@ -37,6 +39,12 @@ class Method:
     place: Callable[..., np.ndarray] | None
     components: int = COMPONENTS
     options: dict[str, Any] = field(default_factory=dict)
+    needs: tuple[str, str] | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package that the method needs is installed."""
+        return self.needs is None or importlib.util.find_spec(self.needs[0]) is not None
 
 
 def _pca(components: np.ndarray, seed: int, options: dict[str, Any]) -> np.ndarray:
@@ -130,13 +138,8 @@ def _umap_model(num: int, seed: int, options: dict[str, Any], **more: Any) -> An
 
 
 def _pacmap(components: np.ndarray, seed: int, options: dict[str, Any]) -> np.ndarray:
-    try:
-        import pacmap
-    except ImportError:
-        raise DarkroomError(
-            "The method 'pacmap' needs a package that is not installed. Install it with: python -m "
-            "pip install pacmap==0.9.1"
-        ) from None
+    import pacmap
+
     logging.getLogger("pacmap").setLevel(logging.ERROR)  # it warns of every seed
     options = {"n_neighbors": options["neighbours"], "random_state": seed, "apply_pca": False}
     with contextlib.redirect_stdout(io.StringIO()):
@@ -146,13 +149,33 @@ def _pacmap(components: np.ndarray, seed: int, options: dict[str, Any]) -> np.nd
 METHODS = {
     "pca": Method("PCA", _pca, _pca_place, components=2),
     "tsne": Method("t-SNE", _tsne, _tsne_place, options={"perplexity": 30}),
-    "umap": Method("UMAP", _umap, _umap_place, options={"neighbours": 15, "min_dist": 0.1}),
+    "umap": Method(
+        "UMAP",
+        _umap,
+        _umap_place,
+        options={"neighbours": 15, "min_dist": 0.1},
+        needs=("umap", "umap-learn"),
+    ),
     "pca_tsne": Method(
         "PCA to 30, then t-SNE", _tsne, _tsne_place, components=30, options={"perplexity": 30}
     ),
-    "pacmap": Method("PaCMAP", _pacmap, None, options={"neighbours": 10}),
+    "pacmap": Method(
+        "PaCMAP", _pacmap, None, options={"neighbours": 10}, needs=("pacmap", "pacmap")
+    ),
 }
-"""The methods by name; `pacmap` needs its package."""
+
+
+def installed(methods: Sequence[str]) -> list[str]:
+    """Returns those of the methods whose package is installed, and prints which are left out.
+
+    Raises DarkroomError if none is left.
+    """
+    missing = [METHODS[name] for name in methods if not METHODS[name].is_installed]
+    for method in missing:
+        print(f"Left out: {method.title}. It needs: python -m pip install {method.needs[1]}")
+    if len(missing) == len(methods):
+        raise DarkroomError("`map_methods` has no method that is installed. Add 'pca' or 'tsne'.")
+    return [name for name in dict.fromkeys(methods) if METHODS[name].is_installed]
 
 
 FEWEST = 12
@@ -230,6 +253,11 @@ def reduce(
 
 def _checked(features: np.ndarray, method: str, options: dict[str, Any]) -> dict[str, Any]:
     check_choice("method", method, METHODS)
+    if not METHODS[method].is_installed:
+        raise DarkroomError(
+            f"The method {method!r} needs a package that is not installed. Install it with: python "
+            f"-m pip install {METHODS[method].needs[1]}"
+        )
     if features.ndim != 2 or len(features) < FEWEST:
         raise DarkroomError(
             f"A map takes features (n, d) of at least {FEWEST} images. Received shape: "
