@@ -11,12 +11,13 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +172,25 @@ def directory(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def plain_name(name: str) -> str:
+    """Returns a file or folder name that every system allows."""
+    return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip(". ") or "_"
+
+
+def folder_names(names: Iterable[str]) -> dict[str, str]:
+    """Returns a folder name for each name; those that a disk may not tell apart are numbered."""
+    folders: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        folder, number = plain_name(name), 1
+        while folder.casefold() in taken:
+            number += 1
+            folder = f"{plain_name(name)} {number}"
+        taken.add(folder.casefold())
+        folders[name] = folder
+    return folders
 
 
 def clear_aside(folder: Path) -> None:

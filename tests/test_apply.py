@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib import cli
-from lib.apply import Classifier, classify, command, export, folder, load, report
+from lib import cli, files
+from lib.apply import Classifier, command, export, folder, load, report
 from lib.apply import classifier as models
 from lib.errors import DarkroomError
 from lib.evaluation import calibration, predictions
@@ -90,28 +90,22 @@ def test_a_threshold_is_the_lowest_probability_that_reaches_the_request(colours)
 
 def test_a_few_pictures_are_answered_in_their_order(colours):
     pile = [picture("red"), b"nothing", picture("blue", mixed=0.9), picture("green", form="JPEG")]
-    answers = classify(colours, pile, accuracy=0.85)
-    assert [answer.label for answer in answers] == ["red", None, "blue", "green"]
-    assert [answer.verdict for answer in answers] == [
-        "accepted",
-        "not read",
-        "look at it",
-        "accepted",
-    ]
-    assert "not_an_image" in answers[1].problem
-    assert sum(answers[0].probabilities.values()) == pytest.approx(1)
-    assert classify(colours, [b""])[0].problem.startswith("not_an_image")
+    answers = colours.predict(pile, accuracy=0.85)
+    assert answers["label"].tolist() == ["red", None, "blue", "green"]
+    verdicts = ["accepted", "not read", "look at it", "accepted"]
+    assert answers["verdict"].tolist() == verdicts
+    assert "not_an_image" in answers["problem"][1]
+    assert answers.filter(regex="^p_").sum(axis=1)[0] == pytest.approx(1)
+    assert colours.predict([b""])["problem"][0].startswith("not_an_image")
 
 
 def test_a_temperature_changes_how_sure_and_never_what(colours):
     warmer = dataclasses.replace(colours, temperature=3.0)
-    (plain,), (scaled,) = (
-        classify(colours, [picture("red", mixed=0.6)]),
-        classify(warmer, [picture("red", mixed=0.6)]),
-    )
-    assert scaled.label == plain.label == "red"
-    expected = np.array(list(plain.probabilities.values())) ** (1 / 3)
-    assert list(scaled.probabilities.values()) == pytest.approx(expected / expected.sum(), abs=1e-5)
+    tables = [model.predict([picture("red", mixed=0.6)]) for model in (colours, warmer)]
+    assert [table["label"][0] for table in tables] == ["red", "red"]
+    plain, scaled = (table.filter(regex="^p_").to_numpy()[0] for table in tables)
+    expected = plain ** (1 / 3)
+    assert scaled == pytest.approx(expected / expected.sum(), abs=1e-5)
 
 
 def test_a_folder_becomes_two_tables_a_page_and_copies(colours, pile, tmp_path):
@@ -171,8 +165,8 @@ def test_a_file_that_kills_or_hangs_its_reader_is_a_row(colours, tmp_path, monke
 
 def test_equal_names_and_hostile_classes_never_meet():
     names = ["a/b", "a:b", "..", "Ok"]
-    folders = [folder.folder_name(name, names) for name in names]
-    assert folders == ["a_b 1", "a_b 2", "_", "Ok"]
+    folders = list(files.folder_names(names).values())
+    assert folders == ["a_b", "a_b 2", "_", "Ok"]
 
 
 def test_requests_that_cannot_be_are_refused_before_any_work(colours, pile, tmp_path):

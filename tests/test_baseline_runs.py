@@ -152,7 +152,7 @@ def test_a_run_leaves_what_comparison_and_apply_read(films, tmp_path):
     classifier = apply.load("study/thumbnails/arm-s0")
     assert classifier.size == (3, 2)
     path = films.raw / "images" / "000.png"
-    [answer] = apply.classify(classifier, [path], accuracy=0.5)
+    answer = classifier.predict([path], accuracy=0.5).iloc[0]
     assert answer.label == "noir"
     stored = predictions.read(run.folder / "predictions.parquet").frame.set_index("path")
     again = model.load(run.checkpoint_folder / "model.thumbnail")

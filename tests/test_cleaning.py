@@ -13,7 +13,7 @@ from lib.cleaning import findings, ledger, measurements, plots
 from lib.cleaning import scan as scanning
 from lib.cleaning.findings import Thresholds
 from lib.cleaning.measurements import Measured, light, measure, thumbnail
-from lib.data import intake, manifest
+from lib.data import intake, manifest, thumbnails
 from lib.errors import DarkroomError
 
 
@@ -338,14 +338,14 @@ def test_where_no_two_files_are_alike_the_sentence_says_so(tmp_path):
 def test_a_file_s_caption_is_its_path_as_a_decision_wants_it_and_all_that_is_reported(faulty):
     cleaned = cleaning.clean(intake.bring(str(faulty)))
     drawing = plots.worst(cleaned, "two_labels")
-    captions = {axes.get_title() for axes in drawing.axes} - {""}
+    captions = {axes.get_title("left") for axes in drawing.axes} - {""}
     told = cleaned.findings.query("reason == 'two_labels'")
     assert {" ".join(caption.split("\n")) for caption in captions} == set(
         told["path"] + " " + told["detail"]
     )
     assert drawing.get_suptitle() == "two_labels (reject): 2 files"
-    assert {tuple(np.diff(axes.get_xlim())) for axes in drawing.axes if axes.get_title()} == {
-        (plots.SIDE,)
+    assert {tuple(np.diff(axes.get_xlim())) for axes in drawing.axes if axes.get_title("left")} == {
+        (thumbnails.SIDE,)
     }
     bars = plots.counts(cleaned).axes[0]
     assert not bars.spines["top"].get_visible() and not bars.spines["right"].get_visible()

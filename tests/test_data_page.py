@@ -159,7 +159,7 @@ import sys
 from lib.web import image_table
 table = image_table.load("pets")
 for row in range(24):
-    table.decide([row], verdict="reject")
+    table.act([row], "reject", None)
     print(row, flush=True)
 """
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pandas
+import pandas as pd
 
 from lib import paths
 from lib.data import decode
 from lib.data.value_range import Rendering
 from lib.errors import DarkroomError, few, suggest
 from lib.evaluation import calibration, multilabel, predictions
-from lib.evaluation.predictions import Predictions
+from lib.evaluation.predictions import Predictions, probability_columns
 from lib.model_card import target_accuracy
 from lib.runs import record
 
@@ -55,20 +55,49 @@ class Classifier:
 
     def predict(
         self, pictures: Sequence[bytes | str | Path | np.ndarray], *, accuracy: float = 0.95
-    ) -> pandas.DataFrame:
-        """Returns one row a picture: `label`, calibrated `probability`, and `verdict`, which is
-        "accepted", "look at it" or "not read"; `problem` says why a picture could not be read.
+    ) -> pd.DataFrame:
+        """Returns one row a picture: `label`, calibrated `probability`, `verdict`, which is
+        "accepted", "look at it" (below the threshold) or "not read"; `problem`, why a picture could
+        not be read; and a column `p_<class>` of each class.
 
         Args:
-            pictures: paths, the bytes of files, or uint8 RGB of shape (height, width, 3).
+            pictures: paths, the bytes of files, or uint8 RGB of shape (height, width, 3). All are
+                in memory at once.
             accuracy: the target accuracy of accepted answers.
         """
+        threshold = self.threshold(accuracy)
         given = [Path(picture) if isinstance(picture, str) else picture for picture in pictures]
-        answers = classify(self, given, accuracy=accuracy)
-        columns = ["label", "probability", "verdict", "problem"]
-        rows = [[getattr(answer, name) for name in columns] for answer in answers]
+        images = [read_picture(picture, **self.reading) for picture in given]
         names = [str(one) if isinstance(one, Path) else number for number, one in enumerate(given)]
-        return pandas.DataFrame(rows, columns=columns, index=names)
+        return self.answers(images, threshold).set_axis(names)
+
+    def answers(self, images: Sequence[np.ndarray | str], threshold: float | None) -> pd.DataFrame:
+        """Returns the table of `predict` for what `read_picture` returns."""
+        is_read = np.array([isinstance(image, np.ndarray) for image in images], bool)
+        shares = np.full((len(images), len(self.class_names)), np.nan, np.float32)
+        if is_read.any():
+            pixels = [image for image in images if isinstance(image, np.ndarray)]
+            shares[is_read] = self.probabilities(np.stack(pixels))
+        problems = [image if isinstance(image, str) else None for image in images]
+        return self.judged(shares, problems, threshold)
+
+    def judged(
+        self, shares: np.ndarray, problems: Sequence[str | None], threshold: float | None
+    ) -> pd.DataFrame:
+        """Returns the table of `predict` for calibrated probabilities, float (n, classes).
+
+        A row with a problem has none. Without a threshold nothing is accepted.
+        """
+        is_read = np.array([problem is None for problem in problems], bool)
+        label, confidence = np.full(len(shares), None, object), np.full(len(shares), np.nan)
+        label[is_read] = self.labels(shares[is_read])
+        confidence[is_read] = self.confidence(shares[is_read])
+        accepted = confidence >= (np.inf if threshold is None else threshold)
+        verdict = np.select([~is_read, accepted], [UNREAD, ACCEPTED], UNSURE)
+        columns = {"label": label, "probability": confidence, "verdict": verdict}
+        columns["problem"] = np.array(problems, object)
+        names = probability_columns(self.class_names)
+        return pd.DataFrame(columns | dict(zip(names, shares.T, strict=True)))
 
     def decode(self, content: bytes, *, max_pixels: int | None = None) -> np.ndarray:
         """Returns the bytes of a picture as uint8 RGB (height, width, 3), as training saw its own.
@@ -92,9 +121,8 @@ class Classifier:
         names = np.asarray(self.class_names, dtype=object)
         if not self.multilabel:
             return list(names[probabilities.argmax(axis=1)])
-        return [
-            SEPARATOR.join(names[row]) for row in probabilities >= np.asarray(self.class_thresholds)
-        ]
+        present = probabilities >= np.asarray(self.class_thresholds)
+        return [SEPARATOR.join(names[row]) for row in present]
 
     def confidence(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns (n,): the highest probability; if multilabel, that of the whole set of labels."""
@@ -138,21 +166,6 @@ class Classifier:
         """Returns accuracy (exact match if multilabel) and number of images of the run's split."""
         _, correct = calibration.certainty(self.known.split(split))
         return float(correct.mean()), len(correct)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A model's answer for one image: label, confidence, and `probabilities` by class name.
-
-    `verdict` is "accepted", "look at it" (below the threshold) or "not read"; then `problem` says
-    why.
-    """
-
-    verdict: str
-    label: str | None = None
-    probability: float | None = None
-    probabilities: dict[str, float] = field(default_factory=dict)
-    problem: str | None = None
 
 
 class FinishedRun(Protocol):
@@ -228,48 +241,6 @@ def trained(study_folder: Path) -> list[Path]:
     return [folder for folder in finished if any(path.exists() for path in _candidates(folder))]
 
 
-def classify(
-    classifier: Classifier, pictures: Sequence[bytes | Path | np.ndarray], *, accuracy: float = 0.95
-) -> list[Answer]:
-    """Returns one answer for each picture, also for one that cannot be read.
-
-    Args:
-        classifier: see `load`.
-        pictures: bytes of a file, paths, or uint8 RGB of shape (height, width, 3). All are in
-            memory at once.
-        accuracy: the target accuracy of accepted answers.
-    """
-    threshold = classifier.threshold(accuracy)
-    images = [read_picture(picture, **classifier.reading) for picture in pictures]
-    return answer_images(classifier, images, threshold)
-
-
-def answer_images(
-    classifier: Classifier, images: Sequence[np.ndarray | str], threshold: float | None
-) -> list[Answer]:
-    """Returns the answers for images, or problems, as `read_picture` returns them."""
-    pixels = [image for image in images if isinstance(image, np.ndarray)]
-    shares = classifier.probabilities(np.stack(pixels)) if pixels else ()
-    answers = iter(answer_probabilities(classifier, shares, threshold) if pixels else ())
-    return [
-        next(answers) if isinstance(image, np.ndarray) else Answer(UNREAD, problem=image)
-        for image in images
-    ]
-
-
-def answer_probabilities(
-    classifier: Classifier, probabilities: np.ndarray, threshold: float | None
-) -> list[Answer]:
-    """Returns the answer for each row of calibrated probabilities; none is accepted if None."""
-    labels, confidence = classifier.labels(probabilities), classifier.confidence(probabilities)
-    answers = []
-    for label, score, row in zip(labels, confidence, probabilities, strict=True):
-        accepted = threshold is not None and score >= threshold
-        shares = dict(zip(classifier.class_names, map(float, row), strict=True))
-        answers.append(Answer(ACCEPTED if accepted else UNSURE, label, float(score), shares))
-    return answers
-
-
 def read_picture(
     picture: bytes | Path | np.ndarray,
     *,
@@ -298,22 +269,18 @@ def _class_thresholds(
     fields: dict[str, Any], stored: dict[str, Any], known: Predictions | None
 ) -> tuple[float, ...]:
     """Per class the threshold with the best F1 on validation; stored ones or 0.5 without a run."""
-    if not fields["multilabel"]:
-        return ()
-    if known is None:
-        names = fields["class_names"]
-        return tuple(stored.get("class_thresholds", {}).get(name, 0.5) for name in names)
-    return known.label_thresholds
+    if not fields["multilabel"] or known is not None:
+        return known.label_thresholds if fields["multilabel"] else ()
+    thresholds = stored.get("class_thresholds", {})
+    return tuple(thresholds.get(name, 0.5) for name in fields["class_names"])
 
 
 def _best_run(study_folder: Path, name: str) -> Path:
     candidates = trained(study_folder)
     if not candidates:
-        known = sorted(
-            run.relative_to(paths.logs()).as_posix()
-            for run in paths.logs().glob("[!.]*/*/*")
-            if record.result(run) is not None and any(path.exists() for path in _candidates(run))
-        )
+        studies = paths.logs().glob("[!.]*")
+        runs = [run for study in studies for run in trained(study)]
+        known = sorted(run.relative_to(paths.logs()).as_posix() for run in runs)
         hint = f" There are: {few(known)}." if known else " Train one with 3_train."
         raise DarkroomError(
             f"There is no trained run {name!r} in {paths.logs()}.{suggest(name, known)}{hint}"

@@ -14,7 +14,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,29 +25,25 @@ from lib.errors import DarkroomError, check_choice
 if TYPE_CHECKING:
     import keras
 
+
+class _Format(NamedTuple):
+    keras: str
+    file: str
+    needs: tuple[str, ...]
+    suffix: str = ""
+    is_folder: bool = False
+
+
 FORMATS = {
-    "onnx": "onnx",
-    "openvino": "openvino",
-    "tflite": "litert",
-    "saved_model": "tf_saved_model",
+    "onnx": _Format("onnx", "model.onnx", ("tf2onnx", "onnx", "onnxruntime"), ".onnx"),
+    "openvino": _Format("openvino", "model_openvino", ("openvino",), is_folder=True),
+    "tflite": _Format("litert", "model.tflite", ("tensorflow", "ai_edge_litert"), ".tflite"),
+    "saved_model": _Format("tf_saved_model", "model", ("tensorflow",), is_folder=True),
 }
-"""The formats, and Keras' names for them."""
+"""The formats: Keras' names for them, what is written, and the packages that it takes."""
 TOLERANCE = 1e-3
 """The largest difference of an exported probability to Keras'."""
 
-_FILES = {
-    "onnx": "model.onnx",
-    "openvino": "model_openvino",
-    "tflite": "model.tflite",
-    "saved_model": "model",
-}
-_FOLDERS = ("openvino", "saved_model")  # formats that are a folder of files
-_NEEDS = {
-    "onnx": ("tf2onnx", "onnx", "onnxruntime"),
-    "openvino": ("openvino",),
-    "tflite": ("tensorflow", "ai_edge_litert"),
-    "saved_model": ("tensorflow",),
-}
 _NUM_COMPARED = 8
 
 
@@ -69,13 +65,12 @@ def export(model: str | Path, format: str, *, folder: Path | None = None) -> tup
     if path.suffix != ".keras":
         raise DarkroomError(f"Only Keras models can be exported. Received: {path.name}.")
     classifier = models.load(model)
-    target = Path(folder or path.parent) / _FILES[format]
-    pixels = np.random.default_rng(0).integers(
-        0, 256, (_NUM_COMPARED, *classifier.size, 3), dtype=np.uint8
-    )
+    target = Path(folder or path.parent) / FORMATS[format].file
+    shape = (_NUM_COMPARED, *classifier.size, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     expected = classifier.probabilities(pixels)
-    writing = files.directory(target) if format in _FOLDERS else files.replacing(target)
-    with writing as aside:
+    writing = files.directory if FORMATS[format].is_folder else files.replacing
+    with writing(target) as aside:
         answers = _write(_with_probabilities(path, classifier.temperature), aside, format)
         difference = float(np.abs(answers(pixels.astype(np.float32)) - expected).max())
         if not difference <= TOLERANCE:
@@ -83,9 +78,8 @@ def export(model: str | Path, format: str, *, folder: Path | None = None) -> tup
             raise DarkroomError(
                 f"The {format} export of {classifier.name} {message}; it is not kept."
             )
-    files.write_json(
-        target.with_suffix(".json"), {**_facts(classifier), "differs_from_keras_by": difference}
-    )
+    facts = _facts(classifier) | {"differs_from_keras_by": difference}
+    files.write_json(target.with_suffix(".json"), facts)
     return target, difference
 
 
@@ -120,9 +114,8 @@ def _facts(classifier: models.Classifier) -> dict[str, Any]:
         limits = map(float, classifier.class_thresholds)
         facts["class_thresholds"] = dict(zip(classifier.class_names, limits, strict=True))
     if classifier.known is not None or classifier.advice is not None:
-        facts["thresholds"] = {
-            f"{target:.0%}": classifier.threshold(target) for target in (0.9, 0.95, 0.99)
-        }
+        targets = (0.9, 0.95, 0.99)
+        facts["thresholds"] = {f"{target:.0%}": classifier.threshold(target) for target in targets}
     return facts
 
 
@@ -151,14 +144,14 @@ def _write(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Exports and returns a function that computes probabilities by the exported network."""
     # Keras and the converters look at the suffix.
-    suffix = {"onnx": ".onnx", "tflite": ".tflite", "saved_model": "", "openvino": ""}[format]
-    path = aside / "model.xml" if format == "openvino" else aside.with_name(aside.name + suffix)
+    suffixed = aside.with_name(aside.name + FORMATS[format].suffix)
+    path = aside / "model.xml" if format == "openvino" else suffixed
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (1, *model_with_probabilities.input_shape[1:])
     model_with_probabilities(np.zeros(shape, np.float32))  # Keras exports what has been called
     with quiet.loading(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # converters warn of their own old NumPy names
-        model_with_probabilities.export(path, format=FORMATS[format], verbose=False)
+        model_with_probabilities.export(path, format=FORMATS[format].keras, verbose=False)
     if path != aside and format != "openvino":
         path.replace(aside)
     return _LOADERS[format](aside)
@@ -212,12 +205,13 @@ _LOADERS = {
 
 
 def _require(format: str) -> None:
-    missing = [name for name in _NEEDS[format] if importlib.util.find_spec(name) is None]
+    needs = FORMATS[format].needs
+    missing = [name for name in needs if importlib.util.find_spec(name) is None]
     if missing:
+        packages = " ".join(missing).replace("_", "-")
         raise DarkroomError(
-            f"To write {format} takes {', '.join(_NEEDS[format])}. "
-            "Install what is missing with: python -m pip install "
-            f"{' '.join(name.replace('_', '-') for name in missing)}"
+            f"To write {format} takes {', '.join(needs)}. Install what is missing with: "
+            f"python -m pip install {packages}"
         )
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if format == "tflite" and backend != "tensorflow":

@@ -6,15 +6,12 @@ Files that cannot be read are rows of the tables and stop nothing. The folder is
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
-import heapq
 import itertools
-import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +21,7 @@ import pandas as pd
 
 from lib import files, hashing, paths, processes
 from lib.apply import classifier as models
-from lib.apply.classifier import ACCEPTED, SEPARATOR, UNREAD, UNSURE, Answer, Classifier
+from lib.apply.classifier import ACCEPTED, SEPARATOR, UNREAD, UNSURE, Classifier
 from lib.data import file_listing
 from lib.data.file_listing import ListedFile
 from lib.errors import DarkroomError, suggest
@@ -59,12 +56,12 @@ class Summary:
         self.accepted: dict[str, list[tuple[float, str]]] = {name: [] for name in class_names}
         self.unread: list[tuple[str, str]] = []
         self.bins = np.zeros(NUM_BINS, dtype=np.int64)
-        self._heap: list[tuple[float, str, str]] = []
+        self._unsure = pd.DataFrame(columns=["probability", "path", "label"])
 
     @property
     def unsure(self) -> list[tuple[float, str, str]]:
         """The 36 least certain images, least certain first: (confidence, path, label)."""
-        return sorted((-negative, path, label) for negative, path, label in self._heap)
+        return list(self._unsure.itertuples(index=False, name=None))
 
     @property
     def table(self) -> pd.DataFrame:
@@ -72,24 +69,27 @@ class Summary:
         table = pd.DataFrame(self.by_class).T.rename_axis("class")
         return table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
 
-    def add(self, path: str, answer: Answer) -> None:
-        """Counts one answer; a multilabel image counts for each of its labels."""
-        self.num += 1
-        self.verdicts[answer.verdict] += 1
-        if answer.verdict == UNREAD:
-            if len(self.unread) < _MAX_UNREAD:
-                self.unread.append((path, answer.problem or ""))
-            return
-        labels = [answer.label] if answer.label in self.by_class else answer.label.split(SEPARATOR)
-        for label in filter(None, labels):
-            self.by_class[label][answer.verdict] += 1
-            if answer.verdict == ACCEPTED and len(self.accepted[label]) < _MAX_ACCEPTED:
-                self.accepted[label].append((answer.probability, path))
-        self.bins[min(int(answer.probability * NUM_BINS), NUM_BINS - 1)] += 1
-        if answer.verdict == UNSURE:
-            heapq.heappush(self._heap, (-answer.probability, path, answer.label))
-            if len(self._heap) > _MAX_UNSURE:
-                heapq.heappop(self._heap)  # the most certain of them
+    def add(self, answers: pd.DataFrame) -> None:
+        """Counts answers; a multilabel image counts for each of its labels."""
+        self.num += len(answers)
+        self.verdicts.update(answers["verdict"])
+        unread = answers["verdict"] == UNREAD
+        problems = zip(answers["path"][unread], answers["problem"][unread], strict=True)
+        self.unread = [*self.unread, *problems][:_MAX_UNREAD]
+        for row in answers[~unread].itertuples():
+            for label in labels_of(row.label, self.by_class):
+                self.by_class[label][row.verdict] += 1
+                if row.verdict == ACCEPTED and len(self.accepted[label]) < _MAX_ACCEPTED:
+                    self.accepted[label].append((row.probability, row.path))
+        self.bins += np.histogram(answers["probability"][~unread].clip(0, 1), NUM_BINS, (0, 1))[0]
+        unsure = answers.loc[answers["verdict"] == UNSURE, list(self._unsure)]
+        both = pd.concat([self._unsure, unsure]) if len(self._unsure) else unsure
+        self._unsure = both.sort_values(["probability", "path"]).head(_MAX_UNSURE)
+
+
+def labels_of(label: str, class_names: Container[str]) -> list[str]:
+    """Returns the classes in a label, several of a multilabel image."""
+    return [label] if label in class_names else [name for name in label.split(SEPARATOR) if name]
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,10 @@ class Outcome:
     @property
     def numbers(self) -> dict[str, Any]:
         """Plain numbers for `result.json`."""
-        verdicts = {
-            name.replace(" ", "_"): self.summary.verdicts[name]
-            for name in (ACCEPTED, UNSURE, UNREAD)
-        }
+        counted = self.summary.verdicts.items()
         return {
             "pictures": self.summary.num,
-            **verdicts,
+            **{verdict.replace(" ", "_"): number for verdict, number in counted},
             "target_accuracy": self.target_accuracy,
             "threshold": self.threshold,
             "temperature": self.classifier.temperature,
@@ -166,7 +163,7 @@ def check(
     """Raises DarkroomError for arguments that `apply` would refuse; writes nothing."""
     classifier.threshold(accuracy)
     _list_files(paths.typed(folder), 1)
-    Copies(copy_to, folder, classes, classifier.class_names)
+    _check_copies(copy_to, folder, classes, classifier.class_names)
 
 
 def apply(
@@ -207,28 +204,28 @@ def apply(
     threshold = classifier.threshold(accuracy)
     listed = _list_files(folder, limit)
     summary = Summary(classifier.class_names)
+    target = _check_copies(copy_to, folder, classes, classifier.class_names)
     if executor is None:
-        answers = answer_files(classifier, folder, listed, threshold)
+        tables = answer_files(classifier, folder, listed, threshold)
     else:
-        answers = _answer_by(executor, classifier, folder, listed, threshold, model, part_size)
-    copying = Copies(copy_to, folder, classes, classifier.class_names)
-    with copying as copies, Labels(out, classifier.class_names) as labels:
-        for file, answer in zip(listed, answers, strict=True):
-            labels.add(file.path, answer)
-            summary.add(file.path, answer)
-            copies.add(file.path, answer)
-            is_last = summary.num == len(listed)
-            if progress is not None and (summary.num % _BATCH == 0 or is_last):
+        tables = _answer_by(executor, classifier, folder, listed, threshold, model, part_size)
+    copying = _copying(target, folder, classifier.class_names, wanted=classes)
+    with copying as copy, _writing(out, classifier.class_names) as write:
+        for table in tables:
+            write(table)
+            summary.add(table)
+            copy(table)
+            if progress is not None:
                 progress(summary.num, len(listed))
     seconds = time.monotonic() - began
-    copied_to = Path(copy_to) if copy_to else None
-    return Outcome(folder, classifier, accuracy, threshold, summary, seconds, copied_to)
+    return Outcome(folder, classifier, accuracy, threshold, summary, seconds, target)
 
 
 def answer_files(
     classifier: Classifier, folder: Path, listed: Sequence[ListedFile], threshold: float | None
-) -> Iterator[Answer]:
-    """Yields the answer for every file, in order; a few batches of images are in memory.
+) -> Iterator[pd.DataFrame]:
+    """Yields the answers for the files in order, with their `path`; a few batches of images are in
+    memory.
 
     Files are decoded by worker processes, so that one that kills or hangs its reader is a row, too.
     """
@@ -241,9 +238,11 @@ def answer_files(
         ahead=_AHEAD * _BATCH,
     )
     with contextlib.closing(images):
-        while batch := list(itertools.islice(images, _BATCH)):
+        for files_of_batch in itertools.batched(listed, _BATCH):
+            batch = itertools.islice(images, len(files_of_batch))
             read = [f"crashed: {one.why}" if isinstance(one, Lost) else one for one in batch]
-            yield from models.answer_images(classifier, read, threshold)
+            paths_of_batch = [file.path for file in files_of_batch]
+            yield classifier.answers(read, threshold).assign(path=paths_of_batch)
 
 
 def read_pictures(
@@ -261,14 +260,9 @@ def probability_table(part: Sequence[Sequence], folder: str, model: str) -> pd.D
     """Returns one row a file: calibrated probabilities or a problem; runs on a worker."""
     classifier = _load_cached(model)
     listed = [ListedFile(*fields) for fields in part]
-    answers = list(answer_files(classifier, Path(folder), listed, None))
-    names = classifier.class_names
-    values = {
-        column: np.float32([answer.probabilities.get(name, np.nan) for answer in answers])
-        for name, column in zip(names, probability_columns(names), strict=True)
-    }
-    problems = pd.array([answer.problem for answer in answers], dtype="string")
-    return pd.DataFrame({**values, "problem": problems})
+    table = pd.concat(answer_files(classifier, Path(folder), listed, None), ignore_index=True)
+    columns = [*probability_columns(classifier.class_names), "problem"]
+    return table[columns].astype({"problem": "string"})
 
 
 def _answer_by(
@@ -279,18 +273,17 @@ def _answer_by(
     threshold: float | None,
     model: str,
     part_size: int,
-) -> Iterator[Answer]:
+) -> Iterator[pd.DataFrame]:
     """Answers in parts on an executor; finished parts stay on disk until all are done."""
     store = paths.logs() / ".parts" / hashing.digest(model, str(folder.resolve()))
     fields = [[file.path, file.size, file.mtime_ns, file.problem, file.detail] for file in listed]
     parts = [fields[start : start + part_size] for start in range(0, len(fields), part_size)]
     columns = probability_columns(classifier.class_names)
     common = (str(folder.resolve()), model)
-    for _, table in executor.map(probability_table, parts, *common, folder=store):
-        shares = table[columns].to_numpy(np.float32)
-        answers = models.answer_probabilities(classifier, shares, threshold)
-        for answer, problem in zip(answers, table["problem"], strict=True):
-            yield answer if pd.isna(problem) else Answer(UNREAD, problem=problem)
+    for index, table in executor.map(probability_table, parts, *common, folder=store):
+        problems = table["problem"].astype(object).where(table["problem"].notna(), None)
+        answers = classifier.judged(table[columns].to_numpy(np.float32), list(problems), threshold)
+        yield answers.assign(path=[path for path, *_ in parts[index]])
     shutil.rmtree(store, ignore_errors=True)
 
 
@@ -313,130 +306,98 @@ def _list_files(folder: Path, limit: int) -> list[ListedFile]:
     return listed
 
 
-class Labels:
-    """Writes `labels.csv` and `labels.parquet`; both appear if the block ends without an error."""
+@contextlib.contextmanager
+def _writing(folder: Path, class_names: Sequence[str]) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Yields a function that adds answers to `labels.csv` and `labels.parquet`; both appear if the
+    block ends without an error.
+    """
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
 
-    def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
-        self.folder, self.class_names = Path(folder), tuple(class_names)
-        self._open = contextlib.ExitStack()
-        self._rows: list[dict[str, Any]] = []
+    kinds = dict.fromkeys(COLUMNS, pyarrow.string()) | {"probability": pyarrow.float32()}
+    kinds |= dict.fromkeys(probability_columns(class_names), pyarrow.float32())
+    schema = pyarrow.schema(kinds)
+    waiting: list[pd.DataFrame] = []
 
-    def __enter__(self) -> Labels:
-        import pyarrow
-        import pyarrow.parquet
+    def flush() -> None:
+        rows = pd.concat(waiting)[list(kinds)]
+        parquet.write_table(pyarrow.Table.from_pandas(rows, schema=schema, preserve_index=False))
+        waiting.clear()
 
-        columns = [
-            (name, pyarrow.float32() if name == "probability" else pyarrow.string())
-            for name in COLUMNS
-        ]
-        columns += [(name, pyarrow.float32()) for name in probability_columns(self.class_names)]
-        self._schema = pyarrow.schema(columns)
-        with contextlib.ExitStack() as stack:
-            csv_aside = stack.enter_context(files.replacing(self.folder / "labels.csv"))
-            parquet_aside = stack.enter_context(files.replacing(self.folder / "labels.parquet"))
-            file = stack.enter_context(csv_aside.open("w", encoding="utf-8", newline=""))
-            self._csv = csv.writer(file, lineterminator="\n")
-            self._parquet = stack.enter_context(
-                pyarrow.parquet.ParquetWriter(parquet_aside, self._schema)
-            )
-            self._csv.writerow(COLUMNS)
-            self._open = stack.pop_all()
-        return self
+    def add(table: pd.DataFrame) -> None:
+        harmless = table[list(COLUMNS)].map(_harmless)
+        harmless.to_csv(sheet, header=False, index=False, float_format="%.4f")
+        waiting.append(table)
+        if sum(map(len, waiting)) >= _ROWS:
+            flush()
 
-    def __exit__(self, *error: object) -> None:
-        if error[0] is None:
-            self._flush()
-        self._open.__exit__(*error)
-
-    def add(self, path: str, answer: Answer) -> None:
-        """Adds one row."""
-        score = "" if answer.probability is None else f"{answer.probability:.4f}"
-        label, problem = answer.label or "", answer.problem or ""
-        self._csv.writerow([_text(path), _text(label), score, answer.verdict, _text(problem)])
-        fields = {name: getattr(answer, name) for name in COLUMNS[1:]}
-        columns = zip(probability_columns(self.class_names), self.class_names, strict=True)
-        shares = {column: answer.probabilities.get(name) for column, name in columns}
-        self._rows.append({"path": path, **fields, **shares})
-        if len(self._rows) == _ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        import pyarrow
-
-        if self._rows:
-            self._parquet.write_table(pyarrow.Table.from_pylist(self._rows, schema=self._schema))
-            self._rows = []
+    with (
+        files.replacing(Path(folder) / "labels.csv") as csv_aside,
+        files.replacing(Path(folder) / "labels.parquet") as parquet_aside,
+        csv_aside.open("w", encoding="utf-8", newline="") as sheet,
+        ParquetWriter(parquet_aside, schema) as parquet,
+    ):
+        sheet.write(",".join(COLUMNS) + "\n")
+        yield add
+        if waiting:
+            flush()
 
 
-def _text(cell: str) -> str:
+def _harmless(cell: Any) -> Any:
     """The cell with an apostrophe before what a spreadsheet would take for a formula."""
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
-class Copies:
-    """Copies accepted pictures to `<target>/<class>/<path below the source>`.
+@contextlib.contextmanager
+def _copying(
+    target: Path | None, source: Path, class_names: Sequence[str], *, wanted: Sequence[str]
+) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Yields a function that copies accepted pictures to `<target>/<class>/<path below source>`.
 
     The target appears if the block ends without an error; without a target nothing is copied. A
     picture keeps its whole path, so that equal names never collide.
     """
+    if target is None:
+        yield lambda table: None
+        return
+    folders = files.folder_names(class_names)
+    with files.directory(target) as aside:
 
-    def __init__(
-        self, target: Path | None, source: Path, classes: Sequence[str], class_names: Sequence[str]
-    ) -> None:
-        unknown = [name for name in classes if name not in class_names]
-        if unknown:
-            raise DarkroomError(
-                f"The model has no class {unknown[0]!r}; it has {', '.join(class_names)}."
-                f"{suggest(unknown[0], tuple(class_names))}"
-            )
-        if classes and target is None:
-            raise DarkroomError(
-                "`classes` selects the pictures to copy and needs `copy_to` (--copy). "
-                "Received: no folder."
-            )
-        self.target = None if target is None else _checked(paths.typed(target), Path(source))
-        self.source, self.wanted = Path(source), frozenset(classes or class_names)
-        self.folders = {name: folder_name(name, class_names) for name in class_names}
-        self._open = contextlib.ExitStack()
+        def copy(table: pd.DataFrame) -> None:
+            for row in table[table["verdict"] == ACCEPTED].itertuples():
+                for label in set(wanted or class_names).intersection(labels_of(row.label, folders)):
+                    place = aside / folders[label] / row.path
+                    try:
+                        place.parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(source / row.path, place)
+                    except OSError as error:
+                        raise DarkroomError(
+                            f"{row.path} could not be copied to {target} "
+                            f"({error.strerror or error}); no copies were kept."
+                        ) from error
 
-    def __enter__(self) -> Copies:
-        if self.target is not None:
-            self._aside = self._open.enter_context(files.directory(self.target))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._open.__exit__(*error)
-
-    def add(self, path: str, answer: Answer) -> None:
-        """Copies an accepted picture into the folder of each of its classes that is wanted."""
-        if self.target is None or answer.verdict != ACCEPTED:
-            return
-        labels = [answer.label] if answer.label in self.folders else answer.label.split(SEPARATOR)
-        for label in self.wanted.intersection(labels):
-            copy = self._aside / self.folders[label] / path
-            try:
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(self.source / path, copy)
-            except OSError as error:
-                raise DarkroomError(
-                    f"{path} could not be copied to {self.target} ({error.strerror or error}); no "
-                    "copies were kept."
-                ) from error
+        yield copy
 
 
-def folder_name(class_name: str, class_names: Sequence[str]) -> str:
-    """Returns a class's name as a folder name on any system, unique among the classes."""
-    plain = _plain(class_name)
-    twins = [name for name in class_names if _plain(name).casefold() == plain.casefold()]
-    return plain if len(twins) < 2 else f"{plain} {twins.index(class_name) + 1}"
-
-
-def _plain(name: str) -> str:
-    return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip(". ") or "_"
-
-
-def _checked(target: Path, source: Path) -> Path:
-    inner, outer = target.resolve(), source.resolve()
+def _check_copies(
+    target: Path | None, source: Path, classes: Sequence[str], class_names: Sequence[str]
+) -> Path | None:
+    """Returns where to copy to; raises DarkroomError for what cannot be."""
+    unknown = [name for name in classes if name not in class_names]
+    if unknown:
+        raise DarkroomError(
+            f"The model has no class {unknown[0]!r}; it has {', '.join(class_names)}."
+            f"{suggest(unknown[0], tuple(class_names))}"
+        )
+    if classes and target is None:
+        raise DarkroomError(
+            "`classes` selects the pictures to copy and needs `copy_to` (--copy). "
+            "Received: no folder."
+        )
+    if target is None:
+        return None
+    target = paths.typed(target)
+    inner, outer = target.resolve(), Path(source).resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise DarkroomError(
             f"Copies must go to a folder outside that of the pictures. Received: {str(target)!r}."

@@ -8,6 +8,7 @@ old test images still in the test split, so that `gain` can say what the new lab
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -92,13 +93,8 @@ def append(
     dataset: Dataset, folder: Path, path: str, *, label: str | None, skipped: bool = False
 ) -> None:
     """Notes a label, flushed to the disk before this returns. A label of None takes it back."""
-    line = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "folder": str(folder),
-        "path": path,
-        "label": label,
-        "skipped": skipped,
-    }
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"at": at, "folder": str(folder), "path": path, "label": label, "skipped": skipped}
     file = dataset.folder / FILE
     if file.is_file() and not file.read_bytes().endswith(b"\n"):  # torn by a full disk
         with file.open("ab") as torn:
@@ -132,16 +128,9 @@ def join(dataset: Dataset, *, splits: Mapping[str, str] | None = None, name: str
         raise DarkroomError(f"Nothing has been labelled for the data set {dataset.name!r} yet.")
     name = name or _free_name(dataset.name)
     raw = paths.dataset(name) / "raw"
-    kept = dataset.accepted()
-    rows = [
-        {
-            "image": row.path,
-            "label": row.label,
-            "split": (splits or {}).get(row.path, "train"),
-            "source": dataset.name,
-        }
-        for row in kept.itertuples()
-    ]
+    table = dataset.accepted()[["path", "label"]].rename(columns={"path": "image"})
+    division = table["image"].map(splits or {}).fillna("train")
+    rows = table.assign(split=division, source=dataset.name).to_dict("records")
     with files.directory(raw) as aside:
         for row in rows:
             _place(dataset.raw / row["image"], aside / row["image"])
@@ -153,9 +142,8 @@ def join(dataset: Dataset, *, splits: Mapping[str, str] | None = None, name: str
             image = f"{_FOLDER}/{short}{file.suffix.lower()}"
             _place(file, aside / image)
             source = Path(line["folder"]).name
-            rows.append(
-                {"image": image, "label": line["label"], "split": "train", "source": source}
-            )
+            row = {"image": image, "label": line["label"], "split": "train", "source": source}
+            rows.append(row)
         pd.DataFrame(rows).to_csv(aside / "images.csv", index=False)
     return intake.bring(str(raw / "images.csv"), name=name)
 
@@ -207,20 +195,18 @@ def _lines(dataset: Dataset) -> list[dict[str, Any]]:
             line = json.loads(text)
         except (ValueError, RecursionError):
             continue  # a line that a full disk has torn
-        known = isinstance(line, dict) and all(
-            isinstance(line.get(key), str) for key in ("folder", "path")
-        )
-        if not known or not isinstance(line.get("label"), str | None):
+        kinds = {"folder": str, "path": str, "label": str | None}
+        known = isinstance(line, dict)
+        if not known or not all(isinstance(line.get(key), kinds[key]) for key in kinds):
             raise DarkroomError(f"Line {number} of {file} is damaged; restore it from a backup.")
         lines.append(line)
     return lines
 
 
 def _free_name(name: str) -> str:
-    taken = set(datasets.names())
-    base = f"{name}_{_FOLDER}"
-    numbered = (base if number == 1 else f"{base}_{number}" for number in range(1, 1000))
-    return next(free for free in numbered if free not in taken)
+    base, taken = f"{name}_{_FOLDER}", datasets.names()
+    numbered = (f"{base}_{number}" for number in itertools.count(2))
+    return next(free for free in itertools.chain([base], numbered) if free not in taken)
 
 
 def _place(origin: Path, target: Path) -> None:

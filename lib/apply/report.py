@@ -23,12 +23,7 @@ _MAX_UNSURE, _MAX_PICTURES = 24, 240
 
 def about(classifier: Classifier) -> pd.DataFrame:
     """Returns what is known of a classifier, one row a fact."""
-    facts = {
-        "model": classifier.name,
-        "classes": ", ".join(classifier.class_names),
-        "input": f"{classifier.size[0]} × {classifier.size[1]} pixels, {classifier.resize}",
-        "temperature": f"{classifier.temperature:.2f}",
-    }
+    facts = _about(classifier)
     if classifier.known is not None:
         for split, name in (("val", "validation"), ("test", "test")):
             facts[name] = _accuracy(classifier, split)
@@ -129,6 +124,15 @@ def render(outcome: Outcome) -> str:
     )
 
 
+def _about(classifier: Classifier) -> dict[str, str]:
+    return {
+        "model": classifier.name,
+        "classes": ", ".join(classifier.class_names),
+        "input": f"{classifier.size[0]} × {classifier.size[1]} pixels, {classifier.resize}",
+        "temperature": f"{classifier.temperature:.2f}",
+    }
+
+
 def _accuracy(classifier: Classifier, split: str) -> str:
     accuracy, num = classifier.accuracy(split)
     measure = "exact match" if classifier.multilabel else "accuracy"
@@ -149,10 +153,7 @@ def _facts(outcome: Outcome) -> dict[str, str]:
     classifier, num = outcome.classifier, outcome.summary.num
     facts = {
         "folder": outcome.folder.resolve().name,
-        "model": classifier.name,
-        "classes": ", ".join(classifier.class_names),
-        "input": f"{classifier.size[0]} × {classifier.size[1]} pixels, {classifier.resize}",
-        "temperature": f"{classifier.temperature:.2f}",
+        **_about(classifier),
         "target accuracy": f"{100 * outcome.target_accuracy:g} %",
     }
     if classifier.known is not None:

@@ -67,11 +67,8 @@ class Cleaned:
     def notes(self) -> list[str]:
         """Remarks on the data set: how it was decoded, which checks were not made, leaks."""
         not_looked_for = self.scanned.attrs.get("note")
-        return [
-            *scan_notes(self.dataset, self.scanned),
-            *([not_looked_for] if not_looked_for else []),
-            *leaks.notes(self.dataset),
-        ]
+        remarks = [*scan_notes(self.dataset, self.scanned), not_looked_for]
+        return [*filter(None, remarks), *leaks.notes(self.dataset)]
 
     @property
     def largest_group(self) -> pd.DataFrame:
@@ -83,11 +80,9 @@ class Cleaned:
     def sentence(self) -> str:
         """Returns a summary in one sentence."""
         verdicts, most = self.manifest["verdict"].value_counts(), len(self.largest_group)
-        group = (
-            f"the largest group of near-duplicates has {most:,} files"
-            if most > 1
-            else "there are no near-duplicates"
-        )
+        group = "there are no near-duplicates"
+        if most > 1:
+            group = f"the largest group of near-duplicates has {most:,} files"
         sample = self.dataset.source.get("sample")
         drawn = f" (a sample of the {sample['num_files']:,} of {sample['of']})" if sample else ""
         return (
@@ -109,13 +104,13 @@ def load(data: str, **options: str) -> Dataset:
     return ensure(intake.bring(data, options=options or None))
 
 
-def ensure(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> Dataset:
+def ensure(dataset: Dataset) -> Dataset:
     """Returns the data set, cleaned by the default thresholds if it has not been cleaned yet.
 
     The manifest then reflects all decisions in the ledger.
     """
     if not dataset.cleaned():
-        print(clean(dataset, progress=progress).sentence())
+        print(clean(dataset).sentence())
     elif changes := _changes(dataset):
         print(changes)
     sync(dataset)
@@ -127,9 +122,9 @@ def _changes(dataset: Dataset) -> str:
     table = dataset.manifest()
     known = dict(zip(table["path"], table["bytes"], strict=True))
     there = {file.path: file.size for file in dataset.files() if file.problem is None}
-    ending = lambda path: path.rpartition(".")[2].lower()  # noqa: E731
-    kinds = {ending(path) for path in known}
-    num_added = sum(path not in known and ending(path) in kinds for path in there)
+    endings = {path.rpartition(".")[2].lower() for path in known}
+    new = [path.rpartition(".")[2].lower() for path in there.keys() - known.keys()]
+    num_added = sum(ending in endings for ending in new)
     num_removed = sum(path not in there for path, size in known.items() if size)
     num_changed = sum(there.get(path, size) != size for path, size in known.items() if size)
     if not num_added + num_removed + num_changed:
@@ -167,7 +162,6 @@ def clean(
     embedding: EmbeddingConfig | None = None,
     grouping: str = "copies",
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
     counting: Counting | None = None,
 ) -> Cleaned:
     """Scans the data set, groups duplicates, judges every file, and writes manifest, findings and
@@ -183,23 +177,55 @@ def clean(
         embedding: a pretrained network that finds wrong labels and outliers among the kept files.
         grouping: what shares a group, one of `duplicates.GROUPINGS`.
         workers: processes that read files; one a processor if None.
-        progress: called with (files read, files to read).
-        counting: returns such a function for each thing that is counted, `Run.counting` for one.
+        counting: returns a function of (done, total) for each thing that is counted, as
+            `Run.counting` does.
 
     Raises:
         DarkroomError: fewer than two classes have accepted files.
     """
     check_choice("grouping", grouping, duplicates.GROUPINGS)
+    limits, counting = thresholds or Thresholds(), counting or _uncounted
     with FileLock(dataset.folder / ".lock"):
-        progress = counting("files read") if counting else progress
-        scanned = scan(dataset, workers=workers, progress=progress)
-        if counting:
-            counting("files compared, to find copies")(0, len(scanned))
+        scanned = scan(dataset, workers=workers, progress=counting("files read"))
+        counting("files compared, to find copies")(0, len(scanned))
         grouped = duplicates.group_dataset(dataset, scanned, grouping=grouping, num_threads=workers)
-        limits = thresholds or Thresholds()
-        return _judge_and_write(
-            dataset, united(grouped), limits, verdicts or {}, embedding, counting
+        reflected = ledger.num_bytes(dataset.folder)
+        entries = ledger.read(dataset.folder)
+        by_hand = ledger.state(entries, by_hand=True)
+        labels = {path: made["label"] for path, made in by_hand.items() if "label" in made}
+        relabelled = (
+            grouped["path"].map(labels).where(grouped["path"].isin(labels), grouped["label"])
         )
+        scanned = united(grouped).assign(source_label=grouped["label"], label=relabelled)
+        issues = findings.judge(scanned, thresholds=limits, verdicts=verdicts)
+        if embedding is not None:
+            table = _table(scanned, _judged(issues), by_hand)
+            kept = table[table["verdict"] == "keep"].reset_index(drop=True)
+            suspected = label_issues.find(
+                dataset, kept, embedding, outlier=limits.outlier, counting=counting
+            )
+            both = pd.concat([issues, findings.table(suspected, verdicts=verdicts)])
+            issues = both.sort_values(["path", "reason"], ignore_index=True)
+        judged = _judged(issues)
+        table = _table(scanned, judged, by_hand)
+        _refuse_useless(dataset, table)
+        automatic = [entry for entry in entries if entry["by"] in (ledger.MACHINE, "undo")]
+        changes = _changed(ledger.state(automatic), judged)
+        if changes:
+            about = {"thresholds": asdict(limits), "verdicts": verdicts or {}}
+            about["embedding"] = asdict(embedding) if embedding else None
+            entry = ledger.append(
+                dataset.folder, by=ledger.MACHINE, action="clean", changes=changes, **about
+            )
+            if ledger.num_bytes(dataset.folder) == reflected + ledger.size_of(entry):
+                reflected += ledger.size_of(entry)  # no decision was made in the meantime
+        files.write_parquet(dataset.folder / FINDINGS, issues)
+        manifest.write(dataset.folder, table, ledger_bytes=reflected)
+        return Cleaned(dataset, scanned, issues, manifest.read(dataset.folder))
+
+
+def _uncounted(what: str) -> Callable[[int, int], None]:
+    return lambda done, total: None
 
 
 def united(scanned: pd.DataFrame) -> pd.DataFrame:
@@ -233,99 +259,50 @@ def undo(dataset: Dataset, *, entry: int | None = None) -> dict[str, Any]:
     return act
 
 
-def _judge_and_write(
-    dataset: Dataset,
-    scanned: pd.DataFrame,
-    limits: Thresholds,
-    verdicts: dict[str, str],
-    embedding: EmbeddingConfig | None,
-    counting: Counting | None,
-) -> Cleaned:
-    reflected = ledger.num_bytes(dataset.folder)
-    entries = ledger.read(dataset.folder)
-    by_hand = ledger.state(entries, by_hand=True)
-    scanned = scanned.assign(source_label=scanned["label"])
-    for path, decision in by_hand.items():
-        if "label" in decision:
-            scanned.loc[scanned["path"] == path, "label"] = decision["label"]
-    issues = findings.judge(scanned, thresholds=limits, verdicts=verdicts)
-    judged = _judged(issues)
-    if embedding is not None:
-        kept = _table(scanned, judged, by_hand)
-        kept = kept[kept["verdict"] == "keep"].reset_index(drop=True)
-        suspected = label_issues.find(
-            dataset, kept, embedding, outlier=limits.outlier, counting=counting
-        )
-        issues = findings.table(
-            [*issues.drop(columns="verdict").itertuples(index=False), *suspected], verdicts=verdicts
-        )
-        judged = _judged(issues)
-    before = ledger.state([entry for entry in entries if entry["by"] in (ledger.MACHINE, "undo")])
-    changes = [
-        {"path": path, "before": before.get(path, PLAIN), "after": judged.get(path, PLAIN)}
-        for path in sorted(judged.keys() | before.keys())
-        if before.get(path, PLAIN) != judged.get(path, PLAIN)
-    ]
-    table = _table(scanned, judged, by_hand)
-    _refuse_useless(dataset, table)
-    if changes:
-        entry = ledger.append(
-            dataset.folder,
-            by=ledger.MACHINE,
-            action="clean",
-            changes=changes,
-            thresholds=findings.as_parameters(limits),
-            verdicts=verdicts,
-            embedding=asdict(embedding) if embedding else None,
-        )
-        if ledger.num_bytes(dataset.folder) == reflected + ledger.size_of(entry):
-            reflected += ledger.size_of(entry)  # no decision was made in the meantime
-    files.write_parquet(dataset.folder / FINDINGS, issues)
-    manifest.write(dataset.folder, table, ledger_bytes=reflected)
-    return Cleaned(dataset, scanned, issues, manifest.read(dataset.folder))
-
-
 def _judged(issues: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Path -> verdict and reasons, of the files that have a finding."""
     judged: dict[str, dict[str, Any]] = {}
-    for path, reason, verdict in zip(
-        issues["path"], issues["reason"], issues["verdict"], strict=True
-    ):  # sorted by both
+    columns = (issues[name] for name in ("path", "reason", "verdict"))
+    for path, reason, verdict in zip(*columns, strict=True):  # sorted by path and reason
         known = judged.setdefault(path, {"verdict": "keep", "reasons": []})
         known["verdict"] = findings.worst((known["verdict"], verdict))
         known["reasons"].append(reason)
     return judged
 
 
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, Any]]:
+    """The changes of the ledger's line from one set of verdicts to another."""
+    paths = sorted(before.keys() | after.keys())
+    both = [(path, before.get(path, PLAIN), after.get(path, PLAIN)) for path in paths]
+    return [{"path": path, "before": old, "after": new} for path, old, new in both if old != new]
+
+
 def _table(
     scanned: pd.DataFrame, judged: dict[str, dict[str, Any]], by_hand: dict[str, dict[str, Any]]
 ) -> pd.DataFrame:
-    verdicts = [{**judged.get(path, PLAIN), **by_hand.get(path, {})} for path in scanned["path"]]
-    return scanned.assign(
-        verdict=[row["verdict"] for row in verdicts], reasons=[row["reasons"] for row in verdicts]
-    )
+    decided = [{**judged.get(path, PLAIN), **by_hand.get(path, {})} for path in scanned["path"]]
+    return scanned.assign(**{name: [row[name] for row in decided] for name in PLAIN})
 
 
 def _refuse_useless(dataset: Dataset, table: pd.DataFrame) -> None:
     kept = table.loc[table["verdict"] == "keep", "label"].nunique()
-    if kept < 2:
-        why = pd.Series(
-            [reason for reasons in table["reasons"] for reason in reasons], dtype=object
-        ).value_counts()
-        if why.get("two_labels", 0) * 2 > len(table):
-            example = table.loc[["two_labels" in r for r in table["reasons"]], "path"].iloc[0]
-            raise DarkroomError(
-                f"{why['two_labels']:,} of the {len(table):,} files of {dataset.name!r} show a "
-                f"picture that is in two classes, such as {example}: the folder seems to hold the "
-                "whole set more than once, or its classes are not at this folder level. Leave a "
-                "copy out by --option ignore=FOLDER, or choose --option level=N."
-            )
-        listed = "; ".join(_counted(table, name, number) for name, number in why.head(3).items())
+    if kept >= 2:
+        return
+    why = table["reasons"].explode().dropna().value_counts()
+    if why.get("two_labels", 0) * 2 > len(table):
+        example = next(row.path for row in table.itertuples() if "two_labels" in row.reasons)
         raise DarkroomError(
-            f"Of the {len(table):,} files of {dataset.name!r} none are left in "
-            f"{'any' if kept == 0 else 'all but one'} class after cleaning: {listed}. At least two "
-            "classes are needed, so look at the files or change the thresholds."
+            f"{why['two_labels']:,} of the {len(table):,} files of {dataset.name!r} show a "
+            f"picture that is in two classes, such as {example}: the folder seems to hold the "
+            "whole set more than once, or its classes are not at this folder level. Leave a "
+            "copy out by --option ignore=FOLDER, or choose --option level=N."
         )
+    listed = "; ".join(_counted(table, name, number) for name, number in why.head(3).items())
+    raise DarkroomError(
+        f"Of the {len(table):,} files of {dataset.name!r} none are left in "
+        f"{'any' if kept == 0 else 'all but one'} class after cleaning: {listed}. At least two "
+        "classes are needed, so look at the files or change the thresholds."
+    )
 
 
 def _counted(table: pd.DataFrame, reason: str, number: int) -> str:
@@ -346,24 +323,13 @@ def _by_hand(
         paths = sorted(set(paths))
         strange = [path for path in paths if path not in table.index]
         if strange or not paths:
-            raise DarkroomError(
-                f"The data set {dataset.name!r} has no file "
-                f"{strange[0] if strange else '(none was given)'!r}."
-            )
-        changes = [
-            {
-                "path": path,
-                "before": {name: _plain(table.at[path, name]) for name in after},
-                "after": after,
-            }
-            for path in paths
-        ]
+            named = strange[0] if strange else "(none was given)"
+            raise DarkroomError(f"The data set {dataset.name!r} has no file {named!r}.")
+        chosen = table.loc[paths, list(after)].astype(object)
+        before = chosen.where(chosen.notna(), None).to_dict("index")
+        changes = [{"path": path, "before": before[path], "after": after} for path in paths]
         ledger.append(dataset.folder, by=by, action=action, changes=changes)
         _replay(dataset)
-
-
-def _plain(value: Any) -> Any:
-    return None if value is None or value != value else value
 
 
 def _replay(dataset: Dataset) -> None:
@@ -371,10 +337,7 @@ def _replay(dataset: Dataset) -> None:
     table = dataset.manifest()
     reflected = ledger.num_bytes(dataset.folder)
     acts = ledger.state(ledger.read(dataset.folder))
-    labels = dict(zip(*(dataset.rows()[name] for name in ("path", "label")), strict=True))
+    labels = dataset.rows().set_index("path")["label"].to_dict()
     rows = [{**PLAIN, "label": labels.get(path), **acts.get(path, {})} for path in table["path"]]
-    columns = {
-        name: pd.Series([row[name] for row in rows], dtype=object)
-        for name in ("verdict", "reasons", "label")
-    }
+    columns = pd.DataFrame(rows, table.index, ["verdict", "reasons", "label"], dtype=object)
     manifest.write(dataset.folder, table.assign(**columns), ledger_bytes=reflected)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import pandas as pd
 
 from lib import files, paths
@@ -43,17 +42,14 @@ def clean(
     limits = _thresholds(thresholds or {})
     dataset = intake.bring(data, name=name, options=options or None)
     network = embedding_network
-    try:
-        cleaned = cleaning.clean(
-            dataset,
-            thresholds=limits,
-            verdicts=verdicts,
-            embedding=None if network == "none" else EmbeddingConfig(network),
-            workers=workers,
-            progress=print_progress,
-        )
-    except ValueError as error:  # an unknown reason or verdict
-        raise DarkroomError(str(error)) from error
+    cleaned = cleaning.clean(
+        dataset,
+        thresholds=limits,
+        verdicts=verdicts,
+        embedding=None if network == "none" else EmbeddingConfig(network),
+        workers=workers,
+        counting=lambda what: print_progress if what == "files read" else lambda done, total: None,
+    )
     address = findings_page.write(cleaned)
     if as_json:
         print(json.dumps(summary(cleaned), ensure_ascii=False))
@@ -76,26 +72,25 @@ def summary(cleaned: Cleaned) -> dict[str, Any]:
     kept = table[table["verdict"] == "keep"]
     shared = kept["copy_group"][kept["copy_group"].duplicated()]
     groups = kept["source_group"].dropna() if "source_group" in kept else kept["label"][:0]
-    reasons = table["reasons"].explode().dropna().value_counts().sort_index()
-    splits = kept["source_split"].where(kept["source_split"].notna(), "").value_counts()
+    splits = kept["source_split"].where(kept["source_split"].notna(), "")
+    unread = {"label": source.get("label_rule"), "split": None, "group": None}
     return {
         "name": cleaned.dataset.name,
-        "read_as": source.get(
-            "read_as", {"label": source.get("label_rule"), "split": None, "group": None}
-        ),
-        "classes": {
-            str(name): int(number)
-            for name, number in kept["label"].value_counts().sort_index().items()
-        },
-        "splits": {name: int(splits.get(name, 0)) for name in ("train", "val", "test", "")},
+        "read_as": source.get("read_as", unread),
+        "classes": _numbers(kept["label"]),
+        "splits": _numbers(splits, ("train", "val", "test", "")),
         "groups": int(groups.nunique() or shared.nunique()) or None,
-        "verdicts": {
-            verdict: int((table["verdict"] == verdict).sum()) for verdict in manifest.VERDICTS
-        },
-        "reasons": {reason: int(number) for reason, number in reasons.items()},
+        "verdicts": _numbers(table["verdict"], manifest.VERDICTS),
+        "reasons": _numbers(table["reasons"].explode()),
         "not_used": source.get("not_used", {"rows": 0, "files": 0, "why": {}}),
         "notes": [*source.get("notes", []), *cleaned.notes],
     }
+
+
+def _numbers(values: pd.Series, names: Iterable[str] | None = None) -> dict[str, int]:
+    """How often each value occurs: all values in order, or those named."""
+    counts = values.dropna().value_counts().sort_index()
+    return {name: int(counts.get(name, 0)) for name in (counts.index if names is None else names)}
 
 
 def list_files(data: str, finding: str = "") -> None:
@@ -110,10 +105,11 @@ def list_files(data: str, finding: str = "") -> None:
                 f"No file of {dataset.name!r} has the finding or verdict {finding!r}; there is "
                 f"{', '.join(known)}.{suggest(finding, known)}"
             )
-        has_finding = np.array([finding in reasons for reasons in table["reasons"]])
-        rows = table[has_finding | (table["verdict"] == finding).to_numpy()]
+        rows = table[[finding in (row.verdict, *row.reasons) for row in table.itertuples()]]
     for row in rows.itertuples():
         print(f"{row.verdict:<7}{row.path}\t{', '.join(row.reasons)}")
+    if rows.empty:
+        print(f"No file of {dataset.name!r} has a finding.")
 
 
 def history(data: str) -> None:
@@ -121,28 +117,24 @@ def history(data: str) -> None:
     entries = ledger.read(_known(data).folder)
     standing = {act["entry"] for act in ledger.standing(entries)}
     for act in entries:
-        about = f"of {act['of']}" if act["action"] == "undo" else f"{len(act['changes']):,} files"
-        after = (
-            ", ".join(sorted({str(change["after"][act["action"]]) for change in act["changes"]}))
-            if act["action"] in ("label", "verdict")
-            else ""
-        )
-        undone = "" if act["entry"] in standing or act["action"] == "undo" else "  (undone)"
-        print(
-            f"{act['entry']:4}  {act['at']}  "
-            f"{act['by']:<8}{act['action']:<8}{after:<8}{about}{undone}"
-        )
+        about, action, after = f"{len(act['changes']):,} files", act["action"], ""
+        if action == "undo":
+            about = f"of {act['of']}"
+        elif act["entry"] not in standing:
+            about += "  (undone)"
+        if action in ("label", "verdict"):
+            after = ", ".join(sorted({str(change["after"][action]) for change in act["changes"]}))
+        print(f"{act['entry']:4}  {act['at']}  {act['by']:<8}{action:<8}{after:<8}{about}")
+    if not entries:
+        print(f"Nothing has been decided about {data!r}.")
 
 
 def undo(data: str, entry: int | None = None) -> None:
     """Takes back a decision, by default the last."""
     dataset = _known(data)
     act = cleaning.undo(dataset, entry=entry)
-    print(
-        f"Undone: entry {act['entry']}, {act['action']} by {act['by']} of {len(act['changes']):,} "
-        "files."
-    )
-    print(_standing(dataset))
+    about = f"{act['action']} by {act['by']} of {len(act['changes']):,} files"
+    print(f"Undone: entry {act['entry']}, {about}.\n{_standing(dataset)}")
 
 
 def decide(data: str, decisions: dict[str, list[str]]) -> None:
@@ -162,9 +154,8 @@ def relabel(data: str, label: str, *files: str) -> None:
             "--relabel takes the label and then the files: --relabel cat photos/1.jpg photos/2.jpg."
         )
     cleaning.relabel(dataset, files, label=label)
-    print(
-        f"{len(set(files)):,} files are labelled {label!r} now; clean again to judge them under it."
-    )
+    number = len(set(files))
+    print(f"{number:,} files are labelled {label!r} now; clean again to judge them under it.")
     _print_undo(dataset)
 
 
@@ -199,22 +190,10 @@ def _thresholds(given: dict[str, str]) -> Thresholds:
             )
         try:
             values[name] = kinds[name](text)
-        except ValueError as error:
-            raise DarkroomError(
-                f"The threshold {name} must be a number. Received: {text!r}."
-            ) from error
-    try:
-        return Thresholds(**values)
-    except ValueError as error:
-        raise DarkroomError(str(error)) from error
-
-
-# -- A clean copy
-
-
-_FORBIDDEN = re.compile(
-    r'[<>:"/\\|?*\x00-\x1f]'
-)  # what Windows refuses, so that the copy can travel
+        except ValueError:
+            message = f"The threshold {name} must be a number. Received: {text!r}."
+            raise DarkroomError(message) from None
+    return Thresholds(**values)
 
 
 def export(dataset: Dataset, target: Path, *, by_split: bool = False) -> int:
@@ -249,6 +228,7 @@ def export(dataset: Dataset, target: Path, *, by_split: bool = False) -> int:
     else:
         outer = table["source_split"].fillna("unsplit").tolist()
     checks.room(target, needed=int(table["bytes"].sum()), what=f"the clean copy of {dataset.name}")
+    folders = files.folder_names(table["label"].unique())
     taken: set[str] = set()
     with files.directory(target) as aside:
         names = []
@@ -259,12 +239,18 @@ def export(dataset: Dataset, target: Path, *, by_split: bool = False) -> int:
                     f"{row.path} has changed since it was cleaned; run `darkroom clean "
                     f"{dataset.name}` again."
                 )
-            place = Path(split, _safe(row.label))
-            name = _free(place, _named(row.path, row.format), taken)
-            file = aside / place / name
+            name = Path(files.plain_name(row.path.rpartition("/")[2]))
+            if name.suffix[1:].lower() not in ENDINGS[row.format]:
+                name = name.with_suffix(f".{ENDINGS[row.format][0]}")
+            place, number = Path(split, folders[row.label], name), 1
+            while str(place).casefold() in taken:  # some disks do not tell upper from lower case
+                number += 1
+                place = place.with_stem(f"{name.stem} ({number})")
+            taken.add(str(place).casefold())
+            file = aside / place
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
-            names.append(f"{place.name}/{name}")
+            names.append(f"{place.parent.name}/{place.name}")
         _describe(aside, dataset, table.assign(file_name=names, outer=outer))
     return len(table)
 
@@ -288,30 +274,3 @@ def _describe(folder: Path, dataset: Dataset, table: pd.DataFrame) -> None:
     lines = ["---", 'task_categories: ["image-classification"]', "---", f"# {dataset.name}", ""]
     lines += [f"- {name}: {fact}" for name, fact in facts.items() if fact]
     files.write_text(folder / "README.md", "\n".join(lines) + "\n")
-
-
-def _safe(label: str) -> str:
-    plain = _FORBIDDEN.sub("_", str(label)).strip().rstrip(".")
-    return (
-        f"_{plain}" if not plain or plain.startswith(".") else plain
-    )  # a folder with a dot in front is passed over
-
-
-def _named(path: str, format: str) -> str:
-    name = _FORBIDDEN.sub("_", path.rsplit("/", 1)[-1])
-    stem, _, ending = name.rpartition(".")
-    right = ENDINGS[format]
-    return name if ending.lower() in right else f"{stem or ending}.{right[0]}"
-
-
-def _free(place: Path, name: str, taken: set[str]) -> str:
-    """The name, numbered where the folder has it already; case does not count, since some disks do
-    not tell it apart.
-    """
-    stem, _, ending = name.rpartition(".")
-    number, chosen = 1, name
-    while str(place / chosen).casefold() in taken:
-        number += 1
-        chosen = f"{stem} ({number}).{ending}"
-    taken.add(str(place / chosen).casefold())
-    return chosen

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 
 import cv2
 import numpy as np
@@ -113,9 +112,8 @@ class Comparer:
         whole = _cosine(a, b)
         if whole < 0.5 or not components.shape[1]:
             return whole
-        return min(
-            whole, _cosine(*(vector - components @ (components.T @ vector) for vector in (a, b)))
-        )
+        own = (vector - components @ (components.T @ vector) for vector in (a, b))
+        return min(whole, _cosine(*own))
 
 
 def detail(thumb: np.ndarray) -> np.ndarray:
@@ -161,19 +159,16 @@ def laid_over(
     """
     until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, rounds, 1e-4)
     try:
-        return cv2.findTransformECC(one, other, warp.copy(), cv2.MOTION_AFFINE, until, None, blur)[
-            1
-        ]
+        start, kind = warp.copy(), cv2.MOTION_AFFINE
+        return cv2.findTransformECC(one, other, start, kind, until, None, blur)[1]
     except cv2.error:  # unrelated pictures do not converge and are compared as they are
         return warp
 
 
 def warped(picture: np.ndarray, warp: np.ndarray) -> np.ndarray:
     """Returns the picture under the map, its edge continued."""
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(
-        picture, warp, picture.shape[::-1], flags=how, borderMode=cv2.BORDER_REPLICATE
-    )
+    how = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
+    return cv2.warpAffine(picture, warp, picture.shape[::-1], **how)
 
 
 def _shift(warp: np.ndarray, side: int) -> float:
@@ -212,8 +207,7 @@ class CopyVerifier:
     """
 
     def __init__(self, read: Callable[[int], np.ndarray | None]) -> None:
-        self._read, self._lock = read, Lock()
-        self._pictures: OrderedDict[int, np.ndarray | None] = OrderedDict()
+        self._picture = lru_cache(maxsize=_KEPT)(read)
 
     def compare(self, first: int, second: int, turn: int) -> tuple[bool, float]:
         """Returns whether picture `second`, turned into `turn` of `measurements.orient`, is the
@@ -226,9 +220,8 @@ class CopyVerifier:
         if one is None or other is None:
             return False, 0.0
         side = min(GREATEST_SIDE, *one.shape, *other.shape)
-        a, b = (
-            _square(picture, side) for picture in (one, np.ascontiguousarray(orient(other, turn)))
-        )
+        turned = np.ascontiguousarray(orient(other, turn))
+        a, b = (_square(picture, side) for picture in (one, turned))
         same, shared = same_photograph(a, b)
         if same:  # many copies are only compressed again or brightened
             return True, shared
@@ -240,18 +233,6 @@ class CopyVerifier:
             warp = scaled(warp, 1 / size)
         same, shared_now = same_photograph(a, warped(b, scaled(warp, side)))
         return same, max(shared, shared_now)
-
-    def _picture(self, index: int) -> np.ndarray | None:
-        with self._lock:
-            if index in self._pictures:
-                self._pictures.move_to_end(index)
-                return self._pictures[index]
-        picture = self._read(index)
-        with self._lock:
-            self._pictures[index] = picture
-            while len(self._pictures) > _KEPT:
-                self._pictures.popitem(last=False)
-        return picture
 
 
 def same_photograph(one: np.ndarray, other: np.ndarray) -> tuple[bool, float]:
@@ -358,8 +339,6 @@ def group(
     *,
     read: Callable[[str], np.ndarray | None] | None = None,
     grouping: str = "copies",
-    distance: int = DISTANCE,
-    likeness: float = LIKENESS,
     num_threads: int | None = None,
 ) -> pd.DataFrame:
     """Returns the scan with `group` (int64, counted from 0 in the order of paths), `likeness` (to
@@ -384,23 +363,19 @@ def group(
     ).to_numpy(bool)
     threads = measurements.num_workers(num_threads)
     proving = read is not None and grouping == "copies"
-    least = min(PROVABLE, likeness) if proving else likeness
-    alike = _alike(subjects[fit], thumbs, distance=distance, likeness=least, num_threads=threads)
+    least = PROVABLE if proving else LIKENESS
+    alike = _alike(subjects[fit], thumbs, likeness=least, num_threads=threads)
     place = np.flatnonzero(fit)
-    edges, scores = (
-        place[alike[["first", "second"]].to_numpy(np.int64)].reshape(-1, 2),
-        alike["score"].to_numpy(),
-    )
+    edges = place[alike[["first", "second"]].to_numpy(np.int64)].reshape(-1, 2)
+    scores = alike["score"].to_numpy()
     copies, shared = np.ones(len(edges), bool), np.ones(len(edges))
     if proving:
         paths = subjects["path"].to_numpy()
         verifier = CopyVerifier(lambda at: read(paths[at]))
-        copies, shared = _proven(
-            edges,
-            alike["turn"].to_numpy(),
-            verifier,
-            num_threads=threads,
-        )
+        with ThreadPoolExecutor(threads) as pool:
+            compared = list(pool.map(verifier.compare, *edges.T.tolist(), alike["turn"].tolist()))
+        copies = np.array([same for same, _ in compared], bool)
+        shared = np.array([share for _, share in compared], float)
     edited = edited_copies.nothing()
     if read is not None and fit.any():
         names, rows = subjects["path"].to_numpy()[fit], subjects["thumb"].to_numpy(object)[fit]
@@ -418,12 +393,11 @@ def group(
     scores = np.concatenate([scores, edited.scores])
     copies = np.concatenate([copies, np.ones(len(edited.pairs), bool)])
     leader, score = components(len(subjects), edges[copies], scores[copies])
-    near = copies | (scores >= likeness)
+    near = copies | (scores >= LIKENESS)
     alike_leader, alike_score = stars(len(subjects), edges[near], scores[near])
     numbered, _ = pd.factorize(leader[ids])
-    other = np.where(
-        leader[alike_leader] != leader, subjects["path"].to_numpy(object)[alike_leader], None
-    )
+    alike_path = subjects["path"].to_numpy(object)[alike_leader]
+    other = np.where(leader[alike_leader] != leader, alike_path, None)
     grouped = scanned.assign(
         group=numbered.astype("int64"),
         likeness=score[ids],
@@ -482,7 +456,7 @@ def stars(number: int, pairs: np.ndarray, scores: np.ndarray) -> tuple[np.ndarra
 
 
 def _alike(
-    subjects: pd.DataFrame, thumbs: np.ndarray, *, distance: int, likeness: float, num_threads: int
+    subjects: pd.DataFrame, thumbs: np.ndarray, *, likeness: float, num_threads: int
 ) -> pd.DataFrame:
     """The pairs among `subjects` that are alike at 64 px: `first`, `second`, `turn` (of the second)
     and `score`.
@@ -491,41 +465,18 @@ def _alike(
     if len(subjects) < 2:
         return nothing
     hashes = np.frombuffer(b"".join(subjects["hashes"]), np.uint64).reshape(-1, 8)
-    proposed = perceptual_hash.pairs(hashes, distance=distance, workers=num_threads)
+    proposed = perceptual_hash.pairs(hashes, distance=DISTANCE, workers=num_threads)
     if not len(proposed):
         return nothing
     copies = np.unique(proposed[proposed[:, 3] <= COPY_DISTANCE, 1])
     rows = subjects["thumb"].to_numpy(np.int64)
     comparer = Comparer(thumbs, rows, distinct=np.setdiff1d(np.arange(len(rows)), copies))
     with ThreadPoolExecutor(num_threads) as threads:  # OpenCV lets go of the interpreter's lock
-        chunks = np.array_split(proposed[:, :3], max(1, len(proposed) // 64))
-        scores = np.concatenate(
-            list(
-                threads.map(lambda rows: [comparer.likeness(*row) for row in rows.tolist()], chunks)
-            )
-        )
-    table = pd.DataFrame(
-        {"first": proposed[:, 0], "second": proposed[:, 1], "turn": proposed[:, 2], "score": scores}
-    )
-    best = table[table["score"] >= likeness].sort_values(
-        ["first", "second", "score"], kind="stable"
-    )
+        scores = list(threads.map(comparer.likeness, *proposed[:, :3].T.tolist()))
+    table = pd.DataFrame(proposed[:, :3], columns=["first", "second", "turn"]).assign(score=scores)
+    near = table[table["score"] >= likeness]
+    best = near.sort_values(["first", "second", "score"], kind="stable")
     return best.drop_duplicates(["first", "second"], keep="last", ignore_index=True)
-
-
-def _proven(
-    edges: np.ndarray, turns: np.ndarray, verifier: CopyVerifier, *, num_threads: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each pair is a copy, bool (pairs,), and the finest structure that it shares,
-    (pairs,).
-    """
-    pairs = zip(*edges.T.tolist(), turns.tolist(), strict=True) if len(edges) else []
-    with ThreadPoolExecutor(num_threads) as threads:
-        compared = list(threads.map(lambda pair: verifier.compare(*pair), pairs))
-    return (
-        np.array([same for same, _ in compared], bool),
-        np.array([shared for _, shared in compared], float),
-    )
 
 
 def _stored(path: Path, key: str, *, rows: int) -> pd.DataFrame | None:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lib.data import decode
 from lib.data.manifest import VERDICTS
+from lib.errors import DarkroomError
 
 COLUMNS = ("path", "reason", "score", "verdict", "detail")
 """Columns of a findings table. `score` is 0 (worst) to 1 (harmless), so the worst sort first."""
 
 BROKEN = (
-    "not_an_image",
-    "unsupported",
-    "too_large",
-    "truncated",
-    "corrupted",
-    "crashed",
-    "unreadable",
-    "missing",
-    "link_folder",
-    "link_outside",
-    "special",
+    *decode.REASONS,
+    *("crashed", "unreadable", "missing", "link_folder", "link_outside", "special"),
     "name_not_text",
 )
 """Reasons for which there is no picture to judge; always reject."""
@@ -68,8 +62,8 @@ class Thresholds:
         for field in fields(self):
             value = getattr(self, field.name)
             if not np.isfinite(value) or value < 0:
-                raise ValueError(
-                    f"the threshold {field.name} must be a number of at least 0. Received: {value}."
+                raise DarkroomError(
+                    f"The threshold {field.name} must be a number of at least 0. Received: {value}."
                 )
 
     @classmethod
@@ -80,26 +74,12 @@ class Thresholds:
 
 
 DEFAULT_VERDICTS = {
-    **dict.fromkeys(BROKEN, "reject"),
-    "unlabelled": "reject",
-    "exact_duplicate": "reject",
-    "two_labels": "reject",
-    "too_small": "review",
-    "odd_aspect": "review",
-    "dark": "review",
-    "bright": "review",
-    "low_contrast": "review",
-    "uniform": "review",
-    "blurred": "review",
-    "near_two_labels": "keep",
-    "wrong_extension": "keep",
-    "several_frames": "keep",
-    "near_duplicate": "keep",
-    "duplicate_across_splits": "keep",
-    "few": "keep",
-    "wrong_label": "keep",
-    "outlier": "keep",
-    "look_alike": "keep",
+    **dict.fromkeys((*BROKEN, "unlabelled", "exact_duplicate", "two_labels"), "reject"),
+    **dict.fromkeys(("too_small", "odd_aspect", "dark", "bright", "low_contrast"), "review"),
+    **dict.fromkeys(("uniform", "blurred"), "review"),
+    **dict.fromkeys(("near_two_labels", "near_duplicate", "duplicate_across_splits"), "keep"),
+    **dict.fromkeys(("wrong_extension", "several_frames", "few"), "keep"),
+    **dict.fromkeys(("wrong_label", "outlier", "look_alike"), "keep"),
 }
 """Reason -> verdict. `judge` takes another table to change it.
 
@@ -108,95 +88,49 @@ a subject may differ. What only a network suspects is kept too, since removing w
 finds hard would inflate every later result. Check those pictures and decide by hand.
 """
 
-DESCRIPTIONS: dict[str, tuple[str, str]] = {
-    "not_an_image": ("Not an image", "The bytes are no picture, whatever its name."),
-    "unsupported": (
-        "Unsupported format",
-        "A picture in a format that is not decoded; convert it to JPEG or PNG.",
-    ),
-    "too_large": (
-        "Too large",
-        "The file declares more pixels than a photograph has; it was not decoded.",
-    ),
+DESCRIPTIONS = {
+    "not_an_image": ("Not an image", "The bytes are no picture, whatever the file's name."),
+    "unsupported": ("Unsupported format", "Not decoded here; convert it to JPEG or PNG."),
+    "too_large": ("Too large", "More pixels than a photograph has; it was not decoded."),
     "truncated": ("Cut off", "The file ends before the picture does, as after a broken download."),
-    "several_frames": (
-        "Several frames",
-        "An animation or a file of several pages; only the first frame counts.",
-    ),
     "corrupted": (
         "Damaged",
-        "The bytes are not what was once written; most viewers fill the damage with grey or black.",
+        "Some bytes changed; most viewers fill the damage with grey or black.",
     ),
-    "crashed": (
-        "Crashed its reader",
-        "Reading the file ended or hung a worker process; the rest of the scan went on.",
-    ),
-    "unreadable": (
-        "Unreadable",
-        "The file could not be read: no permission, or it vanished during the scan.",
-    ),
+    "crashed": ("Crashed its reader", "Reading the file ended or hung a worker process."),
+    "unreadable": ("Unreadable", "No permission to read the file, or it vanished during the scan."),
     "missing": ("Missing", "The table names a file that is not there."),
     "link_folder": ("Link to a folder", "Links to folders are not followed, so that loops end."),
-    "link_outside": (
-        "Link out of the data",
-        "A link to a file outside the data set is not followed.",
-    ),
+    "link_outside": ("Link out of the data", "A link to a file outside the data is not followed."),
     "special": ("Not a plain file", "A pipe, a socket or a device."),
     "name_not_text": (
         "Name is not text",
-        "The file's name holds bytes that are not UTF-8; rename it.",
+        "The name holds bytes that are not UTF-8; rename the file.",
     ),
-    "unlabelled": (
-        "No label",
-        "The file is in no class folder, or the table has no row for it.",
-    ),
-    "two_labels": (
-        "One picture, two labels",
-        "The same pixels under different labels; at most one of them can be right.",
-    ),
+    "several_frames": ("Several frames", "An animation or several pages; only the first counts."),
+    "unlabelled": ("No label", "The file is in no class folder, or the table has no row for it."),
+    "two_labels": ("One picture, two labels", "Equal pixels under different labels; one is wrong."),
     "exact_duplicate": (
         "Exact copy",
-        "The same pixels as another file; one of them is kept, that of a test split first.",
+        "Equal pixels; one file is kept, that of a test split first.",
     ),
-    "near_two_labels": (
-        "Near-duplicates, two labels",
-        "Nearly the same picture under different labels; check which is right.",
-    ),
+    "near_two_labels": ("Near-duplicates, two labels", "Check which of the labels is right."),
     "duplicate_across_splits": (
         "Leaks across the source's splits",
         "The same picture in two of the source's own splits; split_method = 'grouped' prevents it.",
     ),
-    "near_duplicate": (
-        "Near-duplicates",
-        "Nearly the same picture; a group is never divided between two splits.",
-    ),
-    "look_alike": (
-        "Look-alikes",
-        "The same texture or scene in what is another photograph; they are not grouped.",
-    ),
+    "near_duplicate": ("Near-duplicates", "Nearly the same picture; no split divides the group."),
+    "look_alike": ("Look-alikes", "The same scene or texture in another photograph; not grouped."),
     "too_small": ("Too small", "So few pixels that a network has little to see."),
-    "odd_aspect": (
-        "Odd aspect",
-        "Much longer than broad: resizing will change it beyond recognition.",
-    ),
+    "odd_aspect": ("Odd aspect", "Much longer than broad; resizing changes it beyond recognition."),
     "dark": ("Too dark", "Nearly all pixels are almost black."),
     "bright": ("Too bright", "Nearly all pixels are almost white."),
     "low_contrast": ("Low contrast", "The greys span hardly any of their range."),
     "uniform": ("One colour", "Nearly all pixels have one grey."),
     "blurred": ("Blurred", "Hardly any edge in the whole picture."),
-    "wrong_label": (
-        "Probably wrong label",
-        "A pretrained network's features say another class, trained on pictures that do not "
-        "include this one.",
-    ),
-    "outlier": (
-        "Outlier",
-        "Far from the other pictures of its class in a pretrained network's features.",
-    ),
-    "wrong_extension": (
-        "Wrong extension",
-        "The name says another format than the bytes; it decodes all the same.",
-    ),
+    "wrong_label": ("Probably wrong label", "A pretrained network's features say another class."),
+    "outlier": ("Outlier", "Far from its class in a pretrained network's features."),
+    "wrong_extension": ("Wrong extension", "The name says another format than the bytes; decoded."),
     "few": ("Small class", "The class has very few pictures."),
 }
 """Reason -> (title, sentence): what each finding means and what to do about it."""
@@ -213,15 +147,26 @@ def judge(
     `verdicts` overrides `DEFAULT_VERDICTS` for some reasons, such as `{"blurred": "keep"}`.
     Raises ValueError for an unknown reason or verdict.
     """
+    limits = thresholds or Thresholds()
+    broken = scanned[scanned["problem"].notna()]
+    good = scanned[scanned["problem"].isna()]
+    labelled = good[good["label"].notna()]
     rows = [
-        *_broken(scanned),
-        *_pictures(scanned, thresholds or Thresholds()),
-        *_labels(scanned),
-        *_frames(scanned),
-        *_duplicates(scanned),
-        *_alike(scanned),
-        *_few(scanned, thresholds or Thresholds()),
+        *zip(broken["path"], broken["problem"], itertools.repeat(0.0), broken["detail"]),
+        *_pictures(good, limits),
+        *_rows(good[good["label"].isna()], "unlabelled", 0.0, DESCRIPTIONS["unlabelled"][1]),
+        *_exact(labelled),
+        *_duplicates(labelled),
+        *_few(labelled, limits),
     ]
+    if "frames" in good.columns:
+        several = good[good["frames"].fillna(1) > 1]
+        text = "only the first of {frames} frames or pages counts"
+        rows += _rows(several, "several_frames", 0.5, text)
+    if "look_alike" in labelled.columns:
+        alike = labelled[labelled["look_alike"].notna()]
+        text = "looks like {look_alike}, another photograph"
+        rows += _rows(alike, "look_alike", 1 - alike["alikeness"], text)
     return table(rows, verdicts=verdicts)
 
 
@@ -230,17 +175,15 @@ def table(
 ) -> pd.DataFrame:
     """Returns findings, given as (path, reason, score, detail), with verdicts as `judge` does."""
     decided = {**DEFAULT_VERDICTS, **(verdicts or {})}
-    strange = sorted(set(decided) - set(DEFAULT_VERDICTS)) or sorted(
-        set(decided.values()) - set(VERDICTS)
-    )
+    strange = [name for name in decided if name not in DEFAULT_VERDICTS]
+    strange += sorted(set(decided.values()) - set(VERDICTS))
     if strange:
-        raise ValueError(
+        raise DarkroomError(
             f"verdicts maps reasons ({', '.join(DEFAULT_VERDICTS)}) to {', '.join(VERDICTS)}. "
             f"Received: {strange[0]!r}."
         )
-    issues = pd.DataFrame(list(rows), columns=["path", "reason", "score", "detail"]).astype(
-        {"score": "float64"}
-    )
+    issues = pd.DataFrame(list(rows), columns=["path", "reason", "score", "detail"])
+    issues = issues.astype({"score": "float64"})
     issues.insert(3, "verdict", issues["reason"].map(decided))
     return issues.sort_values(["path", "reason"], ignore_index=True)
 
@@ -250,150 +193,104 @@ def worst(verdicts: Iterable[str]) -> str:
     return max(verdicts, key=VERDICTS.index, default="keep")
 
 
-def _broken(scanned: pd.DataFrame) -> Iterator[tuple]:
-    broken = scanned[scanned["problem"].notna()]
-    for path, problem, detail in zip(
-        broken["path"], broken["problem"], broken["detail"], strict=True
-    ):
-        yield path, problem, 0.0, detail
+def _rows(files: pd.DataFrame, reason: str, score: float | pd.Series, text: str) -> list[tuple]:
+    """One finding a file; `text` may name columns in braces."""
+    details = [text.format_map(row) for row in files.to_dict("records")]
+    scores = pd.Series(score, index=files.index)
+    return list(zip(files["path"], itertools.repeat(reason), scores, details))
 
 
-def _pictures(scanned: pd.DataFrame, limits: Thresholds) -> Iterator[tuple]:
-    good = scanned[scanned["problem"].isna()]
-    short = good[["width", "height"]].min(axis=1).astype(float)
-    aspect = good[["width", "height"]].max(axis=1).astype(float) / short
+def _pictures(good: pd.DataFrame, limits: Thresholds) -> list[tuple]:
+    sides = good[["width", "height"]].astype(float)
+    good = good.assign(short=sides.min(axis=1), aspect=sides.max(axis=1) / sides.min(axis=1))
     dark, bright, contrast = good["dark"], good["bright"], good["contrast"]
-    sharp, uniform = good["sharpness"], good["uniform"]
+    short, aspect, uniform, sharp = (
+        good[name] for name in ("short", "aspect", "uniform", "sharpness")
+    )
     is_blurred = (sharp < limits.sharpness) & (contrast >= limits.contrast)
-    checks = {  # reason: (measure, flagged, score, text)
-        "too_small": (
-            short, short < limits.smallest_side, short / limits.smallest_side,
-            "shorter side {:.0f} px",
-        ),
-        "odd_aspect": (
-            aspect, aspect > limits.greatest_aspect, limits.greatest_aspect / aspect,
-            "aspect {:.1f} : 1",
-        ),
-        "dark": (dark, dark < limits.dark, dark, "99 % of the pixels below {:.0%} light"),
+    smallest, greatest = limits.smallest_side, limits.greatest_aspect
+    checks = {  # reason: (flagged, score, text)
+        "too_small": (short < smallest, short / smallest, "shorter side {short:.0f} px"),
+        "odd_aspect": (aspect > greatest, greatest / aspect, "aspect {aspect:.1f} : 1"),
+        "dark": (dark < limits.dark, dark, "99 % of the pixels below {dark:.0%} light"),
         "bright": (
-            bright, bright > limits.bright, 1 - bright, "99 % of the pixels above {:.0%} light",
+            bright > limits.bright,
+            1 - bright,
+            "99 % of the pixels above {bright:.0%} light",
         ),
         "low_contrast": (
-            contrast, contrast < limits.contrast, contrast, "grey spans {:.1%} of its range",
+            contrast < limits.contrast,
+            contrast,
+            "grey spans {contrast:.1%} of its range",
         ),
         "uniform": (
-            uniform, uniform > limits.uniform, 1 - uniform, "{:.1%} of the pixels in one grey",
+            uniform > limits.uniform,
+            1 - uniform,
+            "{uniform:.1%} of the pixels in one grey",
         ),
-        "blurred": (sharp, is_blurred, sharp, "sharpness {:.3f}"),
-    }  # fmt: skip
-    for reason, (measure, flagged, score, text) in checks.items():
-        for at in good.index[flagged.to_numpy(bool)]:
-            severity = float(np.clip(score[at], 0, 1))
-            yield good.at[at, "path"], reason, severity, text.format(measure[at])
-    for path, format in zip(good["path"], good["format"], strict=True):
-        ending = path.rsplit("/", 1)[-1].rpartition(".")[2].lower()
-        if ending not in ENDINGS.get(format, (ending,)):
-            yield (
-                path,
-                "wrong_extension",
-                0.5,
-                f"the bytes are {format}, the name ends in .{ending}",
-            )
+        "blurred": (is_blurred, sharp, "sharpness {sharpness:.3f}"),
+    }
+    rows = []
+    for reason, (flagged, score, text) in checks.items():
+        chosen = flagged.to_numpy(bool)
+        rows += _rows(good[chosen], reason, score[chosen].clip(0, 1), text)
+    endings = good["path"].str.rpartition("/")[2].str.rpartition(".")[2].str.lower()
+    known = zip(endings, good["format"], strict=True)
+    wrong = [ending not in ENDINGS.get(format, (ending,)) for ending, format in known]
+    text = "the bytes are {format}, the name ends in .{ending}"
+    return rows + _rows(good.assign(ending=endings)[wrong], "wrong_extension", 0.5, text)
 
 
-def _frames(scanned: pd.DataFrame) -> Iterator[tuple]:
-    if "frames" in scanned.columns:
-        several = scanned[scanned["frames"].fillna(1) > 1]
-        for path, frames in zip(several["path"], several["frames"], strict=True):
-            yield path, "several_frames", 0.5, f"only the first of {frames} frames or pages counts"
-
-
-def _labels(scanned: pd.DataFrame) -> Iterator[tuple]:
-    good = scanned[scanned["problem"].isna()]
-    for path in good.loc[good["label"].isna(), "path"]:
-        yield (
-            path,
-            "unlabelled",
-            0.0,
-            "the file has no label: it is in no class folder, or the table has no row for it",
-        )
-
-
-def _duplicates(scanned: pd.DataFrame) -> Iterator[tuple]:
-    good = scanned[scanned["problem"].isna() & scanned["label"].notna()]
-    yield from _exact(good)
-    sizes = good.groupby("copy_group")["path"].transform("size")
-    for _, members in good[sizes > 1].groupby("copy_group"):
-        splits, labels = (
-            sorted(members["source_split"].dropna().unique()),
-            sorted(members["label"].unique()),
-        )
-        distinct = members["pixels"].nunique() > 1
-        for path, likeness in zip(members["path"], members["likeness"], strict=True):
-            others = f"group of {len(members)} with {members['path'].iloc[0]}"
-            if distinct:
-                yield path, "near_duplicate", 1 - likeness, others
-            if len(splits) > 1:
-                yield (
-                    path,
-                    "duplicate_across_splits",
-                    1 - likeness,
-                    f"{others}, in {' and '.join(splits)}",
-                )
-            if len(labels) > 1 and distinct:
-                yield (
-                    path,
-                    "near_two_labels",
-                    1 - likeness,
-                    f"{others}, labelled {' and '.join(labels)}",
-                )
-
-
-def _alike(scanned: pd.DataFrame) -> Iterator[tuple]:
-    if "look_alike" in scanned.columns:
-        rows = scanned[scanned["look_alike"].notna() & scanned["label"].notna()]
-        for path, other, likeness in zip(
-            rows["path"], rows["look_alike"], rows["alikeness"], strict=True
-        ):
-            yield path, "look_alike", 1 - likeness, f"looks like {other}, another photograph"
-
-
-def _exact(good: pd.DataFrame) -> Iterator[tuple]:
+def _exact(good: pd.DataFrame) -> list[tuple]:
     """Of files with equal pixels one is kept, that of a test split first; none if their labels
     differ.
     """
     order = good["source_split"].map({"test": 0, "val": 1}).fillna(2)
     ranked = good.assign(order=order).sort_values(["order", "path"])
-    copies = ranked[ranked.duplicated("pixels", keep=False)]
-    for _, members in copies.groupby("pixels", sort=False):
+    rows = []
+    for _, members in ranked[ranked.duplicated("pixels", keep=False)].groupby("pixels", sort=False):
         labels = sorted(members["label"].unique())
-        first = members["path"].iloc[0]
         if len(labels) > 1:
-            for path in members["path"]:
-                yield (
-                    path,
-                    "two_labels",
-                    0.0,
-                    f"the same picture is labelled {' and '.join(labels)}",
-                )
+            named = " and ".join(labels)
+            rows += [
+                (path, "two_labels", 0.0, f"the same picture is labelled {named}")
+                for path in members["path"]
+            ]
         else:
-            for path in members["path"].iloc[1:]:
-                yield path, "exact_duplicate", 0.0, f"the same pixels as {first}"
+            first, *others = members["path"]
+            rows += [
+                (path, "exact_duplicate", 0.0, f"the same pixels as {first}") for path in others
+            ]
+    return rows
 
 
-def _few(scanned: pd.DataFrame, limits: Thresholds) -> Iterator[tuple]:
-    good = scanned[scanned["problem"].isna() & scanned["label"].notna()]
-    counts = good["label"].value_counts()
-    for name, number in counts[counts < limits.few_files].items():
-        for path in good.loc[good["label"] == name, "path"]:
-            yield (
-                path,
-                "few",
-                number / limits.few_files,
-                f"the class {name!r} has only {number} files",
-            )
+def _duplicates(good: pd.DataFrame) -> list[tuple]:
+    rows = []
+    for _, members in good[good.duplicated("copy_group", keep=False)].groupby("copy_group"):
+        splits = sorted(members["source_split"].dropna().unique())
+        labels = sorted(members["label"].unique())
+        others = f"group of {len(members)} with {members['path'].iloc[0]}"
+        distinct = members["pixels"].nunique() > 1
+        reasons = {
+            "near_duplicate": (distinct, others),
+            "duplicate_across_splits": (len(splits) > 1, f"{others}, in {' and '.join(splits)}"),
+            "near_two_labels": (
+                distinct and len(labels) > 1,
+                f"{others}, labelled {' and '.join(labels)}",
+            ),
+        }
+        for reason, (applies, detail) in reasons.items():
+            if applies:
+                rows += [
+                    (path, reason, 1 - likeness, detail)
+                    for path, likeness in zip(members["path"], members["likeness"], strict=True)
+                ]
+    return rows
 
 
-def as_parameters(thresholds: Thresholds) -> dict[str, float]:
-    """Returns the thresholds as a flat dict, for a ledger or a report."""
-    return asdict(thresholds)
+def _few(good: pd.DataFrame, limits: Thresholds) -> list[tuple]:
+    counts = good["label"].map(good["label"].value_counts())
+    chosen = counts < limits.few_files
+    files = good.assign(number=counts)[chosen]
+    text = "the class {label!r} has only {number} files"
+    return _rows(files, "few", counts[chosen] / limits.few_files, text)

@@ -12,6 +12,7 @@ import pandas as pd
 from lib import files as files_module
 from lib.cleaning import ledger
 from lib.cleaning.findings import DESCRIPTIONS
+from lib.data.manifest import VERDICTS
 from lib.reporting import images, text
 
 if TYPE_CHECKING:
@@ -47,35 +48,25 @@ def render(cleaned: Cleaned) -> str:
     worst files of each kind.
     """
     kinds, groups = _kinds(cleaned), _groups(cleaned)
-    shown = [card["path"] for kind in kinds for card in kind["cards"]]
-    shown += [card["path"] for group in groups for card in group["cards"]]
-    decoded = set(
-        cleaned.manifest.loc[cleaned.manifest["pixels"].notna(), "path"]
-    )  # others may be pipes, which never end
-    return (
-        text.templates(TEMPLATES)
-        .get_template(FILE)
-        .render(
-            dataset=cleaned.dataset,
-            sentence=cleaned.sentence(),
-            verdicts=cleaned.manifest["verdict"].value_counts().to_dict(),
-            num_files=len(cleaned.manifest),
-            counts=_counts(cleaned),
-            classes=_classes(cleaned),
-            groups=groups,
-            num_groups=int((_sizes(cleaned) > 1).sum()),
-            largest=len(cleaned.largest_group),
-            kinds=kinds,
-            leaks=leaks(cleaned),
-            pictures=images.data_uris(
-                cleaned.dataset.raw, [path for path in shown if path in decoded], side=144
-            ),
-            by_hand=[
-                act
-                for act in ledger.standing(ledger.read(cleaned.dataset.folder))
-                if act["by"] != ledger.MACHINE
-            ],
-        )
+    shown = [card["path"] for part in (*kinds, *groups) for card in part["cards"]]
+    table = cleaned.manifest
+    decoded = set(table.loc[table["pixels"].notna(), "path"])  # others may be pipes
+    wanted = [path for path in shown if path in decoded]
+    acts = ledger.standing(ledger.read(cleaned.dataset.folder))
+    page = text.templates(TEMPLATES).get_template(FILE)
+    return page.render(
+        dataset=cleaned.dataset,
+        sentence=cleaned.sentence(),
+        verdicts=table["verdict"].value_counts().to_dict(),
+        num_files=len(table),
+        classes=list(cleaned.classes.itertuples()),
+        groups=groups,
+        num_groups=int((table.loc[table["pixels"].notna(), "copy_group"].value_counts() > 1).sum()),
+        largest=len(cleaned.largest_group),
+        kinds=kinds,
+        leaks=leaks(cleaned),
+        pictures=images.data_uris(cleaned.dataset.raw, wanted, side=144),
+        by_hand=[act for act in acts if act["by"] != ledger.MACHINE],
     )
 
 
@@ -91,63 +82,30 @@ def leaks(cleaned: Cleaned) -> pd.DataFrame:
     files = table[table["copy_group"].isin(several.index)].assign(
         splits=lambda rows: rows["copy_group"].map(several)
     )
-    return (
-        files.groupby("splits")
-        .agg(groups=("copy_group", "nunique"), files=("path", "size"))
-        .reset_index()
-    )
-
-
-def _sizes(cleaned: Cleaned) -> pd.Series:
-    return cleaned.manifest[cleaned.manifest["pixels"].notna()]["copy_group"].value_counts()
-
-
-def _counts(cleaned: Cleaned) -> list[dict[str, Any]]:
-    order = {"reject": 0, "review": 1, "keep": 2}
-    rows = [
-        {
-            "reason": row.Index,
-            "title": DESCRIPTIONS[row.Index][0],
-            "meaning": DESCRIPTIONS[row.Index][1],
-            "files": int(row.files),
-            "verdict": row.verdict,
-            "place": "duplicates" if row.Index in TWINS else row.Index,
-        }
-        for row in cleaned.counts.itertuples()
-    ]
-    return sorted(rows, key=lambda row: (order[row["verdict"]], -row["files"]))
-
-
-def _classes(cleaned: Cleaned) -> list[dict[str, Any]]:
-    table = cleaned.classes
-    most = max(1, int(table["before"].max())) if len(table) else 1
-    return [
-        {
-            "name": str(name),
-            **{key: int(value) for key, value in row.items()},
-            "same": row["before"] == row["after"],
-            "shares": {
-                verdict: 100 * row[verdict] / most for verdict in ("keep", "review", "reject")
-            },
-        }
-        for name, row in table.iterrows()
-    ]
+    named = files.groupby("splits").agg(groups=("copy_group", "nunique"), files=("path", "size"))
+    return named.reset_index()
 
 
 def _kinds(cleaned: Cleaned) -> list[dict[str, Any]]:
+    """The kinds of findings, the hardest verdict first, with the worst files of each; those about
+    several files have their pictures in the groups.
+    """
     kinds = []
-    for kind in _counts(cleaned):
-        if kind["reason"] in TWINS:
-            continue
-        rows = cleaned.findings[cleaned.findings["reason"] == kind["reason"]].sort_values(
-            ["score", "path"]
+    for row in cleaned.counts.itertuples():
+        reason, (title, meaning) = row.Index, DESCRIPTIONS[row.Index]
+        rows = cleaned.findings[cleaned.findings["reason"] == reason]
+        worst = rows.sort_values(["score", "path"]).head(MOST_OF_A_KIND)
+        kinds.append(
+            {
+                "reason": reason,
+                "title": title,
+                "meaning": meaning,
+                "files": row.files,
+                "verdict": row.verdict,
+                "cards": [] if reason in TWINS else _cards(cleaned.dataset, worst),
+            }
         )
-        cards = [
-            _card(cleaned.dataset, row.path, row.detail)
-            for row in rows.head(MOST_OF_A_KIND).itertuples()
-        ]
-        kinds.append({**kind, "cards": cards})
-    return kinds
+    return sorted(kinds, key=lambda kind: (-VERDICTS.index(kind["verdict"]), -kind["files"]))
 
 
 def _groups(cleaned: Cleaned) -> list[dict[str, Any]]:
@@ -156,49 +114,27 @@ def _groups(cleaned: Cleaned) -> list[dict[str, Any]]:
     """
     table = cleaned.manifest.assign(likeness=cleaned.scanned["likeness"].to_numpy())
     table = table[table["pixels"].notna()]
-    sizes = _sizes(cleaned)
-    members = table[table["copy_group"].isin(sizes.index[sizes > 1])]
-    if members.empty:
-        return []
+    members = table[table.duplicated("copy_group", keep=False)]
     summary = members.groupby("copy_group").agg(
-        size=("path", "size"), labels=("label", "nunique"), splits=("source_split", "nunique")
+        size=("path", "size"), twice=("label", "nunique"), leaks=("source_split", "nunique")
     )
-    summary["twice"], summary["leaks"] = summary["labels"] > 1, summary["splits"] > 1
-    chosen = summary.sort_values(["twice", "leaks", "size"], ascending=False, kind="stable").head(
-        MOST_GROUPS
-    )
+    summary[["twice", "leaks"]] = summary[["twice", "leaks"]] > 1
+    order = summary.sort_values(["twice", "leaks", "size"], ascending=False, kind="stable")
     groups = []
-    for number, about in chosen.iterrows():
-        rows = members[members["copy_group"] == number].sort_values(
-            ["likeness", "path"], ascending=[False, True]
-        )
-        first = rows["pixels"].iloc[0]
-        cards = [
-            _card(
-                cleaned.dataset,
-                row.path,
-                _kinship(row, first, at == 0),
-                label=row.label,
-                split=row.source_split,
-                verdict=row.verdict,
-            )
-            for at, row in enumerate(rows.head(MOST_OF_A_GROUP).itertuples())
-        ]
-        groups.append({**about[["size", "twice", "leaks"]].to_dict(), "cards": cards})
+    for number, about in order.head(MOST_GROUPS).iterrows():
+        rows = members[members["copy_group"] == number]
+        rows = rows.sort_values(["likeness", "path"], ascending=[False, True])
+        same = rows["pixels"] == rows["pixels"].iloc[0]
+        likeness = rows["likeness"].map("likeness {:.2f}".format)
+        details = ["representative", *likeness.where(~same, "the same pixels")[1:]]
+        cards = _cards(cleaned.dataset, rows.assign(detail=details).head(MOST_OF_A_GROUP))
+        groups.append({**about.to_dict(), "cards": cards})
     return groups
 
 
-def _kinship(row: Any, pixels: str, first: bool) -> str:
-    if first:
-        return "representative"
-    return "the same pixels" if row.pixels == pixels else f"likeness {row.likeness:.2f}"
-
-
-def _card(dataset: Dataset, path: str, detail: str, **more: Any) -> dict[str, Any]:
-    plain = {
-        name: None if value is None or value != value else value for name, value in more.items()
-    }
-    return {"path": path, "detail": detail, "href": _link(dataset, path), **plain}
+def _cards(dataset: Dataset, files: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = files.astype(object).where(files.notna(), None).to_dict("records")
+    return [{**row, "href": _link(dataset, row["path"])} for row in rows]
 
 
 def _link(dataset: Dataset, path: str) -> str:

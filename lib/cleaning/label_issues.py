@@ -61,7 +61,21 @@ def find(
         return []
     rows = features(dataset, table, embedding, counting=counting)[several]
     groups = judged["group"].to_numpy()
-    return [*_wrong(judged, rows, groups), *_far(judged, rows, groups, outlier)]
+    names, numbers = np.unique(judged["label"].to_numpy(str), return_inverse=True)
+    probabilities = out_of_fold(rows, numbers, groups=groups)
+    issues = []
+    for at, row in confident(numbers, probabilities).query("wrong").iterrows():
+        sure = 100 * probabilities[at, int(row["suggested"])]
+        detail = (
+            f"labelled {names[numbers[at]]} ({100 * row['score']:.0f} %), looks like "
+            f"{names[int(row['suggested'])]} ({sure:.0f} %)"
+        )
+        issues.append((judged["path"][at], "wrong_label", float(row["score"]), detail))
+    away = deviations(distances(rows, labels=numbers, groups=groups), labels=numbers)
+    for at in np.flatnonzero(away > outlier):
+        detail = f"its neighbours in the class are {away[at]:.1f} deviations farther than usual"
+        issues.append((judged["path"][at], "outlier", float(outlier / away[at]), detail))
+    return issues
 
 
 def features(
@@ -102,41 +116,6 @@ def features(
         progress=counting("pictures seen by the network"),
     )
     return np.asarray(stored)[decoded.rows_of(table["path"])]
-
-
-def _wrong(
-    table: pd.DataFrame, rows: np.ndarray, groups: np.ndarray
-) -> list[tuple[str, str, float, str]]:
-    names, numbers = np.unique(table["label"].to_numpy(str), return_inverse=True)
-    probabilities = out_of_fold(rows, numbers, groups=groups)
-    result = confident(numbers, probabilities)
-    return [
-        (
-            table["path"][at],
-            "wrong_label",
-            float(result["score"][at]),
-            f"labelled {names[numbers[at]]} ({100 * result['score'][at]:.0f} %), looks like "
-            f"{names[result['suggested'][at]]} "
-            f"({100 * probabilities[at, result['suggested'][at]]:.0f} %)",
-        )
-        for at in np.flatnonzero(result["wrong"])
-    ]
-
-
-def _far(
-    table: pd.DataFrame, rows: np.ndarray, groups: np.ndarray, limit: float
-) -> list[tuple[str, str, float, str]]:
-    classes = table["label"].to_numpy(str)
-    away = deviations(distances(rows, labels=classes, groups=groups), labels=classes)
-    return [
-        (
-            table["path"][at],
-            "outlier",
-            float(np.clip(limit / away[at], 0, 1)),
-            f"its neighbours in the class are {away[at]:.1f} deviations farther than usual",
-        )
-        for at in np.flatnonzero(away > limit)
-    ]
 
 
 def out_of_fold(
@@ -186,19 +165,15 @@ def confident(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     """
     own = probabilities[np.arange(len(labels)), labels]  # (n,)
     counts = np.bincount(labels, minlength=probabilities.shape[1])
-    thresholds = np.bincount(labels, weights=own, minlength=len(counts)) / np.maximum(
-        counts, 1
-    )  # (classes,)
+    sums = np.bincount(labels, weights=own, minlength=len(counts))
+    thresholds = sums / np.maximum(counts, 1)  # (classes,)
     # Balanced weights and rounding: a probability that equals its threshold reaches it.
     reached = np.where((probabilities >= thresholds - 1e-9) & (counts > 0), probabilities, -1.0)
     suggested = reached.argmax(axis=1)
     sure = reached.max(axis=1) >= 0
+    wrong = sure & (suggested != labels)
     return pd.DataFrame(
-        {
-            "suggested": np.where(sure, suggested, labels),
-            "wrong": sure & (suggested != labels),
-            "score": own,
-        }
+        {"suggested": np.where(sure, suggested, labels), "wrong": wrong, "score": own}
     )
 
 
@@ -214,17 +189,19 @@ def distances(
     drawing labelled as a photograph is close to the drawings. Exact, class by class and in blocks.
     """
     rows = np.asarray(features, np.float32)
-    rows, means = (
-        rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9),
-        np.full(len(rows), np.nan),
-    )
+    rows = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9)
+    means = np.full(len(rows), np.nan)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         for start in range(0, len(members), _BLOCK):
             block = members[start : start + _BLOCK]
-            means[block] = _nearest(
-                rows[block], rows[members], groups[block, None] == groups[members], neighbours
-            )
+            near = np.maximum(2 - 2 * (rows[block] @ rows[members].T), 0)  # squared distances
+            near[groups[block, None] == groups[members]] = np.inf
+            nearest = np.sqrt(np.sort(near, axis=1)[:, :neighbours])
+            finite = np.isfinite(nearest)
+            total = np.where(finite, nearest, 0).sum(axis=1)
+            count = finite.sum(axis=1)
+            means[block] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return means
 
 
@@ -244,22 +221,7 @@ def deviations(far: np.ndarray, *, labels: np.ndarray) -> np.ndarray:
     overall = np.median(logs[known])
     for label in np.unique(labels[known]):
         members = known & (labels == label)
-        number = members.sum()
-        away[members] = logs[members] - (number * np.median(logs[members]) + _PRIOR * overall) / (
-            number + _PRIOR
-        )
+        number, middle = members.sum(), np.median(logs[members])
+        away[members] = logs[members] - (number * middle + _PRIOR * overall) / (number + _PRIOR)
     spread = 1.4826 * np.median(np.abs(away[known] - np.median(away[known])))
     return away / spread if spread > 0 else np.zeros(len(far))
-
-
-def _nearest(block: np.ndarray, rows: np.ndarray, kin: np.ndarray, neighbours: int) -> np.ndarray:
-    """The mean distance of unit rows (b, d) to their nearest of (n, d), those of `kin` (b, n) left
-    out; NaN without any.
-    """
-    near = 2 - 2 * (block @ rows.T)  # squared distances
-    near[kin] = np.inf
-    count = min(neighbours, len(rows))
-    nearest = np.partition(near, count - 1, axis=1)[:, :count]
-    finite = np.isfinite(nearest)
-    total = np.sqrt(np.where(finite, np.maximum(nearest, 0), 0)).sum(axis=1)
-    return np.where(finite.any(axis=1), total / np.maximum(finite.sum(axis=1), 1), np.nan)

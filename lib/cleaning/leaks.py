@@ -80,21 +80,14 @@ class Facts:
         """Numbers of each file: those of its container, and its light where the scan is there."""
         rows = self.rows
         area = (rows["width"] * rows["height"]).astype(float).clip(lower=1)
-        table = pd.DataFrame(
-            {
-                "format": pd.factorize(rows["format"])[0],
-                "mode": pd.factorize(rows["mode"])[0],
-                "bytes": rows["bytes"].astype(float),
-                "width": rows["width"].astype(float),
-                "height": rows["height"].astype(float),
-                "aspect": rows["width"].astype(float) / rows["height"].astype(float).clip(lower=1),
-                "bytes_per_pixel": rows["bytes"].astype(float) / area,
-            }
+        light = [name for name in LIGHT_COLUMNS if name in rows and rows[name].notna().all()]
+        table = rows[["bytes", "width", "height", *light]].astype(float)
+        return table.assign(
+            format=pd.factorize(rows["format"])[0],
+            mode=pd.factorize(rows["mode"])[0],
+            aspect=table["width"] / table["height"].clip(lower=1),
+            bytes_per_pixel=table["bytes"] / area,
         )
-        for name in LIGHT_COLUMNS:
-            if name in rows.columns and rows[name].notna().all():
-                table[name] = rows[name].astype(float)
-        return table
 
     @cached_property
     def thumbs(self) -> np.ndarray | None:
@@ -219,19 +212,21 @@ def file_order(facts: Facts) -> Outcome:
     valid = (other != first) & (other != second) & (group[other] != group[first])
     first, second, other = first[valid], second[valid], other[valid]
     share = max(_nearer(values, first, second, other) for values in (thumbs, facts.light))
-    torn = (rows["split"].to_numpy()[first] == "test") != (
-        rows["split"].to_numpy()[second] == "test"
-    )
+    is_test = (rows["split"] == "test").to_numpy()
+    torn = is_test[first] != is_test[second]
     agree = _label_autocorrelation(rows)
-    said = f"{100 * share:.0f} % of neighbours in name order look more alike than random images of"
-    said += " their class" + (f" (their labels correlate by {agree:.2f})" if agree else "")
+    correlated = f" (their labels correlate by {agree:.2f})" if agree else ""
+    measured = (
+        f"{100 * share:.0f} % of neighbours in name order look more alike than random images of "
+        f"their class{correlated}"
+    )
     deviations = (share - 0.5) / np.sqrt(0.25 / max(len(first), 1))
     if share < NEIGHBOUR_SHARE or deviations < 4:
-        return held(said)
+        return held(measured)
     if torn.mean() < 0.05:
-        return held(f"{said}, and they lie in one split")
+        return held(f"{measured}, and they lie in one split")
     return flagged(
-        f"{said}, as images cut from one scene, slide or module do, and "
+        f"{measured}, as images cut from one scene, slide or module do, and "
         f"{100 * torn.mean():.0f} % of them are divided between test and the rest: the score may "
         "be too good. Compare with split_method = 'runs of 50', or name the groups."
     )
@@ -270,14 +265,12 @@ def test_shift(facts: Facts) -> Outcome:
 def class_shift(facts: Facts) -> Outcome:
     """Whether train and test hold the same classes in about the same shares."""
     counts = facts.split.counts()
-    new = [str(name) for name in counts.index[(counts["train"] == 0) & (counts["test"] > 0)]]
+    new = ", ".join(map(str, counts.index[(counts["train"] == 0) & (counts["test"] > 0)]))
     if new:
-        return flagged(f"Test has classes that train has not: {', '.join(new)}.")
-    gone = [str(name) for name in counts.index[(counts["test"] == 0) & (counts["train"] > 0)]]
+        return flagged(f"Test has classes that train has not: {new}.")
+    gone = ", ".join(map(str, counts.index[(counts["test"] == 0) & (counts["train"] > 0)]))
     if gone:
-        return flagged(
-            f"Test has no image of {', '.join(gone)}; nothing is known of these classes."
-        )
+        return flagged(f"Test has no image of {gone}; nothing is known of these classes.")
     shares = counts[["train", "test"]] / counts[["train", "test"]].sum().clip(lower=1)
     apart = float((shares["train"] - shares["test"]).abs().sum() / 2)
     if apart < CLASS_SHIFT or _is_chance(counts["train"], counts["test"]):
@@ -311,7 +304,8 @@ OF_A_SPLIT = ("group_columns", "test_shift", "class_shift")
 def _told_by(numbers: pd.DataFrame, labels: np.ndarray) -> tuple[float, str, float] | None:
     """Kappa, name and limit of what tells the class best in relation to its limit."""
     _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    codes, numbers = _without_rare(codes, counts, numbers)
+    common = counts[codes] >= 6
+    codes, numbers = codes[common], numbers[common]
     varying = [name for name in numbers.columns if numbers[name].nunique() > 1]
     if not varying or len(codes) < 40 or len(np.unique(codes)) < 2:
         return None
@@ -333,11 +327,13 @@ def _shift(numbers: pd.DataFrame, is_test: np.ndarray) -> tuple[float, str] | No
     from sklearn.metrics import roc_auc_score
 
     varying = [name for name in numbers.columns if numbers[name].nunique() > 1]
-    if not varying or min(is_test.sum(), (~is_test).sum()) < 20:
-        return None
     sample = np.random.default_rng(0).permutation(len(is_test))[:MAX_ROWS]
     truth = is_test[sample].astype(int)
-    if min(truth.sum(), (1 - truth).sum()) < 10:
+    if (
+        not varying
+        or min(is_test.sum(), (~is_test).sum()) < 20
+        or not 10 <= truth.sum() <= len(truth) - 10
+    ):
         return None
     results = []
     for name in varying:
@@ -362,13 +358,6 @@ def _out_of_fold(numbers: pd.DataFrame, codes: np.ndarray, *, method: str) -> np
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
         return cross_val_predict(model, numbers.to_numpy(float), codes, cv=folds, method=method)
-
-
-def _without_rare(
-    codes: np.ndarray, counts: np.ndarray, numbers: pd.DataFrame
-) -> tuple[np.ndarray, pd.DataFrame]:
-    kept = counts[codes] >= 6
-    return codes[kept], numbers[kept]
 
 
 def _nearer(values: np.ndarray, one: np.ndarray, near: np.ndarray, other: np.ndarray) -> float:

@@ -56,26 +56,15 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not all(
-        isinstance(entry.get(name), str) for name in ("at", "by", "action")
-    ):
+    kinds = {"entry": int, "at": str, "by": str, "action": str, "changes": list}
+    if not _has(entry, kinds) or (entry["action"] == "undo" and not _has(entry, {"of": int})):
         return False
-    numbers, changes = (
-        [entry.get("entry"), *([entry.get("of")] if entry["action"] == "undo" else [])],
-        entry.get("changes"),
-    )
-    return (
-        all(type(number) is int for number in numbers)
-        and isinstance(changes, list)
-        and all(map(_is_change, changes))
-    )
+    return all(_has(row, {"path": str, "before": dict, "after": dict}) for row in entry["changes"])
 
 
-def _is_change(change: Any) -> bool:
-    known = {"path": str, "before": dict, "after": dict}
-    return isinstance(change, dict) and all(
-        isinstance(change.get(name), kind) for name, kind in known.items()
-    )
+def _has(record: Any, kinds: dict[str, type]) -> bool:
+    is_record = isinstance(record, dict)
+    return is_record and all(type(record.get(name)) is kind for name, kind in kinds.items())
 
 
 def standing(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -84,9 +73,8 @@ def standing(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for entry in reversed(entries):  # a later undo may undo an earlier one
         if entry["action"] == "undo" and entry["entry"] not in undone:
             undone.add(entry["of"])
-    return [
-        entry for entry in entries if entry["action"] != "undo" and entry["entry"] not in undone
-    ]
+    acts = [entry for entry in entries if entry["action"] != "undo"]
+    return [act for act in acts if act["entry"] not in undone]
 
 
 def state(entries: list[dict[str, Any]], *, by_hand: bool = False) -> dict[str, dict[str, Any]]:
@@ -94,13 +82,10 @@ def state(entries: list[dict[str, Any]], *, by_hand: bool = False) -> dict[str, 
     those `by_hand` if so asked.
     """
     decisions: dict[str, dict[str, Any]] = {}
-    acts = standing(entries)
-    for act in [
-        *(a for a in acts if a["by"] == MACHINE and not by_hand),
-        *(a for a in acts if a["by"] != MACHINE),
-    ]:
-        for change in act["changes"]:
-            decisions.setdefault(change["path"], {}).update(change["after"])
+    for act in sorted(standing(entries), key=lambda act: act["by"] != MACHINE):
+        if act["by"] != MACHINE or not by_hand:
+            for change in act["changes"]:
+                decisions.setdefault(change["path"], {}).update(change["after"])
     return decisions
 
 
@@ -123,9 +108,8 @@ def by_hand(folder: Path) -> pandas.DataFrame:
         if act["by"] != MACHINE
         for change in act["changes"]
     ]
-    return pandas.DataFrame(rows, columns=["entry", "at", "by", "path", "was", "is"]).set_index(
-        "entry"
-    )
+    columns = ["entry", "at", "by", "path", "was", "is"]
+    return pandas.DataFrame(rows, columns=columns).set_index("entry")
 
 
 def append(
@@ -144,14 +128,9 @@ def append(
             number = len(entries)
             if path.is_file() and not path.read_bytes().endswith(b"\n"):
                 files.write_text(path, "".join(_line(old) + "\n" for old in entries))
-        entry = {
-            "entry": number + 1,
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "by": by,
-            "action": action,
-            **noted,
-            "changes": changes,
-        }
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = {"entry": number + 1, "at": at, "by": by, "action": action, **noted}
+        entry["changes"] = changes
         files.append_line(path, _line(entry))
         _ends[path] = num_bytes(folder), number + 1
     return entry
@@ -180,10 +159,8 @@ def undo(folder: Path, *, entry: int | None = None) -> dict[str, Any]:
         raise DarkroomError(f"There is nothing to undo in {folder / FILE}.")
     number = max(acts) if entry is None else entry
     if number not in acts:
-        raise DarkroomError(
-            f"There is no act {number} to undo; those that stand are "
-            f"{', '.join(map(str, sorted(acts)))}."
-        )
+        there = ", ".join(map(str, sorted(acts)))
+        raise DarkroomError(f"There is no act {number} to undo; those that stand are {there}.")
     append(folder, by="undo", action="undo", changes=[], of=number)
     return acts[number]
 

@@ -41,6 +41,7 @@ _ENVIRONMENT = {
 }
 """glibc then keeps the memory of a picture for the next one, and NumPy starts no threads."""
 
+_STORED = ("stored", "stored_low", "stored_high", "range_low", "range_high")
 _LEVELS = np.stack([np.arange(256.0), np.arange(256.0) ** 2])  # (moment, level)
 
 
@@ -134,9 +135,8 @@ def measure(
         return Measured(problem="unreadable", detail=error.strerror or str(error))
     try:
         if data is None:
-            raise ImageError(
-                "too_large", f"more than {MAX_BYTES >> 20} MiB; the limit keeps the memory free"
-            )
+            limit = f"more than {MAX_BYTES >> 20} MiB; the limit keeps the memory free"
+            raise ImageError("too_large", limit)
         decoded = decode.decode(data, max_pixels=max_pixels, rendering=rendering)
     except ImageError as error:
         return Measured(sha256=digest, problem=error.reason, detail=str(error))
@@ -153,22 +153,9 @@ def measure(
         hashes=perceptual_hashes(small).tobytes(),
         thumb=small.tobytes(),
         frames=decoded.frames,
-        **_stored(decoded),
+        **dict(zip(_STORED, (*(decoded.stored or ()), *(decoded.range or ())), strict=False)),
         **light(grey),
     )
-
-
-def _stored(decoded: decode.Decoded) -> dict[str, str | float]:
-    if decoded.stored is None or decoded.range is None:
-        return {}
-    (kind, low, high), (start, end) = decoded.stored, decoded.range
-    return {
-        "stored": kind,
-        "stored_low": low,
-        "stored_high": high,
-        "range_low": start,
-        "range_high": end,
-    }
 
 
 def read_file(path: Path) -> tuple[bytes | None, str]:
@@ -211,12 +198,7 @@ def light(grey: np.ndarray) -> dict[str, float]:
     `Measured`.
     """
     rows = grey[:: -(-grey.size // MAX_LIGHT_PIXELS)]
-    counts = (
-        np.bincount(rows.ravel(), minlength=256)
-        if rows.size < 65_536
-        else cv2.calcHist([rows], [0], None, [256], [0, 256]).ravel()
-    )
-    counts = counts.astype(np.float64)
+    counts = cv2.calcHist([rows], [0], None, [256], [0, 256]).ravel().astype(np.float64)
     number = counts.sum()
     low, high = np.searchsorted(np.cumsum(counts) / number, (0.01, 0.99)).tolist()
     mode = int(counts.argmax())

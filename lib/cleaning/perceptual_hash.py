@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import combinations
+from itertools import chain, combinations
 
 import cv2
 import numpy as np
@@ -24,12 +24,7 @@ ROWS, COLUMNS = 64, 4_096
 
 _ODD = np.where(np.arange(8) % 2, -1.0, 1.0).astype(np.float32)
 _SIGNS = np.stack(
-    [
-        np.ones((8, 8), np.float32),
-        np.tile(_ODD, (8, 1)),
-        np.tile(_ODD[:, None], (1, 8)),
-        np.outer(_ODD, _ODD),
-    ]
+    [np.outer(down, across) for down in (_ODD**2, _ODD) for across in (_ODD**2, _ODD)]
 )
 
 
@@ -46,9 +41,8 @@ def perceptual_hashes(small: np.ndarray) -> np.ndarray:
     """
     reduced = cv2.resize(small, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     turned = cv2.dct(reduced)[:8, :8] * _SIGNS  # (4, 8, 8)
-    blocks = np.concatenate([turned, turned.transpose(0, 2, 1)]).reshape(
-        8, 64
-    )  # (orientation, coefficient)
+    blocks = np.concatenate([turned, turned.transpose(0, 2, 1)])
+    blocks = blocks.reshape(8, 64)  # (orientation, coefficient)
     # The first says how bright the picture is, nothing about what it shows. Transposed, the others
     # are the same 63.
     medians = np.sort(blocks[:4, 1:], axis=1)[:, 31:32]
@@ -82,9 +76,7 @@ def pairs(hashes: np.ndarray, *, distance: int, workers: int = 1) -> np.ndarray:
         for turn in range(hashes.shape[1])
         for bits, allowance in parts(len(hashes), distance)
     ]
-    with ThreadPoolExecutor(
-        workers
-    ) as threads:  # numpy lets go of the interpreter's lock while it compares
+    with ThreadPoolExecutor(workers) as threads:  # numpy releases the interpreter's lock
         hits = list(threads.map(lambda task: _search(hashes, *task, distance=distance), tasks))
     rows = np.unique(np.concatenate([np.empty((0, 4), np.int64), *hits]), axis=0)
     return rows[np.lexsort((rows[:, 2], rows[:, 3], rows[:, 1], rows[:, 0]))]
@@ -116,21 +108,15 @@ def _search(
     keys, other_keys = _key(upright, bits), _key(turned, bits)
     order, starts = _buckets(keys, len(bits))
     other_order, other_starts = _buckets(other_keys, len(bits))
-    flips = [
-        chosen for size in range(allowance + 1) for chosen in combinations(range(len(bits)), size)
-    ]
+    sizes = range(allowance + 1)
+    flips = chain.from_iterable(combinations(range(len(bits)), size) for size in sizes)
     masks = [sum(1 << bit for bit in chosen) for chosen in flips]
     hits = [np.empty((0, 4), np.int64)]
     room = tuple(np.empty(ROWS * COLUMNS, kind) for kind in (np.uint64, np.uint8, bool))
     for key in np.flatnonzero(np.diff(starts)):
         one = order[starts[key] : starts[key + 1]]
-        other = np.concatenate(
-            [
-                other_order[other_starts[key ^ mask] : other_starts[(key ^ mask) + 1]]
-                for mask in masks
-            ]
-        )
-        other.sort()
+        near = [slice(other_starts[key ^ mask], other_starts[(key ^ mask) + 1]) for mask in masks]
+        other = np.sort(np.concatenate([other_order[part] for part in near]))
         hits += [
             np.stack([one[row], other[column], np.full(len(row), turn), bits_apart], axis=1)
             for row, column, bits_apart in _near(

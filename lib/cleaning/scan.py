@@ -250,44 +250,29 @@ def _rendered_otherwise(dataset: Dataset, table: pd.DataFrame) -> pd.Index:
     if wide.empty:
         return wide.index
     if not dataset.source.get("options", {}).get("range"):
-        ranges = value_range.united(
-            zip(wide["stored"], wide["stored_low"], wide["stored_high"], strict=True)
-        )
+        columns = (wide[name] for name in ("stored", "stored_low", "stored_high"))
+        ranges = value_range.united(zip(*columns, strict=True))
         dataset.note(rendering=Rendering(ranges).as_json())
     ranges = dataset.rendering.ranges
-    ends = [
-        ranges.get(kind, (low, high))
-        for kind, low, high in zip(
-            wide["stored"], wide["range_low"], wide["range_high"], strict=True
-        )
-    ]
-    same = (wide["range_low"] == [low for low, _ in ends]) & (
-        wide["range_high"] == [high for _, high in ends]
-    )
-    return wide.index[~same]
+    rows = wide[["stored", "range_low", "range_high"]].itertuples(index=False)
+    return wide.index[[tuple(ranges.get(kind, own)) != tuple(own) for kind, *own in rows]]
 
 
 def _fill(table: pd.DataFrame, rows: pd.Index, columns: dict[str, list], done: np.ndarray) -> None:
     at = np.flatnonzero(done)
-    measured = pd.DataFrame(
-        {name: [values[i] for i in at] for name, values in columns.items()}, index=rows
-    ).astype(_TYPES)
-    for name in MEASURED:
-        table.loc[rows, name] = measured[name]
+    for name, kind in _TYPES.items():
+        values = [columns[name][i] for i in at]
+        table.loc[rows, name] = pd.Series(values, rows, dtype=object).astype(kind)
 
 
 def _store(folder: Path, table: pd.DataFrame, rendering: Rendering) -> None:
     kept = table[table["problem"] != "unreadable"]  # retried by the next scan
     stored = thumbs(folder)
     checksums = [None if place is pd.NA else zlib.crc32(stored[place]) for place in kept["thumb"]]
-    rows = kept[["path", "bytes", "mtime_ns", *MEASURED]].assign(
-        **{CHECKSUM: pd.array(checksums, dtype="Int64")}
-    )
-    about = {
-        "version": VERSION,
-        "bands": list(rendering.bands),
-        "max_pixels": rendering.max_pixels,
-    }
+    rows = kept[["path", "bytes", "mtime_ns", *MEASURED]].copy()
+    rows[CHECKSUM] = pd.array(checksums, dtype="Int64")
+    about = {"version": VERSION, "bands": list(rendering.bands)}
+    about["max_pixels"] = rendering.max_pixels
     files_module.write_parquet(folder / FILE, rows, metadata=about)
 
 
@@ -322,21 +307,14 @@ def _known(folder: Path, rendering: Rendering) -> pd.DataFrame:
         except (ValueError, TypeError, KeyError):  # damage that checksums do not see
             pass
     (folder / THUMBS).unlink(missing_ok=True)  # useless without its table
-    return pd.DataFrame(
-        {"path": [], "bytes": [], "mtime_ns": [], **{name: [] for name in MEASURED}}
-    ).astype({"path": "str", "bytes": "int64", "mtime_ns": "int64", **_TYPES})
+    kinds = {"path": "str", "bytes": "int64", "mtime_ns": "int64", **_TYPES}
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
 
 
 def _with_good_thumbs(table: pd.DataFrame, stored: np.ndarray) -> pd.DataFrame:
-    if CHECKSUM not in table.columns:  # of a scan before thumbnails had checksums
-        good = (table["thumb"].fillna(0) < len(stored)).to_numpy(bool)
-    else:
-        good = np.array(
-            [
-                place is pd.NA
-                or (0 <= place < len(stored) and zlib.crc32(stored[place]) == checksum)
-                for place, checksum in zip(table["thumb"], table[CHECKSUM], strict=True)
-            ],
-            bool,
-        )
-    return table[good].drop(columns=CHECKSUM, errors="ignore").reset_index(drop=True)
+    places = zip(table["thumb"], table[CHECKSUM], strict=True)
+    good = [
+        place is pd.NA or (0 <= place < len(stored) and zlib.crc32(stored[place]) == checksum)
+        for place, checksum in places
+    ]
+    return table[good].drop(columns=CHECKSUM).reset_index(drop=True)

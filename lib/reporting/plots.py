@@ -144,7 +144,7 @@ def class_distribution(numbers: pd.DataFrame, *, title: str = "Images of each cl
         axes = drawing.subplots()
         places, left = np.arange(len(numbers)), np.zeros(len(numbers))
         for index, column in enumerate(numbers.columns):
-            colour = style.SPLIT_COLOURS.get(str(column), style.colour(index))
+            colour = style.PART_COLOURS.get(str(column), style.colour(index))
             bars = axes.barh(
                 places,
                 numbers[column],
@@ -175,28 +175,32 @@ def class_distribution(numbers: pd.DataFrame, *, title: str = "Images of each cl
 
 
 def pictures(
-    images: Sequence[np.ndarray],
+    images: Sequence[np.ndarray | None],
     captions: Sequence[str],
     *,
     right: Sequence[bool] | None = None,
     title: str = "",
     num_columns: int = 6,
 ) -> Drawing:
-    """A grid of uint8 images (height, width, 3) or (height, width), each with a caption of one or
-    two lines.
+    """A grid of uint8 images (height, width, 3) or (height, width), each with a caption; None
+    leaves a place empty.
 
     Where `right` is given, right and wrong ones differ by frame and by a mark, not by
     colour alone.
     """
     num_columns = max(1, min(num_columns, len(images)))
     num_rows = -(-len(images) // num_columns)
-    drawing = Drawing(1.55 * num_columns + 0.2, 1.95 * num_rows + (0.45 if title else 0.1))
+    lines = max((caption.count("\n") + 1 for caption in captions), default=1)
+    row_height = 1.7 + 0.125 * max(2, lines)
+    drawing = Drawing(1.55 * num_columns + 0.2, row_height * num_rows + (0.45 if title else 0.1))
     with matplotlib.rc_context(style.settings()):
         grid = np.atleast_1d(drawing.subplots(num_rows, num_columns, squeeze=False)).ravel()
         for place, axes in enumerate(grid):
-            axes.set_axis_off() if place >= len(images) else _picture(
-                axes, images[place], captions[place], None if right is None else bool(right[place])
-            )
+            if place >= len(images) or images[place] is None:
+                axes.set_axis_off()
+                continue
+            verdict = None if right is None else bool(right[place])
+            _picture(axes, images[place], captions[place], verdict)
         style.set_title(drawing, title)
     words = "; ".join(caption.replace("\n", ", ") for caption in list(captions)[:6])
     verdict = "" if right is None else f" {sum(map(bool, right))} of {len(images)} are right."

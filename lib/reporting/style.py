@@ -39,7 +39,11 @@ MAX_PIXELS = 6_000
 """Longest side of a figure in pixels; a larger one is drawn with fewer pixels an inch."""
 DPI = 192
 """Two pixels for each pixel of a page, so that figures are sharp on every screen."""
-SPLIT_COLOURS = {"train": COLOURS[0], "val": COLOURS[4], "test": COLOURS[1]}
+PART_COLOURS = {
+    **{"train": COLOURS[0], "val": COLOURS[4], "test": COLOURS[1]},
+    **{"keep": COLOURS[2], "review": COLOURS[4], "reject": COLOURS[1]},
+}
+"""Of the parts of a class: by split, or by the verdict of cleaning."""
 
 _PREFERRED_FONTS = (
     "DejaVu Sans",

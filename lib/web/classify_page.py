@@ -15,7 +15,6 @@ from flask import Blueprint, Response, abort, jsonify, render_template, request
 from lib.data import decode as decoder
 from lib.data.dataset import Dataset
 from lib.data.targets import SEPARATOR
-from lib.data.value_range import Rendering
 from lib.errors import DarkroomError
 from lib.web import archive, maps, models, pictures
 from lib.web.maps import MapRun
@@ -28,7 +27,6 @@ MAX_FILES = 24
 NUM_NEAREST = 6
 _NUM_CLASSES = 8
 _SIDE = 320
-_MAX_KEPT = 8 << 20  # bytes of a decoded picture that is kept while others are checked
 
 
 @pages.get("/classify")
@@ -56,21 +54,13 @@ def answer(study: str, stage: str, run: str) -> Response:
         for upload in uploads:
             stack.callback(upload.close)
         contents = [upload.stream.read(MAX_FILE + 1) for upload in uploads]
-    # All are checked before the model is loaded; large ones are decoded again when their turn
-    # comes, since together they would fill the memory.
-    decoded = [_small_or_none(decode(content)) for content in contents]
-    loaded = models.load(trained)
-    if loaded.classifier.rendering != Rendering():  # wide values are read as in training
-        decoded = [None] * len(contents)
-    answers = [
-        _answer(loaded, decode(content, loaded) if pixels is None else pixels, float(target))
-        for content, pixels in zip(contents, decoded, strict=True)
-    ]
-    return jsonify(answers=answers)
-
-
-def _small_or_none(pixels: np.ndarray) -> np.ndarray | None:
-    return pixels if pixels.nbytes <= _MAX_KEPT else None
+    for content in contents:  # all are checked before the model is loaded
+        decode(content)
+    loaded = models.load(trained)  # one at a time is decoded again: all would fill the memory
+    accuracy = float(target)
+    return jsonify(
+        answers=[_answer(loaded, decode(content, loaded), accuracy) for content in contents]
+    )
 
 
 def decode(content: bytes, loaded: Loaded | None = None) -> np.ndarray:
@@ -106,22 +96,22 @@ def heat_of_file(loaded: Loaded, dataset: Dataset, path: str) -> bytes | None:
 
 
 def _answer(loaded: Loaded, pixels: np.ndarray, accuracy: float) -> dict[str, Any]:
-    from lib.apply import classify
-
+    classifier = loaded.classifier
     with loaded.asked:  # one visitor at a time; the others wait some milliseconds
-        result = classify(loaded.classifier, [pixels], accuracy=accuracy)[0]
+        result = classifier.predict([pixels], accuracy=accuracy).iloc[0]
         small = _resized(loaded, pixels)
-        likeliest = max(result.probabilities, key=result.probabilities.get)
+        shares = dict(zip(classifier.class_names, result.filter(regex="^p_"), strict=True))
+        likeliest = max(shares, key=shares.get)
         heat = _heat(loaded, pixels, small, likeliest, side=_SIDE)
         near = nearest(loaded, small)
-    ranked = sorted(result.probabilities.items(), key=lambda item: -item[1])[:_NUM_CLASSES]
+    ranked = sorted(shares.items(), key=lambda item: -item[1])[:_NUM_CLASSES]
     return {
-        "label": (result.label or "none").replace(SEPARATOR, " + "),
-        "probability": result.probability,
+        "label": (result["label"] or "none").replace(SEPARATOR, " + "),
+        "probability": float(result["probability"]),
         "explained": likeliest,
-        "sure": result.verdict == "accepted",
-        "threshold": loaded.classifier.threshold(accuracy),
-        "probabilities": [[name, share] for name, share in ranked],
+        "sure": result["verdict"] == "accepted",
+        "threshold": classifier.threshold(accuracy),
+        "probabilities": [[name, float(share)] for name, share in ranked],
         "picture": _uri(pictures.shrunk(pixels, side=_SIDE, enlarge=True)),
         "heat": None if heat is None else pictures.data_uri(heat),
         "nearest": near,

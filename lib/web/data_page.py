@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from flask import Blueprint, Response, abort, jsonify, render_template
 
 from lib.cleaning import clean
@@ -18,8 +19,8 @@ from lib.evaluation.predictions import Predictions
 from lib.runs import record
 from lib.web import archive, image_table
 from lib.web.archive import Run
-from lib.web.http import image_routes, jpeg_response, packed
-from lib.web.image_table import NONE, ImageTable
+from lib.web.http import NONE, image_routes, jpeg_response, packed
+from lib.web.image_table import ImageTable
 
 pages = Blueprint("data_page", __name__)
 SYNC_AFTER_S = 3.0
@@ -65,11 +66,10 @@ def probabilities(name: str, row: int, study: str, stage: str, run: str) -> Resp
     """All probabilities that a run gave to one image, the highest first."""
     table = image_table.load(name)
     predictions = _predictions(archive.run(study, stage, run))
-    place = predictions.frame["path"].searchsorted(table.picture(row))
-    if place >= len(predictions) or predictions.frame["path"].iloc[place] != table.picture(row):
-        return jsonify([])
-    shares = zip(predictions.class_names, map(float, predictions.probabilities[place]), strict=True)
-    return jsonify(sorted(shares, key=lambda share: -share[1])[:12])
+    answered = (predictions.frame["path"] == table.picture(row)).to_numpy()
+    shares = predictions.probabilities[answered].sum(axis=0)
+    ranked = np.argsort(-shares, kind="stable")[: 12 if answered.any() else 0]
+    return jsonify([(predictions.class_names[code], float(shares[code])) for code in ranked])
 
 
 @pages.get("/api/data/<name>/heat/<int:row>/<study>/<stage>/<run>")
@@ -108,17 +108,14 @@ image_routes(pages, "/data/<name>", image_table.load, after=_sync_later)
 
 def _card(name: str) -> dict[str, Any]:
     try:
-        dataset = datasets.load(name)
-    except DarkroomError as error:
-        return {"name": name, "problem": str(error)}
-    if not dataset.cleaned():
-        return {"name": name, "problem": f"Not cleaned yet. Type: darkroom clean {name}"}
-    try:
+        if not datasets.load(name).cleaned():
+            return {"name": name, "problem": f"Not cleaned yet. Type: darkroom clean {name}"}
         table = image_table.load(name)
     except DarkroomError as error:
         return {"name": name, "problem": str(error)}
     counts = np.bincount(table.verdict, minlength=len(image_table.VERDICTS))
     kept = np.flatnonzero(table.verdict == 0)
+    spread = np.unique(np.linspace(0, len(kept) - 1, min(6, len(kept))).astype(int))
     return {
         "name": name,
         "files": len(table),
@@ -126,25 +123,16 @@ def _card(name: str) -> dict[str, Any]:
         "counts": dict(zip(image_table.VERDICTS, counts.tolist(), strict=True)),
         "decided": int(table.decided.sum()),
         "suspects": table.num_open("wrong_label"),
-        "samples": kept[np.unique(np.linspace(0, len(kept) - 1, 6).astype(int))].tolist()
-        if len(kept)
-        else [],
+        "samples": kept[spread].tolist(),
         "version": table.version,
     }
 
 
 def _runs(name: str) -> list[Run]:
-    runs = [
-        run
-        for study in archive.studies()
-        for run in archive.runs(study)
-        if run.result.get("data") == name
-    ]
-    return [
-        run
-        for run in runs
-        if (run.folder / record.PREDICTIONS).is_file() and not multilabel.is_of(run.result)
-    ]
+    runs = [run for study in archive.studies() for run in archive.runs(study)]
+    own = [run for run in runs if run.result.get("data") == name]
+    single = [run for run in own if not multilabel.is_of(run.result)]
+    return [run for run in single if (run.folder / record.PREDICTIONS).is_file()]
 
 
 def _predictions(run: Run) -> Predictions:
@@ -161,19 +149,16 @@ def _read(file: Any, _changed_ns: int) -> Predictions:
 
 
 def _aligned(table: ImageTable, predictions: Predictions) -> bytes:
-    known = {path: row for row, path in enumerate(table.paths)}
-    rows = np.array([known.get(path, -1) for path in predictions.frame["path"]])
-    there = rows >= 0
-    num = len(table)
-    truth, predicted = np.full(num, NONE, "<u2"), np.full(num, NONE, "<u2")
-    confidence, split = np.full(num, np.nan, "<f4"), np.full(num, 255, np.uint8)
-    truth[rows[there]] = predictions.truth[there]
-    predicted[rows[there]] = predictions.predicted[there]
-    confidence[rows[there]] = predictions.confidence[there]
-    codes = {name: code for code, name in enumerate(image_table.SPLITS)}
-    split[rows[there]] = np.array([codes[name] for name in predictions.frame["split"]], np.uint8)[
-        there
-    ]
+    splits = pd.Categorical(predictions.frame["split"], categories=image_table.SPLITS).codes
+    known = {
+        "truth": predictions.truth,
+        "predicted": predictions.predicted,
+        "confidence": predictions.confidence,
+        "split": splits,
+    }
+    rows = pd.DataFrame(known, index=predictions.frame["path"]).reindex(table.paths)
+    kinds = {"truth": (NONE, "<u2"), "predicted": (NONE, "<u2"), "confidence": (np.nan, "<f4")}
+    kinds["split"] = 255, "u1"
     return packed(
-        {"truth": truth, "predicted": predicted, "confidence": confidence, "split": split}
+        {name: rows[name].fillna(no).to_numpy(kind) for name, (no, kind) in kinds.items()}
     )

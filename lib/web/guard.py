@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from flask import Flask, Response, abort, request
+from flask import Flask, Response, abort, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from lib.errors import DarkroomError
@@ -93,11 +93,8 @@ def local_hosts(host: str) -> tuple[str, ...]:
 def _name(host: str) -> str:
     if not re.fullmatch(r"[\w.-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?", host, re.ASCII):
         return ""
-    return (
-        host.rsplit("]", 1)[0].lstrip("[").lower()
-        if host.startswith("[")
-        else host.split(":")[0].lower()
-    )
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return name.lower()
 
 
 def _is_own(origin: str | None, site: str | None) -> bool:
@@ -112,11 +109,7 @@ def _is_own(origin: str | None, site: str | None) -> bool:
 
 
 def _refusal(sentence: str, code: int) -> tuple[Response, int]:
-    # A page for people, JSON for the pages' own scripts.
-    from flask import jsonify, render_template
-
+    """A page for people, JSON for the pages' own scripts."""
     if request.path.startswith("/api/"):
         return jsonify(error=sentence), code
-    return Response(
-        render_template("refused.html", sentence=sentence, code=code), mimetype="text/html"
-    ), code
+    return Response(render_template("refused.html", sentence=sentence, code=code)), code

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import abc
+import functools
 import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,32 +16,114 @@ from flask import Blueprint, Response, abort, jsonify, request
 from lib.errors import DarkroomError
 from lib.web import pictures
 
+MAX_ROWS = 300
+"""Images described in one answer."""
+NONE = 65_535
+"""The code of a missing label."""
 
-class Images(Protocol):
-    """The images of a page: those of a data set, or of an application to be labelled."""
 
+class Images(abc.ABC):
+    """The images of a page: those of a data set, or of an application to be labelled.
+
+    `paths` are relative; `labels` are class names in the order of their codes; `label`, `verdict`
+    (place in `states`) and `decided` (by hand) hold one number an image and change with every
+    decision.
+    """
+
+    states: tuple[str, ...]
+    name: str
     version: str
+    paths: np.ndarray
+    labels: list[str]
+    label: np.ndarray
+    verdict: np.ndarray
+    decided: np.ndarray
+    undoable: list[Any]
+
+    def __len__(self) -> int:
+        return len(self.paths)
 
     def about(self) -> dict[str, Any]:
-        """Returns names and counts."""
+        """Returns names and counts: all that the page needs beside the arrays."""
+        return {
+            "name": self.name,
+            "files": len(self),
+            "version": self.version,
+            "labels": self.labels,
+            "verdicts": self.states,
+            "undo": len(self.undoable),
+        }
 
+    @abc.abstractmethod
     def arrays(self) -> bytes:
         """Returns one value an image of all that the page filters and sorts by; see `packed`."""
 
+    @abc.abstractmethod
+    def file(self, row: int) -> Path:
+        """Returns the file of an image. Raises DarkroomError for one outside its folder."""
+
+    @abc.abstractmethod
+    def described_one(self, row: int) -> dict[str, Any]:
+        """Returns what is known of an image in words."""
+
+    @abc.abstractmethod
+    def act(self, rows: list[int], action: str, label: str | None) -> dict[str, Any]:
+        """Decides about images, flushed to the disk before this returns what has changed."""
+
+    @abc.abstractmethod
+    def undo(self) -> dict[str, Any]:
+        """Takes back the last decision of the page; returns what has changed."""
+
     def described(self, rows: list[int]) -> list[dict[str, Any]]:
-        """Returns some images in words."""
+        """Returns what is known of some images in words."""
+        return [
+            {"row": row, "path": str(self.paths[row]), **self.described_one(row)}
+            for row in checked(rows, len(self), most=MAX_ROWS)
+        ]
 
     def search(self, text: str) -> list[int]:
-        """Returns the images whose path holds some words."""
+        """Returns the rows whose path holds every word of `text`, whatever their case."""
+        return matching(self._searchable, text)
 
     def jpeg(self, row: int, *, side: int) -> bytes:
         """Returns an image as JPEG."""
+        return pictures.of_path(self.file(row), side=side)
 
-    def act(self, rows: list[int], action: str, label: str | None) -> dict[str, Any]:
-        """Decides about images; returns what has changed."""
+    def code(self, label: str | None) -> int:
+        """Returns the code of a label, a new one for a new label."""
+        if label is None:
+            return NONE
+        if label not in self.labels:
+            if len(self.labels) >= NONE:
+                raise DarkroomError(f"A data set has at most {NONE:,} classes.")
+            self.labels.append(label)
+        return self.labels.index(label)
 
-    def undo(self) -> dict[str, Any]:
-        """Takes back the last decision; returns what has changed."""
+    def label_of(self, row: int) -> str | None:
+        """Returns the label of an image."""
+        code = int(self.label[row])
+        return None if code == NONE else self.labels[code]
+
+    def chosen(self, rows: list[int]) -> list[int]:
+        """Returns the images to decide about. Raises DarkroomError for none or unknown ones."""
+        if not rows:
+            raise DarkroomError("Name at least one image.")
+        return sorted(set(checked(rows, len(self), most=len(self))))
+
+    def changed(self, rows: list[int]) -> dict[str, Any]:
+        """Returns how images are decided now."""
+        return {
+            "rows": rows,
+            "verdicts": self.verdict[rows].tolist(),
+            "labels": self.label[rows].tolist(),
+            "decided": self.decided[rows].tolist(),
+            "names": self.labels,
+            "undo": len(self.undoable),
+        }
+
+    @functools.cached_property
+    def _searchable(self) -> pd.Series:
+        return pd.Series(self.paths, dtype="string").str.casefold()
 
 
 def image_routes(
@@ -146,11 +231,9 @@ def matching(texts: pd.Series, words: str) -> list[int]:
 def asked_side() -> int:
     """Returns the side in pixels that the request asks for, one of `pictures.SIDES`."""
     side = request.args.get("side", "256")
-    return (
-        int(side)
-        if side in map(str, pictures.SIDES)
-        else abort(400, f"`side` is one of {pictures.SIDES}.")
-    )
+    if side not in map(str, pictures.SIDES):
+        abort(400, f"`side` is one of {pictures.SIDES}.")
+    return int(side)
 
 
 def jpeg_response(content: bytes) -> Response:
@@ -169,10 +252,8 @@ def packed(columns: dict[str, np.ndarray]) -> bytes:
     """
     parts, listed, offset = [], [], 0
     for name, values in columns.items():
-        content = np.ascontiguousarray(values).tobytes()
-        listed.append(
-            {"name": name, "type": values.dtype.name, "offset": offset, "shape": list(values.shape)}
-        )
+        content, kind = np.ascontiguousarray(values).tobytes(), values.dtype.name
+        listed.append({"name": name, "type": kind, "offset": offset, "shape": values.shape})
         content += b"\0" * (-len(content) % 8)
         parts.append(content)
         offset += len(content)

@@ -21,10 +21,9 @@ from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.evaluation.predictions import Predictions
 from lib.runs import record
-from lib.web import archive, pictures
+from lib.web import archive
 from lib.web.archive import Run
-from lib.web.http import checked, image_routes, matching, packed
-from lib.web.image_table import MAX_ROWS, NONE
+from lib.web.http import NONE, Images, checked, image_routes, packed
 
 pages = Blueprint("label_page", __name__)
 STATES = ("to label", "labelled", "skipped")
@@ -33,11 +32,12 @@ _ADDRESS = "/label/<study>/<stage>/<run>"
 _lock = threading.RLock()
 
 
-class Application:
+class Application(Images):
     """The answers of one run of `9_apply`, and the labels that have been given by hand since."""
 
+    states = STATES
+
     def __init__(self, run: Run) -> None:
-        self.run = run
         model = str(run.result.get("model", ""))
         if model.count("/") != 2:
             raise DarkroomError(
@@ -47,19 +47,26 @@ class Application:
         self.model = archive.run(*model.split("/"))
         self.dataset = datasets.load(str(self.model.result.get("data")))
         self.folder = _folder(run)
+        self.name = self.folder.name
         frame = pd.read_parquet(run.folder / LABELS)
         self.frame = frame[frame["probability"].notna()].reset_index(drop=True)
         self.names = [name.removeprefix("p_") for name in frame.columns if name.startswith("p_")]
         self.shares = self.frame[[f"p_{name}" for name in self.names]].to_numpy(np.float32)
-        self.version = hashing.digest(*self.frame["path"].astype(str))
+        self.paths = self.frame["path"].astype(str).to_numpy(object)
+        self.version = hashing.digest(*self.paths)
         self.labels = list(self.names)
         known = labelling.read(self.dataset, self.folder)
         self.label = np.full(len(self.frame), NONE, "<u2")
-        self.state = np.zeros(len(self.frame), np.uint8)
-        for row, path in enumerate(self.frame["path"]):
+        self.verdict = np.zeros(len(self.frame), np.uint8)
+        for row, path in enumerate(self.paths):
             if path in known:
                 self._set(row, known[path]["label"], skipped=bool(known[path]["skipped"]))
         self.undoable: list[list[tuple[int, str | None, bool]]] = []
+
+    @property
+    def decided(self) -> np.ndarray:
+        """uint8 (n,): whether a picture was labelled or skipped."""
+        return (self.verdict > 0).astype(np.uint8)
 
     @functools.cached_property
     def rank(self) -> np.ndarray:
@@ -68,36 +75,26 @@ class Application:
         rank[labelling.order(self.shares, self._looks)] = np.arange(len(self.frame))
         return rank
 
-    def picture(self, row: int) -> Path:
+    def file(self, row: int) -> Path:
         """Returns the file of a picture. Raises DarkroomError for one outside the folder."""
-        checked([row], len(self.frame), most=1)
-        file = (self.folder / str(self.frame["path"].iloc[row])).resolve()
+        checked([row], len(self), most=1)
+        file = (self.folder / self.paths[row]).resolve()
         if not file.is_relative_to(self.folder.resolve()):
             raise DarkroomError("This picture lies outside its folder; it is not shown.")
         return file
 
     def about(self) -> dict[str, Any]:
         """Returns names and counts."""
-        return {
-            "name": self.folder.name,
-            "files": len(self.frame),
-            "version": self.version,
-            "labels": self.labels,
-            "verdicts": STATES,
-            "splits": [],
-            "attributes": [],
-            "reasons": [],
-            "undo": len(self.undoable),
-        }
+        return super().about() | {"splits": [], "attributes": [], "reasons": []}
 
     def arrays(self) -> bytes:
         """Returns all columns as one block; see `http.packed`."""
         num = len(self.frame)
         columns = {
-            "verdict": self.state,
+            "verdict": self.verdict,
             "label": self.label,
             "source_label": self.label,
-            "decided": (self.state > 0).astype(np.uint8),
+            "decided": self.decided,
             "split": np.full(num, 255, np.uint8),
             "reasons": np.zeros((num, 1), np.uint8),
             "group": np.full(num, -1, "<i4"),
@@ -109,33 +106,18 @@ class Application:
         }
         return packed(columns)
 
-    def described(self, rows: list[int]) -> list[dict[str, Any]]:
-        """Returns some pictures in words, with their highest probabilities."""
-        described = []
-        for row in checked(rows, len(self.frame), most=MAX_ROWS):
-            file, shares = self.picture(row), self.shares[row]
-            ranked = np.argsort(-shares)[:12]
-            described.append(
-                {
-                    "row": row,
-                    "path": str(self.frame["path"].iloc[row]),
-                    "size": "",
-                    "format": file.suffix.lstrip(".").upper(),
-                    "bytes": file.stat().st_size if file.is_file() else 0,
-                    "findings": [],
-                    "attributes": {},
-                    "probabilities": [[self.names[code], float(shares[code])] for code in ranked],
-                }
-            )
-        return described
-
-    def search(self, text: str) -> list[int]:
-        """Returns the rows whose path holds every word of `text`, whatever their case."""
-        return matching(self.frame["path"].astype("string").str.casefold(), text)
-
-    def jpeg(self, row: int, *, side: int) -> bytes:
-        """Returns a picture as JPEG."""
-        return pictures.of_path(self.picture(row), side=side)
+    def described_one(self, row: int) -> dict[str, Any]:
+        """Returns a picture in words, with its highest probabilities."""
+        file, shares = self.file(row), self.shares[row]
+        ranked = np.argsort(-shares)[:12]
+        return {
+            "size": "",
+            "format": file.suffix.lstrip(".").upper(),
+            "bytes": file.stat().st_size if file.is_file() else 0,
+            "findings": [],
+            "attributes": {},
+            "probabilities": [[self.names[code], float(shares[code])] for code in ranked],
+        }
 
     def act(self, rows: list[int], action: str, label: str | None) -> dict[str, Any]:
         """Gives pictures a label (relabel), or skips them; each is on the disk before this
@@ -143,16 +125,13 @@ class Application:
         """
         if action not in ("relabel", "skip"):
             raise DarkroomError(f"An action is relabel or skip. Received: {action[:40]!r}.")
-        if not rows:
-            raise DarkroomError("Name at least one picture.")
         with _lock:
-            chosen = checked(rows, len(self.frame), most=len(self.frame))
-            self.undoable.append(
-                [(row, self._label(row), bool(self.state[row] == 2)) for row in chosen]
-            )
+            chosen = self.chosen(rows)
+            before = [(row, self.label_of(row), bool(self.verdict[row] == 2)) for row in chosen]
+            self.undoable.append(before)
             for row in chosen:
                 self._write(row, label, action == "skip")
-            return self._changed(chosen)
+            return self.changed(chosen)
 
     def undo(self) -> dict[str, Any]:
         """Takes back the last decision made since the page's server started."""
@@ -163,39 +142,23 @@ class Application:
             for row, label, skipped in before:
                 self._write(row, label, skipped)
             self.undoable.pop()
-            return self._changed([row for row, _, _ in before])
-
-    def _changed(self, rows: list[int]) -> dict[str, Any]:
-        return {
-            "entry": 0,
-            "rows": rows,
-            "verdicts": self.state[rows].tolist(),
-            "labels": self.label[rows].tolist(),
-            "decided": (self.state[rows] > 0).astype(int).tolist(),
-            "names": self.labels,
-            "undo": len(self.undoable),
-        }
+            return self.changed([row for row, _, _ in before])
 
     def _write(self, row: int, label: str | None, skipped: bool) -> None:
-        path = str(self.frame["path"].iloc[row])
+        path = self.paths[row]
         labelling.append(self.dataset, self.folder, path, label=label, skipped=skipped)
         self._set(row, label, skipped=skipped)
 
     def _set(self, row: int, label: str | None, *, skipped: bool) -> None:
-        if label is not None and label not in self.labels:
-            self.labels.append(label)
-        self.label[row] = NONE if label is None else self.labels.index(label)
-        self.state[row] = 2 if skipped else int(label is not None)
-
-    def _label(self, row: int) -> str | None:
-        return None if self.label[row] == NONE else self.labels[self.label[row]]
+        self.label[row] = self.code(label)
+        self.verdict[row] = 2 if skipped else int(label is not None)
 
     def _looks(self, rows: np.ndarray) -> np.ndarray:
         """Returns small colour pictures of some rows, float (k, 8 * 8 * 3)."""
         looks = np.zeros((len(rows), 192))
         for place, row in enumerate(rows):
             try:
-                pixels = decode.decode(self.picture(int(row)).read_bytes()).pixels
+                pixels = decode.decode(self.file(int(row)).read_bytes()).pixels
             except (OSError, decode.ImageError):
                 continue
             looks[place] = decode.resize(pixels, height=8, width=8).reshape(-1)

@@ -6,7 +6,8 @@ import functools
 import json
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, render_template, request
+import numpy as np
+from flask import Blueprint, Response, g, jsonify, render_template, request
 
 from lib.embeddings.plots import PALETTE, REST, SEQUENCE
 from lib.embeddings.record import TITLES
@@ -58,11 +59,7 @@ def one(study: str, stage: str, unit: str) -> str:
 
 def _size(num: int) -> int:
     # Pixels across a point: few may be large, a hundred thousand must not hide each other.
-    return next(
-        size
-        for most, size in ((2_000, 8), (10_000, 6), (40_000, 4), (float("inf"), 3))
-        if num <= most
-    )
+    return (8, 6, 4, 3)[int(np.searchsorted([2_000, 10_000, 40_000], num))]
 
 
 @functools.cache
@@ -101,32 +98,29 @@ def figure(name: str) -> dict[str, Any]:
 
 
 @api.get("/places")
-def places(study: str, stage: str, unit: str) -> Response:
+def places() -> Response:
     """The map of a space by a method, as float32."""
-    trained, shown = _found(study, stage, unit)
     space, method = request.args.get("space", ""), request.args.get("method", "")
-    return _array(trained, shown.places(space, method), space, method)
+    return _array(g.map.places(space, method), space, method)
 
 
 @api.get("/columns/<int:index>")
-def codes(study: str, stage: str, unit: str, index: int) -> Response:
+def codes(index: int) -> Response:
     """One column for colouring, as uint8 codes or float32 numbers."""
-    trained, shown = _found(study, stage, unit)
-    return _array(trained, shown.codes(index), "column", index)
+    return _array(g.map.codes(index), "column", index)
 
 
 @api.post("/points")
-def points(study: str, stage: str, unit: str) -> Response:
+def points() -> Response:
     """Returns the details of some points."""
-    return jsonify(_found(study, stage, unit)[1].described(body("rows", list)))
+    return jsonify(g.map.described(body("rows", list)))
 
 
 @api.get("/thumbnails/<int:row>")
-def thumbnail(study: str, stage: str, unit: str, row: int) -> Response:
+def thumbnail(row: int) -> Response:
     """A small picture of one point."""
-    trained, shown = _found(study, stage, unit)
     response = Response(
-        shown.thumbnail(row, side=320 if "large" in request.args else maps.THUMBNAIL),
+        g.map.thumbnail(row, side=320 if "large" in request.args else maps.THUMBNAIL),
         mimetype="image/jpeg",
     )
     response.headers["Cache-Control"] = "private, max-age=3600"
@@ -134,26 +128,24 @@ def thumbnail(study: str, stage: str, unit: str, row: int) -> Response:
 
 
 @api.get("/nearest/<int:row>")
-def nearest(study: str, stage: str, unit: str, row: int) -> Response:
+def nearest(row: int) -> Response:
     """The nearest images of one in the feature space."""
-    shown = _found(study, stage, unit)[1]
-    near = shown.nearest(row, space=request.args.get("space", ""))
-    words = {image["row"]: image for image in shown.described([image["row"] for image in near])}
+    near = g.map.nearest(row, space=request.args.get("space", ""))
+    words = {image["row"]: image for image in g.map.described([image["row"] for image in near])}
     return jsonify([{**words[image["row"]], "distance": image["distance"]} for image in near])
 
 
 @api.get("/search")
-def search(study: str, stage: str, unit: str) -> Response:
+def search() -> Response:
     """The points whose path or labels hold some words."""
-    rows = _found(study, stage, unit)[1].search(request.args.get("text", "")[:200])
+    rows = g.map.search(request.args.get("text", "")[:200])
     return jsonify(rows=rows)
 
 
 @api.get("/selections")
-def kept(study: str, stage: str, unit: str) -> Response:
+def kept() -> Response:
     """The named selections of the data set, as rows of this map."""
-    shown = _found(study, stage, unit)[1]
-    row_of = {path: row for row, path in enumerate(shown.points["path"])}
+    row_of = {path: row for row, path in enumerate(g.map.points["path"])}
     return jsonify(
         [
             {
@@ -161,64 +153,62 @@ def kept(study: str, stage: str, unit: str) -> Response:
                 "saved": selection["saved"],
                 "rows": [row_of[path] for path in selection["paths"] if path in row_of],
             }
-            for name, selection in maps.selections(shown.dataset).items()
+            for name, selection in maps.selections(g.map.dataset).items()
         ]
     )
 
 
 @api.post("/selections")
-def keep(study: str, stage: str, unit: str) -> Response:
+def keep() -> Response:
     """Keeps some points under a name."""
-    shown = _found(study, stage, unit)[1]
-    rows = shown.checked(body("rows", list), most=len(shown))
+    rows = g.map.checked(body("rows", list), most=len(g.map))
     maps.save_selection(
-        shown.dataset, body("name", str), [str(path) for path in shown.points["path"].iloc[rows]]
+        g.map.dataset, body("name", str), [str(path) for path in g.map.points["path"].iloc[rows]]
     )
     return jsonify(ok=True)
 
 
 @api.delete("/selections")
-def forget(study: str, stage: str, unit: str) -> Response:
+def forget() -> Response:
     """Forgets a named selection."""
-    maps.delete_selection(_found(study, stage, unit)[1].dataset, body("name", str))
+    maps.delete_selection(g.map.dataset, body("name", str))
     return jsonify(ok=True)
 
 
 @api.post("/csv")
-def csv(study: str, stage: str, unit: str) -> Response:
+def csv() -> Response:
     """Some points as a table."""
-    text = _found(study, stage, unit)[1].csv(body("rows", list))
+    text = g.map.csv(body("rows", list))
     headers = {"Content-Disposition": "attachment; filename=selection.csv"}
     return Response(text, mimetype="text/csv", headers=headers)
 
 
 @api.post("/ledger")
-def ledger(study: str, stage: str, unit: str) -> Response:
+def ledger() -> Response:
     """Sends points to the cleaning ledger: `action` is keep, review, reject, or relabel with a
     `label`.
     """
     from lib.cleaning import clean
 
-    shown = _found(study, stage, unit)[1]
-    rows = shown.checked(body("rows", list), most=len(shown))
-    named = [str(path) for path in shown.points["path"].iloc[rows]]
+    rows = g.map.checked(body("rows", list), most=len(g.map))
+    named = [str(path) for path in g.map.points["path"].iloc[rows]]
     action = body("action", str)
     if action == "relabel":
-        clean.relabel(shown.dataset, named, label=plain_label(body("label", str)), by=_BY)
+        clean.relabel(g.map.dataset, named, label=plain_label(body("label", str)), by=_BY)
     elif action in ("keep", "review", "reject"):
-        clean.decide(shown.dataset, named, verdict=action, by=_BY)
+        clean.decide(g.map.dataset, named, verdict=action, by=_BY)
     else:
         raise DarkroomError("The ledger takes keep, review, reject or relabel.")
     return jsonify(ok=True, files=len(named))
 
 
 @api.post("/ledger/undo")
-def undo(study: str, stage: str, unit: str) -> Response:
+def undo() -> Response:
     """Takes back the last act of the ledger, if a map page made it."""
     from lib.cleaning import clean
     from lib.cleaning import ledger as acts
 
-    dataset = _found(study, stage, unit)[1].dataset
+    dataset = g.map.dataset
     standing = acts.standing(acts.read(dataset.folder))
     if not standing or standing[-1]["by"] != _BY:
         raise DarkroomError(
@@ -229,13 +219,19 @@ def undo(study: str, stage: str, unit: str) -> Response:
     return jsonify(ok=True, files=len(standing[-1]["changes"]))
 
 
+@api.before_request
+def _open() -> None:
+    place = [request.view_args.pop(name) for name in ("study", "stage", "unit")]
+    g.run, g.map = _found(*place)
+
+
 def _found(study: str, stage: str, unit: str) -> tuple[Run, MapRun]:
     trained = archive.run(study, stage, unit)
     return trained, maps.load(trained)
 
 
-def _array(trained: Run, content: bytes, *parts: object) -> Response:
+def _array(content: bytes, *parts: object) -> Response:
     response = Response(content, mimetype="application/octet-stream")
-    response.set_etag(maps.etag(trained, *parts))
+    response.set_etag(maps.etag(g.run, *parts))
     response.headers["Cache-Control"] = "private, no-cache"
     return response.make_conditional(request)

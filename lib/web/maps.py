@@ -67,10 +67,8 @@ class MapRun:
             return pd.to_numeric(self.points[name], errors="coerce").to_numpy("<f4").tobytes()
         numbers, values = self._numbered(name)
         place = {value: code for code, value in enumerate(self._named(index)["classes"])}
-        table = np.array(
-            [*(place.get(value, 255) for value in values), 255], np.uint8
-        )  # the last, -1, is for none
-        return table[numbers].tobytes()
+        codes = [place.get(value, 255) for value in values]
+        return np.array([*codes, 255], np.uint8)[numbers].tobytes()  # the last, -1, is for none
 
     def places(self, space: str, method: str) -> bytes:
         """Returns float32 x of all points, then y, both between 0 and 1 with the map's own
@@ -88,11 +86,8 @@ class MapRun:
         descriptions = []
         for row in self.checked(rows):
             point = self.points.iloc[row]
-            words = [
-                [self._title(name), _word(point[name])]
-                for name in names
-                if not pd.isna(point[name])
-            ]
+            known = [name for name in names if not pd.isna(point[name])]
+            words = [[self._title(name), _word(point[name])] for name in known]
             descriptions.append({"row": row, "path": str(point["path"]), "words": words})
         return descriptions
 
@@ -146,11 +141,7 @@ class MapRun:
         """
         names = ["path", *(each["name"] for each in self.columns)]
         table = self.points.iloc[self.checked(rows, most=len(self))][names]
-        return (
-            table.apply(lambda column: column.map(_harmless))
-            .rename(columns=_harmless)
-            .to_csv(index=False)
-        )
+        return table.astype(object).map(_harmless).rename(columns=_harmless).to_csv(index=False)
 
     @functools.cached_property
     def _searchable(self) -> pd.Series:
@@ -185,19 +176,10 @@ class MapRun:
         if name == "confidence":
             return {**about, "kind": "numbers", "low": 0.0, "high": 1.0}
         numbers, values = self._numbered(name)
-        counts = dict(
-            zip(
-                values,
-                np.bincount(numbers[numbers >= 0], minlength=len(values)).tolist(),
-                strict=True,
-            )
-        )
-        order = [
-            value
-            for value in _ORDERS.get(name, sorted(values, key=lambda value: -counts[value]))
-            if value in counts
-        ]
-        kept = {value: counts[value] for value in order[:MOST_CLASSES]}
+        totals = np.bincount(numbers[numbers >= 0], minlength=len(values)).tolist()
+        counts = dict(zip(values, totals, strict=True))
+        order = _ORDERS.get(name, sorted(values, key=lambda value: -counts[value]))
+        kept = {value: counts[value] for value in order[:MOST_CLASSES] if value in counts}
         return {**about, "kind": "classes", "classes": list(kept), "counts": list(kept.values())}
 
 
@@ -284,8 +266,5 @@ def _word(value: Any) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    return (
-        f"'{value}"
-        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-        else value
-    )
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value

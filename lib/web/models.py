@@ -35,50 +35,35 @@ class Loaded:
     asked: threading.Lock
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A model to choose from. `is_tiny` marks a run of seconds, whose answers mean nothing.
-
-    `measure` names `val_score`: accuracy, or exact match of a multi-label model.
-    """
-
-    id: str
-    title: str
-    data: str
-    val_score: float | None
-    measure: str
-    is_tiny: bool
-
-
-def choices() -> list[Choice]:
+def choices() -> list[dict[str, Any]]:
     """Returns the models that can be asked, the best on validation first and tiny runs last.
+
+    `is_tiny` marks a run of seconds, whose answers mean nothing; `measure` names `val_score`:
+    accuracy, or exact match of a multi-label model.
 
     Models are ranked by the lower end of the 95 % interval of their validation accuracy, so that
     a lucky one of few images does not lead. Multi-label models follow, by their exact match.
     """
     runs = [run for study in archive.studies() for run in archive.runs(study)]
     runs = [run for run in runs if run.result.get("model_sha256") and _path(run) is not None]
-    listed = [(_choice(run), run) for run in runs]
-    listed.sort(key=lambda item: (item[0].is_tiny, item[0].measure, -_lower_bound(item[1])))
-    return [choice for choice, _ in listed]
+    order = ("is_tiny", "measure", "rank")
+    return sorted(map(_choice, runs), key=lambda choice: [choice[name] for name in order])
 
 
-def _choice(run: Run) -> Choice:
-    title = f"{run.study} / {run.name}"
-    measure = _measure(run)
-    score = run.result.get("metrics", {}).get(f"val_{measure}")
-    data = str(run.result.get("data") or "")
-    return Choice(run.id, title, data, score, measure.replace("_", " "), run.is_tiny)
-
-
-def _measure(run: Run) -> str:
-    return "exact_match" if multilabel.is_of(run.result) else "accuracy"
-
-
-def _lower_bound(run: Run) -> float:
+def _choice(run: Run) -> dict[str, Any]:
     metrics = run.result.get("metrics", {})
-    share, num = metrics.get(f"val_{_measure(run)}"), metrics.get("num_images") or 30
-    return confidence.wilson(round(share * num), num)[0] if isinstance(share, float) else -1.0
+    measure = "exact_match" if multilabel.is_of(run.result) else "accuracy"
+    score, num = metrics.get(f"val_{measure}"), metrics.get("num_images") or 30
+    lower = confidence.wilson(round(score * num), num)[0] if isinstance(score, float) else -1.0
+    return {
+        "id": run.id,
+        "title": f"{run.study} / {run.name}",
+        "data": str(run.result.get("data") or ""),
+        "val_score": score,
+        "measure": measure.replace("_", " "),
+        "is_tiny": run.is_tiny,
+        "rank": -lower,
+    }
 
 
 def load(run: Run) -> Loaded:
@@ -122,7 +107,4 @@ def warm(loaded: Loaded) -> None:
 def _path(run: Run) -> Path | None:
     folder = paths.checkpoint(run.study, run.stage, run.name)
     there = [folder / name for name in _NAMES if (folder / name).is_file()]
-    inside = [
-        path for path in there if path.resolve().is_relative_to(paths.checkpoints().resolve())
-    ]
-    return next(iter(inside), None)
+    return next((path for path in there if archive.is_inside(path, paths.checkpoints())), None)

@@ -62,9 +62,7 @@ def shrunk(pixels: np.ndarray, *, side: int, enlarge: bool = False) -> np.ndarra
     """Returns uint8 RGB pixels whose longer side is `side`; a smaller picture stays as it is unless
     `enlarge`.
     """
-    scale = side / max(pixels.shape[:2])
-    if not enlarge:
-        scale = min(1.0, scale)
+    scale = min(side / max(pixels.shape[:2]), np.inf if enlarge else 1.0)
     height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
     return decode.resize(pixels, height=height, width=width)
 
@@ -90,6 +88,5 @@ def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
     strength = np.clip(values / max(float(values.max()), 1e-9), 0, 1)[..., None]  # (h, w, 1)
     grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2) * _DARKENED
     warm = _LOW + strength * (_HIGH - _LOW)
-    return np.clip(np.rint(grey * (1 - 0.8 * strength) + warm * 0.8 * strength), 0, 255).astype(
-        np.uint8
-    )
+    mixed = grey * (1 - 0.8 * strength) + warm * 0.8 * strength
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import re
 import socket
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
+import pandas as pd
 from flask import Blueprint, Response, abort, jsonify, render_template, request, send_file
 
 from lib import paths
@@ -144,12 +144,8 @@ def parameters(study: str) -> Response:
     chosen = [run for run in archive.runs(study) if run.id in request.args.getlist("run")]
     given = {run.id: run.result.get("key", {}).get("parameters", {}) for run in chosen}
     names = sorted({name for values in given.values() for name in values})
-    differing = [
-        name for name in names if len({str(values.get(name)) for values in given.values()}) > 1
-    ]
-    return jsonify(
-        {name: [str(given[run.id].get(name, "")) for run in chosen] for name in differing}
-    )
+    rows = {name: [str(given[run.id].get(name, "")) for run in chosen] for name in names}
+    return jsonify({name: values for name, values in rows.items() if len(set(values)) > 1})
 
 
 @pages.app_template_global()
@@ -205,10 +201,9 @@ def _statuses(study: str) -> list[RunStatus]:
 
 
 def _progress(one: RunStatus) -> dict[str, Any]:
-    failure = one.failure or {}
-    epoch, epochs = one.progress.get("epoch"), one.progress.get("epochs")
-    cell, cells = one.progress.get("cell"), one.progress.get("cells")
-    part, whole = (epoch, epochs) if epoch and epochs else (cell, cells)
+    failure, progress = one.failure or {}, one.progress
+    name = "epoch" if progress.get("epoch") and progress.get("epochs") else "cell"
+    part, whole = progress.get(name), progress.get(f"{name}s")
     known = isinstance(part, int | float) and isinstance(whole, int | float) and whole > 0
     return {
         "run": f"{one.stage}/{one.name}",
@@ -221,36 +216,35 @@ def _progress(one: RunStatus) -> dict[str, Any]:
 
 def _history(file: Path) -> dict[str, list[float | None]]:
     try:
-        with file.open(encoding="utf-8", newline="") as opened:
-            lines = zip(range(_MAX_EPOCHS), csv.DictReader(opened), strict=False)
-            rows = [row for _, row in lines if not row.get("kind")]  # a linear head has no epochs
-    except (OSError, ValueError, csv.Error):
+        table = pd.read_csv(file, nrows=_MAX_EPOCHS)
+    except (OSError, ValueError):
         return {}
-    columns = {name: [_number(row.get(name)) for row in rows] for name in ("epoch", *CURVES)}
-    return {name: values for name, values in columns.items() if any(v is not None for v in values)}
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    if "kind" in table:
+        table = table[table["kind"].isna()]  # a linear head has no epochs
+    columns = {}
+    for name in ("epoch", *CURVES):
+        values = pd.to_numeric(table.get(name, pd.Series(dtype=float)), errors="coerce")
+        finite = np.isfinite(values)
+        if finite.any():
+            columns[name] = values.astype(object).where(finite, None).tolist()
+    return columns
 
 
 def _arms(trained: list[Run], titles: dict[str, str]) -> list[dict[str, Any]]:
     """One row an arm and data set: mean validation accuracy over its seeds, the best first."""
-    groups: dict[tuple[str, str], list[Run]] = {}
+    groups: dict[tuple[str, str], list[float]] = {}
     for run in trained:
         arm = str(run.result.get("arm") or run.name.rsplit("-s", 1)[0])
-        groups.setdefault((_data(run), arm), []).append(run)
-    arms = []
-    for (data, arm), runs in groups.items():
-        values = np.array([_validation(run) for run in runs])
-        spread = float(values.std(ddof=1)) if len(values) > 1 else None
-        mean = float(values.mean())
-        title = titles.get(arm, arm)
-        arms.append({"arm": title, "data": data, "num": len(runs), "mean": mean, "sd": spread})
+        groups.setdefault((_data(run), titles.get(arm, arm)), []).append(_validation(run))
+    arms = [
+        {
+            "arm": arm,
+            "data": data,
+            "mean": mean(scores),
+            "sd": stdev(scores) if scores[1:] else None,
+        }
+        for (data, arm), scores in groups.items()
+    ]
     return sorted(arms, key=lambda row: (row["data"], -np.nan_to_num(row["mean"], nan=-1.0)))
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import bokeh
-from flask import Flask, Response, abort, redirect, request
+from flask import Flask, Response, redirect, send_file
 
 from lib import errors
 from lib.errors import DarkroomError
@@ -18,8 +17,7 @@ from lib.reporting import report, text
 from lib.web import classify_page, data_page, guard, label_page, map_page, runs_page
 from lib.web.guard import DEFAULT_HOST, DEFAULT_PORT
 
-_BOKEH = Path(bokeh.__file__).parent / "server" / "static" / "js"
-_SCRIPTS = ("bokeh.min.js",)
+_BOKEH = Path(bokeh.__file__).parent / "server" / "static" / "js" / "bokeh.min.js"
 _THREADS = 8
 _MAX_CONNECTIONS = 900
 """More than a browser or an attack on this machine opens; `select` and most limits allow 1,024."""
@@ -100,22 +98,13 @@ def create(*, hosts: tuple[str, ...] | None = None) -> Flask:
     app.jinja_env.policies["json.dumps_kwargs"] = {}
     app.jinja_env.filters["percent"] = text.percent
     guard.protect(app, hosts=hosts or guard.local_hosts(DEFAULT_HOST))
-    for part in (
-        runs_page.pages,
-        data_page.pages,
-        label_page.pages,
-        map_page.pages,
-        map_page.api,
-        classify_page.pages,
-    ):
-        app.register_blueprint(part)
+    for module in (runs_page, data_page, label_page, map_page, classify_page):
+        app.register_blueprint(module.pages)
+    app.register_blueprint(map_page.api)
+    icon = functools.partial(Response, report.ICON_SVG, mimetype="image/svg+xml")
     app.add_url_rule("/", view_func=lambda: redirect("/runs"), endpoint="home")
-    app.add_url_rule(
-        "/favicon.ico",
-        view_func=lambda: Response(report.ICON_SVG, mimetype="image/svg+xml"),
-        endpoint="icon",
-    )
-    app.add_url_rule("/scripts/<name>", view_func=_script, endpoint="script")
+    app.add_url_rule("/favicon.ico", view_func=icon, endpoint="icon")
+    app.add_url_rule("/scripts/bokeh.min.js", view_func=_bokeh, endpoint="script")
     return app
 
 
@@ -125,25 +114,9 @@ def warm() -> None:
 
     for name in map_page.MAPS:
         map_page.figure(name)
-    for name in _SCRIPTS:
-        _packed(name)
 
 
-def _script(name: str) -> Response:
-    if name not in _SCRIPTS:
-        abort(404)
-    content = _packed(name)
-    if "gzip" not in request.headers.get("Accept-Encoding", ""):
-        response = Response(gzip.decompress(content), mimetype="text/javascript")
-    else:
-        response = Response(
-            content, mimetype="text/javascript", headers={"Content-Encoding": "gzip"}
-        )
-    response.headers["Vary"] = "Accept-Encoding"
+def _bokeh() -> Response:
+    response = send_file(_BOKEH, mimetype="text/javascript", conditional=True)
     response.headers["Cache-Control"] = "max-age=86400"
     return response
-
-
-@functools.cache
-def _packed(name: str) -> bytes:
-    return gzip.compress((_BOKEH / name).read_bytes(), 6)
