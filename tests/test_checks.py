@@ -1,5 +1,6 @@
 """Each guard finds its mistake, in miniature, and stays silent on a healthy run."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -280,6 +281,30 @@ def test_a_class_never_predicted_and_few_images_are_flagged():
 def test_findings_of_earlier_runs_are_read_under_their_names():
     old = [{"guard": "J", "outcome": "flagged", "message": "torn"}]
     assert checks.remarks(old) == ["duplicate_leakage: torn"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "study", "outcome"),
+    [
+        (range(10), "s", "held"),
+        ((1, 4, 8), "s", "flagged"),  # the best three, or the others were deleted
+        ((1, 4, 8), "chosen", "flagged"),  # copied to a study of their own
+    ],
+)
+def test_chosen_seeds_are_noticed(kept, study, outcome):
+    runs = [
+        SimpleNamespace(
+            folder=Path("logs", study, "train", f"a-s{seed}"),
+            predictions=SimpleNamespace(run=f"s/train/a-s{seed}"),
+        )
+        for seed in kept
+    ]
+    others = ["s/train/b-s0", "s/train/a-b-s0", "other/train/a-s3", "s/tune/a-s1"]
+    opened = [f"s/train/a-s{seed}" for seed in range(10)] + others
+    found = checks.trainings_complete(SimpleNamespace(runs={"a": runs}, opened=opened))
+    assert found[0] == outcome
+    assert (f"{10 - len(runs)} trainings of these arms" in found[1]) == (outcome == "flagged")
+    assert checks.trainings_complete(SimpleNamespace(runs={}, opened=()))[0] == "not_judged"
 
 
 @pytest.mark.parametrize(

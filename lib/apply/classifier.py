@@ -94,8 +94,12 @@ class Classifier:
         confidence[is_read] = self.confidence(shares[is_read])
         accepted = confidence >= (np.inf if threshold is None else threshold)
         verdict = np.select([~is_read, accepted], [UNREAD, ACCEPTED], UNSURE)
-        columns = {"label": label, "probability": confidence, "verdict": verdict}
-        columns["problem"] = np.array(problems, object)
+        columns = {
+            "label": pd.Series(label, dtype=object),
+            "probability": confidence,
+            "verdict": verdict,
+            "problem": pd.Series(problems, dtype=object),
+        }
         names = probability_columns(self.class_names)
         return pd.DataFrame(columns | dict(zip(names, shares.T, strict=True)))
 

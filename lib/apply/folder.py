@@ -238,11 +238,11 @@ def answer_files(
         ahead=_AHEAD * _BATCH,
     )
     with contextlib.closing(images):
-        for files_of_batch in itertools.batched(listed, _BATCH):
-            batch = itertools.islice(images, len(files_of_batch))
+        for start in range(0, len(listed), _BATCH):
+            names = [file.path for file in listed[start : start + _BATCH]]
+            batch = itertools.islice(images, len(names))
             read = [f"crashed: {one.why}" if isinstance(one, Lost) else one for one in batch]
-            paths_of_batch = [file.path for file in files_of_batch]
-            yield classifier.answers(read, threshold).assign(path=paths_of_batch)
+            yield classifier.answers(read, threshold).assign(path=names)
 
 
 def read_pictures(

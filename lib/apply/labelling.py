@@ -129,7 +129,7 @@ def join(dataset: Dataset, *, splits: Mapping[str, str] | None = None, name: str
     name = name or _free_name(dataset.name)
     raw = paths.dataset(name) / "raw"
     table = dataset.accepted()[["path", "label"]].rename(columns={"path": "image"})
-    division = table["image"].map(splits or {}).fillna("train")
+    division = [(splits or {}).get(path, "train") for path in table["image"]]
     rows = table.assign(split=division, source=dataset.name).to_dict("records")
     with files.directory(raw) as aside:
         for row in rows:

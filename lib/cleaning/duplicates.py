@@ -271,7 +271,7 @@ def _blocks(values: np.ndarray) -> np.ndarray:
 
 
 FILE = "groups.parquet"
-VERSION = 5
+VERSION = 6
 """Raised when grouping changes; groups of another version are computed again."""
 
 GROUPINGS = ("copies", "look_alikes")
@@ -376,7 +376,7 @@ def group(
             compared = list(pool.map(verifier.compare, *edges.T.tolist(), alike["turn"].tolist()))
         copies = np.array([same for same, _ in compared], bool)
         shared = np.array([share for _, share in compared], float)
-    edited = edited_copies.nothing()
+    edited = edited_copies.Found()
     if read is not None and fit.any():
         names, rows = subjects["path"].to_numpy()[fit], subjects["thumb"].to_numpy(object)[fit]
         within = np.searchsorted(place, edges)  # positions among the pictures that are fit

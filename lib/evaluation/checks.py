@@ -337,15 +337,11 @@ def trainings_complete(facts: ComparisonFacts) -> Outcome:
     if not facts.opened:
         return not_judged("no ledger of test access was given")
     records = [trained for runs in facts.runs.values() for trained in runs]
-    here = {trained.folder.name for trained in records}
-    stages = {"/".join(trained.folder.parts[-3:-1]) for trained in records}
+    # By the name in its table, so that a choice which was copied to another study is noticed.
+    here = {trained.predictions.run or "/".join(trained.folder.parts[-3:]) for trained in records}
     arms = {name.rpartition("-s")[0] for name in here}
     missing = [
-        name
-        for name in facts.opened
-        if name.rpartition("/")[0] in stages
-        and (run := name.rpartition("/")[2]) not in here
-        and run.rpartition("-s")[0] in arms
+        name for name in facts.opened if name not in here and name.rpartition("-s")[0] in arms
     ]
     if not missing:
         return held("no training of these arms that read the test images is left out")

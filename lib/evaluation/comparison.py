@@ -26,6 +26,7 @@ from lib.evaluation import (
     paired_tests,
     predictions,
     statistics,
+    test_access,
 )
 from lib.evaluation import confusion as matrices
 from lib.evaluation import predictions as tables
@@ -250,7 +251,10 @@ def compare(runs: Sequence[Any], **options: Any) -> Comparison:
     Example:
         >>> print("\n".join(compare([run, other]).verdicts))
     """
-    return comparison([_folder(run) for run in runs], **options)
+    folders = [_folder(run) for run in runs]
+    names = {(record.result(folder) or {}).get("data") for folder in folders} - {None}
+    opened = [run for name in names for run in test_access.runs(paths.dataset(name))]
+    return comparison(folders, **{"opened": opened} | options)
 
 
 def _folder(run: Any) -> Path:

@@ -25,20 +25,10 @@ NONE = 65_535
 class Images(abc.ABC):
     """The images of a page: those of a data set, or of an application to be labelled.
 
-    `paths` are relative; `labels` are class names in the order of their codes; `label`, `verdict`
-    (place in `states`) and `decided` (by hand) hold one number an image and change with every
-    decision.
+    They set `name`, `version`, `states`, `paths` (relative), `labels` (class names in the order of
+    their codes), `label`, `verdict` (place in `states`) and `decided` (by hand), one number an
+    image, which change with every decision, and `undoable`, the decisions of the page.
     """
-
-    states: tuple[str, ...]
-    name: str
-    version: str
-    paths: np.ndarray
-    labels: list[str]
-    label: np.ndarray
-    verdict: np.ndarray
-    decided: np.ndarray
-    undoable: list[Any]
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from lib import hashing, paths
+from lib.apply.classifier import MODELS
 from lib.errors import DarkroomError
 from lib.evaluation import confidence, multilabel
 from lib.web import archive
 from lib.web.archive import Run
 
 _loading = threading.RLock()
-_NAMES = ("model.keras", "model.thumbnail")
 KEPT = 2
 """Models in memory at once."""
 
@@ -106,5 +106,5 @@ def warm(loaded: Loaded) -> None:
 
 def _path(run: Run) -> Path | None:
     folder = paths.checkpoint(run.study, run.stage, run.name)
-    there = [folder / name for name in _NAMES if (folder / name).is_file()]
+    there = [folder / name for name in MODELS if (folder / name).is_file()]
     return next((path for path in there if archive.is_inside(path, paths.checkpoints())), None)
