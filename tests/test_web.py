@@ -683,6 +683,9 @@ def test_a_fresh_home_has_pages_that_say_how_to_begin(tmp_path, monkeypatch):
         ("/runs", "darkroom run quickstart"),
         ("/maps", "8_features"),
         ("/classify", "no trained model yet"),
+        ("/data", "no data sets yet"),
+        ("/nowhere", "There is no page at this address."),
+        ("/runs/nobody", "There is no study &#39;nobody&#39;"),
     ):
         assert told in fresh.get(address).text
 

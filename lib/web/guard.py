@@ -25,6 +25,13 @@ POLICY = (
     "'none'"
 )
 
+SENTENCES = {
+    404: "There is no page at this address.",
+    405: "This address does not take such a request.",
+    413: "That is more than this site takes at once.",
+    500: "The site failed at this request; the terminal of `darkroom web` shows why.",
+}
+
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -74,7 +81,9 @@ def protect(app: Flask, *, hosts: tuple[str, ...]) -> None:
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> tuple[Response, int]:
-        return _refusal(error.description or error.name, error.code or 500)
+        is_default = error.description == type(error).description
+        sentence = SENTENCES.get(error.code) if is_default else None
+        return _refusal(sentence or error.description or error.name, error.code or 500)
 
 
 def local_hosts(host: str) -> tuple[str, ...]:
