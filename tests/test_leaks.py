@@ -81,6 +81,15 @@ def test_a_class_that_the_file_tells_is_flagged(tmp_path, kind):
     assert any("Numbers of the files alone" in note for note in leaks.notes(dataset))
 
 
+def test_one_class_of_five_that_the_file_tells_is_named(tmp_path):
+    def make(rng, k, n):
+        return picture(rng), "jpg" if k == 2 else "png", {}
+
+    dataset = folder(tmp_path, make, names=("ant", "bee", "cat", "dog", "eel"), number=30)
+    found, message = outcome(dataset, "file_shortcut")
+    assert found == "flagged" and "the class cat from the others" in message, message
+
+
 SHIFTS = {
     "brighter": lambda rng, test, n: (picture(rng, level=70 * test), "png", {}),
     "larger": lambda rng, test, n: (picture(rng, 96 if test else 48), "png", {}),

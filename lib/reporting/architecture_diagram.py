@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from matplotlib.patches import Polygon
 
-from lib.reporting.style import Drawing, set_title
+from lib.reporting.style import INK, MUTED, Drawing, set_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def drawing(blocks: Sequence[Block], *, title: str) -> Drawing:
         # Boxes stand in slots of at least one unit, so that the words below them have room.
         start = end + (0.45 if number else 0.0) + max(0.0, (1.0 - _width(block)) / 2)
         if number:
-            arrow = {"arrowstyle": "-|>", "color": "0.4", "shrinkA": 3, "shrinkB": 3}
+            arrow = {"arrowstyle": "-|>", "color": MUTED, "shrinkA": 3, "shrinkB": 3}
             axes.annotate("", (start, 0), (box_end, 0), arrowprops=arrow)
         box_end = _draw(axes, block, left=start, largest=blocks[0].side)
         end = box_end + max(0.0, (1.0 - _width(block)) / 2)
@@ -96,7 +96,9 @@ def _draw(axes: Axes, block: Block, *, left: float, largest: int) -> float:
             )
         )
     middle = left + (_width(block) + depth) / 2
-    axes.text(middle, -1.25, _shape(block), ha="center", va="top", fontsize=8, weight="bold")
+    axes.text(
+        middle, -1.25, _shape(block), ha="center", va="top", fontsize=8, weight="bold", color=INK
+    )
     weights = f"\n{_short(block.num_parameters)} weights" if block.num_parameters else ""
     axes.text(
         middle,
@@ -105,7 +107,7 @@ def _draw(axes: Axes, block: Block, *, left: float, largest: int) -> float:
         ha="center",
         va="top",
         fontsize=7,
-        color="0.25",
+        color=MUTED,
         linespacing=1.3,
     )
     return right + depth
