@@ -71,6 +71,7 @@ class Summary:
 
     def add(self, answers: pd.DataFrame) -> None:
         """Counts answers; a multilabel image counts for each of its labels."""
+        answers = answers[list(COLUMNS)]  # without the many probabilities
         self.num += len(answers)
         self.verdicts.update(answers["verdict"])
         unread = answers["verdict"] == UNREAD
@@ -364,7 +365,7 @@ def _copying(
     with files.directory(target) as aside:
 
         def copy(table: pd.DataFrame) -> None:
-            for row in table[table["verdict"] == ACCEPTED].itertuples():
+            for row in table.loc[table["verdict"] == ACCEPTED, list(COLUMNS)].itertuples():
                 for label in set(wanted or class_names).intersection(labels_of(row.label, folders)):
                     place = aside / folders[label] / row.path
                     try:
