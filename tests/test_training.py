@@ -281,8 +281,11 @@ def test_fine_tuning_counts_its_epochs_through_both_phases(material, run):
     assert 1 <= trained.fitted.kept_epoch <= len(history)
 
 
-def test_a_linear_probe_is_refitted_and_says_what_validation_saw_before(material, run):
-    model = backbone()
+@pytest.mark.parametrize("average_mirrored", [False, True])
+def test_a_linear_probe_is_refitted_and_says_what_validation_saw_before(
+    average_mirrored, material, run
+):
+    model = backbone(average_mirrored=average_mirrored)
     settings = dataclasses.replace(SETTINGS, augmentation="flip")
     trained = strategies.train("linear_probe", model, material, settings=settings, run=run)
     history = trained.fitted.history
@@ -297,6 +300,8 @@ def test_a_linear_probe_is_refitted_and_says_what_validation_saw_before(material
     labels = found.split("val").truth
     accuracy = (trained.val_probabilities.argmax(axis=1) == labels).mean()
     assert accuracy == pytest.approx(best["val_accuracy"])
+    of_truth = trained.val_probabilities[np.arange(len(labels)), labels]
+    assert -np.log(of_truth).mean() == pytest.approx(best["val_loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("strategy", ["linear_probe", "fine_tune", "full"])

@@ -5,10 +5,15 @@ preprocessing itself, is one un-nested functional graph, returns logits, and car
 (`heads.of(model)`).
 """
 
+import logging
+
 from lib import quiet
 
 with quiet.loading():
     import keras  # noqa: F401  the backend loads here, once
+
+# TensorFlow warns where a process predicts with many models; `best` and tuning do so by design.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 from lib.models.factory import build  # noqa: E402
 

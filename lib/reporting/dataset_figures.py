@@ -355,14 +355,15 @@ def boxes(accepted: pd.DataFrame) -> Drawing:
 
 
 def _values_counted(values: pd.Series) -> pd.Series:
+    values = values.dropna()
     if pd.api.types.is_numeric_dtype(values):
         if values.nunique() > _MOST_BARS:
             ranges = pd.cut(values.astype(float), 20)
             return ranges.map(
                 lambda interval: f"{interval.left:g} to {interval.right:g}"
             ).value_counts(sort=False)
-        return values.dropna().value_counts().sort_index()
-    counted = values.dropna().value_counts()
+        return values.value_counts().sort_index()
+    counted = values.value_counts()
     if len(counted) > _MOST_BARS:
         rest = counted[_MOST_BARS - 1 :]
         counted = pd.concat(

@@ -34,7 +34,7 @@ from lib.training.session import Session
 from lib.training.strategies import Trained
 
 SIDES = (128, 224, 320)
-_FINAL_SHARE = 0.2  # of the time, kept for the last model's scores and figures
+_FINAL_SHARE = 0.1  # of the time, kept for the last model's scores and figures
 _FINE_TUNE_EPOCHS = range(3, 9)
 _EPOCHS_SHARE = 0.8  # of a fine-tuning's time; the features of its heads take the rest
 _SEPARATED = 0.99  # accuracy on train
@@ -218,7 +218,7 @@ def _probes(pictures: Dataset, fixed: dict[str, Any], clock: _Clock) -> Iterator
                     best_of_side = plain.log_loss
                     fixed |= _AS_THEY_ARE
                 yield plain
-            if count and clock.left() > 2 * candidate.minutes:
+            if count and clock.left() > candidate.minutes:
                 joined = _probe(pictures, fixed, backbones.JOIN.join(offline[: count + 1]), side)
                 best_of_side = min(best_of_side, joined.log_loss)
                 yield joined

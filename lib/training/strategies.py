@@ -379,7 +379,7 @@ def _fit_probe(job: _Job) -> tuple[Fitted, linear_head.LinearHead]:
     train, options = _probed(job, "train")
     transfer.standardize(model, train[0])
     val = job.data.examples("val")
-    rows = np.asarray(features(model, job.data, job.settings)[val.rows], np.float32)
+    rows = np.asarray(_predicted_from(model, job.data, job.settings)[val.rows], np.float32)
     probe, table = linear_head.select(train, (rows, val.labels), **options)
     seconds = round((time.monotonic() - began) / len(table), 3)
     history = table.assign(
