@@ -112,5 +112,6 @@ def test_counts_of_make_and_year(cars):
     many = pd.DataFrame(
         {"attr_price": np.arange(100.0), "attr_owner": [f"owner {n // 2}" for n in range(100)]}
     )
+    many.loc[100] = [np.nan, None]  # a picture of which the table says nothing
     told = dataset_figures.value_counts(many, ["attr_price", "attr_owner"]).alt
     assert "(5)" in told and "most 11 others (22)" in told
