@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -318,26 +319,25 @@ def _read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         from lib.baselines import model as baselines
 
         model = baselines.load(path)
-        fields = {
-            "class_names": tuple(model.class_names),
-            "size": tuple(model.size),
-            "predict_pixels": model.predict_proba,
-            "resize": model.resize,
-            "multilabel": model.multilabel,
-            "rendering": Rendering.from_json(model.card.get("rendering")),
-        }
-        return fields, model.card
-    from lib.models import heads, predictor, serialization
+        class_names, card, size = model.class_names, model.card, model.size
+        predict, resize, is_multilabel = model.predict_proba, model.resize, model.multilabel
+    else:
+        from lib.models import heads, predictor, serialization
 
-    network = serialization.load(path)
-    head = heads.of(network)
-    card = head.card or {}
+        network = serialization.load(path)
+        head = heads.of(network)
+        class_names, card, size = head.class_names, head.card or {}, network.input_shape[1:3]
+        predict, is_multilabel = (
+            partial(predictor.predict_proba, network),
+            head.kind == "multilabel",
+        )
+        resize = (card.get("parameters") or {}).get("resize", "stretch")
     fields = {
-        "class_names": tuple(head.class_names),
-        "size": tuple(network.input_shape[1:3]),
-        "predict_pixels": lambda pixels: predictor.predict_proba(network, pixels),
-        "resize": (card.get("parameters") or {}).get("resize", "stretch"),
-        "multilabel": head.kind == "multilabel",
+        "class_names": tuple(class_names),
+        "size": tuple(size),
+        "predict_pixels": predict,
+        "resize": resize,
+        "multilabel": is_multilabel,
         "rendering": Rendering.from_json(card.get("rendering")),
     }
     return fields, card

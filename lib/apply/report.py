@@ -24,10 +24,9 @@ _MAX_UNSURE, _MAX_PICTURES = 24, 240
 def about(classifier: Classifier) -> pd.DataFrame:
     """Returns what is known of a classifier, one row a fact."""
     facts = _about(classifier)
-    if classifier.known is not None:
-        for split, name in (("val", "validation"), ("test", "test")):
-            facts[name] = _accuracy(classifier, split)
-    return pd.DataFrame({"": pd.Series(facts)})
+    splits = {} if classifier.known is None else {"validation": "val", "test": "test"}
+    scores = {name: _accuracy(classifier, split) for name, split in splits.items()}
+    return pd.DataFrame({"": pd.Series(facts | scores)})
 
 
 def coverage(classifier: Classifier, target_accuracy: float) -> Drawing:

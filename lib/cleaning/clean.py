@@ -297,18 +297,15 @@ def _refuse_useless(dataset: Dataset, table: pd.DataFrame) -> None:
             "whole set more than once, or its classes are not at this folder level. Leave a "
             "copy out by --option ignore=FOLDER, or choose --option level=N."
         )
-    listed = "; ".join(_counted(table, name, number) for name, number in why.head(3).items())
+    listed = []
+    for reason, number in why.head(3).items():  # with the most frequent detail of each
+        details = table.loc[(table["problem"] == reason).to_numpy(), "detail"].dropna().mode()
+        listed.append(f"{reason} {number:,}" + "".join(f" ({text})" for text in details[:1]))
     raise DarkroomError(
         f"Of the {len(table):,} files of {dataset.name!r} none are left in "
-        f"{'any' if kept == 0 else 'all but one'} class after cleaning: {listed}. At least two "
-        "classes are needed, so look at the files or change the thresholds."
+        f"{'any' if kept == 0 else 'all but one'} class after cleaning: {'; '.join(listed)}. At "
+        "least two classes are needed, so look at the files or change the thresholds."
     )
-
-
-def _counted(table: pd.DataFrame, reason: str, number: int) -> str:
-    """`unsupported 24 (TIFF: 5 bands x 16 bits; choose ...)`, with the most frequent detail."""
-    details = table.loc[(table["problem"] == reason).to_numpy(), "detail"].dropna().value_counts()
-    return f"{reason} {number:,}" + (f" ({details.index[0]})" if len(details) else "")
 
 
 def _by_hand(

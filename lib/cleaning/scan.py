@@ -125,14 +125,15 @@ def notes(dataset: Dataset, scanned: pd.DataFrame) -> list[str]:
         low, high = members["range_low"].iloc[0], members["range_high"].iloc[0]
         least, most = members["stored_low"].min(), members["stored_high"].max()
         outside = int(((members["stored_low"] < low) | (members["stored_high"] > high)).sum())
+        cut = f", which cuts values of {outside:,} pictures" if outside else ""
         remarks.append(
             f"{len(members):,} pictures hold {kind} values from {least:g} to {most:g}; {low:g} "
-            f"becomes black and {high:g} white in all of "
-            f"them{f', which cuts values of {outside:,} pictures' if outside else ''} "
-            "(range=LOW..HIGH chooses otherwise)."
+            f"becomes black and {high:g} white in all of them{cut} (range=LOW..HIGH chooses "
+            "otherwise)."
         )
-    bands = dataset.rendering.bands
-    return [*remarks, *([f"Bands {', '.join(map(str, bands))} are taken."] if bands else [])]
+    if bands := dataset.rendering.bands:
+        remarks.append(f"Bands {', '.join(map(str, bands))} are taken.")
+    return remarks
 
 
 def thumbs(folder: Path) -> np.ndarray:

@@ -74,11 +74,6 @@ def figure_path(run: Run, name: str) -> Path:
     return path
 
 
-def reports(study: str) -> list[Run]:
-    """Returns the runs of a study that wrote a report, by stage and name."""
-    return [run for run in runs(study) if (run.folder / "report.html").is_file()]
-
-
 def is_inside(path: Path, folder: Path) -> bool:
     """Returns whether a path, with its links resolved, lies in a folder."""
     return path.resolve().is_relative_to(folder.resolve())

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import abc
 import functools
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +20,13 @@ NONE = 65_535
 """The code of a missing label."""
 
 
-class Images(abc.ABC):
-    """The images of a page: those of a data set, or of an application to be labelled.
+class Images:
+    """The images of a page: those of a data set, or of an application to be labelled. A subclass
+    adds `arrays` (one value an image of all that the page filters and sorts by, see `packed`),
+    `file` (of a row), `described_one` (a row in words), and `act` and `undo`, which decide about
+    images, flushed to the disk before they return what has changed.
 
-    They set `name`, `version`, `states`, `paths` (relative), `labels` (class names in the order of
+    It sets `name`, `version`, `states`, `paths` (relative), `labels` (class names in the order of
     their codes), `label`, `verdict` (place in `states`) and `decided` (by hand), one number an
     image, which change with every decision, and `undoable`, the decisions of the page.
     """
@@ -43,26 +44,6 @@ class Images(abc.ABC):
             "verdicts": self.states,
             "undo": len(self.undoable),
         }
-
-    @abc.abstractmethod
-    def arrays(self) -> bytes:
-        """Returns one value an image of all that the page filters and sorts by; see `packed`."""
-
-    @abc.abstractmethod
-    def file(self, row: int) -> Path:
-        """Returns the file of an image. Raises DarkroomError for one outside its folder."""
-
-    @abc.abstractmethod
-    def described_one(self, row: int) -> dict[str, Any]:
-        """Returns what is known of an image in words."""
-
-    @abc.abstractmethod
-    def act(self, rows: list[int], action: str, label: str | None) -> dict[str, Any]:
-        """Decides about images, flushed to the disk before this returns what has changed."""
-
-    @abc.abstractmethod
-    def undo(self) -> dict[str, Any]:
-        """Takes back the last decision of the page; returns what has changed."""
 
     def described(self, rows: list[int]) -> list[dict[str, Any]]:
         """Returns what is known of some images in words."""

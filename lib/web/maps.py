@@ -133,7 +133,8 @@ class MapRun:
     def thumbnail(self, row: int, *, side: int = THUMBNAIL) -> bytes:
         """Returns a small JPEG of an image, from its pixels alone."""
         self.checked([row])
-        return pictures.of_file(self.dataset, str(self.points["path"].iloc[row]), side=side)
+        file = pictures.file_of(self.dataset, str(self.points["path"].iloc[row]))
+        return pictures.of_path(file, side=side)
 
     def csv(self, rows: list[int]) -> str:
         """Returns points as a table for a spreadsheet. A cell that one would compute starts with an
@@ -238,27 +239,23 @@ def save_selection(dataset: Dataset, name: str, paths: list[str]) -> None:
         )
     if not paths:
         raise DarkroomError("There is nothing in this selection; mark some points first.")
-    with _selections_lock(dataset):
-        known = {other: kept for other, kept in selections(dataset).items() if other != name}
+    with FileLock(dataset.folder / f".{SELECTIONS}.lock"):
+        known = selections(dataset)
+        known.pop(name, None)
         if len(known) >= MOST_SELECTIONS:
-            raise DarkroomError(
-                f"There are {MOST_SELECTIONS} selections already; delete one first."
-            )
+            message = f"There are {MOST_SELECTIONS} selections already; delete one first."
+            raise DarkroomError(message)
         kept = {"paths": sorted(paths), "saved": datetime.now(UTC).isoformat(timespec="seconds")}
         files.write_json(dataset.folder / SELECTIONS, {name: kept, **known})
 
 
 def delete_selection(dataset: Dataset, name: str) -> None:
     """Forgets a selection. Raises DarkroomError when there is none of that name."""
-    with _selections_lock(dataset):
+    with FileLock(dataset.folder / f".{SELECTIONS}.lock"):
         known = selections(dataset)
         if known.pop(name, None) is None:
             raise DarkroomError(f"There is no selection {name!r}.")
         files.write_json(dataset.folder / SELECTIONS, known)
-
-
-def _selections_lock(dataset: Dataset) -> FileLock:
-    return FileLock(dataset.folder / f".{SELECTIONS}.lock")
 
 
 def _word(value: Any) -> str:

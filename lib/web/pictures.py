@@ -18,14 +18,6 @@ SIDES = (128, 256, 320, 1280)
 _DARKENED, _LOW, _HIGH = 0.55, np.array([213, 94, 0]), np.array([255, 236, 120])
 
 
-def of_file(dataset: Dataset, path: str, *, side: int) -> bytes:
-    """Returns an image of a data set as JPEG whose longer side is at most `side` pixels.
-
-    Raises DarkroomError for an image that lies outside the data set or cannot be read.
-    """
-    return of_path(file_of(dataset, path), side=side)
-
-
 def file_of(dataset: Dataset, path: str) -> Path:
     """Returns the file of an image. Raises DarkroomError for one that lies outside the data set."""
     raw = dataset.raw.resolve()

@@ -52,19 +52,16 @@ def one_study(study: str) -> str:
     runs = archive.runs(study)
     about = _study(study)
     trained = sorted(filter(_is_training, runs), key=_place)
+    several = [run for run in runs if multilabel.is_of(run.result)]
     return render_template(
         "study.html",
         about=about,
         trained=trained,
-        multilabel=sorted(filter(lambda run: multilabel.is_of(run.result), runs), key=_by_macro_f1),
-        others=[run for run in runs if not _is_training(run) and not multilabel.is_of(run.result)],
+        multilabel=sorted(several, key=lambda run: -run.result["metrics"].get("val_macro_f1", 0)),
+        others=[run for run in runs if run not in several and not _is_training(run)],
         data=data_of(about["data"]),
         page="runs",
     )
-
-
-def _by_macro_f1(run: Run) -> float:
-    return -run.result["metrics"].get("val_macro_f1", 0.0)
 
 
 @pages.get("/runs/<study>/<stage>/<run>")
@@ -188,7 +185,7 @@ def _study(name: str) -> dict[str, Any]:
         "data": sorted({_data(run) for run in runs} - {""}),
         "arms": _arms(trained, about.get("titles") or {}),
         "is_tiny": any(run.is_tiny for run in runs),
-        "reports": archive.reports(name),
+        "reports": [run for run in runs if (run.folder / "report.html").is_file()],
         "maps": [run for run in runs if (run.folder / record.ACCOUNT).is_file()],
     }
 
