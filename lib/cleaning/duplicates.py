@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -310,14 +309,12 @@ def group_dataset(
     grouping: str = "copies",
     num_threads: int | None = None,
 ) -> pd.DataFrame:
-    """Returns the scan with the columns of `group`, cached by
-    pictures and way of grouping.
-    """
+    """Returns the scan with the columns of `group`, cached by pictures and way of grouping."""
     path = dataset.folder / "scan" / FILE
     pixels = scanned["pixels"].where(scanned["pixels"].notna(), "")
     key = hashing.digest(f"{VERSION} {grouping}", *scanned["path"], *pixels)
-    columns = _stored(path, key, rows=len(scanned))
-    if columns is None:
+    cached = files.read_cache(path)
+    if cached is None or cached[1].get("key") != key:
         computed = group(
             scanned,
             scan.thumbs(dataset.folder),
@@ -325,11 +322,10 @@ def group_dataset(
             grouping=grouping,
             num_threads=num_threads,
         )
-        columns = computed[_FOUND]
-        columns.attrs["note"] = computed.attrs["note"]
-        files.write_parquet(path, columns, metadata={"key": key, "note": columns.attrs["note"]})
-    grouped = scanned.assign(**{name: columns[name].to_numpy() for name in _FOUND})
-    grouped.attrs["note"] = columns.attrs["note"]
+        cached = computed[_FOUND], {"key": key, "note": computed.attrs["note"]}
+        files.write_parquet(path, cached[0], metadata=cached[1])
+    grouped = scanned.assign(**{name: cached[0][name].to_numpy() for name in _FOUND})
+    grouped.attrs["note"] = cached[1].get("note")
     return grouped
 
 
@@ -477,18 +473,6 @@ def _alike(
     near = table[table["score"] >= likeness]
     best = near.sort_values(["first", "second", "score"], kind="stable")
     return best.drop_duplicates(["first", "second"], keep="last", ignore_index=True)
-
-
-def _stored(path: Path, key: str, *, rows: int) -> pd.DataFrame | None:
-    """The cached groups of the same pictures, or None."""
-    cached = files.read_cache(path)
-    if cached is None or cached[1].get("key") != key:
-        return None
-    table, about = cached
-    if len(table) != rows or not set(_FOUND) <= set(table.columns):
-        return None
-    table.attrs["note"] = about.get("note")
-    return table
 
 
 def _grey(dataset: Dataset, path: str) -> np.ndarray | None:

@@ -439,12 +439,12 @@ def _refined(one: np.ndarray, other: np.ndarray, homography: np.ndarray) -> np.n
     until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
     try:
         start = np.linalg.inv(homography).astype(np.float32)
-        found = np.linalg.inv(
+        refined = np.linalg.inv(
             cv2.findTransformECC(one, other, start, cv2.MOTION_HOMOGRAPHY, until, None, 3)[1]
         )
     except (cv2.error, np.linalg.LinAlgError):  # it does not converge: nothing in common
         return None
-    return found if _is_sane(found) else None
+    return refined if _is_sane(refined) else None
 
 
 def _is_sane(matrix: np.ndarray) -> bool:

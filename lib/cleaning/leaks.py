@@ -117,11 +117,11 @@ class Facts:
 
     @cached_property
     def _measured(self) -> pd.DataFrame:
-        found = files.read_cache(self.dataset.folder / scan.FILE)
+        cached = files.read_cache(self.dataset.folder / scan.FILE)
         wanted = {"path", "dark", "bright", "contrast", "sharpness", "thumb"}
-        if found is None or not wanted <= set(found[0].columns):
+        if cached is None or not wanted <= set(cached[0].columns):
             return pd.DataFrame({"path": pd.Series(dtype="str")})
-        table = found[0][sorted(wanted)].drop_duplicates("path")
+        table = cached[0][sorted(wanted)].drop_duplicates("path")
         return table.assign(brightness=(table["dark"] + table["bright"]) / 2)
 
 
@@ -170,16 +170,16 @@ def group_columns(facts: Facts) -> Outcome:
     candidates = groups.repeating(rows, grouped=used)
     if not candidates:
         return held("no column of the table names a group that was not used")
-    found = []
+    shared = []
     for name, _, named in candidates:
         values = rows[f"attr_{name}"]
         train = set(values[rows["split"] != "test"].dropna())
         share = float(values[rows["split"] == "test"].isin(train).mean())
         if share > MAX_SHARED:
-            found.append((named, share, name))
-    if not found:
+            shared.append((named, share, name))
+    if not shared:
         return held("no test image shares an identity with train images")
-    named, share, name = max(found)
+    named, share, name = max(shared)
     group = str((facts.dataset.source.get("read_as") or {}).get("group"))
     is_group = re.sub(r"\W+", "_", f"column {name}").lower() in re.sub(r"\W+", "_", group).lower()
     advice = (
@@ -239,17 +239,17 @@ def file_order(facts: Facts) -> Outcome:
 
 def file_shortcut(facts: Facts) -> Outcome:
     """Whether numbers of the file alone tell the class."""
-    found = _told_by(facts.numbers, facts.rows["label"].to_numpy(str))
-    if found is None:
+    result = _told_by(facts.numbers, facts.rows["label"].to_numpy(str))
+    if result is None:
         return not_judged("too few images, or none of the numbers differs")
-    kappa, name, limit, (f1, one, by) = found
+    kappa, name, limit, (f1, one, by) = result
     if kappa < limit and f1 < CLASS_F1:
         return held(f"no number of the files tells the class (kappa at most {max(kappa, 0):.2f})")
-    told = f"the class: {name} (kappa {kappa:.2f}"
+    which = f"the class: {name} (kappa {kappa:.2f}"
     if kappa < limit:
-        told = f"the class {one} from the others: {by} (F1 {f1:.2f}"
+        which = f"the class {one} from the others: {by} (F1 {f1:.2f}"
     return flagged(
-        f"Numbers of the files alone tell {told} by cross-validation). A model may learn that "
+        f"Numbers of the files alone tell {which} by cross-validation). A model may learn that "
         "instead of what is shown. Bring all files to one format and size, or collect the classes "
         "in one way."
     )
@@ -258,10 +258,10 @@ def file_shortcut(facts: Facts) -> Outcome:
 def test_shift(facts: Facts) -> Outcome:
     """Whether the same numbers tell test images from train images."""
     is_test = (facts.rows["split"] == "test").to_numpy()
-    found = _shift(facts.numbers, is_test)
-    if found is None:
+    result = _shift(facts.numbers, is_test)
+    if result is None:
         return not_judged("too few images, or none of the numbers differs")
-    auc, name = found
+    auc, name = result
     if auc < SHIFT_AUC:
         return held(f"no number of the files tells test from train (AUC at most {auc:.2f})")
     return flagged(
@@ -340,8 +340,8 @@ def _told_by(
         single = max(single, (float(f1[best]), str(classes[there[best]]), " and ".join(names)))
     kappa, names, limit = max(results, key=lambda result: (result[0] - result[2], -len(result[1])))
     telling = [name for value, (name, *more), own in results if not more and value >= own]
-    told = " or ".join(telling) or " and ".join(names)
-    return kappa, told.replace("_", " "), limit, single
+    named = " or ".join(telling) or " and ".join(names)
+    return kappa, named.replace("_", " "), limit, single
 
 
 def _shift(numbers: pd.DataFrame, is_test: np.ndarray) -> tuple[float, str] | None:

@@ -230,9 +230,9 @@ class ImageTable(Images):
         for path, reason, worst, detail in known.itertuples(index=False):
             row = self._row_of[path]
             score[row] = np.fmin(score[row], worst)
-            found = _OPINION.search(detail or "") if reason == "wrong_label" else None
-            if found:
-                opinion[row], confidence[row] = self.code(found[1]), float(found[2]) / 100
+            named = _OPINION.search(detail or "") if reason == "wrong_label" else None
+            if named:
+                opinion[row], confidence[row] = self.code(named[1]), float(named[2]) / 100
         return opinion, confidence, score
 
 

@@ -140,7 +140,7 @@ class MapRun:
         """Returns points as a table for a spreadsheet. A cell that one would compute starts with an
         apostrophe.
         """
-        names = ["path", *(each["name"] for each in self.columns)]
+        names = ["path", *(column["name"] for column in self.columns)]
         table = self.points.iloc[self.checked(rows, most=len(self))][names]
         return table.astype(object).map(_harmless).rename(columns=_harmless).to_csv(index=False)
 
