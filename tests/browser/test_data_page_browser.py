@@ -85,6 +85,11 @@ def test_filters_change_the_list_the_counts_and_the_address(page):
     page.get(address)
     until(page, "document.documentElement.dataset.ready")
     assert page.execute_script("return [order.length, [...filters.class]]") == [20, [1]]
+    none = page.find_element("id", "none")
+    assert not none.is_displayed()
+    page.find_element("id", "search").send_keys("no such picture", Keys.ENTER)
+    until(page, "order.length === 0")
+    assert none.is_displayed() and "No image matches" in none.text
 
 
 def test_names_from_data_are_text_and_all_comes_from_this_server(page, served):

@@ -192,6 +192,7 @@ const rowHeight = () => cell + CAPTION;
 function show() {
   byId("grid").hidden = view !== "grid";
   byId("pairs").hidden = view !== "pairs";
+  byId("none").hidden = view !== "grid" || order.length > 0;
   byId("view-grid").setAttribute("aria-pressed", view === "grid");
   byId("view-pairs").setAttribute("aria-pressed", view === "pairs");
   if (view === "pairs") { showPair(); return; }
