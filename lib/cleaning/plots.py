@@ -69,15 +69,14 @@ def groups(cleaned: Cleaned) -> Drawing:
     chosen = sizes[sizes > 1].sort_values(ascending=False, kind="stable")[:_ROWS]
     if chosen.empty:
         return plots.message("No two pictures show the same.")
-    pictures, captions = [], []
+    pictures, captions, width = [], [], min(_COLUMNS, int(chosen.max()))
     for number in chosen.index:
-        members = table[table["copy_group"] == number][:_COLUMNS].fillna({"label": "no label"})
-        free = _COLUMNS - len(members)
+        members = table[table["copy_group"] == number][:width].fillna({"label": "no label"})
+        free = width - len(members)
         pictures += [*(_picture(cleaned, path) for path in members["path"]), *[None] * free]
         captions += [*map(_caption, members["path"], members["label"]), *[""] * free]
-    drawing = plots.pictures(
-        pictures, captions, title="The largest groups of duplicates, a row each"
-    )
+    title = "The largest groups of duplicates, a row each"
+    drawing = plots.pictures(pictures, captions, title=title, num_columns=width)
     listed = ", ".join(f"{size:,}" for size in chosen)
     drawing.alt = f"The {len(chosen)} largest groups of duplicates, of {listed} files."
     return drawing
