@@ -235,6 +235,7 @@ def scores_of(
         values=values.reshape(-1),
         covariance=columns @ columns.T,
         ratios=np.full(num_arms * num_runs, ratio),
+        floors=np.zeros(num_arms * num_runs),
         images=tuple(sets),
         groups=tuple(sets),
     )

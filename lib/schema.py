@@ -289,6 +289,12 @@ def _check_thresholds(values: Mapping[str, Any]) -> None:
 def _check_comparison(values: Mapping[str, Any]) -> None:
     if both := sorted(set(values["only"]) & set(values["omit"])):
         raise DarkroomError(f"{both[0]!r} is in `only` and in `omit`. Name it once.")
+    for name, arms in values["ensembles"].items():
+        if not (isinstance(arms, list) and arms and all(isinstance(arm, str) for arm in arms)):
+            raise DarkroomError(
+                f"`ensembles` gives each name a list of arms, such as {{both = ['a', 'b']}}. "
+                f"Received for {name!r}: {arms!r}."
+            )
     if len(values["class_order"]) == 1:
         raise DarkroomError(
             f"`class_order` names at least two classes. Received: {values['class_order']}."
@@ -643,6 +649,7 @@ NOTEBOOKS = {
                      "above 0, below 1"),
                 _row("only", "list[str]", [], "compare only these arms; empty takes all"),
                 _row("omit", "list[str]", [], "leave these arms out"),
+                _row("ensembles", "dict", {}, "arms to average, by the ensemble's name"),
                 _row("baseline", "str", "",
                      "test every arm against this one; empty tests all pairs", was="against"),
                 _row("positive_class", "str", "",

@@ -21,7 +21,6 @@ def test_a_training_that_turned_and_memorised():
         "gap": pytest.approx(0.19),
         "turned_at": 2,
         "rise": pytest.approx(0.4),
-        "verdict": "both",
         "epochs": 6,
     }
     told = overfitting.sentence(found)
@@ -34,7 +33,6 @@ def test_a_training_that_still_learns():
         "gap": pytest.approx(0.01),
         "turned_at": None,
         "rise": 0.0,
-        "verdict": "none",
         "epochs": 3,
     }
     assert "had not turned" in overfitting.sentence(found)
@@ -61,7 +59,7 @@ def test_of_two_phases_the_last_one_counts():
         [history([0.5, 0.9, 0.9], "head"), history([0.4, 0.3], "train").assign(epoch=[4, 5])]
     )
     found = overfitting.diagnose(both, train_accuracy=0.95, val_accuracy=0.8)
-    assert (found["turned_at"], found["verdict"]) == (None, "memorised")
+    assert (found["turned_at"], found["epochs"]) == (None, 2)
 
 
 def test_one_epoch_has_nowhere_to_turn():
@@ -69,18 +67,29 @@ def test_one_epoch_has_nowhere_to_turn():
 
 
 def test_the_table_of_arms_by_hand():
-    def unit(gap, turned_at, rise):
-        told = {"gap": gap, "turned_at": turned_at, "rise": rise, "verdict": "none"}
-        return SimpleNamespace(result={"overfitting": told})
+    def unit(gap, turned_at, rise, kept="tuned"):
+        diagnosis = {"gap": gap, "turned_at": turned_at, "rise": rise}
+        return SimpleNamespace(result={"overfitting": diagnosis, "selection": {"kept": kept}})
 
-    arms = {"light": [unit(0.02, None, 0.0)], "plain": [unit(0.2, 4, 0.5), unit(0.1, 6, 0.3)]}
+    arms = {
+        "light": [unit(0.02, None, 0.0)],
+        "plain": [unit(0.2, 4, 0.5), unit(0.1, 6, 0.3, "head")],
+    }
     arms["pixels"] = [SimpleNamespace(result={})]
-    found = overfitting.table(SimpleNamespace(arms=arms)).set_index("arm")
+    compared = SimpleNamespace(arms=arms)
+    found = overfitting.table(compared).set_index("arm")
     assert list(found.index) == ["light", "plain"]
     assert found.loc["plain"].tolist() == [15.0, "2 of 2", "5", "40 %"]
     assert found.loc["light", ["runs that turned", "turned at epoch"]].tolist() == [
         "0 of 1",
         "never",
+    ]
+    assert overfitting.sentences(compared) == [
+        "light: training accuracy, without augmentation, is 2.0 points above validation accuracy; "
+        "the validation loss turned in 0 of 1 runs.",
+        "plain: training accuracy, without augmentation, is 15.0 points above validation accuracy, "
+        "a sign of overfitting; the validation loss turned in 2 of 2 runs. 1 of 2 runs kept the "
+        "head on frozen features, since fine-tuning did not lower the validation loss.",
     ]
 
 

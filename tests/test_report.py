@@ -266,22 +266,6 @@ def test_openings_and_memory_come_from_the_runs(tmp_path):
     )
 
 
-def test_over_fitting_is_reported_from_accuracies_and_from_the_curves(tmp_path):
-    (folder,) = [make_run(tmp_path, "only", 0, accuracy=0.9, num=400)]
-    rising = pd.DataFrame(
-        {
-            "epoch": [1, 2, 3],
-            "val_loss": [0.8, 0.5, 0.9],
-            "val_accuracy": 0.8,
-            "loss": 0.1,
-            "accuracy": 0.9,
-        }
-    )
-    rising.to_csv(folder / "history.csv", index=False)
-    (told,) = report.fitting(comparison.comparison([folder]))
-    assert told.endswith("Its validation loss rose from 0.50 (epoch 2) to 0.90 at the end.")
-
-
 def test_a_model_of_many_classes_is_next_to_one_of_the_groups(tmp_path):
     fine = [make_run(tmp_path, "fine", seed, accuracy=0.95, num=400) for seed in range(3)]
     groups = {CLASSES[0]: "coffee"}
@@ -382,12 +366,3 @@ def test_arms_go_by_their_titles_and_more_than_five_get_letters(tmp_path):
     assert f"Large network {found.letters['Large network']}" in drawing.alt
     page = report.render(found)
     assert "Large network" in page and "arm0" not in page
-
-
-def test_a_fine_tuned_arm_that_kept_its_heads_says_so(tmp_path):
-    folders = [
-        make_run(tmp_path / "train", "tuned", seed, accuracy=0.8, num=600, selection={"kept": kept})
-        for seed, kept in enumerate(("head", "tuned", "head"))
-    ]
-    (sentence,) = report.fitting(comparison.comparison(folders))
-    assert "2 of 3 runs kept the head on frozen features" in sentence

@@ -42,16 +42,23 @@ def test_recall_and_precision_have_wilsons_interval():
             assert row[f"{metric}_low"] < row[metric] < row[f"{metric}_high"]
 
 
-def test_weighted_areas_are_scikit_learns():
+def test_areas_are_scikit_learns_and_their_influences_the_derivatives():
     generator = np.random.default_rng(1)
-    scores = np.sort(generator.integers(20, size=80) / 20)[::-1]  # with ties
-    positive = generator.random(80) < 0.2 + 0.6 * scores
-    times = generator.integers(0, 4, size=(5, 80)).astype(float)
-    areas, averages = slices._weighted_areas(times, positive, scores)
-    for row in range(5):
-        weights = {"sample_weight": times[row]}
-        assert areas[row] == pytest.approx(roc_auc_score(positive, scores, **weights))
-        assert averages[row] == pytest.approx(average_precision_score(positive, scores, **weights))
+    scores = generator.integers(20, size=80) / 20  # with ties
+    truth = generator.random(80) < 0.2 + 0.6 * scores
+    for name, function in (
+        ("roc_auc", roc_auc_score),
+        ("average_precision", average_precision_score),
+    ):
+        value, slopes = slices.ranking_influences(scores, truth)[name]
+        assert value == pytest.approx(function(truth, scores), abs=1e-12)
+        assert slopes.sum() == pytest.approx(0, abs=1e-12)
+        for place in (0, 7, 33, 79):
+            up, down = (
+                function(truth, scores, sample_weight=1 + step * (np.arange(80) == place))
+                for step in (1e-5, -1e-5)
+            )
+            assert slopes[place] == pytest.approx((up - down) / 2e-5, abs=1e-7)
 
 
 def test_scores_have_intervals_that_hold_their_value():

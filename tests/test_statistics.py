@@ -76,46 +76,38 @@ def test_a_faultless_matrix_still_has_a_width():
     assert low == pytest.approx((confidence.wilson(20, 20)[0] - 0.5) / 0.5)
 
 
-def test_the_bootstrap_by_kinds_is_the_bootstrap_by_groups():
+def test_intervals_resample_groups():
     generator = np.random.default_rng(3)
     groups = np.repeat(np.arange(60), 3)
     truth = generator.integers(3, size=180)
     predicted = np.where(
         np.repeat(generator.random(60) < 0.7, 3), truth, (truth + 1) % 3
     )  # a group errs together
-    drawn = confidence.of_confusion(truth, predicted, groups=groups, num_classes=3, draws=4000)
     plain = np.empty(4000)
     for index in range(4000):
         chosen = generator.integers(60, size=60)
         rows = (chosen[:, None] * 3 + np.arange(3)).ravel()
         plain[index] = confusion.kappa(confusion.counts(truth[rows], predicted[rows], 3))
-    assert drawn["kappa"].mean() == pytest.approx(plain.mean(), abs=0.005)
-    assert drawn["kappa"].std() == pytest.approx(plain.std(), rel=0.06)
-    alone = confidence.of_confusion(
-        truth, predicted, groups=np.arange(180), num_classes=3, draws=4000
-    )
-    assert drawn["kappa"].std() > 1.4 * alone["kappa"].std()  # sqrt(3) when a group is one vote
+    grouped = statistics.intervals(run(truth, predicted, groups=groups, classes=3), "test")
+    low, high = np.quantile(plain, [0.025, 0.975])
+    ours = grouped.loc["kappa", "high"] - grouped.loc["kappa", "low"]
+    assert ours == pytest.approx(high - low, rel=0.1)
+    alone = statistics.intervals(run(truth, predicted, classes=3), "test")
+    width = grouped["high"] - grouped["low"]
+    assert (width > 1.4 * (alone["high"] - alone["low"])).all()  # sqrt(3): a group is one vote
 
 
-def test_groups_of_unequal_size_keep_all_their_images():
-    kinds = confidence.kinds(np.array([0, 1, 0, 1, 1]), np.array([5, 5, 7, 7, 9]))
-    assert kinds.num_groups == 3
-    assert sorted(zip(kinds.counts.tolist(), kinds.content.toarray().tolist(), strict=True)) == [
-        (1, [0.0, 1.0]),
-        (2, [1.0, 1.0]),
-    ]
-
-
-def test_intervals_name_their_method_and_hold_the_value():
+def test_intervals_hold_the_value_and_stand_in_the_result():
     generator = np.random.default_rng(0)
     truth = generator.integers(2, size=200)
     predicted = np.where(generator.random(200) < 0.8, truth, 1 - truth)
     alone = statistics.intervals(run(truth, predicted), "test")
-    assert alone["method"].to_dict()["accuracy"] == "Wilson"
-    assert alone["method"].to_dict()["kappa"] == "large sample"
+    counted = confusion.counts(truth, predicted, 2)
+    wilson = confidence.wilson(int(np.trace(counted)), 200)
+    assert tuple(alone.loc["accuracy", ["low", "high"]]) == pytest.approx(wilson, abs=1e-12)
+    kappa = confidence.kappa_interval(counted)
+    assert tuple(alone.loc["kappa", ["low", "high"]]) == kappa
     assert ((alone["low"] < alone["value"]) & (alone["value"] < alone["high"])).all()
-    grouped = statistics.intervals(run(truth, predicted, groups=np.arange(200) // 2), "test")
-    assert set(grouped["method"]) == {"bootstrap over groups"}
     values = statistics.headline(run(truth, predicted))
     assert values["kappa_band"] == confusion.landis_koch(values["kappa"])
     assert values["accuracy_low"] == alone.loc["accuracy", "low"]
@@ -134,6 +126,9 @@ def test_no_number_is_certain_because_nothing_went_wrong():
     grouped = statistics.intervals(run(truth, truth, groups=np.arange(40) // 4), "test")
     assert grouped.loc["accuracy", "low"] == pytest.approx(confidence.wilson(10, 10)[0])
     assert statistics.over_seeds([run(truth, truth)] * 2, "accuracy").low == pytest.approx(expected)
+    rare = (np.arange(40) < 4).astype(int)  # chance agrees on 0.1² + 0.9² = 0.82
+    found = statistics.over_seeds([run(rare, rare)], "kappa")
+    assert found.low == pytest.approx((expected - 0.82) / 0.18)
 
 
 def test_seeds_and_images_are_kept_apart():
@@ -284,6 +279,7 @@ def test_an_arm_that_scatters_more_keeps_its_own_mean_square():
             values=values,
             covariance=1e-4 * np.eye(len(arms)),
             ratios=np.full(len(arms), 0.25),
+            floors=np.zeros(len(arms)),
             images=tuple(same + 100 * place for place in range(6)),
             groups=tuple(same + 100 * place for place in range(6)),
         )
@@ -390,7 +386,8 @@ def test_the_verdict_says_who_is_better_and_by_how_much():
         "These two trained models, ResNet and CNN, differ: ResNet has the higher accuracy "
         "(accuracy +6.1 points, 95 % "
     )
-    assert one.low < -0.061 < one.high < 0
+    low, high = one.interval
+    assert low < -0.061 < high < 0
     seeds = [
         {seed: run(truth, np.arange(1000) < wrong + seed) for seed in range(3)}
         for wrong in (161, 100)
@@ -411,8 +408,9 @@ def test_interval_p_and_equivalence_say_the_same():
     pairs = paired_tests.compare_all(arms, margin=0.05)
     assert {pair.is_significant for pair in pairs} == {True, False}
     for pair in pairs:
-        assert pair.is_significant == (pair.low > 0 or pair.high < 0)
-        assert pair.low <= pair.difference.low and pair.difference.high <= pair.high
+        low, high = pair.interval
+        assert pair.is_significant == (low > 0 or high < 0)
+        assert low <= pair.difference.low and pair.difference.high <= high
         assert pair.difference.low <= pair.difference.image_low
     wide = paired_tests.compare_all(arms, margin=0.5)
     assert all(pair.is_equivalent for pair in wide)
@@ -445,20 +443,17 @@ def test_ninety_five_percent_intervals_hold():
     generator = np.random.default_rng(7)
     shares = np.array([[0.4, 0.1], [0.15, 0.35]])
     truths = {"accuracy": 0.75, "kappa": float(confusion.kappa(shares))}
-    held = {"Wilson": 0, "large sample": 0, "bootstrap": 0}
+    held = {"Wilson": 0, "large sample": 0, "bounded": 0}
     num = 500
-    for index in range(num):
+    for _ in range(num):
         counts = generator.multinomial(300, shares.ravel()).reshape(2, 2)
         low, high = confidence.wilson(int(np.trace(counts)), 300)
         held["Wilson"] += low <= truths["accuracy"] <= high
         low, high = confidence.kappa_interval(counts)
         held["large sample"] += low <= truths["kappa"] <= high
         cells = np.repeat(np.arange(4), counts.ravel())
-        drawn = confidence.of_confusion(
-            cells // 2, cells % 2, groups=np.arange(300), num_classes=2, draws=400, seed=index
-        )
-        low, high = confidence.percentile_interval(drawn["kappa"])
-        held["bootstrap"] += low <= truths["kappa"] <= high
+        found = statistics.over_seeds([run(cells // 2, cells % 2)], "kappa")
+        held["bounded"] += found.low <= truths["kappa"] <= found.high
     assert all(0.93 <= count / num <= 0.97 for count in held.values()), held
 
 

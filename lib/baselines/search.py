@@ -24,8 +24,7 @@ from lib.baselines.data import Part, Size, ThumbnailData, format_size, parse_siz
 from lib.baselines.fitting import Fit
 from lib.batch import machine
 from lib.errors import check_choice
-from lib.evaluation import confidence
-from lib.reporting import text
+from lib.evaluation import confidence, formatting
 
 METHODS = ("grid", "refined", "halving", "genetic")
 """`grid` fits every combination; the others are `lib.tuning`'s."""
@@ -190,7 +189,7 @@ def display_table(table: pandas.DataFrame, *, measure: str = "accuracy") -> pand
     for name, title in (("train", "train"), ("val", "validation")):
         parts = (table[f"{name}_{part}"] for part in ("accuracy", "low", "high"))
         columns[f"{measure}, {title} (95 %)"] = [
-            text.interval("accuracy", *numbers) for numbers in zip(*parts, strict=True)
+            formatting.interval("accuracy", *numbers) for numbers in zip(*parts, strict=True)
         ]
     columns["validation log loss"] = table["val_log_loss"].round(3)
     columns["seconds"] = table["seconds"].round(2)

@@ -223,6 +223,7 @@ def read(
                 where=f"stage {table['name']!r} of {path.name}",
             )
         )
+    _check_compared_arms(stages, path.name)
     return Study(
         path.stem,
         path,
@@ -236,6 +237,20 @@ def read(
         tiny=tiny,
         seeds=tuple(seeds or ()),
     )
+
+
+def _check_compared_arms(stages: Sequence[Stage], where: str) -> None:
+    for run in (run for stage in stages for run in stage.runs if "ensembles" in run.parameters):
+        named = run.parameters["stages"]
+        known = sorted({str(arm.arm) for one in stages if one.name in named for arm in one.runs})
+        ensembles = run.parameters["ensembles"]
+        for name, arms in ensembles.items():
+            for arm in arms:
+                if known and arm not in known:
+                    raise DarkroomError(
+                        f"The ensemble {name!r} of {where} names {arm!r}, which is no arm of "
+                        f"{', '.join(named)}: {', '.join(known)}.{suggest(arm, known)}"
+                    )
 
 
 def _read_extended(path: Path, *, below: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -25,30 +25,15 @@ def weighted_kappa(comparison: Comparison, order: Sequence[str]) -> pd.DataFrame
     word for the kappa, and for both ends of its 95 % interval where they have another.
     """
     index = metrics.ordered(comparison.class_names, order)
-    functions = {
-        f"{name} kappa": partial(_kappa, index=index, weights=weights)
-        for name, weights in (
-            ("unweighted", None),
-            ("linear", "linear"),
-            ("quadratic", "quadratic"),
-        )
-    }
+    weightings = {"unweighted": None, "linear": "linear", "quadratic": "quadratic"}
     rows = []
     for arm, runs in comparison.arms.items():
-        for name in functions:
-            estimate = statistics.over_seeds(
-                [run.predictions for run in runs], name, functions=functions
-            )
-            rows.append(
-                {
-                    "arm": arm,
-                    "weights": name.removesuffix(" kappa"),
-                    "kappa": estimate.value,
-                    "low": estimate.low,
-                    "high": estimate.high,
-                    "agreement": _words(estimate),
-                }
-            )
+        for name, weights in weightings.items():
+            function = partial(_kappa, index=index, weights=weights)
+            tables = [run.predictions for run in runs]
+            one = statistics.over_seeds(tables, "kappa", functions={"kappa": function})
+            row = {"arm": arm, "weights": name, "kappa": one.value, "low": one.low}
+            rows.append(row | {"high": one.high, "agreement": _words(one)})
     return pd.DataFrame(rows).set_index(["arm", "weights"])
 
 
@@ -197,15 +182,11 @@ def _row(runs: Sequence[RunRecord], target_accuracy: float) -> dict[str, float]:
     advices = [calibration.advice(run.predictions, targets=(target_accuracy,)) for run in runs]
     row = {name: float(np.mean([advice[name] for advice in advices])) for name in _COLUMNS[:3]}
     reached = [advice["thresholds"][0] for advice in advices if advice["thresholds"]]
-    answered = [advice for advice in reached if advice["accuracy"] is not None]
-    # A seed whose validation never reaches the wish answers nothing.
-    row["coverage"] = (
-        sum(advice["coverage"] for advice in reached) / len(advices) if reached else float("nan")
-    )
-    num = sum(advice["coverage"] for advice in answered)
-    row["accuracy"] = (
-        sum(advice["coverage"] * advice["accuracy"] for advice in answered) / num
-        if num
-        else float("nan")
-    )
+    # A seed whose validation never reaches the target answers nothing.
+    row["coverage"] = row["accuracy"] = float("nan")
+    if reached:
+        row["coverage"] = sum(one["coverage"] for one in reached) / len(advices)
+    if answered := sum(one["coverage"] for one in reached):
+        right = sum(one["coverage"] * (one["accuracy"] or 0.0) for one in reached)
+        row["accuracy"] = right / answered
     return row

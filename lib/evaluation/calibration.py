@@ -46,24 +46,15 @@ def reliability(predictions: Predictions, *, num_bins: int = NUM_BINS) -> pd.Dat
     where empty).
     """
     edges = np.linspace(0, 1, num_bins + 1)
-    bins = np.clip(
-        np.searchsorted(edges, predictions.confidence, side="left") - 1, 0, num_bins - 1
-    )  # (low, high]
-    num = np.bincount(bins, minlength=num_bins)
-    with np.errstate(invalid="ignore"):
-        confidence = np.bincount(bins, predictions.confidence, minlength=num_bins) / num
-        accuracy = (
-            np.bincount(bins, predictions.predicted == predictions.truth, minlength=num_bins) / num
-        )
-    return pd.DataFrame(
-        {
-            "low": edges[:-1],
-            "high": edges[1:],
-            "num": num,
-            "confidence": confidence,
-            "accuracy": accuracy,
-        }
+    bins = np.searchsorted(edges, predictions.confidence, side="left") - 1  # (low, high]
+    bins, right = np.clip(bins, 0, num_bins - 1), predictions.predicted == predictions.truth
+    num, confidence, accuracy = (
+        np.bincount(bins, weights, minlength=num_bins)
+        for weights in (None, predictions.confidence, right)
     )
+    columns = {"low": edges[:-1], "high": edges[1:], "num": num}
+    with np.errstate(invalid="ignore"):
+        return pd.DataFrame(columns | {"confidence": confidence / num, "accuracy": accuracy / num})
 
 
 def calibration_error(predictions: Predictions, *, num_bins: int = NUM_BINS) -> float:
@@ -85,6 +76,7 @@ def temperature(validation: Predictions) -> float:
     ever surer; then it is 1. Source: Guo et al. (2017), section 4.2.
     """
     from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
 
     _must_be_probabilities(validation, "A temperature")
     if (validation.predicted == validation.truth).all():
@@ -93,17 +85,14 @@ def temperature(validation: Predictions) -> float:
     def loss(log_temperature: float) -> float:
         total = 0.0
         for start, block in blocks(validation.probabilities):
-            scaled = _logarithm(block) / np.exp(log_temperature)
-            truth = validation.truth[start : start + len(block), None]
-            total += float(
-                (_log_sum(scaled) - np.take_along_axis(scaled, truth, axis=1)[:, 0]).sum()
-            )
+            logits = log_softmax(_logarithm(block) / np.exp(log_temperature), axis=1)
+            truth = validation.truth[start : start + len(block)]
+            total -= float(logits[np.arange(len(block)), truth].sum())
         return total / len(validation)
 
-    found = minimize_scalar(
-        loss, bounds=(np.log(0.05), np.log(20)), method="bounded", options={"xatol": 1e-4}
-    )
-    return float(np.exp(found.x))
+    bounds = np.log([0.05, 20])
+    best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(best.x))
 
 
 def scaled(predictions: Predictions, temperature: float) -> Predictions:
@@ -121,8 +110,9 @@ def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """float32 (n, classes): probabilities as they are at another temperature; the order within a
     row stays.
     """
-    logits = _logarithm(probabilities) / temperature
-    return np.exp(logits - _log_sum(logits)[:, None]).astype(np.float32)
+    from scipy.special import softmax
+
+    return softmax(_logarithm(probabilities) / temperature, axis=1).astype(np.float32)
 
 
 def risk_coverage(predictions: Predictions) -> pd.DataFrame:
@@ -135,20 +125,10 @@ def risk_coverage(predictions: Predictions) -> pd.DataFrame:
     confidence, correct = certainty(predictions)
     order = np.argsort(-confidence, kind="stable")
     confidence, right = confidence[order], np.cumsum(correct[order])
-    last = np.flatnonzero(
-        np.append(confidence[1:] != confidence[:-1], True)
-    )  # the last image of each confidence
-    num = last + 1
-    accuracy = right[last] / num
-    return pd.DataFrame(
-        {
-            "threshold": confidence[last],
-            "coverage": num / len(order),
-            "num": num,
-            "accuracy": accuracy,
-            "risk": 1 - accuracy,
-        }
-    )
+    last = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True))  # of each confidence
+    num, accuracy = last + 1, right[last] / (last + 1)
+    columns = {"threshold": confidence[last], "coverage": num / len(order), "num": num}
+    return pd.DataFrame(columns | {"accuracy": accuracy, "risk": 1 - accuracy})
 
 
 def threshold(
@@ -268,14 +248,9 @@ def advice(
             found["not_promised"].append(accuracy)
             continue
         sure = confidence >= promised["threshold"]
-        found["thresholds"].append(
-            {
-                "target_accuracy": accuracy,
-                "threshold": promised["threshold"],
-                "coverage": float(sure.mean()),
-                "accuracy": float(correct[sure].mean()) if sure.any() else None,
-            }
-        )
+        reached = float(correct[sure].mean()) if sure.any() else None
+        row = {"target_accuracy": accuracy, "threshold": promised["threshold"]}
+        found["thresholds"].append(row | {"coverage": float(sure.mean()), "accuracy": reached})
     return found
 
 
@@ -309,11 +284,6 @@ def _of_truth(predictions: Predictions) -> np.ndarray:
 
 def _logarithm(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probabilities, _SMALLEST).astype(np.float64))
-
-
-def _log_sum(logits: np.ndarray) -> np.ndarray:
-    highest = logits.max(axis=1)
-    return highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
 
 
 def _must_be_probabilities(predictions: Predictions, what: str) -> None:
@@ -387,23 +357,13 @@ def _of_one(scores: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
     if num_positive == 0:
         return float("nan"), float("nan")
     ordered, mine = np.sort(scores), np.sort(scores[positive])
-    below, not_above = (
-        np.searchsorted(ordered, mine, "left"),
-        np.searchsorted(ordered, mine, "right"),
-    )
-    mine_below, mine_not_above = (
-        np.searchsorted(mine, mine, "left"),
-        np.searchsorted(mine, mine, "right"),
-    )
-    precision = (num_positive - mine_below) / (
-        num - below
-    )  # (positives,) at the threshold of each positive
+    below, not_above = (np.searchsorted(ordered, mine, side) for side in ("left", "right"))
+    own_below, own_not_above = (np.searchsorted(mine, mine, side) for side in ("left", "right"))
+    precision = float(((num_positive - own_below) / (num - below)).mean())
     if num_positive == num:
-        return float("nan"), float(precision.mean())
-    others_below = (below - mine_below) + (
-        (not_above - below) - (mine_not_above - mine_below)
-    ) / 2  # ties count half
-    return float(others_below.mean() / (num - num_positive)), float(precision.mean())
+        return float("nan"), precision
+    others = (below - own_below + not_above - own_not_above) / 2  # ties count half
+    return float(others.mean() / (num - num_positive)), precision
 
 
 def _places(predictions: Predictions) -> np.ndarray:

@@ -24,11 +24,11 @@ from lib.evaluation import (
     metrics,
     multilabel,
     paired_tests,
-    predictions,
     statistics,
     test_access,
 )
 from lib.evaluation import confusion as matrices
+from lib.evaluation import ensembles as averages
 from lib.evaluation import predictions as tables
 from lib.evaluation.linear_model import LinearModel
 from lib.evaluation.paired_tests import Pair
@@ -65,7 +65,7 @@ class Comparison:
 
     @property
     def runs(self) -> list[RunRecord]:
-        """All runs, by arm and seed."""
+        """All runs and ensembles, by arm and seed."""
         return [run for runs in self.arms.values() for run in runs]
 
     @property
@@ -77,12 +77,8 @@ class Comparison:
     def winner(self) -> str | None:
         """The arm that is significantly better than every other one; None where there is none."""
         for arm in self.arms:
-            mine = [pair for pair in self.pairs if arm in (pair.first, pair.second)]
-            if (
-                len(mine) == len(self.arms) - 1
-                and mine
-                and all(pair.better == arm for pair in mine)
-            ):
+            wins = sum(pair.better == arm for pair in self.pairs)
+            if wins == len(self.arms) - 1 > 0:
                 return arm
         return None
 
@@ -98,8 +94,11 @@ class Comparison:
             pair for pair in self.pairs if len(self.arms) <= 5 or first in (pair.first, pair.second)
         ]
         pairs.sort(key=lambda pair: (not pair.is_significant, -abs(pair.difference.value)))
-        tiny = [record.TINY] if self.is_tiny else []
-        return [*tiny, *self._letters_sentence(), *(pair.verdict for pair in pairs)]
+        lines = [record.TINY] if self.is_tiny else []
+        if self.has_letters:
+            groups = "; ".join(f"{arm} {letters}" for arm, letters in self.letters.items())
+            lines.append(f"Arms that share a letter do not differ significantly: {groups}.")
+        return lines + [pair.verdict for pair in pairs]
 
     @property
     def letters(self) -> dict[str, str]:
@@ -113,12 +112,6 @@ class Comparison:
         """
         num_pairs = len(self.arms) * (len(self.arms) - 1) // 2
         return len(self.arms) > 5 and len(self.pairs) == num_pairs
-
-    def _letters_sentence(self) -> list[str]:
-        if not self.has_letters:
-            return []
-        groups = "; ".join(f"{arm} {letters}" for arm, letters in self.letters.items())
-        return [f"Arms that share a letter do not differ significantly: {groups}."]
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -163,19 +156,17 @@ class Comparison:
         """Of every arm one row a class with its true positives, false negatives, false positives
         and true negatives on test, summed over seeds; for images of several classes.
         """
-        tables = {}
+        from sklearn.metrics import multilabel_confusion_matrix
+
+        names, tables = (
+            ["true negatives", "false positives", "false negatives", "true positives"],
+            {},
+        )
         for arm, runs in self.arms.items():
             parts = [run.predictions.split("test") for run in runs]
-            truths = np.concatenate([part.truths for part in parts])
-            predicted = np.concatenate([part.present for part in parts])
-            columns = {
-                "true positives": truths & predicted,
-                "false negatives": truths & ~predicted,
-                "false positives": ~truths & predicted,
-                "true negatives": ~truths & ~predicted,
-            }
-            counts = {name: values.sum(axis=0) for name, values in columns.items()}
-            tables[arm] = pd.DataFrame(counts, index=pd.Index(self.class_names, name="class"))
+            counts = sum(multilabel_confusion_matrix(part.truths, part.present) for part in parts)
+            index = pd.Index(self.class_names, name="class")
+            tables[arm] = pd.DataFrame(counts.reshape(-1, 4), index, names)[names[::-1]]
         return tables
 
     def per_class(self, name: str = "f1") -> pd.DataFrame:
@@ -191,7 +182,7 @@ class Comparison:
         columns = {}
         for arm, runs in self.arms.items():
             tables = [run.predictions for run in runs if split in run.predictions.splits]
-            values = [_of_classes(table.split(split), name) for table in tables]
+            values = [metrics.per_class(table.split(split))[name] for table in tables]
             columns[arm] = pd.DataFrame(values, columns=list(self.class_names)).mean()
         return pd.DataFrame(columns).rename_axis("class")
 
@@ -203,11 +194,6 @@ class Comparison:
         most often, or None).
         """
         rows = pd.concat([_scored(run) for run in self.runs], ignore_index=True)
-        wrong = (
-            rows[~rows["right"]]
-            .groupby("path")["said"]
-            .agg(lambda said: said.value_counts().index[0])
-        )
         grouped = rows.groupby("path").agg(
             label=("label", "first"),
             of_truth=("of_truth", "mean"),
@@ -215,9 +201,9 @@ class Comparison:
             num_runs=("right", "size"),
         )
         worst = grouped.sort_values("of_truth", kind="stable").head(num)
-        return worst.assign(
-            said=wrong.reindex(worst.index).astype(object).where(lambda said: said.notna(), None)
-        ).reset_index()
+        wrong = rows[~rows["right"]].groupby("path")["said"].agg(lambda one: one.mode()[0])
+        said = wrong.reindex(worst.index).astype(object)
+        return worst.assign(said=said.where(said.notna(), None)).reset_index()
 
     def _row(self, arm: str) -> dict[str, Any]:
         runs, mine = self.arms[arm], self.estimates[arm]
@@ -227,13 +213,9 @@ class Comparison:
         for split in tables.SPLITS:
             main = "macro_f1" if self.is_multilabel else "accuracy"
             row[f"{split}_{main}"] = _mean_value(runs, main, split)
-        for name, estimate in mine.items():
-            row |= {
-                name: estimate.value,
-                f"{name}_sd": estimate.sd,
-                f"{name}_low": estimate.low,
-                f"{name}_high": estimate.high,
-            }
+        for name, one in mine.items():
+            ends = {f"{name}_sd": one.sd, f"{name}_low": one.low, f"{name}_high": one.high}
+            row |= {name: one.value, **ends}
         row["kappa_band"] = matrices.landis_koch(mine["kappa"].value)
         for name in ("seconds", "num_parameters", "peak_memory_bytes"):
             values = [run.result[name] for run in runs if run.result.get(name) is not None]
@@ -270,6 +252,7 @@ def comparison(
     rest: str = "rest",
     only: Sequence[str] = (),
     omit: Sequence[str] = (),
+    ensembles: Mapping[str, Sequence[str]] | None = None,
     against: str = "",
     margin: float = paired_tests.MARGIN,
     opened: Sequence[str] = (),
@@ -286,6 +269,8 @@ def comparison(
         rest: the group of the classes that `fold` does not name.
         only: the arms to compare; empty takes all.
         omit: arms to leave out.
+        ensembles: names of ensembles and the arms whose probabilities each averages; they become
+            arms of their own (`ensembles.of_runs`).
         against: one arm that all others are tested against, instead of all pairs.
         margin: arms are equivalent where they are shown to lie less than this apart.
         opened: names of all runs that have read these test images (`test_access.runs`), so that
@@ -299,11 +284,12 @@ def comparison(
     runs = sorted(
         (read_run(Path(folder)) for folder in run_folders), key=lambda run: (run.arm, run.seed)
     )
-    runs = [run for run in _chosen(runs, only) if run.arm not in omit]
+    runs += averages.of_runs(runs, ensembles or {})
+    _refuse_unknown([*only, *([against] if against else [])], runs)
+    runs = [run for run in runs if (not only or run.arm in only) and run.arm not in omit]
     if fold:
         runs = [_folded(run, fold, rest) for run in runs]
     _refuse_mixture(runs)
-    _refuse_unknown([against] if against else [], runs)
     shown = _shown_names(runs)
     kind = runs[0].predictions.kind
     names = metrics.headline_names(kind)
@@ -321,7 +307,8 @@ def comparison(
     by_seed = {arm: {run.seed: run.predictions for run in mine} for arm, mine in arms.items()}
     compared = multilabel.COMPARED if kind == "multilabel" else ("accuracy", "kappa")
     functions = {name: matrices.HEADLINES.get(name) for name in (metric, *compared)}
-    scores = linear_model.score(by_seed, functions)
+    derived = {arm for arm, mine in arms.items() if mine[0].is_ensemble}
+    scores = linear_model.score(by_seed, functions, derived=derived)
     models = {name: LinearModel(scored) for name, scored in scores.items()}
     estimates = {
         arm: {
@@ -335,7 +322,10 @@ def comparison(
         models[metric], against=shown.get(against, ""), margin=margin, exact=exact
     )
     findings = checks.of_comparison(
-        {arm: estimates[arm][metric] for arm in order}, pairs, runs=arms, opened=opened
+        {arm: estimates[arm][metric] for arm in order},
+        pairs,
+        runs={arm: mine for arm, mine in arms.items() if arm not in derived},
+        opened=opened,
     )
     return Comparison(metric, arms, estimates, tuple(pairs), tuple(findings))
 
@@ -355,34 +345,19 @@ def write_table(comparison: Comparison, folder: Path) -> Path:
     `arms.csv` in the same folder holds every number of the table, for other programs.
     """
     path = Path(folder) / "comparison.csv"
-    files.write_text(path, comparison.brief.to_csv(index=False, lineterminator="\n"))
-    files.write_text(
-        path.with_name("arms.csv"), comparison.table.to_csv(index=False, lineterminator="\n")
-    )
+    for name, table in ((path.name, comparison.brief), ("arms.csv", comparison.table)):
+        files.write_text(path.with_name(name), table.to_csv(index=False, lineterminator="\n"))
     return path
 
 
 def _by_validation(arms: Mapping[str, Sequence[RunRecord]], metric: str) -> list[str]:
     results = {arm: _mean_value(runs, metric, "val") for arm, runs in arms.items()}
-    order = {arm: -value if np.isfinite(value) else np.inf for arm, value in results.items()}
-    return sorted(arms, key=lambda arm: (order[arm], arm))
+    return sorted(arms, key=lambda arm: (-np.nan_to_num(results[arm], nan=-np.inf), arm))
 
 
 def _mean_value(runs: Sequence[RunRecord], metric: str, split: str) -> float:
     parts = [run.predictions.split(split) for run in runs if split in run.predictions.splits]
     return float(np.mean([metrics.value(part, metric) for part in parts])) if parts else np.nan
-
-
-def _of_classes(part: Predictions, name: str) -> np.ndarray:
-    if part.kind == "multilabel":
-        return multilabel.per_class(part)[name].to_numpy()
-    functions = {"f1": matrices.f1, "recall": matrices.recall, "precision": matrices.precision}
-    return functions[name](metrics.confusion(part))
-
-
-def _chosen(runs: list[RunRecord], only: Sequence[str]) -> list[RunRecord]:
-    _refuse_unknown(only, runs)
-    return [run for run in runs if not only or run.arm in only]
 
 
 def _shown_names(runs: Sequence[RunRecord]) -> dict[str, str]:
@@ -405,16 +380,10 @@ def _refuse_unknown(names: Sequence[str], runs: Sequence[RunRecord]) -> None:
 
 
 def _folded(run: RunRecord, fold: Mapping[str, str], rest: str) -> RunRecord:
-    direct = set(run.predictions.class_names) == {*fold.values(), rest}
-    # What was told of the epochs was told of other classes, and cannot stand beside the folded
-    # numbers.
-    return (
-        run
-        if direct
-        else replace(
-            run, predictions=predictions.fold(run.predictions, fold, rest=rest), history=None
-        )
-    )
+    if set(run.predictions.class_names) == {*fold.values(), rest}:
+        return run
+    # The history speaks of other classes, and cannot stand beside the folded numbers.
+    return replace(run, predictions=tables.fold(run.predictions, fold, rest=rest), history=None)
 
 
 def _refuse_mixture(runs: Sequence[RunRecord]) -> None:
@@ -422,24 +391,24 @@ def _refuse_mixture(runs: Sequence[RunRecord]) -> None:
         raise DarkroomError(
             "There is nothing to compare: no finished run was given. Run the training stage first."
         )
-    first, by_seed, seen = runs[0], {}, {}
+    first, by_seed, seen, copies = runs[0], {}, {}, {}
     for run in runs:
+        names = f"{run.folder} and {first.folder}"
         if (run.predictions.kind == "multilabel") != (first.predictions.kind == "multilabel"):
             raise DarkroomError(
-                f"{run.folder} and {first.folder} cannot stand in one table: one gives an image "
-                "one class, the other several."
+                f"{names} cannot stand in one table: one gives an image one class, the other "
+                "several."
             )
         if run.predictions.class_names != first.predictions.class_names:
             raise DarkroomError(
-                f"{run.folder} and {first.folder} have other class names, so their numbers cannot "
-                "stand in one table."
+                f"{names} have other class names, so their numbers cannot stand in one table."
             )
         other = by_seed.setdefault(run.seed, run)
         if not _same_data(run.predictions, other.predictions):
             raise DarkroomError(
                 f"{run.folder} and {other.folder} were measured on different data (seed "
-                f"{run.seed}), so their numbers cannot "
-                "stand in one table. Run both again on the same data and split."
+                f"{run.seed}), so their numbers cannot stand in one table. Run both again on the "
+                "same data and split."
             )
         twin = seen.setdefault((run.arm, run.seed), run)
         if twin is not run:
@@ -447,14 +416,8 @@ def _refuse_mixture(runs: Sequence[RunRecord]) -> None:
                 f"{run.folder} and {twin.folder} are both {run.arm}, seed {run.seed}; give one "
                 "of them."
             )
-    _refuse_copies(runs)
-
-
-def _refuse_copies(runs: Sequence[RunRecord]) -> None:
-    # A network that was trained twice never gives the same probabilities; a baseline may.
-    seen: dict[tuple[str, str], RunRecord] = {}
-    for run in runs:
-        twin = seen.setdefault((run.arm, run.table_digest), run)
+        # A network that was trained twice never gives the same probabilities; a baseline may.
+        twin = copies.setdefault((run.arm, run.table_digest), run)
         if twin is not run and run.history is not None:
             raise DarkroomError(
                 f"{run.folder} and {twin.folder} hold the same predictions to the last digit: one "
@@ -463,13 +426,12 @@ def _refuse_copies(runs: Sequence[RunRecord]) -> None:
 
 
 def _same_data(one: Predictions, other: Predictions) -> bool:
-    if one.data_hash == other.data_hash:
-        return True
     # Folding changes the labels and with them the hash; then images, splits and labels themselves
     # are compared.
     columns = ["path", "split", "label"]
-    return predictions.MARK in one.data_hash + other.data_hash and one.frame[columns].equals(
-        other.frame[columns]
+    is_folded = tables.MARK in one.data_hash + other.data_hash
+    return one.data_hash == other.data_hash or (
+        is_folded and one.frame[columns].equals(other.frame[columns])
     )
 
 

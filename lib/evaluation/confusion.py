@@ -93,21 +93,18 @@ def kappa(confusion: np.ndarray, *, weights: str | None = None) -> np.ndarray:
         disagreement = total - _diagonal(confusion).sum(axis=-1)
         expected = total - _ratio((truth * predicted).sum(axis=-1), total)
     else:
-        cost = disagreement_cost(confusion.shape[-1], weights)
+        steps = np.arange(confusion.shape[-1])
+        cost = np.abs(np.subtract.outer(steps, steps)) ** {"linear": 1.0, "quadratic": 2.0}[weights]
         disagreement = (confusion * cost).sum(axis=(-2, -1))
         expected = _ratio(np.einsum("...i,ij,...j->...", truth, cost, predicted), total)
     return np.where(expected == 0, 0.0, 1 - _ratio(disagreement, expected))
 
 
-def disagreement_cost(num_classes: int, weights: str | None) -> np.ndarray:
-    """float64 (classes, classes): what a confusion costs in kappa: 1 each, |i - j| or (i - j)²."""
-    distance = np.abs(np.subtract.outer(np.arange(num_classes), np.arange(num_classes))).astype(
-        np.float64
-    )
-    costs = {None: (distance > 0).astype(np.float64), "linear": distance, "quadratic": distance**2}
-    if weights not in costs:
-        raise ValueError(f"`weights` must be None, 'linear' or 'quadratic'. Received: {weights!r}.")
-    return costs[weights]
+def chance(confusion: np.ndarray) -> np.ndarray:
+    """The agreement that the margins alone would give, 0 to 1."""
+    confusion = np.asarray(confusion, dtype=np.float64)
+    margins = confusion.sum(axis=-1) * confusion.sum(axis=-2)
+    return _ratio(margins.sum(axis=-1), confusion.sum(axis=(-2, -1)) ** 2)
 
 
 def matthews(confusion: np.ndarray) -> np.ndarray:

@@ -38,19 +38,18 @@ class Detectable:
     def sentence(self) -> str:
         """One sentence for people, with what was assumed."""
         runs = f"{self.num_runs} {'splits' if self.is_splits else 'seeds'}"
-        pairs = "1 comparison" if self.num_pairs == 1 else f"{self.num_pairs} comparisons"
-        images = f"{self.num_test:,} test images"
+        pairs = f"{self.num_pairs} comparison{'s' * (self.num_pairs > 1)}"
+        images, points = f"{self.num_test:,} test images", f"{100 * self.difference:.1f} points"
         if self.num_runs == 1:
             return (
                 f"One training each, {images}: this study can show that two trained models differ "
-                "by "
-                f"{100 * self.difference:.1f} points, but nothing about the methods."
+                f"by {points}, but nothing about the methods."
             )
         return (
-            f"Smallest difference this study can show: {100 * self.difference:.1f} points of "
-            f"accuracy ({runs}, {images}, {pairs}, power {100 * POWER:.0f} %; assumed: two arms "
-            f"disagree on {100 * DISAGREEMENT:.0f} % of the images, "
-            f"trainings vary by {100 * TRAINING_SD:.0f} point)."
+            f"Smallest difference this study can show: {points} of accuracy ({runs}, {images}, "
+            f"{pairs}, power {100 * POWER:.0f} %; assumed: two arms disagree on "
+            f"{100 * DISAGREEMENT:.0f} % of the images, trainings vary by "
+            f"{100 * TRAINING_SD:.0f} point)."
         )
 
 
@@ -129,14 +128,10 @@ def power(difference: float, uncertainty: Uncertainty, *, alpha: float = ALPHA) 
 
 def detectable(uncertainty: Uncertainty, *, alpha: float = ALPHA) -> float:
     """The smallest difference that is shown with 80 % power."""
-    low, high = 0.0, uncertainty.half_width(1 - alpha) + 10 * np.sqrt(uncertainty.variance)
-    for _ in range(50):
-        middle = (low + high) / 2
-        if power(middle, uncertainty, alpha=alpha) < POWER:
-            low = middle
-        else:
-            high = middle
-    return high
+    from scipy.optimize import brentq
+
+    enough = uncertainty.half_width(1 - alpha) + 10 * np.sqrt(uncertainty.variance)
+    return float(brentq(lambda size: power(size, uncertainty, alpha=alpha) - POWER, 0.0, enough))
 
 
 def runs_needed(difference: float, uncertainty: Uncertainty, *, alpha: float = ALPHA) -> int | None:

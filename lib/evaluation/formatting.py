@@ -20,13 +20,13 @@ def full_row(row: Mapping[str, Any]) -> dict[str, str]:
         "test images": f"{row['num_test']:,}",
     }
     spread = "" if np.isnan(row[f"{main}_sd"]) else f" ± {100 * row[f'{main}_sd']:.1f}"
-    cells[_words(main)] = f"{100 * row[main]:.1f}{spread} %"
+    cells[words(main)] = f"{100 * row[main]:.1f}{spread} %"
     cells["95 %"] = f"{100 * row[f'{main}_low']:.1f} to {100 * row[f'{main}_high']:.1f} %"
     cells["kappa"] = f"{row['kappa']:.3f}"
     cells["kappa 95 %"] = f"{row['kappa_low']:.3f} to {row['kappa_high']:.3f}"
     cells["agreement"] = str(row["kappa_band"])
     for name in _others(row):
-        cells[_words(name)] = (
+        cells[words(name)] = (
             f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
         )
     cells |= {"train": percent(row[f"train_{main}"]), "validation": percent(row[f"val_{main}"])}
@@ -43,7 +43,7 @@ def brief_row(row: Mapping[str, Any]) -> dict[str, str]:
     cells = {"arm": str(row["title"]), "seeds": _seeds(row)}
     others = [] if _main(row) == "macro_f1" else _others(row)
     for name in (*others, _main(row), "kappa"):
-        cells[_words(name)] = interval(name, row[name], row[f"{name}_low"], row[f"{name}_high"])
+        cells[words(name)] = interval(name, row[name], row[f"{name}_low"], row[f"{name}_high"])
     cells["kappa"] += f" {row['kappa_band']}"
     cells["seconds"] = _or_dash(row["seconds"], "{:,.0f}")
     return cells
@@ -56,6 +56,16 @@ def interval(name: str, value: float, low: float, high: float) -> str:
     if name in SHARES:
         return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
     return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def amount(name: str, value: float) -> str:
+    """A metric as a number: "84.5 %" for a share, "0.693" for others."""
+    return f"{100 * value:.1f} %" if name in SHARES else f"{value:.3f}"
+
+
+def words(name: str) -> str:
+    """The name of a metric as people read it."""
+    return name.replace("_", " ")
 
 
 def percent(share: float | None) -> str:
@@ -74,10 +84,6 @@ def _main(row: Mapping[str, Any]) -> str:
 def _others(row: Mapping[str, Any]) -> list[str]:
     names = [name.removesuffix("_sd") for name in row if name.endswith("_sd")]
     return [name for name in names if name not in (_main(row), "kappa")]
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _or_dash(value: float, form: str) -> str:

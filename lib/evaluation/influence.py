@@ -46,11 +46,8 @@ def of_labels(part: Predictions, name: str) -> tuple[float, np.ndarray]:
     truths, predicted = part.truths, part.present
     hits, sums = (truths & predicted), truths.astype(np.float64) + predicted
     if name in ("accuracy", "exact_match"):
-        right = (
-            (truths == predicted).mean(axis=1)
-            if name == "accuracy"
-            else (truths == predicted).all(axis=1)
-        )
+        right = (truths == predicted).mean(axis=1)
+        right = right if name == "accuracy" else np.floor(right)
         return float(right.mean()), (right - right.mean()) / len(right)
     if name == "kappa":
         return _kappa_of_labels(truths, predicted)
@@ -80,6 +77,15 @@ def _kappa_of_labels(truths: np.ndarray, predicted: np.ndarray) -> tuple[float, 
     return float((1 - error / chance).mean()), slopes.mean(axis=1) / len(truths)
 
 
+def _by_margins(diagonal: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    # The derivatives by the diagonal, the row sums and the column sums, as those by the counts.
+    return np.diag(diagonal) + truth[:, None] + predicted[None, :]
+
+
+def _inverse(values: np.ndarray) -> np.ndarray:
+    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
+
+
 def _accuracy(confusion: np.ndarray) -> np.ndarray:
     total = confusion.sum()
     return (np.eye(len(confusion)) - np.trace(confusion) / total) / total
@@ -87,27 +93,17 @@ def _accuracy(confusion: np.ndarray) -> np.ndarray:
 
 def _balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
     support = confusion.sum(axis=1)
-    there = support > 0
-    weight = np.divide(1.0, support, out=np.zeros_like(support), where=there) / there.sum()
-    recall = np.diagonal(confusion) * np.divide(
-        1.0, support, out=np.zeros_like(support), where=there
-    )
-    return weight[:, None] * (np.eye(len(confusion)) - recall[:, None])
+    weight = _inverse(support) / (support > 0).sum()
+    recall = np.diagonal(confusion) * _inverse(support)
+    return _by_margins(weight, -weight * recall, np.zeros(len(confusion)))
 
 
 def _macro_f1(confusion: np.ndarray) -> np.ndarray:
-    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-    there = support > 0
-    weight = (
-        np.divide(1.0, support + predicted, out=np.zeros_like(support), where=there) / there.sum()
-    )
-    shared = (
-        2
-        * np.diagonal(confusion)
-        * weight
-        * np.divide(1.0, support + predicted, out=np.zeros_like(support), where=there)
-    )
-    return 2 * np.diag(weight) - shared[:, None] - shared[None, :]
+    support = confusion.sum(axis=1)
+    there, scale = support > 0, _inverse(support + confusion.sum(axis=0))
+    weight = 2 * there * scale / there.sum()
+    shared = -weight * np.diagonal(confusion) * scale
+    return _by_margins(weight, shared, shared)
 
 
 def _kappa(confusion: np.ndarray) -> np.ndarray:
@@ -117,23 +113,22 @@ def _kappa(confusion: np.ndarray) -> np.ndarray:
     expected = total - chance
     if expected == 0:
         return np.zeros_like(confusion)
-    of_disagreement = 1.0 - np.eye(len(confusion))
-    of_expected = 1.0 - (predicted[:, None] + support[None, :]) / total + chance / total
-    return -of_disagreement / expected + disagreement * of_expected / expected**2
+    of_expected = 1.0 + chance / total - (predicted[:, None] + support[None, :]) / total
+    return (np.eye(len(confusion)) - 1 + disagreement / expected * of_expected) / expected
 
 
 def _matthews(confusion: np.ndarray) -> np.ndarray:
     total, support, predicted = confusion.sum(), confusion.sum(axis=1), confusion.sum(axis=0)
-    covariance = total * np.trace(confusion) - (support * predicted).sum()
+    hits, ones = np.trace(confusion), np.ones(len(confusion))
+    covariance = total * hits - (support * predicted).sum()
     of_truth, of_prediction = total**2 - (support**2).sum(), total**2 - (predicted**2).sum()
     if of_truth == 0 or of_prediction == 0:
         return np.zeros_like(confusion)
-    spread = np.sqrt(of_truth * of_prediction)
-    change = (
-        np.trace(confusion) + total * np.eye(len(confusion)) - predicted[:, None] - support[None, :]
+    change = hits + _by_margins(total * ones, -predicted, -support)
+    shrink = _by_margins(
+        0 * ones, (total - support) / of_truth, (total - predicted) / of_prediction
     )
-    shrink = (total - support)[:, None] / of_truth + (total - predicted)[None, :] / of_prediction
-    return change / spread - covariance / spread * shrink
+    return (change - covariance * shrink) / np.sqrt(of_truth * of_prediction)
 
 
 _DERIVATIVES: dict[Function, Callable[[np.ndarray], np.ndarray]] = {

@@ -31,7 +31,7 @@ Machine Learning 52 (2003), section 3; Satterthwaite, Biometrics Bulletin 2 (194
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import combinations
@@ -40,6 +40,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lib.evaluation import confusion as matrices
 from lib.evaluation import influence, metrics
 from lib.evaluation.predictions import Predictions
 
@@ -78,9 +79,8 @@ class Uncertainty:
         from scipy.special import stdtrit
 
         degrees = PRIOR_DEGREES + self.degrees_each * (self.num_runs - 1)
-        return float(
-            stdtrit(degrees, (1 + level) / 2) * np.sqrt(self.square * (1 + 1 / self.num_runs))
-        )
+        error = np.sqrt(self.square * (1 + 1 / self.num_runs))
+        return float(stdtrit(degrees, (1 + level) / 2) * error)
 
     def with_runs(self, num: int) -> Uncertainty:
         """The uncertainty with another number of runs, all else as measured."""
@@ -99,28 +99,23 @@ class Uncertainty:
 
     def half_width(self, level: float) -> float:
         """Half the interval at `level`; never narrower than what the images alone allow."""
-        from scipy.special import ndtri, stdtrit
+        from scipy.special import stdtrit
 
-        upper = (1 + level) / 2
-        over_images = float(ndtri(upper)) * np.sqrt(self.image_variance)
-        if not np.isfinite(self.degrees_of_freedom):
-            return float(max(over_images, ndtri(upper) * np.sqrt(self.variance)))
-        return float(
-            max(over_images, stdtrit(self.degrees_of_freedom, upper) * np.sqrt(self.variance))
-        )
+        degrees = np.array([np.inf, self.degrees_of_freedom])
+        return float((stdtrit(degrees, (1 + level) / 2) * self._errors).max())
+
+    @property
+    def _errors(self) -> np.ndarray:
+        return np.sqrt([self.image_variance, self.variance])
 
     def upper_tail(self, distance: float) -> float:
         """The one-sided p of an estimate that lies `distance` above the hypothesis."""
-        from scipy.special import ndtr, stdtr
+        from scipy.special import stdtr
 
-        def tail(variance: float, degrees: float) -> float:
-            if variance == 0:
-                return 0.5 if distance == 0 else float(distance < 0)
-            ratio = -distance / np.sqrt(variance)
-            return float(stdtr(degrees, ratio) if np.isfinite(degrees) else ndtr(ratio))
-
-        tails = tail(self.image_variance, np.inf), tail(self.variance, self.degrees_of_freedom)
-        return max(tails) if distance >= 0 else min(tails)
+        degrees = np.array([np.inf, self.degrees_of_freedom])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tails = stdtr(degrees, np.nan_to_num(-distance / self._errors))
+        return float(tails.max() if distance >= 0 else tails.min())
 
     def p_value(self, distance: float) -> float:
         """The two-sided p: 1 minus the level of the interval that just reaches the hypothesis."""
@@ -132,8 +127,9 @@ class Scores:
     """One metric of all runs of a study.
 
     `values` (runs,) and `covariance` (runs, runs; over images) share their order with `arms`,
-    `seeds`, `sets` (which test set) and `ratios` (test / training images). `images` and `groups`
-    number the images of each test set, and the groups that they belong to.
+    `seeds`, `sets` (which test set), `ratios` (test / training images) and `floors` (the value of a
+    run without a right answer). `images` and `groups` number the images of each test set, and the
+    groups that they belong to.
     """
 
     metric: str
@@ -143,8 +139,11 @@ class Scores:
     values: np.ndarray
     covariance: np.ndarray
     ratios: np.ndarray
+    floors: np.ndarray
     images: tuple[np.ndarray, ...]
     groups: tuple[np.ndarray, ...]
+    derived: frozenset[str] = frozenset()
+    """Arms made of other arms, which add no degrees of freedom."""
 
     def rows(self, arm: str) -> np.ndarray:
         """The places of the runs of one arm."""
@@ -166,9 +165,10 @@ def score(
     functions: Mapping[str, influence.Function | None],
     *,
     split: str = "test",
+    derived: Collection[str] = (),
 ) -> dict[str, Scores]:
     """The scores of all runs for every metric of `functions`; `arms` maps a name to its runs by
-    seed.
+    seed, and `derived` are those made of others.
     """
     names = [(arm, seed) for arm, runs in arms.items() for seed in runs]
     parts = [arms[arm][seed].split(split) for arm, seed in names]
@@ -190,8 +190,10 @@ def score(
                 [slopes for _, slopes in columns], sets, clusters, grouped=grouped
             ),
             ratios=ratios,
+            floors=np.array([_floor(part, name) for part in parts]),
             images=tuple(images),
             groups=tuple(clusters),
+            derived=frozenset(derived),
         )
     return found
 
@@ -203,6 +205,17 @@ def value_and_influence(
     if part.kind == "multilabel":
         return influence.of_labels(part, name)
     return float(function(metrics.confusion(part))), influence.of_images(part, function)
+
+
+def _floor(part: Predictions, name: str) -> float:
+    if name != "matthews" and "kappa" not in name:
+        return 0.0
+    if part.kind == "multilabel":
+        p, q = part.truths.mean(axis=0), part.present.mean(axis=0)
+        chance = p * q + (1 - p) * (1 - q)  # (classes,)
+    else:
+        chance = matrices.chance(metrics.confusion(part))
+    return float(np.mean(-chance / np.maximum(1 - chance, 1e-9)))
 
 
 def test_sets(parts: Sequence[Predictions]) -> np.ndarray:
@@ -550,7 +563,8 @@ class _Pool:
 
     def _members_alike(self) -> list[str]:
         # Arms whose mean square stands out leave the pool, one after another (Cochran's test).
-        alike = [arm for arm, weights in self.observed.items() if self._square(weights)[1] > 0]
+        own = [arm for arm in self.observed if arm not in self.scores.derived]
+        alike = [arm for arm in own if self._square(self.observed[arm])[1] > 0]
         lengths = {arm: len(self.observed[arm]) for arm in alike}
         alike = [arm for arm in alike if lengths[arm] == max(lengths.values())]
         while len(alike) >= (2 if self.is_seeds else 3):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.evaluation import calibration, confidence
+from lib.evaluation import calibration, influence
 from lib.evaluation.predictions import Predictions
 
 HEADLINES = ("accuracy", "exact_match", "micro_f1", "macro_f1", "kappa")
@@ -27,9 +27,7 @@ def is_of(result: Mapping[str, Any]) -> bool:
 
 def values(predictions: Predictions) -> dict[str, float]:
     """The headline numbers of one split's table, NaN where undefined."""
-    parts = _parts(predictions.truths, predictions.present)
-    numbers = _headlines(np.ones((1, len(predictions))), *parts)
-    return {name: float(np.squeeze(value)) for name, value in numbers.items()}
+    return {name: influence.of_labels(predictions, name)[0] for name in HEADLINES}
 
 
 def names_of(labels: np.ndarray, class_names: Sequence[str]) -> list[str]:
@@ -89,62 +87,6 @@ def summary(predictions: Predictions) -> dict[str, float]:
     numbers |= {f"macro_{name}": float(by_class[name].mean()) for name in columns}
     finite = {name: value for name, value in numbers.items() if np.isfinite(value)}
     return {"num_images": len(predictions), **finite}
-
-
-def headline(predictions: Predictions, *, draws: int, seed: int = 0) -> dict[str, float]:
-    """`summary` with `<name>_low` and `<name>_high` (95 %, bootstrap over groups) of each headline
-    number.
-    """
-    truths, predicted = predictions.truths, predictions.present
-    both = np.concatenate([truths, predicted], axis=1)
-    rows, patterns = np.unique(both, axis=0, return_inverse=True)
-    borne, named = np.split(rows, 2, axis=1)  # (patterns, classes)
-    parts = _parts(borne, named)
-
-    def numbers(drawn: np.ndarray) -> np.ndarray:
-        return np.stack(list(_headlines(drawn, *parts).values()), axis=1)
-
-    kinds = confidence.kinds(patterns.reshape(-1), predictions.groups)
-    drawn = confidence.draw(
-        kinds, numbers, width=3 * truths.shape[1], draws=draws, seed=seed
-    )  # (draws, headlines)
-    row = dict(summary(predictions))
-    for name, column in zip(HEADLINES, drawn.T, strict=True):
-        if name in row:
-            low, high = confidence.percentile_interval(column)
-            row |= {f"{name}_low": low, f"{name}_high": high}
-    return row
-
-
-def _parts(borne: np.ndarray, named: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    right = np.stack(
-        [(borne == named).mean(axis=1), (borne == named).all(axis=1)], axis=1
-    )  # (rows, 2)
-    return borne.astype(np.float64), named.astype(np.float64), right
-
-
-def _headlines(
-    times: np.ndarray, borne: np.ndarray, named: np.ndarray, right: np.ndarray
-) -> dict[str, np.ndarray]:
-    # `times` (draws, rows): how often each row was drawn.
-    total = times.sum(axis=1, keepdims=True)
-    hit, truth, predicted = (
-        times @ (borne * named),
-        times @ borne,
-        times @ named,
-    )  # (draws, classes)
-    shares = times @ right / total
-    micro = _ratio(2 * hit.sum(axis=1), (truth + predicted).sum(axis=1))
-    p, q = truth / total, predicted / total
-    chance = p + q - 2 * p * q
-    kappa = _ratio(chance - (truth + predicted - 2 * hit) / total, chance)
-    numbers = (*shares.T, micro, _mean(_ratio(2 * hit, truth + predicted)), _mean(kappa))
-    return dict(zip(HEADLINES, numbers, strict=True))
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    there = ~np.isnan(values)
-    return _ratio(np.where(there, values, 0).sum(axis=1), there.sum(axis=1))
 
 
 def _ratio(

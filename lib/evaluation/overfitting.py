@@ -36,8 +36,7 @@ def diagnose(
     Returns:
         `gap`, training minus validation accuracy; `turned_at`, the epoch of the lowest validation
         loss where it has turned, else None; `rise`, how much higher it ended (0.2 for 20 %);
-        `verdict`, one of `none`, `memorised` (a gap of 10 points or more), `past_its_best` (the
-        loss turned, and earlier weights were kept), `both`.
+        `epochs`, their number.
     """
     history = run_records.epochs(history)
     last = history
@@ -46,29 +45,17 @@ def diagnose(
     val_loss = last["val_loss"].to_numpy(float)
     turned_at, rise = _turn(val_loss)
     gap = float(train_accuracy - val_accuracy)
-    verdict = {
-        (False, False): "none",
-        (True, False): "memorised",
-        (False, True): "past_its_best",
-        (True, True): "both",
-    }
     return {
         "gap": gap,
         "turned_at": None if turned_at is None else int(last["epoch"].iloc[turned_at]),
         "rise": rise,
-        "verdict": verdict[gap >= _WIDE_GAP, turned_at is not None],
         "epochs": len(last),
     }
 
 
 def sentence(diagnosis: dict[str, Any]) -> str:
     """The diagnosis in words."""
-    more = "above" if diagnosis["gap"] >= 0 else "below"
-    gap = (
-        f"Training accuracy is {100 * abs(diagnosis['gap']):.1f} points {more} validation accuracy"
-    )
-    if diagnosis["gap"] >= _WIDE_GAP:
-        gap += ", a sign of overfitting"
+    gap = f"Training accuracy is {_gap(diagnosis['gap'])}"
     if diagnosis.get("epochs") == 0:
         return f"{gap}."
     if diagnosis["turned_at"] is None:
@@ -77,6 +64,12 @@ def sentence(diagnosis: dict[str, Any]) -> str:
     return (
         f"{gap}; the validation loss turned after epoch {diagnosis['turned_at']} and ended {rise}."
     )
+
+
+def _gap(gap: float) -> str:
+    side = "above" if gap >= 0 else "below"
+    sign = ", a sign of overfitting" if gap >= _WIDE_GAP else ""
+    return f"{100 * abs(gap):.1f} points {side} validation accuracy{sign}"
 
 
 def _turn(val_loss: np.ndarray) -> tuple[int | None, float]:
@@ -108,6 +101,7 @@ def table(compared: Comparison) -> pandas.DataFrame:
         diagnoses = [run.result["overfitting"] for run in runs if run.result.get("overfitting")]
         if not diagnoses:
             continue
+        rise = 100 * np.mean([one["rise"] for one in diagnoses])
         turns = [one["turned_at"] for one in diagnoses if one["turned_at"] is not None]
         rows.append(
             {
@@ -115,11 +109,26 @@ def table(compared: Comparison) -> pandas.DataFrame:
                 "gap in points": round(100 * float(np.mean([one["gap"] for one in diagnoses])), 1),
                 "runs that turned": f"{len(turns)} of {len(diagnoses)}",
                 "turned at epoch": f"{np.median(turns):g}" if turns else "never",
-                "rise of the validation loss": _percent([one["rise"] for one in diagnoses]),
+                "rise of the validation loss": f"{rise:.0f} %",
             }
         )
     return pandas.DataFrame(rows, columns=None if rows else ["arm"])
 
 
-def _percent(shares: list[float]) -> str:
-    return f"{100 * np.mean(shares):.0f} %"
+def sentences(compared: Comparison) -> list[str]:
+    """The table in words, one sentence an arm, and how many fine-tuned runs kept their head."""
+    lines = []
+    for row in table(compared).to_dict("records"):
+        lines.append(
+            f"{row['arm']}: training accuracy, without augmentation, is "
+            f"{_gap(row['gap in points'] / 100)}; the validation loss turned in "
+            f"{row['runs that turned']} runs."
+        )
+        runs = compared.arms[row["arm"]]
+        kept = [(run.result.get("selection") or {}).get("kept") for run in runs]
+        if "head" in kept:
+            lines[-1] += (
+                f" {kept.count('head')} of {len(kept)} runs kept the head on frozen features, "
+                "since fine-tuning did not lower the validation loss."
+            )
+    return lines

@@ -14,12 +14,12 @@ from itertools import combinations
 import numpy as np
 
 from lib.errors import DarkroomError
-from lib.evaluation import confidence, design, linear_model
 from lib.evaluation import confusion as matrices
-from lib.evaluation.formatting import SHARES
+from lib.evaluation import design, linear_model
+from lib.evaluation.formatting import SHARES, words
 from lib.evaluation.linear_model import LinearModel, Uncertainty
 from lib.evaluation.predictions import Predictions
-from lib.evaluation.statistics import Estimate, method_of
+from lib.evaluation.statistics import Estimate, estimate
 
 ALPHA = 0.05
 _MANY_DEGREES = 1e6  # of which t is normal
@@ -31,11 +31,11 @@ MARGIN = 0.02
 class Pair:
     """`first` minus `second` in one metric.
 
-    `difference` has the 95 % interval of this pair alone. `low` and `high`, `p_adjusted` and
-    `p_equivalent` are corrected for the number of pairs (Holm, Tukey): the interval excludes 0 just
-    where `p_adjusted` is below 5 %, and lies within `margin` just where `p_equivalent` is.
-    `image_low` and `image_high`, corrected alike, are the interval over images with these
-    trainings. Power is that of a test at the level `alpha`.
+    `difference` has the 95 % interval of this pair alone. `interval` and `image_interval`,
+    `p_adjusted` and `p_equivalent` are corrected for the number of pairs (Holm, Tukey): the
+    interval excludes 0 just where `p_adjusted` is below 5 %, and lies within `margin` just where
+    `p_equivalent` is. Power is that of a test at the level `alpha`; `is_exact` says that p is
+    McNemar's.
     """
 
     first: str
@@ -44,15 +44,36 @@ class Pair:
     p: float
     p_adjusted: float
     p_equivalent: float
-    low: float
-    high: float
     margin: float
-    method: str
+    is_exact: bool = False
     num_pairs: int = 1
     alpha: float = ALPHA
     is_splits: bool = True
-    image_low: float = float("nan")
-    image_high: float = float("nan")
+
+    @property
+    def method(self) -> str:
+        """The test in words."""
+        return "McNemar, exact" if self.is_exact else self.difference.method
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The corrected interval over images, splits and trainings."""
+        return self._around(self.difference.uncertainty.half_width(self._level))
+
+    @property
+    def image_interval(self) -> tuple[float, float]:
+        """The corrected interval over images with these trainings."""
+        only_images = replace(self.difference.uncertainty, variance=0.0)
+        return self._around(only_images.half_width(self._level))
+
+    @property
+    def _level(self) -> float:
+        share = self.p / self.p_adjusted if self.p_adjusted > 0 else 1 / self.num_pairs
+        return 1 - ALPHA * share
+
+    def _around(self, half: float) -> tuple[float, float]:
+        value, widest = self.difference.value, _widest(self.difference.name)
+        return max(-widest, value - half), min(widest, value + half)
 
     @cached_property
     def detectable(self) -> float:
@@ -94,59 +115,65 @@ class Pair:
     def numbers(self) -> str:
         """The difference, the higher arm minus the other, with both corrected 95 % intervals."""
         is_share, value = self.difference.name in SHARES, abs(self.difference.value)
-        ends = [(self.low, self.high)]
-        if self.difference.num_seeds > 1 and np.isfinite(self.image_low):
-            ends.append((self.image_low, self.image_high))
+        ends = [self.interval]
+        if self.difference.num_seeds > 1:
+            ends.append(self.image_interval)
         if self.difference.value < 0:
             ends = [(-high, -low) for low, high in ends]
         spans = [
             f"{100 * low:.1f} to {100 * high:.1f}" if is_share else f"{low:.3f} to {high:.3f}"
             for low, high in ends
         ]
-        amount = f"+{100 * value:.1f} points" if is_share else f"+{value:.3f}"
-        text = f"{amount}, 95 % {'; over images with these trainings '.join(spans)}"
+        text = f"+{self._size(value)}, 95 % {'; over images with these trainings '.join(spans)}"
         return text.replace("-", "−")
+
+    @property
+    def relation(self) -> str:
+        """What is shown of the two, to stand behind their names."""
+        if self.is_equivalent:
+            return f"are equivalent, within {self._size(self.margin)} of each other"
+        return "do not differ significantly"
 
     @property
     def verdict(self) -> str:
         """One sentence for people: which arm is better and by how much, that they are equivalent,
         or what is not shown.
         """
-        name = self.difference.name
+        name, (better, worse) = words(self.difference.name), self.order
         if not np.isfinite(self.difference.value):
-            return f"{self.first} and {self.second}: {_label(name)} is not defined."
-        better, worse = self.order
-        numbers = f"{_label(name)} {self.numbers}"
+            return f"{self.first} and {self.second}: {name} is not defined."
+        numbers = f"({name} {self.numbers})"
         if self.difference.num_seeds == 1:
-            return self._of_two_models(better, worse, numbers)
-        within = f"within {_amount(name, self.margin)} of each other"
+            relation = "show no significant difference"
+            if self.is_significant:
+                relation = f"differ: {better} has the higher {name}"
+            elif self.is_equivalent:
+                relation = self.relation
+            return (
+                f"These two trained models, {better} and {worse}, {relation} {numbers}; one "
+                "training each says nothing about the methods; train with more seeds."
+            )
         if self.is_significant:
+            within = f"within {self._size(self.margin)} of each other"
             small = f"; the two are {within}" if self.is_equivalent else ""
-            return f"{better} is better than {worse} ({numbers}){small}."
+            return f"{better} is better than {worse} {numbers}{small}."
         if self.is_equivalent:
-            return f"{better} and {worse} are equivalent, {within} ({numbers})."
-        more = self._what_would_show_it()
-        return f"No significant difference between {better} and {worse} ({numbers}){more}."
+            return f"{better} and {worse} {self.relation} {numbers}."
+        return f"No significant difference between {better} and {worse} {numbers}{self._more}."
 
-    def _of_two_models(self, better: str, worse: str, numbers: str) -> str:
-        models = f"These two trained models, {better} and {worse},"
-        more = "one training each says nothing about the methods; train with more seeds"
-        if self.is_significant:
-            higher = f"{better} has the higher {_label(self.difference.name)}"
-            return f"{models} differ: {higher} ({numbers}); {more}."
-        if self.is_equivalent:
-            within = f"within {_amount(self.difference.name, self.margin)} of each other"
-            return f"{models} are equivalent, {within} ({numbers}); {more}."
-        return f"{models} show no significant difference ({numbers}); {more}."
-
-    def _what_would_show_it(self) -> str:
+    @property
+    def _more(self) -> str:
         noun = "splits" if self.is_splits else "seeds"
         if self.detectable >= 1:
             return "; these images are too few to show any difference"
-        words = f"; this design can show {_amount(self.difference.name, self.detectable)}"
+        sentence = f"; this design can show {self._size(self.detectable)}"
         if self.runs_needed is not None:
-            return f"{words}; about {self.runs_needed} {noun} would show this one"
-        return f"{words}; no number of {noun} of these images would show this one"
+            return f"{sentence}; about {self.runs_needed} {noun} would show this one"
+        return f"{sentence}; no number of {noun} of these images would show this one"
+
+    def _size(self, value: float) -> str:
+        is_share = self.difference.name in SHARES
+        return f"{100 * value:.1f} points" if is_share else f"{value:.3f}"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -184,12 +211,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
     Source: McNemar, Psychometrika 12 (1947), with the binomial distribution in place of its
     approximation.
     """
-    from scipy.special import bdtr
+    from scipy.stats import binomtest
 
     disagreeing = only_first + only_second
-    if disagreeing == 0:
-        return 1.0
-    return min(1.0, 2 * float(bdtr(min(only_first, only_second), disagreeing, 0.5)))
+    return float(binomtest(only_first, disagreeing).pvalue) if disagreeing else 1.0
 
 
 def compare(
@@ -250,40 +275,40 @@ def of_model(
     """
     if not 0 < margin < 1:
         raise DarkroomError(f"`margin` must lie between 0 and 1. Received: {margin}.")
-    names = [pair for pair in combinations(model.arms, 2) if not against or against in pair]
-    found = {pair: model.difference(*pair) for pair in names}
-    found = {pair: result for pair, result in found.items() if result is not None}
-    exact = dict(exact or {})
-    uncertain = {
-        pair: _agreeing_with(exact[pair], *result) if pair in exact else result[1]
-        for pair, result in found.items()
-    }
-    p = {
-        pair: exact[pair] if pair in exact else uncertain[pair].p_value(abs(value))
-        for pair, (value, _) in found.items()
-    }
-    equal = {
-        pair: uncertain[pair].upper_tail(margin - abs(value)) for pair, (value, _) in found.items()
-    }
-    adjusted, equivalent = holm(list(p.values())), holm(list(equal.values()))
-    arms = {arm for pair in p for arm in pair}
-    if 1 < len(p) == len(arms) * (len(arms) - 1) // 2:
-        degrees = [uncertain[pair].degrees_of_freedom for pair in p]
-        together = tukey(list(p.values()), degrees, len(arms))
-        adjusted = [min(pair) for pair in zip(adjusted, together, strict=True)]
-    alpha = design.pairwise_alpha(len(arms), len(p)) if p else ALPHA
-    pairs = [
-        _pair(model, pair, found[pair][0], uncertain[pair], (p[pair], p_adjusted), margin, len(p))
-        for pair, p_adjusted in zip(found, adjusted, strict=True)
+    exact, results = dict(exact or {}), {}
+    for pair in combinations(model.arms, 2):
+        result = model.difference(*pair) if not against or against in pair else None
+        if result is not None:
+            value, uncertainty = result
+            if pair in exact:
+                uncertainty = _agreeing_with(exact[pair], value, uncertainty)
+            results[pair] = value, uncertainty
+    p = [
+        exact[pair] if pair in exact else uncertainty.p_value(abs(value))
+        for pair, (value, uncertainty) in results.items()
     ]
+    equal = [uncertainty.upper_tail(margin - abs(value)) for value, uncertainty in results.values()]
+    adjusted, equivalent = holm(p), holm(equal)
+    num_arms = len({arm for pair in results for arm in pair})
+    if 1 < len(p) == num_arms * (num_arms - 1) // 2:
+        degrees = [uncertainty.degrees_of_freedom for _, uncertainty in results.values()]
+        adjusted = list(np.minimum(adjusted, tukey(p, degrees, num_arms)))
+    alpha = design.pairwise_alpha(num_arms, len(p)) if p else ALPHA
+    corrected = zip(results.items(), p, adjusted, equivalent, strict=True)
     return [
-        replace(
-            pair,
+        Pair(
+            *names,
+            _difference(model, names, *result),
+            p=p_alone,
+            p_adjusted=float(p_adjusted),
             p_equivalent=p_equal,
+            margin=margin,
+            is_exact=names in exact,
+            num_pairs=len(p),
             alpha=alpha,
-            method="McNemar, exact" if names in exact else pair.method,
+            is_splits=len(_common_sets(model, *names)) > 1,
         )
-        for pair, names, p_equal in zip(pairs, found, equivalent, strict=True)
+        for (names, result), p_alone, p_adjusted, p_equal in corrected
     ]
 
 
@@ -361,67 +386,31 @@ def _agreeing_with(p: float, value: float, uncertainty: Uncertainty) -> Uncertai
     return replace(uncertainty, image_variance=variance, variance=variance)
 
 
-def _pair(
-    model: LinearModel,
-    names: tuple[str, str],
-    value: float,
-    uncertainty: Uncertainty,
-    p_values: tuple[float, float],
-    margin: float,
-    num_pairs: int,
-) -> Pair:
-    from scipy.special import ndtri
+def _common_sets(model: LinearModel, first: str, second: str) -> set[int]:
+    scores = model.scores
+    return set(scores.sets[scores.rows(first)]) & set(scores.sets[scores.rows(second)])
 
-    scores, (p, p_adjusted) = model.scores, p_values
-    sets = set(scores.sets[scores.rows(names[0])]) & set(scores.sets[scores.rows(names[1])])
-    rows = np.array([row for row in scores.rows(names[0]) if scores.sets[row] in sets])
-    widest = 2.0 if scores.metric == "matthews" or "kappa" in scores.metric else 1.0
-    num = model.num_runs(*names)
+
+def _difference(
+    model: LinearModel, names: tuple[str, str], value: float, uncertainty: Uncertainty
+) -> Estimate:
+    scores, sets = model.scores, _common_sets(model, *names)
+    rows = scores.rows(names[0])
+    rows = rows[np.isin(scores.sets[rows], list(sets))]
+    if len(sets) == 1:
+        rows = rows[: model.num_runs(*names)]
+    widest = _widest(scores.metric)
 
     def interval(half: float) -> tuple[float, float]:
         return max(-widest, value - half), min(widest, value + half)
 
-    difference = Estimate(
-        scores.metric,
-        value,
-        *interval(uncertainty.half_width(0.95)),
-        *interval(confidence.NORMAL * float(np.sqrt(uncertainty.image_variance))),
-        model.deviation(*names),
-        num,
-        method_of(scores, rows[:num] if len(sets) == 1 else rows),
-        uncertainty,
-        *(interval(uncertainty.half_width_of_new_run(0.95)) if num > 1 else ()),
-    )
-    level = 1 - ALPHA * (p / p_adjusted if p_adjusted > 0 else 1 / num_pairs)
-    low, high = interval(uncertainty.half_width(level))
-    image_low, image_high = interval(
-        -float(ndtri((1 - level) / 2)) * float(np.sqrt(uncertainty.image_variance))
-    )
-    return Pair(
-        first=names[0],
-        second=names[1],
-        difference=difference,
-        p=p,
-        p_adjusted=p_adjusted,
-        p_equivalent=1.0,
-        low=low,
-        high=high,
-        margin=margin,
-        method=difference.method,
-        num_pairs=num_pairs,
-        is_splits=len(sets) > 1,
-        image_low=image_low,
-        image_high=image_high,
-    )
+    sd = model.deviation(*names)
+    return estimate(scores, rows, value, uncertainty, interval=interval, sd=sd)
+
+
+def _widest(metric: str) -> float:
+    return 2.0 if metric == "matthews" or "kappa" in metric else 1.0
 
 
 def _letter(place: int) -> str:
     return chr(ord("a") + place) if place < 26 else _letter(place // 26 - 1) + _letter(place % 26)
-
-
-def _label(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _amount(name: str, value: float) -> str:
-    return f"{100 * value:.1f} points" if name in SHARES else f"{value:.3f}"

@@ -21,7 +21,8 @@ from lib.runs import record
 class RunRecord:
     """One finished run: its arm and seed, its predictions, its history and its result.
 
-    `title` is what its study calls the arm for people, "" where it gives no title.
+    `title` is what its study calls the arm for people, "" where it gives no title. An ensemble has
+    the folder and seed of the first run that it averages.
     """
 
     folder: Path
@@ -31,6 +32,7 @@ class RunRecord:
     result: dict[str, Any] = field(default_factory=dict)
     history: pd.DataFrame | None = None
     title: str = ""
+    is_ensemble: bool = False
 
     @cached_property
     def table_digest(self) -> str:

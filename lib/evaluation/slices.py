@@ -7,6 +7,7 @@ Every number has a 95 % interval over images, by groups where images share one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,26 +24,25 @@ LEAST = 10
 """Slices with fewer images are left out."""
 _MOST_VALUES = 40
 _QUARTERS = 4
-_AREA_DRAWS = 200
+_COLUMNS = ["column", "value", "num", "accuracy", "low", "high", "is_worse"]
+_NUM_DRAWS = 400
 _MOST_IMAGES = 5_000  # more are not decoded for their brightness
 
 
-def by_class(part: Predictions, *, draws: int = _AREA_DRAWS) -> pd.DataFrame:
-    """`metrics.per_class` with `<name>_low` and `<name>_high` for every metric of every class.
-
-    Recall, precision and F1 by their influences; ROC-AUC and average precision by a bootstrap of
-    the groups. Works for one class an image and for several labels.
+def by_class(part: Predictions) -> pd.DataFrame:
+    """`metrics.per_class` with `<name>_low` and `<name>_high` for every metric of every class, for
+    one class an image and for several labels.
     """
     table = metrics.per_class(part)
-    for name in ("recall", "precision", "f1"):
-        ends = [_of_class(part, name, place) for place in range(len(table))]
-        table[f"{name}_low"], table[f"{name}_high"] = np.array(ends).T
-    for name, ends in _areas(part, draws).items():
-        table[f"{name}_low"], table[f"{name}_high"] = ends.T
+    names = part.present if part.kind == "multilabel" else _one_hot(part.predicted, part)
+    columns = zip(part.truths.T, names.T, part.probabilities.T, strict=True)
+    rows = [_of_class(part, *column) for column in columns]
+    for name in ("recall", "precision", "f1", "roc_auc", "average_precision"):
+        table[[f"{name}_low", f"{name}_high"]] = np.array([row[name] for row in rows])
     return table
 
 
-def scores(part: Predictions, *, draws: int = 400) -> pd.DataFrame:
+def scores(part: Predictions) -> pd.DataFrame:
     """`log_loss`, `brier` and `calibration_error` (debiased): `value`, `low`, `high`."""
     of_truth = np.clip(part.probabilities[np.arange(len(part)), part.truth], np.finfo("f4").eps, 1)
     losses = -np.log(of_truth.astype(np.float64))
@@ -52,9 +52,8 @@ def scores(part: Predictions, *, draws: int = 400) -> pd.DataFrame:
         half = confidence.NORMAL * np.sqrt(_variance(part, (values - values.mean()) / len(values)))
         mean = float(values.mean())
         rows[name] = (mean, max(0.0, mean - half), min(highest, mean + half))
-    drawn = _calibration_draws(part, draws)
     value = calibration.debiased_calibration_error(part)
-    rows["calibration_error"] = (value, *confidence.percentile_interval(drawn))
+    rows["calibration_error"] = (value, *np.nanquantile(_calibration_draws(part), (0.025, 0.975)))
     return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("metric")
 
 
@@ -85,12 +84,9 @@ def by_column(part: Predictions, values: pd.DataFrame) -> pd.DataFrame:
         for value, place in _groups(values[name])
         if place.sum() >= LEAST and (~place).sum() >= LEAST
     ]
-    if not slices:
-        return pd.DataFrame(
-            columns=["column", "value", "num", "accuracy", "low", "high", "is_worse"]
-        )
     rows = [_slice(part, right, one, level=1 - 0.05 / len(slices)) for one in slices]
-    return pd.DataFrame(rows).sort_values("accuracy", kind="stable", ignore_index=True)
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    return table.sort_values("accuracy", kind="stable", ignore_index=True)
 
 
 def sentence(table: pd.DataFrame, part: Predictions) -> str:
@@ -125,21 +121,13 @@ def _slice(
     quantile = float(ndtri((1 + level) / 2))
     inside = np.where(place, (right - right[place].mean()) / place.sum(), 0.0)
     outside = np.where(~place, (right - right[~place].mean()) / (~place).sum(), 0.0)
-    half = quantile * np.sqrt(_variance(part, inside))
-    accuracy = float(right[place].mean())
+    accuracy, half = float(right[place].mean()), quantile * np.sqrt(_variance(part, inside))
     num = int(np.unique(part.groups[place]).size)
     low, high = confidence.bounded_interval(accuracy, float(half), num=num)
     gap = float(right[~place].mean()) - accuracy
-    is_worse = gap > quantile * np.sqrt(_variance(part, inside - outside)) > 0
-    return {
-        "column": name,
-        "value": value,
-        "num": int(place.sum()),
-        "accuracy": accuracy,
-        "low": low,
-        "high": high,
-        "is_worse": bool(is_worse),
-    }
+    is_worse = bool(gap > quantile * np.sqrt(_variance(part, inside - outside)) > 0)
+    found = {"column": name, "value": value, "num": int(place.sum()), "accuracy": accuracy}
+    return found | {"low": low, "high": high, "is_worse": is_worse}
 
 
 def _groups(values: pd.Series) -> list[tuple[str, np.ndarray]]:
@@ -163,76 +151,74 @@ def _variance(part: Predictions, slopes: np.ndarray) -> float:
     return float((np.bincount(group, slopes) ** 2).sum())
 
 
-def _of_class(part: Predictions, name: str, place: int) -> tuple[float, float]:
-    if part.kind == "multilabel":
-        truth, predicted = part.truths[:, place], part.present[:, place]
-    else:
-        truth, predicted = part.truth == place, part.predicted == place
-    hit, num = truth & predicted, int(truth.sum())
-    total = {
-        "recall": truth.sum(),
-        "precision": predicted.sum(),
-        "f1": truth.sum() + predicted.sum(),
-    }
-    if not num or not total[name]:
-        return float("nan"), float("nan")
-    weight = {"recall": truth, "precision": predicted, "f1": (truth.astype(float) + predicted) / 2}
-    value = float(hit.sum() / weight[name].sum())
-    slopes = (hit - value * weight[name]) / weight[name].sum()
-    half = confidence.NORMAL * np.sqrt(_variance(part, slopes))
-    return confidence.bounded_interval(value, float(half), num=max(1, int(weight[name].sum())))
+def _one_hot(classes: np.ndarray, part: Predictions) -> np.ndarray:
+    return classes[:, None] == np.arange(len(part.class_names))
 
 
-def _areas(part: Predictions, draws: int) -> dict[str, np.ndarray]:
-    generator, num_classes = np.random.default_rng(0), len(part.class_names)
-    _, group = np.unique(part.groups, return_inverse=True)
-    num_groups = int(group.max()) + 1
-    weights = generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=draws)
-    areas = {name: np.full((num_classes, 2), np.nan) for name in ("roc_auc", "average_precision")}
-    for place in range(num_classes):
-        order = np.argsort(-part.probabilities[:, place], kind="stable")
-        positive = part.truths[order, place]
-        if positive.all() or not positive.any():
-            continue
-        times = weights[:, group[order]].astype(np.float64)  # (draws, n)
-        values = _weighted_areas(times, positive, part.probabilities[order, place])
-        for name, drawn in zip(areas, values, strict=True):
-            areas[name][place] = confidence.percentile_interval(drawn)
-    return areas
+def _of_class(
+    part: Predictions, truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray
+) -> dict[str, tuple[float, float]]:
+    hit = truth & predicted
+    weights = {"recall": truth, "precision": predicted, "f1": (truth.astype(float) + predicted) / 2}
+    ends = dict.fromkeys((*weights, "roc_auc", "average_precision"), (np.nan, np.nan))
+    if not truth.any():
+        return ends
+
+    def interval(value: float, slopes: np.ndarray, num: float) -> tuple[float, float]:
+        half = confidence.NORMAL * np.sqrt(_variance(part, slopes))
+        return confidence.bounded_interval(value, float(half), num=max(1, int(num)))
+
+    for name, weight in weights.items():
+        if total := weight.sum():
+            value = float(hit.sum() / total)
+            ends[name] = interval(value, (hit - value * weight) / total, total)
+    if not truth.all():
+        for name, (value, slopes) in ranking_influences(scores, truth).items():
+            ends[name] = interval(value, slopes, truth.sum())
+    return ends
 
 
-def _weighted_areas(
-    times: np.ndarray, positive: np.ndarray, scores: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """ROC-AUC and average precision of each draw; images of equal score count together."""
-    last = np.append(scores[1:] != scores[:-1], True)
-    hits = np.cumsum(times * positive, axis=1)[:, last]  # (draws, thresholds)
-    misses = np.cumsum(times * ~positive, axis=1)[:, last]
-    step = np.diff(hits, axis=1, prepend=0.0)
-    all_hits, all_misses = hits[:, -1], misses[:, -1]
-    below = np.diff(misses, axis=1, prepend=0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(hits + misses > 0, hits / (hits + misses), 0.0)
-        average = (step * precision).sum(axis=1) / all_hits
-        above = (below * (hits - step / 2)).sum(axis=1)
-        area = above / (all_hits * all_misses)
-    return area, average
+def ranking_influences(
+    scores: np.ndarray, truth: np.ndarray
+) -> dict[str, tuple[float, np.ndarray]]:
+    """`roc_auc` and `average_precision` of one class against the rest, and the influence of each
+    image on them, float64 (n,); equal scores count together.
+    """
+    mine, others, ordered = np.sort(scores[truth]), np.sort(scores[~truth]), np.sort(scores)
+    # AUC: the share of the other side that an image is on the right side of, ties half.
+    other = np.where(truth, _share_below(others, scores), 1 - _share_below(mine, scores))
+    area = float(other[truth].mean())
+    of_area = (other - area) / np.where(truth, len(mine), len(others))
+    # Average precision: the mean over positives of the precision at their score, to which every
+    # image of that score or above contributes.
+    num_above = len(ordered) - np.searchsorted(ordered, mine, "left")
+    precision = (len(mine) - np.searchsorted(mine, mine, "left")) / num_above
+    average, below = float(precision.mean()), np.searchsorted(mine, scores, "right")
+    hits, all_of_it = (
+        np.append(0.0, np.cumsum(values / num_above))[below] for values in (1.0, precision)
+    )
+    own = len(mine) - np.searchsorted(mine, scores, "left")
+    own = own / (len(ordered) - np.searchsorted(ordered, scores, "left"))
+    of_average = (truth * (own - average + hits) - all_of_it) / len(mine)
+    return {"roc_auc": (area, of_area), "average_precision": (average, of_average)}
 
 
-def _calibration_draws(part: Predictions, draws: int) -> np.ndarray:
-    from dataclasses import replace
+def _share_below(ordered: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    sides = [np.searchsorted(ordered, scores, side) for side in ("left", "right")]
+    return (sides[0] + sides[1]) / 2 / len(ordered)
 
+
+def _calibration_draws(part: Predictions) -> np.ndarray:
     generator = np.random.default_rng(0)
     _, group = np.unique(part.groups, return_inverse=True)
     members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
-    errors = np.empty(draws)
-    for draw in range(draws):
-        chosen = generator.integers(len(members), size=len(members))
-        rows = np.concatenate([members[place] for place in chosen])
-        errors[draw] = calibration.debiased_calibration_error(
-            replace(part, frame=part.frame.iloc[rows])
-        )
-    return errors
+    errors = []
+    for _ in range(_NUM_DRAWS):
+        drawn = generator.integers(len(members), size=len(members))
+        rows = np.concatenate([members[place] for place in drawn])
+        chosen = replace(part, frame=part.frame.iloc[rows])
+        errors.append(calibration.debiased_calibration_error(chosen))
+    return np.array(errors)
 
 
 UNNAMED = "other"
@@ -305,13 +291,8 @@ def judged(tables: dict[str, Predictions]) -> pd.DataFrame:
     """
     rows = {}
     for name, part in tables.items():
-        numbers = statistics.headline(part, "test")
-        row: dict[str, object] = {"classes": len(part.class_names)}
+        numbers, rows[name] = statistics.headline(part), {"classes": len(part.class_names)}
         for number in ("accuracy", "macro_f1", "kappa"):
-            row[number] = numbers.get(number, float("nan"))
-            if f"{number}_low" in numbers:
-                row[f"{number} 95 %"] = (
-                    f"{numbers[f'{number}_low']:.3f} to {numbers[f'{number}_high']:.3f}"
-                )
-        rows[name] = row
+            low, high = numbers[f"{number}_low"], numbers[f"{number}_high"]
+            rows[name] |= {number: numbers[number], f"{number} 95 %": f"{low:.3f} to {high:.3f}"}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("judged by")

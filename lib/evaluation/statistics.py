@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,6 @@ from lib.evaluation import confidence, influence, linear_model, metrics, multila
 from lib.evaluation import confusion as matrices
 from lib.evaluation.linear_model import LinearModel, Scores, Uncertainty
 from lib.evaluation.predictions import Predictions
-
-DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -45,67 +43,38 @@ class Estimate:
         return self.uncertainty.p_value(abs(self.value))
 
 
-def intervals(
-    predictions: Predictions, split: str, *, draws: int = DRAWS, seed: int = 0
-) -> pd.DataFrame:
-    """One row a headline number of one run: `value`, `low`, `high` (95 %), `method`.
+def intervals(predictions: Predictions, split: str) -> pd.DataFrame:
+    """One row a headline number of one run: `value`, `low`, `high` (95 % over images, by groups
+    where near-duplicates share one).
 
-    Where every image is its own group, accuracy has Wilson's interval and kappa the large-sample
-    one; everything else is a percentile bootstrap, over groups where near-duplicates share one.
+    That of accuracy is Wilson's and that of kappa the large-sample one where every image is a group
+    of its own; the others are bounded alike, see `confidence.bounded_interval`.
     """
-    of_split = predictions.split(split)
-    counted = metrics.confusion(of_split)
-    grouped = linear_model.has_groups(of_split)
-    drawn = confidence.of_confusion(
-        of_split.truth,
-        of_split.predicted,
-        groups=of_split.groups,
-        num_classes=len(of_split.class_names),
-        draws=draws,
-        seed=seed,
-    )
-    rows = {}
-    for name, function in matrices.HEADLINES.items():
-        low, high = confidence.percentile_interval(drawn[name])
-        method = "bootstrap over groups" if grouped else "bootstrap over images"
-        if name == "accuracy" and not grouped:
-            (low, high), method = (
-                confidence.wilson(int(np.trace(counted)), int(counted.sum())),
-                "Wilson",
-            )
-        if name == "kappa" and not grouped:
-            (low, high), method = confidence.kappa_interval(counted), "large sample"
-        if low > 1 - 1e-9:
-            low, method = (
-                _lowest_of_faultless(of_split, counted, name),
-                "Wilson over groups" if grouped else "Wilson",
-            )
-        rows[name] = {"value": float(function(counted)), "low": low, "high": high, "method": method}
-    return (
-        pd.DataFrame(rows)
-        .T.astype({"value": float, "low": float, "high": float})
-        .rename_axis("metric")
-    )
+    part = predictions.split(split)
+    is_multilabel = part.kind == "multilabel"
+    names = multilabel.HEADLINES if is_multilabel else matrices.HEADLINES
+    functions = {name: matrices.HEADLINES.get(name) for name in names}
+    scores = linear_model.score({"": {0: predictions}}, functions, split=split)
+    estimates = {name: of_arm(scores[name], "") for name in names}
+    rows = {name: (one.value, one.low, one.high) for name, one in estimates.items()}
+    if not is_multilabel and not linear_model.has_groups(part):
+        kappa = confidence.kappa_interval(metrics.confusion(part))
+        rows["kappa"] = (rows["kappa"][0], *kappa)
+    return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("metric")
 
 
-def headline(
-    predictions: Predictions, split: str = "test", *, draws: int = DRAWS, seed: int = 0
-) -> dict[str, float | str]:
+def headline(predictions: Predictions, split: str = "test") -> dict[str, float | str]:
     """`metrics.summary` with `<name>_low` and `<name>_high` of each headline number and the bands
-    of kappa.
+    of kappa; what is not defined is left out.
     """
-    if predictions.kind == "multilabel":
-        return multilabel.headline(predictions.split(split), draws=draws, seed=seed)
     values: dict[str, float | str] = dict(metrics.summary(predictions, split))
-    for name, row in intervals(predictions, split, draws=draws, seed=seed).iterrows():
-        values |= {f"{name}_low": float(row["low"]), f"{name}_high": float(row["high"])}
-    for name in ("kappa", "kappa_low", "kappa_high"):
-        values[f"{name}_band"] = matrices.landis_koch(float(values[name]))
-    return {
-        name: value
-        for name, value in values.items()
-        if isinstance(value, str) or np.isfinite(value)
-    }
+    for name, row in intervals(predictions, split).iterrows():
+        if name in values:
+            values |= {f"{name}_low": float(row["low"]), f"{name}_high": float(row["high"])}
+    if predictions.kind != "multilabel":
+        for name in ("kappa", "kappa_low", "kappa_high"):
+            values[f"{name}_band"] = matrices.landis_koch(float(values[name]))
+    return values
 
 
 def over_seeds(
@@ -128,33 +97,42 @@ def of_arm(scores: Scores, arm: str, *, model: LinearModel | None = None) -> Est
     """The estimate of one arm, with the mean squares pooled over all arms of `scores`."""
     value, uncertainty = (model or LinearModel(scores)).mean(arm)
     rows = scores.rows(arm)
-    num_groups = len(
-        np.unique(np.concatenate([scores.groups[place] for place in set(scores.sets[rows])]))
-    )
-    lowest = -1.0 if scores.metric == "matthews" or "kappa" in scores.metric else 0.0
+    places = sorted(set(scores.sets[rows]))
+    num = len(np.unique(np.concatenate([scores.groups[place] for place in places])))
+    lowest = min(float(scores.floors[rows].mean()), value)
 
     def interval(half: float) -> tuple[float, float]:
-        return confidence.bounded_interval(value, half, num=num_groups, lowest=lowest)
+        return confidence.bounded_interval(value, half, num=num, lowest=lowest)
 
-    low, high = interval(uncertainty.half_width(confidence.LEVEL))
-    image_low, image_high = interval(confidence.NORMAL * np.sqrt(uncertainty.image_variance))
-    new_low = new_high = sd = float("nan")
+    sd = float(scores.values[rows].std(ddof=1)) if len(rows) > 1 else float("nan")
+    return estimate(scores, rows, value, uncertainty, interval=interval, sd=sd)
+
+
+def estimate(
+    scores: Scores,
+    rows: np.ndarray,
+    value: float,
+    uncertainty: Uncertainty,
+    *,
+    interval: Callable[[float], tuple[float, float]],
+    sd: float,
+) -> Estimate:
+    """A number over the runs `rows`; `interval` gives the ends for half the width."""
+    ends = {
+        "": interval(uncertainty.half_width(confidence.LEVEL)),
+        "image_": interval(confidence.NORMAL * float(np.sqrt(uncertainty.image_variance))),
+    }
     if len(rows) > 1:
-        new_low, new_high = interval(uncertainty.half_width_of_new_run(confidence.LEVEL))
-        sd = float(scores.values[rows].std(ddof=1))
+        ends["new_"] = interval(uncertainty.half_width_of_new_run(confidence.LEVEL))
     return Estimate(
         name=scores.metric,
         value=value,
-        low=low,
-        high=high,
-        image_low=image_low,
-        image_high=image_high,
-        new_low=new_low,
-        new_high=new_high,
         sd=sd,
         num_seeds=len(rows),
         method=method_of(scores, rows),
         uncertainty=uncertainty,
+        **{f"{kind}low": low for kind, (low, _) in ends.items()},
+        **{f"{kind}high": high for kind, (_, high) in ends.items()},
     )
 
 
@@ -170,15 +148,3 @@ def method_of(scores: Scores, rows: np.ndarray) -> str:
     if len(rows) > 1:
         return f"over images and {len(rows)} trainings on one split"
     return "over images, with this training"
-
-
-def _lowest_of_faultless(part: Predictions, counted: np.ndarray, name: str) -> float:
-    # Without a single error there is nothing to resample; Wilson's bound of the accuracy still
-    # knows the number of images.
-    num_groups = part.frame["group"].nunique()
-    accuracy = confidence.wilson(num_groups, num_groups)[0]
-    if name != "matthews" and "kappa" not in name:
-        return accuracy
-    shares = counted.sum(axis=1) / counted.sum()
-    expected = float((shares**2).sum())
-    return (accuracy - expected) / (1 - expected)

@@ -41,52 +41,38 @@ class Reuse:
 
     def checks(self) -> list[dict[str, str]]:
         """Returns the checks `test_images_tuned_on` and `test_images_reused` of a run."""
-        return [self._tuned(), self._reused()]
+        outcomes = {"test_images_tuned_on": self._tuned(), "test_images_reused": self._reused()}
+        return [
+            {"check": name, "outcome": outcome, "message": message}
+            for name, (outcome, message) in outcomes.items()
+        ]
 
-    def _tuned(self) -> dict[str, str]:
-        name = "test_images_tuned_on"
+    def _tuned(self) -> tuple[str, str]:
         if self.tuned_in_study:
-            return {
-                "check": name,
-                "outcome": "flagged",
-                "message": f"Settings of this study were chosen on {self.tuned_in_study:,} of the "
+            return "flagged", (
+                f"Settings of this study were chosen on {self.tuned_in_study:,} of the "
                 f"{self.num_test:,} test images: the score is too good. Judge on the split that "
-                "tuning left untouched (the same split_seed and split_method).",
-            }
+                "tuning left untouched (the same split_seed and split_method)."
+            )
         if self.seen_in_tuning:
-            return {
-                "check": name,
-                "outcome": "note",
-                "message": f"Another study chose settings on {self.seen_in_tuning:,} of the "
-                f"{self.num_test:,} test images; do not use those settings here.",
-            }
-        return {
-            "check": name,
-            "outcome": "held",
-            "message": "no settings were chosen on the test images",
-        }
+            return "note", (
+                f"Another study chose settings on {self.seen_in_tuning:,} of the "
+                f"{self.num_test:,} test images; do not use those settings here."
+            )
+        return "held", "no settings were chosen on the test images"
 
-    def _reused(self) -> dict[str, str]:
-        name = "test_images_reused"
+    def _reused(self) -> tuple[str, str]:
         if not self.num_test:
-            return {"check": name, "outcome": "not_judged", "message": "The split has no table."}
+            return "not_judged", "The split has no table."
         if not self.seen_as_test:
-            return {
-                "check": name,
-                "outcome": "held",
-                "message": f"no other split has tested these images; this one was read "
-                f"{times(self.num_reads)}",
-            }
+            reads = times(self.num_reads)
+            return "held", f"no other split has tested these images; this one was read {reads}"
         share = 100 * self.seen_as_test / self.num_test
-        return {
-            "check": name,
-            "outcome": "note",
-            "message": f"{self.seen_as_test:,} of the {self.num_test:,} test images "
-            f"({share:.0f} %) "
-            f"were test images of {self.num_other_splits:,} other "
-            f"split{'s' if self.num_other_splits > 1 else ''} before. Report all splits, not the "
-            "best.",
-        }
+        splits = f"{self.num_other_splits:,} other split{'s' * (self.num_other_splits > 1)}"
+        return "note", (
+            f"{self.seen_as_test:,} of the {self.num_test:,} test images ({share:.0f} %) were test "
+            f"images of {splits} before. Report all splits, not the best."
+        )
 
 
 def record(dataset_folder: Path, split_id: str, run: str, *, role: str = "test") -> Reuse:
@@ -108,19 +94,16 @@ def record(dataset_folder: Path, split_id: str, run: str, *, role: str = "test")
 
 def reuse(dataset_folder: Path, split_id: str, *, study: str) -> Reuse:
     """Returns what has been seen so far of a split's test images."""
-    entries = read(dataset_folder)
     folder = Path(dataset_folder)
     test = _images(folder, split_id, ("test",))
     tested: dict[str, frozenset[str]] = {}
     tuned: dict[bool, set[str]] = {True: set(), False: set()}
-    for entry in {
-        (entry["split"], entry["role"], _study(entry)): entry for entry in entries
-    }.values():
-        if entry["role"] == "tuning":
-            own = _study(entry) == study
-            tuned[own] |= test & _images(folder, entry["split"], ("train", "val"))
-        elif entry["split"] != split_id:
-            tested[entry["split"]] = test & _images(folder, entry["split"], ("test",))
+    reads = {(row["split"], row["role"], row["run"].split("/")[0]) for row in read(folder)}
+    for other, role, reader in reads:
+        if role == "tuning":
+            tuned[reader == study] |= test & _images(folder, other, ("train", "val"))
+        elif other != split_id:
+            tested[other] = test & _images(folder, other, ("test",))
     others = [images for images in tested.values() if images]
     return Reuse(
         num_test=len(test),
@@ -193,7 +176,3 @@ def _images(folder: Path, split_id: str, names: tuple[str, ...]) -> frozenset[st
     if cached is None or not {"path", "split"} <= set(cached[0].columns):
         return frozenset()
     return frozenset(cached[0].loc[cached[0]["split"].isin(names), "path"])
-
-
-def _study(entry: dict[str, str]) -> str:
-    return entry["run"].split("/")[0]

@@ -37,7 +37,7 @@ def drawing(blocks: Sequence[Block], *, title: str) -> Drawing:
     """Returns a figure of a network: boxes as high as their maps and as wide as their channels,
     from input to head.
     """
-    figure = Drawing(max(6.0, 1.25 * len(blocks) + 0.6), 4.2, alt=f"{title}. {_told(blocks)}")
+    figure = Drawing(max(6.0, 1.25 * len(blocks) + 0.6), 4.2, alt=f"{title}. {_described(blocks)}")
     axes = figure.add_subplot()
     end = box_end = 0.0
     for number, block in enumerate(blocks):
@@ -64,52 +64,21 @@ def _draw(axes: Axes, block: Block, *, left: float, largest: int) -> float:
     height = 0.25 + 1.75 * math.sqrt(block.side / largest) if block.side else 0.9
     depth = 0.18 * height if block.side else 0.05
     low, high, right = -height / 2, height / 2, left + _width(block)
-    faces = (
-        ([(left, low), (right, low), (right, high), (left, high)], 0.85),
-        (
-            [
-                (left, high),
-                (right, high),
-                (right + depth, high + depth),
-                (left + depth, high + depth),
-            ],
-            0.55,
-        ),
-        (
-            [
-                (right, low),
-                (right + depth, low + depth),
-                (right + depth, high + depth),
-                (right, high),
-            ],
-            0.7,
-        ),
-    )
-    for corners, alpha in faces:
-        axes.add_patch(
-            Polygon(
-                corners,
-                facecolor=_COLOURS[block.kind],
-                edgecolor="white",
-                linewidth=0.8,
-                alpha=alpha,
-            )
-        )
+    slanted = [(right, high), (right + depth, high + depth)]
+    faces = {
+        0.85: [(left, low), (right, low), (right, high), (left, high)],
+        0.55: [(left, high), *slanted, (left + depth, high + depth)],
+        0.7: [(right, low), (right + depth, low + depth), *slanted[::-1]],
+    }
+    look = {"facecolor": _COLOURS[block.kind], "edgecolor": "white", "linewidth": 0.8}
+    for alpha, corners in faces.items():
+        axes.add_patch(Polygon(corners, alpha=alpha, **look))
     middle = left + (_width(block) + depth) / 2
-    axes.text(
-        middle, -1.25, _shape(block), ha="center", va="top", fontsize=8, weight="bold", color=INK
-    )
+    place = {"ha": "center", "va": "top"}
+    axes.text(middle, -1.25, _shape(block), fontsize=8, weight="bold", color=INK, **place)
     weights = f"\n{_short(block.num_parameters)} weights" if block.num_parameters else ""
-    axes.text(
-        middle,
-        -1.47,
-        block.title + weights,
-        ha="center",
-        va="top",
-        fontsize=7,
-        color=MUTED,
-        linespacing=1.3,
-    )
+    look = {"fontsize": 7, "color": MUTED, "linespacing": 1.3}
+    axes.text(middle, -1.47, block.title + weights, **place, **look)
     return right + depth
 
 
@@ -119,7 +88,7 @@ def _shape(block: Block) -> str:
     )
 
 
-def _told(blocks: Sequence[Block]) -> str:
+def _described(blocks: Sequence[Block]) -> str:
     return ", then ".join(
         f"{block.title.replace(chr(10), ' ')} ({_shape(block)})" for block in blocks
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
@@ -23,6 +22,8 @@ from lib.reporting.style import Drawing
 _MOST_CLASSES = 20  # beyond that a grid of samples is no longer looked at
 _MOST_VALUES = 12
 _MOST_BARS = 40
+_POINTS = {"color": style.RIGHT, "alpha": 0.4, "linewidths": 0}
+_GUIDE = {"color": style.MUTED, "linewidth": 0.8, "linestyle": (0, (4, 3)), "zorder": 0}
 _TICK_CHARACTERS = 88  # that stand side by side below a panel
 
 
@@ -37,16 +38,12 @@ def baseline(split: Split) -> pd.DataFrame:
         table.loc["mean"] = table.mean()
         return table.round(4).rename_axis("always named")
     shares = train.value_counts(normalize=True)
-    largest = shares.index[0]
     right = {
-        f"always {largest!r}": float((test == largest).mean()),
-        "drawing by the shares of train": float(test.map(shares).mean()),
+        f"always {shares.index[0]!r}": (test == shares.index[0]).mean(),
+        "drawing by the shares of train": test.map(shares).mean(),
     }
-    return (
-        pd.DataFrame({"test accuracy": pd.Series(right).round(4)})
-        .assign(kappa=0.0)
-        .rename_axis("guess")
-    )
+    table = pd.Series(right, name="test accuracy").round(4).rename_axis("guess").to_frame()
+    return table.assign(kappa=0.0)
 
 
 def class_table(split: Split) -> pd.DataFrame:
@@ -97,52 +94,32 @@ def size_table(accepted: pd.DataFrame) -> pd.DataFrame:
     return quantiles.round(2)
 
 
+@style.in_style
 def sizes(accepted: pd.DataFrame) -> Drawing:
     """Returns width against height in pixels of every image, on logarithmic axes; a point's area
     tells how many lie there.
     """
     counted = accepted.groupby(["width", "height"]).size().reset_index(name="images")
-    drawing = Drawing(5.6, 4.6)
-    with matplotlib.rc_context(style.settings()):
-        axes = drawing.subplots()
-        area = 10 + 300 * counted["images"] / counted["images"].sum()
-        axes.scatter(
-            counted["width"],
-            counted["height"],
-            s=area,
-            color=style.COLOURS[0],
-            alpha=0.35,
-            linewidths=0,
-        )
-        low, high = _limits(counted[["width", "height"]].to_numpy())
-        axes.plot(
-            [low, high],
-            [low, high],
-            color=style.INK,
-            linewidth=0.8,
-            linestyle=(0, (4, 3)),
-            zorder=0,
-        )
-        axes.annotate(
-            "square",
-            (high, high),
-            (-16, 0),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize=8.5,
-        )
-        for axis, name in ((axes.xaxis, "width in pixels"), (axes.yaxis, "height in pixels")):
-            axis.set_label_text(name)
-        axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
-        _plain_ticks(axes, low, high)
-        style.set_title(drawing, "Sizes of the images")
+    drawing = Drawing(5.6, 4.6, title="Sizes of the images")
+    axes, area = drawing.subplots(), 10 + 300 * counted["images"] / counted["images"].sum()
+    axes.scatter(counted["width"], counted["height"], s=area, **_POINTS)
     widths, heights = accepted["width"], accepted["height"]
+    ends = (min(widths.min(), heights.min()) / 1.25, max(widths.max(), heights.max()) * 1.25)
+    axes.plot(ends, ends, **_GUIDE)
+    look = {"textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 8.5}
+    axes.annotate("square", (ends[1], ends[1]), (-16, 0), **look)
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+    axes.set(xlabel="width in pixels", ylabel="height in pixels")
+    steps = [base * 10**power for power in range(6) for base in (1, 2, 3, 5)]
+    shown = [step for step in steps if ends[0] <= step <= ends[1]]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(FixedLocator(shown or [round((ends[0] * ends[1]) ** 0.5)]))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
     drawing.alt = (
         f"Sizes of {len(accepted):,} images: {len(counted)} different ones, width {widths.min()} "
-        f"to {widths.max()} pixels "
-        f"(median {widths.median():.0f}), height {heights.min()} to {heights.max()} (median "
-        f"{heights.median():.0f})."
+        f"to {widths.max()} pixels (median {widths.median():.0f}), height {heights.min()} to "
+        f"{heights.max()} (median {heights.median():.0f})."
     )
     return drawing
 
@@ -154,17 +131,15 @@ def samples(dataset: Dataset, split: Split, *, per_class: int = 6, seed: int = 0
     rng = np.random.default_rng(seed)
     shown, captions = [], []
     train = split.of("train").explode("label")  # a row for each class of an image
+    white = np.full((thumbnails.SIDE, thumbnails.SIDE, 3), 255, np.uint8)
     for label in split.class_names[:_MOST_CLASSES]:
         paths = train.loc[train["label"] == label, "path"].to_numpy()
         chosen = rng.choice(paths, size=min(per_class, len(paths)), replace=False)
         shown += [thumbnails.of(dataset, path) for path in chosen]
-        shown += [np.full((thumbnails.SIDE, thumbnails.SIDE, 3), 255, np.uint8)] * (
-            per_class - len(chosen)
-        )
+        shown += [white] * (per_class - len(chosen))
         captions += [label] + [""] * (per_class - 1)
-    return plots.pictures(
-        shown, captions, title="Samples of each class, from train", num_columns=per_class
-    )
+    title = "Samples of each class, from train"
+    return plots.pictures(shown, captions, title=title, num_columns=per_class)
 
 
 def means(pixels: Pixels, split: Split) -> Drawing:
@@ -176,9 +151,8 @@ def means(pixels: Pixels, split: Split) -> Drawing:
         for row in rows:  # one at a time, since all together may not fit into memory
             total += pixels.array[row]
         shown.append((total / len(rows)).round().astype(np.uint8))
-    return plots.pictures(
-        shown, split.class_names[:_MOST_CLASSES], title="Mean image of each class"
-    )
+    names = split.class_names[:_MOST_CLASSES]
+    return plots.pictures(shown, names, title="Mean image of each class")
 
 
 def augmented(pixels: Pixels, split: Split, policy: str, *, num: int = 11) -> Drawing:
@@ -200,6 +174,7 @@ def attributes(accepted: pd.DataFrame) -> list[str]:
     return [name for name in names if accepted[name].nunique() >= 2]
 
 
+@style.in_style
 def against(accepted: pd.DataFrame, names: list[str]) -> Drawing:
     """Returns one panel a column of other labels: for each value, or range, how its images divide
     by class.
@@ -211,35 +186,27 @@ def against(accepted: pd.DataFrame, names: list[str]) -> Drawing:
     by_class = accepted["label"].value_counts()
     classes = sorted(by_class.index[: len(style.COLOURS)])
     num_others = len(by_class) - len(classes)
-    with matplotlib.rc_context(style.settings()):
-        panels = drawing.subplots(len(names), 1, squeeze=False)[:, 0]
-        for axes, name in zip(panels, names, strict=True):
-            counts = pd.crosstab(_few_values(accepted[name]), accepted["label"])
-            totals = counts.sum(axis=1)  # over all classes, shown or not
-            places, bottom = np.arange(len(counts)), np.zeros(len(counts))
-            for index, label in enumerate(classes):
-                shares = (counts.get(label, 0) / totals).to_numpy()
-                axes.bar(places, shares, bottom=bottom, color=style.colour(index), label=label)
-                bottom += shares
-            if num_others:
-                words = f"{num_others} other classes"
-                axes.bar(places, 1 - bottom, bottom=bottom, color=style.AXIS, label=words)
-            ticks = [f"{style.label(str(value))}\n{total:,}" for value, total in totals.items()]
-            is_crowded = sum(len(tick.split("\n")[0]) + 2 for tick in ticks) > _TICK_CHARACTERS
-            if is_crowded:
-                axes.set_xticks(places, ticks, rotation=35, ha="right", rotation_mode="anchor")
-            else:
-                axes.set_xticks(places, ticks)
-            axes.set_title(name.removeprefix("attr_"))
-            style.show_percent(axes.yaxis)
-        handles, labels = panels[0].get_legend_handles_labels()
-        longest = max(len(style.label(label)) for label in labels)
-        drawing.legend(
-            handles,
-            [style.label(label) for label in labels],
-            loc="outside lower center",
-            ncols=max(1, min(5, len(labels), _TICK_CHARACTERS // (longest + 8))),
-        )
+    panels = drawing.subplots(len(names), 1, squeeze=False)[:, 0]
+    for axes, name in zip(panels, names, strict=True):
+        counts = pd.crosstab(_few_values(accepted[name]), accepted["label"])
+        totals = counts.sum(axis=1)  # over all classes, shown or not
+        shares = counts.div(totals, axis=0).reindex(columns=classes, fill_value=0)
+        if num_others:
+            shares[f"{num_others} other classes"] = 1 - shares.sum(axis=1)
+        bottom = shares.cumsum(axis=1) - shares
+        for index, label in enumerate(shares):
+            colour = style.colour(index) if index < len(classes) else style.AXIS
+            look = {"color": colour, "label": style.label(label)}
+            axes.bar(np.arange(len(shares)), shares[label], bottom=bottom[label], **look)
+        ticks = [f"{style.label(str(value))}\n{total:,}" for value, total in totals.items()]
+        is_crowded = sum(len(tick.split("\n")[0]) + 2 for tick in ticks) > _TICK_CHARACTERS
+        turn = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if is_crowded else {}
+        axes.set_xticks(np.arange(len(shares)), ticks, **turn)
+        axes.set_title(name.removeprefix("attr_"))
+        style.show_percent(axes.yaxis)
+    handles, labels = panels[0].get_legend_handles_labels()
+    columns = max(1, min(5, len(labels), _TICK_CHARACTERS // (max(map(len, labels)) + 8)))
+    drawing.legend(handles, labels, loc="outside lower center", ncols=columns)
     columns = ", ".join(name.removeprefix("attr_") for name in names)
     others = f"; the {num_others} smallest classes are one share" if num_others else ""
     drawing.alt = (
@@ -254,121 +221,75 @@ def _few_values(values: pd.Series) -> pd.Series:
     others are 'other'.
     """
     if pd.api.types.is_numeric_dtype(values) and values.nunique() > _MOST_VALUES:
-        ranges = values.groupby(pd.qcut(values, 4, duplicates="drop"), observed=True).agg(
-            ["min", "max"]
-        )
-        names = {
-            interval: f"{row['min']:g} to {row['max']:g}" for interval, row in ranges.iterrows()
-        }
-        return pd.qcut(values, 4, duplicates="drop").map(names)
+        quarter = pd.qcut(values, 4, duplicates="drop")
+        ends = values.groupby(quarter, observed=True)
+        return quarter.map(ends.agg(lambda part: f"{part.min():g} to {part.max():g}"))
     frequent = values.value_counts().index[:_MOST_VALUES]
     return values.where(values.isin(frequent) | values.isna(), "other")
 
 
-def _limits(values: np.ndarray) -> tuple[float, float]:
-    return float(values.min()) / 1.25, float(values.max()) * 1.25
-
-
-def _plain_ticks(axes: matplotlib.axes.Axes, low: float, high: float) -> None:
-    steps = [base * 10**power for power in range(0, 6) for base in (1, 2, 3, 5)]
-    shown = [step for step in steps if low <= step <= high] or [round((low * high) ** 0.5)]
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(FixedLocator(shown))
-        axis.set_minor_locator(NullLocator())
-        axis.set_minor_formatter(NullFormatter())
-        axis.set_major_formatter(lambda value, _: f"{value:g}")
-
-
+@style.in_style
 def value_counts(accepted: pd.DataFrame, names: Sequence[str]) -> Drawing:
     """One panel a column of `names` (attr_*): how many images each value has, years in their order,
     names by number.
     """
-    tables = {name: _values_counted(accepted[name]) for name in names}
-    drawing = Drawing(7.0, sum(0.21 * len(each) + 0.9 for each in tables.values()) + 0.4)
-    with matplotlib.rc_context(style.settings()):
-        heights = [len(each) + 3 for each in tables.values()]
-        panels = drawing.subplots(len(tables), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for axes, (name, table) in zip(panels, tables.items(), strict=True):
-            places = np.arange(len(table))
-            bars = axes.barh(places, table.to_numpy(), height=0.68, color=style.RIGHT, alpha=0.85)
-            axes.bar_label(bars, [f"{num:,}" for num in table], padding=4, fontsize=8)
-            axes.set_yticks(
-                places, [style.label(str(value)) for value in table.index], fontsize=8.5
-            )
-            axes.tick_params(axis="y", length=0)
-            axes.set(xlim=(0, 1.1 * table.max()), ylim=(len(table) - 0.4, -0.6))
-            axes.set_title(name.removeprefix("attr_"))
-            axes.grid(axis="x")
-        panels[-1].set_xlabel("images")
-    words = [
-        f"{name.removeprefix('attr_')}: most {table.idxmax()} ({table.max():,})"
-        for name, table in tables.items()
-    ]
+    tables = {name.removeprefix("attr_"): _values_counted(accepted[name]) for name in names}
+    drawing = Drawing(7.0, sum(0.21 * len(table) + 0.9 for table in tables.values()) + 0.4)
+    heights = [len(table) + 3 for table in tables.values()]
+    panels = drawing.subplots(len(tables), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (name, table) in zip(panels, tables.items(), strict=True):
+        bars = axes.barh(range(len(table)), table, height=0.68, color=style.RIGHT, alpha=0.85)
+        axes.bar_label(bars, [f"{num:,}" for num in table], padding=4, fontsize=8)
+        style.name_bars(axes, [style.label(str(value)) for value in table.index], fontsize=8.5)
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 1.1 * table.max()), title=name)
+    panels[-1].set_xlabel("images")
+    words = [f"{name}: most {table.idxmax()} ({table.max():,})" for name, table in tables.items()]
     drawing.alt = f"Images of each value; {', '.join(words)}."
     return drawing
 
 
+@style.in_style
 def boxes(accepted: pd.DataFrame) -> Drawing:
     """The area of each image's box against that of the image, on logarithmic axes, with lines of
     equal shares.
     """
     table = attributes_of.box_shares(accepted)
-    drawing = Drawing(5.8, 4.8)
-    with matplotlib.rc_context(style.settings()):
-        axes = drawing.subplots()
-        axes.scatter(table["image"], table["box"], s=12, color=style.RIGHT, alpha=0.4, linewidths=0)
-        ends = np.array([table["image"].min() / 1.3, table["image"].max() * 1.3])
-        for share in (1.0, 0.5, 0.25, 0.1):
-            axes.plot(
-                ends,
-                share * ends,
-                color=style.MUTED,
-                linewidth=0.8,
-                linestyle=(0, (4, 3)),
-                zorder=0,
-            )
-            axes.annotate(
-                f"{100 * share:.0f} %",
-                (ends[1], share * ends[1]),
-                (3, -3),
-                textcoords="offset points",
-                fontsize=8,
-            )
-        axes.set(
-            xscale="log", yscale="log", xlim=ends, xlabel="image, pixels", ylabel="box, pixels"
+    drawing = Drawing(5.8, 4.8, title="How much of the image the object fills")
+    axes = drawing.subplots()
+    axes.scatter(table["image"], table["box"], s=12, **_POINTS)
+    ends = np.array([table["image"].min() / 1.3, table["image"].max() * 1.3])
+    for share in (1.0, 0.5, 0.25, 0.1):
+        axes.plot(ends, share * ends, **_GUIDE)
+        look = {"textcoords": "offset points", "fontsize": 8}
+        axes.annotate(f"{100 * share:.0f} %", (ends[1], share * ends[1]), (3, -3), **look)
+    axes.set(xscale="log", yscale="log", xlim=ends, xlabel="image, pixels", ylabel="box, pixels")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(
+            lambda value, _: f"{value / 1000:g} k" if value >= 1000 else f"{value:g}"
         )
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(
-                lambda value, _: f"{value / 1000:g} k" if value >= 1000 else f"{value:g}"
-            )
-            axis.set_minor_formatter(NullFormatter())
-        style.set_title(drawing, "How much of the image the object fills")
-    shares = table["share"]
+        axis.set_minor_formatter(NullFormatter())
+    middle, low, high = 100 * table["share"].quantile([0.5, 0.05, 0.95])
     drawing.alt = (
-        f"Boxes of {len(table):,} images fill {100 * shares.median():.0f} % of the image in the "
-        "median, "
-        f"{100 * shares.quantile(0.05):.0f} % to {100 * shares.quantile(0.95):.0f} % in nine of "
-        "ten."
+        f"Boxes of {len(table):,} images fill {middle:.0f} % of the image in the median, "
+        f"{low:.0f} % to {high:.0f} % in nine of ten."
     )
     return drawing
 
 
 def _values_counted(values: pd.Series) -> pd.Series:
     values = values.dropna()
-    if pd.api.types.is_numeric_dtype(values):
-        if values.nunique() > _MOST_BARS:
-            ranges = pd.cut(values.astype(float), 20)
-            return ranges.map(
-                lambda interval: f"{interval.left:g} to {interval.right:g}"
-            ).value_counts(sort=False)
-        return values.value_counts().sort_index()
     counted = values.value_counts()
+    if pd.api.types.is_numeric_dtype(values):
+        if len(counted) <= _MOST_BARS:
+            return counted.sort_index()
+        counted = pd.cut(values.astype(float), 20).value_counts(sort=False)
+        return counted.rename(lambda interval: f"{interval.left:g} to {interval.right:g}")
     if len(counted) > _MOST_BARS:
         rest = counted[_MOST_BARS - 1 :]
-        counted = pd.concat(
-            [counted[: _MOST_BARS - 1], pd.Series({f"{len(rest)} others": rest.sum()})]
-        )
+        others = pd.Series({f"{len(rest)} others": rest.sum()})
+        counted = pd.concat([counted[: _MOST_BARS - 1], others])
     return counted
 
 

@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import numpy as np
 import pandas as pd
 
 from lib import files
-from lib.evaluation import agreement, calibration, checks, metrics
+from lib.evaluation import agreement, calibration, checks, metrics, overfitting
 from lib.evaluation import confusion as matrices
 from lib.evaluation.comparison import Comparison, write_table
-from lib.evaluation.formatting import SHARES
+from lib.evaluation.formatting import amount, interval, percent, words
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import RunRecord
-from lib.evaluation.statistics import Estimate
 from lib.reporting import images, plots, tensorboard, text
 from lib.reporting.style import Drawing
 from lib.runs import record
@@ -35,32 +33,18 @@ ICON = "data:image/svg+xml," + quote(ICON_SVG)
 """The icon of all pages, as an address."""
 
 
-def write(
-    comparison: Comparison,
-    folder: Path,
-    *,
-    question: str = "",
-    published: Mapping[str, Any] | None = None,
-    raw: Path | None = None,
-    notes: Mapping[str, Any] | None = None,
-) -> Path:
+def write(comparison: Comparison, folder: Path, **shown: Any) -> Path:
     """Writes `report.html` and the tables into a run's folder and returns the page's path.
 
     TensorBoard gets the mean, lowest and highest of each arm's seeds, in `seeds/<arm>/`.
 
     Args:
-        question: the study's question, the page's title.
-        published: figures of others by name: a number (of the comparison's metric) or a table whose
-            keys name metrics (`accuracy`, `kappa`), `n`, the number of images, and anything else.
-        raw: the folder the predictions' paths are relative to; without it the page has no pictures
-            of images.
-        notes: shown as they are: `command` (how to reproduce), `licence`, `understood` (how the
-            data was read), and `openings` in place of those that the runs noted.
+        comparison: the arms.
+        folder: the run's folder.
+        **shown: what else the page shows, see `render`.
     """
     path = Path(folder) / "report.html"
-    files.write_text(
-        path, render(comparison, question=question, published=published, raw=raw, notes=notes)
-    )
+    files.write_text(path, render(comparison, **shown))
     write_table(comparison, folder)
     tensorboard.write_seed_envelope(path.with_name("seeds"), _histories(comparison))
     return path
@@ -74,13 +58,21 @@ def render(
     raw: Path | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> str:
-    """The page as text; arguments as for `write`."""
-    published = dict(published or {})
-    hardest, disputed, sure = (
-        comparison.hardest(),
-        agreement.images(comparison),
-        agreement.selective_prediction(comparison),
-    )
+    """The page as text.
+
+    Args:
+        comparison: the arms.
+        question: the study's question, the page's title.
+        published: figures of others by name: a number (of the comparison's metric) or a table whose
+            keys name metrics (`accuracy`, `kappa`), `n`, the number of images, and anything else.
+        raw: the folder the predictions' paths are relative to; without it the page has no pictures
+            of images.
+        notes: shown as they are: `command` (how to reproduce), `licence`, `understood` (how the
+            data was read), and `openings` in place of those that the runs noted.
+    """
+    published, metric = dict(published or {}), comparison.metric
+    hardest, disputed = comparison.hardest(), agreement.images(comparison)
+    sure = agreement.selective_prediction(comparison)
     is_multilabel = comparison.is_multilabel
     single = [] if is_multilabel else list(comparison.arms)
     confusions = [images.confusion_cells(comparison, arm) for arm in single]
@@ -88,44 +80,35 @@ def render(
     pictures = {} if raw is None else images.data_uris(raw, wanted)
     data = str(comparison.runs[0].result.get("data") or "")
     study = comparison.runs[0].folder.parents[1].name
-    return (
-        text.templates()
-        .get_template("comparison.html")
-        .render(
-            title=question or f"Comparison of {len(comparison.arms)} arms",
-            comparison=comparison,
-            metric=comparison.metric.replace("_", " "),
-            answer=answer(comparison),
-            summary=summary(comparison),
-            icon=ICON,
-            data=data,
-            site=_site_links(study, data),
-            addresses={arm: _images_link(runs[0], data) for arm, runs in comparison.arms.items()},
-            shown=comparison.shown.to_dict("records"),
-            published={
-                name: text.published_row(value, comparison.metric)
-                for name, value in published.items()
-            },
-            figures={
-                name: embedded(drawing) for name, drawing in drawings(comparison, published).items()
-            },
-            kappa_scale=matrices.landis_koch_scale(),
-            fitting=[*fitting(comparison), *published_sentences(comparison, published)],
-            confusions=confusions,
-            labels=comparison.label_counts() if is_multilabel else {},
-            per_class=comparison.per_class("f1"),
-            sure=agreement.selective_prediction_text(sure).reset_index().to_dict("records")
-            if len(sure)
-            else [],
-            disagreement=agreement.sentence(comparison),
-            disputed=disputed.to_dict("records"),
-            hardest=hardest.to_dict("records"),
-            pictures=pictures,
-            numbers={path: index for index, path in enumerate(pictures)},
-            findings=_findings(comparison),
-            environment=_environment(comparison.runs),
-            notes={"openings": comparison.openings} | dict(notes or {}),
-        )
+    figures = drawings(comparison, published)
+    page = text.templates().get_template("comparison.html")
+    return page.render(
+        title=question or f"Comparison of {len(comparison.arms)} arms",
+        comparison=comparison,
+        metric=words(metric),
+        answer=answer(comparison),
+        summary=summary(comparison),
+        icon=ICON,
+        data=data,
+        site=_site_links(study, data),
+        addresses={arm: _images_link(runs[0], data) for arm, runs in comparison.arms.items()},
+        shown=comparison.shown.to_dict("records"),
+        published={name: text.published_row(value, metric) for name, value in published.items()},
+        figures={name: embedded(drawing) for name, drawing in figures.items()},
+        kappa_scale=matrices.landis_koch_scale(),
+        fitting=[*overfitting.sentences(comparison), *_published_sentences(comparison, published)],
+        confusions=confusions,
+        labels=comparison.label_counts() if is_multilabel else {},
+        per_class=comparison.per_class("f1"),
+        sure=agreement.selective_prediction_text(sure).reset_index().to_dict("records"),
+        disagreement=agreement.sentence(comparison),
+        disputed=disputed.to_dict("records"),
+        hardest=hardest.to_dict("records"),
+        pictures=pictures,
+        numbers={path: index for index, path in enumerate(pictures)},
+        findings=_findings(comparison),
+        environment=_environment(comparison.runs),
+        notes={"openings": comparison.openings} | dict(notes or {}),
     )
 
 
@@ -170,17 +153,16 @@ def _site_links(study: str, data: str) -> dict[str, str]:
 
 
 def _images_link(trained: RunRecord, data: str) -> str:
-    """The page of the images that a run predicted, or nothing where the data set has no name."""
+    """The page of the images that a run predicted; "" for an ensemble or data without a name."""
     run = "/".join(trained.folder.parts[-3:])
-    return f"{text.SITE}/data/{quote(data)}?{urlencode({'run': run})}" if data else ""
+    is_run = data and not trained.is_ensemble
+    return f"{text.SITE}/data/{quote(data)}?{urlencode({'run': run})}" if is_run else ""
 
 
 _MOST_CURVES = 8  # that an eye can follow
 
 
-def calibration_drawings(
-    comparison: Comparison, *, target_accuracy: float = agreement.TARGET_ACCURACY
-) -> dict[str, Drawing]:
+def calibration_drawings(comparison: Comparison) -> dict[str, Drawing]:
     """`reliability` of the arm that is best on validation, and `coverage` of the first
     eight arms.
     """
@@ -194,17 +176,16 @@ def calibration_drawings(
     best, runs = next(iter(calibrated.items()))
     pooled = _together([run.predictions.split("test") for run in runs])
     error = calibration.calibration_error(pooled)
-    together = (
-        f", its {len(runs)} seeds together" if len(runs) > 1 else ""
-    )  # not the mean over seeds that the table holds
-    title = f"{best}: calibration error {100 * error:.1f} %{together}"
+    # Not the mean over seeds that the table holds.
+    together = f", its {len(runs)} seeds together" if len(runs) > 1 else ""
+    title = f"{best}: calibration error {percent(error)}{together}"
     curves = {
-        arm: calibration.risk_coverage(_together([_scaled(run).split("test") for run in its]))
+        arm: calibration.risk_coverage(_together([_scaled_test(run.predictions) for run in its]))
         for arm, its in list(calibrated.items())[:_MOST_CURVES]
     }
     return {
         "reliability": plots.reliability(calibration.reliability(pooled), error, title=title),
-        "coverage": plots.risk_coverage(curves, target=target_accuracy),
+        "coverage": plots.risk_coverage(curves, target=agreement.TARGET_ACCURACY),
     }
 
 
@@ -212,18 +193,17 @@ def _together(parts: Sequence[Predictions]) -> Predictions:
     return replace(parts[0], frame=pd.concat([part.frame for part in parts], ignore_index=True))
 
 
-def _scaled(run: RunRecord) -> Predictions:
-    return calibration.scaled(
-        run.predictions, calibration.useful_temperature(run.predictions.split("val"))
-    )
+def _scaled_test(table: Predictions) -> Predictions:
+    chosen = calibration.useful_temperature(table.split("val"))
+    return calibration.scaled(table.split("test"), chosen)
 
 
 def _histories(comparison: Comparison) -> dict[str, list[pd.DataFrame]]:
-    histories = {
-        arm: [run.history for run in records if run.history is not None and len(run.history)]
-        for arm, records in comparison.arms.items()
+    return {
+        arm: histories
+        for arm, runs in comparison.arms.items()
+        if (histories := [run.history for run in runs if run.history is not None])
     }
-    return {arm: runs for arm, runs in histories.items() if runs}
 
 
 _ORDER = ("stops", "flagged", "note", "not_judged", "held")
@@ -244,12 +224,7 @@ def _findings(comparison: Comparison) -> list[dict[str, Any]]:
         alike.setdefault(key, []).append(row)
     merged = [{**group[0], "where": _where(group), "num": len(group)} for group in alike.values()]
     return sorted(
-        merged,
-        key=lambda row: (
-            _ORDER.index(row["outcome"]) if row["outcome"] in _ORDER else -1,
-            row["check"],
-            row["where"],
-        ),
+        merged, key=lambda row: (_ORDER.index(row["outcome"]), row["check"], row["where"])
     )
 
 
@@ -262,30 +237,14 @@ def _where(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _environment(runs: Sequence[RunRecord]) -> dict[str, str]:
-    known: dict[str, dict[str, None]] = {}
-    for run in runs:
-        for name, value in _flat(run.about("environment")).items():
-            known.setdefault(name, {})[str(value)] = None
-    return {name: " / ".join(values) for name, values in known.items() if len(values) <= 4}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= (
-            _flat(value, f"{prefix}{name} ")
-            if isinstance(value, Mapping)
-            else {f"{prefix}{name}": value}
-        )
-    return flat
+    known = pd.concat([pd.json_normalize(run.about("environment"), sep=" ") for run in runs])
+    values = {name: list(dict.fromkeys(map(str, known[name].dropna()))) for name in known}
+    return {name: " / ".join(several) for name, several in values.items() if len(several) <= 4}
 
 
 def _number(value: Any, metric: str) -> float | None:
     value = value.get(metric) if isinstance(value, Mapping) else value
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-_WIDE_GAP, _POOR_FIT, _RISE = 0.1, 0.75, 0.1
 
 
 def answer(comparison: Comparison) -> str:
@@ -309,23 +268,18 @@ def answer(comparison: Comparison) -> str:
     better: dict[str, list[Pair]] = {}
     for pair in shown:
         better.setdefault(pair.order[1], []).append(pair)
-    clauses, metric = [], f"{comparison.metric.replace('_', ' ')} "
+    clauses = []
     for loser, pairs in better.items():
-        numbers = [pair.numbers for pair in pairs]
+        sizes = [f" ({words(comparison.metric)} {pair.numbers})" for pair in pairs]
         names = [pair.order[0] for pair in pairs]
-        if len(set(numbers)) == 1:  # arms with the same predictions
-            size = f" ({metric}{numbers[0]})"
+        if len(set(sizes)) == 1:  # arms with the same predictions
+            subject, size = _joined(names), sizes[0]
         else:
-            names, size = [f"{n} ({metric}{m})" for n, m in zip(names, numbers, strict=True)], ""
-        verb = "are" if len(pairs) > 1 else "is"
-        clauses.append(f"{_joined(names)} {verb} better than {loser}{size}")
+            subject, size = _joined([f"{a}{b}" for a, b in zip(names, sizes, strict=True)]), ""
+        clauses.append(f"{subject} {'are' if len(pairs) > 1 else 'is'} better than {loser}{size}")
     rest = [pair for pair in comparison.pairs if not pair.is_significant]
     if len(rest) == 1:
-        is_equal = rest[0].is_equivalent
-        margin = f"{100 * rest[0].margin:g} points" if comparison.metric in SHARES else None
-        within = f", within {margin} of each other" if margin else ""
-        words = f"are equivalent{within}" if is_equal else "do not differ significantly"
-        clauses.append(f"{rest[0].first} and {rest[0].second} {words}")
+        clauses.append(f"{rest[0].first} and {rest[0].second} {rest[0].relation}")
     elif rest:
         clauses.append(f"{len(rest)} of {len(comparison.pairs)} pairs do not differ significantly")
     return "; ".join(clauses) + "."
@@ -338,117 +292,36 @@ def _joined(names: list[str]) -> str:
 def summary(comparison: Comparison) -> str:
     """The best arm on validation, its test result with both intervals, and kappa's bands."""
     best, row = next(iter(comparison.arms)), comparison.table.iloc[0]
-    estimate = comparison.estimates[best][comparison.metric]
-    value, low, high, image_low, image_high = (
-        f"{100 * number:.1f} %" if comparison.metric in SHARES else f"{number:.3f}"
-        for number in (
-            estimate.value,
-            estimate.low,
-            estimate.high,
-            estimate.image_low,
-            estimate.image_high,
-        )
+    one = comparison.estimates[best][comparison.metric]
+    value, low, high, image_low, image_high, new_low, new_high = (
+        amount(one.name, getattr(one, name))
+        for name in ("value", "low", "high", "image_low", "image_high", "new_low", "new_high")
     )
-    bands = list(
-        dict.fromkeys(matrices.landis_koch(row[f"kappa_{end}"]) for end in ("low", "high"))
-    )
-    if estimate.num_seeds > 1:
-        runs, more = f"mean of {estimate.num_seeds} trainings", f" {_new_training(estimate)}"
-        intervals = (
-            f"95 % interval {low} to {high} {estimate.method}, {image_low} to {image_high} over "
-            "images with these trainings"
-        )
-    else:
-        runs, more = "one training", ""
-        intervals = f"95 % interval {low} to {high} {estimate.method}"
+    runs, more, over = "one training", "", f"95 % interval {low} to {high} {one.method}"
+    if one.num_seeds > 1:
+        runs = f"mean of {one.num_seeds} trainings"
+        over += f", {image_low} to {image_high} over images with these trainings"
+        more = f" A single new training is expected between {new_low} and {new_high} (95 %)."
+    bands = dict.fromkeys(matrices.landis_koch(row[f"kappa_{end}"]) for end in ("low", "high"))
     return (
-        f"Best on validation: {best}, test {comparison.metric.replace('_', ' ')} {value} "
-        f"({runs}; {intervals}) on {row['num_test']:,} test images; kappa {row['kappa']:.2f} "
-        f"({row['kappa_low']:.2f} to {row['kappa_high']:.2f}), "
-        f"{' to '.join(bands)} agreement.{more}"
+        f"Best on validation: {best}, test {words(one.name)} {value} ({runs}; {over}) on "
+        f"{row['num_test']:,} test images; kappa {row['kappa']:.2f} ({row['kappa_low']:.2f} to "
+        f"{row['kappa_high']:.2f}), {' to '.join(bands)} agreement.{more}"
     )
 
 
-def _new_training(estimate: Estimate) -> str:
-    low, high = (
-        f"{100 * number:.1f} %" if estimate.name in SHARES else f"{number:.3f}"
-        for number in (estimate.new_low, estimate.new_high)
-    )
-    return f"A single new training is expected between {low} and {high} (95 %)."
-
-
-def fitting(comparison: Comparison) -> list[str]:
-    """The fit of each arm: training accuracy, test accuracy, and whether validation loss rose after
-    the kept epoch.
-    """
-    sentences = []
-    for row in comparison.table.to_dict("records"):
-        name = "macro_f1" if comparison.is_multilabel else "accuracy"
-        train, test = row[f"train_{name}"], row[f"test_{name}"]
-        if np.isnan(train):
-            continue
-        gap = f"{100 * train:.1f} % on train (without augmentation), {100 * test:.1f} % on test"
-        if train - test > _WIDE_GAP:
-            sentence = f"{row['title']} overfits: {gap}."
-        elif train < _POOR_FIT and train - test < _WIDE_GAP / 2:
-            sentence = f"{row['title']} underfits: {gap}."
-        else:
-            sentence = f"{row['title']}: {gap}."
-        runs = comparison.arms[row["title"]]
-        sentences.append(sentence + _rise(runs) + _kept_heads(runs))
-    return sentences
-
-
-def _kept_heads(runs: tuple[RunRecord, ...]) -> str:
-    """A clause for fine-tuned arms whose runs kept the head that they started from."""
-    kept = [(run.result.get("selection") or {}).get("kept") for run in runs]
-    if "head" not in kept:
-        return ""
-    return (
-        f" {kept.count('head')} of {len(kept)} runs kept the head on frozen features, since "
-        "fine-tuning did not lower the validation loss."
-    )
-
-
-def published_sentences(comparison: Comparison, figures: Mapping[str, Any]) -> list[str]:
-    """Each figure of others against the best arm's interval; other images were measured, so it
-    stays a remark.
-    """
+def _published_sentences(comparison: Comparison, published: Mapping[str, Any]) -> list[str]:
+    # Other images were measured, so it stays a remark.
     best = next(iter(comparison.arms))
-    estimate = comparison.estimates[best][comparison.metric]
+    one = comparison.estimates[best][comparison.metric]
     sentences = []
-    for name, value in figures.items():
-        value = value.get(comparison.metric) if isinstance(value, Mapping) else value
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            continue
-        place = (
-            "inside"
-            if estimate.low <= value <= estimate.high
-            else "below"
-            if value < estimate.low
-            else "above"
-        )
-        shown = f"{100 * value:.1f} %" if comparison.metric in SHARES else f"{value:.3f}"
-        ours = text.interval(comparison.metric, estimate.value, estimate.low, estimate.high)
-        sentences.append(
-            f"{name} ({shown}, published by others, on other images) lies {place} the interval of "
-            f"{best}, {ours}."
-        )
+    for name, figures in published.items():
+        value = _number(figures, comparison.metric)
+        if value is not None:
+            place = "below" if value < one.low else "above" if value > one.high else "inside"
+            ours = interval(one.name, one.value, one.low, one.high)
+            sentences.append(
+                f"{name} ({amount(one.name, value)}, published by others, on other images) lies "
+                f"{place} the interval of {best}, {ours}."
+            )
     return sentences
-
-
-def _rise(runs: tuple[RunRecord, ...]) -> str:
-    histories = [run.history for run in runs if run.history is not None and len(run.history)]
-    if not histories or not all("val_loss" in history.columns for history in histories):
-        return ""
-    loss = plots.mean_over_seeds(
-        [
-            history.drop_duplicates("epoch", keep="last").set_index("epoch")["val_loss"]
-            for history in histories
-        ]
-    )
-    loss = loss.loc[loss["num"] == len(histories), "mean"]
-    if not len(loss) or loss.iloc[-1] <= (1 + _RISE) * loss.min():
-        return ""
-    lowest = f"{loss.min():.2f} (epoch {loss.idxmin()})"
-    return f" Its validation loss rose from {lowest} to {loss.iloc[-1]:.2f} at the end."

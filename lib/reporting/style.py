@@ -8,15 +8,20 @@ shows itself in a notebook with that text, and writes the text into the PNG or S
 from __future__ import annotations
 
 import base64
+import functools
 import io
+import itertools
 import os
+import re
 import textwrap
 import unicodedata
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -45,34 +50,13 @@ PART_COLOURS = {
 }
 """Of the parts of a class: by split, or by the verdict of cleaning."""
 
-_PREFERRED_FONTS = (
-    "DejaVu Sans",
-    "Noto Sans",
-    "Noto Sans CJK JP",
-    "Noto Sans CJK SC",
-    "Noto Sans JP",
-    "Noto Sans SC",
-    "Noto Sans KR",
-    "WenQuanYi Micro Hei",
-    "IPAexGothic",
-    "Hiragino Sans",
-    "PingFang SC",
-    "Apple SD Gothic Neo",
-    "Microsoft YaHei",
-    "Yu Gothic",
-    "Malgun Gothic",
-    "Arial Unicode MS",
-    "Noto Sans Arabic",
-    "Noto Sans Hebrew",
-    "Noto Sans Devanagari",
-    "Noto Sans Thai",
-    "Noto Sans Symbols",
-    "Noto Sans Symbols2",
-    "Noto Emoji",
-    "Symbola",
-    "Segoe UI Emoji",
-    "Segoe UI Symbol",
-)
+_PREFERRED_FONTS = """
+DejaVu Sans, Noto Sans, Noto Sans CJK JP, Noto Sans CJK SC, Noto Sans JP, Noto Sans SC, Noto
+Sans KR, WenQuanYi Micro Hei, IPAexGothic, Hiragino Sans, PingFang SC, Apple SD Gothic Neo,
+Microsoft YaHei, Yu Gothic, Malgun Gothic, Arial Unicode MS, Noto Sans Arabic, Noto Sans
+Hebrew, Noto Sans Devanagari, Noto Sans Thai, Noto Sans Symbols, Noto Sans Symbols2, Noto
+Emoji, Symbola, Segoe UI Emoji, Segoe UI Symbol
+"""
 _LONGEST = 28
 _LARGEST_SVG = 900_000
 
@@ -80,9 +64,10 @@ _LARGEST_SVG = 900_000
 class Drawing(Figure):
     """A figure in the house style; `alt` says in words what it shows."""
 
-    def __init__(self, width: float, height: float, *, alt: str = "") -> None:
+    def __init__(self, width: float, height: float, *, title: str = "", alt: str = "") -> None:
         with matplotlib.rc_context(settings()):
             super().__init__(figsize=(width, height), layout="constrained", facecolor=PAPER)
+            set_title(self, title)
         self.alt = alt
 
     def draw(self, renderer: Any) -> None:
@@ -184,6 +169,17 @@ def settings() -> dict[str, Any]:
     }
 
 
+def in_style(draw: Callable[..., Drawing]) -> Callable[..., Drawing]:
+    """Makes a function draw in the house style."""
+
+    @functools.wraps(draw)
+    def styled(*args: Any, **options: Any) -> Drawing:
+        with matplotlib.rc_context(settings()):
+            return draw(*args, **options)
+
+    return styled
+
+
 @cache
 def families() -> tuple[str, ...]:
     """The preferred font families that this machine has; DejaVu Sans comes with matplotlib and is
@@ -192,7 +188,7 @@ def families() -> tuple[str, ...]:
     from matplotlib.font_manager import fontManager
 
     there = {font.name for font in fontManager.ttflist}
-    return tuple(name for name in _PREFERRED_FONTS if name in there)
+    return tuple(name for name in re.split(r",\s+", _PREFERRED_FONTS.strip()) if name in there)
 
 
 @cache
@@ -210,18 +206,13 @@ def label(text: str, *, most: int = _LONGEST) -> str:
     syllable, "⟨732B⟩" for what has no name of its own; control characters are escaped. Nothing is
     ever a box.
     """
-    spelt, unnamed = [], []
-    for character in unicodedata.normalize("NFC", str(text)):
-        form = _spelt(character)
-        if form is None:
-            unnamed.append(f"{ord(character):04X}")
-            continue
-        if unnamed:
-            spelt.append(f"⟨{'·'.join(unnamed)}⟩")
-            unnamed = []
-        spelt.append(form)
-    if unnamed:
-        spelt.append(f"⟨{'·'.join(unnamed)}⟩")
+    spelt: list[str] = []
+    characters = unicodedata.normalize("NFC", str(text))
+    for is_unnamed, part in itertools.groupby(characters, lambda one: _spelt(one) is None):
+        if is_unnamed:
+            spelt.append(f"⟨{'·'.join(f'{ord(character):04X}' for character in part)}⟩")
+        else:
+            spelt += map(_spelt, part)
     whole = "".join(spelt)
     if len(whole) <= most:
         return whole
@@ -252,9 +243,24 @@ def set_title(drawing: Drawing, text: str) -> None:
         )
 
 
-def show_percent(axis: Axis) -> None:
-    """Makes the ticks of an axis of shares percent, with decimals only where they differ."""
-    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 4):g} %"))
+def show_percent(*shares: Axis) -> None:
+    """Makes the ticks of axes of shares percent, with decimals only where they differ."""
+    for axis in shares:
+        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 4):g} %"))
+
+
+def name_bars(axes: Axes, names: Sequence[str], *, fontsize: float = 9) -> None:
+    """Names the horizontal bars at 0, 1, …, from below."""
+    axes.set_yticks(range(len(names)), names, fontsize=fontsize)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.grid(axis="x")
+
+
+def line(index: int, num_points: int) -> dict[str, Any]:
+    """The colour and marks of one of several curves, so that they differ not by colour alone."""
+    mark = {"marker": "os^DvPX*"[index % 8], "markersize": 4.5}
+    return {"color": colour(index), "markevery": max(1, num_points // 8), **mark}
 
 
 def colour(index: int) -> str:
@@ -266,19 +272,18 @@ def colour(index: int) -> str:
 
 def _spelt(character: str) -> str | None:
     # None: a character that neither the fonts nor a short name can show.
-    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+    category = unicodedata.category(character)
+    if category in ("Cc", "Cs", "Zl", "Zp"):
         return repr(character)[1:-1]
     if ord(character) in _drawable():
         return character
-    if unicodedata.category(character) in ("Cf", "Mn"):
+    if category in ("Cf", "Mn"):
         return ""  # joiners and variation selectors have no shape of their own
     name = unicodedata.name(character, "")
     plain = unicodedata.normalize("NFKD", character)
     if plain != character and all(ord(part) in _drawable() for part in plain):
         return plain
-    if unicodedata.category(character) == "So":
+    if category == "So":
         return f":{name.lower().replace(' ', '_')}:"
     words = name.split()
-    if len(words) > 1 and words[-2] in ("LETTER", "SYLLABLE"):
-        return words[-1].lower()
-    return None
+    return words[-1].lower() if words[-2:-1] in (["LETTER"], ["SYLLABLE"]) else None

@@ -11,7 +11,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ validation, which selects, comes first.
 """
 
 _numbers = itertools.count()
-_NUM_BUCKETS = 30
+_DPI = 110
 _MOST_VALUES = 20_000  # of one array of weights; more change no histogram that an eye can tell
 
 
@@ -80,82 +80,44 @@ class Board:
         """Adds one point to the curve of each name; a "/" in a name groups it ("curves/loss")."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        self._add(
-            [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()],
-            step,
-        )
+        points = [
+            Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values.items()
+        ]
+        self._add(points, step)
 
     def epoch(self, step: int, row: Mapping[str, float]) -> None:
         """Adds a history's row to its curves, under the names of `CURVES`."""
         self.scalars(step, {tag: row[name] for name, tag in CURVES.items() if name in row})
 
-    def image(self, name: str, array: np.ndarray, step: int = 0) -> None:
-        """Adds a picture, uint8 of shape (height, width) or (height, width, 3)."""
-        from PIL import Image
-
-        array = np.asarray(array)
-        if array.dtype != np.uint8 or array.ndim not in (2, 3):
-            raise DarkroomError(
-                f"A picture must be uint8 of shape (height, width[, 3]). Received: {array.dtype} "
-                f"{array.shape}."
-            )
-        buffer = io.BytesIO()
-        Image.fromarray(array).save(buffer, format="PNG")
-        self._add_png(name, buffer.getvalue(), array.shape[:2], step)
-
     def figure(self, name: str, drawing: Drawing, step: int = 0) -> None:
         """Adds a figure as a picture, and its alt text as text of the same name."""
-        dpi = 110
-        size = (int(drawing.get_figheight() * dpi), int(drawing.get_figwidth() * dpi))
-        self._add_png(name, drawing.png(dpi=dpi), size, step)
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        width, height = (int(side * _DPI) for side in drawing.get_size_inches())
+        png = drawing.png(dpi=_DPI)
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        self._add([Summary.Value(tag=name, image=image)], step)
         self.text(name, drawing.alt, step)
 
     def text(self, name: str, words: str, step: int = 0) -> None:
         """Adds a text; TensorBoard reads it as Markdown."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.compat.proto.tensor_pb2 import TensorProto
-        from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-        from tensorboard.compat.proto.types_pb2 import DT_STRING
-        from tensorboard.plugins.text import metadata
+        from tensorboard.plugins.text.summary_v2 import text_pb
 
-        one = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
-        tensor = TensorProto(dtype=DT_STRING, string_val=[words.encode()], tensor_shape=one)
-        about = metadata.create_summary_metadata(display_name=name, description="")
-        self._add([Summary.Value(tag=f"{name}/text_summary", tensor=tensor, metadata=about)], step)
-
-    def histograms(self, name: str, values: np.ndarray, step: int = 0) -> None:
-        """Adds the distribution of `values` (any shape, finite), in 30 buckets of equal width."""
-        from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
-
-        flat = np.asarray(values, dtype=np.float64).ravel()
-        if not flat.size or not np.isfinite(flat).all():
-            raise DarkroomError(
-                f"A distribution needs finite values, one at least. Received for {name!r}: "
-                f"{flat.size}."
-            )
-        counts, edges = np.histogram(flat, bins=_NUM_BUCKETS)
-        proto = HistogramProto(
-            min=flat.min(),
-            max=flat.max(),
-            num=flat.size,
-            sum=flat.sum(),
-            sum_squares=(flat**2).sum(),
-            bucket_limit=edges[1:],
-            bucket=counts,
-        )
-        self._add([Summary.Value(tag=name, histo=proto)], step)
+        self._add(text_pb(f"{name}/text_summary", words).value, step)
 
     def weights(self, step: int, named: Mapping[str, np.ndarray]) -> None:
-        """Adds the distribution of each named array of a network; of large ones of every n-th
-        value, so that it stays cheap.
+        """Adds the distribution of each named array of a network, in 30 buckets of equal width; of
+        large ones of every n-th value, so that it stays cheap.
 
         Arrays that hold NaN or infinity are left out; a diverged training is reported elsewhere.
         """
+        from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+
         for name, array in named.items():
-            flat = np.asarray(array).ravel()
+            flat = np.asarray(array, dtype=np.float64).ravel()
             some = flat[:: max(1, flat.size // _MOST_VALUES)]
             if some.size and np.isfinite(some).all():
-                self.histograms(f"weights/{name}", some, step)
+                self._add(histogram_pb(f"weights/{name}", some).value, step)
 
     def precision_recall(self, name: str, curve: pd.DataFrame, step: int = 0) -> None:
         """Adds a precision-recall curve; `curve` is `ranking.counts_at_thresholds`, thresholds of
@@ -165,21 +127,15 @@ class Board:
         from tensorboard.plugins.pr_curve import metadata
         from tensorboard.util.tensor_util import make_tensor_proto
 
-        rows = (
-            "true_positives",
-            "false_positives",
-            "true_negatives",
-            "false_negatives",
-            "precision",
-            "recall",
-        )
-        tensor = make_tensor_proto(curve[list(rows)].to_numpy(np.float32).T)  # (6, thresholds)
+        rows = [
+            f"{truth}_{sign}s" for sign in ("positive", "negative") for truth in ("true", "false")
+        ]
+        tensor = make_tensor_proto(curve[[*rows, "precision", "recall"]].to_numpy(np.float32).T)
         about = metadata.create_summary_metadata(name, "", len(curve))
         self._add([Summary.Value(tag=f"{name}/pr_curves", tensor=tensor, metadata=about)], step)
 
     def graph(self, nodes: Sequence[Node]) -> None:
         """Adds the graph of a network, one node a layer."""
-        from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.graph_pb2 import GraphDef
 
         graph = GraphDef()
@@ -190,10 +146,7 @@ class Board:
             for size in node.shape:
                 shape.dim.add(size=-1 if size is None else size)
             made.attr["num_parameters"].i = node.num_parameters
-        self._begin()
-        self._write(
-            [Event(wall_time=time.time(), graph_def=graph.SerializeToString()).SerializeToString()]
-        )
+        self._write(graph_def=graph.SerializeToString())
 
     def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Adds this run to the HParams table: what it was given (typed; None is left out) and what
@@ -202,122 +155,68 @@ class Board:
         `metrics` become curves of one point under the same names; TensorBoard takes its columns
         from them.
         """
+        from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-        start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
-        for name, value in sorted(parameters.items()):
-            if value is not None:
-                field, typed = _typed(value)
-                setattr(start.hparams[name], field, typed)
+        given = {name: value for name, value in parameters.items() if value is not None}
+        for name, value in given.items():
+            if not isinstance(value, bool | int | float | str | np.generic):
+                given[name] = ", ".join(map(str, value)) if np.iterable(value) else str(value)
+        self._add(hparams_pb(given).value, 0)
+        reached = {name: value for name, value in metrics.items() if not isinstance(value, str)}
+        self.scalars(0, reached)
         end = plugin_data_pb2.SessionEndInfo(status="STATUS_SUCCESS", end_time_secs=time.time())
-        about = plugin_data_pb2.HParamsPluginData
-        self._add(
-            [_hparams_value(metadata.SESSION_START_INFO_TAG, about(session_start_info=start))], 0
+        about = metadata.create_summary_metadata(
+            plugin_data_pb2.HParamsPluginData(session_end_info=end)
         )
-        self.scalars(
-            0, {name: value for name, value in metrics.items() if not isinstance(value, str)}
-        )
-        self._add([_hparams_value(metadata.SESSION_END_INFO_TAG, about(session_end_info=end))], 0)
+        tag = metadata.SESSION_END_INFO_TAG
+        self._add([Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)], 0)
 
-    def _add_png(self, name: str, png: bytes, size: tuple[int, int], step: int) -> None:
+    def _add(self, values: Iterable, step: int) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        height, width = size
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
-        self._add([Summary.Value(tag=name, image=image)], step)
+        self._write(step=step, summary=Summary(value=values))
 
-    def _add(self, values: list, step: int) -> None:
+    def _write(self, **content: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._begin()
-        event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
-        self._write([event.SerializeToString()])
-
-    def _begin(self) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-
+        events = [Event(wall_time=time.time(), **content)]
         if self._path is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             # The name TensorBoard looks for; time, process and number keep two writers apart.
             writer = f"darkroom.{os.getpid()}.{next(_numbers)}"
-            name = f"events.out.tfevents.{int(time.time()):010d}.{writer}"
-            self._path = self.folder / name
-            self._write(
-                [Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()]
-            )
-
-    def _write(self, records: list[bytes]) -> None:
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
+            self._path = self.folder / f"events.out.tfevents.{int(time.time()):010d}.{writer}"
+            events.insert(0, Event(wall_time=time.time(), file_version="brain.Event:2"))
         buffer = io.BytesIO()
-        writer = RecordWriter(buffer)
-        for record in records:
-            writer.write(record)
+        for event in events:
+            RecordWriter(buffer).write(event.SerializeToString())
         with self._path.open("ab") as file:
             file.write(buffer.getvalue())
-
-
-def _hparams_value(tag: str, about: Any) -> Any:
-    # Built here because TensorBoard's own function for it asks for TensorFlow where that is
-    # installed.
-    from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.plugins.hparams import metadata
-
-    return Summary.Value(
-        tag=tag, metadata=metadata.create_summary_metadata(about), tensor=metadata.NULL_TENSOR
-    )
-
-
-def _typed(value: Any) -> tuple[str, bool | float | str]:
-    if isinstance(value, bool | np.bool_):
-        return "bool_value", bool(value)
-    if isinstance(value, int | float | np.number):
-        return "number_value", float(value)
-    return "string_value", ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(
-        value
-    )
 
 
 ENVELOPE = ("accuracy", "loss", "val_accuracy", "val_loss")
 
 
-def write_seed_envelope(
-    folder: Path, histories: Mapping[str, Sequence[pd.DataFrame]]
-) -> list[Path]:
-    """Writes `<folder>/<arm>/mean`, `low` and `high`, one TensorBoard run each; returns their
-    folders.
+def write_seed_envelope(folder: Path, histories: Mapping[str, Sequence[pd.DataFrame]]) -> None:
+    """Writes `<folder>/<arm>/mean`, `low` and `high` over seeds, one TensorBoard run each.
 
     `histories` maps an arm to one history a seed (columns `epoch` and some of `accuracy loss
     val_accuracy val_loss`). An epoch counts where every seed has it, so that no band jumps where a
     seed has stopped. Arms of one seed are left out.
     """
-    written = []
     for arm, runs in histories.items():
-        if len(runs) < 2:
-            continue
-        for kind, table in seed_envelope(runs).items():
+        names = [name for name in ENVELOPE if all(name in run.columns for run in runs)]
+        epochs = [run.drop_duplicates("epoch", keep="last").set_index("epoch") for run in runs]
+        by_epoch = pd.concat([run[names] for run in epochs]).groupby(level="epoch")
+        whole = by_epoch.size() == len(runs)
+        for kind, how in (
+            (("mean", "mean"), ("low", "min"), ("high", "max")) if len(runs) > 1 else ()
+        ):
             board = Board(Path(folder) / arm / kind)
-            for epoch, row in table.iterrows():
+            for epoch, row in by_epoch.agg(how)[whole].iterrows():
                 board.epoch(int(epoch), row.to_dict())
-            written.append(board.folder)
-    return written
-
-
-def seed_envelope(runs: Sequence[pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """`mean`, `low` and `high` over seeds: one row an epoch that all of them have, one column a
-    number that all have.
-    """
-    names = [name for name in ENVELOPE if all(name in run.columns for run in runs)]
-    together = pd.concat(
-        [run.drop_duplicates("epoch", keep="last").set_index("epoch")[names] for run in runs]
-    )
-    by_epoch = together.groupby(level="epoch")
-    whole = by_epoch.size() == len(runs)
-    return {
-        kind: getattr(by_epoch, how)()[whole]
-        for kind, how in (("mean", "mean"), ("low", "min"), ("high", "max"))
-    }
 
 
 _FRAME = """<iframe id="board-{port}" width="100%" height="720" frameborder="0"></iframe><script>
@@ -395,13 +294,10 @@ def write_projector(
     place = Path(folder) / FOLDER
     features = np.ascontiguousarray(features, dtype="<f4")
     files.write_bytes(place / "features.bytes", features.tobytes())
-    header = (
-        [list(columns)] if len(columns) > 1 else []
-    )  # TensorBoard takes none where there is one column
-    rows = [*header, *zip(*columns.values(), strict=True)]
-    files.write_text(
-        place / "labels.tsv", "".join("\t".join(map(_plain, row)) + "\n" for row in rows)
-    )
+    # TensorBoard takes no header where there is one column.
+    rows = [list(columns)] * (len(columns) > 1) + list(zip(*columns.values(), strict=True))
+    lines = ["\t".join(" ".join(str(cell).split()) for cell in row) + "\n" for row in rows]
+    files.write_text(place / "labels.tsv", "".join(lines))
     files.write_bytes(place / "sprites.png", _sheet(pictures))
     files.write_text(Path(folder) / "projector_config.pbtxt", _config(features.shape))
 
@@ -433,7 +329,3 @@ def _sheet(pictures: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG", compress_level=3)
     return buffer.getvalue()
-
-
-def _plain(value: object) -> str:
-    return str(value).replace("\t", " ").replace("\n", " ").replace("\r", " ")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from lib import errors, paths
 from lib.evaluation import confidence
-from lib.evaluation.formatting import SHARES, brief_row, full_row, interval, percent
+from lib.evaluation.formatting import amount, percent, words
 from lib.runs import Run
 
 if TYPE_CHECKING:
@@ -32,18 +32,14 @@ def published_row(figures: Any, metric: str) -> dict[str, str]:
     `words`.
     """
     table = dict(figures) if isinstance(figures, Mapping) else {metric: figures}
-    cells: dict[str, str] = {}
     num = table.pop("n", None) or table.pop("num_test", None)
-    if isinstance(num, int) and num > 0:
-        cells["test images"] = f"{num:,}"
-    for name in ("accuracy", "kappa", metric):
-        value = table.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            cells[name.replace("_", " ")] = percent(value) if name in SHARES else f"{value:.3f}"
-            table.pop(name)
-            if name == "accuracy" and "test images" in cells and 0 <= value <= 1:
-                low, high = confidence.wilson(round(value * num), num)
-                cells["95 %"] = f"{100 * low:.1f} to {100 * high:.1f} %"
+    cells = {"test images": f"{num:,}"} if num else {}
+    for name in {"accuracy", "kappa", metric} & set(table):
+        value = table.pop(name)
+        cells[words(name)] = amount(name, value)
+        if name == "accuracy" and num:
+            low, high = confidence.wilson(round(value * num), num)
+            cells["95 %"] = f"{100 * low:.1f} to {100 * high:.1f} %"
     cells["words"] = "; ".join(
         str(value) if key == "source" else f"{key}: {value}" for key, value in table.items()
     )
@@ -94,29 +90,14 @@ def _escaped(line: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", line).replace(" %", "\u00a0%")
 
 
-__all__ = [
-    "brief_row",
-    "facts",
-    "full_row",
-    "interval",
-    "links",
-    "markdown",
-    "percent",
-    "published_row",
-]
-
-
 def templates(*folders: Path) -> jinja2.Environment:
     """Returns the templates of a page: those of its own folders, then those of this package."""
     import jinja2
 
     loader = jinja2.FileSystemLoader([*folders, TEMPLATES])
+    whitespace = {"trim_blocks": True, "lstrip_blocks": True}
     environment = jinja2.Environment(
-        loader=loader,
-        autoescape=True,
-        finalize=errors.visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, finalize=errors.visible, **whitespace
     )
     environment.filters |= {"percent": percent, "number": lambda value: f"{value:,}"}
     return environment

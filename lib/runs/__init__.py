@@ -29,27 +29,3 @@ from lib.runs.run import (
     unit,
     with_free_arm,
 )
-
-__all__ = [
-    "NOTEBOOK_VARIABLE",
-    "STATES",
-    "Data",
-    "Run",
-    "acquire",
-    "changes",
-    "check",
-    "data_digest",
-    "finished",
-    "held",
-    "is_older",
-    "key",
-    "locked",
-    "open_run",
-    "prepare",
-    "read",
-    "start",
-    "state",
-    "study_info",
-    "unit",
-    "with_free_arm",
-]

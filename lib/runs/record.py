@@ -80,9 +80,8 @@ TINY = "A tiny run, to see that everything works: its figures mean nothing."
 
 def is_tiny(result: Mapping[str, Any]) -> bool:
     """Returns whether a result is that of a tiny run."""
-    known = result.get("key")
-    values = known.get("parameters") if isinstance(known, dict) else None
-    return isinstance(values, dict) and bool(values.get("tiny"))
+    values = (result.get("key") or {}).get("parameters") or {}
+    return bool(values.get("tiny"))
 
 
 def damage(folder: Path) -> str:
@@ -90,10 +89,8 @@ def damage(folder: Path) -> str:
     content = _content(folder)
     if content is None:
         return f"its {RESULT} is damaged" if (folder / RESULT).exists() else f"it has no {RESULT}"
-    noted = content.get("files")
-    for name, expected in (
-        noted if isinstance(noted, dict) else {}
-    ).items():  # runs of before noted none
+    noted = content.get("files")  # runs of before noted none
+    for name, expected in noted.items() if isinstance(noted, dict) else ():
         path = folder / name
         if not path.is_file():
             return f"its {name} is gone"
@@ -125,29 +122,28 @@ def state(folder: Path) -> str:
 
 def parameters(folder: Path) -> dict[str, Any]:
     """Returns the parameters of a run under today's names, {} where they cannot be read."""
-    content = files.read_json(folder / PARAMETERS)
-    if not isinstance(content, dict):
-        key = files.read_json(folder / KEY)
-        content = key.get("parameters", {}) if isinstance(key, dict) else {}
+    content = _read(folder / PARAMETERS) or _read(folder / KEY).get("parameters", {})
     return schema.renamed(content, folder.parent.name)
 
 
 def progress(folder: Path) -> dict[str, Any]:
     """Returns how far a run is, as it noted last; {} where it noted nothing."""
-    content = files.read_json(folder / PROGRESS)
-    return content if isinstance(content, dict) else {}
+    return _read(folder / PROGRESS)
 
 
 def failure(folder: Path) -> dict[str, Any] | None:
     """Returns why a run failed, None where it did not."""
-    content = files.read_json(folder / FAILURE)
-    return content if isinstance(content, dict) else None
+    return _read(folder / FAILURE) or None
 
 
 def key(folder: Path) -> dict[str, Any] | None:
     """Returns the key that a run was started with, None where it never was."""
-    content = files.read_json(folder / KEY)
-    return content if isinstance(content, dict) else None
+    return _read(folder / KEY) or None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = files.read_json(path)
+    return content if isinstance(content, dict) else {}
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -159,12 +155,11 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     before, after = old.get("parameters", {}), new.get("parameters", {})
     today = schema.of_stage(new.get("stage", ""))
     defaults = today.defaults() if today else {}
-    names = [
-        name
+    words = [
+        f"{name} {before.get(name)!r} → {after.get(name)!r}"
         for name in {**before, **after}
         if before.get(name, defaults.get(name)) != after.get(name, defaults.get(name))
     ]
-    words = [f"{name} {before.get(name)!r} → {after.get(name)!r}" for name in names]
     return words + [
         text for part, text in _PARTS.items() if (old.get(part) or None) != (new.get(part) or None)
     ]
@@ -187,8 +182,7 @@ def study_info(study: str) -> dict[str, Any]:
     """Returns what batch wrote about a study (`question`, `published`, `command`, …); {} for
     notebooks opened by hand.
     """
-    content = files.read_json(paths.logs() / study / STUDY)
-    return content if isinstance(content, dict) else {}
+    return _read(paths.logs() / study / STUDY)
 
 
 def prepare(folder: Path, wanted: dict[str, Any], *, keep_checkpoints: bool = False) -> bool:

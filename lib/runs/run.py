@@ -75,16 +75,10 @@ class Run:
         """Notes how far the run is, for `darkroom status`: `epoch`, `epochs`, `metric`, `value`,
         `note`.
         """
-        about = {
-            "state": "running",
-            "stage": self.stage,
-            "unit": self.unit,
-            "started": self.started,
-        }
+        about = {"state": "running", "stage": self.stage, "unit": self.unit}
+        about |= {"started": self.started, **fields, "updated": time.time()}
         known = record.progress(self.folder)
-        files.write_json(
-            self.folder / record.PROGRESS, {**known, **about, **fields, "updated": time.time()}
-        )
+        files.write_json(self.folder / record.PROGRESS, {**known, **about})
 
     def counting(self, what: str) -> Callable[[int, int], None]:
         """Returns a function of (done, total) that notes "done of total `what`" as progress, at
@@ -141,9 +135,8 @@ class Run:
         if self.notebook is None:
             return self.key
         ran = list(self.ran[self.first_cell :])
-        if {hashing.cells([cell]) for cell in ran} == {
-            hashing.cells([cell]) for cell in self.notebook.cells
-        }:
+        own = {hashing.cells([cell]) for cell in self.notebook.cells}
+        if {hashing.cells([cell]) for cell in ran} == own:
             return self.key
         return {**self.key, "notebook": hashing.cells(ran)}
 
@@ -154,17 +147,13 @@ class Run:
             self.lock.release()
 
 
-def check(name: str, namespace: dict[str, Any]) -> None:
+def check(name: str, namespace: dict[str, Any]) -> tuple[Notebook, dict[str, Any]]:
     """Checks the parameters in a notebook's namespace, before any work, and writes their typed
-    values back to it.
+    values back to it; returns the notebook and all values.
 
     Raises:
         DarkroomError: for an unknown or wrong parameter.
     """
-    _checked(name, namespace)
-
-
-def _checked(name: str, namespace: dict[str, Any]) -> tuple[Notebook, dict[str, Any]]:
     notebook = notebooks.find(os.environ.get(NOTEBOOK_VARIABLE) or name)
     values = notebook.complete(_values(notebook, namespace), text=True)
     namespace.update(parameters.cell_values(values, notebook.parameters))
@@ -187,7 +176,7 @@ def start(name: str, namespace: dict[str, Any], *, data: Data | None) -> Run:
         DarkroomError: for an unknown or wrong parameter, or when another process works on the same
             run.
     """
-    notebook, values = _checked(name, namespace)
+    notebook, values = check(name, namespace)
     own = with_free_arm(notebook, values)
     if own != values:
         print(f"That arm has finished with other values, so this is the arm {own['arm']!r}.")
@@ -218,16 +207,8 @@ def open_run(
         _open_runs[folder].close()
     lock = record.acquire(folder)
     resumed = prepare(folder, wanted, continue_run=bool(values.get("continue_run")))
-    run = Run(
-        folder,
-        paths.checkpoint(*place),
-        values,
-        wanted,
-        notebook.stage,
-        data and data.name,
-        resumed,
-        lock,
-    )
+    checkpoints, name = paths.checkpoint(*place), data and data.name
+    run = Run(folder, checkpoints, values, wanted, notebook.stage, name, resumed, lock)
     _open_runs[folder] = run
     files.write_json(folder / record.PARAMETERS, values)
     files.write_json(folder / record.ENVIRONMENT, versions())
@@ -382,14 +363,8 @@ def versions() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    try:
-        completed = subprocess.run(
-            ["git", "-C", str(paths.checkout()), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return completed.stdout.strip() or None
+    command = ["git", "-C", str(paths.checkout()), "describe", "--always", "--dirty", "--abbrev=12"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        return completed.stdout.strip() or None
+    return None

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from lib.batch.executor import Executor
 from lib.data import targets
-from lib.evaluation import metrics, paired_tests, predictions, statistics
+from lib.evaluation import formatting, metrics, paired_tests, predictions, statistics
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate
-from lib.reporting import text
 from lib.runs import record
 from lib.tuning import config, objective, search, trials
 from lib.tuning.search import Plan, SearchResult
@@ -112,7 +111,9 @@ class Verdict:
                 "search score": "" if score is None else f"{score:.4g}",
                 "seeds": str(val.num_seeds),
                 f"validation {title}, retrained": f"{100 * val.value:.1f}{spread} %",
-                f"test {title} (95 %)": text.interval(self.metric, test.value, test.low, test.high),
+                f"test {title} (95 %)": formatting.interval(
+                    self.metric, test.value, test.low, test.high
+                ),
                 **{name: trials.format_value(value) for name, value in candidate.values.items()},
             }
         return pandas.DataFrame(columns).fillna("")

@@ -13,7 +13,8 @@ from flask import Flask, Response, redirect, send_file
 
 from lib import errors
 from lib.errors import DarkroomError
-from lib.reporting import report, text
+from lib.evaluation import formatting
+from lib.reporting import report
 from lib.web import classify_page, data_page, guard, label_page, map_page, runs_page
 from lib.web.guard import DEFAULT_HOST, DEFAULT_PORT
 
@@ -96,7 +97,7 @@ def create(*, hosts: tuple[str, ...] | None = None) -> Flask:
     app.jinja_options = {**app.jinja_options, "finalize": errors.visible}
     # Sorted keys would tear Bokeh's references from what they name.
     app.jinja_env.policies["json.dumps_kwargs"] = {}
-    app.jinja_env.filters["percent"] = text.percent
+    app.jinja_env.filters["percent"] = formatting.percent
     guard.protect(app, hosts=hosts or guard.local_hosts(DEFAULT_HOST))
     for module in (runs_page, data_page, label_page, map_page, classify_page):
         app.register_blueprint(module.pages)
