@@ -103,7 +103,7 @@ def test_classes_and_images_on_which_arms_differ(runs):
     hardest = found.hardest(5)
     assert hardest["of_truth"].is_monotonic_increasing
     assert (hardest["num_runs"] == 6).all()
-    assert set(hardest["said"]) <= set(CLASSES)
+    assert set(hardest["predicted"]) <= set(CLASSES)
 
 
 def test_what_cannot_stand_in_one_table_is_refused(tmp_path, runs):

@@ -144,7 +144,7 @@ def selective_prediction(
 
     `calibration_error` as stated, `temperature` (of validation), `calibration_error_scaled` at it;
     and what answering only above the threshold for the `target_accuracy` accuracy on validation
-    does on test: `coverage` and `accuracy` (NaN where no seed reaches the wish).
+    does on test: `coverage` and `accuracy` (NaN where no seed reaches the target).
     """
     rows = {
         arm: _row(runs, target_accuracy)

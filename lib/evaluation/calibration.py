@@ -226,32 +226,32 @@ def advice(
     image is that sure); and `not_promised`, the other targets. Of several classes an image also
     `class_thresholds`; confidence and accuracy are then those of the whole set of classes.
     """
-    found: dict[str, Any]
+    values: dict[str, Any]
     if predictions.kind == "multilabel":
         limits = map(float, predictions.label_thresholds)
         named = dict(zip(predictions.class_names, limits, strict=True))
         val, test = (predictions.split(split) for split in ("val", "test"))
-        found = {"temperature": 1.0, "class_thresholds": named}
+        values = {"temperature": 1.0, "class_thresholds": named}
     else:
         chosen = useful_temperature(predictions.split("val"))
         val, test = (scaled(predictions.split(split), chosen) for split in ("val", "test"))
-        found = {
+        values = {
             "temperature": chosen,
             "calibration_error": calibration_error(predictions.split("test")),
             "calibration_error_scaled": calibration_error(test),
         }
-    found |= {"num_validation": len(val), "thresholds": [], "not_promised": []}
+    values |= {"num_validation": len(val), "thresholds": [], "not_promised": []}
     confidence, correct = certainty(test)
     for accuracy in targets:
         promised = threshold(val, accuracy=accuracy)
         if promised is None:
-            found["not_promised"].append(accuracy)
+            values["not_promised"].append(accuracy)
             continue
         sure = confidence >= promised["threshold"]
         reached = float(correct[sure].mean()) if sure.any() else None
         row = {"target_accuracy": accuracy, "threshold": promised["threshold"]}
-        found["thresholds"].append(row | {"coverage": float(sure.mean()), "accuracy": reached})
-    return found
+        values["thresholds"].append(row | {"coverage": float(sure.mean()), "accuracy": reached})
+    return values
 
 
 def certainty(part: Predictions) -> tuple[np.ndarray, np.ndarray]:
@@ -317,16 +317,16 @@ def counts_at_thresholds(
     above it say yes.
 
     Columns `threshold true_positives false_positives true_negatives false_negatives precision
-    recall`; precision is 1 where nothing is said to be of the class.
+    recall`; precision is 1 where no image is predicted as the class.
     """
     scores, positive = predictions.probabilities[:, index], predictions.truths[:, index]
     predicted = [
         len(values) - np.searchsorted(np.sort(values), thresholds, "left")
         for values in (scores[positive], scores)
     ]
-    hits, said_yes = (values.astype(np.float64) for values in predicted)
+    hits, positives = (values.astype(np.float64) for values in predicted)
     num_positive = int(positive.sum())
-    false = said_yes - hits
+    false = positives - hits
     return pd.DataFrame(
         {
             "threshold": thresholds,
@@ -334,7 +334,7 @@ def counts_at_thresholds(
             "false_positives": false,
             "true_negatives": len(scores) - num_positive - false,
             "false_negatives": num_positive - hits,
-            "precision": np.divide(hits, said_yes, out=np.ones_like(hits), where=said_yes > 0),
+            "precision": np.divide(hits, positives, out=np.ones_like(hits), where=positives > 0),
             "recall": hits / max(1, num_positive),
         }
     )

@@ -190,8 +190,8 @@ class Comparison:
         """The test images whose true class got the least probability, the mean over all runs that
         tested them; of several classes the one that was missed most counts.
 
-        Columns `path`, `label`, `of_truth`, `num_right`, `num_runs`, `said` (the wrong class named
-        most often, or None).
+        Columns `path`, `label`, `of_truth`, `num_right`, `num_runs`, `predicted` (the wrong class
+        named most often, or None).
         """
         rows = pd.concat([_scored(run) for run in self.runs], ignore_index=True)
         grouped = rows.groupby("path").agg(
@@ -201,9 +201,9 @@ class Comparison:
             num_runs=("right", "size"),
         )
         worst = grouped.sort_values("of_truth", kind="stable").head(num)
-        wrong = rows[~rows["right"]].groupby("path")["said"].agg(lambda one: one.mode()[0])
-        said = wrong.reindex(worst.index).astype(object)
-        return worst.assign(said=said.where(said.notna(), None)).reset_index()
+        wrong = rows[~rows["right"]].groupby("path")["predicted"].agg(lambda one: one.mode()[0])
+        names = wrong.reindex(worst.index).astype(object)
+        return worst.assign(predicted=names.where(names.notna(), None)).reset_index()
 
     def _row(self, arm: str) -> dict[str, Any]:
         runs, mine = self.arms[arm], self.estimates[arm]
@@ -441,14 +441,14 @@ def _scored(run: RunRecord) -> pd.DataFrame:
         predicted, truths = part.present, part.truths
         columns = {
             "label": multilabel.names_of(truths, part.class_names),
-            "said": multilabel.names_of(predicted, part.class_names),
+            "predicted": multilabel.names_of(predicted, part.class_names),
             "of_truth": np.where(truths, part.probabilities, 1 - part.probabilities).min(axis=1),
             "right": (predicted == truths).all(axis=1),
         }
     else:
         columns = {
             "label": part.frame["label"],
-            "said": np.asarray(part.class_names, dtype=object)[part.predicted],
+            "predicted": np.asarray(part.class_names, dtype=object)[part.predicted],
             "of_truth": part.probabilities[np.arange(len(part)), part.truth],
             "right": part.predicted == part.truth,
         }

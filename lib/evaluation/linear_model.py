@@ -104,6 +104,10 @@ class Uncertainty:
         degrees = np.array([np.inf, self.degrees_of_freedom])
         return float((stdtrit(degrees, (1 + level) / 2) * self._errors).max())
 
+    def half_width_over_images(self, level: float) -> float:
+        """Half the interval at `level` over images with these trainings."""
+        return replace(self, variance=0.0).half_width(level)
+
     @property
     def _errors(self) -> np.ndarray:
         return np.sqrt([self.image_variance, self.variance])
@@ -153,11 +157,11 @@ class Scores:
         """float64 (sets, runs): the mean over an arm's runs of each test set, in `sets` or all."""
         mine = self.rows(arm)
         sets = sorted(set(self.sets[mine])) if sets is None else sets
-        found = np.zeros((len(sets), len(self.values)))
+        shares = np.zeros((len(sets), len(self.values)))
         for row, name in enumerate(sets):
             chosen = mine[self.sets[mine] == name]
-            found[row, chosen] = 1 / len(chosen)
-        return found
+            shares[row, chosen] = 1 / len(chosen)
+        return shares
 
 
 def score(
@@ -177,10 +181,10 @@ def score(
     images, clusters = independent_groups(firsts)
     grouped = any(has_groups(part) for part in parts)
     ratios = np.array([test_train_ratio(arms[arm][seed], firsts, split) for arm, seed in names])
-    found = {}
+    scores = {}
     for name, function in functions.items():
         columns = [value_and_influence(part, name, function) for part in parts]
-        found[name] = Scores(
+        scores[name] = Scores(
             metric=name,
             arms=tuple(arm for arm, _ in names),
             seeds=tuple(seed for _, seed in names),
@@ -195,7 +199,7 @@ def score(
             groups=tuple(clusters),
             derived=frozenset(derived),
         )
-    return found
+    return scores
 
 
 def value_and_influence(
@@ -270,8 +274,8 @@ def independent_groups(
     lengths = [len(part) for part in parts]
     images, _ = pd.factorize(np.concatenate([part.frame["path"].to_numpy() for part in parts]))
     if not any(has_groups(part) for part in parts):
-        found = np.split(images, np.cumsum(lengths)[:-1])
-        return found, found
+        numbers = np.split(images, np.cumsum(lengths)[:-1])
+        return numbers, numbers
     groups, start = (
         [],
         int(images.max()) + 1,
@@ -578,11 +582,11 @@ class _Pool:
         if self.is_seeds:
             squares = np.array([self._square(self.observed[arm]) for arm in arms])
             return squares[:, 0] / squares[:, 1]
-        found = np.zeros(len(arms))
+        excess = np.zeros(len(arms))
         for one, other in combinations(range(len(arms)), 2):
             square, floor = self._square(self.observed[arms[one]] - self.observed[arms[other]])
-            found[[one, other]] += square / floor if floor > 0 else 0.0
-        return found
+            excess[[one, other]] += square / floor if floor > 0 else 0.0
+        return excess
 
 
 def _stands_out(excess: np.ndarray, num: int, *, is_seeds: bool) -> bool:

@@ -119,10 +119,10 @@ def sentences(compared: Comparison) -> list[str]:
     """The table in words, one sentence an arm, and how many fine-tuned runs kept their head."""
     lines = []
     for row in table(compared).to_dict("records"):
+        turned = f"; the validation loss turned in {row['runs that turned']} runs"
         lines.append(
             f"{row['arm']}: training accuracy, without augmentation, is "
-            f"{_gap(row['gap in points'] / 100)}; the validation loss turned in "
-            f"{row['runs that turned']} runs."
+            f"{_gap(row['gap in points'] / 100)}{turned * (row['turned at epoch'] != 'never')}."
         )
         runs = compared.arms[row["arm"]]
         kept = [(run.result.get("selection") or {}).get("kept") for run in runs]

@@ -63,8 +63,7 @@ class Pair:
     @property
     def image_interval(self) -> tuple[float, float]:
         """The corrected interval over images with these trainings."""
-        only_images = replace(self.difference.uncertainty, variance=0.0)
-        return self._around(only_images.half_width(self._level))
+        return self._around(self.difference.uncertainty.half_width_over_images(self._level))
 
     @property
     def _level(self) -> float:
@@ -85,8 +84,8 @@ class Pair:
         """Number of runs an arm needed to show the observed difference; None if no number would."""
         if self.difference.num_seeds < 2:
             return None
-        found = self.difference
-        return design.runs_needed(found.value, found.uncertainty, alpha=self.alpha)
+        value, uncertainty = self.difference.value, self.difference.uncertainty
+        return design.runs_needed(value, uncertainty, alpha=self.alpha)
 
     @property
     def is_significant(self) -> bool:
@@ -167,8 +166,9 @@ class Pair:
         if self.detectable >= 1:
             return "; these images are too few to show any difference"
         sentence = f"; this design can show {self._size(self.detectable)}"
-        if self.runs_needed is not None:
-            return f"{sentence}; about {self.runs_needed} {noun} would show this one"
+        if (num := self.runs_needed) is not None:
+            rounded = num if num <= 20 else round(num, -1)  # the variance itself is an estimate
+            return f"{sentence}; about {rounded} {noun} would show this one"
         return f"{sentence}; no number of {noun} of these images would show this one"
 
     def _size(self, value: float) -> str:
@@ -347,14 +347,14 @@ def exact_p_values(
     }
     if metric != "accuracy":
         return {}
-    found = {}
+    p_values = {}
     for (one, first), (other, second) in combinations(single.items(), 2):
         is_paired = np.array_equal(first.frame["path"].to_numpy(), second.frame["path"].to_numpy())
         if first.kind == "multilabel" or not is_paired or linear_model.has_groups(first):
             continue
         right, also = first.predicted == first.truth, second.predicted == second.truth
-        found[one, other] = mcnemar(int((right & ~also).sum()), int((also & ~right).sum()))
-    return found
+        p_values[one, other] = mcnemar(int((right & ~also).sum()), int((also & ~right).sum()))
+    return p_values
 
 
 def refuse_other_images(arms: Mapping[str, Mapping[int, Predictions]], split: str) -> None:

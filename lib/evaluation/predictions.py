@@ -372,23 +372,22 @@ def _check_values(predictions: Predictions, where: str) -> None:
     to 1.
     """
     for start, block in blocks(predictions.probabilities):
-        bad = ~np.isfinite(block).all(axis=1)
-        what = "holds NaN or infinity"
-        if not bad.any() and predictions.kind != "score":
-            bad, what = (
-                ((block < 0) | (block > 1)).any(axis=1),
-                "holds a probability outside 0 to 1",
-            )
-        if not bad.any() and predictions.kind == "probability":
+        problems = {"holds NaN or infinity": ~np.isfinite(block).all(axis=1)}
+        if predictions.kind != "score":
+            outside = ((block < 0) | (block > 1)).any(axis=1)
+            problems["holds a probability outside 0 to 1"] = outside
+        with np.errstate(invalid="ignore"):
             sums = block.sum(axis=1, dtype=np.float64)
-            bad, what = np.abs(sums - 1) > TOLERANCE, "does not sum to 1"
-        if bad.any():
-            row = start + int(np.flatnonzero(bad)[0])
-            total = float(predictions.probabilities[row].sum(dtype=np.float64))
-            raise DarkroomError(
-                f"{where}, row {row} ({predictions.frame['path'].iloc[row]}) {what}; its sum is "
-                f"{total:.6g}."
-            )
+        if predictions.kind == "probability":
+            problems["does not sum to 1"] = np.abs(sums - 1) > TOLERANCE
+        for what, bad in problems.items():
+            if bad.any():
+                row = int(np.flatnonzero(bad)[0])
+                raise DarkroomError(
+                    f"{where}, row {start + row} "
+                    f"({predictions.frame['path'].iloc[start + row]}) {what}; its sum is "
+                    f"{sums[row]:.6g}."
+                )
 
 
 def _check_images(received: pd.Series, expected: Sequence[str], where: str) -> None:
@@ -410,17 +409,15 @@ def blocks(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 def _unknown_label(predictions: Predictions) -> pd.Series:
     labels, known = predictions.frame["label"], set(predictions.class_names)
-    if (
-        predictions.kind != "multilabel" and labels.dtype == object
-    ):  # lists, say, of which `isin` finds some by the chance of a hash
-        return ~labels.map(lambda name: isinstance(name, str) and name in known)
-    if predictions.kind != "multilabel":
-        return ~labels.isin(known)
-    return labels.map(
-        lambda names: (
-            isinstance(names, str) or not np.iterable(names) or not known.issuperset(names)
+    if predictions.kind == "multilabel":
+        return labels.map(
+            lambda names: (
+                isinstance(names, str) or not np.iterable(names) or not known.issuperset(names)
+            )
         )
-    )
+    if labels.dtype == object:  # lists, say, of which `isin` finds some by the chance of a hash
+        return ~labels.map(lambda name: isinstance(name, str) and name in known)
+    return ~labels.isin(known)
 
 
 MARK = " folded"

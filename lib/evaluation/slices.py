@@ -126,8 +126,8 @@ def _slice(
     low, high = confidence.bounded_interval(accuracy, float(half), num=num)
     gap = float(right[~place].mean()) - accuracy
     is_worse = bool(gap > quantile * np.sqrt(_variance(part, inside - outside)) > 0)
-    found = {"column": name, "value": value, "num": int(place.sum()), "accuracy": accuracy}
-    return found | {"low": low, "high": high, "is_worse": is_worse}
+    row = {"column": name, "value": value, "num": int(place.sum()), "accuracy": accuracy}
+    return row | {"low": low, "high": high, "is_worse": is_worse}
 
 
 def _groups(values: pd.Series) -> list[tuple[str, np.ndarray]]:

@@ -120,7 +120,7 @@ def estimate(
     """A number over the runs `rows`; `interval` gives the ends for half the width."""
     ends = {
         "": interval(uncertainty.half_width(confidence.LEVEL)),
-        "image_": interval(confidence.NORMAL * float(np.sqrt(uncertainty.image_variance))),
+        "image_": interval(uncertainty.half_width_over_images(confidence.LEVEL)),
     }
     if len(rows) > 1:
         ends["new_"] = interval(uncertainty.half_width_of_new_run(confidence.LEVEL))

@@ -133,11 +133,10 @@ def hardest(comparison: Comparison, dataset: Dataset, *, num: int = 12) -> Drawi
     number of runs that were right.
     """
     table = comparison.hardest(num)
-    captions = [
-        f"{row.label}{f', not {row.said}' if row.said else ''}\nright in {row.num_right} of "
-        f"{row.num_runs}"
-        for row in table.itertuples()
-    ]
+    captions = []
+    for row in table.itertuples():
+        wrong = f", not {row.predicted}" if row.predicted else ""
+        captions.append(f"{row.label}{wrong}\nright in {row.num_right} of {row.num_runs}")
     return _pictures(table, captions, dataset, "Hardest images")
 
 
