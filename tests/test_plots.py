@@ -134,8 +134,8 @@ def test_every_figure_tells_its_numbers():
             "accuracy": [np.nan, 0.75],
         }
     )
-    drawing = plots.reliability(bins, 0.15)
-    assert "calibration error 15.0 %; on average overconfident by 15.0 points" in drawing.alt
+    drawing = plots.reliability(bins)
+    assert drawing.alt == "Reliability: on average overconfident by 15.0 points."
     saved(drawing)
 
 

@@ -435,10 +435,10 @@ def _draw_published(axes: Axes, place: float, number: str, value: float) -> None
 
 
 @style.in_style
-def reliability(bins: pd.DataFrame, error: float, *, title: str = "") -> Drawing:
+def reliability(bins: pd.DataFrame, *, title: str = "") -> Drawing:
     """Accuracy against stated probability, one bar a bin, and how many images each bin holds.
 
-    `bins` is `calibration.reliability`, `error` the expected calibration error (0 to 1).
+    `bins` is `calibration.reliability`.
     """
     filled = bins.dropna()
     gap = float(np.average(filled["accuracy"] - filled["confidence"], weights=filled["num"]))
@@ -454,10 +454,7 @@ def reliability(bins: pd.DataFrame, error: float, *, title: str = "") -> Drawing
     lower.set(ylabel="images", xlabel="predicted probability")
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     style.show_percent(upper.yaxis, lower.xaxis)
-    drawing.alt = (
-        f"Reliability: expected calibration error {percent(error)}; on average {manner} by "
-        f"{100 * abs(gap):.1f} points."
-    )
+    drawing.alt = f"Reliability: on average {manner} by {100 * abs(gap):.1f} points."
     return drawing
 
 

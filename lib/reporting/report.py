@@ -15,7 +15,7 @@ from lib import files
 from lib.evaluation import agreement, calibration, checks, metrics, overfitting
 from lib.evaluation import confusion as matrices
 from lib.evaluation.comparison import Comparison, write_table
-from lib.evaluation.formatting import amount, interval, percent, words
+from lib.evaluation.formatting import amount, interval, words
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import RunRecord
@@ -175,16 +175,13 @@ def calibration_drawings(comparison: Comparison) -> dict[str, Drawing]:
         return {}
     best, runs = next(iter(calibrated.items()))
     pooled = _together([run.predictions.split("test") for run in runs])
-    error = calibration.calibration_error(pooled)
-    # Not the mean over seeds that the table holds.
-    together = f", its {len(runs)} seeds together" if len(runs) > 1 else ""
-    title = f"{best}: calibration error {percent(error)}{together}"
+    title = f"{best}: {len(runs)} seeds together" if len(runs) > 1 else best
     curves = {
         arm: calibration.risk_coverage(_together([_scaled_test(run.predictions) for run in its]))
         for arm, its in list(calibrated.items())[:_MOST_CURVES]
     }
     return {
-        "reliability": plots.reliability(calibration.reliability(pooled), error, title=title),
+        "reliability": plots.reliability(calibration.reliability(pooled), title=title),
         "coverage": plots.risk_coverage(curves, target=agreement.TARGET_ACCURACY),
     }
 
@@ -270,7 +267,8 @@ def answer(comparison: Comparison) -> str:
         better.setdefault(pair.order[1], []).append(pair)
     clauses = []
     for loser, pairs in better.items():
-        sizes = [f" ({words(comparison.metric)} {pair.numbers})" for pair in pairs]
+        metric = words(comparison.metric)  # the interval over images alone stands in the verdicts
+        sizes = [f" ({metric} {pair.numbers.partition(';')[0]})" for pair in pairs]
         names = [pair.order[0] for pair in pairs]
         if len(set(sizes)) == 1:  # arms with the same predictions
             subject, size = _joined(names), sizes[0]
