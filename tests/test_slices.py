@@ -68,6 +68,22 @@ def test_scores_have_intervals_that_hold_their_value():
     assert found.loc["brier", "value"] == pytest.approx(calibration.brier(drawn()))
 
 
+def test_scores_of_several_labels_by_hand():
+    frame = table(
+        ["1", "2"],
+        splits=["test"] * 2,
+        labels=[["a"], ["a", "b"]],
+        groups=[0, 1],
+        probabilities=np.array([[0.8, 0.4], [0.5, 0.25]]),
+        class_names=["a", "b"],
+    )
+    found = slices.scores(Predictions(frame, ("a", "b"), kind="multilabel"))
+    expected = -(np.log(0.8) + np.log(0.6) + np.log(0.5) + np.log(0.25)) / 4
+    assert found.loc["log_loss", "value"] == pytest.approx(expected)
+    squares = (0.2**2 + 0.4**2, 0.5**2 + 0.75**2)
+    assert found.loc["brier", "value"] == pytest.approx(np.mean(squares))
+
+
 def test_the_worst_slice_is_named():
     part = drawn(400)
     right = part.predicted == part.truth

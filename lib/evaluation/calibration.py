@@ -46,11 +46,10 @@ def reliability(predictions: Predictions, *, num_bins: int = NUM_BINS) -> pd.Dat
     where empty).
     """
     edges = np.linspace(0, 1, num_bins + 1)
-    bins = np.searchsorted(edges, predictions.confidence, side="left") - 1  # (low, high]
-    bins, right = np.clip(bins, 0, num_bins - 1), predictions.predicted == predictions.truth
+    certain, right = certainty(predictions)
+    bins = np.clip(np.searchsorted(edges, certain, side="left") - 1, 0, num_bins - 1)  # (low, high]
     num, confidence, accuracy = (
-        np.bincount(bins, weights, minlength=num_bins)
-        for weights in (None, predictions.confidence, right)
+        np.bincount(bins, weights, minlength=num_bins) for weights in (None, certain, right)
     )
     columns = {"low": edges[:-1], "high": edges[1:], "num": num}
     with np.errstate(invalid="ignore"):

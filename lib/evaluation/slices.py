@@ -43,16 +43,24 @@ def by_class(part: Predictions) -> pd.DataFrame:
 
 
 def scores(part: Predictions) -> pd.DataFrame:
-    """`log_loss`, `brier` and `calibration_error` (debiased): `value`, `low`, `high`."""
-    of_truth = np.clip(part.probabilities[np.arange(len(part)), part.truth], np.finfo("f4").eps, 1)
-    losses = -np.log(of_truth.astype(np.float64))
+    """`log_loss`, `brier` and `calibration_error` (debiased): `value`, `low`, `high`; no rows where
+    the table holds scores instead of probabilities.
+
+    Of several labels an image the log loss is the mean over labels, and the calibration error that
+    of the whole set of them.
+    """
+    rows: dict[str, tuple[float, float, float]] = {}
+    if part.kind == "score":
+        return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("metric")
+    of_truth = np.where(part.truths, part.probabilities, 1 - part.probabilities).astype(np.float64)
+    losses = -np.log(np.clip(of_truth, np.finfo("f4").eps, 1))
+    losses = losses.mean(axis=1) if part.kind == "multilabel" else losses[part.truths]
     squares = ((part.probabilities - part.truths) ** 2).sum(axis=1)
-    rows = {}
-    for name, values, highest in (("log_loss", losses, np.inf), ("brier", squares, 2.0)):
+    limits = {"log_loss": (losses, np.inf), "brier": (squares, max(2.0, squares.max()))}
+    for name, (values, highest) in limits.items():
         half = confidence.NORMAL * np.sqrt(_variance(part, (values - values.mean()) / len(values)))
         mean = float(values.mean())
         rows[name] = (mean, max(0.0, mean - half), min(highest, mean + half))
-    value = calibration.debiased_calibration_error(part)
     rows["calibration_error"] = (value, *np.nanquantile(_calibration_draws(part), (0.025, 0.975)))
     return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("metric")
 
