@@ -61,7 +61,8 @@ def scores(part: Predictions) -> pd.DataFrame:
         half = confidence.NORMAL * np.sqrt(_variance(part, (values - values.mean()) / len(values)))
         mean = float(values.mean())
         rows[name] = (mean, max(0.0, mean - half), min(highest, mean + half))
-    rows["calibration_error"] = (value, *np.nanquantile(_calibration_draws(part), (0.025, 0.975)))
+    ends = np.nanquantile(_calibration_draws(part), (0.025, 0.975))
+    rows["calibration_error"] = (calibration.debiased_calibration_error(part), *ends)
     return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("metric")
 
 
