@@ -45,6 +45,14 @@ def test_type_checkers_and_editors_see_the_public_names():
         assert set(stub.splitlines()) == lines
 
 
+def test_the_reference_shows_every_public_name():
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    for names in api.PUBLIC.values():
+        for name, module in names.items():
+            blocks = [block for block in page.split("::: ") if block.startswith(module)]
+            assert any(re.search(rf"\b{name}\b", block) for block in blocks), name
+
+
 def test_the_examples_of_the_page_pass_a_type_checker(tmp_path):
     pytest.importorskip("mypy", reason="mypy is not installed (extra `test`)")
     page = tmp_path / "page.py"

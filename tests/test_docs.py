@@ -2,13 +2,17 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from lib import cli, schema
+from lib import cli, data, schema, training
+from lib.cli import project
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -57,6 +61,76 @@ def test_the_commands_are_found():
     assert ["export", "quickstart/train/lite0_frozen-s0", "onnx"] in commands(
         ROOT / "docs/apply.md"
     )
+
+
+ELSEWHERE = {
+    "best": "test_best.py",
+    "board": "test_tensorboard.py",
+    "collect": "test_tmdb.py",
+    "spread": "test_spread.py",
+    "store": "test_gridfs.py",
+    "web": "test_web.py",
+}
+"""Commands that need a server, a network or minutes, and the tests that run them."""
+STANDS_FOR = {
+    **dict.fromkeys(("PATH", "FOLDER", "path/to/folder", "path/to/pile"), "./pile"),
+    **dict.fromkeys(("path/to/posters", "leaves"), "./pile"),
+    "path/to/photos": "photos",
+    "path/to/copy": "copy",
+    "NAME": "pile",
+    "NOTEBOOK": "3_train",
+    "STUDY": "quickstart",
+    "dropout": "quickstart",
+    "…": "quickstart",
+    "wrong_label": "keep",
+    "Photo": "a",
+}
+"""Words that a page leaves to its reader, and what they are here."""
+
+
+def tiny(words):
+    """A page's command with what stands for its reader's own things, and small."""
+    words = ["=".join(STANDS_FOR.get(part, part) for part in word.split("=")) for word in words]
+    if words[0] == "apply":
+        words[1] = "quickstart/train/lite0_frozen-s0"
+    if words[0] == "prune":
+        words.append("--yes")
+    if words[0] == "run":
+        if "--cluster" in words:
+            place = words.index("--cluster")
+            del words[place : place + 2]
+        words += ["--tiny", *([] if "--dry-run" in words else ["--dry-run"])]
+        if not any(word.startswith("data=") for word in words):
+            words += ["--set", "data=./pile"]
+    return words
+
+
+def test_the_commands_run(tmp_path, monkeypatch, capsys):
+    """In tiny form: studies as a dry run, everything else on sixty noisy pictures."""
+    home = project.create(tmp_path / "home")
+    monkeypatch.setenv("DARKROOM_HOME", str(home))
+    monkeypatch.chdir(home)
+    generator = np.random.default_rng(0)
+    for number in range(60):
+        file = home / "pile" / "ab"[number % 2] / f"{number // 2}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        noise = generator.integers(0, 100 + 155 * (number % 2), (8, 8, 3), dtype=np.uint8)
+        cv2.imwrite(str(file), cv2.resize(noise, (40, 40), interpolation=cv2.INTER_CUBIC))
+    small = {"preset": "triage", "filters": [4], "dense_units": [4], "image_side": 32, "epochs": 1}
+    run = {"study": "quickstart", "arm": "lite0_frozen", **small}
+    training.train(data.load(str(home / "pile")), architecture="custom", **run)
+    ran, failed = set(), {}
+    for words in map(tiny, (words for page in PAGES for words in commands(page))):
+        if words[0] in ELSEWHERE or {"|", "--mlflow", "--embedding-network", "onnx"} & {*words}:
+            continue
+        for place in ("photos", "copy", "mine", "lite0"):  # written by several pages
+            shutil.rmtree(home / place, ignore_errors=True)
+        if cli.main(words):
+            failed[" ".join(words)] = capsys.readouterr().err
+        ran.add(words[0])
+    assert not failed, "\n".join(f"{words}: {message}" for words, message in failed.items())
+    assert ran == set(cli._parser()[1]) - {*ELSEWHERE, "lab"}
+    assert all((ROOT / "tests" / file).is_file() for file in ELSEWHERE.values())
 
 
 def test_the_slurm_example_makes_a_job_script_that_starts_a_worker(tmp_path):

@@ -257,10 +257,12 @@ def export(dataset: Dataset, target: Path, *, by_split: bool = False) -> int:
 
 def _describe(folder: Path, dataset: Dataset, table: pd.DataFrame) -> None:
     """Writes `metadata.csv` into every split's folder, and the card."""
-    attributes = [name for name in table if name.startswith("attr_")]
-    columns = ["file_name", "label", "group", *attributes]
+    columns = {name: name for name in ("file_name", "label", "group")}
+    for name in table.columns[table.columns.str.startswith("attr_")]:
+        plain = name.removeprefix("attr_")
+        columns[name] = name if plain in columns else plain
     for split, rows in table.groupby("outer"):
-        named = rows[columns].rename(columns=lambda name: name.removeprefix("attr_"))
+        named = rows[list(columns)].rename(columns=columns)
         named.to_csv(folder / split / "metadata.csv", index=False, lineterminator="\n")
     source = dataset.source
     facts = {
