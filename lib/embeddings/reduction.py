@@ -186,9 +186,7 @@ _SUBSPACE_ROWS = 20_000  # rows that principal components are computed from; of 
 
 @dataclass(frozen=True)
 class Reduction:
-    """A map: `places` float32 (n, 2) in the order of the features, and the state to
-    place others.
-    """
+    """A map: `places` float32 (n, 2) in the order of the features, and what places others."""
 
     method: str
     places: np.ndarray
