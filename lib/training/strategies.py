@@ -1,7 +1,9 @@
 """Training strategies: scratch, frozen features, linear probe, fine-tuning of the top or of all.
 
 Fine-tuning never ends below its own head: after the second phase the linear head on frozen
-features, the tuned network and a linear head on the tuned features compete on validation.
+features competes on validation with one on the tuned features, and the better is refitted on train
+and validation. Where no linear head can be fitted, the head competes with the network as it was
+tuned.
 """
 
 from __future__ import annotations
@@ -233,12 +235,13 @@ def _two_phases(job: _Job, release: Callable[[], int]) -> _Outcome:
     tuned = fitted.history.assign(epoch=fitted.history["epoch"] + before)
     history = pandas.concat([head.history.assign(phase="head"), tuned], ignore_index=True)
     states = {"head": (start, probe, job), "tuned": (model.get_weights(), None, job)}
-    if probe is not None:
+    if probe is not None:  # linear heads can be refitted on validation images too
         on_tuned = dataclasses.replace(
             job, data=dataclasses.replace(job.data, features_folder=_tuned_features(run))
         )
         _, second = _fit_probe(on_tuned)
         _set_head(model, second)
+        del states["tuned"]
         states["linear"] = (model.get_weights(), second, on_tuned)
     selection = _keep_best(model, {name: state[0] for name, state in states.items()}, val)
     kept = head.kept_epoch if selection["kept"] == "head" else fitted.kept_epoch + before
