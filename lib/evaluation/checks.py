@@ -54,8 +54,7 @@ class RunFacts:
 
     `reported` are numbers from elsewhere (Keras' evaluate) by their name here, by default those in
     the table; `settings` what the training was asked for (`monitor`, `class_weights`),
-    `class_weights` those that acted; `diverged` whether the loss became NaN or infinite;
-    `refitted` whether the kept head was fitted to validation images as well.
+    `class_weights` those that acted; `diverged` whether the loss became NaN or infinite.
     """
 
     predictions: Predictions
@@ -66,7 +65,6 @@ class RunFacts:
     class_weights: Mapping[str, float] | None = None
     test_openings: int | None = None
     diverged: bool | None = None
-    refitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,8 +136,6 @@ def validation_unchanged(facts: RunFacts) -> Outcome:
     """Validation accuracy after training is that of the kept epoch."""
     if facts.history is None or facts.kept_epoch is None:
         return not_judged("the run has no history or no kept epoch")
-    if facts.refitted:
-        return not_judged("the head was refitted; validation scores are those of before")
     if "val" not in facts.predictions.splits or "val_accuracy" not in facts.history:
         return not_judged("there are no validation results")
     val = facts.predictions.split("val")

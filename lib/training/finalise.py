@@ -49,7 +49,6 @@ def conclude(
         class_weights=fitted.class_weights,
         test_openings=result["test_openings"],
         diverged=fitted.diverged,
-        refitted=trained.val_probabilities is not None,
     )
     result["audit"] = checks.of_run(facts) + leaks.of_run(dataset, split, study=run.study)
     checks.require(result["audit"])
