@@ -1,10 +1,8 @@
-"""Claims: the posters source's grids several times faster than scikit-learn one by one; losses for
-little; GridFS at speed.
+"""Claims: the posters source's grids in minutes; losses for little; GridFS at speed.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -15,12 +13,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import joblib
 import numpy as np
 import threadpoolctl
-from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 
 from benchmarks.parts import measure
 from lib.baselines import fitting, search
@@ -32,7 +26,7 @@ warnings.simplefilter("ignore")
 SHAPES = [[8], [16], [32], [8, 8], [16, 16], [32, 32], [8, 16, 8], [450], [450, 450]]
 RATES = [0.001, 0.01]
 SIZE = (15, 10)
-PARTS = ("shapes", "seeds", "networks", "margins", "losses", "store")
+PARTS = ("networks", "margins", "losses", "store")
 COSTS = [float(cost) for cost in np.geomspace(0.01, 100, 40)]
 
 
@@ -67,139 +61,29 @@ class Drawn:
 
 
 def networks(*, quick: bool) -> None:
-    """The source's 72 results with fewer epochs on both sides: seconds are proportional to epochs."""
-    scale = 200 if quick else 20
-    epochs = [1000 // scale, 2000 // scale]
+    """The source's 72 results with fewer epochs: seconds are proportional to epochs."""
+    scale, cpu = 200 if quick else 20, 0.0
     grid = fitting.parameter_grid(
         "mlp",
-        {"hidden_layers": SHAPES, "learning_rate": RATES, "epochs": epochs, "optimizer": ["sgd"]},
+        {
+            "hidden_layers": SHAPES,
+            "learning_rate": RATES,
+            "epochs": [1000 // scale, 2000 // scale],
+            "optimizer": ["sgd"],
+        },
     )
-    joblib.Parallel(os.cpu_count())(
-        joblib.delayed(_ready)() for _ in range(8 * os.cpu_count())
-    )  # imports are not counted
-    wall, differences = [0.0, 0.0], []
     for classes in (2, 3):
         drawn = Drawn(classes)
-        seconds, _, table = measure.timed(lambda d=drawn: search.run("mlp", grid, [SIZE], d))
-        wall[0] += seconds
-        for row in sorted(table.to_dict("records"), key=_shape):
-            values = json.loads(row["parameters"])
-            seconds, _, score = measure.timed(lambda v=values, d=drawn: _scikit_network(v, d))
-            wall[1] += seconds
-            differences.append(row["val_accuracy"] - score)
-    # Rates and epochs of one shape share their first weights, so a shape on one set of classes
-    # counts once.
-    shapes = np.array(differences).reshape(2, len(SHAPES), -1).mean(axis=2).ravel()
-    apart, error = float(shapes.mean()), float(shapes.std(ddof=1) / np.sqrt(len(shapes)))
-    what = f"{len(differences)} networks at 1/{scale} of the epochs against scikit-learn one by one"
-    measure.claim(f"{what} ({wall[0]:.1f} and {wall[1]:.1f} s)", wall[1] / wall[0], 5)
-    print(
-        f"validation accuracy, ours less theirs: {100 * apart:+.2f} ± {100 * error:.2f} points "
-        "(mean, standard error)"
-    )
-
-
-def _shape(row: dict) -> int:
-    return SHAPES.index(json.loads(row["parameters"])["hidden_layers"])
-
-
-def seeds(*, quick: bool) -> None:
-    """Accuracies of networks of two shapes, ours and scikit-learn's, over seeds of their first
-    weights and orders.
-    """
-    num = 4 if quick else 20
-    drawn = Drawn(3)
-    train, val = drawn.part("train", SIZE), drawn.part("val", SIZE)
-    for shape, rate in (([8], 0.01), ([16, 16], 0.01)):
-        values = {"hidden_layers": shape, "learning_rate": rate, "epochs": 50, "optimizer": "sgd"}
-        pairs = np.empty((num, 2))
-        for seed in range(num):
-            with threadpoolctl.threadpool_limits(1):
-                fitted = fitting.fit("mlp", values, train, seed=seed)
-            mine = fitting.is_correct(fitting.outputs(fitted.pipeline, val.X), val.y).mean()
-            pairs[seed] = mine, _scikit_network(values, drawn, seed)
-        apart, error = (
-            pairs[:, 0] - pairs[:, 1],
-            100 * (pairs.var(axis=0, ddof=1).sum() / num) ** 0.5,
-        )
-        print(
-            f"{shape}, {num} seeds: ours less theirs {100 * apart.mean():+.2f} ± {error:.2f} "
-            "points (standard error)"
-        )
-
-
-def shapes(*, quick: bool) -> None:
-    """CPU time of every shape, ours and scikit-learn in turn on one core, for results at e and at 2
-    e epochs.
-    """
-    drawn = Drawn(3)
-    train = drawn.part("train", SIZE)
-    X, totals = StandardScaler().fit_transform(train.X.astype(np.float64)), [0.0, 0.0]
-    settings = {"solver": "sgd", "learning_rate_init": 0.001, "tol": 0, "n_iter_no_change": 10**9}
-    for shape in SHAPES:
-        few = 3 if max(shape) > 100 else 10
-        values = {"hidden_layers": shape, "learning_rate": 0.001, "optimizer": "sgd"}
-        pairs = []
-        for _ in range(1 if quick else 5):
-            mine = _cpu(
-                lambda v=values, e=few: fitting.fit_path("mlp", v, [e, 2 * e], train, seed=0)
-            )
-            networks = [
-                MLPClassifier(tuple(shape), max_iter=epochs, **settings)
-                for epochs in (few, 2 * few)
-            ]
-            theirs = _cpu(lambda n=networks: [network.fit(X, train.y) for network in n])
-            pairs.append((mine / few, theirs / few))
-        totals = [
-            total + part for total, part in zip(totals, np.median(pairs, axis=0), strict=True)
-        ]
-    print(
-        "nine shapes, results at e and 2 e epochs, CPU time on one core: "
-        f"{totals[1] / totals[0]:.1f} times less than "
-        f"scikit-learn ({1000 * totals[0]:.0f} against {1000 * totals[1]:.0f} ms for each e)"
-    )
-
-
-def _ready() -> None:
-    time.sleep(0.05)
-
-
-def _scikit_network(values: dict, drawn: Drawn, seed: int = 0) -> float:
-    train, val = drawn.part("train", SIZE), drawn.part("val", SIZE)
-    with threadpoolctl.threadpool_limits(1):
-        scaler = StandardScaler().fit(train.X.astype(np.float64))
-        network = MLPClassifier(
-            tuple(values["hidden_layers"]),
-            solver="sgd",
-            learning_rate_init=values["learning_rate"],
-            max_iter=values["epochs"],
-            tol=0,
-            n_iter_no_change=10**9,
-            random_state=seed,
-        )
-        network.fit(scaler.transform(train.X.astype(np.float64)), train.y)
-        return float(network.score(scaler.transform(val.X.astype(np.float64)), val.y))
+        cpu += _cpu(lambda d=drawn: search.run("mlp", grid, [SIZE], d, jobs=1))
+    what = f"the source's 72 networks ({cpu:.0f} CPU-s at 1/{scale} of the epochs)"
+    measure.claim(what, scale * cpu / 60, 60, "CPU minutes", most=True)
 
 
 def margins(*, quick: bool) -> None:
-    """40 values of C; in the quick form scikit-learn fits two of them, and its time counts 20 times."""
-    drawn, every = Drawn(3), 20 if quick else 1
-    ours, _, table = measure.timed(lambda: search.run("svm_linear", {"C": COSTS}, [SIZE], drawn))
-    mine = {
-        json.loads(row["parameters"])["C"]: row["val_accuracy"] for row in table.to_dict("records")
-    }
-    train, val = drawn.part("train", SIZE), drawn.part("val", SIZE)
-    scaler = StandardScaler().fit(train.X)
-    X, scored = scaler.transform(train.X).astype(np.float64), scaler.transform(val.X)
-    theirs, apart = 0.0, []
-    for cost in COSTS[every // 2 :: every]:
-        machine = LinearSVC(C=cost, tol=1e-4, max_iter=100_000)
-        with threadpoolctl.threadpool_limits(1):
-            theirs += every * measure.seconds_of(lambda m=machine: m.fit(X, train.y))
-        apart.append(abs(mine[cost] - machine.score(scored, val.y)))
-    what = f"40 linear SVMs against scikit-learn one by one ({ours:.1f} and {theirs:.0f} s)"
-    measure.claim(what, theirs / ours, 5)
-    print(f"validation accuracy of the same C: at most {100 * max(apart):.2f} points apart")
+    """40 values of C; five in the quick form."""
+    costs = COSTS[::8] if quick else COSTS
+    seconds = _cpu(lambda: search.run("svm_linear", {"C": costs}, [SIZE], Drawn(3), jobs=1))
+    measure.claim("40 linear SVMs", seconds * len(COSTS) / len(costs), 60, "CPU-s", most=True)
 
 
 def losses(*, quick: bool) -> None:

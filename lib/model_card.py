@@ -29,33 +29,30 @@ _LICENCE_UNKNOWN = "not stated by the source; ask the owner of the pictures"
 def of_run(
     result: Mapping[str, Any],
     *,
-    run: str,
-    data: str,
-    source: Mapping[str, Any],
+    run: Any,
+    dataset: Any,
     classes: Mapping[str, Mapping[str, float]],
-    parameters: Mapping[str, Any],
     **further: Any,
 ) -> dict[str, Any]:
     """Returns the card of a training: data and licence, split, metrics with intervals, limits.
 
     Args:
         result: the content of `result.json`.
-        run: its name, `study/stage/run`.
-        data: the name of the data set.
-        source: the content of the data set's `source.json`.
+        run: the `runs.Run`.
+        dataset: the `data.Dataset`.
         classes: precision, recall, F1 and number of test images for every class.
-        parameters: the run's parameters.
-        **further: more facts, such as `rendering` and `environment`.
+        **further: more facts, such as `environment`.
     """
     names = [name for name in result["metrics"] if not name.startswith(("train_", "val_"))]
     card = {
-        "run": run,
-        "data": data,
-        "licence_of_data": source.get("licence") or _LICENCE_UNKNOWN,
-        "citation_of_data": source.get("citation"),
+        "run": run.name,
+        "data": run.data,
+        "licence_of_data": dataset.source.get("licence") or _LICENCE_UNKNOWN,
+        "citation_of_data": dataset.source.get("citation"),
         **{name: result[name] for name in ("data_hash", "split", "target", "class_names")},
         "images": {name: sum(counts.values()) for name, counts in result["split_counts"].items()},
-        "parameters": dict(parameters),
+        "parameters": dict(run.parameters),
+        "rendering": dataset.rendering.as_json(),
         "metrics": {name: result["metrics"][name] for name in sorted(names)},
         "classes": {name: dict(row) for name, row in classes.items()},
         "limits": [

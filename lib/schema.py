@@ -441,8 +441,8 @@ _FIT = (
 )
 
 _MACHINE = (
-    _row("dtype_policy", "str", "float32", "arithmetic; auto takes the faster one here",
-         option=True, choices=("float32", "mixed_bfloat16", "auto")),
+    _row("dtype_policy", "str", "float32", "arithmetic",
+         option=True, choices=("float32", "mixed_bfloat16")),
     _row("devices", "int", 1, "GPUs that share each batch, 0 for all", "at least 0", option=True),
     dataclasses.replace(
         _row("continue_run", "bool", False,

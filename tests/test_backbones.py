@@ -223,17 +223,18 @@ def test_resnet18_takes_weights_from_keras_hub_in_its_order(monkeypatch):
 
 
 def test_steps_are_measured():
-    times = timing.step_times("custom", image_side=16, batch_size=2, num_steps=1)
+    model = build("custom", class_names="ab", image_side=16)
+    times = timing.steps(model, keras.optimizers.Adam(), image_side=16, batch_size=2, num_steps=1)
     assert 0 < times["predict_ms"] < times["train_ms"] * 100 and times["train_ms"] > 0
 
 
 def test_table_has_a_row_a_backbone_and_measures_on_request(monkeypatch):
     monkeypatch.setattr(
-        timing, "step_times", lambda *_, **how: {"predict_ms": how["image_side"], "train_ms": 7.0}
+        timing, "steps", lambda *_, **how: {"predict_ms": how["image_side"], "train_ms": 7.0}
     )
     table = timing.backbone_table(["mobilenet"], image_side=32, batch_size=2, num_steps=1)
     assert list(table.index) == list(backbones.BACKBONES)
-    assert table.loc["resnet50", "megabytes"] == pytest.approx(23_587_712 * 4 / 2**20)
+    assert table.loc["resnet50", ["top1", "num_parameters"]].tolist() == [74.9, 23_587_712]
     assert table.loc["mobilenet", ["predict_ms", "train_ms"]].tolist() == [32, 7]
     assert table.loc["resnet50", ["predict_ms", "train_ms"]].isna().all()
     with pytest.raises(DarkroomError, match="Did you mean 'mobilenet'"):

@@ -1,8 +1,9 @@
 import keras
+import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.models import build, cnn
+from lib.models import build, cnn, predictor
 
 NINETEEN = [f"character {number:02}" for number in range(19)]
 
@@ -96,6 +97,7 @@ def test_every_field_of_the_description_acts():
     }
     changes = {
         "kernel": 5,
+        "residual_units": 1,
         "first_stride": 2,
         "padding": "valid",
         "pooling": "average",
@@ -144,19 +146,14 @@ def test_l2_adds_the_squared_kernels_to_the_loss():
     ("wrong", "message"),
     [
         ({"filter": 3}, "Did you mean 'filters'"),
-        (
-            {"filters": [0]},
-            "`filters` of a CNN must be one or more whole numbers above 0. Received: \\(0,\\)",
-        ),
-        ({"padding": "full"}, "`padding` of a CNN must be same or valid. Received: 'full'"),
-        ({"pool_after": [9]}, "`pool_after` of a CNN must be numbers of blocks, 1 to 5"),
+        ({"pooling": "maximum"}, "`pooling` must be one of max, average. Received: 'maximum'"),
+        ({"pool_after": [9]}, "`pool_after` must be one of 1, 2, 3, 4, 5. Received: '9'"),
         (
             {"dropout": {"block9": 0.5}},
-            "`dropout` of a CNN must be rates from 0 to below 1 at any of flat, dense, block1",
+            "`dropout` must be one of flat, dense, block1, .*Received: .block9.",
         ),
-        ({"dropout": {"flat": 1.0}}, "rates from 0 to below 1"),
+        ({"batch_normalization": ["blok"]}, "Did you mean 'block'"),
         ({"preset": "compcat"}, "Did you mean 'compact'"),
-        ({"activation": "rleu"}, "`activation` of a CNN must be one of relu"),
     ],
 )
 def test_a_wrong_description_is_refused(wrong, message):
@@ -176,6 +173,21 @@ def test_the_compact_network_takes_any_side():
         assert (
             model.count_params() == 320_498
         )  # a pooled average has no weights that grow with the side
+
+
+def test_the_residual_network_begins_as_its_plain_blocks_and_takes_any_side():
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    residual = build("custom", class_names="ab", image_side=16, preset="residual")
+    plain = build("custom", class_names="ab", image_side=16, preset="residual", residual_units=0)
+    assert residual.count_params() == 1_960_930
+    for layer in plain.layers:
+        layer.set_weights(residual.get_layer(layer.name).get_weights())
+    np.testing.assert_allclose(
+        predictor.predict_proba(residual, images),
+        predictor.predict_proba(plain, images),
+        atol=1e-6,
+    )
+    assert build("custom", class_names="ab", image_side=33, preset="residual").output_shape[1] == 2
 
 
 def test_describe_turns_lists_and_single_numbers_into_tuples():

@@ -104,19 +104,6 @@ def test_nineteen_classes_can_reach_certainty():
     assert heads.probabilities(head, logits)[0, 3] > 0.9999
 
 
-def test_decoding_fits_the_head():
-    sigmoid = heads.of(model("sigmoid", ("photo", "rest"), "photo"))
-    assert heads.decode(sigmoid, np.array([[0.6, 0.4], [0.4, 0.6]])) == ["photo", "rest"]
-    assert heads.decode(sigmoid, np.array([[0.6, 0.4]]), threshold=0.7) == ["rest"]
-    assert heads.decode(heads.of(model()), np.array([[0.2, 0.5, 0.3]])) == ["b"]
-    assert heads.decode(heads.of(model("multilabel")), np.array([[0.9, 0.1, 0.5]])) == [("a", "c")]
-    with pytest.raises(
-        DarkroomError,
-        match="must have the shape \\(n, 3\\), one column a class. Received: \\(1, 1\\)",
-    ):
-        heads.decode(heads.of(model()), np.array([[0.9]]))
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -204,13 +204,6 @@ def test_risk_coverage_and_the_threshold_for_a_target_accuracy():
         calibration.threshold(drawn, accuracy=90)
 
 
-def test_the_hardest_images_come_first():
-    drawn = of_probabilities([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]], [0, 1, 0])
-    worst = metrics.hardest(drawn, 2)
-    assert worst["path"].tolist() == ["000001.png", "000002.png"]
-    assert worst["predicted"].tolist() == ["class 0", "class 1"]
-
-
 def test_scores_have_no_log_loss_and_multilabel_no_predicted_class():
     scores = of_probabilities([[3.0, -1.0], [0.0, 2.0]], [0, 1], kind="score")
     assert "log_loss" not in metrics.summary(scores, "test")

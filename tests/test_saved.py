@@ -1,6 +1,7 @@
 import json
 import warnings
 import zipfile
+from types import SimpleNamespace
 
 import h5py
 import keras
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from lib import model_card, processes
+from lib.data.value_range import Rendering
 from lib.errors import DarkroomError
 from lib.models import build, heads, predictor, serialization
 
@@ -218,11 +220,9 @@ def test_a_card_has_the_sections_and_the_header_of_a_model_hub():
     }
     card = model_card.of_run(
         result,
-        run="study/train/one",
-        data="mine",
-        source={},
+        run=SimpleNamespace(name="study/train/one", data="mine", parameters={"seed": 0}),
+        dataset=SimpleNamespace(source={}, rendering=Rendering()),
         classes={"a": {"precision": None, "recall": 0.0, "images": 1}},
-        parameters={"seed": 0},
     )
     assert "train_accuracy" not in card["metrics"]
     text = model_card.markdown("net", ["Takes: RGB"], card)

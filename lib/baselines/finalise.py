@@ -15,14 +15,13 @@ from lib.baselines.data import ThumbnailData, format_size
 from lib.baselines.fitting import Fit
 from lib.baselines.model import Model
 from lib.cleaning import leaks
-from lib.evaluation import calibration, checks, metrics, predictions, statistics, test_access
+from lib.evaluation import checks, conclusion, metrics, predictions, test_access
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.reporting.tensorboard import RESULTS, Board
 from lib.runs import Run, record
 
 _SPLITS = ("train", "val", "test")
-_PREFIXES = ("train", "val")
 _MAX_POINTS = 500  # of a curve in TensorBoard
 
 
@@ -30,7 +29,7 @@ def fit_best(table: pandas.DataFrame, data: ThumbnailData, *, seed: int) -> tupl
     """Returns the first row of the results table fitted on train, with a calibrated model."""
     best = table.iloc[0]
     name, size = best["kind"], (int(best["height"]), int(best["width"]))
-    train, val = (data.part(split, size) for split in _PREFIXES)
+    train, val = (data.part(split, size) for split in ("train", "val"))
     fit = fitting.fit(name, json.loads(best["parameters"]), train, seed=seed, val=val)
     model = Model(
         name,
@@ -52,8 +51,7 @@ def history(fit: Fit) -> pandas.DataFrame | None:
 
 def score(model: Model, data: ThumbnailData, *, run: Run) -> Predictions:
     """Opens the test split, scores all images once, and writes `predictions.parquet`."""
-    name = f"{run.study}/{run.stage}/{run.unit}"
-    test_access.record(data.dataset.folder, data.split.id, name)
+    test_access.record(data.dataset.folder, data.split.id, run.name)
     tables = []
     for split in _SPLITS:
         rows = data.split.of(split)
@@ -71,7 +69,7 @@ def score(model: Model, data: ThumbnailData, *, run: Run) -> Predictions:
         "class_names": list(model.class_names),
         "data_hash": data.data_hash(),
         "target": data.target,
-        "run": name,
+        "run": run.name,
         "kind": "multilabel" if model.multilabel else "probability",
     }
     predictions.write(path, pandas.concat(tables).sort_values("path", ignore_index=True), about)
@@ -98,22 +96,11 @@ def finish(
         run: the open run.
     """
     split, curve = data.split, history(fit)
-    numbers: dict[str, Any] = dict(statistics.headline(predicted, "test"))
-    for name in _PREFIXES:
-        summary = metrics.summary(predicted, name)
-        numbers |= {f"{name}_{key}": value for key, value in summary.items()}
-    result: dict[str, Any] = {
-        "metrics": numbers,
+    result = conclusion.of_model(predicted, split, dataset_folder=data.dataset.folder) | {
         "strategy": "thumbnails",
         "model": model.kind,
         "size": format_size(model.size),
         "settings": {"size": format_size(model.size), **fit.parameters},
-        "class_names": list(model.class_names),
-        "split": split.id,
-        "split_method": split.method,
-        "split_counts": json.loads(data.counts().to_json()),
-        "target": data.target,
-        "data_hash": data.data_hash(),
         "num_parameters": model.num_parameters(),
         "training_seconds": fit.seconds,
         "num_trials": len(table),
@@ -125,25 +112,14 @@ def finish(
         curve.to_csv(run.folder / record.HISTORY, index=False)
         kept_epoch = int(curve["epoch"].iloc[-1])
         result |= {"kept_epoch": kept_epoch, "epochs_run": len(curve)}
-    result["calibration"] = calibration.advice(predicted)
-    result["temperature"] = result["calibration"]["temperature"]
-    num_openings = test_access.count(data.dataset.folder, split.id)
-    result["test_openings"] = num_openings
     result["audit"] = checks.of_run(
-        RunFacts(predicted, curve, kept_epoch, test_openings=num_openings)
+        RunFacts(predicted, curve, kept_epoch, test_openings=result["test_openings"])
     )
     result["audit"] += leaks.of_run(data.dataset, split, study=run.study)
     checks.require(result["audit"])
     path = run.checkpoint_folder / models.NAME
-    card = model_card.of_run(
-        result,
-        run=f"{run.study}/{run.stage}/{run.unit}",
-        data=run.data,
-        source=data.dataset.source,
-        classes=metrics.by_class(predicted),
-        parameters=run.parameters,
-        rendering=data.dataset.rendering.as_json(),
-    )
+    classes = metrics.by_class(predicted)
+    card = model_card.of_run(result, run=run, dataset=data.dataset, classes=classes)
     models.save(replace(model, card=card), path)
     result["model_sha256"] = hashing.file(path)  # the site loads no other file in its place
     _log(run, result, curve)

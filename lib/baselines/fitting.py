@@ -1,23 +1,26 @@
-"""The table of baseline models, and fitting one of them or a path of values.
-
-`MODELS` holds each model with the values that are searched by default.
-"""
+"""The table of baseline models, and fitting one of them."""
 
 from __future__ import annotations
 
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import threadpoolctl
+from scipy import optimize, special
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from lib.baselines import estimators
 from lib.baselines.data import Part, parse_sizes
@@ -26,6 +29,8 @@ from lib.errors import DarkroomError, suggest
 _MIN_PROBABILITY = 1e-7
 _TEMPERATURES = (1e-3, 1e3)
 _MAX_UNITS = 100_000
+_HARD_MARGIN = 1e8
+"""The cost of an image inside the margin, as high as 64-bit numbers allow."""
 _CHOICES = {
     "optimizer": ("adam", "sgd"),
     "activation": ("relu", "tanh"),
@@ -35,18 +40,13 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class ModelType:
-    """One type of model. `build(seed=…, **parameters)` makes it.
-
-    `grid` holds every parameter with its default values. Fits along the parameter `path` continue
-    from one another, so many of its values cost little more than one. `uses_processes` is true for
-    pure Python code, which threads would run one after the other.
+    """One type of model: `build(seed, **parameters)` makes it, `grid` holds every parameter with
+    the values that are searched by default.
     """
 
     title: str
     build: Callable[..., Any]
     grid: dict[str, list[Any]]
-    path: str | None = None
-    uses_processes: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,53 +96,36 @@ def check_parameters(values: Mapping[str, Any]) -> None:
 def fit(
     name: str, parameters: Mapping[str, Any], train: Part, *, seed: int, val: Part | None = None
 ) -> Fit:
-    """Returns one fitted model; with `val`, networks record its loss after every epoch."""
-    values = [parameters.get(model_type(name).path)]
-    return fit_path(name, parameters, values, train, seed=seed, val=val)[0]
+    """Returns one fitted model; with `val`, networks record its loss after every epoch.
 
-
-def fit_path(
-    name: str,
-    parameters: Mapping[str, Any],
-    values: Sequence[Any],
-    train: Part,
-    *,
-    seed: int,
-    val: Part | None = None,
-) -> list[Fit]:
-    """Returns a fitted model for each of `values` of the model's path parameter, in their order.
-
-    The pipelines standardise pixels by the mean and deviation of the train split.
+    The pipeline standardises pixels by the mean and deviation of the train split.
     """
-    kind, start = model_type(name), time.perf_counter()
+    start = time.perf_counter()
     scaler = StandardScaler().fit(train.X)
-    scaled = Part(scaler.transform(train.X), train.y)
-    rest = {key: _cast(value) for key, value in parameters.items() if key != kind.path}
-    scaling_s = time.perf_counter() - start
+    values = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()
+    }
+    model, y, options = model_type(name).build(seed, **values), train.y, {}
+    if y.ndim == 2:
+        model, y = OneVsRestClassifier(model), y.astype(np.int64)
+    elif val is not None and isinstance(model, estimators.MLP):
+        options["validation"] = scaler.transform(val.X), val.y
     # Several BLAS threads on such small matrices wait for each other longer than they compute.
     with threadpoolctl.threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        if train.y.ndim == 2:
-            fits = [
-                _fit_multilabel(kind, {**rest, **_path_value(kind, value)}, scaled, seed)
-                for value in values
-            ]
-        elif kind.path == "epochs":
-            scaled_val = None if val is None else (scaler.transform(val.X), val.y)
-            fits = _fit_epochs(kind, rest, values, scaled, seed, scaled_val)
-        elif name == "svm_linear":
-            fits = _fit_costs(values, scaled)
-        else:
-            fits = _fit_each(kind, rest, values, scaled, seed)
-    return [
-        Fit(
-            Pipeline([("scale", scaler), ("model", model)]),
-            {**parameters, **_path_value(kind, value)},
-            round(seconds + scaling_s, 4),
-            converged,
-        )
-        for value, (model, seconds, converged) in zip(values, fits, strict=True)
-    ]
+        warnings.filterwarnings("ignore", "Label .* is present in all training", UserWarning)
+        model.fit(scaler.transform(train.X), y, **options)
+    return Fit(
+        Pipeline([("scale", scaler), ("model", model)]),
+        dict(parameters),
+        round(time.perf_counter() - start, 4),
+        all(map(_converged, getattr(model, "estimators_", [model]))),
+    )
+
+
+def _converged(model: Any) -> bool:
+    iterates = isinstance(model, LogisticRegression | Perceptron | LinearSVC)
+    return not iterates or bool(np.max(model.n_iter_) < model.max_iter)
 
 
 def outputs(pipeline: Pipeline, X: np.ndarray) -> np.ndarray:
@@ -163,13 +146,11 @@ def outputs(pipeline: Pipeline, X: np.ndarray) -> np.ndarray:
 
 def fit_temperature(pipeline: Pipeline, val: Part) -> float:
     """Returns the temperature with the least log loss on validation; 1 for probabilities."""
-    from scipy.optimize import minimize_scalar
-
     if hasattr(pipeline, "predict_proba"):
         return 1.0
     logits = outputs(pipeline, val.X)
     low, high = map(math.log, _TEMPERATURES)
-    best = minimize_scalar(
+    best = optimize.minimize_scalar(
         lambda value: log_loss(logits, val.y, math.exp(value)), bounds=(low, high), method="bounded"
     )
     return float(math.exp(best.x))
@@ -181,9 +162,8 @@ def probabilities(
     """Returns float32 (images, classes): softmax of logits / temperature, or sigmoids."""
     scaled = logits / temperature
     if multilabel:
-        return (1 / (1 + np.exp(-np.clip(scaled, -60, 60)))).astype(np.float32)
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return special.expit(scaled).astype(np.float32)
+    return special.softmax(scaled, axis=1).astype(np.float32)
 
 
 def is_correct(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -196,74 +176,6 @@ def log_loss(logits: np.ndarray, y: np.ndarray, temperature: float) -> float:
     shares = probabilities(logits, temperature, multilabel=y.ndim == 2).astype(np.float64)
     of_truth = np.where(y, shares, 1 - shares) if y.ndim == 2 else shares[np.arange(len(y)), y]
     return float(-np.log(np.maximum(of_truth, _MIN_PROBABILITY)).mean())
-
-
-_Fitted = tuple[Any, float, bool]  # the model, its seconds, whether it converged
-
-
-def _path_value(kind: ModelType, value: Any) -> dict[str, Any]:
-    return {} if kind.path is None else {kind.path: value}
-
-
-def _fit_each(
-    kind: ModelType, rest: dict[str, Any], values: Sequence[Any], part: Part, seed: int
-) -> list[_Fitted]:
-    """Fits small values first; a model with `warm_start` continues from the previous weights."""
-    fits: dict[int, _Fitted] = {}
-    previous = None
-    for index in sorted(range(len(values)), key=lambda index: values[index] or 0):
-        start = time.perf_counter()
-        model = kind.build(seed=seed, **rest, **_path_value(kind, values[index]))
-        if previous is not None and getattr(model, "warm_start", False):
-            fitted = {key: value for key, value in vars(previous).items() if key.endswith("_")}
-            vars(model).update(fitted)
-        model.fit(part.X, part.y)
-        fits[index] = (model, time.perf_counter() - start, _converged(model))
-        previous = model
-    return [fits[index] for index in range(len(values))]
-
-
-def _converged(model: Any) -> bool:
-    steps, most = getattr(model, "n_iter_", None), getattr(model, "max_iter", None)
-    if steps is None or most is None or not hasattr(model, "tol"):
-        return bool(getattr(model, "converged_", True))
-    return bool(np.max(steps) < most)
-
-
-def _fit_costs(values: Sequence[float], part: Part) -> list[_Fitted]:
-    start = time.perf_counter()
-    models = estimators.fit_path(part.X, part.y, values)
-    seconds = (time.perf_counter() - start) / len(values)
-    return [(model, seconds, model.converged_) for model in models]
-
-
-def _fit_epochs(
-    kind: ModelType,
-    rest: dict[str, Any],
-    values: Sequence[int],
-    part: Part,
-    seed: int,
-    val: tuple | None,
-) -> list[_Fitted]:
-    start = time.perf_counter()
-    model = kind.build(seed=seed, epochs=max(values), **rest)
-    model.fit(part.X, part.y, validation=val, snapshot_epochs=values)
-    epoch_s = (time.perf_counter() - start) / max(values)
-    return [(model.at_epoch(value), epoch_s * value, True) for value in values]
-
-
-def _fit_multilabel(kind: ModelType, parameters: dict[str, Any], part: Part, seed: int) -> _Fitted:
-    start = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Label .* is present in all training", UserWarning)
-        model = OneVsRestClassifier(kind.build(seed=seed, **parameters))
-        model.fit(part.X, part.y.astype(np.int64))
-    converged = all(_converged(estimator) for estimator in model.estimators_)
-    return model, time.perf_counter() - start, converged
-
-
-def _cast(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _check_value(name: str, parameter: str, value: Any, example: Any) -> None:
@@ -285,79 +197,34 @@ def _check_value(name: str, parameter: str, value: Any, example: Any) -> None:
         raise DarkroomError(f"`{parameter}` of {name} must be {expected}. Received: {value!r}.")
 
 
-def _majority(*, seed: int) -> Any:
-    from sklearn.dummy import DummyClassifier
-
-    return DummyClassifier(strategy="prior")
-
-
-def _least_squares(*, seed: int, alpha: float) -> Any:
-    from sklearn.linear_model import RidgeClassifier
-
-    return RidgeClassifier(alpha=alpha, solver="svd")
-
-
-def _logistic(*, seed: int, C: float) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=C, max_iter=2000, warm_start=True)
-
-
-def _perceptron(*, seed: int, l2: float) -> Any:
-    from sklearn.linear_model import Perceptron
-
-    return Perceptron(penalty="l2", alpha=l2, random_state=seed, max_iter=200)
-
-
-def _rbf_exact(*, seed: int, **parameters: Any) -> Any:
-    return estimators.RBFNetwork(seed=seed, centres=0, **parameters)
-
-
-def _svm_linear(*, seed: int, C: float) -> Any:
-    return estimators.LinearSVM(C=C)
-
-
-def _svm_hard(*, seed: int) -> Any:
-    return estimators.LinearSVM(C=math.inf)
-
-
-def _svm_rbf(*, seed: int, **parameters: Any) -> Any:
-    return estimators.KernelSVM(kernel="rbf", seed=seed, **parameters)
-
-
-def _svm_poly(*, seed: int, **parameters: Any) -> Any:
-    return estimators.KernelSVM(kernel="poly", seed=seed, **parameters)
-
-
-def _boosting(*, seed: int, **parameters: Any) -> Any:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    return HistGradientBoostingClassifier(random_state=seed, early_stopping=False, **parameters)
-
-
-def _neighbours(*, seed: int, neighbours: int, weights: str) -> Any:
-    from sklearn.neighbors import KNeighborsClassifier
-
-    return KNeighborsClassifier(neighbours, weights=weights)
+def _linear_svm(cost: float) -> LinearSVC:
+    return LinearSVC(C=cost, dual=False, tol=1e-3, max_iter=1000)
 
 
 MODELS = {
-    "majority": ModelType("always the most frequent class of train", _majority, {}),
+    "majority": ModelType(
+        "always the most frequent class of train",
+        lambda seed: DummyClassifier(strategy="prior"),
+        {},
+    ),
     "least_squares": ModelType(
-        "linear regression on classes of 1 and -1", _least_squares, {"alpha": [0.0, 100.0, 10000.0]}
+        "linear regression on classes of 1 and -1",
+        lambda seed, alpha: RidgeClassifier(alpha=alpha, solver="svd"),
+        {"alpha": [0.0, 100.0, 10000.0]},
     ),
     "logistic": ModelType(
         "linear classifier with softmax",
-        _logistic,
+        lambda seed, C: LogisticRegression(C=C, max_iter=2000),
         {"C": [0.00001, 0.0001, 0.001, 0.01]},
-        path="C",
     ),
     "perceptron": ModelType(
-        "linear classifier, Rosenblatt's rule", _perceptron, {"l2": [0.00001, 0.001]}
+        "linear classifier, Rosenblatt's rule",
+        lambda seed, l2: Perceptron(penalty="l2", alpha=l2, random_state=seed, max_iter=200),
+        {"l2": [0.00001, 0.001]},
     ),
     "mlp": ModelType(
         "dense layers",
-        estimators.MLP,
+        lambda seed, **values: estimators.MLP(seed=seed, **values),
         {
             "hidden_layers": [[8], [32], [16, 16]],
             "learning_rate": [0.001],
@@ -367,44 +234,43 @@ MODELS = {
             "activation": ["relu"],
             "l2": [0.0001],
         },
-        path="epochs",
-        uses_processes=True,
     ),
     "rbf_network": ModelType(
         "radial basis functions around k-means centres",
-        estimators.RBFNetwork,
+        lambda seed, **values: estimators.RBFNetwork(seed=seed, **values),
         {"centres": [50, 200], "gamma_scale": [0.5, 1.0, 2.0], "alpha": [0.1]},
     ),
     "rbf_exact": ModelType(
         "radial basis functions around every image",
-        _rbf_exact,
+        lambda seed, **values: estimators.RBFNetwork(seed=seed, centres=0, **values),
         {"gamma_scale": [0.5, 1.0, 2.0], "alpha": [0.1]},
     ),
     "svm_linear": ModelType(
         "linear SVM, soft margin",
-        _svm_linear,
+        lambda seed, C: _linear_svm(C),
         {"C": [0.000001, 0.00001, 0.0001, 0.001, 0.01, 0.1]},
-        path="C",
     ),
-    "svm_hard": ModelType("linear SVM, hard margin", _svm_hard, {}),
+    "svm_hard": ModelType("linear SVM, hard margin", lambda seed: _linear_svm(_HARD_MARGIN), {}),
     "svm_rbf": ModelType(
         "SVM with a radial kernel",
-        _svm_rbf,
+        lambda seed, **values: estimators.KernelSVM(kernel="rbf", seed=seed, **values),
         {"C": [0.5, 1.0, 2.0, 5.0], "gamma_scale": [0.5, 1.0, 2.0]},
     ),
     "svm_poly": ModelType(
         "SVM with a polynomial kernel",
-        _svm_poly,
+        lambda seed, **values: estimators.KernelSVM(kernel="poly", seed=seed, **values),
         {"C": [0.1, 1.0, 10.0], "gamma_scale": [1.0], "degree": [2, 3]},
     ),
     "boosting": ModelType(
         "gradient-boosted trees on histograms",
-        _boosting,
+        lambda seed, **values: HistGradientBoostingClassifier(
+            random_state=seed, early_stopping=False, **values
+        ),
         {"max_iter": [100], "learning_rate": [0.1], "max_leaf_nodes": [8, 31]},
     ),
     "neighbours": ModelType(
         "nearest training images",
-        _neighbours,
+        lambda seed, neighbours, weights: KNeighborsClassifier(neighbours, weights=weights),
         {"neighbours": [1, 5, 15, 45], "weights": ["distance"]},
     ),
 }

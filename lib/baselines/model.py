@@ -203,6 +203,8 @@ def _estimators(model: Any) -> list[Any]:
 
 
 def _num_values(model: Any) -> int:
+    if hasattr(model, "coefs_"):
+        return sum(array.size for array in [*model.coefs_, *model.intercepts_])
     for names in (("weights_", "centres_"), ("coef_", "intercept_"), ("_fit_X",)):
         arrays = [getattr(model, name) for name in names if hasattr(model, name)]
         if arrays:

@@ -201,8 +201,8 @@ def _enlarge(image: np.ndarray) -> np.ndarray:
 
 
 def _weights(estimator: Any) -> np.ndarray | None:
-    if hasattr(estimator, "layers"):
-        return np.asarray(estimator.layers()[0][0].T, np.float64)
+    if hasattr(estimator, "coefs_"):
+        return np.asarray(estimator.coefs_[0].T, np.float64)
     parts = [_weights(part) for part in getattr(estimator, "estimators_", [])]
     if parts and hasattr(estimator, "multilabel_"):
         whole = [part for part in parts if part is not None and len(part) == 1]

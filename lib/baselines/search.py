@@ -9,7 +9,6 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,28 +82,6 @@ class ResultLog:
         if self._path is not None:
             files.append_line(self._path, json.dumps([key, row]))
         self.rows[key] = row
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Candidates that differ only in the path parameter, and so are fitted together."""
-
-    size: Size
-    parameters: dict[str, Any]
-    values: tuple[Any, ...]
-    share: float = 1.0
-
-    @property
-    def num_features(self) -> int:
-        return 3 * self.size[0] * self.size[1]
-
-    def cost(self) -> float:
-        """An estimate of the work, to start the longest tasks first."""
-        layers = self.parameters.get("hidden_layers")
-        if layers is None:
-            return float(self.num_features * len(self.values))
-        units = [self.num_features, *layers]
-        return float(max(self.values)) * sum(a * b for a, b in itertools.pairwise(units))
 
 
 def run(
@@ -235,7 +212,6 @@ class _Evaluator:
     ) -> None:
         self._name, self._data, self._seed, self._log = name, data, seed, log
         self._jobs, self._progress = jobs, progress
-        self._kind = fitting.model_type(name)
 
     def __call__(self, candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
         """Returns the row of each candidate, in their order."""
@@ -246,84 +222,64 @@ class _Evaluator:
             if key not in self._log.rows
         }
         num_done = len(candidates) - len(missing)
-        for task, rows in self._fit(self._tasks(list(missing.values()))):
-            for value, row in zip(task.values, rows, strict=True):
-                self._log.add(self._key(task.size, self._parameters(task, value), task.share), row)
-            num_done += len(rows)
+        for key, row in self._fit(missing):
+            self._log.add(key, row)
+            num_done += 1
             if self._progress:
                 self._progress(num_done, len(candidates))
         return [self._log.rows[key] for key in keys]
 
     def _key(self, size: Size, parameters: Mapping[str, Any], share: float) -> str:
-        return _row_key(self._name, size, parameters, self._data, self._seed, share=share)
+        values = json.dumps(parameters, sort_keys=True)
+        data = self._data
+        where = (format_size(size), values, str(self._seed), str(share), data.resize)
+        return hashing.digest(self._name, *where, data.data_hash())
 
-    def _parameters(self, task: _Task, value: Any) -> dict[str, Any]:
-        path = self._kind.path
-        return task.parameters if path is None else {**task.parameters, path: value}
-
-    def _tasks(self, candidates: Sequence[Candidate]) -> list[_Task]:
-        """Groups candidates by path, and cuts paths if cores would be idle; longest tasks first."""
-        path = self._kind.path
-        groups: dict[str, list[Candidate]] = {}
-        for size, parameters, share in candidates:
-            rest = sorted((name, value) for name, value in parameters.items() if name != path)
-            groups.setdefault(f"{size} {share} {rest}", []).append((size, parameters, share))
-        tasks = []
-        for members in groups.values():
-            size, first, share = members[0]
-            rest = {name: value for name, value in first.items() if name != path}
-            values = sorted(parameters[path] for _, parameters, _ in members) if path else [None]
-            pieces = 1
-            if path not in (None, "epochs"):
-                pieces = min(len(values), max(1, self._num_cores() // len(groups)))
-            tasks += [
-                _Task(size, rest, tuple(values[piece::pieces]), share) for piece in range(pieces)
-            ]
-        return sorted(tasks, key=_Task.cost, reverse=True)
-
-    def _fit(self, tasks: Sequence[_Task]) -> Iterator[tuple[_Task, list[dict[str, Any]]]]:
-        if not tasks:
+    def _fit(self, candidates: Mapping[str, Candidate]) -> Iterator[tuple[str, dict[str, Any]]]:
+        if not candidates:
             return
-        jobs = min(len(tasks), self._num_cores(), self._most_in_memory(tasks))
+        jobs = min(len(candidates), self._num_cores(), self._most_in_memory(candidates.values()))
         threads = max(1, self._num_cores() // jobs)
-        prefer = "processes" if self._kind.uses_processes and jobs > 1 else "threads"
+        # Threads would run a network's Python code one after the other.
+        prefer = "processes" if self._name == "mlp" and jobs > 1 else "threads"
+        longest_first = sorted(candidates, key=lambda key: _cost(candidates[key]), reverse=True)
         calls = (
-            joblib.delayed(_fit_task)(task, *self._parts(task), self._name, self._seed, threads)
-            for task in tasks
+            joblib.delayed(_fit_candidate)(
+                key, candidates[key], *self._parts(candidates[key]), self._name, self._seed, threads
+            )
+            for key in longest_first
         )
         parallel = joblib.Parallel(
             jobs, prefer=prefer, return_as="generator_unordered", pre_dispatch=jobs + 1
         )
         yield from parallel(calls)
 
-    def _parts(self, task: _Task) -> tuple[Part, Part]:
-        train, val = (self._data.part(name, task.size) for name in ("train", "val"))
-        return train if task.share == 1 else train.sample(task.share, seed=self._seed), val
+    def _parts(self, candidate: Candidate) -> tuple[Part, Part]:
+        size, _, share = candidate
+        train, val = (self._data.part(name, size) for name in ("train", "val"))
+        return train if share == 1 else train.sample(share, seed=self._seed), val
 
     def _num_cores(self) -> int:
         return self._jobs or machine.num_cores()
 
-    def _most_in_memory(self, tasks: Sequence[_Task]) -> int:
+    def _most_in_memory(self, candidates: Iterable[Candidate]) -> int:
         num = len(self._data.paths("train"))
-        features = max(task.num_features for task in tasks)
+        features = max(_num_features(size) for size, *_ in candidates)
         square = 3 * 8 * num**2 if self._name == "rbf_exact" else 0
         needed = 6 * 8 * num * features + square + 200_000_000
         available = min(psutil.virtual_memory().available, machine.total_memory())
         return max(1, int(_MEMORY_SHARE * available / needed))
 
 
-def _row_key(
-    name: str,
-    size: Size,
-    parameters: Mapping[str, Any],
-    data: ThumbnailData,
-    seed: int,
-    *,
-    share: float,
-) -> str:
-    values = json.dumps(parameters, sort_keys=True)
-    where = (format_size(size), values, str(seed), str(share), data.resize, data.data_hash())
-    return hashing.digest(name, *where)
+def _num_features(size: Size) -> int:
+    return 3 * size[0] * size[1]
+
+
+def _cost(candidate: Candidate) -> float:
+    """An estimate of the work, to start the longest first."""
+    size, parameters, share = candidate
+    units = [_num_features(size), *parameters.get("hidden_layers", [1])]
+    return share * parameters.get("epochs", 1) * sum(a * b for a, b in itertools.pairwise(units))
 
 
 def make_row(
@@ -345,13 +301,14 @@ def make_row(
     return row | {"seconds": fit.seconds, "converged": fit.converged, "time": round(time.time(), 1)}
 
 
-def _fit_task(
-    task: _Task, train: Part, val: Part, name: str, seed: int, threads: int
-) -> tuple[_Task, list[dict[str, Any]]]:
+def _fit_candidate(
+    key: str, candidate: Candidate, train: Part, val: Part, name: str, seed: int, threads: int
+) -> tuple[str, dict[str, Any]]:
+    size, parameters, _ = candidate
     # OpenMP threads are those of the boosted trees; BLAS has one thread a fit.
     with threadpoolctl.threadpool_limits(threads, user_api="openmp"):
-        fits = fitting.fit_path(name, task.parameters, task.values, train, seed=seed)
-        return task, [make_row(fit, name, task.size, train, val, seed=seed) for fit in fits]
+        fit = fitting.fit(name, parameters, train, seed=seed)
+        return key, make_row(fit, name, size, train, val, seed=seed)
 
 
 def _search(
@@ -372,7 +329,7 @@ def _search(
 
     values = {_SIZE: [format_size(size) for size in sizes], **grid}
     budget = _FACTOR ** (_RUNGS - 1) if method == "halving" else 1
-    if fitting.model_type(name).path == "epochs" and method == "halving":
+    if "epochs" in values and method == "halving":
         budget = int(max(values.pop("epochs")))
     fixed = {key: choices[0] for key, choices in values.items() if len(choices) == 1}
     searched = {key: choices for key, choices in values.items() if key not in fixed}

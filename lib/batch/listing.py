@@ -84,10 +84,13 @@ def print_results(folder: str | None, *, as_json: bool) -> int:
 
 
 def print_list(what: str | None, *, as_json: bool) -> int:
-    """Prints studies, data sets and notebooks, one kind of them, or the parameters of one notebook.
+    """Prints studies, data sets and notebooks, one kind of them, the table of backbones, or the
+    parameters of one notebook.
 
     Raises DarkroomError for what is none of these.
     """
+    if what == "backbones":
+        return _print_backbones(as_json=as_json)
     if what is not None and what not in KINDS:
         return _print_parameters(what, as_json=as_json)
     listed = {kind: _LISTS[kind]() for kind in ([what] if what else KINDS)}
@@ -101,7 +104,7 @@ def print_list(what: str | None, *, as_json: bool) -> int:
         for entry in entries if what else ():
             print(f"  {entry['name']}  {entry.get('about', '')}".rstrip())
     if what is None:
-        print("\nMore: darkroom list studies, data or notebooks")
+        print("\nMore: darkroom list studies, data, notebooks or backbones")
         print("Parameters of a notebook: darkroom list 3_train")
     elif what == "notebooks":
         print("\nParameters of one: darkroom list 3_train")
@@ -111,7 +114,7 @@ def print_list(what: str | None, *, as_json: bool) -> int:
 def _print_parameters(name: str, *, as_json: bool) -> int:
     known = [notebook.name for notebook in notebooks.every()]
     if name.removesuffix(".ipynb") not in known:
-        choices = [*KINDS, *known]
+        choices = [*KINDS, "backbones", *known]
         raise DarkroomError(
             f"There is nothing to list for {name!r}.{suggest(name, choices)} Choose from "
             f"{', '.join(choices)}."
@@ -125,6 +128,19 @@ def _print_parameters(name: str, *, as_json: bool) -> int:
         allowed = f" ({parameter['allowed']})" if parameter["allowed"] else ""
         default = f"{parameter['name']}: {parameter['type']} = {parameter['default']!r}"
         print(f"  {default}{allowed}  {parameter['help']}")
+    return 0
+
+
+def _print_backbones(*, as_json: bool) -> int:
+    from lib.models import timing
+
+    table = timing.backbone_table()
+    if as_json:
+        print(table.reset_index().to_json(orient="records", indent=1))
+        return 0
+    print(table.drop(columns="weights").to_string(na_rep="-"))
+    print("\nTop-1 and Top-5 in %, on ImageNet; cpu_ms: CPU time of one image of 224 px.")
+    print("Offline: the weights are on this machine; the others are downloaded once.")
     return 0
 
 

@@ -72,10 +72,11 @@ def _add_others(commands: Any) -> None:
         commands,
         "list",
         _list,
-        "show what there is: studies, data sets, notebooks",
+        "show what there is: studies, data sets, notebooks, backbones",
         argument(
             "what",
-            "studies, data or notebooks; or a notebook such as 3_train, for its parameters",
+            "studies, data, notebooks or backbones; or a notebook such as 3_train, for its "
+            "parameters",
             nargs="?",
         ),
         JSON,

@@ -146,21 +146,3 @@ def ordered(class_names: Sequence[str], order: Sequence[str]) -> tuple[np.ndarra
         )
     place = [list(class_names).index(name) for name in order]
     return np.ix_(place, place)
-
-
-def hardest(predictions: Predictions, num: int = 24) -> pd.DataFrame:
-    """The `num` images whose true class got the least probability: `path label predicted of_truth
-    confidence`.
-    """
-    of_truth = predictions.probabilities[np.arange(len(predictions)), predictions.truth]
-    worst = np.argsort(of_truth, kind="stable")[:num]
-    names = np.asarray(predictions.class_names, dtype=object)
-    return pd.DataFrame(
-        {
-            "path": predictions.frame["path"].to_numpy()[worst],
-            "label": names[predictions.truth[worst]],
-            "predicted": names[predictions.predicted[worst]],
-            "of_truth": of_truth[worst],
-            "confidence": predictions.confidence[worst],
-        }
-    )

@@ -10,17 +10,13 @@ from keras import layers
 
 from lib.errors import DarkroomError, check_choice, suggest
 
-SUMMARIES = ("flatten", "average", "max")
-NORMALIZED = ("block", "flat", "dense")
-_ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh")
-
 
 @dataclass(frozen=True)
 class Cnn:
     """What stands between the preprocessing and the head.
 
-    A block is convolution, batch normalisation, activation, pooling, dropout, each where it is
-    asked for; then the maps become one vector (`summary`), then come the dense layers.
+    A block is convolution, batch normalisation, activation, pooling, residual units, dropout, each
+    where it is asked for; then the maps become one vector (`summary`), then come the dense layers.
     """
 
     filters: tuple[int, ...] = (32, 64, 128)
@@ -34,6 +30,8 @@ class Cnn:
     """max or average, over 2 x 2 pixels."""
     pool_after: tuple[int, ...] = (1, 2, 3)
     """Numbers of the blocks, from 1, that end in pooling."""
+    residual_units: int = 0
+    """Of two convolutions around a shortcut, at the end of each block."""
     summary: str = "average"
     """flatten, or the average or max of each map."""
     dense_units: tuple[int, ...] = ()
@@ -58,6 +56,16 @@ PRESETS = {
         filters=(16, 32, 64, 128, 192),
         first_stride=2,
         pool_after=(1, 2, 3, 4),
+        batch_normalization=("block",),
+        dropout={"flat": 0.2},
+        initializer="he_normal",
+    ),
+    # As many operations in each block: channels double as the side halves.
+    "residual": Cnn(
+        filters=(32, 64, 128, 256),
+        first_stride=2,
+        pool_after=(2, 3, 4),
+        residual_units=1,
         batch_normalization=("block",),
         dropout={"flat": 0.2},
         initializer="he_normal",
@@ -147,52 +155,31 @@ def graph(images: keras.KerasTensor, cnn: Cnn) -> keras.KerasTensor:
     return x
 
 
-def check(cnn: Cnn) -> None:
-    """Raises DarkroomError for a description that cannot be built."""
-    numbers = range(1, len(cnn.filters) + 1)
-    places = ("flat", "dense", *(f"block{number}" for number in numbers))
-    rules = {
-        "filters": (
-            bool(cnn.filters) and all(_whole(n) for n in cnn.filters),
-            "one or more whole numbers above 0",
-        ),
-        "kernel": (_whole(cnn.kernel), "a whole number above 0"),
-        "first_stride": (_whole(cnn.first_stride), "a whole number above 0"),
-        "padding": (cnn.padding in ("same", "valid"), "same or valid"),
-        "pooling": (cnn.pooling in ("max", "average"), "max or average"),
-        "pool_after": (
-            set(cnn.pool_after) <= set(numbers),
-            f"numbers of blocks, 1 to {len(cnn.filters)}",
-        ),
-        "summary": (cnn.summary in SUMMARIES, f"one of {', '.join(SUMMARIES)}"),
-        "dense_units": (all(_whole(n) for n in cnn.dense_units), "whole numbers above 0"),
-        "activation": (cnn.activation in _ACTIVATIONS, f"one of {', '.join(_ACTIVATIONS)}"),
-        "dense_activation": (
-            cnn.dense_activation in (None, *_ACTIVATIONS),
-            f"one of {', '.join(_ACTIVATIONS)}",
-        ),
-        "batch_normalization": (
-            set(cnn.batch_normalization) <= set(NORMALIZED),
-            f"any of {', '.join(NORMALIZED)}",
-        ),
-        "dropout": (
-            all(place in places and 0 <= rate < 1 for place, rate in cnn.dropout.items()),
-            f"rates from 0 to below 1 at any of {', '.join(places)}",
-        ),
-        "l2": (cnn.l2 >= 0, "0 or above"),
-    }
-    for name, (holds, expected) in rules.items():
-        if not holds:
-            raise DarkroomError(
-                f"`{name}` of a CNN must be {expected}. Received: {getattr(cnn, name)!r}."
-            )
-
-
 _SUMMARIES = {
     "flatten": layers.Flatten,
     "average": layers.GlobalAveragePooling2D,
     "max": layers.GlobalMaxPooling2D,
 }
+_POOLINGS = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}
+
+
+def check(cnn: Cnn) -> None:
+    """Raises DarkroomError for a description of which a part would not act.
+
+    Keras refuses other values where it builds the layer.
+    """
+    blocks = range(1, len(cnn.filters) + 1)
+    allowed = {
+        "pooling": tuple(_POOLINGS),
+        "summary": tuple(_SUMMARIES),
+        "pool_after": tuple(blocks),
+        "batch_normalization": ("block", "flat", "dense"),
+        "dropout": ("flat", "dense", *(f"block{number}" for number in blocks)),
+    }
+    for name, choices in allowed.items():
+        value = getattr(cnn, name)
+        for item in [value] if isinstance(value, str) else value:
+            check_choice(name, str(item), map(str, choices))
 
 
 def _block(x: keras.KerasTensor, cnn: Cnn, *, number: int, filters: int) -> keras.KerasTensor:
@@ -211,9 +198,32 @@ def _block(x: keras.KerasTensor, cnn: Cnn, *, number: int, filters: int) -> kera
         x = layers.BatchNormalization(momentum=0.9, name=f"block{number}_bn")(x)
     x = _activation(cnn.activation, name=f"block{number}_activation")(x)
     if number in cnn.pool_after:
-        pooling = layers.MaxPooling2D if cnn.pooling == "max" else layers.AveragePooling2D
+        pooling = _POOLINGS[cnn.pooling]
         x = pooling(2, padding=cnn.padding, name=f"block{number}_pool")(x)
+    for unit in range(1, cnn.residual_units + 1):
+        x = _residual_unit(x, cnn, name=f"block{number}_unit{unit}")
     return _dropout(x, cnn, place=f"block{number}", name=f"block{number}_dropout")
+
+
+def _residual_unit(x: keras.KerasTensor, cnn: Cnn, *, name: str) -> keras.KerasTensor:
+    """Source: He et al. 2015, figure 2; it begins as the identity (Goyal et al. 2017, 5.1)."""
+    shortcut, filters = x, x.shape[-1]
+    for number, gamma in ((1, "ones"), (2, "zeros")):
+        x = layers.Conv2D(
+            filters,
+            cnn.kernel,
+            padding="same",
+            use_bias=False,
+            name=f"{name}_conv{number}",
+            **_kernel(cnn),
+        )(x)
+        x = layers.BatchNormalization(
+            momentum=0.9, gamma_initializer=gamma, name=f"{name}_bn{number}"
+        )(x)
+        if number == 1:
+            x = _activation(cnn.activation, name=f"{name}_activation1")(x)
+    x = layers.Add(name=f"{name}_add")([x, shortcut])
+    return _activation(cnn.activation, name=f"{name}_activation2")(x)
 
 
 def _dropout(x: keras.KerasTensor, cnn: Cnn, *, place: str, name: str) -> keras.KerasTensor:
@@ -241,10 +251,6 @@ def _as_field(value: object, name: str) -> object:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
 def _check_side(image_side: int, cnn: Cnn) -> None:
     if cnn.padding == "same":
         return  # rounds up, so that a pixel is always left
@@ -255,7 +261,6 @@ def _check_side(image_side: int, cnn: Cnn) -> None:
         if side < 1:
             raise DarkroomError(
                 f"`image_side` is too small: of {image_side} px nothing is left after block "
-                f"{number} of "
-                f"{len(cnn.filters)}. Use a larger side, fewer blocks, less pooling or "
+                f"{number} of {len(cnn.filters)}. Use a larger side, fewer blocks, less pooling or "
                 "padding='same'."
             )

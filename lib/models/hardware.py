@@ -21,13 +21,6 @@ def has_gpu() -> bool:
     return any("gpu" in device.lower() for device in keras.distribution.list_devices())
 
 
-def backend_version() -> str:
-    """Returns the version of the library under Keras."""
-    import importlib
-
-    return str(importlib.import_module(keras.backend.backend()).__version__)
-
-
 def processor() -> str:
     """Returns the processor's name with what makes bfloat16 fast on it; elsewhere than under Linux
     what Python knows.

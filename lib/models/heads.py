@@ -1,4 +1,4 @@
-"""The last layer of every model: logits, class names, loss and decoding.
+"""The last layer of every model: logits, class names, probabilities and loss.
 
 Probabilities come from `lib.models.predictor.predict_proba` alone, so a second softmax cannot be
 written down.
@@ -42,8 +42,7 @@ class Head(keras.layers.Dense):
         if "activation" in layer:
             raise DarkroomError(
                 "A head gives logits and takes no activation; probabilities come from "
-                "predict_proba. "
-                f"Received: activation={layer['activation']!r}."
+                f"predict_proba. Received: activation={layer['activation']!r}."
             )
         super().__init__(
             1 if kind == "sigmoid" else len(class_names), **{**layer, "dtype": "float32"}
@@ -77,8 +76,7 @@ def of(model: keras.Model) -> Head:
     if not isinstance(last, Head):
         raise DarkroomError(
             "The model must end in a head with class names, as lib.models.build makes it. "
-            f"Received: {model.name!r}, "
-            f"which ends in {type(last).__name__}."
+            f"Received: {model.name!r}, which ends in {type(last).__name__}."
         )
     return last
 
@@ -98,35 +96,6 @@ def probabilities(head: Head, logits: np.ndarray) -> np.ndarray:
         return yes.astype(np.float32)
     columns = [1 - yes, yes] if head.positive_index == 1 else [yes, 1 - yes]
     return np.concatenate(columns, axis=1).astype(np.float32)  # (n, 2)
-
-
-def decode(
-    head: Head, probabilities: np.ndarray, *, threshold: float = 0.5
-) -> list[str] | list[tuple[str, ...]]:
-    """Returns the class name of each row; for multilabel a tuple of the names at `threshold` or
-    above.
-
-    For a sigmoid head the positive class is named where its probability reaches `threshold`.
-    """
-    probabilities = np.asarray(probabilities)
-    names = head.class_names
-    if probabilities.ndim != 2 or probabilities.shape[1] != len(names):
-        raise DarkroomError(
-            f"`probabilities` must have the shape (n, {len(names)}), one column a class. Received: "
-            f"{probabilities.shape}."
-        )
-    if head.kind == "multilabel":
-        return [
-            tuple(name for name, p in zip(names, row, strict=True) if p >= threshold)
-            for row in probabilities
-        ]
-    if head.kind == "sigmoid":
-        negative = names[1 - head.positive_index]
-        return [
-            head.positive if p >= threshold else negative
-            for p in probabilities[:, head.positive_index]
-        ]
-    return [names[index] for index in probabilities.argmax(axis=1)]
 
 
 def loss(
@@ -286,8 +255,7 @@ def _check_names(class_names: tuple[str, ...], kind: str, positive: str | None) 
     if kind == "sigmoid" and (len(class_names) != 2 or positive not in class_names):
         raise DarkroomError(
             "A sigmoid head needs two class names and `positive`, one of them. Received: "
-            f"{list(class_names)}, "
-            f"positive={positive!r}. Use head='softmax' for more classes."
+            f"{list(class_names)}, positive={positive!r}. Use head='softmax' for more classes."
         )
     if kind != "sigmoid" and positive is not None:
         raise DarkroomError(

@@ -75,6 +75,5 @@ def _load(kind: str, preset: str, *, module: str = "models", required: bool = Tr
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DarkroomError(
             f"The KerasHub preset {preset!r} could not be loaded ({first}). Go online once, or "
-            "give the path "
-            "of a local preset folder."
+            "give the path of a local preset folder."
         ) from error

@@ -32,21 +32,16 @@ def layer_table(model: keras.Model) -> pandas.DataFrame:
     """
     import pandas
 
-    rows = []
-    for layer in model.layers:
-        row = {
+    rows = [
+        {
             "layer": layer.name,
             "type": type(layer).__name__,
             "output_shape": tuple(_shape(layer)),
+            "num_parameters": layer.count_params(),
+            "trainable": bool(layer.trainable and layer.count_params()),
         }
-        num_parameters = layer.count_params()
-        rows.append(
-            row
-            | {
-                "num_parameters": num_parameters,
-                "trainable": bool(layer.trainable and num_parameters),
-            }
-        )
+        for layer in model.layers
+    ]
     return pandas.DataFrame(rows)
 
 

@@ -156,8 +156,7 @@ class _Problem:
         if (counts == 0).any():
             raise DarkroomError(
                 f"The train split has no image of class number {int(counts.argmin())}; a linear "
-                "head needs "
-                "images of every class."
+                "head needs images of every class."
             )
         weights = (
             (len(labels) / (num_classes * counts))[labels] if balanced else np.ones(len(labels))

@@ -103,8 +103,7 @@ def up_to(model: keras.Model, layer: str) -> keras.Model:
     if layer not in names:
         raise DarkroomError(
             f"`layer` must name a layer of {model.name!r}, as layer_table lists them. Received: "
-            f"{layer!r}."
-            f"{suggest(layer, names)}"
+            f"{layer!r}.{suggest(layer, names)}"
         )
     parts = _parts.setdefault(model, {})
     if layer not in parts:

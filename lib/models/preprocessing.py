@@ -99,8 +99,7 @@ def normalization(
     ):
         raise DarkroomError(
             "normalization='zscore' needs `mean` and `std` of the train split, three numbers each "
-            "in units of 0 to 255, "
-            f"std above 0. Received: mean={mean}, std={std}."
+            f"in units of 0 to 255, std above 0. Received: mean={mean}, std={std}."
         )
     return Normalization(tuple(map(float, mean)), tuple(map(float, std)))
 

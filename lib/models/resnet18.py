@@ -76,9 +76,8 @@ def load_keras_hub(model: keras.Model) -> None:
     except Exception as error:  # its downloader raises classes of many packages
         raise DarkroomError(
             "The ImageNet weights of ResNet18 could not be downloaded through KerasHub "
-            f"({type(error).__name__}). Go online "
-            "once, or use weights='none', a file, or architecture='efficientnet_lite0', whose "
-            "weights come by pip."
+            f"({type(error).__name__}). Go online once, or use weights='none', a file, or "
+            "architecture='efficientnet_lite0', whose weights come by pip."
         ) from error
     copy_keras_hub(model, source)
 

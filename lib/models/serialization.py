@@ -30,35 +30,15 @@ _CPU_S, _MEMORY = 60, 4 << 30
 
 # Layers that only compute. Those that run code or read files (Lambda, TFSMLayer, StringLookup, ...)
 # are not among them.
-_LAYERS = frozenset(
-    ("InputLayer", "Activation", "LeakyReLU", "ReLU", "PReLU", "ELU", "Softmax")
-    + (
-        "Conv2D",
-        "Conv2DTranspose",
-        "DepthwiseConv2D",
-        "SeparableConv2D",
-        "Dense",
-        "Dropout",
-        "SpatialDropout2D",
-    )
-    + (
-        "BatchNormalization",
-        "LayerNormalization",
-        "GroupNormalization",
-        "Rescaling",
-        "Normalization",
-    )
-    + (
-        "MaxPooling2D",
-        "AveragePooling2D",
-        "GlobalAveragePooling2D",
-        "GlobalMaxPooling2D",
-        "GlobalAveragePooling1D",
-        "UpSampling2D",
-    )
-    + ("ZeroPadding2D", "Cropping2D", "Flatten", "Reshape", "Permute")
-    + ("Add", "Subtract", "Multiply", "Average", "Maximum", "Concatenate")
-)
+_LAYER_NAMES = """
+    InputLayer Activation LeakyReLU ReLU PReLU ELU Softmax
+    Conv2D Conv2DTranspose DepthwiseConv2D SeparableConv2D Dense Dropout SpatialDropout2D
+    BatchNormalization LayerNormalization GroupNormalization Rescaling Normalization
+    MaxPooling2D AveragePooling2D GlobalAveragePooling1D GlobalAveragePooling2D GlobalMaxPooling2D
+    UpSampling2D ZeroPadding2D Cropping2D Flatten Reshape Permute
+    Add Subtract Multiply Average Maximum Concatenate
+"""
+_LAYERS = frozenset(_LAYER_NAMES.split())
 _PLAIN_MODULES = ("keras.initializers", "keras.regularizers", "keras.constraints")
 _NAMED = frozenset(
     {
@@ -193,8 +173,7 @@ def _check_layers(path: Path, config: dict[str, Any]) -> None:
         if not ours and not (plain and registered in (None, name)):
             raise DarkroomError(
                 f"{path.name} holds {registered or f'{module}.{name}'}, which none of our models "
-                "needs and which could run "
-                "code; it is refused."
+                "needs and which could run code; it is refused."
             )
 
 

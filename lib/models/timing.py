@@ -20,61 +20,37 @@ def backbone_table(
     """Returns one row a backbone: what is known of it and, for those named, its speed here.
 
     Args:
-        measured: names whose `predict_ms` and `train_ms` (a whole training step) are measured; NaN
-            for the others.
+        measured: names whose `predict_ms` and `train_ms` (milliseconds a step, with random weights
+            and Adam through all layers) are measured.
         image_side: side of the images in pixels.
         batch_size: images a step.
         num_steps: steps of which the median is taken.
 
     Returns:
-        A table by architecture: `title`, `top1`, `top5` (ImageNet, percent), `num_parameters`,
-        `megabytes`, `depth`, `smallest_side`, `weights` (where they come from), `offline` (whether
-        they are on this machine through pip), `predict_ms`, `train_ms`.
+        A table by architecture: `top1`, `top5` (ImageNet, percent), `num_parameters`, `depth`,
+        `cpu_ms` (see `backbones.Backbone`), `smallest_side`, `weights` (where they come from) and
+        `offline` (whether they are on this machine through pip).
     """
-    rows = []
+    columns = ("top1", "top5", "num_parameters", "depth", "cpu_ms", "smallest_side")
+    rows = {
+        name: {
+            **{column: getattr(backbone, column) for column in columns},
+            "weights": backbone.origin,
+            "offline": backbone.is_offline,
+        }
+        for name, backbone in backbones.BACKBONES.items()
+    }
     for name in measured:
         backbones.named(name)
-    for name, backbone in backbones.BACKBONES.items():
-        times = {"predict_ms": float("nan"), "train_ms": float("nan")}
-        if name in measured:
-            times = step_times(
-                name, image_side=image_side, batch_size=batch_size, num_steps=num_steps
-            )
-        rows.append(
-            {
-                "title": backbone.title,
-                "top1": backbone.top1,
-                "top5": backbone.top5,
-                "num_parameters": backbone.num_parameters,
-                "megabytes": backbone.num_parameters * 4 / 2**20,
-                "depth": backbone.depth,
-                "smallest_side": backbone.smallest_side,
-                "weights": backbone.origin,
-                "offline": backbone.is_offline,
-                **times,
-            }
+        model = build(name, class_names=("a", "b"), image_side=image_side, weights="none")
+        rows[name] |= steps(
+            model,
+            keras.optimizers.Adam(),
+            image_side=image_side,
+            batch_size=batch_size,
+            num_steps=num_steps,
         )
-    index = pandas.Index(backbones.BACKBONES, name="architecture")
-    return pandas.DataFrame(rows, index=index)
-
-
-def step_times(
-    architecture: str, *, image_side: int, batch_size: int, num_steps: int = 3
-) -> dict[str, float]:
-    """Returns `predict_ms` and `train_ms`, the medians of `num_steps` steps in milliseconds after
-    one that is not counted.
-
-    A step takes `batch_size` images through the network with random weights, under the current
-    dtype policy; a training step goes back through all of its layers with Adam.
-    """
-    model = build(architecture, class_names=("a", "b"), image_side=image_side, weights="none")
-    return steps(
-        model,
-        keras.optimizers.Adam(),
-        image_side=image_side,
-        batch_size=batch_size,
-        num_steps=num_steps,
-    )
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("architecture")
 
 
 def steps(
@@ -85,7 +61,9 @@ def steps(
     batch_size: int,
     num_steps: int,
 ) -> dict[str, float]:
-    """Returns the same of a model of two classes as it stands, with an optimiser."""
+    """Returns `predict_ms` and `train_ms` of a model of two classes as it stands: the medians of
+    `num_steps` steps in milliseconds, after one that is not counted.
+    """
     compilation.compile_model(model, optimizer, heads.loss(model))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch_size, image_side, image_side, 3), dtype=np.uint8)

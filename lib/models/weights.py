@@ -89,9 +89,8 @@ def _load_application(model: keras.Model, architecture: str, *, alpha: float) ->
     except Exception as error:  # Keras raises a bare Exception for an address that does not answer
         raise DarkroomError(
             f"The ImageNet weights of {backbone.title} could not be downloaded "
-            f"({_first_line(error)}). Go online once, or "
-            "use weights='none', a file, or architecture='efficientnet_lite0', whose weights come "
-            "by pip."
+            f"({_first_line(error)}). Go online once, or use weights='none', a file, or "
+            "architecture='efficientnet_lite0', whose weights come by pip."
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -258,9 +258,8 @@ class PrintEpoch(_AfterEpoch):
         mark = "  best so far" if self._state.wait == 0 else ""
         print(
             f"epoch {self._state.epoch:>3} of {self._epochs}  loss {row['loss']:.4f}  accuracy "
-            f"{row['accuracy']:.3f}  "
-            f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.3f}  "
-            f"{row['seconds']:.1f} s{mark}",
+            f"{row['accuracy']:.3f}  val_loss {row['val_loss']:.4f}  val_accuracy "
+            f"{row['val_accuracy']:.3f}  {row['seconds']:.1f} s{mark}",
             flush=True,
         )
 

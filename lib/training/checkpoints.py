@@ -139,8 +139,7 @@ def _assign(variables: list, arrays: list[np.ndarray], generation: Path) -> None
     if [tuple(variable.shape) for variable in variables] != [array.shape for array in arrays]:
         raise DarkroomError(
             f"{generation} belongs to another model: its {len(arrays)} arrays do not fit the "
-            f"{len(variables)} variables. "
-            "Delete that folder to retrain."
+            f"{len(variables)} variables. Delete that folder to retrain."
         )
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from typing import Any
 
@@ -11,14 +10,7 @@ from lib import files, hashing, model_card
 from lib.cleaning import leaks
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
-from lib.evaluation import (
-    calibration,
-    checks,
-    metrics,
-    overfitting,
-    statistics,
-    test_access,
-)
+from lib.evaluation import checks, conclusion, metrics, overfitting, test_access
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import serialization
@@ -26,21 +18,18 @@ from lib.runs import Run, record
 from lib.training import strategies, tensorboard_logging
 from lib.training.strategies import Trained
 
-_PREFIXES = ("train", "val")
-
 
 def conclude(
     trained: Trained, split: Split, scored: Predictions, *, dataset: Dataset, run: Run
 ) -> dict[str, Any]:
     """Saves the model with its card, audits the run, writes `result.json` and returns its content.
 
-    Every number in it is computed from the prediction table `scored`; those of the test split bear
-    their plain names (`accuracy`, `kappa_low`), those of the others a prefix (`val_accuracy`).
+    Every number in it is computed from the prediction table `scored`.
     """
     fitted = trained.fitted
     fitted.history.to_csv(run.folder / record.HISTORY, index=False)
-    result = _numbers(trained, split, scored)
-    result["test_openings"] = test_access.count(dataset.folder, split.id)
+    result = conclusion.of_model(scored, split, dataset_folder=dataset.folder)
+    result |= _of_training(trained, result["metrics"])
     facts = RunFacts(
         scored,
         fitted.history,
@@ -55,12 +44,9 @@ def conclude(
     path = run.checkpoint_folder / "model.keras"
     card = model_card.of_run(
         result,
-        run=f"{run.study}/{run.stage}/{run.unit}",
-        data=run.data,
-        source=dataset.source,
+        run=run,
+        dataset=dataset,
         classes=metrics.by_class(scored),
-        parameters=run.parameters,
-        rendering=dataset.rendering.as_json(),
         environment=files.read_json(run.folder / record.ENVIRONMENT),
     )
     serialization.save(trained.model, path, card=card)
@@ -70,26 +56,16 @@ def conclude(
     return run.finish(result)
 
 
-def _numbers(trained: Trained, split: Split, scored: Predictions) -> dict[str, Any]:
+def _of_training(trained: Trained, numbers: dict[str, Any]) -> dict[str, Any]:
     fitted = trained.fitted
-    numbers: dict[str, Any] = dict(statistics.headline(scored, "test"))
-    for name in _PREFIXES:
-        numbers |= {f"{name}_{key}": value for key, value in metrics.summary(scored, name).items()}
     known = {"train_accuracy": numbers["train_accuracy"], "val_accuracy": numbers["val_accuracy"]}
     diagnosis = overfitting.diagnose(fitted.history, **known)
-    advice = calibration.advice(scored)
     return {
         "metrics": numbers | {"overfit_gap": diagnosis["gap"]},
         "overfitting": diagnosis,
         "strategy": trained.strategy,
         "settings": dataclasses.asdict(trained.settings),
         "class_weights_that_acted": fitted.class_weights,
-        "class_names": split.class_names,
-        "split": split.id,
-        "split_method": split.method,
-        "split_counts": json.loads(split.counts().to_json()),
-        "target": split.target,
-        "data_hash": split.data_hash(),
         "kept_epoch": fitted.kept_epoch,
         "epochs_run": len(fitted.history),
         "selection": trained.selection,
@@ -98,8 +74,6 @@ def _numbers(trained: Trained, split: Split, scored: Predictions) -> dict[str, A
         "num_parameters": trained.model.count_params(),
         "training_seconds": trained.seconds,
         "peak_memory_bytes": _peak_memory(),
-        "calibration": advice,
-        "temperature": advice["temperature"],
     }
 
 

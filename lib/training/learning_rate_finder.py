@@ -32,8 +32,7 @@ _LOST = 4.0  # times the best smoothed loss: beyond, training diverges
 def try_out(
     model: keras.Model, data: TrainingData, *, settings: Settings, num_steps: int = 100
 ) -> pandas.DataFrame:
-    """Returns one row a step: `learning_rate`, `loss`, `smoothed` (bias-corrected running mean),
-    `seen`, images so far.
+    """Returns one row a step: `learning_rate`, `loss`, `smoothed` (bias-corrected running mean).
 
     The rate grows by the same factor each step, from 1e-6 to 1; the trial ends early where the loss
     has left the finite numbers or risen to four times its best. The model's weights are as before
@@ -93,24 +92,12 @@ def drawing(tried: pandas.DataFrame) -> Drawing:
     figure = Drawing(7.0, 3.6)
     with matplotlib.rc_context(style.settings()):
         axes = figure.subplots()
-        axes.plot(
-            tried["learning_rate"],
-            tried["loss"],
-            color=style.MUTED,
-            alpha=0.4,
-            linewidth=1,
-            label="each step",
-        )
+        axes.plot(tried["learning_rate"], tried["loss"], color=style.MUTED, label="each step")
         axes.plot(
             tried["learning_rate"], tried["smoothed"], color=style.COLOURS[0], label="running mean"
         )
-        axes.axvline(
-            rate,
-            color=style.COLOURS[1],
-            linestyle="--",
-            linewidth=1.2,
-            label=f"falls fastest at {rate:.1e}",
-        )
+        label = f"falls fastest at {rate:.1e}"
+        axes.axvline(rate, color=style.COLOURS[1], linestyle="--", label=label)
         axes.set(
             xscale="log",
             xlabel="learning rate",

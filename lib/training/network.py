@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import keras
@@ -15,17 +16,8 @@ from lib.parameters import check_conditions
 from lib.training.settings import LOSSES
 from lib.training.strategies import TrainingData
 
-_FIELDS = (
-    "filters",
-    "first_stride",
-    "padding",
-    "summary",
-    "dense_units",
-    "activation",
-    "l2",
-    "initializer",
-)
-"""Fields of a CNN whose parameters have the same names."""
+_TRANSLATED = ("batch_normalization", "dropout", "pooling")
+"""Fields of a CNN whose parameters have other values."""
 _NORMALIZED = {
     "none": (),
     "block": ("block",),
@@ -93,7 +85,8 @@ def describe(
 def _custom(values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the preset that the parameters change; None leaves one as the preset has it."""
     preset = cnn.describe(values["preset"])
-    changes = {name: values[name] for name in _FIELDS if values[name] is not None}
+    names = [field.name for field in fields(cnn.Cnn) if field.name not in _TRANSLATED]
+    changes = {name: values[name] for name in names if values.get(name) is not None}
     if values["kernel_size"] is not None:
         changes["kernel"] = values["kernel_size"]
     if values["batch_normalization"] is not None:

@@ -14,7 +14,7 @@ import pandas
 from lib.data import thumbnails
 from lib.data.batches import Batches
 from lib.data.dataset import Dataset
-from lib.evaluation import metrics, multilabel, run_records
+from lib.evaluation import multilabel, run_records
 from lib.evaluation.predictions import Predictions
 from lib.models import layer_summary
 from lib.reporting import architecture_diagram as drawn
@@ -89,23 +89,23 @@ def random_of_each_class(
     chosen = np.sort(generator.permutation(classes)[:most])
     rows = [int(generator.choice(np.flatnonzero(test.truths[:, code]))) for code in chosen]
     title = f"A random test image of each class ({len(chosen)} of {len(classes)})"
-    return _answered(test, dataset, rows, title)
+    return answers(test, dataset, rows, title=title)
 
 
-def _answered(test: Predictions, dataset: Dataset, rows: Sequence[int], title: str) -> Drawing:
-    """These images with their classes and the answers."""
+def answers(test: Predictions, dataset: Dataset, rows: Sequence[int], *, title: str) -> Drawing:
+    """Returns a figure of some test images, each with its truth and what it was taken for."""
     if test.kind == "multilabel":
         labels = multilabel.names_of(test.truths, test.class_names)
-        answers = multilabel.names_of(test.present, test.class_names)
+        given = multilabel.names_of(test.present, test.class_names)
         right = (test.truths == test.present).all(axis=1)
     else:
         names = np.asarray(test.class_names, dtype=object)
         labels, right = names[test.truth], test.truth == test.predicted
         shares = [f" {100 * share:.0f} %" for share in test.confidence]
-        answers = names[test.predicted] + np.asarray(shares, dtype=object)
+        given = names[test.predicted] + np.asarray(shares, dtype=object)
     return plots.pictures(
         [thumbnails.of(dataset, test.frame["path"].iloc[row]) for row in rows],
-        [f"{labels[row]}\n→ {answers[row]}" for row in rows],
+        [f"{labels[row]}\n→ {given[row]}" for row in rows],
         right=[bool(right[row]) for row in rows],
         title=title,
     )
@@ -115,24 +115,9 @@ def hardest(test: Predictions, dataset: Dataset, *, num: int = 12) -> Drawing:
     """Returns a figure of the images whose true class got the least probability, read from raw/ by
     the suite's one decoder; of several classes the one that was missed most counts.
     """
-    if test.kind == "multilabel":
-        of_truth = np.where(test.truths, test.probabilities, 1 - test.probabilities).min(axis=1)
-        chosen = np.argsort(of_truth, kind="stable")[:num]
-        return _answered(test, dataset, chosen, "The hardest images")
-    rows = metrics.hardest(test, num)
-    captions = [
-        f"{row.label}\n→ {row.predicted} {100 * row.confidence:.0f} %"
-        if row.label != row.predicted
-        else f"{row.label}\n{100 * row.of_truth:.0f} %"
-        for row in rows.itertuples()
-    ]
-    right = list(rows["label"] == rows["predicted"])
-    return plots.pictures(
-        [thumbnails.of(dataset, path) for path in rows["path"]],
-        captions,
-        right=right,
-        title="The hardest images",
-    )
+    of_truth = np.where(test.truths, test.probabilities, 1 - test.probabilities).min(axis=1)
+    rows = np.argsort(of_truth, kind="stable")[:num]
+    return answers(test, dataset, rows, title="The hardest images")
 
 
 def curves(fitted: Fitted) -> Drawing:

@@ -39,11 +39,9 @@ def score(trained: Trained, data: TrainingData, *, run: Run, batch_size: int = 6
     if list(heads.of(trained.model).class_names) != list(split.class_names):
         raise DarkroomError(
             f"The model has the classes {list(heads.of(trained.model).class_names)}, the split "
-            f"{list(split.class_names)}. "
-            "Build the model with the split's class_names."
+            f"{list(split.class_names)}. Build the model with the split's class_names."
         )
-    name = f"{run.study}/{run.stage}/{run.unit}"
-    test_access.record(data.dataset_folder, split.id, name)
+    test_access.record(data.dataset_folder, split.id, run.name)
     rows = data.pixels.rows_of(split.frame["path"])
     if trained.on_features is not None and not _fits(trained, data.pixels.array, rows):
         trained = dataclasses.replace(trained, on_features=None)
@@ -75,7 +73,7 @@ def score(trained: Trained, data: TrainingData, *, run: Run, batch_size: int = 6
         {
             **about,
             "kind": "multilabel" if split.is_multilabel else "probability",
-            "run": name,
+            "run": run.name,
             "evaluated": _evaluated(trained, data, batch_size),
         },
     )

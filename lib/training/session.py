@@ -47,7 +47,7 @@ class Session:
     def __init__(self, pictures: Dataset, run: Run) -> None:
         self.pictures, self.run = pictures, run
         self.parameters = effective(run.parameters)
-        names = ("seed", "dtype_policy", "image_side", "devices")
+        names = ("seed", "dtype_policy", "devices")
         setup.begin(run=run, **{name: self.parameters[name] for name in names})
         self.settings = Settings.of(self.parameters)
         self._trained: Trained | None = None

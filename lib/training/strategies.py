@@ -123,8 +123,7 @@ def train(
     if strategy != "scratch" and model.name == "custom":
         raise DarkroomError(
             f"The strategy {strategy!r} needs a pretrained network, and the custom one starts from "
-            "random weights. "
-            "Use strategy = 'scratch', or another architecture."
+            "random weights. Use strategy = 'scratch', or another architecture."
         )
     began = time.monotonic()
     main = functools.partial(fit, run=run, halt=halt, callbacks=callbacks)

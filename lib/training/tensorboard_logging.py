@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from lib.data import thumbnails
 from lib.data.dataset import Dataset
 from lib.evaluation import calibration, metrics
 from lib.evaluation.predictions import Predictions
@@ -15,6 +14,7 @@ from lib.models import heads, predictor
 from lib.reporting import plots, tensorboard
 from lib.reporting.tensorboard import Board, Node
 from lib.runs import Run
+from lib.training import plots as training_plots
 from lib.training.strategies import Trained, TrainingData
 
 _MOST_CURVES, _SAMPLES = 20, 12
@@ -34,7 +34,9 @@ def show(
     if test.kind != "multilabel":  # multilabel images have no confusion matrix
         matrix = plots.confusion_matrix(metrics.confusion(test), scored.class_names)
         board.figure("test/confusion", matrix, step)
-        board.figure("test/samples", samples(test, dataset), step)
+        spread = np.unique(np.linspace(0, len(test) - 1, _SAMPLES).astype(int))
+        samples = training_plots.answers(test, dataset, spread, title="Test images")
+        board.figure("test/samples", samples, step)
     for index, name in enumerate(scored.class_names[:_MOST_CURVES]):
         board.precision_recall(
             f"test/{name}", calibration.counts_at_thresholds(test, index, _THRESHOLDS), step
@@ -55,24 +57,6 @@ def hyperparameters(run: Run, dataset: Dataset) -> dict[str, Any]:
         "data": dataset.name,
         "arm": run.unit.removesuffix(f"-s{run.parameters['seed']}"),
     }
-
-
-def samples(test: Predictions, dataset: Dataset) -> plots.Drawing:
-    """Returns a figure of test images spread evenly over the split, each with its truth, and what
-    it was taken for.
-    """
-    rows = np.unique(np.linspace(0, len(test) - 1, _SAMPLES).astype(int))
-    paths, labels = test.frame["path"].iloc[rows], test.frame["label"].iloc[rows]
-    predicted = [test.class_names[place] for place in test.predicted[rows]]
-    shares = 100 * test.confidence[rows]
-    captions = [
-        f"{label}\n→ {name} {share:.0f} %"
-        for label, name, share in zip(labels, predicted, shares, strict=True)
-    ]
-    right = [label == name for label, name in zip(labels, predicted, strict=True)]
-    return plots.pictures(
-        [thumbnails.of(dataset, path) for path in paths], captions, right=right, title="Test images"
-    )
 
 
 def nodes(model: keras.Model) -> list[Node]:
