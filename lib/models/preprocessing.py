@@ -90,13 +90,7 @@ def normalization(
                 f"`mean` and `std` belong to normalization='zscore'. Received: {method!r}."
             )
         return NORMALIZATIONS[method]
-    if (
-        mean is None
-        or std is None
-        or len(mean) != 3
-        or len(std) != 3
-        or not all(value > 0 for value in std)
-    ):
+    if len(mean or ()) != 3 or len(std or ()) != 3 or min(std) <= 0:
         raise DarkroomError(
             "normalization='zscore' needs `mean` and `std` of the train split, three numbers each "
             f"in units of 0 to 255, std above 0. Received: mean={mean}, std={std}."

