@@ -42,6 +42,11 @@ def few(names: Sequence[str], most: int = 5) -> str:
     return shown + (f", … ({len(names)} in all)" if len(names) > most else "")
 
 
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error's message, its class where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def visible(text: Any) -> Any:
     """Returns a text with its control and direction characters spelled out, such as \\x1b; anything
     else, and text that is marked as safe HTML, as it is.

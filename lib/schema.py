@@ -117,11 +117,15 @@ STRATEGY_DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """The meaning of `None` for a parameter, by strategy; see docs/models.md."""
+PRESET_DEFAULTS = {"residual": {"epochs": 30, "schedule": "cosine"}}
+"""The same by preset of a custom network, where it differs from the strategy's."""
 
 
 def with_strategy_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values with those of their strategy in the place of `None`."""
+    """Returns the values with those of their strategy or preset in the place of `None`."""
     own = STRATEGY_DEFAULTS.get(values.get("strategy", ""), {})
+    if values.get("architecture") == "custom":
+        own = own | PRESET_DEFAULTS.get(values.get("preset", ""), {})
     return {
         name: own[name] if value is None and name in own else value
         for name, value in values.items()

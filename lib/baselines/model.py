@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 from lib import files, model_card
 from lib.baselines import fitting
 from lib.baselines.data import Size, flatten, format_size
-from lib.errors import DarkroomError
+from lib.errors import DarkroomError, first_line
 
 SUFFIX = ".thumbnail"
 NAME = f"model{SUFFIX}"
@@ -124,9 +124,9 @@ def load(path: Path) -> Model:
         if not types - _TYPES:
             pipeline = skops.loads(data, trusted=sorted(types))
     except Exception as error:  # skops raises exceptions of every kind for a damaged file
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DarkroomError(
-            f"{path.name} cannot be read; it is damaged or of another scikit-learn: {reason}"
+            f"{path.name} cannot be read; it is damaged or of another scikit-learn: "
+            f"{first_line(error)}"
         ) from error
     if unknown := sorted(types - _TYPES):
         raise DarkroomError(

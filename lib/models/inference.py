@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from lib import quiet
-from lib.errors import DarkroomError, check_choice
+from lib.errors import DarkroomError, check_choice, first_line
 from lib.models import hardware
 
 ENGINES = ("auto", "keras", "openvino")
@@ -139,7 +139,7 @@ def prepare(
     ) as error:  # the converter raises classes of its own for a layer it does not know
         if engine == "openvino":
             raise DarkroomError(
-                f"OpenVINO cannot take {model.name!r}: {str(error).splitlines()[0]}. Use 'keras'."
+                f"OpenVINO cannot take {model.name!r}: {first_line(error)}. Use 'keras'."
             ) from error
         return by_keras
     expected = traced(some) if len(some) else np.zeros((0, 1), np.float32)

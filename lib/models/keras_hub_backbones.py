@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import keras
 
-from lib.errors import DarkroomError
+from lib.errors import DarkroomError, first_line
 
 
 def graph(images: keras.KerasTensor, preset: str) -> keras.KerasTensor:
@@ -28,20 +27,19 @@ def graph(images: keras.KerasTensor, preset: str) -> keras.KerasTensor:
             f"`image_side` of {preset} must be {expected} px, the side it was trained at. "
             f"Received: {side}."
         )
-    name = Path(preset).name.replace(".", "_")
-    scaled = _scaling(preset)(images)
-    outputs = backbone(scaled)
-    if isinstance(outputs, dict):
+    shape = getattr(backbone.output, "shape", ())
+    if len(shape) not in (3, 4):
         raise DarkroomError(
-            f"The KerasHub preset {preset!r} has several outputs; an image backbone has one."
+            f"The KerasHub preset {preset!r} does not give one tensor of maps or tokens. Received: "
+            f"{backbone.output}. Use an image backbone."
         )
-    if len(outputs.shape) == 3:
-        return keras.layers.GlobalAveragePooling1D(name="pool")(outputs)
-    if len(outputs.shape) not in (2, 4):
-        raise DarkroomError(
-            f"The KerasHub preset {name!r} gives {outputs.shape}, which is not an image's features."
-        )
-    return outputs
+    # Its layers become those of the network, so that they freeze and learn one by one.
+    plain = keras.Model(backbone.input, backbone.output)
+    copied = keras.models.clone_model(plain, input_tensors=_scaling(preset)(images))
+    copied.set_weights(plain.get_weights())
+    if len(shape) == 4:
+        return copied.output
+    return keras.layers.GlobalAveragePooling1D(name="pool")(copied.output)
 
 
 def _side(backbone: keras.Model) -> int | None:
@@ -52,6 +50,8 @@ def _side(backbone: keras.Model) -> int | None:
 def _scaling(preset: str) -> keras.layers.Layer:
     """The preset's image converter as Keras' own layer: pixels · scale + offset."""
     converter = load("ImageConverter", preset, module="layers", required=False)
+    if converter is None:
+        print(f"The KerasHub preset {preset!r} has no image converter; it gets pixels of 0 to 255.")
     scale = getattr(converter, "scale", None)
     offset = getattr(converter, "offset", None)
     scale = 1.0 if scale is None else scale
@@ -77,8 +77,7 @@ def load(kind: str, preset: str, *, module: str = "models", required: bool = Tru
     except Exception as error:  # its downloader raises classes of many packages
         if not required:
             return None
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DarkroomError(
-            f"The KerasHub preset {preset!r} could not be loaded ({first}). Go online once, or "
-            "give the path of a local preset folder."
+            f"The KerasHub preset {preset!r} could not be loaded ({first_line(error)}). Go online "
+            "once, or give the path of a local preset folder."
         ) from error

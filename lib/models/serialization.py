@@ -15,7 +15,7 @@ from typing import Any
 import keras
 
 from lib import files, model_card, paths, processes
-from lib.errors import DarkroomError
+from lib.errors import DarkroomError, first_line
 from lib.models import heads
 
 _HEAD = "darkroom>Head"
@@ -298,9 +298,8 @@ def _limit_this_process() -> None:
 
 
 def _unloadable(path: Path, error: Exception) -> DarkroomError:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return DarkroomError(
-        f"{path.name} cannot be loaded, its weights are damaged or do not fit: {first}"
+        f"{path.name} cannot be loaded, its weights are damaged or do not fit: {first_line(error)}"
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.errors import DarkroomError
+from lib.errors import DarkroomError, first_line
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _DTYPES = {
@@ -39,9 +39,9 @@ def load(path: Path) -> dict[str, np.ndarray]:
     try:
         return _load(path.read_bytes())
     except Exception as error:  # a broken pickle may fail with almost any class of error
-        reason = str(error).strip() or type(error).__name__
         raise DarkroomError(
-            f"{path.name} is not a legacy PyTorch file of named tensors, or it is cut off: {reason}"
+            f"{path.name} is not a legacy PyTorch file of named tensors, or it is cut off: "
+            f"{first_line(error)}"
         ) from None
 
 
@@ -50,7 +50,8 @@ def _load(data: bytes) -> dict[str, np.ndarray]:
     magic, protocol, machine, tensors, keys = (_Unpickler(stream).load() for _ in range(5))
     if (magic, protocol, machine["little_endian"]) != (_MAGIC, _PROTOCOL, True):
         raise ValueError("it has another header.")
-    declared = {key: (dtype, length) for (key, dtype, length), *_ in tensors.values()}
+    # `dict.values`, because the file may give its dictionary an attribute of that name.
+    declared = {key: (dtype, length) for (key, dtype, length), *_ in dict.values(tensors)}
     start, storages = stream.tell(), {}
     for key in keys:
         dtype, length = declared[key]
@@ -66,7 +67,7 @@ def _load(data: bytes) -> dict[str, np.ndarray]:
             offset * storages[key].itemsize,
             [stride * storages[key].itemsize for stride in strides],
         )
-        for name, ((key, *_), offset, shape, strides) in tensors.items()
+        for name, ((key, *_), offset, shape, strides) in dict.items(tensors)
     }
 
 

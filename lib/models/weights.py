@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from lib.errors import DarkroomError
+from lib.errors import DarkroomError, first_line
 from lib.models import backbones, efficientnet_lite
 
 _SUFFIXES = (".h5", ".keras", ".pth")
@@ -89,7 +89,7 @@ def _load_application(model: keras.Model, architecture: str, *, alpha: float) ->
     except Exception as error:  # Keras raises a bare Exception for an address that does not answer
         raise DarkroomError(
             f"The ImageNet weights of {backbone.title} could not be downloaded "
-            f"({_first_line(error)}). Go online once, or use weights='none', a file, or "
+            f"({first_line(error)}). Go online once, or use weights='none', a file, or "
             "architecture='efficientnet_lite0', whose weights come by pip."
         ) from error
     finally:
@@ -129,7 +129,7 @@ def _load_file(model: keras.Model, architecture: str, path: Path) -> None:
     # h5py and Keras raise classes of every kind for a file that is none or does not fit
     except Exception as error:
         raise DarkroomError(
-            f"{path.name} does not fit {architecture}: {_first_line(error)}"
+            f"{path.name} does not fit {architecture}: {first_line(error)}"
         ) from error
     unchanged = [name for name, total in _kernel_sums(headless).items() if total == before[name]]
     if unchanged:
@@ -176,7 +176,3 @@ def _kernel_sums(model: keras.Model) -> dict[str, float]:
         for layer in _weighted(model)
         if not isinstance(layer, keras.layers.BatchNormalization)
     }
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

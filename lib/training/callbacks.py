@@ -41,12 +41,12 @@ class SeedLayers(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Seeds every layer that draws at random."""
         for number, layer in enumerate(self.model.layers):
-            generator = getattr(layer, "seed_generator", None)
-            if generator is not None:
-                rng = np.random.default_rng([self._seed, epoch, number, 2])
-                generator.state.assign(
-                    rng.integers(0, 2**31, size=generator.state.shape).astype("uint32")
-                )
+            for place, inner in enumerate(layer._flatten_layers()):  # a transformer's are nested
+                generator = getattr(inner, "seed_generator", None)
+                if generator is not None:
+                    rng = np.random.default_rng([self._seed, epoch, number, 2, place])
+                    state = rng.integers(0, 2**31, size=generator.state.shape)
+                    generator.state.assign(state.astype("uint32"))
 
 
 class RecordHistory(keras.callbacks.Callback):
