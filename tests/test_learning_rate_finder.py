@@ -2,7 +2,6 @@ import numpy as np
 import pandas
 import pytest
 
-from lib.errors import DarkroomError
 from lib.training import learning_rate_finder
 from lib.training.settings import Settings
 
@@ -29,8 +28,3 @@ def test_the_trial_grows_the_rate_and_puts_the_weights_back(toy_material, toy_ne
     )
     figure = learning_rate_finder.drawing(tried)
     assert f"{learning_rate_finder.suggested(tried):.1e}" in figure.alt
-
-
-def test_too_few_steps_are_refused(toy_material, toy_network):
-    with pytest.raises(DarkroomError, match="at least 10. Received: 3"):
-        learning_rate_finder.try_out(toy_network(), toy_material, settings=Settings(), num_steps=3)

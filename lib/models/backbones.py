@@ -327,12 +327,7 @@ def _check(backbone: Backbone, *, image_side: int, normalization: str | None, al
             f"{backbone.title} brings its own preprocessing, {backbone.normalization!r}, and its "
             f"weights fit no other. Received: normalization={normalization!r}. Leave it out."
         )
-    if alpha != 1.0 and not backbone.alphas:
-        raise DarkroomError(
-            f"`alpha` belongs to the MobileNets; {backbone.title} has one width. Received: "
-            f"alpha={alpha}."
-        )
-    if alpha != 1.0 and alpha not in backbone.alphas:
+    if alpha not in (1.0, *backbone.alphas):
         raise DarkroomError(
             f"`alpha` of {backbone.title} must be one of {', '.join(map(str, backbone.alphas))}. "
             f"Received: {alpha}."

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import keras
 from keras import layers
 
-from lib.errors import DarkroomError, check_choice, suggest
+from lib.errors import DarkroomError, check_choice
 
 
 @dataclass(frozen=True)
@@ -111,16 +111,9 @@ def describe(preset: str = "compact", **changes: object) -> Cnn:
     """Returns a preset with some fields changed; lists become tuples, one number for a tuple
     becomes a tuple of one.
 
-    Raises DarkroomError for an unknown preset, an unknown field and a value that cannot be built.
+    Raises DarkroomError for an unknown preset and for a value that would not act.
     """
     check_choice("preset", preset, PRESETS)
-    names = [field.name for field in fields(Cnn)]
-    for name in changes:
-        if name not in names:
-            raise DarkroomError(
-                f"A CNN has the fields {', '.join(names)}. Received: "
-                f"{name!r}.{suggest(name, names)}"
-            )
     base = PRESETS[preset]
     if "filters" in changes and "pool_after" not in changes:
         changes["pool_after"] = tuple(
@@ -137,7 +130,6 @@ def graph(images: keras.KerasTensor, cnn: Cnn) -> keras.KerasTensor:
     The layer `pool` holds the summary of the last maps. Raises DarkroomError for a side too small
     for the description.
     """
-    check(cnn)
     _check_side(images.shape[1], cnn)
     x = images
     for number, filters in enumerate(cnn.filters, start=1):

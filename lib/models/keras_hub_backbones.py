@@ -34,12 +34,18 @@ def graph(images: keras.KerasTensor, preset: str) -> keras.KerasTensor:
             f"{backbone.output}. Use an image backbone."
         )
     # Its layers become those of the network, so that they freeze and learn one by one.
+    outputs = {}
+
+    def call(layer: keras.layers.Layer, *arguments: Any, **options: Any) -> Any:
+        outputs[layer.name] = layer(*arguments, **options)
+        return outputs[layer.name]
+
     plain = keras.Model(backbone.input, backbone.output)
-    copied = keras.models.clone_model(plain, input_tensors=_scaling(preset)(images))
+    scaled = _scaling(preset)(images)
+    copied = keras.models.clone_model(plain, input_tensors=scaled, call_function=call)
     copied.set_weights(plain.get_weights())
-    if len(shape) == 4:
-        return copied.output
-    return keras.layers.GlobalAveragePooling1D(name="pool")(copied.output)
+    last = outputs[plain.layers[-1].name]
+    return last if len(shape) == 4 else keras.layers.GlobalAveragePooling1D(name="pool")(last)
 
 
 def _side(backbone: keras.Model) -> int | None:

@@ -15,7 +15,6 @@ import pandas
 from matplotlib.ticker import FuncFormatter
 
 from lib.data.batches import Batches
-from lib.errors import DarkroomError
 from lib.models import compilation, heads
 from lib.reporting import style
 from lib.reporting.style import Drawing
@@ -38,14 +37,7 @@ def try_out(
     has left the finite numbers or risen to four times its best. The model's weights are as before
     afterwards; what it does follows from the settings' seed. Images are augmented as in the
     training itself.
-
-    Raises:
-        DarkroomError: for fewer than ten steps.
     """
-    if num_steps < 10:
-        raise DarkroomError(
-            f"`num_steps` of a range test must be at least 10. Received: {num_steps}."
-        )
     before = model.get_weights()
     growing = dataclasses.replace(settings, **{name: DEFAULTS[name] for name in _OF_SCHEDULES})
     optimizer = optimizers.build(growing, total_steps=num_steps)
