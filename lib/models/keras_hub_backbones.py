@@ -33,7 +33,14 @@ def graph(images: keras.KerasTensor, preset: str) -> keras.KerasTensor:
             f"The KerasHub preset {preset!r} does not give one tensor of maps or tokens. Received: "
             f"{backbone.output}. Use an image backbone."
         )
-    # Its layers become those of the network, so that they freeze and learn one by one.
+    scaled = _scaling(preset)(images)
+    if len(shape) == 3:  # some of a transformer's layers cannot be rebuilt one by one
+        return keras.layers.GlobalAveragePooling1D(name="pool")(backbone(scaled))
+    return _unnested(backbone, scaled)
+
+
+def _unnested(backbone: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns the backbone's output by layers of the network, which freeze and learn one by one."""
     outputs = {}
 
     def call(layer: keras.layers.Layer, *arguments: Any, **options: Any) -> Any:
@@ -41,11 +48,9 @@ def graph(images: keras.KerasTensor, preset: str) -> keras.KerasTensor:
         return outputs[layer.name]
 
     plain = keras.Model(backbone.input, backbone.output)
-    scaled = _scaling(preset)(images)
-    copied = keras.models.clone_model(plain, input_tensors=scaled, call_function=call)
+    copied = keras.models.clone_model(plain, input_tensors=images, call_function=call)
     copied.set_weights(plain.get_weights())
-    last = outputs[plain.layers[-1].name]
-    return last if len(shape) == 4 else keras.layers.GlobalAveragePooling1D(name="pool")(last)
+    return outputs[plain.layers[-1].name]
 
 
 def _side(backbone: keras.Model) -> int | None:
