@@ -17,6 +17,7 @@ from sklearn.linear_model import Ridge
 from lib.errors import DarkroomError, check_choice, suggest
 from lib.explain import heatmap, model_wrapper
 from lib.explain.model_wrapper import Batch, BlackBox
+from lib.models.preprocessing import Preprocess
 
 
 def occlusion(
@@ -245,6 +246,8 @@ _PASSING = (
     keras.layers.ZeroPadding2D,
     keras.layers.Cropping2D,
     keras.layers.InputLayer,
+    keras.layers.Rescaling,
+    Preprocess,
 )
 
 
