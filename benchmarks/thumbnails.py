@@ -1,5 +1,4 @@
-"""Claims: the posters source's grids in minutes; losses for little; GridFS at speed.
-"""
+"""Claims: the posters source's grids in minutes; losses for little; GridFS at speed."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def test_resnet18_takes_weights_from_keras_hub_in_its_order(monkeypatch):
     ):
         build("resnet18", class_names="ab", image_side=32)
     monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.raises(DarkroomError, match="pip install 'darkroom\\[hub\\]'"):
+    with pytest.raises(DarkroomError, match="pip install keras-hub"):
         build("resnet18", class_names="ab", image_side=32)
 
 
