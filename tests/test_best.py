@@ -6,7 +6,7 @@ import pytest
 
 from lib import models
 from lib.errors import DarkroomError
-from lib.models import predictor
+from lib.models import predictor, serialization
 from lib.training import best
 
 NAMES = ("blue", "red")
@@ -21,13 +21,17 @@ def logits(model, images):
     return np.asarray(model.predict_on_batch(images))
 
 
-def test_an_ensemble_is_one_network_with_the_weighted_logits():
+def test_an_ensemble_is_one_network_with_the_weighted_logits_and_loads_as_it_was(tmp_path):
     first, second = member(0), member(1)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype("float32")
     ensemble = best.assemble([first, second], [0.25, 0.75], temperature=2.0)
     expected = (0.25 * logits(first, images) + 0.75 * logits(second, images)) / 2
     np.testing.assert_allclose(logits(ensemble, images), expected, atol=1e-5)
-    assert predictor.predict_proba(ensemble, images).sum(axis=1) == pytest.approx(1)
+    answers = predictor.predict_proba(ensemble, images)
+    assert answers.sum(axis=1) == pytest.approx(1)
+    serialization.save(ensemble, tmp_path / "model.keras", card={})
+    loaded = serialization.load(tmp_path / "model.keras")
+    np.testing.assert_allclose(predictor.predict_proba(loaded, images), answers, atol=1e-6)
 
 
 @pytest.mark.parametrize(("loss_as_they_are", "mirrored"), [(0.4, False), (0.6, True)])
