@@ -35,10 +35,10 @@ TABLES, KEY_BYTES, MAX_BUCKET = 6, 3, 16
 TURNS = 12
 """Bins of the rotation between two pictures; features of one pair agree within two of them."""
 
-MIN_VOTES = (2.75, 3.25)
+MIN_VOTES = (2.5, 3.0)
 """Rare features, in units of one that no third picture has, which a proposed pair shares under one
 rotation: of two upright pictures, and of an upright and a mirrored one. Measured on 610 pictures of
-cars: about 220 of 295 pairs of edited copies and 230 others reach the first.
+cars: 225 of 295 pairs of edited copies and 457 others reach the first.
 """
 
 PROPOSED_PER_PICTURE = 3
@@ -63,7 +63,7 @@ REFINABLE = 0.5
 and wikiart before it: at least 0.64; on 29 refused pairs: all but two below 0.42.
 """
 
-LINE_ART = 0.12
+LINE_ART = 0.1
 """Share of fine structure that outlives the removal of thin lines, below which a picture is text or
 a drawing. Smaller than `SIDE` its lines are not legible: 30 of 234 receipts of `triage` at 160 px
 would be copies of another one of their shop. Measured at that size: 95 % of receipts below 0.09, of
