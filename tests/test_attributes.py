@@ -37,10 +37,10 @@ def test_other_names_say_nothing(name):
 
 def test_folders_give_the_parts_only_where_every_class_has_them():
     files = [ListedFile(f"{name}/{n}.jpg", 1, 0) for name in CARS for n in (1, 2)]
-    (rows,) = (reading.rows for reading in read(files, Options()))
+    (rows,) = (reading.rows for reading in read(files, Options())[0])
     assert rows.loc[0, ["attr_make", "attr_type", "attr_year"]].tolist() == ["Audi", "Coupe", 2012]
     assert set(rows.loc[rows["label"] == "BMW X3 SUV 2012", "attr_type"]) == {"SUV"}
-    (others,) = read([*files, ListedFile("bicycle/1.jpg", 1, 0)], Options())
+    ((others,), _) = read([*files, ListedFile("bicycle/1.jpg", 1, 0)], Options())
     assert "attr_make" not in others.rows
 
 

@@ -10,7 +10,6 @@ from PIL import Image
 
 from lib.cleaning import clean, leaks, measurements, scan
 from lib.data import groups, intake, splits
-from lib.errors import DarkroomError
 
 FRACTIONS = (0.5, 0.2, 0.3)
 
@@ -188,20 +187,9 @@ def test_groups_are_united_over_columns():
     assert groups.united([patient, film]).tolist() == [0, 0, 0, 0, 1, 1, 2]
 
 
-def test_groups_by_level_pattern_and_runs():
-    paths = ["cat/p1/9.png", "cat/p1/10.png", "cat/p2/1.png", "7.png"]
-    assert groups.by_level(paths, 2) == ["cat/p1", "cat/p1", "cat/p2", None]
-    assert groups.by_pattern(paths, r"/(p\d)/") == ["p1", "p1", "p2", None]
-    assert groups.by_runs(["a/10.png", "a/9.png", "a/2.png", "b/1.png"], 2) == [
-        "run 1",
-        "run 0",
-        "run 0",
-        "run 2",
-    ]
-    with pytest.raises(DarkroomError, match="matches no file's path"):
-        groups.by_pattern(paths, "xyz")
-    with pytest.raises(DarkroomError, match="not a regular expression"):
-        groups.by_pattern(paths, "(")
+def test_groups_by_runs_of_names():
+    runs = groups.by_runs(["a/10.png", "a/9.png", "a/2.png", "b/1.png"], 2)
+    assert runs == ["run 1", "run 0", "run 0", "run 2"]
 
 
 @pytest.mark.parametrize("method", ["grouped", "random", "fold 1 of 3", "runs of 5"])

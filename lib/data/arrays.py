@@ -38,13 +38,13 @@ def from_npy(data: bytes, max_pixels: int) -> Stored:
     """
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
+    headers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in headers:
         raise NotSupported(f"version {version[0]}.{version[1]} of the format")
-    shape, _, kind = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )(file)
+    shape, _, kind = headers[version](file)
     if kind.hasobject or kind.kind not in "buif":
         raise NotSupported(f"an array of {kind}")
     described = f"an array of shape {' x '.join(map(str, shape))}"
@@ -81,19 +81,13 @@ def from_dicom(data: bytes, max_pixels: int) -> Stored:
         values = pixels.pixel_array(dataset, index=0)
     except (RuntimeError, NotImplementedError, AttributeError, KeyError) as error:
         raise NotSupported(str(error).partition("\n")[0][:160]) from error
-    if (
-        float(dataset.get("RescaleSlope", 1) or 1) != 1
-        or float(dataset.get("RescaleIntercept", 0) or 0) != 0
-    ):
-        scaled = values.astype(np.float32) * float(dataset.RescaleSlope) + float(
-            dataset.RescaleIntercept
-        )
-        whole = (
-            float(dataset.RescaleSlope).is_integer()
-            and float(dataset.RescaleIntercept).is_integer()
-        )
-        values = scaled.astype(np.int32) if whole else scaled
-        values = values.astype(np.int16) if whole and abs(values).max(initial=0) < 2**15 else values
+    slope = float(dataset.get("RescaleSlope", 1) or 1)
+    intercept = float(dataset.get("RescaleIntercept", 0) or 0)
+    if (slope, intercept) != (1, 0):
+        values = values.astype(np.float32) * slope + intercept
+        if slope.is_integer() and intercept.is_integer():
+            fits = abs(values).max(initial=0) < 2**15
+            values = values.astype(np.int16 if fits else np.int32)
     values = values[..., None] if values.ndim == 2 else values
     name = str(dataset.get("PhotometricInterpretation", ""))
     return Stored(

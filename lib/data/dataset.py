@@ -1,5 +1,6 @@
 """A data set: its raw files, its manifest, and the hashes that are part of a run's key."""
 
+# ruff: noqa: SIM905  word lists read best as text
 from __future__ import annotations
 
 import hashlib
@@ -24,22 +25,9 @@ replaced.
 """
 
 OWN = frozenset(
-    {
-        SOURCE,
-        "manifest.parquet",
-        "findings.parquet",
-        "findings.html",
-        "ledger.jsonl",
-        "labelled.jsonl",
-        "splits",
-        "pixels",
-        "scan",
-        "display.toml",
-        "README.md",
-        "features",
-        "selections.json",
-        "test_openings.jsonl",
-    }
+    "source.json manifest.parquet findings.parquet findings.html ledger.jsonl labelled.jsonl "
+    "splits pixels scan display.toml README.md features selections.json "
+    "test_openings.jsonl".split()
 )
 """Files of the suite in `datasets/<name>/`, which are no data even if the class folders are in the
 same folder.
@@ -85,19 +73,16 @@ class Dataset:
         """
         from lib.data.sources import options as reading_options
 
-        options, found = (
-            self.source.get("options", {}),
-            Rendering.from_json(self.source.get("rendering")),
-        )
+        options = self.source.get("options", {})
+        scanned = Rendering.from_json(self.source.get("rendering"))
         bands = reading_options.band_numbers(options["bands"]) if options.get("bands") else ()
-        ranges = found.ranges
+        ranges, max_pixels = scanned.ranges, scanned.max_pixels
         if options.get("range"):
             ends = reading_options.values_range(options["range"])
             ranges = dict.fromkeys(("uint16", "int16", "int32", "float"), ends)
-        megapixels = options.get("max_megapixels")
-        return Rendering(
-            ranges, bands, 1_000_000 * int(megapixels) if megapixels else found.max_pixels
-        )
+        if options.get("max_megapixels"):
+            max_pixels = 1_000_000 * int(options["max_megapixels"])
+        return Rendering(ranges, bands, max_pixels)
 
     def image(self, path: str) -> decode.Decoded:
         """Returns the picture at `path`, decoded as training sees it. Raises OSError or
@@ -157,8 +142,7 @@ class Dataset:
         if target not in choices:
             raise DarkroomError(
                 f"The data set {self.name!r} has no label column {target!r}; it has "
-                f"{', '.join(choices)}."
-                f"{suggest(target, choices)}"
+                f"{', '.join(choices)}.{suggest(target, choices)}"
             )
         return sorted(str(value) for value in table[target].dropna().unique())
 
@@ -168,14 +152,15 @@ class Dataset:
         Files that have not changed since the last call are not read again.
         """
         memory = paths.logs() / ".hashes" / f"{hashing.digest(str(self.raw.resolve()))}.json"
-        found = self.files()
-        sound = [(file.path, self.raw / file.path) for file in found if not file.problem]
+        listed = self.files()
+        sound = [(file.path, self.raw / file.path) for file in listed if not file.problem]
         total = hashlib.sha256(json.dumps(self.source.get("options", {}), sort_keys=True).encode())
-        for path, content in hashing.contents(sound, cache=memory):
+        entries = [
+            *hashing.contents(sound, cache=memory),
+            *((file.path, file.problem) for file in listed if file.problem),
+        ]
+        for path, content in entries:
             total.update(f"{path}\0{content}\n".encode("utf-8", "surrogateescape"))
-        for file in found:
-            if file.problem:
-                total.update(f"{file.path}\0{file.problem}\n".encode("utf-8", "surrogateescape"))
         return total.hexdigest()
 
     def digest(self) -> str:
@@ -185,8 +170,8 @@ class Dataset:
         table = self.accepted()[["path", "pixels", "label", "group", "source_split"]]
         total = hashlib.sha256()
         for row in table.itertuples(index=False):
-            told = ["" if value is None or value != value else str(value) for value in row]
-            total.update(("\0".join(told) + "\n").encode())
+            cells = ["" if value is None or value != value else str(value) for value in row]
+            total.update(("\0".join(cells) + "\n").encode())
         return total.hexdigest()
 
 
@@ -266,12 +251,8 @@ def overview() -> list[dict[str, Any]]:
         source = source if isinstance(source, dict) else {}
         raw = folder / str(source.get("path") or "raw")
         row: dict[str, Any] = {"name": name, "from": source.get("from", source.get("kind"))}
-        row |= {
-            "raw": str(raw) if raw.is_dir() else None,
-            "files": None,
-            "kept": None,
-            "classes": None,
-        }
+        row |= {"raw": str(raw) if raw.is_dir() else None}
+        row |= dict.fromkeys(("files", "kept", "classes"))
         try:
             table = manifest.read(folder, name=name)
             kept = table[table["verdict"] == "keep"]
@@ -328,26 +309,18 @@ def relink(name: str, place: Path) -> Dataset:
             "relink."
         )
     table = manifest.read(folder, name=name)
+    sizes = {
+        file.path: file.size for file in file_listing.files(place, links="follow", hidden="use")
+    }
     table = table[table["bytes"] > 0]
-    same = sum(
-        _has_size(place / path, size)
-        for path, size in zip(table["path"], table["bytes"], strict=True)
-    )
+    same = int((table["path"].map(sizes) == table["bytes"]).sum())
     if same < ENOUGH_FILES * len(table):
         raise DarkroomError(
             f"The folder {place} holds {same:,} of the {len(table):,} files of {name!r}; it is "
-            "another data set, which "
-            f"darkroom clean {place} brings in."
+            f"another data set, which darkroom clean {place} brings in."
         )
     files.write_json(folder / SOURCE, {**source, "path": place.as_posix(), "from": str(place)})
     return load(name)
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except (OSError, ValueError):
-        return False
 
 
 def _known(name: str) -> Path:

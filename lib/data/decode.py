@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -74,6 +75,10 @@ _NOT_SUPPORTED = re.compile(
 )
 
 
+Stored, Range = tuple[str, float, float], tuple[float, float]
+"""Kind, least and greatest of stored values; the values that become 0 and 255."""
+
+
 class ImageError(ValueError):
     """Bytes that do not decode to a picture; `reason` is one of `REASONS`."""
 
@@ -104,8 +109,8 @@ class Decoded:
     mode: str
     orientation: int = 1
     frames: int = 1
-    stored: tuple[str, float, float] | None = None
-    range: tuple[float, float] | None = None
+    stored: Stored | None = None
+    range: Range | None = None
 
 
 def kind(head: bytes) -> str | None:
@@ -113,6 +118,15 @@ def kind(head: bytes) -> str | None:
     or None.
     """
     return next((name for sign, name in _KINDS if sign.match(head)), None)
+
+
+def kind_of_file(path: Path) -> str | None:
+    """Returns what `kind` says about a file; None also where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return kind(file.read(HEAD_BYTES))
+    except OSError:
+        return None
 
 
 def decode(
@@ -132,16 +146,14 @@ def decode(
     max_pixels = max_pixels or rendering.max_pixels
     if max_pixels > MAX_PIXELS:  # Pillow's own limit is lower; ours is checked on the same numbers
         Image.MAX_IMAGE_PIXELS = max_pixels
+    unknown = "the bytes are no image format that we know" if data else "empty file"
+    is_weak, opened = promised in (None, *_WEAK), False
     if promised not in FORMATS and promised not in EXTRA_FORMATS:
-        if promised is None or promised in _WEAK:
-            raise ImageError(
-                "not_an_image",
-                "empty file" if not data else "the bytes are no image format that we know",
-            )
+        if is_weak:
+            raise ImageError("not_an_image", unknown)
         raise ImageError(
             "unsupported", f"{promised} is not decoded; convert the file to JPEG or PNG"
         )
-    opened = False
     with _quiet():
         try:
             if promised in ("NPY", "DICOM") or (
@@ -154,10 +166,8 @@ def decode(
                 integrity.check(data, promised)
                 return _convert(image, data, promised, rendering)
         except ImageError as error:
-            if promised in _WEAK and not opened and error.reason == "unsupported":
-                raise ImageError(
-                    "not_an_image", "the bytes are no image format that we know"
-                ) from error
+            if is_weak and not opened and error.reason == "unsupported":
+                raise ImageError("not_an_image", unknown) from error
             raise
         except Image.DecompressionBombError as error:
             raise _too_large(str(error), max_pixels) from error
@@ -165,10 +175,8 @@ def decode(
             raise ImageError(error.reason, str(error)) from error
         # a parser fed with broken bytes may raise anything: all of it means that they are broken
         except Exception as error:
-            if promised in _WEAK and not opened:
-                raise ImageError(
-                    "not_an_image", "the bytes are no image format that we know"
-                ) from error
+            if is_weak and not opened:
+                raise ImageError("not_an_image", unknown) from error
             raise _broken(error, data, promised) from error
 
 
@@ -204,18 +212,13 @@ def resize(
     old_height, old_width = pixels.shape[:2]
     if fit == "crop":
         scale = max(height / old_height, width / old_width)
-        keep_height, keep_width = (
-            min(old_height, round(height / scale)),
-            min(old_width, round(width / scale)),
-        )
+        keep_height = max(1, min(old_height, round(height / scale)))
+        keep_width = max(1, min(old_width, round(width / scale)))
         top, left = (old_height - keep_height) // 2, (old_width - keep_width) // 2
-        pixels = pixels[top : top + max(1, keep_height), left : left + max(1, keep_width)]
+        pixels = pixels[top : top + keep_height, left : left + keep_width]
     elif fit == "pad":
         scale = min(height / old_height, width / old_width)
-        inner_height, inner_width = (
-            max(1, round(old_height * scale)),
-            max(1, round(old_width * scale)),
-        )
+        inner_height, inner_width = (max(1, round(old * scale)) for old in pixels.shape[:2])
         canvas = np.zeros((height, width, pixels.shape[2]), np.uint8)
         top, left = (height - inner_height) // 2, (width - inner_width) // 2
         inner = resize(pixels, height=inner_height, width=inner_width)
@@ -224,9 +227,8 @@ def resize(
     if pixels.shape[:2] == (height, width):
         return np.ascontiguousarray(pixels)
     shrinks = height * width < pixels.shape[0] * pixels.shape[1]
-    return cv2.resize(
-        pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(pixels, (width, height), interpolation=way)
 
 
 def _needs_array(data: bytes, rendering: Rendering) -> bool:
@@ -234,22 +236,16 @@ def _needs_array(data: bytes, rendering: Rendering) -> bool:
     alone.
     """
     tags = integrity.tiff_tags(data)
-    bits, bands = tags.bits, tags.bands
-    return (
-        bool(rendering.bands)
-        or bands > 4
-        or bits > 32
-        or (bits > 8 and bands > 1)
-        or (bits == 16 and tags.is_float)
-    )
+    is_wide = tags.bits > 32 or (tags.bits > 8 and tags.bands > 1)
+    is_half = tags.bits == 16 and tags.is_float
+    return bool(rendering.bands) or tags.bands > 4 or is_wide or is_half
 
 
 def _pillow_format(promised: str) -> str:
     """Returns Pillow's name of the format, whose plugin is loaded where it needs one. Raises
     ImageError without it.
     """
-    package = EXTRA_FORMATS.get(promised)
-    if package is None:
+    if promised not in EXTRA_FORMATS:
         return promised
     try:
         if promised == "HEIC":
@@ -274,10 +270,9 @@ def _from_array(data: bytes, promised: str, max_pixels: int, rendering: Renderin
     """A picture that is read as an array of stored values: NumPy files, DICOM, TIFF of
     many bands.
     """
+    readers = {"NPY": arrays.from_npy, "DICOM": arrays.from_dicom, "TIFF": arrays.from_tiff}
     try:
-        stored = {"NPY": arrays.from_npy, "DICOM": arrays.from_dicom, "TIFF": arrays.from_tiff}[
-            promised
-        ](data, max_pixels)
+        stored = readers[promised](data, max_pixels)
     except arrays.NotSupported as error:
         raise ImageError("unsupported", f"{promised}: {error}") from error
     except arrays.TooLarge as error:
@@ -292,19 +287,25 @@ def _from_array(data: bytes, promised: str, max_pixels: int, rendering: Renderin
     elif values.shape[2] not in (1, 3) and (values.shape[2] != 4 or stored.alpha is None):
         raise ImageError("unsupported", f"{mode}; choose the bands by the option bands=1,2,3")
     orientation = integrity.tiff_tags(data).orientation if promised == "TIFF" else 1
-    known, ends = None, None
+    known = ends = None
     if values.dtype != np.uint8:
-        kind_name, (low, high) = value_range.kind_of(values), value_range.ends_of(values)
-        known, ends = (kind_name, low, high), rendering.range_of(kind_name, low, high)
-        values = value_range.to_8_bit(values, *ends)
+        values, known, ends = _to_8_bit(values, rendering)
     if values.shape[2] == 4:
         values = colour.on_white(values, is_multiplied=stored.alpha == 1)
     if stored.white_is_zero:
         values = 255 - values
     pixels = np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
-    return Decoded(
-        colour.upright(pixels, orientation), promised, mode, orientation, stored.frames, known, ends
-    )
+    pixels = colour.upright(pixels, orientation)
+    return Decoded(pixels, promised, mode, orientation, stored.frames, known, ends)
+
+
+def _to_8_bit(values: np.ndarray, rendering: Rendering) -> tuple[np.ndarray, Stored, Range]:
+    """Values of more than 8 bits as uint8 by the data set's range, what they were, and the
+    range.
+    """
+    kind_name, (low, high) = value_range.kind_of(values), value_range.ends_of(values)
+    ends = rendering.range_of(kind_name, low, high)
+    return value_range.to_8_bit(values, *ends), (kind_name, low, high), ends
 
 
 def _convert(image: Image.Image, data: bytes, promised: str, rendering: Rendering) -> Decoded:
@@ -319,9 +320,8 @@ def _convert(image: Image.Image, data: bytes, promised: str, rendering: Renderin
     else:
         image.load()
         left = _orientation(image)
-        orientation = (
-            left if promised == "PNG" else orientation
-        )  # PNG may carry it after the pixels
+        if promised == "PNG":  # which may carry it after the pixels
+            orientation = left
         if mode[0] in "IF":
             pixels, known, ends = _wide_grey(image, data, promised, rendering)
         elif promised == "TIFF" and mode[:3] == "RGB" and _has_fourth_band(data):
@@ -351,7 +351,7 @@ def _frames(image: Image.Image) -> int:
 
 def _wide_grey(
     image: Image.Image, data: bytes, promised: str, rendering: Rendering
-) -> tuple[np.ndarray, tuple[str, float, float], tuple[float, float]]:
+) -> tuple[np.ndarray, Stored, Range]:
     """16-bit, 32-bit and float grey by the data set's range; a TIFF whose zero is white is
     inverted.
     """
@@ -364,40 +364,31 @@ def _wide_grey(
             values = values.view(np.uint32)
         elif promised != "TIFF":
             values = values.astype(np.uint16)
-    kind_name, (low, high) = value_range.kind_of(values), value_range.ends_of(values)
-    ends = rendering.range_of(kind_name, low, high)
-    grey = value_range.to_8_bit(values, *ends)
+    grey, known, ends = _to_8_bit(values, rendering)
     if tags is not None and tags.white_is_zero:
         grey = 255 - grey
-    return np.repeat(grey[..., None], 3, axis=2), (kind_name, low, high), ends
+    return np.repeat(grey[..., None], 3, axis=2), known, ends
 
 
 def _wide_png(
     image: Image.Image, data: bytes, rendering: Rendering
-) -> tuple[np.ndarray, tuple[str, float, float], tuple[float, float]]:
+) -> tuple[np.ndarray, Stored, Range]:
     """A PNG of 16 bits and several channels, of which Pillow would keep the high bytes alone."""
     import cv2
 
     image.load()  # which refuses what OpenCV would pass over
-    values = cv2.imdecode(
-        np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-    )
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if values is None or values.dtype != np.uint16:
         raise ImageError("corrupted", "PNG: its 16-bit pixels cannot be read")
-    values = (
-        values[..., [2, 1, 0, *range(3, values.shape[2])]]
-        if values.ndim == 3
-        else values[..., None]
-    )
-    colours = values[..., :3]
-    low, high = value_range.ends_of(colours)
-    ends = rendering.range_of("uint16", low, high)
-    pixels = value_range.to_8_bit(colours, *ends)
-    if values.ndim == 3 and values.shape[2] == 4:
+    values = np.atleast_3d(values)
+    if values.shape[2] >= 3:
+        values = values[..., [2, 1, 0, *range(3, values.shape[2])]]  # OpenCV's order is BGR
+    pixels, known, ends = _to_8_bit(values[..., :3], rendering)
+    if values.shape[2] == 4:
         alpha = value_range.to_8_bit(values[..., 3:], 0, 65535)
         pixels = colour.on_white(np.dstack([pixels, alpha]), is_multiplied=False)
-    pixels = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
-    return pixels, ("uint16", low, high), ends
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels, known, ends
 
 
 def _jpeg(image: Image.Image, data: bytes) -> np.ndarray:
@@ -405,15 +396,16 @@ def _jpeg(image: Image.Image, data: bytes) -> np.ndarray:
     fills with grey.
     """
     plain = image.mode in ("RGB", "L")
+    wanted = "RGB" if plain else "CMYK"
     scans = data.count(b"\xff\xda")
     if scans > MAX_SCANS:
         raise ImageError("too_large", f"JPEG of {scans:,} scans; the limit is {MAX_SCANS}")
     try:
-        pixels = simplejpeg.decode_jpeg(data, "RGB" if plain else "CMYK", strict=True)
+        pixels = simplejpeg.decode_jpeg(data, wanted, strict=True)
     except ValueError as error:
         if not _HARMLESS.search(str(error)):
             raise
-        pixels = simplejpeg.decode_jpeg(data, "RGB" if plain else "CMYK", strict=False)
+        pixels = simplejpeg.decode_jpeg(data, wanted, strict=False)
     return pixels if plain else colour.rgb(image)  # Adobe's inverted CMYK is Pillow's business
 
 
@@ -450,14 +442,12 @@ def _broken(error: Exception, data: bytes, promised: str) -> ImageError:
             return ImageError(
                 "unsupported", f"TIFF of {described} is not decoded; convert the file to PNG"
             )
-    short = integrity.ends_early(data, promised) or re.search(
-        r"truncated|premature end of jpeg|eof", message, re.IGNORECASE
-    )
-    if not short and _NOT_SUPPORTED.search(message):
-        return ImageError("unsupported", f"{promised}: {message.splitlines()[0][:200]}")
-    return ImageError(
-        "truncated" if short else "corrupted", f"{promised}: {message.splitlines()[0][:200]}"
-    )
+    first = message.splitlines()[0][:200]
+    is_short = re.search(r"truncated|premature end of jpeg|eof", message, re.IGNORECASE)
+    if is_short or integrity.ends_early(data, promised):
+        return ImageError("truncated", f"{promised}: {first}")
+    reason = "unsupported" if _NOT_SUPPORTED.search(message) else "corrupted"
+    return ImageError(reason, f"{promised}: {first}")
 
 
 _lock, _inside, _held = threading.Lock(), 0, contextlib.ExitStack()
@@ -483,9 +473,6 @@ def _quiet() -> Iterator[None]:
                 _held.close()
 
 
-_COPY_QUALITY = 95
-
-
 def scaled(data: bytes, *, side: int, fit: str = "stretch") -> bytes:
     """Returns a JPEG of side x side pixels of the picture in `data`; PNG where it was none of JPEG
     or WebP.
@@ -498,7 +485,7 @@ def scaled(data: bytes, *, side: int, fit: str = "stretch") -> bytes:
     small = Image.fromarray(resize(decoded.pixels, height=side, width=side, fit=fit))
     buffer = io.BytesIO()
     if decoded.format in ("JPEG", "WEBP"):
-        small.save(buffer, "JPEG", quality=_COPY_QUALITY, subsampling=0)
+        small.save(buffer, "JPEG", quality=95, subsampling=0)
     else:
         small.save(buffer, "PNG")
     return buffer.getvalue()

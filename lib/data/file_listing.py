@@ -107,24 +107,17 @@ def _look(
             if problem:
                 return ListedFile(name, problem=problem, detail=detail)
         elif not entry.is_file(follow_symlinks=False):
-            return ListedFile(
-                name, problem="special", detail="a pipe, socket or device, not a file"
-            )
+            detail = "a pipe, socket or device, not a file"
+            return ListedFile(name, problem="special", detail=detail)
         stat = entry.stat()
     except OSError as error:
         return ListedFile(name, problem="unreadable", detail=_reason(error))
+    problem, detail = None, ""
     if name != path:
-        return ListedFile(
-            name,
-            stat.st_size,
-            stat.st_mtime_ns,
-            "name_not_text",
-            "rename the file so that its name is UTF-8",
-        )
-    if hidden == "report":
-        detail = "its name, or that of a folder above, starts with a dot"
-        return ListedFile(name, stat.st_size, stat.st_mtime_ns, "hidden", detail)
-    return ListedFile(name, stat.st_size, stat.st_mtime_ns)
+        problem, detail = "name_not_text", "rename the file so that its name is UTF-8"
+    elif hidden == "report":
+        problem, detail = "hidden", "its name, or that of a folder above, starts with a dot"
+    return ListedFile(name, stat.st_size, stat.st_mtime_ns, problem, detail)
 
 
 def _linked_folder(entry: os.DirEntry[str], links: str) -> str | None:
@@ -137,9 +130,7 @@ def _linked_folder(entry: os.DirEntry[str], links: str) -> str | None:
         return None
     if not target.is_dir() or not _is_allowed(target, links):
         return None
-    is_above = (
-        Path(entry.path).parent.resolve().is_relative_to(target)
-    )  # following it would never end
+    is_above = Path(entry.path).parent.resolve().is_relative_to(target)  # it would never end
     return None if is_above else str(target)
 
 
@@ -148,17 +139,11 @@ def _link_problem(link: Path, raw: Path, links: str | None) -> tuple[str | None,
         target = link.resolve(strict=True)
     except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
         return "unreadable", f"a link that leads nowhere ({_reason(error)})"
+    way = "is not followed; copy it, or use the option links=follow"
     if target.is_dir():
-        return (
-            "link_folder",
-            "a link to a folder is not followed; copy the folder, or use the option links=follow",
-        )
+        return "link_folder", f"a link to a folder {way}"
     if not target.is_relative_to(raw.resolve()) and not _is_allowed(target, links):
-        return (
-            "link_outside",
-            "a link out of the data set is not followed; copy the file, or use the option "
-            "links=follow",
-        )
+        return "link_outside", f"a link out of the data set {way}"
     return (None, "") if target.is_file() else ("special", "a link to something that is not a file")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from lib.errors import DarkroomError
 
@@ -26,63 +28,35 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def united(columns: Sequence[pd.Series]) -> pd.Series:
-    """Returns an id for each row, such that rows which share a value in any column share an id.
+    """Returns an id for each row, such that rows which share a value in any column, directly or by
+    others, share an id.
 
     Missing values join no group. The ids are int64, counted from 0 in the order of rows; the result
     has the index of the first column.
-
-    Source: union-find with path halving, Tarjan and van Leeuwen, JACM 31 (1984).
     """
-    number = len(columns[0])
-    parent = np.arange(number)
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = int(parent[item])
-        return item
-
+    number = offset = len(columns[0])
+    rows, values = [np.arange(number)], [np.arange(number)]
     for column in columns:
-        codes, _ = pd.factorize(column)  # -1 for a missing value
-        first: dict[int, int] = {}
-        for row, code in enumerate(codes.tolist()):
-            if code < 0:
-                continue
-            one, other = root(first.setdefault(code, row)), root(row)
-            parent[max(one, other)] = min(one, other)
-    ids, _ = pd.factorize(np.array([root(row) for row in range(number)], dtype=np.int64))
+        codes, distinct = pd.factorize(column)  # -1 for a missing value
+        known = np.flatnonzero(codes >= 0)
+        rows.append(known)
+        values.append(codes[known] + offset)
+        offset += len(distinct)
+    edges = np.concatenate(rows), np.concatenate(values)
+    graph = coo_array((np.ones(len(edges[0]), bool), edges), shape=(offset, offset))
+    _, component = connected_components(graph, directed=False)
+    ids, _ = pd.factorize(component[:number])
     return pd.Series(ids.astype("int64"), index=columns[0].index)
 
 
-def by_level(paths: Iterable[str], level: int) -> list[str | None]:
-    """Returns the folders down to `level` (1 is the outermost) of each POSIX path; None where a
-    path is less deep.
+def named(keys: Sequence[pd.Series]) -> pd.Series:
+    """Returns one group a row as text: the values of the only column, or the number of what several
+    columns link; None where all are missing.
     """
-    if level < 1:
-        raise DarkroomError(f"A folder level counts from 1, the outermost. Received: {level}.")
-    folders = [path.split("/")[:-1] for path in paths]
-    return ["/".join(parts[:level]) if len(parts) >= level else None for parts in folders]
-
-
-def by_pattern(paths: Iterable[str], pattern: str) -> list[str | None]:
-    """Returns what the pattern's first group (or the whole pattern) matches in each path; None
-    where it does not match.
-
-    Raises DarkroomError for a pattern that is not a regular expression, or that matches no path.
-    """
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise DarkroomError(
-            f"The pattern {pattern!r} is not a regular expression: {error}."
-        ) from error
-    matches = [compiled.search(path) for path in paths]
-    values = [match and (match[1] if compiled.groups else match[0]) for match in matches]
-    if not any(value is not None for value in values):
-        raise DarkroomError(
-            f"The pattern {pattern!r} matches no file's path, so it names no groups."
-        )
-    return values
+    if len(keys) == 1:
+        return keys[0]
+    is_known = pd.concat(keys, axis=1).notna().any(axis=1)
+    return united(keys).astype(str).astype(object).where(is_known, None)
 
 
 def by_runs(paths: Sequence[str], length: int) -> list[str]:

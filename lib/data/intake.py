@@ -15,9 +15,9 @@ from lib.data import dataset as datasets
 from lib.data import file_listing, sources, splits
 from lib.data.dataset import Dataset
 from lib.data.sources import checks
+from lib.data.sources.vocabulary import READ_ARCHIVES
 from lib.errors import DarkroomError, suggest
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 TABLES = (".csv", ".tsv", ".parquet")
 _TINY_CLASS, _TINY_FILES = 40, 1200  # most files of a sample: of a class, of all
 
@@ -92,11 +92,8 @@ def name_of(data: str, *, name: str | None = None) -> str:
 
 
 def _is_path(data: str) -> bool:
-    return (
-        any(sign in data for sign in "/\\~")
-        or data in (".", "..")
-        or data.lower().endswith((*ARCHIVES, *TABLES))
-    )
+    is_file = data.lower().endswith((*READ_ARCHIVES, *TABLES))
+    return is_file or data in (".", "..") or any(sign in data for sign in "/\\~")
 
 
 def _name_for(place: Path) -> str:
@@ -110,14 +107,13 @@ def _name_for(place: Path) -> str:
         source = files_module.read_json(paths.dataset(name) / datasets.SOURCE)
         if isinstance(source, dict) and _is_from(source, paths.dataset(name), place):
             return name
-    return next(
-        (name for name in names if not (paths.dataset(name) / datasets.SOURCE).is_file()), names[0]
-    )
+    is_free = lambda name: not (paths.dataset(name) / datasets.SOURCE).is_file()  # noqa: E731
+    return next(filter(is_free, names), names[0])
 
 
 def _plain_name(parts: Sequence[str]) -> str:
     stem = parts[-1]
-    for ending in (*ARCHIVES, *TABLES):
+    for ending in (*READ_ARCHIVES, *TABLES):
         stem = stem[: -len(ending)] if stem.lower().endswith(ending) else stem
     joined = "_".join([*parts[:-1], stem])
     return re.sub(r"[^\w.@+-]+", "_", joined).lstrip("._@+-")[:100] or "data"
@@ -163,26 +159,20 @@ def _by_name(name: str, options: dict[str, Any] | None) -> Dataset:
                 f"The data set {name!r} comes with its labels; it takes no options. Received: "
                 f"{', '.join(options)}."
             )
-        raw, origin = there.raw, Path(there.source.get("from", there.raw))
-        return _register(
-            name,
-            _describe(
-                raw, Path(there.source["path"]), options=options, origin=origin, folder=folder
-            ),
-        )
+        origin = Path(there.source.get("from", there.raw))
+        place = Path(there.source["path"])
+        source = _describe(there.raw, place, options=options, origin=origin, folder=folder)
+        return _register(name, source)
     if folder.is_dir() and not (folder / datasets.UNFINISHED).exists():
         raw = folder / "raw" if (folder / "raw").is_dir() else folder
-        return _register(
-            name,
-            _describe(raw, raw.relative_to(folder), options=options, origin=raw, folder=folder),
-        )
+        place = raw.relative_to(folder)
+        source = _describe(raw, place, options=options, origin=raw, folder=folder)
+        return _register(name, source)
     if name in sources.PACKAGED:
-        source = sources.module(name)
+        packaged = sources.module(name)
         checks.room(paths.root(), needed=200_000_000, what=f"the data set {name!r}")
-        noted = _fill(folder, source.intake)
-        return _register(
-            name, {"kind": name, "mode": "copy", "path": "raw", "about": source.ABOUT, **noted}
-        )
+        source = {"kind": name, "mode": "copy", "path": "raw", "about": packaged.ABOUT}
+        return _register(name, source | _fill(folder, packaged.intake))
     choices = sorted({*datasets.names(), *sources.PACKAGED})
     raise DarkroomError(
         f"There is no data set {name!r}; there is {', '.join(choices)}.{suggest(name, choices)} "
@@ -194,7 +184,7 @@ def _from_path(
     place: Path, name: str, *, copy: bool, side: int, options: dict[str, Any] | None
 ) -> Dataset:
     folder = paths.dataset(name)
-    if place.is_file() and place.name.lower().endswith(ARCHIVES):
+    if place.is_file() and place.name.lower().endswith(READ_ARCHIVES):
         from lib.data.sources import archives
 
         needed = archives.unpacked_bytes(place, encoding=(options or {}).get("encoding"))
@@ -204,8 +194,7 @@ def _from_path(
     if place.is_file() and not place.name.lower().endswith(TABLES):
         raise DarkroomError(
             f"{str(place)!r} is a file, neither a table ({', '.join(TABLES)}) nor an archive "
-            f"({', '.join(ARCHIVES)}); "
-            "give the folder that holds the class folders."
+            f"({', '.join(READ_ARCHIVES)}); give the folder that holds the class folders."
         )
     root = place.parent if place.is_file() else place
     if _holds_parquet_pictures(root):

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import shutil
-import threading
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -81,16 +80,10 @@ def cache(
             shutil.rmtree(folder, ignore_errors=True)
             _refuse_full_disk(folder.parent, len(rows) * height * width * 3)
             with files_module.directory(folder) as aside:
-                _decode_all(
-                    dataset,
-                    rows,
-                    aside / "pixels.npy",
-                    size=(height, width),
-                    fit=fit,
-                    progress=progress,
-                )
+                target, size = aside / "pixels.npy", (height, width)
+                _decode_all(dataset, rows, target, size=size, fit=fit, progress=progress)
                 index = {"paths": list(rows["path"]), "pixels": list(rows["pixels"])}
-                index["crc32"] = _checksum(np.load(aside / "pixels.npy", mmap_mode="r"))
+                index["crc32"] = _checksum(np.load(target, mmap_mode="r"))
                 files_module.write_json(aside / "index.json", index)
     paths = json.loads((folder / "index.json").read_text(encoding="utf-8"))["paths"]
     array = np.load(folder / "pixels.npy", mmap_mode="r")
@@ -133,10 +126,8 @@ def stale(dataset: Dataset) -> list[Path]:
     folders = []
     for index in sorted((dataset.folder / "pixels").glob("*/index.json")):
         content = json.loads(index.read_text(encoding="utf-8"))
-        if any(
-            known.get(path) != pixels
-            for path, pixels in zip(content["paths"], content.get("pixels", ()), strict=False)
-        ):
+        pairs = zip(content["paths"], content.get("pixels", ()), strict=False)
+        if any(known.get(path) != pixels for path, pixels in pairs):
             folders.append(index.parent)
     return folders
 
@@ -169,14 +160,12 @@ def decode_few(
     on disk.
     """
     height, width = _size(side)
+
+    def small(path: str) -> np.ndarray:
+        return decode.resize(_read(raw, path, rendering), height=height, width=width, fit=fit)
+
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        read = pool.map(
-            lambda path: decode.resize(
-                _read(raw, path, rendering), height=height, width=width, fit=fit
-            ),
-            files,
-        )
-        return np.stack(list(read))
+        return np.stack(list(pool.map(small, files)))
 
 
 def _size(side: int | tuple[int, int]) -> tuple[int, int]:
@@ -212,29 +201,23 @@ def _decode_all(
     fit: str,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    array = np.lib.format.open_memmap(
-        target, mode="w+", dtype=np.uint8, shape=(len(rows), *size, 3)
-    )
-    counted = threading.Lock()
-    done = 0
-    rendering = dataset.rendering
+    shape, rendering = (len(rows), *size, 3), dataset.rendering
+    array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
 
-    def fill(start: int) -> None:
-        nonlocal done
+    def fill(start: int) -> int:
         chunk = rows.iloc[start : start + _CHUNK]
-        for index, row in zip(range(start, start + len(chunk)), chunk.itertuples(), strict=True):
+        for index, row in enumerate(chunk.itertuples(), start=start):
             decoded = _read(dataset.raw, row.path, rendering)
             _refuse_changed(dataset.name, row.path, decoded, row.pixels)
             array[index] = decode.resize(decoded, height=size[0], width=size[1], fit=fit)
-        with counted:
-            done += len(chunk)
-            if progress:
-                progress(done, len(rows))
+        return start + len(chunk)
 
     # Pillow and OpenCV decode and resize without holding the interpreter's lock, so threads are
     # enough.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(fill, range(0, len(rows), _CHUNK)))
+        for done in pool.map(fill, range(0, len(rows), _CHUNK)):
+            if progress:
+                progress(done, len(rows))
     array.flush()
 
 
@@ -243,8 +226,7 @@ def _refuse_changed(name: str, path: str, pixels: np.ndarray, known: str) -> Non
     if decode.pixel_hash(pixels) != known:
         raise DarkroomError(
             f"{path} has changed since the data set {name!r} was cleaned: it shows another picture "
-            "now. Run 1_clean again "
-            f"(darkroom clean {name}), which judges what is there now."
+            f"now. Run 1_clean again (darkroom clean {name}), which judges what is there now."
         )
 
 
@@ -263,6 +245,5 @@ def _refuse_full_disk(folder: Path, needed: int) -> None:
     if free < 1.05 * needed:
         raise DarkroomError(
             f"The decoded images need {needed / 1e9:.2f} GB in {folder}; {free / 1e9:.2f} GB are "
-            "free. "
-            "Free some (`darkroom prune` shows what can go) or choose a smaller image_side."
+            "free. Free some (`darkroom prune` shows what can go) or choose a smaller image_side."
         )

@@ -11,12 +11,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import coo_array, csr_array, eye_array, hstack, kron
 
 from lib import files, hashing
 from lib.data import groups, targets
@@ -83,7 +86,12 @@ class Split:
         num_groups = self.frame["group"].nunique()
         grouped = f"{num_groups:,} groups" if num_groups < number else "no two of them in a group"
         sentence = f"{number:,} images ({grouped}), split method {self.method}: {shares}."
-        return f"{sentence} {self.source_note}".rstrip()
+        straddling = int(self.of("test")["group"].isin(self.of("train")["group"]).sum())
+        leak = (
+            f"{straddling:,} test images are in a group with training images, which this method "
+            "does not prevent, so the score may be too good; split_method = 'grouped' does."
+        )
+        return " ".join(filter(None, [sentence, leak if straddling else "", self.source_note]))
 
 
 def ensure(
@@ -124,10 +132,9 @@ def ensure(
     rows = dataset.accepted().sort_values("path", ignore_index=True)
     multilabel = targets.parse(target).rule == "all"
     truth = targets.several(rows, target) if multilabel else targets.truth(rows, target)
+    known = truth.notna()
     if multilabel:  # an empty cell says that an image has no class, a missing one says nothing
         known = truth.map(bool) | (rows[targets.parse(target).column] == "")
-    else:
-        known = truth.notna()
     stratum = targets.truth(rows, targets.stratum(targets.for_split(target)))
     rows = rows.assign(label=truth, stratum=stratum)[known].reset_index(drop=True)
     if runs := _RUNS.fullmatch(method):
@@ -217,8 +224,7 @@ def _check(method: str, fractions: tuple[float, float, float]) -> None:
     ):
         raise DarkroomError(
             "The fractions of train, val and test are the final shares: each above 0, and their "
-            "sum is 1. "
-            f"Received: {list(fractions)}, whose sum is {sum(fractions):g}."
+            f"sum is 1. Received: {list(fractions)}, whose sum is {sum(fractions):g}."
         )
 
 
@@ -236,39 +242,31 @@ def _assign(
     rows: pandas.DataFrame, *, method: str, fractions: tuple[float, float, float], seed: int
 ) -> pandas.Series:
     rng = np.random.default_rng(seed)
+    is_multilabel = len(rows) and isinstance(rows["label"].iloc[0], list)
+    labels = rows["label"] if is_multilabel else rows["stratum"]
     owners = rows["group"] if method != "random" else _named_groups(rows)
-    if method in ("grouped", "random") or _RUNS.fullmatch(method):
-        return _fill(
-            _stratum(rows), owners, shares=dict(zip(NAMES, fractions, strict=True)), rng=rng
-        )
-    kept = sum(fractions[:2])
-    shares = {"train": fractions[0] / kept, "val": fractions[1] / kept}
-    if method in ("source", "source_val"):
+    fold = _FOLD.fullmatch(method)
+    if method.startswith("source"):
         assigned = _source_split(rows, method)
         if assigned.eq("val").any():
             return assigned
         test = assigned.eq("test")
+    elif fold:
+        shares = {str(number + 1): 1 / int(fold[2]) for number in range(int(fold[2]))}
+        test = _fill(labels, owners, shares=shares, rng=rng) == fold[1]
     else:
-        fold, folds = (int(part) for part in _FOLD.fullmatch(method).groups())
-        names = [str(number) for number in range(1, folds + 1)]
-        test = _fill(
-            _stratum(rows), owners, shares=dict.fromkeys(names, 1 / folds), rng=rng
-        ) == str(fold)
+        return _fill(labels, owners, shares=dict(zip(NAMES, fractions, strict=True)), rng=rng)
+    kept = sum(fractions[:2])
+    shares = {"train": fractions[0] / kept, "val": fractions[1] / kept}
     assigned = pandas.Series("test", index=rows.index)
-    assigned[~test] = _fill(_stratum(rows)[~test], owners[~test], shares=shares, rng=rng)
+    assigned[~test] = _fill(labels[~test], owners[~test], shares=shares, rng=rng)
     return assigned
-
-
-def _stratum(rows: pandas.DataFrame) -> pandas.Series:
-    is_multilabel = len(rows) and isinstance(rows["label"].iloc[0], list)
-    return rows["label"] if is_multilabel else rows["stratum"]
 
 
 def _named_groups(rows: pandas.DataFrame) -> pandas.Series:
     """Named groups; a row without one is a group of its own."""
-    alone = pandas.Series(rows.index, index=rows.index)
-    if "source_group" not in rows.columns or rows["source_group"].isna().all():
-        return alone
+    if "source_group" not in rows.columns:
+        return pandas.Series(rows.index, index=rows.index)
     return groups.united([rows["source_group"]])
 
 
@@ -302,10 +300,12 @@ def _fill(
     """Gives each group, large ones first and else in random order, to the split that misses most of
     the group's classes.
 
-    Groups of several classes come before those of one, which then even out what those left.
+    Groups of several classes come before those of one, which then even out what those left. At the
+    end no class of enough groups lacks a split.
     """
     if len(labels) and isinstance(labels.iloc[0], list):
-        return _fill_multilabel(labels, owners, shares=shares, rng=rng)
+        chosen = _fill_multilabel(labels, owners, shares=shares, rng=rng)
+        return _fill_gaps(chosen, labels, owners, shares=shares)
     table = pandas.DataFrame({"label": labels, "group": owners, "row": np.arange(len(labels))})
     chosen = np.empty(len(labels), dtype=object)
     by_group = table.groupby("group", sort=True)
@@ -315,26 +315,27 @@ def _fill(
     missing = {
         name: {label: share * n for label, n in counts.items()} for name, share in shares.items()
     }
-    several = [members[group] for group in members.index[mixed]]
-    rng.shuffle(several)
-    several.sort(key=len, reverse=True)
+
+    def shuffled(some: pandas.Series) -> list[list[int]]:
+        rows = list(some)
+        rng.shuffle(rows)
+        return sorted(rows, key=len, reverse=True)
+
     values = labels.to_numpy()
-    for rows in several:
-        own = pandas.Series(values[rows]).value_counts()
-
-        def need(name: str, own: pandas.Series = own) -> float:
-            return sum(n * missing[name][label] / counts[label] for label, n in own.items())
-
-        neediest = max(missing, key=need)
+    for rows in shuffled(members[mixed]):
+        own = dict(Counter(values[rows]).most_common())
+        need = {
+            name: sum(n * lacking[label] / counts[label] for label, n in own.items())
+            for name, lacking in missing.items()
+        }
+        neediest = max(need, key=need.get)
         for label, n in own.items():
             missing[neediest][label] -= n
         chosen[rows] = neediest
     pure = by_group["label"].first()[~mixed]
     carried = dict.fromkeys(shares, 0.0)  # what the classes so far have left open
     for label in sorted(pure.unique()):
-        own = [members[group] for group in pure.index[pure == label]]
-        rng.shuffle(own)
-        own.sort(key=len, reverse=True)
+        own = shuffled(members[pure.index[pure == label]])
         left = {name: missing[name][label] for name in shares}
         coarse = len(own[0]) >= COARSE * sum(map(len, own))
         over = carried if coarse else dict.fromkeys(shares, 0.0)
@@ -343,7 +344,75 @@ def _fill(
             left[neediest] -= len(rows)
             chosen[rows] = neediest
         carried = {name: carried[name] + left[name] for name in shares}
-    return pandas.Series(chosen, index=labels.index)
+    return _fill_gaps(pandas.Series(chosen, index=labels.index), labels, owners, shares=shares)
+
+
+def _fill_gaps(
+    chosen: pandas.Series, labels: pandas.Series, owners: pandas.Series, *, shares: dict[str, float]
+) -> pandas.Series:
+    """Moves whole groups so that each class with at least as many groups as there are splits is in
+    all of them, as few images as possible and near the shares; unchanged where that cannot be.
+
+    It is an integer program over the groups of the classes with a gap, and over all groups where
+    these alone cannot fill it.
+    """
+    names = list(shares)
+    group, _ = pandas.factorize(owners)
+    sizes = np.bincount(group)
+    place = np.zeros(len(sizes), int)
+    place[group] = pandas.Index(names).get_indexer(chosen)
+    pairs = pandas.DataFrame({"group": group, "label": labels.to_numpy()}).explode("label")
+    pairs = pairs.dropna().drop_duplicates()
+    label = pandas.factorize(pairs["label"])[0]
+    member = coo_array((np.ones(len(pairs)), (label, pairs["group"]))).tocsr()  # (classes, groups)
+    member.resize(member.shape[0], len(sizes))
+    in_split = np.eye(len(names))[place]  # (groups, splits)
+    is_divisible = member.sum(axis=1) >= len(names)
+    gap = is_divisible & ((member @ in_split) == 0).any(axis=1)
+    for movable in (member[gap].sum(axis=0) > 0, np.ones(len(sizes), bool)):
+        if not gap.any():
+            break
+        moved = _moved(movable, member[is_divisible], in_split, sizes, list(shares.values()))
+        if moved is not None:
+            place[movable] = moved
+            return pandas.Series(np.array(names, object)[place[group]], index=chosen.index)
+    return chosen
+
+
+def _moved(
+    movable: np.ndarray,
+    member: csr_array,
+    in_split: np.ndarray,
+    sizes: np.ndarray,
+    shares: list[float],
+) -> np.ndarray | None:
+    """The split of each movable group, or None where no choice puts every class into every
+    split.
+    """
+    number, parts = int(movable.sum()), in_split.shape[1]
+    fixed = member[:, ~movable] @ in_split[~movable]  # (classes, splits), groups that stay
+    own, each_split = member[:, movable], eye_array(parts)
+    placed = kron(sizes[None, movable], each_split)  # (splits, groups x splits)
+    open_images = np.array(shares) * sizes.sum() - sizes[~movable] @ in_split[~movable]
+    distance = hstack([placed, -each_split]), hstack([placed, each_split])  # from the shares
+    none = coo_array((own.shape[0] * parts, parts))
+    once = hstack([kron(eye_array(number), np.ones((1, parts))), coo_array((number, parts))])
+    stays = (sizes[:, None] * in_split)[movable].ravel()
+    solution = milp(
+        np.concatenate([-stays, np.ones(parts)]),
+        integrality=np.repeat([1, 0], [number * parts, parts]),
+        bounds=Bounds(0, np.repeat([1, np.inf], [number * parts, parts])),
+        constraints=[
+            LinearConstraint(once, 1, 1),
+            LinearConstraint(hstack([kron(own, each_split), none]), 1 - fixed.ravel(), np.inf),
+            LinearConstraint(distance[0], -np.inf, open_images),
+            LinearConstraint(distance[1], open_images, np.inf),
+        ],
+        options={"mip_rel_gap": 0.02, "node_limit": 200},
+    )
+    if solution.x is None:
+        return None
+    return solution.x[: number * parts].reshape(number, parts).argmax(axis=1)
 
 
 def _fill_multilabel(
@@ -363,8 +432,8 @@ def _fill_multilabel(
     names, chosen = list(shares), np.empty(len(labels), dtype=object)
     classes = sorted(set(labels.explode().dropna()))
     column = {label: number for number, label in enumerate(classes)}
-    _, group = np.unique(owners, return_inverse=True)
-    members = [np.flatnonzero(group == number) for number in range(group.max() + 1)]
+    group, distinct = pandas.factorize(owners, sort=True)
+    members = [np.flatnonzero(group == number) for number in range(len(distinct))]
     counts = np.zeros((len(members), len(classes)))  # (groups, classes)
     for row, own in enumerate(labels):
         counts[group[row], [column[label] for label in own]] += 1
@@ -376,7 +445,7 @@ def _fill_multilabel(
         left = counts[waiting].sum(axis=0)
         present = np.flatnonzero(left)
         label = present[left[present].argmin()] if len(present) else None
-        having = waiting if label is None else [one for one in waiting if counts[one, label]]
+        having = [one for one in waiting if label is None or counts[one, label]]
         for one in sorted(having, key=lambda number: -sizes[number]):
             wanted = room if label is None else lacking[:, label]
             best = max(range(len(names)), key=lambda part: (round(wanted[part], 9), room[part]))

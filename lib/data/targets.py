@@ -64,8 +64,7 @@ def parse(target: str) -> Target:
     if match["sign"] == "=" and (len(set(named)) < 2 or "" in named):
         raise DarkroomError(
             f"After '=' stand at least two classes with '{SEPARATOR}' between them, such as "
-            "'label=Horror|Drama'. "
-            f"Received: {target!r}."
+            f"'label=Horror|Drama'. Received: {target!r}."
         )
     return Target(
         match["column"], rule, only=tuple(sorted(set(named))) if match["sign"] == "=" else ()
@@ -89,8 +88,7 @@ def truth(manifest: pandas.DataFrame, target: str = "label") -> pandas.Series:
     if wanted.rule == "all":
         raise DarkroomError(
             f"{target!r} gives an image several classes; here it takes one. Use "
-            f"'{wanted.column}/first' or "
-            f"'{wanted.column}/rarest'."
+            f"'{wanted.column}/first' or '{wanted.column}/rarest'."
         )
     if wanted.rule is not None:
         values = _one(_lists(values), wanted.rule)
@@ -178,21 +176,12 @@ def _known(named: tuple[str, ...], classes: list[str], column: str) -> None:
 
 
 def _lists(values: pandas.Series) -> pandas.Series:
-    cells = [
-        [] if value is pandas.NA or value is None else str(value).split(SEPARATOR)
-        for value in values
-    ]
-    return pandas.Series(
-        [[name.strip() for name in cell if name.strip()] for cell in cells],
-        index=values.index,
-        dtype=object,
-    )
+    cells = values.fillna("").astype(object).str.split(SEPARATOR, regex=False)
+    return cells.map(lambda cell: [*filter(None, map(str.strip, cell))])
 
 
 def _one(lists: pandas.Series, rule: str) -> pandas.Series:
     counts = lists.explode().value_counts()
-    rarest = lambda names: min(names, key=lambda name: (counts[name], name))  # noqa: E731
-    chosen = [
-        None if not names else names[0] if rule == "first" else rarest(names) for names in lists
-    ]
-    return pandas.Series(chosen, index=lists.index, dtype="string")
+    if rule == "rarest":
+        lists = lists.map(lambda names: sorted(names, key=lambda name: (counts[name], name)))
+    return lists.str[0].astype("string")

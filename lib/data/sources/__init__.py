@@ -36,8 +36,7 @@ _MODULES = {
 PACKAGED = tuple(_MODULES)
 """Data sets that come by name alone; each has an `intake`."""
 
-FOLDER_KINDS = ("folders", "table", "names")
-SOURCES = (*PACKAGED, *FOLDER_KINDS)
+SOURCES = (*PACKAGED, "folders", "table", "names")
 """The kinds that `source.json` may name."""
 
 
@@ -58,17 +57,10 @@ def read_folder(raw: Path, files: Sequence[ListedFile], options: dict[str, Any])
     from lib.data.sources import choose
     from lib.data.sources import options as reading_options
 
-    def looks_like_picture(path: str) -> bool:
-        try:
-            with (raw / path).open("rb") as file:
-                return decode.kind(file.read(64)) is not None
-        except OSError:
-            return False
-
-    parsed = reading_options.parse(
-        {name: value for name, value in options.items() if name not in ("folder", "ending")}
-    )
-    return choose.read(raw, choose.part(files, parsed, looks_like_picture), parsed)
+    known = {name: value for name, value in options.items() if name not in ("folder", "ending")}
+    parsed = reading_options.parse(known)
+    is_picture = lambda path: decode.kind_of_file(raw / path) is not None  # noqa: E731
+    return choose.read(raw, choose.part(files, parsed, is_picture), parsed)
 
 
 def rows(raw: Path, files: Sequence[ListedFile], source: dict[str, Any]) -> DataFrame:
@@ -91,38 +83,21 @@ def rows(raw: Path, files: Sequence[ListedFile], source: dict[str, Any]) -> Data
         listed = read.rows
         facts = {} if packaged else read.facts()
     present = pd.DataFrame(
-        {
-            "path": [file.path for file in files],
-            "bytes": [file.size for file in files],
-            "mtime_ns": [file.mtime_ns for file in files],
-            "problem": pd.Series([file.problem for file in files], dtype=object),
-            "detail": pd.Series([file.detail for file in files], dtype=object),
-        }
+        [(file.path, file.size, file.mtime_ns, file.problem, file.detail) for file in files],
+        columns=["path", "bytes", "mtime_ns", "problem", "detail"],
     )
     table = listed.merge(present, on="path", how="left", validate="one_to_one")
     gone = table["bytes"].isna()
     table.loc[gone, "problem"] = "missing"
     table.loc[gone, "detail"] = "the source names this file, but it is not there"
     table[["bytes", "mtime_ns"]] = table[["bytes", "mtime_ns"]].fillna(0).astype("int64")
-    for column in ("problem", "label", "source_split", "source_group"):
-        values = (
-            table[column].astype(object)
-            if column in table
-            else pd.Series(None, index=table.index, dtype=object)
-        )
-        table[column] = values.where(values.notna(), None)
-    first = [
-        "path",
-        "label",
-        "source_split",
-        "source_group",
-        "bytes",
-        "mtime_ns",
-        "problem",
-        "detail",
-    ]
+    first = ["path", "label", "source_split", "source_group", *present.columns[1:]]
     rest = sorted(name for name in table.columns if name not in first)
-    table = table[first + rest].sort_values("path", ignore_index=True)
+    table = table.reindex(columns=first + rest)
+    for column in ("problem", "label", "source_split", "source_group"):
+        values = table[column].astype(object)
+        table[column] = values.where(values.notna(), None)
+    table = table.sort_values("path", ignore_index=True)
     if facts:
         table.attrs["facts"] = {**facts, "understood": reading.sentence(facts, table)}
     return table

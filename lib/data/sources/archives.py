@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import json
 import os
 import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -32,13 +32,8 @@ FREE_OF_RATIO = 50_000_000
 
 _FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f]' if os.name == "nt" else r"[\x00-\x1f]")
 _BLOCK = 1 << 20
-_ABOUT_THE_NEXT = (
-    b"L",
-    b"K",
-    b"x",
-    b"g",
-    b"X",
-)  # types of tar headers that hold a long name or notes
+_ABOUT_THE_NEXT = (b"L", b"K", b"x", b"g", b"X")
+"""Types of tar headers that hold a long name or notes."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +51,7 @@ class _Header(tarfile.TarInfo):
             raise DarkroomError(
                 f"The archive {archive.name} holds a header of {self.size:,} bytes, as bombs do."
             )
-        if (
-            self.size < 0
-        ):  # the next header would lie before this one, and the reading never end (CVE-2025-8194)
+        if self.size < 0:  # the next header would lie before this one (CVE-2025-8194)
             raise DarkroomError(
                 f"The archive {archive.name} holds a file of {self.size:,} bytes; it is damaged or "
                 "hostile."
@@ -114,31 +107,28 @@ def extract(archive: Path, target: Path, *, encoding: str | None = None) -> int:
                     _copy(source, file, member, archive)
             except DarkroomError:
                 raise
-            except (
-                Exception
-            ) as error:  # damage may raise anything, and a name may be none that this disk can hold
-                problem = f"{member.name!r} is damaged, locked or has no name for a file ({error})"
+            # damage may raise anything, and a name may be none that this disk can hold
+            except Exception as error:
                 raise DarkroomError(
-                    f"The archive {archive} cannot be unpacked: {problem}."
+                    f"The archive {archive} cannot be unpacked: {member.name!r} is damaged, locked "
+                    f"or has no name for a file ({error})."
                 ) from error
     return len(seen)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _opened(
     archive: Path, encoding: str | None = None
 ) -> Iterator[tuple[Iterator[_Member], Callable[[_Member], IO[bytes]]]]:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
-                files = (item for item in opened.infolist() if not item.is_dir() and _regular(item))
-                yield (
-                    (
-                        _Member(_zip_name(archive, item, encoding), item.file_size, item)
-                        for item in files
-                    ),
-                    lambda one: opened.open(one.handle),
+                members = (
+                    _Member(_zip_name(archive, item, encoding), item.file_size, item)
+                    for item in opened.infolist()
+                    if not item.is_dir() and _regular(item)
                 )
+                yield members, lambda one: opened.open(one.handle)
         else:
             with tarfile.open(archive, tarinfo=_Header) as opened:
                 yield _of_tar(archive, opened), lambda one: opened.extractfile(one.handle)
@@ -157,9 +147,7 @@ def _of_tar(archive: Path, opened: tarfile.TarFile) -> Iterator[_Member]:
     while (item := opened.next()) is not None:
         opened.members.clear()  # else it keeps the header of every file that it has passed
         number += 1
-        _refuse_excess(
-            archive, tarfile.BLOCKSIZE * number, number
-        )  # the headers alone, which pack well
+        _refuse_excess(archive, tarfile.BLOCKSIZE * number, number)  # headers pack well
         if item.isreg():
             yield _Member(item.name, item.size, item)
     opened.fileobj.seek(opened.offset)
@@ -198,22 +186,19 @@ def _regular(item: zipfile.ZipInfo) -> bool:
 
 
 def _refuse_excess(archive: Path, total: int, number: int) -> None:
+    packed = max(1, archive.stat().st_size)
     if number > MOST_FILES:
-        raise DarkroomError(
-            f"The archive {archive} holds more than {MOST_FILES:,} files, which is the limit."
+        problem = f"holds more than {MOST_FILES:,} files, which is the limit"
+    elif total > MOST_BYTES:
+        problem = f"unpacks to more than {MOST_BYTES / 1e9:,.0f} GB, which is the limit"
+    elif total > FREE_OF_RATIO and total > GREATEST_RATIO * packed:
+        problem = (
+            f"unpacks to {total / packed:,.0f} times its size, as bombs do; the limit is "
+            f"{GREATEST_RATIO} times. Unpack it yourself if you trust it and give the folder"
         )
-    if total > MOST_BYTES:
-        raise DarkroomError(
-            f"The archive {archive} unpacks to more than {MOST_BYTES / 1e9:,.0f} GB, which is the "
-            "limit."
-        )
-    ratio = total / max(1, archive.stat().st_size)
-    if total > FREE_OF_RATIO and ratio > GREATEST_RATIO:
-        raise DarkroomError(
-            f"The archive {archive} unpacks to {ratio:,.0f} times its size, as bombs do; the limit "
-            "is "
-            f"{GREATEST_RATIO} times. Unpack it yourself if you trust it and give the folder."
-        )
+    else:
+        return
+    raise DarkroomError(f"The archive {archive} {problem}.")
 
 
 def _parts(archive: Path, name: str) -> list[str]:
@@ -284,7 +269,7 @@ def unpack_pictures(root: Path, paths: Sequence[str], target: Path) -> int:
                     )
                 stem = path.replace("/", "-").rsplit(".", 1)[0]
                 split = _split(PurePosixPath(path))
-                for data, cells in rows:
+                for data, *cells in rows:
                     name = _write(target, f"{stem}/{number:07}", data)
                     writer.writerow([name, split, *cells])
                     number += 1
@@ -316,28 +301,22 @@ def _parquet_opened(path: Path) -> Iterator[tuple[Any, Any]]:
             yield stream.schema, lambda columns: (batch.select(columns) for batch in stream)
     else:
         with parquet.ParquetFile(path) as file:
-            yield (
-                file.schema_arrow,
-                lambda columns: file.iter_batches(batch_size=64, columns=columns),
-            )
+            read = functools.partial(file.iter_batches, batch_size=64)
+            yield file.schema_arrow, lambda columns: read(columns=columns)
 
 
-def _batches(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[bytes | None, list[str]]]]]:
+def _batches(path: Path) -> Iterator[tuple[list[str], Iterator[tuple]]]:
+    """The names of the columns beside the picture, and rows of the picture's bytes and these."""
     with _parquet_opened(path) as (schema, batches):
         pictures = tables.picture_columns(schema)
         image = next((name for name in pictures if name in ("image", "img")), pictures[0])
         others = [name for name in schema.names if name not in pictures]
         classes = _class_names(schema.metadata or {})
         for batch in batches([image, *others]):
-            yield others, _rows(batch.to_pydict(), image, others, classes)
-
-
-def _rows(
-    columns: dict[str, list], image: str, others: list[str], classes: dict[str, list[str]]
-) -> Iterator[tuple[bytes | None, list[str]]]:
-    for place, value in enumerate(columns[image]):
-        data = value.get("bytes") if isinstance(value, dict) else value
-        yield data, [_cell(columns[name][place], classes.get(name)) for name in others]
+            values = batch.to_pydict()
+            cells = [[_cell(cell, classes.get(name)) for cell in values[name]] for name in others]
+            data = [one.get("bytes") if isinstance(one, dict) else one for one in values[image]]
+            yield others, zip(data, *cells, strict=True)
 
 
 def _cell(value: Any, names: list[str] | None) -> str:

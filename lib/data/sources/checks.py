@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.data import decode
 from lib.data.file_listing import ListedFile
 from lib.data.sources import vocabulary
 from lib.errors import DarkroomError
@@ -45,8 +46,7 @@ def usable(rows: pd.DataFrame, *, where: Path) -> None:
     if lonely:
         raise DarkroomError(
             f"The class {lonely[0]!r} in {where} has only one image; a class needs at least two to "
-            "be trained and tested, so "
-            "add images or take its folder out."
+            "be trained and tested, so add images or take its folder out."
         )
 
 
@@ -60,8 +60,7 @@ def room(folder: Path, *, needed: int, what: str) -> None:
     if free < needed * 1.1:
         raise DarkroomError(
             f"Copying {what} needs {needed * 1.1 / 1e6:,.0f} MB, but the disk of {folder} has "
-            f"{free / 1e6:,.0f} MB free; make "
-            "room, or refer to a folder in place (copy=False)."
+            f"{free / 1e6:,.0f} MB free; make room, or refer to a folder in place (copy=False)."
         )
 
 
@@ -70,18 +69,10 @@ def some_image(files: Sequence[ListedFile], *, where: Path, raw: Path) -> None:
 
     Reads the first bytes of at most 400 files. Raises DarkroomError otherwise.
     """
-    from lib.data import decode
-
     readable = [file for file in files if file.problem is None]
     promising = [file for file in readable if not file.path.lower().endswith(_OTHER)]
-    for file in promising[:: max(1, len(promising) // PROBED)]:
-        try:
-            with (raw / file.path).open("rb") as opened:
-                if decode.kind(opened.read(decode.HEAD_BYTES)) is not None:
-                    return
-        except OSError:
-            continue  # the scan names it in the findings
-    if promising:
+    probed = promising[:: max(1, len(promising) // PROBED)]
+    if promising and all(decode.kind_of_file(raw / file.path) is None for file in probed):
         raise DarkroomError(
             f"None of the {len(files):,} files in {where} is an image; expected one folder for "
             "each class with images in it."

@@ -1,6 +1,5 @@
 """Chooses how to read a folder; if several ways are plausible, asks which option decides."""
 
-# ruff: noqa: SIM905  word lists read best as text
 from __future__ import annotations
 
 import re
@@ -13,32 +12,12 @@ import pandas as pd
 
 from lib.data import decode, groups
 from lib.data.file_listing import ListedFile
-from lib.data.sources import columns, folders, table, tables, vocabulary
+from lib.data.sources import columns, exports, folders, table, tables, vocabulary
 from lib.data.sources.options import Options
 from lib.data.sources.reading import Reading, class_counts
 from lib.data.sources.table import Bundle, Tables
 from lib.errors import DarkroomError, few
 
-PICTURE_ENDINGS = frozenset(
-    "jpg jpeg jpe jfif mpo png apng gif bmp dib tif tiff webp avif avifs ppm pgm pbm pnm heic heif "
-    "jxl jp2 j2k "
-    "dcm dicom npy svg psd ico".split()
-)
-ARCHIVES = (
-    ".zip",
-    ".tar",
-    ".tar.gz",
-    ".tgz",
-    ".tar.bz2",
-    ".tbz2",
-    ".tar.xz",
-    ".txz",
-    ".7z",
-    ".rar",
-    ".tar.zst",
-    ".gz",
-)
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg")
 _NAME_ID = re.compile(r"^([A-Za-z]*[-_ ]?\d+)")
 MOST_OPENED = 5000
 ENOUGH_AGREEMENT = 0.98
@@ -60,23 +39,19 @@ def part(
     """Returns the files parted by their names; only those whose ending says nothing are opened."""
     pictures, others, hidden, ignored, opened = [], [], [], 0, 0
     for file in files:
+        ending = _ending(file.path)
         if options.ignored and _is_below(file.path, options.ignored):
             ignored += 1
-            continue
-        if file.problem == "hidden":
+        elif file.problem == "hidden":
             hidden.append(file)
-            continue
-        name = file.path.rsplit("/", 1)[-1]
-        ending = name.rpartition(".")[2].lower() if "." in name else ""
-        if ending in PICTURE_ENDINGS:
+        elif ending in vocabulary.PICTURE_ENDINGS:
             pictures.append(file)
         elif ending in vocabulary.OTHER_ENDINGS:
             others.append(file)
         else:
             opened += 1
-            is_picture = (
-                opened > MOST_OPENED or file.problem is not None or looks_like_picture(file.path)
-            )
+            is_taken = opened > MOST_OPENED or file.problem is not None
+            is_picture = is_taken or looks_like_picture(file.path)
             (pictures if is_picture else others).append(file)
     return Listing(pictures, others, hidden, ignored)
 
@@ -86,16 +61,21 @@ def _is_below(path: str, folders: frozenset[str]) -> bool:
     return any(name in parts or path.startswith(name + "/") for name in folders)
 
 
+def _ending(path: str) -> str:
+    name = path.rsplit("/", 1)[-1]
+    return name.rpartition(".")[2].lower() if "." in name else ""
+
+
 def read(raw: Path, listing: Listing, options: Options) -> Reading:
     """Returns how the folder is read. Raises DarkroomError where no reading or several make sense,
     with the reason.
     """
     _refuse_links(raw, listing)
-    if options.label and (options.label == "name" or options.label.startswith("name:")):
+    if (options.label or "").partition(":")[0] == "name":
         reading = _by_name(listing.pictures, options)
     else:
         reading = _by_folder_or_table(raw, listing, options)
-    reading = _merge_names(reading, options)
+    reading = _merge_names(_with_class_names(raw, reading, listing, options), options)
     reading = _with_groups(reading, options)
     return _with_rest(raw, reading, listing, options)
 
@@ -105,41 +85,41 @@ def _by_folder_or_table(raw: Path, listing: Listing, options: Options) -> Readin
     want_table = options.kind == "table" or (
         not want_folders and (options.table or options.image or options.label)
     )
-    question = None
-    by_folder: list[Reading] = []
-    try:
-        by_folder = [] if want_table else folders.read(listing.pictures, options)
-    except folders.LayoutQuestion as error:
-        question = str(error)
-    found = table.find(raw, [*listing.others, *listing.pictures], listing.pictures, options)
-    options = replace(options, split=None) if found.has_split else options
+    by_folder, question = ([], "") if want_table else folders.read(listing.pictures, options)
+    given = table.find(raw, [*listing.others, *listing.pictures], listing.pictures, options)
+    options = replace(options, split=None) if given.has_split else options
     if want_folders:
-        _refuse_folders(by_folder, question, listing)
-        return _with_tables(by_folder[0], found, options, may_label=True)
-    labelled = found.labelled
-    if (by_folder or question) and found.ambiguous and not labelled:
-        path, why = next(iter(found.ambiguous.items()))
+        if question:
+            raise DarkroomError(_question(question, []))
+        if not by_folder:
+            raise DarkroomError(
+                f"No folder level of the {len(listing.pictures):,} pictures gives two classes or "
+                "more; say kind=table, or give the folder above the class folders."
+            )
+        return _with_tables(by_folder[0], given, options, may_label=True)
+    labelled, has_folders = given.labelled, bool(by_folder or question)
+    if has_folders and given.ambiguous and not labelled:
+        path, why = next(iter(given.ambiguous.items()))
         raise DarkroomError(
             f"The table {path} is beside the folders, and {why}; or say kind=folders to read the "
             "folders alone."
         )
-    if want_table or (labelled and not by_folder and not question):
-        return _only_table(found, listing, options)
+    if want_table or (labelled and not has_folders):
+        return _only_table(given, listing, options)
+    if not has_folders:
+        raise DarkroomError(_why_not(raw, listing, given))
     certain = [bundle for bundle in labelled if bundle.label.known]
-    if by_folder or question:
-        agreeing = [
-            reading
-            for reading in by_folder
-            if any(_agrees(reading, bundle, options) for bundle in labelled if bundle.label.columns)
-        ]
-        if len(agreeing) == 1:
-            chosen = _pinned(agreeing[0]) if len(by_folder) > 1 else agreeing[0]
-            return _with_tables(chosen, found, options, may_label=True)
-        if question or len(by_folder) > 1:
-            raise DarkroomError(_question(by_folder, question, certain))
-        _refuse_contradiction(by_folder[0], certain)
-        return _with_tables(by_folder[0], found, options, may_label=False)
-    raise DarkroomError(_why_not(raw, listing, found))
+    telling = [bundle for bundle in labelled if bundle.label.columns]
+    agreeing = [
+        reading for reading in by_folder if any(_agrees(reading, one, options) for one in telling)
+    ]
+    if len(agreeing) == 1:
+        chosen = _pinned(agreeing[0]) if question else agreeing[0]
+        return _with_tables(chosen, given, options, may_label=True)
+    if question:
+        raise DarkroomError(_question(question, certain))
+    _refuse_contradiction(by_folder[0], certain)
+    return _with_tables(by_folder[0], given, options, may_label=False)
 
 
 def _pinned(reading: Reading) -> Reading:
@@ -150,25 +130,13 @@ def _pinned(reading: Reading) -> Reading:
     )
 
 
-def _refuse_folders(by_folder: list[Reading], question: str | None, listing: Listing) -> None:
-    if question or len(by_folder) > 1:
-        raise DarkroomError(_question(by_folder, question, []))
-    if not by_folder:
-        raise DarkroomError(
-            f"No folder level of the {len(listing.pictures):,} pictures gives two classes or more; "
-            "say kind=table, or give the "
-            "folder above the class folders."
-        )
-
-
-def _question(by_folder: list[Reading], question: str | None, certain: list[Bundle]) -> str:
-    ways = [question] if question else [folders.question(by_folder)]
-    ways += [
+def _question(question: str, certain: list[Bundle]) -> str:
+    ways = [
         f"kind=table takes column {bundle.label.columns[0]} of {bundle.name}" for bundle in certain
     ]
-    listed = "; ".join(ways)
     return (
-        f"The folders can be read in more than one way: {listed}. Choose by one of these options."
+        f"The folders can be read in more than one way: {'; '.join([question, *ways])}. Choose by "
+        "one of these options."
     )
 
 
@@ -176,66 +144,52 @@ def _refuse_contradiction(reading: Reading, certain: list[Bundle]) -> None:
     """A table beside class folders is attributes, unless its column is called label or the like and
     says something else.
     """
-    plain = vocabulary.LABEL_COLUMNS[0].split()
     for bundle in certain:
         names = bundle.label.columns
-        if len(names) == 1 and vocabulary.column_key(names[0]) in plain:
+        if len(names) == 1 and vocabulary.column_key(names[0]) in vocabulary.PLAIN_LABELS:
             values = bundle.frame[names[0]]
             counts = class_counts(values[values != ""].value_counts(), 4)
             raise DarkroomError(
                 f"The folders and {bundle.name} give different labels: kind=folders gives "
-                f"{class_counts(reading.counts, 4)}; "
-                f"kind=table takes column {names[0]}, {counts}. Choose by one of these options."
+                f"{class_counts(reading.counts, 4)}; kind=table takes column {names[0]}, {counts}. "
+                "Choose by one of these options."
             )
 
 
-def _only_table(found: Tables, listing: Listing, options: Options) -> Reading:
-    bundles = found.labelled or (found.asked or found.bundles if options.label else [])
+def _only_table(given: Tables, listing: Listing, options: Options) -> Reading:
+    named = given.asked or given.bundles
+    bundles = given.labelled or (named if options.label else [])
     if not bundles:
-        reasons = (
-            found.reasons()
-            if not found.bundles
-            else "; ".join(_without_label(one) for one in found.asked or found.bundles)
-        )
+        why = "; ".join(map(_without_label, named)) if given.bundles else given.reasons()
         raise DarkroomError(
             f"No table gives the {len(listing.pictures):,} pictures a label"
-            + (f": {reasons}." if reasons else "; there is none.")
+            + (f": {why}." if why else "; there is none.")
         )
     certain = [bundle for bundle in bundles if bundle.label.known and not bundle.label.question]
     bundles = certain or bundles
-    if len(bundles) > 1:
-        largest = [
-            bundle
-            for bundle in bundles
-            if all(other.pictures <= bundle.pictures for other in bundles)
-        ]
-        same = len(largest) and all(_same_labels(largest[0], other) for other in bundles)
-        if not same:
-            listed = "; ".join(
-                f"table={bundle.members[0].table.path} names {len(bundle.pictures):,} pictures"
-                for bundle in bundles[:6]
-            )
-            raise DarkroomError(f"Several tables give labels: {listed}. Choose one of them.")
-        bundles = largest[:1]
-    reading = table.read(bundles[0], listing.pictures, options)
-    _refuse_few_named(reading, bundles[0], found, options)
+    largest = max(bundles, key=lambda bundle: len(bundle.pictures))
+    if not all(_repeats(other, largest) for other in bundles):
+        listed = "; ".join(
+            f"table={bundle.members[0].table.path} names {len(bundle.pictures):,} pictures"
+            for bundle in bundles[:6]
+        )
+        raise DarkroomError(f"Several tables give labels: {listed}. Choose one of them.")
+    reading = table.read(largest, listing.pictures, options)
+    _refuse_few_named(reading, largest, given, options)
+    others = [bundle for bundle in given.bundles if bundle is not largest]
     return _with_tables(
-        reading,
-        replace(found, bundles=[one for one in found.bundles if one is not bundles[0]]),
-        options,
-        may_label=False,
-        own=bundles[0],
+        reading, replace(given, bundles=others), options, may_label=False, own=largest
     )
 
 
-def _refuse_few_named(reading: Reading, bundle: Bundle, found: Tables, options: Options) -> None:
+def _refuse_few_named(reading: Reading, bundle: Bundle, given: Tables, options: Options) -> None:
     """Asks where most pictures would have no label, and neither a folder nor a table says that they
     are test pictures.
     """
     if options.kind == "table" or options.table:
         return
     labelled = reading.rows["label"].notna()
-    others = set().union(*(one.pictures for one in found.bundles if not one.label))
+    others = set().union(*(one.pictures for one in given.bundles if not one.label))
     open_paths = [
         path
         for path in reading.rows.loc[~labelled, "path"]
@@ -251,152 +205,115 @@ def _refuse_few_named(reading: Reading, bundle: Bundle, found: Tables, options: 
 
 def _without_label(bundle: Bundle) -> str:
     counts = [
-        f"{column} ({bundle.frame[column].nunique():,} values)"
-        for column in bundle.frame.columns
-        if column != bundle.image
+        f"{column} ({values.nunique():,} values)"
+        for column, values in bundle.frame.drop(columns=bundle.image).items()
     ]
     return f"{bundle.name} names the pictures but has no column that can be a label" + (
         f": {few(counts, 12)}; say label=COLUMN" if counts else ""
     )
 
 
-def _same_labels(first: Bundle, other: Bundle) -> bool:
-    if first is other:
+def _repeats(other: Bundle, largest: Bundle) -> bool:
+    """Whether a table gives only pictures of `largest` a label, and the same one."""
+    if other is largest:
         return True
-    if len(first.label.columns) != 1 or len(other.label.columns) != 1:
+    names = largest.label.columns, other.label.columns
+    if [len(columns) for columns in names] != [1, 1] or not other.pictures <= largest.pictures:
         return False
-    one = dict(zip(first.paths, first.frame[first.label.columns[0]], strict=True))
-    return all(
-        one.get(path) == label
-        for path, label in zip(other.paths, other.frame[other.label.columns[0]], strict=True)
-        if path
-    )
+    label = dict(zip(largest.paths, largest.frame[names[0][0]], strict=True))
+    pairs = zip(other.paths, other.frame[names[1][0]], strict=True)
+    return all(label.get(path) == cell for path, cell in pairs if path)
 
 
 # -- Folders and tables together
 
 
-def _table_labels(bundle: Bundle, options: Options) -> dict[str, str]:
-    lists = columns.label_lists(
-        bundle.frame,
-        bundle.label,
-        replace(options, several=options.several or "first"),
-        name=bundle.name,
-    ).lists
-    return {
-        path: classes[0]
-        for path, classes in zip(bundle.paths, lists, strict=True)
-        if path and len(classes) == 1
-    }
+def _label_pairs(
+    rows: pd.DataFrame, bundle: Bundle, options: Options
+) -> tuple[pd.Series, pd.DataFrame]:
+    """The label that a table gives each path, and how often it stands for which label of the rows
+    (`own`, `table`, `count`), the most frequent first.
+    """
+    several = replace(options, several=options.several or "first")
+    lists = columns.label_lists(bundle.frame, bundle.label, several, name=bundle.name).lists
+    is_one = bundle.paths.notna() & (lists.map(len) == 1)
+    labels = lists[is_one].str[0].set_axis(bundle.paths[is_one])
+    labels = labels[~labels.index.duplicated(keep="last")]
+    own = rows.set_index("path")["label"].reindex(labels.index)
+    pairs = pd.DataFrame({"own": own, "table": labels}).dropna().value_counts()
+    return labels, pairs.reset_index()
 
 
 def _agrees(reading: Reading, bundle: Bundle, options: Options) -> bool:
     """Whether the table says the same as the folders, perhaps in other words, or labels only what
     they leave open.
     """
-    labels = _table_labels(bundle, options)
-    own = dict(zip(reading.rows["path"], reading.rows["label"], strict=True))
-    pairs = Counter(
-        (own[path], label) for path, label in labels.items() if own.get(path) is not None
-    )
-    if not pairs:
-        classes = set(reading.rows["label"].dropna())
-        return (
-            bool(labels)
-            and set(labels.values()) <= classes
-            and any(own.get(path, "") is None for path in labels)
-        )
-    by_class: dict[str, Counter[str]] = defaultdict(Counter)
-    for (one, other), number in pairs.items():
-        by_class[one][other] += number
-    chosen = {one: others.most_common(1)[0] for one, others in by_class.items()}
-    agreed = sum(number for _, number in chosen.values())
-    return len({other for other, _ in chosen.values()}) == len(
-        chosen
-    ) and agreed >= ENOUGH_AGREEMENT * sum(pairs.values())
+    labels, pairs = _label_pairs(reading.rows, bundle, options)
+    if pairs.empty:
+        unlabelled = reading.rows.loc[reading.rows["label"].isna(), "path"]
+        fills = bool(unlabelled.isin(labels.index).any())
+        return fills and set(labels) <= set(reading.counts.index)
+    best = pairs.drop_duplicates("own")
+    enough = ENOUGH_AGREEMENT * pairs["count"].sum()
+    return best["table"].is_unique and bool(best["count"].sum() >= enough)
 
 
 def _with_tables(
-    reading: Reading, found: Tables, options: Options, *, may_label: bool, own: Bundle | None = None
+    reading: Reading, given: Tables, options: Options, *, may_label: bool, own: Bundle | None = None
 ) -> Reading:
     """Adds what tables say beside the label: attributes, splits, groups, and labels that the
     folders leave open.
     """
-    rows, notes, used = reading.rows, [*found.notes], list(reading.tables)
+    rows, notes, used = reading.rows, [*given.notes], list(reading.tables)
     split = reading.split
-    for bundle in found.bundles:
-        known = bundle.paths.notna()
-        if not set(bundle.paths[known]) & set(rows["path"]):
+    for bundle in given.bundles:
+        paths = bundle.paths.dropna().drop_duplicates()
+        if not paths.isin(rows["path"]).any():
             continue
-        first = pd.DataFrame({"path": bundle.paths[known]}).drop_duplicates("path")
-        frame = bundle.frame.loc[first.index].set_axis(first["path"])
+        frame = bundle.frame.loc[paths.index].set_axis(paths)
         notes += bundle.notes
         used += bundle.files
         agrees = bool(bundle.label.columns) and _agrees(reading, bundle, options)
-        if reading.kind == "folders" and bundle.label.columns and not agrees:
-            number = rows.loc[rows["label"].isna(), "path"].isin(bundle.pictures).sum()
+        unlabelled = rows["label"].isna() & rows["path"].isin(bundle.pictures)
+        if reading.kind == "folders" and bundle.label.columns and not agrees and unlabelled.any():
+            notes.append(
+                f"{bundle.name} gives labels to {int(unlabelled.sum()):,} pictures that are in no "
+                "class folder, but not by the names of the folders, so they have no label."
+            )
+        if may_label and agrees:
+            rows, number = _fill_labels(rows, bundle, options)
             if number:
                 notes.append(
-                    f"{bundle.name} gives labels to {number:,} pictures that are in no class "
-                    "folder, but not by the names of the folders, so they have no label."
+                    f"{number:,} pictures in no class folder have their label from {bundle.name}."
                 )
-        if may_label and agrees:
-            before = rows["label"].notna().sum()
-            rows, label_note = _fill_labels(rows, reading, bundle, options)
-            notes += label_note
-            if label_note:
-                unused = _less(reading.files_not_used, int(rows["label"].notna().sum() - before))
-                reading = reading.noting(
-                    label=f"{reading.label} and {bundle.name}", files_not_used=unused
-                )
-        rows, split, split_column = _fill_splits(rows, split, bundle, frame, first, options)
+                reading = reading.noting(label=f"{reading.label} and {bundle.name}")
+        by_name = bundle.splits.loc[paths.index].set_axis(paths)
+        rows, split, column = _fill_splits(rows, split, bundle, frame, by_name, options)
         is_class_list = set(bundle.frame[bundle.image]) == set(rows["label"].dropna())
         if bundle.members[0].table.has_header and not is_class_list:
-            unsplit = frame.drop(columns=[split_column] if split_column else [])
-            rows = _fill_attributes(rows, bundle, unsplit)
+            rows = _fill_attributes(rows, bundle, frame.drop(columns=[column] if column else []))
     idle = [
         f"{path} ({why})"
-        for path, why in found.useless.items()
+        for path, why in given.useless.items()
         if path.lower().endswith(tables.ENDINGS)
     ]
     if idle:
         notes.append(f"Tables that are not used: {few(idle, 4)}.")
     reading = reading.noting(*notes, rows=rows, split=split, tables=tuple(used))
     reading = _splits_of_paths(reading, options)
-    everything = [bundle for bundle in (own, *found.bundles) if bundle is not None]
+    everything = [bundle for bundle in (own, *given.bundles) if bundle is not None]
     return _groups_of_tables(reading, everything, options)
 
 
-def _less(unused: Counter[str], number: int) -> Counter[str]:
-    """The counts with `number` fewer, taken from the first reasons."""
-    left = Counter(unused)
-    for reason in list(left):
-        taken = min(number, left[reason])
-        left[reason] -= taken
-        number -= taken
-    return left
-
-
-def _fill_labels(
-    rows: pd.DataFrame, reading: Reading, bundle: Bundle, options: Options
-) -> tuple[pd.DataFrame, list[str]]:
-    """Labels of pictures in no class folder that the table names, in the folders' words."""
-    labels = _table_labels(bundle, options)
-    own = dict(zip(rows["path"], rows["label"], strict=True))
-    words: dict[str, Counter[str]] = defaultdict(Counter)
-    for path, label in labels.items():
-        if own.get(path) is not None:
-            words[label][own[path]] += 1
-    meaning = {label: counts.most_common(1)[0][0] for label, counts in words.items()}
-    empty = rows["label"].isna() & rows["path"].isin(labels.keys())
-    if not empty.any():
-        return rows, []
-    values = rows.loc[empty, "path"].map(labels)
-    rows = rows.copy()
-    rows.loc[empty, "label"] = values.map(lambda label: meaning.get(label, label))
-    return rows, [
-        f"{int(empty.sum()):,} pictures in no class folder have their label from {bundle.name}."
-    ]
+def _fill_labels(rows: pd.DataFrame, bundle: Bundle, options: Options) -> tuple[pd.DataFrame, int]:
+    """The rows with labels of pictures in no class folder that the table names, in the folders'
+    words, and how many these are.
+    """
+    labels, pairs = _label_pairs(rows, bundle, options)
+    meaning = pairs.drop_duplicates("table").set_index("table")["own"]
+    label = rows["path"].map(labels.map(lambda name: meaning.get(name, name)))
+    empty = rows["label"].isna() & label.notna()
+    return rows.assign(label=rows["label"].where(~empty, label)), int(empty.sum())
 
 
 def _fill_splits(
@@ -404,82 +321,59 @@ def _fill_splits(
     split: str | None,
     bundle: Bundle,
     frame: pd.DataFrame,
-    first: pd.DataFrame,
+    by_name: pd.Series,
     options: Options,
 ) -> tuple[pd.DataFrame, str | None, str | None]:
-    """The rows with the splits that a table gives, where they come from, and the table's column of
-    them.
+    """The rows with the splits that a table gives by a column or by its name, where they come from,
+    and the column.
     """
     if options.split == "none" or (options.split or "").startswith("level"):
         return rows, split, None
-    wanted = (
-        options
-        if options.split is None or options.split in bundle.frame.columns
-        else replace(options, split=None)
-    )
+    wanted = options if options.split in bundle.frame.columns else replace(options, split=None)
     column, values = columns.read_split(frame, wanted, name=bundle.name)
-    if values is None:
-        values = pd.Series(
-            bundle.splits.loc[first.index].to_numpy(), index=frame.index, dtype=object
-        )
-    given = rows["path"].map(values.to_dict())
-    filled = rows["source_split"].where(rows["source_split"].notna(), None)
-    differ = given.notna() & filled.notna() & (given != filled)
-    if differ.any() and (column is not None):
-        if options.split == column:
-            filled = filled.where(~differ, given)
-        else:
-            raise DarkroomError(
-                f"The folders and {bundle.name} give {int(differ.sum()):,} pictures different "
-                "splits, such as "
-                f"{rows.loc[differ, 'path'].iloc[0]}; say split={column}, or split=none."
-            )
-    added = given.notna() & filled.isna()
+    given = rows["path"].map((by_name if values is None else values).to_dict())
+    own = rows["source_split"].where(rows["source_split"].notna(), None)
+    differ = given.notna() & own.notna() & (given != own)
+    if differ.any() and column is not None:
+        if options.split != column:
+            raise _contradiction(f"{bundle.name}", rows, differ, f"split={column}")
+        own = own.where(~differ, given)
+    added = given.notna() & own.isna()
+    rows = rows.assign(source_split=own.where(~added, given))
     if not added.any():
-        return rows.assign(source_split=filled), split, column
+        return rows, split, column
     text = f"column {column} of {bundle.name}" if column else f"the names of {bundle.name}"
-    filled = filled.where(~added, given)
-    return rows.assign(source_split=filled), f"{split} and {text}" if split else text, column
+    return rows, f"{split} and {text}" if split else text, column
+
+
+def _contradiction(what: str, rows: pd.DataFrame, differ: pd.Series, way: str) -> DarkroomError:
+    return DarkroomError(
+        f"The folders and {what} give {int(differ.sum()):,} pictures different splits, such as "
+        f"{rows.loc[differ, 'path'].iloc[0]}; say {way}, or split=none."
+    )
 
 
 def _fill_attributes(rows: pd.DataFrame, bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
     """Columns of a table beside the label, as `attr_*`; none that repeats the label, the split or
     the file's name.
     """
-    taken = {bundle.image, *columns.box_columns(bundle.frame)}
-    label = rows["label"].where(rows["label"].notna(), "")
-    added = {}
-    for column in frame.columns:
+    box_columns = columns.box_columns(bundle.frame)
+    label, added = rows["label"].where(rows["label"].notna(), ""), {}
+    for column in frame.columns.difference([bundle.image, *box_columns], sort=False):
         name = columns.attribute_name(column)
-        cells = rows["path"].map(frame[column].to_dict())
-        text = cells.fillna("").astype(object)
-        repeats = (
-            text.nunique() == label.nunique()
-            and len(pd.DataFrame({"a": text, "b": label}).drop_duplicates()) == text.nunique()
-        )
+        text = rows["path"].map(frame[column].to_dict()).fillna("").astype(object)
         is_empty = (text[rows["label"].notna()] == "").all()
-        if column in taken or name in rows or name in added or repeats or is_empty:
-            continue
-        added[name] = columns.attribute(text)
-    boxes = columns.boxes(bundle.frame)
-    if (
-        len(boxes.columns)
-        and "box_left" not in rows
-        and not bundle.paths.dropna().duplicated().any()
-    ):
-        at = dict(zip(bundle.paths, bundle.frame.index, strict=True))
-        place = rows["path"].map(at)
-        added |= {
-            name: pd.Series(
-                [boxes[name].get(one) if one == one else None for one in place], dtype="float64"
-            )
-            for name in boxes
-        }
+        if not (name in rows or name in added or is_empty or columns.is_bijection(text, label)):
+            added[name] = columns.attribute(text)
+    if box_columns and "box_left" not in rows and bundle.paths.dropna().is_unique:
+        boxes = columns.boxes(bundle.frame).set_axis(bundle.paths)
+        added |= {name: rows["path"].map(boxes[name].to_dict()) for name in boxes}
     return rows.assign(**{name: values.to_numpy() for name, values in added.items()})
 
 
 def _splits_of_paths(reading: Reading, options: Options) -> Reading:
     """The split that folders tell where the label comes from a table and nothing else tells it."""
+    rows = reading.rows
     if options.split and options.split.startswith("level"):
         number = re.fullmatch(r"level\s*(\d+)", options.split)
         if not number:
@@ -487,42 +381,22 @@ def _splits_of_paths(reading: Reading, options: Options) -> Reading:
                 f"`split` is a column, `level N` or `none`. Received: {options.split!r}."
             )
         at = int(number[1]) - 1
-        names = reading.rows["path"].map(lambda path: (path.split("/")[:-1] + [""] * (at + 1))[at])
-        splits = {
-            **vocabulary.splits_of(set(names)),
-            **{
-                n: options.named_splits[n.casefold()]
-                for n in set(names)
-                if n.casefold() in options.named_splits
-            },
-        }
-        return reading.noting(
-            rows=reading.rows.assign(source_split=names.map(splits).astype(object)),
-            split=f"folder level {at + 1}",
-        )
+        names = rows["path"].map(lambda path: (path.split("/")[:-1] + [""] * (at + 1))[at])
+        splits = names.map(folders.splits(set(names), options)).astype(object)
+        return reading.noting(rows=rows.assign(source_split=splits), split=f"folder level {at + 1}")
     if reading.kind != "table" or options.split == "none":
         return reading
-    rows = reading.rows
-    from_path = rows["path"].map(tables.split_of_path)
+    from_path, own = rows["path"].map(tables.split_of_path), rows["source_split"]
     labelled = rows["label"].notna()
     if from_path[labelled].isna().mean() > 0.05 or not labelled.any():
         return reading
-    differ = (
-        labelled
-        & from_path.notna()
-        & rows["source_split"].notna()
-        & (from_path != rows["source_split"])
-    )
+    differ = labelled & from_path.notna() & own.notna() & (from_path != own)
     if differ.any() and options.split is None and "column" in (reading.split or ""):
-        raise DarkroomError(
-            f"The folders and the {reading.split} give {int(differ.sum()):,} pictures different "
-            "splits, such as "
-            f"{rows.loc[differ, 'path'].iloc[0]}; say split=COLUMN, split=level N (of the folders) "
-            "or split=none."
-        )
-    if reading.split is not None and not rows.loc[labelled, "source_split"].isna().any():
+        way = "split=COLUMN, split=level N (of the folders)"
+        raise _contradiction(f"the {reading.split}", rows, differ, way)
+    if reading.split is not None and own[labelled].notna().all():
         return reading
-    filled = rows["source_split"].where(rows["source_split"].notna(), from_path)
+    filled = own.where(own.notna(), from_path)
     return reading.noting(
         rows=rows.assign(source_split=filled), split=reading.split or "the folders"
     )
@@ -534,24 +408,15 @@ def _splits_of_paths(reading: Reading, options: Options) -> Reading:
 def _by_name(pictures: Sequence[ListedFile], options: Options) -> Reading:
     """The label from the start of the file's name; splits from the folders."""
     pattern = options.label.partition(":")[2]
-    labels = [_name_part(file.path, pattern) for file in pictures]
-    rows = pd.DataFrame(
-        {"path": [file.path for file in pictures], "label": pd.Series(labels, dtype=object)}
-    )
-    rows["source_split"] = (
-        rows["path"]
-        .map(tables.split_of_path if options.split != "none" else lambda path: None)
-        .astype(object)
-    )
-    unused = Counter({"name does not fit the pattern": int(rows["label"].isna().sum())})
-    text = f"file name ({pattern})" if pattern else "the start of the file name"
-    split = "the folders" if rows.loc[rows["label"].notna(), "source_split"].notna().any() else None
+    paths = pd.Series([file.path for file in pictures], dtype=object)
+    label = paths.map(lambda path: _name_part(path, pattern)).astype(object)
+    split = paths.map(tables.split_of_path if options.split != "none" else lambda _: None)
+    rows = pd.DataFrame({"path": paths, "label": label, "source_split": split.astype(object)})
     return Reading(
         "names",
-        rows,
-        label=text,
-        split=split,
-        files_not_used=unused,
+        rows.assign(unused="name does not fit the pattern"),
+        label=f"file name ({pattern})" if pattern else "the start of the file name",
+        split="the folders" if split[label.notna()].notna().any() else None,
         options={"label": options.label},
     )
 
@@ -569,6 +434,28 @@ def _name_part(path: str, pattern: str) -> str | None:
     return match[1] if match else None
 
 
+def _with_class_names(raw: Path, reading: Reading, listing: Listing, options: Options) -> Reading:
+    """Numbered classes by the names of a list that lies there, such as classes.txt."""
+    labels = {label: int(label) for label in reading.counts.index if label.isdigit()}
+    if options.names == "keep" or len(labels) < len(reading.counts):
+        return reading
+    for path, names in exports.class_lists(raw, listing.others):
+        if 0 in names and 0 not in labels.values() and max(labels.values()) == len(names):
+            names = {number + 1: name for number, name in names.items()}  # counted from 1
+        meaning = {label: names.get(number) for label, number in labels.items()}
+        if None not in meaning.values() and len(set(meaning.values())) == len(labels) <= len(names):
+            listed = few([f"{label} = {name}" for label, name in sorted(meaning.items())], 4)
+            return reading.noting(
+                f"The numbers of the classes have their names from {path} ({listed}); names=keep "
+                "leaves the numbers.",
+                rows=reading.rows.assign(
+                    label=reading.rows["label"].map(meaning, na_action="ignore")
+                ),
+                tables=(*reading.tables, path),
+            )
+    return reading
+
+
 def _merge_names(reading: Reading, options: Options) -> Reading:
     """Class names that are certainly the same become one; those that a reader takes for the same
     are asked for.
@@ -581,17 +468,14 @@ def _merge_names(reading: Reading, options: Options) -> Reading:
     alike: dict[str, Counter[str]] = defaultdict(Counter)
     for one, members in plain.items():
         alike[vocabulary.skeleton(one)][one] += sum(members.values())
-    asked, merged = (
-        [],
-        [sorted(map(repr, members)) for members in plain.values() if len(members) > 1],
-    )
+    asked, merged = [], [[*members] for members in plain.values() if len(members) > 1]
     for members in alike.values():
         if len(members) < 2 or options.names == "keep":
             continue
         by_case = len({vocabulary.plain_name(name).casefold() for name in members}) == 1
         if options.names == "merge" or (by_case and min(map(len, members)) > 2):
             best = max(members, key=lambda name: (members[name], name == name.lower(), name))
-            merged.append(sorted(map(repr, members)))
+            merged.append([*members])
             meaning.update({name: best for name, one in meaning.items() if one in members})
         else:
             asked.append(" and ".join(sorted(map(repr, members))))
@@ -600,59 +484,48 @@ def _merge_names(reading: Reading, options: Options) -> Reading:
             f"Are these the same classes: {few(asked, 5)}? Say names=merge to unite them, or "
             "names=keep to leave them apart."
         )
-    if not merged and all(name == one for name, one in meaning.items()):
-        return reading
-    rows = reading.rows.assign(
-        label=reading.rows["label"].map(lambda name: meaning.get(name, name)).astype(object)
-    )
-    equal = few([" = ".join(names) for names in merged], 6)
+    equal = few([" = ".join(sorted(map(repr, names))) for names in merged], 6)
     note = (
         f"{len(counts):,} names are {len(set(meaning.values())):,} classes: {equal} differ only in "
         "case, spaces or Unicode form; names=keep leaves them apart."
     )
-    return reading.noting(note if merged else "", rows=rows)
+    label = reading.rows["label"].map(lambda name: meaning.get(name, name)).astype(object)
+    return reading.noting(note if merged else "", rows=reading.rows.assign(label=label))
 
 
 def _with_groups(reading: Reading, options: Options) -> Reading:
     """Groups by the option `group`, or by the names that Roboflow gives to augmented copies."""
-    if options.group == "none":
-        return reading.noting(rows=reading.rows.assign(source_group=None), group=None)
     rows = reading.rows
+    if options.group == "none":
+        return reading.noting(rows=rows.assign(source_group=None), group=None)
     if options.group is None:
         return reading if reading.group else _group_copies(reading)
-    keys = [_group_key(rows, wanted.strip()) for wanted in _group_parts(options.group)]
-    group = columns.unite(keys)
+    parts = [options.group]
+    if not options.group.startswith("name:"):
+        parts = [part.strip() for part in options.group.split("+") if part.strip()]
+    keys, texts = zip(*(_group_key(rows, wanted) for wanted in parts), strict=True)
+    group = groups.named(keys)
     if group.nunique() < 2:
         raise DarkroomError(
             f"`group`={options.group} puts all pictures into one group, since they are linked by "
             "common values; choose fewer columns."
         )
-    text = " + ".join(_group_text(part) for part in _group_parts(options.group))
     open_files = int((group.isna() & rows["label"].notna()).sum())
     note = f"{open_files:,} pictures have no group; each is one of its own." if open_files else ""
-    return reading.noting(note, rows=rows.assign(source_group=group), group=text)
+    return reading.noting(note, rows=rows.assign(source_group=group), group=" + ".join(texts))
 
 
 def _group_copies(reading: Reading) -> Reading:
     """Groups by the names of augmented copies: Roboflow's `a.rf.3f0c….jpg`, or `a_aug1.png` beside
     `a.png`.
     """
-    paths = reading.rows["path"]
-    stems = paths.str.rpartition(".")[0]
+    stems = reading.rows["path"].str.rpartition(".")[0]
     if stems.str.contains(r"\.rf\.[0-9a-f]{16,}$", regex=True).mean() > 0.5:
         origin = stems.str.rsplit("/", n=1).str[-1].str.split(".rf.", regex=False).str[0]
         text = "file name before .rf. (augmented copies)"
     else:
-        there = set(stems)
-        copied = stems.map(lambda stem: vocabulary.COPY_SUFFIX.fullmatch(stem))
-        origin = pd.Series(
-            [
-                match[1] if match and match[1] in there else stem
-                for match, stem in zip(copied, stems, strict=True)
-            ],
-            index=stems.index,
-            dtype=object,
-        )
+        original = stems.str.extract(f"^{vocabulary.COPY_SUFFIX.pattern}$", re.IGNORECASE)[0]
+        origin = stems.where(~original.isin(set(stems)), original)
         if (origin != stems).mean() < 0.1:
             return reading
         text = "file name before _aug, _flip or the like (augmented copies)"
@@ -661,52 +534,33 @@ def _group_copies(reading: Reading) -> Reading:
     return reading.noting(rows=reading.rows.assign(source_group=origin), group=text)
 
 
-def _group_parts(group: str) -> list[str]:
-    return (
-        [group]
-        if group.startswith("name:")
-        else [part.strip() for part in group.split("+") if part.strip()]
-    )
-
-
-def _group_text(wanted: str) -> str:
-    if wanted.startswith("name"):
-        return (
-            f"file name ({wanted.partition(':')[2]})"
-            if ":" in wanted
-            else "the start of the file name"
-        )
-    return f"folder {wanted}" if wanted.startswith("level") else f"column {wanted}"
-
-
-def _group_key(rows: pd.DataFrame, wanted: str) -> pd.Series:
-    level = re.fullmatch(r"level\s*(\d+)", wanted)
+def _group_key(rows: pd.DataFrame, wanted: str) -> tuple[pd.Series, str]:
+    """The group of each row by a folder level, a part of the file name or a column, and the words
+    for it.
+    """
+    level, pattern = re.fullmatch(r"level\s*(\d+)", wanted), wanted.partition(":")[2]
+    column = columns.attribute_name(wanted)
     if level:
-        at = int(level[1])
-        keys = rows["path"].map(
-            lambda path: "/".join(path.split("/")[:-1][:at]) if path.count("/") >= at else None
-        )
-    elif wanted == "name" or wanted.startswith("name:"):
-        keys = rows["path"].map(lambda path: _name_part(path, wanted.partition(":")[2]))
+        at, text = int(level[1]), f"folder {wanted}"
+        folders_above = rows["path"].str.split("/").str[:-1]
+        keys = folders_above.str[:at].str.join("/").where(folders_above.str.len() >= at)
+    elif wanted.partition(":")[0] == "name":
+        keys = rows["path"].map(lambda path: _name_part(path, pattern))
+        text = f"file name ({pattern})" if pattern else "the start of the file name"
+    elif column in rows:
+        keys, text = rows[column].map(str, na_action="ignore"), f"column {wanted}"
     else:
-        there = {name: name for name in rows.columns if name.startswith("attr_")}
-        key = columns.attribute_name(wanted)
-        if key not in there:
-            known = [name.removeprefix("attr_") for name in there]
-            raise DarkroomError(
-                f"`group` takes a column ({few(known, 12)}), `level N` or `name:REGEX`. Received: "
-                f"{wanted!r}."
-            )
-        keys = rows[key].map(
-            lambda value: str(value) if value is not None and value == value else None
+        known = [name.removeprefix("attr_") for name in rows.columns if name.startswith("attr_")]
+        raise DarkroomError(
+            f"`group` takes a column ({few(known, 12)}), `level N` or `name:REGEX`. Received: "
+            f"{wanted!r}."
         )
-    keys = keys.astype(object)
     if keys.nunique() < 2:
         raise DarkroomError(
             f"`group`={wanted} puts all pictures into "
             f"{'one group' if keys.nunique() else 'no group'}; choose another."
         )
-    return keys.where(keys.notna(), None)
+    return keys.astype(object).where(keys.notna(), None), text
 
 
 def _groups_of_tables(reading: Reading, bundles: Sequence[Bundle], options: Options) -> Reading:
@@ -716,18 +570,18 @@ def _groups_of_tables(reading: Reading, bundles: Sequence[Bundle], options: Opti
     certain = []
     for bundle in bundles:
         frame = bundle.frame.drop(columns=[bundle.image, *bundle.label.columns])
-        found = columns.automatic_groups(frame, bundle.paths)
-        certain += [name for name in found if columns.attribute_name(name) in reading.rows]
+        names = columns.automatic_groups(frame, bundle.paths)
+        certain += [name for name in names if columns.attribute_name(name) in reading.rows]
     if not certain:
         return reading
-    group = columns.unite([_group_key(reading.rows, name) for name in certain])
+    group = groups.named([_group_key(reading.rows, name)[0] for name in certain])
     if group.value_counts().iloc[0] * 2 > len(group):
         return reading
-    text = " + ".join(f"column {name}" for name in certain)
     note = (
         f"Pictures with the same {' or '.join(certain)} stay in one split; group=none takes each "
         "picture by itself."
     )
+    text = " + ".join(f"column {name}" for name in certain)
     return reading.noting(note, rows=reading.rows.assign(source_group=group), group=text)
 
 
@@ -738,41 +592,24 @@ def _with_rest(raw: Path, reading: Reading, listing: Listing, options: Options) 
     """Counts the files that are no pictures or hidden; those that are no pictures but lie in a
     class folder are judged, too.
     """
-    rows, unused, notes = reading.rows, Counter(reading.files_not_used), []
+    rows, notes = reading.rows, []
+    unused = Counter(rows.loc[rows["label"].isna(), "unused"].dropna())
+    rows, inside = rows.drop(columns="unused"), []
     if reading.kind == "folders":
-        folder_label = {}
-        for path, label, split in zip(
-            rows["path"], rows["label"], rows["source_split"], strict=True
-        ):
-            folder_label[path.rpartition("/")[0]] = (label, split)
-        inside = [
-            file
-            for file in listing.others
-            if folder_label.get(file.path.rpartition("/")[0], (None,))[0] is not None
-            and _is_picture(raw / file.path)
-        ]
-        if inside:
-            known = [folder_label[file.path.rpartition("/")[0]] for file in inside]
-            more = pd.DataFrame(
-                {
-                    "path": [file.path for file in inside],
-                    "label": [label for label, _ in known],
-                    "source_split": [split for _, split in known],
-                },
-                dtype=object,
-            )
-            rows = pd.concat([rows, more], ignore_index=True)
-        names = {file.path for file in inside}
-    else:
-        names = set()
+        folder = rows["path"].str.rpartition("/")[0]
+        known = rows[["label", "source_split"]].set_axis(folder)
+        known = known[~known.index.duplicated(keep="last")].dropna(subset="label")
+        above = {file.path: file.path.rpartition("/")[0] for file in listing.others}
+        inside = [path for path in above if above[path] in known.index and _is_picture(raw / path)]
+        more = known.loc[[above[path] for path in inside]].assign(path=inside)
+        rows = pd.concat([rows, more], ignore_index=True) if inside else rows
     for file in listing.others:
-        if file.path not in names and file.path not in reading.tables:
-            unused[
-                f"no picture (.{_ending(file.path)})" if _ending(file.path) else "no picture"
-            ] += 1
+        if file.path not in inside and file.path not in reading.tables:
+            ending = _ending(file.path)
+            unused[f"no picture (.{ending})" if ending else "no picture"] += 1
     for file in listing.hidden:
-        *folders_above, _ = file.path.split("/")
-        folder = next((part for part in folders_above if part.startswith(".")), None)
+        above = file.path.split("/")[:-1]
+        folder = next((part for part in above if part.startswith(".")), None)
         unused[f"in the hidden folder {folder}" if folder else "the name starts with a dot"] += 1
     if listing.hidden:
         notes.append(
@@ -781,54 +618,37 @@ def _with_rest(raw: Path, reading: Reading, listing: Listing, options: Options) 
         )
     if listing.ignored:
         unused["left out by ignore="] += listing.ignored
+    rows = rows.assign(
+        **{name: None for name in ("source_split", "source_group") if name not in rows}
+    )
     notes += _split_notes(rows)
     if options.group != "none":
         notes += _group_notes(rows, reading.group)
-    links = sum(file.problem in ("link_folder", "link_outside") for file in listing.pictures)
-    if links:
+    if links := sum(map(_leads_out, listing.pictures)):
         notes.append(
             f"{links:,} links lead out of the folder and are not followed; links=follow reads them."
         )
-    columns_needed = {
-        name: None for name in ("label", "source_split", "source_group") if name not in rows
-    }
-    return reading.noting(*notes, rows=rows.assign(**columns_needed), files_not_used=unused)
+    return reading.noting(*notes, rows=rows, files_not_used=unused)
 
 
 def _is_picture(path: Path) -> bool:
-    """Whether a file whose name promises none is a picture."""
-    try:
-        with path.open("rb") as file:
-            return decode.kind(file.read(decode.HEAD_BYTES)) not in (
-                None,
-                "PPM",
-                "BMP",
-                "ICO",
-                "SVG",
-            )
-    except OSError:
-        return False
+    """Whether a file whose name promises none is a picture; others may begin like some formats."""
+    return decode.kind_of_file(path) not in (None, "PPM", "BMP", "ICO", "SVG")
 
 
-def _ending(path: str) -> str:
-    name = path.rsplit("/", 1)[-1]
-    return name.rpartition(".")[2].lower() if "." in name else ""
+def _leads_out(file: ListedFile) -> bool:
+    return file.problem in ("link_folder", "link_outside")
 
 
 def _split_notes(rows: pd.DataFrame) -> list[str]:
     """Classes that only some splits have."""
     labelled = rows[rows["label"].notna() & rows["source_split"].notna()]
     by_split = {split: set(part["label"]) for split, part in labelled.groupby("source_split")}
-    every = set(rows["label"].dropna())
     notes = []
-    for name in sorted(every):
+    for name in sorted(set(rows["label"].dropna())):
         where = [split for split in ("train", "val", "test") if name in by_split.get(split, ())]
-        if (
-            len(by_split) > 1
-            and where
-            and len(where) < len(by_split)
-            and ("train" not in where or "test" in by_split and "test" not in where)
-        ):
+        lacks = "train" not in where or ("test" in by_split and "test" not in where)
+        if 0 < len(where) < len(by_split) and lacks:
             notes.append(f"{name!r} is in {' and '.join(where)} only")
     return [f"Classes that not every split has: {few(notes, 8)}."] if notes else []
 
@@ -837,9 +657,8 @@ def _group_notes(rows: pd.DataFrame, group: str | None) -> list[str]:
     """Columns that may be groups and are not used, and classes of so few groups that no split into
     train, validation and test holds them.
     """
-    used = [
-        columns.attribute_name(part) for part in re.findall(r"column (.+?)(?: \+|$)", group or "")
-    ]
+    names = re.findall(r"column (.+?)(?: \+|$)", group or "")
+    used = [columns.attribute_name(name) for name in names]
     possible = [f"{name} ({n:,} values)" for name, n, _ in groups.repeating(rows, grouped=used)]
     notes = []
     if group is None and (ids := _name_ids(rows)):
@@ -852,7 +671,7 @@ def _group_notes(rows: pd.DataFrame, group: str | None) -> list[str]:
             f"Values of {few(possible, 4)} repeat: group=COLUMN keeps pictures that share one in "
             "one split."
         )
-    if "source_group" not in rows or rows["source_group"].isna().all():
+    if rows["source_group"].isna().all():
         return notes
     labelled = rows[rows["label"].notna()]
     alone = labelled["source_group"].isna().groupby(labelled["label"]).sum()
@@ -871,95 +690,72 @@ def _name_ids(rows: pd.DataFrame) -> list[str]:
     names = rows.loc[rows["label"].notna(), "path"].str.rsplit("/", n=1).str[-1]
     ids = names.str.extract(_NAME_ID.pattern + r"[-_ ]+[A-Za-z]*[-_ ]?\d", expand=False).dropna()
     counts = ids.value_counts()
-    classes = rows["label"].nunique()
-    if len(ids) < 0.9 * len(names) or len(counts) <= max(2, 1.5 * classes):
+    if len(ids) < 0.9 * len(names) or len(counts) <= max(2, 1.5 * rows["label"].nunique()):
         return []
     is_repeating = counts.median() >= 2 and counts.iloc[0] * 4 <= len(ids)
     return sorted(counts.index) if is_repeating else []
 
 
 def _refuse_links(raw: Path, listing: Listing) -> None:
-    links = [
-        file
-        for file in (*listing.pictures, *listing.others)
-        if file.problem in ("link_folder", "link_outside")
-    ]
+    links = [file for file in (*listing.pictures, *listing.others) if _leads_out(file)]
     if links and len(links) * 2 >= len(listing.pictures):
         raise DarkroomError(
             f"{len(links):,} of the entries in {raw} are links out of the folder, such as "
-            f"{links[0].path}, which are not followed; "
-            "say links=follow, or links=FOLDER to follow those that lead below that folder."
+            f"{links[0].path}, which are not followed; say links=follow, or links=FOLDER to follow "
+            "those that lead below that folder."
         )
 
 
-def _why_not(raw: Path, listing: Listing, found: Tables) -> str:
+def _why_not(raw: Path, listing: Listing, given: Tables) -> str:
     """Why no reading makes sense, in one sentence with the way out."""
-    pictures, others = listing.pictures, listing.others
+    pictures, others = listing.pictures, [file.path for file in listing.others]
+    foreign = [
+        f"{path} ({tables.FOREIGN[_ending(path)]})"
+        for path in others
+        if _ending(path) in tables.FOREIGN
+    ]
     if not pictures:
-        archives = [file.path for file in others if file.path.lower().endswith(ARCHIVES)]
+        archives = [path for path in others if path.lower().endswith(vocabulary.ARCHIVES)]
+        videos = sum(path.lower().endswith(vocabulary.VIDEOS) for path in others)
+        only, way = "", ""
         if archives:
-            return (
-                f"The folder {raw} holds the archives {few(archives, 4)} and no picture; give one "
-                "of them, or unpack them first."
-            )
-        videos = sum(file.path.lower().endswith(VIDEOS) for file in others)
-        if videos:
-            return (
-                f"The folder {raw} holds {videos:,} videos and no picture; write their frames as "
-                "pictures first."
-            )
-        foreign = [
-            f"{file.path} ({tables.FOREIGN[ending]})"
-            for file in others
-            for ending in tables.FOREIGN
-            if file.path.lower().endswith(ending)
-        ]
-        if foreign:
-            return (
-                f"The folder {raw} holds {few(foreign, 3)} and no picture; write the pictures as "
-                "files, in a folder for each class."
-            )
-        hidden = (
-            f"; {len(listing.hidden):,} files are in hidden folders (hidden=use reads them)"
-            if listing.hidden
-            else ""
-        )
+            only = f"the archives {few(archives, 4)}"
+            way = "give one of them, or unpack them first"
+        elif videos:
+            only, way = f"{videos:,} videos", "write their frames as pictures first"
+        elif foreign:
+            only = few(foreign, 3)
+            way = "write the pictures as files, in a folder for each class"
+        if only:
+            return f"The folder {raw} holds {only} and no picture; {way}."
+        hidden = len(listing.hidden)
+        also = f"; {hidden:,} files are in hidden folders (hidden=use reads them)" if hidden else ""
         return (
-            f"None of the {len(others):,} files in {raw} is an image{hidden}; expected one folder "
+            f"None of the {len(others):,} files in {raw} is an image{also}; expected one folder "
             "for each class with images in it."
         )
-    ways = []
-    reasons = found.reasons()
-    foreign = [
-        f"{file.path} ({tables.FOREIGN[ending]})"
-        for file in others
-        for ending in tables.FOREIGN
-        if file.path.lower().endswith(ending)
-    ]
+    reasons, ways = given.reasons(), []
     if reasons:
         ways.append(f"tables that cannot be used: {reasons}")
     if foreign:
         ways.append(f"not read: {few(foreign, 3)}; save it as CSV")
-    unlabelled = [_without_label(bundle) for bundle in found.bundles if not bundle.label]
+    unlabelled = [_without_label(bundle) for bundle in given.bundles if not bundle.label]
     ways += unlabelled[:3]
-    counts = pd.Series(
-        [_name_part(file.path, "") for file in pictures], dtype=object
-    ).value_counts()
+    counts = pd.Series([_name_part(file.path, "") for file in pictures]).value_counts()
     if 1 < len(counts) <= max(2, len(pictures) // 4) and counts.min() > 1:
         ways.append(f"label=name reads the file names, {class_counts(counts, 4)}")
     elif not reasons and not unlabelled:
         ways.append("label=name:REGEX reads a part of the file names")
     names = {file.path.split("/")[0] for file in pictures if "/" in file.path}
     only = (
-        f"only the class {next(iter(names))!r}"
-        if len(names) == 1
-        else "images, but none in a class folder"
+        "images, but none in a class folder"
         if not names
-        else ("no folder level with two classes or more")
+        else "no folder level with two classes or more"
     )
+    if len(names) == 1:
+        only = f"only the class {next(iter(names))!r}"
     tail = f" ({'; '.join(ways)})" if ways else ""
     return (
         f"The folder {raw} holds {only}; a classifier needs at least two classes, a folder for "
-        "each or a table with a label for "
-        f"each image{tail}."
+        f"each or a table with a label for each image{tail}."
     )

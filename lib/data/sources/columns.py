@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -34,7 +36,10 @@ NO_LABEL = "none"
 """The class of a picture without a label, where a picture may have any number of them."""
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
-_WHOLE = re.compile(r"[-+]?(0|[1-9]\d*)")
+_PLAIN_NUMBER = re.compile(r"[-+]?(0|[1-9]\d*|(\d+\.\d*|\.\d+)(e[-+]?\d+)?)", re.IGNORECASE)
+_PREDICTIONS = re.compile(r"(?:\S+(?: +-?\d+(?:\.\d+)?){5}(?: +|$))+")
+"""Cells as in Kaggle's `PredictionString`: class, confidence and a box, repeated."""
+
 _TRUE = frozenset({"1", "1.0", "true", "yes"})
 _FALSE = frozenset({"0", "0.0", "-1", "-1.0", "false", "no", ""})
 _PARTITIONS = {"0": "train", "1": "val", "2": "test"}
@@ -78,63 +83,42 @@ class LabelChoice:
 def name_pictures(table: Table, index: FileIndex, wanted: str | None) -> tuple[Named | None, str]:
     """Returns the table with the column that names pictures, or None and why there is none."""
     frame = table.frame
+    columns = [*frame.columns]
     if wanted is not None:
-        columns = [
-            name
-            for name in frame.columns
-            if name == wanted or column_key(name) == column_key(wanted)
-        ][:1]
+        columns = _columns_named(frame, wanted)[:1]
         if not columns:
-            return (
-                None,
-                f"it has no column {wanted!r}; it has "
-                f"{few(list(frame.columns), 12)}.{suggest(wanted, list(frame.columns))}",
-            )
-    else:
-        columns = list(frame.columns)
+            return None, f"it has {_no_column(frame, wanted)}"
     sample = frame.iloc[:: max(1, len(frame) // 200)]
     scored = []
     for place, name in enumerate(columns):
         cells = [cell for cell in sample[name] if cell]
-        hits = {path for cell in set(cells) if (path := index.find(cell, table)) is not None}
-        if not hits:
-            continue
-        share = sum(index.find(cell, table) is not None for cell in cells) / len(cells)
-        known = column_key(name) in vocabulary.IMAGE_COLUMNS
+        matches = [path for cell in cells if (path := index.find(cell, table)) is not None]
+        is_known = column_key(name) in vocabulary.IMAGE_COLUMNS
         like_files = any("." in cell or "/" in cell for cell in cells[:5])
-        if share >= 0.5 or wanted or (like_files and known):
-            scored.append((len(hits), known, like_files, -place, name))
+        is_enough = len(matches) * 2 >= len(cells) or wanted or (like_files and is_known)
+        if matches and is_enough:
+            scored.append((len(set(matches)), is_known, like_files, -place, name))
     if not scored:
-        twice = [
-            (name, found)
-            for name in columns
-            for cell in sample[name][:20]
-            if len(found := index.named(cell)) > 1 and any(map(str.isdigit, cell))
-        ]
-        if twice:
-            name, found = twice[0]
-            return (
-                None,
-                f"its column {name!r} names files that are there several times, such as "
-                f"{few(found, 2)}; write the folder into the column, or leave one of the folders "
-                "out with ignore=FOLDER",
-            )
-        lost = [
-            name
-            for name in frame.columns
-            if any(
-                re.search(r"\.(jpe?g|png|tiff?|bmp|gif|webp)$", cell, re.I) for cell in sample[name]
-            )
-        ]
-        return (
-            None,
-            f"its column {lost[0]!r} names files that are not there"
-            if lost
-            else "no column names pictures that are there",
-        )
+        return None, _why_unnamed(sample, columns, index)
     name = max(scored)[-1]
-    found = {cell: index.find(cell, table) for cell in frame[name].unique()}
-    return Named(table, name, frame[name].map(found).astype(object)), ""
+    paths = {cell: index.find(cell, table) for cell in frame[name].unique()}
+    return Named(table, name, frame[name].map(paths).astype(object)), ""
+
+
+def _why_unnamed(sample: pd.DataFrame, columns: list[str], index: FileIndex) -> str:
+    for name in columns:
+        for cell in sample[name][:20]:
+            paths = index.named(cell)
+            if len(paths) > 1 and any(map(str.isdigit, cell)):
+                return (
+                    f"its column {name!r} names files that are there several times, such as "
+                    f"{few(paths, 2)}; write the folder into the column, or leave one of the "
+                    "folders out with ignore=FOLDER"
+                )
+    for name in sample.columns:
+        if sample[name].str.contains(r"\.(?:jpe?g|png|tiff?|bmp|gif|webp)$", case=False).any():
+            return f"its column {name!r} names files that are not there"
+    return "no column names pictures that are there"
 
 
 def name_by_ids(table: Table, named: Sequence[Named]) -> Named | None:
@@ -185,29 +169,40 @@ def choose_label(frame: pd.DataFrame, image: str, options: Options, *, name: str
     return LabelChoice(question=_label_question(frame, rest, name)) if rest else LabelChoice()
 
 
+def _columns_named(frame: pd.DataFrame, wanted: str) -> list[str]:
+    exact = [column for column in frame.columns if column == wanted]
+    return exact or [name for name in frame.columns if column_key(name) == column_key(wanted)]
+
+
 def _column_named(frame: pd.DataFrame, wanted: str, name: str) -> str:
-    exact = [column for column in frame.columns if column == wanted] or [
-        column for column in frame.columns if column_key(column) == column_key(wanted)
-    ]
-    if len(exact) != 1:
-        raise DarkroomError(
-            f"The table {name} has no column {wanted!r}; it has {few(list(frame.columns), 12)}."
-            f"{suggest(wanted, list(frame.columns))}"
-        )
-    return exact[0]
+    columns = _columns_named(frame, wanted)
+    if len(columns) != 1:
+        raise DarkroomError(f"The table {name} has {_no_column(frame, wanted)}")
+    return columns[0]
+
+
+def _no_column(frame: pd.DataFrame, wanted: str) -> str:
+    names = list(frame.columns)
+    return f"no column {wanted!r}; it has {few(names, 12)}.{suggest(wanted, names)}"
 
 
 def _may_be_label(cells: pd.Series) -> bool:
     """Not constant, not unique, not a number of many values."""
     values = cells[cells != ""]
+    if _are_predictions(values):
+        return True
     distinct = values.nunique()
     if distinct < 2 or (distinct == len(values) and distinct > 2):
         return False
-    numeric = all(_NUMBER.fullmatch(value) for value in values.unique()[:2000])
-    fractions = numeric and any(
-        "." in value and not value.endswith(".0") for value in values.unique()[:2000]
-    )
-    return not (numeric and (fractions or (distinct > 20 and distinct * 10 > len(values))))
+    some = values.unique()[:2000]
+    if not all(map(_NUMBER.fullmatch, some)):
+        return True
+    has_fractions = any("." in value and not value.endswith(".0") for value in some)
+    return not has_fractions and (distinct <= 20 or distinct * 10 <= len(values))
+
+
+def _are_predictions(values: pd.Series) -> bool:
+    return len(values) > 0 and all(map(_PREDICTIONS.fullmatch, values))
 
 
 def _is_id_column(name: str) -> bool:
@@ -218,17 +213,18 @@ def _is_id_column(name: str) -> bool:
 def _one_of_equals(frame: pd.DataFrame, columns: list[str]) -> list[str]:
     """Of equivalent columns (`class_id`, `class_name`) the one with words."""
     kept: list[str] = []
-    for column in sorted(
-        columns,
-        key=lambda name: all(cell.replace(".", "").isdigit() for cell in frame[name].unique()[:50]),
-    ):
-        same = any(_is_bijection(frame[column], frame[other]) for other in kept)
-        if not same:
+    numeric = {
+        name: all(cell.replace(".", "").isdigit() for cell in frame[name].unique()[:50])
+        for name in columns
+    }
+    for column in sorted(columns, key=numeric.get):
+        if not any(is_bijection(frame[column], frame[other]) for other in kept):
             kept.append(column)
     return kept
 
 
-def _is_bijection(first: pd.Series, second: pd.Series) -> bool:
+def is_bijection(first: pd.Series, second: pd.Series) -> bool:
+    """Whether two columns say the same in other words."""
     pairs = pd.DataFrame({"a": first, "b": second}).drop_duplicates()
     return len(pairs) == first.nunique() == second.nunique()
 
@@ -245,50 +241,48 @@ def _one_hot(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
     """Columns of zeros and ones that are classes: at least three, or two of which each
     row has one.
     """
-    lower = {name: frame[name].str.lower() for name in columns}
-    binary = [name for name, cells in lower.items() if set(cells.unique()) <= (_TRUE | _FALSE)]
-    marked = [name for name in binary if lower[name].isin(list(_TRUE)).any()]
-    sums = _marks(frame, marked).sum(axis=1) if marked else pd.Series(dtype=int)
+    marks = pd.DataFrame(
+        {
+            name: cells.isin(_TRUE)
+            for name in columns
+            if set((cells := frame[name].str.lower()).unique()) <= _TRUE | _FALSE
+        }
+    )
+    marked = marks.columns[marks.any()]
+    sums = marks[marked].sum(axis=1)
     if len(marked) < 2 or (len(marked) == 2 and not (sums == 1).all()):
         return ()
     return tuple(marked) if (sums <= 1).mean() > 0.5 or len(marked) >= len(columns) - 1 else ()
-
-
-def _marks(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame({name: frame[name].str.lower().isin(list(_TRUE)) for name in columns})
 
 
 # -- Split, boxes, attributes, groups
 
 
 def _split_columns(frame: pd.DataFrame) -> list[str]:
-    return [
-        name
-        for name in frame.columns
-        if (read := _read_split(frame[name], name)) is not None and any(read.values())
-    ]
+    return [name for name in frame.columns if any(_read_split(frame[name], name).values())]
 
 
-def _read_split(cells: pd.Series, name: str) -> dict[str, str | None] | None:
-    """Cell -> split of a column that tells one, else None; an unknown word is mapped to None."""
+def _read_split(cells: pd.Series, name: str) -> dict[str, str | None]:
+    """Cell -> split of a column that tells one, else nothing; an unknown word is mapped to None."""
     key, values = column_key(name), [value for value in cells.unique() if value]
+    words = {value: _split_word(value) for value in values}
     if key == "partition" and "2" in values and set(values) <= _PARTITIONS.keys():
         return {value: _PARTITIONS[value] for value in values}
-    if name.startswith("column ") and len(values) > 1 and all(map(_split_word, values)):
-        return {value: _split_word(value) for value in values}  # of a table without a header
-    if key in vocabulary.TRAIN_FLAGS + vocabulary.TEST_FLAGS and {
-        value.lower() for value in values
-    } <= (_TRUE | _FALSE):
-        yes, no = ("train", "test") if key in vocabulary.TRAIN_FLAGS else ("test", "train")
-        return {value: yes if value.lower() in _TRUE else no for value in values}
-    if key not in vocabulary.SPLIT_COLUMNS or len(values) > 20:
-        return None
-    return {value: _split_word(value) for value in values}
+    if key not in vocabulary.PLAIN_LABELS and len(values) > 1 and all(words.values()):
+        return words  # whatever the column is called
+    is_flag = {value.lower() for value in values} <= _TRUE | _FALSE
+    for yes, no, names in (
+        ("train", "test", vocabulary.TRAIN_FLAGS),
+        ("test", "train", vocabulary.TEST_FLAGS),
+    ):
+        if key in names and is_flag:
+            return {value: yes if value.lower() in _TRUE else no for value in values}
+    return words if key in vocabulary.SPLIT_COLUMNS and len(values) <= 20 else {}
 
 
 def _split_word(value: str) -> str | None:
     split, rest = vocabulary.split_and_rest(value)
-    return split if not set(rest) - {"public", "private"} else None
+    return split if set(rest) <= {"public", "private"} else None
 
 
 def unread_splits(frame: pd.DataFrame) -> list[str]:
@@ -298,7 +292,7 @@ def unread_splits(frame: pd.DataFrame) -> list[str]:
     columns = []
     for name in frame.columns:
         read = _read_split(frame[name], name)
-        if read and len(read) > 1 and not any(read.values()):
+        if len(read) > 1 and not any(read.values()):
             columns.append(f"{name} ({few(sorted(read), 4)})")
     return columns
 
@@ -313,11 +307,10 @@ def read_split(
     """
     if options.split == "none" or (options.split or "").startswith("level"):
         return None, None
-    column = (
-        _column_named(frame, options.split, name)
-        if options.split
-        else next(iter(_split_columns(frame)), None)
-    )
+    if options.split:
+        column = _column_named(frame, options.split, name)
+    else:
+        column = next(iter(_split_columns(frame)), None)
     if column is None:
         return None, None
     known = _read_split(frame[column], column) or {
@@ -332,10 +325,8 @@ def read_split(
         rows = int(frame[column].isin(strange).sum())
         raise DarkroomError(
             f"The column {column!r} of {name} names the splits {few(sorted(known), 6)}, of which "
-            f"{few(sorted(strange))} "
-            f"({rows:,} rows) is none that is known; say split_names={strange[0]}:test (or train, "
-            "val, none), or split=none "
-            "to read no split."
+            f"{few(sorted(strange))} ({rows:,} rows) is none that is known; say "
+            f"split_names={strange[0]}:test (or train, val, none), or split=none to read no split."
         )
     return column, frame[column].map(known).astype(object)
 
@@ -358,18 +349,14 @@ def box_columns(frame: pd.DataFrame) -> dict[str, str]:
 def boxes(frame: pd.DataFrame) -> pd.DataFrame:
     """Returns the columns `box_*` in pixels, or no column."""
     columns = box_columns(frame)
-    table = pd.DataFrame(
-        {
-            box: pd.to_numeric(frame[name], errors="coerce").astype("float64")
-            for name, box in columns.items()
-        }
-    )
-    if columns and not {column_key(name) for name in columns} <= {
-        word for words in BOXES.values() for word in words
-    }:
+    table = pd.DataFrame(index=frame.index)
+    for name, box in columns.items():
+        table[box] = pd.to_numeric(frame[name], errors="coerce").astype("float64")
+    sized = {name for names in SIZED_BOXES.values() for name in names}
+    if not sized.isdisjoint(map(column_key, columns)):
         table["box_right"] += table["box_left"]
         table["box_bottom"] += table["box_top"]
-    return table.reindex(columns=list(BOXES)) if columns else pd.DataFrame(index=frame.index)
+    return table
 
 
 def attribute(cells: pd.Series) -> pd.Series:
@@ -378,11 +365,10 @@ def attribute(cells: pd.Series) -> pd.Series:
     """
     filled = cells[cells != ""]
     values = filled.unique()
-    if len(values) and all(
-        _WHOLE.fullmatch(value) or (_NUMBER.fullmatch(value) and "." in value) for value in values
-    ):
-        return pd.to_numeric(cells.where(cells != "", None))
-    return cells.where(cells != "", None).astype(object)
+    cells = cells.where(cells != "", None)
+    if len(values) and all(map(_PLAIN_NUMBER.fullmatch, values)):
+        return pd.to_numeric(cells)
+    return cells.astype(object)
 
 
 def attribute_name(column: str) -> str:
@@ -395,7 +381,7 @@ def automatic_groups(frame: pd.DataFrame, paths: pd.Series) -> list[str]:
 
     These are columns such as `patient` (from three values on) or `product_id` (from ten on).
     """
-    found = []
+    names = []
     beside = {"id", "ids", "no", "nr", "number", "uid", "name", "code"}
     for column in frame.columns:
         cells = frame.loc[paths.notna(), column]
@@ -405,33 +391,8 @@ def automatic_groups(frame: pd.DataFrame, paths: pd.Series) -> list[str]:
             continue
         enough = 3 if words & vocabulary.PERSON_WORDS else 10
         if enough <= len(counts) < len(cells) and counts.iloc[0] * 2 <= len(cells):
-            found.append(column)
-    return found
-
-
-def unite(keys: Iterable[pd.Series]) -> pd.Series:
-    """Returns one group a row: rows that share a value of any of the given columns, directly or by
-    others, are one group.
-    """
-    import numpy as np
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    keys = list(keys)
-    if len(keys) == 1:
-        return keys[0]
-    number, first, second, offset = len(keys[0]), [], [], len(keys[0])
-    for key in keys:
-        codes, values = pd.factorize(key)
-        known = np.flatnonzero(codes >= 0)
-        first.append(known)
-        second.append(codes[known] + offset)
-        offset += len(values)
-    rows, columns = np.concatenate(first), np.concatenate(second)
-    graph = coo_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(offset, offset))
-    _, component = connected_components(graph, directed=False)
-    group = pd.Series(component[:number], index=keys[0].index).astype(str).astype(object)
-    return group.where(pd.concat(keys, axis=1).notna().any(axis=1), None)
+            names.append(column)
+    return names
 
 
 # -- From rows of a table to one row a picture
@@ -452,27 +413,26 @@ def label_lists(frame: pd.DataFrame, choice: LabelChoice, options: Options, *, n
     to hold several.
     """
     if len(choice.columns) > 1:
-        marks = _marks(frame, choice.columns)
-        lists = pd.Series(
-            [
-                [column for column, is_on in zip(marks.columns, row, strict=True) if is_on]
-                for row in marks.to_numpy()
-            ],
-            index=frame.index,
-            dtype=object,
+        names = list(choice.columns)
+        marks = frame[names].apply(lambda cells: cells.str.lower().isin(_TRUE)).to_numpy()
+        lists = [[*itertools.compress(names, row)] for row in marks]
+        return Labels(
+            pd.Series(lists, index=frame.index, dtype=object),
+            f"one-hot columns {few(names, 4)} of {name}",
         )
-        return Labels(lists, f"one-hot columns {few(list(choice.columns), 4)} of {name}")
     column = choice.columns[0]
     cells = frame[column]
     source = f"{'' if column.startswith('column ') else 'column '}{column} of {name}"
-    bracketed = cells[cells != ""].str.fullmatch(r"\[.*\]")
-    if len(bracketed) and bracketed.all():
-        lists = cells.map(
-            lambda cell: [
-                part.strip(" '\"") for part in cell.strip("[]").split(",") if part.strip(" '\"")
-            ]
+    filled = cells[cells != ""]
+    if _are_predictions(filled):
+        return Labels(cells.map(lambda cell: [*dict.fromkeys(cell.split()[::6])]), source)
+    if len(filled) and filled.str.fullmatch(r"\{.*\}").all():
+        cells = cells.map(_only_value)
+    if len(filled) and filled.str.fullmatch(r"\[.*\]").all():
+        parts = cells.str.strip("[]").str.split(",")
+        return Labels(
+            parts.map(lambda cell: [*filter(None, (p.strip(" '\"") for p in cell))]), source
         )
-        return Labels(lists, source)
     separator = options.separator
     is_plural = column_key(column).endswith(("tags", "labels", "classes", "categories"))
     separators = _list_separator(cells, loose=is_plural) if separator is None else None
@@ -483,18 +443,22 @@ def label_lists(frame: pd.DataFrame, choice: LabelChoice, options: Options, *, n
         example = next(cell for cell in cells if sign in cell)
         raise DarkroomError(
             f"{number:,} cells of the column {column!r} of {name} seem to hold several labels, "
-            f"such as {example!r}. Say "
-            f"several=all to keep them all, separator={sign!r} and several=first, last, join or "
-            "drop to read them apart; several=join without a separator takes each cell as one "
-            "class."
+            f"such as {example!r}. Say several=all to keep them all, separator={sign!r} and "
+            "several=first, last, join or drop to read them apart; several=join without a "
+            "separator takes each cell as one class."
         )
-    if separator:
-        lists = cells.map(
-            lambda cell: [part.strip() for part in cell.split(separator) if part.strip()]
-        )
-    else:
-        lists = cells.map(lambda cell: [cell] if cell else [])
-    return Labels(lists, source)
+    parts = cells.str.split(separator, regex=False) if separator else cells.map(lambda cell: [cell])
+    return Labels(parts.map(lambda cell: [*filter(None, map(str.strip, cell))]), source)
+
+
+def _only_value(cell: str) -> str:
+    """The value of a JSON object with one name, such as {"animal": "cat"}; else the cell."""
+    try:
+        value = json.loads(cell)
+    except ValueError:
+        return cell
+    texts = [*value.values()] if isinstance(value, dict) else []
+    return texts[0] if len(texts) == 1 and isinstance(texts[0], str) else cell
 
 
 def _list_separator(cells: pd.Series, *, loose: bool) -> tuple[str, int] | None:
@@ -505,18 +469,14 @@ def _list_separator(cells: pd.Series, *, loose: bool) -> tuple[str, int] | None:
     distinct = set(values.unique())
     for sign in ("|", ";", ",", "/", "+", " "):
         several = {cell for cell in distinct if sign in cell.strip()}
-        if not several:
+        parts = [[*filter(None, map(str.strip, cell.split(sign)))] for cell in several]
+        if max(map(len, parts), default=0) < 2:
             continue
-        parts = [
-            tuple(part.strip() for part in cell.split(sign) if part.strip()) for cell in several
-        ]
         uses = Counter(part for cell in parts for part in set(cell))
         alone = {part for part in uses if part in distinct}
-        strict = sign in (" ", "/", "+", ",") and not loose
+        is_strict = sign in (" ", "/", "+", ",") and not loose
         recurring = all(any(part in alone or uses[part] > 1 for part in cell) for cell in parts)
-        if (all(part in alone for part in uses) if strict else recurring) and any(
-            len(cell) > 1 for cell in parts
-        ):
+        if len(alone) == len(uses) if is_strict else recurring:
             return sign, int(values.isin(several).sum())
     return None
 
@@ -532,11 +492,9 @@ def one_label(lists: Sequence[str], several: str) -> str | None:
         return distinct[0] if distinct else None
     if several == "drop":
         return None
-    return (
-        " + ".join(sorted(distinct))
-        if several == "join"
-        else distinct[0 if several == "first" else -1]
-    )
+    if several == "join":
+        return " + ".join(sorted(distinct))
+    return distinct[0 if several == "first" else -1]
 
 
 def joined(lists: Sequence[str], several: str | None = None) -> str | None:

@@ -19,12 +19,10 @@ ABOUT = (
 LICENCE = "CC BY-NC-SA 4.0 (not for commercial use)"
 CITATION = (
     "Deitsch et al., Automatic classification of defective photovoltaic module cells in "
-    "electroluminescence images, "
-    "Solar Energy 185 (2019) 455-468; Deitsch et al., Segmentation of photovoltaic module cells in "
-    "uncalibrated "
-    "electroluminescence images, Machine Vision and Applications 32 (2021); Buerhop-Lutz et al., A "
-    "benchmark for visual "
-    "identification of defective solar cells in electroluminescence imagery, EU PVSEC (2018)."
+    "electroluminescence images, Solar Energy 185 (2019) 455-468; Deitsch et al., Segmentation of "
+    "photovoltaic module cells in uncalibrated electroluminescence images, Machine Vision and "
+    "Applications 32 (2021); Buerhop-Lutz et al., A benchmark for visual identification of "
+    "defective solar cells in electroluminescence imagery, EU PVSEC (2018)."
 )
 THRESHOLD = 0.5
 

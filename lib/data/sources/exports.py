@@ -16,6 +16,11 @@ from lib.data.sources.tables import FileIndex, Table
 
 MOST_FILES = 200_000
 LONGEST_LABEL = 60
+LARGEST_LIST = 200_000
+_NAME_LISTS = frozenset(
+    ("classes.txt", "labels.txt", "class_names.txt", "names.txt", "obj.names", "_darknet.labels")
+)
+_MAP_WORDS = frozenset(("map", "mapping", "names", "classes", "idx", "index", "indices"))
 _YOLO_LINE = re.compile(r"\d+( -?\d*\.?\d+(e-?\d+)?){4,}\s*", re.IGNORECASE)
 _BOX_COLUMNS = ["file_name", "label", "xmin", "ymin", "xmax", "ymax"]
 _LABEL_KEYS = frozenset(" ".join(vocabulary.LABEL_COLUMNS[:2]).split())
@@ -57,7 +62,7 @@ def _texts(raw: Path, files: Sequence[ListedFile], beside: dict[str, str]) -> li
     if not every:
         return []
     if all(map(_YOLO_LINE.fullmatch, every)):
-        names = dict(enumerate(_class_names(raw, files)))
+        names = next((names for _, names in class_lists(raw, files)), {})
         numbers = [(beside[p], int(line.split()[0])) for p, own in lines.items() for line in own]
         return [(picture, names.get(number, str(number))) for picture, number in numbers]
     if max(map(len, every)) > LONGEST_LABEL:
@@ -69,14 +74,39 @@ def _text(path: Path) -> str:
     return path.read_text("utf-8-sig", errors="replace")
 
 
-def _class_names(raw: Path, files: Sequence[ListedFile]) -> list[str]:
+def class_lists(raw: Path, files: Sequence[ListedFile]) -> Iterator[tuple[str, dict[int, str]]]:
+    """Yields the files that may name numbered classes, with the name of each number: a name a line,
+    also behind its number, a data.yaml, or JSON such as {"0": "cat"} and {"cat": 0}.
+    """
     for file in files:
         name = file.path.rsplit("/", 1)[-1].lower()
-        if name in ("classes.txt", "obj.names", "names.txt", "_darknet.labels"):
-            return [line.strip() for line in _text(raw / file.path).splitlines() if line.strip()]
-        if name in ("data.yaml", "data.yml", "dataset.yaml"):
-            return _names_of_yaml(_text(raw / file.path))
-    return []
+        if file.problem is not None or file.size > LARGEST_LIST:
+            continue
+        if name in _NAME_LISTS:
+            names = [line.strip() for line in _text(raw / file.path).splitlines() if line.strip()]
+            numbered = [re.fullmatch(r"(\d+)[\s:,]+(\S.*)", line) for line in names]
+            if names and all(numbered):
+                yield file.path, {int(match[1]): match[2] for match in numbered}
+            else:
+                yield file.path, dict(enumerate(names))
+        elif name in ("data.yaml", "data.yml", "dataset.yaml"):
+            yield file.path, dict(enumerate(_names_of_yaml(_text(raw / file.path))))
+        elif name.endswith(".json") and not _MAP_WORDS.isdisjoint(vocabulary.tokens(name)):
+            yield file.path, _names_of_json(_text(raw / file.path))
+
+
+def _names_of_json(text: str) -> dict[int, str]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    pairs = [*value.items()] if isinstance(value, dict) else []
+    pairs += [(name, number) for number, name in pairs]  # in either direction
+    return {
+        int(number): name
+        for number, name in pairs
+        if isinstance(name, str) and str(number).isdigit() and not name.isdigit()
+    }
 
 
 def _names_of_yaml(text: str) -> list[str]:
@@ -109,15 +139,18 @@ def _voc(raw: Path, files: Sequence[ListedFile], beside: dict[str, str]) -> list
 
 
 def _json(raw: Path, files: Sequence[ListedFile], beside: dict[str, str]) -> list[tuple]:
-    """Labels of JSON files: `label` of an object, or of its `shapes` as LabelMe writes."""
+    """Labels of JSON files: `label` of an object, or of its `shapes` or `tags`, as LabelMe and
+    Supervisely write."""
     rows = []
     for path, picture in beside.items():
         try:
             value = json.loads(_text(raw / path))
         except (ValueError, RecursionError):
             return []
-        shapes = value.get("shapes", [value]) if isinstance(value, dict) else [{}]
-        for shape in shapes if isinstance(shapes, list) else []:
+        parts = [{}]
+        if isinstance(value, dict):
+            parts = value.get("shapes") or value.get("tags") or [value]
+        for shape in parts if isinstance(parts, list) else []:
             label = [
                 cell
                 for key, cell in (shape.items() if isinstance(shape, dict) else ())

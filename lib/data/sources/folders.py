@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -13,14 +13,6 @@ from lib.data.sources import vocabulary
 from lib.data.sources.options import Options
 from lib.data.sources.reading import Reading, class_counts, name_attributes
 from lib.errors import DarkroomError, few
-
-NAME = "folders"
-ABOUT = "a folder for each class"
-LICENCE = None
-
-
-class LayoutQuestion(DarkroomError):
-    """Folders that can be read in several ways, none of them by a level."""
 
 
 @dataclass
@@ -51,7 +43,7 @@ class Layout:
     overlays: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     split_levels: Counter[int] = field(default_factory=Counter)
-    question: str | None = None
+    question: str = ""
     unknown_splits: list[str] = field(default_factory=list)
 
     @property
@@ -64,38 +56,40 @@ class Layout:
         return sum(len(place.files) for place in places)
 
 
-def read(pictures: Sequence[ListedFile], options: Options) -> list[Reading]:
-    """Returns the readings by folder that make sense; one is certain, several are a question, none
-    means no class folders.
-
-    Raises LayoutQuestion where no `level` says how.
+def read(pictures: Sequence[ListedFile], options: Options) -> tuple[list[Reading], str]:
+    """Returns the readings by folder that make sense, and a question unless one is certain; none
+    and no question mean no class folders.
     """
     places: dict[tuple[str, ...], Place] = {}
     overlays = _overlay_files(pictures)
     for file in pictures:
-        if file.path in overlays:
-            continue
-        parts = tuple(file.path.split("/")[:-1])
-        places.setdefault(parts, Place(parts)).files.append(file)
+        if file.path not in overlays:
+            parts = tuple(file.path.split("/")[:-1])
+            places.setdefault(parts, Place(parts)).files.append(file)
     layout = Layout(list(places.values()), overlays=sorted(overlays))
-    if options.level_number is not None:
-        return [_by_level(layout, options)]
+    if options.level is not None:
+        return [_by_level(layout, options)], ""
     _peel(layout, layout.places, 0, None, options)
     _take_split_below(layout, options)
     _drop_image_folders(layout)
-    return _readings(layout, options)
+    readings, question = _readings(layout, options)
+    if len(readings) > 1:
+        question = "; ".join(
+            f"level={reading.label.rsplit(' ', 1)[-1]} gives {class_counts(reading.counts, 4)}"
+            for reading in readings
+        )
+    return readings, question
 
 
 def _overlay_files(pictures: Sequence[ListedFile]) -> set[str]:
     """Pictures that go with another of their folder by name, such as `a (1)_mask.png`."""
-    stems = {file.path.rpartition(".")[0] for file in pictures}
-    named = {}
-    for file in pictures:
-        folder, _, name = file.path.rpartition("/")
-        match = vocabulary.OVERLAY_SUFFIX.fullmatch(name.rpartition(".")[0])
-        if match:
-            named[file.path] = f"{folder}/{match[1]}" if folder else match[1]
-    return {path for path, base in named.items() if base in stems}
+    stems = {file.path: file.path.rpartition(".")[0].rpartition("/") for file in pictures}
+    there, overlays = set(stems.values()), set()
+    for path, (folder, slash, name) in stems.items():
+        match = vocabulary.OVERLAY_SUFFIX.fullmatch(name)
+        if match and (folder, slash, match[1]) in there:
+            overlays.add(path)
+    return overlays
 
 
 # -- What is certain, from the top downwards
@@ -113,82 +107,73 @@ def _peel(
             inside[place.parts[at]].append(place)
     if not inside:
         return
-    splits = _splits(inside, options)
-    if _is_split_level(inside, splits, at):
+    known = splits(inside, options)
+    if _is_split_level(inside, known, at):
         layout.split_levels[at] += split is None
         named = options.named_splits
         for name, members in inside.items():
-            if name in splits:
-                _peel(
-                    layout, members, at + 1, _inner_split(split, splits[name], members, at), options
-                )
-            elif name.casefold() not in named:
-                _set_aside(layout, name, members, inside, splits, at)
-            else:
+            if name in known:
+                _refuse_other_split(split, known[name], members, at)
+                _peel(layout, members, at + 1, known[name], options)
+            elif name.casefold() in named:
                 _peel(layout, members, at + 1, named[name.casefold()], options)
+            else:
+                _set_aside(layout, name, members, inside, known, at)
         return
     overlays = [name for name in inside if _words_in(name, vocabulary.OVERLAY_WORDS)]
     if overlays and any(_words_in(name, vocabulary.IMAGE_WORDS) for name in inside):
         for name in overlays:
             _stray(inside.pop(name), f"in {name}/, which goes with other pictures")
-    copies = _copies_of_siblings(inside, at)
-    for name, exact in copies.items():
-        if not exact:
+    for name, is_exact in _copies_of_siblings(inside, at).items():
+        if not is_exact:
             layout.question = layout.question or (
                 f"the folder {'/'.join((*places[0].parts[:at], name))} holds folders of the same "
-                "names as its sibling folders; "
-                f"say ignore={name} to leave it out, or level=last to read every folder that holds "
-                "pictures as a class"
+                f"names as its sibling folders; say ignore={name} to leave it out, or level=last "
+                "to read every folder that holds pictures as a class"
             )
-        _stray(
-            inside.pop(name),
-            f"in {name}/, a copy of its sibling folders" if exact else f"in {name}/",
-        )
+        why = f"in {name}/, a copy of its sibling folders" if is_exact else f"in {name}/"
+        _stray(inside.pop(name), why)
     if len(inside) == 1:
-        (name, members), direct = (
-            next(iter(inside.items())),
-            len(places) - sum(map(len, inside.values())),
-        )
+        ((name, members),) = inside.items()
         deeper = any(len(place.parts) > at + 1 for place in members)
         if _is_wrapper(name, members, at, split, deeper=deeper):
             _peel(layout, members, at + 1, split, options)
-        elif direct and not deeper:
-            return
 
 
-def _splits(names: Iterable[str], options: Options) -> dict[str, str]:
+def splits(names: Iterable[str], options: Options) -> dict[str, str]:
+    """Returns the folders that are splits by their names or by the option `split_names`."""
+    if options.split == "none":
+        return {}
     named = options.named_splits
-    splits = {name: named[name.casefold()] for name in names if named.get(name.casefold())}
-    return {} if options.split == "none" else {**vocabulary.splits_of(names), **splits}
+    given = {name: named[name.casefold()] for name in names if name.casefold() in named}
+    known = vocabulary.splits_of(names) | given
+    return {name: split for name, split in known.items() if split}
 
 
-def _is_split_level(inside: dict[str, list[Place]], splits: dict[str, str], at: int) -> bool:
-    if not splits:
+def _is_split_level(inside: dict[str, list[Place]], known: dict[str, str], at: int) -> bool:
+    if not known:
         return False
-    if len(set(splits.values())) > 1 or len(splits) == len(inside):
-        return True
-    if all(name in splits or vocabulary.is_vague_split(name) for name in inside):
+    strange = [name for name in inside if name not in known]
+    if len(set(known.values())) > 1 or all(map(vocabulary.is_vague_split, strange)):
         return True
     below = {name: _names_at(members, at + 1) for name, members in inside.items()}
-    known = set().union(*(below[name] for name in splits))
-    if any(len(below[name] & known) > 1 for name in inside if name not in splits):
+    classes = set().union(*(below[name] for name in known))
+    if any(len(below[name] & classes) > 1 for name in strange):
         return True
-    return all(bool(below[name]) == (name in splits) for name in inside)
+    return all(bool(below[name]) == (name in known) for name in inside)
 
 
 def _names_at(places: Iterable[Place], at: int) -> set[str]:
     return {place.parts[at] for place in places if len(place.parts) > at}
 
 
-def _inner_split(outer: str | None, inner: str, members: list[Place], at: int) -> str:
+def _refuse_other_split(outer: str | None, inner: str, members: list[Place], at: int) -> None:
     if outer in ("test", "val") and inner != outer:
         path = "/".join(members[0].parts[: at + 1])
         raise DarkroomError(
             f"The folder {path} lies below {outer} and is called {inner}: which split is it? Say "
-            "ignore=FOLDER to leave one "
-            "out, or split=none to read no split from the folders."
+            "ignore=FOLDER to leave one out, or split=none to read no split from the folders."
         )
-    return inner
 
 
 def _set_aside(
@@ -196,39 +181,35 @@ def _set_aside(
     name: str,
     members: list[Place],
     inside: dict[str, list[Place]],
-    splits: dict[str, str],
+    known: dict[str, str],
     at: int,
 ) -> None:
     """A folder beside the splits that is none: unlabelled, and a question where it holds the same
     classes as they do.
     """
     below = _names_at(members, at + 1)
-    beside = set().union(*(_names_at(inside[other], at + 1) for other in splits))
-    repeats_siblings = len(below & inside.keys()) > 1
-    overlay = _words_in(name, vocabulary.OVERLAY_WORDS)
-    if len(below & beside) > 1 and not overlay and not repeats_siblings:
+    beside = set().union(*(_names_at(inside[other], at + 1) for other in known))
+    listed, why = ", ".join(sorted(known)), "no split"
+    if len(below & inside.keys()) > 1:
+        why = "a copy of its sibling folders"
+    elif _words_in(name, vocabulary.OVERLAY_WORDS):
+        why = "goes with other pictures"
+    elif len(below & beside) > 1:
         layout.unknown_splits.append(name)
         names = layout.unknown_splits
+        is_one = len(names) == 1
         layout.question = (
-            f"{'the folder' if len(names) == 1 else 'the folders'} {few(names)} beside "
-            f"{', '.join(sorted(splits))} {'holds' if len(names) == 1 else 'hold'} the same "
-            f"classes ({few(sorted(below & beside), 3)}) and no split is known by that name; say "
+            f"the folder{'' if is_one else 's'} {few(names)} beside {listed} "
+            f"{'holds' if is_one else 'hold'} the same classes ({few(sorted(below & beside), 3)}) "
+            "and no split is known by that name; say "
             f"split_names={','.join(f'{name}:test' for name in names)} (or train, val, none), "
             f"ignore={','.join(names)}, or split=none with level={at + 2}"
         )
-    why = (
-        "a copy of its sibling folders"
-        if repeats_siblings
-        else "goes with other pictures"
-        if overlay
-        else "no split"
-    )
     _stray(members, f"in {name}/, {why}")
     layout.notes.append(
-        f"The folder {name}/ ({layout.count(members):,} pictures) is beside the splits "
-        f"{', '.join(sorted(splits))} and is "
-        f"none of them ({why}); its pictures have no label. To use them: split_names={name}:train "
-        "(or val, test, none)."
+        f"The folder {name}/ ({layout.count(members):,} pictures) is beside the splits {listed} "
+        f"and is none of them ({why}); its pictures have no label. To use them: "
+        f"split_names={name}:train (or val, test, none)."
     )
 
 
@@ -255,19 +236,21 @@ def _copies_of_siblings(inside: dict[str, list[Place]], at: int) -> dict[str, bo
         below = _names_at(members, at + 1)
         shared = below & (inside.keys() - {name})
         if len(shared) > 1 and len(shared) * 2 > len(below):
-            here = {
-                (*place.parts[at + 1 :], file.path.rsplit("/", 1)[-1], file.size)
-                for place in members
-                for file in place.files
-            }
+            here = {file[1:] for place in members for file in _names_below(place, at)}
             beside = {
-                (*place.parts[at:], file.path.rsplit("/", 1)[-1], file.size)
+                file
                 for other in shared
                 for place in inside[other]
-                for file in place.files
+                for file in _names_below(place, at)
             }
             copies[name] = here <= beside
     return copies
+
+
+def _names_below(place: Place, at: int) -> Iterator[tuple]:
+    """Each file as its folders from the level `at` on, its name and its size."""
+    for file in place.files:
+        yield (*place.parts[at:], file.path.rsplit("/", 1)[-1], file.size)
 
 
 def _take_split_below(layout: Layout, options: Options) -> None:
@@ -277,15 +260,15 @@ def _take_split_below(layout: Layout, options: Options) -> None:
         return
     for depth in range(1, max((len(place.levels) for place in places), default=0)):
         names = {place.names[depth] for place in places if len(place.levels) > depth}
-        splits = _splits(names, options)
-        if len(set(splits.values())) > 1 or (splits and len(splits) == len(names)):
+        known = splits(names, options)
+        if len(set(known.values())) > 1 or (known and len(known) == len(names)):
             for place in places:
                 if len(place.levels) > depth:
                     name = place.names[depth]
                     layout.split_levels[place.levels[depth]] += 1
-                    place.split = splits.get(name)
+                    place.split = known.get(name)
                     place.levels = place.levels[:depth] + place.levels[depth + 1 :]
-                    if name not in splits:
+                    if name not in known:
                         _stray([place], f"in {name}/, no split")
             return
 
@@ -310,14 +293,10 @@ def _drop_image_folders(layout: Layout) -> None:
 
 
 def _is_rendition(name: str) -> bool:
-    words = vocabulary.tokens(name)
-    known = {word for word in words if word in vocabulary.RENDITIONS} or (
-        {name.casefold()} & vocabulary.RENDITIONS
-    )
-    return bool(known) and all(
-        word in vocabulary.RENDITIONS | vocabulary.IMAGE_WORDS or not word.isalpha()
-        for word in words
-    )
+    words, known = vocabulary.tokens(name), vocabulary.RENDITIONS
+    is_known = not known.isdisjoint((*words, name.casefold()))
+    neutral = known | vocabulary.IMAGE_WORDS
+    return is_known and all(word in neutral or not word.isalpha() for word in words)
 
 
 def _words_in(name: str, words: frozenset[str]) -> bool:
@@ -333,34 +312,32 @@ def _stray(places: Iterable[Place], why: str) -> None:
 # -- Which of the remaining levels is the class
 
 
-def _readings(layout: Layout, options: Options) -> list[Reading]:
+def _readings(layout: Layout, options: Options) -> tuple[list[Reading], str]:
     places = layout.labelled
     depth = max((len(place.levels) for place in places), default=0)
-    if depth == 0:
-        return []
-    if layout.question:
-        raise LayoutQuestion(layout.question)
+    if depth == 0 or layout.question:
+        return [], layout.question if depth else ""
     joined = _joined_split(layout, options)
     if joined is not None:
-        return [joined]
-    for name in sorted({place.names[0] for place in places if place.levels}):
-        if options.split != "none" and (found := vocabulary.splits_of([name])):
-            layout.notes.append(
-                f"The folder {name}/ is read as a class; if it is the split {found[name]}, say "
-                "split_names=NAME:SPLIT for its sibling folders."
-            )
-    first = defaultdict(bool)
+        return [joined], ""
+    is_last = defaultdict(bool)  # of each first name, whether pictures lie directly in it
     for place in places:
         if place.levels:
-            first[place.names[0]] |= len(place.levels) == 1
-    if depth == 1 or all(first.values()):
+            is_last[place.names[0]] |= len(place.levels) == 1
+    for name in sorted(is_last):
+        if options.split != "none" and (split := vocabulary.splits_of([name])):
+            layout.notes.append(
+                f"The folder {name}/ is read as a class; if it is the split {split[name]}, say "
+                "split_names=NAME:SPLIT for its sibling folders."
+            )
+    if depth == 1 or all(is_last.values()):
         reading = _reading(layout, 0, options)
         deeper = layout.count(place for place in places if len(place.levels) > 1)
         note = f"{deeper:,} pictures lie in folders below their class folder." if deeper else ""
-        return [reading.noting(note)] if _is_sensible(reading, layout) else []
+        return [reading.noting(note)] if _is_sensible(reading, layout) else [], ""
     folds = sorted({name for place in places for name in place.parts if vocabulary.is_fold(name)})
     if layout.split_levels and len(folds) > 1:
-        raise LayoutQuestion(
+        return [], (
             f"the folders {few(folds, 4)} hold a split of their own each; say "
             f"ignore={','.join(folds[1:])} to use one of them, or split=none to read none"
         )
@@ -368,23 +345,16 @@ def _readings(layout: Layout, options: Options) -> list[Reading]:
     groups = tuple(level for level, role in enumerate(roles) if role == "group")
     free = [level for level, role in enumerate(roles) if role is None]
     readings = [_reading(layout, level, options, groups=groups) for level in free]
-    return [reading for reading in readings if _is_sensible(reading, layout)]
+    return [reading for reading in readings if _is_sensible(reading, layout)], ""
 
 
 def _joined_split(layout: Layout, options: Options) -> Reading | None:
     """Class and split in one folder name, such as `train_cats`, `test_cats`, `train_dogs`."""
     names = {place.names[0] for place in layout.labelled if len(place.levels) == 1}
     parted = {name: vocabulary.split_and_rest(name) for name in names}
-    if (
-        layout.split_levels
-        or len(names) < 4
-        or not all(split and rest for split, rest in parted.values())
-    ):
+    if layout.split_levels or not all(split and rest for split, rest in parted.values()):
         return None
-    if (
-        len({split for split, _ in parted.values()}) < 2
-        or len({rest for _, rest in parted.values()}) < 2
-    ):
+    if len(names) < 4 or min(len(set(words)) for words in zip(*parted.values(), strict=True)) < 2:
         return None
     for place in layout.labelled:
         if place.levels:
@@ -399,43 +369,36 @@ def _role(layout: Layout, level: int) -> str | None:
     """The role of a level if it is certain: `group`, `rendition`, `chunk`, `letter`; None if it may
     be the class.
     """
-    places = [place for place in layout.labelled if len(place.levels) > level]
-    names = {place.names[level] for place in places}
-    below = defaultdict(set)
-    for place in places:
-        if len(place.levels) > level + 1:
-            below[place.names[level + 1]].add(place.names[level])
-    repeated = sum(len(above) > 1 for above in below.values()) * 2 > len(below) if below else False
-    if all(map(vocabulary.is_fold, names)):
+    above, below = defaultdict(set), defaultdict(set)  # names of other levels by name of this one
+    inside = defaultdict(set)  # name of the next level -> names of this one
+    for place in layout.labelled:
+        if len(place.levels) > level:
+            name = place.names[level]
+            above[name].add(place.names[:level])
+            if len(place.levels) > level + 1:
+                below[place.names[level + 1]].add(name)
+                inside[name].add(place.names[level + 1])
+    names = above.keys()
+    if len(names) < 2:
+        return "group" if all(map(_is_group, names)) else "single"
+    repeated = sum(len(ones) > 1 for ones in below.values()) * 2 > len(below)
+    are_ids = repeated and len(names) > 2 and all(map(vocabulary.is_id, names))
+    crossed = repeated or (level > 0 and all(len(ones) > 1 for ones in above.values()))
+    if all(map(_is_group, names)) or (are_ids and len(below) < len(names) * 4):
         return "group"
-    if all(vocabulary.is_id(name, strict=True) for name in names):
-        return "group"
-    if (
-        repeated
-        and len(names) > 2
-        and all(map(vocabulary.is_id, names))
-        and len(below) < len(names) * 4
-    ):
-        return "group"
-    above = defaultdict(set)
-    for place in places:
-        above[place.names[level]].add(place.names[:level])
-    crossed = repeated or (level > 0 and all(len(parents) > 1 for parents in above.values()))
-    if crossed and len(names) > 1 and all(map(_is_rendition, names)):
+    if crossed and all(map(_is_rendition, names)):
         return "rendition"
-    if len(names) > 1 and vocabulary.are_chunks(names):
+    if vocabulary.are_chunks(names):
         return "chunk"
-    if (
-        below
-        and all(len(name) == 1 for name in names)
-        and len(names) > 1
-        and all(
-            name.casefold().startswith(tuple(letter.casefold() for letter in above))
-            for name, above in below.items()
-        )
-    ):
-        return "letter"
-    return "single" if len(names) < 2 else None
+    are_letters = all(
+        len(name) == 1 and all(one.casefold().startswith(name.casefold()) for one in inside[name])
+        for name in names
+    )
+    return "letter" if below and are_letters else None
+
+
+def _is_group(name: str) -> bool:
+    return vocabulary.is_fold(name) or vocabulary.is_id(name, strict=True)
 
 
 def _is_sensible(reading: Reading, layout: Layout) -> bool:
@@ -446,42 +409,38 @@ def _is_sensible(reading: Reading, layout: Layout) -> bool:
 
 
 def _by_level(layout: Layout, options: Options) -> Reading:
-    """The reading by a level that the user gave: splits and groups are read from the
-    other levels.
+    """The reading by a level that the user gave: splits and groups are read from the other
+    levels.
     """
     wanted = options.level_number
+    at_label = {
+        place.parts: len(place.parts) - 1 if wanted == -1 else wanted - 1 for place in layout.places
+    }
     beside = defaultdict(set)
-    at_label = {}
-    for place in layout.places:
-        label = len(place.parts) - 1 if wanted == -1 else wanted - 1
-        at_label[place.parts] = label
-        for at, name in enumerate(place.parts):
+    for parts, label in at_label.items():
+        for at, name in enumerate(parts):
             if at != label:
                 beside[at].add(name)
-    if not any(0 <= at < len(parts) for parts, at in at_label.items()):
-        deepest = max((len(place.parts) for place in layout.places), default=0)
+    if not any(0 <= label < len(parts) for parts, label in at_label.items()):
         raise DarkroomError(
             f"There is no folder level {options.level}; the deepest folder with pictures is at "
-            f"level {deepest}."
+            f"level {max(map(len, at_label), default=0)}."
         )
-    splits = {at: _splits(names, options) for at, names in beside.items()}
-    _refuse_unknown_splits(layout, at_label, splits, options)
+    known = {at: splits(names, options) for at, names in beside.items()}
+    _refuse_unknown_splits(layout, at_label, known, options)
     groups = [
         at for at, names in beside.items() if len(names) > 2 and all(map(vocabulary.is_id, names))
     ]
     for place in layout.places:
         label = at_label[place.parts]
-        others = [at for at in range(len(place.parts)) if at != label and not splits[at]]
-        place.levels = (
-            (label, *groups, *(at for at in others if at not in groups))
-            if 0 <= label < len(place.parts)
-            else ()
-        )
+        others = [at for at in range(len(place.parts)) if at != label and not known[at]]
+        if 0 <= label < len(place.parts):
+            place.levels = (label, *groups, *(at for at in others if at not in groups))
         for at, name in enumerate(place.parts):
-            if at != label and name in splits[at]:
-                place.split = splits[at][name]
+            if at != label and name in known[at]:
+                place.split = known[at][name]
                 layout.split_levels[at] += 1
-            elif at != label and splits[at] and _words_in(name, vocabulary.OVERLAY_WORDS):
+            elif at != label and known[at] and _words_in(name, vocabulary.OVERLAY_WORDS):
                 _stray([place], f"in {name}/, which goes with other pictures")
                 break
     return _reading(layout, 0, options, groups=tuple(range(1, len(groups) + 1)))
@@ -490,22 +449,22 @@ def _by_level(layout: Layout, options: Options) -> Reading:
 def _refuse_unknown_splits(
     layout: Layout,
     at_label: dict[tuple[str, ...], int],
-    splits: dict[int, dict[str, str]],
+    known: dict[int, dict[str, str]],
     options: Options,
 ) -> None:
     """Asks for folders with labelled pictures that lie beside splits and are none that is known."""
     labelled = [place.parts for place in layout.places if at_label[place.parts] < len(place.parts)]
-    for at, known in splits.items():
+    for at, own in known.items():
         names = {parts[at] for parts in labelled if at < len(parts) and at != at_label[parts]}
         strange = sorted(
-            n
-            for n in names - known.keys()
-            if n.casefold() not in options.named_splits
-            and not _words_in(n, vocabulary.OVERLAY_WORDS)
+            name
+            for name in names - own.keys()
+            if name.casefold() not in options.named_splits
+            and not _words_in(name, vocabulary.OVERLAY_WORDS)
         )
-        if known and strange:
+        if own and strange:
             raise DarkroomError(
-                f"Folder level {at + 1} holds the splits {few(sorted(known))}, and {few(strange)} "
+                f"Folder level {at + 1} holds the splits {few(sorted(own))}, and {few(strange)} "
                 "beside them is none that is known; say split_names="
                 f"{','.join(f'{name}:test' for name in strange[:5])} (or train, val, none), or "
                 "split=none to read no split from the folders."
@@ -523,46 +482,35 @@ def _reading(
     """Builds the rows: a label from `level` of what was left over, the other levels as attributes
     and groups.
     """
-    used = {place.levels[level] for place in layout.labelled if len(place.levels) > level}
-    columns: dict[str, list] = defaultdict(list)
     others = _attribute_levels(layout, level, options)
-    unused: Counter[str] = Counter()
+    used, grouped, folders = set(), set(), []
     for place in layout.places:
-        names = place.names
-        label = names[level] if len(names) > level else None
-        if label is None:
-            unused[f"unlabelled: {place.stray or 'in no class folder'}"] += len(place.files)
-        elif rename:
-            label = rename.get(label, label)
-        parts = [names[at] for at in groups if len(names) > at]
-        for file in place.files:
-            columns["path"].append(file.path)
-        number = len(place.files)
-        columns["label"] += [label] * number
-        columns["source_split"] += [place.split] * number
-        columns["source_group"] += [
-            "/".join(parts) if parts and label is not None else None
-        ] * number
-        for at, name in others.items():
-            columns[name] += [names[at] if len(names) > at else None] * number
-    number = len(layout.overlays)
-    columns["path"] += layout.overlays
-    for name in columns.keys() - {"path"}:
-        columns[name] += [None] * number
-    if number:
-        unused[f"goes with another picture by its name, as {layout.overlays[0]}"] += number
-    rows = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
-    rows = pd.concat([rows, name_attributes(rows["label"])], axis=1)
-    grouped = Counter(
-        place.levels[at] for place in layout.labelled for at in groups if len(place.levels) > at
-    )
+        names, has_label = place.names, len(place.levels) > level
+        parts = [names[at] for at in groups if len(names) > at and has_label]
+        used |= {*place.levels[level : level + 1]}
+        grouped |= {place.levels[at] for at in groups if len(place.levels) > at}
+        folders.append(
+            {
+                "label": (rename or {}).get(names[level], names[level]) if has_label else None,
+                "source_split": place.split,
+                "source_group": "/".join(parts) or None,
+                "unused": f"unlabelled: {place.stray or 'in no class folder'}",
+                **{name: names[at] if len(names) > at else None for at, name in others.items()},
+            }
+        )
+    by_folder = pd.DataFrame(folders, dtype=object)
+    rows = by_folder.loc[by_folder.index.repeat([len(place.files) for place in layout.places])]
+    rows = rows.assign(path=[file.path for place in layout.places for file in place.files])
+    if layout.overlays:
+        why = f"goes with another picture by its name, as {layout.overlays[0]}"
+        rows = pd.concat([rows, pd.DataFrame({"path": layout.overlays, "unused": why})])
+    rows = rows.astype(object).where(rows.notna(), None).reset_index(drop=True)
     return Reading(
         "folders",
-        rows,
-        label=_levels_text(used),
-        split=_levels_text(layout.split_levels) or None,
-        group=_levels_text(grouped) or None,
-        files_not_used=unused,
+        pd.concat([rows, name_attributes(rows["label"])], axis=1),
+        label=_levels_text(used) or "",
+        split=_levels_text(at for at, number in layout.split_levels.items() if number),
+        group=_levels_text(grouped),
         notes=tuple(layout.notes),
         options={"kind": "folders"} | ({"level": options.level} if options.level else {}),
     )
@@ -580,14 +528,6 @@ def _attribute_levels(layout: Layout, level: int, options: Options) -> dict[int,
     return levels
 
 
-def _levels_text(levels: Iterable[int]) -> str:
-    numbers = sorted({at + 1 for at in levels if not isinstance(levels, Counter) or levels[at]})
-    return f"folder level {' or '.join(map(str, numbers))}" if numbers else ""
-
-
-def question(readings: Sequence[Reading]) -> str:
-    """Returns the readings with the option that chooses each: `level=1 gives 2 classes: …`."""
-    return "; ".join(
-        f"level={reading.label.rsplit(' ', 1)[-1]} gives {class_counts(reading.counts, 4)}"
-        for reading in readings
-    )
+def _levels_text(levels: Iterable[int]) -> str | None:
+    numbers = sorted({at + 1 for at in levels})
+    return f"folder level {' or '.join(map(str, numbers))}" if numbers else None

@@ -131,12 +131,10 @@ def _retries(attempts: int, sleep: Callable[[float], None]) -> Retry:
 
 def _reason(error: requests.RequestException) -> str:
     """The reason without the address, in which keys may be."""
-    inner: object = error
-    while True:
-        cause = getattr(inner, "reason", None) or (getattr(inner, "args", None) or [None])[0]
-        if not isinstance(cause, BaseException):
-            break
-        inner = cause
+    inner: BaseException = error
+    cause: object = error
+    while isinstance(cause, BaseException):
+        inner, cause = cause, getattr(cause, "reason", None) or (cause.args or [None])[0]
     text = str(inner) if type(inner).__module__.startswith("urllib3") else ""
     if "too many" in text and "error responses" in text:
         return "HTTP " + "".join(character for character in text if character.isdigit())

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice, suggest
 
 KINDS = ("folders", "table")
 SEVERAL = ("first", "last", "drop", "join", "all")
@@ -150,40 +150,31 @@ def _refuse_values(options: Options) -> None:
         ("names", ("merge", "keep")),
         ("hidden", ("use",)),
     ):
-        value = getattr(options, name)
-        if value is not None and value not in choices:
-            raise DarkroomError(
-                f"`{name}` must be one of {', '.join(choices)}. Received: "
-                f"{value!r}.{suggest(value, choices)}"
-            )
-    if options.level is not None and not re.fullmatch(r"[1-9]\d?|last", options.level):
-        raise DarkroomError(
-            "`level` is the number of a folder level, from 1, or 'last'. Received: "
-            f"{options.level!r}."
-        )
-    if options.max_megapixels is not None and not re.fullmatch(
-        r"[1-9]\d{0,2}|1000", options.max_megapixels
+        if (value := getattr(options, name)) is not None:
+            check_choice(name, value, choices)
+    for name, pattern, what in (
+        ("level", r"[1-9]\d?|last", "the number of a folder level, from 1, or 'last'"),
+        ("max_megapixels", r"[1-9]\d{0,2}|1000", "a whole number of million pixels, 1 to 1000"),
     ):
-        raise DarkroomError(
-            "`max_megapixels` is a whole number of million pixels from 1 to 1000. Received: "
-            f"{options.max_megapixels!r}."
-        )
+        value = getattr(options, name)
+        if value is not None and not re.fullmatch(pattern, value):
+            raise DarkroomError(f"`{name}` is {what}. Received: {value!r}.")
     if options.range is not None:
         values_range(options.range)
     if options.bands is not None:
         band_numbers(options.bands)
     for pair in re.split(r"[,|]", options.split_names or ""):
-        name, sign, split = pair.partition(":")
-        if pair and (not sign or not name.strip() or split.strip() not in SPLITS):
+        name, _, split = pair.partition(":")
+        if pair and (not name.strip() or split.strip() not in SPLITS):
             raise DarkroomError(
                 "`split_names` says what unknown names of splits are, such as "
-                "holdout:test,extra:none; each is one of "
-                f"{', '.join(SPLITS)}. Received: {options.split_names!r}."
+                f"holdout:test,extra:none; each is one of {', '.join(SPLITS)}. Received: "
+                f"{options.split_names!r}."
             )
     for name in ("label", "group"):
-        value = getattr(options, name) or ""
-        if value.startswith("name:"):
-            _refuse_pattern(name, value.removeprefix("name:"))
+        kind, _, pattern = (getattr(options, name) or "").partition(":")
+        if kind == "name" and pattern:
+            _refuse_pattern(name, pattern)
 
 
 def _refuse_pattern(option: str, pattern: str) -> None:

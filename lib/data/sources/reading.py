@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
 from lib.errors import few
-
-BASE = ("path", "label", "source_split", "source_group")
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +19,15 @@ class Reading:
     Args:
         kind: `folders`, `table` or `names`.
         rows: one row a file: `path`, `label`, `source_split`, `source_group` (None where there is
-            none), `attr_*`, `box_*`. label: where the label comes from, such as `folder level 2` or
-            `column dx of metadata.csv`. split: where the source's own split comes from, or None.
-            group: what keeps files in one split, or None. rows_not_used: reason -> rows of a table
-            that gave no picture its label. files_not_used: reason -> files of the folder that have
-            no label or are no pictures. notes: sentences for the user. options: the options by
-            which this reading is found again. tables: the paths of the tables that were used.
+            none), `attr_*`, `box_*`, and until the end `unused`, the reason if it has no label.
+        label: where the label comes from, such as `folder level 2` or `column dx of metadata.csv`.
+        split: where the source's own split comes from, or None.
+        group: what keeps files in one split, or None.
+        rows_not_used: reason -> rows of a table that gave no picture its label.
+        files_not_used: reason -> files of the folder that have no label or are no pictures.
+        notes: sentences for the user.
+        options: the options by which this reading is found again.
+        tables: the paths of the tables that were used.
     """
 
     kind: str
@@ -52,13 +52,9 @@ class Reading:
 
     def facts(self) -> dict[str, Any]:
         """Returns what `source.json` keeps: how it was read, what was not used and why."""
-        why = {
-            **self.rows_not_used,
-            **{
-                f"{key} (files)" if key in self.rows_not_used else key: number
-                for key, number in self.files_not_used.items()
-            },
-        }
+        why = dict(self.rows_not_used)
+        for key, number in self.files_not_used.items():
+            why[f"{key} (files)" if key in why else key] = number
         return {
             "read_as": {"label": self.label, "split": self.split, "group": self.group},
             "not_used": {
@@ -100,8 +96,7 @@ def sentence(facts: dict[str, Any], rows: pd.DataFrame) -> str:
 _YEAR = re.compile(r"^(?P<words>\S+(?: \S+)+) (?P<year>(?:19|20)\d\d)$")
 _MAKES_OF_TWO_WORDS = ("AM General", "Alfa Romeo", "Aston Martin", "Great Wall", "Land Rover")
 _BODIES = ("Sedan", "SUV", "Coupe", "Convertible", "Hatchback", "Wagon", "Van", "Minivan", "Pickup")
-_TYPES = {
-    **{name.lower(): name for name in _BODIES},
+_TYPES = {name.lower(): name for name in _BODIES} | {
     "cab": "Pickup",
     "supercab": "Pickup",
     "sut": "Pickup",
@@ -120,28 +115,22 @@ def name_parts(name: str) -> dict[str, object] | None:
     if not year:
         return None
     words = year["words"]
-    make = next(
-        (two for two in _MAKES_OF_TWO_WORDS if words.startswith(two + " ")), words.split(" ")[0]
-    )
-    bodies = [_TYPES[word.lower()] for word in words[len(make) :].split() if word.lower() in _TYPES]
+    two = [make for make in _MAKES_OF_TWO_WORDS if words.startswith(make + " ")]
+    make = two[0] if two else words.split(" ")[0]
+    bodies = [_TYPES[word] for word in words[len(make) :].lower().split() if word in _TYPES]
     return {"make": make, "type": bodies[-1] if bodies else None, "year": int(year["year"])}
 
 
-def name_attributes(labels: Iterable[str | None]) -> pd.DataFrame:
+def name_attributes(labels: pd.Series) -> pd.DataFrame:
     """Returns `attr_make`, `attr_type` and `attr_year`, one row a label; no columns unless every
     class name has the parts.
 
     Rows without a label have none.
     """
-    labels = pd.Series(list(labels), dtype=object)
     known = {name: name_parts(name) for name in labels.dropna().unique()}
     if len(known) < 2 or not all(known.values()):
-        return pd.DataFrame(index=range(len(labels)))
-    attributes = [known.get(name, {}) if name is not None else {} for name in labels]
-    return pd.DataFrame(
-        {
-            "attr_make": pd.Series([row.get("make") for row in attributes], dtype=object),
-            "attr_type": pd.Series([row.get("type") for row in attributes], dtype=object),
-            "attr_year": pd.array([row.get("year") for row in attributes], dtype="Int64"),
-        }
-    )
+        return pd.DataFrame(index=labels.index)
+    parts = pd.DataFrame(known.values(), index=known.keys(), dtype=object).add_prefix("attr_")
+    attributes = parts.reindex(labels).set_axis(labels.index)
+    attributes = attributes.where(attributes.notna(), None)
+    return attributes.assign(attr_year=attributes["attr_year"].astype("Int64"))

@@ -17,11 +17,6 @@ from lib.data.sources.reading import Reading
 from lib.data.sources.tables import FileIndex, NoTable
 from lib.errors import DarkroomError, few
 
-NAME = "table"
-ABOUT = "a table with a row for each image"
-LICENCE = None
-
-
 _SEVERAL = {
     "first": "the first counts",
     "last": "the last counts",
@@ -101,48 +96,48 @@ def find(
     names = frozenset({*index.by_name, *stems})
     paths = tables.candidates(files, pictures)
     asked = [] if options.table is None else _asked(options.table, files, paths)
-    found, named = Tables(), []
+    given, named = Tables(), []
     loaded = [] if asked else [*exports.tables(raw, files, index)]
     for path in dict.fromkeys([*asked, *paths]):
         try:
             loaded.append(tables.load(raw, path, names=names, encoding=options.encoding))
         except NoTable as error:
-            found.useless[path] = str(error)
+            given.useless[path] = str(error)
     answers = [(table, *columns.name_pictures(table, index, options.image)) for table in loaded]
     direct = [one for _, one, _ in answers if one is not None]
     for table, one, why in answers:
         one = one or columns.name_by_ids(table, direct)
         if one is None:
-            found.useless[table.path] = why
+            given.useless[table.path] = why
             if "several times" in why and _has_label(table):
-                found.ambiguous[table.path] = why
+                given.ambiguous[table.path] = why
         elif table.is_sample and table.path not in asked:
-            found.useless[table.path] = "its name says that it is a sample; say table= to use it"
+            given.useless[table.path] = "its name says that it is a sample; say table= to use it"
         else:
             named.append(one)
-    found.asked = _bundles([one for one in named if one.table.path in asked], options)
-    if asked and not found.asked:
-        why = few([found.useless[path] for path in asked], 2)
+    given.asked = _bundles([one for one in named if one.table.path in asked], options)
+    if asked and not given.asked:
+        why = few([given.useless[path] for path in asked], 2)
         raise DarkroomError(f"The table {options.table} cannot be used: {why}.")
-    others = [one for one in named if one.table.path not in asked]
-    found.bundles = _one_split([*found.asked, *_bundles(others, options)], options, found)
-    for path in [*found.useless]:
-        if not path.lower().endswith((*tables.ENDINGS, ".json", ".txt")):
-            del found.useless[path]
-    return found
+    others = _bundles([one for one in named if one.table.path not in asked], options)
+    given.bundles = _one_split([*given.asked, *others], options, given)
+    given.useless = {path: why for path, why in given.useless.items() if _may_be_asked(path)}
+    return given
+
+
+def _may_be_asked(path: str) -> bool:
+    return path.lower().endswith((*tables.ENDINGS, ".json", ".txt"))
 
 
 def _has_label(table: tables.Table) -> bool:
-    known = {word for words in vocabulary.LABEL_COLUMNS for word in words.split()}
+    known = " ".join(vocabulary.LABEL_COLUMNS).split()
     return any(vocabulary.column_key(name) in known for name in table.frame.columns)
 
 
 def _asked(wanted: str, files: Sequence[ListedFile], paths: Sequence[str]) -> list[str]:
     there = [file.path for file in files if tables.is_called(file.path, wanted)]
     if not there:
-        known = few(
-            [path for path in paths if path.lower().endswith((*tables.ENDINGS, ".json", ".txt"))], 8
-        )
+        known = few([path for path in paths if _may_be_asked(path)], 8)
         raise DarkroomError(f"There is no table {wanted!r} here; there is {known}.")
     return there
 
@@ -167,13 +162,12 @@ def _join_splits(bundles: list[Bundle], options: Options) -> list[Bundle]:
     joined = []
     for ones in parts.values():
         members = [member for one in ones for member in one.members]
-        splits = {member.table.split for member in members}
-        is_one = len(ones) > 1 and None not in splits and len(splits) == len(members)
+        is_one = len(ones) > 1 and _have_own_splits(members)
         joined += [_bundle(members, options)] if is_one else ones
     return joined
 
 
-def _one_split(bundles: list[Bundle], options: Options, found: Tables) -> list[Bundle]:
+def _one_split(bundles: list[Bundle], options: Options, given: Tables) -> list[Bundle]:
     """The tables without the splits that their names tell, where these contradict each other and
     `split` chooses none of them.
     """
@@ -182,23 +176,21 @@ def _one_split(bundles: list[Bundle], options: Options, found: Tables) -> list[B
         bundle
         for bundle in splits
         if options.split and any(tables.is_called(path, options.split) for path in bundle.files)
-    ]
-    rest = [bundle for bundle in splits if bundle not in chosen[:1]]
-    named = pd.concat(
-        [pd.DataFrame({"path": one.paths, "split": one.splits}).dropna() for one in splits]
-        or [pd.DataFrame({"path": [], "split": []})]
-    ).drop_duplicates()
-    found.has_split = bool(chosen)
-    if not chosen and not named["path"].duplicated().any():
+    ][:1]
+    given.has_split = bool(chosen)
+    pairs = {
+        pair for one in splits for pair in zip(one.paths, one.splits, strict=True) if all(pair)
+    }
+    if not chosen and len({path for path, _ in pairs}) == len(pairs):
         return bundles
     if not chosen:
-        found.notes.append(
+        given.notes.append(
             f"The lists {few([one.name for one in splits], 3)} divide the pictures in different "
             f"ways, and none of them is used; split={splits[0].files[0]} uses that one and those "
             "that go with it."
         )
     return [
-        replace(one, splits=one.splits.map(lambda _: None)) if one in rest else one
+        one if one in chosen else replace(one, splits=one.splits.map(lambda _: None))
         for one in bundles
     ]
 
@@ -209,60 +201,49 @@ def _united(members: list[Named]) -> list[list[Named]]:
     """
     kept = list(members)
     for one in sorted(members, key=lambda item: -len(item.pictures)):
-        others = [other for other in kept if other is not one]
-        inside = [other for other in others if other.pictures <= one.pictures]
-        if (
-            one.table.split is None
-            and len(inside) > 1
-            and set().union(*(other.pictures for other in inside)) >= one.pictures
-        ):
+        inside = [other for other in kept if other is not one and other.pictures <= one.pictures]
+        parts = set().union(*(other.pictures for other in inside))
+        if one.table.split is None and len(inside) > 1 and parts >= one.pictures:
             kept.remove(one)
-    splits = [one.table.split for one in kept]
     total = sum(len(one.pictures) for one in kept)
-    apart = len(set().union(*(one.pictures for one in kept))) == total
-    if apart or (None not in splits and len(set(splits)) == len(splits)):
+    if len(set().union(*(one.pictures for one in kept))) == total or _have_own_splits(kept):
         return [kept]
     series: dict[tuple, list[Named]] = defaultdict(list)  # train1 and test1, train2 and test2
     for one in kept:
         words = vocabulary.tokens(one.table.path.rsplit("/", 1)[-1])
         series[tuple(word for word in words if word not in vocabulary.SPLIT_WORDS)].append(one)
-    parts = []
-    for members in series.values():
-        splits = {one.table.split for one in members}
-        is_series = None not in splits and len(splits) == len(members)
-        parts += [members] if is_series else [[one] for one in members]
-    return parts
+    return [
+        part
+        for ones in series.values()
+        for part in ([ones] if _have_own_splits(ones) else [[one] for one in ones])
+    ]
+
+
+def _have_own_splits(members: Sequence[Named]) -> bool:
+    splits = {one.table.split for one in members}
+    return None not in splits and len(splits) == len(members)
 
 
 def _bundle(members: Sequence[Named], options: Options) -> Bundle:
     first = members[0]
-    name = (
-        few([one.table.path for one in members], 3).replace(", ", " and ")
-        if len(members) > 1
-        else first.table.path
-    )
+    name = few([one.table.path for one in members], 3).replace(", ", " and ")
     keys = {vocabulary.column_key(column): column for column in first.table.frame.columns}
-    frames = [first.table.frame] + [
-        one.table.frame.rename(
-            columns=lambda column: keys.get(vocabulary.column_key(column), column)
-        )
-        for one in members[1:]
-    ]
+    frames = [first.table.frame]
+    for one in members[1:]:
+        names = {
+            column: keys.get(vocabulary.column_key(column), column) for column in one.table.frame
+        }
+        frames.append(one.table.frame.rename(columns=names))
     frame = pd.concat(frames, ignore_index=True).fillna("")
     paths = pd.concat([one.paths for one in members], ignore_index=True)
-    splits = pd.Series(
-        [one.table.split for one in members for _ in range(len(one.table.frame))], dtype=object
-    )
-    wanted = (
-        options
-        if options.label is None or options.label in frame.columns or len(members)
-        else Options()
-    )
+    splits = [one.table.split for one in members for _ in range(len(one.table.frame))]
     try:
-        choice = columns.choose_label(frame, first.image, wanted, name=name)
+        choice = columns.choose_label(frame, first.image, options, name=name)
     except DarkroomError as error:
         choice = LabelChoice(question=str(error))
-    return Bundle(name, tuple(members), frame, paths, splits, first.image, choice)
+    return Bundle(
+        name, tuple(members), frame, paths, pd.Series(splits, dtype=object), first.image, choice
+    )
 
 
 def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Reading:
@@ -278,7 +259,7 @@ def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Re
     split_column, splits = columns.read_split(frame, options, name=name)
     rows = pd.DataFrame({"path": _paths(bundle), "lists": labels.lists})
     rows["split"] = splits if splits is not None else bundle.splits
-    unused, notes = labels.unused, [*bundle.notes, *labels.notes]
+    unused, notes = Counter(), [*bundle.notes]
     if split_column is None and options.split is None and (folds := columns.unread_splits(frame)):
         notes.append(
             f"{few(folds)} in {name} is not read as a split, since its values are none that is "
@@ -291,46 +272,36 @@ def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Re
     if missing.any():
         notes.append(
             f"{int(missing.sum()):,} of {len(frame):,} rows of {name} name a file that is not "
-            "there (or several of one name), "
-            f"such as {frame.loc[missing, bundle.image].iloc[0]!r}."
+            "there (or several of one name), such as "
+            f"{frame.loc[missing, bundle.image].iloc[0]!r}."
         )
-    kept = rows[~empty]
-    extra = _extra_columns(
-        bundle,
-        split_column,
-        is_listed=options.separator is not None or len(bundle.label.columns) > 1,
-    )
-    one = _one_row_each(kept, labels.column, options, unused, notes, name)
+    rows = rows[~empty]
+    one = _one_row_each(rows, notes, name)
+    several = _several(one, rows, labels.column, options, unused, notes, name)
+    one["label"] = [columns.one_label(classes, several) for classes in one["lists"]]
+    extra = _extra_columns(bundle, split_column)
     table = one.join(extra.loc[one["first_row"]].reset_index(drop=True))
     if (one["lists"].map(len) > 1).any() or options.separator or options.several == "all":
-        column = (
-            columns.attribute_name(bundle.label.columns[0])
-            if len(bundle.label.columns) == 1
-            else "attr_classes"
-        )
+        names = bundle.label.columns
+        column = columns.attribute_name(names[0]) if len(names) == 1 else "attr_classes"
         table[column] = [columns.joined(classes, options.several) for classes in one["lists"]]
         notes.append(f"{column} holds all labels of an image: target = '{column}/all' learns each.")
     table = table.drop(columns=["lists", "first_row"])
-    named = set(table["path"])
-    unnamed = [file.path for file in pictures if file.path not in named]
-    table = pd.concat([table, pd.DataFrame({"path": unnamed}, dtype=object)], ignore_index=True)
-    split_text = (
-        f"column {split_column} of {name}"
-        if split_column
-        else f"the names of {name}"
-        if one["source_split"].notna().any()
-        else None
-    )
-    without = int(table["label"].isna().sum()) - len(unnamed) - int(missing.sum())
+    without = int(table["label"].isna().sum()) - int(missing.sum())
     if without > 0:
         unused["no label in the row"] += without
+    named = set(table["path"])
+    unnamed = [file.path for file in pictures if file.path not in named]
+    more = pd.DataFrame(
+        {"path": unnamed, "unused": f"unlabelled: not named in {name}"}, dtype=object
+    )
+    split_text = f"the names of {name}" if one["source_split"].notna().any() else None
     return Reading(
         "table",
-        table,
+        pd.concat([table.assign(unused=None), more], ignore_index=True),
         label=labels.column,
-        split=split_text,
+        split=f"column {split_column} of {name}" if split_column else split_text,
         rows_not_used=unused,
-        files_not_used=Counter({f"unlabelled: not named in {name}": len(unnamed)}),
         notes=tuple(notes),
         options={"kind": "table"} | _pinned(bundle),
         tables=bundle.files,
@@ -343,12 +314,10 @@ def _sentence(question: str) -> str:
 
 
 def _pinned(bundle: Bundle) -> dict[str, str]:
-    pinned = (
-        {"table": bundle.members[0].table.path}
-        if len(bundle.members) == 1 and not bundle.members[0].table.annotations
-        else {}
-    )
-    return pinned | ({"label": bundle.label.columns[0]} if len(bundle.label.columns) == 1 else {})
+    pinned, names = {}, bundle.label.columns
+    if len(bundle.members) == 1 and not bundle.members[0].table.annotations:
+        pinned["table"] = bundle.members[0].table.path
+    return pinned | ({"label": names[0]} if len(names) == 1 else {})
 
 
 def _paths(bundle: Bundle) -> pd.Series:
@@ -364,7 +333,7 @@ def _paths(bundle: Bundle) -> pd.Series:
     return bundle.paths.where(known, prefix + cells + ending)
 
 
-def _extra_columns(bundle: Bundle, split_column: str | None, *, is_listed: bool) -> pd.DataFrame:
+def _extra_columns(bundle: Bundle, split_column: str | None) -> pd.DataFrame:
     """Boxes and attributes: every column that is not the image, the label or the split."""
     frame = bundle.frame
     taken = {bundle.image, split_column, *columns.box_columns(frame), *bundle.label.columns}
@@ -382,61 +351,30 @@ def _extra_columns(bundle: Bundle, split_column: str | None, *, is_listed: bool)
     return extra
 
 
-def _one_row_each(
-    rows: pd.DataFrame,
-    column: str,
-    options: Options,
-    unused: Counter[str],
-    notes: list[str],
-    name: str,
-) -> pd.DataFrame:
-    """One row a picture: `path`, `lists` (its classes in the order of the rows), `label`,
-    `source_split`, `first_row`.
+def _one_row_each(rows: pd.DataFrame, notes: list[str], name: str) -> pd.DataFrame:
+    """One row a picture: `path`, `source_split`, `lists` (its classes in the order of the rows),
+    `first_row`.
     """
-    first = rows.drop_duplicates("path").copy()
-    first["first_row"] = first.index
-    again = rows[rows.duplicated("path")]
-    repeated = rows[rows["path"].isin(set(again["path"]))]
-    merged = repeated.groupby("path", sort=False)["lists"].agg(
-        lambda lists: list(dict.fromkeys(sum(lists, [])))
-    )
-    own = first.set_index("path")["lists"].map(lambda classes: list(dict.fromkeys(classes)))
-    own.update(merged)
-    lists = own.reindex(first["path"]).reset_index(drop=True)
     rank = rows["split"].map({"test": 3, "val": 2, "train": 1}).fillna(0)
-    best = (
-        rows.assign(rank=rank)
-        .groupby("path", sort=False)["rank"]
-        .agg(["max", "nunique"])
-        .reindex(first["path"])
-    )
-    astray = int((best["nunique"] > 1).sum())
+    rows = rows.assign(rank=rank, first_row=rows.index)
+    by_path = rows.groupby("path", sort=False)
+    result = by_path.agg(first_row=("first_row", "first"), rank=("rank", "max"))
+    astray = int((by_path["rank"].nunique() > 1).sum())
     if astray:
         notes.append(
             f"{astray:,} pictures are in several splits of {name}; each counts for test before val "
             "before train."
         )
-    result = pd.DataFrame(
-        {
-            "path": first["path"].to_numpy(),
-            "lists": lists.to_numpy(),
-            "first_row": first["first_row"].to_numpy(),
-            "source_split": best["max"]
-            .map({3: "test", 2: "val", 1: "train"})
-            .astype(object)
-            .to_numpy(),
-        }
-    )
-    result["source_split"] = result["source_split"].where(result["source_split"].notna(), None)
-    several = _several(result, again, merged, rows, column, options, unused, notes, name)
-    result["label"] = [columns.one_label(classes, several) for classes in result["lists"]]
-    return result[["path", "label", "source_split", "lists", "first_row"]]
+    lists = rows.explode("lists").dropna(subset="lists").drop_duplicates(["path", "lists"])
+    classes = lists.groupby("path", sort=False)["lists"].agg(list)
+    result["lists"] = [classes.get(path, []) for path in result.index]
+    split = result.pop("rank").map({3: "test", 2: "val", 1: "train"}).astype(object)
+    result["source_split"] = split.where(split.notna(), None)
+    return result.reset_index()
 
 
 def _several(
-    result: pd.DataFrame,
-    again: pd.DataFrame,
-    merged: pd.Series,
+    one: pd.DataFrame,
     rows: pd.DataFrame,
     column: str,
     options: Options,
@@ -446,39 +384,33 @@ def _several(
 ) -> str:
     """Decides what becomes of pictures with several classes, and counts the rows that say so."""
     first = rows.drop_duplicates("path").set_index("path")["lists"]
+    again = rows[rows.duplicated("path")]
     other = sum(
         not set(classes) <= set(first[path])
         for path, classes in zip(again["path"], again["lists"], strict=True)
     )
-    conflicts = int((result["lists"].map(len) > 1).sum())
-    share = conflicts / max(1, len(result))
+    conflicts = int((one["lists"].map(len) > 1).sum())
     several = options.several or ("first" if options.separator else None)
-    if conflicts and several is None and share > columns.FEW_CONFLICTS:
-        rows_text = (
-            f"{other:,} rows of {name} name an image again with another label, so that"
-            if other
-            else f"By {column}"
-        )
-        example = next(classes for classes in result["lists"] if len(classes) > 1)
+    if several is None and conflicts > columns.FEW_CONFLICTS * len(one):
+        why = f"By {column}"
+        if other:
+            why = f"{other:,} rows of {name} name an image again with another label, so that"
+        example = next(classes for classes in one["lists"] if len(classes) > 1)
         raise DarkroomError(
-            f"{rows_text} {conflicts:,} of {len(result):,} images have several labels, such as "
-            f"{' and '.join(example[:3])}. Say "
-            "several=all (each is learned), several=first, several=last, several=join (a class of "
-            "its own) or several=drop (no label)."
+            f"{why} {conflicts:,} of {len(one):,} images have several labels, such as "
+            f"{' and '.join(example[:3])}. Say several=all (each is learned), several=first, "
+            "several=last, several=join (a class of its own) or several=drop (no label)."
         )
     several = several or "drop"
     if other:
-        unused["names an image again with another label"] += (
-            other if several not in ("join", "all") else 0
-        )
+        if several not in ("join", "all"):
+            unused["names an image again with another label"] += other
         notes.append(
             f"{other:,} rows of {name} name an image again with another label ({conflicts:,} "
-            f"images); several={several}: "
-            f"{_SEVERAL[several]}."
+            f"images); several={several}: {_SEVERAL[several]}."
         )
     elif conflicts:
         notes.append(f"{conflicts:,} images have several labels; several={several}.")
-    same = len(again) - other
-    if same:
+    if same := len(again) - other:
         notes.append(f"{same:,} rows of {name} name an image again with the same label.")
     return several

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +20,25 @@ from lib.data.file_listing import ListedFile
 from lib.data.sources import vocabulary
 from lib.errors import few
 
-ENDINGS = (".csv", ".tsv", ".tab", ".parquet", ".jsonl", ".ndjson")
+ENDINGS = (".csv", ".tsv", ".tab", ".parquet", ".jsonl", ".ndjson", ".manifest")
 """Endings of files that are tables; `.txt`, `.lst` and `.json` may be."""
 
 MAYBE = (".txt", ".lst", ".list", ".json", ".dat")
-FOREIGN = {
-    ".xlsx": "an Excel workbook",
-    ".xls": "an Excel workbook",
-    ".ods": "a spreadsheet",
-    ".mat": "a MATLAB file",
-    ".h5": "an HDF5 file",
-    ".hdf5": "an HDF5 file",
-    ".npz": "an array file",
-    ".pkl": "a Python pickle",
-    ".tfrecord": "a TFRecord file",
-    ".arrow": "an Arrow file",
-    ".feather": "an Arrow file",
-    ".sqlite": "a database",
-    ".db": "a database",
-    ".lmdb": "a database",
-    ".mdb": "a database",
-    ".lance": "a database",
-    ".rec": "a record file",
+_FOREIGN = {
+    "an Excel workbook": "xlsx xls",
+    "a spreadsheet": "ods",
+    "a MATLAB file": "mat",
+    "an HDF5 file": "h5 hdf5",
+    "an array file": "npz",
+    "a Python pickle": "pkl",
+    "a TFRecord file": "tfrecord",
+    "an Arrow file": "arrow feather",
+    "a database": "sqlite db lmdb mdb lance",
+    "a record file": "rec",
+    "an XML file": "xml",
 }
-"""Files that may hold labels and are not read, and what they are."""
+FOREIGN = {ending: kind for kind, endings in _FOREIGN.items() for ending in endings.split()}
+"""Endings of files that may hold labels and are not read, and what they are."""
 
 MOST_TABLES = 60
 MAX_BYTES = 2_000_000_000
@@ -75,13 +71,9 @@ class Table:
         """Returns the split that the name of the file or, where all files are called alike, of its
         folder tells.
         """
-        stem = self.path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-        split = split_of_table(stem)
-        parts = self.path.split("/")[:-1]
-        return split or next(
-            (found for part in reversed(parts) if (found := vocabulary.split_and_rest(part)[0])),
-            None,
-        )
+        *folders, name = self.path.split("/")
+        splits = [vocabulary.split_and_rest(folder)[0] for folder in reversed(folders)]
+        return next(filter(None, [split_of_table(name.rsplit(".", 1)[0]), *splits]), None)
 
     @property
     def is_sample(self) -> bool:
@@ -108,29 +100,20 @@ def candidates(files: Iterable[ListedFile], pictures: Sequence[ListedFile]) -> l
     counts: Counter[str] = Counter()
     paths = []
     for file in files:
-        lower, folder = file.path.lower(), file.path.rpartition("/")[0]
-        if file.problem is not None or file.size > MAX_BYTES:
-            continue
-        if (
-            lower.endswith(ENDINGS)
-            or (
-                lower.endswith(MAYBE)
-                and file.path.rsplit("/", 1)[-1].rpartition(".")[0] not in stems
-            )
-            or (
-                "." not in file.path.rsplit("/", 1)[-1]
-                and 0 < file.size < 50_000_000
-                and folder.count("/") < 2
-            )
-        ):
+        folder, _, name = file.path.rpartition("/")
+        lower, size = name.lower(), file.size
+        may_be = lower.endswith(MAYBE) and name.rpartition(".")[0] not in stems
+        is_plain = "." not in name and 0 < size < 50_000_000 and folder.count("/") < 2
+        is_readable = file.problem is None and size <= MAX_BYTES
+        if is_readable and (lower.endswith(ENDINGS) or may_be or is_plain):
             counts[folder] += 1
             paths.append(file.path)
-    few = [
+    rare = [
         path
         for path in paths
         if counts[path.rpartition("/")[0]] <= 12 or path.lower().endswith(ENDINGS)
     ]
-    return sorted(few, key=lambda path: (path.count("/"), path))[:MOST_TABLES]
+    return sorted(rare, key=lambda path: (path.count("/"), path))[:MOST_TABLES]
 
 
 def load(
@@ -148,11 +131,9 @@ def load(
         if ending == "parquet":
             return Table(path, _from_parquet(raw / path))
         text, used = _decode((raw / path).read_bytes(), encoding)
-        if ending in ("jsonl", "ndjson"):
-            return Table(
-                path,
-                _from_records([json.loads(line) for line in text.splitlines() if line.strip()]),
-            )
+        if ending in ("jsonl", "ndjson", "manifest"):
+            records = [json.loads(line) for line in text.splitlines() if line.strip()]
+            return Table(path, _from_records(records))
         if ending == "json":
             return Table(path, _from_json(json.loads(text), names))
         is_list = ending not in ("csv", "tsv", "tab")
@@ -196,30 +177,26 @@ def _decode(data: bytes, encoding: str | None) -> tuple[str, str]:
             return data.decode(encoding), encoding
         except (LookupError, UnicodeError) as error:
             raise NoTable(f"it is not {encoding} ({error})") from error
-    if b"\0" in data[:4096] or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        even, odd = data[:4096:2].count(0), data[1:4096:2].count(0)
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            return data.decode("utf-16"), "UTF-16"
-        if max(even, odd) * 4 > len(data[:4096]):
-            return data.decode("utf-16-le" if odd > even else "utf-16-be"), "UTF-16"
-        raise NoTable("it is no text")
+    head = data[:4096]
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16"), "UTF-16"
+    if b"\0" in head:
+        even, odd = head[::2].count(0), head[1::2].count(0)
+        if max(even, odd) * 4 <= len(head):
+            raise NoTable("it is no text")
+        return data.decode("utf-16-le" if odd > even else "utf-16-be"), "UTF-16"
+    way = "; say encoding=NAME, such as encoding=cp1251"
     try:
         return data.decode("utf-8-sig"), "utf-8-sig"
     except UnicodeDecodeError:
         pass
     try:
         text = data.decode("cp1252")
-        if _garbled_word(text) is None:
-            return text, "cp1252"
-        raise NoTable(
-            "its text is not UTF-8, and as cp1252 it gives words such as "
-            f"{_garbled_word(text)!r}; say "
-            "encoding=NAME, such as encoding=cp1251"
-        )
     except UnicodeDecodeError as error:
-        raise NoTable(
-            "its text is neither UTF-8 nor cp1252; say encoding=NAME, such as encoding=cp1251"
-        ) from error
+        raise NoTable(f"its text is neither UTF-8 nor cp1252{way}") from error
+    if word := _garbled_word(text):
+        raise NoTable(f"its text is not UTF-8, and as cp1252 it gives words such as {word!r}{way}")
+    return text, "cp1252"
 
 
 def _garbled_word(text: str) -> str | None:
@@ -247,13 +224,8 @@ def _from_text(
         kept = [line for line in lines if line.strip() and not line.startswith("#")]
         rows = _split_list(kept, names)
     else:
-        rows = [
-            row
-            for row in csv.reader(
-                io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True
-            )
-            if row
-        ]
+        file = io.StringIO(text, newline="")
+        rows = [*csv.reader(file, delimiter=separator, skipinitialspace=True)]
         rows = [row for row in rows if any(cell.strip() for cell in row)]
     rows, titles = _without_titles(rows, names)
     if len(rows) > 2 and {len(row) for row in rows[1:]} == {len(rows[0]) + 1}:
@@ -264,32 +236,37 @@ def _from_text(
             f"it has {width:,} columns, so a row holds the pixels of a picture; write the pictures "
             "as files"
         )
-    for number, row in enumerate(rows):
-        while len(row) > width and not row[-1].strip():
+    for number, row in enumerate(rows, start=1):
+        row[:] = [cell.strip() for cell in row]
+        while len(row) > width and not row[-1]:
             row.pop()
         if len(row) > width:
             raise NoTable(
-                f"row {number + 1} has {len(row)} cells and the first row has {width}; the "
-                f"separator seems to be {separator!r}"
+                f"row {number} has {len(row)} cells and the first row has {width}; the separator "
+                f"seems to be {separator!r}"
             )
-    rows = [[cell.strip() for cell in row] + [""] * (width - len(row)) for row in rows]
-    has_header = len(rows) > 1 and not any(
-        _is_file_cell(cell, names) and ("." in cell or "." not in below)
-        for cell, below in zip(rows[0], rows[1], strict=True)
-    )
-    has_header &= not all(re.fullmatch(r"-?\d+(\.\d+)?", cell) for cell in rows[0])
-    header = (
-        [cell or f"column {at + 1}" for at, cell in enumerate(rows[0])]
-        if has_header
-        else [f"column {at + 1}" for at in range(width)]
-    )
+        row += [""] * (width - len(row))
+    numbered = [f"column {at + 1}" for at in range(width)]
+    has_header = _is_header(rows, names)
+    header = numbered
+    if has_header:
+        header = [cell or name for cell, name in zip(rows[0], numbered, strict=True)]
     repeated = [name for name, number in Counter(header).items() if number > 1]
     if repeated:
         raise NoTable(f"two columns are called {repeated[0]!r}; rename one of them")
-    frame = pd.DataFrame(rows[1:] if has_header else rows, columns=header, dtype=object)
+    frame = pd.DataFrame(rows[has_header:], columns=header, dtype=object)
     if any(frame[name].str.len().max() > 2000 for name in frame.columns[:8]):
         raise NoTable("its cells hold the pixels of pictures; write the pictures as files")
     return frame, has_header, titles
+
+
+def _is_header(rows: list[list[str]], names: frozenset[str]) -> bool:
+    if len(rows) < 2 or all(re.fullmatch(r"-?\d+(\.\d+)?", cell) for cell in rows[0]):
+        return False
+    return not any(
+        _is_file_cell(cell, names) and ("." in cell or "." not in below)
+        for cell, below in zip(rows[0], rows[1], strict=True)
+    )
 
 
 def _without_titles(rows: list[list[str]], names: frozenset[str]) -> tuple[list[list[str]], int]:
@@ -297,11 +274,8 @@ def _without_titles(rows: list[list[str]], names: frozenset[str]) -> tuple[list[
     lines, the header, then rows that name files.
     """
     sizes = [sum(bool(cell.strip()) for cell in row) for row in rows[:20]]
-    first = next(
-        (at for at, row in enumerate(rows[:20]) if any(_is_file_cell(cell, names) for cell in row)),
-        0,
-    )
-    titles = first - 1
+    naming = [any(_is_file_cell(cell, names) for cell in row) for row in rows[:20]]
+    titles = naming.index(True) - 1 if True in naming else 0
     if titles < 1 or sizes[titles] < 2 or max(sizes[:titles]) * 2 > sizes[titles] + 1:
         return rows, 0
     return rows[titles:], titles
@@ -311,13 +285,10 @@ def _separator(sample: list[str]) -> str:
     best, cells = None, 1
     for separator in _SEPARATORS:
         try:
-            widths = [
-                len(row)
-                for row in csv.reader(sample, delimiter=separator, skipinitialspace=True)
-                if row
-            ]
+            rows = [*csv.reader(sample, delimiter=separator, skipinitialspace=True)]
         except csv.Error:
             continue
+        widths = [len(row) for row in rows if row]
         width, number = Counter(widths).most_common(1)[0]
         if width > cells and number >= 0.9 * len(widths):
             best, cells = separator, width
@@ -358,8 +329,7 @@ def _is_file_cell(cell: str, names: frozenset[str]) -> bool:
 def _from_parquet(path: Path) -> pd.DataFrame:
     import pyarrow.parquet as parquet
 
-    schema = parquet.read_schema(path)
-    if picture_columns(schema):
+    if picture_columns(parquet.read_schema(path)):
         raise NoTable("it holds the pictures themselves")
     return _as_text(parquet.read_table(path).to_pandas().reset_index(drop=True))
 
@@ -368,16 +338,14 @@ def picture_columns(schema: Any) -> list[str]:
     """Returns the columns of a Parquet schema that hold encoded pictures: bytes, or `bytes` and
     `path` as `datasets` writes.
     """
-    import pyarrow
+    from pyarrow import types
 
     def holds_bytes(kind: Any) -> bool:
-        if pyarrow.types.is_struct(kind):
-            return any(kind.field(at).name == "bytes" for at in range(kind.num_fields))
-        return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+        if types.is_struct(kind):
+            return kind.get_field_index("bytes") >= 0
+        return types.is_binary(kind) or types.is_large_binary(kind)
 
-    return [
-        name for name, kind in zip(schema.names, schema.types, strict=True) if holds_bytes(kind)
-    ]
+    return [field.name for field in schema if holds_bytes(field.type)]
 
 
 def _from_records(records: list[Any]) -> pd.DataFrame:
@@ -388,7 +356,17 @@ def _from_records(records: list[Any]) -> pd.DataFrame:
 
 def _from_json(value: Any, names: frozenset[str]) -> pd.DataFrame:
     if isinstance(value, list):
-        return _from_records(value)
+        is_export = all(
+            isinstance(one, dict) and {"data", "annotations"} <= one.keys() for one in value
+        )
+        return _from_label_studio(value) if value and is_export else _from_records(value)
+    if isinstance(value, dict) and {*map(type, map(value.get, ("classes", "labels")))} == {
+        list,
+        dict,
+    }:
+        classes = dict(enumerate(value["classes"]))  # as FiftyOne writes
+        pairs = [(key, classes.get(label, label)) for key, label in value["labels"].items()]
+        return _as_text(pd.DataFrame(pairs, columns=["file", "label"], dtype=object))
     if isinstance(value, dict) and {"images", "annotations", "categories"} <= value.keys():
         return _from_coco(value)
     if isinstance(value, dict) and value:
@@ -443,6 +421,24 @@ def _from_names(value: dict[str, Any], names: frozenset[str]) -> pd.DataFrame | 
     )
 
 
+def _from_label_studio(tasks: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row a choice, or a label of a region. Source: labelstud.io, JSON export."""
+    rows = []
+    for task in tasks:
+        file = next((cell for cell in task["data"].values() if isinstance(cell, str)), "")
+        done = [one for one in task["annotations"] if not one.get("was_cancelled")]
+        values = [part.get("value", {}) for one in done for part in one.get("result", [])]
+        labels = [
+            label
+            for value in values
+            for key, names in value.items()
+            if key == "choices" or key.endswith("labels")
+            for label in names
+        ]
+        rows += [(file, label) for label in labels or [""]]
+    return _as_text(pd.DataFrame(rows, columns=["file", "label"], dtype=object))
+
+
 def _from_coco(value: dict[str, Any]) -> pd.DataFrame:
     """One row a box of a COCO export. Source: Lin et al. 2014, Microsoft COCO, the data format."""
     files = {image["id"]: image["file_name"] for image in value["images"]}
@@ -451,13 +447,12 @@ def _from_coco(value: dict[str, Any]) -> pd.DataFrame:
         (
             files.get(box["image_id"], ""),
             classes.get(box["category_id"], ""),
-            *(box.get("bbox") or [""] * 4),
+            *(box.get("bbox") or ()),
         )
         for box in value["annotations"]
     ]
-    return _as_text(
-        pd.DataFrame(rows, columns=["file_name", "category_name", "x", "y", "width", "height"])
-    )
+    columns = ["file_name", "category_name", "x", "y", "width", "height"]
+    return _as_text(pd.DataFrame(rows, columns=columns[: max(map(len, rows), default=6)]))
 
 
 def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
@@ -473,48 +468,38 @@ def cell_text(value: Any) -> str:
     """Returns a value as the text that a table would hold; a missing one is empty."""
     if isinstance(value, str):
         return value.strip()
-    if (
-        value is None
-        or (isinstance(value, float) and value != value)
-        or value is pd.NA
-        or value is pd.NaT
-    ):
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
     if hasattr(value, "tolist"):
-        value = value.tolist()
-        return cell_text(value)
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+        return cell_text(value.tolist())
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    if pd.isna(value):
+        return ""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 # -- Which picture a cell names
 
 
-@dataclass
 class FileIndex:
     """Finds the picture that a cell of a table means, by path, name, name without ending, or the
     end of a longer path.
     """
 
-    paths: list[str]
-    by_path: dict[str, str] = field(default_factory=dict)
-    by_name: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    by_stem: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    by_number: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    def __post_init__(self) -> None:
-        for path in self.paths:
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths, self._known = paths, set(paths)
+        self._by_path: dict[str, str] = {}
+        self.by_name: dict[str, list[str]] = defaultdict(list)
+        self.by_stem: dict[str, list[str]] = defaultdict(list)
+        self._by_number: dict[int, list[str]] = defaultdict(list)
+        for path in paths:
             key = path.casefold()
-            self.by_path[key] = path if key not in self.by_path else ""
+            self._by_path[key] = "" if key in self._by_path else path
             name = key.rsplit("/", 1)[-1]
             self.by_name[name].append(path)
             stem = name.rpartition(".")[0] or name
             self.by_stem[stem].append(path)
             if stem.isdigit():
-                self.by_number[int(stem)].append(path)
-        self.known = set(self.paths)
+                self._by_number[int(stem)].append(path)
 
     def named(self, cell: str) -> list[str]:
         """Returns all pictures of the name that `cell` ends in, whatever folder and ending."""
@@ -526,27 +511,29 @@ class FileIndex:
         several fit.
         """
         plain = re.sub(r"^(file://)?(\./)+", "", cell.strip().replace("\\", "/")).lstrip("/")
+        plain = plain.partition("/?d=")[2] or plain  # Label Studio's local files
         if "://" in plain:
             plain = plain.split("?")[0].split("#")[0]
         if not plain:
             return None
         for exact in (table.folder + plain, plain):
-            if exact in self.known:
-                return exact
-            if folded := self.by_path.get(exact.casefold()):
-                return folded
+            if path := exact if exact in self._known else self._by_path.get(exact.casefold()):
+                return path
         key = plain.casefold()
         name = key.rsplit("/", 1)[-1]
-        matches = self.by_name.get(name) or self.by_stem.get(name) or ()
+        matches = self.by_name.get(name) or self.by_stem.get(name) or []
+        if not matches and (upload := re.fullmatch(r"[0-9a-f]{8}-(.+)", name)):
+            matches = self.by_name.get(upload[1], [])  # as Label Studio renames
         if not matches and (number := re.fullmatch(r"(\d{1,18})(\.0)?", name)):
-            matches = self.by_number.get(int(number[1]), ())  # 7 or 7.0 for 00007.png
-        return self._nearest(list(matches), key, table)
+            matches = self._by_number.get(int(number[1]), [])  # 7 or 7.0 for 00007.png
+        return self._nearest(matches, key, table)
 
     def of_annotation(self, path: str) -> str | None:
         """Returns the picture of an annotation file's name, the nearest by its folders."""
-        stem = path.rpartition(".")[0]
-        matches = self.by_stem.get(stem.casefold().rsplit("/", 1)[-1], [])
-        return self._nearest(matches, stem.casefold(), Table(path, pd.DataFrame()))
+        stem = path.rpartition(".")[0].casefold()
+        name = stem.rsplit("/", 1)[-1]
+        matches = self.by_stem.get(name) or self.by_name.get(name, [])  # a.json or a.png.json
+        return self._nearest(matches, stem, Table(path, pd.DataFrame()))
 
     def _nearest(self, matches: list[str], key: str, table: Table) -> str | None:
         """Of files of one name that whose folders agree with the cell's the longest, then with the
@@ -556,11 +543,9 @@ class FileIndex:
             return matches[0] if matches else None
         wanted = key.split("/")[:-1]
         agree = [_common_tail(path.casefold().split("/")[:-1], wanted) for path in matches]
-        matches = [
-            path for path, number in zip(matches, agree, strict=True) if number == max(agree)
-        ]
-        inside = [path for path in matches if path.startswith(table.folder)]
-        matches = inside if table.folder and inside else matches
+        matches = [path for path, n in zip(matches, agree, strict=True) if n == max(agree)]
+        if table.folder:
+            matches = [path for path in matches if path.startswith(table.folder)] or matches
         if len(matches) > 1 and table.split:
             matches = [path for path in matches if _tells(path, table.split)] or matches
         return matches[0] if len(matches) == 1 else None
@@ -572,20 +557,12 @@ def _tells(path: str, split: str) -> bool:
 
 def split_of_path(path: str) -> str | None:
     """Returns the split that a folder of the path tells, or None."""
+    folders = path.split("/")[:-1]
     return next(
-        (
-            split
-            for part in path.split("/")[:-1]
-            if (split := vocabulary.splits_of([part]).get(part))
-        ),
-        None,
+        (split for name in folders for split in vocabulary.splits_of([name]).values()), None
     )
 
 
 def _common_tail(first: list[str], second: list[str]) -> int:
-    number = 0
-    for one, other in zip(reversed(first), reversed(second), strict=False):
-        if one != other:
-            break
-        number += 1
-    return number
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    return len([*itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)])

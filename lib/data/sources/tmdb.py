@@ -15,7 +15,6 @@ import json
 import os
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,60 +34,27 @@ POSTERS = "posters"
 COLUMNS = ("image", "genre", "genres", "title", "year", "vote", "votes", "tmdb_id")
 
 
-@dataclass(frozen=True)
-class Film:
-    """A film with a poster: `genre` is the one that it was collected for, `genres` all of them by
-    name.
+def film(entry: Mapping[str, Any], genre: str, names: Mapping[int, str]) -> dict[str, Any] | None:
+    """Returns the row of the table for a film of a page of answers, and the address of its
+    `poster`; None where it has none.
+
+    `genre` is the one that it is collected for, `genres` all of them by name.
     """
-
-    id: int
-    genre: str
-    genres: tuple[str, ...]
-    title: str
-    year: int | None
-    vote: float | None
-    votes: int | None
-    poster: str
-
-    def row(self) -> dict[str, Any]:
-        """Returns the film's row of the table."""
-        every = targets.SEPARATOR.join(self.genres)
-        return dict(
-            zip(
-                COLUMNS,
-                (
-                    f"{POSTERS}/{self.id}.jpg",
-                    self.genre,
-                    every,
-                    self.title,
-                    self.year,
-                    self.vote,
-                    self.votes,
-                    self.id,
-                ),
-                strict=True,
-            )
-        )
-
-
-def new_film(entry: Mapping[str, Any], genre: str, names: Mapping[int, str]) -> Film | None:
-    """Returns a film of a page of answers, collected for `genre`; None where it has no poster."""
     if not entry.get("poster_path") or type(entry.get("id")) is not int:
         return None
     year = str(entry.get("release_date") or "")[:4]
-    every = tuple(names[number] for number in entry.get("genre_ids", []) if number in names) or (
-        genre,
-    )
-    return Film(
-        entry["id"],
-        genre,
-        every,
-        str(entry.get("title") or ""),
-        int(year) if year.isdigit() else None,
-        entry.get("vote_average"),
-        entry.get("vote_count"),
-        str(entry["poster_path"]),
-    )
+    genres = [names[number] for number in entry.get("genre_ids", []) if number in names]
+    return {
+        "image": f"{POSTERS}/{entry['id']}.jpg",
+        "genre": genre,
+        "genres": targets.SEPARATOR.join(genres or [genre]),
+        "title": str(entry.get("title") or ""),
+        "year": int(year) if year.isdigit() else None,
+        "vote": entry.get("vote_average"),
+        "votes": entry.get("vote_count"),
+        "tmdb_id": entry["id"],
+        "poster": str(entry["poster_path"]),
+    }
 
 
 class Server:
@@ -100,23 +66,19 @@ class Server:
         if not (self._token or self._key):
             raise DarkroomError(
                 "TMDB asks for a key: get one in your account's settings there and put the read "
-                "access token into the "
-                f"environment variable {TOKEN} (or the older key into {KEY})."
+                f"access token into the environment variable {TOKEN} (or the older key into {KEY})."
             )
 
     def ask(self, path: str, **query: Any) -> dict[str, Any]:
         """Returns the JSON object at `path`."""
         if not self._token:
             query["api_key"] = self._key
-        headers = {"Accept": "application/json"} | (
-            {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        )
+        headers = {"Accept": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        address = f"{self._api}{path}?{urllib.parse.urlencode(query)}"
         try:
-            body = self._client.get(
-                f"{self._api}{path}?{urllib.parse.urlencode(query)}",
-                headers=headers,
-                check=_json_problem,
-            )
+            body = self._client.get(address, headers=headers, check=_json_problem)
         except Refused as error:
             if error.status in (401, 403):
                 raise DarkroomError(
@@ -148,16 +110,14 @@ def _picture_problem(kind: str, body: bytes) -> str | None:
     return None
 
 
-NAME = "tmdb"
 ABOUT = "film posters by genre from The Movie Database, with its permission alone"
 LICENCE = "TMDB API terms of use: https://www.themoviedb.org/api-terms-of-use"
 NOTICE = "This product uses the TMDB API but is not endorsed or certified by TMDB."
 TERMS = (
     "The Movie Database allows its API and images for non-commercial use with attribution, and "
-    "restricts their use for machine "
-    "learning. Read https://www.themoviedb.org/api-terms-of-use, ask TMDB for permission for what "
-    "you intend, and state it: "
-    'permission="who gave it, when, for what". Without one use a data set of your own.'
+    "restricts their use for machine learning. Read "
+    "https://www.themoviedb.org/api-terms-of-use, ask TMDB for permission for what you intend, and "
+    'state it: permission="who gave it, when, for what". Without one use a data set of your own.'
 )
 API = "https://api.themoviedb.org/3"
 PER_SECOND = 10.0
@@ -216,9 +176,9 @@ def collect(
         for place in (folder, folder / _PAGES, folder / "raw", folder / "raw" / POSTERS):
             files.clear_aside(place)
         listed = _genres(server, folder, language)
-        films = list(_found(server, folder, genres, per_genre, listed, tell))
+        films = list(_films(server, folder, genres, per_genre, listed, tell))
         failed = _posters(server, folder, films, side, tell)
-        _finish(folder, [film for film in films if film.id not in failed])
+        _finish(folder, [one for one in films if one["tmdb_id"] not in failed])
     there = datasets.register(name, _source(request, permission, len(films) - len(failed), failed))
     checks.usable(there.rows(), where=there.raw)
     return there
@@ -233,8 +193,7 @@ def _refuse_taken(folder: Path, name: str, request: dict[str, Any]) -> None:
         if known != request:
             raise DarkroomError(
                 f"The data set {name!r} is there, collected by {known or 'other means'}. Give this "
-                "one another name, or "
-                "the same genres, per_genre and side."
+                "one another name, or the same genres, per_genre and side."
             )
     if (
         (folder / "raw").exists()
@@ -256,14 +215,14 @@ def _genres(server: Server, folder: Path, language: str) -> dict[str, int]:
     return {genre["name"]: int(genre["id"]) for genre in genres}
 
 
-def _found(
+def _films(
     server: Server,
     folder: Path,
     genres: Sequence[str],
     per_genre: int,
     listed: dict[str, int],
     tell: Callable[[str], None],
-) -> Iterator[Film]:
+) -> Iterator[dict[str, Any]]:
     """Films of every genre, page by page in turn, so that a film of two genres goes now to the one
     and now to the other.
     """
@@ -285,11 +244,11 @@ def _found(
                 server, folder, f"{listed[genre]}-{page[genre]:03}", "/discover/movie", **query
             )
             for entry in answer.get("results", []):
-                film = new_film(entry, genre, names)
-                if film and film.id not in seen and missing[genre]:
-                    seen.add(film.id)
+                one = film(entry, genre, names)
+                if one and one["tmdb_id"] not in seen and missing[genre]:
+                    seen.add(one["tmdb_id"])
                     missing[genre] -= 1
-                    yield film
+                    yield one
             last = min(int(answer.get("total_pages", 1)), _MOST_PAGES)
             page[genre] = page[genre] + 1 if page[genre] < last else 0
     for genre, number in missing.items():
@@ -308,34 +267,36 @@ def _page(server: Server, folder: Path, key: str, path: str, **query: Any) -> di
 
 
 def _posters(
-    server: Server, folder: Path, films: Sequence[Film], side: int, tell: Callable[[str], None]
+    server: Server,
+    folder: Path,
+    films: Sequence[dict[str, Any]],
+    side: int,
+    tell: Callable[[str], None],
 ) -> dict[int, str]:
     """Fetches what is not there yet; returns why a film has no poster. The server's silence ends
     it, a single bad one not.
     """
-    base = _page(server, folder, "configuration", "/configuration")["images"][
-        "secure_base_url"
-    ].rstrip("/")
-    place = folder / "raw" / POSTERS
-    place.mkdir(parents=True, exist_ok=True)
-    missing = [film for film in films if not (place / f"{film.id}.jpg").is_file()]
+    images = _page(server, folder, "configuration", "/configuration")["images"]
+    base = f"{images['secure_base_url'].rstrip('/')}/{_WIDTH}"
+    raw = folder / "raw"
+    (raw / POSTERS).mkdir(parents=True, exist_ok=True)
+    missing = [one for one in films if not (raw / one["image"]).is_file()]
     failed: dict[int, str] = {}
 
-    def fetch(film: Film) -> None:
+    def fetch(one: dict[str, Any]) -> None:
         try:
-            data = server.poster(f"{base}/{_WIDTH}/{film.poster.lstrip('/')}")
-            files.write_bytes(
-                place / f"{film.id}.jpg", decode.scaled(data, side=side) if side else data
-            )
+            data = server.poster(f"{base}/{one['poster'].lstrip('/')}")
+            data = decode.scaled(data, side=side) if side else data
+            files.write_bytes(raw / one["image"], data)
         except DarkroomError as error:
-            failed[film.id] = str(error)
+            failed[one["tmdb_id"]] = str(error)
             if len(failed) >= max(10, len(films) // 10):
                 raise DarkroomError(
                     f"{len(failed)} posters could not be fetched, the last because: {error}"
                 ) from None
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(fetch, film) for film in missing]
+        futures = [pool.submit(fetch, one) for one in missing]
         try:
             for number, future in enumerate(concurrent.futures.as_completed(futures), start=1):
                 future.result()
@@ -346,11 +307,11 @@ def _posters(
     return failed
 
 
-def _finish(folder: Path, films: Sequence[Film]) -> None:
+def _finish(folder: Path, films: Sequence[dict[str, Any]]) -> None:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(film.row() for film in films)
+    writer.writerows(films)
     files.write_text(folder / "raw" / _TABLE, text.getvalue())
 
 

@@ -8,70 +8,43 @@ import unicodedata
 from collections.abc import Iterable
 
 OTHER_ENDINGS = frozenset(
-    "txt csv tsv tab json jsonl ndjson xml md rst pdf doc docx xls xlsx ods html htm py ipynb m sh "
-    "r c h cpp zip tar gz tgz bz2 "
-    "xz 7z rar zst db sqlite parquet arrow feather yaml yml toml ini cfg log lst mp4 avi mov mkv "
-    "webm mpg mpeg wav mp3 npz mat "
-    "h5 hdf5 pkl pickle pt pth onnx tfrecord names labels dat data url lnk license rtf css js "
-    "geojson kml aux ovr hdr".split()
+    "txt csv tsv tab json jsonl ndjson xml md rst pdf doc docx xls xlsx ods html htm py "
+    "ipynb m sh r c h cpp zip tar gz tgz bz2 xz 7z rar zst db sqlite parquet arrow "
+    "feather yaml yml toml ini cfg log lst mp4 avi mov mkv webm mpg mpeg wav mp3 npz mat "
+    "manifest h5 hdf5 pkl pickle pt pth onnx tfrecord names labels dat data url lnk "
+    "license rtf css js geojson kml aux ovr hdr".split()
 )
 """Endings of files that are never meant as pictures."""
 
-SPLIT_WORDS = (
-    {
-        "train": "train",
-        "training": "train",
-        "trn": "train",
-        "trainval": "train",
-        "test": "test",
-        "testing": "test",
-        "tst": "test",
-        "val": "val",
-        "valid": "val",
-        "validation": "val",
-        "validate": "val",
-        "dev": "val",
-    }
-    | {
-        f"{word}{tail}": split
-        for word, split in (
-            ("train", "train"),
-            ("training", "train"),
-            ("test", "test"),
-            ("val", "val"),
-        )
-        for tail in ("set", "data", "images", "imgs")
-    }
-    | {
-        "trainingsdaten": "train",
-        "testdaten": "test",
-        "validierung": "val",
-        "validierungsdaten": "val",
-        "entrainement": "train",
-        "apprentissage": "train",
-        "entrenamiento": "train",
-        "prueba": "test",
-        "validacion": "val",
-        "treino": "train",
-        "treinamento": "train",
-        "teste": "test",
-        "validacao": "val",
-        "addestramento": "train",
-    }
+PICTURE_ENDINGS = frozenset(
+    "jpg jpeg jpe jfif mpo png apng gif bmp dib tif tiff webp avif avifs ppm pgm pbm pnm "
+    "heic heif jxl jp2 j2k dcm dicom npy svg psd ico".split()
 )
+READ_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ARCHIVES = (*READ_ARCHIVES, ".7z", ".rar", ".tar.zst", ".gz")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg")
+
+_SPLITS = {
+    "train": "train training trn trainval trainset traindata trainimages trainimgs trainingset "
+    "trainingdata trainingimages trainingimgs trainingsdaten entrainement apprentissage "
+    "entrenamiento treino treinamento addestramento",
+    "val": "val valid validation validate dev valset valdata valimages valimgs validierung "
+    "validierungsdaten validacion validacao",
+    "test": "test testing tst testset testdata testimages testimgs testdaten prueba teste",
+}
+SPLIT_WORDS = {word: split for split, words in _SPLITS.items() for word in words.split()}
 """Words that name a source's own split, and what we call it."""
 
 VAGUE_SPLIT_WORDS = frozenset(
-    "holdout hold out heldout held eval evaluation unseen reserve reserved extra additional "
-    "unlabeled unlabelled pred predict prediction predictions query gallery public private final "
-    "submission inference calibration tune tuning probe blind".split()
+    "holdout hold out heldout held eval evaluation unseen reserve reserved extra "
+    "additional unlabeled unlabelled pred predict prediction predictions query gallery "
+    "public private final submission inference calibration tune tuning probe blind".split()
 )
 """Words that name some part of a data set without saying which split it is."""
 
 IMAGE_WORDS = frozenset(
-    "image images img imgs pic pics picture pictures photo photos jpg jpeg jpegs jpegimages png "
-    "tif "
-    "frames raw data dataset datasets files folder input inputs".split()
+    "image images img imgs pic pics picture pictures photo photos jpg jpeg jpegs "
+    "jpegimages png tif frames raw data dataset datasets files folder input inputs".split()
 )
 """Folder names that only say that pictures lie inside."""
 
@@ -82,8 +55,7 @@ CHUNK_WORDS = IMAGE_WORDS | frozenset(
 
 OVERLAY_WORDS = frozenset(
     "mask masks groundtruth ground truth gt annotation annotations annots segmentation "
-    "segmentations "
-    "bbox bboxes boxes labels".split()
+    "segmentations bbox bboxes boxes labels".split()
 )
 """Folder names of pictures that go with other pictures, such as segmentation masks."""
 
@@ -103,24 +75,22 @@ COPY_SUFFIX = re.compile(
 
 
 RENDITIONS = frozenset(
-    "color colour colored grayscale greyscale gray grey segmented rgb bw thermal infrared nir "
-    "original "
-    "originals augmented resized cropped enhanced edges 40x 100x 200x 400x".split()
+    "color colour colored grayscale greyscale gray grey segmented rgb bw thermal "
+    "infrared nir original originals augmented resized cropped enhanced edges 40x 100x "
+    "200x 400x".split()
 )
 """Folder names that say how the same pictures were prepared."""
 
 ID_WORDS = frozenset(
-    "patient patients subject subjects case lesion slide participant person individual specimen "
-    "animal "
-    "product film movie video clip scene session camera site donor mouse user author plot tree "
-    "plate "
-    "object sequence series study episode owner wafer module".split()
+    "patient patients subject subjects case lesion slide participant person individual "
+    "specimen animal product film movie video clip scene session camera site donor mouse "
+    "user author plot tree plate object sequence series study episode owner wafer module".split()
 )
 """Column and folder names whose values say which pictures belong together."""
 
 PERSON_WORDS = frozenset(
-    "patient patients subject subjects participant person individual specimen lesion donor "
-    "mouse".split()
+    "patient patients subject subjects participant person individual specimen lesion "
+    "donor mouse".split()
 )
 """Those of living beings, whose pictures are never independent."""
 
@@ -129,29 +99,27 @@ AUTOMATIC_IDS = ID_WORDS - {"camera", "site", "user", "author", "owner"}
 
 LABEL_COLUMNS = (
     "label labels class classes class_name classname class_id classid class_label label_name "
-    "target targets y "
-    "category category_name category_id ground_truth gt truth image_label image_class tag tags "
-    "annotation",
+    "target targets y category category_name category_id ground_truth gt truth image_label "
+    "image_class tag tags choice choices prediction_string annotation",
     "diagnosis dx species breed genre style emotion expression disease condition pathology finding "
     "finding_labels variety cultivar crop fruit plant weed animal_type object object_name "
-    "cell_type tissue tumor "
-    "tumour outcome grade severity stage character letter digit symbol type kind name material "
-    "scene_type "
-    "defect malignant benign_malignant",
+    "cell_type tissue tumor tumour outcome grade severity stage character letter digit symbol type "
+    "kind name material scene_type defect malignant benign_malignant",
     "klasse klassen etikett kategorie befund diagnose sorte etiquette categorie classe espece "
     "diagnostic clase etiqueta categoria especie diagnostico rotulo etichetta specie",
 )
 """Names of label columns, the plain ones before those of some field."""
 
+PLAIN_LABELS = frozenset(LABEL_COLUMNS[0].split())
+
 IMAGE_COLUMNS = tuple(
-    "image image_path path file filename file_name filepath file_path img img_path image_name "
-    "image_id "
-    "imageid image_file id name uid bild bildname datei dateiname fichier archivo imagen imagem "
-    "arquivo".split()
+    "image image_path path file filename file_name filepath file_path img img_path "
+    "image_name image_id imageid image_file id name uid bild bildname datei dateiname "
+    "fichier archivo imagen imagem arquivo".split()
 )
 SPLIT_COLUMNS = tuple(
-    "split subset set partition usage phase data_split dataset_split train_test split_name fold "
-    "dataset".split()
+    "split subset set partition usage phase data_split dataset_split train_test "
+    "split_name fold dataset".split()
 )
 TRAIN_FLAGS = ("is_train", "is_training", "is_training_image", "train", "training")
 TEST_FLAGS = ("is_test", "test", "is_testing")
