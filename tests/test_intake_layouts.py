@@ -920,3 +920,117 @@ def test_a_table_that_agrees_with_one_level_decides_and_is_found_again(tmp_path,
     data = intake.bring(str(tmp_path / "set"))
     assert data.source["read_as"]["label"] == "folder level 2"
     assert dict(data.rows()["label"].value_counts()) == {"bus": 8, "car": 8}
+
+
+# -- Exports of labelling tools, and lists of class names
+
+CDO = ("cat", "dog", "owl")
+TWELVE = [f"{i:02}.png" for i in range(12)]
+
+
+def tasks(names, labels_of=lambda i: [CDO[i % 3]]):
+    """Tasks as Label Studio exports them."""
+    return [
+        {
+            "id": i,
+            "data": {"image": f"/data/upload/1/{name}"},
+            "annotations": [
+                {"was_cancelled": True, "result": [{"value": {"choices": ["bin"]}}]},
+                {"result": [{"type": "choices", "value": {"choices": labels_of(i)}}]},
+            ],
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def test_label_studio_json_with_and_without_its_prefix(tmp_path):
+    for folder, prefix in (("kept", "{i:08x}-"), ("own", "")):
+        root = fill(tmp_path / folder, *(prefix.format(i=i) + n for i, n in enumerate(TWELVE)))
+        names = [f"{i:08x}-{name}" for i, name in enumerate(TWELVE)]
+        (root / "export.json").write_text(json.dumps(tasks(names)))
+        assert labels(read(root)) == dict.fromkeys(CDO, 4)
+
+
+def test_label_studio_csv_and_several_choices(tmp_path):
+    root = fill(tmp_path / "csv", *TWELVE)
+    rows = [(f"/data/local-files/?d={n}", i, CDO[i % 3], i / 7) for i, n in enumerate(TWELVE)]
+    table(root, "image,id,choice,lead_time", rows)
+    assert labels(read(root)) == dict.fromkeys(CDO, 4)
+    root = fill(tmp_path / "several", *TWELVE)
+    both = tasks(TWELVE, lambda i: [CDO[i % 3], CDO[(i + 1) % 3]])
+    (root / "export.json").write_text(json.dumps(both))
+    with pytest.raises(DarkroomError, match="12 of 12 images have several labels, such as cat and"):
+        read(root)
+    assert read(root, several="all").rows["attr_label"].iloc[0] == "cat|dog"
+
+
+def test_prediction_strings_give_their_class(tmp_path):
+    fill(tmp_path, *TWELVE)
+    cells = ["none 1 0 0 1 1", "opacity 1 789.28 582.43 1815.94 2499.73 opacity 1 2 3 4.5 6"]
+    table(tmp_path, "id,label", [(n[:-4], cells[i % 2]) for i, n in enumerate(TWELVE)])
+    assert labels(read(tmp_path)) == {"none": 6, "opacity": 6}
+    boxes = [(n, f"{i % 3} 0.9 {i} 2 {i + 20} 30") for i, n in enumerate(TWELVE)]
+    table(tmp_path, "image_id,PredictionString", boxes)
+    assert labels(read(tmp_path)) == {"0": 4, "1": 4, "2": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.txt", "cat\ndog\nowl\n"),
+        ("labels.txt", "0 cat\n1 dog\n2 owl\n"),
+        ("data.yaml", "nc: 3\nnames: ['cat', 'dog', 'owl']\n"),
+        ("label_map.json", '{"0": "cat", "1": "dog", "2": "owl"}'),
+        ("class_indices.json", '{"cat": 0, "dog": 1, "owl": 2}'),
+    ],
+)
+def test_numbered_classes_have_the_names_of_a_list(tmp_path, name, text):
+    root = fill(tmp_path / "folders", *each("{c}/{i}.png", c="012"))
+    (root / name).write_text(text)
+    reading = read(root)
+    assert labels(reading) == dict.fromkeys(CDO, 4) and name in reading.notes[0]
+    assert labels(read(root, names="keep")) == {"0": 4, "1": 4, "2": 4}
+    root = table(fill(tmp_path / "table", *TWELVE), "image,label",
+                 [(n, i % 3 + 1) for i, n in enumerate(TWELVE)])  # fmt: skip
+    (root / name).write_text(text)
+    if name in ("classes.txt", "data.yaml"):  # numbers from 1 where the list has none
+        assert labels(read(root)) == dict.fromkeys(CDO, 4)
+    else:
+        assert labels(read(root)) == {"1": 4, "2": 4, "3": 4}
+
+
+def test_a_list_of_other_length_or_of_labels_by_position_names_no_class(tmp_path):
+    root = fill(tmp_path / "folders", *each("{c}/{i}.png", c="012"))
+    (root / "classes.txt").write_text("cat\ndog\n")
+    assert labels(read(root)) == {"0": 4, "1": 4, "2": 4}
+    root = fill(tmp_path / "flat", *(f"images/{name}" for name in TWELVE))
+    (root / "labels.txt").write_text("".join(f"{CDO[i % 3]}\n" for i in range(12)))
+    with pytest.raises(DarkroomError, match=r"labels.txt \(no column names pictures"):
+        read(root)
+
+
+def test_fiftyone_labelbox_supervisely_and_a_column_of_split_words(tmp_path):
+    root = fill(tmp_path / "fiftyone", *(f"data/{name}" for name in TWELVE))
+    numbers = {name[:-4]: i % 3 for i, name in enumerate(TWELVE)}
+    (root / "labels.json").write_text(json.dumps({"classes": CDO, "labels": numbers}))
+    assert labels(read(root)) == dict.fromkeys(CDO, 4)
+    root = fill(tmp_path / "labelbox", *TWELVE)
+    cells = [(n, '"{""animal"":""' + CDO[i % 3] + '""}"') for i, n in enumerate(TWELVE)]
+    table(root, "External ID,Label", cells)
+    assert labels(read(root)) == dict.fromkeys(CDO, 4)
+    root = fill(tmp_path / "supervisely", *(f"ds/img/{name}" for name in TWELVE))
+    for i, name in enumerate(TWELVE):
+        (root / f"ds/ann/{name}.json").parent.mkdir(exist_ok=True)
+        (root / f"ds/ann/{name}.json").write_text(json.dumps({"tags": [{"name": CDO[i % 3]}]}))
+    assert labels(read(root)) == dict.fromkeys(CDO, 4)
+    root = fill(tmp_path / "status", *TWELVE)
+    status = [(n, CDO[i % 3], "train" if i < 8 else "test") for i, n in enumerate(TWELVE)]
+    table(root, "image,label,evaluation_status", status)
+    assert splits(read(root)) == {"test": 4, "train": 8}
+
+
+def test_annotations_that_are_not_read_are_named(tmp_path):
+    fill(tmp_path, *(f"images/{name}" for name in TWELVE))
+    (tmp_path / "annotations.xml").write_text("<annotations/>")
+    with pytest.raises(DarkroomError, match=r"not read: annotations.xml \(an XML file\)"):
+        read(tmp_path)

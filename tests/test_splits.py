@@ -1,3 +1,4 @@
+import numpy as np
 import pandas
 import pytest
 
@@ -144,6 +145,54 @@ def test_a_class_that_is_one_group_is_refused_by_name(tmp_path):
     table.loc[table["label"] == "b", "group"] = 1000
     with pytest.raises(DarkroomError, match="'b' cannot be divided.*6 images form 1 group"):
         splits.ensure(Fixed(tmp_path, table))
+
+
+def groups_of_each_class(frame, split=None):
+    rows = frame.explode("label")
+    rows = rows if split is None else rows[rows["split"] == split]
+    return rows.drop_duplicates(["label", "group"])["label"].value_counts()
+
+
+def test_a_thousand_classes_of_six_groups_are_in_all_three_splits(tmp_path):
+    table = rows(dict.fromkeys((f"c{number:03}" for number in range(1000)), 6))
+    split = splits.ensure(Fixed(tmp_path, table), fractions=(0.6, 0.2, 0.2))
+    counts = split.counts()
+    assert counts.to_numpy().min() == 1 and counts["train"].between(3, 4).all()
+    assert (counts.sum() / 6000).round(2).tolist() == [0.6, 0.2, 0.2]
+
+
+def test_six_groups_that_every_class_shares_are_divided_four_one_one(tmp_path):
+    table = rows({"a": 6, "b": 6, "c": 6})
+    table["group"] = table.index % 6
+    split = splits.ensure(Fixed(tmp_path, table), fractions=(0.6, 0.2, 0.2))
+    assert split.counts().to_numpy().tolist() == [[4, 1, 1]] * 3
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_class_of_three_groups_is_in_all_three_splits_whatever_the_shape(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    sizes = {f"c{number:02}": int(rng.integers(4, 16)) for number in range(rng.integers(2, 12))}
+    table = rows(sizes)
+    if seed % 3 == 0:  # groups span classes
+        table["group"] = rng.integers(0, 5 + len(table) // 4, len(table))
+    else:  # of one to five images of a class
+        table["group"] = table["label"] + "-" + rng.integers(0, 6, len(table)).astype(str)
+    enough = groups_of_each_class(table)
+    table = table[table["label"].map(enough) >= 3].reset_index(drop=True)
+    assert table["label"].nunique() > 1
+    frame = splits.ensure(Fixed(tmp_path, table), fractions=(0.6, 0.2, 0.2)).frame
+    assert frame.groupby("group")["split"].nunique().max() == 1
+    for name in splits.NAMES:
+        assert set(groups_of_each_class(frame, name).index) == set(frame["label"])
+
+
+def test_a_divided_group_is_reported(tmp_path):
+    data = Fixed(tmp_path, rows({"a": 120, "b": 120}, group_size=4))
+    grouped, random = (splits.ensure(data, method=name) for name in ("grouped", "random"))
+    train = set(random.of("train")["group"])
+    leaking = sum(group in train for group in random.of("test")["group"])
+    assert f"{leaking} test images are in a group with training images" in random.sentence()
+    assert "in a group with" not in grouped.sentence()
 
 
 def test_an_unknown_method_is_refused(tmp_path):

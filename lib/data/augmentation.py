@@ -111,14 +111,8 @@ def augment(
     What a warp uncovers is filled by mirroring the image at its border.
     """
     changed = np.empty_like(images)
-    if isinstance(chosen, Policy):
-        _in_threads(
-            lambda part: _warp(images[part], chosen, drawn[part], out=changed[part]), len(images)
-        )
-    else:
-        _in_threads(
-            lambda part: _operate(images[part], chosen, drawn[part], out=changed[part]), len(images)
-        )
+    act = _warp if isinstance(chosen, Policy) else _operate
+    _in_threads(lambda part: act(images[part], chosen, drawn[part], out=changed[part]), len(images))
     return changed
 
 
@@ -156,9 +150,8 @@ def _operate(
     out: np.ndarray,
 ) -> None:
     for index, (image, row) in enumerate(zip(images, drawn, strict=True)):
-        out[index] = auto_augment.apply(
-            image, auto_augment.chosen(chosen, row[: auto_augment.NUM_DRAWS])
-        )
+        operations = auto_augment.chosen(chosen, row[: auto_augment.NUM_DRAWS])
+        out[index] = auto_augment.apply(image, operations)
 
 
 def _matrices(chosen: Policy, drawn: np.ndarray, *, height: int, width: int) -> np.ndarray:
@@ -232,10 +225,8 @@ def mix(
     shares = np.empty(len(images), np.float32)
     for index, (image, other, row) in enumerate(zip(images, others, drawn, strict=True)):
         if method == "mixup":
-            joined[index], shares[index] = (
-                cv2.addWeighted(image, row[0], other, 1 - row[0], 0),
-                row[0],
-            )
+            joined[index] = cv2.addWeighted(image, row[0], other, 1 - row[0], 0)
+            shares[index] = row[0]
         else:
             joined[index], shares[index] = _cut(image, other, row)
     own = shares[:, None]
@@ -244,17 +235,11 @@ def mix(
 
 def _cut(image: np.ndarray, other: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, float]:
     height, width = image.shape[:2]
-    half = (
-        np.sqrt(1 - row[0]) / 2
-    )  # of the side, so that the rectangle has the share 1 - row[0] of the area
-    left, right = np.clip(
-        [round((row[1] - half) * width), round((row[1] + half) * width)], 0, width
-    )
-    top, bottom = np.clip(
-        [round((row[2] - half) * height), round((row[2] + half) * height)], 0, height
-    )
+    half = np.sqrt(1 - row[0]) / 2  # of the side: the rectangle has the share 1 - row[0]
+    ends = np.array([-half, half])
+    left, right = np.clip(np.rint((row[1] + ends) * width).astype(int), 0, width)
+    top, bottom = np.clip(np.rint((row[2] + ends) * height).astype(int), 0, height)
     joined = image.copy()
     joined[top:bottom, left:right] = other[top:bottom, left:right]
-    return joined, 1 - (bottom - top) * (right - left) / (
-        height * width
-    )  # at the border less is cut than was drawn
+    share = (bottom - top) * (right - left) / (height * width)  # less is cut at the border
+    return joined, 1 - share

@@ -50,12 +50,8 @@ _TABLES: dict[str, Callable[[np.ndarray, float], _Levels]] = {
         np.where(np.arange(256) < 256 * (1 - abs(signed)), _ALL, 255 - _ALL)
     ),
     "invert": lambda image, signed: _same(255 - _ALL),
-    "auto_contrast": lambda image, signed: np.stack(
-        [_stretched(image[..., channel]) for channel in range(3)], axis=1
-    ),
-    "equalize": lambda image, signed: np.stack(
-        [_equalized(image[..., channel]) for channel in range(3)], axis=1
-    ),
+    "auto_contrast": lambda image, signed: np.stack([*map(_stretched, cv2.split(image))], axis=1),
+    "equalize": lambda image, signed: np.stack([*map(_equalized, cv2.split(image))], axis=1),
 }
 _ALL = np.arange(256)
 OPERATIONS = (
@@ -103,10 +99,9 @@ def chosen(policy: RandAugment | AutoAugment, row: np.ndarray) -> list[tuple[str
     """
     signs = np.where(row[5:7] < 0.5, -1.0, 1.0)
     if isinstance(policy, RandAugment):
-        picked = [OPERATIONS[int(number * len(OPERATIONS))] for number in row[1:3]]
-        return [
-            (name, sign * policy.strength / _MOST) for name, sign in zip(picked, signs, strict=True)
-        ]
+        names = [OPERATIONS[int(number * len(OPERATIONS))] for number in row[1:3]]
+        strengths = signs * policy.strength / _MOST
+        return [*zip(names, strengths.tolist(), strict=True)]
     pair = _PAIRS[int(row[0] * len(_PAIRS))]
     acting = zip(pair, row[3:5], signs, strict=True)
     return [
@@ -126,24 +121,19 @@ def apply(image: np.ndarray, operations: list[tuple[str, float]]) -> np.ndarray:
         matrix = np.array([[1.0, 0, 0], [0, 1, 0]])
         for single in matrices:
             matrix = single @ np.vstack([matrix, [0, 0, 1]])
-        image = cv2.warpAffine(
-            image,
-            _about_centre(matrix, height, width),
-            (width, height),
-            borderMode=cv2.BORDER_REFLECT_101,
-        )
+        matrix = _about_centre(matrix, height, width)
+        mirrored = cv2.BORDER_REFLECT_101
+        image = cv2.warpAffine(image, matrix, (width, height), borderMode=mirrored)
     for name, signed in operations:
         if name in _TABLES:
-            image = cv2.LUT(
-                image, np.clip(np.rint(_TABLES[name](image, signed)), 0, 255).astype(np.uint8)[None]
-            )
+            levels = np.clip(np.rint(_TABLES[name](image, signed)), 0, 255).astype(np.uint8)
+            image = cv2.LUT(image, levels[None])
         elif name == "colour":
             grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
             image = cv2.addWeighted(image, 1 + 0.9 * signed, grey, -0.9 * signed, 0)
         elif name == "sharpness":
-            image = cv2.addWeighted(
-                image, 1 + 0.9 * signed, cv2.blur(image, (3, 3)), -0.9 * signed, 0
-            )
+            blurred = cv2.blur(image, (3, 3))
+            image = cv2.addWeighted(image, 1 + 0.9 * signed, blurred, -0.9 * signed, 0)
     return image
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL import Image
+import numpy as np
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 _BLOCK = 1 << 20
 
@@ -239,8 +240,13 @@ class TiffTags:
         return f"{self.bands} bands x {self.bits} bits{kind}, compression {self.compression}"
 
 
-_SIZES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 16: 8}
-_LETTERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q"}
+_TAGS = {
+    "photometric": 262,
+    "bands": 277,
+    "sample_format": 339,
+    "compression": 259,
+    "orientation": 274,
+}
 
 
 def tiff_tags(data: bytes) -> TiffTags:
@@ -248,39 +254,16 @@ def tiff_tags(data: bytes) -> TiffTags:
     2 and 8.
     """
     try:
-        return _tags_of(data)
-    except (struct.error, ValueError, IndexError):
+        tags = ImageFileDirectory_v2(data[: 16 if b"+" in data[2:4] else 8])
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        values = {
+            tag: np.ravel(tags[tag]).tolist() for tag in (*_TAGS.values(), 258, 338) if tag in tags
+        }
+    # damaged tags may raise anything in the parser; the decoder then names the damage
+    except Exception:
         return TiffTags()
-
-
-def _tags_of(data: bytes) -> TiffTags:
-    order = "<" if data[:2] == b"II" else ">"
-    big = struct.unpack_from(order + "H", data, 2)[0] == 43
-    (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
-    at, entry, inline = start + (8 if big else 2), 20 if big else 12, 8 if big else 4
-    values: dict[int, tuple[int, ...]] = {}
-    for place in range(min(count, 200)):
-        tag, kind = struct.unpack_from(order + "HH", data, at + entry * place)
-        (number,) = struct.unpack_from(order + ("Q" if big else "I"), data, at + entry * place + 4)
-        if (
-            tag not in (258, 259, 262, 274, 277, 338, 339)
-            or kind not in _SIZES
-            or not 0 < number <= 1024
-        ):
-            continue
-        field = at + entry * place + (12 if big else 8)
-        if _SIZES[kind] * number > inline:
-            (field,) = struct.unpack_from(order + ("Q" if big else "I"), data, field)
-        values[tag] = struct.unpack_from(f"{order}{number}{_LETTERS[kind]}", data, field)
-    first = {tag: entries[0] for tag, entries in values.items()}
-    alpha = next((int(extra) for extra in values.get(338, ()) if extra in (1, 2)), None)
-    return TiffTags(
-        bits=max(values.get(258, (1,))),
-        bands=first.get(277, 1),
-        photometric=first.get(262, -1),
-        sample_format=first.get(339, 1),
-        compression=first.get(259, 1),
-        orientation=first.get(274, 1),
-        alpha=alpha,
-    )
+    alpha = next((kind for kind in values.get(338, ()) if kind in (1, 2)), None)
+    first = {name: values[tag][0] for name, tag in _TAGS.items() if values.get(tag)}
+    return TiffTags(bits=max(values.get(258) or (1,)), alpha=alpha, **first)

@@ -152,7 +152,8 @@ def ensure(
     else:
         assigned = _assign(rows, method=method, fractions=fractions, seed=seed)
         _refuse_gaps(rows, assigned, method)
-        _store(path, pandas.DataFrame({"path": rows["path"], "split": assigned}))
+        # of nothing but the name, so two writers at once write the same bytes
+        files.write_parquet(path, pandas.DataFrame({"path": rows["path"], "split": assigned}))
     frame = rows[["path", "label", "group", "pixels"]].assign(split=assigned)
     return Split(
         id,
@@ -210,18 +211,14 @@ def _walked(method: str, seed: int) -> tuple[str, int]:
 
 
 def _check(method: str, fractions: tuple[float, float, float]) -> None:
-    known_forms = (_FOLD, _RUNS)
-    if method not in METHODS and not any(form.fullmatch(method) for form in known_forms):
+    fold = _FOLD.fullmatch(method)
+    if method not in METHODS and not fold and not _RUNS.fullmatch(method):
         known = f"{', '.join(METHODS)}, 'runs of N', 'fold K of N' or 'folds of N'"
         raise DarkroomError(f"A split's method is one of {known}. Received: {method!r}.")
-    fold = _FOLD.fullmatch(method)
     if fold and not 1 <= int(fold[1]) <= int(fold[2]) <= 100:
         raise DarkroomError(f"Folds count from 1 to N, with N at most 100. Received: {method!r}.")
-    if (
-        len(fractions) != 3
-        or min(fractions) <= 0
-        or not math.isclose(sum(fractions), 1, abs_tol=1e-6)
-    ):
+    sums_to_one = math.isclose(sum(fractions), 1, abs_tol=1e-6)
+    if len(fractions) != 3 or min(fractions) <= 0 or not sums_to_one:
         raise DarkroomError(
             "The fractions of train, val and test are the final shares: each above 0, and their "
             f"sum is 1. Received: {list(fractions)}, whose sum is {sum(fractions):g}."
@@ -469,24 +466,21 @@ def _source_split(rows: pandas.DataFrame, method: str) -> pandas.Series:
         )
     own = own.where(~without, "train")
     counts = {name: int(own.eq(name).sum()) for name in NAMES}
+    received = ", ".join(f"{number:,} {name}" for name, number in counts.items())
     if method == "source_val":
         if not counts["val"] or not counts["train"] or counts["test"]:
             raise DarkroomError(
                 "The method 'source_val' needs images that the source itself calls train and val, "
-                f"and none that it calls test. Received {counts['train']} train, {counts['val']} "
-                f"val and {counts['test']} test images."
+                f"and none that it calls test. Received: {received}."
             )
         return own.replace("val", "test")
     if not counts["test"] or not counts["train"]:
-        hint = (
-            "the source has train and val alone: use split_method = 'source_val' if its val images "
-            "are the benchmark's test, or 'grouped'"
-            if counts["val"]
-            else "use split_method = 'grouped'"
-        )
+        hint = "use split_method = 'grouped'"
+        if counts["val"]:
+            hint += ", or 'source_val' if its val images are the benchmark's test"
         raise DarkroomError(
-            "The method 'source' needs images that the source itself calls test, and others. "
-            f"Received {counts['test']} test images of {len(rows)}; {hint}."
+            "The method 'source' needs images that the source itself calls train and test. "
+            f"Received: {received}; {hint}."
         )
     return own
 
@@ -499,16 +493,10 @@ def _refuse_gaps(rows: pandas.DataFrame, assigned: pandas.Series, method: str) -
     if empty.empty:
         return
     label = empty.index[0]
-    own = rows["label"] == label
+    own = rows[rows["label"] == label]
     missing = ", ".join(name for name in NAMES if counts.loc[label, name] == 0)
     raise DarkroomError(
-        f"The class {label!r} cannot be divided by the method {method!r}: its "
-        f"{int(own.sum())} images form {rows.loc[own, 'group'].nunique()} group(s), which leaves "
-        f"none for {missing}. "
-        "Add images of this class, leave the class out, or change the fractions or the groups."
+        f"The class {label!r} cannot be divided by the method {method!r}: its {len(own):,} images "
+        f"form {own['group'].nunique():,} group(s), which leaves none for {missing}. Add images of "
+        "this class, leave the class out, or change the fractions or the groups."
     )
-
-
-def _store(path: Path, frame: pandas.DataFrame) -> None:
-    # The assignment depends on nothing but the name, so two writers at once write the same bytes.
-    files.write_parquet(path, frame)

@@ -39,19 +39,15 @@ class Rendering:
 
     def as_json(self) -> dict[str, Any]:
         """Returns the fields as plain values."""
-        return {
-            "ranges": {kind: list(ends) for kind, ends in self.ranges.items()},
-            "bands": list(self.bands),
-            **({} if self.max_pixels == MAX_PIXELS else {"max_pixels": self.max_pixels}),
-        }
+        ranges = {kind: list(ends) for kind, ends in self.ranges.items()}
+        limit = {} if self.max_pixels == MAX_PIXELS else {"max_pixels": self.max_pixels}
+        return {"ranges": ranges, "bands": list(self.bands), **limit}
 
     @classmethod
     def from_json(cls, value: Any) -> Rendering:
         """Returns the rendering that `as_json` has written; an empty one for None."""
         value = value or {}
-        ranges = {
-            kind: (float(ends[0]), float(ends[1])) for kind, ends in value.get("ranges", {}).items()
-        }
+        ranges = {kind: tuple(map(float, ends)) for kind, ends in value.get("ranges", {}).items()}
         bands = tuple(int(band) for band in value.get("bands", ()))
         return cls(ranges, bands, int(value.get("max_pixels", MAX_PIXELS)))
 
@@ -83,11 +79,11 @@ def choose(kind: str, low: float, high: float) -> tuple[float, float]:
 
 def united(ends: Iterable[tuple[str, float, float]]) -> dict[str, tuple[float, float]]:
     """Returns one range for each kind from (kind, lowest, highest) of every picture."""
-    found: dict[str, tuple[float, float]] = {}
+    widest_of: dict[str, tuple[float, float]] = {}
     for kind, low, high in ends:
-        known = found.get(kind, (low, high))
-        found[kind] = (min(known[0], low), max(known[1], high))
-    return {kind: choose(kind, low, high) for kind, (low, high) in found.items()}
+        known = widest_of.get(kind, (low, high))
+        widest_of[kind] = (min(known[0], low), max(known[1], high))
+    return {kind: choose(kind, low, high) for kind, (low, high) in widest_of.items()}
 
 
 def kind_of(values: np.ndarray) -> str:
@@ -116,18 +112,14 @@ def to_8_bit(values: np.ndarray, low: float, high: float) -> np.ndarray:
     is 0.
     """
     if values.dtype == np.uint16:
-        table = np.clip(
-            (np.arange(65536, dtype=np.float32) - np.float32(low)) * np.float32(255 / (high - low)),
-            0,
-            255,
-        )
+        levels = np.arange(65536, dtype=np.float32) - np.float32(low)
+        table = np.clip(levels * np.float32(255 / (high - low)), 0, 255)
         return np.rint(table).astype(np.uint8)[values]
     result = np.empty(values.shape, np.uint8)
     scale = 255 / (high - low)
+    kind = np.float64 if values.dtype.itemsize > 2 else np.float32
     for strip, part in zip(_strips(values), _strips(result), strict=True):
-        scaled = (
-            strip.astype(np.float64 if values.dtype.itemsize > 2 else np.float32) - low
-        ) * scale
+        scaled = (strip.astype(kind) - low) * scale
         np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
         part[...] = np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled)
     return result

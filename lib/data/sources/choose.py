@@ -125,15 +125,12 @@ def _by_folder_or_table(raw: Path, listing: Listing, options: Options) -> Readin
 def _pinned(reading: Reading) -> Reading:
     """The reading with its level among the options, so that reading again asks nothing."""
     level = reading.label.rsplit(" ", 1)[-1]
-    return (
-        reading.noting(options=reading.options | {"level": level}) if level.isdigit() else reading
-    )
+    pinned = {"level": level} if level.isdigit() else {}
+    return reading.noting(options=reading.options | pinned)
 
 
 def _question(question: str, certain: list[Bundle]) -> str:
-    ways = [
-        f"kind=table takes column {bundle.label.columns[0]} of {bundle.name}" for bundle in certain
-    ]
+    ways = [f"kind=table takes column {one.label.columns[0]} of {one.name}" for one in certain]
     return (
         f"The folders can be read in more than one way: {'; '.join([question, *ways])}. Choose by "
         "one of these options."
@@ -189,11 +186,11 @@ def _refuse_few_named(reading: Reading, bundle: Bundle, given: Tables, options: 
     if options.kind == "table" or options.table:
         return
     labelled = reading.rows["label"].notna()
-    others = set().union(*(one.pictures for one in given.bundles if not one.label))
+    named = bundle.pictures.union(*(one.pictures for one in given.bundles if not one.label))
     open_paths = [
         path
         for path in reading.rows.loc[~labelled, "path"]
-        if path not in bundle.pictures | others and tables.split_of_path(path) != "test"
+        if path not in named and tables.split_of_path(path) != "test"
     ]
     if len(open_paths) > labelled.sum():
         raise DarkroomError(
@@ -443,7 +440,8 @@ def _with_class_names(raw: Path, reading: Reading, listing: Listing, options: Op
         if 0 in names and 0 not in labels.values() and max(labels.values()) == len(names):
             names = {number + 1: name for number, name in names.items()}  # counted from 1
         meaning = {label: names.get(number) for label, number in labels.items()}
-        if None not in meaning.values() and len(set(meaning.values())) == len(labels) <= len(names):
+        is_exact = len(labels) == len(names) == len({*meaning.values(), None}) - 1
+        if is_exact and path not in reading.tables:
             listed = few([f"{label} = {name}" for label, name in sorted(meaning.items())], 4)
             return reading.noting(
                 f"The numbers of the classes have their names from {path} ({listed}); names=keep "
@@ -658,7 +656,11 @@ def _group_notes(rows: pd.DataFrame, group: str | None) -> list[str]:
     train, validation and test holds them.
     """
     names = re.findall(r"column (.+?)(?: \+|$)", group or "")
+    labelled = rows[rows["label"].notna()]
     used = [columns.attribute_name(name) for name in names]
+    for name in rows.columns:
+        if name.startswith("attr_") and columns.is_bijection(labelled[name], labelled["label"]):
+            used.append(name)  # the label in other words
     possible = [f"{name} ({n:,} values)" for name, n, _ in groups.repeating(rows, grouped=used)]
     notes = []
     if group is None and (ids := _name_ids(rows)):
@@ -673,7 +675,6 @@ def _group_notes(rows: pd.DataFrame, group: str | None) -> list[str]:
         )
     if rows["source_group"].isna().all():
         return notes
-    labelled = rows[rows["label"].notna()]
     alone = labelled["source_group"].isna().groupby(labelled["label"]).sum()
     numbers = labelled.groupby("label")["source_group"].nunique() + alone
     few_groups = [f"{label} {number:,}" for label, number in numbers.items() if number < 3]

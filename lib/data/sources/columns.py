@@ -268,7 +268,8 @@ def _read_split(cells: pd.Series, name: str) -> dict[str, str | None]:
     words = {value: _split_word(value) for value in values}
     if key == "partition" and "2" in values and set(values) <= _PARTITIONS.keys():
         return {value: _PARTITIONS[value] for value in values}
-    if key not in vocabulary.PLAIN_LABELS and len(values) > 1 and all(words.values()):
+    are_words = all(words.values()) and not any(set("./") & set(value) for value in values)
+    if are_words and len(values) > 1 and key not in vocabulary.PLAIN_LABELS:
         return words  # whatever the column is called
     is_flag = {value.lower() for value in values} <= _TRUE | _FALSE
     for yes, no, names in (

@@ -185,29 +185,25 @@ def collect(
 
 
 def _refuse_taken(folder: Path, name: str, request: dict[str, Any]) -> None:
-    for file in (folder / datasets.SOURCE, folder / _PAGES / "wish.json"):
-        if not file.is_file():
-            continue
-        known = json.loads(file.read_text(encoding="utf-8"))
-        known = known.get("collected", {}) if file.name == datasets.SOURCE else known
-        if known != request:
-            raise DarkroomError(
-                f"The data set {name!r} is there, collected by {known or 'other means'}. Give this "
-                "one another name, or the same genres, per_genre and side."
-            )
-    if (
-        (folder / "raw").exists()
-        and not (folder / datasets.UNFINISHED).exists()
-        and not (folder / datasets.SOURCE).exists()
-    ):
+    source, wish = folder / datasets.SOURCE, folder / _PAGES / "wish.json"
+    known = files.read_json(wish) if wish.is_file() else request
+    if source.is_file():
+        known = (files.read_json(source) or {}).get("collected", {})
+    if known != request:
+        raise DarkroomError(
+            f"The data set {name!r} is there, collected by {known or 'other means'}. Give this one "
+            "another name, or the same genres, per_genre and side."
+        )
+    unfinished = folder / datasets.UNFINISHED
+    if (folder / "raw").exists() and not unfinished.exists() and not source.exists():
         raise DarkroomError(
             f"{folder / 'raw'} is there already and is not overwritten; give this data set another "
             "name."
         )
-    (folder / _PAGES).mkdir(parents=True, exist_ok=True)
-    if not (folder / datasets.SOURCE).exists():
-        (folder / datasets.UNFINISHED).touch()
-    files.write_json(folder / _PAGES / "wish.json", request)
+    wish.parent.mkdir(parents=True, exist_ok=True)
+    if not source.exists():
+        unfinished.touch()
+    files.write_json(wish, request)
 
 
 def _genres(server: Server, folder: Path, language: str) -> dict[str, int]:
