@@ -292,10 +292,10 @@ def tables_of_two_splits_with_other_columns(root):
     return {"a": 8, "b": 8}, {"train": 12, "val": 4}, None
 
 
-def a_class_list_is_no_attribute(root):
+def a_class_list_names_the_numbers_and_is_no_attribute(root):
     flat(root, "image_id,label", zip(NAMES, cycle([0, 1]), strict=True), "train.csv")
     (root / "names.json").write_text('{"0": "blight", "1": "healthy"}')
-    return {"0": 8, "1": 8}, {"train": 16}, None
+    return {"blight": 8, "healthy": 8}, {"train": 16}, None
 
 
 def minus_one_and_one_are_two_classes(root):
@@ -338,7 +338,7 @@ CASES = [
     masks_in_the_class_folders,
     augmented_copies_by_their_names,
     tables_of_two_splits_with_other_columns,
-    a_class_list_is_no_attribute,
+    a_class_list_names_the_numbers_and_is_no_attribute,
     minus_one_and_one_are_two_classes,
 ]
 
@@ -348,7 +348,7 @@ def test_a_case_is_read_as_meant(tmp_path, case):
     classes, split, group = case(tmp_path)
     reading = read(tmp_path)
     assert (labels(reading), splits(reading), reading.group) == (classes, split, group)
-    if case is a_class_list_is_no_attribute:
+    if case is a_class_list_names_the_numbers_and_is_no_attribute:
         assert not [name for name in reading.rows if name.startswith("attr_")]
 
 

@@ -36,7 +36,8 @@ class Options:
         links: `follow`, or the folder below which links may lead.
         hidden: `use` to read files and folders whose name begins with a dot.
         ignore: folders to leave out, with `,` between them.
-        names: `merge` or `keep` class names that a reader would take for the same.
+        names: `merge` or `keep` class names that a reader would take for the same; `keep` also
+            keeps numbers that a list of class names explains.
         encoding: of a table's text, or of the names in a zip file.
     """
 
