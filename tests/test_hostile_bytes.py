@@ -387,7 +387,6 @@ def test_uploads_are_never_in_memory_together(tmp_path, monkeypatch):
         return pixels
 
     monkeypatch.setattr(classify_page, "decode", decode)
-    monkeypatch.setattr(classify_page, "_MAX_KEPT", 0)  # as if these were large
     monkeypatch.setattr(classify_page, "_answer", lambda loaded, pixels, accuracy: pixels.shape)
     monkeypatch.setattr(classify_page.archive, "run", lambda *names: None)
     loaded = SimpleNamespace(classifier=SimpleNamespace(rendering=Rendering()))

@@ -234,7 +234,7 @@ def _pictures(good: pd.DataFrame, limits: Thresholds) -> list[tuple]:
     for reason, (flagged, score, text) in checks.items():
         chosen = flagged.to_numpy(bool)
         rows += _rows(good[chosen], reason, score[chosen].clip(0, 1), text)
-    endings = good["path"].str.rpartition("/")[2].str.rpartition(".")[2].str.lower()
+    endings = good["path"].map(lambda path: path.rsplit("/", 1)[-1].rpartition(".")[2].lower())
     known = zip(endings, good["format"], strict=True)
     wrong = [ending not in ENDINGS.get(format, (ending,)) for ending, format in known]
     text = "the bytes are {format}, the name ends in .{ending}"
