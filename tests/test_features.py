@@ -226,7 +226,7 @@ def test_every_column_is_asked_about_in_words_made_from_numbers():
     )
     assert "more than the untrained network" in first
     assert second.startswith("The trained network does not significantly separate artist")
-    assert third.startswith("Train and test images are not significantly different to it")
+    assert third.startswith("Train and test images do not differ significantly")
 
 
 def test_unrelated_labels_of_whole_groups_are_not_called_separated():

@@ -204,6 +204,7 @@ def read(
     if "data" in shared:
         declared["data"].check(shared["data"])
     given = next((values["data"] for values in typed.values() if "data" in values), None)
+    data = given or shared.get("data")
     general = General(
         folder=_folder(path.stem, given=given, own=shared.get("data"), tiny=tiny),
         shared=shared,
@@ -230,9 +231,9 @@ def read(
         general.folder,
         content.get("question", ""),
         content.get("budget_minutes"),
-        given or shared.get("data"),
+        data,
         tuple(stages),
-        published=content.get("published", {}),
+        published=_published_of(content.get("published", {}), data),
         settings=dict(settings or {}),
         tiny=tiny,
         seeds=tuple(seeds or ()),
@@ -358,6 +359,15 @@ def _check_published(published: dict[str, Any], where: str) -> None:
                     f"`{key}` of {place} must be a number from {low:g} to {high:g}. "
                     f"Received: {value!r}."
                 )
+
+
+def _published_of(published: dict[str, Any], data: str | None) -> dict[str, Any]:
+    """Leaves out figures that name another data set, which would say nothing about these images."""
+    return {
+        name: {key: value for key, value in entry.items() if key != "data"}
+        for name, entry in published.items()
+        if entry.get("data") in (None, data)
+    }
 
 
 def _check_general(

@@ -78,7 +78,9 @@ def maps(
         for axes in panels[len(places) :]:
             axes.set_axis_off()
         handles, names = panels[0].get_legend_handles_labels()
-        below = {"loc": "outside lower center", "ncols": min(len(names), 5), "handletextpad": 0.2}
+        entry_width = 0.06 * max(map(len, names)) + 0.45  # inches
+        columns = int(np.clip(3.3 * across // entry_width, 1, 5))
+        below = {"loc": "outside lower center", "ncols": columns, "handletextpad": 0.2}
         legend = drawing.legend(handles, names, **below)
         for handle in legend.legend_handles:  # copies: the points themselves keep their size
             handle.set_sizes([28])

@@ -181,7 +181,7 @@ def sentences(probed: pd.DataFrame, *, space: str = "trained", label: str = "cla
         )
         if row["column"] == "split":
             differ = "differ: the network remembers its training images, or the splits are unlike"
-            verdict = differ if row["is_significant"] else "are not significantly different to it"
+            verdict = differ if row["is_significant"] else "do not differ significantly"
             lines.append(f"Train and test images {verdict} ({numbers}).")
             continue
         name = label_columns.title(row["column"], label)

@@ -24,11 +24,13 @@ def print_trials(run: Run, plan: Plan, *, expected: int) -> OnTrialEnd:
     """
 
     def on_trial_end(all_trials: list[Trial], trial: Trial) -> None:
+        if trial.state == "copied":  # proposed again, and not computed
+            return
         made = [
             (other.values, other.metrics["made"]) for other in all_trials if "made" in other.metrics
         ]
         checks.require(checks.trials(made))
-        num_ended = sum(other.state != "open" for other in all_trials)
+        num_ended = sum(other.state not in ("open", "copied") for other in all_trials)
         best = trials.ranked(all_trials, plan.goal, plan.direction)
         run.progress(
             epoch=num_ended,
