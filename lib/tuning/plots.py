@@ -60,7 +60,7 @@ def history(result: SearchResult) -> Drawing:
 
 
 def parallel(result: SearchResult) -> Drawing:
-    """Draws one line a trial through its values to its score, the best tenth dark and thick."""
+    """Draws one line a trial through its values to its score, the best tenth highlighted."""
     goal = result.plan.goal
     items = list(result.plan.space.hyperparameters)
     ranked = result.ranked
@@ -86,7 +86,7 @@ def parallel(result: SearchResult) -> Drawing:
         for spine in axes.spines.values():
             spine.set_visible(False)
         axes.tick_params(length=0)
-        title = f"Parallel coordinates: {len(ranked)} trials, the best {dark} dark"
+        title = f"Parallel coordinates: {len(ranked)} trials, the best {dark} highlighted"
         style.set_title(drawing, title)
     words = ", ".join(
         f"{name} {trials.format_value(value)}" for name, value in result.best.values.items()
