@@ -27,6 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.parts import measure
+
 HERE = Path(__file__).parent
 PACKAGES = {
     "darkroom": (),
@@ -48,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="Darkroom and Keras on few images")
+    parser.add_argument("--quick", action="store_true", help="one epoch on few images")
     parser.add_argument("--only", nargs="+", choices=PACKAGES, default=list(PACKAGES))
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--environments", type=Path, default=HERE / ".venv")
@@ -62,8 +64,8 @@ def main() -> None:
         )
         print("|---|---|---|---|---|---|")
         for name in asked.only:
-            if asked.quick and PACKAGES[name]:
-                print(f"{name}: skipped, its environment is made only without --quick.")
+            if asked.quick and PACKAGES[name] and not (asked.environments / name).exists():
+                measure.skip(name, "its environment is made only without --quick")
             else:
                 print(row(name, folder, truth, asked), flush=True)
 
