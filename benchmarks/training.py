@@ -144,12 +144,8 @@ def loading(home: Path, *, quick: bool) -> None:
         theirs = measure.run("benchmarks.naive.loading", home / "train")
         cold, warm = (measure.run("benchmarks.parts.ours", "loading", home) for _ in range(2))
         share = cold["num_images"] / theirs["num_images"]
-        speeds.append(
-            (
-                theirs["wall"][0] * share / cold["wall"][0],
-                theirs["wall"][0] * share / warm["wall"][0],
-            )
-        )
+        seconds = theirs["wall"][0] * share
+        speeds.append((seconds / cold["wall"][0], seconds / warm["wall"][0]))
     first, later = (statistics.median(side) for side in zip(*speeds, strict=True))
     print(
         f"loading, wall time: {first:.1f} times at the first reading, {later:.1f} times at each "
@@ -162,31 +158,28 @@ def memory(home: Path, *, quick: bool) -> None:
     """The most memory held while everything is decoded and read, with all pictures and with a tenth
     of them.
     """
+
+    def private(folder: Path) -> int:
+        measure.run("benchmarks.parts.ours", "loading", folder)  # decodes into the cache
+        return measure.run("benchmarks.parts.ours", "loading", folder)["private_bytes"]
+
     shutil.rmtree(home / "ours", ignore_errors=True)
     num = len(list((home / "train").rglob("*.jpg")))
     with tempfile.TemporaryDirectory() as folder:
         few = Path(folder)
         pictures.split(few, num_train=num // 10, num_val=10)
-        small = [measure.run("benchmarks.parts.ours", "loading", few) for _ in range(2)][1][
-            "private_bytes"
-        ]
+        small = private(few)
         theirs = [
             measure.run("benchmarks.naive.loading", part / "train")["private_bytes"]
             for part in (few, home)
         ]
-    large = [measure.run("benchmarks.parts.ours", "loading", home) for _ in range(2)][1][
-        "private_bytes"
-    ]
+    large = private(home)
     print(
-        f"memory of its own, MB, for a tenth and for all: ours {small / 1e6:.0f} and "
-        f"{large / 1e6:.0f}, "
-        f"naive {theirs[0] / 1e6:.0f} and {theirs[1] / 1e6:.0f}"
+        f"private memory, MB, for a tenth and for all: ours {small / 1e6:.0f} and "
+        f"{large / 1e6:.0f}, naive {theirs[0] / 1e6:.0f} and {theirs[1] / 1e6:.0f}"
     )
-    measure.claim(
-        "memory that comes with the pictures, naive against ours",
-        (theirs[1] - theirs[0]) / max(large - small, 1e6),
-        4,
-    )
+    growth = (theirs[1] - theirs[0]) / max(large - small, 1e6)
+    measure.claim("memory that grows with the images, naive against ours", growth, 4)
 
 
 def _later(values: list[float]) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from benchmarks.parts.measure import SAMPLES
 
@@ -43,12 +43,8 @@ def brute(hashes: np.ndarray, found: np.ndarray) -> bool:
             near = np.flatnonzero(np.bitwise_count(column[first + 1 :] ^ hashes[first, 0]) <= 10)
             for second in (near + first + 1).tolist():
                 seen += 1
-                if (
-                    first,
-                    second,
-                    turn,
-                    int(np.bitwise_count(column[second] ^ hashes[first, 0])),
-                ) not in rows:
+                distance = int(np.bitwise_count(column[second] ^ hashes[first, 0]))
+                if (first, second, turn, distance) not in rows:
                     return False
     return seen == len(rows)
 
@@ -167,31 +163,21 @@ def user_edits(picture: np.ndarray) -> dict[str, np.ndarray]:
     image = Image.fromarray(picture)
     width, height = image.size
 
-    def cropped(source: Image.Image, share: float, place: str) -> Image.Image:
+    def cropped(source: Image.Image, share: float, *, is_central: bool) -> Image.Image:
         w, h = round(source.width * (1 - share)), round(source.height * (1 - share))
-        left, top = {
-            "centre": ((source.width - w) // 2, (source.height - h) // 2),
-            "corner": (0, 0),
-        }[place]
+        left, top = ((source.width - w) // 2, (source.height - h) // 2) if is_central else (0, 0)
         return source.crop((left, top, left + w, top + h))
 
     def framed(share: float, level: int) -> Image.Image:
-        edge = round(share * max(width, height))
-        found = Image.new("RGB", (width + 2 * edge, height + 2 * edge), (level,) * 3)
-        found.paste(image, (edge, edge))
-        return found
+        return ImageOps.expand(image, round(share * max(width, height)), (level,) * 3)
 
     def overlaid(box: tuple[float, float, float, float], level: int) -> Image.Image:
-        found = image.copy()
-        left, top, right, bottom = box
-        area = (
-            round(left * width),
-            round(top * height),
-            round(right * width),
-            round(bottom * height),
+        edit = image.copy()
+        sides = (width, height, width, height)
+        edit.paste(
+            (level,) * 3, tuple(round(part * side) for part, side in zip(box, sides, strict=True))
         )
-        found.paste((level,) * 3, area)
-        return found
+        return edit
 
     def seen_at_an_angle() -> Image.Image:
         corners = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
@@ -201,10 +187,10 @@ def user_edits(picture: np.ndarray) -> dict[str, np.ndarray]:
         return Image.fromarray(cv2.warpPerspective(picture, matrix, (width, height)))
 
     mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    found = {
-        "crop 10 %": cropped(image, 0.10, "centre"),
-        "crop 25 %": cropped(image, 0.25, "centre"),
-        "corner crop 25 %": cropped(image, 0.25, "corner"),
+    edits = {
+        "crop 10 %": cropped(image, 0.10, is_central=True),
+        "crop 25 %": cropped(image, 0.25, is_central=True),
+        "corner crop 25 %": cropped(image, 0.25, is_central=False),
         "turn 5": image.rotate(5, Image.Resampling.BICUBIC, expand=True),
         "turn 20": image.rotate(-20, Image.Resampling.BICUBIC),
         "border 8 %": framed(0.08, 255),
@@ -213,8 +199,8 @@ def user_edits(picture: np.ndarray) -> dict[str, np.ndarray]:
         "stamp": overlaid((0.3, 0.35, 0.7, 0.6), 240),
         "perspective": seen_at_an_angle(),
         "half size": image.resize((max(8, width // 2), max(8, height // 2))),
-        "mirrored crop": cropped(mirrored, 0.15, "corner"),
-        "turned crop": cropped(image.rotate(10, Image.Resampling.BICUBIC), 0.2, "centre"),
+        "mirrored crop": cropped(mirrored, 0.15, is_central=False),
+        "turned crop": cropped(image.rotate(10, Image.Resampling.BICUBIC), 0.2, is_central=True),
         "lighter": image.point([min(255, round(1.25 * level + 15)) for level in range(256)] * 3),
     }
-    return {name: np.asarray(edit) for name, edit in found.items()}
+    return {name: np.asarray(edit) for name, edit in edits.items()}

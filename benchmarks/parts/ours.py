@@ -94,11 +94,8 @@ def floor(_: Path, dtype_policy: str) -> None:
     model = network.describe({"preset": "triage"}, class_names=names, image_side=SIDE)
     fit._compile(model, Settings(**AS_THERE), 100)
     rng = np.random.default_rng(0)
-    batch, truth, clock = (
-        rng.integers(0, 256, (64, SIDE, SIDE, 3), np.uint8),
-        rng.integers(0, 5, 64),
-        Clock(),
-    )
+    batch, truth = rng.integers(0, 256, (64, SIDE, SIDE, 3), np.uint8), rng.integers(0, 5, 64)
+    clock = Clock()
     for _ in range(12):
         with clock.block():
             model.train_on_batch(batch, truth)
@@ -170,12 +167,4 @@ def precision(home: Path) -> None:
 
 if __name__ == "__main__":
     task, home, *words = sys.argv[1:]
-    tasks = {
-        "triage": triage,
-        "floor": floor,
-        "frozen": frozen,
-        "whole": whole,
-        "loading": loading,
-        "precision": precision,
-    }
-    tasks[task](Path(home), *(int(word) if word.isdigit() else word for word in words))
+    globals()[task](Path(home), *(int(word) if word.isdigit() else word for word in words))
