@@ -105,3 +105,10 @@ def test_values_with_decimals_have_three_digits():
         "v1.2",
         "south",
     ]
+
+
+def test_images_without_a_number_are_in_no_quarter():
+    values = pd.Series([*map(float, range(1900, 2000)), None, None])
+    groups = slices._groups(values)
+    assert len(groups) == 4 and groups[0][0] == "1900 to 1925"
+    assert sum(rows.sum() for _, rows in groups) == 100

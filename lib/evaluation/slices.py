@@ -142,7 +142,8 @@ def _slice(
 def _groups(values: pd.Series) -> list[tuple[str, np.ndarray]]:
     if pd.api.types.is_numeric_dtype(values) and values.nunique() > _QUARTERS:
         cut = pd.qcut(values.astype(float), _QUARTERS, duplicates="drop")
-        names = cut.map(lambda span: f"{span.left:.4g} to {span.right:.4g}").astype(object)
+        spans = cut.map(lambda span: f"{span.left:.4g} to {span.right:.4g}", na_action="ignore")
+        names = spans.astype(object)
     else:
         names = values.astype(object)
     counts = names.value_counts()
