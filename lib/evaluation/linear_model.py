@@ -44,7 +44,7 @@ from lib.evaluation import confusion as matrices
 from lib.evaluation import influence, metrics
 from lib.evaluation.predictions import Predictions
 
-SHARED_TRAINING = (0.08, 0.2)
+SHARED_TRAINING = (0.10, 0.25)
 """What shared training images add for a learner whose trainings agree, and how much more for one
 whose trainings have nothing in common: fitted to what simulated learners need
 (`benchmarks/verdicts.py`).
