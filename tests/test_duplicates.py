@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from lib.cleaning import edited_copies, measurements, perceptual_hash
+from lib.cleaning import perceptual_hash
 from lib.cleaning.duplicates import Comparer, CopyVerifier, common, detail, group, stars
 from lib.cleaning.perceptual_hash import orient, perceptual_hashes
 
@@ -252,25 +252,3 @@ def test_look_alikes_are_named_and_grouped_only_if_asked(smooth):
 
 def test_a_picture_that_has_gone_has_no_copy(photographs):
     assert not CopyVerifier([grey(photographs[0]), None].__getitem__).compare(0, 1, 0)[0]
-
-
-def receipt(rng, header):
-    """A receipt of a shop: the same head, other goods and prices, 160 px high."""
-    page = np.full((640, 400), 250, np.uint8)
-    goods = [f"{name:<9}{rng.integers(1, 99)}.{rng.integers(10, 99)}" for name in header[5:]]
-    for row, line in enumerate([*header[:5], *goods]):
-        cv2.putText(page, line, (40, 60 + 36 * row), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 20, 2)
-    return cv2.resize(page, (100, 160), interpolation=cv2.INTER_AREA)
-
-
-@pytest.mark.parametrize("least", [edited_copies.LINE_ART, 0])
-def test_receipts_that_cannot_be_read_are_no_copies(least, photographs, monkeypatch):
-    rng = np.random.default_rng(0)
-    header = ["RESTORAN 7", "No 2 Jalan T", "43200 Cheras", "GST 0012", "Invoice"]
-    header += ["Teh", "Nasi", "Roti", "Mee", "Total", "Cash", "Change"]
-    pictures = [receipt(rng, header) for _ in range(2)]
-    pictures += [grey(picture) for picture in photographs]
-    thumbs = np.stack([measurements.thumbnail(picture) for picture in pictures])
-    monkeypatch.setattr(edited_copies, "LINE_ART", least)
-    found = edited_copies.find(thumbs, np.arange(len(pictures)), pictures.__getitem__)
-    assert found.note is None and len(found.pairs) == (1 if least == 0 else 0)

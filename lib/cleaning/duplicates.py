@@ -270,7 +270,7 @@ def _blocks(values: np.ndarray) -> np.ndarray:
 
 
 FILE = "groups.parquet"
-VERSION = 6
+VERSION = 7
 """Raised when grouping changes; groups of another version are computed again."""
 
 GROUPINGS = ("copies", "look_alikes")

@@ -63,13 +63,6 @@ REFINABLE = 0.5
 and wikiart before it: at least 0.64; on 29 refused pairs: all but two below 0.42.
 """
 
-LINE_ART = 0.1
-"""Share of fine structure that outlives the removal of thin lines, below which a picture is text or
-a drawing. Smaller than `SIDE` its lines are not legible: 30 of 234 receipts of `triage` at 160 px
-would be copies of another one of their shop. Measured at that size: 95 % of receipts below 0.09, of
-drawings below 0.09; of photographs (triage, cars, simpsons) 95 % above 0.18.
-"""
-
 LIKE_STRUCTURE = 0.3
 MAX_ALIKE = 0.05
 """Share of random pairs with that much structure in common, as they stand, beyond which no copies
@@ -219,8 +212,6 @@ class _Verifier:
         one, other = self._picture(first), self._picture(second)
         if one is None or other is None:
             return 0.0
-        if min(one.resolution, other.resolution) < 1 and one.is_line_art:
-            return 0.0
         features = other.mirrored if mirror else other
         start = (
             _scaled(one.grey)
@@ -271,15 +262,6 @@ class _Picture:
     def features(self) -> Features:
         detector = cv2.ORB_create(500, 1.2, 6, edgeThreshold=16, patchSize=24, fastThreshold=7)
         return _features(*detector.detectAndCompute(self.grey, None))
-
-    @cached_property
-    def is_line_art(self) -> bool:
-        grey, kernel = self.grey.astype(np.float32), np.ones((7, 7))
-        left = [
-            (_band(cv2.morphologyEx(grey, way, kernel)) ** 2).mean()
-            for way in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN)  # dark lines, and light ones
-        ]
-        return bool(min(left) < LINE_ART * (_band(grey) ** 2).mean())
 
     @cached_property
     def mirrored(self) -> _Picture:
