@@ -1,11 +1,13 @@
 """Ensembles: averages checked by hand, refusals, and their place in a comparison."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from lib import schema
+from lib.batch import study
 from lib.errors import DarkroomError
 from lib.evaluation import comparison, ensembles
 from lib.evaluation.predictions import Predictions, table
@@ -90,3 +92,17 @@ def test_ensembles_are_lists_of_arms():
     rows = schema.find("6_compare")
     with pytest.raises(DarkroomError, match="gives each name a list of arms"):
         rows.complete({"ensembles": {"both": "one"}})
+
+
+def test_an_ensemble_of_a_study_names_arms_of_its_stages():
+    trained = SimpleNamespace(arm="a", parameters={})
+    values = {"stages": ["train"], "ensembles": {"both": ["a", "b"]}}
+    compared = SimpleNamespace(arm=None, parameters=values)
+    stages = [
+        SimpleNamespace(name="train", runs=[trained]),
+        SimpleNamespace(name="compare", runs=[compared]),
+    ]
+    with pytest.raises(DarkroomError, match="'both' of s.toml names 'b', which is no arm of train"):
+        study._check_compared_arms(stages, "s.toml")
+    values["ensembles"] = {"both": ["a"]}
+    study._check_compared_arms(stages, "s.toml")
