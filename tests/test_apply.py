@@ -307,20 +307,21 @@ def test_the_command_writes_a_run_and_names_what_it_could_not_read(
     assert (folder_of_run / "report.html").is_file()
 
 
-@pytest.mark.parametrize("form", ["onnx", "tflite", "saved_model"])
+@pytest.mark.parametrize("form", ["onnx", "tflite", "saved_model", "openvino"])
 def test_an_export_answers_as_keras_does(trained, tmp_path, monkeypatch, form):
     for package in {
         "onnx": ("tf2onnx", "onnxruntime"),
         "tflite": ("ai_edge_litert",),
         "saved_model": ("tensorflow",),
+        "openvino": ("openvino",),
     }[form]:
         pytest.importorskip(package)
     home, *_ = trained
     monkeypatch.setenv("DARKROOM_HOME", str(home))
     path, apart = export.export("s", form, folder=tmp_path)
     assert path.exists()
-    assert apart < 1e-4
-    about = json.loads((tmp_path / "model.json").read_text())
+    assert apart < export.TOLERANCE
+    about = json.loads(path.with_suffix(".json").read_text())
     assert about["class_names"] == list(NAMES)
     assert about["temperature"] == load("s").temperature
 

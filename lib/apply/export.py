@@ -151,7 +151,7 @@ def _write(
     model_with_probabilities(np.zeros(shape, np.float32))  # Keras exports what has been called
     with quiet.loading(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # converters warn of their own old NumPy names
-        model_with_probabilities.export(path, format=FORMATS[format].keras, verbose=False)
+        model_with_probabilities.export(str(path), format=FORMATS[format].keras, verbose=False)
     if path != aside and format != "openvino":
         path.replace(aside)
     return _LOADERS[format](aside)
@@ -192,7 +192,9 @@ def _load_saved_model(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 def _load_openvino(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     import openvino
 
-    compiled = openvino.Core().compile_model(path / "model.xml", "CPU")
+    # On some processors OpenVINO computes in bfloat16 by default.
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(path / "model.xml", "CPU", exact)
     return lambda pixels: np.array(compiled([pixels])[0])
 
 
