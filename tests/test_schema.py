@@ -161,3 +161,11 @@ def test_no_cell_line_holds_what_papermill_cannot_read():
     for table in schema.NOTEBOOKS.values():
         for statement in ast.parse(table.cell()).body:
             assert isinstance(statement, ast.AnnAssign)
+
+
+def test_the_residual_preset_has_a_schedule_of_its_own():
+    values = schema.find("3_train").complete({"preset": "residual"})
+    assert (values["epochs"], values["schedule"], values["learning_rate"]) == (30, "cosine", 1e-3)
+    shorter = schema.find("3_train").complete({"preset": "residual", "epochs": 5})
+    assert (shorter["epochs"], shorter["schedule"]) == (5, "cosine")
+    assert schema.find("3_train").complete({})["epochs"] == 12
