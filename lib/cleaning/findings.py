@@ -238,7 +238,9 @@ def _pictures(good: pd.DataFrame, limits: Thresholds) -> list[tuple]:
     known = zip(endings, good["format"], strict=True)
     wrong = [ending not in ENDINGS.get(format, (ending,)) for ending, format in known]
     text = "the bytes are {format}, the name ends in .{ending}"
-    return rows + _rows(good.assign(ending=endings)[wrong], "wrong_extension", 0.5, text)
+    return rows + _rows(
+        good.assign(ending=endings)[np.array(wrong, bool)], "wrong_extension", 0.5, text
+    )
 
 
 def _exact(good: pd.DataFrame) -> list[tuple]:
