@@ -12,7 +12,6 @@ import functools
 import hashlib
 import math
 import os
-import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -82,18 +81,14 @@ class Bucket:
 
     def refresh(self) -> None:
         """Reads which images are in the store with all their chunks."""
-        entries = self._retry(lambda: list(self._files.find({})))
-        num_chunks = self._retry(lambda: self._chunks.count_documents({}))
-        if num_chunks != sum(_num_chunks(entry) for entry in entries):
-            counts: dict[Any, int] = {}
-            fields = {"files_id": 1, "_id": 0}
-            for chunk in self._retry(lambda: list(self._chunks.find({}, fields))):
-                counts[chunk["files_id"]] = counts.get(chunk["files_id"], 0) + 1
-            entries = [e for e in entries if counts.get(e["_id"], 0) == _num_chunks(e)]
+        per_file = [{"$group": {"_id": "$files_id", "number": {"$sum": 1}}}]
+        chunks = self._retry(lambda: list(self._chunks.aggregate(per_file)))
+        counts = {row["_id"]: row["number"] for row in chunks}
         self.entries = {
             (entry["filename"], sha256_of(entry)): entry
-            for entry in entries
-            if entry["_id"] == _id(entry["filename"], sha256_of(entry))
+            for entry in self._retry(lambda: list(self._files.find({})))
+            if counts.get(entry["_id"], 0) == _num_chunks(entry)
+            and entry["_id"] == _id(entry["filename"], sha256_of(entry))
         }
 
     def has(self, path: str, sha256: str) -> bool:
@@ -108,20 +103,14 @@ class Bucket:
         return len(batch)
 
     def _upload(self, path: str, data: bytes) -> None:
-        from gridfs.errors import FileExists, NoFile
+        from gridfs.errors import NoFile
 
         sha256 = hashlib.sha256(data).hexdigest()
         owner, metadata = _id(path, sha256), {"sha256": sha256}
-        upload = functools.partial(
-            self._grid.upload_from_stream_with_id, owner, path, data, metadata=metadata
-        )
         files_module.point("gridfs:chunks")
-        try:
-            upload()
-        except FileExists:  # of an earlier attempt, perhaps without some chunks or its entry
-            with contextlib.suppress(NoFile):
-                self._grid.delete(owner)
-            upload()
+        with contextlib.suppress(NoFile):  # of an earlier attempt, perhaps without some chunks
+            self._grid.delete(owner)
+        self._grid.upload_from_stream_with_id(owner, path, data, metadata=metadata)
         files_module.point("gridfs:files")
 
     def read(self, batch: Sequence[Mapping[str, Any]], raw: Path) -> int:
@@ -165,11 +154,9 @@ class Bucket:
         """Replaces the manifest by these rows, each with its path as id."""
         from pymongo import ReplaceOne
 
+        operations = [ReplaceOne({"_id": row["_id"]}, row, upsert=True) for row in rows]
         for start in range(0, len(rows), 1000):
-            part = [
-                ReplaceOne({"_id": row["_id"]}, row, upsert=True)
-                for row in rows[start : start + 1000]
-            ]
+            part = operations[start : start + 1000]
             self._retry(lambda part=part: self._rows.bulk_write(part, ordered=False))
             files_module.point("gridfs:rows")
         stored = self._retry(lambda: {row["_id"] for row in self._rows.find({}, {"_id": 1})})
@@ -200,9 +187,9 @@ class Bucket:
         document = self._retry(lambda: self._sets.find_one({"_id": self.name}))
         if document is None:
             known = names()
-            has = ", ".join(known) or "none"
             raise DarkroomError(
-                f"The store has no data set {self.name!r}; it has {has}.{suggest(self.name, known)}"
+                f"The store has no data set {self.name!r}; it has {', '.join(known) or 'none'}."
+                f"{suggest(self.name, known)}"
             )
         if not document.get("complete"):
             raise DarkroomError(
@@ -219,11 +206,7 @@ class Bucket:
         while True:
             try:
                 return work()
-            except (
-                errors.AutoReconnect,
-                errors.NetworkTimeout,
-                errors.ServerSelectionTimeoutError,
-            ) as error:
+            except errors.AutoReconnect as error:  # network and server selection are such, too
                 if time.monotonic() > until:
                     raise DarkroomError(
                         f"The server at {self.address} does not answer ({type(error).__name__}). "
@@ -247,14 +230,8 @@ def names() -> list[str]:
 def local_path(raw: Path, name: str) -> Path:
     """Returns the path of a stored file. Raises DarkroomError if it leads out of `raw`."""
     pure = PurePosixPath(name)
-    if (
-        pure.is_absolute()
-        or ".." in pure.parts
-        or not pure.parts
-        or "\\" in name
-        or "\0" in name
-        or ":" in pure.parts[0]
-    ):
+    climbs = pure.is_absolute() or ".." in pure.parts or not pure.parts or ":" in pure.parts[0]
+    if climbs or "\\" in name or "\0" in name:
         raise DarkroomError(
             f"The store holds the name {name!r}, which leads out of the data set; it is not read."
         )
@@ -301,11 +278,6 @@ def _num_chunks(entry: Mapping[str, Any]) -> int:
     return math.ceil(entry["length"] / entry["chunkSize"])
 
 
-__all__ = ["URL", "Transfer", "get", "names", "put"]
-
-NAME = "gridfs"
-ABOUT = "data sets kept in MongoDB's GridFS"
-LICENCE = None
 _BATCH_FILES, _BATCH_BYTES, _THREADS = 128, 6 << 20, 4
 _PATIENCE_S = 60.0
 _ROUNDS = 3  # attempts to rewrite what a dying server lost
@@ -348,12 +320,9 @@ def put(
             missing = [path for path, sha in wanted.items() if not store.has(path, sha)]
             if not missing:
                 break
-            _parallel(
-                store.write,
-                _batches(local, missing),
-                threads,
-                lambda done: tell(f"{done:,} images written"),
-            )
+            sizes = {path: local[path].stat().st_size for path in missing}
+            batches = [[(path, local[path]) for path in batch] for batch in _batches(sizes)]
+            _parallel(store.write, batches, threads, lambda num: tell(f"{num:,} images written"))
             moved += len(missing)
             store.refresh()
         if lost := [path for path, sha in wanted.items() if not store.has(path, sha)]:
@@ -364,16 +333,10 @@ def put(
         store.drop_all_but(wanted)
         rows, types = _rows(dataset)
         store.write_rows(rows)
-        sizes = sum(place.stat().st_size for place in local.values())
-        about = {
-            "images": len(wanted),
-            "bytes": sizes,
-            "rows": len(rows),
-            "types": types,
-            "digest": _digest(wanted.items()),
-        }
-        store.finish({**about, "source": dataset.source})
-    return Transfer(len(wanted), sizes, moved, time.monotonic() - began)
+        num_bytes = sum(place.stat().st_size for place in local.values())
+        about = {"images": len(wanted), "bytes": num_bytes, "rows": len(rows), "types": types}
+        store.finish({**about, "digest": _digest(wanted.items()), "source": dataset.source})
+    return Transfer(len(wanted), num_bytes, moved, time.monotonic() - began)
 
 
 def get(
@@ -414,31 +377,20 @@ def get(
                 f"The store holds {len(entries)} images of {name!r}, not those it says. Put it "
                 "again."
             )
-        missing = [entry for entry in entries if not _is_here(raw, entry)]
-        batches = [
-            missing[start : start + _BATCH_FILES] for start in range(0, len(missing), _BATCH_FILES)
-        ]
-        _parallel(
-            lambda batch: store.read(batch, raw),
-            batches,
-            threads,
-            lambda done: tell(f"{done:,} images read"),
-        )
+        missing = {n: entry for n, entry in enumerate(entries) if not _is_here(raw, entry)}
+        sizes = {number: entry["length"] for number, entry in missing.items()}
+        batches = [[missing[number] for number in batch] for batch in _batches(sizes)]
+        read = functools.partial(store.read, raw=raw)
+        _parallel(read, batches, threads, lambda num: tell(f"{num:,} images read"))
         _write_manifest(folder, store.rows(about["rows"]), about["types"])
     for place in {folder, *(file.parent for file in raw.rglob(f"{files.ASIDE}*"))}:
         files.clear_aside(place)
-    _flush_disk()
-    source = {
-        **about["source"],
-        "path": "raw",
-        "mode": "copy",
-        "from": f"gridfs {store.address}",
-        "put": str(about["put"]),
-    }
-    there = datasets.register(folder.name, source)
-    return there, Transfer(
-        len(entries), int(about["bytes"]), len(missing), time.monotonic() - began
-    )
+    if hasattr(os, "sync"):
+        os.sync()  # the images are on the disk before the data set counts as whole
+    source = {**about["source"], "path": "raw", "mode": "copy", "put": str(about["put"])}
+    there = datasets.register(folder.name, {**source, "from": f"gridfs {store.address}"})
+    seconds = time.monotonic() - began
+    return there, Transfer(len(entries), int(about["bytes"]), len(missing), seconds)
 
 
 def _sha256(place: Path) -> str:
@@ -459,12 +411,12 @@ def _is_here(raw: Path, entry: Mapping[str, Any]) -> bool:
     )
 
 
-def _batches(local: Mapping[str, Path], wanted: Sequence[str]) -> Iterator[list[tuple[str, Path]]]:
-    batch: list[tuple[str, Path]] = []
-    size = 0
-    for path in wanted:
-        batch.append((path, local[path]))
-        size += local[path].stat().st_size
+def _batches(sizes: Mapping[Any, int]) -> Iterator[list[Any]]:
+    """Parts of the keys, each of at most `_BATCH_FILES` files and about `_BATCH_BYTES` bytes."""
+    batch, size = [], 0
+    for key, num_bytes in sizes.items():
+        batch.append(key)
+        size += num_bytes
         if len(batch) >= _BATCH_FILES or size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -473,23 +425,17 @@ def _batches(local: Mapping[str, Path], wanted: Sequence[str]) -> Iterator[list[
 
 
 def _parallel(
-    work: Callable[[Any], int], batches: Any, threads: int, tell: Callable[[int], None]
+    work: Callable[[Any], int],
+    batches: Sequence[Any],
+    threads: int,
+    tell: Callable[[int], None],
 ) -> None:
-    """Does the batches on threads, few more in hand than there are threads; the first error ends
-    it.
-    """
-    done, room, last = 0, threading.Semaphore(2 * threads), time.monotonic()
+    """Does the batches on threads; the first error ends it."""
+    done, last = 0, time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        futures = []
-        for batch in batches:
-            room.acquire()
-            future = pool.submit(work, batch)
-            future.add_done_callback(lambda _: room.release())
-            futures.append(future)
-            if any(pending.done() and pending.exception() for pending in futures[-4 * threads :]):
-                break
+        futures = [pool.submit(work, batch) for batch in batches]
         try:
-            for future in futures:
+            for future in concurrent.futures.as_completed(futures):
                 done += future.result()
                 if time.monotonic() - last > 2:
                     last = time.monotonic()
@@ -502,18 +448,15 @@ def _rows(dataset: Dataset) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """The manifest as documents with the types of its columns; none where the data set has not been
     cleaned.
     """
-    if not (dataset.folder / manifest.FILE).is_file():
+    if not dataset.cleaned():
         return [], {}
     table = dataset.manifest()
     columns = {name: [_plain(value) for value in table[name]] for name in table.columns}
+    cells = zip(*columns.values(), strict=True)
     rows = [
-        {
-            "_id": path,
-            "order": number,
-            "row": {name: values[number] for name, values in columns.items()},
-        }
-        for number, path in enumerate(columns["path"])
-    ]
+        {"_id": row[0], "order": number, "row": dict(zip(columns, row, strict=True))}
+        for number, row in enumerate(cells)
+    ]  # the path is the first column
     return rows, {name: str(kind) for name, kind in table.dtypes.items()}
 
 
@@ -529,11 +472,5 @@ def _plain(value: Any) -> Any:
 def _write_manifest(folder: Path, rows: Sequence[dict[str, Any]], types: Mapping[str, str]) -> None:
     if rows:
         table = pandas.DataFrame([row["row"] for row in rows])
-        manifest.write(
-            folder, table.astype({name: types[name] for name in types if name.startswith("attr_")})
-        )
-
-
-def _flush_disk() -> None:
-    if hasattr(os, "sync"):
-        os.sync()
+        kinds = {name: kind for name, kind in types.items() if name.startswith("attr_")}
+        manifest.write(folder, table.astype(kinds))
