@@ -659,7 +659,9 @@ def _group_notes(rows: pd.DataFrame, group: str | None) -> list[str]:
     labelled = rows[rows["label"].notna()]
     used = [columns.attribute_name(name) for name in names]
     for name in rows.columns:
-        if name.startswith("attr_") and columns.is_bijection(labelled[name], labelled["label"]):
+        is_id = vocabulary.ID_WORDS & {*vocabulary.tokens(name)}
+        same = name.startswith("attr_") and columns.is_bijection(labelled[name], labelled["label"])
+        if same and not is_id:
             used.append(name)  # the label in other words
     possible = [f"{name} ({n:,} values)" for name, n, _ in groups.repeating(rows, grouped=used)]
     notes = []

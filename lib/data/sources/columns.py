@@ -268,8 +268,9 @@ def _read_split(cells: pd.Series, name: str) -> dict[str, str | None]:
     words = {value: _split_word(value) for value in values}
     if key == "partition" and "2" in values and set(values) <= _PARTITIONS.keys():
         return {value: _PARTITIONS[value] for value in values}
-    are_words = all(words.values()) and not any(set("./") & set(value) for value in values)
-    if are_words and len(values) > 1 and key not in vocabulary.PLAIN_LABELS:
+    are_words = 1 < len(values) <= 5 and all(words.values())  # more are names such as train_07
+    is_path = any(set("./") & set(value) for value in values)
+    if are_words and not is_path and key not in vocabulary.PLAIN_LABELS:
         return words  # whatever the column is called
     is_flag = {value.lower() for value in values} <= _TRUE | _FALSE
     for yes, no, names in (
