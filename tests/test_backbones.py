@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import sys
@@ -8,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from lib import cli
 from lib.errors import DarkroomError
 from lib.models import backbones, build, predictor, resnet18, timing, weights
 
@@ -303,3 +305,13 @@ def test_stages_have_the_same_weights_as_the_whole_backbone():
     for name in ("stem_conv", "block15_project_conv"):
         expected, received = (model.get_layer(name).get_weights()[0] for model in (whole, staged))
         np.testing.assert_array_equal(received, expected)
+
+
+def test_the_command_line_lists_them(capsys):
+    assert cli.main(["list", "backbones", "--json"]) == 0
+    rows = {row["architecture"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == list(backbones.BACKBONES)
+    assert (rows["resnet50"]["top1"], rows["resnet50"]["num_parameters"]) == (74.9, 23_587_712)
+    assert rows["resnet50"]["offline"] is False
+    assert cli.main(["list", "backbones"]) == 0
+    assert "efficientnet_lite0" in capsys.readouterr().out

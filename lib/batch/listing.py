@@ -139,7 +139,7 @@ def _print_backbones(*, as_json: bool) -> int:
         print(table.reset_index().to_json(orient="records", indent=1))
         return 0
     print(table.drop(columns="weights").to_string(na_rep="-"))
-    print("\nTop-1 and Top-5 in %, on ImageNet; cpu_ms: CPU time of one image of 224 px.")
+    print("\nTop-1 and Top-5 in %, on ImageNet. Depth: layers with weights, where it is published.")
     print("Offline: the weights are on this machine; the others are downloaded once.")
     return 0
 

@@ -36,8 +36,6 @@ class Backbone:
     top1: float | None = None
     """ImageNet accuracy in percent, as published with the weights."""
     top5: float | None = None
-    cpu_ms: float | None = None
-    """CPU time of one image of 224 px, predicting in float32 by TensorFlow on AMD EPYC (Zen 4)."""
     origin: str = "keras.applications, downloaded once"
     package: str = ""
     """The package that brings the weights; with it installed the backbone works offline."""

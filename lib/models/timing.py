@@ -28,10 +28,10 @@ def backbone_table(
 
     Returns:
         A table by architecture: `top1`, `top5` (ImageNet, percent), `num_parameters`, `depth`,
-        `cpu_ms` (see `backbones.Backbone`), `smallest_side`, `weights` (where they come from) and
-        `offline` (whether they are on this machine through pip).
+        `smallest_side`, `weights` (where they come from) and `offline` (whether they are on this
+        machine through pip).
     """
-    columns = ("top1", "top5", "num_parameters", "depth", "cpu_ms", "smallest_side")
+    columns = ("top1", "top5", "num_parameters", "depth", "smallest_side")
     rows = {
         name: {
             **{column: getattr(backbone, column) for column in columns},
@@ -50,7 +50,8 @@ def backbone_table(
             batch_size=batch_size,
             num_steps=num_steps,
         )
-    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("architecture")
+    table = pandas.DataFrame.from_dict(rows, orient="index").rename_axis("architecture")
+    return table.astype({"depth": "Int64"})
 
 
 def steps(
