@@ -19,11 +19,11 @@ class DarkroomError(ValueError):
 
 def check_choice(name: str, value: object, choices: Iterable[str], *, where: str = "") -> None:
     """Raises DarkroomError unless the argument `name` is one of `choices`."""
-    known = list(choices)
+    known = [str(choice) for choice in choices]
     if value not in known:
         place = f"{where}: " if where else ""
         raise DarkroomError(
-            f"{place}`{name}` must be one of {', '.join(known)}. "
+            f"{place}`{name}` must be one of {', '.join(known) or 'none'}. "
             f"Received: {value!r}.{suggest(str(value), known)}"
         )
 

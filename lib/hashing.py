@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -60,17 +59,17 @@ def contents(named: Iterable[tuple[str, Path]], *, cache: Path) -> Iterator[tupl
             have not changed are not read again. It is safe to delete.
     """
     stored = files.read_json(cache)
-    known = stored if isinstance(stored, dict) else {}
+    stored = unsealed(stored) if isinstance(stored, dict) else None
+    known = (stored or {}).get("files", {})  # a damaged cache is filled again
     fresh: dict[str, list[Any]] = {}
     for name, path in named:
         stat = path.stat()
         mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         old = known.get(name)
-        is_known = isinstance(old, list) and len(old) == 4 and old[:3] == mark
-        fresh[name] = [*mark, old[3] if is_known else file(path)]
+        fresh[name] = old if old and old[:3] == mark else [*mark, file(path)]
         yield name, fresh[name][3]
     if fresh != known:
-        files.write_json(cache, fresh)
+        files.write_json(cache, sealed({"files": fresh}))
 
 
 def tree(path: Path, *, cache: Path) -> str:
@@ -100,34 +99,6 @@ def library() -> str:
     return digest(*(source.read_text(encoding="utf-8") for source in sources))
 
 
-def module(name: str) -> str:
-    """Digest of the module `name`, of `lib` or not, and of all modules of `lib` that it can reach
-    through its imports.
-    """
-    if module_file(name) is not None:
-        return _of_modules({name})
-    spec = importlib.util.find_spec(name)
-    file = Path(spec.origin) if spec is not None and spec.origin else None
-    if file is None or not file.is_file():
-        return digest(name)
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    return digest(_essence(tree), _of_modules(set(imported(tree))))
-
-
-def imported(tree: ast.AST) -> Iterator[str]:
-    """Yields the dotted names below `lib` that a piece of code imports, inside functions too."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "lib")
-        elif (
-            isinstance(node, ast.ImportFrom)
-            and (node.module or "").split(".")[0] == "lib"
-            and not node.level
-        ):
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
 def module_file(name: str, *, root: Path | None = None) -> Path | None:
     """Returns the file of the module `lib.…` below `root`, by default this checkout; None where the
     name is no module but something inside one.
@@ -139,50 +110,10 @@ def module_file(name: str, *, root: Path | None = None) -> Path | None:
     return None
 
 
-def _of_modules(names: set[str]) -> str:
-    reached = _closure(frozenset(names))
-    return digest(*(part for name in sorted(reached) for part in (name, _module_essence(name))))
-
-
-def _closure(names: frozenset[str]) -> set[str]:
-    reached: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        file = module_file(name)
-        if name in reached or file is None:
-            continue
-        reached.add(name)
-        # A package runs its own __init__ first, so importing lib.data.splits also reaches lib.data.
-        waiting += [*_imports_of(file, file.stat().st_mtime_ns), name.rpartition(".")[0]]
-    return reached
-
-
-@functools.lru_cache(maxsize=1024)
-def _imports_of(file: Path, changed_ns: int) -> tuple[str, ...]:
-    return tuple(imported(ast.parse(file.read_text(encoding="utf-8"))))
-
-
-def _module_essence(name: str) -> str:
-    file = module_file(name)
-    return _essence_of(file, file.stat().st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=1024)
-def _essence_of(file: Path, changed_ns: int) -> str:
-    return _essence(ast.parse(file.read_text(encoding="utf-8")))
-
-
 def _essence(tree: ast.Module) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
+            texts = [part for part in node.body if isinstance(part, ast.Expr)]
+            texts = [part for part in texts if isinstance(getattr(part.value, "value", None), str)]
+            node.body = [part for part in node.body if part not in texts] or [ast.Pass()]
     return ast.dump(tree)
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )

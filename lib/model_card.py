@@ -5,9 +5,14 @@ The Markdown has the sections and the front matter of a Hugging Face model card.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jinja2
 
 _METRICS = {
     "accuracy": "Accuracy",
@@ -23,6 +28,8 @@ _METRICS = {
     "log_loss": "Log loss",
     "calibration_error": "Calibration error",
 }
+_SOURCES = {"data": "Data set", "licence_of_data": "Licence", "citation_of_data": "Source"}
+_SECTIONS = ("metrics", "classes", "limits", "calibration", "class_names", "images")
 _LICENCE_UNKNOWN = "not stated by the source; ask the owner of the pictures"
 
 
@@ -59,9 +66,8 @@ def of_run(
             row["message"] for row in result["audit"] if row["outcome"] in ("flagged", "note")
         ],
     }
-    return (
-        card | ({"calibration": result["calibration"]} if "calibration" in result else {}) | further
-    )
+    known = {"calibration": result["calibration"]} if "calibration" in result else {}
+    return card | known | further
 
 
 def markdown(title: str, facts: Sequence[str], card: Mapping[str, Any]) -> str:
@@ -69,45 +75,35 @@ def markdown(title: str, facts: Sequence[str], card: Mapping[str, Any]) -> str:
 
     Whatever has no section of its own follows as a table under "Details".
     """
-    rest = dict(card)
-    metrics, classes = rest.pop("metrics", {}), rest.pop("classes", {})
-    limits, calibration = rest.pop("limits", []), rest.pop("calibration", {})
-    rest.pop("class_names", None)
-    lines = [*_front_matter(card), f"# {title}", "", *(f"- {fact}" for fact in facts)]
-    lines += ["", "## Intended use", "", _use(card, calibration)]
-    lines += ["", "## Training data", ""]
-    for name, label in (
-        ("data", "Data set"),
-        ("licence_of_data", "Licence"),
-        ("citation_of_data", "Source"),
-    ):
-        value = rest.get(name)
-        if value and not isinstance(value, Mapping):
-            lines.append(f"- {label}: {rest.pop(name)}")
-    if rest.get("images"):
-        counts = ", ".join(f"{number:,} {split}" for split, number in rest.pop("images").items())
-        lines.append(f"- Images: {counts} (split `{rest.get('split')}`)")
-    if metrics:
-        lines += ["", "## Evaluation", "", "On test images, read after everything was chosen.", ""]
-        lines += _metric_rows(metrics)
-    if classes:
-        columns = list(next(iter(classes.values())))
-        lines += ["", "## By class", "", f"| class | {' | '.join(columns)} |"]
-        lines.append("|---" * (len(columns) + 1) + "|")
-        lines += [_row(name, *row.values()) for name, row in classes.items()]
-    lines += ["", "## Limits", ""]
-    lines += [f"- {message}" for message in limits]
-    lines.append("- Pictures of another source, camera or time may be classified worse than this.")
-    lines += ["", "## Details"]
-    plain = {name: value for name, value in rest.items() if not isinstance(value, Mapping)}
-    for name, section in {"facts": plain, **rest}.items():
-        if isinstance(section, Mapping) and section:
-            lines += ["", f"### {name}", "", "| what | value |", "|---|---|"]
-            lines += [_row(key, value) for key, value in section.items()]
-    return "\n".join(lines) + "\n"
+    rest = {name: value for name, value in card.items() if name not in (*_SECTIONS, *_SOURCES)}
+    tables = {name: value for name, value in rest.items() if isinstance(value, Mapping)}
+    plain = {name: value for name, value in rest.items() if name not in tables}
+    return _template().render(
+        title=title,
+        facts=facts,
+        card=card,
+        header=_front_matter(card),
+        calibration=card.get("calibration", {}),
+        sources=_SOURCES,
+        metrics=_METRICS,
+        details={"facts": plain, **tables},
+    )
 
 
-def _front_matter(card: Mapping[str, Any]) -> list[str]:
+@functools.cache
+def _template() -> jinja2.Template:
+    import jinja2
+
+    environment = jinja2.Environment(  # noqa: S701 - Markdown has nothing to escape
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    dumps = functools.partial(json.dumps, ensure_ascii=False)
+    environment.filters |= {"json": dumps, "cell": _cell, "target_accuracy": target_accuracy}
+    source = Path(__file__).parent / "templates" / "card.md"
+    return environment.from_string(source.read_text("utf-8"))
+
+
+def _front_matter(card: Mapping[str, Any]) -> dict[str, Any]:
     """The YAML header by which a model hub lists a model; JSON is YAML, so names are quoted."""
     header = {"library_name": "keras", "pipeline_tag": "image-classification", "tags": ["darkroom"]}
     metrics = card.get("metrics", {})
@@ -118,8 +114,7 @@ def _front_matter(card: Mapping[str, Any]) -> list[str]:
         dataset = {"name": str(card["data"]), "type": "imagefolder", "split": "test"}
         entry = {"task": task, "dataset": dataset, "metrics": results}
         header["model-index"] = [{"name": card["run"], "results": [entry]}]
-    rows = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in header.items()]
-    return ["---", *rows, "---", ""]
+    return header
 
 
 def target_accuracy(threshold: Mapping[str, Any]) -> float:
@@ -127,35 +122,6 @@ def target_accuracy(threshold: Mapping[str, Any]) -> float:
     return threshold.get("target_accuracy", threshold.get("wished", 0.0))
 
 
-def _use(card: Mapping[str, Any], calibration: Mapping[str, Any]) -> str:
-    sentence = "Sorts pictures like those it was trained on into the classes above."
-    for row in calibration.get("thresholds", []):
-        if target_accuracy(row) == 0.95 and "coverage" in row:
-            sentence += (
-                f" Answers with a probability of at least {row['threshold']:.2f} are meant to be "
-                f"right in 95 % of cases; {row['coverage']:.0%} of the test images reach it."
-            )
-    if 0.95 in calibration.get("not_promised", []):
-        sentence += (
-            f" No probability promises 95 % accuracy: {calibration['num_validation']:,} validation "
-            "images do not show one."
-        )
-    return sentence
-
-
-def _metric_rows(metrics: Mapping[str, Any]) -> list[str]:
-    rows = ["| metric | value | 95 % interval |", "|---|---|---|"]
-    for name, label in _METRICS.items():
-        if name in metrics:
-            low, high = (metrics.get(f"{name}_{end}") for end in ("low", "high"))
-            interval = "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
-            rows.append(_row(label, metrics[name], interval))
-    if "num_images" in metrics:
-        rows.append(_row("Test images", f"{metrics['num_images']:,}", ""))
-    return rows
-
-
-def _row(*values: object) -> str:
-    texts = ["" if value is None else value for value in values]
-    cells = (f"{text:.4g}" if isinstance(text, float) else str(text) for text in texts)
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+def _cell(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -51,26 +51,27 @@ class Notebook(Schema):
             DarkroomError: for a path that leads to nothing.
         """
         located = dict(values)
-        if values.get("tiny") and values.get("data"):
-            located["data"] = values["data"].removesuffix(paths.TINY) + paths.TINY
         for name, row in self.parameters.items():
             value = values.get(name)
-            if not row.is_path or value in ("", None, *row.choices):
+            if value in ("", None, *row.choices) or not (row.is_path or name == "data"):
                 continue
-            path = paths.typed(value)
-            if path.exists():
+            path = paths.typed(value.removesuffix(paths.TINY) if name == "data" else value)
+            if row.is_path and path.exists():
                 located[name] = str(path.absolute())
-            elif _is_written_as_path(name, value):
+            elif _is_written_as_path(name, value) and not path.exists():
                 raise DarkroomError(
                     f"`{name}` names {value!r}, but there is no such file or folder in "
                     f"{Path.cwd()}. Give the path of one that exists ({row.help})."
                 )
+        if values.get("tiny") and values.get("data"):
+            located["data"] = values["data"].removesuffix(paths.TINY) + paths.TINY
         return located
 
     def verify(self, values: Mapping[str, Any]) -> None:
         """Raises DarkroomError for values, of all parameters, that contradict each other or have no
         effect.
         """
+        values = schema.with_strategy_defaults(values)
         parameters.check_conditions(values, self.parameters)
         if "study" in values:  # refuses names that cannot be folders
             paths.run(values["study"], self.stage, values.get("arm") or "all")
@@ -84,7 +85,8 @@ class Notebook(Schema):
 def _is_written_as_path(name: str, value: str) -> bool:
     if name == "model":  # that of a run, such as study/train/arm-s0, may not have been trained yet
         return value.startswith(("/", ".", "~")) or value.endswith(".keras")
-    return "/" in value or value.startswith((".", "~")) or bool(Path(value).suffix)
+    suffix = Path(value).suffix if name != "data" else ""
+    return "/" in value or value.startswith((".", "~")) or bool(suffix)
 
 
 def find(name: str) -> Notebook:
@@ -94,9 +96,7 @@ def find(name: str) -> Notebook:
         DarkroomError: when there is none that is one of the suite's.
     """
     stem = name.removesuffix(".ipynb")
-    path = paths.typed(
-        stem + ".ipynb" if Path(stem).is_absolute() else paths.notebooks() / f"{stem}.ipynb"
-    )
+    path = paths.typed(paths.notebooks() / f"{stem}.ipynb")  # an absolute one stays as it is
     if not path.is_file():
         known = sorted(file.stem for file in paths.notebooks().glob("*.ipynb"))
         raise DarkroomError(
@@ -202,24 +202,17 @@ def _parts(content: Any) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
 def _is_cell(cell: Any) -> bool:
     if not isinstance(cell, dict) or not isinstance(cell.get("metadata"), dict):
         return False
-    lines = cell.get("source")
-    is_text = (
-        isinstance(lines, str)
-        or isinstance(lines, list)
-        and all(isinstance(line, str) for line in lines)
-    )
+    source = cell.get("source")
+    lines = source if isinstance(source, list) else [source]
+    is_text = all(isinstance(line, str) for line in lines)
     return is_text and isinstance(cell["metadata"].get("tags", []), list)
 
 
 def _is_code(cell: dict[str, Any]) -> bool:
-    tags = cell["metadata"].get("tags", ())
-    return (
-        cell.get("cell_type") == "code" and PARAMETERS_TAG not in tags and INJECTED_TAG not in tags
-    )
+    tags = {PARAMETERS_TAG, INJECTED_TAG}.intersection(cell["metadata"].get("tags", ()))
+    return cell.get("cell_type") == "code" and not tags
 
 
 def _title(cells: list[dict[str, Any]]) -> str:
-    for cell in cells:
-        if cell.get("cell_type") == "markdown":
-            return "".join(cell["source"]).lstrip("# ").partition("\n")[0].strip()
-    return ""
+    texts = ("".join(cell["source"]) for cell in cells if cell.get("cell_type") == "markdown")
+    return next(texts, "").lstrip("# ").partition("\n")[0].strip()

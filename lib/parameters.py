@@ -21,38 +21,34 @@ import functools
 import io
 import json
 import math
+import operator
 import re
 import sys
 import tokenize
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lib.errors import DarkroomError, few, suggest
+from lib.errors import DarkroomError, few, suggest, visible
 
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 _WORDS = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
 }
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER}) to ({_NUMBER})")
 _CLAUSE = re.compile(rf"(at least|at most|above|below) ({_NUMBER})")
 _ALLOWED = re.compile(rf"(?:{_NUMBER}\s|at (?:least|most)\b|above\b|below\b|one of\b)")
+_TRIMMED = re.compile(r"(\S(.*\S)?)?")
 _OPTIONAL = " | None"
 _COMPARE = {
-    "at least": lambda value, limit: value >= limit,
-    "at most": lambda value, limit: value <= limit,
-    "above": lambda value, limit: value > limit,
-    "below": lambda value, limit: value < limit,
+    "at least": operator.ge,
+    "at most": operator.le,
+    "above": operator.gt,
+    "below": operator.lt,
 }
 
 
@@ -92,6 +88,8 @@ class Parameter:
     """
     not_empty: bool = False
     """Whether a text needs a character, or a list an item."""
+    is_trimmed: bool = False
+    """Whether a text may neither begin or end with a space nor hold control characters."""
 
     @property
     def choices(self) -> tuple[Any, ...]:
@@ -103,11 +101,7 @@ class Parameter:
         """Such as `(("at least", 1.0), ("at most", 1000.0))`."""
         if match := _RANGE.fullmatch(self.allows):
             return ("at least", float(match[1])), ("at most", float(match[2]))
-        clauses = (
-            [_CLAUSE.fullmatch(clause.strip()) for clause in self.allows.split(",")]
-            if self.allows
-            else []
-        )
+        clauses = [_CLAUSE.fullmatch(clause.strip()) for clause in self.allows.split(",")]
         return tuple((clause[1], float(clause[2])) for clause in clauses if clause)
 
     @property
@@ -149,10 +143,8 @@ class Parameter:
         written = f"[{text}]" if item and not text.lstrip().startswith("[") else text
         try:
             value = tomllib.loads(f"value = {written}")["value"]
-        except (
-            ValueError,
-            RecursionError,
-        ):  # no TOML, numbers of thousands of digits, lists in lists without end
+        # No TOML, numbers of thousands of digits, lists in lists without end.
+        except (ValueError, RecursionError):
             value = _literal(text)
         return self.check(text if value is None else value)
 
@@ -173,19 +165,26 @@ class Parameter:
             return dict(value)
         if type(value) is not _TYPES[kind] or (kind == "float" and not math.isfinite(value)):
             raise self._refusal(value)
-        matches = bool(self.pattern) and re.fullmatch(self.pattern, str(value)) is not None
-        if self.choices and value not in self.choices and not matches:
-            names = [str(choice) for choice in self.choices]
-            near = suggest(str(value), names)
+        is_plain = kind != "str" or (_TRIMMED.fullmatch(value) and visible(value) == value)
+        if self.is_trimmed and not is_plain:
+            raise DarkroomError(
+                f"`{self.name}` must not begin or end with a space, nor hold control characters. "
+                f"Received: {value!r}."
+            )
+        choices, near = self.choices, ""
+        allowed = self.help if self.pattern else self.allowed()
+        if choices:
+            names = [str(choice) for choice in choices]
             allowed = f"one of {few(names, 12)}" + (f" ({self.help})" if self.pattern else "")
+            near = suggest(str(value), names)
+        is_good = all(_COMPARE[word](value, limit) for word, limit in self.limits)
+        if choices or self.pattern:
+            is_good &= value in choices or bool(
+                self.pattern and re.fullmatch(self.pattern, str(value))
+            )
+        if not is_good:
             raise DarkroomError(
                 f"`{self.name}` must be {allowed}{self._open}. Received: {value!r}.{near}"
-            )
-        if self.pattern and not self.choices and not matches:
-            raise DarkroomError(f"`{self.name}` must be {self.help}. Received: {value!r}.")
-        if not all(_COMPARE[word](value, limit) for word, limit in self.limits):
-            raise DarkroomError(
-                f"`{self.name}` must be {self.allowed()}{self._open}. Received: {value!r}."
             )
         return value
 
@@ -249,14 +248,13 @@ def cell_values(values: Mapping[str, Any], parameters: Mapping[str, Parameter]) 
     Options at their defaults are left out.
     """
     own = {name: value for name, value in values.items() if parameters[name].in_cell}
-    if not has_options(parameters):
-        return own
-    rest = {
-        name: value
-        for name, value in values.items()
-        if name not in own and value != parameters[name].default
-    }
-    return {**own, "options": rest}
+    if has_options(parameters):
+        own["options"] = {
+            name: value
+            for name, value in values.items()
+            if name not in own and value != parameters[name].default
+        }
+    return own
 
 
 def is_active(name: str, values: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> bool:
@@ -278,8 +276,8 @@ def check_conditions(values: Mapping[str, Any], parameters: Mapping[str, Paramet
         choice, allowed = parameter.when
         raise DarkroomError(
             f"`{name}` acts only with {choice} = {' or '.join(map(repr, allowed))}. Received: "
-            f"{name} = {value!r} with "
-            f"{choice} = {values[choice]!r}. Leave it at {parameter.default!r}, or change {choice}."
+            f"{name} = {value!r} with {choice} = {values[choice]!r}. Leave it at "
+            f"{parameter.default!r}, or change {choice}."
         )
 
 
@@ -293,15 +291,10 @@ def declared(source: str, *, where: str) -> dict[str, Parameter]:
     try:
         statements, comments = ast.parse(source).body, _comments(source)
     except SyntaxError as error:
-        raise DarkroomError(
-            f"The parameters cell of {where} is not Python: line {error.lineno}, {error.msg}."
-        ) from None
-    except (
-        ValueError,
-        RecursionError,
-        MemoryError,
-        tokenize.TokenError,
-    ) as error:  # zero bytes, brackets without end
+        why = f"line {error.lineno}, {error.msg}"
+        raise DarkroomError(f"The parameters cell of {where} is not Python: {why}.") from None
+    # Zero bytes, brackets without end.
+    except (ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise DarkroomError(f"The parameters cell of {where} is not Python: {error}.") from None
     rows: dict[str, Parameter] = {}
     for statement in statements:
@@ -316,10 +309,8 @@ def declared(source: str, *, where: str) -> dict[str, Parameter]:
             )
         allowed, meaning = _split(comment)
         options = _options(allowed, kind=_item_type(kind) or kind, name=name, where=where)
-        parameter = Parameter(name, kind, default, meaning, "" if options else allowed, options)
-        rows[name] = Parameter(
-            name, kind, parameter.check(default), meaning, parameter.allows, options
-        )
+        row = Parameter(name, kind, default, meaning, "" if options else allowed, options)
+        rows[name] = replace(row, default=row.check(default))
     return rows
 
 
@@ -327,14 +318,11 @@ def assigned(source: str) -> dict[str, Any]:
     """Returns the names and values of a cell that holds nothing but literals under names; {} for
     any other cell.
     """
+    values = {}
     try:
-        statements = ast.parse(source).body
-        values = {}
-        for statement in statements:
-            targets = (
-                [statement.target] if isinstance(statement, ast.AnnAssign) else statement.targets
-            )
-            values |= {target.id: ast.literal_eval(statement.value) for target in targets}
+        for node in ast.parse(source).body:
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+            values |= {target.id: ast.literal_eval(node.value) for target in targets}
     except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError):
         return {}
     return values
@@ -358,15 +346,11 @@ def _flat(
 
 
 def _unknown(name: str, parameters: Mapping[str, Parameter], where: str) -> DarkroomError:
-    for parameter in parameters.values():
-        if name == parameter.was:
-            return DarkroomError(
-                f"The parameter `{name}` of {where} is called `{parameter.name}` now."
-            )
-    near = suggest(name, list(parameters))
-    return DarkroomError(
-        f"{where} has no parameter `{name}`.{near or f' It has: {few(list(parameters), 8)}.'}"
-    )
+    today = next((row.name for row in parameters.values() if row.was == name), None)
+    if today:
+        return DarkroomError(f"The parameter `{name}` of {where} is called `{today}` now.")
+    near = suggest(name, list(parameters)) or f" It has: {few(list(parameters), 8)}."
+    return DarkroomError(f"{where} has no parameter `{name}`.{near}")
 
 
 @functools.cache
@@ -388,20 +372,15 @@ def _expanded(option: Any) -> tuple[Any, ...]:
 
 
 def _assignment(statement: ast.stmt, source: str, where: str) -> tuple[str, str, Any]:
-    def written(
-        node: ast.AST,
-    ) -> str:  # as it stands there; ast.unparse is lost in brackets within brackets
+    def written(node: ast.AST) -> str:
+        # As it stands there: ast.unparse is lost in brackets within brackets.
         return (ast.get_source_segment(source, node) or "")[:200]
 
-    if (
-        not isinstance(statement, ast.AnnAssign)
-        or not isinstance(statement.target, ast.Name)
-        or statement.value is None
-    ):
+    is_row = isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+    if not is_row or statement.value is None:
         raise DarkroomError(
             f"The parameters cell of {where} must hold only lines such as `epochs: int = 12  # 1 "
-            "to 1000: meaning`. "
-            f"Received: {written(statement)!r}."
+            f"to 1000: meaning`. Received: {written(statement)!r}."
         )
     name, kind = statement.target.id, written(statement.annotation)
     plain = kind.removesuffix(_OPTIONAL)

@@ -1,6 +1,4 @@
-"""Paths. Every path of the suite is built here, so that moving the suite
-moves them all.
-"""
+"""Paths. Every path of the suite is built here, so that moving the suite moves them all."""
 
 from __future__ import annotations
 
@@ -15,7 +13,8 @@ PROJECT = "darkroom.toml"
 """The file that marks a project, written by `darkroom init`."""
 TINY = "+tiny"
 """Ends the names of a study's small twin and of a data set's sample that it runs on."""
-_NAME = re.compile(r"[^\W_][\w.@+-]{0,99}", re.UNICODE)
+NAME = r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:[./]|$))[^\W_][\w.@+-]{0,99}(?<!\.)"
+"""A name that can be a folder on every system: Windows reserves some, and ends none with a dot."""
 
 
 def root() -> Path:
@@ -81,22 +80,21 @@ def logs() -> Path:
 
 def notebooks() -> Path:
     """Returns the folder of the notebooks: the project's own where it has one, else the suite's."""
-    own = root() / "notebooks"
-    return own if own.is_dir() else shipped() / "notebooks"
+    return _own("notebooks")
+
+
+def _own(name: str) -> Path:
+    own = root() / name
+    return own if own.is_dir() else shipped() / name
 
 
 def studies() -> Path:
-    """Returns the folder of the study files: the project's own where it has one, else
-    the suite's.
-    """
-    own = root() / "studies"
-    return own if own.is_dir() else shipped() / "studies"
+    """The same for the study files."""
+    return _own("studies")
 
 
 def dataset(name: str) -> Path:
-    """The folder of one data set. Raises DarkroomError for a name that is not one plain folder
-    name.
-    """
+    """The folder of one data set. Raises DarkroomError for what cannot be a folder's name."""
     return datasets() / _plain(name, "data set")
 
 
@@ -130,10 +128,10 @@ def _unit(study: str, stage: str, unit: str) -> Path:
 
 
 def _plain(name: str, what: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise DarkroomError(
-            f"The name of a {what} must start with a letter or digit and hold only letters, digits "
-            "and . _ @ + - "
-            f"(at most 100). Received: {name!r}."
+            f"The name of a {what} must start with a letter or digit, hold only letters, digits "
+            "and . _ @ + - (at most 100, no dot at the end), and be none of Windows' devices, such "
+            f"as CON. Received: {name!r}."
         )
     return name

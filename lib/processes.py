@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import os
 import pickle
 import queue
@@ -29,6 +28,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -54,19 +54,16 @@ class WorkerDied(RuntimeError):
     """
 
     def __init__(self, work: str, exit_code: int, output: str) -> None:
-        self.exit_code, self.output = exit_code, output
-        how = f"ended with {exit_code}" if exit_code >= 0 else f"was killed by signal {-exit_code}"
-        super().__init__("\n".join([f"The process of {work} {how}.", *output.splitlines()[-20:]]))
+        super().__init__(work, exit_code, output)
+        self.work, self.exit_code, self.output = work, exit_code, output
+        self.how = f"ended with {exit_code}"
+        if exit_code < 0:
+            self.how = f"was killed by signal {-exit_code}"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Returns how to rebuild the exception in another process."""
-        return _rebuild_died, (str(self), self.exit_code, self.output)
-
-
-def _rebuild_died(message: str, exit_code: int, output: str) -> WorkerDied:
-    error = WorkerDied("", exit_code, output)
-    error.args = (message,)
-    return error
+    def __str__(self) -> str:
+        """Returns how the process ended, and the last lines that it wrote."""
+        lines = [f"The process of {self.work} {self.how}.", *self.output.splitlines()[-20:]]
+        return "\n".join(lines)
 
 
 class Worker:
@@ -154,12 +151,10 @@ class Worker:
 
     def should_recycle(self) -> bool:
         """Whether the process should serve no further call."""
-        if self._process.poll() is not None:
-            return True
-        if self._max_calls is not None and self._num_calls >= self._max_calls:
-            return True
-        if self._max_growth is None:
-            return False
+        has_ended = self._process.poll() is not None
+        is_worn = self._max_calls is not None and self._num_calls >= self._max_calls
+        if has_ended or is_worn or self._max_growth is None:
+            return has_ended or is_worn
         self._first_memory = self._first_memory or self.memory()
         return self.memory() > self._first_memory + self._max_growth
 
@@ -195,20 +190,15 @@ _idle: list[Worker] = []
 _lock = threading.Lock()
 
 
-def acquire(
-    environment: Mapping[str, str] | None = None,
-    *,
-    max_calls: int | None = None,
-    max_growth: int | None = None,
-) -> Worker:
-    """Returns an idle worker of this environment, or a new one; see `Worker`."""
+def acquire(environment: Mapping[str, str] | None = None, **limits: int | None) -> Worker:
+    """Returns an idle worker of this environment, or a new one with the limits of `Worker`."""
     with _lock:
         for worker in [worker for worker in _idle if worker.kind == _kind(environment)]:
             _idle.remove(worker)
             if not worker.should_recycle():
                 return worker
             worker.close()
-    return Worker(environment, max_calls=max_calls, max_growth=max_growth)
+    return Worker(environment, **limits)
 
 
 def release(worker: Worker) -> None:
@@ -232,8 +222,7 @@ def call(
     *arguments: Any,
     environment: Mapping[str, str] | None = None,
     should_stop: Callable[[Worker], bool] = lambda worker: False,
-    max_calls: int | None = None,
-    max_growth: int | None = None,
+    **limits: int | None,
 ) -> Any:
     """Returns `work(*arguments)`, computed by a worker.
 
@@ -242,14 +231,13 @@ def call(
         arguments: picklable.
         environment: see `Worker`.
         should_stop: asked five times a second with the worker; the worker is ended when true.
-        max_calls: see `Worker`.
-        max_growth: see `Worker`.
+        **limits: `max_calls` and `max_growth` of `Worker`.
 
     Raises:
         WorkerDied: the process ended without an answer, also when `should_stop` ended it.
         Exception: what `work` raised, with its traceback as a note.
     """
-    worker = acquire(environment, max_calls=max_calls, max_growth=max_growth)
+    worker = acquire(environment, **limits)
     try:
         worker.send(work, *arguments)
         while (reply := worker.receive(0.2)) is None:
@@ -297,58 +285,35 @@ def stream(
         ahead: items computed before they are asked for, so that few are in memory; all if None.
         environment: see `Worker`.
     """
-    parts = deque(
-        range(start, min(start + ITEMS_A_CALL, len(items)))
-        for start in range(0, len(items), ITEMS_A_CALL)
-    )
-    ahead = len(items) if ahead is None else ahead
-    values: dict[int, Any] = {}
-    errors: list[BaseException] = []
-    change = threading.Condition()
-    num_yielded, is_stopped = 0, False
+    parts = [items[start : start + ITEMS_A_CALL] for start in range(0, len(items), ITEMS_A_CALL)]
+    most = len(parts) if ahead is None else max(workers, -(-ahead // ITEMS_A_CALL))
+    idle: queue.SimpleQueue[_Feeder] = queue.SimpleQueue()
+    stopped = threading.Event()
 
-    def next_part() -> deque[int]:
-        with change:
-            change.wait_for(lambda: is_stopped or not parts or parts[0].start < num_yielded + ahead)
-            return deque(parts.popleft()) if parts and not is_stopped else deque()
-
-    def put(position: int, value: Any) -> None:
-        with change:
-            values[position] = value
-            change.notify_all()
-
-    def feed() -> None:
-        feeder = _Feeder(work, items, arguments, patience_s, environment)
+    def compute(part: Sequence[Any]) -> list[Any]:
         try:
-            while left := next_part():
-                for position, value in feeder.compute(left, lambda: is_stopped):
-                    put(position, value)
-        except BaseException as error:  # raised by the thread that waits for the values
-            with change:
-                errors.append(error)
-                change.notify_all()
+            feeder = idle.get_nowait()
+        except queue.Empty:
+            feeder = _Feeder(work, arguments, patience_s, environment)
+        try:
+            return feeder.compute(part, stopped)
         finally:
-            feeder.close()
+            idle.put(feeder)
 
-    threads = [threading.Thread(target=feed, daemon=True) for _ in range(min(workers, len(parts)))]
-    for thread in threads:
-        thread.start()
-    try:
-        for position in range(len(items)):
-            with change:
-                change.wait_for(lambda: errors or position in values)  # noqa: B023 - waits here
-                if position not in values:
-                    raise errors[0]
-                value = values.pop(position)
-                num_yielded += 1
-                change.notify_all()
-            yield value
-    finally:
-        with change:
-            is_stopped = True
-            change.notify_all()
-        for thread in threads:
-            thread.join()
+    waiting: deque[Future[list[Any]]] = deque()
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        try:
+            for part in parts:
+                if len(waiting) == most:
+                    yield from waiting.popleft().result()
+                waiting.append(pool.submit(compute, part))
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+            while not idle.empty():
+                idle.get().close()
 
 
 @dataclass
@@ -358,29 +323,27 @@ class _Feeder:
     """
 
     work: Callable[..., Iterator[Any]]
-    items: Sequence[Any]
     arguments: tuple[Any, ...]
     patience_s: float
     environment: Mapping[str, str] | None
     worker: Worker | None = None
 
-    def compute(
-        self, left: deque[int], is_stopped: Callable[[], bool]
-    ) -> Iterator[tuple[int, Any]]:
-        """Takes positions from `left` and yields them with their values."""
-        size = len(left)
-        while left and not is_stopped():
+    def compute(self, items: Sequence[Any], stopped: threading.Event) -> list[Any]:
+        """Returns the values of the items; fewer when it is stopped."""
+        left, size, values = list(items), len(items), []
+        while left and not stopped.is_set():
             if self.worker is None:
                 self.worker = Worker(self.environment, keep_stderr=False)
-                self.worker.send(_load, self.work.__module__)
+                self.worker.send(self.work, [], *self.arguments)
                 self.worker.receive()  # its start is not the first item's time
-            part = [self.items[at] for at in list(left)[:size]]
+            part = left[:size]
             self.worker.send(self.work, part, *self.arguments)
             for _ in part:
                 kind, value = self.worker.receive(self.patience_s) or ("hung", None)
                 if kind != "item":
                     break
-                yield left.popleft(), value
+                values.append(value)
+                del left[0]
             else:
                 self.worker.receive()  # the end of the call
                 continue
@@ -388,8 +351,10 @@ class _Feeder:
                 raise value
             self.close()
             if size == 1:
-                yield left.popleft(), Lost(_describe_death(kind, value, self.patience_s))
+                values.append(Lost(_describe_death(kind, value, self.patience_s)))
+                del left[0]
             size = 1
+        return values
 
     def close(self) -> None:
         """Ends the worker, if there is one."""
@@ -397,10 +362,6 @@ class _Feeder:
             self.worker.kill()
             self.worker.close()
             self.worker = None
-
-
-def _load(module: str) -> None:
-    importlib.import_module(module)
 
 
 def _describe_death(kind: str, exit_code: int | None, patience_s: float) -> str:

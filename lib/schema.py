@@ -13,19 +13,14 @@ through its `options`, or by name on a command line and in a study file.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import pprint
-import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lib import parameters
+from lib import parameters, paths
 from lib.errors import DarkroomError, suggest
 from lib.parameters import Parameter
-
-CELL_WIDTH = 88
 
 
 @dataclass(frozen=True)
@@ -52,25 +47,6 @@ class Schema:
         """
         return parameters.check(values, self.parameters, where=where or self.name, text=text)
 
-    def complete(
-        self, values: Mapping[str, Any], *, text: bool = False, where: str = ""
-    ) -> dict[str, Any]:
-        """Returns the value of every parameter, defaults included.
-
-        Raises:
-            DarkroomError: for an unknown name, a wrong value, a value that has no effect beside the
-                others, or values that contradict each other.
-        """
-        full = with_strategy_defaults(self.defaults() | self.check(values, text=text, where=where))
-        parameters.check_conditions(full, self.parameters)
-        for cross_check in self.cross_checks:
-            cross_check(full)
-        return full
-
-    def cell(self) -> str:
-        """Returns the source of the notebook's parameters cell."""
-        return cell(self.parameters)
-
 
 def find(name: str) -> Schema:
     """Returns the schema of a notebook. Raises DarkroomError, with a suggestion, for a name that is
@@ -92,12 +68,8 @@ def of_stage(stage: str) -> Schema | None:
 def renamed(values: Mapping[str, Any], stage: str) -> dict[str, Any]:
     """Returns the parameters of an older run of a stage under today's names."""
     schema = of_stage(stage)
-    today = (
-        {}
-        if schema is None
-        else {row.was: name for name, row in schema.parameters.items() if row.was}
-    )
-    known = {} if schema is None else schema.parameters
+    known = schema.parameters if schema else {}
+    today = {row.was: name for name, row in known.items() if row.was}
     return {
         name if name in known else today.get(name, name): value for name, value in values.items()
     }
@@ -144,48 +116,6 @@ def active(some: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
     return {name: value for name, value in some.items() if is_active(name, {**values, **some})}
 
 
-def cell(declared: Mapping[str, Parameter]) -> str:
-    """Returns the source of a parameters cell: the parameters with `in_cell`, by group, with
-    `options` at the end.
-    """
-    lines, group = [], None
-    for row in declared.values():
-        if not row.in_cell:
-            continue
-        if row.group != group:
-            lines += [*([""] if lines else []), f"# {row.group}"]
-            group = row.group
-        lines.append(_line(row))
-    if parameters.has_options(declared):
-        name = next(name for name, schema in NOTEBOOKS.items() if schema.parameters is declared)
-        lines += [
-            "",
-            "# Everything else",
-            f"options: dict = {{}}  # by name, as `darkroom list {name}` shows them",
-        ]
-    return "\n".join(lines)
-
-
-def _line(row: Parameter) -> str:
-    kind = row.type.removesuffix(" | None")  # papermill reads no other annotation than a plain name
-    start = f"{row.name}: {kind} = {_literal(row.default)}"
-    if len(f"{start}  # {row.help}") > CELL_WIDTH and isinstance(row.default, dict):
-        items = [f"    {_literal(name)}: {_literal(value)}," for name, value in row.default.items()]
-        start = "\n".join([f"{row.name}: {kind} = {{", *items, "}"])
-    elif len(f"{start}  # {row.help}") > CELL_WIDTH and isinstance(row.default, list):
-        items = textwrap.wrap(_literal(row.default)[1:-1], CELL_WIDTH - 4)
-        items = textwrap.indent("\n".join(items), "    ")
-        start = f"{row.name}: {kind} = [\n{items}\n]"
-    with_choices = f"{start}  # {row.help}: {', '.join(map(str, row.choices))}"
-    fits = all(len(line) <= CELL_WIDTH for line in with_choices.splitlines())
-    return with_choices if row.choices and fits else f"{start}  # {row.help}"
-
-
-def _literal(value: Any) -> str:
-    """A literal with double quotes, as code is formatted everywhere else."""
-    return pprint.pformat(value, width=10_000, sort_dicts=False).replace("'", '"')
-
-
 def _row(
     name: str,
     kind: str,
@@ -194,31 +124,20 @@ def _row(
     allows: str = "",
     *,
     choices: tuple[Any, ...] | str = (),
-    when: tuple[str, ...] = (),
-    option: bool = False,
-    path: bool = False,
-    was: str = "",
-    pattern: str = "",
-    not_empty: bool = False,
+    **more: Any,
 ) -> Parameter:
-    return Parameter(
-        name,
-        kind,
-        default,
-        help,
-        allows,
-        options=(choices,) if isinstance(choices, str) else choices,
-        when=(when[0], when[1:]) if when else None,
-        in_cell=not option,
-        is_path=path,
-        was=was,
-        pattern=pattern,
-        not_empty=not_empty,
-    )
+    options = (choices,) if isinstance(choices, str) else choices
+    more = {"is_trimmed": True, **more}
+    return Parameter(name, kind, default, help, allows, options, **more)
+
+
+def _options(*rows: Parameter, **more: Any) -> tuple[Parameter, ...]:
+    """Parameters without a line in the notebook; `more` is what they have in common."""
+    return tuple(replace(row, in_cell=False, **more) for row in rows)
 
 
 def _group(title: str, *rows: Parameter) -> tuple[Parameter, ...]:
-    return tuple(dataclasses.replace(row, group=title) for row in rows)
+    return tuple(replace(row, group=title) for row in rows)
 
 
 def _notebook(
@@ -229,10 +148,6 @@ def _notebook(
 ) -> Schema:
     rows = {row.name: row for group in groups for row in group}
     return Schema(name, name.partition("_")[2], reads, rows, cross_checks)
-
-
-def _with_default(row: Parameter, default: Any, **changes: Any) -> Parameter:
-    return dataclasses.replace(row, default=default, **changes)
 
 
 def _check_split(values: Mapping[str, Any]) -> None:
@@ -254,8 +169,7 @@ def check_patience(values: Mapping[str, Any]) -> None:
     if values["schedule"] == "plateau" and 0 < values["patience"] <= values["plateau_patience"]:
         raise DarkroomError(
             f"With patience = {values['patience']} the training stops before the rate falls at "
-            "plateau_patience = "
-            f"{values['plateau_patience']}. Choose a larger patience."
+            f"plateau_patience = {values['plateau_patience']}. Choose a larger patience."
         )
 
 
@@ -305,8 +219,27 @@ def _check_comparison(values: Mapping[str, Any]) -> None:
         )
 
 
+def _check_tuned_on(values: Mapping[str, Any]) -> None:
+    splits, known = paths.datasets() / values["data"] / "splits", values["tuned_on"]
+    if known and not values["tiny"] and not (splits / f"{known}.parquet").is_file():
+        names = sorted(path.stem for path in splits.glob("*.parquet"))
+        raise DarkroomError(
+            f"`tuned_on` names the split {known!r}, which {values['data']!r} does not have, so "
+            f"nothing shows on which images the settings were chosen.{suggest(known, names)} Take "
+            "its name from winner.toml, or leave it empty."
+        )
+
+
+def _check_copies(values: Mapping[str, Any]) -> None:
+    if values["classes"] and not values["copy_to"]:
+        raise DarkroomError(
+            "`classes` says which pictures are copied, and acts only with `copy_to`. Received: "
+            f"{values['classes']} without a folder."
+        )
+
+
 # fmt: off
-_FOLDER_NAME = r"[^\W_][\w.@+-]{0,99}"
+_NAME = paths.NAME
 _STUDY = _row("study", "str", "interactive", "the study it belongs to, a folder in logs/")
 _ARM = _row("arm", "str", "", "name of the arm; empty takes the architecture's")
 _TINY = _row("tiny", "bool", False, "a run of seconds, to see that everything works")
@@ -315,86 +248,90 @@ _SEED = _row("seed", "int", 0, "of weights, image order and augmentation", _SEED
 _DATA = _row("data", "str", "elpv", "a data set's name or a folder's path", not_empty=True)
 _TARGET = _row("target", "str", "label", "label, attr_NAME, or label:CLASS against the rest",
                pattern=r"(label|attr_[^/:=]+)(/(first|rarest|all))?([:=].+)?")
-_FRACTIONS = _row("fractions", "list[float]", [0.6, 0.15, 0.25],
-                  "shares of train, validation and test", "above 0, below 1", option=True)
 _SPLIT = (
-    _row("split_method", "str", "grouped", 'grouped, random, source, "fold 1 of 5", "folds of 5"',
-         pattern=r"grouped|random|source|source_val|fold \d+ of \d+|folds of \d+"),
+    _row("split_method", "str", "grouped", 'grouped, random, source, "fold 1 of 5", "runs of 60"',
+         pattern=r"grouped|random|source|source_val|fold \d+ of \d+|folds of \d+|runs of \d+"),
     _row("split_seed", "int", 0, "which of the possible splits", _SEEDS),
-    _FRACTIONS,
+    *_options(_row("fractions", "list[float]", [0.6, 0.15, 0.25],
+                   "shares of train, validation and test", "above 0, below 1")),
 )
 _FINDINGS = "lib.cleaning.findings:DESCRIPTIONS"
-_LIMIT = _row("limit_per_class", "int", 0, "largest number of images a class, 0 for all",
-              "at least 0", option=True)
-_TUNED_ON = _row("tuned_on", "str", "", "the split on which these settings were chosen, as "
-                 "winner.toml names it; others with its images in test are refused", option=True)
 _SIDE = _row("image_side", "int", 96, "height and width in pixels that the network sees",
              "8 to 2048")
 _RESIZE = _row("resize", "str", "stretch", "how an image becomes square",
-               choices=("stretch", "pad", "crop"), option=True)
+               choices=("stretch", "pad", "crop"), in_cell=False)
 _AUGMENTATION = _row("augmentation", "str", "none", "random changes to train images",
                      choices="lib.data.augmentation:POLICIES")
+_LIMIT, _TUNED_ON = _options(
+    _row("limit_per_class", "int", 0, "largest number of images a class, 0 for all", "at least 0"),
+    _row("tuned_on", "str", "", "the split on which these settings were chosen, as winner.toml "
+         "names it; others with its images in test are refused", pattern=f"|{_NAME}"),
+)
 
-_CUSTOM = ("architecture", "custom")
+_CUSTOM = ("architecture", ("custom",))
+_PRETRAINED = ("strategy", ("frozen", "linear_probe", "fine_tune", "full"))
 _NETWORK = (
     _row("architecture", "str", "custom", "custom, a backbone, several joined by +, or keras_hub:…",
          choices=("custom", "lib.models.backbones:BACKBONES"),
          pattern=r"keras_hub:.+|\w+(\+\w+)+"),
     _row("strategy", "str", "scratch", "which weights learn",
          choices="lib.training.strategies:STRATEGIES", was="training"),
-    _row("weights", "str", "imagenet", "first weights of a backbone: imagenet, none or a file",
-         option=True, path=True, choices=("imagenet", "none"), pattern=r".*[/\\.].*"),
-    _row("alpha", "float", 1.0, "width of a MobileNet", "above 0, at most 2", option=True,
-         when=("architecture", "mobilenet", "mobilenet_v2")),
-    _row("fine_tune_fraction", "float", 0.6,
-         "share of the backbone's layers that fine-tuning trains, from the last on",
-         "above 0, at most 1", option=True, when=("strategy", "fine_tune")),
-    _row("feature_maps", "str | None", None,
-         "maps of a backbone that the head sees: the last, or mean and deviation of all stages",
-         choices=("last", "stages"), option=True,
-         when=("strategy", "frozen", "linear_probe", "fine_tune", "full")),
-    _row("feature_backend", "str", "keras",
-         "what computes frozen features; auto takes OpenVINO where it is installed",
-         choices="lib.models.inference:ENGINES", option=True,
-         when=("strategy", "frozen", "linear_probe", "fine_tune", "full"), was="engine"),
-    _row("normalization", "str | None", None,
-         "scale of the pixels; None for 0 to 1, or what the backbone was trained with",
-         choices="lib.models.preprocessing:NORMALIZATIONS", option=True),
-    _row("preset", "str", "compact", "custom network to start from",
-         choices="lib.models.cnn:PRESETS", option=True, when=_CUSTOM),
-    _row("filters", "list[int] | None", None, "filters of each convolution block", "1 to 65536",
-         option=True, when=_CUSTOM, not_empty=True),
-    _row("kernel_size", "int | None", None, "side of the convolutions in pixels", "1 to 15",
-         option=True, when=_CUSTOM, was="kernel"),
-    _row("first_stride", "int | None", None, "stride of the first convolution", "1 to 8",
-         option=True, when=_CUSTOM),
-    _row("padding", "str | None", None, "padding of the convolutions", choices=("same", "valid"),
-         option=True, when=_CUSTOM),
-    _row("pooling", "str | None", None, "pooling after a block",
-         choices=("max", "average", "none"), option=True, when=_CUSTOM),
-    _row("summary", "str | None", None, "how the last maps become one vector",
-         choices=("flatten", "average", "max"), option=True, when=_CUSTOM),
-    _row("dense_units", "list[int] | None", None, "units of each dense layer; [] for none",
-         "1 to 65536", option=True, when=_CUSTOM),
-    _row("activation", "str | None", None, "activation after convolutions and dense layers",
-         option=True, when=_CUSTOM,
-         choices=("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh")),
-    _row("batch_normalization", "str | None", None, "where batch normalisation is applied",
-         choices=("none", "block", "flat", "all"), option=True, when=_CUSTOM),
-    _row("block_dropout", "float | None", None, "dropout rate after each block",
-         "at least 0, below 1", option=True, when=_CUSTOM),
-    _row("l2", "float | None", None, "weight of the squared kernels in the loss", "0 to 1",
-         option=True, when=_CUSTOM),
-    _row("initializer", "str | None", None, "initial kernels", option=True, when=_CUSTOM,
-         choices=("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal")),
-    _row("dropout", "float | None", None, "dropout rate of dense layers and before the last layer",
-         "at least 0, below 1", option=True),
-    _row("average_mirrored", "bool", False,
-         "whether predictions are the mean over an image and its mirror image", option=True),
+    *_options(
+        _row("weights", "str", "imagenet", "first weights of a backbone: imagenet, none or a file",
+             is_path=True, choices=("imagenet", "none"), pattern=r".*[/\\.].*"),
+        _row("alpha", "float", 1.0, "width of a MobileNet", "above 0, at most 2",
+             when=("architecture", ("mobilenet", "mobilenet_v2"))),
+        _row("fine_tune_fraction", "float", 0.6,
+             "share of the backbone's layers that fine-tuning trains, from the last on",
+             "above 0, at most 1", when=("strategy", ("fine_tune",))),
+        _row("feature_maps", "str | None", None,
+             "maps of a backbone that the head sees: the last, or mean and deviation of all stages",
+             choices=("last", "stages"), when=_PRETRAINED),
+        _row("feature_backend", "str", "keras",
+             "what computes frozen features; auto takes OpenVINO where it is installed",
+             choices="lib.models.inference:ENGINES", when=_PRETRAINED, was="engine"),
+        _row("normalization", "str | None", None,
+             "scale of the pixels; None for 0 to 1, or what the backbone was trained with",
+             choices="lib.models.preprocessing:NORMALIZATIONS"),
+    ),
+    *_options(
+        _row("preset", "str", "compact", "custom network to start from",
+             choices="lib.models.cnn:PRESETS"),
+        _row("filters", "list[int] | None", None, "filters of each convolution block",
+             "1 to 65536", not_empty=True),
+        _row("kernel_size", "int | None", None, "side of the convolutions in pixels", "1 to 15",
+             was="kernel"),
+        _row("first_stride", "int | None", None, "stride of the first convolution", "1 to 8"),
+        _row("padding", "str | None", None, "padding of the convolutions",
+             choices=("same", "valid")),
+        _row("pooling", "str | None", None, "pooling after a block",
+             choices=("max", "average", "none")),
+        _row("summary", "str | None", None, "how the last maps become one vector",
+             choices=("flatten", "average", "max")),
+        _row("dense_units", "list[int] | None", None, "units of each dense layer; [] for none",
+             "1 to 65536"),
+        _row("activation", "str | None", None, "activation after convolutions and dense layers",
+             choices=("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh")),
+        _row("batch_normalization", "str | None", None, "where batch normalisation is applied",
+             choices=("none", "block", "flat", "all")),
+        _row("block_dropout", "float | None", None, "dropout rate after each block",
+             "at least 0, below 1"),
+        _row("l2", "float | None", None, "weight of the squared kernels in the loss", "0 to 1"),
+        _row("initializer", "str | None", None, "initial kernels",
+             choices=("glorot_uniform", "glorot_normal", "he_uniform", "he_normal",
+                      "lecun_normal")),
+        when=_CUSTOM,
+    ),
+    *_options(
+        _row("dropout", "float | None", None,
+             "dropout rate of dense layers and before the last layer", "at least 0, below 1"),
+        _row("average_mirrored", "bool", False,
+             "whether predictions are the mean over an image and its mirror image"),
+    ),
 )
 
-_TRAINED_WHOLE = ("strategy", "scratch", "fine_tune", "full")
-_BY_GRADIENT = ("strategy", "scratch", "frozen", "fine_tune", "full")
+_TRAINED_WHOLE = ("scratch", "fine_tune", "full")
+_BY_GRADIENT = ("strategy", ("scratch", "frozen", "fine_tune", "full"))
 _FIT = (
     _row("epochs", "int | None", None, "passes over the train split; None: the strategy's",
          "1 to 10000"),
@@ -403,358 +340,308 @@ _FIT = (
          "above 0, at most 10", when=_BY_GRADIENT),
     _row("optimizer", "str | None", None, "the optimiser; None: the strategy's",
          choices="lib.training.optimizers:OPTIMIZERS", when=_BY_GRADIENT),
-    _row("momentum", "float", 0.9, "momentum of sgd", "at least 0, below 1", option=True,
-         when=("optimizer", "sgd")),
-    _row("weight_decay", "float", 0.004, "weight decay of the kernels", "0 to 1", option=True,
-         when=("optimizer", "adamw", "sgd")),
-    _row("gradient_clip", "float", 1.0, "largest global norm of the gradients, 0 for no limit",
-         "0 to 1000", option=True),
+    *_options(
+        _row("momentum", "float", 0.9, "momentum of sgd", "at least 0, below 1",
+             when=("optimizer", ("sgd",))),
+        _row("weight_decay", "float", 0.004, "weight decay of the kernels", "0 to 1",
+             when=("optimizer", ("adamw", "sgd"))),
+        _row("gradient_clip", "float", 1.0,
+             "largest global norm of the gradients, 0 for no limit", "0 to 1000"),
+    ),
     _row("schedule", "str | None", None, "how the rate falls; None: the strategy's",
          choices="lib.training.optimizers:SCHEDULES", when=_BY_GRADIENT),
-    _row("warm_up", "float", 0.1, "share of the steps in which a cosine schedule rises",
-         "at least 0, below 1", option=True, when=("schedule", "cosine")),
-    _row("decay_every", "float", 0.3, "share of all steps between two falls of a step schedule",
-         "above 0, below 1", option=True, when=("schedule", "step")),
-    _row("decay_factor", "float", 0.1,
-         "factor by which a step or plateau schedule lowers the rate", "above 0, below 1",
-         option=True, when=("schedule", "step", "plateau")),
-    _row("plateau_patience", "int", 3,
-         "epochs without improvement before a plateau schedule falls", "at least 1", option=True,
-         when=("schedule", "plateau")),
+    *_options(
+        _row("warm_up", "float", 0.1, "share of the steps in which a cosine schedule rises",
+             "at least 0, below 1", when=("schedule", ("cosine",))),
+        _row("decay_every", "float", 0.3, "share of all steps between two falls of a step schedule",
+             "above 0, below 1", when=("schedule", ("step",))),
+        _row("decay_factor", "float", 0.1,
+             "factor by which a step or plateau schedule lowers the rate", "above 0, below 1",
+             when=("schedule", ("step", "plateau"))),
+        _row("plateau_patience", "int", 3,
+             "epochs without improvement before a plateau schedule falls", "at least 1",
+             when=("schedule", ("plateau",))),
+    ),
     _row("patience", "int", 0, "epochs without improvement before stopping, 0 for never",
          "at least 0"),
-    _row("min_delta", "float", 0.0, "smallest change of `monitor` that counts as an improvement",
-         "at least 0", option=True),
-    _row("monitor", "str", "val_loss", "what decides which epoch is kept",
-         choices=("val_loss", "val_accuracy"), option=True),
-    dataclasses.replace(
-        _AUGMENTATION, when=("strategy", (*_TRAINED_WHOLE[1:], "linear_probe"))
+    *_options(
+        _row("min_delta", "float", 0.0,
+             "smallest change of `monitor` that counts as an improvement", "at least 0"),
+        _row("monitor", "str", "val_loss", "what decides which epoch is kept",
+             choices=("val_loss", "val_accuracy")),
     ),
+    replace(_AUGMENTATION, when=("strategy", (*_TRAINED_WHOLE, "linear_probe"))),
     _row("class_weights", "str", "none", "whether rare classes count more",
          choices=("none", "balanced")),
-    _row("mix", "str", "none", "whether train images are mixed in pairs",
-         choices="lib.data.augmentation:MIX_METHODS", option=True, when=_TRAINED_WHOLE),
-    _row("mix_alpha", "float", 0.4, "alpha of the beta distribution of mixing shares",
-         "above 0, at most 10", option=True, when=("mix", "mixup", "cutmix")),
-    _row("loss", "str", "cross_entropy", "the loss; the binary ones for two classes",
-         choices="lib.training.settings:LOSSES", option=True),
-    _row("focal_gamma", "float", 2.0, "exponent of a focal loss", "above 0, at most 10",
-         option=True, when=("loss", "focal", "binary_focal")),
-    _row("label_smoothing", "float", 0.0, "share of the truth spread over all classes",
-         "at least 0, below 1", option=True),
-)
-
-_MACHINE = (
-    _row("dtype_policy", "str", "float32", "arithmetic",
-         option=True, choices=("float32", "mixed_bfloat16")),
-    _row("devices", "int", 1, "GPUs that share each batch, 0 for all", "at least 0", option=True),
-    dataclasses.replace(
-        _row("continue_run", "bool", False,
-             "if only `epochs` was raised, continue from the last epoch", option=True),
-        in_key=False,
+    *_options(
+        _row("mix", "str", "none", "whether train images are mixed in pairs",
+             choices="lib.data.augmentation:MIX_METHODS", when=("strategy", _TRAINED_WHOLE)),
+        _row("mix_alpha", "float", 0.4, "alpha of the beta distribution of mixing shares",
+             "above 0, at most 10", when=("mix", ("mixup", "cutmix"))),
+        _row("loss", "str", "cross_entropy", "the loss; the binary ones for two classes",
+             choices="lib.training.settings:LOSSES"),
+        _row("focal_gamma", "float", 2.0, "exponent of a focal loss", "above 0, at most 10",
+             when=("loss", ("focal", "binary_focal"))),
+        _row("label_smoothing", "float", 0.0, "share of the truth spread over all classes",
+             "at least 0, below 1"),
     ),
-    _row("range_test", "bool", False, "whether to test learning rates before the training",
-         option=True),
 )
 
-NOTEBOOKS = {
-    schema.name: schema
-    for schema in (
-        _notebook(
-            "0_tutorial",
-            _group(
-                "The study",
-                dataclasses.replace(_STUDY, default="tutorial", help="a study file in studies/"),
-                _TINY,
-            ),
-            _group("Data", _with_default(_DATA, "planted")),
-            reads=("raw",),
+_MACHINE = _options(
+    _row("dtype_policy", "str", "float32", "arithmetic", choices=("float32", "mixed_bfloat16")),
+    _row("devices", "int", 1, "GPUs that share each batch, 0 for all", "at least 0"),
+    _row("continue_run", "bool", False, "if only `epochs` was raised, continue from the last epoch",
+         in_key=False),
+    _row("range_test", "bool", False, "whether to test learning rates before the training"),
+)
+
+_TUTORIAL = _notebook(
+    "0_tutorial",
+    _group("The study", replace(_STUDY, default="tutorial", help="a study file in studies/"),
+           _TINY),
+    _group("Data", replace(_DATA, default="planted")),
+    reads=("raw",),
+)
+_CLEAN = _notebook(
+    "1_clean",
+    _group("The study", _STUDY, _TINY),
+    _group(
+        "Data",
+        replace(_DATA, help="a name, or the path of a folder, table or archive"),
+        _row("label_column", "str", "", "of a table: the column of the label, empty to guess"),
+        _row("separator", "str", "", 'of a table: between several labels of a cell, such as "|"',
+             is_trimmed=False),
+        _row("several", "str", "first", "of several labels in a cell",
+             choices="lib.data.sources.options:SEVERAL"),
+        _row("reading", "dict", {}, 'how it is read, such as {"group": "patient"}'),
+        _row("name", "str", "", "what to call the data set; empty takes it from the path",
+             in_cell=False, pattern=f"|{_NAME}"),
+    ),
+    _group(
+        "Duplicates and outliers",
+        _row("grouping", "str", "copies", "what shares a group",
+             choices="lib.cleaning.duplicates:GROUPINGS"),
+        _row("embedding_network", "str", "efficientnet_lite0",
+             "what finds wrong labels and outliers",
+             choices=("none", "lib.models.backbones:BACKBONES"), was="look"),
+        _row("embedding_side", "int", 128, "side in pixels at which that network looks",
+             "32 to 2048", was="image_side"),
+    ),
+    _group(
+        "Thresholds",
+        _row("smallest_side", "int", 8, "review a picture with a shorter side, in pixels",
+             "1 to 4096"),
+        *_options(
+            _row("greatest_aspect", "float", 8.0,
+                 "review a picture longer than this times its breadth", "above 1, at most 1000"),
+            _row("dark", "float", 0.08, "review where 99 % of the pixels are darker", "0 to 1"),
+            _row("bright", "float", 0.92, "review where 99 % of the pixels are brighter", "0 to 1"),
+            _row("contrast", "float", 0.04, "review where the greys span less of their range",
+                 "0 to 1"),
+            _row("uniform", "float", 0.998, "review where more of the pixels have one grey",
+                 "0 to 1"),
+            _row("sharpness", "float", 0.05, "review as blurred below this sharpness of edges",
+                 "0 to 100"),
+            _row("outlier", "float", 3.0,
+                 "deviations of the neighbour distance that make an outlier", "0 to 100"),
         ),
-        _notebook(
-            "1_clean",
-            _group("The study", _STUDY, _TINY),
-            _group(
-                "Data",
-                dataclasses.replace(
-                    _DATA, help="a name, or the path of a folder, table or archive"
-                ),
-                _row("label_column", "str", "",
-                     "of a table: the column of the label, empty to guess"),
-                _row("separator", "str", "",
-                     'of a table: between several labels of a cell, such as "|"'),
-                _row("several", "str", "first", "of several labels in a cell",
-                     choices="lib.data.sources.options:SEVERAL"),
-                _row("reading", "dict", {}, 'how it is read, such as {"group": "patient"}'),
-                _row("name", "str", "", "what to call the data set; empty takes it from the path",
-                     option=True),
-            ),
-            _group(
-                "Duplicates and outliers",
-                _row("grouping", "str", "copies", "what shares a group",
-                     choices="lib.cleaning.duplicates:GROUPINGS"),
-                _row("embedding_network", "str", "efficientnet_lite0",
-                     "what finds wrong labels and outliers",
-                     choices=("none", "lib.models.backbones:BACKBONES"), was="look"),
-                _row("embedding_side", "int", 128, "side in pixels at which that network looks",
-                     "32 to 2048", was="image_side"),
-            ),
-            _group(
-                "Thresholds",
-                _row("smallest_side", "int", 8, "review a picture with a shorter side, in pixels",
-                     "1 to 4096"),
-                _row("greatest_aspect", "float", 8.0,
-                     "review a picture longer than this times its breadth",
-                     "above 1, at most 1000", option=True),
-                _row("dark", "float", 0.08, "review where 99 % of the pixels are darker", "0 to 1",
-                     option=True),
-                _row("bright", "float", 0.92, "review where 99 % of the pixels are brighter",
-                     "0 to 1", option=True),
-                _row("contrast", "float", 0.04, "review where the greys span less of their range",
-                     "0 to 1", option=True),
-                _row("uniform", "float", 0.998, "review where more of the pixels have one grey",
-                     "0 to 1", option=True),
-                _row("sharpness", "float", 0.05, "review as blurred below this sharpness of edges",
-                     "0 to 100", option=True),
-                _row("outlier", "float", 3.0,
-                     "deviations of the neighbour distance that make an outlier", "0 to 100",
-                     option=True),
-                _row("review", "list[str]", [], "findings to set aside, such as wrong_label",
-                     choices=_FINDINGS),
-                _row("reject", "list[str]", [], "findings to reject, such as blurred",
-                     choices=_FINDINGS),
-            ),
-            reads=("raw",),
-            cross_checks=(_check_thresholds,),
-        ),
-        _notebook(
-            "2_explore",
-            _group("The study", _STUDY, _TINY),
-            _group(
-                "Data",
-                _DATA,
-                _TARGET,
-                *_SPLIT,
-                _SIDE,
-                _with_default(_RESIZE, "stretch", in_cell=True),
-            ),
-            _group("Augmentation", _with_default(_AUGMENTATION, "gentle")),
-            cross_checks=(_check_split,),
-        ),
-        _notebook(
-            "3_train",
-            _group("The study", _STUDY, _ARM, _SEED, _TINY),
-            _group("Data", _DATA, _TARGET, *_SPLIT, _SIDE, _LIMIT, _TUNED_ON, _RESIZE),
-            _group("Network", *_NETWORK),
-            _group("Training", *_FIT),
-            _group("Machine", *_MACHINE),
-            cross_checks=(_check_architecture, _check_strategy, _check_split, check_patience),
-        ),
-        _notebook(
-            "4_tune",
-            _group(
-                "The study", _STUDY, _with_default(_ARM, "tuned", help="name of the arm"), _TINY
-            ),
-            _group("Data", _DATA, _TARGET, *_SPLIT, _LIMIT),
-            _group(
-                "The search",
-                _row("base", "dict", {"image_side": 48, "augmentation": "square_gentle"},
-                     "other parameters"),
-                _row(
-                    "space",
-                    "dict",
-                    {
-                        "learning_rate": {"low": 3e-4, "high": 1e-2, "log": True},
-                        "batch_size": [16, 32, 64],
-                        "optimizer": ["adam", "sgd"],
-                        "momentum": {"low": 0.8, "high": 0.98, "when": {"optimizer": ["sgd"]}},
-                        "dropout": [0.0, 0.2, 0.4],
-                    },
-                    "parameters of 3_train that are searched",
-                ),
-                _row("method", "str", "hyperband", "how to search",
-                     choices="lib.tuning.methods:METHODS"),
-                _row("method_options", "dict", {}, "of the method, as docs/tuning.md lists them",
-                     option=True, was="options"),
-                _row("goals", "list[str]", ["val_accuracy"], "what to seek, the first decides",
-                     choices=("val_accuracy", "val_loss", "num_parameters", "seconds")),
-                _row("epochs", "int", 9, "passes over the train split of a trial at most",
-                     "1 to 10000"),
-                _row("num_trials", "int", 20, "trials of tpe, genetic, cmaes and random",
-                     "1 to 100000"),
-                _row("search_seed", "int", 0, "of proposals and of the trials' trainings", _SEEDS),
-                _row("budget_minutes", "float", 0.0, "time for the search, 0 for no limit",
-                     "at least 0"),
-                _row("at_once", "int", 0, "parallel trials, 0 for as many as fit", "0 to 1000",
-                     option=True),
-                _row("memory_gb", "float", 0.0,
-                     "memory limit of a trial, 0 for nine tenths of the machine", "at least 0",
-                     option=True),
-            ),
-            _group(
-                "Retraining",
-                _row("top", "int", 3, "how many of the best trials are retrained", "1 to 20"),
-                _row("retrain_seeds", "list[int]", [1, 2, 3, 4, 5], "seeds of the retrainings",
-                     _SEEDS),
-                _row("retrain_epochs", "int", 0,
-                     "epochs of the retrainings, 0 for those of the search", "0 to 10000",
-                     option=True),
-            ),
-            cross_checks=(_check_split,),
-        ),
-        _notebook(
-            "5_thumbnails",
-            _group(
-                "The study",
-                _STUDY,
-                dataclasses.replace(_ARM, help="name of the arm; empty takes the classifier's"),
-                _SEED,
-                _TINY,
-            ),
-            _group(
-                "Data",
-                _DATA,
-                dataclasses.replace(_TARGET, help="what to learn, as docs/posters.md lists it"),
-                *_SPLIT,
-                _LIMIT,
-                _RESIZE,
-                _row("sizes", "list[str]", ["15x10"],
-                     "height x width in pixels; several are searched", not_empty=True,
-                     pattern=r" *[1-9]\d{0,2} *x *[1-9]\d{0,2} *"),
-            ),
-            _group(
-                "The model",
-                _row("classifier", "str", "svm_linear", "the model",
-                     choices="lib.baselines.fitting:MODELS", was="architecture"),
-                _row("grid", "dict", {}, "lists of values by parameter of the model"),
-                _row("search", "str", "grid", "which values are fitted",
-                     choices="lib.baselines.search:METHODS"),
-                _row("genetic_trials", "int", 0, "of the genetic search, 0 for half of the grid",
-                     "at least 0"),
-            ),
-            cross_checks=(_check_split,),
-        ),
-        _notebook(
-            "6_compare",
-            _group(
-                "The study",
-                dataclasses.replace(_STUDY, help="the study whose runs are compared"),
-                dataclasses.replace(_ARM, help="name of this comparison, if there are several"),
-                _TINY,
-            ),
-            _group("Data", _DATA),
-            _group(
-                "The comparison",
-                _row("stages", "list[str]", ["train"], "stages that hold the runs", was="stage",
-                     not_empty=True, pattern=_FOLDER_NAME),
-                _row("metric", "str", "auto", "auto: accuracy, or macro F1 of several labels",
-                     choices=("auto", "accuracy", "balanced_accuracy", "macro_f1", "kappa",
-                              "matthews", "micro_f1", "exact_match")),
-                _row("margin", "float", 0.02, "arms this close are called equivalent, if shown",
-                     "above 0, below 1"),
-                _row("only", "list[str]", [], "compare only these arms; empty takes all"),
-                _row("omit", "list[str]", [], "leave these arms out"),
-                _row("ensembles", "dict", {}, "arms to average, by the ensemble's name"),
-                _row("baseline", "str", "",
-                     "test every arm against this one; empty tests all pairs", was="against"),
-                _row("positive_class", "str", "",
-                     "judge all models on this class against the rest", was="fold"),
-                _row("class_order", "list[str]", [], "classes from lowest to highest, if ordered"),
-            ),
-            reads=("runs",),
-            cross_checks=(_check_comparison,),
-        ),
-        _notebook(
-            "7_explain",
-            _group(
-                "The study",
-                dataclasses.replace(_STUDY, help="the study whose model is explained"),
-                dataclasses.replace(_SEED, help="of methods that draw at random"),
-                _TINY,
-            ),
-            _group("Data", _DATA),
-            _group(
-                "The model",
-                _row("stage", "str", "train", "the stage of the model: train or thumbnails",
-                     pattern=_FOLDER_NAME),
-                _row("explained", "str", "", "the run, such as custom-s0; empty takes the best",
-                     pattern=f"|{_FOLDER_NAME}"),
-            ),
-            _group(
-                "Methods",
-                _row("explain_methods", "list[str]",
-                     ["gradcam", "gradcam_plus_plus", "integrated_gradients", "smoothgrad",
-                      "occlusion", "rise", "lime", "kernel_shap"],
-                     "columns of the figures", choices="lib.explain.methods:METHODS",
-                     was="methods", not_empty=True),
-                _row("images_each", "int", 3, "images of each kind in the figures", "1 to 20"),
-                _row("images_measured", "int", 24, "test images that compare the methods",
-                     "4 to 1000"),
-                _row("average_by", "str", "gradcam", "method of the mean maps",
-                     choices="lib.explain.methods:METHODS"),
-                _row("coarse", "list[str]", [], "columns of coarser labels, such as attr_make",
-                     pattern="attr_.+"),
-            ),
-            reads=("manifest", "runs"),
-        ),
-        _notebook(
-            "8_features",
-            _group(
-                "The study",
-                _STUDY,
-                _ARM,
-                dataclasses.replace(_SEED, help="of maps and of untrained weights"),
-                _TINY,
-            ),
-            _group(
-                "The network",
-                _DATA,
-                _row("trained", "str", "", "a finished training; empty takes the network below",
-                     pattern=f"|({_FOLDER_NAME}/){{0,2}}{_FOLDER_NAME}"),
-                _row("architecture", "str", "efficientnet_lite0",
-                     "the network where `trained` is empty",
-                     choices="lib.models.backbones:BACKBONES"),
-                _SIDE,
-                _TARGET,
-                _row("reference", "str", "untrained", "network to compare with",
-                     choices=("untrained", "frozen", "none"), was="against"),
-                _row("layer", "str", "pool", "the layer whose output is looked at",
-                     not_empty=True),
-                _row("limit", "int", 0, "largest number of images, 0 for all", "at least 0"),
-            ),
-            _group(
-                "Maps",
-                _row("map_methods", "list[str]", ["pca", "tsne", "umap", "pca_tsne"], "the maps",
-                     choices="lib.embeddings.reduction:METHODS", was="methods", not_empty=True),
-                _row("neighbours", "int", 10, "size of a neighbourhood when a map is judged",
-                     "1 to 200"),
-                _row("shuffles", "int", 200, "label permutations of the baseline", "19 to 10000"),
-            ),
-            reads=("runs",),
-        ),
-        _notebook(
-            "9_apply",
-            _group("The study", _STUDY, _TINY),
-            _group(
-                "The model and the pictures",
-                _row("model", "str", "best", "a run, the path of a saved model, or best",
-                     path=True, not_empty=True),
-                _row("pictures", "str", "elpv", "a folder of new pictures, or a data set's name",
-                     path=True, not_empty=True),
-            ),
-            _group(
-                "Answers",
-                _row("target_accuracy", "float", 0.95, "how often accepted labels are to be right",
-                     "above 0, at most 1", was="wished_accuracy"),
-                _row("copy_to", "str", "", "an empty folder for copies of the accepted pictures"),
-                _row("classes", "list[str]", [],
-                     "copy pictures of these classes; empty copies all"),
-            ),
-            reads=("runs",),
-        ),
-    )
+        _row("review", "list[str]", [], "findings to set aside, such as wrong_label",
+             choices=_FINDINGS),
+        _row("reject", "list[str]", [], "findings to reject, such as blurred", choices=_FINDINGS),
+    ),
+    reads=("raw",),
+    cross_checks=(_check_thresholds,),
+)
+_EXPLORE = _notebook(
+    "2_explore",
+    _group("The study", _STUDY, _TINY),
+    _group("Data", _DATA, _TARGET, *_SPLIT, _SIDE, replace(_RESIZE, in_cell=True)),
+    _group("Augmentation", replace(_AUGMENTATION, default="gentle")),
+    cross_checks=(_check_split,),
+)
+_TRAIN = _notebook(
+    "3_train",
+    _group("The study", _STUDY, _ARM, _SEED, _TINY),
+    _group("Data", _DATA, _TARGET, *_SPLIT, _SIDE, _LIMIT, _TUNED_ON, _RESIZE),
+    _group("Network", *_NETWORK),
+    _group("Training", *_FIT),
+    _group("Machine", *_MACHINE),
+    cross_checks=(
+        _check_architecture, _check_strategy, _check_split, check_patience, _check_tuned_on,
+    ),
+)
+_SPACE = {
+    "learning_rate": {"low": 3e-4, "high": 1e-2, "log": True},
+    "batch_size": [16, 32, 64],
+    "optimizer": ["adam", "sgd"],
+    "momentum": {"low": 0.8, "high": 0.98, "when": {"optimizer": ["sgd"]}},
+    "dropout": [0.0, 0.2, 0.4],
 }
-"""Every notebook of the suite, by name."""
+_TUNE = _notebook(
+    "4_tune",
+    _group("The study", _STUDY, replace(_ARM, default="tuned", help="name of the arm"), _TINY),
+    _group("Data", _DATA, _TARGET, *_SPLIT, _LIMIT),
+    _group(
+        "The search",
+        _row("base", "dict", {"image_side": 48, "augmentation": "square_gentle"},
+             "other parameters"),
+        _row("space", "dict", _SPACE, "parameters of 3_train that are searched"),
+        _row("method", "str", "hyperband", "how to search", choices="lib.tuning.methods:METHODS"),
+        _row("method_options", "dict", {}, "of the method, as docs/tuning.md lists them",
+             in_cell=False, was="options"),
+        _row("goals", "list[str]", ["val_accuracy"], "what to seek, the first decides",
+             choices=("val_accuracy", "val_loss", "num_parameters", "seconds"), not_empty=True),
+        _row("epochs", "int", 9, "passes over the train split of a trial at most", "1 to 10000"),
+        _row("num_trials", "int", 20, "trials of tpe, genetic, cmaes and random", "1 to 100000"),
+        _row("search_seed", "int", 0, "of proposals and of the trials' trainings", _SEEDS),
+        _row("budget_minutes", "float", 0.0, "time for the search, 0 for no limit", "at least 0"),
+        *_options(
+            _row("at_once", "int", 0, "parallel trials, 0 for as many as fit", "0 to 1000"),
+            _row("memory_gb", "float", 0.0,
+                 "memory limit of a trial, 0 for nine tenths of the machine", "at least 0"),
+        ),
+    ),
+    _group(
+        "Retraining",
+        _row("top", "int", 3, "how many of the best trials are retrained", "1 to 20"),
+        _row("retrain_seeds", "list[int]", [1, 2, 3, 4, 5], "seeds of the retrainings", _SEEDS),
+        _row("retrain_epochs", "int", 0, "epochs of the retrainings, 0 for those of the search",
+             "0 to 10000", in_cell=False),
+    ),
+    cross_checks=(_check_split,),
+)
+_THUMBNAILS = _notebook(
+    "5_thumbnails",
+    _group("The study", _STUDY,
+           replace(_ARM, help="name of the arm; empty takes the classifier's"), _SEED, _TINY),
+    _group(
+        "Data",
+        _DATA,
+        replace(_TARGET, help="what to learn, as docs/posters.md lists it"),
+        *_SPLIT,
+        _LIMIT,
+        _RESIZE,
+        _row("sizes", "list[str]", ["15x10"], "height x width in pixels; several are searched",
+             not_empty=True, pattern=r"[1-9]\d{0,2} *x *[1-9]\d{0,2}"),
+    ),
+    _group(
+        "The model",
+        _row("classifier", "str", "svm_linear", "the model",
+             choices="lib.baselines.fitting:MODELS", was="architecture"),
+        _row("grid", "dict", {}, "lists of values by parameter of the model"),
+        _row("search", "str", "grid", "which values are fitted",
+             choices="lib.baselines.search:METHODS"),
+        _row("genetic_trials", "int", 0, "of the genetic search, 0 for half of the grid",
+             "at least 0"),
+    ),
+    cross_checks=(_check_split,),
+)
+_COMPARE = _notebook(
+    "6_compare",
+    _group("The study", replace(_STUDY, help="the study whose runs are compared"),
+           replace(_ARM, help="name of this comparison, if there are several"), _TINY),
+    _group("Data", _DATA),
+    _group(
+        "The comparison",
+        _row("stages", "list[str]", ["train"], "stages that hold the runs", was="stage",
+             not_empty=True, pattern=_NAME),
+        _row("metric", "str", "auto", "auto: accuracy, or macro F1 of several labels",
+             choices=("auto", "accuracy", "balanced_accuracy", "macro_f1", "kappa", "matthews",
+                      "micro_f1", "exact_match")),
+        _row("margin", "float", 0.02, "arms this close are called equivalent, if shown",
+             "above 0, below 1"),
+        _row("only", "list[str]", [], "compare only these arms; empty takes all"),
+        _row("omit", "list[str]", [], "leave these arms out"),
+        _row("ensembles", "dict", {}, "arms to average, by the ensemble's name"),
+        _row("baseline", "str", "", "test every arm against this one; empty tests all pairs",
+             was="against"),
+        _row("positive_class", "str", "", "judge all models on this class against the rest",
+             was="fold"),
+        _row("class_order", "list[str]", [], "classes from lowest to highest, if ordered"),
+    ),
+    reads=("runs",),
+    cross_checks=(_check_comparison,),
+)
+_EXPLAIN = _notebook(
+    "7_explain",
+    _group("The study", replace(_STUDY, help="the study whose model is explained"),
+           replace(_SEED, help="of methods that draw at random"), _TINY),
+    _group("Data", _DATA),
+    _group(
+        "The model",
+        _row("stage", "str", "train", "the stage of the model: train or thumbnails", pattern=_NAME),
+        _row("explained", "str", "", "the run, such as custom-s0; empty takes the best",
+             pattern=f"|{_NAME}"),
+    ),
+    _group(
+        "Methods",
+        _row("explain_methods", "list[str]",
+             ["gradcam", "gradcam_plus_plus", "integrated_gradients", "smoothgrad", "occlusion",
+              "rise", "lime", "kernel_shap"],
+             "columns of the figures", choices="lib.explain.methods:METHODS", was="methods",
+             not_empty=True),
+        _row("images_each", "int", 3, "images of each kind in the figures", "1 to 20"),
+        _row("images_measured", "int", 24, "test images that compare the methods", "4 to 1000"),
+        _row("average_by", "str", "gradcam", "method of the mean maps",
+             choices="lib.explain.methods:METHODS"),
+        _row("coarse", "list[str]", [], "columns of coarser labels, such as attr_make",
+             pattern="attr_.+"),
+    ),
+    reads=("manifest", "runs"),
+)
+_FEATURES = _notebook(
+    "8_features",
+    _group("The study", _STUDY, _ARM, replace(_SEED, help="of maps and of untrained weights"),
+           _TINY),
+    _group(
+        "The network",
+        _DATA,
+        _row("trained", "str", "", "a finished training; empty takes the network below",
+             pattern=f"|({_NAME}/){{0,2}}{_NAME}"),
+        _row("architecture", "str", "efficientnet_lite0", "the network where `trained` is empty",
+             choices="lib.models.backbones:BACKBONES"),
+        _SIDE,
+        _TARGET,
+        _row("reference", "str", "untrained", "network to compare with",
+             choices=("untrained", "frozen", "none"), was="against"),
+        _row("layer", "str", "pool", "the layer whose output is looked at", not_empty=True),
+        _row("limit", "int", 0, "largest number of images, 0 for all", "at least 0"),
+    ),
+    _group(
+        "Maps",
+        _row("map_methods", "list[str]", ["pca", "tsne", "umap", "pca_tsne"], "the maps",
+             choices="lib.embeddings.reduction:METHODS", was="methods", not_empty=True),
+        _row("neighbours", "int", 10, "size of a neighbourhood when a map is judged", "1 to 200"),
+        _row("shuffles", "int", 200, "label permutations of the baseline", "19 to 10000"),
+    ),
+    reads=("runs",),
+)
+_APPLY = _notebook(
+    "9_apply",
+    _group("The study", _STUDY, _TINY),
+    _group(
+        "The model and the pictures",
+        _row("model", "str", "best", "a run, the path of a saved model, or best", is_path=True,
+             not_empty=True),
+        _row("pictures", "str", "elpv", "a folder of new pictures, or a data set's name",
+             is_path=True, not_empty=True),
+    ),
+    _group(
+        "Answers",
+        _row("target_accuracy", "float", 0.95, "how often accepted labels are to be right",
+             "above 0, at most 1", was="wished_accuracy"),
+        _row("copy_to", "str", "", "an empty folder for copies of the accepted pictures"),
+        _row("classes", "list[str]", [], "copy pictures of these classes; empty copies all"),
+    ),
+    reads=("runs",),
+    cross_checks=(_check_copies,),
+)
+_ALL = (
+    _TUTORIAL, _CLEAN, _EXPLORE, _TRAIN, _TUNE, _THUMBNAILS, _COMPARE, _EXPLAIN, _FEATURES, _APPLY,
+)
 # fmt: on
+NOTEBOOKS = {schema.name: schema for schema in _ALL}
+"""Every notebook of the suite, by name."""
 
 TRAINING = NOTEBOOKS["3_train"].parameters
 """The parameters of `3_train` by name."""

@@ -144,7 +144,7 @@ def test_a_failed_run_is_reported_with_its_cell_and_the_others_continue(batch_ho
         ),
         (["run", "one", "--set", "seconds=long"], "`seconds` must be of type float"),
         (["run", "one", "--set", "seconds"], "--set takes NAME=VALUE"),
-        (["run", "one", "--stage", "wrk"], "has no stage 'wrk'. Did you mean 'work'?"),
+        (["run", "one", "--stage", "wrk"], "Received: 'wrk'. Did you mean 'work'?"),
         (["run", "one", "--workers", "0"], "--workers must be at least 1"),
         (["status", "one"], "The study 'one' never ran."),
     ],

@@ -44,8 +44,8 @@ def test_the_commands_of_a_page_are_accepted(page):
         assert not unknown or "rest" in arguments, words  # `board` hands them to TensorBoard
         if words[0] in ("run", "check") and words[1] not in EXAMPLES:
             assert (ROOT / "studies" / f"{words[1]}.toml").is_file(), words
-        for value in getattr(arguments, "set", None) or ():
-            assert value.split("=")[0].split(".")[-1] in PARAMETERS, words
+        for value in getattr(arguments, "settings", None) or ():
+            assert value.split(".")[-1] in PARAMETERS, words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

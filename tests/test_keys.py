@@ -27,21 +27,3 @@ def test_prose_comments_and_layout_do_not_count(tmp_path):
 
 def test_the_parts_of_a_digest_cannot_flow_into_each_other():
     assert hashing.digest("ab", "c") != hashing.digest("a", "bc")
-
-
-def test_code_is_followed_through_imports_inside_functions_too(tmp_path, monkeypatch):
-    house = tmp_path / "lib"
-    house.mkdir()
-    (house / "__init__.py").write_text("")
-    (house / "door.py").write_text(
-        "def enter():\n    from lib.hall import light\n    return light\n"
-    )
-    (house / "hall.py").write_text('"""Hall."""\nlight = 1\n')
-    (house / "shed.py").write_text("tool = 1\n")
-    monkeypatch.setattr(hashing.paths, "checkout", lambda: tmp_path)
-    before = hashing.module("lib.door")
-    (house / "shed.py").write_text("tool = 2\n")
-    (house / "hall.py").write_text('"""The hall, better told."""\nlight = 1  # lux\n')
-    assert hashing.module("lib.door") == before
-    (house / "hall.py").write_text('"""Hall."""\nlight = 2\n')
-    assert hashing.module("lib.door") != before

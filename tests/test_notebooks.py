@@ -13,8 +13,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from lib import schema
-from tools import synthetic
+from tools import parameter_cells, synthetic
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -39,7 +38,7 @@ def test_a_notebook_is_prose_and_short_cells_without_outputs(path):
             continue
         assert not cell["outputs"]
         assert cell["execution_count"] is None
-        assert max(map(len, source.splitlines())) <= schema.CELL_WIDTH
+        assert max(map(len, source.splitlines())) <= parameter_cells.CELL_WIDTH
         assert (
             "parameters" in cell["metadata"].get("tags", [])
             or len(source.splitlines()) <= MOST_LINES

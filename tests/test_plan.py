@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from types import SimpleNamespace
 
 from lib import files, runs
@@ -88,7 +89,11 @@ def test_ten_thousand_runs_are_planned(batch_home):
     finish(plan.decide(study.stages[0])[0])
     for step in plan.decide(study.stages[1])[:100]:
         finish(step)
-    assert plan.counts(plan.whole(study)) == {"skip": 101, "run": 9900, "wait": 1}
+    assert Counter(step.action for step in plan.whole(study)) == {
+        "skip": 101,
+        "run": 9900,
+        "wait": 1,
+    }
 
 
 def test_every_notebook_with_data_is_keyed_by_it_as_its_run_will_be(batch_home, monkeypatch):

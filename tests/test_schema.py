@@ -8,6 +8,7 @@ import pytest
 from lib import notebooks, parameters, paths, runs, schema
 from lib.errors import DarkroomError
 from lib.runs import run as opened
+from tools import parameter_cells
 
 TRAIN = schema.find("3_train")
 
@@ -19,8 +20,10 @@ def test_the_parameters_cell_is_the_schema_s(name):
     [source] = [
         "".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])
     ]
-    assert source == schema.find(name).cell(), "run python -m tools.parameter_cells"
-    assert max(map(len, source.splitlines())) <= schema.CELL_WIDTH
+    assert source == parameter_cells.source(schema.find(name)), (
+        "run python -m tools.parameter_cells"
+    )
+    assert max(map(len, source.splitlines())) <= parameter_cells.CELL_WIDTH
     assert notebooks.find(name).defaults() == schema.find(name).defaults()
 
 
@@ -39,7 +42,7 @@ def test_a_name_means_the_same_in_every_notebook():
 @pytest.mark.parametrize("table", schema.NOTEBOOKS.values(), ids=lambda table: table.name)
 def test_every_default_is_allowed(table):
     given = {name: value for name, value in table.defaults().items() if value is not None}
-    assert given.items() <= table.complete({}).items()
+    assert given.items() <= notebooks.of_schema(table.name).complete({}).items()
 
 
 def test_choices_are_the_keys_of_the_tables():
@@ -89,14 +92,14 @@ def test_text_is_read_as_the_parameter_s_type(name, text, value):
 )
 def test_wrong_values_are_refused(values, message):
     with pytest.raises(DarkroomError, match=message):
-        TRAIN.complete(values)
+        notebooks.of_schema("3_train").complete(values)
 
 
 def test_options_are_what_has_no_line_of_its_own():
-    values = TRAIN.complete({"epochs": 3, "min_delta": 0.1})
+    values = notebooks.of_schema("3_train").complete({"epochs": 3, "min_delta": 0.1})
     cell = parameters.cell_values(values, TRAIN.parameters)
     assert cell["epochs"] == 3 and cell["options"] == {"min_delta": 0.1}
-    assert TRAIN.complete(cell) == values
+    assert notebooks.of_schema("3_train").complete(cell) == values
 
 
 def test_an_older_run_is_read_under_today_s_names():
@@ -114,7 +117,7 @@ def home(tmp_path, monkeypatch):
 
 def namespace(*cells, **changed):
     """The namespace of a kernel that ran the parameters cell, more cells, and now runs another."""
-    source = TRAIN.cell()
+    source = parameter_cells.source(TRAIN)
     names = {}
     exec(source, names)
     for cell in cells:
@@ -147,8 +150,8 @@ def test_what_a_user_keeps_next_to_the_parameters_is_no_parameter(home):
 
 def test_a_corrected_parameters_cell_counts(home):
     names = namespace()
-    wrong = TRAIN.cell().replace("batch_size: int = 32", "batch_sise: int = 3")
-    names["In"] = ["", wrong, "runs.start(…)", TRAIN.cell(), "runs.start(…)"]
+    wrong = parameter_cells.source(TRAIN).replace("batch_size: int = 32", "batch_sise: int = 3")
+    names["In"] = ["", wrong, "runs.start(…)", parameter_cells.source(TRAIN), "runs.start(…)"]
     assert runs.start("3_train", names, data=None).parameters["batch_size"] == 32
 
 
@@ -159,7 +162,7 @@ def test_lib_needs_no_notebook(tmp_path, monkeypatch):
 
 def test_no_cell_line_holds_what_papermill_cannot_read():
     for table in schema.NOTEBOOKS.values():
-        for statement in ast.parse(table.cell()).body:
+        for statement in ast.parse(parameter_cells.source(table)).body:
             assert isinstance(statement, ast.AnnAssign)
 
 

@@ -5,10 +5,13 @@ that goes wrong on a line.
 import io
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -282,18 +285,42 @@ def test_a_server_that_is_gone_ends_it_in_words_and_the_same_call_continues(serv
 def test_killed_at_any_write_the_same_call_ends_with_the_same_posters(
     server, pauses, point, tmp_path
 ):
-    script = (
+    environment = {**os.environ, "DARKROOM_FAULT": point}
+    killed = subprocess.run(
+        [sys.executable, "-c", script(server)], env=environment, capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    whole(collect(server, pauses))
+
+
+@pytest.mark.slow
+def test_killed_at_25_random_moments_the_same_call_ends_with_the_same_posters(server, pauses):
+    moments = random.Random(0)
+    began = time.monotonic()
+    command = [sys.executable, "-c", script(server)]
+    subprocess.run(command, check=True, capture_output=True)
+    seconds, kills = time.monotonic() - began, 0
+    for _ in range(25):
+        shutil.rmtree(dataset.load("films").folder, ignore_errors=True)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(moments.uniform(0.3, 1) * seconds)
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+        whole(collect(server, pauses))
+    print(f"collect: {kills} kills")
+    assert kills
+
+
+def script(server):
+    return (
         "from lib.data.sources import http_client, tmdb\n"
         "tmdb.collect('films', genres=['Action', 'Horror'], per_genre=5, permission='yes', "
         f"api={server.api!r}, "
         "client=http_client.Client(per_second=10000))"
     )
-    environment = {**os.environ, "DARKROOM_FAULT": point}
-    killed = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
-    there = collect(server, pauses)
+
+
+def whole(there):
     assert len(there.rows()) == 10
     assert not there.rows()["problem"].notna().any()
     assert not list(there.folder.rglob(".aside-*"))

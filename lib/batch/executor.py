@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     import pandas
     from distributed import Client, Future
 
-PART_SIZE = 2000
-"""Items of a part: about a minute of work, so that a lost worker costs little and starting one is a
-small share.
-"""
 MAX_GROWTH = 500_000_000
 """Bytes by which a process of isolated work may grow after its first call before it is replaced."""
 
@@ -74,6 +70,11 @@ class Executor:
     """
 
     def __init__(self, *, workers: int | None = None, cluster: str | None = None) -> None:
+        if workers is not None and (workers < 1 or cluster):
+            raise DarkroomError(
+                f"--workers must be at least 1 and is for this machine; with --cluster leave it "
+                f"out. Received: {workers}."
+            )
         self._cluster = cluster
         self._workers = workers
         self._client: Client | None = None
@@ -126,15 +127,14 @@ class Executor:
             for kind, amount in wanted.items()
             if amount and kind in self._most
         }
-        key = f"darkroom-{name}-{uuid.uuid4().hex[:12]}"
         if isolated:
             share = Share(cores=cores, parallel=self.slots, gpus=gpus)
             work, arguments = call_isolated, (work, arguments, share, str(paths.root()))
 
         def start() -> Future:
-            unique = f"{key}-{uuid.uuid4().hex[:4]}"
+            key = f"darkroom-{name}-{uuid.uuid4().hex[:12]}"
             future = client.submit(
-                work, *arguments, key=unique, pure=False, resources=resources or None
+                work, *arguments, key=key, pure=False, resources=resources or None
             )
             future.add_done_callback(lambda done: self._done.put((name, done)))
             return future
@@ -185,7 +185,9 @@ class Executor:
         cluster does not share `folder`, to which all runs write, or has other code than this
         machine.
         """
-        most = _here() if self._cluster is None else self._known()
+        if self._cluster is not None:
+            self._start()
+        most = _here() if self._cluster is None else self._most
         if gpus > most.get("gpus", gpus):
             raise DarkroomError(
                 f"A stage wants {gpus} GPUs, but no worker has more than {most['gpus']:g}. Lower "
@@ -217,12 +219,10 @@ class Executor:
         Raises:
             DarkroomError: a part failed, or its process died three times; the other parts are kept.
         """
-        stored = [folder / _part_name(work, part, common) for part in parts]
-        waiting = deque(
-            i
-            for i, file in enumerate(stored)
-            if not any(path.is_file() for path in _part_files(file))
-        )
+        called = f"{work.__module__}.{work.__qualname__}", json.dumps(common)
+        stored = [folder / hashing.digest(*called, json.dumps(list(part))) for part in parts]
+        done = [any(path.is_file() for path in _part_files(file)) for file in stored]
+        waiting = deque(index for index, is_done in enumerate(done) if not is_done)
         missing, tries, running = set(waiting), Counter[int](), dict[str, int]()
 
         def submit(index: int) -> None:
@@ -237,16 +237,18 @@ class Executor:
                 while waiting and len(running) < self.slots * _PARTS_AHEAD:
                     submit(waiting.popleft())
                 for outcome in self.poll(1.0):
-                    done = running.pop(outcome.name)
-                    if (
-                        isinstance(outcome.error, processes.WorkerDied)
-                        and tries[done] < _MAP_ATTEMPTS
-                    ):
-                        submit(done)
-                    elif outcome.error is not None:
-                        raise _part_failed(parts[done], outcome.error)
+                    ended, error = running.pop(outcome.name), outcome.error
+                    if isinstance(error, processes.WorkerDied) and tries[ended] < _MAP_ATTEMPTS:
+                        submit(ended)
+                    elif error is not None:
+                        part = parts[ended]
+                        raise DarkroomError(
+                            f"A part of {len(part)} files, {part[0]} to {part[-1]}, failed: "
+                            f"{type(error).__name__}: {error}. The other parts are kept; the same "
+                            "command continues."
+                        )
                     else:
-                        missing.discard(done)
+                        missing.discard(ended)
             yield index, _read_part(file)
 
     def _outcome(self, name: str, task: _Task) -> Outcome | None:
@@ -270,10 +272,6 @@ class Executor:
                 for kind, amount in worker["resources"].items():
                     self._most[kind] = max(amount, self._most.get(kind, 0.0))
         return self._client
-
-    def _known(self) -> dict[str, float]:
-        self._start()
-        return self._most
 
     def _start_local(self) -> Client:
         import dask
@@ -305,8 +303,7 @@ class Executor:
         except (OSError, TimeoutError, ValueError) as error:
             raise DarkroomError(
                 f"No cluster answers at {address!r} ({error}). Start one with `dask scheduler` and "
-                "`dask worker ADDRESS`, "
-                "then give its address, such as tcp://10.0.0.1:8786."
+                "`dask worker ADDRESS`, then give its address, such as tcp://10.0.0.1:8786."
             ) from None
         return client
 
@@ -318,9 +315,8 @@ def default_workers() -> int:
     At least as many as there are GPUs, and never more than one for each 2 GB of memory.
     """
     cores, gpus = machine.num_cores(), len(machine.visible_gpus())
-    return max(
-        1, min(max(min(cores, 2), cores // 4, gpus), machine.total_memory() // 2_000_000_000)
-    )
+    wanted = max(min(cores, 2), cores // 4, gpus)
+    return max(1, min(wanted, machine.total_memory() // 2_000_000_000))
 
 
 def _here() -> dict[str, float]:
@@ -372,13 +368,6 @@ def work_environment(
         yield {**os.environ, **added}, wanted
 
 
-def split_parts(items: Sequence[Any], *, size: int = PART_SIZE) -> list[Sequence[Any]]:
-    """Returns `items` in parts of `size`, in order; the last may be shorter."""
-    if size < 1:
-        raise DarkroomError(f"A part must hold at least one file. Received: {size}.")
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
 def do_part(
     work: Callable[..., Any], part: Sequence[Any], common: tuple[Any, ...], file: Path
 ) -> None:
@@ -394,12 +383,6 @@ def do_part(
         files.write_parquet(table, result)
 
 
-def _part_name(work: Callable[..., Any], part: Sequence[Any], common: tuple[Any, ...]) -> str:
-    return hashing.digest(
-        f"{work.__module__}.{work.__qualname__}", json.dumps(list(part)), json.dumps(common)
-    )
-
-
 def _part_files(file: Path) -> tuple[Path, Path]:
     return file.with_name(f"{file.name}.parquet"), file.with_name(f"{file.name}.npy")
 
@@ -412,15 +395,6 @@ def _read_part(file: Path) -> pandas.DataFrame | numpy.ndarray | None:
     if array.is_file():
         return numpy.load(array, mmap_mode="r", allow_pickle=False)
     return pandas.read_parquet(table) if table.is_file() else None
-
-
-def _part_failed(part: Sequence[Any], error: BaseException) -> DarkroomError:
-    first, last = part[0], part[-1]
-    return DarkroomError(
-        f"A part of {len(part)} files, {first} to {last}, failed: {type(error).__name__}: {error}. "
-        "The other parts are kept; "
-        "the same command continues."
-    )
 
 
 def check_shared(client: Client, folder: Path) -> None:
@@ -442,9 +416,8 @@ def check_shared(client: Client, folder: Path) -> None:
         if its_code != own:
             raise DarkroomError(
                 f"The worker {worker} has another version of the suite ({its_code}) than this "
-                f"machine ({own}). Let all "
-                "machines use one checkout, such as a shared folder, or update it; here it is "
-                f"{paths.checkout()}."
+                f"machine ({own}). Let all machines use one checkout, such as a shared folder, or "
+                f"update it; here it is {paths.checkout()}."
             )
 
 
@@ -466,9 +439,8 @@ def _look(marker: str) -> tuple[str, str]:
         with filelock.FileLock(path, timeout=0, is_singleton=False):
             return (
                 f"can lock a file in {path.parent} that this machine holds locked, so two runs "
-                "could write to one folder. "
-                "Mount it with locks (for NFS: version 4, or without `nolock`).",
-                "",
-            )
+                "could write to one folder. Mount it with locks (for NFS: version 4, or without "
+                "`nolock`)."
+            ), ""
     except filelock.Timeout:
         return "", hashing.library()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import sys
 import time
@@ -70,35 +71,41 @@ def execute(job: Job, share: Share, home: str) -> dict[str, Any]:
     if not folder.parent.parent.is_dir():
         raise DarkroomError(
             f"This machine does not see {folder.parent.parent}. Put DARKROOM_HOME on a folder that "
-            "all machines share under "
-            "the same path."
+            "all machines share under the same path."
         )
-    if (folder.parent.parent / STOP).exists():
-        return _outcome("queued", started)
     if job.memory_bytes is None:  # stop the run before the system must choose whom to kill
         job = replace(job, memory_bytes=int(0.9 * machine.total_memory()))
-    with work_environment(share, home) as (environment, wanted):
-        environment |= kernel.template(environment)
-        try:
-            note = _run(replace(job, environment=environment), wanted)
-        except Busy as busy:
-            content = {"kind": "code", "exception": "Busy", "message": str(busy)}
-            return _outcome("busy", started, content)
-        except processes.WorkerDied as died:
-            if not wanted():
-                return _outcome("killed", started)
-            _note_death(job, died)
-            note = ""
-    if runs.finished(folder):
-        return _outcome("finished", started, note=note)
-    return _outcome("failed", started, record.failure(folder), note)
+    state, failed, note = "finished", None, ""
+    if (folder.parent.parent / STOP).exists():
+        state = "queued"
+    else:
+        with work_environment(share, home) as (environment, wanted):
+            environment |= kernel.template(environment)
+            try:
+                note = _run(replace(job, environment=environment), wanted)
+            except Busy as busy:
+                state = "busy"
+                failed = {"kind": "code", "exception": "Busy", "message": str(busy)}
+            except processes.WorkerDied as died:
+                if not wanted():
+                    state = "killed"
+                else:
+                    lost = Failure("kernel died", "DeadRun", f"the run's process {died.how}")
+                    lost = replace(lost, output=died.output.splitlines()[-20:])
+                    failure.write(folder, lost, resume=job.resume)
+    if state == "finished" and not runs.finished(folder):
+        state, failed = "failed", record.failure(folder)
+    seconds = time.monotonic() - started
+    return {"state": state, "seconds": seconds, "failure": failed, "note": note}
 
 
 def _run(job: Job, wanted: Callable[[], bool]) -> str:
-    limit = None if job.time_limit_s is None else time.monotonic() + job.time_limit_s + _GRACE_S
+    limit = math.inf
+    if job.time_limit_s is not None:
+        limit = time.monotonic() + job.time_limit_s + _GRACE_S
 
     def should_stop(_: processes.Worker) -> bool:
-        return not wanted() or (limit is not None and time.monotonic() > limit)
+        return not wanted() or time.monotonic() > limit
 
     until = time.monotonic() + _BUSY_S
     while True:
@@ -108,20 +115,6 @@ def _run(job: Job, wanted: Callable[[], bool]) -> str:
             if time.monotonic() > until or not wanted():
                 raise
             time.sleep(1)
-
-
-def _note_death(job: Job, died: processes.WorkerDied) -> None:
-    code = died.exit_code
-    how = f"ended with {code}" if code >= 0 else f"was killed by signal {-code}"
-    output = died.output.splitlines()[-20:]
-    lost = Failure("kernel died", "DeadRun", f"the run's process {how}", output=output)
-    failure.write(Path(job.folder), lost, resume=job.resume)
-
-
-def _outcome(
-    state: str, started: float, failed: dict[str, Any] | None = None, note: str = ""
-) -> dict[str, Any]:
-    return {"state": state, "seconds": time.monotonic() - started, "failure": failed, "note": note}
 
 
 def run_notebook(job: Job) -> str:
@@ -137,16 +130,16 @@ def run_notebook(job: Job) -> str:
         os.environ.clear()
         os.environ.update(job.environment)
     folder = Path(job.folder)
-    options = job.parameters.get("options")
-    continues = bool({**job.parameters, **(options or {})}.get("continue_run"))
+    values = {**job.parameters, **job.parameters.get("options", {})}
     try:
         with runs.acquire(folder):
-            runs.prepare(folder, job.key, continue_run=continues)
+            runs.prepare(folder, job.key, continue_run=bool(values.get("continue_run")))
     except DarkroomError as error:
         raise Busy(str(error)) from None
     _set_up_papermill(Path(folder.anchor))
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from papermill.iorw import papermill_io
 
     from lib.batch.papermill_engine import NAME, Supervision
 
@@ -166,7 +159,13 @@ def run_notebook(job: Job) -> str:
             cwd=job.cwd if job.cwd and Path(job.cwd).is_dir() else str(paths.root()),
             supervision=Supervision(folder, job.time_limit_s, job.memory_bytes, job.resume),
         )
-    return _write_elsewhere(notebook, job.output) if job.output else ""
+    if job.output:
+        try:
+            papermill_io.write(notebook.read_text("utf-8"), job.output)
+        except Exception as error:  # whatever a storage service's library raises
+            why = f"{type(error).__name__}: {error}"
+            return f"the notebook could not be written to {job.output} ({why})"
+    return ""
 
 
 @functools.cache
@@ -197,16 +196,6 @@ def prepare_notebook(notebook: str, target: Path, parameters: dict[str, Any]) ->
     papermill.execute_notebook(
         _literal(notebook), _literal(str(target)), parameters, prepare_only=True, progress_bar=False
     )
-
-
-def _write_elsewhere(notebook: Path, target: str) -> str:
-    from papermill.iorw import papermill_io
-
-    try:
-        papermill_io.write(notebook.read_text("utf-8"), target)
-    except Exception as error:  # whatever a storage service's library raises
-        return f"the notebook could not be written to {target} ({type(error).__name__}: {error})"
-    return ""
 
 
 def _literal(path: str) -> str:

@@ -304,9 +304,7 @@ def main() -> None:
     """Serves a kernel until it is asked to stop or its parent dies."""
     if "JPY_PARENT_PID" in os.environ and os.name != "nt":
         processes.die_with_parent(int(os.environ["JPY_PARENT_PID"]))
-    if (
-        sys.platform == "linux"
-    ):  # where memory runs out all the same, the run goes and not its runner
+    if sys.platform == "linux":  # where memory runs out all the same, the run goes first
         with contextlib.suppress(OSError):  # where a container forbids it, it stays as it was
             Path("/proc/self/oom_score_adj").write_text("500")
     from ipykernel.kernelapp import IPKernelApp

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,32 +22,37 @@ def print_status(folder: str | None, *, as_json: bool) -> int:
     """Prints the state of one study, or of all; returns 0."""
     if folder is None:
         return _print_all(as_json=as_json)
-    rows = status.with_staleness(folder)
+    rows, question = status.with_staleness(folder), status.read(folder)["question"]
     lock = paths.logs() / folder / ".lock"
     holder = files.read_json(lock.with_name(".holder.json")) if runs.held(lock) else None
     if as_json:
-        content = {
-            "study": folder,
-            "question": status.read(folder)["question"],
-            "runner": holder,
-            "counts": _counts(rows),
-            "runs": [_as_json(row) for row in rows],
-        }
-        print(json.dumps(content, indent=1, ensure_ascii=False))
+        listed = [
+            {
+                "run": row.id,
+                "state": row.state,
+                "progress": row.progress,
+                "failure": row.failure,
+                "changed": row.changed or None,
+                "folder": str(row.folder()),
+            }
+            for row in rows
+        ]
+        about = {"study": folder, "question": question, "runner": holder}
+        _print_json({**about, "counts": status.counts(rows), "runs": listed})
         return 0
-    runner = f"; run by process {holder['process']} on {holder['host']}" if holder else ""
-    print(status.read(folder)["question"])
-    print(f"{folder}: {_summary(rows)}{runner}")
+    about = {"process": "?", "host": "?", **(holder or {})}
+    runner = "; run by process {process} on {host}".format_map(about) if holder else ""
+    print(f"{question}\n{folder}: {_summary(rows)}{runner}")
     for row in rows:
         if row.state != "queued":
-            print(f"{row.state:>9}  {row.id}" + (f"  {about}" if (about := _about(row)) else ""))
+            print(f"{row.state:>9}  {row.id}  {_about(row)}".rstrip())
     return 0
 
 
 def _print_all(*, as_json: bool) -> int:
     every = {folder: status.with_staleness(folder) for folder in status.folders()}
     if as_json:
-        print(json.dumps({folder: _counts(rows) for folder, rows in every.items()}, indent=1))
+        _print_json({folder: status.counts(rows) for folder, rows in every.items()})
     elif not every:
         print("No study has been run yet. Start with: darkroom run quickstart")
     for folder, rows in every.items() if not as_json else ():
@@ -61,25 +65,27 @@ def _print_all(*, as_json: bool) -> int:
     return 0
 
 
-def print_results(folder: str | None, *, as_json: bool) -> int:
+def print_results(folder: str | None, *, as_json: bool, mlflow: str | None = None) -> int:
     """Writes the table of results of one study, or of all, and the page of all studies; prints
-    where, or the table as JSON.
+    where, or the table as JSON. With `mlflow` exports the study's finished runs to that store.
     """
     from lib.batch import results
 
     if folder is not None:
         status.read(folder)  # refuses a study that never ran
     chosen = status.folders() if folder is None else [folder]
-    if as_json:
+    if mlflow:
+        if folder is None:
+            raise DarkroomError("--mlflow needs a study: darkroom results STUDY --mlflow URI.")
+        exported = results.export_to_mlflow(folder, mlflow)
+        print("\n".join(f"exported {name}" for name in exported) or "nothing new to export")
+    elif as_json:
         tables = [results.table(name) for name in chosen]
         rows = [row for table in tables for row in json.loads(table.to_json(orient="records"))]
-        known = [{key: value for key, value in row.items() if value is not None} for row in rows]
-        print(json.dumps(known, indent=1, ensure_ascii=False))
-        return 0
-    page = results.write_page()
-    for name in chosen:
-        print(paths.logs() / name / results.CSV)
-    print(page)
+        _print_json([{key: row[key] for key in row if row[key] is not None} for row in rows])
+    else:
+        page = results.write_page()
+        print(*(paths.logs() / name / results.CSV for name in chosen), page, sep="\n")
     return 0
 
 
@@ -95,7 +101,7 @@ def print_list(what: str | None, *, as_json: bool) -> int:
         return _print_parameters(what, as_json=as_json)
     listed = {kind: _LISTS[kind]() for kind in ([what] if what else KINDS)}
     if as_json:
-        print(json.dumps(listed, indent=1, ensure_ascii=False))
+        _print_json(listed)
         return 0
     for kind, entries in listed.items():
         print(kind.upper())
@@ -121,13 +127,12 @@ def _print_parameters(name: str, *, as_json: bool) -> int:
         )
     entry = _notebook(notebooks.find(name))
     if as_json:
-        print(json.dumps(entry, indent=1, ensure_ascii=False))
+        _print_json(entry)
         return 0
     print(entry["about"])
-    for parameter in entry["parameters"]:
-        allowed = f" ({parameter['allowed']})" if parameter["allowed"] else ""
-        default = f"{parameter['name']}: {parameter['type']} = {parameter['default']!r}"
-        print(f"  {default}{allowed}  {parameter['help']}")
+    for row in entry["parameters"]:
+        allowed = f" ({row['allowed']})" if row["allowed"] else ""
+        print(f"  {row['name']}: {row['type']} = {row['default']!r}{allowed}  {row['help']}")
     return 0
 
 
@@ -144,6 +149,10 @@ def _print_backbones(*, as_json: bool) -> int:
     return 0
 
 
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
 def _wrapped(names: Sequence[str]) -> str:
     width = min(shutil.get_terminal_size().columns, 100)
     text = ", ".join(names) or "none"
@@ -152,25 +161,8 @@ def _wrapped(names: Sequence[str]) -> str:
     )
 
 
-def _counts(rows: Sequence[RunStatus]) -> dict[str, int]:
-    counted = Counter(row.state for row in rows)
-    return {state: counted[state] for state in runs.STATES if counted[state]}
-
-
 def _summary(rows: Sequence[RunStatus]) -> str:
-    counts = ", ".join(f"{number} {state}" for state, number in _counts(rows).items())
-    return f"{len(rows)} runs, {counts}"
-
-
-def _as_json(row: RunStatus) -> dict[str, Any]:
-    return {
-        "run": row.id,
-        "state": row.state,
-        "progress": row.progress,
-        "failure": row.failure,
-        "changed": row.changed or None,
-        "folder": str(row.folder()),
-    }
+    return f"{len(rows)} runs, {status.spoken(status.counts(rows))}"
 
 
 def _about(row: RunStatus) -> str:
@@ -178,10 +170,8 @@ def _about(row: RunStatus) -> str:
         return row.line()
     if row.failure is None:
         return row.changed
-    cell, exception, message, kind = (
-        row.failure.get(name) for name in ("cell", "exception", "message", "kind")
-    )
-    return f"cell {cell}: {exception}: {message} [{kind}]"
+    named = {"cell": None, "exception": None, "message": None, "kind": None, **row.failure}
+    return "cell {cell}: {exception}: {message} [{kind}]".format_map(named)
 
 
 def _studies() -> list[dict[str, Any]]:
@@ -206,20 +196,17 @@ def _notebooks() -> list[dict[str, Any]]:
 
 
 def _notebook(notebook: notebooks.Notebook) -> dict[str, Any]:
-    return {
-        "name": notebook.name,
-        "about": notebook.title,
-        "parameters": [
-            {
-                "name": parameter.name,
-                "type": parameter.type,
-                "default": parameter.default,
-                "allowed": parameter.allowed(),
-                "help": parameter.help,
-            }
-            for parameter in notebook.parameters.values()
-        ],
-    }
+    rows = [
+        {
+            "name": row.name,
+            "type": row.type,
+            "default": row.default,
+            "allowed": row.allowed(),
+            "help": row.help,
+        }
+        for row in notebook.parameters.values()
+    ]
+    return {"name": notebook.name, "about": notebook.title, "parameters": rows}
 
 
 _LISTS = {"studies": _studies, "data": _data, "notebooks": _notebooks}

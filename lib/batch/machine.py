@@ -88,33 +88,22 @@ def environment(
     `slots` is how many pieces this machine does at once. Waits for GPUs that others hold while
     `wanted()` is true.
     """
-    threads = max(
-        1, round(share.cores) if share.cores else num_cores() // min(slots, max(1, share.parallel))
-    )
+    of_slot = num_cores() // min(slots, max(1, share.parallel))
+    threads = max(1, round(share.cores or of_slot))
+    path = filter(None, [str(paths.checkout()), os.environ.get("PYTHONPATH")])
     variables = {
         **dict.fromkeys(_THREADS, str(threads)),
         **FRUGAL,
         CORES: str(threads),
         "DARKROOM_HOME": home,
-        "PYTHONPATH": os.pathsep.join(
-            filter(None, [str(paths.checkout()), os.environ.get("PYTHONPATH")])
-        ),
+        "PYTHONPATH": os.pathsep.join(path),
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
     }
     with _gpus(share.gpus, wanted=wanted) as gpus:
-        yield (
-            variables
-            if gpus is None
-            else {
-                **variables,
-                "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
-                **_owning(share, gpus),
-            }
-        )
-
-
-def _owning(share: Share, gpus: list[str]) -> dict[str, str]:
-    return {GPUS: ",".join(gpus)} if share.gpus else {}
+        if gpus is not None:
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpus) or "-1"
+            variables |= {GPUS: ",".join(gpus)} if share.gpus else {}
+        yield variables
 
 
 @contextlib.contextmanager
@@ -150,7 +139,10 @@ def _own(name: str, held: contextlib.ExitStack) -> bool:
         if name in _owned:
             return False
         if GPUS not in os.environ:  # else it is our run's already, and only its own work shares it
-            lock = filelock.FileLock(_lock_file(name), is_singleton=False, thread_local=False)
+            user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+            called = f"darkroom-{user}-gpu-{''.join(filter(str.isalnum, name))}.lock"
+            path = Path(tempfile.gettempdir(), called)
+            lock = filelock.FileLock(path, is_singleton=False, thread_local=False)
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
@@ -159,10 +151,3 @@ def _own(name: str, held: contextlib.ExitStack) -> bool:
         _owned.add(name)
         held.callback(_owned.discard, name)
     return True
-
-
-def _lock_file(name: str) -> Path:
-    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
-    return Path(
-        tempfile.gettempdir(), f"darkroom-{user}-gpu-{''.join(filter(str.isalnum, name))}.lock"
-    )

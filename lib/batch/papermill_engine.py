@@ -19,7 +19,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ from papermill.engines import (  # noqa: E402
 )
 
 from lib import files, notebooks, parameters, paths, runs  # noqa: E402
+from lib.batch import parameter_grid  # noqa: E402
 from lib.errors import DarkroomError  # noqa: E402
-from lib.notebooks import Notebook  # noqa: E402
 from lib.runs import failure, record  # noqa: E402
 from lib.runs.failure import Failure  # noqa: E402
 
@@ -167,17 +167,19 @@ class ExecutionManager(NotebookExecutionManager):
 
     def cell_start(self, cell: Any, cell_index: int | None = None, **_: Any) -> None:
         """Notes the start of a cell; of short cells one in a second saves the notebook."""
-        self._saving = time.monotonic() - self._saved >= SAVE_S
-        try:
+        with self._saving_if(time.monotonic() - self._saved >= SAVE_S):
             super().cell_start(cell, cell_index)
-        finally:
-            self._saving = True
 
     def cell_complete(self, cell: Any, cell_index: int | None = None, **_: Any) -> None:
         """Notes the end of a cell; the start of the next one saves it at once."""
-        self._saving = False
-        try:
+        with self._saving_if(False):
             super().cell_complete(cell, cell_index)
+
+    @contextlib.contextmanager
+    def _saving_if(self, is_due: bool) -> Iterator[None]:
+        self._saving = is_due
+        try:
+            yield
         finally:
             self._saving = True
 
@@ -260,7 +262,7 @@ class _Execution:
             self.ended = True
             _at_work.remove(self)
         if failed is not None:
-            _note_failure(self.manager.nb, failed)
+            self._note(failed)
         resume = self.limits.resume
         self.manager.close = lambda: self.record.close(self.manager, failed, resume=resume)
 
@@ -271,37 +273,29 @@ class _Execution:
                 environment = _kernel_environment(self.private, beside, executed)
                 self.client.execute(stdout=output, stderr=output, cwd=cwd, env=environment)
             except CellExecutionError as error:
-                return failure.of_cell(
-                    self._cell(),
-                    exception=error.ename,
-                    message=error.evalue,
-                    traceback=[error.traceback],
-                )
+                about = {"message": error.evalue, "traceback": [error.traceback]}
+                return failure.of_cell(self._cell(), exception=error.ename, **about)
             except CellTimeoutError:
                 seconds = self.limits.time_limit_s or self.cell_timeout_s
-                return self._stopped("time limit", f"stopped after {seconds:g} s")
+                return self._stopped("time limit", "TimeLimit", f"stopped after {seconds:g} s")
             except (DeadKernelError, RuntimeError) as error:
-                return self._stopped("out of memory" if self.killed else "kernel died", str(error))
+                if self.killed:
+                    grew = f"grew beyond {self.limits.memory_bytes / 1e9:.1f} GB"
+                    return self._stopped("out of memory", "MemoryLimit", grew)
+                return self._stopped("kernel died", "DeadKernel", str(error))
         if self.record.begun() and not runs.finished(self.record.folder):
             message = "the notebook ended, but wrote no result.json; call run.finish(...) last"
             return Failure("code", "NoResult", message)
         return None
 
-    def _stopped(self, kind: str, message: str) -> Failure:
+    def _stopped(self, kind: str, name: str, message: str) -> Failure:
         output = (self.private / "output").read_text("utf-8", errors="replace").splitlines()[-20:]
         if kind == "kernel died" and failure.of_exception("", "\n".join(output)) == "out of memory":
-            kind = "out of memory"
-        if self.killed:
-            message = f"grew beyond {self.limits.memory_bytes / 1e9:.1f} GB"
-        names = {
-            "time limit": "TimeLimit",
-            "out of memory": "MemoryLimit",
-            "kernel died": "DeadKernel",
-        }
+            kind, name = "out of memory", "MemoryLimit"
         cell = self._cell()
         number = cell.get("execution_count") or self._count() or None
         source = failure.first_line(cell["source"])
-        return Failure(kind, names[kind], message, number, source, output=output)
+        return Failure(kind, name, message, number, source, output=output)
 
     def _cell(self) -> Any:
         return self.manager.nb.cells[self.client.number]
@@ -310,11 +304,27 @@ class _Execution:
         """Number of code cells up to the present one."""
         return sum(_is_code(cell) for cell in self.manager.nb.cells[: self.client.number + 1])
 
+    def _note(self, failed: Failure) -> None:
+        """Notes a failure where people look: above the cell that failed, and as the cell's
+        error.
+        """
+        nb, is_at_cell = self.manager.nb, failed.cell is not None
+        nb.metadata.papermill["exception"] = True
+        numbered = [cell for cell in nb.cells if _is_code(cell)]
+        shown = self._cell() if is_at_cell else numbered[-1]
+        if not any(output.output_type == "error" for output in shown.outputs):
+            about = {"ename": failed.exception, "evalue": failed.message}
+            about["traceback"] = [failed.sentence()]
+            shown.outputs.append(nbformat.v4.new_output("error", **about))
+        text = f"**The run stopped here.** {failed.sentence()}".replace("\n", " ")
+        note = nbformat.v4.new_markdown_cell(text, metadata={"tags": [_MARK]})
+        note.metadata["papermill"] = {"status": "completed", "exception": False}
+        nb.cells.insert(self.client.number if is_at_cell else len(nb.cells), note)
+
     def _before(self, **_: Any) -> None:
         cells = sum(_is_code(cell) for cell in self.manager.nb.cells)
-        self.record.progress(
-            cell=self._count(), cells=cells, note=""
-        )  # a note is of the cell before
+        # A note is of the cell before.
+        self.record.progress(cell=self._count(), cells=cells, note="")
 
     def _seconds_left(self, cell: Any) -> int | None:
         left = [] if self.deadline is None else [self.deadline - time.monotonic()]
@@ -402,22 +412,21 @@ def _typed(nb: Any, kernel_name: str) -> Any:
     """
     given = nb.metadata.papermill.get("parameters") or {}
     try:
-        declared = notebooks.of_document(nb)
-        checked = None if declared is None else _checked(declared, given)
+        notebook = notebooks.of_document(nb)
+        if notebook is None:
+            return nb
+        names = notebook.check(given, text=True, where=f"{notebook.name}.ipynb")
+        complete = notebook.complete(names)
+        if "data" in complete:
+            parameter_grid.check_data(complete["data"])
     except DarkroomError as error:
         raise Refused(str(error)) from None
-    if checked is None or checked == dict(given):
+    checked = parameters.cell_values({name: complete[name] for name in names}, notebook.parameters)
+    if checked == dict(given):
         return nb
     from papermill.parameterize import parameterize_notebook
 
     return parameterize_notebook(nb, checked, kernel_name=kernel_name, engine_name=NAME)
-
-
-def _checked(notebook: Notebook, given: Mapping[str, Any]) -> dict[str, Any]:
-    checked = notebook.check(given, text=True, where=f"{notebook.name}.ipynb")
-    complete = notebook.complete(checked)
-    located = {name: complete[name] for name in checked}
-    return parameters.cell_values(located, notebook.parameters)
 
 
 def _run_folder(nb: Any) -> Path | None:
@@ -430,25 +439,6 @@ def _run_folder(nb: Any) -> Path | None:
         return None
     unit = runs.unit(runs.with_free_arm(declared, values))
     return paths.run(values["study"], declared.stage, unit)
-
-
-def _note_failure(nb: Any, failed: Failure) -> None:
-    """Notes a failure where people look: above the cell that failed, and as the cell's error."""
-    nb.metadata.papermill["exception"] = True
-    numbered = [cell for cell in nb.cells if _is_code(cell)]
-    at = next((cell for cell in numbered if cell.get("execution_count") == failed.cell), None)
-    if at is None and failed.cell is not None and failed.cell <= len(numbered):
-        at = numbered[failed.cell - 1]
-    if (shown := at or numbered[-1]) and not any(o.output_type == "error" for o in shown.outputs):
-        about = {"ename": failed.exception, "evalue": failed.message}
-        shown.outputs.append(
-            nbformat.v4.new_output("error", **about, traceback=[failed.sentence()])
-        )
-    text = f"**The run stopped here.** {failed.sentence()}".replace("\n", " ")
-    index = len(nb.cells) if at is None else nb.cells.index(at)
-    note = nbformat.v4.new_markdown_cell(text, metadata={"tags": [_MARK]})
-    note.metadata["papermill"] = {"status": "completed", "exception": False}
-    nb.cells.insert(index, note)
 
 
 def _is_code(cell: Any) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import parameters, paths, runs
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice, suggest
 from lib.notebooks import Notebook
 
 
@@ -71,32 +71,28 @@ def expand(
     small = general.tiny_parameters.items()
     forced = {name: value for name, value in small if name in declared}
     forced |= general.typed[table["name"]]
+    forced = parameters.check(forced, declared, where=where)
+    base |= {"study": general.folder, "tiny": general.tiny}
     titles = {arm: _title(changes) for arm, changes in arms.items()}
-    arms = {arm: _without_title(changes) for arm, changes in arms.items()}
-    suite = {"study": general.folder, "tiny": general.tiny}
-    filled = _arms(
-        arms,
-        base | suite,
-        parameters.check(forced, declared, where=where),
-        notebook=notebook,
-        where=where,
-    )
+    if arms:
+        filled = _arms(arms, base, forced, notebook=notebook, where=where)
+    else:
+        filled = {None: _complete(base | forced, notebook, where=where)}
     if "ablation_of" in table:
         others = table.get("other_arms", [])
-        if unknown := [arm for arm in others if arm not in list(filled)]:
-            raise DarkroomError(f"`other_arms` of {where} names {unknown[0]!r}, which is no arm.")
+        for arm in others:
+            check_choice("other_arms", arm, arms, where=where)
         ablated = {arm: values for arm, values in filled.items() if arm not in others}
-        combined = table.get("combinations", [])
-        _refuse_confounded(ablated, table["ablation_of"], combined, where=where)
+        _refuse_confounded(
+            ablated, table["ablation_of"], table.get("combinations", []), where=where
+        )
     specs = []
-    for arm, values in filled.items():
-        _verify(notebook, {**values, **suite}, where=f"arm {arm!r} of {where}" if arm else where)
     for seed in _seeds(table, general, notebook, where=where):
         marks = {} if seed is None else dict.fromkeys(("seed", *table.get("seed_sets", [])), seed)
         for arm, values in filled.items():
-            whole = {**values, **suite, **marks} | ({"arm": arm} if arm else {})
+            whole = {**values, **marks} | ({"arm": arm} if arm else {})
             whole = {name: whole[name] for name in declared}
-            name, title = runs.unit(whole), titles.get(arm) or ""
+            name, title = runs.unit(whole), titles.get(arm, "")
             specs.append(RunSpec(table["name"], name, arm, seed, whole, title))
     return tuple(specs)
 
@@ -108,19 +104,6 @@ def _title(changes: Any) -> str:
     return title
 
 
-def _without_title(changes: Any) -> Any:
-    if not isinstance(changes, dict):
-        return changes
-    return {name: value for name, value in changes.items() if name != "title"}
-
-
-def _verify(notebook: Notebook, values: dict[str, Any], *, where: str) -> None:
-    try:
-        notebook.verify(values)
-    except DarkroomError as error:
-        raise DarkroomError(f"{where}: {error}") from None
-
-
 def data_name(data: str) -> str:
     """Returns the data set's name for `data`, a name or a path."""
     if re.fullmatch(r"[\w+@-]*", data):
@@ -128,6 +111,20 @@ def data_name(data: str) -> str:
     from lib.data import intake
 
     return intake.name_of(data)
+
+
+def check_data(data: str) -> None:
+    """Raises DarkroomError where `data` is neither a data set here, nor a packaged one, nor a path
+    that leads to something.
+    """
+    from lib.data import dataset, sources
+
+    name, known = data.removesuffix(paths.TINY), [*dataset.names(), *sources.PACKAGED]
+    if name not in known and data not in known and not paths.typed(name).exists():
+        raise DarkroomError(
+            f"There is no data set {name!r}.{suggest(name, known)} Give the name of one (`darkroom "
+            "list data`), or the path of a folder, table or archive."
+        )
 
 
 def _arms(
@@ -139,8 +136,6 @@ def _arms(
     where: str,
 ) -> dict[str | None, dict[str, Any]]:
     """Every arm's parameters. No two may be equal; at most one, the baseline, changes nothing."""
-    if not arms:
-        return {None: _located(base | forced, notebook, where=where)}
     filled: dict[str | None, dict[str, Any]] = {}
     arm_of: dict[str, str] = {}
     for arm, changes in arms.items():
@@ -148,8 +143,9 @@ def _arms(
         check_keys(changes, None, where=place)
         refuse_reserved(changes, where=place)
         paths.run("study", "stage", arm)  # refuses a name that cannot be a folder
+        changes = {name: value for name, value in changes.items() if name != "title"}
         own = parameters.check(changes, notebook.parameters, where=place)
-        values = _located(base | own | forced, notebook, where=place)
+        values = _complete(base | own | forced, notebook, where=place)
         written = json.dumps(values, sort_keys=True)
         if written in arm_of:
             overruled = sorted(set(changes) & set(forced))
@@ -161,6 +157,20 @@ def _arms(
         arm_of[written] = arm
         filled[arm] = values
     return filled
+
+
+def _complete(values: dict[str, Any], notebook: Notebook, *, where: str) -> dict[str, Any]:
+    """Returns the values with the data set's name for its path, and other paths absolute; raises
+    DarkroomError where they contradict each other.
+    """
+    try:
+        values = notebook.located(values)
+        if values.get("data"):
+            values["data"] = data_name(values["data"])
+        notebook.verify(values)
+    except DarkroomError as error:
+        raise DarkroomError(f"{where}: {error}") from None
+    return values
 
 
 def _refuse_confounded(
@@ -176,47 +186,30 @@ def _refuse_confounded(
     An arm that the study declares a combination changes several, each to what an arm of its own
     changes it to.
     """
-    if baseline not in filled:
-        names = [str(arm) for arm in filled]
-        raise DarkroomError(
-            f"`ablation_of` of {where} names {baseline!r}, which is no "
-            f"arm.{suggest(baseline, names)}"
-        )
-    if unknown := [arm for arm in combinations if arm not in list(filled) or arm == baseline]:
-        raise DarkroomError(
-            f"`combinations` of {where} names {unknown[0]!r}, which is no arm beside the baseline."
-        )
-    singles = [
-        (name, values[name])
+    check_choice("ablation_of", baseline, filled, where=where)
+    for arm in combinations:
+        others = [name for name in filled if name != baseline]
+        check_choice("combinations", arm, others, where=where)
+    changed = {
+        arm: {name: value for name, value in values.items() if value != filled[baseline][name]}
         for arm, values in filled.items()
-        if arm not in combinations
-        for name in values
+    }
+    singles = [
+        change for arm in changed if arm not in combinations for change in changed[arm].items()
     ]
-    for arm, values in filled.items():
-        changed = [name for name, value in values.items() if value != filled[baseline][name]]
-        if arm in combinations:
-            if alone := [name for name in changed if (name, values[name]) not in singles]:
-                raise DarkroomError(
-                    f"arm {arm!r} of {where} is declared a combination and changes {alone[0]} as "
-                    "no single arm does. "
-                    "Make an arm of that change, too."
-                )
-        elif arm != baseline and len(changed) != 1:
+    for arm, changes in changed.items():
+        alone = [name for name, value in changes.items() if (name, value) not in singles]
+        if alone:
             raise DarkroomError(
-                f"arm {arm!r} of {where} changes {', '.join(changed)} of {baseline!r}; in an "
-                "ablation an arm changes one "
-                "thing. Make one arm of each, name it among `combinations` or `other_arms`, or "
-                "take `ablation_of` out."
+                f"arm {arm!r} of {where} is declared a combination and changes {alone[0]} as no "
+                "single arm does. Make an arm of that change, too."
             )
-
-
-def _located(values: dict[str, Any], notebook: Notebook, *, where: str) -> dict[str, Any]:
-    """Returns the values with the data set's name for its path, and other paths absolute."""
-    named = {"data": data_name(values["data"])} if values.get("data") else {}
-    try:
-        return notebook.located({**values, **named})
-    except DarkroomError as error:
-        raise DarkroomError(f"{where}: {error}") from None
+        if arm not in (*combinations, baseline) and len(changes) != 1:
+            raise DarkroomError(
+                f"arm {arm!r} of {where} changes {', '.join(changes)} of {baseline!r}; in an "
+                "ablation an arm changes one thing. Make one arm of each, name it among "
+                "`combinations` or `other_arms`, or take `ablation_of` out."
+            )
 
 
 def _seeds(
@@ -229,22 +222,15 @@ def _seeds(
             )
         return [None]
     seeds = table.get("seeds", [0]) if general.seeds is None else general.seeds
-    if (
-        not seeds
-        or any(type(seed) is not int or seed < 0 for seed in seeds)
-        or len(set(seeds)) != len(seeds)
-    ):
+    are_good = all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not seeds or not are_good or len(set(seeds)) != len(seeds):
         raise DarkroomError(
             f"`seeds` of {where} must be different integers from 0 on, such as [0, 1, 2]. "
             f"Received: {seeds!r}."
         )
     ints = [name for name, parameter in notebook.parameters.items() if parameter.type == "int"]
     for name in table.get("seed_sets", []):
-        if name not in ints:
-            raise DarkroomError(
-                f"`seed_sets` of {where} names {name!r}, which is no int "
-                f"parameter.{suggest(str(name), ints)}"
-            )
+        check_choice("seed_sets", name, ints, where=where)
     return list(seeds)
 
 
@@ -258,10 +244,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise DarkroomError(f"{path.name} is not written in UTF-8. Save it as UTF-8.") from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # numbers of thousands of digits, lists in lists without end
+    # Also numbers of thousands of digits, and lists in lists without end.
+    except (ValueError, RecursionError) as error:
         raise DarkroomError(f"{path.name} is not TOML: {error}.") from None
 
 

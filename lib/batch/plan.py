@@ -16,7 +16,7 @@ import functools
 import shutil
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 OLDER_CODE = "finished with older code; `--force` to repeat"
 """The reason of a finished run since which code has changed, none of which decides its numbers."""
+_FINISHED = ("finished", OLDER_CODE)
 CHANGED = "changed: "
 """Begins the reason of a run that has finished with another key."""
 
@@ -63,10 +64,12 @@ def whole(
     steps: list[Step] = []
     waiting: set[str] = set()
     for stage in study.stages:
-        if blocked := [name for name in stage.after if name in waiting]:
+        blocked = [name for name in stage.after if name in waiting]
+        missing = [absent[data] for data in map(_data, stage.runs) if data in (absent or {})]
+        if blocked:
             decided = [Step(run, "wait", f"after {blocked[0]}") for run in stage.runs]
-        elif reason := _needs_absent(stage, absent or {}):
-            decided = [Step(run, "run", reason) for run in stage.runs]
+        elif missing:
+            decided = [Step(run, "run", missing[0]) for run in stage.runs]
         else:
             decided = decide(stage, force=force)
         if any(step.action != "skip" for step in decided):
@@ -75,9 +78,8 @@ def whole(
     return steps
 
 
-def _needs_absent(stage: Stage, absent: Mapping[str, str]) -> str:
-    reasons = [absent.get(run.parameters.get("data"), "") for run in stage.runs]
-    return next(filter(None, reasons), "")
+def _data(run: RunSpec) -> str | None:
+    return run.parameters.get("data")
 
 
 def decide(stage: Stage, *, force: bool = False) -> list[Step]:
@@ -88,28 +90,16 @@ def decide(stage: Stage, *, force: bool = False) -> list[Step]:
     digests: dict[str | None, str | None] = {}
     steps = []
     for run in stage.runs:
-        data = run.parameters.get("data")
+        data = _data(run)
         if data not in digests:  # reading the data for each run would take long
             dataset = _dataset(run)
             digests[data] = dataset and runs.data_digest(stage.notebook, dataset)
-        known = record.key(Step(run, "wait", "").folder())
+        folder = Step(run, "", "").folder()
+        known = record.key(folder)
         key = runs.key(stage.notebook, run.parameters, data=digests[data], known=known)
-        step = Step(run, "run", "forced" if force else "", key)
-        if not force:
-            reason = _reason(step.folder(), key)
-            step = Step(
-                run, "run" if reason else "skip", reason or _finished(step.folder(), key), key
-            )
-        steps.append(step)
+        reason = "forced" if force else _reason(folder, key)
+        steps.append(Step(run, "skip" if reason in _FINISHED else "run", reason, key))
     return steps
-
-
-def counts(steps: Iterable[Step]) -> dict[str, int]:
-    """Returns how many runs there are of each action."""
-    totals = {"skip": 0, "run": 0, "wait": 0}
-    for step in steps:
-        totals[step.action] += 1
-    return totals
 
 
 def _dataset(run: RunSpec) -> Dataset | None:
@@ -124,18 +114,13 @@ def _dataset(run: RunSpec) -> Dataset | None:
     return loaded
 
 
-def _finished(folder: Path, key: dict[str, Any]) -> str:
-    known = (record.result(folder) or {}).get("key") or {}
-    return OLDER_CODE if runs.is_older(known, key) else "finished"
-
-
 def _reason(folder: Path, key: dict[str, Any]) -> str:
-    """Why a run must be done, or "" when it has finished with a key that decides the
-    same numbers.
-    """
+    """Why a run must be done, or one of `_FINISHED` where it has a result that the key decides."""
     if (result := record.result(folder)) is not None:
-        changes = runs.changes(result.get("key") or {}, key)
-        return f"{CHANGED}{', '.join(changes)}" if changes else ""
+        known = result.get("key") or {}
+        if changes := runs.changes(known, key):
+            return f"{CHANGED}{', '.join(changes)}"
+        return OLDER_CODE if runs.is_older(known, key) else "finished"
     if (folder / record.RESULT).exists():
         return record.damage(folder)
     if (failure := record.failure(folder)) is not None:
@@ -154,40 +139,29 @@ BYTES_ALWAYS = 200_000_000
 
 def check_disk_space(steps: Sequence[Step]) -> None:
     """Raises DarkroomError when the disk of `logs/` cannot hold the runs that are to be done."""
-    todo = [step for step in steps if step.action != "skip"]
-    number = len(todo)
-    if not number:
+    todo = [step.run.parameters for step in steps if step.action != "skip"]
+    if not todo:
         return
+    trainings = sum("epochs" in values for values in todo)
+    needed = BYTES_ALWAYS + trainings * BYTES_A_TRAINING + (len(todo) - trainings) * BYTES_A_RUN
+    cached = {  # for each data set and image side
+        (values["data"], values["image_side"])
+        for values in todo
+        if {"data", "image_side"} <= values.keys()
+    }
+    if cached:
+        from lib.data import dataset
+
+        images = {name: len(dataset.load(name).files()) for name in {name for name, _ in cached}}
+        needed += sum(images[name] * side * side * 3 for name, side in cached)
     folder = paths.root()
-    trainings = sum("epochs" in step.run.parameters for step in todo)
-    needed = (
-        BYTES_ALWAYS
-        + trainings * BYTES_A_TRAINING
-        + (number - trainings) * BYTES_A_RUN
-        + _pixel_bytes(todo)
-    )
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DarkroomError(
-            f"{number} runs need about {needed / 1e9:.1f} GB in {folder}, but its disk has "
-            f"{free / 1e9:.1f} GB free. Make room "
-            "(`darkroom prune`), or set DARKROOM_HOME to a folder on another disk."
+            f"{len(todo)} runs need about {needed / 1e9:.1f} GB in {folder}, but its disk has "
+            f"{free / 1e9:.1f} GB free. Make room (`darkroom prune`), or set DARKROOM_HOME to a "
+            "folder on another disk."
         )
-
-
-def _pixel_bytes(steps: Sequence[Step]) -> int:
-    """Bytes of the pixel caches: one for each data set and image side."""
-    sizes = {
-        (step.run.parameters["data"], step.run.parameters["image_side"])
-        for step in steps
-        if {"data", "image_side"} <= set(step.run.parameters)
-    }
-    if not sizes:
-        return 0
-    from lib.data import dataset
-
-    counted = {name: len(dataset.load(name).files()) for name in {name for name, _ in sizes}}
-    return sum(counted[name] * side * side * 3 for name, side in sizes)
 
 
 _TRAINING = ("3_train", "5_thumbnails")
@@ -199,46 +173,36 @@ ASSUMED_TINY = 80
 
 def smallest_differences(study: Study) -> list[str]:
     """One sentence for every stage that trains two arms or more."""
-    sentences = []
-    for stage in study.stages:
-        arms = sorted({run.arm for run in stage.runs if run.arm})
-        if stage.notebook.name not in _TRAINING or len(arms) < 2:
-            continue
-        sentence = _of_stage(study, stage.runs, arms)
-        sentences.append(f"{stage.name}: {sentence}")
-    return sentences
-
-
-def _of_stage(study: Study, runs: Sequence[RunSpec], arms: Sequence[str]) -> str:
     from lib.evaluation import design
 
-    counted = num_images(str(runs[0].parameters.get("data", study.data)))
-    images = counted or ASSUMED_IMAGES
-    numbers = [[run for run in runs if run.arm == arm] for arm in arms]
-    splits = {run.parameters.get("split_seed") for run in numbers[0]}
-    shares = runs[0].parameters.get("fractions", [0.6, 0.15, 0.25])
-    baselines = _baselines(study)
-    estimate = design.before(
-        num_arms=len(arms),
-        num_runs=min(len(of_arm) for of_arm in numbers),
-        num_test=max(1, round(shares[2] * images)),
-        num_train=max(1, round(shares[0] * images)),
-        is_splits=len(splits) > 1,
-        num_pairs=len(arms) - 1 if baselines & set(arms) else None,
-    )
-    if counted is None:
-        return f"If the data set has {ASSUMED_IMAGES:,} images: {estimate.sentence}"
-    return estimate.sentence
-
-
-def _baselines(study: Study) -> set[str]:
-    return {
-        str(run.parameters.get("baseline"))
+    baselines = {
+        run.parameters.get("baseline")
         for stage in study.stages
         if stage.notebook.name == "6_compare"
         for run in stage.runs
-        if run.parameters.get("baseline")
     }
+    sentences = []
+    for stage in study.stages:
+        by_arm: dict[str | None, list[RunSpec]] = {}
+        for run in stage.runs:
+            by_arm.setdefault(run.arm, []).append(run)
+        if stage.notebook.name not in _TRAINING or len(by_arm) < 2:
+            continue
+        first = stage.runs[0].parameters
+        known = num_images(first["data"])
+        images = known or ASSUMED_IMAGES
+        shares = first["fractions"]
+        estimate = design.before(
+            num_arms=len(by_arm),
+            num_runs=min(map(len, by_arm.values())),
+            num_test=max(1, round(shares[2] * images)),
+            num_train=max(1, round(shares[0] * images)),
+            is_splits=len({run.parameters["split_seed"] for run in by_arm[stage.runs[0].arm]}) > 1,
+            num_pairs=len(by_arm) - 1 if baselines & by_arm.keys() else None,
+        )
+        supposed = "" if known else f"If the data set has {ASSUMED_IMAGES:,} images: "
+        sentences.append(f"{stage.name}: {supposed}{estimate.sentence}")
+    return sentences
 
 
 def num_images(name: str) -> int | None:
@@ -275,11 +239,11 @@ def rough(run: RunSpec) -> float | None:
     of_data = (paths.datasets(), str(values.get("data", "")), int(time.monotonic() / _COUNTED_S))
     images = _images(*of_data) or (ASSUMED_TINY if values.get("tiny") else ASSUMED_IMAGES)
     images *= (values.get("image_side", 128) / 128) ** 2
-    training = images * (_epochs(run) or 1) * _CNN_S
+    epochs = _epochs(run) or 1
+    training = images * epochs * _CNN_S
     if values.get("architecture", "custom") != "custom":
         is_tuned = values.get("strategy") in ("scratch", "fine_tune", "full")
-        epochs = _epochs(run) or 1 if is_tuned else 0
-        training = images * _IMAGE_S * (1 + _BACKWARD * epochs)
+        training = images * _IMAGE_S * (1 + _BACKWARD * epochs * is_tuned)
     work = {
         "clean": 0 if values.get("tiny") else images * _IMAGE_S,
         "explore": 0,
@@ -303,8 +267,9 @@ class Durations:
     """The noted durations, read once."""
 
     def __init__(self) -> None:
-        content = files.read_json(_durations_file())
-        self._noted: dict[str, dict[str, Any]] = content if isinstance(content, dict) else {}
+        content = files.read_json(paths.logs() / DURATIONS)
+        content = hashing.unsealed(content) if isinstance(content, dict) else None
+        self._noted: dict[str, dict[str, Any]] = (content or {}).get("noted", {})
 
     def expected(self, run: RunSpec) -> float | None:
         """Returns the seconds that a run probably takes, or None when none like it has been run.
@@ -334,7 +299,8 @@ class Durations:
             "seconds": [*earlier[1 - _KEPT :], round(seconds, 2)],
         }
         with contextlib.suppress(OSError):
-            files.write_json(_durations_file(), dict(list(self._noted.items())[-_KINDS:]))
+            kept = dict(list(self._noted.items())[-_KINDS:])
+            files.write_json(paths.logs() / DURATIONS, hashing.sealed({"noted": kept}))
 
 
 def _epochs(run: RunSpec) -> int | None:
@@ -343,12 +309,7 @@ def _epochs(run: RunSpec) -> int | None:
     return epochs if isinstance(epochs, int) else None
 
 
-def _durations_file() -> Path:
-    return paths.logs() / DURATIONS
-
-
 def _kind_of(run: RunSpec, *, without_epochs: bool = False) -> str:
-    left_out = {*_NOT_COSTLY, "epochs"} if without_epochs else set(_NOT_COSTLY)
-    values: Mapping[str, Any] = run.parameters
-    costly = {name: values[name] for name in sorted(values) if name not in left_out}
+    left_out = {*_NOT_COSTLY, "epochs"} if without_epochs else _NOT_COSTLY
+    costly = {name: run.parameters[name] for name in sorted(run.parameters) if name not in left_out}
     return hashing.digest(run.stage, repr(costly))

@@ -17,6 +17,7 @@ from lib.batch.parameter_grid import RunSpec
 from lib.batch.plan import Durations
 from lib.batch.scheduler import ENDED, Report
 from lib.batch.status import RunStatus
+from lib.errors import few
 from lib.runs import record
 
 if TYPE_CHECKING:
@@ -36,21 +37,15 @@ _MARKS = {
 }
 
 
-class Silent:
-    """Shows nothing."""
-
-    def event(self, run: str, state: str, note: str) -> None:
-        """Ignores it."""
-
-    def tick(self, report: Report) -> None:
-        """Ignores it."""
-
-
 class Lines:
-    """One line for each event, and every half minute how far the running runs are."""
+    """One line for each event, and every half minute how far the running runs are; none of it where
+    `quiet`.
+    """
 
-    def __init__(self, stream: IO[str] | None = None, *, log_output: bool = False) -> None:
-        self._stream = stream or sys.stdout
+    def __init__(
+        self, stream: IO[str] | None = None, *, log_output: bool = False, quiet: bool = False
+    ) -> None:
+        self._stream, self._quiet = stream or sys.stdout, quiet
         self._started = self._reported = time.monotonic()
         self._output = _Output() if log_output else None
 
@@ -63,7 +58,7 @@ class Lines:
         """Writes new output, and now and then how far the running runs are."""
         for line in self._output.new_lines(report) if self._output else ():
             print(line, file=self._stream, flush=True)
-        if time.monotonic() - self._reported < _EVERY_S:
+        if time.monotonic() - self._reported < _EVERY_S or self._quiet:
             return
         self._reported = time.monotonic()
         running = at_work(report)
@@ -72,6 +67,8 @@ class Lines:
         self._write(f"          {summary(report, running)}")
 
     def _write(self, line: str) -> None:
+        if self._quiet:
+            return
         passed = int(time.monotonic() - self._started)
         print(f"{passed // 60:3d}:{passed % 60:02d} {line}", file=self._stream, flush=True)
 
@@ -97,15 +94,19 @@ class Live:
 
     def event(self, run: str, state: str, note: str) -> None:
         """Leaves a line above the table for a run that failed."""
+        from rich.markup import escape
+
         if state == "failed":
-            self._live.console.print(f"[bold red]failed[/]  {run}  {_plain(note)}")
+            self._live.console.print(f"[bold red]failed[/]  {run}  {escape(note)}")
 
     def tick(self, report: Report) -> None:
         """Prints new output and redraws the table."""
+        from rich.markup import escape
+
         if time.monotonic() - self._drawn >= _DRAW_S:
             self._drawn = time.monotonic()
             for line in self._output.new_lines(report) if self._output else ():
-                self._live.console.print(_plain(line))
+                self._live.console.print(escape(line))
             self._live.update(_table(report), refresh=True)
 
 
@@ -134,29 +135,22 @@ def view(*, quiet: bool = False, log_output: bool = False) -> Any:
 
     Use it in a `with` block.
     """
-    if quiet:
-        return contextlib.nullcontext(Silent())
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and not quiet:
         return Live(log_output=log_output)
-    return contextlib.nullcontext(Lines(log_output=log_output))
+    return contextlib.nullcontext(Lines(log_output=log_output and not quiet, quiet=quiet))
 
 
 def at_work(report: Report) -> list[RunStatus]:
     """Returns the runs that are computing now."""
+    submitted = [run for run in report.study.runs() if report.states[run.id] == "submitted"]
     running: list[RunStatus] = []
-    num_checked = 0
-    for run in report.study.runs():
-        if report.states[run.id] != "submitted":
-            continue
-        num_checked += 1
+    # They begin in order, so only the first that wait are looked at.
+    for run in submitted[: 4 * report.slots + 9]:
         folder = paths.run(report.study.folder, run.stage, run.name)
         progress = record.progress(folder)
-        if progress.get("state") == "running":
+        if progress.get("state") == "running" and len(running) < report.slots:
             study = report.study.folder
             running.append(RunStatus(run.stage, run.name, "running", progress, study=study))
-        # They begin in order, so only the first that wait are looked at.
-        if len(running) >= report.slots or num_checked > 4 * report.slots + 8:
-            break
     return running
 
 
@@ -190,9 +184,7 @@ class Estimate:
         if not self.unknown:
             how = "roughly" if self.is_rough else "about"
             return f"{how} {spoken(self.seconds)} left" if self.seconds else ""
-        names = ", ".join(self.unknown[:_NAMED])
-        more = len(self.unknown) - _NAMED
-        unknown = f"{names} and {more} more" if more > 0 else names
+        unknown = few(self.unknown, _NAMED)
         if self.seconds:
             return f"more than {spoken(self.seconds)} left ({unknown} never run here before)"
         study = report.study
@@ -310,17 +302,5 @@ def _table(report: Report) -> RenderableType:
         bar = ProgressBar(total=epochs or None, completed=epoch, width=_BAR, pulse=not epochs)
         passed = spoken(now - run.progress.get("started", now))
         work.add_row(run.id, bar, passed, run.line())
-    return Group(
-        Text(report.study.question, style="bold"),
-        stages,
-        Text(),
-        work,
-        Text(),
-        Text(summary(report, running)),
-    )
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    title, left = Text(report.study.question, style="bold"), Text(summary(report, running))
+    return Group(title, stages, Text(), work, Text(), left)

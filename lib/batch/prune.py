@@ -10,17 +10,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lib import files, paths, runs
 from lib.batch.progress_view import spoken
 from lib.data import pixel_cache
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
-
-if TYPE_CHECKING:
-    from lib.data.dataset import Dataset
-
 
 _EARLIER = ".earlier"
 _YOUNG_S = 3600.0
@@ -54,11 +49,8 @@ def run(*, yes: bool, caches: bool, as_json: bool) -> int:
             }
             for item in leftovers
         ]
-        print(
-            json.dumps(
-                {"deleted": yes, "bytes": total, "leftovers": rows}, indent=1, ensure_ascii=False
-            )
-        )
+        outcome = {"deleted": yes, "bytes": total, "leftovers": rows}
+        print(json.dumps(outcome, indent=1, ensure_ascii=False))
         return 0
     for leftover in leftovers:
         print(
@@ -83,12 +75,13 @@ def find(*, caches: bool = False) -> list[Leftover]:
     With `caches` also the pixel caches of all data sets, and the stored features that no finished
     run's map shows; both are made again when they are needed.
     """
-    leftovers = [*_earlier(), *_asides(), *_orphans(), *_parts(), *_stale()]
+    leftovers = [*_earlier(), *_orphans()]
+    leftovers += [leftover for leftover in _unfinished() if leftover.age_s > _YOUNG_S]
     if caches:
-        leftovers += [
-            _leftover(path, "pixel cache") for path in sorted(paths.datasets().glob("*/pixels"))
-        ]
-        leftovers += [_leftover(path, "stored features") for path in _stores()]
+        pixels = sorted(paths.datasets().glob("*/pixels"))
+        leftovers += [_leftover(path, "pixel cache") for path in pixels]
+        unshown = [path for dataset in _datasets("features") for path in _unshown_features(dataset)]
+        leftovers += [_leftover(path, "stored features") for path in unshown]
     return list({leftover.path: leftover for leftover in leftovers}.values())
 
 
@@ -119,53 +112,27 @@ def _earlier() -> Iterator[Leftover]:
             yield _leftover(path, what)
 
 
-def _asides() -> Iterator[Leftover]:
-    for top in (paths.logs(), paths.checkpoints(), paths.datasets()):
-        for path in sorted(top.rglob(f"{files.ASIDE}*")):
-            leftover = _leftover(path, "left by an interrupted writer")
-            if leftover.age_s > _YOUNG_S:
-                yield leftover
-
-
 def _orphans() -> Iterator[Leftover]:
     top = paths.checkpoints()
-    for path in sorted(top.glob("*/*/*")):
-        place = path.relative_to(top)
-        run = paths.logs() / place
-        if (
-            path.is_dir()
-            and not place.parts[0].startswith(".")
-            and not run.exists()
-            and not runs.locked(run)
-        ):
+    for path in sorted(top.glob("[!.]*/*/*")):
+        run = paths.logs() / path.relative_to(top)
+        if path.is_dir() and not run.exists() and not runs.locked(run):
             yield _leftover(path, "checkpoints without a run")
 
 
-def _parts() -> Iterator[Leftover]:
+def _unfinished() -> Iterator[Leftover]:
+    """What a writer, a pass or older data left behind, whose writer may be alive."""
+    for top in (paths.logs(), paths.checkpoints(), paths.datasets()):
+        for path in sorted(top.rglob(f"{files.ASIDE}*")):
+            yield _leftover(path, "left by an interrupted writer")
     for path in sorted([*paths.logs().glob(".parts/*"), *paths.datasets().glob("*/*/*-parts")]):
-        leftover = _leftover(path, "parts of a pass that was stopped")
-        if leftover.age_s > _YOUNG_S:
-            yield leftover
-
-
-def _stale() -> Iterator[Leftover]:
-    from lib.data import pixel_cache
-
-    old = [
-        (path, "pixel cache of data that has changed")
-        for dataset in _datasets("pixels")
-        for path in pixel_cache.stale(dataset)
-    ]
-    old += [entry for dataset in _datasets("features") for entry in _stale_features(dataset)]
-    for path, reason in old:
-        leftover = _leftover(path, reason)
-        if leftover.age_s > _YOUNG_S:
-            yield leftover
-
-
-def _stores() -> list[Path]:
-
-    return [path for dataset in _datasets("features") for path in _unshown_features(dataset)]
+        yield _leftover(path, "parts of a pass that was stopped")
+    for dataset in _datasets("pixels"):
+        for path in pixel_cache.stale(dataset):
+            yield _leftover(path, "pixel cache of data that has changed")
+    for dataset in _datasets("features"):
+        for path, reason in _stale_features(dataset):
+            yield _leftover(path, reason)
 
 
 def _datasets(holding: str) -> Iterator[Dataset]:
@@ -185,15 +152,10 @@ def _leftover(path: Path, reason: str) -> Leftover:
     return Leftover(path, reason, num_bytes, max(0.0, time.time() - path.stat().st_mtime))
 
 
-_NOTES, _INDEX, _MAPS = (
-    "engine.json",
-    "index.json",
-    "maps.json",
-)  # of models.feature_cache, features.spaces, features.record
-_BY_A_RUN = (
-    "trained",
-    "untrained",
-)  # spaces that no other run will ask for; a pretrained network's are there for all
+# Of models.feature_cache, embeddings.feature_spaces and embeddings.record.
+_NOTES, _INDEX, _MAPS = "engine.json", "index.json", "maps.json"
+# Spaces that no other run will ask for; a pretrained network's are there for all.
+_BY_A_RUN = ("trained", "untrained")
 
 
 def _unshown_features(dataset: Dataset) -> list[Path]:
@@ -215,9 +177,8 @@ def _stale_features(dataset: Dataset) -> list[tuple[Path, str]]:
     stale = []
     for path in _unshown_features(dataset):
         images, space = _note(path / _NOTES, "images"), _note(path / _INDEX, "space")
-        of_pixels = re.match(
-            r"[^-]+-[^-]+-([0-9a-f]{16})", images
-        )  # a part of the images has a longer name
+        # A part of the images has a longer name.
+        of_pixels = re.match(r"[^-]+-[^-]+-([0-9a-f]{16})", images)
         if of_pixels and of_pixels[1] != now and of_pixels[0] not in there:
             stale.append((path, "features of data that has changed"))
         elif space in _BY_A_RUN:

@@ -12,7 +12,7 @@ import datetime
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -44,15 +44,12 @@ FIXED = (
 
 
 def table(folder: str, statuses: Sequence[RunStatus] | None = None) -> DataFrame:
-    """Returns one row for each run of the study in `folder`, in the study's order; `found` where
-    that is known already.
+    """Returns one row for each run of the study in `folder`, in the study's order; `statuses`
+    where they are known already.
     """
     import pandas
 
-    rows = [
-        _row(folder, run)
-        for run in (status.with_staleness(folder) if statuses is None else statuses)
-    ]
+    rows = [_row(run) for run in (statuses or status.with_staleness(folder))]
     more = sorted({name for row in rows for name in row if name not in FIXED})
     frame = pandas.DataFrame(rows, columns=[*FIXED, *more]).convert_dtypes()
     for name in more:  # a column that mixes numbers and texts cannot be stored
@@ -70,46 +67,35 @@ def write(folder: str, statuses: Sequence[RunStatus] | None = None) -> Path:
     return place / CSV
 
 
-def _row(folder: str, one: RunStatus) -> dict[str, Any]:
-    place = paths.run(folder, one.stage, one.name)
-    result = record.result(place) if one.state in ("finished", "stale") else None
-    parameters = ((result or {}).get("key") or record.key(place) or {}).get("parameters", {})
-    result = result or {}
+def _row(one: RunStatus) -> dict[str, Any]:
+    place = one.folder()
+    result = (record.result(place) if one.state in ("finished", "stale") else None) or {}
+    parameters = (result.get("key") or record.key(place) or {}).get("parameters", {})
+    failed = one.failure and "{kind}: {exception}: {message}".format_map(_named(one.failure))
     row = {
-        "study": folder,
+        "study": one.study,
         "stage": one.stage,
         "unit": one.name,
         "arm": parameters.get("arm") or None,
         "seed": parameters.get("seed"),
         "state": one.state,
         "seconds": result.get("seconds"),
-        "finished": _when(place / record.RESULT) if result else None,
+        "finished": None,
         "changed": one.changed or None,
-        "failure": _why(one.failure),
+        "failure": failed,
     }
-    named = {"metrics": result.get("metrics", {}), "parameters": parameters}
-    return row | {
-        f"{part}.{name}": _plain(value)
-        for part, values in named.items()
-        for name, value in values.items()
-    }
+    if result:
+        ended = datetime.datetime.fromtimestamp(_changed(one), datetime.UTC)
+        row["finished"] = ended.isoformat(timespec="seconds")
+    for part, values in {"metrics": result.get("metrics", {}), "parameters": parameters}.items():
+        for name, value in values.items():
+            is_plain = not isinstance(value, dict | list)
+            row[f"{part}.{name}"] = value if is_plain else json.dumps(value, ensure_ascii=False)
+    return row
 
 
-def _plain(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
-
-
-def _when(path: Path) -> str:
-    changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
-    return changed.isoformat(timespec="seconds")
-
-
-def _why(failure: dict[str, Any] | None) -> str | None:
-    return (
-        None
-        if failure is None
-        else f"{failure.get('kind')}: {failure.get('exception')}: {failure.get('message')}"
-    )
+def _named(failure: Mapping[str, Any]) -> dict[str, Any]:
+    return {"kind": None, "exception": None, "message": None, **failure}
 
 
 PAGE = "index.html"
@@ -124,30 +110,37 @@ def write_page() -> Path:
     """
     from lib.reporting import text
 
-    folder = paths.logs()
+    page = paths.logs() / PAGE
     studies = [_study(name) for name in status.folders()]
     studies.sort(key=lambda study: study["latest"], reverse=True)
-    page = (
+    total = Counter[str]()
+    for study in studies:
+        total.update(study["counts"])
+    number = f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}"
+    words = status.spoken({state: total[state] for state in runs.STATES if total[state]})
+    content = (
         text.templates(TEMPLATES)
         .get_template(PAGE)
         .render(
             style=(text.TEMPLATES / "comparison.css").read_text("utf-8"),
             studies=studies,
-            lead=_lead(studies),
+            lead=f"{number}, {total.total()} runs: {words}.",
             made=_day(time.time()),
         )
     )
-    files.write_text(folder / PAGE, page)
-    return folder / PAGE
+    files.write_text(page, content)
+    return page
 
 
 def _study(folder: str) -> dict[str, Any]:
     about = runs.study_info(folder)
-    statuses = status.with_staleness(folder)
-    table = write(folder, statuses)
-    counts = Counter(one.state for one in statuses)
-    failed = [one for one in statuses if one.failure is not None]
-    latest = max([about.get("written", 0.0), *(_changed(folder, one) for one in statuses)])
+    rows = status.with_staleness(folder)
+    counts, table = status.counts(rows), write(folder, rows)
+    latest = max([about.get("written", 0.0), *map(_changed, rows)])
+    written = [path for row in rows for path in sorted(row.folder().glob("*.html"))]
+    compared = [path for row in rows if (path := row.folder() / "comparison.csv").is_file()]
+    pages = [(_page_name(path), _link(path)) for path in written]
+    failed = [row for row in rows if row.failure is not None]
     return {
         "folder": folder,
         "question": about.get("question") or ("Notebooks run by hand" if not about else ""),
@@ -155,86 +148,54 @@ def _study(folder: str) -> dict[str, Any]:
         "when": _day(latest) if latest else "",
         "latest": latest,
         "command": about.get("command"),
-        "counts": {state: counts[state] for state in runs.STATES if counts[state]},
-        "spoken": ", ".join(f"{counts[state]} {state}" for state in runs.STATES if counts[state]),
-        "unfinished": any(one.state in ("failed", "killed", "stale", "queued") for one in statuses),
-        "tables": _tables(_files(folder, statuses, "comparison.csv")),
+        "counts": counts,
+        "spoken": status.spoken(counts),
+        "unfinished": bool(counts.keys() & {"failed", "killed", "stale", "queued"}),
+        "tables": _tables(compared),
         "links": [
-            *_pages(folder, statuses),
+            *sorted(pages, key=lambda page: "report" not in page[0]),
             ("all runs as CSV", _link(table)),
             ("Parquet", _link(table.with_suffix(".parquet"))),
         ],
-        "failures": [_page_failure(one) for one in failed[:_MOST_FAILURES]],
-        "rows": [_page_row(folder, one) for one in statuses[:_MOST_RUNS]],
+        "failures": [
+            {
+                **_named(row.failure),
+                "run": row.id,
+                "where": status.place(row.failure),
+                "meaning": CLASSES.get(row.failure.get("kind", ""), ""),
+            }
+            for row in failed[:_MOST_FAILURES]
+        ],
+        "rows": [_page_row(row) for row in rows[:_MOST_RUNS]],
     }
 
 
-def _lead(studies: Sequence[dict[str, Any]]) -> str:
-    counts: Counter[str] = Counter()
-    for study in studies:
-        counts.update(study["counts"])
-    words = ", ".join(f"{counts[state]} {state}" for state in runs.STATES if counts[state])
-    number = f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}"
-    return f"{number}, {sum(counts.values())} runs: {words}."
-
-
-def _pages(folder: str, statuses: Sequence[RunStatus]) -> list[tuple[str, str]]:
-    pages = []
-    for one in statuses:
-        for path in sorted(paths.run(folder, one.stage, one.name).glob("*.html")):
-            name = one.stage if one.name == "all" else f"{one.stage} {one.name}"
-            pages.append((f"{name}: {path.stem}", _link(path)))
-    return sorted(pages, key=lambda page: "report" not in page[0])
-
-
-def _files(folder: str, statuses: Sequence[RunStatus], name: str) -> list[Path]:
-    candidates = [paths.run(folder, one.stage, one.name) / name for one in statuses]
-    return [path for path in candidates if path.is_file()]
+def _page_name(path: Path) -> str:
+    stage, name = path.parent.parent.name, path.parent.name
+    return f"{stage if name == 'all' else f'{stage} {name}'}: {path.stem}"
 
 
 def _tables(files: Sequence[Path]) -> list[tuple[str, list[list[str]]]]:
     """Each comparison with its name, which is needed only where there are several."""
-    return [(path.parent.name if len(files) > 1 else "", _rows(path)) for path in files]
+    tables = []
+    for path in files:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file)) or [[]]
+        tables.append((path.parent.name if len(files) > 1 else "", rows))
+    return tables
 
 
-def _rows(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file)) or [[]]
-
-
-def _page_row(folder: str, one: RunStatus) -> dict[str, Any]:
-    place = paths.run(folder, one.stage, one.name)
-    seconds = (record.result(place) or {}).get("seconds")
-    remark = (
-        one.line()
-        if one.state == "running"
-        else one.changed or (one.failure or {}).get("exception", "")
-    )
-    notebook = place / "notebook.ipynb"
+def _page_row(one: RunStatus) -> dict[str, Any]:
+    seconds = (record.result(one.folder()) or {}).get("seconds")
+    digits = 0 if (seconds or 0) >= 10 else 1
+    remark = one.changed or (one.failure or {}).get("exception", "")
+    notebook = one.folder() / record.NOTEBOOK
     return {
-        "run": f"{one.stage}/{one.name}",
+        "run": one.id,
         "state": one.state,
-        "seconds": ""
-        if seconds is None
-        else f"{seconds:,.0f}"
-        if seconds >= 10
-        else f"{seconds:.1f}",
-        "remark": remark,
+        "seconds": "" if seconds is None else f"{seconds:,.{digits}f}",
+        "remark": one.line() if one.state == "running" else remark,
         "notebook": _link(notebook) if notebook.is_file() else None,
-    }
-
-
-def _page_failure(one: RunStatus) -> dict[str, Any]:
-    failure = one.failure or {}
-    return {
-        "run": f"{one.stage}/{one.name}",
-        "where": f"cell {failure['cell']} ({failure.get('source', '')})"
-        if failure.get("cell")
-        else "no cell",
-        "exception": failure.get("exception"),
-        "message": failure.get("message"),
-        "kind": failure.get("kind"),
-        "meaning": CLASSES.get(failure.get("kind", ""), ""),
     }
 
 
@@ -242,9 +203,9 @@ def _link(path: Path) -> str:
     return quote(path.relative_to(paths.logs()).as_posix())
 
 
-def _changed(folder: str, one: RunStatus) -> float:
+def _changed(one: RunStatus) -> float:
     try:
-        return (paths.run(folder, one.stage, one.name) / record.RESULT).stat().st_mtime
+        return (one.folder() / record.RESULT).stat().st_mtime
     except OSError:
         return 0.0
 
@@ -284,32 +245,29 @@ def export_to_mlflow(study: str, uri: str) -> list[str]:
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name(study)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(study)
-    exported = []
-    for run in finished:
-        folder = paths.run(study, run.stage, run.name)
-        name = f"{run.stage}/{run.name}"
-        if _export(client, experiment_id, name, folder, record.read(folder)):
-            exported.append(name)
-    return exported
+    return [run.id for run in finished if _export(client, experiment_id, run)]
 
 
-def _export(
-    client: Any, experiment_id: str, name: str, folder: Path, result: dict[str, Any]
-) -> bool:
+def _export(client: Any, experiment_id: str, run: RunStatus) -> bool:
+    import pandas
+
+    folder, result = run.folder(), record.read(run.folder())
     digest = hashing.file(folder / record.RESULT)
-    known = client.search_runs([experiment_id], f"tags.`darkroom.result` = '{digest}'")
-    if known:
+    if client.search_runs([experiment_id], f"tags.`darkroom.result` = '{digest}'"):
         return False
-    tags = {"mlflow.runName": name, "darkroom.result": digest, "darkroom.stage": result["stage"]}
+    tags = {"mlflow.runName": run.id, "darkroom.result": digest, "darkroom.stage": result["stage"]}
     run_id = client.create_run(experiment_id, tags=tags).info.run_id
     for parameter, value in record.parameters(folder).items():
         client.log_param(run_id, parameter, str(value)[:_LONGEST_VALUE])
-    for metric, value in result.get(
-        "metrics", {}
-    ).items():  # with `_low` and `_high` of each interval
+    # Metrics come with the `_low` and `_high` of each interval.
+    for metric, value in result.get("metrics", {}).items():
         if isinstance(value, int | float):
             client.log_metric(run_id, metric, value)
-    _log_history(client, run_id, folder)
+    if (history := folder / record.HISTORY).is_file():
+        rows = pandas.read_csv(history).select_dtypes("number").to_dict("records")
+        for step, row in enumerate(rows, start=1):
+            for name, value in row.items():
+                client.log_metric(run_id, f"epoch_{name}", value, step=step)
     for file in (folder / artifact for artifact in ARTIFACTS):
         if file.is_file():
             client.log_artifact(run_id, str(file))
@@ -317,14 +275,3 @@ def _export(
         client.log_artifacts(run_id, str(folder / record.FIGURES), record.FIGURES)
     client.set_terminated(run_id)
     return True
-
-
-def _log_history(client: Any, run_id: str, folder: Path) -> None:
-    import pandas
-
-    if not (folder / record.HISTORY).is_file():
-        return
-    history = pandas.read_csv(folder / record.HISTORY).select_dtypes("number")
-    for step, row in enumerate(history.to_dict("records"), start=1):
-        for name, value in row.items():
-            client.log_metric(run_id, f"epoch_{name}", value, step=step)

@@ -7,10 +7,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import filelock
 
@@ -23,20 +23,10 @@ from lib.batch.machine import Share
 from lib.batch.plan import Durations, Step
 from lib.batch.study import Stage, Study
 from lib.errors import DarkroomError
-from lib.runs import failure
+from lib.runs.failure import of_exception
 
-_LOCK = ".lock"
+_LOCK, _HOLDER = ".lock", ".holder.json"
 ENDED = ("finished", "skipped", "failed", "killed", "blocked")
-
-
-class View(Protocol):
-    """Receives the progress of a running study."""
-
-    def event(self, run: str, state: str, note: str) -> None:
-        """Takes notice that a run's state has changed."""
-
-    def tick(self, report: Report) -> None:
-        """Is called a few times a second."""
 
 
 @dataclass
@@ -70,27 +60,35 @@ LEFT_OUT = "its stage was left out"
 """The reason of a run that the user has not asked for."""
 
 
-@dataclass(frozen=True)
-class Execution:
-    """Options of an execution."""
-
-    force: bool = False
-    only: list[str] = field(default_factory=list)
-    """Stages to run, all where empty; others count as they stand."""
-    command: str = ""
-    """The command that continues the study."""
-    output: str = ""
-    """A folder, possibly remote, to which the executed notebooks are written too."""
-    log_output: bool = False
-
-
 class Scheduler:
-    """One running study."""
+    """One running study.
 
-    def __init__(self, study: Study, executor: Executor, view: View, how: Execution) -> None:
-        self.study, self.executor, self.view, self.how = study, executor, view, how
-        everything = [stage.name for stage in study.stages]
-        self.only = [study.stage(name).name for name in how.only] or everything
+    Args:
+        study: what is run.
+        executor: computes the runs.
+        view: gets every change by `event`, and a `tick` a few times a second.
+        force: repeat runs that have finished.
+        only: stages to run, all where empty; others count as they stand.
+        command: the command that continues the study.
+        output: a folder, possibly remote, to which the executed notebooks are written too.
+        log_output: keep what the cells print.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        executor: Executor,
+        view: Any,
+        *,
+        force: bool = False,
+        only: Sequence[str] = (),
+        command: str = "",
+        output: str = "",
+        log_output: bool = False,
+    ) -> None:
+        self.study, self.executor, self.view = study, executor, view
+        self.force, self.command, self.output, self.log_output = force, command, output, log_output
+        self.only = list(only) or [stage.name for stage in study.stages]
         self.report = Report(study, {run.id: "queued" for run in study.runs()})
         self._open = list(study.stages)
         self._specs = {run.id: run for run in study.runs()}
@@ -102,7 +100,7 @@ class Scheduler:
         process runs the study.
         """
         with holding(self.study), self._interruptible():
-            status.write(self.study, command=self.how.command)
+            status.write(self.study, command=self.command)
             self._stop_file().unlink(missing_ok=True)
             self._release()
             while self.report.count("submitted"):
@@ -119,9 +117,7 @@ class Scheduler:
         """
         progressed = True
         while progressed and not self._interrupts:
-            ready = [
-                stage for stage in self._open if all(self._ended(name) for name in stage.after)
-            ]
+            ready = [stage for stage in self._open if all(map(self._ended, stage.after))]
             progressed = bool(ready)
             for stage in ready:
                 self._open.remove(stage)
@@ -129,22 +125,22 @@ class Scheduler:
 
     def _begin(self, stage: Stage) -> None:
         missing = [name for name in stage.after if not self._usable(stage, name)]
-        if missing:
-            return self._set_all(stage, "blocked", f"{missing[0]} has no result")
         try:
-            steps = plan.decide(stage, force=self.how.force and stage.name in self.only)
+            force = self.force and stage.name in self.only
+            steps = [] if missing else plan.decide(stage, force=force)
+            why = f"{missing[0]} has no result" if missing else ""
         except DarkroomError as error:
-            return self._set_all(stage, "blocked", str(error))
+            steps, why = [], str(error)
+        for run in stage.runs if why else ():
+            self._set(run.id, "blocked", why)
         todo = [step for step in steps if step.action == "run"]
         for step in steps:
             if step.action == "skip":
                 self._set(step.run.id, "skipped", step.reason)
             elif stage.name not in self.only:
                 self._set(step.run.id, "blocked", LEFT_OUT)
-        if stage.name in self.only:
-            for step in todo:
+            else:
                 self._submit(stage, step, parallel=len(todo))
-        return None
 
     def _submit(self, stage: Stage, step: Step, *, parallel: int) -> None:
         wanted = stage.resources
@@ -153,10 +149,10 @@ class Scheduler:
             folder=str(step.folder()),
             parameters=parameters.cell_values(step.run.parameters, stage.notebook.parameters),
             key=step.key or {},
-            resume=self.how.command,
+            resume=self.command,
             cwd=str(Path.cwd()),
-            output=f"{self.how.output}/{step.run.id}.ipynb" if self.how.output else "",
-            log_output=self.how.log_output,
+            output=f"{self.output}/{step.run.id}.ipynb" if self.output else "",
+            log_output=self.log_output,
             time_limit_s=wanted.time_limit_minutes and wanted.time_limit_minutes * 60,
             memory_bytes=wanted.memory_gb and int(wanted.memory_gb * 1e9),
         )
@@ -170,18 +166,13 @@ class Scheduler:
         self._set(step.run.id, "submitted", step.reason)
 
     def _note(self, outcome: Outcome) -> None:
-        if outcome.error is not None:
-            name, message = type(outcome.error).__name__, str(outcome.error)
-            failed = {
-                "kind": failure.of_exception(name, message),
-                "exception": name,
-                "message": message,
-                "cell": None,
-            }
-            value = {"state": "failed", "seconds": 0.0, "failure": failed}
-        else:
-            value = outcome.value or {"state": "killed", "seconds": 0.0, "failure": None}
+        value = outcome.value or {"state": "killed", "seconds": 0.0, "failure": None}
+        if (error := outcome.error) is not None:
+            name, message = type(error).__name__, str(error)
+            about = {"exception": name, "message": message, "cell": None}
+            value |= {"state": "failed", "failure": {"kind": of_exception(name, message), **about}}
         state = "failed" if value["state"] == "busy" else value["state"]
+        note = (value["failure"] or {}).get("message", "")
         self.report.seconds[outcome.name] = value["seconds"]
         if value.get("note"):
             self.report.unwritten.append(f"{outcome.name}: {value['note']}")
@@ -189,20 +180,11 @@ class Scheduler:
             self.report.failures[outcome.name] = value["failure"]
         if state == "finished":
             self.report.durations.note(self._specs[outcome.name], value["seconds"])
-        note = (
-            self._doubt(outcome.name)
-            if state == "finished"
-            else (value["failure"] or {}).get("message", "")
-        )
+            # With another key than it was given it is run again next time.
+            known = runs.read(paths.logs() / self.study.folder / outcome.name)["key"]
+            changed = runs.changes(self._keys[outcome.name], known)
+            note = f"changed while it ran: {', '.join(changed)}" if changed else ""
         self._set(outcome.name, state, note)
-
-    def _doubt(self, run: str) -> str:
-        """Says so when a run has finished with another key than it was given, and will therefore be
-        run again next time.
-        """
-        known_key = runs.read(paths.logs() / self.study.folder / run)["key"]
-        changed = runs.changes(self._keys[run], known_key)
-        return f"changed while it ran: {', '.join(changed)}" if changed else ""
 
     def _ended(self, stage: str) -> bool:
         return all(self.report.states[run.id] in ENDED for run in self.study.stage(stage).runs)
@@ -211,15 +193,9 @@ class Scheduler:
         """Whether `stage` can start: it needs all runs of an earlier stage, or one at least where
         it compares runs.
         """
-        good = [
-            self.report.states[run.id] in ("finished", "skipped")
-            for run in self.study.stage(before).runs
-        ]
+        states = [self.report.states[run.id] for run in self.study.stage(before).runs]
+        good = [state in ("finished", "skipped") for state in states]
         return any(good) if "runs" in stage.notebook.reads else all(good)
-
-    def _set_all(self, stage: Stage, state: str, note: str) -> None:
-        for run in stage.runs:
-            self._set(run.id, state, note)
 
     def _set(self, run: str, state: str, note: str) -> None:
         self.report.states[run] = state
@@ -240,9 +216,8 @@ class Scheduler:
             if self._interrupts > 1:
                 self.executor.cancel()
 
-        before = {
-            name: signal.signal(name, interrupted) for name in (signal.SIGINT, signal.SIGTERM)
-        }
+        answered = (signal.SIGINT, signal.SIGTERM)
+        before = {name: signal.signal(name, interrupted) for name in answered}
         try:
             yield
         finally:
@@ -261,9 +236,9 @@ def holding(study: Study) -> Iterator[None]:
     lock = _taken(folder)
     try:
         about = {"process": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        files.write_json(folder / ".holder.json", about)
+        files.write_json(folder / _HOLDER, about)
         yield
-        (folder / ".holder.json").unlink(missing_ok=True)
+        (folder / _HOLDER).unlink(missing_ok=True)
     finally:
         lock.release()
 
@@ -280,15 +255,11 @@ def _taken(folder: Path) -> filelock.BaseFileLock:
     try:
         lock.acquire(timeout=0.5, poll_interval=0.05)  # `darkroom status` holds it for a moment
     except filelock.Timeout:
-        holder = files.read_json(folder / ".holder.json") or {}
-        who = (
-            f"process {holder['process']} on {holder['host']}"
-            if "process" in holder
-            else "another process"
-        )
+        holder, who = files.read_json(folder / _HOLDER) or {}, "another process"
+        if "process" in holder:
+            who = f"process {holder['process']} on {holder.get('host')}"
         raise DarkroomError(
             f"The study {folder.name!r} is being run by {who}. Watch it with `darkroom status "
-            f"{folder.name}`, or stop it "
-            "there with Ctrl-C."
+            f"{folder.name}`, or stop it there with Ctrl-C."
         ) from None
     return lock

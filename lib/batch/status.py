@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lib import files, paths, runs
+from lib import files, hashing, paths, runs
 from lib.batch import plan
 from lib.batch import study as studies
 from lib.batch.study import Study
@@ -57,6 +59,26 @@ class RunStatus:
         return ", ".join(parts)
 
 
+def counts(rows: Iterable[RunStatus]) -> dict[str, int]:
+    """Returns how many runs there are in each state, in the order of `runs.STATES`."""
+    counted = Counter(row.state for row in rows)
+    return {state: counted[state] for state in runs.STATES if counted[state]}
+
+
+def spoken(counted: Mapping[str, int]) -> str:
+    """Returns counts in words, such as "3 finished, 1 failed"."""
+    return ", ".join(f"{number} {state}" for state, number in counted.items())
+
+
+def place(failure: Mapping[str, Any]) -> str:
+    """Returns where a run failed, such as "cell 3 (model.fit(…))"."""
+    return (
+        f"cell {failure['cell']} ({failure.get('source', '')})"
+        if failure.get("cell")
+        else "no cell"
+    )
+
+
 def write(study: Study, *, command: str) -> None:
     """Writes `study.json`: question, stages with what they come after, and all runs."""
     content = {
@@ -83,7 +105,7 @@ def write(study: Study, *, command: str) -> None:
         ],
         "written": time.time(),
     }
-    files.write_json(paths.logs() / study.folder / FILE, content)
+    files.write_json(paths.logs() / study.folder / FILE, hashing.sealed(content))
 
 
 def folders() -> list[str]:
@@ -94,28 +116,32 @@ def folders() -> list[str]:
 
 
 def read(folder: str) -> dict[str, Any]:
-    """Returns what `write` wrote; of notebooks opened by hand, the runs found.
+    """Returns what `write` wrote, or the runs in the folder where that is damaged or not there.
 
     Raises DarkroomError for a study that never ran.
     """
-    content = files.read_json(paths.logs() / folder / FILE)
-    if content is None:
-        known = folders()
-        if folder in known:
-            return _by_hand(folder)
+    if content := record.study_info(folder):
+        return content
+    if folder not in (known := folders()):
         raise DarkroomError(
             f"The study {folder!r} never ran.{suggest(folder, known)} There is "
             f"{', '.join(known) or 'none'}."
         )
-    return content
+    stages: dict[str, dict[str, Any]] = {}
+    for path in sorted((paths.logs() / folder).glob(f"*/*/{record.KEY}")):
+        name = path.parents[1].name
+        row = {"name": name, "units": [], "after": [], "upstream": []}
+        stages.setdefault(name, row)["units"].append(path.parent.name)
+    return {"question": "Notebooks run by hand", "stages": list(stages.values())}
 
 
 def of_study(folder: str) -> list[RunStatus]:
     """Returns the status of every run of a study, in the study's order."""
-    statuses = []
-    for stage in read(folder)["stages"]:
-        statuses += [of_run(paths.run(folder, stage["name"], run)) for run in stage["units"]]
-    return statuses
+    return [
+        of_run(paths.run(folder, stage["name"], run))
+        for stage in read(folder)["stages"]
+        for run in stage["units"]
+    ]
 
 
 def with_staleness(folder: str) -> list[RunStatus]:
@@ -124,39 +150,28 @@ def with_staleness(folder: str) -> list[RunStatus]:
 
     A stage whose data or study file cannot be read any more is not judged.
     """
-    statuses = of_study(folder)
-    about = read(folder)
-    try:
+    about, reasons = read(folder), dict[str, str]()
+    with contextlib.suppress(DarkroomError, KeyError):
         study = studies.read(
             about["file"],
             settings=about["settings"],
             tiny=about["tiny"],
             seeds=about.get("seeds"),
         )
-    except (DarkroomError, KeyError):
-        return statuses
-    reasons: dict[str, str] = {}
-    for stage in study.stages:
-        with contextlib.suppress(DarkroomError):
-            reasons |= {step.run.id: step.reason for step in plan.decide(stage)}
-    return [_judged(one, reasons.get(f"{one.stage}/{one.name}", "")) for one in statuses]
+        for stage in study.stages:
+            with contextlib.suppress(DarkroomError):
+                reasons |= {step.run.id: step.reason for step in plan.decide(stage)}
+    return [_judged(one, reasons.get(one.id, "")) for one in of_study(folder)]
 
 
 def of_run(folder: Path) -> RunStatus:
     """Returns the status of one run."""
-    state = runs.state(folder)
-    progress = record.progress(folder)
+    state, progress = runs.state(folder), record.progress(folder)
     if state == "running" and progress.get("state") != "running":
         progress = {}
-    failure = record.failure(folder) if state == "failed" else None
-    return RunStatus(
-        folder.parent.name,
-        folder.name,
-        state,
-        progress,
-        failure,
-        study=folder.parent.parent.name,
-    )
+    failed = record.failure(folder) if state == "failed" else None
+    study, stage = folder.parent.parent.name, folder.parent.name
+    return RunStatus(stage, folder.name, state, progress, failed, study=study)
 
 
 def mark_interrupted(folder: Path) -> None:
@@ -175,13 +190,3 @@ def _judged(one: RunStatus, reason: str) -> RunStatus:
         return replace(one, changed=reason)
     changed = reason.removeprefix(plan.CHANGED)
     return replace(one, state="stale", changed=changed) if changed != reason else one
-
-
-def _by_hand(folder: str) -> dict[str, Any]:
-    stages: dict[str, list[str]] = {}
-    for path in sorted((paths.logs() / folder).glob(f"*/*/{record.KEY}")):
-        stages.setdefault(path.parents[1].name, []).append(path.parent.name)
-    listed = [
-        {"name": name, "units": runs, "after": [], "upstream": []} for name, runs in stages.items()
-    ]
-    return {"question": "Notebooks run by hand", "stages": listed}

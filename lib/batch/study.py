@@ -17,7 +17,7 @@ from typing import Any
 from lib import notebooks, paths
 from lib.batch import parameter_grid
 from lib.batch.parameter_grid import General, RunSpec
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice, suggest
 from lib.notebooks import Notebook
 
 _STUDY = {
@@ -106,14 +106,9 @@ class Study:
 
     def stage(self, name: str) -> Stage:
         """Returns one stage by its name. Raises DarkroomError for a name that is none."""
-        for stage in self.stages:
-            if stage.name == name:
-                return stage
-        names = [stage.name for stage in self.stages]
-        raise DarkroomError(
-            f"{self.path.name} has no stage {name!r}.{suggest(name, names)} Its stages: "
-            f"{', '.join(names)}."
-        )
+        stages = {stage.name: stage for stage in self.stages}
+        check_choice("stage", name, stages, where=self.path.name)
+        return stages[name]
 
     def narrowed(self, arms: Sequence[str]) -> Study:
         """Returns the study with only these arms, and the stages without arms; all of it for none.
@@ -122,25 +117,21 @@ class Study:
 
         Raises DarkroomError for an arm that no stage has.
         """
-        known = [run.arm for run in self.runs() if run.arm]
+        known = dict.fromkeys(run.arm for run in self.runs() if run.arm)
         for arm in arms:
-            if arm not in known:
-                listed = ", ".join(dict.fromkeys(known)) or "none"
-                raise DarkroomError(
-                    f"{self.path.name} has no arm {arm!r}.{suggest(arm, known)} Its arms: {listed}."
-                )
+            check_choice("arm", arm, known, where=self.path.name)
+        if not arms:
+            return self
         needed = {
             name for run in self.runs() if run.arm in arms for name in self.upstream(run.stage)
         }
-        stages = []
-        for stage in self.stages if arms else ():
+        kept: dict[str, Stage] = {}
+        for stage in self.stages:
             own = tuple(run for run in stage.runs if run.arm in arms)
             if own or stage.name in needed or all(run.arm is None for run in stage.runs):
-                after = tuple(
-                    name for name in stage.after if name in {kept.name for kept in stages}
-                )
-                stages.append(replace(stage, runs=own or stage.runs, after=after))
-        return replace(self, stages=tuple(stages)) if arms else self
+                after = tuple(name for name in stage.after if name in kept)
+                kept[stage.name] = replace(stage, runs=own or stage.runs, after=after)
+        return replace(self, stages=tuple(kept.values()))
 
     def upstream(self, name: str) -> list[str]:
         """Returns the stages that `name` comes after, directly or through others, in the study's
@@ -194,9 +185,7 @@ def read(
     path = find(name)
     content = _read_extended(path)
     used = _notebooks(content, path.name)
-    declared = {
-        name: parameter for notebook in used for name, parameter in notebook.parameters.items()
-    }
+    declared = {name: row for notebook in used for name, row in notebook.parameters.items()}
     typed = _typed(settings or {}, content["stage"], used, path.name)
     shared, small = content.get("shared", {}), content.get("tiny", {})
     _check_published(content.get("published", {}), path.name)
@@ -215,15 +204,8 @@ def read(
     )
     stages: list[Stage] = []
     for table, notebook in zip(content["stage"], used, strict=True):
-        stages.append(
-            _stage(
-                table,
-                notebook,
-                general,
-                earlier=stages,
-                where=f"stage {table['name']!r} of {path.name}",
-            )
-        )
+        where = f"stage {table['name']!r} of {path.name}"
+        stages.append(_stage(table, notebook, general, earlier=stages, where=where))
     _check_compared_arms(stages, path.name)
     return Study(
         path.stem,
@@ -244,14 +226,9 @@ def _check_compared_arms(stages: Sequence[Stage], where: str) -> None:
     for run in (run for stage in stages for run in stage.runs if "ensembles" in run.parameters):
         named = run.parameters["stages"]
         known = sorted({str(arm.arm) for one in stages if one.name in named for arm in one.runs})
-        ensembles = run.parameters["ensembles"]
-        for name, arms in ensembles.items():
-            for arm in arms:
-                if known and arm not in known:
-                    raise DarkroomError(
-                        f"The ensemble {name!r} of {where} names {arm!r}, which is no arm of "
-                        f"{', '.join(named)}: {', '.join(known)}.{suggest(arm, known)}"
-                    )
+        for name, arms in run.parameters["ensembles"].items():
+            for arm in arms if known else ():
+                check_choice(f"ensemble {name!r}", arm, known, where=where)
 
 
 def _read_extended(path: Path, *, below: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -275,21 +252,16 @@ def _read_extended(path: Path, *, below: tuple[Path, ...] = ()) -> dict[str, Any
 def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     whole = dict(base)
     for key, value in changes.items():
-        if key == "stage":
-            whole[key] = _stages_over(base.get(key, []), value)
-        elif isinstance(value, dict) and isinstance(base.get(key), dict):
-            whole[key] = _over(base[key], value)
+        old = base.get(key)
+        if key == "stage" and isinstance(value, list):
+            named = {stage.get("name"): stage for stage in old or ()}
+            own = {stage.get("name"): stage for stage in value}
+            whole[key] = list(_over(named, own).values())
+        elif isinstance(value, dict) and isinstance(old, dict):
+            whole[key] = _over(old, value)
         else:
             whole[key] = value
     return whole
-
-
-def _stages_over(base: list[dict[str, Any]], changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    named = {stage.get("name"): stage for stage in base}
-    for stage in changes:
-        name = stage.get("name")
-        named[name] = _over(named[name], stage) if name in named else stage
-    return list(named.values())
 
 
 def _notebooks(content: dict[str, Any], where: str) -> list[Notebook]:
@@ -316,33 +288,26 @@ def _typed(
 
     Every stage whose notebook has the parameter reads the text by its own declaration.
     """
-    typed: dict[str, dict[str, Any]] = {table["name"]: {} for table in stages}
+    names = [table["name"] for table in stages]
+    typed: dict[str, dict[str, Any]] = {name: {} for name in names}
     for key, text in settings.items():
         stage, dot, name = key.rpartition(".")
-        if dot and stage not in typed:
-            raise DarkroomError(
-                f"--set {key}: {where} has no stage {stage!r}.{suggest(stage, list(typed))} "
-                f"Its stages: {', '.join(typed)}."
-            )
+        if dot:
+            check_choice(f"stage of --set {key}", stage, names, where=where)
         parameter_grid.refuse_reserved([name], where="--set")
-        addressed = [
-            (table["name"], notebook)
-            for table, notebook in zip(stages, used, strict=True)
-            if name in notebook.parameters and stage in ("", table["name"])
-        ]
-        if not addressed:
-            chosen = [
-                notebook
-                for table, notebook in zip(stages, used, strict=True)
-                if stage in ("", table["name"])
-            ]
-            known = sorted({known for notebook in chosen for known in notebook.parameters})
+        chosen = {
+            called: notebook.parameters
+            for called, notebook in zip(names, used, strict=True)
+            if stage in ("", called)
+        }
+        if not any(name in declared for declared in chosen.values()):
+            known = sorted({known for declared in chosen.values() for known in declared})
             which = f"The notebook of stage {stage!r}" if stage else f"No notebook of {where}"
             verb = "has no" if stage else "has the"
             raise DarkroomError(f"{which} {verb} parameter `{name}`.{suggest(name, known)}")
-        for called, notebook in addressed:
-            if name not in typed[called] or stage:  # the stage's own setting wins
-                typed[called][name] = notebook.parameters[name].parse(text)
+        for called, declared in chosen.items():
+            if name in declared and (stage or name not in typed[called]):  # its own setting wins
+                typed[called][name] = declared[name].parse(text)
     return typed
 
 
@@ -399,24 +364,14 @@ def _stage(
             f"{where} is there twice. A stage is one notebook; give it more arms or seeds instead."
         )
     for other in after:
-        if other not in before:
-            raise DarkroomError(
-                f"{where} comes after {other!r}, which is no earlier "
-                f"stage.{suggest(str(other), before)} "
-                f"Earlier stages: {', '.join(before) or 'none'}."
-            )
+        check_choice("after", other, before, where=where)
     if "runs" in notebook.reads and not after:
         raise DarkroomError(
             f"{where} reads the runs of other stages, so it needs `after`, such as after = "
             f"{before[-1:]!r}."
         )
-    return Stage(
-        name,
-        notebook,
-        after,
-        _resources(table, where),
-        parameter_grid.expand(table, notebook, general, where=where),
-    )
+    runs = parameter_grid.expand(table, notebook, general, where=where)
+    return Stage(name, notebook, after, _resources(table, where), runs)
 
 
 def _resources(table: dict[str, Any], where: str) -> Resources:

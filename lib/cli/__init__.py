@@ -6,14 +6,19 @@ Exit codes: 0 done; 1 a run failed or was stopped; 2 the request was wrong, said
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import importlib
+import json
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any
 
+from lib import quiet
 from lib.cli import data, models, project, studies
+from lib.cli.arguments import add, argument
 from lib.errors import DarkroomError, suggest, visible
 
 FIRST_STEPS = """Three things to do first:
@@ -22,17 +27,45 @@ FIRST_STEPS = """Three things to do first:
   darkroom clean path/to/your/folder   see what is wrong with your own pictures
 """
 
+_ASK = "complete -o default -C 'darkroom completion words' darkroom"
+SHELLS = {
+    "bash": _ASK,
+    "zsh": f"autoload -U +X bashcompinit && bashcompinit && {_ASK}",
+    "fish": "complete -c darkroom -a '(COMP_LINE=(commandline -cp) darkroom completion words)'",
+}
+"""What makes a shell complete `darkroom`, to be evaluated in its start-up file."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        return _run(words)
+    except DarkroomError as error:
+        sentence = visible(str(error))
+        if "--json" in words:
+            print(json.dumps({"error": sentence}, ensure_ascii=False))
+        print(f"darkroom: {sentence}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("darkroom: stopped.", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if errno.errorcode.get(error.errno or 0) not in ("ENOSPC", "EROFS", "EACCES", "EDQUOT"):
+            return _unexpected(error)
+        print(f"darkroom: {error.strerror}: {error.filename or 'the disk'}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        return _unexpected(error)
 
 
 def _run(words: list[str]) -> int:
+    if words[:2] == ["completion", "words"]:  # a shell asks
+        print(*candidates(os.environ.get("COMP_LINE", "")), sep="\n")
+        return 0
     parser, commands = _parser()
     if not words:
         parser.print_help()
@@ -43,45 +76,59 @@ def _run(words: list[str]) -> int:
         return 0
     if not words[0].startswith("-") and words[0] not in commands:
         near = suggest(words[0], list(commands))
-        print(
-            f"darkroom: there is no command {words[0]!r}.{near} `darkroom` alone lists them all.",
-            file=sys.stderr,
+        raise DarkroomError(
+            f"There is no command {words[0]!r}.{near} `darkroom` alone lists them all."
         )
-        return 2
     arguments, rest = parser.parse_known_args(words)
-    if "rest" in arguments:
-        arguments.rest = rest
+    given = vars(arguments)
+    if "rest" in given:
+        given["rest"] = rest
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    return _call(arguments)
+    module, _, name = given.pop("function").partition(":")
+    with quiet.loading():  # a backend announces its instruction sets and missing drivers
+        command = getattr(importlib.import_module(module), name)
+    return command(**given)
 
 
-def _call(arguments: argparse.Namespace) -> int:
-    try:
-        return arguments.command(arguments)
-    except DarkroomError as error:
-        return _refused(visible(str(error)), arguments)
-    except KeyboardInterrupt:
-        print("darkroom: stopped.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if errno.errorcode.get(error.errno or 0) not in ("ENOSPC", "EROFS", "EACCES", "EDQUOT"):
-            return _unexpected(error)
-        print(f"darkroom: {error.strerror}: {error.filename or 'the disk'}", file=sys.stderr)
-        return 1
-    except Exception as error:
-        return _unexpected(error)
+def completion(shell: str) -> int:
+    """Prints what makes a shell complete `darkroom`."""
+    print(SHELLS[shell])
+    return 0
 
 
-def _refused(sentence: str, arguments: argparse.Namespace) -> int:
-    if getattr(arguments, "json", False):
-        import json
+def candidates(line: str) -> list[str]:
+    """Returns what may stand in the place of the last word of a command line."""
+    *words, last = line.split(" ")[1:]
+    parser, _ = _parser()
+    for word in words:
+        below = [row.choices for row in parser._actions if row.nargs == argparse.PARSER]
+        parser = below[0].get(word, parser) if below else parser
+    valued = [row for row in parser._actions if row.option_strings and row.nargs != 0]
+    asked = [row for row in valued if words and words[-1] in row.option_strings]
+    if asked or last.startswith("-"):
+        names = [name for row in parser._actions for name in row.option_strings]
+        names = asked[0].choices or () if asked else names
+    else:
+        known = [row.choices or () for row in parser._actions if not row.option_strings]
+        names = [*(name for choices in known for name in choices), *_names(words[:1])]
+    return sorted(name for name in names if name.startswith(last))
 
-        print(json.dumps({"error": sentence}, ensure_ascii=False))
-    print(f"darkroom: {sentence}", file=sys.stderr)
-    return 2
+
+def _names(command: list[str]) -> list[str]:
+    """The names of what a command takes: studies, data sets or notebooks."""
+    from lib import paths
+
+    folders = {
+        **dict.fromkeys(("run", "check"), (paths.studies, "*.toml")),
+        **dict.fromkeys(("status", "results", "apply", "export"), (paths.logs, "[!.]*/")),
+        **dict.fromkeys(("clean", "best", "data", "store"), (paths.datasets, "[!.]*/")),
+        "list": (paths.notebooks, "*.ipynb"),
+    }
+    with contextlib.suppress(DarkroomError, KeyError, ValueError):  # outside of any project
+        ((folder, pattern),) = (folders[name] for name in command)
+        return [path.name.removesuffix(pattern[1:]) for path in folder().glob(pattern)]
+    return []
 
 
 def _unexpected(error: Exception) -> int:
@@ -117,8 +164,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Any]]:
         "results that hold.",
         epilog="Start with: darkroom run quickstart",
     )
-    parser.add_argument("--version", action="store_true", help="print the version")
+    about = {"action": "store_true", "default": argparse.SUPPRESS}
+    parser.add_argument("--version", **about, help="print the version")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for kind in (studies, data, models, project):
         kind.add_to(commands)
+    shell = argument("shell", 'such as bash: eval "$(darkroom completion bash)"', choices=SHELLS)
+    add(commands, "completion", "lib.cli:completion", "make a shell complete commands", shell)
     return parser, commands.choices

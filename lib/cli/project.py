@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import shutil
 import sys
@@ -28,51 +27,38 @@ _TENSORBOARD = (  # without TensorFlow, which our files do not need and which wa
 )
 
 
+# fmt: off
 def add_to(commands: Any) -> None:
     """Adds these commands to the command line."""
-    add(
-        commands,
-        "init",
-        _init,
+    add(commands, "init", "lib.cli.project:init",
         "lay out a project: notebooks, studies and folders for results",
-        argument("folder", "the project's folder; created if it does not exist"),
-    )
+        argument("folder", "the project's folder; created if it does not exist"))
     passed_on = "further options are passed on to it, such as --port"
-    add(commands, "lab", _lab, f"open JupyterLab on the notebooks; {passed_on} 8889")
-    add(commands, "board", _board, f"open TensorBoard on all runs; {passed_on} 6007")
-    for name in ("lab", "board"):
-        commands.choices[name].set_defaults(rest=[])
-    add(
-        commands,
-        "web",
-        _web,
+    add(commands, "lab", "lib.cli.project:lab",
+        f"open JupyterLab on the notebooks; {passed_on} 8889").set_defaults(rest=[])
+    add(commands, "board", "lib.cli.project:board",
+        f"open TensorBoard on all runs; {passed_on} 6007").set_defaults(rest=[])
+    add(commands, "web", "lib.web.site:serve",
         "serve the site: runs, maps of feature spaces, pictures to classify",
-        argument(
-            "--port", "8050 by default; 0 takes a free one", type=int, default=8050, metavar="N"
-        ),
-        argument(
-            "--host",
-            "address to serve on (default: this machine alone; no password)",
-            default="127.0.0.1",
-        ),
-        repeated("--name", "a further host name to answer to (may be given again)"),
-    )
+        argument("--port", "8050 by default; 0 takes a free one", type=int, default=8050,
+                 metavar="N"),
+        argument("--host", "address to serve on (default: this machine alone; no password)",
+                 default="127.0.0.1"),
+        repeated("--name", "a further host name to answer to (may be given again)", dest="names"))
+# fmt: on
 
 
-def _lab(arguments: argparse.Namespace) -> int:
+def lab(rest: list[str]) -> int:
+    """Opens JupyterLab."""
     _refuse_other_lib(paths.notebooks(), "Rename it or move it.")
-    place = [
-        "--ServerApp.root_dir",
-        str(paths.notebooks().parent),
-        "--LabApp.default_url",
-        "/lab/tree/notebooks",
-    ]
-    return _open("jupyterlab", ["-m", "jupyterlab", *place, *arguments.rest])
+    root = ["--ServerApp.root_dir", str(paths.notebooks().parent)]
+    start = ["--LabApp.default_url", "/lab/tree/notebooks"]
+    return _open("jupyterlab", ["-m", "jupyterlab", *root, *start, *rest])
 
 
-def _board(arguments: argparse.Namespace) -> int:
-    command = ["-c", _TENSORBOARD, "--logdir", str(paths.logs()), *arguments.rest]
-    return _open("tensorboard", command)
+def board(rest: list[str]) -> int:
+    """Opens TensorBoard."""
+    return _open("tensorboard", ["-c", _TENSORBOARD, "--logdir", str(paths.logs()), *rest])
 
 
 def _open(package: str, command: list[str]) -> int:
@@ -96,16 +82,11 @@ def _open(package: str, command: list[str]) -> int:
     return subprocess.run(words, env=environment, check=False).returncode
 
 
-def _web(arguments: argparse.Namespace) -> int:
-    from lib.web import site
-
-    return site.serve(host=arguments.host, port=arguments.port, names=tuple(arguments.name))
-
-
-def _init(arguments: argparse.Namespace) -> int:
-    folder = create(paths.typed(arguments.folder))
-    print(f"{folder} is a Darkroom project now. Begin with:\n")
-    print(f"    cd {folder}\n    darkroom run quickstart\n    darkroom lab")
+def init(folder: str) -> int:
+    """Lays out a project and says how to begin."""
+    made = create(paths.typed(folder))
+    print(f"{made} is a Darkroom project now. Begin with:\n")
+    print(f"    cd {made}\n    darkroom run quickstart\n    darkroom lab")
     return 0
 
 

@@ -117,8 +117,13 @@ def reuse(dataset_folder: Path, split_id: str, *, study: str) -> Reuse:
 
 def refuse_tuned(dataset_folder: Path, split_id: str, *, tuned_on: str) -> None:
     """Raises DarkroomError if settings that were chosen on the split `tuned_on` would be judged by
-    images that its training or validation held.
+    images that its training or validation held, or if there is no such split.
     """
+    if not (Path(dataset_folder) / "splits" / f"{tuned_on}.parquet").is_file():
+        raise DarkroomError(
+            f"The split {tuned_on!r} that `tuned_on` names is not in {dataset_folder}, so nothing "
+            "shows on which images the settings were chosen. Take its name from winner.toml."
+        )
     test = _images(Path(dataset_folder), split_id, ("test",))
     seen = test & _images(Path(dataset_folder), tuned_on, ("train", "val"))
     if seen:

@@ -180,9 +180,9 @@ def finished_runs(*stage_folders: Path) -> list[Path]:
 
 def study_info(study: str) -> dict[str, Any]:
     """Returns what batch wrote about a study (`question`, `published`, `command`, …); {} for
-    notebooks opened by hand.
+    notebooks opened by hand, and where that is damaged.
     """
-    return _read(paths.logs() / study / STUDY)
+    return hashing.unsealed(_read(paths.logs() / study / STUDY)) or {}
 
 
 def prepare(folder: Path, wanted: dict[str, Any], *, keep_checkpoints: bool = False) -> bool:

@@ -61,7 +61,8 @@ class Session:
     def split(self) -> Split:
         """The division into train, validation and test."""
         split = splits.of_parameters(self.pictures, self.parameters)
-        if tuned_on := self.parameters.get("tuned_on"):
+        tuned_on = self.parameters.get("tuned_on")
+        if tuned_on and not self.parameters["tiny"]:  # a sample has splits of its own
             test_access.refuse_tuned(self.pictures.folder, split.id, tuned_on=tuned_on)
         return split
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import importlib.util
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from lib import hashing
 from lib.errors import DarkroomError
+from lib.runs import code_digest
 from lib.tuning.space import Hyperparameter, Space
 from lib.tuning.trials import Trial
 
@@ -66,12 +68,14 @@ class Plan:
         """Returns what identifies the search: the plan, the objective's code, the library."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         library = {"hyperband": "keras-tuner", **dict.fromkeys(OPTUNA, "optuna")}.get(self.method)
+        module = importlib.util.find_spec(self.objective.partition(":")[0])
+        source = Path(module.origin).read_text("utf-8")
         return {
             **values,
             "goals": list(self.goals.items()),
             "space": self.space.spec(),
             "library": f"{library} {importlib.metadata.version(library)}" if library else "",
-            "code": hashing.module(self.objective.partition(":")[0]),
+            "code": code_digest.digest("", [source], {}),
         }
 
 
