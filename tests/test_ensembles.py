@@ -102,7 +102,9 @@ def test_an_ensemble_of_a_study_names_arms_of_its_stages():
         SimpleNamespace(name="train", runs=[trained]),
         SimpleNamespace(name="compare", runs=[compared]),
     ]
-    with pytest.raises(DarkroomError, match="'both' of s.toml names 'b', which is no arm of train"):
+    with pytest.raises(
+        DarkroomError, match="s.toml: .ensemble 'both'. must be one of a\\. Received: 'b'"
+    ):
         study._check_compared_arms(stages, "s.toml")
     values["ensembles"] = {"both": ["a"]}
     study._check_compared_arms(stages, "s.toml")
