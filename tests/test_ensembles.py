@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lib import schema
+from lib import notebooks
 from lib.batch import study
 from lib.errors import DarkroomError
 from lib.evaluation import comparison, ensembles
@@ -89,7 +89,7 @@ def test_an_ensemble_is_a_row_with_a_verdict(monkeypatch):
 
 
 def test_ensembles_are_lists_of_arms():
-    rows = schema.find("6_compare")
+    rows = notebooks.of_schema("6_compare")
     with pytest.raises(DarkroomError, match="gives each name a list of arms"):
         rows.complete({"ensembles": {"both": "one"}})
 

@@ -166,9 +166,13 @@ def test_no_cell_line_holds_what_papermill_cannot_read():
             assert isinstance(statement, ast.AnnAssign)
 
 
+def filled(values):
+    return schema.with_strategy_defaults(notebooks.of_schema("3_train").complete(values))
+
+
 def test_the_residual_preset_has_a_schedule_of_its_own():
-    values = schema.find("3_train").complete({"preset": "residual"})
+    values = filled({"preset": "residual"})
     assert (values["epochs"], values["schedule"], values["learning_rate"]) == (30, "cosine", 1e-3)
-    shorter = schema.find("3_train").complete({"preset": "residual", "epochs": 5})
+    shorter = filled({"preset": "residual", "epochs": 5})
     assert (shorter["epochs"], shorter["schedule"]) == (5, "cosine")
-    assert schema.find("3_train").complete({})["epochs"] == 12
+    assert filled({})["epochs"] == 12

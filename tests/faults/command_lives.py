@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import keras
@@ -62,7 +63,7 @@ def apply():
 def prepare():
     """Gets the data, a model and pictures."""
     train()
-    raw = sorted((paths.datasets() / "digits").glob("raw/**/*.png"))[:60]
+    raw = sorted((paths.datasets() / "digits").glob("raw/*/*.*"))[:60]
     for file in raw:
         target = paths.root() / "pictures" / f"{file.parent.name}_{file.name}"
         target.parent.mkdir(exist_ok=True)
@@ -84,6 +85,8 @@ def live(home, work, *, seconds=None):
             with (home / "said").open("w") as said, contextlib.redirect_stdout(said):
                 work()
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             os._exit(status)
