@@ -14,7 +14,7 @@ import pandas as pd
 
 from benchmarks.parts import measure
 from lib.evaluation import comparison, predictions, statistics
-from lib.reporting import report
+from lib.reporting import comparison_page
 
 CLASSES = 200
 
@@ -43,7 +43,7 @@ def runs(folder: Path, *, arms: int, seeds: int) -> None:
     """Compares runs of 2,600 images, each seed with a split of its own, and writes the page."""
     made = [_write_run(folder / "train", arm, seed) for arm in range(arms) for seed in range(seeds)]
     compared, _, result = measure.timed(lambda: comparison.comparison(made))
-    written = measure.seconds_of(lambda: report.write(result, folder / "compare"))
+    written = measure.seconds_of(lambda: comparison_page.write(result, folder / "compare"))
     print(f"{len(made)} runs: {compared:.1f} s for the numbers, {written:.1f} s for the report")
     what = f"comparison of {len(made)} runs with its report"
     measure.claim(what, compared + written, 0.3 * len(made), "s", most=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.parts import measure
 from benchmarks.parts.measure import claim
-from lib.explain import METHODS, explain, faithfulness, heatmap
+from lib.explain import METHODS, explain, faithfulness, map_scaling
 from lib.explain.model_wrapper import Batch, NetworkWrapper
 
 SIDE = 32
@@ -212,7 +212,7 @@ def _share_of_mark(model, images: np.ndarray, inside: np.ndarray) -> float:
         inside[..., None],
     )
     sharp = images.astype(np.float32)
-    blurred = heatmap.fill(sharp, "blur")
+    blurred = map_scaling.fill(sharp, "blur")
     first = scored.scores(np.where(inside, sharp, blurred), target) - scored.scores(blurred, target)
     last = scored.scores(sharp, target) - scored.scores(np.where(inside, blurred, sharp), target)
     return float(
@@ -314,7 +314,7 @@ def _xplique(quick: bool) -> None:
 def _against_xplique(theirs) -> None:
     import tensorflow as tf
 
-    from lib.explain import methods
+    from lib.explain import attribution_methods
     from lib.models import build
 
     side, num = 96, 16
@@ -322,7 +322,7 @@ def _against_xplique(theirs) -> None:
     images = np.random.default_rng(0).integers(0, 256, (num, side, side, 3)).astype(np.float32)
     hot, layer, black = (
         tf.one_hot([1] * num, 4),
-        methods.find_layer(model).name,
+        attribution_methods.find_layer(model).name,
         {"baseline": "black"},
     )
     pairs = {

@@ -96,7 +96,7 @@ def parts(home: Path, *, quick: bool) -> None:
     file.
     """
     from benchmarks.scale import nothing  # by the name that workers import, which is not __main__
-    from lib.batch.executor import Executor
+    from lib.batch.dask_executor import Executor
 
     cut = [[part] for part in range(20 if quick else 200)]
     with Executor(workers=1) as executor:

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.parts import measure
 from lib import notebooks
-from lib.batch.executor import Executor
+from lib.batch.dask_executor import Executor
 from lib.tuning import config, hyperband, search, space
 from lib.tuning.search import Plan
 

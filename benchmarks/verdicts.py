@@ -20,8 +20,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from lib.evaluation import confusion, influence, paired_tests, statistics
-from lib.evaluation.linear_model import LinearModel, Scores
+from lib.evaluation import confusion_metrics, influence, paired_tests, statistics
+from lib.evaluation.arm_model import LinearModel, Scores
 
 SHARES = (0.4, 0.25, 0.2, 0.15)
 SIGNAL, WEAKER = 0.8, 0.64
@@ -32,7 +32,7 @@ GOALS = {
     "difference": (0.045, 0.065),
     "power": (0.6, 1.0),
 }
-METRICS = {"accuracy": confusion.accuracy, "kappa": confusion.kappa}
+METRICS = {"accuracy": confusion_metrics.accuracy, "kappa": confusion_metrics.kappa}
 _SHARED, _OWN, _FRESH = 3, 4, 1000
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -194,7 +194,7 @@ def _study(design: Design, generator: np.random.Generator) -> Study:
         for arm in range(design.num_arms):
             predict = LEARNERS[design.learner](features[arm][train], truth[train], generator)
             counted = [
-                confusion.counts(truth[rows], predict(features[arm][rows]), len(SHARES))
+                confusion_metrics.counts(truth[rows], predict(features[arm][rows]), len(SHARES))
                 for rows in (test, np.arange(num, num + _FRESH))
             ]
             predicted = predict(features[arm][test])

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lib import parameters, paths, schema
+from lib import parameter_table, parameter_types, paths
 from lib.errors import DarkroomError, suggest
-from lib.parameters import Parameter
-from lib.schema import Schema
+from lib.parameter_table import Schema
+from lib.parameter_types import Parameter
 
 READS = ("raw", "manifest", "runs")
 PARAMETERS_TAG, INJECTED_TAG = "parameters", "injected-parameters"
@@ -22,7 +22,7 @@ PARAMETERS_TAG, INJECTED_TAG = "parameters", "injected-parameters"
 @dataclass(frozen=True, kw_only=True)
 class Notebook(Schema):
     """A notebook of a study, from its metadata `darkroom`, its cell tagged `parameters`, and
-    `lib.schema`; the defaults of its parameters are those of its own cell.
+    `lib.parameter_table`; the defaults of its parameters are those of its own cell.
     """
 
     path: Path
@@ -71,8 +71,8 @@ class Notebook(Schema):
         """Raises DarkroomError for values, of all parameters, that contradict each other or have no
         effect.
         """
-        values = schema.with_strategy_defaults(values)
-        parameters.check_conditions(values, self.parameters)
+        values = parameter_table.with_strategy_defaults(values)
+        parameter_types.check_conditions(values, self.parameters)
         if "study" in values:  # refuses names that cannot be folders
             paths.run(values["study"], self.stage, values.get("arm") or "all")
         for cross_check in self.cross_checks:
@@ -116,7 +116,7 @@ def of_schema(name: str) -> Notebook:
     """Returns a notebook by its schema alone, for work that no notebook does, such as
     `training.train`.
     """
-    return Notebook(**vars(schema.find(name)), path=Path(name))
+    return Notebook(**vars(parameter_table.find(name)), path=Path(name))
 
 
 @functools.lru_cache(maxsize=256)
@@ -155,8 +155,8 @@ def _of_content(content: Any, path: Path) -> Notebook | None:
         raise DarkroomError(
             f"{path.name} reads {unknown[0]!r} by its metadata; allowed are {', '.join(READS)}."
         )
-    own = parameters.declared("".join(tagged[0]["source"]), where=path.name)
-    table = schema.NOTEBOOKS.get(about.get("schema", ""))
+    own = parameter_types.declared("".join(tagged[0]["source"]), where=path.name)
+    table = parameter_table.NOTEBOOKS.get(about.get("schema", ""))
     code = tuple("".join(cell["source"]) for cell in cells if _is_code(cell))
     return Notebook(
         name=path.stem,

@@ -95,7 +95,7 @@ def main(folder, method):
     """Searches 16 trials with two workers, or as many as `SEARCH_WORKERS` says; the fault tests
     kill it.
     """
-    from lib.batch.executor import Executor
+    from lib.batch.dask_executor import Executor
     from lib.tuning import search, space
 
     line = space.read({"x": {"low": 0.0, "high": 1.0}})

@@ -11,7 +11,7 @@ import pytest
 
 from lib import cli
 from lib.errors import DarkroomError
-from lib.models import backbones, build, predictor, resnet18, timing, weights
+from lib.models import backbones, build, predictor, pretrained_weights, resnet18, timing
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ from lib.models import backbones, build, predictor, resnet18, timing, weights
 def test_the_table_tells_the_truth(architecture):
     backbone = backbones.BACKBONES[architecture]
     model = build(architecture, class_names="ab", image_side=32, weights="none")
-    maps = weights.last_maps(model)
+    maps = pretrained_weights.last_maps(model)
     assert keras.Model(model.inputs, maps).count_params() == backbone.num_parameters
     assert maps.shape[1:3] == (1, 1)  # halved five times
     nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
@@ -209,7 +209,7 @@ def test_resnet18_takes_weights_from_keras_hub_in_its_order(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", hub)
     model = build("resnet18", class_names="ab", image_side=32)
     noise = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
-    maps = keras.Model(model.get_layer("preprocess").output, weights.last_maps(model))
+    maps = keras.Model(model.get_layer("preprocess").output, pretrained_weights.last_maps(model))
     np.testing.assert_allclose(
         maps.predict(noise, verbose=0), source.predict(noise, verbose=0), atol=1e-5
     )
@@ -265,7 +265,7 @@ def test_real_weights_files_load_and_refuse_each_other(architecture, alpha, file
         alpha=alpha, include_top=False, weights=str(folder / file), input_shape=(64, 64, 3)
     )
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
-    maps = keras.Model(model.inputs, weights.last_maps(model)).predict(images, verbose=0)
+    maps = keras.Model(model.inputs, pretrained_weights.last_maps(model)).predict(images, verbose=0)
     np.testing.assert_allclose(maps, source.predict(images / 127.5 - 1, verbose=0), atol=1e-4)
     with pytest.raises(DarkroomError, match=f"does not fit {architecture}"):
         build(architecture, alpha=1.0, class_names="ab", image_side=64, weights=folder / file)

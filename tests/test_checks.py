@@ -9,8 +9,8 @@ import pytest
 
 from lib.errors import DarkroomError
 from lib.evaluation import checks, paired_tests, test_access
+from lib.evaluation.arm_model import Uncertainty
 from lib.evaluation.checks import RunFacts
-from lib.evaluation.linear_model import Uncertainty
 from lib.evaluation.predictions import Predictions, table
 from lib.evaluation.statistics import Estimate
 

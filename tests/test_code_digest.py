@@ -57,7 +57,7 @@ KEPT = {
     "an error message": ("lib/training/fit.py", "images are in train and", "pictures are in train and"),
     "a printed line": ("lib/training/callbacks.py", "best so far", "the best so far"),
     "a did-you-mean cut-off": ("lib/errors.py", "cutoff=0.6", "cutoff=0.7"),
-    "a figure": ("lib/reporting/plots.py", "linewidth=", "linewidth=1 + "),
+    "a figure": ("lib/reporting/run_figures.py", "linewidth=", "linewidth=1 + "),
     "a row of presets": ("lib/models/cnn.py", "PRESETS = {", 'PRESETS = {"mine": Cnn(filters=(8,)),'),
     "another preset": ("lib/models/cnn.py", '"simpsons": Cnn(', '"simpsons": Cnn(kernel=5,'),
     "a row of augmentations": ("lib/data/augmentation.py", '    "none": None,', '    "none": None, "tilt": Policy(rotation=5),'),
@@ -76,7 +76,7 @@ REPEATED = {
     "the decoder": ("lib/data/decode.py", "cv2.INTER_AREA", "cv2.INTER_LINEAR"),
     "the split": ("lib/data/splits.py", "default_rng([seed, 1])", "default_rng([seed, 2])"),
     "scoring": ("lib/training/scoring.py", "_BATCHES_AT_ONCE = 16", "_BATCHES_AT_ONCE = 8"),
-    "a metric": ("lib/evaluation/confusion.py", "def kappa(", "def kappa(*_, x=1): return x\n\n\ndef _kappa("),
+    "a metric": ("lib/evaluation/confusion_metrics.py", "def kappa(", "def kappa(*_, x=1): return x\n\n\ndef _kappa("),
 }  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_a_row_of_a_table_counts_for_those_who_use_it(code):
 
 def test_the_cells_of_the_notebook_are_followed(code):
     root, cells, before = code
-    more = [*cells, "from lib.evaluation import agreement\nagreement.weighted_kappa"]
+    more = [*cells, "from lib.evaluation import arm_agreement\narm_agreement.weighted_kappa"]
     assert code_digest.digest("train", more, PARAMETERS, root=root) != before
 
 

@@ -10,14 +10,14 @@ import numpy as np
 import pandas
 import pytest
 
-from lib import runs, schema
+from lib import parameter_table, runs
 from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
 from lib.errors import DarkroomError
 from lib.training import network, optimizers, strategies
 from lib.training.settings import DEFAULTS, Settings
 
-DECLARED = schema.find("3_train").defaults()
+DECLARED = parameter_table.find("3_train").defaults()
 NAMES = ["blue", "red"]
 SMALL = {"architecture": "custom", "preset": "triage", "filters": [4], "dense_units": [6]}
 # What a parameter is changed to, beside which others.
@@ -139,7 +139,7 @@ def test_what_acts_is_reported_apart_from_what_does_not():
         "decay_every": 0.3,
         "plateau_patience": 3,
     }
-    acting = schema.active(
+    acting = parameter_table.active(
         {**settings, "mix": "none"}, {"strategy": "frozen"}
     )  # its features are computed once: no mixing
     assert acting == {"optimizer": "adam", "schedule": "step", "decay_every": 0.3}
@@ -219,7 +219,9 @@ def test_no_parameter_is_forgotten_here():
     assert set(DEFAULTS) <= set(TRAINING) | {"feature_backend"}
 
 
-@pytest.mark.parametrize("name", [name for name, row in schema.TRAINING.items() if row.when])
+@pytest.mark.parametrize(
+    "name", [name for name, row in parameter_table.TRAINING.items() if row.when]
+)
 def test_a_parameter_without_effect_is_refused(name):
     elsewhere = {"fine_tune_fraction": (0.5, {}), "feature_backend": ("auto", {})}
     other = {**NETWORK, **TRAINING, **elsewhere}[name][0]
@@ -229,7 +231,7 @@ def test_a_parameter_without_effect_is_refused(name):
     strategy = "linear_probe" if name in by_gradient else strategy
     idle |= dict.fromkeys(by_gradient) if name in by_gradient else {}
     idle |= {"strategy": strategy, "architecture": "resnet50"}
-    assert not schema.is_active(name, {**DECLARED, **idle})
+    assert not parameter_table.is_active(name, {**DECLARED, **idle})
     with pytest.raises(DarkroomError, match=f"`{name}` acts only with .*Leave it at"):
         Settings.of({**DECLARED, **idle, name: other})
 

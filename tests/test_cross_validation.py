@@ -10,7 +10,7 @@ import pytest
 
 from lib.data import splits
 from lib.evaluation import comparison, predictions
-from lib.reporting import report
+from lib.reporting import comparison_page
 
 LABELS = ("cup", "mug", "pot")
 
@@ -81,6 +81,6 @@ def test_folds_become_one_estimate_with_the_corrected_interval(tmp_path):
     assert estimate.low <= estimate.image_low and estimate.image_high <= estimate.high
     assert estimate.new_low < 0.7 and 0.9 < estimate.new_high <= 1
     assert found.verdicts[0].startswith("good is better than poor")
-    page = report.render(found)
+    page = comparison_page.render(found)
     assert "over images, 3 folds and trainings" in page
     assert page.count("was read 2 times, over all studies") == 3

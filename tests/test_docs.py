@@ -11,13 +11,15 @@ import cv2
 import numpy as np
 import pytest
 
-from lib import cli, data, schema, training
+from lib import cli, data, parameter_table, training
 from lib.cli import project
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = ("dropout", "STUDY", "…")  # studies that a page asks its reader to write or to put in
-PARAMETERS = {name for notebook in schema.NOTEBOOKS.values() for name in notebook.parameters}
+PARAMETERS = {
+    name for notebook in parameter_table.NOTEBOOKS.values() for name in notebook.parameters
+}
 
 
 def commands(page: Path) -> list[list[str]]:

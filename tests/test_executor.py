@@ -10,8 +10,8 @@ import filelock
 import pytest
 
 from lib import processes
-from lib.batch import executor as executors
-from lib.batch.executor import Executor
+from lib.batch import dask_executor as executors
+from lib.batch.dask_executor import Executor
 from lib.errors import DarkroomError
 
 
@@ -37,7 +37,7 @@ def test_nothing_starts_before_there_is_work():
         assert executor.poll(10) == []  # at once, though 10 s were allowed
         assert executor._client is None
     assert "distributed" not in _modules_after(
-        "from lib.batch.executor import Executor; Executor().close()"
+        "from lib.batch.dask_executor import Executor; Executor().close()"
     )
 
 

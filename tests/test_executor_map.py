@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.batch.executor import Executor
+from lib.batch.dask_executor import Executor
 from lib.errors import DarkroomError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.explain import METHODS, explain, heatmap, methods
+from lib.explain import METHODS, attribution_methods, explain, map_scaling
 from lib.explain.model_wrapper import NetworkWrapper
 from lib.models import build
 from lib.models.heads import Head
@@ -110,7 +110,7 @@ def test_a_linear_model_is_explained_exactly(images):
     )
     sensitive = explain(model, images, method="smoothgrad", target="b", times_input=False)
     np.testing.assert_allclose(sensitive, np.abs(weights)[None].repeat(3, 0), atol=1e-6)
-    pieces = methods.superpixels(pixels[0], num=4)
+    pieces = attribution_methods.superpixels(pixels[0], num=4)
     shap = explain(model, images[:1], method="kernel_shap", segments=4, samples=64, **wanted)[0]
     for piece in range(pieces.max() + 1):
         assert shap[pieces == piece].sum() == pytest.approx(
@@ -122,7 +122,9 @@ def test_integrated_gradients_and_shap_sum_to_the_change_of_the_score(models, im
     scored = NetworkWrapper(models["custom"])
     targets = scored.targets(images, None)
     for method, fill in (("integrated_gradients", "blur"), ("kernel_shap", "mean")):
-        change = scored.scores(images, targets) - scored.scores(heatmap.fill(images, fill), targets)
+        change = scored.scores(images, targets) - scored.scores(
+            map_scaling.fill(images, fill), targets
+        )
         sums = explain(models["custom"], images, method=method).sum(axis=(1, 2))
         np.testing.assert_allclose(sums, change, rtol=0.03, atol=2e-3)
 
@@ -154,7 +156,7 @@ def test_gradcam_is_the_weighted_sum_of_maps_by_hand():
 def test_a_layer_inside_a_nested_model_is_found_by_name(models, images):
     inside = explain(models["nested"], images, layer="inside")
     assert not np.allclose(inside, explain(models["nested"], images))
-    assert methods.find_layer(models["nested"]).__class__.__name__ == "Conv2D"
+    assert attribution_methods.find_layer(models["nested"]).__class__.__name__ == "Conv2D"
     with pytest.raises(DarkroomError, match="Did you mean 'inside'"):
         explain(models["nested"], images, layer="insid")
     with pytest.raises(DarkroomError, match="has no feature maps"):
@@ -167,7 +169,7 @@ def test_tapping_leaves_the_model_as_it_was(models, images):
     model = models["nested"]
     before = model.predict_on_batch(images.astype(np.float32))
     explain(model, images)
-    assert "call" not in vars(methods.find_layer(model))
+    assert "call" not in vars(attribution_methods.find_layer(model))
     assert model.layers[-1].activation is keras.activations.softmax
     np.testing.assert_array_equal(model.predict_on_batch(images.astype(np.float32)), before)
 
@@ -221,9 +223,11 @@ def test_shapley_values_equal_the_sum_over_all_orders():
         for size in range(5)
         for subset in itertools.combinations(range(4), size)
     }
-    seen = methods.subsets(4, samples=16, seed=0)
+    seen = attribution_methods.subsets(4, samples=16, seed=0)
     assert len(np.unique(seen, axis=0)) == 16
-    found = methods.shapley(seen, np.array([game[tuple(np.flatnonzero(row))] for row in seen]))
+    found = attribution_methods.shapley(
+        seen, np.array([game[tuple(np.flatnonzero(row))] for row in seen])
+    )
     orders = list(itertools.permutations(range(4)))
     for player in range(4):
         gains = []
@@ -234,24 +238,24 @@ def test_shapley_values_equal_the_sum_over_all_orders():
 
 
 def test_sampled_subsets_come_in_pairs_with_their_complement():
-    seen = methods.subsets(12, samples=42, seed=0)
+    seen = attribution_methods.subsets(12, samples=42, seed=0)
     assert not seen[0].any() and seen[1].all() and len(seen) == 42
     np.testing.assert_array_equal(seen[2:22], ~seen[22:])
 
 
 def test_patches_cover_every_pixel_to_the_edge():
-    hidden = methods.patches((10, 10), patch=4, stride=4)
+    hidden = attribution_methods.patches((10, 10), patch=4, stride=4)
     assert len(hidden) == 9 and hidden.any(axis=0).all() and (hidden.sum(axis=(1, 2)) == 16).all()
     with pytest.raises(
         DarkroomError, match="`patch` must be 1 to 10 pixels and `stride` 1 to the patch"
     ):
-        methods.patches((10, 12), patch=4, stride=5)
+        attribution_methods.patches((10, 12), patch=4, stride=5)
 
 
 def test_segments_follow_a_border_of_colour():
     picture = np.zeros((32, 32, 3), np.uint8)
     picture[:, 13:] = 255
-    pieces = methods.superpixels(picture, num=16)
+    pieces = attribution_methods.superpixels(picture, num=16)
     assert not set(pieces[:, :13].ravel()) & set(pieces[:, 13:].ravel())
     assert sorted(np.unique(pieces)) == list(range(pieces.max() + 1))
 

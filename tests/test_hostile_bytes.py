@@ -22,12 +22,12 @@ import pyarrow.parquet
 import pytest
 import test_torch_pickle as torch
 
-from lib import cli, notebooks, parameters
+from lib import cli, notebooks, parameter_types
 from lib.batch import study as studies
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
 from lib.data import manifest
-from lib.data.sources import archives, columns, tables
+from lib.data.sources import archives, columns, table_files
 from lib.data.value_range import Rendering
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
@@ -77,13 +77,13 @@ def test_a_study_file(batch_home, text, told):
 )
 def test_a_parameters_cell(cell, told):
     with pytest.raises(DarkroomError, match=told):
-        parameters.declared(cell, where="x.ipynb")
+        parameter_types.declared(cell, where="x.ipynb")
 
 
 @pytest.mark.parametrize("typed", [HUGE, "[" * 3_000, "1979-05-27", "1" + "0" * 400])
 @pytest.mark.parametrize("kind", ["int = 1", "float = 1.0", "list[float] = [1.0]", "dict = {}"])
 def test_a_value_that_is_typed(kind, typed):
-    [parameter] = parameters.declared(f"a: {kind}  # text", where="x.ipynb").values()
+    [parameter] = parameter_types.declared(f"a: {kind}  # text", where="x.ipynb").values()
     if (kind, typed) == ("int = 1", "1" + "0" * 400):
         assert (
             parameter.parse(typed) == 10**400
@@ -251,8 +251,8 @@ def test_a_prediction_table(tmp_path, columns, noted, told):
 def test_a_table_of_labels_with_cells_that_are_no_file_names(tmp_path):
     (tmp_path / "a.png").touch()
     (tmp_path / "labels.csv").write_text(f"about,picture,label\n{'long ' * 100},a.png,x\n")
-    index = tables.FileIndex(["a.png"])
-    named, _ = columns.name_pictures(tables.load(tmp_path, "labels.csv"), index, None)
+    index = table_files.FileIndex(["a.png"])
+    named, _ = columns.name_pictures(table_files.load(tmp_path, "labels.csv"), index, None)
     assert named.image == "picture" and list(named.paths) == ["a.png"]
 
 
@@ -270,8 +270,8 @@ def test_a_table_of_labels_with_cells_that_are_no_file_names(tmp_path):
 )
 def test_a_table_of_labels(tmp_path, name, content, told):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(tables.NoTable, match=told):
-        tables.load(tmp_path, name)
+    with pytest.raises(table_files.NoTable, match=told):
+        table_files.load(tmp_path, name)
 
 
 def built(pickled, state):

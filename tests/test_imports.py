@@ -88,7 +88,7 @@ def test_packages_without_keras_never_name_it(name):
 def test_the_first_packages_load_no_backend():
     script = (
         "import sys, lib, lib.runs, lib.cli, lib.batch.study, lib.evaluation.comparison, "
-        "lib.reporting.report\n"
+        "lib.reporting.comparison_page\n"
         "import lib.data.splits, lib.data.pixel_cache\n"
         "print(sorted({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)))"
     )

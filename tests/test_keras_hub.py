@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.explain import methods
+from lib.explain import attribution_methods
 from lib.models import build, compilation, heads, predictor, serialization, transfer
 
 keras_hub = pytest.importorskip("keras_hub")
@@ -68,7 +68,7 @@ def test_a_preset_folder_learns_is_saved_and_explained(presets, images, tmp_path
     serialization.save(model, tmp_path / "model.keras", card={})
     loaded = serialization.load(tmp_path / "model.keras")
     np.testing.assert_allclose(predictor.predict_proba(loaded, images), answers, atol=1e-6)
-    maps = methods.explain(model, images[:1], method="integrated_gradients")
+    maps = attribution_methods.explain(model, images[:1], method="integrated_gradients")
     assert maps.shape == (1, 32, 32) and np.abs(maps).max() > 0
 
 
@@ -82,9 +82,9 @@ def test_its_weights_and_its_scale_of_pixels_come_with_it(presets, images):
 
 
 def test_maps_explain_a_network_with_maps_and_are_refused_for_one_without(presets, images):
-    assert methods.explain(made(presets, "residual"), images[:1]).shape == (1, 32, 32)
+    assert attribution_methods.explain(made(presets, "residual"), images[:1]).shape == (1, 32, 32)
     with pytest.raises(DarkroomError, match="Grad-CAM needs a layer with maps"):
-        methods.explain(made(presets, "transformer"), images[:1])
+        attribution_methods.explain(made(presets, "transformer"), images[:1])
 
 
 def test_what_is_no_image_preset_or_no_side_of_its_own_is_refused(presets, tmp_path):

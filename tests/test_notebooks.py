@@ -62,10 +62,10 @@ def test_papermill_shows_every_parameter_with_type_and_meaning(path):
     from papermill.inspection import _infer_parameters
     from papermill.iorw import load_notebook_node
 
-    from lib import schema
+    from lib import parameter_table
 
     shown = _infer_parameters(load_notebook_node(str(path)))
-    rows = schema.find(path.stem).parameters.values()
+    rows = parameter_table.find(path.stem).parameters.values()
     names = [row.name for row in rows if row.in_cell]
     assert [parameter.name for parameter in shown if parameter.name != "options"] == names
     for parameter in shown:

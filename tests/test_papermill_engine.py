@@ -7,7 +7,7 @@ import sys
 import nbformat
 import pytest
 
-from lib import cli, files, notebooks, parameters, processes, runs
+from lib import cli, files, notebooks, parameter_types, processes, runs
 from lib.batch import parameter_grid
 from lib.batch.papermill_engine import DarkroomEngine, ExecutionManager, Refused
 from lib.errors import DarkroomError
@@ -218,18 +218,18 @@ def test_plain_papermill_refuses_in_one_sentence_too(batch_home):
     ],
 )
 def test_a_notebook_refuses_in_its_first_cell(wrong):
-    from lib import schema
+    from lib import parameter_table
 
-    training = schema.find("3_train")
+    training = parameter_table.find("3_train")
     namespace = {name: row.default for name, row in training.parameters.items() if row.in_cell}
     with pytest.raises(DarkroomError):
         runs.check("3_train", {**namespace, "options": {}, **wrong})
 
 
 def test_a_notebook_reads_text_as_the_declared_type():
-    from lib import schema
+    from lib import parameter_table
 
-    training = schema.find("3_train")
+    training = parameter_table.find("3_train")
     namespace = {name: row.default for name, row in training.parameters.items() if row.in_cell}
     namespace |= {"tiny": "false", "data": 2024, "epochs": "3", "options": {}}
     runs.check("3_train", namespace)
@@ -287,10 +287,10 @@ def test_three_doors_refuse_alike(name, wrong, message):
     own = {key: value for key, value in wrong.items() if key not in declared}
     given = {
         **own,
-        **parameters.cell_values({k: wrong[k] for k in wrong if k not in own}, declared),
+        **parameter_types.cell_values({k: wrong[k] for k in wrong if k not in own}, declared),
     }
     namespace = {key: row.default for key, row in declared.items() if row.in_cell}
-    namespace |= {"options": {}} if parameters.has_options(declared) else {}
+    namespace |= {"options": {}} if parameter_types.has_options(declared) else {}
     cell = "\n".join(f"{key} = {value!r}" for key, value in {**namespace, **given}.items())
     with pytest.raises(DarkroomError) as by_hand:  # JupyterLab, plain papermill
         runs.check(name, {**namespace, **given, "In": ["", cell, "runs.check"]})
@@ -322,7 +322,7 @@ def test_a_dry_run_tells_scripts_the_same_facts(batch_home, capsys):
 def test_a_storage_service_is_written_by_papermills_own_handler(batch_home):
     from papermill.iorw import papermill_io
 
-    from lib.batch import job as jobs
+    from lib.batch import notebook_job as jobs
 
     written = {}
 
@@ -336,7 +336,7 @@ def test_a_storage_service_is_written_by_papermills_own_handler(batch_home):
     folder = batch_home / "logs" / "one" / "begin" / "all"
     folder.parent.parent.mkdir(parents=True)
     values = {**notebook.defaults(), "study": "one"}
-    cells = parameters.cell_values(values, notebook.parameters)
+    cells = parameter_types.cell_values(values, notebook.parameters)
     key = runs.key(notebook, values, data=None)
     job = jobs.Job(str(notebook.path), str(folder), cells, key, output="s3://bucket/one.ipynb")
     assert jobs.run_notebook(job) == ""

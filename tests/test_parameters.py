@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lib import parameters
+from lib import parameter_types
 from lib.errors import DarkroomError
 
 CELL = """
@@ -20,7 +20,7 @@ note: str = ""  # e.g. 5 words: shown in the report
 
 @pytest.fixture
 def declared():
-    return parameters.declared(CELL, where="t.ipynb")
+    return parameter_types.declared(CELL, where="t.ipynb")
 
 
 def test_declaration_is_read_from_the_cell(declared):
@@ -77,7 +77,7 @@ def test_wrong_values_are_refused(declared, name, value, told):
 
 def test_unknown_names_are_refused_with_a_suggestion(declared):
     with pytest.raises(DarkroomError, match="no parameter `epoch`. Did you mean 'epochs'"):
-        parameters.check({"epoch": 3}, declared, where="arm a")
+        parameter_types.check({"epoch": 3}, declared, where="arm a")
     with pytest.raises(DarkroomError, match="type int, such as 12. Received: 'many'"):
         declared["epochs"].parse("many")
 
@@ -96,18 +96,18 @@ def test_unknown_names_are_refused_with_a_suggestion(declared):
 )
 def test_unreadable_declarations_are_refused(line, told):
     with pytest.raises(DarkroomError, match=told):
-        parameters.declared(line, where="t.ipynb")
+        parameter_types.declared(line, where="t.ipynb")
 
 
 def test_numbers_may_be_one_of_a_few():
-    (side,) = parameters.declared(
+    (side,) = parameter_types.declared(
         "side: int = 64  # one of 32, 64: pixels", where="t.ipynb"
     ).values()
     assert side.choices == (32, 64) and side.parse("32") == 32
     with pytest.raises(DarkroomError, match="must be one of 32, 64. Received: 48"):
         side.check(48)
     with pytest.raises(DarkroomError, match="cannot be read: 'one of few, many'"):
-        parameters.declared("side: int = 64  # one of few, many: pixels", where="t.ipynb")
+        parameter_types.declared("side: int = 64  # one of few, many: pixels", where="t.ipynb")
 
 
 def test_papermill_shows_every_parameter_with_type_and_meaning(tmp_path, declared):

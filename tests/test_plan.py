@@ -111,12 +111,12 @@ def test_every_notebook_with_data_is_keyed_by_it_as_its_run_will_be(batch_home, 
 
 
 def test_a_training_whose_epochs_are_its_strategys_is_estimated_by_them(batch_home):
-    from lib import schema
+    from lib import parameter_table
     from lib.batch.parameter_grid import RunSpec
     from lib.batch.plan import Durations
 
     def run(**values):
-        whole = schema.find("3_train").defaults() | values
+        whole = parameter_table.find("3_train").defaults() | values
         return RunSpec("train", "a-s0", "a", 0, whole)
 
     Durations().note(run(epochs=6), 30.0)

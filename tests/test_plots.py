@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib.evaluation.linear_model import Uncertainty
+from lib.evaluation.arm_model import Uncertainty
 from lib.evaluation.statistics import Estimate
-from lib.reporting import plots, style
+from lib.reporting import run_figures, style
 
 NAMES = [
     "café",
@@ -63,7 +63,7 @@ def saved(drawing) -> Image.Image:
 def test_the_confusion_matrix_says_its_numbers_and_draws_any_name():
     counts = np.diag(np.arange(10, 20))
     counts[1, 3] = 7
-    drawing = plots.confusion_matrix(counts, NAMES, title="Eleven $ of _ them")
+    drawing = run_figures.confusion_matrix(counts, NAMES, title="Eleven $ of _ them")
     assert drawing.alt == (
         "Eleven $ of _ them: 145 of 152 images right (95.4 %); the largest confusion: 7 of 18 "
         "images of "
@@ -74,7 +74,7 @@ def test_the_confusion_matrix_says_its_numbers_and_draws_any_name():
 
 @pytest.mark.parametrize("num", [2, 13, 31, 60])
 def test_a_confusion_matrix_of_any_size_has_readable_labels_and_cells(num):
-    drawing = plots.confusion_matrix(
+    drawing = run_figures.confusion_matrix(
         np.eye(num, dtype=int) * 5, [f"class number {index}" for index in range(num)]
     )
     picture = saved(drawing)
@@ -90,7 +90,7 @@ def test_a_confusion_matrix_of_any_size_has_readable_labels_and_cells(num):
 
 
 def test_a_class_without_images_and_a_matrix_without_errors():
-    assert plots.confusion_matrix(np.array([[5, 0], [0, 0]]), ["a", "b"]).alt.endswith(
+    assert run_figures.confusion_matrix(np.array([[5, 0], [0, 0]]), ["a", "b"]).alt.endswith(
         "5 of 5 images right (100.0 %); no confusion."
     )
 
@@ -119,11 +119,11 @@ def test_every_figure_tells_its_numbers():
         {"precision": [0.5, 1.0], "recall": [0.5, 0.8], "f1": [0.5, 0.889], "support": [4, 5]},
         index=["a", "b"],
     )
-    assert "from 50.0 % (a) to 88.9 % (b) over 2 classes" in plots.per_class(table).alt
+    assert "from 50.0 % (a) to 88.9 % (b) over 2 classes" in run_figures.per_class(table).alt
     numbers = pd.DataFrame({"train": [8, 3], "test": [2, 2]}, index=["a", "b"])
     assert (
         "15 images in 2 classes, from 5 (b) to 10 (a), 2.0 times"
-        in plots.class_distribution(numbers).alt
+        in run_figures.class_distribution(numbers).alt
     )
     bins = pd.DataFrame(
         {
@@ -134,7 +134,7 @@ def test_every_figure_tells_its_numbers():
             "accuracy": [np.nan, 0.75],
         }
     )
-    drawing = plots.reliability(bins)
+    drawing = run_figures.reliability(bins)
     assert drawing.alt == "Reliability: on average overconfident by 15.0 points."
     saved(drawing)
 
@@ -142,7 +142,7 @@ def test_every_figure_tells_its_numbers():
 def test_the_arms_keep_their_order_and_others_figures_are_marked_as_published():
     arms = {"resnet": estimate("accuracy", 0.86), "cnn": estimate("accuracy", 0.8)}
     values = {"cnn": [0.79, 0.8, 0.81], "resnet": [0.85, 0.86, 0.87]}
-    drawing = plots.leaderboard(arms, values, published={"Deitsch et al. 2019": 0.8842})
+    drawing = run_figures.leaderboard(arms, values, published={"Deitsch et al. 2019": 0.8842})
     assert drawing.alt.startswith(
         "accuracy of the arms with 95 % intervals: resnet 86.0 % (84.0 % to 88.0 %, 3 seeds); cnn"
     )
@@ -156,17 +156,20 @@ def test_the_arms_keep_their_order_and_others_figures_are_marked_as_published():
     ).all()  # none lies behind the diamond of the mean, 0.86
     labels = [text.get_text() for text in drawing.axes[0].get_yticklabels()]
     assert labels == ["published: Deitsch et al.\n2019", "cnn", "resnet"]
-    assert "kappa of the arms" in plots.leaderboard({"a": estimate("kappa", 0.6)}, {"a": [0.6]}).alt
+    assert (
+        "kappa of the arms"
+        in run_figures.leaderboard({"a": estimate("kappa", 0.6)}, {"a": [0.6]}).alt
+    )
 
 
 def test_learning_curves_of_a_run_and_of_arms():
-    drawing = plots.learning_curves(history(8, 0.9), kept_epoch=6, title="a-s0")
+    drawing = run_figures.learning_curves(history(8, 0.9), kept_epoch=6, title="a-s0")
     assert drawing.alt.startswith(
         "a-s0: learning curves over 8 epochs; accuracy at the kept epoch, 6: training 85.5 %"
     )
     saved(drawing)
-    saved(plots.learning_curves(history(1, 0.9)))
-    drawing = plots.learning_curves_of_arms(
+    saved(run_figures.learning_curves(history(1, 0.9)))
+    drawing = run_figures.learning_curves_of_arms(
         {"a": [history(8, 0.9), history(5, 0.8)], "b": [history(3, 0.5)]}
     )
     assert "a reached" in drawing.alt and "5 to 8 epochs (2 seeds)" in drawing.alt
@@ -178,7 +181,7 @@ def test_the_band_is_mean_and_deviation_of_the_seeds_that_are_still_there():
         pd.Series(values, index=range(1, len(values) + 1))
         for values in ([0.2, 0.4, 0.6], [0.4, 0.4])
     )
-    found = plots.mean_over_seeds([one, other])
+    found = run_figures.mean_over_seeds([one, other])
     assert found["mean"].tolist() == pytest.approx([0.3, 0.4, 0.6])
     assert found["sd"].tolist() == pytest.approx([np.sqrt(0.02), 0, 0])
     assert found["num"].tolist() == [2, 2, 1]
@@ -190,7 +193,7 @@ def test_pictures_of_any_shape_and_mode():
         np.full((9, 4), 200, np.uint8),
         np.zeros((5, 5, 3), np.uint8),
     ]
-    drawing = plots.pictures(
+    drawing = run_figures.pictures(
         images, ["true: 猫\nsaid: b 90 %", "x", "y"], right=[True, False, True], title="Samples"
     )
     assert drawing.alt.startswith(
@@ -200,7 +203,7 @@ def test_pictures_of_any_shape_and_mode():
 
 
 def test_a_drawing_shows_itself_in_a_notebook_with_its_alt_text(tmp_path):
-    drawing = plots.learning_curves(history(3, 0.9))
+    drawing = run_figures.learning_curves(history(3, 0.9))
     data, noted = drawing._repr_mimebundle_()
     assert data["text/plain"] == drawing.alt == noted["image/png"]["alt"]
     drawing.savefig(tmp_path / "figure.png")
@@ -213,7 +216,7 @@ def test_a_drawing_shows_itself_in_a_notebook_with_its_alt_text(tmp_path):
 
 
 def test_a_figure_as_svg_follows_the_colours_of_its_page_and_holds_its_alt_text():
-    drawing = plots.confusion_matrix(np.array([[8, 2], [0, 9]]), ["a", "b"])
+    drawing = run_figures.confusion_matrix(np.array([[8, 2], [0, 9]]), ["a", "b"])
     text = drawing.svg()
     assert text.startswith("<svg") and "prefers-color-scheme:dark" in text
     assert style.INK.lower() not in text.replace("--c1f2933:", "")  # only by its variable
@@ -226,11 +229,11 @@ def test_no_figure_grows_beyond_its_bound_with_the_number_of_classes():
     counts = np.eye(num, dtype=int) * 5
     counts[3, 7] = 2
     names = [f"class {index}" for index in range(num)]
-    drawing = plots.confusion_matrix(counts, names)
+    drawing = run_figures.confusion_matrix(counts, names)
     assert drawing.get_figwidth() <= 12 and drawing.get_figheight() <= 8
     assert "2 of 7 images of class 3 were taken for class 7" in drawing.alt
     table = pd.DataFrame({"train": np.arange(num)}, index=names)
-    drawing = plots.class_distribution(table)
+    drawing = run_figures.class_distribution(table)
     assert drawing.get_figheight() < 20 and "in 196 classes" in drawing.alt
     big = style.Drawing(200, 3, alt="wide")
     with Image.open(io.BytesIO(big.png())) as picture:

@@ -9,7 +9,7 @@ import re
 import nbformat
 import pytest
 
-from lib import notebooks, parameters, paths, runs, schema
+from lib import notebooks, parameter_table, parameter_types, paths, runs
 from lib.batch import papermill_engine, parameter_grid
 from lib.errors import DarkroomError
 
@@ -56,7 +56,7 @@ def wrong_values(row):
 def by_hand(notebook, given):
     declared = notebook.parameters
     namespace = {key: row.default for key, row in declared.items() if row.in_cell}
-    namespace |= {"options": {}} if parameters.has_options(declared) else {}
+    namespace |= {"options": {}} if parameter_types.has_options(declared) else {}
     runs.check(notebook.name, {**namespace, **given})
 
 
@@ -76,11 +76,11 @@ def by_study(notebook, wrong):
 
 DOCUMENTS = {
     name: nbformat.read(paths.checkout() / "notebooks" / f"{name}.ipynb", as_version=4)
-    for name in schema.NOTEBOOKS
+    for name in parameter_table.NOTEBOOKS
 }
 
 
-@pytest.mark.parametrize("name", schema.NOTEBOOKS)
+@pytest.mark.parametrize("name", parameter_table.NOTEBOOKS)
 def test_what_no_parameter_may_be_is_refused_by_every_door(name, tmp_path, monkeypatch):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
     notebook = notebooks.find(name)
@@ -88,7 +88,7 @@ def test_what_no_parameter_may_be_is_refused_by_every_door(name, tmp_path, monke
     for row in notebook.parameters.values():
         for value in wrong_values(row):
             wrong = {row.name: value}
-            given = parameters.cell_values(wrong, notebook.parameters)
+            given = parameter_types.cell_values(wrong, notebook.parameters)
             doors = {"hand": (by_hand, given), "engine": (by_engine, given)}
             if row.name not in parameter_grid.RESERVED:
                 doors["study"] = by_study, wrong

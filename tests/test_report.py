@@ -13,7 +13,7 @@ from PIL import Image
 
 from lib.errors import DarkroomError
 from lib.evaluation import comparison, predictions
-from lib.reporting import report
+from lib.reporting import comparison_page
 
 CLASSES = ["<b>café</b>", "猫 & 🐈", "x $1$"]
 
@@ -198,7 +198,7 @@ def raw_folder(tmp_path, runs):
 
 def test_the_page_is_self_contained_and_escapes_every_name(tmp_path, runs):
     found = comparison.comparison(runs)
-    path = report.write(
+    path = comparison_page.write(
         found,
         tmp_path / "compare",
         question="Is <script>alert(1)</script> better?",
@@ -262,7 +262,7 @@ def test_openings_and_memory_come_from_the_runs(tmp_path):
     assert found.openings == {"grouped_seed0": 4}
     assert found.shown["memory"].tolist() == ["1.5 GB"]
     assert "The test split grouped_seed0 was read 4 times" in " ".join(
-        Page(report.render(found)).words
+        Page(comparison_page.render(found)).words
     )
 
 
@@ -287,13 +287,13 @@ def test_a_model_of_many_classes_is_next_to_one_of_the_groups(tmp_path):
     assert [unit.history is None for unit in found.runs] == [True] * 3 + [
         False
     ] * 3  # epochs of other classes
-    assert report.drawings(found)["curves"].alt.count("direct") == 1
+    assert comparison_page.drawings(found)["curves"].alt.count("direct") == 1
 
 
 def test_the_page_without_pictures_with_one_arm_and_many_classes(tmp_path):
     classes = [f"class {index:02d}" for index in range(25)]
     runs = [make_run(tmp_path, "only", 0, accuracy=0.9, classes=classes, num=400)]
-    text = report.render(comparison.comparison(runs))
+    text = comparison_page.render(comparison.comparison(runs))
     assert "There is only one arm" in text
     assert "Fewer than three trainings: only (1)" in text
     assert 'alt="only: ' in text
@@ -338,7 +338,7 @@ def test_models_of_several_labels_are_compared(tmp_path):
     assert 0 < row["kappa_low"] < row["kappa"] < row["kappa_high"] < 1
     counts = found.label_counts()["weak"]
     assert (counts.sum(axis=1) == 3 * 100).all()
-    page = report.write(found, tmp_path / "compare").read_text(encoding="utf-8")
+    page = comparison_page.write(found, tmp_path / "compare").read_text(encoding="utf-8")
     assert "true positives" in page and "macro f1" in page and "Confusion matrices" not in page
     with pytest.raises(DarkroomError, match="auto or one of macro_f1, micro_f1"):
         comparison.comparison(runs, metric="matthews")
@@ -361,8 +361,8 @@ def test_arms_go_by_their_titles_and_more_than_five_get_letters(tmp_path):
     assert len(found.pairs) == 5 and not found.has_letters
     assert found.table["arm"].tolist()[0] in ("arm0", "arm1")
     found = comparison.comparison(runs)
-    drawing = report.drawings(found)["arms"]
+    drawing = comparison_page.drawings(found)["arms"]
     assert found.has_letters and "share a letter" in drawing.alt
     assert f"Large network {found.letters['Large network']}" in drawing.alt
-    page = report.render(found)
+    page = comparison_page.render(found)
     assert "Large network" in page and "arm0" not in page

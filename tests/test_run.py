@@ -13,10 +13,10 @@ from unittest.mock import ANY
 import pytest
 
 from lib import notebooks, paths, processes, runs
-from lib.batch import job as jobs
 from lib.batch import machine
-from lib.batch.executor import Executor
-from lib.batch.job import Busy, Job, run_notebook
+from lib.batch import notebook_job as jobs
+from lib.batch.dask_executor import Executor
+from lib.batch.notebook_job import Busy, Job, run_notebook
 
 CASES = ("ok", "frugal", "raises", "late", "silent", "dies", "eats", "endless", "nan")
 

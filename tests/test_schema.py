@@ -5,26 +5,26 @@ import json
 
 import pytest
 
-from lib import notebooks, parameters, paths, runs, schema
+from lib import notebooks, parameter_table, parameter_types, paths, runs
 from lib.errors import DarkroomError
 from lib.runs import run as opened
 from tools import parameter_cells
 
-TRAIN = schema.find("3_train")
+TRAIN = parameter_table.find("3_train")
 
 
-@pytest.mark.parametrize("name", schema.NOTEBOOKS)
+@pytest.mark.parametrize("name", parameter_table.NOTEBOOKS)
 def test_the_parameters_cell_is_the_schema_s(name):
     path = paths.checkout() / "notebooks" / f"{name}.ipynb"
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     [source] = [
         "".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])
     ]
-    assert source == parameter_cells.source(schema.find(name)), (
+    assert source == parameter_cells.source(parameter_table.find(name)), (
         "run python -m tools.parameter_cells"
     )
     assert max(map(len, source.splitlines())) <= parameter_cells.CELL_WIDTH
-    assert notebooks.find(name).defaults() == schema.find(name).defaults()
+    assert notebooks.find(name).defaults() == parameter_table.find(name).defaults()
 
 
 def test_the_cell_of_a_training_holds_what_people_change():
@@ -33,13 +33,13 @@ def test_the_cell_of_a_training_holds_what_people_change():
 
 def test_a_name_means_the_same_in_every_notebook():
     known = {}
-    for table in schema.NOTEBOOKS.values():
+    for table in parameter_table.NOTEBOOKS.values():
         for row in table.parameters.values():
             meaning = (row.type.removesuffix(" | None"), row.allows, row.options)
             assert known.setdefault(row.name, meaning) == meaning or row.name == "architecture"
 
 
-@pytest.mark.parametrize("table", schema.NOTEBOOKS.values(), ids=lambda table: table.name)
+@pytest.mark.parametrize("table", parameter_table.NOTEBOOKS.values(), ids=lambda table: table.name)
 def test_every_default_is_allowed(table):
     given = {name: value for name, value in table.defaults().items() if value is not None}
     assert given.items() <= notebooks.of_schema(table.name).complete({}).items()
@@ -51,11 +51,11 @@ def test_choices_are_the_keys_of_the_tables():
     from lib.models.cnn import PRESETS
     from lib.training.optimizers import OPTIMIZERS
 
-    assert schema.TRAINING["architecture"].choices == ("custom", *BACKBONES)
-    assert schema.TRAINING["augmentation"].choices == tuple(POLICIES)
-    assert schema.find("2_explore").parameters["augmentation"].choices == tuple(POLICIES)
-    assert schema.TRAINING["preset"].choices == tuple(PRESETS)
-    assert schema.TRAINING["optimizer"].choices == tuple(OPTIMIZERS)
+    assert parameter_table.TRAINING["architecture"].choices == ("custom", *BACKBONES)
+    assert parameter_table.TRAINING["augmentation"].choices == tuple(POLICIES)
+    assert parameter_table.find("2_explore").parameters["augmentation"].choices == tuple(POLICIES)
+    assert parameter_table.TRAINING["preset"].choices == tuple(PRESETS)
+    assert parameter_table.TRAINING["optimizer"].choices == tuple(OPTIMIZERS)
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,18 @@ def test_wrong_values_are_refused(values, message):
 
 def test_options_are_what_has_no_line_of_its_own():
     values = notebooks.of_schema("3_train").complete({"epochs": 3, "min_delta": 0.1})
-    cell = parameters.cell_values(values, TRAIN.parameters)
+    cell = parameter_types.cell_values(values, TRAIN.parameters)
     assert cell["epochs"] == 3 and cell["options"] == {"min_delta": 0.1}
     assert notebooks.of_schema("3_train").complete(cell) == values
 
 
 def test_an_older_run_is_read_under_today_s_names():
     old = {"training": "full", "kernel": 3, "epochs": 2}
-    assert schema.renamed(old, "train") == {"strategy": "full", "kernel_size": 3, "epochs": 2}
+    assert parameter_table.renamed(old, "train") == {
+        "strategy": "full",
+        "kernel_size": 3,
+        "epochs": 2,
+    }
 
 
 @pytest.fixture
@@ -161,13 +165,13 @@ def test_lib_needs_no_notebook(tmp_path, monkeypatch):
 
 
 def test_no_cell_line_holds_what_papermill_cannot_read():
-    for table in schema.NOTEBOOKS.values():
+    for table in parameter_table.NOTEBOOKS.values():
         for statement in ast.parse(parameter_cells.source(table)).body:
             assert isinstance(statement, ast.AnnAssign)
 
 
 def filled(values):
-    return schema.with_strategy_defaults(notebooks.of_schema("3_train").complete(values))
+    return parameter_table.with_strategy_defaults(notebooks.of_schema("3_train").complete(values))
 
 
 def test_the_residual_preset_has_a_schedule_of_its_own():

@@ -8,8 +8,8 @@ from PIL import Image
 
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
-from lib.evaluation import agreement, comparison, metrics, predictions
-from lib.reporting import images, report
+from lib.evaluation import arm_agreement, comparison, metrics, predictions
+from lib.reporting import comparison_page, images
 
 CLASSES = ("ape", "bee")
 
@@ -43,20 +43,20 @@ def test_calibration_of_an_arm_by_hand(tmp_path):
     found = comparison.comparison(
         [make_run(tmp_path, "a", val=VAL, test=[("ape", 0.8)] * 3 + [("bee", 0.8)])]
     )
-    row = agreement.selective_prediction(found, target_accuracy=0.4).loc["a"]
+    row = arm_agreement.selective_prediction(found, target_accuracy=0.4).loc["a"]
     assert row["temperature"] == pytest.approx(1, abs=1e-3)
     assert row["calibration_error"] == pytest.approx(0.05)  # says 0.80, is right in 0.75
     assert (row["coverage"], row["accuracy"]) == (1, 0.75)
     assert np.isnan(
-        agreement.selective_prediction(found, target_accuracy=0.95).loc["a", "coverage"]
+        arm_agreement.selective_prediction(found, target_accuracy=0.95).loc["a", "coverage"]
     )
     assert (
-        agreement.selective_prediction_text(agreement.selective_prediction(found)).loc[
+        arm_agreement.selective_prediction_text(arm_agreement.selective_prediction(found)).loc[
             "a", "calibration error"
         ]
         == "5.0 %"
     )
-    drawn = report.calibration_drawings(found)
+    drawn = comparison_page.calibration_drawings(found)
     assert drawn["reliability"].alt.startswith("Reliability: on average ")
     assert drawn["coverage"].alt.endswith(
         "a 75.0 % of the surest half, 75.0 % of all"
@@ -65,8 +65,8 @@ def test_calibration_of_an_arm_by_hand(tmp_path):
 
 def test_arms_without_probabilities_are_left_out(tmp_path):
     found = comparison.comparison([make_run(tmp_path, "a", val=VAL, test=VAL, kind="score")])
-    assert report.calibration_drawings(found) == {}
-    assert agreement.selective_prediction_text(agreement.selective_prediction(found)).empty
+    assert comparison_page.calibration_drawings(found) == {}
+    assert arm_agreement.selective_prediction_text(arm_agreement.selective_prediction(found)).empty
 
 
 def test_where_two_arms_disagree_the_surest_contradiction_comes_first(tmp_path):
@@ -76,14 +76,14 @@ def test_where_two_arms_disagree_the_surest_contradiction_comes_first(tmp_path):
         for arm, shares in {"a": (0.9, 0.6, 0.8, 0.4), "b": (0.9, 0.3, 0.05, 0.2)}.items()
     ]
     found = comparison.comparison(runs)
-    table = agreement.images(found)
+    table = arm_agreement.images(found)
     assert table["path"].tolist() == ["12.png", "11.png"]  # 0.95 against 0.8, then 0.7 against 0.6
     assert table["a"].tolist() == ["ape", "ape"]
     assert table["b"].tolist() == ["bee", "bee"]
-    assert agreement.sentence(found).endswith(
+    assert arm_agreement.sentence(found).endswith(
         "all arms are right on 2 of 4 test images, none on 0; on 2 they differ."
     )
-    assert agreement.images(comparison.comparison(runs[:1])).empty
+    assert arm_agreement.images(comparison.comparison(runs[:1])).empty
 
 
 def test_only_the_arms_that_were_asked_for_are_compared(tmp_path):
@@ -113,7 +113,7 @@ def test_weighted_kappas_over_an_arm_know_the_order(tmp_path):
     )
     (tmp_path / "a-s0" / "result.json").write_text("{}")
     found = comparison.comparison([tmp_path / "a-s0"])
-    table = agreement.weighted_kappa(found, ["near", "middle", "far"]).loc["a"]
+    table = arm_agreement.weighted_kappa(found, ["near", "middle", "far"]).loc["a"]
     part = found.runs[0].predictions.split("test")
     for weights in ("linear", "quadratic"):
         assert table.loc[weights, "kappa"] == metrics.weighted_kappa(
@@ -126,7 +126,7 @@ def test_weighted_kappas_over_an_arm_know_the_order(tmp_path):
     assert (table["low"] < table["kappa"]).all() and (table["kappa"] < table["high"]).all()
     assert table.loc["unweighted", "agreement"].startswith("substantial (")
     with pytest.raises(DarkroomError, match="name every class once"):
-        agreement.weighted_kappa(found, ["near", "far"])
+        arm_agreement.weighted_kappa(found, ["near", "far"])
 
 
 def test_the_pictures_behind_a_comparison(tmp_path):

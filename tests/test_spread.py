@@ -9,7 +9,7 @@ import pytest
 from lib import cli, models, paths
 from lib.apply import folder as folders
 from lib.apply import load
-from lib.batch.executor import Executor
+from lib.batch.dask_executor import Executor
 from lib.cleaning import clean
 from lib.cleaning.scan import scan
 from lib.data import intake, pixel_cache

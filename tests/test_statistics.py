@@ -8,13 +8,13 @@ from scipy import stats
 
 from lib.errors import DarkroomError
 from lib.evaluation import (
-    confidence,
-    confusion,
-    design,
+    arm_model,
+    confidence_intervals,
+    confusion_metrics,
     influence,
-    linear_model,
     metrics,
     paired_tests,
+    power_analysis,
     statistics,
 )
 from lib.evaluation.predictions import Predictions, table
@@ -45,11 +45,11 @@ def run(truth, predicted, *, paths=None, groups=None, classes=2, num_train=0) ->
 
 def test_wilson_against_a_published_value():
     # Newcombe, Statistics in Medicine 17 (1998), table I: 81 of 263 gives 0.2553 to 0.3662.
-    assert confidence.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert confidence.wilson(0, 20)[0] == 0.0
-    assert confidence.wilson(20, 20)[1] == 1.0
+    assert confidence_intervals.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert confidence_intervals.wilson(0, 20)[0] == 0.0
+    assert confidence_intervals.wilson(20, 20)[1] == 1.0
     with pytest.raises(DarkroomError, match="A proportion needs"):
-        confidence.wilson(3, 2)
+        confidence_intervals.wilson(3, 2)
 
 
 @pytest.mark.parametrize("counts", [HAND, np.array([[50, 3, 7], [9, 30, 2], [4, 4, 41]])])
@@ -61,19 +61,20 @@ def test_the_kappa_interval_against_the_delta_method_by_numbers(counts):
         moved[0][cell] += step
         moved[1][cell] -= step
         up, down = (
-            confusion.kappa((values / values.sum()).reshape(counts.shape)) for values in moved
+            confusion_metrics.kappa((values / values.sum()).reshape(counts.shape))
+            for values in moved
         )
         slopes[cell] = (up - down) / (2 * step)
     flat = shares.ravel()
     error = np.sqrt(((flat * slopes**2).sum() - (flat * slopes).sum() ** 2) / num)
-    low, high = confidence.kappa_interval(counts)
+    low, high = confidence_intervals.kappa_interval(counts)
     assert (high - low) / 2 == pytest.approx(1.959964 * error, rel=1e-4)
 
 
 def test_a_faultless_matrix_still_has_a_width():
-    low, high = confidence.kappa_interval(np.diag([10, 10]))
+    low, high = confidence_intervals.kappa_interval(np.diag([10, 10]))
     assert high == 1.0
-    assert low == pytest.approx((confidence.wilson(20, 20)[0] - 0.5) / 0.5)
+    assert low == pytest.approx((confidence_intervals.wilson(20, 20)[0] - 0.5) / 0.5)
 
 
 def test_intervals_resample_groups():
@@ -87,7 +88,9 @@ def test_intervals_resample_groups():
     for index in range(4000):
         chosen = generator.integers(60, size=60)
         rows = (chosen[:, None] * 3 + np.arange(3)).ravel()
-        plain[index] = confusion.kappa(confusion.counts(truth[rows], predicted[rows], 3))
+        plain[index] = confusion_metrics.kappa(
+            confusion_metrics.counts(truth[rows], predicted[rows], 3)
+        )
     grouped = statistics.intervals(run(truth, predicted, groups=groups, classes=3), "test")
     low, high = np.quantile(plain, [0.025, 0.975])
     ours = grouped.loc["kappa", "high"] - grouped.loc["kappa", "low"]
@@ -102,20 +105,20 @@ def test_intervals_hold_the_value_and_stand_in_the_result():
     truth = generator.integers(2, size=200)
     predicted = np.where(generator.random(200) < 0.8, truth, 1 - truth)
     alone = statistics.intervals(run(truth, predicted), "test")
-    counted = confusion.counts(truth, predicted, 2)
-    wilson = confidence.wilson(int(np.trace(counted)), 200)
+    counted = confusion_metrics.counts(truth, predicted, 2)
+    wilson = confidence_intervals.wilson(int(np.trace(counted)), 200)
     assert tuple(alone.loc["accuracy", ["low", "high"]]) == pytest.approx(wilson, abs=1e-12)
-    kappa = confidence.kappa_interval(counted)
+    kappa = confidence_intervals.kappa_interval(counted)
     assert tuple(alone.loc["kappa", ["low", "high"]]) == kappa
     assert ((alone["low"] < alone["value"]) & (alone["value"] < alone["high"])).all()
     values = statistics.headline(run(truth, predicted))
-    assert values["kappa_band"] == confusion.landis_koch(values["kappa"])
+    assert values["kappa_band"] == confusion_metrics.landis_koch(values["kappa"])
     assert values["accuracy_low"] == alone.loc["accuracy", "low"]
 
 
 def test_no_number_is_certain_because_nothing_went_wrong():
     truth = np.arange(40) % 2
-    expected = confidence.wilson(40, 40)[0]
+    expected = confidence_intervals.wilson(40, 40)[0]
     alone = statistics.intervals(run(truth, truth), "test")
     assert alone.loc["macro_f1", "low"] == pytest.approx(expected)
     assert (
@@ -124,7 +127,7 @@ def test_no_number_is_certain_because_nothing_went_wrong():
         == alone.loc["kappa", "low"]
     )
     grouped = statistics.intervals(run(truth, truth, groups=np.arange(40) // 4), "test")
-    assert grouped.loc["accuracy", "low"] == pytest.approx(confidence.wilson(10, 10)[0])
+    assert grouped.loc["accuracy", "low"] == pytest.approx(confidence_intervals.wilson(10, 10)[0])
     assert statistics.over_seeds([run(truth, truth)] * 2, "accuracy").low == pytest.approx(expected)
     rare = (np.arange(40) < 4).astype(int)  # chance agrees on 0.1² + 0.9² = 0.82
     found = statistics.over_seeds([run(rare, rare)], "kappa")
@@ -161,31 +164,33 @@ def test_splits_that_share_no_image_by_hand():
     # The mean square 0.01 has two degrees of freedom, the one of the images five. Without a common
     # image one half of the variance counts as not shared by two trainings.
     square = (5 * over_images + 2 * 0.1**2) / 7
-    variance = linear_model.shared_training(0.5) * over_images * 100 / 300 + square / 3
+    variance = arm_model.shared_training(0.5) * over_images * 100 / 300 + square / 3
     assert found.uncertainty.image_variance == pytest.approx(over_images / 3)
     assert found.uncertainty.variance == pytest.approx(variance)
     degrees = variance**2 / ((square / 3) ** 2 / 7 + (over_images / 3) ** 2 / 299)
     assert found.uncertainty.degrees_of_freedom == pytest.approx(degrees)
     half = stats.t.ppf(0.975, degrees) * np.sqrt(variance)
     assert found.uncertainty.half_width(0.95) == pytest.approx(half)
-    assert (found.low, found.high) == pytest.approx(confidence.bounded_interval(0.8, half, num=300))
+    assert (found.low, found.high) == pytest.approx(
+        confidence_intervals.bounded_interval(0.8, half, num=300)
+    )
     new = stats.t.ppf(0.975, 7) * np.sqrt(square * (1 + 1 / 3))
     assert (found.new_low, found.new_high) == pytest.approx(
-        confidence.bounded_interval(0.8, new, num=300)
+        confidence_intervals.bounded_interval(0.8, new, num=300)
     )
 
 
 def test_a_bounded_interval_is_wilsons_and_stays_inside():
     half = 1.959963984540054 * np.sqrt(0.3 * 0.7 / 50)
-    assert confidence.bounded_interval(0.3, half, num=50) == pytest.approx(
-        confidence.wilson(15, 50)
+    assert confidence_intervals.bounded_interval(0.3, half, num=50) == pytest.approx(
+        confidence_intervals.wilson(15, 50)
     )
-    assert confidence.bounded_interval(1.0, 0.01, num=50) == pytest.approx(
-        confidence.wilson(50, 50)
+    assert confidence_intervals.bounded_interval(1.0, 0.01, num=50) == pytest.approx(
+        confidence_intervals.wilson(50, 50)
     )
-    low, high = confidence.bounded_interval(0.2, 0.9, num=10)
+    low, high = confidence_intervals.bounded_interval(0.2, 0.9, num=10)
     assert 0 <= low < 0.2 < high <= 1
-    low, high = confidence.bounded_interval(0.9, 0.5, num=10, lowest=-1)
+    low, high = confidence_intervals.bounded_interval(0.9, 0.5, num=10, lowest=-1)
     assert -1 <= low < 0.9 < high <= 1
 
 
@@ -230,9 +235,9 @@ def test_seeds_of_one_fold_are_one_resample_and_pairs_know_folds_too():
     assert method == "over images, 2 splits and trainings"
 
 
-@pytest.mark.parametrize("name", list(confusion.HEADLINES))
+@pytest.mark.parametrize("name", list(confusion_metrics.HEADLINES))
 def test_influences_are_the_numeric_derivatives_of_the_metrics(name):
-    function = confusion.HEADLINES[name]
+    function = confusion_metrics.HEADLINES[name]
     counts = np.array([[50.0, 3, 7, 0], [9, 30, 2, 1], [4, 4, 41, 0], [0, 0, 0, 0]])
     exact, numeric = influence.of_confusion(counts, function), influence._numeric(counts, function)
     held = counts > 0
@@ -271,7 +276,7 @@ def test_an_arm_that_scatters_more_keeps_its_own_mean_square():
         arms = [f"a{place}" for place in range(len(deviations)) for _ in range(6)]
         values = 0.8 + np.concatenate([generator.normal(0, sd, 6) for sd in deviations])
         same = np.arange(100)
-        return linear_model.Scores(
+        return arm_model.Scores(
             metric="accuracy",
             arms=tuple(arms),
             seeds=tuple(range(6)) * len(deviations),
@@ -284,7 +289,7 @@ def test_an_arm_that_scatters_more_keeps_its_own_mean_square():
             groups=tuple(same + 100 * place for place in range(6)),
         )
 
-    wild = linear_model.LinearModel(scores([0.01, 0.01, 0.01, 0.2]))
+    wild = arm_model.LinearModel(scores([0.01, 0.01, 0.01, 0.2]))
     assert wild.difference("a0", "a1")[1].degrees_each == pytest.approx(2)
     assert wild.difference("a0", "a3")[1].degrees_each == pytest.approx(1)
     assert wild.difference("a0", "a3")[1].variance > 10 * wild.difference("a0", "a1")[1].variance
@@ -308,22 +313,22 @@ def test_arms_without_a_difference_share_a_letter():
 def test_a_design_knows_what_it_can_show():
     def smallest(**design_of):
         known = {"num_test": 656, "num_train": 1574, "is_splits": True}
-        return design.before(**(known | design_of)).difference
+        return power_analysis.before(**(known | design_of)).difference
 
     assert smallest(num_arms=3, num_runs=10) < smallest(num_arms=3, num_runs=3)
     assert smallest(num_arms=3, num_runs=3) < smallest(num_arms=3, num_runs=3, num_test=100)
     assert smallest(num_arms=2, num_runs=3) < smallest(num_arms=11, num_runs=3, num_pairs=55)
-    known = linear_model.Uncertainty(1e-4, 1e-4, np.inf)
+    known = arm_model.Uncertainty(1e-4, 1e-4, np.inf)
     expected = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * 0.01
-    assert design.detectable(known) == pytest.approx(expected, rel=1e-6)
+    assert power_analysis.detectable(known) == pytest.approx(expected, rel=1e-6)
     assert (
         "assumed"
-        in design.before(
+        in power_analysis.before(
             num_arms=3, num_runs=3, num_test=656, num_train=1574, is_splits=True
         ).sentence
     )
     with pytest.raises(DarkroomError, match="takes two arms"):
-        design.before(num_arms=1, num_runs=3, num_test=9, num_train=9, is_splits=True)
+        power_analysis.before(num_arms=1, num_runs=3, num_test=9, num_train=9, is_splits=True)
 
 
 def test_the_largest_difference_of_pairs_is_tukeys():
@@ -333,11 +338,11 @@ def test_the_largest_difference_of_pairs_is_tukeys():
         p = 2 * stats.t.sf(range_ / np.sqrt(2), degrees)
         found = paired_tests.tukey([p, 1.0], [degrees, degrees], num_arms)
         assert found == pytest.approx([0.05, 1.0], abs=2e-4)
-    assert design.pairwise_alpha(11, 55) == pytest.approx(
+    assert power_analysis.pairwise_alpha(11, 55) == pytest.approx(
         2 * stats.norm.sf(4.552 / np.sqrt(2)), rel=2e-3
     )
-    assert design.pairwise_alpha(11, 10) == 0.005
-    assert design.pairwise_alpha(2, 1) == 0.05
+    assert power_analysis.pairwise_alpha(11, 10) == 0.005
+    assert power_analysis.pairwise_alpha(2, 1) == 0.05
 
 
 def test_images_that_are_too_few_show_nothing():
@@ -362,10 +367,10 @@ def test_the_share_of_training_images_follows_from_the_overlap():
         Predictions(part.frame[part.frame["split"] == "test"], part.class_names) for part in tables
     ]
     # Pairs share 10, 0 and 0 of 30 images: one in nine, as if 30 were drawn of 270.
-    assert linear_model.test_train_ratio(bare[0], bare) == pytest.approx(30 / 240)
-    assert linear_model.test_train_ratio(bare[0], bare[:1]) == 0.5
+    assert arm_model.test_train_ratio(bare[0], bare) == pytest.approx(30 / 240)
+    assert arm_model.test_train_ratio(bare[0], bare[:1]) == 0.5
     folds_ = [bare[0], bare[2]]
-    assert linear_model.test_train_ratio(bare[0], folds_) == pytest.approx(1.0)
+    assert arm_model.test_train_ratio(bare[0], folds_) == pytest.approx(1.0)
 
 
 def test_mcnemar_and_holm_by_hand():
@@ -442,14 +447,14 @@ def test_many_arms_are_corrected_for_their_number():
 def test_ninety_five_percent_intervals_hold():
     generator = np.random.default_rng(7)
     shares = np.array([[0.4, 0.1], [0.15, 0.35]])
-    truths = {"accuracy": 0.75, "kappa": float(confusion.kappa(shares))}
+    truths = {"accuracy": 0.75, "kappa": float(confusion_metrics.kappa(shares))}
     held = {"Wilson": 0, "large sample": 0, "bounded": 0}
     num = 500
     for _ in range(num):
         counts = generator.multinomial(300, shares.ravel()).reshape(2, 2)
-        low, high = confidence.wilson(int(np.trace(counts)), 300)
+        low, high = confidence_intervals.wilson(int(np.trace(counts)), 300)
         held["Wilson"] += low <= truths["accuracy"] <= high
-        low, high = confidence.kappa_interval(counts)
+        low, high = confidence_intervals.kappa_interval(counts)
         held["large sample"] += low <= truths["kappa"] <= high
         cells = np.repeat(np.arange(4), counts.ravel())
         found = statistics.over_seeds([run(cells // 2, cells % 2)], "kappa")

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from lib.errors import DarkroomError
-from lib.reporting import plots, tensorboard
+from lib.reporting import run_figures, tensorboard
 from lib.reporting.style import Drawing
 from lib.reporting.tensorboard import Board, Node
 
@@ -97,7 +97,7 @@ def test_a_figure_comes_with_its_alt_text_and_one_directory_is_one_run(tmp_path)
     history = pd.DataFrame(
         {"epoch": [1], "loss": [1.0], "accuracy": [0.5], "val_loss": [1.0], "val_accuracy": [0.5]}
     )
-    drawing = plots.learning_curves(history)
+    drawing = run_figures.learning_curves(history)
     Board(tmp_path / "a").figure("curves", drawing)
     Board(tmp_path / "b").scalars(1, {"loss": 1.0})
     Board(tmp_path / "b").scalars(2, {"loss": 2.0})  # a resumed run writes a second file

@@ -39,9 +39,9 @@ def test_a_sample_holds_some_files_of_each_class_and_leaves_the_rest_alone(pets)
 def test_every_door_takes_the_sample(pets):
     intake.bring(str(pets))
     namespace = dict.fromkeys(("study", "arm"), "a") | {"tiny": "true", "data": "pets"}
-    from lib import schema
+    from lib import parameter_table
 
-    rows = schema.find("3_train").parameters
+    rows = parameter_table.find("3_train").parameters
     namespace = {name: row.default for name, row in rows.items() if row.in_cell} | namespace
     runs.check("3_train", namespace | {"tiny": False})
     runs.check("3_train", namespace)

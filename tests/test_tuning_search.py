@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lib import processes, runs
-from lib.batch.executor import Executor
+from lib.batch.dask_executor import Executor
 from lib.errors import DarkroomError
 from lib.tuning import cost_estimate, event_log, search, space, trials, worker
 from lib.tuning.search import Plan

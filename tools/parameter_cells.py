@@ -1,4 +1,4 @@
-"""Writes the parameters cells of the suite's notebooks from `lib.schema`: python -m
+"""Writes the parameters cells of the suite's notebooks from `lib.parameter_table`: python -m
 tools.parameter_cells
 """
 
@@ -9,9 +9,9 @@ import pprint
 import textwrap
 from typing import Any
 
-from lib import notebooks, parameters, paths, schema
-from lib.parameters import Parameter
-from lib.schema import Schema
+from lib import notebooks, parameter_table, parameter_types, paths
+from lib.parameter_table import Schema
+from lib.parameter_types import Parameter
 
 CELL_WIDTH = 88
 
@@ -28,7 +28,7 @@ def source(table: Schema) -> str:
             lines += [*([""] if lines else []), f"# {row.group}"]
             group = row.group
         lines.append(_line(row))
-    if parameters.has_options(table.parameters):
+    if parameter_types.has_options(table.parameters):
         lines += [
             "",
             "# Everything else",
@@ -59,7 +59,7 @@ def _literal(value: Any) -> str:
 
 def main() -> None:
     """Rewrites every parameters cell that differs."""
-    for name, table in schema.NOTEBOOKS.items():
+    for name, table in parameter_table.NOTEBOOKS.items():
         path = paths.checkout() / "notebooks" / f"{name}.ipynb"
         content = json.loads(path.read_text(encoding="utf-8"))
         for cell in content["cells"]:

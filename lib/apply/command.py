@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from lib import runs, schema
+from lib import parameter_table, runs
 from lib.apply import classifier as models
 from lib.apply import folder as folders
 from lib.apply import report
@@ -17,7 +17,7 @@ from lib.reporting.text import SITE, print_progress
 from lib.runs import Run
 
 if TYPE_CHECKING:
-    from lib.batch.executor import Executor
+    from lib.batch.dask_executor import Executor
 
 
 def apply(
@@ -50,7 +50,7 @@ def apply(
         "copy_to": copy_to,
         "classes": list(classes),
     }
-    run = runs.start("9_apply", schema.find("9_apply").defaults() | given, data=None)
+    run = runs.start("9_apply", parameter_table.find("9_apply").defaults() | given, data=None)
     outcome = folders.apply(
         classifier,
         folder,

@@ -29,7 +29,7 @@ from lib.evaluation.predictions import probability_columns
 from lib.processes import PATIENCE_S, Lost
 
 if TYPE_CHECKING:
-    from lib.batch.executor import Executor
+    from lib.batch.dask_executor import Executor
 
 COLUMNS = ("path", "label", "probability", "verdict", "problem")
 _ROWS = 8192  # of a Parquet row group, which is held in memory

@@ -14,7 +14,7 @@ from lib.apply.folder import NUM_BINS, Outcome
 from lib.data import decode
 from lib.data.thumbnails import square
 from lib.evaluation import calibration
-from lib.reporting import images, plots, report, style, text
+from lib.reporting import comparison_page, images, run_figures, style, text
 from lib.reporting.style import Drawing
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -32,14 +32,16 @@ def about(classifier: Classifier) -> pd.DataFrame:
 def coverage(classifier: Classifier, target_accuracy: float) -> Drawing:
     """Draws accuracy against coverage on validation and test, and the target accuracy."""
     if classifier.known is None:
-        return plots.message("This model has no run, so its curve is not known.")
+        return run_figures.message("This model has no run, so its curve is not known.")
     if classifier.multilabel:
-        return plots.message("A multilabel model is judged by exact match; see the table above.")
+        return run_figures.message(
+            "A multilabel model is judged by exact match; see the table above."
+        )
     curves = {
         name: calibration.risk_coverage(classifier.known.split(split))
         for split, name in (("val", "validation"), ("test", "test"))
     }
-    return plots.risk_coverage(curves, target=target_accuracy)
+    return run_figures.risk_coverage(curves, target=target_accuracy)
 
 
 def probabilities(outcome: Outcome) -> Drawing:
@@ -87,8 +89,8 @@ def least_certain(outcome: Outcome) -> Drawing:
         pictures.append(square(pixels))
         captions.append(f"{label}? {100 * confidence:.0f} %\n{path.rsplit('/', 1)[-1]}")
     if not pictures:
-        return plots.message("There is nothing to look at.")
-    return plots.pictures(pictures, captions, title="Least certain")
+        return run_figures.message("There is nothing to look at.")
+    return run_figures.pictures(pictures, captions, title="Least certain")
 
 
 def write(outcome: Outcome, folder: Path) -> Path:
@@ -117,7 +119,7 @@ def render(outcome: Outcome) -> str:
             classes=sorted(summary.by_class.items(), key=lambda item: -sum(item[1].values())),
             accepted=list(accepted.items()),
             picture=lambda path: image.format(uris[path], path) if path in uris else missing,
-            figure=report.embedded(probabilities(outcome)),
+            figure=comparison_page.embedded(probabilities(outcome)),
             facts=_facts(outcome),
         )
     )

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from lib.baselines import search
 from lib.baselines.data import Size, ThumbnailData
 from lib.baselines.model import Model
-from lib.reporting import plots, style
+from lib.reporting import run_figures, style
 from lib.reporting.style import Drawing
 
 _MAX_PICTURES, _MAX_ROWS = 24, 20
@@ -30,7 +30,7 @@ def thumbnails(data: ThumbnailData, size: Size, *, num: int = 12) -> Drawing:
     images = data.images("train", size)[order]
     title = f"Train images at {size[0]} × {size[1]} pixels: {3 * size[0] * size[1]:,} numbers each"
     captions = [_names(names) for names in data.labels_by_path.loc[rows["path"].iloc[order]]]
-    return plots.pictures([_enlarge(image) for image in images], captions, title=title)
+    return run_figures.pictures([_enlarge(image) for image in images], captions, title=title)
 
 
 def weights(model: Model) -> np.ndarray | None:
@@ -63,7 +63,7 @@ def weights_drawing(model: Model) -> Drawing | None:
     title = "Weights of each class" if of_classes else "Weights of the first hidden units"
     height, width = model.size
     title = f"{title}, {height} × {width} pixels"
-    return plots.pictures(
+    return run_figures.pictures(
         [_enlarge(part) for part in pictures], captions, title=title, num_columns=8
     )
 

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lib import notebooks, parameters, paths
+from lib import notebooks, parameter_types, paths
 from lib.batch import parameter_grid, plan, progress_view, results, scheduler, status
 from lib.batch import study as studies
-from lib.batch.executor import Executor, default_workers
+from lib.batch.dask_executor import Executor, default_workers
 from lib.batch.plan import Step
 from lib.batch.progress_view import view
 from lib.batch.scheduler import Report, Scheduler
@@ -123,14 +123,14 @@ def _as_given(study: Study, name: str) -> str:
 
 
 def _prepare(study: Study, stages: Sequence[str], *, as_json: bool) -> int:
-    from lib.batch import job
+    from lib.batch import notebook_job
 
     written = []
     for stage in study.stages:
         for spec in stage.runs if not stages or stage.name in stages else ():
             target = paths.run(study.folder, spec.stage, spec.name) / PREPARED
-            values = parameters.cell_values(spec.parameters, stage.notebook.parameters)
-            job.prepare_notebook(str(stage.notebook.path), target, values)
+            values = parameter_types.cell_values(spec.parameters, stage.notebook.parameters)
+            notebook_job.prepare_notebook(str(stage.notebook.path), target, values)
             written.append(str(target))
     if as_json:
         print(json.dumps({"study": study.folder, "prepared": written}, indent=1))

@@ -44,7 +44,7 @@ from papermill.engines import (  # noqa: E402
     papermill_engines,
 )
 
-from lib import files, notebooks, parameters, paths, runs  # noqa: E402
+from lib import files, notebooks, parameter_types, paths, runs  # noqa: E402
 from lib.batch import parameter_grid  # noqa: E402
 from lib.errors import DarkroomError  # noqa: E402
 from lib.runs import failure, record  # noqa: E402
@@ -421,7 +421,9 @@ def _typed(nb: Any, kernel_name: str) -> Any:
             parameter_grid.check_data(complete["data"])
     except DarkroomError as error:
         raise Refused(str(error)) from None
-    checked = parameters.cell_values({name: complete[name] for name in names}, notebook.parameters)
+    checked = parameter_types.cell_values(
+        {name: complete[name] for name in names}, notebook.parameters
+    )
     if checked == dict(given):
         return nb
     from papermill.parameterize import parameterize_notebook

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import parameters, paths, runs
+from lib import parameter_types, paths, runs
 from lib.errors import DarkroomError, check_choice, suggest
 from lib.notebooks import Notebook
 
@@ -67,11 +67,11 @@ def expand(
         raise DarkroomError(f"{where}: {notebook.name}.ipynb needs arms, [stage.arms.<name>].")
     refuse_reserved(own, where=f"`parameters` of {where}")
     shared = {name: value for name, value in general.shared.items() if name in declared}
-    base = notebook.defaults() | parameters.check(shared | own, declared, where=where)
+    base = notebook.defaults() | parameter_types.check(shared | own, declared, where=where)
     small = general.tiny_parameters.items()
     forced = {name: value for name, value in small if name in declared}
     forced |= general.typed[table["name"]]
-    forced = parameters.check(forced, declared, where=where)
+    forced = parameter_types.check(forced, declared, where=where)
     base |= {"study": general.folder, "tiny": general.tiny}
     titles = {arm: _title(changes) for arm, changes in arms.items()}
     if arms:
@@ -144,7 +144,7 @@ def _arms(
         refuse_reserved(changes, where=place)
         paths.run("study", "stage", arm)  # refuses a name that cannot be a folder
         changes = {name: value for name, value in changes.items() if name != "title"}
-        own = parameters.check(changes, notebook.parameters, where=place)
+        own = parameter_types.check(changes, notebook.parameters, where=place)
         values = _complete(base | own | forced, notebook, where=place)
         written = json.dumps(values, sort_keys=True)
         if written in arm_of:

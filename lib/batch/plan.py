@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import files, hashing, paths, runs, schema
+from lib import files, hashing, parameter_table, paths, runs
 from lib.batch.parameter_grid import RunSpec
 from lib.batch.study import Stage, Study
 from lib.errors import DarkroomError
@@ -173,7 +173,7 @@ ASSUMED_TINY = 80
 
 def smallest_differences(study: Study) -> list[str]:
     """One sentence for every stage that trains two arms or more."""
-    from lib.evaluation import design
+    from lib.evaluation import power_analysis
 
     baselines = {
         run.parameters.get("baseline")
@@ -192,7 +192,7 @@ def smallest_differences(study: Study) -> list[str]:
         known = num_images(first["data"])
         images = known or ASSUMED_IMAGES
         shares = first["fractions"]
-        estimate = design.before(
+        estimate = power_analysis.before(
             num_arms=len(by_arm),
             num_runs=min(map(len, by_arm.values())),
             num_test=max(1, round(shares[2] * images)),
@@ -305,7 +305,7 @@ class Durations:
 
 def _epochs(run: RunSpec) -> int | None:
     """The epochs of a training, by default those of its strategy; None for other runs."""
-    epochs = schema.with_strategy_defaults(run.parameters).get("epochs")
+    epochs = parameter_table.with_strategy_defaults(run.parameters).get("epochs")
     return epochs if isinstance(epochs, int) else None
 
 

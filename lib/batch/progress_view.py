@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from lib import paths
 from lib.batch import plan
-from lib.batch.job import OUTPUT
+from lib.batch.notebook_job import OUTPUT
 from lib.batch.parameter_grid import RunSpec
 from lib.batch.plan import Durations
 from lib.batch.scheduler import ENDED, Report

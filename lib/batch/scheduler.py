@@ -14,12 +14,12 @@ from typing import Any
 
 import filelock
 
-from lib import files, parameters, paths, runs
-from lib.batch import job as jobs
+from lib import files, parameter_types, paths, runs
+from lib.batch import notebook_job as jobs
 from lib.batch import plan, status
-from lib.batch.executor import Executor, Outcome
-from lib.batch.job import Job
+from lib.batch.dask_executor import Executor, Outcome
 from lib.batch.machine import Share
+from lib.batch.notebook_job import Job
 from lib.batch.plan import Durations, Step
 from lib.batch.study import Stage, Study
 from lib.errors import DarkroomError
@@ -147,7 +147,7 @@ class Scheduler:
         job = Job(
             notebook=str(stage.notebook.path),
             folder=str(step.folder()),
-            parameters=parameters.cell_values(step.run.parameters, stage.notebook.parameters),
+            parameters=parameter_types.cell_values(step.run.parameters, stage.notebook.parameters),
             key=step.key or {},
             resume=self.command,
             cwd=str(Path.cwd()),

@@ -10,7 +10,7 @@ import numpy as np
 from lib.data import thumbnails
 from lib.data.decode import ImageError
 from lib.data.thumbnails import SIDE
-from lib.reporting import plots
+from lib.reporting import run_figures
 
 if TYPE_CHECKING:
     from lib.cleaning.clean import Cleaned
@@ -24,10 +24,10 @@ def counts(cleaned: Cleaned) -> Drawing:
     """Returns bars of how many files each finding touches, in the colour of its verdict."""
     table = cleaned.counts
     if table.empty:
-        return plots.message("Cleaning found nothing that speaks against any file.")
+        return run_figures.message("Cleaning found nothing that speaks against any file.")
     reasons = table.rename_axis("reason").reset_index()
     numbers = reasons.pivot(index="reason", columns="verdict", values="files").fillna(0).astype(int)
-    drawing = plots.class_distribution(numbers, title="Files of each finding")
+    drawing = run_figures.class_distribution(numbers, title="Files of each finding")
     drawing.axes[0].set_xlabel("files")
     words = ", ".join(f"{row.Index} {row.files:,} ({row.verdict})" for row in table.itertuples())
     drawing.alt = f"Files of each finding: {words}."
@@ -37,7 +37,7 @@ def counts(cleaned: Cleaned) -> Drawing:
 def classes(cleaned: Cleaned) -> Drawing:
     """Returns bars of the files of each class, split into kept, to review and rejected."""
     numbers = cleaned.classes[["keep", "review", "reject"]]
-    return plots.class_distribution(numbers, title="Files of each class, by verdict")
+    return run_figures.class_distribution(numbers, title="Files of each class, by verdict")
 
 
 def worst(cleaned: Cleaned, reason: str, *, number: int = 12) -> Drawing:
@@ -57,7 +57,7 @@ def worst(cleaned: Cleaned, reason: str, *, number: int = 12) -> Drawing:
     verdicts, plural = ", ".join(sorted(every["verdict"].unique())), "" if files == 1 else "s"
     title = f"{reason} ({verdicts}): {some}{files:,} file{plural}"
     captions = [_caption(row.path, row.detail) for row in shown.itertuples()]
-    return plots.pictures(
+    return run_figures.pictures(
         [_picture(cleaned, path) for path in shown["path"]], captions, title=title
     )
 
@@ -68,7 +68,7 @@ def groups(cleaned: Cleaned) -> Drawing:
     sizes = table["copy_group"].value_counts(sort=False).sort_index()
     chosen = sizes[sizes > 1].sort_values(ascending=False, kind="stable")[:_ROWS]
     if chosen.empty:
-        return plots.message("No two pictures show the same.")
+        return run_figures.message("No two pictures show the same.")
     pictures, captions, width = [], [], min(_COLUMNS, int(chosen.max()))
     for number in chosen.index:
         members = table[table["copy_group"] == number][:width].fillna({"label": "no label"})
@@ -76,7 +76,7 @@ def groups(cleaned: Cleaned) -> Drawing:
         pictures += [*(_picture(cleaned, path) for path in members["path"]), *[None] * free]
         captions += [*map(_caption, members["path"], members["label"]), *[""] * free]
     title = "The largest groups of duplicates, a row each"
-    drawing = plots.pictures(pictures, captions, title=title, num_columns=width)
+    drawing = run_figures.pictures(pictures, captions, title=title, num_columns=width)
     listed = ", ".join(f"{size:,}" for size in chosen)
     drawing.alt = f"The {len(chosen)} largest groups of duplicates, of {listed} files."
     return drawing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lib.cli.arguments import ACCURACY, CLUSTER, DATA, JSON, WORKERS, add, argument, pairs, repeated
 
 if TYPE_CHECKING:
-    from lib.batch.executor import Executor
+    from lib.batch.dask_executor import Executor
 
 _MODEL = argument("model", "a trained run such as quickstart/train/custom-s0, a study (its best "
                   "run), or a saved model")  # fmt: skip
@@ -104,7 +104,7 @@ def spread_apply(
 
 def _executor(folder: Path, workers: int | None, cluster: str | None) -> Executor:
     from lib.batch import machine
-    from lib.batch.executor import Executor
+    from lib.batch.dask_executor import Executor
 
     local = None if cluster else machine.num_cores()
     executor = Executor(workers=local if workers is None else workers, cluster=cluster)

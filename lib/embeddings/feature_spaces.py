@@ -26,7 +26,7 @@ from lib.runs import record
 if TYPE_CHECKING:
     import keras  # imported by functions, after lib.models has loaded the backend quietly
 
-    from lib.batch.executor import Executor
+    from lib.batch.dask_executor import Executor
 
 INDEX = "index.json"
 PART_SIZE = 2000

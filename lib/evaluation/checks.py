@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError, few
-from lib.evaluation import confidence, influence, linear_model, metrics, multilabel
-from lib.evaluation import confusion as matrices
+from lib.evaluation import arm_model, confidence_intervals, influence, metrics, multilabel
+from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import THRESHOLD, Predictions
 from lib.evaluation.run_records import RunRecord
@@ -285,7 +285,7 @@ def beats_chance(facts: RunFacts) -> Outcome:
     reason = _no_better_than_chance(part, counted, kappa)
     if reason:
         return flagged(reason)
-    low, high = confidence.wilson(int(np.trace(counted)), int(counted.sum()))
+    low, high = confidence_intervals.wilson(int(np.trace(counted)), int(counted.sum()))
     if high < largest:
         return flagged(
             f"Worse than always predicting the largest class, whose share is {100 * largest:.1f} %."
@@ -515,8 +515,8 @@ def _share_of_ties(part: Predictions, *, margin: float = 1e-3) -> float:
 
 
 def _no_better_than_chance(part: Predictions, counted: np.ndarray, kappa: float) -> str:
-    if not linear_model.has_groups(part):
-        if confidence.kappa_interval(counted)[0] > 0:
+    if not arm_model.has_groups(part):
+        if confidence_intervals.kappa_interval(counted)[0] > 0:
             return ""
         return f"Not shown to beat chance: the 95 % interval of kappa ({kappa:.2f}) reaches 0."
     p, num_groups = _p_by_groups(part), len(np.unique(part.groups))

@@ -18,19 +18,19 @@ import pandas as pd
 from lib import files, paths
 from lib.errors import DarkroomError, suggest
 from lib.evaluation import (
+    arm_model,
     checks,
     formatting,
-    linear_model,
     metrics,
     multilabel,
     paired_tests,
     statistics,
     test_access,
 )
-from lib.evaluation import confusion as matrices
+from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation import ensembles as averages
 from lib.evaluation import predictions as tables
-from lib.evaluation.linear_model import LinearModel
+from lib.evaluation.arm_model import LinearModel
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import RunRecord
@@ -308,7 +308,7 @@ def comparison(
     compared = multilabel.COMPARED if kind == "multilabel" else ("accuracy", "kappa")
     functions = {name: matrices.HEADLINES.get(name) for name in (metric, *compared)}
     derived = {arm for arm, mine in arms.items() if mine[0].is_ensemble}
-    scores = linear_model.score(by_seed, functions, derived=derived)
+    scores = arm_model.score(by_seed, functions, derived=derived)
     models = {name: LinearModel(scored) for name, scored in scores.items()}
     estimates = {
         arm: {

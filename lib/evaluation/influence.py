@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lib.errors import DarkroomError
-from lib.evaluation import confusion as matrices
+from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.predictions import Predictions
 
 Function = Callable[[np.ndarray], np.ndarray]

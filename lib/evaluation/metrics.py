@@ -13,7 +13,7 @@ import pandas as pd
 
 from lib.errors import DarkroomError
 from lib.evaluation import calibration, multilabel
-from lib.evaluation import confusion as matrices
+from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.predictions import Predictions
 
 

@@ -14,10 +14,10 @@ from itertools import combinations
 import numpy as np
 
 from lib.errors import DarkroomError
-from lib.evaluation import confusion as matrices
-from lib.evaluation import design, linear_model
+from lib.evaluation import arm_model, power_analysis
+from lib.evaluation import confusion_metrics as matrices
+from lib.evaluation.arm_model import LinearModel, Uncertainty
 from lib.evaluation.formatting import SHARES, words
-from lib.evaluation.linear_model import LinearModel, Uncertainty
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.statistics import Estimate, estimate
 
@@ -77,7 +77,7 @@ class Pair:
     @cached_property
     def detectable(self) -> float:
         """The smallest difference that this design shows with 80 % power."""
-        return design.detectable(self.difference.uncertainty, alpha=self.alpha)
+        return power_analysis.detectable(self.difference.uncertainty, alpha=self.alpha)
 
     @cached_property
     def runs_needed(self) -> int | None:
@@ -85,7 +85,7 @@ class Pair:
         if self.difference.num_seeds < 2:
             return None
         value, uncertainty = self.difference.value, self.difference.uncertainty
-        return design.runs_needed(value, uncertainty, alpha=self.alpha)
+        return power_analysis.runs_needed(value, uncertainty, alpha=self.alpha)
 
     @property
     def is_significant(self) -> bool:
@@ -257,7 +257,7 @@ def compare_all(
     lost to the correction.
     """
     refuse_other_images(arms, split)
-    scores = linear_model.score(arms, {metric: matrices.HEADLINES.get(metric)}, split=split)[metric]
+    scores = arm_model.score(arms, {metric: matrices.HEADLINES.get(metric)}, split=split)[metric]
     exact = exact_p_values(arms, metric, split)
     return of_model(LinearModel(scores), against=against, margin=margin, exact=exact)
 
@@ -293,7 +293,7 @@ def of_model(
     if 1 < len(p) == num_arms * (num_arms - 1) // 2:
         degrees = [uncertainty.degrees_of_freedom for _, uncertainty in results.values()]
         adjusted = list(np.minimum(adjusted, tukey(p, degrees, num_arms)))
-    alpha = design.pairwise_alpha(num_arms, len(p)) if p else ALPHA
+    alpha = power_analysis.pairwise_alpha(num_arms, len(p)) if p else ALPHA
     corrected = zip(results.items(), p, adjusted, equivalent, strict=True)
     return [
         Pair(
@@ -350,7 +350,7 @@ def exact_p_values(
     p_values = {}
     for (one, first), (other, second) in combinations(single.items(), 2):
         is_paired = np.array_equal(first.frame["path"].to_numpy(), second.frame["path"].to_numpy())
-        if first.kind == "multilabel" or not is_paired or linear_model.has_groups(first):
+        if first.kind == "multilabel" or not is_paired or arm_model.has_groups(first):
             continue
         right, also = first.predicted == first.truth, second.predicted == second.truth
         p_values[one, other] = mcnemar(int((right & ~also).sum()), int((also & ~right).sum()))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError, suggest
-from lib.evaluation import calibration, confidence, metrics, statistics
+from lib.evaluation import calibration, confidence_intervals, metrics, statistics
 from lib.evaluation.predictions import Predictions, fold
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def scores(part: Predictions) -> pd.DataFrame:
     squares = ((part.probabilities - part.truths) ** 2).sum(axis=1)
     limits = {"log_loss": (losses, np.inf), "brier": (squares, max(2.0, squares.max()))}
     for name, (values, highest) in limits.items():
-        half = confidence.NORMAL * np.sqrt(_variance(part, (values - values.mean()) / len(values)))
+        half = confidence_intervals.NORMAL * np.sqrt(
+            _variance(part, (values - values.mean()) / len(values))
+        )
         mean = float(values.mean())
         rows[name] = (mean, max(0.0, mean - half), min(highest, mean + half))
     ends = np.nanquantile(_calibration_draws(part), (0.025, 0.975))
@@ -132,7 +134,7 @@ def _slice(
     outside = np.where(~place, (right - right[~place].mean()) / (~place).sum(), 0.0)
     accuracy, half = float(right[place].mean()), quantile * np.sqrt(_variance(part, inside))
     num = int(np.unique(part.groups[place]).size)
-    low, high = confidence.bounded_interval(accuracy, float(half), num=num)
+    low, high = confidence_intervals.bounded_interval(accuracy, float(half), num=num)
     gap = float(right[~place].mean()) - accuracy
     is_worse = bool(gap > quantile * np.sqrt(_variance(part, inside - outside)) > 0)
     row = {"column": name, "value": value, "num": int(place.sum()), "accuracy": accuracy}
@@ -175,8 +177,8 @@ def _of_class(
         return ends
 
     def interval(value: float, slopes: np.ndarray, num: float) -> tuple[float, float]:
-        half = confidence.NORMAL * np.sqrt(_variance(part, slopes))
-        return confidence.bounded_interval(value, float(half), num=max(1, int(num)))
+        half = confidence_intervals.NORMAL * np.sqrt(_variance(part, slopes))
+        return confidence_intervals.bounded_interval(value, float(half), num=max(1, int(num)))
 
     for name, weight in weights.items():
         if total := weight.sum():

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lib.evaluation import confidence, influence, linear_model, metrics, multilabel
-from lib.evaluation import confusion as matrices
-from lib.evaluation.linear_model import LinearModel, Scores, Uncertainty
+from lib.evaluation import arm_model, confidence_intervals, influence, metrics, multilabel
+from lib.evaluation import confusion_metrics as matrices
+from lib.evaluation.arm_model import LinearModel, Scores, Uncertainty
 from lib.evaluation.predictions import Predictions
 
 
@@ -54,11 +54,11 @@ def intervals(predictions: Predictions, split: str) -> pd.DataFrame:
     is_multilabel = part.kind == "multilabel"
     names = multilabel.HEADLINES if is_multilabel else matrices.HEADLINES
     functions = {name: matrices.HEADLINES.get(name) for name in names}
-    scores = linear_model.score({"": {0: predictions}}, functions, split=split)
+    scores = arm_model.score({"": {0: predictions}}, functions, split=split)
     estimates = {name: of_arm(scores[name], "") for name in names}
     rows = {name: (one.value, one.low, one.high) for name, one in estimates.items()}
-    if not is_multilabel and not linear_model.has_groups(part):
-        kappa = confidence.kappa_interval(metrics.confusion(part))
+    if not is_multilabel and not arm_model.has_groups(part):
+        kappa = confidence_intervals.kappa_interval(metrics.confusion(part))
         rows["kappa"] = (rows["kappa"][0], *kappa)
     return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("metric")
 
@@ -90,7 +90,7 @@ def over_seeds(
     One run has only the interval over images. `linear_model` says how the others come about.
     """
     arm = dict(enumerate(runs))
-    return of_arm(linear_model.score({"": arm}, {name: functions.get(name)}, split=split)[name], "")
+    return of_arm(arm_model.score({"": arm}, {name: functions.get(name)}, split=split)[name], "")
 
 
 def of_arm(scores: Scores, arm: str, *, model: LinearModel | None = None) -> Estimate:
@@ -102,7 +102,7 @@ def of_arm(scores: Scores, arm: str, *, model: LinearModel | None = None) -> Est
     lowest = min(float(scores.floors[rows].mean()), value)
 
     def interval(half: float) -> tuple[float, float]:
-        return confidence.bounded_interval(value, half, num=num, lowest=lowest)
+        return confidence_intervals.bounded_interval(value, half, num=num, lowest=lowest)
 
     sd = float(scores.values[rows].std(ddof=1)) if len(rows) > 1 else float("nan")
     return estimate(scores, rows, value, uncertainty, interval=interval, sd=sd)
@@ -119,11 +119,11 @@ def estimate(
 ) -> Estimate:
     """A number over the runs `rows`; `interval` gives the ends for half the width."""
     ends = {
-        "": interval(uncertainty.half_width(confidence.LEVEL)),
-        "image_": interval(uncertainty.half_width_over_images(confidence.LEVEL)),
+        "": interval(uncertainty.half_width(confidence_intervals.LEVEL)),
+        "image_": interval(uncertainty.half_width_over_images(confidence_intervals.LEVEL)),
     }
     if len(rows) > 1:
-        ends["new_"] = interval(uncertainty.half_width_of_new_run(confidence.LEVEL))
+        ends["new_"] = interval(uncertainty.half_width_of_new_run(confidence_intervals.LEVEL))
     return Estimate(
         name=scores.metric,
         value=value,

@@ -4,7 +4,7 @@ from lib import (
     api,
     models,  # noqa: F401 - loads the backend quietly
 )
-from lib.explain.methods import METHODS, explain
+from lib.explain.attribution_methods import METHODS, explain
 
 __all__ = ["METHODS", "explain"]
 

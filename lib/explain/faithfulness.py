@@ -17,10 +17,10 @@ import pandas as pd
 from scipy import stats
 
 from lib.errors import DarkroomError
-from lib.evaluation import confidence
-from lib.explain import heatmap, methods, model_wrapper
-from lib.explain.heatmap import scaled
-from lib.explain.methods import METHODS, explain
+from lib.evaluation import confidence_intervals
+from lib.explain import attribution_methods, map_scaling, model_wrapper
+from lib.explain.attribution_methods import METHODS, explain
+from lib.explain.map_scaling import scaled
 from lib.explain.model_wrapper import Batch, BlackBox
 
 MEASURES = {"deletion": -1, "insertion": 1, "mu_fidelity": 1}
@@ -102,7 +102,10 @@ def evaluate_all(
         raise DarkroomError(
             f"`maps` must hold maps of the shape {images.shape[:3]}. Received: {list(maps)}."
         )
-    known = {RANDOM: heatmap.random_maps(images, seed=seed), EDGES: heatmap.edge_maps(images)}
+    known = {
+        RANDOM: map_scaling.random_maps(images, seed=seed),
+        EDGES: map_scaling.edge_maps(images),
+    }
     return {name: evaluate(batch, own, seed=seed) for name, own in {**maps, **known}.items()}
 
 
@@ -294,7 +297,7 @@ def detect_shortcuts(
         for name, region in regions:
             pasted = np.where(region[..., None], images[donors], images[receivers])
             turned = int((wrapper.targets(pasted, None) == label).sum())
-            low, high = confidence.wilson(turned, transplants)
+            low, high = confidence_intervals.wilson(turned, transplants)
             rows.append(
                 {
                     "class": wrapper.class_names[label],
@@ -334,7 +337,7 @@ def shortcuts_sentence(table: pd.DataFrame) -> str:
 
 def patch_losses(batch: Batch, *, across: int = 10) -> np.ndarray:
     """Returns (n, across, across): the loss of score when a cell is replaced by the mean colour."""
-    heat = methods.occlusion(batch, patch=-(-max(batch.size) // across))
+    heat = attribution_methods.occlusion(batch, patch=-(-max(batch.size) // across))
     down, correct = ((np.arange(across) * side + side // 2) // across for side in batch.size)
     return heat[:, down][:, :, correct]
 

@@ -20,7 +20,7 @@ from lib.evaluation import multilabel
 from lib.evaluation import predictions as tables
 from lib.evaluation.predictions import Predictions
 from lib.explain import faithfulness, model_wrapper, plots
-from lib.explain.methods import METHODS, baseline_share, explain
+from lib.explain.attribution_methods import METHODS, baseline_share, explain
 from lib.explain.model_wrapper import Batch, BlackBox
 from lib.models import serialization
 from lib.reporting.style import Drawing

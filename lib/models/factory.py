@@ -11,7 +11,7 @@ import keras
 
 from lib.errors import DarkroomError, suggest
 from lib.models import backbones, cnn, heads, transfer
-from lib.models import weights as pretrained
+from lib.models import pretrained_weights as pretrained
 from lib.models.preprocessing import Preprocess, inputs
 
 _CUSTOM_OPTIONS = (

@@ -16,7 +16,7 @@ from lib.data.splits import Split
 from lib.evaluation import metrics
 from lib.evaluation import slices as attributes_of
 from lib.evaluation.predictions import Predictions
-from lib.reporting import plots, style
+from lib.reporting import run_figures, style
 from lib.reporting.style import Drawing
 
 _MOST_CLASSES = 20  # beyond that a grid of samples is no longer looked at
@@ -139,7 +139,7 @@ def samples(dataset: Dataset, split: Split, *, per_class: int = 6, seed: int = 0
         shown += [white] * (per_class - len(chosen))
         captions += [label] + [""] * (per_class - 1)
     title = "Samples of each class, from train"
-    return plots.pictures(shown, captions, title=title, num_columns=per_class)
+    return run_figures.pictures(shown, captions, title=title, num_columns=per_class)
 
 
 def means(pixels: Pixels, split: Split) -> Drawing:
@@ -152,7 +152,7 @@ def means(pixels: Pixels, split: Split) -> Drawing:
             total += pixels.array[row]
         shown.append((total / len(rows)).round().astype(np.uint8))
     names = split.class_names[:_MOST_CLASSES]
-    return plots.pictures(shown, names, title="Mean image of each class")
+    return run_figures.pictures(shown, names, title="Mean image of each class")
 
 
 def augmented(pixels: Pixels, split: Split, policy: str, *, num: int = 11) -> Drawing:
@@ -161,11 +161,11 @@ def augmented(pixels: Pixels, split: Split, policy: str, *, num: int = 11) -> Dr
     original = np.array(pixels.array[row])
     chosen = augmentation.policy(policy)
     if chosen is None:
-        return plots.pictures([original], ["as it is"], title="Augmentation: none")
+        return run_figures.pictures([original], ["as it is"], title="Augmentation: none")
     drawn = augmentation.draws(num, seed=0, epoch=0)
     changed = augmentation.augment(np.repeat(original[None], num, axis=0), chosen, drawn)
     captions = ["as it is", *(f"epoch {number}" for number in range(1, num + 1))]
-    return plots.pictures([original, *changed], captions, title=f"Augmentation: {policy}")
+    return run_figures.pictures([original, *changed], captions, title=f"Augmentation: {policy}")
 
 
 def attributes(accepted: pd.DataFrame) -> list[str]:
@@ -297,4 +297,4 @@ def coarse_confusion(tables: Mapping[str, Predictions], name: str) -> Drawing:
     """The confusion matrix on test of one of the tables of `attributes.coarse`."""
     test = tables[name].split("test")
     title = f"Confusion by {name.removeprefix('attr_')}"
-    return plots.confusion_matrix(metrics.confusion(test), test.class_names, title=title)
+    return run_figures.confusion_matrix(metrics.confusion(test), test.class_names, title=title)

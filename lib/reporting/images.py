@@ -13,11 +13,11 @@ import pandas as pd
 
 from lib.data import decode, thumbnails
 from lib.data.dataset import Dataset
-from lib.evaluation import agreement
-from lib.evaluation import confusion as matrices
+from lib.evaluation import arm_agreement
+from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.comparison import Comparison
 from lib.evaluation.run_records import RunRecord
-from lib.reporting import plots
+from lib.reporting import run_figures
 from lib.reporting.style import Drawing
 
 SIDE = 192
@@ -144,7 +144,7 @@ def disputed(comparison: Comparison, dataset: Dataset, *, num: int = 12) -> Draw
     """The test images on which two sure arms contradict each other, with every class that an arm
     named.
     """
-    table = agreement.images(comparison, num)
+    table = arm_agreement.images(comparison, num)
     named = [
         list(dict.fromkeys(row)) for row in table[list(comparison.arms)].itertuples(index=False)
     ]
@@ -164,4 +164,8 @@ def _pictures(table: pd.DataFrame, captions: list[str], dataset: Dataset, title:
         except (OSError, decode.ImageError):
             continue  # a folder that was cleared since; the table still names it
         kept.append(caption)
-    return plots.pictures(shown, kept, title=title) if shown else plots.message(f"{title}: none.")
+    return (
+        run_figures.pictures(shown, kept, title=title)
+        if shown
+        else run_figures.message(f"{title}: none.")
+    )

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lib import hashing, paths, schema
+from lib import hashing, parameter_table, paths
 from lib.notebooks import Notebook
-from lib.parameters import Parameter
+from lib.parameter_types import Parameter
 from lib.runs import code_digest, record
 
 
@@ -94,7 +94,7 @@ def _files(parameters: dict[str, Any], declared: dict[str, Parameter]) -> dict[s
         named |= {
             f"base.{name}": value
             for name, value in base.items()
-            if name in schema.TRAINING and schema.TRAINING[name].is_path
+            if name in parameter_table.TRAINING and parameter_table.TRAINING[name].is_path
         }
     digests = {}
     for name, value in named.items():

@@ -15,7 +15,7 @@ from typing import Any
 
 import filelock
 
-from lib import files, hashing, paths, schema
+from lib import files, hashing, parameter_table, paths
 from lib.errors import DarkroomError
 
 STATES = ("queued", "running", "finished", "stale", "failed", "killed")
@@ -123,7 +123,7 @@ def state(folder: Path) -> str:
 def parameters(folder: Path) -> dict[str, Any]:
     """Returns the parameters of a run under today's names, {} where they cannot be read."""
     content = _read(folder / PARAMETERS) or _read(folder / KEY).get("parameters", {})
-    return schema.renamed(content, folder.parent.name)
+    return parameter_table.renamed(content, folder.parent.name)
 
 
 def progress(folder: Path) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     A parameter that the old key does not know yet had its default.
     """
     before, after = old.get("parameters", {}), new.get("parameters", {})
-    today = schema.of_stage(new.get("stage", ""))
+    today = parameter_table.of_stage(new.get("stage", ""))
     defaults = today.defaults() if today else {}
     words = [
         f"{name} {before.get(name)!r} → {after.get(name)!r}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from lib import errors, files, hashing, notebooks, parameters, paths
+from lib import errors, files, hashing, notebooks, parameter_types, paths
 from lib.errors import DarkroomError
 from lib.notebooks import Notebook
 from lib.runs import failure, keys, record
@@ -156,7 +156,7 @@ def check(name: str, namespace: dict[str, Any]) -> tuple[Notebook, dict[str, Any
     """
     notebook = notebooks.find(os.environ.get(NOTEBOOK_VARIABLE) or name)
     values = notebook.complete(_values(notebook, namespace), text=True)
-    namespace.update(parameters.cell_values(values, notebook.parameters))
+    namespace.update(parameter_types.cell_values(values, notebook.parameters))
     return notebook, values
 
 
@@ -314,9 +314,9 @@ def _values(notebook: Notebook, namespace: Mapping[str, Any]) -> dict[str, Any]:
             f"`{missing[0]}` of {notebook.name} has no value. Run the cell with the parameters "
             "first."
         )
-    if parameters.has_options(notebook.parameters):
+    if parameter_types.has_options(notebook.parameters):
         values["options"] = namespace.get("options", {})
-    ran = [parameters.assigned(source) for source in list(namespace.get("In", ()))[:-1]]
+    ran = [parameter_types.assigned(source) for source in list(namespace.get("In", ()))[:-1]]
     last = max(
         (number for number, cell in enumerate(ran) if set(cell) >= set(in_cell)),
         default=len(ran),

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import pandas
 
-from lib import files, models, notebooks, paths, schema
+from lib import files, models, notebooks, parameter_table, paths
 from lib.data import splits
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
@@ -291,7 +291,7 @@ def _fine_tuned(
 
 
 def _fraction(values: dict[str, Any]) -> float:
-    return values.get("fine_tune_fraction", schema.TRAINING["fine_tune_fraction"].default)
+    return values.get("fine_tune_fraction", parameter_table.TRAINING["fine_tune_fraction"].default)
 
 
 def _begun_epochs(pictures: Dataset, values: dict[str, Any], arm: str) -> int:

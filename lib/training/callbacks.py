@@ -225,12 +225,12 @@ class DrawCurves(_AfterEpoch):
         import pandas
         from IPython.display import display
 
-        from lib.reporting import plots
+        from lib.reporting import run_figures
 
         if not self._state.history:
             return
         history = pandas.DataFrame(self._state.history)
-        figure = plots.learning_curves(history, title="Learning curves")
+        figure = run_figures.learning_curves(history, title="Learning curves")
         if self._display is None:
             self._display = display(figure, display_id=True)
         else:

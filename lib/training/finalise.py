@@ -15,7 +15,7 @@ from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import serialization
 from lib.runs import Run, record
-from lib.training import strategies, tensorboard_logging
+from lib.training import strategies, tensorboard_figures
 from lib.training.strategies import Trained
 
 
@@ -51,7 +51,7 @@ def conclude(
     )
     serialization.save(trained.model, path, card=card)
     result["model_sha256"] = hashing.file(path)  # the site loads no other file in its place
-    tensorboard_logging.show(run, trained, scored, dataset=dataset, numbers=result["metrics"])
+    tensorboard_figures.show(run, trained, scored, dataset=dataset, numbers=result["metrics"])
     strategies.clear(run)
     return run.finish(result)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 
-from lib import models, schema
+from lib import models, parameter_table
 from lib.data import pixel_cache, targets
 from lib.errors import DarkroomError
 from lib.models import cnn
-from lib.parameters import check_conditions
+from lib.parameter_types import check_conditions
 from lib.training.settings import LOSSES
 from lib.training.strategies import TrainingData
 
@@ -63,8 +63,10 @@ def describe(
     """Returns the same network from names and side alone; `mean` and `std` of the train split
     belong to `zscore`.
     """
-    values = schema.with_strategy_defaults({**schema.find("3_train").defaults(), **parameters})
-    check_conditions(values, schema.TRAINING)
+    values = parameter_table.with_strategy_defaults(
+        {**parameter_table.find("3_train").defaults(), **parameters}
+    )
+    check_conditions(values, parameter_table.TRAINING)
     architecture = values["architecture"]
     options = _custom(values) if architecture == "custom" else _backbone(values)
     if values["normalization"] is not None:

@@ -18,7 +18,7 @@ from lib.evaluation import multilabel, run_records
 from lib.evaluation.predictions import Predictions
 from lib.models import layer_summary
 from lib.reporting import architecture_diagram as drawn
-from lib.reporting import plots, style
+from lib.reporting import run_figures, style
 from lib.reporting.style import Drawing
 from lib.training.fit import Fitted
 from lib.training.settings import Settings
@@ -67,7 +67,7 @@ def first_batch(data: TrainingData, settings: Settings, *, num: int = 12) -> Dra
     )
     mixed = "" if settings.mix == "none" else f", {settings.mix}"
     title = f"Train images at {side} × {side}, augmentation: {settings.augmentation}{mixed}"
-    return plots.pictures(list(pixels), captions, title=title)
+    return run_figures.pictures(list(pixels), captions, title=title)
 
 
 def _shares(row: np.ndarray, names: list[str]) -> str:
@@ -103,7 +103,7 @@ def answers(test: Predictions, dataset: Dataset, rows: Sequence[int], *, title: 
         labels, right = names[test.truth], test.truth == test.predicted
         shares = [f" {100 * share:.0f} %" for share in test.confidence]
         given = names[test.predicted] + np.asarray(shares, dtype=object)
-    return plots.pictures(
+    return run_figures.pictures(
         [thumbnails.of(dataset, test.frame["path"].iloc[row]) for row in rows],
         [f"{labels[row]}\n→ {given[row]}" for row in rows],
         right=[bool(right[row]) for row in rows],
@@ -132,7 +132,7 @@ def curves(fitted: Fitted) -> Drawing:
     if not 0 < kept <= len(epochs):
         title += " (the linear head was kept)" if kept <= 0 else " (the mean of weights was kept)"
         kept = None
-    return plots.learning_curves(epochs, kept_epoch=kept, title=title)
+    return run_figures.learning_curves(epochs, kept_epoch=kept, title=title)
 
 
 def _candidates(history: pandas.DataFrame, kept: int) -> Drawing:

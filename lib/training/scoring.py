@@ -15,7 +15,7 @@ from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
 from lib.models import inference as engines
 from lib.runs import Run, record
-from lib.training import tensorboard_logging
+from lib.training import tensorboard_figures
 from lib.training.strategies import Trained, TrainingData
 
 _BATCHES_AT_ONCE = 16  # so that no more than this many batches of pixels are in memory
@@ -78,7 +78,7 @@ def score(trained: Trained, data: TrainingData, *, run: Run, batch_size: int = 6
         },
     )
     written = predictions.read(path)
-    tensorboard_logging.features(trained, data, written, run=run)
+    tensorboard_figures.features(trained, data, written, run=run)
     return written
 
 

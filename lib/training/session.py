@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import pandas
 
-from lib import hashing, notebooks, paths, runs, schema
+from lib import hashing, notebooks, parameter_table, paths, runs
 from lib.cleaning import clean
 from lib.data import pixel_cache, splits
 from lib.data.dataset import Dataset
@@ -22,7 +22,7 @@ from lib.evaluation import comparison, metrics, test_access
 from lib.evaluation import predictions as tables
 from lib.evaluation.comparison import Comparison
 from lib.evaluation.predictions import Predictions
-from lib.reporting import plots
+from lib.reporting import run_figures
 from lib.runs import Run, record
 from lib.training import finalise, learning_rate_finder, network, scoring, setup, strategies
 from lib.training.settings import Settings, effective
@@ -55,7 +55,7 @@ class Session:
 
     def active_settings(self) -> dict[str, Any]:
         """Returns the settings that act beside the others, by name."""
-        return schema.active(dataclasses.asdict(self.settings), self.parameters)
+        return parameter_table.active(dataclasses.asdict(self.settings), self.parameters)
 
     @functools.cached_property
     def split(self) -> Split:
@@ -191,7 +191,7 @@ class TrainedRun:
     def plot_confusion_matrix(self, split: str = "test") -> Drawing:
         """Returns a figure of the confusion matrix."""
         table = self.predictions.split(split)
-        return plots.confusion_matrix(
+        return run_figures.confusion_matrix(
             metrics.confusion(table), table.class_names, title=self.folder.name
         )
 

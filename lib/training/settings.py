@@ -1,4 +1,4 @@
-"""The settings of a training, made from `lib.schema` and checked as a whole."""
+"""The settings of a training, made from `lib.parameter_table` and checked as a whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from lib import parameters, schema
+from lib import parameter_table, parameter_types
 
 LOSSES = {
     "cross_entropy": "softmax",
@@ -16,7 +16,7 @@ LOSSES = {
     "binary_focal": "sigmoid",
 }
 """Every loss, all computed from logits, with the head that it belongs to."""
-_NAMES = (*schema.FIT, "feature_backend", "seed")
+_NAMES = (*parameter_table.FIT, "feature_backend", "seed")
 _MOST_WHEN_TINY = {"image_side": 32, "limit_per_class": 24, "epochs": 2}
 
 
@@ -24,13 +24,13 @@ class _Checked:
     """Checks and constructors of `Settings`."""
 
     def __post_init__(self) -> None:
-        for name, value in schema.STRATEGY_DEFAULTS["scratch"].items():
+        for name, value in parameter_table.STRATEGY_DEFAULTS["scratch"].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         values = dataclasses.asdict(self)
-        parameters.check(values, schema.TRAINING, where="A training")
-        parameters.check_conditions(values, schema.TRAINING)
-        schema.check_patience(values)
+        parameter_types.check(values, parameter_table.TRAINING, where="A training")
+        parameter_types.check_conditions(values, parameter_table.TRAINING)
+        parameter_table.check_patience(values)
 
     @property
     def of_loss(self) -> dict[str, Any]:
@@ -51,16 +51,22 @@ class _Checked:
             DarkroomError: for a parameter of the network or the training that has no effect beside
                 the others.
         """
-        full = schema.with_strategy_defaults({**schema.find("3_train").defaults(), **values})
-        parameters.check_conditions(full, schema.TRAINING)
-        own = set(schema.STRATEGY_DEFAULTS["scratch"])
+        full = parameter_table.with_strategy_defaults(
+            {**parameter_table.find("3_train").defaults(), **values}
+        )
+        parameter_types.check_conditions(full, parameter_table.TRAINING)
+        own = set(parameter_table.STRATEGY_DEFAULTS["scratch"])
         return cls(**{name: full[name] for name in _NAMES if name in values or name in own})
 
 
 Settings = dataclasses.make_dataclass(
     "Settings",
     [
-        (name, schema.TRAINING[name].type, dataclasses.field(default=schema.TRAINING[name].default))
+        (
+            name,
+            parameter_table.TRAINING[name].type,
+            dataclasses.field(default=parameter_table.TRAINING[name].default),
+        )
         for name in _NAMES
     ],
     bases=(_Checked,),
@@ -68,10 +74,10 @@ Settings = dataclasses.make_dataclass(
     namespace={"__module__": __name__},
 )
 Settings.__doc__ = (
-    "How to train. The fields are rows of `lib.schema` (`darkroom list 3_train` explains "
+    "How to train. The fields are rows of `lib.parameter_table` (`darkroom list 3_train` explains "
     "them), with its defaults."
 )
-DEFAULTS = {name: schema.TRAINING[name].default for name in _NAMES}
+DEFAULTS = {name: parameter_table.TRAINING[name].default for name in _NAMES}
 
 
 def effective(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib import parameters, schema
+from lib import parameter_table, parameter_types
 from lib.data import intake
 from lib.errors import DarkroomError
-from lib.parameters import Parameter
+from lib.parameter_types import Parameter
 from lib.tuning import methods, space
 from lib.tuning.search_method import OPTUNA, Plan
 from lib.tuning.space import Hyperparameter, Space
@@ -94,11 +94,11 @@ def make_plan(values: Mapping[str, Any], *, where: str = "4_tune", data: str = "
 
 def base_parameters(values: Mapping[str, Any], *, where: str = "4_tune") -> dict[str, Any]:
     """Returns all parameters of `3_train` for the untuned training."""
-    training = schema.find(TRAINING)
+    training = parameter_table.find(TRAINING)
     for name in values["base"]:
         if name in FIXED:
             raise DarkroomError(f"`base` of {where} must not set `{name}`: {FIXED[name]}.")
-    own = parameters.check(values["base"], training.parameters, where=f"`base` of {where}")
+    own = parameter_types.check(values["base"], training.parameters, where=f"`base` of {where}")
     base = {**training.defaults(), **own, **{name: values[name] for name in DATA}}
     base["data"] = intake.name_of(values["data"])  # trials open the data set by its name
     _check_effects(base, values["space"])
@@ -110,21 +110,21 @@ def base_parameters(values: Mapping[str, Any], *, where: str = "4_tune") -> dict
 
 def trial_parameters(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns all parameters of one trial; inactive ones have their defaults."""
-    whole, defaults = {**base, **values}, schema.find(TRAINING).defaults()
+    whole, defaults = {**base, **values}, parameter_table.find(TRAINING).defaults()
     return {
-        name: value if schema.is_active(name, whole) else defaults[name]
+        name: value if parameter_table.is_active(name, whole) else defaults[name]
         for name, value in whole.items()
     }
 
 
 def _checked(searched: Space, where: str) -> Space:
-    known = schema.TRAINING
+    known = parameter_table.TRAINING
     items = []
     for item in searched.hyperparameters:
         if item.name in FIXED:
             raise DarkroomError(f"`{item.name}` of {where} cannot be searched: {FIXED[item.name]}.")
         example = (item.choices or (item.low,))[0]
-        parameters.check({item.name: example}, known, where=f"`space` of {where}")
+        parameter_types.check({item.name: example}, known, where=f"`space` of {where}")
         items.append(_cast(item, known[item.name]))
     return Space(tuple(items))
 
@@ -145,7 +145,7 @@ def _with_conditions(searched: Space, base: Mapping[str, Any], where: str) -> Sp
     """Adds the conditions of `3_train`'s parameters; refuses what would have no effect."""
     items = []
     for item in searched.hyperparameters:
-        parent, allowed = schema.TRAINING[item.name].when or ("", ())
+        parent, allowed = parameter_table.TRAINING[item.name].when or ("", ())
         if parent not in searched:
             if parent and base[parent] not in allowed:
                 raise DarkroomError(
@@ -183,12 +183,14 @@ def _check_effects(base: Mapping[str, Any], table: Any) -> None:
         name: entry.get("choices") if isinstance(entry, Mapping) else entry
         for name, entry in entries.items()
     }
-    for name, parameter in schema.TRAINING.items():
+    for name, parameter in parameter_table.TRAINING.items():
         parent, allowed = parameter.when or ("", ())
         searched = choices.get(parent)
         searched = searched if isinstance(searched, list | tuple) else ()
         if parent and not any(value in allowed for value in searched):
-            parameters.check_conditions({name: base[name], parent: base[parent]}, schema.TRAINING)
+            parameter_types.check_conditions(
+                {name: base[name], parent: base[parent]}, parameter_table.TRAINING
+            )
 
 
 def _either(values: Sequence[Any]) -> str:

@@ -18,7 +18,7 @@ from lib.tuning.worker import Job
 if TYPE_CHECKING:
     import pandas
 
-    from lib.batch.executor import Executor
+    from lib.batch.dask_executor import Executor
 
 _EPOCHS = 2
 _SAMPLES = 200

@@ -13,7 +13,7 @@ from typing import Any
 
 from lib import paths, processes
 from lib.batch import machine
-from lib.batch.executor import Executor, work_environment
+from lib.batch.dask_executor import Executor, work_environment
 from lib.batch.machine import Share
 from lib.tuning import worker
 from lib.tuning.worker import Job

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import hashing, schema
+from lib import hashing, parameter_table
 from lib.runs import Run
 from lib.tuning import config
 from lib.tuning.worker import TrialContext
@@ -146,7 +146,7 @@ def _model_digest(trained: Trained, parameters: Mapping[str, Any]) -> str:
     names = ["resize", "dtype_policy", "fine_tune_fraction"]
     names += [] if parameters["architecture"] == "custom" else ["weights"]
     settings = dataclasses.asdict(trained.settings) | {name: parameters[name] for name in names}
-    active = schema.active(settings, parameters)
+    active = parameter_table.active(settings, parameters)
     parts = [trained.model.get_config(), trained.strategy, active]
     return hashing.digest(json.dumps(parts, sort_keys=True, default=str))
 

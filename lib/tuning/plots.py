@@ -12,7 +12,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lib.reporting import plots, style
+from lib.reporting import run_figures, style
 from lib.reporting.style import Drawing
 from lib.tuning import trials
 from lib.tuning.search import SearchResult
@@ -127,7 +127,7 @@ def importance_bars(result: SearchResult) -> Drawing:
     """Draws bars of `importance`, the largest on top, or says that there are too few trials."""
     table = importance(result)
     if table.empty:
-        return plots.message(
+        return run_figures.message(
             f"Fewer than {_MIN_TRIALS} trials have a score: too few to estimate importance."
         )
     drawing = Drawing(6.4, max(1.8, 0.34 * len(table) + 1.1))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib import files, schema
+from lib import files, parameter_table
 from lib.evaluation import checks
 from lib.runs import Run
 from lib.tuning import config, retraining, trials
@@ -107,7 +107,7 @@ def write_winner(verdict: Verdict, base: Mapping[str, Any], folder: Path, *, tun
     The arm names the split `tuned_on`, so that a training whose test images the search has seen is
     refused.
     """
-    defaults = schema.find(config.TRAINING).defaults()
+    defaults = parameter_table.find(config.TRAINING).defaults()
     values = config.trial_parameters(base, verdict.winner.values)
     arm = {
         key: value

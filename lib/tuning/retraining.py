@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib.batch.executor import Executor
+from lib.batch.dask_executor import Executor
 from lib.data import targets
 from lib.evaluation import formatting, metrics, paired_tests, predictions, statistics
 from lib.evaluation.paired_tests import Pair

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.batch.executor import Executor
+from lib.batch.dask_executor import Executor
 from lib.errors import DarkroomError
 from lib.tuning import event_log, methods, trials, worker
 from lib.tuning.event_log import EventLog

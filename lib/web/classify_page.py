@@ -128,7 +128,7 @@ def _heat(
 ) -> bytes | None:
     # On the whole picture where it was stretched for the model, else on what the model saw of it.
     from lib import explain
-    from lib.explain import heatmap
+    from lib.explain import map_scaling
 
     options: dict[str, Any] = {"method": "gradcam"}
     if not loaded.is_network:  # no gradients: cover every place, and see what that costs
@@ -140,7 +140,7 @@ def _heat(
         return None
     source = pixels if loaded.classifier.resize == "stretch" else small
     shown = pictures.shrunk(source, side=side, enlarge=True)
-    enlarged = heatmap.enlarge(values, size=shown.shape[:2])[0]
+    enlarged = map_scaling.enlarge(values, size=shown.shape[:2])[0]
     return pictures.jpeg(pictures.overlaid(shown, enlarged))
 
 

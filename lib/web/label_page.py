@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from flask import Blueprint, Response, jsonify, render_template
 
-from lib import hashing, notebooks, parameters, paths
+from lib import hashing, notebooks, parameter_types, paths
 from lib.apply import labelling
 from lib.data import dataset as datasets
 from lib.data import decode
@@ -220,7 +220,7 @@ def _again(model: Run, data: str) -> str:
     defaults, given = notebook.defaults(), model.result["key"]["parameters"]
     changed = {name: value for name, value in given.items() if value != defaults.get(name, value)}
     new = {"data": data, "split_method": "source", "study": f"{study}_labelled"}
-    values = json.dumps(parameters.cell_values({**changed, **new}, notebook.parameters))
+    values = json.dumps(parameter_types.cell_values({**changed, **new}, notebook.parameters))
     return f"papermill notebooks/3_train.ipynb again.ipynb -y {shlex.quote(values)}"
 
 

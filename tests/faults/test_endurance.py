@@ -6,10 +6,10 @@ import psutil
 import pytest
 
 from lib import notebooks, paths, runs
-from lib.batch import job as jobs
-from lib.batch.executor import Executor
-from lib.batch.job import Job
+from lib.batch import notebook_job as jobs
+from lib.batch.dask_executor import Executor
 from lib.batch.machine import Share
+from lib.batch.notebook_job import Job
 
 
 def job(number):

@@ -94,10 +94,10 @@ def notebook(data: bytes) -> None:
 
 def setting(data: bytes) -> None:
     """A parameters cell, then after a zero byte what is typed for each of its parameters."""
-    from lib import parameters
+    from lib import parameter_types
 
     cell, _, typed = data.decode("utf-8", "replace").partition("\0")
-    for parameter in parameters.declared(cell, where="fuzz.ipynb").values():
+    for parameter in parameter_types.declared(cell, where="fuzz.ipynb").values():
         with contextlib.suppress(DarkroomError):
             parameter.parse(typed)
 

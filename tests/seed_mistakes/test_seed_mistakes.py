@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import errors, models, notebooks, parameters, paths, runs
+from lib import errors, models, notebooks, parameter_types, paths, runs
 from lib.batch import parameter_grid
 from lib.data import splits
 from lib.data.batches import Examples, examples
@@ -220,7 +220,7 @@ def test_o_a_searched_value_that_is_never_read():
     with pytest.raises(REFUSED, match="Did you mean 'dense_units'"):
         models.build("custom", class_names=["a", "b"], image_side=16, dense_unit=(16,))
     with pytest.raises(REFUSED, match="has no parameter `lr`"):
-        parameters.check({"lr": 0.1}, notebooks.find("3_train").parameters, where="a trial")
+        parameter_types.check({"lr": 0.1}, notebooks.find("3_train").parameters, where="a trial")
     idle = [({"dense_units": 16, "rate": 0.1}, "same"), ({"dense_units": 32, "rate": 0.1}, "same")]
     found = checks.trials(idle)
     assert found[0]["outcome"] == "stops"

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from lib.data import decode
 from lib.data.file_listing import ListedFile
-from lib.data.sources import tables
+from lib.data.sources import table_files
 from lib.errors import DarkroomError
 
 MOST_FILES = 2_000_000
@@ -242,7 +242,7 @@ def find_pictures(raw: Path, files: Sequence[ListedFile]) -> list[str]:
             continue
         try:
             with _parquet_opened(raw / file.path) as (schema, _):
-                if tables.picture_columns(schema):
+                if table_files.picture_columns(schema):
                     paths.append(file.path)
         except (OSError, ValueError, pyarrow.ArrowException):
             continue  # what cannot be read is named when it is read as a table
@@ -287,7 +287,9 @@ def _write(target: Path, stem: str, data: bytes | None) -> str:
 
 def _split(path: PurePosixPath) -> str:
     """The split that a file or its folder is named after, such as `train/data-00000-of-1.arrow`."""
-    return tables.split_of_table(path.stem) or tables.split_of_table(path.parent.name) or ""
+    return (
+        table_files.split_of_table(path.stem) or table_files.split_of_table(path.parent.name) or ""
+    )
 
 
 @contextlib.contextmanager
@@ -308,7 +310,7 @@ def _parquet_opened(path: Path) -> Iterator[tuple[Any, Any]]:
 def _batches(path: Path) -> Iterator[tuple[list[str], Iterator[tuple]]]:
     """The names of the columns beside the picture, and rows of the picture's bytes and these."""
     with _parquet_opened(path) as (schema, batches):
-        pictures = tables.picture_columns(schema)
+        pictures = table_files.picture_columns(schema)
         image = next((name for name in pictures if name in ("image", "img")), pictures[0])
         others = [name for name in schema.names if name not in pictures]
         classes = _class_names(schema.metadata or {})
@@ -322,7 +324,7 @@ def _batches(path: Path) -> Iterator[tuple[list[str], Iterator[tuple]]]:
 def _cell(value: Any, names: list[str] | None) -> str:
     if names and isinstance(value, int) and 0 <= value < len(names):
         return names[value]
-    return tables.cell_text(value)
+    return table_files.cell_text(value)
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:

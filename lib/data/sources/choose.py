@@ -12,10 +12,17 @@ import pandas as pd
 
 from lib.data import decode, groups
 from lib.data.file_listing import ListedFile
-from lib.data.sources import columns, exports, folders, table, tables, vocabulary
+from lib.data.sources import (
+    annotation_files,
+    columns,
+    folders,
+    table_files,
+    table_source,
+    vocabulary,
+)
 from lib.data.sources.options import Options
 from lib.data.sources.reading import Reading, class_counts
-from lib.data.sources.table import Bundle, Tables
+from lib.data.sources.table_source import Bundle, Tables
 from lib.errors import DarkroomError, few
 
 _NAME_ID = re.compile(r"^([A-Za-z]*[-_ ]?\d+)")
@@ -86,7 +93,7 @@ def _by_folder_or_table(raw: Path, listing: Listing, options: Options) -> Readin
         not want_folders and (options.table or options.image or options.label)
     )
     by_folder, question = ([], "") if want_table else folders.read(listing.pictures, options)
-    given = table.find(raw, [*listing.others, *listing.pictures], listing.pictures, options)
+    given = table_source.find(raw, [*listing.others, *listing.pictures], listing.pictures, options)
     options = replace(options, split=None) if given.has_split else options
     if want_folders:
         if question:
@@ -171,7 +178,7 @@ def _only_table(given: Tables, listing: Listing, options: Options) -> Reading:
             for bundle in bundles[:6]
         )
         raise DarkroomError(f"Several tables give labels: {listed}. Choose one of them.")
-    reading = table.read(largest, listing.pictures, options)
+    reading = table_source.read(largest, listing.pictures, options)
     _refuse_few_named(reading, largest, given, options)
     others = [bundle for bundle in given.bundles if bundle is not largest]
     return _with_tables(
@@ -190,7 +197,7 @@ def _refuse_few_named(reading: Reading, bundle: Bundle, given: Tables, options: 
     open_paths = [
         path
         for path in reading.rows.loc[~labelled, "path"]
-        if path not in named and tables.split_of_path(path) != "test"
+        if path not in named and table_files.split_of_path(path) != "test"
     ]
     if len(open_paths) > labelled.sum():
         raise DarkroomError(
@@ -292,7 +299,7 @@ def _with_tables(
     idle = [
         f"{path} ({why})"
         for path, why in given.useless.items()
-        if path.lower().endswith(tables.ENDINGS)
+        if path.lower().endswith(table_files.ENDINGS)
     ]
     if idle:
         notes.append(f"Tables that are not used: {few(idle, 4)}.")
@@ -383,7 +390,7 @@ def _splits_of_paths(reading: Reading, options: Options) -> Reading:
         return reading.noting(rows=rows.assign(source_split=splits), split=f"folder level {at + 1}")
     if reading.kind != "table" or options.split == "none":
         return reading
-    from_path, own = rows["path"].map(tables.split_of_path), rows["source_split"]
+    from_path, own = rows["path"].map(table_files.split_of_path), rows["source_split"]
     labelled = rows["label"].notna()
     if from_path[labelled].isna().mean() > 0.05 or not labelled.any():
         return reading
@@ -407,7 +414,7 @@ def _by_name(pictures: Sequence[ListedFile], options: Options) -> Reading:
     pattern = options.label.partition(":")[2]
     paths = pd.Series([file.path for file in pictures], dtype=object)
     label = paths.map(lambda path: _name_part(path, pattern)).astype(object)
-    split = paths.map(tables.split_of_path if options.split != "none" else lambda _: None)
+    split = paths.map(table_files.split_of_path if options.split != "none" else lambda _: None)
     rows = pd.DataFrame({"path": paths, "label": label, "source_split": split.astype(object)})
     return Reading(
         "names",
@@ -436,7 +443,7 @@ def _with_class_names(raw: Path, reading: Reading, listing: Listing, options: Op
     labels = {label: int(label) for label in reading.counts.index if label.isdigit()}
     if options.names == "keep" or len(labels) < len(reading.counts):
         return reading
-    for path, names in exports.class_lists(raw, listing.others):
+    for path, names in annotation_files.class_lists(raw, listing.others):
         if 0 in names and 0 not in labels.values() and max(labels.values()) == len(names):
             names = {number + 1: name for number, name in names.items()}  # counted from 1
         meaning = {label: names.get(number) for label, number in labels.items()}
@@ -713,9 +720,9 @@ def _why_not(raw: Path, listing: Listing, given: Tables) -> str:
     """Why no reading makes sense, in one sentence with the way out."""
     pictures, others = listing.pictures, [file.path for file in listing.others]
     foreign = [
-        f"{path} ({tables.FOREIGN[_ending(path)]})"
+        f"{path} ({table_files.FOREIGN[_ending(path)]})"
         for path in others
-        if _ending(path) in tables.FOREIGN
+        if _ending(path) in table_files.FOREIGN
     ]
     if not pictures:
         archives = [path for path in others if path.lower().endswith(vocabulary.ARCHIVES)]

@@ -14,7 +14,7 @@ import pandas as pd
 from lib.data import targets
 from lib.data.sources import vocabulary
 from lib.data.sources.options import Options
-from lib.data.sources.tables import FileIndex, Table
+from lib.data.sources.table_files import FileIndex, Table
 from lib.data.sources.vocabulary import column_key
 from lib.errors import DarkroomError, few, suggest
 

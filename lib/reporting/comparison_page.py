@@ -12,14 +12,14 @@ from urllib.parse import quote, urlencode
 import pandas as pd
 
 from lib import files
-from lib.evaluation import agreement, calibration, checks, metrics, overfitting
-from lib.evaluation import confusion as matrices
+from lib.evaluation import arm_agreement, calibration, checks, metrics, overfitting
+from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.comparison import Comparison, write_table
 from lib.evaluation.formatting import amount, interval, words
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import RunRecord
-from lib.reporting import images, plots, tensorboard, text
+from lib.reporting import images, run_figures, tensorboard, text
 from lib.reporting.style import Drawing
 from lib.runs import record
 
@@ -71,8 +71,8 @@ def render(
             data was read), and `openings` in place of those that the runs noted.
     """
     published, metric = dict(published or {}), comparison.metric
-    hardest, disputed = comparison.hardest(), agreement.images(comparison)
-    sure = agreement.selective_prediction(comparison)
+    hardest, disputed = comparison.hardest(), arm_agreement.images(comparison)
+    sure = arm_agreement.selective_prediction(comparison)
     is_multilabel = comparison.is_multilabel
     single = [] if is_multilabel else list(comparison.arms)
     confusions = [images.confusion_cells(comparison, arm) for arm in single]
@@ -100,8 +100,8 @@ def render(
         confusions=confusions,
         labels=comparison.label_counts() if is_multilabel else {},
         per_class=comparison.per_class("f1"),
-        sure=agreement.selective_prediction_text(sure).reset_index().to_dict("records"),
-        disagreement=agreement.sentence(comparison),
+        sure=arm_agreement.selective_prediction_text(sure).reset_index().to_dict("records"),
+        disagreement=arm_agreement.sentence(comparison),
         disputed=disputed.to_dict("records"),
         hardest=hardest.to_dict("records"),
         pictures=pictures,
@@ -126,13 +126,15 @@ def drawings(
     stated = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
     others = {name: value for name, value in stated.items() if value is not None}
     letters = comparison.letters if comparison.has_letters else {}
-    figures = {"arms": plots.leaderboard(estimates, values, published=others, letters=letters)}
+    figures = {
+        "arms": run_figures.leaderboard(estimates, values, published=others, letters=letters)
+    }
     if histories := _histories(comparison):
-        figures["curves"] = plots.learning_curves_of_arms(histories)
+        figures["curves"] = run_figures.learning_curves_of_arms(histories)
     figures |= calibration_drawings(comparison)
     if len(comparison.class_names) > images.MOST_CLASSES and not comparison.is_multilabel:
         for arm in comparison.arms:
-            figures[f"confusion {arm}"] = plots.confusion_matrix(
+            figures[f"confusion {arm}"] = run_figures.confusion_matrix(
                 comparison.confusion(arm), comparison.class_names, title=arm
             )
     return figures
@@ -169,7 +171,7 @@ def calibration_drawings(comparison: Comparison) -> dict[str, Drawing]:
     calibrated = {
         arm: runs
         for arm, runs in comparison.arms.items()
-        if all(map(agreement.states_probabilities, runs))
+        if all(map(arm_agreement.states_probabilities, runs))
     }
     if not calibrated:
         return {}
@@ -181,8 +183,8 @@ def calibration_drawings(comparison: Comparison) -> dict[str, Drawing]:
         for arm, its in list(calibrated.items())[:_MOST_CURVES]
     }
     return {
-        "reliability": plots.reliability(calibration.reliability(pooled), title=title),
-        "coverage": plots.risk_coverage(curves, target=agreement.TARGET_ACCURACY),
+        "reliability": run_figures.reliability(calibration.reliability(pooled), title=title),
+        "coverage": run_figures.risk_coverage(curves, target=arm_agreement.TARGET_ACCURACY),
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from lib.errors import DarkroomError
-from lib.evaluation import confusion as matrices
+from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation import influence
 
 LEVEL = 0.95

@@ -15,7 +15,7 @@ from typing import Any
 
 from lib import files, paths, processes, runs
 from lib.batch import kernel, machine
-from lib.batch.executor import work_environment
+from lib.batch.dask_executor import work_environment
 from lib.batch.machine import Share
 from lib.errors import DarkroomError
 from lib.runs import failure, record

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib.evaluation import calibration, formatting, metrics, multilabel, statistics
-from lib.evaluation import confusion as matrices
+from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.comparison import Comparison
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import RunRecord

@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from lib.data.file_listing import ListedFile
-from lib.data.sources import columns, exports, tables, vocabulary
+from lib.data.sources import annotation_files, columns, table_files, vocabulary
 from lib.data.sources.columns import LabelChoice, Named
 from lib.data.sources.options import Options
 from lib.data.sources.reading import Reading
-from lib.data.sources.tables import FileIndex, NoTable
+from lib.data.sources.table_files import FileIndex, NoTable
 from lib.errors import DarkroomError, few
 
 _SEVERAL = {
@@ -94,13 +94,13 @@ def find(
     index = FileIndex([file.path for file in pictures])
     stems = {stem for stem in index.by_stem if any(map(str.isdigit, stem))}
     names = frozenset({*index.by_name, *stems})
-    paths = tables.candidates(files, pictures)
+    paths = table_files.candidates(files, pictures)
     asked = [] if options.table is None else _asked(options.table, files, paths)
     given, named = Tables(), []
-    loaded = [] if asked else [*exports.tables(raw, files, index)]
+    loaded = [] if asked else [*annotation_files.tables(raw, files, index)]
     for path in dict.fromkeys([*asked, *paths]):
         try:
-            loaded.append(tables.load(raw, path, names=names, encoding=options.encoding))
+            loaded.append(table_files.load(raw, path, names=names, encoding=options.encoding))
         except NoTable as error:
             given.useless[path] = str(error)
     answers = [(table, *columns.name_pictures(table, index, options.image)) for table in loaded]
@@ -126,16 +126,16 @@ def find(
 
 
 def _may_be_asked(path: str) -> bool:
-    return path.lower().endswith((*tables.ENDINGS, ".json", ".txt"))
+    return path.lower().endswith((*table_files.ENDINGS, ".json", ".txt"))
 
 
-def _has_label(table: tables.Table) -> bool:
+def _has_label(table: table_files.Table) -> bool:
     known = " ".join(vocabulary.LABEL_COLUMNS).split()
     return any(vocabulary.column_key(name) in known for name in table.frame.columns)
 
 
 def _asked(wanted: str, files: Sequence[ListedFile], paths: Sequence[str]) -> list[str]:
-    there = [file.path for file in files if tables.is_called(file.path, wanted)]
+    there = [file.path for file in files if table_files.is_called(file.path, wanted)]
     if not there:
         known = few([path for path in paths if _may_be_asked(path)], 8)
         raise DarkroomError(f"There is no table {wanted!r} here; there is {known}.")
@@ -175,7 +175,8 @@ def _one_split(bundles: list[Bundle], options: Options, given: Tables) -> list[B
     chosen = [
         bundle
         for bundle in splits
-        if options.split and any(tables.is_called(path, options.split) for path in bundle.files)
+        if options.split
+        and any(table_files.is_called(path, options.split) for path in bundle.files)
     ][:1]
     given.has_split = bool(chosen)
     pairs = {

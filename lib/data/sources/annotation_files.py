@@ -12,7 +12,7 @@ import pandas as pd
 
 from lib.data.file_listing import ListedFile
 from lib.data.sources import vocabulary
-from lib.data.sources.tables import FileIndex, Table
+from lib.data.sources.table_files import FileIndex, Table
 
 MOST_FILES = 200_000
 LONGEST_LABEL = 60

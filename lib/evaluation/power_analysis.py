@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.errors import DarkroomError
-from lib.evaluation import linear_model
-from lib.evaluation.linear_model import Uncertainty
+from lib.evaluation import arm_model
+from lib.evaluation.arm_model import Uncertainty
 
 ALPHA, POWER = 0.05, 0.8
 DISAGREEMENT = 0.15
@@ -90,9 +90,9 @@ def before(
     else:
         seen = num_test / (num_train + num_test) if is_splits else 1.0
         share = (of_training + over_images * (1 - seen)) / num_runs
-        shared = linear_model.shared_training(INSTABILITY) * num_test / num_train
+        shared = arm_model.shared_training(INSTABILITY) * num_test / num_train
         variance = over_images * (seen + shared) + share
-        degrees = linear_model.PRIOR_DEGREES + (num_arms - is_splits) * (num_runs - 1)
+        degrees = arm_model.PRIOR_DEGREES + (num_arms - is_splits) * (num_runs - 1)
         expected = Uncertainty(
             over_images * (seen + (1 - seen) / num_runs),
             variance,

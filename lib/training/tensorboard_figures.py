@@ -11,7 +11,7 @@ from lib.data.dataset import Dataset
 from lib.evaluation import calibration, metrics
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
-from lib.reporting import plots, tensorboard
+from lib.reporting import run_figures, tensorboard
 from lib.reporting.tensorboard import Board, Node
 from lib.runs import Run
 from lib.training import plots as training_plots
@@ -32,7 +32,7 @@ def show(
     """
     board, test, step = Board(run.folder), scored.split("test"), trained.fitted.kept_epoch
     if test.kind != "multilabel":  # multilabel images have no confusion matrix
-        matrix = plots.confusion_matrix(metrics.confusion(test), scored.class_names)
+        matrix = run_figures.confusion_matrix(metrics.confusion(test), scored.class_names)
         board.figure("test/confusion", matrix, step)
         spread = np.unique(np.linspace(0, len(test) - 1, _SAMPLES).astype(int))
         samples = training_plots.answers(test, dataset, spread, title="Test images")

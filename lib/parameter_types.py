@@ -1,8 +1,8 @@
 """Parameters of notebooks: types, ranges, choices, and what is refused.
 
-`lib.schema` declares those of the suite. A notebook of your own declares them in its cell tagged
-`parameters`, as literals with types, each with a comment that `papermill --help-notebook` shows
-too:
+`lib.parameter_table` declares those of the suite. A notebook of your own declares them in its cell
+tagged `parameters`, as literals with types, each with a comment that `papermill --help-notebook`
+shows too:
 
     epochs: int = 12  # 1 to 1000: passes over the train split at most
     architecture: str = "custom"  # one of custom, resnet101v2: the network

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
-from lib.evaluation import confusion as matrices
+from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.formatting import SHARES, amount, percent, words
 from lib.evaluation.statistics import Estimate
 from lib.reporting import style

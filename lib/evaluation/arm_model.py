@@ -40,7 +40,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib.evaluation import confusion as matrices
+from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation import influence, metrics
 from lib.evaluation.predictions import Predictions
 

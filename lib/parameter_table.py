@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lib import parameters, paths
+from lib import parameter_types, paths
 from lib.errors import DarkroomError, suggest
-from lib.parameters import Parameter
+from lib.parameter_types import Parameter
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Schema:
         """Returns some values in their declared types, those of `options` by their own names; see
         `parameters.check`.
         """
-        return parameters.check(values, self.parameters, where=where or self.name, text=text)
+        return parameter_types.check(values, self.parameters, where=where or self.name, text=text)
 
 
 def find(name: str) -> Schema:
@@ -108,7 +108,7 @@ def is_active(name: str, values: Mapping[str, Any]) -> bool:
     """Returns whether a parameter of `3_train` acts beside the others; a choice that is not among
     the values does not count.
     """
-    return parameters.is_active(name, values, TRAINING)
+    return parameter_types.is_active(name, values, TRAINING)
 
 
 def active(some: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -578,12 +578,12 @@ _EXPLAIN = _notebook(
         _row("explain_methods", "list[str]",
              ["gradcam", "gradcam_plus_plus", "integrated_gradients", "smoothgrad", "occlusion",
               "rise", "lime", "kernel_shap"],
-             "columns of the figures", choices="lib.explain.methods:METHODS", was="methods",
-             not_empty=True),
+             "columns of the figures", choices="lib.explain.attribution_methods:METHODS",
+             was="methods", not_empty=True),
         _row("images_each", "int", 3, "images of each kind in the figures", "1 to 20"),
         _row("images_measured", "int", 24, "test images that compare the methods", "4 to 1000"),
         _row("average_by", "str", "gradcam", "method of the mean maps",
-             choices="lib.explain.methods:METHODS"),
+             choices="lib.explain.attribution_methods:METHODS"),
         _row("coarse", "list[str]", [], "columns of coarser labels, such as attr_make",
              pattern="attr_.+"),
     ),
