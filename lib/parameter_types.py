@@ -442,8 +442,7 @@ def _options(allowed: str, *, kind: str, name: str, where: str) -> tuple[Any, ..
     readable = _RANGE.fullmatch(allowed) or all(_CLAUSE.fullmatch(clause) for clause in clauses)
     if not readable or (clauses and kind not in ("int", "float")):
         raise DarkroomError(
-            f"What is allowed for `{name}` in {where} cannot be read: {allowed!r}. "
-            "Write `A to B`, `at least A`, `at most B`, `above A`, `below B` or `one of a, b, c`, "
-            "then a colon."
+            f"What is allowed for `{name}` in {where} cannot be read: {allowed!r}. Write `A to B`, "
+            "`at least A`, `at most B`, `above A`, `below B` or `one of a, b, c`, then a colon."
         )
     return ()

@@ -26,8 +26,7 @@ replaced.
 
 OWN = frozenset(
     "source.json manifest.parquet findings.parquet findings.html ledger.jsonl labelled.jsonl "
-    "splits pixels scan display.toml README.md features selections.json "
-    "test_openings.jsonl".split()
+    "splits pixels scan display.toml README.md features selections.json test_openings.jsonl".split()
 )
 """Files of the suite in `datasets/<name>/`, which are no data even if the class folders are in the
 same folder.

@@ -161,8 +161,7 @@ def load_before(
     else:
         raise DarkroomError(
             "`against` must be untrained, frozen (for a network that has ImageNet weights) or "
-            f"none. Received: {which!r} "
-            f"for {architecture}."
+            f"none. Received: {which!r} for {architecture}."
         )
     if which == origin.name:
         raise DarkroomError(f"The network itself is {which}; choose another `against`, or none.")

@@ -79,9 +79,8 @@ def before(
     """
     if num_arms < 2 or num_runs < 1 or num_test < 1 or num_train < 1:
         raise DarkroomError(
-            "A comparison takes two arms, one run and one image at least. "
-            f"Received: {num_arms} arms, {num_runs} runs, {num_test} test and {num_train} training "
-            "images."
+            f"A comparison takes two arms, one run and one image at least. Received: {num_arms} "
+            f"arms, {num_runs} runs, {num_test} test and {num_train} training images."
         )
     pairs = num_arms * (num_arms - 1) // 2 if num_pairs is None else num_pairs
     over_images, of_training = disagreement / num_test, 2 * training_sd**2

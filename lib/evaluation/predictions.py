@@ -183,8 +183,7 @@ def table(
     if probabilities.ndim != 2 or probabilities.shape != (len(paths), len(class_names)):
         raise DarkroomError(
             f"`probabilities` must have one row a path and one column a class, ({len(paths)}, "
-            f"{len(class_names)}). "
-            f"Received shape: {probabilities.shape}."
+            f"{len(class_names)}). Received shape: {probabilities.shape}."
         )
     named = {"splits": splits, "labels": labels, "groups": groups}
     for name, values in named.items():
@@ -384,9 +383,8 @@ def _check_values(predictions: Predictions, where: str) -> None:
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
                 raise DarkroomError(
-                    f"{where}, row {start + row} "
-                    f"({predictions.frame['path'].iloc[start + row]}) {what}; its sum is "
-                    f"{sums[row]:.6g}."
+                    f"{where}, row {start + row} ({predictions.frame['path'].iloc[start + row]}) "
+                    f"{what}; its sum is {sums[row]:.6g}."
                 )
 
 

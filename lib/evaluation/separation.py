@@ -85,8 +85,7 @@ def measure(
     if not len(test) or len(train) <= neighbours:
         raise DarkroomError(
             "Separation is judged on held-out images: it takes test rows and more than "
-            f"{neighbours} train rows. "
-            f"Received {len(train)} train and {len(test)} test rows."
+            f"{neighbours} train rows. Received {len(train)} train and {len(test)} test rows."
         )
     own = np.arange(len(features)) if groups is None else np.asarray(groups)
     nearest = _nearest(

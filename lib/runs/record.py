@@ -213,8 +213,7 @@ def acquire(folder: Path) -> filelock.BaseFileLock:
     except filelock.Timeout:
         raise DarkroomError(
             f"Another process works on the run {folder.name} in {folder.parent}. Wait for it, stop "
-            "it, or give this run "
-            "another study or arm."
+            "it, or give this run another study or arm."
         ) from None
     return lock
 

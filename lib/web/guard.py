@@ -20,9 +20,8 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 # is evaluated from text.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: "
-    "blob:; font-src 'self'; "
-    "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors "
-    "'none'"
+    "blob:; font-src 'self'; connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri "
+    "'none'; frame-ancestors 'none'"
 )
 
 SENTENCES = {

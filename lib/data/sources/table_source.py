@@ -273,8 +273,7 @@ def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Re
     if missing.any():
         notes.append(
             f"{int(missing.sum()):,} of {len(frame):,} rows of {name} name a file that is not "
-            "there (or several of one name), such as "
-            f"{frame.loc[missing, bundle.image].iloc[0]!r}."
+            f"there (or several of one name), such as {frame.loc[missing, bundle.image].iloc[0]!r}."
         )
     rows = rows[~empty]
     one = _one_row_each(rows, notes, name)

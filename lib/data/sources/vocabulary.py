@@ -8,11 +8,10 @@ import unicodedata
 from collections.abc import Iterable
 
 OTHER_ENDINGS = frozenset(
-    "txt csv tsv tab json jsonl ndjson xml md rst pdf doc docx xls xlsx ods html htm py "
-    "ipynb m sh r c h cpp zip tar gz tgz bz2 xz 7z rar zst db sqlite parquet arrow "
-    "feather yaml yml toml ini cfg log lst mp4 avi mov mkv webm mpg mpeg wav mp3 npz mat "
-    "manifest h5 hdf5 pkl pickle pt pth onnx tfrecord names labels dat data url lnk "
-    "license rtf css js geojson kml aux ovr hdr".split()
+    "txt csv tsv tab json jsonl ndjson xml md rst pdf doc docx xls xlsx ods html htm py ipynb m sh "
+    "r c h cpp zip tar gz tgz bz2 xz 7z rar zst db sqlite parquet arrow feather yaml yml toml ini "
+    "cfg log lst mp4 avi mov mkv webm mpg mpeg wav mp3 npz mat manifest h5 hdf5 pkl pickle pt pth "
+    "onnx tfrecord names labels dat data url lnk license rtf css js geojson kml aux ovr hdr".split()
 )
 """Endings of files that are never meant as pictures."""
 
@@ -75,9 +74,8 @@ COPY_SUFFIX = re.compile(
 
 
 RENDITIONS = frozenset(
-    "color colour colored grayscale greyscale gray grey segmented rgb bw thermal "
-    "infrared nir original originals augmented resized cropped enhanced edges 40x 100x "
-    "200x 400x".split()
+    "color colour colored grayscale greyscale gray grey segmented rgb bw thermal infrared nir "
+    "original originals augmented resized cropped enhanced edges 40x 100x 200x 400x".split()
 )
 """Folder names that say how the same pictures were prepared."""
 
