@@ -46,7 +46,7 @@ def pictures(folder, **counts):
             lambda folder: pictures(folder, a=0, b=0) and (folder / "a" / "a.txt").write_text("a"),
             "is an image",
         ),
-        (lambda folder: None, "no folder, table or archive"),
+        (lambda folder: None, "no such file or folder"),
     ],
 )
 def test_unusable_data_is_refused_in_one_sentence(home, capsys, make, told):

@@ -17,7 +17,8 @@ from lib.models import build, heads, predictor, serialization
 SIDE = 16
 NAMES = ["café", "漢字", "🙂 smile"]
 CARD = {
-    "data": {"name": "planted", "license": "CC0"},
+    "data": "planted",
+    "licence_of_data": "CC0",
     "metrics": {"accuracy": 0.912345},
     "settings": {"a|b": "0.9"},
     "run": "a/b/c",
@@ -72,11 +73,7 @@ def test_the_card_is_read_without_the_model_and_written_for_people(tmp_path):
     }
     text = (tmp_path / "model.md").read_text(encoding="utf-8")
     assert "- Takes: RGB images, 16 x 16 px" in text and "café, 漢字, 🙂 smile" in text
-    assert (
-        "| license | CC0 |" in text
-        and "| Accuracy | 0.9123 |" in text
-        and "| a\\|b | 0.9 |" in text
-    )
+    assert "Licence: CC0" in text and "| Accuracy | 0.9123 |" in text and "| a\\|b | 0.9 |" in text
 
 
 def test_frozen_layers_stay_frozen(tmp_path):

@@ -87,12 +87,7 @@ def train(
     run = _TrialRun(
         folder, checkpoint_folder, dict(parameters), {}, "tune", parameters["data"], False, None
     )
-    setup.begin(
-        seed=seed,
-        dtype_policy=parameters["dtype_policy"],
-        run=run,
-        image_side=parameters["image_side"],
-    )
+    setup.begin(seed=seed, dtype_policy=parameters["dtype_policy"], run=run)
     settings = Settings.of({**parameters, "seed": seed})
     model = network.build(parameters, data)
     with model_reuse.reusing():
