@@ -8,5 +8,6 @@ the command line `cli`. `lib.api` lists the public names.
 import os
 from importlib.util import find_spec
 
-if not find_spec("tensorflow") and find_spec("jax"):  # Keras itself defaults to TensorFlow
-    os.environ.setdefault("KERAS_BACKEND", "jax")
+# Keras itself defaults to TensorFlow.
+if "KERAS_BACKEND" not in os.environ and not find_spec("tensorflow") and find_spec("jax"):
+    os.environ["KERAS_BACKEND"] = "jax"
