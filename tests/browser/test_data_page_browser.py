@@ -48,16 +48,16 @@ def by_hand():
 def test_decisions_by_keyboard_reach_the_ledger_and_can_be_undone(page):
     before = len(by_hand())
     press(page, "k", "r", "r")
+    until(page, "at === 3")  # each decision goes on to the next image
     saved(page)
     assert [entry["changes"][0]["after"] for entry in by_hand()[before:]] == [
         {"verdict": "keep"},
         {"verdict": "reject"},
         {"verdict": "reject"},
     ]
-    assert page.execute_script("return at") == 3  # each decision goes on to the next image
     press(page, "z", "z", "z")
-    saved(page)
     until(page, "[...A.verdict].every((code) => code === 0)")
+    saved(page)
     assert len(by_hand()) == before
 
 

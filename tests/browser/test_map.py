@@ -45,10 +45,7 @@ def press(page, *keys):
 def test_it_is_drawn_from_this_server_alone_and_no_name_is_a_script(page, served):
     assert len(page.find_elements(By.CSS_SELECTOR, "#legend button")) == 3
     assert page.execute_script("return plots[0].x.length") == 60
-    assert (
-        page.execute_script("return document.querySelector('#map-a').firstElementChild.clientWidth")
-        > 600
-    )
+    until(page, "document.querySelector('#map-a').firstElementChild.clientWidth > 600")
     loaded = page.execute_script(
         "return performance.getEntriesByType('resource').map((each) => each.name)"
     )
