@@ -312,14 +312,14 @@ function decide(action, label) {
 }
 
 function send(path, content, restore) {
-  pending++;
+  document.documentElement.dataset.pending = ++pending;
   queue = queue.then(() => ask(path, content)).then((answer) => {
     if (answer.names) about.labels = answer.names;
     for (const [place, row] of answer.rows.entries()) { A.verdict[row] = answer.verdicts[place]; A.label[row] = answer.labels[place]; A.decided[row] = answer.decided[place]; }
     about.undo = answer.undo;
     repaint(answer.rows);
     if (path === "/undo" && answer.rows.length) { const place = order.indexOf(answer.rows[0]); if (place >= 0 && view === "grid") go(place); else if (view === "pairs") showPair(); }
-  }).catch((error) => { restore(); alarm(error.message); }).finally(() => { pending--; document.documentElement.dataset.pending = pending; });
+  }).catch((error) => { restore(); alarm(error.message); }).finally(() => { document.documentElement.dataset.pending = --pending; });
 }
 
 const undo = () => send("/undo", { version: about.version }, () => {});
