@@ -297,18 +297,18 @@ def _known(folder: Path, rendering: Rendering) -> pd.DataFrame:
 
     A row whose thumbnail is not what was written is left out, so that its file is read again.
     """
+    kinds = {"path": "str", "bytes": "int64", "mtime_ns": "int64", **_TYPES}
     cached = files_module.read_cache(folder / FILE)
     about = cached[1] if cached is not None else {}
     if about.get("version") == VERSION and about.get("bands", []) == list(rendering.bands):
         try:
-            table = cached[0].astype({**_TYPES, "path": "str"})
+            table = cached[0].astype(kinds)
             if about.get("max_pixels", value_range.MAX_PIXELS) != rendering.max_pixels:
                 table = table[table["problem"].fillna("") != "too_large"]
-            return _with_good_thumbs(table, thumbs(folder))
+            return _with_good_thumbs(table, thumbs(folder))[list(kinds)]
         except (ValueError, TypeError, KeyError):  # damage that checksums do not see
             pass
     (folder / THUMBS).unlink(missing_ok=True)  # useless without its table
-    kinds = {"path": "str", "bytes": "int64", "mtime_ns": "int64", **_TYPES}
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
 
 
