@@ -280,3 +280,44 @@ def test_copies_of_a_training_are_noted_within_an_arm_and_between_two(arms, outc
     found = checks.trainings_differ(SimpleNamespace(runs=runs))
     assert found[0] == outcome
     assert message in found[1]
+
+
+def test_a_printed_kappa_that_cannot_go_with_its_accuracy_is_reported():
+    # The Simpsons source: 19 balanced classes, 950 images, 71.58 % and kappa 0.2297.
+    assert checks.kappa_range(0.7158, [50] * 19) == pytest.approx(
+        ((0.7158 - 1 / 19) / (1 - 1 / 19),) * 2
+    )
+    found = checks.published_figures(accuracy=0.7158, kappa=0.2297, support=[50] * 19)
+    assert found["outcome"] == "stops"
+    assert "a kappa of 0.700 to 0.700, not with 0.2297" in found["message"]
+    assert (
+        checks.published_figures(accuracy=0.7158, kappa=0.7, support=[50] * 19)["outcome"] == "held"
+    )
+    assert checks.published_figures(accuracy=0.7, kappa=0.4, support=[25, 25])["outcome"] == "held"
+    # The 2,326 images behind its report of the same kappa, where the accuracy is 0.29.
+    support = [
+        108,
+        67,
+        144,
+        159,
+        113,
+        46,
+        42,
+        301,
+        46,
+        149,
+        15,
+        170,
+        176,
+        117,
+        194,
+        175,
+        20,
+        177,
+        107,
+    ]
+    for accuracy, digits, outcome in ((0.7158, 4, "stops"), (0.29, 2, "held")):
+        found = checks.published_figures(
+            accuracy=accuracy, kappa=0.2297, support=support, digits=digits
+        )
+        assert found["outcome"] == outcome

@@ -434,6 +434,15 @@ def of_comparison(
     return [_finding(name, check(facts)) for name, check in COMPARISON_CHECKS.items()]
 
 
+def published_figures(
+    *, accuracy: float, kappa: float, support: Sequence[int], digits: int = 4
+) -> dict[str, str]:
+    """Whether a published accuracy and kappa can come from one confusion matrix."""
+    message = kappa_contradiction(accuracy=accuracy, kappa=kappa, support=support, digits=digits)
+    outcome = held("accuracy and kappa can come from one table") if message is None else None
+    return _finding("one_prediction_table", outcome or ("stops", str(message)))
+
+
 def trials(made: Sequence[tuple[Mapping[str, Any], str]]) -> list[dict[str, str]]:
     """Whether a search uses what it varies: `made` holds each trial's values and a model digest.
 
@@ -589,3 +598,34 @@ def _labels_beat_chance(part: Predictions) -> Outcome:
     if p <= 0.025:
         return held(f"probabilities go with the labels (mean ROC-AUC {areas.mean():.2f})")
     return flagged(f"Not shown to beat chance: p {p:.2f} when labels are exchanged between images.")
+
+
+def kappa_range(accuracy: float, support: Sequence[int]) -> tuple[float, float]:
+    """The kappas that an accuracy allows where the true classes have these numbers of images,
+    whatever was predicted.
+
+    Expected agreement is a mean of the true shares weighted by the predicted ones, so it lies
+    between the smallest and the largest share; with equal classes kappa is fixed by accuracy.
+    """
+    shares = np.asarray(support, dtype=np.float64) / np.sum(support)
+    low, high = (
+        (accuracy - expected) / (1 - expected) for expected in (shares.max(), shares.min())
+    )
+    return float(low), float(high)
+
+
+def kappa_contradiction(
+    *, accuracy: float, kappa: float, support: Sequence[int], digits: int = 4
+) -> str | None:
+    """Why an accuracy and a kappa printed with `digits` decimals cannot come from one confusion
+    matrix; None if they can.
+    """
+    rounding = 0.5 * 10.0**-digits
+    low = kappa_range(accuracy - rounding, support)[0] - rounding
+    high = kappa_range(accuracy + rounding, support)[1] + rounding
+    if low <= kappa <= high:
+        return None
+    return (
+        f"An accuracy of {accuracy:.4f} on these classes goes with a kappa of {low:.3f} to "
+        f"{high:.3f}, not with {kappa:.4f}: the two numbers come from different predictions."
+    )

@@ -58,6 +58,9 @@ def test_a_two_test_sets_under_one_table(healthy):
         REFUSED, match="accuracy was reported as 0.715800.*two sets under one result"
     ):
         checks.require([found])
+    printed = checks.published_figures(accuracy=0.7158, kappa=0.2297, support=[50] * 19)
+    assert printed["outcome"] == "stops"
+    assert "goes with a kappa of 0.700 to 0.700, not with 0.2297" in printed["message"]
 
 
 def test_b_trained_through_one_preprocessing_scored_through_another(healthy):
