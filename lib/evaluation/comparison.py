@@ -292,18 +292,11 @@ def comparison(
     _refuse_mixture(runs)
     shown = _shown_names(runs)
     kind = runs[0].predictions.kind
-    names = metrics.headline_names(kind)
-    metric = names[0] if metric == "auto" else metric
-    if metric not in names:
-        raise DarkroomError(
-            f"`metric` must be auto or one of {', '.join(names)}. Received: {metric!r}."
-            f"{suggest(metric, names)}"
-        )
+    metric = _metric(metric, kind)
     arms: dict[str, tuple[RunRecord, ...]] = {}
     for run in runs:
         arms[shown[run.arm]] = (*arms.get(shown[run.arm], ()), run)
-    order = _by_validation(arms, metric)
-    arms = {arm: arms[arm] for arm in order}
+    arms = {arm: arms[arm] for arm in _by_validation(arms, metric)}
     by_seed = {arm: {run.seed: run.predictions for run in mine} for arm, mine in arms.items()}
     compared = multilabel.COMPARED if kind == "multilabel" else ("accuracy", "kappa")
     functions = {name: matrices.HEADLINES.get(name) for name in (metric, *compared)}
@@ -315,19 +308,29 @@ def comparison(
             name: statistics.of_arm(scores[name], arm, model=model)
             for name, model in models.items()
         }
-        for arm in order
+        for arm in arms
     }
     exact = paired_tests.exact_p_values(by_seed, metric, "test")
     pairs = paired_tests.of_model(
         models[metric], against=shown.get(against, ""), margin=margin, exact=exact
     )
     findings = checks.of_comparison(
-        {arm: estimates[arm][metric] for arm in order},
+        {arm: estimates[arm][metric] for arm in arms},
         pairs,
         runs={arm: mine for arm, mine in arms.items() if arm not in derived},
         opened=opened,
     )
     return Comparison(metric, arms, estimates, tuple(pairs), tuple(findings))
+
+
+def _metric(name: str, kind: str) -> str:
+    names = metrics.headline_names(kind)
+    if name not in ("auto", *names):
+        raise DarkroomError(
+            f"`metric` must be auto or one of {', '.join(names)}. Received: {name!r}."
+            f"{suggest(name, names)}"
+        )
+    return names[0] if name == "auto" else name
 
 
 def finished_runs(*stage_folders: Path) -> list[Path]:
