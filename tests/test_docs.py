@@ -76,7 +76,7 @@ ELSEWHERE = {
 """Commands that need a server, a network or minutes, and the tests that run them."""
 STANDS_FOR = {
     **dict.fromkeys(("PATH", "FOLDER", "path/to/folder", "path/to/pile"), "./pile"),
-    **dict.fromkeys(("path/to/posters", "leaves"), "./pile"),
+    **dict.fromkeys(("path/to/posters", "path/to/wikiart", "leaves"), "./pile"),
     "path/to/photos": "photos",
     "path/to/copy": "copy",
     "NAME": "pile",
