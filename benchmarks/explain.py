@@ -147,7 +147,7 @@ def _trained(ground: str):
     """
     import keras
 
-    from lib.models import build, heads
+    from lib.models import build, losses
     from tools.synthetic import marks
 
     keras.utils.set_random_seed(0)
@@ -165,7 +165,7 @@ def _trained(ground: str):
     )
     model.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, 8 * 63)),
-        heads.loss(model),
+        losses.loss(model),
     )
     model.fit(
         np.concatenate([plain.images, marked.images]),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.models import heads
+from lib.models import heads, losses
 
 
 def model(kind="softmax", names=("a", "b", "c"), positive=None):
@@ -14,7 +14,7 @@ def model(kind="softmax", names=("a", "b", "c"), positive=None):
 
 
 def test_softmax_loss_by_hand():
-    loss = heads.loss(model())
+    loss = losses.loss(model())
     logits = np.zeros((2, 3), np.float32)
     assert float(loss(np.array([0, 2]), logits)) == pytest.approx(math.log(3))
     shares = np.array([[1, 0, 0], [0, 0.5, 0.5]], np.float32)
@@ -25,21 +25,21 @@ def test_label_smoothing_by_hand():
     # p = (3/4, 1/8, 1/8); truth 0.8, 0.1, 0.1
     logits = np.log(np.array([[6, 1, 1]], np.float32))
     expected = -(0.8 * math.log(3 / 4) + 0.2 * math.log(1 / 8))
-    assert float(heads.loss(model(), label_smoothing=0.3)(np.array([0]), logits)) == pytest.approx(
+    assert float(losses.loss(model(), label_smoothing=0.3)(np.array([0]), logits)) == pytest.approx(
         expected, rel=1e-5
     )
 
 
 def test_focal_loss_by_hand():
     logits = np.log(np.array([[6, 1, 1]], np.float32))  # p of the truth is 3/4
-    found = float(heads.loss(model(), focal_gamma=2)(np.array([0]), logits))
+    found = float(losses.loss(model(), focal_gamma=2)(np.array([0]), logits))
     assert found == pytest.approx(-(0.25**2) * math.log(0.75), rel=1e-5)
 
 
 def test_sigmoid_loss_counts_the_positive_class_wherever_it_is():
     logits = np.array([[math.log(3)]], np.float32)  # p of the positive class is 3/4
-    first = heads.loss(model("sigmoid", ("photo", "rest"), "photo"))
-    second = heads.loss(model("sigmoid", ("other", "photo"), "photo"))
+    first = losses.loss(model("sigmoid", ("photo", "rest"), "photo"))
+    second = losses.loss(model("sigmoid", ("other", "photo"), "photo"))
     assert float(first(np.array([0]), logits)) == pytest.approx(-math.log(0.75), rel=1e-5)
     assert float(first(np.array([1]), logits)) == pytest.approx(-math.log(0.25), rel=1e-5)
     assert float(second(np.array([1]), logits)) == pytest.approx(-math.log(0.75), rel=1e-5)
@@ -48,7 +48,7 @@ def test_sigmoid_loss_counts_the_positive_class_wherever_it_is():
 
 def test_multilabel_loss_is_the_mean_over_classes():
     logits = np.array([[0, math.log(3), 0]], np.float32)
-    loss = heads.loss(model("multilabel"))
+    loss = losses.loss(model("multilabel"))
     expected = -(math.log(0.5) + math.log(0.75) + math.log(0.5)) / 3
     assert float(loss(np.array([[1, 1, 0]]), logits)) == pytest.approx(expected, rel=1e-5)
     with pytest.raises(
@@ -61,21 +61,21 @@ def test_multilabel_loss_is_the_mean_over_classes():
 def test_the_loss_stays_finite_for_absurd_logits(kind):
     truth = np.array([[0.0, 1.0, 0.0]])
     found = float(
-        heads.loss(model(kind), focal_gamma=2)(truth, np.array([[1e4, -1e4, 0]], np.float32))
+        losses.loss(model(kind), focal_gamma=2)(truth, np.array([[1e4, -1e4, 0]], np.float32))
     )
     assert math.isfinite(found) and found > 1000
 
 
 def test_accuracy_of_each_kind():
-    softmax = heads.accuracy(model())
+    softmax = losses.accuracy(model())
     softmax.update_state(np.array([0, 1]), np.array([[2.0, 1, 0], [2.0, 1, 0]]))
     assert float(softmax.result()) == 0.5
-    sigmoid = heads.accuracy(model("sigmoid", ("photo", "rest"), "photo"))
+    sigmoid = losses.accuracy(model("sigmoid", ("photo", "rest"), "photo"))
     sigmoid.update_state(
         np.array([0, 0, 1, 1]), np.array([[0.2], [-0.2], [-0.2], [-5.0]])
     )  # logits, so 0 is the threshold
     assert float(sigmoid.result()) == 0.75
-    multilabel = heads.accuracy(model("multilabel"))
+    multilabel = losses.accuracy(model("multilabel"))
     multilabel.update_state(np.array([[1, 0, 1]]), np.array([[0.5, 0.5, -0.5]]))
     assert float(multilabel.result()) == pytest.approx(1 / 3)
 
@@ -139,7 +139,7 @@ def test_one_against_the_rest_by_hand():
     """
     logits = np.array([[2.0, 0.0, -1.0]], np.float32)
     expected = (np.log1p(np.exp(-2.0)) + np.log1p(np.exp(0.0)) + np.log1p(np.exp(-1.0))) / 3
-    assert float(heads.loss(model(), one_vs_rest=True)(np.array([0]), logits)) == pytest.approx(
+    assert float(losses.loss(model(), one_vs_rest=True)(np.array([0]), logits)) == pytest.approx(
         expected, rel=1e-5
     )
 
@@ -149,4 +149,4 @@ def test_one_against_the_rest_by_hand():
 )
 def test_wrong_loss_settings_are_refused(wrong, message):
     with pytest.raises(DarkroomError, match=message):
-        heads.loss(model(), **wrong)
+        losses.loss(model(), **wrong)

@@ -6,7 +6,7 @@ import pytest
 
 from lib.errors import DarkroomError
 from lib.explain import attribution_methods
-from lib.models import build, compilation, heads, predictor, serialization, transfer
+from lib.models import build, compilation, losses, predictor, serialization, transfer
 
 keras_hub = pytest.importorskip("keras_hub")
 
@@ -60,7 +60,7 @@ def test_a_preset_folder_learns_is_saved_and_explained(presets, images, tmp_path
     assert not any(
         layer.trainable for layer in model._flatten_layers() if isinstance(layer, normalizations)
     )
-    compilation.compile_model(model, keras.optimizers.Adam(0.01), heads.loss(model))
+    compilation.compile_model(model, keras.optimizers.Adam(0.01), losses.loss(model))
     before = [weight.numpy() for weight in model.trainable_weights]
     model.train_on_batch(images, np.array([0, 1, 2, 0]))
     assert not all(map(np.array_equal, before, model.trainable_weights))

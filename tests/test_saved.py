@@ -12,7 +12,7 @@ import yaml
 from lib import model_card, processes
 from lib.data.value_range import Rendering
 from lib.errors import DarkroomError
-from lib.models import build, heads, predictor, serialization
+from lib.models import build, heads, losses, predictor, serialization
 
 SIDE = 16
 NAMES = ["café", "漢字", "🙂 smile"]
@@ -48,7 +48,7 @@ def images():
 )
 def test_everything_comes_back(tmp_path, images, changes):
     model = small(**changes)
-    model.compile("adam", heads.loss(model), metrics=[heads.accuracy(model)])
+    model.compile("adam", losses.loss(model), metrics=[losses.accuracy(model)])
     serialization.save(model, tmp_path / "model.keras", card=CARD)
     found = serialization.load(tmp_path / "model.keras")
     one, other = heads.of(model), heads.of(found)

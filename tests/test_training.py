@@ -12,9 +12,8 @@ from lib.data.batches import Batches, Examples
 from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
 from lib.errors import DarkroomError
-from lib.models import predictor
+from lib.models import losses, predictor
 from lib.training import callbacks, checkpoints, finalise, optimizers, scoring, strategies
-from lib.training import fit as fitting
 from lib.training.fit import fit
 from lib.training.settings import Settings
 
@@ -192,11 +191,11 @@ def test_train_and_validation_must_be_different_images(pictures, run):
 def test_class_weights_by_hand():
     # Three of one class and one of the other: 4 / (2 · 3) and 4 / (2 · 1).
     labels = np.array([0, 0, 0, 1])
-    assert fitting.class_weights(labels, NAMES, mode="balanced") == {
+    assert losses.class_weights(labels, NAMES, mode="balanced") == {
         "blue": pytest.approx(2 / 3),
         "red": 2.0,
     }
-    assert fitting.class_weights(labels, NAMES, mode="none") is None
+    assert losses.class_weights(labels, NAMES, mode="none") is None
 
 
 def test_the_weights_that_acted_are_reported(train_val, run):
@@ -206,9 +205,7 @@ def test_the_weights_that_acted_are_reported(train_val, run):
         settings=dataclasses.replace(SETTINGS, class_weights="balanced", epochs=1),
         run=run,
     )
-    assert fitted.class_weights == fitting.class_weights(
-        train_val[0].labels, NAMES, mode="balanced"
-    )
+    assert fitted.class_weights == losses.class_weights(train_val[0].labels, NAMES, mode="balanced")
 
 
 def test_batches_hold_each_image_once_an_epoch_in_an_order_of_seed_and_epoch(pictures):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.models import build, heads, predictor, transfer
+from lib.models import build, heads, losses, predictor, transfer
 
 SIDE = 16
 
@@ -36,7 +36,7 @@ def test_frozen_only_the_head_learns(model, images):
     assert transfer.freeze(model) == 4 * 2 + 2
     assert trainable(model) == ["logits"]
     before = predictor.features(model, images)
-    model.compile("adam", heads.loss(model))
+    model.compile("adam", losses.loss(model))
     model.fit(images, np.arange(32) % 2, verbose=0)
     np.testing.assert_array_equal(
         predictor.features(model, images), before
@@ -66,7 +66,7 @@ def test_a_head_trained_on_features_makes_the_model_whole(model, images):
         atol=1e-5,
     )
     classifier.compile(
-        keras.optimizers.Adam(0.1), heads.loss(classifier), metrics=[heads.accuracy(classifier)]
+        keras.optimizers.Adam(0.1), losses.loss(classifier), metrics=[losses.accuracy(classifier)]
     )
     classifier.fit(features, truth.astype(int), epochs=2, verbose=0)
     before = predictor.predict_proba(model, images)

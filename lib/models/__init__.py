@@ -15,6 +15,7 @@ with quiet.loading():
 # TensorFlow warns where a process predicts with many models; `best` and tuning do so by design.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
+from lib.models import losses  # noqa: E402, F401  registered, for models saved with their loss
 from lib.models.factory import build  # noqa: E402
 
 __all__ = ["build"]

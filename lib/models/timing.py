@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pandas
 
-from lib.models import backbones, compilation, heads
+from lib.models import backbones, compilation, losses
 from lib.models.factory import build
 
 
@@ -65,7 +65,7 @@ def steps(
     """Returns `predict_ms` and `train_ms` of a model of two classes as it stands: the medians of
     `num_steps` steps in milliseconds, after one that is not counted.
     """
-    compilation.compile_model(model, optimizer, heads.loss(model))
+    compilation.compile_model(model, optimizer, losses.loss(model))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch_size, image_side, image_side, 3), dtype=np.uint8)
     truth = rng.integers(0, 2, batch_size)

@@ -15,7 +15,7 @@ import pandas
 
 from lib.data.batches import Batches, Examples
 from lib.errors import DarkroomError
-from lib.models import compilation, distribution, heads
+from lib.models import compilation, distribution, heads, losses
 from lib.reporting.tensorboard import Board
 from lib.runs import Run
 from lib.training import callbacks as own
@@ -70,7 +70,9 @@ def fit(
     _refuse_overlap(train, val)
     _refuse_other_loss(model, settings)
     distribution.check(settings.batch_size)
-    weights = class_weights(train.labels, heads.of(model).class_names, mode=settings.class_weights)
+    weights = losses.class_weights(
+        train.labels, heads.of(model).class_names, mode=settings.class_weights
+    )
     if weights:
         ordered = np.array(list(weights.values()), np.float32)
         train = dataclasses.replace(train, weights=ordered[train.labels])
@@ -144,32 +146,12 @@ def _train_batches(train: Examples, settings: Settings, *, first_epoch: int) -> 
     )
 
 
-def class_weights(
-    labels: np.ndarray, class_names: tuple[str, ...], *, mode: str
-) -> dict[str, float] | None:
-    """Returns a loss weight a class, `n / (classes · n of the class)`, whose mean over the images
-    is 1; None for `none`.
-    """
-    if mode == "none":
-        return None
-    if labels.ndim == 2:
-        raise DarkroomError(
-            "Class weights need one class an image, and this target gives it several. Received: "
-            f"class_weights = {mode!r}. Use 'none'."
-        )
-    counts = np.bincount(labels, minlength=len(class_names))  # (classes,)
-    return {
-        name: len(labels) / (len(class_names) * max(1, count))
-        for name, count in zip(class_names, counts, strict=True)
-    }
-
-
 def _compile(model: keras.Model, settings: Settings, steps: int) -> None:
     optimizer, loss = (
         optimizers.build(settings, total_steps=steps),
-        heads.loss(model, **settings.of_loss),
+        losses.loss(model, **settings.of_loss),
     )
-    compilation.compile_model(model, optimizer, loss, metrics=[heads.accuracy(model)])
+    compilation.compile_model(model, optimizer, loss, metrics=[losses.accuracy(model)])
 
 
 def _refuse_overlap(train: Examples, val: Examples) -> None:

@@ -15,7 +15,7 @@ import pandas
 from matplotlib.ticker import FuncFormatter
 
 from lib.data.batches import Batches
-from lib.models import compilation, heads
+from lib.models import compilation, losses
 from lib.reporting import style
 from lib.reporting.style import Drawing
 from lib.training import optimizers
@@ -41,7 +41,7 @@ def try_out(
     before = model.get_weights()
     growing = dataclasses.replace(settings, **{name: DEFAULTS[name] for name in _OF_SCHEDULES})
     optimizer = optimizers.build(growing, total_steps=num_steps)
-    compilation.compile_model(model, optimizer, heads.loss(model, **settings.of_loss))
+    compilation.compile_model(model, optimizer, losses.loss(model, **settings.of_loss))
     train = data.examples("train")
     batches = Batches(
         train,

@@ -12,7 +12,7 @@ from lib.data.batches import Batches
 from lib.errors import DarkroomError
 from lib.evaluation import predictions, test_access
 from lib.evaluation.predictions import Predictions
-from lib.models import heads, predictor
+from lib.models import heads, losses, predictor
 from lib.models import inference as engines
 from lib.runs import Run, record
 from lib.training import tensorboard_figures
@@ -88,7 +88,7 @@ def _evaluated(trained: Trained, data: TrainingData, batch_size: int) -> dict[st
         model, test = predictor.averaged(trained.model), data.examples("test")
         if not model.compiled:  # an ensemble, a linear head, or the mean over mirror images
             head = trained.model
-            model.compile(loss=heads.loss(head), weighted_metrics=[heads.accuracy(head)])
+            model.compile(loss=losses.loss(head), weighted_metrics=[losses.accuracy(head)])
     else:
         model, features = trained.on_features
         test = data.on_features("test", features)

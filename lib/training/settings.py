@@ -34,7 +34,7 @@ class _Checked:
 
     @property
     def of_loss(self) -> dict[str, Any]:
-        """The arguments of `heads.loss`; the focal exponent acts in focal losses alone."""
+        """The arguments of `losses.loss`; the focal exponent acts in focal losses alone."""
         gamma = self.focal_gamma if "focal" in self.loss else 0.0
         return {
             "label_smoothing": self.label_smoothing,

@@ -25,12 +25,12 @@ from lib.data.batches import Examples, examples
 from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
 from lib.errors import DarkroomError, suggest
-from lib.models import feature_cache, heads, linear_head, predictor, transfer
+from lib.models import feature_cache, heads, linear_head, losses, predictor, transfer
 from lib.models import inference as engines
 from lib.runs import Run
 from lib.training import checkpoints
 from lib.training.callbacks import Halt
-from lib.training.fit import Fitted, class_weights, fit
+from lib.training.fit import Fitted, fit
 from lib.training.settings import Settings
 
 _CHUNK = 1024  # images in memory at once
@@ -280,8 +280,8 @@ def _keep_best(
 
 def _validation_scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     if labels.ndim == 2:  # several labels an image: no temperature
-        losses = -np.log(np.where(labels > 0, probabilities, 1 - probabilities))
-        loss = scaled = float(losses.mean())
+        terms = -np.log(np.where(labels > 0, probabilities, 1 - probabilities))
+        loss = scaled = float(terms.mean())
         accuracy = float(((probabilities >= 0.5) == (labels > 0)).mean())
     else:
         logits = np.log(probabilities)
@@ -344,7 +344,7 @@ def on_features(
     over an image and its mirror image where the head averages its logits.
     """
     classifier = transfer.classifier_on_features(model)
-    classifier.compile(loss=heads.loss(model), weighted_metrics=[heads.accuracy(model)])
+    classifier.compile(loss=losses.loss(model), weighted_metrics=[losses.accuracy(model)])
     return classifier, _predicted_from(model, data, settings)
 
 
@@ -390,7 +390,7 @@ def _fit_probe(job: _Job) -> tuple[Fitted, linear_head.LinearHead]:
     kept = int(table["val_loss"].to_numpy().argmin()) + 1
     labels = job.data.examples("train").labels
     names = tuple(heads.of(model).class_names)
-    weights = class_weights(labels, names, mode=job.settings.class_weights)
+    weights = losses.class_weights(labels, names, mode=job.settings.class_weights)
     print(
         f"Linear head: {probe.kind}, strength {probe.strength:g}, of {len(table)} tried; val_loss "
         f"{table['val_loss'].min():.4f}, val_accuracy {table['val_accuracy'][kept - 1]:.3f}.",
