@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lib.errors import DarkroomError
-from lib.evaluation import checks, paired_tests, test_access
+from lib.evaluation import checks, paired_tests, test_set_log
 from lib.evaluation.arm_model import Uncertainty
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions, table
@@ -94,19 +94,19 @@ def test_j_near_duplicates_across_splits_are_flagged():
 
 
 def test_m_openings_are_counted_for_each_split_over_all_runs(tmp_path):
-    assert test_access.count(tmp_path, "s0") == 0
-    assert [test_access.times(number) for number in (0, 1, 2, 5)] == [
+    assert test_set_log.count(tmp_path, "s0") == 0
+    assert [test_set_log.times(number) for number in (0, 1, 2, 5)] == [
         "never",
         "once",
         "twice",
         "5 times",
     ]
-    assert test_access.record(tmp_path, "s0", "study/train/a-s0").num_reads == 1
-    assert test_access.record(tmp_path, "s0", "study/train/猫-s0").num_reads == 2
-    assert test_access.record(tmp_path, "s1", "study/train/a-s1").num_reads == 1
-    with (tmp_path / test_access.LOG).open("a") as file:
+    assert test_set_log.record(tmp_path, "s0", "study/train/a-s0").num_reads == 1
+    assert test_set_log.record(tmp_path, "s0", "study/train/猫-s0").num_reads == 2
+    assert test_set_log.record(tmp_path, "s1", "study/train/a-s1").num_reads == 1
+    with (tmp_path / test_set_log.LOG).open("a") as file:
         file.write('{"split": "s')  # a power cut while writing
-    assert test_access.count(tmp_path, "s0") == 3
+    assert test_set_log.count(tmp_path, "s0") == 3
     found = checks.of_run(RunFacts(run(), test_openings=0))
     assert outcomes(found)["test_access_recorded"] == "flagged"
 

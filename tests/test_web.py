@@ -19,7 +19,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
-from lib.web import archive, classify_page, guard, maps, pictures, runs_page, site
+from lib.web import archive, classify_page, maps, pictures, request_security, runs_page, site
 
 API = f"/api/maps/{map_home.PLACE}"
 
@@ -246,7 +246,7 @@ def test_only_an_own_page_may_change_something(client, headers, code):
         f"/runs/{map_home.PLACE}/figures/..%2f..%2fresult.json",
         f"/runs/{map_home.PLACE}/figures/../../../../secret.txt",
         "/static/../site.py",
-        "/static/%2e%2e/guard.py",
+        "/static/%2e%2e/request_security.py",
         "/scripts/../bokeh.min.js",
         "/scripts/bokeh.js",
         "/scripts/..%2f..%2f__init__.py",
@@ -671,9 +671,9 @@ def test_the_heat_is_on_the_picture_where_the_values_are():
 
 
 def test_the_names_that_a_server_answers_to():
-    assert guard.local_hosts("127.0.0.1") == ("localhost", "127.0.0.1", "::1")
-    assert guard.local_hosts("192.168.1.7") == ("192.168.1.7",)
-    assert guard.local_hosts("lab.example") == ("lab.example",)
+    assert request_security.local_hosts("127.0.0.1") == ("localhost", "127.0.0.1", "::1")
+    assert request_security.local_hosts("192.168.1.7") == ("192.168.1.7",)
+    assert request_security.local_hosts("lab.example") == ("lab.example",)
 
 
 def test_a_fresh_home_has_pages_that_say_how_to_begin(tmp_path, monkeypatch):

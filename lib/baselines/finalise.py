@@ -15,7 +15,7 @@ from lib.baselines.data import ThumbnailData, format_size
 from lib.baselines.fitting import Fit
 from lib.baselines.model import Model
 from lib.cleaning import leaks
-from lib.evaluation import checks, conclusion, metrics, predictions, test_access
+from lib.evaluation import checks, metrics, predictions, result_summary, test_set_log
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.reporting.tensorboard import RESULTS, Board
@@ -51,7 +51,7 @@ def history(fit: Fit) -> pandas.DataFrame | None:
 
 def score(model: Model, data: ThumbnailData, *, run: Run) -> Predictions:
     """Opens the test split, scores all images once, and writes `predictions.parquet`."""
-    test_access.record(data.dataset.folder, data.split.id, run.name)
+    test_set_log.record(data.dataset.folder, data.split.id, run.name)
     tables = []
     for split in _SPLITS:
         rows = data.split.of(split)
@@ -96,7 +96,7 @@ def finish(
         run: the open run.
     """
     split, curve = data.split, history(fit)
-    result = conclusion.of_model(predicted, split, dataset_folder=data.dataset.folder) | {
+    result = result_summary.of_model(predicted, split, dataset_folder=data.dataset.folder) | {
         "strategy": "thumbnails",
         "model": model.kind,
         "size": format_size(model.size),
@@ -142,7 +142,7 @@ def sentence(result: dict[str, Any]) -> str:
             f"{result['unit']}: test accuracy {100 * numbers['accuracy']:.1f} % {num_images}, 95 % "
             f"{low:.1f} % to {high:.1f} %; Cohen's kappa {numbers['kappa']:.2f}."
         )
-    openings = test_access.times(result["test_openings"])
+    openings = test_set_log.times(result["test_openings"])
     lines = [
         *([record.TINY] if record.is_tiny(result) else []),
         score,

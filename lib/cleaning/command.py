@@ -22,7 +22,7 @@ from lib.data import dataset as datasets
 from lib.data import intake, manifest, splits
 from lib.data.dataset import Dataset
 from lib.data.intake import name_of
-from lib.data.sources import checks
+from lib.data.sources import source_checks
 from lib.errors import DarkroomError, suggest
 from lib.reporting.text import SITE, print_progress
 
@@ -227,7 +227,9 @@ def export(dataset: Dataset, target: Path, *, by_split: bool = False) -> int:
         outer = frame["split"].reindex(table["path"]).fillna("unsplit").tolist()
     else:
         outer = table["source_split"].fillna("unsplit").tolist()
-    checks.room(target, needed=int(table["bytes"].sum()), what=f"the clean copy of {dataset.name}")
+    source_checks.room(
+        target, needed=int(table["bytes"].sum()), what=f"the clean copy of {dataset.name}"
+    )
     folders = files.folder_names(table["label"].unique())
     taken: set[str] = set()
     with files.directory(target) as aside:

@@ -20,7 +20,7 @@ from lib.cleaning import scan
 from lib.data import groups
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
-from lib.evaluation import test_access
+from lib.evaluation import test_set_log
 from lib.evaluation.checks import Outcome, flagged, held, not_judged, note
 
 MAX_ROWS = 3_000
@@ -158,7 +158,7 @@ def notes(dataset: Dataset) -> list[str]:
 
 def of_run(dataset: Dataset, split: Split, *, study: str) -> list[dict[str, str]]:
     """Returns the checks of the data and of the use of its test images, for a run's audit."""
-    reuse = test_access.reuse(dataset.folder, split.id, study=study)
+    reuse = test_set_log.reuse(dataset.folder, split.id, study=study)
     return checks(dataset, split) + reuse.checks()
 
 

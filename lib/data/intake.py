@@ -14,7 +14,7 @@ from lib import hashing, paths
 from lib.data import dataset as datasets
 from lib.data import file_listing, sources, splits
 from lib.data.dataset import Dataset
-from lib.data.sources import checks
+from lib.data.sources import source_checks
 from lib.data.sources.vocabulary import READ_ARCHIVES
 from lib.errors import DarkroomError, suggest
 
@@ -170,7 +170,7 @@ def _by_name(name: str, options: dict[str, Any] | None) -> Dataset:
         return _register(name, source)
     if name in sources.PACKAGED:
         packaged = sources.module(name)
-        checks.room(paths.root(), needed=200_000_000, what=f"the data set {name!r}")
+        source_checks.room(paths.root(), needed=200_000_000, what=f"the data set {name!r}")
         source = {"kind": name, "mode": "copy", "path": "raw", "about": packaged.ABOUT}
         return _register(name, source | _fill(folder, packaged.intake))
     choices = sorted({*datasets.names(), *sources.PACKAGED})
@@ -188,7 +188,7 @@ def _from_path(
         from lib.data.sources import archives
 
         needed = archives.unpacked_bytes(place, encoding=(options or {}).get("encoding"))
-        checks.room(paths.root(), needed=needed, what=str(place))
+        source_checks.room(paths.root(), needed=needed, what=str(place))
         noted = _fill(folder, lambda raw: _unpack(place, raw, name, options))
         return _register(name, noted)
     if place.is_file() and not place.name.lower().endswith(TABLES):
@@ -205,9 +205,9 @@ def _from_path(
         options = {"table": place.name, **(options or {})}
     source = _describe(root, root, options=options, origin=place, folder=folder)
     if copy:
-        checks.usable(_preview(source, root, name, folder), where=place)
+        source_checks.usable(_preview(source, root, name, folder), where=place)
         files = [file for file in Dataset(name, folder, root).files() if file.problem is None]
-        checks.room(paths.root(), needed=sum(file.size for file in files), what=str(place))
+        source_checks.room(paths.root(), needed=sum(file.size for file in files), what=str(place))
         _fill(folder, lambda raw: _copy(root, raw, [file.path for file in files], side))
         source |= {"path": "raw", "mode": "copy"} | ({"scaled_to": side} if side else {})
     return _register(name, source)
@@ -231,7 +231,7 @@ def _describe(
         raise DarkroomError(
             f"The folder {origin} is empty; expected one folder for each class with images in it."
         )
-    checks.some_image(files, where=origin, raw=raw)
+    source_checks.some_image(files, where=origin, raw=raw)
     reading = sources.read_folder(raw, files, options or {})
     return source | {
         "kind": reading.kind,
@@ -249,7 +249,7 @@ def _register(name: str, source: dict[str, Any]) -> Dataset:
     folder = paths.dataset(name)
     raw = folder / source["path"]
     rows = _preview(source, raw, name, folder)
-    checks.usable(rows, where=raw)
+    source_checks.usable(rows, where=raw)
     facts = {
         **rows.attrs.get("facts", {}),
         "brought": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -282,7 +282,7 @@ def _unpack(
         source = _describe(aside, Path("raw"), options=options, origin=archive, folder=aside.parent)
     except DarkroomError as error:
         raise DarkroomError(str(error).replace(f"folder {aside}", f"archive {archive}")) from error
-    checks.usable(_preview(source, aside, name, aside.parent), where=archive)
+    source_checks.usable(_preview(source, aside, name, aside.parent), where=archive)
     return source
 
 
@@ -304,7 +304,7 @@ def _unpack_parquet(
     files = file_listing.files(root)
     tables = archives.find_pictures(root, files)
     sizes = {file.path: file.size for file in files}
-    checks.room(aside.parent, needed=sum(sizes[path] for path in tables), what=str(root))
+    source_checks.room(aside.parent, needed=sum(sizes[path] for path in tables), what=str(root))
     archives.unpack_pictures(root, tables, aside)
     wanted = {"table": archives.TABLE, **(options or {})}
     source = _describe(aside, Path("raw"), options=wanted, origin=origin, folder=aside.parent)

@@ -25,7 +25,7 @@ from lib.evaluation import (
     multilabel,
     paired_tests,
     statistics,
-    test_access,
+    test_set_log,
 )
 from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation import ensembles as averages
@@ -235,7 +235,7 @@ def compare(runs: Sequence[Any], **options: Any) -> Comparison:
     """
     folders = [_folder(run) for run in runs]
     names = {(record.result(folder) or {}).get("data") for folder in folders} - {None}
-    opened = [run for name in names for run in test_access.runs(paths.dataset(name))]
+    opened = [run for name in names for run in test_set_log.runs(paths.dataset(name))]
     return comparison(folders, **{"opened": opened} | options)
 
 
@@ -273,7 +273,7 @@ def comparison(
             arms of their own (`ensembles.of_runs`).
         against: one arm that all others are tested against, instead of all pairs.
         margin: arms are equivalent where they are shown to lie less than this apart.
-        opened: names of all runs that have read these test images (`test_access.runs`), so that
+        opened: names of all runs that have read these test images (`test_set_log.runs`), so that
             trainings left out of the comparison are noticed.
 
     Raises:

@@ -37,7 +37,7 @@ by the digest of the data.
 PRESENTATION = (
     "lib.data.thumbnails",
     "lib.evaluation.checks",
-    "lib.evaluation.test_access",
+    "lib.evaluation.test_set_log",
     "lib.cleaning.leaks",
     "lib.cleaning.plots",
     "lib.cleaning.findings_page",

@@ -10,7 +10,7 @@ from lib import files, hashing, model_card
 from lib.cleaning import leaks
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
-from lib.evaluation import checks, conclusion, metrics, overfitting, test_access
+from lib.evaluation import checks, metrics, overfitting, result_summary, test_set_log
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import serialization
@@ -28,7 +28,7 @@ def conclude(
     """
     fitted = trained.fitted
     fitted.history.to_csv(run.folder / record.HISTORY, index=False)
-    result = conclusion.of_model(scored, split, dataset_folder=dataset.folder)
+    result = result_summary.of_model(scored, split, dataset_folder=dataset.folder)
     result |= _of_training(trained, result["metrics"])
     facts = RunFacts(
         scored,
@@ -94,7 +94,7 @@ def sentence(result: dict[str, Any]) -> str:
     what the audit flags.
     """
     numbers = result["metrics"]
-    openings = test_access.times(result["test_openings"])
+    openings = test_set_log.times(result["test_openings"])
     tiny = [record.TINY] if record.is_tiny(result) else []
     kept = f"{_kept(result)}. This test split was read {openings}, over all studies."
     if "exact_match" in numbers:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.data.batches import Batches
 from lib.errors import DarkroomError
-from lib.evaluation import predictions, test_access
+from lib.evaluation import predictions, test_set_log
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, losses, predictor
 from lib.models import inference as engines
@@ -41,7 +41,7 @@ def score(trained: Trained, data: TrainingData, *, run: Run, batch_size: int = 6
             f"The model has the classes {list(heads.of(trained.model).class_names)}, the split "
             f"{list(split.class_names)}. Build the model with the split's class_names."
         )
-    test_access.record(data.dataset_folder, split.id, run.name)
+    test_set_log.record(data.dataset_folder, split.id, run.name)
     rows = data.pixels.rows_of(split.frame["path"])
     if trained.on_features is not None and not _fits(trained, data.pixels.array, rows):
         trained = dataclasses.replace(trained, on_features=None)

@@ -18,7 +18,7 @@ from lib.data import pixel_cache, splits
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
 from lib.errors import DarkroomError
-from lib.evaluation import comparison, metrics, test_access
+from lib.evaluation import comparison, metrics, test_set_log
 from lib.evaluation import predictions as tables
 from lib.evaluation.comparison import Comparison
 from lib.evaluation.predictions import Predictions
@@ -63,7 +63,7 @@ class Session:
         split = splits.of_parameters(self.pictures, self.parameters)
         tuned_on = self.parameters.get("tuned_on")
         if tuned_on and not self.parameters["tiny"]:  # a sample has splits of its own
-            test_access.refuse_tuned(self.pictures.folder, split.id, tuned_on=tuned_on)
+            test_set_log.refuse_tuned(self.pictures.folder, split.id, tuned_on=tuned_on)
         return split
 
     @functools.cached_property

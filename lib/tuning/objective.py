@@ -126,10 +126,10 @@ def make_split(parameters: Mapping[str, Any], dataset: Dataset, *, run: str) -> 
     that `run` (study/stage/run) chooses settings on it.
     """
     from lib.data import splits
-    from lib.evaluation import test_access
+    from lib.evaluation import test_set_log
 
     split = splits.of_parameters(dataset, parameters)
-    test_access.record(dataset.folder, split.id, run, role="tuning")
+    test_set_log.record(dataset.folder, split.id, run, role="tuning")
     return split
 
 

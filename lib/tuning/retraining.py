@@ -249,15 +249,15 @@ def train(values: dict[str, Any], trial: TrialContext) -> dict[str, Any]:
 
 def test(values: dict[str, Any], trial: TrialContext) -> dict[str, Any]:
     """Opens the test split for a model that `train` has saved."""
-    from lib.evaluation import test_access
+    from lib.evaluation import test_set_log
     from lib.models import serialization
 
     parameters = _parameters(values, trial)
     data = objective.training_data(parameters)
     model = serialization.load(_model_path(values, trial))
     name = f"{trial.settings['run']}/{values['candidate']}-s{values['seed']}"
-    test_access.record(data.dataset_folder, data.split.id, name, role="tuning")
-    test_access.record(data.dataset_folder, data.split.id, name)
+    test_set_log.record(data.dataset_folder, data.split.id, name, role="tuning")
+    test_set_log.record(data.dataset_folder, data.split.id, name)
     splits = ("train", "val", "test")
     predicted = _score(model, parameters, splits, trial.folder / _TESTED)
     metric = trial.settings["metric"]

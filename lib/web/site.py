@@ -15,8 +15,8 @@ from lib import errors
 from lib.errors import DarkroomError
 from lib.evaluation import formatting
 from lib.reporting import comparison_page
-from lib.web import classify_page, data_page, guard, label_page, map_page, runs_page
-from lib.web.guard import DEFAULT_HOST, DEFAULT_PORT
+from lib.web import classify_page, data_page, label_page, map_page, request_security, runs_page
+from lib.web.request_security import DEFAULT_HOST, DEFAULT_PORT
 
 _BOKEH = Path(bokeh.__file__).parent / "server" / "static" / "js" / "bokeh.min.js"
 _THREADS = 8
@@ -64,14 +64,14 @@ def listen(*, host: str = DEFAULT_HOST, port: int = 0, names: tuple[str, ...] = 
 
     if host == "localhost":  # may stand for two addresses, and one is enough
         host = DEFAULT_HOST
-    app = create(hosts=(*guard.local_hosts(host), *names))
+    app = create(hosts=(*request_security.local_hosts(host), *names))
     try:
         return waitress.create_server(
             app,
             host=host,
             port=port,
             threads=_THREADS,
-            max_request_body_size=guard.MAX_BODY,
+            max_request_body_size=request_security.MAX_BODY,
             ident=None,
             connection_limit=_MAX_CONNECTIONS,
             asyncore_use_poll=True,
@@ -98,7 +98,7 @@ def create(*, hosts: tuple[str, ...] | None = None) -> Flask:
     # Sorted keys would tear Bokeh's references from what they name.
     app.jinja_env.policies["json.dumps_kwargs"] = {}
     app.jinja_env.filters["percent"] = formatting.percent
-    guard.protect(app, hosts=hosts or guard.local_hosts(DEFAULT_HOST))
+    request_security.protect(app, hosts=hosts or request_security.local_hosts(DEFAULT_HOST))
     for module in (runs_page, data_page, label_page, map_page, classify_page):
         app.register_blueprint(module.pages)
     app.register_blueprint(map_page.api)

@@ -22,7 +22,7 @@ from lib.evaluation import (
     predictions,
     separation,
     statistics,
-    test_access,
+    test_set_log,
 )
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
@@ -205,7 +205,7 @@ def test_m_test_images_as_validation(dataset, split, material, healthy):
             run=healthy.run,
         )
     assert healthy.result["test_openings"] == 1
-    assert test_access.count(dataset.folder, split.id) >= 1
+    assert test_set_log.count(dataset.folder, split.id) >= 1
     unseen = finding(
         checks.of_run(RunFacts(healthy.predictions, test_openings=0)), "test_access_recorded"
     )

@@ -54,13 +54,13 @@ def read_folder(raw: Path, files: Sequence[ListedFile], options: dict[str, Any])
     question or a useless folder.
     """
     from lib.data import decode
-    from lib.data.sources import choose
+    from lib.data.sources import detect_source
     from lib.data.sources import options as reading_options
 
     known = {name: value for name, value in options.items() if name not in ("folder", "ending")}
     parsed = reading_options.parse(known)
     is_picture = lambda path: decode.kind_of_file(raw / path) is not None  # noqa: E731
-    return choose.read(raw, choose.part(files, parsed, is_picture), parsed)
+    return detect_source.read(raw, detect_source.part(files, parsed, is_picture), parsed)
 
 
 def rows(raw: Path, files: Sequence[ListedFile], source: dict[str, Any]) -> DataFrame:

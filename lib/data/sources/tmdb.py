@@ -25,7 +25,7 @@ from lib import files, paths
 from lib.data import dataset as datasets
 from lib.data import decode, targets
 from lib.data.dataset import Dataset
-from lib.data.sources import checks
+from lib.data.sources import source_checks
 from lib.data.sources.http_client import Client, Refused
 from lib.errors import DarkroomError, suggest
 
@@ -180,7 +180,7 @@ def collect(
         failed = _posters(server, folder, films, side, tell)
         _finish(folder, [one for one in films if one["tmdb_id"] not in failed])
     there = datasets.register(name, _source(request, permission, len(films) - len(failed), failed))
-    checks.usable(there.rows(), where=there.raw)
+    source_checks.usable(there.rows(), where=there.raw)
     return there
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.data.splits import Split
-from lib.evaluation import calibration, metrics, statistics, test_access
+from lib.evaluation import calibration, metrics, statistics, test_set_log
 from lib.evaluation.predictions import Predictions
 
 
@@ -31,5 +31,5 @@ def of_model(scored: Predictions, split: Split, *, dataset_folder: Path) -> dict
         "data_hash": split.data_hash(),
         "calibration": advice,
         "temperature": advice["temperature"],
-        "test_openings": test_access.count(dataset_folder, split.id),
+        "test_openings": test_set_log.count(dataset_folder, split.id),
     }
