@@ -43,15 +43,40 @@ def test_what_validation_says_of_mirror_images_holds_for_all_that_follows(
     def probe(pictures, fixed, architecture, side):
         seen.append((side, fixed["augmentation"], fixed["average_mirrored"]))
         loss = 0.5 if fixed["average_mirrored"] else loss_as_they_are
-        return SimpleNamespace(log_loss=loss / side, minutes=0.0)
+        return SimpleNamespace(log_loss=loss / side, minutes=0.0, parameters={})
 
     monkeypatch.setattr(best, "_probe", probe)
+    monkeypatch.setattr(best, "_epochs", lambda *_: 0)
     fixed = {"augmentation": "flip", "average_mirrored": True}
     list(best._probes(None, fixed, SimpleNamespace(left=lambda: 9.0)))
     assert seen[:2] == [(128, "flip", True), (128, "none", False)]
     assert {side for side, *_ in seen[2:]} == {224, 320}
     follows = ("flip", True) if mirrored else ("none", False)
     assert {(augmentation, averaged) for _, augmentation, averaged in seen[2:]} == {follows}
+
+
+@pytest.mark.parametrize(("fitting", "sides"), [
+    ({224: 3, 320: 3}, {128, 224, 320}),
+    ({224: 3, 320: 0}, {128, 224}),  # 320 px would leave no time to fine-tune
+    ({224: 0, 320: 0}, {128, 224, 320}),  # there is none anyway
+])  # fmt: skip
+def test_the_side_grows_where_it_leaves_time_to_fine_tune(monkeypatch, fitting, sides):
+    seen = set()
+
+    def probe(pictures, fixed, architecture, side):
+        seen.add(side)
+        return SimpleNamespace(log_loss=1 / side, minutes=0.0, parameters={})
+
+    monkeypatch.setattr(best, "_probe", probe)
+    monkeypatch.setattr(best, "_epochs", lambda pictures, values, side, minutes: fitting[side])
+    list(
+        best._probes(
+            None,
+            {"augmentation": "none", "average_mirrored": False},
+            SimpleNamespace(left=lambda: 9.0),
+        )
+    )
+    assert seen == sides
 
 
 def test_too_little_time_is_refused():

