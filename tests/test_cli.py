@@ -106,6 +106,8 @@ def test_a_study_runs_to_its_table_and_is_not_repeated(batch_home):
     assert changed.returncode == 2 and "same as the arm" in changed.stderr
     dry = say("run", "one", "--set", "seconds=0.01", "--dry-run").stdout
     assert "run  work/double-s1  (changed: seconds 0.0 → 0.01)" in dry
+    dry = say("run", "one", "--set", "seconds=0.01", "--stage", "gather", "--dry-run").stdout
+    assert "1 run in logs/one" in dry and "wait  gather/all" in dry and "work/" not in dry
     status = json.loads(say("status", "one", "--json").stdout)
     assert status["counts"] == {"finished": 6} and status["runner"] is None
     assert say("status").stdout == "one: 6 runs, 6 finished\n"

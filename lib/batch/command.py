@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lib import notebooks, parameter_types, paths
@@ -57,16 +58,16 @@ def run(
         study.stage(stage)
     if dry_run:
         steps = plan.whole(study, force=force, absent=_absent(study))
-        _print_plan(study, steps, as_json=as_json)
+        _print_plan(*_of_stages(study, steps, stages), as_json=as_json)
         return 0
     if prepare_only:
         return _prepare(study, stages, as_json=as_json)
     scheduler.refuse_held(study)  # now, not when its data have been read
     _bring(study, quiet=as_json)
-    steps = plan.whole(study, force=force)
+    shown, steps = _of_stages(study, plan.whole(study, force=force), stages)
     plan.check_disk_space(steps)
     if not as_json:
-        _announce(study, steps)
+        _announce(shown, steps)
     options = {"--arm": arms, "--seeds": [",".join(map(str, seeds))] if seeds else []}
     options |= {"--cluster": [cluster] if cluster else [], "--output": [output] if output else []}
     options["--set"] = [f"{key}={value}" for key, value in settings.items()]
@@ -184,13 +185,25 @@ def _bring(study: Study, *, quiet: bool) -> None:
             print(f"Data set {name!r}: {brought.raw}", *filter(None, about), sep="\n  ")
 
 
+def _of_stages(study: Study, steps: list[Step], stages: Sequence[str]) -> tuple[Study, list[Step]]:
+    """The part of a study that `--stage` asks for, and its steps; all of it without one."""
+    if not stages:
+        return study, steps
+    kept = [
+        replace(stage, after=tuple(name for name in stage.after if name in stages))
+        for stage in study.stages
+        if stage.name in stages
+    ]
+    return replace(study, stages=tuple(kept)), [step for step in steps if step.run.stage in stages]
+
+
 def _announce(study: Study, steps: list[Step]) -> None:
     counts = Counter(step.action for step in steps)
     waiting = f", {counts['wait']} to be judged when the stages before have ended"
     print(study.question or study.name)
     print(
-        f"{len(steps)} runs in logs/{study.folder}: {counts['skip']} finished, {counts['run']} to "
-        f"do{waiting if counts['wait'] else ''}."
+        f"{_runs(len(steps))} in logs/{study.folder}: {counts['skip']} finished, "
+        f"{counts['run']} to do{waiting if counts['wait'] else ''}."
     )
     for sentence in plan.smallest_differences(study):
         print(sentence)
