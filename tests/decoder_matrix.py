@@ -52,7 +52,7 @@ def bomb(side=20_000):
 
 
 def cases():
-    return [*_png(), *_jpeg(), *_tiff(), *_others(), *_refused(), *_cut(), *_rotten()]
+    return [*_png(), *_jpeg(), *_tiff(), *_others(), *_refused(), *_cut(), *_rotten(), *_endless()]
 
 
 def _png():
@@ -296,6 +296,60 @@ def _rotten():
         bytes(gif[: 13 + 64 * 3]) + b"\x99" + bytes(50),
         "truncated or corrupted",
     )
+
+
+def interlaced(image, *, last_filter=0):
+    """A PNG in seven passes; the filter of the last row may be one that there is not."""
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
+    rows = [
+        b"\0" + row.tobytes()
+        for left, top, across, down in [*passes, (0, 1, 1, 2)]
+        for row in image[top::down, left::across]
+    ]
+    rows[-1] = bytes([last_filter]) + rows[-1][1:]
+    whole = png(image.shape[1], image.shape[0], zlib.compress(b"".join(rows)))
+    head = whole[12:28] + b"\1"
+    return whole[:12] + head + struct.pack(">I", zlib.crc32(head)) + whole[33:]
+
+
+def strips(packed, *, compression, bits=8, bands=1, rows=8):
+    """A TIFF of 8 x 8 values in strips of `rows` rows, of which it holds one."""
+    values = {256: 8, 257: 8, 258: bits, 259: compression, 262: 1 + (bands == 3), 273: 134}
+    values |= {277: bands, 278: rows, 279: len(packed), 284: 1}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", 10) + entries + bytes(4) + packed
+
+
+def _endless():
+    """Damage that decoders accept, and files that keep them busy."""
+    rgb, whole = picture(), stored(Image.fromarray(picture()), "PNG")
+    jpeg = stored(Image.fromarray(rgb), "JPEG")
+    pixels, end = whole.index(b"IDAT") - 4, whole.index(b"IEND") - 4
+    indices = png(8, 8, zlib.compress(bytes(9 * 8)), colour=3)
+    palette = chunk(b"PLTE", bytes(6))
+    yield "interlaced.png", interlaced(rgb), rgb
+    yield "interlaced_filter.png", interlaced(rgb, last_filter=7), "corrupted"
+    yield "unknown_filter.png", png(2, 2, zlib.compress(b"\0abcdef\5abcdef")), "corrupted"
+    yield "empty_palette.png", indices[:33] + chunk(b"PLTE", b"") + indices[33:], "corrupted"
+    yield "two_palettes.png", indices[:33] + palette + palette + indices[33:], "corrupted"
+    yield "critical.png", whole[:pixels] + chunk(b"CgBI", b"") + whole[pixels:], "unsupported"
+    for name, place in (("before", pixels), ("after", end)):
+        empty = chunk(b"teXt", b"") * 20_000
+        yield f"chunks_{name}.png", whole[:place] + empty + whole[place:], "corrupted"
+    frames = chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0))
+    yield "declared_frames.png", whole[:pixels] + frames + whole[pixels:], rgb
+    frame = b"," + struct.pack("<HHHH", 0, 0, 1, 1) + b"\0\x02\x02\x4c\x01\0"
+    screen = b"GIF89a" + struct.pack("<HH", 1, 1) + b"\x80\0\0" + bytes(6)
+    yield "many_frames.gif", screen + frame * 50_000 + b";", np.zeros((1, 1, 3), np.uint8)
+    yield "stray_bytes.jpg", jpeg[:2] + b"\xff" * 20_000 + jpeg[2:], "corrupted"
+    yield "segments.jpg", jpeg[:2] + b"\xff\xe1\0\2" * 20_000 + jpeg[2:], "corrupted"
+    yield "comment.pgm", b"P5\n#" + b"x" * 100_000 + b"\n1 1 255\n\0", "not_an_image"
+    yield "above.pgm", b"P5\n2 2 100\n\0\1\2\x65", "corrupted"
+    yield "one_of_8_strips.tif", strips(bytes(64), compression=1, rows=1), "truncated"
+    packed = zlib.compress(bytes(48))
+    wide = {"compression": 8, "bits": 16, "bands": 3}
+    yield "one_of_8_wide_strips.tif", strips(packed, rows=1, **wide), "truncated"
+    yield "inflated_strip.tif", strips(zlib.compress(bytes(1 << 20)), **wide), "corrupted"
 
 
 def swapped_profile():

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import io
+import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from lib.data import integrity
+
+_MOST_BYTES = 16
+"""Bytes of stored values for each pixel that a file may have: eight bands of 16 bits."""
+_DEFLATE, _LZMA = (8, 32946), 34925  # compressions of a TIFF
 
 
 class NotSupported(ValueError):
@@ -117,6 +125,9 @@ def from_tiff(data: bytes, max_pixels: int) -> Stored:
             or int(np.prod(shape, dtype=np.int64)) > max_pixels * bands
         ):
             raise NotSupported(described)
+        if int(np.prod(shape, dtype=np.int64)) * kind.itemsize > _MOST_BYTES * max_pixels:
+            raise TooLarge(f"{' x '.join(map(str, shape))} values of {kind}")
+        _check_strips(page, data, kind.itemsize)
         try:
             values = page.asarray(maxworkers=1)
         except (ImportError, KeyError, NotImplementedError) as error:
@@ -130,10 +141,27 @@ def from_tiff(data: bytes, max_pixels: int) -> Stored:
         alpha = [int(extra) for extra in page.extrasamples]
         values = values[..., None] if values.ndim == 2 else values
         has_alpha = bands == 4 and len(alpha) == 1 and alpha[0] in (1, 2)
-        frames = len(file.pages)
+    frames = integrity.num_frames(data, "TIFF")
     return Stored(
         _native(values), described, frames, alpha[0] if has_alpha else None, page.photometric == 0
     )
+
+
+def _check_strips(page: Any, data: bytes, itemsize: int) -> None:
+    """Raises ValueError for missing strips or tiles, which tifffile would fill with zeros, and for
+    one that inflates to more than its rows, which it would do whole.
+    """
+    if len(page.dataoffsets) < int(np.prod(page.chunked, dtype=np.int64)):
+        raise ValueError("truncated: strips or tiles are missing")
+    if page.compression == _LZMA:
+        raise NotSupported("compression LZMA")
+    most = int(np.prod(page.chunks, dtype=np.int64)) * itemsize
+    if page.compression not in _DEFLATE:
+        return
+    for start, size in zip(page.dataoffsets, page.databytecounts, strict=False):
+        packed = memoryview(data)[start : start + size]
+        if size and len(zlib.decompressobj().decompress(packed, most + 1)) > most:
+            raise ValueError("a strip or tile holds more than its rows")
 
 
 def _native(values: np.ndarray) -> np.ndarray:

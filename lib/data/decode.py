@@ -160,6 +160,7 @@ def decode(
                 promised == "TIFF" and _needs_array(data, rendering)
             ):
                 return _from_array(data, promised, max_pixels, rendering)
+            integrity.check_head(data, promised)
             with Image.open(io.BytesIO(data), formats=[_pillow_format(promised)]) as image:
                 opened = True
                 _refuse_large(*image.size, max_pixels)
@@ -310,7 +311,7 @@ def _to_8_bit(values: np.ndarray, rendering: Rendering) -> tuple[np.ndarray, Sto
 
 def _convert(image: Image.Image, data: bytes, promised: str, rendering: Rendering) -> Decoded:
     mode, profile, orientation = image.mode, image.info.get("icc_profile"), _orientation(image)
-    frames = _frames(image)
+    frames = _frames(image, data, promised)
     left = orientation  # what is still to be done: Pillow turns TIFF itself
     known = ends = None
     if promised == "JPEG":
@@ -318,6 +319,7 @@ def _convert(image: Image.Image, data: bytes, promised: str, rendering: Renderin
     elif promised == "PNG" and data[24] == 16 and mode in ("RGB", "RGBA", "LA"):
         pixels, known, ends = _wide_png(image, data, rendering)
     else:
+        integrity.check_pixels(image, data, promised)
         image.load()
         left = _orientation(image)
         if promised == "PNG":  # which may carry it after the pixels
@@ -340,13 +342,10 @@ def _has_fourth_band(data: bytes) -> bool:
     return tags.bands == 4 and tags.alpha is None
 
 
-def _frames(image: Image.Image) -> int:
-    try:
-        number = int(getattr(image, "n_frames", 1))
-        image.seek(0)
-        return number
-    except (OSError, SyntaxError, ValueError, EOFError):
-        return 1  # what follows the first frame does not damage it
+def _frames(image: Image.Image, data: bytes, promised: str) -> int:
+    if promised in ("GIF", "TIFF"):  # Pillow would read them all
+        return max(1, integrity.num_frames(data, promised))
+    return max(1, min(int(getattr(image, "n_frames", 1)), integrity.MOST_FRAMES))
 
 
 def _wide_grey(

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 _BLOCK = 1 << 20
+_HEAD_BYTES = 1 << 16
+_PPM_HEAD = re.compile(rb"P[1-6](\s+(#[^\r\n]*[\r\n]\s*)*\d{1,9}){2,3}\s")
+_MOST_SEGMENTS = 10_000
+_WITHOUT_LENGTH = (0, 1, *range(0xD0, 0xDA), 0xFF)  # markers of a JPEG
+_SMALL_CHUNK = 256
+_PLANAR = 284  # the tag of a TIFF whose bands may lie apart
+
+MOST_FRAMES = 9_999
+"""Frames or pages of a file are counted up to this number."""
 
 
 class Damage(ValueError):
@@ -26,7 +39,7 @@ def check(data: bytes, promised: str) -> None:
     """Returns when the container of the format `promised` is whole.
 
     Raises Damage: a PNG chunk whose checksum does not match or that ends early, a GIF or WEBP
-    shorter than it says. JPEG needs no check of its own, its decoder is strict.
+    shorter than it says. JPEG and PPM have been checked by `check_head`, JPEG's decoder is strict.
     """
     if promised == "PNG":
         _check_png(data)
@@ -40,6 +53,32 @@ def check(data: bytes, promised: str) -> None:
         _check_bmp(data)
 
 
+def check_head(data: bytes, promised: str) -> None:
+    """Raises ValueError for a head that would keep a parser busy: segments or stray bytes in
+    thousands, comments of kilobytes.
+    """
+    if promised == "PNG":
+        next(name for name, _ in _png_chunks(data) if name in (b"IDAT", b"IEND"))
+    if promised == "PPM" and not _PPM_HEAD.match(data[:_HEAD_BYTES]):
+        raise ValueError("its head cannot be read")
+    position, num_segments, num_stray = 2, 0, 0
+    while promised == "JPEG" and len(marker := data[position : position + 2]) == 2:
+        if marker == b"\xff\xda":  # the pixels begin
+            return
+        if max(num_segments, num_stray) > _MOST_SEGMENTS:
+            raise ValueError(f"more than {_MOST_SEGMENTS:,} segments or stray bytes in its head")
+        if marker[0] != 0xFF or marker[1] in _WITHOUT_LENGTH:
+            position, num_stray = position + 1, num_stray + 1
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+            num_segments += 1
+
+
+def num_frames(data: bytes, promised: str) -> int:
+    """Returns the number of frames of a GIF or pages of a TIFF, counted up to `MOST_FRAMES`."""
+    return len(list(islice((_gif_frames if promised == "GIF" else _tiff_pages)(data), MOST_FRAMES)))
+
+
 def ends_early(data: bytes, promised: str) -> bool:
     """Whether the end mark of a JPEG or PNG is missing."""
     if promised == "JPEG":
@@ -47,53 +86,66 @@ def ends_early(data: bytes, promised: str) -> bool:
     return promised == "PNG" and b"IEND" not in data[-4096:]
 
 
-def _check_png(data: bytes) -> None:
-    """Walks the chunks (Source: PNG specification, section 5) and inflates the pixels, which must
-    fill every row.
-    """
-    position, view, packed = 8, memoryview(data), []
-    num_heads = 0
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Yields name and content of each chunk (Source: PNG specification, section 5)."""
+    position, view = 8, memoryview(data)
+    num_of = Counter[bytes]()
     while True:
         if position + 12 > len(data):
             raise Damage("truncated", "PNG ends before its end mark")
         (length,) = struct.unpack_from(">I", data, position)
-        name = bytes(view[position + 4 : position + 8])
-        end = position + 12 + length
+        name, end = bytes(view[position + 4 : position + 8]), position + 12 + length
+        called = repr(name.decode("latin-1"))
         if end > len(data):
-            raise Damage("truncated", f"PNG ends inside its {name.decode('latin-1')!r} chunk")
+            raise Damage("truncated", f"PNG ends inside its {called} chunk")
         (declared,) = struct.unpack_from(">I", data, end - 4)
         if zlib.crc32(view[position + 4 : end - 4]) != declared:
-            raise Damage(
-                "corrupted",
-                f"PNG: the checksum of the {name.decode('latin-1')!r} chunk does not match",
-            )
-        num_heads += name == b"IHDR"
-        if num_heads > 1:
-            raise Damage("corrupted", "PNG: a second IHDR chunk")
-        if name == b"IDAT":
-            packed.append(view[position + 8 : end - 4])
+            raise Damage("corrupted", f"PNG: the checksum of the {called} chunk does not match")
+        num_of[name] += 1
+        if name in (b"IHDR", b"PLTE") and num_of[name] > 1:
+            raise Damage("corrupted", f"PNG: a second {name.decode()} chunk")
+        if num_of.total() > max(_MOST_SEGMENTS, end // _SMALL_CHUNK):
+            raise Damage("corrupted", f"PNG: {num_of.total():,} chunks in {end:,} bytes")
+        if not name[0] & 0x20 and name not in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+            raise Damage("unsupported", f"PNG: the chunk {called} changes how it is to be read")
+        yield name, view[position + 8 : end - 4]
         if name == b"IEND":
-            _check_inflation(packed, data[16:29])
             return
         position = end
 
 
+def _check_png(data: bytes) -> None:
+    """Walks the chunks and inflates the pixels, which must fill every row."""
+    packed = [content for name, content in _png_chunks(data) if name == b"IDAT"]
+    _check_inflation(packed, data[16:29])
+
+
 def _check_inflation(packed: list[memoryview], header: bytes) -> None:
-    """Inflates as much as the rows need, without keeping it: a stream that breaks or ends before
-    leaves rows made up.
+    """Inflates as much as the rows need, without keeping it: a stream that breaks or ends before,
+    or a row with an unknown filter, leaves rows made up.
     """
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
     passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
-    wanted = 0
+    wanted, rows_of = 0, []
     for left, top, across, down in passes:
         columns, rows = -(-(width - left) // across), -(-(height - top) // down)
-        wanted += rows * (1 + (columns * bits + 7) // 8) if columns > 0 and rows > 0 else 0
+        if columns > 0 and rows > 0:
+            stride = 1 + (columns * bits + 7) // 8
+            rows_of.append(range(wanted, wanted + rows * stride, stride))
+            wanted += rows * stride
     stream, inflated = zlib.decompressobj(), 0
     try:
         for part in packed:
             while part and not stream.eof and inflated <= wanted:
-                inflated += len(stream.decompress(part, _BLOCK))
+                block = np.frombuffer(stream.decompress(part, _BLOCK), np.uint8)
+                for rows in rows_of:  # each begins with the number of its filter
+                    first = max(rows.start, inflated + (rows.start - inflated) % rows.step)
+                    if (
+                        block[first - inflated : max(0, rows.stop - inflated) : rows.step] > 4
+                    ).any():
+                        raise Damage("corrupted", "PNG: a row has a filter that there is not")
+                inflated += len(block)
                 part = stream.unconsumed_tail
     except zlib.error as error:
         raise Damage("corrupted", f"PNG: the packed pixels are damaged ({error})") from error
@@ -127,11 +179,30 @@ def check_palette(image: Image.Image, promised: str) -> None:
         image.palette.getdata()[0].replace("X", "").replace(";", "")[:4] or "RGB"
     )
     greatest = image.getextrema()[1]
-    if greatest >= max(1, num_colours):
+    if greatest >= num_colours:
         raise Damage(
             "corrupted",
             f"{promised}: a pixel has colour {greatest}, and the palette has {num_colours} colours",
         )
+
+
+def check_pixels(image: Image.Image, data: bytes, promised: str) -> None:
+    """Raises Damage for a TIFF or PPM as it was opened: uncompressed strips or tiles that do not
+    cover the picture, values above the declared greatest one.
+    """
+    if not image.tile:
+        return
+    codec, _, offset, options = image.tile[0]
+    if promised == "TIFF" and codec == "raw":
+        covered = sum((box[2] - box[0]) * (box[3] - box[1]) for _, box, _, _ in image.tile)
+        num_planes = len(image.getbands()) if image.tag_v2.get(_PLANAR) == 2 else 1
+        if covered < image.width * image.height * num_planes:
+            raise Damage("truncated", "TIFF: its strips or tiles do not cover the picture")
+    if promised == "PPM" and codec == "ppm":
+        values = np.frombuffer(data, np.uint8 if options[1] < 256 else ">u2", offset=offset)
+        greatest = values[: image.width * image.height * len(image.getbands())].max(initial=0)
+        if greatest > options[1]:
+            raise Damage("corrupted", f"PPM: a value {greatest}, and the greatest is {options[1]}")
 
 
 def _check_bmp(data: bytes) -> None:
@@ -172,25 +243,31 @@ def _check_bmp(data: bytes) -> None:
 
 
 def _check_gif(data: bytes) -> None:
-    """Walks the blocks of the first frame (Source: GIF89a specification); a frame whose data has no
-    end is cut off.
+    if not any(True for _ in _gif_frames(data)) and data[-1:] != b";":
+        raise Damage("truncated", "GIF ends inside its first frame")
+
+
+def _gif_frames(data: bytes) -> Iterator[int]:
+    """Walks the blocks (Source: GIF89a specification); yields where each frame ends. A frame whose
+    data has no end is cut off.
     """
     flags = data[10] if len(data) > 12 else 0
     position = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
-    while position < len(data):
+    found = 0
+    while position < len(data) and data[position] != 0x3B:
         block = data[position]
-        if block == 0x3B:
-            return
         if block == 0x2C and position + 10 <= len(data):
             flags = data[position + 9]
             position = _skip(data, position + 11 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0))
             if position <= len(data):
-                return
+                found += 1
+                yield position
         elif block == 0x21:
             position = _skip(data, position + 2)
+        elif found:
+            return  # what follows the first frame does not damage it
         else:
             raise Damage("corrupted", "GIF: a block of an unknown kind before the first frame")
-    raise Damage("truncated", "GIF ends inside its first frame")
 
 
 def _skip(data: bytes, position: int) -> int:
@@ -203,6 +280,23 @@ def _skip(data: bytes, position: int) -> int:
         if size == 0:
             return position
     return len(data) + 1
+
+
+def _tiff_pages(data: bytes) -> Iterator[int]:
+    """Yields where the directories of a TIFF or BigTIFF begin, up to one that leads back."""
+    order, is_big = "<" if data[:2] == b"II" else ">", b"+" in data[2:4]
+    count, size, link = ("Q", 20, "Q") if is_big else ("H", 12, "I")
+    seen: set[int] = set()
+    try:
+        (position,) = struct.unpack_from(order + link, data, 8 if is_big else 4)
+        while position and position not in seen:
+            seen.add(position)
+            (entries,) = struct.unpack_from(order + count, data, position)
+            yield position
+            after = position + struct.calcsize(count) + entries * size
+            (position,) = struct.unpack_from(order + link, data, after)
+    except struct.error:  # it ends before
+        return
 
 
 @dataclass(frozen=True)
