@@ -14,7 +14,7 @@ from lib.data.splits import Split
 from lib.errors import DarkroomError
 from lib.models import losses, predictor
 from lib.training import callbacks, checkpoints, finalise, optimizers, scoring, strategies
-from lib.training.fit import fit
+from lib.training.fit import Fitted, fit
 from lib.training.settings import Settings
 
 NAMES = ("blue", "red")
@@ -314,6 +314,8 @@ def test_predictions_average_mirror_images_where_that_is_asked(strategy, materia
     )
     np.testing.assert_allclose(scored.split("test").probabilities, whole, atol=1e-3)
     np.testing.assert_allclose(whole, mirrored, atol=1e-5)
+    acted = (trained.selection or {}).get("augmentation")
+    assert acted == (None if strategy == "linear_probe" else "flip")
 
 
 def test_fine_tuning_keeps_the_head_where_tuning_spoils_it(material, run):
@@ -327,6 +329,18 @@ def test_fine_tuning_keeps_the_head_where_tuning_spoils_it(material, run):
     row = trained.fitted.history.set_index("epoch").loc[trained.fitted.kept_epoch]
     assert row["val_accuracy"] == pytest.approx(states[kept]["val_accuracy"], abs=1e-4)
     assert row["phase"] == kept
+
+
+@pytest.mark.parametrize(("asked", "accuracy", "acts"), [
+    ("flip_or_crop", 0.98, "flip"),
+    ("flip_or_crop", 1.0, "crop"),
+    ("flip", 1.0, "flip"),
+])  # fmt: skip
+def test_cuts_follow_a_head_that_fits_the_train_images(asked, accuracy, acts):
+    history = pandas.DataFrame({"accuracy": [0.5, accuracy, 0.6]})
+    head = Fitted(history, kept_epoch=2, class_weights=None, diverged=False)
+    settings = dataclasses.replace(SETTINGS, augmentation=asked)
+    assert strategies._augmentation(settings, head) == acts
 
 
 @pytest.mark.parametrize(("strategy", "moves"), [("full", True), ("fine_tune", False)])

@@ -52,6 +52,8 @@ POLICIES: dict[str, Policy | auto_augment.RandAugment | auto_augment.AutoAugment
     "square": Policy(flip_horizontal=True, flip_vertical=True, quarter_turns=True),
     "light": Policy(brightness=0.2, contrast=0.2),
     "crop": Policy(flip_horizontal=True, crop=0.3),
+    # Mirror images; `fine_tune` and `full` go on with cuts where the head fits the train images.
+    "flip_or_crop": Policy(flip_horizontal=True),
     "gentle": Policy(
         flip_horizontal=True, rotation=10, zoom=0.1, shift=0.05, brightness=0.1, contrast=0.1
     ),

@@ -37,8 +37,9 @@ from lib.training.strategies import Trained
 SIDES = (128, 224, 320)
 _FINAL_SHARE = 0.1  # of the time, kept for the last model's scores and figures
 _FINE_TUNE_EPOCHS = range(3, 9)
-_EPOCHS_SHARE = 0.6  # of a fine-tuning's time; validation and the features of its heads take the rest
-_SEPARATED = 0.99  # accuracy on train
+_EPOCHS_SHARE = (
+    0.6  # of a fine-tuning's time; validation and the features of its heads take the rest
+)
 _WEIGHTS = (0.25, 0.5, 0.75)  # of the fine-tuned network in an ensemble
 _MIRRORED = {"augmentation": "flip", "average_mirrored": True}
 _AS_THEY_ARE = {"augmentation": "none", "average_mirrored": False}  # hand signs, text
@@ -250,16 +251,9 @@ def _fine_tuned(
 ) -> Iterator[Candidate]:
     """Yields the backbones of the best head fine-tuned at its side, one after the other, each for
     as many epochs as the time allows; none where that is fewer than three.
-
-    Where the head fits nearly all train images, mirrored ones teach nothing and cuts do.
     """
-    side, fitted = head.parameters["image_side"], head.trained.fitted
-    accuracy = fitted.history["accuracy"].iloc[fitted.kept_epoch - 1]
-    augmentation = fixed["augmentation"]
-    if augmentation == "flip" and accuracy > _SEPARATED:
-        augmentation = "crop"
-    elif augmentation == "none":
-        augmentation = "rotate"
+    side = head.parameters["image_side"]
+    augmentation = "flip_or_crop" if fixed["average_mirrored"] else "rotate"
     for number, architecture in enumerate(backbones.parts(head.parameters["architecture"])):
         began = time.monotonic()
         own = {"architecture": architecture, "image_side": side, "strategy": "fine_tune"}

@@ -34,6 +34,7 @@ from lib.training.fit import Fitted, fit
 from lib.training.settings import Settings
 
 _CHUNK = 1024  # images in memory at once
+_SEPARATED = 0.99  # of the train images right, beyond which mirror images teach a head nothing
 _HEAD = Settings(epochs=30, batch_size=32, learning_rate=1e-3, schedule="cosine")
 """The first phase of fine-tuning: a head on stored features costs seconds, so it may take its time.
 """
@@ -102,7 +103,8 @@ def train(
             fitted in closed form or to convergence and refitted on train and validation),
             `fine_tune` (a linear head first, then the last layers at `settings.learning_rate`, with
             batch normalisation frozen) or `full` (the same with everything, batch normalisation
-            included).
+            included). With `flip_or_crop` both see mirror images, or cuts where the head fits
+            nearly all train images, so that mirror images would teach nothing.
         model: as `lib.models.build` makes it.
         data: pixels and split.
         settings: of the main phase.
@@ -180,7 +182,7 @@ def _linear_probe(job: _Job) -> _Outcome:
             "A linear probe gives an image one class, and these images have several labels. Use "
             "strategy = 'frozen' or 'fine_tune'."
         )
-    if job.settings.augmentation not in ("none", "flip"):
+    if job.settings.augmentation not in ("none", "flip", "flip_or_crop"):
         raise DarkroomError(
             "A linear probe sees each image as it is, and with augmentation = 'flip' its mirror "
             f"image too. Received: augmentation = {job.settings.augmentation!r}. Use 'none' or "
@@ -224,6 +226,7 @@ def _two_phases(job: _Job, release: Callable[[], int]) -> _Outcome:
         first = dataclasses.replace(_HEAD, **{name: getattr(settings, name) for name in own})
         fit_head = functools.partial(fit, run=run, phase="head")
         head = _fit_head(job, first, fit_head)["fitted"]
+    settings = dataclasses.replace(settings, augmentation=_augmentation(settings, head))
     start = model.get_weights()
     release()
     run.progress(phase=2, phases=2, phase_started=time.time(), epoch=0, note="")
@@ -243,6 +246,7 @@ def _two_phases(job: _Job, release: Callable[[], int]) -> _Outcome:
         del states["tuned"]
         states["linear"] = (model.get_weights(), second, on_tuned)
     selection = _keep_best(model, {name: state[0] for name, state in states.items()}, val)
+    selection["augmentation"] = settings.augmentation
     kept = head.kept_epoch if selection["kept"] == "head" else fitted.kept_epoch + before
     if selection["kept"] == "linear":
         state = selection["states"]["linear"]
@@ -253,6 +257,14 @@ def _two_phases(job: _Job, release: Callable[[], int]) -> _Outcome:
     _, linear, its_job = states[selection["kept"]]
     refit = _refit(its_job, linear) if linear is not None else {}
     return {"fitted": fitted, "selection": selection} | refit
+
+
+def _augmentation(settings: Settings, head: Fitted) -> str:
+    """Returns the policy of the second phase."""
+    if settings.augmentation != "flip_or_crop":
+        return settings.augmentation
+    accuracy = head.history["accuracy"].iloc[head.kept_epoch - 1]
+    return "crop" if accuracy > _SEPARATED else "flip"
 
 
 def _tuned_features(run: Run) -> Path:
