@@ -388,6 +388,87 @@ def test_lines_of_a_title_above_the_header(tmp_path):
     assert "The first 2 lines of labels.csv are a title above its header." in reading.notes
 
 
+HEADERS = {
+    "units below the header": "image,label,mass\n-,-,kg\n",
+    "two lines of a header": "meta,meta,box\nimage,label,mass\n",
+    "merged cells": "image,animal,\n,label,mass\n",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_two_lines_of_a_header(tmp_path, name):
+    rows = "".join(f"{i}.png,{'ab'[i % 2]},{i}\n" for i in range(12))
+    (flat(tmp_path) / "labels.csv").write_text(HEADERS[name] + rows)
+    reading = read(tmp_path)
+    assert labels(reading) == {"a": 6, "b": 6} and reading.label == "column label of labels.csv"
+    mass = reading.rows.set_index("path")["attr_mass"]
+    assert [mass[f"images/{i}.png"] for i in range(12)] == [*range(12)]
+    assert not sum(reading.rows_not_used.values()) and "line" in reading.notes[0]
+
+
+def test_a_row_whose_file_is_not_there_is_no_header(tmp_path):
+    rows = [("00099", "b"), *((f"{i:05}", "ab"[i % 2]) for i in range(12))]
+    table(flat(tmp_path, name="{i:05}.png"), "image,label", rows)
+    assert read(tmp_path).rows_not_used["missing: the file is not there"] == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "expected_splits"), [("", {}), (" {split}", {"train": 9, "test": 3})]
+)
+def test_labels_of_several_words_in_a_list(tmp_path, end, expected_splits):
+    words = ("red fox", "grey wolf pup", "wolf")
+    lines = [f"{i:05}.png {words[i % 3]}{end}".format(split=("train", "test")[i > 8])
+             for i in range(12)]  # fmt: skip
+    (flat(tmp_path, name="{i:05}.png") / "list.txt").write_text("\n".join(lines))
+    reading = read(tmp_path)
+    assert labels(reading) == dict.fromkeys(sorted(words), 4)
+    assert splits(reading) == expected_splits
+
+
+def test_a_second_table_of_the_same_classes_that_differs_is_asked(tmp_path):
+    table(flat(tmp_path), "image,label", [(f"{i}.png", "ab"[i % 2]) for i in range(12)])
+    other = {f"{i}.png": "ab"[i % 2 if i else 1] for i in range(12)}
+    (tmp_path / "corrected.json").write_text(json.dumps(other))
+    with pytest.raises(DarkroomError, match="table=labels.csv .*table=corrected.json"):
+        read(tmp_path)
+    assert labels(read(tmp_path, table="corrected.json")) == {"a": 5, "b": 7}
+
+
+def test_a_column_is_valid_is_the_split(tmp_path):
+    rows = [(f"{i}.png", "ab"[i % 2], str(i > 8)) for i in range(12)]
+    reading = read(table(flat(tmp_path), "name,label,is_valid", rows))
+    assert splits(reading) == {"train": 9, "val": 3}
+
+
+@pytest.mark.parametrize("kind", ["json", "project", "csv"])
+def test_regions_of_via(tmp_path, kind):
+    flat(tmp_path)
+    box = {"name": "rect", "x": 1, "y": 2, "width": 5, "height": 4}
+    pictures = {
+        f"{i}.png99": {
+            "filename": f"{i}.png",
+            "regions": [{"shape_attributes": box, "region_attributes": {"species": "ab"[i % 2]}}],
+            "file_attributes": {"place": {"wood": i < 6, "lake": i >= 6}},
+        }
+        for i in range(12)
+    }
+    if kind == "csv":
+        parts = [
+            (one["filename"], one["file_attributes"], *one["regions"][0].values())
+            for one in pictures.values()
+        ]
+        cells = [[name, *map(json.dumps, values)] for name, *values in parts]
+        names = ["filename", "file_attributes", "region_shape_attributes", "region_attributes"]
+        pd.DataFrame(cells, columns=names).to_csv(tmp_path / "via.csv", index=False)
+    else:
+        whole = {"_via_settings": {"ui": {}}, "_via_img_metadata": pictures, "_via_attributes": {}}
+        (tmp_path / "via.json").write_text(json.dumps(whole if kind == "project" else pictures))
+    reading = read(tmp_path)
+    assert labels(reading) == {"a": 6, "b": 6} and "column species" in reading.label
+    assert set(reading.rows["box_right"]) == {6} and set(reading.rows["box_bottom"]) == {6}
+    assert labels(read(tmp_path, label="place")) == {"lake": 6, "wood": 6}
+
+
 def test_a_table_that_labels_few_of_the_pictures_is_a_question(tmp_path):
     table(flat(tmp_path, 40), "image,label", [(f"{i}.png", "ab"[i % 2]) for i in range(8)])
     with pytest.raises(DarkroomError, match="labels 8 pictures, and 32 others.*kind=table"):

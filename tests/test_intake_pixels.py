@@ -79,6 +79,20 @@ def test_wide_rgb_keeps_its_low_bits(tmp_path):
         np.testing.assert_array_equal(decode.decode(data, rendering=rendering).pixels, expected)
 
 
+@pytest.mark.parametrize("bands", [1, 3, 4])
+@pytest.mark.parametrize("kind", [np.uint16, np.uint8, np.float32])
+def test_tiffs_packed_by_lzw(bands, kind):
+    import cv2
+
+    values = noise((12, 16, bands), 255, kind=kind)
+    turned = values[..., [2, 1, 0, 3][:bands]] if bands > 1 else values
+    data = cv2.imencode(".tif", turned, [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1].tobytes()
+    ranges = {"uint16": (0, 255), "float": (0, 255)}
+    rendering = Rendering(ranges, bands=(1, 2, 3) if bands == 4 else ())
+    pixels = decode.decode(data, rendering=rendering).pixels
+    np.testing.assert_array_equal(pixels, np.broadcast_to(values[..., :3], (12, 16, 3)))
+
+
 def test_white_is_zero_is_inverted():
     values = noise((12, 16, 1), 65536, kind=np.uint16)
     pixels = decode.decode(tiff(values, photometric=0)).pixels

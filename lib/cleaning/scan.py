@@ -25,6 +25,7 @@ from lib.cleaning.measurements import THUMB, VERSION, Measured
 from lib.data import decode, value_range
 from lib.data.dataset import Dataset
 from lib.data.value_range import Rendering
+from lib.errors import few
 
 FILE = Path("scan", "scan.parquet")
 THUMBS = Path("scan", "thumbs.bin")
@@ -107,8 +108,10 @@ def scan(
 
 
 def notes(dataset: Dataset, scanned: pd.DataFrame) -> list[str]:
-    """Returns remarks on decoding: several frames, more than 8 bits."""
+    """Returns remarks on decoding: classes without a good file, frames, more than 8 bits."""
     good, remarks = scanned[scanned["problem"].isna()], []
+    if lost := sorted({*scanned["label"].dropna()} - {*good["label"].dropna()}):
+        remarks.append(f"Classes of which no picture can be read: {few(lost, 6)}.")
     frames = good["frames"].fillna(1)
     if (frames > 1).any():
         remarks.append(

@@ -13,7 +13,7 @@ from lib.data import integrity
 
 _MOST_BYTES = 16
 """Bytes of stored values for each pixel that a file may have: eight bands of 16 bits."""
-_DEFLATE, _LZMA = (8, 32946), 34925  # compressions of a TIFF
+_DEFLATE, _LZMA, _LZW = (8, 32946), 34925, 5  # compressions of a TIFF
 
 
 class NotSupported(ValueError):
@@ -130,12 +130,12 @@ def from_tiff(data: bytes, max_pixels: int) -> Stored:
         _check_strips(page, data, kind.itemsize)
         try:
             values = page.asarray(maxworkers=1)
-        except (ImportError, KeyError, NotImplementedError) as error:
-            raise NotSupported(f"{described}, {str(error)[:120]}") from error
-        except ValueError as error:
-            if "imagecodecs" in str(error):
+        except (ImportError, KeyError, NotImplementedError, ValueError) as error:
+            if isinstance(error, ValueError) and "imagecodecs" not in str(error):
+                raise
+            values = _packed_tiff(data, page)
+            if values is None:
                 raise NotSupported(f"{described}, {str(error)[:120]}") from error
-            raise
         if values.ndim == 3 and page.planarconfig == 2:
             values = values.transpose(1, 2, 0)
         alpha = [int(extra) for extra in page.extrasamples]
@@ -162,6 +162,25 @@ def _check_strips(page: Any, data: bytes, itemsize: int) -> None:
         packed = memoryview(data)[start : start + size]
         if size and len(zlib.decompressobj().decompress(packed, most + 1)) > most:
             raise ValueError("a strip or tile holds more than its rows")
+
+
+def _packed_tiff(data: bytes, page: Any) -> np.ndarray | None:
+    """The pixels of a page that is packed by LZW, by OpenCV; None where it may read them otherwise
+    than they are meant. Raises ValueError for damaged ones.
+    """
+    import cv2
+
+    is_plain = page.photometric in (1, 2) and page.samplesperpixel in (1, 3, 4)
+    if page.compression != _LZW or page.planarconfig != 1 or not is_plain:
+        return None
+    cv2.setLogLevel(0)  # it prints what is damaged
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if values is None:
+        raise ValueError("the packed pixels are damaged")
+    if (values.shape, values.dtype) != (page.shape, page.dtype.newbyteorder("=")):
+        return None
+    return values[..., [2, 1, 0, 3][: values.shape[2]]] if values.ndim == 3 else values  # from BGR
 
 
 def _native(values: np.ndarray) -> np.ndarray:

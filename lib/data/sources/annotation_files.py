@@ -76,7 +76,8 @@ def _text(path: Path) -> str:
 
 def class_lists(raw: Path, files: Sequence[ListedFile]) -> Iterator[tuple[str, dict[int, str]]]:
     """Yields the files that may name numbered classes, with the name of each number: a name a line,
-    also behind its number, a data.yaml, or JSON such as {"0": "cat"} and {"cat": 0}.
+    also behind its number, a data.yaml, or JSON such as {"0": "cat"} and {"cat": 0}. Names without
+    numbers come twice, counted from 0 and from 1.
     """
     for file in files:
         name = file.path.rsplit("/", 1)[-1].lower()
@@ -88,9 +89,10 @@ def class_lists(raw: Path, files: Sequence[ListedFile]) -> Iterator[tuple[str, d
             if names and all(numbered):
                 yield file.path, {int(match[1]): match[2] for match in numbered}
             else:
-                yield file.path, dict(enumerate(names))
+                yield from ((file.path, dict(enumerate(names, start))) for start in (0, 1))
         elif name in ("data.yaml", "data.yml", "dataset.yaml"):
-            yield file.path, dict(enumerate(_names_of_yaml(_text(raw / file.path))))
+            names = _names_of_yaml(_text(raw / file.path))
+            yield from ((file.path, dict(enumerate(names, start))) for start in (0, 1))
         elif name.endswith(".json") and not _MAP_WORDS.isdisjoint(vocabulary.tokens(name)):
             yield file.path, _names_of_json(_text(raw / file.path))
 

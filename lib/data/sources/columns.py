@@ -276,6 +276,7 @@ def _read_split(cells: pd.Series, name: str) -> dict[str, str | None]:
     for yes, no, names in (
         ("train", "test", vocabulary.TRAIN_FLAGS),
         ("test", "train", vocabulary.TEST_FLAGS),
+        ("val", "train", vocabulary.VAL_FLAGS),
     ):
         if key in names and is_flag:
             return {value: yes if value.lower() in _TRUE else no for value in values}
@@ -464,8 +465,8 @@ def _only_value(cell: str) -> str:
 
 
 def _list_separator(cells: pd.Series, *, loose: bool) -> tuple[str, int] | None:
-    """The sign between several labels, where cells with it are made of parts that are cells too or
-    (`loose`, and for signs that no name holds) recur in other cells.
+    """The sign between several labels: one that no name holds, or one where the cells with it are
+    made of parts that are cells too or (`loose`, and for `,`) recur in other cells.
     """
     values = cells[cells != ""]
     distinct = set(values.unique())
@@ -478,7 +479,7 @@ def _list_separator(cells: pd.Series, *, loose: bool) -> tuple[str, int] | None:
         alone = {part for part in uses if part in distinct}
         is_strict = sign in (" ", "/", "+", ",") and not loose
         recurring = all(any(part in alone or uses[part] > 1 for part in cell) for cell in parts)
-        if len(alone) == len(uses) if is_strict else recurring:
+        if sign in "|;" or (len(alone) == len(uses) if is_strict else recurring):
             return sign, int(values.isin(several).sum())
     return None
 

@@ -172,6 +172,8 @@ def _only_table(given: Tables, listing: Listing, options: Options) -> Reading:
     certain = [bundle for bundle in bundles if bundle.label.known and not bundle.label.question]
     bundles = certain or bundles
     largest = max(bundles, key=lambda bundle: len(bundle.pictures))
+    rivals = (one for one in given.labelled if one not in bundles and _has_words_of(one, largest))
+    bundles = [*bundles, *rivals]
     if not all(_repeats(other, largest) for other in bundles):
         listed = "; ".join(
             f"table={bundle.members[0].table.path} names {len(bundle.pictures):,} pictures"
@@ -215,6 +217,15 @@ def _without_label(bundle: Bundle) -> str:
     return f"{bundle.name} names the pictures but has no column that can be a label" + (
         f": {few(counts, 12)}; say label=COLUMN" if counts else ""
     )
+
+
+def _has_words_of(other: Bundle, largest: Bundle) -> bool:
+    """Whether a table's only label column has no other words than that of `largest`."""
+    pairs = [(one.frame, one.label.columns) for one in (other, largest)]
+    if any(len(columns) != 1 for _, columns in pairs):
+        return False
+    own, known = (set(frame[columns[0]]) for frame, columns in pairs)
+    return own <= known
 
 
 def _repeats(other: Bundle, largest: Bundle) -> bool:
@@ -299,7 +310,7 @@ def _with_tables(
     idle = [
         f"{path} ({why})"
         for path, why in given.useless.items()
-        if path.lower().endswith(table_files.ENDINGS)
+        if path.lower().endswith(table_files.ENDINGS) or "several times" in why
     ]
     if idle:
         notes.append(f"Tables that are not used: {few(idle, 4)}.")
@@ -444,11 +455,9 @@ def _with_class_names(raw: Path, reading: Reading, listing: Listing, options: Op
     if options.names == "keep" or len(labels) < len(reading.counts):
         return reading
     for path, names in annotation_files.class_lists(raw, listing.others):
-        if 0 in names and 0 not in labels.values() and max(labels.values()) == len(names):
-            names = {number + 1: name for number, name in names.items()}  # counted from 1
         meaning = {label: names.get(number) for label, number in labels.items()}
         is_exact = len(labels) == len(names) == len({*meaning.values(), None}) - 1
-        if is_exact and path not in reading.tables:
+        if is_exact and (path not in reading.tables or path.endswith(".json")):
             listed = few([f"{label} = {name}" for label, name in sorted(meaning.items())], 4)
             return reading.noting(
                 f"The numbers of the classes have their names from {path} ({listed}); names=keep "
@@ -577,6 +586,7 @@ def _groups_of_tables(reading: Reading, bundles: Sequence[Bundle], options: Opti
         frame = bundle.frame.drop(columns=[bundle.image, *bundle.label.columns])
         names = columns.automatic_groups(frame, bundle.paths)
         certain += [name for name in names if columns.attribute_name(name) in reading.rows]
+    certain = [*dict.fromkeys(certain)]
     if not certain:
         return reading
     group = groups.named([_group_key(reading.rows, name)[0] for name in certain])

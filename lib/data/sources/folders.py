@@ -325,7 +325,8 @@ def _readings(layout: Layout, options: Options) -> tuple[list[Reading], str]:
         if place.levels:
             is_last[place.names[0]] |= len(place.levels) == 1
     for name in sorted(is_last):
-        if options.split != "none" and (split := vocabulary.splits_of([name])):
+        is_open = options.split != "none" and not layout.split_levels
+        if is_open and (split := vocabulary.splits_of([name])):
             layout.notes.append(
                 f"The folder {name}/ is read as a class; if it is the split {split[name]}, say "
                 "split_names=NAME:SPLIT for its sibling folders."

@@ -74,6 +74,7 @@ def class_counts(counts: pd.Series, most: int = 6) -> str:
 
 def sentence(facts: dict[str, Any], rows: pd.DataFrame) -> str:
     """Returns what was understood in one line: classes, split, label, group, what is not used."""
+    rows = rows[rows["problem"].ne("missing")]
     splits = rows.loc[rows["label"].notna(), "source_split"].dropna().value_counts()
     read_as, unused = facts["read_as"], facts["not_used"]
     ordered = [f"{name} {splits[name]:,}" for name in ("train", "val", "test") if name in splits]

@@ -137,7 +137,9 @@ def load(
         if ending == "json":
             return Table(path, _from_json(json.loads(text), names))
         is_list = ending not in ("csv", "tsv", "tab")
-        frame, has_header, titles = _from_text(text, names, is_list=is_list)
+        frame, has_header, note = _from_text(text, names, is_list=is_list)
+        if {"filename", "region_attributes"} <= set(frame.columns):
+            frame = _from_via(map(_via_row, frame.to_dict("records")))
     except NoTable:
         raise
     except (
@@ -152,8 +154,7 @@ def load(
     notes = []
     if used not in ("utf-8-sig", "ascii") and not encoding:
         notes.append(f"{path} was read as {used}, since it is not UTF-8.")
-    if titles:
-        notes.append(f"The first {titles} lines of {path} are a title above its header.")
+    notes += [note.format(path)] if note else []
     return Table(path, frame if has_header else _named_split(path, frame), has_header, tuple(notes))
 
 
@@ -207,9 +208,9 @@ def _garbled_word(text: str) -> str | None:
 
 def _from_text(
     text: str, names: frozenset[str], *, is_list: bool
-) -> tuple[pd.DataFrame, bool, int]:
-    """Rows of text, whether they have a header, and how many lines stand above it; the separator
-    is that by which the rows have equally many cells.
+) -> tuple[pd.DataFrame, bool, str]:
+    """Rows of text, whether they have a header, and a note on further lines above them; the
+    separator is that by which the rows have equally many cells.
     """
     declared = re.match(r"sep=(.)\r?\n", text)  # as Excel writes it
     text = text[declared.end() :] if declared else text
@@ -219,7 +220,7 @@ def _from_text(
     ]
     if not sample:
         raise NoTable("it is empty")
-    separator = declared[1] if declared else _separator(sample)
+    separator = declared[1] if declared else _separator(sample, names)
     if separator == " ":
         kept = [line for line in lines if line.strip() and not line.startswith("#")]
         rows = _split_list(kept, names)
@@ -227,7 +228,7 @@ def _from_text(
         file = io.StringIO(text, newline="")
         rows = [*csv.reader(file, delimiter=separator, skipinitialspace=True)]
         rows = [row for row in rows if any(cell.strip() for cell in row)]
-    rows, titles = _without_titles(rows, names)
+    rows, note = _with_one_header(rows, names)
     if len(rows) > 2 and {len(row) for row in rows[1:]} == {len(rows[0]) + 1}:
         rows[0] = ["image", *rows[0]]  # CelebA's lists: no name above the first column
     width = len(rows[0])
@@ -257,7 +258,7 @@ def _from_text(
     frame = pd.DataFrame(rows[has_header:], columns=header, dtype=object)
     if any(frame[name].str.len().max() > 2000 for name in frame.columns[:8]):
         raise NoTable("its cells hold the pixels of pictures; write the pictures as files")
-    return frame, has_header, titles
+    return frame, has_header, note
 
 
 def _is_header(rows: list[list[str]], names: frozenset[str]) -> bool:
@@ -269,19 +270,34 @@ def _is_header(rows: list[list[str]], names: frozenset[str]) -> bool:
     )
 
 
-def _without_titles(rows: list[list[str]], names: frozenset[str]) -> tuple[list[list[str]], int]:
-    """The rows without the lines of a title above the header, and how many these are: nearly empty
-    lines, the header, then rows that name files.
+def _with_one_header(rows: list[list[str]], names: frozenset[str]) -> tuple[list[list[str]], str]:
+    """The rows with one header, and a note where a title, a line of units or a second header
+    stands above the rows that name files; {} in the note is the table.
     """
-    sizes = [sum(bool(cell.strip()) for cell in row) for row in rows[:20]]
-    naming = [any(_is_file_cell(cell, names) for cell in row) for row in rows[:20]]
-    titles = naming.index(True) - 1 if True in naming else 0
-    if titles < 1 or sizes[titles] < 2 or max(sizes[:titles]) * 2 > sizes[titles] + 1:
-        return rows, 0
-    return rows[titles:], titles
+    head = [[cell.strip() for cell in row] for row in rows[:20]]
+    first = next((at for at, row in enumerate(head) if _place_of_file(row, names) is not None), 0)
+    if first < 2:
+        return rows, ""
+    sizes = [sum(map(bool, row)) for row in head[:first]]
+    if sizes[-1] > 1 and max(sizes[:-1]) * 2 <= sizes[-1] + 1:
+        title = f"The first {first - 1} lines of {{}} are a title above its header."
+        return rows[first - 1 :], title
+    place = _place_of_file(head[first], names)
+    top, low = head[:2]
+    if first > 2 or len(top) != len(low) or re.search(r"\d", low[place]):
+        return rows, ""  # a row whose file is not there
+    is_header = all(top) and len(set(top)) == len(top)
+    if is_header and vocabulary.column_key(top[place]) in vocabulary.IMAGE_COLUMNS:
+        return [top, *rows[2:]], "The second line of {} names no picture; it is read as units."
+    header = [below or above for above, below in zip(top, low, strict=True)]
+    return [header, *rows[2:]], "The first two lines of {} are read as one header."
 
 
-def _separator(sample: list[str]) -> str:
+def _place_of_file(row: list[str], names: frozenset[str]) -> int | None:
+    return next((at for at, cell in enumerate(row) if _is_file_cell(cell, names)), None)
+
+
+def _separator(sample: list[str], names: frozenset[str]) -> str:
     best, cells = None, 1
     for separator in _SEPARATORS:
         try:
@@ -296,24 +312,35 @@ def _separator(sample: list[str]) -> str:
         return best
     spaced = [len(line.split()) for line in sample]
     usual = Counter(spaced).most_common(1)[0][1]
-    if len(sample) > 1 and min(spaced[2:] or spaced) > 1 and usual >= 0.5 * len(spaced):
+    begin = sum(_is_file_cell(line.split()[0], names) for line in sample)  # with a file
+    is_even = max(usual, begin) >= 0.5 * len(spaced)
+    if len(sample) > 1 and min(spaced[2:] or spaced) > 1 and is_even:
         return " "
     return ","
 
 
 def _split_list(lines: list[str], names: frozenset[str]) -> list[list[str]]:
-    """Rows of a list file, whose file names may hold spaces: the first cell is as long as it has to
-    be.
-    """
-    width = Counter(len(line.split()) for line in lines).most_common(1)[0][0]
+    """Rows of a list file, whose file names or labels may hold spaces."""
+    widths = Counter(len(line.split()) for line in lines)
+    width = widths.most_common(1)[0][0]
     named = [_words_of_path(line.split(), names) for line in lines[:50]]
     spaced = min(named, default=0) > 1  # every file name holds a space
+    has_words = any(map(str.isalpha, "".join(line.partition(" ")[2] for line in lines[:50])))
+    if set(named) == {1} and len(widths) > 1 and has_words:
+        ends = {line.split()[-1].casefold() for line in lines}
+        has_split = ends <= vocabulary.SPLIT_WORDS.keys()
+        return [_with_label_of_words(line.split(), has_split=has_split) for line in lines]
     rows = []
     for line in lines:
         cells = line.split()
         extra = _words_of_path(cells, names) if spaced else len(cells) - width + 1
         rows.append([" ".join(cells[:extra]), *cells[extra:]] if extra > 1 else cells)
     return rows
+
+
+def _with_label_of_words(cells: list[str], *, has_split: bool) -> list[str]:
+    end = len(cells) - has_split
+    return [cells[0], " ".join(cells[1:end]), *cells[end:]]
 
 
 def _words_of_path(cells: list[str], names: frozenset[str]) -> int:
@@ -367,6 +394,10 @@ def _from_json(value: Any, names: frozenset[str]) -> pd.DataFrame:
         classes = dict(enumerate(value["classes"]))  # as FiftyOne writes
         pairs = [(key, classes.get(label, label)) for key, label in value["labels"].items()]
         return _as_text(pd.DataFrame(pairs, columns=["file", "label"], dtype=object))
+    if isinstance(value, dict) and "_via_img_metadata" in value:
+        value = value["_via_img_metadata"]
+    if isinstance(value, dict) and value and all(map(_is_via, value.values())):
+        return _from_via(value.values())
     if isinstance(value, dict) and {"images", "annotations", "categories"} <= value.keys():
         return _from_coco(value)
     if isinstance(value, dict) and value:
@@ -437,6 +468,46 @@ def _from_label_studio(tasks: list[dict[str, Any]]) -> pd.DataFrame:
         ]
         rows += [(file, label) for label in labels or [""]]
     return _as_text(pd.DataFrame(rows, columns=["file", "label"], dtype=object))
+
+
+def _is_via(picture: Any) -> bool:
+    return isinstance(picture, dict) and {"filename", "regions"} <= picture.keys()
+
+
+def _via_row(row: dict[str, str]) -> dict[str, Any]:
+    """A row of VIA's CSV export as its JSON export has it."""
+    parts = {
+        name: json.loads(row.get(name) or "{}")
+        for name in ("file_attributes", "region_shape_attributes", "region_attributes")
+    }
+    region = {
+        "shape_attributes": parts["region_shape_attributes"],
+        "region_attributes": parts["region_attributes"],
+    }
+    return {"filename": row["filename"], "regions": [region], **parts}
+
+
+def _from_via(pictures: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """One row a region, with its box and attributes and those of its file. Source: Dutta and
+    Zisserman 2019, The VIA Annotation Software, export formats.
+    """
+    rows = []
+    for picture in pictures:
+        regions = picture["regions"]
+        for region in (regions.values() if isinstance(regions, dict) else regions) or [{}]:
+            shape = region.get("shape_attributes", {})
+            given = {
+                **{name: shape[name] for name in ("x", "y", "width", "height") if name in shape},
+                **picture.get("file_attributes", {}),
+                **region.get("region_attributes", {}),
+            }
+            ticked = {
+                name: [key for key, is_on in value.items() if is_on]
+                for name, value in given.items()
+                if isinstance(value, dict)
+            }
+            rows.append({"filename": picture["filename"], **given, **ticked})
+    return _as_text(pd.DataFrame(rows))
 
 
 def _from_coco(value: dict[str, Any]) -> pd.DataFrame:

@@ -120,6 +120,7 @@ SPLIT_COLUMNS = tuple(
     "split_name fold dataset".split()
 )
 TRAIN_FLAGS = ("is_train", "is_training", "is_training_image", "train", "training")
+VAL_FLAGS = ("is_val", "is_valid", "is_validation")
 TEST_FLAGS = ("is_test", "test", "is_testing")
 
 _TOKEN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_]+")
