@@ -173,7 +173,7 @@ def _packed_tiff(data: bytes, page: Any) -> np.ndarray | None:
     is_plain = page.photometric in (1, 2) and page.samplesperpixel in (1, 3, 4)
     if page.compression != _LZW or page.planarconfig != 1 or not is_plain:
         return None
-    cv2.setLogLevel(0)  # it prints what is damaged
+    cv2.utils.logging.setLogLevel(0)  # it prints what is damaged
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     values = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if values is None:

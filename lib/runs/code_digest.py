@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import hashing, paths
+from lib import files, hashing, paths
 
 _SHARED = ("data", "models", "evaluation")
 RESULT_BEARING = {
@@ -107,8 +107,8 @@ class _Module:
     def __init__(self, source: str) -> None:
         tree = ast.parse(source)
         self.imports: dict[str, tuple[str, ...]] = {}
-        for node in ast.walk(tree):
-            for name, target in _imported(node):
+        for statement in _statements(tree.body):
+            for name, target in _imported(statement):
                 self.imports[name] = tuple(dict.fromkeys((*self.imports.get(name, ()), target)))
         self.defined: dict[str, ast.stmt] = {}
         rest: list[ast.stmt] = []
@@ -134,9 +134,28 @@ def digest(stage: str, cells: Iterable[str], values: object, *, root: Path | Non
         stage: the stage of the run, such as `train`.
         cells: the sources of the notebook's code cells, without the parameters.
         values: the parameters, whose words choose the rows of tables.
-        root: the folder that contains `lib`; by default this checkout.
+        root: the folder that contains `lib`; by default this checkout, whose digests are
+            remembered, since computing one costs a second.
     """
-    walk = _Walk(root or paths.checkout(), stage, set(_words(values)))
+    if root is not None:
+        return _computed(stage, cells, values, root)
+    cells = tuple(cells)
+    key = hashing.digest(stage, *cells, *sorted(set(_words(values))))
+    memory = paths.logs() / ".hashes" / "code.json"
+    stored = files.read_json(memory)
+    known = hashing.unsealed(stored) if isinstance(stored, dict) else None
+    codes = known["codes"] if known and known.get("lib") == hashing.library() else {}
+    if key not in codes:
+        computed = _computed(stage, cells, values, paths.checkout())
+        if hashing.library() != hashing.library.__wrapped__():
+            return computed  # the code is being edited
+        codes = {**codes, key: computed}
+        files.write_json(memory, hashing.sealed({"lib": hashing.library(), "codes": codes}))
+    return codes[key]
+
+
+def _computed(stage: str, cells: Iterable[str], values: object, root: Path) -> str:
+    walk = _Walk(root, stage, set(_words(values)))
     notebook = _analysed("\n".join(cells))
     for symbol in (*map(notebook.symbol, notebook.defined), notebook.statements):
         walk.follow(notebook, symbol.names)
@@ -150,9 +169,10 @@ class _Walk:
     """Collects the code that is reached; `texts` are the words that choose rows of tables."""
 
     def __init__(self, root: Path, stage: str, texts: set[str]) -> None:
-        self._root, self._stage, self._texts = root, stage, texts
+        self._stage, self._texts = stage, texts
         self._parts: dict[tuple[str, str], str] = {}
         self._tables: dict[tuple[str, str], _Module] = {}
+        self._file = functools.cache(functools.partial(hashing.module_file, root=root))
 
     def digest(self) -> str:
         while self._add_rows():
@@ -168,7 +188,7 @@ class _Walk:
 
     def add(self, module_name: str, name: str, rest: tuple[str, ...]) -> None:
         """Adds a symbol of a module, with all that it reaches."""
-        file = hashing.module_file(module_name, root=self._root)
+        file = self._file(module_name)
         if file is None or not self._counts(module_name, name):
             return
         module = _module(file, file.stat().st_mtime_ns)
@@ -198,7 +218,7 @@ class _Walk:
             return
         for end in range(len(parts), 0, -1):
             name = ".".join(parts[:end])
-            file = hashing.module_file(name, root=self._root)
+            file = self._file(name)
             if file is None:
                 continue
             if end < len(parts):
@@ -256,6 +276,14 @@ def _defined(statement: ast.stmt) -> list[str]:
     if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
         return [statement.target.id]
     return []
+
+
+def _statements(body: list[ast.AST]) -> Iterator[ast.AST]:
+    for statement in body:
+        yield statement
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(statement, part, None)
+            yield from _statements(inner) if isinstance(inner, list) else ()
 
 
 def _imported(node: ast.AST) -> Iterator[tuple[str, str]]:
