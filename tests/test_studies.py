@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 
 from lib.batch import study as studies
@@ -119,6 +121,13 @@ def test_missing_study_is_named(batch_home):
 def test_ten_thousand_runs_are_read(batch_home):
     change(batch_home, "seeds = [0, 1]", f"seeds = {list(range(5000))}")
     assert len(studies.read("one").runs()) == 10_002
+
+
+def test_an_arm_that_does_not_run_may_equal_another_or_be_impossible(batch_home):
+    read = functools.partial(studies.read, "one", arms=["double"])
+    assert {run.arm for run in read(settings={"factor": "3"}).runs()} == {"double", None}
+    with pytest.raises(DarkroomError, match="same as the arm 'plain'"):
+        studies.read("one", settings={"factor": "3"}, arms=["double", "plain"])
 
 
 def test_a_study_is_narrowed_to_some_of_its_arms(batch_home):

@@ -53,7 +53,7 @@ def run(
     executor = Executor(workers=workers, cluster=cluster)
     if dry_run and prepare_only:
         raise DarkroomError("--dry-run writes nothing, --prepare-only writes notebooks: give one.")
-    study = studies.read(name, settings=settings, tiny=tiny, seeds=seeds).narrowed(arms)
+    study = studies.read(name, settings=settings, tiny=tiny, seeds=seeds, arms=arms)
     for stage in stages:
         study.stage(stage)
     if dry_run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class General:
     seeds: list[int] | None
     """Instead of the stage's own."""
     tiny: bool
+    arms: Sequence[str] = ()
+    """Those that run; the others need not differ, nor be possible with what was typed."""
 
 
 def expand(
@@ -75,10 +77,11 @@ def expand(
     base |= {"study": general.folder, "tiny": general.tiny}
     titles = {arm: _title(changes) for arm, changes in arms.items()}
     if arms:
-        filled = _arms(arms, base, forced, notebook=notebook, where=where)
+        wanted = {*general.arms} & {*arms} or {*arms}
+        filled = _arms(arms, base, forced, wanted=wanted, notebook=notebook, where=where)
     else:
         filled = {None: _complete(base | forced, notebook, where=where)}
-    if "ablation_of" in table:
+    if "ablation_of" in table and len(filled) == len(arms):
         others = table.get("other_arms", [])
         for arm in others:
             check_choice("other_arms", arm, arms, where=where)
@@ -132,10 +135,13 @@ def _arms(
     base: dict[str, Any],
     forced: dict[str, Any],
     *,
+    wanted: Collection[str],
     notebook: Notebook,
     where: str,
 ) -> dict[str | None, dict[str, Any]]:
-    """Every arm's parameters. No two may be equal; at most one, the baseline, changes nothing."""
+    """Every arm's parameters. No two of those `wanted` may be equal, and at most one, the baseline,
+    changes nothing; another is left out where it cannot be.
+    """
     filled: dict[str | None, dict[str, Any]] = {}
     arm_of: dict[str, str] = {}
     for arm, changes in arms.items():
@@ -145,7 +151,15 @@ def _arms(
         paths.run("study", "stage", arm)  # refuses a name that cannot be a folder
         changes = {name: value for name, value in changes.items() if name != "title"}
         own = parameter_types.check(changes, notebook.parameters, where=place)
-        values = _complete(base | own | forced, notebook, where=place)
+        try:
+            values = _complete(base | own | forced, notebook, where=place)
+        except DarkroomError:
+            if arm in wanted:
+                raise
+            continue
+        if arm not in wanted:
+            filled[arm] = values
+            continue
         written = json.dumps(values, sort_keys=True)
         if written in arm_of:
             overruled = sorted(set(changes) & set(forced))

@@ -170,6 +170,7 @@ def read(
     settings: Mapping[str, str] | None = None,
     tiny: bool = False,
     seeds: Sequence[int] | None = None,
+    arms: Sequence[str] = (),
 ) -> Study:
     """Returns the study `name` (or the file at that path), filled in and checked.
 
@@ -177,6 +178,7 @@ def read(
         settings: parameter, or stage.parameter, → value as typed with `--set`.
         tiny: take the study's small twin, which goes to a folder of its own.
         seeds: in place of those of every stage that has seeds.
+        arms: the study is `narrowed` to these.
 
     Raises:
         DarkroomError: the file, a parameter, an arm or a setting is wrong; it says which and how to
@@ -201,13 +203,14 @@ def read(
         typed=typed,
         seeds=list(seeds) if seeds else small.get("seeds") if tiny else None,
         tiny=tiny,
+        arms=arms,
     )
     stages: list[Stage] = []
     for table, notebook in zip(content["stage"], used, strict=True):
         where = f"stage {table['name']!r} of {path.name}"
         stages.append(_stage(table, notebook, general, earlier=stages, where=where))
     _check_compared_arms(stages, path.name)
-    return Study(
+    whole = Study(
         path.stem,
         path,
         general.folder,
@@ -220,6 +223,7 @@ def read(
         tiny=tiny,
         seeds=tuple(seeds or ()),
     )
+    return whole.narrowed(arms)
 
 
 def _check_compared_arms(stages: Sequence[Stage], where: str) -> None:

@@ -18,6 +18,7 @@ LOSSES = {
 """Every loss, all computed from logits, with the head that it belongs to."""
 _NAMES = (*parameter_table.FIT, "feature_backend", "seed")
 _MOST_WHEN_TINY = {"image_side": 32, "limit_per_class": 24, "epochs": 2}
+_MOST_FINE_TUNED = 0.1  # share of the layers that a tiny run fine-tunes
 
 
 class _Checked:
@@ -82,11 +83,11 @@ DEFAULTS = {name: parameter_table.TRAINING[name].default for name in _NAMES}
 
 def effective(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the parameters of `3_train` that a run trains with: a tiny one has small images, few
-    of them, and two epochs.
+    of them, two epochs, and few layers to fine-tune.
     """
     if not values.get("tiny"):
         return dict(values)
-    return {
-        **values,
-        **{name: min(values[name] or most, most) for name, most in _MOST_WHEN_TINY.items()},
-    }
+    most = {name: min(values[name] or most, most) for name, most in _MOST_WHEN_TINY.items()}
+    if values.get("strategy") == "fine_tune":
+        most["fine_tune_fraction"] = min(values["fine_tune_fraction"], _MOST_FINE_TUNED)
+    return {**values, **most}
