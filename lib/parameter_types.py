@@ -34,6 +34,13 @@ from typing import Any
 from lib.errors import DarkroomError, few, suggest, visible
 
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str}
+_SPOKEN = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "dict": "names with values",
+}
 _WORDS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
@@ -193,9 +200,12 @@ class Parameter:
         return ", or None" if self.type.endswith(_OPTIONAL) else ""
 
     def _refusal(self, value: Any) -> DarkroomError:
-        example = "" if self.default is None else f", such as {self.default!r}"
+        item, example = _item_type(self.kind), ""
+        if self.default not in (None, "", [], {}):
+            example = f", such as {self.default!r}"
+        kind = f"a list, each {_SPOKEN[item]}" if item else _SPOKEN[self.kind]
         return DarkroomError(
-            f"`{self.name}` must be of type {self.kind}{example}. Received: {value!r}."
+            f"`{self.name}` must be {kind}{self._open}{example}. Received: {value!r}."
         )
 
 

@@ -168,8 +168,10 @@ def test_thresholds_and_verdicts_are_parameters(faulty):
     assert verdicts["b/tiny.png"] == "keep" and verdicts["b/long.png"] == "reject"
     with pytest.raises(ValueError, match="threshold dark must be a number"):
         Thresholds(dark=float("nan"))
-    with pytest.raises(ValueError, match="Received: 'blury'"):
+    with pytest.raises(ValueError, match="Received: 'blury'. Did you mean 'blurred'"):
         cleaning.clean(data, verdicts={"blury": "keep"})
+    with pytest.raises(ValueError, match="`verdict blurred` must be one of keep.* 'maybe'"):
+        cleaning.clean(data, verdicts={"blurred": "maybe"})
 
 
 def test_hand_decisions_hold_and_can_be_undone(faulty):

@@ -86,10 +86,32 @@ def test_tensorboard_starts_without_tensorflow_and_its_words_on_gpus():
     )
 
 
-def test_an_option_that_a_command_does_not_know_is_refused(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["list", "--port"])
-    assert "--port" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("list --port", "`darkroom list` does not take '--port'. See: darkroom list --help"),
+        ("run one --tinny", "`darkroom run` does not take '--tinny'. Did you mean '--tiny'?"),
+        ("run", "Missing: NAME (name of a study in studies/, or the path of a .toml file)."),
+        ("run one --workers two", "--workers must be a whole number. Received: 'two'."),
+        ("best one --minutes ten", "--minutes must be a number. Received: 'ten'."),
+        ("results --mlflow", "--mlflow needs a value."),
+        ("spread", "Missing: PASS (scan, features, apply)."),
+        ("spread scann", "PASS must be one of scan, features, apply. Received: 'scann'. Did you"),
+        ("rnu", "There is no command 'rnu'. Did you mean 'run'?"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_in_one_sentence(line, message, capsys):
+    assert cli.main(line.split()) == 2
+    written = capsys.readouterr()
+    assert written.err.startswith(f"darkroom: {message}") and written.err.count("\n") == 1
+    assert cli.main([*line.split(), "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"].startswith(message)
+
+
+def test_without_words_it_says_on_one_screen_what_to_do_first(capsys):
+    assert cli.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "Three things to do first:" in lines[:8] and len(lines) <= 40
 
 
 def test_a_study_runs_to_its_table_and_is_not_repeated(batch_home):
@@ -144,7 +166,7 @@ def test_a_failed_run_is_reported_with_its_cell_and_the_others_continue(batch_ho
             ["run", "one", "--set", "second=1"],
             "has the parameter `second`. Did you mean 'seconds'?",
         ),
-        (["run", "one", "--set", "seconds=long"], "`seconds` must be of type float"),
+        (["run", "one", "--set", "seconds=long"], "`seconds` must be a number"),
         (["run", "one", "--set", "seconds"], "--set takes NAME=VALUE"),
         (["run", "one", "--stage", "wrk"], "Received: 'wrk'. Did you mean 'work'?"),
         (["run", "one", "--workers", "0"], "--workers must be at least 1"),
@@ -212,6 +234,16 @@ def test_list_shows_parameters_with_what_is_allowed(batch_home, capsys):
     }
     assert cli.main(["list", "studies"]) == 0
     assert capsys.readouterr().out == "STUDIES\n  one  Does it work?\n"
+    assert cli.main(["list", "ok", "method"]) == 0
+    assert capsys.readouterr().out == 'method = "plain"\n  how\n  Allowed: plain, fancy, none\n'
+    assert cli.main(["list", "ok", "methud"]) == 2
+    assert "ok has no parameter 'methud'. Did you mean 'method'?" in capsys.readouterr().err
+
+
+def test_the_parameters_of_a_notebook_fit_a_screen(capsys):
+    assert cli.main(["list", "3_train"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40 and max(map(len, lines)) <= 100
 
 
 def test_prune_deletes_what_no_run_needs(batch_home, capsys, monkeypatch):

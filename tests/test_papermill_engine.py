@@ -69,11 +69,11 @@ def test_three_doors_give_the_same_result(batch_home):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("tiny", "maybe", "`tiny` must be of type bool"),
+        ("tiny", "maybe", "`tiny` must be true or false"),
         ("seed", "-1", "`seed` must be at least 0"),
-        ("seed", "None", "`seed` must be of type int"),
+        ("seed", "None", "`seed` must be a whole number"),
         ("factor", "101", "`factor` must be above 0, at most 100"),
-        ("factor", "[1", "`factor` must be of type float"),
+        ("factor", "[1", "`factor` must be a number"),
         ("method", "fancey", "Did you mean 'fancy'?"),
         ("split_sed", "1", "no parameter `split_sed`. Did you mean 'split_seed'?"),
     ],

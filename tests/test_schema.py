@@ -82,7 +82,7 @@ def test_text_is_read_as_the_parameter_s_type(name, text, value):
         ({"options": {"mix_alfa": 1.0}}, "has no parameter `mix_alfa`. Did you mean 'mix_alpha'"),
         ({"options": {"epochs": 3}}, "`epochs` is a parameter of 3_train itself"),
         ({"training": "full"}, "The parameter `training` of 3_train is called `strategy` now"),
-        ({"epochs": "3"}, "`epochs` must be of type int. Received: '3'"),
+        ({"epochs": "3"}, "`epochs` must be a whole number, or None. Received: '3'"),
         ({"dropout": 1.0}, "`dropout` must be at least 0, below 1, or None. Received: 1.0"),
         ({"split_method": "groupd"}, "`split_method` must be grouped, random"),
         ({"fractions": [0.6, 0.2, 0.3]}, "whose sum is 1. Received: .* whose sum is 1.1"),

@@ -392,7 +392,7 @@ def _check_copies(
         )
     if classes and target is None:
         raise DarkroomError(
-            "`classes` selects the pictures to copy and needs `copy_to` (--copy). "
+            "`classes` (--only) selects the pictures to copy and needs `copy_to` (--copy). "
             "Received: no folder."
         )
     if target is None:

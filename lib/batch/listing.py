@@ -89,16 +89,18 @@ def print_results(folder: str | None, *, as_json: bool, mlflow: str | None = Non
     return 0
 
 
-def print_list(what: str | None, *, as_json: bool) -> int:
+def print_list(what: str | None, parameter: str | None = None, *, as_json: bool) -> int:
     """Prints studies, data sets and notebooks, one kind of them, the table of backbones, or the
-    parameters of one notebook.
+    parameters of one notebook, or one of these.
 
     Raises DarkroomError for what is none of these.
     """
+    if what is not None and what not in (*KINDS, "backbones"):
+        return _print_parameters(what, parameter, as_json=as_json)
+    if parameter is not None:
+        raise DarkroomError(f"{what} have no parameters; a notebook has: darkroom list 3_train.")
     if what == "backbones":
         return _print_backbones(as_json=as_json)
-    if what is not None and what not in KINDS:
-        return _print_parameters(what, as_json=as_json)
     listed = {kind: _LISTS[kind]() for kind in ([what] if what else KINDS)}
     if as_json:
         _print_json(listed)
@@ -107,8 +109,9 @@ def print_list(what: str | None, *, as_json: bool) -> int:
         print(kind.upper())
         if what is None:
             print(_wrapped([entry["name"] for entry in entries]))
+        width = max((len(entry["name"]) for entry in entries), default=0) + 2
         for entry in entries if what else ():
-            print(f"  {entry['name']}  {entry.get('about', '')}".rstrip())
+            print(_wrapped([entry.get("about", "")], f"  {entry['name']:<{width}}"))
     if what is None:
         print("\nMore: darkroom list studies, data, notebooks or backbones")
         print("Parameters of a notebook: darkroom list 3_train")
@@ -117,7 +120,7 @@ def print_list(what: str | None, *, as_json: bool) -> int:
     return 0
 
 
-def _print_parameters(name: str, *, as_json: bool) -> int:
+def _print_parameters(name: str, parameter: str | None, *, as_json: bool) -> int:
     known = [notebook.name for notebook in notebooks.every()]
     if name.removesuffix(".ipynb") not in known:
         choices = [*KINDS, "backbones", *known]
@@ -125,15 +128,40 @@ def _print_parameters(name: str, *, as_json: bool) -> int:
             f"There is nothing to list for {name!r}.{suggest(name, choices)} Choose from "
             f"{', '.join(choices)}."
         )
-    entry = _notebook(notebooks.find(name))
+    notebook = notebooks.find(name)
+    rows = notebook.parameters
+    if parameter is not None and parameter not in rows:
+        near = suggest(parameter, list(rows)) or f" See: darkroom list {notebook.name}"
+        raise DarkroomError(f"{notebook.name} has no parameter {parameter!r}.{near}")
     if as_json:
-        _print_json(entry)
+        entry = _notebook(notebook)
+        chosen = [row for row in entry["parameters"] if parameter in (None, row["name"])]
+        _print_json(entry | {"parameters": chosen})
         return 0
-    print(entry["about"])
-    for row in entry["parameters"]:
-        allowed = f" ({row['allowed']})" if row["allowed"] else ""
-        print(f"  {row['name']}: {row['type']} = {row['default']!r}{allowed}  {row['help']}")
+    if parameter is not None:
+        row = rows[parameter]
+        print(f"{row.name} = {_shown(row.default)}\n{_wrapped([row.help])}")
+        if row.allowed():
+            print(_wrapped([f"Allowed: {row.allowed().removeprefix('one of ')}"]))
+        if row.when:
+            print(f"  Acts with {row.when[0]} = {' or '.join(map(_shown, row.when[1]))} only")
+        return 0
+    print(notebook.title)
+    width, group = max(len(row.name) for row in rows.values() if row.in_cell), ""
+    for row in (row for row in rows.values() if row.in_cell):
+        if row.group != group:
+            group = row.group
+            print(group.upper())
+        print(f"  {row.name:<{width}}  {_shown(row.default):<14}  {row.help}")
+    if options := [row.name for row in rows.values() if not row.in_cell]:
+        print("OPTIONS, set by name in the same way, or in `options` of the notebook")
+        print(_wrapped(options))
+    print(f"\nWhat one may be: darkroom list {notebook.name} {next(iter(rows))}")
     return 0
+
+
+def _shown(value: Any) -> str:
+    return "None" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _print_backbones(*, as_json: bool) -> int:
@@ -143,7 +171,10 @@ def _print_backbones(*, as_json: bool) -> int:
     if as_json:
         print(table.reset_index().to_json(orient="records", indent=1))
         return 0
-    print(table.drop(columns="weights").to_string(na_rep="-"))
+    table = table.drop(columns="weights").astype(object)
+    table["offline"] = table["offline"].map({True: "yes", False: "no"})
+    shown = table.where(table.notna(), "-").rename_axis(None)
+    print(shown.to_string(formatters={"num_parameters": "{:,}".format}))
     print("\nTop-1 and Top-5 in %, on ImageNet. Depth: layers with weights, where it is published.")
     print("Offline: the weights are on this machine; the others are downloaded once.")
     return 0
@@ -153,11 +184,11 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
-def _wrapped(names: Sequence[str]) -> str:
+def _wrapped(names: Sequence[str], head: str = "  ") -> str:
     width = min(shutil.get_terminal_size().columns, 100)
-    text = ", ".join(names) or "none"
+    text, indent = ", ".join(names) or "none", " " * len(head)
     return textwrap.fill(
-        text, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+        text, width, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False
     )
 
 

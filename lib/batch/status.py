@@ -123,10 +123,8 @@ def read(folder: str) -> dict[str, Any]:
     if content := record.study_info(folder):
         return content
     if folder not in (known := folders()):
-        raise DarkroomError(
-            f"The study {folder!r} never ran.{suggest(folder, known)} There is "
-            f"{', '.join(known) or 'none'}."
-        )
+        there = f"There is {', '.join(known)}." if known else "No study has been run here yet."
+        raise DarkroomError(f"The study {folder!r} never ran.{suggest(folder, known)} {there}")
     stages: dict[str, dict[str, Any]] = {}
     for path in sorted((paths.logs() / folder).glob(f"*/*/{record.KEY}")):
         name = path.parents[1].name

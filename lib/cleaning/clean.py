@@ -184,6 +184,7 @@ def clean(
         DarkroomError: fewer than two classes have accepted files.
     """
     check_choice("grouping", grouping, duplicates.GROUPINGS)
+    findings.complete_verdicts(verdicts)
     limits, counting = thresholds or Thresholds(), counting or _uncounted
     with FileLock(dataset.folder / ".lock"):
         scanned = scan(dataset, workers=workers, progress=counting("files read"))

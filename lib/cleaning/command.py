@@ -16,7 +16,7 @@ from lib import files, paths
 from lib.cleaning import clean as cleaning
 from lib.cleaning import findings_page, ledger
 from lib.cleaning.clean import Cleaned
-from lib.cleaning.findings import ENDINGS, Thresholds
+from lib.cleaning.findings import ENDINGS, Thresholds, complete_verdicts
 from lib.cleaning.label_issues import EmbeddingConfig
 from lib.data import dataset as datasets
 from lib.data import intake, manifest, splits
@@ -24,6 +24,7 @@ from lib.data.dataset import Dataset
 from lib.data.intake import name_of
 from lib.data.sources import source_checks
 from lib.errors import DarkroomError, suggest
+from lib.parameter_table import find
 from lib.reporting.text import SITE, print_progress
 
 
@@ -40,6 +41,8 @@ def clean(
 ) -> None:
     """Cleans a data set and prints what was read and found; see `darkroom clean --help`."""
     limits = _thresholds(thresholds or {})
+    complete_verdicts(verdicts)
+    find("1_clean").check({"embedding_network": embedding_network})
     dataset = intake.bring(data, name=name, options=options or None)
     network = embedding_network
     cleaned = cleaning.clean(

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lib.data import decode
 from lib.data.manifest import VERDICTS
-from lib.errors import DarkroomError
+from lib.errors import DarkroomError, check_choice
 
 COLUMNS = ("path", "reason", "score", "verdict", "detail")
 """Columns of a findings table. `score` is 0 (worst) to 1 (harmless), so the worst sort first."""
@@ -145,7 +145,7 @@ def judge(
     """Returns the findings (`COLUMNS`, sorted by path and reason) of a scan with `copy_group`.
 
     `verdicts` overrides `DEFAULT_VERDICTS` for some reasons, such as `{"blurred": "keep"}`.
-    Raises ValueError for an unknown reason or verdict.
+    Raises DarkroomError for an unknown reason or verdict.
     """
     limits = thresholds or Thresholds()
     broken = scanned[scanned["problem"].notna()]
@@ -170,18 +170,19 @@ def judge(
     return table(rows, verdicts=verdicts)
 
 
+def complete_verdicts(verdicts: dict[str, str] | None) -> dict[str, str]:
+    """Returns the verdict of every finding. Raises DarkroomError for an unknown one."""
+    for reason, verdict in (verdicts or {}).items():
+        check_choice("finding", reason, DEFAULT_VERDICTS)
+        check_choice(f"verdict {reason}", verdict, VERDICTS)
+    return {**DEFAULT_VERDICTS, **(verdicts or {})}
+
+
 def table(
     rows: Iterable[tuple[str, str, float, str]], *, verdicts: dict[str, str] | None = None
 ) -> pd.DataFrame:
     """Returns findings, given as (path, reason, score, detail), with verdicts as `judge` does."""
-    decided = {**DEFAULT_VERDICTS, **(verdicts or {})}
-    strange = [name for name in decided if name not in DEFAULT_VERDICTS]
-    strange += sorted(set(decided.values()) - set(VERDICTS))
-    if strange:
-        raise DarkroomError(
-            f"verdicts maps reasons ({', '.join(DEFAULT_VERDICTS)}) to {', '.join(VERDICTS)}. "
-            f"Received: {strange[0]!r}."
-        )
+    decided = complete_verdicts(verdicts)
     issues = pd.DataFrame(list(rows), columns=["path", "reason", "score", "detail"])
     issues = issues.astype({"score": "float64"})
     issues.insert(3, "verdict", issues["reason"].map(decided))

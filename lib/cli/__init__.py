@@ -11,21 +11,23 @@ import errno
 import importlib
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from lib import quiet
 from lib.cli import data, models, project, studies
 from lib.cli.arguments import add, argument
-from lib.errors import DarkroomError, suggest, visible
+from lib.errors import DarkroomError, few, suggest, visible
 
 FIRST_STEPS = """Three things to do first:
   darkroom run quickstart              clean, train and compare on real pictures
   darkroom lab                         open the notebooks; begin with 0_tutorial
   darkroom clean path/to/your/folder   see what is wrong with your own pictures
 """
+_VALUES = {"int": "a whole number", "float": "a number"}
 
 _ASK = "complete -o default -C 'darkroom completion words' darkroom"
 SHELLS = {
@@ -54,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        if errno.errorcode.get(error.errno or 0) not in ("ENOSPC", "EROFS", "EACCES", "EDQUOT"):
+        spoken = errno.errorcode.get(error.errno or 0) in ("ENOSPC", "EROFS", "EACCES", "EDQUOT")
+        if os.environ.get("DARKROOM_TRACEBACK") or not (spoken or error.filename):
             return _unexpected(error)
         print(f"darkroom: {error.strerror}: {error.filename or 'the disk'}", file=sys.stderr)
         return 1
@@ -69,7 +72,6 @@ def _run(words: list[str]) -> int:
     parser, commands = _parser()
     if not words:
         parser.print_help()
-        print(f"\n{FIRST_STEPS}", end="")
         return 0
     if words == ["--version"]:
         print(f"darkroom {version()}")
@@ -84,7 +86,11 @@ def _run(words: list[str]) -> int:
     if "rest" in given:
         given["rest"] = rest
     elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        known = [name for row in commands[words[0]]._actions for name in row.option_strings]
+        raise DarkroomError(
+            f"`darkroom {words[0]}` does not take {rest[0]!r}.{suggest(rest[0], known)} "
+            f"See: darkroom {words[0]} --help"
+        )
     module, _, name = given.pop("function").partition(":")
     with quiet.loading():  # a backend announces its instruction sets and missing drivers
         command = getattr(importlib.import_module(module), name)
@@ -157,12 +163,38 @@ def version() -> str:
     return importlib.metadata.version("darkroom")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses in one sentence, as every other refusal, without a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises DarkroomError in the words of a user for what argparse has refused."""
+        name, _, why = message.removeprefix("argument ").partition(": ")
+        rows = {row.metavar or row.dest: row for row in self._actions}
+        if typed := re.fullmatch(r"invalid (int|float) value: (.*)", why):
+            message = f"{name} must be {_VALUES[typed[1]]}. Received: {typed[2]}"
+        elif chosen := re.fullmatch(r"invalid choice: '(.*)' \(choose from (.*)\)", why):
+            choices = chosen[2].replace("'", "")
+            near = suggest(chosen[1], choices.split(", "))
+            message = f"{name} must be one of {choices}. Received: {chosen[1]!r}.{near}"
+        elif why.startswith("expected "):
+            message = f"{name} needs a value"
+        elif name == "the following arguments are required":
+            absent = {key: rows[key] for key in why.split(", ") if key in rows}
+            words = [
+                f"{key.upper()} ({row.help or few(list(row.choices or ()))})"
+                for key, row in absent.items()
+            ]
+            message = f"Missing: {', '.join(words) or why}"
+        end = "" if message.endswith(("?", ".")) else "."
+        raise DarkroomError(f"{message}{end} See: {self.prog} --help")
+
+
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, Any]]:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="darkroom",
         description="Image-classification experiments in Keras, from a folder of pictures to "
-        "results that hold.",
-        epilog="Start with: darkroom run quickstart",
+        f"results that hold.\n\n{FIRST_STEPS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     about = {"action": "store_true", "default": argparse.SUPPRESS}
     parser.add_argument("--version", **about, help="print the version")

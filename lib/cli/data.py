@@ -15,7 +15,7 @@ def add_to(commands: Any) -> None:
     """Adds these commands to the command line."""
     parser = add(
         commands, "clean", "lib.cli.data:clean",
-        "check every file of a data set; list, decide by hand, undo, export",
+        "check every file of a data set; list, decide, undo, export",
         DATA,
         epilog="No raw file is ever changed. Every decision is a line in "
         "datasets/NAME/ledger.jsonl and can be undone.")
@@ -47,14 +47,14 @@ def add_to(commands: Any) -> None:
         flag("--by-split",
              "with --export: its split as outer folders, of the source or else grouped"))
     add(commands, "data", "lib.cli.data:data",
-        "list data sets, rename one, forget one, or find one again whose folder has moved",
+        "list, rename or forget data sets; find one whose folder moved",
         argument("what", "what to do", choices=["list", "rename", "forget", "relink"]),
         argument("name", "the data set", nargs="?", default=""),
         argument("to", "the new name, or the folder it moved to", nargs="?", default=""),
         JSON,
         epilog="Nothing is deleted: forgotten data sets are moved to datasets/.forgotten.")
     add(commands, "collect", "lib.cli.data:collect",
-        "collect film posters by genre from TMDB, for those who have its permission",
+        "collect film posters by genre from TMDB, with its permission",
         argument("name", "what the data set is called here"),
         argument("--genres", "TMDB's names with commas, such as Horror,Animation,Action, or all",
                  required=True),

@@ -26,7 +26,7 @@ def add_to(commands: Any) -> None:
               "target=attr_artist", "target=attr_artist", dest="values"),
         JSON)
     add(commands, "apply", "lib.apply.command:apply",
-        "give every picture of a folder a label, and say which of them to look at",
+        "label the pictures of a folder, and say which to look at",
         _MODEL,
         _PICTURES,
         ACCURACY,
@@ -42,7 +42,7 @@ def add_to(commands: Any) -> None:
                  choices=["hub", "onnx", "openvino", "saved_model", "tflite"]),
         argument("--out", "where it goes (default: beside the saved model)", metavar="FOLDER"))
     spread = add(commands, "spread", "",
-                 "one long pass over very many files, on all cores or on a cluster")
+                 "a pass over very many files, on all cores or on a cluster")
     passes = spread.add_subparsers(title="passes", required=True, metavar="PASS")
     size = argument("--size", "files in a part (2000)", type=int, default=2000, metavar="FILES",
                     dest="part_size")

@@ -33,13 +33,12 @@ def add_to(commands: Any) -> None:
     add(commands, "init", "lib.cli.project:init",
         "lay out a project: notebooks, studies and folders for results",
         argument("folder", "the project's folder; created if it does not exist"))
-    passed_on = "further options are passed on to it, such as --port"
     add(commands, "lab", "lib.cli.project:lab",
-        f"open JupyterLab on the notebooks; {passed_on} 8889").set_defaults(rest=[])
+        "open JupyterLab on the notebooks; takes its options").set_defaults(rest=[])
     add(commands, "board", "lib.cli.project:board",
-        f"open TensorBoard on all runs; {passed_on} 6007").set_defaults(rest=[])
+        "open TensorBoard on all runs; takes its options").set_defaults(rest=[])
     add(commands, "web", "lib.web.site:serve",
-        "serve the site: runs, maps of feature spaces, pictures to classify",
+        "serve the site: runs, data, maps, pictures to classify",
         argument("--port", "8050 by default; 0 takes a free one", type=int, default=8050,
                  metavar="N"),
         argument("--host", "address to serve on (default: this machine alone; no password)",

@@ -14,7 +14,7 @@ MAX_SEEDS = 1000
 def add_to(commands: Any) -> None:
     """Adds these commands to the command line."""
     add(commands, "run", "lib.cli.studies:run",
-        "run a study; finished runs are skipped, so the same command continues a stopped study",
+        "run a study, or continue one; finished runs are skipped",
         argument("name", "name of a study in studies/, or the path of a .toml file"),
         SET,
         flag("--tiny", "the study's small twin, in a folder of its own"),
@@ -33,12 +33,12 @@ def add_to(commands: Any) -> None:
         JSON,
         epilog="Ctrl-C once: no further run starts. Twice: the running ones are stopped too.")
     add(commands, "status", "lib.batch.listing:print_status",
-        "show the state of studies, also while they run in another terminal",
+        "show the state of studies, also while they run",
         argument("folder", "folder in logs/, such as quickstart or quickstart@flowers "
                  "(default: all)", nargs="?"),
         JSON)
     add(commands, "results", "lib.batch.listing:print_results",
-        "write all runs of a study as a table, and the page of all studies",
+        "write the runs of a study as a table, and the page of studies",
         argument("folder", "folder in logs/ (default: all of them)", nargs="?"),
         JSON,
         argument("--mlflow", "export the study's finished runs to this MLflow store",
@@ -47,12 +47,13 @@ def add_to(commands: Any) -> None:
         "show what there is: studies, data sets, notebooks, backbones",
         argument("what", "studies, data, notebooks or backbones; or a notebook such as 3_train, "
                  "for its parameters", nargs="?"),
+        argument("parameter", "one parameter of the notebook, with all that it may be", nargs="?"),
         JSON)
     add(commands, "check", "lib.batch.command:check",
         "check study files and notebooks without running anything",
         argument("names", "names or paths of study files (default: all)", nargs="*"), SET, JSON)
     add(commands, "prune", "lib.batch.prune:run",
-        "delete what no run needs: earlier runs, leftovers, checkpoints without a run",
+        "delete what no run needs: earlier runs, leftovers, checkpoints",
         flag("--yes", "do not ask"),
         flag("--caches", "delete pixel caches and features too; both are rebuilt when needed"),
         JSON)
