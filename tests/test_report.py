@@ -165,7 +165,7 @@ class Page(html.parser.HTMLParser):
     order.
     """
 
-    void = ("meta", "img", "br", "link", "input")
+    void = ("meta", "img", "source", "br", "link", "input")
 
     def __init__(self, text):
         super().__init__()

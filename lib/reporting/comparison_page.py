@@ -70,7 +70,7 @@ def render(
         notes: shown as they are: `command` (how to reproduce), `licence`, `understood` (how the
             data was read), and `openings` in place of those that the runs noted.
     """
-    published, metric = dict(published or {}), comparison.metric
+    published, metric = _titled(published), comparison.metric
     hardest, disputed = comparison.hardest(), arm_agreement.images(comparison)
     sure = arm_agreement.selective_prediction(comparison)
     is_multilabel = comparison.is_multilabel
@@ -81,6 +81,7 @@ def render(
     data = str(comparison.runs[0].result.get("data") or "")
     study = comparison.runs[0].folder.parents[1].name
     figures = drawings(comparison, published)
+    narrow = _overview(comparison, published, is_narrow=True)
     page = text.templates().get_template("comparison.html")
     return page.render(
         title=question or f"Comparison of {len(comparison.arms)} arms",
@@ -95,6 +96,7 @@ def render(
         shown=comparison.shown.to_dict("records"),
         published={name: text.published_row(value, metric) for name, value in published.items()},
         figures={name: embedded(drawing) for name, drawing in figures.items()},
+        narrow={name: embedded(drawing) for name, drawing in narrow.items()},
         kappa_scale=matrices.landis_koch_scale(),
         fitting=[*overfitting.sentences(comparison), *_published_sentences(comparison, published)],
         confusions=confusions,
@@ -118,25 +120,35 @@ def drawings(
     """The figures of the page by name: `arms`; `curves` where runs have a history; `reliability`
     and `coverage` where they state probabilities; `confusion <arm>` for many classes.
     """
-    estimates = {arm: mine[comparison.metric] for arm, mine in comparison.estimates.items()}
-    values = {
-        arm: [metrics.value(run.predictions.split("test"), comparison.metric) for run in runs]
-        for arm, runs in comparison.arms.items()
-    }
-    stated = {name: _number(value, comparison.metric) for name, value in (published or {}).items()}
-    others = {name: value for name, value in stated.items() if value is not None}
-    letters = comparison.letters if comparison.has_letters else {}
-    figures = {
-        "arms": run_figures.leaderboard(estimates, values, published=others, letters=letters)
-    }
-    if histories := _histories(comparison):
-        figures["curves"] = run_figures.learning_curves_of_arms(histories)
-    figures |= calibration_drawings(comparison)
+    figures = _overview(comparison, _titled(published)) | calibration_drawings(comparison)
     if len(comparison.class_names) > images.MOST_CLASSES and not comparison.is_multilabel:
         for arm in comparison.arms:
             figures[f"confusion {arm}"] = run_figures.confusion_matrix(
                 comparison.confusion(arm), comparison.class_names, title=arm
             )
+    return figures
+
+
+def _titled(published: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name.replace("_", " "): value for name, value in (published or {}).items()}
+
+
+def _overview(
+    comparison: Comparison, published: Mapping[str, Any], *, is_narrow: bool = False
+) -> dict[str, Drawing]:
+    """`arms`, and `curves` where runs have a history; `is_narrow` for phones."""
+    estimates = {arm: mine[comparison.metric] for arm, mine in comparison.estimates.items()}
+    values = {
+        arm: [metrics.value(run.predictions.split("test"), comparison.metric) for run in runs]
+        for arm, runs in comparison.arms.items()
+    }
+    stated = {name: _number(value, comparison.metric) for name, value in published.items()}
+    others = {name: value for name, value in stated.items() if value is not None}
+    letters = comparison.letters if comparison.has_letters else {}
+    more = {"published": others, "letters": letters, "is_narrow": is_narrow}
+    figures = {"arms": run_figures.leaderboard(estimates, values, **more)}
+    if histories := _histories(comparison):
+        figures["curves"] = run_figures.learning_curves_of_arms(histories, is_narrow=is_narrow)
     return figures
 
 

@@ -275,21 +275,26 @@ def learning_curves(
 
 
 @style.in_style
-def learning_curves_of_arms(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Drawing:
+def learning_curves_of_arms(
+    histories: Mapping[str, Sequence[pd.DataFrame]], *, is_narrow: bool = False
+) -> Drawing:
     """Validation loss and accuracy, one line an arm: the mean over seeds, its band one standard
     deviation.
 
-    Dotted where some seeds have stopped already: the mean is then over fewer of them.
+    Dotted where some seeds have stopped already: the mean is then over fewer of them. `is_narrow`
+    puts one below the other, for phones.
     """
-    drawing = Drawing(8.6, 3.7 + 0.12 * len(histories))
-    panels = drawing.subplots(1, 2)
+    rows, width = (2, 4.2) if is_narrow else (1, 8.6)
+    drawing = Drawing(width, 3.0 * rows + 0.7 + 0.12 * len(histories))
+    panels = drawing.subplots(rows, 3 - rows)
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
         for index, (arm, runs) in enumerate(histories.items()):
             curves = [run.set_index("epoch")[f"val_{name}"] for run in runs]
             _draw_arm_curve(axes, curves, index, style.wrapped(arm))
         _finish_curves(axes, f"validation {name}")
     handles, labels = panels[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    columns = min(1 if is_narrow else 4, len(labels))
+    drawing.legend(handles, labels, loc="outside lower center", ncols=columns)
     drawing.alt = "Validation accuracy over the epochs, mean over seeds: " + "; ".join(
         _describe_arm(arm, runs) for arm, runs in histories.items()
     )
@@ -353,6 +358,7 @@ def leaderboard(
     *,
     published: Mapping[str, float] | None = None,
     letters: Mapping[str, str] | None = None,
+    is_narrow: bool = False,
 ) -> Drawing:
     """One row an arm in the given order: every seed a circle, the mean a diamond, its 95 % interval
     a bar; first on top.
@@ -365,14 +371,15 @@ def leaderboard(
     names = list(estimates)[::-1]  # drawn from below; the first arm on top
     metric = next(iter(estimates.values())).name
     height = 0.56 * len(names) + 0.34 * len(published) + 1.3
-    drawing = Drawing(7.6, height, title=f"Arms by {words(metric)}")
+    drawing = Drawing(4.2 if is_narrow else 7.6, height, title=f"Arms by {words(metric)}")
     axes, below = drawing.subplots(), 0.6 * np.arange(len(published))
     places = 0.6 * len(published) + 0.2 + np.arange(len(names))
     for place, value in zip(below, published.values(), strict=True):
         _draw_published(axes, place, amount(metric, value), value)
     for place, name in zip(places, names, strict=True):
         _draw_arm(axes, place, estimates[name], values[name])
-    labels = [style.wrapped(name) for name in (*(f"published: {one}" for one in published), *names)]
+    others, room = (f"published: {name}" for name in published), 14 if is_narrow else 26
+    labels = [style.wrapped(name, width=room) for name in (*others, *names)]
     axes.set_yticks([*below, *places], labels)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.5, places[-1] + 0.7)
@@ -382,7 +389,8 @@ def leaderboard(
     if metric in SHARES:
         style.show_percent(axes.xaxis)
     axes.grid(axis="x")
-    axes.set_xlabel(f"{words(metric)} on test (circle: a seed; bar: 95 % interval)")
+    gap = "\n" if is_narrow else " "
+    axes.set_xlabel(f"{words(metric)} on test{gap}(circle: a seed; bar: 95 % interval)")
     numbers = "; ".join(
         f"{name} {amount(metric, one.value)} ({amount(metric, one.low)} to "
         f"{amount(metric, one.high)}, {one.num_seeds} seeds)"
