@@ -111,11 +111,10 @@ def test_the_gain_is_paired_on_the_shared_test_images(tmp_path):
     after[15:20] = False
     after[20:25] = False
     found = labelling.gain(
-        _predictions(tmp_path, "a.parquet", before), _predictions(tmp_path, "b.parquet", after)
+        [_predictions(tmp_path, "a.parquet", before)], [_predictions(tmp_path, "b.parquet", after)]
     )
     assert (found["num"], found["before"], found["after"]) == (100, 0.8, 0.9)
     assert found["difference"] == pytest.approx(0.1)
-    assert found["p"] == pytest.approx(0.0414, abs=1e-4)  # exact binomial: 5 of 20, two-sided
     assert found["low"] == pytest.approx(0.0121, abs=1e-4)  # (10 - 8.77) / 102
     assert found["high"] == pytest.approx(0.1840, abs=1e-4)
 
@@ -124,8 +123,21 @@ def test_test_images_that_were_relabelled_in_between_are_judged_by_their_new_lab
     old, new = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0])
     first = _predictions(tmp_path, "a.parquet", np.array([True, True, True, False]), old)
     second = _predictions(tmp_path, "b.parquet", np.array([True, True, True, True]), new)
-    found = labelling.gain(first, second)  # both models say cat, cat, dog, cat
+    found = labelling.gain([first], [second])  # both models say cat, cat, dog, cat
     assert (found["relabelled"], found["before"], found["after"]) == (1, 1, 1)
+
+
+def test_an_image_that_several_models_were_tested_on_counts_once_with_their_mean(tmp_path):
+    before = [
+        _predictions(tmp_path, "a.parquet", np.array([True, False, True, False])),
+        _predictions(tmp_path, "b.parquet", np.array([True, True])),  # knows the first two alone
+    ]
+    after = [_predictions(tmp_path, "c.parquet", np.array([True, True, True]))]
+    found = labelling.gain(before, after)  # three images: 1, 0.5 and 1 before, all 1 after
+    assert found["num"] == 3 and found["before"] == pytest.approx(2.5 / 3)
+    assert (found["after"], found["difference"]) == (1, pytest.approx(0.5 / 3))
+    # (0.5 - 1.96 * sqrt(0.25 + 1 - 0.5 ** 2 / 5)) / 5
+    assert found["low"] == pytest.approx(-0.3294, abs=1e-4)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
+from lib.evaluation import predictions
 from lib.web import archive, classify_page, maps, pictures, request_security, runs_page, site
 
 API = f"/api/maps/{map_home.PLACE}"
@@ -305,6 +306,32 @@ def finished(home, place, result):
     run.mkdir(parents=True)
     (run / "key.json").write_text("{}")
     (run / "result.json").write_text(json.dumps({"figures": [], "seconds": 1, **result}))
+
+
+def test_what_changed_labels_gained_stands_on_the_page_of_the_study(client, home):
+    names = ("cat", "dog")
+    shares = {"before": [[0.9, 0.1]] * 8, "after": [[0.9, 0.1]] * 4 + [[0.1, 0.9]] * 4}
+    for place, when in (
+        ("loop/train/a-s0", "after"),
+        (".earlier/loop/train/a-s0-20260101-000000-1", "before"),
+    ):
+        values = {"parameters": {"epochs": 2}, "data": when}
+        metrics = {"accuracy": 0.5, "num_images": 8}
+        finished(home, place, {"data": "pets", "arm": "a", "metrics": metrics, "key": values})
+        frame = predictions.table(
+            [f"{index}.png" for index in range(8)],
+            splits=["test"] * 8,
+            labels=["cat"] * 4 + ["dog"] * 4,
+            groups=range(8),
+            probabilities=np.array(shares[when]),
+            class_names=names,
+        )
+        about = {"class_names": list(names), "data_hash": when}
+        predictions.write(home / "logs" / place / "predictions.parquet", frame, about)
+    page = client.get("/runs/loop").text
+    assert "50.0 %" in page and "<b>100.0 %</b>" in page
+    assert "+50.0 points (+3.9 to +76.1)" in page  # (4 ± 1.96 * sqrt(4 + 1 - 16 / 10)) / 10
+    assert "loop" in json_of(client.get("/api/runs/progress"))
 
 
 def test_several_data_sets_or_classes_an_image_are_not_ranked_in_one_table(client, home):

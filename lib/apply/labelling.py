@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from lib.data import dataset as datasets
 from lib.data import intake
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
-from lib.evaluation import paired_tests
 from lib.evaluation.predictions import Predictions
 
 FILE = "labelled.jsonl"
@@ -148,39 +147,47 @@ def join(dataset: Dataset, *, splits: Mapping[str, str] | None = None, name: str
     return intake.bring(str(raw / "images.csv"), name=name)
 
 
-def gain(before: Predictions, after: Predictions) -> dict[str, float] | None:
-    """Returns how much better the second of two models is on the test images that both were tested
-    on.
+def gain(before: Sequence[Predictions], after: Sequence[Predictions]) -> dict[str, float] | None:
+    """Returns how much better some models are than others on the images that both were tested on.
 
-    `num` images, `before` and `after` (accuracies), `difference` with its 95 % interval (`low`,
-    `high`) and `p` (exact McNemar). Both are judged by the labels of the second, which differ on
-    `relabelled` images from those of the first. It speaks of these two trained models. None where
-    they share no test image.
+    `num` images, `before` and `after` (accuracies; of an image that several models were tested on,
+    their mean), and `difference` with its 95 % interval over images (`low`, `high`). All are judged
+    by the labels of `after`, which differ on `relabelled` images from those of `before`. It speaks
+    of these trained models. None where they share no test image.
 
     Source: Agresti and Min 2005, Simple improved confidence intervals for comparing matched
-    proportions.
+    proportions; for means of several models, their adjustment of the sums.
     """
-    parts = [table.split("test") for table in (before, after)]
-    predicted = [_named(part, part.predicted) for part in parts]
-    truth = [_named(part, part.truth) for part in parts]
-    shared = truth[0].index.intersection(truth[1].index)
+    sides = [[table.split("test") for table in side] for side in (before, after)]
+    old, label = (_by_path([_named(part, part.truth) for part in side]).last() for side in sides)
+    first, second = (_share_correct(side, label) for side in sides)
+    shared = first.index.intersection(second.index)
     if shared.empty:
         return None
-    label = truth[1][shared]
-    first, second = ((labels[shared] == label).to_numpy(bool) for labels in predicted)
-    num, lost, won = len(shared), int((first & ~second).sum()), int((~first & second).sum())
-    difference = (won - lost) / (num + 2)
-    spread = np.sqrt(won + lost + 1 - (won - lost) ** 2 / (num + 2)) / (num + 2)
+    first, second = first[shared], second[shared]
+    num, moved = len(shared), second - first
+    difference = moved.sum() / (num + 2)
+    spread = np.sqrt((moved**2).sum() + 1 - (num + 2) * difference**2) / (num + 2)
     return {
         "num": num,
-        "relabelled": int((truth[0][shared] != label).sum()),
+        "relabelled": int((old[shared] != label[shared]).sum()),
         "before": float(first.mean()),
         "after": float(second.mean()),
-        "difference": (won - lost) / num,
-        "low": difference - _Z * spread,
-        "high": difference + _Z * spread,
-        "p": paired_tests.mcnemar(lost, won),
+        "difference": float(moved.mean()),
+        "low": float(difference - _Z * spread),
+        "high": float(difference + _Z * spread),
     }
+
+
+def _share_correct(tables: Sequence[Predictions], label: pd.Series) -> pd.Series:
+    """The share of models that name an image's label, by path, of the images that have one."""
+    named = [_named(table, table.predicted) for table in tables]
+    known = [row[row.index.isin(label.index)] for row in named]
+    return _by_path([row.eq(label[row.index]) for row in known]).mean()
+
+
+def _by_path(parts: Sequence[pd.Series]) -> Any:
+    return pd.concat(parts).groupby(level=0)
 
 
 def _named(table: Predictions, codes: np.ndarray) -> pd.Series:

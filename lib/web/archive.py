@@ -8,6 +8,8 @@ from typing import Any
 
 from lib import paths
 from lib.errors import DarkroomError
+from lib.evaluation import predictions as predictions_
+from lib.evaluation.predictions import Predictions
 from lib.runs import record
 
 
@@ -72,6 +74,25 @@ def figure_path(run: Run, name: str) -> Path:
     if not listed or not path.is_file() or not is_inside(path, run.folder):
         raise DarkroomError("This run has no such figure.")
     return path
+
+
+def predictions(run: Run) -> Predictions:
+    """Returns the predictions of a run."""
+    return predictions_.read(run.folder / record.PREDICTIONS)
+
+
+def before_data_changed(run: Run) -> Run | None:
+    """Returns the last training that differs from a run in its data alone and was kept aside."""
+    key = run.result.get("key") or {}
+    aside = _folders(paths.logs() / ".earlier" / run.study / run.stage)
+    named = [path for path in aside if path.name.rsplit("-", 3)[0] == run.name]
+    for path in sorted(named, key=lambda path: path.name.rsplit("-", 1)[-1], reverse=True):
+        earlier = _read(run.study, run.stage, path)
+        known = (earlier and earlier.result.get("key")) or {}
+        is_other = known.get("data") != key.get("data")
+        if earlier and is_other and not record.changes(known | {"data": key.get("data")}, key):
+            return earlier
+    return None
 
 
 def is_inside(path: Path, folder: Path) -> bool:

@@ -226,9 +226,10 @@ class ImageTable(Images):
         opinion = np.full(len(self), NONE, "<u2")
         confidence = np.full(len(self), np.nan, "<f4")
         score = np.full(len(self), np.nan, "<f4")
-        known = self._table[self._table["path"].isin(self._row_of)]
-        for path, reason, worst, detail in known.itertuples(index=False):
-            row = self._row_of[path]
+        for path, reason, worst, detail in self._table.itertuples(index=False):
+            row = self._row_of.get(path)
+            if row is None:
+                continue
             score[row] = np.fmin(score[row], worst)
             named = _OPINION.search(detail or "") if reason == "wrong_label" else None
             if named:

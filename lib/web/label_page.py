@@ -18,9 +18,6 @@ from lib.apply import labelling
 from lib.data import dataset as datasets
 from lib.data import decode
 from lib.errors import DarkroomError
-from lib.evaluation import predictions
-from lib.evaluation.predictions import Predictions
-from lib.runs import record
 from lib.web import archive
 from lib.web.archive import Run
 from lib.web.http import NONE, Images, checked, image_routes, packed
@@ -198,7 +195,7 @@ def planned(study: str, stage: str, run: str) -> Response:
 def join(study: str, stage: str, run: str) -> Response:
     """Makes the data set of the old images and the newly labelled ones."""
     application = _load(study, stage, run)
-    frame = _predictions(application.model).frame
+    frame = archive.predictions(application.model).frame
     splits = dict(zip(frame["path"], frame["split"], strict=True))
     with _lock:
         made = labelling.join(application.dataset, splits=splits)
@@ -227,18 +224,14 @@ def _again(model: Run, data: str) -> str:
 def _gain(application: Application) -> dict[str, Any] | None:
     """Returns what retraining on the labelled pictures gained, for the newest such run."""
     wanted = f"{application.dataset.name}_labelled"
-    before = _predictions(application.model)
+    before = archive.predictions(application.model)
     for run in archive.runs_of_stage(application.model.stage):
         same_arm = run.name == application.model.name
         if same_arm and str(run.result.get("data", "")).startswith(wanted):
-            gained = labelling.gain(before, _predictions(run))
+            gained = labelling.gain([before], [archive.predictions(run)])
             if gained is not None:
                 return {**gained, "run": run.id, "model": application.model.id}
     return None
-
-
-def _predictions(run: Run) -> Predictions:
-    return predictions.read(run.folder / record.PREDICTIONS)
 
 
 def _folder(run: Run) -> Path:

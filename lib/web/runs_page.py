@@ -14,6 +14,7 @@ import pandas as pd
 from flask import Blueprint, Response, abort, jsonify, render_template, request, send_file
 
 from lib import paths
+from lib.apply import labelling
 from lib.batch import status
 from lib.batch.status import RunStatus
 from lib.data import decode
@@ -60,6 +61,7 @@ def one_study(study: str) -> str:
         multilabel=sorted(several, key=lambda run: -run.result["metrics"].get("val_macro_f1", 0)),
         others=[run for run in runs if run not in several and not _is_training(run)],
         data=data_of(about["data"]),
+        gains=_gains(trained, about["titles"]),
         page="runs",
     )
 
@@ -112,6 +114,12 @@ def report(study: str, stage: str, run: str) -> Response:
     response.headers["Content-Security-Policy"] = _REPORT_POLICY
     response.headers["X-Frame-Options"] = "SAMEORIGIN"
     return response
+
+
+@pages.get("/api/runs/progress")
+def progress_of_all() -> Response:
+    """Returns for every study how many runs have finished, and what the running ones do."""
+    return jsonify({name: _counted(_statuses(name)) for name in archive.studies()})
 
 
 @pages.get("/api/runs/<study>/progress")
@@ -183,10 +191,19 @@ def _study(name: str) -> dict[str, Any]:
         "unfinished": [_progress(one) for one in statuses if one.state != "finished"],
         "total": max(len(statuses), len(runs)),
         "data": sorted({_data(run) for run in runs} - {""}),
+        "titles": about.get("titles") or {},
         "arms": _arms(trained, about.get("titles") or {}),
         "is_tiny": any(run.is_tiny for run in runs),
         "reports": [run for run in runs if (run.folder / "report.html").is_file()],
         "maps": [run for run in runs if (run.folder / record.ACCOUNT).is_file()],
+    }
+
+
+def _counted(statuses: list[RunStatus]) -> dict[str, Any]:
+    return {
+        "finished": sum(one.state == "finished" for one in statuses),
+        "total": len(statuses),
+        "running": [_progress(one) for one in statuses if one.state == "running"],
     }
 
 
@@ -231,8 +248,8 @@ def _arms(trained: list[Run], titles: dict[str, str]) -> list[dict[str, Any]]:
     """One row an arm and data set: mean validation accuracy over its seeds, the best first."""
     groups: dict[tuple[str, str], list[float]] = {}
     for run in trained:
-        arm = str(run.result.get("arm") or run.name.rsplit("-s", 1)[0])
-        groups.setdefault((_data(run), titles.get(arm, arm)), []).append(_validation(run))
+        arm = titles.get(_arm(run), _arm(run))
+        groups.setdefault((_data(run), arm), []).append(_validation(run))
     arms = [
         {
             "arm": arm,
@@ -243,6 +260,26 @@ def _arms(trained: list[Run], titles: dict[str, str]) -> list[dict[str, Any]]:
         for (data, arm), scores in groups.items()
     ]
     return sorted(arms, key=lambda row: (row["data"], -np.nan_to_num(row["mean"], nan=-1.0)))
+
+
+def _gains(trained: list[Run], titles: dict[str, str]) -> list[dict[str, Any]]:
+    """One row an arm and data set whose data changed since an earlier training: what it gained."""
+    sides: dict[tuple[str, str], list[tuple[Run, Run]]] = {}
+    for run in trained:
+        if earlier := archive.before_data_changed(run):
+            sides.setdefault((_data(run), _arm(run)), []).append((earlier, run))
+    rows = []
+    for (data, arm), pairs in sides.items():
+        before, after = (
+            [archive.predictions(run) for run in side] for side in zip(*pairs, strict=True)
+        )
+        if gained := labelling.gain(before, after):
+            rows.append({"arm": titles.get(arm, arm), "data": data, **gained})
+    return rows
+
+
+def _arm(run: Run) -> str:
+    return str(run.result.get("arm") or run.name.rsplit("-s", 1)[0])
 
 
 def _is_training(run: Run) -> bool:

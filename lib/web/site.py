@@ -20,6 +20,7 @@ from lib.web.request_security import DEFAULT_HOST, DEFAULT_PORT
 
 _BOKEH = Path(bokeh.__file__).parent / "server" / "static" / "js" / "bokeh.min.js"
 _THREADS = 8
+_MAX_PORT = 65535
 _MAX_CONNECTIONS = 900
 """More than a browser or an attack on this machine opens; `select` and most limits allow 1,024."""
 
@@ -62,6 +63,8 @@ def listen(*, host: str = DEFAULT_HOST, port: int = 0, names: tuple[str, ...] = 
     """
     import waitress
 
+    if not 0 <= port <= _MAX_PORT:
+        raise DarkroomError(f"--port must be 0 to {_MAX_PORT}. Received: {port}.")
     if host == "localhost":  # may stand for two addresses, and one is enough
         host = DEFAULT_HOST
     app = create(hosts=(*request_security.local_hosts(host), *names))

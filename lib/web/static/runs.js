@@ -28,15 +28,53 @@ async function look() {
   try { const answer = await fetch(`/api/runs/${encodeURIComponent(progress.dataset.study)}/progress`); if (!answer.ok) return; list = await answer.json(); } catch { return; }
   const waiting = list.filter((one) => one.state !== "finished"), done = list.length - waiting.length;
   progress.hidden = !waiting.length;
-  byId("progress-list").replaceChildren(...waiting.map((one) => {
-    const parts = [el("span", { className: `state ${one.state}`, textContent: one.state }), el("b", { textContent: one.run })];
-    if (one.share !== null && one.state === "running") parts.push(Object.assign(el("meter"), { value: one.share, title: `${Math.round(100 * one.share)} %` }));
-    parts.push(el("span", { className: "line", textContent: one.failure || one.line }));
-    return el("li", {}, ...parts);
-  }));
-  if (waiting.some((one) => one.state === "running")) { curves(); setTimeout(look, 3000); }
-  if (finished !== null && done > finished) location.reload();  // shows new rows and the report
+  byId("progress-list").replaceChildren(...waiting.map(line));
+  const running = waiting.some((one) => one.state === "running");
+  if (running) curves();
+  setTimeout(look, running ? 3000 : 10000);  // between two runs of a study at work none is running
+  if (finished !== null && done > finished) renew();  // shows new rows and the report
   finished = done;
+}
+
+function line(one) {
+  const parts = [el("span", { className: `state ${one.state}`, textContent: one.state }), el("b", { textContent: one.run })];
+  if (one.share !== null && one.state === "running") parts.push(Object.assign(el("meter"), { value: one.share, title: `${Math.round(100 * one.share)} %` }));
+  parts.push(el("span", { className: "line", textContent: one.failure || one.line }));
+  return el("li", {}, ...parts);
+}
+
+async function lookAtAll() {
+  let all;
+  try { const answer = await fetch("/api/runs/progress"); if (!answer.ok) return; all = await answer.json(); } catch { return; }
+  const cards = [...document.querySelectorAll("#studies > li")];
+  let working = false;
+  for (const card of cards) {
+    const now = all[card.dataset.study];
+    if (!now) continue;
+    working ||= now.running.length > 0;
+    card.querySelector(".progress").replaceChildren(...now.running.map(line));
+    if (Number(card.dataset.finished) < now.finished) { renew(); return; }
+  }
+  if (Object.keys(all).length > cards.length) { renew(); return; }
+  setTimeout(lookAtAll, working ? 3000 : 10000);
+}
+
+// ---- the page again, with its filter and its selected runs ------------------------------------------------------------
+
+const KEPT = `kept ${location.pathname}`;
+
+function renew() {
+  const unchosen = [...document.querySelectorAll(".choose")].filter((box) => !box.checked).map((box) => box.ariaLabel);
+  const fields = [...document.querySelectorAll("input[type=search], #curve")].map((field) => [field.id, field.value]);
+  sessionStorage.setItem(KEPT, JSON.stringify({ unchosen, fields }));
+  location.reload();
+}
+
+function recall() {
+  const { unchosen = [], fields = [] } = JSON.parse(sessionStorage.getItem(KEPT) || "{}");
+  sessionStorage.removeItem(KEPT);
+  for (const box of document.querySelectorAll(".choose")) if (unchosen.includes(box.ariaLabel)) box.checked = false;
+  for (const [id, value] of fields) if (byId(id)) { byId(id).value = value; byId(id).dispatchEvent(new Event("input")); }
 }
 
 // ---- learning curves --------------------------------------------------------------------------------------------------
@@ -117,6 +155,8 @@ async function differences() {
 
 filter(byId("filter"), "#studies > li");
 filter(byId("filter-runs"), "#runs tbody tr");
+recall();
+if (!progress) lookAtAll();
 if (progress) {
   look();
   curves();
@@ -126,7 +166,7 @@ if (progress) {
   if (byId("chart")) new ResizeObserver(() => draw()).observe(byId("chart"));
 }
 for (const frame of document.querySelectorAll("iframe.report")) {
-  const fit = () => { const page = frame.contentDocument?.documentElement; if (page) frame.style.height = `${page.scrollHeight + 4}px`; };
+  const fit = () => { const body = frame.contentDocument?.body; if (body) frame.style.height = `${body.offsetHeight + 20}px`; };  // the page itself is never lower than its frame
   frame.addEventListener("load", () => { fit(); if (frame.contentDocument) new ResizeObserver(fit).observe(frame.contentDocument.body); });
   fit();
 }
