@@ -283,6 +283,11 @@ def test_hidden_folders_and_litter(tmp_path):
 def test_ignore_and_split_names(tmp_path):
     fill(tmp_path, *each("{s}/{c}/{i}.png", s=("train", "test", "holdout"), c=CDO))
     assert splits(read(tmp_path, split_names="holdout:val")) == {"test": 12, "train": 12, "val": 12}
+    open_ones = read(tmp_path, split_names="holdout:val,test:none")
+    assert splits(open_ones) == {"train": 12, "val": 12}
+    assert labels(open_ones) == dict.fromkeys(CDO, 12)  # the pictures of test have no split
+    rows = open_ones.rows[open_ones.rows["path"].str.startswith("test/")]
+    assert rows["source_split"].isna().all() and len(rows) == 12
     left = read(tmp_path, ignore="holdout")
     assert splits(left) == {"test": 12, "train": 12}
     assert left.files_not_used["left out by ignore="] == 12
