@@ -227,6 +227,10 @@ QUESTIONS = {
     "letters of two cases": (each("{c}/{i}.png", c=("a", "A", "b")), "names=merge .*names=keep"),
     "look-alike letters": (each("{c}/{i}.png", c=("cat", "c\u0430t", "dog")), "names=merge"),
     "separators": (each("{c}/{i}.png", c=("not ripe", "not_ripe", "ripe")), "names=merge"),
+    "a split among the classes": (
+        [*each("train/{c}/{i}.png", c=CDO), *each("train/test/{c}/{i}.png", c=CDO)],
+        "train/test holds folders of the same names as its sibling folders; say ignore=test",
+    ),
     "more data in a nested folder": (
         [*each("{c}/{i}.png", c=CDO), *each("more/{c}/x{i}.png", n=9, c=CDO)],
         "ignore=more .*level=last",

@@ -160,6 +160,8 @@ def _is_split_level(inside: dict[str, list[Place]], known: dict[str, str], at: i
     classes = set().union(*(below[name] for name in known))
     if any(len(below[name] & classes) > 1 for name in strange):
         return True
+    if len(classes.intersection(strange)) > 1:
+        return False  # cat, dog, test/cat, test/dog
     return all(bool(below[name]) == (name in known) for name in inside)
 
 
