@@ -33,6 +33,8 @@ _PAUSES_S = (0.01, 0.05, 0.25, 1.0) if os.name == "nt" else ()
 """Longest wait for a reader to close the file: Windows does not rename over an open file."""
 
 _passed: Counter[str] = Counter()
+_NUMBER = r"[\d.,]+(?:e[+-]?\d+)?"
+_FORMULA = re.compile(rf"[=@\t\r]|[+-](?!(?:{_NUMBER}(?: to [+-]?{_NUMBER})?)?$)")
 
 
 def point(name: str) -> None:
@@ -132,6 +134,24 @@ def read_cache(path: Path) -> tuple[pandas.DataFrame, dict[str, Any]] | None:
         return table.to_pandas(), metadata
     except (pyarrow.ArrowException, ArithmeticError, ValueError, TypeError, KeyError, OSError):
         return None
+
+
+def write_csv(path: Path, frame: pandas.DataFrame) -> None:
+    """Writes a table without its index, for people: see `harmless`."""
+    write_text(path, harmless(frame).to_csv(index=False, lineterminator="\n"))
+
+
+def harmless(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Returns a table in which a text that a spreadsheet would compute starts with an
+    apostrophe.
+    """
+
+    def cell(value: Any) -> Any:
+        is_formula = isinstance(value, str) and _FORMULA.match(value)
+        return f"'{value}" if is_formula else value
+
+    texts = {name: frame[name].map(cell) for name in frame if frame[name].dtype.kind not in "biufM"}
+    return frame.assign(**texts).rename(columns=cell)
 
 
 def append_line(path: Path, text: str) -> None:

@@ -42,6 +42,19 @@ def test_a_table_keeps_its_metadata(tmp_path):
     assert not files.is_sealed(path) and files.read_cache(path) is None
 
 
+def test_a_table_for_people_computes_nothing(tmp_path):
+    numbers = {"n": [-1, 2, 3, 4], "text": ["-0.5", "-", "-1.5 to +2", "-1e-5"]}
+    texts = {"=1+1": ["@x", "=y", "+1+cmd|' /C calc'!A0", "-A1"], "label": ["a", "\t=b", None, "c"]}
+    files.write_csv(tmp_path / "t.csv", pandas.DataFrame({**numbers, **texts}))
+    assert (tmp_path / "t.csv").read_text().splitlines() == [
+        "n,text,'=1+1,label",
+        "-1,-0.5,'@x,a",
+        "2,-,'=y,'\t=b",
+        "3,-1.5 to +2,'+1+cmd|' /C calc'!A0,",
+        "4,-1e-5,'-A1,c",
+    ]
+
+
 def test_not_a_number_is_refused_in_json(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "a.json", {"loss": float("nan")})

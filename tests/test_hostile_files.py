@@ -119,7 +119,7 @@ def test_a_flipped_bit_is_noticed_in_manifest_result_and_ledger(tmp_path):
     columns = {name: ["a", "b"] for name in manifest.COLUMNS}
     numbers = {"bytes": [1, 2], "width": [3, 4], "height": [5, 6], "group": [0, 1]}
     reasons = {"verdict": ["keep", "review"], "reasons": [[], ["blurred"]]}
-    manifest.write(tmp_path, pd.DataFrame(columns | numbers | reasons), ledger_bytes=7)
+    manifest.write(tmp_path, pd.DataFrame(columns | numbers | reasons))
     assert manifest.read(tmp_path)["width"].tolist() == [3, 4]
     change = {"path": "a", "before": {}, "after": {"verdict": "keep"}}
     ledger.append(tmp_path, by="ada", action="verdict", changes=[change])
@@ -143,3 +143,17 @@ def test_a_flipped_bit_is_noticed_in_manifest_result_and_ledger(tmp_path):
             except DarkroomError as error:
                 assert "damaged" in str(error)
         path.write_bytes(good)
+
+
+def test_a_ledger_that_has_lost_decisions_is_refused(raw):
+    data = clean.clean(intake.bring(str(raw)), thresholds=Thresholds(few_files=0)).dataset
+    clean.decide(data, ["a/1.png"], verdict="reject")
+    path, table = data.folder / ledger.FILE, data.manifest()
+    whole = path.read_bytes()
+    for rest in (b"", whole[: len(whole) // 2], whole[:-1]):
+        path.write_bytes(rest)
+        with pytest.raises(DarkroomError, match="decisions are missing"):
+            clean.clean(data)
+        pd.testing.assert_frame_equal(data.manifest(), table)
+    path.write_bytes(whole + b'{"torn')  # of a decision that was not confirmed
+    assert (clean.clean(data).manifest["verdict"] == table["verdict"]).all()

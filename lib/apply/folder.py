@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("path", "label", "probability", "verdict", "problem")
 _ROWS = 8192  # of a Parquet row group, which is held in memory
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute such a cell
 NUM_BINS = 20
 PART_SIZE = 2000
 """Files in one part of an executor."""
@@ -326,7 +325,7 @@ def _writing(folder: Path, class_names: Sequence[str]) -> Iterator[Callable[[pd.
         waiting.clear()
 
     def add(table: pd.DataFrame) -> None:
-        harmless = table[list(COLUMNS)].map(_harmless)
+        harmless = files.harmless(table[list(COLUMNS)])
         harmless.to_csv(sheet, header=False, index=False, float_format="%.4f")
         waiting.append(table)
         if sum(map(len, waiting)) >= _ROWS:
@@ -342,11 +341,6 @@ def _writing(folder: Path, class_names: Sequence[str]) -> Iterator[Callable[[pd.
         yield add
         if waiting:
             flush()
-
-
-def _harmless(cell: Any) -> Any:
-    """The cell with an apostrophe before what a spreadsheet would take for a formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 @contextlib.contextmanager

@@ -143,8 +143,7 @@ def write_table(folder: Path, table: pandas.DataFrame) -> Path:
     """Writes `trials.csv` into a run's folder, with time stamps in ISO 8601; returns its path."""
     path = Path(folder) / "trials.csv"
     stamps = pandas.to_datetime(table["time"], unit="s").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-    csv = table.assign(time=stamps).to_csv(index=False, lineterminator="\n")
-    files.write_text(path, csv)
+    files.write_csv(path, table.assign(time=stamps))
     return path
 
 

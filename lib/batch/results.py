@@ -63,7 +63,7 @@ def write(folder: str, statuses: Sequence[RunStatus] | None = None) -> Path:
     frame = table(folder, statuses)
     place = paths.logs() / folder
     files.write_parquet(place / PARQUET, frame)
-    files.write_text(place / CSV, frame.to_csv(index=False, lineterminator="\n"))
+    files.write_csv(place / CSV, frame)
     return place / CSV
 
 

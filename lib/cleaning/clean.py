@@ -151,7 +151,7 @@ def sync(dataset: Dataset) -> bool:
 
 def _is_behind(dataset: Dataset) -> bool:
     reflected = manifest.ledger_bytes(dataset.folder)
-    return dataset.cleaned() and reflected != ledger.num_bytes(dataset.folder)
+    return dataset.cleaned() and reflected != ledger.whole_bytes(dataset.folder)
 
 
 def clean(
@@ -190,7 +190,7 @@ def clean(
         scanned = scan(dataset, workers=workers, progress=counting("files read"))
         counting("files compared, to find copies")(0, len(scanned))
         grouped = duplicates.group_dataset(dataset, scanned, grouping=grouping, num_threads=workers)
-        reflected = ledger.num_bytes(dataset.folder)
+        reflected = ledger.whole_bytes(dataset.folder)
         entries = ledger.read(dataset.folder)
         by_hand = ledger.state(entries, by_hand=True)
         labels = {path: made["label"] for path, made in by_hand.items() if "label" in made}
@@ -333,7 +333,7 @@ def _by_hand(
 def _replay(dataset: Dataset) -> None:
     """Rewrites the manifest from the source's labels and the acts that apply."""
     table = dataset.manifest()
-    reflected = ledger.num_bytes(dataset.folder)
+    reflected = ledger.whole_bytes(dataset.folder)
     acts = ledger.state(ledger.read(dataset.folder))
     labels = dataset.rows().set_index("path")["label"].to_dict()
     rows = [{**PLAIN, "label": labels.get(path), **acts.get(path, {})} for path in table["path"]]

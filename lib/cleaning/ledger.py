@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from lib import files, hashing
+from lib.data import manifest
 from lib.errors import DarkroomError
 
 if TYPE_CHECKING:
@@ -29,8 +30,18 @@ _ends: dict[Path, tuple[int, int]] = {}
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """Returns all entries in order; a torn last line is skipped."""
+    """Returns all entries in order; a torn last line is skipped.
+
+    Raises DarkroomError where a line is damaged, or lines are missing that the manifest reflects.
+    """
     path = folder / FILE
+    reflected = manifest.ledger_bytes(folder)
+    if whole_bytes(folder) < reflected:
+        raise DarkroomError(
+            f"{path} ends before the {reflected:,} bytes that the manifest reflects: decisions are "
+            f"missing. Restore it from a backup, or delete {manifest.FILE} beside it to clean the "
+            "data set again without them."
+        )
     if not path.is_file():
         return []
     lines = path.read_bytes().split(b"\n")
@@ -145,6 +156,18 @@ def num_bytes(folder: Path) -> int:
     """Returns the size of the ledger; 0 where there is none."""
     path = folder / FILE
     return path.stat().st_size if path.is_file() else 0
+
+
+def whole_bytes(folder: Path) -> int:
+    """Returns the size of the ledger without a torn last line; 0 where there is none."""
+    size = num_bytes(folder)
+    if not size:
+        return 0
+    with (folder / FILE).open("rb") as file:
+        file.seek(size - 1)
+        if file.read(1) == b"\n":
+            return size
+    return (folder / FILE).read_bytes().rfind(b"\n") + 1
 
 
 def undo(folder: Path, *, entry: int | None = None) -> dict[str, Any]:

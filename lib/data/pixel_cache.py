@@ -98,7 +98,7 @@ def _is_whole(folder: Path, shape: tuple[int, ...]) -> bool:
     try:
         array = np.load(folder / "pixels.npy", mmap_mode="r")
         stat = (folder / "pixels.npy").stat()
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return False
     if array.shape != shape or len(index["paths"]) != shape[0]:
         return False

@@ -349,7 +349,7 @@ def write_table(comparison: Comparison, folder: Path) -> Path:
     """
     path = Path(folder) / "comparison.csv"
     for name, table in ((path.name, comparison.brief), ("arms.csv", comparison.table)):
-        files.write_text(path.with_name(name), table.to_csv(index=False, lineterminator="\n"))
+        files.write_csv(path.with_name(name), table)
     return path
 
 

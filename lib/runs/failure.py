@@ -21,7 +21,7 @@ CLASSES = {
     "or raise memory_gb",
     "time limit": "the run exceeded its stage's time_limit_minutes",
     "NaN": "numbers became infinite or undefined; lower learning_rate",
-    "disk": "the disk is full or cannot be written",
+    "disk": "the disk is full, or a file or folder cannot be written",
     "kernel died": "the process ended without a message, as after a crash in native code or a kill "
     "from outside",
     "code": "the code raised an exception",
@@ -64,7 +64,12 @@ def of_exception(exception: str, message: str) -> str:
     """Returns the class of an exception by its type's name and its message."""
     if exception == "MemoryError" or _MEMORY.search(f"{exception} {message}"):
         return "out of memory"
-    if "No space left" in message or "Read-only file system" in message or "Disk quota" in message:
+    if (
+        exception == "PermissionError"
+        or "No space left" in message
+        or "Read-only file system" in message
+        or "Disk quota" in message
+    ):
         return "disk"
     if exception == "FloatingPointError" or re.search(
         r"\bnan\b|not a finite number", message, re.IGNORECASE

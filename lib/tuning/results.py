@@ -68,8 +68,7 @@ def print_retraining(run: Run) -> OnTrialEnd:
 def write_tables(result: SearchResult, folder: Path) -> Path:
     """Writes `trials.csv`, one row a trial and epoch, and KerasTuner's files of a Hyperband."""
     path = folder / "trials.csv"
-    table = trials.epoch_table(result.trials)
-    files.write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    files.write_csv(path, trials.epoch_table(result.trials))
     if hasattr(result.method, "export"):
         (folder / "keras_tuner").mkdir(exist_ok=True)
         result.method.export(folder / "keras_tuner")

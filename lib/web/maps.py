@@ -142,7 +142,7 @@ class MapRun:
         """
         names = ["path", *(column["name"] for column in self.columns)]
         table = self.points.iloc[self.checked(rows, most=len(self))][names]
-        return table.astype(object).map(_harmless).rename(columns=_harmless).to_csv(index=False)
+        return files.harmless(table).to_csv(index=False)
 
     @functools.cached_property
     def _searchable(self) -> pd.Series:
@@ -260,8 +260,3 @@ def delete_selection(dataset: Dataset, name: str) -> None:
 
 def _word(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float | np.floating) else str(value)
-
-
-def _harmless(value: Any) -> Any:
-    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if is_formula else value
