@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import files, hashing, paths
+from lib import hashing, paths
 
 _SHARED = ("data", "models", "evaluation")
 RESULT_BEARING = {
@@ -134,28 +134,9 @@ def digest(stage: str, cells: Iterable[str], values: object, *, root: Path | Non
         stage: the stage of the run, such as `train`.
         cells: the sources of the notebook's code cells, without the parameters.
         values: the parameters, whose words choose the rows of tables.
-        root: the folder that contains `lib`; by default this checkout, whose digests are
-            remembered, since computing one costs a second.
+        root: the folder that contains `lib`; by default this checkout.
     """
-    if root is not None:
-        return _computed(stage, cells, values, root)
-    cells = tuple(cells)
-    key = hashing.digest(stage, *cells, *sorted(set(_words(values))))
-    memory = paths.logs() / ".hashes" / "code.json"
-    stored = files.read_json(memory)
-    known = hashing.unsealed(stored) if isinstance(stored, dict) else None
-    codes = known["codes"] if known and known.get("lib") == hashing.library() else {}
-    if key not in codes:
-        computed = _computed(stage, cells, values, paths.checkout())
-        if hashing.library() != hashing.library.__wrapped__():
-            return computed  # the code is being edited
-        codes = {**codes, key: computed}
-        files.write_json(memory, hashing.sealed({"lib": hashing.library(), "codes": codes}))
-    return codes[key]
-
-
-def _computed(stage: str, cells: Iterable[str], values: object, root: Path) -> str:
-    walk = _Walk(root, stage, set(_words(values)))
+    walk = _Walk(root or paths.checkout(), stage, set(_words(values)))
     notebook = _analysed("\n".join(cells))
     for symbol in (*map(notebook.symbol, notebook.defined), notebook.statements):
         walk.follow(notebook, symbol.names)
