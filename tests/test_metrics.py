@@ -1,6 +1,9 @@
 """Every number against a case worked by hand, and against scikit-learn where it has one."""
 
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -345,3 +348,22 @@ def test_one_mistake_among_the_surest_does_not_end_every_promise():
     assert chosen["coverage"] == 1
     expected = calibration.lower_bound(397, 400, 0.975)
     assert chosen["low"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("is_test_alike", [False, True])
+def test_a_temperature_that_raises_the_error_on_test_is_withheld(is_test_alike):
+    generator = np.random.default_rng(3)
+    stated = generator.uniform(0.5, 1, size=600)
+    truth = np.where(generator.random(600) < stated, 0, 1)
+    calm = of_probabilities(np.column_stack([stated, 1 - stated]), truth)
+    sure = calibration.scaled(calm, 0.3)  # far too sure
+    test = (sure if is_test_alike else calm).frame.assign(split="test")
+    both = pd.concat([sure.frame.assign(split="val"), test])
+    found = calibration.advice(dataclasses.replace(calm, frame=both))
+    used, other = found["temperature"], found["temperature_withheld"]
+    if is_test_alike:
+        assert used == pytest.approx(1 / 0.3, rel=0.25) and other is None
+        assert found["calibration_error_scaled"] < found["calibration_error"]
+    else:
+        assert used == 1 and other == pytest.approx(1 / 0.3, rel=0.25)
+        assert found["calibration_error_scaled"] == found["calibration_error"]

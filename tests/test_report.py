@@ -203,7 +203,12 @@ def test_the_page_is_self_contained_and_escapes_every_name(tmp_path, runs):
         tmp_path / "compare",
         question="Is <script>alert(1)</script> better?",
         published={
-            "Deitsch 2019": {"accuracy": 0.8842, "n": 656, "url": "https://example.org/?a=1&b=2"}
+            "vgg19": {
+                "title": "Deitsch 2019",
+                "accuracy": 0.8842,
+                "n": 656,
+                "url": "https://example.org/?a=1&b=2",
+            }
         },
         raw=raw_folder(tmp_path, runs),
         notes={"command": "darkroom run quickstart", "openings": {"grouped_seed0": 12}},
@@ -237,6 +242,7 @@ def test_the_page_is_self_contained_and_escapes_every_name(tmp_path, runs):
     assert (
         "88.4 %" in words and "85.7 to 90.6 %" in words
     )  # the interval that 656 images give the published figure
+    assert "Deitsch 2019 (published)" in words and "vgg19" not in words  # by title, not by key
     assert (
         "Deitsch 2019 (88.4 %, published by others, on other images) lies below the interval of "
         "resnet" in words

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -61,6 +62,15 @@ def test_calibration_of_an_arm_by_hand(tmp_path):
     assert drawn["coverage"].alt.endswith(
         "a 75.0 % of the surest half, 75.0 % of all"
     )  # all equally sure: answered together
+
+
+def test_a_withheld_temperature_is_said_under_the_table():
+    rows = pd.DataFrame({"num_withheld": [0.0, 2.0]}, index=["a", "b"])
+    assert arm_agreement.withheld_text(rows) == (
+        "Temperatures withheld (number of trainings): b (2). Those that validation chose raise the "
+        "calibration error on test, so the probabilities stay as they are."
+    )
+    assert arm_agreement.withheld_text(rows.iloc[:1]) == ""
 
 
 def test_arms_without_probabilities_are_left_out(tmp_path):

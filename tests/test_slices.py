@@ -68,6 +68,24 @@ def test_scores_have_intervals_that_hold_their_value():
     assert found.loc["brier", "value"] == pytest.approx(calibration.brier(drawn()))
 
 
+def test_the_interval_of_the_calibration_error_holds_the_truth():
+    generator, held = np.random.default_rng(0), 0
+    for _ in range(100):
+        stated = generator.uniform(0.5, 1, size=400)
+        truth = generator.random(400) < stated - 0.05  # too sure by five points everywhere
+        frame = table(
+            [f"{place:03}" for place in range(400)],
+            splits=["test"] * 400,
+            labels=np.where(truth, "a", "b"),
+            groups=range(400),
+            probabilities=np.column_stack([stated, 1 - stated]),
+            class_names=("a", "b"),
+        )
+        row = slices.scores(Predictions(frame, ("a", "b"))).loc["calibration_error"]
+        held += row["low"] <= 0.05 <= row["high"]
+    assert held >= 90
+
+
 def test_scores_of_several_labels_by_hand():
     frame = table(
         ["1", "2"],

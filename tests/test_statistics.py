@@ -161,10 +161,10 @@ def test_splits_that_share_no_image_by_hand():
     found = statistics.over_seeds(seeds, "accuracy")
     assert found.method == "over images, 3 folds and trainings"
     over_images = np.mean([0.9 * 0.1, 0.8 * 0.2, 0.7 * 0.3]) / 100  # of one run
-    # The mean square 0.01 has two degrees of freedom, the one of the images five. Without a common
-    # image one half of the variance counts as not shared by two trainings.
+    # The mean square 0.01 has two degrees of freedom, the one of the images five. No error is
+    # made in training, so the learner counts as depending on it as much as one can.
     square = (5 * over_images + 2 * 0.1**2) / 7
-    variance = arm_model.shared_training(0.5) * over_images * 100 / 300 + square / 3
+    variance = arm_model.shared_training(1) * over_images * 100 / 300 + square / 3
     assert found.uncertainty.image_variance == pytest.approx(over_images / 3)
     assert found.uncertainty.variance == pytest.approx(variance)
     degrees = variance**2 / ((square / 3) ** 2 / 7 + (over_images / 3) ** 2 / 299)
@@ -267,6 +267,20 @@ def test_mean_squares_are_pooled_over_arms_by_hand():
     assert found.degrees_each == pytest.approx(3)  # three arms: six degrees of freedom for two
     alone = paired_tests.compare(arms["a"], arms["b"]).difference.uncertainty
     assert alone.degrees_each == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    "wrong, wrong_in_training, optimism", [(20, 0, 1.0), (20, 15, 0.75), (20, 90, 0), (0, 0, 0)]
+)
+def test_errors_that_are_not_made_in_training_are_optimism(wrong, wrong_in_training, optimism):
+    # Of 100 test images and 300 training images: 20 and 5 % wrong leave three quarters.
+    places = np.arange(400)
+    is_wrong = np.where(places < 100, places < wrong, places - 100 < wrong_in_training)
+    whole = run(np.zeros(400, int), is_wrong)
+    whole = replace(whole, frame=whole.frame.assign(split=np.where(places < 100, "test", "train")))
+    for given, expected in ((whole, optimism), (whole.split("test"), 0)):
+        scores = arm_model.score({"a": {0: given}}, {"accuracy": confusion_metrics.accuracy})
+        assert scores["accuracy"].optimism["a"] == pytest.approx(expected)
 
 
 def test_an_arm_that_scatters_more_keeps_its_own_mean_square():

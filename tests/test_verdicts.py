@@ -46,7 +46,9 @@ def test_the_simulation_scores_as_prediction_tables_are_scored():
             )
             arms[f"arm {arm}"][run] = predictions.Predictions(frame, names)
     expected = arm_model.score(arms, {"kappa": confusion_metrics.kappa})["kappa"]
-    found = verdicts.scores_of("kappa", values, slopes, sets, ratio=0.5)
+    optimism = np.array(list(expected.optimism.values()))
+    assert optimism.max() > 0
+    found = verdicts.scores_of("kappa", values, slopes, sets, ratio=0.5, optimism=optimism)
     assert (found.arms, found.seeds) == (expected.arms, expected.seeds)
     for name in ("sets", "values", "covariance", "ratios"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name))

@@ -13,8 +13,10 @@ things move a mean over S runs:
 - *training images that the runs share* move all of them alike, which no difference between them
   shows, so that no unbiased estimate exists (Bengio and Grandvalet). They count as H V r, for the
   image variance V of one run and r test images a training image. H grows with how much a learner
-  depends on its training (`shared_training`), and is smaller where two arms err on the same images
-  but for the randomness of their trainings.
+  depends on its training (`shared_training`): with the share of its errors that it does not make
+  on the images it was trained on (Efron's optimism), or with how little two of its trainings have
+  in common, whichever says more. It is smaller where two arms err on the same images but for the
+  randomness of their trainings.
 
 Var = C + M / S + H V r, with Satterthwaite's degrees of freedom, those of M being those of the
 whole table. This is the variance over new data sets of this size, their splits and
@@ -26,13 +28,14 @@ measured with learners of several kinds by `benchmarks/verdicts.py`.
 
 Source: Smyth, Statistical Applications in Genetics and Molecular Biology 3 (2004), for the
 moderation; Bengio and Grandvalet, Journal of Machine Learning Research 5 (2004); Nadeau and Bengio,
-Machine Learning 52 (2003), section 3; Satterthwaite, Biometrics Bulletin 2 (1946).
+Machine Learning 52 (2003), section 3; Efron, Journal of the American Statistical Association 99
+(2004), for optimism; Satterthwaite, Biometrics Bulletin 2 (1946).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import NamedTuple
@@ -40,14 +43,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lib.evaluation import calibration, influence, metrics
 from lib.evaluation import confusion_metrics as matrices
-from lib.evaluation import influence, metrics
 from lib.evaluation.predictions import Predictions
 
 SHARED_TRAINING = (0.10, 0.25)
-"""What shared training images add for a learner whose trainings agree, and how much more for one
-whose trainings have nothing in common: fitted to what simulated learners need
-(`benchmarks/verdicts.py`).
+"""What shared training images add for a learner that does not depend on single ones, and how much
+more for one that does as much as it can: fitted to what simulated learners need, and judged by
+other data sets and learners (`benchmarks/verdicts.py`).
 """
 PRIOR_DEGREES = 5.0
 """Prior degrees of freedom of the variance between runs, from the known variance over images."""
@@ -148,6 +151,8 @@ class Scores:
     groups: tuple[np.ndarray, ...]
     derived: frozenset[str] = frozenset()
     """Arms made of other arms, which add no degrees of freedom."""
+    optimism: Mapping[str, float] = field(default_factory=dict)
+    """Of each arm the share of its errors that it does not make on its training images."""
 
     def rows(self, arm: str) -> np.ndarray:
         """The places of the runs of one arm."""
@@ -181,6 +186,10 @@ def score(
     images, clusters = independent_groups(firsts)
     grouped = any(has_groups(part) for part in parts)
     ratios = np.array([test_train_ratio(arms[arm][seed], firsts, split) for arm, seed in names])
+    optimism = {
+        arm: float(np.mean([_optimism(run, split) for run in runs.values()]))
+        for arm, runs in arms.items()
+    }
     scores = {}
     for name, function in functions.items():
         columns = [value_and_influence(part, name, function) for part in parts]
@@ -198,6 +207,7 @@ def score(
             images=tuple(images),
             groups=tuple(clusters),
             derived=frozenset(derived),
+            optimism=optimism,
         )
     return scores
 
@@ -209,6 +219,14 @@ def value_and_influence(
     if part.kind == "multilabel":
         return influence.of_labels(part, name)
     return float(function(metrics.confusion(part))), influence.of_images(part, function)
+
+
+def _optimism(run: Predictions, split: str) -> float:
+    # Without training rows nothing is known, and the trainings' agreement decides alone.
+    if split == "train" or "train" not in run.splits:
+        return 0.0
+    test, train = (calibration.certainty(run.split(name))[1] for name in (split, "train"))
+    return max(0.0, 1 - (~train).mean() / (~test).mean()) if not test.all() else 0.0
 
 
 def _floor(part: Predictions, name: str) -> float:
@@ -448,11 +466,12 @@ def _pooled(
     return (mine[1] * values / floors, mine[1]) if floors > 0 and mine[1] > 0 else mine
 
 
-def shared_training(instability: float) -> float:
-    """The share that shared training images add; `instability` is the share, 0 to 1, of the image
-    variance of one run that another run of the arm does not have on the same images.
+def shared_training(dependence: float) -> float:
+    """The share that shared training images add; `dependence` is, 0 to 1, the share of a learner's
+    errors that it does not make in training, or of the image variance of one run that another run
+    of the arm does not have on the same images.
     """
-    return SHARED_TRAINING[0] + SHARED_TRAINING[1] * instability
+    return SHARED_TRAINING[0] + SHARED_TRAINING[1] * dependence
 
 
 def _mean_overlap(images: Sequence[np.ndarray]) -> float:
@@ -497,7 +516,8 @@ class _Pool:
         """
         observed = [self.observed[arm] for arm in arms]
         stable = float(np.mean([self._stability(weights) for weights in observed]))
-        share = shared_training(1 - stable)
+        optimism = float(np.mean([self.scores.optimism.get(arm, 0.0) for arm in arms]))
+        share = shared_training(max(1 - stable, optimism))
         if len(arms) == 2 and len(observed[0]) == len(observed[1]) and stable > 0:
             share *= min(1.0, self._stability(observed[0] - observed[1]) / stable)
         return share

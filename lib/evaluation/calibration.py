@@ -47,13 +47,18 @@ def reliability(predictions: Predictions, *, num_bins: int = NUM_BINS) -> pd.Dat
     """
     edges = np.linspace(0, 1, num_bins + 1)
     certain, right = certainty(predictions)
-    bins = np.clip(np.searchsorted(edges, certain, side="left") - 1, 0, num_bins - 1)  # (low, high]
+    bins = _bins(certain, num_bins)
     num, confidence, accuracy = (
         np.bincount(bins, weights, minlength=num_bins) for weights in (None, certain, right)
     )
     columns = {"low": edges[:-1], "high": edges[1:], "num": num}
     with np.errstate(invalid="ignore"):
         return pd.DataFrame(columns | {"confidence": confidence / num, "accuracy": accuracy / num})
+
+
+def _bins(certain: np.ndarray, num_bins: int) -> np.ndarray:
+    edges = np.linspace(0, 1, num_bins + 1)
+    return np.clip(np.searchsorted(edges, certain, side="left") - 1, 0, num_bins - 1)  # (low, high]
 
 
 def calibration_error(predictions: Predictions, *, num_bins: int = NUM_BINS) -> float:
@@ -99,6 +104,8 @@ def scaled(predictions: Predictions, temperature: float) -> Predictions:
     change.
     """
     _must_be_probabilities(predictions, "A temperature")
+    if temperature == 1:
+        return predictions
     columns = probability_columns(predictions.class_names)
     values = pd.DataFrame(at_temperature(predictions.probabilities, temperature), columns=columns)
     rest = predictions.frame.drop(columns=columns).reset_index(drop=True)
@@ -213,17 +220,31 @@ def useful_temperature(validation: Predictions) -> float:
     return temperature(validation) if is_better else 1.0
 
 
+def confirmed_temperature(predictions: Predictions) -> tuple[float, float | None]:
+    """The temperature chosen on validation, and None; or 1 and that temperature, where it raises
+    the calibration error on test, so that it is withheld.
+    """
+    chosen = useful_temperature(predictions.split("val"))
+    if chosen == 1 or "test" not in predictions.splits:
+        return chosen, None
+    test = predictions.split("test")
+    if calibration_error(scaled(test, chosen)) <= calibration_error(test):
+        return chosen, None
+    return 1.0, chosen
+
+
 def advice(
     predictions: Predictions, *, targets: Sequence[float] = (0.9, 0.95, 0.99)
 ) -> dict[str, Any]:
     """Calibration of probabilities, chosen on validation and measured on test.
 
-    Plain values for `result.json`: `temperature` (1 where none helps); test's `calibration_error`
-    and `calibration_error_scaled` at that temperature; `num_validation` images; `thresholds`, one
-    entry for each target that can be promised: `target_accuracy`, `threshold` (of the scaled
-    probability), and the `coverage` and `accuracy` it has on test (`accuracy` None where no test
-    image is that sure); and `not_promised`, the other targets. Of several classes an image also
-    `class_thresholds`; confidence and accuracy are then those of the whole set of classes.
+    Plain values for `result.json`: `temperature` (1 where none helps) and `temperature_withheld`
+    (see `confirmed_temperature`); test's `calibration_error` and `calibration_error_scaled` at that
+    temperature; `num_validation` images; `thresholds`, one entry for each target that can be
+    promised: `target_accuracy`, `threshold` (of the scaled probability), and the `coverage` and
+    `accuracy` it has on test (`accuracy` None where no test image is that sure); and
+    `not_promised`, the other targets. Of several classes an image also `class_thresholds`;
+    confidence and accuracy are then those of the whole set of classes.
     """
     values: dict[str, Any]
     if predictions.kind == "multilabel":
@@ -232,10 +253,11 @@ def advice(
         val, test = (predictions.split(split) for split in ("val", "test"))
         values = {"temperature": 1.0, "class_thresholds": named}
     else:
-        chosen = useful_temperature(predictions.split("val"))
+        chosen, withheld = confirmed_temperature(predictions)
         val, test = (scaled(predictions.split(split), chosen) for split in ("val", "test"))
         values = {
             "temperature": chosen,
+            "temperature_withheld": withheld,
             "calibration_error": calibration_error(predictions.split("test")),
             "calibration_error_scaled": calibration_error(test),
         }
@@ -268,13 +290,28 @@ def debiased_calibration_error(predictions: Predictions, *, num_bins: int = NUM_
 
     Source: Kumar, Liang and Ma, Verified Uncertainty Calibration (2019), section 4.
     """
-    bins = reliability(predictions, num_bins=num_bins).dropna()
-    bins = bins[bins["num"] > 1]
-    if bins.empty:
-        return float("nan")
-    noise = bins["accuracy"] * (1 - bins["accuracy"]) / (bins["num"] - 1)
-    squares = (bins["confidence"] - bins["accuracy"]) ** 2 - noise
-    return float(np.sqrt(max(0.0, np.average(squares, weights=bins["num"]))))
+    return float(np.sqrt(max(0.0, squared_calibration_error(predictions, num_bins=num_bins)[0])))
+
+
+def squared_calibration_error(
+    predictions: Predictions, *, num_bins: int = NUM_BINS
+) -> tuple[float, np.ndarray, float]:
+    """The square of `debiased_calibration_error`, below 0 where chance makes it so; the influence
+    of each image on it, float64 (n,); and the variance that influences leave out, as they vanish
+    where the probabilities are right.
+    """
+    certain, right = certainty(predictions)
+    bins, gaps = _bins(certain, num_bins), certain.astype(np.float64) - right
+    num, gap, accuracy = (np.bincount(bins, each, num_bins) for each in (None, gaps, right))
+    total = num[num > 1].sum()
+    if not total:
+        return float("nan"), np.zeros(len(gaps)), 0.0
+    share = np.where(num > 1, num, 0) / total  # (bins,)
+    gap, accuracy = gap / np.maximum(num, 1), accuracy / np.maximum(num, 1)
+    noise = accuracy * (1 - accuracy) / np.maximum(num - 1, 1)
+    biased = float(share @ gap**2)
+    slopes = np.where(share > 0, 1, 0)[bins] * (2 * gap[bins] * gaps - gap[bins] ** 2 - biased)
+    return biased - float(share @ noise), slopes / total, 2 * float(share**2 @ noise**2)
 
 
 def _of_truth(predictions: Predictions) -> np.ndarray:

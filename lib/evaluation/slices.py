@@ -7,7 +7,6 @@ Every number has a 95 % interval over images, by groups where images share one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +24,6 @@ LEAST = 10
 _MOST_VALUES = 40
 _QUARTERS = 4
 _COLUMNS = ["column", "value", "num", "accuracy", "low", "high", "is_worse"]
-_NUM_DRAWS = 400
 _MOST_IMAGES = 5_000  # more are not decoded for their brightness
 
 
@@ -63,8 +61,10 @@ def scores(part: Predictions) -> pd.DataFrame:
         )
         mean = float(values.mean())
         rows[name] = (mean, max(0.0, mean - half), min(highest, mean + half))
-    ends = np.nanquantile(_calibration_draws(part), (0.025, 0.975))
-    rows["calibration_error"] = (calibration.debiased_calibration_error(part), *ends)
+    square, slopes, rest = calibration.squared_calibration_error(part)
+    half = confidence_intervals.NORMAL * np.sqrt(_variance(part, slopes) + rest)
+    squares = np.array([square, square - half, square + half])
+    rows["calibration_error"] = tuple(np.sqrt(np.clip(squares, 0, 1)))
     return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("metric")
 
 
@@ -218,19 +218,6 @@ def ranking_influences(
 def _share_below(ordered: np.ndarray, scores: np.ndarray) -> np.ndarray:
     sides = [np.searchsorted(ordered, scores, side) for side in ("left", "right")]
     return (sides[0] + sides[1]) / 2 / len(ordered)
-
-
-def _calibration_draws(part: Predictions) -> np.ndarray:
-    generator = np.random.default_rng(0)
-    _, group = np.unique(part.groups, return_inverse=True)
-    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
-    errors = []
-    for _ in range(_NUM_DRAWS):
-        drawn = generator.integers(len(members), size=len(members))
-        rows = np.concatenate([members[place] for place in drawn])
-        chosen = replace(part, frame=part.frame.iloc[rows])
-        errors.append(calibration.debiased_calibration_error(chosen))
-    return np.array(errors)
 
 
 UNNAMED = "other"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +104,7 @@ def render(
         labels=comparison.label_counts() if is_multilabel else {},
         per_class=comparison.per_class("f1"),
         sure=arm_agreement.selective_prediction_text(sure).reset_index().to_dict("records"),
+        withheld=arm_agreement.withheld_text(sure),
         disagreement=arm_agreement.sentence(comparison),
         disputed=disputed.to_dict("records"),
         hardest=hardest.to_dict("records"),
@@ -130,7 +132,15 @@ def drawings(
 
 
 def _titled(published: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name.replace("_", " "): value for name, value in (published or {}).items()}
+    """Figures of others by their `title`, or by name where they have none of their own."""
+    figures = dict(published or {})
+    tables = {name: dict(value) for name, value in figures.items() if isinstance(value, Mapping)}
+    titles = {n: str(tables.get(n, {}).pop("title", n.replace("_", " "))) for n in figures}
+    num = Counter(titles.values())
+    return {
+        title if num[title] == 1 else name: tables.get(name, figures[name])
+        for name, title in titles.items()
+    }
 
 
 def _overview(
@@ -205,8 +215,7 @@ def _together(parts: Sequence[Predictions]) -> Predictions:
 
 
 def _scaled_test(table: Predictions) -> Predictions:
-    chosen = calibration.useful_temperature(table.split("val"))
-    return calibration.scaled(table.split("test"), chosen)
+    return calibration.scaled(table.split("test"), calibration.confirmed_temperature(table)[0])
 
 
 def _histories(comparison: Comparison) -> dict[str, list[pd.DataFrame]]:
