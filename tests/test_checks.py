@@ -161,6 +161,33 @@ def test_what_was_not_looked_at_is_not_held():
     assert "test_access_recorded: not judged, no ledger of test access was given" in lines
 
 
+def test_where_nothing_can_be_seen_the_check_is_not_judged():
+    lost = pd.DataFrame({"epoch": [1, 2], "val_loss": [np.nan, np.nan]})
+    facts = RunFacts(run(), lost, kept_epoch=1, settings={"monitor": "val_loss"})
+    assert outcomes(checks.of_run(facts))["kept_epoch_is_best"] == "not_judged"
+    same = labelled(lambda generator, truths: np.full(truths.shape, 0.9))
+    same.frame["label"] = [["a", "b", "c"]] * len(same)
+    assert outcomes(checks.of_run(RunFacts(same)))["several_classes_predicted"] == "not_judged"
+    none = checks.of_comparison({}, [], opened=["s/train/a-s0"])
+    assert outcomes(none)["trainings_complete"] == "not_judged"
+
+
+def test_a_lead_over_the_largest_class_counts_groups_not_images():
+    # Of 50 films of ten images 30 are of one class and 36 are right: 72 % against 60 %.
+    films = np.repeat(np.arange(50), 10)
+    truth, right = (films < 30).astype(int), (films % 30 < 14) | (films < 22)
+    rows = {"splits": ["test"] * 500, "class_names": ["a", "b"]}
+    rows |= {"labels": np.array(["a", "b"])[truth], "probabilities": None}
+    rows["probabilities"] = np.eye(2)[np.where(right, truth, 1 - truth)]
+    names = [f"{index:04d}.png" for index in range(500)]
+    images, grouped = (
+        checks.beats_chance(RunFacts(Predictions(table(names, groups=groups, **rows), ("a", "b"))))
+        for groups in (np.arange(500), films)
+    )
+    assert images[0] == "held"
+    assert grouped[0] == "note" and "not shown to exceed" in grouped[1]
+
+
 def test_an_earlier_phase_that_was_better_is_flagged():
     phases = pd.DataFrame(
         {"epoch": [1, 2, 3], "phase": ["head", "train", "train"], "val_accuracy": [0.9, 0.7, 0.8]}

@@ -105,6 +105,27 @@ def test_level_curves_that_jitter_are_no_overfitting():
         assert sum(epoch is not None for epoch in turned) <= 12  # 4 %
 
 
+def test_curves_that_wander_or_have_outliers_are_no_overfitting():
+    generator, num = np.random.default_rng(0), 25
+    noise = generator.normal(size=(200, num + 1))
+    wandering = 0.5 * (1 + 0.03 * (noise[:, 1:] + 0.4 * noise[:, :-1]))
+    outliers = 0.5 * (1 + 0.02 * generator.standard_t(3, size=(200, num)))
+    rising = 0.4 + np.exp(-np.arange(num)) + 0.02 * np.maximum(0, np.arange(num) - 8)
+    found = {}
+    for name, curves in (
+        ("wandering", wandering),
+        ("outliers", outliers),
+        ("rising", rising[None]),
+    ):
+        turned = [
+            overfitting.diagnose(history(list(curve)), train_accuracy=0.8, val_accuracy=0.8)
+            for curve in curves
+        ]
+        found[name] = np.mean([one["turned_at"] is not None for one in turned])
+    assert found["wandering"] <= 0.05 and found["outliers"] <= 0.05
+    assert found["rising"] == 1
+
+
 def test_fewer_than_three_epochs_after_the_minimum_say_nothing():
     found = overfitting.diagnose(
         history([0.9, 0.8, 0.7, 0.5, 0.9, 1.2]), train_accuracy=0.8, val_accuracy=0.8

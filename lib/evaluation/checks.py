@@ -15,7 +15,14 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError, few
-from lib.evaluation import arm_model, confidence_intervals, influence, metrics, multilabel
+from lib.evaluation import (
+    arm_model,
+    confidence_intervals,
+    influence,
+    metrics,
+    multilabel,
+    statistics,
+)
 from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import THRESHOLD, Predictions
@@ -168,6 +175,8 @@ def kept_epoch_is_best(facts: RunFacts) -> Outcome:
     if monitor not in history.columns:
         return not_judged("it is not known which number chose the epoch")
     best = history[monitor].min() if monitor.endswith("loss") else history[monitor].max()
+    if np.isnan(best):
+        return not_judged(f"no epoch has a {monitor} that is a number")
     value = float(row[monitor].iloc[-1])
     if value == best:
         return held(f"the kept epoch is the best of the history by {monitor}")
@@ -232,9 +241,11 @@ def several_classes_predicted(facts: RunFacts) -> Outcome:
     part = _test(facts)
     if part.kind == "multilabel":
         labels = part.present
+        if len(np.unique(part.truths, axis=0)) == 1 and labels.any() == part.truths.any():
+            return not_judged("all images bear the same labels")
         if not labels.any():
             return flagged(f"No label is predicted for any of {len(part)} images.")
-        if len(np.unique(labels, axis=0)) == 1 and len(np.unique(part.truths, axis=0)) > 1:
+        if len(np.unique(labels, axis=0)) == 1:
             return flagged(f"All {len(part)} images get the same labels.")
         return held("images get different labels")
     classes = np.unique(part.predicted)
@@ -285,15 +296,15 @@ def beats_chance(facts: RunFacts) -> Outcome:
     reason = _no_better_than_chance(part, counted, kappa)
     if reason:
         return flagged(reason)
-    low, high = confidence_intervals.wilson(int(np.trace(counted)), int(counted.sum()))
-    if high < largest:
+    shown = statistics.over_seeds([part], "accuracy", split=str(part.frame["split"].iloc[0]))
+    if shown.high < largest:
         return flagged(
             f"Worse than always predicting the largest class, whose share is {100 * largest:.1f} %."
         )
     reason = _learned_nothing(facts)
     if reason:
         return flagged(reason)
-    if low <= largest:
+    if shown.low <= largest:
         return note(
             f"Better than chance (kappa {kappa:.2f}), but accuracy {100 * accuracy:.1f} % is not "
             f"shown to exceed the share of the largest class, {100 * largest:.1f} %."
@@ -334,8 +345,8 @@ def lead_is_significant(facts: ComparisonFacts) -> Outcome:
 
 def trainings_complete(facts: ComparisonFacts) -> Outcome:
     """Every training of these arms that has read the test images is part of the comparison."""
-    if not facts.opened:
-        return not_judged("no ledger of test access was given")
+    if not facts.opened or not facts.runs:
+        return not_judged("no ledger of test access, or no runs, were given")
     records = [trained for runs in facts.runs.values() for trained in runs]
     # By the name in its table, so that a choice which was copied to another study is noticed.
     here = {trained.predictions.run or "/".join(trained.folder.parts[-3:]) for trained in records}

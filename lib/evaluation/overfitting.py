@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _RISE = 0.05  # of the lowest loss; a smaller rise changes nothing, however sure it is
 _LEAST_EPOCHS = 3  # after the minimum: fewer say nothing
 _JITTERS = 3.0  # standard errors of the curve's own jitter that a rise must exceed
+_MANY_JITTERS = 10.0  # a rise this far beyond them needs no trend: the loss may have levelled off
+_TREND_LEVEL = 0.01
 _WIDE_GAP = 0.1
 
 
@@ -23,9 +25,11 @@ def diagnose(
 ) -> dict[str, Any]:
     """The diagnosis of one training.
 
-    A validation loss has turned where the mean after its minimum, over three epochs at least, lies
-    five per cent above the smoothed minimum, and further than the jitter of the curve explains.
-    The jitter is the median of the second differences, which a steady rise or fall leaves out.
+    A validation loss has turned where the mean of the last three epochs, all after its minimum,
+    lies five per cent above the smoothed minimum, further than the jitter of the curve explains,
+    and the epochs from the minimum on show a rising trend (Kendall's test at 1 %): a curve that
+    wanders, or has an outlier, goes up after its lowest point without one. The jitter is the median
+    of the second differences, which a steady rise or fall leaves out.
 
     Args:
         history: one row an epoch with `epoch`, `loss` and `val_loss`; of several phases the last
@@ -87,8 +91,16 @@ def _turn(val_loss: np.ndarray) -> tuple[int | None, float]:
     end = float(after[-_LEAST_EPOCHS:].mean())
     jitter = float(np.median(np.abs(np.diff(val_loss, 2)))) / 0.6745 / np.sqrt(6)
     error = jitter * np.sqrt(1 / min(3, lowest + 2) + 1 / _LEAST_EPOCHS)
-    is_turned = end - around > max(_JITTERS * error, _RISE * around)
+    is_higher = end - around > max(_JITTERS * error, _RISE * around)
+    is_turned = is_higher and (end - around > _MANY_JITTERS * error or _rises(val_loss[lowest:]))
     return (lowest if is_turned else None), rise
+
+
+def _rises(values: np.ndarray) -> bool:
+    from scipy.stats import kendalltau
+
+    trend = kendalltau(np.arange(len(values)), values, alternative="greater")
+    return bool(trend.pvalue < _TREND_LEVEL)
 
 
 def table(compared: Comparison) -> pandas.DataFrame:
