@@ -12,6 +12,7 @@ from lib.evaluation import checks, paired_tests, test_set_log
 from lib.evaluation.arm_model import Uncertainty
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions, table
+from lib.evaluation.run_records import RunRecord
 from lib.evaluation.statistics import Estimate
 
 
@@ -298,12 +299,19 @@ def test_chosen_seeds_are_noticed(kept, study, outcome):
     [
         ({"a": ["1", "2"], "b": ["3", "4"]}, "held", "no two trainings predict the same"),
         ({"a": ["1", "1"], "b": ["3", "4"]}, "note", "count as one training: a (2)."),
+        ({"a": ["1", "1'", "1''"], "b": ["2", "4"]}, "note", "count as one training: a (3)."),
         ({"a": ["1", "2"], "b": ["1", "2"]}, "note", "Arms with the same predictions: a and b."),
         ({"a": ["1"]}, "not_judged", "there is one training"),
     ],
 )
 def test_copies_of_a_training_are_noted_within_an_arm_and_between_two(arms, outcome, message):
-    runs = {arm: [SimpleNamespace(table_digest=one) for one in some] for arm, some in arms.items()}
+    def trained(mark):
+        probability = {"1": 0.2, "2": 0.4, "3": 0.6, "4": 0.8}[mark[0]] + 1e-6 * mark.count("'")
+        part = run(num=40, predicted=0)
+        part.frame[["p_a", "p_b"]] = np.float32([probability, 1 - probability])
+        return RunRecord(Path(mark), "a", 0, part)
+
+    runs = {arm: [trained(one) for one in some] for arm, some in arms.items()}
     found = checks.trainings_differ(SimpleNamespace(runs=runs))
     assert found[0] == outcome
     assert message in found[1]

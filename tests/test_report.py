@@ -158,6 +158,11 @@ def test_other_data_at_another_seed_is_another_split_and_allowed(tmp_path):
 def test_finished_runs_are_found_and_others_left_out(tmp_path, runs):
     (tmp_path / "train" / "cnn-s9").mkdir()
     assert comparison.finished_runs(tmp_path / "train") == sorted(runs)
+    (tmp_path / "train" / "cnn-s9" / "result.json").write_text('{"accuracy": 0.9, "checksum": "x"}')
+    with pytest.raises(
+        DarkroomError, match="cnn-s9 cannot be compared: its result.json is damaged"
+    ):
+        comparison.finished_runs(tmp_path / "train")
 
 
 class Page(html.parser.HTMLParser):

@@ -16,7 +16,7 @@ _ID_WORDS = """
     patient subject person participant individual animal lesion case study series slide specimen
     sample biopsy wafer module panel batch lot product item sku film movie video clip episode scene
     session visit camera device scanner site hospital center centre location plot field tile burst
-    sequence track user family group id uid uuid
+    sequence track user family group id uid uuid accession donor exam mouse plate tree
 """
 ID_WORDS = frozenset(_ID_WORDS.split())
 """Words of a column's name that promise an identity: files that share a value show the same thing

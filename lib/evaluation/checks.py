@@ -384,13 +384,14 @@ def same_seeds(facts: ComparisonFacts) -> Outcome:
 def trainings_differ(facts: ComparisonFacts) -> Outcome:
     """No two runs hold the same predictions, neither of one arm nor of two."""
     copies: list[str] = []
-    arms_of: dict[str, list[str]] = {}
+    firsts: list[RunRecord] = []
+    arms_of: dict[int, list[str]] = {}
     for arm, runs in facts.runs.items():
-        digests = [run.table_digest for run in runs]
-        if len(set(digests)) < len(digests):
-            copies.append(f"{arm} ({len(digests) - len(set(digests)) + 1})")
-        for digest in set(digests):
-            arms_of.setdefault(digest, []).append(arm)
+        numbers = [_number(run, firsts) for run in runs]
+        if len(set(numbers)) < len(numbers):
+            copies.append(f"{arm} ({len(numbers) - len(set(numbers)) + 1})")
+        for number in set(numbers):
+            arms_of.setdefault(number, []).append(arm)
     if sum(map(len, facts.runs.values())) < 2:
         return not_judged("there is one training")
     alike = sorted({" and ".join(arms) for arms in arms_of.values() if len(arms) > 1})
@@ -402,6 +403,15 @@ def trainings_differ(facts: ComparisonFacts) -> Outcome:
     if alike:
         messages.append(f"Arms with the same predictions: {'; '.join(alike)}.")
     return note(" ".join(messages)) if messages else held("no two trainings predict the same")
+
+
+def _number(run: RunRecord, firsts: list[RunRecord]) -> int:
+    # The place of the first run that predicts the same; a run without one becomes a first itself.
+    for place, first in enumerate(firsts):
+        if run.predicts_as(first):
+            return place
+    firsts.append(run)
+    return len(firsts) - 1
 
 
 RUN_CHECKS: dict[str, Callable[[RunFacts], Outcome]] = {

@@ -336,7 +336,17 @@ def _metric(name: str, kind: str) -> str:
 def finished_runs(*stage_folders: Path) -> list[Path]:
     """The folders of finished runs of one or more stages, sorted: those with `result.json` and
     `predictions.parquet`.
+
+    Raises DarkroomError for a run that was changed after its end: without it, the others would be a
+    choice.
     """
+    for folder in stage_folders:
+        for path in sorted(Path(folder).glob(f"[!.]*/{record.RESULT}")):
+            if problem := record.damage(path.parent):
+                raise DarkroomError(
+                    f"The run {path.parent} cannot be compared: {problem}. Run its study again, "
+                    "which repeats this run, or remove its folder."
+                )
     folders = record.finished_runs(*stage_folders)
     return [folder for folder in folders if (folder / record.PREDICTIONS).is_file()]
 

@@ -16,6 +16,8 @@ from lib.evaluation import predictions as tables
 from lib.evaluation.predictions import Predictions
 from lib.runs import record
 
+_SAME = 5e-5
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -41,6 +43,17 @@ class RunRecord:
         marks = hashlib.sha256("\0".join(part.frame["path"]).encode())
         marks.update(np.ascontiguousarray(part.probabilities).tobytes())
         return marks.hexdigest()
+
+    def predicts_as(self, other: RunRecord) -> bool:
+        """Whether both give the same test images the same probabilities, to four decimals."""
+        one, two = (run.predictions.split("test") for run in (self, other))
+        if not np.array_equal(one.frame["path"], two.frame["path"]):
+            return False
+        return all(  # the first images settle most cases
+            one.probabilities.shape == two.probabilities.shape
+            and np.abs(one.probabilities[rows] - two.probabilities[rows]).max() < _SAME
+            for rows in (slice(50), slice(None))
+        )
 
     def about(self, name: str) -> dict[str, Any]:
         """One of the run's JSON files (`environment`, `parameters`), or {} where it has none."""
