@@ -170,14 +170,18 @@ def _one_hot(classes: np.ndarray, part: Predictions) -> np.ndarray:
 def _of_class(
     part: Predictions, truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray
 ) -> dict[str, tuple[float, float]]:
+    from scipy.special import stdtrit
+
     hit = truth & predicted
     weights = {"recall": truth, "precision": predicted, "f1": (truth.astype(float) + predicted) / 2}
     ends = dict.fromkeys((*weights, "roc_auc", "average_precision"), (np.nan, np.nan))
     if not truth.any():
         return ends
 
-    def interval(value: float, slopes: np.ndarray, num: float) -> tuple[float, float]:
-        half = confidence_intervals.NORMAL * np.sqrt(_variance(part, slopes))
+    def interval(
+        value: float, slopes: np.ndarray, num: float, quantile: float = confidence_intervals.NORMAL
+    ) -> tuple[float, float]:
+        half = quantile * np.sqrt(_variance(part, slopes))
         return confidence_intervals.bounded_interval(value, float(half), num=max(1, int(num)))
 
     for name, weight in weights.items():
@@ -185,8 +189,11 @@ def _of_class(
             value = float(hit.sum() / total)
             ends[name] = interval(value, (hit - value * weight) / total, total)
     if not truth.all():
+        # The variance is that of few images of the rarer side: Student's t, as for their mean.
+        least = min(truth.sum(), (~truth).sum())
+        few = stdtrit(max(least - 1, 1), 0.975) * np.sqrt(least / max(least - 1, 1))
         for name, (value, slopes) in ranking_influences(scores, truth).items():
-            ends[name] = interval(value, slopes, truth.sum())
+            ends[name] = interval(value, slopes, truth.sum(), few)
     return ends
 
 
