@@ -195,7 +195,7 @@ def load(name: str) -> Dataset:
         raise DarkroomError(
             f"There is no data set {name!r} here yet; there is "
             f"{', '.join(there) or 'none'}.{suggest(name, there)} "
-            f"Run 1_clean with data={name!r} first."
+            f"Run 1_clean with data={name!r} first (darkroom clean {name})."
         )
     source = files.read_json(folder / SOURCE)
     if not isinstance(source, dict) or not isinstance(source.get("path") or "raw", str):
