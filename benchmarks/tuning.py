@@ -25,7 +25,7 @@ from lib.tuning.search import Plan
 
 SPACE = {
     "learning_rate": {"low": 3e-4, "high": 1e-2, "log": True},
-    "dense_units": [[0], [64], [128]],
+    "dense_units": [[], [64], [128]],
     "dropout": [0.0, 0.2, 0.4],
     "activation": ["relu", "elu"],
 }
@@ -241,7 +241,7 @@ def _theirs(home: Path, *, epochs: int, seed: int) -> dict:
     import keras
     import keras_tuner
 
-    from lib.models import heads
+    from lib.models import losses
     from lib.training import network
     from lib.tuning import objective as objective_module
 
@@ -255,7 +255,7 @@ def _theirs(home: Path, *, epochs: int, seed: int) -> dict:
         }
         model = network.build({**base, **values}, material)
         optimizer = keras.optimizers.Adam(values["learning_rate"], global_clipnorm=1.0)
-        model.compile(optimizer, heads.loss(model), metrics=[heads.accuracy(model)])
+        model.compile(optimizer, losses.loss(model), metrics=[losses.accuracy(model)])
         return model
 
     searched = space.read(SPACE)

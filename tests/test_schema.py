@@ -139,6 +139,16 @@ def test_the_notebook_gets_typed_values_back(home):
     assert set(run.parameters) == set(TRAIN.parameters)
 
 
+def test_an_option_set_by_name_is_checked_twice_and_may_be_set_again(home):
+    names = namespace("# Parameters\nmin_delta = 0.1")
+    runs.check("3_train", names)  # as the first cell of the notebook does
+    assert runs.start("3_train", names, data=None).parameters["min_delta"] == 0.1
+    names["In"].insert(-1, "min_delta = 0.2")
+    assert runs.start("3_train", names, data=None).parameters["min_delta"] == 0.2
+    with pytest.raises(DarkroomError, match="sets `min_delta` twice"):
+        runs.check("3_train", {**names, "options": {"min_delta": 0.3}})
+
+
 @pytest.mark.parametrize(
     "cell", ["# Parameters\nepoch = 3", "epoch: int = 3", "learning_rat = 0.1"]
 )

@@ -156,7 +156,9 @@ def check(name: str, namespace: dict[str, Any]) -> tuple[Notebook, dict[str, Any
     """
     notebook = notebooks.find(os.environ.get(NOTEBOOK_VARIABLE) or name)
     values = notebook.complete(_values(notebook, namespace), text=True)
-    namespace.update(parameter_types.cell_values(values, notebook.parameters))
+    written = parameter_types.cell_values(values, notebook.parameters)
+    namespace.update(written)
+    _written[notebook.name] = written.get("options", {})
     return notebook, values
 
 
@@ -314,19 +316,27 @@ def _values(notebook: Notebook, namespace: Mapping[str, Any]) -> dict[str, Any]:
             f"`{missing[0]}` of {notebook.name} has no value. Run the cell with the parameters "
             "first."
         )
-    if parameter_types.has_options(notebook.parameters):
-        values["options"] = namespace.get("options", {})
     ran = [parameter_types.assigned(source) for source in list(namespace.get("In", ()))[:-1]]
     last = max(
         (number for number, cell in enumerate(ran) if set(cell) >= set(in_cell)),
         default=len(ran),
     )
+    by_name: dict[str, Any] = {}
     for cell in ran[last:]:
         if any(name in notebook.parameters or errors.suggest(name, in_cell) for name in cell):
-            values |= {
+            by_name |= {
                 name: value for name, value in cell.items() if name not in (*in_cell, "options")
             }
-    return values
+    if parameter_types.has_options(notebook.parameters):
+        options = namespace.get("options", {})
+        if options == _written.get(notebook.name):  # an earlier check put what has a name there
+            options = {name: value for name, value in options.items() if name not in by_name}
+        values["options"] = options
+    return values | by_name
+
+
+_written: dict[str, dict[str, Any]] = {}
+"""The options that `check` has written to the namespace, by notebook."""
 
 
 _VERSIONS = (
