@@ -34,13 +34,14 @@ from typing import Any
 from lib.errors import DarkroomError, few, suggest, visible
 
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str}
-_SPOKEN = {
+SPOKEN = {
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
     "str": "text",
     "dict": "names with values",
 }
+"""What messages call a type."""
 _WORDS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
@@ -203,7 +204,7 @@ class Parameter:
         item, example = _item_type(self.kind), ""
         if self.default not in (None, "", [], {}):
             example = f", such as {self.default!r}"
-        kind = f"a list, each {_SPOKEN[item]}" if item else _SPOKEN[self.kind]
+        kind = f"a list, each {SPOKEN[item]}" if item else SPOKEN[self.kind]
         return DarkroomError(
             f"`{self.name}` must be {kind}{self._open}{example}. Received: {value!r}."
         )

@@ -153,14 +153,14 @@ def test_a_cut_file_is_refused(picture, kind, share):
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (b"\xff\xd8\xff\xe0", "JPEG: its head cannot be read"),
         (b"\x89PNG\r\n\x1a\n", "PNG ends before its end mark"),
     ],
 )
-def test_what_is_reported_of_a_file_cut_in_its_head_holds_no_address_in_memory(data, told):
-    with pytest.raises(ImageError, match=f"^{told}$"):
+def test_what_is_reported_of_a_file_cut_in_its_head_holds_no_address_in_memory(data, message):
+    with pytest.raises(ImageError, match=f"^{message}$"):
         decode(data)
 
 

@@ -40,7 +40,7 @@ WORK = '[[stage]]\nname = "work"\nnotebook = "ok"\n[stage.arms.a]\n[stage.arms.b
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (f"x = {HUGE}", "is not TOML"),
         ("x = " + "[" * 3_000, "is not TOML"),
@@ -57,14 +57,14 @@ WORK = '[[stage]]\nname = "work"\nnotebook = "ok"\n[stage.arms.a]\n[stage.arms.b
         (WORK.replace("factor = 2", "factor = 1" + "0" * 400), "`factor` must be a number"),
     ],
 )
-def test_a_study_file(batch_home, text, told):
+def test_a_study_file(batch_home, text, message):
     (batch_home / "studies" / "one.toml").write_text(text)
-    with pytest.raises(DarkroomError, match=told):
+    with pytest.raises(DarkroomError, match=message):
         studies.read("one")
 
 
 @pytest.mark.parametrize(
-    ("cell", "told"),
+    ("cell", "message"),
     [
         ("a: int = 1\0", "is not Python"),
         ("a: int = " + "(" * 300, "is not Python"),
@@ -75,8 +75,8 @@ def test_a_study_file(batch_home, text, told):
         ("a: int = 1  # one of 1, two: how many", "cannot be read"),
     ],
 )
-def test_a_parameters_cell(cell, told):
-    with pytest.raises(DarkroomError, match=told):
+def test_a_parameters_cell(cell, message):
+    with pytest.raises(DarkroomError, match=message):
         parameter_types.declared(cell, where="x.ipynb")
 
 
@@ -161,7 +161,7 @@ def test_a_ledger(tmp_path, line):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "source.json is damaged"),
         (b"3", "source.json is damaged"),
@@ -172,11 +172,11 @@ def test_a_ledger(tmp_path, line):
         (b'{"path": "a\\u0000"}', "refers to is gone"),
     ],
 )
-def test_a_data_sets_account_of_itself(tmp_path, monkeypatch, content, told):
+def test_a_data_sets_account_of_itself(tmp_path, monkeypatch, content, message):
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
     (tmp_path / "datasets" / "d" / "raw").mkdir(parents=True)
     (tmp_path / "datasets" / "d" / datasets.SOURCE).write_bytes(content)
-    with pytest.raises(DarkroomError, match=told):
+    with pytest.raises(DarkroomError, match=message):
         datasets.load("d")
 
 
@@ -226,7 +226,7 @@ NOTED = {"class_names": ["x", "y"], "data_hash": "h"}
 
 
 @pytest.mark.parametrize(
-    ("columns", "noted", "told"),
+    ("columns", "noted", "message"),
     [
         ({}, 3, "is no prediction table"),
         ({}, {**NOTED, "class_names": 3}, "`class_names` must be a list of names"),
@@ -239,12 +239,12 @@ NOTED = {"class_names": ["x", "y"], "data_hash": "h"}
         ({"label": [["x"]]}, NOTED, "has a label that is no class"),
     ],
 )
-def test_a_prediction_table(tmp_path, columns, noted, told):
+def test_a_prediction_table(tmp_path, columns, noted, message):
     arrow = pyarrow.table({**TABLE, **columns}).replace_schema_metadata(
         {b"darkroom": json.dumps(noted).encode()}
     )
     pyarrow.parquet.write_table(arrow, tmp_path / "predictions.parquet")
-    with pytest.raises(DarkroomError, match=told):
+    with pytest.raises(DarkroomError, match=message):
         predictions.read(tmp_path / "predictions.parquet")
 
 
@@ -257,7 +257,7 @@ def test_a_table_of_labels_with_cells_that_are_no_file_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         (
             "labels.csv",
@@ -268,9 +268,9 @@ def test_a_table_of_labels_with_cells_that_are_no_file_names(tmp_path):
         ("labels.parquet", b"PAR1", "Parquet file"),
     ],
 )
-def test_a_table_of_labels(tmp_path, name, content, told):
+def test_a_table_of_labels(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(table_files.NoTable, match=told):
+    with pytest.raises(table_files.NoTable, match=message):
         table_files.load(tmp_path, name)
 
 

@@ -167,7 +167,7 @@ def test_the_studies_of_the_suite_are_as_they_must_be(name):
 
 
 def test_published_figures_of_another_data_set_are_left_out(tmp_path):
-    assert list(studies.read("quickstart").published) == ["SVM", "VGG-19 fine-tuned"]
+    assert list(studies.read("quickstart").published) == ["svm", "vgg19_fine_tuned"]
     assert studies.read("quickstart", settings={"data": "wikiart"}).published == {}
     assert len(studies.read("simpsons", settings={"data": str(tmp_path)}).published) == 3
 

@@ -32,15 +32,15 @@ _ends: dict[Path, tuple[int, int]] = {}
 def read(folder: Path) -> list[dict[str, Any]]:
     """Returns all entries in order; a torn last line is skipped.
 
-    Raises DarkroomError where a line is damaged, or lines are missing that the manifest reflects.
+    Raises DarkroomError where a line is damaged, or where the manifest was written from more lines.
     """
     path = folder / FILE
     reflected = manifest.ledger_bytes(folder)
     if whole_bytes(folder) < reflected:
         raise DarkroomError(
-            f"{path} ends before the {reflected:,} bytes that the manifest reflects: decisions are "
-            f"missing. Restore it from a backup, or delete {manifest.FILE} beside it to clean the "
-            "data set again without them."
+            f"{path} is shorter than when {manifest.FILE} was written ({reflected:,} bytes): "
+            "decisions are missing. Restore it from a backup. To clean the data set again without "
+            f"them, delete {manifest.FILE} in the same folder."
         )
     if not path.is_file():
         return []

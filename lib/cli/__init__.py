@@ -21,13 +21,13 @@ from lib import quiet
 from lib.cli import data, models, project, studies
 from lib.cli.arguments import add, argument
 from lib.errors import DarkroomError, few, suggest, visible
+from lib.parameter_types import SPOKEN
 
 FIRST_STEPS = """Three things to do first:
   darkroom run quickstart              clean, train and compare on real pictures
   darkroom lab                         open the notebooks; begin with 0_tutorial
   darkroom clean path/to/your/folder   see what is wrong with your own pictures
 """
-_VALUES = {"int": "a whole number", "float": "a number"}
 
 _ASK = "complete -o default -C 'darkroom completion words' darkroom"
 SHELLS = {
@@ -171,7 +171,7 @@ class _Parser(argparse.ArgumentParser):
         name, _, why = message.removeprefix("argument ").partition(": ")
         rows = {row.metavar or row.dest: row for row in self._actions}
         if typed := re.fullmatch(r"invalid (int|float) value: (.*)", why):
-            message = f"{name} must be {_VALUES[typed[1]]}. Received: {typed[2]}"
+            message = f"{name} must be {SPOKEN[typed[1]]}. Received: {typed[2]}"
         elif chosen := re.fullmatch(r"invalid choice: '(.*)' \(choose from (.*)\)", why):
             choices = chosen[2].replace("'", "")
             near = suggest(chosen[1], choices.split(", "))

@@ -191,7 +191,7 @@ def load(name: str) -> Dataset:
     """
     folder = paths.dataset(name)
     if not (folder / SOURCE).is_file():
-        there = [other for other in names() if other != name]  # begun, perhaps
+        there = [other for other in names() if other != name]  # a folder may be without a source
         raise DarkroomError(
             f"There is no data set {name!r} here yet; there is "
             f"{', '.join(there) or 'none'}.{suggest(name, there)} "

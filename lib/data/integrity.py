@@ -21,7 +21,8 @@ _PPM_HEAD = re.compile(rb"P[1-6](\s+(#[^\r\n]*[\r\n]\s*)*\d{1,9}){2,3}\s")
 _MOST_SEGMENTS = 10_000
 _WITHOUT_LENGTH = (0, 1, *range(0xD0, 0xDA), 0xFF)  # markers of a JPEG
 _SMALL_CHUNK = 256
-_PLANAR = 284  # the tag of a TIFF whose bands may lie apart
+_LAST_FILTER = 4  # of a PNG row: Paeth
+_PLANAR = 284  # TIFF tag PlanarConfiguration; 2: each band is stored by itself
 
 MOST_FRAMES = 9_999
 """Frames or pages of a file are counted up to this number."""
@@ -141,10 +142,9 @@ def _check_inflation(packed: list[memoryview], header: bytes) -> None:
                 block = np.frombuffer(stream.decompress(part, _BLOCK), np.uint8)
                 for rows in rows_of:  # each begins with the number of its filter
                     first = max(rows.start, inflated + (rows.start - inflated) % rows.step)
-                    if (
-                        block[first - inflated : max(0, rows.stop - inflated) : rows.step] > 4
-                    ).any():
-                        raise Damage("corrupted", "PNG: a row has a filter that there is not")
+                    end = max(0, rows.stop - inflated)
+                    if (block[first - inflated : end : rows.step] > _LAST_FILTER).any():
+                        raise Damage("corrupted", "PNG: a row has an unknown filter")
                 inflated += len(block)
                 part = stream.unconsumed_tail
     except zlib.error as error:

@@ -45,9 +45,8 @@ def reliability(predictions: Predictions, *, num_bins: int = NUM_BINS) -> pd.Dat
     """One row a bin of the top probability: `low`, `high`, `num`, `confidence`, `accuracy` (NaN
     where empty).
     """
-    edges = np.linspace(0, 1, num_bins + 1)
     certain, right = certainty(predictions)
-    bins = _bins(certain, num_bins)
+    bins, edges = _bins(certain, num_bins), _edges(num_bins)
     num, confidence, accuracy = (
         np.bincount(bins, weights, minlength=num_bins) for weights in (None, certain, right)
     )
@@ -56,8 +55,12 @@ def reliability(predictions: Predictions, *, num_bins: int = NUM_BINS) -> pd.Dat
         return pd.DataFrame(columns | {"confidence": confidence / num, "accuracy": accuracy / num})
 
 
+def _edges(num_bins: int) -> np.ndarray:
+    return np.linspace(0, 1, num_bins + 1)
+
+
 def _bins(certain: np.ndarray, num_bins: int) -> np.ndarray:
-    edges = np.linspace(0, 1, num_bins + 1)
+    edges = _edges(num_bins)
     return np.clip(np.searchsorted(edges, certain, side="left") - 1, 0, num_bins - 1)  # (low, high]
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _open_runs: dict[Path, Run] = {}
+_written: dict[str, dict[str, Any]] = {}
+"""The options that `check` has written to the namespace, by notebook."""
 
 _COUNTED_EVERY_S = 1.0
 NOTEBOOK_VARIABLE = "DARKROOM_NOTEBOOK"
@@ -329,14 +331,10 @@ def _values(notebook: Notebook, namespace: Mapping[str, Any]) -> dict[str, Any]:
             }
     if parameter_types.has_options(notebook.parameters):
         options = namespace.get("options", {})
-        if options == _written.get(notebook.name):  # an earlier check put what has a name there
+        if options == _written.get(notebook.name):  # by an earlier `check`
             options = {name: value for name, value in options.items() if name not in by_name}
         values["options"] = options
     return values | by_name
-
-
-_written: dict[str, dict[str, Any]] = {}
-"""The options that `check` has written to the namespace, by notebook."""
 
 
 _VERSIONS = (

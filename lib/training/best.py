@@ -37,9 +37,7 @@ from lib.training.strategies import Trained
 SIDES = (128, 224, 320)
 _FINAL_SHARE = 0.1  # of the time, kept for the last model's scores and figures
 _FINE_TUNE_EPOCHS = range(3, 9)
-_EPOCHS_SHARE = (
-    0.6  # of a fine-tuning's time; validation and the features of its heads take the rest
-)
+_EPOCHS_SHARE = 0.6  # of the time of fine-tuning; validation and features take the rest
 _WEIGHTS = (0.25, 0.5, 0.75)  # of the fine-tuned network in an ensemble
 _MIRRORED = {"augmentation": "flip", "average_mirrored": True}
 _AS_THEY_ARE = {"augmentation": "none", "average_mirrored": False}  # hand signs, text

@@ -31,7 +31,7 @@ async function look() {
   byId("progress-list").replaceChildren(...waiting.map(line));
   const running = waiting.some((one) => one.state === "running");
   if (running) curves();
-  setTimeout(look, running ? 3000 : 10000);  // between two runs of a study at work none is running
+  setTimeout(look, running ? 3000 : 10000);  // a running study has moments in which no run is
   if (finished !== null && done > finished) renew();  // shows new rows and the report
   finished = done;
 }
