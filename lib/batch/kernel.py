@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -230,6 +231,7 @@ def _fork(runner: Connection, kernels: dict[Connection, int], *, others: list[An
     for name in names:
         with contextlib.suppress(Exception):  # the run's own import says what is wrong
             importlib.import_module(name)
+    gc.freeze()  # otherwise each collection of a kernel scans all objects of the libraries
     parent = os.getpid()
     if pid := os.fork():
         kernels[runner] = pid

@@ -62,13 +62,16 @@ _LARGEST_SVG = 900_000
 
 
 class Drawing(Figure):
-    """A figure in the house style; `alt` says in words what it shows."""
+    """A figure in the house style; `alt` says in words what it shows. A notebook shows the PNG file
+    `saved`, where there is one, so that a figure of a run is drawn once.
+    """
 
     def __init__(self, width: float, height: float, *, title: str = "", alt: str = "") -> None:
         with matplotlib.rc_context(settings()):
             super().__init__(figsize=(width, height), layout="constrained", facecolor=PAPER)
             set_title(self, title)
         self.alt = alt
+        self.saved: Path | None = None
 
     def draw(self, renderer: Any) -> None:
         """Draws; ticks that matplotlib makes as late as this get the house style too."""
@@ -127,7 +130,8 @@ class Drawing(Figure):
         return dpi * min(1.0, MAX_PIXELS / longest)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        picture = base64.b64encode(self.png()).decode()
+        content = self.saved.read_bytes() if self.saved else self.png()
+        picture = base64.b64encode(content).decode()
         size = {"width": int(self.get_figwidth() * 96), "alt": self.alt}
         return {"image/png": picture, "text/plain": self.alt}, {"image/png": size}
 

@@ -102,10 +102,12 @@ class Run:
         """
         folder, tiny = self.folder / record.FIGURES, bool(self.parameters.get("tiny"))
         folder.mkdir(exist_ok=True)
-        dpi = 72 if tiny else 192
-        figure.savefig(folder / f"{name}.png", dpi=dpi, metadata={"Title": name})
-        if hasattr(figure, "svg") and not tiny:
-            files.write_text(folder / f"{name}.svg", figure.svg())
+        path = folder / f"{name}.png"
+        figure.savefig(path, dpi=72 if tiny else 192)
+        if hasattr(figure, "svg"):
+            figure.saved = path
+            if not tiny:
+                files.write_text(path.with_suffix(".svg"), figure.svg())
         return figure
 
     def environment(self, **known: Any) -> None:
