@@ -2,6 +2,7 @@ import functools
 
 import pytest
 
+from lib.batch import status
 from lib.batch import study as studies
 from lib.errors import DarkroomError
 
@@ -128,6 +129,13 @@ def test_an_arm_that_does_not_run_may_equal_another_or_be_impossible(batch_home)
     assert {run.arm for run in read(settings={"factor": "3"}).runs()} == {"double", None}
     with pytest.raises(DarkroomError, match="same as the arm 'plain'"):
         studies.read("one", settings={"factor": "3"}, arms=["double", "plain"])
+
+
+def test_arms_that_are_left_out_keep_their_titles(batch_home):
+    change(batch_home, "[stage.arms.double]", '[stage.arms.double]\ntitle = "Twice"')
+    for arms in ([], ["plain"]):
+        status.write(studies.read("one", arms=arms), command="")
+    assert status.read("one")["titles"]["double"] == "Twice"
 
 
 def test_a_study_is_narrowed_to_some_of_its_arms(batch_home):

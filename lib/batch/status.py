@@ -80,14 +80,18 @@ def place(failure: Mapping[str, Any]) -> str:
 
 
 def write(study: Study, *, command: str) -> None:
-    """Writes `study.json`: question, stages with what they come after, and all runs."""
+    """Writes `study.json`: question, stages with what they come after, all runs, and the arms'
+    titles, also of arms that `--arm` leaves out now.
+    """
+    path = paths.logs() / study.folder / FILE
+    titles = record.study_info(study.folder).get("titles", {})
     content = {
         "study": study.name,
         "file": str(study.path.resolve()),
         "settings": dict(study.settings),
         "tiny": study.tiny,
         "seeds": list(study.seeds),
-        "titles": {run.arm: run.title for run in study.runs() if run.arm and run.title},
+        "titles": titles | {run.arm: run.title for run in study.runs() if run.arm and run.title},
         "question": study.question,
         "data": study.data,
         "command": command,
@@ -105,7 +109,7 @@ def write(study: Study, *, command: str) -> None:
         ],
         "written": time.time(),
     }
-    files.write_json(paths.logs() / study.folder / FILE, hashing.sealed(content))
+    files.write_json(path, hashing.sealed(content))
 
 
 def folders() -> list[str]:
