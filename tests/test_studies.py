@@ -160,6 +160,9 @@ def test_a_stage_whose_arms_are_not_named_is_left_out_unless_a_named_arm_needs_i
     change(batch_home, "[tiny]", f"{more}[tiny]")
     study = studies.read("one")
     assert [stage.name for stage in study.narrowed(["plain"]).stages] == ["begin", "work", "gather"]
+    assert study.narrowed(["plain"]).left_out == {"late": ("calm",)}
+    with pytest.raises(DarkroomError, match="--arm names none of the arms .* It has calm"):
+        study.narrowed(["plain"]).stage("late")
     narrowed = study.narrowed(["calm"])
     assert [stage.name for stage in narrowed.stages] == ["begin", "work", "gather", "late"]
     assert len(narrowed.stage("work").runs) == 4

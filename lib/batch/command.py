@@ -205,6 +205,8 @@ def _announce(study: Study, steps: list[Step]) -> None:
         f"{_runs(len(steps))} in logs/{study.folder}: {counts['skip']} finished, "
         f"{counts['run']} to do{waiting if counts['wait'] else ''}."
     )
+    for name, arms in study.left_out.items():
+        print(f"Left out, since --arm names none of its arms: {name} ({', '.join(arms)}).")
     for sentence in plan.smallest_differences(study):
         print(sentence)
     if expected := _expected(study, steps):

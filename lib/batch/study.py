@@ -99,6 +99,8 @@ class Study:
     tiny: bool = False
     seeds: tuple[int, ...] = ()
     """Values of `--seeds`."""
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Stages that `narrowed` has left out, with their arms."""
 
     def runs(self) -> list[RunSpec]:
         """Returns all runs, in the order of the stages."""
@@ -106,6 +108,11 @@ class Study:
 
     def stage(self, name: str) -> Stage:
         """Returns one stage by its name. Raises DarkroomError for a name that is none."""
+        if arms := self.left_out.get(name):
+            raise DarkroomError(
+                f"{self.path.name}: --arm names none of the arms of the stage {name!r}. It has "
+                f"{', '.join(arms)}."
+            )
         stages = {stage.name: stage for stage in self.stages}
         check_choice("stage", name, stages, where=self.path.name)
         return stages[name]
@@ -126,12 +133,15 @@ class Study:
             name for run in self.runs() if run.arm in arms for name in self.upstream(run.stage)
         }
         kept: dict[str, Stage] = {}
+        left_out: dict[str, tuple[str, ...]] = {}
         for stage in self.stages:
             own = tuple(run for run in stage.runs if run.arm in arms)
             if own or stage.name in needed or all(run.arm is None for run in stage.runs):
                 after = tuple(name for name in stage.after if name in kept)
                 kept[stage.name] = replace(stage, runs=own or stage.runs, after=after)
-        return replace(self, stages=tuple(kept.values()))
+            else:
+                left_out[stage.name] = tuple(dict.fromkeys(run.arm or "" for run in stage.runs))
+        return replace(self, stages=tuple(kept.values()), left_out=left_out)
 
     def upstream(self, name: str) -> list[str]:
         """Returns the stages that `name` comes after, directly or through others, in the study's
