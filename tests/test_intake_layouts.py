@@ -4,8 +4,10 @@ question that is asked.
 Reading opens no picture, so one small picture stands for all of them here.
 """
 
+import gzip
 import io
 import json
+import lzma
 import unicodedata
 import zipfile
 
@@ -333,6 +335,127 @@ def test_linked_folders_are_followed_without_end(tmp_path):
 def flat(root, n=12, folder="images", name="{i}.png"):
     fill(root, *(f"{folder}/{name.format(i=i)}" if folder else name.format(i=i) for i in range(n)))
     return root
+
+
+def _lines(*rows, head="image,label"):
+    return "\n".join([head, *rows] if head else rows) + "\n"
+
+
+def _cells(*words, first=0, stop=12, sign=","):
+    return [f"{i}.png{sign}{words[i % len(words)]}" for i in range(first, stop)]
+
+
+AB = _lines(*_cells("a", "b"))
+WRITTEN = {
+    # name: (file -> text or bytes, the classes)
+    "packed by gzip": ({"labels.csv.gz": gzip.compress(AB.encode())}, ("a", "b")),
+    "packed by xz": ({"labels.csv.xz": lzma.compress(AB.encode())}, ("a", "b")),
+    "a shared last word": (
+        {"list.txt": _lines(*_cells("red car", "blue car", sign=" "), head="")},
+        ("red car", "blue car"),
+    ),
+    "a shared first word and a split": (
+        {"list.txt": _lines(*_cells("ripe fig train", "ripe pear train", sign=" "), head="")},
+        ("ripe fig", "ripe pear"),
+    ),
+    "a split before the class": (
+        {"list.txt": _lines(*_cells("train fig", "train pear", sign=" "), head="")},
+        ("fig", "pear"),
+    ),
+    "a list of each class": (
+        {"fig.txt": "\n".join(f"{i}.png" for i in range(0, 12, 2)),
+         "pear.txt": "\n".join(f"{i}.png" for i in range(1, 12, 2))},
+        ("fig", "pear"),
+    ),
+    "two tables one behind the other": (
+        {"labels.csv": f"\ufeff{_lines(*_cells('a', 'b', stop=6))}"
+                       f"\ufeff{_lines(*_cells('a', 'b', first=6))}"},
+        ("a", "b"),
+    ),
+    "remarks above the header": ({"labels.csv": f"# by me, 2024\n# of 12\n{AB}"}, ("a", "b")),
+    "decimal commas": (
+        {"labels.csv": _lines(*_cells("1,0", "1,5", sign=";"), head="image;label")}, ("1,0", "1,5")
+    ),
+    "escaped names": (
+        {"labels.csv": AB.replace(".png", "%2Epng").replace("\n", "\nhttps://a.example/x/", 1)},
+        ("a", "b"),
+    ),
+    "classes that are absent": (
+        {"train.csv": "ImageID,LabelName,Confidence\n"
+                      + _lines(*_cells("a,1", "b,1"), *_cells("b,0", "a,0"), head="")},
+        ("a", "b"),
+    ),
+    "a class and its box": (
+        {"labels.csv": _lines(*(f"{i}.png,n0{i % 2} {i} 2 30 4{i % 5} " for i in range(12)))},
+        ("n00", "n01"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_tables_as_they_are_written(tmp_path, name):
+    files, classes = WRITTEN[name]
+    fill(tmp_path, *(f"images/{i}.png" for i in range(12)))
+    for file, text in files.items():
+        (tmp_path / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    reading = read(tmp_path)
+    assert labels(reading) == dict.fromkeys(classes, 6)
+    found = reading.rows.set_index("path")["label"]
+    assert (found["images/0.png"], found["images/11.png"]) == classes
+    assert reading.rows_not_used.total() == 0
+
+
+UNCLEAR = {
+    "whole numbers with and without .0": (_cells("1", "2", "1.0", "2.0"), "'1' and '1.0'"),
+    "quoted and plain": (_cells("a", "'a'", "b"), "same classes: .*'a'"),
+    "a text of another system": (["0.png,caf\u017d", *_cells("caf\u017d", "a", first=1)],
+                                 "words such as 'caf\u017d'; say encoding="),
+    "more cells than names": (_cells("1,0", "1,5"), "row 2 has 3 cells"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+def test_cells_that_may_mean_two_things_are_asked(tmp_path, name):
+    rows, refused = UNCLEAR[name]
+    fill(tmp_path, *(f"images/{i}.png" for i in range(12)))
+    (tmp_path / "labels.csv").write_bytes(_lines(*rows).encode("cp1252"))
+    with pytest.raises(DarkroomError, match=refused):
+        read(tmp_path)
+
+
+def test_lists_that_share_a_picture_or_are_parts_give_no_classes(tmp_path):
+    fill(tmp_path, *(f"images/{i}.png" for i in range(12)))
+    for name, numbers in (("fig", range(7)), ("pear", range(6, 12))):
+        (tmp_path / f"{name}.txt").write_text("\n".join(f"{i}.png" for i in numbers))
+    with pytest.raises(DarkroomError, match="lists fig.txt and pear.txt name an image again"):
+        read(tmp_path)
+    for old, new in (("fig", "images_1"), ("pear", "images_2")):
+        (tmp_path / f"{old}.txt").rename(tmp_path / f"{new}.txt")
+    with pytest.raises(DarkroomError, match="no column that can be a label"):
+        read(tmp_path)
+
+
+def test_paths_that_lead_up_and_names_of_another_form_are_found(tmp_path):
+    nfc, nfd = (unicodedata.normalize(form, "\u00e9") for form in ("NFC", "NFD"))
+    fill(tmp_path, *(f"{s}/{nfd}{i}.png" for s in ("old", "new") for i in range(4)))
+    table(tmp_path, "image,label", [(f"../{nfc}{i}.png", "ab"[i % 2]) for i in range(4)],
+          name="new/meta/labels.csv")  # fmt: skip
+    rows = read(tmp_path, kind="table").rows.dropna(subset="label")
+    assert sorted(rows["path"]) == sorted(f"new/{nfd}{i}.png" for i in range(4))
+
+
+def test_flags_of_labelme_and_what_is_not_opened(tmp_path):
+    fill(tmp_path, *(f"{i}.png" for i in range(8)))
+    for i in range(8):
+        flags = {"cat": i % 2 == 0, "dog": i % 2 == 1}
+        (tmp_path / f"{i}.json").write_text(json.dumps({"flags": flags, "shapes": []}))
+    (tmp_path / "owl.zip").write_bytes(b"PK")
+    (tmp_path / "patients.xlsx").write_bytes(b"PK")
+    reading = read(tmp_path)
+    assert labels(reading) == {"cat": 4, "dog": 4}
+    assert any(
+        "Not read: owl.zip (an archive), patients.xlsx (an Excel" in n for n in reading.notes
+    )
 
 
 def test_ids_without_ending_and_labels_with_leading_zeros(tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 from lib.cleaning import clean, measurements, scan
 from lib.data import decode, intake, pixel_cache
 from lib.data.decode import ImageError
-from lib.data.value_range import Rendering, choose, united
+from lib.data.value_range import Rendering, choose, refuse_two_scales, united
 from lib.errors import DarkroomError
 
 
@@ -41,6 +41,19 @@ def tiff(array, *, photometric=2, extra=None, kind=None):
             field = struct.pack("<I", value)
         out += struct.pack("<HHI", tag, letter, count) + field
     return out + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high"), [("float", 1, 255), ("uint16", 4095, 65535), ("float", 1, 9000)]
+)
+def test_a_set_on_two_scales_is_refused(kind, low, high):
+    tops = np.array([0.9 * low, 0.8 * low, 0.9 * high, high, high, 0])
+    refused = f"^2 pictures hold {kind} values within 0..{low}, such as p1, and 3 within 0..{high}"
+    with pytest.raises(DarkroomError, match=refused):
+        refuse_two_scales([f"p{at}" for at in range(6)], [kind] * 6, tops)
+    refuse_two_scales(["a", "b", "c"], [kind, "int32", kind], np.array([low, high, low]))
+    refuse_two_scales(["a", "b", "c"], [kind] * 3, np.array([low, high, high]))  # one dark picture
+    refuse_two_scales(["a", "b", "c"], ["int16"] * 3, np.array([-900, -800, 3000]))  # of air
 
 
 def noise(shape=(12, 16, 3), top=256, seed=0, kind=np.uint8):

@@ -164,11 +164,11 @@ def read_file(path: Path) -> tuple[bytes | None, str]:
 
     Those are hashed block by block, so that they need no memory.
     """
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         head = file.read(decode.HEAD_BYTES)
         is_image = decode.kind(head) is not None
         if is_image and os.fstat(file.fileno()).st_size <= MAX_BYTES:
-            data = head + file.read(MAX_BYTES)
+            data = head + file.read()
             return data, hashlib.sha256(data).hexdigest()
         digest = hashlib.sha256(head)
         while block := file.read(1 << 20):

@@ -254,6 +254,8 @@ def _rendered_otherwise(dataset: Dataset, table: pd.DataFrame) -> pd.Index:
     if wide.empty:
         return wide.index
     if not dataset.source.get("options", {}).get("range"):
+        high = wide["stored_high"].to_numpy()
+        value_range.refuse_two_scales([*wide["path"]], [*wide["stored"]], high)
         columns = (wide[name] for name in ("stored", "stored_low", "stored_high"))
         ranges = value_range.united(zip(*columns, strict=True))
         dataset.note(rendering=Rendering(ranges).as_json())

@@ -90,12 +90,17 @@ class Dataset:
         return decode.decode((self.raw / path).read_bytes(), rendering=self.rendering)
 
     @property
+    def read_as(self) -> str:
+        """Returns how the files were read, in one line."""
+        rule = self.source.get("label_rule", "the source")
+        return self.source.get("understood") or f"label from {rule}"
+
+    @property
     def understood(self) -> str:
         """Returns how the files were read and what was noticed, one line each."""
         source = self.source
-        read = source.get("understood") or f"label from {source.get('label_rule', 'the source')}"
         about = [source[name] for name in ("about", "licence", "citation") if source.get(name)]
-        lines = [f"{self.name}: {read}", *(f"  {line}" for line in source.get("notes", []))]
+        lines = [f"{self.name}: {self.read_as}", *(f"  {line}" for line in source.get("notes", []))]
         return "\n".join([*lines, *about])
 
     def note(self, **facts: Any) -> None:

@@ -396,7 +396,7 @@ def _jpeg(image: Image.Image, data: bytes) -> np.ndarray:
     """
     plain = image.mode in ("RGB", "L")
     wanted = "RGB" if plain else "CMYK"
-    scans = data.count(b"\xff\xda")
+    scans = _count_scans(data)
     if scans > MAX_SCANS:
         raise ImageError("too_large", f"JPEG of {scans:,} scans; the limit is {MAX_SCANS}")
     try:
@@ -406,6 +406,12 @@ def _jpeg(image: Image.Image, data: bytes) -> np.ndarray:
             raise
         pixels = simplejpeg.decode_jpeg(data, wanted, strict=False)
     return pixels if plain else colour.rgb(image)  # Adobe's inverted CMYK is Pillow's business
+
+
+def _count_scans(data: bytes) -> int:
+    """The number of `FF DA` in the bytes, faster than by `bytes.count`."""
+    pairs = (np.frombuffer(data, "<u2", (len(data) - at) // 2, at) for at in (0, 1))
+    return sum(int(np.count_nonzero(pair == 0xDAFF)) for pair in pairs)
 
 
 def _orientation(image: Image.Image) -> int:

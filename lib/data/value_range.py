@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from lib.errors import DarkroomError
+
 _STRIP = 1 << 20  # values converted at once, so that a large picture needs no copy in another type
+
+SCALES_APART = 8
+SMALLEST_SCALE = 0.05
+"""Two groups of pictures have two scales where their greatest values differ by this factor, and
+each holds this share of the pictures.
+"""
 
 MAX_PIXELS = 100_000_000
 """Declared width times height above which nothing is decoded: 300 MB of RGB."""
@@ -75,6 +83,27 @@ def choose(kind: str, low: float, high: float) -> tuple[float, float]:
             (top for top in (1.0, 255.0) if top * 0.5 < high <= top), high if high > 1 else 1.0
         )
     return 0.0, float(2 ** max(8, int(high).bit_length()) - 1)
+
+
+def refuse_two_scales(paths: Sequence[str], kinds: Sequence[str], high: np.ndarray) -> None:
+    """Raises DarkroomError where the greatest values of a data set's pictures fall into two groups
+    far apart, such as 0..1 and 0..255: on one scale one of them would be black.
+    """
+    for kind in sorted(set(kinds)):
+        own = [at for at, name in enumerate(kinds) if name == kind and high[at] > 0]
+        own.sort(key=lambda at: high[at])
+        tops = high[own]
+        apart = 1 + int(np.argmax(tops[1:] / tops[:-1])) if len(own) > 1 else 0
+        least = max(2, SMALLEST_SCALE * len(own))
+        if min(apart, len(own) - apart) < least or tops[apart] < SCALES_APART * tops[apart - 1]:
+            continue
+        (_, low_top), (_, top) = (choose(kind, 0, value) for value in (tops[apart - 1], tops[-1]))
+        raise DarkroomError(
+            f"{apart:,} pictures hold {kind} values within 0..{low_top:g}, such as "
+            f"{paths[own[0]]}, and {len(own) - apart:,} within 0..{top:g}, such as "
+            f"{paths[own[-1]]}: on one scale the former are black. Write all of them on one scale, "
+            f"or say range=0..{top:g} (or 0..{low_top:g}) if this is how they are meant."
+        )
 
 
 def united(ends: Iterable[tuple[str, float, float]]) -> dict[str, tuple[float, float]]:

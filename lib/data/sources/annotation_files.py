@@ -141,8 +141,9 @@ def _voc(raw: Path, files: Sequence[ListedFile], beside: dict[str, str]) -> list
 
 
 def _json(raw: Path, files: Sequence[ListedFile], beside: dict[str, str]) -> list[tuple]:
-    """Labels of JSON files: `label` of an object, or of its `shapes` or `tags`, as LabelMe and
-    Supervisely write."""
+    """Labels of JSON files: `label` of an object, or of its `shapes`, `tags` or `flags`, as LabelMe
+    and Supervisely write.
+    """
     rows = []
     for path, picture in beside.items():
         try:
@@ -152,6 +153,8 @@ def _json(raw: Path, files: Sequence[ListedFile], beside: dict[str, str]) -> lis
         parts = [{}]
         if isinstance(value, dict):
             parts = value.get("shapes") or value.get("tags") or [value]
+            if isinstance(flags := value.get("flags"), dict) and parts == [value]:
+                parts = [{"label": name} for name, is_on in flags.items() if is_on is True]
         for shape in parts if isinstance(parts, list) else []:
             label = [
                 cell

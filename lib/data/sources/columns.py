@@ -37,8 +37,13 @@ NO_LABEL = "none"
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _PLAIN_NUMBER = re.compile(r"[-+]?(0|[1-9]\d*|(\d+\.\d*|\.\d+)(e[-+]?\d+)?)", re.IGNORECASE)
-_PREDICTIONS = re.compile(r"(?:\S+(?: +-?\d+(?:\.\d+)?){5}(?: +|$))+")
-"""Cells as in Kaggle's `PredictionString`: class, confidence and a box, repeated."""
+_PREDICTIONS = {
+    6: re.compile(r"(?:\S+(?: +-?\d+(?:\.\d+)?){5}(?: +|$))+"),
+    5: re.compile(r"(?:[^\s\d]\S*(?: +-?\d+(?:\.\d+)?){4}(?: +|$))+"),
+}
+"""Cells as in Kaggle's `PredictionString`: class, confidence and a box, or class and box, repeated;
+by the number of words of each.
+"""
 
 _TRUE = frozenset({"1", "1.0", "true", "yes"})
 _FALSE = frozenset({"0", "0.0", "-1", "-1.0", "false", "no", ""})
@@ -189,7 +194,7 @@ def _no_column(frame: pd.DataFrame, wanted: str) -> str:
 def _may_be_label(cells: pd.Series) -> bool:
     """Not constant, not unique, not a number of many values."""
     values = cells[cells != ""]
-    if _are_predictions(values):
+    if _prediction_words(values):
         return True
     distinct = values.nunique()
     if distinct < 2 or (distinct == len(values) and distinct > 2):
@@ -201,8 +206,10 @@ def _may_be_label(cells: pd.Series) -> bool:
     return not has_fractions and (distinct <= 20 or distinct * 10 <= len(values))
 
 
-def _are_predictions(values: pd.Series) -> bool:
-    return len(values) > 0 and all(map(_PREDICTIONS.fullmatch, values))
+def _prediction_words(values: pd.Series) -> int:
+    """The number of words of each prediction in the cells; 0 where they are none."""
+    fits = (number for number, one in _PREDICTIONS.items() if all(map(one.fullmatch, values)))
+    return next(fits, 0) if len(values) else 0
 
 
 def _is_id_column(name: str) -> bool:
@@ -427,8 +434,8 @@ def label_lists(frame: pd.DataFrame, choice: LabelChoice, options: Options, *, n
     cells = frame[column]
     source = f"{'' if column.startswith('column ') else 'column '}{column} of {name}"
     filled = cells[cells != ""]
-    if _are_predictions(filled):
-        return Labels(cells.map(lambda cell: [*dict.fromkeys(cell.split()[::6])]), source)
+    if step := _prediction_words(filled):
+        return Labels(cells.map(lambda cell: [*dict.fromkeys(cell.split()[::step])]), source)
     if len(filled) and filled.str.fullmatch(r"\{.*\}").all():
         cells = cells.map(_only_value)
     if len(filled) and filled.str.fullmatch(r"\[.*\]").all():

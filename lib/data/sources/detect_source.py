@@ -104,7 +104,10 @@ def _by_folder_or_table(raw: Path, listing: Listing, options: Options) -> Readin
                 "more; say kind=table, or give the folder above the class folders."
             )
         return _with_tables(by_folder[0], given, options, may_label=True)
-    labelled, has_folders = given.labelled, bool(by_folder or question)
+    has_folders = bool(by_folder or question)
+    if not options.table and (want_table or not has_folders):
+        given = table_source.with_class_lists(given, options)
+    labelled = given.labelled
     if has_folders and given.ambiguous and not labelled:
         path, why = next(iter(given.ambiguous.items()))
         raise DarkroomError(
@@ -310,7 +313,7 @@ def _with_tables(
     idle = [
         f"{path} ({why})"
         for path, why in given.useless.items()
-        if path.lower().endswith(table_files.ENDINGS) or "several times" in why
+        if table_files.has_ending(path) or "several times" in why
     ]
     if idle:
         notes.append(f"Tables that are not used: {few(idle, 4)}.")
@@ -631,6 +634,13 @@ def _with_rest(raw: Path, reading: Reading, listing: Listing, options: Options) 
             f"{len(listing.hidden):,} files have a name, or a folder, that begins with a dot, and "
             "are not used; hidden=use reads them."
         )
+    shut = [
+        f"{file.path} ({kind})"
+        for file in listing.others
+        if file.path not in reading.tables and (kind := _kind_of_closed(file.path))
+    ]
+    if shut:
+        notes.append(f"Not read: {few(shut, 4)}; unpack it, or save it as CSV.")
     if listing.ignored:
         unused["left out by ignore="] += listing.ignored
     rows = rows.assign(
@@ -644,6 +654,13 @@ def _with_rest(raw: Path, reading: Reading, listing: Listing, options: Options) 
             f"{links:,} links lead out of the folder and are not followed; links=follow reads them."
         )
     return reading.noting(*notes, rows=rows, files_not_used=unused)
+
+
+def _kind_of_closed(path: str) -> str | None:
+    """What a file is that may hold pictures or labels and is not opened."""
+    is_archive = path.lower().endswith(vocabulary.ARCHIVES) and not table_files.has_ending(path)
+    kind = table_files.FOREIGN.get(_ending(path))
+    return "an archive" if is_archive else kind if kind != "an XML file" else None
 
 
 def _is_picture(path: Path) -> bool:

@@ -3,16 +3,24 @@
 # ruff: noqa: SIM905  word lists read best as text
 from __future__ import annotations
 
+import bz2
+import contextlib
 import csv
+import gzip
 import io
 import itertools
 import json
+import lzma
+import posixpath
 import re
+import unicodedata
+import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pandas as pd
 
@@ -24,6 +32,7 @@ ENDINGS = (".csv", ".tsv", ".tab", ".parquet", ".jsonl", ".ndjson", ".manifest")
 """Endings of files that are tables; `.txt`, `.lst` and `.json` may be."""
 
 MAYBE = (".txt", ".lst", ".list", ".json", ".dat")
+_OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _FOREIGN = {
     "an Excel workbook": "xlsx xls",
     "a spreadsheet": "ods",
@@ -42,6 +51,7 @@ FOREIGN = {ending: kind for kind, endings in _FOREIGN.items() for ending in endi
 
 MOST_TABLES = 60
 MAX_BYTES = 2_000_000_000
+_MOST_UNPACKED = 500_000_000
 _SEPARATORS = (",", ";", "\t", "|")
 _NEUTRAL = frozenset("sample submission example template".split())
 
@@ -84,6 +94,17 @@ class Table:
         )
 
 
+def has_ending(path: str) -> bool:
+    """Whether the name is that of a table, perhaps a compressed one: `labels.csv.gz`."""
+    return _unpacked_name(path).lower().endswith(ENDINGS)
+
+
+def _unpacked_name(path: str) -> str:
+    stem, dot, ending = path.rpartition(".")
+    is_packed = dot + ending.lower() in (*_OPENERS, ".zip") and stem.lower().endswith(ENDINGS)
+    return stem if is_packed else path
+
+
 def is_called(path: str, name: str) -> bool:
     """Whether a path is `name`, or its file is called so."""
     return name in (path, path.rsplit("/", 1)[-1])
@@ -105,14 +126,10 @@ def candidates(files: Iterable[ListedFile], pictures: Sequence[ListedFile]) -> l
         may_be = lower.endswith(MAYBE) and name.rpartition(".")[0] not in stems
         is_plain = "." not in name and 0 < size < 50_000_000 and folder.count("/") < 2
         is_readable = file.problem is None and size <= MAX_BYTES
-        if is_readable and (lower.endswith(ENDINGS) or may_be or is_plain):
+        if is_readable and (has_ending(name) or may_be or is_plain):
             counts[folder] += 1
             paths.append(file.path)
-    rare = [
-        path
-        for path in paths
-        if counts[path.rpartition("/")[0]] <= 12 or path.lower().endswith(ENDINGS)
-    ]
+    rare = [path for path in paths if counts[path.rpartition("/")[0]] <= 12 or has_ending(path)]
     return sorted(rare, key=lambda path: (path.count("/"), path))[:MOST_TABLES]
 
 
@@ -126,11 +143,11 @@ def load(
     """
     import pyarrow
 
-    ending = path.rsplit("/", 1)[-1].rpartition(".")[2].lower()
+    ending = _unpacked_name(path).rsplit("/", 1)[-1].rpartition(".")[2].lower()
     try:
         if ending == "parquet":
             return Table(path, _from_parquet(raw / path))
-        text, used = _decode((raw / path).read_bytes(), encoding)
+        text, used = _decode(_read_bytes(raw / path), encoding)
         if ending in ("jsonl", "ndjson", "manifest"):
             records = [json.loads(line) for line in text.splitlines() if line.strip()]
             return Table(path, _from_records(records))
@@ -138,6 +155,8 @@ def load(
             return Table(path, _from_json(json.loads(text), names))
         is_list = ending not in ("csv", "tsv", "tab")
         frame, has_header, note = _from_text(text, names, is_list=is_list)
+        if {"LabelName", "Confidence"} <= set(frame.columns):
+            frame, note = _without_absent(frame, note)
         if {"filename", "region_attributes"} <= set(frame.columns):
             frame = _from_via(map(_via_row, frame.to_dict("records")))
     except NoTable:
@@ -145,6 +164,9 @@ def load(
     except (
         ValueError,
         OSError,
+        EOFError,
+        lzma.LZMAError,
+        zipfile.BadZipFile,
         OverflowError,
         RecursionError,
         csv.Error,
@@ -156,6 +178,36 @@ def load(
         notes.append(f"{path} was read as {used}, since it is not UTF-8.")
     notes += [note.format(path)] if note else []
     return Table(path, frame if has_header else _named_split(path, frame), has_header, tuple(notes))
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The bytes of a table, unpacked where its name says that it is packed."""
+    if _unpacked_name(path.name) == path.name:
+        return path.read_bytes()
+    with contextlib.ExitStack() as opened:
+        if path.suffix.lower() == ".zip":
+            archive = opened.enter_context(zipfile.ZipFile(path))
+            names = [one for one in archive.infolist() if not one.is_dir()]
+            if len(names) != 1:
+                raise NoTable(f"it holds {len(names)} files; unpack it")
+            file = opened.enter_context(archive.open(names[0]))
+        else:
+            file = opened.enter_context(_OPENERS[path.suffix.lower()](path))
+        data = file.read(_MOST_UNPACKED + 1)
+    if len(data) > _MOST_UNPACKED:
+        raise NoTable(f"it is larger than {_MOST_UNPACKED:,} bytes; unpack it")
+    return data
+
+
+def _without_absent(frame: pd.DataFrame, note: str) -> tuple[pd.DataFrame, str]:
+    """The rows of Open Images' labels of classes that the picture shows. Source: Open Images V7,
+    data formats: confidence 0 is a class verified to be absent.
+    """
+    absent = frame["Confidence"].isin(["0", "0.0"])
+    if not absent.any() or absent.all():
+        return frame, note
+    text = f"{int(absent.sum()):,} rows of {{}} say by Confidence 0 that a class is absent."
+    return frame[~absent].reset_index(drop=True), f"{note} {text}".strip()
 
 
 def _named_split(path: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -201,8 +253,13 @@ def _decode(data: bytes, encoding: str | None) -> tuple[str, str]:
 
 
 def _garbled_word(text: str) -> str | None:
-    """A word whose letters are mostly beyond ASCII, as in no language that cp1252 writes."""
-    words = re.findall(r"[^\W\d_]{3,}", text[:200_000])
+    """A word whose letters are mostly beyond ASCII, or with an accented capital behind a small
+    letter, as in no language that cp1252 writes.
+    """
+    text = text[:200_000]
+    if inside := re.search(r"[^\W\d_]*[a-zß-ÿ][À-ÖØ-ÞŠŒŽ][^\W\d_]*", text):
+        return inside[0]
+    words = re.findall(r"[^\W\d_]{3,}", text)
     return next((w for w in words if sum(not c.isascii() for c in w) * 2 > len(w)), None)
 
 
@@ -214,6 +271,7 @@ def _from_text(
     """
     declared = re.match(r"sep=(.)\r?\n", text)  # as Excel writes it
     text = text[declared.end() :] if declared else text
+    text = text.replace("\ufeff", "")  # of files that were written one behind the other
     lines = text.splitlines()
     sample = [
         line for line in lines[:400] if line.strip() and not (is_list and line.startswith("#"))
@@ -229,7 +287,8 @@ def _from_text(
         rows = [*csv.reader(file, delimiter=separator, skipinitialspace=True)]
         rows = [row for row in rows if any(cell.strip() for cell in row)]
     rows, note = _with_one_header(rows, names)
-    if len(rows) > 2 and {len(row) for row in rows[1:]} == {len(rows[0]) + 1}:
+    is_short = len(rows) > 2 and {len(row) for row in rows[1:]} == {len(rows[0]) + 1}
+    if is_short and vocabulary.column_key(rows[0][0]) not in vocabulary.IMAGE_COLUMNS:
         rows[0] = ["image", *rows[0]]  # CelebA's lists: no name above the first column
     width = len(rows[0])
     if width > 400:
@@ -251,6 +310,7 @@ def _from_text(
     has_header = _is_header(rows, names)
     header = numbered
     if has_header:
+        rows = [rows[0], *(row for row in rows[1:] if row != rows[0])]
         header = [cell or name for cell, name in zip(rows[0], numbered, strict=True)]
     repeated = [name for name, number in Counter(header).items() if number > 1]
     if repeated:
@@ -276,6 +336,10 @@ def _with_one_header(rows: list[list[str]], names: frozenset[str]) -> tuple[list
     """
     head = [[cell.strip() for cell in row] for row in rows[:20]]
     first = next((at for at, row in enumerate(head) if _place_of_file(row, names) is not None), 0)
+    remarks = [at for at, row in enumerate(head[: max(0, first - 1)]) if row[0].startswith("#")]
+    if remarks:
+        rows = [row for at, row in enumerate(rows) if at not in remarks]
+        return _with_one_header(rows, names)
     if first < 2:
         return rows, ""
     sizes = [sum(map(bool, row)) for row in head[:first]]
@@ -298,7 +362,7 @@ def _place_of_file(row: list[str], names: frozenset[str]) -> int | None:
 
 
 def _separator(sample: list[str], names: frozenset[str]) -> str:
-    best, cells = None, 1
+    best, most = None, (False, 1)
     for separator in _SEPARATORS:
         try:
             rows = [*csv.reader(sample, delimiter=separator, skipinitialspace=True)]
@@ -306,8 +370,9 @@ def _separator(sample: list[str], names: frozenset[str]) -> str:
             continue
         widths = [len(row) for row in rows if row]
         width, number = Counter(widths).most_common(1)[0]
-        if width > cells and number >= 0.9 * len(widths):
-            best, cells = separator, width
+        order = (widths[0] == width, width)  # decimal commas are not in the header
+        if width > 1 and order > most and number >= 0.9 * len(widths):
+            best, most = separator, order
     if best is not None:
         return best
     spaced = [len(line.split()) for line in sample]
@@ -326,9 +391,14 @@ def _split_list(lines: list[str], names: frozenset[str]) -> list[list[str]]:
     named = [_words_of_path(line.split(), names) for line in lines[:50]]
     spaced = min(named, default=0) > 1  # every file name holds a space
     has_words = any(map(str.isalpha, "".join(line.partition(" ")[2] for line in lines[:50])))
-    if set(named) == {1} and len(widths) > 1 and has_words:
-        ends = {line.split()[-1].casefold() for line in lines}
-        has_split = ends <= vocabulary.SPLIT_WORDS.keys()
+    ends = {line.split()[-1].casefold() for line in lines}
+    has_split = ends <= vocabulary.SPLIT_WORDS.keys()
+    inner = [*zip(*(line.split()[1 : width - has_split] for line in lines), strict=False)]
+    constant = [column[0].casefold() for column in inner if len({*column}) == 1]
+    # of `a.png red car` and `b.png blue car` the label is red car and blue car
+    is_shared = bool(constant) and vocabulary.SPLIT_WORDS.keys().isdisjoint(constant)
+    is_shared = is_shared and not re.search(r"\d", " ".join(map(" ".join, inner)))
+    if set(named) == {1} and (len(widths) > 1 or is_shared) and has_words:
         return [_with_label_of_words(line.split(), has_split=has_split) for line in lines]
     rows = []
     for line in lines:
@@ -349,7 +419,7 @@ def _words_of_path(cells: list[str], names: frozenset[str]) -> int:
 
 
 def _is_file_cell(cell: str, names: frozenset[str]) -> bool:
-    name = cell.strip().replace("\\", "/").rsplit("/", 1)[-1].casefold()
+    name = _folded(cell.strip().replace("\\", "/").rsplit("/", 1)[-1])
     return name in names or bool(re.search(r"\.(jpe?g|png|tiff?|bmp|gif|webp)$", name))
 
 
@@ -563,7 +633,7 @@ class FileIndex:
         self.by_stem: dict[str, list[str]] = defaultdict(list)
         self._by_number: dict[int, list[str]] = defaultdict(list)
         for path in paths:
-            key = path.casefold()
+            key = _folded(path)
             self._by_path[key] = "" if key in self._by_path else path
             name = key.rsplit("/", 1)[-1]
             self.by_name[name].append(path)
@@ -574,7 +644,7 @@ class FileIndex:
 
     def named(self, cell: str) -> list[str]:
         """Returns all pictures of the name that `cell` ends in, whatever folder and ending."""
-        name = cell.replace("\\", "/").rsplit("/", 1)[-1].casefold()
+        name = _folded(cell.replace("\\", "/").rsplit("/", 1)[-1])
         return self.by_name.get(name) or self.by_stem.get(name) or []
 
     def find(self, cell: str, table: Table) -> str | None:
@@ -587,21 +657,23 @@ class FileIndex:
             plain = plain.split("?")[0].split("#")[0]
         if not plain:
             return None
-        for exact in (table.folder + plain, plain):
-            if path := exact if exact in self._known else self._by_path.get(exact.casefold()):
+        for exact in (posixpath.normpath(table.folder + plain), plain):
+            if path := exact if exact in self._known else self._by_path.get(_folded(exact)):
                 return path
-        key = plain.casefold()
+        key = _folded(plain)
         name = key.rsplit("/", 1)[-1]
         matches = self.by_name.get(name) or self.by_stem.get(name) or []
         if not matches and (upload := re.fullmatch(r"[0-9a-f]{8}-(.+)", name)):
             matches = self.by_name.get(upload[1], [])  # as Label Studio renames
         if not matches and (number := re.fullmatch(r"(\d{1,18})(\.0)?", name)):
             matches = self._by_number.get(int(number[1]), [])  # 7 or 7.0 for 00007.png
+        if not matches and (words := unquote(plain)) != plain:  # my%20cat.png
+            return self.find(words, table)
         return self._nearest(matches, key, table)
 
     def of_annotation(self, path: str) -> str | None:
         """Returns the picture of an annotation file's name, the nearest by its folders."""
-        stem = path.rpartition(".")[0].casefold()
+        stem = _folded(path.rpartition(".")[0])
         name = stem.rsplit("/", 1)[-1]
         matches = self.by_stem.get(name) or self.by_name.get(name, [])  # a.json or a.png.json
         return self._nearest(matches, stem, Table(path, pd.DataFrame()))
@@ -613,13 +685,17 @@ class FileIndex:
         if len(matches) < 2:
             return matches[0] if matches else None
         wanted = key.split("/")[:-1]
-        agree = [_common_tail(path.casefold().split("/")[:-1], wanted) for path in matches]
+        agree = [_common_tail(_folded(path).split("/")[:-1], wanted) for path in matches]
         matches = [path for path, n in zip(matches, agree, strict=True) if n == max(agree)]
         if table.folder:
             matches = [path for path in matches if path.startswith(table.folder)] or matches
         if len(matches) > 1 and table.split:
             matches = [path for path in matches if _tells(path, table.split)] or matches
         return matches[0] if len(matches) == 1 else None
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
 
 
 def _tells(path: str, split: str) -> bool:

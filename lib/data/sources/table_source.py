@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -125,8 +126,42 @@ def find(
     return given
 
 
+def with_class_lists(given: Tables, options: Options) -> Tables:
+    """Returns the tables with lists of one class each, such as `cat.txt` and `dog.txt`, as one
+    table, where no other gives a label.
+    """
+    lists = [bundle for bundle in given.bundles if bundle.frame.shape[1] == 1]
+    others = [bundle for bundle in given.bundles if bundle not in lists]
+    members = [member for bundle in lists for member in bundle.members]
+    names = [_class_of_list(member.table.path) for member in members]
+    if any(bundle.label for bundle in others) or not all(names) or len(set(names)) < 2:
+        return given
+    parts = [
+        pd.DataFrame({"file": one.table.frame[one.image], "label": name, "split": one.table.split})
+        for one, name in zip(members, names, strict=True)
+    ]
+    paths = tuple(member.table.path for member in members)
+    frame = pd.concat(parts, ignore_index=True).dropna(axis=1)
+    table = table_files.Table(f"the lists {few(paths, 3)}", frame, annotations=paths)
+    pictures = pd.concat([member.paths for member in members], ignore_index=True)
+    bundle = _bundle([Named(table, "file", pictures)], options)
+    return replace(given, bundles=[*others, bundle])
+
+
+def _class_of_list(path: str) -> str:
+    """The class that a list is named after; "" where it is a part of the data set, such as `val`,
+    `extra` or `images_2`.
+    """
+    stem = path.rsplit("/", 1)[-1].rpartition(".")[0]
+    words = [word for word in re.split(r"[\W_]+", stem) if not vocabulary.split_in([word.lower()])]
+    name = "_".join(words)
+    is_part = vocabulary.is_vague_split(name) or vocabulary.are_chunks([name])
+    other = vocabulary.IMAGE_WORDS | {"list", "lists", "all", "names", "id", "ids", "labeled"}
+    return "" if is_part or {*vocabulary.tokens(name)} <= other else name
+
+
 def _may_be_asked(path: str) -> bool:
-    return path.lower().endswith((*table_files.ENDINGS, ".json", ".txt"))
+    return table_files.has_ending(path) or path.lower().endswith((".json", ".txt"))
 
 
 def _has_label(table: table_files.Table) -> bool:

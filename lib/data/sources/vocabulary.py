@@ -242,12 +242,12 @@ def plain_name(name: str) -> str:
 
 def skeleton(name: str) -> str:
     """Returns what two class names share that a reader takes for the same: case, look-alike
-    letters, separators.
+    letters, separators, quotes, `.0` behind a whole number.
     """
     text = unicodedata.normalize("NFKC", plain_name(name)).translate(_LOOK_ALIKES)
     if re.fullmatch(r"[-+]?[\d.,]+", text):
-        return text  # -1 and 1 are two classes
-    return re.sub(r"[\s_\-]+", " ", text).casefold().strip()
+        return re.sub(r"\.0+$", "", text)  # -1 and 1 are two classes
+    return re.sub(r"[\s_\-'\"]+", " ", text).casefold().strip()
 
 
 def column_key(name: str) -> str:
