@@ -18,7 +18,7 @@ import threadpoolctl
 from benchmarks.parts import measure
 from lib.baselines import fitting, search
 from lib.baselines.data import Part
-from lib.baselines.estimators import MLP
+from lib.baselines.fitting import MLP
 
 warnings.simplefilter("ignore")
 # The source's first grid.

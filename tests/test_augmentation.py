@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.data import augmentation, auto_augment
+from lib.data import augmentation
 from lib.data.augmentation import Policy
 from lib.errors import DarkroomError
 
@@ -95,29 +95,32 @@ FLAT = np.full((4, 4, 3), 100, np.uint8)
     ],
 )
 def test_operations_by_hand(operation, signed, expected):
-    assert (auto_augment.apply(FLAT, [(operation, signed)]) == expected).all()
+    assert (augmentation.apply(FLAT, [(operation, signed)]) == expected).all()
 
 
 def test_equalising_spreads_levels_and_stretching_takes_the_whole_range():
     image = np.zeros((2, 2, 3), np.uint8)
     image[..., :] = np.array([[10, 20], [30, 40]])[..., None]
     # a quarter of the pixels each; below lie 0, 1, 2, 3 of the 3 that are not at the highest level
-    assert auto_augment.apply(image, [("equalize", 1.0)])[..., 0].tolist() == [[0, 85], [170, 255]]
-    assert auto_augment.apply(image, [("auto_contrast", 1.0)])[..., 0].tolist() == [
+    assert augmentation.apply(image, [("equalize", 1.0)])[..., 0].tolist() == [
+        [0, 85],
+        [170, 255],
+    ]
+    assert augmentation.apply(image, [("auto_contrast", 1.0)])[..., 0].tolist() == [
         [0, 85],
         [170, 255],
     ]
 
 
 def test_randaugment_draws_two_operations_and_autoaugment_one_of_its_pairs():
-    assert len(auto_augment.OPERATIONS) == 14
+    assert len(augmentation.OPERATIONS) == 14
     row = np.array([0.0, 0.0, 0.99, 0.0, 0.99, 0.0, 0.9])
-    assert auto_augment.chosen(auto_augment.RandAugment(strength=5), row) == [
+    assert augmentation.operations(augmentation.RandAugment(strength=5), row) == [
         ("shear_x", -0.5),
         ("identity", 0.5),
     ]
     # the first pair: posterize with 0.4, which 0.0 is below; rotate with 0.6, which 0.99 is not
-    assert auto_augment.chosen(auto_augment.AutoAugment(), row) == [("posterize", -0.8)]
+    assert augmentation.operations(augmentation.AutoAugment(), row) == [("posterize", -0.8)]
 
 
 @pytest.mark.parametrize("name", augmentation.POLICIES)

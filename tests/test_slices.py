@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from lib.evaluation import calibration, confidence_intervals, slices
+from lib.evaluation import calibration, slices, statistics
 from lib.evaluation.predictions import Predictions, table
 
 
@@ -31,10 +31,10 @@ def test_recall_and_precision_have_wilsons_interval():
     for place, name in enumerate(part.class_names):
         truth, predicted = part.truth == place, part.predicted == place
         hits = int((truth & predicted).sum())
-        expected = confidence_intervals.wilson(hits, int(truth.sum()))
+        expected = statistics.wilson(hits, int(truth.sum()))
         ends = tuple(found.loc[name, ["recall_low", "recall_high"]])
         assert ends == pytest.approx(expected, abs=1e-12)
-        expected = confidence_intervals.wilson(hits, int(predicted.sum()))
+        expected = statistics.wilson(hits, int(predicted.sum()))
         ends = tuple(found.loc[name, ["precision_low", "precision_high"]])
         assert ends == pytest.approx(expected, abs=1e-12)
         for metric in ("f1", "roc_auc", "average_precision"):

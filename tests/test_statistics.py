@@ -9,7 +9,6 @@ from scipy import stats
 from lib.errors import DarkroomError
 from lib.evaluation import (
     arm_model,
-    confidence_intervals,
     confusion_metrics,
     influence,
     metrics,
@@ -45,11 +44,11 @@ def run(truth, predicted, *, paths=None, groups=None, classes=2, num_train=0) ->
 
 def test_wilson_against_a_published_value():
     # Newcombe, Statistics in Medicine 17 (1998), table I: 81 of 263 gives 0.2553 to 0.3662.
-    assert confidence_intervals.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert confidence_intervals.wilson(0, 20)[0] == 0.0
-    assert confidence_intervals.wilson(20, 20)[1] == 1.0
+    assert statistics.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert statistics.wilson(0, 20)[0] == 0.0
+    assert statistics.wilson(20, 20)[1] == 1.0
     with pytest.raises(DarkroomError, match="A proportion needs"):
-        confidence_intervals.wilson(3, 2)
+        statistics.wilson(3, 2)
 
 
 @pytest.mark.parametrize("counts", [HAND, np.array([[50, 3, 7], [9, 30, 2], [4, 4, 41]])])
@@ -67,14 +66,14 @@ def test_the_kappa_interval_against_the_delta_method_by_numbers(counts):
         slopes[cell] = (up - down) / (2 * step)
     flat = shares.ravel()
     error = np.sqrt(((flat * slopes**2).sum() - (flat * slopes).sum() ** 2) / num)
-    low, high = confidence_intervals.kappa_interval(counts)
+    low, high = statistics.kappa_interval(counts)
     assert (high - low) / 2 == pytest.approx(1.959964 * error, rel=1e-4)
 
 
 def test_a_faultless_matrix_still_has_a_width():
-    low, high = confidence_intervals.kappa_interval(np.diag([10, 10]))
+    low, high = statistics.kappa_interval(np.diag([10, 10]))
     assert high == 1.0
-    assert low == pytest.approx((confidence_intervals.wilson(20, 20)[0] - 0.5) / 0.5)
+    assert low == pytest.approx((statistics.wilson(20, 20)[0] - 0.5) / 0.5)
 
 
 def test_intervals_resample_groups():
@@ -106,9 +105,9 @@ def test_intervals_hold_the_value_and_stand_in_the_result():
     predicted = np.where(generator.random(200) < 0.8, truth, 1 - truth)
     alone = statistics.intervals(run(truth, predicted), "test")
     counted = confusion_metrics.counts(truth, predicted, 2)
-    wilson = confidence_intervals.wilson(int(np.trace(counted)), 200)
+    wilson = statistics.wilson(int(np.trace(counted)), 200)
     assert tuple(alone.loc["accuracy", ["low", "high"]]) == pytest.approx(wilson, abs=1e-12)
-    kappa = confidence_intervals.kappa_interval(counted)
+    kappa = statistics.kappa_interval(counted)
     assert tuple(alone.loc["kappa", ["low", "high"]]) == kappa
     assert ((alone["low"] < alone["value"]) & (alone["value"] < alone["high"])).all()
     values = statistics.headline(run(truth, predicted))
@@ -118,7 +117,7 @@ def test_intervals_hold_the_value_and_stand_in_the_result():
 
 def test_no_number_is_certain_because_nothing_went_wrong():
     truth = np.arange(40) % 2
-    expected = confidence_intervals.wilson(40, 40)[0]
+    expected = statistics.wilson(40, 40)[0]
     alone = statistics.intervals(run(truth, truth), "test")
     assert alone.loc["macro_f1", "low"] == pytest.approx(expected)
     assert (
@@ -127,7 +126,7 @@ def test_no_number_is_certain_because_nothing_went_wrong():
         == alone.loc["kappa", "low"]
     )
     grouped = statistics.intervals(run(truth, truth, groups=np.arange(40) // 4), "test")
-    assert grouped.loc["accuracy", "low"] == pytest.approx(confidence_intervals.wilson(10, 10)[0])
+    assert grouped.loc["accuracy", "low"] == pytest.approx(statistics.wilson(10, 10)[0])
     assert statistics.over_seeds([run(truth, truth)] * 2, "accuracy").low == pytest.approx(expected)
     rare = (np.arange(40) < 4).astype(int)  # chance agrees on 0.1² + 0.9² = 0.82
     found = statistics.over_seeds([run(rare, rare)], "kappa")
@@ -171,26 +170,24 @@ def test_splits_that_share_no_image_by_hand():
     assert found.uncertainty.degrees_of_freedom == pytest.approx(degrees)
     half = stats.t.ppf(0.975, degrees) * np.sqrt(variance)
     assert found.uncertainty.half_width(0.95) == pytest.approx(half)
-    assert (found.low, found.high) == pytest.approx(
-        confidence_intervals.bounded_interval(0.8, half, num=300)
-    )
+    assert (found.low, found.high) == pytest.approx(statistics.bounded_interval(0.8, half, num=300))
     new = stats.t.ppf(0.975, 7) * np.sqrt(square * (1 + 1 / 3))
     assert (found.new_low, found.new_high) == pytest.approx(
-        confidence_intervals.bounded_interval(0.8, new, num=300)
+        statistics.bounded_interval(0.8, new, num=300)
     )
 
 
 def test_a_bounded_interval_is_wilsons_and_stays_inside():
     half = 1.959963984540054 * np.sqrt(0.3 * 0.7 / 50)
-    assert confidence_intervals.bounded_interval(0.3, half, num=50) == pytest.approx(
-        confidence_intervals.wilson(15, 50)
+    assert statistics.bounded_interval(0.3, half, num=50) == pytest.approx(
+        statistics.wilson(15, 50)
     )
-    assert confidence_intervals.bounded_interval(1.0, 0.01, num=50) == pytest.approx(
-        confidence_intervals.wilson(50, 50)
+    assert statistics.bounded_interval(1.0, 0.01, num=50) == pytest.approx(
+        statistics.wilson(50, 50)
     )
-    low, high = confidence_intervals.bounded_interval(0.2, 0.9, num=10)
+    low, high = statistics.bounded_interval(0.2, 0.9, num=10)
     assert 0 <= low < 0.2 < high <= 1
-    low, high = confidence_intervals.bounded_interval(0.9, 0.5, num=10, lowest=-1)
+    low, high = statistics.bounded_interval(0.9, 0.5, num=10, lowest=-1)
     assert -1 <= low < 0.9 < high <= 1
 
 
@@ -466,9 +463,9 @@ def test_ninety_five_percent_intervals_hold():
     num = 500
     for _ in range(num):
         counts = generator.multinomial(300, shares.ravel()).reshape(2, 2)
-        low, high = confidence_intervals.wilson(int(np.trace(counts)), 300)
+        low, high = statistics.wilson(int(np.trace(counts)), 300)
         held["Wilson"] += low <= truths["accuracy"] <= high
-        low, high = confidence_intervals.kappa_interval(counts)
+        low, high = statistics.kappa_interval(counts)
         held["large sample"] += low <= truths["kappa"] <= high
         cells = np.repeat(np.arange(4), counts.ravel())
         found = statistics.over_seeds([run(cells // 2, cells % 2)], "kappa")

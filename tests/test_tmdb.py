@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from lib.data import dataset, decode, targets
-from lib.data.sources import http_client, tmdb
+from lib.data.sources import tmdb
 from lib.errors import DarkroomError
 
 GENRES = {28: "Action", 16: "Animation", 27: "Horror"}
@@ -173,7 +173,7 @@ def collect(server, pauses, **changes):
         "permission": "TMDB, 2026-01-05, coursework",
         "api": server.api,
     }
-    client = http_client.Client(per_second=10_000, sleep=pauses.append)
+    client = tmdb.Client(per_second=10_000, sleep=pauses.append)
     return tmdb.collect("films", client=client, tell=lambda _: None, **{**wish, **changes})
 
 
@@ -194,7 +194,7 @@ def test_posters_come_by_genre_with_what_tmdb_says_of_them(server, pauses):
         permission="yes",
         api=server.api,
         tell=told.append,
-        client=http_client.Client(per_second=10_000),
+        client=tmdb.Client(per_second=10_000),
     )
     assert told[0] == "This product uses the TMDB API but is not endorsed or certified by TMDB."
     rows = there.rows().set_index("path")
@@ -340,7 +340,7 @@ def test_a_genre_that_runs_out_is_reported(server, pauses):
         permission="yes",
         api=server.api,
         tell=told.append,
-        client=http_client.Client(per_second=10_000),
+        client=tmdb.Client(per_second=10_000),
     )
     assert "TMDB has 9 films with a poster for Action, 11 fewer than requested." in told
 
@@ -355,14 +355,14 @@ def test_posters_are_scaled_as_they_come(server, pauses):
 
 def test_no_more_is_asked_than_agreed(server):
     waits = []
-    client = http_client.Client(per_second=2, sleep=waits.append)
+    client = tmdb.Client(per_second=2, sleep=waits.append)
     for _ in range(3):
         client.get(f"{server.api}/configuration?api_key=old-key", check=lambda *_: None)
     assert waits == pytest.approx([0.5, 1.0], abs=0.2)  # the pauses are noted, not slept
 
 
 def test_messages_never_hold_the_key(server):
-    client = http_client.Client(per_second=1000, sleep=lambda _: None, attempts=2)
+    client = tmdb.Client(per_second=1000, sleep=lambda _: None, attempts=2)
     server.trouble = {"/3/configuration": [500, 500, 404]}
     for _ in range(2):
         with pytest.raises(DarkroomError) as told:
@@ -403,7 +403,7 @@ def test_the_token_does_not_follow_a_redirect_to_another_host(server):
     for thread in threads:
         thread.start()
     try:
-        client = http_client.Client(per_second=1000)
+        client = tmdb.Client(per_second=1000)
         tmdb.Server(f"http://127.0.0.1:{first.server_port}/3", client).ask("/configuration")
     finally:
         for each, thread in zip((other, first), threads, strict=True):

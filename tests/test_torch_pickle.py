@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.models import torch_pickle
+from lib.models import efficientnet_lite
 
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
 HEAD = (
@@ -80,7 +80,7 @@ def test_tensors_come_back_with_shape_strides_and_dtype(tmp_path):
         + storage(range(6))
         + storage([7], "<i8")
     )
-    found = torch_pickle.load(write(tmp_path, body))
+    found = efficientnet_lite.read_tensors(write(tmp_path, body))
     assert found["rows"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert found["columns"].tolist() == [[0, 3], [1, 4], [2, 5]]
     assert found["tail"].tolist() == [4, 5]
@@ -101,7 +101,7 @@ def test_code_in_the_file_is_never_run(tmp_path, protocol):
     trace = tmp_path / "executed"
     path = write(tmp_path, HEAD + pickle.dumps(Exploit(trace), protocol))
     with pytest.raises(DarkroomError, match="not a legacy PyTorch file of named tensors"):
-        torch_pickle.load(path)
+        efficientnet_lite.read_tensors(path)
     assert not trace.exists()
     pickle.loads(pickle.dumps(Exploit(trace), protocol))  # an open unpickler does run it
     assert trace.exists()
@@ -168,17 +168,17 @@ HOSTILE = {
 def test_hostile_and_broken_files_are_refused(tmp_path, case):
     body, message = HOSTILE[case]
     with pytest.raises(DarkroomError, match=message):
-        torch_pickle.load(write(tmp_path, body))
+        efficientnet_lite.read_tensors(write(tmp_path, body))
 
 
 def test_every_cut_of_a_good_file_is_refused(tmp_path):
     good = HEAD + ONE + pickle.dumps(["a"], 2) + storage(range(6))
-    assert list(torch_pickle.load(write(tmp_path, good))) == ["a"]
+    assert list(efficientnet_lite.read_tensors(write(tmp_path, good))) == ["a"]
     for length in range(len(good)):
         with pytest.raises(DarkroomError):
-            torch_pickle.load(write(tmp_path, good[:length]))
+            efficientnet_lite.read_tensors(write(tmp_path, good[:length]))
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DarkroomError, match="no weights file .*nothing.pth"):
-        torch_pickle.load(tmp_path / "nothing.pth")
+        efficientnet_lite.read_tensors(tmp_path / "nothing.pth")

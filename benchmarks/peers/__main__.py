@@ -102,7 +102,7 @@ def divided(folder: Path, *, quick: bool) -> dict[str, str]:
 
 def row(name: str, folder: Path, truth: dict[str, str], asked: argparse.Namespace) -> str:
     """Runs the script of one library and returns its row of the table."""
-    from lib.evaluation import confidence_intervals
+    from lib.evaluation import statistics
 
     script, out = HERE / f"{name}_script.py", folder.parent / name
     python = environment(asked.environments / name, PACKAGES[name])
@@ -128,7 +128,7 @@ def row(name: str, folder: Path, truth: dict[str, str], asked: argparse.Namespac
     with (out / "predictions.csv").open(newline="") as file:
         answers = {Path(line["file"]).name: line["label"] for line in csv.DictReader(file)}
     right = [answers[image] == label for image, label in truth.items() if image in answers]
-    low, high = confidence_intervals.wilson(sum(right), len(right))
+    low, high = statistics.wilson(sum(right), len(right))
     accuracy = f"{100 * np.mean(right):.1f} % ({100 * low:.1f} to {100 * high:.1f}; {len(right)})"
     mentions = [what for what, words in MENTIONS.items() if re.search(words, text, re.IGNORECASE)]
     return (

@@ -26,7 +26,7 @@ SUFFIX = ".thumbnail"
 NAME = f"model{SUFFIX}"
 _ABOUT, _PIPELINE, _SCHEMA = "about.json", "pipeline.skops", "schema.json"
 _MAX_BYTES = 1 << 30
-_ESTIMATORS = "lib.baselines.estimators"
+_ESTIMATORS = "lib.baselines.fitting"
 
 # Types of our models that skops does not trust by default. None runs code when it is read.
 _TYPES = frozenset(
@@ -40,6 +40,7 @@ _TYPES = frozenset(
 )
 # Module and class names in files of earlier versions.
 _RENAMED = {
+    "lib.baselines.estimators": _ESTIMATORS,
     "lib.classic.margins": _ESTIMATORS,
     "lib.baselines.linear_svm": _ESTIMATORS,
     "lib.classic.networks": _ESTIMATORS,

@@ -23,7 +23,7 @@ from lib.baselines.data import Part, Size, ThumbnailData, format_size, parse_siz
 from lib.baselines.fitting import Fit
 from lib.batch import machine
 from lib.errors import check_choice
-from lib.evaluation import confidence_intervals, formatting
+from lib.evaluation import formatting, statistics
 
 METHODS = ("grid", "refined", "halving", "genetic")
 """`grid` fits every combination; the others are `lib.tuning`'s."""
@@ -291,7 +291,7 @@ def make_row(
     for prefix, part in (("train", train), ("val", val)):
         logits = fitting.outputs(fit.pipeline, part.X)
         correct = fitting.is_correct(logits, part.y)
-        low, high = confidence_intervals.wilson(int(correct.sum()), len(correct))
+        low, high = statistics.wilson(int(correct.sum()), len(correct))
         row[f"{prefix}_accuracy"] = float(correct.mean())
         row |= {f"{prefix}_low": low, f"{prefix}_high": high}
     row["val_log_loss"] = fitting.log_loss(

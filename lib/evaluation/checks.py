@@ -15,14 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError, few
-from lib.evaluation import (
-    arm_model,
-    confidence_intervals,
-    influence,
-    metrics,
-    multilabel,
-    statistics,
-)
+from lib.evaluation import arm_model, influence, metrics, multilabel, statistics
 from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import THRESHOLD, Predictions
@@ -546,7 +539,7 @@ def _share_of_ties(part: Predictions, *, margin: float = 1e-3) -> float:
 
 def _no_better_than_chance(part: Predictions, counted: np.ndarray, kappa: float) -> str:
     if not arm_model.has_groups(part):
-        if confidence_intervals.kappa_interval(counted)[0] > 0:
+        if statistics.kappa_interval(counted)[0] > 0:
             return ""
         return f"Not shown to beat chance: the 95 % interval of kappa ({kappa:.2f}) reaches 0."
     p, num_groups = _p_by_groups(part), len(np.unique(part.groups))

@@ -28,8 +28,8 @@ from lib.evaluation import (
     test_set_log,
 )
 from lib.evaluation import confusion_metrics as matrices
-from lib.evaluation import ensembles as averages
 from lib.evaluation import predictions as tables
+from lib.evaluation import run_records as averages
 from lib.evaluation.arm_model import LinearModel
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions

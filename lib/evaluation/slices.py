@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError, suggest
-from lib.evaluation import calibration, confidence_intervals, metrics, statistics
+from lib.evaluation import calibration, metrics, statistics
 from lib.evaluation.predictions import Predictions, fold
 
 if TYPE_CHECKING:
@@ -56,13 +56,11 @@ def scores(part: Predictions) -> pd.DataFrame:
     squares = ((part.probabilities - part.truths) ** 2).sum(axis=1)
     limits = {"log_loss": (losses, np.inf), "brier": (squares, max(2.0, squares.max()))}
     for name, (values, highest) in limits.items():
-        half = confidence_intervals.NORMAL * np.sqrt(
-            _variance(part, (values - values.mean()) / len(values))
-        )
+        half = statistics.NORMAL * np.sqrt(_variance(part, (values - values.mean()) / len(values)))
         mean = float(values.mean())
         rows[name] = (mean, max(0.0, mean - half), min(highest, mean + half))
     square, slopes, rest = calibration.squared_calibration_error(part)
-    half = confidence_intervals.NORMAL * np.sqrt(_variance(part, slopes) + rest)
+    half = statistics.NORMAL * np.sqrt(_variance(part, slopes) + rest)
     squares = np.array([square, square - half, square + half])
     rows["calibration_error"] = tuple(np.sqrt(np.clip(squares, 0, 1)))
     return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("metric")
@@ -134,7 +132,7 @@ def _slice(
     outside = np.where(~place, (right - right[~place].mean()) / (~place).sum(), 0.0)
     accuracy, half = float(right[place].mean()), quantile * np.sqrt(_variance(part, inside))
     num = int(np.unique(part.groups[place]).size)
-    low, high = confidence_intervals.bounded_interval(accuracy, float(half), num=num)
+    low, high = statistics.bounded_interval(accuracy, float(half), num=num)
     gap = float(right[~place].mean()) - accuracy
     is_worse = bool(gap > quantile * np.sqrt(_variance(part, inside - outside)) > 0)
     row = {"column": name, "value": value, "num": int(place.sum()), "accuracy": accuracy}
@@ -179,10 +177,10 @@ def _of_class(
         return ends
 
     def interval(
-        value: float, slopes: np.ndarray, num: float, quantile: float = confidence_intervals.NORMAL
+        value: float, slopes: np.ndarray, num: float, quantile: float = statistics.NORMAL
     ) -> tuple[float, float]:
         half = quantile * np.sqrt(_variance(part, slopes))
-        return confidence_intervals.bounded_interval(value, float(half), num=max(1, int(num)))
+        return statistics.bounded_interval(value, float(half), num=max(1, int(num)))
 
     for name, weight in weights.items():
         if total := weight.sum():

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lib.evaluation import arm_model, confidence_intervals, influence, metrics, multilabel
+from lib.errors import DarkroomError
+from lib.evaluation import arm_model, influence, metrics, multilabel
 from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.arm_model import LinearModel, Scores, Uncertainty
 from lib.evaluation.predictions import Predictions
+
+LEVEL = 0.95
+NORMAL = 1.959963984540054
+"""The 97.5th percentile of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def intervals(predictions: Predictions, split: str) -> pd.DataFrame:
     estimates = {name: of_arm(scores[name], "") for name in names}
     rows = {name: (one.value, one.low, one.high) for name, one in estimates.items()}
     if not is_multilabel and not arm_model.has_groups(part):
-        kappa = confidence_intervals.kappa_interval(metrics.confusion(part))
+        kappa = kappa_interval(metrics.confusion(part))
         rows["kappa"] = (rows["kappa"][0], *kappa)
     return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("metric")
 
@@ -102,7 +107,7 @@ def of_arm(scores: Scores, arm: str, *, model: LinearModel | None = None) -> Est
     lowest = min(float(scores.floors[rows].mean()), value)
 
     def interval(half: float) -> tuple[float, float]:
-        return confidence_intervals.bounded_interval(value, half, num=num, lowest=lowest)
+        return bounded_interval(value, half, num=num, lowest=lowest)
 
     sd = float(scores.values[rows].std(ddof=1)) if len(rows) > 1 else float("nan")
     return estimate(scores, rows, value, uncertainty, interval=interval, sd=sd)
@@ -119,11 +124,11 @@ def estimate(
 ) -> Estimate:
     """A number over the runs `rows`; `interval` gives the ends for half the width."""
     ends = {
-        "": interval(uncertainty.half_width(confidence_intervals.LEVEL)),
-        "image_": interval(uncertainty.half_width_over_images(confidence_intervals.LEVEL)),
+        "": interval(uncertainty.half_width(LEVEL)),
+        "image_": interval(uncertainty.half_width_over_images(LEVEL)),
     }
     if len(rows) > 1:
-        ends["new_"] = interval(uncertainty.half_width_of_new_run(confidence_intervals.LEVEL))
+        ends["new_"] = interval(uncertainty.half_width_of_new_run(LEVEL))
     return Estimate(
         name=scores.metric,
         value=value,
@@ -148,3 +153,58 @@ def method_of(scores: Scores, rows: np.ndarray) -> str:
     if len(rows) > 1:
         return f"over images and {len(rows)} trainings on one split"
     return "over images, with this training"
+
+
+def wilson(num_right: int, num: int, *, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of a proportion. Source: Wilson, Journal of the American Statistical Association
+    22 (1927).
+    """
+    from scipy.special import ndtri
+
+    if not 0 <= num_right <= num or num == 0:
+        raise DarkroomError(
+            "A proportion needs 0 <= right <= number and one image at least. Received: "
+            f"{num_right} of {num}."
+        )
+    z = float(ndtri((1 + level) / 2))
+    share, scale = num_right / num, 1 + z**2 / num
+    middle = (share + z**2 / (2 * num)) / scale
+    half = z * np.sqrt(share * (1 - share) / num + z**2 / (4 * num**2)) / scale
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def kappa_interval(confusion: np.ndarray) -> tuple[float, float]:
+    """The 95 % large-sample interval of Cohen's unweighted kappa, clipped to -1 … 1.
+
+    Where no image was confused that interval has no width; then Wilson's interval of the accuracy
+    is carried over.
+
+    Source: Fleiss, Cohen and Everitt, Psychological Bulletin 72 (1969), equation 14, by the
+        influence of each count.
+    """
+    confusion = np.asarray(confusion, dtype=np.float64)
+    kappa, expected = float(matrices.kappa(confusion)), float(matrices.chance(confusion))
+    if kappa == 1:
+        num = int(confusion.sum())
+        return (wilson(num, num)[0] - expected) / (1 - expected), 1.0
+    slopes = influence.of_confusion(confusion, matrices.kappa)
+    half = NORMAL * float(np.sqrt((confusion * slopes**2).sum()))
+    return max(-1.0, kappa - half), min(1.0, kappa + half)
+
+
+def bounded_interval(
+    value: float, half: float, *, num: int, lowest: float = 0.0, highest: float = 1.0
+) -> tuple[float, float]:
+    """Wilson's interval of a number whose symmetric interval would be `value` ± `half`.
+
+    It cannot leave `lowest` … `highest`. The number of images that Wilson's formula asks for is the
+    one at which a proportion has this half-width; for a number at either end it is `num`.
+    """
+    width = highest - lowest
+    share, half = (value - lowest) / width, half / width
+    variance = share * (1 - share)
+    excess = half**2 / variance if variance > 1e-12 else NORMAL**2 / num  # q² / n
+    middle = share + excess / 2
+    reach = float(np.sqrt((half**2 if variance > 1e-12 else 0.0) + excess**2 / 4))
+    low, high = ((middle + sign * reach) / (1 + excess) for sign in (-1, 1))
+    return lowest + width * max(0.0, float(low)), lowest + width * min(1.0, float(high))

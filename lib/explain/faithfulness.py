@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from lib.errors import DarkroomError
-from lib.evaluation import confidence_intervals
+from lib.evaluation import statistics
 from lib.explain import attribution_methods, map_scaling, model_wrapper
 from lib.explain.attribution_methods import METHODS, explain
 from lib.explain.map_scaling import scaled
@@ -297,7 +297,7 @@ def detect_shortcuts(
         for name, region in regions:
             pasted = np.where(region[..., None], images[donors], images[receivers])
             turned = int((wrapper.targets(pasted, None) == label).sum())
-            low, high = confidence_intervals.wilson(turned, transplants)
+            low, high = statistics.wilson(turned, transplants)
             rows.append(
                 {
                     "class": wrapper.class_names[label],

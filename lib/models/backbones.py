@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import keras
 
 from lib.errors import DarkroomError, suggest
-from lib.models import efficientnet_lite, keras_hub_backbones, resnet18
+from lib.models import efficientnet_lite, keras_hub_backbones
 from lib.models.preprocessing import Preprocess
 
 HUB = "keras_hub:"
@@ -160,7 +160,7 @@ BACKBONES: dict[str, Backbone] = {
     ),
     "resnet18": Backbone(
         "ResNet18", "imagenet", 11_186_112, 18, None, None, origin="KerasHub, downloaded once",
-        build=resnet18.graph, load=resnet18.load_keras_hub,
+        build=keras_hub_backbones.resnet18, load=keras_hub_backbones.load_resnet18,
     ),
 }
 # fmt: on

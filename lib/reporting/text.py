@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from lib import errors, paths
-from lib.evaluation import confidence_intervals
+from lib.evaluation import statistics
 from lib.evaluation.formatting import amount, percent, words
 from lib.runs import Run
 
@@ -38,7 +38,7 @@ def published_row(figures: Any, metric: str) -> dict[str, str]:
         value = table.pop(name)
         cells[words(name)] = amount(name, value)
         if name == "accuracy" and num:
-            low, high = confidence_intervals.wilson(round(value * num), num)
+            low, high = statistics.wilson(round(value * num), num)
             cells["95 %"] = f"{100 * low:.1f} to {100 * high:.1f} %"
     cells["words"] = "; ".join(
         str(value) if key == "source" else f"{key}: {value}" for key, value in table.items()

@@ -13,7 +13,7 @@ import numpy as np
 from lib import hashing, paths
 from lib.apply.classifier import MODELS
 from lib.errors import DarkroomError
-from lib.evaluation import confidence_intervals, multilabel
+from lib.evaluation import multilabel, statistics
 from lib.web import archive
 from lib.web.archive import Run
 
@@ -54,11 +54,7 @@ def _choice(run: Run) -> dict[str, Any]:
     metrics = run.result.get("metrics", {})
     measure = "exact_match" if multilabel.is_of(run.result) else "accuracy"
     score, num = metrics.get(f"val_{measure}"), metrics.get("num_images") or 30
-    lower = (
-        confidence_intervals.wilson(round(score * num), num)[0]
-        if isinstance(score, float)
-        else -1.0
-    )
+    lower = statistics.wilson(round(score * num), num)[0] if isinstance(score, float) else -1.0
     return {
         "id": run.id,
         "title": f"{run.study} / {run.name}",

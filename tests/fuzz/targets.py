@@ -30,7 +30,7 @@ from lib.data import file_listing, manifest, sources, splits
 from lib.data.sources import archives
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
-from lib.models import torch_pickle
+from lib.models import efficientnet_lite
 from lib.web import archive, classify_page, map_page, models, site
 
 TESTS = Path(__file__).parent.parent
@@ -105,7 +105,7 @@ def setting(data: bytes) -> None:
 def torch_file(data: bytes) -> None:
     """A weights file."""
     (HOME / "weights.pth").write_bytes(data)
-    torch_pickle.load(HOME / "weights.pth")
+    efficientnet_lite.read_tensors(HOME / "weights.pth")
 
 
 def packed(data: bytes) -> None:
