@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.parts import measure
 from lib import notebooks
 from lib.batch.dask_executor import Executor
-from lib.tuning import config, hyperband, search, space
+from lib.tuning import config, methods, search, space
 from lib.tuning.search import Plan
 
 SPACE = {
@@ -251,7 +251,7 @@ def _theirs(home: Path, *, epochs: int, seed: int) -> dict:
 
     def build(hp):
         values = {
-            key.name: hyperband._value(key, hp.get(key.name)) for key in searched.hyperparameters
+            key.name: methods._value(key, hp.get(key.name)) for key in searched.hyperparameters
         }
         model = network.build({**base, **values}, material)
         optimizer = keras.optimizers.Adam(values["learning_rate"], global_clipnorm=1.0)
@@ -265,7 +265,7 @@ def _theirs(home: Path, *, epochs: int, seed: int) -> dict:
         max_epochs=epochs,
         factor=3,
         seed=seed + 1,
-        hyperparameters=hyperband.keras_tuner_space(searched),
+        hyperparameters=methods.keras_tuner_space(searched),
         directory=tempfile.mkdtemp(dir=home),
         project_name="plain",
     )

@@ -13,7 +13,7 @@ from PIL import Image
 from lib.cleaning import clean, ledger
 from lib.data import dataset as datasets
 from lib.data import intake, manifest
-from lib.web import data_page, image_table, site
+from lib.web import data_page, site
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def home(tmp_path, monkeypatch):
             picture = Image.fromarray(pixels).resize((64, 48), Image.Resampling.BICUBIC)
             picture.save(folder / f"{number:02d}.png")
     clean.clean(intake.bring(str(tmp_path / "pets")), workers=1)
-    image_table._opened.clear()
+    data_page._opened.clear()
     return tmp_path
 
 
@@ -156,8 +156,8 @@ def test_both_pages_say_what_there_is(client):
 
 _DECIDE = """
 import sys
-from lib.web import image_table
-table = image_table.load("pets")
+from lib.web import data_page
+table = data_page.load("pets")
 for row in range(24):
     table.act([row], "reject", None)
     print(row, flush=True)

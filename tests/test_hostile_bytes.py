@@ -390,7 +390,7 @@ def test_uploads_are_never_in_memory_together(tmp_path, monkeypatch):
     monkeypatch.setattr(classify_page, "_answer", lambda loaded, pixels, accuracy: pixels.shape)
     monkeypatch.setattr(classify_page.archive, "run", lambda *names: None)
     loaded = SimpleNamespace(classifier=SimpleNamespace(rendering=Rendering()))
-    monkeypatch.setattr(classify_page.models, "load", lambda found: loaded)
+    monkeypatch.setattr(classify_page, "load", lambda found: loaded)
     files = [(io.BytesIO(b"x"), f"{number}.png") for number in range(5)]
     answer = site.create().test_client().post("/api/classify/s/t/u", data={"pictures": files})
     assert answer.status_code == 200 and len(answer.get_json()["answers"]) == 5

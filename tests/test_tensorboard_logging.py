@@ -9,7 +9,7 @@ import keras
 from lib import models
 from lib.reporting import tensorboard
 from lib.reporting.tensorboard import Node
-from lib.training import tensorboard_figures
+from lib.training import plots
 
 
 def test_the_network_is_reported_layer_by_layer_with_its_branches():
@@ -17,13 +17,13 @@ def test_the_network_is_reported_layer_by_layer_with_its_branches():
     left = keras.layers.Conv2D(4, 1, name="left")(images)
     right = keras.layers.Conv2D(4, 1, use_bias=False, name="right")(images)
     model = keras.Model(images, keras.layers.Add(name="sum")([left, right]))
-    assert tensorboard_figures.nodes(model) == [
+    assert plots.nodes(model) == [
         Node("images", "InputLayer", (), (None, 8, 8, 3), 0),
         Node("left", "Conv2D", ("images",), (None, 8, 8, 4), 16),
         Node("right", "Conv2D", ("images",), (None, 8, 8, 4), 12),
         Node("sum", "Add", ("left", "right"), (None, 8, 8, 4), 0),
     ]
-    ours = tensorboard_figures.nodes(models.build("custom", class_names=["a", "b"], image_side=16))
+    ours = plots.nodes(models.build("custom", class_names=["a", "b"], image_side=16))
     assert ours[-1].name == "logits"
     known = {node.name for node in ours}
     assert all(set(node.inputs) <= known for node in ours)
@@ -34,7 +34,7 @@ def test_a_notebook_opened_by_hand_has_an_arm_and_its_folder_a_name_in_the_table
         parameters={"arm": "", "seed": 12, "data": "/some/folder/cats", "epochs": 3},
         unit="custom-s12",
     )
-    told = tensorboard_figures.hyperparameters(run, SimpleNamespace(name="cats"))
+    told = plots.hyperparameters(run, SimpleNamespace(name="cats"))
     assert told == {"arm": "custom", "seed": 12, "data": "cats", "epochs": 3}
 
 

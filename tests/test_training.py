@@ -13,7 +13,7 @@ from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
 from lib.errors import DarkroomError
 from lib.models import losses, predictor
-from lib.training import callbacks, checkpoints, finalise, optimizers, scoring, strategies
+from lib.training import callbacks, checkpoints, finalise, optimizers, strategies
 from lib.training.fit import Fitted, fit
 from lib.training.settings import Settings
 
@@ -257,7 +257,7 @@ def test_a_head_on_stored_features_is_grafted_back_and_scores_alike(material, ru
     body = [weight.copy() for weight in model.layers[5].get_weights()]
     settings = dataclasses.replace(SETTINGS, augmentation="none")
     trained = strategies.train("frozen", model, material, settings=settings, run=run)
-    found = scoring.score(trained, material, run=run)
+    found = finalise.score(trained, material, run=run)
     whole = predictor.predict_proba(model, material.pixels.array)
     assert np.abs(found.probabilities - whole).max() < 1e-4
     assert all(
@@ -289,7 +289,7 @@ def test_a_linear_probe_is_refitted_and_says_what_validation_saw_before(
     assert {"lda", "logistic", "svm"} == set(history["kind"])
     best = history.loc[history["val_loss"].idxmin()]
     assert trained.fitted.kept_epoch == best["epoch"]
-    found = scoring.score(trained, material, run=run)
+    found = finalise.score(trained, material, run=run)
     assert (found.split("val").probabilities == trained.val_probabilities).all()
     whole = predictor.predict_proba(model, material.pixels.array)
     rows = found.frame["split"] != "val"
@@ -306,7 +306,7 @@ def test_predictions_average_mirror_images_where_that_is_asked(strategy, materia
     model = backbone(average_mirrored=True)
     settings = dataclasses.replace(SETTINGS, augmentation="flip", epochs=1)
     trained = strategies.train(strategy, model, material, settings=settings, run=run)
-    scored = scoring.score(trained, material, run=run)
+    scored = finalise.score(trained, material, run=run)
     rows = material.examples("test").rows
     whole, mirrored = (
         predictor.predict_proba(model, view)

@@ -11,7 +11,7 @@ from lib import models
 from lib.data.splits import Split
 from lib.errors import DarkroomError
 from lib.models import serialization
-from lib.training import checkpoints, network, scoring, strategies
+from lib.training import checkpoints, finalise, network, strategies
 from lib.training.settings import Settings
 from lib.training.strategies import TrainingData
 
@@ -65,7 +65,7 @@ def test_more_classes_in_the_data_than_in_the_model(toy_material, toy_network, t
     with pytest.raises(
         DarkroomError, match=r"The model has the classes \['blue', 'red'\], the split .*'violet'"
     ):
-        scoring.score(
+        finalise.score(
             trained,
             TrainingData(toy_material.pixels, three, toy_material.features_folder),
             run=toy_run,
@@ -136,4 +136,4 @@ def test_features_of_other_weights_are_not_used(toy_material, toy_run):
     with pytest.raises(
         DarkroomError, match="disagree by up to .* Delete the data set's folder `features`"
     ):
-        scoring.score(other, toy_material, run=toy_run)
+        finalise.score(other, toy_material, run=toy_run)

@@ -4,7 +4,7 @@ import pytest
 
 from lib.errors import DarkroomError
 from lib.tuning import methods, space
-from lib.tuning.hyperband import Hyperband
+from lib.tuning.methods import Hyperband
 from lib.tuning.search_method import OPTUNA, Ended, Halving, Plan
 
 SPACE = space.read(

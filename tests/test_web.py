@@ -20,7 +20,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
 from lib.evaluation import predictions
-from lib.web import archive, classify_page, maps, pictures, request_security, runs_page, site
+from lib.web import archive, classify_page, http, map_page, request_security, runs_page, site
 
 API = f"/api/maps/{map_home.PLACE}"
 
@@ -166,7 +166,7 @@ def test_named_selections_survive_a_restart_and_can_be_forgotten(client, home):
     assert kept["name"] == name and sorted(kept["rows"]) == [1, 4]
     assert "script>alert(3)" not in client.get(f"/maps/{map_home.PLACE}").text
     json_of(client.delete(f"{API}/selections", json={"name": name}))
-    assert maps.selections(datasets.load("pictures")) == {}
+    assert map_page.selections(datasets.load("pictures")) == {}
     turned = {"name": "a\u202e", "rows": [1]}  # a sign that turns the text after it round
     for body in (
         {"name": "", "rows": [1]},
@@ -408,7 +408,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_upload_is_refused_before_any_model_is_loaded(client, name, monkeypatch):
-    monkeypatch.setattr("lib.web.models.load", lambda run: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("lib.web.classify_page.load", lambda run: pytest.fail("a model was loaded"))
     data, code = HOSTILE[name]
     sent = {"pictures": (io.BytesIO(data), "../../etc/<img>.png"), "accuracy": "0.95"}
     answer = client.post(
@@ -688,7 +688,7 @@ def test_a_model_whose_bytes_changed_is_not_loaded(client, model):
 def test_the_heat_is_on_the_picture_where_the_values_are():
     values = np.zeros((8, 8), np.float32)
     values[2, 3] = 4
-    shown = pictures.overlaid(np.full((8, 8, 3), 100, np.uint8), values)
+    shown = http.overlaid(np.full((8, 8, 3), 100, np.uint8), values)
     assert shown[2, 3].tolist() == [
         215,
         200,

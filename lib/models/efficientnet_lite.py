@@ -170,8 +170,8 @@ def _keras_order(layer: layers.Layer, tensor: np.ndarray) -> np.ndarray:
     return tensor.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
 
 
-# -- A legacy PyTorch file is five pickles (magic number, protocol, machine, tensors by name, storage
-# keys) followed by the raw storages. Source: `_legacy_save` in torch/serialization.py.
+# -- A legacy PyTorch file is five pickles (magic number, protocol, machine, tensors by name,
+# storage keys) followed by the raw storages. Source: `_legacy_save` in torch/serialization.py.
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _DTYPES = {

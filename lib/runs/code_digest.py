@@ -44,7 +44,6 @@ PRESENTATION = (
     "lib.cleaning.findings:DESCRIPTIONS",
     "lib.cleaning.command",
     "lib.training.plots",
-    "lib.training.tensorboard_figures",
     "lib.training.finalise:sentence",
     "lib.evaluation.metrics:by_class",
     "lib.training.session:TrainedRun",

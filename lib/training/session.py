@@ -24,7 +24,7 @@ from lib.evaluation.comparison import Comparison
 from lib.evaluation.predictions import Predictions
 from lib.reporting import run_figures
 from lib.runs import Run, record
-from lib.training import finalise, learning_rate_finder, network, scoring, setup, strategies
+from lib.training import finalise, learning_rate_finder, network, setup, strategies
 from lib.training.settings import Settings, effective
 from lib.training.strategies import Trained, TrainingData
 
@@ -112,7 +112,7 @@ class Session:
 
     def score(self) -> Predictions:
         """Opens the test split: scores every image once and returns the table of predictions."""
-        self._predictions = scoring.score(
+        self._predictions = finalise.score(
             self._done(self._trained, "fit"), self.images, run=self.run
         )
         return self._predictions

@@ -6,19 +6,29 @@ A picture is decoded in memory and forgotten with the answer; nothing of it is w
 from __future__ import annotations
 
 import contextlib
+import functools
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flask import Blueprint, Response, abort, jsonify, render_template, request
 
+from lib import hashing, paths
+from lib.apply.classifier import MODELS
 from lib.data import decode as decoder
 from lib.data.dataset import Dataset
 from lib.data.targets import SEPARATOR
 from lib.errors import DarkroomError
-from lib.web import archive, maps, models, pictures
-from lib.web.maps import MapRun
-from lib.web.models import Loaded
+from lib.evaluation import multilabel, statistics
+from lib.web import archive, http, map_page
+from lib.web.archive import Run
+from lib.web.map_page import MapRun
+
+_loading = threading.RLock()
+KEPT = 2
+"""Models in memory at once."""
 
 pages = Blueprint("classify_page", __name__)
 MAX_FILE = 20 << 20
@@ -32,9 +42,7 @@ _SIDE = 320
 @pages.get("/classify")
 def page() -> str:
     """The page, with the models to choose from."""
-    return render_template(
-        "classify.html", models=models.choices(), most=MAX_FILES, page="classify"
-    )
+    return render_template("classify.html", models=choices(), most=MAX_FILES, page="classify")
 
 
 @pages.post("/api/classify/<study>/<stage>/<run>")
@@ -56,7 +64,7 @@ def answer(study: str, stage: str, run: str) -> Response:
         contents = [upload.stream.read(MAX_FILE + 1) for upload in uploads]
     for content in contents:  # all are checked before the model is loaded
         decode(content)
-    loaded = models.load(trained)  # one at a time is decoded again: all would fill the memory
+    loaded = load(trained)  # one at a time is decoded again: all would fill the memory
     accuracy = float(target)
     return jsonify(
         answers=[_answer(loaded, decode(content, loaded), accuracy) for content in contents]
@@ -83,7 +91,7 @@ def heat_of_file(loaded: Loaded, dataset: Dataset, path: str) -> bytes | None:
 
     None where the model offers none.
     """
-    content = Path(pictures.file_of(dataset, path)).read_bytes()
+    content = Path(http.file_of(dataset, path)).read_bytes()
     try:
         pixels = loaded.classifier.decode(content, max_pixels=MAX_PIXELS)
     except decoder.ImageError as error:
@@ -112,8 +120,8 @@ def _answer(loaded: Loaded, pixels: np.ndarray, accuracy: float) -> dict[str, An
         "sure": result["verdict"] == "accepted",
         "threshold": classifier.threshold(accuracy),
         "probabilities": [[name, float(share)] for name, share in ranked],
-        "picture": _uri(pictures.shrunk(pixels, side=_SIDE, enlarge=True)),
-        "heat": None if heat is None else pictures.data_uri(heat),
+        "picture": _uri(http.shrunk(pixels, side=_SIDE, enlarge=True)),
+        "heat": None if heat is None else http.data_uri(heat),
         "nearest": near,
     }
 
@@ -139,9 +147,9 @@ def _heat(
     except DarkroomError:  # a network without feature maps
         return None
     source = pixels if loaded.classifier.resize == "stretch" else small
-    shown = pictures.shrunk(source, side=side, enlarge=True)
+    shown = http.shrunk(source, side=side, enlarge=True)
     enlarged = map_scaling.enlarge(values, size=shown.shape[:2])[0]
-    return pictures.jpeg(pictures.overlaid(shown, enlarged))
+    return http.jpeg(http.overlaid(shown, enlarged))
 
 
 def nearest(loaded: Loaded, pixels: np.ndarray) -> list[dict[str, Any]] | None:
@@ -161,7 +169,7 @@ def nearest(loaded: Loaded, pixels: np.ndarray) -> list[dict[str, Any]] | None:
     try:
         stored = shown.features("trained")
         scale = feature_cache.facts(Path(stored.filename).parent).get("scale", 1)
-        near = maps.ranked(stored[rows], scale * query, NUM_NEAREST)
+        near = map_page.ranked(stored[rows], scale * query, NUM_NEAREST)
     except DarkroomError:  # the features were cleared away
         return None
     return [_neighbour(shown, int(rows[item["row"]]), item["distance"]) for item in near]
@@ -170,7 +178,7 @@ def nearest(loaded: Loaded, pixels: np.ndarray) -> list[dict[str, Any]] | None:
 def _neighbour(shown: MapRun, row: int, distance: float) -> dict[str, Any]:
     point = shown.points.iloc[row]
     try:
-        picture = pictures.data_uri(shown.thumbnail(row))
+        picture = http.data_uri(shown.thumbnail(row))
     except DarkroomError:
         picture = None
     label = str(point[shown.account["target"]])
@@ -180,7 +188,7 @@ def _neighbour(shown: MapRun, row: int, distance: float) -> dict[str, Any]:
 def _space(sha256: str) -> tuple[MapRun, np.ndarray] | None:
     for run in archive.runs_of_stage("features"):
         try:
-            shown = maps.load(run)
+            shown = map_page.load(run)
         except DarkroomError:
             continue
         model = shown.account.get("model")
@@ -191,4 +199,92 @@ def _space(sha256: str) -> tuple[MapRun, np.ndarray] | None:
 
 
 def _uri(pixels: np.ndarray) -> str:
-    return pictures.data_uri(pictures.jpeg(pixels))
+    return http.data_uri(http.jpeg(pixels))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to be asked: the classifier with its calibration, and the model itself, which
+    is a Keras network or one of thumbnails.
+    """
+
+    run: Run
+    classifier: Any
+    model: Any
+    is_network: bool
+    asked: threading.Lock
+
+
+def choices() -> list[dict[str, Any]]:
+    """Returns the models that can be asked, the best on validation first and tiny runs last.
+
+    `is_tiny` marks a run of seconds, whose answers mean nothing; `measure` names `val_score`:
+    accuracy, or exact match of a multi-label model.
+
+    Models are ranked by the lower end of the 95 % interval of their validation accuracy, so that
+    a lucky one of few images does not lead. Multi-label models follow, by their exact match.
+    """
+    runs = [run for study in archive.studies() for run in archive.runs(study)]
+    runs = [run for run in runs if run.result.get("model_sha256") and _path(run) is not None]
+    order = ("is_tiny", "measure", "rank")
+    return sorted(map(_choice, runs), key=lambda choice: [choice[name] for name in order])
+
+
+def _choice(run: Run) -> dict[str, Any]:
+    metrics = run.result.get("metrics", {})
+    measure = "exact_match" if multilabel.is_of(run.result) else "accuracy"
+    score, num = metrics.get(f"val_{measure}"), metrics.get("num_images") or 30
+    lower = statistics.wilson(round(score * num), num)[0] if isinstance(score, float) else -1.0
+    return {
+        "id": run.id,
+        "title": f"{run.study} / {run.name}",
+        "data": str(run.result.get("data") or ""),
+        "val_score": score,
+        "measure": measure.replace("_", " "),
+        "is_tiny": run.is_tiny,
+        "rank": -lower,
+    }
+
+
+def load(run: Run) -> Loaded:
+    """Returns a run's model, loaded once as long as its file stays as it is.
+
+    Raises DarkroomError for a model that is gone or whose bytes are not those that its run wrote.
+    """
+    path, expected = _path(run), run.result.get("model_sha256")
+    if path is None or not expected:
+        raise DarkroomError(f"{run.id} left no model that this site may load; train it again.")
+    with _loading:  # two at once would load it twice
+        return _loaded(run.id, path, path.stat().st_mtime_ns, expected)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _loaded(id: str, path: Path, _changed_ns: int, expected: str) -> Loaded:
+    if hashing.file(path) != expected:
+        raise DarkroomError(
+            f"The model of {id} is not the file that its run wrote; it is not loaded. Train it "
+            "again."
+        )
+    from lib import apply
+
+    is_network = path.suffix == ".keras"
+    if is_network:
+        from lib.models import serialization as kind
+    else:
+        from lib.baselines import model as kind
+    loaded = Loaded(
+        archive.run(*id.split("/")), apply.load(id), kind.load(path), is_network, threading.Lock()
+    )
+    warm(loaded)
+    return loaded
+
+
+def warm(loaded: Loaded) -> None:
+    """Asks a model once, so that the first visitor does not wait for it to be compiled."""
+    loaded.classifier.probabilities(np.zeros((1, *loaded.classifier.size, 3), np.uint8))
+
+
+def _path(run: Run) -> Path | None:
+    folder = paths.checkpoint(run.study, run.stage, run.name)
+    there = [folder / name for name in MODELS if (folder / name).is_file()]
+    return next((path for path in there if archive.is_inside(path, paths.checkpoints())), None)

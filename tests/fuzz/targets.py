@@ -31,7 +31,7 @@ from lib.data.sources import archives
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.models import efficientnet_lite
-from lib.web import archive, classify_page, map_page, models, site
+from lib.web import archive, classify_page, map_page, site
 
 TESTS = Path(__file__).parent.parent
 ALLOWED = ("DarkroomError",)
@@ -202,7 +202,7 @@ class _Shown:
         return len(self.points)
 
     def checked(self, rows, *, most):
-        from lib.web.maps import MapRun
+        from lib.web.map_page import MapRun
 
         return MapRun.checked(self, rows, most=most)
 
@@ -216,7 +216,7 @@ class _Shown:
 def _client(kept=[]):  # noqa: B006  made once
     if not kept:
         archive.run = lambda *names: None
-        models.load = lambda found: None
+        classify_page.load = lambda found: None
         classify_page._answer = lambda loaded, pixels, accuracy: pixels.shape
         map_page._found = lambda *names: (None, _Shown())
         kept.append(site.create().test_client())

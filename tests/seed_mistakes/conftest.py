@@ -13,7 +13,7 @@ from PIL import Image
 from lib import models, notebooks, runs
 from lib.cleaning import clean as cleaning
 from lib.data import augmentation, intake, pixel_cache, splits
-from lib.training import finalise, scoring, strategies
+from lib.training import finalise, strategies
 from lib.training.fit import Settings
 
 TINTS = {
@@ -124,7 +124,7 @@ def healthy(dataset, split, material):
         trained = strategies.train(
             "scratch", network(split.class_names), material, settings=SETTINGS, run=run
         )
-    found = scoring.score(trained, material, run=run)
+    found = finalise.score(trained, material, run=run)
     result = finalise.conclude(trained, split, found, dataset=dataset, run=run)
     return SimpleNamespace(
         trained=trained, predictions=found, result=result, augmented=augmented, run=run

@@ -28,7 +28,7 @@ from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
 from lib.models.preprocessing import Preprocess
-from lib.training import finalise, scoring, strategies
+from lib.training import finalise, strategies
 from lib.training.fit import Settings, fit
 
 from .conftest import SETTINGS, network
@@ -141,7 +141,7 @@ def test_h_classes_in_the_order_of_a_folder_listing(dataset, material, healthy, 
     with pytest.raises(
         REFUSED, match="The model has the classes .'leaf', 'sea', 'brick'., the split .'brick'"
     ):
-        scoring.score(other, material, run=another_run)
+        finalise.score(other, material, run=another_run)
 
 
 def test_i_labels_joined_by_position(material, split):
