@@ -14,7 +14,7 @@ from PIL import Image
 from lib import apply, runs
 from lib.baselines import data, finalise, fitting, model, plots, search
 from lib.data import dataset as datasets
-from lib.data import decode, intake, manifest, splits
+from lib.data import decode, intake, manifest, sources, splits
 from lib.evaluation import comparison, predictions
 
 # Every poster is bright or dark, and green or not: "light" says the first, "green" the second, and
@@ -51,7 +51,7 @@ def films(tmp_path, monkeypatch):
         )
     pandas.DataFrame(rows).to_csv(folder / "films.csv", index=False)
     there = intake.bring(str(folder), options={"label": "kind"})
-    told = there.rows()
+    told = sources.rows(there)
     frame = pandas.DataFrame({name: [None] * len(told) for name in manifest.COLUMNS})
     frame = frame.assign(
         path=told["path"],

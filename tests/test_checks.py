@@ -11,6 +11,7 @@ from lib.errors import DarkroomError
 from lib.evaluation import checks, paired_tests, test_set_log
 from lib.evaluation.arm_model import Uncertainty
 from lib.evaluation.checks import RunFacts
+from lib.evaluation.outcomes import remarks, require, unjudged
 from lib.evaluation.predictions import Predictions, table
 from lib.evaluation.run_records import RunRecord
 from lib.evaluation.statistics import Estimate
@@ -67,7 +68,7 @@ def test_a_healthy_run_raises_no_alarm():
         )
         found = checks.of_run(facts)
         assert set(outcomes(found).values()) == {"held"}, found
-        checks.require(found)
+        require(found)
 
 
 def test_a_two_test_sets_under_one_table_stop_the_result():
@@ -76,7 +77,7 @@ def test_a_two_test_sets_under_one_table_stop_the_result():
     with pytest.raises(
         DarkroomError, match="accuracy was reported as 0.715800.*two sets under one result"
     ):
-        checks.require(found)
+        require(found)
 
 
 def test_d_validation_that_moved_after_training_is_flagged():
@@ -158,7 +159,7 @@ def test_what_was_not_looked_at_is_not_held():
         "test_access_recorded",
         "class_weights_applied",
     }
-    lines = checks.unjudged(checks.of_run(RunFacts(run())))
+    lines = unjudged(checks.of_run(RunFacts(run())))
     assert "test_access_recorded: not judged, no ledger of test access was given" in lines
 
 
@@ -267,7 +268,7 @@ def test_a_class_never_predicted_and_few_images_are_flagged():
 
 def test_findings_of_earlier_runs_are_read_under_their_names():
     old = [{"guard": "J", "outcome": "flagged", "message": "torn"}]
-    assert checks.remarks(old) == ["duplicate_leakage: torn"]
+    assert remarks(old) == ["duplicate_leakage: torn"]
 
 
 @pytest.mark.parametrize(
@@ -315,44 +316,3 @@ def test_copies_of_a_training_are_noted_within_an_arm_and_between_two(arms, outc
     found = checks.trainings_differ(SimpleNamespace(runs=runs))
     assert found[0] == outcome
     assert message in found[1]
-
-
-def test_a_printed_kappa_that_cannot_go_with_its_accuracy_is_reported():
-    # The Simpsons source: 19 balanced classes, 950 images, 71.58 % and kappa 0.2297.
-    assert checks.kappa_range(0.7158, [50] * 19) == pytest.approx(
-        ((0.7158 - 1 / 19) / (1 - 1 / 19),) * 2
-    )
-    found = checks.published_figures(accuracy=0.7158, kappa=0.2297, support=[50] * 19)
-    assert found["outcome"] == "stops"
-    assert "a kappa of 0.700 to 0.700, not with 0.2297" in found["message"]
-    assert (
-        checks.published_figures(accuracy=0.7158, kappa=0.7, support=[50] * 19)["outcome"] == "held"
-    )
-    assert checks.published_figures(accuracy=0.7, kappa=0.4, support=[25, 25])["outcome"] == "held"
-    # The 2,326 images behind its report of the same kappa, where the accuracy is 0.29.
-    support = [
-        108,
-        67,
-        144,
-        159,
-        113,
-        46,
-        42,
-        301,
-        46,
-        149,
-        15,
-        170,
-        176,
-        117,
-        194,
-        175,
-        20,
-        177,
-        107,
-    ]
-    for accuracy, digits, outcome in ((0.7158, 4, "stops"), (0.29, 2, "held")):
-        found = checks.published_figures(
-            accuracy=accuracy, kappa=0.2297, support=support, digits=digits
-        )
-        assert found["outcome"] == outcome

@@ -17,7 +17,7 @@ import pytest
 
 from lib import cli
 from lib.data import dataset as datasets
-from lib.data import intake, manifest
+from lib.data import intake, manifest, sources
 from lib.errors import DarkroomError
 
 pymongo = pytest.importorskip("pymongo")
@@ -123,7 +123,7 @@ def quiet(_):
 
 
 def cleaned(there) -> pandas.DataFrame:
-    rows = there.rows()
+    rows = sources.rows(there)
     frame = pandas.DataFrame({name: [None] * len(rows) for name in manifest.COLUMNS})
     frame = frame.assign(
         path=rows["path"],

@@ -1063,7 +1063,7 @@ def test_pictures_inside_the_files_of_datasets_are_read(tmp_path, monkeypatch, k
             ):
                 stream.write_table(arrow)
     data = intake.bring(str(tmp_path / "set"))
-    rows = data.rows()
+    rows = sources.rows(data)
     assert dict(rows["label"].value_counts()) == {"cat": 6, "dog": 6}
     assert dict(rows["source_split"].value_counts()) == {"train": 8, "test": 4}
     assert data.raw == data.folder / "raw" and (data.raw / rows["path"][0]).read_bytes() == PICTURE
@@ -1083,13 +1083,13 @@ def test_names_in_a_zip_are_utf_8_or_asked(tmp_path, monkeypatch):
         for label, sign in names.items():  # the flag for UTF-8 stays off, as old programs leave it
             data = data.replace(sign * len(label) + b"/", label + b"/")
         (tmp_path / f"{name}.zip").write_bytes(data)
-    assert set(intake.bring(str(tmp_path / "utf8.zip")).rows()["label"]) == {"кот", "пёс"}
+    assert set(sources.rows(intake.bring(str(tmp_path / "utf8.zip")))["label"]) == {"кот", "пёс"}
     with pytest.raises(
         DarkroomError, match="does not say how its names are encoded.*encoding=cp866"
     ):
         intake.bring(str(tmp_path / "dos.zip"))
     data = intake.bring(str(tmp_path / "dos.zip"), options={"encoding": "cp866"})
-    assert set(data.rows()["label"]) == {"кот", "пёс"}
+    assert set(sources.rows(data)["label"]) == {"кот", "пёс"}
 
 
 def test_a_set_that_is_in_two_classes_throughout_is_refused(tmp_path, monkeypatch):
@@ -1132,7 +1132,7 @@ def test_a_table_that_agrees_with_one_level_decides_and_is_found_again(tmp_path,
     table(tmp_path / "set", "file,label", rows)
     data = intake.bring(str(tmp_path / "set"))
     assert data.source["read_as"]["label"] == "folder level 2"
-    assert dict(data.rows()["label"].value_counts()) == {"bus": 8, "car": 8}
+    assert dict(sources.rows(data)["label"].value_counts()) == {"bus": 8, "car": 8}
 
 
 # -- Exports of labelling tools, and lists of class names

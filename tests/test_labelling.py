@@ -11,7 +11,7 @@ from PIL import Image
 
 from lib.apply import labelling
 from lib.cleaning import clean
-from lib.data import intake
+from lib.data import intake, sources
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.web import archive, label_page, site
@@ -65,7 +65,7 @@ def test_labels_join_as_a_data_set_of_their_own_and_keep_the_test_images(pets, t
     assert labelling.read(pets, new)["03.png"]["skipped"]
     joined = labelling.join(pets, splits={"cat/00.png": "test", "dog/00.png": "val"})
     assert joined.name == "pets_labelled"
-    rows = joined.rows().set_index("path")
+    rows = sources.rows(joined).set_index("path")
     assert len(rows) == 26 and rows["label"].value_counts().to_dict() == {"cat": 14, "dog": 12}
     assert rows.loc["cat/00.png", "source_split"] == "test"
     added = rows[rows.index.str.startswith("labelled/")]

@@ -6,8 +6,7 @@ from lib import files
 from lib.batch import plan, progress_view, status
 from lib.batch import study as studies
 from lib.batch.parameter_grid import RunSpec
-from lib.batch.plan import Durations
-from lib.batch.scheduler import Report
+from lib.batch.plan import Durations, Report
 from lib.batch.status import RunStatus
 
 

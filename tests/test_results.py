@@ -10,7 +10,7 @@ import pytest
 
 from lib import cli, paths, runs
 from lib import files as files_module
-from lib.batch import plan, results, status
+from lib.batch import plan, results
 from lib.batch import study as studies
 
 
@@ -20,7 +20,7 @@ def study(batch_home):
     was never run.
     """
     study = studies.read("one", settings={"method": "fancy"})
-    status.write(study, command="darkroom run one --set method=fancy")
+    studies.write(study, command="darkroom run one --set method=fancy")
     for step in [*plan.decide(study.stages[0]), *plan.decide(study.stages[1])]:
         files_module.write_json(step.folder() / "key.json", step.key)
         if step.run.name == "double-s1":
@@ -72,7 +72,7 @@ def test_what_would_come_out_otherwise_today_is_stale_and_says_why(study, batch_
     notebook = batch_home / "notebooks" / "ok.ipynb"
     notebook.write_text(notebook.read_text().replace("seed * factor", "seed + factor"))
     told = {
-        f"{one.stage}/{one.name}": (one.state, one.changed) for one in status.with_staleness("one")
+        f"{one.stage}/{one.name}": (one.state, one.changed) for one in plan.with_staleness("one")
     }
     assert told["begin/all"] == ("finished", "")
     assert told["work/plain-s0"] == ("stale", "the notebook")
@@ -83,7 +83,7 @@ def test_what_would_come_out_otherwise_today_is_stale_and_says_why(study, batch_
     assert cli.main(["status", "one"]) == 0
     assert "    stale  work/plain-s0  the notebook" in capsys.readouterr().out
     (batch_home / "studies" / "one.toml").unlink()
-    assert {one.state for one in status.with_staleness("one")} == {
+    assert {one.state for one in plan.with_staleness("one")} == {
         "finished",
         "failed",
         "queued",

@@ -10,7 +10,7 @@ from PIL import Image
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 from lib.evaluation import arm_agreement, comparison, metrics, predictions
-from lib.reporting import comparison_page, images
+from lib.reporting import comparison_page
 
 CLASSES = ("ape", "bee")
 
@@ -147,9 +147,11 @@ def test_the_pictures_behind_a_comparison(tmp_path):
     for name in ("10.png", "12.png"):  # 11.png has gone
         Image.new("RGB", (30, 20), "teal").save(tmp_path / name)
     found, dataset = comparison.comparison(runs), Dataset("here", tmp_path, tmp_path)
-    assert images.disputed(found, dataset).alt.endswith("1 images. The first: bee, → ape / bee.")
-    assert "bee, not ape, right in 1 of 2" in images.hardest(found, dataset).alt
+    assert comparison_page.disputed(found, dataset).alt.endswith(
+        "1 images. The first: bee, → ape / bee."
+    )
+    assert "bee, not ape, right in 1 of 2" in comparison_page.hardest(found, dataset).alt
     assert (
-        images.disputed(comparison.comparison(runs[:1]), dataset).alt
+        comparison_page.disputed(comparison.comparison(runs[:1]), dataset).alt
         == "Where arms disagree: none."
     )

@@ -6,7 +6,7 @@ from PIL import Image
 
 from lib import cli, paths, runs
 from lib.cleaning import clean
-from lib.data import dataset, intake
+from lib.data import dataset, intake, sources
 from lib.runs import record
 
 
@@ -26,7 +26,11 @@ def pets(tmp_path, monkeypatch):
 def test_a_sample_holds_some_files_of_each_class_and_leaves_the_rest_alone(pets):
     drawn = intake.bring(f"{pets}+tiny")
     assert drawn.name == "pets+tiny" and drawn.raw == pets
-    assert drawn.rows()["label"].value_counts().to_dict() == {"cat": 40, "dog": 40, "owl": 40}
+    assert sources.rows(drawn)["label"].value_counts().to_dict() == {
+        "cat": 40,
+        "dog": 40,
+        "owl": 40,
+    }
     assert len(drawn.files()) == 120 and len(dataset.load("pets").files()) == 150
     cleaned = clean.clean(drawn)
     assert "120 files (a sample of the 150 of pets)" in cleaned.sentence()

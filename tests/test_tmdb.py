@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from PIL import Image
 
-from lib.data import dataset, decode, targets
+from lib.data import dataset, decode, sources, targets
 from lib.data.sources import tmdb
 from lib.errors import DarkroomError
 
@@ -179,7 +179,7 @@ def collect(server, pauses, **changes):
 
 def test_genres_are_named_in_the_language_asked_for(server, pauses):
     found = collect(server, pauses, genres=["all"], language="fr", per_genre=2)
-    assert sorted(found.rows()["label"].unique()) == ["Action", "Animation", "Horreur"]
+    assert sorted(sources.rows(found)["label"].unique()) == ["Action", "Animation", "Horreur"]
     assert found.source["collected"]["language"] == "fr"
     with pytest.raises(DarkroomError, match="'films' is there, collected by"):
         collect(server, pauses, genres=["all"], per_genre=2)
@@ -197,7 +197,7 @@ def test_posters_come_by_genre_with_what_tmdb_says_of_them(server, pauses):
         client=tmdb.Client(per_second=10_000),
     )
     assert told[0] == "This product uses the TMDB API but is not endorsed or certified by TMDB."
-    rows = there.rows().set_index("path")
+    rows = sources.rows(there).set_index("path")
     assert rows["label"].value_counts().to_dict() == {"Action": 5, "Horror": 5}
     assert rows.loc["posters/1000.jpg", "label"] == "Action"  # it is in both lists, and comes once
     assert rows.loc["posters/1000.jpg", "attr_genres"] == "Action|Horror"
@@ -208,7 +208,7 @@ def test_posters_come_by_genre_with_what_tmdb_says_of_them(server, pauses):
     ]
     assert not rows["problem"].notna().any()
     assert "posters/1003.jpg" not in rows.index  # it has no poster
-    assert targets.truth(there.rows(), "attr_genres/rarest").tolist().count("Horror") >= 5
+    assert targets.truth(sources.rows(there), "attr_genres/rarest").tolist().count("Horror") >= 5
     assert server.keys == {("picture", None, None)}  # the key goes to the API alone
     assert there.source["permission"] == "yes"
     assert TOKEN not in (there.folder / dataset.SOURCE).read_text()
@@ -229,7 +229,7 @@ def test_without_permission_or_key_nothing_is_asked(server, pauses, monkeypatch)
     assert "wrong" not in str(refused.value)
     monkeypatch.delenv(tmdb.TOKEN)
     monkeypatch.setenv(tmdb.KEY, "old-key")
-    assert len(collect(server, pauses).rows()) == 10
+    assert len(sources.rows(collect(server, pauses))) == 10
 
 
 def test_trouble_on_the_line_is_waited_out(server, pauses):
@@ -241,7 +241,7 @@ def test_trouble_on_the_line_is_waited_out(server, pauses):
         "/img/w342/1001.jpg": ["rotten", 429],
         "/img/w342/1002.jpg": ["drop", 502],
     }
-    assert len(collect(server, pauses).rows()) == 10
+    assert len(sources.rows(collect(server, pauses))) == 10
     assert pauses.count(3.0) == 2  # both 429 said Retry-After: 3
     assert 1.0 in pauses and 2.0 in pauses
     assert server.asked["/img/w342/1000.jpg"] == 3
@@ -250,7 +250,7 @@ def test_trouble_on_the_line_is_waited_out(server, pauses):
 def test_a_poster_that_never_comes_is_left_out_and_reported(server, pauses):
     server.trouble = {"/img/w342/1001.jpg": [404], "/img/w342/3000.jpg": ["text"] * 6}
     there = collect(server, pauses)
-    assert len(there.rows()) == 8
+    assert len(sources.rows(there)) == 8
     assert sorted(there.source["not_fetched"]) == ["1001", "3000"]
     assert "HTTP 404" in there.source["not_fetched"]["1001"]
 
@@ -262,7 +262,7 @@ def test_a_server_that_is_gone_ends_it_in_words_and_the_same_call_continues(serv
     ):
         collect(server, pauses)
     assert "films" not in dataset.names()
-    assert len(collect(server, pauses).rows()) == 10
+    assert len(sources.rows(collect(server, pauses))) == 10
     assert server.asked["/3/genre/movie/list"] == 1
     before = sum(server.asked.values())
     collect(server, pauses)
@@ -313,16 +313,16 @@ def test_killed_at_25_random_moments_the_same_call_ends_with_the_same_posters(se
 
 def script(server):
     return (
-        "from lib.data.sources import http_client, tmdb\n"
+        "from lib.data.sources import tmdb\n"
         "tmdb.collect('films', genres=['Action', 'Horror'], per_genre=5, permission='yes', "
         f"api={server.api!r}, "
-        "client=http_client.Client(per_second=10000))"
+        "client=tmdb.Client(per_second=10000))"
     )
 
 
 def whole(there):
-    assert len(there.rows()) == 10
-    assert not there.rows()["problem"].notna().any()
+    assert len(sources.rows(there)) == 10
+    assert not sources.rows(there)["problem"].notna().any()
     assert not list(there.folder.rglob(".aside-*"))
 
 

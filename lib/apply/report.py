@@ -11,10 +11,9 @@ import pandas as pd
 from lib import files
 from lib.apply.classifier import Classifier
 from lib.apply.folder import NUM_BINS, Outcome
-from lib.data import decode
-from lib.data.thumbnails import square
+from lib.data import decode, thumbnails
 from lib.evaluation import calibration
-from lib.reporting import comparison_page, images, run_figures, style, text
+from lib.reporting import run_figures, style, text
 from lib.reporting.style import Drawing
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -86,7 +85,7 @@ def least_certain(outcome: Outcome) -> Drawing:
             pixels = decode.decode((outcome.folder / path).read_bytes()).pixels
         except (OSError, decode.ImageError):
             continue  # deleted since it was read
-        pictures.append(square(pixels))
+        pictures.append(thumbnails.square(pixels))
         captions.append(f"{label}? {100 * confidence:.0f} %\n{path.rsplit('/', 1)[-1]}")
     if not pictures:
         return run_figures.message("There is nothing to look at.")
@@ -106,7 +105,7 @@ def render(outcome: Outcome) -> str:
 
     summary = outcome.summary
     accepted = {name: examples for name, examples in summary.accepted.items() if examples}
-    uris = images.data_uris(outcome.folder, _pictures(outcome, accepted))
+    uris = thumbnails.data_uris(outcome.folder, _pictures(outcome, accepted))
     missing = Markup('<span class="gone">picture not shown</span>')
     image = Markup('<img src="{}" alt="{}" loading="lazy">')
     return (
@@ -119,7 +118,7 @@ def render(outcome: Outcome) -> str:
             classes=sorted(summary.by_class.items(), key=lambda item: -sum(item[1].values())),
             accepted=list(accepted.items()),
             picture=lambda path: image.format(uris[path], path) if path in uris else missing,
-            figure=comparison_page.embedded(probabilities(outcome)),
+            figure=probabilities(outcome).embedded(),
             facts=_facts(outcome),
         )
     )

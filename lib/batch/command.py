@@ -15,9 +15,9 @@ from lib import notebooks, parameter_types, paths
 from lib.batch import parameter_grid, plan, progress_view, results, scheduler, status
 from lib.batch import study as studies
 from lib.batch.dask_executor import Executor, default_workers
-from lib.batch.plan import Step
+from lib.batch.plan import Report, Step
 from lib.batch.progress_view import view
-from lib.batch.scheduler import Report, Scheduler
+from lib.batch.scheduler import Scheduler
 from lib.batch.study import Study
 from lib.errors import DarkroomError
 from lib.runs import record

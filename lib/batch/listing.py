@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lib import files, notebooks, paths, runs
-from lib.batch import parameter_grid, status
+from lib.batch import parameter_grid, plan, status
 from lib.batch import study as studies
 from lib.batch.status import RunStatus
 from lib.errors import DarkroomError, suggest
@@ -22,7 +22,7 @@ def print_status(folder: str | None, *, as_json: bool) -> int:
     """Prints the state of one study, or of all; returns 0."""
     if folder is None:
         return _print_all(as_json=as_json)
-    rows, question = status.with_staleness(folder), status.read(folder)["question"]
+    rows, question = plan.with_staleness(folder), status.read(folder)["question"]
     lock = paths.logs() / folder / ".lock"
     holder = files.read_json(lock.with_name(".holder.json")) if runs.held(lock) else None
     if as_json:
@@ -50,7 +50,7 @@ def print_status(folder: str | None, *, as_json: bool) -> int:
 
 
 def _print_all(*, as_json: bool) -> int:
-    every = {folder: status.with_staleness(folder) for folder in status.folders()}
+    every = {folder: plan.with_staleness(folder) for folder in status.folders()}
     if as_json:
         _print_json({folder: status.counts(rows) for folder, rows in every.items()})
     elif not every:

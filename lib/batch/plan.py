@@ -17,12 +17,15 @@ import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib import files, hashing, parameter_table, paths, runs
+from lib.batch import status
+from lib.batch import study as studies
 from lib.batch.parameter_grid import RunSpec
+from lib.batch.status import RunStatus
 from lib.batch.study import Stage, Study
 from lib.errors import DarkroomError
 from lib.runs import record
@@ -129,6 +132,35 @@ def _reason(folder: Path, key: dict[str, Any]) -> str:
         has_changed = bool(runs.changes(known, key))
         return "was interrupted, and has changed since" if has_changed else "was interrupted"
     return "new"
+
+
+def with_staleness(folder: str) -> list[RunStatus]:
+    """Returns the status of every run of a study; what has finished with another key than it would
+    have today is `stale`, with what changed.
+
+    A stage whose data or study file cannot be read any more is not judged.
+    """
+    about, reasons = status.read(folder), dict[str, str]()
+    with contextlib.suppress(DarkroomError, KeyError):
+        study = studies.read(
+            about["file"],
+            settings=about["settings"],
+            tiny=about["tiny"],
+            seeds=about.get("seeds"),
+        )
+        for stage in study.stages:
+            with contextlib.suppress(DarkroomError):
+                reasons |= {step.run.id: step.reason for step in decide(stage)}
+    return [_judged(one, reasons.get(one.id, "")) for one in status.of_study(folder)]
+
+
+def _judged(one: RunStatus, reason: str) -> RunStatus:
+    if one.state != "finished":
+        return one
+    if reason == OLDER_CODE:
+        return replace(one, changed=reason)
+    changed = reason.removeprefix(CHANGED)
+    return replace(one, state="stale", changed=changed) if changed != reason else one
 
 
 BYTES_A_TRAINING, BYTES_A_RUN = 25_000_000, 2_000_000
@@ -313,3 +345,33 @@ def _kind_of(run: RunSpec, *, without_epochs: bool = False) -> str:
     left_out = {*_NOT_COSTLY, "epochs"} if without_epochs else _NOT_COSTLY
     costly = {name: run.parameters[name] for name in sorted(run.parameters) if name not in left_out}
     return hashing.digest(run.stage, repr(costly))
+
+
+ENDED = ("finished", "skipped", "failed", "killed", "blocked")
+
+
+@dataclass
+class Report:
+    """The progress of a study. `states` maps `<stage>/<unit>` to queued, submitted or one of
+    `ENDED`.
+    """
+
+    study: Study
+    states: dict[str, str]
+    reasons: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    slots: int = 1
+    started: float = field(default_factory=time.time)
+    stopping: bool = False
+    durations: Durations = field(default_factory=Durations)
+    unwritten: list[str] = field(default_factory=list)
+    """Outputs of finished runs that could not be written to where they were wanted."""
+
+    def count(self, *states: str) -> int:
+        """Returns how many runs are in one of these states."""
+        return sum(state in states for state in self.states.values())
+
+    def complete(self) -> bool:
+        """Whether every run has a result."""
+        return self.count("finished", "skipped") == len(self.states)

@@ -14,8 +14,7 @@ from lib import paths
 from lib.batch import plan
 from lib.batch.notebook_job import OUTPUT
 from lib.batch.parameter_grid import RunSpec
-from lib.batch.plan import Durations
-from lib.batch.scheduler import ENDED, Report
+from lib.batch.plan import ENDED, Durations, Report
 from lib.batch.status import RunStatus
 from lib.errors import few
 from lib.runs import record

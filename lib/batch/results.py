@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from lib import files, hashing, paths, runs
-from lib.batch import parameter_grid, status
+from lib.batch import parameter_grid, plan, status
 from lib.batch.status import RunStatus
 from lib.errors import DarkroomError
 from lib.runs import record
@@ -49,7 +49,7 @@ def table(folder: str, statuses: Sequence[RunStatus] | None = None) -> DataFrame
     """
     import pandas
 
-    rows = [_row(run) for run in (statuses or status.with_staleness(folder))]
+    rows = [_row(run) for run in (statuses or plan.with_staleness(folder))]
     more = sorted({name for row in rows for name in row if name not in FIXED})
     frame = pandas.DataFrame(rows, columns=[*FIXED, *more]).convert_dtypes()
     for name in more:  # a column that mixes numbers and texts cannot be stored
@@ -134,7 +134,7 @@ def write_page() -> Path:
 
 def _study(folder: str) -> dict[str, Any]:
     about = runs.study_info(folder)
-    rows = status.with_staleness(folder)
+    rows = plan.with_staleness(folder)
     counts, table = status.counts(rows), write(folder, rows)
     latest = max([about.get("written", 0.0), *map(_changed, rows)])
     written = [path for row in rows for path in sorted(row.folder().glob("*.html"))]

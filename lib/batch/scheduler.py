@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +16,16 @@ import filelock
 from lib import files, parameter_types, paths, runs
 from lib.batch import notebook_job as jobs
 from lib.batch import plan, status
+from lib.batch import study as studies
 from lib.batch.dask_executor import Executor, Outcome
 from lib.batch.machine import Share
 from lib.batch.notebook_job import Job
-from lib.batch.plan import Durations, Step
+from lib.batch.plan import ENDED, Report, Step
 from lib.batch.study import Stage, Study
 from lib.errors import DarkroomError
 from lib.runs.failure import of_exception
 
 _LOCK, _HOLDER = ".lock", ".holder.json"
-ENDED = ("finished", "skipped", "failed", "killed", "blocked")
-
-
-@dataclass
-class Report:
-    """The progress of a study. `states` maps `<stage>/<unit>` to queued, submitted or one of
-    `ENDED`.
-    """
-
-    study: Study
-    states: dict[str, str]
-    reasons: dict[str, str] = field(default_factory=dict)
-    failures: dict[str, dict[str, Any]] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    slots: int = 1
-    started: float = field(default_factory=time.time)
-    stopping: bool = False
-    durations: Durations = field(default_factory=Durations)
-    unwritten: list[str] = field(default_factory=list)
-    """Outputs of finished runs that could not be written to where they were wanted."""
-
-    def count(self, *states: str) -> int:
-        """Returns how many runs are in one of these states."""
-        return sum(state in states for state in self.states.values())
-
-    def complete(self) -> bool:
-        """Whether every run has a result."""
-        return self.count("finished", "skipped") == len(self.states)
-
-
 LEFT_OUT = "its stage was left out"
 """The reason of a run that the user has not asked for."""
 
@@ -100,7 +70,7 @@ class Scheduler:
         process runs the study.
         """
         with holding(self.study), self._interruptible():
-            status.write(self.study, command=self.command)
+            studies.write(self.study, command=self.command)
             self._stop_file().unlink(missing_ok=True)
             self._release()
             while self.report.count("submitted"):

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import files, hashing, paths, runs
-from lib.batch import plan
-from lib.batch import study as studies
-from lib.batch.study import Study
+from lib import files, paths, runs
 from lib.errors import DarkroomError, suggest
 from lib.runs import record
-
-FILE = record.STUDY
-"""In the study's folder: the study as it was last run."""
 
 
 @dataclass(frozen=True)
@@ -79,48 +71,16 @@ def place(failure: Mapping[str, Any]) -> str:
     )
 
 
-def write(study: Study, *, command: str) -> None:
-    """Writes `study.json`: question, stages with what they come after, all runs, and the arms'
-    titles, also of arms that `--arm` leaves out now.
-    """
-    path = paths.logs() / study.folder / FILE
-    titles = record.study_info(study.folder).get("titles", {})
-    content = {
-        "study": study.name,
-        "file": str(study.path.resolve()),
-        "settings": dict(study.settings),
-        "tiny": study.tiny,
-        "seeds": list(study.seeds),
-        "titles": titles | {run.arm: run.title for run in study.runs() if run.arm and run.title},
-        "question": study.question,
-        "data": study.data,
-        "command": command,
-        "budget_minutes": study.budget_minutes,
-        "published": study.published,
-        "stages": [
-            {
-                "name": stage.name,
-                "notebook": stage.notebook.name,
-                "after": list(stage.after),
-                "upstream": study.upstream(stage.name),
-                "units": [run.name for run in stage.runs],
-            }
-            for stage in study.stages
-        ],
-        "written": time.time(),
-    }
-    files.write_json(path, hashing.sealed(content))
-
-
 def folders() -> list[str]:
     """Returns the names of all studies that ran, sorted; notebooks opened by hand are one, too."""
-    studies_, by_hand = paths.logs().glob(f"*/{FILE}"), paths.logs().glob(f"*/*/*/{record.KEY}")
-    names = {path.parent.name for path in studies_} | {path.parents[2].name for path in by_hand}
+    studies = paths.logs().glob(f"*/{record.STUDY}")
+    by_hand = paths.logs().glob(f"*/*/*/{record.KEY}")
+    names = {path.parent.name for path in studies} | {path.parents[2].name for path in by_hand}
     return sorted(name for name in names if not name.startswith("."))
 
 
 def read(folder: str) -> dict[str, Any]:
-    """Returns what `write` wrote, or the runs in the folder where that is damaged or not there.
+    """Returns what `study.write` wrote, or the runs in the folder where that is damaged or gone.
 
     Raises DarkroomError for a study that never ran.
     """
@@ -146,26 +106,6 @@ def of_study(folder: str) -> list[RunStatus]:
     ]
 
 
-def with_staleness(folder: str) -> list[RunStatus]:
-    """Returns the same, where what has finished with another key than it would have today is
-    `stale`, with what changed.
-
-    A stage whose data or study file cannot be read any more is not judged.
-    """
-    about, reasons = read(folder), dict[str, str]()
-    with contextlib.suppress(DarkroomError, KeyError):
-        study = studies.read(
-            about["file"],
-            settings=about["settings"],
-            tiny=about["tiny"],
-            seeds=about.get("seeds"),
-        )
-        for stage in study.stages:
-            with contextlib.suppress(DarkroomError):
-                reasons |= {step.run.id: step.reason for step in plan.decide(stage)}
-    return [_judged(one, reasons.get(one.id, "")) for one in of_study(folder)]
-
-
 def of_run(folder: Path) -> RunStatus:
     """Returns the status of one run."""
     state, progress = runs.state(folder), record.progress(folder)
@@ -183,12 +123,3 @@ def mark_interrupted(folder: Path) -> None:
     progress = record.progress(folder)
     if progress.get("state") == "running":
         files.write_json(folder / record.PROGRESS, {**progress, "state": "queued"})
-
-
-def _judged(one: RunStatus, reason: str) -> RunStatus:
-    if one.state != "finished":
-        return one
-    if reason == plan.OLDER_CODE:
-        return replace(one, changed=reason)
-    changed = reason.removeprefix(plan.CHANGED)
-    return replace(one, state="stale", changed=changed) if changed != reason else one

@@ -9,16 +9,18 @@ last what the suite itself fills in (`study`, `arm`, `seed`, `tiny`).
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lib import notebooks, paths
+from lib import files, hashing, notebooks, paths
 from lib.batch import parameter_grid
 from lib.batch.parameter_grid import General, RunSpec
 from lib.errors import DarkroomError, check_choice, suggest
 from lib.notebooks import Notebook
+from lib.runs import record
 
 _STUDY = {
     "question": str,
@@ -172,6 +174,37 @@ def find(name: str) -> Path:
             f"{', '.join(names()) or 'none'}."
         )
     return path
+
+
+def write(study: Study, *, command: str) -> None:
+    """Writes `study.json` into the study's folder: its question, its stages with what they come
+    after, and all runs.
+    """
+    content = {
+        "study": study.name,
+        "file": str(study.path.resolve()),
+        "settings": dict(study.settings),
+        "tiny": study.tiny,
+        "seeds": list(study.seeds),
+        "titles": {run.arm: run.title for run in study.runs() if run.arm and run.title},
+        "question": study.question,
+        "data": study.data,
+        "command": command,
+        "budget_minutes": study.budget_minutes,
+        "published": study.published,
+        "stages": [
+            {
+                "name": stage.name,
+                "notebook": stage.notebook.name,
+                "after": list(stage.after),
+                "upstream": study.upstream(stage.name),
+                "units": [run.name for run in stage.runs],
+            }
+            for stage in study.stages
+        ],
+        "written": time.time(),
+    }
+    files.write_json(paths.logs() / study.folder / record.STUDY, hashing.sealed(content))
 
 
 def read(

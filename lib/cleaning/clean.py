@@ -20,7 +20,7 @@ from lib.cleaning.label_issues import Counting, EmbeddingConfig
 from lib.cleaning.scan import notes as scan_notes
 from lib.cleaning.scan import scan
 from lib.data import groups as data_groups
-from lib.data import intake, manifest
+from lib.data import intake, manifest, sources
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError, check_choice
 
@@ -335,7 +335,7 @@ def _replay(dataset: Dataset) -> None:
     table = dataset.manifest()
     reflected = ledger.whole_bytes(dataset.folder)
     acts = ledger.state(ledger.read(dataset.folder))
-    labels = dataset.rows().set_index("path")["label"].to_dict()
+    labels = sources.rows(dataset).set_index("path")["label"].to_dict()
     rows = [{**PLAIN, "label": labels.get(path), **acts.get(path, {})} for path in table["path"]]
     columns = pd.DataFrame(rows, table.index, ["verdict", "reasons", "label"], dtype=object)
     manifest.write(dataset.folder, table.assign(**columns), ledger_bytes=reflected)

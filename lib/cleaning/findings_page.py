@@ -12,8 +12,9 @@ import pandas as pd
 from lib import files as files_module
 from lib.cleaning import ledger
 from lib.cleaning.findings import DESCRIPTIONS
+from lib.data import thumbnails
 from lib.data.manifest import VERDICTS
-from lib.reporting import images, text
+from lib.reporting import text
 
 if TYPE_CHECKING:
     from lib.cleaning.clean import Cleaned
@@ -65,7 +66,7 @@ def render(cleaned: Cleaned) -> str:
         largest=len(cleaned.largest_group),
         kinds=kinds,
         leaks=leaks(cleaned),
-        pictures=images.data_uris(cleaned.dataset.raw, wanted, side=144),
+        pictures=thumbnails.data_uris(cleaned.dataset.raw, wanted, side=144),
         by_hand=[act for act in acts if act["by"] != ledger.MACHINE],
     )
 

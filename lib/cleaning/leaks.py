@@ -1,7 +1,6 @@
 """Checks of a data set and its split for causes of inflated test scores.
 
-They have the outcomes of `lib.evaluation.checks`, and look at the manifest, the scan's measurements
-and the thumbnails, without a network.
+They look at the manifest, the scan's measurements and the thumbnails, without a network.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from lib.data import groups
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
 from lib.evaluation import test_set_log
-from lib.evaluation.checks import Outcome, flagged, held, not_judged, note
+from lib.evaluation.outcomes import Outcome, finding, flagged, held, not_judged, note
 
 MAX_ROWS = 3_000
 """Images that a model on file numbers is fitted to, at most."""
@@ -128,8 +127,7 @@ class Facts:
 def checks(dataset: Dataset, split: Split) -> list[dict[str, str]]:
     """Returns what every check says of a data set as it is divided."""
     facts = Facts(dataset, split)
-    outcomes = [(name, *check(facts)) for name, check in CHECKS.items()]
-    return [dict(zip(("check", "outcome", "message"), row, strict=True)) for row in outcomes]
+    return [finding(name, check(facts)) for name, check in CHECKS.items()]
 
 
 def notes(dataset: Dataset) -> list[str]:

@@ -22,7 +22,7 @@ import pandas as pd
 from lib import files as files_module
 from lib.cleaning import measurements
 from lib.cleaning.measurements import THUMB, VERSION, Measured
-from lib.data import decode, value_range
+from lib.data import decode, sources, value_range
 from lib.data.dataset import Dataset
 from lib.data.value_range import Rendering
 from lib.errors import few
@@ -70,7 +70,7 @@ def scan(
     measure = _by_workers(workers)
     if executor is not None:
         measure = _by_executor(executor, dataset, part_size)
-    rows = dataset.rows()
+    rows = sources.rows(dataset)
     facts = rows.attrs.get("facts", {})
     if any(dataset.source.get(name) != value for name, value in facts.items()):
         dataset.note(**facts)  # files have come or gone since the folder was read

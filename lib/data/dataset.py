@@ -53,10 +53,11 @@ class Dataset:
     def files(self) -> list[file_listing.ListedFile]:
         """Returns every file below `raw`, sorted by path, without the suite's own."""
         sample = self.sample
-        listed = self._listed()
+        listed = self.all_files()
         return listed if sample is None else [file for file in listed if file.path in sample]
 
-    def _listed(self) -> list[file_listing.ListedFile]:
+    def all_files(self) -> list[file_listing.ListedFile]:
+        """Returns the same, with the files that do not belong to the sample."""
         options = self.source.get("options", {})
         return file_listing.files(
             self.raw,
@@ -108,17 +109,6 @@ class Dataset:
         self.source.update(facts)
         if (self.folder / SOURCE).is_file():
             files.write_json(self.folder / SOURCE, self.source)
-
-    def rows(self) -> DataFrame:
-        """Returns what the source says about its files: `path`, `label`, `source_split`, `attr_*`,
-        `box_*`, sorted by path.
-        """
-        from lib.data import sources
-
-        table, sample = sources.rows(self.raw, self._listed(), self.source), self.sample
-        if sample is None:
-            return table
-        return table[table["path"].isin(sample)].reset_index(drop=True)
 
     def cleaned(self) -> bool:
         """Whether the data set has a manifest, which cleaning writes."""

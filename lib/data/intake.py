@@ -73,7 +73,7 @@ def _sampled(whole: Dataset) -> Dataset:
     is_current = (known.get("sample") or {}).get("drawn_from") == drawn_from
     if is_current and known["path"] == whole.raw.as_posix():
         return datasets.load(name)
-    rows = whole.rows()
+    rows = sources.rows(whole)
     usable = rows[rows["label"].notna() & rows["problem"].isna()]
     most = min(_TINY_CLASS, max(_TINY_CLASS // 4, _TINY_FILES // usable["label"].nunique()))
     order = usable.assign(order=[hashing.digest(path) for path in usable["path"]])
@@ -242,7 +242,7 @@ def _describe(
 
 
 def _preview(source: dict[str, Any], raw: Path, name: str, folder: Path) -> Any:
-    return Dataset(name, folder, raw, source).rows()
+    return sources.rows(Dataset(name, folder, raw, source))
 
 
 def _register(name: str, source: dict[str, Any]) -> Dataset:

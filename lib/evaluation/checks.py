@@ -1,9 +1,4 @@
-"""Named checks of a run and of a comparison, with their outcomes.
-
-An outcome is `held` (looked, nothing found), `flagged` (the result stands, with the remark), `note`
-(worth knowing, no fault), `not_judged` (what it takes is missing) or `stops` (the numbers
-contradict each other, and the run leaves no result). docs/guards.md explains every check.
-"""
+"""Named checks of a run and of a comparison; docs/guards.md explains every check."""
 
 from __future__ import annotations
 
@@ -14,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.errors import DarkroomError, few
+from lib.errors import few
 from lib.evaluation import arm_model, influence, metrics, multilabel, statistics
 from lib.evaluation import confusion_metrics as matrices
+from lib.evaluation.outcomes import Outcome, finding, flagged, held, not_judged, note
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import THRESHOLD, Predictions
 from lib.evaluation.run_records import RunRecord
@@ -29,23 +25,6 @@ ENOUGH_IMAGES = 30
 """Fewer test images than this are pointed out, as are classes never predicted."""
 _ENOUGH_OF_CLASS = 5
 _DRAWS = 999
-_OLD_NAMES = {
-    "A": "one_prediction_table",
-    "D": "validation_unchanged",
-    "E": "kept_epoch_is_best",
-    "J": "duplicate_leakage",
-    "K": "enough_trainings",
-    "M": "test_access_recorded",
-    "O": "hyperparameters_used",
-    "P": "class_weights_applied",
-    "Q": "several_classes_predicted",
-    "W": "lead_is_significant",
-    "Y": "beats_chance",
-    "Z": "classes_separated",
-}
-"""Checks by the letters under which runs of earlier versions hold them."""
-
-Outcome = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -78,26 +57,6 @@ class ComparisonFacts:
     pairs: Sequence[Pair]
     runs: Mapping[str, Sequence[RunRecord]] = field(default_factory=dict)
     opened: Sequence[str] = ()
-
-
-def held(message: str) -> Outcome:
-    """The check looked and found nothing."""
-    return "held", message
-
-
-def flagged(message: str) -> Outcome:
-    """The check found something that bears on the result."""
-    return "flagged", message
-
-
-def note(message: str) -> Outcome:
-    """Worth knowing, and no fault."""
-    return "note", message
-
-
-def not_judged(why: str) -> Outcome:
-    """The check could not look, and why."""
-    return "not_judged", why
 
 
 def one_prediction_table(facts: RunFacts) -> Outcome:
@@ -431,7 +390,7 @@ COMPARISON_CHECKS: dict[str, Callable[[ComparisonFacts], Outcome]] = {
 
 def of_run(facts: RunFacts) -> list[dict[str, str]]:
     """Returns the outcome of every check of a run, for `result.json`: {check, outcome, message}."""
-    return [_finding(name, check(facts)) for name, check in RUN_CHECKS.items()]
+    return [finding(name, check(facts)) for name, check in RUN_CHECKS.items()]
 
 
 def of_comparison(
@@ -445,16 +404,7 @@ def of_comparison(
     validation first.
     """
     facts = ComparisonFacts(estimates, pairs, runs or {}, opened)
-    return [_finding(name, check(facts)) for name, check in COMPARISON_CHECKS.items()]
-
-
-def published_figures(
-    *, accuracy: float, kappa: float, support: Sequence[int], digits: int = 4
-) -> dict[str, str]:
-    """Whether a published accuracy and kappa can come from one confusion matrix."""
-    message = kappa_contradiction(accuracy=accuracy, kappa=kappa, support=support, digits=digits)
-    outcome = held("accuracy and kappa can come from one table") if message is None else None
-    return _finding("one_prediction_table", outcome or ("stops", str(message)))
+    return [finding(name, check(facts)) for name, check in COMPARISON_CHECKS.items()]
 
 
 def trials(made: Sequence[tuple[Mapping[str, Any], str]]) -> list[dict[str, str]]:
@@ -471,55 +421,14 @@ def trials(made: Sequence[tuple[Mapping[str, Any], str]]) -> list[dict[str, str]
                 f"Two trials differ in {', '.join(sorted(idle))} and made the same model: the "
                 "value is never read."
             )
-            return [_finding("hyperparameters_used", ("stops", message))]
-    return [_finding("hyperparameters_used", held("trials that differ made different models"))]
+            return [finding("hyperparameters_used", ("stops", message))]
+    return [finding("hyperparameters_used", held("trials that differ made different models"))]
 
 
 def separated(result: Separation) -> list[dict[str, str]]:
     """Whether a map of features may be read as classes that lie apart."""
     outcome = held if result.is_significant else flagged
-    return [_finding("classes_separated", outcome(result.sentence))]
-
-
-def require(findings: Sequence[Mapping[str, str]]) -> None:
-    """Raises DarkroomError when a finding stops the result from being used."""
-    stopping = [finding["message"] for finding in findings if finding["outcome"] == "stops"]
-    if stopping:
-        raise DarkroomError(" ".join(stopping))
-
-
-def read(findings: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Findings of a finished run under today's names; runs of earlier versions have letters."""
-    return [
-        {
-            "check": finding.get("check") or _OLD_NAMES.get(finding["guard"], finding["guard"]),
-            "outcome": finding["outcome"],
-            "message": finding["message"],
-        }
-        for finding in findings
-    ]
-
-
-def remarks(findings: Sequence[Mapping[str, str]]) -> list[str]:
-    """One line for everything that is flagged or noted, "check: message"."""
-    return [
-        f"{finding['check']}: {finding['message']}"
-        for finding in read(findings)
-        if finding["outcome"] not in ("held", "not_judged")
-    ]
-
-
-def unjudged(findings: Sequence[Mapping[str, str]]) -> list[str]:
-    """One line for every check that could not look, "check: not judged, why"."""
-    return [
-        f"{finding['check']}: not judged, {finding['message']}"
-        for finding in read(findings)
-        if finding["outcome"] == "not_judged"
-    ]
-
-
-def _finding(name: str, outcome: Outcome) -> dict[str, str]:
-    return {"check": name, "outcome": outcome[0], "message": outcome[1]}
+    return [finding("classes_separated", outcome(result.sentence))]
 
 
 def _test(facts: RunFacts) -> Predictions:
@@ -612,34 +521,3 @@ def _labels_beat_chance(part: Predictions) -> Outcome:
     if p <= 0.025:
         return held(f"probabilities go with the labels (mean ROC-AUC {areas.mean():.2f})")
     return flagged(f"Not shown to beat chance: p {p:.2f} when labels are exchanged between images.")
-
-
-def kappa_range(accuracy: float, support: Sequence[int]) -> tuple[float, float]:
-    """The kappas that an accuracy allows where the true classes have these numbers of images,
-    whatever was predicted.
-
-    Expected agreement is a mean of the true shares weighted by the predicted ones, so it lies
-    between the smallest and the largest share; with equal classes kappa is fixed by accuracy.
-    """
-    shares = np.asarray(support, dtype=np.float64) / np.sum(support)
-    low, high = (
-        (accuracy - expected) / (1 - expected) for expected in (shares.max(), shares.min())
-    )
-    return float(low), float(high)
-
-
-def kappa_contradiction(
-    *, accuracy: float, kappa: float, support: Sequence[int], digits: int = 4
-) -> str | None:
-    """Why an accuracy and a kappa printed with `digits` decimals cannot come from one confusion
-    matrix; None if they can.
-    """
-    rounding = 0.5 * 10.0**-digits
-    low = kappa_range(accuracy - rounding, support)[0] - rounding
-    high = kappa_range(accuracy + rounding, support)[1] + rounding
-    if low <= kappa <= high:
-        return None
-    return (
-        f"An accuracy of {accuracy:.4f} on these classes goes with a kappa of {low:.3f} to "
-        f"{high:.3f}, not with {kappa:.4f}: the two numbers come from different predictions."
-    )

@@ -10,28 +10,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import numpy as np
 import pandas as pd
 
 from lib import files
-from lib.evaluation import arm_agreement, calibration, checks, metrics, overfitting
+from lib.data import decode, thumbnails
+from lib.data.dataset import Dataset
+from lib.evaluation import arm_agreement, calibration, metrics, outcomes, overfitting
 from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.comparison import Comparison, write_table
 from lib.evaluation.formatting import amount, interval, words
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import RunRecord
-from lib.reporting import images, run_figures, tensorboard, text
+from lib.reporting import run_figures, tensorboard, text
 from lib.reporting.style import Drawing
 from lib.runs import record
 
-ICON_SVG = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
-    '<rect width="32" height="32" rx="7" fill="#1f2933"/>'
-    '<circle cx="16" cy="16" r="8" fill="none" stroke="#e69f00" stroke-width="3"/>'
-    '<circle cx="16" cy="16" r="2.5" fill="#fff"/></svg>'
-)
-ICON = "data:image/svg+xml," + quote(ICON_SVG)
-"""The icon of all pages, as an address."""
+MOST_CLASSES = 20
+"""More classes are drawn as a figure, with a list of the largest confusions, and not as a table."""
+_NUM_LARGEST = 12  # confusions that are listed where there is no table
+_MAX_PICTURES = 600
 
 
 def write(comparison: Comparison, folder: Path, **shown: Any) -> Path:
@@ -76,9 +75,9 @@ def render(
     sure = arm_agreement.selective_prediction(comparison)
     is_multilabel = comparison.is_multilabel
     single = [] if is_multilabel else list(comparison.arms)
-    confusions = [images.confusion_cells(comparison, arm) for arm in single]
-    wanted = [*hardest["path"], *disputed["path"], *images.wanted_images(confusions)]
-    pictures = {} if raw is None else images.data_uris(raw, wanted)
+    confusions = [confusion_cells(comparison, arm) for arm in single]
+    wanted = [*hardest["path"], *disputed["path"], *wanted_images(confusions)]
+    pictures = {} if raw is None else thumbnails.data_uris(raw, wanted)
     data = str(comparison.runs[0].result.get("data") or "")
     study = comparison.runs[0].folder.parents[1].name
     figures = drawings(comparison, published)
@@ -90,14 +89,14 @@ def render(
         metric=words(metric),
         answer=answer(comparison),
         summary=summary(comparison),
-        icon=ICON,
+        icon=text.ICON,
         data=data,
         site=_site_links(study, data),
         addresses={arm: _images_link(runs[0], data) for arm, runs in comparison.arms.items()},
         shown=comparison.shown.to_dict("records"),
         published={name: text.published_row(value, metric) for name, value in published.items()},
-        figures={name: embedded(drawing) for name, drawing in figures.items()},
-        narrow={name: embedded(drawing) for name, drawing in narrow.items()},
+        figures={name: drawing.embedded() for name, drawing in figures.items()},
+        narrow={name: drawing.embedded() for name, drawing in narrow.items()},
         kappa_scale=matrices.landis_koch_scale(),
         fitting=[*overfitting.sentences(comparison), *_published_sentences(comparison, published)],
         confusions=confusions,
@@ -123,7 +122,7 @@ def drawings(
     and `coverage` where they state probabilities; `confusion <arm>` for many classes.
     """
     figures = _overview(comparison, _titled(published)) | calibration_drawings(comparison)
-    if len(comparison.class_names) > images.MOST_CLASSES and not comparison.is_multilabel:
+    if len(comparison.class_names) > MOST_CLASSES and not comparison.is_multilabel:
         for arm in comparison.arms:
             figures[f"confusion {arm}"] = run_figures.confusion_matrix(
                 comparison.confusion(arm), comparison.class_names, title=arm
@@ -160,12 +159,6 @@ def _overview(
     if histories := _histories(comparison):
         figures["curves"] = run_figures.learning_curves_of_arms(histories, is_narrow=is_narrow)
     return figures
-
-
-def embedded(drawing: Drawing) -> dict[str, str]:
-    """A figure as the attributes of an `img`: `src` (a data URI), `alt` and `width`."""
-    width = str(int(drawing.get_figwidth() * 96))
-    return {"src": drawing.data_uri(), "alt": drawing.alt, "width": width}
 
 
 def _site_links(study: str, data: str) -> dict[str, str]:
@@ -237,7 +230,7 @@ def _findings(comparison: Comparison) -> list[dict[str, Any]]:
     for arm, runs in comparison.arms.items():
         for run in runs:
             where = f"{arm}, seed {run.seed}"
-            rows += [{**row, "where": where} for row in checks.read(run.result.get("audit", []))]
+            rows += [{**row, "where": where} for row in outcomes.read(run.result.get("audit", []))]
     alike: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in rows:
         key = (row["outcome"], row["check"], re.sub(r"\d+", "0", row["message"]))
@@ -346,3 +339,115 @@ def _published_sentences(comparison: Comparison, published: Mapping[str, Any]) -
                 f"{place} the interval of {best}, {ours}."
             )
     return sentences
+
+
+def confusion_cells(comparison: Comparison, arm: str) -> dict[str, Any]:
+    """One arm's matrix for the page: `arm`, `accuracy`, `num`, and `rows` of cells, or `largest`
+    cells for many classes.
+
+    A cell holds `count`, `share` (of its row), `right`, `truth`, `predicted` and `images`, those
+    behind it: `path` and `probability` of the predicted class (the highest over the seeds), the
+    most confident first.
+    """
+    counts, behind = comparison.confusion(arm), _images_by_cell(comparison.arms[arm])
+    names, shares = comparison.class_names, np.nan_to_num(matrices.shares(counts))
+
+    def cell(row: int, column: int) -> dict[str, Any]:
+        return {
+            "count": int(counts[row, column]),
+            "share": float(shares[row, column]),
+            "right": row == column,
+            "truth": names[row],
+            "predicted": names[column],
+            "images": behind.get((row, column), []),
+        }
+
+    matrix = {
+        "arm": arm,
+        "accuracy": float(matrices.accuracy(counts)),
+        "num": int(counts.sum()),
+        "rows": [],
+        "largest": [],
+    }
+    if len(names) <= MOST_CLASSES:
+        places = range(len(names))
+        return matrix | {"rows": [[cell(row, column) for column in places] for row in places]}
+    wrong = counts * ~np.eye(len(counts), dtype=bool)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_NUM_LARGEST]
+    largest = [cell(*np.unravel_index(place, wrong.shape)) for place in order if wrong.flat[place]]
+    return matrix | {"largest": largest}
+
+
+def wanted_images(confusions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The images to embed: all of the confusions first, then of the right ones, as far as a page
+    carries them (600).
+    """
+    cells = [cell for one in confusions for row in [*one["rows"], one["largest"]] for cell in row]
+    wanted: dict[str, None] = {}
+    for right in (False, True):
+        chosen = [cell["images"] for cell in cells if cell["right"] == right]
+        for place in range(max(map(len, chosen), default=0)):
+            for images in chosen:
+                if place < len(images) and len(wanted) < _MAX_PICTURES:
+                    wanted[images[place]["path"]] = None
+    return list(wanted)
+
+
+def _images_by_cell(runs: Sequence[RunRecord]) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    cells: dict[tuple[int, int], dict[str, float]] = {}
+    for run in runs:
+        part = run.predictions.split("test")
+        rows = zip(part.frame["path"], part.truth, part.predicted, part.confidence, strict=True)
+        for path, truth, predicted, probability in rows:
+            cell = cells.setdefault((int(truth), int(predicted)), {})
+            cell[path] = max(cell.get(path, 0.0), float(probability))
+    return {
+        place: [
+            {"path": path, "probability": probability}
+            for path, probability in sorted(cell.items(), key=lambda item: (-item[1], item[0]))
+        ]
+        for place, cell in cells.items()
+    }
+
+
+def hardest(comparison: Comparison, dataset: Dataset, *, num: int = 12) -> Drawing:
+    """The test images whose true class got the lowest probability, with the predictions and the
+    number of runs that were right.
+    """
+    table = comparison.hardest(num)
+    captions = []
+    for row in table.itertuples():
+        wrong = f", not {row.predicted}" if row.predicted else ""
+        captions.append(f"{row.label}{wrong}\nright in {row.num_right} of {row.num_runs}")
+    return _pictures(table, captions, dataset, "Hardest images")
+
+
+def disputed(comparison: Comparison, dataset: Dataset, *, num: int = 12) -> Drawing:
+    """The test images on which two sure arms contradict each other, with every class that an arm
+    named.
+    """
+    table = arm_agreement.images(comparison, num)
+    named = [
+        list(dict.fromkeys(row)) for row in table[list(comparison.arms)].itertuples(index=False)
+    ]
+    captions = [
+        f"{label}\n→ {' / '.join(predicted)}"
+        for label, predicted in zip(table["label"], named, strict=True)
+    ]
+    order = ": the truth, then the predictions, the best arm first" if captions else ""
+    return _pictures(table, captions, dataset, f"Where arms disagree{order}")
+
+
+def _pictures(table: pd.DataFrame, captions: list[str], dataset: Dataset, title: str) -> Drawing:
+    shown, kept = [], []
+    for path, caption in zip(table["path"], captions, strict=True):
+        try:
+            shown.append(thumbnails.of(dataset, path))
+        except (OSError, decode.ImageError):
+            continue  # a folder that was cleared since; the table still names it
+        kept.append(caption)
+    return (
+        run_figures.pictures(shown, kept, title=title)
+        if shown
+        else run_figures.message(f"{title}: none.")
+    )

@@ -118,6 +118,11 @@ class Drawing(Figure):
         end = text.index(">") + 1
         return text[:end] + sheet + text[end:]
 
+    def embedded(self) -> dict[str, str]:
+        """Returns the figure as the attributes of an `img`: `src`, `alt` and `width`."""
+        width = str(int(self.get_figwidth() * 96))
+        return {"src": self.data_uri(), "alt": self.alt, "width": width}
+
     def data_uri(self) -> str:
         """The figure as the address of an embedded picture: SVG, or PNG where that is smaller."""
         text = self.svg()

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
+ICON_SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+    '<rect width="32" height="32" rx="7" fill="#1f2933"/>'
+    '<circle cx="16" cy="16" r="8" fill="none" stroke="#e69f00" stroke-width="3"/>'
+    '<circle cx="16" cy="16" r="2.5" fill="#fff"/></svg>'
+)
+ICON = "data:image/svg+xml," + quote(ICON_SVG)
+"""The icon of all pages, as an address."""
 SITE, BOARD = "http://localhost:8050", "http://localhost:6006"
 """Addresses of `darkroom web` and `darkroom board`."""
 

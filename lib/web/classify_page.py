@@ -18,6 +18,7 @@ from flask import Blueprint, Response, abort, jsonify, render_template, request
 from lib import hashing, paths
 from lib.apply.classifier import MODELS
 from lib.data import decode as decoder
+from lib.data import thumbnails
 from lib.data.dataset import Dataset
 from lib.data.targets import SEPARATOR
 from lib.errors import DarkroomError
@@ -120,8 +121,8 @@ def _answer(loaded: Loaded, pixels: np.ndarray, accuracy: float) -> dict[str, An
         "sure": result["verdict"] == "accepted",
         "threshold": classifier.threshold(accuracy),
         "probabilities": [[name, float(share)] for name, share in ranked],
-        "picture": _uri(http.shrunk(pixels, side=_SIDE, enlarge=True)),
-        "heat": None if heat is None else http.data_uri(heat),
+        "picture": _uri(thumbnails.scaled(pixels, side=_SIDE)),
+        "heat": None if heat is None else thumbnails.data_uri(heat),
         "nearest": near,
     }
 
@@ -147,9 +148,9 @@ def _heat(
     except DarkroomError:  # a network without feature maps
         return None
     source = pixels if loaded.classifier.resize == "stretch" else small
-    shown = http.shrunk(source, side=side, enlarge=True)
+    shown = thumbnails.scaled(source, side=side)
     enlarged = map_scaling.enlarge(values, size=shown.shape[:2])[0]
-    return http.jpeg(http.overlaid(shown, enlarged))
+    return thumbnails.jpeg(http.overlaid(shown, enlarged))
 
 
 def nearest(loaded: Loaded, pixels: np.ndarray) -> list[dict[str, Any]] | None:
@@ -178,7 +179,7 @@ def nearest(loaded: Loaded, pixels: np.ndarray) -> list[dict[str, Any]] | None:
 def _neighbour(shown: MapRun, row: int, distance: float) -> dict[str, Any]:
     point = shown.points.iloc[row]
     try:
-        picture = http.data_uri(shown.thumbnail(row))
+        picture = thumbnails.data_uri(shown.thumbnail(row))
     except DarkroomError:
         picture = None
     label = str(point[shown.account["target"]])
@@ -199,7 +200,7 @@ def _space(sha256: str) -> tuple[MapRun, np.ndarray] | None:
 
 
 def _uri(pixels: np.ndarray) -> str:
-    return http.data_uri(http.jpeg(pixels))
+    return thumbnails.data_uri(thumbnails.jpeg(pixels))
 
 
 @dataclass(frozen=True)

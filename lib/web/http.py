@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 import pandas as pd
 from flask import Blueprint, Response, abort, jsonify, request
 
-from lib.data import decode
+from lib.data import decode, thumbnails
 from lib.data.dataset import Dataset
 from lib.errors import DarkroomError
 
@@ -268,32 +266,10 @@ def _cached(file: Path, _changed_ns: int, side: int) -> bytes:
     if not file.is_file():  # a pipe would never end
         return b""
     try:
-        return jpeg(shrunk(decode.decode(file.read_bytes()).pixels, side=side))
+        pixels = decode.decode(file.read_bytes()).pixels
+        return thumbnails.jpeg(thumbnails.scaled(pixels, side=side, enlarge=False))
     except (OSError, decode.ImageError):
         return b""
-
-
-def shrunk(pixels: np.ndarray, *, side: int, enlarge: bool = False) -> np.ndarray:
-    """Returns uint8 RGB pixels whose longer side is `side`; a smaller picture stays as it is unless
-    `enlarge`.
-    """
-    scale = min(side / max(pixels.shape[:2]), np.inf if enlarge else 1.0)
-    height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
-    return decode.resize(pixels, height=height, width=width)
-
-
-def jpeg(pixels: np.ndarray) -> bytes:
-    """Returns uint8 RGB pixels as JPEG."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=84)
-    return buffer.getvalue()
-
-
-def data_uri(content: bytes) -> str:
-    """Returns a JPEG as the address of an embedded picture."""
-    return "data:image/jpeg;base64," + base64.b64encode(content).decode()
 
 
 def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:

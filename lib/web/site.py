@@ -14,7 +14,7 @@ from flask import Flask, Response, redirect, send_file
 from lib import errors
 from lib.errors import DarkroomError
 from lib.evaluation import formatting
-from lib.reporting import comparison_page
+from lib.reporting import text
 from lib.web import classify_page, data_page, label_page, map_page, request_security, runs_page
 from lib.web.request_security import DEFAULT_HOST, DEFAULT_PORT
 
@@ -105,7 +105,7 @@ def create(*, hosts: tuple[str, ...] | None = None) -> Flask:
     for module in (runs_page, data_page, label_page, map_page, classify_page):
         app.register_blueprint(module.pages)
     app.register_blueprint(map_page.api)
-    icon = functools.partial(Response, comparison_page.ICON_SVG, mimetype="image/svg+xml")
+    icon = functools.partial(Response, text.ICON_SVG, mimetype="image/svg+xml")
     app.add_url_rule("/", view_func=lambda: redirect("/runs"), endpoint="home")
     app.add_url_rule("/favicon.ico", view_func=icon, endpoint="icon")
     app.add_url_rule("/scripts/bokeh.min.js", view_func=_bokeh, endpoint="script")

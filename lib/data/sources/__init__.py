@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from lib.data.dataset import Dataset
 from lib.data.file_listing import ListedFile
 from lib.errors import DarkroomError
 
@@ -63,8 +64,8 @@ def read_folder(raw: Path, files: Sequence[ListedFile], options: dict[str, Any])
     return detect_source.read(raw, detect_source.part(files, parsed, is_picture), parsed)
 
 
-def rows(raw: Path, files: Sequence[ListedFile], source: dict[str, Any]) -> DataFrame:
-    """Returns one row a file that the source names, sorted by path; `source` is `source.json`.
+def rows(dataset: Dataset) -> DataFrame:
+    """Returns one row a file that the source of a data set names, sorted by path.
 
     Columns: `path`, `label`, `source_split`, `source_group`, `bytes`, `mtime_ns`, `problem` and
         `detail` (why the file cannot be read, or None; `missing` where the source names a file that
@@ -75,6 +76,7 @@ def rows(raw: Path, files: Sequence[ListedFile], source: dict[str, Any]) -> Data
 
     from lib.data.sources import reading
 
+    raw, files, source = dataset.raw, dataset.all_files(), dataset.source
     packaged = module(source["kind"]) if source["kind"] in PACKAGED else None
     if hasattr(packaged, "rows"):
         listed, facts = packaged.rows(raw), {}
@@ -100,4 +102,5 @@ def rows(raw: Path, files: Sequence[ListedFile], source: dict[str, Any]) -> Data
     table = table.sort_values("path", ignore_index=True)
     if facts:
         table.attrs["facts"] = {**facts, "understood": reading.sentence(facts, table)}
-    return table
+    sample = dataset.sample
+    return table if sample is None else table[table["path"].isin(sample)].reset_index(drop=True)

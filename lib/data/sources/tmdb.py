@@ -28,7 +28,7 @@ from urllib3.util import Retry
 
 from lib import files, paths
 from lib.data import dataset as datasets
-from lib.data import decode, targets
+from lib.data import decode, sources, targets
 from lib.data.dataset import Dataset
 from lib.data.sources import source_checks
 from lib.errors import DarkroomError, suggest
@@ -190,7 +190,7 @@ def collect(
         failed = _posters(server, folder, films, side, tell)
         _finish(folder, [one for one in films if one["tmdb_id"] not in failed])
     there = datasets.register(name, _source(request, permission, len(films) - len(failed), failed))
-    source_checks.usable(there.rows(), where=there.raw)
+    source_checks.usable(sources.rows(there), where=there.raw)
     return there
 
 
