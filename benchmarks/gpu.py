@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.parts import measure
 from lib.data.batches import Batches, Examples
-from lib.models import hardware
+from lib.models import distribution
 from lib.training import fit, network
 from lib.training.settings import Settings
 
@@ -37,12 +37,12 @@ NAMES = [f"class {number:02}" for number in range(19)]
 
 
 def main() -> None:
-    large = hardware.has_gpu() and not measure.arguments(__doc__).quick
+    large = distribution.has_gpu() and not measure.arguments(__doc__).quick
     keras.config.set_dtype_policy("mixed_bfloat16")
     backend = importlib.import_module(keras.backend.backend())
     devices = ", ".join(keras.distribution.list_devices())
     print(f"{backend.__name__} {backend.__version__} on {devices}")
-    if not hardware.has_gpu():
+    if not distribution.has_gpu():
         print("No GPU: a small form, which shows that it runs; no figure below means anything.")
     peak = matrix_peak(8192 if large else 512)
     print(f"matrix peak in bfloat16, measured: {peak / 1e12:.2f} TFLOP/s", flush=True)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from lib.models import build, compilation, hardware, serialization
+from lib.models import build, compilation, distribution, serialization
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's kernel"
@@ -96,7 +96,7 @@ def test_what_the_kernel_cannot_do_is_left_alone(monkeypatch):
     flat = keras.Model(inputs, keras.layers.BatchNormalization()(inputs))
     compilation.fuse_batch_norm(flat)
     assert "FusedBatchNormV3" not in operations(flat, training=True)
-    monkeypatch.setattr(hardware, "compiled", lambda: True)  # as on a GPU
+    monkeypatch.setattr(distribution, "compiled", lambda: True)  # as on a GPU
     model = alone()
     compilation.fuse_batch_norm(model)
     assert "FusedBatchNormV3" not in operations(model, training=True)

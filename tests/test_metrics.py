@@ -332,12 +332,13 @@ def test_a_temperature_that_does_not_help_is_not_used():
     assert 0.8 < calibration.useful_temperature(calm) < 1.25
 
 
-def test_the_debiased_calibration_error_of_honest_probabilities_is_small():
+def test_the_squared_calibration_error_of_honest_probabilities_is_small():
     generator = np.random.default_rng(4)
     stated = generator.uniform(0.5, 1, size=300)
     truth = np.where(generator.random(300) < stated, 0, 1)
     honest = of_probabilities(np.column_stack([stated, 1 - stated]), truth)
-    assert calibration.debiased_calibration_error(honest) < calibration.calibration_error(honest)
+    squared, _ = calibration.squared_calibration_error(honest)
+    assert squared < calibration.calibration_error(honest) ** 2
 
 
 def test_one_mistake_among_the_surest_does_not_end_every_promise():

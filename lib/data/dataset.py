@@ -127,19 +127,6 @@ class Dataset:
         table = self.manifest()
         return table[table["verdict"] == "keep"].reset_index(drop=True)
 
-    def class_names(self, target: str = "label") -> list[str]:
-        """Returns the sorted values that `target` (the label or an `attr_*` column) takes among the
-        accepted files.
-        """
-        table = self.accepted()
-        choices = [name for name in table.columns if name == "label" or name.startswith("attr_")]
-        if target not in choices:
-            raise DarkroomError(
-                f"The data set {self.name!r} has no label column {target!r}; it has "
-                f"{', '.join(choices)}.{suggest(target, choices)}"
-            )
-        return sorted(str(value) for value in table[target].dropna().unique())
-
     def raw_digest(self) -> str:
         """Returns a hash over the names and the content of every raw file.
 

@@ -149,13 +149,6 @@ def stratum(target: str) -> str:
     return wanted.column + (f"/{wanted.rule}" if wanted.rule else "")
 
 
-def class_names(manifest: pandas.DataFrame, target: str = "label") -> list[str]:
-    """Returns the sorted class names of a target; their order is the order of every model's
-    outputs.
-    """
-    return sorted(truth(manifest, target).dropna().unique())
-
-
 def _column(manifest: pandas.DataFrame, column: str) -> pandas.Series:
     choices = ["label", *(name for name in manifest.columns if name.startswith("attr_"))]
     if column not in choices:

@@ -288,20 +288,14 @@ def certainty(part: Predictions) -> tuple[np.ndarray, np.ndarray]:
     return shares.prod(axis=1), (part.present == part.truths).all(axis=1)
 
 
-def debiased_calibration_error(predictions: Predictions, *, num_bins: int = NUM_BINS) -> float:
-    """The root mean squared gap between probability and accuracy, without the bias of few images.
-
-    Source: Kumar, Liang and Ma, Verified Uncertainty Calibration (2019), section 4.
-    """
-    return float(np.sqrt(max(0.0, squared_calibration_error(predictions, num_bins=num_bins)[0])))
-
-
 def squared_calibration_error(
     predictions: Predictions, *, num_bins: int = NUM_BINS
 ) -> tuple[float, np.ndarray, float]:
-    """The square of `debiased_calibration_error`, below 0 where chance makes it so; the influence
-    of each image on it, float64 (n,); and the variance that influences leave out, as they vanish
-    where the probabilities are right.
+    """Returns the mean squared gap between probability and accuracy without the bias of few images,
+    below 0 where chance makes it so; the influence of each image on it, float64 (n,); and the
+    variance that influences leave out, as they vanish where the probabilities are right.
+
+    Source: Kumar, Liang and Ma, Verified Uncertainty Calibration (2019), section 4.
     """
     certain, right = certainty(predictions)
     bins, gaps = _bins(certain, num_bins), certain.astype(np.float64) - right

@@ -19,7 +19,7 @@ from typing import Any
 
 import keras
 
-from lib.models import distribution, hardware
+from lib.models import distribution
 
 _PATCHED = (
     (keras.layers.BatchNormalization, "call", ["self", "inputs", "training", "mask"]),
@@ -43,7 +43,10 @@ def compile_model(
     """
     fuse_batch_norm(model)
     model.compile(
-        optimizer, loss, weighted_metrics=list(metrics) or None, jit_compile=hardware.compiled()
+        optimizer,
+        loss,
+        weighted_metrics=list(metrics) or None,
+        jit_compile=distribution.compiled(),
     )
     # Made inside the first step, the optimizer's variables would have the whole step traced again.
     model.optimizer.build(model.trainable_variables)
@@ -55,7 +58,7 @@ def fuses() -> bool:
 
     On a GPU and under JAX XLA fuses by itself.
     """
-    plain = keras.backend.backend() == "tensorflow" and not hardware.compiled()
+    plain = keras.backend.backend() == "tensorflow" and not distribution.compiled()
     return plain and distribution.count() == 1 and _keras_is_known()
 
 

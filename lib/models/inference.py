@@ -19,7 +19,7 @@ import numpy as np
 
 from lib import quiet
 from lib.errors import DarkroomError, check_choice, first_line
-from lib.models import hardware
+from lib.models import distribution
 
 ENGINES = ("auto", "keras", "openvino")
 PRECISIONS = ("bf16", "f32")
@@ -87,7 +87,7 @@ def resolve(engine: str) -> str:
     installed = importlib.util.find_spec("openvino") is not None
     exports = keras.backend.backend() == "tensorflow"
     if engine == "auto":
-        return "openvino" if installed and exports and not hardware.has_gpu() else "keras"
+        return "openvino" if installed and exports and not distribution.has_gpu() else "keras"
     if engine == "openvino" and not installed:
         raise DarkroomError(
             "engine = 'openvino' needs OpenVINO: run `pip install openvino`, or use "

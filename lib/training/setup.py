@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from lib import quiet
-from lib.models import distribution, hardware
+from lib.models import distribution
 from lib.runs import Run
 
 
@@ -32,8 +32,8 @@ def begin(*, seed: int, dtype_policy: str, run: Run, devices: int = 1) -> dict[s
         "devices_that_share_a_batch": shared,
         "dtype_policy": keras.config.dtype_policy().name,
         "seed": seed,
-        "threads": hardware.threads(),
-        "processor": hardware.processor(),
+        "threads": distribution.threads(),
+        "processor": distribution.processor(),
     }
     run.environment(**environment)
     return environment

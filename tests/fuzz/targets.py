@@ -74,7 +74,7 @@ def manifest_table(data: bytes) -> None:
     folder = paths.dataset("fuzz")
     if _parquet(folder / manifest.FILE, data):
         dataset = datasets.Dataset("fuzz", folder, folder / "raw")
-        dataset.class_names(), dataset.digest()
+        dataset.accepted(), dataset.digest()
         splits.ensure(dataset, method="random", seed=1)
 
 
