@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
@@ -43,32 +42,32 @@ def coverage(classifier: Classifier, target_accuracy: float) -> Drawing:
     return run_figures.risk_coverage(curves, target=target_accuracy)
 
 
+@style.in_style
 def probabilities(outcome: Outcome) -> Drawing:
     """Draws a histogram of the confidence, with the threshold."""
     bins, edges = outcome.summary.bins, np.linspace(0, 1, NUM_BINS + 1)
     drawing = Drawing(5.2, 2.9)
-    with matplotlib.rc_context(style.settings()):
-        axes = drawing.subplots()
-        width = 0.92 / NUM_BINS
-        axes.bar(edges[:-1], bins, width, align="edge", color=style.RIGHT, alpha=0.55)
-        if outcome.threshold is not None:
-            axes.axvline(outcome.threshold, color=style.WRONG, linewidth=1.6, linestyle=(0, (4, 3)))
-            left = outcome.threshold > 0.4  # on the side with room for the text
-            axes.annotate(
-                f"accepted from {100 * outcome.threshold:.1f} %",
-                (outcome.threshold, 1),
-                (-5 if left else 5, -4),
-                ha="right" if left else "left",
-                va="top",
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                fontsize=9,
-                color=style.WRONG,
-            )
-        axes.set(xlim=(0, 1), xlabel="calibrated probability of the label", ylabel="pictures")
-        axes.margins(y=0.18)
-        style.show_percent(axes.xaxis)
-        style.set_title(drawing, "Confidence")
+    axes = drawing.subplots()
+    width = 0.92 / NUM_BINS
+    axes.bar(edges[:-1], bins, width, align="edge", color=style.RIGHT, alpha=0.55)
+    if outcome.threshold is not None:
+        axes.axvline(outcome.threshold, color=style.WRONG, linewidth=1.6, linestyle=(0, (4, 3)))
+        left = outcome.threshold > 0.4  # on the side with room for the text
+        axes.annotate(
+            f"accepted from {100 * outcome.threshold:.1f} %",
+            (outcome.threshold, 1),
+            (-5 if left else 5, -4),
+            ha="right" if left else "left",
+            va="top",
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            fontsize=9,
+            color=style.WRONG,
+        )
+    axes.set(xlim=(0, 1), xlabel="calibrated probability of the label", ylabel="pictures")
+    axes.margins(y=0.18)
+    style.show_percent(axes.xaxis)
+    style.set_title(drawing, "Confidence")
     confident = int(bins[-2:].sum())
     drawing.alt = (
         f"Confidence: {confident:,} of {int(bins.sum()):,} pictures have a probability of 90 % or "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas
 from matplotlib.axes import Axes
@@ -68,6 +67,7 @@ def weights_drawing(model: Model) -> Drawing | None:
     )
 
 
+@style.in_style
 def scores(
     table: pandas.DataFrame,
     *,
@@ -86,28 +86,27 @@ def scores(
         return _rows(table, title, measure)
     sizes = table[["height", "width"]].drop_duplicates().sort_values(["height", "width"])
     drawing = Drawing(7.6, 4.0)
-    with matplotlib.rc_context(style.settings()):
-        axes = drawing.subplots()
-        for index, size in enumerate(sizes.itertuples(index=False)):
-            is_size = (table["height"] == size.height) & (table["width"] == size.width)
-            _line(
-                axes,
-                table[is_size],
-                values.loc[is_size, name],
-                index,
-                f"{size.height} × {size.width}",
-            )
-        positive = values[name][values[name] > 0]
-        if len(positive) == len(values) and positive.max() / positive.min() >= 20:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set(xlabel=name, ylabel=measure)
-        axes.grid(axis="y")
-        style.show_percent(axes.yaxis)
-        style.set_title(drawing, title)
-        drawing.legend(
-            loc="outside lower center", ncols=2 if len(sizes) == 1 else min(4, len(sizes))
-        )  # train under validation
+    axes = drawing.subplots()
+    for index, size in enumerate(sizes.itertuples(index=False)):
+        is_size = (table["height"] == size.height) & (table["width"] == size.width)
+        _line(
+            axes,
+            table[is_size],
+            values.loc[is_size, name],
+            index,
+            f"{size.height} × {size.width}",
+        )
+    positive = values[name][values[name] > 0]
+    if len(positive) == len(values) and positive.max() / positive.min() >= 20:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set(xlabel=name, ylabel=measure)
+    axes.grid(axis="y")
+    style.show_percent(axes.yaxis)
+    style.set_title(drawing, title)
+    drawing.legend(
+        loc="outside lower center", ncols=2 if len(sizes) == 1 else min(4, len(sizes))
+    )  # train under validation
     best = table.iloc[0]
     at = json.loads(best["parameters"])[name]
     where = f"{name} {at}, {best['height']} × {best['width']}"
@@ -132,6 +131,7 @@ def _line(
     axes.plot(at, best["train_accuracy"], "--", color=colour, label=f"{size}, train")
 
 
+@style.in_style
 def _rows(table: pandas.DataFrame, title: str, measure: str) -> Drawing:
     rows = table.head(_MAX_ROWS)[::-1]
     values = search.varied_parameters(table).loc[rows.index].to_dict("records")
@@ -139,19 +139,18 @@ def _rows(table: pandas.DataFrame, title: str, measure: str) -> Drawing:
         _row_label(row, own) for row, own in zip(rows.to_dict("records"), values, strict=True)
     ]
     drawing = Drawing(7.6, 0.34 * len(rows) + 1.5)
-    with matplotlib.rc_context(style.settings()):
-        axes = drawing.subplots()
-        places = np.arange(len(rows))
-        blue, orange = style.COLOURS[:2]
-        axes.hlines(places, rows["val_low"], rows["val_high"], color=blue, alpha=0.35, linewidth=5)
-        axes.plot(rows["val_accuracy"], places, "o", color=blue, label="validation, 95 %")
-        axes.plot(rows["train_accuracy"], places, "D", color=orange, markersize=4, label="train")
-        axes.set_yticks(places, labels)
-        axes.set(ylim=(-0.6, len(rows) - 0.4), xlabel=measure)
-        axes.grid(axis="x")
-        style.show_percent(axes.xaxis)
-        style.set_title(drawing, title)
-        drawing.legend(loc="outside lower center", ncols=2)
+    axes = drawing.subplots()
+    places = np.arange(len(rows))
+    blue, orange = style.COLOURS[:2]
+    axes.hlines(places, rows["val_low"], rows["val_high"], color=blue, alpha=0.35, linewidth=5)
+    axes.plot(rows["val_accuracy"], places, "o", color=blue, label="validation, 95 %")
+    axes.plot(rows["train_accuracy"], places, "D", color=orange, markersize=4, label="train")
+    axes.set_yticks(places, labels)
+    axes.set(ylim=(-0.6, len(rows) - 0.4), xlabel=measure)
+    axes.grid(axis="x")
+    style.show_percent(axes.xaxis)
+    style.set_title(drawing, title)
+    drawing.legend(loc="outside lower center", ncols=2)
     best = f"{labels[-1]}, has {measure} {100 * table.iloc[0]['val_accuracy']:.1f} %"
     drawing.alt = f"{title}: the best of {len(table)}, {best}."
     return drawing

@@ -56,6 +56,7 @@ SEQUENCE = tuple(map(to_hex, matplotlib.colormaps["viridis"](np.linspace(0, 1, 1
 _MARKS = "osD^vP"
 
 
+@style.in_style
 def maps(
     places: Mapping[str, np.ndarray], table: pd.DataFrame, *, column: str, title: str = ""
 ) -> Drawing:
@@ -69,23 +70,22 @@ def maps(
     across = 2 if len(places) == 4 else min(len(places), 3)  # four stand two by two
     down = -(-len(places) // across)
     drawing = Drawing(3.3 * across, 3.2 * down + 0.9)
-    with matplotlib.rc_context(style.settings()):
-        panels = drawing.subplots(down, across, squeeze=False).ravel()
-        for axes, (method, places_) in zip(panels, places.items(), strict=False):
-            _scatter(axes, places_, labels, classes_shown)
-            known = reduction.METHODS.get(method)
-            axes.set_title(known.title if known else method, loc="left", fontsize=10)
-        for axes in panels[len(places) :]:
-            axes.set_axis_off()
-        handles, names = panels[0].get_legend_handles_labels()
-        entry_width = 0.06 * max(map(len, names)) + 0.45  # inches
-        columns = int(np.clip(3.3 * across // entry_width, 1, 5))
-        below = {"loc": "outside lower center", "ncols": columns, "handletextpad": 0.2}
-        legend = drawing.legend(handles, names, **below)
-        for handle in legend.legend_handles:  # copies: the points themselves keep their size
-            handle.set_sizes([28])
-            handle.set_alpha(1)
-        style.set_title(drawing, title or f"Coloured by {label_columns.title(column)}")
+    panels = drawing.subplots(down, across, squeeze=False).ravel()
+    for axes, (method, places_) in zip(panels, places.items(), strict=False):
+        _scatter(axes, places_, labels, classes_shown)
+        known = reduction.METHODS.get(method)
+        axes.set_title(known.title if known else method, loc="left", fontsize=10)
+    for axes in panels[len(places) :]:
+        axes.set_axis_off()
+    handles, names = panels[0].get_legend_handles_labels()
+    entry_width = 0.06 * max(map(len, names)) + 0.45  # inches
+    columns = int(np.clip(3.3 * across // entry_width, 1, 5))
+    below = {"loc": "outside lower center", "ncols": columns, "handletextpad": 0.2}
+    legend = drawing.legend(handles, names, **below)
+    for handle in legend.legend_handles:  # copies: the points themselves keep their size
+        handle.set_sizes([28])
+        handle.set_alpha(1)
+    style.set_title(drawing, title or f"Coloured by {label_columns.title(column)}")
     grey = " and others in grey" if labels.nunique() > len(classes_shown) else ""
     drawing.alt = (
         f"{title or 'Maps'}: {len(table):,} images as points on {len(places)} maps "
@@ -95,25 +95,25 @@ def maps(
     return drawing
 
 
+@style.in_style
 def faithfulness(qualities: Mapping[str, Quality]) -> Drawing:
     """Draws the mean measures of each method; 1 is a perfect map."""
     drawing = Drawing(8.6, 0.42 * len(qualities) + 1.5)
     names = [reduction.METHODS[name].title for name in qualities]
     places = np.arange(len(qualities))[::-1]
-    with matplotlib.rc_context(style.settings()):
-        panels = drawing.subplots(1, len(MEASURES), sharey=True)
-        for axes, measure in zip(panels, MEASURES, strict=True):
-            means = [quality.means()[measure] for quality in qualities.values()]
-            axes.hlines(places, 0, means, color=style.FAINT, linewidth=3)
-            axes.plot(means, places, "o", color=style.RIGHT, markersize=8)
-            above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
-            for place, mean in zip(places, means, strict=True):
-                axes.annotate(f"{mean:.2f}", (mean, place), fontsize=8, **above)
-            axes.set(xlim=(0, 1.08), ylim=(-0.6, len(places) - 0.3))
-            axes.set_yticks(places, names)
-            axes.set_title(measure, loc="left", fontsize=10)
-            axes.tick_params(axis="y", length=0)
-        style.set_title(drawing, "How faithful the maps are")
+    panels = drawing.subplots(1, len(MEASURES), sharey=True)
+    for axes, measure in zip(panels, MEASURES, strict=True):
+        means = [quality.means()[measure] for quality in qualities.values()]
+        axes.hlines(places, 0, means, color=style.FAINT, linewidth=3)
+        axes.plot(means, places, "o", color=style.RIGHT, markersize=8)
+        above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+        for place, mean in zip(places, means, strict=True):
+            axes.annotate(f"{mean:.2f}", (mean, place), fontsize=8, **above)
+        axes.set(xlim=(0, 1.08), ylim=(-0.6, len(places) - 0.3))
+        axes.set_yticks(places, names)
+        axes.set_title(measure, loc="left", fontsize=10)
+        axes.tick_params(axis="y", length=0)
+    style.set_title(drawing, "How faithful the maps are")
     words = []
     for name, quality in zip(names, qualities.values(), strict=True):
         means = [f"{measure} {value:.2f}" for measure, value in quality.means().items()]
@@ -122,32 +122,32 @@ def faithfulness(qualities: Mapping[str, Quality]) -> Drawing:
     return drawing
 
 
+@style.in_style
 def probe_bars(probed: pd.DataFrame) -> Drawing:
     """Draws each probe with its interval, the majority, permuted labels and the network before."""
     drawing = Drawing(7.4, 0.5 * len(probed) + 1.7)
     places = np.arange(len(probed))[::-1]
     accuracy = probed["accuracy"]
-    with matplotlib.rc_context(style.settings()):
-        axes = drawing.subplots()
-        reach = np.maximum([accuracy - probed["low"], probed["high"] - accuracy], 0)
-        point = {"fmt": "o", "color": style.RIGHT, "markersize": 8, "capsize": 3}
-        axes.errorbar(accuracy, places, xerr=reach, label="linear probe, 95 %", **point)
-        bar = {"markersize": 14, "markeredgewidth": 2, "color": style.INK}
-        axes.plot(probed["majority"], places, "|", label="the most frequent class", **bar)
-        cross = {"markersize": 7, "color": style.MUTED}
-        axes.plot(probed["permuted"], places, "x", label="permuted labels", **cross)
-        if "before" in probed and probed["before"].notna().any():
-            name = TITLES[probed["before_name"].dropna().iloc[0]]
-            diamond = {"markersize": 6, "color": style.WRONG}
-            axes.plot(probed["before"], places, "D", label=f"{name} network", **diamond)
-        axes.set_yticks(places, [_row_label(row) for row in probed.to_dict("records")])
-        axes.set(xlim=(0, 1.02), ylim=(-0.6, len(places) - 0.4))
-        axes.set(xlabel="accuracy on held-out images")
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x")
-        style.show_percent(axes.xaxis)
-        drawing.legend(loc="outside lower center", ncols=4)
-        style.set_title(drawing, "What the space separates")
+    axes = drawing.subplots()
+    reach = np.maximum([accuracy - probed["low"], probed["high"] - accuracy], 0)
+    point = {"fmt": "o", "color": style.RIGHT, "markersize": 8, "capsize": 3}
+    axes.errorbar(accuracy, places, xerr=reach, label="linear probe, 95 %", **point)
+    bar = {"markersize": 14, "markeredgewidth": 2, "color": style.INK}
+    axes.plot(probed["majority"], places, "|", label="the most frequent class", **bar)
+    cross = {"markersize": 7, "color": style.MUTED}
+    axes.plot(probed["permuted"], places, "x", label="permuted labels", **cross)
+    if "before" in probed and probed["before"].notna().any():
+        name = TITLES[probed["before_name"].dropna().iloc[0]]
+        diamond = {"markersize": 6, "color": style.WRONG}
+        axes.plot(probed["before"], places, "D", label=f"{name} network", **diamond)
+    axes.set_yticks(places, [_row_label(row) for row in probed.to_dict("records")])
+    axes.set(xlim=(0, 1.02), ylim=(-0.6, len(places) - 0.4))
+    axes.set(xlabel="accuracy on held-out images")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    style.show_percent(axes.xaxis)
+    drawing.legend(loc="outside lower center", ncols=4)
+    style.set_title(drawing, "What the space separates")
     words = "; ".join(
         f"{label_columns.title(row['column'])} {100 * row['accuracy']:.1f} % (majority "
         f"{100 * row['majority']:.1f} %)"

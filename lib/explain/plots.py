@@ -34,6 +34,7 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return np.round(255 * drawn).astype(np.uint8)
 
 
+@style.in_style
 def side_by_side(
     images: np.ndarray,
     maps: Mapping[str, np.ndarray],
@@ -54,21 +55,20 @@ def side_by_side(
     num, columns = len(images), 1 + len(maps)
     larger = 1.35 if columns > 6 else 1.0  # so wide a figure is shown smaller
     drawing = Drawing(1.5 * columns + 0.4, (1.95 + 0.35 * (larger > 1)) * num + 1.0)
-    with matplotlib.rc_context(style.settings()):
-        grid = drawing.subplots(num, columns, squeeze=False)
-        for place in range(num):
-            row = rows.iloc[place]
-            _show(grid[place, 0], images[place], right=bool(row["correct"]))
-            grid[place, 0].set_xlabel(_caption(row), fontsize=7.5 * larger, color=style.INK)
-            for column, (name, heats) in enumerate(maps.items(), start=1):
-                _show(grid[place, column], overlay(images[place], heats[place]))
-                if place == 0:
-                    heading = {"fontsize": 8.5 * larger, "fontweight": "bold", "pad": 5}
-                    grid[place, column].set_title(name.replace(" ", "\n"), loc="center", **heading)
-                small = {"fontsize": 7 * larger, "color": style.MUTED}
-                grid[place, column].set_xlabel(notes[name][place], **small)
-        _scale(drawing, grid)
-        style.set_title(drawing, title)
+    grid = drawing.subplots(num, columns, squeeze=False)
+    for place in range(num):
+        row = rows.iloc[place]
+        _show(grid[place, 0], images[place], right=bool(row["correct"]))
+        grid[place, 0].set_xlabel(_caption(row), fontsize=7.5 * larger, color=style.INK)
+        for column, (name, heats) in enumerate(maps.items(), start=1):
+            _show(grid[place, column], overlay(images[place], heats[place]))
+            if place == 0:
+                heading = {"fontsize": 8.5 * larger, "fontweight": "bold", "pad": 5}
+                grid[place, column].set_title(name.replace(" ", "\n"), loc="center", **heading)
+            small = {"fontsize": 7 * larger, "color": style.MUTED}
+            grid[place, column].set_xlabel(notes[name][place], **small)
+    _scale(drawing, grid)
+    style.set_title(drawing, title)
     right = int(rows["correct"].sum())
     drawing.alt = (
         f"{title}: {num} images, {right} predicted correctly, each with evidence for the predicted "
@@ -77,53 +77,51 @@ def side_by_side(
     return drawing
 
 
+@style.in_style
 def averages(maps: Mapping[str, np.ndarray], *, title: str) -> Drawing:
     """Draws the mean map of each group, at most 24 groups; each image counts the same."""
     shown = dict(list(maps.items())[:_MOST])
     columns = min(6, max(1, len(shown)))
     lines = max(1, -(-len(shown) // columns))
     drawing = Drawing(max(4.4, 1.6 * columns + 0.5), 2.15 * lines + 0.9)
-    with matplotlib.rc_context(style.settings()):
-        grid = drawing.subplots(lines, columns, squeeze=False)
-        for axes in grid.ravel()[len(shown) :]:
-            axes.set_axis_off()
-        if not shown:
-            grid[0, 0].text(0, 0.5, "No images.", color=style.MUTED)
-        for axes, (name, heats) in zip(grid.ravel(), shown.items(), strict=False):
-            axes.imshow(mean_map(heats), cmap=COLOURS, vmin=0, vmax=1, interpolation="nearest")
-            _frame(axes)
-            images = f"{len(heats)} image{'' if len(heats) == 1 else 's'}"
-            look = {"fontsize": 8, "fontweight": "normal", "loc": "center"}
-            axes.set_title(f"{style.label(name, most=20)}\n{images}", **look)
-        _scale(drawing, grid)
-        style.set_title(drawing, title)
+    grid = drawing.subplots(lines, columns, squeeze=False)
+    for axes in grid.ravel()[len(shown) :]:
+        axes.set_axis_off()
+    if not shown:
+        grid[0, 0].text(0, 0.5, "No images.", color=style.MUTED)
+    for axes, (name, heats) in zip(grid.ravel(), shown.items(), strict=False):
+        axes.imshow(mean_map(heats), cmap=COLOURS, vmin=0, vmax=1, interpolation="nearest")
+        _frame(axes)
+        images = f"{len(heats)} image{'' if len(heats) == 1 else 's'}"
+        look = {"fontsize": 8, "fontweight": "normal", "loc": "center"}
+        axes.set_title(f"{style.label(name, most=20)}\n{images}", **look)
+    _scale(drawing, grid)
+    style.set_title(drawing, title)
     peaks = "; ".join(f"{name}: {_place(mean_map(heats))}" for name, heats in shown.items())
     drawing.alt = f"{title}. " + (f"Highest mean evidence: {peaks}." if peaks else "No images.")
     return drawing
 
 
+@style.in_style
 def faithfulness(
     table: pd.DataFrame, titles: Mapping[str, str], *, measure: str = "insertion"
 ) -> Drawing:
     """Draws each method's gain over random maps by one measure, with its 95 % interval."""
     shown = table.dropna(subset=[f"{measure}_gain"]).sort_values(f"{measure}_gain")
     drawing = Drawing(6.4, 0.34 * len(shown) + 1.4)
-    with matplotlib.rc_context(style.settings()):
-        axes = drawing.subplots()
-        places = np.arange(len(shown))
-        gains, low, high = (
-            shown[f"{measure}_{part}"].to_numpy() for part in ("gain", "low", "high")
-        )
-        colours = [style.RIGHT if end > 0 else style.MUTED for end in low]
-        axes.hlines(places, low, high, color=colours, linewidth=2)
-        axes.scatter(gains, places, color=colours, s=28, zorder=3)
-        axes.axvline(0, color=style.INK, linewidth=0.9)
-        axes.set_yticks(places, [titles.get(name, name) for name in shown.index])
-        axes.tick_params(axis="y", length=0)
-        axes.set(ylim=(-0.6, len(shown) - 0.4), xlabel="gain over a random map, 95 % interval")
-        axes.grid(axis="x")
-        name = measure.replace("mu_", "µ-").capitalize()
-        style.set_title(drawing, f"{name}: gain over random maps")
+    axes = drawing.subplots()
+    places = np.arange(len(shown))
+    gains, low, high = (shown[f"{measure}_{part}"].to_numpy() for part in ("gain", "low", "high"))
+    colours = [style.RIGHT if end > 0 else style.MUTED for end in low]
+    axes.hlines(places, low, high, color=colours, linewidth=2)
+    axes.scatter(gains, places, color=colours, s=28, zorder=3)
+    axes.axvline(0, color=style.INK, linewidth=0.9)
+    axes.set_yticks(places, [titles.get(name, name) for name in shown.index])
+    axes.tick_params(axis="y", length=0)
+    axes.set(ylim=(-0.6, len(shown) - 0.4), xlabel="gain over a random map, 95 % interval")
+    axes.grid(axis="x")
+    name = measure.replace("mu_", "µ-").capitalize()
+    style.set_title(drawing, f"{name}: gain over random maps")
     gains = [
         f"{titles.get(name, name)} {row[f'{measure}_gain']:+.3f}"
         for name, row in shown[::-1].iterrows()

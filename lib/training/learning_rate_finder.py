@@ -9,7 +9,6 @@ import dataclasses
 import math
 
 import keras
-import matplotlib
 import numpy as np
 import pandas
 from matplotlib.ticker import FuncFormatter
@@ -78,27 +77,27 @@ def suggested(tried: pandas.DataFrame) -> float:
     return float(tried["learning_rate"].iloc[int(slope.argmin())])
 
 
+@style.in_style
 def drawing(tried: pandas.DataFrame) -> Drawing:
     """Returns a figure of the loss over the rate, with the suggested rate marked."""
     rate = suggested(tried)
     figure = Drawing(7.0, 3.6)
-    with matplotlib.rc_context(style.settings()):
-        axes = figure.subplots()
-        axes.plot(tried["learning_rate"], tried["loss"], color=style.MUTED, label="each step")
-        axes.plot(
-            tried["learning_rate"], tried["smoothed"], color=style.COLOURS[0], label="running mean"
-        )
-        label = f"falls fastest at {rate:.1e}"
-        axes.axvline(rate, color=style.COLOURS[1], linestyle="--", label=label)
-        axes.set(
-            xscale="log",
-            xlabel="learning rate",
-            ylabel="training loss",
-            title="Loss while the learning rate grows",
-        )
-        axes.set_ylim(0, 1.2 * float(tried["smoothed"].iloc[:10].max()))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
-        axes.legend()
+    axes = figure.subplots()
+    axes.plot(tried["learning_rate"], tried["loss"], color=style.MUTED, label="each step")
+    axes.plot(
+        tried["learning_rate"], tried["smoothed"], color=style.COLOURS[0], label="running mean"
+    )
+    label = f"falls fastest at {rate:.1e}"
+    axes.axvline(rate, color=style.COLOURS[1], linestyle="--", label=label)
+    axes.set(
+        xscale="log",
+        xlabel="learning rate",
+        ylabel="training loss",
+        title="Loss while the learning rate grows",
+    )
+    axes.set_ylim(0, 1.2 * float(tried["smoothed"].iloc[:10].max()))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+    axes.legend()
     lowest = tried["smoothed"].min()
     figure.alt = (
         f"The running mean of the loss falls fastest at a learning rate of {rate:.1e}; its "

@@ -143,22 +143,22 @@ def curves(fitted: Fitted) -> Drawing:
     return run_figures.learning_curves(epochs, kept_epoch=kept, title=title)
 
 
+@style.in_style
 def _candidates(history: pandas.DataFrame, kept: int) -> Drawing:
     """The validation loss of every linear head that was tried, by its regularisation."""
     drawing = Drawing(6.4, 3.4)
     best = history.iloc[kept - 1]
-    with matplotlib.rc_context(style.settings()):
-        axes = drawing.subplots()
-        for colour, (kind, rows) in zip(
-            style.COLOURS, history.groupby("kind", sort=False), strict=False
-        ):
-            rows = rows.sort_values("strength")
-            axes.plot(rows["strength"], rows["val_loss"], "o-", color=colour, label=kind)
-        axes.plot(best["strength"], best["val_loss"], "o", ms=11, mfc="none", mec="black")
-        axes.set(xscale="log", xlabel="regularisation", ylabel="validation loss")
-        axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-        drawing.legend(loc="outside lower center", ncols=3)
-        style.set_title(drawing, "Linear heads that were tried (circle: chosen)")
+    axes = drawing.subplots()
+    for colour, (kind, rows) in zip(
+        style.COLOURS, history.groupby("kind", sort=False), strict=False
+    ):
+        rows = rows.sort_values("strength")
+        axes.plot(rows["strength"], rows["val_loss"], "o-", color=colour, label=kind)
+    axes.plot(best["strength"], best["val_loss"], "o", ms=11, mfc="none", mec="black")
+    axes.set(xscale="log", xlabel="regularisation", ylabel="validation loss")
+    axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    drawing.legend(loc="outside lower center", ncols=3)
+    style.set_title(drawing, "Linear heads that were tried (circle: chosen)")
     drawing.alt = (
         f"Validation loss of {len(history)} linear heads; {best['kind']} with strength "
         f"{best['strength']:g} is chosen, at {best['val_loss']:.3f}."
