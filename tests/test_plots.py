@@ -11,7 +11,7 @@ from PIL import Image
 
 from lib.evaluation.arm_model import Uncertainty
 from lib.evaluation.statistics import Estimate
-from lib.reporting import run_figures, style
+from lib.reporting import comparison_page, run_figures, style
 
 NAMES = [
     "café",
@@ -142,7 +142,7 @@ def test_every_figure_tells_its_numbers():
 def test_the_arms_keep_their_order_and_others_figures_are_marked_as_published():
     arms = {"resnet": estimate("accuracy", 0.86), "cnn": estimate("accuracy", 0.8)}
     values = {"cnn": [0.79, 0.8, 0.81], "resnet": [0.85, 0.86, 0.87]}
-    drawing = run_figures.leaderboard(arms, values, published={"Deitsch et al. 2019": 0.8842})
+    drawing = comparison_page.leaderboard(arms, values, published={"Deitsch et al. 2019": 0.8842})
     assert drawing.alt.startswith(
         "accuracy of the arms with 95 % intervals: resnet 86.0 % (84.0 % to 88.0 %, 3 seeds); cnn"
     )
@@ -158,7 +158,7 @@ def test_the_arms_keep_their_order_and_others_figures_are_marked_as_published():
     assert labels == ["published: Deitsch et al.\n2019", "cnn", "resnet"]
     assert (
         "kappa of the arms"
-        in run_figures.leaderboard({"a": estimate("kappa", 0.6)}, {"a": [0.6]}).alt
+        in comparison_page.leaderboard({"a": estimate("kappa", 0.6)}, {"a": [0.6]}).alt
     )
 
 

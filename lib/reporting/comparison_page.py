@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from lib import files
 from lib.data import decode, thumbnails
@@ -19,11 +20,12 @@ from lib.data.dataset import Dataset
 from lib.evaluation import arm_agreement, calibration, metrics, outcomes, overfitting
 from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.comparison import Comparison, write_table
-from lib.evaluation.formatting import amount, interval, words
+from lib.evaluation.formatting import SHARES, amount, interval, words
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import RunRecord
-from lib.reporting import run_figures, tensorboard, text
+from lib.evaluation.statistics import Estimate
+from lib.reporting import run_figures, style, tensorboard, text
 from lib.reporting.style import Drawing
 from lib.runs import record
 
@@ -130,6 +132,97 @@ def drawings(
     return figures
 
 
+@style.in_style
+def leaderboard(
+    estimates: Mapping[str, Estimate],
+    values: Mapping[str, Sequence[float]],
+    *,
+    published: Mapping[str, float] | None = None,
+    letters: Mapping[str, str] | None = None,
+    is_narrow: bool = False,
+) -> Drawing:
+    """One row an arm in the given order: every seed a circle, the mean a diamond, its 95 % interval
+    a bar; first on top.
+
+    `values` holds each arm's seeds. `published` are figures of others: own rows that say so, with a
+    dashed line to compare with. `letters` stand at the right: arms that share one do not differ
+    significantly.
+    """
+    published, letters = dict(published or {}), dict(letters or {})
+    names = list(estimates)[::-1]  # drawn from below; the first arm on top
+    metric = next(iter(estimates.values())).name
+    height = 0.56 * len(names) + 0.34 * len(published) + 1.3
+    drawing = Drawing(4.2 if is_narrow else 7.6, height, title=f"Arms by {words(metric)}")
+    axes, below = drawing.subplots(), 0.6 * np.arange(len(published))
+    places = 0.6 * len(published) + 0.2 + np.arange(len(names))
+    for place, value in zip(below, published.values(), strict=True):
+        _draw_published(axes, place, amount(metric, value), value)
+    for place, name in zip(places, names, strict=True):
+        _draw_arm(axes, place, estimates[name], values[name])
+    others, room = (f"published: {name}" for name in published), 14 if is_narrow else 26
+    labels = [style.wrapped(name, width=room) for name in (*others, *names)]
+    axes.set_yticks([*below, *places], labels)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(-0.5, places[-1] + 0.7)
+    if letters:
+        _write_letters(axes, dict(zip(names, places, strict=True)), letters)
+    axes.margins(x=0.08)
+    if metric in SHARES:
+        style.show_percent(axes.xaxis)
+    axes.grid(axis="x")
+    gap = "\n" if is_narrow else " "
+    axes.set_xlabel(f"{words(metric)} on test{gap}(circle: a seed; bar: 95 % interval)")
+    numbers = "; ".join(
+        f"{name} {amount(metric, one.value)} ({amount(metric, one.low)} to "
+        f"{amount(metric, one.high)}, {one.num_seeds} seeds)"
+        for name, one in estimates.items()
+    )
+    drawing.alt = f"{words(metric)} of the arms with 95 % intervals: {numbers}."
+    for name, value in published.items():
+        drawing.alt += f" Published by others: {name} {amount(metric, value)}."
+    if letters:
+        groups = "; ".join(f"{name} {letters[name]}" for name in estimates)
+        drawing.alt += f" Arms that share a letter do not differ significantly: {groups}."
+    return drawing
+
+
+def _write_letters(axes: Axes, places: Mapping[str, float], letters: Mapping[str, str]) -> None:
+    # One column a letter, so that a group reads as a broken line from top to bottom.
+    columns = sorted(set("".join(letters.values())))
+    right = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    for name, place in places.items():
+        for letter in letters[name]:
+            offset = (8 + 11 * columns.index(letter), 0)
+            look = {"va": "center", "ha": "center", "fontsize": 9, "color": style.INK}
+            axes.annotate(letter, (1, place), offset, **right, **look)
+    heading, top = "same letter: no\nsignificant difference", (1, max(places.values()) + 0.5)
+    look = {"va": "bottom", "fontsize": 7, "color": style.MUTED}
+    axes.annotate(heading, top, (3, 0), **right, **look)
+
+
+def _draw_arm(axes: Axes, place: float, estimate: Estimate, seeds: Sequence[float]) -> None:
+    bar = {"color": style.RIGHT, "alpha": 0.3, "linewidth": 9, "solid_capstyle": "butt"}
+    axes.plot([estimate.low, estimate.high], [place, place], **bar)
+    # Below and above in turn, and ever farther: none lies behind the diamond.
+    lanes = np.arange(len(seeds))
+    offsets = np.where(lanes % 2, 1, -1) * (0.15 + 0.1 * (lanes // 2) / max(1, len(seeds) // 2))
+    circle = {"color": style.INK, "markersize": 4.5, "markerfacecolor": "none", "alpha": 0.8}
+    axes.plot(seeds, place + offsets, "o", **circle)
+    diamond = {"color": style.RIGHT, "markersize": 7, "markeredgecolor": style.PAPER}
+    axes.plot([estimate.value], [place], "D", **diamond)
+    look = {"ha": "center", "va": "bottom", "fontsize": 9, "fontweight": "bold"}
+    number, point = amount(estimate.name, estimate.value), (estimate.value, place)
+    axes.annotate(number, point, (0, 11), textcoords="offset points", color=style.RIGHT, **look)
+
+
+def _draw_published(axes: Axes, place: float, number: str, value: float) -> None:
+    axes.axvline(value, color=style.WRONG, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    axes.plot([value], [place], "D", color=style.WRONG, markersize=6.5, markerfacecolor=style.PAPER)
+    plate = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 1}
+    look = {"va": "center", "fontsize": 9, "color": style.WRONG, "bbox": plate}
+    axes.annotate(number, (value, place), (9, 0), textcoords="offset points", **look)
+
+
 def _titled(published: Mapping[str, Any] | None) -> dict[str, Any]:
     """Figures of others by their `title`, or by name where they have none of their own."""
     figures = dict(published or {})
@@ -155,7 +248,7 @@ def _overview(
     others = {name: value for name, value in stated.items() if value is not None}
     letters = comparison.letters if comparison.has_letters else {}
     more = {"published": others, "letters": letters, "is_narrow": is_narrow}
-    figures = {"arms": run_figures.leaderboard(estimates, values, **more)}
+    figures = {"arms": leaderboard(estimates, values, **more)}
     if histories := _histories(comparison):
         figures["curves"] = run_figures.learning_curves_of_arms(histories, is_narrow=is_narrow)
     return figures
