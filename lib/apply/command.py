@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from lib import parameter_table, runs
+from lib import parameter_table, paths, runs
 from lib.apply import classifier as models
 from lib.apply import folder as folders
 from lib.apply import report
 from lib.apply.folder import Outcome
+from lib.batch import dask_executor
+from lib.batch.dask_executor import Executor
 from lib.reporting.text import SITE, print_progress
 from lib.runs import Run
-
-if TYPE_CHECKING:
-    from lib.batch.dask_executor import Executor
 
 
 def apply(
@@ -78,6 +77,14 @@ def apply(
     place = quote(f"{run.study}/{run.stage}/{run.unit}")
     print(f"Label the most informative by keyboard: `darkroom web`, {SITE}/label/{place}")
     return 0
+
+
+def spread(
+    model: str, pictures: str, *, workers: int | None, cluster: str | None, **given: Any
+) -> int:
+    """Applies a trained run to a folder of very many files, on all cores or on a cluster."""
+    with dask_executor.for_pass(paths.logs(), workers, cluster) as executor:
+        return apply(model, pictures, executor=executor, **given)
 
 
 def facts(outcome: Outcome, run: Run, page: Path) -> dict[str, Any]:

@@ -48,6 +48,17 @@ _SHORT_MEMORY = {
 """Dask's own history for its status page, which otherwise grows for an hour."""
 
 
+def for_pass(folder: Path, workers: int | None, cluster: str | None) -> Executor:
+    """Returns the executor of a pass over many files: by default all cores of this machine.
+
+    Raises DarkroomError for a cluster that does not share `folder`.
+    """
+    local = None if cluster else machine.num_cores()
+    executor = Executor(workers=local if workers is None else workers, cluster=cluster)
+    executor.check(folder)
+    return executor
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The outcome of a task: `value`, or the `error` it raised; both None if it was cancelled."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lib.cli.arguments import ACCURACY, CLUSTER, DATA, JSON, WORKERS, add, argument, pairs, repeated
-
-if TYPE_CHECKING:
-    from lib.batch.dask_executor import Executor
 
 _MODEL = argument("model", "a trained run such as quickstart/train/custom-s0, a study (its best "
                   "run), or a saved model")  # fmt: skip
@@ -52,7 +48,7 @@ def add_to(commands: Any) -> None:
         "compute the features of all accepted images, for 8_features",
         argument("data", "the name of a cleaned data set"),
         argument("model", "a trained run such as wikiart/train/custom-s0"), WORKERS, CLUSTER, size)
-    add(passes, "apply", "lib.cli.models:spread_apply",
+    add(passes, "apply", "lib.apply.command:spread",
         "label every picture of a folder, as `darkroom apply` does",
         argument("model", "a trained run, a study (its best run), or a saved model that all "
                  "machines see"),
@@ -62,12 +58,13 @@ def add_to(commands: Any) -> None:
 
 def spread_scan(data: str, *, workers: int | None, cluster: str | None, part_size: int) -> int:
     """Reads and measures every file of a data set."""
+    from lib.batch import dask_executor
     from lib.cleaning.scan import scan
     from lib.data import intake
     from lib.reporting.text import print_progress
 
     dataset = intake.bring(data)
-    with _executor(dataset.folder, workers, cluster) as executor:
+    with dask_executor.for_pass(dataset.folder, workers, cluster) as executor:
         table = scan(dataset, executor=executor, part_size=part_size, progress=print_progress)
     print(f"{dataset.name}: {len(table):,} files read. Next: `darkroom clean {dataset.name}`.")
     return 0
@@ -78,35 +75,15 @@ def spread_features(
 ) -> int:
     """Computes the features of all accepted images of a data set."""
     from lib.apply import classifier
+    from lib.batch import dask_executor
     from lib.data import dataset as datasets
     from lib.embeddings import feature_spaces
     from lib.reporting.text import print_progress
 
     dataset, (path, _) = datasets.load(data), classifier.find(model)
-    with _executor(dataset.folder, workers, cluster) as executor:
+    with dask_executor.for_pass(dataset.folder, workers, cluster) as executor:
         folder = feature_spaces.compute(
             dataset, path, executor=executor, part_size=part_size, progress=print_progress
         )
     print(f"Features: {folder / 'features.npy'}")
     return 0
-
-
-def spread_apply(
-    model: str, pictures: str, *, workers: int | None, cluster: str | None, **given: Any
-) -> int:
-    """Labels every picture of a folder."""
-    from lib import paths
-    from lib.apply import command
-
-    with _executor(paths.logs(), workers, cluster) as executor:
-        return command.apply(model, pictures, executor=executor, **given)
-
-
-def _executor(folder: Path, workers: int | None, cluster: str | None) -> Executor:
-    from lib.batch import machine
-    from lib.batch.dask_executor import Executor
-
-    local = None if cluster else machine.num_cores()
-    executor = Executor(workers=local if workers is None else workers, cluster=cluster)
-    executor.check(folder)
-    return executor

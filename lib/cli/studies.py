@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 from lib.cli.arguments import CLUSTER, JSON, SET, add, argument, flag, repeated
@@ -10,10 +11,15 @@ from lib.errors import DarkroomError
 MAX_SEEDS = 1000
 
 
+class _Seeds(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, text: Any, option: str | None = None) -> None:
+        setattr(namespace, self.dest, _seeds(text))
+
+
 # fmt: off
 def add_to(commands: Any) -> None:
     """Adds these commands to the command line."""
-    add(commands, "run", "lib.cli.studies:run",
+    add(commands, "run", "lib.batch.command:run",
         "run a study, or continue one; finished runs are skipped",
         argument("name", "name of a study in studies/, or the path of a .toml file"),
         SET,
@@ -24,7 +30,7 @@ def add_to(commands: Any) -> None:
         argument("--workers", "runs at the same time on this machine", type=int, metavar="N"),
         CLUSTER,
         argument("--seeds", "this many seeds, or these (0,1,7), instead of the study's",
-                 metavar="N"),
+                 metavar="N", action=_Seeds, default=[]),
         flag("--log-output", "print what the cells print"),
         argument("--output", "write the executed notebooks there too: a folder, s3://, gs://, …",
                  default="", metavar="FOLDER"),
@@ -60,16 +66,7 @@ def add_to(commands: Any) -> None:
 # fmt: on
 
 
-def run(*, seeds: str | None, **given: Any) -> int:
-    """Runs a study; `seeds` is their number, or a list with commas."""
-    from lib.batch import command
-
-    return command.run(seeds=_seeds(seeds), **given)
-
-
-def _seeds(text: str | None) -> list[int]:
-    if text is None:
-        return []
+def _seeds(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() for word in words) or words == ["0"]:
         raise DarkroomError(
