@@ -31,7 +31,7 @@ from matplotlib.ticker import FuncFormatter
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5F4B8B", "#000000")
 RIGHT, WRONG = COLOURS[0], COLOURS[1]
 INK, MUTED, FAINT, PAPER = "#1F2933", "#5B6770", "#E3E7EB", "#FFFFFF"
-ON_DARK, ON_LIGHT = "#FEFEFE", "#1E2832"
+ON_DARK = "#FEFEFE"
 """Text on a coloured area: these stay as they are when a page is dark."""
 AXIS = "#A7B0B8"
 _DARK = {

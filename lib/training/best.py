@@ -73,7 +73,7 @@ def search(
     *,
     minutes: float = 20,
     seed: int = 0,
-    began: float | None = None,
+    clock: Clock | None = None,
     report: Callable[[str], None] = print,
     **parameters: Any,
 ) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def search(
         minutes: the time for all of it, at least 1. The linear head on the smallest features is
             made however long it takes.
         seed: of the split, the training and the images' order.
-        began: `time.monotonic()` when the time began to count; None for now.
+        clock: counts the time instead, where it has begun already.
         report: called with each line of the progress.
         parameters: further parameters of `3_train` that all share, such as `target`,
             `split_method`, `fractions`, `resize` or `class_weights`.
@@ -97,7 +97,7 @@ def search(
     Raises:
         DarkroomError: for a limit below a minute, or where no backbone has its weights here.
     """
-    clock = _Clock(minutes, began=began)
+    clock = clock or Clock(minutes)
     fixed = {"seed": seed, "split_seed": seed, "feature_backend": "auto", **_MIRRORED, **parameters}
     if not fixed["average_mirrored"]:
         fixed |= _AS_THEY_ARE
@@ -159,12 +159,10 @@ def command(data: str, *, minutes: float, values: dict[str, str], as_json: bool)
         if name in own:
             raise DarkroomError(f"`{name}` is chosen by the search. Received: --set {name}=….")
     checked = notebook.check(values, text=True)
-    began = time.monotonic()
-    if not minutes >= 1:
-        raise DarkroomError(f"`minutes` must be at least 1. Received: {minutes:g}.")
+    clock = Clock(minutes)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         pictures = clean.ensure(intake.bring(data))
-        outcome = search(pictures, minutes=minutes, began=began, **checked)
+        outcome = search(pictures, clock=clock, **checked)
         if not as_json:
             print(f"Apply it with: darkroom apply {outcome['run']} FOLDER")
     if as_json:
@@ -172,11 +170,13 @@ def command(data: str, *, minutes: float, values: dict[str, str], as_json: bool)
     return 0
 
 
-class _Clock:
-    def __init__(self, minutes: float, *, began: float | None) -> None:
+class Clock:
+    """The time limit of a search, which counts from when it is made."""
+
+    def __init__(self, minutes: float) -> None:
         if not minutes >= 1:
             raise DarkroomError(f"`minutes` must be at least 1. Received: {minutes:g}.")
-        self._began = time.monotonic() if began is None else began
+        self._began = time.monotonic()
         self._minutes = minutes
 
     def spent(self) -> float:
@@ -188,7 +188,7 @@ class _Clock:
         return (1 - _FINAL_SHARE) * self._minutes - self.spent()
 
 
-def _probes(pictures: Dataset, fixed: dict[str, Any], clock: _Clock) -> Iterator[Candidate]:
+def _probes(pictures: Dataset, fixed: dict[str, Any], clock: Clock) -> Iterator[Candidate]:
     """Yields linear heads on the features of each backbone and of those joined, by rising cost.
 
     The side grows as long as that helps. The smallest features are tried with and without mirror
@@ -245,7 +245,7 @@ def _probe(pictures: Dataset, fixed: dict[str, Any], architecture: str, side: in
 
 
 def _fine_tuned(
-    pictures: Dataset, fixed: dict[str, Any], clock: _Clock, head: Candidate
+    pictures: Dataset, fixed: dict[str, Any], clock: Clock, head: Candidate
 ) -> Iterator[Candidate]:
     """Yields the backbones of the best head fine-tuned at its side, one after the other, each for
     as many epochs as the time allows; none where that is fewer than three.
@@ -425,7 +425,7 @@ def _candidate(
     )
 
 
-def _line(candidate: Candidate, clock: _Clock) -> str:
+def _line(candidate: Candidate, clock: Clock) -> str:
     return (
         f"{clock.spent():6.1f} min  validation accuracy {candidate.accuracy:.3f}, log loss "
         f"{candidate.log_loss:.3f}  {candidate.name} ({candidate.minutes:.1f} min)"

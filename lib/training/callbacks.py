@@ -222,7 +222,6 @@ class DrawCurves(_AfterEpoch):
         self._draw()
 
     def _draw(self) -> None:
-        import pandas
         from IPython.display import display
 
         from lib.reporting import run_figures
@@ -240,7 +239,6 @@ class DrawCurves(_AfterEpoch):
 
 def is_watched() -> bool:
     """Returns whether the cell is watched: in a notebook, and not in a study."""
-
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return getattr(shell, "kernel", None) is not None and "DARKROOM_ENGINE" not in os.environ
