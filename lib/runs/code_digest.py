@@ -58,7 +58,7 @@ PRESENTATION = (
     "lib.embeddings.plots",
     "lib.apply.report",
     "lib.apply.command",
-    "lib.apply.labelling",
+    "lib.apply.active_learning",
 )
 """Modules of those packages, or `module:name` of them, that decide no number."""
 ENTRY_POINTS = {

@@ -14,7 +14,7 @@ import pandas as pd
 from flask import Blueprint, Response, jsonify, render_template
 
 from lib import hashing, notebooks, parameter_types, paths
-from lib.apply import labelling
+from lib.apply import active_learning
 from lib.data import dataset as datasets
 from lib.data import decode
 from lib.errors import DarkroomError
@@ -52,7 +52,7 @@ class Application(Images):
         self.paths = self.frame["path"].astype(str).to_numpy(object)
         self.version = hashing.digest(*self.paths)
         self.labels = list(self.names)
-        known = labelling.read(self.dataset, self.folder)
+        known = active_learning.read(self.dataset, self.folder)
         self.label = np.full(len(self.frame), NONE, "<u2")
         self.verdict = np.zeros(len(self.frame), np.uint8)
         for row, path in enumerate(self.paths):
@@ -69,7 +69,7 @@ class Application(Images):
     def rank(self) -> np.ndarray:
         """float32 (n,): the place of each picture in the order of usefulness."""
         rank = np.empty(len(self.frame), np.float32)
-        rank[labelling.order(self.shares, self._looks)] = np.arange(len(self.frame))
+        rank[active_learning.order(self.shares, self._looks)] = np.arange(len(self.frame))
         return rank
 
     def file(self, row: int) -> Path:
@@ -143,7 +143,7 @@ class Application(Images):
 
     def _write(self, row: int, label: str | None, skipped: bool) -> None:
         path = self.paths[row]
-        labelling.append(self.dataset, self.folder, path, label=label, skipped=skipped)
+        active_learning.append(self.dataset, self.folder, path, label=label, skipped=skipped)
         self._set(row, label, skipped=skipped)
 
     def _set(self, row: int, label: str | None, *, skipped: bool) -> None:
@@ -183,7 +183,7 @@ def page(study: str, stage: str, run: str) -> str:
 def planned(study: str, stage: str, run: str) -> Response:
     """Previews joining."""
     application = _load(study, stage, run)
-    num, data = len(labelling.labelled(application.dataset)), application.dataset.name
+    num, data = len(active_learning.labelled(application.dataset)), application.dataset.name
     return jsonify(
         sentence=f"{num:,} pictures are labelled for the data set {data}. A new data set of its "
         "kept images and these pictures will be made; the new ones are trained on, and the test "
@@ -198,7 +198,7 @@ def join(study: str, stage: str, run: str) -> Response:
     frame = archive.predictions(application.model).frame
     splits = dict(zip(frame["path"], frame["split"], strict=True))
     with _lock:
-        made = labelling.join(application.dataset, splits=splits)
+        made = active_learning.join(application.dataset, splits=splits)
     return jsonify(
         name=made.name,
         sentence=f"The data set {made.name} is made. Train again with the command below; this "
@@ -228,7 +228,7 @@ def _gain(application: Application) -> dict[str, Any] | None:
     for run in archive.runs_of_stage(application.model.stage):
         same_arm = run.name == application.model.name
         if same_arm and str(run.result.get("data", "")).startswith(wanted):
-            gained = labelling.gain([before], [archive.predictions(run)])
+            gained = active_learning.gain([before], [archive.predictions(run)])
             if gained is not None:
                 return {**gained, "run": run.id, "model": application.model.id}
     return None

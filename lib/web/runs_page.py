@@ -14,7 +14,7 @@ import pandas as pd
 from flask import Blueprint, Response, abort, jsonify, render_template, request, send_file
 
 from lib import paths
-from lib.apply import labelling
+from lib.apply import active_learning
 from lib.batch import status
 from lib.batch.status import RunStatus
 from lib.data import decode
@@ -273,7 +273,7 @@ def _gains(trained: list[Run], titles: dict[str, str]) -> list[dict[str, Any]]:
         before, after = (
             [archive.predictions(run) for run in side] for side in zip(*pairs, strict=True)
         )
-        if gained := labelling.gain(before, after):
+        if gained := active_learning.gain(before, after):
             rows.append({"arm": titles.get(arm, arm), "data": data, **gained})
     return rows
 

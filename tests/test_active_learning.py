@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib.apply import labelling
+from lib.apply import active_learning
 from lib.cleaning import clean
 from lib.data import intake, sources
 from lib.errors import DarkroomError
@@ -19,7 +19,7 @@ from lib.web import archive, label_page, site
 
 def test_the_most_uncertain_comes_first_and_its_double_later():
     probabilities = np.array([[0.99, 0.01], [0.5, 0.5], [0.5, 0.5], [0.3, 0.7], [0.7, 0.3]])
-    order = labelling.order(probabilities).tolist()
+    order = active_learning.order(probabilities).tolist()
     assert order[0] == 1  # the first of the two most uncertain
     assert order.index(2) > order.index(3) and order.index(2) > order.index(4)
 
@@ -27,13 +27,13 @@ def test_the_most_uncertain_comes_first_and_its_double_later():
 def test_of_equally_uncertain_pictures_those_that_look_different_come_first():
     probabilities = np.full((5, 2), 0.5)
     looks = np.array([[0.0], [0.01], [0.02], [5.0], [9.0]])
-    assert labelling.order(probabilities, lambda rows: looks[rows]).tolist()[:3] == [0, 4, 3]
+    assert active_learning.order(probabilities, lambda rows: looks[rows]).tolist()[:3] == [0, 4, 3]
 
 
 def test_the_order_is_a_permutation_for_any_number():
-    for num in (1, 2, 3, labelling.POOL + 7):
+    for num in (1, 2, 3, active_learning.POOL + 7):
         shares = np.random.default_rng(num).dirichlet([1, 1, 1], num)
-        assert sorted(labelling.order(shares).tolist()) == list(range(num))
+        assert sorted(active_learning.order(shares).tolist()) == list(range(num))
 
 
 @pytest.fixture
@@ -54,16 +54,16 @@ def pets(tmp_path, monkeypatch):
 def test_labels_join_as_a_data_set_of_their_own_and_keep_the_test_images(pets, tmp_path):
     new = tmp_path / "new"
     with pytest.raises(DarkroomError, match="Nothing has been labelled"):
-        labelling.join(pets)
-    labelling.append(pets, new, "00.png", label="cat")
-    labelling.append(pets, new, "01.png", label="dog")
-    labelling.append(pets, new, "01.png", label="cat")  # the later holds
-    labelling.append(pets, new, "02.png", label="dog")
-    labelling.append(pets, new, "02.png", label=None)  # taken back
-    labelling.append(pets, new, "03.png", label=None, skipped=True)
-    assert [line["path"] for line in labelling.labelled(pets)] == ["00.png", "01.png"]
-    assert labelling.read(pets, new)["03.png"]["skipped"]
-    joined = labelling.join(pets, splits={"cat/00.png": "test", "dog/00.png": "val"})
+        active_learning.join(pets)
+    active_learning.append(pets, new, "00.png", label="cat")
+    active_learning.append(pets, new, "01.png", label="dog")
+    active_learning.append(pets, new, "01.png", label="cat")  # the later holds
+    active_learning.append(pets, new, "02.png", label="dog")
+    active_learning.append(pets, new, "02.png", label=None)  # taken back
+    active_learning.append(pets, new, "03.png", label=None, skipped=True)
+    assert [line["path"] for line in active_learning.labelled(pets)] == ["00.png", "01.png"]
+    assert active_learning.read(pets, new)["03.png"]["skipped"]
+    joined = active_learning.join(pets, splits={"cat/00.png": "test", "dog/00.png": "val"})
     assert joined.name == "pets_labelled"
     rows = sources.rows(joined).set_index("path")
     assert len(rows) == 26 and rows["label"].value_counts().to_dict() == {"cat": 14, "dog": 12}
@@ -71,20 +71,20 @@ def test_labels_join_as_a_data_set_of_their_own_and_keep_the_test_images(pets, t
     added = rows[rows.index.str.startswith("labelled/")]
     assert added["source_split"].tolist() == ["train", "train"]
     assert added["attr_source"].tolist() == ["new", "new"]
-    assert labelling.join(pets).name == "pets_labelled_2"
+    assert active_learning.join(pets).name == "pets_labelled_2"
     assert sorted(path.name for path in pets.raw.iterdir()) == ["cat", "dog"]
 
 
 def test_a_torn_line_is_passed_over_and_a_foreign_one_refused(pets, tmp_path):
-    labelling.append(pets, tmp_path, "a.png", label="cat")
-    file = pets.folder / labelling.FILE
+    active_learning.append(pets, tmp_path, "a.png", label="cat")
+    file = pets.folder / active_learning.FILE
     with file.open("ab") as torn:
         torn.write(b'{"path": "b.p')
-    labelling.append(pets, tmp_path, "c.png", label="dog")
-    assert [line["path"] for line in labelling.labelled(pets)] == ["a.png", "c.png"]
+    active_learning.append(pets, tmp_path, "c.png", label="dog")
+    assert [line["path"] for line in active_learning.labelled(pets)] == ["a.png", "c.png"]
     file.write_text('{"path": 3}\n')
     with pytest.raises(DarkroomError, match="Line 1 of .* is damaged"):
-        labelling.labelled(pets)
+        active_learning.labelled(pets)
 
 
 def _predictions(tmp_path, name, right, truth=None):
@@ -110,7 +110,7 @@ def test_the_gain_is_paired_on_the_shared_test_images(tmp_path):
     before[:20] = False  # 20 wrong before, of which 15 become right and 5 others wrong
     after[15:20] = False
     after[20:25] = False
-    found = labelling.gain(
+    found = active_learning.gain(
         [_predictions(tmp_path, "a.parquet", before)], [_predictions(tmp_path, "b.parquet", after)]
     )
     assert (found["num"], found["before"], found["after"]) == (100, 0.8, 0.9)
@@ -123,7 +123,7 @@ def test_test_images_that_were_relabelled_in_between_are_judged_by_their_new_lab
     old, new = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0])
     first = _predictions(tmp_path, "a.parquet", np.array([True, True, True, False]), old)
     second = _predictions(tmp_path, "b.parquet", np.array([True, True, True, True]), new)
-    found = labelling.gain([first], [second])  # both models say cat, cat, dog, cat
+    found = active_learning.gain([first], [second])  # both models say cat, cat, dog, cat
     assert (found["relabelled"], found["before"], found["after"]) == (1, 1, 1)
 
 
@@ -133,7 +133,7 @@ def test_an_image_that_several_models_were_tested_on_counts_once_with_their_mean
         _predictions(tmp_path, "b.parquet", np.array([True, True])),  # knows the first two alone
     ]
     after = [_predictions(tmp_path, "c.parquet", np.array([True, True, True]))]
-    found = labelling.gain(before, after)  # three images: 1, 0.5 and 1 before, all 1 after
+    found = active_learning.gain(before, after)  # three images: 1, 0.5 and 1 before, all 1 after
     assert found["num"] == 3 and found["before"] == pytest.approx(2.5 / 3)
     assert (found["after"], found["difference"]) == (1, pytest.approx(0.5 / 3))
     # (0.5 - 1.96 * sqrt(0.25 + 1 - 0.5 ** 2 / 5)) / 5
@@ -174,11 +174,11 @@ def test_the_page_labels_skips_and_takes_back(page, pets, tmp_path):
     answer = post("decide", rows=[0, 3], action="relabel", label="dog").get_json()
     assert (answer["verdicts"], answer["labels"], answer["undo"]) == ([1, 1], [1, 1], 1)
     assert post("decide", rows=[1], action="skip").get_json()["verdicts"] == [2]
-    assert labelling.read(pets, tmp_path / "new")["01.png"]["skipped"]
+    assert active_learning.read(pets, tmp_path / "new")["01.png"]["skipped"]
     assert post("undo").get_json()["verdicts"] == [0]
     assert post("undo").get_json()["labels"] == [label_page.NONE] * 2
     assert "no label" in post("undo").get_json()["error"]
-    assert labelling.labelled(pets) == []
+    assert active_learning.labelled(pets) == []
     assert post("decide", rows=[0], action="keep").status_code == 400
     assert post("decide", rows=[12], action="skip").status_code == 400
     [row] = post("rows", rows=[11]).get_json()
