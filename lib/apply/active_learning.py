@@ -107,8 +107,9 @@ def labelled(dataset: Dataset) -> list[dict[str, Any]]:
     return [last[key] for key in sorted(last) if last[key]["label"] is not None]
 
 
-def join(dataset: Dataset, *, splits: Mapping[str, str] | None = None, name: str = "") -> Dataset:
-    """Returns a new data set of the kept images of `dataset` and all pictures labelled for it.
+def join(dataset: Dataset, *, splits: Mapping[str, str] | None = None) -> Dataset:
+    """Returns a new data set, `<name>_labelled`, of the kept images of `dataset` and all pictures
+    labelled for it.
 
     Its files are hard links where the disk allows it and copies elsewhere; the old data set stays
     as it is. `images.csv` names the label, the split and the source of each.
@@ -117,7 +118,6 @@ def join(dataset: Dataset, *, splits: Mapping[str, str] | None = None, name: str
         dataset: the data set that the labels were given for.
         splits: path -> train, val or test of the old images, those of the model's run; an image
             that it lacks, and every new picture, goes to train.
-        name: of the new data set, by default `<name>_labelled`, or with a number behind it.
 
     Raises:
         DarkroomError: nothing has been labelled, or a labelled picture is gone.
@@ -125,7 +125,7 @@ def join(dataset: Dataset, *, splits: Mapping[str, str] | None = None, name: str
     new = labelled(dataset)
     if not new:
         raise DarkroomError(f"Nothing has been labelled for the data set {dataset.name!r} yet.")
-    name = name or _free_name(dataset.name)
+    name = _free_name(dataset.name)
     raw = paths.dataset(name) / "raw"
     table = dataset.accepted()[["path", "label"]].rename(columns={"path": "image"})
     division = [(splits or {}).get(path, "train") for path in table["image"]]

@@ -247,19 +247,15 @@ def compare_all(
     *,
     metric: str = "accuracy",
     split: str = "test",
-    against: str = "",
     margin: float = MARGIN,
 ) -> list[Pair]:
     """Every pair of arms with a common test set, corrected for their number; `arms` maps a name to
     its runs by seed.
-
-    With `against`, the name of an arm, only the pairs that it is one of: fewer tests, so less is
-    lost to the correction.
     """
     refuse_other_images(arms, split)
     scores = arm_model.score(arms, {metric: matrices.HEADLINES.get(metric)}, split=split)[metric]
     exact = exact_p_values(arms, metric, split)
-    return of_model(LinearModel(scores), against=against, margin=margin, exact=exact)
+    return of_model(LinearModel(scores), margin=margin, exact=exact)
 
 
 def of_model(
@@ -270,6 +266,9 @@ def of_model(
     exact: Mapping[tuple[str, str], float] | None = None,
 ) -> list[Pair]:
     """The pairs of the arms of a model, corrected for their number.
+
+    With `against`, the name of an arm, only the pairs that it is one of: fewer tests, so less is
+    lost to the correction.
 
     `exact` holds p values that take the place of the model's, by pair, as McNemar's do.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -107,8 +107,6 @@ def prepare(
     *,
     engine: str = "auto",
     scores: bool = False,
-    num_compared: int = NUM_COMPARED,
-    precisions: Sequence[str] = PRECISIONS,
 ) -> Engine:
     """Returns the model ready to be applied, exported if that is requested, possible and found to
     agree.
@@ -119,8 +117,6 @@ def prepare(
         images: RGB of 0 to 255 in the model's size; the export is compared on the first of them.
         engine: `auto`, `keras` or `openvino`.
         scores: whether the outputs are logits of classes, whose order must agree too.
-        num_compared: largest number of images that are compared.
-        precisions: of `PRECISIONS`, in the order in which they are tried.
 
     Raises:
         DarkroomError: for an engine that cannot be, and with `openvino` for a network whose export
@@ -131,7 +127,7 @@ def prepare(
     )
     if resolve(engine) == "keras":
         return by_keras
-    some = np.asarray(images[:num_compared])
+    some = np.asarray(images[:NUM_COMPARED])
     try:
         exported, traced = _export(model)
     except (
@@ -143,7 +139,7 @@ def prepare(
             ) from error
         return by_keras
     expected = traced(some) if len(some) else np.zeros((0, 1), np.float32)
-    for precision in precisions:
+    for precision in PRECISIONS:
         apply = _compile(exported, precision)
         agreement = compare(expected, apply(some) if len(some) else expected, scores=scores)
         if agreement.holds:
