@@ -36,7 +36,7 @@ def test_the_average_of_two_arms_is_made_for_each_seed():
         record("other", 0, [0.3, 0.2, 0.8, 0.2]),
         record("one", 1, [0.5, 0.5, 0.5, 0.5], paths="efgh"),
     ]
-    (found,) = run_records.of_runs(runs, {"both": ["one", "other"]})
+    (found,) = run_records.averaged(runs, {"both": ["one", "other"]})
     assert found.predictions.probabilities[:, 0] == pytest.approx([0.6, 0.4, 0.6, 0.15])
     assert (found.arm, found.seed, found.is_ensemble) == ("both", 0, True)
     assert found.result["seconds"] == 20.0 and found.result["num_parameters"] == 10
@@ -45,24 +45,24 @@ def test_the_average_of_two_arms_is_made_for_each_seed():
 
 def test_the_seeds_of_one_arm_are_averaged_where_they_share_a_split():
     runs = [record("one", seed, [0.1 * seed] * 4) for seed in range(3)]
-    (found,) = run_records.of_runs(runs, {"seeds": ["one"]})
+    (found,) = run_records.averaged(runs, {"seeds": ["one"]})
     assert found.predictions.probabilities[:, 0] == pytest.approx([0.1] * 4)
 
 
 def test_what_cannot_be_averaged_is_refused():
     one = record("one", 0, [0.5] * 4)
     with pytest.raises(DarkroomError, match="names 'onne'.*Did you mean 'one'"):
-        run_records.of_runs([one], {"x": ["onne"]})
+        run_records.averaged([one], {"x": ["onne"]})
     with pytest.raises(DarkroomError, match="'one' is an arm; give the ensemble another name"):
-        run_records.of_runs([one], {"one": ["one"]})
+        run_records.averaged([one], {"one": ["one"]})
     with pytest.raises(DarkroomError, match="one has one training a split"):
-        run_records.of_runs([one], {"x": ["one"]})
+        run_records.averaged([one], {"x": ["one"]})
     with pytest.raises(DarkroomError, match="one, other have no seed in common"):
-        run_records.of_runs([one, record("other", 1, [0.5] * 4)], {"x": ["one", "other"]})
+        run_records.averaged([one, record("other", 1, [0.5] * 4)], {"x": ["one", "other"]})
     for changed in ({"paths": "abce"}, {"labels": "cdcc"}):
         other = record("other", 0, [0.5] * 4, **changed)
         with pytest.raises(DarkroomError, match="their images, labels or classes differ"):
-            run_records.of_runs([one, other], {"x": ["one", "other"]})
+            run_records.averaged([one, other], {"x": ["one", "other"]})
 
 
 def test_an_ensemble_is_a_row_with_a_verdict(monkeypatch):

@@ -24,17 +24,16 @@ from lib.evaluation import (
     metrics,
     multilabel,
     paired_tests,
+    run_records,
     statistics,
     test_set_log,
 )
 from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation import predictions as tables
-from lib.evaluation import run_records as averages
 from lib.evaluation.arm_model import LinearModel
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import RunRecord
-from lib.evaluation.run_records import read as read_run
 from lib.evaluation.statistics import Estimate
 from lib.runs import record
 
@@ -270,7 +269,7 @@ def comparison(
         only: the arms to compare; empty takes all.
         omit: arms to leave out.
         ensembles: names of ensembles and the arms whose probabilities each averages; they become
-            arms of their own (`ensembles.of_runs`).
+            arms of their own (`run_records.averaged`).
         against: one arm that all others are tested against, instead of all pairs.
         margin: arms are equivalent where they are shown to lie less than this apart.
         opened: names of all runs that have read these test images (`test_set_log.runs`), so that
@@ -282,9 +281,10 @@ def comparison(
             seeds, or runs of one seed that were measured on different data.
     """
     runs = sorted(
-        (read_run(Path(folder)) for folder in run_folders), key=lambda run: (run.arm, run.seed)
+        (run_records.read(Path(folder)) for folder in run_folders),
+        key=lambda run: (run.arm, run.seed),
     )
-    runs += averages.of_runs(runs, ensembles or {})
+    runs += run_records.averaged(runs, ensembles or {})
     _refuse_unknown([*only, *([against] if against else [])], runs)
     runs = [run for run in runs if (not only or run.arm in only) and run.arm not in omit]
     if fold:

@@ -1,4 +1,6 @@
-"""Finished runs as the comparison reads them: arm, seed, prediction table, result."""
+"""Finished runs as the comparison reads them (arm, seed, prediction table, result), and their
+ensembles: the stored probabilities of runs, averaged image by image. Nothing is trained.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +109,7 @@ def epochs(history: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(epoch=rows["epoch"] - (len(history) - len(rows))).reset_index(drop=True)
 
 
-def of_runs(runs: Sequence[RunRecord], ensembles: Mapping[str, Sequence[str]]) -> list[RunRecord]:
+def averaged(runs: Sequence[RunRecord], ensembles: Mapping[str, Sequence[str]]) -> list[RunRecord]:
     """The records of ensembles, each named with its arms: of several arms one record a seed that
     all of them have, of one arm one record a split, the average of its seeds there.
 

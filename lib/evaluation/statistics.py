@@ -1,4 +1,6 @@
-"""Confidence intervals over images and seeds."""
+"""Confidence intervals: over images and seeds, and in closed form for a proportion (Wilson), other
+bounded numbers and kappa.
+"""
 
 from __future__ import annotations
 
