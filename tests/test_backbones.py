@@ -82,7 +82,7 @@ def test_every_named_class_exists_in_keras():
         ({"normalization": "unit"}, "EfficientNet-Lite0 brings its own preprocessing, 'lite'"),
         (
             {"alpha": 0.5},
-            "takes the options feature_maps, normalization, positive, average_mirrored. Received: 'alpha'",
+            "`option` must be one of feature_maps, normalization, positive, average_mirrored. Received: 'alpha'",
         ),
         (
             {"architecture": "mobilenet_v2", "alpha": 0.4},

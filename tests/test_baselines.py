@@ -337,9 +337,11 @@ def test_a_table_for_reading_shows_what_differs_and_nothing_else():
 
 
 def test_what_the_table_has_not_is_refused():
-    with pytest.raises(DarkroomError, match="no thumbnail model 'svm'.*Did you mean"):
+    with pytest.raises(DarkroomError, match="`classifier` must be.*Received: 'svm'. Did you mean"):
         fitting.model_type("svm")
-    with pytest.raises(DarkroomError, match="mlp has no parameter 'epoch'.*Did you mean 'epochs'"):
+    with pytest.raises(
+        DarkroomError, match="mlp: `parameter` must be.*Received: 'epoch'. Did you mean 'epochs'"
+    ):
         fitting.parameter_grid("mlp", {"epoch": [1]})
     with pytest.raises(
         DarkroomError, match="`C` of svm_linear must be a finite number above 0. Received: 0"

@@ -51,7 +51,9 @@ def test_the_seeds_of_one_arm_are_averaged_where_they_share_a_split():
 
 def test_what_cannot_be_averaged_is_refused():
     one = record("one", 0, [0.5] * 4)
-    with pytest.raises(DarkroomError, match="names 'onne'.*Did you mean 'one'"):
+    with pytest.raises(
+        DarkroomError, match="ensemble 'x': `arm` must be.*'onne'. Did you mean 'one'"
+    ):
         run_records.averaged([one], {"x": ["onne"]})
     with pytest.raises(DarkroomError, match="'one' is an arm; give the ensemble another name"):
         run_records.averaged([one], {"one": ["one"]})

@@ -277,7 +277,7 @@ def test_seeds_repeat_and_differ(models, images):
         ({"method": "grad_cam"}, "Did you mean 'gradcam'"),
         (
             {"method": "rise", "patch": 3},
-            "'rise' has the options samples, grid, visible, baseline. Received: 'patch'",
+            "rise: `option` must be one of samples, grid, visible, baseline. Received: 'patch'",
         ),
         ({"target": "d"}, "`target` must be a class name or its number: a, b, c. Received: 'd'"),
         ({"target": 3}, "Received: 3"),

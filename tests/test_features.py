@@ -184,7 +184,7 @@ def test_invalid_requestes_are_refused():
     features, _ = clumps(num=24)
     with pytest.raises(DarkroomError, match="Did you mean 'umap'"):
         reduction.reduce(features, "umop")
-    with pytest.raises(DarkroomError, match="takes the options perplexity"):
+    with pytest.raises(DarkroomError, match="`option` must be one of perplexity"):
         reduction.reduce(features, "tsne", neighbours=3)
     with pytest.raises(DarkroomError, match="at least 12 images"):
         reduction.reduce(features[:5], "pca")

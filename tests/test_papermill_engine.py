@@ -262,7 +262,7 @@ WRONG = [
     ("9_apply", {"classes": ["a"]}, "acts only with `copy_to`"),
     ("4_tune", {"space": {"learning_rate": [1e-3, 20]}}, "at most 10"),
     ("4_tune", {"retrain_seeds": [1, 1]}, "different seeds"),
-    ("4_tune", {"method_options": {"eta": 2}}, "hyperband has the options"),
+    ("4_tune", {"method_options": {"eta": 2}}, "hyperband: `option` must be one of"),
     ("5_thumbnails", {"sizes": ["0x10"]}, "`sizes` must be height x width"),
     ("5_thumbnails", {"sizes": ["300x300"]}, "1 to 256 pixels"),
     ("5_thumbnails", {"grid": {"C": [0]}}, "`C` of svm_linear must be a finite number above 0"),

@@ -327,7 +327,9 @@ def whole(there):
 
 
 def test_an_unknown_genre_is_reported(server, pauses):
-    with pytest.raises(DarkroomError, match="no genre 'Horor'.*Did you mean 'Horror'"):
+    with pytest.raises(
+        DarkroomError, match="TMDB: `genre` must be.*'Horor'. Did you mean 'Horror'"
+    ):
         collect(server, pauses, genres=["Action", "Horor"])
 
 

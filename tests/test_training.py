@@ -386,7 +386,7 @@ def test_the_sentence_says_which_state_was_kept(kept, refitted, sentence):
 def test_strategies_refuse_what_cannot_act(material, run):
     with pytest.raises(DarkroomError, match="augmentation cannot act"):
         strategies.train("frozen", backbone(), material, settings=SETTINGS, run=run)
-    with pytest.raises(DarkroomError, match="no training strategy 'frozn'.*Did you mean 'frozen'"):
+    with pytest.raises(DarkroomError, match="`strategy` must be.*'frozn'. Did you mean 'frozen'"):
         strategies.train("frozn", backbone(), material, settings=SETTINGS, run=run)
     with pytest.raises(DarkroomError, match="needs a pretrained network"):
         strategies.train("fine_tune", network(), material, settings=SETTINGS, run=run)

@@ -218,7 +218,11 @@ def test_halving_keeps_the_best_third_of_each_rung():
     [
         ("hyperbnad", {}, "Did you mean 'hyperband'"),
         ("tpe", {}, "`num_trials` must be at least 1 for tpe"),
-        ("grid", {"options": {"factor": 3}}, "grid has the options points. Received: 'factor'"),
+        (
+            "grid",
+            {"options": {"factor": 3}},
+            "grid: `option` must be one of points. Received: 'factor'",
+        ),
         (
             "tpe",
             {"num_trials": 5, "options": {"pruner": "median"}},

@@ -100,7 +100,10 @@ def test_a_value_at_an_end_of_its_range_is_flagged(whole):
         ({"a": [1, 1]}, "two or more different choices"),
         ({"a": {"low": 2, "high": 1}}, "from `low` to a higher `high`"),
         ({"a": {"low": 0.0, "high": 1.0, "log": True}}, "`low` above 0"),
-        ({"a": {"low": 1, "high": 3, "stp": 1}}, "has no option `stp`. Did you mean 'step'"),
+        (
+            {"a": {"low": 1, "high": 3, "stp": 1}},
+            "`option` must be .*Received: 'stp'. Did you mean 'step'",
+        ),
         ({"a": {"low": 1, "high": 3, "step": 5}}, "must be above 0 and fit into the range"),
         (
             {"a": {"low": 1, "high": 3, "when": {"b": 1}}},

@@ -24,7 +24,7 @@ from lib.apply import classifier as models
 from lib.apply.classifier import ACCEPTED, SEPARATOR, UNREAD, UNSURE, Classifier
 from lib.data import file_listing
 from lib.data.file_listing import ListedFile
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice
 from lib.evaluation.predictions import probability_columns
 from lib.processes import PATIENCE_S, Lost
 
@@ -378,12 +378,8 @@ def _check_copies(
     target: Path | None, source: Path, classes: Sequence[str], class_names: Sequence[str]
 ) -> Path | None:
     """Returns where to copy to; raises DarkroomError for what cannot be."""
-    unknown = [name for name in classes if name not in class_names]
-    if unknown:
-        raise DarkroomError(
-            f"The model has no class {unknown[0]!r}; it has {', '.join(class_names)}."
-            f"{suggest(unknown[0], tuple(class_names))}"
-        )
+    for name in classes:
+        check_choice("class", name, class_names, where="the model")
     if classes and target is None:
         raise DarkroomError(
             "`classes` (--only) selects the pictures to copy and needs `copy_to` (--copy). "

@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from lib.baselines.data import Part, parse_sizes
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice
 
 _MIN_PROBABILITY = 1e-7
 _TEMPERATURES = (1e-3, 1e3)
@@ -65,11 +65,7 @@ class Fit:
 
 def model_type(name: str) -> ModelType:
     """Returns a type of model by its name. Raises DarkroomError if there is none."""
-    if name not in MODELS:
-        raise DarkroomError(
-            f"There is no thumbnail model {name!r}. There are: "
-            f"{', '.join(MODELS)}.{suggest(name, list(MODELS))}"
-        )
+    check_choice("classifier", name, MODELS)
     return MODELS[name]
 
 
@@ -80,11 +76,7 @@ def parameter_grid(name: str, values: Mapping[str, Any] | None = None) -> dict[s
     """
     default, own = model_type(name).grid, {}
     for parameter, choices in (values or {}).items():
-        if parameter not in default:
-            known = f"It has: {', '.join(default)}." if default else "It has none."
-            raise DarkroomError(
-                f"{name} has no parameter {parameter!r}. {known}{suggest(parameter, list(default))}"
-            )
+        check_choice("parameter", parameter, default, where=name)
         own[parameter] = choices if isinstance(choices, list) else [choices]
         for value in own[parameter]:
             _check_value(name, parameter, value, default[parameter][0])

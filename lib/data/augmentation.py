@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from lib.errors import DarkroomError, check_choice, suggest
+from lib.errors import check_choice
 
 NUM_DRAWS = 7
 """Random numbers an image: which pair of operations, and for each whether, which and to which side.
@@ -103,11 +103,7 @@ _LEAST = 16  # images a thread, so that handing over does not cost more than it 
 
 def policy(name: str) -> Policy | RandAugment | AutoAugment | None:
     """Returns the policy of that name, None for `none`. Raises DarkroomError for an unknown one."""
-    if name not in POLICIES:
-        raise DarkroomError(
-            f"There is no augmentation policy {name!r}. There are: "
-            f"{', '.join(POLICIES)}.{suggest(name, list(POLICIES))}"
-        )
+    check_choice("augmentation", name, POLICIES)
     return POLICIES[name]
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import pandas
 
-from lib.errors import DarkroomError, few, suggest
+from lib.errors import DarkroomError, check_choice, few, suggest
 
 REST = "rest"
 """The class of everything that is not the one class asked for."""
@@ -53,11 +53,8 @@ def parse(target: str) -> Target:
             f"{target!r}."
         )
     rule = match["rule"]
-    if rule is not None and rule not in RULES:
-        raise DarkroomError(
-            f"The rule after '/' is one of {', '.join(RULES)}. Received: "
-            f"{rule!r}.{suggest(rule, RULES)}"
-        )
+    if rule is not None:
+        check_choice("rule", rule, RULES, where=f"target = {target!r}")
     if match["sign"] == ":":
         return Target(match["column"], rule, positive=match["classes"])
     named = [name.strip() for name in (match["classes"] or "").split(SEPARATOR)]
@@ -151,11 +148,7 @@ def stratum(target: str) -> str:
 
 def _column(manifest: pandas.DataFrame, column: str) -> pandas.Series:
     choices = ["label", *(name for name in manifest.columns if name.startswith("attr_"))]
-    if column not in choices:
-        raise DarkroomError(
-            f"The data set has no column {column!r} to learn. It has: "
-            f"{', '.join(choices)}.{suggest(column, choices)}"
-        )
+    check_choice("target", column, choices)
     return manifest[column]
 
 

@@ -269,10 +269,7 @@ def _checked(features: np.ndarray, method: str, options: dict[str, Any]) -> dict
             )
     known = METHODS[method].options
     for name in options:
-        if name not in known:
-            raise DarkroomError(
-                f"{method!r} takes the options {', '.join(known) or 'none'}. Received: {name!r}."
-            )
+        check_choice("option", name, known, where=method)
     return known | options
 
 

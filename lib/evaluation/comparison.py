@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from lib import files, paths
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice
 from lib.evaluation import (
     arm_model,
     checks,
@@ -325,11 +325,7 @@ def comparison(
 
 def _metric(name: str, kind: str) -> str:
     names = metrics.headline_names(kind)
-    if name not in ("auto", *names):
-        raise DarkroomError(
-            f"`metric` must be auto or one of {', '.join(names)}. Received: {name!r}."
-            f"{suggest(name, names)}"
-        )
+    check_choice("metric", name, ("auto", *names))
     return names[0] if name == "auto" else name
 
 
@@ -385,11 +381,7 @@ def _shown_names(runs: Sequence[RunRecord]) -> dict[str, str]:
 def _refuse_unknown(names: Sequence[str], runs: Sequence[RunRecord]) -> None:
     there = sorted({run.arm for run in runs})
     for name in names:
-        if name not in there:
-            raise DarkroomError(
-                f"There is no arm {name!r} among the finished runs: "
-                f"{', '.join(there)}.{suggest(name, there)}"
-            )
+        check_choice("arm", name, there, where="the finished runs")
 
 
 def _folded(run: RunRecord, fold: Mapping[str, str], rest: str) -> RunRecord:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lib import files
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice
 from lib.evaluation import predictions as tables
 from lib.evaluation.predictions import Predictions, probability_columns
 from lib.runs import record
@@ -124,11 +124,7 @@ def averaged(runs: Sequence[RunRecord], ensembles: Mapping[str, Sequence[str]]) 
     records = []
     for name, arms in ensembles.items():
         for arm in arms:
-            if arm not in by_arm:
-                raise DarkroomError(
-                    f"The ensemble {name!r} names {arm!r}, which is no arm among the finished "
-                    f"runs: {', '.join(sorted(by_arm))}.{suggest(arm, list(by_arm))}"
-                )
+            check_choice("arm", arm, sorted(by_arm), where=f"ensemble {name!r}")
         if name in by_arm:
             raise DarkroomError(f"{name!r} is an arm; give the ensemble another name.")
         members = [by_arm[arm] for arm in arms]

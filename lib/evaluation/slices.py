@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice
 from lib.evaluation import calibration, metrics, statistics
 from lib.evaluation.predictions import Predictions, fold
 
@@ -263,11 +263,7 @@ def groups(accepted: pd.DataFrame, column: str, class_names: Sequence[str]) -> d
     is no coarser label.
     """
     known = [name for name in accepted.columns if name.startswith("attr_")]
-    if column not in known:
-        raise DarkroomError(
-            f"The data set has no column {column!r}. It has: "
-            f"{', '.join(known) or 'none'}.{suggest(column, known)}"
-        )
+    check_choice("column", column, known)
     coarse_of: dict[str, str] = {}
     for name in class_names:
         values = accepted.loc[accepted["label"] == name, column].dropna().unique()

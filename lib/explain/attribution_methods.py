@@ -470,11 +470,7 @@ def explain(
     check_choice("method", method, METHODS)
     known = METHODS[method].options
     for name in options:
-        if name not in known:
-            raise DarkroomError(
-                f"{method!r} has the options {', '.join(known)}. "
-                f"Received: {name!r}.{suggest(name, known)}"
-            )
+        check_choice("option", name, known, where=method)
     if METHODS[method].needs_gradients and not isinstance(model, keras.Model):
         raise DarkroomError(
             "This model is not a network and has no gradients. Use occlusion, rise, lime or "

@@ -15,7 +15,7 @@ from lib.baselines import model as thumbnails
 from lib.baselines.plots import weights_drawing
 from lib.data import pixel_cache
 from lib.data.dataset import Dataset
-from lib.errors import DarkroomError, check_choice, suggest
+from lib.errors import DarkroomError, check_choice
 from lib.evaluation import multilabel
 from lib.evaluation import predictions as tables
 from lib.evaluation.predictions import Predictions
@@ -146,11 +146,8 @@ def load_run(study: str, dataset: Dataset, *, stage: str = "train", unit: str = 
     folder = paths.logs() / study / stage
     results = {path.name: runs.read(path) for path in record.finished_runs(folder)}
     trained_on = {name: result.get("data") or dataset.name for name, result in results.items()}
-    if unit and unit not in results:
-        raise DarkroomError(
-            f"{study}/{stage} has no finished run {unit!r}. It has: "
-            f"{', '.join(results) or 'none'}.{suggest(unit, list(results))}"
-        )
+    if unit:
+        check_choice("explained", unit, results, where=f"{study}/{stage}")
     if unit and (data := trained_on[unit]) != dataset.name:
         raise DarkroomError(
             f"{study}/{stage}/{unit} was trained on the data set {data!r}. "

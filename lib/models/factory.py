@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice
 from lib.models import backbones, cnn, heads, transfer
 from lib.models import pretrained_weights as pretrained
 from lib.models.preprocessing import Preprocess, inputs
@@ -115,8 +115,4 @@ def _rate(dropout: object) -> float:
 def _check_options(architecture: str, options: dict) -> None:
     known = option_names(architecture)
     for name in options:
-        if name not in known:
-            raise DarkroomError(
-                f"{architecture!r} takes the options {', '.join(known)}. Received: "
-                f"{name!r}.{suggest(name, known)}"
-            )
+        check_choice("option", name, known, where=architecture)

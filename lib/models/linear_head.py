@@ -15,7 +15,7 @@ import numpy as np
 import pandas
 from scipy import linalg, optimize
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice
 
 SHRINKAGES = (0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
 PENALTIES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
@@ -69,11 +69,7 @@ def select(
         DarkroomError: for an unknown kind, or a train split that lacks a class.
     """
     for kind in kinds:
-        if kind not in KINDS:
-            raise DarkroomError(
-                f"A linear head is one of {', '.join(KINDS)}. Received: "
-                f"{kind!r}.{suggest(kind, list(KINDS))}"
-            )
+        check_choice("kinds", kind, KINDS)
     problem = _Problem.of(*train, num_classes=num_classes, balanced=balanced)
     best, best_loss, rows = None, np.inf, []
     for kind in kinds:

@@ -24,7 +24,7 @@ from lib.data import augmentation
 from lib.data.batches import Examples, examples
 from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice
 from lib.models import feature_cache, heads, linear_head, losses, predictor, transfer
 from lib.models import inference as engines
 from lib.runs import Run
@@ -117,11 +117,7 @@ def train(
         DarkroomError: for an unknown strategy, a custom network that has nothing to freeze, or
             augmentation of frozen features.
     """
-    if strategy not in STRATEGIES:
-        raise DarkroomError(
-            f"There is no training strategy {strategy!r}. There are: "
-            f"{', '.join(STRATEGIES)}.{suggest(strategy, list(STRATEGIES))}"
-        )
+    check_choice("strategy", strategy, STRATEGIES)
     if strategy != "scratch" and model.name == "custom":
         raise DarkroomError(
             f"The strategy {strategy!r} needs a pretrained network, and the custom one starts from "

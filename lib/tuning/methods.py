@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lib import quiet
-from lib.errors import DarkroomError, check_choice, suggest
+from lib.errors import DarkroomError, check_choice
 from lib.tuning.search_method import WORST, Ended, Grid, Halving, Plan, Refined, SearchMethod
 from lib.tuning.space import Hyperparameter, Space
 from lib.tuning.trials import Trial
@@ -44,11 +44,7 @@ def check(plan: Plan) -> None:
         raise DarkroomError(f"`epochs` must be at least 1. Received: {plan.epochs}.")
     known = METHODS[name].options
     for option, value in plan.options.items():
-        if option not in known:
-            raise DarkroomError(
-                f"{name} has the options {', '.join(known)}. "
-                f"Received: {option!r}.{suggest(option, known)}"
-            )
+        check_choice("option", option, known, where=name)
         least = known[option][1]
         if option != "pruner" and (type(value) is not int or value < least):
             raise DarkroomError(

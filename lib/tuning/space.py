@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice, suggest
 
 _RANGE = ("low", "high", "step", "log", "when")
 _CHOICE = ("choices", "when")
@@ -216,11 +216,7 @@ def _hyperparameter(name: str, entry: Any, where: str) -> Hyperparameter:
         )
     known = _CHOICE if "choices" in entry else _RANGE
     for option in entry:
-        if option not in known:
-            raise DarkroomError(
-                f"{label} has no option `{option}`.{suggest(option, known)} "
-                f"Its options: {', '.join(known)}."
-            )
+        check_choice("option", option, known, where=label)
     when = entry.get("when", {})
     if not isinstance(when, Mapping):
         raise DarkroomError(

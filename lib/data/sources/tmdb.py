@@ -31,7 +31,7 @@ from lib.data import dataset as datasets
 from lib.data import decode, sources, targets
 from lib.data.dataset import Dataset
 from lib.data.sources import source_checks
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, check_choice
 
 MAX_BYTES = 64 << 20
 _TIMEOUT_S, _ATTEMPTS, _MAX_WAIT_S = 30, 6, 120
@@ -235,11 +235,7 @@ def _films(
     if list(genres) == ["all"]:
         genres = sorted(listed)
     for genre in genres:
-        if genre not in listed:
-            raise DarkroomError(
-                f"TMDB has no genre {genre!r}. It has: "
-                f"{', '.join(listed)}.{suggest(genre, list(listed))}"
-            )
+        check_choice("genre", genre, listed, where="TMDB")
     names = {number: name for name, number in listed.items()}
     missing, page, seen = dict.fromkeys(genres, per_genre), dict.fromkeys(genres, 1), set()
     while open_genres := [genre for genre in genres if missing[genre] and page[genre]]:
