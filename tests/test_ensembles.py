@@ -78,7 +78,7 @@ def test_an_ensemble_is_a_row_with_a_verdict(monkeypatch):
             shares = np.clip(np.where(truth, 0.65, 0.35) + generator.normal(0, 0.3, 200), 0, 1)
             run = record(arm, seed, shares, paths=paths, labels=labels)
             runs[run.folder] = run
-    monkeypatch.setattr(comparison, "read_run", runs.get)
+    monkeypatch.setattr(run_records, "read", runs.get)
     found = comparison.comparison(list(runs), ensembles={"both": ["one", "other"]})
     plain = comparison.comparison(list(runs))
     table = found.table.set_index("arm")
