@@ -351,7 +351,7 @@ def test_models_of_several_labels_are_compared(tmp_path):
     assert (counts.sum(axis=1) == 3 * 100).all()
     page = comparison_page.write(found, tmp_path / "compare").read_text(encoding="utf-8")
     assert "true positives" in page and "macro f1" in page and "Confusion matrices" not in page
-    with pytest.raises(DarkroomError, match="auto or one of macro_f1, micro_f1"):
+    with pytest.raises(DarkroomError, match="one of auto, macro_f1, micro_f1"):
         comparison.comparison(runs, metric="matthews")
     single = make_run(tmp_path / "train", "one", 0, accuracy=0.8, classes=["x", "y"])
     with pytest.raises(DarkroomError, match="one class, the other several"):
