@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import re
 import threading
@@ -16,9 +15,9 @@ from typing import Literal
 import numpy as np
 import simplejpeg
 from blake3 import blake3
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from lib.data import arrays, integrity, value_range
+from lib.data import arrays, colour, integrity, value_range
 from lib.data.value_range import Rendering
 from lib.errors import DarkroomError
 
@@ -293,11 +292,11 @@ def _from_array(data: bytes, promised: str, max_pixels: int, rendering: Renderin
     if values.dtype != np.uint8:
         values, known, ends = _to_8_bit(values, rendering)
     if values.shape[2] == 4:
-        values = on_white(values, is_multiplied=stored.alpha == 1)
+        values = colour.on_white(values, is_multiplied=stored.alpha == 1)
     if stored.white_is_zero:
         values = 255 - values
     pixels = np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
-    pixels = upright(pixels, orientation)
+    pixels = colour.upright(pixels, orientation)
     return Decoded(pixels, promised, mode, orientation, stored.frames, known, ends)
 
 
@@ -330,11 +329,11 @@ def _convert(image: Image.Image, data: bytes, promised: str, rendering: Renderin
         elif promised == "TIFF" and mode[:3] == "RGB" and _has_fourth_band(data):
             pixels, mode = np.asarray(image)[..., :3], FOUR_BANDS
         else:
-            pixels = rgb(image)
+            pixels = colour.rgb(image)
             integrity.check_palette(image, promised)
     if profile and mode[0] not in "IF" and known is None:
-        pixels = to_srgb(image, pixels, profile)
-    return Decoded(upright(pixels, left), promised, mode, orientation, frames, known, ends)
+        pixels = colour.to_srgb(image, pixels, profile)
+    return Decoded(colour.upright(pixels, left), promised, mode, orientation, frames, known, ends)
 
 
 def _has_fourth_band(data: bytes) -> bool:
@@ -387,7 +386,7 @@ def _wide_png(
     pixels, known, ends = _to_8_bit(values[..., :3], rendering)
     if values.shape[2] == 4:
         alpha = value_range.to_8_bit(values[..., 3:], 0, 65535)
-        pixels = on_white(np.dstack([pixels, alpha]), is_multiplied=False)
+        pixels = colour.on_white(np.dstack([pixels, alpha]), is_multiplied=False)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels, known, ends
 
 
@@ -406,7 +405,7 @@ def _jpeg(image: Image.Image, data: bytes) -> np.ndarray:
         if not _HARMLESS.search(str(error)):
             raise
         pixels = simplejpeg.decode_jpeg(data, wanted, strict=False)
-    return pixels if plain else rgb(image)  # Adobe's inverted CMYK is Pillow's business
+    return pixels if plain else colour.rgb(image)  # Adobe's inverted CMYK is Pillow's business
 
 
 def _count_scans(data: bytes) -> int:
@@ -495,82 +494,3 @@ def scaled(data: bytes, *, side: int, fit: str = "stretch") -> bytes:
     else:
         small.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def rgb(image: Image.Image) -> np.ndarray:
-    """Returns a loaded Pillow picture of up to 8 bits a channel as uint8 RGB (height, width, 3),
-    transparency laid on white.
-    """
-    if image.mode in ("La", "RGBa"):
-        image = image.convert(image.mode.upper())
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    if image.mode == "LAB":
-        image = (
-            ImageCms.profileToProfile(
-                image, ImageCms.createProfile("LAB"), _srgb(), outputMode="RGB"
-            )
-            or image
-        )
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def on_white(rgba: np.ndarray, *, is_multiplied: bool) -> np.ndarray:
-    """Returns uint8 RGBA (height, width, 4) laid on white, by rows; `is_multiplied` where colours
-    hold their alpha already.
-    """
-    result = np.empty((*rgba.shape[:2], 3), np.uint8)
-    for row, target in zip(rgba, result, strict=True):
-        alpha = row[:, 3:].astype(np.float32) / 255
-        shade = row[:, :3] if is_multiplied else row[:, :3] * alpha
-        target[...] = np.rint(np.clip(shade + 255 * (1 - alpha), 0, 255))
-    return result
-
-
-def to_srgb(image: Image.Image, pixels: np.ndarray, profile: bytes) -> np.ndarray:
-    """Returns `pixels`, which were decoded from `image`, in sRGB; as they are where the profile
-    says nothing usable.
-    """
-    space = {"RGB": "RGB", "L": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
-    transform = _transform(profile, space)
-    if transform is None:
-        return pixels
-    source = (
-        image if space == "CMYK" else Image.fromarray(pixels if space == "RGB" else pixels[..., 0])
-    )
-    return np.asarray(transform.apply(source))
-
-
-@functools.lru_cache(maxsize=32)
-def _transform(profile: bytes, space: str) -> ImageCms.ImageCmsTransform | None:
-    """The way from an ICC profile to sRGB; None where it is sRGB already, does not fit the pixels
-    or is damaged.
-    """
-    try:
-        opened = ImageCms.getOpenProfile(io.BytesIO(profile))
-        about = ImageCms.getProfileDescription(opened)
-        fits = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}[
-            space
-        ] == opened.profile.xcolor_space.strip()
-        if "srgb" in about.casefold() or not fits:
-            return None
-        return ImageCms.buildTransform(opened, _srgb(), space, "RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return None
-
-
-@functools.cache
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-
-
-def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Returns the pixels with the EXIF orientation (1-8) applied, contiguous. Source: CIPA DC-008,
-    section 4.6.5.
-    """
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2)
-    rows = -1 if orientation in (3, 4, 7, 8) else 1
-    columns = -1 if orientation in (2, 3, 6, 7) else 1
-    return np.ascontiguousarray(pixels[::rows, ::columns])
