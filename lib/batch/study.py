@@ -177,16 +177,17 @@ def find(name: str) -> Path:
 
 
 def write(study: Study, *, command: str) -> None:
-    """Writes `study.json` into the study's folder: its question, its stages with what they come
-    after, and all runs.
+    """Writes `study.json` into the study's folder: question, stages with what they come after, all
+    runs, and the arms' titles, also of arms that `--arm` leaves out now.
     """
+    titles = record.study_info(study.folder).get("titles", {})
     content = {
         "study": study.name,
         "file": str(study.path.resolve()),
         "settings": dict(study.settings),
         "tiny": study.tiny,
         "seeds": list(study.seeds),
-        "titles": {run.arm: run.title for run in study.runs() if run.arm and run.title},
+        "titles": titles | {run.arm: run.title for run in study.runs() if run.arm and run.title},
         "question": study.question,
         "data": study.data,
         "command": command,
