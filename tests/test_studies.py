@@ -134,7 +134,7 @@ def test_an_arm_that_does_not_run_may_equal_another_or_be_impossible(batch_home)
 def test_arms_that_are_left_out_keep_their_titles(batch_home):
     change(batch_home, "[stage.arms.double]", '[stage.arms.double]\ntitle = "Twice"')
     for arms in ([], ["plain"]):
-        status.write(studies.read("one", arms=arms), command="")
+        studies.write(studies.read("one", arms=arms), command="")
     assert status.read("one")["titles"]["double"] == "Twice"
 
 
