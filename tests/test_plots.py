@@ -3,6 +3,7 @@
 """
 
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -238,3 +239,17 @@ def test_no_figure_grows_beyond_its_bound_with_the_number_of_classes():
     big = style.Drawing(200, 3, alt="wide")
     with Image.open(io.BytesIO(big.png())) as picture:
         assert max(picture.size) <= style.MAX_PIXELS
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labelled"), [(0.1, 0.9, "0.2"), (1e-6, 1.0, "0.001"), (0.01, 3, "0.05")]
+)
+def test_ticks_of_logarithmic_axes_are_plain_numbers(low, high, labelled):
+    drawing = style.Drawing(6, 3)
+    axes = drawing.subplots()
+    axes.plot([low, high], [1, 2])
+    style.logarithmic(axes.xaxis)
+    drawing.png(dpi=40)
+    texts = [text.get_text() for text in axes.xaxis.get_ticklabels(which="both")]
+    assert labelled in texts
+    assert all(re.fullmatch(r"[0-9.e-]*", text) for text in texts)

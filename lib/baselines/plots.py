@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
 
 from lib.baselines import search
 from lib.baselines.data import Size, ThumbnailData
@@ -98,8 +97,7 @@ def scores(
         )
     positive = values[name][values[name] > 0]
     if len(positive) == len(values) and positive.max() / positive.min() >= 20:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        style.logarithmic(axes.xaxis)
     axes.set(xlabel=name, ylabel=measure)
     axes.grid(axis="y")
     style.show_percent(axes.yaxis)

@@ -24,7 +24,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 # Okabe and Ito, Color Universal Design (2008), without its yellow, which is too pale for lines on
 # white.
@@ -256,6 +256,18 @@ def show_percent(*shares: Axis) -> None:
     """Makes the ticks of axes of shares percent, with decimals only where they differ."""
     for axis in shares:
         axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 4):g} %"))
+
+
+def logarithmic(*axes: Axis) -> None:
+    """Makes axes logarithmic, with plain numbers at the ticks, and 2 and 5 of each decade where
+    there are at most three.
+    """
+    for axis in axes:
+        getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def name_bars(axes: Axes, names: Sequence[str], *, fontsize: float = 9) -> None:

@@ -11,7 +11,6 @@ import math
 import keras
 import numpy as np
 import pandas
-from matplotlib.ticker import FuncFormatter
 
 from lib.data.batches import Batches
 from lib.models import compilation, losses
@@ -90,13 +89,12 @@ def drawing(tried: pandas.DataFrame) -> Drawing:
     label = f"falls fastest at {rate:.1e}"
     axes.axvline(rate, color=style.COLOURS[1], linestyle="--", label=label)
     axes.set(
-        xscale="log",
         xlabel="learning rate",
         ylabel="training loss",
         title="Loss while the learning rate grows",
     )
     axes.set_ylim(0, 1.2 * float(tried["smoothed"].iloc[:10].max()))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+    style.logarithmic(axes.xaxis)
     axes.legend()
     lowest = tried["smoothed"].min()
     figure.alt = (

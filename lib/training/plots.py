@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import matplotlib
-import matplotlib.ticker
 import numpy as np
 import pandas
 
@@ -155,8 +153,8 @@ def _candidates(history: pandas.DataFrame, kept: int) -> Drawing:
         rows = rows.sort_values("strength")
         axes.plot(rows["strength"], rows["val_loss"], "o-", color=colour, label=kind)
     axes.plot(best["strength"], best["val_loss"], "o", ms=11, mfc="none", mec="black")
-    axes.set(xscale="log", xlabel="regularisation", ylabel="validation loss")
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes.set(xlabel="regularisation", ylabel="validation loss")
+    style.logarithmic(axes.xaxis)
     drawing.legend(loc="outside lower center", ncols=3)
     style.set_title(drawing, "Linear heads that were tried (circle: chosen)")
     drawing.alt = (
