@@ -337,7 +337,7 @@ def test_the_squared_calibration_error_of_honest_probabilities_is_small():
     stated = generator.uniform(0.5, 1, size=300)
     truth = np.where(generator.random(300) < stated, 0, 1)
     honest = of_probabilities(np.column_stack([stated, 1 - stated]), truth)
-    squared, _ = calibration.squared_calibration_error(honest)
+    squared, *_ = calibration.squared_calibration_error(honest)
     assert squared < calibration.calibration_error(honest) ** 2
 
 
