@@ -58,6 +58,7 @@ KEPT = {
     "a printed line": ("lib/training/callbacks.py", "best so far", "the best so far"),
     "a did-you-mean cut-off": ("lib/errors.py", "cutoff=0.6", "cutoff=0.7"),
     "a figure": ("lib/reporting/run_figures.py", "linewidth=", "linewidth=1 + "),
+    "a figure of a training": ("lib/training/learning_rate_finder.py", 'linestyle="--"', 'linestyle=":"'),
     "a row of presets": ("lib/models/cnn.py", "PRESETS = {", 'PRESETS = {"mine": Cnn(filters=(8,)),'),
     "another preset": ("lib/models/cnn.py", '"simpsons": Cnn(', '"simpsons": Cnn(kernel=5,'),
     "a row of augmentations": ("lib/data/augmentation.py", '    "none": None,', '    "none": None, "tilt": Policy(rotation=5),'),

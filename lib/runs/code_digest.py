@@ -45,6 +45,8 @@ PRESENTATION = (
     "lib.cleaning.findings:DESCRIPTIONS",
     "lib.cleaning.command",
     "lib.training.plots",
+    "lib.training.learning_rate_finder:drawing",
+    "lib.training.callbacks:DrawCurves",
     "lib.training.finalise:sentence",
     "lib.evaluation.metrics:by_class",
     "lib.training.session:TrainedRun",
