@@ -125,6 +125,14 @@ def test_first_frame_of_an_animation(picture):
     np.testing.assert_array_equal(decode(data).pixels, picture)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_a_tall_picture_lies_on_white_to_its_last_row(kind):
+    values = np.zeros((600, 2, 4), np.uint8)
+    values[:, 0, 3] = 255  # black and opaque on the left, transparent on the right
+    pixels = decode(stored(Image.fromarray(values), kind)).pixels
+    assert (pixels[:, 0] == 0).all() and (pixels[:, 1] == 255).all()
+
+
 def test_srgb_profile_changes_nothing_and_a_damaged_one_neither(picture):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for profile in (srgb, b"no profile at all"):

@@ -21,6 +21,8 @@ from lib.data import intake, manifest, sources
 from lib.errors import DarkroomError
 
 pymongo = pytest.importorskip("pymongo")
+from gridfs.errors import FileExists  # noqa: E402
+
 from lib.data.sources import gridfs  # noqa: E402
 
 SERVER = Path(sys.executable).with_name("secantusd-py")
@@ -307,19 +309,21 @@ def interrupted(server, home, there, name: str, moment: float, whom: str) -> Non
     put_again_and_compare(there, name)
 
 
-def test_a_server_that_is_away_is_waited_for(home, monkeypatch):
-    there = intake.bring(str(pictures(home / "pictures", num=8)), name="waited")
+@pytest.mark.parametrize("error", [pymongo.errors.AutoReconnect, FileExists])
+def test_a_server_that_is_away_is_waited_for(home, monkeypatch, error):
+    name = f"waited_{error.__name__}"
+    there = intake.bring(str(pictures(home / "pictures", num=8)), name=name)
     upload, away = gridfs.Bucket._upload, iter([True] * 5)
 
     def interrupted(self, path, data):
         upload(self, path, data)  # the answer is lost, so it is written again
         if next(away, False):
-            raise pymongo.errors.AutoReconnect("connection closed")
+            raise error("connection closed")
 
     monkeypatch.setattr(gridfs.Bucket, "_upload", interrupted)
     gridfs.put(there, tell=quiet)
     assert next(away, False) is False
-    put_again_and_compare(there, "waited")
+    put_again_and_compare(there, name)
 
 
 def test_a_server_that_stays_away_ends_the_transfer(home, monkeypatch):

@@ -300,7 +300,7 @@ def test_killed_at_25_random_moments_the_same_call_ends_with_the_same_posters(se
     command = [sys.executable, "-c", script(server)]
     subprocess.run(command, check=True, capture_output=True)
     seconds, kills = time.monotonic() - began, 0
-    for _ in range(25):
+    while kills < 25:
         shutil.rmtree(dataset.load("films").folder, ignore_errors=True)
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(moments.uniform(0.3, 1) * seconds)
@@ -308,7 +308,6 @@ def test_killed_at_25_random_moments_the_same_call_ends_with_the_same_posters(se
         kills += process.wait() == -signal.SIGKILL
         whole(collect(server, pauses))
     print(f"collect: {kills} kills")
-    assert kills
 
 
 def script(server):

@@ -8,24 +8,30 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
+_STRIP = 256  # rows that are converted at once; whole pictures would take several times the memory
+
 
 def rgb(image: Image.Image) -> np.ndarray:
     """Returns a loaded Pillow picture of up to 8 bits a channel as uint8 RGB (height, width, 3),
     transparency laid on white.
     """
+    result = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP):
+        rows = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
+        result[top : top + _STRIP] = _rgb(rows)
+    return result
+
+
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     if image.mode == "LAB":
-        image = (
-            ImageCms.profileToProfile(
-                image, ImageCms.createProfile("LAB"), _srgb(), outputMode="RGB"
-            )
-            or image
-        )
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        lab = ImageCms.createProfile("LAB")
+        image = ImageCms.profileToProfile(image, lab, _srgb(), outputMode="RGB") or image
+    return image.convert("RGB")
 
 
 def on_white(rgba: np.ndarray, *, is_multiplied: bool) -> np.ndarray:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import simplejpeg
@@ -318,6 +318,8 @@ def _convert(image: Image.Image, data: bytes, promised: str, rendering: Renderin
         pixels = _jpeg(image, data)
     elif promised == "PNG" and data[24] == 16 and mode in ("RGB", "RGBA", "LA"):
         pixels, known, ends = _wide_png(image, data, rendering)
+    elif promised == "WEBP":
+        pixels = _webp(image)
     else:
         integrity.check_pixels(image, data, promised)
         image.load()
@@ -412,6 +414,13 @@ def _count_scans(data: bytes) -> int:
     """The number of `FF DA` in the bytes, faster than by `bytes.count`."""
     pairs = (np.frombuffer(data, "<u2", (len(data) - at) // 2, at) for at in (0, 1))
     return sum(int(np.count_nonzero(pair == 0xDAFF)) for pair in pairs)
+
+
+def _webp(image: Any) -> np.ndarray:
+    """The first frame as Pillow's decoder has it; `load` would keep three copies beside it."""
+    frame, image._decoder = image._decoder.get_next(), None
+    values = np.frombuffer(frame[0], np.uint8).reshape(image.height, image.width, 4)
+    return values[..., :3] if image.mode == "RGB" else colour.rgb(Image.fromarray(values))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -200,13 +200,16 @@ class Bucket:
 
     def _retry(self, work: Callable[[], Any]) -> Any:
         """Calls `work`, which may be repeated, and waits for a server that is away."""
+        from gridfs.errors import FileExists
         from pymongo import errors
 
         until = time.monotonic() + self._patience
         while True:
             try:
                 return work()
-            except errors.AutoReconnect as error:  # network and server selection are such, too
+            # Network and server selection are reconnections, too; a file exists where the driver
+            # repeated a write whose answer was lost.
+            except (errors.AutoReconnect, FileExists) as error:
                 if time.monotonic() > until:
                     raise DarkroomError(
                         f"The server at {self.address} does not answer ({type(error).__name__}). "
