@@ -147,6 +147,24 @@ def test_neighbours_in_name_order_that_look_alike_are_flagged_and_runs_of_them_h
     assert outcome(dataset, "file_order", method="runs of 6")[0] == "held"
 
 
+def test_neighbours_of_one_class_are_found_where_the_classes_alternate(tmp_path):
+    rng, scenes = (
+        np.random.default_rng(0),
+        np.random.default_rng(5).integers(40, 200, (20, 6, 6, 3)),
+    )
+    raw = tmp_path / "raw"
+    (raw / "images").mkdir(parents=True)
+    for n in range(120):  # cat and dog of scene 0 in turns, then those of scene 1
+        blobs = np.kron(scenes[n % 2 * 10 + n // 12], np.ones((8, 8, 1)))
+        noisy = np.clip(blobs + rng.integers(-60, 60, (48, 48, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(raw / f"images/{n:03}.png")
+    rows = [f"{n:03}.png,{'cat' if n % 2 else 'dog'}" for n in range(120)]
+    (raw / "labels.csv").write_text("\n".join(["image,label", *rows]))
+    dataset = intake.bring(str(raw))
+    clean.clean(dataset, workers=1)
+    assert outcome(dataset, "file_order")[0] == "flagged"
+
+
 def table_set(tmp_path, columns, number=120, **options):
     """Pictures beside a table with more columns; returns the data set, cleaned."""
     rng = np.random.default_rng(0)

@@ -56,6 +56,9 @@ NEIGHBOUR_SHARE = 0.62
 """From which share of neighbours in name order that are more alike than two random images of their
 class and folder the order tells something: 0.5 without, 0.80 for solar cells cut from modules."""
 
+NEAR = 10
+"""The most places in name order that two neighbours of one class may be apart."""
+
 MAX_SHARED = 0.02
 """Share of test images that may share an identity with train images."""
 
@@ -196,12 +199,14 @@ def file_order(facts: Facts) -> Outcome:
     rows, thumbs = facts.rows, facts.thumbs
     if thumbs is None:
         return not_judged("the scan's thumbnails are not there")
-    order = np.array(groups.name_order(rows["path"].tolist()))
+    place = np.argsort(groups.name_order(rows["path"].tolist()))
     folder = rows["path"].str.rpartition("/")[0].to_numpy()
-    first, second = order[:-1], order[1:]
     label, group = rows["label"].to_numpy(str), rows["group"].to_numpy()
-    # Without labels of its own class a pair says how classes differ, not how neighbours do.
-    fit = (folder[first] == folder[second]) & (label[first] == label[second])
+    # Two classes differ anyway, so the next image of the same class is the neighbour.
+    stratum = pd.factorize(pd.Series(folder) + "\0" + label)[0]
+    order = np.lexsort((place, stratum))
+    first, second = order[:-1], order[1:]
+    fit = (stratum[first] == stratum[second]) & (place[second] - place[first] <= NEAR)
     grouped = fit & (group[first] == group[second])
     if grouped.sum() >= 0.8 * max(fit.sum(), 1):
         return held("neighbours in name order share a group, which no split divides")
@@ -210,7 +215,6 @@ def file_order(facts: Facts) -> Outcome:
     if len(first) < 100:
         return not_judged(f"only {len(first)} neighbours in name order can be compared")
     rng = np.random.default_rng(0)
-    stratum = pd.factorize(pd.Series(folder) + "\0" + label)[0]
     other = _random_mates(stratum, first, rng)
     valid = (other != first) & (other != second) & (group[other] != group[first])
     first, second, other = first[valid], second[valid], other[valid]
