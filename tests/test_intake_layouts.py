@@ -958,6 +958,15 @@ def test_groups_of_columns(tmp_path, name):
     assert reading.group == f"column {name}" and reading.rows["source_group"].nunique() == 12
 
 
+@pytest.mark.parametrize(("one", "other"), [("P{}", "p{}"), ("{:03}", "{}")])
+def test_an_identity_that_is_spelled_in_two_ways_is_one_group(tmp_path, one, other):
+    flat(tmp_path, 24)
+    rows = [(f"{i}.png", "ab"[i % 2], (other if i % 4 else one).format(i // 4)) for i in range(24)]
+    table(tmp_path, "image,label,patient_id", rows)
+    group = read(tmp_path).rows.set_index("path")["source_group"]
+    assert group.nunique() == 6 and group["images/4.png"] == group["images/5.png"]
+
+
 def test_the_option_group(tmp_path):
     flat(tmp_path, 12)
     rows = [(f"{i}.png", "ab"[i % 2], f"s{i // 4}", f"c{i // 6}") for i in range(12)]

@@ -49,6 +49,16 @@ def united(columns: Sequence[pd.Series]) -> pd.Series:
     return pd.Series(ids.astype("int64"), index=columns[0].index)
 
 
+def in_one_spelling(values: pd.Series) -> pd.Series:
+    """Returns texts with those that differ in case or in leading zeros alone, such as `P7` and `p7`
+    or `007` and `7`, as the first of them: kept together, they leak nothing if they are two.
+    """
+    plain = (
+        values.astype("string").str.strip().str.casefold().str.replace(r"^0+(?=\d)", "", regex=True)
+    )
+    return values.groupby(plain).transform("first")
+
+
 def named(keys: Sequence[pd.Series]) -> pd.Series:
     """Returns one group a row as text: the values of the only column, or the number of what several
     columns link; None where all are missing.

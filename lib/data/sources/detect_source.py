@@ -565,7 +565,8 @@ def _group_key(rows: pd.DataFrame, wanted: str) -> tuple[pd.Series, str]:
         keys = rows["path"].map(lambda path: _name_part(path, pattern))
         text = f"file name ({pattern})" if pattern else "the start of the file name"
     elif column in rows:
-        keys, text = rows[column].map(str, na_action="ignore"), f"column {wanted}"
+        keys = groups.in_one_spelling(rows[column].map(str, na_action="ignore").astype(object))
+        text = f"column {wanted}"
     else:
         known = [name.removeprefix("attr_") for name in rows.columns if name.startswith("attr_")]
         raise DarkroomError(
