@@ -25,19 +25,17 @@ def prepared(tmp_path_factory):
         if kind not in known:
             ready = tmp_path_factory.mktemp("home") / "ready"
             make_home(ready)
-            for before in KINDS[kind][2]:
+            for before in KINDS[kind].before:
                 make_command(before, ready).complete()
             calm = make_command(kind, shutil.copytree(ready, ready.parent / "calm", symlinks=True))
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("DARKROOM_HOME", str(calm.home))
-                known[kind] = ready, *calm.complete()
+            known[kind] = ready, *calm.complete()
         return known[kind]
 
     return prepare
 
 
 @pytest.fixture
-def begun(prepared, tmp_path, monkeypatch):
+def begun(prepared, tmp_path):
     """Begins a command in a copy of its home; returns it after a share of its CPU time, and what it
     leaves when nothing happens.
     """
@@ -45,7 +43,6 @@ def begun(prepared, tmp_path, monkeypatch):
     def begin(kind, share, home=None, **environment):
         ready, expected, whole = prepared(kind)
         home = home or tmp_path / "home"
-        monkeypatch.setenv("DARKROOM_HOME", str(home))
         shutil.copytree(ready, home, symlinks=True, dirs_exist_ok=True)
         command = make_command(kind, home, **environment)
         command.begin()
@@ -74,7 +71,7 @@ def test_a_signal_ends_it_and_the_same_command_goes_on(begun, default_actions, k
         command.process.send_signal(signal.Signals[each])
         time.sleep(0.3)
     command.end()
-    assert command.outcome(command.home) in ({}, expected)
+    assert command.outcome() in ({}, expected)
     assert command.complete()[0] == expected
 
 
@@ -89,7 +86,7 @@ def test_it_is_stopped_for_a_minute_and_continues(begun, kind):
         os.kill(number, signal.SIGCONT)
     command.end()
     assert command.poll() == 0, command.said()
-    assert command.outcome(command.home) == expected
+    assert command.outcome() == expected
 
 
 @pytest.mark.parametrize("kind", ["clean"])
@@ -102,7 +99,7 @@ def test_the_clock_is_set_back(begun, tmp_path, kind):
     flag.touch()
     command.end()
     assert command.poll() == 0, command.said()
-    assert command.outcome(command.home) == expected
+    assert command.outcome() == expected
 
 
 @pytest.mark.skipif(not ABLE, reason="mounts a file system, as root on Linux")
@@ -116,7 +113,7 @@ def test_the_disk_is_full(begun, tmp_path, kind, share):
         command, expected = begun(kind, share, home=home)
         fill(home)
         command.end()
-        found = command.outcome(home)
+        found = command.outcome()
         assert found in ({}, expected) and (command.poll() == 0) <= bool(found)
         (home / "filler").unlink()
         assert command.complete()[0] == expected
