@@ -120,6 +120,8 @@ def test_the_notebook_runs_by_plain_papermill_and_leaves_what_the_site_shows(hom
         f"{name}.png" for name in ("separated", "maps", "maps_other", "before", "faithfulness")
     } <= set(told["figures"])
     assert told["sentences"][0].startswith("A tiny run")
+    [separated] = told["audit"]
+    assert separated["check"] == "classes_separated" and "purity" in separated["message"]
     assert told["sentences"][1].startswith("The trained network ")
     found = record.read(run)
     assert found.places("untrained", "pca").shape == (60, 2)

@@ -17,7 +17,7 @@ import pandas as pd
 from lib.embeddings import label_columns, reduction
 from lib.embeddings.record import TITLES
 from lib.errors import DarkroomError
-from lib.evaluation import separation
+from lib.evaluation import checks, outcomes, separation
 
 ALPHA = 0.05
 NUM_PERMUTATIONS = 200
@@ -193,6 +193,14 @@ def sentences(probed: pd.DataFrame, *, space: str = "trained", label: str = "cla
     return lines
 
 
+def audit(probed: pd.DataFrame, *, target: str) -> list[dict[str, str]]:
+    """Returns the check whether the classes of `target` are separated on held-out images."""
+    for row in probed[probed["column"] == target].to_dict("records"):
+        numbers = (row[name] for name in ("purity", "purity_permuted", "purity_high", "purity_p"))
+        return checks.separated(separation.Separation(*numbers, num_test=row["num_test"]))
+    return [outcomes.finding("classes_separated", outcomes.not_judged("too few held-out images"))]
+
+
 def map_sentences(
     qualities: Mapping[str, reduction.Quality], titles: Mapping[str, str], *, against: str = "pca"
 ) -> list[str]:
@@ -273,6 +281,7 @@ def _probe_column(
         "is_significant": probe.is_significant,
         "purity": purity.purity,
         "purity_permuted": purity.baseline,
+        "purity_high": purity.baseline_high,
         "purity_p": purity.p,
         "silhouette": _silhouette(features[probe.test], test_labels, seed),
     }

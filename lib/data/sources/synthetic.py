@@ -18,7 +18,7 @@ ABOUT = (
     "planted faults"
 )
 LICENCE = "CC0 1.0"
-CITATION = "Drawn by Darkroom itself, lib/data/planted."
+CITATION = "Drawn by Darkroom itself, tools/synthetic."
 NUM_IMAGES = 1000
 
 
