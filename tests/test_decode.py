@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
+from lib.data import decode as decoding
 from lib.data.decode import REASONS, ImageError, decode, resize
 
 
@@ -117,6 +118,15 @@ def test_cmyk_comes_out_as_pillow_shows_it(picture):
     decoded = decode(data)
     assert decoded.mode == "CMYK" and apart(decoded.pixels, picture) <= 8
     assert apart(decode(stored(cmyk, "TIFF")).pixels, picture) <= 1
+
+
+def test_webp_without_pillows_own_decoder_goes_the_ordinary_way(picture, monkeypatch):
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "WEBP", lossless=True)
+    opened = Image.open(io.BytesIO(buffer.getvalue()))
+    opened.load()
+    monkeypatch.setattr(opened, "_decoder", None)
+    assert np.array_equal(decoding._webp(opened), picture)
 
 
 def test_first_frame_of_an_animation(picture):

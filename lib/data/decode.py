@@ -418,7 +418,10 @@ def _count_scans(data: bytes) -> int:
 
 def _webp(image: Any) -> np.ndarray:
     """The first frame as Pillow's decoder has it; `load` would keep three copies beside it."""
-    frame, image._decoder = image._decoder.get_next(), None
+    decoder = getattr(image, "_decoder", None)
+    if not hasattr(decoder, "get_next"):  # a version of Pillow that reads WebP in another way
+        return colour.rgb(image)
+    frame, image._decoder = decoder.get_next(), None
     values = np.frombuffer(frame[0], np.uint8).reshape(image.height, image.width, 4)
     return values[..., :3] if image.mode == "RGB" else colour.rgb(Image.fromarray(values))
 
