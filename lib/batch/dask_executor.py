@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -85,6 +86,10 @@ class Executor:
             raise DarkroomError(
                 f"--workers must be at least 1 and is for this machine; with --cluster leave it "
                 f"out. Received: {workers}."
+            )
+        if cluster and not re.fullmatch(r"(\w+://)?[^\s/]+:\d+", cluster):
+            raise DarkroomError(
+                f"--cluster {cluster!r} is no address; expected one such as tcp://10.0.0.1:8786."
             )
         self._cluster = cluster
         self._workers = workers

@@ -24,6 +24,12 @@ from lib.training.fit import Fitted
 from lib.training.settings import Settings
 from lib.training.strategies import Trained, TrainingData
 
+LINEAR_HEADS = {
+    "lda": "linear discriminant",
+    "logistic": "logistic regression",
+    "svm": "linear SVM",
+}
+
 _MOST_CURVES, _SAMPLES = 20, 12
 _MOST_COMPUTED = (
     256  # features that were not stored must be computed, and a run must not wait for that
@@ -151,15 +157,15 @@ def _candidates(history: pandas.DataFrame, kept: int) -> Drawing:
         style.COLOURS, history.groupby("kind", sort=False), strict=False
     ):
         rows = rows.sort_values("strength")
-        axes.plot(rows["strength"], rows["val_loss"], "o-", color=colour, label=kind)
+        axes.plot(rows["strength"], rows["val_loss"], "o-", color=colour, label=LINEAR_HEADS[kind])
     axes.plot(best["strength"], best["val_loss"], "o", ms=11, mfc="none", mec="black")
     axes.set(xlabel="regularisation", ylabel="validation loss")
     style.logarithmic(axes.xaxis)
     drawing.legend(loc="outside lower center", ncols=3)
     style.set_title(drawing, "Linear heads that were tried (circle: chosen)")
     drawing.alt = (
-        f"Validation loss of {len(history)} linear heads; {best['kind']} with strength "
-        f"{best['strength']:g} is chosen, at {best['val_loss']:.3f}."
+        f"Validation loss of {len(history)} linear heads; {LINEAR_HEADS[best['kind']]} with "
+        f"strength {best['strength']:g} is chosen, at {best['val_loss']:.3f}."
     )
     return drawing
 
