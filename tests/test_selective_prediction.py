@@ -64,13 +64,13 @@ def test_calibration_of_an_arm_by_hand(tmp_path):
     )  # all equally sure: answered together
 
 
-def test_a_withheld_temperature_is_said_under_the_table():
-    rows = pd.DataFrame({"num_withheld": [0.0, 2.0]}, index=["a", "b"])
-    assert arm_agreement.withheld_text(rows) == (
-        "Temperatures withheld (number of trainings): b (2). Those that validation chose raise the "
-        "calibration error on test, so the probabilities stay as they are."
+def test_a_temperature_that_raises_the_error_is_said_under_the_table():
+    rows = pd.DataFrame({"num_raised": [0.0, 2.0]}, index=["a", "b"])
+    assert arm_agreement.raised_text(rows) == (
+        "The temperature that validation chose raises the calibration error on test in (number of "
+        "trainings): b (2). There it is no improvement."
     )
-    assert arm_agreement.withheld_text(rows.iloc[:1]) == ""
+    assert arm_agreement.raised_text(rows.iloc[:1]) == ""
 
 
 def test_arms_without_probabilities_are_left_out(tmp_path):

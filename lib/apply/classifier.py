@@ -207,7 +207,7 @@ def load(model: str | Path | FinishedRun, *, study: str = "interactive") -> Clas
     held_out = Predictions(rows, known.class_names, kind=known.kind, run=known.run)
     temperature = 1.0
     if not fields["multilabel"]:
-        temperature, _ = calibration.confirmed_temperature(known)
+        temperature = calibration.useful_temperature(known.split("val"))
         held_out = calibration.scaled(held_out, temperature)
     return Classifier(
         **fields,

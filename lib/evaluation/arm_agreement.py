@@ -143,16 +143,16 @@ def selective_prediction(
     validation images.
 
     `calibration_error` as stated, `temperature` (of validation), `calibration_error_scaled` at it;
-    `num_withheld`, how many temperatures `calibration.confirmed_temperature` withholds; and what
-    answering only above the threshold for the `target_accuracy` accuracy on validation
-    does on test: `coverage` and `accuracy` (NaN where no seed reaches the target).
+    `num_raised`, in how many trainings it raises the error; and what answering only above the
+    threshold for the `target_accuracy` accuracy on validation does on test: `coverage` and
+    `accuracy` (NaN where no seed reaches the target).
     """
     rows = {
         arm: _row(runs, target_accuracy)
         for arm, runs in comparison.arms.items()
         if all(map(states_probabilities, runs))
     }
-    return pd.DataFrame(rows, index=[*_COLUMNS, "num_withheld"]).T.rename_axis("arm")
+    return pd.DataFrame(rows, index=[*_COLUMNS, "num_raised"]).T.rename_axis("arm")
 
 
 def selective_prediction_text(
@@ -174,14 +174,14 @@ def selective_prediction_text(
     return pd.DataFrame(columns)
 
 
-def withheld_text(rows: pd.DataFrame) -> str:
-    """Which arms' temperatures are withheld, in a sentence; "" where none is."""
-    arms = [f"{arm} ({num:.0f})" for arm, num in rows["num_withheld"].items() if num]
+def raised_text(rows: pd.DataFrame) -> str:
+    """Which arms' temperatures raise the error on test, in a sentence; "" where none does."""
+    arms = [f"{arm} ({num:.0f})" for arm, num in rows["num_raised"].items() if num]
     if not arms:
         return ""
     return (
-        f"Temperatures withheld (number of trainings): {', '.join(arms)}. Those that validation "
-        "chose raise the calibration error on test, so the probabilities stay as they are."
+        "The temperature that validation chose raises the calibration error on test in (number of "
+        f"trainings): {', '.join(arms)}. There it is no improvement."
     )
 
 
@@ -193,7 +193,9 @@ def states_probabilities(run: RunRecord) -> bool:
 def _row(runs: Sequence[RunRecord], target_accuracy: float) -> dict[str, float]:
     advices = [calibration.advice(run.predictions, targets=(target_accuracy,)) for run in runs]
     row = {name: float(np.mean([advice[name] for advice in advices])) for name in _COLUMNS[:3]}
-    row["num_withheld"] = sum(advice["temperature_withheld"] is not None for advice in advices)
+    row["num_raised"] = sum(
+        advice["calibration_error_scaled"] > advice["calibration_error"] for advice in advices
+    )
     reached = [advice["thresholds"][0] for advice in advices if advice["thresholds"]]
     # A seed whose validation never reaches the target answers nothing.
     row["coverage"] = row["accuracy"] = float("nan")

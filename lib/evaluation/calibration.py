@@ -223,31 +223,17 @@ def useful_temperature(validation: Predictions) -> float:
     return temperature(validation) if is_better else 1.0
 
 
-def confirmed_temperature(predictions: Predictions) -> tuple[float, float | None]:
-    """The temperature chosen on validation, and None; or 1 and that temperature, where it raises
-    the calibration error on test, so that it is withheld.
-    """
-    chosen = useful_temperature(predictions.split("val"))
-    if chosen == 1 or "test" not in predictions.splits:
-        return chosen, None
-    test = predictions.split("test")
-    if calibration_error(scaled(test, chosen)) <= calibration_error(test):
-        return chosen, None
-    return 1.0, chosen
-
-
 def advice(
     predictions: Predictions, *, targets: Sequence[float] = (0.9, 0.95, 0.99)
 ) -> dict[str, Any]:
     """Calibration of probabilities, chosen on validation and measured on test.
 
-    Plain values for `result.json`: `temperature` (1 where none helps) and `temperature_withheld`
-    (see `confirmed_temperature`); test's `calibration_error` and `calibration_error_scaled` at that
-    temperature; `num_validation` images; `thresholds`, one entry for each target that can be
-    promised: `target_accuracy`, `threshold` (of the scaled probability), and the `coverage` and
-    `accuracy` it has on test (`accuracy` None where no test image is that sure); and
-    `not_promised`, the other targets. Of several classes an image also `class_thresholds`;
-    confidence and accuracy are then those of the whole set of classes.
+    Plain values for `result.json`: `temperature` (see `useful_temperature`); test's
+    `calibration_error` and `calibration_error_scaled` at that temperature; `num_validation` images;
+    `thresholds`, one entry for each target that can be promised: `target_accuracy`, `threshold` (of
+    the scaled probability), and the `coverage` and `accuracy` it has on test (`accuracy` None where
+    no test image is that sure); and `not_promised`, the other targets. Of several classes an image
+    also `class_thresholds`; confidence and accuracy are then those of the whole set of classes.
     """
     values: dict[str, Any]
     if predictions.kind == "multilabel":
@@ -256,11 +242,10 @@ def advice(
         val, test = (predictions.split(split) for split in ("val", "test"))
         values = {"temperature": 1.0, "class_thresholds": named}
     else:
-        chosen, withheld = confirmed_temperature(predictions)
+        chosen = useful_temperature(predictions.split("val"))
         val, test = (scaled(predictions.split(split), chosen) for split in ("val", "test"))
         values = {
             "temperature": chosen,
-            "temperature_withheld": withheld,
             "calibration_error": calibration_error(predictions.split("test")),
             "calibration_error_scaled": calibration_error(test),
         }

@@ -105,7 +105,7 @@ def render(
         labels=comparison.label_counts() if is_multilabel else {},
         per_class=comparison.per_class("f1"),
         sure=arm_agreement.selective_prediction_text(sure).reset_index().to_dict("records"),
-        withheld=arm_agreement.withheld_text(sure),
+        raised=arm_agreement.raised_text(sure),
         disagreement=arm_agreement.sentence(comparison),
         disputed=disputed.to_dict("records"),
         hardest=hardest.to_dict("records"),
@@ -301,7 +301,9 @@ def _together(parts: Sequence[Predictions]) -> Predictions:
 
 
 def _scaled_test(table: Predictions) -> Predictions:
-    return calibration.scaled(table.split("test"), calibration.confirmed_temperature(table)[0])
+    return calibration.scaled(
+        table.split("test"), calibration.useful_temperature(table.split("val"))
+    )
 
 
 def _histories(comparison: Comparison) -> dict[str, list[pd.DataFrame]]:
