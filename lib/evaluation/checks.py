@@ -1,4 +1,9 @@
-"""Named checks of a run and of a comparison; docs/guards.md explains every check."""
+"""Named checks of a run and of a comparison; docs/guards.md explains every check.
+
+An outcome is `held` (looked, nothing found), `flagged` (the result stands, with a remark), `note`
+(worth knowing, no fault), `not_judged` (what it takes is missing) or `stops` (the numbers
+contradict each other, and the run leaves no result).
+"""
 
 from __future__ import annotations
 
@@ -9,15 +14,93 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.errors import few
-from lib.evaluation import arm_model, influence, metrics, multilabel, statistics
-from lib.evaluation import confusion_metrics as matrices
-from lib.evaluation.outcomes import Outcome, finding, flagged, held, not_judged, note
+from lib.errors import DarkroomError, few
+from lib.evaluation import arm_model, metrics, multilabel, statistics
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import THRESHOLD, Predictions
 from lib.evaluation.run_records import RunRecord
-from lib.evaluation.separation import Separation
 from lib.evaluation.statistics import Estimate
+
+_OLD_NAMES = {
+    "A": "one_prediction_table",
+    "D": "validation_unchanged",
+    "E": "kept_epoch_is_best",
+    "J": "duplicate_leakage",
+    "K": "enough_trainings",
+    "M": "test_access_recorded",
+    "O": "hyperparameters_used",
+    "P": "class_weights_applied",
+    "Q": "several_classes_predicted",
+    "W": "lead_is_significant",
+    "Y": "beats_chance",
+    "Z": "classes_separated",
+}
+"""Checks by the letters under which runs of earlier versions hold them."""
+
+Outcome = tuple[str, str]
+
+
+def held(message: str) -> Outcome:
+    """The check looked and found nothing."""
+    return "held", message
+
+
+def flagged(message: str) -> Outcome:
+    """The check found something that bears on the result."""
+    return "flagged", message
+
+
+def note(message: str) -> Outcome:
+    """Worth knowing, and no fault."""
+    return "note", message
+
+
+def not_judged(why: str) -> Outcome:
+    """The check could not look, and why."""
+    return "not_judged", why
+
+
+def finding(name: str, outcome: Outcome) -> dict[str, str]:
+    """Returns an outcome as `result.json` holds it."""
+    return {"check": name, "outcome": outcome[0], "message": outcome[1]}
+
+
+def require(findings: Sequence[Mapping[str, str]]) -> None:
+    """Raises DarkroomError when a finding stops the result from being used."""
+    stopping = [finding["message"] for finding in findings if finding["outcome"] == "stops"]
+    if stopping:
+        raise DarkroomError(" ".join(stopping))
+
+
+def read(findings: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Findings of a finished run under today's names; runs of earlier versions have letters."""
+    return [
+        {
+            "check": finding.get("check") or _OLD_NAMES.get(finding["guard"], finding["guard"]),
+            "outcome": finding["outcome"],
+            "message": finding["message"],
+        }
+        for finding in findings
+    ]
+
+
+def remarks(findings: Sequence[Mapping[str, str]]) -> list[str]:
+    """One line for everything that is flagged or noted, "check: message"."""
+    return [
+        f"{finding['check']}: {finding['message']}"
+        for finding in read(findings)
+        if finding["outcome"] not in ("held", "not_judged")
+    ]
+
+
+def unjudged(findings: Sequence[Mapping[str, str]]) -> list[str]:
+    """One line for every check that could not look, "check: not judged, why"."""
+    return [
+        f"{finding['check']}: not judged, {finding['message']}"
+        for finding in read(findings)
+        if finding["outcome"] == "not_judged"
+    ]
+
 
 AGREEMENT = 1e-6
 """Largest difference between two computations of one number."""
@@ -69,7 +152,7 @@ def one_prediction_table(facts: RunFacts) -> Outcome:
         ours: dict[str, float] = multilabel.summary(part) | {"accuracy": float(at_half.mean())}
     else:
         counted = metrics.confusion(part)
-        ours = {name: float(function(counted)) for name, function in matrices.HEADLINES.items()}
+        ours = {name: float(function(counted)) for name, function in metrics.HEADLINES.items()}
         if len(np.union1d(part.truth, part.predicted)) > 1:
             theirs = float(cohen_kappa_score(part.truth, part.predicted))
             if abs(theirs - ours["kappa"]) > AGREEMENT:
@@ -104,7 +187,7 @@ def validation_unchanged(facts: RunFacts) -> Outcome:
     if row.empty:
         return not_judged(f"the history has no epoch {facts.kept_epoch}")
     during = float(row["val_accuracy"].iloc[-1])
-    after = float(matrices.accuracy(metrics.confusion(val)))
+    after = float(metrics.accuracy(metrics.confusion(val)))
     if abs(during - after) <= 0.002 + 1.5 / len(val):  # one image may fall either way
         return held("validation accuracy after training is that of the kept epoch")
     return flagged(
@@ -243,7 +326,7 @@ def beats_chance(facts: RunFacts) -> Outcome:
     counted = metrics.confusion(part)
     if len(np.unique(part.truth)) < 2:
         return not_judged("all images are of one class")
-    kappa, accuracy = float(matrices.kappa(counted)), float(matrices.accuracy(counted))
+    kappa, accuracy = float(metrics.kappa(counted)), float(metrics.accuracy(counted))
     largest = float(counted.sum(axis=1).max() / counted.sum())
     reason = _no_better_than_chance(part, counted, kappa)
     if reason:
@@ -425,12 +508,6 @@ def trials(made: Sequence[tuple[Mapping[str, Any], str]]) -> list[dict[str, str]
     return [finding("hyperparameters_used", held("trials that differ made different models"))]
 
 
-def separated(result: Separation) -> list[dict[str, str]]:
-    """Whether a map of features may be read as classes that lie apart."""
-    outcome = held if result.is_significant else flagged
-    return [finding("classes_separated", outcome(result.sentence))]
-
-
 def _test(facts: RunFacts) -> Predictions:
     predictions = facts.predictions
     return predictions.split("test" if "test" in predictions.splits else predictions.splits[-1])
@@ -474,16 +551,16 @@ def _p_by_groups(part: Predictions) -> float:
     np.add.at(truth, (group, part.truth), 1.0)
     np.add.at(predicted, (group, part.predicted), 1.0)
     if ((truth > 0).sum(axis=1) > 1).any():
-        slopes = influence.of_images(part, matrices.kappa)
+        slopes = metrics.influence(part, metrics.kappa)
         variance = float((np.bincount(group, slopes) ** 2).sum()) * num_groups / (num_groups - 1)
-        kappa = float(matrices.kappa(metrics.confusion(part)))
+        kappa = float(metrics.kappa(metrics.confusion(part)))
         return float(stdtr(num_groups - 1, -kappa / np.sqrt(variance))) if variance else 1.0
     classes, generator = truth.argmax(axis=1), np.random.default_rng(0)
     orders = [np.arange(num_groups), *(generator.permutation(num_groups) for _ in range(_DRAWS))]
     drawn = np.zeros((len(orders), num_classes, num_classes))
     for place, order in enumerate(orders):
         np.add.at(drawn[place], classes[order], predicted)
-    kappas = matrices.kappa(drawn)
+    kappas = metrics.kappa(drawn)
     return float((kappas >= kappas[0] - 1e-12).mean())
 
 
@@ -491,9 +568,9 @@ def _learned_nothing(facts: RunFacts) -> str:
     if "train" not in facts.predictions.splits:
         return ""
     trained = metrics.confusion(facts.predictions.split("train"))
-    reached = float(matrices.accuracy(trained))
+    reached = float(metrics.accuracy(trained))
     largest = float(trained.sum(axis=1).max() / trained.sum())
-    is_at_chance = float(matrices.kappa(trained)) <= 0.02 and reached <= largest + 0.01
+    is_at_chance = float(metrics.kappa(trained)) <= 0.02 and reached <= largest + 0.01
     if len(np.flatnonzero(trained.sum(axis=1))) > 1 and is_at_chance:
         return (
             f"Training accuracy ({reached:.3f}) is not above the largest class's share "

@@ -15,16 +15,8 @@ from lib import errors, models, notebooks, parameter_types, paths, runs
 from lib.batch import parameter_grid
 from lib.data import splits
 from lib.data.batches import Examples, examples
-from lib.evaluation import (
-    checks,
-    metrics,
-    outcomes,
-    paired_tests,
-    predictions,
-    separation,
-    statistics,
-    test_set_log,
-)
+from lib.embeddings import probes
+from lib.evaluation import checks, metrics, paired_tests, predictions, statistics, test_set_log
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
@@ -58,7 +50,7 @@ def test_a_two_test_sets_under_one_table(healthy):
     with pytest.raises(
         REFUSED, match="accuracy was reported as 0.715800.*two sets under one result"
     ):
-        outcomes.require([found])
+        checks.require([found])
 
 
 def test_b_trained_through_one_preprocessing_scored_through_another(healthy):
@@ -226,7 +218,7 @@ def test_o_a_searched_value_that_is_never_read():
     found = checks.trials(idle)
     assert found[0]["outcome"] == "stops"
     with pytest.raises(REFUSED, match="Two trials differ in dense_units and made the same model"):
-        outcomes.require(found)
+        checks.require(found)
     assert checks.trials([({"units": 16}, "one"), ({"units": 32}, "other")])[0]["outcome"] == "held"
 
 
@@ -388,22 +380,22 @@ def test_y_a_bad_result_explained_away():
 def test_z_separation_judged_by_eye(healthy, material, split):
     generator = np.random.default_rng(0)
     splits_, labels = np.repeat(["train", "test"], [80, 40]), np.arange(120) % 3
-    nothing = separation.measure(generator.normal(size=(120, 8)), labels, splits=splits_)
-    found = finding(checks.separated(nothing), "classes_separated")
+    nothing = probes.measure_separation(generator.normal(size=(120, 8)), labels, splits=splits_)
+    found = finding(probes.check_separated(nothing), "classes_separated")
     assert (found["outcome"], "not shown to lie apart" in found["message"]) == ("flagged", True)
     with pytest.raises(REFUSED, match="judged on held-out images"):
-        separation.measure(generator.normal(size=(120, 8)), labels, splits=["train"] * 120)
+        probes.measure_separation(generator.normal(size=(120, 8)), labels, splits=["train"] * 120)
     frame = split.frame
     known = predictor.features(
         healthy.trained.model, material.pixels.array, layer=healthy.trained.model.layers[-2].name
     )
-    apart = separation.measure(
+    apart = probes.measure_separation(
         known[material.pixels.rows_of(frame["path"])],
         frame["label"],
         splits=frame["split"],
         groups=frame["group"],
     )
-    assert finding(checks.separated(apart), "classes_separated")["outcome"] == "held"
+    assert finding(probes.check_separated(apart), "classes_separated")["outcome"] == "held"
     assert apart.purity > 0.6 > 0.45 > apart.baseline
 
 
