@@ -10,7 +10,8 @@ import pytest
 from lib.errors import DarkroomError
 from lib.evaluation import checks, paired_tests, test_set_log
 from lib.evaluation.arm_model import Uncertainty
-from lib.evaluation.checks import RunFacts, remarks, require, unjudged
+from lib.evaluation.checks import RunFacts
+from lib.evaluation.outcomes import remarks, require, unjudged
 from lib.evaluation.predictions import Predictions, table
 from lib.evaluation.run_records import RunRecord
 from lib.evaluation.statistics import Estimate

@@ -15,7 +15,7 @@ from lib.baselines.data import ThumbnailData, format_size
 from lib.baselines.fitting import Fit
 from lib.baselines.model import Model
 from lib.cleaning import leaks
-from lib.evaluation import checks, metrics, predictions, result_summary, test_set_log
+from lib.evaluation import checks, metrics, outcomes, predictions, result_summary, test_set_log
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.reporting.tensorboard import RESULTS, Board
@@ -116,7 +116,7 @@ def finish(
         RunFacts(predicted, curve, kept_epoch, test_openings=result["test_openings"])
     )
     result["audit"] += leaks.of_run(data.dataset, split, study=run.study)
-    checks.require(result["audit"])
+    outcomes.require(result["audit"])
     path = run.checkpoint_folder / models.NAME
     classes = metrics.by_class(predicted)
     card = model_card.of_run(result, run=run, dataset=data.dataset, classes=classes)
@@ -150,7 +150,7 @@ def sentence(result: dict[str, Any]) -> str:
         f"{result['training_seconds']:.2g} s.",
         f"This test split has been read {openings}, over all studies.",
     ]
-    return "\n".join([*lines, *checks.remarks(result["audit"])])
+    return "\n".join([*lines, *outcomes.remarks(result["audit"])])
 
 
 def _log(run: Run, result: dict[str, Any], curve: pandas.DataFrame | None) -> None:

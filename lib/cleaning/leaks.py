@@ -20,7 +20,7 @@ from lib.data import groups
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
 from lib.evaluation import test_set_log
-from lib.evaluation.checks import Outcome, finding, flagged, held, not_judged, note
+from lib.evaluation.outcomes import Outcome, finding, flagged, held, not_judged, note
 
 MAX_ROWS = 3_000
 """Images that a model on file numbers is fitted to, at most."""

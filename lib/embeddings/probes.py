@@ -21,7 +21,7 @@ import pandas as pd
 from lib.embeddings import label_columns, reduction
 from lib.embeddings.record import TITLES
 from lib.errors import DarkroomError
-from lib.evaluation import checks
+from lib.evaluation import checks, outcomes
 
 ALPHA = 0.05
 NUM_PERMUTATIONS = 200
@@ -200,13 +200,13 @@ def audit(probed: pd.DataFrame, *, target: str) -> list[dict[str, str]]:
     for row in probed[probed["column"] == target].to_dict("records"):
         numbers = (row[name] for name in ("purity", "purity_permuted", "purity_high", "purity_p"))
         return checks.separated(Separation(*numbers, num_test=row["num_test"]))
-    return [checks.finding("classes_separated", checks.not_judged("too few held-out images"))]
+    return [outcomes.finding("classes_separated", outcomes.not_judged("too few held-out images"))]
 
 
 def check_separated(result: Separation) -> list[dict[str, str]]:
     """Returns the check whether a map of features may be read as classes that lie apart."""
-    outcome = checks.held if result.is_significant else checks.flagged
-    return [checks.finding("classes_separated", outcome(result.sentence))]
+    outcome = outcomes.held if result.is_significant else outcomes.flagged
+    return [outcomes.finding("classes_separated", outcome(result.sentence))]
 
 
 def map_sentences(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lib import files
 from lib.errors import DarkroomError, check_choice
-from lib.evaluation import checks
+from lib.evaluation import outcomes
 
 LOG = "test_openings.jsonl"
 ROLES = ("test", "tuning")
@@ -43,8 +43,8 @@ class Reuse:
     def checks(self) -> list[dict[str, str]]:
         """Returns the checks `test_images_tuned_on` and `test_images_reused` of a run."""
         return [
-            checks.finding("test_images_tuned_on", self._tuned()),
-            checks.finding("test_images_reused", self._reused()),
+            outcomes.finding("test_images_tuned_on", self._tuned()),
+            outcomes.finding("test_images_reused", self._reused()),
         ]
 
     def _tuned(self) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from lib import files
 from lib.data import decode, thumbnails
 from lib.data.dataset import Dataset
-from lib.evaluation import arm_agreement, calibration, checks, metrics, overfitting
+from lib.evaluation import arm_agreement, calibration, metrics, outcomes, overfitting
 from lib.evaluation.comparison import Comparison, write_table
 from lib.evaluation.formatting import SHARES, amount, interval, words
 from lib.evaluation.paired_tests import Pair
@@ -322,7 +322,7 @@ def _findings(comparison: Comparison) -> list[dict[str, Any]]:
     for arm, runs in comparison.arms.items():
         for run in runs:
             where = f"{arm}, seed {run.seed}"
-            rows += [{**row, "where": where} for row in checks.read(run.result.get("audit", []))]
+            rows += [{**row, "where": where} for row in outcomes.read(run.result.get("audit", []))]
     alike: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in rows:
         key = (row["outcome"], row["check"], re.sub(r"\d+", "0", row["message"]))

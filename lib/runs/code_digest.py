@@ -37,6 +37,7 @@ by the digest of the data.
 PRESENTATION = (
     "lib.data.thumbnails",
     "lib.evaluation.checks",
+    "lib.evaluation.outcomes",
     "lib.evaluation.test_set_log",
     "lib.cleaning.leaks",
     "lib.cleaning.plots",

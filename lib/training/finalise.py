@@ -18,7 +18,15 @@ from lib.data.batches import Batches
 from lib.data.dataset import Dataset
 from lib.data.splits import Split
 from lib.errors import DarkroomError
-from lib.evaluation import checks, metrics, overfitting, predictions, result_summary, test_set_log
+from lib.evaluation import (
+    checks,
+    metrics,
+    outcomes,
+    overfitting,
+    predictions,
+    result_summary,
+    test_set_log,
+)
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, losses, predictor, serialization
@@ -52,7 +60,7 @@ def conclude(
         diverged=fitted.diverged,
     )
     result["audit"] = checks.of_run(facts) + leaks.of_run(dataset, split, study=run.study)
-    checks.require(result["audit"])
+    outcomes.require(result["audit"])
     path = run.checkpoint_folder / "model.keras"
     card = model_card.of_run(
         result,
@@ -119,7 +127,7 @@ def sentence(result: dict[str, Any]) -> str:
             f"{numbers['hamming_loss']:.3f}.",
             kept,
         ]
-        return "\n".join([*lines, *checks.remarks(result["audit"])])
+        return "\n".join([*lines, *outcomes.remarks(result["audit"])])
     bands = list(dict.fromkeys([numbers["kappa_low_band"], numbers["kappa_high_band"]]))
     lines = [
         *tiny,
@@ -131,7 +139,7 @@ def sentence(result: dict[str, Any]) -> str:
         kept,
         overfitting.sentence(result["overfitting"]),
     ]
-    lines += checks.remarks(result["audit"])
+    lines += outcomes.remarks(result["audit"])
     return "\n".join(lines)
 
 

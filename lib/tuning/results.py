@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import files, parameter_table
-from lib.evaluation import checks
+from lib.evaluation import checks, outcomes
 from lib.runs import Run
 from lib.tuning import config, retraining, trials
 from lib.tuning.retraining import Verdict
@@ -29,7 +29,7 @@ def print_trials(run: Run, plan: Plan, *, expected: int) -> OnTrialEnd:
         made = [
             (other.values, other.metrics["made"]) for other in all_trials if "made" in other.metrics
         ]
-        checks.require(checks.trials(made))
+        outcomes.require(checks.trials(made))
         num_ended = sum(other.state not in ("open", "copied") for other in all_trials)
         best = trials.ranked(all_trials, plan.goal, plan.direction)
         run.progress(

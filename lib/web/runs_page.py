@@ -20,7 +20,7 @@ from lib.batch.status import RunStatus
 from lib.data import decode
 from lib.embeddings import record
 from lib.errors import DarkroomError
-from lib.evaluation import checks, multilabel
+from lib.evaluation import multilabel, outcomes
 from lib.reporting import style
 from lib.runs import record as run_record
 from lib.web import archive
@@ -74,7 +74,7 @@ def one_run(study: str, stage: str, run: str) -> str:
     numbers = {
         name: value for name, value in metrics.items() if isinstance(value, int | float | str)
     }
-    findings = checks.read(trained.result.get("audit") or [])
+    findings = outcomes.read(trained.result.get("audit") or [])
     return render_template(
         "run.html",
         found=trained,

@@ -16,7 +16,15 @@ from lib.batch import parameter_grid
 from lib.data import splits
 from lib.data.batches import Examples, examples
 from lib.embeddings import probes
-from lib.evaluation import checks, metrics, paired_tests, predictions, statistics, test_set_log
+from lib.evaluation import (
+    checks,
+    metrics,
+    outcomes,
+    paired_tests,
+    predictions,
+    statistics,
+    test_set_log,
+)
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.models import heads, predictor
@@ -50,7 +58,7 @@ def test_a_two_test_sets_under_one_table(healthy):
     with pytest.raises(
         REFUSED, match="accuracy was reported as 0.715800.*two sets under one result"
     ):
-        checks.require([found])
+        outcomes.require([found])
 
 
 def test_b_trained_through_one_preprocessing_scored_through_another(healthy):
@@ -218,7 +226,7 @@ def test_o_a_searched_value_that_is_never_read():
     found = checks.trials(idle)
     assert found[0]["outcome"] == "stops"
     with pytest.raises(REFUSED, match="Two trials differ in dense_units and made the same model"):
-        checks.require(found)
+        outcomes.require(found)
     assert checks.trials([({"units": 16}, "one"), ({"units": 32}, "other")])[0]["outcome"] == "held"
 
 
