@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from lib import quiet
+from lib import processes
 from lib.cli import data, models, project, studies
 from lib.cli.arguments import add, argument
 from lib.errors import DarkroomError, few, suggest, visible
@@ -92,7 +92,9 @@ def _run(words: list[str]) -> int:
             f"See: darkroom {words[0]} --help"
         )
     module, _, name = given.pop("function").partition(":")
-    with quiet.loading():  # a backend announces its instruction sets and missing drivers
+    with (
+        processes.without_native_messages()
+    ):  # a backend announces its instruction sets and missing drivers
         command = getattr(importlib.import_module(module), name)
     return command(**given)
 
