@@ -527,7 +527,7 @@ _THUMBNAILS = _notebook(
     _group(
         "The model",
         _row("classifier", "str", "svm_linear", "the model",
-             choices="lib.baselines.fitting:MODELS", was="architecture"),
+             choices="lib.baselines.estimators:MODELS", was="architecture"),
         _row("grid", "dict", {}, "lists of values by parameter of the model"),
         _row("search", "str", "grid", "which values are fitted",
              choices="lib.baselines.search:METHODS"),

@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from lib import processes
-from lib.cli import data, models, project, studies
-from lib.cli.arguments import add, argument
+from lib.cli.commands import add, add_to, argument
 from lib.errors import DarkroomError, few, suggest, visible
 from lib.parameter_types import SPOKEN
 
@@ -201,8 +200,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Any]]:
     about = {"action": "store_true", "default": argparse.SUPPRESS}
     parser.add_argument("--version", **about, help="print the version")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for kind in (studies, data, models, project):
-        kind.add_to(commands)
+    add_to(commands)
     shell = argument("shell", 'such as bash: eval "$(darkroom completion bash)"', choices=SHELLS)
     add(commands, "completion", "lib.cli:completion", "make a shell complete commands", shell)
     return parser, commands.choices
