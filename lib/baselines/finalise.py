@@ -15,7 +15,7 @@ from lib.baselines.data import ThumbnailData, format_size
 from lib.baselines.estimators import Fit
 from lib.baselines.model import Model
 from lib.cleaning import leaks
-from lib.evaluation import checks, metrics, outcomes, predictions, result_summary, test_set_log
+from lib.evaluation import checks, metrics, outcomes, predictions, run_records, test_set_log
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.reporting.tensorboard import RESULTS, Board
@@ -96,7 +96,7 @@ def finish(
         run: the open run.
     """
     split, curve = data.split, history(fit)
-    result = result_summary.of_model(predicted, split, dataset_folder=data.dataset.folder) | {
+    result = run_records.summary(predicted, split, dataset_folder=data.dataset.folder) | {
         "strategy": "thumbnails",
         "model": model.kind,
         "size": format_size(model.size),

@@ -149,18 +149,18 @@ def _add_studies(commands: Any) -> None:
         flag("--dry-run", "only show what would be run, and why"),
         JSON,
         epilog="Ctrl-C once: no further run starts. Twice: the running ones are stopped too.")
-    add(commands, "status", "lib.batch.listing:print_status",
+    add(commands, "status", "lib.cli.show:print_status",
         "show the state of studies, also while they run",
         argument("folder", "folder in logs/, such as quickstart or quickstart@flowers "
                  "(default: all)", nargs="?"),
         JSON)
-    add(commands, "results", "lib.batch.listing:print_results",
+    add(commands, "results", "lib.cli.show:print_results",
         "write the runs of a study as a table, and the page of studies",
         argument("folder", "folder in logs/ (default: all of them)", nargs="?"),
         JSON,
         argument("--mlflow", "export the study's finished runs to this MLflow store",
                  metavar="URI"))
-    add(commands, "list", "lib.batch.listing:print_list",
+    add(commands, "list", "lib.cli.show:print_list",
         "show what there is: studies, data sets, notebooks, backbones",
         argument("what", "studies, data, notebooks or backbones; or a notebook such as 3_train, "
                  "for its parameters", nargs="?"),
