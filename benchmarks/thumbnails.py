@@ -16,9 +16,9 @@ import numpy as np
 import threadpoolctl
 
 from benchmarks.parts import measure
-from lib.baselines import fitting, search
+from lib.baselines import estimators, search
 from lib.baselines.data import Part
-from lib.baselines.fitting import MLP
+from lib.baselines.estimators import MLP
 
 warnings.simplefilter("ignore")
 # The source's first grid.
@@ -62,7 +62,7 @@ class Drawn:
 def networks(*, quick: bool) -> None:
     """The source's 72 results with fewer epochs: seconds are proportional to epochs."""
     scale, cpu = 200 if quick else 20, 0.0
-    grid = fitting.parameter_grid(
+    grid = estimators.parameter_grid(
         "mlp",
         {
             "hidden_layers": SHAPES,

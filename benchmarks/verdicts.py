@@ -26,7 +26,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lib.evaluation import confusion_metrics, influence, paired_tests, statistics
+from lib.evaluation import metrics, paired_tests, statistics
 from lib.evaluation.arm_model import LinearModel, Scores
 
 SHARES = (0.4, 0.25, 0.2, 0.15)
@@ -39,7 +39,7 @@ GOALS = {
     "difference": (0.045, 0.065),
     "power": (0.6, 1.0),
 }
-METRICS = {"accuracy": confusion_metrics.accuracy, "kappa": confusion_metrics.kappa}
+METRICS = {"accuracy": metrics.accuracy, "kappa": metrics.kappa}
 _SHARED, _OWN, _FRESH = 3, 4, 1000
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -219,14 +219,14 @@ def _study(design: Design, generator: np.random.Generator) -> Study:
             predict = LEARNERS[design.learner](features[arm][train], truth[train], generator)
             predicted = predict(features[arm])
             counted = [
-                confusion_metrics.counts(truth[rows], predicted[rows], num_classes)
+                metrics.counts(truth[rows], predicted[rows], num_classes)
                 for rows in (test, np.arange(num, num + _FRESH))
             ]
             wrong[:, arm] += [(predicted[rows] != truth[rows]).mean() for rows in (train, test)]
             for metric, function in METRICS.items():
                 values[metric][arm, run], fresh[metric][arm, run] = map(function, counted)
                 column = np.zeros(num)
-                slope = influence.of_confusion(counted[0], function)
+                slope = metrics.derivative(counted[0], function)
                 column[test] = slope[truth[test], predicted[test]]
                 slopes[metric].append(column)
     scores = {

@@ -28,6 +28,17 @@ def check_choice(name: str, value: object, choices: Iterable[str], *, where: str
         )
 
 
+def unknown(
+    what: str, name: str, known: Iterable[str], *, where: str = "", hint: str = ""
+) -> DarkroomError:
+    """Returns the error that nothing has this name, with the nearest and all that there are."""
+    there = list(known)
+    return DarkroomError(
+        f"There is no {what} {name!r}{where}.{suggest(name, there)} There are: "
+        f"{', '.join(there) or 'none'}.{hint and ' '}{hint}"
+    )
+
+
 def suggest(word: str, choices: list[str] | tuple[str, ...]) -> str:
     """Returns " Did you mean 'x'?" for the choice most like `word`, or "" when none is near."""
     import difflib

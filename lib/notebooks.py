@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import parameter_table, parameter_types, paths
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, unknown
 from lib.parameter_table import Schema
 from lib.parameter_types import Parameter
 
@@ -99,10 +99,7 @@ def find(name: str) -> Notebook:
     path = paths.typed(paths.notebooks() / f"{stem}.ipynb")  # an absolute one stays as it is
     if not path.is_file():
         known = sorted(file.stem for file in paths.notebooks().glob("*.ipynb"))
-        raise DarkroomError(
-            f"There is no notebook {name!r} in {paths.notebooks()}. There are: "
-            f"{', '.join(known)}.{suggest(name, known)}"
-        )
+        raise unknown("notebook", name, known, where=f" in {paths.notebooks()}")
     stat = path.stat()
     return _read(path, stat.st_mtime_ns, stat.st_size)
 

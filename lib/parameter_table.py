@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lib import parameter_types, paths
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, suggest, unknown
 from lib.parameter_types import Parameter
 
 
@@ -53,10 +53,7 @@ def find(name: str) -> Schema:
     none of ours.
     """
     if name not in NOTEBOOKS:
-        known = list(NOTEBOOKS)
-        raise DarkroomError(
-            f"There is no notebook {name!r}.{suggest(name, known)} There are: {', '.join(known)}."
-        )
+        raise unknown("notebook", name, NOTEBOOKS)
     return NOTEBOOKS[name]
 
 
@@ -527,7 +524,7 @@ _THUMBNAILS = _notebook(
     _group(
         "The model",
         _row("classifier", "str", "svm_linear", "the model",
-             choices="lib.baselines.fitting:MODELS", was="architecture"),
+             choices="lib.baselines.estimators:MODELS", was="architecture"),
         _row("grid", "dict", {}, "lists of values by parameter of the model"),
         _row("search", "str", "grid", "which values are fitted",
              choices="lib.baselines.search:METHODS"),

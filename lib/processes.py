@@ -371,6 +371,30 @@ def _describe_death(kind: str, exit_code: int | None, patience_s: float) -> str:
     return f"reading it ended the worker process ({ended})"
 
 
+@contextlib.contextmanager
+def without_native_messages() -> Iterator[None]:
+    """Holds back what native code writes to standard error in the block; when the block fails, all
+    of it is given out.
+
+    TensorFlow announces its instruction sets and missing CUDA drivers before it reads its own
+    setting to be silent.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        before = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(before, held.read())
+            raise
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+
+
 def num_cores() -> int:
     """Returns the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,7 +14,7 @@ from lib.cleaning import clean
 from lib.data import intake, sources
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
-from lib.web import archive, label_page, site
+from lib.web import finished_runs, label_page, site
 
 
 def test_the_most_uncertain_comes_first_and_its_double_later():
@@ -157,9 +157,9 @@ def page(pets, tmp_path, monkeypatch):
     }
 
     def run(study, stage, name):
-        return archive.Run(study, stage, name, applied, runs[stage])
+        return finished_runs.Run(study, stage, name, applied, runs[stage])
 
-    monkeypatch.setattr(archive, "run", run)
+    monkeypatch.setattr(finished_runs, "run", run)
     label_page._opened.cache_clear()
     return site.create().test_client()
 
@@ -188,7 +188,9 @@ def test_the_page_labels_skips_and_takes_back(page, pets, tmp_path):
 
 def test_a_model_trained_by_hand_is_retrained_by_papermill_as_another_study():
     values = {"epochs": 2, "seed": 0, "resize": "crop", "study": "interactive", "data": "pets"}
-    model = archive.Run("interactive", "train", "a-s0", Path(), {"key": {"parameters": values}})
+    model = finished_runs.Run(
+        "interactive", "train", "a-s0", Path(), {"key": {"parameters": values}}
+    )
     words = shlex.split(label_page._again(model, "pets_labelled"))
     assert words[:4] == ["papermill", "notebooks/3_train.ipynb", "again.ipynb", "-y"]
     assert json.loads(words[4]) == {
@@ -198,6 +200,8 @@ def test_a_model_trained_by_hand_is_retrained_by_papermill_as_another_study():
         "study": "interactive_labelled",
         "options": {"resize": "crop"},
     }
-    study = archive.Run("quickstart@pets", "train", "a-s0", Path(), {"key": {"parameters": {}}})
+    study = finished_runs.Run(
+        "quickstart@pets", "train", "a-s0", Path(), {"key": {"parameters": {}}}
+    )
     command = "darkroom run quickstart --set data=pets_labelled --set split_method=source"
     assert label_page._again(study, "pets_labelled") == command

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lib import apply, runs
-from lib.baselines import data, finalise, fitting, model, plots, search
+from lib.baselines import data, estimators, finalise, model, plots, search
 from lib.data import dataset as datasets
 from lib.data import decode, intake, manifest, sources, splits
 from lib.evaluation import comparison, predictions
@@ -88,7 +88,7 @@ def whole(
     thumbs = data.load(films, target=target, fractions=(0.5, 0.25, 0.25))
     found = search.run(
         kind,
-        fitting.parameter_grid(kind, wished),
+        estimators.parameter_grid(kind, wished),
         [(3, 2)],
         thumbs,
         log=search.ResultLog(folder),

@@ -2,6 +2,7 @@
 may not be believed.
 """
 
+import io
 import json
 import os
 import signal
@@ -15,9 +16,9 @@ import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPClassifier
 
-from lib.baselines import fitting, model, plots, search
+from lib.baselines import estimators, model, plots, search
 from lib.baselines.data import Part, parse_size, parse_sizes
-from lib.baselines.fitting import MLP
+from lib.baselines.estimators import MLP
 from lib.errors import DarkroomError
 
 NAMES = ("bright", "dark", "green")
@@ -63,21 +64,21 @@ def parts():
     return Pictures().part("train", SIZE), Pictures().part("val", SIZE)
 
 
-@pytest.mark.parametrize("kind", sorted(fitting.MODELS))
+@pytest.mark.parametrize("kind", sorted(estimators.MODELS))
 def test_every_model_learns_is_saved_and_says_the_same_again(kind, parts, tmp_path):
     train, val = parts
     values = {
-        name: tried[0] for name, tried in fitting.parameter_grid(kind, SMALL.get(kind)).items()
+        name: tried[0] for name, tried in estimators.parameter_grid(kind, SMALL.get(kind)).items()
     }
-    fit = fitting.fit(kind, values, train, seed=0)
-    right = fitting.is_correct(fitting.outputs(fit.pipeline, val.X), val.y).mean()
+    fit = estimators.fit(kind, values, train, seed=0)
+    right = estimators.is_correct(estimators.outputs(fit.pipeline, val.X), val.y).mean()
     assert right == pytest.approx(1 / 3) if kind == "majority" else right >= 0.9
     made = model.Model(
         kind,
         fit.pipeline,
         NAMES,
         SIZE,
-        temperature=fitting.fit_temperature(fit.pipeline, val),
+        temperature=estimators.fit_temperature(fit.pipeline, val),
         card={"data": "x"},
     )
     images, _ = drawn(9, 2)
@@ -92,24 +93,48 @@ def test_every_model_learns_is_saved_and_says_the_same_again(kind, parts, tmp_pa
     assert "bright, dark, green" in (tmp_path / "model.md").read_text()
 
 
+@pytest.mark.parametrize("name", ["lib.baselines.fitting", "lib.classic.kernels"])
+def test_a_model_under_an_earlier_module_name_loads(name, parts, tmp_path):
+    fit = estimators.fit("svm_rbf", {"C": 1.0, "gamma_scale": 1.0}, parts[0], seed=0)
+    made, path = model.Model("svm_rbf", fit.pipeline, NAMES, SIZE), tmp_path / "model.thumbnail"
+    model.save(made, path)
+    with zipfile.ZipFile(path) as archive:
+        about, inner = archive.read("about.json"), io.BytesIO(archive.read("pipeline.skops"))
+    with zipfile.ZipFile(inner) as archive:
+        members = {each: archive.read(each) for each in archive.namelist()}
+    assert b'"lib.baselines.estimators"' in members["schema.json"]
+    members["schema.json"] = members["schema.json"].replace(
+        b'"lib.baselines.estimators"', f'"{name}"'.encode()
+    )
+    older = io.BytesIO()
+    with zipfile.ZipFile(older, "w") as archive:
+        for each, content in members.items():
+            archive.writestr(each, content)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("about.json", about)
+        archive.writestr("pipeline.skops", older.getvalue())
+    images, _ = drawn(9, 2)
+    assert np.array_equal(model.load(path).predict_proba(images), made.predict_proba(images))
+
+
 def test_a_hard_margin_is_in_the_middle():
     part = Part(np.array([[0.0], [1.0], [3.0], [4.0]]), np.array([0, 0, 1, 1]))
-    hard = fitting.fit("svm_hard", {}, part, seed=0).pipeline
+    hard = estimators.fit("svm_hard", {}, part, seed=0).pipeline
     # The widest gap is between 1 and 3; standardised, the mean of the four, 2, is at 0.
     assert hard[1].intercept_[0] == pytest.approx(0, abs=1e-2)
     assert hard.predict(part.X).tolist() == [0, 0, 1, 1]
     mixed = Part(part.X, np.array([0, 1, 0, 1]))
-    assert not fitting.is_correct(
-        fitting.outputs(fitting.fit("svm_hard", {}, mixed, seed=0).pipeline, mixed.X), mixed.y
+    assert not estimators.is_correct(
+        estimators.outputs(estimators.fit("svm_hard", {}, mixed, seed=0).pipeline, mixed.X), mixed.y
     ).all()
 
 
 def test_linear_regression_is_least_squares_on_the_classes(parts):
-    fit = fitting.fit("least_squares", {"alpha": 0.0}, parts[0], seed=0)
+    fit = estimators.fit("least_squares", {"alpha": 0.0}, parts[0], seed=0)
     scaled = fit.pipeline[0].transform(parts[0].X)
     wanted = np.where(np.eye(3)[parts[0].y] == 1, 1.0, -1.0)
     theirs = LinearRegression().fit(scaled, wanted).predict(scaled)
-    assert np.allclose(fitting.outputs(fit.pipeline, parts[0].X), theirs, atol=1e-3)
+    assert np.allclose(estimators.outputs(fit.pipeline, parts[0].X), theirs, atol=1e-3)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -150,7 +175,7 @@ def test_a_network_of_an_earlier_version_predicts_as_it_did():
 
 
 def test_a_linear_machine_of_an_earlier_version_predicts_as_it_did():
-    old = fitting.LinearSVM.__new__(fitting.LinearSVM)
+    old = estimators.LinearSVM.__new__(estimators.LinearSVM)
     old.__setstate__(
         {
             "C": 1.0,
@@ -179,15 +204,15 @@ def test_losses_are_those_of_the_validation_images_and_change_nothing(parts):
 
 def test_gamma_is_that_of_the_median_distance():
     X = np.array([[0.0], [1.0], [3.0]])  # squared distances 1, 4, 9
-    assert fitting.median_gamma(X) == 1 / 4
+    assert estimators.median_gamma(X) == 1 / 4
     assert (
-        fitting.median_gamma(np.zeros((5, 4))) == 1 / 4
+        estimators.median_gamma(np.zeros((5, 4))) == 1 / 4
     )  # all alike: one over the number of features
 
 
 def test_an_rbf_network_around_every_image_goes_through_each_of_them():
     X, y = np.arange(6.0)[:, None], np.array([0, 1, 0, 1, 0, 1])
-    exact = fitting.RBFNetwork(centres=0, gamma_scale=50.0, alpha=0.0).fit(X, y)
+    exact = estimators.RBFNetwork(centres=0, gamma_scale=50.0, alpha=0.0).fit(X, y)
     assert np.allclose(exact.decision_function(X), np.where(y == 1, 1, -1))
 
 
@@ -241,7 +266,7 @@ def test_a_killed_search_loses_nothing_that_was_noted(tmp_path):
 
 
 def test_networks_are_fitted_in_processes_as_they_are_in_one():
-    values = fitting.parameter_grid(
+    values = estimators.parameter_grid(
         "mlp", {"hidden_layers": [[4], [6]], "epochs": [3, 6], "batch_size": [16]}
     )
     one = search.run("mlp", values, [SIZE], Pictures(), jobs=1)
@@ -338,22 +363,22 @@ def test_a_table_for_reading_shows_what_differs_and_nothing_else():
 
 def test_what_the_table_has_not_is_refused():
     with pytest.raises(DarkroomError, match="`classifier` must be.*Received: 'svm'. Did you mean"):
-        fitting.model_type("svm")
+        estimators.model_type("svm")
     with pytest.raises(
         DarkroomError, match="mlp: `parameter` must be.*Received: 'epoch'. Did you mean 'epochs'"
     ):
-        fitting.parameter_grid("mlp", {"epoch": [1]})
+        estimators.parameter_grid("mlp", {"epoch": [1]})
     with pytest.raises(
         DarkroomError, match="`C` of svm_linear must be a finite number above 0. Received: 0"
     ):
-        fitting.parameter_grid("svm_linear", {"C": [1, 0]})
+        estimators.parameter_grid("svm_linear", {"C": [1, 0]})
     with pytest.raises(DarkroomError, match="list of units a layer"):
-        fitting.parameter_grid("mlp", {"hidden_layers": [8]})
+        estimators.parameter_grid("mlp", {"hidden_layers": [8]})
     with pytest.raises(DarkroomError, match="one of relu, tanh"):
-        fitting.parameter_grid("mlp", {"activation": ["relo"]})
+        estimators.parameter_grid("mlp", {"activation": ["relo"]})
     with pytest.raises(DarkroomError, match="`search` must be one of"):
         search.run("majority", {}, [SIZE], Pictures(), method="gird")
-    assert fitting.parameter_grid("svm_linear", {"C": 3}) == {"C": [3]}
+    assert estimators.parameter_grid("svm_linear", {"C": 3}) == {"C": [3]}
 
 
 def test_sizes_are_height_by_width():
@@ -374,7 +399,7 @@ def test_a_model_file_that_could_run_code_is_refused(parts, tmp_path):
     import skops.io
 
     path = tmp_path / "model.thumbnail"
-    fit = fitting.fit("majority", {}, parts[0], seed=0)
+    fit = estimators.fit("majority", {}, parts[0], seed=0)
     model.save(model.Model("majority", fit.pipeline, NAMES, SIZE), path)
     about = zipfile.ZipFile(path).read("about.json")
     for held, message in ((subprocess.Popen, "Popen"), (np.zeros(3), "it holds a ndarray")):
@@ -391,7 +416,7 @@ def test_a_model_file_that_could_run_code_is_refused(parts, tmp_path):
 
 
 def test_images_of_another_size_or_type_are_refused(parts):
-    fit = fitting.fit("majority", {}, parts[0], seed=0)
+    fit = estimators.fit("majority", {}, parts[0], seed=0)
     made = model.Model("majority", fit.pipeline, NAMES, SIZE)
     assert made.predict_proba(np.zeros((0, 3, 2, 3), np.uint8)).shape == (0, 3)
     for wrong in (np.zeros((1, 2, 3, 3), np.uint8), np.zeros((1, 3, 2, 3), np.float32), [1]):
@@ -400,13 +425,13 @@ def test_images_of_another_size_or_type_are_refused(parts):
 
 
 def test_weights_are_pictures_of_what_speaks_for_a_class(parts):
-    fit = fitting.fit("logistic", {"C": 0.01}, parts[0], seed=0)
+    fit = estimators.fit("logistic", {"C": 0.01}, parts[0], seed=0)
     found = plots.weights(model.Model("logistic", fit.pipeline, NAMES, SIZE))
     assert found.shape == (3, 3, 2, 3)
     of_channels = found.mean(axis=(1, 2))
     assert of_channels[2].argmax() == 1  # green speaks for the green class
     assert (of_channels[1] < 0).all()  # light speaks against the dark one
-    trees = fitting.fit(
+    trees = estimators.fit(
         "boosting", {"max_iter": 2, "learning_rate": 0.1, "max_leaf_nodes": 3}, parts[0], seed=0
     )
     assert plots.weights(model.Model("boosting", trees.pipeline, NAMES, SIZE)) is None
@@ -421,16 +446,16 @@ def test_several_classes_an_image_are_each_said_for_itself(kind, parts):
     )  # "light" for bright and green, "green" for green alone
     part = Part(images.reshape(90, -1).astype(np.float32) / 255, y)
     values = {
-        name: tried[-1] for name, tried in fitting.parameter_grid(kind, SMALL.get(kind)).items()
+        name: tried[-1] for name, tried in estimators.parameter_grid(kind, SMALL.get(kind)).items()
     }
-    fit = fitting.fit(kind, values, part, seed=0)
-    heat = fitting.fit_temperature(fit.pipeline, part)
+    fit = estimators.fit(kind, values, part, seed=0)
+    heat = estimators.fit_temperature(fit.pipeline, part)
     made = model.Model(
         kind, fit.pipeline, ("green", "light"), SIZE, multilabel=True, temperature=heat
     )
     stated = made.predict_proba(images)
     assert ((stated >= 0.5) == y).all(axis=1).mean() > 0.9
-    assert fitting.is_correct(fitting.outputs(fit.pipeline, part.X), y).mean() > 0.9
+    assert estimators.is_correct(estimators.outputs(fit.pipeline, part.X), y).mean() > 0.9
 
 
 def test_a_share_of_the_images_keeps_every_class():
@@ -459,7 +484,7 @@ def test_methods_of_tuning_search_the_same_table(method):
 
 
 def test_halving_spends_a_networks_epochs():
-    values = fitting.parameter_grid(
+    values = estimators.parameter_grid(
         "mlp", {"hidden_layers": [[2], [3], [4], [5]], "epochs": [9], "batch_size": [16]}
     )
     found = search.run("mlp", values, [SIZE], Pictures(), method="halving", jobs=1)

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from lib import cli, runs
-from lib.cli import project
+from lib.cli import commands
 
 DARKROOM = [sys.executable, "-m", "lib.cli"]
 
@@ -77,7 +77,7 @@ def test_further_options_reach_the_program_that_is_opened(name, monkeypatch):
 
 
 def test_tensorboard_starts_without_tensorflow_and_its_words_on_gpus():
-    asked = [sys.executable, "-c", project._TENSORBOARD, "--version_tb"]
+    asked = [sys.executable, "-c", commands._TENSORBOARD, "--version_tb"]
     said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=600)
     assert (
         said.stdout.strip().startswith("2.")

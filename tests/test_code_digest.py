@@ -77,7 +77,7 @@ REPEATED = {
     "the decoder": ("lib/data/decode.py", "cv2.INTER_AREA", "cv2.INTER_LINEAR"),
     "the split": ("lib/data/splits.py", "default_rng([seed, 1])", "default_rng([seed, 2])"),
     "scoring": ("lib/training/finalise.py", "_BATCHES_AT_ONCE = 16", "_BATCHES_AT_ONCE = 8"),
-    "a metric": ("lib/evaluation/confusion_metrics.py", "def kappa(", "def kappa(*_, x=1): return x\n\n\ndef _kappa("),
+    "a metric": ("lib/evaluation/metrics.py", "def kappa(", "def kappa(*_, x=1): return x\n\n\ndef _kappa("),
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lib import cli, data, parameter_table, training
-from lib.cli import project
+from lib.cli.commands import create
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -111,7 +111,7 @@ def tiny(words):
 
 def test_the_commands_run(tmp_path, monkeypatch, capsys):
     """In tiny form: studies as a dry run, everything else on sixty noisy pictures."""
-    home = project.create(tmp_path / "home")
+    home = create(tmp_path / "home")
     monkeypatch.setenv("DARKROOM_HOME", str(home))
     monkeypatch.chdir(home)
     generator = np.random.default_rng(0)

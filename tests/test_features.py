@@ -8,7 +8,6 @@ import pytest
 
 from lib.embeddings import label_columns, probes, reduction
 from lib.errors import DarkroomError
-from lib.evaluation import separation
 
 
 def clumps(num=240, length=24, kinds=3, *, apart=4.0, seed=0):
@@ -240,7 +239,7 @@ def test_unrelated_labels_of_whole_groups_are_not_called_separated():
         rng = np.random.default_rng(seed)
         places = rng.normal(size=(32, 6)).repeat(8, axis=0) + 0.1 * rng.normal(size=(256, 6))
         coins = rng.integers(0, 2, 32).repeat(8)
-        found = separation.measure(places, coins, splits=splits, groups=group, shuffles=60)
+        found = probes.measure_separation(places, coins, splits=splits, groups=group, shuffles=60)
         significant += found.is_significant
     assert significant <= 4
 
@@ -250,10 +249,10 @@ def test_labels_are_permuted_by_group():
     codes = np.repeat([0, 1, 1, 0, 1], 2)
     groups = np.repeat([7, 3, 9, 1, 5], 2)
     for seed in range(5):
-        permuted = separation.permute_by_group(codes, groups, np.random.default_rng(seed))
+        permuted = probes.permute_by_group(codes, groups, np.random.default_rng(seed))
         assert sorted(permuted) == sorted(codes)
         assert all(len(set(permuted[groups == group])) == 1 for group in groups)
-    alone = separation.permute_by_group(codes, np.arange(10), np.random.default_rng(0))
+    alone = probes.permute_by_group(codes, np.arange(10), np.random.default_rng(0))
     assert sorted(alone) == sorted(codes) and alone.tolist() != codes.tolist()
 
 

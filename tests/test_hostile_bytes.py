@@ -388,7 +388,7 @@ def test_uploads_are_never_in_memory_together(tmp_path, monkeypatch):
 
     monkeypatch.setattr(classify_page, "decode", decode)
     monkeypatch.setattr(classify_page, "_answer", lambda loaded, pixels, accuracy: pixels.shape)
-    monkeypatch.setattr(classify_page.archive, "run", lambda *names: None)
+    monkeypatch.setattr(classify_page.finished_runs, "run", lambda *names: None)
     loaded = SimpleNamespace(classifier=SimpleNamespace(rendering=Rendering()))
     monkeypatch.setattr(classify_page, "load", lambda found: loaded)
     files = [(io.BytesIO(b"x"), f"{number}.png") for number in range(5)]

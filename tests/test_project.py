@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from lib import paths
-from lib.cli import main, project
+from lib.cli import commands, main
 from lib.errors import DarkroomError
 
 
@@ -26,14 +26,14 @@ def test_init_lays_out_what_a_project_needs(tmp_path, capsys):
 def test_init_overwrites_nothing(tmp_path):
     (tmp_path / "logs").mkdir()
     with pytest.raises(DarkroomError, match="already has logs. Nothing was written"):
-        project.create(tmp_path)
+        commands.create(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
 
 
 def test_a_folder_with_a_lib_of_its_own_is_refused(tmp_path):
     (tmp_path / "lib").mkdir()
     with pytest.raises(DarkroomError, match="`lib` of its own"):
-        project.create(tmp_path)
+        commands.create(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["lib/__init__.py", "lib.py"])
@@ -51,14 +51,14 @@ def test_a_lib_that_hides_ours_is_reported(tmp_path, name):
 
 
 def test_lab_is_not_opened_beside_another_lib(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("DARKROOM_HOME", str(project.create(tmp_path / "mine")))
+    monkeypatch.setenv("DARKROOM_HOME", str(commands.create(tmp_path / "mine")))
     (tmp_path / "mine" / "notebooks" / "lib.py").touch()
     assert main(["lab"]) == 2
     assert "has a `lib` of its own" in capsys.readouterr().err
 
 
 def test_a_process_below_a_project_writes_there(tmp_path):
-    made = project.create(tmp_path / "mine")
+    made = commands.create(tmp_path / "mine")
     environment = {name: value for name, value in os.environ.items() if name != "DARKROOM_HOME"}
     environment["PYTHONPATH"] = str(paths.checkout())
     script = "import json; from lib import paths; print(json.dumps([str(paths.root()), str(paths.notebooks())]))"

@@ -161,7 +161,7 @@ def test_a_folder_of_texts_is_refused(tmp_path):
 def test_what_is_not_there_is_named_with_what_is(tmp_path):
     intake.bring(str(draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")))
     with pytest.raises(
-        DarkroomError, match="no data set 'animal'; there is animals, .*Did you mean 'animals'"
+        DarkroomError, match="no data set 'animal'. Did you mean 'animals'. There are: animals, "
     ):
         intake.bring("animal")
     with pytest.raises(DarkroomError, match="no folder, table or archive"):

@@ -7,15 +7,7 @@ import pytest
 from scipy import stats
 
 from lib.errors import DarkroomError
-from lib.evaluation import (
-    arm_model,
-    confusion_metrics,
-    influence,
-    metrics,
-    paired_tests,
-    power_analysis,
-    statistics,
-)
+from lib.evaluation import arm_model, metrics, paired_tests, statistics
 from lib.evaluation.predictions import Predictions, table
 
 HAND = np.array([[20, 5], [10, 15]])
@@ -60,8 +52,7 @@ def test_the_kappa_interval_against_the_delta_method_by_numbers(counts):
         moved[0][cell] += step
         moved[1][cell] -= step
         up, down = (
-            confusion_metrics.kappa((values / values.sum()).reshape(counts.shape))
-            for values in moved
+            metrics.kappa((values / values.sum()).reshape(counts.shape)) for values in moved
         )
         slopes[cell] = (up - down) / (2 * step)
     flat = shares.ravel()
@@ -87,9 +78,7 @@ def test_intervals_resample_groups():
     for index in range(4000):
         chosen = generator.integers(60, size=60)
         rows = (chosen[:, None] * 3 + np.arange(3)).ravel()
-        plain[index] = confusion_metrics.kappa(
-            confusion_metrics.counts(truth[rows], predicted[rows], 3)
-        )
+        plain[index] = metrics.kappa(metrics.counts(truth[rows], predicted[rows], 3))
     grouped = statistics.intervals(run(truth, predicted, groups=groups, classes=3), "test")
     low, high = np.quantile(plain, [0.025, 0.975])
     ours = grouped.loc["kappa", "high"] - grouped.loc["kappa", "low"]
@@ -104,14 +93,14 @@ def test_intervals_hold_the_value_and_stand_in_the_result():
     truth = generator.integers(2, size=200)
     predicted = np.where(generator.random(200) < 0.8, truth, 1 - truth)
     alone = statistics.intervals(run(truth, predicted), "test")
-    counted = confusion_metrics.counts(truth, predicted, 2)
+    counted = metrics.counts(truth, predicted, 2)
     wilson = statistics.wilson(int(np.trace(counted)), 200)
     assert tuple(alone.loc["accuracy", ["low", "high"]]) == pytest.approx(wilson, abs=1e-12)
     kappa = statistics.kappa_interval(counted)
     assert tuple(alone.loc["kappa", ["low", "high"]]) == kappa
     assert ((alone["low"] < alone["value"]) & (alone["value"] < alone["high"])).all()
     values = statistics.headline(run(truth, predicted))
-    assert values["kappa_band"] == confusion_metrics.landis_koch(values["kappa"])
+    assert values["kappa_band"] == metrics.landis_koch(values["kappa"])
     assert values["accuracy_low"] == alone.loc["accuracy", "low"]
 
 
@@ -232,11 +221,11 @@ def test_seeds_of_one_fold_are_one_resample_and_pairs_know_folds_too():
     assert method == "over images, 2 splits and trainings"
 
 
-@pytest.mark.parametrize("name", list(confusion_metrics.HEADLINES))
+@pytest.mark.parametrize("name", list(metrics.HEADLINES))
 def test_influences_are_the_numeric_derivatives_of_the_metrics(name):
-    function = confusion_metrics.HEADLINES[name]
+    function = metrics.HEADLINES[name]
     counts = np.array([[50.0, 3, 7, 0], [9, 30, 2, 1], [4, 4, 41, 0], [0, 0, 0, 0]])
-    exact, numeric = influence.of_confusion(counts, function), influence._numeric(counts, function)
+    exact, numeric = metrics.derivative(counts, function), metrics._numeric(counts, function)
     held = counts > 0
     assert exact[held] == pytest.approx(numeric[held], abs=1e-7)
     assert (counts * exact).sum() == pytest.approx(0, abs=1e-12)
@@ -276,7 +265,7 @@ def test_errors_that_are_not_made_in_training_are_optimism(wrong, wrong_in_train
     whole = run(np.zeros(400, int), is_wrong)
     whole = replace(whole, frame=whole.frame.assign(split=np.where(places < 100, "test", "train")))
     for given, expected in ((whole, optimism), (whole.split("test"), 0)):
-        scores = arm_model.score({"a": {0: given}}, {"accuracy": confusion_metrics.accuracy})
+        scores = arm_model.score({"a": {0: given}}, {"accuracy": metrics.accuracy})
         assert scores["accuracy"].optimism["a"] == pytest.approx(expected)
 
 
@@ -324,22 +313,22 @@ def test_arms_without_a_difference_share_a_letter():
 def test_a_design_knows_what_it_can_show():
     def smallest(**design_of):
         known = {"num_test": 656, "num_train": 1574, "is_splits": True}
-        return power_analysis.before(**(known | design_of)).difference
+        return paired_tests.before(**(known | design_of)).difference
 
     assert smallest(num_arms=3, num_runs=10) < smallest(num_arms=3, num_runs=3)
     assert smallest(num_arms=3, num_runs=3) < smallest(num_arms=3, num_runs=3, num_test=100)
     assert smallest(num_arms=2, num_runs=3) < smallest(num_arms=11, num_runs=3, num_pairs=55)
     known = arm_model.Uncertainty(1e-4, 1e-4, np.inf)
     expected = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * 0.01
-    assert power_analysis.detectable(known) == pytest.approx(expected, rel=1e-6)
+    assert paired_tests.detectable(known) == pytest.approx(expected, rel=1e-6)
     assert (
         "assumed"
-        in power_analysis.before(
+        in paired_tests.before(
             num_arms=3, num_runs=3, num_test=656, num_train=1574, is_splits=True
         ).sentence
     )
     with pytest.raises(DarkroomError, match="takes two arms"):
-        power_analysis.before(num_arms=1, num_runs=3, num_test=9, num_train=9, is_splits=True)
+        paired_tests.before(num_arms=1, num_runs=3, num_test=9, num_train=9, is_splits=True)
 
 
 def test_the_largest_difference_of_pairs_is_tukeys():
@@ -349,11 +338,11 @@ def test_the_largest_difference_of_pairs_is_tukeys():
         p = 2 * stats.t.sf(range_ / np.sqrt(2), degrees)
         found = paired_tests.tukey([p, 1.0], [degrees, degrees], num_arms)
         assert found == pytest.approx([0.05, 1.0], abs=2e-4)
-    assert power_analysis.pairwise_alpha(11, 55) == pytest.approx(
+    assert paired_tests.pairwise_alpha(11, 55) == pytest.approx(
         2 * stats.norm.sf(4.552 / np.sqrt(2)), rel=2e-3
     )
-    assert power_analysis.pairwise_alpha(11, 10) == 0.005
-    assert power_analysis.pairwise_alpha(2, 1) == 0.05
+    assert paired_tests.pairwise_alpha(11, 10) == 0.005
+    assert paired_tests.pairwise_alpha(2, 1) == 0.05
 
 
 def test_images_that_are_too_few_show_nothing():
@@ -458,7 +447,7 @@ def test_many_arms_are_corrected_for_their_number():
 def test_ninety_five_percent_intervals_hold():
     generator = np.random.default_rng(7)
     shares = np.array([[0.4, 0.1], [0.15, 0.35]])
-    truths = {"accuracy": 0.75, "kappa": float(confusion_metrics.kappa(shares))}
+    truths = {"accuracy": 0.75, "kappa": float(metrics.kappa(shares))}
     held = {"Wilson": 0, "large sample": 0, "bounded": 0}
     num = 500
     for _ in range(num):

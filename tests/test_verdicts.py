@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import verdicts
-from lib.evaluation import arm_model, confusion_metrics, influence, predictions
+from lib.evaluation import arm_model, metrics, predictions
 
 
 def test_a_false_verdict_is_rare_and_intervals_hold():
@@ -32,9 +32,9 @@ def test_the_simulation_scores_as_prediction_tables_are_scored():
     for run, test in enumerate(sets):
         for arm in range(2):
             predicted = generator.integers(3, size=10)
-            counted = confusion_metrics.counts(truth[test], predicted, 3)
-            values[arm, run] = confusion_metrics.kappa(counted)
-            slope = influence.of_confusion(counted, confusion_metrics.kappa)
+            counted = metrics.counts(truth[test], predicted, 3)
+            values[arm, run] = metrics.kappa(counted)
+            slope = metrics.derivative(counted, metrics.kappa)
             slopes[test, run, arm] = slope[truth[test], predicted]
             frame = predictions.table(
                 [f"{image:02d}" for image in test] + [f"t{image:02d}" for image in range(20)],
@@ -45,7 +45,7 @@ def test_the_simulation_scores_as_prediction_tables_are_scored():
                 class_names=names,
             )
             arms[f"arm {arm}"][run] = predictions.Predictions(frame, names)
-    expected = arm_model.score(arms, {"kappa": confusion_metrics.kappa})["kappa"]
+    expected = arm_model.score(arms, {"kappa": metrics.kappa})["kappa"]
     optimism = np.array(list(expected.optimism.values()))
     assert optimism.max() > 0
     found = verdicts.scores_of("kappa", values, slopes, sets, ratio=0.5, optimism=optimism)

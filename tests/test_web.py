@@ -20,7 +20,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
 from lib.evaluation import predictions
-from lib.web import archive, classify_page, http, map_page, request_security, runs_page, site
+from lib.web import classify_page, finished_runs, http, map_page, runs_page, site
 
 API = f"/api/maps/{map_home.PLACE}"
 
@@ -247,7 +247,7 @@ def test_only_an_own_page_may_change_something(client, headers, code):
         f"/runs/{map_home.PLACE}/figures/..%2f..%2fresult.json",
         f"/runs/{map_home.PLACE}/figures/../../../../secret.txt",
         "/static/../site.py",
-        "/static/%2e%2e/request_security.py",
+        "/static/%2e%2e/site.py",
         "/scripts/../bokeh.min.js",
         "/scripts/bokeh.js",
         "/scripts/..%2f..%2f__init__.py",
@@ -266,7 +266,7 @@ def test_no_path_leads_out(client, address):
 
 def test_links_in_logs_are_not_followed(client, home):
     (home / "logs" / "linked").symlink_to(home / "came")
-    assert "linked" not in archive.studies()
+    assert "linked" not in finished_runs.studies()
     (home / "logs" / "odd@pictures" / "features" / "one-s0" / "figures" / "leak.png").symlink_to(
         home / "secret.txt"
     )
@@ -698,9 +698,9 @@ def test_the_heat_is_on_the_picture_where_the_values_are():
 
 
 def test_the_names_that_a_server_answers_to():
-    assert request_security.local_hosts("127.0.0.1") == ("localhost", "127.0.0.1", "::1")
-    assert request_security.local_hosts("192.168.1.7") == ("192.168.1.7",)
-    assert request_security.local_hosts("lab.example") == ("lab.example",)
+    assert site.local_hosts("127.0.0.1") == ("localhost", "127.0.0.1", "::1")
+    assert site.local_hosts("192.168.1.7") == ("192.168.1.7",)
+    assert site.local_hosts("lab.example") == ("lab.example",)
 
 
 def test_a_fresh_home_has_pages_that_say_how_to_begin(tmp_path, monkeypatch):

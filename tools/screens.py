@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.data import dataset as datasets
-from lib.web import archive, site
+from lib.web import finished_runs, site
 
 WIDTH, HEIGHT = 1280, 760
 _READY = "return document.readyState === 'complete' && document.documentElement.dataset.ready"
@@ -66,7 +66,7 @@ def take(browser: Any, address: str, given: argparse.Namespace) -> None:
     )
     _hover(browser, "#chart")
     save("curves")
-    features = archive.runs(given.study, stage="features")[0]
+    features = finished_runs.runs(given.study, stage="features")[0]
     show(f"/maps/{features.id}#method=tsne", "return document.querySelector('#waiting').hidden")
     save("map")
     dataset = datasets.load(given.data)

@@ -3,9 +3,9 @@
 For a few images: `load("quickstart/train/custom-s0").predict(["photo.jpg"])`.
 """
 
-from lib import api
+from lib import attach
 from lib.apply.classifier import Classifier, load
 
 __all__ = ["Classifier", "load"]
 
-__getattr__ = api.attach(__name__)
+__getattr__ = attach(__name__)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lib import files, quiet
+from lib import files, processes
 from lib.apply import classifier as models
 from lib.errors import DarkroomError, check_choice
 
@@ -149,7 +149,7 @@ def _write(
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (1, *model_with_probabilities.input_shape[1:])
     model_with_probabilities(np.zeros(shape, np.float32))  # Keras exports what has been called
-    with quiet.loading(), warnings.catch_warnings():
+    with processes.without_native_messages(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # converters warn of their own old NumPy names
         model_with_probabilities.export(str(path), format=FORMATS[format].keras, verbose=False)
     if path != aside and format != "openvino":
@@ -168,7 +168,7 @@ def _load_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 def _load_tflite(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     from ai_edge_litert.interpreter import Interpreter
 
-    with quiet.loading():
+    with processes.without_native_messages():
         interpreter = Interpreter(model_content=path.read_bytes())
     (given,), (message,) = interpreter.get_input_details(), interpreter.get_output_details()
 

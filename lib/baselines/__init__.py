@@ -1,5 +1,5 @@
 """Baselines on thumbnails: linear models, SVMs and small networks on a few hundred pixels."""
 
-from lib import api
+from lib import attach
 
-__getattr__ = api.attach(__name__)
+__getattr__ = attach(__name__)

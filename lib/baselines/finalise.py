@@ -9,13 +9,13 @@ from typing import Any
 import pandas
 
 from lib import hashing, model_card
-from lib.baselines import fitting
+from lib.baselines import estimators
 from lib.baselines import model as models
 from lib.baselines.data import ThumbnailData, format_size
-from lib.baselines.fitting import Fit
+from lib.baselines.estimators import Fit
 from lib.baselines.model import Model
 from lib.cleaning import leaks
-from lib.evaluation import checks, metrics, outcomes, predictions, result_summary, test_set_log
+from lib.evaluation import checks, metrics, outcomes, predictions, run_records, test_set_log
 from lib.evaluation.checks import RunFacts
 from lib.evaluation.predictions import Predictions
 from lib.reporting.tensorboard import RESULTS, Board
@@ -30,14 +30,14 @@ def fit_best(table: pandas.DataFrame, data: ThumbnailData, *, seed: int) -> tupl
     best = table.iloc[0]
     name, size = best["kind"], (int(best["height"]), int(best["width"]))
     train, val = (data.part(split, size) for split in ("train", "val"))
-    fit = fitting.fit(name, json.loads(best["parameters"]), train, seed=seed, val=val)
+    fit = estimators.fit(name, json.loads(best["parameters"]), train, seed=seed, val=val)
     model = Model(
         name,
         fit.pipeline,
         tuple(data.class_names),
         size,
         data.resize,
-        fitting.fit_temperature(fit.pipeline, val),
+        estimators.fit_temperature(fit.pipeline, val),
         data.multilabel,
     )
     return fit, model
@@ -96,7 +96,7 @@ def finish(
         run: the open run.
     """
     split, curve = data.split, history(fit)
-    result = result_summary.of_model(predicted, split, dataset_folder=data.dataset.folder) | {
+    result = run_records.summary(predicted, split, dataset_folder=data.dataset.folder) | {
         "strategy": "thumbnails",
         "model": model.kind,
         "size": format_size(model.size),

@@ -18,7 +18,7 @@ import sklearn
 from sklearn.pipeline import Pipeline
 
 from lib import files, model_card
-from lib.baselines import fitting
+from lib.baselines import estimators
 from lib.baselines.data import Size, flatten, format_size
 from lib.errors import DarkroomError, first_line
 
@@ -26,7 +26,7 @@ SUFFIX = ".thumbnail"
 NAME = f"model{SUFFIX}"
 _ABOUT, _PIPELINE, _SCHEMA = "about.json", "pipeline.skops", "schema.json"
 _MAX_BYTES = 1 << 30
-_ESTIMATORS = "lib.baselines.fitting"
+_ESTIMATORS = "lib.baselines.estimators"
 
 # Types of our models that skops does not trust by default. None runs code when it is read.
 _TYPES = frozenset(
@@ -40,7 +40,7 @@ _TYPES = frozenset(
 )
 # Module and class names in files of earlier versions.
 _RENAMED = {
-    "lib.baselines.estimators": _ESTIMATORS,
+    "lib.baselines.fitting": _ESTIMATORS,
     "lib.classic.margins": _ESTIMATORS,
     "lib.baselines.linear_svm": _ESTIMATORS,
     "lib.classic.networks": _ESTIMATORS,
@@ -79,8 +79,8 @@ class Model:
             )
         if not len(images):
             return np.empty((0, len(self.class_names)), np.float32)
-        logits = fitting.outputs(self.pipeline, flatten(images))
-        return fitting.probabilities(logits, self.temperature, multilabel=self.multilabel)
+        logits = estimators.outputs(self.pipeline, flatten(images))
+        return estimators.probabilities(logits, self.temperature, multilabel=self.multilabel)
 
     def num_parameters(self) -> int:
         """Returns how many fitted numbers the model holds: weights, centres, stored images."""

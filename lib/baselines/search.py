@@ -18,9 +18,9 @@ import psutil
 import threadpoolctl
 
 from lib import files, hashing
-from lib.baselines import fitting
+from lib.baselines import estimators
 from lib.baselines.data import Part, Size, ThumbnailData, format_size, parse_size
-from lib.baselines.fitting import Fit
+from lib.baselines.estimators import Fit
 from lib.batch import machine
 from lib.errors import check_choice
 from lib.evaluation import formatting, statistics
@@ -100,8 +100,8 @@ def run(
     """Returns the results table, best on validation first.
 
     Args:
-        name: a model of `fitting.MODELS`.
-        grid: the values of each parameter, as `fitting.parameter_grid` returns them.
+        name: a model of `estimators.MODELS`.
+        grid: the values of each parameter, as `estimators.parameter_grid` returns them.
         sizes: of the thumbnails.
         data: images, labels and split.
         method: one of METHODS.
@@ -289,13 +289,13 @@ def make_row(
     row |= {"height": size[0], "width": size[1]}
     row["parameters"] = json.dumps(fit.parameters, sort_keys=True)
     for prefix, part in (("train", train), ("val", val)):
-        logits = fitting.outputs(fit.pipeline, part.X)
-        correct = fitting.is_correct(logits, part.y)
+        logits = estimators.outputs(fit.pipeline, part.X)
+        correct = estimators.is_correct(logits, part.y)
         low, high = statistics.wilson(int(correct.sum()), len(correct))
         row[f"{prefix}_accuracy"] = float(correct.mean())
         row |= {f"{prefix}_low": low, f"{prefix}_high": high}
-    row["val_log_loss"] = fitting.log_loss(
-        logits, val.y, fitting.fit_temperature(fit.pipeline, val)
+    row["val_log_loss"] = estimators.log_loss(
+        logits, val.y, estimators.fit_temperature(fit.pipeline, val)
     )
     return row | {"seconds": fit.seconds, "converged": fit.converged, "time": round(time.time(), 1)}
 
@@ -306,7 +306,7 @@ def _fit_candidate(
     size, parameters, _ = candidate
     # OpenMP threads are those of the boosted trees; BLAS has one thread a fit.
     with threadpoolctl.threadpool_limits(threads, user_api="openmp"):
-        fit = fitting.fit(name, parameters, train, seed=seed)
+        fit = estimators.fit(name, parameters, train, seed=seed)
         return key, make_row(fit, name, size, train, val, seed=seed)
 
 

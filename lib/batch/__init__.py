@@ -1,5 +1,5 @@
 """Studies in batch: plan, check, run, report."""
 
-from lib import api
+from lib import attach
 
-__getattr__ = api.attach(__name__)
+__getattr__ = attach(__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import parameter_types, paths, runs
-from lib.errors import DarkroomError, check_choice, suggest
+from lib.errors import DarkroomError, check_choice, suggest, unknown
 from lib.notebooks import Notebook
 
 
@@ -124,10 +124,8 @@ def check_data(data: str) -> None:
 
     name, known = data.removesuffix(paths.TINY), [*dataset.names(), *sources.PACKAGED]
     if name not in known and data not in known and not paths.typed(name).exists():
-        raise DarkroomError(
-            f"There is no data set {name!r}.{suggest(name, known)} Give the name of one (`darkroom "
-            "list data`), or the path of a folder, table or archive."
-        )
+        hint = "Give the name of one, or the path of a folder, table or archive."
+        raise unknown("data set", name, known, hint=hint)
 
 
 def _arms(

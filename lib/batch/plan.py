@@ -205,7 +205,7 @@ ASSUMED_TINY = 80
 
 def smallest_differences(study: Study) -> list[str]:
     """One sentence for every stage that trains two arms or more."""
-    from lib.evaluation import power_analysis
+    from lib.evaluation import paired_tests
 
     baselines = {
         run.parameters.get("baseline")
@@ -224,7 +224,7 @@ def smallest_differences(study: Study) -> list[str]:
         known = num_images(first["data"])
         images = known or ASSUMED_IMAGES
         shares = first["fractions"]
-        estimate = power_analysis.before(
+        estimate = paired_tests.before(
             num_arms=len(by_arm),
             num_runs=min(map(len, by_arm.values())),
             num_test=max(1, round(shares[2] * images)),

@@ -18,7 +18,7 @@ from typing import Any
 from lib import files, hashing, notebooks, paths
 from lib.batch import parameter_grid
 from lib.batch.parameter_grid import General, RunSpec
-from lib.errors import DarkroomError, check_choice, suggest
+from lib.errors import DarkroomError, check_choice, suggest, unknown
 from lib.notebooks import Notebook
 from lib.runs import record
 
@@ -169,10 +169,7 @@ def find(name: str) -> Path:
     """
     path = paths.typed(name if name.endswith(".toml") else paths.studies() / f"{name}.toml")
     if not path.is_file():
-        raise DarkroomError(
-            f"There is no study {name!r}.{suggest(name, names())} There are: "
-            f"{', '.join(names()) or 'none'}."
-        )
+        raise unknown("study", name, names())
     return path
 
 

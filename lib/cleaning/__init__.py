@@ -1,5 +1,5 @@
 """Findings about raw files and decisions on them. No file is moved or deleted."""
 
-from lib import api
+from lib import attach
 
-__getattr__ = api.attach(__name__)
+__getattr__ = attach(__name__)

@@ -23,7 +23,7 @@ from lib.data import intake, manifest, splits
 from lib.data.dataset import Dataset
 from lib.data.intake import name_of
 from lib.data.sources import source_checks
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, unknown
 from lib.parameter_table import find
 from lib.reporting.text import SITE, print_progress
 
@@ -104,10 +104,8 @@ def list_files(data: str, finding: str = "") -> None:
     if finding:
         known = sorted({*table["reasons"].explode().dropna(), *table["verdict"]})
         if finding not in known:
-            raise DarkroomError(
-                f"No file of {dataset.name!r} has the finding or verdict {finding!r}; there is "
-                f"{', '.join(known)}.{suggest(finding, known)}"
-            )
+            where = f" among the files of {dataset.name!r}"
+            raise unknown("finding or verdict", finding, known, where=where)
         rows = table[[finding in (row.verdict, *row.reasons) for row in table.itertuples()]]
     for row in rows.itertuples():
         print(f"{row.verdict:<7}{row.path}\t{', '.join(row.reasons)}")
@@ -187,10 +185,7 @@ def _thresholds(given: dict[str, str]) -> Thresholds:
     values: dict[str, Any] = {}
     for name, text in given.items():
         if name not in kinds:
-            raise DarkroomError(
-                f"There is no threshold {name!r}; there is "
-                f"{', '.join(kinds)}.{suggest(name, list(kinds))}"
-            )
+            raise unknown("threshold", name, kinds)
         try:
             values[name] = kinds[name](text)
         except ValueError:

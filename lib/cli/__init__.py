@@ -17,9 +17,8 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from lib import quiet
-from lib.cli import data, models, project, studies
-from lib.cli.arguments import add, argument
+from lib import processes
+from lib.cli.commands import add, add_to, argument
 from lib.errors import DarkroomError, few, suggest, visible
 from lib.parameter_types import SPOKEN
 
@@ -92,7 +91,9 @@ def _run(words: list[str]) -> int:
             f"See: darkroom {words[0]} --help"
         )
     module, _, name = given.pop("function").partition(":")
-    with quiet.loading():  # a backend announces its instruction sets and missing drivers
+    with (
+        processes.without_native_messages()
+    ):  # a backend announces its instruction sets and missing drivers
         command = getattr(importlib.import_module(module), name)
     return command(**given)
 
@@ -199,8 +200,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Any]]:
     about = {"action": "store_true", "default": argparse.SUPPRESS}
     parser.add_argument("--version", **about, help="print the version")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for kind in (studies, data, models, project):
-        kind.add_to(commands)
+    add_to(commands)
     shell = argument("shell", 'such as bash: eval "$(darkroom completion bash)"', choices=SHELLS)
     add(commands, "completion", "lib.cli:completion", "make a shell complete commands", shell)
     return parser, commands.choices

@@ -3,6 +3,6 @@
 `load("path/to/folder")` returns a data set, cleaned.
 """
 
-from lib import api
+from lib import attach
 
-__getattr__ = api.attach(__name__)
+__getattr__ = attach(__name__)

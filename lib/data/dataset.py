@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lib import files, hashing, paths
 from lib.data import decode, file_listing, manifest
 from lib.data.value_range import Rendering
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, unknown
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -174,11 +174,8 @@ def load(name: str) -> Dataset:
     folder = paths.dataset(name)
     if not (folder / SOURCE).is_file():
         there = [other for other in names() if other != name]  # a folder may be without a source
-        raise DarkroomError(
-            f"There is no data set {name!r} here yet; there is "
-            f"{', '.join(there) or 'none'}.{suggest(name, there)} "
-            f"Run 1_clean with data={name!r} first (darkroom clean {name})."
-        )
+        hint = f"Run 1_clean with data={name!r} first (darkroom clean {name})."
+        raise unknown("data set", name, there, where=" here yet", hint=hint)
     source = files.read_json(folder / SOURCE)
     if not isinstance(source, dict) or not isinstance(source.get("path") or "raw", str):
         raise DarkroomError(
@@ -305,10 +302,6 @@ def relink(name: str, place: Path) -> Dataset:
 
 
 def _known(name: str) -> Path:
-    there = names()
-    if name not in there:
-        raise DarkroomError(
-            f"There is no data set {name!r}; there is "
-            f"{', '.join(there) or 'none'}.{suggest(name, there)}"
-        )
+    if name not in (there := names()):
+        raise unknown("data set", name, there)
     return paths.dataset(name)

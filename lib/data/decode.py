@@ -1,8 +1,9 @@
-"""The decoder: bytes of a file in, uint8 RGB out. Cleaning and training share it."""
+"""The decoder: bytes of a file in, upright uint8 RGB in sRGB out, for cleaning and training."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import re
 import threading
@@ -15,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 import simplejpeg
 from blake3 import blake3
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
-from lib.data import arrays, colour, integrity, value_range
+from lib.data import decode_arrays, integrity, value_range
 from lib.data.value_range import Rendering
 from lib.errors import DarkroomError
 
@@ -271,12 +272,16 @@ def _from_array(data: bytes, promised: str, max_pixels: int, rendering: Renderin
     """A picture that is read as an array of stored values: NumPy files, DICOM, TIFF of
     many bands.
     """
-    readers = {"NPY": arrays.from_npy, "DICOM": arrays.from_dicom, "TIFF": arrays.from_tiff}
+    readers = {
+        "NPY": decode_arrays.from_npy,
+        "DICOM": decode_arrays.from_dicom,
+        "TIFF": decode_arrays.from_tiff,
+    }
     try:
         stored = readers[promised](data, max_pixels)
-    except arrays.NotSupported as error:
+    except decode_arrays.NotSupported as error:
         raise ImageError("unsupported", f"{promised}: {error}") from error
-    except arrays.TooLarge as error:
+    except decode_arrays.TooLarge as error:
         raise _too_large(str(error), max_pixels) from error
     except ImportError as error:
         raise _needs_package("DICOM") from error
@@ -292,11 +297,11 @@ def _from_array(data: bytes, promised: str, max_pixels: int, rendering: Renderin
     if values.dtype != np.uint8:
         values, known, ends = _to_8_bit(values, rendering)
     if values.shape[2] == 4:
-        values = colour.on_white(values, is_multiplied=stored.alpha == 1)
+        values = on_white(values, is_multiplied=stored.alpha == 1)
     if stored.white_is_zero:
         values = 255 - values
     pixels = np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
-    pixels = colour.upright(pixels, orientation)
+    pixels = upright(pixels, orientation)
     return Decoded(pixels, promised, mode, orientation, stored.frames, known, ends)
 
 
@@ -331,11 +336,11 @@ def _convert(image: Image.Image, data: bytes, promised: str, rendering: Renderin
         elif promised == "TIFF" and mode[:3] == "RGB" and _has_fourth_band(data):
             pixels, mode = np.asarray(image)[..., :3], FOUR_BANDS
         else:
-            pixels = colour.rgb(image)
+            pixels = rgb(image)
             integrity.check_palette(image, promised)
     if profile and mode[0] not in "IF" and known is None:
-        pixels = colour.to_srgb(image, pixels, profile)
-    return Decoded(colour.upright(pixels, left), promised, mode, orientation, frames, known, ends)
+        pixels = to_srgb(image, pixels, profile)
+    return Decoded(upright(pixels, left), promised, mode, orientation, frames, known, ends)
 
 
 def _has_fourth_band(data: bytes) -> bool:
@@ -388,7 +393,7 @@ def _wide_png(
     pixels, known, ends = _to_8_bit(values[..., :3], rendering)
     if values.shape[2] == 4:
         alpha = value_range.to_8_bit(values[..., 3:], 0, 65535)
-        pixels = colour.on_white(np.dstack([pixels, alpha]), is_multiplied=False)
+        pixels = on_white(np.dstack([pixels, alpha]), is_multiplied=False)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels, known, ends
 
 
@@ -407,7 +412,7 @@ def _jpeg(image: Image.Image, data: bytes) -> np.ndarray:
         if not _HARMLESS.search(str(error)):
             raise
         pixels = simplejpeg.decode_jpeg(data, wanted, strict=False)
-    return pixels if plain else colour.rgb(image)  # Adobe's inverted CMYK is Pillow's business
+    return pixels if plain else rgb(image)  # Adobe's inverted CMYK is Pillow's business
 
 
 def _count_scans(data: bytes) -> int:
@@ -420,10 +425,10 @@ def _webp(image: Any) -> np.ndarray:
     """The first frame as Pillow's decoder has it; `load` would keep three copies beside it."""
     decoder = getattr(image, "_decoder", None)
     if not hasattr(decoder, "get_next"):  # a version of Pillow that reads WebP in another way
-        return colour.rgb(image)
+        return rgb(image)
     frame, image._decoder = decoder.get_next(), None
     values = np.frombuffer(frame[0], np.uint8).reshape(image.height, image.width, 4)
-    return values[..., :3] if image.mode == "RGB" else colour.rgb(Image.fromarray(values))
+    return values[..., :3] if image.mode == "RGB" else rgb(Image.fromarray(values))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -506,3 +511,89 @@ def scaled(data: bytes, *, side: int, fit: str = "stretch") -> bytes:
     else:
         small.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+_STRIP = 256  # rows that are converted at once; whole pictures would take several times the memory
+
+
+def rgb(image: Image.Image) -> np.ndarray:
+    """Returns a loaded Pillow picture of up to 8 bits a channel as uint8 RGB (height, width, 3),
+    transparency laid on white.
+    """
+    result = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP):
+        rows = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
+        result[top : top + _STRIP] = _rgb(rows)
+    return result
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    if image.mode == "LAB":
+        lab = ImageCms.createProfile("LAB")
+        image = ImageCms.profileToProfile(image, lab, _srgb(), outputMode="RGB") or image
+    return image.convert("RGB")
+
+
+def on_white(rgba: np.ndarray, *, is_multiplied: bool) -> np.ndarray:
+    """Returns uint8 RGBA (height, width, 4) laid on white, by rows; `is_multiplied` where colours
+    hold their alpha already.
+    """
+    result = np.empty((*rgba.shape[:2], 3), np.uint8)
+    for row, target in zip(rgba, result, strict=True):
+        alpha = row[:, 3:].astype(np.float32) / 255
+        shade = row[:, :3] if is_multiplied else row[:, :3] * alpha
+        target[...] = np.rint(np.clip(shade + 255 * (1 - alpha), 0, 255))
+    return result
+
+
+def to_srgb(image: Image.Image, pixels: np.ndarray, profile: bytes) -> np.ndarray:
+    """Returns `pixels`, which were decoded from `image`, in sRGB; as they are where the profile
+    says nothing usable.
+    """
+    space = {"RGB": "RGB", "L": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
+    transform = _transform(profile, space)
+    if transform is None:
+        return pixels
+    source = (
+        image if space == "CMYK" else Image.fromarray(pixels if space == "RGB" else pixels[..., 0])
+    )
+    return np.asarray(transform.apply(source))
+
+
+@functools.lru_cache(maxsize=32)
+def _transform(profile: bytes, space: str) -> ImageCms.ImageCmsTransform | None:
+    """The way from an ICC profile to sRGB; None where it is sRGB already, does not fit the pixels
+    or is damaged.
+    """
+    try:
+        opened = ImageCms.getOpenProfile(io.BytesIO(profile))
+        about = ImageCms.getProfileDescription(opened)
+        fits = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}[
+            space
+        ] == opened.profile.xcolor_space.strip()
+        if "srgb" in about.casefold() or not fits:
+            return None
+        return ImageCms.buildTransform(opened, _srgb(), space, "RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return None
+
+
+@functools.cache
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Returns the pixels with the EXIF orientation (1-8) applied, contiguous. Source: CIPA DC-008,
+    section 4.6.5.
+    """
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(pixels[::rows, ::columns])

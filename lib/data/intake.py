@@ -16,7 +16,7 @@ from lib.data import file_listing, sources, splits
 from lib.data.dataset import Dataset
 from lib.data.sources import source_checks
 from lib.data.sources.vocabulary import READ_ARCHIVES
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, unknown
 
 TABLES = (".csv", ".tsv", ".parquet")
 _TINY_CLASS, _TINY_FILES = 40, 1200  # most files of a sample: of a class, of all
@@ -174,10 +174,9 @@ def _by_name(name: str, options: dict[str, Any] | None) -> Dataset:
         source = {"kind": name, "mode": "copy", "path": "raw", "about": packaged.ABOUT}
         return _register(name, source | _fill(folder, packaged.intake))
     choices = sorted({*datasets.names(), *sources.PACKAGED})
-    raise DarkroomError(
-        f"There is no data set {name!r}; there is {', '.join(choices)}.{suggest(name, choices)} "
-        f"Put class folders into {paths.datasets() / name / 'raw'}, or give the path of a folder."
-    )
+    place = paths.datasets() / name / "raw"
+    hint = f"Put class folders into {place}, or give the path of a folder."
+    raise unknown("data set", name, choices, hint=hint)
 
 
 def _from_path(

@@ -1,5 +1,5 @@
 """The feature space of a network: features, maps, and linear probes."""
 
-from lib import api
+from lib import attach
 
-__getattr__ = api.attach(__name__)
+__getattr__ = attach(__name__)

@@ -3,6 +3,10 @@
 A probe is a ridge regression on the classes. Its accuracy is compared with the most frequent class
 and with probes on permuted labels. One factorisation serves all penalties and permutations, so that
 two hundred permutations cost little more than one fit.
+
+`measure_separation` asks the same of held-out neighbours: what the eye sees in a map of training
+features is not evidence, so every test image is judged by training images that it shares no group
+with, and again with labels that mean nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import pandas as pd
 from lib.embeddings import label_columns, reduction
 from lib.embeddings.record import TITLES
 from lib.errors import DarkroomError
-from lib.evaluation import checks, outcomes, separation
+from lib.evaluation import checks, outcomes
 
 ALPHA = 0.05
 NUM_PERMUTATIONS = 200
@@ -109,9 +113,7 @@ def fit_probe(
     penalty = max(reversed(_PENALTIES), key=val_accuracy) if len(val) else _DEFAULT_PENALTY
     correct = is_correct(test_basis, test, penalty, codes[train])
     accuracy = float(correct.mean())
-    shuffled = (
-        separation.permute_by_group(codes[train], own[train], rng) for _ in range(num_permutations)
-    )
+    shuffled = (permute_by_group(codes[train], own[train], rng) for _ in range(num_permutations))
     permuted = np.array(
         [is_correct(test_basis, test, penalty, labels).mean() for labels in shuffled]
     )
@@ -197,8 +199,14 @@ def audit(probed: pd.DataFrame, *, target: str) -> list[dict[str, str]]:
     """Returns the check whether the classes of `target` are separated on held-out images."""
     for row in probed[probed["column"] == target].to_dict("records"):
         numbers = (row[name] for name in ("purity", "purity_permuted", "purity_high", "purity_p"))
-        return checks.separated(separation.Separation(*numbers, num_test=row["num_test"]))
+        return checks.separated(Separation(*numbers, num_test=row["num_test"]))
     return [outcomes.finding("classes_separated", outcomes.not_judged("too few held-out images"))]
+
+
+def check_separated(result: Separation) -> list[dict[str, str]]:
+    """Returns the check whether a map of features may be read as classes that lie apart."""
+    outcome = outcomes.held if result.is_significant else outcomes.flagged
+    return [outcomes.finding("classes_separated", outcome(result.sentence))]
 
 
 def map_sentences(
@@ -264,7 +272,7 @@ def _probe_column(
         probe = fit_probe(
             features, labels, num_permutations=num_permutations, seed=seed, **arguments
         )
-        purity = separation.measure(features, labels, neighbours=_NEIGHBOURS, **arguments)
+        purity = measure_separation(features, labels, neighbours=_NEIGHBOURS, **arguments)
     except DarkroomError:
         return None
     test_labels = labels.iloc[probe.test].to_numpy()
@@ -338,3 +346,133 @@ def _predict(
     one_hot = np.eye(num_classes, dtype=np.float32)[codes]  # (train, classes)
     prior = one_hot.mean(axis=0)
     return (weighted @ (train_basis.T @ (one_hot - prior)) + prior).argmax(axis=1)
+
+
+_ROWS = 2_048  # test rows whose distances are in memory together
+
+
+@dataclass(frozen=True)
+class Separation:
+    """`purity` is the share of a test image's nearest training images that bear its label;
+    `baseline` the same for shuffled labels, whose 95th percentile is `baseline_high`; `p` how often
+    shuffled labels do as well.
+    """
+
+    purity: float
+    baseline: float
+    baseline_high: float
+    p: float
+    num_test: int
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the classes are shown to lie apart, at 5 %."""
+        return self.p < ALPHA
+
+    @property
+    def sentence(self) -> str:
+        """The result in words."""
+        numbers = (
+            f"purity {self.purity:.3f} on {self.num_test:,} test images, {self.baseline:.3f} for "
+            "shuffled labels"
+        )
+        return (
+            f"The classes lie apart ({numbers})."
+            if self.is_significant
+            else f"The classes are not shown to lie apart ({numbers})."
+        )
+
+
+def measure_separation(
+    features: np.ndarray,
+    labels: Sequence[str],
+    *,
+    splits: Sequence[str],
+    groups: Sequence[int] | None = None,
+    neighbours: int = 10,
+    shuffles: int = 200,
+) -> Separation:
+    """Returns the purity of the test images' neighbourhoods among the training images.
+
+    Args:
+        features: (n, d), one row an image.
+        labels: (n,), any label, of the training or another one (an artist, a year).
+        splits: (n,), `train` and `test` of each row; others are left out. Without both there is
+            nothing held out.
+        groups: (n,) groups of images; a test image's own group never counts as its neighbour, and
+            labels are shuffled by group, since images of one group are not independent.
+        neighbours: nearest training images that vote.
+        shuffles: how often the training labels are shuffled for the baseline.
+
+    Raises:
+        DarkroomError: when train or test is missing, or the lengths differ.
+    """
+    labels, splits = np.asarray(labels).astype(str), np.asarray(splits)
+    features = np.asarray(features, dtype=np.float32)
+    if not len(features) == len(labels) == len(splits):
+        raise DarkroomError(
+            f"Features, labels and splits differ in length: {len(features)}, {len(labels)}, "
+            f"{len(splits)}."
+        )
+    train, test = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "test")
+    if not len(test) or len(train) <= neighbours:
+        raise DarkroomError(
+            "Separation is judged on held-out images: it takes test rows and more than "
+            f"{neighbours} train rows. Received {len(train)} train and {len(test)} test rows."
+        )
+    own = np.arange(len(features)) if groups is None else np.asarray(groups)
+    nearest = _nearest(
+        features, train, test, own, neighbours
+    )  # (test, neighbours), places in train
+    _, codes = np.unique(labels, return_inverse=True)
+    purity = float((codes[train][nearest] == codes[test][:, None]).mean())
+    generator = np.random.default_rng(0)
+    shuffled = np.array(
+        [
+            (
+                permute_by_group(codes[train], own[train], generator)[nearest]
+                == codes[test][:, None]
+            ).mean()
+            for _ in range(shuffles)
+        ]
+    )
+    p = (1 + int((shuffled >= purity).sum())) / (1 + shuffles)
+    return Separation(
+        purity, float(shuffled.mean()), float(np.quantile(shuffled, 0.95)), p, len(test)
+    )
+
+
+def permute_by_group(codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the labels permuted so that a group's labels stay together.
+
+    If every group has one label, groups exchange their labels. Otherwise the groups' lists of
+    labels are joined in a new order. Without groups this is a plain permutation.
+    """
+    order = np.argsort(groups, kind="stable")
+    _, starts = np.unique(groups[order], return_index=True)
+    blocks = np.split(codes[order], starts[1:])
+    shuffled = rng.permutation(len(blocks))
+    if all((block == block[0]).all() for block in blocks):
+        sizes = [len(block) for block in blocks]
+        values = np.repeat([blocks[index][0] for index in shuffled], sizes)
+    else:
+        values = np.concatenate([blocks[index] for index in shuffled])
+    permuted = np.empty_like(codes)
+    permuted[order] = values
+    return permuted
+
+
+def _nearest(
+    features: np.ndarray, train: np.ndarray, test: np.ndarray, groups: np.ndarray, num: int
+) -> np.ndarray:
+    known = features[train]
+    squares = (known**2).sum(axis=1)  # (train,)
+    neighbours = []
+    for start in range(0, len(test), _ROWS):
+        rows = test[start : start + _ROWS]
+        distance = (
+            squares - 2 * features[rows] @ known.T
+        )  # (rows, train), but for a term that ranks nothing
+        distance[groups[rows][:, None] == groups[train]] = np.inf
+        neighbours.append(np.argpartition(distance, num, axis=1)[:, :num])
+    return np.concatenate(neighbours)

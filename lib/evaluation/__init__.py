@@ -3,6 +3,6 @@
 `compare([run, other])` says which difference is real.
 """
 
-from lib import api
+from lib import attach
 
-__getattr__ = api.attach(__name__)
+__getattr__ = attach(__name__)

@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from lib.errors import DarkroomError
 from lib.evaluation import calibration, formatting, metrics, multilabel, statistics
-from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.comparison import Comparison
 from lib.evaluation.predictions import Predictions
 from lib.evaluation.run_records import RunRecord
@@ -24,7 +24,14 @@ def weighted_kappa(comparison: Comparison, order: Sequence[str]) -> pd.DataFrame
     `order` is every class once, from the lowest to the highest. `agreement` is Landis and Koch's
     word for the kappa, and for both ends of its 95 % interval where they have another.
     """
-    index = metrics.ordered(comparison.class_names, order)
+    class_names = list(comparison.class_names)
+    if sorted(order) != sorted(class_names):
+        raise DarkroomError(
+            f"`order` must name every class once. Expected: {sorted(class_names)}. Received: "
+            f"{list(order)}."
+        )
+    places = [class_names.index(name) for name in order]
+    index = np.ix_(places, places)
     weightings = {"unweighted": None, "linear": "linear", "quadratic": "quadratic"}
     rows = []
     for arm, runs in comparison.arms.items():
@@ -40,12 +47,12 @@ def weighted_kappa(comparison: Comparison, order: Sequence[str]) -> pd.DataFrame
 def _kappa(
     confusion: np.ndarray, *, index: tuple[np.ndarray, np.ndarray], weights: str | None
 ) -> np.ndarray:
-    return matrices.kappa(np.asarray(confusion)[..., *index], weights=weights)
+    return metrics.kappa(np.asarray(confusion)[..., *index], weights=weights)
 
 
 def _words(estimate: statistics.Estimate) -> str:
     low, middle, high = (
-        matrices.landis_koch(value) for value in (estimate.low, estimate.value, estimate.high)
+        metrics.landis_koch(value) for value in (estimate.low, estimate.value, estimate.high)
     )
     return middle if low == middle == high else f"{middle} ({low} to {high})"
 

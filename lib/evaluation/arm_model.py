@@ -5,7 +5,7 @@ Every arm has a value on every test set; runs of one arm on the same test images
 things move a mean over S runs:
 
 - *test images*: the covariance of any two runs, overlapping test sets included, comes from
-  `influence`, by groups where images share one; C is the mean over pairs of different runs;
+  `metrics.influence`, by groups where images share one; C is the mean over pairs of different runs;
 - *splits and trainings*: the mean square M between the runs, pooled over the arms; an arm that
   scatters more than the others keeps its own (Cochran's test);
 - the images' part B of M is known: M is moderated towards it, as if `PRIOR_DEGREES` further
@@ -43,8 +43,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib.evaluation import calibration, influence, metrics
-from lib.evaluation import confusion_metrics as matrices
+from lib.evaluation import calibration, metrics, multilabel
 from lib.evaluation.predictions import Predictions
 
 SHARED_TRAINING = (0.10, 0.25)
@@ -171,7 +170,7 @@ class Scores:
 
 def score(
     arms: Mapping[str, Mapping[int, Predictions]],
-    functions: Mapping[str, influence.Function | None],
+    functions: Mapping[str, metrics.Function | None],
     *,
     split: str = "test",
     derived: Collection[str] = (),
@@ -213,12 +212,12 @@ def score(
 
 
 def value_and_influence(
-    part: Predictions, name: str, function: influence.Function | None
+    part: Predictions, name: str, function: metrics.Function | None
 ) -> tuple[float, np.ndarray]:
     """A metric of one split and the influence of each of its images, float64 (n,)."""
     if part.kind == "multilabel":
-        return influence.of_labels(part, name)
-    return float(function(metrics.confusion(part))), influence.of_images(part, function)
+        return multilabel.value_and_influence(part, name)
+    return float(function(metrics.confusion(part))), metrics.influence(part, function)
 
 
 def _optimism(run: Predictions, split: str) -> float:
@@ -236,7 +235,7 @@ def _floor(part: Predictions, name: str) -> float:
         p, q = part.truths.mean(axis=0), part.present.mean(axis=0)
         chance = p * q + (1 - p) * (1 - q)  # (classes,)
     else:
-        chance = matrices.chance(metrics.confusion(part))
+        chance = metrics.chance(metrics.confusion(part))
     return float(np.mean(-chance / np.maximum(1 - chance, 1e-9)))
 
 

@@ -10,13 +10,11 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import few
-from lib.evaluation import arm_model, influence, metrics, multilabel, statistics
-from lib.evaluation import confusion_metrics as matrices
+from lib.evaluation import arm_model, metrics, multilabel, statistics
 from lib.evaluation.outcomes import Outcome, finding, flagged, held, not_judged, note
 from lib.evaluation.paired_tests import Pair
 from lib.evaluation.predictions import THRESHOLD, Predictions
 from lib.evaluation.run_records import RunRecord
-from lib.evaluation.separation import Separation
 from lib.evaluation.statistics import Estimate
 
 AGREEMENT = 1e-6
@@ -69,7 +67,7 @@ def one_prediction_table(facts: RunFacts) -> Outcome:
         ours: dict[str, float] = multilabel.summary(part) | {"accuracy": float(at_half.mean())}
     else:
         counted = metrics.confusion(part)
-        ours = {name: float(function(counted)) for name, function in matrices.HEADLINES.items()}
+        ours = {name: float(function(counted)) for name, function in metrics.HEADLINES.items()}
         if len(np.union1d(part.truth, part.predicted)) > 1:
             theirs = float(cohen_kappa_score(part.truth, part.predicted))
             if abs(theirs - ours["kappa"]) > AGREEMENT:
@@ -104,7 +102,7 @@ def validation_unchanged(facts: RunFacts) -> Outcome:
     if row.empty:
         return not_judged(f"the history has no epoch {facts.kept_epoch}")
     during = float(row["val_accuracy"].iloc[-1])
-    after = float(matrices.accuracy(metrics.confusion(val)))
+    after = float(metrics.accuracy(metrics.confusion(val)))
     if abs(during - after) <= 0.002 + 1.5 / len(val):  # one image may fall either way
         return held("validation accuracy after training is that of the kept epoch")
     return flagged(
@@ -243,7 +241,7 @@ def beats_chance(facts: RunFacts) -> Outcome:
     counted = metrics.confusion(part)
     if len(np.unique(part.truth)) < 2:
         return not_judged("all images are of one class")
-    kappa, accuracy = float(matrices.kappa(counted)), float(matrices.accuracy(counted))
+    kappa, accuracy = float(metrics.kappa(counted)), float(metrics.accuracy(counted))
     largest = float(counted.sum(axis=1).max() / counted.sum())
     reason = _no_better_than_chance(part, counted, kappa)
     if reason:
@@ -425,12 +423,6 @@ def trials(made: Sequence[tuple[Mapping[str, Any], str]]) -> list[dict[str, str]
     return [finding("hyperparameters_used", held("trials that differ made different models"))]
 
 
-def separated(result: Separation) -> list[dict[str, str]]:
-    """Whether a map of features may be read as classes that lie apart."""
-    outcome = held if result.is_significant else flagged
-    return [finding("classes_separated", outcome(result.sentence))]
-
-
 def _test(facts: RunFacts) -> Predictions:
     predictions = facts.predictions
     return predictions.split("test" if "test" in predictions.splits else predictions.splits[-1])
@@ -474,16 +466,16 @@ def _p_by_groups(part: Predictions) -> float:
     np.add.at(truth, (group, part.truth), 1.0)
     np.add.at(predicted, (group, part.predicted), 1.0)
     if ((truth > 0).sum(axis=1) > 1).any():
-        slopes = influence.of_images(part, matrices.kappa)
+        slopes = metrics.influence(part, metrics.kappa)
         variance = float((np.bincount(group, slopes) ** 2).sum()) * num_groups / (num_groups - 1)
-        kappa = float(matrices.kappa(metrics.confusion(part)))
+        kappa = float(metrics.kappa(metrics.confusion(part)))
         return float(stdtr(num_groups - 1, -kappa / np.sqrt(variance))) if variance else 1.0
     classes, generator = truth.argmax(axis=1), np.random.default_rng(0)
     orders = [np.arange(num_groups), *(generator.permutation(num_groups) for _ in range(_DRAWS))]
     drawn = np.zeros((len(orders), num_classes, num_classes))
     for place, order in enumerate(orders):
         np.add.at(drawn[place], classes[order], predicted)
-    kappas = matrices.kappa(drawn)
+    kappas = metrics.kappa(drawn)
     return float((kappas >= kappas[0] - 1e-12).mean())
 
 
@@ -491,9 +483,9 @@ def _learned_nothing(facts: RunFacts) -> str:
     if "train" not in facts.predictions.splits:
         return ""
     trained = metrics.confusion(facts.predictions.split("train"))
-    reached = float(matrices.accuracy(trained))
+    reached = float(metrics.accuracy(trained))
     largest = float(trained.sum(axis=1).max() / trained.sum())
-    is_at_chance = float(matrices.kappa(trained)) <= 0.02 and reached <= largest + 0.01
+    is_at_chance = float(metrics.kappa(trained)) <= 0.02 and reached <= largest + 0.01
     if len(np.flatnonzero(trained.sum(axis=1))) > 1 and is_at_chance:
         return (
             f"Training accuracy ({reached:.3f}) is not above the largest class's share "

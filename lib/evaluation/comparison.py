@@ -28,7 +28,6 @@ from lib.evaluation import (
     statistics,
     test_set_log,
 )
-from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation import predictions as tables
 from lib.evaluation.arm_model import LinearModel
 from lib.evaluation.paired_tests import Pair
@@ -215,7 +214,7 @@ class Comparison:
         for name, one in mine.items():
             ends = {f"{name}_sd": one.sd, f"{name}_low": one.low, f"{name}_high": one.high}
             row |= {name: one.value, **ends}
-        row["kappa_band"] = matrices.landis_koch(mine["kappa"].value)
+        row["kappa_band"] = metrics.landis_koch(mine["kappa"].value)
         for name in ("seconds", "num_parameters", "peak_memory_bytes"):
             values = [run.result[name] for run in runs if run.result.get(name) is not None]
             row[name] = float(np.mean(values)) if values else float("nan")
@@ -299,7 +298,7 @@ def comparison(
     arms = {arm: arms[arm] for arm in _by_validation(arms, metric)}
     by_seed = {arm: {run.seed: run.predictions for run in mine} for arm, mine in arms.items()}
     compared = multilabel.COMPARED if kind == "multilabel" else ("accuracy", "kappa")
-    functions = {name: matrices.HEADLINES.get(name) for name in (metric, *compared)}
+    functions = {name: metrics.HEADLINES.get(name) for name in (metric, *compared)}
     derived = {arm for arm, mine in arms.items() if mine[0].is_ensemble}
     scores = arm_model.score(by_seed, functions, derived=derived)
     models = {name: LinearModel(scored) for name, scored in scores.items()}

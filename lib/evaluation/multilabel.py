@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.evaluation import calibration, influence
+from lib.errors import DarkroomError
+from lib.evaluation import calibration
 from lib.evaluation.predictions import Predictions
 
 HEADLINES = ("accuracy", "exact_match", "micro_f1", "macro_f1", "kappa")
@@ -27,7 +28,45 @@ def is_of(result: Mapping[str, Any]) -> bool:
 
 def values(predictions: Predictions) -> dict[str, float]:
     """The headline numbers of one split's table, NaN where undefined."""
-    return {name: influence.of_labels(predictions, name)[0] for name in HEADLINES}
+    return {name: value_and_influence(predictions, name)[0] for name in HEADLINES}
+
+
+def value_and_influence(part: Predictions, name: str) -> tuple[float, np.ndarray]:
+    """One headline number and the influence of each image on it, float64 (n,); see
+    `metrics.influence`.
+    """
+    truths, predicted = part.truths, part.present
+    hits, sums = (truths & predicted), truths.astype(np.float64) + predicted
+    if name in ("accuracy", "exact_match"):
+        right = (truths == predicted).mean(axis=1)
+        right = right if name == "accuracy" else np.floor(right)
+        return float(right.mean()), (right - right.mean()) / len(right)
+    if name == "kappa":
+        return _kappa_and_influence(truths, predicted)
+    if name == "micro_f1":
+        total = sums.sum()
+        value = 2 * hits.sum() / total if total else np.nan
+        return float(value), (2 * hits.sum(axis=1) - value * sums.sum(axis=1)) / total
+    if name != "macro_f1":
+        raise DarkroomError(f"Several labels an image have no {name!r}.")
+    totals = sums.sum(axis=0)  # (classes,)
+    there = totals > 0
+    values = 2 * hits.sum(axis=0)[there] / totals[there]
+    slopes = (2 * hits[:, there] - values * sums[:, there]) / totals[there]  # (n, classes there)
+    return float(values.mean()), slopes.mean(axis=1)
+
+
+def _kappa_and_influence(truths: np.ndarray, predicted: np.ndarray) -> tuple[float, np.ndarray]:
+    wrong = (truths != predicted).astype(np.float64)  # (n, classes)
+    p, q, error = truths.mean(axis=0), predicted.mean(axis=0), wrong.mean(axis=0)
+    chance = p + q - 2 * p * q  # how often two independent raters disagree
+    there = chance > 0
+    if not there.any():
+        return float("nan"), np.zeros(len(truths))
+    p, q, error, chance = p[there], q[there], error[there], chance[there]
+    moved = (truths[:, there] - p) * (1 - 2 * q) + (predicted[:, there] - q) * (1 - 2 * p)
+    slopes = error / chance**2 * moved - (wrong[:, there] - error) / chance
+    return float((1 - error / chance).mean()), slopes.mean(axis=1) / len(truths)
 
 
 def names_of(labels: np.ndarray, class_names: Sequence[str]) -> list[str]:

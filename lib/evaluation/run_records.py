@@ -1,10 +1,13 @@
-"""Finished runs as the comparison reads them (arm, seed, prediction table, result), and their
-ensembles: the stored probabilities of runs, averaged image by image. Nothing is trained.
+"""Finished runs: what every kind of model writes into `result.json`, and how they are compared.
+
+An ensemble of runs is the average of their stored probabilities, image by image; nothing is
+trained.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +18,9 @@ import numpy as np
 import pandas as pd
 
 from lib import files
+from lib.data.splits import Split
 from lib.errors import DarkroomError, check_choice
+from lib.evaluation import calibration, metrics, statistics, test_set_log
 from lib.evaluation import predictions as tables
 from lib.evaluation.predictions import Predictions, probability_columns
 from lib.runs import record
@@ -184,3 +189,27 @@ def _average(name: str, runs: Sequence[RunRecord]) -> RunRecord:
         history=None,
         is_ensemble=True,
     )
+
+
+def summary(scored: Predictions, split: Split, *, dataset_folder: Path) -> dict[str, Any]:
+    """Returns metrics, split and calibration of a model whose predictions are `scored`.
+
+    Metrics of the test split bear their plain names (`accuracy`, `kappa_low`), those of the others
+    a prefix (`val_accuracy`).
+    """
+    numbers: dict[str, Any] = dict(statistics.headline(scored, "test"))
+    for name in ("train", "val"):
+        numbers |= {f"{name}_{key}": value for key, value in metrics.summary(scored, name).items()}
+    advice = calibration.advice(scored)
+    return {
+        "metrics": numbers,
+        "class_names": split.class_names,
+        "split": split.id,
+        "split_method": split.method,
+        "split_counts": json.loads(split.counts().to_json()),
+        "target": split.target,
+        "data_hash": split.data_hash(),
+        "calibration": advice,
+        "temperature": advice["temperature"],
+        "test_openings": test_set_log.count(dataset_folder, split.id),
+    }

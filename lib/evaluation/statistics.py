@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import DarkroomError
-from lib.evaluation import arm_model, influence, metrics, multilabel
-from lib.evaluation import confusion_metrics as matrices
+from lib.evaluation import arm_model, metrics, multilabel
 from lib.evaluation.arm_model import LinearModel, Scores, Uncertainty
 from lib.evaluation.predictions import Predictions
 
@@ -59,8 +58,8 @@ def intervals(predictions: Predictions, split: str) -> pd.DataFrame:
     """
     part = predictions.split(split)
     is_multilabel = part.kind == "multilabel"
-    names = multilabel.HEADLINES if is_multilabel else matrices.HEADLINES
-    functions = {name: matrices.HEADLINES.get(name) for name in names}
+    names = multilabel.HEADLINES if is_multilabel else metrics.HEADLINES
+    functions = {name: metrics.HEADLINES.get(name) for name in names}
     scores = arm_model.score({"": {0: predictions}}, functions, split=split)
     estimates = {name: of_arm(scores[name], "") for name in names}
     rows = {name: (one.value, one.low, one.high) for name, one in estimates.items()}
@@ -80,7 +79,7 @@ def headline(predictions: Predictions, split: str = "test") -> dict[str, float |
             values |= {f"{name}_low": float(row["low"]), f"{name}_high": float(row["high"])}
     if predictions.kind != "multilabel":
         for name in ("kappa", "kappa_low", "kappa_high"):
-            values[f"{name}_band"] = matrices.landis_koch(float(values[name]))
+            values[f"{name}_band"] = metrics.landis_koch(float(values[name]))
     return values
 
 
@@ -89,7 +88,7 @@ def over_seeds(
     name: str,
     *,
     split: str = "test",
-    functions: Mapping[str, influence.Function] = matrices.HEADLINES,
+    functions: Mapping[str, metrics.Function] = metrics.HEADLINES,
 ) -> Estimate:
     """One headline number, or another of `functions` of confusion matrices, over the runs of one
     arm.
@@ -185,11 +184,11 @@ def kappa_interval(confusion: np.ndarray) -> tuple[float, float]:
         influence of each count.
     """
     confusion = np.asarray(confusion, dtype=np.float64)
-    kappa, expected = float(matrices.kappa(confusion)), float(matrices.chance(confusion))
+    kappa, expected = float(metrics.kappa(confusion)), float(metrics.chance(confusion))
     if kappa == 1:
         num = int(confusion.sum())
         return (wilson(num, num)[0] - expected) / (1 - expected), 1.0
-    slopes = influence.of_confusion(confusion, matrices.kappa)
+    slopes = metrics.derivative(confusion, metrics.kappa)
     half = NORMAL * float(np.sqrt((confusion * slopes**2).sum()))
     return max(-1.0, kappa - half), min(1.0, kappa + half)
 

@@ -1,11 +1,11 @@
 """Explanations: eight heat-map methods behind one call, and tests of the maps."""
 
 from lib import (
-    api,
+    attach,
     models,  # noqa: F401 - loads the backend quietly
 )
 from lib.explain.attribution_methods import METHODS, explain
 
 __all__ = ["METHODS", "explain"]
 
-__getattr__ = api.attach(__name__)
+__getattr__ = attach(__name__)

@@ -7,9 +7,9 @@ preprocessing itself, is one un-nested functional graph, returns logits, and car
 
 import logging
 
-from lib import quiet
+from lib import processes
 
-with quiet.loading():
+with processes.without_native_messages():
     import keras  # noqa: F401  the backend loads here, once
 
 # TensorFlow warns where a process predicts with many models; `best` and tuning do so by design.

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from lib import quiet
+from lib import processes
 from lib.errors import DarkroomError, check_choice, first_line
 from lib.models import distribution
 
@@ -198,7 +198,7 @@ def _export(model: keras.Model) -> tuple[Any, Callable[[np.ndarray], np.ndarray]
     import tensorflow
 
     shape = (None, *model.input_shape[1:])
-    with _converting, warnings.catch_warnings(), quiet.loading():
+    with _converting, warnings.catch_warnings(), processes.without_native_messages():
         warnings.simplefilter("ignore")  # the converter and TensorFlow warn of their own old names
         traced = tensorflow.function(
             lambda images: model(images, training=False),

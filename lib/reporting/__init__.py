@@ -1,5 +1,5 @@
 """Figures, tables, the HTML report and TensorBoard files. No Keras."""
 
-from lib import api
+from lib import attach
 
-__getattr__ = api.attach(__name__)
+__getattr__ = attach(__name__)

@@ -1,11 +1,14 @@
-"""Diagram of a network: a box a layer or stage, with its shape and weights."""
+"""The layers of a network: as a table, and as a diagram of boxes with shapes and weights."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import pandas
 from matplotlib.patches import Polygon
 
 from lib.reporting.style import INK, MUTED, Drawing, set_title
@@ -19,18 +22,116 @@ _COLOURS = {
     "vector": "#e69f00",
     "head": "#009e73",
 }  # Okabe and Ito's palette
+_CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
+_MOST_SINGLE_CONVOLUTIONS = 10
+_WORDS = {
+    "BatchNormalization": "batch norm",
+    "MaxPooling2D": "max pooling",
+    "AveragePooling2D": "average pooling",
+    "Flatten": "flattened",
+    "GlobalAveragePooling2D": "average\nof each map",
+    "GlobalMaxPooling2D": "max\nof each map",
+}
 
 
-class Block(Protocol):
-    """A box of the diagram; `lib.models.layer_summary.Block` is one."""
+@dataclass(frozen=True)
+class Block:
+    """One box of the diagram; `kind` is input, maps, vector or head."""
 
     kind: str
-    """input, maps, vector or head."""
     title: str
     side: int
     """Height and width of the maps; 0 for vectors."""
     channels: int
     num_parameters: int
+
+
+def layer_table(model: Any) -> pandas.DataFrame:
+    """Returns one row a layer of a Keras model, in order: layer, type, output_shape (without the
+    batch), num_parameters, trainable.
+    """
+    rows = [
+        {
+            "layer": layer.name,
+            "type": _type(layer),
+            "output_shape": _output(layer),
+            "num_parameters": layer.count_params(),
+            "trainable": bool(layer.trainable and layer.count_params()),
+        }
+        for layer in model.layers
+    ]
+    return pandas.DataFrame(rows)
+
+
+def blocks(model: Any) -> list[Block]:
+    """Returns the boxes of a Keras model from input to head.
+
+    Up to ten convolutions are shown one by one; of longer networks all layers of one map size
+    become one stage.
+    """
+    side = model.input_shape[1]
+    maps = [layer for layer in model.layers[1:] if len(_output(layer)) == 3]
+    convolutions = [layer for layer in maps if _type(layer) in _CONVOLUTIONS]
+    if len(convolutions) > _MOST_SINGLE_CONVOLUTIONS:
+        sides = sorted({_output(layer)[0] for layer in convolutions}, reverse=True)
+        body = [_stage([layer for layer in maps if _output(layer)[0] == one]) for one in sides]
+    else:
+        body = [_single(layer, maps) for layer in convolutions]
+    return [Block("input", "images", side, 3, 0), *body, *_tail(model)]
+
+
+def _stage(layers: list[Any]) -> Block:
+    counts = Counter(
+        "convolution" if _type(layer) in _CONVOLUTIONS else _type(layer) for layer in layers
+    )
+    title = _counted(counts["convolution"], "convolution")
+    if counts["Add"]:
+        title += "\n" + _counted(counts["Add"], "shortcut")
+    elif counts["Concatenate"]:
+        title += "\n" + _counted(counts["Concatenate"], "junction")
+    # The merged maps are the stage's result; of a stage without any it is the widest.
+    merged = [layer for layer in layers if _type(layer) in ("Add", "Concatenate")]
+    channels = _output(merged[-1])[2] if merged else max(_output(layer)[2] for layer in layers)
+    num_parameters = sum(layer.count_params() for layer in layers)
+    return Block("maps", title, _output(layers[0])[0], channels, num_parameters)
+
+
+def _single(layer: Any, maps: list[Any]) -> Block:
+    side, _, channels = _output(layer)
+    lines, num_parameters = [f"convolution {'x'.join(map(str, layer.kernel_size))}"], 0
+    for follower in maps[maps.index(layer) + 1 :]:
+        if _type(follower) in _CONVOLUTIONS:
+            break
+        dropout = f"dropout {follower.rate:g}" if _type(follower) == "Dropout" else ""
+        lines.append(_WORDS.get(_type(follower), dropout))
+        num_parameters += follower.count_params()
+    title = "\n".join(filter(None, lines))
+    return Block("maps", title, side, channels, layer.count_params() + num_parameters)
+
+
+def _tail(model: Any) -> list[Block]:
+    *layers, head = model.layers[[layer.name for layer in model.layers].index("pool") :]
+    tail = [
+        Block(
+            "vector", _WORDS.get(_type(layer), "dense"), 0, _output(layer)[-1], layer.count_params()
+        )
+        for layer in layers
+        if layer.name == "pool" or _type(layer) == "Dense"
+    ]
+    kind = getattr(head, "kind", "logits")
+    return [*tail, Block("head", kind, 0, _output(head)[-1], head.count_params())]
+
+
+def _type(layer: Any) -> str:
+    return type(layer).__name__
+
+
+def _output(layer: Any) -> tuple[int, ...]:
+    return tuple(layer.output.shape[1:])
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def drawing(blocks: Sequence[Block], *, title: str) -> Drawing:

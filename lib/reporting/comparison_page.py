@@ -18,7 +18,6 @@ from lib import files
 from lib.data import decode, thumbnails
 from lib.data.dataset import Dataset
 from lib.evaluation import arm_agreement, calibration, metrics, outcomes, overfitting
-from lib.evaluation import confusion_metrics as matrices
 from lib.evaluation.comparison import Comparison, write_table
 from lib.evaluation.formatting import SHARES, amount, interval, words
 from lib.evaluation.paired_tests import Pair
@@ -99,7 +98,7 @@ def render(
         published={name: text.published_row(value, metric) for name, value in published.items()},
         figures={name: drawing.embedded() for name, drawing in figures.items()},
         narrow={name: drawing.embedded() for name, drawing in narrow.items()},
-        kappa_scale=matrices.landis_koch_scale(),
+        kappa_scale=metrics.landis_koch_scale(),
         fitting=[*overfitting.sentences(comparison), *_published_sentences(comparison, published)],
         confusions=confusions,
         labels=comparison.label_counts() if is_multilabel else {},
@@ -411,7 +410,7 @@ def summary(comparison: Comparison) -> str:
         runs = f"mean of {one.num_seeds} trainings"
         over += f", {image_low} to {image_high} over images with these trainings"
         more = f" A single new training is expected between {new_low} and {new_high} (95 %)."
-    bands = dict.fromkeys(matrices.landis_koch(row[f"kappa_{end}"]) for end in ("low", "high"))
+    bands = dict.fromkeys(metrics.landis_koch(row[f"kappa_{end}"]) for end in ("low", "high"))
     return (
         f"Best on validation: {best}, test {words(one.name)} {value} ({runs}; {over}) on "
         f"{row['num_test']:,} test images; kappa {row['kappa']:.2f} ({row['kappa_low']:.2f} to "
@@ -445,7 +444,7 @@ def confusion_cells(comparison: Comparison, arm: str) -> dict[str, Any]:
     most confident first.
     """
     counts, behind = comparison.confusion(arm), _images_by_cell(comparison.arms[arm])
-    names, shares = comparison.class_names, np.nan_to_num(matrices.shares(counts))
+    names, shares = comparison.class_names, np.nan_to_num(metrics.shares(counts))
 
     def cell(row: int, column: int) -> dict[str, Any]:
         return {
@@ -459,7 +458,7 @@ def confusion_cells(comparison: Comparison, arm: str) -> dict[str, Any]:
 
     matrix = {
         "arm": arm,
-        "accuracy": float(matrices.accuracy(counts)),
+        "accuracy": float(metrics.accuracy(counts)),
         "num": int(counts.sum()),
         "rows": [],
         "largest": [],

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
-from lib.evaluation import confusion_metrics as matrices
+from lib.evaluation import metrics
 from lib.evaluation.formatting import percent
 from lib.reporting import style
 from lib.reporting.style import Drawing
@@ -177,7 +177,7 @@ def message(sentence: str) -> Drawing:
 
 def _tints(counts: np.ndarray) -> np.ndarray:
     # float (classes, classes, 4): see-through where nothing is, so that any page shows through
-    shares, diagonal = np.nan_to_num(matrices.shares(counts)), np.eye(len(counts), dtype=bool)
+    shares, diagonal = np.nan_to_num(metrics.shares(counts)), np.eye(len(counts), dtype=bool)
     tints = np.empty((*shares.shape, 4))
     tints[..., :3] = np.where(diagonal[..., None], to_rgb(style.RIGHT), to_rgb(style.WRONG))
     tints[..., 3] = np.where(diagonal, 0.12 + 0.8 * shares, np.sqrt(shares) * 0.92)
@@ -185,7 +185,7 @@ def _tints(counts: np.ndarray) -> np.ndarray:
 
 
 def _write_cells(axes: Axes, counts: np.ndarray, tints: np.ndarray) -> None:
-    num, shares = len(counts), np.nan_to_num(matrices.shares(counts))
+    num, shares = len(counts), np.nan_to_num(metrics.shares(counts))
     for row, column in np.argwhere(counts > 0):
         share = shares[row, column]
         if num > 30 and share < 0.1:
@@ -220,7 +220,7 @@ def _name_both_axes(axes: Axes, class_names: Sequence[str], steep: bool) -> None
 
 def _describe_confusion(counts: np.ndarray, class_names: Sequence[str], title: str) -> str:
     wrong = counts * ~np.eye(len(counts), dtype=bool)
-    accuracy = percent(matrices.accuracy(counts))
+    accuracy = percent(metrics.accuracy(counts))
     right, total = int(np.trace(counts)), int(counts.sum())
     sentence = f"{title}: {right:,} of {total:,} images right ({accuracy})"
     if not wrong.any():

@@ -1,5 +1,5 @@
 """Training: `train(pictures, architecture=…, strategy=…)`, or step by step as a `Session`."""
 
-from lib import api
+from lib import attach
 
-__getattr__ = api.attach(__name__)
+__getattr__ = attach(__name__)

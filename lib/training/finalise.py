@@ -24,7 +24,7 @@ from lib.evaluation import (
     outcomes,
     overfitting,
     predictions,
-    result_summary,
+    run_records,
     test_set_log,
 )
 from lib.evaluation.checks import RunFacts
@@ -48,7 +48,7 @@ def conclude(
     """
     fitted = trained.fitted
     fitted.history.to_csv(run.folder / record.HISTORY, index=False)
-    result = result_summary.of_model(scored, split, dataset_folder=dataset.folder)
+    result = run_records.summary(scored, split, dataset_folder=dataset.folder)
     result |= _of_training(trained, result["metrics"])
     facts = RunFacts(
         scored,

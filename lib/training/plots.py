@@ -14,9 +14,8 @@ from lib.data.batches import Batches
 from lib.data.dataset import Dataset
 from lib.evaluation import calibration, metrics, multilabel, run_records
 from lib.evaluation.predictions import Predictions
-from lib.models import heads, layer_summary, predictor
-from lib.reporting import architecture_diagram as drawn
-from lib.reporting import run_figures, style, tensorboard
+from lib.models import heads, predictor
+from lib.reporting import architecture_diagram, run_figures, style, tensorboard
 from lib.reporting.style import Drawing
 from lib.reporting.tensorboard import Board, Node
 from lib.runs import Run
@@ -40,14 +39,14 @@ _THRESHOLDS = np.linspace(0, 1, 101)
 def network(model: keras.Model) -> Drawing:
     """Returns a drawing of the network with the shape of each stage and its number of weights."""
     title = f"{model.name}: {model.count_params():,} parameters"
-    return drawn.drawing(layer_summary.blocks(model), title=title)
+    return architecture_diagram.drawing(architecture_diagram.blocks(model), title=title)
 
 
 def layer_table(model: keras.Model) -> Any:
     """Returns one row a layer (name, kind, output shape, parameters, whether they learn) and their
     totals, as a table of which a notebook shows every row.
     """
-    table = layer_summary.layer_table(model)
+    table = architecture_diagram.layer_table(model)
     learning = table.loc[table["trainable"], "num_parameters"].sum()
     total = table["num_parameters"].sum()
     sums = [("all", total), ("trainable", learning), ("frozen", total - learning)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from lib import quiet
+from lib import processes
 from lib.models import distribution
 from lib.runs import Run
 
@@ -17,7 +17,7 @@ def begin(*, seed: int, dtype_policy: str, run: Run, devices: int = 1) -> dict[s
 
     `devices` of them share each batch (0: all there are). Returns what was noted.
     """
-    with quiet.loading():  # the device is looked for at the first use
+    with processes.without_native_messages():  # the device is looked for at the first use
         keras.utils.set_random_seed(seed)
         found_devices = ", ".join(keras.distribution.list_devices())
     shared = distribution.share(devices)

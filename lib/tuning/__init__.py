@@ -1,5 +1,5 @@
 """Hyperparameter search: a typed space, search methods, resumable trials, a verified winner."""
 
-from lib import api
+from lib import attach
 
-__getattr__ = api.attach(__name__)
+__getattr__ = attach(__name__)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lib import quiet
+from lib import processes
 from lib.errors import DarkroomError, check_choice
 from lib.tuning.search_method import WORST, Ended, Grid, Halving, Plan, Refined, SearchMethod
 from lib.tuning.space import Hyperparameter, Space
@@ -331,7 +331,7 @@ class Hyperband(SearchMethod):
 
 
 def _oracle(plan: Plan, factor: int, iterations: int) -> Any:
-    with quiet.loading():
+    with processes.without_native_messages():
         import keras_tuner
 
     class Oracle(keras_tuner.oracles.HyperbandOracle):

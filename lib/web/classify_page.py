@@ -23,8 +23,8 @@ from lib.data.dataset import Dataset
 from lib.data.targets import SEPARATOR
 from lib.errors import DarkroomError
 from lib.evaluation import multilabel, statistics
-from lib.web import archive, http, map_page
-from lib.web.archive import Run
+from lib.web import finished_runs, http, map_page
+from lib.web.finished_runs import Run
 from lib.web.map_page import MapRun
 
 _loading = threading.RLock()
@@ -52,7 +52,7 @@ def answer(study: str, stage: str, run: str) -> Response:
 
     The form field `accuracy` is the accuracy that accepted answers should reach on validation.
     """
-    trained = archive.run(study, stage, run)
+    trained = finished_runs.run(study, stage, run)
     uploads = request.files.getlist("pictures")
     if not 0 < len(uploads) <= MAX_FILES:
         abort(400, f"Send 1 to {MAX_FILES} pictures at once. Received: {len(uploads)}.")
@@ -187,7 +187,7 @@ def _neighbour(shown: MapRun, row: int, distance: float) -> dict[str, Any]:
 
 
 def _space(sha256: str) -> tuple[MapRun, np.ndarray] | None:
-    for run in archive.runs_of_stage("features"):
+    for run in finished_runs.runs_of_stage("features"):
         try:
             shown = map_page.load(run)
         except DarkroomError:
@@ -225,7 +225,7 @@ def choices() -> list[dict[str, Any]]:
     Models are ranked by the lower end of the 95 % interval of their validation accuracy, so that
     a lucky one of few images does not lead. Multi-label models follow, by their exact match.
     """
-    runs = [run for study in archive.studies() for run in archive.runs(study)]
+    runs = [run for study in finished_runs.studies() for run in finished_runs.runs(study)]
     runs = [run for run in runs if run.result.get("model_sha256") and _path(run) is not None]
     order = ("is_tiny", "measure", "rank")
     return sorted(map(_choice, runs), key=lambda choice: [choice[name] for name in order])
@@ -274,7 +274,11 @@ def _loaded(id: str, path: Path, _changed_ns: int, expected: str) -> Loaded:
     else:
         from lib.baselines import model as kind
     loaded = Loaded(
-        archive.run(*id.split("/")), apply.load(id), kind.load(path), is_network, threading.Lock()
+        finished_runs.run(*id.split("/")),
+        apply.load(id),
+        kind.load(path),
+        is_network,
+        threading.Lock(),
     )
     warm(loaded)
     return loaded
@@ -288,4 +292,6 @@ def warm(loaded: Loaded) -> None:
 def _path(run: Run) -> Path | None:
     folder = paths.checkpoint(run.study, run.stage, run.name)
     there = [folder / name for name in MODELS if (folder / name).is_file()]
-    return next((path for path in there if archive.is_inside(path, paths.checkpoints())), None)
+    return next(
+        (path for path in there if finished_runs.is_inside(path, paths.checkpoints())), None
+    )

@@ -28,8 +28,8 @@ from lib.errors import DarkroomError
 from lib.evaluation import multilabel, predictions
 from lib.evaluation.predictions import Predictions
 from lib.runs import record
-from lib.web import archive, http
-from lib.web.archive import Run
+from lib.web import finished_runs, http
+from lib.web.finished_runs import Run
 from lib.web.http import NONE, Images, checked, image_routes, jpeg_response, packed
 
 BY = "data page"
@@ -69,7 +69,7 @@ def one(name: str) -> str:
 def predicted(name: str, study: str, stage: str, run: str) -> Response:
     """Returns a run's predictions as arrays in the order of the data set's images."""
     table = load(name)
-    predictions = _predictions(archive.run(study, stage, run))
+    predictions = _predictions(finished_runs.run(study, stage, run))
     return Response(
         _aligned(table, predictions),
         mimetype="application/octet-stream",
@@ -81,7 +81,7 @@ def predicted(name: str, study: str, stage: str, run: str) -> Response:
 def probabilities(name: str, row: int, study: str, stage: str, run: str) -> Response:
     """All probabilities that a run gave to one image, the highest first."""
     table = load(name)
-    predictions = _predictions(archive.run(study, stage, run))
+    predictions = _predictions(finished_runs.run(study, stage, run))
     answered = (predictions.frame["path"] == table.picture(row)).to_numpy()
     shares = predictions.probabilities[answered].sum(axis=0)
     ranked = np.argsort(-shares, kind="stable")[: 12 if answered.any() else 0]
@@ -94,7 +94,7 @@ def heat(name: str, row: int, study: str, stage: str, run: str) -> Response:
     from lib.web import classify_page
 
     table = load(name)
-    loaded = classify_page.load(archive.run(study, stage, run))
+    loaded = classify_page.load(finished_runs.run(study, stage, run))
     content = classify_page.heat_of_file(loaded, table.dataset, table.picture(row))
     if content is None:
         abort(404, "This model has no heat-map.")
@@ -142,7 +142,7 @@ def _card(name: str) -> dict[str, Any]:
 
 
 def _runs(name: str) -> list[Run]:
-    runs = [run for study in archive.studies() for run in archive.runs(study)]
+    runs = [run for study in finished_runs.studies() for run in finished_runs.runs(study)]
     own = [run for run in runs if run.result.get("data") == name]
     single = [run for run in own if not multilabel.is_of(run.result)]
     return [run for run in single if (run.folder / record.PREDICTIONS).is_file()]

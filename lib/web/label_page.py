@@ -18,8 +18,8 @@ from lib.apply import active_learning
 from lib.data import dataset as datasets
 from lib.data import decode
 from lib.errors import DarkroomError
-from lib.web import archive
-from lib.web.archive import Run
+from lib.web import finished_runs
+from lib.web.finished_runs import Run
 from lib.web.http import NONE, Images, checked, image_routes, packed
 
 pages = Blueprint("label_page", __name__)
@@ -41,7 +41,7 @@ class Application(Images):
                 f"{run.id} applied a model without its run, so nothing says which data set its "
                 "labels would join."
             )
-        self.model = archive.run(*model.split("/"))
+        self.model = finished_runs.run(*model.split("/"))
         self.dataset = datasets.load(str(self.model.result.get("data")))
         self.folder = _folder(run)
         self.name = self.folder.name
@@ -195,7 +195,7 @@ def planned(study: str, stage: str, run: str) -> Response:
 def join(study: str, stage: str, run: str) -> Response:
     """Makes the data set of the old images and the newly labelled ones."""
     application = _load(study, stage, run)
-    frame = archive.predictions(application.model).frame
+    frame = finished_runs.predictions(application.model).frame
     splits = dict(zip(frame["path"], frame["split"], strict=True))
     with _lock:
         made = active_learning.join(application.dataset, splits=splits)
@@ -224,11 +224,11 @@ def _again(model: Run, data: str) -> str:
 def _gain(application: Application) -> dict[str, Any] | None:
     """Returns what retraining on the labelled pictures gained, for the newest such run."""
     wanted = f"{application.dataset.name}_labelled"
-    before = archive.predictions(application.model)
-    for run in archive.runs_of_stage(application.model.stage):
+    before = finished_runs.predictions(application.model)
+    for run in finished_runs.runs_of_stage(application.model.stage):
         same_arm = run.name == application.model.name
         if same_arm and str(run.result.get("data", "")).startswith(wanted):
-            gained = active_learning.gain([before], [archive.predictions(run)])
+            gained = active_learning.gain([before], [finished_runs.predictions(run)])
             if gained is not None:
                 return {**gained, "run": run.id, "model": application.model.id}
     return None
@@ -244,7 +244,7 @@ def _folder(run: Run) -> Path:
 
 
 def _load(study: str, stage: str, name: str) -> Application:
-    run = archive.run(study, stage, name)
+    run = finished_runs.run(study, stage, name)
     file = run.folder / LABELS
     if not file.is_file():
         raise DarkroomError(f"{run.id} has not been applied to pictures; run 9_apply.")
@@ -254,7 +254,7 @@ def _load(study: str, stage: str, name: str) -> Application:
 
 @functools.lru_cache(maxsize=2)
 def _opened(place: str, _changed_ns: int) -> Application:
-    return Application(archive.run(*json.loads(place)))
+    return Application(finished_runs.run(*json.loads(place)))
 
 
 image_routes(pages, _ADDRESS, lambda study, stage, run: _load(study, stage, run))

@@ -24,8 +24,8 @@ from lib.embeddings import label_columns, record
 from lib.embeddings.plots import PALETTE, REST, SEQUENCE
 from lib.embeddings.record import TITLES, Record
 from lib.errors import DarkroomError
-from lib.web import archive, http
-from lib.web.archive import Run
+from lib.web import finished_runs, http
+from lib.web.finished_runs import Run
 from lib.web.http import body, checked, matching, plain_label
 
 MOST_ROWS = 200
@@ -46,13 +46,13 @@ MAPS = ("map-a", "map-b")
 @pages.get("/maps")
 def every() -> str:
     """All runs of features, the newest first."""
-    return render_template("maps.html", found=archive.runs_of_stage("features"), page="maps")
+    return render_template("maps.html", found=finished_runs.runs_of_stage("features"), page="maps")
 
 
 @pages.get("/maps/<study>/<stage>/<unit>")
 def one(study: str, stage: str, unit: str) -> str:
     """One run's maps."""
-    trained = archive.run(study, stage, unit)
+    trained = finished_runs.run(study, stage, unit)
     shown = load(trained)
     account = shown.account
     spaces = [
@@ -245,7 +245,7 @@ def _open() -> None:
 
 
 def _found(study: str, stage: str, unit: str) -> tuple[Run, MapRun]:
-    trained = archive.run(study, stage, unit)
+    trained = finished_runs.run(study, stage, unit)
     return trained, load(trained)
 
 

@@ -23,8 +23,8 @@ from lib.errors import DarkroomError
 from lib.evaluation import multilabel, outcomes
 from lib.reporting import style
 from lib.runs import record as run_record
-from lib.web import archive
-from lib.web.archive import Run
+from lib.web import finished_runs
+from lib.web.finished_runs import Run
 
 pages = Blueprint("runs_page", __name__)
 _BOARD_PORT = 6006  # of `darkroom board`
@@ -43,14 +43,14 @@ _FIGURE_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; 
 @pages.get("/runs")
 def all_studies() -> str:
     """All studies, the latest first."""
-    studies = [_study(name) for name in archive.studies()]
+    studies = [_study(name) for name in finished_runs.studies()]
     return render_template("runs.html", studies=studies, page="runs")
 
 
 @pages.get("/runs/<study>")
 def one_study(study: str) -> str:
     """One study: its question, its progress, its report, its runs by validation, their curves."""
-    runs = archive.runs(study)
+    runs = finished_runs.runs(study)
     about = _study(study)
     trained = sorted(filter(_is_training, runs), key=_place)
     several = [run for run in runs if multilabel.is_of(run.result)]
@@ -69,7 +69,7 @@ def one_study(study: str) -> str:
 @pages.get("/runs/<study>/<stage>/<run>")
 def one_run(study: str, stage: str, run: str) -> str:
     """One run: sentences, numbers, figures with their alt texts, parameters."""
-    trained = archive.run(study, stage, run)
+    trained = finished_runs.run(study, stage, run)
     metrics = trained.result.get("metrics", {})
     numbers = {
         name: value for name, value in metrics.items() if isinstance(value, int | float | str)
@@ -94,9 +94,11 @@ def one_run(study: str, stage: str, run: str) -> str:
 @pages.get("/runs/<study>/<stage>/<run>/figures/<name>")
 def figure(study: str, stage: str, run: str, name: str) -> Response:
     """A figure of a run, as SVG where the run saved one and the request takes it."""
-    path = archive.figure_path(archive.run(study, stage, run), name)
+    path = finished_runs.figure_path(finished_runs.run(study, stage, run), name)
     drawn = path.with_suffix(".svg")
-    is_vector = "svg" in request.args and drawn.is_file() and archive.is_inside(drawn, path.parent)
+    is_vector = (
+        "svg" in request.args and drawn.is_file() and finished_runs.is_inside(drawn, path.parent)
+    )
     mimetype = "image/svg+xml" if is_vector else "image/png"
     response = send_file(drawn if is_vector else path, mimetype=mimetype, conditional=True)
     response.headers["Cache-Control"] = "private, no-cache"
@@ -107,7 +109,7 @@ def figure(study: str, stage: str, run: str, name: str) -> Response:
 @pages.get("/runs/<study>/<stage>/<run>/report")
 def report(study: str, stage: str, run: str) -> Response:
     """The report that a run wrote, as it is: of a comparison, or of a model applied to pictures."""
-    path = archive.run(study, stage, run).folder / "report.html"
+    path = finished_runs.run(study, stage, run).folder / "report.html"
     if not path.is_file():
         abort(404, "This run wrote no report.")
     response = send_file(path, mimetype="text/html", conditional=True)
@@ -119,24 +121,24 @@ def report(study: str, stage: str, run: str) -> Response:
 @pages.get("/api/runs/progress")
 def progress_of_all() -> Response:
     """Returns for every study how many runs have finished, and what the running ones do."""
-    return jsonify({name: _counted(_statuses(name)) for name in archive.studies()})
+    return jsonify({name: _counted(_statuses(name)) for name in finished_runs.studies()})
 
 
 @pages.get("/api/runs/<study>/progress")
 def progress(study: str) -> Response:
     """Returns the status of every run of a study, for an open page."""
-    archive.runs(study)  # refuses what is no study
+    finished_runs.runs(study)  # refuses what is no study
     return jsonify([_progress(one) for one in _statuses(study)])
 
 
 @pages.get("/api/runs/<study>/curves")
 def curves(study: str) -> Response:
     """The history of every run of a study that has one, also of running ones."""
-    archive.runs(study)
+    finished_runs.runs(study)
     folder = paths.logs() / study
     histories = {}
     for file in sorted(folder.glob("*/*/history.csv")):
-        if archive.is_inside(file, folder):
+        if finished_runs.is_inside(file, folder):
             history = _history(file)
             if history:
                 histories["/".join(file.parts[-4:-1])] = history
@@ -146,7 +148,7 @@ def curves(study: str) -> Response:
 @pages.get("/api/runs/<study>/parameters")
 def parameters(study: str) -> Response:
     """The parameters in which the chosen runs (`run`, several times) differ."""
-    chosen = [run for run in archive.runs(study) if run.id in request.args.getlist("run")]
+    chosen = [run for run in finished_runs.runs(study) if run.id in request.args.getlist("run")]
     given = {run.id: run.result.get("key", {}).get("parameters", {}) for run in chosen}
     names = sorted({name for values in given.values() for name in values})
     rows = {name: [str(given[run.id].get(name, "")) for run in chosen] for name in names}
@@ -182,7 +184,7 @@ def _study(name: str) -> dict[str, Any]:
         about = status.read(name)
     except (DarkroomError, KeyError, TypeError):  # a notebook opened by hand belongs to no study
         statuses = []
-    runs = archive.runs(name)
+    runs = finished_runs.runs(name)
     trained = [run for run in runs if _is_training(run)]
     return {
         "name": name,
@@ -266,12 +268,12 @@ def _gains(trained: list[Run], titles: dict[str, str]) -> list[dict[str, Any]]:
     """One row an arm and data set whose data changed since an earlier training: what it gained."""
     sides: dict[tuple[str, str], list[tuple[Run, Run]]] = {}
     for run in trained:
-        if earlier := archive.before_data_changed(run):
+        if earlier := finished_runs.before_data_changed(run):
             sides.setdefault((_data(run), _arm(run)), []).append((earlier, run))
     rows = []
     for (data, arm), pairs in sides.items():
         before, after = (
-            [archive.predictions(run) for run in side] for side in zip(*pairs, strict=True)
+            [finished_runs.predictions(run) for run in side] for side in zip(*pairs, strict=True)
         )
         if gained := active_learning.gain(before, after):
             rows.append({"arm": titles.get(arm, arm), "data": data, **gained})
@@ -304,7 +306,7 @@ def _figures(run: Run) -> list[dict[str, Any]]:
     figures = []
     for name in run.result.get("figures", []):
         try:
-            path = archive.figure_path(run, name)
+            path = finished_runs.figure_path(run, name)
             alt = style.alt_of(path)
         except (DarkroomError, OSError, decode.ImageError):
             continue

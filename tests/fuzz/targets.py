@@ -31,7 +31,7 @@ from lib.data.sources import archives
 from lib.errors import DarkroomError
 from lib.evaluation import predictions
 from lib.models import efficientnet_lite
-from lib.web import archive, classify_page, map_page, site
+from lib.web import classify_page, finished_runs, map_page, site
 
 TESTS = Path(__file__).parent.parent
 ALLOWED = ("DarkroomError",)
@@ -215,7 +215,7 @@ class _Shown:
 
 def _client(kept=[]):  # noqa: B006  made once
     if not kept:
-        archive.run = lambda *names: None
+        finished_runs.run = lambda *names: None
         classify_page.load = lambda found: None
         classify_page._answer = lambda loaded, pixels, accuracy: pixels.shape
         map_page._found = lambda *names: (None, _Shown())

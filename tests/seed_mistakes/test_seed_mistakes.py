@@ -15,13 +15,13 @@ from lib import errors, models, notebooks, parameter_types, paths, runs
 from lib.batch import parameter_grid
 from lib.data import splits
 from lib.data.batches import Examples, examples
+from lib.embeddings import probes
 from lib.evaluation import (
     checks,
     metrics,
     outcomes,
     paired_tests,
     predictions,
-    separation,
     statistics,
     test_set_log,
 )
@@ -388,22 +388,22 @@ def test_y_a_bad_result_explained_away():
 def test_z_separation_judged_by_eye(healthy, material, split):
     generator = np.random.default_rng(0)
     splits_, labels = np.repeat(["train", "test"], [80, 40]), np.arange(120) % 3
-    nothing = separation.measure(generator.normal(size=(120, 8)), labels, splits=splits_)
-    found = finding(checks.separated(nothing), "classes_separated")
+    nothing = probes.measure_separation(generator.normal(size=(120, 8)), labels, splits=splits_)
+    found = finding(probes.check_separated(nothing), "classes_separated")
     assert (found["outcome"], "not shown to lie apart" in found["message"]) == ("flagged", True)
     with pytest.raises(REFUSED, match="judged on held-out images"):
-        separation.measure(generator.normal(size=(120, 8)), labels, splits=["train"] * 120)
+        probes.measure_separation(generator.normal(size=(120, 8)), labels, splits=["train"] * 120)
     frame = split.frame
     known = predictor.features(
         healthy.trained.model, material.pixels.array, layer=healthy.trained.model.layers[-2].name
     )
-    apart = separation.measure(
+    apart = probes.measure_separation(
         known[material.pixels.rows_of(frame["path"])],
         frame["label"],
         splits=frame["split"],
         groups=frame["group"],
     )
-    assert finding(checks.separated(apart), "classes_separated")["outcome"] == "held"
+    assert finding(probes.check_separated(apart), "classes_separated")["outcome"] == "held"
     assert apart.purity > 0.6 > 0.45 > apart.baseline
 
 

@@ -1,4 +1,4 @@
-"""Output of `darkroom status`, `darkroom results` and `darkroom list`."""
+"""The commands that only show something: `darkroom status`, `darkroom results`, `darkroom list`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lib import files, notebooks, paths, runs
 from lib.batch import parameter_grid, plan, status
 from lib.batch import study as studies
 from lib.batch.status import RunStatus
-from lib.errors import DarkroomError, suggest
+from lib.errors import DarkroomError, suggest, unknown
 
 KINDS = ("studies", "data", "notebooks")
 _NAMED = 3  # stale runs that the overview of all studies names
@@ -124,10 +124,7 @@ def _print_parameters(name: str, parameter: str | None, *, as_json: bool) -> int
     known = [notebook.name for notebook in notebooks.every()]
     if name.removesuffix(".ipynb") not in known:
         choices = [*KINDS, "backbones", *known]
-        raise DarkroomError(
-            f"There is nothing to list for {name!r}.{suggest(name, choices)} Choose from "
-            f"{', '.join(choices)}."
-        )
+        raise unknown("list", name, choices)
     notebook = notebooks.find(name)
     rows = notebook.parameters
     if parameter is not None and parameter not in rows:
