@@ -41,6 +41,25 @@ def test_twenty_split_seeds_do_not_each_say_read_once(tmp_path):
     assert outcomes(reuse)["test_images_reused"] == "note"
 
 
+def test_one_set_under_two_names_is_one_set_of_test_images(tmp_path):
+    for name, prefix in (("first", "a/"), ("second", "b/")):
+        (tmp_path / name).mkdir()
+        paths = [prefix + letter for letter in "abcdefgh"]
+        pd.DataFrame({"path": paths, "pixels": list("ABCDEFGH")}).to_parquet(
+            tmp_path / name / "manifest.parquet"
+        )
+        store(tmp_path / name, "s0", train=paths[:4], val=paths[4:5], test=paths[5:])
+    store(tmp_path / "second", "s1", train=paths[5:], test=paths[:4])
+    test_set_log.record(tmp_path / "first", "s0", "study/tune/all", role="tuning")
+    test_set_log.record(tmp_path / "first", "s0", "study/train/a-s0")
+    again = test_set_log.record(tmp_path / "second", "s0", "other/train/a-s0")
+    assert (again.num_test, again.num_reads, again.num_other_splits) == (3, 1, 1)
+    assert (again.seen_as_test, again.seen_in_tuning) == (3, 0)
+    apart = test_set_log.record(tmp_path / "second", "s1", "other/train/a-s0")
+    assert (apart.num_test, apart.seen_as_test, apart.seen_in_tuning) == (4, 0, 4)
+    assert outcomes(apart)["test_images_tuned_on"] == "note"
+
+
 def test_tuning_on_one_split_and_judging_on_another_is_flagged(tmp_path):
     store(tmp_path, "s0", train="abcd", val="ef", test="ghij")
     store(tmp_path, "s1", train="ghij", val="ab", test="cdef")

@@ -1,4 +1,5 @@
-"""The log of every read of test images, counted by image over all splits, seeds and studies.
+"""The log of every read of test images, counted by image over all splits, seeds, studies and data
+sets: equal pixels are one image, under whatever name.
 
 `test_openings.jsonl` holds one line a read: `split`, `run` (study/stage/run), `role` (`test`: test
 images were scored; `tuning`: settings were chosen on the split's train and validation images) and
@@ -10,9 +11,11 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from lib import files
+from lib.data import manifest
 from lib.errors import DarkroomError, check_choice
 from lib.evaluation import outcomes
 
@@ -93,25 +96,35 @@ def record(dataset_folder: Path, split_id: str, run: str, *, role: str = "test")
 
 
 def reuse(dataset_folder: Path, split_id: str, *, study: str) -> Reuse:
-    """Returns what has been seen so far of a split's test images."""
+    """Returns what has been seen so far of a split's test images.
+
+    Data sets beside this one count too, since one folder can be read under two names.
+    """
     folder = Path(dataset_folder)
-    test = _images(folder, split_id, ("test",))
-    tested: dict[str, frozenset[str]] = {}
+    test = [image for _, image in _images(folder, split_id, ("test",))]
+    tested: dict[tuple[Path, str], set[str]] = {}
     tuned: dict[bool, set[str]] = {True: set(), False: set()}
-    reads = {(row["split"], row["role"], row["run"].split("/")[0]) for row in read(folder)}
-    for other, role, reader in reads:
-        if role == "tuning":
-            tuned[reader == study] |= test & _images(folder, other, ("train", "val"))
-        elif other != split_id:
-            tested[other] = test & _images(folder, other, ("test",))
+    for place in sorted({folder, *(log.parent for log in folder.parent.glob(f"*/{LOG}"))}):
+        reads = {(row["split"], row["role"], row["run"].split("/")[0]) for row in read(place)}
+        for other, role, reader in reads:
+            if role == "tuning":
+                images = _images(place, other, ("train", "val"))
+                tuned[reader == study] |= {image for _, image in images}
+            elif (place, other) != (folder, split_id):
+                seen = {image for _, image in _images(place, other, ("test",))}
+                tested[place, other] = seen.intersection(test)
     others = [images for images in tested.values() if images]
+
+    def number(images: set[str]) -> int:
+        return sum(image in images for image in test)
+
     return Reuse(
         num_test=len(test),
         num_reads=count(dataset_folder, split_id),
         num_other_splits=len(others),
-        seen_as_test=len(frozenset().union(*others)),
-        seen_in_tuning=len(tuned[True] | tuned[False]),
-        tuned_in_study=len(tuned[True]),
+        seen_as_test=number(set().union(*others)),
+        seen_in_tuning=number(tuned[True] | tuned[False]),
+        tuned_in_study=number(tuned[True]),
     )
 
 
@@ -124,8 +137,8 @@ def refuse_tuned(dataset_folder: Path, split_id: str, *, tuned_on: str) -> None:
             f"The split {tuned_on!r} that `tuned_on` names is not in {dataset_folder}, so nothing "
             "shows on which images the settings were chosen. Take its name from winner.toml."
         )
-    test = _images(Path(dataset_folder), split_id, ("test",))
-    seen = test & _images(Path(dataset_folder), tuned_on, ("train", "val"))
+    test = {path for path, _ in _images(Path(dataset_folder), split_id, ("test",))}
+    seen = test & {path for path, _ in _images(Path(dataset_folder), tuned_on, ("train", "val"))}
     if seen:
         raise DarkroomError(
             f"These settings were chosen on {len(seen):,} of the {len(test):,} test images of this "
@@ -176,8 +189,27 @@ def _entry(line: str) -> dict[str, str]:
         return {"split": "", "run": "", "role": "test"}
 
 
-def _images(folder: Path, split_id: str, names: tuple[str, ...]) -> frozenset[str]:
+def _images(folder: Path, split_id: str, names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The path and the identity of each image of parts of a split: the hash of its pixels."""
     cached = files.read_cache(folder / "splits" / f"{split_id}.parquet") if split_id else None
     if cached is None or not {"path", "split"} <= set(cached[0].columns):
-        return frozenset()
-    return frozenset(cached[0].loc[cached[0]["split"].isin(names), "path"])
+        return []
+    paths = cached[0].loc[cached[0]["split"].isin(names), "path"].tolist()
+    pixels = _pixels(folder)
+    return [(path, pixels.get(path) or f"{folder}/{path}") for path in paths]
+
+
+def _pixels(folder: Path) -> dict[str, str]:
+    """The hash of the pixels of each image, by path; empty where there is no sound manifest."""
+    path = folder / manifest.FILE
+    return _pixels_at(path, path.stat().st_mtime_ns) if path.is_file() else {}
+
+
+@lru_cache(maxsize=8)
+def _pixels_at(path: Path, changed: int) -> dict[str, str]:
+    """Read once for each time at which the manifest `changed`."""
+    cached = files.read_cache(path)
+    if cached is None or "pixels" not in cached[0]:
+        return {}
+    sound = cached[0].dropna(subset=["pixels"])
+    return dict(zip(sound["path"], sound["pixels"], strict=True))
