@@ -116,6 +116,18 @@ FOLDERS = {
         [*each("{c}/{i}.png", c=CDO), *each("dog/more/of/them/{i}.png")],
         {"cat": 4, "dog": 8, "owl": 4}, {},
     ),
+    "letters above, one class in two rooms (SUN397)": (
+        [*each("a/{c}/{i}.png", n=8, c=("abbey", "alley")), *each("b/bakery/shop/{i}.png"),
+         *each("c/church/{k}/{i}.png", n=2, k=("indoor", "outdoor"))],
+        {"abbey": 8, "alley": 8, "bakery": 4, "church": 4}, {},
+    ),
+    "ids of a class and of its pictures (ImageNet)": (
+        each("{c}/{c}_{i}.png", c=("n01440764", "n01443537", "n01484850")),
+        {"n01440764": 4, "n01443537": 4, "n01484850": 4}, {},
+    ),
+    "numbered folders of faces (AT&T)": (
+        each("s{c}/{i}.png", c=("1", "2", "3")), {"s1": 4, "s2": 4, "s3": 4}, {},
+    ),
     "numbers as classes": (each("{c}/{i}.png", c=("0", "1", "2")), {"0": 4, "1": 4, "2": 4}, {}),
     "gtsrb folders alone": (
         each("Train/{c}/{i}.png", c=("0", "1", "14")), {"0": 4, "1": 4, "14": 4}, {"train": 12},
@@ -233,6 +245,23 @@ QUESTIONS = {
         [*each("train/{c}/{i}.png", c=CDO), *each("train/test/{c}/{i}.png", c=CDO)],
         "train/test holds folders of the same names as its sibling folders; say ignore=test",
     ),
+    "splits in some folders only (casting)": (
+        [*each("a/a/{s}/{c}/{i}.png", s=("train", "test"), c=("ok", "def")),
+         *each("a_512/a_512/{c}/x{i}.png", c=("ok", "def"))],
+        "splits test, train are only in some folders, and a_512 holds the same classes without; "
+        "say ignore=a_512",
+    ),
+    "a test inside train and one beside it": (
+        [*each("train/test/{c}/{i}.png", c=CDO), *each("test/{c}/x{i}.png", c=CDO)],
+        "train/test lies below train and is called test: which split is it",
+    ),
+    "folders of persons with words in the names (KDEF)": (
+        [f"KDEF/{p}/{p}{e}.png" for p in ("AF01", "AF02", "BM03") for e in ("AN", "HA", "SU")],
+        "level=2 takes the folders AF01, AF02, BM03 as classes",
+    ),
+    "folders of subjects alone": (
+        each("subject0{p}/{i}.png", p=tuple("123")), "level=1 takes the folders subject01",
+    ),
     "more data in a nested folder": (
         [*each("{c}/{i}.png", c=CDO), *each("more/{c}/x{i}.png", n=9, c=CDO)],
         "ignore=more .*level=last",
@@ -245,6 +274,13 @@ def test_what_can_be_read_in_two_ways_is_asked(tmp_path, name):
     files, question = QUESTIONS[name]
     with pytest.raises(DarkroomError, match=question):
         read(fill(tmp_path, *files))
+
+
+def test_pictures_below_their_class_folder_are_named(tmp_path):
+    files, classes, _ = FOLDERS["letters above, one class in two rooms (SUN397)"]
+    reading = read(fill(tmp_path, *files))
+    assert labels(reading) == classes
+    assert "8 pictures lie in folders below their class folder." in reading.notes
 
 
 def test_a_level_decides_and_the_other_levels_become_attributes(tmp_path):
@@ -1249,6 +1285,87 @@ def test_fiftyone_labelbox_supervisely_and_a_column_of_split_words(tmp_path):
     status = [(n, CDO[i % 3], "train" if i < 8 else "test") for i, n in enumerate(TWELVE)]
     table(root, "image,label,evaluation_status", status)
     assert splits(read(root)) == {"test": 4, "train": 8}
+
+
+VOC = [f"2007_{i:06}" for i in range(12)]
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """Three classes in turn, the first six pictures for training: JPEGImages and ImageSets."""
+    fill(tmp_path, *(f"JPEGImages/{name}.png" for name in VOC))
+    for split, names in (("train", VOC[:6]), ("val", VOC[6:]), ("trainval", VOC)):
+        table(tmp_path, None, [(name,) for name in names], name=f"ImageSets/Main/{split}.txt")
+        for number, label in enumerate(CDO):
+            rows = [(f"{n} {'-1' if VOC.index(n) % 3 != number else ' 1'}",) for n in names]
+            table(tmp_path, None, rows, name=f"ImageSets/Main/{label}_{split}.txt")
+    return tmp_path
+
+
+def test_lists_of_each_class_and_split_of_voc(voc):
+    reading = read(voc)
+    assert labels(reading) == dict.fromkeys(CDO, 4) and splits(reading) == {"train": 6, "val": 6}
+    found = reading.rows.set_index("path")["label"]
+    assert [found[f"JPEGImages/{name}.png"] for name in VOC[:3]] == [*CDO]
+    again = read(voc, **reading.options)
+    assert labels(again) == labels(reading) and splits(again) == splits(reading)
+
+
+def test_annotations_of_voc_with_its_lists(voc):
+    for number, name in enumerate(VOC):
+        text = f"<annotation><object><name>{CDO[number % 3]}</name></object></annotation>"
+        table(voc, None, [(text,)], name=f"Annotations/{name}.xml")
+    reading = read(voc)
+    assert labels(reading) == dict.fromkeys(CDO, 4) and splits(reading) == {"train": 6, "val": 6}
+
+
+@pytest.mark.parametrize(
+    "shape", ['<tag label="{}"/>', '<box label="{}" xtl="1" ytl="2" xbr="30" ybr="9.5"/>']
+)
+def test_exports_of_cvat(tmp_path, shape):
+    fill(tmp_path, *(f"images/{name}" for name in TWELVE))
+    images = [
+        f'<image id="{i}" name="{name}">{shape.format(CDO[i % 3])}</image>'
+        for i, name in enumerate(TWELVE)
+    ]
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{''.join(images)}</annotations>")
+    reading = read(tmp_path)
+    assert labels(reading) == dict.fromkeys(CDO, 4)
+    assert reading.label == "column label of annotations.xml"
+    if "box" in shape:
+        assert set(reading.rows["box_bottom"]) == {9.5}
+
+
+def test_marks_of_uncertain_classes_are_no_one_hot_columns(tmp_path):
+    fill(tmp_path, *(f"patient0{i // 2}/study1/{i}.png" for i in range(12)))
+    rows = [(f"patient0{i // 2}/study1/{i}.png", *"10"[:: 1 - i % 2 * 2], "-1") for i in range(11)]
+    table(tmp_path, "Path,Edema,Mass,Effusion", [*rows, ("patient05/study1/11.png", 0, 0, 1)])
+    with pytest.raises(DarkroomError, match=r"label\? It may be Effusion .2 values., Edema"):
+        read(tmp_path)
+    reading = read(tmp_path, label="Edema")
+    assert labels(reading) == {"0": 6, "1": 6} and reading.group == "folder level 1"
+    assert reading.rows["source_group"].nunique() == 6
+
+
+def test_two_columns_of_pictures_and_two_of_labels(tmp_path):
+    fill(tmp_path, *(f"{i}_{side}.png" for i in range(6) for side in ("left", "right")))
+    rows = [(f"{i}_left.png", f"{i}_right.png", "ab"[i % 2], "xyz"[i % 3]) for i in range(6)]
+    table(tmp_path, "left,right,target,species", rows)
+    with pytest.raises(DarkroomError, match="'right' and 'left' name different.*image=COLUMN"):
+        read(tmp_path)
+    reading = read(tmp_path, image="left")
+    assert labels(reading) == {"a": 3, "b": 3}
+    assert any("Labels are also in species of labels.csv" in note for note in reading.notes)
+
+
+def test_tables_without_pictures_and_above_them_are_named(tmp_path):
+    fill(tmp_path / "images", *TWELVE)
+    table(tmp_path, "image,label", [(name, "a") for name in TWELVE])
+    with pytest.raises(DarkroomError, match="labels.csv lies in the folder above; give that one"):
+        read(tmp_path / "images")
+    table(tmp_path / "mnist", None, [["1"] * 785] * 2, name="train.csv")
+    with pytest.raises(DarkroomError, match="holds no picture, and .*train.csv .*pixels"):
+        read(tmp_path / "mnist")
 
 
 def test_annotations_that_are_not_read_are_named(tmp_path):

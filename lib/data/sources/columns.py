@@ -102,10 +102,17 @@ def name_pictures(table: Table, index: FileIndex, wanted: str | None) -> tuple[N
         like_files = any("." in cell or "/" in cell for cell in cells[:5])
         is_enough = len(matches) * 2 >= len(cells) or wanted or (like_files and is_known)
         if matches and is_enough:
-            scored.append((len(set(matches)), is_known, like_files, -place, name))
+            scored.append((len(set(matches)), is_known, like_files, -place, name, set(matches)))
     if not scored:
         return None, _why_unnamed(sample, columns, index)
-    name = max(scored)[-1]
+    best = max(scored)
+    name = best[-2]
+    for *_, is_known, _, _, other, pictures in scored:
+        if is_known == best[1] and len(pictures - best[-1]) * 2 > len(pictures):
+            return (
+                None,
+                f"its columns {other!r} and {name!r} name different pictures; say image=COLUMN",
+            )
     paths = {cell: index.find(cell, table) for cell in frame[name].unique()}
     return Named(table, name, frame[name].map(paths).astype(object)), ""
 
@@ -172,6 +179,20 @@ def choose_label(frame: pd.DataFrame, image: str, options: Options, *, name: str
     if len(rest) == 1 and rest[0].startswith("column "):  # a list file: path and class
         return LabelChoice((rest[0],))
     return LabelChoice(question=_label_question(frame, rest, name)) if rest else LabelChoice()
+
+
+def other_labels(frame: pd.DataFrame, choice: LabelChoice) -> list[str]:
+    """Returns further columns that are called like a label and say something else."""
+    if len(choice.columns) != 1:
+        return []
+    known, own = " ".join(vocabulary.LABEL_COLUMNS).split(), frame[choice.columns[0]]
+    return [
+        name
+        for name in frame.columns
+        if column_key(name) in known
+        and _may_be_label(frame[name])
+        and not is_bijection(own, frame[name])
+    ]
 
 
 def _columns_named(frame: pd.DataFrame, wanted: str) -> list[str]:
@@ -248,13 +269,12 @@ def _one_hot(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
     """Columns of zeros and ones that are classes: at least three, or two of which each
     row has one.
     """
-    marks = pd.DataFrame(
-        {
-            name: cells.isin(_TRUE)
-            for name in columns
-            if set((cells := frame[name].str.lower()).unique()) <= _TRUE | _FALSE
-        }
-    )
+    values = {name: set(frame[name].str.lower()) for name in columns}
+    values = {name: cells for name, cells in values.items() if cells <= _TRUE | _FALSE}
+    every = set().union(*values.values())
+    if every & {"-1", "-1.0"} and every & {"0", "0.0"}:  # uncertain and absent, as in CheXpert
+        return ()
+    marks = pd.DataFrame({name: frame[name].str.lower().isin(_TRUE) for name in values})
     marked = marks.columns[marks.any()]
     sums = marks[marked].sum(axis=1)
     if len(marked) < 2 or (len(marked) == 2 and not (sums == 1).all()):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -516,7 +519,7 @@ def _with_groups(reading: Reading, options: Options) -> Reading:
     if options.group == "none":
         return reading.noting(rows=rows.assign(source_group=None), group=None)
     if options.group is None:
-        return reading if reading.group else _group_copies(reading)
+        return reading if reading.group else _group_folders(_group_copies(reading))
     parts = [options.group]
     if not options.group.startswith("name:"):
         parts = [part.strip() for part in options.group.split("+") if part.strip()]
@@ -530,6 +533,18 @@ def _with_groups(reading: Reading, options: Options) -> Reading:
     open_files = int((group.isna() & rows["label"].notna()).sum())
     note = f"{open_files:,} pictures have no group; each is one of its own." if open_files else ""
     return reading.noting(note, rows=rows.assign(source_group=group), group=" + ".join(texts))
+
+
+def _group_folders(reading: Reading) -> Reading:
+    """Groups by folders such as `patient_3` where the label does not come from the folders."""
+    names = reading.rows.loc[reading.rows["label"].notna(), "path"].str.split("/").str[:-1]
+    for at in range(0 if reading.kind == "folders" or reading.group else names.map(len).min()):
+        own = names.str[at]
+        if own.nunique() > 2 and own.duplicated().any() and all(map(folders.is_group, own)):
+            group, text = _group_key(reading.rows, f"level {at + 1}")
+            note = f"Pictures in one {text} stay in one split; group=none takes each by itself."
+            return reading.noting(note, rows=reading.rows.assign(source_group=group), group=text)
+    return reading
 
 
 def _group_copies(reading: Reading) -> Reading:
@@ -744,6 +759,14 @@ def _refuse_links(raw: Path, listing: Listing) -> None:
         )
 
 
+def _tables_above(raw: Path) -> list[str]:
+    """The tables beside the folder, of which it may be the pictures."""
+    with contextlib.suppress(OSError), os.scandir(raw.parent) as entries:
+        names = [entry.name for entry in itertools.islice(entries, MOST_OPENED)]
+        return sorted(name for name in names if table_files.has_ending(name))
+    return []
+
+
 def _why_not(raw: Path, listing: Listing, given: Tables) -> str:
     """Why no reading makes sense, in one sentence with the way out."""
     pictures, others = listing.pictures, [file.path for file in listing.others]
@@ -766,6 +789,8 @@ def _why_not(raw: Path, listing: Listing, given: Tables) -> str:
             way = "write the pictures as files, in a folder for each class"
         if only:
             return f"The folder {raw} holds {only} and no picture; {way}."
+        if reasons := given.reasons():
+            return f"The folder {raw} holds no picture, and tables that cannot be used: {reasons}."
         hidden = len(listing.hidden)
         also = f"; {hidden:,} files are in hidden folders (hidden=use reads them)" if hidden else ""
         return (
@@ -779,6 +804,16 @@ def _why_not(raw: Path, listing: Listing, given: Tables) -> str:
         ways.append(f"not read: {few(foreign, 3)}; save it as CSV")
     unlabelled = [_without_label(bundle) for bundle in given.bundles if not bundle.label]
     ways += unlabelled[:3]
+    if above := _tables_above(raw):
+        ways.append(
+            f"{few(above, 3)} {'lies' if len(above) == 1 else 'lie'} in the folder above; "
+            "give that one"
+        )
+    parts = [file.path.split("/")[:-1] for file in pictures]
+    for level in range(1, 1 + max(map(len, parts))):
+        own = {part[level - 1] for part in parts if len(part) >= level}
+        if len(own) > 1 and all(vocabulary.is_id(name) for name in own):
+            ways.append(f"level={level} takes the folders {few(sorted(own), 3)} as classes")
     counts = pd.Series([_name_part(file.path, "") for file in pictures]).value_counts()
     if 1 < len(counts) <= max(2, len(pictures) // 4) and counts.min() > 1:
         ways.append(f"label=name reads the file names, {class_counts(counts, 4)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,8 @@ def read(pictures: Sequence[ListedFile], options: Options) -> tuple[list[Reading
     _take_split_below(layout, options)
     _drop_image_folders(layout)
     readings, question = _readings(layout, options)
+    if len(readings) == 1 and _are_persons(readings[0].rows):
+        return [], question
     if len(readings) > 1:
         question = "; ".join(
             f"level={reading.label.rsplit(' ', 1)[-1]} gives {class_counts(reading.counts, 4)}"
@@ -113,7 +116,7 @@ def _peel(
         named = options.named_splits
         for name, members in inside.items():
             if name in known:
-                _refuse_other_split(split, known[name], members, at)
+                _refuse_other_split(split, known[name], members, at, layout)
                 _peel(layout, members, at + 1, known[name], options)
             elif name.casefold() in named:
                 _peel(layout, members, at + 1, named[name.casefold()], options)
@@ -169,8 +172,12 @@ def _names_at(places: Iterable[Place], at: int) -> set[str]:
     return {place.parts[at] for place in places if len(place.parts) > at}
 
 
-def _refuse_other_split(outer: str | None, inner: str, members: list[Place], at: int) -> None:
-    if outer in ("test", "val") and inner != outer:
+def _refuse_other_split(
+    outer: str | None, inner: str, members: list[Place], at: int, layout: Layout
+) -> None:
+    """Refuses test/train, and train/test where there is a test beside train."""
+    beside = {vocabulary.split_and_rest(place.parts[at - 1])[0] for place in layout.places if outer}
+    if outer and inner != outer and (outer != "train" or inner in beside):
         path = "/".join(members[0].parts[: at + 1])
         raise DarkroomError(
             f"The folder {path} lies below {outer} and is called {inner}: which split is it? Say "
@@ -264,6 +271,7 @@ def _take_split_below(layout: Layout, options: Options) -> None:
         names = {place.names[depth] for place in places if len(place.levels) > depth}
         known = splits(names, options)
         if len(set(known.values())) > 1 or (known and len(known) == len(names)):
+            _ask_for_places_beside(layout, depth, known)
             for place in places:
                 if len(place.levels) > depth:
                     name = place.names[depth]
@@ -273,6 +281,28 @@ def _take_split_below(layout: Layout, options: Options) -> None:
                     if name not in known:
                         _stray([place], f"in {name}/, no split")
             return
+
+
+def _ask_for_places_beside(layout: Layout, depth: int, known: dict[str, str]) -> None:
+    """A question where folders beside those that hold the splits hold the same classes without."""
+    open_places = [
+        place
+        for place in layout.labelled
+        if len(place.levels) > depth and place.names[depth] not in known
+    ]
+    classes = {
+        name
+        for place in layout.labelled
+        if place not in open_places
+        for name in place.names[depth + 1 :]
+    }
+    if any(place.names[depth] in classes for place in open_places):
+        folders = sorted({place.names[0] for place in open_places})
+        layout.question = (
+            f"the splits {few(sorted(known))} are only in some folders, and {few(folders)} "
+            f"{'holds' if len(folders) == 1 else 'hold'} the same classes without; say "
+            f"ignore={','.join(folders)} to leave out what has no split, or split=none to read none"
+        )
 
 
 def _drop_image_folders(layout: Layout) -> None:
@@ -335,9 +365,8 @@ def _readings(layout: Layout, options: Options) -> tuple[list[Reading], str]:
             )
     if depth == 1 or all(is_last.values()):
         reading = _reading(layout, 0, options)
-        deeper = layout.count(place for place in places if len(place.levels) > 1)
-        note = f"{deeper:,} pictures lie in folders below their class folder." if deeper else ""
-        return [reading.noting(note)] if _is_sensible(reading, layout) else [], ""
+        reading = reading.noting(_note_on_deeper(layout, 0))
+        return [reading] if _is_sensible(reading, layout) else [], ""
     folds = sorted({name for place in places for name in place.parts if vocabulary.is_fold(name)})
     if layout.split_levels and len(folds) > 1:
         return [], (
@@ -347,8 +376,18 @@ def _readings(layout: Layout, options: Options) -> tuple[list[Reading], str]:
     roles = [_role(layout, level) for level in range(depth)]
     groups = tuple(level for level, role in enumerate(roles) if role == "group")
     free = [level for level, role in enumerate(roles) if role is None]
-    readings = [_reading(layout, level, options, groups=groups) for level in free]
+    readings = [
+        _reading(layout, level, options, groups=groups).noting(
+            _note_on_deeper(layout, level) if {"single", None} & {*roles[level + 1 :]} else ""
+        )
+        for level in free
+    ]
     return [reading for reading in readings if _is_sensible(reading, layout)], ""
+
+
+def _note_on_deeper(layout: Layout, level: int) -> str:
+    deeper = layout.count(place for place in layout.labelled if len(place.levels) > level + 1)
+    return f"{deeper:,} pictures lie in folders below their class folder." if deeper else ""
 
 
 def _joined_split(layout: Layout, options: Options) -> Reading | None:
@@ -383,11 +422,11 @@ def _role(layout: Layout, level: int) -> str | None:
                 inside[name].add(place.names[level + 1])
     names = above.keys()
     if len(names) < 2:
-        return "group" if all(map(_is_group, names)) else "single"
+        return "group" if all(map(is_group, names)) else "single"
     repeated = sum(len(ones) > 1 for ones in below.values()) * 2 > len(below)
     are_ids = repeated and len(names) > 2 and all(map(vocabulary.is_id, names))
     crossed = repeated or (level > 0 and all(len(ones) > 1 for ones in above.values()))
-    if all(map(_is_group, names)) or (are_ids and len(below) < len(names) * 4):
+    if all(map(is_group, names)) or (are_ids and len(below) < len(names) * 4):
         return "group"
     if crossed and all(map(_is_rendition, names)):
         return "rendition"
@@ -400,7 +439,8 @@ def _role(layout: Layout, level: int) -> str | None:
     return "letter" if below and are_letters else None
 
 
-def _is_group(name: str) -> bool:
+def is_group(name: str) -> bool:
+    """Whether a folder is called like a fold or the number of a patient or the like."""
     return vocabulary.is_fold(name) or vocabulary.is_id(name, strict=True)
 
 
@@ -409,6 +449,23 @@ def _is_sensible(reading: Reading, layout: Layout) -> bool:
     names = labels.unique()
     chunks = len(names) > 1 and vocabulary.are_chunks(names)
     return len(names) > 1 and not chunks and len(labels) * 2 >= layout.count(layout.labelled)
+
+
+def _are_persons(rows: pd.DataFrame) -> bool:
+    """Whether the labels are called like persons or the like (`patient_3`), or are ids whose
+    files have the same words in their names under each, as `AF01/AF01HAFL.jpg` (KDEF).
+    """
+    rows = rows.dropna(subset="label")
+    names = rows["label"].unique()
+    if all(map(is_group, names)):
+        return True
+    if len(names) < 3 or not all(map(vocabulary.is_id, names)):
+        return False
+    stems = rows["path"].str.rsplit("/", n=1).str[-1].str.rpartition(".")[0]
+    pairs = zip(rows["label"], stems, strict=True)
+    words = [re.sub(r"[\W\d_]+", "", stem.replace(name, "")) for name, stem in pairs]
+    folders = rows["label"].groupby(words).nunique().drop("", errors="ignore")
+    return int((folders * 2 > len(names)).sum()) > 1
 
 
 def _by_level(layout: Layout, options: Options) -> Reading:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pandas as pd
 
@@ -31,7 +32,7 @@ from lib.errors import few
 ENDINGS = (".csv", ".tsv", ".tab", ".parquet", ".jsonl", ".ndjson", ".manifest")
 """Endings of files that are tables; `.txt`, `.lst` and `.json` may be."""
 
-MAYBE = (".txt", ".lst", ".list", ".json", ".dat")
+MAYBE = (".txt", ".lst", ".list", ".json", ".dat", ".xml")
 _OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _FOREIGN = {
     "an Excel workbook": "xlsx xls",
@@ -147,6 +148,8 @@ def load(
     try:
         if ending == "parquet":
             return Table(path, _from_parquet(raw / path))
+        if ending == "xml":
+            return Table(path, _from_cvat((raw / path).read_bytes()))
         text, used = _decode(_read_bytes(raw / path), encoding)
         if ending in ("jsonl", "ndjson", "manifest"):
             records = [json.loads(line) for line in text.splitlines() if line.strip()]
@@ -169,6 +172,7 @@ def load(
         zipfile.BadZipFile,
         OverflowError,
         RecursionError,
+        ElementTree.ParseError,
         csv.Error,
         pyarrow.ArrowException,
     ) as error:
@@ -594,6 +598,23 @@ def _from_coco(value: dict[str, Any]) -> pd.DataFrame:
     ]
     columns = ["file_name", "category_name", "x", "y", "width", "height"]
     return _as_text(pd.DataFrame(rows, columns=columns[: max(map(len, rows), default=6)]))
+
+
+def _from_cvat(data: bytes) -> pd.DataFrame:
+    """One row a tag or shape of a picture. Source: docs.cvat.ai, CVAT for images 1.1."""
+    if b"<!ENTITY" in data or len(data) > _MOST_UNPACKED:
+        raise NoTable("it is XML with entities, or too large")
+    root = ElementTree.fromstring(data)  # noqa: S314  without entities, which are refused above
+    columns = {"xmin": "xtl", "ymin": "ytl", "xmax": "xbr", "ymax": "ybr"}
+    rows = [
+        {"file_name": image.get("name", ""), "label": shape.get("label", "")}
+        | {column: shape.get(name, "") for column, name in columns.items() if shape.tag == "box"}
+        for image in (root.iter("image") if root.tag == "annotations" else ())
+        for shape in (list(image) or [image])
+    ]
+    if not rows:
+        raise NoTable("it is XML, but no export of CVAT")
+    return _as_text(pd.DataFrame(rows))
 
 
 def _as_text(frame: pd.DataFrame) -> pd.DataFrame:

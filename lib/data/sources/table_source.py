@@ -130,22 +130,34 @@ def with_class_lists(given: Tables, options: Options) -> Tables:
     """Returns the tables with lists of one class each, such as `cat.txt` and `dog.txt`, as one
     table, where no other gives a label.
     """
-    lists = [bundle for bundle in given.bundles if bundle.frame.shape[1] == 1]
+    lists = [bundle for bundle in given.bundles if _is_marked(bundle.frame)]
+    lists = lists or [bundle for bundle in given.bundles if bundle.frame.shape[1] == 1]
     others = [bundle for bundle in given.bundles if bundle not in lists]
     members = [member for bundle in lists for member in bundle.members]
     names = [_class_of_list(member.table.path) for member in members]
-    if any(bundle.label for bundle in others) or not all(names) or len(set(names)) < 2:
+    is_asked = options.label is None
+    has_label = any(one.label.columns or (is_asked and one.label.question) for one in others)
+    if has_label or not all(names) or len(set(names)) < 2:
         return given
-    parts = [
-        pd.DataFrame({"file": one.table.frame[one.image], "label": name, "split": one.table.split})
-        for one, name in zip(members, names, strict=True)
-    ]
+    parts, pictures = [], []
+    for one, name in zip(members, names, strict=True):
+        of_class = one.table.frame[one.table.frame.iloc[:, -1] != "-1"]
+        given_split = {"label": name, "split": one.table.split}
+        parts.append(pd.DataFrame({"file": of_class[one.image], **given_split}))
+        pictures.append(one.paths[of_class.index])
     paths = tuple(member.table.path for member in members)
     frame = pd.concat(parts, ignore_index=True).dropna(axis=1)
     table = table_files.Table(f"the lists {few(paths, 3)}", frame, annotations=paths)
-    pictures = pd.concat([member.paths for member in members], ignore_index=True)
-    bundle = _bundle([Named(table, "file", pictures)], options)
-    return replace(given, bundles=[*others, bundle])
+    named = Named(table, "file", pd.concat(pictures, ignore_index=True))
+    return replace(given, bundles=[*others, _bundle([named], options)])
+
+
+def _is_marked(frame: pd.DataFrame) -> bool:
+    """Whether a list says by 1, -1 or 0 (difficult) whether pictures show its class. Source:
+    Everingham et al. 2010, The Pascal VOC Challenge, image sets.
+    """
+    marks = set(frame.iloc[:, -1])
+    return frame.shape[1] == 2 and "-1" in marks and marks <= {"1", "-1", "0"}
 
 
 def _class_of_list(path: str) -> str:
@@ -239,7 +251,9 @@ def _united(members: list[Named]) -> list[list[Named]]:
     for one in sorted(members, key=lambda item: -len(item.pictures)):
         inside = [other for other in kept if other is not one and other.pictures <= one.pictures]
         parts = set().union(*(other.pictures for other in inside))
-        if one.table.split is None and len(inside) > 1 and parts >= one.pictures:
+        name = vocabulary.tokens(one.table.path.rsplit("/", 1)[-1])
+        is_whole = one.table.split is None or "trainval" in name or {"train", "val"} <= {*name}
+        if is_whole and len(inside) > 1 and parts >= one.pictures:
             kept.remove(one)
     total = sum(len(one.pictures) for one in kept)
     if len(set().union(*(one.pictures for one in kept))) == total or _have_own_splits(kept):
@@ -301,6 +315,8 @@ def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Re
             f"{few(folds)} in {name} is not read as a split, since its values are none that is "
             "known; split=COLUMN with split_names=VALUE:train,VALUE:test reads it."
         )
+    if others := columns.other_labels(frame, bundle.label):
+        notes.append(f"Labels are also in {few(others)} of {name}; label=COLUMN reads them.")
     empty = frame[bundle.image] == ""
     unused["no file name in the row"] += int(empty.sum())
     missing = bundle.paths.isna() & ~empty
