@@ -409,6 +409,10 @@ WRITTEN = {
         ("a", "b"),
     ),
     "remarks above the header": ({"labels.csv": f"# by me, 2024\n# of 12\n{AB}"}, ("a", "b")),
+    "Portuguese of another system": (
+        {"labels.csv": _lines(*_cells("infec\xe7\xe3o", "les\xe3o")).encode("cp1252")},
+        ("infec\xe7\xe3o", "les\xe3o"),
+    ),
     "decimal commas": (
         {"labels.csv": _lines(*_cells("1,0", "1,5", sign=";"), head="image;label")}, ("1,0", "1,5")
     ),
@@ -446,6 +450,9 @@ UNCLEAR = {
     "quoted and plain": (_cells("a", "'a'", "b"), "same classes: .*'a'"),
     "a text of another system": (["0.png,caf\u017d", *_cells("caf\u017d", "a", first=1)],
                                  "words such as 'caf\u017d'; say encoding="),
+    "Chinese": (["0.png,\xb9\xb7", *_cells("\xc3\xa8", "\xb9\xb7", first=1)],
+                "gives words such as '\xb9\xb7'; say encoding="),
+    "Japanese": (["0.png,\u0192l\u0192R", *_cells("\u0192l\u0192R", "a", first=1)], "say encoding="),
     "more cells than names": (_cells("1,0", "1,5"), "row 2 has 3 cells"),
 }  # fmt: skip
 

@@ -257,14 +257,15 @@ def _decode(data: bytes, encoding: str | None) -> tuple[str, str]:
 
 
 def _garbled_word(text: str) -> str | None:
-    """A word whose letters are mostly beyond ASCII, or with an accented capital behind a small
-    letter, as in no language that cp1252 writes.
+    """A word with an accented capital behind a small letter or with ƒ, or signs beyond ASCII if
+    most stand next to each other, as in no language that cp1252 writes.
     """
     text = text[:200_000]
-    if inside := re.search(r"[^\W\d_]*[a-zß-ÿ][À-ÖØ-ÞŠŒŽ][^\W\d_]*", text):
+    if inside := re.search(r"[^\W\d_]*(?:[a-zß-ÿ][À-ÖØ-ÞŠŒŽ]|ƒ)[^\W\d_]*", text):
         return inside[0]
-    words = re.findall(r"[^\W\d_]{3,}", text)
-    return next((w for w in words if sum(not c.isascii() for c in w) * 2 > len(w)), None)
+    signs = re.findall(r"[^\x00-\x7f]+", re.sub("ç[ãõ]|éé", "", text))  # as in informação, créée
+    runs = [run for run in signs if len(run) > 1]
+    return runs[0] if len(runs) * 2 > len(signs) else None
 
 
 def _from_text(
