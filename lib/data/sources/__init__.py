@@ -69,8 +69,8 @@ def rows(dataset: Dataset) -> DataFrame:
 
     Columns: `path`, `label`, `source_split`, `source_group`, `bytes`, `mtime_ns`, `problem` and
         `detail` (why the file cannot be read, or None; `missing` where the source names a file that
-        is not there), then `attr_*` and `box_*`. `attrs["facts"]` of a user's folder says how it
-        was read, as `source.json` keeps it.
+        is not there), then `attr_*` and `box_*`. `attrs["facts"]` says how the data set was read,
+        as `source.json` keeps it.
     """
     import pandas as pd
 
@@ -79,11 +79,12 @@ def rows(dataset: Dataset) -> DataFrame:
     raw, files, source = dataset.raw, dataset.all_files(), dataset.source
     packaged = module(source["kind"]) if source["kind"] in PACKAGED else None
     if hasattr(packaged, "rows"):
-        listed, facts = packaged.rows(raw), {}
+        listed = packaged.rows(raw)
     else:
         read = read_folder(raw, files, source.get("options", {}))
         listed = read.rows
-        facts = {} if packaged else read.facts()
+    if packaged:
+        read = reading.Reading("folders", listed, label=source.get("label_rule", "the source"))
     present = pd.DataFrame(
         [(file.path, file.size, file.mtime_ns, file.problem, file.detail) for file in files],
         columns=["path", "bytes", "mtime_ns", "problem", "detail"],
@@ -100,7 +101,7 @@ def rows(dataset: Dataset) -> DataFrame:
         values = table[column].astype(object)
         table[column] = values.where(values.notna(), None)
     table = table.sort_values("path", ignore_index=True)
-    if facts:
-        table.attrs["facts"] = {**facts, "understood": reading.sentence(facts, table)}
+    facts = read.facts()
+    table.attrs["facts"] = {**facts, "understood": reading.sentence(facts, table)}
     sample = dataset.sample
     return table if sample is None else table[table["path"].isin(sample)].reset_index(drop=True)
