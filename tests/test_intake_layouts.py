@@ -1365,6 +1365,32 @@ def test_two_columns_of_pictures_and_two_of_labels(tmp_path):
     assert any("Labels are also in species of labels.csv" in note for note in reading.notes)
 
 
+@pytest.mark.parametrize("name", ["list.txt", "dataset.json"])
+def test_a_list_without_header_that_contradicts_the_folders_is_asked(tmp_path, name):
+    files = [f"{i // 4:05}/img{i:08}.png" for i in range(12)]
+    fill(tmp_path, *files)
+    rows = [[file, i % 2] for i, file in enumerate(files)]
+    if name == "list.txt":
+        table(tmp_path, None, rows, name=name, sep=" ")
+    else:  # as StyleGAN writes it
+        (tmp_path / name).write_text(json.dumps({"labels": rows}))
+    with pytest.raises(DarkroomError, match=f"The folders and {name} give different labels"):
+        read(tmp_path)
+    assert labels(read(tmp_path, kind="table")) == {"0": 6, "1": 6}
+
+
+def test_lists_of_ids_begin_with_their_first_row(tmp_path):  # as those of NABirds
+    ids = [f"{i:04x}-3f-{i % 2}" for i in range(12)]
+    files = [f"{['0817', '0900'][i % 2]}/{i:032x}.png" for i in range(12)]
+    fill(tmp_path, *(f"images/{file}" for file in files))
+    table(tmp_path, None, zip(ids, files, strict=True), name="images.txt", sep=" ")
+    flags = [(one, int(i < 8)) for i, one in enumerate(ids)]
+    table(tmp_path, None, flags, name="train_test_split.txt", sep=" ")
+    reading = read(tmp_path)
+    assert labels(reading) == {"0817": 6, "0900": 6}
+    assert splits(reading) == {"train": 8, "test": 4}
+
+
 def test_tables_without_pictures_and_above_them_are_named(tmp_path):
     fill(tmp_path / "images", *TWELVE)
     table(tmp_path, "image,label", [(name, "a") for name in TWELVE])

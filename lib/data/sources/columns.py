@@ -101,7 +101,8 @@ def name_pictures(table: Table, index: FileIndex, wanted: str | None) -> tuple[N
         is_known = column_key(name) in vocabulary.IMAGE_COLUMNS
         like_files = any("." in cell or "/" in cell for cell in cells[:5])
         is_enough = len(matches) * 2 >= len(cells) or wanted or (like_files and is_known)
-        if matches and is_enough:
+        is_class = len(set(cells)) * 4 < len(cells) and not (like_files or is_known or wanted)
+        if matches and is_enough and not is_class:  # the class 1 is not the picture 1.png
             scored.append((len(set(matches)), is_known, like_files, -place, name, set(matches)))
     if not scored:
         return None, _why_unnamed(sample, columns, index)

@@ -131,7 +131,7 @@ def _by_folder_or_table(raw: Path, listing: Listing, options: Options) -> Readin
         return _with_tables(chosen, given, options, may_label=True)
     if question:
         raise DarkroomError(_question(question, certain))
-    _refuse_contradiction(by_folder[0], certain)
+    _refuse_contradiction(by_folder[0], telling)
     return _with_tables(by_folder[0], given, options, may_label=False)
 
 
@@ -151,12 +151,13 @@ def _question(question: str, certain: list[Bundle]) -> str:
 
 
 def _refuse_contradiction(reading: Reading, certain: list[Bundle]) -> None:
-    """A table beside class folders is attributes, unless its column is called label or the like and
-    says something else.
+    """A table beside class folders is attributes, unless its column is called label or the like, or
+    it is a list of files and classes, and says something else.
     """
     for bundle in certain:
         names = bundle.label.columns
-        if len(names) == 1 and vocabulary.column_key(names[0]) in vocabulary.PLAIN_LABELS:
+        plain = vocabulary.PLAIN_LABELS | {"column_2"}
+        if len(names) == 1 and vocabulary.column_key(names[0]) in plain:
             values = bundle.frame[names[0]]
             counts = class_counts(values[values != ""].value_counts(), 4)
             raise DarkroomError(

@@ -327,7 +327,11 @@ def _from_text(
 
 
 def _is_header(rows: list[list[str]], names: frozenset[str]) -> bool:
-    if len(rows) < 2 or all(re.fullmatch(r"-?\d+(\.\d+)?", cell) for cell in rows[0]):
+    number = re.compile(r"-?\d+(\.\d+)?")
+    if len(rows) < 2 or all(map(number.fullmatch, rows[0])):
+        return False
+    is_pair = len(rows[0]) == 2 and re.search(r"\d", rows[0][0])
+    if is_pair and all(number.fullmatch(row[1]) for row in rows):  # 3f-07 1 above 3f-08 0
         return False
     return not any(
         _is_file_cell(cell, names) and ("." in cell or "." not in below)
@@ -451,6 +455,10 @@ def picture_columns(schema: Any) -> list[str]:
 
 
 def _from_records(records: list[Any]) -> pd.DataFrame:
+    if records and all(isinstance(record, list) for record in records):  # [[path, class], …]
+        frame = pd.DataFrame(records)
+        frame.columns = [f"column {at + 1}" for at in range(frame.shape[1])]
+        return _as_text(frame)
     if not records or not all(isinstance(record, dict) for record in records):
         raise NoTable("its lines are no records of names and values")
     return _as_text(pd.json_normalize(records, max_level=1))
@@ -502,9 +510,8 @@ def _from_names(value: dict[str, Any], names: frozenset[str]) -> pd.DataFrame | 
         if all(isinstance(item, dict) for _, item in items):
             return _from_records([{**item, "split": split} for split, item in items])
         if all(isinstance(item, list) for _, item in items):  # [[path, number, class], …]
-            frame = pd.DataFrame([item for _, item in items])
-            frame.columns = [f"column {at + 1}" for at in range(frame.shape[1])]
-            return _as_text(frame.assign(split=[split for split, _ in items]))
+            frame = _from_records([item for _, item in items])
+            return frame.assign(split=[split for split, _ in items])
     if len(value) < 2:
         return None
     if all(isinstance(part, str | int | float) for part in parts):
