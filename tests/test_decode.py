@@ -5,9 +5,11 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms, ImageOps
 
 from lib.data import decode as decoding
+from lib.data import decode_arrays
 from lib.data.decode import REASONS, ImageError, decode, resize
 
 
@@ -347,3 +349,22 @@ def test_a_jpeg_of_very_many_scans_is_refused(picture):
     data = stored(Image.fromarray(picture), "JPEG", progressive=True)
     at = data.rindex(b"\xff\xda")
     assert reason_of(data[:-2] + data[at:-2] * 200 + data[-2:]) == "too_large"
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", ["<f2", "<f4", ">f4", "<f8", "<u2"])
+def test_stored_values_are_read_where_they_lie(kind, order):
+    values = (np.arange(6 * 5 * 3).reshape(6, 5, 3) / 2).astype(kind, order=order)
+    npy, tiff = io.BytesIO(), io.BytesIO()
+    np.save(npy, values)
+    plain = {"photometric": "rgb", "byteorder": kind[0]}
+    tifffile.imwrite(tiff, np.ascontiguousarray(values), **plain)
+    tifffile.imwrite(packed := io.BytesIO(), values, compression="zlib", **plain)
+    for file, read in ((npy, decode_arrays.from_npy), (tiff, decode_arrays.from_tiff)):
+        data = file.getvalue()
+        found = read(data, 100).values
+        assert np.array_equal(found, values)
+        assert np.shares_memory(found, np.frombuffer(data, np.uint8)) == (kind[0] == "<")
+    ways = (file.getvalue() for file in (npy, tiff, packed))
+    first, *others = (decode(data).pixels for data in ways)
+    assert all(np.array_equal(first, other) for other in others)

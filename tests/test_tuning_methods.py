@@ -1,4 +1,5 @@
 import math
+import random
 
 import pytest
 
@@ -25,9 +26,9 @@ def rungs(epochs):
     return [row["to epoch"] for row in Halving.rounds(Plan(SPACE, "halving", "", GOAL, epochs))]
 
 
-def drive(method, score, *, most=1000, num_parallel=1):
+def drive(method, score, *, most=1000, num_parallel=1, first=lambda number: 0):
     """Asks and tells until nothing is proposed any more; returns (proposal, score) in the order of
-    the ends.
+    the ends. Of several trials that run, `first` says which ends.
     """
     ended, open_ = [], []
     while len(ended) < most:
@@ -35,7 +36,7 @@ def drive(method, score, *, most=1000, num_parallel=1):
             open_.append(proposal)
         if not open_:
             return ended
-        proposal = open_.pop(0)
+        proposal = open_.pop(first(len(open_)))
         found = score(proposal)
         method.tell(Ended(proposal.number, None if found is None else [found]))
         ended.append((proposal, found))
@@ -138,6 +139,24 @@ def test_a_sampler_ends_after_its_trials_and_follows_from_its_seed(name):
     assert len(first) == 25 and first == run(1) != run(2)
     for values in first:
         assert 0 <= values["x"] <= 1 and values["y"] in range(1, 9) and values["z"] in "abc"
+
+
+@pytest.mark.parametrize("name", ["tpe", "genetic", "cmaes", "random"])
+@pytest.mark.parametrize("slots", [2, 3])
+def test_which_trial_ends_first_changes_no_proposal(name, slots):
+    plain = space.read({"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0}})
+
+    def proposals(first):
+        method = make(name, plain, goals=GOAL, num_trials=40)
+        method.slots = slots
+        ended = drive(method, by_x, num_parallel=slots, first=first)
+        return sorted((proposal.number, proposal.values["x"]) for proposal, _ in ended)
+
+    in_order = proposals(lambda number: 0)
+    assert len(in_order) == 40
+    for seed in range(3):
+        assert proposals(random.Random(seed).randrange) == in_order
+    assert proposals(lambda number: number - 1) == in_order
 
 
 def test_what_was_done_before_is_free():

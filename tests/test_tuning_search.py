@@ -325,6 +325,21 @@ def test_a_search_moved_aside_for_its_budget_is_taken_up_again(tmp_path, monkeyp
     assert begin({"budget": 3}, other) == "" and not (folder / "journal.jsonl").exists()
 
 
+@pytest.mark.parametrize("method", ["random", "tpe"])
+def test_repeated_proposals_wait_for_the_trial_that_they_repeat(tmp_path, importable, method):
+    halves = space.read({"x": {"low": 0.0, "high": 1.0, "step": 0.25}})
+    wanted = plan(method, halves, num_trials=4, settings={"ran": str(tmp_path / "ran")})
+    expected = known(search.run(wanted))
+    states = [state for _, _, _, state, _ in expected]
+    assert states.count("finished") == 4 and "copied" in states
+    (tmp_path / "ran").unlink()
+    slow = tmp_path / "slow"
+    with Executor(workers=3) as executor:  # the trials and their repetitions begin together
+        found = search.run(wanted, slow, executor=executor)
+    assert known(found) == expected
+    assert len(ran(tmp_path / "ran")) == 4
+
+
 def test_an_interrupted_search_calls_its_trials_off_and_the_same_engine_continues(
     tmp_path, importable
 ):

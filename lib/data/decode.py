@@ -383,16 +383,17 @@ def _wide_png(
     import cv2
 
     image.load()  # which refuses what OpenCV would pass over
+    image.im = None  # a second copy of the pixels
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     values = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if values is None or values.dtype != np.uint16:
         raise ImageError("corrupted", "PNG: its 16-bit pixels cannot be read")
     values = np.atleast_3d(values)
-    if values.shape[2] >= 3:
-        values = values[..., [2, 1, 0, *range(3, values.shape[2])]]  # OpenCV's order is BGR
-    pixels, known, ends = _to_8_bit(values[..., :3], rendering)
+    colours = values[..., 2::-1] if values.shape[2] >= 3 else values  # OpenCV's order is BGR
+    pixels, known, ends = _to_8_bit(colours, rendering)
     if values.shape[2] == 4:
         alpha = value_range.to_8_bit(values[..., 3:], 0, 65535)
+        del values, colours
         pixels = on_white(np.dstack([pixels, alpha]), is_multiplied=False)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels, known, ends
 

@@ -52,16 +52,18 @@ def from_npy(data: bytes, max_pixels: int) -> Stored:
     }
     if version not in headers:
         raise NotSupported(f"version {version[0]}.{version[1]} of the format")
-    shape, _, kind = headers[version](file)
+    shape, is_fortran, kind = headers[version](file)
     if kind.hasobject or kind.kind not in "buif":
         raise NotSupported(f"an array of {kind}")
     described = f"an array of shape {' x '.join(map(str, shape))}"
     if len(shape) not in (2, 3) or min(shape, default=0) < 1:
         raise NotSupported(described)
     _refuse_large(shape, max_pixels)
-    if len(data) - file.tell() < int(np.prod(shape, dtype=np.int64)) * kind.itemsize:
+    num_values = int(np.prod(shape, dtype=np.int64))
+    if len(data) - file.tell() < num_values * kind.itemsize:
         raise ValueError("truncated array")
-    values = np.load(io.BytesIO(data), allow_pickle=False)
+    values = np.frombuffer(data, kind, num_values, file.tell())  # without a copy
+    values = values.reshape(shape, order="F" if is_fortran else "C")
     if values.ndim == 3 and values.shape[0] in (1, 3) and min(values.shape[1:]) > 4:
         values = values.transpose(1, 2, 0)
     if values.ndim == 3 and values.shape[2] > 64:
@@ -129,7 +131,13 @@ def from_tiff(data: bytes, max_pixels: int) -> Stored:
             raise TooLarge(f"{' x '.join(map(str, shape))} values of {kind}")
         _check_strips(page, data, kind.itemsize)
         try:
-            values = page.asarray(maxworkers=1)
+            if page.is_contiguous and page.compression == 1 and page.predictor == 1:
+                num_values = int(np.prod(shape, dtype=np.int64))
+                stored = np.dtype(file.byteorder + kind.char)
+                values = np.frombuffer(data, stored, num_values, page.dataoffsets[0])
+                values = values.reshape(shape)  # without a copy
+            else:
+                values = page.asarray(maxworkers=1)
         except (ImportError, KeyError, NotImplementedError, ValueError) as error:
             if isinstance(error, ValueError) and "imagecodecs" not in str(error):
                 raise
@@ -184,13 +192,11 @@ def _packed_tiff(data: bytes, page: Any) -> np.ndarray | None:
 
 
 def _native(values: np.ndarray) -> np.ndarray:
-    """Returns values in this machine's byte order: booleans as 0 and 255, int8 as int16, float16
-    as float32.
-    """
+    """Returns values in this machine's byte order: booleans as 0 and 255, int8 as int16."""
     if values.dtype.kind == "b":
         return values.astype(np.uint8) * np.uint8(255)
-    if values.dtype.kind == "f":
-        return values.astype(np.float32 if values.dtype.itemsize < 8 else np.float64, copy=False)
+    if values.dtype.kind == "f" and values.dtype.itemsize > 8:
+        return values.astype(np.float64)
     if values.dtype == np.int8:
         return values.astype(np.int16)
     return values.astype(values.dtype.newbyteorder("="), copy=False)

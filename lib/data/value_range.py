@@ -146,7 +146,8 @@ def to_8_bit(values: np.ndarray, low: float, high: float) -> np.ndarray:
         return np.rint(table).astype(np.uint8)[values]
     result = np.empty(values.shape, np.uint8)
     scale = 255 / (high - low)
-    kind = np.float64 if values.dtype.itemsize > 2 else np.float32
+    is_short = values.dtype.kind in "iu" and values.dtype.itemsize <= 2
+    kind = np.float32 if is_short else np.float64
     for strip, part in zip(_strips(values), _strips(result), strict=True):
         scaled = (strip.astype(kind) - low) * scale
         np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)

@@ -46,8 +46,8 @@ class EventLog:
         self.events.append(event)
         return event
 
-    def begin(self, key: dict[str, Any]) -> None:
-        """Starts a session of the search with this key.
+    def begin(self, key: dict[str, Any], *, slots: int) -> None:
+        """Starts a session of the search with this key, which runs `slots` trials at once.
 
         Raises DarkroomError if the log is that of another search.
         """
@@ -64,7 +64,7 @@ class EventLog:
                 f"{self.path.parent if self.path else 'Memory'} holds a different search "
                 f"({changes[:600]}). Use another study or arm for this one, or delete that folder."
             )
-        self.add(SESSION)
+        self.add(SESSION, slots=slots)
 
     def seconds(self) -> float:
         """Returns the time of all sessions together, each up to its last event."""

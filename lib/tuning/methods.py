@@ -68,6 +68,9 @@ class OptunaMethod(SearchMethod):
 
     It proposes `num_trials` trials; proposals that equal an earlier trial are free. The pruner is
     `none`, `median` (worse than half of the trials at the same epoch) or `hyperband`.
+
+    Without a pruner, trial n is proposed from the scores of the trials up to n - (2 `slots` - 1),
+    whichever others have ended, so that a search is the same however long its trials take.
     """
 
     options: ClassVar = {"pruner": ("none", 0)}
@@ -88,6 +91,7 @@ class OptunaMethod(SearchMethod):
         self._plan, self._prunes = plan, options["pruner"] != "none"
         self._trials: list[optuna.Trial] = []
         self._open: set[int] = set()
+        self._ended: dict[int, Ended] = {}  # not told to Optuna yet
         self._num_computed = 0
 
     @classmethod
@@ -121,6 +125,13 @@ class OptunaMethod(SearchMethod):
         enough = self._num_computed + len(self._open) >= num_trials
         if enough or len(self._trials) >= _MAX_PROPOSALS * num_trials:
             return None
+        usable = len(self._trials) + 2 - 2 * self.slots  # trials before this one
+        if self._prunes or not self.slots:
+            usable = len(self._trials)
+        elif min(self._open, default=usable) < usable:
+            return None
+        for number in sorted(number for number in self._ended if number < usable):
+            self._tell_study(self._ended.pop(number))
         with _without_warnings():
             trial = self._study.ask()
             values: dict[str, Any] = {}
@@ -139,11 +150,17 @@ class OptunaMethod(SearchMethod):
         return self._trials[number].should_prune()
 
     def tell(self, ended: Ended) -> None:
+        """Records the scores, which Optuna is told before a proposal."""
+        self._open.discard(ended.number)
+        self._num_computed += ended.computed
+        self._ended[ended.number] = ended
+        if self._prunes:
+            self._tell_study(self._ended.pop(ended.number))
+
+    def _tell_study(self, ended: Ended) -> None:
         """Tells Optuna the scores; without scores the trial counts as pruned, or as failed."""
         from optuna.trial import TrialState
 
-        self._open.discard(ended.number)
-        self._num_computed += ended.computed
         trial = self._trials[ended.number]
         with _without_warnings():
             if ended.scores is not None:

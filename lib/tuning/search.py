@@ -139,7 +139,9 @@ class _Record:
         Raises DarkroomError if it proposes other trials than the log holds.
         """
         for event in self.log.events:
-            if event["event"] == event_log.ASKED:
+            if event["event"] == event_log.SESSION:
+                self.method.slots = event.get("slots", 0)
+            elif event["event"] == event_log.ASKED:
                 self._restore(self.method.ask(), event)
             elif event["event"] == event_log.REPORTED:
                 trial, row = self.trials[event["trial"]], event["row"]
@@ -180,6 +182,13 @@ class _Record:
             if other.has_scores and (other.epochs, other.values) == (trial.epochs, trial.values):
                 return other
         return None
+
+    def is_repeated(self, trial: Trial) -> bool:
+        """Returns whether an open trial before this one has the same values and epochs."""
+        return any(
+            other.state == "open" and (other.epochs, other.values) == (trial.epochs, trial.values)
+            for other in self.trials[: trial.number]
+        )
 
     def finished_roots(self) -> set[int]:
         """Returns the first trials of chains that have ended and that no trial can continue."""
@@ -239,20 +248,25 @@ class _Search:
 
     def run(self, executor: InProcess | Pool, budget_minutes: float | None) -> SearchResult:
         record = self._record
-        record.log.begin(self._plan.key())
+        record.log.begin(self._plan.key(), slots=executor.slots)
         record.replay()
         if budget_minutes is not None:
             self._deadline = time.monotonic() + 60 * budget_minutes - record.log.seconds()
-        # Trials that were open when the search was killed come first.
+        # Trials that were open when the search was killed come first. A repeated trial waits for
+        # the one that it repeats: how many trials there are does not depend on which ends first.
         waiting = [trial for trial in record.trials if trial.state == "open"]
         running: set[int] = set()
         try:
             while True:
                 while not self._check_deadline() and len(running) < executor.slots:
-                    trial = waiting.pop(0) if waiting else record.ask()
-                    if trial is None:
+                    trial = next((t for t in waiting if not record.is_repeated(t)), None)
+                    if trial is not None:
+                        waiting.remove(trial)
+                    elif (trial := record.ask()) is None:
                         break
-                    if self._start(trial, executor):
+                    if record.is_repeated(trial):
+                        waiting.append(trial)
+                    elif self._start(trial, executor):
                         running.add(trial.number)
                 self._clear_checkpoints()
                 if not running:

@@ -101,6 +101,9 @@ class SearchMethod:
     options: ClassVar[Mapping[str, tuple[Any, int]]] = {}
     """The default and the least value of each option."""
 
+    slots: int = 0
+    """The number of trials that run at once; 0 if that is not known."""
+
     @classmethod
     def options_of(cls, plan: Plan) -> dict[str, Any]:
         """Returns the plan's options and the defaults of the others."""
