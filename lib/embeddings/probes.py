@@ -21,7 +21,7 @@ import pandas as pd
 from lib.embeddings import label_columns, reduction
 from lib.embeddings.record import TITLES
 from lib.errors import DarkroomError
-from lib.evaluation import checks, outcomes
+from lib.evaluation import outcomes
 
 ALPHA = 0.05
 NUM_PERMUTATIONS = 200
