@@ -43,7 +43,7 @@ def statuses(path):
     ]
 
 
-def test_three_doors_give_the_same_result(batch_home):
+def test_three_ways_give_the_same_result(batch_home):
     results = {}
     for door, engine in (("engine", True), ("plain", False)):
         parameters = {"study": door, "arm": "double", "seed": "1", "split_seed": "1"}
@@ -281,7 +281,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "wrong", "message"), WRONG)
-def test_three_doors_refuse_alike(name, wrong, message):
+def test_three_ways_refuse_alike(name, wrong, message):
     notebook = notebooks.find(name)
     declared = notebook.parameters
     own = {key: value for key, value in wrong.items() if key not in declared}

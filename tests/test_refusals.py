@@ -1,4 +1,4 @@
-"""What no parameter of any notebook may be is refused in one sentence by all three doors: `runs.check`
+"""What no parameter of any notebook may be is refused in one sentence in all three ways to run one: `runs.check`
 in JupyterLab and plain papermill, the papermill engine, and a study.
 """
 

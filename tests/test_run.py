@@ -18,7 +18,7 @@ from lib.batch import notebook_job as jobs
 from lib.batch.dask_executor import Executor
 from lib.batch.notebook_job import Busy, Job, run_notebook
 
-CASES = ("ok", "frugal", "raises", "late", "silent", "dies", "eats", "endless", "nan")
+CASES = ("ok", "frugal", "raises", "late", "silent", "dies", "fills_memory", "endless", "nan")
 
 
 def job(name, **more):
@@ -45,7 +45,7 @@ def ended(tmp_path_factory):
     """The outcome and the folder of every case, run two at a time."""
     home = tmp_path_factory.mktemp("home")
     shutil.copytree(Path(__file__).parent / "notebooks", home / "notebooks")
-    limits = {"eats": {"memory_bytes": 400_000_000}, "endless": {"time_limit_s": 4.0}}
+    limits = {"fills_memory": {"memory_bytes": 400_000_000}, "endless": {"time_limit_s": 4.0}}
     with pytest.MonkeyPatch.context() as patch, Executor(workers=2) as executor:
         patch.setenv("DARKROOM_HOME", str(home))
         for name in CASES:
@@ -90,7 +90,7 @@ def test_a_run_that_works_has_its_result_and_its_notebook(ended):
         ("late", "code", "ZeroDivisionError", 5, "1 / 0"),
         ("silent", "code", "NoResult", None, ""),
         ("dies", "kernel died", "DeadKernel", 4, "import os"),
-        ("eats", "out of memory", "MemoryLimit", 4, "import time"),
+        ("fills_memory", "out of memory", "MemoryLimit", 4, "import time"),
         ("endless", "time limit", "TimeLimit", ANY, ANY),  # a slow machine may not get to cell 4
         (
             "nan",

@@ -1,4 +1,5 @@
 import os
+import shutil
 import tarfile
 import zipfile
 from types import SimpleNamespace
@@ -55,13 +56,6 @@ def test_class_folders_are_referred_to_in_place(tmp_path):
     }
     assert intake.bring(str(folder)) == data == datasets.load("animals")
     assert datasets.names() == ["animals"]
-
-
-def test_a_copy_is_in_raw(tmp_path):
-    folder = draw(tmp_path / "animals", "cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")
-    data = intake.bring(str(folder), name="pets", copy=True)
-    assert data.raw == paths.dataset("pets") / "raw" and data.source["mode"] == "copy"
-    assert (data.raw / "dog/2.png").read_bytes() == (folder / "dog/2.png").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -185,19 +179,21 @@ def test_two_folders_of_one_name_have_names_of_their_own(tmp_path):
         intake.bring(str(other), name="animals")
 
 
-def test_a_full_disk_is_reported_before_copying(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_unpacking(tmp_path, monkeypatch):
     folder = draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    packed = shutil.make_archive(str(tmp_path / "animals"), "zip", folder)
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(DarkroomError, match="make room, or refer to a folder in place"):
-        intake.bring(str(folder), copy=True)
+        intake.bring(packed)
     assert not (paths.dataset("animals") / "raw").exists()
 
 
 def test_raw_of_the_user_is_never_overwritten(home, tmp_path):
     draw(home / "datasets/animals/raw", "a/1.png")
     folder = draw(tmp_path / "animals", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    packed = shutil.make_archive(str(tmp_path / "animals"), "zip", folder)
     with pytest.raises(DarkroomError, match="is there already"):
-        intake.bring(str(folder), copy=True)
+        intake.bring(packed)
 
 
 def test_the_walk_names_what_it_cannot_read(tmp_path):
@@ -391,24 +387,6 @@ def test_links_in_an_archive_are_left_out(tmp_path):
     with tarfile.open(tmp_path / "t.tar", "w") as archive:
         archive.add(folder, "animals")
     assert len(intake.bring(str(tmp_path / "t.tar")).files()) == 4
-
-
-def test_a_copy_may_be_scaled_and_what_is_no_picture_comes_as_it_is(tmp_path):
-    folder = tmp_path / "large"
-    for name in ("a", "b"):
-        (folder / name).mkdir(parents=True)
-        for number in range(2):
-            Image.new("RGB", (300, 200), (number, 9, 9)).save(folder / name / f"{number}.jpg")
-    (folder / "a" / "broken.jpg").write_bytes((folder / "a" / "0.jpg").read_bytes()[:300])
-    with pytest.raises(DarkroomError, match="Only a copy can be scaled"):
-        intake.bring(str(folder), side=64)
-    data = intake.bring(str(folder), copy=True, side=64)
-    with Image.open(data.raw / "b" / "1.jpg") as picture:
-        assert picture.size == (64, 64)
-    assert (data.raw / "a" / "broken.jpg").stat().st_size == 300
-    assert data.source["scaled_to"] == 64
-    with Image.open(folder / "b" / "1.jpg") as original:
-        assert original.size == (300, 200)
 
 
 def test_a_box_may_be_reported_by_its_corner_and_size(tmp_path):

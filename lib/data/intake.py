@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,18 +25,15 @@ def bring(
     data: str,
     *,
     name: str | None = None,
-    copy: bool = False,
-    side: int = 0,
     options: dict[str, Any] | None = None,
 ) -> Dataset:
     """Returns the data set `data`, brought in if it is not here yet; calling it again is free.
 
     `data` is the name of a data set in `datasets/` (also of a folder just dropped there), of a
     packaged one (`elpv`, `digits`, `planted`, `marked`), or the path of a folder, table or archive.
-    A folder stays where it is and is referred to, unless `copy`; an archive is unpacked. `name` is
-    what to call it, else the last part of the path. With `side` the copy's pictures are scaled to
-    that many pixels square, to save disk space. `options` go to the source,
-    such as `{"label": "artist"}` for a table. `elpv+tiny` is a sample of `elpv`, for tiny runs.
+    A folder stays where it is and is referred to; an archive is unpacked. `name` is what to call
+    it, else the last part of the path. `options` go to the source, such as `{"label": "artist"}`
+    for a table. `elpv+tiny` is a sample of `elpv`, for tiny runs.
 
     Raises:
         DarkroomError: nothing is there; another data set has the name; fewer than two classes; a
@@ -57,12 +53,7 @@ def bring(
     known = _known(name, place)
     if known is not None and (options is None or options == _asked(known)):
         return known
-    if side and not copy:
-        raise DarkroomError(
-            "Only a copy can be scaled; the originals stay as they are. Use copy=True with "
-            f"side={side}."
-        )
-    return _from_path(place, name, copy=copy, side=side, options=options)
+    return _from_path(place, name, options)
 
 
 def _sampled(whole: Dataset) -> Dataset:
@@ -179,9 +170,7 @@ def _by_name(name: str, options: dict[str, Any] | None) -> Dataset:
     raise unknown("data set", name, choices, hint=hint)
 
 
-def _from_path(
-    place: Path, name: str, *, copy: bool, side: int, options: dict[str, Any] | None
-) -> Dataset:
+def _from_path(place: Path, name: str, options: dict[str, Any] | None) -> Dataset:
     folder = paths.dataset(name)
     if place.is_file() and place.name.lower().endswith(READ_ARCHIVES):
         from lib.data.sources import archives
@@ -202,14 +191,7 @@ def _from_path(
         )
     if place.is_file():
         options = {"table": place.name, **(options or {})}
-    source = _describe(root, root, options=options, origin=place, folder=folder)
-    if copy:
-        source_checks.usable(_preview(source, root, name, folder), where=place)
-        files = [file for file in Dataset(name, folder, root).files() if file.problem is None]
-        source_checks.room(paths.root(), needed=sum(file.size for file in files), what=str(place))
-        _fill(folder, lambda raw: _copy(root, raw, [file.path for file in files], side))
-        source |= {"path": "raw", "mode": "copy"} | ({"scaled_to": side} if side else {})
-    return _register(name, source)
+    return _register(name, _describe(root, root, options=options, origin=place, folder=folder))
 
 
 def _describe(
@@ -309,24 +291,3 @@ def _unpack_parquet(
     source = _describe(aside, Path("raw"), options=wanted, origin=origin, folder=aside.parent)
     source["asked"] = options or {}
     return source
-
-
-def _copy(root: Path, raw: Path, files: list[str], side: int) -> None:
-    for file in files:
-        (raw / file).parent.mkdir(parents=True, exist_ok=True)
-        if not side or not _scaled(root / file, raw / file, side):
-            shutil.copyfile(root / file, raw / file)
-
-
-def _scaled(origin: Path, target: Path, side: int) -> bool:
-    """Writes the picture smaller; False for damaged or other files, which cleaning must see as
-    it came.
-    """
-    from lib.data import decode
-
-    try:
-        data = decode.scaled(origin.read_bytes(), side=side)
-    except decode.ImageError:
-        return False
-    target.write_bytes(data)
-    return True

@@ -21,7 +21,7 @@ import pandas as pd
 from lib.embeddings import label_columns, reduction
 from lib.embeddings.record import TITLES
 from lib.errors import DarkroomError
-from lib.evaluation import checks, outcomes
+from lib.evaluation import outcomes
 
 ALPHA = 0.05
 NUM_PERMUTATIONS = 200
@@ -199,7 +199,7 @@ def audit(probed: pd.DataFrame, *, target: str) -> list[dict[str, str]]:
     """Returns the check whether the classes of `target` are separated on held-out images."""
     for row in probed[probed["column"] == target].to_dict("records"):
         numbers = (row[name] for name in ("purity", "purity_permuted", "purity_high", "purity_p"))
-        return checks.separated(Separation(*numbers, num_test=row["num_test"]))
+        return check_separated(Separation(*numbers, num_test=row["num_test"]))
     return [outcomes.finding("classes_separated", outcomes.not_judged("too few held-out images"))]
 
 

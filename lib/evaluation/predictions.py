@@ -215,19 +215,16 @@ def write(path: Path, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
     files.write_parquet(path, frame, metadata=metadata)
 
 
-def read(
-    path: Path, *, class_names: Sequence[str] | None = None, paths: Sequence[str] | None = None
-) -> Predictions:
+def read(path: Path, *, class_names: Sequence[str] | None = None) -> Predictions:
     """The checked table of one run.
 
     Args:
         class_names: the classes it must have, where the caller knows them.
-        paths: the images it must hold (no fewer, no others), where the caller knows them.
 
     Raises:
-        DarkroomError: the file is missing, truncated or no prediction table; classes or images are
-            others; a path is missing or there twice; a value is NaN; a row of kind probability does
-            not sum to 1; a label is unknown.
+        DarkroomError: the file is missing, truncated or no prediction table; classes are others; a
+            path is missing or there twice; a value is NaN; a row of kind probability does not sum
+            to 1; a label is unknown.
     """
     import pyarrow
     import pyarrow.parquet
@@ -256,8 +253,6 @@ def read(
             f"{path} holds other classes. Expected: {few(class_names)}. Received: "
             f"{few(checked.class_names)}."
         )
-    if paths is not None:
-        _check_images(checked.frame["path"], paths, str(path))
     return checked
 
 
@@ -386,17 +381,6 @@ def _check_values(predictions: Predictions, where: str) -> None:
                     f"{where}, row {start + row} ({predictions.frame['path'].iloc[start + row]}) "
                     f"{what}; its sum is {sums[row]:.6g}."
                 )
-
-
-def _check_images(received: pd.Series, expected: Sequence[str], where: str) -> None:
-    """Raises DarkroomError unless the table holds just the expected images."""
-    missing = sorted(set(expected) - set(received))
-    extra = sorted(set(received) - set(expected))
-    if missing or extra:
-        raise DarkroomError(
-            f"{where} must hold exactly {len(set(expected))} images. "
-            f"Missing: {len(missing)} ({few(missing)}). Not expected: {len(extra)} ({few(extra)})."
-        )
 
 
 def blocks(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -26,8 +26,6 @@ PRECISIONS = ("bf16", "f32")
 """Tried in this order: bfloat16 is faster, and kept where what comes out agrees."""
 NUM_COMPARED = 64
 LEAST_COSINE = 0.995
-MOST_APART = 0.02
-"""Two classes that Keras itself holds this near to each other may change places."""
 _converting = threading.Lock()  # the converter is not made for two threads
 
 
@@ -35,19 +33,16 @@ _converting = threading.Lock()  # the converter is not made for two threads
 class Agreement:
     """Agreement of an exported network's outputs with Keras', over the first images.
 
-    `cosine` is the smallest cosine between the two outputs of an image; `changed` counts images
-    whose highest output moved though Keras holds the two highest further apart than 0.02 (as
-    probabilities, after a softmax).
+    `cosine` is the smallest cosine between the two outputs of an image.
     """
 
     num_images: int
     cosine: float
-    changed: int
 
     @property
     def holds(self) -> bool:
         """Whether the export may be used."""
-        return self.cosine >= LEAST_COSINE and not self.changed
+        return self.cosine >= LEAST_COSINE
 
 
 @dataclass(frozen=True)
@@ -101,13 +96,7 @@ def resolve(engine: str) -> str:
     return engine
 
 
-def prepare(
-    model: keras.Model,
-    images: np.ndarray,
-    *,
-    engine: str = "auto",
-    scores: bool = False,
-) -> Engine:
+def prepare(model: keras.Model, images: np.ndarray, *, engine: str = "auto") -> Engine:
     """Returns the model ready to be applied, exported if that is requested, possible and found to
     agree.
 
@@ -116,7 +105,6 @@ def prepare(
             are taken.
         images: RGB of 0 to 255 in the model's size; the export is compared on the first of them.
         engine: `auto`, `keras` or `openvino`.
-        scores: whether the outputs are logits of classes, whose order must agree too.
 
     Raises:
         DarkroomError: for an engine that cannot be, and with `openvino` for a network whose export
@@ -141,22 +129,19 @@ def prepare(
     expected = traced(some) if len(some) else np.zeros((0, 1), np.float32)
     for precision in PRECISIONS:
         apply = _compile(exported, precision)
-        agreement = compare(expected, apply(some) if len(some) else expected, scores=scores)
+        agreement = compare(expected, apply(some) if len(some) else expected)
         if agreement.holds:
             return Engine("openvino", precision, apply, agreement)
     if engine == "openvino":
         raise DarkroomError(
             f"OpenVINO's outputs of {model.name!r} do not agree with Keras': the smallest cosine "
-            f"is {agreement.cosine:.4f} and {agreement.changed} of {agreement.num_images} images "
-            "change class. Use engine = 'keras'."
+            f"is {agreement.cosine:.4f}. Use engine = 'keras'."
         )
     return by_keras
 
 
-def compare(expected: np.ndarray, received: np.ndarray, *, scores: bool) -> Agreement:
-    """Returns how near `found` comes to what Keras gave, both (n, ...); with `scores` classes are
-    compared too.
-    """
+def compare(expected: np.ndarray, received: np.ndarray) -> Agreement:
+    """Returns how near `received` comes to what Keras gave, both (n, ...)."""
     flat, other = (
         array.reshape(len(array), -1).astype(np.float64) for array in (expected, received)
     )
@@ -168,19 +153,7 @@ def compare(expected: np.ndarray, received: np.ndarray, *, scores: bool) -> Agre
         np.all(flat == other, axis=1),
     )
     alike = np.where(np.isfinite(alike), alike, -1.0)
-    changed = _changed(flat, other) if scores else 0
-    return Agreement(len(expected), float(alike.min(initial=1.0)), changed)
-
-
-def _changed(expected: np.ndarray, received: np.ndarray) -> int:
-    if expected.shape[1] == 1:  # one logit: two classes
-        expected, received = (
-            np.column_stack([-array / 2, array / 2]) for array in (expected, received)
-        )
-    raised = np.exp(expected - expected.max(axis=1, keepdims=True))
-    probabilities = np.sort(raised / raised.sum(axis=1, keepdims=True), axis=1)
-    sure = probabilities[:, -1] - probabilities[:, -2] > MOST_APART
-    return int((sure & (expected.argmax(axis=1) != received.argmax(axis=1))).sum())
+    return Agreement(len(expected), float(alike.min(initial=1.0)))
 
 
 def _by_keras(model: keras.Model, batch: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-LIVES = Path(__file__).parent / "lives.py"
+SCRIPT = Path(__file__).parent / "killed_training.py"
 FILES = (
     "generation-00001",
     "generation-00002",
@@ -39,7 +39,7 @@ def outcome(folder, *deaths, strategy="scratch", backend="tensorflow"):
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        [sys.executable, str(LIVES), str(folder), strategy, *deaths],
+        [sys.executable, str(SCRIPT), str(folder), strategy, *deaths],
         env=environment,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""One training by every door: batch, papermill with the engine, plain papermill, and a client of
+"""One training in every way to run it: batch, papermill with the engine, plain papermill, and a client of
 notebooks as JupyterLab is one. The same numbers, from the same parameters.
 """
 

@@ -1,5 +1,5 @@
 """Trains one small model in a child process that may be killed, as often as it takes: `python
-lives.py FOLDER RECIPE DEATH...`.
+killed_training.py FOLDER RECIPE DEATH...`.
 
 A death is the name of a write point (`generation-00002:written`), a number of seconds after which
 the child is killed, or `none`. Whatever came before, the last child is left alone. Libraries are
