@@ -1,5 +1,6 @@
 """Features of a finished run and of the network before it, and the notebook that looks at them."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import map_home
 import numpy as np
 import pytest
 
+from lib import parameter_table
 from lib.data import dataset as datasets
 from lib.data import pixel_cache
 from lib.embeddings import feature_spaces, record
@@ -70,6 +72,19 @@ def test_the_network_before_training_is_another_one_and_seeded(origin):
     )
     with pytest.raises(DarkroomError, match="has ImageNet weights.*for custom"):
         feature_spaces.load_before(origin, dataset, which="frozen")
+
+
+def test_the_pretrained_network_before_a_training_that_recorded_all_parameters(home):
+    dataset = datasets.load("pictures")
+    network = feature_spaces.load_backbone(
+        dataset, architecture="efficientnet_lite0", image_side=32, limit=12
+    )
+    recorded = parameter_table.find("3_train").defaults() | network.parameters
+    assert recorded["alpha"] == 1.0
+    trained = dataclasses.replace(network, name="trained", parameters=recorded)
+    before = feature_spaces.load_before(trained, dataset, which="frozen")
+    expected = feature_spaces.features(network, dataset)
+    np.testing.assert_array_equal(before.features, expected.features)
 
 
 def test_a_limit_takes_images_of_the_split_first(home):

@@ -143,8 +143,9 @@ def load_before(
 ) -> Space:
     """Returns the features of the same images in the network before training.
 
-    `which` is `untrained` (weights drawn by the seed) or `frozen` (ImageNet). Raises DarkroomError
-    if there is no such network, or it is the network itself.
+    `which` is `untrained` (weights drawn by the seed) or `frozen` (the pretrained weights that the
+    run began with, else ImageNet's). Raises DarkroomError if there is no such network, or it is the
+    network itself.
     """
     import keras
 
@@ -153,18 +154,18 @@ def load_before(
         keras.utils.set_random_seed(seed)
         model = keras.models.clone_model(origin.model)
     elif which == "frozen" and architecture != "custom":
-        options = {"alpha": origin.parameters["alpha"]} if origin.parameters.get("alpha") else {}
+        alpha, weights = (origin.parameters.get(name) for name in ("alpha", "weights"))
+        options = {"alpha": alpha} if alpha not in (None, 1.0) else {}
+        options["weights"] = weights if weights not in (None, "none") else "imagenet"
         side = origin.model.input_shape[1]
-        model = build(
-            architecture, class_names=["a", "b"], image_side=side, weights="imagenet", **options
-        )
+        model = build(architecture, class_names=["a", "b"], image_side=side, **options)
     else:
         raise DarkroomError(
-            "`against` must be untrained, frozen (for a network that has ImageNet weights) or "
+            "`reference` must be untrained, frozen (for a network that has ImageNet weights) or "
             f"none. Received: {which!r} for {architecture}."
         )
     if which == origin.name:
-        raise DarkroomError(f"The network itself is {which}; choose another `against`, or none.")
+        raise DarkroomError(f"The network itself is {which}; choose another `reference`, or none.")
     return _space(origin, dataset, model, which, layer)
 
 
