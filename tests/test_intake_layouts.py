@@ -67,11 +67,6 @@ FOLDERS = {
          *each("asl_alphabet_test/asl_alphabet_test/{i}.png")],
         {"A": 4, "B": 4}, {"train": 8},
     ),
-    "eurosat": (each("2750/{c}/{i}.png", c=("Forest", "River")), {"Forest": 4, "River": 4}, {}),
-    "roboflow folders": (
-        each("{s}/{c}/{i}.png", s=("train", "valid", "test"), c=("a", "b")),
-        {"a": 12, "b": 12}, {"train": 8, "val": 8, "test": 8},
-    ),
     "split below the class": (
         each("{c}/{s}/{i}.png", s=("train", "test"), c=CDO), dict.fromkeys(CDO, 8),
         {"train": 12, "test": 12},
@@ -219,6 +214,10 @@ QUESTIONS = {
     "folders of persons with words in the names (KDEF)": (
         [f"KDEF/{p}/{p}{e}.png" for p in ("AF01", "AF02", "BM03") for e in ("AN", "HA", "SU")],
         "level=2 takes the folders AF01, AF02, BM03 as classes",
+    ),
+    "sessions of subjects (CK+)": (
+        each("{p}/{s}/{i}.png", p=("S005", "S010", "S011"), s=("001", "002")),
+        "level=1 takes the folders S005, .*level=2 takes the folders 001, 002 as classes",
     ),
     "folders of subjects alone": (
         each("subject0{p}/{i}.png", p=tuple("123")), "level=1 takes the folders subject01",
@@ -830,16 +829,6 @@ def test_yolo(tmp_path):
     (tmp_path / "data.yaml").write_text("nc: 2\nnames: ['cat', 'dog']\n")
     reading = read(tmp_path)
     assert labels(reading) == {"cat": 4, "dog": 4} and splits(reading) == {"train": 8}
-
-
-def test_tables_of_the_splits_are_united(tmp_path):
-    flat(tmp_path, 30)
-    for name, start, end in (("train", 0, 16), ("validation", 16, 22), ("test", 22, 30)):
-        rows = [(f"{i}.png", "ab"[i % 2]) for i in range(start, end)]
-        table(tmp_path, "image,label", rows, f"{name}.csv")
-    reading = read(tmp_path)
-    assert labels(reading) == {"a": 15, "b": 15}
-    assert splits(reading) == {"test": 8, "train": 16, "val": 6}
 
 
 def test_two_tables_of_different_labels_are_asked(tmp_path):

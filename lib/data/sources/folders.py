@@ -74,7 +74,7 @@ def read(pictures: Sequence[ListedFile], options: Options) -> tuple[list[Reading
     _take_split_below(layout, options)
     _drop_image_folders(layout)
     readings, question = _readings(layout, options)
-    if len(readings) == 1 and _are_persons(readings[0].rows):
+    if len(readings) == 1 and _are_persons(readings[0]):
         return [], question
     if len(readings) > 1:
         question = "; ".join(
@@ -320,7 +320,7 @@ def _is_rendition(name: str) -> bool:
 
 
 def _words_in(name: str, words: frozenset[str]) -> bool:
-    parts = [word for word in vocabulary.tokens(name) if not vocabulary.is_number(word)]
+    parts = [word for word in vocabulary.tokens(name) if not word.isdigit()]
     return bool(parts) and all(word in words for word in parts)
 
 
@@ -439,15 +439,17 @@ def _is_sensible(reading: Reading, layout: Layout) -> bool:
     return len(names) > 1 and not chunks and len(labels) * 2 >= layout.count(layout.labelled)
 
 
-def _are_persons(rows: pd.DataFrame) -> bool:
-    """Whether the labels are called like persons or the like (`patient_3`), or are ids whose
-    files have the same words in their names under each, as `AF01/AF01HAFL.jpg` (KDEF).
+def _are_persons(reading: Reading) -> bool:
+    """Whether the labels are called like persons or the like (`patient_3`), or are ids below those
+    of groups (S005/001, CK+), or ids whose files have the same words in their names under each, as
+    `AF01/AF01HAFL.jpg` (KDEF).
     """
-    rows = rows.dropna(subset="label")
+    rows = reading.rows.dropna(subset="label")
     names = rows["label"].unique()
-    if all(map(is_group, names)):
+    are_ids = all(map(vocabulary.is_id, names))
+    if all(map(is_group, names)) or (are_ids and reading.group):
         return True
-    if len(names) < 3 or not all(map(vocabulary.is_id, names)):
+    if len(names) < 3 or not are_ids:
         return False
     stems = rows["path"].str.rsplit("/", n=1).str[-1].str.rpartition(".")[0]
     pairs = zip(rows["label"], stems, strict=True)
