@@ -58,27 +58,6 @@ def test_class_folders_are_referred_to_in_place(tmp_path):
     assert datasets.names() == ["animals"]
 
 
-@pytest.mark.parametrize(
-    "layout", ["train/{c}/{i}.png", "images/{s}/{c}/{i}.png", "{c}/{s}/{i}.png"]
-)
-def test_a_source_s_own_split_is_understood(tmp_path, layout):
-    names = [
-        layout.format(s=s, c=c, i=i) for s in ("train", "Valid") for c in ("a", "b") for i in (1, 2)
-    ]
-    rows = sources.rows(intake.bring(str(draw(tmp_path / "d", *dict.fromkeys(names)))))
-    splits = {"train"} if "{s}" not in layout else {"train", "val"}
-    assert set(rows["label"]) == {"a", "b"} and set(rows["source_split"]) == splits
-
-
-def test_a_class_may_be_called_train(tmp_path):
-    rows = sources.rows(
-        intake.bring(
-            str(draw(tmp_path / "d", "train/1.png", "train/2.png", "boat/1.png", "boat/2.png"))
-        )
-    )
-    assert set(rows["label"]) == {"train", "boat"} and rows["source_split"].isna().all()
-
-
 def test_folders_dropped_into_datasets(home):
     draw(home / "datasets/one/raw", "a/1.png", "a/2.png", "b/1.png", "b/2.png")
     draw(home / "datasets/two", "a/1.png", "a/2.png", "b/1.png", "b/2.png")

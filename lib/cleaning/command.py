@@ -76,16 +76,15 @@ def summary(cleaned: Cleaned) -> dict[str, Any]:
     shared = kept["copy_group"][kept["copy_group"].duplicated()]
     groups = kept["source_group"].dropna() if "source_group" in kept else kept["label"][:0]
     splits = kept["source_split"].where(kept["source_split"].notna(), "")
-    unread = {"label": source.get("label_rule"), "split": None, "group": None}
     return {
         "name": cleaned.dataset.name,
-        "read_as": source.get("read_as", unread),
+        "read_as": source["read_as"],
         "classes": _numbers(kept["label"]),
         "splits": _numbers(splits, ("train", "val", "test", "")),
         "groups": int(groups.nunique() or shared.nunique()) or None,
         "verdicts": _numbers(table["verdict"], manifest.VERDICTS),
         "reasons": _numbers(table["reasons"].explode()),
-        "not_used": source.get("not_used", {"rows": 0, "files": 0, "why": {}}),
+        "not_used": source["not_used"],
         "notes": [*source.get("notes", []), *cleaned.notes],
     }
 

@@ -71,7 +71,7 @@ def scan(
     if executor is not None:
         measure = _by_executor(executor, dataset, part_size)
     rows = sources.rows(dataset)
-    facts = rows.attrs.get("facts", {})
+    facts = rows.attrs["facts"]
     if any(dataset.source.get(name) != value for name, value in facts.items()):
         dataset.note(**facts)  # files have come or gone since the folder was read
     rendering = dataset.rendering

@@ -6,12 +6,11 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pandas as pd
 
 from lib.data.file_listing import ListedFile
-from lib.data.sources import vocabulary
+from lib.data.sources import table_files, vocabulary
 from lib.data.sources.table_files import FileIndex, Table
 
 MOST_FILES = 200_000
@@ -127,12 +126,9 @@ def _voc(raw: Path, files: Sequence[ListedFile], beside: dict[str, str]) -> list
     """
     rows = []
     for path, picture in beside.items():
-        data = (raw / path).read_bytes()
-        if b"<!ENTITY" in data or len(data) > 1_000_000:
-            return []
         try:
-            root = ElementTree.fromstring(data)  # noqa: S314  without entities, which are refused above
-        except ElementTree.ParseError:
+            root = table_files.parse_xml((raw / path).read_bytes(), 1_000_000)
+        except table_files.NoTable:
             return []
         for box in root.iter("object"):
             ends = [box.findtext(f"bndbox/{side}") or "" for side in _BOX_COLUMNS[2:]]

@@ -539,7 +539,8 @@ def _with_groups(reading: Reading, options: Options) -> Reading:
 def _group_folders(reading: Reading) -> Reading:
     """Groups by folders such as `patient_3` where the label does not come from the folders."""
     names = reading.rows.loc[reading.rows["label"].notna(), "path"].str.split("/").str[:-1]
-    for at in range(0 if reading.kind == "folders" or reading.group else names.map(len).min()):
+    has_groups = reading.kind == "folders" or reading.group or names.empty
+    for at in range(0 if has_groups else names.map(len).min()):
         own = names.str[at]
         if own.nunique() > 2 and own.duplicated().any() and all(map(folders.is_group, own)):
             group, text = _group_key(reading.rows, f"level {at + 1}")

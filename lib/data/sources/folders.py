@@ -74,7 +74,7 @@ def read(pictures: Sequence[ListedFile], options: Options) -> tuple[list[Reading
     _take_split_below(layout, options)
     _drop_image_folders(layout)
     readings, question = _readings(layout, options)
-    if len(readings) == 1 and _are_persons(readings[0].rows):
+    if len(readings) == 1 and _are_persons(readings[0]):
         return [], question
     if len(readings) > 1:
         question = "; ".join(
@@ -176,7 +176,8 @@ def _refuse_other_split(
     outer: str | None, inner: str, members: list[Place], at: int, layout: Layout
 ) -> None:
     """Refuses test/train, and train/test where there is a test beside train."""
-    beside = {vocabulary.split_and_rest(place.parts[at - 1])[0] for place in layout.places if outer}
+    above = [place.parts[at - 1] for place in layout.places if len(place.parts) >= at > 0]
+    beside = {vocabulary.split_and_rest(name)[0] for name in above}
     if outer and inner != outer and (outer != "train" or inner in beside):
         path = "/".join(members[0].parts[: at + 1])
         raise DarkroomError(
@@ -271,7 +272,16 @@ def _take_split_below(layout: Layout, options: Options) -> None:
         names = {place.names[depth] for place in places if len(place.levels) > depth}
         known = splits(names, options)
         if len(set(known.values())) > 1 or (known and len(known) == len(names)):
-            _ask_for_places_beside(layout, depth, known)
+            classes = {name for place in places for name in place.names[depth + 1 :]}
+            open_folders = {
+                place.names[0] for place in places if classes & {*place.names[depth : depth + 1]}
+            }
+            if open_folders:
+                layout.question = (
+                    f"the folders {few(sorted(open_folders))} hold the same classes as others, "
+                    f"but not in the splits {few(sorted(known))}; say "
+                    f"ignore={','.join(sorted(open_folders))}, or split=none to read no split"
+                )
             for place in places:
                 if len(place.levels) > depth:
                     name = place.names[depth]
@@ -281,28 +291,6 @@ def _take_split_below(layout: Layout, options: Options) -> None:
                     if name not in known:
                         _stray([place], f"in {name}/, no split")
             return
-
-
-def _ask_for_places_beside(layout: Layout, depth: int, known: dict[str, str]) -> None:
-    """A question where folders beside those that hold the splits hold the same classes without."""
-    open_places = [
-        place
-        for place in layout.labelled
-        if len(place.levels) > depth and place.names[depth] not in known
-    ]
-    classes = {
-        name
-        for place in layout.labelled
-        if place not in open_places
-        for name in place.names[depth + 1 :]
-    }
-    if any(place.names[depth] in classes for place in open_places):
-        folders = sorted({place.names[0] for place in open_places})
-        layout.question = (
-            f"the splits {few(sorted(known))} are only in some folders, and {few(folders)} "
-            f"{'holds' if len(folders) == 1 else 'hold'} the same classes without; say "
-            f"ignore={','.join(folders)} to leave out what has no split, or split=none to read none"
-        )
 
 
 def _drop_image_folders(layout: Layout) -> None:
@@ -332,7 +320,7 @@ def _is_rendition(name: str) -> bool:
 
 
 def _words_in(name: str, words: frozenset[str]) -> bool:
-    parts = [word for word in vocabulary.tokens(name) if not vocabulary.is_number(word)]
+    parts = [word for word in vocabulary.tokens(name) if not word.isdigit()]
     return bool(parts) and all(word in words for word in parts)
 
 
@@ -451,15 +439,17 @@ def _is_sensible(reading: Reading, layout: Layout) -> bool:
     return len(names) > 1 and not chunks and len(labels) * 2 >= layout.count(layout.labelled)
 
 
-def _are_persons(rows: pd.DataFrame) -> bool:
-    """Whether the labels are called like persons or the like (`patient_3`), or are ids whose
-    files have the same words in their names under each, as `AF01/AF01HAFL.jpg` (KDEF).
+def _are_persons(reading: Reading) -> bool:
+    """Whether the labels are called like persons or the like (`patient_3`), or are ids below those
+    of groups (S005/001, CK+), or ids whose files have the same words in their names under each, as
+    `AF01/AF01HAFL.jpg` (KDEF).
     """
-    rows = rows.dropna(subset="label")
+    rows = reading.rows.dropna(subset="label")
     names = rows["label"].unique()
-    if all(map(is_group, names)):
+    are_ids = all(map(vocabulary.is_id, names))
+    if all(map(is_group, names)) or (are_ids and reading.group):
         return True
-    if len(names) < 3 or not all(map(vocabulary.is_id, names)):
+    if len(names) < 3 or not are_ids:
         return False
     stems = rows["path"].str.rsplit("/", n=1).str[-1].str.rpartition(".")[0]
     pairs = zip(rows["label"], stems, strict=True)

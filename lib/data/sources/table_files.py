@@ -172,7 +172,6 @@ def load(
         zipfile.BadZipFile,
         OverflowError,
         RecursionError,
-        ElementTree.ParseError,
         csv.Error,
         pyarrow.ArrowException,
     ) as error:
@@ -608,11 +607,21 @@ def _from_coco(value: dict[str, Any]) -> pd.DataFrame:
     return _as_text(pd.DataFrame(rows, columns=columns[: max(map(len, rows), default=6)]))
 
 
+def parse_xml(data: bytes, most: int) -> ElementTree.Element:
+    """Returns the root of an XML file. Raises NoTable for entities, for more than `most` bytes and
+    for what is no XML.
+    """
+    if b"<!ENTITY" in data or len(data) > most:
+        raise NoTable("it is XML with entities, or too large")
+    try:
+        return ElementTree.fromstring(data)  # noqa: S314  without entities, which are refused above
+    except ElementTree.ParseError as error:
+        raise NoTable(f"it is no XML ({error})") from error
+
+
 def _from_cvat(data: bytes) -> pd.DataFrame:
     """One row a tag or shape of a picture. Source: docs.cvat.ai, CVAT for images 1.1."""
-    if b"<!ENTITY" in data or len(data) > _MOST_UNPACKED:
-        raise NoTable("it is XML with entities, or too large")
-    root = ElementTree.fromstring(data)  # noqa: S314  without entities, which are refused above
+    root = parse_xml(data, _MOST_UNPACKED)
     columns = {"xmin": "xtl", "ymin": "ytl", "xmax": "xbr", "ymax": "ybr"}
     rows = [
         {"file_name": image.get("name", ""), "label": shape.get("label", "")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 OTHER_ENDINGS = frozenset(
     "txt csv tsv tab json jsonl ndjson xml md rst pdf doc docx xls xlsx ods html htm py ipynb m sh "
@@ -144,21 +144,12 @@ def _without_accents(name: str) -> str:
     return "".join(sign for sign in parts if not unicodedata.combining(sign))
 
 
-def _splits_in(words: Iterable[str]) -> set[str]:
-    splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
-    is_both = splits == {"train", "val"} and "split" not in words
-    return {"train"} if is_both else splits  # train_val is what is not the test
-
-
-def split_in(words: Iterable[str]) -> str | None:
+def split_in(words: Sequence[str]) -> str | None:
     """Returns the one split that words tell, such as `train` of (train, labels)."""
-    splits = _splits_in(tuple(words))
+    splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    if splits == {"train", "val"} and "split" not in words:
+        return "train"  # train_val is what is not the test
     return splits.pop() if len(splits) == 1 else None
-
-
-def is_number(token: str) -> bool:
-    """Whether a token is made of digits."""
-    return token.isdigit()
 
 
 def split_and_rest(name: str) -> tuple[str | None, tuple[str, ...]]:
@@ -167,16 +158,15 @@ def split_and_rest(name: str) -> tuple[str | None, tuple[str, ...]]:
 
     `training_set` is (train, ()), `test-multiple` (test, (multiple,)), `photos` (None, ()).
     """
-    words = [word for word in tokens(name) if not is_number(word)]
-    splits = _splits_in(words)
+    words = [word for word in tokens(name) if not word.isdigit()]
     neutral = SPLIT_WORDS.keys() | IMAGE_WORDS | {"set", "sets", "split", "seg"}
     rest = tuple(word for word in words if word not in neutral)
-    return (splits.pop() if len(splits) == 1 else None), rest
+    return split_in(words), rest
 
 
 def is_vague_split(name: str) -> bool:
     """Whether a name tells a part of a data set, but not which split, as `holdout` does."""
-    words = [word for word in tokens(name) if not is_number(word)]
+    words = [word for word in tokens(name) if not word.isdigit()]
     vague = VAGUE_SPLIT_WORDS | IMAGE_WORDS | {"set", "sets", "split"}
     return bool(words) and set(words) <= vague and not VAGUE_SPLIT_WORDS.isdisjoint(words)
 
@@ -204,15 +194,15 @@ def are_chunks(names: Iterable[str]) -> bool:
     `images_part_2`.
     """
     parted = [tokens(name) for name in names]
-    rests = {tuple(word for word in words if not is_number(word)) for words in parted}
-    numbered = all(any(map(is_number, words)) for words in parted)
+    rests = {tuple(word for word in words if not word.isdigit()) for words in parted}
+    numbered = all(any(map(str.isdigit, words)) for words in parted)
     return len(rests) == 1 and numbered and not CHUNK_WORDS.isdisjoint(next(iter(rests)))
 
 
 def is_fold(name: str) -> bool:
     """Whether a name is that of a numbered fold."""
     words = tokens(name)
-    return len(words) == 2 and words[0] in ("fold", "cv", "kfold") and is_number(words[1])
+    return len(words) == 2 and words[0] in ("fold", "cv", "kfold") and words[1].isdigit()
 
 
 def is_id(name: str, *, strict: bool = False) -> bool:
@@ -222,7 +212,7 @@ def is_id(name: str, *, strict: bool = False) -> bool:
     number do as well.
     """
     words = tokens(name)
-    if any(word in ID_WORDS for word in words[:-1]) and is_number(words[-1]):
+    if any(word in ID_WORDS for word in words[:-1]) and words[-1].isdigit():
         return True
     if strict or re.fullmatch(r"(19|20)\d\d", name):  # a year is no patient
         return False
