@@ -8,17 +8,19 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import map_home
 import numpy as np
 import pytest
 from PIL import Image
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from lib.cleaning import ledger
 from lib.data import dataset as datasets
+from lib.data import decode
 from lib.evaluation import predictions
 from lib.web import classify_page, finished_runs, http, map_page, runs_page, site
 
@@ -406,9 +408,19 @@ HOSTILE = {
 }
 
 
+@pytest.fixture
+def loaded(monkeypatch):
+    """A model that reads pictures and is asked nothing."""
+
+    def read(content, *, max_pixels):
+        return decode.decode(content, max_pixels=max_pixels).pixels
+
+    model = SimpleNamespace(classifier=SimpleNamespace(decode=read))
+    monkeypatch.setattr(classify_page, "load", lambda run: model)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_upload_is_refused_before_any_model_is_loaded(client, name, monkeypatch):
-    monkeypatch.setattr("lib.web.classify_page.load", lambda run: pytest.fail("a model was loaded"))
+def test_a_hostile_upload_is_refused(client, name, loaded):
     data, code = HOSTILE[name]
     sent = {"pictures": (io.BytesIO(data), "../../etc/<img>.png"), "accuracy": "0.95"}
     answer = client.post(
@@ -418,9 +430,50 @@ def test_a_hostile_upload_is_refused_before_any_model_is_loaded(client, name, mo
     assert answer.get_json()["error"]
 
 
-def test_a_picture_of_more_than_twenty_megabytes_is_refused():
-    with pytest.raises(RequestEntityTooLarge):
-        classify_page.decode(b"\xff\xd8\xff" + b"\0" * (20 << 20))
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [(b"\xff\xd8\xff" + b"\0" * 2000, 413), (b"<html>", 415)],
+    ids=["too large", "no picture"],
+)
+def test_what_is_too_large_or_no_picture_is_refused_before_a_model_is_loaded(
+    client, monkeypatch, data, code
+):
+    monkeypatch.setattr("lib.web.classify_page.load", lambda run: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(classify_page, "MAX_FILE", 2000)
+    sent = {"pictures": (io.BytesIO(data), "x.jpg")}
+    answer = client.post(
+        f"/api/classify/{map_home.PLACE}", data=sent, content_type="multipart/form-data"
+    )
+    assert answer.status_code == code
+
+
+def test_at_most_two_uploads_are_in_memory(client, monkeypatch, loaded):
+    held, most = [], []
+    plain = classify_page.decode
+
+    def hold(content, loaded):
+        held.append(content)
+        most.append(len(held))
+        time.sleep(0.05)
+        return plain(content, loaded)
+
+    def answer(loaded, pixels, accuracy):
+        time.sleep(0.05)
+        held.pop()
+        return {}
+
+    monkeypatch.setattr(classify_page, "decode", hold)
+    monkeypatch.setattr(classify_page, "_answer", answer)
+
+    def send(_):
+        sent = {"pictures": [(io.BytesIO(picture()), f"{number}.jpg") for number in range(3)]}
+        return client.application.test_client().post(
+            f"/api/classify/{map_home.PLACE}", data=sent, content_type="multipart/form-data"
+        )
+
+    with ThreadPoolExecutor(6) as visitors:
+        assert {answer.status_code for answer in visitors.map(send, range(6))} == {200}
+    assert len(most) == 18 and max(most) == 2  # each is decoded once
 
 
 def test_a_body_that_says_it_is_a_gigabyte_is_refused_unread(client):

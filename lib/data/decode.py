@@ -361,7 +361,7 @@ def _wide_grey(
     """16-bit, 32-bit and float grey by the data set's range; a TIFF whose zero is white is
     inverted.
     """
-    values = np.asarray(image)
+    values, image.im = np.asarray(image), None  # one copy of the pixels is enough
     tags = integrity.tiff_tags(data) if promised == "TIFF" else None
     if values.dtype == np.int32:
         if tags is not None and tags.bits == 16:

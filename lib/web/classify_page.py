@@ -28,6 +28,7 @@ from lib.web.finished_runs import Run
 from lib.web.map_page import MapRun
 
 _loading = threading.RLock()
+_decoded = threading.BoundedSemaphore(2)  # pictures in memory at once, of all visitors
 KEPT = 2
 """Models in memory at once."""
 
@@ -63,25 +64,29 @@ def answer(study: str, stage: str, run: str) -> Response:
         for upload in uploads:
             stack.callback(upload.close)
         contents = [upload.stream.read(MAX_FILE + 1) for upload in uploads]
-    for content in contents:  # all are checked before the model is loaded
-        decode(content)
-    loaded = load(trained)  # one at a time is decoded again: all would fill the memory
-    accuracy = float(target)
-    return jsonify(
-        answers=[_answer(loaded, decode(content, loaded), accuracy) for content in contents]
-    )
+    for content in contents:  # before the model is loaded
+        _refuse(content)
+    loaded, answers = load(trained), []
+    for content in contents:  # one after the other: together they would fill the memory
+        with _decoded:
+            answers.append(_answer(loaded, decode(content, loaded), float(target)))
+    return jsonify(answers=answers)
 
 
-def decode(content: bytes, loaded: Loaded | None = None) -> np.ndarray:
-    """Returns an upload as uint8 RGB, with a model as its training read its own images. Answers 413
-    or 415 for what is too large or no picture.
-    """
+def _refuse(content: bytes) -> None:
+    """Answers 413 or 415 for what is too large or no picture by its first bytes."""
     if len(content) > MAX_FILE:
         abort(413, f"A picture may have {MAX_FILE >> 20} MB.")
+    if decoder.kind(content[: decoder.HEAD_BYTES]) is None:
+        abort(415, "This is no picture that can be read: its bytes are no image format.")
+
+
+def decode(content: bytes, loaded: Loaded) -> np.ndarray:
+    """Returns an upload as uint8 RGB, as the training of the model read its own images. Answers 413
+    or 415 for what is too large or no picture.
+    """
     try:
-        if loaded is not None:
-            return loaded.classifier.decode(content, max_pixels=MAX_PIXELS)
-        return decoder.decode(content, max_pixels=MAX_PIXELS).pixels
+        return loaded.classifier.decode(content, max_pixels=MAX_PIXELS)
     except decoder.ImageError as error:
         code = 413 if error.reason == "too_large" else 415
         abort(code, f"This is no picture that can be read: {error}")
@@ -93,11 +98,11 @@ def heat_of_file(loaded: Loaded, dataset: Dataset, path: str) -> bytes | None:
     None where the model offers none.
     """
     content = Path(http.file_of(dataset, path)).read_bytes()
-    try:
-        pixels = loaded.classifier.decode(content, max_pixels=MAX_PIXELS)
-    except decoder.ImageError as error:
-        raise DarkroomError(f"This image cannot be read: {error}") from error
-    with loaded.asked:
+    with _decoded, loaded.asked:
+        try:
+            pixels = loaded.classifier.decode(content, max_pixels=MAX_PIXELS)
+        except decoder.ImageError as error:
+            raise DarkroomError(f"This image cannot be read: {error}") from error
         small = _resized(loaded, pixels)
         shares = loaded.classifier.probabilities(small[None])[0]
         label = loaded.classifier.class_names[int(shares.argmax())]
