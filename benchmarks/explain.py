@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.parts import measure
 from benchmarks.parts.measure import claim
-from lib.explain import METHODS, explain, faithfulness, map_scaling
+from lib.explain import METHODS, explain, faithfulness, heat_maps
 from lib.explain.model_wrapper import Batch, NetworkWrapper
 
 SIDE = 32
@@ -212,7 +212,7 @@ def _share_of_mark(model, images: np.ndarray, inside: np.ndarray) -> float:
         inside[..., None],
     )
     sharp = images.astype(np.float32)
-    blurred = map_scaling.fill(sharp, "blur")
+    blurred = heat_maps.fill(sharp, "blur")
     first = scored.scores(np.where(inside, sharp, blurred), target) - scored.scores(blurred, target)
     last = scored.scores(sharp, target) - scored.scores(np.where(inside, blurred, sharp), target)
     return float(

@@ -140,7 +140,7 @@ def _write_map(folder: str, num: int) -> None:
 
     from lib import files
     from lib.data import dataset as datasets
-    from lib.embeddings import record
+    from lib.embeddings import map_record
 
     os.environ["DARKROOM_HOME"] = folder
     generator = np.random.default_rng(0)
@@ -174,9 +174,9 @@ def _write_map(folder: str, num: int) -> None:
     run = Path(folder) / "logs" / "bench" / "features" / "many-s0"
     run.mkdir(parents=True)
     files.write_json(
-        run / record.ACCOUNT,
+        run / map_record.ACCOUNT,
         {
-            "version": record.VERSION,
+            "version": map_record.VERSION,
             "data": "many",
             "target": "label",
             "label": "class",
@@ -191,7 +191,7 @@ def _write_map(folder: str, num: int) -> None:
             "sentences": [],
         },
     )
-    files.write_parquet(run / record.POINTS, points)
+    files.write_parquet(run / map_record.POINTS, points)
     (run / "key.json").write_text("{}")
     files.write_json(run / "result.json", {"data": "many", "figures": [], "metrics": {}})
 

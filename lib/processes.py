@@ -34,6 +34,10 @@ from typing import IO, Any
 
 from lib import paths
 
+CORES = "DARKROOM_CORES"
+"""Environment variable of a run: the cores it was given, so that work which it hands out itself
+keeps to them.
+"""
 FLUSH_S = 0.1
 """Longest time that an item of a stream is held back to be sent with the next ones, in seconds."""
 
@@ -396,8 +400,12 @@ def without_native_messages() -> Iterator[None]:
 
 
 def num_cores() -> int:
-    """Returns the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns the number of cores for this process, by its container and its run's share."""
+    if CORES in os.environ:
+        return int(os.environ[CORES])
+    from dask.system import CPU_COUNT
+
+    return CPU_COUNT
 
 
 def die_with_parent(parent: int) -> None:

@@ -12,7 +12,7 @@ from lib import files, hashing
 from lib.cleaning import clean
 from lib.data import dataset as datasets
 from lib.data import intake, thumbnails
-from lib.embeddings import record, reduction
+from lib.embeddings import map_record, reduction
 
 CLASSES = ("<img src=x onerror=alert(1)>", "=1+1 \"quoted\" & 'odd'", "写真 🎨")
 UNIT = ("odd@pictures", "features", "one-s0")
@@ -73,7 +73,7 @@ def build(root: Path, *, each: int = 20) -> Path:
     (run / "figures").mkdir(parents=True)
     Image.new("RGB", (40, 30), "white").save(run / "figures" / "maps.png")
     said = [f"The trained network separates {CLASSES[0]}."]
-    record.write(
+    map_record.write(
         run,
         dataset=dataset,
         origin=origin,
@@ -162,7 +162,7 @@ def train(root: Path) -> Path:
     )
     shown = root / "logs" / study / "features" / "tiny-s0"
     shown.mkdir(parents=True)
-    record.write(
+    map_record.write(
         shown,
         dataset=dataset,
         origin=origin,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lib.errors import DarkroomError
-from lib.explain import METHODS, attribution_methods, explain, map_scaling
+from lib.explain import METHODS, attribution_methods, explain, heat_maps
 from lib.explain.model_wrapper import NetworkWrapper
 from lib.models import build
 from lib.models.heads import Head
@@ -123,7 +123,7 @@ def test_integrated_gradients_and_shap_sum_to_the_change_of_the_score(models, im
     targets = scored.targets(images, None)
     for method, fill in (("integrated_gradients", "blur"), ("kernel_shap", "mean")):
         change = scored.scores(images, targets) - scored.scores(
-            map_scaling.fill(images, fill), targets
+            heat_maps.fill(images, fill), targets
         )
         sums = explain(models["custom"], images, method=method).sum(axis=(1, 2))
         np.testing.assert_allclose(sums, change, rtol=0.03, atol=2e-3)

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from lib.errors import DarkroomError
-from lib.explain import explain, faithfulness, map_scaling, plots
+from lib.explain import explain, faithfulness, heat_maps, plots
 from lib.explain.model_wrapper import Batch, NetworkWrapper
 from lib.models import build
 from lib.models.heads import Head
@@ -78,7 +78,7 @@ def test_a_true_map_of_single_pixels_is_not_punished_for_its_grain():
         np.linspace(100, 150, side, dtype=np.float32)[None, None, :, None], (1, side, side, 3)
     ).copy()
     images[0, 24:32, 24:32] = 255 * (np.add.outer(np.arange(8), np.arange(8)) % 2)[:, :, None]
-    smooth = map_scaling.random_maps(images)
+    smooth = heat_maps.random_maps(images)
     mark = np.zeros_like(smooth)
     mark[0, 24:32, 24:32] = 2
     dust = (
@@ -182,11 +182,11 @@ def test_shuffled_weights_are_the_same_numbers_in_another_model():
 def test_random_maps_and_edges_know_no_model():
     images = np.zeros((2, SIDE, SIDE, 3), np.uint8)
     images[:, :, 6:] = 255
-    edges = map_scaling.edge_maps(images)
+    edges = heat_maps.edge_maps(images)
     assert edges[0, 6, 5] > 0 and edges[0, 6, 2] == 0
-    one, other = map_scaling.random_maps(images, seed=0), map_scaling.random_maps(images, seed=1)
+    one, other = heat_maps.random_maps(images, seed=0), heat_maps.random_maps(images, seed=1)
     assert not np.array_equal(one, other) and np.array_equal(
-        one, map_scaling.random_maps(images, seed=0)
+        one, heat_maps.random_maps(images, seed=0)
     )
 
 
@@ -198,7 +198,7 @@ def test_overlays_show_evidence_for_and_leave_the_rest_grey():
     assert (
         np.ptp(drawn[9, 9]) == 0 and np.ptp(drawn[3, 3]) > 60
     )  # against the class: grey; for it: colour
-    np.testing.assert_array_equal(map_scaling.scaled(np.zeros((4, 4))), 0)
+    np.testing.assert_array_equal(heat_maps.scaled(np.zeros((4, 4))), 0)
     rows = pd.DataFrame(
         {
             "label": ["cat", "dog"],

@@ -14,7 +14,7 @@ import pytest
 from lib import parameter_table
 from lib.data import dataset as datasets
 from lib.data import pixel_cache
-from lib.embeddings import feature_spaces, record
+from lib.embeddings import feature_spaces, map_record
 from lib.errors import DarkroomError
 from lib.models import predictor
 
@@ -138,7 +138,7 @@ def test_the_notebook_runs_by_plain_papermill_and_leaves_what_the_site_shows(hom
     [separated] = told["audit"]
     assert separated["check"] == "classes_separated" and "purity" in separated["message"]
     assert told["sentences"][1].startswith("The trained network ")
-    found = record.read(run)
+    found = map_record.read(run)
     assert found.places("untrained", "pca").shape == (60, 2)
     assert found.account["model"]["path"] == "odd@pictures/train/tiny-s0/model.keras"
     assert (run / "projector_config.pbtxt").is_file()

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from lib import processes
 from lib.batch import machine
 from lib.batch.machine import Share
 
@@ -16,7 +17,7 @@ from lib.batch.machine import Share
 def two_gpus(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.delenv(machine.CORES, raising=False)
+    monkeypatch.delenv(processes.CORES, raising=False)
 
 
 def given(share, *, slots=1, wanted=lambda: True):
@@ -24,7 +25,7 @@ def given(share, *, slots=1, wanted=lambda: True):
 
 
 def test_cores_are_shared_among_as_many_as_run_at_once(monkeypatch):
-    monkeypatch.setattr(machine, "num_cores", lambda: 12)
+    monkeypatch.setattr(processes, "num_cores", lambda: 12)
     for share, slots, threads in [
         (Share(parallel=100), 4, "3"),
         (Share(parallel=2), 4, "6"),
@@ -35,12 +36,12 @@ def test_cores_are_shared_among_as_many_as_run_at_once(monkeypatch):
             assert (
                 found["OMP_NUM_THREADS"]
                 == found["TF_NUM_INTRAOP_THREADS"]
-                == found[machine.CORES]
+                == found[processes.CORES]
                 == threads
             )
     monkeypatch.undo()
-    monkeypatch.setenv(machine.CORES, "3")
-    assert machine.num_cores() == 3  # work that a run hands out keeps to what the run was given
+    monkeypatch.setenv(processes.CORES, "3")
+    assert processes.num_cores() == 3  # work that a run hands out keeps to what the run was given
 
 
 def test_a_gpu_of_its_own_is_exclusive_and_others_wait_for_it():

@@ -128,7 +128,7 @@ def test_a_kernel_is_reported_to_take_no_more_gpu_memory_than_it_needs_before_it
         told["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
         and told["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
     )
-    assert told["OMP_NUM_THREADS"] == str(max(1, machine.num_cores() // 2))
+    assert told["OMP_NUM_THREADS"] == str(max(1, processes.num_cores() // 2))
 
 
 def test_a_broken_kernelspec_and_startup_file_of_the_users_do_no_harm(batch_home, monkeypatch):

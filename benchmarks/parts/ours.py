@@ -20,7 +20,7 @@ from lib.data.batches import Batches
 from lib.data.splits import Split
 from lib.models import feature_cache, timing, transfer
 from lib.models import inference as engines
-from lib.training import callbacks, fit, network, optimizers, setup, strategies
+from lib.training import callbacks, fit, network, optimizers, strategies
 from lib.training.settings import Settings
 
 SIDE = 128
@@ -56,7 +56,7 @@ def triage(
     TensorBoard.
     """
     built, clock, run = Clock(), Clock(), run_in(home)
-    setup.begin(seed=seed, dtype_policy=dtype_policy, run=run)
+    fit.begin(seed=seed, dtype_policy=dtype_policy, run=run)
     given = material(home, built, side)
     model = network.build({"preset": "triage"}, given)
     settings = Settings(epochs=epochs, augmentation=policy, seed=seed, **AS_THERE)

@@ -17,7 +17,7 @@ import pandas
 import psutil
 import threadpoolctl
 
-from lib import files, hashing
+from lib import files, hashing, processes
 from lib.baselines import estimators
 from lib.baselines.data import Part, Size, ThumbnailData, format_size, parse_size
 from lib.baselines.estimators import Fit
@@ -259,7 +259,7 @@ class _Evaluator:
         return train if share == 1 else train.sample(share, seed=self._seed), val
 
     def _num_cores(self) -> int:
-        return self._jobs or machine.num_cores()
+        return self._jobs or processes.num_cores()
 
     def _most_in_memory(self, candidates: Iterable[Candidate]) -> int:
         num = len(self._data.paths("train"))

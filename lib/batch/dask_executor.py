@@ -54,7 +54,7 @@ def for_pass(folder: Path, workers: int | None, cluster: str | None) -> Executor
 
     Raises DarkroomError for a cluster that does not share `folder`.
     """
-    local = None if cluster else machine.num_cores()
+    local = None if cluster else processes.num_cores()
     executor = Executor(workers=local if workers is None else workers, cluster=cluster)
     executor.check(folder)
     return executor
@@ -330,7 +330,7 @@ def default_workers() -> int:
 
     At least as many as there are GPUs, and never more than one for each 2 GB of memory.
     """
-    cores, gpus = machine.num_cores(), len(machine.visible_gpus())
+    cores, gpus = processes.num_cores(), len(machine.visible_gpus())
     wanted = max(min(cores, 2), cores // 4, gpus)
     return max(1, min(wanted, machine.total_memory() // 2_000_000_000))
 
@@ -338,7 +338,7 @@ def default_workers() -> int:
 def _here() -> dict[str, float]:
     """Dask resources of this machine's worker."""
     gpus = len(machine.visible_gpus())
-    resources = {"cores": float(machine.num_cores()), "memory_gb": machine.total_memory() / 1e9}
+    resources = {"cores": float(processes.num_cores()), "memory_gb": machine.total_memory() / 1e9}
     return resources | ({"gpus": float(gpus)} if gpus else {})
 
 

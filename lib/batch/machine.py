@@ -14,12 +14,8 @@ from pathlib import Path
 
 import filelock
 
-from lib import paths
+from lib import paths, processes
 
-CORES = "DARKROOM_CORES"
-"""Environment variable of a run: the cores it was given, so that work which it hands out itself
-keeps to them.
-"""
 GPUS = "DARKROOM_GPUS"
 """Environment variable of a run: the GPUs it has for itself."""
 
@@ -54,15 +50,6 @@ class Share:
     """Number of GPUs for exclusive use. 0: it sees none; None: it shares the least used one."""
 
 
-def num_cores() -> int:
-    """Returns the number of cores for this process, by its container and its run's share."""
-    if CORES in os.environ:
-        return int(os.environ[CORES])
-    from dask.system import CPU_COUNT
-
-    return CPU_COUNT
-
-
 def total_memory() -> int:
     """Returns the bytes of memory for this process, by its container's limit."""
     from distributed.system import MEMORY_LIMIT
@@ -88,13 +75,13 @@ def environment(
     `slots` is how many pieces this machine does at once. Waits for GPUs that others hold while
     `wanted()` is true.
     """
-    of_slot = num_cores() // min(slots, max(1, share.parallel))
+    of_slot = processes.num_cores() // min(slots, max(1, share.parallel))
     threads = max(1, round(share.cores or of_slot))
     path = filter(None, [str(paths.checkout()), os.environ.get("PYTHONPATH")])
     variables = {
         **dict.fromkeys(_THREADS, str(threads)),
         **FRUGAL,
-        CORES: str(threads),
+        processes.CORES: str(threads),
         "DARKROOM_HOME": home,
         "PYTHONPATH": os.pathsep.join(path),
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),

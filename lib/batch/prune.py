@@ -152,7 +152,7 @@ def _leftover(path: Path, reason: str) -> Leftover:
     return Leftover(path, reason, num_bytes, max(0.0, time.time() - path.stat().st_mtime))
 
 
-# Of models.feature_cache, embeddings.feature_spaces and embeddings.record.
+# Of models.feature_cache, embeddings.feature_spaces and embeddings.map_record.
 _NOTES, _INDEX, _MAPS = "engine.json", "index.json", "maps.json"
 # Spaces that no other run will ask for; a pretrained network's are there for all.
 _BY_A_RUN = ("trained", "untrained")

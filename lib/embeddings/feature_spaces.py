@@ -38,7 +38,7 @@ class Space:
     """Features of images by one network: float16 (n, d), memory-mapped, in the rows of the
     `Origin`.
 
-    `name` is one of `record.TITLES`; `folder` holds the features, their index and their maps.
+    `name` is one of `map_record.TITLES`; `folder` holds the features, their index and their maps.
     """
 
     name: str

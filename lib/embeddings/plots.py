@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 
 from lib.data.dataset import Dataset
 from lib.embeddings import label_columns, reduction
-from lib.embeddings.record import TITLES
+from lib.embeddings.map_record import TITLES
 from lib.embeddings.reduction import MEASURES, Quality
 from lib.reporting import style, tensorboard
 from lib.reporting.style import Drawing

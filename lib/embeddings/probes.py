@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from lib.embeddings import label_columns, reduction
-from lib.embeddings.record import TITLES
+from lib.embeddings.map_record import TITLES
 from lib.errors import DarkroomError
 from lib.evaluation import outcomes
 

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from lib import files, hashing
-from lib.batch import machine
+from lib import files, hashing, processes
 from lib.errors import DarkroomError, check_choice
 
 COMPONENTS = 50
@@ -62,7 +61,7 @@ def _tsne(components: np.ndarray, seed: int, options: dict[str, Any]) -> np.ndar
         early_exaggeration=12,
         initial_momentum=0.5,
         negative_gradient_method="auto" if len(components) > 4_000 else "bh",
-        n_jobs=machine.num_cores(),
+        n_jobs=processes.num_cores(),
         random_state=seed,
     )
     start = openTSNE.initialization.rescale(components[:, :2].astype(np.float64))
@@ -77,7 +76,7 @@ def _affinities(components: np.ndarray, seed: int, options: dict[str, Any]) -> A
     return openTSNE.affinity.PerplexityBasedNN(
         np.asarray(components, np.float64),
         perplexity=min(options["perplexity"], (len(components) - 1) / 3),
-        n_jobs=machine.num_cores(),
+        n_jobs=processes.num_cores(),
         random_state=seed,
         method="exact" if len(components) <= 1_000 else "auto",
     )
@@ -89,7 +88,7 @@ def _tsne_place(reduction: Reduction, new: np.ndarray) -> np.ndarray:
     held = openTSNE.TSNEEmbedding(
         np.asarray(reduction.places, np.float64),
         _affinities(reduction.components, reduction.seed, reduction.options),
-        n_jobs=machine.num_cores(),
+        n_jobs=processes.num_cores(),
         random_state=reduction.seed,
         negative_gradient_method="bh",
     )

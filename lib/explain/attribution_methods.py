@@ -15,7 +15,7 @@ from scipy import special
 from sklearn.linear_model import Ridge
 
 from lib.errors import DarkroomError, check_choice, suggest
-from lib.explain import map_scaling, model_wrapper
+from lib.explain import heat_maps, model_wrapper
 from lib.explain.model_wrapper import Batch, BlackBox
 from lib.models.preprocessing import Preprocess
 
@@ -311,7 +311,7 @@ def find_layer(model: keras.Model, name: str | None = None) -> keras.layers.Laye
 
 def _positive(batch: Batch, weights: np.ndarray, maps: np.ndarray) -> np.ndarray:
     """The positive part of the maps' sum by weights (n, 1, 1, channels), at the images' size."""
-    return map_scaling.enlarge(np.maximum((weights * maps).sum(axis=-1), 0), size=batch.size)
+    return heat_maps.enlarge(np.maximum((weights * maps).sum(axis=-1), 0), size=batch.size)
 
 
 def _flat(model: keras.Model):
@@ -344,7 +344,7 @@ def integrated_gradients(
     if steps < 2:
         raise DarkroomError(f"`steps` must be at least 2. Received: {steps}.")
     images = batch.images
-    start = map_scaling.fill(images, baseline)
+    start = heat_maps.fill(images, baseline)
     places, weights = np.polynomial.legendre.leggauss(steps)
     total = np.zeros_like(images)
     for place, weight in zip((places + 1) / 2, weights / 2, strict=True):
@@ -359,7 +359,7 @@ def baseline_share(batch: Batch, *, baseline: str = "blur") -> np.ndarray:
     With the score "probability", 0.3 means that the baseline keeps 30 % of the probability, so that
     integrated gradients explain the other 70 %. Above 1 the baseline favours the class more.
     """
-    kept = batch.scores(map_scaling.fill(batch.images, baseline))
+    kept = batch.scores(heat_maps.fill(batch.images, baseline))
     return kept / np.maximum(batch.scores(), 1e-12)
 
 
@@ -395,7 +395,7 @@ def smoothgrad(
         total += batch.gradients(images + spread * draw)[1] / samples
     if not times_input:
         return np.abs(total).max(axis=-1)
-    return (total * (images - map_scaling.fill(images, baseline))).sum(axis=-1)
+    return (total * (images - heat_maps.fill(images, baseline))).sum(axis=-1)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from scipy import stats
 
 from lib.errors import DarkroomError
 from lib.evaluation import statistics
-from lib.explain import attribution_methods, map_scaling, model_wrapper
+from lib.explain import attribution_methods, heat_maps, model_wrapper
 from lib.explain.attribution_methods import METHODS, explain
-from lib.explain.map_scaling import scaled
+from lib.explain.heat_maps import scaled
 from lib.explain.model_wrapper import Batch, BlackBox
 
 MEASURES = {"deletion": -1, "insertion": 1, "mu_fidelity": 1}
@@ -103,8 +103,8 @@ def evaluate_all(
             f"`maps` must hold maps of the shape {images.shape[:3]}. Received: {list(maps)}."
         )
     known = {
-        RANDOM: map_scaling.random_maps(images, seed=seed),
-        EDGES: map_scaling.edge_maps(images),
+        RANDOM: heat_maps.random_maps(images, seed=seed),
+        EDGES: heat_maps.edge_maps(images),
     }
     return {name: evaluate(batch, own, seed=seed) for name, own in {**maps, **known}.items()}
 

@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from lib.errors import DarkroomError, check_choice, suggest
-from lib.explain import map_scaling
+from lib.explain import heat_maps
 from lib.models import heads
 
 SCORES = ("logit", "log_odds", "probability")
@@ -345,7 +345,7 @@ class Batch:
         Where a mask is 1 the image is visible, where it is 0 the baseline. `masks` is (masks,
         height, width) for all images, or (n, masks, height, width).
         """
-        images, fills = self.images, map_scaling.fill(self.images, baseline)
+        images, fills = self.images, heat_maps.fill(self.images, baseline)
         num_masks = masks.shape[-3]
         rows, places = (index.ravel() for index in np.indices((len(images), num_masks)))
         scores = np.empty(len(rows), np.float32)

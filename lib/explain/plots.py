@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from lib.explain.map_scaling import mean_map, scaled
+from lib.explain.heat_maps import mean_map, scaled
 from lib.reporting import style
 from lib.reporting.style import Drawing
 

@@ -25,7 +25,7 @@ from lib.explain.model_wrapper import Batch, BlackBox
 from lib.models import serialization
 from lib.reporting.style import Drawing
 from lib.runs import Run, record
-from lib.training import setup
+from lib.training import fit
 
 GROUPS = ("confident and correct", "confident and wrong", "least certain")
 TITLES = {
@@ -135,7 +135,7 @@ class ExplainedRun:
 
 def begin(run: Run, *, seed: int) -> None:
     """Seeds everything random and computes in float32, as explanations need it."""
-    setup.begin(seed=seed, dtype_policy="float32", run=run)
+    fit.begin(seed=seed, dtype_policy="float32", run=run)
 
 
 def load_run(study: str, dataset: Dataset, *, stage: str = "train", unit: str = "") -> ExplainedRun:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+from scipy import special
 
 from lib.errors import DarkroomError, check_choice
 
@@ -86,11 +87,8 @@ def probabilities(head: Head, logits: np.ndarray) -> np.ndarray:
     """
     logits = np.asarray(logits, np.float64)
     if head.kind == "softmax":
-        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)  # (n, num_classes)
-    # exp of minus the absolute value never overflows.
-    small = np.exp(-np.abs(logits))
-    yes = np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
+        return special.softmax(logits, axis=1).astype(np.float32)  # (n, num_classes)
+    yes = special.expit(logits)
     if head.kind == "multilabel":
         return yes.astype(np.float32)
     columns = [1 - yes, yes] if head.positive_index == 1 else [yes, 1 - yes]

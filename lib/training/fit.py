@@ -1,4 +1,4 @@
-"""The training loop: `model.fit` with early stopping on validation, best weights, exact resume.
+"""The training loop: seeds, `model.fit` with early stopping, best weights, exact resume.
 
 Every random choice follows from (seed, epoch), so a killed and continued training ends with
 the same weights as one that was not interrupted. The test split cannot be passed in here.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import pandas
 
+from lib import processes
 from lib.data.batches import Batches, Examples
 from lib.errors import DarkroomError
 from lib.models import compilation, distribution, heads, losses
@@ -22,6 +24,34 @@ from lib.training import callbacks as own
 from lib.training import checkpoints, model_reuse, optimizers
 from lib.training.callbacks import Halt
 from lib.training.settings import LOSSES, Settings
+
+
+def begin(*, seed: int, dtype_policy: str, run: Run, devices: int = 1) -> dict[str, Any]:
+    """Seeds Python, NumPy and the backend, sets the dtype policy, notes both with backend and
+    device in `environment.json`.
+
+    `devices` of them share each batch (0: all there are). Returns what was noted.
+    """
+    with processes.without_native_messages():  # the device is looked for at the first use
+        keras.utils.set_random_seed(seed)
+        found_devices = ", ".join(keras.distribution.list_devices())
+    shared = distribution.share(devices)
+    keras.config.set_dtype_policy(dtype_policy)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        tensorflow.config.experimental.enable_op_determinism()
+    environment = {
+        "backend": keras.backend.backend(),
+        "devices": found_devices,
+        "devices_that_share_a_batch": shared,
+        "dtype_policy": keras.config.dtype_policy().name,
+        "seed": seed,
+        "threads": distribution.threads(),
+        "processor": distribution.processor(),
+    }
+    run.environment(**environment)
+    return environment
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ from lib.evaluation.comparison import Comparison
 from lib.evaluation.predictions import Predictions
 from lib.reporting import run_figures
 from lib.runs import Run, record
-from lib.training import finalise, learning_rate_finder, network, setup, strategies
+from lib.training import finalise, fit, learning_rate_finder, network, strategies
 from lib.training.settings import Settings, effective
 from lib.training.strategies import Trained, TrainingData
 
@@ -48,7 +48,7 @@ class Session:
         self.pictures, self.run = pictures, run
         self.parameters = effective(run.parameters)
         names = ("seed", "dtype_policy", "devices")
-        setup.begin(run=run, **{name: self.parameters[name] for name in names})
+        fit.begin(run=run, **{name: self.parameters[name] for name in names})
         self.settings = Settings.of(self.parameters)
         self._trained: Trained | None = None
         self._predictions: Predictions | None = None

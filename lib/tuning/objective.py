@@ -80,14 +80,14 @@ def train(
     halt: Any = None,
 ) -> Trained:
     """Trains one network as `3_train` does; returns it with its best weights."""
-    from lib.training import model_reuse, network, setup, strategies
+    from lib.training import fit, model_reuse, network, strategies
     from lib.training.settings import Settings
 
     data = training_data(parameters)
     run = _TrialRun(
         folder, checkpoint_folder, dict(parameters), {}, "tune", parameters["data"], False, None
     )
-    setup.begin(seed=seed, dtype_policy=parameters["dtype_policy"], run=run)
+    fit.begin(seed=seed, dtype_policy=parameters["dtype_policy"], run=run)
     settings = Settings.of({**parameters, "seed": seed})
     model = network.build(parameters, data)
     with model_reuse.reusing():

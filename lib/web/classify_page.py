@@ -142,7 +142,7 @@ def _heat(
 ) -> bytes | None:
     # On the whole picture where it was stretched for the model, else on what the model saw of it.
     from lib import explain
-    from lib.explain import map_scaling
+    from lib.explain import heat_maps
 
     options: dict[str, Any] = {"method": "gradcam"}
     if not loaded.is_network:  # no gradients: cover every place, and see what that costs
@@ -154,7 +154,7 @@ def _heat(
         return None
     source = pixels if loaded.classifier.resize == "stretch" else small
     shown = thumbnails.scaled(source, side=side)
-    enlarged = map_scaling.enlarge(values, size=shown.shape[:2])[0]
+    enlarged = heat_maps.enlarge(values, size=shown.shape[:2])[0]
     return thumbnails.jpeg(http.overlaid(shown, enlarged))
 
 

@@ -20,9 +20,9 @@ from flask import Blueprint, Response, g, jsonify, render_template, request
 from lib import files, hashing
 from lib.data import dataset as datasets
 from lib.data.dataset import Dataset
-from lib.embeddings import label_columns, record
+from lib.embeddings import label_columns, map_record
+from lib.embeddings.map_record import TITLES, Record
 from lib.embeddings.plots import PALETTE, REST, SEQUENCE
-from lib.embeddings.record import TITLES, Record
 from lib.errors import DarkroomError
 from lib.web import finished_runs, http
 from lib.web.finished_runs import Run
@@ -425,7 +425,7 @@ def load(run: Run) -> MapRun:
     """Returns a run of features, read once as long as it stays as it is. Raises DarkroomError where
     it has no maps.
     """
-    file = run.folder / record.POINTS
+    file = run.folder / map_record.POINTS
     if not file.is_file():
         raise DarkroomError(f"{run.id} has no maps; run 8_features.")
     return _read(run.folder, file.stat().st_mtime_ns)
@@ -433,12 +433,12 @@ def load(run: Run) -> MapRun:
 
 @functools.lru_cache(maxsize=3)
 def _read(folder: Path, _changed_ns: int) -> MapRun:
-    return MapRun(record.read(folder))
+    return MapRun(map_record.read(folder))
 
 
 def etag(run: Run, *parts: object) -> str:
     """Returns a short name of one answer about a run, which changes when the run does."""
-    changed = (run.folder / record.POINTS).stat().st_mtime_ns
+    changed = (run.folder / map_record.POINTS).stat().st_mtime_ns
     return hashing.digest(run.id, str(changed), *map(str, parts))
 
 

@@ -18,7 +18,7 @@ from lib.apply import active_learning
 from lib.batch import status
 from lib.batch.status import RunStatus
 from lib.data import decode
-from lib.embeddings import record
+from lib.embeddings import map_record
 from lib.errors import DarkroomError
 from lib.evaluation import multilabel, outcomes
 from lib.reporting import style
@@ -82,7 +82,7 @@ def one_run(study: str, stage: str, run: str) -> str:
         numbers=numbers,
         flagged=[row for row in findings if row["outcome"] not in ("held", "not_judged")],
         parameters=trained.result.get("key", {}).get("parameters", {}),
-        has_maps=(trained.folder / record.ACCOUNT).is_file(),
+        has_maps=(trained.folder / map_record.ACCOUNT).is_file(),
         has_report=(trained.folder / "report.html").is_file(),
         has_labels=(trained.folder / "labels.parquet").is_file(),
         has_predictions=(trained.folder / run_record.PREDICTIONS).is_file(),
@@ -197,7 +197,7 @@ def _study(name: str) -> dict[str, Any]:
         "arms": _arms(trained, about.get("titles") or {}),
         "is_tiny": any(run.is_tiny for run in runs),
         "reports": [run for run in runs if (run.folder / "report.html").is_file()],
-        "maps": [run for run in runs if (run.folder / record.ACCOUNT).is_file()],
+        "maps": [run for run in runs if (run.folder / map_record.ACCOUNT).is_file()],
     }
 
 

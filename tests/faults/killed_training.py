@@ -20,7 +20,7 @@ from lib import files, runs
 from lib.data.pixel_cache import Pixels
 from lib.data.splits import Split
 from lib.models import predictor, serialization
-from lib.training import callbacks, network, setup, strategies
+from lib.training import callbacks, fit, network, strategies
 from lib.training.settings import Settings
 
 NAMES = ["blue", "red"]
@@ -70,7 +70,7 @@ def live(folder: Path, strategy: str) -> None:
         False,
         filelock.FileLock(folder / "lock"),
     )
-    setup.begin(
+    fit.begin(
         seed=os.getpid(), dtype_policy="float32", run=run
     )  # what Keras drew from before must not matter ...
     model = network.build(NETWORKS[strategy], given)
