@@ -110,10 +110,8 @@ def name_pictures(table: Table, index: FileIndex, wanted: str | None) -> tuple[N
     name = best[-2]
     for *_, is_known, _, _, other, pictures in scored:
         if is_known == best[1] and len(pictures - best[-1]) * 2 > len(pictures):
-            return (
-                None,
-                f"its columns {other!r} and {name!r} name different pictures; say image=COLUMN",
-            )
+            pair = f"{other!r} and {name!r}"
+            return None, f"its columns {pair} name different pictures; say image=COLUMN"
     paths = {cell: index.find(cell, table) for cell in frame[name].unique()}
     return Named(table, name, frame[name].map(paths).astype(object)), ""
 
