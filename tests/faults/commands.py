@@ -62,6 +62,21 @@ preset = "triage"
 filters = [4]
 dense_units = [6]
 """
+TUNE = """
+question = "How?"
+[[stage]]
+name = "tune"
+notebook = "4_tune"
+[stage.parameters]
+data = "pets"
+method = "tpe"
+epochs = 3
+num_trials = 5
+top = 1
+retrain_seeds = [1, 2]
+base = {image_side = 16, preset = "triage", filters = [4], dense_units = [6]}
+space = {learning_rate = [0.001, 0.003, 0.01], batch_size = [8, 16]}
+"""
 MODULE = [sys.executable, "-m"]
 DARKROOM = [*MODULE, "lib.cli"]
 PAPERMILL = [*MODULE, "papermill", str(NOTEBOOK), "out.ipynb", "-p", "study", "train"]
@@ -80,7 +95,7 @@ def make_notebook(study):
 
 
 def make_home(home):
-    """Forty pictures of 24 px in two classes, one of them cut and one twice, with a study
+    """Forty pictures of 24 px in two classes, one of them cut and one twice, with studies
     and notebooks.
     """
     for label, blue in (("cat", 40), ("dog", 160)):
@@ -96,6 +111,7 @@ def make_home(home):
     (home / "pets/dog/cut.png").write_bytes(content[: len(content) // 2])
     (home / "studies").mkdir()
     (home / "studies" / "train.toml").write_text(STUDY)
+    (home / "studies" / "tune.toml").write_text(TUNE)
     for name in OPENED:
         (home / f"{name}.ipynb").write_text(make_notebook(name))
 
@@ -301,6 +317,7 @@ def opened(name, *before, **environment):
 KINDS = {
     "clean": Kind([*DARKROOM, "clean", "./pets"], cleaned, ()),
     "train by batch": Kind([*DARKROOM, "run", "train"], finished_runs("train")),
+    "tune by batch": Kind([*DARKROOM, "run", "tune"], finished_runs("tune")),
     "train by papermill": Kind(PAPERMILL, finished_runs("train")),
     "train in JupyterLab": opened("train"),
     "train in JupyterLab, JAX": opened("train", KERAS_BACKEND="jax"),

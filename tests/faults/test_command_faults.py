@@ -14,6 +14,7 @@ from test_clock import JUMP
 from test_disk import ABLE, fill, mount
 
 pytestmark = pytest.mark.slow
+COMMANDS = ["clean", "train by batch", "tune by batch", "apply"]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def default_actions():
         signal.signal(number, action)
 
 
-@pytest.mark.parametrize("kind", ["clean"])
+@pytest.mark.parametrize("kind", COMMANDS)
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT", "SIGINT SIGINT"])
 def test_a_signal_ends_it_and_the_same_command_goes_on(begun, default_actions, kind, name):
     command, expected = begun(kind, 0.6)
@@ -75,7 +76,7 @@ def test_a_signal_ends_it_and_the_same_command_goes_on(begun, default_actions, k
     assert command.complete()[0] == expected
 
 
-@pytest.mark.parametrize("kind", ["clean"])
+@pytest.mark.parametrize("kind", COMMANDS)
 def test_it_is_stopped_for_a_minute_and_continues(begun, kind):
     command, expected = begun(kind, 0.6)
     family = command.alive()
@@ -89,7 +90,7 @@ def test_it_is_stopped_for_a_minute_and_continues(begun, kind):
     assert command.outcome() == expected
 
 
-@pytest.mark.parametrize("kind", ["clean"])
+@pytest.mark.parametrize("kind", COMMANDS)
 def test_the_clock_is_set_back(begun, tmp_path, kind):
     flag = tmp_path / "yesterday"
     (tmp_path / "site").mkdir()
@@ -104,11 +105,11 @@ def test_the_clock_is_set_back(begun, tmp_path, kind):
 
 @pytest.mark.skipif(not ABLE, reason="mounts a file system, as root on Linux")
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-@pytest.mark.parametrize("kind", ["clean"])
+@pytest.mark.parametrize("kind", COMMANDS)
 def test_the_disk_is_full(begun, tmp_path, kind, share):
     home = tmp_path / "small"
     home.mkdir()
-    mount("-t", "tmpfs", "-o", "size=64m", "none", str(home))
+    mount("-t", "tmpfs", "-o", "size=256m", "none", str(home))
     try:
         command, expected = begun(kind, share, home=home)
         fill(home)

@@ -20,14 +20,16 @@ def servers():
     Opened.close_servers()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_killed_at_random_moments(tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "kills"),
+    [("clean", 2), *(pytest.param(kind, 25, marks=pytest.mark.slow) for kind in KINDS)],
+)
+def test_killed_at_random_moments(tmp_path, kind, kills):
     ready = tmp_path / "ready"
     make_home(ready)
     for before in KINDS[kind].before:
         make_command(before, ready).complete()
-    kill_again_and_again(tmp_path, ready, kind, kills=25)
+    kill_again_and_again(tmp_path, ready, kind, kills=kills)
 
 
 def kill_again_and_again(folder, ready, kind, *, kills):

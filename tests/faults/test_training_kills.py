@@ -3,7 +3,6 @@ predictions, bit for bit.
 """
 
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -98,17 +97,6 @@ def test_killed_four_times_in_a_row(undisturbed, tmp_path):
 def test_killed_at_a_point(undisturbed, tmp_path, point, backend):
     found, ends, _ = outcome(tmp_path / "k", point, backend=backend)
     assert ends == [-9]
-    assert same(found, undisturbed(backend=backend))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_killed_at_twenty_random_moments(undisturbed, tmp_path, backend):
-    moments = random.Random(3)
-    found, ends, _ = outcome(
-        tmp_path / "k", *(f"{moments.uniform(1, 7):.2f}" for _ in range(20)), backend=backend
-    )
-    assert ends.count(-9) >= 1
     assert same(found, undisturbed(backend=backend))
 
 
