@@ -8,9 +8,7 @@ import nbformat
 import pytest
 
 from lib import cli, files, notebooks, parameter_types, processes, runs
-from lib.batch import parameter_grid
-from lib.batch.papermill_engine import DarkroomEngine, ExecutionManager, Refused
-from lib.errors import DarkroomError
+from lib.batch.papermill_engine import ExecutionManager
 
 # Imported here too, so that a checkout whose entry points are older can be tested.
 PAPERMILL = """
@@ -198,34 +196,6 @@ def test_plain_papermill_refuses_in_one_sentence_too(batch_home):
     assert not (batch_home / "logs").exists()
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"tiny": "maybe"},
-        {"options": {"limit_per_class": -5}},
-        {"learning_rate": 50},
-        {"learning_rate": float("nan")},
-        {"options": {"l2": 3}},
-        {"options": {"filters": 4}},
-        {"options": {"devices": -1}},
-        {"options": {"fractions": "[0.6,0.2,0.1]"}},
-        {"patience": None},
-        {"split_method": "fold 6 of 5"},
-        {"epochs": "many"},
-        {"batch_size": 0},
-        {"options": {"split_sed": 1}},
-        {"options": {"focal_gamma": 3.0}},  # acts only with a focal loss
-    ],
-)
-def test_a_notebook_refuses_in_its_first_cell(wrong):
-    from lib import parameter_table
-
-    training = parameter_table.find("3_train")
-    namespace = {name: row.default for name, row in training.parameters.items() if row.in_cell}
-    with pytest.raises(DarkroomError):
-        runs.check("3_train", {**namespace, "options": {}, **wrong})
-
-
 def test_a_notebook_reads_text_as_the_declared_type():
     from lib import parameter_table
 
@@ -234,79 +204,6 @@ def test_a_notebook_reads_text_as_the_declared_type():
     namespace |= {"tiny": "false", "data": 2024, "epochs": "3", "options": {}}
     runs.check("3_train", namespace)
     assert namespace["tiny"] is False and namespace["data"] == "2024" and namespace["epochs"] == 3
-
-
-WRONG = [
-    ("0_tutorial", {"study": "../elsewhere"}, "name of a study"),
-    ("0_tutorial", {"data": ""}, "`data` is empty"),
-    ("0_tutorial", {"dat": "digits"}, "no parameter `dat`. Did you mean 'data'?"),
-    ("1_clean", {"reading": {"lable": "kind"}}, "no option 'lable'"),
-    ("1_clean", {"review": ["wrong_lable"]}, "Did you mean 'wrong_label'?"),
-    ("1_clean", {"review": ["blurred"], "reject": ["blurred"]}, "in `review` and in `reject`"),
-    ("1_clean", {"dark": 0.95}, "`dark` must be below `bright`"),
-    ("1_clean", {"embedding_network": "resnet5"}, "`embedding_network` must be one of none"),
-    ("2_explore", {"target": "lable"}, "`target` must be label, attr_NAME"),
-    ("2_explore", {"split_method": "fold 0 of 5"}, "at least 2 folds"),
-    ("2_explore", {"split_seed": 2**64}, "`split_seed` must be 0 to 4294967295"),
-    ("3_train", {"arm": "a/b"}, "Received: 'a/b'"),
-    ("3_train", {"architecture": "mobilenet", "weights": "nosuch.h5"}, "no such file or folder"),
-    ("3_train", {"weights": "7"}, "`weights` must be one of imagenet, none"),
-    ("3_train", {"strategy": "frozen"}, "needs a pretrained network"),
-    ("3_train", {"filters": []}, "`filters` is empty"),
-    ("3_train", {"seed": 2**32}, "`seed` must be 0 to"),
-    ("3_train", {"target": "label:"}, "`target` must be"),
-    ("3_train", {"tuned_on": "nosuch"}, "the split 'nosuch', which 'elpv' does not have"),
-    ("3_train", {"study": "CON"}, "none of Windows' devices"),
-    ("3_train", {"data": " "}, "must not begin or end with a space"),
-    ("3_train", {"data": "../nosuch"}, "no such file or folder"),
-    ("9_apply", {"classes": ["a"]}, "acts only with `copy_to`"),
-    ("4_tune", {"space": {"learning_rate": [1e-3, 20]}}, "at most 10"),
-    ("4_tune", {"retrain_seeds": [1, 1]}, "different seeds"),
-    ("4_tune", {"method_options": {"eta": 2}}, "hyperband: `option` must be one of"),
-    ("5_thumbnails", {"sizes": ["0x10"]}, "`sizes` must be height x width"),
-    ("5_thumbnails", {"sizes": ["300x300"]}, "1 to 256 pixels"),
-    ("5_thumbnails", {"grid": {"C": [0]}}, "`C` of svm_linear must be a finite number above 0"),
-    ("6_compare", {"stages": []}, "`stages` is empty"),
-    ("6_compare", {"only": ["a"], "omit": ["a"]}, "in `only` and in `omit`"),
-    ("6_compare", {"stages": ["../x"]}, "`stages` must be"),
-    ("7_explain", {"explain_methods": []}, "`explain_methods` is empty"),
-    ("7_explain", {"coarse": ["make"]}, "`coarse` must be columns of coarser labels"),
-    ("7_explain", {"explained": "../x"}, "`explained` must be the run"),
-    ("8_features", {"map_methods": ["t-sne"]}, "Did you mean 'tsne'?"),
-    ("8_features", {"trained": "../../x"}, "`trained` must be a finished training"),
-    ("9_apply", {"model": ""}, "`model` is empty"),
-    ("9_apply", {"pictures": "nosuch/folder"}, "no such file or folder"),
-    ("9_apply", {"target_acuracy": 0.9}, "Did you mean 'target_accuracy'?"),
-]
-
-
-@pytest.mark.parametrize(("name", "wrong", "message"), WRONG)
-def test_three_ways_refuse_alike(name, wrong, message):
-    notebook = notebooks.find(name)
-    declared = notebook.parameters
-    own = {key: value for key, value in wrong.items() if key not in declared}
-    given = {
-        **own,
-        **parameter_types.cell_values({k: wrong[k] for k in wrong if k not in own}, declared),
-    }
-    namespace = {key: row.default for key, row in declared.items() if row.in_cell}
-    namespace |= {"options": {}} if parameter_types.has_options(declared) else {}
-    cell = "\n".join(f"{key} = {value!r}" for key, value in {**namespace, **given}.items())
-    with pytest.raises(DarkroomError) as by_hand:  # JupyterLab, plain papermill
-        runs.check(name, {**namespace, **given, "In": ["", cell, "runs.check"]})
-    nb = nbformat.read(notebook.path, as_version=4)
-    nb.metadata["papermill"] = {"parameters": given}
-    with pytest.raises(Refused) as by_engine:
-        DarkroomEngine.execute_notebook(nb, "python3", progress_bar=False)
-    told = [str(by_hand.value), str(by_engine.value)]
-    if not set(wrong) & set(parameter_grid.RESERVED):
-        table = {"name": "stage", "parameters": wrong}
-        table |= {"arms": {"a": {}}} if {"arm", "seed"} <= declared.keys() else {}
-        general = parameter_grid.General("s", {}, {}, {"stage": {}}, None, False)
-        with pytest.raises(DarkroomError) as by_batch:
-            parameter_grid.expand(table, notebook, general, where="stage 'stage'")
-        told.append(str(by_batch.value))
-    assert all(message in sentence and "\n" not in sentence for sentence in told), told
 
 
 def test_a_dry_run_tells_scripts_the_same_facts(batch_home, capsys):

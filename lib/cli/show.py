@@ -124,7 +124,7 @@ def _print_parameters(name: str, parameter: str | None, *, as_json: bool) -> int
     known = [notebook.name for notebook in notebooks.every()]
     if name.removesuffix(".ipynb") not in known:
         choices = [*KINDS, "backbones", *known]
-        raise unknown("list", name, choices)
+        raise unknown("list or notebook", name, choices)
     notebook = notebooks.find(name)
     rows = notebook.parameters
     if parameter is not None and parameter not in rows:

@@ -1,6 +1,8 @@
-"""Outcomes of checks: `held` (looked, nothing found), `flagged` (the result stands, with a remark),
-`note` (worth knowing, no fault), `not_judged` (what it takes is missing) or `stops` (the numbers
-contradict each other, and the run leaves no result).
+"""Outcomes of checks, as `result.json` holds them.
+
+`held`: looked, nothing found; `flagged`: the result stands, with a remark; `note`: worth knowing,
+no fault; `not_judged`: what it takes is missing; `stops`: the numbers contradict each other, and
+the run leaves no result.
 """
 
 from __future__ import annotations
