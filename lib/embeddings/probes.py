@@ -234,7 +234,8 @@ def _gain_sentence(row: Mapping[str, Any]) -> str:
     if before is None or np.isnan(before):
         return ""
     low, high = row["gain_low"], row["gain_high"]
-    word = "more than" if low > 0 else "less than" if high < 0 else "not significantly unlike"
+    same = "not significantly different from"
+    word = "more than" if low > 0 else "less than" if high < 0 else same
     name = TITLES.get(row["before_name"], row["before_name"])
     return (
         f" That is {word} the {name} network ({100 * before:.1f}\u00a0%; difference "
