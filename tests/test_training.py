@@ -304,7 +304,7 @@ def test_a_linear_probe_is_refitted_and_says_what_validation_saw_before(
 @pytest.mark.parametrize("strategy", ["linear_probe", "fine_tune", "full"])
 def test_predictions_average_mirror_images_where_that_is_asked(strategy, material, run):
     model = backbone(average_mirrored=True)
-    settings = dataclasses.replace(SETTINGS, augmentation="flip", epochs=1)
+    settings = dataclasses.replace(SETTINGS, augmentation="flip", epochs=1, learning_rate=1e-4)
     trained = strategies.train(strategy, model, material, settings=settings, run=run)
     scored = finalise.score(trained, material, run=run)
     rows = material.examples("test").rows

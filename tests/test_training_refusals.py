@@ -1,5 +1,6 @@
 """What cannot be trained is refused in one sentence, before anything is lost."""
 
+import dataclasses
 import shutil
 from collections import namedtuple
 
@@ -10,7 +11,7 @@ import pytest
 from lib import models
 from lib.data.splits import Split
 from lib.errors import DarkroomError
-from lib.models import serialization
+from lib.models import predictor, serialization
 from lib.training import checkpoints, finalise, network, strategies
 from lib.training.settings import Settings
 from lib.training.strategies import TrainingData
@@ -137,3 +138,8 @@ def test_features_of_other_weights_are_not_used(toy_material, toy_run):
         DarkroomError, match="disagree by up to .* Delete the data set's folder `features`"
     ):
         finalise.score(other, toy_material, run=toy_run)
+    # The features of a body that the run itself has tuned are in no cache that could be stale.
+    tuned = dataclasses.replace(other, selection={"kept": "linear"})
+    found = finalise.score(tuned, toy_material, run=toy_run)
+    whole = predictor.predict_proba(model, toy_material.pixels.array)
+    assert np.abs(found.probabilities - whole).max() < 1e-3
