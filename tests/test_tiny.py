@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from lib import cli, paths, runs
+from lib.batch import study as studies
 from lib.cleaning import clean
 from lib.data import dataset, intake, sources
 from lib.runs import record
@@ -71,3 +72,26 @@ def test_a_tiny_study_says_so_in_sentence_table_and_report(pets, capsys):
     assert record.TINY in (train / "notebook.ipynb").read_text()
     assert record.TINY in (study / "compare" / "all" / "report.html").read_text()
     assert runs.read(train)["data"] == "pets+tiny"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("study", "left_out"),
+    [
+        ("ablations", ()),
+        ("binary", ()),
+        ("cars", ("resnet18_scratch", "version_2")),  # as version_1
+        ("kfold", ()),
+        ("shortcut", ()),
+        ("triage", ("photo_or_not",)),  # needs a class "Photo"
+        ("tutorial", ()),
+        ("wikiart", ("resnet50",)),  # its weights are downloaded
+    ],
+)
+def test_shipped_studies_end_in_tiny_form(study, left_out, tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    arms = {run.arm for stage in studies.read(study, tiny=True).stages for run in stage.runs}
+    kept = sorted(arms - {None, *left_out}) if left_out else []
+    words = [word for arm in kept for word in ("--arm", arm)]
+    data = [] if study == "shortcut" else ["--set", "data=planted"]
+    assert cli.main(["run", study, "--tiny", *words, *data]) == 0
