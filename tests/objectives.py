@@ -2,6 +2,7 @@
 every way there is.
 """
 
+import errno
 import json
 import os
 import signal
@@ -72,6 +73,13 @@ def hostile(values, trial):
             os.kill(os.getpid(), signal.SIGKILL)
     print("printing is no answer")
     return 1.0
+
+
+def full(values, trial):
+    """Finds the disk full for as long as there is the file `settings["full"]`."""
+    if values["x"] > 0.5 and Path(trial.settings["full"]).exists():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return values["x"]
 
 
 def idle(values, trial):

@@ -1,13 +1,15 @@
+import errno
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lib import processes, runs
 from lib.batch.dask_executor import Executor
 from lib.errors import DarkroomError
-from lib.tuning import cost_estimate, event_log, search, space, trials, worker
+from lib.tuning import cost_estimate, event_log, executors, search, space, trials, worker
 from lib.tuning.search import Plan
 
 LINE = space.read({"x": {"low": 0.0, "high": 1.0}})
@@ -338,6 +340,35 @@ def test_repeated_proposals_wait_for_the_trial_that_they_repeat(tmp_path, import
         found = search.run(wanted, slow, executor=executor)
     assert known(found) == expected
     assert len(ran(tmp_path / "ran")) == 4
+
+
+def test_a_full_disk_stops_the_search_and_fails_no_trial(tmp_path, importable):
+    marker = tmp_path / "full"
+    wanted = plan(objective="objectives:full", settings={"full": str(marker)})
+    expected = known(search.run(wanted))
+    marker.touch()
+    with Executor(workers=2) as executor:
+        for _ in range(2):
+            with pytest.raises(DarkroomError, match="No space left on device. Make room"):
+                search.run(wanted, tmp_path / "search", executor=executor)
+        marker.unlink()
+        assert known(search.run(wanted, tmp_path / "search", executor=executor)) == expected
+    assert [state for _, _, _, state, _ in expected] == ["finished"] * 6
+
+
+def test_an_outcome_that_a_full_disk_does_not_take_is_no_failure_of_the_code(tmp_path):
+    given = []
+    executor = SimpleNamespace(
+        slots=1,
+        submit=lambda name, *_, **options: given.append(name),
+        poll=lambda timeout_s: [
+            SimpleNamespace(name=given[0], value=None, error=OSError(errno.ENOSPC, "No space left"))
+        ],
+    )
+    pool = executors.Pool(executor, lambda number, row: False)
+    pool.submit(worker.Job(PARABOLA, 7, {"x": 0.5}, 1, 0, ["score"], str(tmp_path), ""))
+    [(number, outcome)] = pool.poll(0)
+    assert number == 7 and outcome["failure"]["kind"] == "disk"
 
 
 def test_an_interrupted_search_calls_its_trials_off_and_the_same_engine_continues(

@@ -62,8 +62,6 @@ class Failure:
 
 def of_exception(exception: str, message: str) -> str:
     """Returns the class of an exception by its type's name and its message."""
-    if exception == "MemoryError" or _MEMORY.search(f"{exception} {message}"):
-        return "out of memory"
     if (
         exception == "PermissionError"
         or "No space left" in message
@@ -71,6 +69,8 @@ def of_exception(exception: str, message: str) -> str:
         or "Disk quota" in message
     ):
         return "disk"
+    if exception == "MemoryError" or _MEMORY.search(f"{exception} {message}"):
+        return "out of memory"
     if exception == "FloatingPointError" or re.search(
         r"\bnan\b|not a finite number", message, re.IGNORECASE
     ):

@@ -15,6 +15,7 @@ from lib import paths, processes
 from lib.batch import machine
 from lib.batch.dask_executor import Executor, work_environment
 from lib.batch.machine import Share
+from lib.runs import failure
 from lib.tuning import worker
 from lib.tuning.worker import Job
 
@@ -90,8 +91,9 @@ class Pool:
                 continue  # of an earlier search that was interrupted
             result = outcome.value or _CANCELLED
             if outcome.error is not None:
-                kind, message = type(outcome.error).__name__, str(outcome.error)
-                result = {**worker.failed("code", kind, message), "seconds": 0.0}
+                name, message = type(outcome.error).__name__, str(outcome.error)
+                kind = failure.of_exception(name, message)
+                result = {**worker.failed(kind, name, message), "seconds": 0.0}
             ended.append((job.number, result))
         return ended
 

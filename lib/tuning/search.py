@@ -308,6 +308,11 @@ class _Search:
     def _end(self, trial: Trial, outcome: Mapping[str, Any]) -> None:
         numbers = {**outcome["numbers"], "seconds": outcome["seconds"]}
         state = outcome["state"]
+        if (outcome["failure"] or {}).get("kind") == "disk":  # says nothing about the trial
+            raise DarkroomError(
+                f"Trial {trial.number} stopped: {outcome['failure']['message']}. Make room on the "
+                "disk, or its folder writable, and run the same command again to continue."
+            )
         if state == "stopped" and trial.rows and int(trial.rows[-1]["epoch"]) >= trial.epochs:
             state = "finished"  # the request came after the last epoch
         if state == "stopped" and trial.number in self._record.pruned:

@@ -155,9 +155,13 @@ def read_outcome(job: Job) -> dict[str, Any] | None:
 
 
 def reopen(job: Job) -> None:
-    """Withdraws a stop request and its outcome; the trial continues from its checkpoints."""
+    """Withdraws a stop request and its outcome, and that of a full disk; the trial continues from
+    its checkpoints.
+    """
     (Path(job.folder) / STOP).unlink(missing_ok=True)
-    if (read_outcome(job) or {}).get("state") == "stopped":
+    outcome = read_outcome(job) or {}
+    is_full = (outcome.get("failure") or {}).get("kind") == "disk"
+    if is_full or outcome.get("state") == "stopped":
         (Path(job.folder) / OUTCOME).unlink()
 
 
