@@ -44,7 +44,7 @@ def pictures(folder, **counts):
         (lambda folder: pictures(folder, cat=3, dog=1), "class 'dog' .* has only one image"),
         (
             lambda folder: pictures(folder, a=0, b=0) and (folder / "a" / "a.txt").write_text("a"),
-            "is an image",
+            "holds no picture",
         ),
         (lambda folder: None, "no such file or folder"),
     ],

@@ -391,7 +391,8 @@ def test_uploads_are_never_in_memory_together(tmp_path, monkeypatch):
     monkeypatch.setattr(classify_page.finished_runs, "run", lambda *names: None)
     loaded = SimpleNamespace(classifier=SimpleNamespace(rendering=Rendering()))
     monkeypatch.setattr(classify_page, "load", lambda found: loaded)
-    files = [(io.BytesIO(b"x"), f"{number}.png") for number in range(5)]
+    png = b"\x89PNG\r\n\x1a\n"
+    files = [(io.BytesIO(png), f"{number}.png") for number in range(5)]
     answer = site.create().test_client().post("/api/classify/s/t/u", data={"pictures": files})
     assert answer.status_code == 200 and len(answer.get_json()["answers"]) == 5
     assert max(most) <= 2  # one is let go of when the next has been decoded
