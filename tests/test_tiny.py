@@ -80,7 +80,6 @@ def test_a_tiny_study_says_so_in_sentence_table_and_report(pets, capsys):
     [
         ("ablations", ()),
         ("binary", ()),
-        ("cars", ("resnet18_scratch", "version_2")),  # as version_1
         ("kfold", ()),
         ("shortcut", ()),
         ("triage", ("photo_or_not",)),  # needs a class "Photo"
