@@ -42,9 +42,8 @@ def attach(package: str) -> Callable[[str], Any]:
     def __getattr__(name: str) -> Any:  # noqa: N807
         from lib import processes
 
-        with (
-            processes.without_native_messages()
-        ):  # a backend announces its instruction sets and missing drivers
+        # A backend announces its instruction sets and missing drivers.
+        with processes.without_native_messages():
             if name in public:
                 return getattr(importlib.import_module(public[name]), name)
             if not name.startswith("_") and find_spec(f"{package}.{name}"):

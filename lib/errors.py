@@ -31,7 +31,7 @@ def check_choice(name: str, value: object, choices: Iterable[str], *, where: str
 def unknown(
     what: str, name: str, known: Iterable[str], *, where: str = "", hint: str = ""
 ) -> DarkroomError:
-    """Returns the error that nothing has this name, with the nearest and all that there are."""
+    """Returns the error for an unknown name, with the nearest known name and all known names."""
     there = list(known)
     return DarkroomError(
         f"There is no {what} {name!r}{where}.{suggest(name, there)} There are: "

@@ -128,7 +128,9 @@ def test_cancelled_work_comes_back_without_a_value():
 
 
 def test_a_word_that_is_no_address_of_a_cluster_is_refused_before_any_work():
-    with pytest.raises(DarkroomError, match="--cluster 'foo' is no address; expected one such as"):
+    with pytest.raises(
+        DarkroomError, match="--cluster 'foo' is not an address; expected one such as"
+    ):
         Executor(cluster="foo")
     for address in ("tcp://[::1]:8786", "tls://node:8786", "10.0.0.1:8786"):
         Executor(cluster=address).close()

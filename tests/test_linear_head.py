@@ -3,6 +3,7 @@ import pytest
 
 from lib.errors import DarkroomError
 from lib.models import linear_head
+from lib.training import plots
 
 KINDS = tuple(linear_head.KINDS)
 
@@ -76,3 +77,7 @@ def test_unknown_kinds_and_missing_classes_are_refused():
         linear_head.select(train, train, num_classes=3, kinds=("lad",))
     with pytest.raises(DarkroomError, match="no image of class number 3"):
         linear_head.select(train, train, num_classes=4)
+
+
+def test_every_kind_has_its_name_in_the_figure():
+    assert set(plots.LINEAR_HEADS) == set(linear_head.KINDS)

@@ -67,8 +67,8 @@ def test_calibration_of_an_arm_by_hand(tmp_path):
 def test_a_temperature_that_raises_the_error_is_said_under_the_table():
     rows = pd.DataFrame({"num_raised": [0.0, 2.0]}, index=["a", "b"])
     assert arm_agreement.raised_text(rows) == (
-        "The temperature that validation chose raises the calibration error on test in (number of "
-        "trainings): b (2). There it is no improvement."
+        "On test, the temperature chosen on validation increases the calibration error of b (2 "
+        "trainings)."
     )
     assert arm_agreement.raised_text(rows.iloc[:1]) == ""
 

@@ -89,7 +89,7 @@ class Executor:
             )
         if cluster and not re.fullmatch(r"(\w+://)?[^\s/]+:\d+", cluster):
             raise DarkroomError(
-                f"--cluster {cluster!r} is no address; expected one such as tcp://10.0.0.1:8786."
+                f"--cluster {cluster!r} is not an address; expected one such as tcp://10.0.0.1:8786."
             )
         self._cluster = cluster
         self._workers = workers

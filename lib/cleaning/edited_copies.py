@@ -36,7 +36,7 @@ TURNS = 12
 """Bins of the rotation between two pictures; features of one pair agree within two of them."""
 
 NUM_BINS = 8_388_593
-"""Prime number of bins in which votes are first added up."""
+"""Number of bins, a prime, in which votes are first summed."""
 
 MIN_VOTES = (2.5, 3.0)
 """Rare features, in units of one that no third picture has, which a proposed pair shares under one
@@ -159,7 +159,7 @@ def propose(upright: list[Features], mirrored: list[Features]) -> list[np.ndarra
     for other, least in zip(sides, MIN_VOTES, strict=True):
         tables = [_collisions(sides[0], other, chosen, number) for chosen in order]
         codes, weights = (np.concatenate(column) for column in zip(*tables, strict=True))
-        # Nearly all codes have too few votes; whole bins of them go before the slower exact sum.
+        # Most codes have few votes: bins with too few are dropped before the slower exact sum.
         bins = codes % NUM_BINS
         kept = (np.bincount(bins, weights) >= least - 1e-9)[bins]
         votes = pd.Series(weights[kept]).groupby(codes[kept]).sum()

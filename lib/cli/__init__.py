@@ -91,9 +91,8 @@ def _run(words: list[str]) -> int:
             f"See: darkroom {words[0]} --help"
         )
     module, _, name = given.pop("function").partition(":")
-    with (
-        processes.without_native_messages()
-    ):  # a backend announces its instruction sets and missing drivers
+    # A backend announces its instruction sets and missing drivers.
+    with processes.without_native_messages():
         command = getattr(importlib.import_module(module), name)
     return command(**given)
 

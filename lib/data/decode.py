@@ -383,7 +383,7 @@ def _wide_png(
     import cv2
 
     image.load()  # which refuses what OpenCV would pass over
-    image.im = None  # a second copy of the pixels
+    image.im = None  # frees a second copy of the pixels
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     values = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if values is None or values.dtype != np.uint16:
@@ -423,7 +423,7 @@ def _count_scans(data: bytes) -> int:
 
 
 def _webp(image: Any) -> np.ndarray:
-    """The first frame as Pillow's decoder has it; `load` would keep three copies beside it."""
+    """Returns the first frame from Pillow's decoder; `Image.load` would hold three more copies."""
     decoder = getattr(image, "_decoder", None)
     if not hasattr(decoder, "get_next"):  # a version of Pillow that reads WebP in another way
         return rgb(image)

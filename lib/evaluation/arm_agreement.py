@@ -183,12 +183,16 @@ def selective_prediction_text(
 
 def raised_text(rows: pd.DataFrame) -> str:
     """Which arms' temperatures raise the error on test, in a sentence; "" where none does."""
-    arms = [f"{arm} ({num:.0f})" for arm, num in rows["num_raised"].items() if num]
+    arms = [
+        f"{arm} ({num:.0f} training{'s' * (num > 1)})"
+        for arm, num in rows["num_raised"].items()
+        if num
+    ]
     if not arms:
         return ""
     return (
-        "The temperature that validation chose raises the calibration error on test in (number of "
-        f"trainings): {', '.join(arms)}. There it is no improvement."
+        "On test, the temperature chosen on validation increases the calibration error of "
+        f"{', '.join(arms)}."
     )
 
 

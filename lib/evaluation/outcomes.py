@@ -1,8 +1,8 @@
 """Outcomes of checks, as `result.json` holds them.
 
-`held`: looked, nothing found; `flagged`: the result stands, with a remark; `note`: worth knowing,
-no fault; `not_judged`: what it takes is missing; `stops`: the numbers contradict each other, and
-the run leaves no result.
+`held`: the check ran and found nothing; `flagged`: the result is kept, with a warning; `note`:
+worth knowing, not a fault; `not_judged`: the check could not run; `stops`: the numbers contradict
+each other, and the run leaves no result.
 """
 
 from __future__ import annotations

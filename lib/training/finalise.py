@@ -258,8 +258,8 @@ def _from_features(trained: Trained, rows: np.ndarray) -> np.ndarray:
 def _fits(trained: Trained, images: np.ndarray, rows: np.ndarray) -> bool:
     """Returns whether the head on stored features scores some images as the whole model does.
 
-    Features of another backend than Keras may be too coarse for that, and those of a body that this
-    run has tuned too large, where tuning diverged; the whole model scores then.
+    Features of another backend than Keras may be too coarse for that, and those of a body that
+    diverged while this run tuned it are too large; the whole model scores in both cases.
     """
     some = rows[:: max(1, len(rows) // _COMPARED)][:_COMPARED]
     whole = predictor.predict_proba(trained.model, images[some])

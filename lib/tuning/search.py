@@ -253,7 +253,7 @@ class _Search:
         if budget_minutes is not None:
             self._deadline = time.monotonic() + 60 * budget_minutes - record.log.seconds()
         # Trials that were open when the search was killed come first. A repeated trial waits for
-        # the one that it repeats: how many trials there are does not depend on which ends first.
+        # the one it repeats, so the number of trials does not depend on which ends first.
         waiting = [trial for trial in record.trials if trial.state == "open"]
         running: set[int] = set()
         try:
@@ -308,7 +308,7 @@ class _Search:
     def _end(self, trial: Trial, outcome: Mapping[str, Any]) -> None:
         numbers = {**outcome["numbers"], "seconds": outcome["seconds"]}
         state = outcome["state"]
-        if (outcome["failure"] or {}).get("kind") == "disk":  # says nothing about the trial
+        if (outcome["failure"] or {}).get("kind") == "disk":  # not a property of the trial
             raise DarkroomError(
                 f"Trial {trial.number} stopped: {outcome['failure']['message']}. Make room on the "
                 "disk, or its folder writable, and run the same command again to continue."

@@ -74,16 +74,16 @@ def answer(study: str, stage: str, run: str) -> Response:
 
 
 def _refuse(content: bytes) -> None:
-    """Answers 413 or 415 for what is too large or no picture by its first bytes."""
+    """Answers 413 for a file that is too large, 415 if its first bytes are not an image's."""
     if len(content) > MAX_FILE:
         abort(413, f"A picture may have {MAX_FILE >> 20} MB.")
     if decoder.kind(content[: decoder.HEAD_BYTES]) is None:
-        abort(415, "This is no picture that can be read: its bytes are no image format.")
+        abort(415, "This is no picture that can be read: its first bytes match no image format.")
 
 
 def decode(content: bytes, loaded: Loaded) -> np.ndarray:
     """Returns an upload as uint8 RGB, as the training of the model read its own images. Answers 413
-    or 415 for what is too large or no picture.
+    for a picture that is too large, 415 for a file that cannot be decoded.
     """
     try:
         return loaded.classifier.decode(content, max_pixels=MAX_PIXELS)

@@ -181,7 +181,7 @@ def choose_label(frame: pd.DataFrame, image: str, options: Options, *, name: str
 
 
 def other_labels(frame: pd.DataFrame, choice: LabelChoice) -> list[str]:
-    """Returns further columns that are called like a label and say something else."""
+    """Returns further columns that are named like a label and differ from the chosen one."""
     if len(choice.columns) != 1:
         return []
     known, own = " ".join(vocabulary.LABEL_COLUMNS).split(), frame[choice.columns[0]]

@@ -428,7 +428,7 @@ def _role(layout: Layout, level: int) -> str | None:
 
 
 def is_group(name: str) -> bool:
-    """Whether a folder is called like a fold or the number of a patient or the like."""
+    """Whether a folder is named like a fold, or like a numbered patient, session or the like."""
     return vocabulary.is_fold(name) or vocabulary.is_id(name, strict=True)
 
 
@@ -440,9 +440,9 @@ def _is_sensible(reading: Reading, layout: Layout) -> bool:
 
 
 def _are_persons(reading: Reading) -> bool:
-    """Whether the labels are called like persons or the like (`patient_3`), or are ids below those
-    of groups (S005/001, CK+), or ids whose files have the same words in their names under each, as
-    `AF01/AF01HAFL.jpg` (KDEF).
+    """Whether the labels are numbered persons, sessions or the like (`patient_3`), or ids in
+    folders of such groups (`S005/001`, CK+), or ids whose files share words with those of the other
+    ids (`AF01/AF01HAFL.jpg`, KDEF).
     """
     rows = reading.rows.dropna(subset="label")
     names = rows["label"].unique()

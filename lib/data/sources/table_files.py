@@ -256,8 +256,8 @@ def _decode(data: bytes, encoding: str | None) -> tuple[str, str]:
 
 
 def _garbled_word(text: str) -> str | None:
-    """A word with an accented capital behind a small letter or with ƒ, or signs beyond ASCII if
-    most stand next to each other, as in no language that cp1252 writes.
+    """Returns a word with an accented capital after a lower-case letter or with ƒ, or adjacent
+    characters outside ASCII if most of these are adjacent, which no language in cp1252 has.
     """
     text = text[:200_000]
     if inside := re.search(r"[^\W\d_]*(?:[a-zß-ÿ][À-ÖØ-ÞŠŒŽ]|ƒ)[^\W\d_]*", text):
@@ -609,14 +609,14 @@ def _from_coco(value: dict[str, Any]) -> pd.DataFrame:
 
 def parse_xml(data: bytes, most: int) -> ElementTree.Element:
     """Returns the root of an XML file. Raises NoTable for entities, for more than `most` bytes and
-    for what is no XML.
+    for a file that is not XML.
     """
     if b"<!ENTITY" in data or len(data) > most:
         raise NoTable("it is XML with entities, or too large")
     try:
         return ElementTree.fromstring(data)  # noqa: S314  without entities, which are refused above
     except ElementTree.ParseError as error:
-        raise NoTable(f"it is no XML ({error})") from error
+        raise NoTable(f"it is not XML ({error})") from error
 
 
 def _from_cvat(data: bytes) -> pd.DataFrame:
@@ -630,7 +630,7 @@ def _from_cvat(data: bytes) -> pd.DataFrame:
         for shape in (list(image) or [image])
     ]
     if not rows:
-        raise NoTable("it is XML, but no export of CVAT")
+        raise NoTable("it is XML, but not an export of CVAT")
     return _as_text(pd.DataFrame(rows))
 
 

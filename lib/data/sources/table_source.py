@@ -316,7 +316,7 @@ def read(bundle: Bundle, pictures: Sequence[ListedFile], options: Options) -> Re
             "known; split=COLUMN with split_names=VALUE:train,VALUE:test reads it."
         )
     if others := columns.other_labels(frame, bundle.label):
-        notes.append(f"Labels are also in {few(others)} of {name}; label=COLUMN reads them.")
+        notes.append(f"Labels are also in {few(others)} of {name}; label=COLUMN uses one of them.")
     empty = frame[bundle.image] == ""
     unused["no file name in the row"] += int(empty.sum())
     missing = bundle.paths.isna() & ~empty

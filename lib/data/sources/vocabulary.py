@@ -148,7 +148,7 @@ def split_in(words: Sequence[str]) -> str | None:
     """Returns the one split that words tell, such as `train` of (train, labels)."""
     splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     if splits == {"train", "val"} and "split" not in words:
-        return "train"  # train_val is what is not the test
+        return "train"  # train_val is everything but the test split
     return splits.pop() if len(splits) == 1 else None
 
 
