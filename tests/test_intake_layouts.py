@@ -1286,3 +1286,70 @@ def test_annotations_that_are_not_read_are_named(tmp_path):
     (tmp_path / "annotations.xml").write_text("<annotations/>")
     with pytest.raises(DarkroomError, match=r"not read: annotations.xml \(an XML file\)"):
         read(tmp_path)
+
+
+def test_ids_without_ending_and_labels_with_leading_zeros(tmp_path):
+    flat(tmp_path, 12, name="{i:05}.png")
+    codes = ["01", "1", "007", "NA"]
+    table(tmp_path, "id,label", [(f"{i:05}", codes[i % 4]) for i in range(12)])
+    assert labels(read(tmp_path)) == {"007": 3, "01": 3, "1": 3, "NA": 3}
+
+
+def test_class_names_of_two_words_are_no_lists(tmp_path):
+    flat(tmp_path)
+    names = ["golden retriever", "great dane", "pug"]
+    table(tmp_path, "image,breed", [(f"{i}.png", names[i % 3]) for i in range(12)])
+    assert set(labels(read(tmp_path))) == set(names)
+
+
+def test_files_that_the_table_does_not_name_and_files_that_are_missing(tmp_path):
+    flat(tmp_path, 12)
+    table(tmp_path, "image,label", [(f"{i}.png", "ab"[i % 2]) for i in range(6, 16)])
+    reading = read(tmp_path)
+    assert reading.files_not_used == {"unlabelled: not named in labels.csv": 6}
+    assert reading.rows_not_used["missing: the file is not there"] == 4
+    assert len(reading.rows) == 16 and reading.rows["label"].notna().sum() == 10
+
+
+def test_ham10000(tmp_path):
+    fill(tmp_path, *(f"HAM10000_images_part_{1 + i % 2}/ISIC_{i:07}.png" for i in range(36)))
+    rows = [(f"HAM_{i // 3:07}", f"ISIC_{i:07}", ("nv", "mel", "bkl")[i % 3], "histo", 40.0 + i, "male")
+            for i in range(36)]  # fmt: skip
+    table(tmp_path, "lesion_id,image_id,dx,dx_type,age,sex", rows, name="HAM10000_metadata.csv")
+    reading = read(tmp_path)
+    assert labels(reading) == {"bkl": 12, "mel": 12, "nv": 12}
+    assert reading.label == "column dx of HAM10000_metadata.csv"
+    assert reading.group == "column lesion_id" and reading.rows["source_group"].nunique() == 12
+
+
+def test_the_sample_is_never_taken_for_the_labels(tmp_path):
+    flat(tmp_path, 20)
+    table(tmp_path, "image_id,label", [(i, "abc"[i % 3]) for i in range(12)], "train.csv")
+    table(tmp_path, "image_id,label", [(i, "a") for i in range(12, 20)], "sample_submission.csv")
+    table(tmp_path, "image_id", [(i,) for i in range(12, 20)], "test.csv")
+    reading = read(tmp_path)
+    assert labels(reading) == {"a": 4, "b": 4, "c": 4}
+    assert reading.label == "column label of train.csv"
+
+
+def test_tables_of_the_splits_are_united(tmp_path):
+    flat(tmp_path, 30)
+    for name, start, end in (("train", 0, 16), ("validation", 16, 22), ("test", 22, 30)):
+        rows = [(f"{i}.png", "ab"[i % 2]) for i in range(start, end)]
+        table(tmp_path, "image,label", rows, f"{name}.csv")
+    reading = read(tmp_path)
+    assert labels(reading) == {"a": 15, "b": 15}
+    assert splits(reading) == {"test": 8, "train": 16, "val": 6}
+
+
+def test_a_table_next_to_class_folders_is_attributes(tmp_path):
+    fill(tmp_path, *each("{c}/{i}.png", n=20, c=CDO))
+    rows = [(f"{c}/1{i:03}.png", f"P{i // 2}", 48) for c in CDO for i in range(20)]
+    table(tmp_path, "file,patient,width", rows, "info.csv")
+    reading = read(tmp_path)
+    assert labels(reading) == dict.fromkeys(CDO, 20) and reading.kind == "folders"
+    assert reading.rows["attr_patient"].nunique() == 10 and reading.group == "column patient"
+    assert set(read(tmp_path, kind="table", label="patient").rows["label"]) == {
+        f"P{i}" for i in range(10)
+    }
+    assert read(tmp_path, group="none").group is None

@@ -1,6 +1,11 @@
-"""A study is killed wherever it writes: no false "finished", nothing lost, nothing torn, and the
-same command finishes the study.
+"""Whatever is killed, whenever: no false "finished", nothing lost, nothing torn, and the same
+command finishes the study.
 """
+
+import os
+import random
+import signal
+import time
 
 import pytest
 
@@ -34,3 +39,20 @@ def test_killed_at_a_point(one, point):
     assert one.complete() == one.expected
     if point in LATE:  # all had finished, so nothing was left to do but to write these
         assert (one.home / "logs" / "index.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["runner", "run", "kernel", "template"])
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_at_a_random_moment(one, whom, seed):
+    process = one.begin("--workers", "2")
+    time.sleep(random.Random(seed).uniform(0.3, 6))
+    if whom == "runner":
+        process.kill()
+    else:
+        sought = {"run": "lib.processes", "template": "--template"}
+        victims = one.kernels() if whom == "kernel" else one.processes(sought[whom])
+        for victim in victims[:1]:
+            os.kill(victim, signal.SIGKILL)
+    process.communicate(timeout=600)
+    assert one.complete() == one.expected
